@@ -1,0 +1,1 @@
+"""HTTP: REST under /api, FHIR R4 under /fhir, health and metrics."""

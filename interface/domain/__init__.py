@@ -1,0 +1,1 @@
+"""What a laboratory result means, pure: values, units, intervals, flags, matching."""

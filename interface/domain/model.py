@@ -1,0 +1,307 @@
+"""The words every room shares: what an analyzer said, and what the laboratory makes of it.
+
+Two families. *Observed* things are in the analyzer's terms, exactly as sent (`DecodedMessage` and its parts).
+*Laboratory* things are ours (`LabTest`, `Interval`, `Patient`, `Result` states). Quantities are `Decimal`, instants are
+aware UTC; an instrument's clock is kept apart as `instrument_time`, the text as sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+
+
+class Protocol(StrEnum):
+    LIS2 = "lis2"
+    HL7 = "hl7"
+
+
+class SpecimenRole(StrEnum):
+    """HL7 table 0369, in words; only `patient` is ever patient data."""
+
+    PATIENT = "patient"
+    QC = "qc"
+    CALIBRATOR = "calibrator"
+    PROFICIENCY = "proficiency"
+    OTHER = "other"
+
+
+class ValueKind(StrEnum):
+    NUMERIC = "numeric"
+    TEXT = "text"
+    CODED = "coded"
+    RATIO = "ratio"
+    RANGE = "range"
+    TIME = "time"
+    IMAGE = "image"
+    EMPTY = "empty"  # nothing was sent: never a result
+    FAILED = "failed"  # the run failed: never a result, least of all a negative one
+
+
+class Comparator(StrEnum):
+    """FHIR quantity-comparator."""
+
+    LT = "<"
+    LE = "<="
+    GE = ">="
+    GT = ">"
+
+
+class Sex(StrEnum):
+    FEMALE = "female"
+    MALE = "male"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+
+
+class Priority(StrEnum):
+    STAT = "stat"
+    ASAP = "asap"
+    ROUTINE = "routine"
+    CALLBACK = "callback"
+    PREOP = "preop"
+
+
+class ResultStatus(StrEnum):
+    """DESIGN §5. `held` is not a status: it stands beside it as a list of reasons."""
+
+    REGISTERED = "registered"
+    PRELIMINARY = "preliminary"
+    FINAL = "final"
+    CORRECTED = "corrected"
+    AMENDED = "amended"
+    CANCELLED = "cancelled"
+    ENTERED_IN_ERROR = "entered-in-error"
+
+
+RELEASED = frozenset({ResultStatus.FINAL, ResultStatus.CORRECTED, ResultStatus.AMENDED})
+
+
+class ItemStatus(StrEnum):
+    """Order item: requested → collected → received → in_progress → completed → verified, or cancelled/rejected."""
+
+    REQUESTED = "requested"
+    COLLECTED = "collected"
+    RECEIVED = "received"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    VERIFIED = "verified"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+
+
+class HoldReason(StrEnum):
+    """Why a result waits for a person; the first block are the slugs of `errors.HoldError`."""
+
+    UNMAPPED_CODE = "unmapped_code"
+    UNKNOWN_UNIT = "unknown_unit"
+    NO_SUCH_SPECIMEN = "no_such_specimen"
+    AMBIGUOUS_SPECIMEN = "ambiguous_specimen"
+    PATIENT_MISMATCH = "patient_mismatch"
+    DRIVER_MISMATCH = "driver_mismatch"
+    RUN_FAILED = "run_failed"
+    INCOMPLETE_TRANSMISSION = "incomplete_transmission"
+    NOT_ORDERED = "not_ordered"  # the specimen is known, this test was not ordered on it
+    NO_VALUE = "no_value"
+    UNKNOWN_FLAG = "unknown_flag"
+    UNKNOWN_STATUS = "unknown_status"
+    QUESTIONABLE = "questionable"  # the analyzer itself doubts the value (LIS02-A2 R-9 W, HL7 OBX-11 W)
+    UNREADABLE_VALUE = "unreadable_value"
+    AMBIGUOUS_INTERVAL = "ambiguous_interval"
+    CHANGED_AFTER_RELEASE = "changed_after_release"
+    NOT_PATIENT = "not_patient"  # a control or calibrator: never a patient's result
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A parsed value. `text` is what is shown: for numeric the exact decimal text, for others the words."""
+
+    kind: ValueKind
+    text: str = ""
+    number: Decimal | None = None
+    comparator: Comparator | None = None
+    numerator: Decimal | None = None  # ratio and titre: 1:128 is 1 and 128; range: low and high
+    denominator: Decimal | None = None
+
+
+# ---- what the analyzer said -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in a message that could not be taken as it stands. `location`: `O 1 field 3`, `OBX^2^5`."""
+
+    location: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedPatient:
+    """The analyzer's idea of the patient: compared with the order's, never applied to it."""
+
+    patient_id: str = ""
+    name: str = ""
+    birth_date: date | None = None
+    sex: Sex | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One R record or OBX segment, in order, none merged."""
+
+    code: str  # the analyzer's test code by the driver's path; "" when there is none
+    value: Value
+    raw_value: str = ""  # the field as sent
+    code_path: str = ""  # the whole code field as sent; part of the result key
+    sub_id: str = ""  # OBX-4
+    occurrence: int = 0  # of this (specimen, code_path, sub_id) in the message, from 0
+    name: str = ""
+    unit: str = ""  # as sent, stripped
+    reference: str = ""  # as sent
+    flags: tuple[str, ...] = ()  # as sent, one per repetition, blanks left out
+    status: str = ""  # as sent (LIS02-A2 R-9, OBX-11)
+    instrument_time: str = ""  # as sent
+    operator: str = ""
+    comments: tuple[str, ...] = ()
+    holds: tuple[HoldReason, ...] = ()  # what the driver's own tables say against it
+    location: str = ""  # `R 3`, `OBX 7`
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """An image, a curve, a histogram: kept with the specimen, not interpreted."""
+
+    name: str
+    media_type: str
+    data: str  # as sent: base64 text, a path, numbers
+    location: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedSpecimen:
+    patient: int | None = None  # index into DecodedMessage.patients
+    specimen_id: str | None = None  # None: not where the standard or the driver says; never a guess
+    type: str = ""
+    role: SpecimenRole = SpecimenRole.PATIENT
+    order_code: str = ""
+    collected: str = ""  # as sent
+    results: tuple[Observed, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """An analyzer asks for work."""
+
+    specimen_ids: tuple[str, ...] = ()
+    all: bool = False
+    patient_id: str = ""
+    tests: tuple[str, ...] = ()
+    raw: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedMessage:
+    """One message in the analyzer's terms. Order is the message's; nothing is grouped across patients."""
+
+    protocol: Protocol
+    control_id: str = ""
+    sender: str = ""
+    message_type: str = ""  # HL7 `ORU^R01`; LIS02-A2 `result`, `query`, `order`
+    version: str = ""
+    patients: tuple[ObservedPatient, ...] = ()
+    specimens: tuple[ObservedSpecimen, ...] = ()
+    queries: tuple[Query, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+# ---- what the laboratory knows ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LabTest:
+    """One row of the test catalogue."""
+
+    id: str
+    code: str
+    name: str
+    loinc: str = ""
+    unit: str = ""  # UCUM code of the unit results are reported in; "" for text
+    decimals: int | None = None  # reported digits after the point; None: as measured
+    kind: ValueKind = ValueKind.NUMERIC
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A reference interval; bounds are inclusive, None is open. Ages in days at collection: [age_low_d, age_high_d)."""
+
+    id: str
+    test_id: str
+    unit: str
+    low: Decimal | None = None
+    high: Decimal | None = None
+    critical_low: Decimal | None = None
+    critical_high: Decimal | None = None
+    sex: Sex | None = None  # None: any
+    age_low_d: int = 0
+    age_high_d: int | None = None
+    specimen_type: str = ""  # "": any
+    text: str = ""
+    source: str = ""
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CodeMapping:
+    """Analyzer code → test. `unit`: what the number is in when the analyzer sends no unit."""
+
+    code: str
+    test_id: str
+    specimen_type: str = ""
+    unit: str = ""
+    revision: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PatientFacts:
+    """The order's patient, as far as decisions need it."""
+
+    id: str
+    identifiers: tuple[str, ...] = ()
+    family: str = ""
+    given: str = ""
+    birth_date: date | None = None
+    sex: Sex = Sex.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class OrderedItem:
+    """An open order item of a specimen."""
+
+    id: str
+    test_id: str
+    order_id: str
+    status: ItemStatus
+
+
+@dataclass(frozen=True, slots=True)
+class SpecimenFacts:
+    id: str
+    barcode: str
+    type: str = ""
+    collected_at: datetime | None = None
+    patient: PatientFacts | None = None
+    items: tuple[OrderedItem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of a result's explanation: which rule, in which version, on which inputs, said what."""
+
+    step: str  # decode, map, match, unit, interval, flag, hold, release
+    verdict: str  # ok, hold, none, or the flag itself
+    text: str
+    version: str = ""
+    inputs: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,154 @@
+"""What the laboratory shows of its own records: read models that API, FHIR, CLI and documents render. Frozen, no dicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+from interface.domain.model import Comparator, HoldReason, ItemStatus, Priority, ResultStatus, Sex, ValueKind
+
+
+class ActorKind(StrEnum):
+    """Who changes a state: never the operating-system user. `setup` only creates what the first actor needs to exist."""
+
+    USER = "user"
+    CLIENT = "client"
+    LINK = "link"
+    RULE_SET = "rule_set"
+    SETUP = "setup"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """An authenticated actor of one organization. `address`: where the request came from, "" for the command line."""
+
+    kind: ActorKind
+    id: UUID | None
+    name: str
+    organization_id: UUID
+    scopes: frozenset[str] = frozenset()  # a client's SMART scopes, a user's permissions
+    roles: frozenset[str] = frozenset()
+    address: str = ""
+
+
+class Audience(StrEnum):
+    """Who reads. Everyone but staff never sees a held result (DESIGN §1.4); see `store.lab`."""
+
+    STAFF = "staff"
+    EMR = "emr"  # released only
+    EMR_PRELIMINARY = "emr_preliminary"  # [api] preliminary = "visible": also preliminary, never held
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifierView:
+    authority: str  # a system URI or an assigning authority's name; "" for the laboratory's own
+    value: str
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PatientView:
+    id: UUID
+    version: int
+    updated_at: datetime
+    identifiers: tuple[IdentifierView, ...] = ()
+    family: str = ""
+    given: str = ""
+    birth_date: date | None = None
+    sex: Sex = Sex.UNKNOWN
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SpecimenView:
+    id: UUID
+    version: int
+    updated_at: datetime
+    barcode: str
+    type: str = ""
+    status: str = "available"
+    patient_id: UUID | None = None
+    order_id: UUID | None = None
+    collected_at: datetime | None = None
+    received_at: datetime | None = None
+    reject_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderItemView:
+    id: UUID
+    test_code: str
+    test_name: str
+    loinc: str
+    status: ItemStatus
+    specimen_id: UUID | None = None
+    barcode: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderView:
+    id: UUID
+    version: int
+    updated_at: datetime
+    number: str
+    placer_number: str
+    priority: Priority
+    ordered_at: datetime
+    patient_id: UUID | None = None
+    clinical_history: str = ""
+    cancelled: bool = False
+    items: tuple[OrderItemView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResultView:
+    """One result in one version, with what is needed to show it and no more look-ups."""
+
+    id: UUID
+    version: int
+    version_id: UUID
+    status: ResultStatus
+    held: tuple[HoldReason, ...]
+    updated_at: datetime
+    created_at: datetime
+    released_at: datetime | None
+    test_code: str
+    test_name: str
+    loinc: str
+    kind: ValueKind
+    value: str  # exact decimal text for numeric, as reported
+    number: Decimal | None
+    comparator: Comparator | None
+    unit: str  # UCUM
+    low: Decimal | None
+    high: Decimal | None
+    reference: str
+    flags: tuple[str, ...]  # final flags (HL7 v3 ObservationInterpretation codes)
+    note: str
+    specimen_id: UUID | None
+    barcode: str  # the specimen as sent by the analyzer
+    patient_id: UUID | None
+    order_id: UUID | None
+    order_item_id: UUID | None
+    analyzer: str
+    message_id: UUID | None
+    code: str  # as the analyzer says it
+    raw_value: str
+    raw_unit: str
+    raw_flags: str
+    instrument_time: str
+    instrument_at: datetime | None
+    comments: tuple[str, ...] = ()
+    pending: bool = False  # a later version of this released result waits for a person
+
+
+@dataclass(frozen=True, slots=True)
+class ReportView:
+    """A DiagnosticReport: one order and those of its results that the audience may see."""
+
+    order: OrderView
+    results: tuple[ResultView, ...]
+    updated_at: datetime

@@ -1,0 +1,74 @@
+"""What a link asks of whoever stores: `flow.intake` implements it, a test may. The link never sees the store.
+
+The receipt guarantee (DESIGN §1.1) is split here: a link sends a positive reply only after the awaited call returned,
+and the implementation returns only after the bytes are committed. Any `StoreError` means NAK, AR, CE or nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedFrame:
+    """One good LIS01-A2 frame. `raw`: the bytes from STX to the end as sent; `text`: between frame number and ETB/ETX."""
+
+    fn: int
+    raw: bytes
+    text: bytes
+    last: bool  # ETX
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The bytes are committed, or `reply` says that they are not.
+
+    `message_id`: the message whose reply is now owed; None where none was completed (a frame in mid-message, a refusal).
+    `reply`: HL7 only, the acknowledgement to put on the wire, unframed; None for no reply. `close`: cut the connection.
+    """
+
+    message_id: UUID | None = None
+    reply: bytes | None = None
+    close: bool = False
+
+
+class FrameIntake(Protocol):
+    """One LIS01-A2 connection's way into the journal. Calls are made one after the other."""
+
+    async def frame(self, frame: ReceivedFrame) -> Receipt:
+        """Commit a frame; raises StoreError when that did not happen (or is unknown): answer NAK."""
+        ...
+
+    async def end(self, reason: str) -> None:
+        """The session is over (`eot`, `enq`, `timeout`, `lost`, `stop`): what has no L record is sealed incomplete.
+
+        Never raises; what cannot be sealed now is sealed at the next start.
+        """
+        ...
+
+
+class Intake(Protocol):
+    """One link's way into the journal, shared by its connections."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether a commit can be expected to succeed now; when not, an ENQ is answered with NAK."""
+        ...
+
+    def frames(self, peer: str) -> FrameIntake:
+        """A LIS01-A2 connection has been made; `peer` is its address for the journal."""
+        ...
+
+    async def block(self, block: bytes, peer: str) -> Receipt:
+        """Commit one HL7 message (the MLLP block without its envelope) and say what to answer. Never raises StoreError."""
+        ...
+
+    def replied(self, receipt: Receipt, sent: bool) -> None:
+        """The reply for `receipt` was handed to the peer's socket, or could not be. Returns at once."""
+        ...
+
+    def rejected(self, reason: str, data: bytes, peer: str) -> None:
+        """Bytes that were refused or skipped, kept for the administrator as far as limits allow. Returns at once."""
+        ...

@@ -1,0 +1,1 @@
+"""Keeping it alive: checks an administrator runs."""

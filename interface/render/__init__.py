@@ -1,0 +1,1 @@
+"""Domain objects in other people's shapes: FHIR, documents, pictures. Pure."""

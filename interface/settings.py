@@ -1,0 +1,108 @@
+"""The daemon's settings as frozen dataclasses. A leaf: parsed and checked by `interface.config`, read by everyone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class LinkRole(StrEnum):
+    """Who is at the other end; each role has a closed list of message types."""
+
+    ANALYZER = "analyzer"
+    HOSPITAL = "hospital"
+
+
+class TransportType(StrEnum):
+    TCP_LISTEN = "tcp-listen"
+    MLLP_LISTEN = "mllp-listen"
+
+
+class Unsolicited(StrEnum):
+    """What to do with a result for which there is no order."""
+
+    HOLD = "hold"
+    REGISTER = "register"
+
+
+class Preliminary(StrEnum):
+    """What an EMR sees of a result that nobody has released yet. Held results are never seen."""
+
+    HIDDEN = "hidden"
+    VISIBLE = "visible"
+
+
+class OnStoreFailure(StrEnum):
+    """How an HL7 sender is told that its message was not stored."""
+
+    AR = "ar"
+    AE = "ae"
+    CLOSE = "close"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    type: TransportType
+    listen: Address
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """One `[[link]]` of the configuration."""
+
+    id: str
+    organization: str
+    driver: str
+    transport: Transport
+    role: LinkRole = LinkRole.ANALYZER
+    analyzer: str = ""  # pairs several links of one instrument; empty: the link's own id
+    encoding: str = ""  # Python codec name; empty: the driver's
+    timezone: str = "UTC"  # the analyzer's clock, an IANA zone
+    unsolicited: Unsolicited = Unsolicited.HOLD
+    on_store_failure: OnStoreFailure = OnStoreFailure.AR
+    allow: tuple[str, ...] = ()  # networks that may connect; empty: all that reach the address
+    max_connections: int = 32
+    max_message_bytes: int = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    url: str = "embedded"
+    bin_dir: Path | None = None  # PostgreSQL programs for the embedded server
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    listen: Address = Address("127.0.0.1", 8080)
+    base_url: str = ""  # as clients see it; empty: http://<listen>
+    preliminary: Preliminary = Preliminary.HIDDEN
+    token_lifetime_s: int = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    commit_wait_s: float = 5.0  # longest wait for a commit before the peer is told no; LIS01-A2 gives the receiver 15 s
+    drain_s: float = 10.0  # longest time a stop waits for what is under way
+    resend_window_s: float = 7 * 86400.0  # the same bytes on the same link within it are a resend
+    max_attempts: int = 3  # a message that crashes its decoding this often is parked
+    workers: int = 4  # results decided at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    state_dir: Path
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    api: ApiSettings = field(default_factory=ApiSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    links: tuple[LinkSettings, ...] = ()
+    driver_path: tuple[Path, ...] = ()  # searched before the packaged drivers/

@@ -1,0 +1,349 @@
+"""The schema `lab`, once: SQLAlchemy metadata that the Alembic migrations must agree with (a test compares them).
+
+Every row carries `organization_id` and every table but `queue` is under row-level security (DESIGN §5). Ids are UUIDv7.
+The application role may only INSERT and SELECT on APPEND_ONLY. `frame`, `audit_event` (by month) and `result_version`
+(by year) are partitioned by range of their id; idempotency keys therefore live in tables of their own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+SCHEMA = "lab"
+OWNER_ROLE = "labora_owner"
+APP_ROLE = "labora_app"
+
+metadata = MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+    },
+)
+
+
+def _id() -> Column[Any]:
+    return Column("id", Uuid, primary_key=True)
+
+
+def _organization() -> Column[Any]:
+    return Column("organization_id", Uuid, ForeignKey("lab.organization.id"), nullable=False)
+
+
+def _at(name: str, required: bool = False) -> Column[Any]:
+    """An instant; `required` ones default to the transaction's time."""
+    return Column(
+        name, DateTime(timezone=True), nullable=not required, server_default=text("now()") if required else None
+    )
+
+
+def _ref(name: str, target: str, required: bool = False) -> Column[Any]:
+    return Column(name, Uuid, ForeignKey(f"lab.{target}.id"), nullable=not required)
+
+
+def _text(name: str, required: bool = True) -> Column[Any]:
+    """Text; required text is never null and defaults to ''."""
+    return Column(name, Text, nullable=not required, server_default=text("''") if required else None)
+
+
+def _texts(name: str) -> Column[Any]:
+    return Column(name, ARRAY(Text), nullable=False, server_default=text("'{}'"))
+
+
+def _int(name: str, default: int = 0) -> Column[Any]:
+    return Column(name, Integer, nullable=False, server_default=text(str(default)))
+
+
+def _flag(name: str, default: bool) -> Column[Any]:
+    return Column(name, Boolean, nullable=False, server_default=text("true" if default else "false"))
+
+
+def _json(name: str) -> Column[Any]:
+    return Column(name, JSONB, nullable=False, server_default=text("'{}'"))
+
+
+# ---- organization and actors ------------------------------------------------------------------------------------------
+
+organization = Table(
+    "organization", metadata, _id(), Column("name", Text, nullable=False, unique=True), _text("title"), _at("created_at", True)
+)  # fmt: skip
+app_user = Table(
+    "app_user", metadata, _id(), _organization(),
+    Column("username", Text, nullable=False), _text("full_name"), Column("password_hash", Text, nullable=False),
+    _texts("roles"), _at("created_at", True), _at("disabled_at"), _int("failed_logins"), _at("locked_until"),
+    UniqueConstraint("organization_id", "username"),
+)  # fmt: skip
+client = Table(
+    "client", metadata, _id(), _organization(),
+    Column("name", Text, nullable=False), Column("secret_hash", LargeBinary, nullable=False), _texts("scopes"),
+    _at("created_at", True), _at("disabled_at"),
+    UniqueConstraint("organization_id", "name"),
+)  # fmt: skip
+access_token = Table(
+    "access_token", metadata, Column("token_hash", LargeBinary, primary_key=True), _organization(),
+    _ref("client_id", "client"), _ref("user_id", "app_user"), _texts("scopes"),
+    _at("issued_at", True), Column("expires_at", DateTime(timezone=True), nullable=False), _at("revoked_at"),
+)  # fmt: skip
+audit_event = Table(
+    "audit_event", metadata, _id(), _organization(), _at("at", True),
+    Column("actor_kind", Text, nullable=False),  # user, client, link, rule_set, setup
+    Column("actor_id", Uuid, nullable=True), _text("actor_name"),
+    Column("action", Text, nullable=False),  # read, search, create, release, …
+    Column("entity_kind", Text, nullable=False), Column("entity_id", Uuid, nullable=True),
+    _text("address"), _text("outcome"), _json("detail"),
+    Index(None, "organization_id", "entity_id"), Index(None, "organization_id", "at"),
+    postgresql_partition_by="RANGE (id)",
+)  # fmt: skip
+
+# ---- links and the journal ----------------------------------------------------------------------------------------------
+
+analyzer = Table(
+    "analyzer", metadata, _id(), _organization(), Column("name", Text, nullable=False), _text("driver"), _text("serial"),
+    _at("created_at", True), UniqueConstraint("organization_id", "name"),
+)  # fmt: skip
+link = Table(
+    "link", metadata, _id(), _organization(), Column("name", Text, nullable=False), _ref("analyzer_id", "analyzer", True),
+    Column("driver", Text, nullable=False), _text("driver_revision"), Column("role", Text, nullable=False),
+    _at("created_at", True), UniqueConstraint("organization_id", "name"),
+)  # fmt: skip
+lease = Table(
+    "lease", metadata, Column("link_id", Uuid, ForeignKey("lab.link.id"), primary_key=True), _organization(),
+    _text("holder"), Column("epoch", BigInteger, nullable=False, server_default=text("0")), _at("expires_at"),
+)  # fmt: skip
+message = Table(
+    "message", metadata, _id(), _organization(), _ref("link_id", "link", True), Column("protocol", Text, nullable=False),
+    Column("state", Text, nullable=False),  # receiving, complete, incomplete
+    _text("settled", required=False),  # released, held, duplicate, rejected, parked
+    Column("reply", Text, nullable=False),  # owed, sent, unsent
+    _text("control_id"), _text("message_type"), _text("reason"),  # why it is incomplete, rejected or parked
+    Column("digest", LargeBinary, nullable=True), _ref("duplicate_of", "message"),
+    _int("bytes"), _int("attempts"), _texts("problems"),
+    Column("received_at", DateTime(timezone=True), nullable=False), _at("sealed_at"), _at("settled_at"),
+    _text("peer"),  # address and port of the sender
+    Index(None, "organization_id", "received_at"), Index(None, "organization_id", "control_id"),
+    Index(None, "link_id", postgresql_where=text("state = 'receiving'")),
+)  # fmt: skip
+message_key = Table(  # a resent message is found by what it says, not by what it is called
+    "message_key", metadata,
+    Column("link_id", Uuid, ForeignKey("lab.link.id"), primary_key=True), Column("digest", LargeBinary, primary_key=True),
+    _organization(), Column("message_id", Uuid, nullable=False),
+    Column("sealed_at", DateTime(timezone=True), nullable=False),
+)  # fmt: skip
+frame = Table(  # id = message id + ordinal and attempt in its low 24 bits: the primary key makes a repeated commit harmless
+    "frame", metadata, _id(), _organization(), Column("message_id", Uuid, nullable=False),
+    Column("ordinal", Integer, nullable=False), Column("attempt", SmallInteger, nullable=False),
+    Column("fn", SmallInteger, nullable=True),  # frame number; null for MLLP blocks
+    Column("bytes", LargeBinary, nullable=False),  # as they were on the wire, envelope included
+    Column("start", Integer, nullable=True), Column("stop", Integer, nullable=True),  # part of the text that is this message's
+    Column("digest", LargeBinary, nullable=False), Column("received_at", DateTime(timezone=True), nullable=False),
+    postgresql_partition_by="RANGE (id)",
+)  # fmt: skip
+rejected_frame = Table(  # bytes that were refused, kept for the person who looks for the bad cable
+    "rejected_frame", metadata, _id(), _organization(), _ref("link_id", "link", True), _text("reason"),
+    Column("bytes", LargeBinary, nullable=False), Column("received_at", DateTime(timezone=True), nullable=False),
+    Index(None, "link_id", "received_at"),
+)  # fmt: skip
+queue = Table(  # work to do; no patient data, the only table outside row-level security
+    "queue", metadata, Column("message_id", Uuid, primary_key=True), Column("organization_id", Uuid, nullable=False),
+    Column("lane", Uuid, nullable=False), Column("priority", SmallInteger, nullable=False, server_default=text("5")),
+    _int("attempts"), _at("not_before", True),
+    Index(None, "priority", "message_id"),
+)  # fmt: skip
+delivery = Table(  # what was said to a peer about a message
+    "delivery", metadata, _id(), _organization(), _ref("message_id", "message", True), _text("destination"),
+    Column("state", Text, nullable=False), Column("bytes", LargeBinary, nullable=True), _int("attempts"),
+    _text("error"), _at("created_at", True), _at("delivered_at"), Index(None, "message_id"),
+)  # fmt: skip
+
+# ---- people -------------------------------------------------------------------------------------------------------------
+
+patient = Table(
+    "patient", metadata, _id(), _organization(), _text("family"), _text("given"), Column("birth_date", Date, nullable=True),
+    Column("sex", Text, nullable=False, server_default=text("'unknown'")), _flag("active", True), _int("version", 1),
+    _at("created_at", True), _at("updated_at", True), Index(None, "organization_id", text("lower(family)")),
+)  # fmt: skip
+patient_identifier = Table(
+    "patient_identifier", metadata, _id(), _organization(), _ref("patient_id", "patient", True), _text("authority"),
+    Column("value", Text, nullable=False), _text("type"),
+    UniqueConstraint("organization_id", "authority", "value"), Index(None, "patient_id"),
+)  # fmt: skip
+practitioner = Table(
+    "practitioner", metadata, _id(), _organization(), _text("identifier"), _text("family"), _text("given"),
+    _at("created_at", True),
+)  # fmt: skip
+
+# ---- catalogue and maps -------------------------------------------------------------------------------------------------
+
+test = Table(
+    "test", metadata, _id(), _organization(), Column("code", Text, nullable=False), Column("name", Text, nullable=False),
+    _text("loinc"), _text("unit"), Column("decimals", SmallInteger, nullable=True),
+    Column("kind", Text, nullable=False, server_default=text("'numeric'")), _text("department"), _texts("specimen_types"),
+    _text("source"), _flag("active", True), UniqueConstraint("organization_id", "code"),
+)  # fmt: skip
+panel = Table(
+    "panel", metadata, _id(), _organization(), Column("code", Text, nullable=False), Column("name", Text, nullable=False),
+    _text("loinc"), Column("test_ids", ARRAY(Uuid), nullable=False), UniqueConstraint("organization_id", "code"),
+)  # fmt: skip
+specimen_type = Table(
+    "specimen_type", metadata, _id(), _organization(), Column("code", Text, nullable=False),
+    Column("name", Text, nullable=False), UniqueConstraint("organization_id", "code"),
+)  # fmt: skip
+reference_interval = Table(
+    "reference_interval", metadata, _id(), _organization(), _ref("test_id", "test", True), _text("unit"),
+    Column("low", Numeric, nullable=True), Column("high", Numeric, nullable=True),
+    Column("critical_low", Numeric, nullable=True), Column("critical_high", Numeric, nullable=True),
+    _text("sex", required=False), _int("age_low_d"), Column("age_high_d", Integer, nullable=True), _text("specimen_type"),
+    _text("text"), _text("source"), _int("priority"), _at("valid_from", True), _at("valid_to"), Index(None, "test_id"),
+)  # fmt: skip
+code_map = Table(  # analyzer code → test; a site's row (origin 'site') wins over the shipped revision
+    "code_map", metadata, _id(), _organization(), Column("driver", Text, nullable=False), _ref("link_id", "link"),
+    Column("code", Text, nullable=False), _text("specimen_type"), _ref("test_id", "test", True), _text("unit"),
+    Column("origin", Text, nullable=False), _int("revision", 1), _at("valid_from", True), _at("valid_to"),
+    Index(None, "organization_id", "driver"),
+)  # fmt: skip
+value_map = Table(  # words of an analyzer → ours
+    "value_map", metadata, _id(), _organization(), Column("driver", Text, nullable=False), _text("code"),
+    Column("raw", Text, nullable=False), Column("value", Text, nullable=False), Column("origin", Text, nullable=False),
+    _int("revision", 1), _at("valid_from", True), _at("valid_to"), Index(None, "organization_id", "driver"),
+)  # fmt: skip
+rule_set = Table(
+    "rule_set", metadata, _id(), _organization(), Column("name", Text, nullable=False), _int("revision", 1),
+    Column("body", Text, nullable=False), _at("created_at", True), _at("active_from"), _at("active_to"),
+    UniqueConstraint("organization_id", "name", "revision"),
+)  # fmt: skip
+
+# ---- orders and specimens -----------------------------------------------------------------------------------------------
+
+lab_order = Table(
+    "lab_order", metadata, _id(), _organization(), Column("number", Text, nullable=False), _text("placer_number"),
+    _ref("patient_id", "patient"), Column("priority", Text, nullable=False, server_default=text("'routine'")),
+    _ref("requester_id", "practitioner"), _text("clinical_history"), _int("version", 1), _at("ordered_at", True),
+    _at("updated_at", True), _at("cancelled_at"),
+    UniqueConstraint("organization_id", "number"), Index(None, "patient_id"),
+)  # fmt: skip
+specimen = Table(
+    "specimen", metadata, _id(), _organization(), Column("barcode", Text, nullable=False), _text("type"),
+    _ref("order_id", "lab_order"), _ref("patient_id", "patient"), _ref("parent_id", "specimen"),
+    Column("status", Text, nullable=False, server_default=text("'available'")), _text("reject_reason"), _int("version", 1),
+    _at("collected_at"), _at("received_at"), _at("created_at", True), _at("updated_at", True),
+    Index(None, "organization_id", "barcode"), Index(None, "patient_id"), Index(None, "order_id"),
+)  # fmt: skip
+order_item = Table(
+    "order_item", metadata, _id(), _organization(), _ref("order_id", "lab_order", True), _ref("test_id", "test", True),
+    _ref("specimen_id", "specimen"), Column("status", Text, nullable=False, server_default=text("'requested'")),
+    _at("updated_at", True), Index(None, "order_id"), Index(None, "specimen_id"),
+)  # fmt: skip
+dispatch = Table(  # what each analyzer was told
+    "dispatch", metadata, _id(), _organization(), _ref("order_item_id", "order_item", True), _ref("link_id", "link", True),
+    Column("state", Text, nullable=False), _text("answer"), _at("created_at", True), _at("updated_at", True),
+    Index(None, "order_item_id"),
+)  # fmt: skip
+worksheet = Table(
+    "worksheet", metadata, _id(), _organization(), Column("name", Text, nullable=False), Column("state", Text, nullable=False),
+    Column("item_ids", ARRAY(Uuid), nullable=False), _at("created_at", True), _at("completed_at"),
+)  # fmt: skip
+
+# ---- results ------------------------------------------------------------------------------------------------------------
+
+result = Table(  # the pointer to the current version
+    "result", metadata, _id(), _organization(),
+    Column("natural_key", LargeBinary, nullable=False),  # DESIGN §1.2: analyzer, specimen, code path, occurrence, its time
+    _ref("analyzer_id", "analyzer", True), _ref("specimen_id", "specimen"), _ref("patient_id", "patient"),
+    _ref("order_id", "lab_order"), _ref("order_item_id", "order_item"), _ref("test_id", "test"),
+    Column("version_id", Uuid, nullable=False), _int("version", 1), Column("status", Text, nullable=False), _texts("held"),
+    Column("pending_version_id", Uuid, nullable=True),  # a change to a released result that a person has not decided yet
+    _at("created_at", True), _at("updated_at", True), _at("released_at"),
+    UniqueConstraint("organization_id", "natural_key"), Index(None, "patient_id", "updated_at"), Index(None, "specimen_id"),
+    Index(None, "order_id"), Index(None, "organization_id", "updated_at"),
+    Index("result_held_idx", "organization_id", "created_at", postgresql_where=text("held <> '{}'")),
+)  # fmt: skip
+result_version = Table(  # append-only; one covering row: what FHIR and REST show needs no other table but patient and specimen
+    "result_version", metadata, _id(), _organization(), Column("result_id", Uuid, nullable=False), _int("version", 1),
+    Column("status", Text, nullable=False), _texts("held"), Column("message_id", Uuid, nullable=True), _text("location"),
+    # as the analyzer said it
+    _text("specimen_as_sent"), _text("code"), _text("code_path"), _text("raw_value"), _text("raw_unit"), _text("raw_flags"),
+    _text("raw_status"), _text("raw_reference"), _text("instrument_time"), _at("instrument_at"), _texts("comments"),
+    # as the laboratory says it
+    _text("test_code"), _text("test_name"), _text("loinc"), Column("kind", Text, nullable=False), _text("comparator"),
+    Column("number", Numeric, nullable=True), _text("value"), _text("unit"), Column("low", Numeric, nullable=True),
+    Column("high", Numeric, nullable=True), _text("reference"), _texts("flags"), _text("note"),
+    Column("actor_kind", Text, nullable=False), Column("actor_id", Uuid, nullable=True), _at("created_at", True),
+    Index(None, "result_id"), Index(None, "message_id"),
+    postgresql_partition_by="RANGE (id)",
+)  # fmt: skip
+decision = Table(  # the explanation of one result version: its steps in order
+    "decision", metadata, Column("result_version_id", Uuid, primary_key=True), _organization(),
+    Column("steps", JSONB, nullable=False), _text("driver_revision"), _int("map_revision"), _at("created_at", True),
+)  # fmt: skip
+critical_notification = Table(
+    "critical_notification", metadata, _id(), _organization(), _ref("result_id", "result", True),
+    Column("state", Text, nullable=False), _text("notified"), _flag("read_back", False), _at("created_at", True),
+    _at("closed_at"),
+)  # fmt: skip
+outbox = Table(  # what an EMR is owed, in order per destination
+    "outbox", metadata, _id(), _organization(), _text("destination"), Column("kind", Text, nullable=False),
+    Column("entity_id", Uuid, nullable=False), _int("entity_version"), _int("attempts"), _at("created_at", True),
+    _at("not_before"), _at("delivered_at"), _text("error"),
+    Index("outbox_due_idx", "organization_id", "destination", "id", postgresql_where=text("delivered_at IS NULL")),
+)  # fmt: skip
+report = Table(
+    "report", metadata, _id(), _organization(), _ref("order_id", "lab_order", True), _int("version", 1),
+    Column("status", Text, nullable=False), Column("body", LargeBinary, nullable=True), _at("created_at", True),
+    UniqueConstraint("order_id", "version"),
+)  # fmt: skip
+
+# ---- quality control ----------------------------------------------------------------------------------------------------
+
+qc_material = Table(
+    "qc_material", metadata, _id(), _organization(), Column("name", Text, nullable=False), _text("manufacturer"),
+    UniqueConstraint("organization_id", "name"),
+)  # fmt: skip
+qc_lot = Table(
+    "qc_lot", metadata, _id(), _organization(), _ref("material_id", "qc_material", True), Column("lot", Text, nullable=False),
+    _text("level"), Column("expires_on", Date, nullable=True), UniqueConstraint("material_id", "lot", "level"),
+)  # fmt: skip
+qc_target = Table(
+    "qc_target", metadata, _id(), _organization(), _ref("lot_id", "qc_lot", True), _ref("analyzer_id", "analyzer", True),
+    _ref("test_id", "test", True), Column("mean", Numeric, nullable=False), Column("sd", Numeric, nullable=False),
+    _text("unit"), _at("valid_from", True), _at("valid_to"),
+)  # fmt: skip
+qc_result = Table(  # controls and calibrators as the analyzers send them; never patient data
+    "qc_result", metadata, _id(), _organization(), Column("natural_key", LargeBinary, nullable=False),
+    _ref("analyzer_id", "analyzer", True), Column("message_id", Uuid, nullable=True), Column("role", Text, nullable=False),
+    _text("specimen_as_sent"), _text("code"), _ref("test_id", "test"), Column("kind", Text, nullable=False),
+    Column("number", Numeric, nullable=True), _text("value"), _text("raw_value"), _text("unit"), _text("raw_flags"),
+    _text("instrument_time"), _at("instrument_at"), _text("location"), _at("created_at", True),
+    UniqueConstraint("organization_id", "natural_key"), Index(None, "analyzer_id", "created_at"),
+)  # fmt: skip
+qc_action = Table(
+    "qc_action", metadata, _id(), _organization(), _ref("qc_result_id", "qc_result", True), _text("text"),
+    Column("user_id", Uuid, nullable=False), _at("created_at", True),
+)  # fmt: skip
+
+APPEND_ONLY = frozenset({"frame", "rejected_frame", "result_version", "decision", "audit_event", "qc_result", "qc_action"})
+DELETABLE = frozenset({"queue"})
+WITHOUT_ROW_SECURITY = frozenset({"queue"})
+PARTITIONED = {"frame": "month", "audit_event": "month", "result_version": "year"}

@@ -1,0 +1,1 @@
+"""Wire protocols, pure: bytes in, events out. No clock, no socket, no logging; time enters as an event."""
