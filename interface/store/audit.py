@@ -22,7 +22,7 @@ import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from interface.domain.views import Actor
-from interface.store.ids import new_id
+from interface.store.ids import uuid7
 
 Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 
@@ -82,7 +82,7 @@ def event(
     """An audit row of now. Texts are made storable (no NUL, no lone surrogates) and cut at MAX_TEXT_CHARACTERS."""
     words = {_clean(key): _clean(text) for key, text in (detail or {}).items()}
     return AuditEvent(
-        id=new_id(),
+        id=uuid7(),
         organization_id=actor.organization_id,
         at=datetime.now(UTC),
         actor_kind=actor.kind.value,

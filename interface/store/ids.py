@@ -7,7 +7,7 @@ import time
 from uuid import UUID
 
 
-def new_id() -> UUID:
+def uuid7() -> UUID:
     """A new UUIDv7: milliseconds since 1970, then 12 bits of the millisecond's fraction, then 62 random bits.
 
     RFC 9562 6.2 method 3: the fraction keeps ids made after each other in order, which the partitions and indexes like.
