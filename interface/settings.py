@@ -106,3 +106,11 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     links: tuple[LinkSettings, ...] = ()
     driver_path: tuple[Path, ...] = ()  # searched before the packaged drivers/
+    source: Path | None = None  # the file they were read from; read again at SIGHUP
+
+
+def packaged(name: str) -> Path:
+    """`drivers`, `mappings`, `migrations` or `config.toml` of the checkout or, once installed, of the package."""
+    package = Path(__file__).resolve().parent
+    root = package.parent
+    return root / name if (root / "pyproject.toml").is_file() else package / "_data" / name

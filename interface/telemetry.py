@@ -1,0 +1,274 @@
+"""Logs and metrics, neither with patient data (DESIGN §1.9).
+
+Logs are one JSON object a line on stderr, where systemd's journal takes them. Identifiers are logged by `fingerprint`,
+bytes by their number, an exception by its type and place; only our own errors, which promise it, by their sentence.
+Metrics are counted through the functions below, so that every label comes from a closed or bounded set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import sys
+import traceback
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import IO, Any, cast
+
+import orjson
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from interface.domain.model import HoldReason, ResultStatus
+from interface.errors import LaboraError
+
+# ---- logs --------------------------------------------------------------------------------------------------------
+
+_IDENTIFIERS = frozenset(
+    {
+        "accession", "barcode", "identifier", "mrn", "order_number", "patient", "patient_id", "placer_number", "sample",
+        "specimen", "specimen_id", "specimen_as_sent",
+    }
+)  # fmt: skip
+_NEVER = frozenset(
+    {
+        "authorization", "birth_date", "body", "bytes_as_sent", "family", "frame_bytes", "given", "message_bytes",
+        "password", "patient_name", "payload", "raw", "raw_value", "secret", "token", "value",
+    }
+)  # fmt: skip
+_LONGEST_TEXT = 500
+
+
+def _fingerprint_key() -> bytes:
+    """A key that stays with the machine: one specimen can be followed through its logs but not guessed from them."""
+    try:
+        # machine-id(5): confidential, to be used hashed and never as it is.
+        seed = Path("/etc/machine-id").read_bytes().strip()
+    except OSError:
+        seed = b""
+    return hashlib.blake2b(seed or secrets.token_bytes(16), digest_size=32, person=b"labora-logs").digest()
+
+
+_KEY = _fingerprint_key()
+
+
+def fingerprint(text: str) -> str:
+    """Twelve hexadecimal digits that stand for an identifier in logs; the same on this machine at any time."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6, key=_KEY).hexdigest()
+
+
+def _redact(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Keys that hold identifiers are fingerprinted, those that hold data left out, bytes counted, long text cut."""
+    for key, value in event.items():
+        if key in _NEVER:
+            event[key] = "[redacted]"
+        elif key in _IDENTIFIERS and value:
+            event[key] = fingerprint(str(value))
+        elif isinstance(value, bytes | bytearray | memoryview):
+            event[key] = f"[{len(value)} bytes]"
+        elif isinstance(value, BaseException):
+            event[key] = _said(value)
+        elif isinstance(value, str) and len(value) > _LONGEST_TEXT:
+            event[key] = value[:_LONGEST_TEXT] + "…"
+    return event
+
+
+def _said(error: BaseException) -> str:
+    """An exception without what it may quote: our own say no patient data, others are named only."""
+    name = type(error).__name__
+    return f"{name}: {error}" if isinstance(error, LaboraError) else name
+
+
+def _exception(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """`exc_info` becomes the chain of exception types and the places they passed, innermost last."""
+    info = event.pop("exc_info", None)
+    if info is True:
+        info = sys.exc_info()[1]
+    elif isinstance(info, tuple):
+        info = info[1]
+    if isinstance(info, BaseException):
+        chain: list[str] = []
+        seen: BaseException | None = info
+        while seen is not None and len(chain) < 5:
+            chain.append(_said(seen))
+            seen = seen.__cause__ or seen.__context__
+        event["error"] = " from ".join(chain)
+        frames = traceback.extract_tb(info.__traceback__)[-12:]
+        event["at"] = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+    return event
+
+
+class _JournalLogger:
+    """Writes finished lines to a stream and outlives it: a closed journal must never stop a link."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def msg(self, line: bytes) -> None:
+        try:
+            self._stream.write(line + b"\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
+
+    debug = info = warning = error = critical = exception = log = msg
+
+
+class _Foreign(logging.Handler):
+    """Other packages' log records as ours: the first line of their template, never its arguments, which may be data."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = str(record.msg).partition("\n")[0][:200] if record.args or "\n" in str(record.msg) else ""
+        structlog.get_logger().log(
+            record.levelno, "library", logger=record.name, said=said or record.funcName, exc_info=record.exc_info
+        )
+
+
+def _serialize(event: object, **_: object) -> bytes:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
+
+
+def configure_logs(level: int = logging.INFO, stream: IO[bytes] | None = None) -> None:
+    """Send our logs and those of the libraries as JSON lines to `stream` (default: stderr)."""
+    target = stream or sys.stderr.buffer
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _exception,
+            _redact,
+            structlog.processors.JSONRenderer(serializer=_serialize),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: _JournalLogger(target),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, _Foreign)]:
+        root.removeHandler(handler)
+    root.addHandler(_Foreign())
+    root.setLevel(max(level, logging.WARNING))
+
+
+def logger(**bound: object) -> structlog.typing.FilteringBoundLogger:
+    """A logger whose lines carry `bound`. House fields: `link`, `message_id`, `action`."""
+    return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(**bound))
+
+
+# ---- metrics -----------------------------------------------------------------------------------------------------
+
+_MOST_LINKS = 512
+_STATES = frozenset(
+    {
+        "receiving",
+        "complete",
+        "incomplete",
+        "released",
+        "held",
+        "settled",
+        "duplicate",
+        "rejected",
+        "parked",
+        "discarded",
+    }
+)
+_NAK_REASONS = frozenset(
+    {
+        "checksum", "frame_number", "gap", "oversize", "terminator", "no_stx", "timeout", "not_ready",
+        "store_unavailable", "store_ambiguous", "same_fn", "contention", "control_character",
+    }
+)  # fmt: skip
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+_MOST_ROUTES = 256
+
+
+class _Bounded:
+    """At most `most` different label values; a value beyond them is counted as `other`."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._seen = most, set[str]()
+
+    def __call__(self, value: str) -> str:
+        if value in self._seen:
+            return value
+        if len(self._seen) >= self._most:
+            return "other"
+        self._seen.add(value)
+        return value
+
+
+def _closed(value: str, known: Collection[str]) -> str:
+    return value if value in known else "other"
+
+
+REGISTRY = CollectorRegistry()
+_link_label, _route_label = _Bounded(_MOST_LINKS), _Bounded(_MOST_ROUTES)
+_frames = Counter("labora_frames", "Frames and HL7 blocks committed and acknowledged", ["link"], registry=REGISTRY)
+_naks = Counter("labora_naks", "Negative replies to analyzers", ["link", "reason"], registry=REGISTRY)
+_messages = Counter("labora_messages", "Messages by the state they were sealed or settled in", ["link", "state"],
+                    registry=REGISTRY)  # fmt: skip
+_results = Counter("labora_results", "Result versions by status", ["status"], registry=REGISTRY)
+_holds = Counter("labora_results_held", "Held result versions by reason", ["reason"], registry=REGISTRY)
+_queue = Gauge("labora_queue_messages", "Messages that wait for their decision", registry=REGISTRY)
+_connections = Gauge("labora_link_connections", "Open connections", ["link"], registry=REGISTRY)
+_commit = Histogram(
+    "labora_journal_commit_seconds", "One group commit of the journal", registry=REGISTRY,
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)  # fmt: skip
+_group = Histogram("labora_journal_group_size", "Appends in one group commit", registry=REGISTRY,
+                   buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))  # fmt: skip
+_requests = Counter("labora_api_requests", "HTTP requests", ["method", "route", "status"], registry=REGISTRY)
+_request = Histogram("labora_api_request_seconds", "Time to answer an HTTP request", ["route"], registry=REGISTRY)
+
+
+def count_frame(link: str, number: int = 1) -> None:
+    """`number` frames (HL7: blocks) of `link` were committed."""
+    _frames.labels(_link_label(link)).inc(number)
+
+
+def count_nak(link: str, reason: str) -> None:
+    """A negative reply was sent; `reason` is a slug, an unknown one counts as `other`."""
+    _naks.labels(_link_label(link), _closed(reason, _NAK_REASONS)).inc()
+
+
+def count_message(link: str, state: str) -> None:
+    """A message was sealed or settled in `state` (DESIGN §3)."""
+    _messages.labels(_link_label(link), _closed(state, _STATES)).inc()
+
+
+def count_result(status: ResultStatus, held: Iterable[HoldReason] = ()) -> None:
+    """A result version was committed with `status`, held for `held`."""
+    _results.labels(status.value).inc()
+    for reason in held:
+        _holds.labels(reason.value).inc()
+
+
+def set_queue_depth(messages: int) -> None:
+    """How many messages wait for their decision."""
+    _queue.set(messages)
+
+
+def set_connections(link: str, number: int) -> None:
+    """How many connections `link` has now."""
+    _connections.labels(_link_label(link)).set(number)
+
+
+def observe_commit(seconds: float, group: int) -> None:
+    """One group commit of the journal took `seconds` for `group` appends."""
+    _commit.observe(seconds)
+    _group.observe(group)
+
+
+def observe_request(method: str, route: str, status: int, seconds: float) -> None:
+    """One HTTP request. `route` is its pattern (`/api/results/{id}`), never the path, which may name a patient."""
+    route = _route_label(route)
+    _requests.labels(_closed(method, _METHODS), route, str(status)).inc()
+    _request.labels(route).observe(seconds)
+
+
+def metrics_page() -> tuple[bytes, str]:
+    """The body and the content type of `/metrics`, in OpenMetrics text."""
+    return cast(bytes, cast(Any, generate_latest)(REGISTRY)), CONTENT_TYPE_LATEST
