@@ -1,18 +1,66 @@
-"""UUIDv7 identifiers (RFC 9562 5.7), made here because PostgreSQL makes them only from version 18 on."""
+"""UUIDv7 identifiers (RFC 9562 5.7), made here because PostgreSQL before 18 has none.
+
+Layout as CPython 3.14's: 48 bits of milliseconds, a 42-bit counter (12 bits before, 30 after the variant), 32 random
+bits. The low 24 bits never carry uniqueness within a process, so an id's owner may use them (the journal does, for frames).
+"""
 
 from __future__ import annotations
 
 import secrets
+import threading
 import time
+from datetime import UTC, datetime, timedelta
+from typing import Final
 from uuid import UUID
 
+_VERSION_AND_VARIANT: Final = (0x7 << 76) | (0x2 << 62)
+_COUNTER_LIMIT: Final = 1 << 42
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-def uuid7() -> UUID:
-    """A new UUIDv7: milliseconds since 1970, then 12 bits of the millisecond's fraction, then 62 random bits.
+_lock = threading.Lock()
+_last_ms = -1
+_last_counter = 0
 
-    RFC 9562 6.2 method 3: the fraction keeps ids made after each other in order, which the partitions and indexes like.
+
+def _fresh_counter() -> int:
+    """A random start whose top bit is clear, so that there is room to count (RFC 9562 6.2 method 1)."""
+    return secrets.randbits(41)
+
+
+def _assemble(at_ms: int, counter: int, tail: int) -> UUID:
+    high, low = counter >> 30, counter & 0x3FFF_FFFF
+    return UUID(int=(at_ms << 80) | _VERSION_AND_VARIANT | (high << 64) | (low << 32) | tail)
+
+
+def uuid7(at_ms: int | None = None) -> UUID:
+    """A new id. Without `at_ms` each is greater than every earlier one of this process, even when the clock steps back.
+
+    `at_ms`: milliseconds since 1970 UTC for a row of another time; such ids take no part in the order.
     """
-    milliseconds, remainder_ns = divmod(time.time_ns(), 1_000_000)
-    fraction = remainder_ns * 4096 // 1_000_000
-    value = milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | secrets.randbits(62)
-    return UUID(int=value)
+    global _last_ms, _last_counter
+    if at_ms is not None:
+        return _assemble(at_ms, _fresh_counter(), secrets.randbits(32))
+    with _lock:
+        now_ms = time.time_ns() // 1_000_000
+        if now_ms > _last_ms:
+            _last_ms, _last_counter = now_ms, _fresh_counter()
+        else:
+            _last_counter += 1
+            if _last_counter >= _COUNTER_LIMIT:
+                _last_ms, _last_counter = _last_ms + 1, _fresh_counter()
+        return _assemble(_last_ms, _last_counter, secrets.randbits(32))
+
+
+def uuid7_floor(at: datetime) -> UUID:
+    """The smallest UUIDv7 of an instant: a lower (inclusive) or upper (exclusive) bound of a range of ids.
+
+    Raises ValueError for a naive datetime.
+    """
+    if at.tzinfo is None:
+        raise ValueError("an instant must carry its time zone")
+    return _assemble((at - _EPOCH) // timedelta(milliseconds=1), 0, 0)
+
+
+def instant_of(identifier: UUID) -> datetime:
+    """The instant, to the millisecond, at which a UUIDv7 was made."""
+    return _EPOCH + timedelta(milliseconds=identifier.int >> 80)

@@ -90,6 +90,10 @@ def _json(name: str) -> Column[Any]:
 organization = Table(
     "organization", metadata, _id(), Column("name", Text, nullable=False, unique=True), _text("title"), _at("created_at", True)
 )  # fmt: skip
+counter = Table(  # numbers an organization hands out, such as order numbers: gaps are allowed, repeats are not
+    "counter", metadata, Column("organization_id", Uuid, ForeignKey("lab.organization.id"), primary_key=True),
+    Column("name", Text, primary_key=True), Column("value", BigInteger, nullable=False, server_default=text("0")),
+)  # fmt: skip
 app_user = Table(
     "app_user", metadata, _id(), _organization(),
     Column("username", Text, nullable=False), _text("full_name"), Column("password_hash", Text, nullable=False),
@@ -343,7 +347,9 @@ qc_action = Table(
     Column("user_id", Uuid, nullable=False), _at("created_at", True),
 )  # fmt: skip
 
-APPEND_ONLY = frozenset({"frame", "rejected_frame", "result_version", "decision", "audit_event", "qc_result", "qc_action"})
+APPEND_ONLY = frozenset(
+    {"frame", "rejected_frame", "result_version", "decision", "audit_event", "qc_result", "qc_action"}
+)
 DELETABLE = frozenset({"queue"})
 WITHOUT_ROW_SECURITY = frozenset({"queue"})
 PARTITIONED = {"frame": "month", "audit_event": "month", "result_version": "year"}

@@ -1,0 +1,354 @@
+"""The way to PostgreSQL: connections that act for one organization, driver errors in our words, checks of the server.
+
+Row-level security needs `labora.org` on the connection. A small pool per organization carries it as a start-up setting,
+so that it costs no round trip and the pool's RESET ALL returns to it. The start-up setting `role` makes the
+application role the one that RESET ROLE returns to, whoever logged in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import orjson
+import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from interface.errors import ConfigError, ConfigProblem, StoreAmbiguous, StoreError, StoreUnavailable
+from interface.store.tables import APP_ROLE
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+    Pool = asyncpg.Pool
+
+log = structlog.get_logger(__name__)
+
+CONNECT_TIMEOUT_S: Final = 5.0
+ACQUIRE_TIMEOUT_S: Final = 10.0
+COMMAND_TIMEOUT_S: Final = 60.0
+START_WAIT_S: Final = 8.0  # how long a server that is still starting is waited for
+MINIMUM_SERVER: Final = 140000
+
+_PG_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+# ---- driver errors in Labora's words ---------------------------------------------------------------------------------
+
+_REFUSED: Final = ("28", "3D000")  # authentication, no such database: waiting does not help
+# Certainly rolled back: no resources (disk, memory, connections), cancelled, lock not obtained, standby, input/output.
+_ROLLED_BACK: Final = ("53", "57014", "55P03", "25006", "58", *_REFUSED)
+_LOST: Final = ("08", "57P")  # the session ended; what it was doing may or may not have been done
+
+
+def translate(error: BaseException, *, committing: bool = False) -> StoreError | None:
+    """A driver's or socket's error as a StoreError; None for what is neither (a constraint, a programming error).
+
+    `committing`: the error came from a COMMIT or from a statement that is its own transaction, so that a lost
+    connection leaves it unknown whether the rows are there. Before that, a lost connection certainly stored nothing.
+    """
+    if isinstance(error, StoreError):
+        return error
+    if isinstance(error, TimeoutError):  # before OSError, whose subclass it is
+        return StoreAmbiguous("the database did not answer in time")
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        if state.startswith(_LOST):
+            return _lost(committing)
+        if state.startswith(_ROLLED_BACK):
+            return StoreUnavailable(f"the database refused the work ({type(error).__name__}, {state})")
+        return None
+    if isinstance(error, OSError):
+        return _lost(committing)
+    if isinstance(error, asyncpg.InterfaceError) and "clos" in str(error):  # "connection is closed", "pool is closing"
+        return _lost(committing)
+    return None
+
+
+def _lost(committing: bool) -> StoreError:
+    if committing:
+        return StoreAmbiguous("the connection to the database was lost during a commit")
+    return StoreUnavailable("the database cannot be reached")
+
+
+@contextmanager
+def store_errors(*, committing: bool = False) -> Iterator[None]:
+    """Raise driver errors of the block as StoreError (see `translate`); everything else passes unchanged."""
+    try:
+        yield
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        translated = translate(error, committing=committing)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def database_problem(text: str) -> ConfigError:
+    """A ConfigError of one sentence about the database."""
+    return ConfigError([ConfigProblem("database.url", text)])
+
+
+# ---- one connection --------------------------------------------------------------------------------------------------
+
+
+def _encode_instant(value: datetime) -> tuple[int]:
+    if value.tzinfo is None:
+        raise ValueError(
+            "an instant must carry its time zone"
+        )  # the driver would take it for local time without a word
+    return ((value - _PG_EPOCH) // _MICROSECOND,)
+
+
+def _decode_instant(value: tuple[int]) -> datetime:
+    return _PG_EPOCH + value[0] * _MICROSECOND
+
+
+def _encode_json(value: object) -> str:
+    return orjson.dumps(value, default=str).decode()  # Decimal becomes its exact text, never a float
+
+
+async def prepare(connection: Connection) -> None:
+    """Set the codecs: jsonb as Python values (Decimal as text), timestamptz from aware datetimes only."""
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=_encode_json, decoder=orjson.loads, format="text"
+    )
+    await connection.set_type_codec(
+        "timestamptz", schema="pg_catalog", encoder=_encode_instant, decoder=_decode_instant, format="tuple"
+    )
+
+
+def session_settings(role: str | None, organization_id: UUID | None = None) -> dict[str, str]:
+    """The start-up settings of a session: these are what RESET returns to."""
+    settings = {"application_name": "labora", "TimeZone": "UTC", "idle_in_transaction_session_timeout": "5min"}
+    if role is not None:
+        settings["role"] = role
+    if organization_id is not None:
+        settings["labora.org"] = str(organization_id)
+    return settings
+
+
+def _refusal(error: Exception, role: str | None) -> ConfigError | None:
+    """What an administrator must change before a connection can succeed; None when waiting may help."""
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
+        return database_problem(f"{error}; create it first")
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):  # and its subclass, the wrong password
+        return database_problem(f"the database server refused the login: {error}")
+    if isinstance(error, asyncpg.InvalidParameterValueError) and role is not None:
+        return database_problem(f"the role {role} does not exist; run `labora db upgrade`")
+    if isinstance(error, asyncpg.InsufficientPrivilegeError) and role is not None:
+        return database_problem(f"the login may not act as {role}; run `grant {role} to` that login ({error})")
+    if isinstance(error, (asyncpg.ClientConfigurationError, ValueError)):
+        return database_problem(f"not a usable PostgreSQL URL: {error}")
+    return None
+
+
+async def open_connection(
+    url: str, *, role: str | None = None, organization_id: UUID | None = None, wait_s: float = 0.0
+) -> asyncpg.Connection[asyncpg.Record]:
+    """One connection outside every pool, as `role` or as the login itself; the caller closes it.
+
+    A server that cannot be reached is tried again for `wait_s`; a refused login is not.
+    Raises ConfigError, StoreUnavailable.
+    """
+    settings = session_settings(role, organization_id)
+    try:
+        async for attempt in AsyncRetrying(
+            stop=stop_after_delay(wait_s),
+            wait=wait_exponential(multiplier=0.05, max=1.0),
+            retry=retry_if_exception_type((OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)),
+            reraise=True,
+        ):
+            with attempt:
+                connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, server_settings=settings)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+        refusal = _refusal(error, role)
+        if refusal is not None:
+            raise refusal from error
+        raise StoreUnavailable(f"the database cannot be reached: {error or type(error).__name__}") from error
+    await prepare(connection)
+    return connection
+
+
+# ---- the pools -------------------------------------------------------------------------------------------------------
+
+
+class Database:
+    """The application's connections: one small pool per organization, and one that belongs to none.
+
+    Every context manager raises StoreUnavailable when no connection can be had, and StoreUnavailable or StoreAmbiguous
+    when it is lost in use; constraint violations and programming errors pass as the driver raises them.
+    """
+
+    def __init__(self, url: str, role: str, pool_size: int) -> None:
+        self._url, self._role, self._pool_size = url, role, pool_size
+        self._pools: dict[UUID | None, Pool] = {}
+        self._closed = False
+
+    @classmethod
+    async def connect(cls, url: str, *, role: str = APP_ROLE, pool_size: int = 8) -> Database:
+        """Reach the server (waiting a few seconds for one that starts) and make sure that `role` can be had.
+
+        Raises ConfigError (bad URL, refused login, missing role or database) or StoreUnavailable.
+        """
+        first = await open_connection(url, role=role, wait_s=START_WAIT_S)
+        await first.close()
+        return cls(url, role, pool_size)
+
+    async def pool(self, organization_id: UUID | None) -> Pool:
+        """The pool whose connections act for one organization (None: for none); made on first use."""
+        if self._closed:
+            raise StoreUnavailable("the database is closed")
+        pool = self._pools.get(organization_id)
+        if pool is None:
+            # min_size 0: making the pool opens no connection, so there is no wait in which a second could be made
+            pool = self._pools[organization_id] = asyncpg.create_pool(
+                self._url,
+                min_size=0,
+                max_size=self._pool_size,
+                init=prepare,
+                timeout=CONNECT_TIMEOUT_S,
+                command_timeout=COMMAND_TIMEOUT_S,
+                max_inactive_connection_lifetime=300.0,
+                server_settings=session_settings(self._role, organization_id),
+            )
+            await pool
+        return pool
+
+    @asynccontextmanager
+    async def _acquired(self, organization_id: UUID | None) -> AsyncIterator[Connection]:
+        pool = await self.pool(organization_id)
+        try:
+            connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            # nothing was sent yet, so even a timeout is not ambiguous
+            raise StoreUnavailable(f"the database cannot be reached: {error or type(error).__name__}") from error
+        try:
+            yield connection
+        finally:
+            try:
+                await pool.release(connection)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                log.info("connection discarded", action="db.discard", error=type(error).__name__)
+
+    @asynccontextmanager
+    async def organization(self, organization_id: UUID) -> AsyncIterator[Connection]:
+        """A connection for one organization. Each statement is its own transaction, so a lost one is ambiguous."""
+        async with self._acquired(organization_id) as connection:
+            with store_errors(committing=True):
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self, organization_id: UUID) -> AsyncIterator[Connection]:
+        """A transaction for one organization: committed at the end of the block, rolled back when it raises."""
+        async with self._acquired(organization_id) as connection, _transaction(connection):
+            yield connection
+
+    @asynccontextmanager
+    async def system(self) -> AsyncIterator[Connection]:
+        """A connection that acts for no organization: it sees `queue`, and of every other table no row."""
+        async with self._acquired(None) as connection:
+            with store_errors(committing=True):
+                yield connection
+
+    async def dedicated(self, organization_id: UUID) -> asyncpg.Connection[asyncpg.Record]:
+        """A connection outside the pools for one organization, such as the journal writer's; the caller closes it.
+
+        Raises StoreUnavailable when it cannot be had.
+        """
+        try:
+            return await open_connection(self._url, role=self._role, organization_id=organization_id)
+        except ConfigError as error:  # it could be had at the start, so it is the server that has changed
+            raise StoreUnavailable(str(error)) from error
+
+    async def find_organization(self, name: str) -> UUID | None:
+        """The id of the organization of exactly this name. Who does not know a name cannot list any."""
+        async with self._acquired(None) as connection, _transaction(connection):
+            await connection.execute("select set_config('labora.org_name', $1, true)", name)
+            found: UUID | None = await connection.fetchval("select id from lab.organization where name = $1", name)
+            return found
+
+    async def close(self) -> None:
+        """Close every pool; connections still in use are cut after a short wait."""
+        self._closed = True
+        pools, self._pools = list(self._pools.values()), {}
+        await asyncio.gather(*(_close(pool) for pool in pools))
+
+
+@asynccontextmanager
+async def _transaction(connection: Connection) -> AsyncIterator[None]:
+    transaction = connection.transaction()
+    with store_errors():
+        await transaction.start()
+        try:
+            yield
+        except BaseException:
+            try:
+                await transaction.rollback()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                # the server rolls back what has no commit; the first error is the one to tell
+                log.info("rollback not confirmed", action="db.rollback", error=type(error).__name__)
+            raise
+    with store_errors(committing=True):
+        await transaction.commit()
+
+
+async def _close(pool: Pool) -> None:
+    try:
+        await asyncio.wait_for(pool.close(), CONNECT_TIMEOUT_S)
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        pool.terminate()
+
+
+# ---- checks of the server --------------------------------------------------------------------------------------------
+
+_FACTS: Final = """
+select current_setting('server_version_num')::int as version, current_setting('fsync') as fsync,
+       current_setting('synchronous_commit') as synchronous_commit,
+       current_setting('full_page_writes') as full_page_writes,
+       current_user::text as role, r.rolsuper or r.rolbypassrls as above_policies, s.rolsuper as login_superuser
+  from pg_roles r, pg_roles s where r.rolname = current_user and s.rolname = session_user
+"""
+
+
+async def check_server(connection: Connection, *, embedded: bool = False) -> None:
+    """Refuse a server on which the promises cannot be kept: raises ConfigError with one sentence per reason.
+
+    `embedded`: the server is our own child, where no other login exists to warn about.
+    """
+    with store_errors():
+        facts = await connection.fetchrow(_FACTS)
+    if facts is None:
+        raise database_problem("the database server does not say who is logged in")
+    problems = [ConfigProblem("database.url", text) for text in _problems(facts)]
+    if problems:
+        raise ConfigError(problems)
+    if facts["login_superuser"] and not embedded:
+        log.warning(
+            "the database login is a superuser; give Labora a login of its own that is a member of labora_app",
+            action="db.check",
+        )
+
+
+def _problems(facts: Any) -> Iterator[str]:
+    if facts["version"] < MINIMUM_SERVER:
+        yield f"PostgreSQL 14 or newer is needed, this server is {facts['version'] // 10000}"
+    if facts["fsync"] != "on":
+        yield "the server runs with fsync off: what it commits can be lost, so nothing may be acknowledged; set it on"
+    if facts["full_page_writes"] != "on":
+        yield "the server runs with full_page_writes off: a power cut can damage it; set full_page_writes = on"
+    if facts["synchronous_commit"] not in ("on", "remote_apply"):
+        yield (
+            f"synchronous_commit is {facts['synchronous_commit']}: a commit would be reported before it is on disk; "
+            "set synchronous_commit = on"
+        )
+    if facts["above_policies"]:
+        yield f"the role {facts['role']} is above row-level security (superuser or bypassrls); it must be neither"
