@@ -143,6 +143,7 @@ class ResultView:
     instrument_at: datetime | None
     comments: tuple[str, ...] = ()
     pending: bool = False  # a later version of this released result waits for a person
+    collected_at: datetime | None = None  # when the specimen was taken, as far as the order says
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,539 @@
+"""Reads of the laboratory's records as `domain.views`: results, reports, orders, specimens and patients.
+
+Who may see which result is decided here and nowhere else (DESIGN §1.4), by `_visible` and `_VISIBLE_STATUSES`; every
+read below that touches a result goes through it. An order's items, which would give an unreleased result away by
+their status, are shown to an EMR as still in progress.
+
+What this asks of the writers: `result.version_id` is the current version and `result.version`, `status` and `held`
+repeat its own; a change to a released result that nobody has decided yet touches `pending_version_id` only, neither
+these nor `updated_at`; and a result nobody may see does not touch `lab_order.updated_at`. All instants are UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from itertools import groupby
+from uuid import UUID
+
+from asyncpg import Record
+
+from interface.domain.model import (
+    RELEASED,
+    Comparator,
+    HoldReason,
+    ItemStatus,
+    Priority,
+    ResultStatus,
+    Sex,
+    ValueKind,
+)
+from interface.domain.views import (
+    Audience,
+    IdentifierView,
+    OrderItemView,
+    OrderView,
+    PatientView,
+    ReportView,
+    ResultView,
+    SpecimenView,
+)
+from interface.store.audit import Connection
+
+_VISIBLE_STATUSES = {
+    Audience.STAFF: frozenset(ResultStatus),
+    Audience.EMR: RELEASED,
+    Audience.EMR_PRELIMINARY: RELEASED | {ResultStatus.PRELIMINARY},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The last row of a page: the next page starts after it. Pages are in the order of (updated_at, id)."""
+
+    updated_at: datetime
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What is common to all searches. `since` is inclusive, `until` exclusive; both are of the last change."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    after: Cursor | None = None
+    newest_first: bool = False
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFilter:
+    """Which results. An empty tuple or None asks nothing; different fields must all hold, values of one field any.
+
+    `test_codes` and `loincs` are one field: a result matches by either. `effective_*` are of the specimen's collection,
+    or of the measurement where the collection is unknown; since inclusive, until exclusive.
+    """
+
+    ids: tuple[UUID, ...] = ()
+    patient_ids: tuple[UUID, ...] = ()
+    order_ids: tuple[UUID, ...] = ()
+    specimen_ids: tuple[UUID, ...] = ()
+    message_ids: tuple[UUID, ...] = ()
+    barcodes: tuple[str, ...] = ()  # as the analyzer sent them
+    test_codes: tuple[str, ...] = ()
+    loincs: tuple[str, ...] = ()
+    statuses: tuple[ResultStatus, ...] = ()
+    held_only: bool = False  # also released results with a change that waits; nothing for an EMR
+    effective_since: datetime | None = None
+    effective_until: datetime | None = None
+    page: Page = Page()
+
+
+@dataclass(frozen=True, slots=True)
+class PatientFilter:
+    """Which patients. Names are compared by their beginning, without regard to case; `born_until` is exclusive."""
+
+    ids: tuple[UUID, ...] = ()
+    identifier: str = ""
+    authority: str | None = None  # of the identifier; None: any
+    family: str = ""
+    given: str = ""
+    name: str = ""  # the beginning of either
+    born_since: date | None = None
+    born_until: date | None = None
+    sex: Sex | None = None
+    page: Page = Page()
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFilter:
+    ids: tuple[UUID, ...] = ()
+    patient_ids: tuple[UUID, ...] = ()
+    item_ids: tuple[UUID, ...] = ()
+    specimen_ids: tuple[UUID, ...] = ()
+    numbers: tuple[str, ...] = ()  # the laboratory's or the placer's
+    barcodes: tuple[str, ...] = ()
+    test_codes: tuple[str, ...] = ()
+    loincs: tuple[str, ...] = ()
+    cancelled: bool | None = None
+    ordered_since: datetime | None = None
+    ordered_until: datetime | None = None
+    page: Page = Page()
+
+
+@dataclass(frozen=True, slots=True)
+class SpecimenFilter:
+    ids: tuple[UUID, ...] = ()
+    barcodes: tuple[str, ...] = ()
+    patient_ids: tuple[UUID, ...] = ()
+    order_ids: tuple[UUID, ...] = ()
+    types: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+    collected_since: datetime | None = None
+    collected_until: datetime | None = None
+    page: Page = Page()
+
+
+class _Query:
+    """A statement's conditions and bound values; no value ever becomes part of the text."""
+
+    def __init__(self) -> None:
+        self.values: list[object] = []
+        self._conditions: list[str] = []
+
+    def bind(self, value: object) -> str:
+        """The place of `value` in the statement, `$3`."""
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+    def where(self, condition: str, *values: object) -> None:
+        """Add a condition; each `?` in it is one of `values`."""
+        for value in values:
+            condition = condition.replace("?", self.bind(value), 1)
+        self._conditions.append(condition)
+
+    def any(self, condition: str, values: Iterable[object]) -> None:
+        """Add a condition with one `?` for a list, unless the list is empty."""
+        if chosen := list(values):
+            self.where(condition, chosen)
+
+    def between(self, expression: str, since: object | None, until: object | None) -> None:
+        if since is not None:
+            self.where(f"{expression} >= ?", since)
+        if until is not None:
+            self.where(f"{expression} < ?", until)
+
+    def page(self, page: Page, stamp: str, key: str) -> str:
+        """Add the page's conditions; returns `order by … limit …`."""
+        self.between(stamp, page.since, page.until)
+        sign, order = ("<", "desc") if page.newest_first else (">", "asc")
+        if page.after is not None:
+            self.where(f"({stamp}, {key}) {sign} (?, ?)", page.after.updated_at, page.after.id)
+        return f"order by {stamp} {order}, {key} {order} limit {self.bind(page.limit)}"
+
+    @property
+    def conditions(self) -> str:
+        return " and ".join(self._conditions) or "true"
+
+
+def _visible(query: _Query, audience: Audience, row: str = "r") -> str:
+    """THE rule who sees a result (or a version of one, `row`): staff everything, an EMR what was released, or where it
+    is so configured also what is preliminary; and nothing that is held."""
+    if audience is Audience.STAFF:
+        return "true"
+    statuses = sorted(_VISIBLE_STATUSES[audience])
+    return f"({row}.status = any({query.bind(statuses)}::text[]) and {row}.held = '{{}}')"
+
+
+# ---- results --------------------------------------------------------------------------------------------------------
+
+_VERSION_COLUMNS = """
+    v.id as version_id, v.version, v.status, v.held, r.id, r.created_at, r.released_at, r.specimen_id, r.patient_id,
+    r.order_id, r.order_item_id, r.pending_version_id, v.message_id, v.specimen_as_sent, v.code, v.raw_value,
+    v.raw_unit, v.raw_flags, v.instrument_time, v.instrument_at, v.comments, v.test_code, v.test_name, v.loinc, v.kind,
+    v.comparator, v.number, v.value, v.unit, v.low, v.high, v.reference, v.flags, v.note, a.name as analyzer,
+    s.collected_at
+"""
+_CURRENT = """
+from lab.result r
+join lab.result_version v on v.id = r.version_id
+join lab.analyzer a on a.id = r.analyzer_id
+left join lab.specimen s on s.id = r.specimen_id
+where
+"""
+_EVERY = """
+from lab.result_version v
+join lab.result r on r.id = v.result_id
+join lab.analyzer a on a.id = r.analyzer_id
+left join lab.specimen s on s.id = r.specimen_id
+where
+"""
+_RESULTS = " ".join(("select", _VERSION_COLUMNS, ", r.updated_at", _CURRENT))
+_COUNT = " ".join(("select count(*)", _CURRENT))
+_HISTORY = " ".join(("select", _VERSION_COLUMNS, ", v.created_at as updated_at", _EVERY))
+
+
+async def find_results(connection: Connection, filter: ResultFilter, audience: Audience) -> list[ResultView]:
+    """A page of the results that the filter asks for and the audience may see, each in its current version."""
+    query = _result_query(filter, audience)
+    end = query.page(filter.page, "r.updated_at", "r.id")
+    rows = await connection.fetch(" ".join((_RESULTS, query.conditions, end)), *query.values)
+    return [_result(row, audience) for row in rows]
+
+
+async def count_results(connection: Connection, filter: ResultFilter, audience: Audience) -> int:
+    """How many results `find_results` would find on all its pages."""
+    query = _result_query(filter, audience)
+    query.between("r.updated_at", filter.page.since, filter.page.until)
+    count: int = await connection.fetchval(" ".join((_COUNT, query.conditions)), *query.values)
+    return count
+
+
+async def get_result(connection: Connection, result_id: UUID, audience: Audience) -> ResultView | None:
+    """The current version; None when there is no such result or the audience may not see it."""
+    found = await find_results(connection, ResultFilter(ids=(result_id,)), audience)
+    return found[0] if found else None
+
+
+async def result_history(connection: Connection, result_id: UUID, audience: Audience) -> list[ResultView]:
+    """Every version that the audience may see, oldest first; `updated_at` is when the version was made.
+
+    Nothing of a result that the audience may not see as it stands now, and to an EMR no version that was never current.
+    """
+    query = _Query()
+    query.where("v.result_id = ?", result_id)
+    if audience is not Audience.STAFF:
+        query.where(_visible(query, audience, "r"))
+        query.where(_visible(query, audience, "v"))
+        query.where("v.version <= r.version")
+    rows = await connection.fetch(" ".join((_HISTORY, query.conditions, "order by v.version, v.id")), *query.values)
+    return [_result(row, audience) for row in rows]
+
+
+def _result_query(filter: ResultFilter, audience: Audience) -> _Query:
+    query = _Query()
+    query.where(_visible(query, audience))
+    query.any("r.id = any(?::uuid[])", filter.ids)
+    query.any("r.patient_id = any(?::uuid[])", filter.patient_ids)
+    query.any("r.order_id = any(?::uuid[])", filter.order_ids)
+    query.any("r.specimen_id = any(?::uuid[])", filter.specimen_ids)
+    query.any("v.message_id = any(?::uuid[])", filter.message_ids)
+    query.any("v.specimen_as_sent = any(?::text[])", filter.barcodes)
+    query.any("r.status = any(?::text[])", filter.statuses)
+    if filter.test_codes or filter.loincs:
+        condition = "(v.test_code = any(?::text[]) or v.loinc <> '' and v.loinc = any(?::text[]))"
+        query.where(condition, list(filter.test_codes), list(filter.loincs))
+    if filter.held_only:
+        # That a change waits is for staff to know; an EMR sees the released version as if nothing had come.
+        staff = audience is Audience.STAFF
+        query.where("(r.held <> '{}' or r.pending_version_id is not null)" if staff else "false")
+    query.between("coalesce(s.collected_at, v.instrument_at)", filter.effective_since, filter.effective_until)
+    return query
+
+
+def _result(row: Record, audience: Audience) -> ResultView:
+    return ResultView(
+        id=row["id"],
+        version=row["version"],
+        version_id=row["version_id"],
+        status=ResultStatus(row["status"]),
+        held=tuple(map(HoldReason, row["held"])),
+        updated_at=row["updated_at"],
+        created_at=row["created_at"],
+        released_at=row["released_at"],
+        test_code=row["test_code"],
+        test_name=row["test_name"],
+        loinc=row["loinc"],
+        kind=ValueKind(row["kind"]),
+        value=row["value"],
+        number=row["number"],
+        comparator=Comparator(row["comparator"]) if row["comparator"] else None,
+        unit=row["unit"],
+        low=row["low"],
+        high=row["high"],
+        reference=row["reference"],
+        flags=tuple(row["flags"]),
+        note=row["note"],
+        specimen_id=row["specimen_id"],
+        barcode=row["specimen_as_sent"],
+        patient_id=row["patient_id"],
+        order_id=row["order_id"],
+        order_item_id=row["order_item_id"],
+        analyzer=row["analyzer"],
+        message_id=row["message_id"],
+        code=row["code"],
+        raw_value=row["raw_value"],
+        raw_unit=row["raw_unit"],
+        raw_flags=row["raw_flags"],
+        instrument_time=row["instrument_time"],
+        instrument_at=row["instrument_at"],
+        comments=tuple(row["comments"]),
+        pending=audience is Audience.STAFF and row["pending_version_id"] is not None,
+        collected_at=row["collected_at"],
+    )
+
+
+# ---- orders and reports ---------------------------------------------------------------------------------------------
+
+_ITEM_SHOWN = """
+    case when i.status in ('completed', 'verified') and not exists (
+        select from lab.result r where r.order_id = i.order_id and r.order_item_id = i.id and {visible}
+    ) then 'in_progress' else i.status end
+"""
+_ORDERS = """
+with page as (
+    select o.*, {stamp} as stamp
+    from lab.lab_order o
+    where {conditions}
+    {end}
+)
+select o.id, o.version, o.updated_at, o.number, o.placer_number, o.priority, o.ordered_at, o.patient_id,
+       o.clinical_history, o.cancelled_at, o.stamp, i.id as item_id, t.code as test_code, t.name as test_name, t.loinc,
+       {item_status} as item_status, i.specimen_id, s.barcode
+from page o
+left join lab.order_item i on i.order_id = o.id
+left join lab.test t on t.id = i.test_id
+left join lab.specimen s on s.id = i.specimen_id
+order by o.stamp {direction}, o.id {direction}, i.id
+"""
+_REPORT_STAMP = """greatest(o.updated_at, (
+    select max(r.updated_at) from lab.result r where r.order_id = o.id and {visible}))"""
+_ITEM_EXISTS = "exists (select from lab.order_item i where i.order_id = o.id and i.{column} = any(?::uuid[]))"
+_SPECIMEN_EXISTS = "exists (select from lab.specimen s where s.order_id = o.id and s.barcode = any(?::text[]))"
+_TEST_EXISTS = """exists (
+    select from lab.order_item i join lab.test t on t.id = i.test_id
+    where i.order_id = o.id and (t.code = any(?::text[]) or t.loinc <> '' and t.loinc = any(?::text[])))"""
+
+
+async def find_orders(connection: Connection, filter: OrderFilter, audience: Audience) -> list[OrderView]:
+    """A page of orders with their items, items in the order in which they were asked for."""
+    return [order for order, _ in await _orders(connection, filter, audience, report=False)]
+
+
+async def get_order(connection: Connection, order_id: UUID, audience: Audience) -> OrderView | None:
+    found = await find_orders(connection, OrderFilter(ids=(order_id,)), audience)
+    return found[0] if found else None
+
+
+async def find_reports(connection: Connection, filter: OrderFilter, audience: Audience) -> list[ReportView]:
+    """A page of reports: orders, each with its results that the audience may see (perhaps none).
+
+    A report's last change, which the page is about, is the order's or that of the latest visible result.
+    """
+    orders = await _orders(connection, filter, audience, report=True)
+    wanted = ResultFilter(order_ids=tuple(order.id for order, _ in orders))
+    query = _result_query(wanted, audience)
+    text = " ".join((_RESULTS, query.conditions, "order by r.order_id, r.order_item_id, r.id"))
+    rows = await connection.fetch(text, *query.values) if orders else []
+    results = {
+        order_id: tuple(_result(row, audience) for row in group)
+        for order_id, group in groupby(rows, key=lambda row: row["order_id"])
+    }
+    return [ReportView(order, results.get(order.id, ()), stamp) for order, stamp in orders]
+
+
+async def _orders(
+    connection: Connection, filter: OrderFilter, audience: Audience, report: bool
+) -> list[tuple[OrderView, datetime]]:
+    query = _Query()
+    visible = _visible(query, audience)
+    stamp = _REPORT_STAMP.format(visible=visible) if report else "o.updated_at"
+    _order_conditions(query, filter)
+    end = query.page(filter.page, stamp, "o.id")
+    text = _ORDERS.format(
+        stamp=stamp,
+        conditions=query.conditions,
+        end=end,
+        item_status="i.status" if audience is Audience.STAFF else _ITEM_SHOWN.format(visible=visible),
+        direction="desc" if filter.page.newest_first else "asc",
+    )
+    rows = await connection.fetch(text, *query.values)
+    orders: list[tuple[OrderView, datetime]] = []
+    for _, group in groupby(rows, key=lambda row: row["id"]):
+        lines = list(group)
+        items = tuple(_item(line) for line in lines if line["item_id"] is not None)
+        orders.append((replace(_order(lines[0]), items=items), lines[0]["stamp"]))
+    return orders
+
+
+def _order_conditions(query: _Query, filter: OrderFilter) -> None:
+    query.any("o.id = any(?::uuid[])", filter.ids)
+    query.any("o.patient_id = any(?::uuid[])", filter.patient_ids)
+    query.any(_ITEM_EXISTS.format(column="id"), filter.item_ids)
+    query.any(_ITEM_EXISTS.format(column="specimen_id"), filter.specimen_ids)
+    query.any(_SPECIMEN_EXISTS, filter.barcodes)
+    if filter.numbers:
+        numbers = list(filter.numbers)
+        query.where(
+            "(o.number = any(?::text[]) or o.placer_number <> '' and o.placer_number = any(?::text[]))",
+            numbers,
+            numbers,
+        )
+    if filter.test_codes or filter.loincs:
+        query.where(_TEST_EXISTS, list(filter.test_codes), list(filter.loincs))
+    if filter.cancelled is not None:
+        query.where("(o.cancelled_at is not null) = ?", filter.cancelled)
+    query.between("o.ordered_at", filter.ordered_since, filter.ordered_until)
+
+
+def _order(row: Record) -> OrderView:
+    return OrderView(
+        id=row["id"],
+        version=row["version"],
+        updated_at=row["updated_at"],
+        number=row["number"],
+        placer_number=row["placer_number"],
+        priority=Priority(row["priority"]),
+        ordered_at=row["ordered_at"],
+        patient_id=row["patient_id"],
+        clinical_history=row["clinical_history"],
+        cancelled=row["cancelled_at"] is not None,
+    )
+
+
+def _item(row: Record) -> OrderItemView:
+    return OrderItemView(
+        id=row["item_id"],
+        test_code=row["test_code"],
+        test_name=row["test_name"],
+        loinc=row["loinc"],
+        status=ItemStatus(row["item_status"]),
+        specimen_id=row["specimen_id"],
+        barcode=row["barcode"] or "",
+    )
+
+
+# ---- specimens ------------------------------------------------------------------------------------------------------
+
+_SPECIMENS = """
+select s.id, s.version, s.updated_at, s.barcode, s.type, s.status, s.patient_id, s.order_id, s.collected_at,
+       s.received_at, s.reject_reason
+from lab.specimen s
+where
+"""
+_SPECIMEN_RESULT = "(s.order_id is not null or exists (select from lab.result r where r.specimen_id = s.id and {}))"
+
+
+async def find_specimens(connection: Connection, filter: SpecimenFilter, audience: Audience) -> list[SpecimenView]:
+    """A page of specimens. A specimen that no order knows is shown to an EMR once a result of it may be seen: before,
+    all that it says is that an analyzer has sent something."""
+    query = _Query()
+    if audience is not Audience.STAFF:
+        query.where(_SPECIMEN_RESULT.format(_visible(query, audience)))
+    query.any("s.id = any(?::uuid[])", filter.ids)
+    query.any("s.barcode = any(?::text[])", filter.barcodes)
+    query.any("s.patient_id = any(?::uuid[])", filter.patient_ids)
+    query.any("s.order_id = any(?::uuid[])", filter.order_ids)
+    query.any("s.type = any(?::text[])", filter.types)
+    query.any("s.status = any(?::text[])", filter.statuses)
+    query.between("s.collected_at", filter.collected_since, filter.collected_until)
+    end = query.page(filter.page, "s.updated_at", "s.id")
+    rows = await connection.fetch(" ".join((_SPECIMENS, query.conditions, end)), *query.values)
+    return [SpecimenView(**dict(row.items())) for row in rows]
+
+
+# ---- patients -------------------------------------------------------------------------------------------------------
+
+_PATIENTS = """
+select p.id, p.version, p.updated_at, p.family, p.given, p.birth_date, p.sex, p.active, n.authorities, n.numbers,
+       n.types
+from lab.patient p
+left join lateral (
+    select array_agg(i.authority order by i.id) as authorities, array_agg(i.value order by i.id) as numbers,
+           array_agg(i.type order by i.id) as types
+    from lab.patient_identifier i where i.patient_id = p.id
+) n on true
+where
+"""
+_IDENTIFIER = """exists (
+    select from lab.patient_identifier i
+    where i.patient_id = p.id and i.value = ? and (?::text is null or i.authority = ?::text))"""
+
+
+async def find_patients(connection: Connection, filter: PatientFilter) -> list[PatientView]:
+    """A page of patients with all their identifiers."""
+    query = _Query()
+    query.any("p.id = any(?::uuid[])", filter.ids)
+    if filter.identifier:
+        query.where(_IDENTIFIER, filter.identifier, filter.authority, filter.authority)
+    if filter.family:
+        query.where("lower(p.family) like lower(?)", _beginning(filter.family))
+    if filter.given:
+        query.where("lower(p.given) like lower(?)", _beginning(filter.given))
+    if filter.name:
+        start = _beginning(filter.name)
+        query.where("(lower(p.family) like lower(?) or lower(p.given) like lower(?))", start, start)
+    if filter.sex is not None:
+        query.where("p.sex = ?", filter.sex)
+    query.between("p.birth_date", filter.born_since, filter.born_until)
+    end = query.page(filter.page, "p.updated_at", "p.id")
+    rows = await connection.fetch(" ".join((_PATIENTS, query.conditions, end)), *query.values)
+    return [_patient(row) for row in rows]
+
+
+async def get_patient(connection: Connection, patient_id: UUID) -> PatientView | None:
+    found = await find_patients(connection, PatientFilter(ids=(patient_id,)))
+    return found[0] if found else None
+
+
+def _beginning(text: str) -> str:
+    """A LIKE pattern for texts that begin with `text`, taken literally."""
+    for special in ("\\", "%", "_"):
+        text = text.replace(special, "\\" + special)
+    return text + "%"
+
+
+def _patient(row: Record) -> PatientView:
+    parts = zip(row["authorities"] or (), row["numbers"] or (), row["types"] or (), strict=True)
+    return PatientView(
+        id=row["id"],
+        version=row["version"],
+        updated_at=row["updated_at"],
+        identifiers=tuple(IdentifierView(authority, value, type) for authority, value, type in parts),
+        family=row["family"],
+        given=row["given"],
+        birth_date=row["birth_date"],
+        sex=Sex(row["sex"]),
+        active=row["active"],
+    )
