@@ -1,0 +1,369 @@
+"""The decision on one observation: map → match → value → unit → rounding → interval → flags → status.
+
+Pure, so re-running is safe. Every step leaves a line in the explanation. Whatever is not certain becomes a hold reason;
+a held decision is `registered`, one without holds is `preliminary`, and nothing here ever releases a result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
+
+from interface.domain.catalogue import Catalogue
+from interface.domain.flags import evaluate
+from interface.domain.intervals import Selection, select
+from interface.domain.matching import Match, match
+from interface.domain.model import (
+    CodeMapping,
+    Comparator,
+    HoldReason,
+    Interval,
+    LabTest,
+    Observed,
+    ObservedPatient,
+    ObservedSpecimen,
+    OrderedItem,
+    ResultStatus,
+    Sex,
+    SpecimenFacts,
+    SpecimenRole,
+    Step,
+    Value,
+    ValueKind,
+)
+from interface.domain.units import canonical, convert, parse
+from interface.errors import UnknownUnit
+from interface.settings import Unsolicited
+
+RULES = "decide/1"  # the version of these rules in explanations; raise it with every change of what they say
+MAX_DIGITS = 40  # of a number, and of its distance from the point: what is larger is no measurement
+MAX_SPECIMEN_AGE = timedelta(days=7)  # an unknown collection time lies between this long before receipt and receipt
+
+_NUMERIC = frozenset({ValueKind.NUMERIC})
+_WORDS = frozenset({ValueKind.TEXT, ValueKind.CODED})
+# What an analyzer may answer to a test of each kind. EMPTY and FAILED answer none.
+ACCEPTED: dict[ValueKind, frozenset[ValueKind]] = {
+    ValueKind.NUMERIC: _NUMERIC,
+    ValueKind.TEXT: _WORDS | _NUMERIC | {ValueKind.RATIO, ValueKind.RANGE, ValueKind.TIME},
+    ValueKind.CODED: _WORDS,
+    ValueKind.RATIO: frozenset({ValueKind.RATIO}),
+    ValueKind.RANGE: frozenset({ValueKind.RANGE}),
+    ValueKind.TIME: frozenset({ValueKind.TIME}),
+    ValueKind.IMAGE: frozenset({ValueKind.IMAGE}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionContext:
+    """What the decision on an observation is taken in. `specimens`: every open specimen with the barcode as sent."""
+
+    catalogue: Catalogue
+    driver: str = ""
+    driver_revision: str = ""
+    specimens: tuple[SpecimenFacts, ...] = ()
+    observed_patient: ObservedPatient | None = None
+    unsolicited: Unsolicited = Unsolicited.HOLD
+    incomplete: bool = False  # the transmission was cut before its end
+    received_at: datetime | None = None  # when the message came; bounds an unknown collection time
+    holds: tuple[HoldReason, ...] = ()  # what stands against the whole message, such as driver_mismatch
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The result as the laboratory reports it. `value.text` is what is shown; the raw text stays in the observation."""
+
+    value: Value
+    status: ResultStatus
+    test: LabTest | None = None
+    specimen: SpecimenFacts | None = None
+    item: OrderedItem | None = None
+    patient_id: str | None = None
+    unit: str = ""  # UCUM when converted; as sent when it could not be
+    low: Decimal | None = None
+    high: Decimal | None = None
+    reference: str = ""
+    flags: tuple[str, ...] = ()
+    holds: tuple[HoldReason, ...] = ()
+    steps: tuple[Step, ...] = ()
+    map_revision: int = 0
+
+
+@dataclass(slots=True)
+class _Notes:
+    """The explanation and the holds while they are gathered."""
+
+    steps: list[Step] = field(default_factory=list)
+    holds: list[HoldReason] = field(default_factory=list)
+
+    def add(
+        self,
+        step: str,
+        text: str,
+        *,
+        holds: tuple[HoldReason, ...] = (),
+        verdict: str = "ok",
+        version: str = RULES,
+        **inputs: str,
+    ) -> None:
+        self.steps.append(Step(step, "hold" if holds else verdict, text, version, inputs))
+        self.holds += [hold for hold in holds if hold not in self.holds]
+
+
+def decide(observed: Observed, specimen: ObservedSpecimen, context: DecisionContext) -> Decision:
+    """Decide one observation. Never raises for what an analyzer sends; every doubt is a hold reason with its step."""
+    notes = _Notes()
+    _decoded(observed, context, notes)
+    if specimen.role is not SpecimenRole.PATIENT:
+        notes.add("match", f"a {specimen.role.value} specimen", holds=(HoldReason.NOT_PATIENT,))
+        return _finish(Decision(observed.value, ResultStatus.REGISTERED, unit=observed.unit), notes)
+    specimen_type = context.specimens[0].type if len(context.specimens) == 1 else ""
+    specimen_type = specimen_type or specimen.type
+    test, mapping = _mapped(observed, specimen_type, context, notes)
+    found = _matched(specimen, test, context, notes)
+    decision = Decision(
+        observed.value,
+        ResultStatus.REGISTERED,
+        test=test,
+        specimen=found.specimen,
+        item=found.item,
+        patient_id=found.patient.id if found.patient else None,
+        unit=observed.unit,
+        map_revision=mapping.revision if mapping else 0,
+    )
+    readable = _readable(observed.value, test, notes)
+    if test is None or mapping is None or not readable:
+        return _finish(decision, notes)
+    reported = _reported(observed, test, mapping, context.catalogue, notes)
+    if reported is None:
+        return _finish(decision, notes)
+    value, unit = reported
+    decision = replace(decision, value=value, unit=unit)
+    return _finish(_judged(decision, test, found, specimen_type, context, notes), notes)
+
+
+def _finish(decision: Decision, notes: _Notes) -> Decision:
+    holds = tuple(notes.holds)
+    status = ResultStatus.REGISTERED if holds else ResultStatus.PRELIMINARY
+    words = ", ".join(hold.value for hold in holds)
+    step = Step(
+        "hold", "hold" if holds else "none", f"waits for a person: {words}" if holds else "nothing holds it", RULES
+    )
+    return replace(decision, status=status, holds=holds, steps=(*notes.steps, step))
+
+
+def _decoded(observed: Observed, context: DecisionContext, notes: _Notes) -> None:
+    holds = (*observed.holds, *context.holds)
+    if context.incomplete:
+        holds = (*holds, HoldReason.INCOMPLETE_TRANSMISSION)
+    text = "held by " + ", ".join(hold.value for hold in holds) if holds else "read by the driver"
+    notes.add(
+        "decode", text, holds=holds, version=f"{context.driver} {context.driver_revision}".strip(),
+        location=observed.location, code=observed.code, value=observed.raw_value, unit=observed.unit,
+        flags=" ".join(observed.flags), status=observed.status,
+    )  # fmt: skip
+
+
+def _mapped(
+    observed: Observed, specimen_type: str, context: DecisionContext, notes: _Notes
+) -> tuple[LabTest | None, CodeMapping | None]:
+    mapping = context.catalogue.mapping(observed.code, specimen_type)
+    test = context.catalogue.tests.get(mapping.test_id) if mapping else None
+    if mapping is None or test is None:
+        text = "no test for this code" if observed.code else "no code was sent"
+        notes.add("map", text, holds=(HoldReason.UNMAPPED_CODE,), code=observed.code, specimen_type=specimen_type)
+        return None, None
+    version = f"{context.driver} map {mapping.revision}".strip()
+    notes.add("map", f"{test.code} {test.name}", version=version, code=observed.code, specimen_type=specimen_type)
+    return test, mapping
+
+
+def _matched(specimen: ObservedSpecimen, test: LabTest | None, context: DecisionContext, notes: _Notes) -> Match:
+    found = match(
+        context.specimens,
+        test.id if test else None,
+        context.observed_patient,
+        context.unsolicited,
+        identified=bool(specimen.specimen_id),
+    )
+    verdict = "none" if found.unsolicited else "ok"
+    notes.add("match", found.text, holds=found.holds, verdict=verdict, policy=context.unsolicited.value)
+    return found
+
+
+def _readable(value: Value, test: LabTest | None, notes: _Notes) -> bool:
+    """Whether there is a value that can answer the test."""
+    if value.kind is ValueKind.FAILED:
+        notes.add("value", "the run failed: there is no result", holds=(HoldReason.RUN_FAILED,))
+    elif value.kind is ValueKind.EMPTY:
+        notes.add("value", "no value was sent", holds=(HoldReason.NO_VALUE,))
+    elif not _finite(value):
+        notes.add("value", "not a number that can be measured", holds=(HoldReason.UNREADABLE_VALUE,))
+    elif test is not None and value.kind not in ACCEPTED.get(test.kind, frozenset()):
+        text = f"a {value.kind.value} value for a {test.kind.value} test"
+        notes.add("value", text, holds=(HoldReason.UNREADABLE_VALUE,))
+    else:
+        notes.add("value", f"a {value.kind.value} value")
+        return True
+    return False
+
+
+def _finite(value: Value) -> bool:
+    """A numeric value has a number, and one whose digits are few enough to write out."""
+    if value.kind is not ValueKind.NUMERIC:
+        return True
+    number = value.number
+    if number is None or not number.is_finite():
+        return False
+    digits, exponent = number.as_tuple().digits, number.as_tuple().exponent
+    return len(digits) <= MAX_DIGITS and isinstance(exponent, int) and abs(exponent) <= MAX_DIGITS
+
+
+def _reported(
+    observed: Observed, test: LabTest, mapping: CodeMapping, catalogue: Catalogue, notes: _Notes
+) -> tuple[Value, str] | None:
+    """The value as reported and its UCUM unit; None when the unit holds it. Only numbers have units."""
+    value = observed.value
+    if value.kind is not ValueKind.NUMERIC or value.number is None or test.kind is not ValueKind.NUMERIC:
+        return value, ""
+    version = f"units {catalogue.aliases.revision}"
+    try:
+        sent = _sent_unit(observed.unit, mapping, test, catalogue)
+        number = convert(value.number, sent, test.unit) if sent != test.unit else value.number
+    except UnknownUnit as error:
+        notes.add(
+            "unit",
+            error.text,
+            holds=(HoldReason.UNKNOWN_UNIT,),
+            version=version,
+            sent=observed.unit,
+            reported=test.unit,
+        )
+        return None
+    origin = "as sent" if observed.unit else "by the map"
+    text = f"{sent or 'no unit'} {origin}" + (f", converted to {test.unit}" if sent != test.unit else "")
+    notes.add("unit", text, version=version, sent=observed.unit, reported=test.unit)
+    number = _rounded(number, value.number, value.comparator, test.decimals, notes)
+    return replace(value, number=number, text=format(number, "f")), test.unit
+
+
+def _sent_unit(raw_unit: str, mapping: CodeMapping, test: LabTest, catalogue: Catalogue) -> str:
+    """The UCUM code of the unit the number is in. Raises UnknownUnit."""
+    if raw_unit:
+        return canonical(raw_unit, catalogue.aliases, test.unit) if test.unit else _pure(raw_unit, catalogue)
+    if mapping.unit or not test.unit:
+        return mapping.unit or test.unit
+    if parse(test.unit) == parse("1"):
+        return test.unit  # {INR}, {ratio}, 1: no unit is how such a number is written
+    raise UnknownUnit("no unit was sent and the map names none")
+
+
+def _pure(raw_unit: str, catalogue: Catalogue) -> str:
+    """No unit, for a test that has none: what was sent must be a pure number's. Raises UnknownUnit."""
+    if parse(canonical(raw_unit, catalogue.aliases)) != parse("1"):
+        raise UnknownUnit("a unit for a test that has none")
+    return ""
+
+
+def _rounded(
+    number: Decimal, sent: Decimal, comparator: Comparator | None, decimals: int | None, notes: _Notes
+) -> Decimal:
+    """Half up to the test's decimals; never digits the analyzer did not measure.
+
+    A limit is rounded so that it stays true: `<0.045` is `<0.05`, not `<0.0`. Without decimals a converted number keeps
+    as many significant digits as were sent.
+    """
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int):
+        return number
+    if decimals is None:
+        surplus = len(number.as_tuple().digits) - len(sent.as_tuple().digits)
+        places = -(exponent + surplus) if number != sent and surplus > 0 else -exponent
+    else:
+        places = decimals
+    if places >= -exponent:
+        return number
+    rounding = ROUND_HALF_UP
+    if comparator is not None:
+        rounding = ROUND_CEILING if comparator in (Comparator.LT, Comparator.LE) else ROUND_FLOOR
+    rounded = number.quantize(Decimal(1).scaleb(-places), rounding=rounding, context=Context(prec=4 * MAX_DIGITS))
+    notes.add("round", f"to {places} decimals", measured=format(number, "f"), reported=format(rounded, "f"))
+    return rounded
+
+
+def _judged(
+    decision: Decision, test: LabTest, found: Match, specimen_type: str, context: DecisionContext, notes: _Notes
+) -> Decision:
+    """The decision with its reference interval and flags."""
+    selection = _selected(test, found, specimen_type, context)
+    if selection.ambiguous:
+        ids = " ".join(one.id for one in selection.ambiguous)
+        notes.add("interval", "several apply", holds=(HoldReason.AMBIGUOUS_INTERVAL,), intervals=ids)
+        return decision
+    interval = selection.interval
+    if interval is None:
+        notes.add("interval", "none applies", verdict="none")
+    else:
+        try:
+            interval = _in_unit(interval, decision.unit)
+        except UnknownUnit as error:
+            notes.add("interval", error.text, holds=(HoldReason.UNKNOWN_UNIT,), interval=interval.id)
+            return decision
+        reference = interval.text or reference_text(interval.low, interval.high)
+        notes.add("interval", reference or "no limits", version=interval.id, source=interval.source)
+        decision = replace(decision, low=interval.low, high=interval.high, reference=reference)
+    judged = evaluate(decision.value, interval)
+    if judged.flags or judged.holds:
+        text = "cannot be judged for certain" if judged.holds else "against the reference interval"
+        notes.add("flag", text, holds=judged.holds, verdict=" ".join(judged.flags), flags=" ".join(judged.flags))
+    else:
+        notes.add("flag", "nothing to judge", verdict="none")
+    return replace(decision, flags=judged.flags)
+
+
+def _selected(test: LabTest, found: Match, specimen_type: str, context: DecisionContext) -> Selection:
+    """The interval at collection. When that time is unknown: the one that applies whenever it may have been."""
+    collected_at = found.specimen.collected_at if found.specimen else None
+    instants = [collected_at]
+    if collected_at is None and context.received_at is not None:
+        instants = [context.received_at - MAX_SPECIMEN_AGE, context.received_at]
+    patient = found.patient
+    selections = [
+        select(
+            context.catalogue.intervals.get(test.id, ()),
+            test_id=test.id,
+            sex=patient.sex if patient else Sex.UNKNOWN,
+            birth_date=patient.birth_date if patient else None,
+            collected_at=instant,
+            specimen_type=specimen_type,
+        )
+        for instant in instants
+    ]
+    return selections[0] if all(one == selections[0] for one in selections) else Selection()
+
+
+def _in_unit(interval: Interval, unit: str) -> Interval:
+    """The interval's limits in the unit of the report. Raises UnknownUnit when they cannot be compared."""
+    if interval.unit in ("", unit):
+        return interval
+    return replace(
+        interval,
+        unit=unit,
+        low=_limit(interval.low, interval.unit, unit),
+        high=_limit(interval.high, interval.unit, unit),
+        critical_low=_limit(interval.critical_low, interval.unit, unit),
+        critical_high=_limit(interval.critical_high, interval.unit, unit),
+    )
+
+
+def _limit(limit: Decimal | None, from_unit: str, to_unit: str) -> Decimal | None:
+    return None if limit is None else convert(limit, from_unit, to_unit)
+
+
+def reference_text(low: Decimal | None, high: Decimal | None) -> str:
+    """`3.5 - 5.1`, `<= 5`, `>= 60`; "" without limits."""
+    if low is None and high is None:
+        return ""
+    if low is None:
+        return f"<= {high:f}"
+    return f">= {low:f}" if high is None else f"{low:f} - {high:f}"
