@@ -438,11 +438,13 @@ class Journal:
         """Seal as incomplete what was still being received when the last process ended."""
         connection = await self._connect()
         sealed = await connection.fetchval(
-            """WITH m AS (UPDATE lab.message
-                          SET state = 'incomplete', reason = 'restart', sealed_at = now(), reply = 'unsent' WHERE state = 'receiving' RETURNING id, link_id),
-                    q AS (INSERT INTO lab.queue (message_id, organization_id, lane) SELECT id, $1, link_id FROM m
-                          ON CONFLICT (message_id) DO NOTHING)
-               SELECT count(*) FROM m""",
+            """WITH m AS (
+                   UPDATE lab.message SET state = 'incomplete', reason = 'restart', sealed_at = now(), reply = 'unsent'
+                   WHERE state = 'receiving' RETURNING id, link_id
+               ), q AS (
+                   INSERT INTO lab.queue (message_id, organization_id, lane) SELECT id, $1, link_id FROM m
+                   ON CONFLICT (message_id) DO NOTHING
+               ) SELECT count(*) FROM m""",
             self._organization_id,
         )
         if sealed:
@@ -469,7 +471,7 @@ async def read_messages(
         )
         for row in rows:  # in order of (ordinal, attempt): the last attempt wins
             frames[row["message_id"]][row["ordinal"]] = StoredFrame(*list(row)[1:])
-    return {row["id"]: StoredMessage(*row, tuple(frames[row["id"]].values())) for row in heads}
+    return {row["id"]: StoredMessage(**dict(row), frames=tuple(frames[row["id"]].values())) for row in heads}
 
 
 async def read_message(connection: Connection, message_id: UUID) -> StoredMessage | None:
