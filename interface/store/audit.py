@@ -19,12 +19,10 @@ from uuid import UUID
 
 import asyncpg
 import structlog
-from asyncpg.pool import PoolConnectionProxy
 
 from interface.domain.views import Actor
+from interface.store.db import Connection
 from interface.store.ids import uuid7
-
-Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 
 MAX_TEXT_CHARACTERS = 2000  # of one audited text; a search may be as long as a request
 _RETRY_FIRST_S, _RETRY_LONGEST_S = 0.2, 5.0

@@ -1,0 +1,242 @@
+"""Organizations, users, clients and their tokens, as rows. Every function runs in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from interface.store.db import Connection
+from interface.store.ids import uuid7
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizationView:
+    id: UUID
+    name: str
+    title: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UserView:
+    id: UUID
+    username: str
+    full_name: str
+    roles: tuple[str, ...]
+    created_at: datetime
+    disabled_at: datetime | None
+    locked_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientView:
+    id: UUID
+    name: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    disabled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class UserSecret:
+    """What a login compares with. `locked`: at the time of reading."""
+
+    id: UUID
+    username: str
+    password_hash: str
+    roles: tuple[str, ...]
+    disabled: bool
+    locked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSecret:
+    id: UUID
+    name: str
+    secret_hash: bytes
+    scopes: tuple[str, ...]
+    disabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TokenHolder:
+    """Who a valid token belongs to: exactly one of user and client."""
+
+    user_id: UUID | None
+    client_id: UUID | None
+    name: str
+    roles: tuple[str, ...]
+    scopes: tuple[str, ...]
+
+
+async def insert_organization(connection: Connection, organization_id: UUID, name: str, title: str) -> OrganizationView:
+    """Raises asyncpg.UniqueViolationError when the name is taken, by whichever organization."""
+    row = await connection.fetchrow(
+        "insert into lab.organization (id, name, title) values ($1, $2, $3) returning id, name, title, created_at",
+        organization_id, name, title,
+    )  # fmt: skip
+    assert row is not None  # noqa: S101 - insert … returning gives its row or raises
+    return OrganizationView(**row)
+
+
+async def lock_users(connection: Connection, organization_id: UUID) -> None:
+    """Let only one transaction at a time decide whether a user is an organization's first."""
+    await connection.execute(
+        "select pg_advisory_xact_lock(hashtextextended('labora.users.' || $1, 0))", str(organization_id)
+    )
+
+
+async def has_users(connection: Connection) -> bool:
+    return bool(await connection.fetchval("select exists (select from lab.app_user)"))
+
+
+async def insert_user(
+    connection: Connection,
+    organization_id: UUID,
+    username: str,
+    full_name: str,
+    password_hash: str,
+    roles: Sequence[str],
+) -> UserView:
+    """Raises asyncpg.UniqueViolationError when the organization has a user of that name."""
+    row = await connection.fetchrow(
+        "insert into lab.app_user (id, organization_id, username, full_name, password_hash, roles)"
+        " values ($1, $2, $3, $4, $5, $6)"
+        " returning id, username, full_name, roles, created_at, disabled_at, locked_until",
+        uuid7(), organization_id, username, full_name, password_hash, list(roles),
+    )  # fmt: skip
+    assert row is not None  # noqa: S101 - insert … returning gives its row or raises
+    return UserView(**{**row, "roles": tuple(row["roles"])})
+
+
+async def list_users(connection: Connection) -> tuple[UserView, ...]:
+    rows = await connection.fetch(
+        "select id, username, full_name, roles, created_at, disabled_at, locked_until from lab.app_user order by username"
+    )
+    return tuple(UserView(**{**row, "roles": tuple(row["roles"])}) for row in rows)
+
+
+_FIND_USER = """
+select id, username, password_hash, roles, disabled_at is not null as disabled,
+       coalesce(locked_until > clock_timestamp(), false) as locked
+from lab.app_user where username = $1
+"""
+
+
+async def find_user_secret(connection: Connection, username: str, *, lock: bool = False) -> UserSecret | None:
+    """The user of that name; `lock` keeps its row until the transaction ends."""
+    row = await connection.fetchrow(" ".join((_FIND_USER, "for update" if lock else "")), username)
+    return None if row is None else UserSecret(**{**row, "roles": tuple(row["roles"])})
+
+
+async def count_failure(connection: Connection, user_id: UUID, limit: int, lock_s: float) -> bool:
+    """Count a wrong password; at `limit` in a row the user is locked for `lock_s`. True when this one locked it."""
+    return bool(
+        await connection.fetchval(
+            """
+            update lab.app_user
+            set failed_logins = case when failed_logins + 1 >= $2 then 0 else failed_logins + 1 end,
+                locked_until = case when failed_logins + 1 >= $2
+                                    then clock_timestamp() + make_interval(secs => $3) else locked_until end
+            where id = $1 returning coalesce(locked_until > clock_timestamp(), false)
+            """,
+            user_id, limit, lock_s,
+        )
+    )  # fmt: skip
+
+
+async def clear_failures(connection: Connection, user_id: UUID) -> None:
+    await connection.execute(
+        "update lab.app_user set failed_logins = 0, locked_until = null where id = $1 and failed_logins > 0", user_id
+    )
+
+
+async def set_password(connection: Connection, user_id: UUID, password_hash: str) -> None:
+    """Also unlocks the user and ends its sessions."""
+    await connection.execute(
+        "update lab.app_user set password_hash = $2, failed_logins = 0, locked_until = null where id = $1",
+        user_id, password_hash,
+    )  # fmt: skip
+    await revoke_tokens_of_user(connection, user_id)
+
+
+async def disable_user(connection: Connection, user_id: UUID) -> None:
+    """Also ends its sessions."""
+    await connection.execute(
+        "update lab.app_user set disabled_at = coalesce(disabled_at, clock_timestamp()) where id = $1", user_id
+    )
+    await revoke_tokens_of_user(connection, user_id)
+
+
+async def insert_client(
+    connection: Connection, organization_id: UUID, name: str, secret_hash: bytes, scopes: Sequence[str]
+) -> ClientView:
+    """Raises asyncpg.UniqueViolationError when the organization has a client of that name."""
+    row = await connection.fetchrow(
+        "insert into lab.client (id, organization_id, name, secret_hash, scopes) values ($1, $2, $3, $4, $5)"
+        " returning id, name, scopes, created_at, disabled_at",
+        uuid7(), organization_id, name, secret_hash, list(scopes),
+    )  # fmt: skip
+    assert row is not None  # noqa: S101 - insert … returning gives its row or raises
+    return ClientView(**{**row, "scopes": tuple(row["scopes"])})
+
+
+async def find_client_secret(connection: Connection, client_id: UUID) -> ClientSecret | None:
+    row = await connection.fetchrow(
+        "select id, name, secret_hash, scopes, disabled_at is not null as disabled from lab.client where id = $1",
+        client_id,
+    )
+    return None if row is None else ClientSecret(**{**row, "scopes": tuple(row["scopes"])})
+
+
+async def insert_token(
+    connection: Connection,
+    organization_id: UUID,
+    token_hash: bytes,
+    lifetime_s: float,
+    *,
+    user_id: UUID | None = None,
+    client_id: UUID | None = None,
+    scopes: Sequence[str] = (),
+) -> datetime:
+    """Keep a token's digest; returns when it expires."""
+    expires_at: datetime = await connection.fetchval(
+        "insert into lab.access_token (token_hash, organization_id, client_id, user_id, scopes, expires_at)"
+        " values ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6)) returning expires_at",
+        token_hash, organization_id, client_id, user_id, list(scopes), lifetime_s,
+    )  # fmt: skip
+    return expires_at
+
+
+async def find_token(connection: Connection, token_hash: bytes) -> TokenHolder | None:
+    """The holder, if the token is known, neither expired nor revoked, and its user or client not disabled."""
+    row = await connection.fetchrow(
+        """
+        select t.user_id, t.client_id, coalesce(u.username, c.name) as name, coalesce(u.roles, '{}') as roles, t.scopes
+        from lab.access_token t
+        left join lab.app_user u on u.id = t.user_id left join lab.client c on c.id = t.client_id
+        where t.token_hash = $1 and t.expires_at > clock_timestamp() and t.revoked_at is null
+          and u.disabled_at is null and c.disabled_at is null and coalesce(u.id, c.id) is not null
+        """,
+        token_hash,
+    )
+    if row is None:
+        return None
+    return TokenHolder(**{**row, "roles": tuple(row["roles"]), "scopes": tuple(row["scopes"])})
+
+
+async def revoke_token(connection: Connection, token_hash: bytes) -> bool:
+    """True when there was a token to revoke."""
+    status = await connection.execute(
+        "update lab.access_token set revoked_at = clock_timestamp() where token_hash = $1 and revoked_at is null",
+        token_hash,
+    )
+    return status.endswith(" 1")
+
+
+async def revoke_tokens_of_user(connection: Connection, user_id: UUID) -> None:
+    await connection.execute(
+        "update lab.access_token set revoked_at = clock_timestamp() where user_id = $1 and revoked_at is null", user_id
+    )
