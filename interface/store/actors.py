@@ -113,7 +113,8 @@ async def insert_user(
 
 async def list_users(connection: Connection) -> tuple[UserView, ...]:
     rows = await connection.fetch(
-        "select id, username, full_name, roles, created_at, disabled_at, locked_until from lab.app_user order by username"
+        "select id, username, full_name, roles, created_at, disabled_at, locked_until"
+        " from lab.app_user order by username"
     )
     return tuple(UserView(**{**row, "roles": tuple(row["roles"])}) for row in rows)
 
