@@ -1,0 +1,109 @@
+"""HL7 character sets: from MSH-18 (table 0211) to a Python codec, found on the raw bytes before anything is decoded."""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+
+_BOM = codecs.BOM_UTF8
+
+# HL7 table 0211 and what senders write instead of it.
+_CODECS = {
+    "ASCII": "ascii",
+    "US-ASCII": "ascii",
+    "ISO IR6": "ascii",
+    "UNICODE": "utf-8",
+    "UNICODE UTF-8": "utf-8",
+    "UTF-8": "utf-8",
+    "UTF8": "utf-8",
+    "UNICODE UTF-16": "utf-16",
+    "UNICODE UTF-32": "utf-32",
+    "GB 18030-2000": "gb18030",
+    "GB18030": "gb18030",
+    "GB2312": "gb18030",
+    "GBK": "gb18030",
+    "BIG-5": "big5",
+    "BIG5": "big5",
+    "KS X 1001": "euc_kr",
+    "CNS 11643-1992": "euc_tw",
+    "ISO IR14": "iso2022_jp",
+    "ISO IR87": "iso2022_jp",
+    "ISO IR159": "iso2022_jp_1",
+    "WINDOWS-1251": "cp1251",
+    "WINDOWS-1252": "cp1252",
+} | {f"8859/{part}": f"iso8859-{part}" for part in (1, 2, 3, 4, 5, 6, 7, 8, 9, 15)}
+
+# Codecs that keep ASCII where it is, so that MSH can be read on the raw bytes.
+_FALLBACK = "latin-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """`text` has CR between segments; `encoding` is the codec that did it; `fault` says what was wrong."""
+
+    text: str
+    encoding: str
+    fault: str = ""
+
+
+def codec(name: str) -> str | None:
+    """The Python codec for a value of MSH-18; None when it is not known."""
+    found = _CODECS.get(" ".join(name.upper().split()))
+    if found is None and name.upper().startswith("ISO-8859-"):
+        found = "iso8859-" + name[9:]
+    if found is None:
+        return None
+    try:
+        return codecs.lookup(found).name
+    except LookupError:
+        return None
+
+
+def decode(block: bytes, encoding: str = "") -> Decoded:
+    """Decode one message: MSH-18, then `encoding` (the peer's), then UTF-8, then latin-1, which cannot fail.
+
+    A set named in MSH-18 that does not fit the bytes is a fault that is said, not a reason to lose the message.
+    """
+    if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return Decoded(_normalise(block.decode("utf-16", "replace")), "utf-16")
+    block = block.removeprefix(_BOM)
+    named = named_charset(block)
+    declared = codec(named) if named else None
+    fault = f"the character set {named!r} is not known" if named and declared is None else ""
+    # ASCII is what senders of Latin-1 and UTF-8 call themselves; it says nothing against the peer's own setting.
+    for candidate in (declared, encoding or None, "utf-8"):
+        if candidate is None:
+            continue
+        try:
+            return Decoded(_normalise(block.decode(candidate)), codecs.lookup(candidate).name, fault)
+        except (UnicodeDecodeError, LookupError):
+            if candidate == declared:
+                fault = f"the bytes are not {named}"
+    return Decoded(_normalise(block.decode(_FALLBACK)), _FALLBACK, fault)
+
+
+def named_charset(block: bytes) -> str:
+    """MSH-18, first repetition, as sent; "" when there is none. Never raises."""
+    header = raw_header(block)
+    fields = header.split(header[3:4]) if len(header) > 3 else []
+    if len(fields) <= 17:
+        return ""
+    # HL7 2.9.2: MSH-1 is the separator itself, so piece n of a split is MSH-(n+1).
+    repeat = header[5:6] or b"~"
+    return fields[17].split(repeat)[0].decode("ascii", "replace").strip()
+
+
+def raw_header(block: bytes) -> bytes:
+    """The bytes of the MSH segment, or b"" when the block does not start with one."""
+    block = block.removeprefix(_BOM).lstrip(b"\r\n\x00 \x0b")
+    if block[:3].upper() != b"MSH":
+        return b""
+    ends = [end for end in (block.find(b"\r"), block.find(b"\n")) if end >= 0]
+    return block[: min(ends)] if ends else block
+
+
+def _normalise(text: str) -> str:
+    """LF and CRLF segment ends become CR; a byte order mark goes."""
+    if "\n" in text:
+        text = text.replace("\r\n", "\r").replace("\n", "\r")
+    return text.lstrip("\ufeff\r\x00 \x0b")

@@ -1,0 +1,309 @@
+"""LIS02-A2 (ASTM E1394) records: the message layer above LIS01-A2 frames. Pure.
+
+A message is H .. L as assembled bytes. Delimiters are read from each header; fields are split when they are asked for;
+escapes are resolved on leaf components only, and what is not a known escape sequence stays as it is.
+Field numbers are the standard's: the type letter is field 1, so `record.component(3, 4)` is R-3.4 of the documents.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from interface.errors import RecordError
+
+DEFAULT_ENCODING = "latin-1"  # every byte is a character: nothing an analyzer sends can fail to decode
+
+# LIS02-A2 hierarchy: H and L 0, P 1, O 2, R 3. Q and S stand beside P. C and M attach to the record before them.
+LEVELS = {"H": 0, "L": 0, "P": 1, "Q": 1, "S": 1, "O": 2, "R": 3}
+ATTACHED = frozenset("CM")
+
+_LINE = re.compile(r"\r\n?|\n")
+_HEX = re.compile(r"X((?:[0-9A-Fa-f]{2})+)")
+_MAX_CONTROL_ID = 80
+
+# A field to be written: a leaf, its components, or its repetitions of components.
+Field: TypeAlias = str | Sequence[str] | Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Delimiters:
+    """LIS02-A2: field, repeat, component, escape, in this order (HL7's MSH-2 has another one)."""
+
+    field: str = "|"
+    repeat: str = "\\"
+    component: str = "^"
+    escape: str = "&"
+
+    @property
+    def definition(self) -> str:
+        """Field 2 of the header."""
+        return self.repeat + self.component + self.escape
+
+
+DEFAULT_DELIMITERS = Delimiters()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that was read with a tolerance. `location` as in `errors.LocatedError`."""
+
+    location: str
+    text: str
+
+
+class Record:
+    """One record. Split on first access; all accessors give "" for what was not sent."""
+
+    __slots__ = ("_fields", "_location", "delimiters", "encoding", "text", "type")
+
+    def __init__(self, text: str, delimiters: Delimiters, location: str, encoding: str = DEFAULT_ENCODING) -> None:
+        self.text = text
+        self.type = text[:1].upper()
+        self.delimiters = delimiters
+        self.encoding = encoding
+        self._location = location
+        self._fields: list[str] | None = None
+
+    def __repr__(self) -> str:
+        return f"Record({self._location})"
+
+    @property
+    def location(self) -> str:
+        """`R 3`: the type and which of its kind it is in the message, from 1."""
+        return self._location
+
+    @property
+    def fields(self) -> list[str]:
+        """All fields as sent; index 0 is field 1, the type letter."""
+        if self._fields is None:
+            self._fields = self.text.split(self.delimiters.field)
+            if self.type == "H" and len(self._fields) > 1:
+                # Field 2 of H defines the delimiters; nothing in it is split or unescaped.
+                self._fields[1] = self.delimiters.definition
+        return self._fields
+
+    def field(self, number: int) -> str:
+        """Field `number` from 1, as sent."""
+        fields = self.fields
+        return fields[number - 1] if number <= len(fields) else ""
+
+    def repeats(self, number: int) -> list[str]:
+        """The repetitions of a field as sent; an empty field has none."""
+        raw = self.field(number)
+        return raw.split(self.delimiters.repeat) if raw else []
+
+    def components(self, number: int, repeat: int = 1) -> list[str]:
+        """The components of one repetition, unescaped; [] when it was not sent."""
+        repeats = self.repeats(number)
+        if repeat > len(repeats):
+            return []
+        return [self.unescape(leaf) for leaf in repeats[repeat - 1].split(self.delimiters.component)]
+
+    def component(self, number: int, component: int = 1, repeat: int = 1) -> str:
+        """One leaf, unescaped."""
+        raw = self.field(number)
+        if not raw:
+            return ""
+        if self.delimiters.repeat in raw:
+            repeats = raw.split(self.delimiters.repeat)
+            if repeat > len(repeats):
+                return ""
+            raw = repeats[repeat - 1]
+        elif repeat > 1:
+            return ""
+        if self.delimiters.component in raw:
+            leaves = raw.split(self.delimiters.component)
+            return self.unescape(leaves[component - 1]) if component <= len(leaves) else ""
+        return self.unescape(raw) if component == 1 else ""
+
+    def unescape(self, leaf: str) -> str:
+        """Resolve the standard's escape sequences in one leaf component; unknown ones stay verbatim."""
+        return unescape(leaf, self.delimiters, self.encoding)
+
+
+@dataclass(slots=True)
+class Node:
+    """A record with what hangs below it. `comments` are C records, `manufacturer` M records, each on its own parent."""
+
+    record: Record
+    children: list[Node] = field(default_factory=list)
+    comments: list[Record] = field(default_factory=list)
+    manufacturer: list[Record] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message. `faults` are what had to be tolerated to read it."""
+
+    delimiters: Delimiters
+    records: tuple[Record, ...]
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def header(self) -> Record:
+        return self.records[0]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the message ends with its L record."""
+        return self.records[-1].type == "L"
+
+    def tree(self) -> Node:
+        """The header's node with everything below it.
+
+        LIS02-A2 5.2: a record belongs to the nearest preceding record of a lower level; a comment to the record
+        before it. A level that was skipped (an R without an O) attaches to what is there.
+        """
+        root = Node(self.records[0])
+        path = [root]  # the open record of each level, outermost first
+        for record in self.records[1:]:
+            if record.type == "C":
+                path[-1].comments.append(record)
+                continue
+            if record.type == "M":
+                path[-1].manufacturer.append(record)
+                continue
+            level = LEVELS.get(record.type, 3)
+            while len(path) > 1 and LEVELS.get(path[-1].record.type, 3) >= level:
+                path.pop()
+            node = Node(record)
+            path[-1].children.append(node)
+            path.append(node)
+        return root
+
+
+def parse(data: bytes | str, encoding: str = DEFAULT_ENCODING) -> Message:
+    """Read the bytes of one assembled message. The charset is decoded here, after assembly.
+
+    Raises RecordError when it does not start with a usable H record; anything else is kept for the reader to judge.
+    """
+    faults: list[Fault] = []
+    text = data if isinstance(data, str) else _decode(data, encoding, faults)
+    lines = [line for line in _LINE.split(text) if line.strip("\x00 ")]
+    if not lines:
+        raise RecordError("the message is empty", "H 1")
+    delimiters = _delimiters(lines[0], faults)
+    seen: dict[str, int] = {}
+    records: list[Record] = []
+    for line in lines:
+        kind = line[:1].upper()
+        seen[kind] = seen.get(kind, 0) + 1
+        location = f"{kind} {seen[kind]}"
+        if kind not in LEVELS and kind not in ATTACHED:
+            faults.append(Fault(location, "not a record type of LIS02-A2"))
+        elif len(line) > 1 and line[1] != delimiters.field:
+            faults.append(Fault(location, "the type letter is not followed by the field delimiter"))
+        records.append(Record(line, delimiters, location, encoding))
+    return Message(delimiters, tuple(records), tuple(faults))
+
+
+def header_control_id(first_bytes: bytes) -> str:
+    """The message control id (H-3) from the first bytes of a message; "" when there is none. Never raises."""
+    line = re.split(rb"[\r\n]", first_bytes[:1024].lstrip(b"\r\n\x00 "), maxsplit=1)[0].decode(DEFAULT_ENCODING)
+    if len(line) < 2 or line[0] not in "Hh":
+        return ""
+    fields = line.split(line[1])
+    return fields[2].strip()[:_MAX_CONTROL_ID] if len(fields) > 2 else ""
+
+
+def unescape(leaf: str, delimiters: Delimiters = DEFAULT_DELIMITERS, encoding: str = DEFAULT_ENCODING) -> str:
+    """Resolve escape sequences in one leaf; see `Record.unescape`."""
+    mark = delimiters.escape
+    if not mark or mark not in leaf:
+        return leaf
+    known = {"F": delimiters.field, "R": delimiters.repeat, "S": delimiters.component, "E": mark, "H": "", "N": ""}
+    out: list[str] = []
+    position = 0
+    while True:
+        start = leaf.find(mark, position)
+        end = leaf.find(mark, start + 1) if start >= 0 else -1
+        if end < 0:
+            out.append(leaf[position:])
+            return "".join(out)
+        body = leaf[start + 1 : end]
+        replacement = known.get(body)
+        if replacement is None and (match := _HEX.fullmatch(body)):
+            replacement = bytes.fromhex(match[1]).decode(encoding, "replace")
+        out.append(leaf[position:start])
+        if replacement is None:
+            # Not a sequence: the mark is data, and the second mark may open a real sequence.
+            out.append(leaf[start:end])
+            position = end
+        else:
+            out.append(replacement)
+            position = end + 1
+
+
+def escape(leaf: str, delimiters: Delimiters = DEFAULT_DELIMITERS) -> str:
+    """A leaf as it may stand in a record: delimiters by name, control characters in hexadecimal.
+
+    LIS01-A2: a frame's text must not hold control characters, and a CR would end the record.
+    """
+    mark = delimiters.escape
+    names = {mark: "E", delimiters.field: "F", delimiters.repeat: "R", delimiters.component: "S"}
+    return "".join(
+        f"{mark}{names[c]}{mark}" if c in names else f"{mark}X{ord(c):02X}{mark}" if c < " " or c == "\x7f" else c
+        for c in leaf
+    )
+
+
+def write_record(fields: Sequence[Field], delimiters: Delimiters = DEFAULT_DELIMITERS) -> str:
+    """One record with its CR. `fields[0]` is the type letter; trailing empty fields are left out.
+
+    Field 2 of an H record is set from `delimiters`, whatever `fields` says.
+    """
+    written = [_write_field(value, delimiters) for value in fields]
+    if written[0].upper() == "H":
+        written[1:2] = [delimiters.definition]
+    while len(written) > 1 and not written[-1]:
+        written.pop()
+    return delimiters.field.join(written) + "\r"
+
+
+def write_message(
+    records: Sequence[Sequence[Field]], delimiters: Delimiters = DEFAULT_DELIMITERS, encoding: str = DEFAULT_ENCODING
+) -> bytes:
+    """Records as bytes, ready for framing. Raises UnicodeEncodeError when the charset lacks a character."""
+    return "".join(write_record(fields, delimiters) for fields in records).encode(encoding)
+
+
+def _write_field(value: Field, delimiters: Delimiters) -> str:
+    if isinstance(value, str):
+        return escape(value, delimiters)
+    if all(isinstance(part, str) for part in value):
+        return _write_components([str(part) for part in value], delimiters)
+    return delimiters.repeat.join(_write_components(part, delimiters) for part in value)
+
+
+def _write_components(components: Sequence[str], delimiters: Delimiters) -> str:
+    return delimiters.component.join(escape(leaf, delimiters) for leaf in components)
+
+
+def _decode(data: bytes, encoding: str, faults: list[Fault]) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        faults.append(Fault("H 1", f"not all bytes are {encoding}; read as {DEFAULT_ENCODING}"))
+        return data.decode(DEFAULT_ENCODING)
+
+
+def _delimiters(line: str, faults: list[Fault]) -> Delimiters:
+    """The delimiters that a header defines. LIS02-A2: H, then field, repeat, component, escape."""
+    if line[:1].upper() != "H":
+        raise RecordError("the message does not start with a header record", f"{line[:1]} 1")
+    mark = line[1:2]
+    if not mark or mark.isalnum() or mark.isspace():
+        raise RecordError("the header names no field delimiter", "H 1 field 2")
+    definition = line[2:].split(mark, 1)[0]
+    distinct = "".join(dict.fromkeys(definition))
+    if distinct != definition:
+        faults.append(Fault("H 1 field 2", "the delimiter definition repeats a character; each is taken once"))
+    if len(distinct) < 3:
+        faults.append(Fault("H 1 field 2", "the delimiter definition is short; completed from the standard's"))
+        distinct += "".join(c for c in DEFAULT_DELIMITERS.definition[len(distinct) :] if c not in distinct)
+    if len(distinct) < 3 or any(c.isalnum() for c in distinct[:3]):
+        raise RecordError("the header's delimiters cannot be told apart", "H 1 field 2")
+    return Delimiters(mark, distinct[0], distinct[1], distinct[2])
