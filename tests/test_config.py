@@ -1,0 +1,278 @@
+"""Configuration: everything wrong is said at once, with its path; nothing secret is repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from interface import config
+from interface.errors import ConfigError
+from interface.settings import (
+    Address,
+    OnStoreFailure,
+    Preliminary,
+    Settings,
+    TransportType,
+    Unsolicited,
+    packaged,
+)
+
+HERE = Path("config.toml")
+
+
+@pytest.fixture
+def drivers(tmp_path: Path) -> Path:
+    """A driver folder with two drivers, so that these tests do not depend on the shipped ones."""
+    for name in ("acme_one", "acme_two"):
+        (tmp_path / "drivers" / name).mkdir(parents=True)
+        (tmp_path / "drivers" / name / "driver.toml").write_text("")
+    return tmp_path / "drivers"
+
+
+def parse(text: str, **environ: str) -> Settings:
+    return config.parse(text, HERE, environ)
+
+
+def problems(text: str, **environ: str) -> dict[str, str]:
+    """Every problem by its path; the test fails when there is none."""
+    with pytest.raises(ConfigError) as caught:
+        parse(text, **environ)
+    found = {problem.path: problem.text for problem in caught.value.problems}
+    assert len(found) == len(caught.value.problems), "one place was reported twice"
+    return found
+
+
+def link(drivers: Path, **changes: str) -> str:
+    """A good `[[link]]` (after its top-level keys), with `changes` as TOML values."""
+    keys = {
+        "id": '"a-1"',
+        "organization": '"main"',
+        "driver": '"acme_one"',
+        "transport": '{ type = "tcp-listen", listen = "127.0.0.1:4001" }',
+    } | changes
+    return f"driver_path = ['{drivers}']\n[[link]]\n" + "\n".join(f"{key} = {value}" for key, value in keys.items())
+
+
+def test_an_empty_file_gives_the_documented_defaults() -> None:
+    settings = parse("", LABORA_STATE_DIR="/srv/labora")
+    assert settings.state_dir == Path("/srv/labora")
+    assert settings.database.url == "embedded"
+    assert settings.api.listen == Address("127.0.0.1", 8080)
+    assert settings.api.preliminary is Preliminary.HIDDEN
+    assert settings.links == ()
+
+
+def test_the_shipped_file_says_nothing_but_the_defaults() -> None:
+    shipped = config.load(packaged("config.toml"), {"LABORA_STATE_DIR": "/srv/labora"})
+    empty = parse("", LABORA_STATE_DIR="/srv/labora")
+    assert (shipped.database, shipped.api, shipped.limits) == (empty.database, empty.api, empty.limits)
+
+
+def test_a_whole_link_is_read(drivers: Path) -> None:
+    text = link(
+        drivers,
+        transport='{ type = "mllp-listen", listen = "[::1]:4001" }',
+        analyzer='"xn-1"',
+        encoding='"latin-1"',
+        timezone='"Asia/Jakarta"',
+        unsolicited='"register"',
+        on_store_failure='"close"',
+        allow='["10.1.2.0/24", "fd00::/8"]',
+        max_connections="4",
+        max_message_bytes="65536",
+    )
+    [read] = parse(text).links
+    assert read.transport.type is TransportType.MLLP_LISTEN
+    assert read.transport.listen == Address("::1", 4001)
+    assert (read.id, read.organization, read.driver, read.analyzer) == ("a-1", "main", "acme_one", "xn-1")
+    assert (read.encoding, read.timezone) == ("latin-1", "Asia/Jakarta")
+    assert (read.unsolicited, read.on_store_failure) == (Unsolicited.REGISTER, OnStoreFailure.CLOSE)
+    assert (read.allow, read.max_connections, read.max_message_bytes) == (("10.1.2.0/24", "fd00::/8"), 4, 65536)
+
+
+def test_every_problem_is_reported_at_once_with_its_toml_path(drivers: Path) -> None:
+    found = problems(f"""
+        sate_dir = "/x"
+        driver_path = ['{drivers}']
+        [database]
+        url = "mysql://host/db"
+        [api]
+        listen = "127.0.0.1:99999"
+        preliminary = "shown"
+        token_lifetime_s = "long"
+        [limits]
+        workers = 0
+        commit_wait_s = 60
+        [[link]]
+        id = "Hema 1"
+        organization = "main"
+        driver = "acme_tow"
+        transport = {{ type = "tcp-listen", listen = "300.1.1.1:4001" }}
+        [[link]]
+        id = "b"
+        driver = "acme_one"
+        timezone = "Asia/Jakarta2"
+        encoding = "utf-16"
+        allow = ["10.0.0.1/8"]
+        unsolicited = "drop"
+        transport = {{ type = "tcp-listne", listen = "127.0.0.1:4002", port = 1 }}
+        [[link]]
+        id = "b"
+        organization = "main"
+        driver = "acme_two"
+        transport = {{ type = "mllp-listen", listen = "127.0.0.1:4002" }}
+        """)
+    assert set(found) == {
+        "sate_dir",
+        "database.url",
+        "api.listen",
+        "api.preliminary",
+        "api.token_lifetime_s",
+        "limits.workers",
+        "limits.commit_wait_s",
+        "link[0].id",
+        "link[0].driver",
+        "link[0].transport.listen",
+        "link[1].organization",
+        "link[1].timezone",
+        "link[1].encoding",
+        "link[1].allow[0]",
+        "link[1].unsolicited",
+        "link[1].transport.type",
+        "link[1].transport.port",
+        "link[2].id",
+    }
+    assert 'did you mean "state_dir"' in found["sate_dir"]
+    assert 'did you mean "acme_one"' in found["link[0].driver"] or 'did you mean "acme_two"' in found["link[0].driver"]
+    assert 'did you mean "tcp-listen"' in found["link[1].transport.type"]
+    assert found["link[1].organization"] == "is missing"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "clash"),
+    [
+        ("127.0.0.1:4001", "127.0.0.1:4001", True),
+        ("0.0.0.0:4001", "127.0.0.1:4001", True),
+        ("localhost:4001", "127.0.0.1:4001", True),
+        ("127.0.0.1:4001", "127.0.0.2:4001", False),
+        ("127.0.0.1:4001", "127.0.0.1:4002", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+    ],
+)
+def test_two_links_cannot_share_an_address(drivers: Path, first: str, second: str, clash: bool) -> None:
+    text = link(drivers, transport=f'{{ type = "tcp-listen", listen = "{first}" }}')
+    text += f"""
+        [[link]]
+        id = "a-2"
+        organization = "main"
+        driver = "acme_one"
+        transport = {{ type = "tcp-listen", listen = "{second}" }}
+        """
+    if clash:
+        assert problems(text) == {"link[1].transport.listen": f"{second} is already taken by link[0].transport.listen"}
+    else:
+        assert len(parse(text).links) == 2
+
+
+def test_a_link_cannot_take_the_port_of_the_api(drivers: Path) -> None:
+    text = link(drivers, transport='{ type = "tcp-listen", listen = "127.0.0.1:8080" }')
+    assert problems(text) == {"link[0].transport.listen": "127.0.0.1:8080 is already taken by api.listen"}
+
+
+@pytest.mark.parametrize("kind", ["tcp-dial", "mllp-dial", "serial", "folder"])
+def test_a_transport_of_a_later_version_is_named_as_such(drivers: Path, kind: str) -> None:
+    found = problems(link(drivers, transport=f'{{ type = "{kind}", port = "/dev/ttyS0", path = "/srv" }}'))
+    assert list(found) == ["link[0].transport.type"]
+    assert "not available in this version, which has tcp-listen, mllp-listen" in found["link[0].transport.type"]
+
+
+@pytest.mark.parametrize("key", ["tls", "match"])
+def test_a_key_of_a_later_version_is_never_ignored(drivers: Path, key: str) -> None:
+    assert problems(link(drivers, **{key: "{}"})) == {f"link[0].{key}": "is not available in this version"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:hunter2@h/d", "postgresql://u@h/d?password=hunter2", "postgresql://u@h/d?sslpassword=hunter2"],
+)
+def test_a_password_in_the_file_is_refused_and_not_repeated(url: str) -> None:
+    found = problems(f'[database]\nurl = "{url}"')
+    assert list(found) == ["database.url"]
+    assert "LABORA_DATABASE_URL" in found["database.url"]
+    assert "hunter2" not in str(found)
+
+
+def test_the_environment_may_carry_the_password_and_wins() -> None:
+    url = "postgresql://u:hunter2@h/d"
+    assert parse('[database]\nurl = "postgresql://other@h/d"', LABORA_DATABASE_URL=url).database.url == url
+
+
+def test_a_bad_url_in_the_environment_is_named_by_its_variable_and_not_repeated() -> None:
+    found = problems("", LABORA_DATABASE_URL="oracle://u:hunter2@h/d")
+    assert list(found) == ["LABORA_DATABASE_URL"]
+    assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://u@h", "names no database"),
+        ("postgresql://u@h:99999/d", "is not a URL"),
+        ("postgresql://u@h/d?sslmode=off", "unknown sslmode"),
+        ("embeded", 'must be "embedded"'),
+    ],
+)
+def test_a_database_url_is_checked(url: str, said: str) -> None:
+    assert said in problems(f'[database]\nurl = "{url}"')["database.url"]
+
+
+def test_a_socket_folder_in_the_url_is_fine() -> None:
+    assert parse('[database]\nurl = "postgresql://u@/d?host=/run/postgresql"').database.url.endswith("/run/postgresql")
+
+
+@pytest.mark.parametrize("address", ["4001", "127.0.0.1", "127.0.0.1:", ":4001", "::1:4001", "a b:1", "h:-1", "h:1:2"])
+def test_a_malformed_address_is_a_problem(address: str) -> None:
+    assert "is not an address" in problems(f'[api]\nlisten = "{address}"')["api.listen"]
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("link = 3", "link"),
+        ("database = 3", "database"),
+        ("[[link]]\ntransport = 3\nid = 'a'\norganization = 'o'\ndriver = 7", "link[0].transport"),
+        ("driver_path = 'x'", "driver_path"),
+        ("state_dir = 'relative'", "state_dir"),
+        ("[limits]\nworkers = true", "limits.workers"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_a_problem(text: str, path: str) -> None:
+    assert path in problems(text)
+
+
+def test_a_syntax_error_names_file_line_and_column() -> None:
+    found = problems("[api]\nlisten = 127.0.0.1:8080\n")
+    assert "line 2, column" in found["config.toml"]
+
+
+def test_a_file_that_cannot_be_read_is_one_clear_problem(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere.toml: cannot be read: No such file"):
+        config.load(tmp_path / "nowhere.toml", {})
+    (tmp_path / "latin.toml").write_bytes(b"# \xe9\n")
+    with pytest.raises(ConfigError, match="is not UTF-8 at byte 2"):
+        config.load(tmp_path / "latin.toml", {})
+
+
+def test_the_file_named_on_the_command_line_wins_over_the_environment(tmp_path: Path) -> None:
+    environ = {"LABORA_CONFIG": str(tmp_path / "env.toml")}
+    assert config.find_config(tmp_path / "given.toml", environ) == tmp_path / "given.toml"
+    assert config.find_config(None, environ) == tmp_path / "env.toml"
+
+
+def test_the_state_directory_follows_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert config.default_state_dir({"XDG_STATE_HOME": "/home/ann/state"}) == Path("/var/lib/labora")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert config.default_state_dir({"XDG_STATE_HOME": "/home/ann/state"}) == Path("/home/ann/state/labora")
+    assert config.default_state_dir({"XDG_STATE_HOME": "relative"}) == Path.home() / ".local/state/labora"
