@@ -39,7 +39,7 @@ from interface.domain.views import (
     ResultView,
     SpecimenView,
 )
-from interface.store.audit import Connection
+from interface.store.db import Connection
 
 _VISIBLE_STATUSES = {
     Audience.STAFF: frozenset(ResultStatus),

@@ -246,7 +246,7 @@ lab_order = Table(
     _ref("patient_id", "patient"), Column("priority", Text, nullable=False, server_default=text("'routine'")),
     _ref("requester_id", "practitioner"), _text("clinical_history"), _int("version", 1), _at("ordered_at", True),
     _at("updated_at", True), _at("cancelled_at"),
-    UniqueConstraint("organization_id", "number"), Index(None, "patient_id"),
+    UniqueConstraint("organization_id", "number"), Index(None, "patient_id"), Index(None, "organization_id", "placer_number"),
 )  # fmt: skip
 specimen = Table(
     "specimen", metadata, _id(), _organization(), Column("barcode", Text, nullable=False), _text("type"),

@@ -1,0 +1,430 @@
+"""Writes of orders, patients, specimens and people's decisions about results, each in the caller's transaction.
+
+These are rows and nothing else: what may be written, and when, is decided in `flow.orders` and `flow.review`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from uuid import UUID
+
+from interface.domain.model import HoldReason, ItemStatus, Priority, ResultStatus, Sex, Step, ValueKind
+from interface.domain.views import Actor, IdentifierView
+from interface.store.db import Connection
+from interface.store.ids import uuid7
+
+# ---- orders and patients --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PatientRow:
+    """What an order's patient is compared with."""
+
+    id: UUID
+    family: str
+    given: str
+    birth_date: date | None
+    sex: Sex
+
+
+@dataclass(frozen=True, slots=True)
+class SpecimenRow:
+    """A specimen of an order that exists, with the tests ordered on it."""
+
+    barcode: str
+    type: str
+    collected_at: datetime | None
+    test_ids: frozenset[UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class SpecimenInsert:
+    id: UUID
+    barcode: str
+    type: str
+    collected_at: datetime | None
+    received_at: datetime | None
+    test_ids: tuple[UUID, ...]
+    item_status: ItemStatus
+
+
+async def lock_orders(connection: Connection, organization_id: UUID) -> None:
+    """Let one transaction at a time make orders for an organization: numbers have no gaps, barcodes no race."""
+    await connection.execute(
+        "select pg_advisory_xact_lock(hashtextextended('labora.orders.' || $1, 0))", str(organization_id)
+    )
+
+
+async def find_codes(connection: Connection, codes: Iterable[str]) -> dict[str, list[tuple[UUID, ...]]]:
+    """What each code orders: of a test itself, of a panel its tests in the panel's order. Unknown codes are left out.
+
+    More than one entry for a code means that a test and a panel share it.
+    """
+    rows = await connection.fetch(
+        """
+        select code, array[id] as test_ids from lab.test where active and code = any($1::text[])
+        union all
+        select p.code, array(select t.id from unnest(p.test_ids) with ordinality as m (test_id, place)
+                             join lab.test t on t.id = m.test_id and t.active order by m.place)
+        from lab.panel p where p.code = any($1::text[])
+        """,
+        list(codes),
+    )
+    found: dict[str, list[tuple[UUID, ...]]] = defaultdict(list)
+    for row in rows:
+        found[row["code"]].append(tuple(row["test_ids"]))
+    return dict(found)
+
+
+async def find_placed(connection: Connection, placer_number: str) -> UUID | None:
+    """The order of this placer number."""
+    found: UUID | None = await connection.fetchval(
+        "select id from lab.lab_order where placer_number = $1 order by id limit 1", placer_number
+    )
+    return found
+
+
+async def order_specimens(connection: Connection, order_id: UUID) -> list[SpecimenRow]:
+    """An order's specimens in the order in which they were made."""
+    rows = await connection.fetch(
+        """
+        select s.barcode, s.type, s.collected_at, array_remove(array_agg(i.test_id), null) as test_ids
+        from lab.specimen s left join lab.order_item i on i.specimen_id = s.id
+        where s.order_id = $1 and s.parent_id is null group by s.id order by s.id
+        """,
+        order_id,
+    )
+    return [SpecimenRow(row["barcode"], row["type"], row["collected_at"], frozenset(row["test_ids"])) for row in rows]
+
+
+async def known_barcodes(connection: Connection, barcodes: Iterable[str], open_only: bool) -> frozenset[str]:
+    """Those of the barcodes that a specimen carries; `open_only`: one that may still be analysed."""
+    rows = await connection.fetch(
+        """
+        select distinct barcode from lab.specimen
+        where barcode = any($1::text[]) and (status = 'available' or not $2)
+        """,
+        list(barcodes),
+        open_only,
+    )
+    return frozenset(row["barcode"] for row in rows)
+
+
+async def last_number(connection: Connection, prefix: str) -> int:
+    """The highest order number that is `prefix` and at least six digits; 0 when there is none."""
+    number: str | None = await connection.fetchval(
+        "select number from lab.lab_order where number ~ $1 order by number desc limit 1", f"^{prefix}[0-9]{{6}}$"
+    )
+    if number == f"{prefix}999999":  # longer ones sort before it, and are too many to be looked through every time
+        number = await connection.fetchval(
+            "select number from lab.lab_order where number ~ $1 order by length(number) desc, number desc limit 1",
+            f"^{prefix}[0-9]{{6,}}$",
+        )
+    return int(number.removeprefix(prefix)) if number else 0
+
+
+async def find_patients_by_identifier(
+    connection: Connection, identifiers: Sequence[IdentifierView]
+) -> list[PatientRow]:
+    """The patients that carry any of the identifiers (authority and value)."""
+    rows = await connection.fetch(
+        """
+        select distinct p.id, p.family, p.given, p.birth_date, p.sex
+        from unnest($1::text[], $2::text[]) as wanted (authority, value)
+        join lab.patient_identifier i on i.authority = wanted.authority and i.value = wanted.value
+        join lab.patient p on p.id = i.patient_id
+        """,
+        [identifier.authority for identifier in identifiers],
+        [identifier.value for identifier in identifiers],
+    )
+    return [PatientRow(row["id"], row["family"], row["given"], row["birth_date"], Sex(row["sex"])) for row in rows]
+
+
+async def find_patient_row(connection: Connection, patient_id: UUID) -> PatientRow | None:
+    row = await connection.fetchrow(
+        "select id, family, given, birth_date, sex from lab.patient where id = $1", patient_id
+    )
+    return PatientRow(row["id"], row["family"], row["given"], row["birth_date"], Sex(row["sex"])) if row else None
+
+
+async def insert_patient(
+    connection: Connection,
+    organization_id: UUID,
+    family: str,
+    given: str,
+    birth_date: date | None,
+    sex: Sex,
+    identifiers: Sequence[IdentifierView],
+) -> UUID:
+    """Raises asyncpg.UniqueViolationError when a patient carries one of the identifiers."""
+    patient_id = uuid7()
+    await connection.execute(
+        "insert into lab.patient (id, organization_id, family, given, birth_date, sex) values ($1, $2, $3, $4, $5, $6)",
+        patient_id,
+        organization_id,
+        family,
+        given,
+        birth_date,
+        sex,
+    )
+    await connection.execute(
+        """
+        insert into lab.patient_identifier (id, organization_id, patient_id, authority, value, type)
+        select row.id, $1, $2, row.authority, row.value, row.type
+        from unnest($3::uuid[], $4::text[], $5::text[], $6::text[]) as row (id, authority, value, type)
+        """,
+        organization_id,
+        patient_id,
+        [uuid7() for _ in identifiers],
+        [identifier.authority for identifier in identifiers],
+        [identifier.value for identifier in identifiers],
+        [identifier.type for identifier in identifiers],
+    )
+    return patient_id
+
+
+async def insert_order(
+    connection: Connection,
+    organization_id: UUID,
+    number: str,
+    placer_number: str,
+    patient_id: UUID,
+    priority: Priority,
+    clinical_history: str,
+    ordered_at: datetime | None,
+) -> UUID:
+    """An order without specimens; `ordered_at` None is now."""
+    order_id = uuid7()
+    await connection.execute(
+        """
+        insert into lab.lab_order (id, organization_id, number, placer_number, patient_id, priority, clinical_history,
+                                   ordered_at)
+        values ($1, $2, $3, $4, $5, $6, $7, coalesce($8, now()))
+        """,
+        order_id,
+        organization_id,
+        number,
+        placer_number,
+        patient_id,
+        priority,
+        clinical_history,
+        ordered_at,
+    )
+    return order_id
+
+
+async def insert_specimens(
+    connection: Connection,
+    organization_id: UUID,
+    order_id: UUID,
+    patient_id: UUID,
+    specimens: Sequence[SpecimenInsert],
+) -> None:
+    """An order's specimens and the items on them, in this order."""
+    await connection.execute(
+        """
+        insert into lab.specimen (id, organization_id, order_id, patient_id, barcode, type, collected_at, received_at)
+        select row.id, $1, $2, $3, row.barcode, row.type, row.collected_at, row.received_at
+        from unnest($4::uuid[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[])
+             as row (id, barcode, type, collected_at, received_at)
+        """,
+        organization_id,
+        order_id,
+        patient_id,
+        [one.id for one in specimens],
+        [one.barcode for one in specimens],
+        [one.type for one in specimens],
+        [one.collected_at for one in specimens],
+        [one.received_at for one in specimens],
+    )
+    items = [(uuid7(), one.id, test_id, one.item_status.value) for one in specimens for test_id in one.test_ids]
+    await connection.execute(
+        """
+        insert into lab.order_item (id, organization_id, order_id, specimen_id, test_id, status)
+        select row.id, $1, $2, row.specimen_id, row.test_id, row.status
+        from unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::text[]) as row (id, specimen_id, test_id, status)
+        """,
+        organization_id,
+        order_id,
+        [item[0] for item in items],
+        [item[1] for item in items],
+        [item[2] for item in items],
+        [item[3] for item in items],
+    )
+
+
+# ---- decisions about results ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """A locked result as far as a decision needs it. `candidate` is the pending version, else the current one."""
+
+    id: UUID
+    order_id: UUID | None
+    order_item_id: UUID | None
+    test_id: UUID | None
+    version: int
+    status: ResultStatus
+    held: frozenset[HoldReason]
+    released: bool  # it was, at some time
+    pending: bool
+    candidate_id: UUID
+    candidate_version: int
+    candidate_held: frozenset[HoldReason]
+    candidate_kind: ValueKind
+    candidate_value: str
+    last_version: int
+
+
+async def lock_result(connection: Connection, result_id: UUID) -> ResultRow | None:
+    """Lock the result's specimen, then the result, as the deciding of new results does; None when there is none."""
+    await connection.execute(
+        "select from lab.specimen where id = (select specimen_id from lab.result where id = $1) for update", result_id
+    )
+    locked = await connection.fetchval("select id from lab.result where id = $1 for update", result_id)
+    if locked is None:
+        return None
+    row = await connection.fetchrow(  # a statement of its own: it sees what a transaction waited for has committed
+        """
+        select r.id, r.order_id, r.order_item_id, r.test_id, r.version, r.status, r.held, r.released_at is not null
+               as released, r.pending_version_id is not null as pending, v.id as candidate_id,
+               v.version as candidate_version, v.held as candidate_held, v.kind as candidate_kind,
+               v.value as candidate_value,
+               (select max(version) from lab.result_version where result_id = r.id) as last_version
+        from lab.result r join lab.result_version v on v.id = coalesce(r.pending_version_id, r.version_id)
+        where r.id = $1
+        """,
+        result_id,
+    )
+    if row is None:
+        return None
+    fields = dict(row.items())
+    fields["status"], fields["candidate_kind"] = ResultStatus(row["status"]), ValueKind(row["candidate_kind"])
+    for name in ("held", "candidate_held"):
+        fields[name] = frozenset(map(HoldReason, row[name]))
+    return ResultRow(**fields)
+
+
+async def copy_version(
+    connection: Connection, actor: Actor, row: ResultRow, status: ResultStatus, comment: str, step: Step
+) -> tuple[UUID, int]:
+    """Append the candidate again as a new version with another status, nothing held, and `comment` added to its note.
+
+    Its explanation is the candidate's with `step` added. Returns the version's id and number; the result does not
+    point to it yet.
+    """
+    version_id, version = uuid7(), row.last_version + 1
+    await connection.execute(
+        """
+        insert into lab.result_version
+            (id, organization_id, result_id, version, status, held, message_id, location, specimen_as_sent, code,
+             code_path, raw_value, raw_unit, raw_flags, raw_status, raw_reference, instrument_time, instrument_at,
+             comments, test_code, test_name, loinc, kind, comparator, number, value, unit, low, high, reference, flags,
+             note, actor_kind, actor_id)
+        select $2, organization_id, result_id, $3, $4, '{}', message_id, location, specimen_as_sent, code,
+             code_path, raw_value, raw_unit, raw_flags, raw_status, raw_reference, instrument_time, instrument_at,
+             comments, test_code, test_name, loinc, kind, comparator, number, value, unit, low, high, reference, flags,
+             concat_ws(E'\\n', nullif(note, ''), nullif($5::text, '')), $6, $7
+        from lab.result_version where id = $1
+        """,
+        row.candidate_id,
+        version_id,
+        version,
+        status,
+        comment,
+        actor.kind,
+        actor.id,
+    )
+    await connection.execute(
+        """
+        insert into lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)
+        select $2, $3, coalesce(d.steps, '[]'::jsonb) || $4::text::jsonb, coalesce(d.driver_revision, ''),
+               coalesce(d.map_revision, 0)
+        from (select $1::uuid as id) as source left join lab.decision d on d.result_version_id = source.id
+        """,
+        row.candidate_id,
+        version_id,
+        actor.organization_id,
+        steps_text([step]),
+    )
+    return version_id, version
+
+
+async def point_to(
+    connection: Connection, row: ResultRow, version_id: UUID, version: int, status: ResultStatus, release: bool
+) -> bool:
+    """Make a version the result's current one, with nothing held or pending. False when another was faster."""
+    done = await connection.execute(
+        """
+        update lab.result
+        set version_id = $3, version = $4, status = $5, held = '{}', pending_version_id = null, updated_at = now(),
+            released_at = case when $6 then now() else released_at end
+        where id = $1 and version = $2
+        """,
+        row.id,
+        row.version,
+        version_id,
+        version,
+        status,
+        release,
+    )
+    return done.endswith(" 1")
+
+
+async def drop_pending(connection: Connection, result_id: UUID) -> None:
+    """The released version stays; nobody outside the laboratory sees that a change was proposed."""
+    await connection.execute("update lab.result set pending_version_id = null where id = $1", result_id)
+
+
+async def set_item_status(connection: Connection, row: ResultRow, status: ItemStatus) -> None:
+    """The order item's new status, and with it a new version of the order."""
+    changed = await connection.execute(
+        "update lab.order_item set status = $2, updated_at = now() where id = $1 and status <> $2",
+        row.order_item_id,
+        status,
+    )
+    if changed.endswith(" 1"):
+        await connection.execute(
+            "update lab.lab_order set version = version + 1, updated_at = now() where id = $1", row.order_id
+        )
+
+
+async def reopen_item(connection: Connection, row: ResultRow) -> None:
+    """An item completed by a result that is now discarded is in progress again, unless another completes it."""
+    await connection.execute(
+        """
+        update lab.order_item i set status = 'in_progress', updated_at = now()
+        where i.id = $1 and i.status = 'completed' and not exists (
+            select from lab.result r where r.order_id = i.order_id and r.order_item_id = i.id
+            and r.status not in ('cancelled', 'entered-in-error'))
+        """,
+        row.order_item_id,
+    )
+
+
+async def owe(connection: Connection, organization_id: UUID, result_id: UUID, version: int) -> None:
+    """An EMR is owed this version of the result."""
+    await connection.execute(
+        """
+        insert into lab.outbox (id, organization_id, kind, entity_id, entity_version) values ($1, $2, 'result', $3, $4)
+        """,
+        uuid7(),
+        organization_id,
+        result_id,
+        version,
+    )
+
+
+def steps_text(steps: Sequence[Step]) -> str:
+    """An explanation as the JSON that `decision.steps` holds: the fields of `Step`, in order."""
+    return json.dumps([asdict(step) for step in steps])
+
+
+def read_steps(text: str) -> tuple[Step, ...]:
+    """The other way round, from the column's text."""
+    return tuple(Step(**step) for step in json.loads(text))
