@@ -1,0 +1,32 @@
+"""An instrument's clock: text as sent → instant, as far as that can be said. Pure; the zone is an argument."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+
+# LIS02-A2 6.6.2 and HL7 v2.5.1 2.A.22 (TS): YYYYMMDD[HH[MM[SS[.S…]]]][+/-ZZZZ]
+_TIME = re.compile(
+    r"(\d{4})(\d\d)(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,6})\d*)?)?)?)?\s*(?:([+-])(\d\d):?(\d\d))?(?:\^.*)?"
+)
+
+
+def instrument_instant(text: str, zone: tzinfo) -> datetime | None:
+    """The instant in UTC of an instrument's time stamp; `zone` is the instrument's where the text names none.
+
+    None for what is no time, for impossible dates, and for a date without an hour: a day is no instant.
+    """
+    found = _TIME.fullmatch(text.strip())
+    if found is None or found[4] is None:
+        return None
+    if found[8]:
+        offset = timedelta(hours=int(found[9]), minutes=int(found[10]))
+        if offset >= timedelta(hours=24):
+            return None
+        zone = timezone(-offset if found[8] == "-" else offset)
+    parts = [int(found[at] or 0) for at in range(1, 7)]
+    try:
+        local = datetime(*parts, int((found[7] or "0").ljust(6, "0")), tzinfo=zone)  # type: ignore[arg-type, misc]
+        return local.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,55 @@
+"""What is known of a link once the daemon runs: its rows in the database, its settings, its driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from interface.domain.views import Actor, ActorKind
+from interface.driver.registry import Driver
+from interface.settings import LinkSettings
+from interface.store.db import Connection
+from interface.store.ids import uuid7
+
+
+@dataclass(frozen=True, slots=True)
+class LinkContext:
+    """One configured link of one organization."""
+
+    organization_id: UUID
+    link_id: UUID
+    analyzer_id: UUID
+    settings: LinkSettings
+    driver: Driver
+
+    @property
+    def name(self) -> str:
+        return self.settings.id
+
+    @property
+    def actor(self) -> Actor:
+        """The link as the one who did it, for the audit."""
+        return Actor(ActorKind.LINK, self.link_id, self.name, self.organization_id)
+
+
+async def register(
+    connection: Connection, organization_id: UUID, settings: LinkSettings, driver: Driver
+) -> LinkContext:
+    """Find or make the link's rows in the caller's transaction; a driver's revision is pinned when the row is made."""
+    analyzer_id = await connection.fetchval(
+        """INSERT INTO lab.analyzer (id, organization_id, name, driver) VALUES ($1, $2, $3, $4)
+           ON CONFLICT (organization_id, name) DO UPDATE SET driver = excluded.driver RETURNING id""",
+        uuid7(), organization_id, settings.analyzer or settings.id, settings.driver,
+    )  # fmt: skip
+    link_id = await connection.fetchval(
+        """INSERT INTO lab.link (id, organization_id, name, analyzer_id, driver, driver_revision, role)
+           VALUES ($1, $2, $3, $4, $5, $6, $7)
+           ON CONFLICT (organization_id, name) DO UPDATE SET analyzer_id = excluded.analyzer_id, role = excluded.role,
+               driver_revision = CASE WHEN lab.link.driver = excluded.driver THEN lab.link.driver_revision
+                                      ELSE excluded.driver_revision END,
+               driver = excluded.driver
+           RETURNING id""",
+        uuid7(), organization_id, settings.id, analyzer_id, settings.driver, driver.manifest.revision,
+        settings.role.value,
+    )  # fmt: skip
+    return LinkContext(organization_id, link_id, analyzer_id, settings, driver)

@@ -1,0 +1,143 @@
+"""One link's way into the journal: commit, then return a receipt (DESIGN §1.1). Implements `link.intake.Intake`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import blake2b
+from uuid import UUID
+
+import structlog
+
+from interface import telemetry
+from interface.errors import LocatedError, SegmentError, StoreError, UnsupportedMessage
+from interface.flow.context import LinkContext
+from interface.flow.frames import Transmission
+from interface.link.intake import Receipt
+from interface.settings import LinkRole, OnStoreFailure
+from interface.store.ids import uuid7
+from interface.store.journal import Append, FrameRow, Journal, MessageRow, new_message_id
+from interface.wire import hl7, hl7_ack
+from interface.wire.hl7_ack import AckCode, Outcome
+
+log = structlog.get_logger(__name__)
+
+# Each role has a closed list of message types; trigger events by type. Others are refused with ERR-3 200 or 201.
+ACCEPTED: dict[LinkRole, dict[str, frozenset[str]]] = {
+    LinkRole.ANALYZER: {
+        "ORU": frozenset({"", "R01", "R30", "R31", "R32"}),
+        "OUL": frozenset({"R21", "R22", "R23", "R24"}),
+    },
+    LinkRole.HOSPITAL: {},
+}
+_UNSUPPORTED_TYPE, _UNSUPPORTED_EVENT = 200, 201
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class LinkIntake:
+    """The intake of one link. `now` gives the instant of receipt, aware UTC."""
+
+    def __init__(self, context: LinkContext, journal: Journal, now: Callable[[], datetime] = utc_now) -> None:
+        self._context, self._journal, self._now = context, journal, now
+
+    @property
+    def ready(self) -> bool:
+        return self._journal.available
+
+    def frames(self, peer: str) -> Transmission:
+        return Transmission(self._context, self._journal, peer, self._now)
+
+    def replied(self, receipt: Receipt, sent: bool) -> None:
+        if receipt.message_id is not None:
+            self._journal.replied(receipt.message_id, sent)
+
+    def rejected(self, reason: str, data: bytes, peer: str) -> None:
+        self._journal.rejected(self._context.link_id, reason, data)
+
+    async def block(self, block: bytes, peer: str) -> Receipt:
+        """See `Intake.block`. A message that is refused is kept as well, but its refusal does not wait for that."""
+        fault = self._fault(block)
+        row = self._row(block, peer, fault)
+        append = Append((row,), (FrameRow(row.id, 0, 0, None, block, row.received_at),))
+        try:
+            duplicates = await self._journal.append(append)
+        except StoreError as error:
+            if fault is not None:
+                return Receipt(reply=self._negative(block, fault))
+            return self._not_stored(block, error)
+        telemetry.count_frame(self._context.name)
+        state = "rejected" if fault else "duplicate" if row.id in duplicates else "complete"
+        telemetry.count_message(self._context.name, state)
+        log.info("message sealed", action="message.sealed", link=self._context.name, message_id=str(row.id),
+                 state=state)  # fmt: skip
+        if fault is not None:
+            return Receipt(row.id, self._negative(block, fault))
+        code = hl7_ack.due(block, Outcome.STORED)
+        return Receipt(row.id, self._acknowledge(block, code) if code else None)
+
+    def _fault(self, block: bytes) -> LocatedError | None:
+        """What must be said at once: a broken MSH or segment (AE), or a message this link does not take (AR)."""
+        try:
+            message = hl7.check_syntax(block, self._context.settings.encoding)
+        except (SegmentError, UnsupportedMessage) as error:
+            return error
+        kind, _, event = message.type.partition("^")
+        events = ACCEPTED[self._context.settings.role].get(kind)
+        if events is None:
+            return UnsupportedMessage("this link does not take messages of this type", "MSH^1^9^1^1", _UNSUPPORTED_TYPE)
+        if event.partition("^")[0] not in events:
+            return UnsupportedMessage("this link does not take this event", "MSH^1^9^1^2", _UNSUPPORTED_EVENT)
+        return None
+
+    def _row(self, block: bytes, peer: str, fault: LocatedError | None) -> MessageRow:
+        now = self._now()
+        return MessageRow(
+            new_message_id(),
+            self._context.link_id,
+            "hl7",
+            "complete",
+            received_at=now,
+            sealed_at=now,
+            peer=peer,
+            settled="rejected" if fault else None,
+            control_id=_storable(hl7.control_id(block)),
+            message_type=_storable(hl7.message_type(block)),
+            reason=f"{fault.slug}: {fault.text}" if fault else "",
+            digest=None if fault else blake2b(block, digest_size=32).digest(),
+            bytes=len(block),
+        )
+
+    def _negative(self, block: bytes, fault: LocatedError) -> bytes | None:
+        refused = isinstance(fault, UnsupportedMessage)
+        telemetry.count_nak(self._context.name, fault.slug)
+        code = hl7_ack.due(block, Outcome.REJECTED if refused else Outcome.ERROR)
+        return self._acknowledge(block, code, fault) if code else None
+
+    def _not_stored(self, block: bytes, error: StoreError) -> Receipt:
+        """Nothing positive, in the words the driver's analyzer understands (DESIGN §1.1)."""
+        telemetry.count_nak(self._context.name, error.slug)
+        policy = self._context.settings.on_store_failure
+        if policy is OnStoreFailure.CLOSE:
+            return Receipt(close=True)
+        code = hl7_ack.store_failure(block)
+        if policy is OnStoreFailure.AE and code is AckCode.AR:
+            code = AckCode.AE
+        return Receipt(reply=self._acknowledge(block, code, text="not stored; please send it again"))
+
+    def _acknowledge(self, block: bytes, code: AckCode, fault: LocatedError | None = None, text: str = "") -> bytes:
+        return hl7_ack.acknowledge(
+            block, code, control_id=_control_id(uuid7()), now=self._now(), error=fault, text=text
+        )
+
+
+def _control_id(identifier: UUID) -> str:
+    """MSH-10 of our own messages: at most 20 characters (HL7 v2.5.1 2.14.9.10), the parts of a UUIDv7 that count up."""
+    return f"{identifier.int >> 80:x}{identifier.int >> 32 & 0x3FFF_FFFF:08x}"
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL text holds no NUL; the bytes themselves are in the frame."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:200]

@@ -1,0 +1,362 @@
+"""Writing results: claiming messages from the queue, what a decision needs to read, and its one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from interface.domain.model import (
+    HoldReason,
+    ItemStatus,
+    OrderedItem,
+    PatientFacts,
+    ResultStatus,
+    Sex,
+    SpecimenFacts,
+    Step,
+)
+from interface.store.db import Connection
+from interface.store.ids import uuid7
+
+CLAIM_S = 60  # a claimed message that nobody settled is free again after this long: its worker has died
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A message to work on. `attempts` counts this one and is committed before anything is decoded."""
+
+    message_id: UUID
+    organization_id: UUID
+    link_id: UUID
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentResult:
+    """The current version of a result that has the same natural key as one that arrives."""
+
+    id: UUID
+    version_id: UUID
+    version: int
+    status: ResultStatus
+    held: frozenset[HoldReason]
+    said: tuple[str, str, str, str]  # raw value, unit, flags and status
+    pending_said: tuple[str, str, str, str] | None  # the same of the version that waits beside a released one
+
+
+@dataclass(frozen=True, slots=True)
+class ResultVersion:
+    """One version of a result to be written. `fresh`: also the result itself; `pending`: beside a released version."""
+
+    id: UUID
+    result_id: UUID
+    version: int
+    fresh: bool
+    pending: bool
+    natural_key: bytes
+    status: ResultStatus
+    held: tuple[HoldReason, ...]
+    kind: str
+    analyzer_id: UUID
+    specimen_id: UUID | None = None
+    patient_id: UUID | None = None
+    order_id: UUID | None = None
+    order_item_id: UUID | None = None
+    test_id: UUID | None = None
+    location: str = ""
+    specimen_as_sent: str = ""
+    code: str = ""
+    code_path: str = ""
+    raw_value: str = ""
+    raw_unit: str = ""
+    raw_flags: str = ""
+    raw_status: str = ""
+    raw_reference: str = ""
+    instrument_time: str = ""
+    instrument_at: datetime | None = None
+    comments: tuple[str, ...] = ()
+    test_code: str = ""
+    test_name: str = ""
+    loinc: str = ""
+    comparator: str = ""
+    number: Decimal | None = None
+    value: str = ""
+    unit: str = ""
+    low: Decimal | None = None
+    high: Decimal | None = None
+    reference: str = ""
+    flags: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    driver_revision: str = ""
+    map_revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ControlResult:
+    """What an analyzer measured on something that is no patient's specimen."""
+
+    id: UUID
+    natural_key: bytes
+    analyzer_id: UUID
+    role: str
+    kind: str
+    specimen_as_sent: str = ""
+    code: str = ""
+    test_id: UUID | None = None
+    number: Decimal | None = None
+    value: str = ""
+    raw_value: str = ""
+    unit: str = ""
+    raw_flags: str = ""
+    instrument_time: str = ""
+    instrument_at: datetime | None = None
+    location: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a message came to. Written in one transaction by `commit`."""
+
+    message_id: UUID
+    settled: str  # released (nothing held), held, rejected, parked
+    link_id: UUID
+    link_name: str
+    versions: tuple[ResultVersion, ...] = ()
+    controls: tuple[ControlResult, ...] = ()
+    problems: tuple[str, ...] = ()
+    reason: str = ""
+    detail: Mapping[str, str] = field(default_factory=dict)
+
+
+# ---- the queue ------------------------------------------------------------------------------------------------------
+
+
+async def claim(system: Connection, most: int) -> list[Claim]:
+    """Take up to `most` messages that are due, oldest first within their priority. Commits the attempt."""
+    rows = await system.fetch(
+        """UPDATE lab.queue q SET attempts = attempts + 1, not_before = now() + make_interval(secs => $2)
+           FROM (SELECT message_id FROM lab.queue WHERE not_before <= now() ORDER BY priority, message_id LIMIT $1
+                 FOR UPDATE SKIP LOCKED) due
+           WHERE q.message_id = due.message_id
+           RETURNING q.priority, q.message_id, q.organization_id, q.lane, q.attempts""",
+        most,
+        CLAIM_S,
+    )
+    return [Claim(*list(row)[1:]) for row in sorted(rows, key=lambda row: (row["priority"], row["message_id"]))]
+
+
+async def give_back(system: Connection, message_ids: Iterable[UUID], *, delay_s: float = 0.0, refund: bool) -> None:
+    """Free claimed messages. `refund`: nothing was tried, the attempt does not count."""
+    await system.execute(
+        """UPDATE lab.queue SET not_before = now() + make_interval(secs => $2), attempts = attempts - $3
+           WHERE message_id = ANY($1)""",
+        list(message_ids),
+        delay_s,
+        1 if refund else 0,
+    )
+
+
+async def free_all(system: Connection, organization_ids: Iterable[UUID]) -> int:
+    """At start: what a former life of this process had claimed is due now. Returns how many messages wait."""
+    await system.execute(
+        "UPDATE lab.queue SET not_before = now() WHERE not_before > now() AND organization_id = ANY($1)",
+        list(organization_ids),
+    )
+    return await depth(system)
+
+
+async def depth(system: Connection) -> int:
+    """How many messages wait for their decision."""
+    waiting: int = await system.fetchval("SELECT count(*) FROM lab.queue")
+    return waiting
+
+
+# ---- what a decision reads ------------------------------------------------------------------------------------------
+
+
+async def load_specimens(connection: Connection, barcodes: Sequence[str]) -> dict[str, tuple[SpecimenFacts, ...]]:
+    """Open specimens by barcode, with their items and patient. Locks specimens, then patients, both in id order."""
+    if not barcodes:
+        return {}
+    specimens = await connection.fetch(
+        """SELECT id, barcode, type, collected_at, patient_id FROM lab.specimen
+           WHERE barcode = ANY($1) AND status = 'available' ORDER BY id FOR UPDATE""",
+        list(barcodes),
+    )
+    if not specimens:
+        return {}
+    patients = await _load_patients(connection, {row["patient_id"] for row in specimens if row["patient_id"]})
+    items: dict[UUID, list[OrderedItem]] = {}
+    for row in await connection.fetch(
+        "SELECT id, test_id, order_id, status, specimen_id FROM lab.order_item WHERE specimen_id = ANY($1) ORDER BY id",
+        [row["id"] for row in specimens],
+    ):
+        item = OrderedItem(str(row["id"]), str(row["test_id"]), str(row["order_id"]), ItemStatus(row["status"]))
+        items.setdefault(row["specimen_id"], []).append(item)
+    found: dict[str, tuple[SpecimenFacts, ...]] = {}
+    for row in specimens:
+        facts = SpecimenFacts(
+            str(row["id"]), row["barcode"], row["type"], row["collected_at"], patients.get(row["patient_id"]),
+            tuple(items.get(row["id"], ())),
+        )  # fmt: skip
+        found[row["barcode"]] = (*found.get(row["barcode"], ()), facts)
+    return found
+
+
+async def _load_patients(connection: Connection, patient_ids: set[UUID]) -> dict[UUID, PatientFacts]:
+    rows = await connection.fetch(
+        "SELECT id, family, given, birth_date, sex FROM lab.patient WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+        list(patient_ids),
+    )
+    identifiers: dict[UUID, list[str]] = {}
+    for row in await connection.fetch(
+        "SELECT patient_id, value FROM lab.patient_identifier WHERE patient_id = ANY($1)", list(patient_ids)
+    ):
+        identifiers.setdefault(row["patient_id"], []).append(row["value"])
+    return {
+        row["id"]: PatientFacts(
+            str(row["id"]), tuple(identifiers.get(row["id"], ())), row["family"], row["given"], row["birth_date"],
+            Sex(row["sex"]),
+        )
+        for row in rows
+    }  # fmt: skip
+
+
+async def load_current(connection: Connection, natural_keys: Sequence[bytes]) -> dict[bytes, CurrentResult]:
+    """The results that already exist under these natural keys."""
+    rows = await connection.fetch(
+        """SELECT r.natural_key, r.id, r.version_id, r.version, r.status, r.held,
+                  v.raw_value, v.raw_unit, v.raw_flags, v.raw_status, p.version AS pending,
+                  p.raw_value AS p_value, p.raw_unit AS p_unit, p.raw_flags AS p_flags, p.raw_status AS p_status
+           FROM lab.result r JOIN lab.result_version v ON v.id = r.version_id
+                LEFT JOIN lab.result_version p ON p.id = r.pending_version_id
+           WHERE r.natural_key = ANY($1) FOR UPDATE OF r""",
+        list(natural_keys),
+    )
+    return {
+        row["natural_key"]: CurrentResult(
+            row["id"], row["version_id"], max(row["version"], row["pending"] or 0), ResultStatus(row["status"]),
+            frozenset(map(HoldReason, row["held"])),
+            (row["raw_value"], row["raw_unit"], row["raw_flags"], row["raw_status"]),
+            None if row["pending"] is None else (row["p_value"], row["p_unit"], row["p_flags"], row["p_status"]),
+        )
+        for row in rows
+    }  # fmt: skip
+
+
+# ---- the commit -----------------------------------------------------------------------------------------------------
+
+_VERSIONS = """
+WITH i AS (
+    SELECT * FROM jsonb_to_recordset($2::text::jsonb) AS t(
+        id uuid, result_id uuid, version int, fresh boolean, pending boolean, natural_key bytea, status text,
+        held text[], kind text, analyzer_id uuid, specimen_id uuid, patient_id uuid, order_id uuid, order_item_id uuid,
+        test_id uuid,
+        location text, specimen_as_sent text, code text, code_path text, raw_value text, raw_unit text, raw_flags text,
+        raw_status text, raw_reference text, instrument_time text, instrument_at timestamptz, comments text[],
+        test_code text, test_name text, loinc text, comparator text, number numeric, value text, unit text, low numeric,
+        high numeric, reference text, flags text[], steps jsonb, driver_revision text, map_revision int)
+), v AS (
+    INSERT INTO lab.result_version (id, organization_id, result_id, version, status, held, message_id, location,
+        specimen_as_sent, code, code_path, raw_value, raw_unit, raw_flags, raw_status, raw_reference, instrument_time,
+        instrument_at, comments, test_code, test_name, loinc, kind, comparator, number, value, unit, low, high,
+        reference, flags, actor_kind, actor_id)
+    SELECT id, $1, result_id, version, status, held, $3, location, specimen_as_sent, code, code_path, raw_value,
+        raw_unit, raw_flags, raw_status, raw_reference, instrument_time, instrument_at, comments, test_code, test_name,
+        loinc, kind, comparator, number, value, unit, low, high, reference, flags, 'link', $4 FROM i
+), d AS (
+    INSERT INTO lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)
+    SELECT id, $1, steps, driver_revision, map_revision FROM i
+), n AS (
+    INSERT INTO lab.result (id, organization_id, natural_key, analyzer_id, specimen_id, patient_id, order_id,
+        order_item_id, test_id, version_id, version, status, held)
+    SELECT result_id, $1, natural_key, analyzer_id, specimen_id, patient_id, order_id, order_item_id, test_id, id,
+        version, status, held FROM i WHERE fresh
+), u AS (
+    UPDATE lab.result r SET specimen_id = i.specimen_id, patient_id = i.patient_id, order_id = i.order_id,
+        order_item_id = i.order_item_id, test_id = i.test_id, version_id = i.id, version = i.version, status = i.status,
+        held = i.held, updated_at = now()
+    FROM i WHERE r.id = i.result_id AND NOT i.fresh AND NOT i.pending
+), p AS (
+    UPDATE lab.result r SET pending_version_id = i.id FROM i WHERE r.id = i.result_id AND i.pending
+)
+UPDATE lab.order_item o SET status = 'completed', updated_at = now()
+FROM i WHERE o.id = i.order_item_id AND i.held = '{}'
+    AND o.status IN ('requested', 'collected', 'received', 'in_progress')
+"""
+
+_CONTROLS = """
+INSERT INTO lab.qc_result (id, organization_id, natural_key, analyzer_id, message_id, role, specimen_as_sent, code,
+    test_id, kind, number, value, raw_value, unit, raw_flags, instrument_time, instrument_at, location)
+SELECT id, $1, natural_key, analyzer_id, $3, role, specimen_as_sent, code, test_id, kind, number, value, raw_value,
+    unit, raw_flags, instrument_time, instrument_at, location
+FROM jsonb_to_recordset($2::text::jsonb) AS t(
+    id uuid, natural_key bytea, analyzer_id uuid, role text, kind text, specimen_as_sent text, code text, test_id uuid,
+    number numeric, value text, raw_value text, unit text, raw_flags text, instrument_time text,
+    instrument_at timestamptz, location text)
+ON CONFLICT (organization_id, natural_key) DO NOTHING
+"""
+
+_SETTLE = """
+WITH gone AS (DELETE FROM lab.queue WHERE message_id = $2 RETURNING attempts),
+a AS (
+    INSERT INTO lab.audit_event (id, organization_id, actor_kind, actor_id, actor_name, action, entity_kind, entity_id,
+                                 outcome, detail)
+    SELECT $8, $1, 'link', $6, $7, 'message.settle', 'message', $2, $3, $9 FROM gone
+)
+UPDATE lab.message SET settled = $3, settled_at = now(), reason = CASE WHEN $4 = '' THEN reason ELSE $4 END,
+    problems = $5, attempts = gone.attempts
+FROM gone WHERE id = $2 RETURNING id
+"""
+
+
+class AlreadySettled(Exception):
+    """Another worker settled the message first; this transaction must be rolled back."""
+
+
+async def commit(connection: Connection, organization_id: UUID, outcome: Outcome) -> None:
+    """Write an outcome in the caller's transaction: versions, explanations, controls, audit, the journal settled.
+
+    The queue row is the claim: raises AlreadySettled when it is gone.
+    """
+    detail = dict(outcome.detail)
+    if outcome.versions:
+        detail["results"] = " ".join(str(version.result_id) for version in outcome.versions)
+    settled = await connection.fetchval(
+        _SETTLE, organization_id, outcome.message_id, outcome.settled, outcome.reason, list(outcome.problems),
+        outcome.link_id, outcome.link_name, uuid7(), detail,
+    )  # fmt: skip
+    if settled is None:
+        raise AlreadySettled
+    if outcome.versions:
+        rows = _json(outcome.versions)
+        await connection.execute(_VERSIONS, organization_id, rows, outcome.message_id, outcome.link_id)
+    if outcome.controls:
+        await connection.execute(_CONTROLS, organization_id, _json(outcome.controls), outcome.message_id)
+
+
+def _json(rows: Sequence[ResultVersion] | Sequence[ControlResult]) -> str:
+    """Rows for jsonb_to_recordset: decimals as their exact text, bytes as PostgreSQL's hex."""
+    text = orjson.dumps([asdict(row) for row in rows], default=_plain)
+    # jsonb holds no NUL; the bytes themselves are in the frame. `\\u0000` after an odd backslash is the character.
+    if b"\\u0000" in text:
+        text = orjson.dumps([_without_nul(asdict(row)) for row in rows], default=_plain)
+    return text.decode()
+
+
+def _plain(value: object) -> str:
+    return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if isinstance(value, dict):
+        return {key: _without_nul(inner) for key, inner in value.items()}
+    return [_without_nul(inner) for inner in value] if isinstance(value, list | tuple) else value
