@@ -255,7 +255,7 @@ async def _insert(
     connection: Connection, actor: Actor, order: NewOrder, tests: Sequence[tuple[UUID, ...]], patient_id: UUID
 ) -> tuple[UUID, str]:
     year = datetime.now(UTC).year
-    place = await lab_changes.last_number(connection, f"{year}-") + 1
+    place = await lab_changes.next_number(connection, actor.organization_id, f"order.{year}")
     number = f"{year}-{place:06d}"
     barcodes = await _barcodes(connection, order.specimens, f"{year % 100:02d}{place:06d}")
     order_id = await lab_changes.insert_order(

@@ -53,7 +53,7 @@ class SpecimenInsert:
 
 
 async def lock_orders(connection: Connection, organization_id: UUID) -> None:
-    """Let one transaction at a time make orders for an organization: numbers have no gaps, barcodes no race."""
+    """Let one transaction at a time make orders for an organization: no two find a barcode or placer number free."""
     await connection.execute(
         "select pg_advisory_xact_lock(hashtextextended('labora.orders.' || $1, 0))", str(organization_id)
     )
@@ -114,17 +114,17 @@ async def known_barcodes(connection: Connection, barcodes: Iterable[str], open_o
     return frozenset(row["barcode"] for row in rows)
 
 
-async def last_number(connection: Connection, prefix: str) -> int:
-    """The highest order number that is `prefix` and at least six digits; 0 when there is none."""
-    number: str | None = await connection.fetchval(
-        "select number from lab.lab_order where number ~ $1 order by number desc limit 1", f"^{prefix}[0-9]{{6}}$"
+async def next_number(connection: Connection, organization_id: UUID, name: str) -> int:
+    """The organization's next number of this name, from 1. Others who want one wait until this transaction ends."""
+    number: int = await connection.fetchval(
+        """
+        insert into lab.counter as c (organization_id, name, value) values ($1, $2, 1)
+        on conflict (organization_id, name) do update set value = c.value + 1 returning value
+        """,
+        organization_id,
+        name,
     )
-    if number == f"{prefix}999999":  # longer ones sort before it, and are too many to be looked through every time
-        number = await connection.fetchval(
-            "select number from lab.lab_order where number ~ $1 order by length(number) desc, number desc limit 1",
-            f"^{prefix}[0-9]{{6,}}$",
-        )
-    return int(number.removeprefix(prefix)) if number else 0
+    return number
 
 
 async def find_patients_by_identifier(
