@@ -1,0 +1,80 @@
+"""One PostgreSQL server for all workers of a test session, kept by a process of its own.
+
+`python -m tests.cluster FOLDER` starts an embedded server and keeps it while anyone holds a shared lock on
+FOLDER/users. Workers come and go; when the last has gone, however it went, the keeper stops the server and removes
+its data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from interface.store.embedded import EmbeddedPostgres
+from interface.store.tables import OWNER_ROLE
+
+_ROOT = Path(__file__).parent.parent
+
+
+def new_state_dir() -> Path:
+    """An empty state directory with a short path that PostgreSQL's account can reach; the caller removes it."""
+    path = Path(tempfile.mkdtemp(prefix="labora-"))
+    path.chmod(0o755)
+    return path
+
+
+@contextmanager
+def shared_cluster(folder: Path) -> Iterator[str]:
+    """The owner's URL of the server that everyone with this folder shares; started by whoever comes first."""
+    with open(folder / "start", "ab") as start, open(folder / "users", "ab") as users:
+        fcntl.flock(start, fcntl.LOCK_EX)
+        fcntl.flock(users, fcntl.LOCK_SH)  # waits for a keeper that is just leaving
+        url = folder / "url"
+        if not url.exists():
+            _start_keeper(folder)
+        fcntl.flock(start, fcntl.LOCK_UN)
+        yield url.read_text()
+
+
+def _start_keeper(folder: Path) -> None:
+    with open(folder / "keeper.log", "ab") as output:
+        keeper = subprocess.Popen(
+            [sys.executable, "-m", "tests.cluster", str(folder)],
+            cwd=_ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            start_new_session=True,
+        )
+    assert keeper.stdout is not None
+    with keeper.stdout:
+        ready = b"ready\n" in keeper.stdout  # after what the server has to say about its start
+    keeper.returncode = 0  # it outlives us: not ours to wait for
+    assert ready, (folder / "keeper.log").read_text()
+
+
+async def _keep(folder: Path) -> None:
+    state_dir = new_state_dir()
+    server = EmbeddedPostgres(state_dir)
+    try:
+        await server.start()
+        (folder / "url").write_text(server.url(OWNER_ROLE))
+        os.write(1, b"ready\n")
+        users = os.open(folder / "users", os.O_WRONLY)
+        await asyncio.to_thread(fcntl.flock, users, fcntl.LOCK_EX)  # once nobody holds it any more
+        (folder / "url").unlink()  # whoever comes now waits for the lock, which ends with us, and starts a new one
+    finally:
+        await server.stop()
+        shutil.rmtree(state_dir, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(_keep(Path(sys.argv[1])))

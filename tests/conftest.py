@@ -1,0 +1,141 @@
+"""PostgreSQL for the tests: real, shared by all workers of a session, a database of its own for whoever asks.
+
+`database` and `organization` suffice for most tests: they share a database and are kept apart by their organizations.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from interface.store.db import Database, prepare
+from interface.store.ids import uuid7
+from interface.store.migrate import upgrade
+from interface.store.tables import APP_ROLE, OWNER_ROLE
+from tests.cluster import new_state_dir, shared_cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Organization:
+    """A laboratory made for one test."""
+
+    id: UUID
+    name: str
+
+
+def with_database(url: str, name: str, role: str) -> str:
+    """The same server's URL for another database and login."""
+    query = {**dict(parse_qsl(urlsplit(url).query)), "user": role}
+    return f"postgresql:///{name}?{urlencode(query, safe='/')}"
+
+
+def owner_of(url: str) -> str:
+    """The administrator's URL for the database of an application URL such as `database_url`."""
+    return with_database(url, urlsplit(url).path.lstrip("/"), OWNER_ROLE)
+
+
+async def _administer(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def state_dir() -> Iterator[Path]:
+    """An empty state directory that the embedded server's account can reach."""
+    path = new_state_dir()
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The session's server under the owner's login (a superuser), connected to its maintenance database."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # the workers of one session share it
+    with shared_cluster(folder) as url:
+        yield with_database(url, "postgres", OWNER_ROLE)
+
+
+@pytest.fixture(scope="session")
+async def template(cluster_url: str) -> AsyncIterator[str]:
+    """The name of this worker's migrated database, which nobody connects to: new ones are copies of it."""
+    name = f"template_{uuid4().hex}"
+    await _administer(cluster_url, f"create database {name}")
+    await upgrade(with_database(cluster_url, name, OWNER_ROLE))
+    yield name
+    await _administer(cluster_url, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+async def database_url(cluster_url: str, template: str) -> AsyncIterator[str]:
+    """A fresh, migrated database for one test, under the application's login (see `owner_of`)."""
+    name = f"test_{uuid4().hex}"
+    await _administer(cluster_url, f"create database {name} template {template}")
+    yield with_database(cluster_url, name, APP_ROLE)
+    await _administer(cluster_url, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+async def empty_url(cluster_url: str) -> AsyncIterator[str]:
+    """A fresh database without a schema, under the owner's login."""
+    name = f"empty_{uuid4().hex}"
+    await _administer(cluster_url, f"create database {name}")
+    yield with_database(cluster_url, name, OWNER_ROLE)
+    await _administer(cluster_url, f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="session")
+async def shared_database_url(cluster_url: str, template: str) -> AsyncIterator[str]:
+    """This worker's shared, migrated database, under the application's login."""
+    name = f"shared_{uuid4().hex}"
+    await _administer(cluster_url, f"create database {name} template {template}")
+    yield with_database(cluster_url, name, APP_ROLE)
+    await _administer(cluster_url, f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="session")
+async def database(shared_database_url: str) -> AsyncIterator[Database]:
+    """The application's way into the shared database."""
+    database = await Database.connect(shared_database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+async def owner(shared_database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """The administrator's connection to the shared database: it is a superuser's and sees every organization."""
+    connection = await asyncpg.connect(owner_of(shared_database_url))
+    await prepare(connection)
+    yield connection
+    await connection.close()
+
+
+async def make_organization(owner: asyncpg.Connection[asyncpg.Record]) -> Organization:
+    """A new organization in the database of an administrator's connection."""
+    made = Organization(uuid7(), f"lab-{uuid4().hex}")
+    await owner.execute("insert into lab.organization (id, name) values ($1, $2)", made.id, made.name)
+    return made
+
+
+@pytest.fixture
+async def organization(owner: asyncpg.Connection[asyncpg.Record]) -> Organization:
+    """A new organization in the shared database."""
+    return await make_organization(owner)
+
+
+@pytest.fixture
+async def other_organization(owner: asyncpg.Connection[asyncpg.Record]) -> Organization:
+    """Another new organization in the shared database, whose rows `organization` must never see."""
+    return await make_organization(owner)
