@@ -1,7 +1,7 @@
 """Alembic's environment, run by `interface.store.migrate` with an open connection in `config.attributes`.
 
 Everything happens in one transaction under one lock: a second program that migrates waits and then finds nothing to do.
-The roles and the schema come first, because Alembic keeps its own table in the schema and the owner role owns everything.
+The roles and the schema come first: Alembic keeps its own table in the schema, and the owner role owns everything.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The zero-config PostgreSQL: a direct child of the daemon, under the state directory, reached by its Unix socket only.
 
-`postgres` itself runs in the foreground as our child (not by pg_ctl), so that we reap it, restart it when it dies, and it
-ends when we do, however we end. It never runs as root: a root daemon runs it as `labora`, else `nobody`.
+`postgres` itself runs in the foreground as our child (not by pg_ctl), so that we reap it, restart it when it dies, and
+it ends when we do, however we end. It never runs as root: a root daemon runs it as `labora`, else `nobody`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import fcntl
 import os
 import shutil
 import signal
-import stat
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -27,7 +26,7 @@ from interface.errors import ConfigError, ConfigProblem, StoreError, StoreUnavai
 from interface.settings import Settings
 from interface.store import migrate
 from interface.store.db import Database, check_server, open_connection, store_errors
-from interface.store.programs import Account, Programs, choose_programs, server_account
+from interface.store.programs import Programs, choose_programs, server_account
 from interface.store.tables import APP_ROLE, OWNER_ROLE
 
 log = structlog.get_logger(__name__)
@@ -75,7 +74,7 @@ class AlreadyRunning(StoreUnavailable):
 
 
 class EmbeddedPostgres:
-    """One state directory's server. `start` and `stop` are called from the main thread (the parent-death signal needs it).
+    """One state directory's server. `start` and `stop` belong in the main thread: the parent-death signal follows it.
 
     `options`: server settings over SERVER_OPTIONS, for tests of a badly configured server.
     """
@@ -103,7 +102,7 @@ class EmbeddedPostgres:
         return process.pid if process is not None and process.poll() is None else None
 
     def url(self, role: str = APP_ROLE, database: str = DATABASE) -> str:
-        """The URL for one of the two roles; works for the account that started the server, the server's own, and root."""
+        """The URL for one of the two roles; for the user who started the server, the server's own account, and root."""
         return f"postgresql:///{database}?host={quote(str(self._run), safe='/')}&user={role}"
 
     async def start(self, *, lock_wait_s: float = LOCK_WAIT_S) -> None:
@@ -113,6 +112,8 @@ class EmbeddedPostgres:
         """
         self._make_directories()
         await self._lock(lock_wait_s)
+        if self._account.drop and self._account.name == "nobody":
+            log.warning("PostgreSQL runs as nobody, whom others share: for trying only", action="embedded.account")
         try:
             self._programs = await asyncio.to_thread(
                 choose_programs, self._data, self._bin_dir, self._base, self._account
@@ -154,7 +155,7 @@ class EmbeddedPostgres:
     # ---- directories and files -------------------------------------------------------------------------------------
 
     def _run_dir(self) -> Path:
-        """Where the socket is: beside the data, or where that path is too long for a socket, in the system's run folder."""
+        """Where the socket is. Raises ConfigError where that path would be too long for one."""
         run = self._base / "run"
         if len(os.fsencode(run / SOCKET_NAME)) <= MAX_SOCKET_PATH_BYTES:
             return run
@@ -403,7 +404,7 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-# ---- the way in for daemon and commands --------------------------------------------------------------------------------
+# ---- the way in for daemon and commands ------------------------------------------------------------------------------
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """UUIDv7 identifiers (RFC 9562 5.7), made here because PostgreSQL before 18 has none.
 
 Layout as CPython 3.14's: 48 bits of milliseconds, a 42-bit counter (12 bits before, 30 after the variant), 32 random
-bits. The low 24 bits carry no uniqueness within a process, so an id's owner may use them (the journal does, for frames).
+bits. The low 24 bits carry no uniqueness within a process, so who makes an id may use them (the journal does).
 """
 
 from __future__ import annotations

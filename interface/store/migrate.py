@@ -111,11 +111,13 @@ def mismatch(found: SchemaStatus) -> ConfigError | None:
         return database_problem("the database has no Labora schema; run `labora db upgrade`")
     if found.newer:
         return database_problem(
-            f"the database's schema ({found.current}) is newer than this program's ({found.head}); install the newer program"
+            f"the database's schema ({found.current}) is newer than this program's ({found.head}); "
+            "install the newer program"
         )
     if found.pending:
         return database_problem(
-            f"the database's schema ({found.current}) is older than this program's ({found.head}); run `labora db upgrade`"
+            f"the database's schema ({found.current}) is older than this program's ({found.head}); "
+            "run `labora db upgrade`"
         )
     return None
 
@@ -143,7 +145,7 @@ async def may_upgrade(url: str) -> bool:
 
 
 async def upgrade(url: str) -> list[str]:
-    """Bring the schema to this program's revision, in one transaction, and make the partitions; returns what was applied.
+    """Bring the schema to this program's revision in one transaction and make the partitions; returns what was applied.
 
     Raises ConfigError (this login may not; the database is newer) or StoreUnavailable.
     """

@@ -46,8 +46,8 @@ def _partitions(table: str, now: datetime, ahead: int) -> Iterator[Partition]:
 async def ensure(connection: Connection, now: datetime, *, ahead: int = 3) -> list[str]:
     """Make the partitions from the last month (year) to `ahead` months (years) after `now`; returns those newly made.
 
-    The login must be the owner role or a member of it. `now` is aware UTC. Safe to repeat and to run beside a daemon: each
-    partition is made in a transaction of its own that waits at most two seconds for its locks.
+    The login must be the owner role or a member of it. `now` is aware UTC. Safe to repeat and to run beside a daemon:
+    each partition is made in a transaction of its own that waits at most two seconds for its locks.
     """
     made = []
     for table in sorted(PARTITIONED):

