@@ -108,7 +108,7 @@ async def reject_change(
     `version` is the number of the change the person looked at. Raises ReviewError.
     """
     row = await _changed(connection, actor, result_id, comment, version)
-    step = Step("release", "rejected", f"change rejected by {actor.name}", inputs=_inputs(row, comment))
+    step = Step("release", "none", f"change rejected by {actor.name}", inputs=_inputs(row, comment))
     _, number = await lab_changes.copy_version(connection, actor, row, ResultStatus.CANCELLED, comment, step)
     await lab_changes.drop_pending(connection, result_id)
     detail = {"change": str(row.candidate_version), "version": str(number)}

@@ -151,13 +151,11 @@ async def claim(system: Connection, most: int) -> list[Claim]:
     return [Claim(*list(row)[1:]) for row in sorted(rows, key=lambda row: (row["priority"], row["message_id"]))]
 
 
-async def give_back(system: Connection, message_ids: Iterable[UUID], *, delay_s: float = 0.0, refund: bool) -> None:
+async def give_back(system: Connection, message_ids: Iterable[UUID], *, refund: bool) -> None:
     """Free claimed messages. `refund`: nothing was tried, the attempt does not count."""
     await system.execute(
-        """UPDATE lab.queue SET not_before = now() + make_interval(secs => $2), attempts = attempts - $3
-           WHERE message_id = ANY($1)""",
+        "UPDATE lab.queue SET not_before = now(), attempts = attempts - $2 WHERE message_id = ANY($1)",
         list(message_ids),
-        delay_s,
         1 if refund else 0,
     )
 
@@ -233,6 +231,7 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
     rows = await connection.fetch(
         """SELECT r.natural_key, r.id, r.version_id, r.version, r.status, r.held,
                   v.raw_value, v.raw_unit, v.raw_flags, v.raw_status, p.version AS pending,
+                  (SELECT max(version) FROM lab.result_version WHERE result_id = r.id) AS last,
                   p.raw_value AS p_value, p.raw_unit AS p_unit, p.raw_flags AS p_flags, p.raw_status AS p_status
            FROM lab.result r JOIN lab.result_version v ON v.id = r.version_id
                 LEFT JOIN lab.result_version p ON p.id = r.pending_version_id
@@ -241,7 +240,7 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
     )
     return {
         row["natural_key"]: CurrentResult(
-            row["id"], row["version_id"], max(row["version"], row["pending"] or 0), ResultStatus(row["status"]),
+            row["id"], row["version_id"], row["last"], ResultStatus(row["status"]),
             frozenset(map(HoldReason, row["held"])),
             (row["raw_value"], row["raw_unit"], row["raw_flags"], row["raw_status"]),
             None if row["pending"] is None else (row["p_value"], row["p_unit"], row["p_flags"], row["p_status"]),

@@ -295,7 +295,7 @@ result_version = Table(  # append-only; one covering row: what FHIR and REST sho
     Column("number", Numeric, nullable=True), _text("value"), _text("unit"), Column("low", Numeric, nullable=True),
     Column("high", Numeric, nullable=True), _text("reference"), _texts("flags"), _text("note"),
     Column("actor_kind", Text, nullable=False), Column("actor_id", Uuid, nullable=True), _at("created_at", True),
-    Index(None, "result_id"), Index(None, "message_id"),
+    Index(None, "result_id"), Index(None, "message_id"), Index(None, "organization_id", "specimen_as_sent"),
     postgresql_partition_by="RANGE (id)",
 )  # fmt: skip
 decision = Table(  # the explanation of one result version: its steps in order

@@ -224,6 +224,7 @@ create table lab.result_version (
 )
  partition by range (id);
 create index result_version_message_id_idx on lab.result_version (message_id);
+create index result_version_organization_id_specimen_as_sent_idx on lab.result_version (organization_id, specimen_as_sent);
 create index result_version_result_id_idx on lab.result_version (result_id);
 
 create table lab.rule_set (
