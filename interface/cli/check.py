@@ -1,0 +1,176 @@
+"""`labora check`: what would keep the daemon from starting, found without starting it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import http.client
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from interface.cli import EXIT_CONFIG, EXIT_FAILED, Context, emit, explain, pass_context
+from interface.errors import ConfigError, LaboraError
+from interface.settings import Address, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `status` is the exit status it asks for: 0 fine, 1 failed, 78 configuration."""
+
+    subject: str
+    status: int
+    text: str
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@pass_context
+def check(context: Context, as_json: bool) -> int:
+    """Check the configuration, drivers, ports and database.
+
+    Changes nothing, and may be run beside the daemon. Status 0 when it could start, 78 when the configuration is wrong,
+    1 when something else stands in the way.
+    """
+    settings = context.settings
+    findings = [Finding(str(settings.source), 0, "read")]
+    if not as_json:
+        _say(findings[0])
+    for finding in _look(settings):
+        findings.append(finding)
+        if not as_json:
+            _say(finding)
+    if as_json:
+        emit(findings, True)
+    statuses = {finding.status for finding in findings}
+    return EXIT_CONFIG if EXIT_CONFIG in statuses else EXIT_FAILED if EXIT_FAILED in statuses else 0
+
+
+def _say(finding: Finding) -> None:
+    click.echo(f"{'problem' if finding.status else 'ok     '}  {finding.subject}: {finding.text}")
+
+
+def _look(settings: Settings) -> Iterator[Finding]:
+    yield _state_dir(settings.state_dir)
+    yield from _drivers(settings)
+    yield from _ports(settings)
+    yield from asyncio.run(_database(settings))
+
+
+def _state_dir(state_dir: Path) -> Finding:
+    """Whether this user could keep files there."""
+    at = next(folder for folder in (state_dir, *state_dir.parents) if folder.exists())
+    if not at.is_dir() or not os.access(at, os.W_OK | os.X_OK):
+        return Finding("state_dir", EXIT_CONFIG, f"{state_dir} cannot be written by this user, see {at}")
+    return Finding("state_dir", 0, f"{state_dir}" if at == state_dir else f"{state_dir} will be created")
+
+
+def _drivers(settings: Settings) -> Iterator[Finding]:
+    from interface.driver.registry import load_driver
+
+    for driver in dict.fromkeys(link.driver for link in settings.links):
+        try:
+            loaded = load_driver(driver, settings.driver_path)
+        except LaboraError as error:
+            yield Finding(f"driver {driver}", EXIT_CONFIG, str(error))
+        else:
+            yield Finding(f"driver {driver}", 0, f"revision {loaded.manifest.revision}")
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    ours = _daemon_answers(settings.api.listen)
+    places = [("api.listen", settings.api.listen)]
+    places += [(f"link[{index}].transport.listen", link.transport.listen) for index, link in enumerate(settings.links)]
+    for subject, address in places:
+        try:
+            _bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and ours:
+                yield Finding(subject, 0, f"{address} is in use; a Labora runs here")
+            elif error.errno == errno.EADDRINUSE:
+                yield Finding(subject, EXIT_FAILED, f"{address} is in use by another program")
+            else:
+                yield Finding(subject, EXIT_FAILED, f"{address} cannot be listened on: {error.strerror or error}")
+        else:
+            yield Finding(subject, 0, f"{address} is free")
+
+
+def _bind(address: Address) -> None:
+    """Bind and let go. Raises OSError."""
+    for family, kind, proto, _, where in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
+        with socket.socket(family, kind, proto) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the daemon will, past TIME_WAIT
+            probe.bind(where)
+            probe.listen(1)  # with SO_REUSEADDR it is listen that finds the other listener
+
+
+def _daemon_answers(api: Address) -> bool:
+    """Whether something at the API's address answers as Labora does."""
+    connection = http.client.HTTPConnection(api.host, api.port, timeout=2.0)
+    try:
+        connection.request("GET", "/health")
+        answer = connection.getresponse()
+        return answer.status == 200 and b"status" in answer.read(4096)
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+async def _database(settings: Settings) -> list[Finding]:
+    subject = "database"
+    try:
+        if settings.database.url != "embedded":
+            return [Finding(subject, 0, await _external(settings.database.url))]
+        return [Finding(subject, 0, await _embedded(settings))]
+    except ConfigError as error:
+        return [Finding(subject, EXIT_CONFIG, line) for line in explain(error)]
+    except (LaboraError, OSError) as error:
+        return [Finding(subject, EXIT_FAILED, line) for line in explain(error)]
+
+
+async def _embedded(settings: Settings) -> str:
+    from interface.store.embedded import attach
+    from interface.store.programs import choose_programs, server_account
+    from interface.store.tables import OWNER_ROLE
+
+    base = settings.state_dir / "pg"
+    if not (base / "data" / "PG_VERSION").exists():
+        # Not started: a check by another user than the daemon's would leave a data directory the daemon cannot enter.
+        account = replace(server_account(base / "data"), drop=False)  # nor are the programs copied for its account
+        programs = choose_programs(base / "data", settings.database.bin_dir, base, account)
+        return f"PostgreSQL {programs.version} will be set up in {base} at the first start"
+    async with attach(settings) as server:
+        return await _schema(server.url(OWNER_ROLE))
+
+
+async def _external(url: str) -> str:
+    from interface.store.db import Database, check_server
+
+    said = await _schema(url)
+    if "will upgrade" in said:  # the application's role is made by that upgrade
+        return said
+    database = await Database.connect(url)
+    try:
+        async with database.system() as connection:
+            await check_server(connection)
+    finally:
+        await database.close()
+    return said
+
+
+async def _schema(url: str) -> str:
+    """What is to be said about the database's schema. Raises ConfigError when the daemon could not use it."""
+    from interface.store import migrate
+
+    found = await migrate.status(url)
+    if not found.pending and not found.newer:
+        return f"reached, schema {found.current}"
+    refusal = migrate.mismatch(found)
+    if refusal is not None and (found.newer or not await migrate.may_upgrade(url)):
+        raise refusal
+    return f"reached, schema {found.current or 'none'}; the daemon will upgrade it to {found.head} when it starts"
