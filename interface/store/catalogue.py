@@ -1,0 +1,397 @@
+"""The shipped catalogue and code maps: from `mappings/` into an organization, and back as a `Catalogue` for decisions.
+
+Shipped rows are loaded once and never changed by loading again; a site's own rows win. Every function works in the
+caller's connection, which must already act for the organization (row-level security), and in the caller's transaction
+when there is one. Driver errors pass as `store.db` raises them.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from interface.domain.catalogue import Catalogue
+from interface.domain.model import CodeMapping, Interval, LabTest, Sex, ValueKind
+from interface.domain.units import UnitAliases
+from interface.settings import packaged
+from interface.store.db import Connection
+from interface.store.ids import uuid7
+
+DAYS_PER_YEAR: Final = Decimal("365.25")  # age limits are shipped in years; a birthday is met to within a day
+SHIPPED: Final = "shipped"
+SITE: Final = "site"
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueCounts:
+    """How many rows were loaded; all zero when the organization had a catalogue already."""
+
+    tests: int = 0
+    panels: int = 0
+    intervals: int = 0
+    specimen_types: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedTest:
+    code: str
+    name: str
+    loinc: str
+    unit: str
+    decimals: int | None
+    kind: ValueKind
+    department: str
+    specimen_types: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedPanel:
+    code: str
+    name: str
+    loinc: str
+    tests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedInterval:
+    """A reference interval of `mappings/intervals.toml`; `source` is the full reference."""
+
+    test: str
+    unit: str
+    source: str
+    low: Decimal | None
+    high: Decimal | None
+    critical_low: Decimal | None
+    critical_high: Decimal | None
+    sex: Sex | None
+    age_low_d: int
+    age_high_d: int | None
+    specimen_type: str
+    text: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedCode:
+    """One row of a code map. `verified` False: no document names it, so it is not loaded; `note` says why."""
+
+    code: str
+    test: str
+    specimen_type: str = ""
+    unit: str = ""
+    verified: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedCodeMap:
+    driver: str
+    revision: int
+    source: str
+    codes: tuple[ShippedCode, ...]
+
+
+# ---- the files -------------------------------------------------------------------------------------------------------
+
+
+def _read(name: str) -> Mapping[str, Any]:
+    with (packaged("mappings") / name).open("rb") as file:
+        return tomllib.load(file)
+
+
+@cache
+def shipped_tests() -> tuple[ShippedTest, ...]:
+    return tuple(
+        ShippedTest(
+            code=row["code"],
+            name=row["name"],
+            loinc=row.get("loinc", ""),
+            unit=row.get("unit", ""),
+            decimals=row.get("decimals"),
+            kind=ValueKind(row.get("kind", ValueKind.NUMERIC)),
+            department=row.get("department", ""),
+            specimen_types=tuple(row.get("specimen_types", ())),
+        )
+        for row in _read("tests.toml")["tests"]
+    )
+
+
+@cache
+def shipped_panels() -> tuple[ShippedPanel, ...]:
+    return tuple(
+        ShippedPanel(row["code"], row["name"], row.get("loinc", ""), tuple(row["tests"]))
+        for row in _read("panels.toml")["panels"]
+    )
+
+
+@cache
+def shipped_intervals() -> tuple[ShippedInterval, ...]:
+    data = _read("intervals.toml")
+    return tuple(
+        _interval(group, row, data["sources"][group["source"]])
+        for group in data["intervals"]
+        for row in group["ranges"]
+    )
+
+
+def _interval(group: Mapping[str, Any], row: Mapping[str, Any], source: str) -> ShippedInterval:
+    return ShippedInterval(
+        test=group["test"],
+        unit=group["unit"],
+        source=source,
+        low=_decimal(row.get("low")),
+        high=_decimal(row.get("high")),
+        critical_low=_decimal(row.get("critical_low")),
+        critical_high=_decimal(row.get("critical_high")),
+        sex=Sex(row["sex"]) if "sex" in row else None,
+        age_low_d=_days(row.get("age_low_y", 0)),
+        age_high_d=_days(row["age_high_y"]) if "age_high_y" in row else None,
+        specimen_type=row.get("specimen_type", ""),
+        text=row.get("text", ""),
+        priority=row.get("priority", 0),
+    )
+
+
+def _decimal(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def _days(years: int) -> int:
+    return int(years * DAYS_PER_YEAR)
+
+
+@cache
+def shipped_specimen_types() -> tuple[tuple[str, str], ...]:
+    """Code and name."""
+    return tuple((row["code"], row["name"]) for row in _read("specimen_types.toml")["types"])
+
+
+@cache
+def shipped_aliases() -> UnitAliases:
+    """The unit spellings of `mappings/units.toml`."""
+    data = _read("units.toml")
+    spellings = {raw: (code,) if isinstance(code, str) else tuple(code) for raw, code in data["spellings"].items()}
+    return UnitAliases(spellings, frozenset(data["refused"]), data["revision"])
+
+
+@cache
+def shipped_code_map(driver_id: str) -> ShippedCodeMap | None:
+    """The shipped map of a driver, None when there is none. With `loinc`, every test's LOINC code maps to the test."""
+    path = packaged("mappings") / "codes" / f"{driver_id}.toml"
+    if not path.is_file():
+        return None
+    data = _read(f"codes/{driver_id}.toml")
+    codes = [
+        ShippedCode(
+            code=row["code"],
+            test=row["test"],
+            specimen_type=row.get("specimen_type", ""),
+            unit=row.get("unit", ""),
+            verified=row.get("verified", True),
+            note=row.get("reason", row.get("evidence", "")),
+        )
+        for row in data["codes"]
+    ]
+    if data.get("loinc", False):
+        codes += [ShippedCode(test.loinc, test.code) for test in shipped_tests() if test.loinc]
+    return ShippedCodeMap(data["driver"], data["revision"], data["source"], tuple(codes))
+
+
+# ---- into an organization --------------------------------------------------------------------------------------------
+
+
+async def load_shipped(connection: Connection, organization_id: UUID) -> CatalogueCounts:
+    """Tests, panels, reference intervals and specimen types into an organization that has no test yet."""
+    async with connection.transaction():
+        await _lock(connection, organization_id, "catalogue")
+        if await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM lab.test WHERE organization_id = $1)", organization_id
+        ):
+            return CatalogueCounts()
+        ids = await _insert_tests(connection, organization_id)
+        panels = await _insert_panels(connection, organization_id, ids)
+        intervals = await _insert_intervals(connection, organization_id, ids)
+        types = [(uuid7(), organization_id, code, name) for code, name in shipped_specimen_types()]
+        await connection.executemany(
+            "INSERT INTO lab.specimen_type (id, organization_id, code, name) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT (organization_id, code) DO NOTHING",
+            types,
+        )
+    return CatalogueCounts(len(ids), panels, intervals, len(types))
+
+
+async def _lock(connection: Connection, organization_id: UUID, what: str) -> None:
+    """Two starts at once load once: the second waits here and then finds the rows."""
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"labora {what} {organization_id}"
+    )
+
+
+async def _insert_tests(connection: Connection, organization_id: UUID) -> dict[str, UUID]:
+    ids = {test.code: uuid7() for test in shipped_tests()}
+    await connection.executemany(
+        """INSERT INTO lab.test (id, organization_id, code, name, loinc, unit, decimals, kind, department,
+                                 specimen_types, source)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)""",
+        [
+            (
+                ids[test.code], organization_id, test.code, test.name, test.loinc, test.unit, test.decimals,
+                test.kind.value, test.department, list(test.specimen_types), SHIPPED,
+            )
+            for test in shipped_tests()
+        ],
+    )  # fmt: skip
+    return ids
+
+
+async def _insert_panels(connection: Connection, organization_id: UUID, ids: Mapping[str, UUID]) -> int:
+    rows = [
+        (uuid7(), organization_id, panel.code, panel.name, panel.loinc, [ids[code] for code in panel.tests])
+        for panel in shipped_panels()
+    ]
+    await connection.executemany(
+        "INSERT INTO lab.panel (id, organization_id, code, name, loinc, test_ids) VALUES ($1, $2, $3, $4, $5, $6)"
+        " ON CONFLICT (organization_id, code) DO NOTHING",
+        rows,
+    )
+    return len(rows)
+
+
+async def _insert_intervals(connection: Connection, organization_id: UUID, ids: Mapping[str, UUID]) -> int:
+    rows = [
+        (
+            uuid7(), organization_id, ids[one.test], one.unit, one.low, one.high, one.critical_low, one.critical_high,
+            one.sex.value if one.sex else None, one.age_low_d, one.age_high_d, one.specimen_type, one.text, one.source,
+            one.priority,
+        )
+        for one in shipped_intervals()
+    ]  # fmt: skip
+    await connection.executemany(
+        """INSERT INTO lab.reference_interval (id, organization_id, test_id, unit, low, high, critical_low,
+               critical_high, sex, age_low_d, age_high_d, specimen_type, text, source, priority)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)""",
+        rows,
+    )
+    return len(rows)
+
+
+async def load_code_map(connection: Connection, organization_id: UUID, driver_id: str) -> int:
+    """The shipped code map of a driver, once: an organization that has any revision of it keeps that one.
+
+    Rows that are not verified, and rows whose test the organization does not have, are left out. Returns the number of
+    rows loaded; 0 also when nothing is shipped for the driver.
+    """
+    shipped = shipped_code_map(driver_id)
+    if shipped is None:
+        return 0
+    async with connection.transaction():
+        await _lock(connection, organization_id, f"code map {driver_id}")
+        if await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM lab.code_map WHERE organization_id = $1 AND driver = $2 AND origin = $3)",
+            organization_id, driver_id, SHIPPED,
+        ):  # fmt: skip
+            return 0
+        tests = await connection.fetch("SELECT code, id FROM lab.test WHERE organization_id = $1", organization_id)
+        ids = {row["code"]: row["id"] for row in tests}
+        rows = [
+            (
+                uuid7(), organization_id, driver_id, one.code, one.specimen_type, ids[one.test], one.unit, SHIPPED,
+                shipped.revision,
+            )
+            for one in shipped.codes
+            if one.verified and one.test in ids
+        ]  # fmt: skip
+        await connection.executemany(
+            """INSERT INTO lab.code_map (id, organization_id, driver, code, specimen_type, test_id, unit, origin,
+                                         revision)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)""",
+            rows,
+        )
+    return len(rows)
+
+
+# ---- back, for decisions ---------------------------------------------------------------------------------------------
+
+
+async def read_catalogue(
+    connection: Connection, organization_id: UUID, driver_id: str, link_id: UUID | None
+) -> Catalogue:
+    """What is valid now for one link: active tests, their intervals, and the code map of its driver.
+
+    For one code and specimen type a site's row wins over a shipped one, then the link's own over the driver's, then the
+    newest revision. The caller keeps the catalogue for as long as it suits; it does not change.
+    """
+    tests = await connection.fetch(
+        "SELECT id, code, name, loinc, unit, decimals, kind FROM lab.test WHERE organization_id = $1 AND active",
+        organization_id,
+    )
+    intervals = await connection.fetch(
+        """SELECT id, test_id, unit, low, high, critical_low, critical_high, sex, age_low_d, age_high_d, specimen_type,
+                  text, source, priority
+             FROM lab.reference_interval
+            WHERE organization_id = $1 AND valid_from <= now() AND (valid_to IS NULL OR valid_to > now())""",
+        organization_id,
+    )
+    codes = await connection.fetch(
+        """SELECT code, test_id, specimen_type, unit, revision FROM lab.code_map
+            WHERE organization_id = $1 AND driver = $2 AND (link_id IS NULL OR link_id = $3)
+              AND valid_from <= now() AND (valid_to IS NULL OR valid_to > now())
+            ORDER BY (origin = $4), (link_id IS NOT NULL), revision, id""",
+        organization_id, driver_id, link_id, SITE,
+    )  # fmt: skip
+    return Catalogue(
+        tests={str(row["id"]): _lab_test(row) for row in tests},
+        intervals=_by_test(_lab_interval(row) for row in intervals),
+        mappings={(row["code"], row["specimen_type"]): _mapping(row) for row in codes},  # the last, strongest row stays
+        aliases=shipped_aliases(),
+    )
+
+
+def _by_test(intervals: Iterable[Interval]) -> dict[str, tuple[Interval, ...]]:
+    grouped: defaultdict[str, list[Interval]] = defaultdict(list)
+    for interval in intervals:
+        grouped[interval.test_id].append(interval)
+    return {test_id: tuple(group) for test_id, group in grouped.items()}
+
+
+def _lab_test(row: asyncpg.Record) -> LabTest:
+    return LabTest(
+        id=str(row["id"]),
+        code=row["code"],
+        name=row["name"],
+        loinc=row["loinc"],
+        unit=row["unit"],
+        decimals=row["decimals"],
+        kind=ValueKind(row["kind"]),
+    )
+
+
+def _lab_interval(row: asyncpg.Record) -> Interval:
+    return Interval(
+        id=str(row["id"]),
+        test_id=str(row["test_id"]),
+        unit=row["unit"],
+        low=row["low"],
+        high=row["high"],
+        critical_low=row["critical_low"],
+        critical_high=row["critical_high"],
+        sex=Sex(row["sex"]) if row["sex"] else None,
+        age_low_d=row["age_low_d"],
+        age_high_d=row["age_high_d"],
+        specimen_type=row["specimen_type"],
+        text=row["text"],
+        source=row["source"],
+        priority=row["priority"],
+    )
+
+
+def _mapping(row: asyncpg.Record) -> CodeMapping:
+    return CodeMapping(row["code"], str(row["test_id"]), row["specimen_type"], row["unit"], row["revision"])
