@@ -86,8 +86,8 @@ def escape(data: bytes) -> str:
 
 def parse_trace(text: str) -> Trace:
     """Read a trace; raises LinkFrameError (reason `trace`) naming the line when it is none."""
-    lines = text.splitlines()
-    if not lines or not lines[0].startswith("#"):
+    lines = [line.removesuffix("\r") for line in text.split("\n")]  # a trace may hold other line breaks as data
+    if not lines[0].startswith("#"):
         raise LinkFrameError("trace", "a trace begins with a # line that says where it comes from")
     steps: list[TraceStep] = []
     for number, line in enumerate(lines[1:], start=2):
