@@ -1,0 +1,119 @@
+"""What a result field says: numbers with their exact text, comparators, ratios, words, and runs that failed. Pure.
+
+Nothing is guessed: what is not plainly a number is text, what a driver or this module knows as a failed run is FAILED
+(never a number, never a negative result), and a decimal comma counts only where the driver says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from interface.domain.model import Comparator, Value, ValueKind
+
+# `----` analysis impossible, `++++` out of the counting range, `****` not reliable: seen on haematology analyzers.
+DEFAULT_FAILED_PATTERNS = (r"-{2,}", r"\+{4,}", r"\*{2,}", r"[?]+", r"[.]{2,}")
+DEFAULT_FAILED_WORDS = frozenset(
+    {"error", "err", "invalid", "no result", "failed", "fail", "aborted", "nan", "inf", "-inf", "+inf", "infinity"}
+)
+
+_COMPARATORS = {
+    "<": Comparator.LT,
+    ">": Comparator.GT,
+    "<=": Comparator.LE,
+    "=<": Comparator.LE,
+    ">=": Comparator.GE,
+    "=>": Comparator.GE,
+    "\u2264": Comparator.LE,
+    "\u2265": Comparator.GE,
+}
+_SPLIT = re.compile(r"(<=|=<|>=|=>|<|>|\u2264|\u2265)?\s*(.*)", re.DOTALL)
+# ASCII digits only: int() and Decimal() would take digits of any script, which no analyzer means.
+_POINT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
+_COMMA = re.compile(r"[+-]?(?:[0-9]+,?[0-9]*|,[0-9]+)")
+_EXPONENT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]{1,2}")
+_RATIO = re.compile(r"([0-9]+)\s*:\s*([0-9]+)")
+_MAX_DIGITS = 40  # longer is not a measurement
+
+
+@dataclass(frozen=True, slots=True)
+class ValueGrammar:
+    """How one analyzer writes values."""
+
+    decimal_comma: bool = False
+    exponent: bool = False  # `3.26E+05` is a number
+    failed_patterns: tuple[str, ...] = DEFAULT_FAILED_PATTERNS  # whole value, regular expressions
+    failed_words: frozenset[str] = DEFAULT_FAILED_WORDS  # whole value, any case
+    empty_words: frozenset[str] = frozenset()  # whole value, any case: nothing was measured
+
+
+DEFAULT_GRAMMAR = ValueGrammar()
+EMPTY = Value(ValueKind.EMPTY)
+
+
+def parse_value(text: str, grammar: ValueGrammar = DEFAULT_GRAMMAR) -> Value:
+    """A value of which the analyzer does not say what kind it is. Blanks around it do not count."""
+    text = text.strip()
+    if not text or text.casefold() in grammar.empty_words:
+        return EMPTY
+    if is_failed(text, grammar):
+        return Value(ValueKind.FAILED, text)
+    match = _SPLIT.fullmatch(text)
+    sign, rest = (match[1], match[2].strip()) if match else (None, text)
+    comparator = _COMPARATORS.get(sign or "")
+    number = parse_number(rest, grammar)
+    if number is not None:
+        return numeric(number, comparator)
+    if ratio := _RATIO.fullmatch(rest):
+        return Value(ValueKind.RATIO, text, None, comparator, Decimal(ratio[1]), Decimal(ratio[2]))
+    return Value(ValueKind.TEXT, text)
+
+
+def parse_number(text: str, grammar: ValueGrammar = DEFAULT_GRAMMAR) -> Decimal | None:
+    """A plain decimal number, None for anything else (`NaN`, `1e5` unless the driver allows it, `1,234`)."""
+    text = text.strip()
+    if len(text) > _MAX_DIGITS:
+        return None
+    if _POINT.fullmatch(text) or (grammar.exponent and _EXPONENT.fullmatch(text)):
+        return Decimal(text)
+    if grammar.decimal_comma and _COMMA.fullmatch(text):
+        return Decimal(text.replace(",", "."))
+    return None
+
+
+def numeric(number: Decimal, comparator: Comparator | None = None) -> Value:
+    """A numeric value; its text keeps the digits after the point (`5.10`) and is plain decimal notation."""
+    return Value(ValueKind.NUMERIC, format(number, "f"), number, comparator)
+
+
+def is_failed(text: str, grammar: ValueGrammar = DEFAULT_GRAMMAR) -> bool:
+    """Whether the analyzer says that there is no result."""
+    text = text.strip()
+    return text.casefold() in grammar.failed_words or any(re.fullmatch(p, text) for p in grammar.failed_patterns)
+
+
+def parse_structured(components: Sequence[str], grammar: ValueGrammar = DEFAULT_GRAMMAR) -> Value:
+    """HL7 SN: comparator, number, separator, number. `^1^:^128` is a ratio, `^2^-^5` a range, `^2^+` a grade.
+
+    HL7 v2.5.1 2.A.70. What does not follow it is text as sent.
+    """
+    parts = [part.strip() for part in [*components, "", "", "", ""][:4]]
+    sign, first, separator, second = parts
+    text = " ".join(part for part in parts if part)
+    if not text:
+        return EMPTY
+    if is_failed(text, grammar):
+        return Value(ValueKind.FAILED, text)
+    comparator = _COMPARATORS.get(sign)
+    low, high = parse_number(first, grammar), parse_number(second, grammar)
+    if (sign and sign != "=" and comparator is None) or low is None:
+        return Value(ValueKind.TEXT, text)
+    if not separator and not second:
+        return numeric(low, comparator)
+    if high is not None and separator in (":", "/"):
+        return Value(ValueKind.RATIO, f"{first}{separator}{second}", None, comparator, low, high)
+    if high is not None and separator == "-":
+        return Value(ValueKind.RANGE, f"{first}-{second}", None, comparator, low, high)
+    return Value(ValueKind.TEXT, "".join(parts))

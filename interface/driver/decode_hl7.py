@@ -1,0 +1,345 @@
+"""HL7 v2 messages into the analyzer's terms, as a driver's manifest says. Pure.
+
+One entry for each OBX in order, none merged. Segments are read by position, tolerant of order and of segments nobody
+knows; what is malformed becomes a problem with its location and only what it touches is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from interface.domain.model import (
+    Attachment,
+    DecodedMessage,
+    HoldReason,
+    ObservedPatient,
+    Protocol,
+    Query,
+    SpecimenRole,
+    Value,
+    ValueKind,
+)
+from interface.domain.values import EMPTY, is_failed, parse_structured, parse_value
+from interface.driver.manifest import Driver, FieldPath
+from interface.driver.observe import Draft, OpenSpecimen, RawResult, join_name, observe, read_date, read_sex
+from interface.errors import SegmentError
+from interface.wire.hl7 import Message, Segment, parse, segment_fault
+
+# HL7 v2.5.1 7.4.2: what OBX-2 makes of OBX-5
+_TEXT_TYPES = frozenset({"ST", "TX", "FT", "IS", "ID", "EI", "RP", "CX", "XPN", "XAD", "XTN", "PN"})
+_CODED_TYPES = frozenset({"CE", "CWE", "CNE", "CF"})
+_TIME_TYPES = frozenset({"TS", "DTM", "DT", "TM", "DR"})
+_ARRAY_TYPES = frozenset({"NA", "MA"})
+# The specimen stands before its orders in these, after them in all others (HL7 v2.5.1 7.3, 4.4).
+_SPECIMEN_FIRST_EVENTS = frozenset({"O33", "O34", "O35", "O36", "O41", "O42"})
+_ROLES = {
+    # HL7 table 0369
+    "P": SpecimenRole.PATIENT,
+    "Q": SpecimenRole.QC,
+    "E": SpecimenRole.QC,
+    "C": SpecimenRole.CALIBRATOR,
+    "V": SpecimenRole.CALIBRATOR,
+    "F": SpecimenRole.PROFICIENCY,
+    "O": SpecimenRole.PROFICIENCY,
+    "": SpecimenRole.PATIENT,
+    # A repeat's value is still the patient's.
+    "R": SpecimenRole.PATIENT,
+}
+
+
+@dataclass(slots=True)
+class _Group:
+    """The segments that belong to one order: its OBR, its specimen, and its results with their comments."""
+
+    patient: int | None
+    segments: dict[str, Segment]  # by segment id, what paths may point into
+    results: list[tuple[Segment, list[Segment]]] = field(default_factory=list)
+    about_specimen: list[tuple[Segment, list[Segment]]] = field(default_factory=list)
+    order: bool = False  # there was an OBR
+
+
+def decode(driver: Driver, text: bytes, encoding: str = "") -> DecodedMessage:
+    """Decode one message. `encoding`: the link's, else the driver's, where MSH-18 does not say. Never raises."""
+    draft = Draft(Protocol.HL7)
+    try:
+        message = parse(text, encoding or driver.encoding)
+    except SegmentError as error:
+        draft.problem(error.location, error.text)
+        return draft.finish()
+    if message.charset_fault:
+        draft.problem("MSH^1^18", message.charset_fault)
+    _Engine(driver, draft, message).run()
+    return draft.finish()
+
+
+def read_path(segments: dict[str, Segment], path: FieldPath) -> str:
+    """The field at a path, unescaped and stripped; "" when its segment is not there."""
+    segment = segments.get(path.record)
+    if segment is None:
+        return ""
+    if path.component is None:
+        return whole(segment, path.field)
+    return segment.value(path.field, path.component, 1, path.subcomponent or 1).strip()
+
+
+def whole(segment: Segment, number: int) -> str:
+    """A whole field as words: leaves unescaped, delimiters as sent, trailing empty components left out."""
+    marks = segment.delimiters
+    return marks.repeat.join(
+        marks.component.join(segment.unescape(leaf) for leaf in repeat.split(marks.component)).rstrip(marks.component)
+        for repeat in segment.repeats(number)
+    ).strip()
+
+
+class _Engine:
+    def __init__(self, driver: Driver, draft: Draft, message: Message) -> None:
+        self._driver = driver
+        self._draft = draft
+        self._message = message
+        code, event = message.header.value(9), message.header.value(9, 2)
+        self._specimen_first = code == "OUL" or event in _SPECIMEN_FIRST_EVENTS
+        self._counts: dict[str, int] = {}
+        # The state of the walk over the segments
+        self._patient: int | None = None
+        self._specimen: dict[str, Segment] = {}
+        self._group: _Group | None = None
+        self._after_specimen = False  # OBX now describe the specimen: HL7 v2.5.1 7.3.1, SPM stands last in its group
+        self._notes: list[Segment] | None = None
+
+    def run(self) -> None:
+        message, draft = self._message, self._draft
+        draft.control_id = message.control_id
+        draft.message_type = message.type
+        draft.version = message.version
+        draft.sender = self._read({"MSH": message.header}, self._driver.paths.sender)
+        for segment in message.segments:
+            self._counts[segment.id] = self._counts.get(segment.id, 0) + 1
+            fault = segment_fault(segment)
+            if fault:
+                draft.problem(self._location(segment), fault)
+            else:
+                self._take(segment)
+        self._close()
+        self._queries()
+
+    def _location(self, segment: Segment) -> str:
+        name = segment.id if segment.id.isascii() and segment.id.isalnum() else "?"
+        return f"{name}^{self._counts[segment.id]}"
+
+    def _read(self, segments: dict[str, Segment], paths: Iterable[FieldPath]) -> str:
+        return next((value for value in (read_path(segments, path) for path in paths) if value), "")
+
+    def _take(self, segment: Segment) -> None:
+        """One segment of the walk."""
+        kind = segment.id
+        if kind == "PID":
+            self._close()
+            self._specimen = {}
+            self._draft.patients.append(self._read_patient(segment))
+            self._patient = len(self._draft.patients) - 1
+        elif kind == "OBR":
+            self._close()
+            self._group = self._open({"OBR": segment}, order=True)
+        elif kind == "ORC" and not self._specimen_first:
+            self._close()
+        elif kind == "SPM":
+            self._take_specimen(segment)
+        elif kind == "SAC":
+            (self._group.segments if self._group and not self._specimen_first else self._specimen)["SAC"] = segment
+        elif kind == "OBX":
+            self._take_result(segment)
+        elif kind == "NTE" and self._notes is not None:
+            self._notes.append(segment)
+        if kind not in ("OBX", "NTE"):
+            self._notes = None
+
+    def _take_specimen(self, segment: Segment) -> None:
+        if self._specimen_first or self._group is None:
+            self._close()
+            self._specimen = {"SPM": segment}
+        else:
+            self._group.segments["SPM"] = segment
+        self._after_specimen = True
+
+    def _take_result(self, segment: Segment) -> None:
+        if self._group is None:
+            self._group = self._open({}, order=False)
+        notes: list[Segment] = []
+        self._notes = notes
+        about = self._after_specimen or (self._specimen_first and not self._group.order)
+        (self._group.about_specimen if about else self._group.results).append((segment, notes))
+
+    def _open(self, segments: dict[str, Segment], order: bool) -> _Group:
+        self._after_specimen = bool(self._specimen) and not order
+        return _Group(self._patient, self._specimen | segments, order=order)
+
+    def _close(self) -> None:
+        """The group is complete: make its specimen entry, and one for what describes the specimen itself."""
+        group, self._group, self._notes = self._group, None, None
+        self._after_specimen = False
+        if group is None:
+            return
+        segments = {"MSH": self._message.header} | group.segments
+        if group.order or group.results:
+            specimen = self._entry(group, segments)
+            for segment, notes in group.results:
+                self._result(segments | {"OBX": segment}, notes, specimen)
+        if group.about_specimen:
+            # Never a result of the patient's: its own entry, in a role that nobody reports.
+            about = replace_role(self._entry(group, segments), SpecimenRole.OTHER)
+            for segment, notes in group.about_specimen:
+                self._result(segments | {"OBX": segment}, notes, about)
+
+    def _entry(self, group: _Group, segments: dict[str, Segment]) -> OpenSpecimen:
+        paths = self._driver.paths
+        specimen_id = self._driver.specimen_ids.read(self._read(segments, paths.specimen_id)) or None
+        if specimen_id is None:
+            anchor = segments.get("SPM") or segments.get("OBR")
+            place = self._message.location(anchor) if anchor else "OBX^1"
+            self._draft.problem(place, "no specimen id where this driver looks for it")
+        if not group.order and group.results:
+            self._draft.problem(self._message.location(group.results[0][0]), "a result without an order segment")
+        specimen = OpenSpecimen(
+            group.patient,
+            specimen_id,
+            self._read(segments, paths.specimen_type),
+            self._role(segments, specimen_id),
+            self._read(segments, paths.order_code),
+            self._read(segments, paths.collected),
+        )
+        self._draft.specimens.append(specimen)
+        return specimen
+
+    def _role(self, segments: dict[str, Segment], specimen_id: str | None) -> SpecimenRole:
+        values: dict[FieldPath | None, str] = {None: specimen_id or ""}
+        for rule in self._driver.roles:
+            if rule.path is not None:
+                values[rule.path] = read_path(segments, rule.path)
+        role = self._driver.role(values)
+        specimen = segments.get("SPM")
+        if role is not SpecimenRole.PATIENT or specimen is None:
+            return role
+        return _ROLES.get(specimen.value(11).strip(), SpecimenRole.OTHER)
+
+    def _read_patient(self, segment: Segment) -> ObservedPatient:
+        paths, segments = self._driver.paths, {"PID": segment}
+        birth = self._read(segments, paths.birth_date)
+        born = read_date(birth)
+        if birth and born is None:
+            self._draft.problem(self._location(segment), "the birth date is not a date")
+        name = ""
+        for path in paths.patient_name:
+            name = name or join_name(segment.components(path.field)[:5])
+        return ObservedPatient(
+            self._read(segments, paths.patient_id), name, born, read_sex(self._read(segments, paths.sex))
+        )
+
+    def _result(self, segments: dict[str, Segment], notes: list[Segment], specimen: OpenSpecimen) -> None:
+        paths, segment = self._driver.paths, segments["OBX"]
+        location = self._message.location(segment)
+        code = self._read(segments, paths.code)
+        if not code:
+            self._draft.problem(location, "no test code where this driver looks for it")
+        value, unreadable = self._value(segment)
+        attachment = self._attachment(segment, segments, location)
+        raw = RawResult(
+            location=location,
+            code=code,
+            code_path=segment.field(paths.code[0].field) if paths.code else "",
+            raw_value=segment.field(5),
+            value=value,
+            text=whole(segment, 5),
+            flags=self._flags(segment),
+            status=self._read(segments, paths.status),
+            sub_id=segment.value(4).strip(),
+            name=self._read(segments, paths.name),
+            unit=self._read(segments, paths.unit),
+            reference=self._read(segments, paths.reference),
+            instrument_time=self._read(segments, paths.instrument_time),
+            operator=self._read(segments, paths.operator),
+            comments=tuple(text for text in (whole(note, 3) for note in notes) if text),
+            attachment=attachment,
+        )
+        observed, attachment = observe(self._driver, raw)
+        extra = [HoldReason.UNREADABLE_VALUE] if unreadable else []
+        extra += [HoldReason.UNMAPPED_CODE] if not code and value.kind is not ValueKind.EMPTY else []
+        if extra:
+            observed = replace(observed, holds=tuple(dict.fromkeys((*observed.holds, *extra))))
+        specimen.results.append(observed)
+        if attachment is not None:
+            specimen.attachments.append(attachment)
+
+    def _value(self, segment: Segment) -> tuple[Value, bool]:
+        """OBX-5 by OBX-2, and whether it contradicts its own type."""
+        grammar, kind = self._driver.grammar, segment.value(2).strip().upper()
+        text = whole(segment, 5)
+        if not text or text == '""' or text.casefold() in grammar.empty_words:
+            return EMPTY, False
+        if kind in _CODED_TYPES:
+            words = segment.value(5, 2).strip() or segment.value(5).strip()
+            if not words:
+                return EMPTY, False  # `^^99ROC`: a coding system without a code says nothing
+            return Value(ValueKind.FAILED if is_failed(words, grammar) else ValueKind.CODED, words), False
+        if kind == "SN":
+            return parse_structured(segment.components(5), grammar), False
+        if kind in _TIME_TYPES:
+            return Value(ValueKind.TIME, text), False
+        if kind in _ARRAY_TYPES:
+            return Value(ValueKind.IMAGE, segment.value(3, 2) or segment.value(3)), False
+        if kind in _TEXT_TYPES:
+            value = parse_value(text, grammar)
+            # Numbers in text types are common and are numbers; the rest are words with their lines.
+            return (value if value.kind is not ValueKind.TEXT else Value(ValueKind.TEXT, self._lines(segment))), False
+        value = parse_value(text, grammar)
+        return value, kind == "NM" and value.kind not in (ValueKind.NUMERIC, ValueKind.FAILED)
+
+    def _lines(self, segment: Segment) -> str:
+        """HL7 v2.5.1 2.A.78: repetitions of TX are lines."""
+        return "\n".join(segment.unescape(line) for line in segment.repeats(5)).strip()
+
+    def _attachment(self, segment: Segment, segments: dict[str, Segment], location: str) -> Attachment | None:
+        kind = segment.value(2).strip().upper()
+        name = self._read(segments, self._driver.paths.name) or self._read(segments, self._driver.paths.code)
+        if kind == "ED":
+            # HL7 v2.5.1 2.A.24: source, type, subtype, encoding, data
+            data = segment.value(5, 5)
+            media = "/".join(part for part in (segment.value(5, 2), segment.value(5, 3)) if part).lower()
+            return Attachment(name, media, data, location) if data or media else None
+        if kind in _ARRAY_TYPES and segment.field(5):
+            return Attachment(name, "text/plain", whole(segment, 5), location)
+        return None
+
+    def _flags(self, segment: Segment) -> tuple[str, ...]:
+        """Component 1 of each repetition: analyzers send CWE here long before 2.7 allowed it."""
+        flags = []
+        for path in self._driver.paths.flags:
+            for repeat in range(1, len(segment.repeats(path.field)) + 1):
+                flag = segment.value(path.field, path.component or 1, repeat).strip()
+                if flag:
+                    flags.append(flag)
+        return tuple(flags)
+
+    def _queries(self) -> None:
+        rule = self._driver.query
+        if self._message.type not in rule.message_types:
+            return
+        segments: dict[str, Segment] = {}
+        for segment in self._message.segments:
+            segments.setdefault(segment.id, segment)
+        specimen = self._driver.specimen_ids.read(self._read(segments, rule.specimen_id))
+        everything = specimen in rule.all_words
+        patient = self._read(segments, rule.patient_id)
+        if not specimen and not patient:
+            self._draft.problem(self._message.location(self._message.header), "a query that names no specimen")
+        tests = tuple(value for value in (read_path(segments, path) for path in rule.tests) if value)
+        raw = next((segments[path.record].text for path in rule.specimen_id if path.record in segments), "")
+        ids = (specimen,) if specimen and not everything else ()
+        self._draft.queries.append(Query(ids, everything, patient, tests, raw))
+
+
+def replace_role(specimen: OpenSpecimen, role: SpecimenRole) -> OpenSpecimen:
+    """The same open entry in another role, unless it is already known not to be a patient's."""
+    if specimen.role is SpecimenRole.PATIENT:
+        specimen.role = role
+    return specimen

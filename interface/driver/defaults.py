@@ -1,0 +1,73 @@
+"""Where the standards themselves put things: what a driver's paths are until it says otherwise. Pure."""
+
+from __future__ import annotations
+
+from interface.domain.model import Protocol
+from interface.driver.manifest import FieldPath, FieldPaths, QueryRule
+
+
+def _at(record: str, field: int, component: int | None = None, subcomponent: int | None = None) -> FieldPath:
+    return FieldPath(record, field, component, subcomponent)
+
+
+# LIS02-A2 clauses 6 to 9. R-3 is `universal^name^type^local`: the fourth component is the analyzer's own code, the
+# others are taken only where it is empty.
+_LIS2 = FieldPaths(
+    sender=(_at("H", 5),),
+    patient_id=(_at("P", 3, 1), _at("P", 4, 1), _at("P", 5, 1)),
+    patient_name=(_at("P", 6),),
+    birth_date=(_at("P", 8, 1),),
+    sex=(_at("P", 9, 1),),
+    specimen_id=(_at("O", 3, 1),),
+    specimen_type=(_at("O", 16, 1),),
+    order_code=(_at("O", 5, 4), _at("O", 5, 1)),
+    collected=(_at("O", 8, 1),),
+    code=(_at("R", 3, 4), _at("R", 3, 1)),
+    name=(_at("R", 3, 2),),
+    value=(_at("R", 4),),
+    unit=(_at("R", 5, 1),),
+    reference=(_at("R", 6),),
+    flags=(_at("R", 7),),
+    status=(_at("R", 9, 1),),
+    instrument_time=(_at("R", 13, 1), _at("R", 12, 1)),
+    operator=(_at("R", 11, 1),),
+)
+
+# HL7 v2.5.1 chapter 7: SPM-2 is the specimen's identifier, before 2.5 SAC-3 was the container's. OBR-3 is an order's
+# number, whatever some senders put there: a driver says so, the standard does not.
+_HL7 = FieldPaths(
+    sender=(_at("MSH", 3, 1),),
+    patient_id=(_at("PID", 3, 1), _at("PID", 2, 1)),
+    patient_name=(_at("PID", 5),),
+    birth_date=(_at("PID", 7, 1),),
+    sex=(_at("PID", 8, 1),),
+    specimen_id=(_at("SPM", 2, 1, 1), _at("SPM", 2, 2, 1), _at("SAC", 3, 1, 1)),
+    specimen_type=(_at("SPM", 4, 1), _at("OBR", 15, 1)),
+    order_code=(_at("OBR", 4, 1),),
+    collected=(_at("SPM", 17, 1), _at("OBR", 7, 1)),
+    code=(_at("OBX", 3, 1),),
+    name=(_at("OBX", 3, 2),),
+    value=(_at("OBX", 5),),
+    unit=(_at("OBX", 6, 1),),
+    reference=(_at("OBX", 7),),
+    flags=(_at("OBX", 8),),
+    status=(_at("OBX", 11, 1),),
+    instrument_time=(_at("OBX", 19, 1), _at("OBX", 14, 1)),
+    operator=(_at("OBX", 16, 1),),
+)
+
+DEFAULT_PATHS = {Protocol.LIS2: _LIS2, Protocol.HL7: _HL7}
+
+DEFAULT_QUERIES = {
+    # LIS02-A2 clause 10: Q-3 is `patient id^specimen id`, repeated for a list, or ALL.
+    Protocol.LIS2: QueryRule(
+        specimen_id=(_at("Q", 3, 2),),
+        patient_id=(_at("Q", 3, 1),),
+        tests=(_at("Q", 5, 4), _at("Q", 5, 1)),
+    ),
+    # IHE LAW LAB-27: QPD-3 is the container of the work order step.
+    Protocol.HL7: QueryRule(
+        specimen_id=(_at("QPD", 3, 1, 1),),
+        message_types=frozenset({"QBP^Q11"}),
+    ),
+}

@@ -1,0 +1,209 @@
+"""What both decoding engines share: results from fields, holds from the driver's tables, occurrence numbers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+
+from interface.domain.model import (
+    Attachment,
+    DecodedMessage,
+    HoldReason,
+    Observed,
+    ObservedPatient,
+    ObservedSpecimen,
+    Problem,
+    Protocol,
+    Query,
+    Sex,
+    SpecimenRole,
+    Value,
+    ValueKind,
+)
+from interface.driver.manifest import Classification, Driver, RecordKind, StatusMeaning
+
+_SEX = {
+    "m": Sex.MALE,
+    "male": Sex.MALE,
+    "f": Sex.FEMALE,
+    "female": Sex.FEMALE,
+    "o": Sex.OTHER,
+    "other": Sex.OTHER,
+    "u": Sex.UNKNOWN,
+    "unknown": Sex.UNKNOWN,
+}
+
+
+@dataclass(slots=True)
+class OpenSpecimen:
+    """A specimen while its records are read."""
+
+    patient: int | None
+    specimen_id: str | None = None
+    type: str = ""
+    role: SpecimenRole = SpecimenRole.PATIENT
+    order_code: str = ""
+    collected: str = ""
+    results: list[Observed] = field(default_factory=list)
+    attachments: list[Attachment] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Draft:
+    """A decoded message in the making."""
+
+    protocol: Protocol
+    control_id: str = ""
+    sender: str = ""
+    message_type: str = ""
+    version: str = ""
+    patients: list[ObservedPatient] = field(default_factory=list)
+    specimens: list[OpenSpecimen] = field(default_factory=list)
+    queries: list[Query] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def problem(self, location: str, text: str) -> None:
+        self.problems.append(Problem(location, text))
+
+    def finish(self) -> DecodedMessage:
+        """Number the occurrences and freeze.
+
+        DESIGN §1.2: the result key counts occurrences of (specimen, code path, sub-id) in the message.
+        """
+        seen: dict[tuple[str, str, str], int] = {}
+        specimens = []
+        for specimen in self.specimens:
+            results = []
+            for result in specimen.results:
+                key = (specimen.specimen_id or "", result.code_path, result.sub_id)
+                results.append(replace(result, occurrence=seen.get(key, 0)))
+                seen[key] = seen.get(key, 0) + 1
+            specimens.append(
+                ObservedSpecimen(
+                    specimen.patient,
+                    specimen.specimen_id,
+                    specimen.type,
+                    specimen.role,
+                    specimen.order_code,
+                    specimen.collected,
+                    tuple(results),
+                    tuple(specimen.attachments),
+                )
+            )
+        return DecodedMessage(
+            self.protocol,
+            self.control_id,
+            self.sender,
+            self.message_type,
+            self.version,
+            tuple(self.patients),
+            tuple(specimens),
+            tuple(self.queries),
+            tuple(self.problems),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RawResult:
+    """The fields of one result record, read by the driver's paths."""
+
+    location: str
+    code: str
+    code_path: str
+    raw_value: str
+    value: Value
+    text: str  # the value's words, for a record that is no measurement
+    flags: tuple[str, ...]
+    status: str
+    sub_id: str = ""
+    name: str = ""
+    unit: str = ""
+    reference: str = ""
+    instrument_time: str = ""
+    operator: str = ""
+    comments: tuple[str, ...] = ()
+    alarms: tuple[str, ...] = ()
+    attachment: Attachment | None = None
+
+
+def observe(driver: Driver, raw: RawResult) -> tuple[Observed, Attachment | None]:
+    """One result with the holds that the driver's tables put on it, and what is to be kept with the specimen."""
+    kind = driver.classify(raw.code)
+    value = _classified(kind, raw) if kind else raw.value
+    attachment = raw.attachment
+    if kind is not None and kind.kind is RecordKind.IMAGE and attachment is None and raw.text:
+        attachment = Attachment(raw.name or raw.code, kind.media_type, raw.text, raw.location)
+    if attachment is not None:
+        value = Value(ValueKind.IMAGE, raw.name or raw.code)
+    meaning = driver.status(raw.status)
+    if meaning is StatusMeaning.FAILED and value.kind is not ValueKind.FAILED:
+        # A failed run is never a result, least of all a negative one (DESIGN §1.3).
+        value = Value(ValueKind.FAILED, value.text)
+    observed = Observed(
+        code=raw.code,
+        value=value,
+        raw_value=raw.raw_value,
+        code_path=raw.code_path,
+        sub_id=raw.sub_id,
+        name=raw.name,
+        unit=raw.unit,
+        reference=raw.reference,
+        flags=raw.flags,
+        status=raw.status,
+        instrument_time=raw.instrument_time,
+        operator=raw.operator,
+        comments=raw.comments,
+        holds=_holds(driver, raw, value, meaning),
+        location=raw.location,
+    )
+    return observed, attachment
+
+
+def read_date(text: str) -> date | None:
+    """A date from the front of YYYYMMDD[HHMM..]; None for anything that is not one."""
+    head = text.strip()[:8]
+    if len(head) != 8 or not (head.isascii() and head.isdigit()):
+        return None
+    try:
+        return date(int(head[:4]), int(head[4:6]), int(head[6:]))
+    except ValueError:
+        return None
+
+
+def read_sex(text: str) -> Sex | None:
+    """Sex as instruments write it; None when it is not said or not understood."""
+    return _SEX.get(text.strip().casefold())
+
+
+def join_name(components: Sequence[str]) -> str:
+    """A name as sent, family^given^.., with HL7's component mark whatever the message's was."""
+    return "^".join(part.strip() for part in components).rstrip("^")
+
+
+def _classified(kind: Classification, raw: RawResult) -> Value:
+    if kind.kind is RecordKind.FLAG and raw.value.kind is ValueKind.EMPTY:
+        # The message has fired when it carries a flag; with neither flag nor value it says nothing.
+        return Value(ValueKind.CODED, " ".join(raw.flags)) if raw.flags else raw.value
+    if kind.kind is RecordKind.TEXT and raw.value.kind is not ValueKind.EMPTY:
+        return Value(ValueKind.TEXT, raw.text.strip())
+    return raw.value
+
+
+def _holds(driver: Driver, raw: RawResult, value: Value, meaning: StatusMeaning) -> tuple[HoldReason, ...]:
+    reasons: list[HoldReason] = []
+    if value.kind is ValueKind.FAILED or meaning is StatusMeaning.FAILED:
+        reasons.append(HoldReason.RUN_FAILED)
+    elif value.kind is ValueKind.EMPTY or meaning is StatusMeaning.PENDING:
+        reasons.append(HoldReason.NO_VALUE)
+    if meaning is StatusMeaning.QUESTIONABLE:
+        reasons.append(HoldReason.QUESTIONABLE)
+    elif meaning is StatusMeaning.UNKNOWN:
+        reasons.append(HoldReason.UNKNOWN_STATUS)
+    for flag in raw.flags:
+        hold = driver.flag_hold(flag)
+        if hold is not None:
+            reasons.append(hold)
+    if driver.alarm is not None and any(alarm not in driver.alarm.known for alarm in raw.alarms):
+        reasons.append(HoldReason.UNKNOWN_FLAG)
+    return tuple(dict.fromkeys(reasons))

@@ -1,0 +1,124 @@
+"""Finding drivers: site folders first, then the packaged `drivers/`. Reads files and is otherwise pure."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import interface
+from interface.domain.model import DecodedMessage, Protocol
+from interface.driver import decode_hl7, decode_lis02
+from interface.driver.manifest import Driver
+from interface.driver.parse import parse_manifest
+from interface.errors import DriverError, RecordError, SegmentError
+from interface.wire import hl7, lis02
+
+MANIFEST = "driver.toml"
+GENERIC = {Protocol.LIS2: "generic_lis2", Protocol.HL7: "generic_hl7"}
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """One vector of a driver folder: the trace's text and what decoding it must give."""
+
+    name: str
+    trace: Path
+    expected: Path
+
+
+def packaged_path() -> Path:
+    """`drivers/` of the checkout, or of the installed package."""
+    root = Path(interface.__file__).parent.parent
+    if (root / "pyproject.toml").is_file():
+        return root / "drivers"
+    return Path(str(importlib.resources.files("interface"))) / "_data" / "drivers"
+
+
+def search_path(site: Sequence[Path] = ()) -> tuple[Path, ...]:
+    """Where drivers are looked for, first match wins."""
+    return (*site, packaged_path())
+
+
+def folders(site: Sequence[Path] = ()) -> dict[str, Path]:
+    """Every driver folder by its name; a site's hides a packaged one of the same name."""
+    found: dict[str, Path] = {}
+    for root in search_path(site):
+        if root.is_dir():
+            for folder in sorted(root.iterdir()):
+                if (folder / MANIFEST).is_file():
+                    found.setdefault(folder.name, folder)
+    return found
+
+
+def load(driver_id: str, site: Sequence[Path] = ()) -> Driver:
+    """The driver `driver_id`. Raises DriverError when there is none or it cannot be used."""
+    for root in search_path(site):
+        folder = root / driver_id
+        # The id comes from configuration and users: it names a folder here and nothing elsewhere.
+        if folder.parent == root and (folder / MANIFEST).is_file():
+            return _read(folder / MANIFEST, (folder / MANIFEST).stat().st_mtime_ns)
+    known = ", ".join(sorted(folders(site)))
+    raise DriverError(f"there is no driver {driver_id!r}; known are {known or 'none'}")
+
+
+def find_all(site: Sequence[Path] = ()) -> tuple[Driver, ...]:
+    """All drivers by id. Raises DriverError for the first that cannot be used."""
+    return tuple(load(driver_id, site) for driver_id in sorted(folders(site)))
+
+
+def vectors(driver_id: str, site: Sequence[Path] = ()) -> tuple[Vector, ...]:
+    """The vectors of a driver folder, by name."""
+    folder = folders(site).get(driver_id)
+    if folder is None:
+        raise DriverError(f"there is no driver {driver_id!r}")
+    return tuple(
+        Vector(trace.stem, trace, trace.with_suffix(".expected.json"))
+        for trace in sorted((folder / "vectors").glob("*.trace"))
+    )
+
+
+def sniff(protocol: Protocol, header: bytes, site: Sequence[Path] = ()) -> Driver:
+    """The driver whose `match` fits the header (the message's first bytes will do), else the generic one.
+
+    Two drivers that both fit are no answer: generic.
+    """
+    fitting = [driver for driver in _candidates(protocol, site) if recognises(driver, header)]
+    return fitting[0] if len(fitting) == 1 else load(GENERIC[protocol], site)
+
+
+def recognises(driver: Driver, header: bytes) -> bool:
+    """Whether the message's header is of the analyzer that the driver is written for. A generic driver takes all."""
+    if driver.generic:
+        return True
+    try:
+        if driver.protocol is Protocol.LIS2:
+            record = lis02.parse(header, driver.encoding or lis02.DEFAULT_ENCODING).header
+            return driver.recognises(decode_lis02.sniffed_header(driver, record))
+        segments = {"MSH": hl7.parse(header, driver.encoding).header}
+    except (RecordError, SegmentError):
+        return False
+    return driver.recognises({rule.path: decode_hl7.read_path(segments, rule.path) for rule in driver.match})
+
+
+def decode(driver: Driver, text: bytes, encoding: str = "") -> DecodedMessage:
+    """Decode one assembled message or HL7 block by the driver's protocol. Never raises on any bytes."""
+    engine = decode_lis02.decode if driver.protocol is Protocol.LIS2 else decode_hl7.decode
+    return engine(driver, text, encoding)
+
+
+def _candidates(protocol: Protocol, site: Sequence[Path]) -> Iterator[Driver]:
+    return (driver for driver in find_all(site) if driver.protocol is protocol and not driver.generic)
+
+
+@cache
+def _read(file: Path, changed_ns: int) -> Driver:
+    """One manifest, read again when its file has changed (`changed_ns` is part of the cache's key)."""
+    del changed_ns
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DriverError(f"{file}: cannot be read: {error}") from error
+    return parse_manifest(text, str(file), file.parent.name)
