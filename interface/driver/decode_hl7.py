@@ -58,6 +58,10 @@ class _Group:
     about_specimen: list[tuple[Segment, list[Segment]]] = field(default_factory=list)
     order: bool = False  # there was an OBR
 
+    @property
+    def filled(self) -> bool:
+        return bool(self.results or self.about_specimen)
+
 
 def decode(driver: Driver, text: bytes, encoding: str = "") -> DecodedMessage:
     """Decode one message. `encoding`: the link's, else the driver's, where MSH-18 does not say. Never raises."""
@@ -141,8 +145,8 @@ class _Engine:
         elif kind == "OBR":
             self._close()
             self._group = self._open({"OBR": segment}, order=True)
-        elif kind == "ORC" and not self._specimen_first:
-            self._close()
+        elif kind == "ORC" and not self._specimen_first and self._group and self._group.filled:
+            self._close()  # the next order of the message; some senders put ORC behind their OBR
         elif kind == "SPM":
             self._take_specimen(segment)
         elif kind == "SAC":
@@ -160,7 +164,8 @@ class _Engine:
             self._specimen = {"SPM": segment}
         else:
             self._group.segments["SPM"] = segment
-        self._after_specimen = True
+        # A sender that puts SPM between OBR and its first OBX means results all the same.
+        self._after_specimen = self._group is None or self._group.filled
 
     def _take_result(self, segment: Segment) -> None:
         if self._group is None:
@@ -187,7 +192,9 @@ class _Engine:
                 self._result(segments | {"OBX": segment}, notes, specimen)
         if group.about_specimen:
             # Never a result of the patient's: its own entry, in a role that nobody reports.
-            about = replace_role(self._entry(group, segments), SpecimenRole.OTHER)
+            about = self._entry(group, segments)
+            if about.role is SpecimenRole.PATIENT:
+                about.role = SpecimenRole.OTHER
             for segment, notes in group.about_specimen:
                 self._result(segments | {"OBX": segment}, notes, about)
 
@@ -336,10 +343,3 @@ class _Engine:
         raw = next((segments[path.record].text for path in rule.specimen_id if path.record in segments), "")
         ids = (specimen,) if specimen and not everything else ()
         self._draft.queries.append(Query(ids, everything, patient, tests, raw))
-
-
-def replace_role(specimen: OpenSpecimen, role: SpecimenRole) -> OpenSpecimen:
-    """The same open entry in another role, unless it is already known not to be a patient's."""
-    if specimen.role is SpecimenRole.PATIENT:
-        specimen.role = role
-    return specimen

@@ -1,0 +1,107 @@
+"""Captures, as files hold them, into messages: traces, LIS01-A2 frames or bare records, MLLP blocks or bare HL7. Pure.
+
+For reading by people and tests. A link never comes this way: it has the data link's rules, a capture only tolerance.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from interface.domain.model import Problem, Protocol
+from interface.errors import LaboraError
+from interface.wire import hl7
+from interface.wire.frames import checksum
+from interface.wire.trace import Direction, parse_trace
+from interface.wire.transmission import MessageSplitter
+
+_FRAME = re.compile(rb"\x02([0-7][^\x02\x03\x17]*[\x03\x17])([0-9A-Fa-f]{0,2})")
+_SESSION_MARK = re.compile(rb"[\x04\x05]")
+_BLOCK = re.compile(rb"\x0b([^\x0b]*?)(?:\x1c\r?|(?=\x0b)|\Z)", re.DOTALL)
+_HL7_START = re.compile(rb"(?:MSH|FHS|BHS)[^A-Za-z0-9\s]", re.IGNORECASE)
+_LIS2_START = re.compile(rb"[Hh][^A-Za-z0-9\s]")
+_BOM = b"\xef\xbb\xbf"
+
+
+class CaptureError(LaboraError):
+    """A file that holds no message of a known protocol."""
+
+    slug = "capture"
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedMessage:
+    """The assembled bytes of one message, and what was wrong with their envelope."""
+
+    protocol: Protocol
+    text: bytes
+    problems: tuple[Problem, ...] = ()
+
+
+def read_capture(data: bytes) -> tuple[CapturedMessage, ...]:
+    """Every message of a capture, in order. Raises CaptureError when there is none."""
+    if data.startswith(b"#"):
+        data = parse_trace(data.decode("utf-8", "replace")).bytes_of(Direction.ANALYZER)
+    body = data.removeprefix(_BOM).lstrip(b"\r\n\t \x00")
+    if b"\x0b" in body[:1] or _HL7_START.match(body):
+        return _read_hl7(body)
+    if _FRAME.search(body):
+        return _read_frames(body)
+    if _LIS2_START.match(body.lstrip(b"\x05\x02")):
+        return tuple(_split([(body, True)], []))
+    raise CaptureError("neither LIS2-A2 records nor HL7 segments were found")
+
+
+def _read_hl7(body: bytes) -> tuple[CapturedMessage, ...]:
+    messages: list[CapturedMessage] = []
+    if not body.startswith(b"\x0b"):
+        messages = [CapturedMessage(Protocol.HL7, text) for text in hl7.split_batch(body)]
+    for match in _BLOCK.finditer(body) if body.startswith(b"\x0b") else ():
+        whole = match[0].endswith((b"\x1c", b"\x1c\r"))
+        problems = () if whole else (Problem("MLLP", "the block is not ended by 1C 0D"),)
+        messages.append(CapturedMessage(Protocol.HL7, match[1], problems))
+    if not messages:
+        raise CaptureError("no HL7 message was found")
+    return tuple(messages)
+
+
+def _read_frames(body: bytes) -> tuple[CapturedMessage, ...]:
+    """Good frames in order. A frame identical to the one before it is a repeat (its ACK was lost) and counts once."""
+    problems: list[Problem] = []
+    messages: list[CapturedMessage] = []
+    texts: list[tuple[bytes, bool]] = []
+    before, end, number = b"", 0, 0
+    for match in _FRAME.finditer(body):
+        number += 1
+        if _SESSION_MARK.search(body, end, match.start()):
+            messages += _split(texts, problems)
+            texts, before, problems = [], b"", []
+        end = match.end()
+        content = match[1]
+        if checksum(content) != match[2].upper():
+            problems.append(Problem(f"frame {number}", "the checksum is wrong; the frame is left out"))
+            continue
+        if content != before:
+            texts.append((content[1:-1], content[-1:] == b"\x03"))
+        before = content
+    messages += _split(texts, problems)
+    if not messages:
+        raise CaptureError("; ".join(f"{p.location}: {p.text}" for p in problems) or "the frames hold no message")
+    return tuple(messages)
+
+
+def _split(texts: list[tuple[bytes, bool]], problems: list[Problem]) -> list[CapturedMessage]:
+    """One session's texts into messages; envelope problems go to the first."""
+    splitter = MessageSplitter()
+    made: list[bytearray] = []
+    for text, last in texts:
+        for piece in splitter.feed(text, last):
+            if piece.opens or not made:
+                made.append(bytearray())
+            made[-1] += text[piece.start : piece.stop]
+            if last and piece.stop == len(text) and not made[-1].endswith((b"\r", b"\n")):
+                made[-1] += b"\r"
+    return [
+        CapturedMessage(Protocol.LIS2, bytes(text), tuple(problems) if index == 0 else ())
+        for index, text in enumerate(made)
+    ]
