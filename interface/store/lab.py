@@ -27,6 +27,7 @@ from interface.domain.model import (
     Priority,
     ResultStatus,
     Sex,
+    Step,
     ValueKind,
 )
 from interface.domain.views import (
@@ -87,6 +88,9 @@ class ResultFilter:
     held_only: bool = False  # also released results with a change that waits; nothing for an EMR
     effective_since: datetime | None = None
     effective_until: datetime | None = None
+    by_effective: bool = (
+        False  # pages in the order of that time (or of arrival, where neither is known), see `stamp_of`
+    )
     page: Page = Page()
 
 
@@ -164,9 +168,9 @@ class _Query:
         if until is not None:
             self.where(f"{expression} < ?", until)
 
-    def page(self, page: Page, stamp: str, key: str) -> str:
-        """Add the page's conditions; returns `order by … limit …`."""
-        self.between(stamp, page.since, page.until)
+    def page(self, page: Page, stamp: str, key: str, changed: str = "") -> str:
+        """Add the page's conditions; returns `order by … limit …`. `changed`: the last change, where `stamp` is not it."""
+        self.between(changed or stamp, page.since, page.until)
         sign, order = ("<", "desc") if page.newest_first else (">", "asc")
         if page.after is not None:
             self.where(f"({stamp}, {key}) {sign} (?, ?)", page.after.updated_at, page.after.id)
@@ -214,10 +218,21 @@ _COUNT = " ".join(("select count(*)", _CURRENT))
 _HISTORY = " ".join(("select", _VERSION_COLUMNS, ", v.created_at as updated_at", _EVERY))
 
 
+_EFFECTIVE_ORDER = "coalesce(s.collected_at, v.instrument_at, r.created_at)"
+
+
+def stamp_of(view: ResultView, by_effective: bool) -> datetime:
+    """What `find_results` puts this result in order by: the first half of its cursor."""
+    if by_effective:
+        return view.collected_at or view.instrument_at or view.created_at
+    return view.updated_at
+
+
 async def find_results(connection: Connection, filter: ResultFilter, audience: Audience) -> list[ResultView]:
     """A page of the results that the filter asks for and the audience may see, each in its current version."""
     query = _result_query(filter, audience)
-    end = query.page(filter.page, "r.updated_at", "r.id")
+    stamp = _EFFECTIVE_ORDER if filter.by_effective else "r.updated_at"
+    end = query.page(filter.page, stamp, "r.id", "r.updated_at")
     rows = await connection.fetch(" ".join((_RESULTS, query.conditions, end)), *query.values)
     return [_result(row, audience) for row in rows]
 
@@ -249,6 +264,14 @@ async def result_history(connection: Connection, result_id: UUID, audience: Audi
         query.where("v.version <= r.version")
     rows = await connection.fetch(" ".join((_HISTORY, query.conditions, "order by v.version, v.id")), *query.values)
     return [_result(row, audience) for row in rows]
+
+
+async def explanations(connection: Connection, version_ids: Iterable[UUID]) -> dict[UUID, tuple[Step, ...]]:
+    """Why each of these result versions is as it is; versions without an explanation are left out. For staff."""
+    rows = await connection.fetch(
+        "select result_version_id, steps from lab.decision where result_version_id = any($1::uuid[])", list(version_ids)
+    )
+    return {row["result_version_id"]: tuple(Step(**step) for step in row["steps"]) for row in rows}
 
 
 def _result_query(filter: ResultFilter, audience: Audience) -> _Query:
@@ -458,6 +481,22 @@ _SPECIMEN_RESULT = "(s.order_id is not null or exists (select from lab.result r 
 async def find_specimens(connection: Connection, filter: SpecimenFilter, audience: Audience) -> list[SpecimenView]:
     """A page of specimens. A specimen that no order knows is shown to an EMR once a result of it may be seen: before,
     all that it says is that an analyzer has sent something."""
+    query = _specimen_query(filter, audience)
+    end = query.page(filter.page, "s.updated_at", "s.id")
+    rows = await connection.fetch(" ".join((_SPECIMENS, query.conditions, end)), *query.values)
+    return [SpecimenView(**dict(row.items())) for row in rows]
+
+
+async def count_specimens(connection: Connection, filter: SpecimenFilter, audience: Audience) -> int:
+    """How many specimens `find_specimens` would find on all its pages."""
+    query = _specimen_query(filter, audience)
+    query.between("s.updated_at", filter.page.since, filter.page.until)
+    text = " ".join(("select count(*) from lab.specimen s where", query.conditions))
+    count: int = await connection.fetchval(text, *query.values)
+    return count
+
+
+def _specimen_query(filter: SpecimenFilter, audience: Audience) -> _Query:
     query = _Query()
     if audience is not Audience.STAFF:
         query.where(_SPECIMEN_RESULT.format(_visible(query, audience)))
@@ -468,9 +507,7 @@ async def find_specimens(connection: Connection, filter: SpecimenFilter, audienc
     query.any("s.type = any(?::text[])", filter.types)
     query.any("s.status = any(?::text[])", filter.statuses)
     query.between("s.collected_at", filter.collected_since, filter.collected_until)
-    end = query.page(filter.page, "s.updated_at", "s.id")
-    rows = await connection.fetch(" ".join((_SPECIMENS, query.conditions, end)), *query.values)
-    return [SpecimenView(**dict(row.items())) for row in rows]
+    return query
 
 
 # ---- patients -------------------------------------------------------------------------------------------------------
@@ -493,6 +530,22 @@ _IDENTIFIER = """exists (
 
 async def find_patients(connection: Connection, filter: PatientFilter) -> list[PatientView]:
     """A page of patients with all their identifiers."""
+    query = _patient_query(filter)
+    end = query.page(filter.page, "p.updated_at", "p.id")
+    rows = await connection.fetch(" ".join((_PATIENTS, query.conditions, end)), *query.values)
+    return [_patient(row) for row in rows]
+
+
+async def count_patients(connection: Connection, filter: PatientFilter) -> int:
+    """How many patients `find_patients` would find on all its pages."""
+    query = _patient_query(filter)
+    query.between("p.updated_at", filter.page.since, filter.page.until)
+    text = " ".join(("select count(*) from lab.patient p where", query.conditions))
+    count: int = await connection.fetchval(text, *query.values)
+    return count
+
+
+def _patient_query(filter: PatientFilter) -> _Query:
     query = _Query()
     query.any("p.id = any(?::uuid[])", filter.ids)
     if filter.identifier:
@@ -507,9 +560,7 @@ async def find_patients(connection: Connection, filter: PatientFilter) -> list[P
     if filter.sex is not None:
         query.where("p.sex = ?", filter.sex)
     query.between("p.birth_date", filter.born_since, filter.born_until)
-    end = query.page(filter.page, "p.updated_at", "p.id")
-    rows = await connection.fetch(" ".join((_PATIENTS, query.conditions, end)), *query.values)
-    return [_patient(row) for row in rows]
+    return query
 
 
 async def get_patient(connection: Connection, patient_id: UUID) -> PatientView | None:
