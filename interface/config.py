@@ -19,7 +19,9 @@ from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
 
-from interface.errors import ConfigError, ConfigProblem
+from interface.domain.model import Protocol
+from interface.driver import registry
+from interface.errors import ConfigError, ConfigProblem, DriverError
 from interface.settings import (
     Address,
     ApiSettings,
@@ -43,6 +45,7 @@ ENVIRONMENT = ("LABORA_CONFIG", "LABORA_DATABASE_URL", "LABORA_STATE_DIR")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_CARRIES = {TransportType.TCP_LISTEN: Protocol.LIS2, TransportType.MLLP_LISTEN: Protocol.HL7}
 _LATER_TRANSPORTS = ("tcp-dial", "mllp-dial", "serial", "folder")
 _LATER_LINK_KEYS = ("tls", "match")
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  compared with, never bound
@@ -377,7 +380,7 @@ def _link(table: _Table, driver_path: tuple[Path, ...]) -> LinkSettings | None:
     link = LinkSettings(
         id=table.name("id", required=True),
         organization=table.name("organization", required=True),
-        driver=_driver(table, driver_path),
+        driver=_driver(table, driver_path, transport),
         transport=transport or Transport(TransportType.TCP_LISTEN, Address("127.0.0.1", 0)),
         role=role,
         analyzer=table.name("analyzer"),
@@ -408,16 +411,24 @@ def _transport(table: _Table | None) -> Transport | None:
     return Transport(TransportType(kind), listen) if listen and kind in list(TransportType) else None
 
 
-def _driver(table: _Table, driver_path: tuple[Path, ...]) -> str:
-    driver = table.name("driver", required=True)
-    if not driver:
+def _driver(table: _Table, driver_path: tuple[Path, ...], transport: Transport | None) -> str:
+    """The driver's id, once its folder could be read and speaks what the transport carries."""
+    name = table.name("driver", required=True)
+    if not name:
         return ""
-    folders = [*driver_path, packaged("drivers")]
-    if not any((folder / driver / "driver.toml").is_file() for folder in folders):
-        known = sorted({file.parent.name for folder in folders for file in folder.glob("*/driver.toml")})
-        places = ", ".join(map(str, folders))
-        table.problem("driver", f'there is no driver "{driver}" in {places}{_hint(driver, known)}')
-    return driver
+    known = registry.folders(driver_path)
+    if name not in known:
+        places = ", ".join(str(folder) for folder in registry.search_path(driver_path))
+        table.problem("driver", f'there is no driver "{name}" in {places}{_hint(name, sorted(known))}')
+        return name
+    try:
+        driver = registry.load(name, driver_path)
+    except DriverError as error:
+        table.problem("driver", str(error))
+        return name
+    if transport and _CARRIES[transport.type] is not driver.protocol:
+        table.problem("driver", f'"{name}" speaks {driver.protocol}, which {transport.type} does not carry')
+    return name
 
 
 def _encoding(table: _Table) -> str:

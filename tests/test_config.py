@@ -19,14 +19,25 @@ from interface.settings import (
 )
 
 HERE = Path("config.toml")
+DRIVER = """
+[driver]
+id = "{name}"
+title = "Acme"
+tier = "simulated"
+revision = "1"
+protocol = "{protocol}"
+generic = true
+"""
 
 
 @pytest.fixture
 def drivers(tmp_path: Path) -> Path:
-    """A driver folder with two drivers, so that these tests do not depend on the shipped ones."""
+    """A driver folder with three drivers, so that these tests do not depend on the shipped ones."""
     for name in ("acme_one", "acme_two"):
         (tmp_path / "drivers" / name).mkdir(parents=True)
-        (tmp_path / "drivers" / name / "driver.toml").write_text("")
+        (tmp_path / "drivers" / name / "driver.toml").write_text(DRIVER.format(name=name, protocol="lis2"))
+    (tmp_path / "drivers" / "acme_hl7").mkdir()
+    (tmp_path / "drivers" / "acme_hl7" / "driver.toml").write_text(DRIVER.format(name="acme_hl7", protocol="hl7"))
     return tmp_path / "drivers"
 
 
@@ -72,6 +83,7 @@ def test_the_shipped_file_says_nothing_but_the_defaults() -> None:
 def test_a_whole_link_is_read(drivers: Path) -> None:
     text = link(
         drivers,
+        driver='"acme_hl7"',
         transport='{ type = "mllp-listen", listen = "[::1]:4001" }',
         analyzer='"xn-1"',
         encoding='"latin-1"',
@@ -85,7 +97,7 @@ def test_a_whole_link_is_read(drivers: Path) -> None:
     [read] = parse(text).links
     assert read.transport.type is TransportType.MLLP_LISTEN
     assert read.transport.listen == Address("::1", 4001)
-    assert (read.id, read.organization, read.driver, read.analyzer) == ("a-1", "main", "acme_one", "xn-1")
+    assert (read.id, read.organization, read.driver, read.analyzer) == ("a-1", "main", "acme_hl7", "xn-1")
     assert (read.encoding, read.timezone) == ("latin-1", "Asia/Jakarta")
     assert (read.unsolicited, read.on_store_failure) == (Unsolicited.REGISTER, OnStoreFailure.CLOSE)
     assert (read.allow, read.max_connections, read.max_message_bytes) == (("10.1.2.0/24", "fd00::/8"), 4, 65536)
@@ -120,7 +132,7 @@ def test_every_problem_is_reported_at_once_with_its_toml_path(drivers: Path) -> 
         [[link]]
         id = "b"
         organization = "main"
-        driver = "acme_two"
+        driver = "acme_hl7"
         transport = {{ type = "mllp-listen", listen = "127.0.0.1:4002" }}
         """)
     assert set(found) == {
@@ -173,6 +185,18 @@ def test_two_links_cannot_share_an_address(drivers: Path, first: str, second: st
         assert problems(text) == {"link[1].transport.listen": f"{second} is already taken by link[0].transport.listen"}
     else:
         assert len(parse(text).links) == 2
+
+
+def test_a_driver_must_speak_what_its_transport_carries(drivers: Path) -> None:
+    found = problems(link(drivers, driver='"acme_hl7"'))
+    assert found == {"link[0].driver": '"acme_hl7" speaks hl7, which tcp-listen does not carry'}
+
+
+def test_a_driver_that_cannot_be_used_is_a_problem_of_its_link(drivers: Path) -> None:
+    (drivers / "acme_one" / "driver.toml").write_text("[driver]\nid = 3\n")
+    found = problems(link(drivers))
+    assert list(found) == ["link[0].driver"]
+    assert "driver.toml: driver.title: is missing" in found["link[0].driver"]
 
 
 def test_a_link_cannot_take_the_port_of_the_api(drivers: Path) -> None:

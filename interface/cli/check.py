@@ -8,7 +8,7 @@ import http.client
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -70,15 +70,12 @@ def _state_dir(state_dir: Path) -> Finding:
 
 
 def _drivers(settings: Settings) -> Iterator[Finding]:
-    from interface.driver.registry import load_driver
+    """What the links' drivers are; that they can be used was part of reading the configuration."""
+    from interface.driver import registry
 
-    for driver in dict.fromkeys(link.driver for link in settings.links):
-        try:
-            loaded = load_driver(driver, settings.driver_path)
-        except LaboraError as error:
-            yield Finding(f"driver {driver}", EXIT_CONFIG, str(error))
-        else:
-            yield Finding(f"driver {driver}", 0, f"revision {loaded.manifest.revision}")
+    for name in dict.fromkeys(link.driver for link in settings.links):
+        driver = registry.load(name, settings.driver_path)
+        yield Finding(f"driver {name}", 0, f"revision {driver.revision}, {driver.tier}")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
@@ -135,14 +132,13 @@ async def _database(settings: Settings) -> list[Finding]:
 
 async def _embedded(settings: Settings) -> str:
     from interface.store.embedded import attach
-    from interface.store.programs import choose_programs, server_account
+    from interface.store.programs import choose_programs
     from interface.store.tables import OWNER_ROLE
 
     base = settings.state_dir / "pg"
     if not (base / "data" / "PG_VERSION").exists():
         # Not started: a check by another user than the daemon's would leave a data directory the daemon cannot enter.
-        account = replace(server_account(base / "data"), drop=False)  # nor are the programs copied for its account
-        programs = choose_programs(base / "data", settings.database.bin_dir, base, account)
+        programs = choose_programs(base / "data", settings.database.bin_dir)
         return f"PostgreSQL {programs.version} will be set up in {base} at the first start"
     async with attach(settings) as server:
         return await _schema(server.url(OWNER_ROLE))
