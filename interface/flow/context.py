@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from interface.domain.views import Actor, ActorKind
-from interface.driver.registry import Driver
+from interface.driver.manifest import Driver
 from interface.settings import LinkSettings
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -49,7 +49,7 @@ async def register(
                                       ELSE excluded.driver_revision END,
                driver = excluded.driver
            RETURNING id""",
-        uuid7(), organization_id, settings.id, analyzer_id, settings.driver, driver.manifest.revision,
+        uuid7(), organization_id, settings.id, analyzer_id, settings.driver, driver.revision,
         settings.role.value,
     )  # fmt: skip
     return LinkContext(organization_id, link_id, analyzer_id, settings, driver)

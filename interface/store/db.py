@@ -69,6 +69,8 @@ def translate(error: BaseException, *, committing: bool = False) -> StoreError |
         return None
     if isinstance(error, OSError):
         return _lost(committing)
+    if isinstance(error, asyncpg.InternalClientError):  # what the driver makes of a session that ends in mid-answer
+        return _lost(committing)
     if isinstance(error, asyncpg.InterfaceError) and "clos" in str(error):  # "connection is closed", "pool is closing"
         return _lost(committing)
     return None
@@ -146,8 +148,10 @@ def _refusal(error: Exception, role: str | None) -> ConfigError | None:
         return database_problem(f"the role {role} does not exist; run `labora db upgrade`")
     if isinstance(error, asyncpg.InsufficientPrivilegeError) and role is not None:
         return database_problem(f"the login may not act as {role}; run `grant {role} to` that login ({error})")
-    if isinstance(error, (asyncpg.ClientConfigurationError, ValueError)):
+    if isinstance(error, asyncpg.ClientConfigurationError):
         return database_problem(f"not a usable PostgreSQL URL: {error}")
+    if isinstance(error, ValueError):  # its text may quote a piece of the password
+        return database_problem("not a usable PostgreSQL URL")
     return None
 
 

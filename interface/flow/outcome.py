@@ -1,0 +1,220 @@
+"""What a decoded message comes to: decisions on its results, as rows to write. No input or output but new ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from interface.domain.catalogue import Catalogue
+from interface.domain.decide import Decision, DecisionContext, decide
+from interface.domain.identity import natural_key
+from interface.domain.model import (
+    RELEASED,
+    DecodedMessage,
+    HoldReason,
+    Observed,
+    ObservedSpecimen,
+    ResultStatus,
+    SpecimenFacts,
+    SpecimenRole,
+    Step,
+)
+from interface.domain.times import instrument_instant
+from interface.flow.context import LinkContext
+from interface.store.ids import uuid7
+from interface.store.journal import StoredMessage
+from interface.store.results import ControlResult, CurrentResult, Outcome, ResultVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A message that has been decoded and waits for its decision."""
+
+    message: StoredMessage
+    link: LinkContext
+    decoded: DecodedMessage
+    holds: tuple[HoldReason, ...] = ()  # what stands against the whole message
+
+    @property
+    def incomplete(self) -> bool:
+        return self.message.state == "incomplete"
+
+    @property
+    def barcodes(self) -> list[str]:
+        """The patient specimens it speaks of; results of one specimen are decided in the order they came."""
+        return sorted({s.specimen_id for s in self.decoded.specimens if s.specimen_id and _is_patient(s)})
+
+    def keys(self) -> list[bytes]:
+        """The natural keys of its patient results."""
+        return [key for _, _, key in self.observations()]
+
+    def observations(self) -> Iterator[tuple[ObservedSpecimen, Observed, bytes]]:
+        """Its patient results with their natural keys, in the order of the message."""
+        for specimen in self.decoded.specimens:
+            if _is_patient(specimen):
+                for observed in specimen.results:
+                    yield specimen, observed, self._key(specimen, observed, alone=not specimen.specimen_id)
+
+    def controls(self) -> Iterator[tuple[ObservedSpecimen, Observed, bytes]]:
+        """Its results on what is no patient's specimen. Without an instrument time each message is a point of its own."""
+        for specimen in self.decoded.specimens:
+            if not _is_patient(specimen):
+                for observed in specimen.results:
+                    yield specimen, observed, self._key(specimen, observed, alone=not observed.instrument_time)
+
+    def _key(self, specimen: ObservedSpecimen, observed: Observed, *, alone: bool) -> bytes:
+        return natural_key(
+            str(self.link.analyzer_id), specimen, observed, message=str(self.message.id) if alone else ""
+        )
+
+
+def _is_patient(specimen: ObservedSpecimen) -> bool:
+    return specimen.role is SpecimenRole.PATIENT
+
+
+def outcome_of(
+    work: Work,
+    catalogue: Catalogue,
+    specimens: Mapping[str, tuple[SpecimenFacts, ...]],
+    current: Mapping[bytes, CurrentResult],
+) -> Outcome:
+    """Decide every result of a message. `current`: what exists under the message's natural keys."""
+    versions = tuple(_versions(work, catalogue, specimens, current))
+    controls = tuple(_control(work, catalogue, *one) for one in work.controls())
+    problems = tuple(f"{problem.location}: {problem.text}" for problem in work.decoded.problems)
+    held = problems or work.incomplete or any(version.held for version in versions)
+    settled, reason = ("held", "") if held else ("released", "")
+    if work.decoded.queries and not versions and not controls:
+        settled, reason = "rejected", "query_not_answered"
+    return Outcome(work.message.id, settled, work.link.link_id, work.link.name, versions, controls, problems, reason)
+
+
+def _versions(
+    work: Work,
+    catalogue: Catalogue,
+    specimens: Mapping[str, tuple[SpecimenFacts, ...]],
+    current: Mapping[bytes, CurrentResult],
+) -> Iterator[ResultVersion]:
+    patients = work.decoded.patients
+    for specimen, observed, key in work.observations():
+        context = DecisionContext(
+            catalogue,
+            driver=work.link.driver.id,
+            driver_revision=work.link.driver.revision,
+            specimens=specimens.get(specimen.specimen_id or "", ()),
+            observed_patient=patients[specimen.patient] if specimen.patient is not None else None,
+            unsolicited=work.link.settings.unsolicited,
+            incomplete=work.incomplete,
+            received_at=work.message.received_at,
+            holds=work.holds,
+        )
+        version = _version(work, specimen, observed, key, decide(observed, specimen, context))
+        known = current.get(key)
+        if known is None:
+            yield version
+        elif (changed := _changed(version, known, incomplete=work.incomplete)) is not None:
+            yield changed
+
+
+def _changed(version: ResultVersion, known: CurrentResult, *, incomplete: bool) -> ResultVersion | None:
+    """The next version of a result that exists, or None where this says nothing new (DESIGN §1.2, §1.4)."""
+    said = (version.raw_value, version.raw_unit, version.raw_flags, version.raw_status)
+    same = said == known.said
+    following = replace(version, result_id=known.id, version=known.version + 1, fresh=False)
+    if known.status in RELEASED:
+        if same or said == known.pending_said:
+            return None
+        held = (*version.held, HoldReason.CHANGED_AFTER_RELEASE)
+        text = f"version {known.version} is released and stays current until a person decides"
+        step = Step("version", "hold", text, inputs={"replaces": str(known.version_id)})
+        steps = (*version.steps, step)
+        return replace(following, pending=True, held=held, status=ResultStatus.REGISTERED, steps=steps)
+    if same and (incomplete or frozenset(version.held) == known.held):
+        if known.status not in (ResultStatus.CANCELLED, ResultStatus.ENTERED_IN_ERROR) or incomplete:
+            return None
+    text = "the same analyzer, specimen, code, occurrence and instrument time: a new version"
+    step = Step("version", "ok", text, inputs={"replaces": str(known.version_id)})
+    return replace(following, steps=(*version.steps, step))
+
+
+def _version(
+    work: Work, specimen: ObservedSpecimen, observed: Observed, key: bytes, decision: Decision
+) -> ResultVersion:
+    came = Step(
+        "receive", "ok", f"{work.message.state} message on link {work.link.name}",
+        inputs={"message": str(work.message.id), "location": observed.location},
+    )  # fmt: skip
+    test, item = decision.test, decision.item
+    return ResultVersion(
+        id=uuid7(),
+        result_id=uuid7(),
+        version=1,
+        fresh=True,
+        pending=False,
+        natural_key=key,
+        status=decision.status,
+        held=decision.holds,
+        kind=decision.value.kind.value,
+        analyzer_id=work.link.analyzer_id,
+        specimen_id=_uuid(decision.specimen.id if decision.specimen else None),
+        patient_id=_uuid(decision.patient_id),
+        order_id=_uuid(item.order_id if item else None),
+        order_item_id=_uuid(item.id if item else None),
+        test_id=_uuid(test.id if test else None),
+        location=observed.location,
+        specimen_as_sent=specimen.specimen_id or "",
+        code=observed.code,
+        code_path=observed.code_path,
+        raw_value=observed.raw_value,
+        raw_unit=observed.unit,
+        raw_flags=" ".join(observed.flags),
+        raw_status=observed.status,
+        raw_reference=observed.reference,
+        instrument_time=observed.instrument_time,
+        instrument_at=instrument_instant(observed.instrument_time, ZoneInfo(work.link.settings.timezone)),
+        comments=observed.comments,
+        test_code=test.code if test else "",
+        test_name=test.name if test else observed.name,
+        loinc=test.loinc if test else "",
+        comparator=decision.value.comparator.value if decision.value.comparator else "",
+        number=decision.value.number,
+        value=decision.value.text,
+        unit=decision.unit,
+        low=decision.low,
+        high=decision.high,
+        reference=decision.reference,
+        flags=decision.flags,
+        steps=(came, *decision.steps),
+        driver_revision=f"{work.link.driver.id} {work.link.driver.revision}",
+        map_revision=decision.map_revision,
+    )
+
+
+def _control(
+    work: Work, catalogue: Catalogue, specimen: ObservedSpecimen, observed: Observed, key: bytes
+) -> ControlResult:
+    mapping = catalogue.mapping(observed.code, specimen.type)
+    return ControlResult(
+        id=uuid7(),
+        natural_key=key,
+        analyzer_id=work.link.analyzer_id,
+        role=specimen.role.value,
+        kind=observed.value.kind.value,
+        specimen_as_sent=specimen.specimen_id or "",
+        code=observed.code,
+        test_id=_uuid(mapping.test_id if mapping else None),
+        number=observed.value.number,
+        value=observed.value.text,
+        raw_value=observed.raw_value,
+        unit=observed.unit,
+        raw_flags=" ".join(observed.flags),
+        instrument_time=observed.instrument_time,
+        instrument_at=instrument_instant(observed.instrument_time, ZoneInfo(work.link.settings.timezone)),
+        location=observed.location,
+    )
+
+
+def _uuid(text: str | None) -> UUID | None:
+    return UUID(text) if text else None

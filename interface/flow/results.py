@@ -1,0 +1,256 @@
+"""From the journal to decided results: claim, decode, decide, one commit per message (DESIGN §3, steps 6 to 9).
+
+The database is the queue; a claim commits the attempt before anything is decoded, so that a message which kills the
+process is counted as well and parked at its last attempt. Messages are decided in parallel, but those that speak of the
+same specimen one after the other in the order they came. Everything up to the one transaction may be run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from interface import telemetry
+from interface.domain.catalogue import Catalogue
+from interface.domain.model import HoldReason, Protocol
+from interface.driver import decode_hl7, decode_lis02
+from interface.errors import StoreError
+from interface.flow.context import LinkContext
+from interface.flow.outcome import Work, outcome_of
+from interface.settings import LimitSettings
+from interface.store import results as store
+from interface.store.catalogue import read_catalogue
+from interface.store.db import Database
+from interface.store.journal import StoredMessage, read_messages
+from interface.store.results import AlreadySettled, Claim, Outcome
+from interface.wire.frames import parse_frame
+from interface.wire.transmission import assemble
+
+log = structlog.get_logger(__name__)
+
+CLAIM_MESSAGES, LOAD_BYTES = 64, 16 << 20
+POLL_S, RETRY_S, CATALOGUE_S = 1.0, 0.5, 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    claim: Claim
+    work: Work
+
+    @property
+    def lanes(self) -> set[object]:
+        """What must be kept in order: the message's specimens."""
+        return {(self.claim.organization_id, barcode) for barcode in self.work.barcodes}
+
+
+class ResultWorker:
+    """Works on the queue until stopped. `find_link`: the link a message came by, None when it is not known any more."""
+
+    def __init__(
+        self, database: Database, find_link: Callable[[UUID], LinkContext | None], limits: LimitSettings
+    ) -> None:
+        self._database, self._find_link, self._limits = database, find_link, limits
+        self._woken = asyncio.Event()
+        self._stopping = self._away = False
+        self._slots = asyncio.Semaphore(limits.workers)
+        self._catalogues: dict[UUID, tuple[float, Catalogue]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        """There is something new in the queue."""
+        self._woken.set()
+
+    async def start(self, organization_ids: Sequence[UUID]) -> None:
+        """Free what a former life had claimed, then work."""
+        async with self._database.system() as system:
+            waiting = await store.free_all(system, organization_ids)
+        telemetry.set_queue_depth(waiting)
+        self._task = asyncio.create_task(self._run(), name="results")
+
+    async def stop(self) -> None:
+        """Finish the messages that are being decided, then stop."""
+        self._stopping = True
+        self._woken.set()
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            self._woken.clear()
+            claims: list[Claim] = []
+            try:
+                async with self._database.system() as system:
+                    claims = await store.claim(system, CLAIM_MESSAGES)
+                    telemetry.set_queue_depth(await store.depth(system) if claims else 0)
+                self._away = False
+                if claims:
+                    await self._window(claims)
+            except StoreError as error:
+                log.warning("queue not reachable", action="queue.down", error=error.slug)
+                self._away = True
+            if self._away:  # what was given back comes first again, with all that followed it
+                await self._pause(RETRY_S)
+            elif not claims:
+                await self._pause(POLL_S)
+
+    async def _pause(self, seconds: float) -> None:
+        if not self._stopping:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), seconds)
+
+    async def _window(self, claims: Sequence[Claim]) -> None:
+        """One window of claimed messages, in portions that fit into memory."""
+        heads: dict[UUID, StoredMessage] = {}
+        for organization_id in {claim.organization_id for claim in claims}:
+            ids = [claim.message_id for claim in claims if claim.organization_id == organization_id]
+            async with self._database.organization(organization_id) as connection:
+                heads |= await read_messages(connection, ids, with_frames=False)
+        portion: list[Claim] = []
+        size = 0
+        for claim in claims:
+            head = heads.get(claim.message_id)
+            size += head.bytes if head else 0
+            if portion and size > LOAD_BYTES:
+                await self._portion(portion)
+                portion, size = [], head.bytes if head else 0
+            portion.append(claim)
+        await self._portion(portion)
+
+    async def _portion(self, claims: Sequence[Claim]) -> None:
+        messages: dict[UUID, StoredMessage] = {}
+        for organization_id in {claim.organization_id for claim in claims}:
+            ids = [claim.message_id for claim in claims if claim.organization_id == organization_id]
+            async with self._database.organization(organization_id) as connection:
+                messages |= await read_messages(connection, ids)
+        tails: dict[object, asyncio.Task[bool]] = {}
+        tasks: list[asyncio.Task[bool]] = []
+        for claim in claims:
+            job = await self._decoded(claim, messages.get(claim.message_id))
+            if job is None:
+                continue
+            before = {tails[lane] for lane in job.lanes if lane in tails}
+            task = asyncio.create_task(self._after(job, before))
+            tails.update(dict.fromkeys(job.lanes, task))
+            tasks.append(task)
+        await asyncio.gather(*tasks)
+
+    async def _decoded(self, claim: Claim, message: StoredMessage | None) -> _Job | None:
+        """The message decoded; None when that failed, and then it has been parked or given back."""
+        link = self._find_link(claim.link_id)
+        if message is None or link is None:
+            await self._park(claim, link, "the message or its link is not known here")
+            return None
+        if claim.attempts > self._limits.max_attempts:
+            await self._park(claim, link, "every attempt to decode it ended the process")
+            return None
+        try:
+            return _Job(claim, decode(message, link))
+        except Exception as error:  # whatever a driver stumbles over costs this message only (DESIGN §1.7)
+            await self._failed(claim, link, error)
+            return None
+
+    async def _after(self, job: _Job, before: set[asyncio.Task[bool]]) -> bool:
+        """Decide when the earlier messages of the same specimens are done; False when one of them was not."""
+        if before and not all(await asyncio.gather(*before)):
+            await self._give_back(job.claim, refund=True)
+            return False
+        async with self._slots:
+            try:
+                outcome = await self._decide(job)
+            except StoreError:  # the database is away: nothing is said against the message
+                self._away = True
+                await self._give_back(job.claim, refund=True)
+                return False
+            except AlreadySettled:
+                return True
+            except Exception as error:
+                return await self._failed(job.claim, job.work.link, error)
+        self._count(job.work, outcome)
+        return True
+
+    async def _decide(self, job: _Job) -> Outcome:
+        work, organization_id = job.work, job.claim.organization_id
+        async with self._database.transaction(organization_id) as connection:
+            catalogue = await self._catalogue(connection, work.link)
+            specimens = await store.load_specimens(connection, work.barcodes)
+            keys = work.keys()
+            current = await store.load_current(connection, keys) if keys else {}
+            outcome = outcome_of(work, catalogue, specimens, current)
+            await store.commit(connection, organization_id, outcome)
+        return outcome
+
+    async def _catalogue(self, connection: store.Connection, link: LinkContext) -> Catalogue:
+        now = asyncio.get_running_loop().time()
+        read_at, catalogue = self._catalogues.get(link.link_id, (now - 2 * CATALOGUE_S, Catalogue()))
+        if now - read_at > CATALOGUE_S:
+            catalogue = await read_catalogue(connection, link.organization_id, link.driver.id, link.link_id)
+            self._catalogues[link.link_id] = (now, catalogue)
+        return catalogue
+
+    async def _failed(self, claim: Claim, link: LinkContext, error: Exception) -> bool:
+        """A fault of ours or a poisoned message: again, or parked at the last attempt. True: it is out of the way."""
+        log.error("message not decided", action="message.failed", link=link.name, message_id=str(claim.message_id),
+                  attempts=claim.attempts, exc_info=error)  # fmt: skip
+        if claim.attempts < self._limits.max_attempts:
+            await self._give_back(claim, refund=False)
+            return False
+        return await self._park(claim, link, f"{type(error).__name__} in each of {claim.attempts} attempts")
+
+    async def _park(self, claim: Claim, link: LinkContext | None, reason: str) -> bool:
+        name, link_id = (link.name, link.link_id) if link else ("", claim.link_id)
+        outcome = Outcome(claim.message_id, "parked", link_id, name, reason=reason)
+        try:
+            async with self._database.transaction(claim.organization_id) as connection:
+                await store.commit(connection, claim.organization_id, outcome)
+        except AlreadySettled:
+            return True
+        except StoreError:
+            return False  # its claim runs out and it is tried again
+        telemetry.count_message(name, "parked")
+        log.error("message parked", action="message.parked", link=name, message_id=str(claim.message_id), reason=reason)
+        return True
+
+    async def _give_back(self, claim: Claim, *, refund: bool) -> None:
+        with contextlib.suppress(StoreError):  # else the claim runs out by itself
+            async with self._database.system() as system:
+                await store.give_back(system, [claim.message_id], refund=refund)
+
+    @staticmethod
+    def _count(work: Work, outcome: Outcome) -> None:
+        telemetry.count_message(work.link.name, outcome.settled)
+        for version in outcome.versions:
+            telemetry.count_result(version.status, version.held)
+        log.info("message settled", action="message.settled", link=work.link.name, message_id=str(work.message.id),
+                 settled=outcome.settled, results=len(outcome.versions), controls=len(outcome.controls),
+                 held=sum(bool(version.held) for version in outcome.versions))  # fmt: skip
+
+
+def message_text(message: StoredMessage) -> bytes:
+    """The message as it was before framing. Of a cut transmission the last record is left out unless it is whole."""
+    if message.protocol == Protocol.HL7:
+        return b"".join(frame.bytes for frame in message.frames)
+    text = assemble(
+        (
+            frame.bytes,
+            frame.start or 0,
+            frame.stop if frame.stop is not None else len(parse_frame(frame.bytes)[1]),
+        )
+        for frame in message.frames
+    )
+    if message.state == "incomplete":
+        text = text[: max(text.rfind(b"\r"), text.rfind(b"\n")) + 1]
+    return text
+
+
+def decode(message: StoredMessage, link: LinkContext) -> Work:
+    """Decode a message by its link's driver. Raises whatever a driver may stumble over."""
+    engine = decode_lis02 if message.protocol == Protocol.LIS2 else decode_hl7
+    text = message_text(message)
+    decoded = engine.decode(link.driver, text, link.settings.encoding)
+    foreign = bool(link.driver.match) and not link.driver.recognises(engine.header(link.driver, text))
+    return Work(message, link, decoded, (HoldReason.DRIVER_MISMATCH,) if foreign else ())

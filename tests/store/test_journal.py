@@ -1,0 +1,240 @@
+"""The journal's promises: committed before it returns, once, and only the culprit refused (DESIGN §1.1, §1.2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import TypeAlias
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from interface.errors import StoreError
+from interface.store.db import Database
+from interface.store.ids import uuid7
+from interface.store.journal import (
+    Append,
+    FrameRow,
+    Journal,
+    MessageRow,
+    frame_id,
+    new_message_id,
+    read_message,
+)
+from tests.conftest import Organization
+
+Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+async def make_link(owner: Owner, organization: Organization) -> UUID:
+    analyzer_id, link_id = uuid7(), uuid7()
+    await owner.execute(
+        "insert into lab.analyzer (id, organization_id, name) values ($1, $2, $3)",
+        analyzer_id, organization.id, f"analyzer-{analyzer_id}",
+    )  # fmt: skip
+    await owner.execute(
+        "insert into lab.link (id, organization_id, name, analyzer_id, driver, role) values ($1, $2, $3, $4, $5, $6)",
+        link_id, organization.id, f"link-{link_id}", analyzer_id, "generic_lis2", "analyzer",
+    )  # fmt: skip
+    return link_id
+
+
+@asynccontextmanager
+async def running(database: Database, organization: Organization, commit_wait_s: float = 5.0) -> AsyncIterator[Journal]:
+    journal = Journal(database, organization.id, resend_window_s=3600, commit_wait_s=commit_wait_s, wake=lambda: None)
+    await journal.start()
+    try:
+        yield journal
+    finally:
+        await journal.stop()
+
+
+def whole(link_id: UUID, text: bytes, control_id: str = "1") -> Append:
+    """A message of one block, complete at once, as HL7 has them."""
+    row = MessageRow(
+        new_message_id(), link_id, "hl7", "complete", received_at=AT, sealed_at=AT, control_id=control_id,
+        digest=blake2b(text, digest_size=32).digest(), bytes=len(text),
+    )  # fmt: skip
+    return Append((row,), (FrameRow(row.id, 0, 0, None, text, AT),))
+
+
+async def test_what_is_appended_is_there_when_append_returns(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    async with running(database, organization) as journal:
+        append = whole(link_id, b"MSH|\x00\xff")
+        assert await journal.append(append) == frozenset()
+        async with database.organization(organization.id) as connection:
+            stored = await read_message(connection, append.messages[0].id)
+        assert stored is not None
+        assert [frame.bytes for frame in stored.frames] == [b"MSH|\x00\xff"]
+        assert (stored.state, stored.settled, stored.reply) == ("complete", None, "owed")
+        queued = await owner.fetchval("select lane from lab.queue where message_id = $1", stored.id)
+        assert queued == link_id
+
+
+async def test_a_message_of_frames_is_one_message_in_order_and_its_last_attempt_counts(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    opened = MessageRow(new_message_id(), link_id, "lis2", "receiving", received_at=AT)
+    async with running(database, organization) as journal:
+        await journal.append(Append((opened,), (FrameRow(opened.id, 0, 0, 1, b"one", AT),)))
+        assert await owner.fetchval("select count(*) from lab.queue where message_id = $1", opened.id) == 0
+        await journal.append(Append((), (FrameRow(opened.id, 1, 0, 2, b"doubtful", AT),)))
+        sealed = replace(opened, state="complete", sealed_at=AT, digest=b"d" * 32, control_id="C1", bytes=6)
+        await journal.append(Append((sealed,), (FrameRow(opened.id, 1, 1, 2, b"two", AT),)))
+        async with database.organization(organization.id) as connection:
+            stored = await read_message(connection, opened.id)
+    assert stored is not None
+    assert [frame.bytes for frame in stored.frames] == [b"one", b"two"]
+    assert (stored.state, stored.control_id) == ("complete", "C1")
+    assert await owner.fetchval("select count(*) from lab.queue where message_id = $1", opened.id) == 1
+
+
+async def test_repeating_an_append_whose_commit_was_in_doubt_changes_nothing(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    append = whole(link_id, b"again")
+    async with running(database, organization) as journal:
+        assert await journal.append(append) == frozenset()
+        assert await journal.append(append) == frozenset(), "the same ids are the same message, not a resend"
+    assert await owner.fetchval("select count(*) from lab.message where organization_id = $1", organization.id) == 1
+    assert await owner.fetchval("select count(*) from lab.frame where organization_id = $1", organization.id) == 1
+
+
+async def test_a_resend_is_stored_as_a_duplicate_and_not_queued(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id, other_link = await make_link(owner, organization), await make_link(owner, organization)
+    first, second, third = whole(link_id, b"same"), whole(link_id, b"same"), whole(link_id, b"same")
+    elsewhere = whole(other_link, b"same")
+    async with running(database, organization) as journal:
+        answers = await asyncio.gather(*(journal.append(one) for one in (first, second, elsewhere)))
+        assert answers == [frozenset(), {second.messages[0].id}, frozenset()]
+        assert await journal.append(third) == {third.messages[0].id}
+    rows = await owner.fetch(
+        "select id, settled, duplicate_of from lab.message where organization_id = $1 and settled is not null",
+        organization.id,
+    )
+    original = first.messages[0].id
+    assert {(row["id"], row["settled"], row["duplicate_of"]) for row in rows} == {
+        (second.messages[0].id, "duplicate", original),
+        (third.messages[0].id, "duplicate", original),
+    }
+    queued = await owner.fetchval("select count(*) from lab.queue where organization_id = $1", organization.id)
+    assert queued == 2
+
+
+async def test_the_same_bytes_after_the_resend_window_are_a_message_of_their_own(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    early, late = whole(link_id, b"same"), whole(link_id, b"same")
+    late = replace(late, messages=(replace(late.messages[0], sealed_at=AT + timedelta(seconds=3601)),))
+    async with running(database, organization) as journal:
+        await journal.append(early)
+        assert await journal.append(late) == frozenset()
+
+
+async def test_a_poisoned_row_refuses_only_its_own_link(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    """Three links in one group; the second says something that no database row can hold."""
+    links = [await make_link(owner, organization) for _ in range(3)]
+    good, poisoned, other = (whole(link, b"text of %d" % at) for at, link in enumerate(links))
+    poisoned = replace(poisoned, frames=(replace(poisoned.frames[0], fn=1 << 20),))
+    async with running(database, organization) as journal:
+        answers = await asyncio.gather(
+            *(journal.append(one) for one in (good, poisoned, other)), return_exceptions=True
+        )
+        assert answers[0] == answers[2] == frozenset()
+        assert isinstance(answers[1], StoreError)
+        assert journal.available
+        assert await journal.append(whole(links[1], b"and the link goes on")) == frozenset()
+    stored = await owner.fetch("select id from lab.message where organization_id = $1", organization.id)
+    assert poisoned.messages[0].id not in {row["id"] for row in stored}
+    assert len(stored) == 3
+
+
+async def test_a_row_the_server_refuses_is_refused_alone_too(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    stranger = whole(uuid7(), b"of a link that does not exist")  # a foreign key, found by the server only
+    async with running(database, organization) as journal:
+        answers = await asyncio.gather(
+            journal.append(whole(link_id, b"good")), journal.append(stranger), return_exceptions=True
+        )
+    assert answers[0] == frozenset()
+    assert isinstance(answers[1], StoreError)
+
+
+async def test_a_cut_connection_is_survived_within_the_time_an_append_may_wait(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    async with running(database, organization) as journal:
+        for number in range(3):
+            await owner.execute(
+                """select pg_terminate_backend(pid) from pg_stat_activity
+                   where datname = current_database() and pid <> pg_backend_pid()"""
+            )
+            assert await journal.append(whole(link_id, b"after cut %d" % number)) == frozenset()
+        assert journal.available
+
+
+async def test_what_was_being_received_when_the_process_died_is_sealed_incomplete_at_the_next_start(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    opened = MessageRow(new_message_id(), link_id, "lis2", "receiving", received_at=AT)
+    async with running(database, organization) as journal:
+        await journal.append(Append((opened,), (FrameRow(opened.id, 0, 0, 1, b"one", AT),)))
+    async with running(database, organization):
+        row = await owner.fetchrow("select state, reason from lab.message where id = $1", opened.id)
+    assert row is not None
+    assert tuple(row) == ("incomplete", "restart")
+    assert await owner.fetchval("select count(*) from lab.queue where message_id = $1", opened.id) == 1
+
+
+async def test_replies_and_refused_bytes_are_noted_with_the_next_commit(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    sent, unsent = whole(link_id, b"answered"), whole(link_id, b"not answered")
+    async with running(database, organization) as journal:
+        await journal.append(sent)
+        await journal.append(unsent)
+        journal.replied(sent.messages[0].id, True)
+        journal.replied(unsent.messages[0].id, False)
+        journal.rejected(link_id, "checksum", b"\x02garbage")
+    rows = await owner.fetch("select id, reply from lab.message where organization_id = $1", organization.id)
+    assert {row["id"]: row["reply"] for row in rows} == {sent.messages[0].id: "sent", unsent.messages[0].id: "unsent"}
+    rejected = await owner.fetchrow("select reason, bytes from lab.rejected_frame where link_id = $1", link_id)
+    assert rejected is not None
+    assert tuple(rejected) == ("checksum", b"\x02garbage")
+
+
+async def test_after_stop_nothing_is_taken(database: Database, owner: Owner, organization: Organization) -> None:
+    link_id = await make_link(owner, organization)
+    async with running(database, organization) as journal:
+        pass
+    with pytest.raises(StoreError):
+        await journal.append(whole(link_id, b"too late"))
+
+
+def test_frames_of_a_message_are_one_range_of_ids() -> None:
+    message_id = new_message_id()
+    ids = [frame_id(message_id, ordinal, attempt) for ordinal in range(3) for attempt in range(3)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 9
+    assert all(one.int >> 24 == message_id.int >> 24 for one in ids)
