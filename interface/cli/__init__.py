@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -57,10 +58,13 @@ class Context:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings; read at the first use. Raises ConfigError."""
+        """The settings; read at the first use, from which on warnings go to stderr. Raises ConfigError."""
         from interface.config import load
+        from interface.telemetry import configure_logs
 
-        return load(self.config_path)
+        settings = load(self.config_path)
+        configure_logs(logging.WARNING)  # before anything that logs: stdout is for data
+        return settings
 
 
 pass_context = click.make_pass_decorator(Context, ensure=True)

@@ -26,7 +26,7 @@ from interface.errors import ConfigError, ConfigProblem, StoreError, StoreUnavai
 from interface.settings import Settings
 from interface.store import migrate
 from interface.store.db import Database, check_server, open_connection, store_errors
-from interface.store.programs import Programs, choose_programs, server_account
+from interface.store.programs import Programs, choose_programs, reachable, server_account
 from interface.store.tables import APP_ROLE, OWNER_ROLE
 
 log = structlog.get_logger(__name__)
@@ -101,6 +101,11 @@ class EmbeddedPostgres:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
+    @property
+    def account(self) -> str:
+        """The user the server runs as; never root."""
+        return self._account.name
+
     def url(self, role: str = APP_ROLE, database: str = DATABASE) -> str:
         """The URL for one of the two roles; for the user who started the server, the server's own account, and root."""
         return f"postgresql:///{database}?host={quote(str(self._run), safe='/')}&user={role}"
@@ -112,12 +117,9 @@ class EmbeddedPostgres:
         """
         self._make_directories()
         await self._lock(lock_wait_s)
-        if self._account.drop and self._account.name == "nobody":
-            log.warning("PostgreSQL runs as nobody, whom others share: for trying only", action="embedded.account")
         try:
-            self._programs = await asyncio.to_thread(
-                choose_programs, self._data, self._bin_dir, self._base, self._account
-            )
+            chosen = await asyncio.to_thread(choose_programs, self._data, self._bin_dir)
+            self._programs = await asyncio.to_thread(reachable, chosen, self._base, self._account)
             if not (self._data / "PG_VERSION").exists():
                 await asyncio.to_thread(self._initialize, self._programs)
             self._write_access_files()
@@ -443,6 +445,8 @@ async def open_database(settings: Settings) -> tuple[Database, EmbeddedPostgres 
         return await _open(settings.database.url, settings.database.url, embedded=False), None
     server = EmbeddedPostgres(settings.state_dir, settings.database.bin_dir)
     await server.start()
+    if server.account == "nobody":
+        log.warning("PostgreSQL runs as nobody, whom others share: for trying only", action="embedded.account")
     try:
         return await _open(server.url(APP_ROLE), server.url(OWNER_ROLE), embedded=True), server
     except BaseException:

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 
-import interface
 from interface.errors import ConfigError, StoreUnavailable
+from interface.settings import packaged
 from interface.store import partitions
 from interface.store.db import (
     CONNECT_TIMEOUT_S,
@@ -48,17 +46,9 @@ class SchemaStatus:
         return self.current is not None and self.current > self.head
 
 
-def migrations_dir() -> Path:
-    """The migrations: of the checkout, or packaged with the program."""
-    root = Path(interface.__file__).parent.parent
-    if (root / "pyproject.toml").exists():
-        return root / "migrations"
-    return Path(str(resources.files("interface") / "_data" / "migrations"))
-
-
 def revisions() -> tuple[str, ...]:
     """All revisions in order; each file is named for its own (`0001_first.py`), and there are no branches."""
-    return tuple(sorted(path.name.split("_")[0] for path in (migrations_dir() / "versions").glob("[0-9]*_*.py")))
+    return tuple(sorted(path.name.split("_")[0] for path in (packaged("migrations") / "versions").glob("[0-9]*_*.py")))
 
 
 def _status(current: str | None) -> SchemaStatus:
@@ -182,7 +172,7 @@ async def _run_alembic(url: str) -> list[str]:
 
     applied: list[str] = []
     config = Config()
-    config.set_main_option("script_location", str(migrations_dir()).replace("%", "%%"))
+    config.set_main_option("script_location", str(packaged("migrations")).replace("%", "%%"))
     config.attributes["applied"] = applied
 
     def run(connection: SyncConnection) -> None:

