@@ -290,9 +290,10 @@ class DataLink:
         text = self._in.take(self._in.find(_FRAME_END))
         if self._damage != "oversize":
             self._frame += text
-            if len(self._frame) + FRAME_OVERHEAD_BYTES - 2 > self.options.max_frame_bytes:
+            limit = self.options.max_frame_bytes - FRAME_OVERHEAD_BYTES + 2  # STX and FN count, the end has not come
+            if len(self._frame) > limit:
                 self._damage = "oversize"
-                del self._frame[EVIDENCE_BYTES:]
+                del self._frame[min(EVIDENCE_BYTES, limit) :]
         if not len(self._in):
             return
         code = self._in.take(1)[0]

@@ -98,7 +98,7 @@ class Decoder:
         """The stream has ended: the rest is a whole block without 0D, or lost."""
         events = self.silence()
         if self._inside:
-            self._reject(events, "cut")
+            self._reject(events, "oversize" if self._oversize else "cut")
             self._inside = False
         self._flush_junk(events)
         return events
@@ -144,7 +144,7 @@ class Decoder:
         self._block += data
         if len(self._block) > self._limit:
             self._oversize = True
-            del self._block[EVIDENCE_BYTES:]
+            del self._block[min(EVIDENCE_BYTES, self._limit) :]
 
     def _end(self, events: list[Event], tolerated: Tolerated | None) -> None:
         if self._oversize:

@@ -354,7 +354,26 @@ def test_unsequenced_numbers_are_taken_by_checksum_alone() -> None:
     assert host.events.count(LeniencyUsed(Leniency.FN_UNSEQUENCED)) == 4
 
 
-PARTS = [ENQ, EOT, ACK, NAK, b"\x02", b"\x03", b"\x17", b"\r", b"\n", b"1", H, P, L, H[:5], P[3:], b"\r\n", b"~"]
+PARTS = [
+    ENQ,
+    EOT,
+    ACK,
+    NAK,
+    b"\x02",
+    b"\x03",
+    b"\x17",
+    b"\r",
+    b"\n",
+    b"1",
+    H,
+    P,
+    L,
+    H[:5],
+    P[3:],
+    b"\r\n",
+    b"~",
+    b"x" * 50,
+]
 
 
 @given(
