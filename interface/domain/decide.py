@@ -287,6 +287,8 @@ def _rounded(
     if comparator is not None:
         rounding = ROUND_CEILING if comparator in (Comparator.LT, Comparator.LE) else ROUND_FLOOR
     rounded = number.quantize(Decimal(1).scaleb(-places), rounding=rounding, context=Context(prec=4 * MAX_DIGITS))
+    if not rounded:
+        rounded = rounded.copy_abs()  # no one reports -0.0
     notes.add("round", f"to {places} decimals", measured=format(number, "f"), reported=format(rounded, "f"))
     return rounded
 

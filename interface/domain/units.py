@@ -30,15 +30,13 @@ INEXACT_DIGITS = 34  # significant digits kept when a quotient has no finite dec
 
 Dimensions = tuple[tuple[str, int], ...]
 
+# Only those that laboratories use: `Mg/dL` and `MMOL/L` are capitals of mg and mmol, never megagrams and megamoles.
 PREFIXES: Mapping[str, Fraction] = MappingProxyType(
     {
         name: Fraction(10) ** power
-        for name, power in {
-            "T": 12, "G": 9, "M": 6, "k": 3, "h": 2, "da": 1, "d": -1, "c": -2, "m": -3,
-            "u": -6, "n": -9, "p": -12, "f": -15, "a": -18,
-        }.items()
+        for name, power in {"k": 3, "d": -1, "c": -2, "m": -3, "u": -6, "n": -9, "p": -12, "f": -15, "a": -18}.items()
     }
-)  # fmt: skip
+)
 
 # What does not cancel against itself: the exponents above and below the line are counted apart.
 _KEPT_APART = frozenset({"g", "mol", "eq", "osm"})
@@ -124,7 +122,8 @@ class _Parser:
     """Recursive descent over one code: term = ["/"] component {("." | "/") component}."""
 
     def __init__(self, code: str) -> None:
-        self._code, self._tokens, self._at = code, self._split(code), 0
+        self._code, self._at = code, 0
+        self._tokens = self._split(code)
 
     def _split(self, code: str) -> list[tuple[str, str]]:
         tokens, at = [], 0
@@ -149,7 +148,8 @@ class _Parser:
 
     def read(self) -> Unit:
         unit = self._term()
-        if self._peek()[0] != "end":
+        bare = all(kind in ("number", "mark") for kind, _ in self._tokens)
+        if self._peek()[0] != "end" or (bare and self._code != "1"):  # `1.5` is a value in the wrong field
             raise self._unknown()
         return unit
 
@@ -204,10 +204,9 @@ class _Parser:
         known = PLAIN.get(text) or METRIC.get(text)
         if known is not None:
             return known
-        for size in (2, 1):
-            prefix, atom = PREFIXES.get(text[:size]), METRIC.get(text[size:])
-            if prefix is not None and atom is not None:
-                return Unit(prefix * atom.factor, atom.dimensions)
+        prefix, atom = PREFIXES.get(text[:1]), METRIC.get(text[1:])
+        if prefix is not None and atom is not None:
+            return Unit(prefix * atom.factor, atom.dimensions)
         raise self._unknown()
 
 
