@@ -169,7 +169,7 @@ class _Query:
             self.where(f"{expression} < ?", until)
 
     def page(self, page: Page, stamp: str, key: str, changed: str = "") -> str:
-        """Add the page's conditions; returns `order by … limit …`. `changed`: the last change, where `stamp` is not it."""
+        """Add the page's conditions; returns `order by … limit …`. `changed`: the last change, if `stamp` is not it."""
         self.between(changed or stamp, page.since, page.until)
         sign, order = ("<", "desc") if page.newest_first else (">", "asc")
         if page.after is not None:
