@@ -47,6 +47,8 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _REFUSED: Final = ("28", "3D000")  # authentication, no such database: waiting does not help
 # Certainly rolled back: no resources (disk, memory, connections), cancelled, lock not obtained, standby, input/output.
 _ROLLED_BACK: Final = ("53", "57014", "55P03", "25006", "58", *_REFUSED)
+# The driver has no class for these: the connection, or the pool, went away before the call.
+_GONE: Final = ("connection is closed", "connection was closed", "pool is clos", "released back to the pool")
 _LOST: Final = ("08", "57P")  # the session ended; what it was doing may or may not have been done
 
 
@@ -71,7 +73,7 @@ def translate(error: BaseException, *, committing: bool = False) -> StoreError |
         return _lost(committing)
     if isinstance(error, asyncpg.InternalClientError):  # what the driver makes of a session that ends in mid-answer
         return _lost(committing)
-    if isinstance(error, asyncpg.InterfaceError) and "clos" in str(error):  # "connection is closed", "pool is closing"
+    if isinstance(error, asyncpg.InterfaceError) and any(each in str(error) for each in _GONE):
         return _lost(committing)
     return None
 
