@@ -317,10 +317,15 @@ def report_status(view: ReportView) -> str:
     return "amended" if ResultStatus.AMENDED in released else "final"
 
 
+def report_time(view: ReportView) -> datetime | None:
+    """When the first of its specimens was taken (else measured), as far as the audience sees results of it."""
+    return min((at for one in view.results if (at := one.collected_at or one.instrument_at) is not None), default=None)
+
+
 def diagnostic_report(view: ReportView, laboratory: str = "") -> Json:
     """One order with its results."""
     order = view.order
-    taken = [at for result in view.results if (at := result.collected_at or result.instrument_at) is not None]
+    taken = report_time(view)
     specimens = dict.fromkeys(item.specimen_id for item in order.items if item.specimen_id is not None)
     return _without_empty(
         {
@@ -333,7 +338,7 @@ def diagnostic_report(view: ReportView, laboratory: str = "") -> Json:
             "category": [{"coding": [{"system": TERMINOLOGY + "v2-0074", "code": "LAB"}]}],
             "code": {"coding": [{"system": LOINC, "code": "11502-2"}], "text": "Laboratory report"},
             "subject": reference("Patient", order.patient_id),
-            "effectiveDateTime": instant(min(taken)) if taken else "",
+            "effectiveDateTime": instant(taken) if taken else "",
             "issued": instant(view.updated_at) if view.results else "",
             "performer": [{"display": laboratory}] if laboratory else [],
             "specimen": [{"reference": f"Specimen/{id}"} for id in specimens],

@@ -81,6 +81,12 @@ async def insert_organization(connection: Connection, organization_id: UUID, nam
     return OrganizationView(**row)
 
 
+async def laboratory_name(connection: Connection) -> str:
+    """What the connection's organization is called: its title, else its name."""
+    name: str | None = await connection.fetchval("select coalesce(nullif(title, ''), name) from lab.organization")
+    return name or ""
+
+
 async def lock_users(connection: Connection, organization_id: UUID) -> None:
     """Let only one transaction at a time decide whether a user is an organization's first."""
     await connection.execute(

@@ -1,0 +1,140 @@
+"""The HTTP server: its routes from their tables, and what is true of every request.
+
+From the outside in: request id, headers and metrics; errors in the words of the interface asked (OperationOutcome below
+/fhir, RFC 9457 elsewhere), never with internals; authentication (`api.auth`); the handler.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+from aiohttp import web
+
+from interface import telemetry
+from interface.api import auth, health, rest
+from interface.api.context import (
+    NEEDS,
+    REQUEST_ID,
+    SERVICES,
+    Handler,
+    LinkStatus,
+    Readiness,
+    Route,
+    Services,
+    json_response,
+    services,
+)
+from interface.api.fhir import routes as fhir
+from interface.api.paging import Pages
+from interface.errors import ApiError, StoreError
+from interface.flow.orders import OrderError
+from interface.flow.review import Refusal, ReviewError
+from interface.render.fhir import operation_outcome
+from interface.settings import Settings
+from interface.store.audit import AuditWriter
+from interface.store.db import Database
+from interface.store.ids import uuid7
+
+__all__ = ["MOST_BODY_BYTES", "LinkStatus", "Readiness", "build_app", "routes"]
+
+MOST_BODY_BYTES = 1 << 20
+
+_log = structlog.get_logger(__name__)
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Server": "Labora",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_REFUSALS = {
+    Refusal.NOT_FOUND: (404, "not-found"),
+    Refusal.FORBIDDEN: (403, "forbidden"),
+    Refusal.CONFLICT: (409, "conflict"),
+    Refusal.INVALID: (422, "value"),
+}
+_HTTP_CODES = {400: "structure", 404: "not-found", 405: "not-supported", 413: "too-long", 415: "not-supported"}
+
+
+def routes() -> tuple[Route, ...]:
+    """Every route there is, with what it needs."""
+    return (*health.ROUTES, *auth.ROUTES, *rest.ROUTES, *fhir.ROUTES)
+
+
+def build_app(
+    database: Database,
+    settings: Settings,
+    audit: AuditWriter,
+    *,
+    ready: Callable[[], Readiness],
+    link_status: Callable[[], Sequence[LinkStatus]],
+) -> web.Application:
+    """The application, to be served by the caller; the caller also starts and closes `audit`."""
+    app = web.Application(middlewares=[_frame, _errors, auth.authenticate], client_max_size=MOST_BODY_BYTES)
+    app[SERVICES] = Services(database, settings, audit, ready, link_status, Pages())
+    app[NEEDS] = {(route.method, route.path): route.need for route in routes()}
+    for route in routes():
+        app.router.add_route(route.method, route.path, route.handler)
+    return app
+
+
+# ---- what is true of every request ----------------------------------------------------------------------------------
+
+
+@web.middleware
+async def _frame(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Request id, security headers, metrics by route pattern (a path may name a patient)."""
+    started = time.perf_counter()
+    request[REQUEST_ID] = str(uuid7())
+    resource = request.match_info.route.resource
+    pattern = resource.canonical if resource is not None else "unknown"
+    status = 500
+    try:
+        response = await handler(request)
+        status = response.status
+    finally:
+        telemetry.observe_request(request.method, pattern, status, time.perf_counter() - started)
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    if services(request).base_url.startswith("https:"):
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
+    response.headers["X-Request-Id"] = request[REQUEST_ID]
+    return response
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ApiError as error:
+        headers = {"WWW-Authenticate": 'Bearer realm="labora"'} if error.status == 401 else {}
+        return _problem(request, error.status, error.code, str(error), headers)
+    except OrderError as error:
+        return _problem(request, *((409, "conflict") if error.conflict else (422, "business-rule")), str(error))
+    except ReviewError as error:
+        return _problem(request, *_REFUSALS[error.refusal], str(error))
+    except StoreError as error:
+        _log.warning("request without a database", action="api.store", request=request[REQUEST_ID], error=error.slug)
+        return _problem(request, 503, "transient", "the database is not available now", {"Retry-After": "5"})
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        kept = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return _problem(request, error.status, _HTTP_CODES.get(error.status, "processing"), error.reason, kept)
+    except Exception:
+        _log.error("request failed", action="api.failed", request=request[REQUEST_ID], exc_info=True)
+        text = f"something went wrong inside; the laboratory finds it in its log as {request[REQUEST_ID]}"
+        return _problem(request, 500, "exception", text)
+
+
+def _problem(
+    request: web.Request, status: int, code: str, text: str, headers: dict[str, str] | None = None
+) -> web.Response:
+    if request.path == "/fhir" or request.path.startswith("/fhir/"):
+        return json_response(operation_outcome(code, text), status, headers, fhir.MEDIA_TYPE)
+    reason = web.Response(status=status).reason
+    problem = {"type": "about:blank", "title": reason, "status": status, "code": code, "detail": text}
+    return json_response(problem, status, headers, "application/problem+json")

@@ -1,0 +1,199 @@
+"""Who is asking: bearer tokens, the OAuth 2.0 token endpoint of clients, the login of users."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from urllib.parse import unquote_plus
+
+from aiohttp import web
+
+from interface.api.bodies import Body, read_json
+from interface.api.context import (
+    ACTOR,
+    NEEDS,
+    PUBLIC,
+    REQUEST_ID,
+    TOKEN,
+    Handler,
+    Need,
+    Route,
+    actor_of,
+    json_response,
+    services,
+)
+from interface.domain.permissions import RESOURCES
+from interface.domain.views import ActorKind
+from interface.errors import ApiError
+from interface.flow import actors
+
+_NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 5.1
+
+
+@web.middleware
+async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let through who may; a route that no table knows is not let through at all."""
+    if request.match_info.http_exception is not None:
+        return await handler(request)  # no such route or method: the router's own answer
+    resource = request.match_info.route.resource
+    need = request.app[NEEDS].get((request.method, resource.canonical if resource is not None else ""))
+    if need is None:
+        raise ApiError(403, "forbidden", "nobody may do this")
+    if need.public:
+        return await handler(request)
+    token = _bearer(request)
+    actor = await actors.token_actor(services(request).database, token, request.remote or "") if token else None
+    if actor is None:
+        raise ApiError(401, "login", "a valid bearer token is needed")
+    request[ACTOR], request[TOKEN] = actor, token
+    if not need.met_by(actor):
+        detail = {"request": request[REQUEST_ID], "needs": _needed(need, actor.kind)}
+        await services(request).audit.read(actor, request.method.lower(), "route", None, detail, "refused")
+        raise ApiError(403, "forbidden", f"this needs {_needed(need, actor.kind)}")
+    return await handler(request)
+
+
+def _bearer(request: web.Request) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _needed(need: Need, kind: ActorKind) -> str:
+    if kind is ActorKind.USER:
+        return f"the permission {need.permission}" if need.permission else "a client"
+    return f"the scope system/{need.resource}.{need.action}" if need.resource else "a user"
+
+
+# ---- OAuth 2.0 client credentials (RFC 6749 4.4) --------------------------------------------------------------------
+
+
+class _OauthError(Exception):
+    """An error of RFC 6749 5.2."""
+
+    def __init__(self, error: str, text: str, status: int = 400) -> None:
+        self.error, self.text, self.status = error, text, status
+        super().__init__(text)
+
+
+async def token(request: web.Request) -> web.StreamResponse:
+    try:
+        form = await _form(request)
+        client_id, secret = _client(request, form)
+        scope = form.get("scope", "")
+        lifetime_s = services(request).settings.api.token_lifetime_s
+        issued = await actors.client_token(
+            services(request).database, client_id, secret, scope, lifetime_s, request.remote or ""
+        )
+    except _OauthError as error:
+        return _oauth_error(request, error)
+    except actors.BadCredentials as error:
+        return _oauth_error(request, _OauthError("invalid_client", str(error), 401))
+    except ApiError as error:
+        if error.code != "invalid_scope":
+            raise
+        return _oauth_error(request, _OauthError("invalid_scope", str(error)))
+    answer = {
+        "access_token": issued.token,
+        "token_type": "bearer",
+        "expires_in": issued.lifetime_s,
+        "scope": " ".join(sorted(issued.actor.scopes)),
+    }
+    return json_response(answer, headers=_NO_STORE)
+
+
+async def _form(request: web.Request) -> dict[str, str]:
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise _OauthError("invalid_request", "the body is application/x-www-form-urlencoded")
+    fields = await request.post()
+    form: dict[str, str] = {}
+    for name, value in fields.items():
+        if name in form or not isinstance(value, str):  # RFC 6749 3.2: no parameter twice
+            raise _OauthError("invalid_request", "a parameter is repeated")
+        form[name] = value
+    if not form.get("grant_type"):
+        raise _OauthError("invalid_request", "grant_type is missing")
+    if form["grant_type"] != "client_credentials":
+        raise _OauthError("unsupported_grant_type", "grant_type is client_credentials")
+    return form
+
+
+def _client(request: web.Request, form: dict[str, str]) -> tuple[str, str]:
+    header = request.headers.get("Authorization", "")
+    scheme, _, encoded = header.partition(" ")
+    if not header:
+        if not form.get("client_id") or not form.get("client_secret"):
+            raise _OauthError("invalid_client", "client_id and client_secret are needed", 401)
+        return form["client_id"], form["client_secret"]
+    if "client_secret" in form:  # RFC 6749 2.3: one method a request
+        raise _OauthError("invalid_request", "the secret is given twice")
+    try:
+        if scheme.lower() != "basic":
+            raise ValueError
+        user, separator, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except (ValueError, binascii.Error):
+        raise _OauthError("invalid_client", "the Authorization header is not of the Basic scheme", 401) from None
+    if not separator:
+        raise _OauthError("invalid_client", "the Authorization header holds no secret", 401)
+    return unquote_plus(user), unquote_plus(password)  # RFC 6749 2.3.1: both are form-encoded first
+
+
+def _oauth_error(request: web.Request, error: _OauthError) -> web.Response:
+    headers = dict(_NO_STORE)
+    if error.status == 401 and request.headers.get("Authorization"):
+        headers["WWW-Authenticate"] = 'Basic realm="labora"'
+    return json_response({"error": error.error, "error_description": error.text}, error.status, headers)
+
+
+async def smart_configuration(request: web.Request) -> web.StreamResponse:
+    """SMART App Launch 2.0, for backend services; what is not here is not supported."""
+    return json_response(
+        {
+            "token_endpoint": f"{services(request).base_url}/oauth/token",
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "grant_types_supported": ["client_credentials"],
+            "scopes_supported": [f"system/{resource}.rs" for resource in RESOURCES] + ["system/*.rs"],
+            "capabilities": ["client-confidential-symmetric", "permission-v1", "permission-v2"],
+        }
+    )
+
+
+# ---- users ----------------------------------------------------------------------------------------------------------
+
+
+async def login(request: web.Request) -> web.StreamResponse:
+    """`{organization, username, password}` → a token. 401 says nothing about which of them was wrong."""
+    body = Body(await read_json(request))
+    organization, username, password = body.text("organization"), body.text("username"), body.text("password")
+    body.done()
+    issued = await actors.login(
+        services(request).database,
+        organization,
+        username,
+        password,
+        services(request).settings.api.token_lifetime_s,
+        request.remote or "",
+    )
+    answer = {
+        "access_token": issued.token,
+        "token_type": "bearer",
+        "expires_in": issued.lifetime_s,
+        "expires_at": issued.expires_at,
+        "user": issued.actor.name,
+        "roles": sorted(issued.actor.roles),
+        "permissions": sorted(issued.actor.scopes),
+    }
+    return json_response(answer, headers=_NO_STORE)
+
+
+async def logout(request: web.Request) -> web.StreamResponse:
+    await actors.revoke_token(services(request).database, actor_of(request), request[TOKEN])
+    return web.Response(status=204)
+
+
+ROUTES = (
+    Route("POST", "/oauth/token", token, PUBLIC),
+    Route("GET", "/.well-known/smart-configuration", smart_configuration, PUBLIC),
+    Route("GET", "/fhir/.well-known/smart-configuration", smart_configuration, PUBLIC),
+    Route("POST", "/api/login", login, PUBLIC),
+    Route("POST", "/api/logout", logout, Need(any_actor=True)),
+)

@@ -1,0 +1,147 @@
+"""Request bodies: JSON read into our own words, every fault in it reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from enum import StrEnum
+from typing import TypeVar
+from uuid import UUID
+
+import orjson
+from aiohttp import web
+
+from interface.errors import ApiError
+
+E = TypeVar("E", bound=StrEnum)
+MOST_PROBLEMS = 50
+
+
+async def read_json(request: web.Request) -> object:
+    """The body as JSON. Raises ApiError 415 for another media type, 400 for what is no JSON."""
+    if request.content_type != "application/json":
+        raise ApiError(415, "not-supported", "the body is application/json")
+    try:
+        return orjson.loads(await request.read())
+    except orjson.JSONDecodeError:
+        raise ApiError(400, "structure", "the body is not JSON") from None
+
+
+class Body:
+    """One JSON object. Each method takes a member and notes what is wrong with it; `done` raises for all of that.
+
+    Problems name members, never their values, which may be a patient's.
+    """
+
+    def __init__(self, value: object, path: str = "", problems: list[str] | None = None) -> None:
+        self._path = path
+        self.problems: list[str] = [] if problems is None else problems
+        self._rest: dict[str, object] = {}
+        if isinstance(value, Mapping):
+            self._rest = dict(value)
+        else:
+            self._problem("", "is not an object")
+
+    def _problem(self, name: str, text: str) -> None:
+        where = ".".join(part for part in (self._path, name) if part) or "the body"
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(f"{where} {text}")
+
+    def has(self, name: str) -> bool:
+        return self._rest.get(name) is not None
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """Text; required when there is no default."""
+        value = self._rest.pop(name, None)
+        if value is None:
+            if default is None:
+                self._problem(name, "is missing")
+            return default or ""
+        if not isinstance(value, str):
+            self._problem(name, "is not text")
+            return ""
+        return value
+
+    def flag(self, name: str) -> bool:
+        value = self._rest.pop(name, None)
+        if value is not None and not isinstance(value, bool):
+            self._problem(name, "is neither true nor false")
+        return value is True
+
+    def number(self, name: str) -> int | None:
+        value = self._rest.pop(name, None)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            self._problem(name, "is not a whole number")
+            return None
+        return value if isinstance(value, int) else None
+
+    def choice(self, name: str, words: type[E], default: E) -> E:
+        text = self.text(name, default.value)
+        try:
+            return words(text)
+        except ValueError:
+            self._problem(name, f"is none of {', '.join(word.value for word in words)}")
+            return default
+
+    def day(self, name: str) -> date | None:
+        text = self.text(name, "")
+        try:
+            return date.fromisoformat(text) if text else None
+        except ValueError:
+            self._problem(name, "is not a date, YYYY-MM-DD")
+            return None
+
+    def instant(self, name: str) -> datetime | None:
+        text = self.text(name, "")
+        try:
+            at = datetime.fromisoformat(text) if text else None
+        except ValueError:
+            at = None
+            self._problem(name, "is not a time, YYYY-MM-DDThh:mm:ss+hh:mm")
+        if at is not None and at.tzinfo is None:
+            self._problem(name, "has no time zone")
+            return None
+        return at
+
+    def id(self, name: str) -> UUID | None:
+        text = self.text(name, "")
+        try:
+            return UUID(text) if text else None
+        except ValueError:
+            self._problem(name, "is not an id")
+            return None
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        entries = self._list(name)
+        if not all(isinstance(entry, str) for entry in entries):
+            self._problem(name, "holds something that is not text")
+        return tuple(entry for entry in entries if isinstance(entry, str))
+
+    def objects(self, name: str) -> list[Body]:
+        return [
+            Body(entry, f"{self._at(name)}[{index}]", self.problems) for index, entry in enumerate(self._list(name))
+        ]
+
+    def part(self, name: str) -> Body | None:
+        value = self._rest.pop(name, None)
+        return None if value is None else Body(value, self._at(name), self.problems)
+
+    def _at(self, name: str) -> str:
+        return f"{self._path}.{name}" if self._path else name
+
+    def _list(self, name: str) -> list[object]:
+        value = self._rest.pop(name, None)
+        if value is not None and not isinstance(value, list):
+            self._problem(name, "is not a list")
+        return value if isinstance(value, list) else []
+
+    def close(self) -> None:
+        """Note the members that nobody asked for: a misspelt one must not be left out in silence."""
+        for name in self._rest:
+            self._problem(name if name.isidentifier() and len(name) <= 40 else "a member", "is not known here")
+
+    def done(self) -> None:
+        """Raise ApiError 422 with everything that was noted."""
+        self.close()
+        if self.problems:
+            raise ApiError(422, "value", "; ".join(self.problems))

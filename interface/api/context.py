@@ -1,0 +1,148 @@
+"""What every handler needs, and the table of routes: a route without a row here does not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from aiohttp import web
+
+from interface.api.paging import Pages
+from interface.domain.permissions import Permission, allows
+from interface.domain.views import Actor, ActorKind, Audience
+from interface.render.json import dumps
+from interface.settings import Preliminary, Settings
+from interface.store.audit import AuditWriter
+from interface.store.db import Database
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether the daemon can do its work now. `text`: why not, without patient data and without names of links."""
+
+    database: bool
+    links: bool
+    text: str = ""
+
+    @property
+    def ready(self) -> bool:
+        return self.database and self.links
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatus:
+    """One link as `/api/links` shows it, to its own organization only."""
+
+    name: str
+    organization_id: UUID
+    role: str
+    driver: str
+    transport: str
+    listen: str
+    up: bool
+    connections: int = 0
+    text: str = ""  # why it is not up
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The running parts that handlers use."""
+
+    database: Database
+    settings: Settings
+    audit: AuditWriter
+    ready: Callable[[], Readiness]
+    link_status: Callable[[], Sequence[LinkStatus]]
+    pages: Pages
+
+    @property
+    def base_url(self) -> str:
+        """As clients see the server, without a slash at the end; never taken from a request's Host."""
+        return (self.settings.api.base_url or f"http://{self.settings.api.listen}").rstrip("/")
+
+    @property
+    def emr(self) -> Audience:
+        """What an EMR may see (`[api] preliminary`)."""
+        visible = self.settings.api.preliminary is Preliminary.VISIBLE
+        return Audience.EMR_PRELIMINARY if visible else Audience.EMR
+
+
+SERVICES = web.AppKey("services", Services)
+NEEDS: web.AppKey[dict[tuple[str, str], Need]] = web.AppKey("needs", dict)
+ACTOR, TOKEN, REQUEST_ID = web.RequestKey("actor", Actor), web.RequestKey("token", str), web.RequestKey("id", str)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a caller must have: a user one permission, a client one action (of `cruds`) on one FHIR type.
+
+    Without `permission` no user may, without `resource` no client may; `public` is open to everyone.
+    """
+
+    permission: Permission | None = None
+    resource: str = ""
+    action: str = ""
+    public: bool = False
+    any_actor: bool = False  # whoever is authenticated
+
+    def met_by(self, actor: Actor) -> bool:
+        if self.public or self.any_actor:
+            return True
+        if actor.kind is ActorKind.USER:
+            return self.permission is not None and self.permission.value in actor.scopes
+        if actor.kind is ActorKind.CLIENT:
+            return bool(self.resource) and allows(actor.scopes, self.resource, self.action)
+        return False
+
+
+PUBLIC = Need(public=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    method: str
+    path: str
+    handler: Handler = field(repr=False)
+    need: Need
+
+
+def services(request: web.Request) -> Services:
+    return request.app[SERVICES]
+
+
+def actor_of(request: web.Request) -> Actor:
+    """Who asks; only in handlers of routes that are not public."""
+    return request[ACTOR]
+
+
+def audience_of(request: web.Request) -> Audience:
+    """Staff see everything of their organization, clients what an EMR may."""
+    return Audience.STAFF if actor_of(request).kind is ActorKind.USER else services(request).emr
+
+
+def json_response(
+    value: object, status: int = 200, headers: Mapping[str, str] | None = None, content_type: str = "application/json"
+) -> web.Response:
+    """`value` as JSON with exact decimals."""
+    return web.Response(body=dumps(value), status=status, headers=headers, content_type=content_type, charset="utf-8")
+
+
+async def note_read(
+    request: web.Request,
+    action: str,
+    entity_kind: str,
+    entity_id: UUID | None = None,
+    patients: Iterable[UUID | None] = (),
+    detail: Mapping[str, str] | None = None,
+) -> None:
+    """The audit rows of a read: one of what was asked, and one per patient whose data leaves with the answer."""
+    actor, audit = actor_of(request), services(request).audit
+    told = {"request": request[REQUEST_ID], **(detail or {})}
+    await audit.read(actor, action, entity_kind, entity_id, told)
+    for patient_id in dict.fromkeys(patients):
+        if patient_id is not None and patient_id != entity_id:
+            seen = {"request": request[REQUEST_ID], "by": f"{action} {entity_kind}"}
+            await audit.read(actor, "disclose", "patient", patient_id, seen)

@@ -1,0 +1,33 @@
+"""For machines that watch the daemon: no patient data, no names, no authentication."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from interface import telemetry
+from interface.api.context import PUBLIC, Route, json_response, services
+
+
+async def health(request: web.Request) -> web.StreamResponse:
+    """The process answers."""
+    return json_response({"status": "ok"})
+
+
+async def ready(request: web.Request) -> web.StreamResponse:
+    """The database and every link can do their work; 503 when not."""
+    state = services(request).ready()
+    answer = {"ready": state.ready, "database": state.database, "links": state.links, "text": state.text}
+    return json_response(answer, 200 if state.ready else 503)
+
+
+async def metrics(request: web.Request) -> web.StreamResponse:
+    """OpenMetrics text."""
+    body, content_type = telemetry.metrics_page()
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+ROUTES = (
+    Route("GET", "/health", health, PUBLIC),
+    Route("GET", "/ready", ready, PUBLIC),
+    Route("GET", "/metrics", metrics, PUBLIC),
+)
