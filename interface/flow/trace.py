@@ -1,0 +1,255 @@
+"""Why a specimen's results are as they are: from the bytes on the wire to what an EMR is owed (DESIGN §1.5).
+
+A trace reads message bytes, so whoever asks for one audits it. It is for staff: it shows what is held.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from uuid import UUID
+
+from interface.domain.model import HoldReason, ResultStatus, Step
+from interface.domain.views import Audience, ResultView, SpecimenView
+from interface.errors import LinkFrameError
+from interface.store import journal, lab, lab_changes
+from interface.store.db import Connection
+from interface.store.journal import StoredFrame, StoredMessage
+from interface.wire.frames import parse_frame
+
+MOST_RESULTS = 10_000
+_RECORD_END = re.compile(rb"[\r\n]+")
+_LOCATION = re.compile(r"([A-Z][A-Z0-9]{0,2})[ ^]([0-9]+)")  # `R 3` and `OBX^7`: the kind, and which of its kind
+
+
+@dataclass(frozen=True, slots=True)
+class TracedFrame:
+    """Where a frame's bytes are: message id and ordinal. `fn`: frame number, None for an MLLP block."""
+
+    ordinal: int
+    fn: int | None
+    size_bytes: int
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TracedMessage:
+    id: UUID
+    link: str
+    protocol: str
+    control_id: str
+    state: str
+    settled: str
+    reply: str
+    received_at: datetime
+    sealed_at: datetime | None
+    settled_at: datetime | None
+    frames: tuple[TracedFrame, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TracedRecord:
+    """One record or segment as it was sent. `frames`: the ordinals of those that carry it; `start`, `stop`: where its
+    bytes are in the message's text, which is its frames' text one after the other."""
+
+    location: str
+    text: str
+    start: int
+    stop: int
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TracedVersion:
+    """One version of a result and why it is so. `record` is None when it is not in the bytes where it is said to be."""
+
+    id: UUID
+    version: int
+    status: ResultStatus
+    held: tuple[HoldReason, ...]
+    value: str
+    unit: str
+    flags: tuple[str, ...]
+    made_at: datetime
+    made_by: str  # `link hema-1`, `user vera`
+    message_id: UUID | None
+    record: TracedRecord | None
+    driver_revision: str
+    map_revision: int
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A version an EMR is owed, and when it had it."""
+
+    version: int
+    destination: str
+    since: datetime
+    delivered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TracedResult:
+    current: ResultView
+    versions: tuple[TracedVersion, ...]
+    owed: tuple[Owed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Everything that is known of a barcode. All empty: nothing is."""
+
+    barcode: str
+    specimens: tuple[SpecimenView, ...]
+    messages: tuple[TracedMessage, ...]
+    results: tuple[TracedResult, ...]
+
+
+_RESULT_IDS = """
+select r.id from lab.result r join lab.specimen s on s.id = r.specimen_id where s.barcode = $1
+union
+select v.result_id from lab.result_version v where v.specimen_as_sent = $1
+"""
+_VERSIONS = """
+select v.id, v.result_id, v.version, v.status, v.held, v.value, v.unit, v.flags, v.created_at, v.message_id, v.location,
+       v.actor_kind, coalesce(u.username, l.name, '') as actor_name, coalesce(d.driver_revision, '') as driver_revision,
+       coalesce(d.map_revision, 0) as map_revision, coalesce(d.steps::text, '[]') as steps
+from lab.result_version v
+left join lab.decision d on d.result_version_id = v.id
+left join lab.app_user u on u.id = v.actor_id
+left join lab.link l on l.id = v.actor_id
+where v.result_id = any($1::uuid[])
+order by v.result_id, v.version, v.id
+"""
+_OWED = """
+select entity_id, entity_version, destination, created_at, delivered_at
+from lab.outbox where kind = 'result' and entity_id = any($1::uuid[]) order by entity_id, id
+"""
+
+
+async def trace(connection: Connection, barcode: str) -> Trace:
+    """Everything from the bytes to the outbox for one barcode, as the order or as an analyzer has it."""
+    staff = Audience.STAFF
+    specimens = await lab.find_specimens(connection, lab.SpecimenFilter(barcodes=(barcode,)), staff)
+    ids = tuple(row["id"] for row in await connection.fetch(_RESULT_IDS, barcode))
+    wanted = lab.ResultFilter(ids=ids, page=lab.Page(limit=MOST_RESULTS))
+    results = await lab.find_results(connection, wanted, staff) if ids else []
+    rows = await connection.fetch(_VERSIONS, ids)
+    message_ids = list(dict.fromkeys(row["message_id"] for row in rows if row["message_id"] is not None))
+    messages = await journal.read_messages(connection, message_ids)
+    texts = {message.id: _Text(message) for message in messages.values()}
+    versions = {
+        result_id: tuple(
+            TracedVersion(
+                id=row["id"],
+                version=row["version"],
+                status=ResultStatus(row["status"]),
+                held=tuple(map(HoldReason, row["held"])),
+                value=row["value"],
+                unit=row["unit"],
+                flags=tuple(row["flags"]),
+                made_at=row["created_at"],
+                made_by=" ".join(filter(None, (row["actor_kind"], row["actor_name"]))),
+                message_id=row["message_id"],
+                record=texts[row["message_id"]].record(row["location"]) if row["message_id"] in texts else None,
+                driver_revision=row["driver_revision"],
+                map_revision=row["map_revision"],
+                steps=lab_changes.read_steps(row["steps"]),
+            )
+            for row in group
+        )
+        for result_id, group in groupby(rows, key=lambda row: row["result_id"])
+    }
+    owed = await _owed(connection, ids)
+    traced = tuple(TracedResult(one, versions.get(one.id, ()), owed.get(one.id, ())) for one in results)
+    return Trace(barcode, tuple(specimens), await _messages(connection, messages.values()), traced)
+
+
+async def _owed(connection: Connection, result_ids: Sequence[UUID]) -> dict[UUID, tuple[Owed, ...]]:
+    rows = await connection.fetch(_OWED, result_ids)
+    return {
+        result_id: tuple(
+            Owed(row["entity_version"], row["destination"], row["created_at"], row["delivered_at"]) for row in group
+        )
+        for result_id, group in groupby(rows, key=lambda row: row["entity_id"])
+    }
+
+
+async def _messages(connection: Connection, messages: Iterable[StoredMessage]) -> tuple[TracedMessage, ...]:
+    links = {row["id"]: row["name"] for row in await connection.fetch("select id, name from lab.link")}
+    return tuple(
+        TracedMessage(
+            id=message.id,
+            link=links.get(message.link_id, ""),
+            protocol=message.protocol,
+            control_id=message.control_id,
+            state=message.state,
+            settled=message.settled or "",
+            reply=message.reply,
+            received_at=message.received_at,
+            sealed_at=message.sealed_at,
+            settled_at=message.settled_at,
+            frames=tuple(TracedFrame(f.ordinal, f.fn, len(f.bytes), f.received_at) for f in message.frames),
+        )
+        for message in sorted(messages, key=lambda message: message.id)
+    )
+
+
+# ---- records in bytes -----------------------------------------------------------------------------------------------
+
+
+class _Text:
+    """A message's text, and which of its bytes came in which frame."""
+
+    def __init__(self, message: StoredMessage) -> None:
+        self._hl7 = message.protocol == "hl7"
+        self._ends: list[tuple[int, int]] = []  # where each frame's part ends, and the frame's ordinal
+        self._bytes = bytearray()
+        for frame in message.frames:
+            self._bytes += _frame_text(frame)
+            self._ends.append((len(self._bytes), frame.ordinal))
+        self._records = self._index()
+
+    def record(self, location: str) -> TracedRecord | None:
+        match = _LOCATION.match(location)
+        place = self._records.get((match[1], int(match[2]))) if match else None
+        if place is None:
+            return None
+        start, stop = place
+        first = next(at for at, (end, _) in enumerate(self._ends) if start < end)
+        last = next(at for at, (end, _) in enumerate(self._ends) if stop <= end)
+        frames = tuple(ordinal for _, ordinal in self._ends[first : last + 1])
+        text = bytes(self._bytes[start:stop]).decode(errors="backslashreplace")
+        return TracedRecord(location, text, start, stop, frames)
+
+    def _index(self) -> dict[tuple[str, int], tuple[int, int]]:
+        """Where each record is, by its kind and which of its kind it is."""
+        found: dict[tuple[str, int], tuple[int, int]] = {}
+        seen: dict[str, int] = {}
+        at = 0
+        for end in [*_RECORD_END.finditer(self._bytes), None]:
+            stop = end.start() if end else len(self._bytes)
+            line = bytes(self._bytes[at:stop])
+            if line.strip(b"\x00 "):
+                kind = line[: 3 if self._hl7 else 1].decode("ascii", errors="replace").upper()
+                seen[kind] = seen.get(kind, 0) + 1
+                found[kind, seen[kind]] = (at, stop)
+            at = end.end() if end else stop
+        return found
+
+
+def _frame_text(frame: StoredFrame) -> bytes:
+    """The part of a frame's text that belongs to the message; ETX ends a record that has no end of its own."""
+    if frame.fn is None:
+        return frame.bytes
+    try:
+        _, text, last = parse_frame(frame.bytes)
+    except LinkFrameError:
+        return b""
+    stop = len(text) if frame.stop is None else frame.stop
+    part = text[frame.start or 0 : stop]
+    return part + b"\r" if last and stop == len(text) and part and part[-1:] not in (b"\r", b"\n") else part
