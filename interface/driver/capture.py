@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 from interface.domain.model import Problem, Protocol
 from interface.errors import LaboraError
-from interface.wire import hl7
+from interface.wire import hl7, mllp
 from interface.wire.frames import checksum
 from interface.wire.trace import Direction, parse_trace
 from interface.wire.transmission import MessageSplitter
 
 _FRAME = re.compile(rb"\x02([0-7][^\x02\x03\x17]*[\x03\x17])([0-9A-Fa-f]{0,2})")
 _SESSION_MARK = re.compile(rb"[\x04\x05]")
-_BLOCK = re.compile(rb"\x0b([^\x0b]*?)(?:\x1c\r?|(?=\x0b)|\Z)", re.DOTALL)
 _HL7_START = re.compile(rb"(?:MSH|FHS|BHS)[^A-Za-z0-9\s]", re.IGNORECASE)
 _LIS2_START = re.compile(rb"[Hh][^A-Za-z0-9\s]")
 _BOM = b"\xef\xbb\xbf"
@@ -53,13 +52,18 @@ def read_capture(data: bytes) -> tuple[CapturedMessage, ...]:
 
 
 def _read_hl7(body: bytes) -> tuple[CapturedMessage, ...]:
-    messages: list[CapturedMessage] = []
     if not body.startswith(b"\x0b"):
         messages = [CapturedMessage(Protocol.HL7, text) for text in hl7.split_batch(body)]
-    for match in _BLOCK.finditer(body) if body.startswith(b"\x0b") else ():
-        whole = match[0].endswith((b"\x1c", b"\x1c\r"))
-        problems = () if whole else (Problem("MLLP", "the block is not ended by 1C 0D"),)
-        messages.append(CapturedMessage(Protocol.HL7, match[1], problems))
+    else:
+        decoder = mllp.Decoder(max(len(body), 1))
+        messages = []
+        for event in (*decoder.receive(body), *decoder.eof()):
+            if isinstance(event, mllp.BlockReceived):
+                fault = (Problem("MLLP", "the block is ended by 1C alone"),) if event.tolerated else ()
+                messages.append(CapturedMessage(Protocol.HL7, event.block, fault))
+            elif isinstance(event, mllp.BlockRejected) and event.reason == "cut":
+                problem = Problem("MLLP", "the block is not ended by 1C 0D")
+                messages.append(CapturedMessage(Protocol.HL7, event.data, (problem,)))
     if not messages:
         raise CaptureError("no HL7 message was found")
     return tuple(messages)

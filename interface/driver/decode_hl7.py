@@ -245,7 +245,7 @@ class _Engine:
     def _result(self, segments: dict[str, Segment], notes: list[Segment], specimen: OpenSpecimen) -> None:
         paths, segment = self._driver.paths, segments["OBX"]
         location = self._message.location(segment)
-        code = self._read(segments, paths.code)
+        code = self._driver.code(self._read(segments, paths.code))
         if not code:
             self._draft.problem(location, "no test code where this driver looks for it")
         value, unreadable = self._value(segment)

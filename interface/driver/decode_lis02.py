@@ -116,10 +116,10 @@ class _Engine:
         born = read_date(birth)
         if birth and born is None:
             self._draft.problem(record.location, "the birth date is not a date")
-        name_at = next((path for path in paths.patient_name if scope.at(path)), None)
-        name = ""
-        if name_at is not None and name_at.record in scope.records:
-            name = join_name(scope.records[name_at.record].components(name_at.field))
+        if any(path.component is not None for path in paths.patient_name):
+            name = join_name([scope.at(path) for path in paths.patient_name])  # the driver names the parts in order
+        else:
+            name = next((name for p in paths.patient_name if (name := join_name(record.components(p.field)))), "")
         return ObservedPatient(scope.read(paths.patient_id), name, born, read_sex(scope.read(paths.sex)))
 
     def _order(self, node: Node, scope: _Scope, patient: int | None) -> None:
@@ -158,7 +158,7 @@ class _Engine:
                 "",
             )
             if code:
-                codes.append(code)
+                codes.append(self._driver.code(code))
         return codes
 
     def _role(self, scope: _Scope, specimen_id: str | None) -> SpecimenRole:
@@ -170,7 +170,7 @@ class _Engine:
 
     def _result(self, node: Node, scope: _Scope, specimen: OpenSpecimen) -> None:
         record, paths = node.record, self._driver.paths
-        code = scope.read(paths.code)
+        code = self._driver.code(scope.read(paths.code))
         if not code:
             self._draft.problem(record.location, "no test code where this driver looks for it")
         words = scope.read(paths.value)

@@ -16,8 +16,6 @@ from interface.domain.model import (
     ValueKind,
 )
 
-_WITHOUT_VALUE = frozenset({ValueKind.EMPTY, ValueKind.FAILED})
-
 
 def describe(message: DecodedMessage, envelope: Iterable[Problem] = ()) -> dict[str, Any]:
     """The public shape, keys in order. `envelope`: problems found around the message, told first."""
@@ -58,7 +56,7 @@ def _result(result: Observed) -> dict[str, Any]:
     return {
         "code": result.code,
         "name": result.name,
-        "value": None if value.kind in _WITHOUT_VALUE else value.text,
+        "value": None if value.kind is ValueKind.EMPTY else value.text,
         "comparator": str(value.comparator) if value.comparator else None,
         "unit": result.unit,
         "reference": result.reference,

@@ -172,10 +172,11 @@ class Driver:
     evidence: tuple[str, ...] = ()
     generic: bool = False
     encoding: str = ""
-    leniencies: frozenset[str] = frozenset()  # names of `wire.lis01.Leniency`
+    leniencies: frozenset[str] = frozenset()  # names of `wire.datalink_events.Leniency`
     match: tuple[HeaderMatch, ...] = ()
     paths: FieldPaths = FieldPaths()
     specimen_ids: SpecimenIdRule = SpecimenIdRule()
+    code_pattern: re.Pattern[str] | None = None  # the code is its first group, where it matches
     roles: tuple[RoleRule, ...] = ()
     grammar: ValueGrammar = DEFAULT_GRAMMAR
     flags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -184,6 +185,11 @@ class Driver:
     classifications: tuple[Classification, ...] = ()
     query: QueryRule = QueryRule()
     alarm: AlarmRule | None = None
+
+    def code(self, as_sent: str) -> str:
+        """The test code without what the analyzer glues to it; the whole field stays in the result's code path."""
+        match = self.code_pattern.search(as_sent) if self.code_pattern else None
+        return match[1] if match else as_sent
 
     def status(self, as_sent: str) -> StatusMeaning:
         """What a status means; UNKNOWN when the table does not have it."""

@@ -134,8 +134,9 @@ def observe(driver: Driver, raw: RawResult) -> tuple[Observed, Attachment | None
     attachment = raw.attachment
     if kind is not None and kind.kind is RecordKind.IMAGE and attachment is None and raw.text:
         attachment = Attachment(raw.name or raw.code, kind.media_type, raw.text, raw.location)
-    if attachment is not None:
-        value = Value(ValueKind.IMAGE, raw.name or raw.code)
+        value = Value(ValueKind.IMAGE, raw.text)
+    elif attachment is not None:
+        value = Value(ValueKind.IMAGE, raw.name or raw.code)  # the picture itself never stands in a value
     meaning = driver.status(raw.status)
     if meaning is StatusMeaning.FAILED and value.kind is not ValueKind.FAILED:
         # A failed run is never a result, least of all a negative one (DESIGN §1.3).

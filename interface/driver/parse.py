@@ -29,7 +29,7 @@ from interface.driver.manifest import (
     Tier,
 )
 from interface.errors import DriverError
-from interface.wire.lis01 import Leniency
+from interface.wire.datalink_events import Leniency
 
 _PATH = re.compile(r"(?:([A-Z])\.|([A-Z][A-Z0-9]{2})-)([1-9][0-9]?)(?:\.([1-9][0-9]?))?(?:\.([1-9][0-9]?))?")
 _ID = re.compile(r"[a-z][a-z0-9_]{1,63}")
@@ -225,6 +225,7 @@ def _driver(root: _Table) -> Driver:
         match=_matches(root.table("match"), generic),
         paths=_paths(root.table("paths"), protocol),
         specimen_ids=_specimen_ids(root.table("specimen_id")),
+        code_pattern=_code_pattern(root.table("code")),
         roles=tuple(_role(rule) for rule in root.tables("role")),
         grammar=_grammar(root.table("value")),
         flags=flags,
@@ -273,6 +274,14 @@ def _paths(table: _Table, protocol: Protocol) -> FieldPaths:
 
 def _specimen_ids(table: _Table) -> SpecimenIdRule:
     return SpecimenIdRule(table.text("strip", " ") or " ", table.pattern("pattern"), frozenset(table.texts("null")))
+
+
+def _code_pattern(table: _Table) -> re.Pattern[str] | None:
+    pattern = table.pattern("pattern")
+    if pattern is not None and pattern.groups != 1:
+        table.say(table.at("pattern"), "needs exactly one group, the code")
+        return None
+    return pattern
 
 
 def _role(table: _Table) -> RoleRule:
