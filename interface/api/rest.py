@@ -114,7 +114,6 @@ def _not_found() -> ApiError:
 
 async def list_users(request: web.Request) -> web.StreamResponse:
     found = await actors.list_users(services(request).database, actor_of(request))
-    await note_read(request, "search", "user")
     return json_response({"users": found})
 
 
@@ -187,7 +186,8 @@ async def get_patient(request: web.Request) -> web.StreamResponse:
 # ---- orders ---------------------------------------------------------------------------------------------------------
 
 
-def _new_order(body: Body) -> orders.NewOrder:
+def new_order(body: Body) -> orders.NewOrder:
+    """The order a JSON object says; `labora order create --file` reads it by this too."""
     specimens = []
     for entry in body.objects("specimens"):
         specimens.append(
@@ -215,7 +215,7 @@ def _new_order(body: Body) -> orders.NewOrder:
 async def create_order(request: web.Request) -> web.StreamResponse:
     """Sent again with the same placer number and content, it is answered with the order that exists."""
     body = Body(await read_json(request))
-    new = _new_order(body)
+    new = new_order(body)
     body.done()
     actor = actor_of(request)
     async with services(request).database.transaction(actor.organization_id) as connection:

@@ -87,6 +87,12 @@ async def laboratory_name(connection: Connection) -> str:
     return name or ""
 
 
+async def list_organizations(connection: Connection) -> tuple[OrganizationView, ...]:
+    """Every organization, on the connection of the owner role; the application's sees its own only."""
+    rows = await connection.fetch("select id, name, title, created_at from lab.organization order by name")
+    return tuple(OrganizationView(**row) for row in rows)
+
+
 async def lock_users(connection: Connection, organization_id: UUID) -> None:
     """Let only one transaction at a time decide whether a user is an organization's first."""
     await connection.execute(
@@ -188,6 +194,11 @@ async def insert_client(
     )  # fmt: skip
     assert row is not None  # noqa: S101 - insert … returning gives its row or raises
     return ClientView(**{**row, "scopes": tuple(row["scopes"])})
+
+
+async def list_clients(connection: Connection) -> tuple[ClientView, ...]:
+    rows = await connection.fetch("select id, name, scopes, created_at, disabled_at from lab.client order by name")
+    return tuple(ClientView(**{**row, "scopes": tuple(row["scopes"])}) for row in rows)
 
 
 async def find_client_secret(connection: Connection, client_id: UUID) -> ClientSecret | None:
