@@ -107,7 +107,7 @@ class _Notes:
         **inputs: str,
     ) -> None:
         self.steps.append(Step(step, "hold" if holds else verdict, text, version, inputs))
-        self.holds += [hold for hold in holds if hold not in self.holds]
+        self.holds += [hold for hold in dict.fromkeys(holds) if hold not in self.holds]
 
 
 def decide(observed: Observed, specimen: ObservedSpecimen, context: DecisionContext) -> Decision:
@@ -270,8 +270,8 @@ def _rounded(
 ) -> Decimal:
     """Half up to the test's decimals; never digits the analyzer did not measure.
 
-    A limit is rounded so that it stays true: `<0.045` is `<0.05`, not `<0.0`. Without decimals a converted number keeps
-    as many significant digits as were sent.
+    A limit is rounded so that it stays true: `<0.045` is `<0.05`, not `<0.0`. Without decimals a converted number has
+    no more significant digits than were sent.
     """
     exponent = number.as_tuple().exponent
     if not isinstance(exponent, int):

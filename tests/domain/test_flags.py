@@ -1,0 +1,132 @@
+"""Flags at every boundary, for exact values and for values that are known only to lie on one side of a number."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from interface.domain.flags import evaluate
+from interface.domain.model import Comparator, HoldReason, Interval, Value, ValueKind
+
+HOLD = (HoldReason.AMBIGUOUS_INTERVAL,)
+
+
+def interval(low: str | None, high: str | None, critical: tuple[str | None, str | None] = (None, None)) -> Interval:
+    def limit(text: str | None) -> Decimal | None:
+        return Decimal(text) if text else None
+
+    return Interval("i", "t", "mmol/L", limit(low), limit(high), limit(critical[0]), limit(critical[1]))
+
+
+def number(text: str) -> Value:
+    """`<=3.5` is a numeric value with a comparator."""
+    digits = text.lstrip("<>=")
+    sign = text[: len(text) - len(digits)]
+    return Value(ValueKind.NUMERIC, digits, Decimal(digits), Comparator(sign) if sign else None)
+
+
+POTASSIUM = interval("3.5", "5.2", ("2.5", "6.5"))
+
+
+@pytest.mark.parametrize(
+    ("value", "flag"),
+    [
+        ("2.49", "LL"), ("2.5", "L"), ("2.51", "L"), ("3.49", "L"), ("3.5", "N"), ("3.50", "N"), ("4.1", "N"),
+        ("5.2", "N"), ("5.21", "H"), ("6.5", "H"), ("6.51", "HH"), ("-1", "LL"),
+    ],
+)  # fmt: skip
+def test_a_value_on_a_limit_is_within_it(value: str, flag: str) -> None:
+    assert evaluate(number(value), POTASSIUM).flags == (flag,)
+    assert evaluate(number(value), POTASSIUM).holds == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "flags", "holds"),
+    [
+        # surely on one side of a limit
+        ("<2.5", ("<", "LL"), ()), ("<2.0", ("<", "LL"), ()), (">6.5", (">", "HH"), ()), (">=6.6", (">", "HH"), ()),
+        # surely low, but how low is not known
+        ("<=2.5", ("<", "L"), HOLD), ("<3.5", ("<", "L"), HOLD), ("<3.0", ("<", "L"), HOLD),
+        # surely high, but how high is not known
+        (">5.2", (">", "H"), HOLD), (">=6.5", (">", "H"), HOLD), (">=5.3", (">", "H"), HOLD),
+        # low, normal or high
+        ("<=3.5", ("<",), HOLD), ("<4", ("<",), HOLD), ("<9", ("<",), HOLD),
+        (">=5.2", (">",), HOLD), (">1", (">",), HOLD),
+    ],
+)  # fmt: skip
+def test_a_value_with_a_comparator_says_only_what_holds_for_all_it_may_be(
+    value: str, flags: tuple[str, ...], holds: tuple[HoldReason, ...]
+) -> None:
+    found = evaluate(number(value), POTASSIUM)
+    assert (found.flags, found.holds) == (flags, holds)
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "flags", "held"),
+    [
+        ("<0.6", (None, "5"), ("<", "N"), False),  # CRP below the measuring range is normal
+        ("<=5", (None, "5"), ("<", "N"), False),
+        ("<0.6", ("0", "5"), ("<", "N"), False),  # nothing is below zero where the interval starts there
+        ("<0.6", ("-2", "2"), ("<",), True),  # base excess may be
+        ("<6", (None, "5"), ("<",), True),
+        (">90", ("60", None), (">", "N"), False),  # eGFR
+        (">=60", ("60", None), (">", "N"), False),
+        (">50", ("60", None), (">",), True),
+    ],
+)
+def test_one_sided_intervals(
+    value: str, bounds: tuple[str | None, str | None], flags: tuple[str, ...], held: bool
+) -> None:
+    found = evaluate(number(value), interval(*bounds))
+    assert found.flags == flags
+    assert bool(found.holds) is held
+
+
+def test_no_interval_is_no_flag_and_not_normal() -> None:
+    assert evaluate(number("4"), None).flags == ()
+    assert evaluate(number("<4"), None).flags == ("<",)
+    assert evaluate(number("4"), interval(None, None)).flags == ()
+    assert evaluate(number("2"), interval(None, None, ("2.5", None))).flags == ("LL",)
+    assert evaluate(number("3"), interval(None, None, ("2.5", None))).flags == ()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ValueKind if kind is not ValueKind.NUMERIC])
+def test_what_is_not_a_number_gets_no_flag(kind: ValueKind) -> None:
+    assert evaluate(Value(kind, "POS", numerator=Decimal(1), denominator=Decimal(99)), POTASSIUM).flags == ()
+
+
+SIDES = {"LL": -2, "L": -1, "N": 0, "H": 1, "HH": 2}
+LIMITS = st.lists(st.decimals("-50", "50", places=1), min_size=4, max_size=4, unique=True).map(sorted)
+
+
+def _between(limits: list[Decimal]) -> Interval:
+    critical_low, low, high, critical_high = limits
+    return Interval("i", "t", "1", low, high, critical_low, critical_high)
+
+
+@given(LIMITS, st.lists(st.decimals("-60", "60", places=2), min_size=2, max_size=8).map(sorted))
+def test_a_larger_value_never_has_a_lower_flag(limits: list[Decimal], values: list[Decimal]) -> None:
+    sides = [SIDES[evaluate(number(str(value)), _between(limits)).flags[0]] for value in values]
+    assert all(first <= second for first, second in pairwise(sides))
+
+
+@given(
+    LIMITS, st.decimals("-60", "60", places=2), st.sampled_from(list(Comparator)), st.decimals("0.01", "40", places=2)
+)
+def test_what_is_said_of_a_comparator_holds_for_every_value_it_may_stand_for(
+    limits: list[Decimal], bound: Decimal, comparator: Comparator, distance: Decimal
+) -> None:
+    assume(limits[1] != 0)  # from zero on, a set of values ends at zero: see the one-sided examples
+    found = evaluate(Value(ValueKind.NUMERIC, "", bound, comparator), _between(limits))
+    said = [SIDES[flag] for flag in found.flags if flag in SIDES]
+    below = comparator in (Comparator.LT, Comparator.LE)
+    member = bound - distance if below else bound + distance
+    side = SIDES[evaluate(number(str(member)), _between(limits)).flags[0]]
+    if said and not found.holds:
+        assert side == said[0]
+    elif said:  # the direction is sure, the criticality is not
+        assert side * said[0] > 0
