@@ -58,7 +58,7 @@ class Work:
                     yield specimen, observed, self._key(specimen, observed, alone=not specimen.specimen_id)
 
     def controls(self) -> Iterator[tuple[ObservedSpecimen, Observed, bytes]]:
-        """Its results on what is no patient's specimen. Without an instrument time each message is a point of its own."""
+        """Its results on no patient's specimen. Without an instrument time each message is a point of its own."""
         for specimen in self.decoded.specimens:
             if not _is_patient(specimen):
                 for observed in specimen.results:

@@ -18,14 +18,14 @@ import structlog
 from interface import telemetry
 from interface.domain.catalogue import Catalogue
 from interface.domain.model import HoldReason, Protocol
-from interface.driver import decode_hl7, decode_lis02
+from interface.driver import registry
 from interface.errors import StoreError
 from interface.flow.context import LinkContext
 from interface.flow.outcome import Work, outcome_of
 from interface.settings import LimitSettings
 from interface.store import results as store
 from interface.store.catalogue import read_catalogue
-from interface.store.db import Database
+from interface.store.db import Connection, Database
 from interface.store.journal import StoredMessage, read_messages
 from interface.store.results import AlreadySettled, Claim, Outcome
 from interface.wire.frames import parse_frame
@@ -79,23 +79,27 @@ class ResultWorker:
         if self._task is not None:
             await self._task
 
+    async def work(self) -> int:
+        """Claim one window of messages and see them through; returns how many were claimed. Raises StoreError."""
+        async with self._database.system() as system:
+            claims = await store.claim(system, CLAIM_MESSAGES)
+            telemetry.set_queue_depth(await store.depth(system) if claims else 0)
+        if claims:
+            await self._window(claims)
+        return len(claims)
+
     async def _run(self) -> None:
         while not self._stopping:
             self._woken.clear()
-            claims: list[Claim] = []
+            self._away, claimed = False, 0
             try:
-                async with self._database.system() as system:
-                    claims = await store.claim(system, CLAIM_MESSAGES)
-                    telemetry.set_queue_depth(await store.depth(system) if claims else 0)
-                self._away = False
-                if claims:
-                    await self._window(claims)
+                claimed = await self.work()
             except StoreError as error:
                 log.warning("queue not reachable", action="queue.down", error=error.slug)
                 self._away = True
             if self._away:  # what was given back comes first again, with all that followed it
                 await self._pause(RETRY_S)
-            elif not claims:
+            elif not claimed:
                 await self._pause(POLL_S)
 
     async def _pause(self, seconds: float) -> None:
@@ -184,7 +188,7 @@ class ResultWorker:
             await store.commit(connection, organization_id, outcome)
         return outcome
 
-    async def _catalogue(self, connection: store.Connection, link: LinkContext) -> Catalogue:
+    async def _catalogue(self, connection: Connection, link: LinkContext) -> Catalogue:
         now = asyncio.get_running_loop().time()
         read_at, catalogue = self._catalogues.get(link.link_id, (now - 2 * CATALOGUE_S, Catalogue()))
         if now - read_at > CATALOGUE_S:
@@ -249,8 +253,7 @@ def message_text(message: StoredMessage) -> bytes:
 
 def decode(message: StoredMessage, link: LinkContext) -> Work:
     """Decode a message by its link's driver. Raises whatever a driver may stumble over."""
-    engine = decode_lis02 if message.protocol == Protocol.LIS2 else decode_hl7
     text = message_text(message)
-    decoded = engine.decode(link.driver, text, link.settings.encoding)
-    foreign = bool(link.driver.match) and not link.driver.recognises(engine.header(link.driver, text))
-    return Work(message, link, decoded, (HoldReason.DRIVER_MISMATCH,) if foreign else ())
+    decoded = registry.decode(link.driver, text, link.settings.encoding)
+    known = registry.recognises(link.driver, text)
+    return Work(message, link, decoded, () if known else (HoldReason.DRIVER_MISMATCH,))

@@ -134,6 +134,16 @@ async def may_upgrade(url: str) -> bool:
         await connection.close()
 
 
+async def has_organizations(url: str) -> bool:
+    """Whether any organization exists; asked as the owner, since nobody else can see them all."""
+    connection = await open_connection(url, role=OWNER_ROLE)
+    try:
+        with store_errors():
+            return bool(await connection.fetchval("select exists (select from lab.organization)"))
+    finally:
+        await connection.close()
+
+
 async def upgrade(url: str) -> list[str]:
     """Bring the schema to this program's revision in one transaction and make the partitions; returns what was applied.
 

@@ -1,166 +1,139 @@
-"""A small laboratory for tests: catalogue, analyzer, people, and results as the deciding would have written them."""
+"""A small laboratory over real PostgreSQL: one organization, one link, its journal, its intake and a worker."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from decimal import Decimal
-from uuid import UUID, uuid4
+from datetime import UTC, date, datetime
+from pathlib import Path
+from uuid import UUID
 
-from interface.domain.model import HoldReason, ResultStatus, Step, ValueKind
-from interface.domain.permissions import Role, permissions
-from interface.domain.views import Actor, ActorKind, IdentifierView, OrderView
-from interface.flow import orders
-from interface.store.db import Database
+import asyncpg
+
+from interface.domain.model import Sex
+from interface.domain.permissions import permissions
+from interface.domain.views import Actor, ActorKind, Audience, IdentifierView, OrderView, ResultView
+from interface.driver import registry
+from interface.flow import actors
+from interface.flow.context import LinkContext, register
+from interface.flow.intake import LinkIntake
+from interface.flow.orders import NewOrder, NewPatient, NewSpecimen, create_order
+from interface.flow.results import ResultWorker
+from interface.flow.review import release
+from interface.link.intake import Receipt, ReceivedFrame
+from interface.settings import Address, LimitSettings, LinkSettings, Transport, TransportType, Unsolicited
+from interface.store.catalogue import load_code_map
+from interface.store.db import Database, prepare
 from interface.store.ids import uuid7
-from interface.store.lab_changes import steps_text
+from interface.store.journal import Journal
+from interface.store.lab import ResultFilter, find_results
+from interface.wire.frames import build_frame, parse_frame
+from tests.conftest import owner_of
 
-TESTS = {"HGB": ("Haemoglobin", "718-7", "g/dL"), "WBC": ("Leukocytes", "6690-2", "10*9/L"), "GLU": ("Glucose", "", "")}
-
-
-def user(organization_id: UUID, role: Role = Role.TECHNOLOGIST, name: str = "vera") -> Actor:
-    roles = frozenset({role.value})
-    return Actor(ActorKind.USER, uuid7(), name, organization_id, permissions(roles), roles)
+HEADER = "H|\\^&|{control}||Testmaker^Bench^1||||||||LIS2-A2|20260102030405"
 
 
-def patient(identifier: str = "", family: str = "Muster") -> orders.NewPatient:
-    return orders.NewPatient((IdentifierView("urn:hospital", identifier or uuid4().hex),), family, "Eva")
+def message(*records: str, control: str = "C1") -> list[str]:
+    """A LIS02-A2 message's records with header and terminator."""
+    return [HEADER.format(control=control), *records, "L|1|N"]
 
 
-def order(*tests: str, barcode: str = "", placer_number: str = "") -> orders.NewOrder:
-    specimen = orders.NewSpecimen(tests or ("HGB",), barcode)
-    return orders.NewOrder((specimen,), patient(), placer_number=placer_number)
+def frames(records: Sequence[str]) -> list[ReceivedFrame]:
+    """One frame per record, as most analyzers send them."""
+    made = []
+    for at, record in enumerate(records):
+        raw = build_frame(at + 1, record.encode("latin-1") + b"\r", True)
+        fn, text, last = parse_frame(raw)
+        made.append(ReceivedFrame(fn, raw, text, last))
+    return made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Laboratory:
-    """`organization_id` has the tests above, the panel CBC of HGB and WBC, and one analyzer with one link."""
-
     database: Database
-    organization_id: UUID
-    analyzer_id: UUID
-    link_id: UUID
-    tests: Mapping[str, UUID]
-    technologist: Actor = field(init=False)
+    owner: asyncpg.Connection[asyncpg.Record]
+    context: LinkContext
+    journal: Journal
+    intake: LinkIntake
+    worker: ResultWorker
+    contexts: dict[UUID, LinkContext] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "technologist", user(self.organization_id))
+    @property
+    def organization_id(self) -> UUID:
+        return self.context.organization_id
 
-    async def order(self, new: orders.NewOrder | None = None) -> OrderView:
+    async def send(self, records: Sequence[str], *, end: str = "eot") -> Receipt:
+        """Send records as one session; the receipt of the last frame."""
+        transmission = self.intake.frames("127.0.0.1:1")
+        receipt = Receipt()
+        for frame in frames(records):
+            receipt = await transmission.frame(frame)
+        await transmission.end(end)
+        return receipt
+
+    async def settle(self) -> None:
+        """Work until nothing waits."""
+        while await self.worker.work():
+            pass
+
+    async def order(self, barcode: str, *tests: str, patient_id: str = "P-1", **facts: object) -> OrderView:
+        """Order tests on a specimen; the patient is a woman born in 1980 unless `facts` say otherwise."""
+        known = {"birth_date": date(1980, 5, 1), "sex": Sex.FEMALE, "family": "Muster", "given": "Maria"} | facts
+        patient = NewPatient(identifiers=(IdentifierView("TEST", patient_id),), **known)  # type: ignore[arg-type]
+        at = datetime(2026, 1, 2, tzinfo=UTC)
+        specimen = NewSpecimen(tests=tests, barcode=barcode, type="", collected_at=at, received_at=at)
         async with self.database.transaction(self.organization_id) as connection:
-            return await orders.create_order(connection, self.technologist, new or order())
+            return await create_order(connection, self.context.actor, NewOrder((specimen,), patient=patient))
 
-    async def result(
-        self,
-        of: OrderView | None,
-        value: str = "13.5",
-        *,
-        status: ResultStatus = ResultStatus.PRELIMINARY,
-        held: tuple[HoldReason, ...] = (),
-        kind: ValueKind = ValueKind.NUMERIC,
-        barcode: str = "",
-        message_id: UUID | None = None,
-        location: str = "R 1",
-    ) -> UUID:
-        """A result of the order's first item (of nothing: a specimen and a test that are not known)."""
-        result_id = uuid7()
-        item = of.items[0] if of else None
-        version_id = await self.version(result_id, value, 1, status, held, kind, of, barcode, message_id, location)
+    async def results(self, audience: Audience = Audience.STAFF) -> list[ResultView]:
+        """All results, in the order they were first seen."""
+        async with self.database.organization(self.organization_id) as connection:
+            found = await find_results(connection, ResultFilter(), audience)
+        return sorted(found, key=lambda view: view.id)
+
+    async def release(self, result_id: UUID) -> ResultView:
+        """Release a result as the laboratory's director."""
+        roles = frozenset({"laboratory_director"})
+        director = Actor(ActorKind.USER, uuid7(), "director", self.organization_id, permissions(roles), roles)
         async with self.database.transaction(self.organization_id) as connection:
-            await connection.execute(
-                """
-                insert into lab.result (id, organization_id, natural_key, analyzer_id, specimen_id, patient_id,
-                    order_id, order_item_id, test_id, version_id, status, held, released_at)
-                values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, case when $13 then now() end)
-                """,
-                result_id, self.organization_id, result_id.bytes, self.analyzer_id, item and item.specimen_id,
-                of and of.patient_id, of and of.id, item and item.id, item and self.tests[item.test_code], version_id,
-                status.value, list(held), status is ResultStatus.FINAL,
-            )  # fmt: skip
-            if item and not held:
-                await connection.execute("update lab.order_item set status = 'completed' where id = $1", item.id)
-        return result_id
+            return await release(connection, director, result_id)
 
-    async def version(
-        self,
-        result_id: UUID,
-        value: str,
-        version: int,
-        status: ResultStatus,
-        held: tuple[HoldReason, ...],
-        kind: ValueKind = ValueKind.NUMERIC,
-        of: OrderView | None = None,
-        barcode: str = "",
-        message_id: UUID | None = None,
-        location: str = "R 1",
-    ) -> UUID:
-        version_id = uuid7()
-        item = of.items[0] if of else None
-        number = Decimal(value) if kind is ValueKind.NUMERIC else None
-        steps = [Step("decode", "ok", "read by the driver", "test 1"), Step("map", "ok", "HGB", "test map 1")]
-        async with self.database.transaction(self.organization_id) as connection:
-            await connection.execute(
-                """
-                insert into lab.result_version (id, organization_id, result_id, version, status, held, message_id,
-                    location, specimen_as_sent, code, raw_value, test_code, test_name, loinc, kind, number, value, unit,
-                    flags, actor_kind, actor_id)
-                values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'HB', $10, $11, 'Haemoglobin', $12, $13, $14, $10, 'g/dL',
-                        '{N}', 'link', $15)
-                """,
-                version_id, self.organization_id, result_id, version, status.value, list(held), message_id, location,
-                barcode or (item.barcode if item else ""), value, item.test_code if item else "",
-                item.loinc if item else "", kind.value, number, self.link_id,
-            )  # fmt: skip
-            await connection.execute(
-                "insert into lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)"
-                " values ($1, $2, $3::text::jsonb, 'test 1', 1)",
-                version_id, self.organization_id, steps_text(steps),
-            )  # fmt: skip
-        return version_id
-
-    async def change(
-        self,
-        result_id: UUID,
-        value: str,
-        held: tuple[HoldReason, ...] = (HoldReason.CHANGED_AFTER_RELEASE,),
-        version: int = 2,
-        kind: ValueKind = ValueKind.NUMERIC,
-    ) -> UUID:
-        """A change to a released result arrives, and waits."""
-        version_id = await self.version(result_id, value, version, ResultStatus.REGISTERED, held, kind)
-        async with self.database.transaction(self.organization_id) as connection:
-            await connection.execute(
-                "update lab.result set pending_version_id = $2 where id = $1", result_id, version_id
-            )
-        return version_id
-
-    async def count(self, table: str, where: str, *values: object) -> int:
-        statement = " ".join(("select count(*) from", f"lab.{table}", "where", where))
-        async with self.database.transaction(self.organization_id) as connection:
-            counted: int = await connection.fetchval(statement, *values)
-            return counted
+    async def messages(self) -> list[tuple[str, str | None]]:
+        """(state, settled) of every message, in the order of receipt."""
+        rows = await self.owner.fetch("select state, settled from lab.message order by id")
+        return [(row["state"], row["settled"]) for row in rows]
 
 
-async def found(database: Database, organization_id: UUID) -> Laboratory:
-    """Give an organization its laboratory."""
-    tests = {code: uuid7() for code in TESTS}
-    analyzer_id, link_id = uuid7(), uuid7()
-    async with database.transaction(organization_id) as connection:
-        for code, (name, loinc, unit) in TESTS.items():
-            await connection.execute(
-                "insert into lab.test (id, organization_id, code, name, loinc, unit) values ($1, $2, $3, $4, $5, $6)",
-                tests[code], organization_id, code, name, loinc, unit,
-            )  # fmt: skip
-        await connection.execute(
-            "insert into lab.panel (id, organization_id, code, name, test_ids) values ($1, $2, 'CBC', 'Count', $3)",
-            uuid7(), organization_id, [tests["HGB"], tests["WBC"]],
-        )  # fmt: skip
-        await connection.execute(
-            "insert into lab.analyzer (id, organization_id, name) values ($1, $2, 'hema')", analyzer_id, organization_id
-        )
-        await connection.execute(
-            "insert into lab.link (id, organization_id, name, analyzer_id, driver, role)"
-            " values ($1, $2, 'hema-1', $3, 'generic_lis2', 'analyzer')",
-            link_id, organization_id, analyzer_id,
-        )  # fmt: skip
-    return Laboratory(database, organization_id, analyzer_id, link_id, tests)
+@asynccontextmanager
+async def laboratory(
+    database_url: str, driver: str = "generic_lis2", *, unsolicited: Unsolicited = Unsolicited.HOLD,
+    drivers: Sequence[Path] = (), limits: LimitSettings | None = None,
+) -> AsyncIterator[Laboratory]:  # fmt: skip
+    """Build it on a database of its own; the worker works when `settle` is called."""
+    limits = limits or LimitSettings()
+    database = await Database.connect(database_url)
+    owner = await asyncpg.connect(owner_of(database_url))
+    await prepare(owner)
+    organization = await actors.create_organization(database, f"lab-{uuid7().hex}")
+    settings = LinkSettings(
+        "bench", organization.name, driver, Transport(TransportType.TCP_LISTEN, Address("127.0.0.1", 0)),
+        unsolicited=unsolicited,
+    )  # fmt: skip
+    loaded = registry.load(driver, drivers)
+    async with database.transaction(organization.id) as connection:
+        context = await register(connection, organization.id, settings, loaded)
+        await load_code_map(connection, organization.id, driver)
+    contexts = {context.link_id: context}
+    worker = ResultWorker(database, contexts.get, limits)
+    journal = Journal(
+        database, organization.id, resend_window_s=limits.resend_window_s, commit_wait_s=limits.commit_wait_s,
+        wake=worker.wake,
+    )  # fmt: skip
+    await journal.start()
+    try:
+        yield Laboratory(database, owner, context, journal, LinkIntake(context, journal), worker, contexts)
+    finally:
+        await journal.stop()
+        await owner.close()
+        await database.close()

@@ -1,0 +1,302 @@
+"""From the journal to decided results: held or preliminary, once, in order, explained (DESIGN §1.2 to §1.5, §1.7)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from interface.domain.model import HoldReason, ItemStatus, ResultStatus, Sex
+from interface.domain.views import Audience
+from interface.driver import registry
+from interface.flow import results as flow
+from interface.settings import Unsolicited
+from interface.store.journal import StoredMessage
+from tests.flow.laboratory import Laboratory, laboratory, message
+
+WBC = "R|1|^^^WBC|7.35|10*3/uL||N||F||||20260102030000"
+HGB = "R|2|^^^HGB|9.1|g/dL||L||F||||20260102030000"
+P1 = "P|1||P-1||Muster^Maria||19800501|F"
+
+
+def specimen(barcode: str) -> str:
+    return f"O|1|{barcode}||^^^CBC|R"
+
+
+async def statuses(lab: Laboratory) -> list[tuple[str, ResultStatus, tuple[HoldReason, ...]]]:
+    return [(view.code, view.status, view.held) for view in await lab.results()]
+
+
+async def test_an_ordered_result_is_preliminary_with_its_flag_and_no_emr_sees_it(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        order = await lab.order("S1", "WBC", "HGB")
+        await lab.send(message(P1, specimen("S1"), WBC, HGB))
+        await lab.settle()
+        wbc, hgb = await lab.results()
+        assert (wbc.value, wbc.unit, wbc.status, wbc.held) == ("7.35", "10*3/uL", ResultStatus.PRELIMINARY, ())
+        assert wbc.flags == ("N",)
+        assert (hgb.value, hgb.flags[0]) == ("9.1", "L")
+        assert wbc.order_id == order.id
+        assert await lab.results(Audience.EMR) == []
+        assert await lab.messages() == [("complete", "released")]
+        assert await lab.owner.fetchval("select count(*) from lab.queue") == 0
+        items = await lab.owner.fetch("select status from lab.order_item")
+        assert {row["status"] for row in items} == {ItemStatus.COMPLETED}
+
+
+async def test_every_result_has_its_explanation_and_the_message_its_audit(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "WBC")
+        await lab.send(message(P1, specimen("S1"), WBC))
+        await lab.settle()
+        steps = await lab.owner.fetchval("select steps from lab.decision")
+        assert [step["step"] for step in steps][:4] == ["receive", "decode", "map", "match"]
+        assert all(step["text"] for step in steps)
+        audit = await lab.owner.fetchrow("select * from lab.audit_event where action = 'message.settle'")
+        assert audit is not None
+        result_id = (await lab.results())[0].id
+        assert (audit["actor_kind"], audit["actor_id"]) == ("link", lab.context.link_id)
+        assert audit["detail"]["results"] == str(result_id)
+
+
+@pytest.mark.parametrize(
+    ("records", "reason"),
+    [
+        ((P1, specimen("S1"), "R|1|^^^NEWTEST|7.35|10*3/uL||N||F"), HoldReason.UNMAPPED_CODE),
+        ((P1, specimen("S1"), "R|1|^^^WBC|7.35|furlong||N||F"), HoldReason.UNKNOWN_UNIT),
+        ((P1, specimen("S9"), WBC), HoldReason.NO_SUCH_SPECIMEN),
+        ((P1, "O|1|||^^^CBC|R", WBC), HoldReason.NO_SUCH_SPECIMEN),
+        ((P1, specimen("S1"), HGB), HoldReason.NOT_ORDERED),
+        ((P1, specimen("S1"), "R|1|^^^WBC|-----|10*3/uL||A||F"), HoldReason.RUN_FAILED),
+        ((P1, specimen("S1"), "R|1|^^^WBC||10*3/uL||N||F"), HoldReason.NO_VALUE),
+        ((P1, specimen("S1"), "R|1|^^^WBC|7.35|10*3/uL||N||W"), HoldReason.QUESTIONABLE),
+        (("P|1||P-2||Muster^Maria||19800501|F", specimen("S1"), WBC), HoldReason.PATIENT_MISMATCH),
+        (("P|1||P-1||Muster^Maria||19790501|F", specimen("S1"), WBC), HoldReason.PATIENT_MISMATCH),
+        (("P|1||P-1||Muster^Maria||19800501|M", specimen("S1"), WBC), HoldReason.PATIENT_MISMATCH),
+    ],
+)
+async def test_what_is_not_certain_is_held_with_its_reason(
+    database_url: str, records: tuple[str, ...], reason: HoldReason
+) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "WBC")
+        await lab.send(message(*records))
+        await lab.settle()
+        (result,) = await lab.results()
+        assert reason in result.held
+        assert result.status is ResultStatus.REGISTERED
+        assert await lab.results(Audience.EMR_PRELIMINARY) == []
+        assert await lab.messages() == [("complete", "held")]
+
+
+async def test_the_analyzers_demographics_never_change_the_orders(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "WBC", birth_date=None, sex=Sex.UNKNOWN)
+        await lab.send(message(P1, specimen("S1"), WBC))
+        await lab.settle()
+        patient = await lab.owner.fetchrow("select family, birth_date, sex from lab.patient")
+        assert patient is not None
+        assert tuple(patient) == ("Muster", None, "unknown")
+
+
+async def test_a_result_without_an_order_is_registered_where_the_link_says_so_and_gets_no_patient(
+    database_url: str,
+) -> None:
+    async with laboratory(database_url, unsolicited=Unsolicited.REGISTER) as lab:
+        await lab.order("S1", "WBC")
+        await lab.send(message(P1, specimen("S9"), WBC))
+        await lab.settle()
+        (result,) = await lab.results()
+        assert (result.held, result.status) == ((), ResultStatus.PRELIMINARY)
+        assert (result.patient_id, result.order_id) == (None, None)
+
+
+async def test_the_same_message_again_is_answered_and_not_applied_again(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "WBC")
+        for _ in range(3):
+            assert (await lab.send(message(P1, specimen("S1"), WBC))).message_id is not None
+        await lab.settle()
+        assert await lab.messages() == [("complete", "released"), ("complete", "duplicate"), ("complete", "duplicate")]
+        assert [view.version for view in await lab.results()] == [1]
+
+
+async def test_the_same_result_in_another_message_is_no_new_version(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "WBC")
+        await lab.send(message(P1, specimen("S1"), WBC, control="C1"))
+        await lab.send(message(P1, specimen("S1"), WBC, control="C2"))
+        await lab.settle()
+        assert await lab.messages() == [("complete", "released"), ("complete", "released")]
+        assert [view.version for view in await lab.results()] == [1]
+
+
+async def test_another_value_under_the_same_key_is_a_new_version_and_the_old_one_is_kept(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "WBC")
+        await lab.send(message(P1, specimen("S1"), WBC))
+        await lab.send(message(P1, specimen("S1"), WBC.replace("7.35", "7.40"), control="C2"))
+        await lab.settle()
+        (result,) = await lab.results()
+        assert (result.version, result.value) == (2, "7.40")
+        versions = await lab.owner.fetch("select version, value from lab.result_version order by version")
+        assert [tuple(row) for row in versions] == [(1, "7.35"), (2, "7.40")]
+
+
+async def test_a_change_to_a_released_result_waits_and_the_released_version_stays(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "WBC")
+        await lab.send(message(P1, specimen("S1"), WBC))
+        await lab.settle()
+        await lab.release((await lab.results())[0].id)
+        await lab.send(message(P1, specimen("S1"), WBC.replace("7.35", "7.40"), control="C2"))
+        await lab.settle()
+        (result,) = await lab.results()
+        assert (result.version, result.value, result.pending) == (2, "7.35", True)
+        (seen,) = await lab.results(Audience.EMR)
+        assert (seen.value, seen.status) == ("7.35", ResultStatus.FINAL)
+        waiting = await lab.owner.fetchrow("select held, status, value from lab.result_version where version = 3")
+        assert waiting is not None
+        assert HoldReason.CHANGED_AFTER_RELEASE in waiting["held"]
+        await lab.send(message(P1, specimen("S1"), WBC.replace("7.35", "7.40"), control="C3"))
+        await lab.settle()
+        assert await lab.owner.fetchval("select count(*) from lab.result_version") == 3, "the change waits already"
+
+
+async def test_a_cut_transmission_holds_its_whole_records_and_its_resend_supersedes_them(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "WBC", "HGB")
+        whole = message(P1, specimen("S1"), WBC, HGB)
+        await lab.send(whole[:4], end="lost")
+        await lab.settle()
+        assert await lab.messages() == [("incomplete", "held")]
+        assert await statuses(lab) == [
+            ("WBC", ResultStatus.REGISTERED, (HoldReason.INCOMPLETE_TRANSMISSION,)),
+        ]
+        await lab.send(whole)
+        await lab.settle()
+        assert await statuses(lab) == [("WBC", ResultStatus.PRELIMINARY, ()), ("HGB", ResultStatus.PRELIMINARY, ())]
+        assert (await lab.results())[0].version == 2
+
+
+async def test_what_comes_cut_after_it_came_whole_changes_nothing(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "WBC", "HGB")
+        whole = message(P1, specimen("S1"), WBC, HGB)
+        await lab.send(whole)
+        await lab.send(whole[:4], end="timeout")
+        await lab.settle()
+        assert await statuses(lab) == [("WBC", ResultStatus.PRELIMINARY, ()), ("HGB", ResultStatus.PRELIMINARY, ())]
+
+
+async def test_a_control_never_becomes_a_patients_result(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("QC1", "WBC")
+        await lab.send(message("P|1", "O|1|QC1||^^^CBC|R||||||Q", WBC))
+        await lab.settle()
+        assert await lab.results() == []
+        control = await lab.owner.fetchrow("select role, specimen_as_sent, number from lab.qc_result")
+        assert control is not None
+        assert (control["role"], control["specimen_as_sent"], str(control["number"])) == ("qc", "QC1", "7.35")
+
+
+async def test_results_without_a_specimen_id_never_join_each_other(database_url: str) -> None:
+    """Two messages without an id are two results, even when everything else is the same."""
+    async with laboratory(database_url) as lab:
+        await lab.send(message(P1, "O|1|||^^^CBC|R", WBC, control="C1"))
+        await lab.send(message(P1, "O|1|||^^^CBC|R", WBC, control="C2"))
+        await lab.settle()
+        assert len(await lab.results()) == 2
+
+
+async def test_a_message_that_crashes_its_decoding_is_parked_at_the_third_attempt_and_the_rest_moves_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = flow.decode
+    tried = []
+
+    def stumble(message: StoredMessage, link: object) -> object:
+        if message.control_id == "POISON":
+            tried.append(message.id)
+            raise RuntimeError("a fault of the driver's")
+        return real(message, link)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(flow, "decode", stumble)
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "WBC", "HGB")
+        await lab.send(message(P1, specimen("S1"), HGB, control="POISON"))
+        await lab.send(message(P1, specimen("S1"), WBC))
+        await lab.settle()
+        assert await lab.messages() == [("complete", "parked"), ("complete", "released")]
+        assert len(tried) == 3
+        reason = await lab.owner.fetchval("select reason from lab.message where settled = 'parked'")
+        assert "RuntimeError" in reason
+        assert "fault of the driver" not in reason, "what an exception quotes may be a patient's"
+        assert await statuses(lab) == [("WBC", ResultStatus.PRELIMINARY, ())]
+
+
+async def test_a_message_that_ended_the_process_at_every_attempt_is_parked_before_it_is_tried_again(
+    database_url: str,
+) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.send(message(P1, specimen("S1"), WBC))
+        await lab.owner.execute("update lab.queue set attempts = 3")
+        await lab.settle()
+        assert await lab.messages() == [("complete", "parked")]
+
+
+async def test_messages_of_one_specimen_are_decided_in_the_order_they_came(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "WBC")
+        for number in range(20):
+            await lab.send(message(P1, specimen("S1"), WBC.replace("7.35", f"7.{number:02d}"), control=f"C{number}"))
+        await lab.settle()
+        rows = await lab.owner.fetch("select value from lab.result_version order by version")
+        assert [row["value"] for row in rows] == [f"7.{number:02d}" for number in range(20)]
+
+
+async def test_several_patients_in_one_message_are_kept_apart(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        first = await lab.order("S1", "WBC", patient_id="P-1")
+        second = await lab.order("S2", "WBC", patient_id="P-2", birth_date=date(1950, 1, 1), sex=Sex.MALE)
+        await lab.send(message(P1, specimen("S1"), WBC, "P|2||P-2||||19500101|M", specimen("S2"), WBC))
+        await lab.settle()
+        one, two = await lab.results()
+        assert (one.order_id, two.order_id) == (first.id, second.id)
+        assert one.held == two.held == ()
+
+
+async def test_a_nul_character_in_a_field_loses_nothing(database_url: str) -> None:
+    async with laboratory(database_url, driver="generic_hl7") as lab:
+        block = (
+            b"MSH|^~\\&|T|L|||20260102||ORU^R01|7|P|2.5.1\rPID|1||P-1\rOBR|1||S1|CBC\r"
+            b"OBX|1|ST|6690-2^WBC^LN||a\\X00\\b\x00c|||N|||F\r"
+        )
+        receipt = await lab.intake.block(block, "127.0.0.1:1")
+        assert receipt.reply is not None and b"MSA|AA|7" in receipt.reply
+        await lab.settle()
+        (result,) = await lab.results()
+        assert "\N{REPLACEMENT CHARACTER}" in result.raw_value
+        async with lab.database.organization(lab.organization_id) as connection:
+            raw = await connection.fetchval("select bytes from lab.frame")
+        assert raw == block
+
+
+async def test_a_query_is_settled_as_not_answered_and_asked_twice_it_is_no_resend(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.send(message("Q|1|^S1||ALL"))
+        await lab.send(message("Q|1|^S1||ALL"))
+        await lab.settle()
+        assert await lab.messages() == [("complete", "rejected"), ("complete", "rejected")]
+
+
+async def test_a_message_of_another_analyzer_than_the_driver_is_written_for_is_held(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        driver = replace(lab.context.driver, generic=False, match=registry.load("sysmex_xn").match)
+        lab.contexts[lab.context.link_id] = replace(lab.context, driver=driver)
+        await lab.order("S1", "WBC")
+        await lab.send(message(P1, specimen("S1"), WBC))
+        await lab.settle()
+        (result,) = await lab.results()
+        assert HoldReason.DRIVER_MISMATCH in result.held
