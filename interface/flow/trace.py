@@ -202,6 +202,11 @@ async def _messages(connection: Connection, messages: Iterable[StoredMessage]) -
 # ---- records in bytes -----------------------------------------------------------------------------------------------
 
 
+def message_text(message: StoredMessage) -> bytes:
+    """The message without its frames' envelopes."""
+    return b"".join(map(_frame_text, message.frames))
+
+
 class _Text:
     """A message's text, and which of its bytes came in which frame."""
 

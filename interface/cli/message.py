@@ -1,0 +1,184 @@
+"""`labora message`: what the analyzers sent, as it is in the journal."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import click
+
+from interface.cli import Context, emit, pass_context
+from interface.cli.laboratory import (
+    ENVIRONMENT,
+    INSTANT,
+    CommandError,
+    aware,
+    desk,
+    json_option,
+    laboratory_options,
+    organization_option,
+)
+from interface.domain.permissions import Permission
+
+if TYPE_CHECKING:
+    from interface.settings import Settings
+    from interface.store.journal import StoredMessage
+
+_LIST = """
+select m.id, m.received_at, l.name as link, m.protocol, m.control_id, m.message_type, m.state,
+       coalesce(m.settled, '') as settled, m.reply, m.bytes, m.attempts, m.reason
+from lab.message m join lab.link l on l.id = m.link_id
+where ($1::text is null or l.name = $1) and ($2::text is null or m.state = $2)
+  and ($3::text is null or m.settled = $3) and ($4::text is null or m.control_id = $4)
+  and ($5::timestamptz is null or m.received_at >= $5) and ($6::timestamptz is null or m.received_at < $6)
+order by m.received_at desc, m.id desc limit $7
+"""
+STATES = ("receiving", "complete", "incomplete")
+SETTLED = ("released", "held", "duplicate", "rejected", "parked")
+
+
+@dataclass(frozen=True, slots=True)
+class MessageLine:
+    """One message without what it says. `bytes`: the size of its text."""
+
+    id: UUID
+    received_at: datetime
+    link: str
+    protocol: str
+    control_id: str
+    message_type: str
+    state: str
+    settled: str
+    reply: str
+    bytes: int
+    attempts: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which messages; None asks nothing."""
+
+    link: str | None
+    state: str | None
+    settled: str | None
+    control_id: str | None
+    since: datetime | None
+    until: datetime | None
+    limit: int
+
+
+@click.group()
+def message() -> None:
+    """List and show the messages in the journal."""
+
+
+@message.command("list", epilog=ENVIRONMENT)
+@click.option("--link", metavar="ID")
+@click.option("--state", type=click.Choice(STATES))
+@click.option("--settled", type=click.Choice(SETTLED), help="What it came to.")
+@click.option("--control-id", metavar="TEXT")
+@click.option("--since", type=INSTANT, help="Received at or after; a date is UTC.")
+@click.option("--until", type=INSTANT, help="Received before.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@organization_option
+@json_option
+@pass_context
+def list_messages(
+    context: Context,
+    link: str | None,
+    state: str | None,
+    settled: str | None,
+    control_id: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    organization: str | None,
+    as_json: bool,
+) -> None:
+    """List messages, newest first, without what they say."""
+    wanted = Wanted(link, state, settled, control_id, aware(since), aware(until), limit)
+    found = asyncio.run(_list(context.settings, organization, wanted))
+    emit(found, as_json)
+    if not found:
+        click.echo("no messages", err=True)
+    elif len(found) == limit:
+        click.echo(f"the newest {limit}; --limit and --until show more", err=True)
+
+
+@message.command("show", epilog=ENVIRONMENT)
+@click.argument("message_id", type=click.UUID)
+@click.option("--wire", is_flag=True, help="The frames as they were on the wire, control characters as <STX>.")
+@laboratory_options
+@pass_context
+def show(
+    context: Context, message_id: UUID, wire: bool, organization: str | None, username: str | None, as_json: bool
+) -> None:
+    """Show what a message says: its records, or its frames with --wire. For a Labora user; it is audited."""
+    from interface.wire.trace import escape
+
+    stored = asyncio.run(_show(context.settings, organization, username, message_id))
+    if as_json:
+        frames = [
+            {"ordinal": one.ordinal, "fn": one.fn, "received_at": one.received_at, "wire": escape(one.bytes)}
+            for one in stored.frames
+        ]
+        emit(_head(stored) | {"frames": frames, "records": _records(stored)}, True)
+        return
+    lines = [escape(frame.bytes) for frame in stored.frames] if wire else _records(stored)
+    emit("\n".join(lines), False)
+    head = " ".join(f"{name}={value}" for name, value in _head(stored).items() if value not in ("", None))
+    click.echo(head, err=True)
+
+
+def _head(stored: StoredMessage) -> dict[str, object]:
+    return {
+        "id": stored.id,
+        "protocol": stored.protocol,
+        "control_id": stored.control_id,
+        "state": stored.state,
+        "settled": stored.settled,
+        "reply": stored.reply,
+        "received_at": stored.received_at,
+        "reason": stored.reason,
+    }
+
+
+def _records(stored: StoredMessage) -> list[str]:
+    """The message's records or segments, one a line, other control characters spelt out."""
+    from interface.flow.trace import message_text
+    from interface.wire.trace import escape
+
+    return [escape(line) for line in message_text(stored).replace(b"\n", b"\r").split(b"\r") if line]
+
+
+async def _list(settings: Settings, organization: str | None, wanted: Wanted) -> list[MessageLine]:
+    async with desk(settings, organization, None, named=False) as at, at.transaction() as connection:
+        rows = await connection.fetch(
+            _LIST,
+            wanted.link,
+            wanted.state,
+            wanted.settled,
+            wanted.control_id,
+            wanted.since,
+            wanted.until,
+            wanted.limit,
+        )
+    return [MessageLine(**dict(row.items())) for row in rows]
+
+
+async def _show(settings: Settings, organization: str | None, username: str | None, message_id: UUID) -> StoredMessage:
+    from interface.store import journal
+
+    async with desk(settings, organization, username, named=True) as at:
+        at.require(Permission.MESSAGE_READ)
+        async with at.transaction() as connection:
+            stored = await journal.read_message(connection, message_id)
+            found = {"found": "yes" if stored else "no"}
+            await at.note_read(connection, "read_payload", "message", message_id, detail=found)
+    if stored is None:
+        raise CommandError("there is no such message")
+    return stored
