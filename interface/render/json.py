@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -21,6 +22,8 @@ def _fragment(value: object) -> object:
         if not value.is_finite():
             raise ValueError("JSON has no NaN and no infinity")
         return orjson.Fragment(str(value))
+    if isinstance(value, UUID):  # the database driver's own subclass, which orjson does not take
+        return str(value)
     if isinstance(value, frozenset | set):
         return sorted(value)
     raise TypeError(f"no JSON for {type(value).__name__}")
