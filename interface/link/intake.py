@@ -13,7 +13,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFrame:
-    """One good LIS01-A2 frame. `raw`: the bytes from STX to the end as sent; `text`: between frame number and ETB/ETX."""
+    """One good LIS01-A2 frame. `raw`: STX to the end, as sent; `text`: between frame number and ETB/ETX."""
 
     fn: int
     raw: bytes
@@ -25,7 +25,7 @@ class ReceivedFrame:
 class Receipt:
     """The bytes are committed, or `reply` says that they are not.
 
-    `message_id`: the message whose reply is now owed; None where none was completed (a frame in mid-message, a refusal).
+    `message_id`: the message whose reply is now owed; None where none was completed (mid-message, a refusal).
     `reply`: HL7 only, the acknowledgement to put on the wire, unframed; None for no reply. `close`: cut the connection.
     """
 
@@ -62,7 +62,7 @@ class Intake(Protocol):
         ...
 
     async def block(self, block: bytes, peer: str) -> Receipt:
-        """Commit one HL7 message (the MLLP block without its envelope) and say what to answer. Never raises StoreError."""
+        """Commit one HL7 message (an MLLP block without envelope) and say what to answer. Never raises StoreError."""
         ...
 
     def replied(self, receipt: Receipt, sent: bool) -> None:

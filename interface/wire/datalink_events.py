@@ -86,8 +86,8 @@ class FrameRepeated:
 
 @dataclass(frozen=True, slots=True)
 class FrameRejected:
-    """Answered with NAK (`cut`: with nothing). `reason`: checksum, fn, fn_gap, fn_reused, oversize, terminator,
-    interrupted (STX within), enq (within), cut (EOT within)."""
+    """Answered with NAK (`cut`: with nothing). `reason`: checksum, terminator, frame_number, same_fn, gap, oversize,
+    control_character (STX or ENQ within), cut (EOT within)."""
 
     reason: str
     data: bytes

@@ -301,12 +301,12 @@ class DataLink:
             # The frame before it was cut, or noise made an STX: what follows is not taken, and answered once.
             self._skip(bytes(self._frame))
             self._flush_junk()
-            self._begin_frame("interrupted")
+            self._begin_frame("control_character")
         elif code == EOT:
             self._step(Input.CUT_FRAME)
         elif code == ENQ:
             # An ACK could be taken for the frame's; NAK is right for a sender that restarts and for one that does not.
-            self._damaged("enq")
+            self._damaged("control_character")
         else:
             self._frame.append(code)
             self._phase = _Phase.CHECK
@@ -345,7 +345,7 @@ class DataLink:
         elif not self._sum_accepted(digits, wanted):
             self._damaged("checksum")
         elif not 0x30 <= self._frame[1] <= 0x39:
-            self._damaged("fn")
+            self._damaged("frame_number")
         else:
             self._offer(self._frame[1] - 0x30, bytes(self._frame) + digits + bytes(self._trailer[2:]))
 
@@ -375,7 +375,7 @@ class DataLink:
             self._events.append(LeniencyUsed(Leniency.FN_UNSEQUENCED))
             self._step(Input.FRAME)
         else:
-            self._damaged("fn_reused" if fn == self._last_fn else "fn_gap")
+            self._damaged("same_fn" if fn == self._last_fn else "gap")
 
     def _damaged(self, reason: str) -> None:
         self._damage = reason

@@ -1,0 +1,315 @@
+"""The pumps: one connection's bytes into the core, its events to the intake, its answers back.
+
+A positive reply is written only after the intake's call returned (DESIGN §1.1). Both pumps read nothing while they
+wait for the intake or for the peer to take a reply, so memory per connection is bounded by the cores' own limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from interface import telemetry
+from interface.errors import LinkLost, StoreError
+from interface.link.clock import Clock
+from interface.link.intake import FrameIntake, Intake, Receipt, ReceivedFrame
+from interface.link.stream import ByteStream
+from interface.wire import lis01, mllp
+
+MAX_OUTSTANDING = 16  # HL7 messages of one connection submitted at the same time
+WRITE_WAIT_S = 30.0  # a peer that takes no reply for so long is cut off
+IDLE_WAIT_S = 24 * 3600.0  # a connection without any byte for so long is closed; analyzers are silent over night
+BLOCK_WAIT_S = 60.0  # silence in the middle of an MLLP block
+MISSING_CR_WAIT_S = 1.0
+
+
+@dataclass(slots=True)
+class Counters:
+    """What has happened on a link since the start; shared by its connections, read by `supervisor.LinkStatus`."""
+
+    connections_made: int = 0
+    connections_refused: int = 0
+    frames: int = 0
+    repeats: int = 0
+    naks: int = 0
+    checksum_errors: int = 0
+    messages: int = 0
+    rejected: int = 0  # frames, blocks and runs of stray bytes
+    leniencies: int = 0
+    last_activity: datetime | None = None
+
+
+class Session(Protocol):
+    """One connection at work."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it could be cut now without cutting a transmission."""
+        ...
+
+    def stop(self) -> None:
+        """Take nothing new; `run` returns when what is under way is done."""
+        ...
+
+    async def run(self) -> None:
+        """Serve the connection to its end. The stream is closed when it returns."""
+        ...
+
+
+class _Connection:
+    """What both pumps share: reading with a deadline, writing with one."""
+
+    def __init__(self, link: str, stream: ByteStream, intake: Intake, counters: Counters, clock: Clock) -> None:
+        self._link, self._stream, self._intake = link, stream, intake
+        self._counters, self._clock = counters, clock
+        self._stopping = False
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    async def _read(self, deadline: float | None) -> bytes | None:
+        """Bytes, b"" at the end, None when the deadline passed."""
+        try:
+            async with self._clock.timeout_at(deadline):
+                data = await self._stream.read()
+        except TimeoutError:
+            return None
+        if data:
+            self._counters.last_activity = self._clock.utc()
+        return data
+
+    async def _write(self, data: bytes) -> None:
+        """Raises LinkLost, also when the peer does not take the bytes in time."""
+        try:
+            async with self._clock.timeout_at(self._clock.now() + WRITE_WAIT_S):
+                await self._stream.write(data)
+        except TimeoutError as error:
+            raise LinkLost("the peer takes no replies") from error
+
+    def _reject(self, reason: str, data: bytes) -> None:
+        self._counters.rejected += 1
+        self._intake.rejected(reason, data, self._stream.peer)
+
+
+class AstmSession(_Connection):
+    """LIS01-A2 on one connection: the ACK to a frame waits for its commit."""
+
+    def __init__(
+        self, link: str, stream: ByteStream, intake: Intake, counters: Counters, clock: Clock, core: lis01.DataLink
+    ) -> None:
+        super().__init__(link, stream, intake, counters, clock)
+        self._core = core
+        self._frames: FrameIntake = intake.frames(stream.peer)
+        self._in_session = False  # as far as the intake knows
+        self._timer: lis01.Timer | None = None
+        self._deadline: float | None = None
+
+    @property
+    def idle(self) -> bool:
+        return not self._in_session and self._core.idle
+
+    async def run(self) -> None:
+        reason = "lost"
+        try:
+            while not (self._stopping and self.idle):
+                data = await self._read(self._next_deadline())
+                if data is None and self._core.timer is None:
+                    return  # idle for too long
+                if data is None:
+                    self._core.timeout()
+                elif data:
+                    self._core.receive(data)
+                else:
+                    self._core.lost()
+                await self._handle()
+                if data == b"":
+                    return
+        except LinkLost:
+            return
+        except asyncio.CancelledError:
+            reason = "stop"
+            raise
+        finally:
+            if self._in_session:
+                await self._end(reason)
+            await self._stream.close()
+
+    def _next_deadline(self) -> float:
+        if self._core.timer is None:
+            self._timer = None
+            return self._clock.now() + IDLE_WAIT_S
+        if self._core.timer is not self._timer or self._deadline is None:
+            self._timer = self._core.timer
+            self._deadline = self._clock.now() + self._timer.seconds
+        return self._deadline
+
+    async def _handle(self) -> None:
+        """Every event that the core has, and what it wants written."""
+        while True:
+            # A link that is asked to stop finishes its session and begins none.
+            self._core.ready = self._intake.ready and not self._stopping
+            event = self._core.next_event()
+            await self._flush()
+            if event is None:
+                return
+            await self._on(event)
+
+    async def _flush(self) -> None:
+        if data := self._core.data_to_send():
+            await self._write(data)
+
+    async def _on(self, event: lis01.Event) -> None:
+        match event:
+            case lis01.FrameReceived():
+                await self._store(event)
+            case lis01.SessionStarted():
+                self._in_session = True
+            case lis01.SessionEnded(reason):
+                await self._end(reason)
+            case lis01.FrameRejected(reason, data):
+                self._counters.checksum_errors += reason == "checksum"
+                if reason != "cut":  # EOT needs no answer
+                    self._count_nak(reason)
+                self._reject(reason, data)
+            case lis01.Skipped(data):
+                self._reject("skipped", data)
+            case lis01.SessionRefused():
+                self._count_nak("not_ready")
+            case lis01.FrameRepeated():
+                self._counters.repeats += 1
+            case lis01.LeniencyUsed():
+                self._counters.leniencies += 1
+            case lis01.OddFirstNumber() | lis01.Delivered() | lis01.SendFailed():
+                pass
+
+    async def _store(self, event: lis01.FrameReceived) -> None:
+        """Commit, and only then answer."""
+        try:
+            receipt = await self._frames.frame(ReceivedFrame(event.fn, event.raw, event.text, event.last))
+        except StoreError as error:
+            self._core.refused()
+            self._count_nak(error.slug)
+            await self._flush()
+            return
+        self._core.stored()
+        self._counters.frames += 1
+        self._counters.messages += receipt.message_id is not None
+        try:
+            await self._flush()
+        except LinkLost:
+            self._replied(receipt, False)
+            raise
+        self._replied(receipt, True)
+
+    def _replied(self, receipt: Receipt, sent: bool) -> None:
+        if receipt.message_id is not None:
+            self._intake.replied(receipt, sent)
+
+    async def _end(self, reason: str) -> None:
+        self._in_session = False
+        await self._frames.end(reason)
+
+    def _count_nak(self, reason: str) -> None:
+        self._counters.naks += 1
+        telemetry.count_nak(self._link, reason)
+
+
+class MllpSession(_Connection):
+    """HL7 over MLLP on one connection: blocks that come together are submitted together and answered in order."""
+
+    def __init__(
+        self, link: str, stream: ByteStream, intake: Intake, counters: Counters, clock: Clock, core: mllp.Decoder
+    ) -> None:
+        super().__init__(link, stream, intake, counters, clock)
+        self._core = core
+        self._busy = False
+
+    @property
+    def idle(self) -> bool:
+        return not self._busy and not self._core.inside
+
+    async def run(self) -> None:
+        try:
+            while not (self._stopping and self.idle):
+                data = await self._read(self._clock.now() + self._patience_s())
+                if data:
+                    events, over = self._core.receive(data), False
+                elif data is None and self._core.ends_in_mark:
+                    events, over = self._core.silence(), False
+                else:
+                    events, over = self._core.eof(), True
+                self._busy = True
+                try:
+                    over = await self._handle(events) or over
+                finally:
+                    self._busy = False
+                if over:
+                    return
+        except LinkLost:
+            return
+        finally:
+            await self._stream.close()
+
+    def _patience_s(self) -> float:
+        if self._core.ends_in_mark:
+            return MISSING_CR_WAIT_S
+        return BLOCK_WAIT_S if self._core.inside else IDLE_WAIT_S
+
+    async def _handle(self, events: list[mllp.Event]) -> bool:
+        """Whether the connection is to be closed. Raises LinkLost."""
+        blocks: list[bytes] = []
+        for event in events:
+            match event:
+                case mllp.BlockReceived(block, tolerated):
+                    blocks.append(block)
+                    self._counters.leniencies += tolerated is not None
+                case mllp.BlockRejected(reason, data):
+                    self._reject(reason, data)
+                case mllp.Skipped(data):
+                    self._reject("skipped", data)
+        for at in range(0, len(blocks), MAX_OUTSTANDING):
+            if await self._submit(blocks[at : at + MAX_OUTSTANDING]):
+                return True
+        return False
+
+    async def _submit(self, blocks: list[bytes]) -> bool:
+        """Have the blocks committed and answer them in their order; whether to close the connection."""
+        peer = self._stream.peer
+        outcomes = await asyncio.gather(*(self._intake.block(block, peer) for block in blocks), return_exceptions=True)
+        due: list[Receipt] = []
+        late: list[Receipt] = []
+        fault: BaseException | None = None
+        over = False
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                fault = fault or outcome
+            elif fault is not None or over:
+                late.append(outcome)  # committed, but the line ends before: the peer will ask again
+            else:
+                due.append(outcome)
+                over = outcome.close
+        await self._answer(due, late)
+        if fault is not None:
+            raise fault
+        return over
+
+    async def _answer(self, due: list[Receipt], late: list[Receipt]) -> None:
+        self._counters.frames += len(due) + len(late)
+        self._counters.messages += sum(receipt.message_id is not None for receipt in due + late)
+        replies = b"".join(mllp.encode(receipt.reply) for receipt in due if receipt.reply is not None)
+        sent = False
+        try:
+            if replies:
+                await self._write(replies)
+            sent = True
+        finally:
+            for receipt in due:
+                self._replied(receipt, sent)
+            for receipt in late:
+                self._replied(receipt, False)
+
+    def _replied(self, receipt: Receipt, sent: bool) -> None:
+        if receipt.message_id is not None:
+            self._intake.replied(receipt, sent)
