@@ -16,7 +16,7 @@ from interface.store import lab
 from interface.store.db import Database
 from interface.store.ids import uuid7
 from tests.conftest import Organization
-from tests.flow.laboratory import Laboratory, found, order, patient, user
+from tests.records import Laboratory, found, order, patient, user
 
 
 @pytest.fixture

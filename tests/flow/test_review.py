@@ -17,7 +17,7 @@ from interface.store import lab
 from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
 from tests.conftest import Organization
-from tests.flow.laboratory import Laboratory, found, user
+from tests.records import Laboratory, found, user
 
 QUESTIONABLE = (HoldReason.QUESTIONABLE,)
 

@@ -17,7 +17,7 @@ from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
 from interface.store.lab import Cursor, OrderFilter, Page, PatientFilter, ResultFilter, SpecimenFilter
 from tests.conftest import Organization
-from tests.flow.laboratory import Laboratory, found, order, patient
+from tests.records import Laboratory, found, order, patient
 
 HELD = (HoldReason.QUESTIONABLE,)
 EMRS = (Audience.EMR, Audience.EMR_PRELIMINARY)
