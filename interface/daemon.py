@@ -76,7 +76,7 @@ async def started(settings: Settings) -> AsyncIterator[None]:
         await worker.start(sorted(journals))
         stack.push_async_callback(worker.stop)
         audit = AuditWriter(database)
-        await audit.start()
+        audit.start()
         stack.push_async_callback(audit.close)
         supervisor = Supervisor(
             [

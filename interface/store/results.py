@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -342,10 +342,9 @@ async def commit(connection: Connection, organization_id: UUID, outcome: Outcome
 
 def _json(rows: Sequence[ResultVersion] | Sequence[ControlResult]) -> str:
     """Rows for jsonb_to_recordset: decimals as their exact text, bytes as PostgreSQL's hex."""
-    text = orjson.dumps([asdict(row) for row in rows], default=_plain)
-    # jsonb holds no NUL; the bytes themselves are in the frame. `\\u0000` after an odd backslash is the character.
-    if b"\\u0000" in text:
-        text = orjson.dumps([_without_nul(asdict(row)) for row in rows], default=_plain)
+    text = orjson.dumps(list(rows), default=_plain)
+    if b"\\u0000" in text:  # jsonb holds no NUL; the bytes themselves are in the frame
+        text = orjson.dumps(_without_nul(orjson.loads(text)))
     return text.decode()
 
 
@@ -358,4 +357,4 @@ def _without_nul(value: Any) -> Any:
         return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
     if isinstance(value, dict):
         return {key: _without_nul(inner) for key, inner in value.items()}
-    return [_without_nul(inner) for inner in value] if isinstance(value, list | tuple) else value
+    return [_without_nul(inner) for inner in value] if isinstance(value, list) else value
