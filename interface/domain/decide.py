@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
+from functools import lru_cache
 
 from interface.domain.catalogue import Catalogue
 from interface.domain.flags import evaluate
@@ -90,9 +91,18 @@ class Decision:
 
 
 @dataclass(slots=True)
-class _Notes:
-    """The explanation and the holds while they are gathered."""
+class _Draft:
+    """The decision while it is taken: what is known so far, the explanation and the holds."""
 
+    value: Value
+    unit: str
+    test: LabTest | None = None
+    found: Match = field(default_factory=Match)
+    map_revision: int = 0
+    low: Decimal | None = None
+    high: Decimal | None = None
+    reference: str = ""
+    flags: tuple[str, ...] = ()
     steps: list[Step] = field(default_factory=list)
     holds: list[HoldReason] = field(default_factory=list)
 
@@ -106,104 +116,103 @@ class _Notes:
         version: str = RULES,
         **inputs: str,
     ) -> None:
+        """One line of the explanation."""
         self.steps.append(Step(step, "hold" if holds else verdict, text, version, inputs))
         self.holds += [hold for hold in dict.fromkeys(holds) if hold not in self.holds]
+
+    def finish(self) -> Decision:
+        words = ", ".join(hold.value for hold in self.holds)
+        if words:
+            self.steps.append(Step("hold", "hold", f"waits for a person: {words}", RULES))
+        else:
+            self.add("hold", "nothing holds it", verdict="none")
+        found = self.found
+        return Decision(
+            value=self.value,
+            status=ResultStatus.REGISTERED if self.holds else ResultStatus.PRELIMINARY,
+            test=self.test,
+            specimen=found.specimen,
+            item=found.item,
+            patient_id=found.patient.id if found.patient else None,
+            unit=self.unit,
+            low=self.low,
+            high=self.high,
+            reference=self.reference,
+            flags=self.flags,
+            holds=tuple(self.holds),
+            steps=tuple(self.steps),
+            map_revision=self.map_revision,
+        )
 
 
 def decide(observed: Observed, specimen: ObservedSpecimen, context: DecisionContext) -> Decision:
     """Decide one observation. Never raises for what an analyzer sends; every doubt is a hold reason with its step."""
-    notes = _Notes()
-    _decoded(observed, context, notes)
+    draft = _Draft(observed.value, observed.unit)
+    _decoded(observed, context, draft)
     if specimen.role is not SpecimenRole.PATIENT:
-        notes.add("match", f"a {specimen.role.value} specimen", holds=(HoldReason.NOT_PATIENT,))
-        return _finish(Decision(observed.value, ResultStatus.REGISTERED, unit=observed.unit), notes)
+        draft.add("match", f"a {specimen.role.value} specimen", holds=(HoldReason.NOT_PATIENT,))
+        return draft.finish()
     specimen_type = context.specimens[0].type if len(context.specimens) == 1 else ""
     specimen_type = specimen_type or specimen.type
-    test, mapping = _mapped(observed, specimen_type, context, notes)
-    found = _matched(specimen, test, context, notes)
-    decision = Decision(
-        observed.value,
-        ResultStatus.REGISTERED,
-        test=test,
-        specimen=found.specimen,
-        item=found.item,
-        patient_id=found.patient.id if found.patient else None,
-        unit=observed.unit,
-        map_revision=mapping.revision if mapping else 0,
-    )
-    readable = _readable(observed.value, test, notes)
-    if test is None or mapping is None or not readable:
-        return _finish(decision, notes)
-    reported = _reported(observed, test, mapping, context.catalogue, notes)
-    if reported is None:
-        return _finish(decision, notes)
-    value, unit = reported
-    decision = replace(decision, value=value, unit=unit)
-    return _finish(_judged(decision, test, found, specimen_type, context, notes), notes)
+    mapping = _mapped(observed, specimen_type, context, draft)
+    _matched(specimen, context, draft)
+    if _readable(draft) and mapping is not None and draft.test is not None:
+        if _reported(observed, draft.test, mapping, context.catalogue, draft):
+            _judged(draft.test, specimen_type, context, draft)
+    return draft.finish()
 
 
-def _finish(decision: Decision, notes: _Notes) -> Decision:
-    holds = tuple(notes.holds)
-    status = ResultStatus.REGISTERED if holds else ResultStatus.PRELIMINARY
-    words = ", ".join(hold.value for hold in holds)
-    step = Step(
-        "hold", "hold" if holds else "none", f"waits for a person: {words}" if holds else "nothing holds it", RULES
-    )
-    return replace(decision, status=status, holds=holds, steps=(*notes.steps, step))
-
-
-def _decoded(observed: Observed, context: DecisionContext, notes: _Notes) -> None:
+def _decoded(observed: Observed, context: DecisionContext, draft: _Draft) -> None:
     holds = (*observed.holds, *context.holds)
     if context.incomplete:
         holds = (*holds, HoldReason.INCOMPLETE_TRANSMISSION)
     text = "held by " + ", ".join(hold.value for hold in holds) if holds else "read by the driver"
-    notes.add(
+    draft.add(
         "decode", text, holds=holds, version=f"{context.driver} {context.driver_revision}".strip(),
         location=observed.location, code=observed.code, value=observed.raw_value, unit=observed.unit,
         flags=" ".join(observed.flags), status=observed.status,
     )  # fmt: skip
 
 
-def _mapped(
-    observed: Observed, specimen_type: str, context: DecisionContext, notes: _Notes
-) -> tuple[LabTest | None, CodeMapping | None]:
+def _mapped(observed: Observed, specimen_type: str, context: DecisionContext, draft: _Draft) -> CodeMapping | None:
     mapping = context.catalogue.mapping(observed.code, specimen_type)
     test = context.catalogue.tests.get(mapping.test_id) if mapping else None
     if mapping is None or test is None:
         text = "no test for this code" if observed.code else "no code was sent"
-        notes.add("map", text, holds=(HoldReason.UNMAPPED_CODE,), code=observed.code, specimen_type=specimen_type)
-        return None, None
+        draft.add("map", text, holds=(HoldReason.UNMAPPED_CODE,), code=observed.code, specimen_type=specimen_type)
+        return None
     version = f"{context.driver} map {mapping.revision}".strip()
-    notes.add("map", f"{test.code} {test.name}", version=version, code=observed.code, specimen_type=specimen_type)
-    return test, mapping
+    draft.add("map", f"{test.code} {test.name}", version=version, code=observed.code, specimen_type=specimen_type)
+    draft.test, draft.map_revision = test, mapping.revision
+    return mapping
 
 
-def _matched(specimen: ObservedSpecimen, test: LabTest | None, context: DecisionContext, notes: _Notes) -> Match:
-    found = match(
+def _matched(specimen: ObservedSpecimen, context: DecisionContext, draft: _Draft) -> None:
+    draft.found = found = match(
         context.specimens,
-        test.id if test else None,
+        draft.test.id if draft.test else None,
         context.observed_patient,
         context.unsolicited,
         identified=bool(specimen.specimen_id),
     )
     verdict = "none" if found.unsolicited else "ok"
-    notes.add("match", found.text, holds=found.holds, verdict=verdict, policy=context.unsolicited.value)
-    return found
+    draft.add("match", found.text, holds=found.holds, verdict=verdict, policy=context.unsolicited.value)
 
 
-def _readable(value: Value, test: LabTest | None, notes: _Notes) -> bool:
+def _readable(draft: _Draft) -> bool:
     """Whether there is a value that can answer the test."""
+    value, test = draft.value, draft.test
     if value.kind is ValueKind.FAILED:
-        notes.add("value", "the run failed: there is no result", holds=(HoldReason.RUN_FAILED,))
+        draft.add("value", "the run failed: there is no result", holds=(HoldReason.RUN_FAILED,))
     elif value.kind is ValueKind.EMPTY:
-        notes.add("value", "no value was sent", holds=(HoldReason.NO_VALUE,))
+        draft.add("value", "no value was sent", holds=(HoldReason.NO_VALUE,))
     elif not _finite(value):
-        notes.add("value", "not a number that can be measured", holds=(HoldReason.UNREADABLE_VALUE,))
+        draft.add("value", "not a number that can be measured", holds=(HoldReason.UNREADABLE_VALUE,))
     elif test is not None and value.kind not in ACCEPTED.get(test.kind, frozenset()):
         text = f"a {value.kind.value} value for a {test.kind.value} test"
-        notes.add("value", text, holds=(HoldReason.UNREADABLE_VALUE,))
+        draft.add("value", text, holds=(HoldReason.UNREADABLE_VALUE,))
     else:
-        notes.add("value", f"a {value.kind.value} value")
+        draft.add("value", f"a {value.kind.value} value")
         return True
     return False
 
@@ -219,19 +228,21 @@ def _finite(value: Value) -> bool:
     return len(digits) <= MAX_DIGITS and isinstance(exponent, int) and abs(exponent) <= MAX_DIGITS
 
 
-def _reported(
-    observed: Observed, test: LabTest, mapping: CodeMapping, catalogue: Catalogue, notes: _Notes
-) -> tuple[Value, str] | None:
-    """The value as reported and its UCUM unit; None when the unit holds it. Only numbers have units."""
+def _reported(observed: Observed, test: LabTest, mapping: CodeMapping, catalogue: Catalogue, draft: _Draft) -> bool:
+    """Put the value as reported and its UCUM unit into the draft; False when the unit holds it.
+
+    Only numbers have units.
+    """
     value = observed.value
     if value.kind is not ValueKind.NUMERIC or value.number is None or test.kind is not ValueKind.NUMERIC:
-        return value, ""
+        draft.unit = ""
+        return True
     version = f"units {catalogue.aliases.revision}"
     try:
         sent = _sent_unit(observed.unit, mapping, test, catalogue)
         number = convert(value.number, sent, test.unit) if sent != test.unit else value.number
     except UnknownUnit as error:
-        notes.add(
+        draft.add(
             "unit",
             error.text,
             holds=(HoldReason.UNKNOWN_UNIT,),
@@ -239,12 +250,14 @@ def _reported(
             sent=observed.unit,
             reported=test.unit,
         )
-        return None
+        return False
     origin = "as sent" if observed.unit else "by the map"
     text = f"{sent or 'no unit'} {origin}" + (f", converted to {test.unit}" if sent != test.unit else "")
-    notes.add("unit", text, version=version, sent=observed.unit, reported=test.unit)
-    number = _rounded(number, value.number, value.comparator, test.decimals, notes)
-    return replace(value, number=number, text=format(number, "f")), test.unit
+    draft.add("unit", text, version=version, sent=observed.unit, reported=test.unit)
+    number = _rounded(number, value.number, value.comparator, test.decimals, draft)
+    draft.value = Value(ValueKind.NUMERIC, format(number, "f"), number, value.comparator)
+    draft.unit = test.unit
+    return True
 
 
 def _sent_unit(raw_unit: str, mapping: CodeMapping, test: LabTest, catalogue: Catalogue) -> str:
@@ -266,7 +279,7 @@ def _pure(raw_unit: str, catalogue: Catalogue) -> str:
 
 
 def _rounded(
-    number: Decimal, sent: Decimal, comparator: Comparator | None, decimals: int | None, notes: _Notes
+    number: Decimal, sent: Decimal, comparator: Comparator | None, decimals: int | None, draft: _Draft
 ) -> Decimal:
     """Half up to the test's decimals; never digits the analyzer did not measure.
 
@@ -289,38 +302,37 @@ def _rounded(
     rounded = number.quantize(Decimal(1).scaleb(-places), rounding=rounding, context=Context(prec=4 * MAX_DIGITS))
     if not rounded:
         rounded = rounded.copy_abs()  # no one reports -0.0
-    notes.add("round", f"to {places} decimals", measured=format(number, "f"), reported=format(rounded, "f"))
+    draft.add("round", f"to {places} decimals", measured=format(number, "f"), reported=format(rounded, "f"))
     return rounded
 
 
-def _judged(
-    decision: Decision, test: LabTest, found: Match, specimen_type: str, context: DecisionContext, notes: _Notes
-) -> Decision:
-    """The decision with its reference interval and flags."""
-    selection = _selected(test, found, specimen_type, context)
+def _judged(test: LabTest, specimen_type: str, context: DecisionContext, draft: _Draft) -> None:
+    """Put the reference interval and the flags into the draft."""
+    selection = _selected(test, draft.found, specimen_type, context)
     if selection.ambiguous:
         ids = " ".join(one.id for one in selection.ambiguous)
-        notes.add("interval", "several apply", holds=(HoldReason.AMBIGUOUS_INTERVAL,), intervals=ids)
-        return decision
+        draft.add("interval", "several apply", holds=(HoldReason.AMBIGUOUS_INTERVAL,), intervals=ids)
+        return
     interval = selection.interval
     if interval is None:
-        notes.add("interval", "none applies", verdict="none")
+        draft.add("interval", "none applies", verdict="none")
     else:
         try:
-            interval = _in_unit(interval, decision.unit)
+            interval = _in_unit(interval, draft.unit)
         except UnknownUnit as error:
-            notes.add("interval", error.text, holds=(HoldReason.UNKNOWN_UNIT,), interval=interval.id)
-            return decision
-        reference = interval.text or reference_text(interval.low, interval.high)
-        notes.add("interval", reference or "no limits", version=interval.id, source=interval.source)
-        decision = replace(decision, low=interval.low, high=interval.high, reference=reference)
-    judged = evaluate(decision.value, interval)
+            draft.add("interval", error.text, holds=(HoldReason.UNKNOWN_UNIT,), interval=interval.id)
+            return
+        draft.low, draft.high = interval.low, interval.high
+        draft.reference = interval.text or reference_text(interval.low, interval.high)
+        draft.add("interval", draft.reference or "no limits", version=interval.id, source=interval.source)
+    judged = evaluate(draft.value, interval)
+    draft.flags = judged.flags
     if judged.flags or judged.holds:
         text = "cannot be judged for certain" if judged.holds else "against the reference interval"
-        notes.add("flag", text, holds=judged.holds, verdict=" ".join(judged.flags), flags=" ".join(judged.flags))
+        words = " ".join(judged.flags)
+        draft.add("flag", text, holds=judged.holds, verdict=words, flags=words)
     else:
-        notes.add("flag", "nothing to judge", verdict="none")
-    return replace(decision, flags=judged.flags)
+        draft.add("flag", "nothing to judge", verdict="none")
 
 
 def _selected(test: LabTest, found: Match, specimen_type: str, context: DecisionContext) -> Selection:
@@ -344,6 +356,7 @@ def _selected(test: LabTest, found: Match, specimen_type: str, context: Decision
     return selections[0] if all(one == selections[0] for one in selections) else Selection()
 
 
+@lru_cache(maxsize=4096)
 def _in_unit(interval: Interval, unit: str) -> Interval:
     """The interval's limits in the unit of the report. Raises UnknownUnit when they cannot be compared."""
     if interval.unit in ("", unit):

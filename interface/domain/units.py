@@ -253,17 +253,23 @@ def convert(number: Decimal, from_unit: str, to_unit: str) -> Decimal:
     Exact whenever the result has a finite decimal form, else to 34 significant digits. Raises UnknownUnit when a unit
     is not understood or the dimensions differ (molar and mass concentration, `mmol/mol` and `%`).
     """
-    source, target = parse(from_unit), parse(to_unit)
-    if source.dimensions != target.dimensions:
-        raise UnknownUnit(f"{from_unit} cannot be converted to {to_unit}")
-    factor = source.factor / target.factor
-    shift = _power_of_ten(factor)
+    factor, shift = _factor(from_unit, to_unit)
     if shift is not None:
         sign, digits, exponent = number.as_tuple()
         if not isinstance(exponent, int):
             raise UnknownUnit("not a finite number")
         return Decimal((sign, digits, exponent + shift))
     return _decimal(Fraction(number) * factor)
+
+
+@lru_cache(maxsize=1024)
+def _factor(from_unit: str, to_unit: str) -> tuple[Fraction, int | None]:
+    """What to multiply by, and when that is a power of ten, which."""
+    source, target = parse(from_unit), parse(to_unit)
+    if source.dimensions != target.dimensions:
+        raise UnknownUnit(f"{from_unit} cannot be converted to {to_unit}")
+    factor = source.factor / target.factor
+    return factor, _power_of_ten(factor)
 
 
 def _power_of_ten(factor: Fraction) -> int | None:
