@@ -1,0 +1,238 @@
+"""HL7 v2 reading: delimiters, numbering, escapes, charsets, field states, syntax checks."""
+
+from __future__ import annotations
+
+import hl7 as second_opinion
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interface.errors import SegmentError, UnsupportedMessage
+from interface.wire.charsets import named_charset
+from interface.wire.hl7 import (
+    Delimiters,
+    FieldState,
+    check_syntax,
+    control_id,
+    escape,
+    message_type,
+    parse,
+    split_batch,
+    unescape,
+)
+
+HEAD = "MSH|^~\\&|LabOne|LAB|Labora|H|20260105||ORU^R01^ORU_R01|ID7|P|2.5.1"
+ORU = (
+    HEAD + "\rPID|1||P1^^^LAB^MR~P2^^^NAT||Testa^Anna\rOBR|1||F|GLU^Glucose^L\r"
+    'OBX|1|NM|2345-7^Glucose^LN||5.10|mmol/L|3.9-6.1|N~A|||F||""\r'
+    "OBX|2|ST|X&sub2^Y||C:\\PATH\\E\\x|||||\r"
+)
+
+
+def test_msh_is_numbered_from_its_own_separator() -> None:
+    header = parse(ORU).header
+    assert [header.field(n) for n in (1, 2, 3, 10, 12)] == ["|", "^~\\&", "LabOne", "ID7", "2.5.1"]
+    assert header.value(2) == "^~\\&"
+    assert header.value(9, 2) == "R01"
+    assert parse(ORU).type == "ORU^R01"
+
+
+def test_repetitions_components_and_subcomponents_are_split_on_access() -> None:
+    message = parse(ORU)
+    pid, (first, second) = message.first("PID"), message.all("OBX")
+    assert pid is not None
+    assert [pid.value(3, 1, n) for n in (1, 2, 3)] == ["P1", "P2", ""]
+    assert pid.value(3, 4, 2) == "NAT"
+    assert first.value(3, 3) == "LN"
+    assert first.repeats(8) == ["N", "A"]
+    assert [second.value(3, 1, 1, n) for n in (1, 2, 3)] == ["X", "sub2", ""]
+    assert second.components(3) == ["X&sub2", "Y"]
+
+
+@given(
+    st.integers(1, 30), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3), st.sampled_from(["~", "&", "\\X\\"])
+)
+def test_the_short_way_reads_as_the_long_way(
+    field: int, component: int, repeat: int, subcomponent: int, extra: str
+) -> None:
+    """A message without repetitions, escapes and sub-components is read by a shorter path: it must not differ."""
+    body = "\rOBX|1|NM|2345-7^Glucose^LN||5.10|mmol/L^^UCUM|3.9-6.1|N|||F|||20260105"
+    short, long = parse(HEAD + body).first("OBX"), parse(HEAD + body + "\rZZZ|" + extra).first("OBX")
+    assert short is not None
+    assert long is not None
+    place = (field, component, repeat, subcomponent)
+    assert short.value(*place) == long.value(*place)
+
+
+def test_three_states_of_a_field_are_told_apart() -> None:
+    obx = next(parse(ORU).all("OBX"))
+    assert obx.state(40) is FieldState.ABSENT
+    assert obx.state(4) is FieldState.EMPTY
+    assert obx.state(13) is FieldState.NULL
+    assert obx.state(5) is FieldState.VALUED
+    assert obx.value(13) == "", "the explicit null is no text of two quote characters"
+
+
+@pytest.mark.parametrize(
+    ("sent", "meant"),
+    [
+        (r"a\F\b\S\c\T\d\R\e\E\f", "a|b^c&d~e\\f"),
+        (r"\X0D0A\x", "\r\nx"),
+        (r"one\.br\two\.sp 2\three", "one\ntwo\nthree"),
+        (r"\H\loud\N\ quiet", "loud quiet"),
+        (r"\Zab\ \C2842\ stay", r"\Zab\ \C2842\ stay"),
+        (r"C:\DIR\FILE", r"C:\DIR\FILE"),
+        (r"10\S\3", "10^3"),
+        (r"lone \ character", r"lone \ character"),
+        (r"\X4\ \XZZ\ ", r"\X4\ \XZZ\ "),
+        (r"\Q\F\ ", r"\Q| "),
+    ],
+)
+def test_known_escapes_are_resolved_and_everything_else_is_data(sent: str, meant: str) -> None:
+    assert unescape(sent) == meant
+
+
+def test_hex_escapes_are_bytes_of_the_message_charset() -> None:
+    block = (HEAD + "||||||UNICODE UTF-8\rNTE|1||\\XC3BC\\\r").encode()
+    note = parse(block).first("NTE")
+    assert note is not None
+    assert note.value(3) == "\u00fc"
+
+
+@given(st.text(max_size=30), st.sampled_from([Delimiters(), Delimiters("!", ":", "*", "%", "@")]))
+def test_an_escaped_leaf_reads_back(text: str, delimiters: Delimiters) -> None:
+    assert unescape(escape(text, delimiters), delimiters, "utf-8") == text
+
+
+def test_unusual_and_longer_encoding_characters_are_read() -> None:
+    odd = parse("MSH!:*%@!A!!!!!!ORU:R01!1!P!2.7\rOBX!1!NM!a:b!!1*2\r")
+    assert odd.type == "ORU^R01"
+    obx = odd.first("OBX")
+    assert obx is not None
+    assert obx.value(3, 2) == "b"
+    assert obx.repeats(5) == ["1", "2"]
+    assert parse("MSH|^~\\&#|A||||||ORU^R01|1|P|2.7\r").header.value(3) == "A"
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n", "\r\r", "\n\n"])
+def test_line_ends_blank_lines_and_a_mark_of_order_do_not_matter(end: str) -> None:
+    block = b"\xef\xbb\xbf" + ORU.replace("\r", end).encode()
+    assert [segment.id for segment in check_syntax(block).segments] == ["MSH", "PID", "OBR", "OBX", "OBX"]
+
+
+@pytest.mark.parametrize(
+    ("charset", "codec"),
+    [
+        ("UNICODE UTF-8", "utf-8"),
+        ("utf-8", "utf-8"),
+        ("UNICODE", "utf-8"),
+        ("8859/1", "latin-1"),
+        ("8859/15", "iso8859-15"),
+        ("", "utf-8"),
+        ("", "latin-1"),
+        ("ASCII", "utf-8"),
+        ("ASCII", "latin-1"),
+        ("KLINGON", "utf-8"),
+    ],
+)
+def test_names_survive_the_charset_however_it_is_declared(charset: str, codec: str) -> None:
+    block = f"{HEAD}||||||{charset}\rPID|1||1||M\u00fcller^Zo\u00eb\r".encode(codec)
+    pid = parse(block).first("PID")
+    assert pid is not None
+    assert pid.value(5) == "M\u00fcller"
+
+
+def test_a_charset_that_is_not_what_it_says_is_reported() -> None:
+    assert parse(f"{HEAD}||||||UNICODE UTF-8\rNTE|1||\u00fc\r".encode("latin-1")).charset_fault
+    assert parse(f"{HEAD}||||||KLINGON\r".encode()).charset_fault
+    assert not parse(f"{HEAD}||||||UNICODE UTF-8\rNTE|1||\u00fc\r".encode()).charset_fault
+    assert named_charset(f"{HEAD}||||||8859/1~ISO IR87\r".encode()) == "8859/1"
+
+
+def test_the_peers_own_charset_comes_before_the_last_resort() -> None:
+    pid = parse(f"{HEAD}\rPID|1||1||\u0416\r".encode("cp1251"), "cp1251").first("PID")
+    assert pid is not None
+    assert pid.value(5) == "\u0416"
+
+
+@pytest.mark.parametrize(
+    ("block", "location", "code"),
+    [
+        (b"", "MSH^1", 100),
+        (b"PID|1\r", "MSH^1", 100),
+        (b"MSH", "MSH^1^1", 101),
+        (b"MSH|\r", "MSH^1^2", 101),
+        (b"MSH|^^\\&|A||||||ORU^R01|1|P|2.5\r", "MSH^1^2", 101),
+        (b"MSH|^~\\&|A|||||||1|P|2.5\r", "MSH^1^9", 101),
+        (b"MSH|^~\\&|A||||||ORU^R01||P|2.5\r", "MSH^1^10", 101),
+        (b"MSH|^~\\&|A||||||ORU^R01|" + b"9" * 200 + b"|P|2.5\r", "MSH^1^10", 104),
+        (HEAD.encode() + b"\rgarbage line\r", "GAR^1", 100),
+        (HEAD.encode() + b"\r??|1\r", "???^1", 100),
+        (HEAD.encode() + b"\rOBX^1|NM\r", "OBX^1", 100),
+        (HEAD.encode() + b"\r" + HEAD.encode() + b"\r", "MSH^2", 100),
+    ],
+)
+def test_header_and_segment_faults_are_located(block: bytes, location: str, code: int) -> None:
+    with pytest.raises(SegmentError) as caught:
+        check_syntax(block)
+    assert (caught.value.location, caught.value.code) == (location, code)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "location", "code"),
+    [("|P|2.5.1", "|Z|2.5.1", "MSH^1^11", 202), ("|2.5.1", "|3.0", "MSH^1^12", 203)],
+)
+def test_what_is_not_supported_is_said_apart(old: str, new: str, location: str, code: int) -> None:
+    with pytest.raises(UnsupportedMessage) as caught:
+        check_syntax(ORU.replace(old, new).encode())
+    assert (caught.value.location, caught.value.code) == (location, code)
+
+
+@pytest.mark.parametrize("version", ["2.1", "2.3.1", "2.9", ""])
+def test_every_version_two_is_read(version: str) -> None:
+    assert check_syntax(ORU.replace("|2.5.1", f"|{version}").encode()).version == version
+
+
+def test_unknown_segments_and_extra_fields_are_no_fault() -> None:
+    check_syntax((ORU + "ZXY|1|what\rOBX|3" + "|" * 60 + "\r").encode())
+
+
+@given(st.binary(max_size=120))
+def test_any_bytes_are_read_or_refused_with_a_located_error(data: bytes) -> None:
+    for block in (data, b"MSH|^~\\&|" + data, ORU.encode() + data):
+        assert isinstance(control_id(block), str)
+        assert isinstance(message_type(block), str)
+        try:
+            check_syntax(block)
+        except (SegmentError, UnsupportedMessage) as error:
+            assert error.location.startswith(error.location[:3])
+            assert len(error.location.split("^")[0]) == 3
+
+
+def test_ids_are_read_without_parsing() -> None:
+    assert control_id(ORU.encode()) == "ID7"
+    assert message_type(ORU.encode()) == "ORU^R01"
+    assert control_id(b"") == message_type(b"") == control_id(b"MSH|^~\\&") == ""
+
+
+def test_a_batch_file_is_split_into_its_messages() -> None:
+    one, two = HEAD.encode() + b"\rPID|1", HEAD.replace("ID7", "ID8").encode() + b"\rPID|2"
+    batch = b"FHS|^~\\&\nBHS|^~\\&\n" + one + b"\n" + two + b"\nBTS|2\nFTS|1\n"
+    assert [control_id(message) for message in split_batch(batch)] == ["ID7", "ID8"]
+    assert split_batch(b"\xef\xbb\xbf" + one) == [one + b"\r"]
+
+
+def test_another_implementation_reads_the_same_values() -> None:
+    theirs, ours = second_opinion.parse(ORU), parse(ORU)
+    for index, segment in enumerate(ours.segments):
+        for number in range(1, segment.field_count + 1):
+            assert str(theirs[index][number]) == segment.field(number), (segment, number)
+    for path, ours_read in (("PID.F5.R1.C2", ours.segments[1].value(5, 2)), ("OBX.F3.R1.C2", "Glucose")):
+        assert theirs[path] == ours_read
+
+
+def test_locations_are_those_of_err_2() -> None:
+    message = parse(ORU)
+    second = list(message.all("OBX"))[1]
+    assert message.location(second, 5) == "OBX^2^5"
+    assert message.location(second, 5, 1, 2) == "OBX^2^5^1^2"

@@ -1,0 +1,131 @@
+"""HL7 acknowledgements: which is due, and what it says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interface.errors import LocatedError, SegmentError, UnsupportedMessage
+from interface.wire.hl7 import check_syntax, parse
+from interface.wire.hl7_ack import AckCode, Outcome, acknowledge, due, store_failure
+
+NOW = datetime(2026, 1, 5, 12, 0, 30, tzinfo=UTC)
+
+
+def oru(accept: str = "", application: str = "", version: str = "2.5.1", charset: str = "") -> bytes:
+    head = f"MSH|^~\\&|LabOne|WARD|Labora|HOSP|20260105||ORU^R01^ORU_R01|ID7|P|{version}|||{accept}|{application}"
+    return f"{head}||{charset}\rPID|1\r".encode()
+
+
+@pytest.mark.parametrize(
+    ("accept", "application", "stored", "error", "rejected"),
+    [
+        ("", "", AckCode.AA, AckCode.AE, AckCode.AR),
+        ("AL", "NE", AckCode.CA, AckCode.CE, AckCode.CR),
+        ("AL", "AL", AckCode.CA, AckCode.CE, AckCode.CR),
+        ("AL", "", AckCode.CA, AckCode.CE, AckCode.CR),
+        ("NE", "AL", AckCode.AA, AckCode.AE, AckCode.AR),
+        ("", "AL", AckCode.AA, AckCode.AE, AckCode.AR),
+        ("NE", "NE", None, None, None),
+        ("ER", "NE", None, AckCode.CE, AckCode.CR),
+        ("SU", "NE", AckCode.CA, None, None),
+        ("NE", "ER", None, AckCode.AE, AckCode.AR),
+        ("", "0", AckCode.AA, AckCode.AE, AckCode.AR),  # Mindray: kind of result, not a condition
+        ("", "2", AckCode.AA, AckCode.AE, AckCode.AR),
+    ],
+)
+def test_msh_15_and_16_say_which_reply_is_due(
+    accept: str, application: str, stored: AckCode | None, error: AckCode | None, rejected: AckCode | None
+) -> None:
+    block = oru(accept, application)
+    assert [due(block, outcome) for outcome in Outcome] == [stored, error, rejected]
+
+
+def test_a_failed_store_is_never_answered_positively() -> None:
+    assert store_failure(oru()) is AckCode.AR
+    assert store_failure(oru("AL", "NE")) is AckCode.CE
+    assert store_failure(b"garbage") is AckCode.AR
+    assert not any(store_failure(oru(a, b)).positive for a in ("", "AL", "NE") for b in ("", "AL", "NE"))
+
+
+def test_the_reply_swaps_the_parties_and_keeps_version_and_id() -> None:
+    reply = check_syntax(acknowledge(oru(), AckCode.AA, control_id="L1", now=NOW))
+    header, msa = reply.segments
+    assert [header.field(n) for n in (3, 4, 5, 6)] == ["Labora", "HOSP", "LabOne", "WARD"]
+    assert (header.field(7), header.field(9)) == ("20260105120030+0000", "ACK^R01^ACK")
+    assert (reply.control_id, reply.version, header.field(11)) == ("L1", "2.5.1", "P")
+    assert (msa.field(1), msa.field(2)) == ("AA", "ID7")
+
+
+def test_a_fault_is_located_in_the_shape_of_2_5() -> None:
+    fault = SegmentError("no | here", "OBX^2^5", 102)
+    reply = parse(acknowledge(oru(), AckCode.AE, control_id="L1", now=NOW, error=fault))
+    err = reply.first("ERR")
+    assert err is not None
+    assert (err.field(2), err.value(3), err.value(3, 3), err.field(4)) == ("OBX^2^5", "102", "HL70357", "E")
+    assert err.value(8) == "no | here"
+
+
+def test_a_fault_is_located_in_the_shape_of_2_3_1() -> None:
+    fault = UnsupportedMessage("not taken", "MSH^1^9", 200)
+    reply = parse(acknowledge(oru(version="2.3.1"), AckCode.AR, control_id="L1", now=NOW, error=fault))
+    msa, err = reply.first("MSA"), reply.first("ERR")
+    assert msa is not None
+    assert err is not None
+    assert reply.header.field(9) == "ACK^R01"
+    assert msa.field(3) == "not taken"
+    assert err.field(1) == "MSH^1^9^200&not taken"
+
+
+def test_a_store_failure_says_207() -> None:
+    reply = parse(acknowledge(oru("AL", "NE"), AckCode.CE, control_id="L1", now=NOW, text="cannot be stored now"))
+    err = reply.first("ERR")
+    assert err is not None
+    assert err.value(3) == "207"
+
+
+def test_the_reply_comes_in_the_charset_of_the_request() -> None:
+    block = oru(charset="8859/1").replace(b"LabOne", "L\u00e4b".encode("latin-1"))
+    reply = acknowledge(block, AckCode.AA, control_id="L1", now=NOW)
+    assert "L\u00e4b".encode("latin-1") in reply
+    assert parse(reply).header.field(18) == "8859/1"
+
+
+def test_the_delimiters_of_the_request_are_kept() -> None:
+    block = b"MSH!:*%@!A!B!C!D!!!ORU:R01!9!P!2.5\r"
+    reply = acknowledge(block, AckCode.AE, control_id="L:1", now=NOW, error=LocatedError("bad", "OBX^1^5"))
+    message = parse(reply)
+    assert reply.startswith(b"MSH!:*%@!C!D!A!B!")
+    assert (message.type, message.control_id) == ("ACK^R01", "L:1")
+
+
+@pytest.mark.parametrize(
+    ("block", "echoed"),
+    [
+        (b"", ""),
+        (b"garbage", ""),
+        (b"MSH", ""),
+        (b"MSH|^^&&|A|B|C|D||||X9|P|2.5\r", "X9"),
+        (b"MSH|^~\\&|A", ""),
+        (b"MSH|^~\\&|A|B|C|D||||7\x1c8\r", "78"),
+    ],
+)
+def test_even_a_broken_header_is_answered(block: bytes, echoed: str) -> None:
+    reply = acknowledge(block, AckCode.AR, control_id="L1", now=NOW, text="unreadable")
+    message = check_syntax(reply)
+    msa = message.first("MSA")
+    assert msa is not None
+    assert (msa.field(1), msa.field(2)) == ("AR", echoed)
+    assert b"\x1c" not in reply
+
+
+@given(st.binary(max_size=200), st.sampled_from(AckCode))
+def test_any_bytes_can_be_acknowledged(data: bytes, code: AckCode) -> None:
+    for block in (data, b"MSH|^~\\&|" + data):
+        reply = acknowledge(block, code, control_id="L1", now=NOW, text="x")
+        assert b"\x0b" not in reply
+        assert b"\x1c" not in reply
+        assert parse(reply).control_id == "L1"
