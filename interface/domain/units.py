@@ -254,10 +254,10 @@ def convert(number: Decimal, from_unit: str, to_unit: str) -> Decimal:
     is not understood or the dimensions differ (molar and mass concentration, `mmol/mol` and `%`).
     """
     factor, shift = _factor(from_unit, to_unit)
+    sign, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int):
+        raise UnknownUnit("not a finite number")
     if shift is not None:
-        sign, digits, exponent = number.as_tuple()
-        if not isinstance(exponent, int):
-            raise UnknownUnit("not a finite number")
         return Decimal((sign, digits, exponent + shift))
     return _decimal(Fraction(number) * factor)
 

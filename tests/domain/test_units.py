@@ -48,6 +48,15 @@ def test_a_power_of_ten_only_moves_the_point_and_keeps_the_measured_digits() -> 
     assert str(convert(Decimal("65"), "g/L", "g/dL")) == "6.5"
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("target", ["g/dL", "g/L"])
+def test_what_is_no_number_is_not_converted(number: str, target: str) -> None:
+    with pytest.raises(UnknownUnit):
+        convert(Decimal(number), "g/L", target)
+    with pytest.raises(UnknownUnit):
+        convert(Decimal(number), "U/L", "nkat/L")
+
+
 REFUSED = [
     ("mmol/L", "mg/dL"),  # needs the molar mass
     ("mmol/mol", "%"),  # HbA1c: IFCC and NGSP are related by a regression
