@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from interface.store.embedded import EmbeddedPostgres
-from interface.store.tables import OWNER_ROLE
+from interface.store.schema import OWNER_ROLE
 
 _ROOT = Path(__file__).parent.parent
 

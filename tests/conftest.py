@@ -19,7 +19,7 @@ import pytest
 from interface.store.db import Database, prepare
 from interface.store.ids import uuid7
 from interface.store.migrate import upgrade
-from interface.store.tables import APP_ROLE, OWNER_ROLE
+from interface.store.schema import APP_ROLE, OWNER_ROLE
 from tests.cluster import new_state_dir, shared_cluster
 
 

@@ -111,7 +111,7 @@ def _daemon_answers(api: Address) -> bool:
     try:
         connection.request("GET", "/health")
         answer = connection.getresponse()
-        return answer.status == 200 and b"status" in answer.read(4096)
+        return answer.status == 200 and answer.getheader("Server") == "Labora"
     except (OSError, http.client.HTTPException):
         return False
     finally:
@@ -133,7 +133,7 @@ async def _database(settings: Settings) -> list[Finding]:
 async def _embedded(settings: Settings) -> str:
     from interface.store.embedded import attach
     from interface.store.programs import choose_programs
-    from interface.store.tables import OWNER_ROLE
+    from interface.store.schema import OWNER_ROLE
 
     base = settings.state_dir / "pg"
     if not (base / "data" / "PG_VERSION").exists():

@@ -96,7 +96,7 @@ def url(context: Context, role: str, as_json: bool) -> None:
     The embedded server answers while the daemon runs, to the daemon's user and root.
     """
     from interface.store.embedded import EmbeddedPostgres
-    from interface.store.tables import APP_ROLE, OWNER_ROLE
+    from interface.store.schema import APP_ROLE, OWNER_ROLE
 
     settings = context.settings
     if settings.database.url == "embedded":

@@ -56,7 +56,7 @@ async def _list(settings: Settings) -> tuple[OrganizationView, ...]:
     from interface.store.actors import list_organizations
     from interface.store.db import open_connection
     from interface.store.embedded import login_url
-    from interface.store.tables import OWNER_ROLE
+    from interface.store.schema import OWNER_ROLE
 
     async with login_url(settings) as url:
         connection = await open_connection(url, role=OWNER_ROLE)

@@ -20,7 +20,7 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from interface.errors import ConfigError, ConfigProblem, StoreAmbiguous, StoreError, StoreUnavailable
-from interface.store.tables import APP_ROLE
+from interface.store.schema import APP_ROLE
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy

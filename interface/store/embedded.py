@@ -27,7 +27,7 @@ from interface.settings import Settings
 from interface.store import migrate
 from interface.store.db import Database, check_server, open_connection, store_errors
 from interface.store.programs import Programs, choose_programs, reachable, server_account
-from interface.store.tables import APP_ROLE, OWNER_ROLE
+from interface.store.schema import APP_ROLE, OWNER_ROLE
 
 log = structlog.get_logger(__name__)
 

@@ -5,6 +5,7 @@ Alembic is imported only to upgrade; a daemon whose schema is current never pays
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,12 +25,16 @@ from interface.store.db import (
     session_settings,
     store_errors,
 )
-from interface.store.tables import APP_ROLE, OWNER_ROLE, SCHEMA
+from interface.store.schema import APP_ROLE, OWNER_ROLE, SCHEMA
 
 _BY_HAND = (
     f"as a superuser: create role {OWNER_ROLE} nologin; create role {APP_ROLE} nologin; "
     f"grant {OWNER_ROLE}, {APP_ROLE} to LOGIN; grant create on database DATABASE to {OWNER_ROLE}, LOGIN;"
 )
+
+_one_at_a_time = (
+    asyncio.Lock()
+)  # Alembic keeps its context in module globals; between processes the database's lock serves
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +158,8 @@ async def upgrade(url: str) -> list[str]:
     if found.newer:
         raise mismatch(found) or AssertionError("a newer schema is a mismatch")
     try:
-        applied = await _run_alembic(url) if found.pending else []
+        async with _one_at_a_time:
+            applied = await _run_alembic(url) if found.pending else []
     except asyncpg.InsufficientPrivilegeError as error:
         raise database_problem(f"this login may not upgrade the schema ({error}); {_BY_HAND}") from error
     await maintain(url)

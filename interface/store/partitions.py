@@ -13,7 +13,7 @@ from uuid import UUID
 
 from interface.store.db import Connection
 from interface.store.ids import uuid7_floor
-from interface.store.tables import OWNER_ROLE, PARTITIONED, SCHEMA
+from interface.store.schema import OWNER_ROLE, PARTITIONED, SCHEMA
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +52,33 @@ async def ensure(connection: Connection, now: datetime, *, ahead: int = 3) -> li
     made = []
     for table in sorted(PARTITIONED):
         for partition in _partitions(table, now.astimezone(UTC), ahead):
-            if await connection.fetchval("select to_regclass($1) is null", f"{SCHEMA}.{partition.name}"):
-                await _create(connection, partition)
+            if await _missing(connection, partition) and await _create(connection, partition):
                 made.append(partition.name)
     return made
 
 
-async def _create(connection: Connection, partition: Partition) -> None:
-    """Make one beside the table and attach it: unlike `create table … partition of`, that does not stop the readers."""
+async def _missing(connection: Connection, partition: Partition) -> bool:
+    return bool(await connection.fetchval("select to_regclass($1) is null", f"{SCHEMA}.{partition.name}"))
+
+
+async def _create(connection: Connection, partition: Partition) -> bool:
+    """Make one beside the table and attach it: unlike `create table … partition of`, that does not stop the readers.
+
+    False when another program has made it meanwhile.
+    """
     parent, child = f"{SCHEMA}.{partition.table}", f"{SCHEMA}.{partition.name}"
     start, stop = partition.start, partition.stop
     async with connection.transaction():
         await connection.execute(f"set local role {OWNER_ROLE}; set local lock_timeout = '2s'")
+        # Locked from here on, so that no row comes between the move and the attachment, and no other program between the
+        # check and the making (an advisory lock would not do: it leaves the catalogue cache as it was).
+        await connection.execute(f"lock table {parent}_default in access exclusive mode")
+        if not await _missing(connection, partition):
+            return False
         await connection.execute(f"create table {child} (like {parent} including defaults including constraints)")
         await connection.execute(
             f"alter table {child} enable row level security"
         )  # and no grant: only through the parent
-        # Locked from here on, so that no row can come between the move and the attachment.
-        await connection.execute(f"lock table {parent}_default in access exclusive mode")
         columns = await connection.fetchval(
             "select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute"
             " where attrelid = $1::regclass and attnum > 0 and not attisdropped",
@@ -84,3 +93,4 @@ async def _create(connection: Connection, partition: Partition) -> None:
         await connection.execute(
             f"alter table {parent} attach partition {child} for values from ('{start}') to ('{stop}')"
         )
+    return True

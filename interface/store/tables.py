@@ -1,8 +1,8 @@
 """The schema `lab`, once: SQLAlchemy metadata that the Alembic migrations must agree with (a test compares them).
 
 Every row carries `organization_id` and every table but `queue` is under row-level security (DESIGN §5). Ids are UUIDv7.
-The application role may only INSERT and SELECT on APPEND_ONLY. `frame`, `audit_event` (by month) and `result_version`
-(by year) are partitioned by range of their id; idempotency keys therefore live in tables of their own.
+The application role may only INSERT and SELECT on `schema.APPEND_ONLY`. `frame` and `audit_event` (by month) and
+`result_version` (by year) are partitioned by range of their id; idempotency keys therefore live in tables of their own.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-SCHEMA = "lab"
-OWNER_ROLE = "labora_owner"
-APP_ROLE = "labora_app"
+from interface.store.schema import SCHEMA
 
 metadata = MetaData(
     schema=SCHEMA,
@@ -85,10 +83,11 @@ def _json(name: str) -> Column[Any]:
     return Column(name, JSONB, nullable=False, server_default=text("'{}'"))
 
 
-# ---- organization and actors ------------------------------------------------------------------------------------------
+# ---- organization and actors ----------------------------------------------------------------------------------------
 
 organization = Table(
-    "organization", metadata, _id(), Column("name", Text, nullable=False, unique=True), _text("title"), _at("created_at", True)
+    "organization", metadata, _id(), Column("name", Text, nullable=False, unique=True), _text("title"),
+    _at("created_at", True)
 )  # fmt: skip
 counter = Table(  # numbers an organization hands out, such as order numbers: gaps are allowed, repeats are not
     "counter", metadata, Column("organization_id", Uuid, ForeignKey("lab.organization.id"), primary_key=True),
@@ -122,14 +121,16 @@ audit_event = Table(
     postgresql_partition_by="RANGE (id)",
 )  # fmt: skip
 
-# ---- links and the journal ----------------------------------------------------------------------------------------------
+# ---- links and the journal ------------------------------------------------------------------------------------------
 
 analyzer = Table(
-    "analyzer", metadata, _id(), _organization(), Column("name", Text, nullable=False), _text("driver"), _text("serial"),
+    "analyzer", metadata, _id(), _organization(), Column("name", Text, nullable=False), _text("driver"),
+    _text("serial"),
     _at("created_at", True), UniqueConstraint("organization_id", "name"),
 )  # fmt: skip
 link = Table(
-    "link", metadata, _id(), _organization(), Column("name", Text, nullable=False), _ref("analyzer_id", "analyzer", True),
+    "link", metadata, _id(), _organization(), Column("name", Text, nullable=False),
+    _ref("analyzer_id", "analyzer", True),
     Column("driver", Text, nullable=False), _text("driver_revision"), Column("role", Text, nullable=False),
     _at("created_at", True), UniqueConstraint("organization_id", "name"),
 )  # fmt: skip
@@ -138,7 +139,8 @@ lease = Table(
     _text("holder"), Column("epoch", BigInteger, nullable=False, server_default=text("0")), _at("expires_at"),
 )  # fmt: skip
 message = Table(
-    "message", metadata, _id(), _organization(), _ref("link_id", "link", True), Column("protocol", Text, nullable=False),
+    "message", metadata, _id(), _organization(), _ref("link_id", "link", True),
+    Column("protocol", Text, nullable=False),
     Column("state", Text, nullable=False),  # receiving, complete, incomplete
     _text("settled", required=False),  # released, held, duplicate, rejected, parked
     Column("reply", Text, nullable=False),  # owed, sent, unsent
@@ -152,16 +154,19 @@ message = Table(
 )  # fmt: skip
 message_key = Table(  # a resent message is found by what it says, not by what it is called
     "message_key", metadata,
-    Column("link_id", Uuid, ForeignKey("lab.link.id"), primary_key=True), Column("digest", LargeBinary, primary_key=True),
+    Column("link_id", Uuid, ForeignKey("lab.link.id"), primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
     _organization(), Column("message_id", Uuid, nullable=False),
     Column("sealed_at", DateTime(timezone=True), nullable=False),
 )  # fmt: skip
-frame = Table(  # id = message id + ordinal and attempt in its low 24 bits: the primary key makes a repeated commit harmless
+# id = message id + ordinal and attempt in its low 24 bits: the primary key makes a repeated commit harmless
+frame = Table(
     "frame", metadata, _id(), _organization(), Column("message_id", Uuid, nullable=False),
     Column("ordinal", Integer, nullable=False), Column("attempt", SmallInteger, nullable=False),
     Column("fn", SmallInteger, nullable=True),  # frame number; null for MLLP blocks
     Column("bytes", LargeBinary, nullable=False),  # as they were on the wire, envelope included
-    Column("start", Integer, nullable=True), Column("stop", Integer, nullable=True),  # part of the text that is this message's
+    # part of the text that is this message's
+    Column("start", Integer, nullable=True), Column("stop", Integer, nullable=True),
     Column("digest", LargeBinary, nullable=False), Column("received_at", DateTime(timezone=True), nullable=False),
     postgresql_partition_by="RANGE (id)",
 )  # fmt: skip
@@ -182,10 +187,11 @@ delivery = Table(  # what was said to a peer about a message
     _text("error"), _at("created_at", True), _at("delivered_at"), Index(None, "message_id"),
 )  # fmt: skip
 
-# ---- people -------------------------------------------------------------------------------------------------------------
+# ---- people ---------------------------------------------------------------------------------------------------------
 
 patient = Table(
-    "patient", metadata, _id(), _organization(), _text("family"), _text("given"), Column("birth_date", Date, nullable=True),
+    "patient", metadata, _id(), _organization(), _text("family"), _text("given"),
+    Column("birth_date", Date, nullable=True),
     Column("sex", Text, nullable=False, server_default=text("'unknown'")), _flag("active", True), _int("version", 1),
     _at("created_at", True), _at("updated_at", True), Index(None, "organization_id", text("lower(family)")),
 )  # fmt: skip
@@ -199,16 +205,19 @@ practitioner = Table(
     _at("created_at", True),
 )  # fmt: skip
 
-# ---- catalogue and maps -------------------------------------------------------------------------------------------------
+# ---- catalogue and maps ---------------------------------------------------------------------------------------------
 
 test = Table(
-    "test", metadata, _id(), _organization(), Column("code", Text, nullable=False), Column("name", Text, nullable=False),
+    "test", metadata, _id(), _organization(), Column("code", Text, nullable=False),
+    Column("name", Text, nullable=False),
     _text("loinc"), _text("unit"), Column("decimals", SmallInteger, nullable=True),
-    Column("kind", Text, nullable=False, server_default=text("'numeric'")), _text("department"), _texts("specimen_types"),
+    Column("kind", Text, nullable=False, server_default=text("'numeric'")), _text("department"),
+    _texts("specimen_types"),
     _text("source"), _flag("active", True), UniqueConstraint("organization_id", "code"),
 )  # fmt: skip
 panel = Table(
-    "panel", metadata, _id(), _organization(), Column("code", Text, nullable=False), Column("name", Text, nullable=False),
+    "panel", metadata, _id(), _organization(), Column("code", Text, nullable=False),
+    Column("name", Text, nullable=False),
     _text("loinc"), Column("test_ids", ARRAY(Uuid), nullable=False), UniqueConstraint("organization_id", "code"),
 )  # fmt: skip
 specimen_type = Table(
@@ -219,7 +228,8 @@ reference_interval = Table(
     "reference_interval", metadata, _id(), _organization(), _ref("test_id", "test", True), _text("unit"),
     Column("low", Numeric, nullable=True), Column("high", Numeric, nullable=True),
     Column("critical_low", Numeric, nullable=True), Column("critical_high", Numeric, nullable=True),
-    _text("sex", required=False), _int("age_low_d"), Column("age_high_d", Integer, nullable=True), _text("specimen_type"),
+    _text("sex", required=False), _int("age_low_d"), Column("age_high_d", Integer, nullable=True),
+    _text("specimen_type"),
     _text("text"), _text("source"), _int("priority"), _at("valid_from", True), _at("valid_to"), Index(None, "test_id"),
 )  # fmt: skip
 code_map = Table(  # analyzer code → test; a site's row (origin 'site') wins over the shipped revision
@@ -239,19 +249,21 @@ rule_set = Table(
     UniqueConstraint("organization_id", "name", "revision"),
 )  # fmt: skip
 
-# ---- orders and specimens -----------------------------------------------------------------------------------------------
+# ---- orders and specimens -------------------------------------------------------------------------------------------
 
 lab_order = Table(
     "lab_order", metadata, _id(), _organization(), Column("number", Text, nullable=False), _text("placer_number"),
     _ref("patient_id", "patient"), Column("priority", Text, nullable=False, server_default=text("'routine'")),
     _ref("requester_id", "practitioner"), _text("clinical_history"), _int("version", 1), _at("ordered_at", True),
     _at("updated_at", True), _at("cancelled_at"),
-    UniqueConstraint("organization_id", "number"), Index(None, "patient_id"), Index(None, "organization_id", "placer_number"),
+    UniqueConstraint("organization_id", "number"), Index(None, "patient_id"),
+    Index(None, "organization_id", "placer_number"),
 )  # fmt: skip
 specimen = Table(
     "specimen", metadata, _id(), _organization(), Column("barcode", Text, nullable=False), _text("type"),
     _ref("order_id", "lab_order"), _ref("patient_id", "patient"), _ref("parent_id", "specimen"),
-    Column("status", Text, nullable=False, server_default=text("'available'")), _text("reject_reason"), _int("version", 1),
+    Column("status", Text, nullable=False, server_default=text("'available'")), _text("reject_reason"),
+    _int("version", 1),
     _at("collected_at"), _at("received_at"), _at("created_at", True), _at("updated_at", True),
     Index(None, "organization_id", "barcode"), Index(None, "patient_id"), Index(None, "order_id"),
 )  # fmt: skip
@@ -261,34 +273,43 @@ order_item = Table(
     _at("updated_at", True), Index(None, "order_id"), Index(None, "specimen_id"),
 )  # fmt: skip
 dispatch = Table(  # what each analyzer was told
-    "dispatch", metadata, _id(), _organization(), _ref("order_item_id", "order_item", True), _ref("link_id", "link", True),
+    "dispatch", metadata, _id(), _organization(), _ref("order_item_id", "order_item", True),
+    _ref("link_id", "link", True),
     Column("state", Text, nullable=False), _text("answer"), _at("created_at", True), _at("updated_at", True),
     Index(None, "order_item_id"),
 )  # fmt: skip
 worksheet = Table(
-    "worksheet", metadata, _id(), _organization(), Column("name", Text, nullable=False), Column("state", Text, nullable=False),
+    "worksheet", metadata, _id(), _organization(), Column("name", Text, nullable=False),
+    Column("state", Text, nullable=False),
     Column("item_ids", ARRAY(Uuid), nullable=False), _at("created_at", True), _at("completed_at"),
 )  # fmt: skip
 
-# ---- results ------------------------------------------------------------------------------------------------------------
+# ---- results --------------------------------------------------------------------------------------------------------
 
 result = Table(  # the pointer to the current version
     "result", metadata, _id(), _organization(),
-    Column("natural_key", LargeBinary, nullable=False),  # DESIGN §1.2: analyzer, specimen, code path, occurrence, its time
+    # DESIGN §1.2: analyzer, specimen, code path, occurrence, its time
+    Column("natural_key", LargeBinary, nullable=False),
     _ref("analyzer_id", "analyzer", True), _ref("specimen_id", "specimen"), _ref("patient_id", "patient"),
     _ref("order_id", "lab_order"), _ref("order_item_id", "order_item"), _ref("test_id", "test"),
-    Column("version_id", Uuid, nullable=False), _int("version", 1), Column("status", Text, nullable=False), _texts("held"),
-    Column("pending_version_id", Uuid, nullable=True),  # a change to a released result that a person has not decided yet
+    Column("version_id", Uuid, nullable=False), _int("version", 1), Column("status", Text, nullable=False),
+    _texts("held"),
+    # a change to a released result that a person has not decided yet
+    Column("pending_version_id", Uuid, nullable=True),
     _at("created_at", True), _at("updated_at", True), _at("released_at"),
-    UniqueConstraint("organization_id", "natural_key"), Index(None, "patient_id", "updated_at"), Index(None, "specimen_id"),
+    UniqueConstraint("organization_id", "natural_key"), Index(None, "patient_id", "updated_at"),
+    Index(None, "specimen_id"),
     Index(None, "order_id"), Index(None, "organization_id", "updated_at"),
     Index("result_held_idx", "organization_id", "created_at", postgresql_where=text("held <> '{}'")),
 )  # fmt: skip
-result_version = Table(  # append-only; one covering row: what FHIR and REST show needs no other table but patient and specimen
+# append-only; one covering row: what FHIR and REST show needs no other table but patient and specimen
+result_version = Table(
     "result_version", metadata, _id(), _organization(), Column("result_id", Uuid, nullable=False), _int("version", 1),
-    Column("status", Text, nullable=False), _texts("held"), Column("message_id", Uuid, nullable=True), _text("location"),
+    Column("status", Text, nullable=False), _texts("held"), Column("message_id", Uuid, nullable=True),
+    _text("location"),
     # as the analyzer said it
-    _text("specimen_as_sent"), _text("code"), _text("code_path"), _text("raw_value"), _text("raw_unit"), _text("raw_flags"),
+    _text("specimen_as_sent"), _text("code"), _text("code_path"), _text("raw_value"), _text("raw_unit"),
+    _text("raw_flags"),
     _text("raw_status"), _text("raw_reference"), _text("instrument_time"), _at("instrument_at"), _texts("comments"),
     # as the laboratory says it
     _text("test_code"), _text("test_name"), _text("loinc"), Column("kind", Text, nullable=False), _text("comparator"),
@@ -319,24 +340,27 @@ report = Table(
     UniqueConstraint("order_id", "version"),
 )  # fmt: skip
 
-# ---- quality control ----------------------------------------------------------------------------------------------------
+# ---- quality control ------------------------------------------------------------------------------------------------
 
 qc_material = Table(
     "qc_material", metadata, _id(), _organization(), Column("name", Text, nullable=False), _text("manufacturer"),
     UniqueConstraint("organization_id", "name"),
 )  # fmt: skip
 qc_lot = Table(
-    "qc_lot", metadata, _id(), _organization(), _ref("material_id", "qc_material", True), Column("lot", Text, nullable=False),
+    "qc_lot", metadata, _id(), _organization(), _ref("material_id", "qc_material", True),
+    Column("lot", Text, nullable=False),
     _text("level"), Column("expires_on", Date, nullable=True), UniqueConstraint("material_id", "lot", "level"),
 )  # fmt: skip
 qc_target = Table(
-    "qc_target", metadata, _id(), _organization(), _ref("lot_id", "qc_lot", True), _ref("analyzer_id", "analyzer", True),
+    "qc_target", metadata, _id(), _organization(), _ref("lot_id", "qc_lot", True),
+    _ref("analyzer_id", "analyzer", True),
     _ref("test_id", "test", True), Column("mean", Numeric, nullable=False), Column("sd", Numeric, nullable=False),
     _text("unit"), _at("valid_from", True), _at("valid_to"),
 )  # fmt: skip
 qc_result = Table(  # controls and calibrators as the analyzers send them; never patient data
     "qc_result", metadata, _id(), _organization(), Column("natural_key", LargeBinary, nullable=False),
-    _ref("analyzer_id", "analyzer", True), Column("message_id", Uuid, nullable=True), Column("role", Text, nullable=False),
+    _ref("analyzer_id", "analyzer", True), Column("message_id", Uuid, nullable=True),
+    Column("role", Text, nullable=False),
     _text("specimen_as_sent"), _text("code"), _ref("test_id", "test"), Column("kind", Text, nullable=False),
     Column("number", Numeric, nullable=True), _text("value"), _text("raw_value"), _text("unit"), _text("raw_flags"),
     _text("instrument_time"), _at("instrument_at"), _text("location"), _at("created_at", True),
@@ -346,10 +370,3 @@ qc_action = Table(
     "qc_action", metadata, _id(), _organization(), _ref("qc_result_id", "qc_result", True), _text("text"),
     Column("user_id", Uuid, nullable=False), _at("created_at", True),
 )  # fmt: skip
-
-APPEND_ONLY = frozenset(
-    {"frame", "rejected_frame", "result_version", "decision", "audit_event", "qc_result", "qc_action"}
-)
-DELETABLE = frozenset({"queue"})
-WITHOUT_ROW_SECURITY = frozenset({"queue"})
-PARTITIONED = {"frame": "month", "audit_event": "month", "result_version": "year"}

@@ -14,7 +14,7 @@ import pytest
 from interface.errors import ConfigError, StoreAmbiguous, StoreError, StoreUnavailable
 from interface.store.db import Connection, Database, check_server, open_connection, store_errors, translate
 from interface.store.ids import instant_of, uuid7, uuid7_floor
-from interface.store.tables import APP_ROLE, OWNER_ROLE
+from interface.store.schema import APP_ROLE, OWNER_ROLE
 from tests.conftest import Organization, owner_of
 
 # ---- identifiers

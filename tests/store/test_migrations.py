@@ -1,8 +1,15 @@
-"""The migrations, the metadata and the program agree."""
+"""The migrations, the metadata and the program agree, whoever logs in to upgrade."""
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -14,8 +21,15 @@ from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from interface.errors import ConfigError
+from interface.settings import DatabaseSettings, Settings, packaged
 from interface.store import migrate
-from interface.store.tables import PARTITIONED, SCHEMA, metadata
+from interface.store.db import Database, open_connection
+from interface.store.embedded import open_database, opened_database
+from interface.store.programs import choose_programs, reachable, server_account
+from interface.store.schema import APPEND_ONLY, DELETABLE, PARTITIONED, SCHEMA, WITHOUT_ROW_SECURITY
+from interface.store.tables import metadata
+from tests.cluster import new_state_dir
 from tests.conftest import owner_of
 
 
@@ -40,13 +54,206 @@ def _differences(connection: SyncConnection) -> list[Any]:
     return list(compare_metadata(context, metadata))
 
 
-async def test_the_migrated_schema_is_the_one_the_program_was_written_for(database_url: str) -> None:
+async def _compare(url: str) -> list[Any]:
     async def connect(*_args: Any, **_kwargs: Any) -> Any:
-        return await asyncpg.connect(owner_of(database_url))
+        return await asyncpg.connect(url)
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     try:
         async with engine.connect() as connection:
-            assert await connection.run_sync(_differences) == []
+            return await connection.run_sync(_differences)
     finally:
         await engine.dispose()
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+# ---- the migrations say what the metadata says
+
+
+async def test_the_migrated_schema_is_the_one_the_program_was_written_for(database_url: str) -> None:
+    assert await _compare(owner_of(database_url)) == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "alter table lab.patient drop column sex",
+        "alter table lab.patient add column hidden text",
+        "alter table lab.frame alter column fn type integer",
+        "alter table lab.patient alter column active set default false",
+        "drop index lab.result_held_idx",
+        "alter table lab.client drop constraint client_organization_id_name_key",
+        "alter table lab.specimen drop constraint specimen_order_id_fkey",
+    ],
+)
+async def test_the_comparison_finds_a_planted_difference(database_url: str, fault: str) -> None:
+    await _execute(owner_of(database_url), fault)
+    assert await _compare(owner_of(database_url)) != []
+
+
+def test_the_revisions_are_alembics() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(packaged("migrations")))
+    scripts = ScriptDirectory.from_config(config)
+    assert list(migrate.revisions()) == [each.revision for each in scripts.walk_revisions()][::-1]
+    assert scripts.get_heads() == [migrate.revisions()[-1]]
+
+
+def test_a_migration_is_frozen() -> None:
+    for path in (packaged("migrations") / "versions").glob("*.py"):
+        assert "interface" not in path.read_text(), f"{path.name} depends on what may change"
+
+
+async def test_the_grants_are_those_the_metadata_promises(owner: asyncpg.Connection[asyncpg.Record]) -> None:
+    for name in (table.name for table in metadata.sorted_tables):
+        rights = {
+            right: await owner.fetchval("select has_table_privilege('labora_app', $1, $2)", f"{SCHEMA}.{name}", right)
+            for right in ("select", "insert", "update", "delete", "truncate", "references", "trigger")
+        }
+        allowed = {right for right, has in rights.items() if has}
+        expected = {"select", "insert"}
+        expected |= set() if name in APPEND_ONLY else {"update"}
+        expected |= {"delete"} if name in DELETABLE else set()
+        assert allowed == expected, name
+    assert set(PARTITIONED) | APPEND_ONLY | DELETABLE | WITHOUT_ROW_SECURITY <= {t.name for t in metadata.sorted_tables}
+
+
+# ---- upgrading
+
+
+async def test_an_upgrade_is_applied_once_even_by_two_at_a_time(empty_url: str) -> None:
+    program = (
+        "import asyncio, sys; from interface.store.migrate import upgrade; print(asyncio.run(upgrade(sys.argv[1])))"
+    )
+    both = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", program, empty_url, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    said = [(await each.communicate())[0].decode().strip() for each in both]
+    assert [each.returncode for each in both] == [0, 0]
+    assert sorted(said) == sorted([str(list(migrate.revisions())), "[]"])
+    assert await migrate.upgrade(empty_url) == []
+
+
+async def test_the_status_before_and_after(empty_url: str) -> None:
+    before = await migrate.status(empty_url)
+    assert (before.current, before.pending) == (None, migrate.revisions())
+    await migrate.upgrade(empty_url)
+    after = await migrate.status(empty_url)
+    assert (after.current, after.pending, after.newer) == (after.head, (), False)
+
+
+async def test_a_database_that_is_newer_is_refused_everywhere(database_url: str) -> None:
+    await _execute(owner_of(database_url), "update lab.alembic_version set version_num = '9999'")
+    database = await Database.connect(database_url)
+    try:
+        with pytest.raises(ConfigError, match=r"\(9999\) is newer than this program's"):
+            await migrate.gate(database)
+    finally:
+        await database.close()
+    with pytest.raises(ConfigError, match="newer"):
+        await migrate.upgrade(owner_of(database_url))
+
+
+async def test_a_database_that_is_older_is_refused_and_names_the_command(database_url: str) -> None:
+    await _execute(owner_of(database_url), "update lab.alembic_version set version_num = '0000'")
+    database = await Database.connect(database_url)
+    try:
+        with pytest.raises(ConfigError, match=r"older than this program's .* run `labora db upgrade`"):
+            await migrate.gate(database)
+    finally:
+        await database.close()
+
+
+async def test_the_current_schema_passes_the_gate(database: Database) -> None:
+    await migrate.gate(database)
+
+
+# ---- a server of the laboratory's own, as it comes: nothing of ours is there
+
+
+@pytest.fixture(scope="module")
+async def foreign_server() -> AsyncIterator[str]:
+    """The URL, less database and user, of a server with the superuser `bench` and trust for all."""
+    state = new_state_dir()
+    account = server_account(state / "data")
+    programs = reachable(choose_programs(state / "data", None), state, account)
+    state.chmod(0o755)
+    for folder in (state / "data", state / "run"):
+        folder.mkdir(mode=0o700)
+        account.take(folder)
+    as_account: dict[str, Any] = {
+        **account.popen(),
+        "cwd": "/",
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+    }
+    initdb = [
+        programs.path("initdb"),
+        "-D",
+        str(state / "data"),
+        "-U",
+        "bench",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "-A",
+        "trust",
+    ]
+    await asyncio.to_thread(lambda: subprocess.run([*initdb, "--no-sync"], **as_account, check=True))
+    settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={state / 'run'}"]
+    command = [programs.path("postgres"), "-D", str(state / "data"), *settings]
+    server = subprocess.Popen(command, **as_account)  # noqa: ASYNC220 - ours to end, not the loop's
+    url = f"postgresql:///{{database}}?host={quote(str(state / 'run'), safe='/')}&user={{user}}"
+    try:
+        connection = await open_connection(url.format(database="postgres", user="bench"), wait_s=30)
+        await connection.close()
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(state, ignore_errors=True)
+
+
+async def test_a_foreign_server_is_taken_as_it_is_by_each_kind_of_login(foreign_server: str, state_dir: Path) -> None:
+    root = foreign_server.format(database="postgres", user="bench")
+    await _execute(root, "create role plain login")
+    await _execute(root, "create role maker login createrole")
+    for name in ("by_plain", "by_maker", "by_superuser"):
+        await _execute(root, f"create database {name}")
+
+    def settings(database: str, user: str) -> Settings:
+        url = foreign_server.format(database=database, user=user)
+        return Settings(state_dir=state_dir, database=DatabaseSettings(url=url))
+
+    # A login without rights is told the command that somebody with rights must run.
+    with pytest.raises(ConfigError, match="has no Labora schema; run `labora db upgrade`"):
+        await open_database(settings("by_plain", "plain"))
+    with pytest.raises(ConfigError, match=r"may not upgrade the schema .* create role labora_owner"):
+        await migrate.upgrade(foreign_server.format(database="by_plain", user="plain"))
+
+    # One that may create roles and schemas does it all by itself.
+    await _execute(root, "grant create on database by_maker to maker")
+    await _use(settings("by_maker", "maker"))
+
+    # So does a superuser, who nevertheless acts as the application.
+    await _use(settings("by_superuser", "bench"))
+
+    # After that, a plain login needs to be a member of the application role only.
+    with pytest.raises(ConfigError, match="grant labora_app to"):
+        await open_database(settings("by_superuser", "plain"))
+    await _execute(root, "grant labora_app to plain")
+    await _use(settings("by_superuser", "plain"))
+
+
+async def _use(settings: Settings) -> None:
+    async with opened_database(settings) as database, database.system() as connection:
+        assert await connection.fetchval("select current_user") == "labora_app"
+        assert await connection.fetchval("select count(*) from lab.patient") == 0

@@ -15,7 +15,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
-from interface.store.tables import APPEND_ONLY, DELETABLE, PARTITIONED, SCHEMA, WITHOUT_ROW_SECURITY, metadata
+from interface.store.schema import APPEND_ONLY, DELETABLE, PARTITIONED, SCHEMA, WITHOUT_ROW_SECURITY
+from interface.store.tables import metadata
 from tests.conftest import Organization
 
 TABLES = sorted(metadata.tables.values(), key=lambda table: table.name)
@@ -221,8 +222,8 @@ async def test_an_absurd_organization_gives_an_error_or_no_rows(database: Databa
 
 async def test_every_table_but_the_queue_forces_row_security(owner: asyncpg.Connection[asyncpg.Record]) -> None:
     found = await owner.fetch(
-        "select c.relname as name, c.relrowsecurity as enabled, c.relforcerowsecurity as forced, c.relispartition as part,"
-        " has_table_privilege('labora_app', c.oid, 'select') as readable,"
+        "select c.relname as name, c.relrowsecurity as enabled, c.relforcerowsecurity as forced,"
+        " c.relispartition as part, has_table_privilege('labora_app', c.oid, 'select') as readable,"
         " exists (select from pg_policy p where p.polrelid = c.oid) as policy, c.relowner::regrole::text as owner"
         " from pg_class c where c.relnamespace = 'lab'::regnamespace and c.relkind in ('r', 'p')"
         " and c.relname <> 'alembic_version'"

@@ -1,0 +1,14 @@
+"""What the schema is called and what may be done to it, without the tables: a daemon starts without SQLAlchemy."""
+
+from __future__ import annotations
+
+SCHEMA = "lab"
+OWNER_ROLE = "labora_owner"
+APP_ROLE = "labora_app"
+
+APPEND_ONLY = frozenset(
+    {"frame", "rejected_frame", "result_version", "decision", "audit_event", "qc_result", "qc_action"}
+)
+DELETABLE = frozenset({"queue"})
+WITHOUT_ROW_SECURITY = frozenset({"queue"})
+PARTITIONED = {"frame": "month", "audit_event": "month", "result_version": "year"}
