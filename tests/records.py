@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -13,6 +14,7 @@ from interface.domain.views import Actor, ActorKind, IdentifierView, OrderView
 from interface.flow import orders
 from interface.store.db import Database
 from interface.store.ids import uuid7
+from interface.store.journal import frame_id, new_message_id
 from interface.store.lab_changes import steps_text
 
 TESTS = {"HGB": ("Haemoglobin", "718-7", "g/dL"), "WBC": ("Leukocytes", "6690-2", "10*9/L"), "GLU": ("Glucose", "", "")}
@@ -164,3 +166,23 @@ async def found(database: Database, organization_id: UUID) -> Laboratory:
             link_id, organization_id, analyzer_id,
         )  # fmt: skip
     return Laboratory(database, organization_id, analyzer_id, link_id, tests)
+
+
+async def store_message(laboratory: Laboratory, *frames: tuple[int | None, bytes], control_id: str = "") -> UUID:
+    """A complete message with these frames (frame number, bytes as on the wire), as the journal would have it."""
+    message_id = new_message_id()
+    now = datetime.now(UTC)
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await connection.execute(
+            "insert into lab.message (id, organization_id, link_id, protocol, state, settled, reply, control_id, bytes,"
+            " received_at, sealed_at) values ($1, $2, $3, $4, 'complete', 'released', 'sent', $5, $6, $7, $7)",
+            message_id, laboratory.organization_id, laboratory.link_id, "hl7" if frames[0][0] is None else "lis2",
+            control_id, sum(len(data) for _, data in frames), now,
+        )  # fmt: skip
+        for ordinal, (fn, data) in enumerate(frames):
+            await connection.execute(
+                "insert into lab.frame (id, organization_id, message_id, ordinal, attempt, fn, bytes, digest,"
+                " received_at) values ($1, $2, $3, $4, 0, $5, $6, $7, $8)",
+                frame_id(message_id, ordinal, 0), laboratory.organization_id, message_id, ordinal, fn, data, b"-", now,
+            )  # fmt: skip
+    return message_id

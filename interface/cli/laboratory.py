@@ -100,11 +100,11 @@ async def desk(
     from interface.flow.actors import authenticate, find_organization
     from interface.store.embedded import opened_database
 
-    name = organization or _only_organization(settings)
+    name = organization or only_organization(settings)
     token = os.environ.get("LABORA_TOKEN", "")
     if named and not (username or token):
         raise click.UsageError("say who does it, with --as USER or LABORA_TOKEN")
-    password = "" if token or not username else _password(username)
+    password = "" if token or not username else password_of(username)
     async with opened_database(settings) as database:
         organization_id = await find_organization(database, name)
         if token:
@@ -115,7 +115,8 @@ async def desk(
             yield Desk(database, Actor(ActorKind.SETUP, None, "command line", organization_id))
 
 
-def _only_organization(settings: Settings) -> str:
+def only_organization(settings: Settings) -> str:
+    """The one laboratory of the configuration. Raises UsageError when it has another number of them."""
     names = sorted({link.organization for link in settings.links})
     if len(names) != 1:
         known = f" ({', '.join(names)})" if names else ""
@@ -123,7 +124,8 @@ def _only_organization(settings: Settings) -> str:
     return names[0]
 
 
-def _password(username: str) -> str:
+def password_of(username: str) -> str:
+    """LABORA_PASSWORD, or what the person types."""
     given = os.environ.get("LABORA_PASSWORD")
     return given if given is not None else str(click.prompt(f"Password of {username}", hide_input=True, err=True))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import http
 import http.client
 import json
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -12,12 +14,20 @@ from typing import TYPE_CHECKING
 import click
 
 from interface.cli import EXIT_FAILED, Context, emit, pass_context
-from interface.cli.laboratory import ENVIRONMENT, CommandError, json_option
+from interface.cli.laboratory import (
+    ENVIRONMENT,
+    CommandError,
+    json_option,
+    laboratory_options,
+    only_organization,
+    password_of,
+)
 
 if TYPE_CHECKING:
     from interface.settings import Address, Settings
 
 ASK_WAIT_S = 5.0
+STATUS_COLUMNS = ("name", "role", "driver", "transport", "listen", "up", "connections", "text")
 _KNOWN = """
 select l.name, l.driver_revision, a.name as analyzer,
        (select max(m.received_at) from lab.message m where m.link_id = l.id) as last_message_at
@@ -58,40 +68,79 @@ def list_links(context: Context, as_json: bool) -> None:
 
 
 @link.command("status", epilog=ENVIRONMENT)
-@json_option
+@laboratory_options
 @pass_context
-def status(context: Context, as_json: bool) -> int:
-    """Ask the running daemon how its links are. Status 1 when it is not ready or does not run."""
-    ready, answer = _ask(context.settings.api.listen)
+def status(context: Context, organization: str | None, username: str | None, as_json: bool) -> int:
+    """Ask the running daemon how it is, and for a user (--as) how each link is. Status 1 when it is not ready."""
+    settings = context.settings
+    daemon = _Daemon(settings.api.listen)
+    answer = daemon.ask("GET", "/ready")
+    if not isinstance(answer.get("ready"), bool):
+        raise CommandError(f"what answers on {settings.api.listen} is not Labora's daemon")
+    links = _links(daemon, settings, organization, username)
     if as_json:
-        emit(answer, True)
-    else:
-        links = answer.get("links")
-        rows = [{"id": name, "state": state} for name, state in links.items()] if isinstance(links, dict) else []
-        emit(rows, False)
-        click.echo(f"database {answer.get('database')}; {answer.get('text') or 'ready'}", err=True)
-    return 0 if ready else EXIT_FAILED
+        emit(answer if links is None else {**answer, "links": links}, True)
+    elif links is not None:
+        emit(links, False, STATUS_COLUMNS)
+    database, all_links = ("ready" if answer.get(key) is True else "not ready" for key in ("database", "links"))
+    words = answer.get("text") or ("" if links is not None else "--as USER shows each link")
+    click.echo(f"database {database}, links {all_links}" + (f": {words}" if words else ""), err=True)
+    return 0 if answer["ready"] else EXIT_FAILED
 
 
-def _ask(address: Address) -> tuple[bool, dict[str, object]]:
-    """What the daemon says of itself at /ready. Raises CommandError when none answers."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104  asked, not bound
-    connection = http.client.HTTPConnection(host, address.port, timeout=ASK_WAIT_S)
+def _links(daemon: _Daemon, settings: Settings, organization: str | None, username: str | None) -> list[object] | None:
+    """Each link of the user's laboratory; None when nobody says who asks."""
+    token = os.environ.get("LABORA_TOKEN", "")
+    if not token and not username:
+        return None
+    logged_in = False
+    if not token and username:
+        logged_in = True
+        login = {"organization": organization or only_organization(settings), "username": username}
+        answer = daemon.ask("POST", "/api/login", body=login | {"password": password_of(username)})
+        token = str(answer.get("access_token", ""))
     try:
-        connection.request("GET", "/ready", headers={"Accept": "application/json"})
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-    except ConnectionRefusedError:
-        raise CommandError(f"the daemon does not run: nothing listens on {address}") from None
-    except TimeoutError:
-        raise CommandError(f"the daemon does not answer on {address}") from None
-    except (OSError, http.client.HTTPException, ValueError):
-        raise CommandError(f"what answers on {address} is not Labora's daemon") from None
+        links = daemon.ask("GET", "/api/links", token=token).get("links")
     finally:
-        connection.close()
-    if not isinstance(answer, dict) or "ready" not in answer:
-        raise CommandError(f"what answers on {address} is not Labora's daemon")
-    return answer["ready"] is True, answer
+        if logged_in:
+            daemon.ask("POST", "/api/logout", token=token)
+    return links if isinstance(links, list) else []
+
+
+class _Daemon:
+    """The running daemon's HTTP interface, asked on this machine. Every failure is a CommandError."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        # 0.0.0.0 and :: are where it listens, not where it can be asked
+        self._host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104
+
+    def ask(self, method: str, path: str, token: str = "", body: object = None) -> dict[str, object]:
+        """The answer's JSON object, of 2xx and of 503 (not ready)."""
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        connection = http.client.HTTPConnection(self._host, self._address.port, timeout=ASK_WAIT_S)
+        try:
+            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            response = connection.getresponse()
+            text = response.read()
+            answer = json.loads(text) if text else {}
+        except ConnectionRefusedError:
+            raise CommandError(f"the daemon does not run: nothing listens on {self._address}") from None
+        except TimeoutError:
+            raise CommandError(f"the daemon does not answer on {self._address}") from None
+        except (OSError, http.client.HTTPException, ValueError):
+            raise CommandError(f"what answers on {self._address} is not Labora's daemon") from None
+        finally:
+            connection.close()
+        if response.status == http.HTTPStatus.UNAUTHORIZED:
+            raise CommandError("the daemon refused the name, the password or the token")
+        if response.status == http.HTTPStatus.FORBIDDEN:
+            raise CommandError("this needs the permission link:read")
+        if not isinstance(answer, dict):
+            raise CommandError(f"what answers on {self._address} is not Labora's daemon")
+        return answer
 
 
 async def _list(settings: Settings) -> list[LinkLine]:

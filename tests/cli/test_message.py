@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from interface.store.db import Database
+from interface.store.ids import uuid7
+from tests.cli.desk import Shell, open_shell
+from tests.conftest import Organization
+from tests.records import store_message
+
+FRAMES = ((1, b"\x021H|\\^&|||x\rP|1||\x1b[2J\r\x1700\r\n"), (2, b"\x022L|1|N\r\x0300\r\n"))
+
+
+@pytest.fixture
+async def shell(
+    database: Database,
+    shared_database_url: str,
+    organization: Organization,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Shell:
+    return await open_shell(database, shared_database_url, organization, tmp_path, monkeypatch, capsys)
+
+
+async def test_messages_are_listed_without_what_they_say(shell: Shell) -> None:
+    message_id = await store_message(shell.laboratory, *FRAMES, control_id="C1")
+    [line] = (await shell.run("message", "list", "--json")).json
+    assert (line["id"], line["link"], line["state"], line["settled"]) == (
+        str(message_id),
+        "hema-1",
+        "complete",
+        "released",
+    )
+    assert "H|" not in (await shell.run("message", "list")).out
+    for filter in (("--link", "hema-1"), ("--state", "complete"), ("--settled", "released"), ("--control-id", "C1")):
+        assert len((await shell.run("message", "list", "--json", *filter)).json) == 1, filter
+    for filter in (("--link", "x"), ("--state", "incomplete"), ("--settled", "held"), ("--until", "2020-01-01")):
+        answer = await shell.run("message", "list", *filter)
+        assert (answer.status, answer.out, answer.err) == (0, "", "no messages\n"), filter
+
+
+async def test_what_a_message_says_is_for_a_user_and_audited(shell: Shell) -> None:
+    message_id = await store_message(shell.laboratory, *FRAMES)
+    assert (await shell.run("message", "show", str(message_id))).status == 2
+    shown = await shell.run("message", "show", str(message_id), "--as", "vera")
+    assert shown.out == "H|\\^&|||x\nP|1||<ESC>[2J\nL|1|N\n"
+    wire = await shell.run("message", "show", str(message_id), "--as", "vera", "--wire")
+    assert wire.out.splitlines()[1] == "<STX>2L|1|N<CR><ETX>00<CR><LF>"
+    data = (await shell.run("message", "show", str(message_id), "--as", "vera", "--json")).json
+    assert [frame["fn"] for frame in data["frames"]] == [1, 2]
+    count = "action = 'read_payload' and actor_name = 'vera' and entity_id = $1"
+    assert await shell.laboratory.count("audit_event", count, message_id) == 3
+
+
+async def test_a_message_that_is_not_there_is_one_sentence(shell: Shell) -> None:
+    answer = await shell.run("message", "show", str(uuid7()), "--as", "vera")
+    assert (answer.status, answer.out, answer.err) == (1, "", "labora: there is no such message\n")
