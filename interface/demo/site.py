@@ -1,0 +1,233 @@
+"""The demo's own small laboratory: a state directory, free ports, a configuration, people, and the daemon as a child.
+
+It never touches a site's configuration or database. Each pass has an organization of its own, so that the recorded
+conversations, played again, are new results and not resends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from interface import config
+from interface.demo.client import Api, Unexpected
+from interface.errors import LaboraError
+from interface.flow import actors
+from interface.settings import Address, Settings, TransportType
+
+START_WAIT_S = 60.0
+STOP_WAIT_S = 30.0
+API_PORT, FIRST_LINK_PORT = 8080, 4001
+SCOPES = ("system/Observation.rs", "system/Patient.rs", "system/Specimen.rs", "system/DiagnosticReport.rs")
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class DemoError(LaboraError):
+    """The demo cannot go on."""
+
+    slug = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoLink:
+    """A link of the demo's configuration."""
+
+    id: str
+    driver: str
+    transport: TransportType
+
+
+LINKS = (
+    DemoLink("hema-1", "sysmex_xn", TransportType.TCP_LISTEN),
+    DemoLink("chem-1", "roche_cobas_c311", TransportType.TCP_LISTEN),
+    DemoLink("hema-2", "mindray_bc5380", TransportType.MLLP_LISTEN),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who acts in this pass. Random, and of no use anywhere else."""
+
+    organization: str
+    username: str
+    password: str
+    client_id: str
+    client_secret: str
+
+
+def state_dir(environ: Mapping[str, str]) -> Path:
+    """Where the demo keeps its database between runs: beside a site's state, never in it."""
+    named = environ.get("LABORA_STATE_DIR")
+    return (Path(named) if named else config.default_state_dir(environ)) / "demo"
+
+
+def prepare(folder: Path) -> Settings:
+    """Write the configuration of this pass into `folder` and read it as the daemon will. Raises LaboraError."""
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        organization = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        file = folder / "config.toml"
+        file.write_text(_configuration(folder, organization), encoding="utf-8")
+    except OSError as error:
+        raise DemoError(f"the demo cannot write to {folder}: {error.strerror}; name another with --state-dir") from None
+    return config.load(file, {})
+
+
+def _configuration(folder: Path, organization: str) -> str:
+    ports = _free_ports(len(LINKS))
+    lines = [
+        "# Written by `labora demo` for its own use; the next run writes it again.",
+        f"state_dir = {_toml(str(folder))}",
+        "[api]",
+        f'listen = "127.0.0.1:{ports[0]}"',
+        "token_lifetime_s = 86400",
+    ]
+    for link, port in zip(LINKS, ports[1:], strict=True):
+        lines += [
+            "[[link]]",
+            f'id = "{link.id}"',
+            f'organization = "{organization}"',
+            f'driver = "{link.driver}"',
+            f'transport = {{ type = "{link.transport}", listen = "127.0.0.1:{port}" }}',
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _free_ports(links: int) -> list[int]:
+    """The API's port and then the links': the usual ones where they are free, else any."""
+    wanted = [API_PORT, *range(FIRST_LINK_PORT, FIRST_LINK_PORT + links)]
+    with contextlib.ExitStack() as held:  # all are held until all are found, so that none is found twice
+        return [held.enter_context(_listener(port)).getsockname()[1] for port in wanted]
+
+
+def _listener(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(1)
+    except OSError:
+        listener.close()
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.bind(("127.0.0.1", 0))
+    return listener
+
+
+async def employ(settings: Settings) -> Credentials:
+    """Make the organization of this pass, its people and its EMR, as `labora organization|user|client create` do."""
+    from interface.store.embedded import opened_database
+
+    name = settings.links[0].organization
+    password = secrets.token_urlsafe(18)
+    async with opened_database(settings) as database:
+        organization = await actors.create_organization(database, name, "Demo laboratory")
+        setup = actors.setup_actor(organization.id)
+        administrator = actors.NewUser("admin", secrets.token_urlsafe(18), ("administrator",))
+        await actors.create_user(database, setup, administrator)
+        admin = await actors.authenticate(database, name, administrator.username, administrator.password)
+        # An administrator may not release: that is a medical act, so somebody of the laboratory does it.
+        director = actors.NewUser("director", password, ("laboratory_director",), "Demo director")
+        await actors.create_user(database, admin, director)
+        client = await actors.create_client(database, admin, "emr", SCOPES)
+    return Credentials(name, director.username, password, client.client_id, client.secret)
+
+
+class Daemon:
+    """`labora run` as a child process."""
+
+    def __init__(self, settings: Settings, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.settings, self._process, self.log = settings, process, log
+
+    @property
+    def base_url(self) -> str:
+        return f"http://{self.settings.api.listen}"
+
+    def address(self, link_id: str) -> Address:
+        """Where a link listens."""
+        return next(link.transport.listen for link in self.settings.links if link.id == link_id)
+
+    async def ready(self, api: Api) -> None:
+        """Wait until `/ready` says so. Raises DemoError when the daemon ends or does not get there."""
+        deadline = asyncio.get_running_loop().time() + START_WAIT_S
+        while self._process.returncode is None:
+            try:
+                if (await api.get("/ready")).get("ready") is True:
+                    return
+            except Unexpected:  # not listening yet, or 503
+                if asyncio.get_running_loop().time() > deadline:
+                    raise DemoError(f"the daemon was not ready within {START_WAIT_S:g} s; see {self.log}") from None
+            await asyncio.sleep(0.05)
+        raise DemoError(f"the daemon ended with status {self._process.returncode}: {self._last_words()}")
+
+    async def ended(self) -> int:
+        """Wait for the daemon to end by itself; its status."""
+        return await self._process.wait()
+
+    async def stop(self) -> int:
+        """SIGTERM, wait, and as a last resort SIGKILL; the exit status."""
+        if self._process.returncode is None:
+            self._process.terminate()
+            try:
+                await asyncio.wait_for(self._process.wait(), STOP_WAIT_S)
+            except TimeoutError:
+                self._process.kill()
+        return await self._process.wait()
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return lines[-1] if lines else f"see {self.log}"
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """Run in the child: stop as by SIGTERM when the demo is gone, however it went."""
+
+    def arrange() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return arrange
+
+
+@asynccontextmanager
+async def daemon(settings: Settings) -> AsyncIterator[Daemon]:
+    """The daemon for the duration of the block, then stopped cleanly. It logs to `daemon.log` in its state folder."""
+    log = settings.state_dir / "daemon.log"
+    environ = {name: value for name, value in os.environ.items() if name not in config.ENVIRONMENT}
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *_command(["--config", str(settings.source), "run"]),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environ,
+            start_new_session=True,  # the terminal's Ctrl-C is the demo's, which then stops the daemon
+            preexec_fn=_die_with(os.getpid()),
+        )
+    running = Daemon(settings, process, log)
+    try:
+        yield running
+    finally:
+        await running.stop()
+
+
+def _command(arguments: Iterable[str]) -> list[str]:
+    return [sys.executable, "-c", "from interface.cli import main; main()", *arguments]
