@@ -108,6 +108,8 @@ async def _frame(request: web.Request, handler: Handler) -> web.StreamResponse:
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
+        if "\0" in request.path or any("\0" in value for value in request.query.values()):
+            raise ApiError(400, "value", "the address holds a character that is none")
         return await handler(request)
     except ApiError as error:
         headers = {"WWW-Authenticate": 'Bearer realm="labora"'} if error.status == 401 else {}

@@ -60,6 +60,9 @@ class Body:
         if not isinstance(value, str):
             self._problem(name, "is not text")
             return ""
+        if "\0" in value:  # no text of PostgreSQL's holds it
+            self._problem(name, "holds a character that is none")
+            return ""
         return value
 
     def flag(self, name: str) -> bool:
@@ -113,7 +116,7 @@ class Body:
 
     def texts(self, name: str) -> tuple[str, ...]:
         entries = self._list(name)
-        if not all(isinstance(entry, str) for entry in entries):
+        if not all(isinstance(entry, str) and "\0" not in entry for entry in entries):
             self._problem(name, "holds something that is not text")
         return tuple(entry for entry in entries if isinstance(entry, str))
 

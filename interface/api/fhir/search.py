@@ -249,8 +249,10 @@ def _number(name: str, *systems: str) -> Callable[[Criteria, Sequence[str]], Non
 def _patient_identifier(criteria: Criteria, values: Sequence[str]) -> None:
     system, value = _token(_only(values, "identifier"))
     criteria.like("identifier", value)
-    if system is not None:
-        criteria.like("authority", fhir.authority_of(system) if system else "\0")
+    if system == "":
+        criteria.nothing = True  # `|value`: without a system, which every identifier of ours has
+    elif system is not None:
+        criteria.like("authority", fhir.authority_of(system))
 
 
 def _gender(criteria: Criteria, values: Sequence[str]) -> None:

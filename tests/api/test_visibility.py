@@ -1,0 +1,190 @@
+"""What is held or not released is seen by no EMR, in no answer of any route that there is (DESIGN §1.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from interface.api.app import routes
+from interface.api.fhir.search import PARAMETERS
+from interface.domain.model import HoldReason, ResultStatus
+from interface.domain.permissions import Role
+from interface.settings import Preliminary
+from interface.store.db import Database
+from tests.api.bench import Bench, Laboratory, found_laboratory, serving
+
+HELD = (HoldReason.QUESTIONABLE,)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A laboratory with a released, an unreleased and held results; every value is told apart by its digits."""
+
+    laboratory: Laboratory
+    orders: dict[str, dict[str, UUID]]
+    results: dict[str, UUID]
+
+
+VALUES = {"released": "11.1101", "unreleased": "12.2202", "held": "13.3303", "held_final": "14.4404"}
+STATUSES = {
+    "released": ResultStatus.FINAL,
+    "unreleased": ResultStatus.PRELIMINARY,
+    "held": ResultStatus.PRELIMINARY,
+    "held_final": ResultStatus.FINAL,  # no path makes one; were there one, it must not be seen either
+}
+
+
+async def make_case(database: Database) -> Case:
+    laboratory = await found_laboratory(database)
+    orders, results = {}, {}
+    for name, value in VALUES.items():
+        orders[name] = await laboratory.order(barcode=f"bc-{name}", number=f"N-{name}", mrn=f"mrn-{name}")
+        held = HELD if name.startswith("held") else ()
+        results[name] = await laboratory.result(orders[name], value, STATUSES[name], held)
+    return Case(laboratory, orders, results)
+
+
+def searches(case: Case) -> Iterator[str]:
+    """Every type by every parameter, with values that name what must not be seen."""
+    for name, order in case.orders.items():
+        values = {
+            "_id": str(case.results[name]), "_lastUpdated": "gt2000", "patient": str(order["patient"]),
+            "subject": f"Patient/{order['patient']}", "code": "718-7", "status": "preliminary,registered,final",
+            "category": "", "date": "gt2000", "specimen": f"Specimen/{order['specimen']}",
+            "identifier": f"N-{name}", "based-on": f"ServiceRequest/{order['item']}", "authored": "gt2000",
+            "accession": f"bc-{name}", "family": "M", "given": "E", "name": "M", "birthdate": "gt1900",
+            "gender": "female",
+        }  # fmt: skip
+        for resource, parameters in PARAMETERS.items():
+            yield f"/fhir/{resource}"
+            yield f"/fhir/{resource}?_count=0"
+            yield f"/fhir/{resource}?_sort=-_lastUpdated"
+            for parameter in parameters:
+                yield f"/fhir/{resource}?{parameter.name}={values[parameter.name]}"
+    yield "/fhir/Observation?_sort=date"
+    yield "/fhir/Observation?_include=Observation:specimen"
+    yield "/api/results"
+    yield "/api/results?held=true"
+    yield "/api/results?status=preliminary"
+    yield "/api/results?barcode=bc-held"
+    yield "/api/orders"
+
+
+async def everything(bench: Bench, case: Case, token: str) -> dict[str, bytes]:
+    """Every GET route's answer, with every id there is; and every search."""
+    answers: dict[str, bytes] = {}
+    ids = [id for order in case.orders.values() for id in order.values()] + list(case.results.values())
+    for route in routes():
+        if route.method == "GET" and not route.need.public:
+            for id in ids if "{id}" in route.path else ids[:1]:
+                path = route.path.replace("{id}", str(id))
+                answers[path] = (await bench.get(path, token)).body
+    for path in dict.fromkeys(searches(case)):
+        answers[path] = (await bench.get(path, token)).body
+        if path.startswith("/fhir/"):
+            resource, _, query = path.removeprefix("/fhir/").partition("?")
+            posted = await bench.ask(
+                "POST", f"/fhir/{resource}/_search", token, data=query,
+                headers={"Content-Type": "application/x-www-form-urlencoded"},
+            )  # fmt: skip
+            answers["POST " + path] = posted.body
+    return answers
+
+
+@pytest.mark.parametrize("preliminary", Preliminary)
+async def test_no_route_shows_an_emr_what_is_held_or_not_released(database: Database, preliminary: Preliminary) -> None:
+    case = await make_case(database)
+    visible = {"released"} | ({"unreleased"} if preliminary is Preliminary.VISIBLE else set())
+    async with serving(database, preliminary) as bench:
+        token = await case.laboratory.client_token("system/*.cruds")
+        answers = await everything(bench, case, token)
+    everywhere = b"".join(answers.values())
+    for name, value in VALUES.items():
+        assert (value.encode() in everywhere) == (name in visible), name
+        if name not in visible:  # nor its id, but where the request itself named it
+            seen = [path for path, body in answers.items() if str(case.results[name]).encode() in body]
+            assert [path for path in seen if str(case.results[name]) not in path] == [], name
+
+
+async def reports(bench: Bench, token: str) -> dict[str, str]:
+    answer = await bench.get("/fhir/DiagnosticReport", token)
+    return {entry["resource"]["identifier"][0]["value"]: entry["resource"]["status"] for entry in answer.json["entry"]}
+
+
+async def test_counts_reports_and_requests_do_not_give_a_hidden_result_away(database: Database) -> None:
+    case = await make_case(database)
+    async with serving(database) as bench:
+        token = await case.laboratory.client_token("system/*.rs")
+        total = (await bench.get("/fhir/Observation?_count=0", token)).json["total"]
+        assert (total, await reports(bench, token)) == (
+            1,
+            {"N-released": "final", "N-unreleased": "registered", "N-held": "registered", "N-held_final": "registered"},
+        )
+        requests = (await bench.get("/fhir/ServiceRequest", token)).json["entry"]
+        assert {entry["resource"]["status"] for entry in requests} == {"active"}
+
+
+async def test_where_configured_a_preliminary_result_is_shown_as_preliminary(database: Database) -> None:
+    case = await make_case(database)
+    async with serving(database, Preliminary.VISIBLE) as bench:
+        token = await case.laboratory.client_token("system/*.rs")
+        found = (await bench.get("/fhir/Observation", token)).json
+        statuses = {entry["resource"]["id"]: entry["resource"]["status"] for entry in found["entry"]}
+        assert statuses == {
+            str(case.results["released"]): "final",
+            str(case.results["unreleased"]): "preliminary",
+        }
+        assert found["total"] == 2
+        assert (await reports(bench, token))["N-unreleased"] == "preliminary"
+
+
+async def test_a_hidden_result_is_answered_exactly_like_an_unknown_id(database: Database) -> None:
+    case = await make_case(database)
+    async with serving(database) as bench:
+        token = await case.laboratory.client_token("system/*.rs")
+        for base in ("/fhir/Observation/", "/api/results/"):
+            answers = set()
+            for id in (case.results["held"], case.results["unreleased"], UUID(int=1)):
+                answer = await bench.get(f"{base}{id}", token)
+                names = frozenset(answer.headers) - {"Date", "X-Request-Id"}
+                answers.add((answer.status, answer.body, names))
+            assert len(answers) == 1
+            assert answers.pop()[0] == 404
+
+
+async def test_staff_see_all_of_it_but_not_through_fhir(database: Database) -> None:
+    case = await make_case(database)
+    async with serving(database) as bench:
+        token = await case.laboratory.user_token(Role.TECHNOLOGIST)
+        shown: list[Any] = (await bench.get("/api/results", token)).json["results"]
+        assert {row["id"] for row in shown} == {str(id) for id in case.results.values()}
+        held = (await bench.get("/api/results?held=true", token)).json["results"]
+        assert {row["id"] for row in held} == {str(case.results["held"]), str(case.results["held_final"])}
+        assert held[0]["held"] == ["questionable"]
+        assert (await bench.get("/fhir/Observation", token)).json["total"] == 1
+
+
+async def test_another_laboratorys_ids_are_unknown_in_every_route(database: Database) -> None:
+    case, stranger = await make_case(database), await found_laboratory(database)
+    async with serving(database) as bench:
+        tokens = [
+            await stranger.client_token("system/*.cruds"),
+            await stranger.user_token(Role.LABORATORY_DIRECTOR, Role.ADMINISTRATOR),
+        ]
+        ids = [id for order in case.orders.values() for id in order.values()] + list(case.results.values())
+        for token in tokens:
+            for route in (route for route in routes() if "{id}" in route.path):
+                for id in ids:
+                    answer = await bench.ask(route.method, route.path.replace("{id}", str(id)), token)
+                    assert answer.status in (404, 403), (route, id)
+            for path in dict.fromkeys(searches(case)):
+                answer = await bench.get(path, token)
+                assert answer.status == 200, path
+                body = answer.json
+                found = body.get("entry", body.get("results", body.get("orders", [])))
+                assert found == [], path
+                assert body.get("total", 0) == 0, path
