@@ -1,0 +1,82 @@
+"""`labora simulate`: play a capture or a vector against a host, as the analyzer would."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from interface.cli import EXIT_FAILED, emit
+from interface.settings import Address
+
+_AUTO = "auto"
+
+
+class _AddressType(click.ParamType[Address]):
+    name = "host:port"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        from interface.config import parse_address
+
+        if isinstance(value, Address):
+            return value
+        try:
+            return parse_address(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--to", "address", type=_AddressType(), required=True, help="Where the host listens.")
+@click.option(
+    "--protocol", type=click.Choice([_AUTO, "astm", "mllp"]), default=_AUTO, show_default=True,
+    help="What FILE holds; auto looks at its bytes.",
+)  # fmt: skip
+@click.option("--rate", type=click.FloatRange(min=0.0, min_open=True), help="Transmissions per second.")
+@click.option(
+    "--fault", type=click.Choice(["none", "checksum", "cut", "repeat", "noise"]), default="none", show_default=True,
+    help="What goes wrong on the line, once per transmission.",
+)  # fmt: skip
+@click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Play FILE so many times.")
+@click.option(
+    "--linger", "linger_s", type=click.FloatRange(min=0.0), default=0.0, metavar="SECONDS",
+    help="Stay connected for what the host sends by itself.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def simulate(
+    source: Path,
+    address: Address,
+    protocol: str,
+    rate: float | None,
+    fault: str,
+    repeat: int,
+    linger_s: float,
+    as_json: bool,
+) -> int:
+    """Play FILE, a capture or a driver's *.trace, as the analyzer would.
+
+    The same bytes are sent each time: a host must take a repetition for a resend. Status 1 unless every message
+    was acknowledged.
+    """
+    from interface.simulator import Fault, PlayProtocol, load, play
+
+    loaded = load(source, None if protocol == _AUTO else PlayProtocol(protocol))
+    report = asyncio.run(
+        play(
+            loaded, address.host, address.port,
+            rate_per_s=rate, fault=Fault(fault), repeat=repeat, linger_s=linger_s,
+        )
+    )  # fmt: skip
+    shown: dict[str, object] = {
+        "messages": report.messages, "acknowledged": report.acknowledged, "rejections": report.rejections,
+        "seconds": round(report.seconds, 3),
+    }  # fmt: skip
+    if as_json:
+        shown["replies"] = [reply.decode("utf-8", "backslashreplace") for reply in report.replies]
+        shown["faults"] = list(report.faults)
+    emit(shown, as_json)
+    for problem in report.faults:
+        click.echo(problem, err=True)
+    return 0 if report.complete else EXIT_FAILED
