@@ -92,6 +92,7 @@ class EmbeddedPostgres:
         self._programs: Programs | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self.restarts = 0
+        self.restarted = asyncio.Event()  # set at the first restart
 
     # ---- what others ask -------------------------------------------------------------------------------------------
 
@@ -317,6 +318,7 @@ class EmbeddedPostgres:
                 delay_s = min(delay_s * 2, RESTART_LONGEST_S)
             else:
                 self.restarts += 1
+                self.restarted.set()
                 delay_s = RESTART_FIRST_S
                 log.warning("PostgreSQL restarted", action="embedded.restarted", pid=self.pid)
 

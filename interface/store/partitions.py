@@ -70,8 +70,8 @@ async def _create(connection: Connection, partition: Partition) -> bool:
     start, stop = partition.start, partition.stop
     async with connection.transaction():
         await connection.execute(f"set local role {OWNER_ROLE}; set local lock_timeout = '2s'")
-        # Locked from here on, so that no row comes between the move and the attachment, and no other program between the
-        # check and the making (an advisory lock would not do: it leaves the catalogue cache as it was).
+        # Locked from here on, so that no row comes between the move and the attachment, and no other program between
+        # the check and the making (an advisory lock would not do: it leaves the catalogue cache as it was).
         await connection.execute(f"lock table {parent}_default in access exclusive mode")
         if not await _missing(connection, partition):
             return False
