@@ -1,0 +1,268 @@
+"""The decoding engines: one entry per result in order, holds from the tables, problems instead of guesses."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interface.domain.model import (
+    DecodedMessage,
+    HoldReason,
+    ObservedPatient,
+    Problem,
+    Protocol,
+    Query,
+    Sex,
+    SpecimenRole,
+    ValueKind,
+)
+from interface.driver import registry
+from interface.driver.capture import CaptureError, read_capture
+from interface.driver.manifest import Driver
+
+LIS2 = registry.load("generic_lis2")
+HL7 = registry.load("generic_hl7")
+MSH = "MSH|^~\\&|LabOne|LAB|||20260105||{type}|ID7|P|2.5.1\r"
+
+
+def lis2(*records: str) -> DecodedMessage:
+    return registry.decode(LIS2, ("\r".join(("H|\\^&|M1||Dev", *records)) + "\r").encode("latin-1"))
+
+
+def hl7(*segments: str, type_: str = "ORU^R01^ORU_R01") -> DecodedMessage:
+    return registry.decode(HL7, (MSH.format(type=type_) + "\r".join(segments) + "\r").encode())
+
+
+def test_results_stay_apart_and_in_order() -> None:
+    decoded = lis2(
+        "P|1|A", "O|1|S1", "R|1|^^^GLU|1|||||F", "R|2|^^^GLU|2|||||F", "O|2|S1", "R|1|^^^GLU|3|||||F",
+        "P|2|B", "O|1|S1", "R|1|^^^GLU|4|||||F", "L|1",
+    )  # fmt: skip
+    assert [patient.patient_id for patient in decoded.patients] == ["A", "B"]
+    assert [(s.patient, s.specimen_id) for s in decoded.specimens] == [(0, "S1"), (0, "S1"), (1, "S1")]
+    values = [[(r.value.text, r.occurrence) for r in s.results] for s in decoded.specimens]
+    assert values == [[("1", 0), ("2", 1)], [("3", 2)], [("4", 3)]]
+
+
+def test_a_specimen_id_is_never_guessed() -> None:
+    decoded = lis2("P|1", "O|1||S1", "R|1|^^^GLU|1", "L|1")
+    assert decoded.specimens[0].specimen_id is None
+    assert decoded.problems == (Problem("O 1", "no specimen id where this driver looks for it"),)
+
+
+def test_a_result_without_an_order_is_kept_with_its_problems() -> None:
+    decoded = lis2("P|1|A", "R|1|^^^GLU|5.1|||||F", "L|1")
+    assert [(s.patient, s.specimen_id, s.results[0].value.text) for s in decoded.specimens] == [(0, None, "5.1")]
+    assert {problem.location for problem in decoded.problems} == {"R 1"}
+
+
+@pytest.mark.parametrize(
+    ("record", "holds"),
+    [
+        ("R|1|^^^GLU|5.1|||||F", ()),
+        ("R|1|^^^GLU|5.1|||H||F", ()),
+        ("R|1|^^^GLU|5.1|||H\\Z||F", (HoldReason.UNKNOWN_FLAG,)),
+        ("R|1|^^^GLU|5.1|||||K", (HoldReason.UNKNOWN_STATUS,)),
+        ("R|1|^^^GLU|5.1|||||W", (HoldReason.QUESTIONABLE,)),
+        ("R|1|^^^GLU|5.1|||||P", (HoldReason.QUESTIONABLE,)),
+        ("R|1|^^^GLU||||||F", (HoldReason.NO_VALUE,)),
+        ("R|1|^^^GLU|----|||||F", (HoldReason.RUN_FAILED,)),
+        ("R|1|^^^GLU|NEGATIVE|||||X", (HoldReason.RUN_FAILED,)),
+        ("R|1||5.1|||||F", (HoldReason.UNMAPPED_CODE,)),
+    ],
+)
+def test_the_drivers_tables_hold_what_they_do_not_vouch_for(record: str, holds: tuple[HoldReason, ...]) -> None:
+    (specimen,) = lis2("P|1", "O|1|S1", record, "L|1").specimens
+    assert specimen.results[0].holds == holds
+
+
+def test_a_failed_run_is_no_negative_result() -> None:
+    (specimen,) = lis2("P|1", "O|1|S1", "R|1|^^^HIV|NEGATIVE|||||X", "L|1").specimens
+    result = specimen.results[0]
+    assert (result.value.kind, result.raw_value) == (ValueKind.FAILED, "NEGATIVE")
+
+
+@pytest.mark.parametrize(("head", "order"), [("H|\\^&|||D|||||||Q", "O|1|S1"), ("H|\\^&|||D", "O|1|S1|||||||||Q")])
+def test_controls_are_not_patients(head: str, order: str) -> None:
+    text = "\r".join((head, "P|1", order, "R|1|^^^GLU|5|||||F", "L|1\r")).encode()
+    (specimen,) = registry.decode(LIS2, text).specimens
+    assert specimen.role is SpecimenRole.QC
+
+
+def test_comments_and_times_are_the_results_own() -> None:
+    (specimen,) = lis2(
+        "P|1", "O|1|S1", "C|1|I|order", "R|1|^^^A|1|||||F||op^ver|20260105|20260106", "C|1|I|one^x", "C|2|I|two",
+        "R|2|^^^B|2|||||F", "L|1",
+    ).specimens  # fmt: skip
+    first, second = specimen.results
+    assert (first.comments, second.comments) == (("one^x", "two"), ())
+    assert (first.instrument_time, first.operator) == ("20260106", "op")
+
+
+def test_the_patient_is_told_as_sent() -> None:
+    decoded = lis2("P|1|X1|||Testa^Anna^M||19840312101500|f", "P|2||L2||||1984|?", "L|1")
+    assert decoded.patients == (
+        ObservedPatient("X1", "Testa^Anna^M", date(1984, 3, 12), Sex.FEMALE),
+        ObservedPatient("L2", "", None, None),
+    )
+    assert [problem.location for problem in decoded.problems] == ["P 2"]
+
+
+@pytest.mark.parametrize(
+    ("record", "query"),
+    [
+        ("Q|1|^S1||ALL||||||||O", Query(("S1",), False, "", (), "^S1")),
+        ("Q|1|P7^S1\\P7^S2||^^^GLU\\^^^CREA", Query(("S1", "S2"), False, "P7", ("GLU", "CREA"), "P7^S1\\P7^S2")),
+        ("Q|1|ALL||ALL", Query((), True, "", (), "ALL")),
+    ],
+)
+def test_queries_name_specimens_or_all(record: str, query: Query) -> None:
+    decoded = lis2(record, "L|1|N")
+    assert decoded.queries == (query,)
+    assert decoded.message_type == "query"
+    assert not decoded.problems
+
+
+@pytest.mark.parametrize(("end", "text"), [("", "no terminator"), ("L|1|T", "ended the message with T")])
+def test_a_cut_or_aborted_message_is_told(end: str, text: str) -> None:
+    decoded = lis2("P|1", "O|1|S1", "R|1|^^^A|1|||||F", *([end] if end else []))
+    assert text in decoded.problems[0].text
+    assert decoded.specimens[0].results
+
+
+def test_in_an_oru_the_specimen_stands_after_its_results() -> None:
+    decoded = hl7(
+        "PID|1||P1^^^L^MR||Testa^Anna||19840312|F",
+        "OBR|1||F1|GLU", "OBX|1|NM|GLU||5.1|mmol/L|||||F", "NTE|1||note", "SPM|1|S1&L||SER", "OBX|1|NM|VOL||2|mL|||||F",
+        "OBR|2||F2|CREA", "OBX|1|NM|CREA||70|umol/L|||||F", "SPM|1|S2&L||PLAS",
+    )  # fmt: skip
+    told = [(s.specimen_id, s.type, s.role.value, [r.code for r in s.results]) for s in decoded.specimens]
+    assert told == [
+        ("S1", "SER", "patient", ["GLU"]),
+        ("S1", "SER", "other", ["VOL"]),
+        ("S2", "PLAS", "patient", ["CREA"]),
+    ]
+    assert decoded.specimens[0].results[0].comments == ("note",)
+    assert not decoded.problems
+
+
+def test_in_an_oul_the_specimen_stands_before_its_results() -> None:
+    decoded = hl7(
+        "SPM|1|S1&L||SER|||||||P^^HL70369", "OBX|1|NM|VOL||2|mL|||||F", "SAC|||S1", "OBR|1|||GLU", "ORC|SC",
+        "OBX|1|NM|GLU|1|5.1|mmol/L|||||F", "TCD|GLU", "INV|R1", "OBX|2|NM|GLU|1|5.3|mmol/L|||||F",
+        "SPM|2|C7&L||\"\"|||||||Q^^HL70369", "OBR|2|||GLU", "OBX|1|NM|GLU|1|5.6|mmol/L|||||F", type_="OUL^R22^OUL_R22",
+    )  # fmt: skip
+    told = [(s.specimen_id, s.role.value, [(r.code, r.occurrence) for r in s.results]) for s in decoded.specimens]
+    assert told == [
+        ("S1", "other", [("VOL", 0)]),
+        ("S1", "patient", [("GLU", 0), ("GLU", 1)]),
+        ("C7", "qc", [("GLU", 0)]),
+    ]
+
+
+def test_an_order_number_is_no_specimen_id() -> None:
+    decoded = hl7("OBR|1|PL|S1|GLU", "OBX|1|NM|GLU||5.1|mmol/L|||||F")
+    assert decoded.specimens[0].specimen_id is None
+    assert decoded.problems == (Problem("OBR^1", "no specimen id where this driver looks for it"),)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "text", "holds"),
+    [
+        ("NM|GLU||5.10|mmol/L|||||F", ValueKind.NUMERIC, "5.10", ()),
+        ("NM|GLU||<0.5|mmol/L|||||F", ValueKind.NUMERIC, "0.5", ()),
+        ("NM|GLU||high|mmol/L|||||F", ValueKind.TEXT, "high", (HoldReason.UNREADABLE_VALUE,)),
+        ("NM|GLU||NaN|mmol/L|||||F", ValueKind.FAILED, "NaN", (HoldReason.RUN_FAILED,)),
+        ('NM|GLU||""|mmol/L|||||F', ValueKind.EMPTY, "", (HoldReason.NO_VALUE,)),
+        ("SN|AB||^1^:^128||||||F", ValueKind.RATIO, "1:128", ()),
+        ("ST|GLU||5.1||||||F", ValueKind.NUMERIC, "5.1", ()),
+        ("ST|GLU||a\\T\\b||||||F", ValueKind.TEXT, "a&b", ()),
+        ("TX|GLU||one~two||||||F", ValueKind.TEXT, "one\ntwo", ()),
+        ("CWE|AB||POS^Positive^L||||||F", ValueKind.CODED, "Positive", ()),
+        ("CE|AB||^^99ROC||||||F", ValueKind.EMPTY, "", (HoldReason.NO_VALUE,)),
+        ("DTM|PT||20260105101112||||||F", ValueKind.TIME, "20260105101112", ()),
+        ("NM|GLU||5.1|mmol/L||||", ValueKind.NUMERIC, "5.1", (HoldReason.UNKNOWN_STATUS,)),
+        ("NM|GLU||5.1|mmol/L|||||X", ValueKind.FAILED, "5.1", (HoldReason.RUN_FAILED,)),
+        ("NM|GLU||5.1|mmol/L||QQ|||F", ValueKind.NUMERIC, "5.1", (HoldReason.UNKNOWN_FLAG,)),
+    ],
+)
+def test_a_value_is_read_by_its_type(fields: str, kind: ValueKind, text: str, holds: tuple[HoldReason, ...]) -> None:
+    (specimen,) = hl7("SPM|1|S1", "OBR|1|||GLU", f"OBX|1|{fields}").specimens
+    result = specimen.results[0]
+    assert (result.value.kind, result.value.text, result.holds) == (kind, text, holds)
+
+
+def test_pictures_are_kept_with_the_specimen_and_never_in_a_value() -> None:
+    (specimen,) = hl7("SPM|1|S1", "OBR|1|||HIST", "OBX|1|ED|H1^Histogram||^Image^PNG^Base64^iVBORw==||||||F").specimens
+    assert [(a.name, a.media_type, a.data) for a in specimen.attachments] == [("Histogram", "image/png", "iVBORw==")]
+    assert specimen.results[0].value.kind is ValueKind.IMAGE
+    assert "iVBOR" not in specimen.results[0].value.text
+
+
+def test_malformed_segments_lose_only_themselves() -> None:
+    decoded = hl7(
+        "SPM|1|S1", "OBR|1|||GLU", "OBX|1|NM|GLU||5.1|mmol/L|||||F", "not a segment", "OBX|2|NM|K||4|mmol/L|||||F"
+    )
+    assert [r.code for s in decoded.specimens for r in s.results] == ["GLU", "K"]
+    assert [problem.location for problem in decoded.problems] == ["NOT^1"]
+
+
+def test_a_message_without_a_header_is_a_problem_not_a_crash() -> None:
+    assert registry.decode(LIS2, b"R|1|x").problems[0].location == "R 1"
+    assert registry.decode(HL7, b"OBX|1").problems[0].location == "MSH^1"
+
+
+@given(st.sampled_from(registry.find_all()), st.binary(max_size=300))
+def test_no_bytes_crash_a_decoder(driver: Driver, data: bytes) -> None:
+    head = b"H|\\^&\r" if driver.protocol is Protocol.LIS2 else MSH.format(type="ORU^R01").encode()
+    assert registry.decode(driver, data).protocol is driver.protocol
+    registry.decode(driver, head + data)
+
+
+RECORDS = st.lists(
+    st.builds(
+        lambda kind, rest: kind + "|" + rest,
+        st.sampled_from(["P", "O", "R", "C", "M", "Q", "L", "S", "X", "H"]),
+        st.text("|^\\&~ 0123456789ABQ<>:.-\u00fc", max_size=40),
+    ),
+    max_size=12,
+)
+SEGMENTS = st.lists(
+    st.builds(
+        lambda kind, rest: kind + "|" + rest,
+        st.sampled_from(["PID", "OBR", "ORC", "OBX", "SPM", "SAC", "NTE", "QRD", "QPD", "MSH", "Z"]),
+        st.text('|^\\&~" 0123456789ABQ<>:.-\u00fc', max_size=40),
+    ),
+    max_size=12,
+)
+
+
+@given(st.sampled_from(registry.find_all()), RECORDS, SEGMENTS)
+def test_no_records_crash_a_decoder_and_no_result_is_lost(
+    driver: Driver, records: list[str], segments: list[str]
+) -> None:
+    if driver.protocol is Protocol.LIS2:
+        text, count = "\r".join(["H|\\^&", *records]), sum(line.startswith("R|") for line in records)
+    else:
+        text = MSH.format(type="ORU^R01") + "\r".join(segments)
+        count = sum(line.startswith("OBX|") for line in segments)
+    decoded = registry.decode(driver, text.encode("latin-1" if driver.protocol is Protocol.LIS2 else "utf-8"))
+    assert sum(len(specimen.results) for specimen in decoded.specimens) == count
+
+
+def test_a_capture_leaves_out_refused_and_repeated_frames() -> None:
+    good = b"\x021H|\\^&\rP|1\rO|1|S1\rR|1|^^^A|1||||||F\rL|1|N\r\x03"
+    body = good[1:]
+    frame = good + b"%02X\r\n" % (sum(body) & 0xFF)
+    (message,) = read_capture(b"\x05" + good + b"00\r\n" + frame + frame + b"\x04")
+    assert message.text == body[1:-1]
+    assert [problem.location for problem in message.problems] == ["frame 1"]
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"\x05\x04", b"{}", b"FHS|^~\\&\r", b"# a trace\n> <ENQ>\n"])
+def test_what_is_no_capture_is_said_so(data: bytes) -> None:
+    with pytest.raises(CaptureError):
+        read_capture(data)
