@@ -10,8 +10,9 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
@@ -27,7 +28,7 @@ from interface.flow.context import LinkContext, register
 from interface.flow.intake import LinkIntake
 from interface.flow.results import ResultWorker
 from interface.link.supervisor import LinkSpec, Supervisor
-from interface.settings import Settings
+from interface.settings import Address, Settings
 from interface.store import migrate
 from interface.store.audit import AuditWriter
 from interface.store.catalogue import load_code_map
@@ -61,8 +62,16 @@ async def run(settings: Settings) -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A daemon that has started: where it can be reached (ports that were configured as 0 are real ones here)."""
+
+    links: Mapping[str, Address]
+    api: Address
+
+
 @asynccontextmanager
-async def started(settings: Settings) -> AsyncIterator[None]:
+async def started(settings: Settings) -> AsyncIterator[Running]:
     """The whole daemon for the duration of the block."""
     async with AsyncExitStack() as stack:
         database, server = await open_database(settings)
@@ -84,10 +93,10 @@ async def started(settings: Settings) -> AsyncIterator[None]:
                 for context in contexts
             ]
         )
-        await _serve(settings, database, audit, supervisor, contexts, journals, stack)
+        api = await _serve(settings, database, audit, supervisor, contexts, journals, stack)
         await supervisor.start()
         stack.push_async_callback(supervisor.stop, settings.limits.drain_s)
-        yield
+        yield Running({link.id: supervisor.address(link.id) for link in settings.links}, api)
 
 
 async def _contexts(settings: Settings, database: Database) -> list[LinkContext]:
@@ -156,8 +165,8 @@ async def _serve(
     contexts: list[LinkContext],
     journals: dict[UUID, Journal],
     stack: AsyncExitStack,
-) -> None:
-    """Start the API. Raises LaboraError when its address cannot be had."""
+) -> Address:
+    """Start the API; returns where it listens. Raises LaboraError when its address cannot be had."""
 
     def ready() -> Readiness:
         down = [status for status in supervisor.statuses() if not status.up]
@@ -174,6 +183,7 @@ async def _serve(
         await web.TCPSite(runner, listen.host, listen.port, shutdown_timeout=settings.limits.drain_s).start()
     except OSError as error:
         raise LaboraError(f"api.listen: cannot listen on {listen}: {os.strerror(error.errno or 0)}") from error
+    return Address(listen.host, runner.addresses[0][1])
 
 
 def _statuses(supervisor: Supervisor, contexts: list[LinkContext]) -> list[LinkStatus]:
