@@ -89,7 +89,9 @@ def read_path(segments: dict[str, Segment], path: FieldPath) -> str:
 
 def whole(segment: Segment, number: int) -> str:
     """A whole field as words: leaves unescaped, delimiters as sent, trailing empty components left out."""
-    marks = segment.delimiters
+    marks, raw = segment.delimiters, segment.field(number)
+    if marks.component not in raw and marks.repeat not in raw and marks.escape not in raw:
+        return "" if raw == '""' else raw.strip()
     return marks.repeat.join(
         marks.component.join(segment.unescape(leaf) for leaf in repeat.split(marks.component)).rstrip(marks.component)
         for repeat in segment.repeats(number)
@@ -132,7 +134,10 @@ class _Engine:
         return f"{name}^{self._counts[segment.id]}"
 
     def _read(self, segments: dict[str, Segment], paths: Iterable[FieldPath]) -> str:
-        return next((value for value in (read_path(segments, path) for path in paths) if value), "")
+        for path in paths:
+            if value := read_path(segments, path):
+                return value
+        return ""
 
     def _take(self, segment: Segment) -> None:
         """One segment of the walk."""

@@ -28,7 +28,10 @@ class _Scope:
 
     def read(self, paths: tuple[FieldPath, ...]) -> str:
         """The first path that is not empty, unescaped and stripped."""
-        return next((value for value in map(self.at, paths) if value), "")
+        for path in paths:
+            if value := self.at(path):
+                return value
+        return ""
 
     def at(self, path: FieldPath) -> str:
         record = self.records.get(path.record)
@@ -40,7 +43,9 @@ class _Scope:
 
     def whole(self, record: Record, number: int) -> str:
         """A whole field as words: its leaves unescaped, delimiters as sent, trailing empty components left out."""
-        marks = record.delimiters
+        marks, raw = record.delimiters, record.field(number)
+        if not raw or not any(mark in raw for mark in (marks.component, marks.repeat, marks.escape)):
+            return raw.strip()
         repeats = [
             marks.component.join(map(record.unescape, repeat.split(marks.component))).rstrip(marks.component)
             for repeat in record.repeats(number)

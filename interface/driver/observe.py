@@ -77,8 +77,9 @@ class Draft:
             results = []
             for result in specimen.results:
                 key = (specimen.specimen_id or "", result.code_path, result.sub_id)
-                results.append(replace(result, occurrence=seen.get(key, 0)))
-                seen[key] = seen.get(key, 0) + 1
+                count = seen.get(key, 0)
+                results.append(replace(result, occurrence=count) if count else result)
+                seen[key] = count + 1
             specimens.append(
                 ObservedSpecimen(
                     specimen.patient,
