@@ -226,7 +226,7 @@ def unescape(leaf: str, delimiters: Delimiters = DEFAULT_DELIMITERS, encoding: s
         body = leaf[start + 1 : end]
         replacement = known.get(body)
         if replacement is None and (match := _HEX.fullmatch(body)):
-            replacement = bytes.fromhex(match[1]).decode(encoding, "replace")
+            replacement = _decode(bytes.fromhex(match[1]), encoding, [])
         out.append(leaf[position:start])
         if replacement is None:
             # Not a sequence: the mark is data, and the second mark may open a real sequence.
@@ -285,7 +285,7 @@ def _write_components(components: Sequence[str], delimiters: Delimiters) -> str:
 def _decode(data: bytes, encoding: str, faults: list[Fault]) -> str:
     try:
         return data.decode(encoding)
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, LookupError):
         faults.append(Fault("H 1", f"not all bytes are {encoding}; read as {DEFAULT_ENCODING}"))
         return data.decode(DEFAULT_ENCODING)
 

@@ -137,6 +137,8 @@ def test_bytes_outside_the_charset_fall_back_and_are_reported() -> None:
     message = parse("H|\\^&\rP|1|||M\u00fcller\r".encode("latin-1"), "utf-8")
     assert message.records[1].component(5) == "M\u00fcller"
     assert "utf-8" in message.faults[0].text
+    unknown = parse(b"H|\\^&\rP|1||&X41&\r", "no-such-charset")
+    assert (unknown.records[1].component(4), len(unknown.faults)) == ("A", 1)
     assert parse("H|\\^&\rP|1|||\u738b\r".encode("gb18030"), "gb18030").records[1].component(5) == "\u738b"
 
 
