@@ -23,6 +23,7 @@ WRITE_WAIT_S = 30.0  # a peer that takes no reply for so long is cut off
 IDLE_WAIT_S = 24 * 3600.0  # a connection without any byte for so long is closed; analyzers are silent over night
 BLOCK_WAIT_S = 60.0  # silence in the middle of an MLLP block
 MISSING_CR_WAIT_S = 1.0
+SLICE_BYTES = 4096  # fed to a core at once, so that no flood of control characters keeps the other links waiting
 
 
 @dataclass(slots=True)
@@ -120,7 +121,7 @@ class AstmSession(_Connection):
                 if data is None:
                     self._core.timeout()
                 elif data:
-                    self._core.receive(data)
+                    await self._take(data)
                 else:
                     self._core.lost()
                 await self._handle()
@@ -144,6 +145,14 @@ class AstmSession(_Connection):
             self._timer = self._core.timer
             self._deadline = self._clock.now() + self._timer.seconds
         return self._deadline
+
+    async def _take(self, data: bytes) -> None:
+        """Feed the core, all but the last slice to the end of their events."""
+        self._core.receive(data[:SLICE_BYTES])
+        for at in range(SLICE_BYTES, len(data), SLICE_BYTES):
+            await self._handle()
+            await asyncio.sleep(0)
+            self._core.receive(data[at : at + SLICE_BYTES])
 
     async def _handle(self) -> None:
         """Every event that the core has, and what it wants written."""
@@ -235,7 +244,7 @@ class MllpSession(_Connection):
             while not (self._stopping and self.idle):
                 data = await self._read(self._clock.now() + self._patience_s())
                 if data:
-                    events, over = self._core.receive(data), False
+                    events, over = await self._take(data), False
                 elif data is None and self._core.ends_in_mark:
                     events, over = self._core.silence(), False
                 else:
@@ -251,6 +260,13 @@ class MllpSession(_Connection):
             return
         finally:
             await self._stream.close()
+
+    async def _take(self, data: bytes) -> list[mllp.Event]:
+        events = self._core.receive(data[:SLICE_BYTES])
+        for at in range(SLICE_BYTES, len(data), SLICE_BYTES):
+            await asyncio.sleep(0)
+            events += self._core.receive(data[at : at + SLICE_BYTES])
+        return events
 
     def _patience_s(self) -> float:
         if self._core.ends_in_mark:

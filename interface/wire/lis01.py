@@ -59,6 +59,7 @@ __all__ = [
 
 _READ_AHEAD_BYTES = 65_536
 _FRAME_BEGIN = re.compile(b"[\x02\x04\x05]")
+_NOT_STX = re.compile(b"[^\x02]")
 _FRAME_END = re.compile(b"[\x02\x03\x04\x05\x17]")
 _MEANING = {  # bytes with a meaning where no frame is expected
     State.NEUTRAL: re.compile(b"[\x04\x05]"),
@@ -299,8 +300,7 @@ class DataLink:
         code = self._in.take(1)[0]
         if code == STX:
             # The frame before it was cut, or noise made an STX: what follows is not taken, and answered once.
-            self._skip(bytes(self._frame))
-            self._flush_junk()
+            self._skip(bytes(self._frame) + self._in.take(self._in.find(_NOT_STX)))
             self._begin_frame("control_character")
         elif code == EOT:
             self._step(Input.CUT_FRAME)
@@ -339,7 +339,7 @@ class DataLink:
     def _complete(self) -> None:
         """A whole frame is there: take it, know it again, or refuse it."""
         digits, wanted = bytes(self._trailer[:2]).replace(b"\0", b""), checksum(bytes(self._frame[1:]))
-        self._tail_due = Leniency.MISSING_CRLF in self.options.leniencies and len(self._trailer) == 2
+        tail_due = Leniency.MISSING_CRLF in self.options.leniencies and len(self._trailer) == 2
         if self._damage:
             self._damaged(self._damage)
         elif not self._sum_accepted(digits, wanted):
@@ -348,6 +348,7 @@ class DataLink:
             self._damaged("frame_number")
         else:
             self._offer(self._frame[1] - 0x30, bytes(self._frame) + digits + bytes(self._trailer[2:]))
+        self._tail_due = tail_due
 
     def _sum_accepted(self, digits: bytes, wanted: bytes) -> bool:
         if digits == wanted:
@@ -453,6 +454,7 @@ class DataLink:
         self._events.append(SessionEnded(reason))
 
     def _end_cut(self) -> None:
+        self._flush_junk()
         self._events.append(FrameRejected("cut", bytes(self._frame + self._trailer)))
         self._end("eot")
 
@@ -470,6 +472,7 @@ class DataLink:
         self._reply(ACK)
 
     def _reject(self) -> None:
+        self._flush_junk()
         self._phase = _Phase.HUNT
         self._events.append(FrameRejected(self._damage, bytes(self._frame + self._trailer)))
         self._reply(NAK)

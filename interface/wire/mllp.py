@@ -12,7 +12,8 @@ VT, FS, CR = 0x0B, 0x1C, 0x0D
 EVIDENCE_BYTES = 4096  # of refused or skipped bytes, kept for the administrator
 DEFAULT_MAX_BLOCK_BYTES = 16 * 1024 * 1024  # images travel as base64 inside results
 _BEGIN = re.compile(b"\x0b")
-_MARK = re.compile(b"[\x0b\x1c]")
+_MARK = re.compile(b"\x0b|\x1c(?=[\x0b\r]|\\Z)")  # a 1C that may end the block; any other is data
+_NOT_BEGIN = re.compile(b"[^\x0b]")
 
 
 class Tolerated(StrEnum):
@@ -121,11 +122,14 @@ class Decoder:
         self._keep(self._in.take(self._in.find(_MARK)))
         if not len(self._in):
             return
-        if self._in.take(1)[0] == FS:
+        if self._in.first() == FS:
+            self._in.take(1)
             self._mark = True
-        else:
+            return
+        self._in.take(self._in.find(_NOT_BEGIN))
+        if self._block:
             self._reject(events, "oversize" if self._oversize else "restarted")
-            self._begin()
+        self._begin()
 
     def _after_mark(self, events: list[Event]) -> None:
         code = self._in.first()

@@ -57,6 +57,10 @@ def test_a_block_begun_anew_rejects_the_first() -> None:
     assert feed(Decoder(), encode(ONE)[:-2] + encode(TWO)) == [BlockRejected("restarted", ONE), BlockReceived(TWO)]
 
 
+def test_a_run_of_begins_is_one() -> None:
+    assert feed(Decoder(), b"\x0b\x0b" + encode(ONE)) == [BlockReceived(ONE)]
+
+
 def test_a_silence_in_mid_block_changes_nothing() -> None:
     decoder = Decoder()
     decoder.receive(b"\x0bMSH")
