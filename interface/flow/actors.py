@@ -137,14 +137,14 @@ async def create_user(database: Database, actor: Actor, new: NewUser) -> UserVie
     known = {role.value for role in Role}
     if not roles or not known.issuperset(roles):
         raise ApiError(422, "value", f"a user has one or more of the roles {', '.join(sorted(known))}")
-    if actor.kind is ActorKind.SETUP and Role.ADMINISTRATOR.value not in roles:
-        raise ApiError(422, "value", "the first user of an organization must be an administrator")
     if actor.kind is not ActorKind.SETUP:
         require(actor, Permission.USER_WRITE)
     password_hash = await passwords.digest(new.password)
     try:
         async with database.transaction(actor.organization_id) as connection:
             await _authorize(connection, actor, Permission.USER_WRITE)
+            if actor.kind is ActorKind.SETUP and Role.ADMINISTRATOR.value not in roles:
+                raise ApiError(422, "value", "the first user of an organization must be an administrator")
             view = await rows.insert_user(
                 connection, actor.organization_id, username, new.full_name, password_hash, roles
             )
