@@ -175,12 +175,12 @@ async def _serve(
         return Readiness(stored, not down, text)
 
     app = build_app(database, settings, audit, ready=ready, link_status=lambda: _statuses(supervisor, contexts))
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=settings.limits.drain_s)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     listen = settings.api.listen
     try:
-        await web.TCPSite(runner, listen.host, listen.port, shutdown_timeout=settings.limits.drain_s).start()
+        await web.TCPSite(runner, listen.host, listen.port).start()
     except OSError as error:
         raise LaboraError(f"api.listen: cannot listen on {listen}: {os.strerror(error.errno or 0)}") from error
     return Address(listen.host, runner.addresses[0][1])

@@ -97,6 +97,9 @@ class ResultWorker:
             except StoreError as error:
                 log.warning("queue not reachable", action="queue.down", error=error.slug)
                 self._away = True
+            except Exception as error:  # a fault of ours must not end the work; what was claimed becomes free again
+                log.error("window of messages failed", action="queue.fault", exc_info=error)
+                self._away = True
             if self._away:  # what was given back comes first again, with all that followed it
                 await self._pause(RETRY_S)
             elif not claimed:

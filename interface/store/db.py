@@ -52,6 +52,10 @@ _GONE: Final = ("connection is closed", "connection was closed", "pool is clos",
 _LOST: Final = ("08", "57P")  # the session ended; what it was doing may or may not have been done
 
 
+# InternalClientError is what the driver's own state machine makes of a session that ends in mid-answer.
+_DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
+
 def translate(error: BaseException, *, committing: bool = False) -> StoreError | None:
     """A driver's or socket's error as a StoreError; None for what is neither (a constraint, a programming error).
 
@@ -71,7 +75,7 @@ def translate(error: BaseException, *, committing: bool = False) -> StoreError |
         return None
     if isinstance(error, OSError):
         return _lost(committing)
-    if isinstance(error, asyncpg.InternalClientError):  # what the driver makes of a session that ends in mid-answer
+    if isinstance(error, asyncpg.InternalClientError):
         return _lost(committing)
     if isinstance(error, asyncpg.InterfaceError) and any(each in str(error) for each in _GONE):
         return _lost(committing)
@@ -89,7 +93,7 @@ def store_errors(*, committing: bool = False) -> Iterator[None]:
     """Raise driver errors of the block as StoreError (see `translate`); everything else passes unchanged."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except _DRIVER_ERRORS as error:
         translated = translate(error, committing=committing)
         if translated is None:
             raise
@@ -175,7 +179,7 @@ async def open_connection(
         ):
             with attempt:
                 connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, server_settings=settings)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+    except (*_DRIVER_ERRORS, ValueError) as error:
         refusal = _refusal(error, role)
         if refusal is not None:
             raise refusal from error
@@ -234,7 +238,7 @@ class Database:
         pool = await self.pool(organization_id)
         try:
             connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except _DRIVER_ERRORS as error:
             # nothing was sent yet, so even a timeout is not ambiguous
             raise StoreUnavailable(f"the database cannot be reached: {error or type(error).__name__}") from error
         try:
@@ -242,7 +246,7 @@ class Database:
         finally:
             try:
                 await pool.release(connection)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except _DRIVER_ERRORS as error:
                 log.info("connection discarded", action="db.discard", error=type(error).__name__)
 
     @asynccontextmanager
@@ -299,7 +303,7 @@ async def _transaction(connection: Connection) -> AsyncIterator[None]:
         except BaseException:
             try:
                 await transaction.rollback()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except _DRIVER_ERRORS as error:
                 # the server rolls back what has no commit; the first error is the one to tell
                 log.info("rollback not confirmed", action="db.rollback", error=type(error).__name__)
             raise
@@ -310,7 +314,7 @@ async def _transaction(connection: Connection) -> AsyncIterator[None]:
 async def _close(pool: Pool) -> None:
     try:
         await asyncio.wait_for(pool.close(), CONNECT_TIMEOUT_S)
-    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except _DRIVER_ERRORS:
         pool.terminate()
 
 

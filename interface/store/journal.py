@@ -367,7 +367,8 @@ class Journal:
             try:
                 connection = await self._connect()
                 await connection.fetchval("SELECT 1", timeout=self._commit_wait_s)
-            except (OSError, StoreError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            except Exception as error:  # whatever it is: not yet
+                log.debug("journal still cannot commit", action="journal.probe", error=type(error).__name__)
                 await self._disconnect()
                 await asyncio.sleep(PROBE_S)
             else:

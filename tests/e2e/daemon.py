@@ -1,0 +1,153 @@
+"""A whole daemon for a test: in this process (`running`), or as a process of its own that can be killed (`Process`)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TypeVar
+
+import aiohttp
+
+from interface.daemon import Running, started
+from interface.settings import (
+    Address,
+    ApiSettings,
+    DatabaseSettings,
+    LimitSettings,
+    LinkSettings,
+    Settings,
+    Transport,
+    TransportType,
+)
+
+ANY = Address("127.0.0.1", 0)
+PATIENCE_S = 60.0
+_T = TypeVar("_T")
+
+CONFIG = """
+state_dir = "{state}"
+[database]
+url = "embedded"
+[api]
+listen = "127.0.0.1:{api}"
+[limits]
+commit_wait_s = 2.0
+[[link]]
+id = "astm"
+organization = "main"
+driver = "generic_lis2"
+transport = {{ type = "tcp-listen", listen = "127.0.0.1:{astm}" }}
+[[link]]
+id = "hl7"
+organization = "main"
+driver = "generic_hl7"
+transport = {{ type = "mllp-listen", listen = "127.0.0.1:{hl7}" }}
+"""
+
+
+def link(name: str, transport: TransportType, driver: str, organization: str = "main") -> LinkSettings:
+    return LinkSettings(name, organization, driver, Transport(transport, ANY))
+
+
+def settings(state_dir: Path, url: str = "embedded", commit_wait_s: float = 2.0) -> Settings:
+    """One ASTM and one HL7 link on free ports."""
+    return Settings(
+        state_dir,
+        DatabaseSettings(url),
+        ApiSettings(ANY),
+        LimitSettings(commit_wait_s=commit_wait_s),
+        (
+            link("astm", TransportType.TCP_LISTEN, "generic_lis2"),
+            link("hl7", TransportType.MLLP_LISTEN, "generic_hl7"),
+        ),
+    )
+
+
+@asynccontextmanager
+async def running(state_dir: Path, url: str = "embedded", commit_wait_s: float = 2.0) -> AsyncIterator[Running]:
+    async with started(settings(state_dir, url, commit_wait_s)) as daemon:
+        yield daemon
+
+
+async def eventually(probe: Callable[[], Awaitable[_T | None]]) -> _T:
+    """What `probe` gives as soon as it gives anything true; what it waits for happens in another process."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            found = await probe()
+            if found:
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def get(address: Address, path: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(f"http://{address}{path}") as response:
+        return response.status, await response.text()
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+class Process:
+    """`labora run` as a process. It tells by sd_notify(3) when it is ready, as it would tell systemd."""
+
+    def __init__(self, state_dir: Path, folder: Path) -> None:
+        self.state_dir, self.folder = state_dir, folder
+        astm, hl7, api = free_ports(3)
+        self.astm, self.hl7, self.api = (Address("127.0.0.1", port) for port in (astm, hl7, api))
+        self.config = folder / "config.toml"
+        self.config.write_text(CONFIG.format(state=state_dir, api=api, astm=astm, hl7=hl7))
+        self._process: asyncio.subprocess.Process | None = None
+
+    def _log(self) -> IO[bytes]:
+        return open(self.folder / "log", "ab")
+
+    async def start(self) -> None:
+        """Start it and wait until it says that it is ready."""
+        path = self.folder / "notify"
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, self._log() as log:
+            channel.bind(str(path))
+            channel.setblocking(False)
+            self._process = await asyncio.create_subprocess_exec(
+                str(Path(sys.executable).with_name("labora")), "--config", str(self.config), "run",
+                stdout=log, stderr=log, env={**os.environ, "NOTIFY_SOCKET": str(path)},
+            )  # fmt: skip
+            said = asyncio.create_task(asyncio.get_running_loop().sock_recv(channel, 100))
+            ended = asyncio.create_task(self._process.wait())
+            async with asyncio.timeout(PATIENCE_S):
+                await asyncio.wait({said, ended}, return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
+            if not said.done():
+                said.cancel()
+                raise AssertionError((self.folder / "log").read_text())
+            assert said.result() == b"READY=1"
+
+    async def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; returns the exit status."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        async with asyncio.timeout(PATIENCE_S):
+            return await self._process.wait()
+
+    async def __aenter__(self) -> Process:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None and self._process.returncode is None:
+            await self.end(signal.SIGKILL if kind else signal.SIGTERM)
