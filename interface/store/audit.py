@@ -120,6 +120,7 @@ class AuditWriter:
         self._batch = batch
         self._queue: asyncio.Queue[AuditEvent | None] = asyncio.Queue(capacity)
         self._task: asyncio.Task[None] | None = None
+        self._unwritten = 0  # queued or being written
 
     def start(self) -> None:
         """Start writing, in the running event loop."""
@@ -137,7 +138,7 @@ class AuditWriter:
         except TimeoutError:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-            _log.error("audit rows given up", action="audit_lost", rows=self._queue.qsize())
+            _log.error("audit rows given up", action="audit_lost", rows=self._unwritten)
         self._task = None
 
     async def flush(self) -> None:
@@ -155,6 +156,7 @@ class AuditWriter:
     ) -> None:
         """Queue the row of a read; waits while the queue is full."""
         await self._queue.put(event(actor, action, entity_kind, entity_id, detail, outcome))
+        self._unwritten += 1
 
     async def _run(self) -> None:
         ended = False
@@ -176,6 +178,7 @@ class AuditWriter:
                 by_organization[row.organization_id].append(row)
             for organization_id, events in by_organization.items():
                 await self._write(organization_id, events)
+                self._unwritten -= len(events)
             for _ in range(taken):
                 self._queue.task_done()
 
