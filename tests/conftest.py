@@ -105,9 +105,9 @@ async def shared_database_url(cluster_url: str, template: str) -> AsyncIterator[
     await _administer(cluster_url, f"drop database {name} with (force)")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 async def database(shared_database_url: str) -> AsyncIterator[Database]:
-    """The application's way into the shared database."""
+    """The application's way into the shared database; of one test, for each organization keeps connections open."""
     database = await Database.connect(shared_database_url)
     yield database
     await database.close()

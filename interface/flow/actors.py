@@ -203,7 +203,7 @@ async def authenticate(database: Database, organization: str, username: str, pas
     """
     organization_id = await database.find_organization(organization) or _NOBODY
     username = _folded(username)
-    async with database.transaction(organization_id) as connection:
+    async with database.claimed(organization_id) as connection:
         user = await rows.find_user_secret(connection, username)
     usable = user is not None and not user.disabled and not user.locked
     right = await passwords.matches(user.password_hash if user is not None and usable else None, password)
@@ -302,7 +302,7 @@ async def client_token(
     """
     match = _CLIENT_ID.fullmatch(client_id)
     organization_id, row_id = (UUID(match[1]), UUID(match[2])) if match else (_NOBODY, _NOBODY)
-    async with database.transaction(organization_id) as connection:
+    async with database.claimed(organization_id) as connection:
         client = await rows.find_client_secret(connection, row_id)
         right = hmac.compare_digest(client.secret_hash if client else b"\0" * 32, _sha256(secret))
         if client is None:
@@ -349,7 +349,7 @@ async def token_actor(database: Database, token: str, address: str = "") -> Acto
     if match is None:
         return None
     organization_id = UUID(match[1])
-    async with database.organization(organization_id) as connection:
+    async with database.claimed(organization_id) as connection:
         holder = await rows.find_token(connection, _sha256(token))
     if holder is None:
         return None

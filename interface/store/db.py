@@ -263,6 +263,20 @@ class Database:
             yield connection
 
     @asynccontextmanager
+    async def claimed(self, organization_id: UUID) -> AsyncIterator[Connection]:
+        """`transaction` for an organization that a caller only claims to be of: no pool is made for it.
+
+        Who is not known yet must not be able to open connections by inventing organizations.
+        """
+        if organization_id in self._pools:
+            async with self.transaction(organization_id) as connection:
+                yield connection
+            return
+        async with self._acquired(None) as connection, _transaction(connection):
+            await connection.execute("select set_config('labora.org', $1, true)", str(organization_id))
+            yield connection
+
+    @asynccontextmanager
     async def system(self) -> AsyncIterator[Connection]:
         """A connection that acts for no organization: it sees `queue`, and of every other table no row."""
         async with self._acquired(None) as connection:

@@ -222,3 +222,15 @@ async def test_a_refused_request_leaves_an_audit_row(bench: Bench, laboratory: L
     await bench.writer.flush()
     rows = await laboratory.audit("get")
     assert [(row["outcome"], row["entity_kind"]) for row in rows] == [("refused", "route")]
+
+
+async def test_invented_organizations_open_no_connections(bench: Bench, laboratory: Laboratory) -> None:
+    before = set(laboratory.database._pools)
+    for _ in range(5):
+        organization = uuid4().hex
+        assert (await bench.get("/fhir/Patient", f"lab1.{organization}.{'A' * 43}")).status == 401
+        form = {"grant_type": "client_credentials", "client_id": f"{organization}.{organization}", "client_secret": "x"}
+        assert (await bench.ask("POST", "/oauth/token", data=form)).status == 401
+    body = {"organization": "nowhere", "username": "x", "password": "x"}
+    assert (await bench.ask("POST", "/api/login", json=body)).status == 401
+    assert set(laboratory.database._pools) - before <= {None}

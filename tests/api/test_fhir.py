@@ -15,6 +15,8 @@ from tests.api.bench import Answer, Bench, Laboratory
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
+UNKNOWN = "7d1c2f58-3c1f-4a87-9a52-0d2b7f6f0a11"  # the same in every worker: tests are named by it
+
 
 @pytest.fixture
 async def token(laboratory: Laboratory) -> str:
@@ -119,7 +121,7 @@ async def test_every_parameter_finds_what_it_names_and_nothing_else(
 @pytest.mark.parametrize(
     "query",
     [
-        "Observation?_id=x", f"Observation?_id={uuid4()}", f"Observation?patient={uuid4()}", "Observation?code=nothing",
+        "Observation?_id=x", f"Observation?_id={UNKNOWN}", f"Observation?patient={UNKNOWN}", "Observation?code=nothing",
         "Observation?code=http://snomed.info/sct|718-7", "Observation?status=cancelled", "Observation?status=nonsense",
         "Observation?category=imaging", "Observation?code=718-7&code=HGB", "Observation?date=gt2100",
         "Observation?date=gt2026&date=lt2020", "Observation?subject=Group/1", "Patient?gender=unknown",
@@ -257,12 +259,12 @@ async def test_json_is_spoken_and_nothing_else(bench: Bench, token: str, accept:
 
 async def test_errors_are_operation_outcomes(bench: Bench, laboratory: Laboratory, token: str) -> None:
     cases: tuple[tuple[str, str, int, dict[str, Any]], ...] = (
-        ("GET", f"/fhir/Patient/{uuid4()}", 404, {}),
+        ("GET", f"/fhir/Patient/{UNKNOWN}", 404, {}),
         ("GET", "/fhir/Patient/no-uuid", 404, {}),
         ("GET", "/fhir/Medication", 404, {}),
         ("POST", "/fhir/Observation", 405, {"json": {}}),
-        ("PUT", f"/fhir/Observation/{uuid4()}", 405, {"json": {}}),
-        ("DELETE", f"/fhir/Observation/{uuid4()}", 405, {}),
+        ("PUT", f"/fhir/Observation/{UNKNOWN}", 405, {"json": {}}),
+        ("DELETE", f"/fhir/Observation/{UNKNOWN}", 405, {}),
         ("POST", "/fhir/Patient/_search", 415, {"json": {}}),
         ("POST", "/fhir/Patient/_search", 413, {"data": BytesIO(b"x" * (2 << 20)), "headers": FORM}),
     )
