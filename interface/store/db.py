@@ -8,6 +8,7 @@ application role the one that RESET ROLE returns to, whoever logged in.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,7 @@ log = structlog.get_logger(__name__)
 CONNECT_TIMEOUT_S: Final = 5.0
 ACQUIRE_TIMEOUT_S: Final = 10.0
 COMMAND_TIMEOUT_S: Final = 60.0
+MOST_POOLS: Final = 8  # kept with idle connections; a server has 100 connections for everybody
 START_WAIT_S: Final = 8.0  # how long a server that is still starting is waited for
 MINIMUM_SERVER: Final = 140000
 
@@ -200,7 +202,8 @@ class Database:
 
     def __init__(self, url: str, role: str, pool_size: int) -> None:
         self._url, self._role, self._pool_size = url, role, pool_size
-        self._pools: dict[UUID | None, Pool] = {}
+        self._pools: dict[UUID | None, Pool] = {}  # least recently used first
+        self._users: Counter[UUID | None] = Counter()
         self._closed = False
 
     @classmethod
@@ -217,8 +220,10 @@ class Database:
         """The pool whose connections act for one organization (None: for none); made on first use."""
         if self._closed:
             raise StoreUnavailable("the database is closed")
-        pool = self._pools.get(organization_id)
-        if pool is None:
+        pool = self._pools.pop(organization_id, None)
+        if pool is not None:
+            self._pools[organization_id] = pool
+        else:
             # min_size 0: making the pool opens no connection, so there is no wait in which a second could be made
             pool = self._pools[organization_id] = asyncpg.create_pool(
                 self._url,
@@ -235,6 +240,23 @@ class Database:
 
     @asynccontextmanager
     async def _acquired(self, organization_id: UUID | None) -> AsyncIterator[Connection]:
+        self._users[organization_id] += 1
+        try:
+            async with self._connection_of(organization_id) as connection:
+                yield connection
+        finally:
+            self._users[organization_id] -= 1
+            await self._close_idle_pools()
+
+    async def _close_idle_pools(self) -> None:
+        """Many organizations must not keep connections from one another: of the pools nobody uses, the latest stay."""
+        unused = [organization_id for organization_id in self._pools if not self._users[organization_id]]
+        for organization_id in unused[: max(0, len(self._pools) - MOST_POOLS)]:
+            del self._users[organization_id]
+            await _close(self._pools.pop(organization_id))
+
+    @asynccontextmanager
+    async def _connection_of(self, organization_id: UUID | None) -> AsyncIterator[Connection]:
         pool = await self.pool(organization_id)
         try:
             connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)

@@ -6,13 +6,22 @@ import asyncio
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
 import pytest
 
 from interface.errors import ConfigError, StoreAmbiguous, StoreError, StoreUnavailable
-from interface.store.db import Connection, Database, check_server, open_connection, store_errors, translate
+from interface.store.db import (
+    MOST_POOLS,
+    Connection,
+    Database,
+    check_server,
+    open_connection,
+    store_errors,
+    translate,
+)
 from interface.store.ids import instant_of, uuid7, uuid7_floor
 from interface.store.schema import APP_ROLE, OWNER_ROLE
 from tests.conftest import Organization, owner_of
@@ -307,3 +316,18 @@ async def test_a_good_server_passes(database: Database) -> None:
     async with database.system() as connection:
         await check_server(connection)
         assert await connection.fetchval("select current_user") == APP_ROLE
+
+
+async def test_many_organizations_do_not_keep_connections_from_one_another(
+    database_url: str, owner: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    database = await Database.connect(database_url)
+    name = urlsplit(database_url).path.lstrip("/")
+    try:
+        for _ in range(40):
+            async with database.organization(uuid7()) as connection:
+                assert await connection.fetchval("select count(*) from lab.patient") == 0
+        open_now = await owner.fetchval("select count(*) from pg_stat_activity where datname = $1", name)
+        assert open_now <= MOST_POOLS + 3  # a server process or two may still be on its way out
+    finally:
+        await database.close()
