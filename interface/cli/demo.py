@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from interface.cli import EXIT_FAILED, emit, table
+from interface.cli import EXIT_FAILED, EXIT_INTERRUPTED, emit, table
 
 if TYPE_CHECKING:
     from interface.demo.run import Pass
@@ -50,7 +50,10 @@ def demo(leave: bool, tamper: bool, state_dir: Path | None, as_json: bool) -> in
             _show(done, stay=not leave)
 
     folder = (state_dir or site.state_dir(os.environ)).absolute()
-    done = asyncio.run(run.demo(folder, tamper, say, show, stay=not leave))
+    try:
+        done = asyncio.run(run.demo(folder, tamper, say, show, stay=not leave))
+    except asyncio.CancelledError:  # SIGTERM before there was anything to show
+        return EXIT_INTERRUPTED
     return EXIT_FAILED if done.differences else 0
 
 

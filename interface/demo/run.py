@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
 
 from interface import simulator
 from interface.demo import site
@@ -24,7 +22,6 @@ DECIDED_WAIT_S = 60.0
 POLL_S = 0.05
 
 Say = Callable[[str], None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,47 +50,31 @@ class _Placed:
 
 
 async def demo(folder: Path, tamper: bool, say: Say, show: Callable[[Pass], None], stay: bool) -> Pass:
-    """Run one pass in the state directory `folder`, `show` it, and with `stay` keep the daemon until a signal.
+    """Run one pass in the state directory `folder`, `show` it, and with `stay` keep the daemon until Ctrl-C or SIGTERM.
 
-    Raises LaboraError for whatever keeps it from getting to the comparison.
+    Raises LaboraError for whatever keeps it from getting to the comparison; cancelled before that, it stops the daemon.
     """
     began = time.monotonic()
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if (task := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # Ctrl-C cancels as it is
     plays = make_plan(tamper)
-    settings = site.prepare(folder)
+    organization = site.new_organization()
+    settings = site.prepare(folder, organization)
     say(f"database, organization, people and an EMR client in {folder}")
-    credentials = await _unless(stop, site.employ(settings))
+    credentials = await site.employ(settings)
     say("daemon")
-    async with site.daemon(settings) as daemon, connected(daemon.base_url) as api:
-        done = await _unless(stop, _pass(daemon, api, credentials, plays, say, began))
+    async with site.daemon(folder, organization) as daemon, connected(daemon.base_url) as api:
+        done = await _pass(daemon, api, credentials, plays, say, began)
         show(done)
         if stay:
-            await _stay(stop, daemon)
+            await _stay(daemon)
         say("stopping the daemon")
     return done
-
-
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
-    """The work's result; Ctrl-C cancels it."""
-    task = asyncio.create_task(work)
-    stopped = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise KeyboardInterrupt
-        return task.result()
-    finally:
-        for one in (task, stopped):
-            one.cancel()
-        await asyncio.gather(task, stopped, return_exceptions=True)
 
 
 async def _pass(
     daemon: Daemon, api: Api, credentials: Credentials, plays: Sequence[Play], say: Say, began: float
 ) -> Pass:
-    await daemon.ready(api)
     specimens = all_specimens(plays)
     staff = await _login(api, credentials)
     say(f"orders for {sum(bool(one.tests) for one in specimens)} specimens, by REST")
@@ -226,13 +207,12 @@ async def _read(emr: Api, placed: Sequence[_Placed]) -> dict[str, list[Json]]:
     return found
 
 
-async def _stay(stop: asyncio.Event, daemon: Daemon) -> None:
-    """Until Ctrl-C, or the daemon ends by itself, which it should not."""
-    waiting = [asyncio.create_task(stop.wait()), asyncio.create_task(daemon.ended())]
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-    if not stop.is_set():
-        raise DemoError(f"the daemon ended by itself; see {daemon.log}")
+async def _stay(daemon: Daemon) -> None:
+    """Until cancelled, or the daemon ends by itself, which it should not."""
+    try:
+        status = await daemon.ended()
+    except asyncio.CancelledError:
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()  # it was asked for: the demo ends well
+        return
+    raise DemoError(f"the daemon ended by itself with status {status}; see {daemon.log}")

@@ -21,12 +21,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from interface import config
-from interface.demo.client import Api, Unexpected
+from interface.demo.client import Unexpected, connected
 from interface.errors import LaboraError
 from interface.flow import actors
 from interface.settings import Address, Settings, TransportType
 
-START_WAIT_S = 60.0
+READY_WAIT_S = 30.0
+STARTS = 3
 STOP_WAIT_S = 30.0
 API_PORT, FIRST_LINK_PORT = 8080, 4001
 SCOPES = ("system/Observation.rs", "system/Patient.rs", "system/Specimen.rs", "system/DiagnosticReport.rs")
@@ -39,6 +40,12 @@ class DemoError(LaboraError):
     """The demo cannot go on."""
 
     slug = "demo"
+
+
+class NotReady(DemoError):
+    """The daemon did not start, or one of its ports was taken by somebody else in the meantime."""
+
+    slug = "demo_not_ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +81,15 @@ def state_dir(environ: Mapping[str, str]) -> Path:
     return (Path(named) if named else config.default_state_dir(environ)) / "demo"
 
 
-def prepare(folder: Path) -> Settings:
+def new_organization() -> str:
+    """A name for the organization of one pass."""
+    return f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def prepare(folder: Path, organization: str) -> Settings:
     """Write the configuration of this pass into `folder` and read it as the daemon will. Raises LaboraError."""
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        organization = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         file = folder / "config.toml"
         file.write_text(_configuration(folder, organization), encoding="utf-8")
     except OSError as error:
@@ -164,18 +175,17 @@ class Daemon:
         """Where a link listens."""
         return next(link.transport.listen for link in self.settings.links if link.id == link_id)
 
-    async def ready(self, api: Api) -> None:
-        """Wait until `/ready` says so. Raises DemoError when the daemon ends or does not get there."""
-        deadline = asyncio.get_running_loop().time() + START_WAIT_S
-        while self._process.returncode is None:
-            try:
-                if (await api.get("/ready")).get("ready") is True:
-                    return
-            except Unexpected:  # not listening yet, or 503
-                if asyncio.get_running_loop().time() > deadline:
-                    raise DemoError(f"the daemon was not ready within {START_WAIT_S:g} s; see {self.log}") from None
-            await asyncio.sleep(0.05)
-        raise DemoError(f"the daemon ended with status {self._process.returncode}: {self._last_words()}")
+    async def ready(self) -> None:
+        """Wait until this daemon, and none that happens to have its port, is ready. Raises NotReady."""
+        deadline = asyncio.get_running_loop().time() + READY_WAIT_S
+        async with connected(self.base_url) as api:
+            while self._process.returncode is None and asyncio.get_running_loop().time() < deadline:
+                if b'"action":"daemon.ready"' in self.log.read_bytes():
+                    with contextlib.suppress(Unexpected):  # 503: a link cannot listen yet
+                        if (await api.get("/ready")).get("ready") is True:
+                            return
+                await asyncio.sleep(0.05)
+        raise NotReady(f"the daemon did not get ready: {self._last_words()}")
 
     async def ended(self) -> int:
         """Wait for the daemon to end by itself; its status."""
@@ -208,8 +218,28 @@ def _die_with(parent: int) -> Callable[[], None]:
 
 
 @asynccontextmanager
-async def daemon(settings: Settings) -> AsyncIterator[Daemon]:
-    """The daemon for the duration of the block, then stopped cleanly. It logs to `daemon.log` in its state folder."""
+async def daemon(folder: Path, organization: str) -> AsyncIterator[Daemon]:
+    """The daemon, ready, for the duration of the block; then stopped cleanly. Raises NotReady.
+
+    Ports can only be found free, not kept: when another program takes one meanwhile, others are tried.
+    """
+    for attempt in range(1, STARTS + 1):
+        settings = prepare(folder, organization)
+        running = await _start(settings)
+        try:
+            try:
+                await running.ready()
+            except NotReady:
+                if attempt == STARTS:
+                    raise
+                continue
+            yield running
+            return
+        finally:
+            await running.stop()
+
+
+async def _start(settings: Settings) -> Daemon:
     log = settings.state_dir / "daemon.log"
     environ = {name: value for name, value in os.environ.items() if name not in config.ENVIRONMENT}
     with log.open("wb") as output:
@@ -222,11 +252,7 @@ async def daemon(settings: Settings) -> AsyncIterator[Daemon]:
             start_new_session=True,  # the terminal's Ctrl-C is the demo's, which then stops the daemon
             preexec_fn=_die_with(os.getpid()),
         )
-    running = Daemon(settings, process, log)
-    try:
-        yield running
-    finally:
-        await running.stop()
+    return Daemon(settings, process, log)
 
 
 def _command(arguments: Iterable[str]) -> list[str]:
