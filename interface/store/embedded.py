@@ -283,10 +283,11 @@ class EmbeddedPostgres:
         """Start and wait for the first answer. A predecessor that is still ending is waited for."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + READY_WAIT_S
-        self._process = self._spawn()
+        self._process, alone = self._spawn(), 0
         while loop.time() < deadline:
             if self._process.poll() is not None:
-                if not _alive(self._data):
+                alone = 0 if _alive(self._data) else alone + 1
+                if alone > 1:  # once may have been the lock file of a predecessor that has ended since
                     raise StoreUnavailable(f"PostgreSQL did not start: {self._last_words()}")
                 await asyncio.sleep(0.1)  # the server of a daemon that was killed ends by itself
                 self._process = self._spawn()
