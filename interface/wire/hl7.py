@@ -251,7 +251,8 @@ def check_syntax(block: bytes, encoding: str = "") -> Message:
     for index, segment in enumerate(message.segments):
         fault = segment_fault(segment)
         if fault:
-            place = "".join(c if c.isascii() and c.isalnum() else "?" for c in segment.id).ljust(3, "?")[:3]  # "ß" has two capital letters
+            # "ß" has two capital letters: the id is cut again
+            place = "".join(c if c.isascii() and c.isalnum() else "?" for c in segment.id).ljust(3, "?")[:3]
             raise SegmentError(f"{fault} (segment {index + 1} of the message)", f"{place}^1", SEGMENT_SEQUENCE)
         if index and segment.id == "MSH":
             raise SegmentError("a second MSH in one message", "MSH^2", SEGMENT_SEQUENCE)
