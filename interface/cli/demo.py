@@ -70,11 +70,11 @@ def _show(done: Pass, stay: bool) -> None:
         click.echo(f"DIFFERENCE  {difference}")
     verdict = "What was read is not what was sent." if done.differences else "What was read is what was sent."
     click.echo(f"{verdict}  ({done.seconds:.1f} s)")
-    if stay:
-        _say_where(done)
+    _say_where(done, stay)
 
 
-def _say_where(done: Pass) -> None:
+def _say_where(done: Pass, stay: bool) -> None:
+    ends = "The daemon keeps running; Ctrl-C stops it." if stay else "The daemon stops now; without --exit it stays."
     who = done.credentials
     click.echo(
         f"""
@@ -85,5 +85,5 @@ def _say_where(done: Pass) -> None:
 
 curl -H 'Authorization: Bearer {done.emr_token}' '{done.base_url}/fhir/Observation?patient={done.patient_id}'
 
-The daemon keeps running; Ctrl-C stops it."""
+{ends}"""
     )
