@@ -1,4 +1,4 @@
-"""Every error Labora names, in one tree. Each class has a slug (logs, metrics, hold reasons) and says what happens then.
+"""All errors Labora names, in one tree. Each class has a slug (logs, metrics, hold reasons) and says what then happens.
 
 LaboraError
 ├── ConfigError                exit 78; carries every problem found, each with its TOML path

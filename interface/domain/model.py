@@ -126,7 +126,7 @@ class Value:
     denominator: Decimal | None = None
 
 
-# ---- what the analyzer said -------------------------------------------------------------------------------------------
+# ---- what the analyzer said ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ class DecodedMessage:
     problems: tuple[Problem, ...] = ()
 
 
-# ---- what the laboratory knows ------------------------------------------------------------------------------------------
+# ---- what the laboratory knows ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the laboratory shows of its own records: read models that API, FHIR, CLI and documents render. Frozen, no dicts."""
+"""What the laboratory shows of its own records: read models that API, FHIR, CLI and documents render. Frozen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from interface.domain.model import Comparator, HoldReason, ItemStatus, Priority,
 
 
 class ActorKind(StrEnum):
-    """Who changes a state: never the operating-system user. `setup` only creates what the first actor needs to exist."""
+    """Who changes a state: never the operating-system user. `setup` only makes what the first actor needs to exist."""
 
     USER = "user"
     CLIENT = "client"

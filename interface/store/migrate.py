@@ -83,7 +83,9 @@ async def status(url: str) -> SchemaStatus:
         with store_errors():
             return _status(await _current(connection))
     except asyncpg.InsufficientPrivilegeError as error:
-        raise database_problem(f"the login may not act as {APP_ROLE}: grant {APP_ROLE} to it ({error})") from error
+        raise database_problem(
+            f"the login may not act as {APP_ROLE}: grant {APP_ROLE} to it ({error.message})"
+        ) from error
     finally:
         await connection.close()
 
@@ -94,7 +96,7 @@ async def gate(database: Database) -> None:
         try:
             found = _status(await _current(connection))
         except asyncpg.InsufficientPrivilegeError as error:
-            raise database_problem(f"{APP_ROLE} may not read the schema's version ({error})") from error
+            raise database_problem(f"{APP_ROLE} may not read the schema's version ({error.message})") from error
     refusal = mismatch(found)
     if refusal is not None:
         raise refusal
@@ -161,7 +163,7 @@ async def upgrade(url: str) -> list[str]:
         async with _one_at_a_time:
             applied = await _run_alembic(url) if found.pending else []
     except asyncpg.InsufficientPrivilegeError as error:
-        raise database_problem(f"this login may not upgrade the schema ({error}); {_BY_HAND}") from error
+        raise database_problem(f"this login may not upgrade the schema ({error.message}); {_BY_HAND}") from error
     await maintain(url)
     return applied
 
@@ -173,7 +175,9 @@ async def maintain(url: str) -> list[str]:
         with store_errors():
             return await partitions.ensure(connection, datetime.now(UTC))
     except asyncpg.InsufficientPrivilegeError as error:
-        raise database_problem(f"this login may not make partitions: grant {OWNER_ROLE} to it ({error})") from error
+        raise database_problem(
+            f"this login may not make partitions: grant {OWNER_ROLE} to it ({error.message})"
+        ) from error
     finally:
         await connection.close()
 
