@@ -16,6 +16,7 @@ from sqlalchemy import (
     Date,
     DateTime,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -58,8 +59,9 @@ def _at(name: str, required: bool = False) -> Column[Any]:
     )
 
 
-def _ref(name: str, target: str, required: bool = False) -> Column[Any]:
-    return Column(name, Uuid, ForeignKey(f"lab.{target}.id"), nullable=not required)
+def _ref(name: str, target: str, required: bool = False, key: bool = False) -> Column[Any]:
+    """A reference to a row of the same organization (see the end of this file); `key`: also the primary key's."""
+    return Column(name, Uuid, primary_key=key, nullable=not (required or key), info={"target": target})
 
 
 def _text(name: str, required: bool = True) -> Column[Any]:
@@ -135,7 +137,7 @@ link = Table(
     _at("created_at", True), UniqueConstraint("organization_id", "name"),
 )  # fmt: skip
 lease = Table(
-    "lease", metadata, Column("link_id", Uuid, ForeignKey("lab.link.id"), primary_key=True), _organization(),
+    "lease", metadata, _ref("link_id", "link", key=True), _organization(),
     _text("holder"), Column("epoch", BigInteger, nullable=False, server_default=text("0")), _at("expires_at"),
 )  # fmt: skip
 message = Table(
@@ -154,7 +156,7 @@ message = Table(
 )  # fmt: skip
 message_key = Table(  # a resent message is found by what it says, not by what it is called
     "message_key", metadata,
-    Column("link_id", Uuid, ForeignKey("lab.link.id"), primary_key=True),
+    _ref("link_id", "link", key=True),
     Column("digest", LargeBinary, primary_key=True),
     _organization(), Column("message_id", Uuid, nullable=False),
     Column("sealed_at", DateTime(timezone=True), nullable=False),
@@ -370,3 +372,27 @@ qc_action = Table(
     "qc_action", metadata, _id(), _organization(), _ref("qc_result_id", "qc_result", True), _text("text"),
     Column("user_id", Uuid, nullable=False), _at("created_at", True),
 )  # fmt: skip
+
+
+# ---- references -----------------------------------------------------------------------------------------------------
+
+
+def _refer(table: Table, column: Column[Any]) -> None:
+    """A foreign key over the organization too: PostgreSQL checks foreign keys past row-level security, so that without
+    it a row could refer to another organization's, and would tell by being taken that there is one of that id."""
+    target = metadata.tables[f"{SCHEMA}.{column.info['target']}"]
+    name = f"{target.name}_organization_id_id_key"
+    if name not in {constraint.name for constraint in target.constraints}:
+        target.append_constraint(UniqueConstraint("organization_id", "id", name=name))
+    table.append_constraint(
+        ForeignKeyConstraint(
+            ["organization_id", column.name],
+            [f"{target.fullname}.organization_id", f"{target.fullname}.id"],
+            name=f"{table.name}_{column.name}_fkey",
+        )
+    )
+
+
+for _table in list(metadata.tables.values()):
+    for _column in [each for each in _table.columns if "target" in each.info]:
+        _refer(_table, _column)

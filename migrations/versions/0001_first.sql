@@ -28,6 +28,7 @@ create table lab.analyzer (
     serial text default '' not null,
     created_at timestamptz default now() not null,
     constraint analyzer_pkey primary key (id),
+    constraint analyzer_organization_id_id_key unique (organization_id, id),
     constraint analyzer_organization_id_name_key unique (organization_id, name),
     constraint analyzer_organization_id_fkey foreign key (organization_id) references lab.organization (id)
 );
@@ -44,6 +45,7 @@ create table lab.app_user (
     failed_logins integer default 0 not null,
     locked_until timestamptz,
     constraint app_user_pkey primary key (id),
+    constraint app_user_organization_id_id_key unique (organization_id, id),
     constraint app_user_organization_id_username_key unique (organization_id, username),
     constraint app_user_organization_id_fkey foreign key (organization_id) references lab.organization (id)
 );
@@ -77,6 +79,7 @@ create table lab.client (
     created_at timestamptz default now() not null,
     disabled_at timestamptz,
     constraint client_pkey primary key (id),
+    constraint client_organization_id_id_key unique (organization_id, id),
     constraint client_organization_id_name_key unique (organization_id, name),
     constraint client_organization_id_fkey foreign key (organization_id) references lab.organization (id)
 );
@@ -158,6 +161,7 @@ create table lab.patient (
     created_at timestamptz default now() not null,
     updated_at timestamptz default now() not null,
     constraint patient_pkey primary key (id),
+    constraint patient_organization_id_id_key unique (organization_id, id),
     constraint patient_organization_id_fkey foreign key (organization_id) references lab.organization (id)
 );
 create index patient_organization_id_idx on lab.patient (organization_id, lower(family));
@@ -170,6 +174,7 @@ create table lab.practitioner (
     given text default '' not null,
     created_at timestamptz default now() not null,
     constraint practitioner_pkey primary key (id),
+    constraint practitioner_organization_id_id_key unique (organization_id, id),
     constraint practitioner_organization_id_fkey foreign key (organization_id) references lab.organization (id)
 );
 
@@ -179,6 +184,7 @@ create table lab.qc_material (
     name text not null,
     manufacturer text default '' not null,
     constraint qc_material_pkey primary key (id),
+    constraint qc_material_organization_id_id_key unique (organization_id, id),
     constraint qc_material_organization_id_name_key unique (organization_id, name),
     constraint qc_material_organization_id_fkey foreign key (organization_id) references lab.organization (id)
 );
@@ -265,6 +271,7 @@ create table lab.test (
     source text default '' not null,
     active boolean default true not null,
     constraint test_pkey primary key (id),
+    constraint test_organization_id_id_key unique (organization_id, id),
     constraint test_organization_id_code_key unique (organization_id, code),
     constraint test_organization_id_fkey foreign key (organization_id) references lab.organization (id)
 );
@@ -308,8 +315,8 @@ create table lab.access_token (
     revoked_at timestamptz,
     constraint access_token_pkey primary key (token_hash),
     constraint access_token_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint access_token_client_id_fkey foreign key (client_id) references lab.client (id),
-    constraint access_token_user_id_fkey foreign key (user_id) references lab.app_user (id)
+    constraint access_token_client_id_fkey foreign key (organization_id, client_id) references lab.client (organization_id, id),
+    constraint access_token_user_id_fkey foreign key (organization_id, user_id) references lab.app_user (organization_id, id)
 );
 
 create table lab.lab_order (
@@ -326,10 +333,11 @@ create table lab.lab_order (
     updated_at timestamptz default now() not null,
     cancelled_at timestamptz,
     constraint lab_order_pkey primary key (id),
+    constraint lab_order_organization_id_id_key unique (organization_id, id),
     constraint lab_order_organization_id_number_key unique (organization_id, number),
     constraint lab_order_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint lab_order_patient_id_fkey foreign key (patient_id) references lab.patient (id),
-    constraint lab_order_requester_id_fkey foreign key (requester_id) references lab.practitioner (id)
+    constraint lab_order_patient_id_fkey foreign key (organization_id, patient_id) references lab.patient (organization_id, id),
+    constraint lab_order_requester_id_fkey foreign key (organization_id, requester_id) references lab.practitioner (organization_id, id)
 );
 create index lab_order_organization_id_placer_number_idx on lab.lab_order (organization_id, placer_number);
 create index lab_order_patient_id_idx on lab.lab_order (patient_id);
@@ -344,9 +352,10 @@ create table lab.link (
     role text not null,
     created_at timestamptz default now() not null,
     constraint link_pkey primary key (id),
+    constraint link_organization_id_id_key unique (organization_id, id),
     constraint link_organization_id_name_key unique (organization_id, name),
     constraint link_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint link_analyzer_id_fkey foreign key (analyzer_id) references lab.analyzer (id)
+    constraint link_analyzer_id_fkey foreign key (organization_id, analyzer_id) references lab.analyzer (organization_id, id)
 );
 
 create table lab.patient_identifier (
@@ -359,7 +368,7 @@ create table lab.patient_identifier (
     constraint patient_identifier_pkey primary key (id),
     constraint patient_identifier_organization_id_authority_value_key unique (organization_id, authority, value),
     constraint patient_identifier_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint patient_identifier_patient_id_fkey foreign key (patient_id) references lab.patient (id)
+    constraint patient_identifier_patient_id_fkey foreign key (organization_id, patient_id) references lab.patient (organization_id, id)
 );
 create index patient_identifier_patient_id_idx on lab.patient_identifier (patient_id);
 
@@ -371,9 +380,10 @@ create table lab.qc_lot (
     level text default '' not null,
     expires_on date,
     constraint qc_lot_pkey primary key (id),
+    constraint qc_lot_organization_id_id_key unique (organization_id, id),
     constraint qc_lot_material_id_lot_level_key unique (material_id, lot, level),
     constraint qc_lot_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint qc_lot_material_id_fkey foreign key (material_id) references lab.qc_material (id)
+    constraint qc_lot_material_id_fkey foreign key (organization_id, material_id) references lab.qc_material (organization_id, id)
 );
 
 create table lab.qc_result (
@@ -397,10 +407,11 @@ create table lab.qc_result (
     location text default '' not null,
     created_at timestamptz default now() not null,
     constraint qc_result_pkey primary key (id),
+    constraint qc_result_organization_id_id_key unique (organization_id, id),
     constraint qc_result_organization_id_natural_key_key unique (organization_id, natural_key),
     constraint qc_result_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint qc_result_analyzer_id_fkey foreign key (analyzer_id) references lab.analyzer (id),
-    constraint qc_result_test_id_fkey foreign key (test_id) references lab.test (id)
+    constraint qc_result_analyzer_id_fkey foreign key (organization_id, analyzer_id) references lab.analyzer (organization_id, id),
+    constraint qc_result_test_id_fkey foreign key (organization_id, test_id) references lab.test (organization_id, id)
 );
 create index qc_result_analyzer_id_created_at_idx on lab.qc_result (analyzer_id, created_at);
 
@@ -424,7 +435,7 @@ create table lab.reference_interval (
     valid_to timestamptz,
     constraint reference_interval_pkey primary key (id),
     constraint reference_interval_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint reference_interval_test_id_fkey foreign key (test_id) references lab.test (id)
+    constraint reference_interval_test_id_fkey foreign key (organization_id, test_id) references lab.test (organization_id, id)
 );
 create index reference_interval_test_id_idx on lab.reference_interval (test_id);
 
@@ -443,8 +454,8 @@ create table lab.code_map (
     valid_to timestamptz,
     constraint code_map_pkey primary key (id),
     constraint code_map_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint code_map_link_id_fkey foreign key (link_id) references lab.link (id),
-    constraint code_map_test_id_fkey foreign key (test_id) references lab.test (id)
+    constraint code_map_link_id_fkey foreign key (organization_id, link_id) references lab.link (organization_id, id),
+    constraint code_map_test_id_fkey foreign key (organization_id, test_id) references lab.test (organization_id, id)
 );
 create index code_map_organization_id_driver_idx on lab.code_map (organization_id, driver);
 
@@ -455,7 +466,7 @@ create table lab.lease (
     epoch bigint default 0 not null,
     expires_at timestamptz,
     constraint lease_pkey primary key (link_id),
-    constraint lease_link_id_fkey foreign key (link_id) references lab.link (id),
+    constraint lease_link_id_fkey foreign key (organization_id, link_id) references lab.link (organization_id, id),
     constraint lease_organization_id_fkey foreign key (organization_id) references lab.organization (id)
 );
 
@@ -480,9 +491,10 @@ create table lab.message (
     settled_at timestamptz,
     peer text default '' not null,
     constraint message_pkey primary key (id),
+    constraint message_organization_id_id_key unique (organization_id, id),
     constraint message_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint message_link_id_fkey foreign key (link_id) references lab.link (id),
-    constraint message_duplicate_of_fkey foreign key (duplicate_of) references lab.message (id)
+    constraint message_link_id_fkey foreign key (organization_id, link_id) references lab.link (organization_id, id),
+    constraint message_duplicate_of_fkey foreign key (organization_id, duplicate_of) references lab.message (organization_id, id)
 );
 create index message_link_id_idx on lab.message (link_id) where state = 'receiving';
 create index message_organization_id_control_id_idx on lab.message (organization_id, control_id);
@@ -495,7 +507,7 @@ create table lab.message_key (
     message_id uuid not null,
     sealed_at timestamptz not null,
     constraint message_key_pkey primary key (link_id, digest),
-    constraint message_key_link_id_fkey foreign key (link_id) references lab.link (id),
+    constraint message_key_link_id_fkey foreign key (organization_id, link_id) references lab.link (organization_id, id),
     constraint message_key_organization_id_fkey foreign key (organization_id) references lab.organization (id)
 );
 
@@ -508,7 +520,7 @@ create table lab.qc_action (
     created_at timestamptz default now() not null,
     constraint qc_action_pkey primary key (id),
     constraint qc_action_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint qc_action_qc_result_id_fkey foreign key (qc_result_id) references lab.qc_result (id)
+    constraint qc_action_qc_result_id_fkey foreign key (organization_id, qc_result_id) references lab.qc_result (organization_id, id)
 );
 
 create table lab.qc_target (
@@ -524,9 +536,9 @@ create table lab.qc_target (
     valid_to timestamptz,
     constraint qc_target_pkey primary key (id),
     constraint qc_target_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint qc_target_lot_id_fkey foreign key (lot_id) references lab.qc_lot (id),
-    constraint qc_target_analyzer_id_fkey foreign key (analyzer_id) references lab.analyzer (id),
-    constraint qc_target_test_id_fkey foreign key (test_id) references lab.test (id)
+    constraint qc_target_lot_id_fkey foreign key (organization_id, lot_id) references lab.qc_lot (organization_id, id),
+    constraint qc_target_analyzer_id_fkey foreign key (organization_id, analyzer_id) references lab.analyzer (organization_id, id),
+    constraint qc_target_test_id_fkey foreign key (organization_id, test_id) references lab.test (organization_id, id)
 );
 
 create table lab.rejected_frame (
@@ -538,7 +550,7 @@ create table lab.rejected_frame (
     received_at timestamptz not null,
     constraint rejected_frame_pkey primary key (id),
     constraint rejected_frame_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint rejected_frame_link_id_fkey foreign key (link_id) references lab.link (id)
+    constraint rejected_frame_link_id_fkey foreign key (organization_id, link_id) references lab.link (organization_id, id)
 );
 create index rejected_frame_link_id_received_at_idx on lab.rejected_frame (link_id, received_at);
 
@@ -553,7 +565,7 @@ create table lab.report (
     constraint report_pkey primary key (id),
     constraint report_order_id_version_key unique (order_id, version),
     constraint report_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint report_order_id_fkey foreign key (order_id) references lab.lab_order (id)
+    constraint report_order_id_fkey foreign key (organization_id, order_id) references lab.lab_order (organization_id, id)
 );
 
 create table lab.specimen (
@@ -572,10 +584,11 @@ create table lab.specimen (
     created_at timestamptz default now() not null,
     updated_at timestamptz default now() not null,
     constraint specimen_pkey primary key (id),
+    constraint specimen_organization_id_id_key unique (organization_id, id),
     constraint specimen_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint specimen_order_id_fkey foreign key (order_id) references lab.lab_order (id),
-    constraint specimen_patient_id_fkey foreign key (patient_id) references lab.patient (id),
-    constraint specimen_parent_id_fkey foreign key (parent_id) references lab.specimen (id)
+    constraint specimen_order_id_fkey foreign key (organization_id, order_id) references lab.lab_order (organization_id, id),
+    constraint specimen_patient_id_fkey foreign key (organization_id, patient_id) references lab.patient (organization_id, id),
+    constraint specimen_parent_id_fkey foreign key (organization_id, parent_id) references lab.specimen (organization_id, id)
 );
 create index specimen_order_id_idx on lab.specimen (order_id);
 create index specimen_organization_id_barcode_idx on lab.specimen (organization_id, barcode);
@@ -594,7 +607,7 @@ create table lab.delivery (
     delivered_at timestamptz,
     constraint delivery_pkey primary key (id),
     constraint delivery_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint delivery_message_id_fkey foreign key (message_id) references lab.message (id)
+    constraint delivery_message_id_fkey foreign key (organization_id, message_id) references lab.message (organization_id, id)
 );
 create index delivery_message_id_idx on lab.delivery (message_id);
 
@@ -607,10 +620,11 @@ create table lab.order_item (
     status text default 'requested' not null,
     updated_at timestamptz default now() not null,
     constraint order_item_pkey primary key (id),
+    constraint order_item_organization_id_id_key unique (organization_id, id),
     constraint order_item_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint order_item_order_id_fkey foreign key (order_id) references lab.lab_order (id),
-    constraint order_item_test_id_fkey foreign key (test_id) references lab.test (id),
-    constraint order_item_specimen_id_fkey foreign key (specimen_id) references lab.specimen (id)
+    constraint order_item_order_id_fkey foreign key (organization_id, order_id) references lab.lab_order (organization_id, id),
+    constraint order_item_test_id_fkey foreign key (organization_id, test_id) references lab.test (organization_id, id),
+    constraint order_item_specimen_id_fkey foreign key (organization_id, specimen_id) references lab.specimen (organization_id, id)
 );
 create index order_item_order_id_idx on lab.order_item (order_id);
 create index order_item_specimen_id_idx on lab.order_item (specimen_id);
@@ -626,8 +640,8 @@ create table lab.dispatch (
     updated_at timestamptz default now() not null,
     constraint dispatch_pkey primary key (id),
     constraint dispatch_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint dispatch_order_item_id_fkey foreign key (order_item_id) references lab.order_item (id),
-    constraint dispatch_link_id_fkey foreign key (link_id) references lab.link (id)
+    constraint dispatch_order_item_id_fkey foreign key (organization_id, order_item_id) references lab.order_item (organization_id, id),
+    constraint dispatch_link_id_fkey foreign key (organization_id, link_id) references lab.link (organization_id, id)
 );
 create index dispatch_order_item_id_idx on lab.dispatch (order_item_id);
 
@@ -650,14 +664,15 @@ create table lab.result (
     updated_at timestamptz default now() not null,
     released_at timestamptz,
     constraint result_pkey primary key (id),
+    constraint result_organization_id_id_key unique (organization_id, id),
     constraint result_organization_id_natural_key_key unique (organization_id, natural_key),
     constraint result_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint result_analyzer_id_fkey foreign key (analyzer_id) references lab.analyzer (id),
-    constraint result_specimen_id_fkey foreign key (specimen_id) references lab.specimen (id),
-    constraint result_patient_id_fkey foreign key (patient_id) references lab.patient (id),
-    constraint result_order_id_fkey foreign key (order_id) references lab.lab_order (id),
-    constraint result_order_item_id_fkey foreign key (order_item_id) references lab.order_item (id),
-    constraint result_test_id_fkey foreign key (test_id) references lab.test (id)
+    constraint result_analyzer_id_fkey foreign key (organization_id, analyzer_id) references lab.analyzer (organization_id, id),
+    constraint result_specimen_id_fkey foreign key (organization_id, specimen_id) references lab.specimen (organization_id, id),
+    constraint result_patient_id_fkey foreign key (organization_id, patient_id) references lab.patient (organization_id, id),
+    constraint result_order_id_fkey foreign key (organization_id, order_id) references lab.lab_order (organization_id, id),
+    constraint result_order_item_id_fkey foreign key (organization_id, order_item_id) references lab.order_item (organization_id, id),
+    constraint result_test_id_fkey foreign key (organization_id, test_id) references lab.test (organization_id, id)
 );
 create index result_held_idx on lab.result (organization_id, created_at) where held <> '{}';
 create index result_order_id_idx on lab.result (order_id);
@@ -676,5 +691,5 @@ create table lab.critical_notification (
     closed_at timestamptz,
     constraint critical_notification_pkey primary key (id),
     constraint critical_notification_organization_id_fkey foreign key (organization_id) references lab.organization (id),
-    constraint critical_notification_result_id_fkey foreign key (result_id) references lab.result (id)
+    constraint critical_notification_result_id_fkey foreign key (organization_id, result_id) references lab.result (organization_id, id)
 );

@@ -242,3 +242,67 @@ async def test_every_table_but_the_queue_forces_row_security(owner: asyncpg.Conn
 def test_the_queue_names_no_patient() -> None:
     allowed = {"message_id", "organization_id", "lane", "priority", "attempts", "not_before"}
     assert {column.name for column in metadata.tables["lab.queue"].columns} == allowed
+
+
+async def test_every_reference_is_within_one_organization(owner: asyncpg.Connection[asyncpg.Record]) -> None:
+    found = await owner.fetch(
+        "select c.conrelid::regclass::text as source, c.confrelid::regclass::text as target,"
+        " array(select attname::text from unnest(c.conkey) key, pg_attribute a"
+        "       where a.attrelid = c.conrelid and a.attnum = key) as columns"
+        " from pg_constraint c where c.contype = 'f' and c.connamespace = 'lab'::regnamespace"
+    )
+    assert len(found) > 2 * len(TABLES)
+    for row in found:
+        assert "organization_id" in row["columns"], f"{row['source']} refers to any organization's {row['target']}"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into lab.patient_identifier (id, organization_id, patient_id, value) values ($1, $2, $3, 'x')",
+        "insert into lab.lab_order (id, organization_id, number, patient_id) values ($1, $2, 'x', $3)",
+        "insert into lab.specimen (id, organization_id, barcode, patient_id) values ($1, $2, 'x', $3)",
+    ],
+)
+async def test_a_row_cannot_refer_to_another_organizations_patient(
+    database: Database, organization: Organization, other_organization: Organization, statement: str
+) -> None:
+    """Being taken or not must not tell either whether the other organization has a row of that id."""
+    theirs = uuid7()
+    async with database.organization(other_organization.id) as connection:
+        await connection.execute(
+            "insert into lab.patient (id, organization_id) values ($1, $2)", theirs, other_organization.id
+        )
+    said = []
+    async with database.organization(organization.id) as connection:
+        for patient_id in (theirs, uuid7()):
+            with pytest.raises(asyncpg.ForeignKeyViolationError) as refusal:
+                await connection.execute(statement, uuid7(), organization.id, patient_id)
+            said.append(refusal.value.constraint_name)
+    assert said[0] == said[1]
+
+
+async def test_no_organization_can_take_the_keys_of_anothers_link(
+    database: Database, organization: Organization, other_organization: Organization
+) -> None:
+    """Whoever took them would have the other's messages for resends, or hold its lease."""
+    link_id = uuid7()
+    async with database.organization(other_organization.id) as connection:
+        analyzer_id = uuid7()
+        await connection.execute(
+            "insert into lab.analyzer (id, organization_id, name) values ($1, $2, 'a')",
+            analyzer_id, other_organization.id,
+        )  # fmt: skip
+        await connection.execute(
+            "insert into lab.link (id, organization_id, name, analyzer_id, driver, role)"
+            " values ($1, $2, 'a', $3, 'generic_lis2', 'analyzer')",
+            link_id, other_organization.id, analyzer_id,
+        )  # fmt: skip
+    async with database.organization(organization.id) as connection:
+        for statement in (
+            "insert into lab.message_key (link_id, digest, organization_id, message_id, sealed_at)"
+            " values ($1, '\\x00', $2, $1, now())",
+            "insert into lab.lease (link_id, organization_id) values ($1, $2)",
+        ):
+            with pytest.raises(asyncpg.ForeignKeyViolationError):
+                await connection.execute(statement, link_id, organization.id)
