@@ -57,6 +57,7 @@ class _Group:
     results: list[tuple[Segment, list[Segment]]] = field(default_factory=list)
     about_specimen: list[tuple[Segment, list[Segment]]] = field(default_factory=list)
     order: bool = False  # there was an OBR
+    ambiguous: bool = False  # it names several specimens
 
     @property
     def filled(self) -> bool:
@@ -104,7 +105,8 @@ class _Engine:
         self._draft = draft
         self._message = message
         code, event = message.header.value(9), message.header.value(9, 2)
-        self._specimen_first = code == "OUL" or event in _SPECIMEN_FIRST_EVENTS
+        # HL7 v2.5.1 7.3.4: OUL^R24 is order-oriented, its specimens stand behind their order.
+        self._specimen_first = (code == "OUL" and event != "R24") or event in _SPECIMEN_FIRST_EVENTS
         self._counts: dict[str, int] = {}
         # The state of the walk over the segments
         self._patient: int | None = None
@@ -155,7 +157,7 @@ class _Engine:
         elif kind == "SPM":
             self._take_specimen(segment)
         elif kind == "SAC":
-            (self._group.segments if self._group and not self._specimen_first else self._specimen)["SAC"] = segment
+            self._take_container(segment)
         elif kind == "OBX":
             self._take_result(segment)
         elif kind == "NTE" and self._notes is not None:
@@ -164,13 +166,31 @@ class _Engine:
             self._notes = None
 
     def _take_specimen(self, segment: Segment) -> None:
-        if self._specimen_first or self._group is None:
+        # A message that put a specimen before its order goes on like that, whatever its type says.
+        if self._specimen_first or self._group is None or "SPM" in self._specimen:
             self._close()
             self._specimen = {"SPM": segment}
         else:
-            self._group.segments["SPM"] = segment
+            self._name_specimen(self._group, segment)
         # A sender that puts SPM between OBR and its first OBX means results all the same.
         self._after_specimen = self._group is None or self._group.filled
+
+    def _take_container(self, segment: Segment) -> None:
+        if self._specimen_first or self._group is None or "SAC" in self._specimen:
+            self._close()
+            self._specimen["SAC"] = segment
+        else:
+            self._name_specimen(self._group, segment)
+
+    def _name_specimen(self, group: _Group, segment: Segment) -> None:
+        """The group's SPM or SAC. A second one that names another specimen leaves none."""
+        known = group.segments.get(segment.id)
+        paths = self._driver.paths.specimen_id
+        if known is not None and self._read({segment.id: known}, paths) != self._read({segment.id: segment}, paths):
+            group.ambiguous = True
+            text = "several specimens for one order: whose the results are is not said"
+            self._draft.problem(self._location(segment), text)
+        group.segments[segment.id] = segment
 
     def _take_result(self, segment: Segment) -> None:
         if self._group is None:
@@ -206,7 +226,9 @@ class _Engine:
     def _entry(self, group: _Group, segments: dict[str, Segment]) -> OpenSpecimen:
         paths = self._driver.paths
         specimen_id = self._driver.specimen_ids.read(self._read(segments, paths.specimen_id)) or None
-        if specimen_id is None:
+        if group.ambiguous:
+            specimen_id = None
+        elif specimen_id is None:
             anchor = segments.get("SPM") or segments.get("OBR")
             place = self._message.location(anchor) if anchor else "OBX^1"
             self._draft.problem(place, "no specimen id where this driver looks for it")

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from interface.domain.model import DecodedMessage, HoldReason, ObservedPatient, Protocol, Query, SpecimenRole, ValueKind
+from interface.domain.model import (
+    DecodedMessage,
+    HoldReason,
+    Observed,
+    ObservedPatient,
+    Protocol,
+    Query,
+    SpecimenRole,
+    ValueKind,
+)
 from interface.domain.values import parse_value
 from interface.driver.manifest import Driver, FieldPath
 from interface.driver.observe import Draft, OpenSpecimen, RawResult, join_name, observe, read_date, read_sex
 from interface.errors import RecordError
-from interface.wire.lis02 import DEFAULT_ENCODING, Message, Node, Record, parse
+from interface.wire.lis02 import DEFAULT_ENCODING, LEVELS, Message, Node, Record, parse
+
+
+_BROKEN_OFF = frozenset("TRE")  # LIS02-A2 12: sender aborted, receiver requested abort, unknown error
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,10 @@ def sniffed_header(driver: Driver, record: Record) -> dict[FieldPath, str]:
     return {rule.path: scope.at(rule.path) for rule in driver.match}
 
 
+def _held(observed: Observed, reason: HoldReason) -> Observed:
+    return replace(observed, holds=tuple(dict.fromkeys((*observed.holds, reason))))
+
+
 class _Engine:
     def __init__(self, driver: Driver, draft: Draft) -> None:
         self._driver = driver
@@ -87,9 +103,10 @@ class _Engine:
             self._node(node, scope, None)
         if not message.complete:
             draft.problem(message.records[-1].location, "the message has no terminator record")
-        elif (how := message.records[-1].component(3).strip()) and how in "TRE":
-            # LIS02-A2 12: sender aborted, receiver requested abort, unknown error
+        elif (how := message.records[-1].component(3).strip().upper()) in _BROKEN_OFF:
             draft.problem(message.records[-1].location, f"the sender ended the message with {how}")
+            for specimen in draft.specimens:
+                specimen.results = [_held(one, HoldReason.INCOMPLETE_TRANSMISSION) for one in specimen.results]
         draft.message_type = self._kind()
 
     def _kind(self) -> str:
@@ -143,10 +160,14 @@ class _Engine:
             scope.read(paths.collected),
         )
         self._draft.specimens.append(specimen)
+        doubtful = False  # a record that cannot be read may have been the next O: what follows it may be another's
         for child in node.children:
             if child.record.type == "R":
                 self._result(child, scope.inside(child.record), specimen)
+                if doubtful:
+                    specimen.results[-1] = _held(specimen.results[-1], HoldReason.AMBIGUOUS_SPECIMEN)
             else:
+                doubtful = doubtful or child.record.type not in LEVELS
                 self._node(child, scope, patient)
 
     def _order_codes(self, record: Record) -> list[str]:
@@ -200,7 +221,7 @@ class _Engine:
         )
         observed, attachment = observe(self._driver, raw)
         if not code and value.kind is not ValueKind.EMPTY:
-            observed = replace(observed, holds=tuple(dict.fromkeys((*observed.holds, HoldReason.UNMAPPED_CODE))))
+            observed = _held(observed, HoldReason.UNMAPPED_CODE)
         specimen.results.append(observed)
         if attachment is not None:
             specimen.attachments.append(attachment)

@@ -133,6 +133,24 @@ def test_a_cut_or_aborted_message_is_told(end: str, text: str) -> None:
     assert decoded.specimens[0].results
 
 
+@pytest.mark.parametrize("end", ["L|1|T", "L|1|R", "L|1|E"])
+def test_what_the_sender_broke_off_is_held_as_incomplete(end: str) -> None:
+    (specimen,) = lis2("P|1", "O|1|S1", "R|1|^^^A|1|||||F", end).specimens
+    assert specimen.results[0].holds == (HoldReason.INCOMPLETE_TRANSMISSION,)
+
+
+def test_behind_a_record_that_cannot_be_read_it_is_not_known_whose_the_results_are() -> None:
+    """It may have been the next order record: `0|2|S2` for `O|2|S2`."""
+    decoded = lis2(
+        "P|1", "O|1|S1", "R|1|^^^A|1|||||F", "0|2|S2", "R|1|^^^A|2|||||F", "O|3|S3", "R|1|^^^A|3|||||F", "L|1|N"
+    )
+    told = [(s.specimen_id, [(r.value.text, r.holds) for r in s.results]) for s in decoded.specimens]
+    assert told == [
+        ("S1", [("1", ()), ("2", (HoldReason.AMBIGUOUS_SPECIMEN,))]),
+        ("S3", [("3", ())]),
+    ]
+
+
 def test_in_an_oru_the_specimen_stands_after_its_results() -> None:
     decoded = hl7(
         "PID|1||P1^^^L^MR||Testa^Anna||19840312|F",
@@ -161,6 +179,43 @@ def test_in_an_oul_the_specimen_stands_before_its_results() -> None:
         ("S1", "patient", [("GLU", 0), ("GLU", 1)]),
         ("C7", "qc", [("GLU", 0)]),
     ]
+
+
+NEXT = ("OBX|1|NM|GLU||5.1|mmol/L|||||F", "OBX|1|NM|GLU||6.2|mmol/L|||||F")
+
+
+@pytest.mark.parametrize("segment", ["SPM|1|{}", "SAC|||{}"])
+def test_in_an_oru_whose_specimens_stand_before_their_orders_none_gets_the_results_of_the_next(segment: str) -> None:
+    decoded = hl7(
+        "PID|1||A", segment.format("S1"), "OBR|1|||GLU", NEXT[0], segment.format("S2"), "OBR|2|||GLU", NEXT[1]
+    )
+    assert [(s.specimen_id, [r.value.text for r in s.results]) for s in decoded.specimens] == [
+        ("S1", ["5.1"]),
+        ("S2", ["6.2"]),
+    ]
+
+
+@pytest.mark.parametrize("type_", ["ORU^R01^ORU_R01", "OUL^R24^OUL_R24"])
+def test_of_two_specimens_for_one_order_none_is_chosen(type_: str) -> None:
+    (specimen,) = hl7("OBR|1|||GLU", *NEXT[:1], "SPM|1|S1", "SPM|2|S2", type_=type_).specimens
+    assert (specimen.specimen_id, specimen.results[0].value.text) == (None, "5.1")
+    decoded = hl7("OBR|1|||GLU", *NEXT[:1], "SPM|1|S1", "SPM|2|S2", type_=type_)
+    assert decoded.problems == (Problem("SPM^2", "several specimens for one order: whose the results are is not said"),)
+
+
+def test_in_an_order_oriented_oul_the_specimen_stands_behind_its_order() -> None:
+    """HL7 v2.5.1 7.3.4: OUL^R24."""
+    decoded = hl7(
+        "OBR|1|||GLU", "SPM|1|S1", NEXT[0], "OBR|2|||GLU", "SPM|2|S2", NEXT[1], type_="OUL^R24^OUL_R24"
+    )  # fmt: skip
+    told = [(s.specimen_id, s.role.value, [r.value.text for r in s.results]) for s in decoded.specimens]
+    assert told == [("S1", "patient", ["5.1"]), ("S2", "patient", ["6.2"])]
+
+
+def test_a_container_without_an_order_does_not_take_over_the_results_of_the_one_before() -> None:
+    decoded = hl7("SAC|||S1", "OBR|1|||GLU", NEXT[0], "SAC|||S2", NEXT[1], type_="OUL^R21^OUL_R21")
+    told = [(s.specimen_id, s.role.value, [r.value.text for r in s.results]) for s in decoded.specimens]
+    assert told == [("S1", "patient", ["5.1"]), ("S2", "other", ["6.2"])]
 
 
 def test_an_order_number_is_no_specimen_id() -> None:
