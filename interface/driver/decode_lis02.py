@@ -24,7 +24,6 @@ from interface.driver.observe import Draft, OpenSpecimen, RawResult, join_name, 
 from interface.errors import RecordError
 from interface.wire.lis02 import DEFAULT_ENCODING, LEVELS, Message, Node, Record, parse
 
-
 _BROKEN_OFF = frozenset("TRE")  # LIS02-A2 12: sender aborted, receiver requested abort, unknown error
 
 
