@@ -55,7 +55,7 @@ def codec(name: str) -> str | None:
         return None
     try:
         return codecs.lookup(found).name
-    except LookupError:
+    except (LookupError, ValueError):  # ValueError: a NUL in the name
         return None
 
 

@@ -7,6 +7,7 @@ MSH-16 for an application one.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from enum import StrEnum
 
@@ -44,6 +45,7 @@ _APPLICATION = {Outcome.STORED: AckCode.AA, Outcome.ERROR: AckCode.AE, Outcome.R
 _ACCEPT = {Outcome.STORED: AckCode.CA, Outcome.ERROR: AckCode.CE, Outcome.REJECTED: AckCode.CR}
 # HL7 table 0155. Other values are no conditions: Mindray puts the kind of result into MSH-16.
 _CONDITIONS = frozenset({"AL", "NE", "ER", "SU"})
+_NUMBER = re.compile("[0-9]{1,3}")
 
 
 def due(block: bytes, outcome: Outcome) -> AckCode | None:
@@ -157,5 +159,6 @@ def _clean(raw: str) -> str:
 
 
 def _before(version: str, major: int, minor: int) -> bool:
-    parts = [int(p) if p.isdigit() else 0 for p in version.split("^")[0].split(".")[:2]]
+    # at most three ASCII digits: int() refuses a superscript two, and thousands of digits
+    parts = [int(p) if _NUMBER.fullmatch(p) else 0 for p in version.split("^")[0].split(".")[:2]]
     return tuple(parts) < (major, minor)

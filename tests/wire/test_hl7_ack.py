@@ -129,3 +129,13 @@ def test_any_bytes_can_be_acknowledged(data: bytes, code: AckCode) -> None:
         assert b"\x0b" not in reply
         assert b"\x1c" not in reply
         assert parse(reply).control_id == "L1"
+
+
+@pytest.mark.parametrize("version", ["\N{SUPERSCRIPT TWO}.5", "2.\N{SUPERSCRIPT FIVE}", "2." + "5" * 5000])
+def test_a_version_that_is_no_number_is_answered_all_the_same(version: str) -> None:
+    """A reply that cannot be made would close the connection at each repetition."""
+    assert b"MSA|AR|ID7" in acknowledge(oru(version=version), AckCode.AR, control_id="L1", now=NOW)
+
+
+def test_a_charset_name_with_a_nul_is_an_unknown_charset() -> None:
+    assert "not known" in parse(oru(charset="ISO-8859-\0")).charset_fault
