@@ -57,6 +57,7 @@ class ResultWorker:
         self._database, self._find_link, self._limits = database, find_link, limits
         self._woken = asyncio.Event()
         self._stopping = self._away = False
+        self._unreturned: set[UUID] = set()  # claimed, not decided, and not given back because the database was away
         self._slots = asyncio.Semaphore(limits.workers)
         self._catalogues: dict[UUID, tuple[float, Catalogue]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -82,10 +83,17 @@ class ResultWorker:
     async def work(self) -> int:
         """Claim one window of messages and see them through; returns how many were claimed. Raises StoreError."""
         async with self._database.system() as system:
+            if self._unreturned:
+                await store.give_back(system, self._unreturned, refund=True)
+                self._unreturned.clear()
             claims = await store.claim(system, CLAIM_MESSAGES)
             telemetry.set_queue_depth(await store.depth(system) if claims else 0)
         if claims:
-            await self._window(claims)
+            try:
+                await self._window(claims)
+            except BaseException:
+                self._unreturned.update(claim.message_id for claim in claims)
+                raise
         return len(claims)
 
     async def _run(self) -> None:
@@ -223,9 +231,11 @@ class ResultWorker:
         return True
 
     async def _give_back(self, claim: Claim, *, refund: bool) -> None:
-        with contextlib.suppress(StoreError):  # else the claim runs out by itself
+        try:
             async with self._database.system() as system:
                 await store.give_back(system, [claim.message_id], refund=refund)
+        except StoreError:
+            self._unreturned.add(claim.message_id)
 
     @staticmethod
     def _count(work: Work, outcome: Outcome) -> None:

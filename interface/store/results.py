@@ -154,7 +154,7 @@ async def claim(system: Connection, most: int) -> list[Claim]:
 async def give_back(system: Connection, message_ids: Iterable[UUID], *, refund: bool) -> None:
     """Free claimed messages. `refund`: nothing was tried, the attempt does not count."""
     await system.execute(
-        "UPDATE lab.queue SET not_before = now(), attempts = attempts - $2 WHERE message_id = ANY($1)",
+        "UPDATE lab.queue SET not_before = now(), attempts = greatest(attempts - $2, 0) WHERE message_id = ANY($1)",
         list(message_ids),
         1 if refund else 0,
     )
