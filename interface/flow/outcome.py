@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -23,6 +24,7 @@ from interface.domain.model import (
 )
 from interface.domain.times import instrument_instant
 from interface.flow.context import LinkContext
+from interface.settings import Unsolicited
 from interface.store.ids import uuid7
 from interface.store.journal import StoredMessage
 from interface.store.results import ControlResult, CurrentResult, Outcome, ResultVersion
@@ -74,14 +76,40 @@ def _is_patient(specimen: ObservedSpecimen) -> bool:
     return specimen.role is SpecimenRole.PATIENT
 
 
+Specimens = Mapping[str, tuple[SpecimenFacts, ...]]
+
+
+def keys_apart(work: Work, specimens: Specimens, current: Mapping[bytes, CurrentResult]) -> dict[bytes, bytes]:
+    """The natural keys under which there is a result of another specimen, each with the key to take instead.
+
+    A barcode that is used again, on an analyzer that sends no time, has the keys of the tube that carried it before:
+    the result of the one is never a version of the other's.
+    """
+    apart = {}
+    for specimen, observed, key in work.observations():
+        known = current.get(key)
+        found = specimens.get(specimen.specimen_id or "", ())
+        specimen_id = _uuid(found[0].id) if len(found) == 1 else None
+        if known is None or known.specimen_id == specimen_id:
+            continue
+        if known.specimen_id is None and known.status not in RELEASED:
+            continue  # what came before its order belongs to the specimen once there is one
+        own = f"specimen {specimen_id or 'not known'}"
+        apart[key] = natural_key(str(work.link.analyzer_id), specimen, observed, message=own)
+    return apart
+
+
 def outcome_of(
     work: Work,
     catalogue: Catalogue,
-    specimens: Mapping[str, tuple[SpecimenFacts, ...]],
+    specimens: Specimens,
     current: Mapping[bytes, CurrentResult],
+    apart: Mapping[bytes, bytes] = MappingProxyType({}),
+    closed: frozenset[str] = frozenset(),
 ) -> Outcome:
-    """Decide every result of a message. `current`: what exists under the message's natural keys."""
-    versions = tuple(_versions(work, catalogue, specimens, current))
+    """Decide every result of a message. `current`: what exists under the message's natural keys; `apart`: see
+    `keys_apart`; `closed`: barcodes of specimens that are not open any more."""
+    versions = tuple(_versions(work, catalogue, specimens, current, apart, closed))
     controls = tuple(_control(work, catalogue, *one) for one in work.controls())
     problems = tuple(f"{problem.location}: {problem.text}" for problem in work.decoded.problems)
     held = problems or work.incomplete or any(version.held for version in versions)
@@ -94,18 +122,22 @@ def outcome_of(
 def _versions(
     work: Work,
     catalogue: Catalogue,
-    specimens: Mapping[str, tuple[SpecimenFacts, ...]],
+    specimens: Specimens,
     current: Mapping[bytes, CurrentResult],
+    apart: Mapping[bytes, bytes],
+    closed: frozenset[str],
 ) -> Iterator[ResultVersion]:
     patients = work.decoded.patients
-    for specimen, observed, key in work.observations():
+    for specimen, observed, as_sent in work.observations():
+        key = apart.get(as_sent, as_sent)
         context = DecisionContext(
             catalogue,
             driver=work.link.driver.id,
             driver_revision=work.link.driver.revision,
             specimens=specimens.get(specimen.specimen_id or "", ()),
             observed_patient=patients[specimen.patient] if specimen.patient is not None else None,
-            unsolicited=work.link.settings.unsolicited,
+            # A tube that was closed or rejected is no unknown one: its results are never taken without an order.
+            unsolicited=Unsolicited.HOLD if specimen.specimen_id in closed else work.link.settings.unsolicited,
             incomplete=work.incomplete,
             received_at=work.message.received_at,
             holds=work.holds,
@@ -120,9 +152,9 @@ def _versions(
 
 def _changed(version: ResultVersion, known: CurrentResult, *, incomplete: bool) -> ResultVersion | None:
     """The next version of a result that exists, or None where this says nothing new (DESIGN §1.2, §1.4)."""
-    said = (version.raw_value, version.raw_unit, version.raw_flags, version.raw_status)
+    said = (version.raw_value, version.raw_unit, version.raw_flags, version.raw_status, version.comments)
     same = said == known.said
-    following = replace(version, result_id=known.id, version=known.version + 1, fresh=False)
+    following = replace(version, result_id=known.id, version=known.last_version + 1, fresh=False)
     if known.status in RELEASED:
         if same or said == known.pending_said:
             return None
@@ -131,7 +163,8 @@ def _changed(version: ResultVersion, known: CurrentResult, *, incomplete: bool) 
         step = Step("version", "hold", text, inputs={"replaces": str(known.version_id)})
         steps = (*version.steps, step)
         return replace(following, pending=True, held=held, status=ResultStatus.REGISTERED, steps=steps)
-    if same and (incomplete or frozenset(version.held) == known.held):
+    decided_alike = frozenset(version.held) == known.held and version.specimen_id == known.specimen_id
+    if same and (incomplete or decided_alike):
         if known.status not in (ResultStatus.CANCELLED, ResultStatus.ENTERED_IN_ERROR) or incomplete:
             return None
     text = "the same analyzer, specimen, code, occurrence and instrument time: a new version"

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 import structlog
@@ -21,7 +22,7 @@ from interface.domain.model import HoldReason, Protocol
 from interface.driver import registry
 from interface.errors import StoreError
 from interface.flow.context import LinkContext
-from interface.flow.outcome import Work, outcome_of
+from interface.flow.outcome import Work, keys_apart, outcome_of
 from interface.settings import LimitSettings
 from interface.store import results as store
 from interface.store.catalogue import read_catalogue
@@ -32,8 +33,11 @@ from interface.wire.frames import parse_frame
 from interface.wire.transmission import assemble
 
 log = structlog.get_logger(__name__)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 CLAIM_MESSAGES, LOAD_BYTES = 64, 16 << 20
+THREAD_BYTES = 64 << 10  # larger messages are worked on in a thread: the links answer meanwhile
 POLL_S, RETRY_S, CATALOGUE_S = 1.0, 0.5, 15.0
 
 
@@ -164,7 +168,7 @@ class ResultWorker:
             await self._park(claim, link, "every attempt to decode it ended the process")
             return None
         try:
-            return _Job(claim, decode(message, link))
+            return _Job(claim, await _aside(message, decode, message, link))
         except Exception as error:  # whatever a driver stumbles over costs this message only (DESIGN §1.7)
             await self._failed(claim, link, error)
             return None
@@ -195,7 +199,12 @@ class ResultWorker:
             specimens = await store.load_specimens(connection, work.barcodes)
             keys = work.keys()
             current = await store.load_current(connection, keys) if keys else {}
-            outcome = outcome_of(work, catalogue, specimens, current)
+            apart = keys_apart(work, specimens, current) if current else {}
+            if apart:
+                current |= await store.load_current(connection, list(apart.values()))
+            missing = [barcode for barcode in work.barcodes if barcode not in specimens]
+            closed = await store.load_closed(connection, missing) if missing else frozenset()
+            outcome = outcome_of(work, catalogue, specimens, current, apart, closed)
             await store.commit(connection, organization_id, outcome)
         return outcome
 
@@ -245,6 +254,13 @@ class ResultWorker:
         log.info("message settled", action="message.settled", link=work.link.name, message_id=str(work.message.id),
                  settled=outcome.settled, results=len(outcome.versions), controls=len(outcome.controls),
                  held=sum(bool(version.held) for version in outcome.versions))  # fmt: skip
+
+
+async def _aside(message: StoredMessage, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Pure work on a message, out of the links' way when there is much of it."""
+    if message.bytes < THREAD_BYTES:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
 
 
 def message_text(message: StoredMessage) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -37,6 +37,10 @@ class Claim:
     attempts: int
 
 
+# What an analyzer said of a result: raw value, unit, flags and status, and its comments.
+Said: TypeAlias = tuple[str, str, str, str, tuple[str, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class CurrentResult:
     """The current version of a result that has the same natural key as one that arrives."""
@@ -44,10 +48,12 @@ class CurrentResult:
     id: UUID
     version_id: UUID
     version: int
+    last_version: int  # the highest number any version has, be it current or not
+    specimen_id: UUID | None
     status: ResultStatus
     held: frozenset[HoldReason]
-    said: tuple[str, str, str, str]  # raw value, unit, flags and status
-    pending_said: tuple[str, str, str, str] | None  # the same of the version that waits beside a released one
+    said: Said
+    pending_said: Said | None  # the same of the version that waits beside a released one
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +213,14 @@ async def load_specimens(connection: Connection, barcodes: Sequence[str]) -> dic
     return found
 
 
+async def load_closed(connection: Connection, barcodes: Sequence[str]) -> frozenset[str]:
+    """Those of the barcodes that a specimen carries which is not open any more."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT barcode FROM lab.specimen WHERE barcode = ANY($1) AND status <> 'available'", list(barcodes)
+    )
+    return frozenset(row["barcode"] for row in rows)
+
+
 async def _load_patients(connection: Connection, patient_ids: set[UUID]) -> dict[UUID, PatientFacts]:
     rows = await connection.fetch(
         "SELECT id, family, given, birth_date, sex FROM lab.patient WHERE id = ANY($1) ORDER BY id FOR UPDATE",
@@ -229,10 +243,11 @@ async def _load_patients(connection: Connection, patient_ids: set[UUID]) -> dict
 async def load_current(connection: Connection, natural_keys: Sequence[bytes]) -> dict[bytes, CurrentResult]:
     """The results that already exist under these natural keys."""
     rows = await connection.fetch(
-        """SELECT r.natural_key, r.id, r.version_id, r.version, r.status, r.held,
-                  v.raw_value, v.raw_unit, v.raw_flags, v.raw_status, p.version AS pending,
+        """SELECT r.natural_key, r.id, r.version_id, r.version, r.specimen_id, r.status, r.held,
+                  v.raw_value, v.raw_unit, v.raw_flags, v.raw_status, v.comments, p.version AS pending,
                   (SELECT max(version) FROM lab.result_version WHERE result_id = r.id) AS last,
-                  p.raw_value AS p_value, p.raw_unit AS p_unit, p.raw_flags AS p_flags, p.raw_status AS p_status
+                  p.raw_value AS p_value, p.raw_unit AS p_unit, p.raw_flags AS p_flags, p.raw_status AS p_status,
+                  p.comments AS p_comments
            FROM lab.result r JOIN lab.result_version v ON v.id = r.version_id
                 LEFT JOIN lab.result_version p ON p.id = r.pending_version_id
            WHERE r.natural_key = ANY($1) FOR UPDATE OF r""",
@@ -240,10 +255,12 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
     )
     return {
         row["natural_key"]: CurrentResult(
-            row["id"], row["version_id"], row["last"], ResultStatus(row["status"]),
+            row["id"], row["version_id"], row["version"], row["last"], row["specimen_id"], ResultStatus(row["status"]),
             frozenset(map(HoldReason, row["held"])),
-            (row["raw_value"], row["raw_unit"], row["raw_flags"], row["raw_status"]),
-            None if row["pending"] is None else (row["p_value"], row["p_unit"], row["p_flags"], row["p_status"]),
+            (row["raw_value"], row["raw_unit"], row["raw_flags"], row["raw_status"], tuple(row["comments"])),
+            None
+            if row["pending"] is None
+            else (row["p_value"], row["p_unit"], row["p_flags"], row["p_status"], tuple(row["p_comments"])),
         )
         for row in rows
     }  # fmt: skip

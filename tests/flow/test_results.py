@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 
@@ -300,3 +302,131 @@ async def test_a_message_of_another_analyzer_than_the_driver_is_written_for_is_h
         await lab.settle()
         (result,) = await lab.results()
         assert HoldReason.DRIVER_MISMATCH in result.held
+
+
+TIMELESS = WBC.removesuffix("|||20260102030000")  # many analyzers send no time with a result
+
+
+async def close(lab: Laboratory, barcode: str) -> None:
+    await lab.owner.execute("update lab.specimen set status = 'unavailable' where barcode = $1", barcode)
+
+
+@pytest.mark.parametrize("released", [False, True])
+async def test_a_recycled_barcode_never_gives_one_patient_the_result_of_another(
+    database_url: str, released: bool
+) -> None:
+    async with laboratory(database_url) as lab:
+        first = await lab.order("S1", "WBC", patient_id="P-1")
+        await lab.send(message(specimen("S1"), TIMELESS))
+        await lab.settle()
+        if released:
+            await lab.release((await lab.results())[0].id)
+        await close(lab, "S1")
+        second = await lab.order("S1", "WBC", patient_id="P-2", birth_date=date(1950, 1, 1), sex=Sex.MALE)
+        for control in ("C2", "C3"):
+            await lab.send(message(specimen("S1"), TIMELESS.replace("7.35", "2.10"), control=control))
+        await lab.settle()
+        one, two = await lab.results()
+        assert (one.value, one.order_id, one.patient_id, one.pending) == ("7.35", first.id, first.patient_id, False)
+        assert (two.value, two.order_id, two.patient_id) == ("2.10", second.id, second.patient_id)
+        assert (two.status, two.held, two.version) == (ResultStatus.PRELIMINARY, (), 1)
+
+
+@pytest.mark.parametrize("policy", Unsolicited)
+async def test_what_comes_late_for_a_closed_specimen_leaves_the_patients_result_alone(
+    database_url: str, policy: Unsolicited
+) -> None:
+    async with laboratory(database_url, unsolicited=policy) as lab:
+        order = await lab.order("S1", "WBC")
+        await lab.send(message(specimen("S1"), TIMELESS))
+        await lab.settle()
+        await close(lab, "S1")
+        await lab.send(message(specimen("S1"), TIMELESS.replace("7.35", "2.10"), control="C2"))
+        await lab.settle()
+        one, two = await lab.results()
+        assert (one.value, one.order_id, one.held) == ("7.35", order.id, ())
+        assert (two.value, two.order_id, two.patient_id) == ("2.10", None, None)
+
+
+async def test_a_specimen_that_is_known_but_closed_is_never_taken_for_an_unknown_one(database_url: str) -> None:
+    """`register` is for what nobody ordered, not for a tube that was rejected."""
+    async with laboratory(database_url, unsolicited=Unsolicited.REGISTER) as lab:
+        await lab.order("S1", "WBC")
+        await close(lab, "S1")
+        await lab.send(message(specimen("S1"), WBC))
+        await lab.settle()
+        assert await statuses(lab) == [("WBC", ResultStatus.REGISTERED, (HoldReason.NO_SUCH_SPECIMEN,))]
+
+
+@pytest.mark.parametrize("released", [False, True])
+async def test_an_unsolicited_result_that_is_sent_again_after_its_order_answers_the_order(
+    database_url: str, released: bool
+) -> None:
+    async with laboratory(database_url, unsolicited=Unsolicited.REGISTER) as lab:
+        await lab.send(message(specimen("S1"), WBC))
+        await lab.settle()
+        if released:
+            await lab.release((await lab.results())[0].id)
+        order = await lab.order("S1", "WBC")
+        for control in ("C2", "C3"):
+            await lab.send(message(specimen("S1"), WBC, control=control))
+        await lab.settle()
+        results = await lab.results()
+        assert [(one.order_id, one.status) for one in results] == (
+            [(None, ResultStatus.FINAL), (order.id, ResultStatus.PRELIMINARY)]
+            if released
+            else [(order.id, ResultStatus.PRELIMINARY)]
+        )
+        assert [one.pending for one in results] == [False] * len(results)
+
+
+async def test_a_new_remark_of_the_analyzer_on_a_released_result_waits_like_any_change(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "WBC")
+        await lab.send(message(specimen("S1"), WBC))
+        await lab.settle()
+        await lab.release((await lab.results())[0].id)
+        for control in ("C2", "C3"):
+            await lab.send(message(specimen("S1"), WBC, "C|1|I|clot in the sample", control=control))
+        await lab.settle()
+        (result,) = await lab.results()
+        assert (result.pending, result.comments, result.status) == (True, (), ResultStatus.FINAL)
+        assert await lab.owner.fetchval("select count(*) from lab.result_version") == 3
+
+
+async def test_an_explanation_names_the_version_that_is_released(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "WBC")
+        await lab.send(message(specimen("S1"), WBC))
+        await lab.settle()
+        await lab.release((await lab.results())[0].id)
+        for number in (1, 2):  # the second finds a version that was never current
+            await lab.send(message(specimen("S1"), WBC.replace("7.35", f"8.{number}"), control=f"D{number}"))
+        await lab.settle()
+        steps = await lab.owner.fetch(
+            "select d.steps from lab.decision d join lab.result_version v on v.id = d.result_version_id"
+            " where v.version > 2 order by v.version"
+        )
+        texts = [step["text"] for row in steps for step in row["steps"] if step["step"] == "version"]
+        assert texts == ["version 2 is released and stays current until a person decides"] * 2
+
+
+async def test_a_large_message_is_decoded_and_decided_while_the_links_are_served(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    for name in ("decode", "outcome_of"):
+        real = getattr(flow, name)
+
+        def noted(*args: object, real: Callable[..., object] = real) -> object:
+            threads.append(threading.current_thread())
+            return real(*args)
+
+        monkeypatch.setattr(flow, name, noted)
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "WBC")
+        await lab.send(message(P1, specimen("S1"), WBC, *(f"C|{n}|I|{'x' * 200}|G" for n in range(400))))
+        await lab.settle()
+        assert await lab.messages() == [("complete", "released")]
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
