@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import click
 
-from interface.cli import Context, emit, pass_context
+from interface.cli import EXIT_FAILED, Context, emit, pass_context
 from interface.cli.laboratory import (
     ENVIRONMENT,
     INSTANT,
@@ -73,7 +74,7 @@ class Wanted:
 
 @click.group()
 def message() -> None:
-    """List and show the messages in the journal."""
+    """List, show and check the messages in the journal."""
 
 
 @message.command("list", epilog=ENVIRONMENT)
@@ -134,6 +135,45 @@ def show(
     click.echo(head, err=True)
 
 
+@message.command("validate", epilog=ENVIRONMENT)
+@click.argument("source", metavar="FILE|MESSAGE_ID")
+@laboratory_options
+@pass_context
+def validate(context: Context, source: str, organization: str | None, username: str | None, as_json: bool) -> int:
+    """Check HL7 messages against the structures of their version.
+
+    Of a file, or of a message in the journal (for a Labora user; it is audited). Status 1 when anything is found.
+    """
+    found = asyncio.run(_validate(context, source, organization, username))
+    if as_json:
+        emit(found, True)
+    for number, findings in enumerate(found, 1):
+        for finding in () if as_json else findings:
+            emit(f"message {number}: {finding}", False)
+    return EXIT_FAILED if any(found) else 0
+
+
+async def _validate(context: Context, source: str, organization: str | None, username: str | None) -> list[list[str]]:
+    from interface.domain.model import Protocol
+    from interface.driver.capture import read_capture
+    from interface.flow.conformance import validate as conforms
+
+    try:
+        message_id = UUID(source)
+    except ValueError:
+        try:
+            data = await asyncio.to_thread(Path(source).read_bytes)
+        except OSError as error:
+            raise CommandError(f"cannot read {source}: {(error.strerror or 'unknown').lower()}") from error
+    else:
+        stored = await _show(context.settings, organization, username, message_id)
+        data = b"".join(frame.bytes for frame in stored.frames)
+    messages = read_capture(data)
+    if any(one.protocol is not Protocol.HL7 for one in messages):
+        raise CommandError("only HL7 messages have structures to check")
+    return [await conforms(one.text) for one in messages]
+
+
 def _head(stored: StoredMessage) -> dict[str, object]:
     return {
         "id": stored.id,
@@ -167,6 +207,7 @@ async def _list(settings: Settings, organization: str | None, wanted: Wanted) ->
             wanted.until,
             wanted.limit,
         )
+        await at.note_read(connection, "search", "message", detail={"found": str(len(rows))})
     return [MessageLine(**dict(row.items())) for row in rows]
 
 

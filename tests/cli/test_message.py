@@ -58,3 +58,24 @@ async def test_what_a_message_says_is_for_a_user_and_audited(shell: Shell) -> No
 async def test_a_message_that_is_not_there_is_one_sentence(shell: Shell) -> None:
     answer = await shell.run("message", "show", str(uuid7()), "--as", "vera")
     assert (answer.status, answer.out, answer.err) == (1, "", "labora: there is no such message\n")
+
+
+GOOD = (
+    "MSH|^~\\&|T|L|M|L|20260102030405||ORU^R01^ORU_R01|7|P|2.5.1\rPID|1||P-1||TEST^ANNA\r"
+    "OBR|1|||CBC^Blood count^L\rOBX|1|NM|6690-2^Leukocytes^LN||7.35|10*3/uL|||||F\r"
+)
+
+
+async def test_an_hl7_file_is_checked_against_its_versions_structures(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "good.hl7").write_text(GOOD)
+    (tmp_path / "faulty.hl7").write_text(GOOD.replace("PID|1||P-1||TEST^ANNA\r", "PID|1||P-1||TEST^ANNA\rPID|2\r"))
+    (tmp_path / "other.astm").write_text("H|\\^&\rL|1|N\r")
+    answer = await shell.run("message", "validate", str(tmp_path / "good.hl7"))
+    assert (answer.status, answer.out) == (0, "")
+    answer = await shell.run("message", "validate", str(tmp_path / "faulty.hl7"))
+    assert answer.status == 1
+    assert answer.out.startswith("message 1: ")
+    assert len((await shell.run("message", "validate", "--json", str(tmp_path / "faulty.hl7"))).json) == 1
+    for wrong in ("other.astm", "nothing.hl7"):
+        answer = await shell.run("message", "validate", str(tmp_path / wrong))
+        assert (answer.status, len(answer.err.splitlines())) == (1, 1)
