@@ -8,6 +8,7 @@ from uuid import UUID
 from interface.domain.views import Actor, ActorKind
 from interface.driver.manifest import Driver
 from interface.settings import LinkSettings
+from interface.store import audit
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 
@@ -35,7 +36,14 @@ class LinkContext:
 async def register(
     connection: Connection, organization_id: UUID, settings: LinkSettings, driver: Driver
 ) -> LinkContext:
-    """Find or make the link's rows in the caller's transaction; a driver's revision is pinned when the row is made."""
+    """Find or make the link's rows in the caller's transaction; a driver's revision is pinned when the row is made.
+
+    What the configuration has changed since the last start is audited.
+    """
+    before = await connection.fetchrow(
+        "SELECT driver, role, analyzer_id FROM lab.link WHERE organization_id = $1 AND name = $2",
+        organization_id, settings.id,
+    )  # fmt: skip
     analyzer_id = await connection.fetchval(
         """INSERT INTO lab.analyzer (id, organization_id, name, driver) VALUES ($1, $2, $3, $4)
            ON CONFLICT (organization_id, name) DO UPDATE SET driver = excluded.driver RETURNING id""",
@@ -52,4 +60,8 @@ async def register(
         uuid7(), organization_id, settings.id, analyzer_id, settings.driver, driver.revision,
         settings.role.value,
     )  # fmt: skip
-    return LinkContext(organization_id, link_id, analyzer_id, settings, driver)
+    context = LinkContext(organization_id, link_id, analyzer_id, settings, driver)
+    if before is None or tuple(before) != (settings.driver, settings.role.value, analyzer_id):
+        detail = {"driver": settings.driver, "revision": driver.revision, "role": settings.role.value}
+        await audit.record(connection, context.actor, "configure", "link", link_id, detail)
+    return context

@@ -91,7 +91,7 @@ async def create_order(connection: Connection, actor: Actor, order: NewOrder) ->
     if problems:
         raise OrderError(problems)
     if existing is not None:
-        return await _repeated(connection, existing, order, tests)
+        return await _repeated(connection, actor, existing, order, tests)
     barcodes = [one.barcode for one in order.specimens if one.barcode]
     if taken := await lab_changes.known_barcodes(connection, barcodes, open_only=True):
         text = [f'the barcode "{barcode}" is already on a specimen that is open' for barcode in sorted(taken)]
@@ -301,7 +301,7 @@ def _item_status(specimen: NewSpecimen) -> ItemStatus:
 
 
 async def _repeated(
-    connection: Connection, order_id: UUID, order: NewOrder, tests: Sequence[tuple[UUID, ...]]
+    connection: Connection, actor: Actor, order_id: UUID, order: NewOrder, tests: Sequence[tuple[UUID, ...]]
 ) -> OrderView:
     """The order that exists under this placer number, when it says the same. Raises OrderError when it does not."""
     view = await _view(connection, order_id)
@@ -321,6 +321,7 @@ async def _repeated(
     if differs:
         text = f"there is already an order with this placer number, with a different {', '.join(differs)}"
         raise OrderError([text], conflict=True)
+    await audit.record(connection, actor, "read", "order", order_id, {"by": "create order"})
     return view
 
 

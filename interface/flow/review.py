@@ -69,7 +69,7 @@ async def release(
     if row.status in RELEASED:
         # Whoever repeats a release has looked at the version it was made from.
         _same_version(row.version, version, also=row.version - 1)
-        return await _view(connection, result_id)
+        return await _seen_again(connection, actor, result_id, "release")
     _same_version(row.version, version)
     if row.held:
         _accept(row.held, comment, accept_hold)
@@ -125,7 +125,7 @@ async def discard(
         raise ReviewError(Refusal.CONFLICT, "the result was released; it cannot be discarded")
     if row.status is ResultStatus.CANCELLED:
         _same_version(row.version, version, also=row.version - 1)
-        return await _view(connection, result_id)
+        return await _seen_again(connection, actor, result_id, "discard")
     _same_version(row.version, version)
     if not row.held:
         raise ReviewError(Refusal.CONFLICT, "the result is not held; only a held result can be discarded")
@@ -211,6 +211,12 @@ async def _decide(
         detail["held"] = _words(row.candidate_held)
     await audit.record(connection, actor, action, "result", row.id, detail)
     return await _view(connection, row.id)
+
+
+async def _seen_again(connection: Connection, actor: Actor, result_id: UUID, action: str) -> ResultView:
+    """What was decided before: nothing changes, but it is read."""
+    await audit.record(connection, actor, "read", "result", result_id, {"by": action})
+    return await _view(connection, result_id)
 
 
 async def _view(connection: Connection, result_id: UUID) -> ResultView:

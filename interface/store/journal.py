@@ -209,6 +209,12 @@ WITH m_in AS (
     SELECT id, $1, link_id, reason, bytes, received_at
     FROM unnest($29::uuid[], $30::uuid[], $31::text[], $32::bytea[], $33::timestamptz[])
         AS t(id, link_id, reason, bytes, received_at)
+), a AS (  -- settled at once, so no decision will leave its row; the message's id serves as the row's
+    INSERT INTO lab.audit_event (id, organization_id, actor_kind, actor_id, actor_name, action, entity_kind, entity_id,
+                                 address, outcome)
+    SELECT m.id, $1, 'link', m.link_id, l.name, 'message.settle', 'message', m.id, i.peer, m.settled
+    FROM m JOIN m_in i ON i.id = m.id JOIN lab.link l ON l.id = m.link_id WHERE m.settled IS NOT NULL
+    ON CONFLICT (id) DO NOTHING
 )
 SELECT id FROM m WHERE settled = 'duplicate'
 """

@@ -238,3 +238,23 @@ def test_frames_of_a_message_are_one_range_of_ids() -> None:
     assert ids == sorted(ids)
     assert len(set(ids)) == 9
     assert all(one.int >> 24 == message_id.int >> 24 for one in ids)
+
+
+async def test_what_is_settled_without_a_decision_is_audited_once(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    first, again, refused = whole(link_id, b"a"), whole(link_id, b"a"), whole(link_id, b"b")
+    refused = replace(refused, messages=(replace(refused.messages[0], settled="rejected", digest=None, peer="p:1"),))
+    async with running(database, organization) as journal:
+        for append in (first, again, refused, refused):
+            await journal.append(append)
+    rows = await owner.fetch(
+        "select entity_id, action, actor_kind, actor_id, address, outcome from lab.audit_event"
+        " where organization_id = $1 order by id",
+        organization.id,
+    )
+    assert [tuple(row) for row in rows] == [
+        (again.messages[0].id, "message.settle", "link", link_id, "", "duplicate"),
+        (refused.messages[0].id, "message.settle", "link", link_id, "p:1", "rejected"),
+    ]

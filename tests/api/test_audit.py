@@ -1,0 +1,97 @@
+"""Every route there is leaves an audit row by whoever asked, whatever it answers (DESIGN §1.6, §1.9)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+from interface.api.app import routes
+from interface.api.context import Route
+from interface.domain.model import HoldReason, ResultStatus
+from interface.domain.permissions import Role
+from tests.api.bench import PASSWORD, Bench, Laboratory
+
+WITHOUT_DATA = {"/api/links"}  # neither a patient's nor anybody's: what the configuration says, and whether it works
+ROUTES = sorted(
+    (route for route in routes() if not route.need.public and route.path not in WITHOUT_DATA),
+    key=lambda route: route.path == "/api/logout",  # last: it ends the session
+)
+EVERYBODY = (Role.TECHNOLOGIST, Role.LABORATORY_DIRECTOR)  # and, as the first user, administrator
+
+
+def body_of(route: Route, barcode: str) -> Any:
+    if route.path == "/api/users":
+        return {"username": f"u-{uuid4().hex[:12]}", "password": PASSWORD, "roles": ["technologist"]}
+    if route.path == "/api/patients":
+        return {"family": "Muster", "identifiers": [{"value": uuid4().hex}]}
+    if route.path == "/api/orders":
+        return {"patient": {"family": "Muster"}, "specimens": [{"barcode": barcode, "tests": ["HGB"]}]}
+    return {"comment": "seen"}
+
+
+async def events(laboratory: Laboratory) -> list[Any]:
+    async with laboratory.database.organization(laboratory.organization_id) as connection:
+        return await connection.fetch("select * from lab.audit_event order by id")
+
+
+async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) -> int:
+    """Ask for something that is there, in the way the route wants to be asked; the answer's status."""
+    of = await laboratory.order()
+    held = (HoldReason.QUESTIONABLE,) if route.path.endswith("discard") else ()
+    status = ResultStatus.PRELIMINARY if route.path.endswith("release") else ResultStatus.FINAL
+    result_id = await laboratory.result(of, status=ResultStatus.REGISTERED if held else status, held=held)
+    kind = route.path.split("/")[2]
+    of_kind = {"Patient": "patient", "patients": "patient", "ServiceRequest": "item", "Specimen": "specimen"}
+    key = of[of_kind.get(kind, "order")] if kind not in ("results", "Observation") else result_id
+    options: dict[str, Any] = {}
+    if route.method == "POST" and route.path.endswith("_search"):
+        options["data"] = {"_count": "10"}
+    elif route.method == "POST" and route.path != "/api/logout":
+        options["json"] = body_of(route, uuid4().hex[:12])
+    answer = await bench.ask(route.method, route.path.replace("{id}", str(key)), token, **options)
+    assert answer.status < 300 or route.path.endswith("-change"), answer.body  # no change waits for a decision here
+    return answer.status
+
+
+async def test_whoever_uses_any_route_is_in_the_audit(bench: Bench, laboratory: Laboratory) -> None:
+    token = await laboratory.user_token(*EVERYBODY)
+    for route in ROUTES:
+        before = len(await events(laboratory))
+        status = await use(bench, laboratory, token, route)
+        await bench.writer.flush()
+        made = (await events(laboratory))[before:]
+        assert bool(made) == (status < 300), f"{route.method} {route.path}"
+        for row in made:
+            assert (row["actor_kind"], row["address"]) == ("user", "127.0.0.1"), route
+            assert row["actor_id"] is not None and row["actor_name"], route
+
+
+async def test_what_is_answered_again_is_audited_as_a_read(bench: Bench, laboratory: Laboratory) -> None:
+    """An order that exists and a result that is released already leave with the answer, though nothing changes."""
+    token = await laboratory.user_token(*EVERYBODY)
+    body = body_of(next(route for route in ROUTES if route.path == "/api/orders"), "SP-1") | {"placer_number": "P-1"}
+    body["patient"]["identifiers"] = [{"value": "4711"}]
+    of = await laboratory.order()
+    result_id = await laboratory.result(of, status=ResultStatus.PRELIMINARY)
+    held_id = await laboratory.result(of, status=ResultStatus.REGISTERED, held=(HoldReason.QUESTIONABLE,))
+    for path, content in (
+        ("/api/orders", body),
+        (f"/api/results/{result_id}/release", {}),
+        (f"/api/results/{held_id}/discard", {"comment": "clotted"}),
+    ):
+        assert (await bench.ask("POST", path, token, json=content)).status < 300
+        before = len(await events(laboratory))
+        again = await bench.ask("POST", path, token, json=content)
+        assert again.status < 300, again.body
+        made = (await events(laboratory))[before:]
+        assert [(row["action"], row["actor_kind"]) for row in made] == [("read", "user")], path
+
+
+async def test_a_read_that_was_answered_is_in_the_audit_after_a_stop(bench: Bench, laboratory: Laboratory) -> None:
+    token = await laboratory.user_token(*EVERYBODY)
+    of = await laboratory.order()
+    asked = [bench.get(f"/api/patients/{of['patient']}", token) for _ in range(20)]
+    assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
+    await bench.writer.close()
+    assert len(await laboratory.audit("read")) == 20

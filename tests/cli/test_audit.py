@@ -1,0 +1,80 @@
+"""Every command that reads or changes a laboratory's records leaves an audit row (DESIGN §1.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from interface import cli
+from interface.store.db import Database
+from tests.cli.desk import PASSWORD, Shell, open_shell
+from tests.conftest import Organization
+from tests.records import store_message
+
+WITHOUT_RECORDS = {  # nothing of a laboratory's passes through these
+    "run", "check", "demo", "decode", "simulate", "db upgrade", "db status", "db url", "db maintain", "driver list",
+    "driver show", "driver test", "link list", "link status", "organization list",
+}  # fmt: skip
+
+
+def leaves(command: click.Command, context: click.Context, name: str = "") -> Iterator[str]:
+    """The full names of all commands there are."""
+    if not isinstance(command, click.Group):
+        yield name
+        return
+    for child in command.list_commands(context):
+        found = command.get_command(context, child)
+        assert found is not None
+        yield from leaves(found, click.Context(found, info_name=child, parent=context), f"{name} {child}".strip())
+
+
+COMMANDS = sorted(set(leaves(cli.labora, click.Context(cli.labora))) - WITHOUT_RECORDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+async def test_a_command_about_records_is_in_the_audit(
+    name: str,
+    database: Database,
+    shared_database_url: str,
+    organization: Organization,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shell = await open_shell(database, shared_database_url, organization, tmp_path, monkeypatch, capsys)
+    monkeypatch.setenv("LABORA_NEW_PASSWORD", PASSWORD + " 2")
+    of = await shell.laboratory.order()
+    barcode = of.items[0].barcode
+    result_id = str(await shell.laboratory.result(of))
+    message_id = str(await store_message(shell.laboratory, (1, b"\x021H|\\^&\r\x0300\r\n")))
+    arguments = {
+        "organization create": (f"o-{organization.name}"[:60],),
+        "user create": ("new", "--role", "technologist", "--as", "ada"),
+        "user list": ("--as", "ada"),
+        "user disable": ("vera", "--as", "ada"),
+        "user password": ("vera", "--as", "ada"),
+        "client create": ("emr", "--scope", "system/Patient.r", "--as", "ada"),
+        "client list": ("--as", "ada"),
+        "message list": (),
+        "message show": (message_id, "--as", "vera"),
+        "message validate": (message_id, "--as", "vera"),
+        "result list": (),
+        "result show": (result_id,),
+        "result release": (result_id, "--as", "vera"),
+        "order create": ("--test", "HGB", "--family", "Muster", "--as", "vera"),
+        "order list": (),
+        "order show": (of.number,),
+        "trace": (barcode,),
+    }[name]
+    where = "action <> 'login'"
+    before = await shell.laboratory.count("audit_event", where)
+    answer = await shell.run(*name.split(), *arguments)
+    assert answer.status == 0 or name == "message validate", answer.err  # whose message is not HL7
+    if name == "organization create":
+        async with database.transaction(await database.find_organization(arguments[0]) or organization.id) as other:
+            assert await other.fetchval("select count(*) from lab.audit_event") == 1
+        return
+    assert await shell.laboratory.count("audit_event", where) > before, "nothing in the audit says that this was done"
