@@ -204,7 +204,7 @@ class ResultWorker:
                 current |= await store.load_current(connection, list(apart.values()))
             missing = [barcode for barcode in work.barcodes if barcode not in specimens]
             closed = await store.load_closed(connection, missing) if missing else frozenset()
-            outcome = outcome_of(work, catalogue, specimens, current, apart, closed)
+            outcome = await _aside(work.message, outcome_of, work, catalogue, specimens, current, apart, closed)
             await store.commit(connection, organization_id, outcome)
         return outcome
 

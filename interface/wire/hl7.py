@@ -129,6 +129,33 @@ class Segment:
             return ""
         return self.leaf(raw, component, subcomponent)
 
+    def read(self, number: int, component: int | None = None, subcomponent: int | None = None) -> str:
+        """One leaf, or a whole field as words (`component` None), unescaped and stripped."""
+        fields = self._fields or self._split()
+        if number >= len(fields) or not (raw := fields[number]):
+            return ""
+        if not self._simple:
+            if component is None:
+                return self.words(raw, number)
+            return self.value(number, component, 1, subcomponent or 1).strip()
+        mark = self.delimiters.component
+        if mark not in raw:
+            return raw.strip() if (component or 1) == (subcomponent or 1) == 1 else ""
+        if component is None:
+            return raw.rstrip(mark).strip()
+        parts = raw.split(mark)
+        return parts[component - 1].strip() if component <= len(parts) and (subcomponent or 1) == 1 else ""
+
+    def words(self, raw: str, number: int) -> str:
+        """A whole field as words: leaves unescaped, delimiters as sent, trailing empty components left out."""
+        marks = self.delimiters
+        if marks.component not in raw and marks.repeat not in raw and marks.escape not in raw:
+            return "" if raw == '""' else raw.strip()
+        return marks.repeat.join(
+            marks.component.join(map(self.unescape, repeat.split(marks.component))).rstrip(marks.component)
+            for repeat in self.repeats(number)
+        ).strip()
+
     def leaf(self, raw: str, component: int = 1, subcomponent: int = 1) -> str:
         """One leaf of a single repetition, unescaped."""
         marks = self.delimiters
@@ -163,7 +190,7 @@ class Segment:
 class Message:
     """One message. Made by `parse` or `check_syntax`."""
 
-    __slots__ = ("charset_fault", "delimiters", "encoding", "segments")
+    __slots__ = ("_sequence", "charset_fault", "delimiters", "encoding", "segments")
 
     def __init__(
         self, segments: tuple[Segment, ...], delimiters: Delimiters, encoding: str, charset_fault: str
@@ -172,6 +199,7 @@ class Message:
         self.delimiters = delimiters
         self.encoding = encoding
         self.charset_fault = charset_fault
+        self._sequence: dict[int, int] | None = None  # by identity: which of its kind a segment is, once one is asked
 
     @property
     def header(self) -> Segment:
@@ -200,12 +228,11 @@ class Message:
 
     def location(self, segment: Segment, field: int = 0, repeat: int = 0, component: int = 0) -> str:
         """ERR-2: segment, which of its kind, field, repetition, component."""
-        sequence = 0
-        for other in self.segments:
-            sequence += other.id == segment.id
-            if other is segment:
-                break
-        parts = [segment.id, str(sequence)] + [str(n) for n in (field, repeat, component) if n]
+        if self._sequence is None:  # counted once: counting for each of many segments would take minutes
+            self._sequence, seen = {}, dict[str, int]()
+            for other in self.segments:
+                seen[other.id] = self._sequence[id(other)] = seen.get(other.id, 0) + 1
+        parts = [segment.id, str(self._sequence[id(segment)])] + [str(n) for n in (field, repeat, component) if n]
         return "^".join(parts)
 
 

@@ -425,7 +425,7 @@ async def test_a_large_message_is_decoded_and_decided_while_the_links_are_served
         monkeypatch.setattr(flow, name, noted)
     async with laboratory(database_url) as lab:
         await lab.order("S1", "WBC")
-        await lab.send(message(P1, specimen("S1"), WBC, *(f"C|{n}|I|{'x' * 200}|G" for n in range(400))))
+        await lab.send(message(P1, specimen("S1"), WBC, *(f"C|{n}|I|{'x' * 200}|G" for n in range(400, 800))))
         await lab.settle()
         assert await lab.messages() == [("complete", "released")]
     assert len(threads) == 2
