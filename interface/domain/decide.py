@@ -37,11 +37,12 @@ from interface.domain.units import canonical, convert, parse
 from interface.errors import UnknownUnit
 from interface.settings import Unsolicited
 
-RULES = "decide/1"  # the version of these rules in explanations; raise it with every change of what they say
+RULES = "decide/2"  # the version of these rules in explanations; raise it with every change of what they say
 MAX_DIGITS = 40  # of a number, and of its distance from the point: what is larger is no measurement
 MAX_SPECIMEN_AGE = timedelta(days=7)  # an unknown collection time lies between this long before receipt and receipt
 
 _NUMERIC = frozenset({ValueKind.NUMERIC})
+_MEASURED = _NUMERIC | {ValueKind.RATIO, ValueKind.RANGE}
 _WORDS = frozenset({ValueKind.TEXT, ValueKind.CODED})
 # What an analyzer may answer to a test of each kind. EMPTY and FAILED answer none.
 ACCEPTED: dict[ValueKind, frozenset[ValueKind]] = {
@@ -231,16 +232,19 @@ def _finite(value: Value) -> bool:
 def _reported(observed: Observed, test: LabTest, mapping: CodeMapping, catalogue: Catalogue, draft: _Draft) -> bool:
     """Put the value as reported and its UCUM unit into the draft; False when the unit holds it.
 
-    Only numbers have units.
+    Words have no unit. What was measured but is not reported as a number (a titre, a range) is never converted.
     """
     value = observed.value
-    if value.kind is not ValueKind.NUMERIC or value.number is None or test.kind is not ValueKind.NUMERIC:
+    if value.kind not in _MEASURED:
         draft.unit = ""
         return True
+    plain = value.number if test.kind is ValueKind.NUMERIC else None
     version = f"units {catalogue.aliases.revision}"
     try:
         sent = _sent_unit(observed.unit, mapping, test, catalogue)
-        number = convert(value.number, sent, test.unit) if sent != test.unit else value.number
+        number = convert(Decimal(1) if plain is None else plain, sent, test.unit) if sent != test.unit else plain
+        if plain is None and number not in (None, 1):
+            raise UnknownUnit(f"{sent} cannot be converted to {test.unit} in a {value.kind.value} value")
     except UnknownUnit as error:
         draft.add(
             "unit",
@@ -254,9 +258,11 @@ def _reported(observed: Observed, test: LabTest, mapping: CodeMapping, catalogue
     origin = "as sent" if observed.unit else "by the map"
     text = f"{sent or 'no unit'} {origin}" + (f", converted to {test.unit}" if sent != test.unit else "")
     draft.add("unit", text, version=version, sent=observed.unit, reported=test.unit)
-    number = _rounded(number, value.number, value.comparator, test.decimals, draft)
-    draft.value = Value(ValueKind.NUMERIC, format(number, "f"), number, value.comparator)
     draft.unit = test.unit
+    if plain is None or number is None:
+        return True
+    number = _rounded(number, plain, value.comparator, test.decimals, draft)
+    draft.value = Value(ValueKind.NUMERIC, format(number, "f"), number, value.comparator)
     return True
 
 
@@ -358,12 +364,17 @@ def _selected(test: LabTest, found: Match, specimen_type: str, context: Decision
 
 @lru_cache(maxsize=4096)
 def _in_unit(interval: Interval, unit: str) -> Interval:
-    """The interval's limits in the unit of the report. Raises UnknownUnit when they cannot be compared."""
+    """The interval's limits in the unit of the report. Raises UnknownUnit when they cannot be compared.
+
+    Its own words are of its own unit: converted limits are told by numbers.
+    """
     if interval.unit in ("", unit):
         return interval
+    limited = (interval.low, interval.high) != (None, None)
     return replace(
         interval,
         unit=unit,
+        text="" if limited else interval.text,
         low=_limit(interval.low, interval.unit, unit),
         high=_limit(interval.high, interval.unit, unit),
         critical_low=_limit(interval.critical_low, interval.unit, unit),

@@ -121,7 +121,7 @@ class Value:
     kind: ValueKind
     text: str = ""
     number: Decimal | None = None
-    comparator: Comparator | None = None
+    comparator: Comparator | None = None  # in the text too, unless it is a number's
     numerator: Decimal | None = None  # ratio and titre: 1:128 is 1 and 128; range: low and high
     denominator: Decimal | None = None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from interface.domain.model import Comparator, Value, ValueKind
@@ -47,6 +47,23 @@ class ValueGrammar:
     failed_patterns: tuple[str, ...] = DEFAULT_FAILED_PATTERNS  # whole value, regular expressions
     failed_words: frozenset[str] = DEFAULT_FAILED_WORDS  # whole value, any case
     empty_words: frozenset[str] = frozenset()  # whole value, any case: nothing was measured
+    _failed: tuple[re.Pattern[str], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Patterns without groups or flags of their own can be tried as one.
+        plain = [f"(?:{pattern})" for pattern in self.failed_patterns if "(" not in pattern]
+        others = [pattern for pattern in self.failed_patterns if "(" in pattern]
+        compiled = tuple(re.compile(pattern) for pattern in ("|".join(plain), *others) if pattern)
+        object.__setattr__(self, "_failed", compiled)
+
+    def fails(self, text: str) -> bool:
+        """Whether a whole value, blanks stripped, says that the run failed."""
+        if text.casefold() in self.failed_words:
+            return True
+        for pattern in self._failed:
+            if pattern.fullmatch(text):
+                return True
+        return False
 
 
 DEFAULT_GRAMMAR = ValueGrammar()
@@ -58,14 +75,17 @@ def parse_value(text: str, grammar: ValueGrammar = DEFAULT_GRAMMAR) -> Value:
     text = text.strip()
     if not text or text.casefold() in grammar.empty_words:
         return EMPTY
-    if is_failed(text, grammar):
+    if grammar.fails(text):
         return Value(ValueKind.FAILED, text)
+    if _POINT.fullmatch(text) and len(text) <= _MAX_DIGITS:  # what most values are
+        number = Decimal(text)
+        return Value(ValueKind.NUMERIC, f"{number:f}", number)
     match = _SPLIT.fullmatch(text)
     sign, rest = (match[1], match[2].strip()) if match else (None, text)
     comparator = _COMPARATORS.get(sign or "")
-    number = parse_number(rest, grammar)
-    if number is not None:
-        return numeric(number, comparator)
+    parsed = parse_number(rest, grammar)
+    if parsed is not None:
+        return numeric(parsed, comparator)
     if ratio := _RATIO.fullmatch(rest):
         return Value(ValueKind.RATIO, text, None, comparator, Decimal(ratio[1]), Decimal(ratio[2]))
     return Value(ValueKind.TEXT, text)
@@ -90,8 +110,7 @@ def numeric(number: Decimal, comparator: Comparator | None = None) -> Value:
 
 def is_failed(text: str, grammar: ValueGrammar = DEFAULT_GRAMMAR) -> bool:
     """Whether the analyzer says that there is no result."""
-    text = text.strip()
-    return text.casefold() in grammar.failed_words or any(re.fullmatch(p, text) for p in grammar.failed_patterns)
+    return grammar.fails(text.strip())
 
 
 def parse_structured(components: Sequence[str], grammar: ValueGrammar = DEFAULT_GRAMMAR) -> Value:
@@ -112,8 +131,9 @@ def parse_structured(components: Sequence[str], grammar: ValueGrammar = DEFAULT_
         return Value(ValueKind.TEXT, text)
     if not separator and not second:
         return numeric(low, comparator)
+    mark = sign if comparator is not None else ""  # `>1:128`: words carry all that is said, their comparator too
     if high is not None and separator in (":", "/"):
-        return Value(ValueKind.RATIO, f"{first}{separator}{second}", None, comparator, low, high)
-    if high is not None and separator == "-":
-        return Value(ValueKind.RANGE, f"{first}-{second}", None, comparator, low, high)
+        return Value(ValueKind.RATIO, f"{mark}{first}{separator}{second}", None, comparator, low, high)
+    if high is not None and separator == "-" and not mark:
+        return Value(ValueKind.RANGE, f"{first}-{second}", None, None, low, high)
     return Value(ValueKind.TEXT, "".join(parts))

@@ -299,6 +299,52 @@ def test_an_interval_in_a_unit_that_cannot_be_compared_holds_the_result() -> Non
     assert (found.holds, found.flags) == ((H.UNKNOWN_UNIT,), ())
 
 
+PROTEIN = LabTest("t-pro", "PRO", "Urine protein", "", "", None, ValueKind.TEXT)
+CELLS = LabTest("t-cel", "CEL", "Cells", "", "/uL", None, ValueKind.RANGE)
+WORDED = replace(
+    CONTEXT,
+    catalogue=Catalogue(
+        tests={test.id: test for test in (PROTEIN, CELLS)},
+        mappings={(test.code, ""): CodeMapping(test.code, test.id) for test in (PROTEIN, CELLS)},
+    ),
+    specimens=(replace(SPECIMEN, items=tuple(replace(SPECIMEN.items[0], test_id=t) for t in ("t-pro", "t-cel"))),),
+)
+FEW = Value(ValueKind.RANGE, "2-5", None, None, Decimal(2), Decimal(5))
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "unit", "reported", "holds"),
+    [
+        ("PRO", "30", "mg/dL", "mg/dL", (H.UNKNOWN_UNIT,)),  # 30 without its unit is another finding
+        ("PRO", FEW, "/uL", "/uL", (H.UNKNOWN_UNIT,)),
+        ("PRO", "30", "", "", ()),
+        ("PRO", Value(ValueKind.CODED, "NEG"), "mg/dL", "", ()),
+        ("CEL", FEW, "/uL", "/uL", ()),
+        ("CEL", FEW, "10*3/mL", "/uL", ()),
+        ("CEL", FEW, "10*3/uL", "10*3/uL", (H.UNKNOWN_UNIT,)),
+        ("CEL", FEW, "", "", (H.UNKNOWN_UNIT,)),
+    ],
+)
+def test_a_unit_is_never_dropped_from_what_was_measured(
+    code: str, value: str | Value, unit: str, reported: str, holds: tuple[HoldReason, ...]
+) -> None:
+    found = decided(observed(code, value, unit), WORDED)
+    assert (found.unit, found.holds) == (reported, holds)
+
+
+def test_nothing_measured_stays_nothing_in_another_unit() -> None:
+    found = decided(observed("HGB", "0", "g/L"))
+    assert (found.value.text, found.value.number, found.flags) == ("0.0", Decimal("0.0"), ("LL",))
+
+
+def test_an_intervals_own_words_are_never_shown_in_another_unit() -> None:
+    words = Interval("i", "t-hgb", "g/L", Decimal(120), Decimal(150), text="120 - 150 (sitting)")
+    found = decided(
+        observed("HGB", "118", "g/L"), replace(CONTEXT, catalogue=replace(CATALOGUE, intervals={"t-hgb": (words,)}))
+    )
+    assert (found.unit, found.reference) == ("g/dL", "12.0 - 15.0")
+
+
 def test_words_and_titres_are_reported_as_they_are() -> None:
     colour = observed("COL", Value(ValueKind.TEXT, "yellow"))
     assert (decided(colour).value.text, decided(colour).flags, decided(colour).holds) == ("yellow", (), ())

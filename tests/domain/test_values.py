@@ -126,6 +126,8 @@ def test_a_driver_may_name_its_own_words() -> None:
         (["", "5.10"], ValueKind.NUMERIC, "5.10", None),
         (["=", "5"], ValueKind.NUMERIC, "5", None),
         (["", "1", ":", "128"], ValueKind.RATIO, "1:128", None),
+        ([">", "1", ":", "128"], ValueKind.RATIO, ">1:128", Comparator.GT),
+        ([">", "1", "-", "2"], ValueKind.TEXT, ">1-2", None),
         (["", "1", "-", "2"], ValueKind.RANGE, "1-2", None),
         (["", "2", "+"], ValueKind.TEXT, "2+", None),
         (["<>", "4"], ValueKind.TEXT, "<> 4", None),
