@@ -7,20 +7,20 @@ Stop: links take nothing more and finish what they hold → API → workers → 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
 import uvloop
-from aiohttp import web
 
 from interface import telemetry
-from interface.api.app import LinkStatus, Readiness, build_app
 from interface.driver import registry
 from interface.errors import ConfigError, ConfigProblem, LaboraError
 from interface.flow import actors
@@ -30,11 +30,14 @@ from interface.flow.results import ResultWorker
 from interface.link.supervisor import LinkSpec, Supervisor
 from interface.settings import Address, Settings
 from interface.store import migrate
-from interface.store.audit import AuditWriter
+from interface.store.audit import AuditWriter, record
 from interface.store.catalogue import load_code_map
 from interface.store.db import Database
-from interface.store.embedded import login_url, open_database
+from interface.store.embedded import keep_partitions, login_url, open_database
 from interface.store.journal import Journal
+
+if TYPE_CHECKING:
+    from interface.api.app import LinkStatus
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +77,12 @@ class Running:
 async def started(settings: Settings) -> AsyncIterator[Running]:
     """The whole daemon for the duration of the block."""
     async with AsyncExitStack() as stack:
-        database, server = await open_database(settings)
+        # A third of the time to READY is the web server's import: it is made while PostgreSQL starts.
+        api = asyncio.create_task(asyncio.to_thread(importlib.import_module, "interface.api.app"))
+        try:
+            database, server = await open_database(settings)
+        finally:
+            await api
         if server is not None:
             stack.push_async_callback(server.stop)
         stack.push_async_callback(database.close)
@@ -93,10 +101,18 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
                 for context in contexts
             ]
         )
-        api = await _serve(settings, database, audit, supervisor, contexts, journals, stack)
+        address = await _serve(settings, database, audit, supervisor, contexts, journals, stack)
         await supervisor.start()
         stack.push_async_callback(supervisor.stop, settings.limits.drain_s)
-        yield Running({link.id: supervisor.address(link.id) for link in settings.links}, api)
+        upkeep = asyncio.create_task(keep_partitions(settings, server), name="partitions")
+        stack.push_async_callback(_cancelled, upkeep)
+        yield Running({link.id: supervisor.address(link.id) for link in settings.links}, address)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 async def _contexts(settings: Settings, database: Database) -> list[LinkContext]:
@@ -107,8 +123,11 @@ async def _contexts(settings: Settings, database: Database) -> list[LinkContext]
         organization_id = organizations[link.organization]
         driver = registry.load(link.driver, settings.driver_path)
         async with database.transaction(organization_id) as connection:
-            contexts.append(await register(connection, organization_id, link, driver))
-            await load_code_map(connection, organization_id, driver.id)
+            context = await register(connection, organization_id, link, driver)
+            contexts.append(context)
+            if rows := await load_code_map(connection, organization_id, driver.id):
+                detail = {"driver": driver.id, "rows": str(rows)}
+                await record(connection, context.actor, "load", "code_map", None, detail)
     return contexts
 
 
@@ -167,6 +186,9 @@ async def _serve(
     stack: AsyncExitStack,
 ) -> Address:
     """Start the API; returns where it listens. Raises LaboraError when its address cannot be had."""
+    from aiohttp import web
+
+    from interface.api.app import Readiness, build_app
 
     def ready() -> Readiness:
         down = [status for status in supervisor.statuses() if not status.up]
@@ -188,6 +210,8 @@ async def _serve(
 
 def _statuses(supervisor: Supervisor, contexts: list[LinkContext]) -> list[LinkStatus]:
     """The links as the API shows them, each to its own organization."""
+    from interface.api.app import LinkStatus
+
     organization = {context.name: context.organization_id for context in contexts}
     roles = {context.name: context.settings.role.value for context in contexts}
     return [

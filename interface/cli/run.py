@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import click
 
 from interface.cli import Context, pass_context
@@ -14,7 +18,22 @@ def run(context: Context) -> int:
 
     SIGTERM and Ctrl-C drain and stop it, SIGHUP reads the configuration again. Logs are JSON lines on stderr.
     """
-    settings = context.settings  # before the daemon is imported: a faulty file is reported at once
-    from interface.daemon import run_daemon
+    with _absent("rich"):
+        settings = context.settings  # before the daemon is imported: a faulty file is reported at once
+        from interface.daemon import run_daemon
 
     return run_daemon(settings)
+
+
+@contextmanager
+def _absent(package: str) -> Iterator[None]:
+    """Import without an optional package: structlog takes rich where the tests' tools brought it, a tenth of a start
+    for consoles that a daemon does not write to."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]

@@ -200,7 +200,7 @@ class Database:
     when it is lost in use; constraint violations and programming errors pass as the driver raises them.
     """
 
-    def __init__(self, url: str, role: str, pool_size: int) -> None:
+    def __init__(self, url: str, role: str = APP_ROLE, pool_size: int = 8) -> None:
         self._url, self._role, self._pool_size = url, role, pool_size
         self._pools: dict[UUID | None, Pool] = {}  # least recently used first
         self._users: Counter[UUID | None] = Counter()

@@ -25,7 +25,7 @@ import structlog
 from interface.errors import ConfigError, ConfigProblem, StoreError, StoreUnavailable
 from interface.settings import Settings
 from interface.store import migrate
-from interface.store.db import Database, check_server, open_connection, store_errors
+from interface.store.db import START_WAIT_S, Connection, Database, check_server, open_connection, store_errors
 from interface.store.programs import Programs, choose_programs, reachable, server_account
 from interface.store.schema import APP_ROLE, OWNER_ROLE
 
@@ -37,9 +37,11 @@ MAX_SOCKET_PATH_BYTES: Final = 107
 READY_WAIT_S: Final = 120.0  # recovery after a crash replays the log; that takes what it takes
 LOCK_WAIT_S: Final = 3.0  # a command line that started the server for itself is soon done
 STOP_WAIT_S: Final = 30.0
+PREDECESSOR_WAIT_S: Final = 1.0  # then our own is tried, which says what is wrong
 RESTART_FIRST_S: Final = 0.05
 RESTART_LONGEST_S: Final = 5.0
 LOG_LIMIT_BYTES: Final = 4 * 1024 * 1024
+MAINTAIN_S: Final = 86_400.0
 
 _PR_SET_PDEATHSIG: Final = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -126,7 +128,6 @@ class EmbeddedPostgres:
             self._write_access_files()
             self._rotate_log()
             await self._launch()
-            await self._make_roles()
         except BaseException:
             await self._end()
             self._unlock()
@@ -283,13 +284,14 @@ class EmbeddedPostgres:
         """Start and wait for the first answer. A predecessor that is still ending is waited for."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + READY_WAIT_S
+        await _predecessor_ended(self._data)
         self._process, alone = self._spawn(), 0
         while loop.time() < deadline:
             if self._process.poll() is not None:
                 alone = 0 if _alive(self._data) else alone + 1
                 if alone > 1:  # once may have been the lock file of a predecessor that has ended since
                     raise StoreUnavailable(f"PostgreSQL did not start: {self._last_words()}")
-                await asyncio.sleep(0.1)  # the server of a daemon that was killed ends by itself
+                await _predecessor_ended(self._data)
                 self._process = self._spawn()
             try:
                 connection = await asyncpg.connect(self.url(OWNER_ROLE, "postgres"), timeout=5.0)
@@ -298,10 +300,11 @@ class EmbeddedPostgres:
                 continue
             try:
                 serving = await connection.fetchval("select pg_read_file('postmaster.pid', 0, 20)")
+                if int(serving.split()[0]) == self._process.pid:  # and not that predecessor
+                    await _make_roles(connection)
+                    return
             finally:
                 await connection.close()
-            if int(serving.split()[0]) == self._process.pid:  # and not that predecessor
-                return
             await asyncio.sleep(0.05)
         raise StoreUnavailable(f"PostgreSQL did not answer within {READY_WAIT_S:.0f} s: {self._last_words()}")
 
@@ -347,18 +350,13 @@ class EmbeddedPostgres:
             )
         return "it left no log"
 
-    async def _make_roles(self) -> None:
-        connection = await open_connection(self.url(OWNER_ROLE, "postgres"))
-        try:
-            with store_errors():
-                if not await connection.fetchval("select exists (select from pg_roles where rolname = $1)", APP_ROLE):
-                    await connection.execute(f"create role {APP_ROLE} login nosuperuser nobypassrls")
-                if not await connection.fetchval(
-                    "select exists (select from pg_database where datname = $1)", DATABASE
-                ):
-                    await connection.execute(f"create database {DATABASE}")
-        finally:
-            await connection.close()
+
+async def _make_roles(connection: Connection) -> None:
+    with store_errors():
+        if not await connection.fetchval("select exists (select from pg_roles where rolname = $1)", APP_ROLE):
+            await connection.execute(f"create role {APP_ROLE} login nosuperuser nobypassrls")
+        if not await connection.fetchval("select exists (select from pg_database where datname = $1)", DATABASE):
+            await connection.execute(f"create database {DATABASE}")
 
 
 def _environment() -> dict[str, str]:
@@ -378,27 +376,40 @@ def _die_with(parent: int) -> Callable[[], None]:
 
 async def _exit_of(process: subprocess.Popen[bytes]) -> None:
     """Wait for a child without a thread and without polling."""
-    if process.poll() is not None:
-        return
+    if process.poll() is None:
+        await _ended(process.pid)
+        process.wait()
+
+
+async def _ended(pid: int) -> None:
+    """Wait until a process, not necessarily our child, has ended. Raises ProcessLookupError."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
-    descriptor = os.pidfd_open(process.pid)
+    descriptor = os.pidfd_open(pid)
     try:
         loop.add_reader(descriptor, ended.set)
         await ended.wait()
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
-    process.wait()
 
 
-def _alive(data: Path) -> bool:
-    """Whether the process that `postmaster.pid` names still exists and is a server on this directory."""
+def _alive(data: Path) -> int | None:
+    """The process that `postmaster.pid` names, if it still exists and is a server on this directory."""
     try:
         pid = int((data / "postmaster.pid").read_text().split()[0])
-        return str(data).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return pid if str(data).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") else None
     except (OSError, ValueError, IndexError):
-        return False
+        return None
+
+
+async def _predecessor_ended(data: Path) -> None:
+    """Wait a little for the server of a daemon that was killed: it ends by itself."""
+    pid = _alive(data)
+    if pid is None:
+        return
+    with suppress(ProcessLookupError, TimeoutError):
+        await asyncio.wait_for(_ended(pid), PREDECESSOR_WAIT_S)
 
 
 def _sync_directory(path: Path) -> None:
@@ -476,23 +487,40 @@ async def opened_database(settings: Settings) -> AsyncIterator[Database]:
 
 
 async def _open(url: str, owner_url: str, *, embedded: bool) -> Database:
+    """One connection tells whether all is well, and then nothing else is asked before the first ACK."""
+    try:
+        return await _checked(url, embedded=embedded)
+    except ConfigError:  # no schema, an older one, or what an upgrade cannot mend: then it is said again below
+        await _upgraded(owner_url)
+    return await _checked(url, embedded=embedded)
+
+
+async def _checked(url: str, *, embedded: bool) -> Database:
+    connection = await open_connection(url, role=APP_ROLE, wait_s=START_WAIT_S)
+    try:
+        await migrate.gate(connection)
+        await check_server(connection, embedded=embedded)
+    finally:
+        await connection.close()
+    return Database(url)
+
+
+async def _upgraded(owner_url: str) -> None:
     found = await migrate.status(owner_url)
     if found.newer or (found.pending and not await migrate.may_upgrade(owner_url)):
         raise migrate.mismatch(found) or AssertionError("pending and newer are mismatches")
     if found.pending:
         applied = await migrate.upgrade(owner_url)
         log.info("schema upgraded", action="db.upgrade", revisions=applied)
-    elif await migrate.may_upgrade(owner_url):
+
+
+async def keep_partitions(settings: Settings, server: EmbeddedPostgres | None) -> None:
+    """Make the coming months' partitions now and every day, for as long as the daemon runs and where it may."""
+    owner_url = settings.database.url if server is None else server.url(OWNER_ROLE)
+    while True:
         try:
-            await migrate.maintain(owner_url)
+            if await migrate.may_upgrade(owner_url):
+                await migrate.maintain(owner_url)
         except (StoreError, ConfigError, asyncpg.PostgresError) as error:  # rows go to the DEFAULT partition meanwhile
             log.warning("partitions not made", action="db.maintain", reason=str(error))
-    database = await Database.connect(url)
-    try:
-        async with database.system() as connection:
-            await check_server(connection, embedded=embedded)
-        await migrate.gate(database)
-    except BaseException:
-        await database.close()
-        raise
-    return database
+        await asyncio.sleep(MAINTAIN_S)

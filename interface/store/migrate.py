@@ -19,7 +19,6 @@ from interface.store.db import (
     CONNECT_TIMEOUT_S,
     START_WAIT_S,
     Connection,
-    Database,
     database_problem,
     open_connection,
     session_settings,
@@ -90,13 +89,13 @@ async def status(url: str) -> SchemaStatus:
         await connection.close()
 
 
-async def gate(database: Database) -> None:
+async def gate(connection: Connection) -> None:
     """Raise ConfigError unless the database's schema is exactly this program's."""
-    async with database.system() as connection:
-        try:
+    try:
+        with store_errors():
             found = _status(await _current(connection))
-        except asyncpg.InsufficientPrivilegeError as error:
-            raise database_problem(f"{APP_ROLE} may not read the schema's version ({error.message})") from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise database_problem(f"{APP_ROLE} may not read the schema's version ({error.message})") from error
     refusal = mismatch(found)
     if refusal is not None:
         raise refusal

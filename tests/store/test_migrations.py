@@ -27,7 +27,7 @@ from interface.store import migrate
 from interface.store.db import Database, open_connection
 from interface.store.embedded import open_database, opened_database
 from interface.store.programs import choose_programs, reachable, server_account
-from interface.store.schema import APPEND_ONLY, DELETABLE, PARTITIONED, SCHEMA, WITHOUT_ROW_SECURITY
+from interface.store.schema import APP_ROLE, APPEND_ONLY, DELETABLE, PARTITIONED, SCHEMA, WITHOUT_ROW_SECURITY
 from interface.store.tables import metadata
 from tests.cluster import new_state_dir
 from tests.conftest import owner_of
@@ -152,28 +152,29 @@ async def test_the_status_before_and_after(empty_url: str) -> None:
 
 async def test_a_database_that_is_newer_is_refused_everywhere(database_url: str) -> None:
     await _execute(owner_of(database_url), "update lab.alembic_version set version_num = '9999'")
-    database = await Database.connect(database_url)
+    connection = await open_connection(database_url, role=APP_ROLE)
     try:
         with pytest.raises(ConfigError, match=r"\(9999\) is newer than this program's"):
-            await migrate.gate(database)
+            await migrate.gate(connection)
     finally:
-        await database.close()
+        await connection.close()
     with pytest.raises(ConfigError, match="newer"):
         await migrate.upgrade(owner_of(database_url))
 
 
 async def test_a_database_that_is_older_is_refused_and_names_the_command(database_url: str) -> None:
     await _execute(owner_of(database_url), "update lab.alembic_version set version_num = '0000'")
-    database = await Database.connect(database_url)
+    connection = await open_connection(database_url, role=APP_ROLE)
     try:
         with pytest.raises(ConfigError, match=r"older than this program's .* run `labora db upgrade`"):
-            await migrate.gate(database)
+            await migrate.gate(connection)
     finally:
-        await database.close()
+        await connection.close()
 
 
 async def test_the_current_schema_passes_the_gate(database: Database) -> None:
-    await migrate.gate(database)
+    async with database.system() as connection:
+        await migrate.gate(connection)
 
 
 # ---- a server of the laboratory's own, as it comes: nothing of ours is there
