@@ -2,7 +2,7 @@
 
 Who may see which result is decided here and nowhere else (DESIGN §1.4), by `_visible` and `_VISIBLE_STATUSES`; every
 read below that touches a result goes through it. An order's items, which would give an unreleased result away by
-their status, are shown to an EMR as still in progress.
+their status, are shown to an EMR as they were before it came.
 
 What this asks of the writers: `result.version_id` is the current version and `result.version`, `status` and `held`
 repeat its own; a change to a released result that nobody has decided yet touches `pending_version_id` only, neither
@@ -339,10 +339,15 @@ def _result(row: Record, audience: Audience) -> ResultView:
 
 # ---- orders and reports ---------------------------------------------------------------------------------------------
 
+# What an EMR sees of an item whose results it may not see: what was so before any analyzer said anything.
 _ITEM_SHOWN = """
-    case when i.status in ('completed', 'verified') and not exists (
+    case when i.status not in ('in_progress', 'completed', 'verified') or exists (
         select from lab.result r where r.order_id = i.order_id and r.order_item_id = i.id and {visible}
-    ) then 'in_progress' else i.status end
+    ) then i.status
+    when exists (select from lab.dispatch d where d.order_item_id = i.id) then 'in_progress'
+    when s.received_at is not null then 'received'
+    when s.collected_at is not null then 'collected'
+    else 'requested' end
 """
 _ORDERS = """
 with page as (

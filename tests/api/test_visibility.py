@@ -13,9 +13,11 @@ from interface.api.app import routes
 from interface.api.fhir.search import PARAMETERS
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
+from interface.flow import review
 from interface.settings import Preliminary
 from interface.store.db import Database
 from tests.api.bench import Bench, Laboratory, found_laboratory, serving
+from tests.flow import laboratory as flow
 
 HELD = (HoldReason.QUESTIONABLE,)
 
@@ -188,3 +190,65 @@ async def test_another_laboratorys_ids_are_unknown_in_every_route(database: Data
                 found = body.get("entry", body.get("results", body.get("orders", [])))
                 assert found == [], path
                 assert body.get("total", 0) == 0, path
+
+
+SHOWN_HEADERS = ("ETag", "Last-Modified", "Content-Length")
+
+
+async def seen_by(bench: Bench, token: str, ids: list[UUID]) -> dict[str, tuple[int, bytes, tuple[str | None, ...]]]:
+    """All that a client can get: every GET route with every id, and the searches that count, sort and filter."""
+    paths = [
+        route.path.replace("{id}", str(id))
+        for route in routes()
+        if route.method == "GET" and not route.need.public
+        for id in (ids if "{id}" in route.path else ids[:1])
+    ]
+    for kind in PARAMETERS:
+        paths += [f"/fhir/{kind}?{query}" for query in ("_count=0", "_sort=-_lastUpdated", "_lastUpdated=gt2000")]
+    paths += [f"/fhir/DiagnosticReport?status={status}" for status in ("registered", "partial", "final")]
+    answers = {}
+    for path in paths:
+        answer = await bench.get(path, token)
+        answers[path] = (answer.status, answer.body, tuple(answer.headers.get(name) for name in SHOWN_HEADERS))
+    return answers
+
+
+async def test_nothing_that_comes_before_a_release_changes_any_answer_to_an_emr(database_url: str) -> None:
+    """Whatever arrives, is held, waits as a change, is discarded or rejected: to an EMR nothing has happened."""
+    wbc, hgb = "R|1|^^^WBC|7.35|10*3/uL||N||F||||20260102030000", "R|2|^^^HGB|9.1|g/dL||L||F||||20260102030000"
+    async with flow.laboratory(database_url) as lab, serving(lab.database) as bench:
+        token = await Laboratory(lab.database, lab.organization_id, "lab").client_token("system/*.rs")
+        await lab.order("S1", "WBC", "HGB")
+        await lab.order("S2", "WBC", patient_id="P-2")
+        await lab.send(flow.message("O|1|S1", wbc))
+        await lab.settle()
+        (first,) = await lab.results()
+        await lab.release(first.id)
+        # None of it for an EMR: preliminary, a change to the released one, a failed run, an unknown specimen.
+        for number, records in enumerate(
+            (("O|1|S1", hgb), ("O|1|S1", wbc.replace("7.35", "1.35")), ("O|1|S2", wbc.replace("7.35", "----")),
+             ("O|1|S9", wbc))
+        ):  # fmt: skip
+            await lab.send(flow.message(*records, control=f"D{number}"))
+        rows = await lab.owner.fetch(
+            "select id from lab.patient union all select id from lab.lab_order union all select id from lab.specimen"
+            " union all select id from lab.order_item"
+        )
+        ids = [row["id"] for row in rows]
+        before = await seen_by(bench, token, [*ids, first.id])
+        await lab.settle()
+        results = await lab.results()
+        assert [(one.status.value, one.pending, bool(one.held)) for one in results] == [
+            ("final", True, False), ("preliminary", False, False), ("registered", False, True),
+            ("registered", False, True),
+        ]  # fmt: skip
+        assert await seen_by(bench, token, [*ids, first.id]) == before
+        await lab.owner.execute("update lab.result set held = '{questionable}' where id = $1", results[1].id)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            for one in results[1:]:
+                await review.discard(connection, lab.director, one.id, "clot")
+            await review.reject_change(connection, lab.director, first.id)
+        assert await seen_by(bench, token, [*ids, first.id]) == before
+        for one in results[1:]:
+            for path in (f"/fhir/Observation/{one.id}", f"/api/results/{one.id}"):
+                assert (await bench.get(path, token)).status == 404

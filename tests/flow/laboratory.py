@@ -92,12 +92,16 @@ class Laboratory:
             found = await find_results(connection, ResultFilter(), audience)
         return sorted(found, key=lambda view: view.id)
 
+    @property
+    def director(self) -> Actor:
+        """Somebody who may decide about results."""
+        roles = frozenset({"laboratory_director"})
+        return Actor(ActorKind.USER, uuid7(), "director", self.organization_id, permissions(roles), roles)
+
     async def release(self, result_id: UUID) -> ResultView:
         """Release a result as the laboratory's director."""
-        roles = frozenset({"laboratory_director"})
-        director = Actor(ActorKind.USER, uuid7(), "director", self.organization_id, permissions(roles), roles)
         async with self.database.transaction(self.organization_id) as connection:
-            return await release(connection, director, result_id)
+            return await release(connection, self.director, result_id)
 
     async def messages(self) -> list[tuple[str, str | None]]:
         """(state, settled) of every message, in the order of receipt."""

@@ -100,7 +100,7 @@ async def test_an_order_does_not_give_away_that_a_result_is_there(laboratory: La
     other = await laboratory.order()
     result_id = await laboratory.result(other)
     shown = (await one_order(laboratory, other.id, audience)).items[0].status
-    assert shown is (ItemStatus.IN_PROGRESS if audience is Audience.EMR else ItemStatus.COMPLETED)
+    assert shown is (ItemStatus.REQUESTED if audience is Audience.EMR else ItemStatus.COMPLETED)
     await release(laboratory, result_id)
     assert (await one_order(laboratory, other.id, audience)).items[0].status is ItemStatus.VERIFIED
 
