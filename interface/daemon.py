@@ -20,7 +20,7 @@ from uuid import UUID
 import structlog
 import uvloop
 
-from interface import telemetry
+from interface import config, telemetry
 from interface.driver import registry
 from interface.errors import ConfigError, ConfigProblem, LaboraError
 from interface.flow import actors
@@ -55,6 +55,7 @@ async def run(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _check_configuration, settings)
     async with started(settings):
         notify("READY=1")
         log.info("ready", action="daemon.ready", links=len(settings.links), api=str(settings.api.listen))
@@ -63,6 +64,17 @@ async def run(settings: Settings) -> int:
         log.info("stopping", action="daemon.stopping")
     log.info("stopped", action="daemon.stopped")
     return 0
+
+
+def _check_configuration(settings: Settings) -> None:
+    """SIGHUP: say whether a restart would find a configuration it can run with. The running one stays."""
+    try:
+        config.load(settings.source)
+    except ConfigError as error:
+        problems = [str(problem) for problem in error.problems]
+        log.error("configuration has problems", action="daemon.configuration", problems=problems)
+    else:
+        log.info("configuration can be used; a restart applies it", action="daemon.configuration")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import click
 
 from interface.cli import Context, pass_context
@@ -16,24 +12,10 @@ from interface.cli import Context, pass_context
 def run(context: Context) -> int:
     """Run the daemon in the foreground.
 
-    SIGTERM and Ctrl-C drain and stop it, SIGHUP reads the configuration again. Logs are JSON lines on stderr.
+    SIGTERM and Ctrl-C drain and stop it. SIGHUP checks the configuration file; a restart applies it.
+    Logs are JSON lines on stderr.
     """
-    with _absent("rich"):
-        settings = context.settings  # before the daemon is imported: a faulty file is reported at once
-        from interface.daemon import run_daemon
+    settings = context.settings  # before the daemon is imported: a faulty file is reported at once
+    from interface.daemon import run_daemon
 
     return run_daemon(settings)
-
-
-@contextmanager
-def _absent(package: str) -> Iterator[None]:
-    """Import without an optional package: structlog takes rich where the tests' tools brought it, a tenth of a start
-    for consoles that a daemon does not write to."""
-    if package in sys.modules:
-        yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[package]

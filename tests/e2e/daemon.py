@@ -132,13 +132,21 @@ class Process:
             ended.cancel()
             if not said.done():
                 said.cancel()
-                raise AssertionError((self.folder / "log").read_text())
+                raise AssertionError(self.said())
             assert said.result() == b"READY=1"
+
+    def said(self) -> str:
+        """Its log so far."""
+        return (self.folder / "log").read_text()
+
+    def tell(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
     async def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; returns the exit status."""
+        self.tell(number)
         assert self._process is not None
-        self._process.send_signal(number)
         async with asyncio.timeout(PATIENCE_S):
             return await self._process.wait()
 
