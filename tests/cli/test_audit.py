@@ -10,7 +10,7 @@ import pytest
 
 from interface import cli
 from interface.store.db import Database
-from tests.cli.desk import PASSWORD, Shell, open_shell
+from tests.cli.desk import PASSWORD, open_shell
 from tests.conftest import Organization
 from tests.records import store_message
 
