@@ -63,11 +63,14 @@ class Laboratory:
         barcode: str = "",
         message_id: UUID | None = None,
         location: str = "R 1",
+        comparator: str = "",
     ) -> UUID:
         """A result of the order's first item (of nothing: a specimen and a test that are not known)."""
         result_id = uuid7()
         item = of.items[0] if of else None
-        version_id = await self.version(result_id, value, 1, status, held, kind, of, barcode, message_id, location)
+        version_id = await self.version(
+            result_id, value, 1, status, held, kind, of, barcode, message_id, location, comparator
+        )
         async with self.database.transaction(self.organization_id) as connection:
             await connection.execute(
                 """
@@ -95,6 +98,7 @@ class Laboratory:
         barcode: str = "",
         message_id: UUID | None = None,
         location: str = "R 1",
+        comparator: str = "",
     ) -> UUID:
         version_id = uuid7()
         item = of.items[0] if of else None
@@ -105,13 +109,13 @@ class Laboratory:
                 """
                 insert into lab.result_version (id, organization_id, result_id, version, status, held, message_id,
                     location, specimen_as_sent, code, raw_value, test_code, test_name, loinc, kind, number, value, unit,
-                    flags, actor_kind, actor_id)
+                    flags, actor_kind, actor_id, comparator)
                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'HB', $10, $11, 'Haemoglobin', $12, $13, $14, $10, 'g/dL',
-                        '{N}', 'link', $15)
+                        '{N}', 'link', $15, $16)
                 """,
                 version_id, self.organization_id, result_id, version, status.value, list(held), message_id, location,
                 barcode or (item.barcode if item else ""), value, item.test_code if item else "",
-                item.loinc if item else "", kind.value, number, self.link_id,
+                item.loinc if item else "", kind.value, number, self.link_id, comparator,
             )  # fmt: skip
             await connection.execute(
                 "insert into lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)"

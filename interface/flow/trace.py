@@ -12,7 +12,9 @@ from datetime import datetime
 from itertools import groupby
 from uuid import UUID
 
-from interface.domain.model import HoldReason, ResultStatus, Step
+from asyncpg import Record
+
+from interface.domain.model import Comparator, HoldReason, ResultStatus, Step, ValueKind
 from interface.domain.views import Audience, ResultView, SpecimenView
 from interface.errors import LinkFrameError
 from interface.store import journal, lab, lab_changes
@@ -70,6 +72,7 @@ class TracedVersion:
     version: int
     status: ResultStatus
     held: tuple[HoldReason, ...]
+    comparator: Comparator | None  # of a number; words carry theirs
     value: str
     unit: str
     flags: tuple[str, ...]
@@ -115,7 +118,8 @@ union
 select v.result_id from lab.result_version v where v.specimen_as_sent = $1
 """
 _VERSIONS = """
-select v.id, v.result_id, v.version, v.status, v.held, v.value, v.unit, v.flags, v.created_at, v.message_id, v.location,
+select v.id, v.result_id, v.version, v.status, v.held, v.kind, v.comparator, v.value, v.unit, v.flags, v.created_at,
+       v.message_id, v.location,
        v.actor_kind, coalesce(u.username, l.name, '') as actor_name, coalesce(d.driver_revision, '') as driver_revision,
        coalesce(d.map_revision, 0) as map_revision, coalesce(d.steps::text, '[]') as steps
 from lab.result_version v
@@ -149,6 +153,7 @@ async def trace(connection: Connection, barcode: str) -> Trace:
                 version=row["version"],
                 status=ResultStatus(row["status"]),
                 held=tuple(map(HoldReason, row["held"])),
+                comparator=_comparator(row),
                 value=row["value"],
                 unit=row["unit"],
                 flags=tuple(row["flags"]),
@@ -167,6 +172,10 @@ async def trace(connection: Connection, barcode: str) -> Trace:
     owed = await _owed(connection, ids)
     traced = tuple(TracedResult(one, versions.get(one.id, ()), owed.get(one.id, ())) for one in results)
     return Trace(barcode, tuple(specimens), await _messages(connection, messages.values()), traced)
+
+
+def _comparator(row: Record) -> Comparator | None:
+    return Comparator(row["comparator"]) if row["comparator"] and row["kind"] == ValueKind.NUMERIC else None
 
 
 async def _owed(connection: Connection, result_ids: Sequence[UUID]) -> dict[UUID, tuple[Owed, ...]]:

@@ -243,7 +243,7 @@ def observation(view: ResultView, laboratory: str = "") -> Json:
             "code": _concept(view.test_code, view.test_name, view.loinc) or {"text": "not known to the laboratory"},
             "subject": reference("Patient", view.patient_id),
             "effectiveDateTime": instant(effective) if effective else "",
-            "issued": instant(view.released_at or view.updated_at),
+            "issued": instant(view.updated_at),  # R4: when this version was made available
             "performer": [{"display": laboratory}] if laboratory else [],
             **value,
             # R4 obs-6: dataAbsentReason only where there is no value

@@ -116,7 +116,9 @@ class OrderFilter:
     patient_ids: tuple[UUID, ...] = ()
     item_ids: tuple[UUID, ...] = ()
     specimen_ids: tuple[UUID, ...] = ()
-    numbers: tuple[str, ...] = ()  # the laboratory's or the placer's
+    numbers: tuple[str, ...] = ()  # the laboratory's or the placer's; one field with the next two
+    own_numbers: tuple[str, ...] = ()
+    placer_numbers: tuple[str, ...] = ()
     barcodes: tuple[str, ...] = ()
     test_codes: tuple[str, ...] = ()
     loincs: tuple[str, ...] = ()
@@ -431,13 +433,10 @@ def _order_conditions(query: _Query, filter: OrderFilter) -> None:
     query.any(_ITEM_EXISTS.format(column="id"), filter.item_ids)
     query.any(_ITEM_EXISTS.format(column="specimen_id"), filter.specimen_ids)
     query.any(_SPECIMEN_EXISTS, filter.barcodes)
-    if filter.numbers:
-        numbers = list(filter.numbers)
-        query.where(
-            "(o.number = any(?::text[]) or o.placer_number <> '' and o.placer_number = any(?::text[]))",
-            numbers,
-            numbers,
-        )
+    own, placer = [*filter.numbers, *filter.own_numbers], [*filter.numbers, *filter.placer_numbers]
+    if own or placer:
+        either = "(o.number = any(?::text[]) or o.placer_number <> '' and o.placer_number = any(?::text[]))"
+        query.where(either, own, placer)
     if filter.test_codes or filter.loincs:
         query.where(_TEST_EXISTS, list(filter.test_codes), list(filter.loincs))
     if filter.cancelled is not None:

@@ -118,6 +118,25 @@ async def test_every_parameter_finds_what_it_names_and_nothing_else(
             Bundle.model_validate_json(answer.body)
 
 
+@pytest.mark.parametrize("kind", ["DiagnosticReport", "ServiceRequest"])
+async def test_an_orders_number_is_found_in_its_own_system_only(
+    bench: Bench, laboratory: Laboratory, token: str, kind: str
+) -> None:
+    """One order's laboratory number may be another's number at the placer."""
+    one = await laboratory.order(number="4711", placer="A-1")
+    other = await laboratory.order(number="4712", placer="4711")
+    id = "order" if kind == "DiagnosticReport" else "item"
+    for query, ids in (
+        ("urn:labora:order|4711", {one[id]}),
+        ("urn:labora:placer-order|4711", {other[id]}),
+        ("4711", {one[id], other[id]}),
+        ("urn:labora:order|4712,urn:labora:placer-order|A-1", {one[id], other[id]}),
+        ("urn:labora:placer-order|4712", set()),
+    ):
+        answer = await bench.get(f"/fhir/{kind}?identifier={query}", token)
+        assert set(found(answer)) == {str(one) for one in ids}, query
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -46,6 +46,14 @@ async def test_a_specimen_is_explained_to_people_and_machines(shell: Shell) -> N
     assert await shell.laboratory.count("audit_event", "action = 'disclose' and entity_id = $1", of.patient_id) == 2
 
 
+async def test_each_version_is_told_with_its_comparator(shell: Shell) -> None:
+    of = await shell.laboratory.order(order(barcode="S1"))
+    await shell.laboratory.result(of, "13.5", comparator="<")
+    text = (await shell.run("trace", "S1")).out
+    assert "HGB Haemoglobin: <13.5 g/dL N" in text
+    assert "preliminary <13.5 g/dL" in text
+
+
 async def test_nothing_known_is_status_1(shell: Shell) -> None:
     answer = await shell.run("trace", "unknown")
     assert (answer.status, answer.err) == (1, "nothing is known of this specimen\n")

@@ -175,6 +175,13 @@ def test_what_is_not_known_is_left_out() -> None:
     assert resource["issued"] == "2026-01-02T03:04:05Z"
 
 
+def test_a_correction_is_issued_when_it_was_made_and_not_when_the_wrong_value_was() -> None:
+    """R4 Observation.issued: when this version was made available."""
+    later = AT + timedelta(days=1)
+    resource = observation(status=ResultStatus.CORRECTED, released_at=AT, updated_at=later)
+    assert resource["issued"] == "2026-01-03T03:04:05Z"
+
+
 def test_a_measurement_time_leaves_with_its_zone() -> None:
     assert observation()["effectiveDateTime"] == "2026-01-02T03:04:05Z"
 

@@ -154,12 +154,13 @@ async def _specimen_count(connection: Connection, criteria: Criteria, audience: 
 async def _requests(connection: Connection, criteria: Criteria, audience: Audience, page: Page) -> list[list[Match]]:
     """One row an order, one match an item of it that is asked for."""
     since, until = criteria.intervals.get("authored", (None, None))
-    codes = criteria.sets.get("code", frozenset())
+    codes, numbers = criteria.sets.get("code", frozenset()), criteria.sets.get("number", frozenset())
     filter = OrderFilter(
         item_ids=criteria.ids("_id"),
         patient_ids=criteria.ids("patient"),
         specimen_ids=criteria.ids("specimen"),
-        numbers=criteria.words("number"),
+        own_numbers=_codes(numbers, fhir.ORDER_SYSTEM),
+        placer_numbers=_codes(numbers, fhir.PLACER_SYSTEM),
         loincs=_codes(codes, fhir.LOINC),
         test_codes=_codes(codes, fhir.TEST_SYSTEM),
         ordered_since=since,
@@ -184,11 +185,13 @@ async def _requests(connection: Connection, criteria: Criteria, audience: Audien
 
 
 async def _reports(connection: Connection, criteria: Criteria, audience: Audience, page: Page) -> list[list[Match]]:
+    numbers = criteria.sets.get("number", frozenset())
     filter = OrderFilter(
         ids=criteria.ids("_id"),
         patient_ids=criteria.ids("patient"),
         item_ids=criteria.ids("based-on"),
-        numbers=criteria.words("number"),
+        own_numbers=_codes(numbers, fhir.ORDER_SYSTEM),
+        placer_numbers=_codes(numbers, fhir.PLACER_SYSTEM),
         page=page,
     )
     laboratory = await actors.laboratory_name(connection)

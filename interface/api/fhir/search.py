@@ -210,12 +210,19 @@ def _reference(name: str, kind: str) -> Callable[[Criteria, Sequence[str]], None
     return apply
 
 
-def _code(criteria: Criteria, values: Sequence[str]) -> None:
-    """A test: pairs of (system, code), so that two codes that must both hold are compared as what they are."""
-    pairs = []
-    for system, code in map(_token, values):
-        pairs += [(known, code) for known in (fhir.LOINC, fhir.TEST_SYSTEM) if system in (None, known)]
-    criteria.among("code", pairs)
+def _coded(name: str, *systems: str) -> Callable[[Criteria, Sequence[str]], None]:
+    """Pairs of (system, code), so that what must both hold is compared as what it is."""
+
+    def apply(criteria: Criteria, values: Sequence[str]) -> None:
+        pairs = []
+        for system, code in map(_token, values):
+            pairs += [(known, code) for known in systems if system in (None, known)]
+        criteria.among(name, pairs)
+
+    return apply
+
+
+_code = _coded("code", fhir.LOINC, fhir.TEST_SYSTEM)  # a test
 
 
 def _fixed(*codings: tuple[str, str]) -> Callable[[Criteria, Sequence[str]], None]:
@@ -238,7 +245,7 @@ def _status(name: str, system: str, known: Sequence[str]) -> Callable[[Criteria,
 
 
 def _number(name: str, *systems: str) -> Callable[[Criteria, Sequence[str]], None]:
-    """An identifier that the laboratory gave, or was given for an order."""
+    """An identifier that the laboratory gave."""
 
     def apply(criteria: Criteria, values: Sequence[str]) -> None:
         criteria.among(name, [code for system, code in map(_token, values) if system is None or system in systems])
@@ -292,7 +299,7 @@ _SUBJECT = (
 )
 _ORDER_NUMBER = Parameter(
     "identifier", "token", "the number of the order, the laboratory's or the placer's",
-    _number("number", fhir.ORDER_SYSTEM, fhir.PLACER_SYSTEM),
+    _coded("number", fhir.ORDER_SYSTEM, fhir.PLACER_SYSTEM),
 )  # fmt: skip
 REPORT_STATUSES = ("registered", "partial", "preliminary", "final", "amended", "corrected", "appended", "cancelled")
 REQUEST_STATUSES = ("draft", "active", "on-hold", "revoked", "completed", "entered-in-error", "unknown")
