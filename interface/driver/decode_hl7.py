@@ -7,12 +7,12 @@ knows; what is malformed becomes a problem with its location and only what it to
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from interface.domain.model import (
     Attachment,
     DecodedMessage,
-    HoldReason,
     ObservedPatient,
     Protocol,
     Query,
@@ -31,6 +31,7 @@ _TEXT_TYPES = frozenset({"ST", "TX", "FT", "IS", "ID", "EI", "RP", "CX", "XPN", 
 _CODED_TYPES = frozenset({"CE", "CWE", "CNE", "CF"})
 _TIME_TYPES = frozenset({"TS", "DTM", "DT", "TM", "DR"})
 _ARRAY_TYPES = frozenset({"NA", "MA"})
+_ATTACHED_TYPES = _ARRAY_TYPES | {"ED"}
 # The specimen stands before its orders in these, after them in all others (HL7 v2.5.1 7.3, 4.4).
 _SPECIMEN_FIRST_EVENTS = frozenset({"O33", "O34", "O35", "O36", "O41", "O42"})
 _ROLES = {
@@ -48,14 +49,17 @@ _ROLES = {
 }
 
 
+_Result: TypeAlias = tuple[Segment, str, list[Segment]]  # an OBX, where it is, and its comments
+
+
 @dataclass(slots=True)
 class _Group:
     """The segments that belong to one order: its OBR, its specimen, and its results with their comments."""
 
     patient: int | None
     segments: dict[str, Segment]  # by segment id, what paths may point into
-    results: list[tuple[Segment, list[Segment]]] = field(default_factory=list)
-    about_specimen: list[tuple[Segment, list[Segment]]] = field(default_factory=list)
+    results: list[_Result] = field(default_factory=list)
+    about_specimen: list[_Result] = field(default_factory=list)
     order: bool = False  # there was an OBR
     ambiguous: bool = False  # it names several specimens
 
@@ -81,22 +85,7 @@ def decode(driver: Driver, text: bytes, encoding: str = "") -> DecodedMessage:
 def read_path(segments: dict[str, Segment], path: FieldPath) -> str:
     """The field at a path, unescaped and stripped; "" when its segment is not there."""
     segment = segments.get(path.record)
-    if segment is None:
-        return ""
-    if path.component is None:
-        return whole(segment, path.field)
-    return segment.value(path.field, path.component, 1, path.subcomponent or 1).strip()
-
-
-def whole(segment: Segment, number: int) -> str:
-    """A whole field as words: leaves unescaped, delimiters as sent, trailing empty components left out."""
-    marks, raw = segment.delimiters, segment.field(number)
-    if marks.component not in raw and marks.repeat not in raw and marks.escape not in raw:
-        return "" if raw == '""' else raw.strip()
-    return marks.repeat.join(
-        marks.component.join(segment.unescape(leaf) for leaf in repeat.split(marks.component)).rstrip(marks.component)
-        for repeat in segment.repeats(number)
-    ).strip()
+    return segment.read(path.field, path.component, path.subcomponent) if segment is not None else ""
 
 
 class _Engine:
@@ -137,7 +126,8 @@ class _Engine:
 
     def _read(self, segments: dict[str, Segment], paths: Iterable[FieldPath]) -> str:
         for path in paths:
-            if value := read_path(segments, path):
+            segment = segments.get(path.record)
+            if segment is not None and (value := segment.read(path.field, path.component, path.subcomponent)):
                 return value
         return ""
 
@@ -198,7 +188,7 @@ class _Engine:
         notes: list[Segment] = []
         self._notes = notes
         about = self._after_specimen or (self._specimen_first and not self._group.order)
-        (self._group.about_specimen if about else self._group.results).append((segment, notes))
+        (self._group.about_specimen if about else self._group.results).append((segment, self._location(segment), notes))
 
     def _open(self, segments: dict[str, Segment], order: bool) -> _Group:
         self._after_specimen = bool(self._specimen) and not order
@@ -213,15 +203,16 @@ class _Engine:
         segments = {"MSH": self._message.header} | group.segments
         if group.order or group.results:
             specimen = self._entry(group, segments)
-            for segment, notes in group.results:
-                self._result(segments | {"OBX": segment}, notes, specimen)
+            for result in group.results:
+                self._result(segments, result, specimen)
         if group.about_specimen:
             # Never a result of the patient's: its own entry, in a role that nobody reports.
+            segments.pop("OBX", None)
             about = self._entry(group, segments)
             if about.role is SpecimenRole.PATIENT:
                 about.role = SpecimenRole.OTHER
-            for segment, notes in group.about_specimen:
-                self._result(segments | {"OBX": segment}, notes, about)
+            for result in group.about_specimen:
+                self._result(segments, result, about)
 
     def _entry(self, group: _Group, segments: dict[str, Segment]) -> OpenSpecimen:
         paths = self._driver.paths
@@ -233,7 +224,7 @@ class _Engine:
             place = self._message.location(anchor) if anchor else "OBX^1"
             self._draft.problem(place, "no specimen id where this driver looks for it")
         if not group.order and group.results:
-            self._draft.problem(self._message.location(group.results[0][0]), "a result without an order segment")
+            self._draft.problem(group.results[0][1], "a result without an order segment")
         specimen = OpenSpecimen(
             group.patient,
             specimen_id,
@@ -269,45 +260,42 @@ class _Engine:
             self._read(segments, paths.patient_id), name, born, read_sex(self._read(segments, paths.sex))
         )
 
-    def _result(self, segments: dict[str, Segment], notes: list[Segment], specimen: OpenSpecimen) -> None:
-        paths, segment = self._driver.paths, segments["OBX"]
-        location = self._message.location(segment)
-        code = self._driver.code(self._read(segments, paths.code))
+    def _result(self, segments: dict[str, Segment], result: _Result, specimen: OpenSpecimen) -> None:
+        paths, read = self._driver.paths, self._read
+        segment, location, notes = result
+        segments["OBX"] = segment
+        code = self._driver.code(read(segments, paths.code))
         if not code:
             self._draft.problem(location, "no test code where this driver looks for it")
-        value, unreadable = self._value(segment)
-        attachment = self._attachment(segment, segments, location)
+        kind, text = segment.value(2).strip().upper(), segment.read(5)
+        value, contradicts = self._value(segment, kind, text)
         raw = RawResult(
-            location=location,
-            code=code,
-            code_path=segment.field(paths.code[0].field) if paths.code else "",
-            raw_value=segment.field(5),
-            value=value,
-            text=whole(segment, 5),
-            flags=self._flags(segment),
-            status=self._read(segments, paths.status),
-            sub_id=segment.value(4).strip(),
-            name=self._read(segments, paths.name),
-            unit=self._read(segments, paths.unit),
-            reference=self._read(segments, paths.reference),
-            instrument_time=self._read(segments, paths.instrument_time),
-            operator=self._read(segments, paths.operator),
-            comments=tuple(text for text in (whole(note, 3) for note in notes) if text),
-            attachment=attachment,
+            location,
+            code,
+            segment.field(paths.code[0].field) if paths.code else "",
+            segment.field(5),
+            value,
+            text,
+            self._flags(segment),
+            read(segments, paths.status),
+            segment.read(4, 1),
+            read(segments, paths.name),
+            read(segments, paths.unit),
+            read(segments, paths.reference),
+            read(segments, paths.instrument_time),
+            read(segments, paths.operator),
+            tuple(words for note in notes if (words := note.read(3))) if notes else (),
+            attachment=self._attachment(segment, kind, text, segments, location) if kind in _ATTACHED_TYPES else None,
+            contradicts=contradicts,
         )
         observed, attachment = observe(self._driver, raw)
-        extra = [HoldReason.UNREADABLE_VALUE] if unreadable else []
-        extra += [HoldReason.UNMAPPED_CODE] if not code and value.kind is not ValueKind.EMPTY else []
-        if extra:
-            observed = replace(observed, holds=tuple(dict.fromkeys((*observed.holds, *extra))))
         specimen.results.append(observed)
         if attachment is not None:
             specimen.attachments.append(attachment)
 
-    def _value(self, segment: Segment) -> tuple[Value, bool]:
+    def _value(self, segment: Segment, kind: str, text: str) -> tuple[Value, bool]:
         """OBX-5 by OBX-2, and whether it contradicts its own type."""
-        grammar, kind = self._driver.grammar, segment.value(2).strip().upper()
-        text = whole(segment, 5)
+        grammar = self._driver.grammar
         if not text or text == '""' or text.casefold() in grammar.empty_words:
             return EMPTY, False
         if kind in _CODED_TYPES:
@@ -332,8 +320,9 @@ class _Engine:
         """HL7 v2.5.1 2.A.78: repetitions of TX are lines."""
         return "\n".join(segment.unescape(line) for line in segment.repeats(5)).strip()
 
-    def _attachment(self, segment: Segment, segments: dict[str, Segment], location: str) -> Attachment | None:
-        kind = segment.value(2).strip().upper()
+    def _attachment(
+        self, segment: Segment, kind: str, text: str, segments: dict[str, Segment], location: str
+    ) -> Attachment | None:
         name = self._read(segments, self._driver.paths.name) or self._read(segments, self._driver.paths.code)
         if kind == "ED":
             # HL7 v2.5.1 2.A.24: source, type, subtype, encoding, data
@@ -341,14 +330,18 @@ class _Engine:
             media = "/".join(part for part in (segment.value(5, 2), segment.value(5, 3)) if part).lower()
             return Attachment(name, media, data, location) if data or media else None
         if kind in _ARRAY_TYPES and segment.field(5):
-            return Attachment(name, "text/plain", whole(segment, 5), location)
+            return Attachment(name, "text/plain", text, location)
         return None
 
     def _flags(self, segment: Segment) -> tuple[str, ...]:
         """Component 1 of each repetition: analyzers send CWE here long before 2.7 allowed it."""
         flags = []
         for path in self._driver.paths.flags:
-            for repeat in range(1, len(segment.repeats(path.field)) + 1):
+            raw = segment.field(path.field)
+            if not raw:
+                continue
+            repeats = raw.count(segment.delimiters.repeat) + 1
+            for repeat in range(1, repeats + 1):
                 flag = segment.value(path.field, path.component or 1, repeat).strip()
                 if flag:
                     flags.append(flag)

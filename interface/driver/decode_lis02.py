@@ -16,7 +16,6 @@ from interface.domain.model import (
     Protocol,
     Query,
     SpecimenRole,
-    ValueKind,
 )
 from interface.domain.values import parse_value
 from interface.driver.manifest import Driver, FieldPath
@@ -40,28 +39,14 @@ class _Scope:
     def read(self, paths: tuple[FieldPath, ...]) -> str:
         """The first path that is not empty, unescaped and stripped."""
         for path in paths:
-            if value := self.at(path):
+            record = self.records.get(path.record)
+            if record is not None and (value := record.read(path.field, path.component)):
                 return value
         return ""
 
     def at(self, path: FieldPath) -> str:
         record = self.records.get(path.record)
-        if record is None:
-            return ""
-        if path.component is None:
-            return self.whole(record, path.field)
-        return record.component(path.field, path.component).strip()
-
-    def whole(self, record: Record, number: int) -> str:
-        """A whole field as words: its leaves unescaped, delimiters as sent, trailing empty components left out."""
-        marks, raw = record.delimiters, record.field(number)
-        if not raw or not any(mark in raw for mark in (marks.component, marks.repeat, marks.escape)):
-            return raw.strip()
-        repeats = [
-            marks.component.join(map(record.unescape, repeat.split(marks.component))).rstrip(marks.component)
-            for repeat in record.repeats(number)
-        ]
-        return marks.repeat.join(repeats).strip()
+        return record.read(path.field, path.component) if record is not None else ""
 
 
 def decode(driver: Driver, text: bytes, encoding: str = "") -> DecodedMessage:
@@ -159,10 +144,12 @@ class _Engine:
             scope.read(paths.collected),
         )
         self._draft.specimens.append(specimen)
+        below = scope.inside(record)  # its R is each result in turn
         doubtful = False  # a record that cannot be read may have been the next O: what follows it may be another's
         for child in node.children:
             if child.record.type == "R":
-                self._result(child, scope.inside(child.record), specimen)
+                below.records["R"] = child.record
+                self._result(child, below, specimen)
                 if doubtful:
                     specimen.results[-1] = _held(specimen.results[-1], HoldReason.AMBIGUOUS_SPECIMEN)
             else:
@@ -202,25 +189,24 @@ class _Engine:
         value = parse_value(words, self._driver.grammar)
         value_path = paths.value[0] if paths.value else None
         raw = RawResult(
-            location=record.location,
-            code=code,
-            code_path=record.field(paths.code[0].field) if paths.code else "",
-            raw_value=record.field(value_path.field) if value_path else "",
-            value=value,
-            text=words,
-            flags=self._flags(record),
-            status=scope.read(paths.status),
-            name=scope.read(paths.name),
-            unit=scope.read(paths.unit),
-            reference=scope.read(paths.reference),
-            instrument_time=scope.read(paths.instrument_time),
-            operator=scope.read(paths.operator),
-            comments=tuple(text for text in (scope.whole(c, 4) for c in node.comments) if text.strip("^ ")),
-            alarms=self._alarms(node, scope),
+            record.location,
+            code,
+            record.field(paths.code[0].field) if paths.code else "",
+            record.field(value_path.field) if value_path else "",
+            value,
+            words,
+            self._flags(record),
+            scope.read(paths.status),
+            "",
+            scope.read(paths.name),
+            scope.read(paths.unit),
+            scope.read(paths.reference),
+            scope.read(paths.instrument_time),
+            scope.read(paths.operator),
+            tuple(text for c in node.comments if (text := c.read(4)).strip("^ ")) if node.comments else (),
+            self._alarms(node, scope) if self._driver.alarm is not None else (),
         )
         observed, attachment = observe(self._driver, raw)
-        if not code and value.kind is not ValueKind.EMPTY:
-            observed = _held(observed, HoldReason.UNMAPPED_CODE)
         specimen.results.append(observed)
         if attachment is not None:
             specimen.attachments.append(attachment)
@@ -230,8 +216,10 @@ class _Engine:
     def _flags(self, record: Record) -> tuple[str, ...]:
         flags = []
         for path in self._driver.paths.flags:
-            for repeat in range(len(record.repeats(path.field))):
-                marks = record.delimiters
+            raw, marks = record.field(path.field), record.delimiters
+            if not raw:
+                continue
+            for repeat in range(raw.count(marks.repeat) + 1):
                 if path.component is None:
                     flag = marks.component.join(record.components(path.field, repeat + 1)).strip()
                 else:

@@ -105,9 +105,9 @@ class Draft:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RawResult:
-    """The fields of one result record, read by the driver's paths."""
+    """The fields of one result record, read by the driver's paths. Not frozen: one is made and read for each record."""
 
     location: str
     code: str
@@ -126,11 +126,12 @@ class RawResult:
     comments: tuple[str, ...] = ()
     alarms: tuple[str, ...] = ()
     attachment: Attachment | None = None
+    contradicts: bool = False  # the value is not of the kind that the record itself says
 
 
 def observe(driver: Driver, raw: RawResult) -> tuple[Observed, Attachment | None]:
     """One result with the holds that the driver's tables put on it, and what is to be kept with the specimen."""
-    kind = driver.classify(raw.code)
+    kind = driver.classify(raw.code) if driver.classifications else None
     value = _classified(kind, raw) if kind else raw.value
     attachment = raw.attachment
     if kind is not None and kind.kind is RecordKind.IMAGE and attachment is None and raw.text:
@@ -142,24 +143,20 @@ def observe(driver: Driver, raw: RawResult) -> tuple[Observed, Attachment | None
     if meaning is StatusMeaning.FAILED and value.kind is not ValueKind.FAILED:
         # A failed run is never a result, least of all a negative one (DESIGN §1.3).
         value = Value(ValueKind.FAILED, value.text)
+    holds = _holds(driver, raw, value, meaning)
+    if raw.contradicts:
+        holds = _also(holds, HoldReason.UNREADABLE_VALUE)
+    if not raw.code and raw.value.kind is not ValueKind.EMPTY:
+        holds = _also(holds, HoldReason.UNMAPPED_CODE)
     observed = Observed(
-        code=raw.code,
-        value=value,
-        raw_value=raw.raw_value,
-        code_path=raw.code_path,
-        sub_id=raw.sub_id,
-        name=raw.name,
-        unit=raw.unit,
-        reference=raw.reference,
-        flags=raw.flags,
-        status=raw.status,
-        instrument_time=raw.instrument_time,
-        operator=raw.operator,
-        comments=raw.comments,
-        holds=_holds(driver, raw, value, meaning),
-        location=raw.location,
-    )
+        raw.code, value, raw.raw_value, raw.code_path, raw.sub_id, 0, raw.name, raw.unit, raw.reference, raw.flags,
+        raw.status, raw.instrument_time, raw.operator, raw.comments, holds, raw.location,
+    )  # fmt: skip
     return observed, attachment
+
+
+def _also(holds: tuple[HoldReason, ...], reason: HoldReason) -> tuple[HoldReason, ...]:
+    return holds if reason in holds else (*holds, reason)
 
 
 def read_date(text: str) -> date | None:
@@ -208,4 +205,4 @@ def _holds(driver: Driver, raw: RawResult, value: Value, meaning: StatusMeaning)
             reasons.append(hold)
     if driver.alarm is not None and any(alarm not in driver.alarm.known for alarm in raw.alarms):
         reasons.append(HoldReason.UNKNOWN_FLAG)
-    return tuple(dict.fromkeys(reasons))
+    return tuple(dict.fromkeys(reasons)) if reasons else ()

@@ -299,9 +299,8 @@ def _role(table: _Table) -> RoleRule:
 
 
 def _grammar(table: _Table) -> ValueGrammar:
-    patterns = table.texts("failed_patterns", DEFAULT_FAILED_PATTERNS)
-    for pattern in patterns:
-        table.made("failed_patterns", re.compile, pattern)
+    sent = table.texts("failed_patterns", DEFAULT_FAILED_PATTERNS)
+    patterns = tuple(pattern for pattern in sent if table.made("failed_patterns", re.compile, pattern) is not None)
     words = table.texts("failed_words", tuple(DEFAULT_FAILED_WORDS))
     return ValueGrammar(
         decimal_comma=table.flag("decimal_comma"),

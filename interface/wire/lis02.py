@@ -55,12 +55,18 @@ class Fault:
 
 
 class Record:
-    """One record. Split on first access; all accessors give "" for what was not sent."""
+    """One record. Split on first access; all accessors give "" for what was not sent.
 
-    __slots__ = ("_fields", "_location", "delimiters", "encoding", "text", "type")
+    `plain`: there is no escape character in it, so that most of the looking can be left out.
+    """
 
-    def __init__(self, text: str, delimiters: Delimiters, location: str, encoding: str = DEFAULT_ENCODING) -> None:
+    __slots__ = ("_fields", "_location", "_plain", "delimiters", "encoding", "text", "type")
+
+    def __init__(
+        self, text: str, delimiters: Delimiters, location: str, encoding: str = DEFAULT_ENCODING, plain: bool = False
+    ) -> None:
         self.text = text
+        self._plain = plain
         self.type = text[:1].upper()
         self.delimiters = delimiters
         self.encoding = encoding
@@ -118,6 +124,32 @@ class Record:
             leaves = raw.split(self.delimiters.component)
             return self.unescape(leaves[component - 1]) if component <= len(leaves) else ""
         return self.unescape(raw) if component == 1 else ""
+
+    def read(self, number: int, component: int | None = None) -> str:
+        """One leaf of the first repetition, or a whole field as words (`component` None), unescaped and stripped."""
+        fields = self._fields or self.fields
+        if number > len(fields) or not (raw := fields[number - 1]):
+            return ""
+        marks = self.delimiters
+        if not self._plain or marks.repeat in raw:
+            return self._words(raw) if component is None else self.component(number, component).strip()
+        if marks.component not in raw:
+            return raw.strip() if component is None or component == 1 else ""
+        if component is None:
+            return raw.rstrip(marks.component).strip()
+        leaves = raw.split(marks.component)
+        return leaves[component - 1].strip() if component <= len(leaves) else ""
+
+    def _words(self, raw: str) -> str:
+        """A whole field as words: its leaves unescaped, delimiters as sent, trailing empty components left out."""
+        marks = self.delimiters
+        if not any(mark in raw for mark in (marks.component, marks.repeat, marks.escape)):
+            return raw.strip()
+        repeats = [
+            marks.component.join(map(self.unescape, repeat.split(marks.component))).rstrip(marks.component)
+            for repeat in raw.split(marks.repeat)
+        ]
+        return marks.repeat.join(repeats).strip()
 
     def unescape(self, leaf: str) -> str:
         """Resolve the standard's escape sequences in one leaf component; unknown ones stay verbatim."""
@@ -188,6 +220,7 @@ def parse(data: bytes | str, encoding: str = DEFAULT_ENCODING) -> Message:
     delimiters = _delimiters(lines[0], faults)
     seen: dict[str, int] = {}
     records: list[Record] = []
+    plain = not any(delimiters.escape in line for line in lines[1:])
     for line in lines:
         kind = line[:1].upper()
         seen[kind] = seen.get(kind, 0) + 1
@@ -196,7 +229,7 @@ def parse(data: bytes | str, encoding: str = DEFAULT_ENCODING) -> Message:
             faults.append(Fault(location, "not a record type of LIS02-A2"))
         elif len(line) > 1 and line[1] != delimiters.field:
             faults.append(Fault(location, "the type letter is not followed by the field delimiter"))
-        records.append(Record(line, delimiters, location, encoding))
+        records.append(Record(line, delimiters, location, encoding, plain and kind != "H"))
     return Message(delimiters, tuple(records), tuple(faults))
 
 
