@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import blake2b
@@ -44,6 +44,8 @@ class _Open:
 
     def take(self, text: bytes) -> None:
         """Text that has just been assembled; `text` is what `wire.transmission.assemble` will give."""
+        if not text:
+            return
         self.text.update(text)
         self.bytes += len(text)
         if len(self.head) < _HEADER_BYTES:
@@ -64,27 +66,42 @@ class _Change:
     sealed: UUID | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A frame whose commit failed, or did not and nobody knows. `sealing`: it would have ended a message."""
+
+    raw: bytes
+    sealing: bool
+
+
 class Transmission:
     """`link.intake.FrameIntake` over the journal. `now` gives the receiver's instant, aware UTC."""
 
     def __init__(self, context: LinkContext, journal: Journal, peer: str, now: Callable[[], datetime]) -> None:
         self._context, self._journal, self._peer, self._now = context, journal, peer, now
+        self._most_bytes = context.settings.max_message_bytes
         self._splitter = MessageSplitter()
         self._open: _Open | None = None
         self._attempt = 0
+        self._failed: _Failed | None = None  # the frame's last attempt
         self._made: list[UUID] = []  # ids made for this frame; used again when its commit failed, so no orphan is left
 
     async def frame(self, frame: ReceivedFrame) -> Receipt:
-        """See `FrameIntake.frame`. A repeated try of the same ordinal is stored beside the first: both may be there."""
-        if self._attempt > MAX_ATTEMPT:
-            raise StoreUnavailable("the frame could not be stored in any of its attempts")
+        """See `FrameIntake.frame`. After a failure nobody knows what is stored: the same bytes again are the same rows,
+        other bytes of the same ordinal are stored beside the first, and the last count."""
+        if self._failed is not None and frame.raw != self._failed.raw:
+            # A message that may be sealed, and even decided, can take no other bytes: they would be lost in it.
+            if self._failed.sealing or self._attempt == MAX_ATTEMPT:
+                raise StoreUnavailable("it is not known what became of other bytes; the session must begin anew")
+            self._attempt += 1
         change = self._change(frame)
         try:
             duplicates = await self._journal.append(change.append)
         except StoreError:
-            self._attempt += 1
+            self._failed = _Failed(frame.raw, any(row.state != "receiving" for row in change.append.messages))
             raise
-        self._splitter, self._open, self._attempt, self._made = change.splitter, change.open, 0, []
+        self._splitter, self._open = change.splitter, change.open
+        self._attempt, self._failed, self._made = 0, None, []
         telemetry.count_frame(self._context.name)
         if change.sealed is not None:
             state = "duplicate" if change.sealed in duplicates else "complete"
@@ -96,12 +113,18 @@ class Transmission:
     async def end(self, reason: str) -> None:
         """See `FrameIntake.end`."""
         opened, self._open, self._splitter = self._open, None, MessageSplitter()
-        self._attempt, self._made = 0, []
+        # Messages of a frame that was refused may be there all the same: sealed, they do not stay open for ever.
+        doubtful = [self._sealed(_Open(made, self._now()), "incomplete", reason) for made in self._made]
+        self._attempt, self._failed, self._made = 0, None, []
+        if doubtful:
+            self._journal.seal_later(doubtful)
         if opened is None:
             return
+        sealed = self._sealed(opened, "incomplete", reason)
         try:
-            await self._journal.append(Append(messages=(self._sealed(opened, "incomplete", reason),)))
-        except StoreError:  # the message stays `receiving`; the journal seals it at its next start
+            await self._journal.append(Append(messages=(sealed,)))
+        except StoreError:
+            self._journal.seal_later((sealed,))
             log.warning("cut transmission not sealed yet", action="message.unsealed", link=self._context.name,
                         message_id=str(opened.id), reason=reason)  # fmt: skip
             return
@@ -112,30 +135,29 @@ class Transmission:
     def _change(self, frame: ReceivedFrame) -> _Change:
         splitter = copy.copy(self._splitter)
         opened = self._open.copy() if self._open else None
-        messages: list[MessageRow] = []
+        messages: dict[UUID, MessageRow] = {}  # one row each: what is opened here may be sealed here as well
         frames: list[FrameRow] = []
         sealed: UUID | None = None
         received_at, made = self._now(), 0
         pieces = splitter.feed(frame.text, frame.last)
         for piece in pieces:
             if piece.breaks and opened is not None:  # H while a message is open: that one was never finished
-                messages.append(self._sealed(opened, "incomplete", "header"))
+                messages[opened.id] = self._sealed(opened, "incomplete", "header")
                 opened = None
             if opened is None:
                 if made == len(self._made):
                     self._made.append(new_message_id())
                 opened, made = _Open(self._made[made], received_at), made + 1
-                messages.append(self._receiving(opened))
+                messages[opened.id] = self._receiving(opened)
             frames.append(self._row(frame, piece, opened, received_at, whole=len(pieces) == 1))
             opened.take(_assembled(frame, piece))
             if piece.seals:
                 sealed = opened.id
-                messages = [row for row in messages if row.id != sealed]
-                messages.append(self._sealed(opened, "complete", ""))
+                messages[sealed] = _not_twice(self._sealed(opened, "complete", ""), messages.values())
                 opened = None
-        if opened is not None and opened.ordinal > MAX_ORDINAL:
-            raise StoreUnavailable("the message has more frames than can be kept")
-        return _Change(Append(tuple(messages), tuple(frames)), splitter, opened, sealed)
+        if any(row.ordinal > MAX_ORDINAL for row in frames) or (opened and opened.bytes > self._most_bytes):
+            raise StoreUnavailable("the message has more frames or bytes than can be decoded")
+        return _Change(Append(tuple(messages.values()), tuple(frames)), splitter, opened, sealed)
 
     def _row(
         self, frame: ReceivedFrame, piece: Piece, opened: _Open, received_at: datetime, *, whole: bool
@@ -157,12 +179,21 @@ class Transmission:
             self._receiving(opened),
             state=state,
             sealed_at=self._now(),
-            control_id=lis02.header_control_id(opened.head),
+            # PostgreSQL text holds no NUL; the bytes themselves are in the frame.
+            control_id=lis02.header_control_id(opened.head).replace("\0", "\N{REPLACEMENT CHARACTER}"),
             message_type="query" if opened.query else "result",
             reason=reason,
             digest=opened.text.digest() if whole else None,
             bytes=opened.bytes,
         )
+
+
+def _not_twice(row: MessageRow, before: Iterable[MessageRow]) -> MessageRow:
+    """The same message twice in one frame: the second is a resend that the journal cannot see within one statement."""
+    first = next((other for other in before if other.digest is not None and other.digest == row.digest), None)
+    if first is None:
+        return row
+    return replace(row, digest=None, settled="duplicate", reason=f"as {first.id} in the same frame")
 
 
 def _assembled(frame: ReceivedFrame, piece: Piece) -> bytes:

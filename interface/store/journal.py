@@ -13,7 +13,6 @@ attempt in the low 24 bits, so the frames of a message are one index range in or
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ import asyncpg
 import structlog
 
 from interface import telemetry
-from interface.errors import StoreError, StoreUnavailable
+from interface.errors import StoreAmbiguous, StoreError, StoreUnavailable
 from interface.store.db import Connection, Database, translate
 from interface.store.ids import uuid7
 
@@ -37,7 +36,7 @@ MAX_ATTEMPT, MAX_ORDINAL = (1 << ATTEMPT_BITS) - 1, (1 << (FRAME_BITS - ATTEMPT_
 GROUP_ENTRIES, GROUP_BYTES = 200, 8 << 20
 WAITING_BYTES = 64 << 20  # more than this waiting for one writer is refused: memory is bounded, the peer resends
 REJECTS_KEPT, REJECT_BYTES = 256, 4096  # refused bytes waiting to be written, and how much of each is kept
-IDLE_FLUSH_S, PROBE_S = 0.5, 0.25
+IDLE_FLUSH_S, PROBE_S, CONNECT_WAIT_S = 0.5, 0.25, 10.0
 
 
 def new_message_id() -> UUID:
@@ -202,8 +201,11 @@ WITH m_in AS (
         AS t(id, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at)
     ON CONFLICT (id) DO NOTHING
 ), r AS (
-    UPDATE lab.message SET reply = t.reply FROM unnest($27::uuid[], $28::text[]) AS t(id, reply)
-    WHERE lab.message.id = t.id
+    UPDATE lab.message SET reply = t.reply
+    FROM unnest($27::uuid[], $28::text[]) AS t(id, reply)
+    WHERE lab.message.id = t.id AND lab.message.id IN (
+        SELECT id FROM lab.message WHERE id = ANY($27) FOR NO KEY UPDATE SKIP LOCKED)  -- never wait for a decision
+    RETURNING lab.message.id
 ), x AS (
     INSERT INTO lab.rejected_frame (id, organization_id, link_id, reason, bytes, received_at)
     SELECT id, $1, link_id, reason, bytes, received_at
@@ -216,7 +218,21 @@ WITH m_in AS (
     FROM m JOIN m_in i ON i.id = m.id JOIN lab.link l ON l.id = m.link_id WHERE m.settled IS NOT NULL
     ON CONFLICT (id) DO NOTHING
 )
-SELECT id FROM m WHERE settled = 'duplicate'
+SELECT id, false AS noted FROM m WHERE settled = 'duplicate' UNION ALL SELECT id, true FROM r
+"""
+
+# What a link could not seal when its transmission was cut. A message that was never stored, or is sealed, stays so.
+_SEAL_CUT = """
+WITH m AS (
+    UPDATE lab.message m SET state = 'incomplete', control_id = t.control_id, message_type = t.message_type,
+        reason = t.reason, bytes = t.bytes, sealed_at = t.sealed_at
+    FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int[], $7::timestamptz[])
+        AS t(id, control_id, message_type, reason, bytes, sealed_at)
+    WHERE m.id = t.id AND m.state = 'receiving' RETURNING m.id, m.link_id
+), q AS (
+    INSERT INTO lab.queue (message_id, organization_id, lane) SELECT id, $1, link_id FROM m
+    ON CONFLICT (message_id) DO NOTHING
+) SELECT count(*) FROM m
 """
 
 _READ_MESSAGES = """
@@ -247,6 +263,8 @@ class Journal:
         self._waiting: deque[_Entry] = deque()
         self._waiting_bytes = 0
         self._notes = _Notes()
+        self._cut: dict[UUID, MessageRow] = {}  # to be sealed once the database is back
+        self._flush: asyncio.TimerHandle | None = None
         self._arrived = asyncio.Event()
         self._connection: asyncpg.Connection[Any] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -269,45 +287,68 @@ class Journal:
 
     async def append(self, append: Append) -> frozenset[UUID]:
         """Commit; returns the ids of those of its messages that are resends. Raises StoreError: promise nothing."""
-        if self._stopping or self._waiting_bytes + append.size > WAITING_BYTES:
+        # One append may be larger than the limit: alone it is taken, else its message never could be.
+        if self._stopping or (self._waiting_bytes and self._waiting_bytes + append.size > WAITING_BYTES):
             raise StoreUnavailable("the journal takes nothing more for the moment")
         loop = asyncio.get_running_loop()
         entry = _Entry(append, loop.create_future(), loop.time() + self._commit_wait_s)
         self._waiting.append(entry)
         self._waiting_bytes += append.size
         self._arrived.set()
-        return await entry.done
+        try:
+            async with asyncio.timeout_at(entry.deadline):  # whatever the writer is doing, the peer gets its answer
+                return await entry.done
+        except TimeoutError as error:
+            raise StoreAmbiguous("the commit is late") from error
+
+    def seal_later(self, rows: Iterable[MessageRow]) -> None:
+        """Seal cut messages when the database is back, as far as they are there and still open. Returns at once."""
+        self._cut.update((row.id, row) for row in rows)
+        self._arrived.set()
 
     def replied(self, message_id: UUID, sent: bool) -> None:
-        """Note that the reply owed for a message left, or could not. Written with the next group."""
+        """Note that the reply owed for a message left, or could not. Written with the next group, or soon."""
         self._notes.replies[message_id] = "sent" if sent else "unsent"
-        if len(self._notes.replies) > 4 * GROUP_ENTRIES:
-            self._arrived.set()
+        self._flush_soon()
 
     def rejected(self, link_id: UUID, reason: str, data: bytes) -> None:
-        """Keep refused bytes (the first 4 kB of each, the newest 256 that wait). Written with the next group."""
+        """Keep refused bytes (4 kB of each, the newest 256 that wait). Written with the next group, or soon."""
         self._notes.rejects.append((link_id, reason, data[:REJECT_BYTES], datetime.now(UTC)))
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        """Wake the writer for the notes when no group has taken them along."""
+        if self._flush is None and not self._stopping:
+            self._flush = asyncio.get_running_loop().call_later(IDLE_FLUSH_S, self._arrived.set)
 
     # ---- the writer -------------------------------------------------------------------------------------------------
 
     async def _write_forever(self) -> None:
         while True:
-            if not self._waiting:
-                self._arrived.clear()
-                if self._stopping:
-                    await self._flush_notes()
-                    return
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._arrived.wait(), IDLE_FLUSH_S if self._notes else None)
-                if not self._waiting:
-                    await self._flush_notes()
-                    continue
-            group = self._next_group()
-            try:
-                await self._commit(group)
-            except Exception as error:  # a fault of ours: nobody in the group may be left waiting
-                log.error("journal writer failed", action="journal.fault", error=type(error).__name__)
-                self._refuse(group, StoreUnavailable("the journal failed"))
+            if self._cut and self.available:
+                await self._seal_cut()
+            if self._waiting:
+                group = self._next_group()
+                try:
+                    await self._commit(group)
+                except Exception as error:  # a fault of ours: nobody in the group may be left waiting
+                    log.error("journal writer failed", action="journal.fault", error=type(error).__name__)
+                    self._refuse(group, StoreUnavailable("the journal failed"))
+            elif self._stopping:
+                await self._flush_notes()
+                return
+            elif not self.available:
+                await self._probe()
+            else:
+                await self._idle()
+
+    async def _idle(self) -> None:
+        """Wait for something to write; notes that have waited for company long enough go alone."""
+        self._arrived.clear()
+        if not self._cut:
+            await self._arrived.wait()
+        if not self._waiting and not self._stopping:
+            await self._flush_notes()
 
     def _next_group(self) -> list[_Entry]:
         """What waits, up to a group's limits; two with the same digest never share a group (see `_APPEND`)."""
@@ -325,27 +366,24 @@ class Journal:
             keys |= entry.append.keys
         return group
 
-    async def _commit(self, group: list[_Entry]) -> None:
+    async def _commit(self, group: list[_Entry], *, with_notes: bool = True) -> None:
         """Commit a group, or refuse each of it. Repeats while the database is away and there is time."""
         loop = asyncio.get_running_loop()
         while group:
-            notes = self._take_notes()
+            notes = self._take_notes() if with_notes else _Notes()
             try:
                 began = loop.time()
                 duplicates, queued = await self._write([entry.append for entry in group], notes)
                 telemetry.observe_commit(loop.time() - began, len(group))
             except Exception as error:
                 store_error = translate(error, committing=True)
-                if store_error is None and not isinstance(error, StoreError):
-                    await self._one_by_one(group, error)
+                if store_error is None:
+                    await self._find_culprit(group, notes, error)
                     return
-                self._notes.give_back(notes)
-                if self.available:
-                    self.available = False
-                    log.warning("journal cannot commit", action="journal.down", error=type(error).__name__)
-                await self._disconnect()
+                self._give_back(notes)
+                await self._went_away(error)
                 late = [entry for entry in group if loop.time() + PROBE_S >= entry.deadline or self._stopping]
-                self._refuse(late, store_error or StoreUnavailable("the database is not available"))
+                self._refuse(late, store_error)
                 group = [entry for entry in group if entry not in late]
                 await asyncio.sleep(PROBE_S)
             else:
@@ -356,19 +394,45 @@ class Journal:
                 if queued:
                     self._wake()
                 return
-        await self._probe()
 
-    async def _one_by_one(self, group: list[_Entry], error: Exception) -> None:
-        """The group says something the database does not take: find who, refuse only that one."""
-        if len(group) == 1:
+    async def _find_culprit(self, group: list[_Entry], notes: _Notes, error: Exception) -> None:
+        """The group says something the database does not take: refuse only who said it, notes last of all."""
+        if notes:
+            await self._commit(group, with_notes=False)
+            self._give_back(notes)
+            await self._flush_notes()
+        elif len(group) == 1:
             log.error("journal entry refused", action="journal.poisoned", error=type(error).__name__)
             self._refuse(group, StoreUnavailable("the database refuses these bytes"))
+        else:
+            for entry in group:
+                await self._commit([entry], with_notes=False)
+
+    async def _seal_cut(self) -> None:
+        """Seal what links could not seal themselves."""
+        rows = list(self._cut.values())
+        try:
+            connection = await self._connect()
+            sealed = await connection.fetchval(
+                _SEAL_CUT,
+                self._organization_id,
+                *_columns(rows, "id", "control_id", "message_type", "reason", "bytes", "sealed_at"),
+                timeout=self._commit_wait_s,
+            )
+        except Exception as error:
+            if translate(error, committing=True) is None:  # the next start seals them
+                log.error("cut transmissions not sealed", action="journal.fault", error=type(error).__name__)
+                self._cut.clear()
+            await self._went_away(error)
             return
-        for entry in group:
-            await self._commit([entry])
+        for row in rows:
+            del self._cut[row.id]
+        if sealed:
+            log.warning("cut transmissions sealed", action="journal.sealed", messages=sealed)
+            self._wake()
 
     async def _probe(self) -> None:
-        """After a group was refused: wait until the database answers, or somebody new has something to say."""
+        """Wait until the database answers, or somebody new has something to say."""
         while not self._waiting and not self._stopping and not self.available:
             try:
                 connection = await self._connect()
@@ -379,6 +443,12 @@ class Journal:
                 await asyncio.sleep(PROBE_S)
             else:
                 self._came_back()
+
+    async def _went_away(self, error: Exception) -> None:
+        if self.available:
+            self.available = False
+            log.warning("journal cannot commit", action="journal.down", error=type(error).__name__)
+        await self._disconnect()
 
     def _came_back(self) -> None:
         if not self.available:
@@ -392,16 +462,32 @@ class Journal:
                 entry.done.set_exception(error)
 
     async def _flush_notes(self) -> None:
-        if self._notes and self.available:
-            try:
-                await self._write([], self._take_notes())
-            except Exception as error:  # notes vouch for nothing; the next commit will find out and report
+        """Write the notes alone. They vouch for nothing: what the database does not take is dropped."""
+        notes = self._take_notes()
+        if not notes or not self.available:
+            self._give_back(notes)
+            return
+        try:
+            await self._write([], notes)
+        except Exception as error:
+            if translate(error, committing=True) is None:
                 log.warning("journal notes lost", action="journal.notes", error=type(error).__name__)
                 await self._disconnect()
+            else:
+                self._give_back(notes)
+                await self._went_away(error)
 
     def _take_notes(self) -> _Notes:
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
         notes, self._notes = self._notes, _Notes()
         return notes
+
+    def _give_back(self, notes: _Notes) -> None:
+        if notes:
+            self._notes.give_back(notes)
+            self._flush_soon()
 
     async def _write(self, appends: Sequence[Append], notes: _Notes) -> tuple[frozenset[UUID], bool]:
         """One statement, one commit. Returns the duplicates and whether anything was queued."""
@@ -428,12 +514,15 @@ class Journal:
             *([reject[at] for reject in notes.rejects] for at in range(4)),
             timeout=self._commit_wait_s,
         )  # fmt: skip
+        noted = {row["id"] for row in rows if row["noted"]}
+        self._give_back(_Notes({key: reply for key, reply in replies if key not in noted}))  # locked at the moment
         queued = any(row.state != "receiving" and row.settled is None for row in messages)
-        return frozenset(row["id"] for row in rows), queued
+        return frozenset(row["id"] for row in rows if not row["noted"]), queued
 
     async def _connect(self) -> asyncpg.Connection[Any]:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await self._database.dedicated(self._organization_id)
+            async with asyncio.timeout(CONNECT_WAIT_S):  # a server may freeze between its first answer and its second
+                self._connection = await self._database.dedicated(self._organization_id)
         return self._connection
 
     async def _disconnect(self) -> None:

@@ -345,7 +345,7 @@ async def commit(connection: Connection, organization_id: UUID, outcome: Outcome
     if outcome.versions:
         detail["results"] = " ".join(str(version.result_id) for version in outcome.versions)
     settled = await connection.fetchval(
-        _SETTLE, organization_id, outcome.message_id, outcome.settled, outcome.reason, list(outcome.problems),
+        _SETTLE, organization_id, outcome.message_id, outcome.settled, outcome.reason, _without_nul(list(outcome.problems)),
         outcome.link_id, outcome.link_name, uuid7(), detail,
     )  # fmt: skip
     if settled is None:
