@@ -7,7 +7,7 @@ a held decision is `registered`, one without holds is `preliminary`, and nothing
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 
@@ -69,6 +69,7 @@ class DecisionContext:
     incomplete: bool = False  # the transmission was cut before its end
     received_at: datetime | None = None  # when the message came; bounds an unknown collection time
     holds: tuple[HoldReason, ...] = ()  # what stands against the whole message, such as driver_mismatch
+    zone: tzinfo = UTC  # of the laboratory: an age is counted in its days
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +355,7 @@ def _selected(test: LabTest, found: Match, specimen_type: str, context: Decision
             test_id=test.id,
             sex=patient.sex if patient else Sex.UNKNOWN,
             birth_date=patient.birth_date if patient else None,
-            collected_at=instant,
+            collected_at=instant.astimezone(context.zone) if instant else None,
             specimen_type=specimen_type,
         )
         for instant in instants

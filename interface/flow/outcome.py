@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import lru_cache
 from types import MappingProxyType
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -38,6 +40,19 @@ class Work:
     link: LinkContext
     decoded: DecodedMessage
     holds: tuple[HoldReason, ...] = ()  # what stands against the whole message
+    _keyed: tuple[tuple[ObservedSpecimen, Observed, bytes], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self,
+            "_keyed",
+            tuple(
+                (specimen, observed, self._key(specimen, observed, alone=not specimen.specimen_id))
+                for specimen in self.decoded.specimens
+                if _is_patient(specimen)
+                for observed in specimen.results
+            ),
+        )
 
     @property
     def incomplete(self) -> bool:
@@ -50,14 +65,11 @@ class Work:
 
     def keys(self) -> list[bytes]:
         """The natural keys of its patient results."""
-        return [key for _, _, key in self.observations()]
+        return [key for _, _, key in self._keyed]
 
-    def observations(self) -> Iterator[tuple[ObservedSpecimen, Observed, bytes]]:
+    def observations(self) -> tuple[tuple[ObservedSpecimen, Observed, bytes], ...]:
         """Its patient results with their natural keys, in the order of the message."""
-        for specimen in self.decoded.specimens:
-            if _is_patient(specimen):
-                for observed in specimen.results:
-                    yield specimen, observed, self._key(specimen, observed, alone=not specimen.specimen_id)
+        return self._keyed
 
     def controls(self) -> Iterator[tuple[ObservedSpecimen, Observed, bytes]]:
         """Its results on no patient's specimen. Without an instrument time each message is a point of its own."""
@@ -128,20 +140,23 @@ def _versions(
     closed: frozenset[str],
 ) -> Iterator[ResultVersion]:
     patients = work.decoded.patients
+    context, of = DecisionContext(catalogue), None
     for specimen, observed, as_sent in work.observations():
         key = apart.get(as_sent, as_sent)
-        context = DecisionContext(
-            catalogue,
-            driver=work.link.driver.id,
-            driver_revision=work.link.driver.revision,
-            specimens=specimens.get(specimen.specimen_id or "", ()),
-            observed_patient=patients[specimen.patient] if specimen.patient is not None else None,
-            # A tube that was closed or rejected is no unknown one: its results are never taken without an order.
-            unsolicited=Unsolicited.HOLD if specimen.specimen_id in closed else work.link.settings.unsolicited,
-            incomplete=work.incomplete,
-            received_at=work.message.received_at,
-            holds=work.holds,
-        )
+        if specimen is not of:
+            of = specimen
+            context = DecisionContext(
+                catalogue,
+                driver=work.link.driver.id,
+                driver_revision=work.link.driver.revision,
+                specimens=specimens.get(specimen.specimen_id or "", ()),
+                observed_patient=patients[specimen.patient] if specimen.patient is not None else None,
+                # A tube that was closed or rejected is no unknown one: its results are never taken without an order.
+                unsolicited=Unsolicited.HOLD if specimen.specimen_id in closed else work.link.settings.unsolicited,
+                incomplete=work.incomplete,
+                received_at=work.message.received_at,
+                holds=work.holds,
+            )
         version = _version(work, specimen, observed, key, decide(observed, specimen, context))
         known = current.get(key)
         if known is None:
@@ -206,7 +221,7 @@ def _version(
         raw_status=observed.status,
         raw_reference=observed.reference,
         instrument_time=observed.instrument_time,
-        instrument_at=instrument_instant(observed.instrument_time, ZoneInfo(work.link.settings.timezone)),
+        instrument_at=_instant(observed.instrument_time, work.link.settings.timezone),
         comments=observed.comments,
         test_code=test.code if test else "",
         test_name=test.name if test else observed.name,
@@ -244,10 +259,16 @@ def _control(
         unit=observed.unit,
         raw_flags=" ".join(observed.flags),
         instrument_time=observed.instrument_time,
-        instrument_at=instrument_instant(observed.instrument_time, ZoneInfo(work.link.settings.timezone)),
+        instrument_at=_instant(observed.instrument_time, work.link.settings.timezone),
         location=observed.location,
     )
 
 
+@lru_cache(maxsize=1024)  # one message, one time for most of its results
+def _instant(text: str, timezone: str) -> datetime | None:
+    return instrument_instant(text, ZoneInfo(timezone))
+
+
+@lru_cache(maxsize=4096)  # the same tests in every message, the same specimen in every result of one
 def _uuid(text: str | None) -> UUID | None:
     return UUID(text) if text else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -330,6 +331,17 @@ def test_a_unit_is_never_dropped_from_what_was_measured(
 ) -> None:
     found = decided(observed(code, value, unit), WORDED)
     assert (found.unit, found.holds) == (reported, holds)
+
+
+@pytest.mark.parametrize(("zone", "flags"), [("UTC", ()), ("Asia/Jakarta", ("L",))])
+def test_the_age_is_of_the_day_it_is_where_the_specimen_was_taken(zone: str, flags: tuple[str, ...]) -> None:
+    """20:00 UTC on the day before is 03:00 in Jakarta on the day the adults' interval begins."""
+    born = date(2008, 3, 1)
+    evening = datetime(2026, 2, 28, 20, 0, tzinfo=UTC)
+    assert (evening.date() - born).days == 6573
+    one = replace(SPECIMEN, collected_at=evening, patient=replace(PATIENT, birth_date=born))
+    found = decided(observed("HGB", "11.8", "g/dL"), replace(CONTEXT, specimens=(one,), zone=ZoneInfo(zone)))
+    assert found.flags == flags
 
 
 def test_nothing_measured_stays_nothing_in_another_unit() -> None:

@@ -3,11 +3,16 @@ from __future__ import annotations
 import pytest
 
 from interface.domain.model import HoldReason, ResultStatus
+from interface.driver import registry
 from interface.flow import review
 from interface.flow.trace import Trace, TracedRecord, trace
+from interface.link.intake import ReceivedFrame
 from interface.store.db import Database
 from interface.store.ids import uuid7
+from interface.wire.frames import parse_frame
+from interface.wire.trace import Direction, parse_trace
 from tests.conftest import Organization
+from tests.flow.laboratory import laboratory as pipeline
 from tests.records import Laboratory, found, order, store_message
 
 # A record cut by ETB, record ends of both kinds, and a record that ETX ends.
@@ -94,3 +99,39 @@ async def test_nothing_is_known_of_an_unknown_or_anothers_specimen(
     other = await found(laboratory.database, other_organization.id)
     await other.result(await other.order(order(barcode="S1")), message_id=uuid7())
     assert await traced(laboratory, "S1") == Trace("S1", (), (), ())
+
+
+def sent(driver: str, name: str) -> list[bytes]:
+    """What the analyzer sends in a vector: its frames, or its block."""
+    text = (registry.packaged_path() / driver / "vectors" / f"{name}.trace").read_text()
+    data = parse_trace(text).bytes_of(Direction.ANALYZER)
+    if driver == "mindray_bc5380":
+        return [data.strip(b"\x0b\x1c\r") + b"\r"]
+    return [part for part in data.replace(b"\x04", b"\x05").split(b"\x05") if part]
+
+
+@pytest.mark.parametrize("driver", ["sysmex_xn", "roche_cobas_c311", "mindray_bc5380"])
+async def test_every_result_of_a_real_message_is_followed_to_its_own_record(database_url: str, driver: str) -> None:
+    async with pipeline(database_url, driver) as lab:
+        for part in sent(driver, "result-1"):
+            if driver == "mindray_bc5380":
+                await lab.intake.block(part, "127.0.0.1:1")
+            else:
+                transmission = lab.intake.frames("127.0.0.1:1")
+                fn, text, last = parse_frame(part)
+                await transmission.frame(ReceivedFrame(fn, part, text, last))
+                await transmission.end("eot")
+        await lab.settle()
+        results = await lab.results()
+        assert len(results) > 4
+        async with lab.database.transaction(lab.organization_id) as connection:
+            found = await trace(connection, results[0].barcode)
+        assert len(found.results) == len(results)
+        for result in found.results:
+            (version,) = result.versions
+            assert version.record is not None
+            assert result.current.raw_value in version.record.text
+            assert f"^{result.current.code}" in version.record.text or f"|{result.current.code}^" in version.record.text
+            assert version.driver_revision == f"{driver} {lab.context.driver.revision}"
+            assert [step.step for step in version.steps][:4] == ["receive", "decode", "map", "match"]
+            assert version.steps[0].inputs["message"] == str(found.messages[0].id)
