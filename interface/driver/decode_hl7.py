@@ -299,10 +299,15 @@ class _Engine:
         if not text or text == '""' or text.casefold() in grammar.empty_words:
             return EMPTY, False
         if kind in _CODED_TYPES:
-            words = segment.value(5, 2).strip() or segment.value(5).strip()
+            coded = [
+                segment.value(5, 2, at).strip() or segment.value(5, 1, at).strip()
+                for at in range(1, len(segment.repeats(5)) + 1)
+            ]
+            words = [one for one in coded if one]  # `^^99ROC`: a coding system without a code says nothing
             if not words:
-                return EMPTY, False  # `^^99ROC`: a coding system without a code says nothing
-            return Value(ValueKind.FAILED if is_failed(words, grammar) else ValueKind.CODED, words), False
+                return EMPTY, False
+            failed = any(is_failed(one, grammar) for one in words)
+            return Value(ValueKind.FAILED if failed else ValueKind.CODED, "\n".join(words)), False
         if kind == "SN":
             return parse_structured(segment.components(5), grammar), False
         if kind in _TIME_TYPES:

@@ -203,7 +203,7 @@ class _Engine:
             scope.read(paths.reference),
             scope.read(paths.instrument_time),
             scope.read(paths.operator),
-            tuple(text for c in node.comments if (text := c.read(4)).strip("^ ")) if node.comments else (),
+            self._comments(node, scope) if node.comments else (),
             self._alarms(node, scope) if self._driver.alarm is not None else (),
         )
         observed, attachment = observe(self._driver, raw)
@@ -227,6 +227,16 @@ class _Engine:
                 if flag.strip(marks.component):
                     flags.append(flag)
         return tuple(flags)
+
+    def _comments(self, node: Node, scope: _Scope) -> tuple[str, ...]:
+        """What is said below a result in words; an alarm that says there is none is no remark about the value."""
+        rule = self._driver.alarm
+        return tuple(
+            text
+            for comment in node.comments
+            if (text := comment.read(4)).strip("^ ")
+            and (rule is None or scope.inside(comment).at(rule.path) not in rule.known)
+        )
 
     def _alarms(self, node: Node, scope: _Scope) -> tuple[str, ...]:
         rule = self._driver.alarm

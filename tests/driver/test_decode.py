@@ -133,6 +133,14 @@ def test_a_cut_or_aborted_message_is_told(end: str, text: str) -> None:
     assert decoded.specimens[0].results
 
 
+def test_no_alarm_is_no_remark_about_the_value() -> None:
+    """cobas: C-4.1 is the data alarm, 0 for none; an EMR would read it as a note beside every result."""
+    records = "P|1", "O|1|1^S1", "R|1|^^^685/|22|U/l||N||F", "C|1|I|0|I", "R|2|^^^687/|9|U/l||N||F", "C|1|I|43|I", "L|1"
+    text = "\r".join(("H|\\^&|||c311^1", *records)) + "\r"
+    (specimen,) = registry.decode(registry.load("roche_cobas_c311"), text.encode()).specimens
+    assert [(one.comments, one.holds) for one in specimen.results] == [((), ()), (("43",), (HoldReason.UNKNOWN_FLAG,))]
+
+
 @pytest.mark.parametrize("end", ["L|1|T", "L|1|R", "L|1|E"])
 def test_what_the_sender_broke_off_is_held_as_incomplete(end: str) -> None:
     (specimen,) = lis2("P|1", "O|1|S1", "R|1|^^^A|1|||||F", end).specimens
@@ -237,6 +245,13 @@ def test_an_order_number_is_no_specimen_id() -> None:
         ("ST|GLU||a\\T\\b||||||F", ValueKind.TEXT, "a&b", ()),
         ("TX|GLU||one~two||||||F", ValueKind.TEXT, "one\ntwo", ()),
         ("CWE|AB||POS^Positive^L||||||F", ValueKind.CODED, "Positive", ()),
+        ("CWE|AB||A^Aspergillus^L~B^Candida^L||||||F", ValueKind.CODED, "Aspergillus\nCandida", ()),
+        (
+            "CWE|AB||POS^Positive^L~ERR^Invalid^L||||||F",
+            ValueKind.FAILED,
+            "Positive\nInvalid",
+            (HoldReason.RUN_FAILED,),
+        ),
         ("CE|AB||^^99ROC||||||F", ValueKind.EMPTY, "", (HoldReason.NO_VALUE,)),
         ("DTM|PT||20260105101112||||||F", ValueKind.TIME, "20260105101112", ()),
         ("NM|GLU||5.1|mmol/L||||", ValueKind.NUMERIC, "5.1", (HoldReason.UNKNOWN_STATUS,)),
