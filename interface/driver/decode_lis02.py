@@ -134,6 +134,9 @@ class _Engine:
         specimen_id = self._driver.specimen_ids.read(scope.read(paths.specimen_id)) or None
         if specimen_id is None:
             self._draft.problem(record.location, "no specimen id where this driver looks for it")
+        elif self._names_several(record):
+            specimen_id = None
+            self._draft.problem(record.location, "several specimen ids: whose the results are is not said")
         order_codes = [code for code in self._order_codes(record)] if record.type == "O" else []
         specimen = OpenSpecimen(
             patient,
@@ -155,6 +158,17 @@ class _Engine:
             else:
                 doubtful = doubtful or child.record.type not in LEVELS
                 self._node(child, scope, patient)
+
+    def _names_several(self, record: Record) -> bool:
+        """Whether the field of the specimen id is repeated with another id."""
+        read = self._driver.specimen_ids.read
+        for path in self._driver.paths.specimen_id:
+            if path.record == record.type and record.delimiters.repeat in record.field(path.field):
+                places = range(1, len(record.repeats(path.field)) + 1)
+                ids = {read(record.component(path.field, path.component or 1, place)) for place in places}
+                if len(ids - {""}) > 1:
+                    return True
+        return False
 
     def _order_codes(self, record: Record) -> list[str]:
         """Every test an O record names: its universal test id repeats."""

@@ -53,6 +53,14 @@ def test_a_specimen_id_is_never_guessed() -> None:
     assert decoded.problems == (Problem("O 1", "no specimen id where this driver looks for it"),)
 
 
+def test_of_several_specimen_ids_in_one_order_record_none_is_chosen() -> None:
+    decoded = lis2("P|1", "O|1|S1\\S2", "R|1|^^^GLU|1|||||F", "L|1")
+    assert [(s.specimen_id, s.results[0].value.text) for s in decoded.specimens] == [(None, "1")]
+    assert decoded.problems == (Problem("O 1", "several specimen ids: whose the results are is not said"),)
+    same = lis2("P|1", "O|1|S1\\S1", "R|1|^^^GLU|1|||||F", "L|1")
+    assert same.specimens[0].specimen_id == "S1"
+
+
 def test_a_result_without_an_order_is_kept_with_its_problems() -> None:
     decoded = lis2("P|1|A", "R|1|^^^GLU|5.1|||||F", "L|1")
     assert [(s.patient, s.specimen_id, s.results[0].value.text) for s in decoded.specimens] == [(0, None, "5.1")]
