@@ -344,7 +344,7 @@ def _api(table: _Table | None) -> ApiSettings:
         return default
     base_url = table.text("base_url")
     if base_url and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", base_url):
-        table.problem("base_url", f'"{base_url}" is not an http:// or https:// URL without user, query and fragment')
+        table.problem("base_url", "is not an http:// or https:// URL without user, query and fragment")
     listen = table.address("listen", default.listen) or default.listen
     preliminary = table.choice("preliminary", Preliminary.HIDDEN)
     lifetime = table.whole("token_lifetime_s", default.token_lifetime_s, 60, 86400)

@@ -50,18 +50,30 @@ def run_daemon(settings: Settings) -> int:
 
 
 async def run(settings: Settings) -> int:
-    """The daemon's life inside an event loop."""
+    """The daemon's life inside an event loop. A signal before it is ready breaks the start off."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    starting = asyncio.current_task()
+
+    def end() -> None:
+        if starting is not None and not stop.is_set():
+            starting.cancel()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGHUP, _check_configuration, settings)
-    async with started(settings):
-        notify("READY=1")
-        log.info("ready", action="daemon.ready", links=len(settings.links), api=str(settings.api.listen))
-        await stop.wait()
-        notify("STOPPING=1")
-        log.info("stopping", action="daemon.stopping")
+    try:
+        async with started(settings):
+            starting = None
+            notify("READY=1")
+            log.info("ready", action="daemon.ready", links=len(settings.links), api=str(settings.api.listen))
+            await stop.wait()
+            notify("STOPPING=1")
+            log.info("stopping", action="daemon.stopping")
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
     log.info("stopped", action="daemon.stopped")
     return 0
 

@@ -89,7 +89,7 @@ class _Trunk(click.Group):
 
 @click.group(cls=_Trunk, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
-    "--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), envvar="LABORA_CONFIG",
+    "--config", "config_path", type=click.Path(path_type=Path), envvar="LABORA_CONFIG",
     show_envvar=True,
     help="Configuration file.  [default: /etc/labora/config.toml, else the one Labora comes with]",
 )  # fmt: skip

@@ -9,11 +9,11 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import click
 
 from interface.cli import EXIT_CONFIG, EXIT_FAILED, Context, emit, explain, pass_context
+from interface.cli.laboratory import CommandError
 from interface.errors import ConfigError, LaboraError
 from interface.settings import Address, Settings
 
@@ -55,17 +55,26 @@ def _say(finding: Finding) -> None:
 
 
 def _look(settings: Settings) -> Iterator[Finding]:
-    yield _state_dir(settings.state_dir)
+    yield _state_dir(settings)
     yield from _drivers(settings)
     yield from _ports(settings)
     yield from asyncio.run(_database(settings))
 
 
-def _state_dir(state_dir: Path) -> Finding:
-    """Whether this user could keep files there."""
+def _state_dir(settings: Settings) -> Finding:
+    """Whether this user could keep files there, and the embedded server's account reach them."""
+    state_dir = settings.state_dir
     at = next(folder for folder in (state_dir, *state_dir.parents) if folder.exists())
     if not at.is_dir() or not os.access(at, os.W_OK | os.X_OK):
         return Finding("state_dir", EXIT_CONFIG, f"{state_dir} cannot be written by this user, see {at}")
+    if settings.database.url == "embedded":
+        from interface.store.programs import server_account
+
+        account = server_account(state_dir / "pg" / "data")
+        blocked = account.blocked_at(at)
+        if blocked is not None:
+            text = f"PostgreSQL runs as {account.name}, who may not pass through {blocked}"
+            return Finding("state_dir", EXIT_CONFIG, text)
     return Finding("state_dir", 0, f"{state_dir}" if at == state_dir else f"{state_dir} will be created")
 
 
@@ -122,8 +131,10 @@ async def _database(settings: Settings) -> list[Finding]:
     subject = "database"
     try:
         if settings.database.url != "embedded":
-            return [Finding(subject, 0, await _external(settings.database.url))]
-        return [Finding(subject, 0, await _embedded(settings))]
+            said = await _external(settings.database.url)
+        else:
+            said = await _embedded(settings)
+        return [Finding(subject, 0, said), *await _organizations(settings, said)]
     except ConfigError as error:
         return [Finding(subject, EXIT_CONFIG, line) for line in explain(error)]
     except (LaboraError, OSError) as error:
@@ -141,7 +152,35 @@ async def _embedded(settings: Settings) -> str:
         programs = choose_programs(base / "data", settings.database.bin_dir)
         return f"PostgreSQL {programs.version} will be set up in {base} at the first start"
     async with attach(settings) as server:
+        if server.pid is None and not _daemon_answers(settings.api.listen):
+            raise CommandError(f"another Labora runs on {settings.state_dir}, and not at {settings.api.listen}")
         return await _schema(server.url(OWNER_ROLE))
+
+
+async def _organizations(settings: Settings, said: str) -> list[Finding]:
+    """The links of organizations that are not there. A database that has none yet is given them at the first start."""
+    from interface.store.db import Database
+    from interface.store.embedded import login_url
+    from interface.store.migrate import has_organizations, may_upgrade
+
+    if not said.startswith("reached") or "will upgrade" in said:
+        return []
+    async with login_url(settings) as url:
+        if await may_upgrade(url) and not await has_organizations(url):
+            return []
+        database = await Database.connect(url)
+        try:
+            known = {link.organization: await database.find_organization(link.organization) for link in settings.links}
+        finally:
+            await database.close()
+    return [
+        Finding(
+            f"link[{index}].organization", EXIT_CONFIG,
+            f"there is no organization {link.organization}; create it with `labora organization create`",
+        )
+        for index, link in enumerate(settings.links)
+        if known[link.organization] is None
+    ]  # fmt: skip
 
 
 async def _external(url: str) -> str:

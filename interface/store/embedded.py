@@ -193,7 +193,7 @@ class EmbeddedPostgres:
 
     async def _lock(self, wait_s: float) -> None:
         try:
-            descriptor = os.open(self._base / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(self._base / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise _state_problem(f"{error.filename} cannot be opened: {error.strerror}") from error
         deadline = asyncio.get_running_loop().time() + wait_s
@@ -234,6 +234,7 @@ class EmbeddedPostgres:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
+            start_new_session=True,  # the terminal's Ctrl-C is for us, who then say nothing of a failed initdb
         )
         if done.returncode != 0:
             last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
@@ -267,7 +268,7 @@ class EmbeddedPostgres:
             raise StoreUnavailable("the embedded PostgreSQL was not started")
         options = {**self._options, "unix_socket_directories": '"' + str(self._run).replace('"', '""') + '"'}
         arguments = [each for name, value in options.items() for each in ("-c", f"{name}={value}")]
-        with open(self._base / "server.log", "ab") as output:
+        with open(self._base / "server.log", "ab", opener=_private) as output:
             return subprocess.Popen(  # noqa: S603
                 [self._programs.path("postgres"), "-D", str(self._data), *arguments],
                 **self._account.popen(),
@@ -357,6 +358,10 @@ async def _make_roles(connection: Connection) -> None:
             await connection.execute(f"create role {APP_ROLE} login nosuperuser nobypassrls")
         if not await connection.fetchval("select exists (select from pg_database where datname = $1)", DATABASE):
             await connection.execute(f"create database {DATABASE}")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _environment() -> dict[str, str]:
