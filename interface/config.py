@@ -27,10 +27,13 @@ from interface.settings import (
     ApiSettings,
     DatabaseSettings,
     LimitSettings,
+    LineFormat,
     LinkRole,
     LinkSettings,
     OnStoreFailure,
+    Parity,
     Preliminary,
+    SerialPort,
     Settings,
     Transport,
     TransportType,
@@ -45,9 +48,16 @@ ENVIRONMENT = ("LABORA_CONFIG", "LABORA_DATABASE_URL", "LABORA_STATE_DIR")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_CARRIES = {TransportType.TCP_LISTEN: Protocol.LIS2, TransportType.MLLP_LISTEN: Protocol.HL7}
-_LATER_TRANSPORTS = ("tcp-dial", "mllp-dial", "serial", "folder")
+_CARRIES = {
+    TransportType.TCP_LISTEN: Protocol.LIS2,
+    TransportType.MLLP_LISTEN: Protocol.HL7,
+    TransportType.SERIAL: Protocol.LIS2,
+}
+_LATER_TRANSPORTS = ("tcp-dial", "mllp-dial", "folder")
 _LATER_LINK_KEYS = ("tls", "match")
+_NETWORK_LINK_KEYS = ("allow", "max_connections")
+_LINE_FORMAT = re.compile(r"([78])([NEO])([12])")
+BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400)
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  compared with, never bound
 _ASCII = "".join(map(chr, range(0x20, 0x7F)))
 
@@ -245,6 +255,15 @@ def parse_address(text: str) -> Address:
     return Address(host, int(port))
 
 
+def parse_line_format(text: str) -> LineFormat:
+    """`8N1`, `7E1` and their like. Raises ValueError with a sentence."""
+    match = _LINE_FORMAT.fullmatch(text)
+    if not match:
+        rule = "data bits 7 or 8, parity N, E or O, stop bits 1 or 2"
+        raise ValueError(f'"{text}" is not the format of a serial line such as 8N1: {rule}')
+    return LineFormat(int(match[1]), Parity(match[2]), int(match[3]))
+
+
 def _is_host(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
@@ -377,6 +396,10 @@ def _link(table: _Table, driver_path: tuple[Path, ...]) -> LinkSettings | None:
     if role is LinkRole.HOSPITAL:
         table.problem("role", 'a hospital link is not available in this version: role must be "analyzer"')
     transport = _transport(table.table("transport", required=True))
+    if transport and transport.type is TransportType.SERIAL:
+        for key in _NETWORK_LINK_KEYS:
+            if table.has(key):
+                table.problem(key, "is of no use on a serial link, which has one peer and no network")
     link = LinkSettings(
         id=table.name("id", required=True),
         organization=table.name("organization", required=True),
@@ -406,9 +429,26 @@ def _transport(table: _Table | None) -> Transport | None:
         return None  # its other keys belong to that type
     if kind and kind not in list(TransportType):
         table.problem("type", f'"{kind}" is not one of {supported}{_hint(kind, list(TransportType))}')
-    listen = table.address("listen")
+    endpoint = _serial_port(table) if kind == TransportType.SERIAL else table.address("listen")
     table.close()
-    return Transport(TransportType(kind), listen) if listen and kind in list(TransportType) else None
+    return Transport(TransportType(kind), endpoint) if endpoint and kind in list(TransportType) else None
+
+
+def _serial_port(table: _Table) -> SerialPort | None:
+    default = SerialPort(Path())
+    path = table.text("port", required=True)
+    if path and not path.startswith("/"):
+        table.problem("port", f'"{path}" must be an absolute path such as /dev/serial/by-id/…, see `labora link ports`')
+        path = ""
+    baud = table.whole("baud", default.baud, BAUDS[0], BAUDS[-1])
+    if baud not in BAUDS:
+        table.problem("baud", f"{baud} is not one of {', '.join(map(str, BAUDS))}")
+    line_format = default.format
+    try:
+        line_format = parse_line_format(table.text("format", str(default.format)))
+    except ValueError as error:
+        table.problem("format", str(error))
+    return SerialPort(Path(path), baud, line_format) if path else None
 
 
 def _driver(table: _Table, driver_path: tuple[Path, ...], transport: Transport | None) -> str:
@@ -480,25 +520,31 @@ def _allow(table: _Table) -> tuple[str, ...]:
 
 
 def _unique(root: _Table, api: ApiSettings, links: list[LinkSettings | None]) -> None:
-    """No two links share an id, and nothing shares an address."""
+    """No two links share an id, and nothing shares an address or a serial port."""
     ids: dict[str, str] = {}
-    taken: list[tuple[Address, str]] = [(api.listen, "api.listen")]
+    taken: list[tuple[Address | SerialPort, str]] = [(api.listen, "api.listen")]
     for index, link in enumerate(links):
         if link is None:
             continue
         at = f"link[{index}]"
         if link.id and (first := ids.setdefault(link.id, at)) != at:
             root.problem(f"{at}.id", f'"{link.id}" is already the id of {first}')
-        address = link.transport.listen
+        endpoint = link.transport.endpoint
+        place = f"{at}.transport.{'port' if isinstance(endpoint, SerialPort) else 'listen'}"
         for other, path in taken:
-            if address.port and _overlap(address, other):
-                root.problem(f"{at}.transport.listen", f"{address} is already taken by {path}")
+            if _overlap(endpoint, other):
+                shown = endpoint.path if isinstance(endpoint, SerialPort) else endpoint
+                root.problem(place, f"{shown} is already taken by {path}")
                 break
-        taken.append((address, f"{at}.transport.listen"))
+        taken.append((endpoint, place))
 
 
-def _overlap(one: Address, other: Address) -> bool:
-    if one.port != other.port:
+def _overlap(one: Address | SerialPort, other: Address | SerialPort) -> bool:
+    if isinstance(one, SerialPort) and isinstance(other, SerialPort):
+        return os.path.realpath(one.path) == os.path.realpath(other.path)  # /dev/serial/by-id/… are other names
+    if isinstance(one, SerialPort) or isinstance(other, SerialPort):
+        return False
+    if one.port != other.port or not one.port:
         return False
     hosts = {"127.0.0.1" if host == "localhost" else host for host in (one.host, other.host)}
     return len(hosts) == 1 or bool(hosts & _ANY_ADDRESS)

@@ -91,7 +91,7 @@ def _check_configuration(settings: Settings) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A daemon that has started: where it can be reached (ports that were configured as 0 are real ones here)."""
+    """A daemon that has started: where it listens (ports that were configured as 0 are real ones here)."""
 
     links: Mapping[str, Address]
     api: Address
@@ -130,7 +130,7 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(supervisor.stop, settings.limits.drain_s)
         upkeep = asyncio.create_task(keep_partitions(settings, server), name="partitions")
         stack.push_async_callback(_cancelled, upkeep)
-        yield Running({link.id: supervisor.address(link.id) for link in settings.links}, address)
+        yield Running(supervisor.addresses(), address)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

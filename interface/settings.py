@@ -17,6 +17,15 @@ class LinkRole(StrEnum):
 class TransportType(StrEnum):
     TCP_LISTEN = "tcp-listen"
     MLLP_LISTEN = "mllp-listen"
+    SERIAL = "serial"
+
+
+class Parity(StrEnum):
+    """The bit that is added to each character on a serial line."""
+
+    NONE = "N"
+    EVEN = "E"
+    ODD = "O"
 
 
 class Unsolicited(StrEnum):
@@ -51,9 +60,33 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class LineFormat:
+    """How a character stands on a serial line, written `8N1`."""
+
+    data_bits: int = 8  # 7 or 8
+    parity: Parity = Parity.NONE
+    stop_bits: int = 1  # 1 or 2
+
+    def __str__(self) -> str:
+        return f"{self.data_bits}{self.parity}{self.stop_bits}"
+
+
+@dataclass(frozen=True, slots=True)
+class SerialPort:
+    path: Path
+    baud: int = 9600
+    format: LineFormat = LineFormat()
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.baud} {self.format}"
+
+
+@dataclass(frozen=True, slots=True)
 class Transport:
+    """How a link's bytes come: the other end connects to an address, or is at the other end of a cable."""
+
     type: TransportType
-    listen: Address
+    endpoint: Address | SerialPort  # a port where the type is SERIAL, else where to listen
 
 
 @dataclass(frozen=True, slots=True)

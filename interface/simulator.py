@@ -15,9 +15,10 @@ from pathlib import Path
 
 from interface.errors import LaboraError, LinkError, LinkLost
 from interface.link.clock import Clock, LoopClock
+from interface.link.serial import open_port
 from interface.link.stream import ByteStream
 from interface.link.tcp import connect
-from interface.settings import Address
+from interface.settings import Address, SerialPort
 from interface.wire import lis01, mllp
 from interface.wire.frames import MAX_TEXT_BYTES, NAK, STX, build_frame, parse_frame
 from interface.wire.trace import Direction, Trace, parse_trace
@@ -203,8 +204,8 @@ class _Tally:
 class _Player:
     """One connection at a time to one host."""
 
-    def __init__(self, address: Address, fault: Fault, options: lis01.LinkOptions, clock: Clock) -> None:
-        self._address, self._fault, self._options, self._clock = address, fault, options, clock
+    def __init__(self, endpoint: Address | SerialPort, fault: Fault, options: lis01.LinkOptions, clock: Clock) -> None:
+        self._endpoint, self._fault, self._options, self._clock = endpoint, fault, options, clock
         self._stream: ByteStream | None = None
         self.tally = _Tally()
         self.replies: list[bytes] = []
@@ -212,7 +213,8 @@ class _Player:
     async def line(self) -> ByteStream:
         """The connection, made anew when there is none. Raises LinkError."""
         if self._stream is None:
-            self._stream = await connect(self._address)
+            at = self._endpoint
+            self._stream = open_port(at) if isinstance(at, SerialPort) else await connect(at)
         return self._stream
 
     async def hang_up(self) -> None:
@@ -243,8 +245,8 @@ class _Player:
 class _AstmPlayer(_Player):
     """The instrument's side of LIS01-A2, on the same core as the host's."""
 
-    def __init__(self, address: Address, fault: Fault, options: lis01.LinkOptions, clock: Clock) -> None:
-        super().__init__(address, fault, options, clock)
+    def __init__(self, endpoint: Address | SerialPort, fault: Fault, options: lis01.LinkOptions, clock: Clock) -> None:
+        super().__init__(endpoint, fault, options, clock)
         self._core = lis01.DataLink(lis01.Station.INSTRUMENT, options)
         self._seen = 0  # frames of this transmission that went out, resends left out
         self._last = b""
@@ -334,8 +336,8 @@ class _AstmPlayer(_Player):
 class _MllpPlayer(_Player):
     """An HL7 sender that has one message outstanding and knows its acknowledgement by MSA-2."""
 
-    def __init__(self, address: Address, fault: Fault, options: lis01.LinkOptions, clock: Clock) -> None:
-        super().__init__(address, fault, options, clock)
+    def __init__(self, endpoint: Address | SerialPort, fault: Fault, options: lis01.LinkOptions, clock: Clock) -> None:
+        super().__init__(endpoint, fault, options, clock)
         self._decoder = mllp.Decoder()
         self._broken = False
 
@@ -397,8 +399,7 @@ def _wants_reply(message: bytes) -> bool:
 
 async def play(
     source: Source,
-    host: str,
-    port: int,
+    to: Address | SerialPort,
     *,
     rate_per_s: float | None = None,
     fault: Fault = Fault.NONE,
@@ -410,13 +411,15 @@ async def play(
     """Play every transmission of `source`, `repeat` times over; the same bytes each time, as a resend would be.
 
     `rate_per_s`: transmissions, None as fast as the host takes them. `linger_s`: how long to stay for what the host
-    sends by itself. Ends at the first transmission that fails. Raises LinkError when nobody answers at the address,
-    and for a fault that the protocol does not have.
+    sends by itself. Ends at the first transmission that fails. Raises LinkError when nobody answers at the address or
+    the serial port cannot be opened, and for a line or a fault that the protocol does not have.
     """
+    if isinstance(to, SerialPort) and source.protocol is PlayProtocol.MLLP:
+        raise LinkError("MLLP is for TCP, not for a serial line")
     if fault is Fault.CHECKSUM and source.protocol is PlayProtocol.MLLP:
         raise LinkError("MLLP has no checksum that could be wrong")
     clock, kind = clock or LoopClock(), _AstmPlayer if source.protocol is PlayProtocol.ASTM else _MllpPlayer
-    player = kind(Address(host, port), fault, options or lis01.LinkOptions(), clock)
+    player = kind(to, fault, options or lis01.LinkOptions(), clock)
     faults: list[str] = []
     begin = clock.now()
     try:

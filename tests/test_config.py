@@ -96,7 +96,7 @@ def test_a_whole_link_is_read(drivers: Path) -> None:
     )
     [read] = parse(text).links
     assert read.transport.type is TransportType.MLLP_LISTEN
-    assert read.transport.listen == Address("::1", 4001)
+    assert read.transport.endpoint == Address("::1", 4001)
     assert (read.id, read.organization, read.driver, read.analyzer) == ("a-1", "main", "acme_hl7", "xn-1")
     assert (read.encoding, read.timezone) == ("latin-1", "Asia/Jakarta")
     assert (read.unsolicited, read.on_store_failure) == (Unsolicited.REGISTER, OnStoreFailure.CLOSE)
@@ -204,7 +204,7 @@ def test_a_link_cannot_take_the_port_of_the_api(drivers: Path) -> None:
     assert problems(text) == {"link[0].transport.listen": "127.0.0.1:8080 is already taken by api.listen"}
 
 
-@pytest.mark.parametrize("kind", ["tcp-dial", "mllp-dial", "serial", "folder"])
+@pytest.mark.parametrize("kind", ["tcp-dial", "mllp-dial", "folder"])
 def test_a_transport_of_a_later_version_is_named_as_such(drivers: Path, kind: str) -> None:
     found = problems(link(drivers, transport=f'{{ type = "{kind}", port = "/dev/ttyS0", path = "/srv" }}'))
     assert list(found) == ["link[0].transport.type"]

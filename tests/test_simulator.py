@@ -68,12 +68,12 @@ async def hosts() -> AsyncIterator[tuple[AckingIntake, Supervisor]]:
 Hosts = tuple[AckingIntake, Supervisor]
 
 
-def port(hosts: Hosts, source: Source) -> int:
-    return hosts[1].address(source.protocol).port
+def address(hosts: Hosts, source: Source) -> Address:
+    return hosts[1].address(source.protocol)
 
 
 async def test_a_bare_message_goes_out_as_one_record_per_frame(hosts: Hosts) -> None:
-    report = await play(ASTM, "127.0.0.1", port(hosts, ASTM))
+    report = await play(ASTM, address(hosts, ASTM))
     assert report.complete
     assert (report.messages, report.rejections, report.faults) == (1, 0, ())
     assert hosts[0].texts == TEXTS
@@ -81,7 +81,7 @@ async def test_a_bare_message_goes_out_as_one_record_per_frame(hosts: Hosts) -> 
 
 @pytest.mark.parametrize("fault", list(Fault))
 async def test_every_record_arrives_once_whatever_goes_wrong(hosts: Hosts, fault: Fault) -> None:
-    report = await play(ASTM, "127.0.0.1", port(hosts, ASTM), fault=fault)
+    report = await play(ASTM, address(hosts, ASTM), fault=fault)
     assert report.complete
     status = next(status for status in hosts[1].statuses() if status.id == "astm")
     await asyncio.wait_for(hosts[0].ended.wait(), 10)
@@ -98,7 +98,7 @@ async def test_every_record_arrives_once_whatever_goes_wrong(hosts: Hosts, fault
 async def test_hl7_messages_wait_for_their_acknowledgement(hosts: Hosts) -> None:
     source = parse_source(HL7 % 1 + HL7 % 2)
     assert source.protocol is PlayProtocol.MLLP
-    report = await play(source, "127.0.0.1", port(hosts, source), repeat=2)
+    report = await play(source, address(hosts, source), repeat=2)
     assert (report.messages, report.acknowledged, len(report.replies)) == (4, 4, 4)
     assert hosts[0].blocks == [HL7 % 1, HL7 % 2] * 2
 
@@ -106,14 +106,14 @@ async def test_hl7_messages_wait_for_their_acknowledgement(hosts: Hosts) -> None
 @pytest.mark.parametrize(("fault", "blocks"), [(Fault.CUT, 1), (Fault.REPEAT, 2), (Fault.NOISE, 1)])
 async def test_hl7_faults(hosts: Hosts, fault: Fault, blocks: int) -> None:
     source = parse_source(HL7 % 1)
-    assert (await play(source, "127.0.0.1", port(hosts, source), fault=fault)).complete
+    assert (await play(source, address(hosts, source), fault=fault)).complete
     assert hosts[0].blocks == [HL7 % 1] * blocks
 
 
 async def test_a_refused_hl7_message_is_not_acknowledged(hosts: Hosts) -> None:
     hosts[0].code = b"AE"
     source = parse_source(HL7 % 1)
-    report = await play(source, "127.0.0.1", port(hosts, source))
+    report = await play(source, address(hosts, source))
     assert not report.complete
     assert report.rejections == 1
     assert report.faults == ("the host answered AE",)
@@ -122,12 +122,12 @@ async def test_a_refused_hl7_message_is_not_acknowledged(hosts: Hosts) -> None:
 async def test_a_checksum_fault_is_not_for_mllp(hosts: Hosts) -> None:
     source = parse_source(HL7 % 1)
     with pytest.raises(LinkError):
-        await play(source, "127.0.0.1", port(hosts, source), fault=Fault.CHECKSUM)
+        await play(source, address(hosts, source), fault=Fault.CHECKSUM)
 
 
 async def test_a_host_that_never_stores_is_reported(hosts: Hosts) -> None:
     hosts[0].failures = [StoreUnavailable("down")] * 6
-    report = await play(ASTM, "127.0.0.1", port(hosts, ASTM))
+    report = await play(ASTM, address(hosts, ASTM))
     assert (report.acknowledged, report.rejections) == (0, 6)
     assert report.faults == ("the host did not take the transmission: rejected",)
 
@@ -135,7 +135,7 @@ async def test_a_host_that_never_stores_is_reported(hosts: Hosts) -> None:
 async def test_a_busy_host_is_asked_again_until_it_is_ready(hosts: Hosts) -> None:
     hosts[0].ready = False
     clock = FakeClock()
-    playing = asyncio.create_task(play(ASTM, "127.0.0.1", port(hosts, ASTM), clock=clock))
+    playing = asyncio.create_task(play(ASTM, address(hosts, ASTM), clock=clock))
     async with asyncio.timeout(10):
         while not hosts[1].statuses()[0].naks:
             await clock.advance(0.0)
@@ -161,7 +161,7 @@ async def test_what_the_host_sends_by_itself_is_acknowledged_and_kept() -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     source = parse_source(b"H|\\^&\r")
-    report = await play(source, "127.0.0.1", server.sockets[0].getsockname()[1], linger_s=10.0)
+    report = await play(source, Address("127.0.0.1", server.sockets[0].getsockname()[1]), linger_s=10.0)
     server.close()
     assert report.complete
     assert report.replies == (b"H|\\^&\r",)
@@ -170,7 +170,7 @@ async def test_what_the_host_sends_by_itself_is_acknowledged_and_kept() -> None:
 
 async def test_an_altered_value_travels_with_a_fitting_checksum(hosts: Hosts) -> None:
     altered = ASTM.altered(b"|5.4", b"|5.5")
-    assert (await play(altered, "127.0.0.1", port(hosts, ASTM))).complete
+    assert (await play(altered, address(hosts, ASTM))).complete
     assert b"R|1|^^^GLU|5.5\r" in hosts[0].texts
     with pytest.raises(LaboraError):
         ASTM.altered(b"absent", b"")
@@ -180,12 +180,12 @@ async def test_an_altered_value_travels_with_a_fitting_checksum(hosts: Hosts) ->
 async def test_nobody_at_the_address_is_one_sentence(hosts: Hosts) -> None:
     await hosts[1].stop(0.0)
     with pytest.raises(LinkError, match="cannot connect to 127"):
-        await play(ASTM, "127.0.0.1", port(hosts, ASTM))
+        await play(ASTM, address(hosts, ASTM))
 
 
 async def test_transmissions_keep_the_rate(hosts: Hosts) -> None:
     clock = FakeClock()
-    playing = asyncio.create_task(play(ASTM, "127.0.0.1", port(hosts, ASTM), rate_per_s=2.0, repeat=3, clock=clock))
+    playing = asyncio.create_task(play(ASTM, address(hosts, ASTM), rate_per_s=2.0, repeat=3, clock=clock))
     async with asyncio.timeout(10):
         while not playing.done():
             await clock.advance(0.25)
@@ -228,7 +228,7 @@ async def test_every_capture_of_the_corpus_can_be_played(hosts: Hosts, path: Pat
     source = load(path)
     if source.protocol is PlayProtocol.MLLP and b"MSH" not in source.transmissions[0][0][:3]:
         pytest.skip("no HL7 message in it")
-    report = await play(source, "127.0.0.1", port(hosts, source), options=LinkOptions(reply_wait_s=5.0))
+    report = await play(source, address(hosts, source), options=LinkOptions(reply_wait_s=5.0))
     assert report.complete, report.faults
     if source.protocol is PlayProtocol.ASTM:
         assert hosts[0].texts == [parse_frame(frame)[1] for frames in source.transmissions for frame in frames]
@@ -252,7 +252,7 @@ async def command(*arguments: str) -> tuple[int, str, str]:
 async def test_the_command_says_what_was_acknowledged(hosts: Hosts, tmp_path: Path) -> None:
     path = tmp_path / "capture.astm"
     path.write_bytes(b"".join(TEXTS))
-    to = str(Address("127.0.0.1", port(hosts, ASTM)))
+    to = str(address(hosts, ASTM))
     status, out, err = await command(str(path), "--to", to, "--json")
     assert (status, json.loads(out)["acknowledged"], err) == (0, 1, "")
     hosts[0].failures = [StoreUnavailable("down")] * 6
@@ -268,6 +268,6 @@ async def test_the_players_line_is_an_ordinary_connection(hosts: Hosts) -> None:
     """A second analyzer on the same link is served while the first plays."""
     other = Analyzer(await connect(hosts[1].address("astm")))
     await other.talk((ENQ, ACK))
-    assert (await play(ASTM, "127.0.0.1", port(hosts, ASTM))).complete
+    assert (await play(ASTM, address(hosts, ASTM))).complete
     await other.talk((EOT + ENQ, ACK))
     await other.stream.close()

@@ -15,7 +15,7 @@ import click
 from interface.cli import EXIT_CONFIG, EXIT_FAILED, Context, emit, explain, pass_context
 from interface.cli.laboratory import CommandError
 from interface.errors import ConfigError, LaboraError
-from interface.settings import Address, Settings
+from interface.settings import Address, SerialPort, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def check(context: Context, as_json: bool) -> int:
     """Check the configuration, drivers, ports and database.
 
     Changes nothing, and may be run beside the daemon. Status 0 when it could start, 78 when the configuration is wrong,
-    1 when something else stands in the way.
+    1 when something else stands in the way of it or of a link.
     """
     settings = context.settings
     findings = [Finding(str(settings.source), 0, "read")]
@@ -89,20 +89,40 @@ def _drivers(settings: Settings) -> Iterator[Finding]:
 
 def _ports(settings: Settings) -> Iterator[Finding]:
     ours = _daemon_answers(settings.api.listen)
-    places = [("api.listen", settings.api.listen)]
-    places += [(f"link[{index}].transport.listen", link.transport.listen) for index, link in enumerate(settings.links)]
-    for subject, address in places:
-        try:
-            _bind(address)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE and ours:
-                yield Finding(subject, 0, f"{address} is in use; a Labora runs here")
-            elif error.errno == errno.EADDRINUSE:
-                yield Finding(subject, EXIT_FAILED, f"{address} is in use by another program")
-            else:
-                yield Finding(subject, EXIT_FAILED, f"{address} cannot be listened on: {error.strerror or error}")
+    yield _address("api.listen", settings.api.listen, ours)
+    for index, link in enumerate(settings.links):
+        endpoint = link.transport.endpoint
+        if isinstance(endpoint, SerialPort):
+            yield _serial(f"link[{index}].transport.port", endpoint, ours)
         else:
-            yield Finding(subject, 0, f"{address} is free")
+            yield _address(f"link[{index}].transport.listen", endpoint, ours)
+
+
+def _address(subject: str, address: Address, ours: bool) -> Finding:
+    try:
+        _bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and ours:
+            return Finding(subject, 0, f"{address} is in use; a Labora runs here")
+        if error.errno == errno.EADDRINUSE:
+            return Finding(subject, EXIT_FAILED, f"{address} is in use by another program")
+        return Finding(subject, EXIT_FAILED, f"{address} cannot be listened on: {error.strerror or error}")
+    return Finding(subject, 0, f"{address} is free")
+
+
+def _serial(subject: str, port: SerialPort, ours: bool) -> Finding:
+    """Whether the port can be opened. The daemon would start without it and wait for it, but its link would be down."""
+    from interface.link.serial import PortBusy, open_port
+
+    try:
+        asyncio.run(open_port(port).close())
+    except PortBusy as error:
+        if ours:
+            return Finding(subject, 0, f"{port.path} is in use; a Labora runs here")
+        return Finding(subject, EXIT_FAILED, str(error))
+    except LaboraError as error:
+        return Finding(subject, EXIT_FAILED, str(error))
+    return Finding(subject, 0, f"{port} can be opened")
 
 
 def _bind(address: Address) -> None:

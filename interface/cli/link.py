@@ -67,6 +67,18 @@ def list_links(context: Context, as_json: bool) -> None:
         click.echo("no links", err=True)
 
 
+@link.command("ports")
+@json_option
+def ports(as_json: bool) -> None:
+    """List this machine's serial ports, by the names to configure."""
+    from interface.link.serial import list_ports
+
+    found = list_ports()
+    emit(found, as_json)
+    if not found:
+        click.echo("no serial ports", err=True)
+
+
 @link.command("status", epilog=ENVIRONMENT)
 @laboratory_options
 @pass_context
@@ -162,7 +174,7 @@ async def _list(settings: Settings) -> list[LinkLine]:
                 lines.append(
                     LinkLine(
                         one.id, organization, one.role.value, one.driver, row["driver_revision"] if row else "",
-                        one.transport.type.value, str(one.transport.listen), one.analyzer or one.id,
+                        one.transport.type.value, str(one.transport.endpoint), one.analyzer or one.id,
                         row["last_message_at"] if row else None, True,
                     )
                 )  # fmt: skip

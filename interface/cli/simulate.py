@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from interface.cli import EXIT_FAILED, emit
-from interface.settings import Address
+from interface.settings import Address, LineFormat, SerialPort
 
 _AUTO = "auto"
 
@@ -27,9 +27,40 @@ class _AddressType(click.ParamType[Address]):
             self.fail(str(error), param, ctx)
 
 
+class _LineFormatType(click.ParamType[LineFormat]):
+    name = "format"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> LineFormat:
+        from interface.config import parse_line_format
+
+        if isinstance(value, LineFormat):
+            return value
+        try:
+            return parse_line_format(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _endpoint(
+    address: Address | None, serial: Path | None, baud: int | None, line_format: LineFormat | None
+) -> Address | SerialPort:
+    """Where to play. Raises UsageError unless there is one such place."""
+    if serial is not None and address is None:
+        default = SerialPort(serial)
+        return SerialPort(serial, baud or default.baud, line_format or default.format)
+    if address is None or serial is not None:
+        raise click.UsageError("give one of --to and --serial")
+    if baud is not None or line_format is not None:
+        raise click.UsageError("--baud and --format belong to --serial")
+    return address
+
+
 @click.command()
 @click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--to", "address", type=_AddressType(), required=True, help="Where the host listens.")
+@click.option("--to", "address", type=_AddressType(), help="Where the host listens.")
+@click.option("--serial", type=click.Path(path_type=Path), metavar="PORT", help="The serial port that leads to it.")
+@click.option("--baud", type=click.IntRange(min=1), help="With --serial.  [default: 9600]")
+@click.option("--format", "line_format", type=_LineFormatType(), metavar="8N1", help="With --serial.  [default: 8N1]")
 @click.option(
     "--protocol", type=click.Choice([_AUTO, "astm", "mllp"]), default=_AUTO, show_default=True,
     help="What FILE holds; auto looks at its bytes.",
@@ -47,7 +78,10 @@ class _AddressType(click.ParamType[Address]):
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def simulate(
     source: Path,
-    address: Address,
+    address: Address | None,
+    serial: Path | None,
+    baud: int | None,
+    line_format: LineFormat | None,
     protocol: str,
     rate: float | None,
     fault: str,
@@ -62,13 +96,10 @@ def simulate(
     """
     from interface.simulator import Fault, PlayProtocol, load, play
 
+    endpoint = _endpoint(address, serial, baud, line_format)
     loaded = load(source, None if protocol == _AUTO else PlayProtocol(protocol))
-    report = asyncio.run(
-        play(
-            loaded, address.host, address.port,
-            rate_per_s=rate, fault=Fault(fault), repeat=repeat, linger_s=linger_s,
-        )
-    )  # fmt: skip
+    playing = play(loaded, endpoint, rate_per_s=rate, fault=Fault(fault), repeat=repeat, linger_s=linger_s)
+    report = asyncio.run(playing)
     shown: dict[str, object] = {
         "messages": report.messages, "acknowledged": report.acknowledged, "rejections": report.rejections,
         "seconds": round(report.seconds, 3),

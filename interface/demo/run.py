@@ -165,7 +165,7 @@ async def _play_all(daemon: Daemon, plays: Sequence[Play]) -> None:
         for one in plays:
             if one.link.id == link_id:
                 address = daemon.address(link_id)
-                report = await simulator.play(one.source, address.host, address.port)
+                report = await simulator.play(one.source, address)
                 if not report.complete:
                     raise DemoError(f"{link_id} did not take {one.vector}: {'; '.join(report.faults)}")
 

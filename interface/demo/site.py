@@ -173,7 +173,10 @@ class Daemon:
 
     def address(self, link_id: str) -> Address:
         """Where a link listens."""
-        return next(link.transport.listen for link in self.settings.links if link.id == link_id)
+        endpoint = next(link.transport.endpoint for link in self.settings.links if link.id == link_id)
+        if not isinstance(endpoint, Address):
+            raise LaboraError(f"link {link_id} does not listen")
+        return endpoint
 
     async def ready(self) -> None:
         """Wait until this daemon, and none that happens to have its port, is ready. Raises NotReady."""

@@ -1,4 +1,4 @@
-"""The links: a listener each, a task per connection, and what `labora link status` shows of them."""
+"""The links: a listener and a task per connection, or a serial port; and what `labora link status` shows of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from interface import telemetry
 from interface.errors import LaboraError, LinkError
 from interface.link.clock import Clock, LoopClock
 from interface.link.intake import Intake
+from interface.link.serial import SerialStream, open_port
 from interface.link.session import AstmSession, Counters, MllpSession, Session
 from interface.link.stream import ByteStream
 from interface.link.tcp import TcpListener
-from interface.settings import Address, LinkSettings, TransportType
+from interface.settings import Address, LinkSettings, SerialPort, TransportType
 from interface.wire import lis01, mllp
 
 CHECK_S = 5.0  # how often a listener is looked after
@@ -80,7 +81,7 @@ class LinkStatus:
 
 
 class _Link:
-    """One link: its listener, and the sessions on it."""
+    """One link, and the sessions on it. What carries its bytes is a subclass's."""
 
     def __init__(self, spec: LinkSpec, clock: Clock) -> None:
         self.spec, self.settings, self._clock = spec, spec.settings, clock
@@ -89,40 +90,19 @@ class _Link:
         self.sessions: dict[asyncio.Task[None], Session] = {}
         names = spec.framing.leniencies if spec.framing else frozenset()
         self._options = lis01.LinkOptions(leniencies=frozenset(map(lis01.Leniency, names)))
-        self.listener = TcpListener(
-            self.settings.transport.listen,
-            self._serve,
-            allow=self.settings.allow,
-            max_connections=self.settings.max_connections,
-            refused=self._refused,
-        )
-        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the link is, as `labora link status` shows it."""
+        raise NotImplementedError
 
     async def start(self) -> None:
         """Raises LinkError with one sentence that names the link."""
-        await self._listen()
-        self._watch = asyncio.create_task(self._look_after(), name=f"link {self.settings.id}")
+        raise NotImplementedError
 
     async def stop(self, drain_s: float) -> None:
         """Accept nothing more, let sessions end for at most `drain_s`, then cut them. Idle ones are cut at once."""
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
-        await self.listener.stop()
-        tasks = self.listener.connections
-        for task in tasks:
-            session = self.sessions.get(task)
-            if session is not None:
-                session.stop()
-            if session is None or session.idle:
-                task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=drain_s)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self.state = LinkState.STOPPED
-        log.info("link down", link=self.settings.id, action="link.down", reason="stopped")
+        raise NotImplementedError
 
     def status(self) -> LinkStatus:
         counters = self.counters
@@ -131,7 +111,7 @@ class _Link:
             organization=self.settings.organization,
             driver=self.settings.driver,
             transport=self.settings.transport.type,
-            address=str(self.listener.address),
+            address=self.address,
             state=self.state,
             connections=len(self.sessions),
             connections_made=counters.connections_made,
@@ -147,31 +127,32 @@ class _Link:
             fault=self.fault,
         )
 
-    async def _listen(self) -> None:
-        try:
-            await self.listener.start()
-        except LinkError as error:
-            self.fault = str(error)
-            raise LinkError(f"link {self.settings.id}: {error}") from error
+    def _up(self) -> None:
         self.state, self.fault = LinkState.UP, ""
-        log.info("link up", link=self.settings.id, action="link.up", address=str(self.listener.address))
+        log.info("link up", link=self.settings.id, action="link.up", address=self.address)
 
-    async def _look_after(self) -> None:
-        """Put a listener that failed back, with back-off; connections that are open are not touched."""
-        back_off_s = FIRST_BACK_OFF_S
-        while True:
-            await self._clock.sleep(CHECK_S)
-            if self.listener.serving:
-                back_off_s = FIRST_BACK_OFF_S
-                continue
-            if self.state is LinkState.UP:
-                self.state, self.fault = LinkState.DOWN, "the listener failed"
-                log.error("link down", link=self.settings.id, action="link.down", reason=self.fault)
-            try:
-                await self._listen()
-            except LinkError:
-                await self._clock.sleep(back_off_s)
-                back_off_s = min(2 * back_off_s, LONGEST_BACK_OFF_S)
+    def _down(self, reason: str) -> None:
+        """Logged once for each reason, however often it is found again."""
+        if (self.state, self.fault) == (LinkState.DOWN, reason):
+            return
+        self.state, self.fault = LinkState.DOWN, reason
+        log.error("link down", link=self.settings.id, action="link.down", reason=reason)
+
+    async def _end(self, tasks: frozenset[asyncio.Task[None]], drain_s: float) -> None:
+        """Ask the sessions that `tasks` serve to stop, and cut what does not in time."""
+        for task in tasks:
+            session = self.sessions.get(task)
+            if session is not None:
+                session.stop()
+            if session is None or session.idle:
+                task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=drain_s)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.state = LinkState.STOPPED
+        log.info("link down", link=self.settings.id, action="link.down", reason="stopped")
 
     async def _serve(self, stream: ByteStream) -> None:
         """One connection, from its begin to its end. A fault in it costs it alone."""
@@ -203,19 +184,140 @@ class _Link:
         core = lis01.DataLink(lis01.Station.HOST, self._options)
         return AstmSession(settings.id, stream, intake, self.counters, self._clock, core)
 
+
+class _ListeningLink(_Link):
+    """A link that is connected to: a listener, and a task for each connection."""
+
+    def __init__(self, spec: LinkSpec, clock: Clock, address: Address) -> None:
+        super().__init__(spec, clock)
+        self.listener = TcpListener(
+            address,
+            self._serve,
+            allow=self.settings.allow,
+            max_connections=self.settings.max_connections,
+            refused=self._refused,
+        )
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        return str(self.listener.address)
+
+    async def start(self) -> None:
+        try:
+            await self._listen()
+        except LinkError as error:
+            raise LinkError(f"link {self.settings.id}: {error}") from error
+        self._watch = asyncio.create_task(self._look_after(), name=f"link {self.settings.id}")
+
+    async def stop(self, drain_s: float) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        await self.listener.stop()
+        await self._end(self.listener.connections, drain_s)
+
+    async def _listen(self) -> None:
+        try:
+            await self.listener.start()
+        except LinkError as error:
+            self._down(str(error))
+            raise
+        self._up()
+
+    async def _look_after(self) -> None:
+        """Put a listener that failed back, with back-off; connections that are open are not touched."""
+        back_off_s = FIRST_BACK_OFF_S
+        while True:
+            await self._clock.sleep(CHECK_S)
+            if self.listener.serving:
+                back_off_s = FIRST_BACK_OFF_S
+                continue
+            if self.state is LinkState.UP:
+                self._down("the listener failed")
+            try:
+                await self._listen()
+            except LinkError:
+                await self._clock.sleep(back_off_s)
+                back_off_s = min(2 * back_off_s, LONGEST_BACK_OFF_S)
+
     def _refused(self, reason: str, peer: str) -> None:
         self.counters.connections_refused += 1
         log.warning("connection refused", link=self.settings.id, action="link.refused", reason=reason, peer=peer)
+
+
+class _SerialLink(_Link):
+    """A cable: one session for as long as its port is there, opened again by name when it is back.
+
+    A port that cannot be opened never keeps the daemon from starting: the cable may come later.
+    """
+
+    def __init__(self, spec: LinkSpec, clock: Clock, port: SerialPort) -> None:
+        super().__init__(spec, clock)
+        self._port = port
+        self._stream: SerialStream | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def address(self) -> str:
+        return str(self._port)
+
+    async def start(self) -> None:
+        self._open()
+        self._task = asyncio.create_task(self._keep_open(), name=f"link {self.settings.id}")
+
+    async def stop(self, drain_s: float) -> None:
+        self._stopping = True
+        await self._end(frozenset({self._task} if self._task else ()), drain_s)
+        if self._stream is not None:  # of use only where the task was cancelled before it began
+            await self._stream.close()
+
+    def _open(self) -> None:
+        try:
+            self._stream = open_port(self._port)
+        except LinkError as error:
+            self._down(str(error))
+        else:
+            self._up()
+
+    async def _keep_open(self) -> None:
+        back_off_s = FIRST_BACK_OFF_S
+        while True:
+            if self._stream is not None:
+                opened_at, stream = self._clock.now(), self._stream
+                await self._serve(stream)
+                self._stream = None
+                if self._stopping:
+                    return
+                self._down(stream.fault or "the session ended")
+                if (
+                    self._clock.now() - opened_at >= LONGEST_BACK_OFF_S
+                ):  # else its contact is loose: less and less often
+                    back_off_s = FIRST_BACK_OFF_S
+            await self._clock.sleep(back_off_s)
+            back_off_s = min(2 * back_off_s, LONGEST_BACK_OFF_S)
+            self._open()
+
+
+def _link(spec: LinkSpec, clock: Clock) -> _Link:
+    endpoint = spec.settings.transport.endpoint
+    if isinstance(endpoint, SerialPort):
+        return _SerialLink(spec, clock, endpoint)
+    return _ListeningLink(spec, clock, endpoint)
 
 
 class Supervisor:
     """All links of the daemon."""
 
     def __init__(self, specs: Iterable[LinkSpec], clock: Clock | None = None) -> None:
-        self._links = {spec.settings.id: _Link(spec, clock or LoopClock()) for spec in specs}
+        self._links = {spec.settings.id: _link(spec, clock or LoopClock()) for spec in specs}
 
     async def start(self) -> None:
-        """Open every link. Raises LinkError naming each that could not be; then none is left open."""
+        """Open every link. Raises LinkError naming each that could not be; then none is left open.
+
+        A serial port that cannot be opened is tried again later, not raised.
+        """
         faults: list[str] = []
         for link in self._links.values():
             try:
@@ -235,5 +337,10 @@ class Supervisor:
         return tuple(link.status() for link in self._links.values())
 
     def address(self, link_id: str) -> Address:
-        """Where a link listens; raises KeyError for an unknown id."""
-        return self._links[link_id].listener.address
+        """Where a link listens; raises KeyError for an unknown id and for a link that does not listen."""
+        return self.addresses()[link_id]
+
+    def addresses(self) -> dict[str, Address]:
+        """Where each link listens that does; the ports are the real ones."""
+        listening = {name: link for name, link in self._links.items() if isinstance(link, _ListeningLink)}
+        return {name: link.listener.address for name, link in listening.items()}

@@ -33,7 +33,7 @@ HL7 = (
 
 
 async def send(address: Address, message: bytes) -> PlayReport:
-    return await play(parse_source(message), address.host, address.port)
+    return await play(parse_source(message), address)
 
 
 async def test_an_analyzers_bytes_become_a_fhir_observation_once_a_person_has_released_it(state_dir: Path) -> None:

@@ -77,7 +77,7 @@ def order(**changed: Any) -> dict[str, Any]:
 
 async def send(address: Address, message: bytes) -> None:
     with suppress(OSError):
-        await play(parse_source(message), address.host, address.port)
+        await play(parse_source(message), address)
 
 
 async def send_raw(address: Address, *pieces: bytes) -> None:

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from interface.errors import LinkError
-from interface.link.supervisor import CHECK_S, LinkSpec, LinkState, Supervisor
+from interface.link.supervisor import CHECK_S, LinkSpec, LinkState, Supervisor, _ListeningLink
 from interface.link.tcp import TcpListener, connect
 from interface.settings import Address
 from interface.wire.lis01 import build_frame
@@ -124,8 +124,9 @@ async def test_a_listener_that_fails_comes_back_on_its_port(monkeypatch: pytest.
     clock = FakeClock()
     supervisor = await start(RecordingIntake(), clock)
     address = supervisor.address("link-1")
-    listener: TcpListener = supervisor._links["link-1"].listener
-    await listener.stop()
+    link = supervisor._links["link-1"]
+    assert isinstance(link, _ListeningLink)
+    await link.listener.stop()
     real, failures = TcpListener.start, [LinkError("not yet")]
 
     async def fail_once(self: TcpListener) -> None:
