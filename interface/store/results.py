@@ -191,7 +191,7 @@ async def load_specimens(connection: Connection, barcodes: Sequence[str]) -> dic
     specimens = await connection.fetch(
         """SELECT id, barcode, type, collected_at, patient_id FROM lab.specimen
            WHERE barcode = ANY($1) AND status = 'available' ORDER BY id FOR UPDATE""",
-        list(barcodes),
+        _possible(barcodes),
     )
     if not specimens:
         return {}
@@ -216,9 +216,15 @@ async def load_specimens(connection: Connection, barcodes: Sequence[str]) -> dic
 async def load_closed(connection: Connection, barcodes: Sequence[str]) -> frozenset[str]:
     """Those of the barcodes that a specimen carries which is not open any more."""
     rows = await connection.fetch(
-        "SELECT DISTINCT barcode FROM lab.specimen WHERE barcode = ANY($1) AND status <> 'available'", list(barcodes)
+        "SELECT DISTINCT barcode FROM lab.specimen WHERE barcode = ANY($1) AND status <> 'available'",
+        _possible(barcodes),
     )
     return frozenset(row["barcode"] for row in rows)
+
+
+def _possible(barcodes: Sequence[str]) -> list[str]:
+    """PostgreSQL text holds no NUL, so no specimen has such a barcode, and it may not even be asked for."""
+    return [barcode for barcode in barcodes if "\0" not in barcode]
 
 
 async def _load_patients(connection: Connection, patient_ids: set[UUID]) -> dict[UUID, PatientFacts]:
@@ -241,26 +247,35 @@ async def _load_patients(connection: Connection, patient_ids: set[UUID]) -> dict
 
 
 async def load_current(connection: Connection, natural_keys: Sequence[bytes]) -> dict[bytes, CurrentResult]:
-    """The results that already exist under these natural keys."""
+    """The results that already exist under these natural keys, locked in the order of the keys."""
+    # Key by key, so that the unique index is followed whatever the planner knows of a table that has just grown.
     rows = await connection.fetch(
-        """SELECT r.natural_key, r.id, r.version_id, r.version, r.specimen_id, r.status, r.held,
-                  v.raw_value, v.raw_unit, v.raw_flags, v.raw_status, v.comments, p.version AS pending,
-                  (SELECT max(version) FROM lab.result_version WHERE result_id = r.id) AS last,
-                  p.raw_value AS p_value, p.raw_unit AS p_unit, p.raw_flags AS p_flags, p.raw_status AS p_status,
-                  p.comments AS p_comments
-           FROM lab.result r JOIN lab.result_version v ON v.id = r.version_id
-                LEFT JOIN lab.result_version p ON p.id = r.pending_version_id
-           WHERE r.natural_key = ANY($1) FOR UPDATE OF r""",
-        list(natural_keys),
+        """SELECT r.* FROM unnest($1::bytea[]) AS k(key) CROSS JOIN LATERAL (
+               SELECT natural_key, id, version_id, pending_version_id, version, specimen_id, status, held
+               FROM lab.result WHERE natural_key = k.key FOR UPDATE) r""",
+        sorted(set(natural_keys)),
     )
+    if not rows:
+        return {}
+    version_ids = [row[name] for row in rows for name in ("version_id", "pending_version_id") if row[name]]
+    versions = await connection.fetch(
+        "SELECT id, raw_value, raw_unit, raw_flags, raw_status, comments FROM lab.result_version WHERE id = ANY($1)",
+        version_ids,
+    )
+    said: dict[UUID | None, Said] = {
+        row["id"]: (row["raw_value"], row["raw_unit"], row["raw_flags"], row["raw_status"], tuple(row["comments"]))
+        for row in versions
+    }
+    last = await connection.fetch(
+        "SELECT result_id, max(version) FROM lab.result_version WHERE result_id = ANY($1) GROUP BY result_id",
+        [row["id"] for row in rows],
+    )
+    newest: dict[UUID, int] = dict(map(tuple, last))
     return {
         row["natural_key"]: CurrentResult(
-            row["id"], row["version_id"], row["version"], row["last"], row["specimen_id"], ResultStatus(row["status"]),
-            frozenset(map(HoldReason, row["held"])),
-            (row["raw_value"], row["raw_unit"], row["raw_flags"], row["raw_status"], tuple(row["comments"])),
-            None
-            if row["pending"] is None
-            else (row["p_value"], row["p_unit"], row["p_flags"], row["p_status"], tuple(row["p_comments"])),
+            row["id"], row["version_id"], row["version"], newest[row["id"]], row["specimen_id"],
+            ResultStatus(row["status"]), frozenset(map(HoldReason, row["held"])), said[row["version_id"]],
+            said.get(row["pending_version_id"]),
         )
         for row in rows
     }  # fmt: skip
@@ -345,8 +360,8 @@ async def commit(connection: Connection, organization_id: UUID, outcome: Outcome
     if outcome.versions:
         detail["results"] = " ".join(str(version.result_id) for version in outcome.versions)
     settled = await connection.fetchval(
-        _SETTLE, organization_id, outcome.message_id, outcome.settled, outcome.reason, _without_nul(list(outcome.problems)),
-        outcome.link_id, outcome.link_name, uuid7(), detail,
+        _SETTLE, organization_id, outcome.message_id, outcome.settled, outcome.reason,
+        _without_nul(list(outcome.problems)), outcome.link_id, outcome.link_name, uuid7(), detail,
     )  # fmt: skip
     if settled is None:
         raise AlreadySettled

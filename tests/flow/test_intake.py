@@ -182,6 +182,15 @@ async def test_what_is_no_message_is_kept_and_decided(
         assert all(settled in ("held", "released") for _, settled, _ in await states(lab))
 
 
+async def test_a_nul_in_a_specimens_id_is_held_for_a_person(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bench(database_url, monkeypatch) as (lab, _):
+        await lab.order("S1", "WBC")
+        await give(lab, [frame(1, whole(b"C1").replace(b"|S1|", b"|S\x001|"))])
+        await lab.settle()
+        assert await states(lab) == [("complete", "held", "C1")]
+        assert len(await lab.results()) == 1
+
+
 @pytest.mark.parametrize("fate", ["lost", "doubtful"])
 @pytest.mark.parametrize("size", [40, 5000])
 async def test_a_frame_repeated_after_a_failed_commit_is_stored_once(
