@@ -22,8 +22,5 @@ def natural_key(analyzer_id: str, specimen: ObservedSpecimen, observed: Observed
         observed.instrument_time,
         message,
     )
-    digest = blake2b(digest_size=24)
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(4, "big") + data)
-    return digest.digest()
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    return blake2b(b"".join([len(each).to_bytes(4, "big") + each for each in encoded]), digest_size=24).digest()
