@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,7 @@ from interface.errors import StoreError
 from interface.store.db import Database
 from interface.store.ids import uuid7
 from interface.store.journal import (
+    GROUP_ENTRIES,
     Append,
     FrameRow,
     Journal,
@@ -62,6 +63,24 @@ def whole(link_id: UUID, text: bytes, control_id: str = "1") -> Append:
         digest=blake2b(text, digest_size=32).digest(), bytes=len(text),
     )  # fmt: skip
     return Append((row,), (FrameRow(row.id, 0, 0, None, text, AT),))
+
+
+async def until(probe: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until it is so; the writer is a task of its own."""
+    async with asyncio.timeout(20):
+        while True:
+            if await probe():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def is_available(journal: Journal) -> bool:
+    return journal.available
+
+
+async def is_answered(owner: Owner, append: Append) -> bool:
+    reply: str = await owner.fetchval("select reply from lab.message where id = $1", append.messages[0].id)
+    return reply == "sent"
 
 
 async def test_what_is_appended_is_there_when_append_returns(
@@ -258,3 +277,102 @@ async def test_what_is_settled_without_a_decision_is_audited_once(
         (again.messages[0].id, "message.settle", "link", link_id, "", "duplicate"),
         (refused.messages[0].id, "message.settle", "link", link_id, "p:1", "rejected"),
     ]
+
+
+async def test_a_poisoned_note_refuses_nobody_and_is_dropped(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    async with running(database, organization) as journal:
+        for number in range(3):
+            journal.rejected(uuid7(), "checksum", b"of a link that does not exist")
+            assert await journal.append(whole(link_id, b"good %d" % number)) == frozenset()
+        journal.rejected(link_id, "checksum", b"noise")
+    rows = await owner.fetch("select bytes from lab.rejected_frame where link_id = $1", link_id)
+    assert [row["bytes"] for row in rows] == [b"noise"]
+
+
+async def test_the_notes_of_a_group_with_a_poisoned_row_are_kept(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    first = whole(link_id, b"first")
+    async with running(database, organization) as journal:
+        await journal.append(first)
+        journal.replied(first.messages[0].id, True)
+        with pytest.raises(StoreError):
+            await journal.append(whole(uuid7(), b"of a link that does not exist"))
+    reply = await owner.fetchval("select reply from lab.message where id = $1", first.messages[0].id)
+    assert reply == "sent"
+
+
+async def test_a_poisoned_row_that_comes_first_after_an_outage_leaves_the_journal_available(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    async with running(database, organization) as journal:
+        journal.available = False  # as an outage leaves it
+        with pytest.raises(StoreError):
+            await journal.append(whole(uuid7(), b"of a link that does not exist"))
+        await until(lambda: is_available(journal))
+        assert await journal.append(whole(link_id, b"good")) == frozenset()
+
+
+async def test_notes_are_written_though_nothing_follows_them(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    append = whole(link_id, b"the last of the night")
+    async with running(database, organization) as journal:
+        await journal.append(append)
+        await asyncio.sleep(0)  # the writer waits already
+        journal.replied(append.messages[0].id, True)
+        await until(lambda: is_answered(owner, append))
+
+
+async def test_a_message_that_is_being_decided_holds_up_no_commit(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    """The decision's transaction holds the message's row; the note of its reply waits, the links do not."""
+    link_id = await make_link(owner, organization)
+    decided = whole(link_id, b"decided")
+    async with running(database, organization, commit_wait_s=2.0) as journal:
+        await journal.append(decided)
+        async with owner.transaction():
+            await owner.execute("update lab.message set attempts = 1 where id = $1", decided.messages[0].id)
+            journal.replied(decided.messages[0].id, True)
+            assert await journal.append(whole(link_id, b"another")) == frozenset()
+        await until(lambda: is_answered(owner, decided))
+
+
+async def test_an_append_is_refused_in_time_whatever_the_writer_waits_for(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    """More than a group waits behind a commit that hangs: LIS01-A2 gives the receiver 15 s, not 5 s for each group."""
+    link_id = await make_link(owner, organization)
+    async with running(database, organization, commit_wait_s=0.6) as journal:
+        loop = asyncio.get_running_loop()
+        async with owner.transaction():
+            await owner.execute("lock table lab.frame in access exclusive mode")
+            began = loop.time()
+            appends = [journal.append(whole(link_id, b"%d" % number)) for number in range(2 * GROUP_ENTRIES + 1)]
+            answers = await asyncio.gather(*appends, return_exceptions=True)
+            assert all(isinstance(answer, StoreError) for answer in answers)
+            assert loop.time() - began < 3.0
+        await until(lambda: is_available(journal))
+        assert await journal.append(whole(link_id, b"after")) == frozenset()
+
+
+async def test_a_message_larger_than_what_may_wait_is_taken_when_nothing_waits(
+    database: Database, owner: Owner, organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("interface.store.journal.WAITING_BYTES", 1000)
+    link_id = await make_link(owner, organization)
+    async with running(database, organization) as journal:
+        assert await journal.append(whole(link_id, b"x" * 2000)) == frozenset()
+        taken, refused = await asyncio.gather(
+            journal.append(whole(link_id, b"y" * 900)), journal.append(whole(link_id, b"z" * 900)),
+            return_exceptions=True,
+        )  # fmt: skip
+        assert taken == frozenset()
+        assert isinstance(refused, StoreError)
