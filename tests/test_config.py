@@ -10,9 +10,13 @@ from interface import config
 from interface.errors import ConfigError
 from interface.settings import (
     Address,
+    LineFormat,
     OnStoreFailure,
+    Parity,
     Preliminary,
+    SerialPort,
     Settings,
+    Transport,
     TransportType,
     Unsolicited,
     packaged,
@@ -204,11 +208,72 @@ def test_a_link_cannot_take_the_port_of_the_api(drivers: Path) -> None:
     assert problems(text) == {"link[0].transport.listen": "127.0.0.1:8080 is already taken by api.listen"}
 
 
+def test_a_serial_link_is_read_in_full(drivers: Path) -> None:
+    transport = '{ type = "serial", port = "/dev/serial/by-id/usb-1", baud = 4800, format = "7E1" }'
+    [read] = parse(link(drivers, transport=transport)).links
+    port = SerialPort(Path("/dev/serial/by-id/usb-1"), 4800, LineFormat(7, Parity.EVEN, 1))
+    assert read.transport == Transport(TransportType.SERIAL, port)
+    assert str(port) == "/dev/serial/by-id/usb-1 4800 7E1"
+
+
+def test_a_serial_link_has_the_usual_speed_and_format(drivers: Path) -> None:
+    [read] = parse(link(drivers, transport='{ type = "serial", port = "/dev/ttyS0" }')).links
+    assert str(read.transport.endpoint) == "/dev/ttyS0 9600 8N1"
+
+
+@pytest.mark.parametrize(
+    ("keys", "path", "text"),
+    [
+        ("", "port", "is missing"),
+        ('port = "ttyS0"', "port", "must be an absolute path"),
+        ("port = 1", "port", "must be text"),
+        ('port = "/dev/ttyS0", baud = 9601', "baud", "9601 is not one of 300,"),
+        ('port = "/dev/ttyS0", baud = "9600"', "baud", "must be a whole number"),
+        ('port = "/dev/ttyS0", format = "8n1"', "format", "is not the format of a serial line"),
+        ('port = "/dev/ttyS0", format = "5N1"', "format", "data bits 7 or 8"),
+        ('port = "/dev/ttyS0", format = "8N3"', "format", "stop bits 1 or 2"),
+        ('port = "/dev/ttyS0", format = "8M1"', "format", "parity N, E or O"),
+        ('port = "/dev/ttyS0", listen = "127.0.0.1:4001"', "listen", "is not a key"),
+        ('port = "/dev/ttyS0", rtscts = true', "rtscts", "is not a key"),
+    ],
+)
+def test_what_is_wrong_with_a_serial_port_is_named_by_its_key(drivers: Path, keys: str, path: str, text: str) -> None:
+    found = problems(link(drivers, transport=f'{{ type = "serial"{", " if keys else ""}{keys} }}'))
+    assert list(found) == [f"link[0].transport.{path}"]
+    assert text in found[f"link[0].transport.{path}"]
+
+
+def test_a_serial_link_carries_lis2_to_one_peer_without_a_network(drivers: Path) -> None:
+    transport = '{ type = "serial", port = "/dev/ttyS0" }'
+    found = problems(
+        link(drivers, transport=transport, driver='"acme_hl7"', allow='["10.1.2.0/24"]', max_connections="2")
+    )
+    assert list(found) == ["link[0].allow", "link[0].max_connections", "link[0].driver"]
+    assert "which serial does not carry" in found["link[0].driver"]
+
+
+def test_two_links_cannot_share_a_serial_port_under_any_name(drivers: Path, tmp_path: Path) -> None:
+    device = tmp_path / "ttyUSB0"
+    device.touch()
+    (tmp_path / "usb-1").symlink_to(device)
+
+    def two(second: Path) -> str:
+        text = link(drivers, transport=f'{{ type = "serial", port = "{device}" }}')
+        return text + (
+            '\n[[link]]\nid = "a-2"\norganization = "main"\ndriver = "acme_two"\n'
+            f'transport = {{ type = "serial", port = "{second}" }}'
+        )
+
+    shared = tmp_path / "usb-1"
+    assert problems(two(shared)) == {"link[1].transport.port": f"{shared} is already taken by link[0].transport.port"}
+    assert len(parse(two(tmp_path / "ttyUSB1")).links) == 2
+
+
 @pytest.mark.parametrize("kind", ["tcp-dial", "mllp-dial", "folder"])
 def test_a_transport_of_a_later_version_is_named_as_such(drivers: Path, kind: str) -> None:
     found = problems(link(drivers, transport=f'{{ type = "{kind}", port = "/dev/ttyS0", path = "/srv" }}'))
     assert list(found) == ["link[0].transport.type"]
-    assert "not available in this version, which has tcp-listen, mllp-listen" in found["link[0].transport.type"]
+    assert "not available in this version, which has tcp-listen, mllp-listen, serial" in found["link[0].transport.type"]
 
 
 @pytest.mark.parametrize("key", ["tls", "match"])

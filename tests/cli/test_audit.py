@@ -16,7 +16,7 @@ from tests.records import store_message
 
 WITHOUT_RECORDS = {  # nothing of a laboratory's passes through these
     "run", "check", "demo", "decode", "simulate", "db upgrade", "db status", "db url", "db maintain", "driver list",
-    "driver show", "driver test", "link list", "link status", "organization list",
+    "driver show", "driver test", "link list", "link ports", "link status", "organization list",
 }  # fmt: skip
 
 
