@@ -241,17 +241,19 @@ async def test_nothing_that_comes_before_a_release_changes_any_answer_to_an_emr(
         before = await seen_by(bench, token, [*ids, first.id])
         await lab.settle()
         results = await lab.results()
-        assert [(one.status.value, one.pending, bool(one.held)) for one in results] == [
-            ("final", True, False), ("registered", False, True), ("registered", False, True),
-            ("preliminary", False, False),
-        ][: len(hidden)]  # fmt: skip
+        others = [one for one in results if one.id != first.id]
+        # messages of different specimens are decided side by side
+        assert sorted((one.status.value, one.pending, bool(one.held)) for one in results) == sorted(
+            [("final", True, False), ("registered", False, True), ("registered", False, True),
+             ("preliminary", False, False)][: len(hidden)]
+        )  # fmt: skip
         assert await seen_by(bench, token, [*ids, first.id]) == before
         await lab.owner.execute("update lab.result set held = '{questionable}' where status = 'preliminary'")
         async with lab.database.transaction(lab.organization_id) as connection:
-            for one in results[1:]:
+            for one in others:
                 await review.discard(connection, lab.director, one.id, "clot")
             await review.reject_change(connection, lab.director, first.id)
         assert await seen_by(bench, token, [*ids, first.id]) == before
-        for one in results[1:]:
+        for one in others:
             for path in (f"/fhir/Observation/{one.id}", f"/api/results/{one.id}"):
                 assert (await bench.get(path, token)).status == 404
