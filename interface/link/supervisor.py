@@ -290,11 +290,14 @@ class _SerialLink(_Link):
                 self._stream = None
                 if self._stopping:
                     return
-                self._down(stream.fault or "the session ended")
                 if (
                     self._clock.now() - opened_at >= LONGEST_BACK_OFF_S
                 ):  # else its contact is loose: less and less often
                     back_off_s = FIRST_BACK_OFF_S
+                    if not stream.fault:  # silent for a day, which says nothing about the port
+                        self._open()
+                        continue
+                self._down(stream.fault or "the session ended")
             await self._clock.sleep(back_off_s)
             back_off_s = min(2 * back_off_s, LONGEST_BACK_OFF_S)
             self._open()

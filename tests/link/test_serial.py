@@ -17,6 +17,7 @@ from serial.tools.list_ports_common import ListPortInfo
 from interface.errors import LinkError, LinkLost
 from interface.link import serial, supervisor
 from interface.link.serial import FoundPort, PortBusy, SerialStream, list_ports, open_port
+from interface.link.session import IDLE_WAIT_S
 from interface.link.stream import CHUNK_BYTES
 from interface.link.supervisor import LONGEST_BACK_OFF_S, LinkSpec, LinkState, LinkStatus, Supervisor
 from interface.settings import Address, LineFormat, LinkSettings, Parity, SerialPort, Transport, TransportType
@@ -372,6 +373,32 @@ async def test_a_port_in_use_is_down_with_the_reason_until_it_is_free(cable: Cab
     await other.close()
     await host.clock.advance(1.0)
     await host.until(up=True)
+    await host.supervisor.stop(0.0)
+
+
+async def test_a_day_of_silence_is_no_fault_of_the_port(cable: Cable) -> None:
+    host, analyzer = Host(cable.port), Analyzer(cable)
+    await host.supervisor.start()
+    await host.clock.advance(IDLE_WAIT_S)
+    async with asyncio.timeout(PATIENCE_S):
+        while host.status.connections_made < 2:
+            await settle()
+    assert host.status.up
+    await analyzer.talk((ENQ, ACK), (H, ACK))
+    await host.supervisor.stop(0.0)
+
+
+async def test_a_loose_contact_is_tried_less_and_less_often(cable: Cable) -> None:
+    host = Host(cable.port)
+    await host.supervisor.start()
+    for wait_s in (1.0, 2.0, 4.0):
+        cable.unplug()
+        await host.until(up=False)
+        cable.plug()
+        await host.clock.advance(wait_s - 0.5)
+        assert not host.status.up
+        await host.clock.advance(0.5)
+        await host.until(up=True)
     await host.supervisor.stop(0.0)
 
 
