@@ -365,26 +365,27 @@ select current_setting('server_version_num')::int as version, current_setting('f
 """
 
 
-async def check_server(connection: Connection, *, embedded: bool = False) -> None:
+async def check_server(connection: Connection, *, embedded: bool = False, administering: bool = False) -> None:
     """Refuse a server on which the promises cannot be kept: raises ConfigError with one sentence per reason.
 
-    `embedded`: the server is our own child, where no other login exists to warn about.
+    `embedded`: the server is our own child, where no other login exists to warn about. `administering`: the connection
+    is the administrator's, whose rights are nobody's concern; the server is.
     """
     with store_errors():
         facts = await connection.fetchrow(_FACTS)
     if facts is None:
         raise database_problem("the database server does not say who is logged in")
-    problems = [ConfigProblem("database.url", text) for text in _problems(facts)]
-    if problems:
-        raise ConfigError(problems)
-    if facts["login_superuser"] and not embedded:
+    texts = [*_server_problems(facts), *(() if administering else _role_problems(facts))]
+    if texts:
+        raise ConfigError([ConfigProblem("database.url", text) for text in texts])
+    if facts["login_superuser"] and not embedded and not administering:
         log.warning(
             "the database login is a superuser; give Labora a login of its own that is a member of labora_app",
             action="db.check",
         )
 
 
-def _problems(facts: Any) -> Iterator[str]:
+def _server_problems(facts: Any) -> Iterator[str]:
     if facts["version"] < MINIMUM_SERVER:
         yield f"PostgreSQL 14 or newer is needed, this server is {facts['version'] // 10000}"
     if facts["fsync"] != "on":
@@ -396,5 +397,8 @@ def _problems(facts: Any) -> Iterator[str]:
             f"synchronous_commit is {facts['synchronous_commit']}: a commit would be reported before it is on disk; "
             "set synchronous_commit = on"
         )
+
+
+def _role_problems(facts: Any) -> Iterator[str]:
     if facts["above_policies"]:
         yield f"the role {facts['role']} is above row-level security (superuser or bypassrls); it must be neither"

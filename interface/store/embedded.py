@@ -515,6 +515,11 @@ async def _upgraded(owner_url: str) -> None:
     if found.newer or (found.pending and not await migrate.may_upgrade(owner_url)):
         raise migrate.mismatch(found) or AssertionError("pending and newer are mismatches")
     if found.pending:
+        connection = await open_connection(owner_url)
+        try:  # nothing is made on a server that would be refused
+            await check_server(connection, administering=True)
+        finally:
+            await connection.close()
         applied = await migrate.upgrade(owner_url)
         log.info("schema upgraded", action="db.upgrade", revisions=applied)
 

@@ -119,6 +119,10 @@ async def test_a_server_that_may_lose_commits(config: Path, state_dir: Path) -> 
         for command in ("run", "check"):
             said = await labora(command, config, LABORA_DATABASE_URL=server.url(OWNER_ROLE))
             assert said.status == 78 and len(said.lines) == 1 and "fsync off" in said.lines[0], said
+        connection = await asyncpg.connect(server.url(OWNER_ROLE))
+        made = await connection.fetchval("select count(*) from pg_namespace where nspname = 'lab'")
+        await connection.close()
+        assert made == 0, "nothing is made on a server that is refused"
     finally:
         await server.stop()
 
