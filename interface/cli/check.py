@@ -204,10 +204,15 @@ async def _organizations(settings: Settings, said: str) -> list[Finding]:
 
 
 async def _external(url: str) -> str:
-    from interface.store.db import Database, check_server
+    from interface.store.db import Database, check_server, open_connection
 
     said = await _schema(url)
     if "will upgrade" in said:  # the application's role is made by that upgrade
+        connection = await open_connection(url)
+        try:
+            await check_server(connection, administering=True)
+        finally:
+            await connection.close()
         return said
     database = await Database.connect(url)
     try:
