@@ -208,11 +208,11 @@ async def _external(url: str) -> str:
 
     said = await _schema(url)
     if "will upgrade" in said:  # the application's role is made by that upgrade
-        connection = await open_connection(url)
+        owner = await open_connection(url)
         try:
-            await check_server(connection, administering=True)
+            await check_server(owner, administering=True)
         finally:
-            await connection.close()
+            await owner.close()
         return said
     database = await Database.connect(url)
     try:
