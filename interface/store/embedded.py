@@ -409,12 +409,17 @@ def _alive(data: Path) -> int | None:
 
 
 async def _predecessor_ended(data: Path) -> None:
-    """Wait a little for the server of a daemon that was killed: it ends by itself."""
+    """Wait a little for the server of a daemon that was killed: it ends by itself. Then nothing speaks for it."""
     pid = _alive(data)
-    if pid is None:
-        return
-    with suppress(ProcessLookupError, TimeoutError):
-        await asyncio.wait_for(_ended(pid), PREDECESSOR_WAIT_S)
+    if pid is not None:
+        with suppress(ProcessLookupError, TimeoutError):
+            await asyncio.wait_for(_ended(pid), PREDECESSOR_WAIT_S)
+    # After a power cut the lock file may name a process id that somebody else has now, and PostgreSQL would refuse for
+    # ever. Nobody else runs a server here, since we hold the state directory's lock; should backends of a killed one
+    # still be attached, PostgreSQL finds that out by its shared memory, with the file or without.
+    if _alive(data) is None and (data / "postmaster.pid").exists():
+        log.warning("lock file of an ended PostgreSQL removed", action="embedded.lock")
+        (data / "postmaster.pid").unlink(missing_ok=True)
 
 
 def _sync_directory(path: Path) -> None:

@@ -215,6 +215,26 @@ async def test_an_unsafe_server_is_refused(state_dir: Path) -> None:
         await server.stop()
 
 
+@pytest.mark.parametrize("content", ["{pid}\n", "", "nonsense"])
+async def test_the_lock_file_of_a_server_that_lost_its_power_stops_nobody(state_dir: Path, content: str) -> None:
+    """Another process of the same account may have its process id by now; or the file itself was not written."""
+    server = EmbeddedPostgres(state_dir)
+    await server.start()
+    await server.stop()
+    account = programs.server_account(state_dir / "pg" / "data")
+    other = await asyncio.create_subprocess_exec("sleep", "600", **account.popen())
+    try:
+        lock = state_dir / "pg" / "data" / "postmaster.pid"
+        lock.write_text(content.format(pid=other.pid))
+        account.take(lock)
+        async with running(state_dir) as (database, _):
+            async with database.system() as connection:
+                assert await connection.fetchval("select 1") == 1
+    finally:
+        other.kill()
+        await other.wait()
+
+
 async def test_a_server_that_cannot_start_says_why_and_lets_go(state_dir: Path) -> None:
     with pytest.raises(StoreUnavailable, match=r"PostgreSQL did not start: .*unrecognized configuration parameter"):
         await EmbeddedPostgres(state_dir, options={"no_such_setting": "1"}).start()
