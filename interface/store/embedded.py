@@ -285,14 +285,14 @@ class EmbeddedPostgres:
         """Start and wait for the first answer. A predecessor that is still ending is waited for."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + READY_WAIT_S
-        await _predecessor_ended(self._data)
+        await _predecessor_ended(self._data, self._run)
         self._process, alone = self._spawn(), 0
         while loop.time() < deadline:
             if self._process.poll() is not None:
                 alone = 0 if _alive(self._data) else alone + 1
                 if alone > 1:  # once may have been the lock file of a predecessor that has ended since
                     raise StoreUnavailable(f"PostgreSQL did not start: {self._last_words()}")
-                await _predecessor_ended(self._data)
+                await _predecessor_ended(self._data, self._run)
                 self._process = self._spawn()
             try:
                 connection = await asyncpg.connect(self.url(OWNER_ROLE, "postgres"), timeout=5.0)
@@ -408,18 +408,20 @@ def _alive(data: Path) -> int | None:
         return None
 
 
-async def _predecessor_ended(data: Path) -> None:
+async def _predecessor_ended(data: Path, run: Path) -> None:
     """Wait a little for the server of a daemon that was killed: it ends by itself. Then nothing speaks for it."""
     pid = _alive(data)
     if pid is not None:
         with suppress(ProcessLookupError, TimeoutError):
             await asyncio.wait_for(_ended(pid), PREDECESSOR_WAIT_S)
-    # After a power cut the lock file may name a process id that somebody else has now, and PostgreSQL would refuse for
-    # ever. Nobody else runs a server here, since we hold the state directory's lock; should backends of a killed one
-    # still be attached, PostgreSQL finds that out by its shared memory, with the file or without.
-    if _alive(data) is None and (data / "postmaster.pid").exists():
-        log.warning("lock file of an ended PostgreSQL removed", action="embedded.lock")
-        (data / "postmaster.pid").unlink(missing_ok=True)
+    # After a power cut the lock files are empty or name a process id that somebody else has now, and PostgreSQL would
+    # refuse for ever. Nobody else runs a server here, since we hold the state directory's lock; should backends of a
+    # killed one still be attached, PostgreSQL finds that out by its shared memory, with these files or without.
+    if _alive(data) is None:
+        for stale in (data / "postmaster.pid", run / f"{SOCKET_NAME}.lock"):
+            if stale.exists():
+                log.warning("lock file of an ended PostgreSQL removed", action="embedded.lock", file=stale.name)
+                stale.unlink(missing_ok=True)
 
 
 def _sync_directory(path: Path) -> None:

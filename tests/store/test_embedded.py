@@ -216,7 +216,7 @@ async def test_an_unsafe_server_is_refused(state_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{pid}\n", "", "nonsense"])
-async def test_the_lock_file_of_a_server_that_lost_its_power_stops_nobody(state_dir: Path, content: str) -> None:
+async def test_the_lock_files_of_a_server_that_lost_its_power_stop_nobody(state_dir: Path, content: str) -> None:
     """Another process of the same account may have its process id by now; or the file itself was not written."""
     server = EmbeddedPostgres(state_dir)
     await server.start()
@@ -224,9 +224,9 @@ async def test_the_lock_file_of_a_server_that_lost_its_power_stops_nobody(state_
     account = programs.server_account(state_dir / "pg" / "data")
     other = await asyncio.create_subprocess_exec("sleep", "600", **account.popen())
     try:
-        lock = state_dir / "pg" / "data" / "postmaster.pid"
-        lock.write_text(content.format(pid=other.pid))
-        account.take(lock)
+        for lock in (state_dir / "pg" / "data" / "postmaster.pid", state_dir / "pg" / "run" / ".s.PGSQL.5432.lock"):
+            lock.write_text(content.format(pid=other.pid))
+            account.take(lock)
         async with running(state_dir) as (database, _):
             async with database.system() as connection:
                 assert await connection.fetchval("select 1") == 1
