@@ -189,7 +189,7 @@ def _head(stored: StoredMessage) -> dict[str, object]:
 
 def _records(stored: StoredMessage) -> list[str]:
     """The message's records or segments, one a line, other control characters spelt out."""
-    from interface.flow.trace import message_text
+    from interface.flow.message import message_text
     from interface.wire.trace import escape
 
     return [escape(line) for line in message_text(stored).replace(b"\n", b"\r").split(b"\r") if line]

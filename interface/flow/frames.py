@@ -17,12 +17,11 @@ from interface.flow.context import LinkContext
 from interface.link.intake import Receipt, ReceivedFrame
 from interface.store.journal import MAX_ATTEMPT, MAX_ORDINAL, Append, FrameRow, Journal, MessageRow, new_message_id
 from interface.wire import lis02
-from interface.wire.transmission import MessageSplitter, Piece
+from interface.wire.transmission import MessageSplitter, Piece, part_text
 
 log = structlog.get_logger(__name__)
 
 _HEADER_BYTES = 512  # enough of a message to find H-3 in
-_RECORD_END = b"\r\n"
 
 
 class _Open:
@@ -150,7 +149,7 @@ class Transmission:
                 opened, made = _Open(self._made[made], received_at), made + 1
                 messages[opened.id] = self._receiving(opened)
             frames.append(self._row(frame, piece, opened, received_at, whole=len(pieces) == 1))
-            opened.take(_assembled(frame, piece))
+            opened.take(part_text(frame.text, frame.last, piece.start, piece.stop))
             if piece.seals:
                 sealed = opened.id
                 messages[sealed] = _not_twice(self._sealed(opened, "complete", ""), messages.values())
@@ -194,11 +193,3 @@ def _not_twice(row: MessageRow, before: Iterable[MessageRow]) -> MessageRow:
     if first is None:
         return row
     return replace(row, digest=None, settled="duplicate", reason=f"as {first.id} in the same frame")
-
-
-def _assembled(frame: ReceivedFrame, piece: Piece) -> bytes:
-    """The piece as `wire.transmission.assemble` gives it: ETX ends a record that has no end of its own."""
-    text = frame.text[piece.start : piece.stop]
-    if frame.last and piece.stop == len(frame.text) and text and text[-1] not in _RECORD_END:
-        text += b"\r"
-    return text

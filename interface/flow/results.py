@@ -18,10 +18,11 @@ import structlog
 
 from interface import telemetry
 from interface.domain.catalogue import Catalogue
-from interface.domain.model import HoldReason, Protocol
+from interface.domain.model import HoldReason
 from interface.driver import registry
 from interface.errors import StoreError
 from interface.flow.context import LinkContext
+from interface.flow.message import whole_records
 from interface.flow.outcome import Work, keys_apart, outcome_of
 from interface.settings import LimitSettings
 from interface.store import results as store
@@ -29,8 +30,6 @@ from interface.store.catalogue import read_catalogue
 from interface.store.db import Connection, Database
 from interface.store.journal import StoredMessage, read_messages
 from interface.store.results import AlreadySettled, Claim, Outcome
-from interface.wire.frames import parse_frame
-from interface.wire.transmission import assemble
 
 log = structlog.get_logger(__name__)
 _P = ParamSpec("_P")
@@ -263,26 +262,9 @@ async def _aside(message: StoredMessage, work: Callable[_P, _T], *args: _P.args,
     return await asyncio.to_thread(work, *args, **kwargs)
 
 
-def message_text(message: StoredMessage) -> bytes:
-    """The message as it was before framing. Of a cut transmission the last record is left out unless it is whole."""
-    if message.protocol == Protocol.HL7:
-        return b"".join(frame.bytes for frame in message.frames)
-    text = assemble(
-        (
-            frame.bytes,
-            frame.start or 0,
-            frame.stop if frame.stop is not None else len(parse_frame(frame.bytes)[1]),
-        )
-        for frame in message.frames
-    )
-    if message.state == "incomplete":
-        text = text[: max(text.rfind(b"\r"), text.rfind(b"\n")) + 1]
-    return text
-
-
 def decode(message: StoredMessage, link: LinkContext) -> Work:
     """Decode a message by its link's driver. Raises whatever a driver may stumble over."""
-    text = message_text(message)
+    text = whole_records(message)
     decoded = registry.decode(link.driver, text, link.settings.encoding)
     known = registry.recognises(link.driver, text)
     return Work(message, link, decoded, () if known else (HoldReason.DRIVER_MISMATCH,))

@@ -16,11 +16,10 @@ from asyncpg import Record
 
 from interface.domain.model import Comparator, HoldReason, ResultStatus, Step, ValueKind
 from interface.domain.views import Audience, ResultView, SpecimenView
-from interface.errors import LinkFrameError
+from interface.flow.message import frame_text
 from interface.store import journal, lab, lab_changes
 from interface.store.db import Connection
-from interface.store.journal import StoredFrame, StoredMessage
-from interface.wire.frames import parse_frame
+from interface.store.journal import StoredMessage
 
 MOST_RESULTS = 10_000
 _RECORD_END = re.compile(rb"[\r\n]+")
@@ -211,11 +210,6 @@ async def _messages(connection: Connection, messages: Iterable[StoredMessage]) -
 # ---- records in bytes -----------------------------------------------------------------------------------------------
 
 
-def message_text(message: StoredMessage) -> bytes:
-    """The message without its frames' envelopes."""
-    return b"".join(map(_frame_text, message.frames))
-
-
 class _Text:
     """A message's text, and which of its bytes came in which frame."""
 
@@ -224,7 +218,7 @@ class _Text:
         self._ends: list[tuple[int, int]] = []  # where each frame's part ends, and the frame's ordinal
         self._bytes = bytearray()
         for frame in message.frames:
-            self._bytes += _frame_text(frame)
+            self._bytes += frame_text(frame)
             self._ends.append((len(self._bytes), frame.ordinal))
         self._records = self._index()
 
@@ -254,16 +248,3 @@ class _Text:
                 found[kind, seen[kind]] = (at, stop)
             at = end.end() if end else stop
         return found
-
-
-def _frame_text(frame: StoredFrame) -> bytes:
-    """The part of a frame's text that belongs to the message; ETX ends a record that has no end of its own."""
-    if frame.fn is None:
-        return frame.bytes
-    try:
-        _, text, last = parse_frame(frame.bytes)
-    except LinkFrameError:
-        return b""
-    stop = len(text) if frame.stop is None else frame.stop
-    part = text[frame.start or 0 : stop]
-    return part + b"\r" if last and stop == len(text) and part and part[-1:] not in (b"\r", b"\n") else part

@@ -144,12 +144,22 @@ class Outcome:
 
 
 async def claim(system: Connection, most: int) -> list[Claim]:
-    """Take up to `most` messages that are due, oldest first within their priority. Commits the attempt."""
+    """Take up to `most` messages that are due, oldest first within their priority. Commits the attempt.
+
+    A message that has been tried before is taken alone: when the process ends in the middle of it, nobody else is to
+    blame, and none that merely waited beside it comes nearer to being parked.
+    """
     rows = await system.fetch(
-        """UPDATE lab.queue q SET attempts = attempts + 1, not_before = now() + make_interval(secs => $2)
-           FROM (SELECT message_id FROM lab.queue WHERE not_before <= now() ORDER BY priority, message_id LIMIT $1
-                 FOR UPDATE SKIP LOCKED) due
-           WHERE q.message_id = due.message_id
+        """WITH due AS (
+               SELECT message_id, priority, attempts, row_number() OVER (ORDER BY priority, message_id) AS place FROM (
+                   SELECT message_id, priority, attempts FROM lab.queue WHERE not_before <= now()
+                   ORDER BY priority, message_id LIMIT $1 FOR UPDATE SKIP LOCKED) AS locked
+           ), taken AS (
+               SELECT message_id FROM due
+               WHERE place = 1 OR place < coalesce((SELECT min(place) FROM due WHERE attempts > 0), $1 + 1)
+           )
+           UPDATE lab.queue q SET attempts = attempts + 1, not_before = now() + make_interval(secs => $2)
+           FROM taken WHERE q.message_id = taken.message_id
            RETURNING q.priority, q.message_id, q.organization_id, q.lane, q.attempts""",
         most,
         CLAIM_S,

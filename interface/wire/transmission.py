@@ -109,6 +109,12 @@ def _is_delimiter(code: int) -> bool:
     return 0x21 <= code <= 0x7E and not chr(code).isalnum()
 
 
+def part_text(text: bytes, last: bool, start: int, stop: int) -> bytes:
+    """`text[start:stop]` of a frame as part of its message: ETX (`last`) ends a record that has no end of its own."""
+    part = text[start:stop]
+    return part + b"\r" if last and stop == len(text) and part and part[-1] not in _CRLF else part
+
+
 def assemble(pieces: Iterable[tuple[bytes, int, int]]) -> bytes:
     """A message's text from its (raw frame, start, stop) rows. What the message's digest is made over.
 
@@ -117,7 +123,7 @@ def assemble(pieces: Iterable[tuple[bytes, int, int]]) -> bytes:
     out = bytearray()
     for raw, start, stop in pieces:
         _, text, last = parse_frame(raw)
-        out += text[start:stop]
-        if last and stop == len(text) and out and out[-1] not in _CRLF:
+        out += part_text(text, last, start, stop)
+        if last and not text and out and out[-1] not in _CRLF:  # ETX alone ends what the frames before left open
             out.append(0x0D)
     return bytes(out)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
-from interface.flow.results import message_text
+from interface.flow.message import message_text
 from interface.settings import Address
 from interface.store.db import Database
 from interface.store.embedded import EmbeddedPostgres

@@ -13,7 +13,7 @@ import pytest
 from interface.domain.model import ResultStatus
 from interface.errors import StoreAmbiguous, StoreError, StoreUnavailable
 from interface.flow.intake import LinkIntake
-from interface.flow.results import message_text
+from interface.flow.message import message_text
 from interface.link.intake import Receipt, ReceivedFrame
 from interface.settings import LinkRole, OnStoreFailure
 from interface.store.journal import Append, StoredMessage, read_messages

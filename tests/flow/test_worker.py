@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from interface.errors import StoreUnavailable
+from interface.store import results as store
 from interface.store.db import Connection
 from tests.flow.laboratory import laboratory, message
 
@@ -49,3 +50,21 @@ async def test_what_was_claimed_when_the_database_went_away_is_due_again_at_once
         assert await lab.worker.work() == 1
         assert await lab.messages() == [("complete", "released")]
         assert await lab.owner.fetchval("select attempts from lab.message") == 1
+
+
+async def test_when_the_process_is_killed_again_and_again_only_what_was_alone_at_work_is_parked(
+    database_url: str,
+) -> None:
+    async with laboratory(database_url) as lab:
+        for number in range(5):
+            await lab.order(f"S{number}", "WBC", patient_id=f"P-{number}")
+            records = (f"P|1||P-{number}", f"O|1|S{number}||^^^CBC|R", RECORDS[2])
+            await lab.send(message(*records, control=f"C{number}"))
+        taken = []
+        for _ in range(3):  # claimed, and then the process is gone
+            async with lab.database.system() as system:
+                taken.append(len(await store.claim(system, 64)))
+                await store.free_all(system, [lab.organization_id])
+        assert taken == [5, 1, 1]
+        await lab.settle()
+        assert await lab.messages() == [("complete", "parked"), *[("complete", "released")] * 4]

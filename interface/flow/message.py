@@ -1,0 +1,32 @@
+"""A stored message as it was before framing."""
+
+from __future__ import annotations
+
+from interface.errors import LinkFrameError
+from interface.store.journal import StoredFrame, StoredMessage
+from interface.wire.frames import parse_frame
+from interface.wire.transmission import part_text
+
+
+def frame_text(frame: StoredFrame) -> bytes:
+    """The part of a frame's text that belongs to the message; an HL7 block is its own text."""
+    if frame.fn is None:
+        return frame.bytes
+    try:
+        _, text, last = parse_frame(frame.bytes)
+    except LinkFrameError:
+        return b""
+    return part_text(text, last, frame.start or 0, len(text) if frame.stop is None else frame.stop)
+
+
+def message_text(message: StoredMessage) -> bytes:
+    """All of the message, without its frames' envelopes."""
+    return b"".join(map(frame_text, message.frames))
+
+
+def whole_records(message: StoredMessage) -> bytes:
+    """The message as far as it can be decoded: of a cut transmission without its last record, unless that is whole."""
+    text = message_text(message)
+    if message.state == "incomplete":
+        text = text[: max(text.rfind(b"\r"), text.rfind(b"\n")) + 1]
+    return text
