@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -80,7 +81,7 @@ class LinkStatus:
         return self.state is LinkState.UP
 
 
-class _Link:
+class _Link(ABC):
     """One link, and the sessions on it. What carries its bytes is a subclass's."""
 
     def __init__(self, spec: LinkSpec, clock: Clock) -> None:
@@ -92,17 +93,17 @@ class _Link:
         self._options = lis01.LinkOptions(leniencies=frozenset(map(lis01.Leniency, names)))
 
     @property
+    @abstractmethod
     def address(self) -> str:
         """Where the link is, as `labora link status` shows it."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def start(self) -> None:
         """Raises LinkError with one sentence that names the link."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def stop(self, drain_s: float) -> None:
         """Accept nothing more, let sessions end for at most `drain_s`, then cut them. Idle ones are cut at once."""
-        raise NotImplementedError
 
     def status(self) -> LinkStatus:
         counters = self.counters
