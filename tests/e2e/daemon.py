@@ -29,6 +29,8 @@ from interface.settings import (
 
 ANY = Address("127.0.0.1", 0)
 PATIENCE_S = 60.0
+# The longest that may be configured: a test that is not about late commits must not fail where the disk is slow.
+COMMIT_WAIT_S = 14.0
 _T = TypeVar("_T")
 
 CONFIG = """
@@ -38,7 +40,7 @@ url = "embedded"
 [api]
 listen = "127.0.0.1:{api}"
 [limits]
-commit_wait_s = 2.0
+commit_wait_s = {commit_wait_s}
 [[link]]
 id = "astm"
 organization = "main"
@@ -56,7 +58,7 @@ def link(name: str, transport: TransportType, driver: str, organization: str = "
     return LinkSettings(name, organization, driver, Transport(transport, ANY))
 
 
-def settings(state_dir: Path, url: str = "embedded", commit_wait_s: float = 2.0) -> Settings:
+def settings(state_dir: Path, url: str = "embedded", commit_wait_s: float = COMMIT_WAIT_S) -> Settings:
     """One ASTM and one HL7 link on free ports."""
     return Settings(
         state_dir,
@@ -71,7 +73,9 @@ def settings(state_dir: Path, url: str = "embedded", commit_wait_s: float = 2.0)
 
 
 @asynccontextmanager
-async def running(state_dir: Path, url: str = "embedded", commit_wait_s: float = 2.0) -> AsyncIterator[Running]:
+async def running(
+    state_dir: Path, url: str = "embedded", commit_wait_s: float = COMMIT_WAIT_S
+) -> AsyncIterator[Running]:
     async with started(settings(state_dir, url, commit_wait_s)) as daemon:
         yield daemon
 
@@ -108,7 +112,7 @@ class Process:
         astm, hl7, api = free_ports(3)
         self.astm, self.hl7, self.api = (Address("127.0.0.1", port) for port in (astm, hl7, api))
         self.config = folder / "config.toml"
-        self.config.write_text(CONFIG.format(state=state_dir, api=api, astm=astm, hl7=hl7))
+        self.config.write_text(CONFIG.format(state=state_dir, commit_wait_s=COMMIT_WAIT_S, api=api, astm=astm, hl7=hl7))
         self._process: asyncio.subprocess.Process | None = None
 
     def _log(self) -> IO[bytes]:

@@ -69,7 +69,7 @@ async def test_every_problem_of_a_file_is_said_at_once_with_its_place(command: s
     change(config, "[api]", '[api]\nbase_url = "http://u:Geh3im@x"')
     change(config, "generic_lis2", "generic_lis")
     change(config, SECOND, 'id = "astm"\ndirver = "x"')
-    change(config, "commit_wait_s = 2.0", "commit_wait_s = true")
+    change(config, "commit_wait_s = 14.0", "commit_wait_s = true")
     said = await labora(command, config)
     assert said.status == 78
     assert sorted(line.partition(": ")[0] for line in said.lines) == [

@@ -36,6 +36,24 @@ async def send(address: Address, message: bytes) -> PlayReport:
     return await play(parse_source(message), address)
 
 
+async def taken(address: Address, message: bytes) -> bool:
+    """Send until it is acknowledged, as analyzers do: where commits may wait only briefly, a slow disk refuses too."""
+
+    async def complete() -> bool:
+        return (await send(address, message)).complete
+
+    return await eventually(complete)
+
+
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, frame: bytes) -> None:
+    """Send a frame until it is acknowledged; see `taken`."""
+    reply = b"\x15"
+    while reply == b"\x15":
+        writer.write(frame)
+        reply = await reader.readexactly(1)
+    assert reply == b"\x06"
+
+
 async def test_an_analyzers_bytes_become_a_fhir_observation_once_a_person_has_released_it(state_dir: Path) -> None:
     async with running(state_dir) as daemon:
         people = await register_people(state_dir, daemon.api, Role.ADMINISTRATOR, Role.TECHNOLOGIST)
@@ -43,7 +61,7 @@ async def test_an_analyzers_bytes_become_a_fhir_observation_once_a_person_has_re
         reports = await asyncio.gather(
             send(daemon.links["astm"], ASTM % (b"C1", b"S1")), send(daemon.links["hl7"], HL7 % (b"C2", b"S1"))
         )
-        assert all(report.complete for report in reports)
+        assert all(report.complete for report in reports), reports
         assert b"MSA|AA|C2" in reports[1].replies[0]
         results = await eventually(lambda: people.results(3))
         assert await people.observations() == [], "nobody has released anything"
@@ -120,7 +138,7 @@ async def test_while_postgresql_is_stopped_nothing_is_acknowledged_and_the_links
     (daemon_dir := state_dir / "daemon").mkdir()
     try:
         async with running(daemon_dir, server.url(OWNER_ROLE), commit_wait_s=0.5) as daemon:
-            assert (await send(daemon.links["hl7"], HL7 % (b"A1", b"S1"))).complete
+            assert await taken(daemon.links["hl7"], HL7 % (b"A1", b"S1"))
             await server.stop()
             refused = await send(daemon.links["hl7"], HL7 % (b"A2", b"S2"))
             assert not refused.complete
@@ -139,10 +157,12 @@ async def test_while_postgresql_is_stopped_nothing_is_acknowledged_and_the_links
             writer.write(b"\x05")
             assert await reader.readexactly(1) == b"\x06", "the same connection goes on"
             writer.close()
-            assert (await send(daemon.links["hl7"], HL7 % (b"A2", b"S2"))).complete
-            assert (await send(daemon.links["astm"], ASTM % (b"A3", b"S3"))).complete
+            assert await taken(daemon.links["hl7"], HL7 % (b"A2", b"S2"))
+            assert await taken(daemon.links["astm"], ASTM % (b"A3", b"S3"))
             connection = await asyncpg.connect(server.url(OWNER_ROLE))
-            stored = await connection.fetch("select control_id from lab.message where state = 'complete'")
+            stored = await connection.fetch(
+                "select control_id from lab.message where state = 'complete' and settled is distinct from 'duplicate'"
+            )
             await connection.close()
             assert sorted(row["control_id"] for row in stored) == ["A1", "A2", "A3"]
     finally:
@@ -158,19 +178,13 @@ async def test_a_frame_in_mid_session_is_refused_while_postgresql_is_away_and_ta
         async with running(daemon_dir, server.url(OWNER_ROLE), commit_wait_s=0.5) as daemon:
             reader, writer = await asyncio.open_connection(daemon.links["astm"].host, daemon.links["astm"].port)
             for data in (b"\x05", frames[0]):
-                writer.write(data)
-                assert await reader.readexactly(1) == b"\x06"
+                await exchange(reader, writer, data)
             await server.stop()
             writer.write(frames[1])
             assert await reader.readexactly(1) == b"\x15"
             await server.start()
-            reply = b"\x15"
-            while reply == b"\x15":  # the analyzer sends the frame again until it is taken
-                writer.write(frames[1])
-                reply = await reader.readexactly(1)
-            for data in frames[2:]:
-                writer.write(data)
-                assert await reader.readexactly(1) == b"\x06"
+            for data in frames[1:]:
+                await exchange(reader, writer, data)
             writer.write(b"\x04")
             writer.close()
             connection = await asyncpg.connect(server.url(OWNER_ROLE))
