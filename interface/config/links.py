@@ -1,0 +1,200 @@
+"""The `[[link]]` tables: each becomes a `LinkSettings`, and what two links cannot share is a problem."""
+
+from __future__ import annotations
+
+import codecs
+import ipaddress
+import os
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from interface.config.table import Table, hint, parse_line_format
+from interface.domain.model import Protocol
+from interface.driver import registry
+from interface.errors import DriverError
+from interface.settings import (
+    Address,
+    ApiSettings,
+    LinkRole,
+    LinkSettings,
+    OnStoreFailure,
+    SerialPort,
+    Transport,
+    TransportType,
+    Unsolicited,
+)
+
+_CARRIES = {
+    TransportType.TCP_LISTEN: Protocol.LIS2,
+    TransportType.MLLP_LISTEN: Protocol.HL7,
+    TransportType.SERIAL: Protocol.LIS2,
+}
+_LATER_TRANSPORTS = ("tcp-dial", "mllp-dial", "folder")
+_LATER_LINK_KEYS = ("tls", "match")
+_NETWORK_LINK_KEYS = ("allow", "max_connections")
+BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400)
+_ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  compared with, never bound
+_ASCII = "".join(map(chr, range(0x20, 0x7F)))
+
+
+def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | None:
+    default_bytes = 16 * 1024 * 1024
+    for key in _LATER_LINK_KEYS:
+        if table.has(key):
+            table.problem(key, "is not available in this version")
+    role = table.choice("role", LinkRole.ANALYZER)
+    if role is LinkRole.HOSPITAL:
+        table.problem("role", 'a hospital link is not available in this version: role must be "analyzer"')
+    transport = _transport(table.table("transport", required=True))
+    if transport and transport.type is TransportType.SERIAL:
+        for key in _NETWORK_LINK_KEYS:
+            if table.has(key):
+                table.problem(key, "is of no use on a serial link, which has one peer and no network")
+    link = LinkSettings(
+        id=table.name("id", required=True),
+        organization=table.name("organization", required=True),
+        driver=_driver(table, driver_path, transport),
+        transport=transport or Transport(TransportType.TCP_LISTEN, Address("127.0.0.1", 0)),
+        role=role,
+        analyzer=table.name("analyzer"),
+        encoding=_encoding(table),
+        timezone=_timezone(table),
+        unsolicited=table.choice("unsolicited", Unsolicited.HOLD),
+        on_store_failure=table.choice("on_store_failure", OnStoreFailure.AR),
+        allow=_allow(table),
+        max_connections=table.whole("max_connections", 32, 1, 1024),
+        max_message_bytes=table.whole("max_message_bytes", default_bytes, 64 * 1024, 256 * 1024 * 1024),
+    )
+    table.close(_LATER_LINK_KEYS)
+    return link
+
+
+def _transport(table: Table | None) -> Transport | None:
+    if table is None:
+        return None
+    kind = table.text("type", required=True)
+    supported = ", ".join(TransportType)
+    if kind in _LATER_TRANSPORTS:
+        table.problem("type", f'"{kind}" is not available in this version, which has {supported}')
+        return None  # its other keys belong to that type
+    if kind and kind not in list(TransportType):
+        table.problem("type", f'"{kind}" is not one of {supported}{hint(kind, list(TransportType))}')
+    endpoint = _serial_port(table) if kind == TransportType.SERIAL else table.address("listen")
+    table.close()
+    return Transport(TransportType(kind), endpoint) if endpoint and kind in list(TransportType) else None
+
+
+def _serial_port(table: Table) -> SerialPort | None:
+    default = SerialPort(Path())
+    path = table.text("port", required=True)
+    if path and not path.startswith("/"):
+        table.problem("port", f'"{path}" must be an absolute path such as /dev/serial/by-id/…, see `labora link ports`')
+        path = ""
+    baud = table.whole("baud", default.baud, BAUDS[0], BAUDS[-1])
+    if baud not in BAUDS:
+        table.problem("baud", f"{baud} is not one of {', '.join(map(str, BAUDS))}")
+    line_format = default.format
+    try:
+        line_format = parse_line_format(table.text("format", str(default.format)))
+    except ValueError as error:
+        table.problem("format", str(error))
+    return SerialPort(Path(path), baud, line_format) if path else None
+
+
+def _driver(table: Table, driver_path: tuple[Path, ...], transport: Transport | None) -> str:
+    """The driver's id, once its folder could be read and speaks what the transport carries."""
+    name = table.name("driver", required=True)
+    if not name:
+        return ""
+    known = registry.folders(driver_path)
+    if name not in known:
+        places = ", ".join(str(folder) for folder in registry.search_path(driver_path))
+        table.problem("driver", f'there is no driver "{name}" in {places}{hint(name, sorted(known))}')
+        return name
+    try:
+        driver = registry.load(name, driver_path)
+    except DriverError as error:
+        table.problem("driver", str(error))
+        return name
+    if transport and _CARRIES[transport.type] is not driver.protocol:
+        table.problem("driver", f'"{name}" speaks {driver.protocol}, which {transport.type} does not carry')
+    return name
+
+
+def _encoding(table: Table) -> str:
+    encoding = table.text("encoding")
+    if not encoding:
+        return ""
+    try:
+        # Frames, records and segments are split at ASCII characters, so an encoding must leave these as they are.
+        if codecs.encode(_ASCII, encoding) == _ASCII.encode("ascii"):
+            return encoding
+    except (LookupError, UnicodeError, ValueError, TypeError):
+        table.problem("encoding", f'"{encoding}" is not a character encoding Python knows')
+    else:
+        table.problem("encoding", f'"{encoding}" changes ASCII characters and cannot carry LIS02-A2 or HL7 v2')
+    return ""
+
+
+def _timezone(table: Table) -> str:
+    zone = table.text("timezone", "UTC")
+    if zone == "UTC":
+        return zone
+    try:
+        ZoneInfo(zone)
+    except (OSError, ValueError, LookupError):
+        if not _has_zones():
+            table.problem("timezone", "this machine has no time zone database: install tzdata")
+        else:
+            table.problem("timezone", f'"{zone}" is not an IANA time zone such as Asia/Jakarta')
+        return "UTC"
+    return zone
+
+
+def _has_zones() -> bool:
+    try:
+        ZoneInfo("Europe/Paris")
+    except (OSError, LookupError):
+        return False
+    return True
+
+
+def _allow(table: Table) -> tuple[str, ...]:
+    networks = table.texts("allow")
+    for index, text in enumerate(networks):
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            table.problem(f"allow[{index}]", f"is not a network such as 10.1.2.0/24: {error}")
+    return networks
+
+
+def unique(root: Table, api: ApiSettings, links: list[LinkSettings | None]) -> None:
+    """No two links share an id, and nothing shares an address or a serial port."""
+    ids: dict[str, str] = {}
+    taken: list[tuple[Address | SerialPort, str]] = [(api.listen, "api.listen")]
+    for index, link in enumerate(links):
+        if link is None:
+            continue
+        at = f"link[{index}]"
+        if link.id and (first := ids.setdefault(link.id, at)) != at:
+            root.problem(f"{at}.id", f'"{link.id}" is already the id of {first}')
+        endpoint = link.transport.endpoint
+        place = f"{at}.transport.{'port' if isinstance(endpoint, SerialPort) else 'listen'}"
+        for other, path in taken:
+            if _overlap(endpoint, other):
+                shown = endpoint.path if isinstance(endpoint, SerialPort) else endpoint
+                root.problem(place, f"{shown} is already taken by {path}")
+                break
+        taken.append((endpoint, place))
+
+
+def _overlap(one: Address | SerialPort, other: Address | SerialPort) -> bool:
+    if isinstance(one, SerialPort) and isinstance(other, SerialPort):
+        return os.path.realpath(one.path) == os.path.realpath(other.path)  # /dev/serial/by-id/… are other names
+    if isinstance(one, SerialPort) or isinstance(other, SerialPort):
+        return False
+    if one.port != other.port or not one.port:
+        return False
+    hosts = {"127.0.0.1" if host == "localhost" else host for host in (one.host, other.host)}
+    return len(hosts) == 1 or bool(hosts & _ANY_ADDRESS)
