@@ -15,8 +15,9 @@ from interface.domain.model import Comparator, Value, ValueKind
 
 # `----` analysis impossible, `++++` out of the counting range, `****` not reliable: seen on haematology analyzers.
 DEFAULT_FAILED_PATTERNS = (r"-{2,}", r"\+{4,}", r"\*{2,}", r"[?]+", r"[.]{2,}")
+# The French ones are GeneXpert's (corpus).
 DEFAULT_FAILED_WORDS = frozenset(
-    {"error", "err", "invalid", "no result", "failed", "fail", "aborted", "nan", "inf", "-inf", "+inf", "infinity"}
+    "error|err|invalid|no result|failed|fail|aborted|erreur|pas de r\u00e9sultat|nan|inf|-inf|+inf|infinity".split("|")
 )
 
 _COMPARATORS = {

@@ -264,7 +264,7 @@ class _Engine:
         paths, read = self._driver.paths, self._read
         segment, location, notes = result
         segments["OBX"] = segment
-        code = self._driver.code(read(segments, paths.code))
+        code = self._driver.code(self._code(segments))
         if not code:
             self._draft.problem(location, "no test code where this driver looks for it")
         kind, text = segment.value(2).strip().upper(), segment.read(5)
@@ -292,6 +292,16 @@ class _Engine:
         specimen.results.append(observed)
         if attachment is not None:
             specimen.attachments.append(attachment)
+
+    def _code(self, segments: dict[str, Segment]) -> str:
+        """The test code with its sub-components, unless the driver names one: `HIV` of `HIV&Ct` is another test's."""
+        for path in self._driver.paths.code:
+            segment = segments.get(path.record)
+            if segment is not None and (value := segment.read(path.field, path.component, path.subcomponent)):
+                if path.component is None or path.subcomponent is not None:
+                    return value
+                return segment.components(path.field)[path.component - 1].strip()
+        return ""
 
     def _value(self, segment: Segment, kind: str, text: str) -> tuple[Value, bool]:
         """OBX-5 by OBX-2, and whether it contradicts its own type."""

@@ -53,7 +53,7 @@ def decode(driver: Driver, text: bytes, encoding: str = "") -> DecodedMessage:
     """Decode the bytes of one assembled message. `encoding`: the link's, else the driver's. Never raises."""
     draft = Draft(Protocol.LIS2)
     try:
-        message = parse(text, encoding or driver.encoding or DEFAULT_ENCODING)
+        message = parse(text, encoding or driver.encoding or DEFAULT_ENCODING, driver.literal_escapes)
     except RecordError as error:
         draft.problem(error.location, error.text)
         return draft.finish()
@@ -77,8 +77,10 @@ class _Engine:
     def __init__(self, driver: Driver, draft: Draft) -> None:
         self._driver = driver
         self._draft = draft
+        self._faulty: frozenset[str] = frozenset()  # where the records are whose fields may not be where they should
 
     def run(self, message: Message) -> None:
+        self._faulty = frozenset(fault.location for fault in message.faults)
         draft, scope = self._draft, _Scope(self._driver).inside(message.header)
         draft.control_id = message.header.component(3).strip()
         draft.sender = scope.read(self._driver.paths.sender)
@@ -155,6 +157,8 @@ class _Engine:
                 self._result(child, below, specimen)
                 if doubtful:
                     specimen.results[-1] = _held(specimen.results[-1], HoldReason.AMBIGUOUS_SPECIMEN)
+                if child.record.location in self._faulty:
+                    specimen.results[-1] = _held(specimen.results[-1], HoldReason.UNREADABLE_VALUE)
             else:
                 doubtful = doubtful or child.record.type not in LEVELS
                 self._node(child, scope, patient)
@@ -264,11 +268,14 @@ class _Engine:
         rule = self._driver.query
         ids: list[str] = []
         ask_all = record.field(3).strip() in rule.all_words
-        for repeat in range(1, max(len(record.repeats(3)), 1) + 1):
+        repeats = record.repeats(3)
+        for repeat in range(1, max(len(repeats), 1) + 1):
             for path in rule.specimen_id:
                 if path.record != "Q":
                     continue
                 value = record.component(path.field, path.component or 1, repeat)
+                if ids and not value and record.delimiters.component not in repeats[repeat - 1]:
+                    value = record.component(3, 1, repeat)  # the list is of specimens: `^S1\\S2` as Erba sends it
                 value = self._driver.specimen_ids.read(value)
                 if value in rule.all_words:
                     ask_all = True

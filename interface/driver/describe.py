@@ -56,7 +56,7 @@ def _result(result: Observed) -> dict[str, Any]:
     return {
         "code": result.code,
         "name": result.name,
-        "value": None if value.kind is ValueKind.EMPTY else value.text,
+        "value": None if value.kind is ValueKind.EMPTY else value.text or None,
         "comparator": str(value.comparator) if value.comparator else None,
         "unit": result.unit,
         "reference": result.reference,

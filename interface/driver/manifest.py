@@ -172,6 +172,7 @@ class Driver:
     evidence: tuple[str, ...] = ()
     generic: bool = False
     encoding: str = ""
+    literal_escapes: bool = False  # LIS2: `&|&` is a bar that is data (Beckman's way, not the standard's)
     leniencies: frozenset[str] = frozenset()  # names of `wire.datalink_events.Leniency`
     match: tuple[HeaderMatch, ...] = ()
     paths: FieldPaths = FieldPaths()

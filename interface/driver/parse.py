@@ -221,6 +221,7 @@ def _driver(root: _Table) -> Driver:
         evidence=evidence,
         generic=generic,
         encoding=_encoding(head),
+        literal_escapes=head.flag("literal_escapes"),
         leniencies=_leniencies(root.table("framing")),
         match=_matches(root.table("match"), generic),
         paths=_paths(root.table("paths"), protocol),

@@ -250,10 +250,19 @@ def parse(block: bytes | str, encoding: str = "") -> Message:
     codec = decoded.encoding
     body = decoded.text[len(lines[0]) :]
     marks = (delimiters.escape, delimiters.repeat, delimiters.subcomponent, '""')
+    escape, repeat, subcomponent, null = marks
     simple = not any(mark in body for mark in marks)
     # A list, not a generator: that alone is a tenth of the whole reading.
     segments = [Segment(lines[0], delimiters, codec)]
-    segments += [Segment(line, delimiters, codec, simple) for line in lines[1:]]
+    if simple:
+        segments += [Segment(line, delimiters, codec, True) for line in lines[1:]]
+    else:
+        segments += [
+            Segment(
+                line, delimiters, codec, not (escape in line or repeat in line or subcomponent in line or null in line)
+            )
+            for line in lines[1:]
+        ]
     return Message(tuple(segments), delimiters, codec, decoded.fault)
 
 

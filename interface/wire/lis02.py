@@ -3,6 +3,10 @@
 A message is H .. L as assembled bytes. Delimiters are read from each header; fields are split when they are asked for;
 escapes are resolved on leaf components only, and what is not a known escape sequence stays as it is.
 Field numbers are the standard's: the type letter is field 1, so `record.component(3, 4)` is R-3.4 of the documents.
+
+Some vendors (Beckman C03112) escape a delimiter by itself: `&|&`, `&\\&`, `&^&`, `&&&`. To the standard `&|&` ends a
+field and moves all that follows it: they are read the vendor's way only where a driver says so (`literal_escapes`), and
+are a fault of their record otherwise, whose values are then not to be trusted.
 """
 
 from __future__ import annotations
@@ -19,8 +23,8 @@ DEFAULT_ENCODING = "latin-1"  # every byte is a character: nothing an analyzer s
 # LIS02-A2 hierarchy: H and L 0, P 1, O 2, R 3. Q and S stand beside P. C and M attach to the record before them.
 LEVELS = {"H": 0, "L": 0, "P": 1, "Q": 1, "S": 1, "O": 2, "R": 3}
 ATTACHED = frozenset("CM")
+_TYPES = ATTACHED | LEVELS.keys()
 
-_LINE = re.compile(r"\r\n?|\n")
 _HEX = re.compile(r"X((?:[0-9A-Fa-f]{2})+)")
 _MAX_CONTROL_ID = 80
 
@@ -57,43 +61,45 @@ class Fault:
 class Record:
     """One record. Split on first access; all accessors give "" for what was not sent.
 
-    `plain`: there is no escape character in it, so that most of the looking can be left out.
+    `plain`: there is neither escape nor repetition in it, so that most of the looking can be left out.
     """
 
-    __slots__ = ("_fields", "_location", "_plain", "delimiters", "encoding", "text", "type")
+    __slots__ = ("_fields", "_ordinal", "_plain", "delimiters", "encoding", "text", "type")
 
     def __init__(
-        self, text: str, delimiters: Delimiters, location: str, encoding: str = DEFAULT_ENCODING, plain: bool = False
+        self, text: str, type_: str, ordinal: int, delimiters: Delimiters, encoding: str, plain: bool = False
     ) -> None:
         self.text = text
-        self._plain = plain
-        self.type = text[:1].upper()
+        self.type = type_
         self.delimiters = delimiters
         self.encoding = encoding
-        self._location = location
+        self._ordinal = ordinal
+        self._plain = plain
         self._fields: list[str] | None = None
 
     def __repr__(self) -> str:
-        return f"Record({self._location})"
+        return f"Record({self.location})"
 
     @property
     def location(self) -> str:
         """`R 3`: the type and which of its kind it is in the message, from 1."""
-        return self._location
+        return f"{self.type} {self._ordinal}"
 
     @property
     def fields(self) -> list[str]:
         """All fields as sent; index 0 is field 1, the type letter."""
-        if self._fields is None:
-            self._fields = self.text.split(self.delimiters.field)
-            if self.type == "H" and len(self._fields) > 1:
-                # Field 2 of H defines the delimiters; nothing in it is split or unescaped.
-                self._fields[1] = self.delimiters.definition
-        return self._fields
+        return self._fields or self._split()
+
+    def _split(self) -> list[str]:
+        fields = self._fields = self.text.split(self.delimiters.field)
+        if self.type == "H" and len(fields) > 1:
+            # Field 2 of H defines the delimiters; nothing in it is split or unescaped.
+            fields[1] = self.delimiters.definition
+        return fields
 
     def field(self, number: int) -> str:
         """Field `number` from 1, as sent."""
-        fields = self.fields
+        fields = self._fields or self._split()
         return fields[number - 1] if number <= len(fields) else ""
 
     def repeats(self, number: int) -> list[str]:
@@ -110,28 +116,31 @@ class Record:
 
     def component(self, number: int, component: int = 1, repeat: int = 1) -> str:
         """One leaf, unescaped."""
-        raw = self.field(number)
-        if not raw:
+        fields = self._fields or self._split()
+        if number > len(fields):
             return ""
-        if self.delimiters.repeat in raw:
-            repeats = raw.split(self.delimiters.repeat)
-            if repeat > len(repeats):
-                return ""
-            raw = repeats[repeat - 1]
-        elif repeat > 1:
-            return ""
-        if self.delimiters.component in raw:
-            leaves = raw.split(self.delimiters.component)
-            return self.unescape(leaves[component - 1]) if component <= len(leaves) else ""
-        return self.unescape(raw) if component == 1 else ""
+        raw = fields[number - 1]
+        marks = self.delimiters
+        if not self._plain:
+            if marks.repeat in raw:
+                repeats = raw.split(marks.repeat)
+                raw = repeats[repeat - 1] if repeat <= len(repeats) else ""
+                repeat = 1
+            if marks.escape in raw:
+                leaves = raw.split(marks.component)
+                return self.unescape(leaves[component - 1]) if component <= len(leaves) and repeat == 1 else ""
+        if marks.component not in raw:
+            return raw if component == repeat == 1 else ""
+        leaves = raw.split(marks.component)
+        return leaves[component - 1] if component <= len(leaves) and repeat == 1 else ""
 
     def read(self, number: int, component: int | None = None) -> str:
         """One leaf of the first repetition, or a whole field as words (`component` None), unescaped and stripped."""
-        fields = self._fields or self.fields
+        fields = self._fields or self._split()
         if number > len(fields) or not (raw := fields[number - 1]):
             return ""
         marks = self.delimiters
-        if not self._plain or marks.repeat in raw:
+        if not self._plain:
             return self._words(raw) if component is None else self.component(number, component).strip()
         if marks.component not in raw:
             return raw.strip() if component is None or component == 1 else ""
@@ -207,29 +216,39 @@ class Message:
         return root
 
 
-def parse(data: bytes | str, encoding: str = DEFAULT_ENCODING) -> Message:
+def parse(data: bytes | str, encoding: str = DEFAULT_ENCODING, literal_escapes: bool = False) -> Message:
     """Read the bytes of one assembled message. The charset is decoded here, after assembly.
 
+    `literal_escapes`: a delimiter between two escape characters is that character (see above).
     Raises RecordError when it does not start with a usable H record; anything else is kept for the reader to judge.
     """
     faults: list[Fault] = []
     text = data if isinstance(data, str) else _decode(data, encoding, faults)
-    lines = [line for line in _LINE.split(text) if line.strip("\x00 ")]
+    if "\n" in text:
+        text = text.replace("\r\n", "\r").replace("\n", "\r")
+    lines = [line for line in text.split("\r") if line.strip("\x00 ")]
     if not lines:
         raise RecordError("the message is empty", "H 1")
     delimiters = _delimiters(lines[0], faults)
+    mark, repeat, escape = delimiters.field, delimiters.repeat, delimiters.escape
+    escapes = escape in text[len(lines[0]) :]
     seen: dict[str, int] = {}
     records: list[Record] = []
-    plain = not any(delimiters.escape in line for line in lines[1:])
     for line in lines:
-        kind = line[:1].upper()
-        seen[kind] = seen.get(kind, 0) + 1
-        location = f"{kind} {seen[kind]}"
-        if kind not in LEVELS and kind not in ATTACHED:
-            faults.append(Fault(location, "not a record type of LIS02-A2"))
-        elif len(line) > 1 and line[1] != delimiters.field:
-            faults.append(Fault(location, "the type letter is not followed by the field delimiter"))
-        records.append(Record(line, delimiters, location, encoding, plain and kind != "H"))
+        kind = line[0].upper()
+        ordinal = seen[kind] = seen.get(kind, 0) + 1
+        plain = bool(records) and repeat not in line
+        if escapes and records and escape in line:
+            plain = False
+            standard = _standard_escapes(line, delimiters)
+            if standard != line and not literal_escapes:
+                faults.append(Fault(f"{kind} {ordinal}", "a delimiter stands between two escape characters"))
+            line = standard if literal_escapes else line
+        if kind not in _TYPES:
+            faults.append(Fault(f"{kind} {ordinal}", "not a record type of LIS02-A2"))
+        elif line[1:2] != mark and len(line) > 1:
+            faults.append(Fault(f"{kind} {ordinal}", "the type letter is not followed by the field delimiter"))
+        records.append(Record(line, kind, ordinal, delimiters, encoding, plain))
     return Message(delimiters, tuple(records), tuple(faults))
 
 
@@ -275,8 +294,7 @@ def escape(leaf: str, delimiters: Delimiters = DEFAULT_DELIMITERS) -> str:
 
     LIS01-A2: a frame's text must not hold control characters, and a CR would end the record.
     """
-    mark = delimiters.escape
-    names = {mark: "E", delimiters.field: "F", delimiters.repeat: "R", delimiters.component: "S"}
+    mark, names = delimiters.escape, _escape_names(delimiters)
     return "".join(
         f"{mark}{names[c]}{mark}" if c in names else f"{mark}X{ord(c):02X}{mark}" if c < " " or c == "\x7f" else c
         for c in leaf
@@ -313,6 +331,18 @@ def _write_field(value: Field, delimiters: Delimiters) -> str:
 
 def _write_components(components: Sequence[str], delimiters: Delimiters) -> str:
     return delimiters.component.join(escape(leaf, delimiters) for leaf in components)
+
+
+def _standard_escapes(line: str, delimiters: Delimiters) -> str:
+    """A record with the vendors' `&|&` written as the standard's `&F&`; sequences are read from the left."""
+    names = _escape_names(delimiters)
+    mark, marks = re.escape(delimiters.escape), "".join(map(re.escape, names))
+    pattern = rf"{mark}(?:([{marks}])|[EFHNRS]|X(?:[0-9A-Fa-f]{{2}})+){mark}"
+    return re.sub(pattern, lambda m: f"{delimiters.escape}{names[m[1]]}{delimiters.escape}" if m[1] else m[0], line)
+
+
+def _escape_names(delimiters: Delimiters) -> dict[str, str]:
+    return {delimiters.escape: "E", delimiters.field: "F", delimiters.repeat: "R", delimiters.component: "S"}
 
 
 def _decode(data: bytes, encoding: str, faults: list[Fault]) -> str:

@@ -78,7 +78,7 @@ def test_not_a_number_is_a_failed_run(text: str) -> None:
     assert (value.kind, value.number) == (ValueKind.FAILED, None)
 
 
-@pytest.mark.parametrize("text", ["----", "--", "++++", "****", "ERROR", "Invalid", "no result"])
+@pytest.mark.parametrize("text", ["----", "--", "++++", "****", "ERROR", "Invalid", "no result", "ERREUR"])
 def test_a_failed_run_is_never_a_number_nor_a_word(text: str) -> None:
     assert parse_value(text).kind is ValueKind.FAILED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -87,6 +88,24 @@ def test_the_drivers_tables_hold_what_they_do_not_vouch_for(record: str, holds: 
     assert specimen.results[0].holds == holds
 
 
+@pytest.mark.parametrize("record", ["R|1|^^^GLU|5&|&1|mmol/L||||F", "R1|1|^^^GLU|5.1|mmol/L||||F"])
+def test_a_result_whose_fields_may_be_shifted_is_held(record: str) -> None:
+    (specimen,) = lis2("P|1", "O|1|S1", record, "L|1").specimens
+    assert HoldReason.UNREADABLE_VALUE in specimen.results[0].holds
+
+
+def test_a_driver_may_say_that_its_delimiters_are_escaped_by_themselves() -> None:
+    text = b"H|\\^&|||Dev\rP|1\rO|1|S1\rR|1|^^^GLU|a&|&b|mmol/L||||F\rL|1\r"
+    (specimen,) = registry.decode(replace(LIS2, literal_escapes=True), text).specimens
+    assert (specimen.results[0].value.text, specimen.results[0].unit) == ("a|b", "mmol/L")
+
+
+def test_the_sub_components_of_a_code_are_part_of_it() -> None:
+    """GeneXpert: `HIV&Ct` is no viral load; it may not be mapped as one."""
+    (specimen,) = hl7("OBR|1|||HIV", "OBX|1|NM|HIV&HIV&x&Ct^name||31.2||||||F", "SPM|1|S1").specimens
+    assert (specimen.results[0].code, specimen.results[0].name) == ("HIV&HIV&x&Ct", "name")
+
+
 def test_a_failed_run_is_no_negative_result() -> None:
     (specimen,) = lis2("P|1", "O|1|S1", "R|1|^^^HIV|NEGATIVE|||||X", "L|1").specimens
     result = specimen.results[0]
@@ -125,6 +144,7 @@ def test_the_patient_is_told_as_sent() -> None:
         ("Q|1|^S1||ALL||||||||O", Query(("S1",), False, "", (), "^S1")),
         ("Q|1|P7^S1\\P7^S2||^^^GLU\\^^^CREA", Query(("S1", "S2"), False, "P7", ("GLU", "CREA"), "P7^S1\\P7^S2")),
         ("Q|1|ALL||ALL", Query((), True, "", (), "ALL")),
+        ("Q|1|^S1\\S2\\S3||ALL", Query(("S1", "S2", "S3"), False, "", (), "^S1\\S2\\S3")),
     ],
 )
 def test_queries_name_specimens_or_all(record: str, query: Query) -> None:

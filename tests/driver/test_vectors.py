@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +21,7 @@ from interface.wire.datalink_events import Leniency
 from interface.wire.lis01 import DataLink, FrameReceived, LinkOptions, SessionEnded, Station
 from interface.wire.trace import Direction, parse_trace
 from interface.wire.transmission import MessageSplitter, assemble
-
-ALL_SPLITS_BYTES = 4096
-SEEDED_SPLITS = 200
-CONTROLS = frozenset(b"\x02\x03\x04\x05\x0b\x0d\x1c\x17")
+from tests.splits import split_places
 
 DRIVERS = registry.find_all()
 VECTORS = [
@@ -90,14 +86,6 @@ def analyzer_bytes(vector: Vector) -> bytes:
 
 def without_problems(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [message | {"problems": []} for message in messages]
-
-
-def split_places(data: bytes) -> list[int]:
-    if len(data) <= ALL_SPLITS_BYTES:
-        return list(range(1, len(data)))
-    near = {at + step for at, code in enumerate(data) if code in CONTROLS for step in range(-2, 3)}
-    seeded = random.Random(len(data)).sample(range(1, len(data)), SEEDED_SPLITS)  # noqa: S311 - places, no secret
-    return sorted(place for place in near | set(seeded) if 0 < place < len(data))
 
 
 @pytest.mark.parametrize(("driver", "vector"), VECTORS)

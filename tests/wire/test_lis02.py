@@ -72,6 +72,37 @@ def test_known_escapes_are_resolved_and_everything_else_is_data(sent: str, meant
     assert unescape(sent) == meant
 
 
+@pytest.mark.parametrize(
+    ("sent", "meant"),
+    [
+        ("a&|&b", ["a|b"]),
+        ("a&\\&b", ["a\\b"]),
+        ("a&^&b", ["a^b"]),
+        ("a&&&b", ["a&b"]),
+        ("&|&&&&", ["|&"]),
+        ("&F&|&S&", ["|", "^"]),
+        ("a&|b&", ["a&", "b&"]),
+    ],
+)
+def test_a_vendors_escaped_delimiters_are_read_where_a_driver_says_so(sent: str, meant: list[str]) -> None:
+    message = parse(f"H|\\^&\rC|{sent}\rL|1\r", literal_escapes=True)
+    assert [message.records[1].component(2 + at) for at in range(len(meant) + 1)] == [*meant, ""]
+    assert not message.faults
+
+
+@pytest.mark.parametrize(("sent", "fault"), [("a&|&b", 1), ("&&&", 1), ("&F&|&S&", 0), ("R&D|x", 0), ("a&|b&", 0)])
+def test_else_they_are_a_fault_of_their_record(sent: str, fault: int) -> None:
+    message = parse(f"H|\\^&|||&|&\rR|1|{sent}\rL|1\r")
+    assert [each.location for each in message.faults] == ["R 1"] * fault
+    assert message.records[1].text == f"R|1|{sent}"
+
+
+def test_one_record_with_an_escape_or_a_repetition_changes_nothing_in_the_others() -> None:
+    message = parse("H|\\^&\rR|1|a^b|1\\2\rR|2|a^&S&|2\rR|3|a^b|3\r")
+    read = [[record.component(3, 2), record.component(4), record.component(4, 1, 2)] for record in message.records[1:]]
+    assert read == [["b", "1", "2"], ["^", "2", ""], ["b", "3", ""]]
+
+
 def test_an_escaped_delimiter_never_splits() -> None:
     record = parse(b"H|\\^&\rR|1|x&S&y^z\r").records[1]
     assert record.components(3) == ["x^y", "z"]
