@@ -40,7 +40,7 @@ url = "embedded"
 [api]
 listen = "127.0.0.1:{api}"
 [limits]
-commit_wait_s = {commit_wait_s}
+commit_wait_s = 14.0
 [[link]]
 id = "astm"
 organization = "main"
@@ -112,7 +112,7 @@ class Process:
         astm, hl7, api = free_ports(3)
         self.astm, self.hl7, self.api = (Address("127.0.0.1", port) for port in (astm, hl7, api))
         self.config = folder / "config.toml"
-        self.config.write_text(CONFIG.format(state=state_dir, commit_wait_s=COMMIT_WAIT_S, api=api, astm=astm, hl7=hl7))
+        self.config.write_text(CONFIG.format(state=state_dir, api=api, astm=astm, hl7=hl7))
         self._process: asyncio.subprocess.Process | None = None
 
     def _log(self) -> IO[bytes]:
