@@ -17,7 +17,14 @@ class LinkRole(StrEnum):
 class TransportType(StrEnum):
     TCP_LISTEN = "tcp-listen"
     MLLP_LISTEN = "mllp-listen"
+    TCP_DIAL = "tcp-dial"
+    MLLP_DIAL = "mllp-dial"
     SERIAL = "serial"
+
+    @property
+    def dials(self) -> bool:
+        """Whether we make the connection."""
+        return self in (TransportType.TCP_DIAL, TransportType.MLLP_DIAL)
 
 
 class Parity(StrEnum):
@@ -83,10 +90,10 @@ class SerialPort:
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """How a link's bytes come: the other end connects to an address, or is at the other end of a cable."""
+    """How a link's bytes come: the other end connects to an address, is dialled, or is at the other end of a cable."""
 
     type: TransportType
-    endpoint: Address | SerialPort  # a port where the type is SERIAL, else where to listen
+    endpoint: Address | SerialPort  # a port where the type is SERIAL, else where to listen, or whom to dial
 
 
 @dataclass(frozen=True, slots=True)

@@ -269,11 +269,38 @@ def test_two_links_cannot_share_a_serial_port_under_any_name(drivers: Path, tmp_
     assert len(parse(two(tmp_path / "ttyUSB1")).links) == 2
 
 
-@pytest.mark.parametrize("kind", ["tcp-dial", "mllp-dial", "folder"])
+@pytest.mark.parametrize("kind", ["folder"])
 def test_a_transport_of_a_later_version_is_named_as_such(drivers: Path, kind: str) -> None:
     found = problems(link(drivers, transport=f'{{ type = "{kind}", port = "/dev/ttyS0", path = "/srv" }}'))
     assert list(found) == ["link[0].transport.type"]
-    assert "not available in this version, which has tcp-listen, mllp-listen, serial" in found["link[0].transport.type"]
+    assert "not available in this version, which has tcp-listen, mllp-listen," in found["link[0].transport.type"]
+
+
+@pytest.mark.parametrize(("kind", "driver"), [("tcp-dial", "acme_one"), ("mllp-dial", "acme_hl7")])
+def test_a_dialled_link_names_whom_to_dial(drivers: Path, kind: str, driver: str) -> None:
+    transport = f'{{ type = "{kind}", dial = "10.1.2.3:4001" }}'
+    [read] = parse(link(drivers, transport=transport, driver=f'"{driver}"')).links
+    assert read.transport == Transport(TransportType(kind), Address("10.1.2.3", 4001))
+
+
+def test_what_is_wrong_with_a_dialled_link_is_named_by_its_key(drivers: Path) -> None:
+    nobody = problems(link(drivers, transport='{ type = "tcp-dial", dial = "0.0.0.0:4001" }'))
+    assert nobody == {"link[0].transport.dial": "0.0.0.0:4001 is not a host that can be dialled"}
+    nowhere = problems(link(drivers, transport='{ type = "tcp-dial", dial = "10.1.2.3:0" }'))
+    assert nowhere == {"link[0].transport.dial": "10.1.2.3:0 is not a host that can be dialled"}
+    listening = problems(link(drivers, transport='{ type = "tcp-dial", listen = "10.1.2.3:1" }'))
+    assert set(listening) == {"link[0].transport.dial", "link[0].transport.listen"}
+    allowed = problems(link(drivers, transport='{ type = "tcp-dial", dial = "10.1.2.3:1" }', allow='["10.0.0.0/8"]'))
+    assert allowed == {"link[0].allow": "is of no use with tcp-dial: nobody connects to this link"}
+
+
+def test_no_two_links_dial_the_same_analyzer(drivers: Path) -> None:
+    text = link(drivers, transport='{ type = "tcp-dial", dial = "10.1.2.3:4001" }')
+    text += (
+        '\n[[link]]\nid = "a-2"\norganization = "main"\ndriver = "acme_two"\n'
+        'transport = { type = "tcp-dial", dial = "10.1.2.3:4001" }'
+    )
+    assert problems(text) == {"link[1].transport.dial": "10.1.2.3:4001 is already taken by link[0].transport.dial"}
 
 
 @pytest.mark.parametrize("key", ["tls", "match"])

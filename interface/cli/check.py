@@ -94,6 +94,8 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         endpoint = link.transport.endpoint
         if isinstance(endpoint, SerialPort):
             yield _serial(f"link[{index}].transport.port", endpoint, ours)
+        elif link.transport.type.dials:  # not tried: an analyzer may take one connection, and the daemon has it
+            yield Finding(f"link[{index}].transport.dial", 0, f"{endpoint} will be dialled")
         else:
             yield _address(f"link[{index}].transport.listen", endpoint, ours)
 

@@ -27,11 +27,14 @@ from interface.settings import (
 _CARRIES = {
     TransportType.TCP_LISTEN: Protocol.LIS2,
     TransportType.MLLP_LISTEN: Protocol.HL7,
+    TransportType.TCP_DIAL: Protocol.LIS2,
+    TransportType.MLLP_DIAL: Protocol.HL7,
     TransportType.SERIAL: Protocol.LIS2,
 }
-_LATER_TRANSPORTS = ("tcp-dial", "mllp-dial", "folder")
+_LISTENERS = (TransportType.TCP_LISTEN, TransportType.MLLP_LISTEN)
+_LATER_TRANSPORTS = ("folder",)
 _LATER_LINK_KEYS = ("tls", "match")
-_NETWORK_LINK_KEYS = ("allow", "max_connections")
+_LISTENER_KEYS = ("allow", "max_connections")
 BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400)
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  compared with, never bound
 _ASCII = "".join(map(chr, range(0x20, 0x7F)))
@@ -46,10 +49,10 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
     if role is LinkRole.HOSPITAL:
         table.problem("role", 'a hospital link is not available in this version: role must be "analyzer"')
     transport = _transport(table.table("transport", required=True))
-    if transport and transport.type is TransportType.SERIAL:
-        for key in _NETWORK_LINK_KEYS:
+    if transport and transport.type not in _LISTENERS:
+        for key in _LISTENER_KEYS:
             if table.has(key):
-                table.problem(key, "is of no use on a serial link, which has one peer and no network")
+                table.problem(key, f"is of no use with {transport.type}: nobody connects to this link")
     link = LinkSettings(
         id=table.name("id", required=True),
         organization=table.name("organization", required=True),
@@ -79,9 +82,21 @@ def _transport(table: Table | None) -> Transport | None:
         return None  # its other keys belong to that type
     if kind and kind not in list(TransportType):
         table.problem("type", f'"{kind}" is not one of {supported}{hint(kind, list(TransportType))}')
-    endpoint = _serial_port(table) if kind == TransportType.SERIAL else table.address("listen")
+    endpoint = _endpoint(table, kind)
     table.close()
     return Transport(TransportType(kind), endpoint) if endpoint and kind in list(TransportType) else None
+
+
+def _endpoint(table: Table, kind: str) -> Address | SerialPort | None:
+    if kind == TransportType.SERIAL:
+        return _serial_port(table)
+    if kind not in (TransportType.TCP_DIAL, TransportType.MLLP_DIAL):
+        return table.address("listen")
+    peer = table.address("dial")
+    if peer and (not peer.port or peer.host in _ANY_ADDRESS):
+        table.problem("dial", f"{peer} is not a host that can be dialled")
+        return None
+    return peer
 
 
 def _serial_port(table: Table) -> SerialPort | None:
@@ -180,7 +195,8 @@ def unique(root: Table, api: ApiSettings, links: list[LinkSettings | None]) -> N
         if link.id and (first := ids.setdefault(link.id, at)) != at:
             root.problem(f"{at}.id", f'"{link.id}" is already the id of {first}')
         endpoint = link.transport.endpoint
-        place = f"{at}.transport.{'port' if isinstance(endpoint, SerialPort) else 'listen'}"
+        key = "port" if isinstance(endpoint, SerialPort) else "dial" if link.transport.type.dials else "listen"
+        place = f"{at}.transport.{key}"
         for other, path in taken:
             if _overlap(endpoint, other):
                 shown = endpoint.path if isinstance(endpoint, SerialPort) else endpoint

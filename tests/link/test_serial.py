@@ -15,11 +15,13 @@ import uvloop
 from serial.tools.list_ports_common import ListPortInfo
 
 from interface.errors import LinkError, LinkLost
-from interface.link import serial, supervisor
+from interface.link import cable as cable_link
+from interface.link import serial
+from interface.link.backoff import LONGEST_S
 from interface.link.serial import FoundPort, PortBusy, SerialStream, list_ports, open_port
 from interface.link.session import IDLE_WAIT_S
 from interface.link.stream import CHUNK_BYTES
-from interface.link.supervisor import LONGEST_BACK_OFF_S, LinkSpec, LinkState, LinkStatus, Supervisor
+from interface.link.supervisor import LinkSpec, LinkState, LinkStatus, Supervisor
 from interface.settings import Address, LineFormat, LinkSettings, Parity, SerialPort, Transport, TransportType
 from interface.simulator import Fault, PlayProtocol, Source, parse_source, play
 from interface.wire.lis01 import build_frame
@@ -354,13 +356,13 @@ async def test_a_port_that_is_not_there_keeps_nothing_from_starting_and_is_asked
         tried.append(host.clock.now())
         return open_port(port)
 
-    monkeypatch.setattr(supervisor, "open_port", look)
+    monkeypatch.setattr(cable_link, "open_port", look)
     await host.supervisor.start()
     assert host.status.state is LinkState.DOWN
     for _ in range(185):
         await host.clock.advance(1.0)
     assert tried == [0.0, 1.0, 3.0, 7.0, 15.0, 31.0, 63.0, 123.0, 183.0]
-    assert tried[-1] - tried[-2] == LONGEST_BACK_OFF_S
+    assert tried[-1] - tried[-2] == LONGEST_S
     with pytest.raises(KeyError):
         host.supervisor.address("link-1")
     await host.supervisor.stop(0.0)

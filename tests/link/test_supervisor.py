@@ -8,7 +8,8 @@ import socket
 import pytest
 
 from interface.errors import LinkError
-from interface.link.supervisor import CHECK_S, LinkSpec, LinkState, Supervisor, _ListeningLink
+from interface.link.listening import CHECK_S, ListeningLink
+from interface.link.supervisor import LinkSpec, LinkState, Supervisor
 from interface.link.tcp import TcpListener, connect
 from interface.settings import Address
 from interface.wire.lis01 import build_frame
@@ -125,7 +126,7 @@ async def test_a_listener_that_fails_comes_back_on_its_port(monkeypatch: pytest.
     supervisor = await start(RecordingIntake(), clock)
     address = supervisor.address("link-1")
     link = supervisor._links["link-1"]
-    assert isinstance(link, _ListeningLink)
+    assert isinstance(link, ListeningLink)
     await link.listener.stop()
     real, failures = TcpListener.start, [LinkError("not yet")]
 

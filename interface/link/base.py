@@ -1,0 +1,180 @@
+"""A link: its settings, its state, the sessions on it. What carries its bytes is a subclass's."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+import structlog
+
+from interface import telemetry
+from interface.errors import LaboraError, LinkError
+from interface.link.clock import Clock
+from interface.link.intake import Intake
+from interface.link.session import AstmSession, Counters, MllpSession, Session
+from interface.link.stream import ByteStream
+from interface.settings import LinkSettings, TransportType
+from interface.wire import lis01, mllp
+
+log = structlog.get_logger(__name__)
+
+
+class Framing(Protocol):
+    """What a link needs of its driver."""
+
+    @property
+    def leniencies(self) -> frozenset[str]:
+        """Names of `wire.lis01.Leniency`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSpec:
+    """One link to be served."""
+
+    settings: LinkSettings
+    intake: Intake
+    framing: Framing | None = None
+
+
+class LinkState(StrEnum):
+    DOWN = "down"
+    UP = "up"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatus:
+    """A link at one moment. Counts are since the daemon's start."""
+
+    id: str
+    organization: str
+    driver: str
+    transport: str
+    address: str
+    state: LinkState
+    connections: int
+    connections_made: int
+    connections_refused: int
+    frames: int
+    repeats: int
+    naks: int
+    checksum_errors: int
+    messages: int
+    rejected: int
+    leniencies: int
+    last_activity: datetime | None
+    fault: str  # why it is down
+
+    @property
+    def up(self) -> bool:
+        return self.state is LinkState.UP
+
+
+class Link(ABC):
+    """One link, and the sessions on it. What carries its bytes is a subclass's."""
+
+    def __init__(self, spec: LinkSpec, clock: Clock) -> None:
+        self.spec, self.settings, self.clock = spec, spec.settings, clock
+        self.state, self.fault = LinkState.DOWN, ""
+        self.counters = Counters()
+        self.sessions: dict[asyncio.Task[None], Session] = {}
+        names = spec.framing.leniencies if spec.framing else frozenset()
+        self._options = lis01.LinkOptions(leniencies=frozenset(map(lis01.Leniency, names)))
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where the link is, as `labora link status` shows it."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Raises LinkError with one sentence that names the link."""
+
+    @abstractmethod
+    async def stop(self, drain_s: float) -> None:
+        """Accept nothing more, let sessions end for at most `drain_s`, then cut them. Idle ones are cut at once."""
+
+    def status(self) -> LinkStatus:
+        counters = self.counters
+        return LinkStatus(
+            id=self.settings.id,
+            organization=self.settings.organization,
+            driver=self.settings.driver,
+            transport=self.settings.transport.type,
+            address=self.address,
+            state=self.state,
+            connections=len(self.sessions),
+            connections_made=counters.connections_made,
+            connections_refused=counters.connections_refused,
+            frames=counters.frames,
+            repeats=counters.repeats,
+            naks=counters.naks,
+            checksum_errors=counters.checksum_errors,
+            messages=counters.messages,
+            rejected=counters.rejected,
+            leniencies=counters.leniencies,
+            last_activity=counters.last_activity,
+            fault=self.fault,
+        )
+
+    def went_up(self) -> None:
+        self.state, self.fault = LinkState.UP, ""
+        log.info("link up", link=self.settings.id, action="link.up", address=self.address)
+
+    def went_down(self, reason: str) -> None:
+        """Logged once for each reason, however often it is found again."""
+        if (self.state, self.fault) == (LinkState.DOWN, reason):
+            return
+        self.state, self.fault = LinkState.DOWN, reason
+        log.error("link down", link=self.settings.id, action="link.down", reason=reason)
+
+    async def end(self, tasks: frozenset[asyncio.Task[None]], drain_s: float) -> None:
+        """Ask the sessions that `tasks` serve to stop, and cut what does not in time."""
+        for task in tasks:
+            session = self.sessions.get(task)
+            if session is not None:
+                session.stop()
+            if session is None or session.idle:
+                task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=drain_s)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.state = LinkState.STOPPED
+        log.info("link down", link=self.settings.id, action="link.down", reason="stopped")
+
+    async def serve(self, stream: ByteStream) -> None:
+        """One connection, from its begin to its end. A fault in it costs it alone."""
+        task = asyncio.current_task()
+        if task is None:
+            raise LinkError("a connection is served by a task")
+        self.counters.connections_made += 1
+        try:
+            session = self._session(stream)
+            self.sessions[task] = session
+            telemetry.set_connections(self.settings.id, len(self.sessions))
+            log.info("connected", link=self.settings.id, action="link.connected", peer=stream.peer)
+            await session.run()
+        except LaboraError as error:
+            log.error("connection failed", link=self.settings.id, action="link.failed", error=str(error))
+        except Exception as error:
+            log.error("connection failed", link=self.settings.id, action="link.failed", error=error)
+        finally:
+            self.sessions.pop(task, None)
+            telemetry.set_connections(self.settings.id, len(self.sessions))
+            await stream.close()
+            log.info("disconnected", link=self.settings.id, action="link.disconnected", peer=stream.peer)
+
+    def _session(self, stream: ByteStream) -> Session:
+        settings, intake = self.settings, self.spec.intake
+        if settings.transport.type in (TransportType.MLLP_LISTEN, TransportType.MLLP_DIAL):
+            decoder = mllp.Decoder(settings.max_message_bytes)
+            return MllpSession(settings.id, stream, intake, self.counters, self.clock, decoder)
+        core = lis01.DataLink(lis01.Station.HOST, self._options)
+        return AstmSession(settings.id, stream, intake, self.counters, self.clock, core)
