@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TypeAlias
 
 from interface.errors import RecordError
@@ -305,7 +306,9 @@ def write_record(fields: Sequence[Field], delimiters: Delimiters = DEFAULT_DELIM
     """One record with its CR. `fields[0]` is the type letter; trailing empty fields are left out.
 
     Field 2 of an H record is set from `delimiters`, whatever `fields` says.
+    Raises ValueError when they are not four different marks: nobody could read it.
     """
+    _check_marks(delimiters)
     written = [_write_field(value, delimiters) for value in fields]
     if written[0].upper() == "H":
         written[1:2] = [delimiters.definition]
@@ -317,8 +320,22 @@ def write_record(fields: Sequence[Field], delimiters: Delimiters = DEFAULT_DELIM
 def write_message(
     records: Sequence[Sequence[Field]], delimiters: Delimiters = DEFAULT_DELIMITERS, encoding: str = DEFAULT_ENCODING
 ) -> bytes:
-    """Records as bytes, ready for framing. Raises UnicodeEncodeError when the charset lacks a character."""
+    """Records as bytes, ready for framing.
+
+    Raises ValueError as `write_record`, UnicodeEncodeError (a ValueError) when the charset lacks a character.
+    """
     return "".join(write_record(fields, delimiters) for fields in records).encode(encoding)
+
+
+@cache
+def _check_marks(delimiters: Delimiters) -> None:
+    marks = delimiters.field, delimiters.repeat, delimiters.component, delimiters.escape
+    if len(set(marks)) != 4 or not all(map(_is_mark, marks)):
+        raise ValueError("LIS02 delimiters are four different printable characters, neither letters nor digits")
+
+
+def _is_mark(character: str) -> bool:
+    return len(character) == 1 and "!" <= character <= "~" and not character.isalnum()
 
 
 def _write_field(value: Field, delimiters: Delimiters) -> str:
@@ -358,7 +375,7 @@ def _delimiters(line: str, faults: list[Fault]) -> Delimiters:
     if line[:1].upper() != "H":
         raise RecordError("the message does not start with a header record", f"{line[:1]} 1")
     mark = line[1:2]
-    if not mark or mark.isalnum() or mark.isspace():
+    if not _is_mark(mark):  # as `transmission` has it, which finds the messages
         raise RecordError("the header names no field delimiter", "H 1 field 2")
     definition = line[2:].split(mark, 1)[0]
     distinct = "".join(dict.fromkeys(definition))
