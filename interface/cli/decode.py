@@ -11,7 +11,7 @@ import click
 
 from interface.cli import emit, table
 from interface.driver import registry
-from interface.driver.capture import CapturedMessage, read_capture
+from interface.driver.capture import CapturedMessage
 from interface.driver.describe import describe
 from interface.driver.manifest import Driver
 from interface.errors import DriverError
@@ -33,13 +33,14 @@ DRIVER_PATH = click.option(
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 @DRIVER_PATH
 def decode(file: str, driver_id: str | None, encoding: str, as_json: bool, driver_path: tuple[Path, ...]) -> None:
-    """Show what a raw capture says: ASTM frames or records, HL7 with or without MLLP, or a trace.
+    """Show what a raw capture says: ASTM frames or records, HL7 with or without MLLP, blocks of a framing that a driver
+    declares, or a trace.
 
     FILE may be - for standard input. Nothing is stored. The output holds patient data if the capture does.
     """
     data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    messages = read_capture(data)
     chosen = registry.load(driver_id, driver_path) if driver_id else None
+    messages = registry.read(data, chosen, driver_path)
     described = []
     for captured in messages:
         driver = _driver_for(captured, chosen, driver_path)

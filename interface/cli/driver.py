@@ -12,7 +12,6 @@ import click
 from interface.cli import EXIT_FAILED, emit
 from interface.cli.decode import DRIVER_PATH
 from interface.driver import registry
-from interface.driver.capture import read_capture
 from interface.driver.describe import describe
 from interface.driver.manifest import Driver
 from interface.errors import DriverError, LaboraError
@@ -106,7 +105,7 @@ def run_vectors(driver_id: str, site: tuple[Path, ...] = ()) -> list[VectorOutco
 def _run(chosen: Driver, vector: registry.Vector) -> str:
     try:
         expected = json.loads(vector.expected.read_text(encoding="utf-8"))
-        messages = read_capture(vector.trace.read_bytes())
+        messages = registry.read(vector.trace.read_bytes(), chosen)
     except (OSError, ValueError, LaboraError) as error:
         return str(error)
     actual = [describe(registry.decode(chosen, message.text), message.problems) for message in messages]
@@ -146,6 +145,7 @@ def _shown(found: Driver, site: tuple[Path, ...]) -> dict[str, object]:
         "vendor": found.vendor,
         "model": found.model,
         "protocol": found.protocol.value,
+        "framing": found.link.value,
         "tier": found.tier.value,
         "document": found.document,
         "evidence": list(found.evidence),

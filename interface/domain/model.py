@@ -16,6 +16,7 @@ from enum import StrEnum
 class Protocol(StrEnum):
     LIS2 = "lis2"
     HL7 = "hl7"
+    DECLARED = "declared"  # records that a driver lays out itself
 
 
 class SpecimenRole(StrEnum):

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from interface.domain.model import Problem, Protocol
 from interface.errors import LaboraError
-from interface.wire import hl7, mllp
+from interface.wire import declared, hl7, mllp
 from interface.wire.frames import checksum
-from interface.wire.trace import Direction, parse_trace
+from interface.wire.trace import Direction, escape, parse_trace
 from interface.wire.transmission import MessageSplitter
 
 _FRAME = re.compile(rb"\x02([0-7][^\x02\x03\x17]*[\x03\x17])([0-9A-Fa-f]{0,2})")
@@ -35,13 +35,12 @@ class CapturedMessage:
     protocol: Protocol
     text: bytes
     problems: tuple[Problem, ...] = ()
+    whole: bool = True  # nothing was amiss but, at most, the end of the last block of the file
 
 
 def read_capture(data: bytes) -> tuple[CapturedMessage, ...]:
     """Every message of a capture, in order. Raises CaptureError when there is none."""
-    if data.startswith(b"#"):
-        data = parse_trace(data.decode("utf-8", "replace")).bytes_of(Direction.ANALYZER)
-    body = data.removeprefix(_BOM).lstrip(b"\r\n\t \x00")
+    body = _analyzer_bytes(data).removeprefix(_BOM).lstrip(b"\r\n\t \x00")
     if b"\x0b" in body[:1] or _HL7_START.match(body):
         return _read_hl7(body)
     if _FRAME.search(body):
@@ -49,6 +48,41 @@ def read_capture(data: bytes) -> tuple[CapturedMessage, ...]:
     if _LIS2_START.match(body.lstrip(b"\x05\x02")):
         return tuple(_split([(body, True)], []))
     raise CaptureError("neither LIS2-A2 records nor HL7 segments were found")
+
+
+def read_declared(data: bytes, grammar: declared.Grammar, protocol: Protocol) -> tuple[CapturedMessage, ...]:
+    """Every block of a capture whose framing a driver declares. Raises CaptureError when there is none.
+
+    A capture may lack the last block's end: the block counts where it is good with it.
+    """
+    body = _analyzer_bytes(data).removeprefix(_BOM)
+    messages: list[CapturedMessage] = []
+    problems: list[Problem] = []
+    decoder = declared.Decoder(grammar, max(len(body), 1))
+    for number, event in enumerate((*decoder.receive(body), *decoder.eof()), start=1):
+        if isinstance(event, declared.BlockReceived):
+            messages.append(CapturedMessage(protocol, event.text))
+        elif isinstance(event, declared.BlockRejected):
+            late = declared.Decoder(grammar).receive(event.data.rstrip(b"\r\n") + grammar.end)
+            if event.reason == "cut" and grammar.end and late and isinstance(late[0], declared.BlockReceived):
+                end = (Problem("block", f"the block is not ended by {escape(grammar.end)}"),)
+                messages.append(CapturedMessage(protocol, late[0].text, end))
+            else:
+                problems.append(Problem(f"block {number}", f"left out: {event.reason}"))
+        elif isinstance(event, declared.Skipped):
+            problems.append(Problem(f"block {number}", "bytes outside any block are left out"))
+    if not messages:
+        raise CaptureError("; ".join(f"{p.location}: {p.text}" for p in problems) or "no block was found")
+    first = messages[0]
+    messages[0] = CapturedMessage(first.protocol, first.text, (*problems, *first.problems), not problems)
+    return tuple(messages)
+
+
+def _analyzer_bytes(data: bytes) -> bytes:
+    """A trace's, or the capture itself."""
+    if data.startswith(b"#"):
+        return parse_trace(data.decode("utf-8", "replace")).bytes_of(Direction.ANALYZER)
+    return data
 
 
 def _read_hl7(body: bytes) -> tuple[CapturedMessage, ...]:

@@ -18,6 +18,9 @@ from interface.domain.values import DEFAULT_GRAMMAR, ValueGrammar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from interface.driver.layout import Layout
+    from interface.wire.declared import Grammar
+
 
 class Tier(StrEnum):
     """How a driver is known to be right."""
@@ -45,6 +48,14 @@ class RecordKind(StrEnum):
     TEXT = "text"  # words, however much they look like a number
 
 
+class LinkFraming(StrEnum):
+    """What lies around a message on the line."""
+
+    LIS01 = "lis01"  # LIS01-A2 frames; HL7 in them is a message from MSH to the next or to EOT
+    MLLP = "mllp"
+    DECLARED = "declared"  # blocks as the driver's own grammar has them
+
+
 @dataclass(frozen=True, slots=True)
 class FieldPath:
     """Where in a record something stands; numbers from 1, component and subcomponent None for the whole."""
@@ -55,9 +66,15 @@ class FieldPath:
     subcomponent: int | None = None
 
     def __str__(self) -> str:
+        if not self.field:
+            return self.record
         mark = "-" if len(self.record) == 3 else "."
         rest = "".join(f".{n}" for n in (self.component, self.subcomponent) if n is not None)
         return f"{self.record}{mark}{self.field}{rest}"
+
+
+# Of records that a driver lays out itself: the block's whole text, and what its field `role` says.
+TEXT_PATH, ROLE_PATH = FieldPath("text", 0), FieldPath("role", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +191,9 @@ class Driver:
     encoding: str = ""
     literal_escapes: bool = False  # LIS2: `&|&` is a bar that is data (Beckman's way, not the standard's)
     leniencies: frozenset[str] = frozenset()  # names of `wire.datalink_events.Leniency`
+    link: LinkFraming = LinkFraming.LIS01
+    blocks: Grammar | None = None  # what one is, where `link` is declared
+    layout: Layout | None = None  # of its records, where the protocol is declared
     match: tuple[HeaderMatch, ...] = ()
     paths: FieldPaths = FieldPaths()
     specimen_ids: SpecimenIdRule = SpecimenIdRule()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import codecs
 import re
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from enum import StrEnum
+from dataclasses import fields
 from types import MappingProxyType
-from typing import Any, TypeVar
 
 from interface.domain.model import HoldReason, Protocol, SpecimenRole
 from interface.domain.values import DEFAULT_FAILED_PATTERNS, DEFAULT_FAILED_WORDS, ValueGrammar
 from interface.driver.defaults import DEFAULT_PATHS, DEFAULT_QUERIES
 from interface.driver.manifest import (
+    ROLE_PATH,
+    TEXT_PATH,
     AlarmRule,
     Classification,
     Driver,
@@ -28,10 +27,11 @@ from interface.driver.manifest import (
     StatusMeaning,
     Tier,
 )
+from interface.driver.parse_declared import read_framing, read_layout
+from interface.driver.table import Table, parse_path
 from interface.errors import DriverError
 from interface.wire.datalink_events import Leniency
 
-_PATH = re.compile(r"(?:([A-Z])\.|([A-Z][A-Z0-9]{2})-)([1-9][0-9]?)(?:\.([1-9][0-9]?))?(?:\.([1-9][0-9]?))?")
 _ID = re.compile(r"[a-z][a-z0-9_]{1,63}")
 # HL7 v3 ObservationInterpretation, as far as instruments say such things.
 _INTERPRETATIONS = frozenset(
@@ -61,16 +61,6 @@ _INTERPRETATIONS = frozenset(
     }
 )
 _HOLD = "hold:"
-E = TypeVar("E", bound=StrEnum)
-
-
-def parse_path(text: str) -> FieldPath:
-    """`R.3.5`, `OBX-3.1`; raises ValueError."""
-    match = _PATH.fullmatch(text)
-    if match is None or (match[1] and match[5]):
-        raise ValueError(f"{text!r} is not a field path such as R.3.5 or OBX-3.1")
-    component, subcomponent = (int(group) if group else None for group in (match[4], match[5]))
-    return FieldPath(match[1] or match[2], int(match[3]), component, subcomponent)
 
 
 def parse_manifest(text: str, file: str, folder: str = "") -> Driver:
@@ -82,7 +72,7 @@ def parse_manifest(text: str, file: str, folder: str = "") -> Driver:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DriverError(f"{file}: {error}") from error
-    table = _Table(raw, "", [])
+    table = Table(raw, "", [])
     driver = _driver(table)
     if folder and driver.id != folder:
         table.say("driver.id", f"is {driver.id!r} but the folder is {folder!r}")
@@ -92,112 +82,7 @@ def parse_manifest(text: str, file: str, folder: str = "") -> Driver:
     return driver
 
 
-@dataclass(slots=True)
-class _Table:
-    """One TOML table; what is not taken from it is a problem."""
-
-    raw: dict[str, Any]
-    path: str
-    problems: list[str]
-    taken: set[str] = field(default_factory=set)
-    children: list[_Table] = field(default_factory=list)
-
-    def say(self, path: str, text: str) -> None:
-        self.problems.append(f"{path}: {text}")
-
-    def at(self, key: str) -> str:
-        return f"{self.path}.{key}" if self.path else key
-
-    def take(self, key: str) -> Any:
-        self.taken.add(key)
-        return self.raw.get(key)
-
-    def table(self, key: str) -> _Table:
-        value = self.take(key)
-        if value is not None and not isinstance(value, dict):
-            self.say(self.at(key), "is not a table")
-            value = None
-        child = _Table(value or {}, self.at(key), self.problems)
-        self.children.append(child)
-        return child
-
-    def tables(self, key: str) -> list[_Table]:
-        value = self.take(key)
-        if value is None:
-            return []
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            self.say(self.at(key), "is not an array of tables")
-            return []
-        made = [_Table(item, f"{self.at(key)}[{index}]", self.problems) for index, item in enumerate(value)]
-        self.children += made
-        return made
-
-    def text(self, key: str, default: str | None = "") -> str:
-        value = self.take(key)
-        if value is None:
-            if default is None:
-                self.say(self.at(key), "is missing")
-            return default or ""
-        if not isinstance(value, str):
-            self.say(self.at(key), "is not a string")
-            return ""
-        return value
-
-    def flag(self, key: str) -> bool:
-        value = self.take(key)
-        if value is not None and not isinstance(value, bool):
-            self.say(self.at(key), "is not true or false")
-        return value is True
-
-    def texts(self, key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
-        value = self.take(key)
-        if value is None:
-            return default
-        if isinstance(value, str):
-            return (value,)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            self.say(self.at(key), "is not a string or an array of strings")
-            return ()
-        return tuple(value)
-
-    def choice(self, key: str, kind: type[E], default: E) -> E:
-        """`default` stands in for a value that is missing (which is said) or wrong."""
-        value = self.text(key, None)
-        try:
-            return kind(value)
-        except ValueError:
-            if value:
-                self.say(self.at(key), f"{value!r} is not one of {', '.join(kind)}")
-            return default
-
-    def made(self, key: str, make: Callable[[str], Any], text: str) -> Any:
-        """`make(text)`, or None with the problem said."""
-        try:
-            return make(text)
-        except (ValueError, LookupError, re.error) as error:
-            self.say(self.at(key), str(error))
-            return None
-
-    def pattern(self, key: str) -> re.Pattern[str] | None:
-        text = self.text(key)
-        compiled: re.Pattern[str] | None = self.made(key, re.compile, text) if text else None
-        return compiled
-
-    def field_paths(self, key: str) -> tuple[FieldPath, ...] | None:
-        """None when the key is not there."""
-        if key not in self.raw:
-            return None
-        made = [self.made(key, parse_path, text) for text in self.texts(key)]
-        return tuple(path for path in made if path is not None)
-
-    def finish(self) -> None:
-        for key in self.raw.keys() - self.taken:
-            self.say(self.at(key), "is not a known key")
-        for child in self.children:
-            child.finish()
-
-
-def _driver(root: _Table) -> Driver:
+def _driver(root: Table) -> Driver:
     head = root.table("driver")
     driver_id = head.text("id", None)
     if driver_id and not _ID.fullmatch(driver_id):
@@ -209,6 +94,8 @@ def _driver(root: _Table) -> Driver:
     if not generic and not evidence and not document:
         head.say(head.at("evidence"), "a driver names the document or the capture it is made from")
     flags, flag_holds = _flags(root.table("flags"))
+    framing = root.table("framing")
+    link, grammar = read_framing(framing, protocol)
     return Driver(
         id=driver_id,
         revision=head.text("revision", None),
@@ -222,12 +109,15 @@ def _driver(root: _Table) -> Driver:
         generic=generic,
         encoding=_encoding(head),
         literal_escapes=head.flag("literal_escapes"),
-        leniencies=_leniencies(root.table("framing")),
-        match=_matches(root.table("match"), generic),
+        leniencies=_leniencies(framing),
+        link=link,
+        blocks=grammar,
+        layout=read_layout(root, protocol),
+        match=_matches(root.table("match"), generic, protocol),
         paths=_paths(root.table("paths"), protocol),
         specimen_ids=_specimen_ids(root.table("specimen_id")),
         code_pattern=_code_pattern(root.table("code")),
-        roles=tuple(_role(rule) for rule in root.tables("role")),
+        roles=tuple(_role(rule, protocol) for rule in root.tables("role")),
         grammar=_grammar(root.table("value")),
         flags=flags,
         flag_holds=flag_holds,
@@ -238,24 +128,25 @@ def _driver(root: _Table) -> Driver:
     )
 
 
-def _encoding(head: _Table) -> str:
+def _encoding(head: Table) -> str:
     name = head.text("encoding")
     if name and head.made("encoding", codecs.lookup, name) is None:
         return ""
     return name
 
 
-def _leniencies(table: _Table) -> frozenset[str]:
+def _leniencies(table: Table) -> frozenset[str]:
     names = frozenset(table.texts("leniencies"))
     for name in sorted(names - set(Leniency)):
         table.say(table.at("leniencies"), f"{name!r} is not a known leniency")
     return names
 
 
-def _matches(table: _Table, generic: bool) -> tuple[HeaderMatch, ...]:
+def _matches(table: Table, generic: bool, protocol: Protocol) -> tuple[HeaderMatch, ...]:
     rules = []
     for key in table.raw:
-        path = table.made(key, parse_path, key)
+        declared = protocol is Protocol.DECLARED and key == TEXT_PATH.record
+        path = TEXT_PATH if declared else table.made(key, parse_path, key)
         pattern = table.pattern(key)
         if path is not None and pattern is not None:
             rules.append(HeaderMatch(path, pattern))
@@ -264,8 +155,8 @@ def _matches(table: _Table, generic: bool) -> tuple[HeaderMatch, ...]:
     return tuple(rules)
 
 
-def _paths(table: _Table, protocol: Protocol) -> FieldPaths:
-    default = DEFAULT_PATHS[protocol]
+def _paths(table: Table, protocol: Protocol) -> FieldPaths:
+    default = DEFAULT_PATHS.get(protocol, FieldPaths())
     chosen: dict[str, tuple[FieldPath, ...]] = {}
     for entry in fields(FieldPaths):
         own = table.field_paths(entry.name)
@@ -273,11 +164,11 @@ def _paths(table: _Table, protocol: Protocol) -> FieldPaths:
     return FieldPaths(**chosen)
 
 
-def _specimen_ids(table: _Table) -> SpecimenIdRule:
+def _specimen_ids(table: Table) -> SpecimenIdRule:
     return SpecimenIdRule(table.text("strip", " ") or " ", table.pattern("pattern"), frozenset(table.texts("null")))
 
 
-def _code_pattern(table: _Table) -> re.Pattern[str] | None:
+def _code_pattern(table: Table) -> re.Pattern[str] | None:
     pattern = table.pattern("pattern")
     if pattern is not None and pattern.groups != 1:
         table.say(table.at("pattern"), "needs exactly one group, the code")
@@ -285,9 +176,12 @@ def _code_pattern(table: _Table) -> re.Pattern[str] | None:
     return pattern
 
 
-def _role(table: _Table) -> RoleRule:
+def _role(table: Table, protocol: Protocol) -> RoleRule:
     path_text = table.text("path", None)
-    path = None if path_text in ("specimen_id", "") else table.made("path", parse_path, path_text)
+    if protocol is Protocol.DECLARED and path_text == ROLE_PATH.record:
+        path: FieldPath | None = ROLE_PATH
+    else:
+        path = None if path_text in ("specimen_id", "") else table.made("path", parse_path, path_text)
     rule = RoleRule(
         table.choice("role", SpecimenRole, SpecimenRole.QC),
         path,
@@ -299,7 +193,7 @@ def _role(table: _Table) -> RoleRule:
     return rule
 
 
-def _grammar(table: _Table) -> ValueGrammar:
+def _grammar(table: Table) -> ValueGrammar:
     sent = table.texts("failed_patterns", DEFAULT_FAILED_PATTERNS)
     patterns = tuple(pattern for pattern in sent if table.made("failed_patterns", re.compile, pattern) is not None)
     words = table.texts("failed_words", tuple(DEFAULT_FAILED_WORDS))
@@ -312,7 +206,7 @@ def _grammar(table: _Table) -> ValueGrammar:
     )
 
 
-def _flags(table: _Table) -> tuple[MappingProxyType[str, str], MappingProxyType[str, HoldReason]]:
+def _flags(table: Table) -> tuple[MappingProxyType[str, str], MappingProxyType[str, HoldReason]]:
     meanings: dict[str, str] = {}
     holds: dict[str, HoldReason] = {}
     for key in table.raw:
@@ -328,11 +222,11 @@ def _flags(table: _Table) -> tuple[MappingProxyType[str, str], MappingProxyType[
     return MappingProxyType(meanings), MappingProxyType(holds)
 
 
-def _statuses(table: _Table) -> MappingProxyType[str, StatusMeaning]:
+def _statuses(table: Table) -> MappingProxyType[str, StatusMeaning]:
     return MappingProxyType({key: table.choice(key, StatusMeaning, StatusMeaning.UNKNOWN) for key in table.raw})
 
 
-def _classification(table: _Table) -> Classification:
+def _classification(table: Table) -> Classification:
     made = Classification(
         table.choice("kind", RecordKind, RecordKind.TEXT),
         frozenset(table.texts("codes")),
@@ -344,8 +238,8 @@ def _classification(table: _Table) -> Classification:
     return made
 
 
-def _query(table: _Table, protocol: Protocol) -> QueryRule:
-    default = DEFAULT_QUERIES[protocol]
+def _query(table: Table, protocol: Protocol) -> QueryRule:
+    default = DEFAULT_QUERIES.get(protocol, QueryRule())
     own = {key: table.field_paths(key) for key in ("specimen_id", "patient_id", "tests")}
     return QueryRule(
         specimen_id=default.specimen_id if own["specimen_id"] is None else own["specimen_id"],
@@ -356,7 +250,7 @@ def _query(table: _Table, protocol: Protocol) -> QueryRule:
     )
 
 
-def _alarm(root: _Table) -> AlarmRule | None:
+def _alarm(root: Table) -> AlarmRule | None:
     table = root.table("alarm")
     if not table.raw:
         return None

@@ -10,13 +10,19 @@ from pathlib import Path
 
 import interface
 from interface.domain.model import DecodedMessage, Protocol
-from interface.driver import decode_hl7, decode_lis02
-from interface.driver.manifest import Driver
+from interface.driver import decode_declared, decode_hl7, decode_lis02
+from interface.driver.capture import CapturedMessage, CaptureError, read_capture, read_declared
+from interface.driver.manifest import TEXT_PATH, Driver
 from interface.driver.parse import parse_manifest
 from interface.errors import DriverError, RecordError, SegmentError
 from interface.wire import hl7, lis02
 
 MANIFEST = "driver.toml"
+_ENGINES = {
+    Protocol.LIS2: decode_lis02.decode,
+    Protocol.HL7: decode_hl7.decode,
+    Protocol.DECLARED: decode_declared.decode,
+}
 GENERIC = {Protocol.LIS2: "generic_lis2", Protocol.HL7: "generic_hl7"}
 
 
@@ -83,10 +89,34 @@ def vectors(driver_id: str, site: Sequence[Path] = ()) -> tuple[Vector, ...]:
 def sniff(protocol: Protocol, header: bytes, site: Sequence[Path] = ()) -> Driver:
     """The driver whose `match` fits the header (the message's first bytes will do), else the generic one.
 
-    Two drivers that both fit are no answer: generic.
+    Two drivers that both fit are no answer: generic. Raises DriverError where the protocol has no generic one: records
+    that a driver lays out itself say nothing to another.
     """
     fitting = [driver for driver in _candidates(protocol, site) if recognises(driver, header)]
-    return fitting[0] if len(fitting) == 1 else load(GENERIC[protocol], site)
+    if len(fitting) == 1:
+        return fitting[0]
+    if protocol not in GENERIC:
+        raise DriverError("no driver, or more than one, knows these records; say which one is to read them")
+    return load(GENERIC[protocol], site)
+
+
+def read(data: bytes, driver: Driver | None = None, site: Sequence[Path] = ()) -> tuple[CapturedMessage, ...]:
+    """Every message of a capture, in order; `driver`: whose framing it has, else what fits. Raises CaptureError.
+
+    A driver's own framing is taken only where every block of it is good and is of that driver alone.
+    """
+    if driver is not None:
+        return read_declared(data, driver.blocks, driver.protocol) if driver.blocks else read_capture(data)
+    fitting = []
+    for one in find_all(site):
+        if one.blocks is not None and not one.generic and one.match:
+            try:
+                messages = read_declared(data, one.blocks, one.protocol)
+            except CaptureError:
+                continue
+            if all(message.whole and recognises(one, message.text) for message in messages):
+                fitting.append(messages)
+    return fitting[0] if len(fitting) == 1 else read_capture(data)
 
 
 def recognises(driver: Driver, header: bytes) -> bool:
@@ -97,6 +127,8 @@ def recognises(driver: Driver, header: bytes) -> bool:
         if driver.protocol is Protocol.LIS2:
             record = lis02.parse(header, driver.encoding or lis02.DEFAULT_ENCODING).header
             return driver.recognises(decode_lis02.sniffed_header(driver, record))
+        if driver.protocol is Protocol.DECLARED:
+            return driver.recognises({TEXT_PATH: decode_declared.read_text(driver, header)})
         segments = {"MSH": hl7.parse(header, driver.encoding).header}
     except (RecordError, SegmentError):
         return False
@@ -104,9 +136,8 @@ def recognises(driver: Driver, header: bytes) -> bool:
 
 
 def decode(driver: Driver, text: bytes, encoding: str = "") -> DecodedMessage:
-    """Decode one assembled message or HL7 block by the driver's protocol. Never raises on any bytes."""
-    engine = decode_lis02.decode if driver.protocol is Protocol.LIS2 else decode_hl7.decode
-    return engine(driver, text, encoding)
+    """Decode one assembled message, HL7 block or declared block by the driver's protocol. Never raises on any bytes."""
+    return _ENGINES[driver.protocol](driver, text, encoding)
 
 
 def _candidates(protocol: Protocol, site: Sequence[Path]) -> Iterator[Driver]:
