@@ -9,7 +9,8 @@ import pytest
 from interface.domain.model import HoldReason, Protocol, SpecimenRole
 from interface.driver import registry
 from interface.driver.manifest import FieldPath, RecordKind, StatusMeaning
-from interface.driver.parse import parse_manifest, parse_path
+from interface.driver.parse import parse_manifest
+from interface.driver.table import parse_path
 from interface.errors import DriverError
 
 GOOD = """
@@ -142,7 +143,9 @@ codes = "Lipemia"
 
 
 def test_an_unknown_driver_is_one_clear_sentence() -> None:
-    with pytest.raises(DriverError, match=r"there is no driver 'acme'; known are generic_hl7, generic_lis2"):
+    with pytest.raises(
+        DriverError, match=r"there is no driver 'acme'; known are biomerieux_mini_vidas, generic_.*hl7, generic_lis2"
+    ):
         registry.load("acme")
 
 
