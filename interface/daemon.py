@@ -249,6 +249,7 @@ def _statuses(supervisor: Supervisor, contexts: list[LinkContext]) -> list[LinkS
             up=link.up,
             connections=link.connections,
             text=link.fault,
+            leniencies=link.leniencies,
         )
         for link in supervisor.statuses()
     ]

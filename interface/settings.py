@@ -113,6 +113,11 @@ class LinkSettings:
     allow: tuple[str, ...] = ()  # networks that may connect; empty: all that reach the address
     max_connections: int = 32
     max_message_bytes: int = 16 * 1024 * 1024
+    # LIS01-A2 only; where the driver says something too, leniencies add up and of the others the link's counts
+    leniencies: frozenset[str] = frozenset()  # names of `wire.datalink_events.Leniency`
+    max_frame_bytes: int = 64_000
+    frame_text_bytes: int = 0  # of the frames we send; 0: the driver's, else 240
+    ack_colliding_enq: bool | None = None  # None: the driver's
 
 
 @dataclass(frozen=True, slots=True)

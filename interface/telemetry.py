@@ -183,6 +183,7 @@ _NAK_REASONS = frozenset(
 )  # fmt: skip
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _MOST_ROUTES = 256
+_MOST_LENIENCIES = 64
 
 
 class _Bounded:
@@ -205,9 +206,11 @@ def _closed(value: str, known: Collection[str]) -> str:
 
 
 REGISTRY = CollectorRegistry()
-_link_label, _route_label = _Bounded(_MOST_LINKS), _Bounded(_MOST_ROUTES)
+_link_label, _route_label, _leniency_label = _Bounded(_MOST_LINKS), _Bounded(_MOST_ROUTES), _Bounded(_MOST_LENIENCIES)
 _frames = Counter("labora_frames", "Frames and HL7 blocks committed and acknowledged", ["link"], registry=REGISTRY)
 _naks = Counter("labora_naks", "Negative replies to analyzers", ["link", "reason"], registry=REGISTRY)
+_leniencies = Counter("labora_leniencies", "Departures from the standards that a link took", ["link", "leniency"],
+                      registry=REGISTRY)  # fmt: skip
 _messages = Counter("labora_messages", "Messages by the state they were sealed or settled in", ["link", "state"],
                     registry=REGISTRY)  # fmt: skip
 _results = Counter("labora_results", "Result versions by status", ["status"], registry=REGISTRY)
@@ -232,6 +235,11 @@ def count_frame(link: str, number: int = 1) -> None:
 def count_nak(link: str, reason: str) -> None:
     """A negative reply was sent; `reason` is a slug, an unknown one counts as `other`."""
     _naks.labels(_link_label(link), _closed(reason, _NAK_REASONS)).inc()
+
+
+def count_leniency(link: str, leniency: str) -> None:
+    """A departure from the standard was taken; `leniency` is its name in the driver and the configuration."""
+    _leniencies.labels(_link_label(link), _leniency_label(leniency)).inc()
 
 
 def count_message(link: str, state: str) -> None:

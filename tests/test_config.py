@@ -107,6 +107,29 @@ def test_a_whole_link_is_read(drivers: Path) -> None:
     assert (read.allow, read.max_connections, read.max_message_bytes) == (("10.1.2.0/24", "fd00::/8"), 4, 65536)
 
 
+def test_a_link_adds_leniencies_and_limits_of_its_own(drivers: Path) -> None:
+    [plain] = parse(link(drivers)).links
+    assert (plain.leniencies, plain.max_frame_bytes) == (frozenset(), 64_000)
+    assert (plain.frame_text_bytes, plain.ack_colliding_enq) == (0, None)
+    named = {"leniencies": '["no_checksum", "bare_records"]', "max_frame_bytes": "200000"}
+    [read] = parse(link(drivers, **named, frame_text_bytes="63993", ack_colliding_enq="true")).links
+    assert read.leniencies == {"no_checksum", "bare_records"}
+    assert (read.max_frame_bytes, read.frame_text_bytes, read.ack_colliding_enq) == (200_000, 63_993, True)
+
+
+def test_a_leniency_that_is_not_known_is_named_with_its_place(drivers: Path) -> None:
+    found = problems(link(drivers, leniencies='["no_checksum", "no_chekcsum"]', ack_colliding_enq="1"))
+    assert list(found) == ["link[0].leniencies[1]", "link[0].ack_colliding_enq"]
+    assert found["link[0].leniencies[1]"].startswith('"no_chekcsum" is not one of no_checksum, ')
+    assert found["link[0].leniencies[1]"].endswith('(did you mean "no_checksum"?)')
+
+
+def test_mllp_has_no_leniencies_of_lis01(drivers: Path) -> None:
+    transport = '{ type = "mllp-listen", listen = "127.0.0.1:4001" }'
+    found = problems(link(drivers, driver='"acme_hl7"', transport=transport, leniencies="[]", frame_text_bytes="240"))
+    assert list(found) == ["link[0].leniencies", "link[0].frame_text_bytes"]
+
+
 def test_every_problem_is_reported_at_once_with_its_toml_path(drivers: Path) -> None:
     found = problems(f"""
         sate_dir = "/x"

@@ -20,7 +20,7 @@ from interface.simulator import Fault, PlayProtocol, Source, load, parse_source,
 from interface.wire.frames import build_frame, parse_frame
 from interface.wire.lis01 import LinkOptions
 from interface.wire.trace import Direction, Trace, TraceStep, format_trace
-from tests.link.bench import ACK, ENQ, EOT, NAK, Analyzer, FakeClock, RecordingIntake, settings, settle
+from tests.link.bench import ACK, ENQ, EOT, NAK, Analyzer, FakeClock, Framing, RecordingIntake, settings, settle
 
 CORPUS = Path(os.environ.get("LABORA_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
 CAPTURES = sorted(path for folder in ("astm", "hl7") for path in CORPUS.glob(f"{folder}/*.*"))
@@ -50,16 +50,14 @@ class AckingIntake(RecordingIntake):
         return [frame.text for frame in self.stored]
 
 
-class Framing:
-    leniencies = frozenset({"fn_unsequenced"})
-
-
 @pytest.fixture
 async def hosts() -> AsyncIterator[tuple[AckingIntake, Supervisor]]:
     """Two links with one intake: `astm` and `mllp`."""
     intake = AckingIntake()
     mllp = settings(TransportType.MLLP_LISTEN, id="mllp")
-    supervisor = Supervisor([LinkSpec(settings(id="astm"), intake, Framing()), LinkSpec(mllp, intake)])
+    supervisor = Supervisor(
+        [LinkSpec(settings(id="astm"), intake, Framing(frozenset({"fn_unsequenced"}))), LinkSpec(mllp, intake)]
+    )
     await supervisor.start()
     yield intake, supervisor
     await supervisor.stop(0.0)

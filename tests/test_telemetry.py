@@ -108,6 +108,7 @@ def test_labels_are_bounded_whatever_a_peer_makes_up() -> None:
 def test_what_is_counted_is_on_the_metrics_page() -> None:
     telemetry.count_frame("telemetry-test", 3)
     telemetry.count_message("telemetry-test", "complete")
+    telemetry.count_leniency("telemetry-test", "no_checksum")
     telemetry.count_result(ResultStatus.REGISTERED, [HoldReason.UNKNOWN_UNIT])
     telemetry.set_queue_depth(2)
     telemetry.set_connections("telemetry-test", 1)
@@ -116,6 +117,7 @@ def test_what_is_counted_is_on_the_metrics_page() -> None:
     page, content_type = telemetry.metrics_page()
     assert content_type.startswith("application/openmetrics-text")
     assert page.endswith(b"# EOF\n")
+    assert b'leniency="no_checksum"' in page
     for name in (b"labora_frames_total", b"labora_queue_messages 2.0", b'route="/api/results/{id}"', b"unknown_unit"):
         assert name in page
 

@@ -45,6 +45,7 @@ class LinkStatus:
     up: bool
     connections: int = 0
     text: str = ""  # why it is not up
+    leniencies: Mapping[str, int] = field(default_factory=dict)  # departures that were taken since the start, by name
 
 
 @dataclass(frozen=True, slots=True)

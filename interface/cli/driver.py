@@ -15,6 +15,7 @@ from interface.driver import registry
 from interface.driver.describe import describe
 from interface.driver.manifest import Driver
 from interface.errors import DriverError, LaboraError
+from interface.wire.frames import LEGACY_TEXT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,8 @@ def _shown(found: Driver, site: tuple[Path, ...]) -> dict[str, object]:
         "evidence": list(found.evidence),
         "recognises": [f"{rule.path} {rule.pattern.pattern}" for rule in found.match],
         "leniencies": sorted(found.leniencies),
+        "frame_text_bytes": found.frame_text_bytes or LEGACY_TEXT_BYTES,
+        "ack_colliding_enq": found.ack_colliding_enq,
         "specimen_id": [str(path) for path in found.paths.specimen_id],
         "code": [str(path) for path in found.paths.code],
         "flags": dict(found.flags) | {flag: f"hold {reason.value}" for flag, reason in found.flag_holds.items()},

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from interface.settings import Address, Settings
 
 ASK_WAIT_S = 5.0
-STATUS_COLUMNS = ("name", "role", "driver", "transport", "listen", "up", "connections", "text")
+STATUS_COLUMNS = ("name", "role", "driver", "transport", "listen", "up", "connections", "leniencies", "text")
 _KNOWN = """
 select l.name, l.driver_revision, a.name as analyzer,
        (select max(m.received_at) from lab.message m where m.link_id = l.id) as last_message_at
@@ -93,7 +93,7 @@ def status(context: Context, organization: str | None, username: str | None, as_
     if as_json:
         emit(answer if links is None else {**answer, "links": links}, True)
     elif links is not None:
-        emit(links, False, STATUS_COLUMNS)
+        emit([_in_words(link) for link in links], False, STATUS_COLUMNS)
     database, all_links = ("ready" if answer.get(key) is True else "not ready" for key in ("database", "links"))
     words = answer.get("text") or ("" if links is not None else "--as USER shows each link")
     click.echo(f"database {database}, links {all_links}" + (f": {words}" if words else ""), err=True)
@@ -117,6 +117,13 @@ def _links(daemon: _Daemon, settings: Settings, organization: str | None, userna
         if logged_in:
             daemon.ask("POST", "/api/logout", token=token)
     return links if isinstance(links, list) else []
+
+
+def _in_words(link: object) -> object:
+    """The counts of leniencies as one cell of a table."""
+    if not isinstance(link, dict) or not isinstance(link.get("leniencies"), dict):
+        return link
+    return link | {"leniencies": ", ".join(f"{name} {count}" for name, count in link["leniencies"].items())}
 
 
 class _Daemon:

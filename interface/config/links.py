@@ -23,7 +23,11 @@ from interface.settings import (
     TransportType,
     Unsolicited,
 )
+from interface.wire.datalink_events import Leniency
+from interface.wire.frames import FRAME_OVERHEAD_BYTES, LEGACY_TEXT_BYTES, MAX_TEXT_BYTES
 
+MAX_FRAME_BYTES, LEGACY_FRAME_BYTES = MAX_TEXT_BYTES + FRAME_OVERHEAD_BYTES, LEGACY_TEXT_BYTES + FRAME_OVERHEAD_BYTES
+_MOST_BYTES = 256 * 1024 * 1024
 _CARRIES = {
     TransportType.TCP_LISTEN: Protocol.LIS2,
     TransportType.MLLP_LISTEN: Protocol.HL7,
@@ -35,6 +39,7 @@ _LISTENERS = (TransportType.TCP_LISTEN, TransportType.MLLP_LISTEN)
 _LATER_TRANSPORTS = ("folder",)
 _LATER_LINK_KEYS = ("tls", "match")
 _LISTENER_KEYS = ("allow", "max_connections")
+_FRAME_LINK_KEYS = ("leniencies", "max_frame_bytes", "frame_text_bytes", "ack_colliding_enq")
 BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400)
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  compared with, never bound
 _ASCII = "".join(map(chr, range(0x20, 0x7F)))
@@ -53,6 +58,10 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         for key in _LISTENER_KEYS:
             if table.has(key):
                 table.problem(key, f"is of no use with {transport.type}: nobody connects to this link")
+    if transport and _CARRIES[transport.type] is not Protocol.LIS2:
+        for key in _FRAME_LINK_KEYS:
+            if table.has(key):
+                table.problem(key, f"is about LIS01-A2, which {transport.type} does not carry")
     link = LinkSettings(
         id=table.name("id", required=True),
         organization=table.name("organization", required=True),
@@ -66,10 +75,24 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         on_store_failure=table.choice("on_store_failure", OnStoreFailure.AR),
         allow=_allow(table),
         max_connections=table.whole("max_connections", 32, 1, 1024),
-        max_message_bytes=table.whole("max_message_bytes", default_bytes, 64 * 1024, 256 * 1024 * 1024),
+        max_message_bytes=table.whole("max_message_bytes", default_bytes, 64 * 1024, _MOST_BYTES),
+        leniencies=_leniencies(table),
+        # E1381-91 sends frames of 247 bytes, which every receiver must take
+        max_frame_bytes=table.whole("max_frame_bytes", MAX_FRAME_BYTES, LEGACY_FRAME_BYTES, _MOST_BYTES),
+        frame_text_bytes=table.whole("frame_text_bytes", 0, 1, MAX_TEXT_BYTES),
+        ack_colliding_enq=table.flag("ack_colliding_enq"),
     )
     table.close(_LATER_LINK_KEYS)
     return link
+
+
+def _leniencies(table: Table) -> frozenset[str]:
+    names = table.texts("leniencies")
+    for index, name in enumerate(names):
+        if name not in list(Leniency):
+            known = f"is not one of {', '.join(Leniency)}{hint(name, list(Leniency))}"
+            table.problem(f"leniencies[{index}]", f'"{name}" {known}')
+    return frozenset(names)
 
 
 def _transport(table: Table | None) -> Transport | None:

@@ -92,6 +92,14 @@ class Table:
             return float(value)
         return default
 
+    def flag(self, key: str) -> bool | None:
+        """None when it is not there."""
+        value = self.get(key)
+        if value is not None and not isinstance(value, bool):
+            self.problem(key, f"must be true or false, not {toml_type(value)}")
+            return None
+        return value
+
     def texts(self, key: str) -> tuple[str, ...]:
         value = self.get(key)
         if value is None:

@@ -194,6 +194,8 @@ class Driver:
     link: LinkFraming = LinkFraming.LIS01
     blocks: Grammar | None = None  # what one is, where `link` is declared
     layout: Layout | None = None  # of its records, where the protocol is declared
+    frame_text_bytes: int = 0  # of the frames we send; 0: 240, which every receiver takes
+    ack_colliding_enq: bool = False  # in contention the analyzer expects its ENQ to be acknowledged at once
     match: tuple[HeaderMatch, ...] = ()
     paths: FieldPaths = FieldPaths()
     specimen_ids: SpecimenIdRule = SpecimenIdRule()

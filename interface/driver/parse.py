@@ -31,6 +31,7 @@ from interface.driver.parse_declared import read_framing, read_layout
 from interface.driver.table import Table, parse_path
 from interface.errors import DriverError
 from interface.wire.datalink_events import Leniency
+from interface.wire.frames import MAX_TEXT_BYTES
 
 _ID = re.compile(r"[a-z][a-z0-9_]{1,63}")
 # HL7 v3 ObservationInterpretation, as far as instruments say such things.
@@ -110,6 +111,8 @@ def _driver(root: Table) -> Driver:
         encoding=_encoding(head),
         literal_escapes=head.flag("literal_escapes"),
         leniencies=_leniencies(framing),
+        frame_text_bytes=_frame_text_bytes(framing),
+        ack_colliding_enq=framing.flag("ack_colliding_enq"),
         link=link,
         blocks=grammar,
         layout=read_layout(root, protocol),
@@ -140,6 +143,14 @@ def _leniencies(table: Table) -> frozenset[str]:
     for name in sorted(names - set(Leniency)):
         table.say(table.at("leniencies"), f"{name!r} is not a known leniency")
     return names
+
+
+def _frame_text_bytes(table: Table) -> int:
+    """0 when it is not there."""
+    size = table.whole("frame_text_bytes")
+    if "frame_text_bytes" in table.raw and not 1 <= size <= MAX_TEXT_BYTES:
+        table.say(table.at("frame_text_bytes"), f"is not between 1 and {MAX_TEXT_BYTES}")
+    return size
 
 
 def _matches(table: Table, generic: bool, protocol: Protocol) -> tuple[HeaderMatch, ...]:

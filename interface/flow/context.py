@@ -28,6 +28,11 @@ class LinkContext:
         return self.settings.id
 
     @property
+    def leniencies(self) -> frozenset[str]:
+        """The driver's, and those of the configuration."""
+        return self.driver.leniencies | self.settings.leniencies
+
+    @property
     def actor(self) -> Actor:
         """The link as the one who did it, for the audit."""
         return Actor(ActorKind.LINK, self.link_id, self.name, self.organization_id)

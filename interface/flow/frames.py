@@ -17,7 +17,8 @@ from interface.flow.context import LinkContext
 from interface.link.intake import Receipt, ReceivedFrame
 from interface.store.journal import MAX_ATTEMPT, MAX_ORDINAL, Append, FrameRow, Journal, MessageRow, new_message_id
 from interface.wire import lis02
-from interface.wire.transmission import MessageSplitter, Piece, part_text
+from interface.wire.datalink_events import Leniency
+from interface.wire.transmission import MessageSplitter, Piece, begins_header, part_text
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +35,7 @@ class _Open:
         self.head = b""
         self.query = False
         self.text = blake2b(digest_size=32)
+        self.ended = False  # ETX ended its last record
         self._begin = True  # at the begin of a record
 
     def copy(self) -> _Open:
@@ -53,6 +55,11 @@ class _Open:
             self.query = self.query or (self._begin and record[:1] in (b"Q", b"q"))
             self._begin = True
         self._begin = text[-1:] in (b"\r", b"\n")
+
+    @property
+    def whole(self) -> bool:
+        """Whether it may be complete without an L record: H to the end of a record, and no more was announced."""
+        return self.ended and self._begin and bool(self.head) and begins_header(self.head, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +110,10 @@ class Transmission:
         self._attempt, self._failed, self._made = 0, None, []
         telemetry.count_frame(self._context.name)
         if change.sealed is not None:
-            state = "duplicate" if change.sealed in duplicates else "complete"
-            telemetry.count_message(self._context.name, state)
-            log.info("message sealed", action="message.sealed", link=self._context.name, message_id=str(change.sealed),
-                     state=state)  # fmt: skip
+            self._note_sealed(change.sealed, duplicates)
         return Receipt(message_id=change.sealed)
 
-    async def end(self, reason: str) -> None:
+    async def end(self, reason: str) -> Receipt:
         """See `FrameIntake.end`."""
         opened, self._open, self._splitter = self._open, None, MessageSplitter()
         # Messages of a frame that was refused may be there all the same: sealed, they do not stay open for ever.
@@ -118,18 +122,31 @@ class Transmission:
         if doubtful:
             self._journal.seal_later(doubtful)
         if opened is None:
-            return
-        sealed = self._sealed(opened, "incomplete", reason)
+            return Receipt()
+        cut = self._sealed(opened, "incomplete", reason)
+        # LIS01-A2: EOT is also how a sender gives up, so only one that follows an accepted last frame completes.
+        complete = reason == "eot" and Leniency.NO_TERMINATOR_RECORD in self._context.leniencies and opened.whole
+        sealed = self._sealed(opened, "complete", Leniency.NO_TERMINATOR_RECORD) if complete else cut
         try:
-            await self._journal.append(Append(messages=(sealed,)))
+            duplicates = await self._journal.append(Append(messages=(sealed,)))
         except StoreError:
-            self._journal.seal_later((sealed,))
-            log.warning("cut transmission not sealed yet", action="message.unsealed", link=self._context.name,
+            self._journal.seal_later((cut,))  # its frames are there, and a person may accept it
+            log.warning("transmission not sealed yet", action="message.unsealed", link=self._context.name,
                         message_id=str(opened.id), reason=reason)  # fmt: skip
-            return
+            return Receipt()
+        if complete:
+            self._note_sealed(opened.id, duplicates)
+            return Receipt(message_id=opened.id)
         telemetry.count_message(self._context.name, "incomplete")
         log.warning("transmission cut", action="message.incomplete", link=self._context.name,
                     message_id=str(opened.id), reason=reason)  # fmt: skip
+        return Receipt()
+
+    def _note_sealed(self, message_id: UUID, duplicates: frozenset[UUID]) -> None:
+        state = "duplicate" if message_id in duplicates else "complete"
+        telemetry.count_message(self._context.name, state)
+        log.info("message sealed", action="message.sealed", link=self._context.name, message_id=str(message_id),
+                 state=state)  # fmt: skip
 
     def _change(self, frame: ReceivedFrame) -> _Change:
         splitter = copy.copy(self._splitter)
@@ -149,6 +166,7 @@ class Transmission:
                 opened, made = _Open(self._made[made], received_at), made + 1
                 messages[opened.id] = self._receiving(opened)
             frames.append(self._row(frame, piece, opened, received_at, whole=len(pieces) == 1))
+            opened.ended = frame.last or frame.fn is None  # a record without frame has its own end
             opened.take(part_text(frame.text, frame.last, piece.start, piece.stop))
             if piece.seals:
                 sealed = opened.id

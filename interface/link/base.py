@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -29,6 +30,16 @@ class Framing(Protocol):
     @property
     def leniencies(self) -> frozenset[str]:
         """Names of `wire.lis01.Leniency`."""
+        ...
+
+    @property
+    def frame_text_bytes(self) -> int:
+        """Of the frames we send; 0: no matter."""
+        ...
+
+    @property
+    def ack_colliding_enq(self) -> bool:
+        """Whether the analyzer's ENQ is acknowledged at once when it collides with ours."""
         ...
 
 
@@ -66,7 +77,7 @@ class LinkStatus:
     checksum_errors: int
     messages: int
     rejected: int
-    leniencies: int
+    leniencies: Mapping[str, int]  # departures that were taken, by name
     last_activity: datetime | None
     fault: str  # why it is down
 
@@ -83,8 +94,7 @@ class Link(ABC):
         self.state, self.fault = LinkState.DOWN, ""
         self.counters = Counters()
         self.sessions: dict[asyncio.Task[None], Session] = {}
-        names = spec.framing.leniencies if spec.framing else frozenset()
-        self._options = lis01.LinkOptions(leniencies=frozenset(map(lis01.Leniency, names)))
+        self._options = _options(spec)
 
     @property
     @abstractmethod
@@ -117,7 +127,7 @@ class Link(ABC):
             checksum_errors=counters.checksum_errors,
             messages=counters.messages,
             rejected=counters.rejected,
-            leniencies=counters.leniencies,
+            leniencies=dict(sorted(counters.leniencies.items())),
             last_activity=counters.last_activity,
             fault=self.fault,
         )
@@ -178,3 +188,19 @@ class Link(ABC):
             return MllpSession(settings.id, stream, intake, self.counters, self.clock, decoder)
         core = lis01.DataLink(lis01.Station.HOST, self._options)
         return AstmSession(settings.id, stream, intake, self.counters, self.clock, core)
+
+
+def _options(spec: LinkSpec) -> lis01.LinkOptions:
+    """What the driver asks for and the link's settings add or override."""
+    settings, framing = spec.settings, spec.framing
+    names, text_bytes, conceding = settings.leniencies, settings.frame_text_bytes, settings.ack_colliding_enq
+    if framing is not None:
+        names |= framing.leniencies
+        text_bytes = text_bytes or framing.frame_text_bytes
+        conceding = framing.ack_colliding_enq if conceding is None else conceding
+    return lis01.LinkOptions(
+        leniencies=frozenset(map(lis01.Leniency, names)),
+        max_frame_bytes=settings.max_frame_bytes,
+        frame_text_bytes=text_bytes or lis01.LinkOptions().frame_text_bytes,
+        ack_colliding_enq=bool(conceding),
+    )

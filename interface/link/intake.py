@@ -13,9 +13,12 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFrame:
-    """One good LIS01-A2 frame. `raw`: STX to the end, as sent; `text`: between frame number and ETB/ETX."""
+    """One good LIS01-A2 frame. `raw`: STX to the end, as sent; `text`: between frame number and ETB/ETX.
 
-    fn: int
+    `fn` None: a piece of a message without frames; `raw` and `text` are the same, `last`: its record is ended.
+    """
+
+    fn: int | None
     raw: bytes
     text: bytes
     last: bool  # ETX
@@ -41,10 +44,13 @@ class FrameIntake(Protocol):
         """Commit a frame; raises StoreError when that did not happen (or is unknown): answer NAK."""
         ...
 
-    async def end(self, reason: str) -> None:
-        """The session is over (`eot`, `enq`, `timeout`, `lost`, `stop`): what has no L record is sealed incomplete.
+    async def end(self, reason: str) -> Receipt:
+        """The session is over: what has no L record is sealed incomplete.
 
-        Never raises; what cannot be sealed now is sealed at the next start.
+        `eot`, `aborted` (EOT, and the last frame had no ACK that the sender can have heard), `enq`, `timeout`, `lost`,
+        `stop`; without frames also `terminator` and `refused`. A link with the leniency no_terminator_record completes
+        the message on `eot`, and only then; the receipt names it. Never raises; what cannot be sealed now is sealed at
+        the next start.
         """
         ...
 

@@ -7,7 +7,8 @@ wait for the intake or for the peer to take a reply, so memory per connection is
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -23,6 +24,7 @@ WRITE_WAIT_S = 30.0  # a peer that takes no reply for so long is cut off
 IDLE_WAIT_S = 24 * 3600.0  # a connection without any byte for so long is closed; analyzers are silent over night
 BLOCK_WAIT_S = 60.0  # silence in the middle of an MLLP block
 MISSING_CR_WAIT_S = 1.0
+BARE_TRIES, BARE_RETRY_S = 3, 1.0  # commits of a record whose sender cannot be told to repeat it
 SLICE_BYTES = 4096  # fed to a core at once, so that no flood of control characters keeps the other links waiting
 
 
@@ -38,7 +40,7 @@ class Counters:
     checksum_errors: int = 0
     messages: int = 0
     rejected: int = 0  # frames, blocks and runs of stray bytes
-    leniencies: int = 0
+    leniencies: Counter[str] = field(default_factory=Counter)  # departures that were taken, by name
     last_activity: datetime | None = None
 
 
@@ -89,6 +91,10 @@ class _Connection:
         except TimeoutError as error:
             raise LinkLost("the peer takes no replies") from error
 
+    def _lenient(self, name: str) -> None:
+        self._counters.leniencies[name] += 1
+        telemetry.count_leniency(self._link, name)
+
     def _reject(self, reason: str, data: bytes) -> None:
         self._counters.rejected += 1
         self._intake.rejected(reason, data, self._stream.peer)
@@ -104,6 +110,7 @@ class AstmSession(_Connection):
         self._core = core
         self._frames: FrameIntake = intake.frames(stream.peer)
         self._in_session = False  # as far as the intake knows
+        self._heard_at = 0.0  # when the last good frame was
         self._timer: lis01.Timer | None = None
         self._deadline: float | None = None
 
@@ -176,10 +183,10 @@ class AstmSession(_Connection):
             case lis01.SessionStarted():
                 self._in_session = True
             case lis01.SessionEnded(reason):
-                await self._end(reason)
+                await self._end(self._as_meant(reason))
             case lis01.FrameRejected(reason, data):
                 self._counters.checksum_errors += reason == "checksum"
-                if reason != "cut":  # EOT needs no answer
+                if reason not in ("cut", "refused"):  # EOT needs no answer, and without frames there is none
                     self._count_nak(reason)
                 self._reject(reason, data)
             case lis01.Skipped(data):
@@ -188,18 +195,21 @@ class AstmSession(_Connection):
                 self._count_nak("not_ready")
             case lis01.FrameRepeated():
                 self._counters.repeats += 1
-            case lis01.LeniencyUsed():
-                self._counters.leniencies += 1
-            case lis01.OddFirstNumber() | lis01.Delivered() | lis01.SendFailed():
+            case lis01.LeniencyUsed(leniency):
+                self._lenient(leniency)
+            case lis01.Delivered() | lis01.SendFailed():
                 pass
 
     async def _store(self, event: lis01.FrameReceived) -> None:
         """Commit, and only then answer."""
+        self._heard_at = self._clock.now()
+        frame = ReceivedFrame(event.fn, event.raw, event.text, event.last)
         try:
-            receipt = await self._frames.frame(ReceivedFrame(event.fn, event.raw, event.text, event.last))
+            receipt = await (self._frames.frame(frame) if event.fn is not None else self._insist(frame))
         except StoreError as error:
             self._core.refused()
-            self._count_nak(error.slug)
+            if event.fn is not None:
+                self._count_nak(error.slug)
             await self._flush()
             return
         self._core.stored()
@@ -212,13 +222,37 @@ class AstmSession(_Connection):
             raise
         self._replied(receipt, True)
 
+    async def _insist(self, frame: ReceivedFrame) -> Receipt:
+        """A record without a frame: its sender cannot be told to repeat it, so the line waits until it is stored.
+
+        Raises StoreError for what is refused though the store works.
+        """
+        tries = 0
+        while True:
+            try:
+                return await self._frames.frame(frame)
+            except StoreError:
+                tries += self._intake.ready
+                if tries >= BARE_TRIES or self._stopping:
+                    raise
+            await self._clock.sleep(BARE_RETRY_S)
+
+    def _as_meant(self, reason: str) -> str:
+        """LIS01-A2: without a reply for 15 s a sender gives up with EOT, which then does not end a message."""
+        silent_s = self._clock.now() - self._heard_at
+        return "aborted" if reason == "eot" and silent_s >= self._core.options.reply_wait_s - 1.0 else reason
+
     def _replied(self, receipt: Receipt, sent: bool) -> None:
         if receipt.message_id is not None:
             self._intake.replied(receipt, sent)
 
     async def _end(self, reason: str) -> None:
         self._in_session = False
-        await self._frames.end(reason)
+        receipt = await self._frames.end(reason)
+        if receipt.message_id is not None:
+            self._counters.messages += 1
+            self._lenient(lis01.Leniency.NO_TERMINATOR_RECORD)
+            self._replied(receipt, True)  # the ACK of its last frame
 
     def _count_nak(self, reason: str) -> None:
         self._counters.naks += 1
@@ -280,7 +314,8 @@ class MllpSession(_Connection):
             match event:
                 case mllp.BlockReceived(block, tolerated):
                     blocks.append(block)
-                    self._counters.leniencies += tolerated is not None
+                    if tolerated is not None:
+                        self._lenient(tolerated)
                 case mllp.BlockRejected(reason, data):
                     self._reject(reason, data)
                 case mllp.Skipped(data):

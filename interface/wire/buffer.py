@@ -31,6 +31,10 @@ class ByteQueue:
         """The byte at the front; there must be one."""
         return self._data[self._at]
 
+    def peek(self, count: int) -> bytes:
+        """The next `count` bytes, or as many as there are, left where they are."""
+        return bytes(memoryview(self._data)[self._at : self._at + count])
+
     def take(self, count: int) -> bytes:
         """The next `count` bytes, or as many as there are."""
         taken = bytes(memoryview(self._data)[self._at : self._at + count])

@@ -25,6 +25,12 @@ def build_frame(fn: int, text: bytes, last: bool) -> bytes:
     return b"\x02%s%s\r\n" % (body, checksum(body))
 
 
+def cut(text: bytes, size: int) -> tuple[bytes, ...]:
+    """Frames for one message: ETB between pieces of at most `size` bytes, ETX at the end, numbers from 1."""
+    parts = [text[at : at + size] for at in range(0, len(text), size)] or [b""]
+    return tuple(build_frame(number, part, number == len(parts)) for number, part in enumerate(parts, start=1))
+
+
 def parse_frame(raw: bytes) -> tuple[int, bytes, bool]:
     """(frame number, text, whether ETX) of a frame that the data link has accepted; it is not verified again.
 

@@ -12,11 +12,11 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from interface.errors import LinkFrameError
 from interface.wire.buffer import ByteQueue
 from interface.wire.datalink_events import (
+    ALWAYS,
     EVIDENCE_BYTES,
     Delivered,
     Event,
@@ -26,7 +26,6 @@ from interface.wire.datalink_events import (
     Leniency,
     LeniencyUsed,
     LinkOptions,
-    OddFirstNumber,
     SendFailed,
     SessionEnded,
     SessionRefused,
@@ -36,36 +35,36 @@ from interface.wire.datalink_events import (
     Timer,
 )  # fmt: skip
 from interface.wire.datalink_table import TABLE, Action, Input, State
+from interface.wire.frame_reader import Broken, Cut, FrameReader, RecordReader, Replaced, Whole, bare, departures
 from interface.wire.frames import (
     ACK,
-    CR,
     ENQ,
     EOT,
-    ETX,
     FRAME_OVERHEAD_BYTES,
-    LF,
     NAK,
     STX,
     build_frame,
     checksum,
+    cut,
     parse_frame,
 )  # fmt: skip
+from interface.wire.transmission import begins_header
 
 __all__ = [
-    "DataLink", "Delivered", "Event", "FrameReceived", "FrameRejected", "FrameRepeated", "Leniency", "LeniencyUsed",
-    "LinkOptions", "OddFirstNumber", "SendFailed", "SessionEnded", "SessionRefused", "SessionStarted", "Skipped",
+    "ALWAYS", "DataLink", "Delivered", "Event", "FrameReceived", "FrameRejected", "FrameRepeated", "Leniency",
+    "LeniencyUsed", "LinkOptions", "SendFailed", "SessionEnded", "SessionRefused", "SessionStarted", "Skipped",
     "State", "Station", "Timer", "build_frame", "checksum", "cut", "parse_frame",
 ]  # fmt: skip
 
 _READ_AHEAD_BYTES = 65_536
 _FRAME_BEGIN = re.compile(b"[\x02\x04\x05]")
-_NOT_STX = re.compile(b"[^\x02]")
-_FRAME_END = re.compile(b"[\x02\x03\x04\x05\x17]")
-_MEANING = {  # bytes with a meaning where no frame is expected
-    State.NEUTRAL: re.compile(b"[\x04\x05]"),
-    State.HOLD_OFF: re.compile(b"[\x04\x05]"),
-    State.ENQUIRING: re.compile(b"[\x04\x05\x06\x15]"),
-    State.SENDING: re.compile(b"[\x04\x06\x15]"),
+_HEADER = b"Hh"
+# LIS01-A2: bytes with a meaning where no frame is expected.
+_MEANING = {
+    State.NEUTRAL: b"\x04\x05",
+    State.HOLD_OFF: b"\x04\x05",
+    State.ENQUIRING: b"\x04\x05\x06\x15",
+    State.SENDING: b"\x04\x06\x15",
 }
 # LIS01-A2: restricted characters; text that contains one must not be sent.
 _RESTRICTED = re.compile(b"[\x01-\x06\x0a\x10-\x17]")
@@ -81,20 +80,6 @@ class _Outgoing:
     attempts: int = 0
 
 
-class _Phase(StrEnum):
-    """Where in a frame the receiver is."""
-
-    HUNT = "hunt"
-    TEXT = "text"
-    CHECK = "check"
-
-
-def cut(text: bytes, size: int) -> tuple[bytes, ...]:
-    """Frames for one message: ETB between pieces of at most `size` bytes, ETX at the end, numbers from 1."""
-    parts = [text[at : at + size] for at in range(0, len(text), size)] or [b""]
-    return tuple(build_frame(number, part, number == len(parts)) for number, part in enumerate(parts, start=1))
-
-
 class DataLink:
     """One half-duplex line. Not for use by two tasks at once."""
 
@@ -102,6 +87,7 @@ class DataLink:
         self.options = options or LinkOptions()
         self.ready = True  # whether an ENQ may be acknowledged now; the pump sets it
         self._station = station
+        self._lenient = self.options.leniencies
         self._state = State.NEUTRAL
         self._timer: Timer | None = None
         self._serial = 0
@@ -110,15 +96,20 @@ class DataLink:
         self._in = ByteQueue()
         self._junk = bytearray()  # the current run of bytes without meaning
         self._junk_seen = False  # this run has been counted as a reply already
-        self._phase = _Phase.HUNT
-        self._frame = bytearray()  # STX to ETB or ETX
-        self._trailer = bytearray()
-        self._damage = ""  # why the frame under way cannot be taken
+        self._fresh = True  # what comes next is at the begin of a line of text
+        self._frames = FrameReader(self.options)
+        self._records = RecordReader(self.options.max_frame_bytes - FRAME_OVERHEAD_BYTES)
+        self._meaning = {state: self._pattern(state, codes) for state, codes in _MEANING.items()}
         self._tail_due = False  # after a frame under MISSING_CRLF
         self._last_fn: int | None = None
         self._last_raw = b""
         self._from_one = False  # the session's first frame must be number 1
+        self._asked_again = False  # ENQ came within the session, and no frame since
+        self._unanswered = False  # the last frame stands refused
+        self._broken = Broken("", b"")
         self._offered: FrameReceived | None = None
+        self._closes = False  # the piece handed over ends its message
+        self._wanted = False
         self._queue: deque[_Outgoing] = deque()
         self._tickets = 0
         self._actions: dict[Action, Callable[[], None]] = {
@@ -128,15 +119,23 @@ class DataLink:
             Action.DECLINE: self._decline,
             Action.RESTART: self._restart,
             Action.BREAK_OFF: self._break_off,
+            Action.ACK_AGAIN: self._ack_again,
+            Action.OPEN: self._open,
+            Action.OPEN_BARE: self._open_bare,
             Action.END: lambda: self._end("eot"),
-            Action.END_CUT: self._end_cut,
+            Action.END_ABORTED: lambda: self._end("aborted"),
             Action.END_TIMEOUT: lambda: self._end("timeout"),
             Action.END_LOST: self._end_lost,
+            Action.END_BARE: lambda: self._end("terminator"),
+            Action.END_REFUSED: self._end_refused,
             Action.HAND_OVER: self._hand_over,
-            Action.REPEAT_ACK: self._repeat_ack,
+            Action.REPEAT_ACK: lambda: self._repeat(ACK),
+            Action.REPEAT_EOT: lambda: self._repeat(EOT),
             Action.REJECT: self._reject,
-            Action.ACK_FRAME: self._ack_frame,
+            Action.ACK_FRAME: lambda: self._take_frame(ACK),
+            Action.EOT_FRAME: lambda: self._take_frame(EOT),
             Action.NAK_FRAME: self._nak_frame,
+            Action.KEEP: lambda: self._arm(self.options.frame_wait_s),
             Action.ENQUIRE: self._enquire,
             Action.FIRST_FRAME: self._first_frame,
             Action.NEXT_FRAME: self._next_frame,
@@ -164,7 +163,7 @@ class DataLink:
     @property
     def in_session(self) -> bool:
         """Whether we are receiving."""
-        return self._state in (State.RECEIVING, State.STORING)
+        return self._state in (State.RECEIVING, State.STORING, State.BARE, State.BARE_STORING)
 
     @property
     def idle(self) -> bool:
@@ -173,27 +172,19 @@ class DataLink:
     def receive(self, data: bytes) -> None:
         """Bytes from the line. What exceeds the read-ahead while a frame waits for its answer is dropped."""
         room = self.options.max_frame_bytes + _READ_AHEAD_BYTES - len(self._in)
-        if self._state is State.STORING and len(data) > room:
+        if self._storing and len(data) > room:
             self._events.append(Skipped(data[max(room, 0) :][:EVIDENCE_BYTES]))
             data = data[: max(room, 0)]
         self._in.append(data)
-        if self._state is State.RECEIVING and self._phase is not _Phase.HUNT and self._damage != "oversize":
+        if self._state is State.RECEIVING and self._frames.growing:
             # LIS01-A2 counts 30 s from the last reply; 64 kB at 9600 baud take 67 s, so a frame that goes on may go on.
             self._arm(self.options.frame_wait_s)
 
     def next_event(self) -> Event | None:
         """The next event, in the order of the bytes; None when more bytes, an answer or time are needed."""
         while not self._events:
-            if not len(self._in) or self._state is State.STORING:
+            if not len(self._in) or self._storing or not self._read():
                 return None
-            if self._state is not State.RECEIVING:
-                self._read_reply()
-            elif self._phase is _Phase.HUNT:
-                self._read_begin()
-            elif self._phase is _Phase.TEXT:
-                self._read_text()
-            else:
-                self._read_trailer()
         return self._events.popleft()
 
     def data_to_send(self) -> bytes:
@@ -203,11 +194,17 @@ class DataLink:
         return data
 
     def stored(self) -> None:
-        """The frame handed over is committed: ACK."""
-        self._step(Input.STORED)
+        """The frame handed over is committed: ACK, or EOT where we want the line. Without frames nothing is said."""
+        if self._state is State.STORING and self._wants_line:
+            self._step(Input.STORED_WANTED)
+        elif self._state is State.BARE_STORING and self._closes:
+            self._step(Input.STORED_LAST)
+        else:
+            self._step(Input.STORED)
 
     def refused(self) -> None:
-        """The frame handed over is not stored, or nobody knows: NAK; the sender repeats it."""
+        """The frame handed over is not stored, or nobody knows: NAK, and the sender repeats it. Without frames the
+        message is broken off."""
         self._step(Input.REFUSED)
 
     def timeout(self) -> None:
@@ -238,22 +235,52 @@ class DataLink:
         self._step(Input.QUEUED)
         return self._tickets
 
+    def want_line(self) -> None:
+        """Interrupt a sender for what is queued: each of its frames, once committed, is answered with EOT instead of
+        ACK, until we have asked for the line or nothing is queued any more.
+
+        Of no effect under no_terminator_record: there the sender's EOT means that its message is whole.
+        """
+        self._wanted = True
+
     # ---- reading --------------------------------------------------------------------------------------------------
 
-    def _read_reply(self) -> None:
-        count = self._in.find(_MEANING[self._state])
+    def _pattern(self, state: State, codes: bytes) -> re.Pattern[bytes]:
+        if state is not State.SENDING and Leniency.MISSING_ENQ in self._lenient:
+            codes += bytes([STX])
+        if state is not State.SENDING and Leniency.BARE_RECORDS in self._lenient:
+            codes += _HEADER
+        return re.compile(b"[" + re.escape(codes) + b"]")
+
+    def _read(self) -> bool:
+        """Take bytes, of which there are some; False when more are needed before any can be taken."""
+        if self._state is State.BARE:
+            self._read_record()
+        elif self._state is not State.RECEIVING:
+            return self._read_reply()
+        elif self._frames.inside:
+            self._read_frame()
+        else:
+            self._read_begin()
+        return True
+
+    def _read_reply(self) -> bool:
+        count = self._in.find(self._meaning[self._state])
         if count:
-            self._skip(self._in.take(count))
-            if not self._junk_seen:
-                self._junk_seen = (
-                    True  # LIS01-A2: any byte other than ACK and EOT rejects the frame; a burst does so once
-                )
-                self._step(self._rejection() if self._state is State.SENDING else Input.JUNK)
-            return
+            self._take_junk(count)
+            return True
+        code = self._in.first()
+        if code in _HEADER:
+            return self._read_header()
+        if code == STX and not self.ready:
+            self._take_junk(1)
+            return True
         self._flush_junk()
-        code = self._in.take(1)[0]
-        if code == ENQ:
-            self._step(Input.ENQ if self.ready else Input.ENQ_NOT_READY)
+        self._in.take(1)
+        if code == STX:
+            self._step(Input.STX)
+        elif code == ENQ:
+            self._step(self._asked())
         elif self._state is not State.SENDING:
             self._step({EOT: Input.EOT, ACK: Input.ACK, NAK: Input.NAK}[code])
         elif code == NAK:
@@ -262,6 +289,38 @@ class DataLink:
             self._step(Input.ACK_LAST)
         else:
             self._step(Input.INTERRUPT if code == EOT and self.options.honour_interrupt else Input.ACK)
+        return True
+
+    def _read_header(self) -> bool:
+        """An H where bare records are taken: a header at the begin of a line, junk elsewhere."""
+        start = self._in.peek(2)
+        if self._fresh and len(start) < 2:
+            return False
+        if self._fresh and self.ready and begins_header(start, 0):
+            self._flush_junk()
+            self._step(Input.RECORD)
+        else:
+            self._take_junk(1)
+        return True
+
+    def _take_junk(self, count: int) -> None:
+        self._skip(self._in.take(count))
+        if not self._junk_seen:
+            # LIS01-A2: any byte other than ACK and EOT rejects the frame; a burst does so once
+            self._junk_seen = True
+            self._step(self._rejection() if self._state is State.SENDING else Input.JUNK)
+
+    def _asked(self) -> Input:
+        """What an ENQ means here."""
+        if not self.ready:
+            return Input.ENQ_NOT_READY
+        if self._state is State.ENQUIRING and self.options.ack_colliding_enq and self._station is Station.HOST:
+            return Input.ENQ_CONCEDED
+        # Numbers that tell nothing cannot show that noise made an ENQ of a frame's STX and our ACK swallowed the frame.
+        told = Leniency.FN_UNSEQUENCED not in self._lenient or self._last_fn is None
+        if self._state is State.RECEIVING and Leniency.REPEATED_ENQ in self._lenient and told:
+            return Input.ENQ_AGAIN
+        return Input.ENQ
 
     def _rejection(self) -> Input:
         self._queue[0].rejects += 1
@@ -275,114 +334,77 @@ class DataLink:
         self._flush_junk()
         code = self._in.take(1)[0]
         if code == STX:
-            self._begin_frame("")
+            self._frames.begin()
             self._arm(self.options.frame_wait_s)
         elif code == EOT:
+            self._step(Input.EOT_ABORT if self._unanswered else Input.EOT)
+        else:
+            self._step(self._asked())
+
+    def _read_frame(self) -> None:
+        match self._frames.read(self._in):
+            case Whole() as whole:
+                self._offer(whole)
+                self._tail_due = whole.tail_due
+            case Broken() as broken:
+                self._refuse(broken)
+                self._tail_due = broken.tail_due
+            case Cut(data):
+                self._flush_junk()
+                self._events.append(FrameRejected("cut", data))
+                self._step(Input.CUT_FRAME)
+            case Replaced(data):
+                self._skip(data)
+
+    def _read_record(self) -> None:
+        piece = self._records.read(self._in)
+        if piece is not None:
+            self._offered, self._closes = bare(piece), piece.closes
+            self._step(Input.FRAME)
+        elif not len(self._in):
+            self._arm(self.options.bare_wait_s if self._records.ending else self.options.frame_wait_s)
+        elif self._in.take(1)[0] == EOT:
             self._step(Input.EOT)
         else:
-            self._step(Input.ENQ if self.ready else Input.ENQ_NOT_READY)
+            self._step(self._asked())
 
-    def _begin_frame(self, damage: str) -> None:
-        self._phase, self._damage = _Phase.TEXT, damage
-        self._frame[:] = b"\x02"
-        self._trailer.clear()
-
-    def _read_text(self) -> None:
-        text = self._in.take(self._in.find(_FRAME_END))
-        if self._damage != "oversize":
-            self._frame += text
-            limit = self.options.max_frame_bytes - FRAME_OVERHEAD_BYTES + 2  # STX and FN count, the end has not come
-            if len(self._frame) > limit:
-                self._damage = "oversize"
-                del self._frame[min(EVIDENCE_BYTES, limit) :]
-        if not len(self._in):
-            return
-        code = self._in.take(1)[0]
-        if code == STX:
-            # The frame before it was cut, or noise made an STX: what follows is not taken, and answered once.
-            self._skip(bytes(self._frame) + self._in.take(self._in.find(_NOT_STX)))
-            self._begin_frame("control_character")
-        elif code == EOT:
-            self._step(Input.CUT_FRAME)
-        elif code == ENQ:
-            # An ACK could be taken for the frame's; NAK is right for a sender that restarts and for one that does not.
-            self._damaged("control_character")
-        else:
-            self._frame.append(code)
-            self._phase = _Phase.CHECK
-
-    def _read_trailer(self) -> None:
-        lenient, place = self.options.leniencies, len(self._trailer)
-        code = self._in.first()
-        if place == 0 and Leniency.NO_CHECKSUM in lenient and chr(code) not in "0123456789ABCDEFabcdef":
-            if code != CR and Leniency.MISSING_CRLF in lenient:
-                self._complete()  # the byte is not the frame's
-                return
-            if code == CR:
-                self._trailer += b"\0\0"  # no digits were sent
-                place = 2
-        if code == EOT:
-            self._in.take(1)
-            self._step(Input.CUT_FRAME)
-            return
-        self._trailer += self._in.take(1)
-        if place < 2:
-            if code not in _UPPER and code not in _LOWER:
-                self._damaged("checksum")
-            elif place == 1 and Leniency.MISSING_CRLF in lenient:
-                self._complete()
-        elif code != (CR, LF)[place - 2]:
-            self._damaged("terminator")
-        elif place == 3 or Leniency.MISSING_CRLF in lenient:
-            self._complete()
-
-    def _complete(self) -> None:
-        """A whole frame is there: take it, know it again, or refuse it."""
-        digits, wanted = bytes(self._trailer[:2]).replace(b"\0", b""), checksum(bytes(self._frame[1:]))
-        tail_due = Leniency.MISSING_CRLF in self.options.leniencies and len(self._trailer) == 2
-        if self._damage:
-            self._damaged(self._damage)
-        elif not self._sum_accepted(digits, wanted):
-            self._damaged("checksum")
-        elif not 0x30 <= self._frame[1] <= 0x39:
-            self._damaged("frame_number")
-        else:
-            self._offer(self._frame[1] - 0x30, bytes(self._frame) + digits + bytes(self._trailer[2:]))
-        self._tail_due = tail_due
-
-    def _sum_accepted(self, digits: bytes, wanted: bytes) -> bool:
-        if digits == wanted:
-            return True
-        used = Leniency.LOWER_CASE_CHECKSUM if digits.upper() == wanted else Leniency.NO_CHECKSUM
-        if used not in self.options.leniencies and Leniency.NO_CHECKSUM not in self.options.leniencies:
-            return False
-        self._events.append(LeniencyUsed(used))
-        return True
-
-    def _offer(self, fn: int, raw: bytes) -> None:
+    def _offer(self, frame: Whole) -> None:
         """A frame with good bytes: its number decides."""
-        unsequenced = Leniency.FN_UNSEQUENCED in self.options.leniencies
-        self._phase = _Phase.HUNT
-        self._offered = FrameReceived(fn, raw, bytes(self._frame[2:-1]), self._frame[-1] == ETX)
-        if self._last_fn is not None and raw == self._last_raw:
-            self._step(Input.REPEAT)
-        elif self._last_fn is None and (fn == 1 or (fn < 8 and not self._from_one)):
-            if fn != 1:
-                self._events.append(OddFirstNumber(fn))
-            self._step(Input.FRAME)
-        elif self._last_fn is not None and fn == (self._last_fn + 1) % 8:
-            self._step(Input.FRAME)
-        elif unsequenced:
-            self._events.append(LeniencyUsed(Leniency.FN_UNSEQUENCED))
-            self._step(Input.FRAME)
-        else:
-            self._damaged("same_fn" if fn == self._last_fn else "gap")
+        fn, first = frame.fn, self._last_fn is None
+        self._offered = FrameReceived(fn, frame.raw, frame.text, frame.last)
+        used = [frame.used] if frame.used else []
+        if not first and frame.raw == self._last_raw:
+            self._note(used)
+            self._step(Input.REPEAT_WANTED if self._wants_line else Input.REPEAT)
+            return
+        if first and fn == 0 and not self._from_one:
+            used.append(Leniency.FN_FROM_ZERO)
+        elif first and 1 < fn < 8 and not self._from_one:
+            used.append(Leniency.ODD_FIRST_FN)
+        elif not self._in_sequence(frame):
+            if Leniency.FN_UNSEQUENCED not in self._lenient:
+                self._refuse(Broken("same_fn" if fn == self._last_fn else "gap", frame.raw, frame.tail_due))
+                return
+            used.append(Leniency.FN_UNSEQUENCED)
+        self._note([*used, *departures(frame)])
+        self._step(Input.FRAME)
 
-    def _damaged(self, reason: str) -> None:
-        self._damage = reason
+    def _in_sequence(self, frame: Whole) -> bool:
+        if self._last_fn is None:
+            return frame.fn == 1
+        # After ENQ within the session the peer may begin anew; then it does so with a header.
+        anew = self._asked_again and frame.fn == 1 and begins_header(frame.text + b" ", 0)
+        return frame.fn == (self._last_fn + 1) % 8 or anew
+
+    def _note(self, used: Sequence[Leniency]) -> None:
+        self._events.extend(map(LeniencyUsed, used))
+
+    def _refuse(self, broken: Broken) -> None:
+        self._broken = broken
         self._step(Input.BAD_FRAME)
 
     def _skip(self, data: bytes) -> None:
+        self._fresh = data[-1] in b"\r\n"
         self._junk += data
         while len(self._junk) >= EVIDENCE_BYTES:
             self._note_tail()
@@ -400,13 +422,12 @@ class DataLink:
         if self._junk.strip(b"\r\n"):
             self._events.append(Skipped(bytes(self._junk)))
         self._junk.clear()
-        self._junk_seen = False
+        self._junk_seen, self._fresh = False, True
 
     def _flush_line(self) -> None:
         """The line fell silent or ended: what was under way is no frame any more."""
-        if self._state is State.RECEIVING and self._phase is not _Phase.HUNT:
-            self._skip(bytes(self._frame + self._trailer))
-            self._phase = _Phase.HUNT
+        if data := self._frames.drop():
+            self._skip(data)
         self._flush_junk()
 
     # ---- steps ----------------------------------------------------------------------------------------------------
@@ -414,11 +435,19 @@ class DataLink:
     def _step(self, signal: Input) -> None:
         action, target = TABLE[self._state, signal]
         before, self._state = self._state, target
-        if target is not before and target in (State.NEUTRAL, State.STORING):
+        if target is not before and (target is State.NEUTRAL or self._storing):
             self._timer = None
         self._actions[action]()
         if target is State.NEUTRAL and self._queue:
             self._step(Input.QUEUED)
+
+    @property
+    def _storing(self) -> bool:
+        return self._state in (State.STORING, State.BARE_STORING)
+
+    @property
+    def _wants_line(self) -> bool:
+        return self._wanted and bool(self._queue) and Leniency.NO_TERMINATOR_RECORD not in self._lenient
 
     def _arm(self, seconds: float) -> None:
         self._serial += 1
@@ -429,10 +458,26 @@ class DataLink:
         self._arm(self.options.frame_wait_s)
 
     def _accept(self) -> None:
-        self._last_fn, self._last_raw, self._from_one = None, b"", False
-        self._phase = _Phase.HUNT
-        self._events.append(SessionStarted())
+        self._open_session()
         self._reply(ACK)
+
+    def _open_session(self) -> None:
+        self._last_fn, self._last_raw, self._from_one = None, b"", False
+        self._asked_again = self._unanswered = False
+        self._frames.drop()
+        self._events.append(SessionStarted())
+
+    def _open(self) -> None:
+        self._open_session()
+        self._note([Leniency.MISSING_ENQ])
+        self._frames.begin()
+        self._arm(self.options.frame_wait_s)
+
+    def _open_bare(self) -> None:
+        self._open_session()
+        self._note([Leniency.BARE_RECORDS])
+        self._records.begin()
+        self._arm(self.options.frame_wait_s)
 
     def _decline(self) -> None:
         self._out.append(NAK)
@@ -448,44 +493,56 @@ class DataLink:
         self._end("enq")
         self._decline()
 
+    def _ack_again(self) -> None:
+        self._note([Leniency.REPEATED_ENQ])
+        self._asked_again = True
+        self._from_one = True  # for the reason that `_restart` gives
+        self._reply(ACK)
+
     def _end(self, reason: str) -> None:
-        self._phase = _Phase.HUNT
+        if piece := self._records.flush():  # without frames there is no CR, EOT or reply to wait for
+            self._events.append(bare(piece))
+        self._frames.drop()
         self._offered = None
         self._events.append(SessionEnded(reason))
-
-    def _end_cut(self) -> None:
-        self._flush_junk()
-        self._events.append(FrameRejected("cut", bytes(self._frame + self._trailer)))
-        self._end("eot")
 
     def _end_lost(self) -> None:
         self._end("lost")
         self._fail_all()
 
+    def _end_refused(self) -> None:
+        if self._offered is not None:
+            self._events.append(FrameRejected("refused", self._offered.raw[:EVIDENCE_BYTES]))
+        self._end("refused")
+
     def _hand_over(self) -> None:
         if self._offered is not None:
             self._events.append(self._offered)
 
-    def _repeat_ack(self) -> None:
-        if self._offered is not None:
+    def _repeat(self, reply: int) -> None:
+        self._unanswered = False
+        if self._offered is not None and self._offered.fn is not None:
             self._events.append(FrameRepeated(self._offered.fn))
-        self._reply(ACK)
+        self._reply(reply)
 
     def _reject(self) -> None:
         self._flush_junk()
-        self._phase = _Phase.HUNT
-        self._events.append(FrameRejected(self._damage, bytes(self._frame + self._trailer)))
+        self._unanswered = True
+        self._events.append(FrameRejected(self._broken.reason, self._broken.data))
         self._reply(NAK)
 
-    def _ack_frame(self) -> None:
+    def _take_frame(self, reply: int) -> None:
+        self._unanswered = self._asked_again = False
         if self._offered is not None:
             self._last_fn, self._last_raw = self._offered.fn, self._offered.raw
-        self._reply(ACK)
+        self._reply(reply)
 
     def _nak_frame(self) -> None:
+        self._unanswered = True
         self._reply(NAK)
 
     def _enquire(self) -> None:
+        self._wanted = False
         self._queue[0].attempts += 1
         self._out.append(ENQ)
         self._arm(self.options.reply_wait_s)
@@ -531,5 +588,6 @@ class DataLink:
         self._hold_off("interrupted", self.options.interrupt_hold_off_s)
 
     def _fail_all(self) -> None:
+        self._wanted = False
         while self._queue:
             self._events.append(SendFailed(self._queue.popleft().ticket, "lost"))

@@ -65,7 +65,7 @@ class MessageSplitter:
                 if at == len(text):
                     break
                 self._open, self._field, opens, breaks = True, 0, True, False
-            elif not self._head and _begins_header(text, at):
+            elif not self._head and begins_header(text, at):
                 if at > begin:
                     pieces.append(Piece(begin, at, opens, False, breaks))
                 self._field, begin, opens, breaks = 0, at, True, True
@@ -99,7 +99,7 @@ def _skip_record_ends(text: bytes, at: int) -> int:
     return end.end() if end else at
 
 
-def _begins_header(text: bytes, at: int) -> bool:
+def begins_header(text: bytes, at: int) -> bool:
     """The record here is an H record. A lone letter at a frame's end is taken for one: no other begins so."""
     return text[at] in b"Hh" and (at + 1 == len(text) or _is_delimiter(text[at + 1]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from uuid import UUID, uuid4
@@ -82,6 +83,15 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """What a link needs of its driver."""
+
+    leniencies: frozenset[str] = frozenset()
+    frame_text_bytes: int = 0
+    ack_colliding_enq: bool = False
+
+
 class RecordingIntake:
     """Remembers what it was given; `failures` are raised by the next commits, `gate` holds them back."""
 
@@ -94,6 +104,7 @@ class RecordingIntake:
         self.refused = list[tuple[str, bytes]]()
         self.failures = list[Exception]()
         self.receipts = list[Receipt]()  # for the next blocks
+        self.end_receipts = list[Receipt]()  # for the next ends
         self.gate = asyncio.Event()
         self.gate.set()
         self.waiting = 0
@@ -120,9 +131,10 @@ class RecordingIntake:
         self.stored.append(frame)
         return Receipt(message_id=uuid4() if frame.text.startswith(b"L") else None)
 
-    async def end(self, reason: str) -> None:
+    async def end(self, reason: str) -> Receipt:
         self.ends.append(reason)
         self.ended.set()
+        return self.end_receipts.pop(0) if self.end_receipts else Receipt()
 
     async def block(self, block: bytes, peer: str) -> Receipt:
         try:

@@ -14,7 +14,7 @@ from interface.link.stream import null_modem
 from interface.link.supervisor import LinkSpec, Supervisor
 from interface.link.tcp import connect
 from interface.wire.lis01 import DataLink, Leniency, LinkOptions, Station, build_frame
-from tests.link.bench import ACK, ENQ, EOT, NAK, Analyzer, FakeClock, RecordingIntake, settings, settle
+from tests.link.bench import ACK, ENQ, EOT, NAK, Analyzer, FakeClock, Framing, RecordingIntake, settings, settle
 
 H, P, L = build_frame(1, b"H|\\^&\r", True), build_frame(2, b"P|1\r", True), build_frame(3, b"L|1|N\r", True)
 TEXTS = [b"H|\\^&\r", b"P|1\r", b"L|1|N\r"]
@@ -217,16 +217,12 @@ async def test_a_crashed_connection_costs_only_itself() -> None:
 
 
 async def test_a_driver_leniency_reaches_the_line() -> None:
-    @dataclass(frozen=True)
-    class Framing:
-        leniencies: frozenset[str]
-
     intake = RecordingIntake()
     supervisor = Supervisor([LinkSpec(settings(), intake, Framing(frozenset({Leniency.NO_CHECKSUM})))])
     await supervisor.start()
     analyzer = Analyzer(await connect(supervisor.address("link-1")))
     await analyzer.talk((ENQ, ACK), (H[:-4] + b"00\r\n", ACK))
-    assert supervisor.statuses()[0].leniencies == 1
+    assert supervisor.statuses()[0].leniencies == {"no_checksum": 1}
     await analyzer.stream.close()
     await supervisor.stop(0.0)
 

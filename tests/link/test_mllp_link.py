@@ -120,7 +120,7 @@ async def test_a_missing_0d_is_tolerated_after_a_second(line: Line) -> None:
         while not line.intake.blocks:
             await line.clock.advance(1.0)
     await line.analyzer.expect(answer(ONE))
-    assert line.supervisor.statuses()[0].leniencies == 1
+    assert line.supervisor.statuses()[0].leniencies == {"missing_cr": 1}
 
 
 async def test_silence_within_a_block_hangs_up(line: Line) -> None:

@@ -17,7 +17,6 @@ from interface.wire.lis01 import (
     Leniency,
     LeniencyUsed,
     LinkOptions,
-    OddFirstNumber,
     SessionEnded,
     SessionRefused,
     SessionStarted,
@@ -159,7 +158,9 @@ def test_a_repeat_is_not_known_across_sessions() -> None:
 def test_the_first_number_is_tolerated_and_told() -> None:
     host = Receiver()
     assert host.feed(ENQ, build_frame(0, b"H|\\^&\r", True), build_frame(1, b"P|1\r", True)) == ACK * 3
-    assert OddFirstNumber(0) in host.events
+    assert host.events.count(LeniencyUsed(Leniency.FN_FROM_ZERO)) == 1
+    assert host.feed(EOT, ENQ, build_frame(5, b"H|\\^&\r", True), build_frame(6, b"P|1\r", True)) == ACK * 3
+    assert host.events.count(LeniencyUsed(Leniency.ODD_FIRST_FN)) == 1
 
 
 def test_an_empty_session_is_no_error() -> None:
@@ -197,7 +198,7 @@ def test_enq_inside_a_frame_is_never_acknowledged() -> None:
 def test_eot_inside_a_frame_ends_the_session() -> None:
     host = Receiver()
     assert host.feed(ENQ, H, P[:4], EOT) == ACK + ACK
-    assert host.events[-2:] == [FrameRejected("cut", P[:4]), SessionEnded("eot")]
+    assert host.events[-2:] == [FrameRejected("cut", P[:4]), SessionEnded("aborted")]
 
 
 def test_stx_inside_a_frame_is_answered_once_with_nak() -> None:
