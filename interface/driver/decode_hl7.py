@@ -101,6 +101,7 @@ class _Engine:
         self._patient: int | None = None
         self._specimen: dict[str, Segment] = {}
         self._group: _Group | None = None
+        self._misplaced = False  # a specimen stood behind its results where it should stand before them
         self._after_specimen = False  # OBX now describe the specimen: HL7 v2.5.1 7.3.1, SPM stands last in its group
         self._notes: list[Segment] | None = None
 
@@ -156,6 +157,11 @@ class _Engine:
             self._notes = None
 
     def _take_specimen(self, segment: Segment) -> None:
+        group = self._group
+        if self._specimen_first and group is not None and group.order and group.filled and not self._specimen:
+            self._misplaced = True
+            text = "a specimen behind results without one: whose the others are is not said"
+            self._draft.problem(self._location(segment), text)
         # A message that put a specimen before its order goes on like that, whatever its type says.
         if self._specimen_first or self._group is None or "SPM" in self._specimen:
             self._close()
@@ -192,7 +198,7 @@ class _Engine:
 
     def _open(self, segments: dict[str, Segment], order: bool) -> _Group:
         self._after_specimen = bool(self._specimen) and not order
-        return _Group(self._patient, self._specimen | segments, order=order)
+        return _Group(self._patient, self._specimen | segments, order=order, ambiguous=self._misplaced)
 
     def _close(self) -> None:
         """The group is complete: make its specimen entry, and one for what describes the specimen itself."""

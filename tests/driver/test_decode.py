@@ -217,6 +217,20 @@ def test_in_an_oul_the_specimen_stands_before_its_results() -> None:
     ]
 
 
+def test_in_an_oul_whose_specimens_stand_behind_their_results_none_gets_the_results_of_the_next() -> None:
+    """The standard's own example does so, against its own structure: S1 is of the order before it, or of the next."""
+    decoded = hl7(
+        "OBR|1|||GLU", "OBX|1|NM|GLU||5.1|mmol/L|||||F", "SPM|1|S1", "OBR|2|||GLU",
+        "OBX|1|NM|GLU||6.2|mmol/L|||||F", "SPM|2|S2", type_="OUL^R22^OUL_R22",
+    )  # fmt: skip
+    assert [(s.specimen_id, [r.value.text for r in s.results]) for s in decoded.specimens] == [
+        (None, ["5.1"]),
+        (None, ["6.2"]),
+    ]
+    text = "a specimen behind results without one: whose the others are is not said"
+    assert Problem("SPM^1", text) in decoded.problems
+
+
 NEXT = ("OBX|1|NM|GLU||5.1|mmol/L|||||F", "OBX|1|NM|GLU||6.2|mmol/L|||||F")
 
 

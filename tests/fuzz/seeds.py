@@ -1,0 +1,55 @@
+"""What the fuzzer begins with: the corpus where there is one, the drivers' vectors always."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from interface.domain.model import Protocol
+from interface.driver import registry
+from interface.driver.capture import CaptureError, read_capture
+from interface.errors import LinkFrameError
+from tests import corpus
+
+MOST_BYTES = 2048  # long inputs make few tries
+
+
+def captures() -> Iterator[bytes]:
+    """Captures as files hold them."""
+    for driver in registry.find_all():
+        for vector in registry.vectors(driver.id):
+            yield vector.trace.read_bytes()
+    if corpus.CORPUS.is_dir():
+        for file in corpus.files("astm", "hl7", "other"):
+            yield corpus.read(file)
+
+
+def seeds(target: str) -> list[bytes]:
+    """Inputs for one target, in the form that it takes."""
+    found: list[bytes] = []
+    for data in captures():
+        if target in ("trace", "capture"):
+            found.append(data)
+            continue
+        try:
+            messages = read_capture(data)
+        except (CaptureError, LinkFrameError):
+            continue
+        wanted = Protocol.HL7 if target in ("hl7", "mllp") else Protocol.LIS2
+        texts = [message.text for message in messages if message.protocol is wanted]
+        if target == "mllp":
+            found += [b"\xff" + b"".join(b"\x0b%s\x1c\r" % text for text in texts)] if texts else []
+        elif target == "lis01":
+            found += [b"\x00\x00\x00" + data] if texts and not data.startswith(b"#") else []
+            found += [b"\x00\x00\x00\xffS" + text + b"\xff\x06\xff\x06\xff\x15\xffT" for text in texts]
+        else:
+            found += texts
+    return [seed[:MOST_BYTES] for seed in found]
+
+
+def write_seeds(target: str, folder: Path) -> int:
+    """A file for each seed, as libFuzzer reads them; how many there are."""
+    made = seeds(target)
+    for at, seed in enumerate(made):
+        (folder / f"seed-{at}").write_bytes(seed)
+    return len(made)

@@ -1,0 +1,201 @@
+"""What is fuzzed: a function of bytes for each codec. It eats wire errors; what it raises, the codec may not do.
+
+Findings are replayed without the fuzzer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from interface.domain.model import Protocol
+from interface.driver import registry
+from interface.driver.capture import CaptureError, read_capture
+from interface.driver.describe import describe
+from interface.errors import LinkFrameError, RecordError, SegmentError, UnsupportedMessage
+from interface.wire import hl7, hl7_ack, lis02, mllp, trace
+from interface.wire.frames import build_frame, parse_frame
+from interface.wire.lis01 import DataLink, FrameReceived, Leniency, LinkOptions, State, Station
+from interface.wire.transmission import MessageSplitter, assemble
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ENQ, ACK = b"\x05", b"\x06"
+LENIENCIES = tuple(Leniency)
+SMALL_FRAME_BYTES = 512  # so that short inputs reach the limit
+MOST_RECORDS, MOST_FIELDS = 12, 16  # that are read of an input
+MAX_STEPS = 16  # timers that may have to run out until a line is quiet
+
+
+def lis01(data: bytes) -> None:
+    """The data link: any bytes in any pieces, with timers, refusals and messages of our own between them.
+
+    Whatever came, a line that is left alone becomes quiet and takes a session again (DESIGN §1.7).
+    """
+    station = Station.INSTRUMENT if data[:1] >= b"\x80" else Station.HOST
+    chosen = int.from_bytes(data[1:3], "big")
+    leniencies = frozenset(each for at, each in enumerate(LENIENCIES) if chosen >> at & 1)
+    link = DataLink(station, LinkOptions(leniencies=leniencies, max_frame_bytes=SMALL_FRAME_BYTES))
+    for piece in data[3:].split(b"\xff"):
+        command, rest = piece[:1], piece[1:]
+        if command == b"T":
+            link.timeout()
+        elif command == b"S":
+            with suppress(LinkFrameError):
+                link.send(rest)
+        elif command == b"N":
+            link.ready = not link.ready
+        elif command == b"X":
+            link.lost()
+        else:
+            link.receive(piece)
+        _pump(link, refuse=command == b"R")
+    link.lost()
+    _pump(link, refuse=False)
+    link.ready = True
+    for _ in range(MAX_STEPS):
+        if link.state is State.NEUTRAL:
+            break
+        link.timeout()
+        _pump(link, refuse=False)
+    assert link.state is State.NEUTRAL, link.state
+    link.receive(ENQ + build_frame(1, b"H|\\^&\r", True))
+    assert _pump(link, refuse=False) == ACK + ACK
+
+
+def _pump(link: DataLink, refuse: bool) -> bytes:
+    while (event := link.next_event()) is not None:
+        if isinstance(event, FrameReceived):
+            parse_frame(event.raw)
+            link.refused() if refuse else link.stored()
+    return link.data_to_send()
+
+
+def lis02_records(data: bytes) -> None:
+    """Parse, tree, every leaf: no record is lost on the way, and what is written of a leaf reads back."""
+    with suppress(ValueError):
+        lis02.unescape(data.decode("utf-8", "strict"))
+    lis02.header_control_id(data)
+    try:
+        message = lis02.parse(data, "gb18030" if len(data) % 2 else "latin-1", literal_escapes=len(data) % 3 == 0)
+    except RecordError as error:
+        assert error.location
+        return
+    assert _count(message.tree()) == len(message.records)
+    for record in message.records[:MOST_RECORDS]:
+        assert record.location
+        for number in range(1, min(len(record.fields), MOST_FIELDS) + 2):
+            for repeat in range(1, min(len(record.repeats(number)), 2) + 2):
+                for at, leaf in enumerate(record.components(number, repeat)[:3], start=1):
+                    assert record.component(number, at, repeat) == leaf
+            record.read(number)
+            record.read(number, 1)
+
+
+def _count(node: lis02.Node) -> int:
+    return 1 + len(node.comments) + len(node.manufacturer) + sum(map(_count, node.children))
+
+
+def transmission(data: bytes) -> None:
+    """Frame texts into messages: every byte is in one piece, but line ends between messages; the pieces assemble."""
+    splitter, open_pieces = MessageSplitter(), list[tuple[bytes, int, int]]()
+    for text in data.split(b"\x03"):
+        for part, last in ((text[: len(text) // 2], False), (text[len(text) // 2 :], True)):
+            body = part.translate(None, b"\x02\x03\x04\x05\x17")
+            pieces = splitter.fork().feed(body, last)
+            assert pieces == splitter.feed(body, last)
+            at = 0
+            for piece in pieces:
+                assert not body[at : piece.start].strip(b"\r\n")
+                assert at <= piece.start <= piece.stop
+                at = piece.stop
+                open_pieces.append((build_frame(1, body, last), piece.start, piece.stop))
+                if piece.seals:
+                    assemble(open_pieces)
+                    open_pieces = []
+            assert not body[at:].strip(b"\r\n")
+    assert splitter.open == bool(open_pieces)
+
+
+def mllp_blocks(data: bytes) -> None:
+    """The same blocks whole and in pieces; none beyond the limit."""
+    limit = 1 + (data[0] if data else 0)
+    whole = mllp.Decoder(limit)
+    blocks = _blocks([*whole.receive(data[1:]), *whole.eof()])
+    for step in (1, 7):
+        pieces = mllp.Decoder(limit)
+        events = [event for at in range(1, len(data), step) for event in pieces.receive(data[at : at + step])]
+        assert _blocks([*events, *pieces.eof()]) == blocks
+    assert all(len(block) <= limit for block in blocks)
+
+
+def _blocks(events: list[mllp.Event]) -> list[bytes]:
+    return [event.block for event in events if isinstance(event, mllp.BlockReceived)]
+
+
+def hl7_messages(data: bytes) -> None:
+    """Check, read every field, acknowledge: refused with a place, or read; the answer is itself well formed."""
+    error: SegmentError | UnsupportedMessage | None = None
+    try:
+        message = hl7.check_syntax(data)
+    except (SegmentError, UnsupportedMessage) as refused:
+        assert refused.location
+        error = refused
+    else:
+        for segment in message.segments[:MOST_RECORDS]:
+            assert message.location(segment)
+            for number in range(1, min(segment.field_count, MOST_FIELDS) + 2):
+                segment.state(number)
+                segment.read(number)
+                for repeat in range(1, min(len(segment.repeats(number)), 4) + 2):
+                    segment.components(number, repeat)
+                    segment.value(number, 1, repeat, 2)
+    hl7.control_id(data)
+    hl7.message_type(data)
+    for outcome in hl7_ack.Outcome:
+        hl7_ack.due(data, outcome)
+    hl7_ack.store_failure(data)
+    code = hl7_ack.AckCode.AE if error else hl7_ack.AckCode.AA
+    answer = hl7_ack.acknowledge(data, code, control_id="1", now=NOW, error=error)
+    msa = hl7.parse(answer).first("MSA")
+    assert msa is not None
+    assert msa.value(1) == code
+    assert not set(answer) & {0x0B, 0x1C}
+
+
+def traces(data: bytes) -> None:
+    """Any bytes are a trace line and back; any text is a trace, or the line is named that makes it none."""
+    assert trace.unescape(trace.escape(data)) == data
+    try:
+        read = trace.parse_trace(data.decode("utf-8", "replace"))
+    except LinkFrameError as error:
+        assert error.reason == "trace"
+        return
+    again = trace.parse_trace(trace.format_trace(read))
+    assert [step.data for step in again.steps] == [step.data for step in read.steps]
+
+
+def captures(data: bytes) -> None:
+    """`labora decode`: a capture of anything is decoded by the driver it fits and by the generic one, or refused."""
+    try:
+        captured = read_capture(data)
+    except (CaptureError, LinkFrameError):
+        return
+    for message in captured:
+        driver = registry.sniff(message.protocol, message.text)
+        for each in {driver.id: driver, "": registry.load(registry.GENERIC[message.protocol])}.values():
+            decoded = registry.decode(each, message.text)
+            describe(decoded, message.problems)
+            if message.protocol is Protocol.HL7:
+                assert len(decoded.specimens) <= message.text.count(b"\r") + message.text.count(b"\n") + 2
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "lis01": lis01,
+    "lis02": lis02_records,
+    "transmission": transmission,
+    "mllp": mllp_blocks,
+    "hl7": hl7_messages,
+    "trace": traces,
+    "capture": captures,
+}
