@@ -97,6 +97,26 @@ class Transport:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenTls:
+    """TLS on a link that is connected to. With `client_ca` the peer must show a certificate it has signed."""
+
+    cert: Path  # PEM, with the intermediate certificates
+    key: Path
+    client_ca: Path | None = None
+    allow: frozenset[str] = frozenset()  # identities (see `link.tls.normalised`) that may connect; empty: all
+
+
+@dataclass(frozen=True, slots=True)
+class DialTls:
+    """TLS on a link that dials. `cert` and `key`: what we show where the peer asks for a certificate."""
+
+    ca: Path | None = None  # None: the authorities this machine trusts
+    cert: Path | None = None
+    key: Path | None = None
+    server_name: str = ""  # that the peer's certificate must bear; empty: the host that is dialled
+
+
+@dataclass(frozen=True, slots=True)
 class LinkSettings:
     """One `[[link]]` of the configuration."""
 
@@ -112,6 +132,9 @@ class LinkSettings:
     on_store_failure: OnStoreFailure = OnStoreFailure.AR
     allow: tuple[str, ...] = ()  # networks that may connect; empty: all that reach the address
     max_connections: int = 32
+    takeover: bool = True  # at the limit, a new connection replaces a silent one from the same address
+    idle_s: float = 86400.0  # a connection without a byte for so long is closed; 0: never. Analyzers sleep at night
+    tls: ListenTls | DialTls | None = None
     max_message_bytes: int = 16 * 1024 * 1024
     # LIS01-A2 only; where the driver says something too, leniencies add up and of the others the link's counts
     leniencies: frozenset[str] = frozenset()  # names of `wire.datalink_events.Leniency`

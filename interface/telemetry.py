@@ -181,6 +181,7 @@ _NAK_REASONS = frozenset(
         "store_unavailable", "store_ambiguous", "same_fn", "contention", "control_character",
     }
 )  # fmt: skip
+_REFUSALS = frozenset({"address", "limit", "busy", "handshake", "certificate", "lost", "timeout"})
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _MOST_ROUTES = 256
 _MOST_LENIENCIES = 64
@@ -217,6 +218,8 @@ _results = Counter("labora_results", "Result versions by status", ["status"], re
 _holds = Counter("labora_results_held", "Held result versions by reason", ["reason"], registry=REGISTRY)
 _queue = Gauge("labora_queue_messages", "Messages that wait for their decision", registry=REGISTRY)
 _connections = Gauge("labora_link_connections", "Open connections", ["link"], registry=REGISTRY)
+_refused = Counter("labora_connections_refused", "Connections that were not admitted", ["link", "reason"],
+                   registry=REGISTRY)  # fmt: skip
 _commit = Histogram(
     "labora_journal_commit_seconds", "One group commit of the journal", registry=REGISTRY,
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
@@ -262,6 +265,11 @@ def set_queue_depth(messages: int) -> None:
 def set_connections(link: str, number: int) -> None:
     """How many connections `link` has now."""
     _connections.labels(_link_label(link)).set(number)
+
+
+def count_refused(link: str, reason: str) -> None:
+    """A connection to `link` was not admitted; an unknown `reason` counts as `other`."""
+    _refused.labels(_link_label(link), _closed(reason, _REFUSALS)).inc()
 
 
 def observe_commit(seconds: float, group: int) -> None:

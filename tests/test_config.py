@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ from interface import config
 from interface.errors import ConfigError
 from interface.settings import (
     Address,
+    DialTls,
     LineFormat,
+    ListenTls,
     OnStoreFailure,
     Parity,
     Preliminary,
@@ -21,6 +25,7 @@ from interface.settings import (
     Unsolicited,
     packaged,
 )
+from tests.link.certificates import LONG_AGO, Authority, protect
 
 HERE = Path("config.toml")
 DRIVER = """
@@ -326,7 +331,105 @@ def test_no_two_links_dial_the_same_analyzer(drivers: Path) -> None:
     assert problems(text) == {"link[1].transport.dial": "10.1.2.3:4001 is already taken by link[0].transport.dial"}
 
 
-@pytest.mark.parametrize("key", ["tls", "match"])
+def tls(**keys: object) -> str:
+    """A `tls` table; `allow` is a TOML value, the others are paths and names."""
+    written = (f"{key} = {value}" if key == "allow" else f"{key} = '{value}'" for key, value in keys.items())
+    return "{ " + ", ".join(written) + " }"
+
+
+def test_tls_of_a_listener_is_read(drivers: Path, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.pair("ours")
+    files = tls(cert=pair.cert, key=pair.key, client_ca=authority.file, allow='["XN-1", "AB:" ]')
+    [read] = parse(link(drivers, tls=files, idle_s="600", takeover="false")).links
+    assert read.tls == ListenTls(pair.cert, pair.key, authority.file, frozenset({"xn-1", "ab:"}))
+    assert (read.idle_s, read.takeover) == (600.0, False)
+
+
+def test_tls_of_a_dialled_link_is_read(drivers: Path, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.pair("ours")
+    transport = '{ type = "tcp-dial", dial = "10.1.2.3:4001" }'
+    files = tls(ca=authority.file, cert=pair.cert, key=pair.key, server_name="xn-1")
+    [read] = parse(link(drivers, transport=transport, tls=files)).links
+    assert read.tls == DialTls(authority.file, pair.cert, pair.key, "xn-1")
+    [plain] = parse(link(drivers, transport=transport, tls="{}")).links
+    assert plain.tls == DialTls()
+
+
+def test_what_is_wrong_with_certificates_is_said_at_once(drivers: Path, tmp_path: Path) -> None:
+    authority, nothing = Authority(tmp_path), tmp_path / "nothing.pem"
+    one, other = authority.pair("one"), authority.pair("other")
+    old = authority.pair("old", not_after=LONG_AGO)
+    early = authority.pair(
+        "early", not_before=datetime(2100, 1, 1, tzinfo=UTC), not_after=datetime(2101, 1, 1, tzinfo=UTC)
+    )
+    shown = authority.pair("shown")
+    shown.key.chmod(0o644)
+    locked = authority.pair("locked")
+    protect(locked.key)
+    (tmp_path / "text.pem").write_text("no certificate")
+    texts = [
+        tls(cert=nothing, key=one.key, client_ca=nothing),
+        tls(cert=one.cert, key=other.key),
+        tls(cert=old.cert, key=old.key),
+        tls(cert=early.cert, key=early.key),
+        tls(cert=shown.cert, key=shown.key),
+        tls(cert=locked.cert, key=locked.key),
+        tls(cert=tmp_path / "text.pem", key=one.key),
+        tls(cert="one.pem", allow='["xn-1"]'),
+        tls(cert=one.cert, key=one.key, ca=authority.file),
+    ]
+    text = f"driver_path = ['{drivers}']\n"
+    for number, written in enumerate(texts):
+        text += (
+            f'[[link]]\nid = "a-{number}"\norganization = "main"\ndriver = "acme_one"\n'
+            f'transport = {{ type = "tcp-listen", listen = "127.0.0.1:{4001 + number}" }}\ntls = {written}\n'
+        )
+    found = problems(text)
+    assert found == {
+        "link[0].tls.cert": f"{nothing} cannot be read: no such file or directory",
+        "link[0].tls.client_ca": f"{nothing} cannot be read: no such file or directory",
+        "link[1].tls.key": f"{other.key} does not belong to the certificate {one.cert}",
+        "link[2].tls.cert": f"{old.cert} has expired",
+        "link[3].tls.cert": f"{early.cert} is not valid yet",
+        "link[4].tls.key": f"{shown.key} can be used by others (-rw-r--r--): chmod 600 it, or 640 where root owns it",
+        "link[5].tls.key": f"{locked.key} is protected by a password, which nobody could type when the daemon starts",
+        "link[6].tls.cert": f"{tmp_path}/text.pem is not a PEM file with -----BEGIN …CERTIFICATE-----",
+        "link[7].tls.cert": '"one.pem" must be an absolute path',
+        "link[7].tls.key": "is missing",
+        "link[7].tls.allow": "needs client_ca: without it no peer shows a certificate",
+        "link[8].tls.ca": "is not a key Labora knows",
+    }
+
+
+def test_a_key_that_a_group_may_read_is_roots(drivers: Path, tmp_path: Path) -> None:
+    pair = Authority(tmp_path).pair("ours")
+    written = link(drivers, tls=tls(cert=pair.cert, key=pair.key))
+    pair.key.chmod(0o640)
+    if os.geteuid() == 0:
+        assert parse(written).links
+        os.chown(pair.key, 65534, -1)
+    assert list(problems(written)) == ["link[0].tls.key"]
+
+
+def test_a_client_certificate_needs_its_key(drivers: Path, tmp_path: Path) -> None:
+    pair = Authority(tmp_path).pair("ours")
+    transport = '{ type = "tcp-dial", dial = "10.1.2.3:4001" }'
+    found = problems(link(drivers, transport=transport, tls=tls(cert=pair.cert)))
+    assert found == {"link[0].tls.key": "is missing: cert is of no use without it"}
+
+
+def test_a_cable_has_no_tls(drivers: Path) -> None:
+    transport = '{ type = "serial", port = "/dev/ttyS0" }'
+    assert set(problems(link(drivers, transport=transport, tls="{}", idle_s="60"))) == {"link[0].tls", "link[0].idle_s"}
+
+
+def test_an_idle_time_that_would_cut_every_session_is_a_problem(drivers: Path) -> None:
+    assert "neither 0 (never) nor at least 10" in problems(link(drivers, idle_s="2"))["link[0].idle_s"]
+
+
+@pytest.mark.parametrize("key", ["match"])
 def test_a_key_of_a_later_version_is_never_ignored(drivers: Path, key: str) -> None:
     assert problems(link(drivers, **{key: "{}"})) == {f"link[0].{key}": "is not available in this version"}
 

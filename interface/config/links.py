@@ -9,14 +9,17 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from interface.config.table import Table, hint, parse_line_format
+from interface.config.tls import read_tls
 from interface.domain.model import Protocol
 from interface.driver import registry
 from interface.errors import DriverError
 from interface.settings import (
     Address,
     ApiSettings,
+    DialTls,
     LinkRole,
     LinkSettings,
+    ListenTls,
     OnStoreFailure,
     SerialPort,
     Transport,
@@ -36,10 +39,12 @@ _CARRIES = {
     TransportType.SERIAL: Protocol.LIS2,
 }
 _LISTENERS = (TransportType.TCP_LISTEN, TransportType.MLLP_LISTEN)
+SHORTEST_IDLE_S = 10.0
 _LATER_TRANSPORTS = ("folder",)
-_LATER_LINK_KEYS = ("tls", "match")
-_LISTENER_KEYS = ("allow", "max_connections")
 _FRAME_LINK_KEYS = ("leniencies", "max_frame_bytes", "frame_text_bytes", "ack_colliding_enq")
+_LATER_LINK_KEYS = ("match",)
+_LISTENER_KEYS = ("allow", "max_connections", "takeover")
+_NETWORK_KEYS = ("idle_s", "tls")
 BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400)
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  compared with, never bound
 _ASCII = "".join(map(chr, range(0x20, 0x7F)))
@@ -62,6 +67,10 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         for key in _FRAME_LINK_KEYS:
             if table.has(key):
                 table.problem(key, f"is about LIS01-A2, which {transport.type} does not carry")
+    if transport and not isinstance(transport.endpoint, Address):
+        for key in _NETWORK_KEYS:
+            if table.has(key):
+                table.problem(key, f"is of no use with {transport.type}, which has no network")
     link = LinkSettings(
         id=table.name("id", required=True),
         organization=table.name("organization", required=True),
@@ -81,6 +90,9 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         max_frame_bytes=table.whole("max_frame_bytes", MAX_FRAME_BYTES, LEGACY_FRAME_BYTES, _MOST_BYTES),
         frame_text_bytes=table.whole("frame_text_bytes", 0, 1, MAX_TEXT_BYTES),
         ack_colliding_enq=table.flag("ack_colliding_enq"),
+        takeover=table.flag("takeover") is not False,
+        idle_s=_idle_s(table),
+        tls=_tls(table, transport),
     )
     table.close(_LATER_LINK_KEYS)
     return link
@@ -93,6 +105,22 @@ def _leniencies(table: Table) -> frozenset[str]:
             known = f"is not one of {', '.join(Leniency)}{hint(name, list(Leniency))}"
             table.problem(f"leniencies[{index}]", f'"{name}" {known}')
     return frozenset(names)
+
+
+def _idle_s(table: Table) -> float:
+    idle_s = table.seconds("idle_s", 86400.0, 0.0, 366 * 86400.0)
+    if 0.0 < idle_s < SHORTEST_IDLE_S:
+        table.problem("idle_s", f"{idle_s:g} is neither 0 (never) nor at least {SHORTEST_IDLE_S:g} seconds")
+    return idle_s
+
+
+def _tls(table: Table, transport: Transport | None) -> ListenTls | DialTls | None:
+    if not table.has("tls"):
+        return None
+    inner = table.table("tls")
+    if inner is None or transport is None or not isinstance(transport.endpoint, Address):
+        return None
+    return read_tls(inner, dials=transport.type.dials)
 
 
 def _transport(table: Table | None) -> Transport | None:

@@ -105,6 +105,10 @@ class Link(ABC):
     async def start(self) -> None:
         """Raises LinkError with one sentence that names the link."""
 
+    def refresh(self) -> None:
+        """Read again what stands in files beside the configuration: certificates. Raises LinkError."""
+        return
+
     @abstractmethod
     async def stop(self, drain_s: float) -> None:
         """Accept nothing more, let sessions end for at most `drain_s`, then cut them. Idle ones are cut at once."""
@@ -185,9 +189,9 @@ class Link(ABC):
         settings, intake = self.settings, self.spec.intake
         if settings.transport.type in (TransportType.MLLP_LISTEN, TransportType.MLLP_DIAL):
             decoder = mllp.Decoder(settings.max_message_bytes)
-            return MllpSession(settings.id, stream, intake, self.counters, self.clock, decoder)
+            return MllpSession(settings.id, stream, intake, self.counters, self.clock, decoder, settings.idle_s)
         core = lis01.DataLink(lis01.Station.HOST, self._options)
-        return AstmSession(settings.id, stream, intake, self.counters, self.clock, core)
+        return AstmSession(settings.id, stream, intake, self.counters, self.clock, core, settings.idle_s)
 
 
 def _options(spec: LinkSpec) -> lis01.LinkOptions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from random import random
 
@@ -11,8 +12,9 @@ from interface.link.backoff import STABLE_S, BackOff
 from interface.link.base import Link, LinkSpec
 from interface.link.clock import Clock
 from interface.link.stream import ByteStream
-from interface.link.tcp import connect
-from interface.settings import Address
+from interface.link.tcp import TcpStream, connect
+from interface.link.tls import TlsError, call, dial_context
+from interface.settings import Address, DialTls
 
 CONNECT_WAIT_S = 10.0  # a host that answers nothing at all, behind a firewall, would keep the kernel trying for 2 min
 
@@ -29,12 +31,14 @@ class DialLink(Link):
         self._back_off = BackOff(jitter)
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._tls: ssl.SSLContext | None = None
 
     @property
     def address(self) -> str:
         return str(self._peer)
 
     async def start(self) -> None:
+        self.refresh()
         self.went_down(f"not yet connected to {self._peer}")
         self._task = asyncio.create_task(self._keep_connected(), name=f"link {self.settings.id}")
 
@@ -59,10 +63,32 @@ class DialLink(Link):
                     self._back_off.reset()
             await self.clock.sleep(self._back_off.next_s())
 
+    def refresh(self) -> None:
+        if isinstance(self.settings.tls, DialTls):
+            try:
+                self._tls = dial_context(self.settings.tls)
+            except (OSError, ValueError) as error:
+                raise LinkError("its certificate or key cannot be used any more") from error
+
     async def _connect(self) -> ByteStream:
         """Raises LinkError with one sentence."""
         try:
             async with self.clock.timeout_at(self.clock.now() + CONNECT_WAIT_S):
-                return await connect(self._peer)
+                stream = await connect(self._peer)
+                tls = self.settings.tls
+                return await self._secured(stream, tls.server_name) if isinstance(tls, DialTls) else stream
         except TimeoutError as error:
             raise LinkError(f"cannot connect to {self._peer}: it does not answer") from error
+
+    async def _secured(self, stream: TcpStream, server_name: str) -> ByteStream:
+        """Raises LinkError."""
+        try:
+            if self._tls is None:
+                raise TlsError("handshake", "there is no certificate")
+            return await call(stream, self._tls, server_name or self._peer.host)
+        except TlsError as error:
+            stream.abort()
+            raise LinkError(f"cannot connect to {self._peer}: {error}") from error
+        except asyncio.CancelledError:
+            stream.abort()
+            raise

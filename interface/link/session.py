@@ -21,7 +21,7 @@ from interface.wire import lis01, mllp
 
 MAX_OUTSTANDING = 16  # HL7 messages of one connection submitted at the same time
 WRITE_WAIT_S = 30.0  # a peer that takes no reply for so long is cut off
-IDLE_WAIT_S = 24 * 3600.0  # a connection without any byte for so long is closed; analyzers are silent over night
+IDLE_WAIT_S = 24 * 3600.0  # the longest a connection may be silent unless the link says otherwise
 BLOCK_WAIT_S = 60.0  # silence in the middle of an MLLP block
 MISSING_CR_WAIT_S = 1.0
 BARE_TRIES, BARE_RETRY_S = 3, 1.0  # commits of a record whose sender cannot be told to repeat it
@@ -52,6 +52,16 @@ class Session(Protocol):
         """Whether it could be cut now without cutting a transmission."""
         ...
 
+    @property
+    def peer(self) -> str:
+        """Who is at the other end."""
+        ...
+
+    @property
+    def heard_at(self) -> float:
+        """When the last byte came, or the connection was made (`Clock.now`)."""
+        ...
+
     def stop(self) -> None:
         """Take nothing new; `run` returns when what is under way is done."""
         ...
@@ -64,10 +74,18 @@ class Session(Protocol):
 class _Connection:
     """What both pumps share: reading with a deadline, writing with one."""
 
-    def __init__(self, link: str, stream: ByteStream, intake: Intake, counters: Counters, clock: Clock) -> None:
+    def __init__(
+        self, link: str, stream: ByteStream, intake: Intake, counters: Counters, clock: Clock, idle_wait_s: float
+    ) -> None:
         self._link, self._stream, self._intake = link, stream, intake
         self._counters, self._clock = counters, clock
+        self._idle_wait_s = idle_wait_s
         self._stopping = False
+        self.heard_at = clock.now()
+
+    @property
+    def peer(self) -> str:
+        return self._stream.peer
 
     def stop(self) -> None:
         self._stopping = True
@@ -81,7 +99,11 @@ class _Connection:
             return None
         if data:
             self._counters.last_activity = self._clock.utc()
+            self.heard_at = self._clock.now()
         return data
+
+    def _idle_deadline(self) -> float | None:
+        return self._clock.now() + self._idle_wait_s if self._idle_wait_s else None
 
     async def _write(self, data: bytes) -> None:
         """Raises LinkLost, also when the peer does not take the bytes in time."""
@@ -104,9 +126,16 @@ class AstmSession(_Connection):
     """LIS01-A2 on one connection: the ACK to a frame waits for its commit."""
 
     def __init__(
-        self, link: str, stream: ByteStream, intake: Intake, counters: Counters, clock: Clock, core: lis01.DataLink
+        self,
+        link: str,
+        stream: ByteStream,
+        intake: Intake,
+        counters: Counters,
+        clock: Clock,
+        core: lis01.DataLink,
+        idle_wait_s: float = IDLE_WAIT_S,
     ) -> None:
-        super().__init__(link, stream, intake, counters, clock)
+        super().__init__(link, stream, intake, counters, clock, idle_wait_s)
         self._core = core
         self._frames: FrameIntake = intake.frames(stream.peer)
         self._in_session = False  # as far as the intake knows
@@ -144,10 +173,10 @@ class AstmSession(_Connection):
                 await self._end(reason)
             await self._stream.close()
 
-    def _next_deadline(self) -> float:
+    def _next_deadline(self) -> float | None:
         if self._core.timer is None:
             self._timer = None
-            return self._clock.now() + IDLE_WAIT_S
+            return self._idle_deadline()
         if self._core.timer is not self._timer or self._deadline is None:
             self._timer = self._core.timer
             self._deadline = self._clock.now() + self._timer.seconds
@@ -263,9 +292,16 @@ class MllpSession(_Connection):
     """HL7 over MLLP on one connection: blocks that come together are submitted together and answered in order."""
 
     def __init__(
-        self, link: str, stream: ByteStream, intake: Intake, counters: Counters, clock: Clock, core: mllp.Decoder
+        self,
+        link: str,
+        stream: ByteStream,
+        intake: Intake,
+        counters: Counters,
+        clock: Clock,
+        core: mllp.Decoder,
+        idle_wait_s: float = IDLE_WAIT_S,
     ) -> None:
-        super().__init__(link, stream, intake, counters, clock)
+        super().__init__(link, stream, intake, counters, clock, idle_wait_s)
         self._core = core
         self._busy = False
 
@@ -276,7 +312,7 @@ class MllpSession(_Connection):
     async def run(self) -> None:
         try:
             while not (self._stopping and self.idle):
-                data = await self._read(self._clock.now() + self._patience_s())
+                data = await self._read(self._deadline())
                 if data:
                     events, over = await self._take(data), False
                 elif data is None and self._core.ends_in_mark:
@@ -302,10 +338,10 @@ class MllpSession(_Connection):
             events += self._core.receive(data[at : at + SLICE_BYTES])
         return events
 
-    def _patience_s(self) -> float:
+    def _deadline(self) -> float | None:
         if self._core.ends_in_mark:
-            return MISSING_CR_WAIT_S
-        return BLOCK_WAIT_S if self._core.inside else IDLE_WAIT_S
+            return self._clock.now() + MISSING_CR_WAIT_S
+        return self._clock.now() + BLOCK_WAIT_S if self._core.inside else self._idle_deadline()
 
     async def _handle(self, events: list[mllp.Event]) -> bool:
         """Whether the connection is to be closed. Raises LinkLost."""

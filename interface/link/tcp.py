@@ -7,16 +7,18 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
 from interface.errors import LinkError, LinkLost
 from interface.link.stream import CHUNK_BYTES, ByteStream
+from interface.link.tls import TlsError
 from interface.settings import Address
 
 # A peer that lost its power is noticed after 60 + 4 * 15 s; analyzers are silent for hours otherwise.
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+MOST_HANDSHAKES = 64  # under way at the same time on one listener
 _BACKLOG = 128
 _CLOSE_WAIT_S = 2.0  # for the peer to take what is still unsent
 
@@ -86,8 +88,10 @@ async def connect(address: Address) -> TcpStream:
 class TcpListener:
     """Accepts connections and runs `serve(stream)` for each as a task.
 
-    `allow`: networks that may connect, empty for all. `refused(reason, peer)` is told of those that were not admitted
-    (`address`, `limit`).
+    `allow`: networks that may connect, empty for all. `secure` makes a TLS stream of a connection or raises TlsError;
+    only what has passed it counts for `max_connections`. `stale(tasks)`: which of the tasks that serve connections from
+    the newcomer's address may be cut to make room for it. `refused(reason, peer)` is told of those that were not
+    admitted (`address`, `limit`, `busy`, or the reason of a TlsError).
     """
 
     def __init__(
@@ -97,13 +101,17 @@ class TcpListener:
         *,
         allow: tuple[str, ...] = (),
         max_connections: int = 32,
+        secure: Callable[[TcpStream], Awaitable[ByteStream]] | None = None,
+        stale: Callable[[list[asyncio.Task[None]]], asyncio.Task[None] | None] = lambda tasks: None,
         refused: Callable[[str, str], None] = lambda reason, peer: None,
     ) -> None:
-        self._address, self._serve, self._refused = address, serve, refused
+        self._address, self._serve = address, serve
+        self._secure, self._stale, self._refused = secure, stale, refused
         self._allow: tuple[Network, ...] = tuple(ipaddress.ip_network(text, strict=False) for text in allow)
         self._max_connections = max_connections
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._admitted: dict[asyncio.Task[None], str] = {}  # and from where
 
     @property
     def address(self) -> Address:
@@ -116,7 +124,7 @@ class TcpListener:
 
     @property
     def connections(self) -> frozenset[asyncio.Task[None]]:
-        """The tasks that serve connections now."""
+        """The tasks of all connections: those that are served, and those that are not admitted yet."""
         return frozenset(self._tasks)
 
     async def start(self) -> None:
@@ -137,25 +145,58 @@ class TcpListener:
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         stream = TcpStream(reader, writer)
-        reason = self._objection(stream.host)
-        if reason:
-            stream.abort()
-            self._refused(reason, stream.peer)
+        if self._allow and not self._allowed(stream.host):
+            self._refuse(stream, "address")
             return
-        task = asyncio.get_running_loop().create_task(self._serve(stream))
+        # A peer that never finishes its handshake takes no place from those that do.
+        if self._secure is not None and len(self._tasks) - len(self._admitted) >= MOST_HANDSHAKES:
+            self._refuse(stream, "busy")
+            return
+        if self._secure is None and not self._has_room(stream.host):
+            self._refuse(stream, "limit")
+            return
+        task = asyncio.get_running_loop().create_task(self._run(stream))
         self._tasks.add(task)
+        if self._secure is None:
+            self._admitted[task] = stream.host
 
         def done(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
+            self._admitted.pop(task, None)
             stream.abort()  # of use only where the task was cancelled before it began
 
         task.add_done_callback(done)
 
-    def _objection(self, host: str) -> str:
-        """Why the peer is not admitted; "" when it is."""
-        if self._allow and not self._allowed(host):
-            return "address"
-        return "limit" if len(self._tasks) >= self._max_connections else ""
+    async def _run(self, stream: TcpStream) -> None:
+        task = asyncio.current_task()
+        if self._secure is None or task is None:
+            await self._serve(stream)
+            return
+        try:
+            secured = await self._secure(stream)
+        except TlsError as error:
+            self._refuse(stream, error.reason)
+            return
+        if not self._has_room(stream.host):
+            self._refuse(stream, "limit")
+            return
+        self._admitted[task] = stream.host
+        await self._serve(secured)
+
+    def _refuse(self, stream: TcpStream, reason: str) -> None:
+        stream.abort()
+        self._refused(reason, stream.peer)
+
+    def _has_room(self, host: str) -> bool:
+        """Whether one more may be admitted; at the limit, a stale connection from the same address gives way."""
+        if len(self._admitted) < self._max_connections:
+            return True
+        stale = self._stale([task for task, where in self._admitted.items() if where == host])
+        if stale is None:
+            return False
+        del self._admitted[stale]
+        stale.cancel()
+        return True
 
     def _allowed(self, host: str) -> bool:
         try:

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from interface.errors import LinkError
-from interface.link.listening import CHECK_S, ListeningLink
+from interface.link.listening import CHECK_S, TAKEOVER_S, ListeningLink
 from interface.link.supervisor import LinkSpec, LinkState, Supervisor
 from interface.link.tcp import TcpListener, connect
 from interface.settings import Address
@@ -91,6 +91,83 @@ async def test_the_connection_limit_holds_and_frees() -> None:
     third = Analyzer(await connect(address))
     await third.talk((ENQ, ACK))
     await third.stream.close()
+    await supervisor.stop(0.0)
+
+
+async def test_an_analyzer_that_lost_its_power_finds_its_place_free() -> None:
+    """It comes back while its old connection still counts: nobody has hung up."""
+    clock, intake = FakeClock(), RecordingIntake()
+    supervisor = await start(intake, clock, max_connections=1)
+    address = supervisor.address("link-1")
+    dead = Analyzer(await connect(address))
+    await dead.talk((ENQ, ACK), (H, ACK))
+    await clock.advance(29.0)
+    early = await connect(address)
+    assert await early.read() == b""  # a transmission is under way: nothing is cut
+    await early.close()
+    await clock.advance(1.0)  # LIS01-A2 6.5.2: the receiver waits 30 s
+    await asyncio.wait_for(intake.ended.wait(), 10)
+    again = Analyzer(await connect(address))
+    await again.talk((ENQ, ACK), (H, ACK), (L, ACK))
+    await dead.expect_end()
+    status = supervisor.statuses()[0]
+    assert (status.connections, status.connections_made, status.connections_refused) == (1, 2, 1)
+    await again.stream.close()
+    await dead.stream.close()
+    await supervisor.stop(0.0)
+
+
+@pytest.mark.parametrize(("silent_s", "takeover"), [(TAKEOVER_S - 1.0, True), (TAKEOVER_S, False)])
+async def test_a_connection_that_is_not_silent_or_not_to_be_replaced_keeps_its_place(
+    silent_s: float, takeover: bool
+) -> None:
+    clock = FakeClock()
+    supervisor = await start(RecordingIntake(), clock, max_connections=1, takeover=takeover)
+    first = Analyzer(await connect(supervisor.address("link-1")))
+    await first.talk((ENQ, ACK), (EOT, b""))
+    async with asyncio.timeout(10):
+        while not supervisor._links["link-1"].sessions:
+            await settle()
+    await clock.advance(silent_s)
+    second = await connect(supervisor.address("link-1"))
+    assert await second.read() == b""
+    await first.talk((ENQ, ACK))
+    await first.stream.close()
+    await second.close()
+    await supervisor.stop(0.0)
+
+
+async def test_only_a_connection_from_the_same_address_is_replaced() -> None:
+    clock = FakeClock()
+    supervisor = await start(RecordingIntake(), clock, max_connections=1)
+    address = supervisor.address("link-1")
+    first = Analyzer(await connect(address))
+    await first.talk((ENQ, ACK), (EOT, b""))
+    await clock.advance(3600.0)
+    reader, writer = await asyncio.open_connection(address.host, address.port, local_addr=("127.0.0.2", 0))
+    assert await reader.read() == b""
+    writer.close()
+    await first.talk((ENQ, ACK))
+    await first.stream.close()
+    await supervisor.stop(0.0)
+
+
+@pytest.mark.parametrize("idle_s", [600.0, 0.0])
+async def test_a_silent_connection_is_closed_after_the_links_own_time_or_never(idle_s: float) -> None:
+    clock = FakeClock()
+    supervisor = await start(RecordingIntake(), clock, idle_s=idle_s)
+    analyzer = Analyzer(await connect(supervisor.address("link-1")))
+    await analyzer.talk((ENQ, ACK), (EOT, b""))
+    await settle()
+    if idle_s:
+        await clock.advance(idle_s - 1.0)
+        await analyzer.talk((ENQ, ACK), (EOT, b""))
+        await clock.advance(idle_s)
+        await analyzer.expect_end()
+    else:
+        await clock.advance(400 * 86400.0)
+        await analyzer.talk((ENQ, ACK))
+    await analyzer.stream.close()
     await supervisor.stop(0.0)
 
 
