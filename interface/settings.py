@@ -57,6 +57,15 @@ class OnStoreFailure(StrEnum):
     CLOSE = "close"
 
 
+class AckPolicy(StrEnum):
+    """Which acknowledgements an HL7 sender gets."""
+
+    AS_SENT = "as-sent"  # original or enhanced mode, as MSH-15 and MSH-16 of each message ask
+    ORIGINAL = "original"  # always one of AA, AE, AR
+    ACCEPT = "accept"  # always one of CA, CE, CR
+    NONE = "none"  # none ever; what cannot be stored closes the connection
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     host: str
@@ -141,6 +150,9 @@ class LinkSettings:
     max_frame_bytes: int = 64_000
     frame_text_bytes: int = 0  # of the frames we send; 0: the driver's, else 240
     ack_colliding_enq: bool | None = None  # None: the driver's
+    ack: AckPolicy = AckPolicy.AS_SENT  # HL7 only, as are the next two
+    outstanding: int = 16  # messages of one connection under way; 1: the reply to one goes out before the next is taken
+    mllp_release: int = 1  # 2: commit blocks before acknowledgements
 
 
 @dataclass(frozen=True, slots=True)

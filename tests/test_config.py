@@ -11,6 +11,7 @@ import pytest
 from interface import config
 from interface.errors import ConfigError
 from interface.settings import (
+    AckPolicy,
     Address,
     DialTls,
     LineFormat,
@@ -99,6 +100,9 @@ def test_a_whole_link_is_read(drivers: Path) -> None:
         timezone='"Asia/Jakarta"',
         unsolicited='"register"',
         on_store_failure='"close"',
+        ack='"accept"',
+        outstanding="1",
+        mllp_release="2",
         allow='["10.1.2.0/24", "fd00::/8"]',
         max_connections="4",
         max_message_bytes="65536",
@@ -109,6 +113,7 @@ def test_a_whole_link_is_read(drivers: Path) -> None:
     assert (read.id, read.organization, read.driver, read.analyzer) == ("a-1", "main", "acme_hl7", "xn-1")
     assert (read.encoding, read.timezone) == ("latin-1", "Asia/Jakarta")
     assert (read.unsolicited, read.on_store_failure) == (Unsolicited.REGISTER, OnStoreFailure.CLOSE)
+    assert (read.ack, read.outstanding, read.mllp_release) == (AckPolicy.ACCEPT, 1, 2)
     assert (read.allow, read.max_connections, read.max_message_bytes) == (("10.1.2.0/24", "fd00::/8"), 4, 65536)
 
 

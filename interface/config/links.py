@@ -14,6 +14,7 @@ from interface.domain.model import Protocol
 from interface.driver import registry
 from interface.errors import DriverError
 from interface.settings import (
+    AckPolicy,
     Address,
     ApiSettings,
     DialTls,
@@ -45,6 +46,7 @@ _FRAME_LINK_KEYS = ("leniencies", "max_frame_bytes", "frame_text_bytes", "ack_co
 _LATER_LINK_KEYS = ("match",)
 _LISTENER_KEYS = ("allow", "max_connections", "takeover")
 _NETWORK_KEYS = ("idle_s", "tls")
+_HL7_LINK_KEYS = ("ack", "outstanding", "mllp_release")
 BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400)
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  compared with, never bound
 _ASCII = "".join(map(chr, range(0x20, 0x7F)))
@@ -71,6 +73,10 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         for key in _NETWORK_KEYS:
             if table.has(key):
                 table.problem(key, f"is of no use with {transport.type}, which has no network")
+    if transport and _CARRIES[transport.type] is not Protocol.HL7:
+        for key in _HL7_LINK_KEYS:
+            if table.has(key):
+                table.problem(key, "is of use only on a link that carries HL7 v2")
     link = LinkSettings(
         id=table.name("id", required=True),
         organization=table.name("organization", required=True),
@@ -93,6 +99,9 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         takeover=table.flag("takeover") is not False,
         idle_s=_idle_s(table),
         tls=_tls(table, transport),
+        ack=table.choice("ack", AckPolicy.AS_SENT),
+        outstanding=table.whole("outstanding", 16, 1, 16),
+        mllp_release=table.whole("mllp_release", 1, 1, 2),
     )
     table.close(_LATER_LINK_KEYS)
     return link

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from interface.domain.model import Problem, Protocol
 from interface.errors import LaboraError
-from interface.wire import declared, hl7, mllp
+from interface.wire import declared, hl7_batch, mllp
 from interface.wire.frames import checksum
 from interface.wire.trace import Direction, escape, parse_trace
 from interface.wire.transmission import MessageSplitter
@@ -87,14 +87,16 @@ def _analyzer_bytes(data: bytes) -> bytes:
 
 def _read_hl7(body: bytes) -> tuple[CapturedMessage, ...]:
     if not body.startswith(b"\x0b"):
-        messages = [CapturedMessage(Protocol.HL7, text) for text in hl7.split_batch(body)]
+        messages = [CapturedMessage(Protocol.HL7, text) for text in hl7_batch.messages(body)]
     else:
         decoder = mllp.Decoder(max(len(body), 1))
         messages = []
         for event in (*decoder.receive(body), *decoder.eof()):
             if isinstance(event, mllp.BlockReceived):
-                fault = (Problem("MLLP", "the block is ended by 1C alone"),) if event.tolerated else ()
-                messages.append(CapturedMessage(Protocol.HL7, event.block, fault))
+                cut = mllp.Tolerated.MISSING_CR in event.tolerated
+                fault = (Problem("MLLP", "the block is ended by 1C alone"),) if cut else ()
+                parts = hl7_batch.messages(event.block) if hl7_batch.is_batch(event.block) else (event.block,)
+                messages += [CapturedMessage(Protocol.HL7, part, fault) for part in parts]
             elif isinstance(event, mllp.BlockRejected) and event.reason == "cut":
                 problem = Problem("MLLP", "the block is not ended by 1C 0D")
                 messages.append(CapturedMessage(Protocol.HL7, event.data, (problem,)))

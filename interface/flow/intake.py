@@ -14,7 +14,7 @@ from interface.errors import LocatedError, SegmentError, StoreError, Unsupported
 from interface.flow.context import LinkContext
 from interface.flow.frames import Transmission
 from interface.link.intake import Receipt
-from interface.settings import LinkRole, OnStoreFailure
+from interface.settings import AckPolicy, LinkRole, OnStoreFailure
 from interface.store.ids import uuid7
 from interface.store.journal import Append, FrameRow, Journal, MessageRow, new_message_id
 from interface.wire import hl7, hl7_ack
@@ -75,8 +75,14 @@ class LinkIntake:
                  state=state)  # fmt: skip
         if fault is not None:
             return Receipt(row.id, self._negative(block, fault))
-        code = hl7_ack.due(block, Outcome.STORED)
-        return Receipt(row.id, self._acknowledge(block, code) if code else None)
+        first, then = self._due(block, Outcome.STORED)
+        return Receipt(row.id, first, then)
+
+    def _due(self, block: bytes, outcome: Outcome, fault: LocatedError | None = None) -> list[bytes | None]:
+        """The two replies that are due, the second after the first."""
+        due = hl7_ack.due(block, outcome, self._context.settings.ack)
+        codes = [code for code in (due.first, due.then) if code]
+        return ([*(self._acknowledge(block, code, fault) for code in codes), None, None])[:2]
 
     def _fault(self, block: bytes) -> LocatedError | None:
         """What must be said at once: a broken MSH or segment (AE), or a message this link does not take (AR)."""
@@ -111,18 +117,20 @@ class LinkIntake:
         )
 
     def _negative(self, block: bytes, fault: LocatedError) -> bytes | None:
-        refused = isinstance(fault, UnsupportedMessage)
         telemetry.count_nak(self._context.name, fault.slug)
-        code = hl7_ack.due(block, Outcome.REJECTED if refused else Outcome.ERROR)
-        return self._acknowledge(block, code, fault) if code else None
+        refused = isinstance(fault, UnsupportedMessage)
+        return self._due(block, Outcome.REJECTED if refused else Outcome.ERROR, fault)[0]
 
     def _not_stored(self, block: bytes, error: StoreError) -> Receipt:
         """Nothing positive, in the words the driver's analyzer understands (DESIGN §1.1)."""
         telemetry.count_nak(self._context.name, error.slug)
         policy = self._context.settings.on_store_failure
-        if policy is OnStoreFailure.CLOSE:
+        ack = self._context.settings.ack
+        if policy is OnStoreFailure.CLOSE or ack is AckPolicy.NONE:
             return Receipt(close=True)
-        code = hl7_ack.store_failure(block)
+        code = hl7_ack.store_failure(block, ack)
+        if code is None:
+            return Receipt()
         if policy is OnStoreFailure.AE and code is AckCode.AR:
             code = AckCode.AE
         return Receipt(reply=self._acknowledge(block, code, text="not stored; please send it again"))

@@ -16,7 +16,8 @@ from interface import telemetry
 from interface.errors import LaboraError, LinkError
 from interface.link.clock import Clock
 from interface.link.intake import Intake
-from interface.link.session import AstmSession, Counters, MllpSession, Session
+from interface.link.mllp_session import MllpOptions, MllpSession
+from interface.link.session import AstmSession, Counters, Session
 from interface.link.stream import ByteStream
 from interface.settings import LinkSettings, TransportType
 from interface.wire import lis01, mllp
@@ -189,7 +190,10 @@ class Link(ABC):
         settings, intake = self.settings, self.spec.intake
         if settings.transport.type in (TransportType.MLLP_LISTEN, TransportType.MLLP_DIAL):
             decoder = mllp.Decoder(settings.max_message_bytes)
-            return MllpSession(settings.id, stream, intake, self.counters, self.clock, decoder, settings.idle_s)
+            options = MllpOptions(settings.outstanding, settings.mllp_release)
+            return MllpSession(
+                settings.id, stream, intake, self.counters, self.clock, decoder, settings.idle_s, options
+            )
         core = lis01.DataLink(lis01.Station.HOST, self._options)
         return AstmSession(settings.id, stream, intake, self.counters, self.clock, core, settings.idle_s)
 

@@ -29,11 +29,13 @@ class Receipt:
     """The bytes are committed, or `reply` says that they are not.
 
     `message_id`: the message whose reply is now owed; None where none was completed (mid-message, a refusal).
-    `reply`: HL7 only, the acknowledgement to put on the wire, unframed; None for no reply. `close`: cut the connection.
+    `reply`: HL7 only, the acknowledgement to put on the wire, unframed; None for no reply. `then`: a second one, in a
+    block of its own. `close`: cut the connection.
     """
 
     message_id: UUID | None = None
     reply: bytes | None = None
+    then: bytes | None = None
     close: bool = False
 
 

@@ -1,7 +1,7 @@
-"""The pumps: one connection's bytes into the core, its events to the intake, its answers back.
+"""What every pump has, and the pump of LIS01-A2: bytes into the core, events to the intake, answers back.
 
-A positive reply is written only after the intake's call returned (DESIGN §1.1). Both pumps read nothing while they
-wait for the intake or for the peer to take a reply, so memory per connection is bounded by the cores' own limits.
+A positive reply is written only after the intake's call returned (DESIGN §1.1). The pumps read nothing while they wait
+for the intake or for the peer to take a reply, so memory per connection is bounded by the cores' own limits.
 """
 
 from __future__ import annotations
@@ -17,13 +17,10 @@ from interface.errors import LinkLost, StoreError
 from interface.link.clock import Clock
 from interface.link.intake import FrameIntake, Intake, Receipt, ReceivedFrame
 from interface.link.stream import ByteStream
-from interface.wire import lis01, mllp
+from interface.wire import lis01
 
-MAX_OUTSTANDING = 16  # HL7 messages of one connection submitted at the same time
 WRITE_WAIT_S = 30.0  # a peer that takes no reply for so long is cut off
 IDLE_WAIT_S = 24 * 3600.0  # the longest a connection may be silent unless the link says otherwise
-BLOCK_WAIT_S = 60.0  # silence in the middle of an MLLP block
-MISSING_CR_WAIT_S = 1.0
 BARE_TRIES, BARE_RETRY_S = 3, 1.0  # commits of a record whose sender cannot be told to repeat it
 SLICE_BYTES = 4096  # fed to a core at once, so that no flood of control characters keeps the other links waiting
 
@@ -71,8 +68,8 @@ class Session(Protocol):
         ...
 
 
-class _Connection:
-    """What both pumps share: reading with a deadline, writing with one."""
+class Connection:
+    """What the pumps share: reading with a deadline, writing with one."""
 
     def __init__(
         self, link: str, stream: ByteStream, intake: Intake, counters: Counters, clock: Clock, idle_wait_s: float
@@ -114,15 +111,19 @@ class _Connection:
             raise LinkLost("the peer takes no replies") from error
 
     def _lenient(self, name: str) -> None:
-        self._counters.leniencies[name] += 1
+        self._counters.leniencies[str(name)] += 1
         telemetry.count_leniency(self._link, name)
 
     def _reject(self, reason: str, data: bytes) -> None:
         self._counters.rejected += 1
         self._intake.rejected(reason, data, self._stream.peer)
 
+    def _replied(self, receipt: Receipt, sent: bool) -> None:
+        if receipt.message_id is not None:
+            self._intake.replied(receipt, sent)
 
-class AstmSession(_Connection):
+
+class AstmSession(Connection):
     """LIS01-A2 on one connection: the ACK to a frame waits for its commit."""
 
     def __init__(
@@ -271,10 +272,6 @@ class AstmSession(_Connection):
         silent_s = self._clock.now() - self._heard_at
         return "aborted" if reason == "eot" and silent_s >= self._core.options.reply_wait_s - 1.0 else reason
 
-    def _replied(self, receipt: Receipt, sent: bool) -> None:
-        if receipt.message_id is not None:
-            self._intake.replied(receipt, sent)
-
     async def _end(self, reason: str) -> None:
         self._in_session = False
         receipt = await self._frames.end(reason)
@@ -286,117 +283,3 @@ class AstmSession(_Connection):
     def _count_nak(self, reason: str) -> None:
         self._counters.naks += 1
         telemetry.count_nak(self._link, reason)
-
-
-class MllpSession(_Connection):
-    """HL7 over MLLP on one connection: blocks that come together are submitted together and answered in order."""
-
-    def __init__(
-        self,
-        link: str,
-        stream: ByteStream,
-        intake: Intake,
-        counters: Counters,
-        clock: Clock,
-        core: mllp.Decoder,
-        idle_wait_s: float = IDLE_WAIT_S,
-    ) -> None:
-        super().__init__(link, stream, intake, counters, clock, idle_wait_s)
-        self._core = core
-        self._busy = False
-
-    @property
-    def idle(self) -> bool:
-        return not self._busy and not self._core.inside
-
-    async def run(self) -> None:
-        try:
-            while not (self._stopping and self.idle):
-                data = await self._read(self._deadline())
-                if data:
-                    events, over = await self._take(data), False
-                elif data is None and self._core.ends_in_mark:
-                    events, over = self._core.silence(), False
-                else:
-                    events, over = self._core.eof(), True
-                self._busy = True
-                try:
-                    over = await self._handle(events) or over
-                finally:
-                    self._busy = False
-                if over:
-                    return
-        except LinkLost:
-            return
-        finally:
-            await self._stream.close()
-
-    async def _take(self, data: bytes) -> list[mllp.Event]:
-        events = self._core.receive(data[:SLICE_BYTES])
-        for at in range(SLICE_BYTES, len(data), SLICE_BYTES):
-            await asyncio.sleep(0)
-            events += self._core.receive(data[at : at + SLICE_BYTES])
-        return events
-
-    def _deadline(self) -> float | None:
-        if self._core.ends_in_mark:
-            return self._clock.now() + MISSING_CR_WAIT_S
-        return self._clock.now() + BLOCK_WAIT_S if self._core.inside else self._idle_deadline()
-
-    async def _handle(self, events: list[mllp.Event]) -> bool:
-        """Whether the connection is to be closed. Raises LinkLost."""
-        blocks: list[bytes] = []
-        for event in events:
-            match event:
-                case mllp.BlockReceived(block, tolerated):
-                    blocks.append(block)
-                    if tolerated is not None:
-                        self._lenient(tolerated)
-                case mllp.BlockRejected(reason, data):
-                    self._reject(reason, data)
-                case mllp.Skipped(data):
-                    self._reject("skipped", data)
-        for at in range(0, len(blocks), MAX_OUTSTANDING):
-            if await self._submit(blocks[at : at + MAX_OUTSTANDING]):
-                return True
-        return False
-
-    async def _submit(self, blocks: list[bytes]) -> bool:
-        """Have the blocks committed and answer them in their order; whether to close the connection."""
-        peer = self._stream.peer
-        outcomes = await asyncio.gather(*(self._intake.block(block, peer) for block in blocks), return_exceptions=True)
-        due: list[Receipt] = []
-        late: list[Receipt] = []
-        fault: BaseException | None = None
-        over = False
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                fault = fault or outcome
-            elif fault is not None or over:
-                late.append(outcome)  # committed, but the line ends before: the peer will ask again
-            else:
-                due.append(outcome)
-                over = outcome.close
-        await self._answer(due, late)
-        if fault is not None:
-            raise fault
-        return over
-
-    async def _answer(self, due: list[Receipt], late: list[Receipt]) -> None:
-        self._counters.frames += len(due) + len(late)
-        self._counters.messages += sum(receipt.message_id is not None for receipt in due + late)
-        replies = b"".join(mllp.encode(receipt.reply) for receipt in due if receipt.reply is not None)
-        sent = False
-        try:
-            if replies:
-                await self._write(replies)
-            sent = True
-        finally:
-            for receipt in due:
-                self._replied(receipt, sent)
-            for receipt in late:
-                self._replied(receipt, False)
-
-    def _replied(self, receipt: Receipt, sent: bool) -> None:
-        if receipt.message_id is not None:
-            self._intake.replied(receipt, sent)

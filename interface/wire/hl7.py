@@ -355,20 +355,6 @@ def escape(text: str, delimiters: Delimiters = DEFAULT_DELIMITERS) -> str:
     )
 
 
-def split_batch(block: bytes) -> list[bytes]:
-    """The messages of a file: each starts at an MSH; FHS, BHS, BTS and FTS are the batch's envelope (HL7 2.10.3)."""
-    lines = [line for line in re.split(rb"\r\n?|\n", block.removeprefix(b"\xef\xbb\xbf")) if line.strip(b"\x0b\x1c ")]
-    messages: list[list[bytes]] = []
-    for line in lines:
-        line = line.lstrip(b"\x0b")
-        kind = line[:3].upper()
-        if kind == b"MSH":
-            messages.append([line])
-        elif kind not in (b"FHS", b"BHS", b"BTS", b"FTS") and messages:
-            messages[-1].append(line)
-    return [b"\r".join(message) + b"\r" for message in messages]
-
-
 def _special(body: str, encoding: str) -> str | None:
     if body[:1] == "X" and len(body) > 1 and len(body) % 2 == 1:
         try:

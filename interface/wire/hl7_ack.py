@@ -2,18 +2,20 @@
 
 HL7 v2.5.1 2.9: with MSH-15 and MSH-16 empty the original mode is meant and one application acknowledgement answers
 (AA, AE, AR). With either valued it is the enhanced mode: MSH-15 asks for an accept acknowledgement (CA, CE, CR) and
-MSH-16 for an application one.
+MSH-16 for an application one. An acknowledgement is never acknowledged, nor a response in original mode.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from interface.errors import LocatedError, SegmentError, UnsupportedMessage
+from interface.settings import AckPolicy
 from interface.wire import charsets
-from interface.wire.hl7 import DEFAULT_DELIMITERS, Delimiters, Message, Segment, escape, parse
+from interface.wire.hl7 import DEFAULT_DELIMITERS, Delimiters, Segment, escape, parse
 
 APPLICATION_ERROR = 207  # HL7 table 0357
 
@@ -48,27 +50,62 @@ _CONDITIONS = frozenset({"AL", "NE", "ER", "SU"})
 _NUMBER = re.compile("[0-9]{1,3}")
 
 
-def due(block: bytes, outcome: Outcome) -> AckCode | None:
-    """The immediate reply that the sender's MSH-15 and MSH-16 ask for; None when it wants none.
+# HL7 table 0076: general acknowledgements, also the delayed one of version 2.1
+_ACKNOWLEDGEMENTS = frozenset({"ACK", "MCF"})
+_INITIATIVES = frozenset({"ORU", "OUL"})  # no responses, whatever a sender puts into them: it waits for its reply
+_MSA_WINDOW_BYTES = 65536  # MSA stands behind MSH and SFT
 
-    Never raises: what has no readable MSH is answered in original mode.
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The replies that are owed at once, in this order; None for none."""
+
+    first: AckCode | None = None
+    then: AckCode | None = None  # the application acknowledgement behind an accept acknowledgement
+
+
+def due(block: bytes, outcome: Outcome, policy: AckPolicy = AckPolicy.AS_SENT) -> Due:
+    """Which replies the sender wants by its MSH-15 and MSH-16, or by the link's policy.
+
+    The application acknowledgement of a stored message says what the accept acknowledgement did, so it is not kept for
+    later: a sender that asks for both gets both. Never raises: what has no readable MSH is answered in original mode.
     """
-    try:
-        header = parse(block).header
-    except SegmentError:
-        return _APPLICATION[outcome]
-    accept, application = (_condition(header, number) for number in (15, 16))
-    if not accept and not application:
-        return _APPLICATION[outcome]
-    if accept and accept != "NE":
-        return _ACCEPT[outcome] if _wanted(accept, outcome) else None
-    return _APPLICATION[outcome] if application and _wanted(application, outcome) else None
+    if policy is AckPolicy.NONE:
+        return Due()
+    header = _header(block)
+    kind = header.value(9).strip().upper() if header else ""
+    if kind in _ACKNOWLEDGEMENTS:
+        return Due()
+    response = _is_response(kind, block)
+    if policy is AckPolicy.ACCEPT:
+        return Due(_ACCEPT[outcome])
+    accept, application = (_condition(header, number) if header else "" for number in (15, 16))
+    if policy is AckPolicy.ORIGINAL or not (accept or application):
+        return Due() if response else Due(_APPLICATION[outcome])
+    last = _APPLICATION[outcome] if application and not response and _wanted(application, outcome) else None
+    if not accept or accept == "NE":
+        return Due(last)
+    if not _wanted(accept, outcome):
+        return Due(last)
+    # What was not accepted is not processed, so nothing is said of its processing.
+    return Due(_ACCEPT[outcome], last if outcome is Outcome.STORED else None)
 
 
-def store_failure(block: bytes) -> AckCode:
-    """What to say when a message could not be stored: AR in original mode, CE in enhanced mode (ERR-3 207)."""
-    code = due(block, Outcome.REJECTED)
-    return AckCode.CE if code is AckCode.CR else AckCode.AR
+def store_failure(block: bytes, policy: AckPolicy = AckPolicy.AS_SENT) -> AckCode | None:
+    """What to say when a message could not be stored: AR in original mode, CE in enhanced mode (ERR-3 207).
+
+    It is said also to a sender that wants no reply. None: what was not stored is an acknowledgement or a response.
+    """
+    header = _header(block)
+    kind = header.value(9).strip().upper() if header else ""
+    if kind in _ACKNOWLEDGEMENTS or _is_response(kind, block):
+        return None
+    return AckCode.CE if due(block, Outcome.REJECTED, policy).first is AckCode.CR else AckCode.AR
+
+
+def _is_response(kind: str, block: bytes) -> bool:
+    start = block[:_MSA_WINDOW_BYTES]
+    return kind not in _INITIATIVES and (b"\rMSA" in start or b"\nMSA" in start)
 
 
 def acknowledge(
@@ -132,10 +169,18 @@ def _err(marks: Delimiters, version: str, error: LocatedError | None, message: s
     return ["ERR", "", marks.component.join(place), coded, "E", "", "", "", words]
 
 
+def _header(block: bytes) -> Segment | None:
+    """MSH alone, for the rest of a message says nothing about its reply; None when it cannot be read."""
+    try:
+        return parse(charsets.raw_header(block) or block).header
+    except SegmentError:
+        return None
+
+
 def _read_header(block: bytes) -> tuple[Segment, str]:
     """The MSH to answer, readable or not, and the charset to answer in."""
     try:
-        message: Message = parse(block)
+        message = parse(charsets.raw_header(block) or block)
     except SegmentError:
         raw = charsets.raw_header(block)
         text = charsets.decode(raw).text if raw[3:4] == b"|" else "MSH|"

@@ -15,7 +15,7 @@ from interface.errors import StoreAmbiguous, StoreError, StoreUnavailable
 from interface.flow.intake import LinkIntake
 from interface.flow.message import message_text
 from interface.link.intake import Receipt, ReceivedFrame
-from interface.settings import LinkRole, OnStoreFailure
+from interface.settings import AckPolicy, LinkRole, OnStoreFailure
 from interface.store.journal import Append, StoredMessage, read_messages
 from interface.wire.frames import build_frame
 from tests.flow.laboratory import Laboratory, laboratory
@@ -334,14 +334,25 @@ async def test_an_empty_frame_does_not_hide_a_query(database_url: str, monkeypat
 
 def code(receipt: Receipt) -> bytes | None:
     """MSA-1 of the reply."""
-    if receipt.reply is None:
+    return code_of(receipt.reply)
+
+
+def code_of(reply: bytes | None) -> bytes | None:
+    if reply is None:
         return None
-    return next(line for line in receipt.reply.split(b"\r") if line.startswith(b"MSA")).split(b"|")[1]
+    return next(line for line in reply.split(b"\r") if line.startswith(b"MSA")).split(b"|")[1]
 
 
 @pytest.mark.parametrize(
     ("accept", "application", "said"),
-    [(b"", b"", b"AA"), (b"AL", b"NE", b"CA"), (b"NE", b"AL", b"AA"), (b"NE", b"NE", None), (b"ER", b"NE", None)],
+    [
+        (b"", b"", b"AA"),
+        (b"AL", b"NE", b"CA"),
+        (b"NE", b"AL", b"AA"),
+        (b"NE", b"NE", None),
+        (b"ER", b"NE", None),
+        (b"ER", b"AL", b"AA"),
+    ],
 )
 async def test_a_stored_message_is_answered_as_its_sender_asks(
     database_url: str, monkeypatch: pytest.MonkeyPatch, accept: bytes, application: bytes, said: bytes | None
@@ -353,6 +364,56 @@ async def test_a_stored_message_is_answered_as_its_sender_asks(
         (message,) = await stored(lab)
         assert receipt.message_id == message.id
         assert message_text(message) == block
+
+
+async def test_a_sender_that_asks_for_both_acknowledgements_gets_both(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(database_url, monkeypatch, "generic_hl7") as (lab, _):
+        receipt = await lab.intake.block(ORU % (b"AL", b"AL"), PEER)
+        assert (code_of(receipt.reply), code_of(receipt.then)) == (b"CA", b"AA")
+        assert receipt.reply is not None
+        assert receipt.then is not None
+        assert receipt.reply.split(b"|")[9] != receipt.then.split(b"|")[9], "each has a control id of its own"
+
+
+@pytest.mark.parametrize(
+    ("ack", "said", "refused", "lost"),
+    [
+        (AckPolicy.ORIGINAL, b"AA", b"AE", b"AR"),
+        (AckPolicy.ACCEPT, b"CA", b"CE", b"CE"),
+        (AckPolicy.NONE, None, None, None),
+    ],
+)
+@pytest.mark.parametrize("accept", [b"", b"AL", b"NE"])
+async def test_a_links_ack_policy_stands_above_what_the_message_asks(
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    ack: AckPolicy,
+    said: bytes | None,
+    refused: bytes | None,
+    lost: bytes | None,
+    accept: bytes,
+) -> None:
+    block = ORU % (accept, b"")
+    async with bench(database_url, monkeypatch, "generic_hl7", ack=ack) as (lab, store):
+        store.fate = ["lost"]
+        failed = await lab.intake.block(block, PEER)
+        assert (code(failed), failed.message_id) == (lost, None)
+        assert failed.close is (ack is AckPolicy.NONE), "nothing else would tell the sender"
+        assert code(await lab.intake.block(block, PEER)) == said
+        assert code(await lab.intake.block(block.replace(b"OBX|", b"O!X|"), PEER)) == refused
+        assert [settled for _, settled, _ in await states(lab)] == [None, "rejected"]
+
+
+async def test_an_acknowledgement_is_kept_and_not_answered(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = PLAIN.replace(b"ORU^R01^ORU_R01", b"ACK^R01^ACK")
+    async with bench(database_url, monkeypatch, "generic_hl7") as (lab, store):
+        receipt = await lab.intake.block(block, PEER)
+        assert (receipt.reply, receipt.then, receipt.close) == (None, None, False)
+        assert await states(lab) == [("complete", "rejected", "7")]
+        store.fate = ["lost"]
+        assert await lab.intake.block(block, PEER) == Receipt()
 
 
 @pytest.mark.parametrize(

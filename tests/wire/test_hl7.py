@@ -19,7 +19,6 @@ from interface.wire.hl7 import (
     escape,
     message_type,
     parse,
-    split_batch,
     unescape,
 )
 
@@ -215,13 +214,6 @@ def test_ids_are_read_without_parsing() -> None:
     assert control_id(ORU.encode()) == "ID7"
     assert message_type(ORU.encode()) == "ORU^R01"
     assert control_id(b"") == message_type(b"") == control_id(b"MSH|^~\\&") == ""
-
-
-def test_a_batch_file_is_split_into_its_messages() -> None:
-    one, two = HEAD.encode() + b"\rPID|1", HEAD.replace("ID7", "ID8").encode() + b"\rPID|2"
-    batch = b"FHS|^~\\&\nBHS|^~\\&\n" + one + b"\n" + two + b"\nBTS|2\nFTS|1\n"
-    assert [control_id(message) for message in split_batch(batch)] == ["ID7", "ID8"]
-    assert split_batch(b"\xef\xbb\xbf" + one) == [one + b"\r"]
 
 
 def test_another_implementation_reads_the_same_values() -> None:

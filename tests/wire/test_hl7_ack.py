@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interface.errors import LocatedError, SegmentError, UnsupportedMessage
+from interface.settings import AckPolicy
 from interface.wire.hl7 import check_syntax, parse
-from interface.wire.hl7_ack import AckCode, Outcome, acknowledge, due, store_failure
+from interface.wire.hl7_ack import AckCode, Due, Outcome, acknowledge, due, store_failure
 
 NOW = datetime(2026, 1, 5, 12, 0, 30, tzinfo=UTC)
 
@@ -20,35 +21,80 @@ def oru(accept: str = "", application: str = "", version: str = "2.5.1", charset
     return f"{head}||{charset}\rPID|1\r".encode()
 
 
+AA, AE, AR, CA, CE, CR = AckCode.AA, AckCode.AE, AckCode.AR, AckCode.CA, AckCode.CE, AckCode.CR
+
+
 @pytest.mark.parametrize(
     ("accept", "application", "stored", "error", "rejected"),
     [
-        ("", "", AckCode.AA, AckCode.AE, AckCode.AR),
-        ("AL", "NE", AckCode.CA, AckCode.CE, AckCode.CR),
-        ("AL", "AL", AckCode.CA, AckCode.CE, AckCode.CR),
-        ("AL", "", AckCode.CA, AckCode.CE, AckCode.CR),
-        ("NE", "AL", AckCode.AA, AckCode.AE, AckCode.AR),
-        ("", "AL", AckCode.AA, AckCode.AE, AckCode.AR),
+        ("", "", AA, AE, AR),
+        ("AL", "NE", CA, CE, CR),
+        ("AL", "AL", (CA, AA), CE, CR),
+        ("AL", "SU", (CA, AA), CE, CR),
+        ("AL", "ER", CA, CE, CR),
+        ("AL", "", CA, CE, CR),
+        ("NE", "AL", AA, AE, AR),
+        ("", "AL", AA, AE, AR),
         ("NE", "NE", None, None, None),
-        ("ER", "NE", None, AckCode.CE, AckCode.CR),
-        ("SU", "NE", AckCode.CA, None, None),
-        ("NE", "ER", None, AckCode.AE, AckCode.AR),
-        ("", "0", AckCode.AA, AckCode.AE, AckCode.AR),  # Mindray: kind of result, not a condition
-        ("", "2", AckCode.AA, AckCode.AE, AckCode.AR),
+        ("NE", "", None, None, None),
+        ("", "NE", None, None, None),
+        ("ER", "NE", None, CE, CR),
+        ("ER", "AL", AA, CE, CR),  # seen from LAW analyzers, which wait for the AA
+        ("ER", "ER", None, CE, CR),
+        ("SU", "NE", CA, None, None),
+        ("SU", "AL", (CA, AA), AE, AR),
+        ("NE", "ER", None, AE, AR),
+        ("NE", "SU", AA, None, None),
+        ("", "0", AA, AE, AR),  # Mindray: kind of result, not a condition
+        ("", "2", AA, AE, AR),
     ],
 )
-def test_msh_15_and_16_say_which_reply_is_due(
-    accept: str, application: str, stored: AckCode | None, error: AckCode | None, rejected: AckCode | None
+def test_msh_15_and_16_say_which_replies_are_due(
+    accept: str, application: str, stored: object, error: object, rejected: object
 ) -> None:
+    for outcome, expected in zip(Outcome, (stored, error, rejected), strict=True):
+        found = due(oru(accept, application), outcome)
+        codes = tuple(code for code in (found.first, found.then) if code)
+        assert codes == (expected if isinstance(expected, tuple) else (expected,) if expected else ()), outcome
+
+
+@pytest.mark.parametrize("accept", ["", "NE", "AL", "ER", "SU"])
+@pytest.mark.parametrize("application", ["", "NE", "AL"])
+def test_the_links_policy_stands_above_the_message(accept: str, application: str) -> None:
     block = oru(accept, application)
-    assert [due(block, outcome) for outcome in Outcome] == [stored, error, rejected]
+    for outcome, original, accepted in zip(Outcome, (AA, AE, AR), (CA, CE, CR), strict=True):
+        assert due(block, outcome, AckPolicy.ORIGINAL) == Due(original)
+        assert due(block, outcome, AckPolicy.ACCEPT) == Due(accepted)
+        assert due(block, outcome, AckPolicy.NONE) == Due()
+    assert store_failure(block, AckPolicy.ORIGINAL) is AR
+    assert store_failure(block, AckPolicy.ACCEPT) is CE
+
+
+@pytest.mark.parametrize("policy", AckPolicy)
+@pytest.mark.parametrize("conditions", ["", "|||AL|AL", "|||NE|AL"])
+def test_an_acknowledgement_is_never_acknowledged(policy: AckPolicy, conditions: str) -> None:
+    for kind in ("ACK", "ACK^R01^ACK", "MCF"):
+        block = f"MSH|^~\\&|A|B|C|D|1||{kind}|ID7|P|2.5{conditions}\rMSA|AA|X\r".encode()
+        assert [due(block, outcome, policy) for outcome in Outcome] == [Due()] * 3
+        assert store_failure(block, policy) is None
+
+
+def test_a_response_gets_no_reply_but_the_accept_acknowledgement_it_asks_for() -> None:
+    response = "MSH|^~\\&|A|B|C|D|1||ORL^O34^ORL_O34|ID7|P|2.5.1{}\rMSA|AA|X\r"
+    assert [due(response.format("").encode(), outcome) for outcome in Outcome] == [Due()] * 3
+    asks = response.format("|||AL|NE").encode()
+    assert [due(asks, outcome) for outcome in Outcome] == [Due(CA), Due(CE), Due(CR)]
+    assert store_failure(asks) is None
+    results = oru() + b"MSA|AA|X\r"
+    assert due(results, Outcome.STORED) == Due(AA), "whoever sends results waits for a reply"
 
 
 def test_a_failed_store_is_never_answered_positively() -> None:
-    assert store_failure(oru()) is AckCode.AR
-    assert store_failure(oru("AL", "NE")) is AckCode.CE
-    assert store_failure(b"garbage") is AckCode.AR
-    assert not any(store_failure(oru(a, b)).positive for a in ("", "AL", "NE") for b in ("", "AL", "NE"))
+    assert store_failure(oru()) is AR
+    assert store_failure(oru("AL", "NE")) is CE
+    assert store_failure(b"garbage") is AR
+    codes = [store_failure(oru(a, b)) for a in ("", "AL", "NE", "ER") for b in ("", "AL", "NE")]
+    assert set(codes) == {AR, CE}
 
 
 def test_the_reply_swaps_the_parties_and_keeps_version_and_id() -> None:

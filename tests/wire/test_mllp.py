@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interface.wire.mllp import BlockReceived, BlockRejected, Decoder, Event, Skipped, Tolerated, encode
+from interface.wire.mllp import (
+    COMMITTED,
+    NOT_COMMITTED,
+    BlockReceived,
+    BlockRejected,
+    CommitReceived,
+    Decoder,
+    Event,
+    Skipped,
+    Tolerated,
+    encode,
+)
 
 ONE, TWO = b"MSH|^~\\&|A\rPID|1\r", b"MSH|^~\\&|B\r"
 
@@ -43,7 +54,7 @@ def test_a_lone_1c_is_data() -> None:
 
 
 def test_a_missing_0d_is_tolerated_before_the_next_block_a_silence_and_the_end() -> None:
-    whole = BlockReceived(ONE, Tolerated.MISSING_CR)
+    whole = BlockReceived(ONE, (Tolerated.MISSING_CR,))
     assert feed(Decoder(), encode(ONE)[:-1] + encode(TWO)) == [whole, BlockReceived(TWO)]
     for finish in (Decoder.silence, Decoder.eof):
         decoder = Decoder()
@@ -74,7 +85,7 @@ def test_an_oversize_block_is_dropped_and_the_next_taken(size: int) -> None:
     stream = encode(b"x" * 10_001) + encode(b"y" * 10_000)
     decoder = Decoder(max_message_bytes=10_000)
     events = feed(decoder, *(stream[at : at + size] for at in range(0, len(stream), size)))
-    assert events == [BlockRejected("oversize", b"x" * 4096), BlockReceived(b"y" * 10_000)]
+    assert events == [BlockRejected("oversize", b"x" * 4096), BlockReceived(b"y" * 10_000, (Tolerated.NO_FINAL_CR,))]
 
 
 def test_an_empty_block_is_rejected() -> None:
@@ -96,7 +107,66 @@ def test_any_bytes_in_any_chunks_give_the_same_events(parts: list[bytes], sizes:
 
 
 @given(
-    st.binary(min_size=1).filter(lambda block: b"\x0b" not in block and b"\x1c\r" not in block and block[-1] != 0x1C)
+    st.binary(min_size=2).filter(lambda block: b"\x0b" not in block and b"\x1c\r" not in block and block[-1] != 0x1C)
 )
 def test_a_block_survives_its_envelope(block: bytes) -> None:
-    assert feed(Decoder(), encode(block)) == [BlockReceived(block)]
+    (event,) = feed(Decoder(), encode(block))
+    assert isinstance(event, BlockReceived)
+    assert event.block == block
+
+
+@pytest.mark.parametrize(
+    ("block", "name"),
+    [
+        (b"\xef\xbb\xbf" + ONE, Tolerated.BOM),
+        (ONE.replace(b"\r", b"\n"), Tolerated.LF_SEGMENTS),
+        (ONE.replace(b"\r", b"\r\n"), Tolerated.LF_SEGMENTS),
+        (ONE[:-1], Tolerated.NO_FINAL_CR),
+    ],
+)
+def test_what_departs_inside_a_block_is_named_and_the_bytes_are_kept(block: bytes, name: Tolerated) -> None:
+    assert feed(Decoder(), encode(block)) == [BlockReceived(block, (name,))]
+
+
+def test_departures_add_up() -> None:
+    block = b"\xef\xbb\xbf" + ONE.replace(b"\r", b"\n")[:-1]
+    (event,) = feed(Decoder(), encode(block)[:-1] + b"\x0b")
+    assert event == BlockReceived(
+        block, (Tolerated.MISSING_CR, Tolerated.BOM, Tolerated.LF_SEGMENTS, Tolerated.NO_FINAL_CR)
+    )
+
+
+def test_nuls_between_blocks_are_told_apart_from_other_bytes() -> None:
+    skipped = feed(Decoder(), encode(ONE) + b"\0\0\r\n" + encode(TWO) + b"x\0" + encode(TWO))[1::2]
+    assert skipped == [Skipped(b"\0\0\r\n"), Skipped(b"x\0")]
+    assert [event.reason for event in skipped if isinstance(event, Skipped)] == ["stray_nuls", "stray_bytes"]
+
+
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\r\n", b"\0", b"hello\r"])
+@pytest.mark.parametrize("head", [ONE, b"FHS|^~\\&|A\r" + ONE])
+def test_hl7_without_an_envelope_is_no_message_and_is_named(before: bytes, head: bytes) -> None:
+    """Nothing says where it ends: half of it would be acknowledged as a whole."""
+    decoder = Decoder()
+    assert feed(decoder, before + head) == []
+    assert decoder.pending
+    assert decoder.silence() == [Skipped(before + head, unframed=True)]
+    assert not decoder.pending
+    assert feed(decoder, encode(TWO)) == [BlockReceived(TWO)]
+
+
+def test_long_hl7_without_an_envelope_is_named_to_its_end() -> None:
+    events = feed(Decoder(), ONE + b"OBX|1\r" * 2000 + b"\x0b")
+    assert len(events) == 3
+    assert all(isinstance(event, Skipped) and event.reason == "unframed" for event in events)
+
+
+def test_stray_bytes_are_told_after_a_silence() -> None:
+    decoder = Decoder()
+    assert feed(decoder, b"noise") == []
+    assert decoder.silence() == [Skipped(b"noise")]
+    assert feed(decoder, b"\r\n") == decoder.silence() == []
+
+
+def test_commit_blocks_of_release_2_are_recognised() -> None:
+    stream = COMMITTED + encode(ONE) + NOT_COMMITTED
+    assert feed(Decoder(), *single(stream)) == [CommitReceived(True), BlockReceived(ONE), CommitReceived(False)]
