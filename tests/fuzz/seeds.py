@@ -28,7 +28,7 @@ def seeds(target: str) -> list[bytes]:
     """Inputs for one target, in the form that it takes."""
     found: list[bytes] = []
     for data in captures():
-        if target in ("trace", "capture"):
+        if target in ("trace", "capture", "declared"):
             found.append(data)
             continue
         try:

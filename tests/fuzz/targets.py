@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 
 from interface.domain.model import Protocol
 from interface.driver import registry
-from interface.driver.capture import CaptureError, read_capture
+from interface.driver.capture import CaptureError
 from interface.driver.describe import describe
 from interface.errors import LinkFrameError, RecordError, SegmentError, UnsupportedMessage
-from interface.wire import hl7, hl7_ack, lis02, mllp, trace
+from interface.wire import declared, hl7, hl7_ack, lis02, mllp, trace
 from interface.wire.frames import build_frame, parse_frame
 from interface.wire.lis01 import DataLink, FrameReceived, Leniency, LinkOptions, State, Station
 from interface.wire.transmission import MessageSplitter, assemble
@@ -66,7 +66,10 @@ def lis01(data: bytes) -> None:
 def _pump(link: DataLink, refuse: bool) -> bytes:
     while (event := link.next_event()) is not None:
         if isinstance(event, FrameReceived):
-            parse_frame(event.raw)
+            if event.fn is None:  # a record without a frame
+                assert event.raw == event.text
+            else:
+                assert parse_frame(event.raw) == (event.fn, event.text, event.last)
             link.refused() if refuse else link.stored()
     return link.data_to_send()
 
@@ -133,6 +136,18 @@ def _blocks(events: list[mllp.Event]) -> list[bytes]:
     return [event.block for event in events if isinstance(event, mllp.BlockReceived)]
 
 
+def declared_blocks(data: bytes) -> None:
+    """Each kind of declared framing: the same blocks whole and in pieces, none beyond its limit."""
+    for grammar in GRAMMARS:
+        whole, pieces = declared.Decoder(grammar), declared.Decoder(grammar)
+        events = [*whole.receive(data), *whole.eof()]
+        parts = [event for at in range(0, len(data), 3) for event in pieces.receive(data[at : at + 3])]
+        found = [event for event in events if isinstance(event, declared.BlockReceived)]
+        assert [event for event in (*parts, *pieces.eof()) if isinstance(event, declared.BlockReceived)] == found
+        assert all(len(block.raw) <= grammar.max_bytes for block in found)
+        assert not whole.inside
+
+
 def hl7_messages(data: bytes) -> None:
     """Check, read every field, acknowledge: refused with a place, or read; the answer is itself well formed."""
     error: SegmentError | UnsupportedMessage | None = None
@@ -178,23 +193,38 @@ def traces(data: bytes) -> None:
 def captures(data: bytes) -> None:
     """`labora decode`: a capture of anything is decoded by the driver it fits and by the generic one, or refused."""
     try:
-        captured = read_capture(data)
+        captured = registry.read(data)
     except (CaptureError, LinkFrameError):
         return
     for message in captured:
         driver = registry.sniff(message.protocol, message.text)
-        for each in {driver.id: driver, "": registry.load(registry.GENERIC[message.protocol])}.values():
+        generic = registry.GENERIC.get(message.protocol, driver.id)
+        for each in {driver.id: driver, generic: registry.load(generic)}.values():
             decoded = registry.decode(each, message.text)
             describe(decoded, message.problems)
             if message.protocol is Protocol.HL7:
                 assert len(decoded.specimens) <= message.text.count(b"\r") + message.text.count(b"\n") + 2
 
 
+_HEX_SUM = declared.Check(
+    declared.CheckRule.SUM, declared.Written.HEX, declared.Place.BEFORE_END, skip=1, mark=b"\x1d", pad=b"\r\n"
+)
+_XOR = declared.Check(declared.CheckRule.XOR, declared.Written.BYTE, declared.Place.AFTER_END, skip=1, covers_end=True)
+GRAMMARS = (
+    declared.Grammar(start=b"\x02", end=b"\x03", opens=ENQ, ready=ACK, closes=b"\x04", good=ACK, check=_HEX_SUM),
+    declared.Grammar(start=b"\x02", end=b"\x03", good=ACK, bad=b"\x15", check=_XOR, max_bytes=64),
+    declared.Grammar(start=b"$", end=b"\r", length=declared.Length(1, 2, declared.Number.DECIMAL, plus=4)),
+    declared.Grammar(start=b"\xff\x24", end=b"\r\n", size=17),
+    declared.Grammar(end=b"\r\n", max_bytes=100),
+    declared.Grammar(silence_s=2.0, max_bytes=100),
+)
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "lis01": lis01,
     "lis02": lis02_records,
     "transmission": transmission,
     "mllp": mllp_blocks,
+    "declared": declared_blocks,
     "hl7": hl7_messages,
     "trace": traces,
     "capture": captures,
