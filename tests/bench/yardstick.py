@@ -1,0 +1,257 @@
+"""The yardstick beside the repository, and servers to hold against it: scratch PostgreSQL, references, our daemon.
+
+LABORA_BENCH names its folder (default: `../shared/bench`). Its drivers and reference servers run as processes of their
+own, with this Python; a scratch PostgreSQL keeps fsync and synchronous_commit on, as in production.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+START_S, STOP_S = 60.0, 30.0
+_FILES = ("ref_server.py", "mllp_load.py", "astm_load.py", "compare.py", "pg_scratch.py")
+
+
+class NoYardstick(Exception):
+    """One sentence that says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a driver reports of one measurement. Latencies in milliseconds; `others`: the rest of the machine, 0 to 1."""
+
+    per_s: float
+    done: int
+    latency: dict[str, float]
+    frame: dict[str, float]  # ASTM: one frame
+    bad: int
+    driver_cpu: float
+    server_cpu_ms: float  # per message or session, PostgreSQL included
+    others: float
+
+
+class Yardstick:
+    """The folder of drivers and reference servers. Raises NoYardstick where it is not there."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        named = os.environ.get("LABORA_BENCH")
+        self.folder = (folder or (Path(named) if named else ROOT.parent / "shared" / "bench")).resolve()
+        missing = [name for name in _FILES if not (self.folder / name).is_file()]
+        if missing:
+            raise NoYardstick(
+                f"the yardstick is not in {self.folder} (no {missing[0]}); LABORA_BENCH names the folder it is in"
+            )
+        sys.path.insert(0, str(self.folder))
+        self._compare: Any = importlib.import_module("compare")
+        self._scratch: Any = importlib.import_module("pg_scratch")
+
+    @contextmanager
+    def postgres(self) -> Iterator[Postgres]:
+        """A server of its own that is removed at the end."""
+        scratch = self._scratch.ScratchPostgres(free_port())
+        if not Path(scratch.bin, "initdb").exists():
+            raise NoYardstick("no PostgreSQL server found; install the package `postgresql`")
+        with scratch:
+            yield Postgres(scratch)
+
+    def reference(self, mode: str, port: int, dsn: str = "") -> list[str]:
+        """The command of a reference server."""
+        return [sys.executable, str(self.folder / "ref_server.py"), mode, str(port), *(["--dsn", dsn] if dsn else [])]
+
+    def quiet(self, limit_s: float) -> None:
+        """Wait for the machine to be idle, but no longer than `limit_s`."""
+        self._compare.wait_quiet(limit_s)
+
+    def drive(self, driver: str, port: int, servers: Sequence[int], *arguments: str) -> Load:
+        """Run one of the load drivers against a port; `servers` are the process ids whose CPU counts as the target's."""
+        command = [sys.executable, str(self.folder / f"{driver}_load.py"), "127.0.0.1", str(port), *arguments]
+        busy, own, spent, began = self._compare.machine_busy(), self._tree(servers), os.times(), time.monotonic()
+        done = subprocess.run([*command, "--json", "-"], capture_output=True, text=True, check=False)
+        took, after = time.monotonic() - began, os.times()
+        driver_s = after.children_user + after.children_system - spent.children_user - spent.children_system
+        target_s = self._tree(servers) - own
+        others_s = self._compare.machine_busy() - busy - driver_s - target_s
+        try:
+            row = json.loads(done.stdout.splitlines()[-1])
+        except (IndexError, ValueError):
+            raise NoYardstick(f"{driver}_load.py gave no report: {(done.stderr or done.stdout).strip()[-300:]}") from None
+        return Load(
+            per_s=row["per_s"],
+            done=row["ok"],
+            latency=row["latency_ms"],
+            frame=row.get("frame_ack_ms", {}),
+            bad=row["bad"],
+            driver_cpu=row["driver_cpu"],
+            server_cpu_ms=target_s / max(1, row["ok"]) * 1e3,
+            others=max(0.0, others_s / took / (os.cpu_count() or 1)),
+        )
+
+    def _tree(self, processes: Sequence[int]) -> float:
+        busy: float = self._compare.tree_busy(list(processes))
+        return busy
+
+
+class Postgres:
+    """A scratch server with a migrated database to copy for each measurement."""
+
+    def __init__(self, scratch: Any) -> None:
+        self._scratch, self._made = scratch, 0
+        self.pid: int = scratch.process.pid
+
+    def _url(self, name: str) -> str:
+        return f"{self._scratch.dsn.rpartition('/')[0]}/{name}"
+
+    def _run(self, program: str, *arguments: str) -> str:
+        where = ("-h", "127.0.0.1", "-p", str(self._scratch.port), "-U", "bench")
+        command = [str(Path(self._scratch.bin, program)), *where, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def fresh(self, *, migrated: bool) -> str:
+        """The URL of a new database; migrated ones are copies of one."""
+        if migrated and "migrated" not in self._run("psql", "-At", "-d", "postgres", "-c", "select datname from pg_database"):
+            self._run("createdb", "migrated")
+            _labora("db", "upgrade", env={"LABORA_DATABASE_URL": self._url("migrated")})
+        self._made += 1
+        name = f"bench_{self._made}"
+        self._run("createdb", *(["-T", "migrated"] if migrated else []), name)
+        return self._url(name)
+
+    def drop(self, url: str) -> None:
+        """Remove a database, whoever is in it."""
+        self._run("dropdb", "--force", url.rpartition("/")[2])
+        self._run("psql", "-d", "postgres", "-c", "checkpoint")
+
+    def ask(self, url: str, query: str) -> list[list[str]]:
+        """Rows of a query as text, by the administrator, who sees every organization."""
+        out = self._run("psql", "-At", "-F", "\t", "-d", url.rpartition("/")[2], "-c", query)
+        return [line.split("\t") for line in out.splitlines()]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _program() -> str:
+    return str(Path(sys.executable).with_name("labora"))
+
+
+def _labora(*arguments: str, env: dict[str, str]) -> None:
+    done = subprocess.run([_program(), *arguments], env={**os.environ, **env}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NoYardstick(f"labora {' '.join(arguments)} failed: {done.stderr.strip()[-300:]}")
+
+
+@contextmanager
+def server(command: Sequence[str], port: int, log: Path, env: dict[str, str] | None = None) -> Iterator[int]:
+    """A server's process for the block, from when it listens; gives its process id."""
+    with open(log, "ab") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env={**os.environ, **(env or {})}, start_new_session=True
+        )
+        try:
+            _wait_for(process, port, log)
+            yield process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    end = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise NoYardstick(f"{Path(process.args[0]).name} did not start: {log.read_text()[-500:]}")  # type: ignore[index,arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """The ports that a daemon under test listens on."""
+
+    mllp: tuple[int, ...]
+    astm: tuple[int, ...]
+
+
+LINK = """
+[[link]]
+id = "{name}-{number}"
+organization = "main"
+driver = "{driver}"
+transport = {{ type = "{transport}", listen = "127.0.0.1:{port}" }}
+max_connections = 128
+"""
+
+
+@contextmanager
+def daemon(url: str, folder: Path, *, mllp: int = 1, astm: int = 1) -> Iterator[tuple[int, Links]]:
+    """`labora run` as configured by default, on an external PostgreSQL; gives its process id and its ports."""
+    ports = free_ports(mllp + astm + 1)
+    links = Links(tuple(ports[1 : mllp + 1]), tuple(ports[mllp + 1 :]))
+    text = f'state_dir = "{folder}"\n[api]\nlisten = "127.0.0.1:{ports[0]}"\n'
+    for name, driver, transport, own in (
+        ("hl7", "generic_hl7", "mllp-listen", links.mllp),
+        ("astm", "generic_lis2", "tcp-listen", links.astm),
+    ):
+        for number, port in enumerate(own):
+            text += LINK.format(name=name, number=number, driver=driver, transport=transport, port=port)
+    config = folder / "config.toml"
+    config.write_text(text)
+    command = [_program(), "--config", str(config), "run"]
+    with server(command, ports[-1], folder / "daemon.log", {"LABORA_DATABASE_URL": url}) as pid:
+        yield pid, links
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    sockets: list[socket.socket] = []
+    try:
+        for _ in range(number):
+            sockets.append(socket.create_server(("127.0.0.1", 0)))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder that is removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="labora-bench-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def stopped_by_signal() -> None:
+    """SIGTERM ends the program as Ctrl-C does, so that everything that was started is stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def say(text: str, to: IO[str] | None = None) -> None:
+    """A line of the report, at once."""
+    print(text, file=to or sys.stdout, flush=True)
