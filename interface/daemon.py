@@ -112,8 +112,11 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(database.close)
         contexts = await _contexts(settings, database)
         by_id = {context.link_id: context for context in contexts}
-        worker = ResultWorker(database, by_id.get, settings.limits)
-        journals = await _journals(settings, database, contexts, worker, stack)
+        journals: dict[UUID, Journal] = {}
+        worker = ResultWorker(
+            database, by_id.get, settings.limits, lambda: any(journal.busy for journal in journals.values())
+        )
+        journals |= await _journals(settings, database, contexts, worker, stack)
         await worker.start(sorted(journals))
         stack.push_async_callback(worker.stop)
         audit = AuditWriter(database)

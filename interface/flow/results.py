@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from typing import ParamSpec, TypeVar
 from uuid import UUID
 
@@ -22,12 +24,14 @@ from interface.domain.model import HoldReason
 from interface.driver import registry
 from interface.errors import StoreError
 from interface.flow.context import LinkContext
+from interface.flow.courtesy import Courtesy
 from interface.flow.message import whole_records
 from interface.flow.outcome import Work, keys_apart, outcome_of
 from interface.settings import LimitSettings
 from interface.store import results as store
 from interface.store.catalogue import read_catalogue
 from interface.store.db import Connection, Database
+from interface.store.ids import instant_of
 from interface.store.journal import StoredMessage, read_messages
 from interface.store.results import AlreadySettled, Claim, Outcome
 
@@ -36,6 +40,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 CLAIM_MESSAGES, LOAD_BYTES = 64, 16 << 20
+BUSY_MESSAGES = 8  # claimed at once while links deliver: what is decided slowly need not be held long
 THREAD_BYTES = 64 << 10  # larger messages are worked on in a thread: the links answer meanwhile
 POLL_S, RETRY_S, CATALOGUE_S = 1.0, 0.5, 15.0
 
@@ -52,12 +57,21 @@ class _Job:
 
 
 class ResultWorker:
-    """Works on the queue until stopped. `find_link`: the link a message came by, None when it is not known any more."""
+    """Works on the queue until stopped. `find_link`: the link a message came by, None when it is not known any more.
+
+    `busy`: whether links deliver at the moment; they go first, see `flow.courtesy`.
+    """
 
     def __init__(
-        self, database: Database, find_link: Callable[[UUID], LinkContext | None], limits: LimitSettings
+        self,
+        database: Database,
+        find_link: Callable[[UUID], LinkContext | None],
+        limits: LimitSettings,
+        busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._database, self._find_link, self._limits = database, find_link, limits
+        self._courtesy = Courtesy(busy)
+        self._waited_s = 0.0  # how long the oldest message of the window has waited
         self._woken = asyncio.Event()
         self._stopping = self._away = False
         self._unreturned: set[UUID] = set()  # claimed, not decided, and not given back because the database was away
@@ -89,9 +103,11 @@ class ResultWorker:
             if self._unreturned:
                 await store.give_back(system, self._unreturned, refund=True)
                 self._unreturned.clear()
-            claims = await store.claim(system, CLAIM_MESSAGES)
+            claims = await store.claim(system, BUSY_MESSAGES if self._courtesy.busy() else CLAIM_MESSAGES)
             telemetry.set_queue_depth(await store.depth(system) if claims else 0)
         if claims:
+            oldest = instant_of(min(claim.message_id for claim in claims))
+            self._waited_s = (datetime.now(UTC) - oldest).total_seconds()
             try:
                 await self._window(claims)
             except BaseException:
@@ -148,7 +164,8 @@ class ResultWorker:
         tails: dict[object, asyncio.Task[bool]] = {}
         tasks: list[asyncio.Task[bool]] = []
         for claim in claims:
-            job = await self._decoded(claim, messages.get(claim.message_id))
+            message = messages.get(claim.message_id)
+            job = await self._courtesy.turn(self._waited_s, partial(self._decoded, claim, message))
             if job is None:
                 continue
             before = {tails[lane] for lane in job.lanes if lane in tails}
@@ -179,7 +196,7 @@ class ResultWorker:
             return False
         async with self._slots:
             try:
-                outcome = await self._decide(job)
+                outcome = await self._courtesy.turn(self._waited_s, partial(self._decide, job))
             except StoreError:  # the database is away: nothing is said against the message
                 self._away = True
                 await self._give_back(job.claim, refund=True)

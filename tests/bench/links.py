@@ -14,8 +14,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from tests.bench.yardstick import Load, NoYardstick, Postgres, Yardstick, daemon, free_port, say, scratch_folder, server
-from tests.bench.yardstick import stopped_by_signal
+from tests.bench.yardstick import (
+    Load,
+    NoYardstick,
+    Postgres,
+    Yardstick,
+    daemon,
+    free_port,
+    say,
+    scratch_folder,
+    server,
+    stopped_by_signal,
+)
 
 CONNECTIONS, FRAMES = (1, 16, 64), 29
 # PERFORMANCE P1, P2, P5: the least ratio to pg-group, at 1 and 16 connections.
@@ -85,7 +95,9 @@ def table(connections: int, found: dict[str, list[Measured]]) -> bool:
         wanted = WANTED.get(name, 0.0) if connections in (1, 16) else 0.0
         good = good and not bad and ratio >= wanted
         latency = "".join(f" {median(load.latency[p] for load in loads):>8.2f}" for p in ("p50", "p95", "p99", "max"))
-        decided = f"{sum(one.decided for one in rounds)} of {sum(one.stored for one in rounds)}" if name in WANTED else ""
+        decided = (
+            f"{sum(one.decided for one in rounds)} of {sum(one.stored for one in rounds)}" if name in WANTED else ""
+        )
         say(f"  {name:10} {median(rates):>8.1f} {min(rates):>8.0f}..{max(rates):<6.0f} {ratio:>6.2f}"
             f" {wanted or '':>7}{latency} {median(load.server_cpu_ms for load in loads):>7.3f}"
             f" {median(load.driver_cpu for load in loads):>7.0%} {median(load.others for load in loads):>7.0%}"

@@ -33,7 +33,7 @@ class NoYardstick(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a driver reports of one measurement. Latencies in milliseconds; `others`: the rest of the machine, 0 to 1."""
+    """A driver's report of one measurement. Latencies in milliseconds; `others`: the rest of the machine, 0 to 1."""
 
     per_s: float
     done: int
@@ -78,7 +78,7 @@ class Yardstick:
         self._compare.wait_quiet(limit_s)
 
     def drive(self, driver: str, port: int, servers: Sequence[int], *arguments: str) -> Load:
-        """Run one of the load drivers against a port; `servers` are the process ids whose CPU counts as the target's."""
+        """Run a load driver against a port; the CPU of the processes `servers` counts as the target's."""
         command = [sys.executable, str(self.folder / f"{driver}_load.py"), "127.0.0.1", str(port), *arguments]
         busy, own, spent, began = self._compare.machine_busy(), self._tree(servers), os.times(), time.monotonic()
         done = subprocess.run([*command, "--json", "-"], capture_output=True, text=True, check=False)
@@ -89,7 +89,9 @@ class Yardstick:
         try:
             row = json.loads(done.stdout.splitlines()[-1])
         except (IndexError, ValueError):
-            raise NoYardstick(f"{driver}_load.py gave no report: {(done.stderr or done.stdout).strip()[-300:]}") from None
+            raise NoYardstick(
+                f"{driver}_load.py gave no report: {(done.stderr or done.stdout).strip()[-300:]}"
+            ) from None
         return Load(
             per_s=row["per_s"],
             done=row["ok"],
@@ -123,7 +125,9 @@ class Postgres:
 
     def fresh(self, *, migrated: bool) -> str:
         """The URL of a new database; migrated ones are copies of one."""
-        if migrated and "migrated" not in self._run("psql", "-At", "-d", "postgres", "-c", "select datname from pg_database"):
+        if migrated and "migrated" not in self._run(
+            "psql", "-At", "-d", "postgres", "-c", "select datname from pg_database"
+        ):
             self._run("createdb", "migrated")
             _labora("db", "upgrade", env={"LABORA_DATABASE_URL": self._url("migrated")})
         self._made += 1
@@ -154,7 +158,9 @@ def _program() -> str:
 
 
 def _labora(*arguments: str, env: dict[str, str]) -> None:
-    done = subprocess.run([_program(), *arguments], env={**os.environ, **env}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [_program(), *arguments], env={**os.environ, **env}, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise NoYardstick(f"labora {' '.join(arguments)} failed: {done.stderr.strip()[-300:]}")
 

@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 
 from interface.errors import StoreError
+from interface.store import journal_sql
 from interface.store.db import Database
 from interface.store.ids import uuid7
 from interface.store.journal import (
@@ -164,6 +165,124 @@ async def test_the_same_bytes_after_the_resend_window_are_a_message_of_their_own
         assert await journal.append(late) == frozenset()
 
 
+async def test_after_the_resend_window_the_later_message_is_the_one_that_is_resent(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    early, late, again = whole(link_id, b"same"), whole(link_id, b"same"), whole(link_id, b"same")
+    late = replace(late, messages=(replace(late.messages[0], sealed_at=AT + timedelta(seconds=3601)),))
+    again = replace(again, messages=(replace(again.messages[0], sealed_at=AT + timedelta(seconds=7000)),))
+    async with running(database, organization) as journal:
+        assert await journal.append(early) == frozenset()
+        assert await journal.append(late) == frozenset()
+        assert await journal.append(late) == frozenset(), "its commit was in doubt"
+        assert await journal.append(again) == {again.messages[0].id}
+    twin = await owner.fetchval("select duplicate_of from lab.message where id = $1", again.messages[0].id)
+    assert twin == late.messages[0].id
+
+
+async def test_repeating_an_append_puts_nothing_into_the_queue_that_has_been_decided(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    append = whole(link_id, b"decided meanwhile")
+    async with running(database, organization) as journal:
+        await journal.append(append)
+        await owner.execute("delete from lab.queue where message_id = $1", append.messages[0].id)
+        await owner.execute("update lab.message set settled = 'released' where id = $1", append.messages[0].id)
+        await journal.append(append)
+    assert await owner.fetchval("select count(*) from lab.queue where message_id = $1", append.messages[0].id) == 0
+    settled = await owner.fetchval("select settled from lab.message where id = $1", append.messages[0].id)
+    assert settled == "released"
+
+
+async def test_repeating_the_append_of_a_resend_leaves_it_one(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    first, again = whole(link_id, b"same"), whole(link_id, b"same")
+    async with running(database, organization) as journal:
+        for append in (first, again, again, first):
+            await journal.append(append)
+    rows = await owner.fetch("select settled from lab.message where organization_id = $1 order by id", organization.id)
+    assert [row["settled"] for row in rows] == [None, "duplicate"]
+    assert await owner.fetchval("select count(*) from lab.queue where organization_id = $1", organization.id) == 1
+
+
+async def test_a_group_of_frames_only_is_stored_once_however_often_it_is_repeated(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    opened = [MessageRow(new_message_id(), link_id, "lis2", "receiving", received_at=AT) for _ in range(3)]
+    frames = [Append((), (FrameRow(row.id, 1, 0, 2, b"two", AT, 1, 3),)) for row in opened]
+    async with running(database, organization) as journal:
+        for row in opened:
+            await journal.append(Append((row,), (FrameRow(row.id, 0, 0, 1, b"one", AT),)))
+        for _ in range(2):
+            assert await asyncio.gather(*map(journal.append, frames)) == [frozenset()] * 3
+        async with database.organization(organization.id) as connection:
+            stored = [await read_message(connection, row.id) for row in opened]
+    assert [[(one.bytes, one.start) for one in each.frames] for each in stored if each] == [
+        [(b"one", None), (b"two", 1)]
+    ] * 3
+
+
+async def test_a_poisoned_frame_among_frames_only_refuses_only_its_own_link(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    opened = [MessageRow(new_message_id(), link_id, "lis2", "receiving", received_at=AT) for _ in range(3)]
+    frames = [Append((), (FrameRow(row.id, 1, 0, 2, b"two", AT),)) for row in opened]
+    frames[1] = Append((), (replace(frames[1].frames[0], fn=1 << 20),))
+    async with running(database, organization) as journal:
+        for row in opened:
+            await journal.append(Append((row,), (FrameRow(row.id, 0, 0, 1, b"one", AT),)))
+        answers = await asyncio.gather(*map(journal.append, frames), return_exceptions=True)
+    assert answers[0] == answers[2] == frozenset()
+    assert isinstance(answers[1], StoreError)
+    stored = await owner.fetch("select message_id from lab.frame where organization_id = $1 and ordinal = 1",
+                               organization.id)  # fmt: skip
+    assert {row["message_id"] for row in stored} == {opened[0].id, opened[2].id}
+
+
+async def test_opening_going_on_and_sealing_share_a_group(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    one, two, three = (MessageRow(new_message_id(), link_id, "lis2", "receiving", received_at=AT) for _ in range(3))
+    sealed = replace(one, state="complete", sealed_at=AT, digest=b"d" * 32, control_id="C1")
+    async with running(database, organization) as journal:
+        for row in (one, two):
+            await journal.append(Append((row,), (FrameRow(row.id, 0, 0, 1, b"first", AT),)))
+        await asyncio.gather(
+            journal.append(Append((sealed,), (FrameRow(one.id, 1, 0, 2, b"last", AT),))),
+            journal.append(Append((), (FrameRow(two.id, 1, 0, 2, b"middle", AT),))),
+            journal.append(Append((three,), (FrameRow(three.id, 0, 0, 1, b"first", AT),))),
+            journal.append(whole(link_id, b"a block of HL7")),
+        )
+    rows = await owner.fetch(
+        "select state, control_id, (select count(*) from lab.frame f where f.message_id = m.id) as frames"
+        " from lab.message m where organization_id = $1 order by id", organization.id,
+    )  # fmt: skip
+    assert [tuple(row) for row in rows] == [
+        ("complete", "C1", 2), ("receiving", "", 2), ("receiving", "", 1), ("complete", "1", 1)
+    ]  # fmt: skip
+    assert await owner.fetchval("select count(*) from lab.queue where organization_id = $1", organization.id) == 2
+
+
+async def test_no_statement_of_the_hot_path_searches_a_table_that_grows(
+    database: Database, organization: Organization
+) -> None:
+    """Their plans are made once, with the tables as empty as they may be then."""
+    async with database.organization(organization.id) as connection:
+        for statement in (journal_sql.APPEND, journal_sql.APPEND_FRAMES):
+            prepared = await connection.prepare(statement)
+            empty: list[object] = [timedelta(1) if one.name == "interval" else [] for one in prepared.get_parameters()]
+            plan = await connection.fetch("EXPLAIN " + statement, organization.id, *empty[1:])
+            read = [row[0] for row in plan if " on " in row[0] and "Insert on" not in row[0] and "CTE" not in row[0]]
+            assert all("Function Scan" in line or " on link " in line for line in read), read
+
+
 async def test_a_poisoned_row_refuses_only_its_own_link(
     database: Database, owner: Owner, organization: Organization
 ) -> None:
@@ -225,7 +344,7 @@ async def test_what_was_being_received_when_the_process_died_is_sealed_incomplet
     assert await owner.fetchval("select count(*) from lab.queue where message_id = $1", opened.id) == 1
 
 
-async def test_replies_and_refused_bytes_are_noted_with_the_next_commit(
+async def test_replies_and_refused_bytes_are_noted_at_the_latest_when_the_journal_stops(
     database: Database, owner: Owner, organization: Organization
 ) -> None:
     link_id = await make_link(owner, organization)

@@ -1,0 +1,62 @@
+"""Acknowledging comes before deciding: how much of the machine the deciding of results may take from the links.
+
+An analyzer waits for its acknowledgement (LIS01-A2 gives 15 s, some give up after 10) and sends nothing meanwhile;
+nobody waits for a decision that is two seconds later. So while links deliver, results are decided one at a time, in a
+tenth of the time; a burst is acknowledged first and decided after it. When the oldest message has waited longer than a
+burst lasts, the share grows until deciding keeps up with what arrives: the backlog cannot grow for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+_T = TypeVar("_T")
+
+LEAST_SHARE: Final = 0.1
+BURST_S, PATIENCE_S = 5.0, 15.0  # the age of the oldest message at which the share begins to grow, and is whole
+_TICK_S: Final = 0.01
+
+
+def share_of(waited_s: float) -> float:
+    """The part of the time that deciding may take while links deliver, when its oldest message has waited so long."""
+    grown = (waited_s - BURST_S) / (PATIENCE_S - BURST_S)
+    return min(1.0, max(LEAST_SHARE, LEAST_SHARE + (1 - LEAST_SHARE) * grown))
+
+
+class Courtesy:
+    """Lets work on results go on when the links leave room. `busy`: whether links deliver at the moment.
+
+    `now` and `sleep`: seconds on a clock that never goes back; the event loop's unless told otherwise.
+    """
+
+    def __init__(
+        self,
+        busy: Callable[[], bool],
+        now: Callable[[], float] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.busy = busy
+        self._now = now or (lambda: asyncio.get_running_loop().time())
+        self._sleep = sleep
+        self._one = asyncio.Lock()
+        self._next = 0.0
+
+    async def turn(self, waited_s: float, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Do one piece of work, whose message or an older one has waited for `waited_s`: now, or when it is its turn.
+
+        What the work raises passes; the links are given their time all the same.
+        """
+        share = share_of(waited_s)
+        if share == 1.0 or not self.busy():
+            return await work()
+        async with self._one:
+            while (left := self._next - self._now()) > 0 and self.busy():
+                await self._sleep(min(left, _TICK_S))
+            began = self._now()
+            try:
+                return await work()
+            finally:
+                ended = self._now()
+                self._next = ended + (ended - began) * (1 / share - 1)

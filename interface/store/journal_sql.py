@@ -1,0 +1,120 @@
+"""The journal's statements. Each is one round trip and one commit for a whole group.
+
+They are run as generic plans on a connection of their own (`PREPARE_SESSION`): planning them costs more than running
+them. Such a plan may have been made while the tables were empty, so it must be right whatever they hold: existing rows
+are reached by primary keys only, through ON CONFLICT, and nothing that exists is joined.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PREPARE_SESSION: Final = "SET plan_cache_mode = force_generic_plan"
+
+# What most groups of LIS01-A2 frames are: no message begins or ends.
+APPEND_FRAMES: Final = """
+INSERT INTO lab.frame (id, organization_id, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at)
+SELECT id, $1, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at
+FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::smallint[], $6::smallint[], $7::bytea[], $8::int[], $9::int[],
+            $10::bytea[], $11::timestamptz[])
+    AS t(id, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at)
+ON CONFLICT (id) DO NOTHING
+"""
+
+# `message_key` finds the resend of a message that was completed within the window: the key's row names the message that
+# holds it, whoever that is, and a message that does not hold its own is a resend: stored, sealed, settled at once.
+APPEND: Final = """
+WITH f AS (
+    INSERT INTO lab.frame (id, organization_id, message_id, ordinal, attempt, fn, bytes, start, stop, digest,
+                           received_at)
+    SELECT id, $1, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at
+    FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::smallint[], $6::smallint[], $7::bytea[], $8::int[], $9::int[],
+                $10::bytea[], $11::timestamptz[])
+        AS t(id, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at)
+    ON CONFLICT (id) DO NOTHING
+), m_in AS (
+    SELECT * FROM unnest($12::uuid[], $13::uuid[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
+                         $19::text[], $20::bytea[], $21::int[], $22::timestamptz[], $23::timestamptz[], $24::text[],
+                         $25::smallint[])
+        AS t(id, link_id, protocol, state, settled, control_id, message_type, reason,
+             digest, bytes, received_at, sealed_at, peer, priority)
+), keyed AS (
+    INSERT INTO lab.message_key AS k (link_id, digest, organization_id, message_id, sealed_at)
+    SELECT link_id, digest, $1, id, sealed_at FROM m_in WHERE digest IS NOT NULL
+    ON CONFLICT (link_id, digest) DO UPDATE SET (message_id, sealed_at) = (
+        SELECT excluded.message_id, excluded.sealed_at WHERE k.sealed_at < excluded.sealed_at - $26::interval
+        UNION ALL SELECT k.message_id, k.sealed_at LIMIT 1)
+    RETURNING link_id, digest, message_id
+), m AS (
+    INSERT INTO lab.message AS m (id, organization_id, link_id, protocol, state, settled, reply, control_id,
+        message_type, reason, digest, bytes, received_at, sealed_at, settled_at, peer, duplicate_of)
+    SELECT i.id, $1, i.link_id, i.protocol, i.state,
+           CASE WHEN keyed.message_id <> i.id THEN 'duplicate' ELSE i.settled END,
+           'owed', i.control_id, i.message_type, i.reason, i.digest, i.bytes, i.received_at, i.sealed_at,
+           CASE WHEN i.settled IS NOT NULL OR keyed.message_id <> i.id THEN i.sealed_at END,
+           i.peer, nullif(keyed.message_id, i.id)
+    FROM m_in i LEFT JOIN keyed ON keyed.link_id = i.link_id AND keyed.digest = i.digest
+    ON CONFLICT (id) DO UPDATE SET (state, settled, control_id, message_type, reason, digest, bytes, sealed_at,
+        settled_at, duplicate_of) = (excluded.state, excluded.settled, excluded.control_id, excluded.message_type,
+        excluded.reason, excluded.digest, excluded.bytes, excluded.sealed_at, excluded.settled_at,
+        excluded.duplicate_of)
+        WHERE m.state = 'receiving' AND excluded.state <> 'receiving'
+    RETURNING m.id, m.link_id, m.state, m.settled
+), q AS (
+    INSERT INTO lab.queue (message_id, organization_id, lane, priority)
+    SELECT m.id, $1, m.link_id, i.priority FROM m JOIN m_in i ON i.id = m.id
+    WHERE m.settled IS NULL AND m.state <> 'receiving'
+    ON CONFLICT (message_id) DO NOTHING
+), a AS (  -- settled at once, so no decision will leave its row; the message's id serves as the row's
+    INSERT INTO lab.audit_event (id, organization_id, actor_kind, actor_id, actor_name, action, entity_kind, entity_id,
+                                 address, outcome)
+    SELECT m.id, $1, 'link', m.link_id, (SELECT l.name FROM lab.link l WHERE l.id = m.link_id), 'message.settle',
+           'message', m.id, i.peer, m.settled
+    FROM m JOIN m_in i ON i.id = m.id WHERE m.settled IS NOT NULL
+    ON CONFLICT (id) DO NOTHING
+)
+SELECT id FROM m WHERE settled = 'duplicate'
+"""
+
+# What a link could not seal when its transmission was cut. A message that was never stored, or is sealed, stays so.
+SEAL_CUT: Final = """
+WITH m AS (
+    UPDATE lab.message m SET state = 'incomplete', control_id = t.control_id, message_type = t.message_type,
+        reason = t.reason, bytes = t.bytes, sealed_at = t.sealed_at
+    FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int[], $7::timestamptz[])
+        AS t(id, control_id, message_type, reason, bytes, sealed_at)
+    WHERE m.id = t.id AND m.state = 'receiving' RETURNING m.id, m.link_id
+), q AS (
+    INSERT INTO lab.queue (message_id, organization_id, lane) SELECT id, $1, link_id FROM m
+    ON CONFLICT (message_id) DO NOTHING
+) SELECT count(*) FROM m
+"""
+
+# What a former process was still receiving when it ended.
+RECOVER: Final = """
+WITH m AS (
+    UPDATE lab.message SET state = 'incomplete', reason = 'restart', sealed_at = now(), reply = 'unsent'
+    WHERE state = 'receiving' RETURNING id, link_id
+), q AS (
+    INSERT INTO lab.queue (message_id, organization_id, lane) SELECT id, $1, link_id FROM m
+    ON CONFLICT (message_id) DO NOTHING
+) SELECT count(*) FROM m
+"""
+
+# Never waits for a decision, which holds its message's row: who is not noted now is noted next time.
+NOTE_REPLIES: Final = """
+WITH t AS (
+    SELECT * FROM unnest($1::uuid[], $2::text[]) AS t(id, reply)
+), free AS (
+    SELECT t.id, t.reply FROM t CROSS JOIN LATERAL (
+        SELECT m.id FROM lab.message m WHERE m.id = t.id OFFSET 0 FOR NO KEY UPDATE SKIP LOCKED) AS locked
+)
+UPDATE lab.message m SET reply = free.reply FROM free WHERE m.id = free.id RETURNING m.id
+"""
+
+NOTE_REJECTS: Final = """
+INSERT INTO lab.rejected_frame (id, organization_id, link_id, reason, bytes, received_at)
+SELECT id, $1, link_id, reason, bytes, received_at
+FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::bytea[], $6::timestamptz[])
+    AS t(id, link_id, reason, bytes, received_at)
+"""

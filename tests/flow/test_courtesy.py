@@ -1,0 +1,78 @@
+"""Acknowledging before deciding: what deciding may take while links deliver, and that its backlog does not grow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from interface.flow.courtesy import BURST_S, LEAST_SHARE, PATIENCE_S, Courtesy, share_of
+
+
+class Machine:
+    """A clock that only work and waiting move, and links that deliver as long as `busy` says so."""
+
+    def __init__(self) -> None:
+        self.at, self.busy, self.worked, self.running, self.most = 100.0, True, 0.0, 0, 0
+        self.courtesy = Courtesy(lambda: self.busy, lambda: self.at, self.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        self.at += seconds
+        await asyncio.sleep(0)
+
+    def work(self, seconds: float) -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            self.running += 1
+            self.most = max(self.most, self.running)
+            await asyncio.sleep(0)
+            self.at += seconds
+            self.worked += seconds
+            self.running -= 1
+
+        return run
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "share"), [(0, LEAST_SHARE), (BURST_S, LEAST_SHARE), (10, 0.55), (PATIENCE_S, 1), (1e9, 1)]
+)
+def test_the_share_grows_with_the_age_of_the_oldest_message(waited_s: float, share: float) -> None:
+    assert share_of(waited_s) == pytest.approx(share)
+
+
+async def test_while_links_deliver_a_tenth_of_the_time_goes_to_deciding_one_at_a_time() -> None:
+    machine = Machine()
+    began = machine.at
+    await asyncio.gather(*(machine.courtesy.turn(0.0, machine.work(0.01)) for _ in range(20)))
+    assert machine.worked / (machine.at - began) == pytest.approx(LEAST_SHARE, rel=0.1)
+    assert machine.most == 1
+
+
+async def test_what_has_waited_long_is_not_held_up_whatever_the_links_do() -> None:
+    machine = Machine()
+    began = machine.at
+    await asyncio.gather(*(machine.courtesy.turn(PATIENCE_S, machine.work(0.01)) for _ in range(20)))
+    assert machine.at - began == pytest.approx(machine.worked)
+    assert machine.most > 1
+
+
+async def test_when_the_links_fall_silent_nothing_is_held_up() -> None:
+    machine = Machine()
+    await machine.courtesy.turn(0.0, machine.work(1.0))  # nine seconds are the links' now
+    machine.busy, began = False, machine.at
+    await machine.courtesy.turn(0.0, machine.work(0.0))
+    assert machine.at == began
+
+
+async def test_work_that_fails_raises_and_gives_the_links_their_time() -> None:
+    machine = Machine()
+
+    async def fail() -> None:
+        machine.at += 0.1
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        await machine.courtesy.turn(0.0, fail)
+    before = machine.at
+    await machine.courtesy.turn(0.0, machine.work(0.0))
+    assert machine.at - before == pytest.approx(0.9, rel=0.1)
