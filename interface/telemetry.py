@@ -13,6 +13,7 @@ import secrets
 import sys
 import traceback
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -230,9 +231,19 @@ _requests = Counter("labora_api_requests", "HTTP requests", ["method", "route", 
 _request = Histogram("labora_api_request_seconds", "Time to answer an HTTP request", ["route"], registry=REGISTRY)
 
 
+@lru_cache(maxsize=_MOST_LINKS)
+def _frames_of(link: str) -> Counter:
+    return _frames.labels(_link_label(link))
+
+
+@lru_cache(maxsize=4 * _MOST_LINKS)
+def _messages_of(link: str, state: str) -> Counter:
+    return _messages.labels(_link_label(link), _closed(state, _STATES))
+
+
 def count_frame(link: str, number: int = 1) -> None:
     """`number` frames (HL7: blocks) of `link` were committed."""
-    _frames.labels(_link_label(link)).inc(number)
+    _frames_of(link).inc(number)
 
 
 def count_nak(link: str, reason: str) -> None:
@@ -247,7 +258,7 @@ def count_leniency(link: str, leniency: str) -> None:
 
 def count_message(link: str, state: str) -> None:
     """A message was sealed or settled in `state` (DESIGN §3)."""
-    _messages.labels(_link_label(link), _closed(state, _STATES)).inc()
+    _messages_of(link, state).inc()
 
 
 def count_result(status: ResultStatus, held: Iterable[HoldReason] = ()) -> None:

@@ -71,7 +71,7 @@ class LinkIntake:
         telemetry.count_frame(self._context.name)
         state = "rejected" if fault else "duplicate" if row.id in duplicates else "complete"
         telemetry.count_message(self._context.name, state)
-        log.info("message sealed", action="message.sealed", link=self._context.name, message_id=str(row.id),
+        log.debug("message sealed", action="message.sealed", link=self._context.name, message_id=str(row.id),
                  state=state)  # fmt: skip
         if fault is not None:
             return Receipt(row.id, self._negative(block, fault))
@@ -87,7 +87,7 @@ class LinkIntake:
     def _fault(self, block: bytes) -> LocatedError | None:
         """What must be said at once: a broken MSH or segment (AE), or a message this link does not take (AR)."""
         try:
-            message = hl7.check_syntax(block, self._context.settings.encoding)
+            message = hl7.check_header(block, self._context.settings.encoding)
         except (SegmentError, UnsupportedMessage) as error:
             return error
         kind, _, event = message.type.partition("^")

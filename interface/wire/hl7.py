@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from interface.errors import SegmentError, UnsupportedMessage
 from interface.wire import charsets
@@ -272,6 +273,47 @@ def check_syntax(block: bytes, encoding: str = "") -> Message:
     Raises SegmentError (AE) or UnsupportedMessage (AR), with the location for ERR-2. Deeper faults are for decoding.
     """
     message = parse(block, encoding)
+    _check_header(message)
+    for index, segment in enumerate(message.segments):
+        fault = segment_fault(segment)
+        if fault:
+            # "ß" has two capital letters: the id is cut again
+            place = "".join(c if c.isascii() and c.isalnum() else "?" for c in segment.id).ljust(3, "?")[:3]
+            raise SegmentError(f"{fault} (segment {index + 1} of the message)", f"{place}^1", SEGMENT_SEQUENCE)
+        if index and segment.id == "MSH":
+            raise SegmentError("a second MSH in one message", "MSH^2", SEGMENT_SEQUENCE)
+    return message
+
+
+def check_header(block: bytes, encoding: str = "") -> Message:
+    """`check_syntax` for who needs no more than MSH: as strict, at a fifth of its cost for a message in order.
+
+    Raises what `check_syntax` raises; the message returned has the one segment.
+    """
+    header = charsets.raw_header(block)
+    name = charsets.named_charset(header)
+    if not header or (name and charsets.codec(name) not in _CR_IS_CR):
+        return check_syntax(block, encoding)
+    if not _well_formed(header[3:4]).fullmatch(block, block.find(header) + len(header)):
+        return check_syntax(block, encoding)
+    message = parse(header, encoding)
+    _check_header(message)
+    return message
+
+
+# Codecs in which the bytes of a segment's begin and end mean nothing else.
+_CR_IS_CR = frozenset({"ascii", "utf-8", *(f"iso8859-{part}" for part in range(1, 17)), "cp1251", "cp1252"})
+
+
+@cache
+def _well_formed(separator: bytes) -> re.Pattern[bytes]:
+    """Segments as `segment_fault` wants them, and no second MSH; from the end of the first to the end of the block."""
+    return re.compile(
+        rb"(?:[\r\n]++(?![Mm][Ss][Hh])[A-Za-z][A-Za-z0-9]{2}(?:%s[^\r\n]*+)?+)*+[\r\n]*+" % re.escape(separator)
+    )
+
+
+def _check_header(message: Message) -> None:
     header = message.header
     if not header.value(9):
         raise SegmentError("no message type", "MSH^1^9", REQUIRED_MISSING)
@@ -284,15 +326,6 @@ def check_syntax(block: bytes, encoding: str = "") -> Message:
         raise UnsupportedMessage("the processing id is not of table 0103", "MSH^1^11", UNSUPPORTED_PROCESSING_ID)
     if message.version and not _VERSION.fullmatch(message.version):
         raise UnsupportedMessage("not a version 2 message", "MSH^1^12", UNSUPPORTED_VERSION)
-    for index, segment in enumerate(message.segments):
-        fault = segment_fault(segment)
-        if fault:
-            # "ß" has two capital letters: the id is cut again
-            place = "".join(c if c.isascii() and c.isalnum() else "?" for c in segment.id).ljust(3, "?")[:3]
-            raise SegmentError(f"{fault} (segment {index + 1} of the message)", f"{place}^1", SEGMENT_SEQUENCE)
-        if index and segment.id == "MSH":
-            raise SegmentError("a second MSH in one message", "MSH^2", SEGMENT_SEQUENCE)
-    return message
 
 
 def segment_fault(segment: Segment) -> str:

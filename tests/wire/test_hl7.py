@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import process_time
 
 import hl7 as second_opinion
@@ -14,6 +15,8 @@ from interface.wire.charsets import named_charset
 from interface.wire.hl7 import (
     Delimiters,
     FieldState,
+    Message,
+    check_header,
     check_syntax,
     control_id,
     escape,
@@ -208,6 +211,55 @@ def test_any_bytes_are_read_or_refused_with_a_located_error(data: bytes) -> None
         except (SegmentError, UnsupportedMessage) as error:
             assert error.location.startswith(error.location[:3])
             assert len(error.location.split("^")[0]) == 3
+
+
+def _verdict(check: Callable[[bytes], Message], block: bytes) -> tuple[object, ...]:
+    try:
+        return tuple(check(block).header.field(number) for number in range(1, 20))
+    except (SegmentError, UnsupportedMessage) as error:
+        return type(error), error.location, error.text, error.code
+
+
+_PIECES = [
+    b"\r",
+    b"\n",
+    b"MSH",
+    b"mSh|",
+    b"|",
+    b"\rMSH|",
+    b"\r\r",
+    b"\x00",
+    b" ",
+    b"\xff",
+    b"\xe9",
+    b"~",
+    b"\rZZ",
+    b"\r9AB|",
+]
+_CHARSETS = [b"", b"|||||UNICODE UTF-8", b"|||||8859/1", b"|||||UNICODE UTF-16", b"|||||ISO IR87", b"|||||what"]
+
+
+@given(
+    st.sampled_from(_CHARSETS),
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 3), st.sampled_from(_PIECES) | st.binary(max_size=2)),
+             max_size=4),
+)  # fmt: skip
+def test_the_quick_look_at_a_message_judges_as_the_whole_reading(
+    charset: bytes, changes: list[tuple[int, int, bytes]]
+) -> None:
+    block = ORU.encode().replace(b"|P|2.5.1", b"|P|2.5.1" + charset, 1)
+    for at, drop, piece in changes:
+        block = block[:at] + piece + block[at + drop :]
+    assert _verdict(check_header, block) == _verdict(check_syntax, block)
+
+
+def test_the_quick_look_reads_a_message_that_would_take_long_to_search() -> None:
+    """No input may make the pattern go back and forth: a block of 1 MB is judged at once, in order or not."""
+    body = b"\rOBX|" + b"x" * 1_000_000
+    for block in (HEAD.encode() + body, HEAD.encode() + body + b"\r??", HEAD.encode() + b"\r" * 1_000_000 + b"?"):
+        began = process_time()
+        _verdict(check_header, block)
+        assert process_time() - began < 2.0
 
 
 def test_ids_are_read_without_parsing() -> None:
