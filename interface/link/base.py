@@ -95,7 +95,7 @@ class Link(ABC):
         self.state, self.fault = LinkState.DOWN, ""
         self.counters = Counters()
         self.sessions: dict[asyncio.Task[None], Session] = {}
-        self._options = _options(spec)
+        self._options = link_options(spec)
 
     @property
     @abstractmethod
@@ -198,7 +198,7 @@ class Link(ABC):
         return AstmSession(settings.id, stream, intake, self.counters, self.clock, core, settings.idle_s)
 
 
-def _options(spec: LinkSpec) -> lis01.LinkOptions:
+def link_options(spec: LinkSpec) -> lis01.LinkOptions:
     """What the driver asks for and the link's settings add or override."""
     settings, framing = spec.settings, spec.framing
     names, text_bytes, conceding = settings.leniencies, settings.frame_text_bytes, settings.ack_colliding_enq

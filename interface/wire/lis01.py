@@ -296,7 +296,7 @@ class DataLink:
         start = self._in.peek(2)
         if self._fresh and len(start) < 2:
             return False
-        if self._fresh and self.ready and begins_header(start, 0):
+        if self._fresh and begins_header(start, 0):  # ready or not: its sender could not be told to come again
             self._flush_junk()
             self._step(Input.RECORD)
         else:

@@ -123,16 +123,19 @@ class RecordingIntake:
             await self.gate.wait()
         finally:
             self.waiting -= 1
+        self.changed.set()
         if self.failures:
             raise self.failures.pop(0)
 
     async def frame(self, frame: ReceivedFrame) -> Receipt:
         await self._commit()
         self.stored.append(frame)
+        self.changed.set()
         return Receipt(message_id=uuid4() if frame.text.startswith(b"L") else None)
 
     async def end(self, reason: str) -> Receipt:
         self.ends.append(reason)
+        self.changed.set()
         self.ended.set()
         return self.end_receipts.pop(0) if self.end_receipts else Receipt()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -61,6 +62,9 @@ class Receiver:
                     self.stored.append(event.text)
                     self.link.stored()
         return self.link.data_to_send()
+
+    def uses(self) -> dict[Leniency, int]:
+        return Counter(event.leniency for event in self.events if isinstance(event, LeniencyUsed))
 
     def reasons(self) -> list[str]:
         return [event.reason for event in self.events if isinstance(event, FrameRejected)]
@@ -326,6 +330,7 @@ def test_bytes_that_pour_in_while_storing_are_bounded() -> None:
     [
         (Leniency.NO_CHECKSUM, H[:-4] + b"00\r\n"),
         (Leniency.NO_CHECKSUM, H[:-4] + b"\r\n"),
+        (Leniency.ZERO_CHECKSUM, H[:-4] + b"00\r\n"),
         (Leniency.LOWER_CASE_CHECKSUM, H[:-4] + H[-4:-2].lower() + b"\r\n"),
         (Leniency.MISSING_CRLF, H[:-2]),
         (Leniency.MISSING_CRLF, H[:-1]),
@@ -355,6 +360,215 @@ def test_unsequenced_numbers_are_taken_by_checksum_alone() -> None:
     assert host.events.count(LeniencyUsed(Leniency.FN_UNSEQUENCED)) == 4
 
 
+def test_zero_stands_for_any_sum_and_nothing_else_does() -> None:
+    host = Receiver(Leniency.ZERO_CHECKSUM)
+    assert host.feed(ENQ, H[:-4] + b"01\r\n", H[:-4] + b"00\r\n", P) == ACK + NAK + ACK + ACK
+    assert host.uses() == {Leniency.ZERO_CHECKSUM: 1}
+
+
+def test_the_narrowest_leniency_that_was_named_is_counted() -> None:
+    lower = H[:-4] + H[-4:-2].lower() + b"\r\n"
+    for named, frame, counted in (
+        ({Leniency.NO_CHECKSUM, Leniency.ZERO_CHECKSUM}, H[:-4] + b"00\r\n", Leniency.ZERO_CHECKSUM),
+        ({Leniency.NO_CHECKSUM, Leniency.LOWER_CASE_CHECKSUM}, lower, Leniency.LOWER_CASE_CHECKSUM),
+        ({Leniency.NO_CHECKSUM}, lower, Leniency.NO_CHECKSUM),
+    ):
+        host = Receiver(*named)
+        assert host.feed(ENQ, frame) == ACK + ACK
+        assert host.uses() == {counted: 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "counted"),
+    [
+        (b"H|\\^&\r\nP|1\r\n", {Leniency.CRLF_RECORDS: 1}),
+        (b"H|\\^&\nP|1\n", {Leniency.LF_RECORDS: 1}),
+        (b"H|\\^&\r\nP|1\n", {Leniency.CRLF_RECORDS: 1, Leniency.LF_RECORDS: 1}),
+        (b"H|\\^&\rP|1", {Leniency.MISSING_FINAL_CR: 1}),
+        (b"H|\\^&\rP|1\r", {}),
+        (b"", {}),
+    ],
+)
+def test_any_record_end_is_taken_from_everybody_and_counted(text: bytes, counted: dict[Leniency, int]) -> None:
+    host = Receiver()
+    assert host.feed(ENQ, build_frame(1, text, True)) == ACK + ACK
+    assert host.stored == [text]
+    assert host.uses() == counted
+
+
+def test_etb_leaves_a_record_open_and_that_is_no_departure() -> None:
+    host = Receiver()
+    host.feed(ENQ, build_frame(1, b"H|\\^", False), build_frame(2, b"&\r", True))
+    assert host.uses() == {}
+
+
+def test_stx_begins_a_session_only_where_enq_may_be_missing() -> None:
+    strict, host = Receiver(), Receiver(Leniency.MISSING_ENQ)
+    assert strict.feed(H, P, L, EOT) == b""
+    assert host.feed(H, P, L, EOT) == ACK * 3
+    assert host.stored == [b"H|\\^&\r", b"P|1\r", b"L|1|N\r"]
+    assert host.events[0] == SessionStarted()
+    assert host.events[-1] == SessionEnded("eot")
+    assert host.uses() == {Leniency.MISSING_ENQ: 1}
+    assert host.feed(ENQ, H, EOT) == ACK + ACK  # and a session with ENQ is none the worse
+    assert host.uses() == {Leniency.MISSING_ENQ: 1}
+
+
+def test_a_host_that_cannot_store_begins_no_session_without_enq() -> None:
+    host = Receiver(Leniency.MISSING_ENQ)
+    host.link.ready = False
+    assert host.feed(H) == b""
+    assert not host.link.in_session
+
+
+def test_a_repeated_enq_is_acknowledged_and_the_session_goes_on() -> None:
+    host = Receiver(Leniency.REPEATED_ENQ)
+    assert host.feed(ENQ, ENQ, H, ENQ, P, ENQ, P, L, EOT) == ACK * 8
+    assert host.stored == [b"H|\\^&\r", b"P|1\r", b"L|1|N\r"]
+    assert host.uses() == {Leniency.REPEATED_ENQ: 3}
+    assert [event for event in host.events if isinstance(event, SessionEnded)] == [SessionEnded("eot")]
+
+
+def test_after_a_repeated_enq_the_numbers_may_begin_anew_with_a_header_alone() -> None:
+    host = Receiver(Leniency.REPEATED_ENQ)
+    second = build_frame(1, b"H|\\^&|2\r", True)
+    assert host.feed(ENQ, H, P, ENQ, second, P) == ACK * 6
+    frames = [build_frame(fn, b"C|%d\r" % fn, True) for fn in range(3, 8)]
+    assert host.feed(*frames) == ACK * 5
+    # Frame 0 is lost to noise that reads as ENQ, so frame 1, which is no header, must not be taken.
+    assert host.feed(ENQ, build_frame(1, b"C|9\r", True)) == ACK + NAK
+    assert host.reasons() == ["gap"]
+
+
+def test_noise_that_reads_as_enq_cannot_swallow_a_frame_under_any_leniency() -> None:
+    for named in ({Leniency.REPEATED_ENQ}, {Leniency.REPEATED_ENQ, Leniency.FN_UNSEQUENCED}):
+        host = Receiver(*named)
+        host.feed(ENQ, H, ENQ + P[1:], L)
+        # Either the next frame is refused, or the session has ended and the message with it.
+        assert host.reasons() == ["gap"] or SessionEnded("enq") in host.events
+        swallowed = Receiver(*named)
+        swallowed.feed(ENQ, ENQ + H[1:], P)
+        assert swallowed.reasons() == ["gap"] or Leniency.FN_UNSEQUENCED in named  # then there is no header
+
+
+def test_eot_after_a_refused_frame_is_not_the_end_of_a_message() -> None:
+    damaged = P.replace(b"P|1", b"P|2")
+    for frames, reason in (
+        ((H, P), "eot"),
+        ((H, damaged), "aborted"),
+        ((H, damaged, P), "eot"),
+        ((H, P, damaged, P), "eot"),  # the repeat was acknowledged
+        ((H, P[:5]), "aborted"),
+    ):
+        host = Receiver()
+        host.feed(ENQ, *frames, EOT)
+        assert host.events[-1] == SessionEnded(reason)
+    unstored = Receiver(refuse=frozenset({1}))
+    unstored.feed(ENQ, H, P, EOT)
+    assert unstored.events[-1] == SessionEnded("aborted")
+
+
+# ---- records without frames -----------------------------------------------------------------------------------------
+
+BARE = [b"H|\\^&\r", b"P|1\r", b"R|1|^^^GLU|5.4\r", b"L|1|N\r"]
+
+
+def test_bare_records_are_handed_over_one_by_one_and_nothing_is_answered() -> None:
+    host = Receiver(Leniency.BARE_RECORDS)
+    assert host.feed(b"".join(BARE)) == b""
+    assert host.stored == BARE
+    assert [event for event in host.events if not isinstance(event, FrameReceived)] == [
+        SessionStarted(), LeniencyUsed(Leniency.BARE_RECORDS), SessionEnded("terminator"),
+    ]  # fmt: skip
+    assert all(
+        event.fn is None and event.raw == event.text for event in host.events if isinstance(event, FrameReceived)
+    )
+    assert host.link.idle
+    assert host.link.timer is None
+
+
+def test_bare_records_are_junk_to_everybody_else() -> None:
+    host = Receiver()
+    assert host.feed(b"".join(BARE), ENQ) == ACK
+    assert host.stored == []
+    assert host.events[0] == Skipped(b"".join(BARE))
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n", b"\r\n\r\n"])
+def test_bare_records_may_end_in_any_way_and_keep_their_bytes(end: bytes) -> None:
+    text = b"".join(record[:-1] + end for record in BARE)
+    for chunks in ([text], [bytes([code]) for code in text]):
+        host = Receiver(Leniency.BARE_RECORDS)
+        host.feed(*chunks, text)
+        assert b"".join(host.stored) == 2 * text[: len(text) - len(end) + 1]  # what follows L is no record
+        assert host.events.count(SessionEnded("terminator")) == 2
+        assert not [event for event in host.events if isinstance(event, Skipped)]
+
+
+@pytest.mark.parametrize("ending", ["silence", "lost", "eot", "enq"])
+def test_an_l_record_without_record_end_is_ended_by_whatever_comes(ending: str) -> None:
+    host = Receiver(Leniency.BARE_RECORDS)
+    host.feed(b"".join(BARE)[:-1])
+    assert host.link.timer is not None
+    assert host.link.timer.seconds == 2.0
+    stop(host, ending)
+    last = [event for event in host.events if isinstance(event, FrameReceived)][-1]
+    assert (last.text, last.last) == (b"L|1|N", True)
+
+
+@pytest.mark.parametrize("ending", ["silence", "lost", "eot", "enq"])
+def test_another_record_without_record_end_may_be_half_of_one_and_is_kept_as_such(ending: str) -> None:
+    host = Receiver(Leniency.BARE_RECORDS)
+    host.feed(b"".join(BARE[:3])[:-2])
+    assert host.link.timer is not None
+    assert host.link.timer.seconds == 30.0
+    stop(host, ending)
+    last = [event for event in host.events if isinstance(event, FrameReceived)][-1]
+    assert (last.text, last.last) == (b"R|1|^^^GLU|5.", False)
+
+
+def stop(host: Receiver, ending: str) -> None:
+    if ending == "silence":
+        host.link.timeout()
+    elif ending == "lost":
+        host.link.lost()
+    else:
+        host.feed({"eot": EOT, "enq": ENQ}[ending])
+    host.drain()
+    assert SessionEnded({"silence": "timeout"}.get(ending, ending)) in host.events
+
+
+def test_a_bare_record_longer_than_a_frame_comes_in_pieces_and_nothing_is_lost() -> None:
+    text = b"H|\\^&\rM|1|" + b"x" * 1000 + b"\rL|1|N\r"
+    host = Receiver(Leniency.BARE_RECORDS, max_frame_bytes=107)
+    host.feed(text)
+    assert b"".join(host.stored) == text
+    assert max(map(len, host.stored)) == 100
+    assert host.events[-1] == SessionEnded("terminator")
+
+
+def test_a_header_within_a_line_begins_no_message() -> None:
+    host = Receiver(Leniency.BARE_RECORDS)
+    assert host.feed(b"noise H|\\^&\r", b"Hallo\r", b"H") == b""
+    assert host.stored == []
+    host.feed(b"|\\^&\r")  # the H was at the begin of its line
+    assert host.stored == [BARE[0]]
+
+
+def test_a_bare_record_that_is_refused_ends_the_message_and_the_next_is_taken() -> None:
+    host = Receiver(Leniency.BARE_RECORDS, refuse=frozenset({1}))
+    host.feed(b"".join(BARE * 2))
+    assert SessionEnded("refused") in host.events
+    assert host.reasons() == ["refused"]
+    assert host.stored == BARE[:1] + BARE
+
+
+def test_frames_are_still_taken_where_records_may_be_bare() -> None:
+    host = Receiver(Leniency.BARE_RECORDS)
+    assert host.feed(ENQ, H, P, L, EOT, *BARE, ENQ, H) == ACK * 6
+    assert host.stored == [b"H|\\^&\r", b"P|1\r", b"L|1|N\r", *BARE, b"H|\\^&\r"]
+
+
 PARTS = [
     ENQ,
     EOT,
@@ -371,6 +585,9 @@ PARTS = [
     L,
     H[:5],
     P[3:],
+    b"H|\\^&\r",
+    b"L|1|N\r\n",
+    b"H|\\^&\nL|1",
     b"\r\n",
     b"~",
     b"x" * 50,

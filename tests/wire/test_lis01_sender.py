@@ -12,6 +12,7 @@ from interface.wire.lis01 import (
     Delivered,
     Event,
     FrameReceived,
+    Leniency,
     LinkOptions,
     SendFailed,
     SessionEnded,
@@ -152,6 +153,107 @@ def test_a_receiver_interrupt_is_honoured_or_taken_for_ack() -> None:
     assert sender.say(ACK) == FIRST
     other = Sender(options=LinkOptions(frame_text_bytes=6, honour_interrupt=False))
     assert other.say(ACK, EOT) == ENQ + FIRST + SECOND
+
+
+def take(link: DataLink, chunk: bytes) -> tuple[list[Event], bytes]:
+    """A host that stores everything."""
+    link.receive(chunk)
+    events = list[Event]()
+    while (event := link.next_event()) is not None:
+        events.append(event)
+        if isinstance(event, FrameReceived):
+            assert link.data_to_send() == b""  # nothing before the commit, be it ACK or EOT
+            link.stored()
+    return events, link.data_to_send()
+
+
+def test_a_receiver_that_wants_the_line_accepts_with_eot_until_it_has_it() -> None:
+    host = DataLink(Station.HOST)
+    take(host, ENQ)
+    frames = [build_frame(fn, b"C|%d\r" % fn, True) for fn in (1, 2, 3, 4)]
+    assert take(host, frames[0])[1] == ACK
+    host.want_line()
+    assert take(host, frames[1])[1] == ACK  # there is nothing to send, so nothing that it could want the line for
+    host.send(TEXT)
+    assert take(host, frames[2])[1] == EOT
+    assert take(host, frames[2])[1] == EOT  # a repeat: the first EOT was lost
+    assert take(host, frames[3])[1] == EOT  # the sender does not honour it
+    assert take(host, EOT)[1] == ENQ
+    assert host.state is State.ENQUIRING
+    assert take(host, ACK)[1] == cut(TEXT, 240)[0]
+    assert take(host, ACK)[1] == EOT
+    take(host, ENQ)
+    assert take(host, frames[0])[1] == ACK  # it is content
+
+
+def test_a_frame_that_is_not_stored_is_never_interrupted_for() -> None:
+    host = DataLink(Station.HOST)
+    take(host, ENQ)
+    host.send(TEXT)
+    host.want_line()
+    host.receive(build_frame(1, b"H|\\^&\r", True))
+    assert isinstance(host.next_event(), FrameReceived)
+    host.refused()
+    assert host.data_to_send() == NAK
+
+
+def test_where_eot_completes_a_message_no_sender_is_interrupted() -> None:
+    host = DataLink(Station.HOST, LinkOptions(leniencies=frozenset({Leniency.NO_TERMINATOR_RECORD})))
+    take(host, ENQ)
+    host.send(TEXT)
+    host.want_line()
+    assert take(host, build_frame(1, b"H|\\^&\r", True))[1] == ACK
+
+
+def test_an_interrupted_sender_gives_the_line_and_sends_its_message_whole_afterwards() -> None:
+    instrument, host = Sender(), DataLink(Station.HOST)
+    host_text = b"H|\\^&\rQ|1\rL|1|N\r"
+    assert take(host, instrument.say(b""))[1] == ACK
+    host.send(host_text)
+    host.want_line()
+    interrupt = take(host, instrument.say(ACK))[1]
+    assert interrupt == EOT
+    asked = take(host, instrument.say(interrupt))[1]
+    assert asked == ENQ
+    assert instrument.timer_s == 15.0
+    answer = instrument.say(asked)
+    assert answer == ACK  # during its hold-off
+    for _ in range(3):
+        answer = instrument.say(take(host, answer)[1])
+    assert instrument.link.state in (State.ENQUIRING, State.SENDING)  # the line is neutral again: no need to wait
+    assert [event.text for event in instrument.events if isinstance(event, FrameReceived)] == [host_text]
+    while not instrument.link.idle:
+        answer = instrument.say(take(host, answer)[1])
+    assert instrument.events[-1] == Delivered(instrument.ticket)
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_colliding_enq_may_be_acknowledged_at_once(ready: bool) -> None:
+    host = Sender(Station.HOST, LinkOptions(frame_text_bytes=6, ack_colliding_enq=True))
+    host.link.ready = ready
+    assert host.say(ENQ) == (ENQ + ACK if ready else ENQ)
+    assert host.link.in_session is ready
+    if ready:
+        assert host.say(build_frame(1, b"H|\\^&\r", True), EOT) == ACK + ENQ
+        assert host.say(ACK, ACK, ACK, ACK) == FIRST + SECOND + THIRD + EOT
+    else:
+        assert host.timer_s == 20.0
+
+
+@pytest.mark.parametrize("size", [1, 240, 63_993])
+def test_frames_are_as_long_as_the_option_says(size: int) -> None:
+    link = DataLink(Station.HOST, LinkOptions(frame_text_bytes=size))
+    text = b"x" * (2 * size + 1)
+    link.send(text)
+    sent = b""
+    for _ in range(5):
+        sent += link.data_to_send()
+        link.receive(ACK)
+        while link.next_event() is not None:
+            pass
+    frames = cut(text, size)
+    assert sent == ENQ + b"".join(frames) + EOT
+    assert [len(frame) for frame in frames] == [size + 7, size + 7, 8]
 
 
 def test_eot_after_the_last_frame_delivers() -> None:
