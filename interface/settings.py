@@ -186,7 +186,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     links: tuple[LinkSettings, ...] = ()
     driver_path: tuple[Path, ...] = ()  # searched before the packaged drivers/
-    source: Path | None = None  # the file they were read from; checked again at SIGHUP
+    source: Path | None = None  # the file they were read from; read again at SIGHUP
 
 
 def packaged(name: str) -> Path:

@@ -12,7 +12,8 @@ from interface.cli import Context, pass_context
 def run(context: Context) -> int:
     """Run the daemon in the foreground.
 
-    SIGTERM and Ctrl-C drain and stop it. SIGHUP checks the configuration file; a restart applies it.
+    SIGTERM and Ctrl-C drain and stop it. SIGHUP reads the configuration file again and changes the links that differ;
+    a file with problems changes nothing.
     Logs are JSON lines on stderr.
     """
     settings = context.settings  # before the daemon is imported: a faulty file is reported at once

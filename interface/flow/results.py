@@ -90,6 +90,12 @@ class ResultWorker:
         telemetry.set_queue_depth(waiting)
         self._task = asyncio.create_task(self._run(), name="results")
 
+    async def take_on(self, organization_ids: Sequence[UUID]) -> None:
+        """Work for organizations that have links only now, as `start` did for the others. Raises StoreError."""
+        async with self._database.system() as system:
+            await store.free_all(system, organization_ids)
+        self.wake()
+
     async def stop(self) -> None:
         """Finish the messages that are being decided, then stop."""
         self._stopping = True

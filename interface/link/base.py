@@ -106,6 +106,10 @@ class Link(ABC):
     async def start(self) -> None:
         """Raises LinkError with one sentence that names the link."""
 
+    def same_as(self, spec: LinkSpec) -> bool:
+        """Whether a link of `spec` would be this one."""
+        return (self.settings, self.spec.framing) == (spec.settings, spec.framing)
+
     def refresh(self) -> None:
         """Read again what stands in files beside the configuration: certificates. Raises LinkError."""
         return

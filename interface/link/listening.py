@@ -55,12 +55,11 @@ class ListeningLink(Link):
                 raise LinkError("its certificate or key cannot be used any more") from error
 
     async def start(self) -> None:
+        self._watch = asyncio.create_task(self._look_after(), name=f"link {self.settings.id}")
         try:
-            self.refresh()
             await self._listen()
         except LinkError as error:
             raise LinkError(f"link {self.settings.id}: {error}") from error
-        self._watch = asyncio.create_task(self._look_after(), name=f"link {self.settings.id}")
 
     async def stop(self, drain_s: float) -> None:
         if self._watch is not None:
@@ -71,6 +70,7 @@ class ListeningLink(Link):
 
     async def _listen(self) -> None:
         try:
+            self.refresh()
             await self.listener.start()
         except LinkError as error:
             self.went_down(str(error))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from random import random
+
+import structlog
 
 from interface.errors import LinkError
 from interface.link.base import Link, LinkSpec, LinkState, LinkStatus
@@ -14,23 +18,35 @@ from interface.link.dial import DialLink
 from interface.link.listening import ListeningLink
 from interface.settings import Address, SerialPort
 
-__all__ = ["LinkSpec", "LinkState", "LinkStatus", "Supervisor"]
+__all__ = ["Changes", "LinkSpec", "LinkState", "LinkStatus", "Supervisor"]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What `Supervisor.apply` did, by the links' ids."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
 
 
 class Supervisor:
     """All links of the daemon. `jitter` gives numbers between 0 and 1 for the waits of links that dial."""
 
     def __init__(
-        self, specs: Iterable[LinkSpec], clock: Clock | None = None, jitter: Callable[[], float] = random
+        self, specs: Iterable[LinkSpec] = (), clock: Clock | None = None, jitter: Callable[[], float] = random
     ) -> None:
         self._clock, self._jitter = clock or LoopClock(), jitter
         self._links = {spec.settings.id: self._link(spec) for spec in specs}
 
-    async def start(self) -> None:
-        """Open every link. Raises LinkError naming each that could not be; then none is left open.
+    async def start(self, specs: Iterable[LinkSpec] = ()) -> None:
+        """Open every link, `specs` too. Raises LinkError naming each that could not be; then none is left open.
 
         A serial port that cannot be opened or a peer that cannot be dialled is tried again later, not raised.
         """
+        self._links |= {spec.settings.id: self._link(spec) for spec in specs}
         faults: list[str] = []
         for link in self._links.values():
             try:
@@ -40,6 +56,34 @@ class Supervisor:
         if faults:
             await self.stop(0.0)
             raise LinkError("; ".join(faults))
+
+    async def apply(self, specs: Sequence[LinkSpec], drain_s: float) -> Changes:
+        """Serve exactly these links from now on. Those that are the same as before go on, connections and all.
+
+        Others are stopped as by `stop`, then started; one that cannot be is down, and tried again. Certificates are
+        read again.
+        """
+        wanted = {spec.settings.id: spec for spec in specs}
+        same = {name for name, link in self._links.items() if name in wanted and link.same_as(wanted[name])}
+        ending = self._links.keys() - same
+        await asyncio.gather(*(self._links[name].stop(drain_s) for name in ending))
+        changes = Changes(
+            tuple(name for name in wanted if name not in self._links),
+            tuple(name for name in wanted if name in ending),
+            tuple(name for name in self._links if name not in wanted),
+        )
+        for name in same:
+            try:
+                self._links[name].refresh()
+            except LinkError as error:
+                log.error("link not refreshed", link=name, action="link.refresh", error=error)
+        self._links = {
+            name: self._links[name] if name in same else self._link(spec) for name, spec in wanted.items()
+        }  # fmt: skip
+        for name in wanted.keys() - same:
+            with suppress(LinkError):  # the link has logged it
+                await self._links[name].start()
+        return changes
 
     async def stop(self, drain_s: float) -> None:
         """Close every link, all at the same time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import sys
@@ -138,6 +139,19 @@ class Process:
                 said.cancel()
                 raise AssertionError(self.said())
             assert said.result() == b"READY=1"
+
+    async def reload(self) -> None:
+        """SIGHUP, and wait until it says that it is done with it."""
+        path = self.folder / "notify"
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.bind(str(path))
+            channel.setblocking(False)
+            self.tell(signal.SIGHUP)
+            async with asyncio.timeout(PATIENCE_S):
+                begun, done = [await asyncio.get_running_loop().sock_recv(channel, 100) for _ in range(2)]
+        assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=[0-9]+", begun)
+        assert done == b"READY=1"
 
     def said(self) -> str:
         """Its log so far."""

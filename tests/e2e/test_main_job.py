@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -208,20 +207,6 @@ async def test_a_taken_port_is_one_clear_sentence(state_dir: Path, tmp_path: Pat
     assert "Traceback" not in str(said.value)
     assert f"127.0.0.1:{port}" in last
     assert "astm" in last
-
-
-async def test_sighup_checks_the_configuration_and_ends_nothing(state_dir: Path, tmp_path: Path) -> None:
-    daemon = Process(state_dir, tmp_path)
-    async with daemon:
-        daemon.config.write_text(daemon.config.read_text() + "nonsense = 1\n")
-        daemon.tell(signal.SIGHUP)
-
-        async def reported() -> bool:
-            return "configuration has problems" in daemon.said()
-
-        await eventually(reported)
-        assert "nonsense" in daemon.said()
-        assert (await send(daemon.hl7, HL7 % (b"H1", b"S1"))).complete
 
 
 async def test_an_unknown_organization_is_reported_with_its_place_once_others_exist(state_dir: Path) -> None:

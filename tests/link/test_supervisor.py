@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from interface.errors import LinkError
 from interface.link.listening import CHECK_S, TAKEOVER_S, ListeningLink
 from interface.link.supervisor import LinkSpec, LinkState, Supervisor
 from interface.link.tcp import TcpListener, connect
-from interface.settings import Address
+from interface.settings import Address, Transport, TransportType
 from interface.wire.lis01 import build_frame
 from tests.link.bench import ACK, ENQ, EOT, NAK, Analyzer, FakeClock, RecordingIntake, settings, settle
 
@@ -225,6 +226,44 @@ async def test_a_listener_that_fails_comes_back_on_its_port(monkeypatch: pytest.
     analyzer = Analyzer(await connect(address))
     await analyzer.talk((ENQ, ACK))
     await analyzer.stream.close()
+    await supervisor.stop(0.0)
+
+
+async def test_two_links_may_exchange_their_ports_beside_one_that_goes_on() -> None:
+    supervisor, intake = Supervisor(), RecordingIntake()
+    specs = [LinkSpec(settings(id=name), intake) for name in ("a", "b", "c")]
+    await supervisor.start(specs)
+    one, other = supervisor.address("a"), supervisor.address("b")
+    kept = Analyzer(await connect(supervisor.address("c")))
+    await kept.talk((ENQ, ACK))
+    fixed = [
+        LinkSpec(replace(settings(id=name), transport=Transport(TransportType.TCP_LISTEN, address)), intake)
+        for name, address in (("a", other), ("b", one))
+    ]
+    changes = await supervisor.apply([specs[2], *fixed], 0.0)
+    assert (changes.added, set(changes.changed), changes.removed) == ((), {"a", "b"}, ())
+    assert [status.id for status in supervisor.statuses()] == ["c", "a", "b"]
+    assert (supervisor.address("a"), supervisor.address("b")) == (other, one)
+    await kept.talk((H, ACK), (L, ACK))
+    await kept.stream.close()
+    await supervisor.stop(0.0)
+
+
+async def test_a_link_that_cannot_be_started_at_a_reload_is_tried_again() -> None:
+    clock = FakeClock()
+    supervisor = Supervisor(clock=clock)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = Address("127.0.0.1", taken.getsockname()[1])
+        link = replace(settings(), transport=Transport(TransportType.TCP_LISTEN, address))
+        changes = await supervisor.apply([LinkSpec(link, RecordingIntake())], 0.0)
+        assert changes.added == ("link-1",)
+        assert "another program uses this address" in supervisor.statuses()[0].fault
+    await clock.advance(CHECK_S)
+    async with asyncio.timeout(10):
+        while not supervisor.statuses()[0].up:
+            await settle()
     await supervisor.stop(0.0)
 
 

@@ -1,0 +1,147 @@
+"""The daemon's links and what stands behind them: rows, journals, intakes, the worker. SIGHUP changes them here."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from uuid import UUID
+
+import structlog
+
+from interface import config
+from interface.driver import registry
+from interface.errors import ConfigError, ConfigProblem, LaboraError
+from interface.flow import actors
+from interface.flow.context import LinkContext, register
+from interface.flow.intake import LinkIntake
+from interface.flow.results import ResultWorker
+from interface.link.supervisor import LinkSpec, Supervisor
+from interface.settings import Settings
+from interface.store import migrate
+from interface.store.audit import record
+from interface.store.catalogue import load_code_map
+from interface.store.db import Database
+from interface.store.embedded import login_url
+from interface.store.journal import Journal
+
+log = structlog.get_logger(__name__)
+
+# What only a start can put into force; beside `link` and `driver_path`, all there is.
+_AT_START = ("state_dir", "database", "api", "limits")
+
+
+class Links:
+    """Built by `prepare`; the supervisor serves what it gives. `close` after the supervisor and the worker stopped."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database, self._settings = database, settings
+        self._by_id: dict[UUID, LinkContext] = {}  # removed ones as well: their last messages are still decided
+        self.contexts: tuple[LinkContext, ...] = ()
+        self.journals: dict[UUID, Journal] = {}
+        self.worker = ResultWorker(
+            database,
+            self._by_id.get,
+            settings.limits,
+            lambda: any(journal.busy for journal in self.journals.values()),
+        )
+        self.supervisor = Supervisor(())
+
+    async def prepare(self, settings: Settings) -> tuple[LinkSpec, ...]:
+        """Rows and journals for the links of `settings`, which are then known to the worker.
+
+        Raises ConfigError for organizations that are not there; then nothing has changed.
+        """
+        contexts = await self._contexts(settings)
+        await self._start_journals({context.organization_id for context in contexts})
+        self.contexts = contexts
+        self._by_id.update((context.link_id, context) for context in contexts)
+        return tuple(
+            LinkSpec(context.settings, LinkIntake(context, self.journals[context.organization_id]), context.driver)
+            for context in contexts
+        )
+
+    async def reload(self) -> None:
+        """SIGHUP: put the links of the configuration file into force; the others' connections are not touched.
+
+        A file that cannot be used changes nothing. Never raises: the daemon goes on with what it has.
+        """
+        try:
+            settings = config.load(self._settings.source)
+            before = frozenset(self.journals)
+            specs = await self.prepare(settings)
+            if fresh := self.journals.keys() - before:
+                await self.worker.take_on(sorted(fresh))
+        except ConfigError as error:
+            problems = [str(problem) for problem in error.problems]
+            log.error("configuration has problems; nothing was changed", action="daemon.configuration",
+                      problems=problems)  # fmt: skip
+            return
+        except LaboraError as error:
+            log.error("links could not be changed", action="daemon.configuration", error=error)
+            return
+        changes = await self.supervisor.apply(specs, self._settings.limits.drain_s)
+        kept = [key for key in _AT_START if getattr(settings, key) != getattr(self._settings, key)]
+        if kept:
+            log.warning("some changes need a restart", action="daemon.configuration", kept=kept)
+        self._settings = replace(self._settings, links=settings.links, driver_path=settings.driver_path)
+        log.info("configuration applied", action="daemon.configuration", added=changes.added,
+                 changed=changes.changed, removed=changes.removed)  # fmt: skip
+
+    async def close(self) -> None:
+        """Stop the journals."""
+        await asyncio.gather(*(journal.stop() for journal in self.journals.values()))
+
+    async def _start_journals(self, organization_ids: set[UUID]) -> None:
+        """One running journal per organization (row-level security holds for it too)."""
+        limits = self._settings.limits
+        for organization_id in sorted(organization_ids - self.journals.keys()):
+            journal = Journal(
+                self._database,
+                organization_id,
+                resend_window_s=limits.resend_window_s,
+                commit_wait_s=limits.commit_wait_s,
+                wake=self.worker.wake,
+            )
+            await journal.start()
+            self.journals[organization_id] = journal
+
+    async def _contexts(self, settings: Settings) -> tuple[LinkContext, ...]:
+        """The links with their rows in the database. Raises ConfigError for organizations that are not there."""
+        organizations = await self._organizations(settings)
+        contexts: list[LinkContext] = []
+        for link in settings.links:
+            organization_id = organizations[link.organization]
+            driver = registry.load(link.driver, settings.driver_path)
+            async with self._database.transaction(organization_id) as connection:
+                context = await register(connection, organization_id, link, driver)
+                contexts.append(context)
+                if rows := await load_code_map(connection, organization_id, driver.id):
+                    detail = {"driver": driver.id, "rows": str(rows)}
+                    await record(connection, context.actor, "load", "code_map", None, detail)
+        return tuple(contexts)
+
+    async def _organizations(self, settings: Settings) -> dict[str, UUID]:
+        """The organizations the links name. Into a database that has none yet they are put at the first start."""
+        found: dict[str, UUID] = {}
+        problems: list[ConfigProblem] = []
+        for at, link in enumerate(settings.links):
+            if link.organization in found:
+                continue
+            organization_id = await self._database.find_organization(link.organization)
+            if organization_id is None and not await _any_organization(self._settings):
+                organization_id = (await actors.create_organization(self._database, link.organization)).id
+                log.info("organization created", action="organization.create", organization=link.organization)
+            if organization_id is None:
+                text = f"there is no organization {link.organization}; create it with `labora organization create`"
+                problems.append(ConfigProblem(f"link[{at}].organization", text))
+            else:
+                found[link.organization] = organization_id
+        if problems:
+            raise ConfigError(problems)
+        return found
+
+
+async def _any_organization(settings: Settings) -> bool:
+    """Whether the database has organizations; True as well where this login may not look."""
+    async with login_url(settings) as url:
+        return not await migrate.may_upgrade(url) or await migrate.has_organizations(url)
