@@ -238,7 +238,7 @@ def parse(data: bytes | str, encoding: str = DEFAULT_ENCODING, literal_escapes: 
     for line in lines:
         kind = line[0].upper()
         ordinal = seen[kind] = seen.get(kind, 0) + 1
-        plain = bool(records) and repeat not in line
+        plain = kind != "H" and repeat not in line
         if escapes and records and escape in line:
             plain = False
             standard = _standard_escapes(line, delimiters)

@@ -44,6 +44,7 @@ def seeds(target: str) -> list[bytes]:
             found += [b"\x00\x00\x00\xffS" + text + b"\xff\x06\xff\x06\xff\x15\xffT" for text in texts]
         else:
             found += texts
+            found += [data] if target == "hl7" and len(texts) > 1 else []  # a batch
     return [seed[:MOST_BYTES] for seed in found]
 
 

@@ -14,7 +14,8 @@ from interface.driver import registry
 from interface.driver.capture import CaptureError
 from interface.driver.describe import describe
 from interface.errors import LinkFrameError, RecordError, SegmentError, UnsupportedMessage
-from interface.wire import declared, hl7, hl7_ack, lis02, mllp, trace
+from interface.settings import AckPolicy
+from interface.wire import declared, hl7, hl7_ack, hl7_batch, lis02, mllp, trace
 from interface.wire.frames import build_frame, parse_frame
 from interface.wire.lis01 import DataLink, FrameReceived, Leniency, LinkOptions, State, Station
 from interface.wire.transmission import MessageSplitter, assemble
@@ -149,7 +150,7 @@ def declared_blocks(data: bytes) -> None:
 
 
 def hl7_messages(data: bytes) -> None:
-    """Check, read every field, acknowledge: refused with a place, or read; the answer is itself well formed."""
+    """Check, read every field, take batches apart, acknowledge: refused with a place, or read; so is the answer."""
     error: SegmentError | UnsupportedMessage | None = None
     try:
         message = hl7.check_syntax(data)
@@ -167,9 +168,12 @@ def hl7_messages(data: bytes) -> None:
                     segment.value(number, 1, repeat, 2)
     hl7.control_id(data)
     hl7.message_type(data)
-    for outcome in hl7_ack.Outcome:
-        hl7_ack.due(data, outcome)
-    hl7_ack.store_failure(data)
+    for policy in AckPolicy:
+        for outcome in hl7_ack.Outcome:
+            hl7_ack.due(data, outcome, policy)
+        assert hl7_ack.store_failure(data, policy) not in (hl7_ack.AckCode.AA, hl7_ack.AckCode.CA)
+    assert all(part[:3].upper() == b"MSH" for part in hl7_batch.messages(data))
+    hl7_batch.envelope(data)
     code = hl7_ack.AckCode.AE if error else hl7_ack.AckCode.AA
     answer = hl7_ack.acknowledge(data, code, control_id="1", now=NOW, error=error)
     msa = hl7.parse(answer).first("MSA")

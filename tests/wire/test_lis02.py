@@ -103,6 +103,15 @@ def test_one_record_with_an_escape_or_a_repetition_changes_nothing_in_the_others
     assert read == [["b", "1", "2"], ["^", "2", ""], ["b", "3", ""]]
 
 
+def test_a_second_header_is_read_as_the_first_is() -> None:
+    """Found by the fuzzer: its field 2 becomes the definition, which has all marks, and was taken for plain text."""
+    first, second = parse("H|\\^&|1\rH||2\r").records
+    assert second.field(2) == first.field(2) == "\\^&"
+    for record in (first, second):
+        assert [record.component(2, 1, repeat) for repeat in (1, 2, 3)] == ["", "", ""]
+        assert record.component(2, 2, 2) == record.components(2, 2)[1] == "&"
+
+
 def test_an_escaped_delimiter_never_splits() -> None:
     record = parse(b"H|\\^&\rR|1|x&S&y^z\r").records[1]
     assert record.components(3) == ["x^y", "z"]
