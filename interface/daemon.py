@@ -27,6 +27,7 @@ from interface.settings import Address, Settings
 from interface.store.audit import AuditWriter
 from interface.store.db import Database
 from interface.store.embedded import keep_partitions, open_database
+from interface.store.upkeep import keep_wire_log
 
 if TYPE_CHECKING:
     from interface.api.app import LinkStatus
@@ -122,10 +123,12 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         audit.start()
         stack.push_async_callback(audit.close)
         address = await _serve(settings, database, audit, links, stack)
+        await links.wire_log.start()
+        stack.push_async_callback(links.wire_log.stop)
         stack.push_async_callback(links.supervisor.stop, settings.limits.drain_s)
         await links.supervisor.start(specs)
-        upkeep = asyncio.create_task(keep_partitions(settings, server), name="partitions")
-        stack.push_async_callback(_cancelled, upkeep)
+        for upkeep in (keep_partitions(settings, server), keep_wire_log(links.settings, server, links.wire_log)):
+            stack.push_async_callback(_cancelled, asyncio.create_task(upkeep, name="upkeep"))
         yield Running(links.supervisor.addresses, address, links.reload)
 
 

@@ -3,7 +3,7 @@
 LaboraError
 ├── ConfigError                exit 78; carries every problem found, each with its TOML path
 ├── LinkError
-│   ├── LinkFrameError         NAK (MLLP: nothing); counted, the bytes kept among the journal's rejects
+│   ├── LinkFrameError         NAK (MLLP: nothing); counted, the bytes are in the wire log
 │   ├── LinkLost               the message is sealed incomplete; back off
 │   └── LinkTimeout            the same
 ├── RecordError                LIS02 record; already acknowledged, so the result is held with its location

@@ -23,6 +23,7 @@ from interface.store.catalogue import load_code_map
 from interface.store.db import Database
 from interface.store.embedded import login_url
 from interface.store.journal import Journal
+from interface.store.wire_log import WireLogWriter
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +32,9 @@ _AT_START = ("state_dir", "database", "api", "limits")
 
 
 class Links:
-    """Built by `prepare`; the supervisor serves what it gives. `close` after the supervisor and the worker stopped."""
+    """Built by `prepare`; the supervisor serves what it gives. `close` after the supervisor and the worker stopped; the
+    wire log is started and stopped by whoever starts and stops the supervisor.
+    """
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
@@ -44,6 +47,7 @@ class Links:
             settings.limits,
             lambda: any(journal.busy for journal in self.journals.values()),
         )
+        self.wire_log = WireLogWriter(database)
         self.supervisor = Supervisor(())
 
     async def prepare(self, settings: Settings) -> tuple[LinkSpec, ...]:
@@ -56,9 +60,18 @@ class Links:
         self.contexts = contexts
         self._by_id.update((context.link_id, context) for context in contexts)
         return tuple(
-            LinkSpec(context.settings, LinkIntake(context, self.journals[context.organization_id]), context.driver)
+            LinkSpec(
+                context.settings,
+                LinkIntake(context, self.journals[context.organization_id]),
+                context.driver,
+                self.wire_log.of(context.organization_id, context.link_id, context.settings.wire_log_mb << 20),
+            )
             for context in contexts
         )
+
+    def settings(self) -> Settings:
+        """What is in force now."""
+        return self._settings
 
     async def reload(self) -> None:
         """SIGHUP: put the links of the configuration file into force; the others' connections are not touched.

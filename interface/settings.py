@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+WIRE_LOG_MB = 64  # of each link, unless it says otherwise
+
 
 class LinkRole(StrEnum):
     """Who is at the other end; each role has a closed list of message types."""
@@ -153,6 +155,7 @@ class LinkSettings:
     ack: AckPolicy = AckPolicy.AS_SENT  # HL7 only, as are the next two
     outstanding: int = 16  # messages of one connection under way; 1: the reply to one goes out before the next is taken
     mllp_release: int = 1  # 2: commit blocks before acknowledgements
+    wire_log_mb: int = WIRE_LOG_MB  # how much of what went over the wire and is in no frame is kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,7 @@ _NAK_REASONS = frozenset(
     }
 )  # fmt: skip
 _REFUSALS = frozenset({"address", "limit", "busy", "handshake", "certificate", "lost", "timeout"})
+_REJECTS = _NAK_REASONS | {"skipped", "cut", "empty", "restarted", "refused"}
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _MOST_ROUTES = 256
 _MOST_LENIENCIES = 64
@@ -213,6 +214,8 @@ _frames = Counter("labora_frames", "Frames and HL7 blocks committed and acknowle
 _naks = Counter("labora_naks", "Negative replies to analyzers", ["link", "reason"], registry=REGISTRY)
 _leniencies = Counter("labora_leniencies", "Departures from the standards that a link took", ["link", "leniency"],
                       registry=REGISTRY)  # fmt: skip
+_rejected = Counter("labora_rejected", "Frames, blocks and runs of stray bytes that were not taken", ["link", "reason"],
+                    registry=REGISTRY)  # fmt: skip
 _messages = Counter("labora_messages", "Messages by the state they were sealed or settled in", ["link", "state"],
                     registry=REGISTRY)  # fmt: skip
 _results = Counter("labora_results", "Result versions by status", ["status"], registry=REGISTRY)
@@ -254,6 +257,11 @@ def count_nak(link: str, reason: str) -> None:
 def count_leniency(link: str, leniency: str) -> None:
     """A departure from the standard was taken; `leniency` is its name in the driver and the configuration."""
     _leniencies.labels(_link_label(link), _leniency_label(leniency)).inc()
+
+
+def count_rejected(link: str, reason: str) -> None:
+    """Bytes were no frame or block; `reason` is a slug, an unknown one counts as `other`."""
+    _rejected.labels(_link_label(link), _closed(reason, _REJECTS)).inc()
 
 
 def count_message(link: str, state: str) -> None:

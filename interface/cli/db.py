@@ -110,17 +110,23 @@ def url(context: Context, role: str, as_json: bool) -> None:
 @db.command(epilog=_ENVIRONMENT)
 @pass_context
 def maintain(context: Context) -> None:
-    """Make the partitions of the coming months. The daemon does it at its start where it may; a timer may too."""
-    made = asyncio.run(_maintain(context.settings))
-    click.echo(f"made {', '.join(made)}" if made else "nothing to do", err=True)
+    """Make the partitions of the coming months, and bring the links' wire logs back to their bounds.
+
+    The daemon does both where it may; a timer may too.
+    """
+    made, pruned = asyncio.run(_maintain(context.settings))
+    done = [f"made {', '.join(made)}"] if made else []
+    done += [f"deleted {pruned} rows of wire log"] if pruned else []
+    click.echo("; ".join(done) or "nothing to do", err=True)
 
 
-async def _maintain(settings: Settings) -> list[str]:
+async def _maintain(settings: Settings) -> tuple[list[str], int]:
     from interface.store.embedded import login_url
     from interface.store.migrate import maintain
+    from interface.store.upkeep import prune_wire_log
 
     async with login_url(settings) as url:
-        return await maintain(url)
+        return await maintain(url), await prune_wire_log(settings, url)
 
 
 def without_password(url: str) -> str:

@@ -1,4 +1,4 @@
-"""`labora link`: the links that are configured, known to the database, and up."""
+"""`labora link`: the links that are configured, known to the database, and up; and what went over them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from interface.cli.laboratory import (
     only_organization,
     password_of,
 )
+from interface.cli.link_wire import wire
 
 if TYPE_CHECKING:
     from interface.settings import Address, Settings
@@ -54,6 +55,9 @@ class LinkLine:
 @click.group()
 def link() -> None:
     """List links and their state."""
+
+
+link.add_command(wire)
 
 
 @link.command("list", epilog=ENVIRONMENT)

@@ -22,9 +22,11 @@ from interface.cli.laboratory import (
     laboratory_options,
     organization_option,
 )
+from interface.cli.link_wire import wire_json, wire_text
 from interface.domain.permissions import Permission
 
 if TYPE_CHECKING:
+    from interface.flow.wire_log import Conversation
     from interface.settings import Settings
     from interface.store.journal import StoredMessage
 
@@ -112,25 +114,31 @@ def list_messages(
 
 @message.command("show", epilog=ENVIRONMENT)
 @click.argument("message_id", type=click.UUID)
-@click.option("--wire", is_flag=True, help="The frames as they were on the wire, control characters as <STX>.")
+@click.option("--wire", is_flag=True, help="All that was said, both ways, control characters as <STX>.")
 @laboratory_options
 @pass_context
 def show(
     context: Context, message_id: UUID, wire: bool, organization: str | None, username: str | None, as_json: bool
 ) -> None:
-    """Show what a message says: its records, or its frames with --wire. For a Labora user; it is audited."""
+    """Show what a message says: its records; or with --wire the conversation that it came in.
+
+    There each line has its time in UTC and > for the analyzer, < for the host or # for what is no byte: what was
+    refused and why, repeats, what became of the session. For a Labora user; it is audited.
+    """
     from interface.wire.trace import escape
 
-    stored = asyncio.run(_show(context.settings, organization, username, message_id))
+    stored, said = asyncio.run(_show(context.settings, organization, username, message_id, wire))
     if as_json:
         frames = [
             {"ordinal": one.ordinal, "fn": one.fn, "received_at": one.received_at, "wire": escape(one.bytes)}
             for one in stored.frames
         ]
-        emit(_head(stored) | {"frames": frames, "records": _records(stored)}, True)
+        whole = {} if said is None else {"wire": [wire_json(line) for line in said.lines], "logged": said.logged}
+        emit(_head(stored) | {"frames": frames, "records": _records(stored)} | whole, True)
         return
-    lines = [escape(frame.bytes) for frame in stored.frames] if wire else _records(stored)
-    emit("\n".join(lines), False)
+    emit("\n".join(_records(stored) if said is None else map(wire_text, said.lines)), False)
+    if said is not None and not said.logged:
+        click.echo("the wire log does not have this message any more, or not yet: its frames alone", err=True)
     head = " ".join(f"{name}={value}" for name, value in _head(stored).items() if value not in ("", None))
     click.echo(head, err=True)
 
@@ -166,7 +174,7 @@ async def _validate(context: Context, source: str, organization: str | None, use
         except OSError as error:
             raise CommandError(f"cannot read {source}: {(error.strerror or 'unknown').lower()}") from error
     else:
-        stored = await _show(context.settings, organization, username, message_id)
+        stored, _ = await _show(context.settings, organization, username, message_id, wire=False)
         data = b"".join(frame.bytes for frame in stored.frames)
     messages = read_capture(data)
     if any(one.protocol is not Protocol.HL7 for one in messages):
@@ -211,15 +219,20 @@ async def _list(settings: Settings, organization: str | None, wanted: Wanted) ->
     return [MessageLine(**dict(row.items())) for row in rows]
 
 
-async def _show(settings: Settings, organization: str | None, username: str | None, message_id: UUID) -> StoredMessage:
+async def _show(
+    settings: Settings, organization: str | None, username: str | None, message_id: UUID, wire: bool
+) -> tuple[StoredMessage, Conversation | None]:
+    """The message, and with `wire` its conversation."""
+    from interface.flow.wire_log import conversation_of
     from interface.store import journal
 
     async with desk(settings, organization, username, named=True) as at:
         at.require(Permission.MESSAGE_READ)
         async with at.transaction() as connection:
             stored = await journal.read_message(connection, message_id)
+            said = await conversation_of(connection, stored) if stored and wire else None
             found = {"found": "yes" if stored else "no"}
             await at.note_read(connection, "read_payload", "message", message_id, detail=found)
     if stored is None:
         raise CommandError("there is no such message")
-    return stored
+    return stored, said

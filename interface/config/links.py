@@ -14,6 +14,7 @@ from interface.domain.model import Protocol
 from interface.driver import registry
 from interface.errors import DriverError
 from interface.settings import (
+    WIRE_LOG_MB,
     AckPolicy,
     Address,
     ApiSettings,
@@ -102,6 +103,7 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         ack=table.choice("ack", AckPolicy.AS_SENT),
         outstanding=table.whole("outstanding", 16, 1, 16),
         mllp_release=table.whole("mllp_release", 1, 1, 2),
+        wire_log_mb=table.whole("wire_log_mb", WIRE_LOG_MB, 1, 65_536),
     )
     table.close(_LATER_LINK_KEYS)
     return link

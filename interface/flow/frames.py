@@ -15,7 +15,16 @@ from interface import telemetry
 from interface.errors import StoreError, StoreUnavailable
 from interface.flow.context import LinkContext
 from interface.link.intake import Receipt, ReceivedFrame
-from interface.store.journal import MAX_ATTEMPT, MAX_ORDINAL, Append, FrameRow, Journal, MessageRow, new_message_id
+from interface.store.journal import (
+    MAX_ATTEMPT,
+    MAX_ORDINAL,
+    Append,
+    FrameRow,
+    Journal,
+    MessageRow,
+    frame_id,
+    new_message_id,
+)
 from interface.wire import lis02
 from interface.wire.datalink_events import Leniency
 from interface.wire.transmission import MessageSplitter, Piece, begins_header, part_text
@@ -111,7 +120,10 @@ class Transmission:
         telemetry.count_frame(self._context.name)
         if change.sealed is not None:
             self._note_sealed(change.sealed, duplicates)
-        return Receipt(message_id=change.sealed)
+        return Receipt(
+            message_id=change.sealed,
+            frames=tuple(frame_id(row.message_id, row.ordinal, row.attempt) for row in change.append.frames),
+        )
 
     async def end(self, reason: str) -> Receipt:
         """See `FrameIntake.end`."""

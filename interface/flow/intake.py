@@ -16,7 +16,7 @@ from interface.flow.frames import Transmission
 from interface.link.intake import Receipt
 from interface.settings import AckPolicy, LinkRole, OnStoreFailure
 from interface.store.ids import uuid7
-from interface.store.journal import Append, FrameRow, Journal, MessageRow, new_message_id
+from interface.store.journal import Append, FrameRow, Journal, MessageRow, frame_id, new_message_id
 from interface.wire import hl7, hl7_ack
 from interface.wire.hl7_ack import AckCode, Outcome
 
@@ -55,7 +55,7 @@ class LinkIntake:
             self._journal.replied(receipt.message_id, sent)
 
     def rejected(self, reason: str, data: bytes, peer: str) -> None:
-        self._journal.rejected(self._context.link_id, reason, data)
+        telemetry.count_rejected(self._context.name, reason)
 
     async def block(self, block: bytes, peer: str) -> Receipt:
         """See `Intake.block`. A message that is refused is kept as well, but its refusal does not wait for that."""
@@ -73,10 +73,11 @@ class LinkIntake:
         telemetry.count_message(self._context.name, state)
         log.debug("message sealed", action="message.sealed", link=self._context.name, message_id=str(row.id),
                  state=state)  # fmt: skip
+        frames = (frame_id(row.id, 0, 0),)
         if fault is not None:
-            return Receipt(row.id, self._negative(block, fault))
+            return Receipt(row.id, self._negative(block, fault), frames=frames)
         first, then = self._due(block, Outcome.STORED)
-        return Receipt(row.id, first, then)
+        return Receipt(row.id, first, then, frames=frames)
 
     def _due(self, block: bytes, outcome: Outcome, fault: LocatedError | None = None) -> list[bytes | None]:
         """The two replies that are due, the second after the first."""

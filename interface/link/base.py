@@ -17,6 +17,7 @@ from interface.errors import LaboraError, LinkError
 from interface.link.clock import Clock
 from interface.link.intake import Intake
 from interface.link.mllp_session import MllpOptions, MllpSession
+from interface.link.recorder import Allowance, RecordedIntake, RecordedStream, Recorder, WireLog
 from interface.link.session import AstmSession, Counters, Session
 from interface.link.stream import ByteStream
 from interface.settings import LinkSettings, TransportType
@@ -51,6 +52,7 @@ class LinkSpec:
     settings: LinkSettings
     intake: Intake
     framing: Framing | None = None
+    wire_log: WireLog | None = None
 
 
 class LinkState(StrEnum):
@@ -96,6 +98,7 @@ class Link(ABC):
         self.counters = Counters()
         self.sessions: dict[asyncio.Task[None], Session] = {}
         self._options = link_options(spec)
+        self._allowance = Allowance(clock)
 
     @property
     @abstractmethod
@@ -174,8 +177,12 @@ class Link(ABC):
         if task is None:
             raise LinkError("a connection is served by a task")
         self.counters.connections_made += 1
+        intake = self.spec.intake
+        if self.spec.wire_log is not None:
+            recorder = Recorder(self.spec.wire_log, stream.peer, self._allowance, self.clock)
+            stream, intake = RecordedStream(stream, recorder), RecordedIntake(intake, recorder)
         try:
-            session = self._session(stream)
+            session = self._session(stream, intake)
             self.sessions[task] = session
             telemetry.set_connections(self.settings.id, len(self.sessions))
             log.info("connected", link=self.settings.id, action="link.connected", peer=stream.peer)
@@ -190,8 +197,8 @@ class Link(ABC):
             await stream.close()
             log.info("disconnected", link=self.settings.id, action="link.disconnected", peer=stream.peer)
 
-    def _session(self, stream: ByteStream) -> Session:
-        settings, intake = self.settings, self.spec.intake
+    def _session(self, stream: ByteStream, intake: Intake) -> Session:
+        settings = self.settings
         if settings.transport.type in (TransportType.MLLP_LISTEN, TransportType.MLLP_DIAL):
             decoder = mllp.Decoder(settings.max_message_bytes)
             options = MllpOptions(settings.outstanding, settings.mllp_release)

@@ -31,12 +31,14 @@ class Receipt:
     `message_id`: the message whose reply is now owed; None where none was completed (mid-message, a refusal).
     `reply`: HL7 only, the acknowledgement to put on the wire, unframed; None for no reply. `then`: a second one, in a
     block of its own. `close`: cut the connection.
+    `frames`: the rows that hold the bytes, for the wire log; none where nothing was committed, or needed to be.
     """
 
     message_id: UUID | None = None
     reply: bytes | None = None
     then: bytes | None = None
     close: bool = False
+    frames: tuple[UUID, ...] = ()
 
 
 class FrameIntake(Protocol):
@@ -78,5 +80,5 @@ class Intake(Protocol):
         ...
 
     def rejected(self, reason: str, data: bytes, peer: str) -> None:
-        """Bytes that were refused or skipped, kept for the administrator as far as limits allow. Returns at once."""
+        """Bytes that were refused or skipped. They are kept by the wire log, which hears of them too."""
         ...

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -49,6 +49,15 @@ def new_message_id() -> UUID:
 
 def frame_id(message_id: UUID, ordinal: int, attempt: int) -> UUID:
     return UUID(int=message_id.int | ordinal << ATTEMPT_BITS | attempt)
+
+
+def message_of(frame_id: UUID) -> UUID:
+    """The message a frame belongs to."""
+    return UUID(int=frame_id.int >> FRAME_BITS << FRAME_BITS)
+
+
+def ordinal_of(frame_id: UUID) -> int:
+    return frame_id.int >> ATTEMPT_BITS & MAX_ORDINAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +237,6 @@ class Journal:
     def replied(self, message_id: UUID, sent: bool) -> None:
         """Note that the reply owed for a message left, or could not. Returns at once."""
         self._notes.replied(message_id, sent)
-
-    def rejected(self, link_id: UUID, reason: str, data: bytes) -> None:
-        """Keep refused bytes, as far as limits allow. Returns at once."""
-        self._notes.rejected(link_id, reason, data)
 
     # ---- the writer -------------------------------------------------------------------------------------------------
 
@@ -449,3 +454,9 @@ async def read_messages(
 async def read_message(connection: Connection, message_id: UUID) -> StoredMessage | None:
     """One message with its frames, or None."""
     return (await read_messages(connection, [message_id])).get(message_id)
+
+
+async def read_frame_bytes(connection: Connection, frame_ids: Collection[UUID]) -> dict[UUID, bytes]:
+    """Frames as they were on the wire, by id; unknown ids left out."""
+    rows = await connection.fetch("SELECT id, bytes FROM lab.frame WHERE id = ANY($1)", list(frame_ids))
+    return {row["id"]: row["bytes"] for row in rows}

@@ -111,10 +111,3 @@ WITH t AS (
 )
 UPDATE lab.message m SET reply = free.reply FROM free WHERE m.id = free.id RETURNING m.id
 """
-
-NOTE_REJECTS: Final = """
-INSERT INTO lab.rejected_frame (id, organization_id, link_id, reason, bytes, received_at)
-SELECT id, $1, link_id, reason, bytes, received_at
-FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::bytea[], $6::timestamptz[])
-    AS t(id, link_id, reason, bytes, received_at)
-"""

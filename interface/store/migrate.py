@@ -31,6 +31,8 @@ _BY_HAND = (
     f"grant {OWNER_ROLE}, {APP_ROLE} to LOGIN; grant create on database DATABASE to {OWNER_ROLE}, LOGIN;"
 )
 
+TARGET = "head"
+
 _one_at_a_time = (
     asyncio.Lock()
 )  # Alembic keeps its context in module globals; between processes the database's lock serves
@@ -196,7 +198,7 @@ async def _run_alembic(url: str) -> list[str]:
 
     def run(connection: SyncConnection) -> None:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, TARGET)
 
     async def connect(*_args: Any, **_kwargs: Any) -> asyncpg.Connection[asyncpg.Record]:
         # the driver reads the URL itself, so that passfile, sockets and the environment mean what they mean everywhere

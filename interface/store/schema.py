@@ -6,9 +6,7 @@ SCHEMA = "lab"
 OWNER_ROLE = "labora_owner"
 APP_ROLE = "labora_app"
 
-APPEND_ONLY = frozenset(
-    {"frame", "rejected_frame", "result_version", "decision", "audit_event", "qc_result", "qc_action"}
-)
+APPEND_ONLY = frozenset({"frame", "result_version", "decision", "audit_event", "qc_result", "qc_action", "wire_log"})
 DELETABLE = frozenset({"queue"})
 WITHOUT_ROW_SECURITY = frozenset({"queue"})
 PARTITIONED = {"frame": "month", "audit_event": "month", "result_version": "year"}

@@ -172,10 +172,14 @@ frame = Table(
     Column("digest", LargeBinary, nullable=False), Column("received_at", DateTime(timezone=True), nullable=False),
     postgresql_partition_by="RANGE (id)",
 )  # fmt: skip
-rejected_frame = Table(  # bytes that were refused, kept for the person who looks for the bad cable
-    "rejected_frame", metadata, _id(), _organization(), _ref("link_id", "link", True), _text("reason"),
-    Column("bytes", LargeBinary, nullable=False), Column("received_at", DateTime(timezone=True), nullable=False),
-    Index(None, "link_id", "received_at"),
+wire_log = Table(  # what went over a connection and is in no frame, and which frames were when; see `store.wire_log`
+    "wire_log", metadata, _id(), _organization(), _ref("link_id", "link", True),
+    Column("connection_id", Uuid, nullable=False), _text("peer"),
+    Column("began_at", DateTime(timezone=True), nullable=False),
+    Column("ended_at", DateTime(timezone=True), nullable=False),
+    Column("bytes", Integer, nullable=False),  # of the events
+    Column("events", LargeBinary, nullable=False),  # `wire.wirelog.encode`
+    Index(None, "link_id", "ended_at"),
 )  # fmt: skip
 queue = Table(  # work to do; no patient data, the only table outside row-level security
     "queue", metadata, Column("message_id", Uuid, primary_key=True), Column("organization_id", Uuid, nullable=False),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,10 @@ async def test_what_a_message_says_is_for_a_user_and_audited(shell: Shell) -> No
     shown = await shell.run("message", "show", str(message_id), "--as", "vera")
     assert shown.out == "H|\\^&|||x\nP|1||<ESC>[2J\nL|1|N\n"
     wire = await shell.run("message", "show", str(message_id), "--as", "vera", "--wire")
-    assert wire.out.splitlines()[1] == "<STX>2L|1|N<CR><ETX>00<CR><LF>"
+    at, line = wire.out.splitlines()[1].split(" ", 1)
+    assert datetime.fromisoformat(at).tzinfo is not None
+    assert line == "> <STX>2L|1|N<CR><ETX>00<CR><LF>"
+    assert "its frames alone" in wire.err, "no daemon has heard it"
     data = (await shell.run("message", "show", str(message_id), "--as", "vera", "--json")).json
     assert [frame["fn"] for frame in data["frames"]] == [1, 2]
     count = "action = 'read_payload' and actor_name = 'vera' and entity_id = $1"

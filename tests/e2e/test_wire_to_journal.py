@@ -19,6 +19,7 @@ from interface.store.journal import StoredMessage, read_messages
 from interface.store.schema import OWNER_ROLE
 from interface.wire.frames import build_frame
 from interface.wire.mllp import encode
+from interface.wire.wirelog import Noted, What, decode
 from tests.cluster import new_state_dir
 from tests.e2e.daemon import PATIENCE_S, eventually, running
 
@@ -35,12 +36,9 @@ class Bench:
 
     async def mark(self) -> None:
         """Forget what earlier tests left: the journal is read from here on."""
-        await self.owner.execute("create table if not exists public.mark (at uuid, rejected bigint)")
+        await self.owner.execute("create table if not exists public.mark (at uuid)")
         await self.owner.execute("delete from public.mark")
-        await self.owner.execute(
-            """insert into public.mark select (select id from lab.message order by id desc limit 1),
-                      (select count(*) from lab.rejected_frame)"""
-        )
+        await self.owner.execute("insert into public.mark select (select id from lab.message order by id desc limit 1)")
 
     async def messages(self) -> list[StoredMessage]:
         """The messages since the mark, sealed, with their frames."""
@@ -62,17 +60,6 @@ class Bench:
             return found if len(found) == number and all(one.settled for one in found) else None
 
         return [(one.state, message_text(one)) for one in await eventually(probe)]
-
-    async def rejects(self, number: int) -> list[str]:
-        """Why bytes were refused since the mark, once there are so many reasons."""
-
-        async def probe() -> list[str] | None:
-            rows = await self.owner.fetch(
-                "select reason from lab.rejected_frame order by id offset (select rejected from public.mark)"
-            )
-            return [row["reason"] for row in rows] if len(rows) >= number else None
-
-        return await eventually(probe)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +93,20 @@ class Line:
             await self.writer.drain()
             async with asyncio.timeout(PATIENCE_S):
                 assert await self.reader.readexactly(len(answer)) == answer
+
+    async def rejects(self, number: int) -> list[str]:
+        """Why bytes were refused on this connection, once there are so many reasons in its log."""
+        host, port = self.writer.get_extra_info("sockname")
+
+        async def probe() -> list[str] | None:
+            rows = await self.bench.owner.fetch(
+                "select events from lab.wire_log where peer = $1 order by id", str(Address(host, port))
+            )
+            events = [event for row in rows for event in decode(row["events"])]
+            found = [event.text for event in events if isinstance(event, Noted) and event.what is What.REFUSED]
+            return found if len(found) >= number else None
+
+        return await eventually(probe)
 
     async def silent(self) -> None:
         """The host has said nothing more: its next words answer the ENQ and EOT that are sent now."""
@@ -181,14 +182,14 @@ async def test_a_wrong_checksum(line: Line) -> None:
     h, *rest = frames(records)
     await line.talk((ENQ, ACK), (h.replace(b"H|", b"H!"), NAK), (h, ACK), *((one, ACK) for one in rest), (EOT, b""))
     assert await line.bench.settled(1) == [("complete", b"".join(records))]
-    assert await line.bench.rejects(1) == ["checksum"]
+    assert await line.rejects(1) == ["checksum"]
     await line.silent()
 
 
 async def test_refused_bytes_are_kept_though_nothing_good_ever_comes(line: Line) -> None:
     """The one who looks for the bad cable has nothing else to look at."""
     await line.talk((ENQ, ACK), (frames(texts("bad"))[0].replace(b"H|", b"H!"), NAK))
-    assert await line.bench.rejects(1) == ["checksum"]
+    assert await line.rejects(1) == ["checksum"]
     assert await line.bench.messages() == []
 
 
@@ -208,7 +209,7 @@ async def test_the_same_number_with_other_bytes_and_a_gap(line: Line) -> None:
     other = build_frame(2, b"P|1||P-2\r", True)
     await line.talk((ENQ, ACK), (h, ACK), (p, ACK), (other, NAK), (r, NAK), (o, ACK), (r, ACK), (end, ACK), (EOT, b""))
     assert await line.bench.settled(1) == [("complete", b"".join(records))]
-    assert await line.bench.rejects(2) == ["same_fn", "gap"]
+    assert await line.rejects(2) == ["same_fn", "gap"]
     await line.silent()
 
 
@@ -216,7 +217,7 @@ async def test_garbage_before_stx(line: Line) -> None:
     records = texts("garbage")
     await line.talk((b"\x00\xffnoise" + ENQ, ACK), *((b"~\x06\x15#" + one, ACK) for one in frames(records)), (EOT, b""))
     assert await line.bench.settled(1) == [("complete", b"".join(records))]
-    assert set(await line.bench.rejects(6)) == {"skipped"}
+    assert set(await line.rejects(6)) == {"skipped"}
     await line.silent()
 
 
@@ -226,7 +227,7 @@ async def test_an_oversize_frame(line: Line) -> None:
     big = build_frame(2, b"C|1|I|" + b"x" * 70_000 + b"|G\r", True)
     await line.talk((ENQ, ACK), (h, ACK), (big, NAK), *((one, ACK) for one in rest), (EOT, b""))
     assert await line.bench.settled(1) == [("complete", b"".join(records))]
-    assert await line.bench.rejects(1) == ["oversize"]
+    assert await line.rejects(1) == ["oversize"]
     await line.silent()
 
 

@@ -344,7 +344,7 @@ async def test_what_was_being_received_when_the_process_died_is_sealed_incomplet
     assert await owner.fetchval("select count(*) from lab.queue where message_id = $1", opened.id) == 1
 
 
-async def test_replies_and_refused_bytes_are_noted_at_the_latest_when_the_journal_stops(
+async def test_replies_are_noted_at_the_latest_when_the_journal_stops(
     database: Database, owner: Owner, organization: Organization
 ) -> None:
     link_id = await make_link(owner, organization)
@@ -354,12 +354,8 @@ async def test_replies_and_refused_bytes_are_noted_at_the_latest_when_the_journa
         await journal.append(unsent)
         journal.replied(sent.messages[0].id, True)
         journal.replied(unsent.messages[0].id, False)
-        journal.rejected(link_id, "checksum", b"\x02garbage")
     rows = await owner.fetch("select id, reply from lab.message where organization_id = $1", organization.id)
     assert {row["id"]: row["reply"] for row in rows} == {sent.messages[0].id: "sent", unsent.messages[0].id: "unsent"}
-    rejected = await owner.fetchrow("select reason, bytes from lab.rejected_frame where link_id = $1", link_id)
-    assert rejected is not None
-    assert tuple(rejected) == ("checksum", b"\x02garbage")
 
 
 async def test_after_stop_nothing_is_taken(database: Database, owner: Owner, organization: Organization) -> None:
@@ -396,19 +392,6 @@ async def test_what_is_settled_without_a_decision_is_audited_once(
         (again.messages[0].id, "message.settle", "link", link_id, "", "duplicate"),
         (refused.messages[0].id, "message.settle", "link", link_id, "p:1", "rejected"),
     ]
-
-
-async def test_a_poisoned_note_refuses_nobody_and_is_dropped(
-    database: Database, owner: Owner, organization: Organization
-) -> None:
-    link_id = await make_link(owner, organization)
-    async with running(database, organization) as journal:
-        for number in range(3):
-            journal.rejected(uuid7(), "checksum", b"of a link that does not exist")
-            assert await journal.append(whole(link_id, b"good %d" % number)) == frozenset()
-        journal.rejected(link_id, "checksum", b"noise")
-    rows = await owner.fetch("select bytes from lab.rejected_frame where link_id = $1", link_id)
-    assert [row["bytes"] for row in rows] == [b"noise"]
 
 
 async def test_the_notes_of_a_group_with_a_poisoned_row_are_kept(

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -29,6 +30,7 @@ from interface.store.embedded import open_database, opened_database
 from interface.store.programs import choose_programs, reachable, server_account
 from interface.store.schema import APP_ROLE, APPEND_ONLY, DELETABLE, PARTITIONED, SCHEMA, WITHOUT_ROW_SECURITY
 from interface.store.tables import metadata
+from interface.wire.wirelog import Came, Noted, What, decode
 from tests.cluster import new_state_dir
 from tests.conftest import owner_of
 
@@ -175,6 +177,35 @@ async def test_a_database_that_is_older_is_refused_and_names_the_command(databas
 async def test_the_current_schema_passes_the_gate(database: Database) -> None:
     async with database.system() as connection:
         await migrate.gate(connection)
+
+
+async def test_refused_bytes_of_an_earlier_version_are_found_in_the_wire_log(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "TARGET", "0001")
+    await migrate.upgrade(empty_url)
+    refused = {b"\x02garbage": "checksum", b"": "empty", b"\xff" * 4096: "skipped", b"x" * 127: "", b"y" * 128: "gap"}
+    connection = await open_connection(empty_url)
+    await connection.execute(
+        """insert into lab.organization (id, name) values (gen_random_uuid(), 'main');
+           insert into lab.analyzer (id, organization_id, name) select gen_random_uuid(), id, 'a' from lab.organization;
+           insert into lab.link (id, organization_id, name, analyzer_id, driver, role)
+               select gen_random_uuid(), organization_id, 'l', id, 'd', 'analyzer' from lab.analyzer"""
+    )
+    at = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+    for data, reason in refused.items():
+        await connection.execute(
+            """insert into lab.rejected_frame (id, organization_id, link_id, reason, bytes, received_at)
+               select gen_random_uuid(), organization_id, id, $1, $2, $3 from lab.link""",
+            reason, data, at,
+        )  # fmt: skip
+    monkeypatch.undo()
+    assert await migrate.upgrade(empty_url) == list(migrate.revisions()[1:])
+    rows = await connection.fetch("select w.*, l.name from lab.wire_log w join lab.link l on l.id = w.link_id")
+    await connection.close()
+    found = {tuple(decode(row["events"])) for row in rows}
+    assert found == {(Came(at, data), Noted(at, What.REFUSED, reason, len(data))) for data, reason in refused.items()}
+    assert all((row["name"], row["ended_at"], row["bytes"]) == ("l", at, len(row["events"])) for row in rows)
 
 
 # ---- a server of the laboratory's own, as it comes: nothing of ours is there

@@ -1,4 +1,4 @@
-"""Notes vouch for nothing and cost nobody anything: they wait, they are bounded, and a bad one is dropped alone."""
+"""Notes vouch for nothing and cost nobody anything: they wait, and they are bounded."""
 
 from __future__ import annotations
 
@@ -86,12 +86,9 @@ async def test_what_could_not_be_written_is_kept_until_the_database_is_back(
     monkeypatch.setattr(database, "transaction", away)
     written = Notes(database, organization.id, lambda: False)
     written.start()
-    written.rejected(link_id, "checksum", b"noise")
     written.replied(row.id, True)
     await until(lambda: _has(owner, organization, row.id, "sent"))
     await written.stop()
-    kept = await owner.fetch("select bytes from lab.rejected_frame where link_id = $1", link_id)
-    assert [one["bytes"] for one in kept] == [b"noise"]
 
 
 async def test_memory_for_notes_is_bounded_and_the_newest_are_kept(
@@ -103,18 +100,9 @@ async def test_memory_for_notes_is_bounded_and_the_newest_are_kept(
     written = Notes(database, organization.id, lambda: False)
     for row in rows:
         written.replied(row.id, True)
-    for number in range(notes.REJECTS_KEPT + 5):
-        written.rejected(link_id, "noise", b"%d" % number + b"x" * notes.REJECT_BYTES)
     written.start()
     await written.stop()
     assert list((await replies(owner, organization)).values()).count("sent") == 3
-    kept = await owner.fetchrow(
-        "select count(*), max(length(bytes)), min(left(encode(bytes, 'escape'), 1)::int) from lab.rejected_frame"
-        " where link_id = $1",
-        link_id,
-    )
-    assert kept is not None
-    assert tuple(kept)[:2] == (notes.REJECTS_KEPT, notes.REJECT_BYTES)
 
 
 async def test_more_replies_than_one_statement_takes_are_all_written(
@@ -134,14 +122,3 @@ async def test_more_replies_than_one_statement_takes_are_all_written(
 
 async def _all_sent(owner: Owner, organization: Organization) -> bool:
     return set((await replies(owner, organization)).values()) == {"sent"}
-
-
-async def test_a_bad_reject_is_dropped_alone(database: Database, owner: Owner, organization: Organization) -> None:
-    link_id = await make_link(owner, organization)
-    written = Notes(database, organization.id, lambda: False)
-    for link, data in ((link_id, b"one"), (uuid7(), b"of a link that does not exist"), (link_id, b"two")):
-        written.rejected(link, "checksum", data)
-    written.start()
-    await written.stop()
-    kept = await owner.fetch("select bytes from lab.rejected_frame where link_id = $1 order by id", link_id)
-    assert [row["bytes"] for row in kept] == [b"one", b"two"]

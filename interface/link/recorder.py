@@ -1,0 +1,282 @@
+"""The wire log's recorder: it stands between a connection's stream, its session and its intake, and hears everything.
+
+Whatever carries the bytes and whatever frames them, they pass here. Nothing waits for the log: it is written later, by
+somebody else, and what limits do not allow is counted in it instead of kept (docs/decisions/wire-log.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID, uuid4
+
+from interface.errors import LinkLost, StoreError
+from interface.link.clock import Clock
+from interface.link.intake import FrameIntake, Intake, Receipt, ReceivedFrame
+from interface.link.stream import ByteStream
+from interface.wire.tape import Slot, Tape
+from interface.wire.wirelog import Came, Event, Left, Noted, What, encode
+
+FLUSH_S = 1.0  # what was heard is given to the writer after so long
+FLUSH_BYTES = 32 * 1024  # or when it is so much
+# What a link may put into its log without anything being stored: a flood is kept at its begin, then as a sample.
+ALLOWANCE_BYTES, ALLOWANCE_BYTES_PER_S = 1 << 20, 16 * 1024
+EARNED_BYTES = 4096  # and more for each frame that was: its refused attempts and its reply are always kept
+_EVENT_BYTES = 8
+
+
+class WireLog(Protocol):
+    """One link's wire log, as whoever stores it offers it."""
+
+    def keep(self, connection_id: UUID, peer: str, began_at: datetime, ended_at: datetime, events: bytes) -> bool:
+        """Take a piece (`wire.wirelog.encode`) to be written soon; False when there is no room. Returns at once."""
+        ...
+
+
+class Allowance:
+    """How many bytes a link may still log; shared by its connections."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._left, self._at = clock, float(ALLOWANCE_BYTES), clock.now()
+
+    def earn(self) -> None:
+        """A frame was stored."""
+        self._left = min(self._left + EARNED_BYTES, ALLOWANCE_BYTES)
+
+    def take(self, number: int) -> bool:
+        """Whether so many bytes may be logged now."""
+        now = self._clock.now()
+        self._left = min(self._left + (now - self._at) * ALLOWANCE_BYTES_PER_S, ALLOWANCE_BYTES)
+        self._at = now
+        if number > self._left:
+            return False
+        self._left -= number
+        return True
+
+
+class Recorder:
+    """One connection's."""
+
+    def __init__(self, log: WireLog, peer: str, allowance: Allowance, clock: Clock) -> None:
+        self._log, self._allowance, self._clock = log, allowance, clock
+        self._connection_id, self._peer = uuid4(), peer
+        self._tape = Tape()
+        self._due: dict[bytes, UUID] = {}  # replies that are on their way, and the frames that they answer
+        self._missing = 0  # bytes that were not logged, and of which the log does not know yet
+        self._heard_at = clock.now()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._note(What.OPENED, peer)
+
+    # ---- what happens
+
+    def came(self, data: bytes) -> None:
+        self._heard_at = self._clock.now()
+        self._tape.came(data, self._clock.utc())
+        self._flush_later()
+
+    def left(self, data: bytes) -> None:
+        """`data` was handed to the peer; the replies that are due are known again in it."""
+        now, at = self._clock.utc(), 0
+        places = sorted((start, reply) for reply in self._due if (start := data.find(reply)) >= 0)
+        for start, reply in places:
+            end = data.find(b"\x0b", start + len(reply))  # MLLP: the envelope is the reply's too
+            end = len(data) if end < 0 else end
+            self._tape.left(data[at:end], now, self._due.pop(reply))
+            at = end
+        if at < len(data):
+            self._tape.left(data[at:], now)
+        self._flush_later()
+
+    def unsent(self, data: bytes) -> None:
+        self._note(What.UNSENT, count=len(data))
+
+    def refused(self, reason: str, data: bytes) -> None:
+        self._note(What.REFUSED, reason, len(data))
+
+    def ended(self, reason: str) -> None:
+        self._note(What.ENDED, reason)
+
+    def frame(self, raw: bytes) -> Slot:
+        """A frame is given to the intake."""
+        return self._tape.frame(raw, self._clock.utc())
+
+    def stored(self, slot: Slot, receipt: Receipt) -> None:
+        """The intake took it."""
+        self._tape.stored(slot, receipt.frames)
+        if receipt.frames:
+            self._allowance.earn()
+            for reply in (receipt.reply, receipt.then):
+                if reply:
+                    self._due[reply] = receipt.frames[0]
+        self._flush_later()
+
+    def not_stored(self, slot: Slot, reason: str) -> None:
+        self._tape.not_stored(slot, self._clock.utc(), reason)
+        self._flush_later()
+
+    def replied(self, receipt: Receipt) -> None:
+        """What was to be sent was, or will not be."""
+        for reply in (receipt.reply, receipt.then):
+            if reply:
+                self._due.pop(reply, None)
+
+    def close(self) -> None:
+        """The connection is over; what was heard goes to the writer. Harmless when it was called before."""
+        if self._closed:
+            return
+        self._closed = True
+        self._tape.note(What.CLOSED, self._clock.utc())
+        self._tape.settle()
+        self._flush()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _note(self, what: What, text: str = "", count: int = 0) -> None:
+        self._tape.note(what, self._clock.utc(), text, count)
+        self._flush_later()
+
+    # ---- to the writer
+
+    def _flush_later(self) -> None:
+        if self._closed:
+            return
+        if self._tape.size > FLUSH_BYTES:
+            self._flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        # A frame that is still coming stays until it is whole; a line that fell silent says that none is.
+        if self._clock.now() - self._heard_at >= FLUSH_S:
+            self._tape.settle()
+        self._flush()
+        if not self._tape.empty:
+            self._flush_later()
+
+    def _flush(self) -> None:
+        events = self._allowed(self._tape.take())
+        if not events:
+            return
+        if not self._log.keep(self._connection_id, self._peer, events[0].at, events[-1].at, encode(events)):
+            self._missing += sum(map(_bytes_of, events))
+
+    def _allowed(self, events: Iterable[Event]) -> list[Event]:
+        """The events, less the bytes that exceed the link's allowance, and with the number of those."""
+        kept: list[Event] = []
+        for event in events:
+            number = _bytes_of(event) if not isinstance(event, Noted) else 0
+            if not self._allowance.take(number + _EVENT_BYTES):
+                self._missing += _bytes_of(event)
+                continue
+            if self._missing:
+                kept.append(Noted(event.at, What.MISSING, count=self._missing))
+                self._missing = 0
+            kept.append(event)
+        return kept
+
+
+def _bytes_of(event: Event) -> int:
+    """How many bytes of the wire only this event has."""
+    match event:
+        case Came(_, data) | Left(_, data, _):
+            return len(data)
+        case Noted(_, What.MISSING, _, count):
+            return count
+    return 0
+
+
+# ---- its ears -------------------------------------------------------------------------------------------------------
+
+
+class RecordedStream:
+    """A `ByteStream` that is listened to."""
+
+    def __init__(self, stream: ByteStream, recorder: Recorder) -> None:
+        self._stream, self._recorder = stream, recorder
+
+    @property
+    def peer(self) -> str:
+        return self._stream.peer
+
+    async def read(self) -> bytes:
+        data = await self._stream.read()
+        if data:
+            self._recorder.came(data)
+        return data
+
+    async def write(self, data: bytes) -> None:
+        try:
+            await self._stream.write(data)
+        except (LinkLost, asyncio.CancelledError):  # some of it may have left
+            self._recorder.unsent(data)
+            raise
+        self._recorder.left(data)
+
+    async def close(self) -> None:
+        try:
+            await self._stream.close()
+        finally:
+            self._recorder.close()
+
+
+class RecordedIntake:
+    """An `Intake` that is listened to, for one connection."""
+
+    def __init__(self, intake: Intake, recorder: Recorder) -> None:
+        self._intake, self._recorder = intake, recorder
+
+    @property
+    def ready(self) -> bool:
+        return self._intake.ready
+
+    def frames(self, peer: str) -> FrameIntake:
+        return _RecordedFrames(self._intake.frames(peer), self._recorder)
+
+    async def block(self, block: bytes, peer: str) -> Receipt:
+        slot, reason = self._recorder.frame(block), "stopped"
+        try:
+            receipt = await self._intake.block(block, peer)
+            reason = "" if receipt.frames else "store"
+        finally:
+            if reason:
+                self._recorder.not_stored(slot, reason)
+        if not reason:
+            self._recorder.stored(slot, receipt)
+        return receipt
+
+    def replied(self, receipt: Receipt, sent: bool) -> None:
+        self._recorder.replied(receipt)
+        self._intake.replied(receipt, sent)
+
+    def rejected(self, reason: str, data: bytes, peer: str) -> None:
+        self._recorder.refused(reason, data)
+        self._intake.rejected(reason, data, peer)
+
+
+class _RecordedFrames:
+    """A `FrameIntake` that is listened to."""
+
+    def __init__(self, frames: FrameIntake, recorder: Recorder) -> None:
+        self._frames, self._recorder = frames, recorder
+
+    async def frame(self, frame: ReceivedFrame) -> Receipt:
+        slot, reason = self._recorder.frame(frame.raw), "stopped"
+        try:
+            receipt = await self._frames.frame(frame)
+            reason = ""
+        except StoreError as error:
+            reason = error.slug
+            raise
+        finally:
+            if reason:
+                self._recorder.not_stored(slot, reason)
+        self._recorder.stored(slot, receipt)
+        return receipt
+
+    async def end(self, reason: str) -> Receipt:
+        self._recorder.ended(reason)
+        return await self._frames.end(reason)
