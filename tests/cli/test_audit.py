@@ -58,6 +58,7 @@ async def test_a_command_about_records_is_in_the_audit(
         "user password": ("vera", "--as", "ada"),
         "client create": ("emr", "--scope", "system/Patient.r", "--as", "ada"),
         "client list": ("--as", "ada"),
+        "link wire": ("hema-1", "--as", "vera"),
         "message list": (),
         "message show": (message_id, "--as", "vera"),
         "message validate": (message_id, "--as", "vera"),
