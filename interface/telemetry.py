@@ -183,7 +183,10 @@ _NAK_REASONS = frozenset(
     }
 )  # fmt: skip
 _REFUSALS = frozenset({"address", "limit", "busy", "handshake", "certificate", "lost", "timeout"})
-_REJECTS = _NAK_REASONS | {"skipped", "cut", "empty", "restarted", "refused"}
+_REJECTS = _NAK_REASONS | {
+    "skipped", "cut", "empty", "restarted", "refused", "unframed", "stray_nuls", "stray_bytes", "commit_block",
+    "reply_not_committed", "batch_count", "batch_envelope",
+}  # fmt: skip
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _MOST_ROUTES = 256
 _MOST_LENIENCIES = 64
