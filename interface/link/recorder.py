@@ -7,7 +7,6 @@ somebody else, and what limits do not allow is counted in it instead of kept (do
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID, uuid4
@@ -164,8 +163,12 @@ class Recorder:
         if not self._log.keep(self._connection_id, self._peer, events[0].at, events[-1].at, encode(events)):
             self._missing += sum(map(_bytes_of, events))
 
-    def _allowed(self, events: Iterable[Event]) -> list[Event]:
+    def _allowed(self, events: list[Event]) -> list[Event]:
         """The events, less the bytes that exceed the link's allowance, and with the number of those."""
+        if not self._missing:
+            number = sum(_bytes_of(event) for event in events if not isinstance(event, Noted))
+            if self._allowance.take(number + _EVENT_BYTES * len(events)):
+                return events
         kept: list[Event] = []
         for event in events:
             number = _bytes_of(event) if not isinstance(event, Noted) else 0
@@ -181,12 +184,9 @@ class Recorder:
 
 def _bytes_of(event: Event) -> int:
     """How many bytes of the wire only this event has."""
-    match event:
-        case Came(_, data) | Left(_, data, _):
-            return len(data)
-        case Noted(_, What.MISSING, _, count):
-            return count
-    return 0
+    if isinstance(event, Came | Left):
+        return len(event.data)
+    return event.count if isinstance(event, Noted) and event.what is What.MISSING else 0
 
 
 # ---- its ears -------------------------------------------------------------------------------------------------------

@@ -173,10 +173,7 @@ class Tape:
 
 
 def _size(event: Event | Slot) -> int:
-    match event:
-        case Came(_, data) | Left(_, data, _):
-            return len(data) + 8
-    return 24
+    return len(event.data) + 8 if isinstance(event, Came | Left) else 24
 
 
 class _Pending:
@@ -258,6 +255,12 @@ class _Pending:
 
     def take(self, stop: int) -> list[tuple[int, datetime, bytes, int]]:
         """(first byte, when, bytes, 0) of each read before `stop`, and (…, b"", their number) of those in the gap."""
+        if stop == self.start:
+            return []
+        if not self._gap and (len(self._reads) == 1 or self._reads[1][0] >= stop):  # nearly always: one read
+            whole = [(self.start, self._reads[0][1], bytes(self._data[: stop - self.start]), 0)]
+            self.drop(stop)
+            return whole
         head, tail = self.start + self._head, self.start + self._head + self._gap
         cuts = {begin for begin, _ in self._reads} | ({head, tail} if self._gap else set()) | {self.start, stop}
         places = sorted(at for at in cuts if self.start <= at <= stop)
