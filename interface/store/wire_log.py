@@ -97,7 +97,8 @@ class WireLogWriter:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._links: list[LinkLog] = []
+        self._links: dict[UUID, LinkLog] = {}
+        self._measured = True  # how large the log of each link is
         self.waiting_bytes = 0
         self._waiting: deque[tuple[LinkLog, WireLogRow]] = deque()
         self._arrived, self._stopping = asyncio.Event(), asyncio.Event()
@@ -105,9 +106,12 @@ class WireLogWriter:
         self.over = asyncio.Event()  # a link's log is over its bound
 
     def of(self, organization_id: UUID, link_id: UUID, bound_bytes: int) -> LinkLog:
-        """A link's log, at most `bound_bytes` large but for what comes between two prunings."""
-        link = LinkLog(self, organization_id, link_id, bound_bytes)
-        self._links.append(link)
+        """A link's log, at most `bound_bytes` large but for what comes between two prunings; also while it runs."""
+        link = self._links.get(link_id)
+        if link is None:
+            link = self._links[link_id] = LinkLog(self, organization_id, link_id, bound_bytes)
+            self._measured = False
+        link.bound_bytes = bound_bytes
         return link
 
     def put(self, link: LinkLog, row: WireLogRow) -> None:
@@ -133,16 +137,18 @@ class WireLogWriter:
 
     async def measure(self) -> None:
         """Ask how large the logs are; raises StoreError."""
-        for organization_id in {link.organization_id for link in self._links}:
+        links = list(self._links.values())
+        for organization_id in {link.organization_id for link in links}:
             async with self._database.organization(organization_id) as connection:
                 sizes = {row["link_id"]: row["size"] for row in await connection.fetch(_SIZES)}
-            for link in self._links:
+            for link in links:
                 if link.organization_id == organization_id:
                     link.stored_bytes = sizes.get(link.link_id, 0)
+        self._measured = len(links) == len(self._links)
         self._judge()
 
     def _judge(self) -> None:
-        if any(link.over for link in self._links):
+        if any(link.over for link in self._links.values()):
             self.over.set()
         else:
             self.over.clear()
@@ -171,6 +177,8 @@ class WireLogWriter:
         chosen = [one for one in self._waiting if one[0].organization_id == organization_id][:GROUP_ROWS]
         rows = [row for _, row in chosen]
         try:
+            if not self._measured:  # a link was added
+                await self.measure()
             async with self._database.transaction(organization_id) as connection:
                 # Lost with the server's last moments, at the worst; and no link's commit has to wait for its fsync.
                 await connection.execute("SET LOCAL synchronous_commit = off")

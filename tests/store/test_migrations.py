@@ -30,6 +30,7 @@ from interface.store.embedded import open_database, opened_database
 from interface.store.programs import choose_programs, reachable, server_account
 from interface.store.schema import APP_ROLE, APPEND_ONLY, DELETABLE, PARTITIONED, SCHEMA, WITHOUT_ROW_SECURITY
 from interface.store.tables import metadata
+from interface.store.upkeep import prune_wire_log
 from interface.wire.wirelog import Came, Noted, What, decode
 from tests.cluster import new_state_dir
 from tests.conftest import owner_of
@@ -278,11 +279,34 @@ async def test_a_foreign_server_is_taken_as_it_is_by_each_kind_of_login(foreign_
     # So does a superuser, who nevertheless acts as the application.
     await _use(settings("by_superuser", "bench"))
 
+    await _prune(foreign_server.format(database="by_maker", user="bench"), settings("by_maker", "maker"))
+
     # After that, a plain login needs to be a member of the application role only.
     with pytest.raises(ConfigError, match="grant labora_app to"):
         await open_database(settings("by_superuser", "plain"))
     await _execute(root, "grant labora_app to plain")
     await _use(settings("by_superuser", "plain"))
+
+
+async def _prune(root: str, settings: Settings) -> None:
+    """The owner, who is no superuser here, is held to row-level security and prunes all the same."""
+    await _execute(
+        root,
+        """insert into lab.organization (id, name) values (gen_random_uuid(), 'a'), (gen_random_uuid(), 'b');
+           insert into lab.analyzer (id, organization_id, name) select gen_random_uuid(), id, 'a' from lab.organization;
+           insert into lab.link (id, organization_id, name, analyzer_id, driver, role)
+               select gen_random_uuid(), organization_id, 'l', id, 'd', 'analyzer' from lab.analyzer;
+           insert into lab.wire_log (id, organization_id, link_id, connection_id, began_at, ended_at, bytes, events)
+               select gen_random_uuid(), organization_id, id, id, now(), now() + n * interval '1 s', 1000000, ''
+               from lab.link, generate_series(1, 100) n""",
+    )
+    assert await prune_wire_log(settings, settings.database.url) == 2 * 40  # down to nine tenths of 64 MB each
+    assert await prune_wire_log(settings, settings.database.url) == 0
+    await _execute(
+        root,
+        "set session_replication_role = replica; delete from lab.wire_log; delete from lab.link;"
+        " delete from lab.analyzer; delete from lab.organization",
+    )
 
 
 async def _use(settings: Settings) -> None:

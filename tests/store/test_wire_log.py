@@ -149,6 +149,21 @@ async def test_at_the_start_it_is_known_how_full_a_log_is(
         assert not keep(link)
 
 
+async def test_a_link_that_is_added_later_is_measured_too_and_one_that_is_changed_keeps_its_log(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    first, second = await make_link(owner, organization), await make_link(owner, organization)
+    async with writing(database, organization, second) as (_, link):
+        assert keep(link, b"x" * 1000)
+    async with writing(database, organization, first) as (writer, _):
+        added = writer.of(organization.id, second, 64 * MB)
+        assert keep(added, b"y" * 10)
+        await written(added)
+        assert added.stored_bytes == 1010 + 2 * ROW_BYTES
+        assert writer.of(organization.id, second, 100) is added
+        assert not keep(added)
+
+
 async def test_pruning_holds_each_link_to_its_own_bound_and_touches_no_frame(
     database: Database, owner: Owner, organization: Organization, other_organization: Organization
 ) -> None:
