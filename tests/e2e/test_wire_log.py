@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, TypeAlias
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -30,6 +31,7 @@ from interface.store.embedded import EmbeddedPostgres
 from interface.store.schema import OWNER_ROLE
 from interface.wire.frames import build_frame
 from interface.wire.trace import unescape
+from interface.wire.wirelog import Noted, What, decode
 from tests.cluster import new_state_dir
 from tests.conftest import with_database
 from tests.e2e.daemon import PATIENCE_S, Process, eventually, settings
@@ -488,10 +490,48 @@ async def test_a_stop_of_the_daemon_cuts_what_does_not_end_in_time(server: Embed
 
 
 async def _another_database(server: EmbeddedPostgres) -> str:
+    name = f"another_{uuid4().hex}"
     owner = await asyncpg.connect(server.url(OWNER_ROLE))
-    await owner.execute("create database another")
+    await owner.execute(f"create database {name}")
     await owner.close()
-    return with_database(server.url(OWNER_ROLE), "another", OWNER_ROLE)
+    return with_database(server.url(OWNER_ROLE), name, OWNER_ROLE)
+
+
+async def test_a_flood_fills_no_disk_and_keeps_no_message_out(
+    server: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve times the bound in refused frames; even were all of it to be logged, the bound holds."""
+    monkeypatch.setattr("interface.link.recorder.ALLOWANCE_BYTES", 1 << 30)
+    monkeypatch.setattr("interface.store.upkeep.PRUNE_PAUSE_S", 0.1)
+    url = await _another_database(server)
+    chosen = settings(tmp_path, url)
+    small = replace(chosen, links=tuple(replace(link, wire_log_mb=1) for link in chosen.links))
+    refused = b"\x021" + b"x" * 4000 + b"\r\x03FF\r\n"
+    async with started(small) as daemon:
+        owner = await asyncpg.connect(url)
+
+        async def flood() -> None:
+            analyzer = await Analyzer.at(daemon.links["astm"])
+            await analyzer.talk((ENQ, ACK), *((refused * 15, NAK * 15),) * 50)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(flood())
+        parts = frames("healthy")
+        healthy = await Analyzer.at(daemon.links["astm"])
+        await healthy.talk((ENQ, ACK), *((one, ACK) for one in parts), (EOT, b""))
+
+        async def pruned() -> bool:
+            size = await owner.fetchval("select sum(bytes) from lab.wire_log")
+            assert size is None or size <= 1.25 * (1 << 20)
+            return bool(size and size <= 1 << 20)
+
+        await eventually(pruned)
+        rows = await owner.fetch("select events from lab.wire_log")
+        events = [event for row in rows for event in decode(row["events"])]
+        assert sum(event.count for event in events if isinstance(event, Noted) and event.what is What.MISSING) > 0
+        assert await owner.fetchval("select state from lab.message") == "complete"
+        await owner.close()
 
 
 async def test_kill_9_costs_no_frame_that_was_acknowledged(state_dir: Path, tmp_path: Path) -> None:
