@@ -191,9 +191,14 @@ async def test_an_administrator_makes_users_and_sees_no_password(bench: Bench, l
 
 async def test_an_organization_sees_its_own_links(bench: Bench, laboratory: Laboratory, token: str) -> None:
     for organization_id, name in ((laboratory.organization_id, "hema-1"), (uuid4(), "theirs")):
-        bench.links.append(LinkStatus(name, organization_id, "analyzer", "generic_lis2", "tcp-listen", "::1:1", True))
+        bench.links.append(
+            LinkStatus(
+                name, organization_id, "analyzer", "generic_lis2", "tcp-listen", "::1:1", True,
+                leniencies={"no_checksum": 2},
+            )
+        )  # fmt: skip
     listed = await bench.get("/api/links", token)
-    assert [link["name"] for link in listed.json["links"]] == ["hema-1"]
+    assert [(link["name"], link["leniencies"]) for link in listed.json["links"]] == [("hema-1", {"no_checksum": 2})]
 
 
 # ---- every answer ---------------------------------------------------------------------------------------------------

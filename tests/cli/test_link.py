@@ -98,12 +98,16 @@ async def test_a_user_sees_each_link_and_leaves_no_session(shell: Shell, daemon:
     daemon.answers |= {
         "/ready": ready(True),
         "/api/login": (200, b'{"access_token": "T"}'),
-        "/api/links": (200, b'{"links": [{"name": "hema-1", "up": true, "connections": 2}]}'),
+        "/api/links": (
+            200,
+            b'{"links": [{"name": "hema-1", "up": true, "leniencies": {"lf_records": 3, "no_checksum": 2}}]}',
+        ),
         "/api/logout": (204, b""),
     }
     answer = await shell.run("link", "status", "--as", "vera")
     assert answer.status == 0
     assert "hema-1" in answer.out
+    assert "lf_records 3, no_checksum 2" in answer.out
     assert daemon.asked == [("/ready", ""), ("/api/login", ""), ("/api/links", "Bearer T"), ("/api/logout", "Bearer T")]
     daemon.answers["/api/login"] = (401, b"{}")
     refused = await shell.run("link", "status", "--as", "vera")

@@ -36,7 +36,9 @@ def lis01(data: bytes) -> None:
     station = Station.INSTRUMENT if data[:1] >= b"\x80" else Station.HOST
     chosen = int.from_bytes(data[1:3], "big")
     leniencies = frozenset(each for at, each in enumerate(LENIENCIES) if chosen >> at & 1)
-    link = DataLink(station, LinkOptions(leniencies=leniencies, max_frame_bytes=SMALL_FRAME_BYTES))
+    concede = data[:1] in (b"\x01", b"\x81")
+    options = LinkOptions(leniencies=leniencies, max_frame_bytes=SMALL_FRAME_BYTES, ack_colliding_enq=concede)
+    link = DataLink(station, options)
     for piece in data[3:].split(b"\xff"):
         command, rest = piece[:1], piece[1:]
         if command == b"T":
@@ -44,6 +46,8 @@ def lis01(data: bytes) -> None:
         elif command == b"S":
             with suppress(LinkFrameError):
                 link.send(rest)
+        elif command == b"W":
+            link.want_line()
         elif command == b"N":
             link.ready = not link.ready
         elif command == b"X":
