@@ -80,12 +80,12 @@ class Yardstick:
     def drive(self, driver: str, port: int, servers: Sequence[int], *arguments: str) -> Load:
         """Run a load driver against a port; the CPU of the processes `servers` counts as the target's."""
         command = [sys.executable, str(self.folder / f"{driver}_load.py"), "127.0.0.1", str(port), *arguments]
-        busy, own, spent, began = self._compare.machine_busy(), self._tree(servers), os.times(), time.monotonic()
+        busy, own, spent, began = self.busy(), self.cpu(servers), os.times(), time.monotonic()
         done = subprocess.run([*command, "--json", "-"], capture_output=True, text=True, check=False)
         took, after = time.monotonic() - began, os.times()
         driver_s = after.children_user + after.children_system - spent.children_user - spent.children_system
-        target_s = self._tree(servers) - own
-        others_s = self._compare.machine_busy() - busy - driver_s - target_s
+        target_s = self.cpu(servers) - own
+        others_s = self.busy() - busy - driver_s - target_s
         try:
             row = json.loads(done.stdout.splitlines()[-1])
         except (IndexError, ValueError):
@@ -103,9 +103,15 @@ class Yardstick:
             others=max(0.0, others_s / took / (os.cpu_count() or 1)),
         )
 
-    def _tree(self, processes: Sequence[int]) -> float:
-        busy: float = self._compare.tree_busy(list(processes))
-        return busy
+    def cpu(self, processes: Sequence[int]) -> float:
+        """CPU seconds of these processes and all that they started."""
+        spent: float = self._compare.tree_busy(list(processes))
+        return spent
+
+    def busy(self) -> float:
+        """CPU seconds of the whole machine."""
+        spent: float = self._compare.machine_busy()
+        return spent
 
 
 class Postgres:
