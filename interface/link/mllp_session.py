@@ -205,6 +205,14 @@ class MllpSession(Connection):
         peer = self._stream.peer
         commits = (self._intake.block(message, peer) for message in messages)
         answered = _Answered()
+        if len(messages) == 1:  # as nearly always: no task is needed to wait for it
+            try:
+                answered.due.append(await next(commits))
+            except Exception as error:
+                answered.fault = error
+            else:
+                answered.over = answered.due[0].close
+            return answered
         answered.add(await asyncio.gather(*commits, return_exceptions=True))
         return answered
 

@@ -27,6 +27,11 @@ class ByteQueue:
         match = pattern.search(self._data, self._at)
         return (match.start() if match else len(self._data)) - self._at
 
+    def find_byte(self, code: int) -> int:
+        """As `find`, for one byte, at a tenth of the cost."""
+        at = self._data.find(code, self._at)
+        return (at if at >= 0 else len(self._data)) - self._at
+
     def first(self) -> int:
         """The byte at the front; there must be one."""
         return self._data[self._at]

@@ -11,11 +11,12 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 
 from interface.errors import LocatedError, SegmentError, UnsupportedMessage
 from interface.settings import AckPolicy
 from interface.wire import charsets
-from interface.wire.hl7 import DEFAULT_DELIMITERS, Delimiters, Segment, escape, parse
+from interface.wire.hl7 import DEFAULT_DELIMITERS, Delimiters, Segment, escape, read_header
 
 APPLICATION_ERROR = 207  # HL7 table 0357
 
@@ -172,7 +173,7 @@ def _err(marks: Delimiters, version: str, error: LocatedError | None, message: s
 def _header(block: bytes) -> Segment | None:
     """MSH alone, for the rest of a message says nothing about its reply; None when it cannot be read."""
     try:
-        return parse(charsets.raw_header(block) or block).header
+        return read_header(block).header
     except SegmentError:
         return None
 
@@ -180,7 +181,7 @@ def _header(block: bytes) -> Segment | None:
 def _read_header(block: bytes) -> tuple[Segment, str]:
     """The MSH to answer, readable or not, and the charset to answer in."""
     try:
-        message = parse(charsets.raw_header(block) or block)
+        message = read_header(block)
     except SegmentError:
         raw = charsets.raw_header(block)
         text = charsets.decode(raw).text if raw[3:4] == b"|" else "MSH|"
@@ -200,9 +201,10 @@ def _wanted(condition: str, outcome: Outcome) -> bool:
 
 def _clean(raw: str) -> str:
     """A field to be sent back as it came, without what would break the reply's frame."""
-    return "".join(c for c in raw if c >= " ")
+    return raw if raw.isprintable() else "".join(c for c in raw if c >= " ")
 
 
+@lru_cache(maxsize=64)
 def _before(version: str, major: int, minor: int) -> bool:
     # at most three ASCII digits: int() refuses a superscript two, and thousands of digits
     parts = [int(p) if _NUMBER.fullmatch(p) else 0 for p in version.split("^")[0].split(".")[:2]]

@@ -167,7 +167,7 @@ class Decoder:
         self._block.clear()
 
     def _collect(self, events: list[Event]) -> None:
-        self._keep(self._in.take(self._in.find(_MARK)))
+        self._keep(self._in.take(self._end_at()))
         if not len(self._in):
             return
         if self._in.first() == FS:
@@ -178,6 +178,12 @@ class Decoder:
         if self._block:
             self._reject(events, "oversize" if self._oversize else "restarted")
         self._begin()
+
+    def _end_at(self) -> int:
+        """Where the next byte is that may end the block; nearly always the first 1C there is."""
+        end, begin = self._in.find_byte(FS), self._in.find_byte(VT)
+        after = self._in.peek(min(end, begin) + 2)[-1:] if end < begin else b"\x0b"
+        return min(end, begin) if after in (b"\r", b"\x0b") else self._in.find(_MARK)
 
     def _after_mark(self, events: list[Event]) -> None:
         code = self._in.first()
