@@ -196,6 +196,8 @@ def _statuses(links: Links) -> list[LinkStatus]:
             connections=link.connections,
             text=link.fault,
             leniencies=link.leniencies,
+            messages=link.messages,
+            last_activity=link.last_activity,
         )
         for link in links.supervisor.statuses()
         if link.id in organization  # while SIGHUP is at work, it may be one that goes

@@ -34,6 +34,9 @@ _NOISE = b"\x00~\xff~"
 _WHITE = b" \t\r\n"
 
 
+Endpoint = Address | SerialPort | ByteStream  # a stream is one connection: it cannot be made anew
+
+
 class PlayProtocol(StrEnum):
     ASTM = "astm"
     MLLP = "mllp"
@@ -204,7 +207,7 @@ class _Tally:
 class _Player:
     """One connection at a time to one host."""
 
-    def __init__(self, endpoint: Address | SerialPort, fault: Fault, options: lis01.LinkOptions, clock: Clock) -> None:
+    def __init__(self, endpoint: Endpoint, fault: Fault, options: lis01.LinkOptions, clock: Clock) -> None:
         self._endpoint, self._fault, self._options, self._clock = endpoint, fault, options, clock
         self._stream: ByteStream | None = None
         self.tally = _Tally()
@@ -214,7 +217,10 @@ class _Player:
         """The connection, made anew when there is none. Raises LinkError."""
         if self._stream is None:
             at = self._endpoint
-            self._stream = open_port(at) if isinstance(at, SerialPort) else await connect(at)
+            if isinstance(at, Address):
+                self._stream = await connect(at)
+            else:
+                self._stream = open_port(at) if isinstance(at, SerialPort) else at
         return self._stream
 
     async def hang_up(self) -> None:
@@ -245,7 +251,7 @@ class _Player:
 class _AstmPlayer(_Player):
     """The instrument's side of LIS01-A2, on the same core as the host's."""
 
-    def __init__(self, endpoint: Address | SerialPort, fault: Fault, options: lis01.LinkOptions, clock: Clock) -> None:
+    def __init__(self, endpoint: Endpoint, fault: Fault, options: lis01.LinkOptions, clock: Clock) -> None:
         super().__init__(endpoint, fault, options, clock)
         self._core = lis01.DataLink(lis01.Station.INSTRUMENT, options)
         self._seen = 0  # frames of this transmission that went out, resends left out
@@ -336,7 +342,7 @@ class _AstmPlayer(_Player):
 class _MllpPlayer(_Player):
     """An HL7 sender that has one message outstanding and knows its acknowledgement by MSA-2."""
 
-    def __init__(self, endpoint: Address | SerialPort, fault: Fault, options: lis01.LinkOptions, clock: Clock) -> None:
+    def __init__(self, endpoint: Endpoint, fault: Fault, options: lis01.LinkOptions, clock: Clock) -> None:
         super().__init__(endpoint, fault, options, clock)
         self._decoder = mllp.Decoder()
         self._broken = False
@@ -399,7 +405,7 @@ def _wants_reply(message: bytes) -> bool:
 
 async def play(
     source: Source,
-    to: Address | SerialPort,
+    to: Endpoint,
     *,
     rate_per_s: float | None = None,
     fault: Fault = Fault.NONE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from aiohttp import web
@@ -46,6 +47,8 @@ class LinkStatus:
     connections: int = 0
     text: str = ""  # why it is not up
     leniencies: Mapping[str, int] = field(default_factory=dict)  # departures that were taken since the start, by name
+    messages: int = 0  # that were taken since the start
+    last_activity: datetime | None = None  # when a byte came last
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,16 +88,23 @@ def _drivers(settings: Settings) -> Iterator[Finding]:
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
-    ours = _daemon_answers(settings.api.listen)
+    ours = daemon_answers(settings.api.listen)
     yield _address("api.listen", settings.api.listen, ours)
     for index, link in enumerate(settings.links):
         endpoint = link.transport.endpoint
         if isinstance(endpoint, SerialPort):
-            yield _serial(f"link[{index}].transport.port", endpoint, ours)
+            yield look_at(f"link[{index}].transport.port", endpoint, ours)
         elif link.transport.type.dials:  # not tried: an analyzer may take one connection, and the daemon has it
             yield Finding(f"link[{index}].transport.dial", 0, f"{endpoint} will be dialled")
         else:
-            yield _address(f"link[{index}].transport.listen", endpoint, ours)
+            yield look_at(f"link[{index}].transport.listen", endpoint, ours)
+
+
+def look_at(subject: str, endpoint: Address | SerialPort, ours: bool) -> Finding:
+    """Whether a port can be opened or an address listened on; `ours`: a Labora runs here, which may hold it."""
+    if isinstance(endpoint, SerialPort):
+        return _serial(subject, endpoint, ours)
+    return _address(subject, endpoint, ours)
 
 
 def _address(subject: str, address: Address, ours: bool) -> Finding:
@@ -136,7 +143,7 @@ def _bind(address: Address) -> None:
             probe.listen(1)  # with SO_REUSEADDR it is listen that finds the other listener
 
 
-def _daemon_answers(api: Address) -> bool:
+def daemon_answers(api: Address) -> bool:
     """Whether something at the API's address answers as Labora does."""
     connection = http.client.HTTPConnection(api.host, api.port, timeout=2.0)
     try:
@@ -174,7 +181,7 @@ async def _embedded(settings: Settings) -> str:
         programs = choose_programs(base / "data", settings.database.bin_dir)
         return f"PostgreSQL {programs.version} will be set up in {base} at the first start"
     async with attach(settings) as server:
-        if server.pid is None and not _daemon_answers(settings.api.listen):
+        if server.pid is None and not daemon_answers(settings.api.listen):
             raise CommandError(f"another Labora runs on {settings.state_dir}, and not at {settings.api.listen}")
         return await _schema(server.url(OWNER_ROLE))
 

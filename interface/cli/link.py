@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http
-import http.client
-import json
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -19,15 +15,15 @@ from interface.cli.laboratory import (
     CommandError,
     json_option,
     laboratory_options,
-    only_organization,
-    password_of,
 )
+from interface.cli.link_doctor import doctor
+from interface.cli.link_test import test
 from interface.cli.link_wire import wire
+from interface.cli.running import Daemon, known_links
 
 if TYPE_CHECKING:
-    from interface.settings import Address, Settings
+    from interface.settings import Settings
 
-ASK_WAIT_S = 5.0
 STATUS_COLUMNS = ("name", "role", "driver", "transport", "listen", "up", "connections", "leniencies", "text")
 _KNOWN = """
 select l.name, l.driver_revision, a.name as analyzer,
@@ -54,9 +50,11 @@ class LinkLine:
 
 @click.group()
 def link() -> None:
-    """List links and their state."""
+    """List links and their state, look at the lines they are on."""
 
 
+link.add_command(doctor)
+link.add_command(test)
 link.add_command(wire)
 
 
@@ -89,11 +87,11 @@ def ports(as_json: bool) -> None:
 def status(context: Context, organization: str | None, username: str | None, as_json: bool) -> int:
     """Ask the running daemon how it is, and for a user (--as) how each link is. Status 1 when it is not ready."""
     settings = context.settings
-    daemon = _Daemon(settings.api.listen)
+    daemon = Daemon(settings.api.listen)
     answer = daemon.ask("GET", "/ready")
     if not isinstance(answer.get("ready"), bool):
         raise CommandError(f"what answers on {settings.api.listen} is not Labora's daemon")
-    links = _links(daemon, settings, organization, username)
+    links = known_links(daemon, settings, organization, username)
     if as_json:
         emit(answer if links is None else {**answer, "links": links}, True)
     elif links is not None:
@@ -104,66 +102,11 @@ def status(context: Context, organization: str | None, username: str | None, as_
     return 0 if answer["ready"] else EXIT_FAILED
 
 
-def _links(daemon: _Daemon, settings: Settings, organization: str | None, username: str | None) -> list[object] | None:
-    """Each link of the user's laboratory; None when nobody says who asks."""
-    token = os.environ.get("LABORA_TOKEN", "")
-    if not token and not username:
-        return None
-    logged_in = False
-    if not token and username:
-        logged_in = True
-        login = {"organization": organization or only_organization(settings), "username": username}
-        answer = daemon.ask("POST", "/api/login", body=login | {"password": password_of(username)})
-        token = str(answer.get("access_token", ""))
-    try:
-        links = daemon.ask("GET", "/api/links", token=token).get("links")
-    finally:
-        if logged_in:
-            daemon.ask("POST", "/api/logout", token=token)
-    return links if isinstance(links, list) else []
-
-
 def _in_words(link: object) -> object:
     """The counts of leniencies as one cell of a table."""
     if not isinstance(link, dict) or not isinstance(link.get("leniencies"), dict):
         return link
     return link | {"leniencies": ", ".join(f"{name} {count}" for name, count in link["leniencies"].items())}
-
-
-class _Daemon:
-    """The running daemon's HTTP interface, asked on this machine. Every failure is a CommandError."""
-
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        # 0.0.0.0 and :: are where it listens, not where it can be asked
-        self._host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104
-
-    def ask(self, method: str, path: str, token: str = "", body: object = None) -> dict[str, object]:
-        """The answer's JSON object, of 2xx and of 503 (not ready)."""
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        connection = http.client.HTTPConnection(self._host, self._address.port, timeout=ASK_WAIT_S)
-        try:
-            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-            response = connection.getresponse()
-            text = response.read()
-            answer = json.loads(text) if text else {}
-        except ConnectionRefusedError:
-            raise CommandError(f"the daemon does not run: nothing listens on {self._address}") from None
-        except TimeoutError:
-            raise CommandError(f"the daemon does not answer on {self._address}") from None
-        except (OSError, http.client.HTTPException, ValueError):
-            raise CommandError(f"what answers on {self._address} is not Labora's daemon") from None
-        finally:
-            connection.close()
-        if response.status == http.HTTPStatus.UNAUTHORIZED:
-            raise CommandError("the daemon refused the name, the password or the token")
-        if response.status == http.HTTPStatus.FORBIDDEN:
-            raise CommandError("this needs the permission link:read")
-        if not isinstance(answer, dict):
-            raise CommandError(f"what answers on {self._address} is not Labora's daemon")
-        return answer
 
 
 async def _list(settings: Settings) -> list[LinkLine]:

@@ -13,7 +13,7 @@ from interface.settings import Address, LineFormat, SerialPort
 _AUTO = "auto"
 
 
-class _AddressType(click.ParamType[Address]):
+class AddressType(click.ParamType[Address]):
     name = "host:port"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Address:
@@ -27,7 +27,7 @@ class _AddressType(click.ParamType[Address]):
             self.fail(str(error), param, ctx)
 
 
-class _LineFormatType(click.ParamType[LineFormat]):
+class LineFormatType(click.ParamType[LineFormat]):
     name = "format"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> LineFormat:
@@ -57,10 +57,10 @@ def _endpoint(
 
 @click.command()
 @click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--to", "address", type=_AddressType(), help="Where the host listens.")
+@click.option("--to", "address", type=AddressType(), help="Where the host listens.")
 @click.option("--serial", type=click.Path(path_type=Path), metavar="PORT", help="The serial port that leads to it.")
 @click.option("--baud", type=click.IntRange(min=1), help="With --serial.  [default: 9600]")
-@click.option("--format", "line_format", type=_LineFormatType(), metavar="8N1", help="With --serial.  [default: 8N1]")
+@click.option("--format", "line_format", type=LineFormatType(), metavar="8N1", help="With --serial.  [default: 8N1]")
 @click.option(
     "--protocol", type=click.Choice([_AUTO, "astm", "mllp"]), default=_AUTO, show_default=True,
     help="What FILE holds; auto looks at its bytes.",

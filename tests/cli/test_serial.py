@@ -59,7 +59,7 @@ def test_a_check_beside_the_daemon_takes_its_port_for_its_own(cable: Cable, monk
     assert look(cable.port) == check.Finding(
         "link[0].transport.port", 1, f"cannot open {cable.name}: another program uses it"
     )
-    monkeypatch.setattr(check, "_daemon_answers", lambda address: True)
+    monkeypatch.setattr(check, "daemon_answers", lambda address: True)
     assert look(cable.port) == check.Finding("link[0].transport.port", 0, f"{cable.name} is in use; a Labora runs here")
     asyncio.run(taken.close())
 

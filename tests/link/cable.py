@@ -21,6 +21,11 @@ class Cable:
         self._end = self._adapter = -1
         self.plug()
 
+    @property
+    def adapter(self) -> int:
+        """The port's own descriptor, to see what it is set to."""
+        return self._adapter
+
     def plug(self) -> None:
         """Put the adapter in: another device, with the same name, as udev would give it."""
         # The slave is kept open: an adapter stays where it is when the program that used it goes.

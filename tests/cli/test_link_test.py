@@ -1,0 +1,210 @@
+"""`labora link test`: each line says proved, not proved or failed, and why; nothing is sent to an analyzer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+import pytest
+
+from interface.cli import run_command
+from interface.driver import registry
+from tests.cli.conftest import Daemon
+from tests.link.cable import Cable
+
+
+class Desk:
+    """Runs `labora link test` with a configuration of one link, beside a daemon that may run."""
+
+    def __init__(self, folder: Path, capture: pytest.CaptureFixture[str], api_port: int) -> None:
+        self.folder, self._capture, self.api_port = folder, capture, api_port
+
+    def run(self, transport: str, *arguments: str, driver: str = "sysmex_xn", link: str = "hema-1") -> tuple[int, str]:
+        config = self.folder / "config.toml"
+        config.write_text(
+            f'driver_path = ["{self.folder}"]\n[api]\nlisten = "127.0.0.1:{self.api_port}"\n'
+            f'[[link]]\nid = "hema-1"\norganization = "main"\ndriver = "{driver}"\ntransport = {{ {transport} }}\n',
+            encoding="utf-8",
+        )
+        self._capture.readouterr()
+        status = run_command(["--config", str(config), "link", "test", link, *arguments])
+        said = self._capture.readouterr()
+        assert "Traceback" not in said.err
+        return status, said.out + said.err
+
+    def checks(self, transport: str, *arguments: str, **how: str) -> dict[str, tuple[str, str]]:
+        """Subject to verdict and words."""
+        _, said = self.run(transport, "--json", *arguments, **how)
+        found: list[dict[str, Any]] = json.loads(said)
+        return {one["subject"]: (one["verdict"], one["text"]) for one in found}
+
+
+@pytest.fixture
+def nobody() -> Iterator[int]:
+    """A port that nobody listens on, and nobody else gets."""
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        yield free.getsockname()[1]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    for name in ("LABORA_TOKEN", "LABORA_ORGANIZATION", "LABORA_CONFIG", "LABORA_DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LABORA_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("LABORA_PASSWORD", "x")
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))  # no daemon is there, unless `running` says so
+        yield Desk(tmp_path, capsys, free.getsockname()[1])
+
+
+def listening(port: int) -> str:
+    return f'type = "tcp-listen", listen = "127.0.0.1:{port}"'
+
+
+@pytest.fixture
+def running(desk: Desk, daemon: Daemon) -> Daemon:
+    """The daemon, which has hema-1 up."""
+    desk.api_port = daemon.port
+    daemon.answers |= {
+        "/health": (200, b"{}"),
+        "/api/login": (200, b'{"access_token": "T"}'),
+        "/api/logout": (204, b""),
+        "/api/links": (200, b'{"links": [{"name": "hema-1", "up": true, "messages": 12}]}'),
+    }
+    return daemon
+
+
+def test_what_is_proved_without_a_daemon(desk: Desk) -> None:
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    status, said = desk.run(listening(port))
+    assert status == 0
+    lines = said.splitlines()
+    assert [line[:10].strip() for line in lines] == [
+        "proved", "proved", "proved", "not proved", "proved", "not proved",
+    ]  # fmt: skip
+    assert "vectors decode as expected" in lines[1]
+    assert "in memory" in lines[2]
+    assert "nothing was stored" in lines[2]
+    assert f"127.0.0.1:{port} is free" in lines[4]
+
+
+@pytest.mark.parametrize("driver", [driver.id for driver in registry.find_all() if driver.blocks is None])
+def test_each_driver_passes_its_own_loopback(desk: Desk, driver: str, nobody: int) -> None:
+    kind = "mllp-dial" if registry.load(driver).protocol.value == "hl7" else "tcp-dial"
+    found = desk.checks(f'type = "{kind}", dial = "127.0.0.1:{nobody}"', driver=driver)
+    assert found["receiver"][0] == "proved", found["receiver"]
+
+
+def test_a_driver_that_is_wrong_fails_and_so_does_its_loopback(desk: Desk) -> None:
+    shutil.copytree(registry.packaged_path() / "sysmex_xn", desk.folder / "sysmex_xn")
+    for expected in (desk.folder / "sysmex_xn" / "vectors").glob("*.expected.json"):
+        expected.write_text(expected.read_text(encoding="utf-8").replace('"code": "WBC"', '"code": "WBX"'), "utf-8")
+    status, said = desk.run(listening(1))
+    assert status == 1
+    assert "failed      driver sysmex_xn" in said
+    assert "failed      receiver" in said
+    assert "in memory: " in said
+    assert "receiver" not in desk.checks(listening(1), "--no-loopback")
+
+
+def test_a_port_of_another_program_fails(desk: Desk) -> None:
+    with socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen(1)
+        port = held.getsockname()[1]
+        status, _ = desk.run(listening(port))
+        assert status == 1
+        assert desk.checks(listening(port))["tcp-listen"] == (
+            "failed",
+            f"127.0.0.1:{port} is in use by another program",
+        )
+
+
+def test_the_running_daemon_is_asked_and_its_port_left_alone(desk: Desk, running: Daemon) -> None:
+    with socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen(1)
+        port = held.getsockname()[1]
+        found = desk.checks(listening(port), "--as", "vera")
+        assert found["daemon"] == ("proved", "it says that hema-1 is up")
+        assert found["tcp-listen"] == (
+            "proved", f"the running daemon holds 127.0.0.1:{port} and says that it is up",
+        )  # fmt: skip
+        assert found["analyzer"] == ("proved", "12 messages since the daemon started")
+        assert running.asked[-1][0] == "/api/logout"
+        nameless = desk.checks(listening(port))
+        assert nameless["daemon"][0] == "not proved"
+        assert nameless["tcp-listen"] == ("proved", f"127.0.0.1:{port} is in use; a Labora runs here")
+
+
+@pytest.mark.parametrize(
+    ("links", "words"),
+    [
+        (b'[{"name": "hema-1", "up": false, "text": "nobody is there"}]', "hema-1 is down: nobody is there"),
+        (b"[]", "it runs without hema-1"),
+    ],
+)
+def test_a_link_that_is_down_fails(desk: Desk, running: Daemon, links: bytes, words: str, nobody: int) -> None:
+    running.answers["/api/links"] = (200, b'{"links": ' + links + b"}")
+    status, said = desk.run(f'type = "tcp-dial", dial = "127.0.0.1:{nobody}"', "--as", "vera")
+    assert status == 1
+    assert words in said
+    assert "a second call could disturb it" in said
+
+
+def test_an_analyzer_that_is_called_hears_nothing(desk: Desk) -> None:
+    heard = []
+    with socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(1)
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                heard.append(connection.recv(100))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port = server.getsockname()[1]
+        found = desk.checks(f'type = "tcp-dial", dial = "127.0.0.1:{port}"')
+        thread.join()
+    assert found["tcp-dial"] == ("proved", f"127.0.0.1:{port} can be connected to; nothing was sent")
+    assert heard == [b""]
+
+
+def test_an_analyzer_that_is_not_there_fails(desk: Desk, nobody: int) -> None:
+    status, said = desk.run(f'type = "tcp-dial", dial = "127.0.0.1:{nobody}"')
+    assert status == 1
+    assert f"failed      tcp-dial: cannot connect to 127.0.0.1:{nobody}" in said
+
+
+def test_a_serial_port_is_opened_and_given_back(desk: Desk) -> None:
+    cable = Cable(desk.folder / "port")
+    try:
+        found = desk.checks(f'type = "serial", port = "{cable.name}"')
+        assert found["serial"] == ("proved", f"{cable.name} 9600 8N1 can be opened")
+    finally:
+        cable.unplug()
+    assert desk.checks(f'type = "serial", port = "{cable.name}"')["serial"][0] == "failed"
+
+
+def test_a_link_that_is_not_configured_is_one_sentence(desk: Desk) -> None:
+    status, said = desk.run(listening(1), link="hema-2")
+    assert status == 1
+    assert said.startswith("labora: there is no link 'hema-2' in ")
+    assert said.endswith("known are hema-1\n")
+    assert run_command(["link", "test"]) == 2
+
+
+def test_a_configuration_that_is_wrong_is_78(desk: Desk) -> None:
+    status, said = desk.run('type = "tcp-listen"')
+    assert status == 78
+    assert "link[0].transport.listen" in said
