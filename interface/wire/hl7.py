@@ -65,13 +65,13 @@ class Segment:
     `simple`: nothing in it but fields and components, so that most of the looking can be left out.
     """
 
-    __slots__ = ("_encoding", "_fields", "_simple", "delimiters", "id", "text")
+    __slots__ = ("_encoding", "_fields", "_mark", "delimiters", "id", "text")
 
     def __init__(self, text: str, delimiters: Delimiters, encoding: str = "utf-8", simple: bool = False) -> None:
         self.text = text
         self.id = text[:3].upper()
         self.delimiters = delimiters
-        self._simple = simple
+        self._mark = delimiters.component if simple else ""  # all that a simple segment's fields are split at
         self._encoding = encoding
         self._fields: list[str] | None = None
 
@@ -111,16 +111,16 @@ class Segment:
 
     def value(self, number: int, component: int = 1, repeat: int = 1, subcomponent: int = 1) -> str:
         """One leaf, unescaped."""
-        fields = self._fields or self._split()
-        if number >= len(fields):
+        try:  # a seventh faster than asking first, and this is what reading a message consists of
+            raw = (self._fields or self._split())[number]
+        except IndexError:
             return ""
-        raw = fields[number]
-        marks = self.delimiters
-        if self._simple:
-            if marks.component not in raw:
-                return raw if component == repeat == subcomponent == 1 else ""
-            parts = raw.split(marks.component)
+        if mark := self._mark:
+            if mark not in raw:
+                return raw if component == 1 == repeat == subcomponent else ""
+            parts = raw.split(mark)
             return parts[component - 1] if component <= len(parts) and repeat == subcomponent == 1 else ""
+        marks = self.delimiters
         if not raw or (number <= 2 and self.id == "MSH"):
             return raw
         if marks.repeat in raw:
@@ -135,11 +135,11 @@ class Segment:
         fields = self._fields or self._split()
         if number >= len(fields) or not (raw := fields[number]):
             return ""
-        if not self._simple:
+        mark = self._mark
+        if not mark:
             if component is None:
                 return self.words(raw, number)
             return self.value(number, component, 1, subcomponent or 1).strip()
-        mark = self.delimiters.component
         if mark not in raw:
             return raw.strip() if (component or 1) == (subcomponent or 1) == 1 else ""
         if component is None:
