@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -115,20 +115,21 @@ async def _newest(
     return sorted(found, key=lambda line: line.at)[-limit:], last
 
 
-async def _following(at: Desk, row_id: UUID, last: UUID | None) -> AsyncIterator[Sequence[WireLine]]:
+async def _following(at: Desk, row_id: UUID, last: UUID | None) -> AsyncGenerator[Sequence[WireLine], None]:
     from interface.flow.wire_log import traffic
     from interface.store.wire_log import rows_after
 
     while True:
         async with at.transaction() as connection:
             rows = await rows_after(connection, row_id, last, ROWS_AT_ONCE)
-            if rows:
-                last = rows[-1].id
-                yield await traffic(connection, rows)
-                continue
-        await asyncio.sleep(FOLLOW_S)
+            lines = await traffic(connection, rows)
+        if rows:
+            last = rows[-1].id
+            yield lines
+        else:
+            await asyncio.sleep(FOLLOW_S)
 
 
-async def _nothing() -> AsyncIterator[Sequence[WireLine]]:
+async def _nothing() -> AsyncGenerator[Sequence[WireLine], None]:
     return
     yield

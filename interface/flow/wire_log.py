@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import groupby
 from uuid import UUID
 
 from interface.errors import LinkFrameError
@@ -77,12 +76,14 @@ async def conversation_of(connection: Connection, stored: StoredMessage) -> Conv
     def mine(frame_id: UUID) -> bool:
         return message_of(frame_id) == stored.id
 
-    until = (stored.sealed_at or stored.received_at) + AFTER
-    rows = await wire_log.rows_between(connection, stored.link_id, stored.received_at - BEFORE, until)
     chosen: list[Event] = []
-    for _, group in groupby(rows, key=lambda row: row.connection_id):
-        events = [event for row in group for event in _events(row)]
-        chosen += of_block(events, mine) if stored.protocol == "hl7" else of_frames(events, mine)
+    for row in await wire_log.rows_at(connection, stored.link_id, stored.received_at):
+        if any(mine(one) for one in _ids(_events(row))):
+            since, until = stored.received_at - BEFORE, (stored.sealed_at or stored.received_at) + AFTER
+            rows = await wire_log.rows_between(connection, row.link_id, row.connection_id, since, until)
+            events = [event for each in rows for event in _events(each)]
+            chosen = of_block(events, mine) if stored.protocol == "hl7" else of_frames(events, mine)
+            break
     frames = await read_frame_bytes(connection, {one for one in _ids(chosen) if mine(one)})
     lines = _with_all_frames([_line(event, frames, stored.id) for event in chosen], stored)
     if stored.state == "incomplete":

@@ -30,7 +30,10 @@ class WireLog(Protocol):
     """One link's wire log, as whoever stores it offers it."""
 
     def keep(self, connection_id: UUID, peer: str, began_at: datetime, ended_at: datetime, events: bytes) -> bool:
-        """Take a piece (`wire.wirelog.encode`) to be written soon; False when there is no room. Returns at once."""
+        """Take a piece (`wire.wirelog.encode`) to be written soon; False when there is no room. Returns at once.
+
+        `began_at`: its first event; `ended_at`: now, when nothing more can come into it.
+        """
         ...
 
 
@@ -160,7 +163,7 @@ class Recorder:
         events = self._allowed(self._tape.take())
         if not events:
             return
-        if not self._log.keep(self._connection_id, self._peer, events[0].at, events[-1].at, encode(events)):
+        if not self._log.keep(self._connection_id, self._peer, events[0].at, self._clock.utc(), encode(events)):
             self._missing += sum(map(_bytes_of, events))
 
     def _allowed(self, events: list[Event]) -> list[Event]:

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -235,12 +235,27 @@ _COLUMNS = "id, link_id, connection_id, peer, began_at, ended_at, events"
 _READ_BYTES = 8 << 20  # at once
 
 
-async def rows_between(connection: Connection, link_id: UUID, since: datetime, until: datetime) -> list[WireLogRow]:
-    """A link's rows that ended between two instants, each connection's in order."""
+_LONGEST_PIECE = timedelta(minutes=2)  # from a piece's first event to its end
+
+
+async def rows_at(connection: Connection, link_id: UUID, at: datetime) -> list[WireLogRow]:
+    """Those of a link's rows in which an instant is, about one for each connection that was open."""
     rows = await connection.fetch(
-        f"SELECT {_COLUMNS} FROM lab.wire_log WHERE link_id = $1 AND ended_at BETWEEN $2 AND $3"  # noqa: S608
-        " ORDER BY connection_id, id",
-        link_id, since, until,
+        f"SELECT {_COLUMNS} FROM lab.wire_log"  # noqa: S608
+        " WHERE link_id = $1 AND ended_at BETWEEN $2 AND $3 AND began_at <= $2 ORDER BY id",
+        link_id, at, at + _LONGEST_PIECE,
+    )  # fmt: skip
+    return [WireLogRow(**dict(row.items())) for row in rows]
+
+
+async def rows_between(
+    connection: Connection, link_id: UUID, connection_id: UUID, since: datetime, until: datetime
+) -> list[WireLogRow]:
+    """The rows of one connection on a link that ended between two instants, in order."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM lab.wire_log"  # noqa: S608
+        " WHERE link_id = $1 AND connection_id = $2 AND ended_at BETWEEN $3 AND $4 ORDER BY id",
+        link_id, connection_id, since, until,
     )  # fmt: skip
     return [WireLogRow(**dict(row.items())) for row in rows]
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import aclosing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from io import BytesIO, TextIOWrapper
@@ -19,7 +19,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from interface.cli import run_command
+from interface import config
+from interface.cli import link_wire, run_command
+from interface.cli.laboratory import desk
 from interface.daemon import started
 from interface.flow import passwords
 from interface.flow.wire_log import INCOMPLETE
@@ -386,6 +388,28 @@ async def test_what_made_no_message_is_shown_by_link_and_audited(bench: Bench) -
     assert (later.out.strip(), "nothing in the log" in later.err) == ("", True)
     limited = await bench.labora("link", "wire", "astm", "--as", "vera", "--limit", "2", "--json")
     assert len(json.loads(limited.out)) == 2
+
+
+async def test_what_is_said_from_now_on_is_followed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_wire, "FOLLOW_S", 0.02)
+    row = await bench.owner.fetchrow(
+        "select l.id, (select w.id from lab.wire_log w where w.link_id = l.id order by w.id desc limit 1)"
+        " from lab.link l where l.name = 'astm'"
+    )
+    assert row is not None
+    said = b""
+    async with desk(config.load(bench.folder / "config.toml"), "main", "vera", named=True) as at:
+        analyzer = await Analyzer.at(bench.astm)
+        await analyzer.talk((b"first" + ENQ + EOT, ACK))
+        async with asyncio.timeout(PATIENCE_S), aclosing(link_wire._following(at, *row)) as following:
+            async for lines in following:
+                mine = [line for line in lines if line.peer == analyzer.name]
+                said += b"".join(line.data for line in mine if line.direction == ">")
+                if said == b"first" + ENQ + EOT:
+                    await analyzer.talk((b"second" + ENQ + EOT, ACK))
+                elif said:
+                    break
+    assert said == b"first" + ENQ + EOT + b"second" + ENQ + EOT
 
 
 async def test_it_is_for_a_user_and_of_the_users_laboratory_only(bench: Bench) -> None:

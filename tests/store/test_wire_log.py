@@ -22,11 +22,12 @@ from tests.store.test_journal import make_link, running, whole
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 MB = 1 << 20
+CONNECTION = UUID(int=7)
 
 
 def keep(link: LinkLog, events: bytes = b"x", number: int = 0) -> bool:
     at = AT + timedelta(seconds=number)
-    return link.keep(UUID(int=7), "peer:1", at, at, events)
+    return link.keep(CONNECTION, "peer:1", at, at, events)
 
 
 @asynccontextmanager
@@ -64,9 +65,10 @@ async def test_what_is_kept_is_written_in_order_and_read_back(
     assert (link.waiting_bytes, link.stored_bytes) == (0, sum(len(b"%d" % n) + ROW_BYTES for n in range(1200)))
     async with database.organization(organization.id) as connection:
         until = AT + timedelta(seconds=12)
-        rows = await rows_between(connection, link_id, AT + timedelta(seconds=10), until)
+        rows = await rows_between(connection, link_id, CONNECTION, AT + timedelta(seconds=10), until)
         assert [row.events for row in rows] == [b"10", b"11", b"12"]
         assert (rows[0].peer, rows[0].ended_at) == ("peer:1", AT + timedelta(seconds=10))
+        assert await rows_between(connection, link_id, uuid7(), AT, until) == []
         newest = await newest_rows(connection, link_id, 3, None, None)
         assert [row.events for row in newest] == [b"1197", b"1198", b"1199"]
         older = await newest_rows(connection, link_id, 2, None, newest[0].id)
