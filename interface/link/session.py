@@ -140,7 +140,7 @@ class AstmSession(Connection):
         self._core = core
         self._frames: FrameIntake = intake.frames(stream.peer)
         self._in_session = False  # as far as the intake knows
-        self._heard_at = 0.0  # when the last good frame was
+        self._heard_at = 0.0  # when the last good frame was, or the session's begin
         self._timer: lis01.Timer | None = None
         self._deadline: float | None = None
 
@@ -211,7 +211,7 @@ class AstmSession(Connection):
             case lis01.FrameReceived():
                 await self._store(event)
             case lis01.SessionStarted():
-                self._in_session = True
+                self._in_session, self._heard_at = True, self._clock.now()
             case lis01.SessionEnded(reason):
                 await self._end(self._as_meant(reason))
             case lis01.FrameRejected(reason, data):

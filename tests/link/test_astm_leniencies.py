@@ -133,6 +133,14 @@ async def test_eot_of_a_sender_that_cannot_have_heard_our_ack_ends_no_message(si
         assert bench.intake.ends == [reason]
 
 
+async def test_an_empty_session_ends_as_it_was_meant() -> None:
+    async with link("no_terminator_record") as bench:
+        await bench.clock.advance(1000.0)
+        await bench.analyzer.talk((ENQ, ACK), (EOT, b""))
+        await bench.until(lambda: bool(bench.intake.ends))
+        assert bench.intake.ends == ["eot"]
+
+
 @pytest.mark.parametrize("how", ["damaged", "refused", "cut"])
 async def test_eot_of_a_sender_that_gives_up_ends_no_message(how: str) -> None:
     async with link("no_terminator_record") as bench:
