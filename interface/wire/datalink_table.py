@@ -8,7 +8,13 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class State(StrEnum):
+class _Name(StrEnum):
+    """A name that is looked up at every step: hashed as the text it is, not by the slower way of enumerations."""
+
+    __hash__ = str.__hash__
+
+
+class State(_Name):
     NEUTRAL = "neutral"
     HOLD_OFF = "hold_off"  # neutral, and for a while not allowed to ask for the line
     RECEIVING = "receiving"
@@ -19,7 +25,7 @@ class State(StrEnum):
     SENDING = "sending"  # a frame sent
 
 
-class Input(StrEnum):
+class Input(_Name):
     ENQ = "enq"
     ENQ_NOT_READY = "enq_not_ready"  # ENQ while nothing can be stored
     ENQ_AGAIN = "enq_again"  # in a session, under the leniency repeated_enq
@@ -48,7 +54,7 @@ class Input(StrEnum):
     LOST = "lost"  # the byte stream ended
 
 
-class Action(StrEnum):
+class Action(_Name):
     IGNORE = "ignore"
     SKIP = "skip"  # count and keep as evidence
     ACCEPT = "accept"  # ACK the ENQ, a session begins

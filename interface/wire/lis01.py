@@ -59,6 +59,7 @@ __all__ = [
 _READ_AHEAD_BYTES = 65_536
 _FRAME_BEGIN = re.compile(b"[\x02\x04\x05]")
 _HEADER = b"Hh"
+_STORING = (State.STORING, State.BARE_STORING)
 # LIS01-A2: bytes with a meaning where no frame is expected.
 _MEANING = {
     State.NEUTRAL: b"\x04\x05",
@@ -172,7 +173,7 @@ class DataLink:
     def receive(self, data: bytes) -> None:
         """Bytes from the line. What exceeds the read-ahead while a frame waits for its answer is dropped."""
         room = self.options.max_frame_bytes + _READ_AHEAD_BYTES - len(self._in)
-        if self._storing and len(data) > room:
+        if self._state in _STORING and len(data) > room:
             self._events.append(Skipped(data[max(room, 0) :][:EVIDENCE_BYTES]))
             data = data[: max(room, 0)]
         self._in.append(data)
@@ -183,7 +184,7 @@ class DataLink:
     def next_event(self) -> Event | None:
         """The next event, in the order of the bytes; None when more bytes, an answer or time are needed."""
         while not self._events:
-            if not len(self._in) or self._storing or not self._read():
+            if not len(self._in) or self._state in _STORING or not self._read():
                 return None
         return self._events.popleft()
 
@@ -435,15 +436,11 @@ class DataLink:
     def _step(self, signal: Input) -> None:
         action, target = TABLE[self._state, signal]
         before, self._state = self._state, target
-        if target is not before and (target is State.NEUTRAL or self._storing):
+        if target is not before and (target is State.NEUTRAL or self._state in _STORING):
             self._timer = None
         self._actions[action]()
         if target is State.NEUTRAL and self._queue:
             self._step(Input.QUEUED)
-
-    @property
-    def _storing(self) -> bool:
-        return self._state in (State.STORING, State.BARE_STORING)
 
     @property
     def _wants_line(self) -> bool:
