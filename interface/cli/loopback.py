@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 from interface.errors import LocatedError, SegmentError, UnsupportedMessage
@@ -65,11 +66,25 @@ class MemoryIntake:
         )
         return Receipt(uuid4(), first, then)
 
+    def declared(self, peer: str) -> _MemoryBlocks:
+        return _MemoryBlocks(self.messages)
+
     def replied(self, receipt: Receipt, sent: bool) -> None:
         """Nobody is owed anything."""
 
     def rejected(self, reason: str, data: bytes, peer: str) -> None:
         """The sender's report says it."""
+
+
+class _MemoryBlocks:
+    """Takes the blocks of a framing that a driver declares."""
+
+    def __init__(self, messages: list[bytes]) -> None:
+        self._messages = messages
+
+    async def block(self, block: Any) -> Receipt:
+        self._messages.append(block.text)
+        return Receipt(uuid4())
 
 
 class _LoopbackLink(Link):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -13,9 +15,18 @@ from typing import Any
 import pytest
 
 from interface.cli import run_command
+from interface.domain.model import Protocol
 from interface.driver import registry
+from interface.driver.manifest import LinkFraming
 from tests.cli.conftest import Daemon
 from tests.link.cable import Cable
+from tests.link.certificates import Authority
+
+_PLAYED = [  # in memory
+    driver.id
+    for driver in registry.find_all()
+    if (driver.protocol, driver.link) in ((Protocol.LIS2, LinkFraming.LIS01), (Protocol.HL7, LinkFraming.MLLP))
+]
 
 
 class Desk:
@@ -24,11 +35,14 @@ class Desk:
     def __init__(self, folder: Path, capture: pytest.CaptureFixture[str], api_port: int) -> None:
         self.folder, self._capture, self.api_port = folder, capture, api_port
 
-    def run(self, transport: str, *arguments: str, driver: str = "sysmex_xn", link: str = "hema-1") -> tuple[int, str]:
+    def run(
+        self, transport: str, *arguments: str, driver: str = "sysmex_xn", link: str = "hema-1", more: str = ""
+    ) -> tuple[int, str]:
         config = self.folder / "config.toml"
         config.write_text(
             f'driver_path = ["{self.folder}"]\n[api]\nlisten = "127.0.0.1:{self.api_port}"\n'
-            f'[[link]]\nid = "hema-1"\norganization = "main"\ndriver = "{driver}"\ntransport = {{ {transport} }}\n',
+            f'[[link]]\nid = "hema-1"\norganization = "main"\ndriver = "{driver}"\n'
+            f"transport = {{ {transport} }}\n{more}\n",
             encoding="utf-8",
         )
         self._capture.readouterr()
@@ -96,9 +110,9 @@ def test_what_is_proved_without_a_daemon(desk: Desk) -> None:
     assert f"127.0.0.1:{port} is free" in lines[4]
 
 
-@pytest.mark.parametrize("driver", [driver.id for driver in registry.find_all() if driver.blocks is None])
+@pytest.mark.parametrize("driver", _PLAYED)
 def test_each_driver_passes_its_own_loopback(desk: Desk, driver: str, nobody: int) -> None:
-    kind = "mllp-dial" if registry.load(driver).protocol.value == "hl7" else "tcp-dial"
+    kind = "mllp-dial" if registry.load(driver).link is LinkFraming.MLLP else "tcp-dial"
     found = desk.checks(f'type = "{kind}", dial = "127.0.0.1:{nobody}"', driver=driver)
     assert found["receiver"][0] == "proved", found["receiver"]
 
@@ -208,3 +222,31 @@ def test_a_configuration_that_is_wrong_is_78(desk: Desk) -> None:
     status, said = desk.run('type = "tcp-listen"')
     assert status == 78
     assert "link[0].transport.listen" in said
+
+
+def test_tls_to_an_analyzer_is_proved_by_its_handshake(desk: Desk) -> None:
+    """The certificate must be of the authority that the link names; no message is sent."""
+    ours, other = Authority(desk.folder), Authority(desk.folder, "other")
+    pair, heard = ours.pair("analyzer"), list[bytes]()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    with socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(2)
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = server.accept()
+                with suppress(OSError), context.wrap_socket(connection, server_side=True) as line:
+                    heard.append(line.recv(100))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        at = f'type = "tcp-dial", dial = "127.0.0.1:{server.getsockname()[1]}"'
+        trusted = desk.checks(at, more=f'tls = {{ ca = "{ours.file}" }}')["tcp-dial"]
+        refused = desk.checks(at, more=f'tls = {{ ca = "{other.file}" }}')["tcp-dial"]
+        thread.join()
+    assert trusted[0] == "proved"
+    assert "its certificate is accepted; no message was sent" in trusted[1]
+    assert refused[0] == "failed"
+    assert heard == [b""]
