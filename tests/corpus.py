@@ -39,6 +39,7 @@ class Listed:
     results: int
     specimen: str
     patient: str
+    orders: int
 
 
 def corpus() -> Path:
@@ -75,7 +76,13 @@ def rows() -> dict[str, list[Row]]:
 def manifest() -> dict[str, Listed]:
     """MANIFEST.tsv by file."""
     return {
-        line["file"]: Listed(int(line["n_messages"]), int(line["n_results"]), line["sample_id"], line["patient_id"])
+        line["file"]: Listed(
+            int(line["n_messages"]),
+            int(line["n_results"]),
+            line["sample_id"],
+            line["patient_id"],
+            int(line["n_orders"] or 0),
+        )
         for line in _table("MANIFEST.tsv")
     }
 

@@ -1,7 +1,7 @@
 """HL7 v2 messages into the analyzer's terms, as a driver's manifest says. Pure.
 
-One entry for each OBX in order, none merged. Segments are read by position, tolerant of order and of segments nobody
-knows; what is malformed becomes a problem with its location and only what it touches is lost.
+One entry for each OBX in order, none merged. What belongs together is `wire.hl7_groups`' to say; what is malformed
+becomes a problem with its location and only what it touches is lost.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from interface.driver.manifest import Driver, FieldPath
 from interface.driver.observe import Draft, OpenSpecimen, RawResult, join_name, observe, read_date, read_sex
 from interface.errors import SegmentError
 from interface.wire.hl7 import Message, Segment, parse, segment_fault
+from interface.wire.hl7_groups import Group, group
+from interface.wire.hl7_structures import Part
 
 # HL7 v2.5.1 7.4.2: what OBX-2 makes of OBX-5
 _TEXT_TYPES = frozenset({"ST", "TX", "FT", "IS", "ID", "EI", "RP", "CX", "XPN", "XAD", "XTN", "PN"})
@@ -32,8 +34,6 @@ _CODED_TYPES = frozenset({"CE", "CWE", "CNE", "CF"})
 _TIME_TYPES = frozenset({"TS", "DTM", "DT", "TM", "DR"})
 _ARRAY_TYPES = frozenset({"NA", "MA"})
 _ATTACHED_TYPES = _ARRAY_TYPES | {"ED"}
-# The specimen stands before its orders in these, after them in all others (HL7 v2.5.1 7.3, 4.4).
-_SPECIMEN_FIRST_EVENTS = frozenset({"O33", "O34", "O35", "O36", "O41", "O42"})
 _ROLES = {
     # HL7 table 0369
     "P": SpecimenRole.PATIENT,
@@ -53,19 +53,14 @@ _Result: TypeAlias = tuple[Segment, str, list[Segment]]  # an OBX, where it is, 
 
 
 @dataclass(slots=True)
-class _Group:
-    """The segments that belong to one order: its OBR, its specimen, and its results with their comments."""
+class _Order:
+    """What one entry is made of: an order's OBR, its specimen, and its results with their comments."""
 
-    patient: int | None
     segments: dict[str, Segment]  # by segment id, what paths may point into
     results: list[_Result] = field(default_factory=list)
-    about_specimen: list[_Result] = field(default_factory=list)
-    order: bool = False  # there was an OBR
+    about: list[_Result] = field(default_factory=list)  # that describe the specimen
+    named: bool = True  # there is an order segment
     ambiguous: bool = False  # it names several specimens
-
-    @property
-    def filled(self) -> bool:
-        return bool(self.results or self.about_specimen)
 
 
 def decode(driver: Driver, text: bytes, encoding: str = "") -> DecodedMessage:
@@ -93,17 +88,11 @@ class _Engine:
         self._driver = driver
         self._draft = draft
         self._message = message
-        code, event = message.header.value(9), message.header.value(9, 2)
-        # HL7 v2.5.1 7.3.4: OUL^R24 is order-oriented, its specimens stand behind their order.
-        self._specimen_first = (code == "OUL" and event != "R24") or event in _SPECIMEN_FIRST_EVENTS
-        self._counts: dict[str, int] = {}
-        # The state of the walk over the segments
+        self._malformed: set[int] = set()  # segments, by identity
         self._patient: int | None = None
-        self._specimen: dict[str, Segment] = {}
-        self._group: _Group | None = None
         self._misplaced = False  # a specimen stood behind its results where it should stand before them
-        self._after_specimen = False  # OBX now describe the specimen: HL7 v2.5.1 7.3.1, SPM stands last in its group
-        self._notes: list[Segment] | None = None
+        self._lone: list[_Result] = []  # results outside any order
+        self._by_specimen = False
 
     def run(self) -> None:
         message, draft = self._message, self._draft
@@ -112,18 +101,19 @@ class _Engine:
         draft.version = message.version
         draft.sender = self._read({"MSH": message.header}, self._driver.paths.sender)
         for segment in message.segments:
-            self._counts[segment.id] = self._counts.get(segment.id, 0) + 1
             fault = segment_fault(segment)
             if fault:
+                self._malformed.add(id(segment))
                 draft.problem(self._location(segment), fault)
-            else:
-                self._take(segment)
-        self._close()
+        tree = group(message)
+        self._by_specimen = tree.by_specimen
+        self._walk(tree)
+        self._close_lone()
         self._queries()
 
     def _location(self, segment: Segment) -> str:
-        name = segment.id if segment.id.isascii() and segment.id.isalnum() else "?"
-        return f"{name}^{self._counts[segment.id]}"
+        place = self._message.location(segment)
+        return place if segment.id.isascii() and segment.id.isalnum() else f"?{place[len(segment.id) :]}"
 
     def _read(self, segments: dict[str, Segment], paths: Iterable[FieldPath]) -> str:
         for path in paths:
@@ -132,107 +122,172 @@ class _Engine:
                 return value
         return ""
 
-    def _take(self, segment: Segment) -> None:
-        """One segment of the walk."""
-        kind = segment.id
-        if kind == "PID":
-            self._close()
-            self._specimen = {}
+    def _walk(self, at: Group) -> None:
+        """Everything below a group that is no order and no specimen."""
+        unnamed = False  # the specimen before had results and no name
+        for item in at.items:
+            if isinstance(item, Segment):
+                if item.id == "PID":
+                    self._take_patient(item)
+                elif item.id == "OBX":
+                    self._lone += self._results((item,), [])
+            elif item.part is Part.ORDER:
+                self._take_order(item, {})
+            elif item.part is Part.SPECIMEN:
+                if unnamed and item.first("SPM"):
+                    self._misplaced = True
+                    text = "a specimen behind results without one: whose the others are is not said"
+                    self._draft.problem(self._location(item.items[0]), text)  # type: ignore[arg-type]
+                unnamed = self._take_specimen(item)
+            elif item.part is Part.PATIENT_OBSERVATION:
+                self._lone += self._observations(item)
+            else:
+                self._walk(item)
+
+    def _take_patient(self, segment: Segment) -> None:
+        self._close_lone()
+        if id(segment) not in self._malformed:
             self._draft.patients.append(self._read_patient(segment))
             self._patient = len(self._draft.patients) - 1
-        elif kind == "OBR":
-            self._close()
-            self._group = self._open({"OBR": segment}, order=True)
-        elif kind == "ORC" and not self._specimen_first and self._group and self._group.filled:
-            self._close()  # the next order of the message; some senders put ORC behind their OBR
-        elif kind == "SPM":
-            self._take_specimen(segment)
-        elif kind == "SAC":
-            self._take_container(segment)
-        elif kind == "OBX":
-            self._take_result(segment)
-        elif kind == "NTE" and self._notes is not None:
-            self._notes.append(segment)
-        if kind not in ("OBX", "NTE"):
-            self._notes = None
 
-    def _take_specimen(self, segment: Segment) -> None:
-        group = self._group
-        if self._specimen_first and group is not None and group.order and group.filled and not self._specimen:
-            self._misplaced = True
-            text = "a specimen behind results without one: whose the others are is not said"
-            self._draft.problem(self._location(segment), text)
-        # A message that put a specimen before its order goes on like that, whatever its type says.
-        if self._specimen_first or self._group is None or "SPM" in self._specimen:
-            self._close()
-            self._specimen = {"SPM": segment}
+    def _take_specimen(self, at: Group) -> bool:
+        """A specimen and its orders; whether it has results without having a name."""
+        self._close_lone()
+        specimen = _Order({}, named=False, ambiguous=self._misplaced)
+        unnamed = False
+        for item in at.items:
+            if isinstance(item, Segment):
+                self._note(specimen.segments, item)
+            elif item.part is Part.SPECIMEN_OBSERVATION:
+                specimen.about += self._observations(item)
+            elif item.part is Part.CONTAINER:
+                self._close(specimen)
+                self._take_container(item, specimen)
+            elif item.part is Part.ORDER:
+                self._close(specimen)
+                filled = self._take_order(item, specimen.segments)
+                unnamed = filled and not specimen.segments
+        self._close(specimen)
+        return unnamed
+
+    def _take_container(self, at: Group, order: _Order) -> None:
+        for item in at.items:
+            if isinstance(item, Segment):
+                if item.id == "SAC":
+                    self._note(order.segments, item)
+            else:
+                order.about += self._observations(item)
+
+    def _note(self, segments: dict[str, Segment], segment: Segment) -> None:
+        """Keep a segment for the paths that point into it; the last of its kind stands."""
+        if id(segment) not in self._malformed:
+            segments[segment.id] = segment
         else:
-            self._name_specimen(self._group, segment)
-        # A sender that puts SPM between OBR and its first OBX means results all the same.
-        self._after_specimen = self._group is None or self._group.filled
+            segments.pop(segment.id, None)
 
-    def _take_container(self, segment: Segment) -> None:
-        if self._specimen_first or self._group is None or "SAC" in self._specimen:
-            self._close()
-            self._specimen["SAC"] = segment
-        else:
-            self._name_specimen(self._group, segment)
+    def _take_order(self, at: Group, shared: dict[str, Segment]) -> bool:
+        """One order with its results. `shared`: what stands above it. Whether it has results."""
+        self._close_lone()
+        order = _Order(dict(shared), named=at.first("OBR") is not None, ambiguous=self._misplaced)
+        prior: list[Group] = []
+        for item in at.items:
+            if isinstance(item, Segment):
+                if item.id == "SAC":
+                    self._name_specimen(order, item)
+                elif item.id in ("OBR", "ORC"):
+                    self._note(order.segments, item)
+            elif item.part is Part.OBSERVATION:
+                order.results += self._observations(item)
+            elif item.part is Part.SPECIMEN:
+                self._take_own_specimen(item, order)
+            elif item.part is Part.PRIOR_RESULT:
+                prior.append(item)
+        self._close(order)
+        for each in prior:
+            self._take_prior(each)
+        return bool(order.results)
 
-    def _name_specimen(self, group: _Group, segment: Segment) -> None:
-        """The group's SPM or SAC. A second one that names another specimen leaves none."""
-        known = group.segments.get(segment.id)
+    def _take_own_specimen(self, at: Group, order: _Order) -> None:
+        """A specimen within its order."""
+        for item in at.items:
+            if isinstance(item, Segment):
+                if item.id == "SPM":
+                    self._name_specimen(order, item)
+            elif item.part is Part.CONTAINER:
+                for sac in item.own("SAC"):
+                    self._name_specimen(order, sac)
+                for about in item.groups(Part.SPECIMEN_OBSERVATION):
+                    order.about += self._observations(about)
+            else:
+                order.about += self._observations(item)
+
+    def _take_prior(self, at: Group) -> None:
+        """Results of earlier orders are told of, not reported: their entries are in a role that nobody reports."""
+        patient, begin = self._patient, len(self._draft.specimens)
+        self._walk(at)
+        self._close_lone()
+        self._patient = patient
+        for specimen in self._draft.specimens[begin:]:
+            specimen.role = SpecimenRole.OTHER
+
+    def _name_specimen(self, order: _Order, segment: Segment) -> None:
+        """The order's SPM or SAC. A second one that names another specimen leaves none."""
+        if id(segment) in self._malformed:
+            order.ambiguous = True
+            return
+        known = order.segments.get(segment.id)
         paths = self._driver.paths.specimen_id
         if known is not None and self._read({segment.id: known}, paths) != self._read({segment.id: segment}, paths):
-            group.ambiguous = True
+            order.ambiguous = True
             text = "several specimens for one order: whose the results are is not said"
             self._draft.problem(self._location(segment), text)
-        group.segments[segment.id] = segment
+        order.segments[segment.id] = segment
 
-    def _take_result(self, segment: Segment) -> None:
-        if self._group is None:
-            self._group = self._open({}, order=False)
-        notes: list[Segment] = []
-        self._notes = notes
-        about = self._after_specimen or (self._specimen_first and not self._group.order)
-        (self._group.about_specimen if about else self._group.results).append((segment, self._location(segment), notes))
+    def _observations(self, at: Group) -> list[_Result]:
+        """The OBX of a group with the comments below it."""
+        return self._results(at.own("OBX"), list(at.own("NTE")) if len(at.items) > 1 else [])
 
-    def _open(self, segments: dict[str, Segment], order: bool) -> _Group:
-        self._after_specimen = bool(self._specimen) and not order
-        return _Group(self._patient, self._specimen | segments, order=order, ambiguous=self._misplaced)
+    def _results(self, segments: Iterable[Segment], notes: list[Segment]) -> list[_Result]:
+        return [(one, self._message.location(one), notes) for one in segments if id(one) not in self._malformed]
 
-    def _close(self) -> None:
-        """The group is complete: make its specimen entry, and one for what describes the specimen itself."""
-        group, self._group, self._notes = self._group, None, None
-        self._after_specimen = False
-        if group is None:
-            return
-        segments = {"MSH": self._message.header} | group.segments
-        if group.order or group.results:
-            specimen = self._entry(group, segments)
-            for result in group.results:
+    def _close_lone(self) -> None:
+        """Results outside any order: of the patient, or, where specimens stand first, in a role that nobody reports."""
+        lone, self._lone = self._lone, []
+        if lone:
+            order = _Order({}, named=False, ambiguous=self._misplaced)
+            (order.about if self._by_specimen else order.results).extend(lone)
+            self._close(order)
+
+    def _close(self, order: _Order) -> None:
+        """Make an order's entry, and one for what describes the specimen itself."""
+        segments = {"MSH": self._message.header} | order.segments
+        if order.named or order.results:
+            specimen = self._entry(order, segments)
+            for result in order.results:
                 self._result(segments, result, specimen)
-        if group.about_specimen:
+        if order.about:
             # Never a result of the patient's: its own entry, in a role that nobody reports.
             segments.pop("OBX", None)
-            about = self._entry(group, segments)
+            about = self._entry(order, segments)
             if about.role is SpecimenRole.PATIENT:
                 about.role = SpecimenRole.OTHER
-            for result in group.about_specimen:
+            for result in order.about:
                 self._result(segments, result, about)
+            order.about = []
 
-    def _entry(self, group: _Group, segments: dict[str, Segment]) -> OpenSpecimen:
+    def _entry(self, order: _Order, segments: dict[str, Segment]) -> OpenSpecimen:
         paths = self._driver.paths
         specimen_id = self._driver.specimen_ids.read(self._read(segments, paths.specimen_id)) or None
-        if group.ambiguous:
+        if order.ambiguous:
             specimen_id = None
         elif specimen_id is None:
             anchor = segments.get("SPM") or segments.get("OBR")
             place = self._message.location(anchor) if anchor else "OBX^1"
             self._draft.problem(place, "no specimen id where this driver looks for it")
-        if not group.order and group.results:
-            self._draft.problem(group.results[0][1], "a result without an order segment")
+        if not order.named and order.results:
+            self._draft.problem(order.results[0][1], "a result without an order segment")
         specimen = OpenSpecimen(
-            group.patient,
+            self._patient,
             specimen_id,
             self._read(segments, paths.specimen_type),
             self._role(segments, specimen_id),

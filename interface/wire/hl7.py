@@ -233,6 +233,8 @@ class Message:
             self._sequence, seen = {}, dict[str, int]()
             for other in self.segments:
                 seen[other.id] = self._sequence[id(other)] = seen.get(other.id, 0) + 1
+        if not field:
+            return f"{segment.id}^{self._sequence[id(segment)]}"
         parts = [segment.id, str(self._sequence[id(segment)])] + [str(n) for n in (field, repeat, component) if n]
         return "^".join(parts)
 

@@ -380,3 +380,40 @@ def test_a_capture_leaves_out_refused_and_repeated_frames() -> None:
 def test_what_is_no_capture_is_said_so(data: bytes) -> None:
     with pytest.raises(CaptureError):
         read_capture(data)
+
+
+def test_a_malformed_order_does_not_give_its_results_to_the_order_before_it() -> None:
+    decoded = hl7("OBR|1|||GLU", NEXT[0], "SPM|1|S1", "OBR^2|||GLU", NEXT[1])
+    assert [(s.specimen_id, [r.value.text for r in s.results]) for s in decoded.specimens] == [
+        ("S1", ["5.1"]),
+        (None, ["6.2"]),
+    ]
+
+
+def test_a_malformed_specimen_leaves_its_order_without_one() -> None:
+    decoded = hl7("OBR|1|||GLU", NEXT[0], "SPM|1|S1", "SPM^2|S2")
+    assert [(s.specimen_id, [r.value.text for r in s.results]) for s in decoded.specimens] == [(None, ["5.1"])]
+
+
+def test_a_comment_behind_other_segments_of_a_result_is_the_results_comment() -> None:
+    (specimen,) = hl7(
+        "SPM|1|S1", "OBR|1|||GLU", NEXT[0], "TCD|GLU", "INV|R1", "NTE|1||diluted", type_="OUL^R22"
+    ).specimens
+    assert specimen.results[0].comments == ("diluted",)
+
+
+def test_results_of_an_order_behind_the_patients_visit_stay_with_their_order() -> None:
+    (specimen,) = hl7("PID|1||A", "OBR|1|||GLU", NEXT[0], "PV1|1|O", NEXT[1], "SPM|1|S1").specimens
+    assert (specimen.specimen_id, [r.value.text for r in specimen.results]) == ("S1", ["5.1", "6.2"])
+
+
+def test_prior_results_are_told_of_and_never_reported_as_results_of_the_order() -> None:
+    decoded = hl7(
+        "PID|1||A", "ORC|NW|1", "OBR|1|||GLU", "SPM|1|S1", "PID|1||A", "ORC|PR|9", "OBR|1|||GLU", NEXT[0],
+        "ORC|NW|2", "OBR|2|||GLU", NEXT[1], "SPM|1|S2", type_="OML^O21^OML_O21",
+    )  # fmt: skip
+    assert [(s.specimen_id, s.role.value, [r.value.text for r in s.results]) for s in decoded.specimens] == [
+        ("S1", "patient", []),
+        (None, "other", ["5.1"]),
+        ("S2", "patient", ["6.2"]),
+    ]
