@@ -26,6 +26,7 @@ from interface.cli.link_wire import wire_json, wire_text
 from interface.domain.permissions import Permission
 
 if TYPE_CHECKING:
+    from interface.flow.conformance import Checked
     from interface.flow.wire_log import Conversation
     from interface.settings import Settings
     from interface.store.journal import StoredMessage
@@ -150,18 +151,23 @@ def show(
 def validate(context: Context, source: str, organization: str | None, username: str | None, as_json: bool) -> int:
     """Check HL7 messages against the structures of their version.
 
-    Of a file, or of a message in the journal (for a Labora user; it is audited). Status 1 when anything is found.
+    Of a file, which may hold several messages, MLLP blocks or batches, or of a message in the journal (for a Labora
+    user; it is audited). Status 1 when anything is found, or a structure could not be checked. Z segments are not
+    checked and named on stderr.
     """
-    found = asyncio.run(_validate(context, source, organization, username))
+    checked = asyncio.run(_validate(context, source, organization, username))
     if as_json:
-        emit(found, True)
-    for number, findings in enumerate(found, 1):
-        for finding in () if as_json else findings:
-            emit(f"message {number}: {finding}", False)
-    return EXIT_FAILED if any(found) else 0
+        emit(checked, True)
+    else:
+        for number, one in enumerate(checked, 1):
+            for finding in one.findings:
+                emit(f"message {number}: {finding}", False)
+            for note in one.notes:
+                click.echo(f"message {number}: {note}", err=True)
+    return EXIT_FAILED if any(one.findings for one in checked) else 0
 
 
-async def _validate(context: Context, source: str, organization: str | None, username: str | None) -> list[list[str]]:
+async def _validate(context: Context, source: str, organization: str | None, username: str | None) -> list[Checked]:
     from interface.domain.model import Protocol
     from interface.driver.capture import read_capture
     from interface.flow.conformance import validate as conforms
@@ -179,7 +185,7 @@ async def _validate(context: Context, source: str, organization: str | None, use
     messages = read_capture(data)
     if any(one.protocol is not Protocol.HL7 for one in messages):
         raise CommandError("only HL7 messages have structures to check")
-    return [await conforms(one.text) for one in messages]
+    return await conforms([one.text for one in messages])
 
 
 def _head(stored: StoredMessage) -> dict[str, object]:

@@ -27,13 +27,8 @@ from interface.errors import SegmentError
 from interface.wire.hl7 import Message, Segment, parse, segment_fault
 from interface.wire.hl7_groups import Group, group
 from interface.wire.hl7_structures import Part
+from interface.wire.hl7_values import ATTACHED, ValueType, coded, encapsulated, lines, pointer, value_type
 
-# HL7 v2.5.1 7.4.2: what OBX-2 makes of OBX-5
-_TEXT_TYPES = frozenset({"ST", "TX", "FT", "IS", "ID", "EI", "RP", "CX", "XPN", "XAD", "XTN", "PN"})
-_CODED_TYPES = frozenset({"CE", "CWE", "CNE", "CF"})
-_TIME_TYPES = frozenset({"TS", "DTM", "DT", "TM", "DR"})
-_ARRAY_TYPES = frozenset({"NA", "MA"})
-_ATTACHED_TYPES = _ARRAY_TYPES | {"ED"}
 _ROLES = {
     # HL7 table 0369
     "P": SpecimenRole.PATIENT,
@@ -328,7 +323,7 @@ class _Engine:
         code = self._driver.code(self._code(segments))
         if not code:
             self._draft.problem(location, "no test code where this driver looks for it")
-        kind, text = segment.value(2).strip().upper(), segment.read(5)
+        kind, text = value_type(segment.value(2)), segment.read(5)
         value, contradicts = self._value(segment, kind, text)
         raw = RawResult(
             location,
@@ -346,7 +341,7 @@ class _Engine:
             read(segments, paths.instrument_time),
             read(segments, paths.operator),
             tuple(words for note in notes if (words := note.read(3))) if notes else (),
-            attachment=self._attachment(segment, kind, text, segments, location) if kind in _ATTACHED_TYPES else None,
+            attachment=self._attachment(segment, kind, text, segments, location) if kind in ATTACHED else None,
             contradicts=contradicts,
         )
         observed, attachment = observe(self._driver, raw)
@@ -364,50 +359,39 @@ class _Engine:
                 return segment.components(path.field)[path.component - 1].strip()
         return ""
 
-    def _value(self, segment: Segment, kind: str, text: str) -> tuple[Value, bool]:
+    def _value(self, segment: Segment, kind: ValueType, text: str) -> tuple[Value, bool]:
         """OBX-5 by OBX-2, and whether it contradicts its own type."""
         grammar = self._driver.grammar
         if not text or text == '""' or text.casefold() in grammar.empty_words:
             return EMPTY, False
-        if kind in _CODED_TYPES:
-            coded = [
-                segment.value(5, 2, at).strip() or segment.value(5, 1, at).strip()
-                for at in range(1, len(segment.repeats(5)) + 1)
-            ]
-            words = [one for one in coded if one]  # `^^99ROC`: a coding system without a code says nothing
+        if kind is ValueType.CODED:
+            words = coded(segment)
             if not words:
                 return EMPTY, False
             failed = any(is_failed(one, grammar) for one in words)
             return Value(ValueKind.FAILED if failed else ValueKind.CODED, "\n".join(words)), False
-        if kind == "SN":
+        if kind is ValueType.STRUCTURED:
             return parse_structured(segment.components(5), grammar), False
-        if kind in _TIME_TYPES:
+        if kind is ValueType.TIME:
             return Value(ValueKind.TIME, text), False
-        if kind in _ARRAY_TYPES:
+        if kind in ATTACHED:
             return Value(ValueKind.IMAGE, segment.value(3, 2) or segment.value(3)), False
-        if kind in _TEXT_TYPES:
-            value = parse_value(text, grammar)
-            # Numbers in text types are common and are numbers; the rest are words with their lines.
-            return (value if value.kind is not ValueKind.TEXT else Value(ValueKind.TEXT, self._lines(segment))), False
         value = parse_value(text, grammar)
-        return value, kind == "NM" and value.kind not in (ValueKind.NUMERIC, ValueKind.FAILED)
-
-    def _lines(self, segment: Segment) -> str:
-        """HL7 v2.5.1 2.A.78: repetitions of TX are lines."""
-        return "\n".join(segment.unescape(line) for line in segment.repeats(5)).strip()
+        if kind is ValueType.TEXT:
+            # Numbers in text types are common and are numbers; the rest are words with their lines.
+            return (value if value.kind is not ValueKind.TEXT else Value(ValueKind.TEXT, lines(segment))), False
+        return value, kind is ValueType.NUMBER and value.kind not in (ValueKind.NUMERIC, ValueKind.FAILED)
 
     def _attachment(
-        self, segment: Segment, kind: str, text: str, segments: dict[str, Segment], location: str
+        self, segment: Segment, kind: ValueType, text: str, segments: dict[str, Segment], location: str
     ) -> Attachment | None:
+        if not text:
+            return None
         name = self._read(segments, self._driver.paths.name) or self._read(segments, self._driver.paths.code)
-        if kind == "ED":
-            # HL7 v2.5.1 2.A.24: source, type, subtype, encoding, data
-            data = segment.value(5, 5)
-            media = "/".join(part for part in (segment.value(5, 2), segment.value(5, 3)) if part).lower()
-            return Attachment(name, media, data, location) if data or media else None
-        if kind in _ARRAY_TYPES and segment.field(5):
+        if kind is ValueType.ARRAY:
             return Attachment(name, "text/plain", text, location)
-        return None
+        found = encapsulated(segment) if kind is ValueType.ENCAPSULATED else pointer(segment)
+        return Attachment(name, found.media_type, found.data, location)
 
     def _flags(self, segment: Segment) -> tuple[str, ...]:
         """Component 1 of each repetition: analyzers send CWE here long before 2.7 allowed it."""

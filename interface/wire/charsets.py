@@ -34,7 +34,9 @@ _CODECS = {
 } | {f"8859/{part}": f"iso8859-{part}" for part in (1, 2, 3, 4, 5, 6, 7, 8, 9, 15)}
 
 # Codecs that keep ASCII where it is, so that MSH can be read on the raw bytes.
-_FALLBACK = "latin-1"
+_FALLBACK = "latin-1"  # cannot fail
+# What is not UTF-8 is Windows text before it is Latin-1: the latter has only control characters from 80 to 9F.
+_LAST_RESORTS = ("utf-8", "cp1252")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def codec(name: str) -> str | None:
 
 
 def decode(block: bytes, encoding: str = "") -> Decoded:
-    """Decode one message: MSH-18, then `encoding` (the peer's), then UTF-8, then latin-1, which cannot fail.
+    """Decode one message: MSH-18, then `encoding` (the peer's), then UTF-8, Windows-1252 and latin-1.
 
     A set named in MSH-18 that does not fit the bytes is a fault that is said, not a reason to lose the message.
     """
@@ -71,7 +73,7 @@ def decode(block: bytes, encoding: str = "") -> Decoded:
     declared = codec(named) if named else None
     fault = f"the character set {named!r} is not known" if named and declared is None else ""
     # ASCII is what senders of Latin-1 and UTF-8 call themselves; it says nothing against the peer's own setting.
-    for candidate in (declared, encoding or None, "utf-8"):
+    for candidate in (declared, encoding or None, *_LAST_RESORTS):
         if candidate is None:
             continue
         try:
@@ -79,6 +81,8 @@ def decode(block: bytes, encoding: str = "") -> Decoded:
         except (UnicodeDecodeError, LookupError):
             if candidate == declared:
                 fault = f"the bytes are not {named}"
+            elif candidate == encoding:
+                fault = fault or f"the bytes are not {encoding}"
     return Decoded(_normalise(block.decode(_FALLBACK)), _FALLBACK, fault)
 
 

@@ -42,18 +42,19 @@ class FieldState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delimiters:
-    """MSH-1 and MSH-2: component, repetition, escape, sub-component (LIS02-A2 has another order)."""
+    """MSH-1 and MSH-2: component, repetition, escape, sub-component (LIS02-A2 has another order), truncation (2.7)."""
 
     field: str = "|"
     component: str = "^"
     repeat: str = "~"
     escape: str = "\\"
     subcomponent: str = "&"
+    truncation: str = ""  # says that a value was cut short; it divides nothing
 
     @property
     def definition(self) -> str:
         """MSH-2."""
-        return self.component + self.repeat + self.escape + self.subcomponent
+        return self.component + self.repeat + self.escape + self.subcomponent + self.truncation
 
 
 DEFAULT_DELIMITERS = Delimiters()
@@ -372,8 +373,9 @@ def message_type(block: bytes) -> str:
 def unescape(text: str, delimiters: Delimiters = DEFAULT_DELIMITERS, encoding: str = "utf-8") -> str:
     r"""Resolve escape sequences in a leaf.
 
-    HL7 v2.5.1 2.7: `\F\ \S\ \T\ \R\ \E\`, `\Xhh..\`, `\H\ \N\` (dropped), `\.br\` and the other line commands
-    (newline). Unknown sequences stay verbatim, and an escape character that opens none is data (`C:\PATH`).
+    HL7 v2.5.1 2.7: `\F\ \S\ \T\ \R\ \E\`, from 2.7 on `\P\`, `\Xhh..\`, `\H\ \N\` (dropped), `\.br\` and the other
+    line commands (newline). Unknown sequences (`\Zhh\`, `\Cxxyy\`) stay verbatim, and an escape character that opens
+    none is data (`C:\PATH`).
     """
     mark = delimiters.escape
     if not mark or mark not in text:
@@ -389,6 +391,8 @@ def unescape(text: str, delimiters: Delimiters = DEFAULT_DELIMITERS, encoding: s
         ".fi": "",
         ".nf": "",
     }
+    if delimiters.truncation:
+        known["P"] = delimiters.truncation
     return _replace_sequences(text, mark, lambda body: known.get(body, _special(body, encoding)))
 
 
@@ -402,6 +406,8 @@ def escape(text: str, delimiters: Delimiters = DEFAULT_DELIMITERS) -> str:
         delimiters.subcomponent: "T",
         delimiters.repeat: "R",
     }
+    if delimiters.truncation:
+        names[delimiters.truncation] = "P"
     return "".join(
         f"{mark}{names[c]}{mark}" if c in names else f"{mark}X{ord(c):02X}{mark}" if c < " " or c == "\x7f" else c
         for c in text
@@ -449,10 +455,14 @@ def _delimiters(header: str) -> Delimiters:
     mark = header[3:4]
     if not mark or mark.isalnum() or mark.isspace():
         raise SegmentError("no field separator", "MSH^1^1", REQUIRED_MISSING)
-    # A fifth character, truncation, is legal from 2.7 on and means nothing to a receiver.
+    # A fifth character, truncation, is legal from 2.7 on.
     definition = header[4:].split(mark, 1)[0]
     characters = definition + DEFAULT_DELIMITERS.definition[len(definition) :]
     used = mark + characters[:4]
-    if not definition or len(set(used)) != 5 or any(c.isalnum() or c.isspace() for c in used):
+    # Others than ASCII would be others by the charset, which is found by them.
+    if not definition or len(set(used)) != 5 or any(c.isalnum() or c.isspace() or not c.isascii() for c in used):
         raise SegmentError("the encoding characters are missing or not distinct", "MSH^1^2", REQUIRED_MISSING)
-    return Delimiters(mark, *characters[:4])
+    truncation = definition[4:5]
+    if truncation in used or truncation.isalnum() or truncation.isspace() or not truncation.isascii():
+        truncation = ""
+    return Delimiters(mark, characters[0], characters[1], characters[2], characters[3], truncation)

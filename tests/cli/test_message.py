@@ -79,7 +79,21 @@ async def test_an_hl7_file_is_checked_against_its_versions_structures(shell: She
     answer = await shell.run("message", "validate", str(tmp_path / "faulty.hl7"))
     assert answer.status == 1
     assert answer.out.startswith("message 1: ")
-    assert len((await shell.run("message", "validate", "--json", str(tmp_path / "faulty.hl7"))).json) == 1
+    (checked,) = (await shell.run("message", "validate", "--json", str(tmp_path / "faulty.hl7"))).json
+    assert checked["findings"]
+    assert checked["notes"] == []
     for wrong in ("other.astm", "nothing.hl7"):
         answer = await shell.run("message", "validate", str(tmp_path / wrong))
         assert (answer.status, len(answer.err.splitlines())) == (1, 1)
+
+
+async def test_a_file_of_blocks_and_batches_is_checked_message_by_message(shell: Shell, tmp_path: Path) -> None:
+    faulty = GOOD.replace("|NM|6690-2^Leukocytes^LN|", "|NM||")
+    batch = f"FHS|^~\\&\rBHS|^~\\&\r{GOOD}{faulty}BTS|2\rFTS|1\r"
+    (tmp_path / "batch.hl7").write_text(batch)
+    (tmp_path / "blocks.hl7").write_text(f"\x0b{GOOD}ZZ1|1\r\x1c\r\x0b{batch}\x1c\r")
+    answer = await shell.run("message", "validate", str(tmp_path / "batch.hl7"))
+    assert (answer.status, answer.out) == (1, "message 2: Missing required child OBX.OBX_3\n")
+    answer = await shell.run("message", "validate", str(tmp_path / "blocks.hl7"))
+    assert (answer.status, answer.out) == (1, "message 3: Missing required child OBX.OBX_3\n")
+    assert answer.err.startswith("message 1: ZZ1^1: a Z segment")

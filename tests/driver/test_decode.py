@@ -417,3 +417,19 @@ def test_prior_results_are_told_of_and_never_reported_as_results_of_the_order() 
         (None, "other", ["5.1"]),
         ("S2", "patient", ["6.2"]),
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "media", "data"),
+    [
+        ("ED|IMG||^Image^PNG^Base64^aGVs\\.br\\bG8=", "image/png", "aGVsbG8="),
+        ("ED|IMG||APP^^^Base64^aGVsbG8=", "", "aGVsbG8="),
+        ("ED|IMG||APP^^^Base64", "", ""),
+        ("RP|IMG||/images/1.png^VIEWER^Image^PNG", "image/png", "/images/1.png"),
+    ],
+)
+def test_a_document_is_an_attachment_and_never_stands_in_a_value(value: str, media: str, data: str) -> None:
+    (specimen,) = hl7("OBR|1|||GLU", f"OBX|1|{value}||||||F", "SPM|1|S1").specimens
+    (result,) = specimen.results
+    assert (result.value.kind, result.value.text) == (ValueKind.IMAGE, "IMG")
+    assert [(one.name, one.media_type, one.data) for one in specimen.attachments] == [("IMG", media, data)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from time import process_time
 
@@ -159,6 +160,31 @@ def test_the_peers_own_charset_comes_before_the_last_resort() -> None:
     assert pid.value(5) == "\u0416"
 
 
+def test_bytes_of_no_declared_charset_are_windows_text_and_none_is_lost() -> None:
+    note = parse(f"{HEAD}\rNTE|1||".encode() + b"\x80 5 \x93x\x94\r").first("NTE")
+    assert note is not None
+    assert note.value(3) == "\u20ac 5 \u201cx\u201d"
+    undefined = f"{HEAD}\rNTE|1||".encode() + b"\x81\xfc\r"
+    assert parse(undefined).segments[1].text.encode("latin-1") == b"NTE|1||\x81\xfc"
+
+
+def test_the_peers_charset_that_does_not_fit_is_reported() -> None:
+    block = f"{HEAD}\rNTE|1||\u00fc\r".encode("latin-1")
+    assert parse(block, "utf-8").charset_fault == "the bytes are not utf-8"
+    assert not parse(block, "latin-1").charset_fault
+    assert not parse(block).charset_fault, "nobody said what they are"
+
+
+def test_the_truncation_character_is_read_and_its_escape_resolved() -> None:
+    """HL7 v2.7 2.5.5.2."""
+    message = parse("MSH|^~\\&#|A||||||ORU^R01|1|P|2.7\rNTE|1||long te#\rNTE|2||item \\P\\5\r")
+    assert message.delimiters == Delimiters(truncation="#")
+    assert [one.value(3) for one in message.all("NTE")] == ["long te#", "item #5"]
+    assert message.delimiters.definition == "^~\\&#"
+    assert parse("MSH|^~\\&|A\rNTE|1||\\P\\\r").segments[1].value(3) == "\\P\\", "unknown before 2.7"
+    assert parse("MSH|^~\\&^|A\r").delimiters == Delimiters(), "one that is another delimiter is none"
+
+
 @pytest.mark.parametrize(
     ("block", "location", "code"),
     [
@@ -192,6 +218,16 @@ def test_what_is_not_supported_is_said_apart(old: str, new: str, location: str, 
     assert (caught.value.location, caught.value.code) == (location, code)
 
 
+@pytest.mark.parametrize("definition", ["\x80^~\\&", "\u00a7~\\&", "^~\\\u00a7"])
+@pytest.mark.parametrize("codec", ["utf-8", "latin-1"])
+def test_delimiters_are_ascii(definition: str, codec: str) -> None:
+    """Others would be one delimiter or two by the charset that is tried, and the segments would divide otherwise."""
+    for check in (check_syntax, check_header):
+        with pytest.raises(SegmentError) as caught:
+            check(ORU.replace("^~\\&", definition, 1).encode(codec))
+        assert caught.value.location == "MSH^1^2"
+
+
 @pytest.mark.parametrize("version", ["2.1", "2.3.1", "2.9", ""])
 def test_every_version_two_is_read(version: str) -> None:
     assert check_syntax(ORU.replace("|2.5.1", f"|{version}").encode()).version == version
@@ -214,8 +250,10 @@ def test_any_bytes_are_read_or_refused_with_a_located_error(data: bytes) -> None
 
 
 def _verdict(check: Callable[[bytes], Message], block: bytes) -> tuple[object, ...]:
+    """The fields of MSH, or the fault. The rest of a message may say that what is not ASCII is of another charset."""
     try:
-        return tuple(check(block).header.field(number) for number in range(1, 20))
+        header = check(block).header
+        return tuple(re.sub("[^\\x00-\\x7f]+", "?", header.field(number)) for number in range(1, 20))
     except (SegmentError, UnsupportedMessage) as error:
         return type(error), error.location, error.text, error.code
 
