@@ -22,6 +22,7 @@ class TransportType(StrEnum):
     TCP_DIAL = "tcp-dial"
     MLLP_DIAL = "mllp-dial"
     SERIAL = "serial"
+    FOLDER = "folder"
 
     @property
     def dials(self) -> bool:
@@ -100,11 +101,24 @@ class SerialPort:
 
 
 @dataclass(frozen=True, slots=True)
+class Folder:
+    """Where files are dropped. A file is taken when it has not changed for `stable_s`."""
+
+    path: Path
+    pattern: str = "*"
+    stable_s: float = 2.0
+
+    def __str__(self) -> str:
+        return f"{self.path}/{self.pattern}"
+
+
+@dataclass(frozen=True, slots=True)
 class Transport:
-    """How a link's bytes come: the other end connects to an address, is dialled, or is at the other end of a cable."""
+    """How a link's bytes come: the other end connects to an address, is dialled, is at the other end of a cable, or
+    drops files."""
 
     type: TransportType
-    endpoint: Address | SerialPort  # a port where the type is SERIAL, else where to listen, or whom to dial
+    endpoint: Address | SerialPort | Folder  # where to listen, whom to dial, a port, or a folder
 
 
 @dataclass(frozen=True, slots=True)

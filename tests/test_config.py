@@ -14,6 +14,7 @@ from interface.settings import (
     AckPolicy,
     Address,
     DialTls,
+    Folder,
     LineFormat,
     ListenTls,
     OnStoreFailure,
@@ -302,11 +303,32 @@ def test_two_links_cannot_share_a_serial_port_under_any_name(drivers: Path, tmp_
     assert len(parse(two(tmp_path / "ttyUSB1")).links) == 2
 
 
-@pytest.mark.parametrize("kind", ["folder"])
-def test_a_transport_of_a_later_version_is_named_as_such(drivers: Path, kind: str) -> None:
-    found = problems(link(drivers, transport=f'{{ type = "{kind}", port = "/dev/ttyS0", path = "/srv" }}'))
-    assert list(found) == ["link[0].transport.type"]
-    assert "not available in this version, which has tcp-listen, mllp-listen," in found["link[0].transport.type"]
+@pytest.mark.parametrize("driver", ["acme_one", "acme_hl7"])
+def test_a_folder_is_read_in_full(drivers: Path, driver: str) -> None:
+    transport = '{ type = "folder", path = "/srv/drop", pattern = "*.hl7", stable_s = 5 }'
+    [read] = parse(link(drivers, transport=transport, driver=f'"{driver}"')).links
+    assert read.transport == Transport(TransportType.FOLDER, Folder(Path("/srv/drop"), "*.hl7", 5.0))
+    [usual] = parse(link(drivers, transport='{ type = "folder", path = "/srv/drop" }')).links
+    assert usual.transport.endpoint == Folder(Path("/srv/drop"), "*", 2.0)
+
+
+def test_what_is_wrong_with_a_folder_is_named_by_its_key(drivers: Path) -> None:
+    transport = '{ type = "folder", path = "drop", pattern = "in/*.hl7", stable_s = -1, listen = "127.0.0.1:1" }'
+    found = problems(link(drivers, transport=transport))
+    assert set(found) == {f"link[0].transport.{key}" for key in ("path", "pattern", "stable_s", "listen")}
+    allowed = link(drivers, transport='{ type = "folder", path = "/srv/drop" }', allow='["10.0.0.0/8"]', idle_s="60")
+    assert set(problems(allowed)) == {"link[0].allow", "link[0].idle_s"}
+
+
+def test_no_two_links_share_a_folder_under_any_name(drivers: Path, tmp_path: Path) -> None:
+    (tmp_path / "here").symlink_to(tmp_path)
+    text = link(drivers, transport=f'{{ type = "folder", path = "{tmp_path}" }}')
+    text += (
+        '\n[[link]]\nid = "a-2"\norganization = "main"\ndriver = "acme_two"\n'
+        f'transport = {{ type = "folder", path = "{tmp_path}/here", pattern = "*.x" }}'
+    )
+    said = f"{tmp_path}/here is already taken by link[0].transport.path"
+    assert problems(text) == {"link[1].transport.path": said}
 
 
 @pytest.mark.parametrize(("kind", "driver"), [("tcp-dial", "acme_one"), ("mllp-dial", "acme_hl7")])

@@ -15,7 +15,7 @@ import click
 from interface.cli import EXIT_CONFIG, EXIT_FAILED, Context, emit, explain, pass_context
 from interface.cli.laboratory import CommandError
 from interface.errors import ConfigError, LaboraError
-from interface.settings import Address, SerialPort, Settings
+from interface.settings import Address, Folder, SerialPort, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +92,21 @@ def _ports(settings: Settings) -> Iterator[Finding]:
     yield _address("api.listen", settings.api.listen, ours)
     for index, link in enumerate(settings.links):
         endpoint = link.transport.endpoint
-        if isinstance(endpoint, SerialPort):
-            yield look_at(f"link[{index}].transport.port", endpoint, ours)
+        if not isinstance(endpoint, Address):
+            key = "port" if isinstance(endpoint, SerialPort) else "path"
+            yield look_at(f"link[{index}].transport.{key}", endpoint, ours)
         elif link.transport.type.dials:  # not tried: an analyzer may take one connection, and the daemon has it
             yield Finding(f"link[{index}].transport.dial", 0, f"{endpoint} will be dialled")
         else:
             yield look_at(f"link[{index}].transport.listen", endpoint, ours)
 
 
-def look_at(subject: str, endpoint: Address | SerialPort, ours: bool) -> Finding:
-    """Whether a port can be opened or an address listened on; `ours`: a Labora runs here, which may hold it."""
+def look_at(subject: str, endpoint: Address | SerialPort | Folder, ours: bool) -> Finding:
+    """Whether it can be opened, listened on or used; `ours`: a Labora runs here, which may hold it."""
     if isinstance(endpoint, SerialPort):
         return _serial(subject, endpoint, ours)
+    if isinstance(endpoint, Folder):
+        return _folder(subject, endpoint)
     return _address(subject, endpoint, ours)
 
 
@@ -132,6 +135,15 @@ def _serial(subject: str, port: SerialPort, ours: bool) -> Finding:
     except LaboraError as error:
         return Finding(subject, EXIT_FAILED, str(error))
     return Finding(subject, 0, f"{port} can be opened")
+
+
+def _folder(subject: str, folder: Folder) -> Finding:
+    """Whether files can be taken and moved. The daemon would start without it and wait for it, as for a port."""
+    if not folder.path.is_dir():
+        return Finding(subject, EXIT_FAILED, f"{folder.path} is not a folder")
+    if not os.access(folder.path, os.R_OK | os.W_OK | os.X_OK):
+        return Finding(subject, EXIT_FAILED, f"{folder.path} cannot be read and written by this user")
+    return Finding(subject, 0, f"{folder} can be used")
 
 
 def _bind(address: Address) -> None:

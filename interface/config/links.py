@@ -19,6 +19,7 @@ from interface.settings import (
     Address,
     ApiSettings,
     DialTls,
+    Folder,
     LinkRole,
     LinkSettings,
     ListenTls,
@@ -34,15 +35,15 @@ from interface.wire.frames import FRAME_OVERHEAD_BYTES, LEGACY_TEXT_BYTES, MAX_T
 MAX_FRAME_BYTES, LEGACY_FRAME_BYTES = MAX_TEXT_BYTES + FRAME_OVERHEAD_BYTES, LEGACY_TEXT_BYTES + FRAME_OVERHEAD_BYTES
 _MOST_BYTES = 256 * 1024 * 1024
 _CARRIES = {
-    TransportType.TCP_LISTEN: Protocol.LIS2,
-    TransportType.MLLP_LISTEN: Protocol.HL7,
-    TransportType.TCP_DIAL: Protocol.LIS2,
-    TransportType.MLLP_DIAL: Protocol.HL7,
-    TransportType.SERIAL: Protocol.LIS2,
+    TransportType.TCP_LISTEN: (Protocol.LIS2,),
+    TransportType.MLLP_LISTEN: (Protocol.HL7,),
+    TransportType.TCP_DIAL: (Protocol.LIS2,),
+    TransportType.MLLP_DIAL: (Protocol.HL7,),
+    TransportType.SERIAL: (Protocol.LIS2,),
+    TransportType.FOLDER: (Protocol.LIS2, Protocol.HL7),
 }
 _LISTENERS = (TransportType.TCP_LISTEN, TransportType.MLLP_LISTEN)
 SHORTEST_IDLE_S = 10.0
-_LATER_TRANSPORTS = ("folder",)
 _FRAME_LINK_KEYS = ("leniencies", "max_frame_bytes", "frame_text_bytes", "ack_colliding_enq")
 _LATER_LINK_KEYS = ("match",)
 _LISTENER_KEYS = ("allow", "max_connections", "takeover")
@@ -66,7 +67,7 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         for key in _LISTENER_KEYS:
             if table.has(key):
                 table.problem(key, f"is of no use with {transport.type}: nobody connects to this link")
-    if transport and _CARRIES[transport.type] is not Protocol.LIS2:
+    if transport and Protocol.LIS2 not in _CARRIES[transport.type]:
         for key in _FRAME_LINK_KEYS:
             if table.has(key):
                 table.problem(key, f"is about LIS01-A2, which {transport.type} does not carry")
@@ -74,7 +75,7 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         for key in _NETWORK_KEYS:
             if table.has(key):
                 table.problem(key, f"is of no use with {transport.type}, which has no network")
-    if transport and _CARRIES[transport.type] is not Protocol.HL7:
+    if transport and Protocol.HL7 not in _CARRIES[transport.type]:
         for key in _HL7_LINK_KEYS:
             if table.has(key):
                 table.problem(key, "is of use only on a link that carries HL7 v2")
@@ -139,9 +140,6 @@ def _transport(table: Table | None) -> Transport | None:
         return None
     kind = table.text("type", required=True)
     supported = ", ".join(TransportType)
-    if kind in _LATER_TRANSPORTS:
-        table.problem("type", f'"{kind}" is not available in this version, which has {supported}')
-        return None  # its other keys belong to that type
     if kind and kind not in list(TransportType):
         table.problem("type", f'"{kind}" is not one of {supported}{hint(kind, list(TransportType))}')
     endpoint = _endpoint(table, kind)
@@ -149,9 +147,11 @@ def _transport(table: Table | None) -> Transport | None:
     return Transport(TransportType(kind), endpoint) if endpoint and kind in list(TransportType) else None
 
 
-def _endpoint(table: Table, kind: str) -> Address | SerialPort | None:
+def _endpoint(table: Table, kind: str) -> Address | SerialPort | Folder | None:
     if kind == TransportType.SERIAL:
         return _serial_port(table)
+    if kind == TransportType.FOLDER:
+        return _folder(table)
     if kind not in (TransportType.TCP_DIAL, TransportType.MLLP_DIAL):
         return table.address("listen")
     peer = table.address("dial")
@@ -178,6 +178,18 @@ def _serial_port(table: Table) -> SerialPort | None:
     return SerialPort(Path(path), baud, line_format) if path else None
 
 
+def _folder(table: Table) -> Folder | None:
+    default = Folder(Path())
+    path, pattern = table.text("path", required=True), table.text("pattern", default.pattern)
+    stable_s = table.seconds("stable_s", default.stable_s, 0.0, 3600.0)
+    if "/" in pattern or not pattern:
+        table.problem("pattern", f'"{pattern}" is not a pattern for names of files such as *.hl7')
+    if path and not path.startswith("/"):
+        table.problem("path", f'"{path}" must be an absolute path')
+        path = ""
+    return Folder(Path(path), pattern, stable_s) if path else None
+
+
 def _driver(table: Table, driver_path: tuple[Path, ...], transport: Transport | None) -> str:
     """The driver's id, once its folder could be read and speaks what the transport carries."""
     name = table.name("driver", required=True)
@@ -193,7 +205,7 @@ def _driver(table: Table, driver_path: tuple[Path, ...], transport: Transport | 
     except DriverError as error:
         table.problem("driver", str(error))
         return name
-    if transport and _CARRIES[transport.type] is not driver.protocol:
+    if transport and driver.protocol not in _CARRIES[transport.type]:
         table.problem("driver", f'"{name}" speaks {driver.protocol}, which {transport.type} does not carry')
     return name
 
@@ -247,9 +259,9 @@ def _allow(table: Table) -> tuple[str, ...]:
 
 
 def unique(root: Table, api: ApiSettings, links: list[LinkSettings | None]) -> None:
-    """No two links share an id, and nothing shares an address or a serial port."""
+    """No two links share an id, and nothing shares an address, a serial port or a folder."""
     ids: dict[str, str] = {}
-    taken: list[tuple[Address | SerialPort, str]] = [(api.listen, "api.listen")]
+    taken: list[tuple[Address | SerialPort | Folder, str]] = [(api.listen, "api.listen")]
     for index, link in enumerate(links):
         if link is None:
             continue
@@ -257,20 +269,26 @@ def unique(root: Table, api: ApiSettings, links: list[LinkSettings | None]) -> N
         if link.id and (first := ids.setdefault(link.id, at)) != at:
             root.problem(f"{at}.id", f'"{link.id}" is already the id of {first}')
         endpoint = link.transport.endpoint
-        key = "port" if isinstance(endpoint, SerialPort) else "dial" if link.transport.type.dials else "listen"
-        place = f"{at}.transport.{key}"
+        place = f"{at}.transport.{_key(link.transport)}"
         for other, path in taken:
             if _overlap(endpoint, other):
-                shown = endpoint.path if isinstance(endpoint, SerialPort) else endpoint
+                shown = endpoint if isinstance(endpoint, Address) else endpoint.path
                 root.problem(place, f"{shown} is already taken by {path}")
                 break
         taken.append((endpoint, place))
 
 
-def _overlap(one: Address | SerialPort, other: Address | SerialPort) -> bool:
-    if isinstance(one, SerialPort) and isinstance(other, SerialPort):
+def _key(transport: Transport) -> str:
+    """Where in the transport's table its endpoint stands."""
+    if isinstance(transport.endpoint, Address):
+        return "dial" if transport.type.dials else "listen"
+    return "port" if isinstance(transport.endpoint, SerialPort) else "path"
+
+
+def _overlap(one: Address | SerialPort | Folder, other: Address | SerialPort | Folder) -> bool:
+    if not isinstance(one, Address) and not isinstance(other, Address):
         return os.path.realpath(one.path) == os.path.realpath(other.path)  # /dev/serial/by-id/… are other names
-    if isinstance(one, SerialPort) or isinstance(other, SerialPort):
+    if not isinstance(one, Address) or not isinstance(other, Address):
         return False
     if one.port != other.port or not one.port:
         return False

@@ -75,7 +75,7 @@ class LinkIntake:
                  state=state)  # fmt: skip
         frames = (frame_id(row.id, 0, 0),)
         if fault is not None:
-            return Receipt(row.id, self._negative(block, fault), frames=frames)
+            return Receipt(row.id, self._negative(block, fault), frames=frames, refused=str(fault))
         first, then = self._due(block, Outcome.STORED)
         return Receipt(row.id, first, then, frames=frames)
 

@@ -13,6 +13,7 @@ from typing import Protocol
 import structlog
 
 from interface import telemetry
+from interface.domain import model
 from interface.errors import LaboraError, LinkError
 from interface.link.clock import Clock
 from interface.link.intake import Intake
@@ -28,6 +29,11 @@ log = structlog.get_logger(__name__)
 
 class Framing(Protocol):
     """What a link needs of its driver."""
+
+    @property
+    def protocol(self) -> model.Protocol:
+        """What its messages are written in."""
+        ...
 
     @property
     def leniencies(self) -> frozenset[str]:

@@ -32,6 +32,7 @@ class Receipt:
     `reply`: HL7 only, the acknowledgement to put on the wire, unframed; None for no reply. `then`: a second one, in a
     block of its own. `close`: cut the connection.
     `frames`: the rows that hold the bytes, for the wire log; none where nothing was committed, or needed to be.
+    `refused`: HL7 only, why the message was stored as rejected, in one sentence.
     """
 
     message_id: UUID | None = None
@@ -39,6 +40,7 @@ class Receipt:
     then: bytes | None = None
     close: bool = False
     frames: tuple[UUID, ...] = ()
+    refused: str = ""
 
 
 class FrameIntake(Protocol):

@@ -15,8 +15,9 @@ from interface.link.base import Link, LinkSpec, LinkState, LinkStatus
 from interface.link.cable import SerialLink
 from interface.link.clock import Clock, LoopClock
 from interface.link.dial import DialLink
+from interface.link.folder import FolderLink
 from interface.link.listening import ListeningLink
-from interface.settings import Address, SerialPort
+from interface.settings import Address, Folder, SerialPort
 
 __all__ = ["Changes", "LinkSpec", "LinkState", "LinkStatus", "Supervisor"]
 
@@ -93,6 +94,8 @@ class Supervisor:
         transport = spec.settings.transport
         if isinstance(transport.endpoint, SerialPort):
             return SerialLink(spec, self._clock, transport.endpoint)
+        if isinstance(transport.endpoint, Folder):
+            return FolderLink(spec, self._clock, transport.endpoint)
         if transport.type.dials:
             return DialLink(spec, self._clock, transport.endpoint, self._jitter)
         return ListeningLink(spec, self._clock, transport.endpoint)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from uuid import UUID, uuid4
 
+from interface.domain.model import Protocol
 from interface.errors import StoreError
 from interface.link.intake import Receipt, ReceivedFrame
 from interface.link.stream import ByteStream
@@ -90,6 +91,7 @@ class Framing:
     leniencies: frozenset[str] = frozenset()
     frame_text_bytes: int = 0
     ack_colliding_enq: bool = False
+    protocol: Protocol = Protocol.LIS2
 
 
 class RecordingIntake:
