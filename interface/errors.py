@@ -4,6 +4,7 @@ LaboraError
 ├── ConfigError                exit 78; carries every problem found, each with its TOML path
 ├── LinkError
 │   ├── LinkFrameError         NAK (MLLP: nothing); counted, the bytes are in the wire log
+│   ├── NotAttributed          NAK, or AR with ERR-3 204; nobody's, so nothing is kept
 │   ├── LinkLost               the message is sealed incomplete; back off
 │   └── LinkTimeout            the same
 ├── RecordError                LIS02 record; already acknowledged, so the result is held with its location
@@ -73,6 +74,16 @@ class LinkLost(LinkError):
     """The byte stream ended."""
 
     slug = "link_lost"
+
+
+class NotAttributed(LinkError):
+    """A message on a shared port that is not for exactly one of its links. `reason`: header, none, several."""
+
+    slug = "not_attributed"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the message is not for one link of this port: {reason}")
 
 
 class LinkTimeout(LinkError):

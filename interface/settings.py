@@ -142,6 +142,15 @@ class DialTls:
 
 
 @dataclass(frozen=True, slots=True)
+class Match:
+    """Whose messages a link takes, of those that come to its port; what is empty is not asked for."""
+
+    sender: str = ""  # a regular expression that is searched for in H-5 (ASTM) or MSH-3
+    facility: str = ""  # in MSH-4
+    peer: str = ""  # the network of the sender's host
+
+
+@dataclass(frozen=True, slots=True)
 class LinkSettings:
     """One `[[link]]` of the configuration."""
 
@@ -160,6 +169,7 @@ class LinkSettings:
     takeover: bool = True  # at the limit, a new connection replaces a silent one from the same address
     idle_s: float = 86400.0  # a connection without a byte for so long is closed; 0: never. Analyzers sleep at night
     tls: ListenTls | DialTls | None = None
+    match: Match | None = None
     max_message_bytes: int = 16 * 1024 * 1024
     # LIS01-A2 only; where the driver says something too, leniencies add up and of the others the link's counts
     leniencies: frozenset[str] = frozenset()  # names of `wire.datalink_events.Leniency`

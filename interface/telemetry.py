@@ -179,13 +179,14 @@ _STATES = frozenset(
 _NAK_REASONS = frozenset(
     {
         "checksum", "frame_number", "gap", "oversize", "terminator", "no_stx", "timeout", "not_ready",
-        "store_unavailable", "store_ambiguous", "same_fn", "contention", "control_character",
+        "store_unavailable", "store_ambiguous", "not_attributed", "same_fn", "contention", "control_character",
     }
 )  # fmt: skip
 _REFUSALS = frozenset({"address", "limit", "busy", "handshake", "certificate", "lost", "timeout"})
 _REJECTS = _NAK_REASONS | {
     "skipped", "cut", "empty", "restarted", "refused", "unframed", "stray_nuls", "stray_bytes", "commit_block",
-    "reply_not_committed", "batch_count", "batch_envelope",
+    "reply_not_committed", "batch_count", "batch_envelope", "not_attributed_header", "not_attributed_none",
+    "not_attributed_several",
 }  # fmt: skip
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _MOST_ROUTES = 256

@@ -17,6 +17,7 @@ from interface.settings import (
     Folder,
     LineFormat,
     ListenTls,
+    Match,
     OnStoreFailure,
     Parity,
     Preliminary,
@@ -456,9 +457,81 @@ def test_an_idle_time_that_would_cut_every_session_is_a_problem(drivers: Path) -
     assert "neither 0 (never) nor at least 10" in problems(link(drivers, idle_s="2"))["link[0].idle_s"]
 
 
-@pytest.mark.parametrize("key", ["match"])
-def test_a_key_of_a_later_version_is_never_ignored(drivers: Path, key: str) -> None:
-    assert problems(link(drivers, **{key: "{}"})) == {f"link[0].{key}": "is not available in this version"}
+def sharing(drivers: Path, first: str, second: str, **changes: str) -> str:
+    """Two links on one port with these `match` tables ("": none); `changes` are the second one's."""
+    text = link(drivers, **({"match": first} if first else {})) + "\n"
+    keys = {"driver": '"acme_two"', **({"match": second} if second else {})} | changes
+    keys = {"transport": '{ type = "tcp-listen", listen = "127.0.0.1:4001" }'} | keys
+    return text + '[[link]]\nid = "a-2"\norganization = "other"\n' + "\n".join(f"{k} = {v}" for k, v in keys.items())
+
+
+def test_links_may_share_a_port_where_each_has_a_match(drivers: Path) -> None:
+    one, two = parse(sharing(drivers, '{ sender = "^XN-" }', '{ sender = "^CA-", peer = "10.1.2.0/24" }')).links
+    assert one.match == Match("^XN-")
+    assert two.match == Match("^CA-", "", "10.1.2.0/24")
+    hl7 = link(
+        drivers, driver='"acme_hl7"', transport='{ type = "mllp-listen", listen = "127.0.0.1:1" }',
+        match='{ facility = "^LAB$" }',
+    )  # fmt: skip
+    assert parse(hl7).links[0].match == Match("", "^LAB$")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "changes", "key", "said"),
+    [
+        ('{ sender = "a" }', "", {}, "transport.listen", "links share a port where each has a match"),
+        ("", '{ sender = "a" }', {}, "transport.listen", "is already taken by link[0].transport.listen; links share"),
+        ('{ sender = "a" }', '{ sender = "a" }', {}, "match", "is that of link[0]: nothing tells their messages apart"),
+        ('{ sender = "a" }', '{ sender = "b" }', {"max_connections": "3"}, "max_connections", "must be as in link[0]"),
+        ('{ sender = "a" }', '{ sender = "b" }', {"allow": '["10.0.0.0/8"]'}, "allow", "must be as in link[0]"),
+        (
+            '{ sender = "a" }', '{ sender = "b" }',
+            {"driver": '"acme_hl7"', "transport": '{ type = "mllp-listen", listen = "127.0.0.1:4001" }'},
+            "transport", "must be as in link[0]",
+        ),
+        (
+            '{ sender = "a" }', '{ sender = "b" }',
+            {"transport": '{ type = "tcp-listen", listen = "0.0.0.0:4001" }'},
+            "transport.listen", "0.0.0.0:4001 is already taken by link[0].transport.listen",
+        ),
+    ],
+)  # fmt: skip
+def test_links_that_one_port_cannot_serve_are_a_problem(
+    drivers: Path, first: str, second: str, changes: dict[str, str], key: str, said: str
+) -> None:
+    found = problems(sharing(drivers, first, second, **changes))
+    assert list(found) == [f"link[1].{key}"]
+    assert said in found[f"link[1].{key}"]
+
+
+def test_drivers_that_frame_differently_do_not_share_a_port(drivers: Path) -> None:
+    manifest = drivers / "acme_two" / "driver.toml"
+    manifest.write_text(manifest.read_text() + '[framing]\nleniencies = ["no_checksum"]\n')
+    found = problems(sharing(drivers, '{ sender = "a" }', '{ sender = "b" }'))
+    said = '"acme_two" and "acme_one" of link[0] frame differently (leniencies): not on one port'
+    assert found == {"link[1].driver": said}
+
+
+@pytest.mark.parametrize(
+    ("match", "key", "said"),
+    [
+        ("{}", "match", "asks for nothing"),
+        ('{ sender = "(" }', "match.sender", "is not a regular expression"),
+        ('{ facility = "LAB" }', "match.facility", "not what tcp-listen carries"),
+        ('{ peer = "10.0.0.1/8" }', "match.peer", "is not a network"),
+        ('{ sendr = "a", peer = "10.0.0.0/8" }', "match.sendr", 'did you mean "sender"'),
+        ('"XN"', "match", "must be a table"),
+    ],
+)
+def test_what_is_wrong_with_a_match_is_named_by_its_key(drivers: Path, match: str, key: str, said: str) -> None:
+    found = problems(link(drivers, match=match))
+    assert list(found) == [f"link[0].{key}"]
+    assert said in found[f"link[0].{key}"]
+
+
+def test_only_a_listener_has_a_match(drivers: Path) -> None:
+    found = problems(link(drivers, transport='{ type = "serial", port = "/dev/ttyS0" }', match='{ sender = "a" }'))
+    assert list(found) == ["link[0].match"]
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def _settings(root: Table, source: Path, environ: Mapping[str, str]) -> Settings
     api = _api(root.table("api"))
     limits = _limits(root.table("limits"))
     links = [read_link(table, driver_path) for table in root.tables("link")]
-    unique(root, api, links)
+    unique(root, api, links, driver_path)
     root.close()
     return Settings(state_dir, database, api, limits, tuple(link for link in links if link), driver_path, source)
 

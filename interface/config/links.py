@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from interface.config.match import read_match, sharing_problem
 from interface.config.table import Table, hint, parse_line_format
 from interface.config.tls import read_tls
 from interface.domain.model import Protocol
@@ -45,8 +46,7 @@ _CARRIES = {
 _LISTENERS = (TransportType.TCP_LISTEN, TransportType.MLLP_LISTEN)
 SHORTEST_IDLE_S = 10.0
 _FRAME_LINK_KEYS = ("leniencies", "max_frame_bytes", "frame_text_bytes", "ack_colliding_enq")
-_LATER_LINK_KEYS = ("match",)
-_LISTENER_KEYS = ("allow", "max_connections", "takeover")
+_LISTENER_KEYS = ("allow", "max_connections", "takeover", "match")
 _NETWORK_KEYS = ("idle_s", "tls")
 _HL7_LINK_KEYS = ("ack", "outstanding", "mllp_release")
 BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400)
@@ -56,9 +56,6 @@ _ASCII = "".join(map(chr, range(0x20, 0x7F)))
 
 def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | None:
     default_bytes = 16 * 1024 * 1024
-    for key in _LATER_LINK_KEYS:
-        if table.has(key):
-            table.problem(key, "is not available in this version")
     role = table.choice("role", LinkRole.ANALYZER)
     if role is LinkRole.HOSPITAL:
         table.problem("role", 'a hospital link is not available in this version: role must be "analyzer"')
@@ -101,12 +98,13 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         takeover=table.flag("takeover") is not False,
         idle_s=_idle_s(table),
         tls=_tls(table, transport),
+        match=read_match(table, transport),
         ack=table.choice("ack", AckPolicy.AS_SENT),
         outstanding=table.whole("outstanding", 16, 1, 16),
         mllp_release=table.whole("mllp_release", 1, 1, 2),
         wire_log_mb=table.whole("wire_log_mb", WIRE_LOG_MB, 1, 65_536),
     )
-    table.close(_LATER_LINK_KEYS)
+    table.close()
     return link
 
 
@@ -258,10 +256,11 @@ def _allow(table: Table) -> tuple[str, ...]:
     return networks
 
 
-def unique(root: Table, api: ApiSettings, links: list[LinkSettings | None]) -> None:
-    """No two links share an id, and nothing shares an address, a serial port or a folder."""
+def unique(root: Table, api: ApiSettings, links: list[LinkSettings | None], driver_path: tuple[Path, ...]) -> None:
+    """No two links share an id, and nothing shares an address, a serial port or a folder, but links with a `match`."""
     ids: dict[str, str] = {}
-    taken: list[tuple[Address | SerialPort | Folder, str]] = [(api.listen, "api.listen")]
+    taken: list[tuple[Address | SerialPort | Folder, str, str, LinkSettings | None]] = []
+    taken.append((api.listen, "api.listen", "", None))
     for index, link in enumerate(links):
         if link is None:
             continue
@@ -270,12 +269,21 @@ def unique(root: Table, api: ApiSettings, links: list[LinkSettings | None]) -> N
             root.problem(f"{at}.id", f'"{link.id}" is already the id of {first}')
         endpoint = link.transport.endpoint
         place = f"{at}.transport.{_key(link.transport)}"
-        for other, path in taken:
-            if _overlap(endpoint, other):
+        for other, path, other_at, other_link in taken:
+            if not _overlap(endpoint, other):
+                continue
+            if other_link is not None and link.match and other_link.match and endpoint == other:
+                key, text = sharing_problem(link, other_link, other_at, driver_path)
+                key = f"{at}.{key}" if key else ""
+            else:
                 shown = endpoint if isinstance(endpoint, Address) else endpoint.path
-                root.problem(place, f"{shown} is already taken by {path}")
+                key, text = place, f"{shown} is already taken by {path}"
+                if other_link is not None and (link.match or other_link.match):
+                    text += "; links share a port where each has a match"
+            if key:
+                root.problem(key, text)
                 break
-        taken.append((endpoint, place))
+        taken.append((endpoint, place, at, link))
 
 
 def _key(transport: Transport) -> str:

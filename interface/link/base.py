@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -59,6 +59,10 @@ class LinkSpec:
     intake: Intake
     framing: Framing | None = None
     wire_log: WireLog | None = None
+
+    def same_as(self, other: LinkSpec) -> bool:
+        """Whether both are served in the same way; an intake is only ever made anew."""
+        return (self.settings, self.framing) == (other.settings, other.framing)
 
 
 class LinkState(StrEnum):
@@ -115,9 +119,21 @@ class Link(ABC):
     async def start(self) -> None:
         """Raises LinkError with one sentence that names the link."""
 
-    def same_as(self, spec: LinkSpec) -> bool:
-        """Whether a link of `spec` would be this one."""
-        return (self.settings, self.spec.framing) == (spec.settings, spec.framing)
+    def same_as(self, specs: Sequence[LinkSpec]) -> bool:
+        """Whether what serves `specs` would be this one."""
+        return len(specs) == 1 and self.spec.same_as(specs[0])
+
+    def change(self, specs: Sequence[LinkSpec]) -> bool:
+        """Serve `specs` from now on, connections and all; False where that is not possible."""
+        return False
+
+    def connection(self, peer: str) -> tuple[Intake, WireLog | None]:
+        """The intake and the wire log of a connection that was made."""
+        return self.spec.intake, self.spec.wire_log
+
+    def disconnected(self, peer: str) -> None:
+        """The connection has ended."""
+        return
 
     def refresh(self) -> None:
         """Read again what stands in files beside the configuration: certificates. Raises LinkError."""
@@ -126,6 +142,10 @@ class Link(ABC):
     @abstractmethod
     async def stop(self, drain_s: float) -> None:
         """Accept nothing more, let sessions end for at most `drain_s`, then cut them. Idle ones are cut at once."""
+
+    def statuses(self) -> tuple[LinkStatus, ...]:
+        """Of each link that is served here."""
+        return (self.status(),)
 
     def status(self) -> LinkStatus:
         counters = self.counters
@@ -183,9 +203,9 @@ class Link(ABC):
         if task is None:
             raise LinkError("a connection is served by a task")
         self.counters.connections_made += 1
-        intake = self.spec.intake
-        if self.spec.wire_log is not None:
-            recorder = Recorder(self.spec.wire_log, stream.peer, self._allowance, self.clock)
+        intake, wire_log = self.connection(stream.peer)
+        if wire_log is not None:
+            recorder = Recorder(wire_log, stream.peer, self._allowance, self.clock)
             stream, intake = RecordedStream(stream, recorder), RecordedIntake(intake, recorder)
         try:
             session = self._session(stream, intake)
@@ -201,6 +221,7 @@ class Link(ABC):
             self.sessions.pop(task, None)
             telemetry.set_connections(self.settings.id, len(self.sessions))
             await stream.close()
+            self.disconnected(stream.peer)
             log.info("disconnected", link=self.settings.id, action="link.disconnected", peer=stream.peer)
 
     def _session(self, stream: ByteStream, intake: Intake) -> Session:

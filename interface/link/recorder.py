@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID, uuid4
 
-from interface.errors import LinkLost, StoreError
+from interface.errors import LinkLost, NotAttributed, StoreError
 from interface.link.clock import Clock
 from interface.link.intake import FrameIntake, Intake, Receipt, ReceivedFrame
 from interface.link.stream import ByteStream
@@ -271,7 +271,7 @@ class _RecordedFrames:
         try:
             receipt = await self._frames.frame(frame)
             reason = ""
-        except StoreError as error:
+        except (StoreError, NotAttributed) as error:
             reason = error.slug
             raise
         finally:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from interface import telemetry
-from interface.errors import LinkLost, StoreError
+from interface.errors import LinkLost, NotAttributed, StoreError
 from interface.link.clock import Clock
 from interface.link.intake import FrameIntake, Intake, Receipt, ReceivedFrame
 from interface.link.stream import ByteStream
@@ -236,7 +236,7 @@ class AstmSession(Connection):
         frame = ReceivedFrame(event.fn, event.raw, event.text, event.last)
         try:
             receipt = await (self._frames.frame(frame) if event.fn is not None else self._insist(frame))
-        except StoreError as error:
+        except (StoreError, NotAttributed) as error:
             self._core.refused()
             if event.fn is not None:
                 self._count_nak(error.slug)

@@ -17,6 +17,7 @@ from interface.link.clock import Clock, LoopClock
 from interface.link.dial import DialLink
 from interface.link.folder import FolderLink
 from interface.link.listening import ListeningLink
+from interface.link.shared import SharedPort
 from interface.settings import Address, Folder, SerialPort
 
 __all__ = ["Changes", "LinkSpec", "LinkState", "LinkStatus", "Supervisor"]
@@ -40,14 +41,17 @@ class Supervisor:
         self, specs: Iterable[LinkSpec] = (), clock: Clock | None = None, jitter: Callable[[], float] = random
     ) -> None:
         self._clock, self._jitter = clock or LoopClock(), jitter
-        self._links = {spec.settings.id: self._link(spec) for spec in specs}
+        self._specs = {spec.settings.id: spec for spec in specs}
+        self._links = self._made(self._specs.values())
 
     async def start(self, specs: Iterable[LinkSpec] = ()) -> None:
         """Open every link, `specs` too. Raises LinkError naming each that could not be; then none is left open.
 
         A serial port that cannot be opened or a peer that cannot be dialled is tried again later, not raised.
         """
-        self._links |= {spec.settings.id: self._link(spec) for spec in specs}
+        more = {spec.settings.id: spec for spec in specs}
+        self._specs |= more
+        self._links |= self._made(more.values())
         faults: list[str] = []
         for link in self._links.values():
             try:
@@ -64,45 +68,54 @@ class Supervisor:
         Others are stopped as by `stop`, then started; one that cannot be is down, and tried again. Certificates are
         read again.
         """
-        wanted = {spec.settings.id: spec for spec in specs}
-        same = {name for name, link in self._links.items() if name in wanted and link.same_as(wanted[name])}
-        ending = self._links.keys() - same
-        await asyncio.gather(*(self._links[name].stop(drain_s) for name in ending))
-        changes = Changes(
-            tuple(name for name in wanted if name not in self._links),
-            tuple(name for name in wanted if name in ending),
-            tuple(name for name in self._links if name not in wanted),
-        )
+        units = _units(specs)
+        same = {
+            name
+            for name, link in self._links.items()
+            if name in units and (link.same_as(units[name]) or link.change(units[name]))
+        }
+        await asyncio.gather(*(link.stop(drain_s) for name, link in self._links.items() if name not in same))
         for name in same:
             try:
                 self._links[name].refresh()
             except LinkError as error:
                 log.error("link not refreshed", link=name, action="link.refresh", error=error)
         self._links = {
-            name: self._links[name] if name in same else self._link(spec) for name, spec in wanted.items()
+            name: self._links[name] if name in same else self._link(unit) for name, unit in units.items()
         }  # fmt: skip
-        for name in wanted.keys() - same:
+        before, self._specs = self._specs, {spec.settings.id: spec for spec in specs}
+        for name in units.keys() - same:
             with suppress(LinkError):  # the link has logged it
                 await self._links[name].start()
-        return changes
+        return Changes(
+            tuple(name for name in self._specs if name not in before),
+            tuple(name for name, spec in self._specs.items() if name in before and not spec.same_as(before[name])),
+            tuple(name for name in before if name not in self._specs),
+        )
 
     async def stop(self, drain_s: float) -> None:
         """Close every link, all at the same time."""
         await asyncio.gather(*(link.stop(drain_s) for link in self._links.values()))
 
-    def _link(self, spec: LinkSpec) -> Link:
-        transport = spec.settings.transport
+    def _made(self, specs: Iterable[LinkSpec]) -> dict[str, Link]:
+        return {name: self._link(unit) for name, unit in _units(specs).items()}
+
+    def _link(self, unit: Sequence[LinkSpec]) -> Link:
+        spec, transport = unit[0], unit[0].settings.transport
         if isinstance(transport.endpoint, SerialPort):
             return SerialLink(spec, self._clock, transport.endpoint)
         if isinstance(transport.endpoint, Folder):
             return FolderLink(spec, self._clock, transport.endpoint)
         if transport.type.dials:
             return DialLink(spec, self._clock, transport.endpoint, self._jitter)
+        if spec.settings.match is not None:
+            return SharedPort(unit, self._clock, transport.endpoint)
         return ListeningLink(spec, self._clock, transport.endpoint)
 
     def statuses(self) -> tuple[LinkStatus, ...]:
         """Every link as it is now, in the order of the configuration."""
-        return tuple(link.status() for link in self._links.values())
+        found = {status.id: status for link in self._links.values() for status in link.statuses()}
+        return tuple(found[name] for name in self._specs if name in found)
 
     def address(self, link_id: str) -> Address:
         """Where a link listens; raises KeyError for an unknown id and for a link that does not listen."""
@@ -110,5 +123,20 @@ class Supervisor:
 
     def addresses(self) -> dict[str, Address]:
         """Where each link listens that does; the ports are the real ones."""
-        listening = {name: link for name, link in self._links.items() if isinstance(link, ListeningLink)}
-        return {name: link.listener.address for name, link in listening.items()}
+        return {
+            status.id: link.listener.address
+            for link in self._links.values()
+            if isinstance(link, ListeningLink)
+            for status in link.statuses()
+        }
+
+
+def _units(specs: Iterable[LinkSpec]) -> dict[str, tuple[LinkSpec, ...]]:
+    """The links by what serves them: each its own, but for those that share a port."""
+    units: dict[str, tuple[LinkSpec, ...]] = {}
+    for spec in specs:
+        endpoint = spec.settings.transport.endpoint
+        shares = spec.settings.match is not None and isinstance(endpoint, Address) and endpoint.port
+        name = f"port {endpoint}" if shares else spec.settings.id
+        units[name] = (*units.get(name, ()), spec)
+    return units

@@ -363,6 +363,11 @@ def control_id(block: bytes) -> str:
     return _raw_field(block, 10)
 
 
+def sender(block: bytes) -> tuple[str, str]:
+    """MSH-3 and MSH-4 of raw bytes, as sent; "" where they cannot be found. Never raises."""
+    return _raw_field(block, 3), _raw_field(block, 4)
+
+
 def message_type(block: bytes) -> str:
     """MSH-9 of raw bytes as `ORU^R01`; "" when it cannot be found. Never raises."""
     header = charsets.raw_header(block)
