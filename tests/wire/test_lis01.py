@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 
 from interface.wire.lis01 import (
     DataLink,
-    Event,
     FrameReceived,
     FrameRejected,
     FrameRepeated,
@@ -26,48 +24,7 @@ from interface.wire.lis01 import (
     Station,
     build_frame,
 )
-
-ENQ, EOT, ACK, NAK = b"\x05", b"\x04", b"\x06", b"\x15"
-H, P, L = build_frame(1, b"H|\\^&\r", True), build_frame(2, b"P|1\r", True), build_frame(3, b"L|1|N\r", True)
-
-
-class Receiver:
-    """A host whose pump stores everything, or what `refuse` does not name by its running number."""
-
-    def __init__(
-        self, *leniencies: Leniency, refuse: frozenset[int] = frozenset(), max_frame_bytes: int = 64_000
-    ) -> None:
-        options = LinkOptions(leniencies=frozenset(leniencies), max_frame_bytes=max_frame_bytes)
-        self.link = DataLink(Station.HOST, options)
-        self.events = list[Event]()
-        self.stored = list[bytes]()
-        self._refuse, self._offers = refuse, 0
-
-    def feed(self, *chunks: bytes) -> bytes:
-        """Everything answered to the chunks."""
-        out = b""
-        for chunk in chunks:
-            self.link.receive(chunk)
-            out += self.drain()
-        return out
-
-    def drain(self) -> bytes:
-        while (event := self.link.next_event()) is not None:
-            self.events.append(event)
-            if isinstance(event, FrameReceived):
-                self._offers += 1
-                if self._offers - 1 in self._refuse:
-                    self.link.refused()
-                else:
-                    self.stored.append(event.text)
-                    self.link.stored()
-        return self.link.data_to_send()
-
-    def uses(self) -> dict[Leniency, int]:
-        return Counter(event.leniency for event in self.events if isinstance(event, LeniencyUsed))
-
-    def reasons(self) -> list[str]:
-        return [event.reason for event in self.events if isinstance(event, FrameRejected)]
+from tests.wire.receiver import ACK, ENQ, EOT, NAK, H, L, P, Receiver
 
 
 def test_a_session_is_acknowledged_frame_by_frame() -> None:
@@ -466,107 +423,6 @@ def test_eot_after_a_refused_frame_is_not_the_end_of_a_message() -> None:
     unstored = Receiver(refuse=frozenset({1}))
     unstored.feed(ENQ, H, P, EOT)
     assert unstored.events[-1] == SessionEnded("aborted")
-
-
-# ---- records without frames -----------------------------------------------------------------------------------------
-
-BARE = [b"H|\\^&\r", b"P|1\r", b"R|1|^^^GLU|5.4\r", b"L|1|N\r"]
-
-
-def test_bare_records_are_handed_over_one_by_one_and_nothing_is_answered() -> None:
-    host = Receiver(Leniency.BARE_RECORDS)
-    assert host.feed(b"".join(BARE)) == b""
-    assert host.stored == BARE
-    assert [event for event in host.events if not isinstance(event, FrameReceived)] == [
-        SessionStarted(), LeniencyUsed(Leniency.BARE_RECORDS), SessionEnded("terminator"),
-    ]  # fmt: skip
-    assert all(
-        event.fn is None and event.raw == event.text for event in host.events if isinstance(event, FrameReceived)
-    )
-    assert host.link.idle
-    assert host.link.timer is None
-
-
-def test_bare_records_are_junk_to_everybody_else() -> None:
-    host = Receiver()
-    assert host.feed(b"".join(BARE), ENQ) == ACK
-    assert host.stored == []
-    assert host.events[0] == Skipped(b"".join(BARE))
-
-
-@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n", b"\r\n\r\n"])
-def test_bare_records_may_end_in_any_way_and_keep_their_bytes(end: bytes) -> None:
-    text = b"".join(record[:-1] + end for record in BARE)
-    for chunks in ([text], [bytes([code]) for code in text]):
-        host = Receiver(Leniency.BARE_RECORDS)
-        host.feed(*chunks, text)
-        assert b"".join(host.stored) == 2 * text[: len(text) - len(end) + 1]  # what follows L is no record
-        assert host.events.count(SessionEnded("terminator")) == 2
-        assert not [event for event in host.events if isinstance(event, Skipped)]
-
-
-@pytest.mark.parametrize("ending", ["silence", "lost", "eot", "enq"])
-def test_an_l_record_without_record_end_is_ended_by_whatever_comes(ending: str) -> None:
-    host = Receiver(Leniency.BARE_RECORDS)
-    host.feed(b"".join(BARE)[:-1])
-    assert host.link.timer is not None
-    assert host.link.timer.seconds == 2.0
-    stop(host, ending)
-    last = [event for event in host.events if isinstance(event, FrameReceived)][-1]
-    assert (last.text, last.last) == (b"L|1|N", True)
-
-
-@pytest.mark.parametrize("ending", ["silence", "lost", "eot", "enq"])
-def test_another_record_without_record_end_may_be_half_of_one_and_is_kept_as_such(ending: str) -> None:
-    host = Receiver(Leniency.BARE_RECORDS)
-    host.feed(b"".join(BARE[:3])[:-2])
-    assert host.link.timer is not None
-    assert host.link.timer.seconds == 30.0
-    stop(host, ending)
-    last = [event for event in host.events if isinstance(event, FrameReceived)][-1]
-    assert (last.text, last.last) == (b"R|1|^^^GLU|5.", False)
-
-
-def stop(host: Receiver, ending: str) -> None:
-    if ending == "silence":
-        host.link.timeout()
-    elif ending == "lost":
-        host.link.lost()
-    else:
-        host.feed({"eot": EOT, "enq": ENQ}[ending])
-    host.drain()
-    assert SessionEnded({"silence": "timeout"}.get(ending, ending)) in host.events
-
-
-def test_a_bare_record_longer_than_a_frame_comes_in_pieces_and_nothing_is_lost() -> None:
-    text = b"H|\\^&\rM|1|" + b"x" * 1000 + b"\rL|1|N\r"
-    host = Receiver(Leniency.BARE_RECORDS, max_frame_bytes=107)
-    host.feed(text)
-    assert b"".join(host.stored) == text
-    assert max(map(len, host.stored)) == 100
-    assert host.events[-1] == SessionEnded("terminator")
-
-
-def test_a_header_within_a_line_begins_no_message() -> None:
-    host = Receiver(Leniency.BARE_RECORDS)
-    assert host.feed(b"noise H|\\^&\r", b"Hallo\r", b"H") == b""
-    assert host.stored == []
-    host.feed(b"|\\^&\r")  # the H was at the begin of its line
-    assert host.stored == [BARE[0]]
-
-
-def test_a_bare_record_that_is_refused_ends_the_message_and_the_next_is_taken() -> None:
-    host = Receiver(Leniency.BARE_RECORDS, refuse=frozenset({1}))
-    host.feed(b"".join(BARE * 2))
-    assert SessionEnded("refused") in host.events
-    assert host.reasons() == ["refused"]
-    assert host.stored == BARE[:1] + BARE
-
-
-def test_frames_are_still_taken_where_records_may_be_bare() -> None:
-    host = Receiver(Leniency.BARE_RECORDS)
-    assert host.feed(ENQ, H, P, L, EOT, *BARE, ENQ, H) == ACK * 6
-    assert host.stored == [b"H|\\^&\r", b"P|1\r", b"L|1|N\r", *BARE, b"H|\\^&\r"]
 
 
 PARTS = [
