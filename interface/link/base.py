@@ -131,6 +131,10 @@ class Link(ABC):
         """The intake and the wire log of a connection that was made."""
         return self.spec.intake, self.spec.wire_log
 
+    def recorder(self, wire_log: WireLog, peer: str) -> Recorder:
+        """Who hears a connection, or reads along in a file."""
+        return Recorder(wire_log, peer, self._allowance, self.clock)
+
     def disconnected(self, peer: str) -> None:
         """The connection has ended."""
         return
@@ -205,7 +209,7 @@ class Link(ABC):
         self.counters.connections_made += 1
         intake, wire_log = self.connection(stream.peer)
         if wire_log is not None:
-            recorder = Recorder(wire_log, stream.peer, self._allowance, self.clock)
+            recorder = self.recorder(wire_log, stream.peer)
             stream, intake = RecordedStream(stream, recorder), RecordedIntake(intake, recorder)
         try:
             session = self._session(stream, intake)

@@ -26,7 +26,8 @@ from interface.errors import LinkFrameError, StoreError, StoreUnavailable
 from interface.link.backoff import BackOff
 from interface.link.base import Link, LinkSpec, LinkState, link_options
 from interface.link.clock import Clock
-from interface.link.intake import Receipt, ReceivedFrame
+from interface.link.intake import Intake, Receipt, ReceivedFrame
+from interface.link.recorder import RecordedFile
 from interface.settings import Folder
 from interface.wire import lis01
 from interface.wire.datalink_events import EVIDENCE_BYTES
@@ -185,33 +186,41 @@ class FolderLink(Link):
             return _Taken(f"it has more than {MOST_BYTES} bytes")
         data = await self._in_thread(lambda: _read(self._folder.path, seen))
         peer = seen.name.encode("utf-8", "replace").decode()[:_LONGEST_PEER]
+        if self.spec.wire_log is None:
+            return await self._commit_data(data, peer, self.spec.intake)
+        intake = RecordedFile(self.spec.intake, self.recorder(self.spec.wire_log, peer), data)
+        try:
+            return await self._commit_data(data, peer, intake)
+        finally:
+            intake.close()
+
+    async def _commit_data(self, data: bytes, peer: str, intake: Intake) -> _Taken:
         try:
             if self._speaks_hl7:
-                return await self._commit_hl7(data, peer)
+                return await self._commit_hl7(data, peer, intake)
             if len(data) > self.settings.max_message_bytes:
-                return self._refused(
-                    f"it has more than {self.settings.max_message_bytes} bytes", "oversize", data, peer
-                )
-            return await self._commit_lis2(lis2_steps(data, link_options(self.spec)), peer)
+                sentence = f"it has more than {self.settings.max_message_bytes} bytes"
+                return self._refused(sentence, "oversize", data, peer, intake)
+            return await self._commit_lis2(lis2_steps(data, link_options(self.spec)), peer, intake)
         except LinkFrameError as error:
-            return self._refused(str(error), error.reason, data, peer)
+            return self._refused(str(error), error.reason, data, peer, intake)
 
-    def _refused(self, sentence: str, reason: str, data: bytes, peer: str) -> _Taken:
+    def _refused(self, sentence: str, reason: str, data: bytes, peer: str, intake: Intake) -> _Taken:
         self.counters.rejected += 1
-        self.spec.intake.rejected(reason, data[:EVIDENCE_BYTES], peer)
+        intake.rejected(reason, data[:EVIDENCE_BYTES], peer)
         return _Taken(sentence)
 
     @property
     def _speaks_hl7(self) -> bool:
         return self.spec.framing is not None and self.spec.framing.protocol is Protocol.HL7
 
-    async def _commit_hl7(self, data: bytes, peer: str) -> _Taken:
+    async def _commit_hl7(self, data: bytes, peer: str, intake: Intake) -> _Taken:
         filed = hl7_messages(data, self.settings.max_message_bytes)
         taken, refusals = _Taken(), [filed.fault] if filed.fault else []
         if filed.envelope:
-            self.spec.intake.rejected("batch_count" if filed.fault else "batch_envelope", filed.envelope, peer)
+            intake.rejected("batch_count" if filed.fault else "batch_envelope", filed.envelope, peer)
         for number, message in enumerate(filed.messages, start=1):
-            receipt = await self.spec.intake.block(message, peer)
+            receipt = await intake.block(message, peer)
             if receipt.message_id is None:
                 raise StoreUnavailable("the message is not stored")
             self._count(receipt)
@@ -221,18 +230,18 @@ class FolderLink(Link):
         taken.refusal = "; ".join(refusals[:10])
         return taken
 
-    async def _commit_lis2(self, steps: tuple[Step, ...], peer: str) -> _Taken:
-        intake, splitter, taken = self.spec.intake.frames(peer), MessageSplitter(), _Taken()
+    async def _commit_lis2(self, steps: tuple[Step, ...], peer: str, intake: Intake) -> _Taken:
+        frames, splitter, taken = intake.frames(peer), MessageSplitter(), _Taken()
         cut = 0
         reason = "lost"
         try:
             for step in steps:
                 if isinstance(step, lis01.FrameReceived):
-                    receipt = await intake.frame(ReceivedFrame(step.fn, step.raw, step.text, step.last))
+                    receipt = await frames.frame(ReceivedFrame(step.fn, step.raw, step.text, step.last))
                     cut += sum(piece.breaks for piece in splitter.feed(step.text, step.last))
                     self._count(receipt)
                 else:
-                    receipt = await intake.end(step.reason)
+                    receipt = await frames.end(step.reason)
                     cut += splitter.open and receipt.message_id is None
                     splitter = MessageSplitter()
                 if receipt.message_id is not None:
@@ -243,7 +252,7 @@ class FolderLink(Link):
             raise
         finally:
             if reason:
-                await intake.end(reason)
+                await frames.end(reason)
         if cut:
             taken.refusal = f"messages without L record: {cut}; what there is of them is stored as incomplete"
         return taken

@@ -7,6 +7,7 @@ somebody else, and what limits do not allow is counted in it instead of kept (do
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID, uuid4
@@ -14,7 +15,7 @@ from uuid import UUID, uuid4
 from interface.errors import LinkLost, NotAttributed, StoreError
 from interface.link.clock import Clock
 from interface.link.intake import FrameIntake, Intake, Receipt, ReceivedFrame
-from interface.link.stream import ByteStream
+from interface.link.stream import CHUNK_BYTES, ByteStream
 from interface.wire.tape import Slot, Tape
 from interface.wire.wirelog import Came, Event, Left, Noted, What, encode
 
@@ -24,6 +25,7 @@ FLUSH_BYTES = 32 * 1024  # or when it is so much
 ALLOWANCE_BYTES, ALLOWANCE_BYTES_PER_S = 1 << 20, 16 * 1024
 EARNED_BYTES = 4096  # and more for each frame that was: its refused attempts and its reply are always kept
 _EVENT_BYTES = 8
+MOST_DUE = 64  # replies that are known again when they leave; a session has 16 messages under way
 
 
 class WireLog(Protocol):
@@ -113,6 +115,8 @@ class Recorder:
             for reply in (receipt.reply, receipt.then):
                 if reply:
                     self._due[reply] = receipt.frames[0]
+            while len(self._due) > MOST_DUE:  # nobody sends them
+                del self._due[next(iter(self._due))]
         self._flush_later()
 
     def not_stored(self, slot: Slot, reason: str) -> None:
@@ -237,9 +241,13 @@ class RecordedIntake:
         return self._intake.ready
 
     def frames(self, peer: str) -> FrameIntake:
-        return _RecordedFrames(self._intake.frames(peer), self._recorder)
+        return _RecordedFrames(self._intake.frames(peer), self._recorder, self._hear)
+
+    def _hear(self, raw: bytes) -> None:
+        """A frame is to be stored, whose bytes the recorder has heard: they were read from the connection."""
 
     async def block(self, block: bytes, peer: str) -> Receipt:
+        self._hear(block)
         slot, reason = self._recorder.frame(block), "stopped"
         try:
             receipt = await self._intake.block(block, peer)
@@ -260,13 +268,37 @@ class RecordedIntake:
         self._intake.rejected(reason, data, peer)
 
 
+class RecordedFile(RecordedIntake):
+    """An `Intake` for what stands in one file, whose bytes are heard as far as they are taken. Close it after use."""
+
+    def __init__(self, intake: Intake, recorder: Recorder, data: bytes) -> None:
+        super().__init__(intake, recorder)
+        self._data, self._at = data, 0
+
+    def _hear(self, raw: bytes) -> None:
+        at = self._data.find(raw, self._at)
+        if at >= 0:
+            self._hear_until(at + len(raw))
+
+    def _hear_until(self, stop: int) -> None:
+        for at in range(self._at, stop, CHUNK_BYTES):
+            self._recorder.came(self._data[at : min(at + CHUNK_BYTES, stop)])
+        self._at = stop
+
+    def close(self) -> None:
+        """Nothing more of the file is taken."""
+        self._hear_until(len(self._data))
+        self._recorder.close()
+
+
 class _RecordedFrames:
     """A `FrameIntake` that is listened to."""
 
-    def __init__(self, frames: FrameIntake, recorder: Recorder) -> None:
-        self._frames, self._recorder = frames, recorder
+    def __init__(self, frames: FrameIntake, recorder: Recorder, hear: Callable[[bytes], None]) -> None:
+        self._frames, self._recorder, self._hear = frames, recorder, hear
 
     async def frame(self, frame: ReceivedFrame) -> Receipt:
+        self._hear(frame.raw)
         slot, reason = self._recorder.frame(frame.raw), "stopped"
         try:
             receipt = await self._frames.frame(frame)

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from interface.domain.model import Protocol
 from interface.errors import LinkLost, StoreUnavailable
 from interface.link.intake import Receipt, ReceivedFrame
 from interface.link.recorder import (
@@ -28,11 +29,11 @@ from interface.link.session import AstmSession, Counters
 from interface.link.stream import ByteStream, null_modem
 from interface.link.supervisor import LinkSpec, Supervisor
 from interface.link.tcp import TcpListener, connect
-from interface.settings import Address, LinkSettings, Transport, TransportType
+from interface.settings import Address, Folder, LinkSettings, Transport, TransportType
 from interface.wire.lis01 import DataLink, Station, build_frame
 from interface.wire.tape import PENDING_BYTES
 from interface.wire.wirelog import Came, Event, FrameCame, Left, Meaning, Noted, What, decode
-from tests.link.bench import ACK, ENQ, EOT, NAK, Analyzer, FakeClock, RecordingIntake, settings
+from tests.link.bench import ACK, ENQ, EOT, NAK, Analyzer, FakeClock, Framing, RecordingIntake, settings
 from tests.link.cable import Cable
 
 H, P, L = build_frame(1, b"H|\\^&\r", True), build_frame(2, b"P|1\r", True), build_frame(3, b"L|1|N\r", True)
@@ -250,6 +251,38 @@ async def test_a_session_that_is_cut_while_a_frame_is_committed_loses_no_byte_of
     assert bench.log.said() == turns((ENQ, ACK), (H, b""))
     assert bench.log.notes(What.NOT_STORED) == ["stopped"]
     assert bench.log.notes(What.ENDED) == ["stop"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "data", "stored", "refused"),
+    [
+        (Protocol.LIS2, ENQ + H + P + P + L + EOT, [H, P, P, L], []),
+        (Protocol.LIS2, b"H|\\^&\rP|1\r\nL|1|N\r", [b"H|\\^&\r", b"P|1\r", b"\nL|1|N\r"], []),
+        (Protocol.LIS2, H + P.replace(b"P|", b"P!"), [], ["checksum"]),
+        (Protocol.HL7, b"MSH|^~\\&|1\rPID|1\r" * 3000 + b"MSH|^~\\&|2\r", None, []),
+    ],
+)
+async def test_a_file_is_in_the_log_as_it_was(
+    tmp_path: Path, protocol: Protocol, data: bytes, stored: list[bytes] | None, refused: list[str]
+) -> None:
+    intake, clock = NamingIntake(), FakeClock()
+    log = Log(intake)
+    transport = Transport(TransportType.FOLDER, Folder(tmp_path, "*", 0.0))
+    link = LinkSettings("link-1", "main", "generic", transport)
+    (tmp_path / "results").write_bytes(data)
+    supervisor = Supervisor([LinkSpec(link, intake, Framing(protocol=protocol), log)], clock)
+    await supervisor.start()
+    async with asyncio.timeout(30):
+        while not log.notes(What.CLOSED):
+            await clock.advance(1.0)
+    await supervisor.stop(0.0)
+    assert log.said() == [(">", data)]
+    assert log.notes(What.OPENED) == ["results"]
+    assert log.notes(What.REFUSED) == refused
+    frames = [intake.named[event.ids[0]] for event in log.events if isinstance(event, FrameCame)]
+    assert frames == (stored if stored is not None else intake.blocks)
+    if stored is None:
+        assert len(frames) == 3001
 
 
 class Deaf:
