@@ -188,6 +188,7 @@ _REJECTS = _NAK_REASONS | {
     "reply_not_committed", "batch_count", "batch_envelope", "not_attributed_header", "not_attributed_none",
     "not_attributed_several",
 }  # fmt: skip
+_LINE_FAULTS = frozenset({"break", "parity"})
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _MOST_ROUTES = 256
 _MOST_LENIENCIES = 64
@@ -228,6 +229,8 @@ _queue = Gauge("labora_queue_messages", "Messages that wait for their decision",
 _connections = Gauge("labora_link_connections", "Open connections", ["link"], registry=REGISTRY)
 _refused = Counter("labora_connections_refused", "Connections that were not admitted", ["link", "reason"],
                    registry=REGISTRY)  # fmt: skip
+_line_faults = Counter("labora_line_faults", "Breaks and damaged characters on serial lines", ["link", "fault"],
+                       registry=REGISTRY)  # fmt: skip
 _commit = Histogram(
     "labora_journal_commit_seconds", "One group commit of the journal", registry=REGISTRY,
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
@@ -293,6 +296,11 @@ def set_connections(link: str, number: int) -> None:
 def count_refused(link: str, reason: str) -> None:
     """A connection to `link` was not admitted; an unknown `reason` counts as `other`."""
     _refused.labels(_link_label(link), _closed(reason, _REFUSALS)).inc()
+
+
+def count_line_fault(link: str, fault: str) -> None:
+    """A serial line broke, or a character came damaged."""
+    _line_faults.labels(_link_label(link), _closed(fault, _LINE_FAULTS)).inc()
 
 
 def observe_commit(seconds: float, group: int) -> None:

@@ -91,6 +91,7 @@ class LinkStatus:
     messages: int
     rejected: int
     leniencies: Mapping[str, int]  # departures that were taken, by name
+    line_faults: Mapping[str, int]  # of a serial line: break, parity
     last_activity: datetime | None
     fault: str  # why it is down
 
@@ -170,6 +171,7 @@ class Link(ABC):
             messages=counters.messages,
             rejected=counters.rejected,
             leniencies=dict(sorted(counters.leniencies.items())),
+            line_faults=counters.line_faults.copy(),
             last_activity=counters.last_activity,
             fault=self.fault,
         )

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
+from interface import telemetry
 from interface.errors import LinkError
 from interface.link.backoff import STABLE_S, BackOff
 from interface.link.base import Link, LinkSpec
 from interface.link.clock import Clock
-from interface.link.serial import SerialStream, open_port
+from interface.link.listening import Refusals
+from interface.link.serial import LineFault, SerialStream, open_port
 from interface.settings import SerialPort
+
+log = structlog.get_logger(__name__)
 
 
 class SerialLink(Link):
@@ -24,6 +30,7 @@ class SerialLink(Link):
         self._stream: SerialStream | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._faults = Refusals(clock)
 
     @property
     def address(self) -> str:
@@ -41,11 +48,20 @@ class SerialLink(Link):
 
     def _open(self) -> None:
         try:
-            self._stream = open_port(self._port)
+            self._stream = open_port(self._port, self._noted)
         except LinkError as error:
             self.went_down(str(error))
         else:
             self.went_up()
+
+    def _noted(self, fault: LineFault) -> None:
+        """A break or a damaged character: counted, and logged once in a while."""
+        self.counters.line_faults[fault] += 1
+        telemetry.count_line_fault(self.settings.id, fault)
+        before = self._faults.note(fault)
+        if before is not None:
+            log.warning("line fault", link=self.settings.id, action="link.line_fault", fault=str(fault),
+                        not_logged_before=before)  # fmt: skip
 
     async def _keep_open(self) -> None:
         back_off = BackOff()

@@ -9,6 +9,7 @@ import termios
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from serial import Serial
@@ -16,7 +17,7 @@ from serial.tools.list_ports import comports
 
 from interface.errors import LinkError, LinkLost
 from interface.link.stream import CHUNK_BYTES
-from interface.settings import SerialPort
+from interface.settings import Parity, SerialPort
 
 BY_ID = Path("/dev/serial/by-id")  # udev's names, which stay with an adapter whichever socket it is put into
 
@@ -30,6 +31,7 @@ _REASONS = {
     errno.EACCES: "this user may not use it; it must be in the group dialout",
     errno.EPERM: "this user may not use it; it must be in the group dialout",
 }
+_SEVEN_BITS = bytes(code & 0x7F for code in range(256))  # a real line carries no more; a pseudo-terminal would
 _BUSY = (errno.EAGAIN, errno.EBUSY)
 
 
@@ -39,15 +41,54 @@ class PortBusy(LinkError):
     slug = "port_busy"
 
 
+class LineFault(StrEnum):
+    """What a line does beside carrying characters."""
+
+    BREAK = "break"
+    PARITY = "parity"  # a character with a wrong parity bit or no stop bit
+
+
+class LineMarks:
+    """The terminal driver's marks (termios(3), PARMRK) out of what was read: FF 00 00 is a break, FF 00 and a character
+    one that came damaged, FF FF a character FF."""
+
+    def __init__(self) -> None:
+        self._left = b""  # of a mark whose rest was not read yet
+
+    def read(self, data: bytes) -> tuple[bytes, tuple[LineFault, ...]]:
+        """The characters, and what else happened. A damaged character is 00, so that no checksum is right with it."""
+        data, self._left = self._left + data, b""
+        if b"\xff" not in data:
+            return data, ()
+        out, faults, at = bytearray(), list[LineFault](), 0
+        while (mark := data.find(0xFF, at)) >= 0:
+            out += data[at:mark]
+            sort = data[mark + 1 : mark + 2]
+            if not sort or (sort == b"\x00" and len(data) < mark + 3):
+                self._left, at = data[mark:], len(data)
+                break
+            if sort != b"\x00":
+                out.append(0xFF)
+                at = mark + (2 if sort == b"\xff" else 1)
+                continue
+            damaged = data[mark + 2] != 0
+            faults.append(LineFault.PARITY if damaged else LineFault.BREAK)
+            out += b"\x00" * damaged
+            at = mark + 3
+        return bytes(out + data[at:]), tuple(faults)
+
+
 class SerialStream:
-    """One open serial port as a `ByteStream`.
+    """One open serial port as a `ByteStream`. `noted` is told of what the line does beside carrying characters.
 
     Nothing is read ahead and nothing is queued: what a reader does not take stays in the kernel, what the line does not
     take keeps the writer waiting.
     """
 
-    def __init__(self, port: Serial, name: str) -> None:
+    def __init__(self, port: Serial, name: str, noted: Callable[[LineFault], None] = lambda fault: None) -> None:
         self._port, self._peer = port, name
+        self._seven_bits = port.bytesize == 7
+        self._marks, self._noted = LineMarks(), noted
         self._descriptor = port.fileno()
         self._waiting: asyncio.Future[None] | None = None
         self._closed = False
@@ -69,12 +110,18 @@ class SerialStream:
             else:
                 if not data:  # the line was hung up; a port with nothing to read says EAGAIN, see `open_port`
                     self._broke()
-                return data
+                    return data
+                data, faults = self._marks.read(data)
+                for fault in faults:
+                    self._noted(fault)
+                if data:
+                    return data.translate(_SEVEN_BITS) if self._seven_bits else data
+                await asyncio.sleep(0)  # a line that does nothing but break keeps nobody else waiting
         return b""
 
     async def write(self, data: bytes) -> None:
         loop = asyncio.get_running_loop()
-        unsent = memoryview(data)
+        unsent = memoryview(data.translate(_SEVEN_BITS) if self._seven_bits else data)
         while unsent:
             if self._closed or self.fault:
                 raise LinkLost(f"the port {self._peer} is closed")
@@ -139,7 +186,7 @@ class SerialStream:
         self.fault = f"{self._peer} was unplugged{reason}"
 
 
-def open_port(port: SerialPort) -> SerialStream:
+def open_port(port: SerialPort, noted: Callable[[LineFault], None] = lambda fault: None) -> SerialStream:
     """Open a port for nobody but us; raises LinkError with one sentence."""
     try:
         opened = Serial(
@@ -155,11 +202,27 @@ def open_port(port: SerialPort) -> SerialStream:
             # pyserial's default, VMIN 0, the two look alike.
             inter_byte_timeout=0,
         )
+        try:
+            _mark_faults(opened.fileno(), port)
+        except termios.error:
+            opened.close()
+            raise
     except (OSError, ValueError, termios.error) as error:
         if getattr(error, "errno", None) in _BUSY:
             raise PortBusy(f"cannot open {port.path}: another program uses it") from error
         raise LinkError(f"cannot open {port.path}: {_reason(error)}") from error
-    return SerialStream(opened, str(port.path))
+    return SerialStream(opened, str(port.path), noted)
+
+
+def _mark_faults(descriptor: int, port: SerialPort) -> None:
+    """Have breaks, and damaged characters where there is a parity, told apart from data (see `LineMarks`).
+
+    Without this a break is read as a NUL, or with BRKINT throws away what was not read yet. Raises termios.error.
+    """
+    attributes = termios.tcgetattr(descriptor)
+    attributes[0] &= ~(termios.IGNBRK | termios.BRKINT | termios.IGNPAR | termios.INPCK | termios.ISTRIP)
+    attributes[0] |= termios.PARMRK | (termios.INPCK if port.format.parity is not Parity.NONE else 0)
+    termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
 
 
 def _reason(error: Exception) -> str:

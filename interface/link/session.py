@@ -38,6 +38,7 @@ class Counters:
     messages: int = 0
     rejected: int = 0  # frames, blocks and runs of stray bytes
     leniencies: Counter[str] = field(default_factory=Counter)  # departures that were taken, by name
+    line_faults: Counter[str] = field(default_factory=Counter)  # of a serial line: breaks and damaged characters
     last_activity: datetime | None = None
 
 

@@ -18,14 +18,14 @@ from interface.errors import LinkError, LinkLost
 from interface.link import cable as cable_link
 from interface.link import serial
 from interface.link.backoff import LONGEST_S
-from interface.link.serial import FoundPort, PortBusy, SerialStream, list_ports, open_port
+from interface.link.serial import FoundPort, LineFault, LineMarks, PortBusy, SerialStream, list_ports, open_port
 from interface.link.session import IDLE_WAIT_S
 from interface.link.stream import CHUNK_BYTES
 from interface.link.supervisor import LinkSpec, LinkState, LinkStatus, Supervisor
 from interface.settings import Address, LineFormat, LinkSettings, Parity, SerialPort, Transport, TransportType
 from interface.simulator import Fault, PlayProtocol, Source, parse_source, play
 from interface.wire.lis01 import build_frame
-from tests.link.bench import ACK, ENQ, EOT, PATIENCE_S, Analyzer, FakeClock, RecordingIntake, settle
+from tests.link.bench import ACK, ENQ, EOT, NAK, PATIENCE_S, Analyzer, FakeClock, RecordingIntake, settle
 from tests.link.cable import Cable, splice
 
 H, P, L = build_frame(1, b"H|\\^&\r", True), build_frame(2, b"P|1\r", True), build_frame(3, b"L|1|N\r", True)
@@ -247,14 +247,94 @@ async def test_the_format_and_speed_are_asked_of_the_port(
     asked: list[list[Any]] = []
     monkeypatch.setattr(termios, "tcsetattr", lambda descriptor, when, attributes: asked.append(attributes))
     stream = open_port(SerialPort(cable.name, 4800, line_format))
-    cflag, iflag, characters = asked[-1][2], asked[-1][0], asked[-1][6]
+    cflag, iflag, characters = asked[0][2], asked[0][0], asked[0][6]
     assert cflag & termios.CSIZE == bits
     assert cflag & (termios.PARENB | termios.PARODD | termios.CSTOPB) == flags
     assert not cflag & termios.CRTSCTS
     assert not iflag & (termios.IXON | termios.IXOFF | termios.ICRNL)
-    assert asked[-1][4:6] == [termios.B4800, termios.B4800]
+    assert asked[0][4:6] == [termios.B4800, termios.B4800]
     assert (characters[termios.VMIN], characters[termios.VTIME]) == (1, 0)
+    marks = asked[-1][0]
+    assert marks & termios.PARMRK
+    assert bool(marks & termios.INPCK) is (line_format.parity is not Parity.NONE)
+    assert not marks & (termios.IGNBRK | termios.BRKINT | termios.IGNPAR | termios.ISTRIP)
     await stream.close()
+
+
+@on_both_loops
+def test_a_line_of_seven_bits_carries_seven(cable: Cable, loop: Loop) -> None:
+    """A pseudo-terminal would carry eight."""
+
+    async def talk() -> None:
+        stream = open_port(SerialPort(cable.name, 9600, LineFormat(7, Parity.EVEN, 1)))
+        await cable.write(b"\xc8\x7c\xff")
+        assert await read_all(stream, 3) == b"H|\x7f"
+        await stream.write(b"\xc8|")
+        assert await read_all(cable, 2) == b"H|"
+        await stream.close()
+
+    run(loop, talk())
+
+
+# ---- breaks and damaged characters ----------------------------------------------------------------------------------
+
+BREAK, DAMAGED = b"\xff\x00\x00", b"\xff\x00A"  # as a terminal driver marks them (termios(3), PARMRK)
+
+
+def heard(*chunks: bytes) -> tuple[bytes, list[LineFault]]:
+    marks, data, faults = LineMarks(), b"", list[LineFault]()
+    for chunk in chunks:
+        some, more = marks.read(chunk)
+        data, faults = data + some, [*faults, *more]
+    return data, faults
+
+
+def test_marks_are_read_however_they_are_cut() -> None:
+    marked = b"H" + BREAK + b"|" + DAMAGED + b"\xff\xff" + BREAK + b"\xff\xff\x00"
+    said = (b"H|\x00\xff\xff\x00", [LineFault.BREAK, LineFault.PARITY, LineFault.BREAK])
+    assert heard(marked) == said
+    assert heard(*(bytes([code]) for code in marked)) == said
+    for cut in range(len(marked)):
+        assert heard(marked[:cut], marked[cut:]) == said
+
+
+def unmarked(cable: Cable) -> None:
+    """From here on the cable gives its bytes as they are, so that the test can play the terminal driver."""
+    attributes = termios.tcgetattr(cable.adapter)
+    attributes[0] &= ~termios.PARMRK
+    termios.tcsetattr(cable.adapter, termios.TCSANOW, attributes)
+
+
+async def test_a_break_is_counted_and_no_data(cable: Cable) -> None:
+    host, analyzer = Host(cable.port), Analyzer(cable)
+    await host.supervisor.start()
+    unmarked(cable)
+    await analyzer.talk((ENQ + BREAK, ACK), (H[:5] + BREAK + H[5:], ACK), (BREAK + P, ACK), (L, ACK))
+    assert host.texts == TEXTS
+    assert host.status.line_faults == {"break": 3}
+    assert host.intake.refused == []
+    await host.supervisor.stop(0.0)
+
+
+async def test_a_line_that_only_breaks_ends_nothing_and_keeps_nobody_waiting(cable: Cable) -> None:
+    host, analyzer = Host(cable.port), Analyzer(cable)
+    await host.supervisor.start()
+    unmarked(cable)
+    await analyzer.send(BREAK * 1000)
+    await analyzer.talk((ENQ, ACK), (H, ACK), (P, ACK), (L, ACK), (EOT, b""))
+    assert host.status.line_faults == {"break": 1000}
+    assert (host.status.up, host.status.connections_made) == (True, 1)
+    await host.supervisor.stop(0.0)
+
+
+async def test_a_damaged_character_makes_no_good_frame(cable: Cable) -> None:
+    host, analyzer = Host(cable.port), Analyzer(cable)
+    await host.supervisor.start()
+    unmarked(cable)
+    await analyzer.talk((ENQ, ACK), (H.replace(b"|", b"\xff\x00|", 1), NAK), (H, ACK))
+    assert host.status.line_faults == {"parity": 1}
+    assert [reason for reason, _ in host.intake.refused] == ["checksum"]
+    await host.supervisor.stop(0.0)
 
 
 def test_ports_are_listed_by_the_name_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,9 +432,9 @@ async def test_a_port_that_is_not_there_keeps_nothing_from_starting_and_is_asked
     host = Host(SerialPort(tmp_path / "later"))
     tried: list[float] = []
 
-    def look(port: SerialPort) -> SerialStream:
+    def look(port: SerialPort, noted: Callable[[LineFault], None]) -> SerialStream:
         tried.append(host.clock.now())
-        return open_port(port)
+        return open_port(port, noted)
 
     monkeypatch.setattr(cable_link, "open_port", look)
     await host.supervisor.start()

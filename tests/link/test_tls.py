@@ -310,3 +310,14 @@ def test_refusals_are_logged_once_in_a_while_for_each_reason() -> None:
     assert refusals.note("address") == 0
     clock._now += REFUSALS_S
     assert refusals.note("limit") == 2
+
+
+@pytest.mark.parametrize("kind", [TransportType.TCP_LISTEN, TransportType.MLLP_LISTEN])
+async def test_the_address_is_looked_at_before_the_handshake(ours: Pair, kind: TransportType) -> None:
+    async with Host(listen_tls(ours), kind, allow=("10.1.2.0/24",), id=f"far-{kind}") as host:
+        link = host.supervisor._links[f"far-{kind}"]
+        assert isinstance(link, ListeningLink)
+        stranger = await connect(link.listener.address)
+        assert await stranger.read() == b""
+        assert refusals(f"far-{kind}", "address") == 1
+        await stranger.close()
