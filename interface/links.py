@@ -137,11 +137,14 @@ class Links:
         """The organizations the links name. Into a database that has none yet they are put at the first start."""
         found: dict[str, UUID] = {}
         problems: list[ConfigProblem] = []
+        first_start: bool | None = None  # not asked yet
         for at, link in enumerate(settings.links):
             if link.organization in found:
                 continue
             organization_id = await self._database.find_organization(link.organization)
-            if organization_id is None and not await _any_organization(self._settings):
+            if organization_id is None and first_start is None:
+                first_start = not await _any_organization(self._settings)
+            if organization_id is None and first_start:
                 organization_id = (await actors.create_organization(self._database, link.organization)).id
                 log.info("organization created", action="organization.create", organization=link.organization)
             if organization_id is None:

@@ -219,6 +219,14 @@ async def test_an_unknown_organization_is_reported_with_its_place_once_others_ex
             pass
 
 
+async def test_the_first_start_makes_all_organizations_that_links_name(state_dir: Path) -> None:
+    two = settings(state_dir)
+    two = replace(two, links=(two.links[0], replace(two.links[1], organization="branch")))
+    async with started(two):
+        rows = await owner_fetch(state_dir, "select name from lab.organization order by name")
+        assert [row["name"] for row in rows] == ["branch", "main"]
+
+
 async def owner_fetch(state_dir: Path, query: str) -> list[asyncpg.Record]:
     connection = await asyncpg.connect(EmbeddedPostgres(state_dir).url(OWNER_ROLE))
     try:

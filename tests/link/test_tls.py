@@ -203,13 +203,16 @@ async def test_a_connection_that_is_cut_without_a_goodbye_ends_the_session(autho
         assert host.intake.ends == ["lost"]
 
 
-async def test_certificates_are_read_again_when_they_are_refreshed(authority: Authority, ours: Pair) -> None:
+async def test_certificates_are_read_again_at_a_reload_though_the_link_is_the_same(
+    authority: Authority, ours: Pair
+) -> None:
     async with Host(listen_tls(ours)) as host:
         old = await host.call(authority.file)
         fresh = authority.pair("fresh", "127.0.0.1", "renewed.example")
         ours.cert.write_bytes(fresh.cert.read_bytes())
         ours.key.write_bytes(fresh.key.read_bytes())
-        host.supervisor._links["link-1"].refresh()
+        changes = await host.supervisor.apply([host.supervisor._links["link-1"].spec], 0.0)
+        assert (changes.added, changes.changed, changes.removed) == ((), (), ())
         new = await host.call(authority.file)
         assert "renewed.example" in new.identities()
         assert "renewed.example" not in old.identities()
