@@ -6,6 +6,9 @@ row) is repeated entry by entry, so that only the culprit is refused; one that f
 until each entry's time is up. Repeating is safe: message and frame ids are made before the first try, and the primary
 keys make a second insertion of the same id a no-op.
 
+While one group is being committed and enough waits for another, that is committed at the same time, over a second
+connection; what belongs to one connection of a link keeps its order, and two with the same digest never meet.
+
 A message's bytes are its frames; there is no second copy. A frame's id is its message's id with the ordinal and the
 attempt in the low 24 bits, so the frames of a message are one index range in order.
 """
@@ -39,6 +42,7 @@ MAX_ATTEMPT, MAX_ORDINAL = (1 << ATTEMPT_BITS) - 1, (1 << (FRAME_BITS - ATTEMPT_
 GROUP_ENTRIES, GROUP_BYTES = 200, 8 << 20
 WAITING_BYTES = 64 << 20  # more than this waiting for one writer is refused: memory is bounded, the peer resends
 PROBE_S, CONNECT_WAIT_S = 0.25, 10.0
+SECOND_ENTRIES = 4  # so many waiting make a second group while the first is being committed
 QUIET_S = 0.02  # without an append for so long, the links are between two messages at least
 
 
@@ -109,6 +113,11 @@ class Append:
     def keys(self) -> frozenset[tuple[UUID, bytes]]:
         return frozenset((row.link_id, row.digest) for row in self.messages if row.digest is not None)
 
+    @property
+    def lane(self) -> tuple[UUID, str] | None:
+        """The connection, where it may have more than one append under way (MLLP has): they keep their order."""
+        return (self.messages[0].link_id, self.messages[0].peer) if self.messages else None
+
 
 @dataclass(frozen=True, slots=True)
 class StoredFrame:
@@ -144,13 +153,14 @@ class StoredMessage:
     frames: tuple[StoredFrame, ...] = ()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Entry:
     """An Append on its way: who waits for it and until when (loop time)."""
 
     append: Append
     size: int
     keys: frozenset[tuple[UUID, bytes]]
+    lane: tuple[UUID, str] | None
     done: asyncio.Future[frozenset[UUID]]
     deadline: float
 
@@ -160,6 +170,27 @@ SELECT id, organization_id, link_id, protocol, state, settled, control_id, messa
        received_at, sealed_at, settled_at, peer, duplicate_of
 FROM lab.message WHERE id = ANY($1)
 """
+
+
+class _Line:
+    """One of the writer's connections to the database, made again when it has been lost."""
+
+    def __init__(self, database: Database, organization_id: UUID) -> None:
+        self._database, self._organization_id = database, organization_id
+        self._connection: asyncpg.Connection[Any] | None = None
+
+    async def connect(self) -> asyncpg.Connection[Any]:
+        if self._connection is None or self._connection.is_closed():
+            async with asyncio.timeout(CONNECT_WAIT_S):  # a server may freeze between its first answer and its second
+                connection = await self._database.dedicated(self._organization_id)
+                await connection.execute(PREPARE_SESSION)
+                self._connection = connection
+        return self._connection
+
+    def cut(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()  # never waits: the server may be frozen
+            self._connection = None
 
 
 class Journal:
@@ -185,27 +216,32 @@ class Journal:
         self._notes = Notes(database, organization_id, lambda: self.busy)
         self._cut: dict[UUID, MessageRow] = {}  # to be sealed once the database is back
         self._arrived = asyncio.Event()
-        self._connection: asyncpg.Connection[Any] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._crowded, self._landed = asyncio.Event(), asyncio.Event()
+        self._first, self._second = (_Line(database, organization_id) for _ in range(2))
+        self._flying: list[_Entry] = []  # being committed
+        self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self.available = True
         self.appended_at = -math.inf  # loop time at which a link last wanted something committed
 
     async def start(self) -> None:
         """Connect and seal what a former life left open; raises StoreError when the database is not there."""
-        await self._connect()
         await self._recover()
-        self._task = asyncio.create_task(self._write_forever(), name="journal")
+        self._tasks = [
+            asyncio.create_task(self._write_forever(), name="journal"),
+            asyncio.create_task(self._help_forever(), name="journal, second group"),
+        ]
         self._notes.start()
 
     async def stop(self) -> None:
         """Commit what waits (no longer than an append may wait), then stop. Nothing may be appended afterwards."""
         self._stopping = True
         self._arrived.set()
-        if self._task is not None:
-            await self._task
+        self._crowded.set()
+        await asyncio.gather(*self._tasks)
         await self._notes.stop()
-        await self._disconnect()
+        for line in (self._first, self._second):
+            line.cut()
 
     @property
     def busy(self) -> bool:
@@ -219,10 +255,14 @@ class Journal:
             raise StoreUnavailable("the journal takes nothing more for the moment")
         loop = asyncio.get_running_loop()
         self.appended_at = loop.time()
-        entry = _Entry(append, append.size, append.keys, loop.create_future(), self.appended_at + self._commit_wait_s)
+        entry = _Entry(
+            append, append.size, append.keys, append.lane, loop.create_future(), self.appended_at + self._commit_wait_s
+        )
         self._waiting.append(entry)
         self._waiting_bytes += entry.size
         self._arrived.set()
+        if len(self._waiting) >= SECOND_ENTRIES:
+            self._crowded.set()
         late = loop.call_at(entry.deadline, _late, entry.done)  # whatever the writer does, the peer gets its answer
         try:
             return await entry.done
@@ -242,15 +282,11 @@ class Journal:
 
     async def _write_forever(self) -> None:
         while True:
-            if self._cut and self.available:
+            if self._cut and self.available and not self._flying:  # what is being committed may have to be sealed
                 await self._seal_cut()
             if self._waiting:
-                group = self._next_group()
-                try:
-                    await self._commit(group)
-                except Exception as error:  # a fault of ours: nobody in the group may be left waiting
-                    log.error("journal writer failed", action="journal.fault", error=type(error).__name__)
-                    self._refuse(group, StoreUnavailable("the journal failed"))
+                if not await self._commit_next(self._first) and self._waiting:
+                    await self._landed.wait()  # what is next must not overtake what the second line is committing
             elif self._stopping:
                 return
             elif not self.available:
@@ -263,13 +299,46 @@ class Journal:
         self._arrived.clear()
         if not self._cut:
             await self._arrived.wait()
+        elif self._flying:
+            self._landed.clear()
+            await self._landed.wait()
+
+    async def _help_forever(self) -> None:
+        """A second group while the first is being committed, so that server and disk need not wait for us."""
+        while not self._stopping:
+            await self._crowded.wait()
+            self._crowded.clear()
+            while self._flying and self.available and len(self._waiting) >= SECOND_ENTRIES:
+                if not await self._commit_next(self._second):
+                    break
+
+    async def _commit_next(self, line: _Line) -> bool:
+        """Commit the next group; False when there is none that may be committed now."""
+        group = self._next_group()
+        if not group:
+            self._landed.clear()
+            return not self._flying
+        self._flying += group
+        try:
+            await self._commit(line, group)
+        except Exception as error:  # a fault of ours: nobody in the group may be left waiting
+            log.error("journal writer failed", action="journal.fault", error=type(error).__name__)
+            self._refuse(group, StoreUnavailable("the journal failed"))
+        finally:
+            self._flying = [entry for entry in self._flying if entry not in group]
+            self._landed.set()
+        return True
 
     def _next_group(self) -> list[_Entry]:
-        """What waits, up to a group's limits; two with the same digest never share a group (see `journal_sql`)."""
+        """What waits, up to a group's limits and in its order; two with the same digest never share a group.
+
+        Nor are they committed at the same time, or two of the same connection.
+        """
         group: list[_Entry] = []
-        size, keys = 0, set[tuple[UUID, bytes]]()
+        size, keys = 0, {key for entry in self._flying for key in entry.keys}
+        lanes = {entry.lane for entry in self._flying if entry.lane is not None}
         while self._waiting and len(group) < GROUP_ENTRIES and size < GROUP_BYTES:
-            if not keys.isdisjoint(self._waiting[0].keys):
+            if not keys.isdisjoint(self._waiting[0].keys) or self._waiting[0].lane in lanes:
                 break
             entry = self._waiting.popleft()
             self._waiting_bytes -= entry.size
@@ -280,20 +349,20 @@ class Journal:
             keys |= entry.keys
         return group
 
-    async def _commit(self, group: list[_Entry]) -> None:
+    async def _commit(self, line: _Line, group: list[_Entry]) -> None:
         """Commit a group, or refuse each of it. Repeats while the database is away and there is time."""
         loop = asyncio.get_running_loop()
         while group:
             try:
                 began = loop.time()
-                duplicates, queued = await self._write([entry.append for entry in group])
+                duplicates, queued = await self._write(line, [entry.append for entry in group])
                 telemetry.observe_commit(loop.time() - began, len(group))
             except Exception as error:
                 store_error = translate(error, committing=True)
                 if store_error is None:
-                    await self._find_culprit(group, error)
+                    await self._find_culprit(line, group, error)
                     return
-                await self._went_away(error)
+                self._went_away(line, error)
                 late = [entry for entry in group if loop.time() + PROBE_S >= entry.deadline or self._stopping]
                 self._refuse(late, store_error)
                 group = [entry for entry in group if entry not in late]
@@ -308,20 +377,20 @@ class Journal:
                     self._wake()
                 return
 
-    async def _find_culprit(self, group: list[_Entry], error: Exception) -> None:
+    async def _find_culprit(self, line: _Line, group: list[_Entry], error: Exception) -> None:
         """The group says something the database does not take: refuse only who said it."""
         if len(group) == 1:
             log.error("journal entry refused", action="journal.poisoned", error=type(error).__name__)
             self._refuse(group, StoreUnavailable("the database refuses these bytes"))
         else:
             for entry in group:
-                await self._commit([entry])
+                await self._commit(line, [entry])
 
     async def _seal_cut(self) -> None:
         """Seal what links could not seal themselves."""
         rows = list(self._cut.values())
         try:
-            connection = await self._connect()
+            connection = await self._first.connect()
             sealed = await connection.fetchval(
                 SEAL_CUT,
                 self._organization_id,
@@ -332,7 +401,7 @@ class Journal:
             if translate(error, committing=True) is None:  # the next start seals them
                 log.error("cut transmissions not sealed", action="journal.fault", error=type(error).__name__)
                 self._cut.clear()
-            await self._went_away(error)
+            self._went_away(self._first, error)
             return
         for row in rows:
             del self._cut[row.id]
@@ -344,20 +413,20 @@ class Journal:
         """Wait until the database answers, or somebody new has something to say."""
         while not self._waiting and not self._stopping and not self.available:
             try:
-                connection = await self._connect()
+                connection = await self._first.connect()
                 await connection.fetchval("SELECT 1", timeout=self._commit_wait_s)
             except Exception as error:  # whatever it is: not yet
                 log.debug("journal still cannot commit", action="journal.probe", error=type(error).__name__)
-                await self._disconnect()
+                self._first.cut()
                 await asyncio.sleep(PROBE_S)
             else:
                 self._came_back()
 
-    async def _went_away(self, error: Exception) -> None:
+    def _went_away(self, line: _Line, error: Exception) -> None:
         if self.available:
             self.available = False
             log.warning("journal cannot commit", action="journal.down", error=type(error).__name__)
-        await self._disconnect()
+        line.cut()
 
     def _came_back(self) -> None:
         if not self.available:
@@ -370,7 +439,7 @@ class Journal:
             if not entry.done.done():
                 entry.done.set_exception(error)
 
-    async def _write(self, appends: Sequence[Append]) -> tuple[frozenset[UUID], bool]:
+    async def _write(self, line: _Line, appends: Sequence[Append]) -> tuple[frozenset[UUID], bool]:
         """One statement, one commit. Returns the duplicates and whether anything was queued."""
         messages = [row for append in appends for row in append.messages]
         frames = [row for append in appends for row in append.frames]
@@ -381,7 +450,7 @@ class Journal:
             [blake2b(row.bytes, digest_size=16).digest() for row in frames],
             [row.received_at for row in frames],
         )
-        connection = await self._connect()
+        connection = await line.connect()
         if not messages:
             await connection.fetch(APPEND_FRAMES, *framed, timeout=self._commit_wait_s)
             return frozenset(), False
@@ -399,22 +468,9 @@ class Journal:
         queued = any(row.state != "receiving" and row.settled is None for row in messages)
         return frozenset(row["id"] for row in rows), queued
 
-    async def _connect(self) -> asyncpg.Connection[Any]:
-        if self._connection is None or self._connection.is_closed():
-            async with asyncio.timeout(CONNECT_WAIT_S):  # a server may freeze between its first answer and its second
-                connection = await self._database.dedicated(self._organization_id)
-                await connection.execute(PREPARE_SESSION)
-                self._connection = connection
-        return self._connection
-
-    async def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()  # never waits: the server may be frozen
-            self._connection = None
-
     async def _recover(self) -> None:
         """Seal as incomplete what was still being received when the last process ended."""
-        connection = await self._connect()
+        connection = await self._first.connect()
         sealed = await connection.fetchval(
             RECOVER,
             self._organization_id,

@@ -20,6 +20,7 @@ from interface.store.db import Database
 from interface.store.ids import uuid7
 from interface.store.journal import (
     GROUP_ENTRIES,
+    SECOND_ENTRIES,
     Append,
     FrameRow,
     Journal,
@@ -28,7 +29,7 @@ from interface.store.journal import (
     new_message_id,
     read_message,
 )
-from tests.conftest import Organization
+from tests.conftest import Organization, owner_of
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -268,6 +269,104 @@ async def test_opening_going_on_and_sealing_share_a_group(
         ("complete", "C1", 2), ("receiving", "", 2), ("receiving", "", 1), ("complete", "1", 1)
     ]  # fmt: skip
     assert await owner.fetchval("select count(*) from lab.queue where organization_id = $1", organization.id) == 2
+
+
+@asynccontextmanager
+async def hanging(owner: Owner, organization: Organization, append: Append) -> AsyncIterator[None]:
+    """Whoever wants to commit this append waits, for somebody else holds its key, until the block ends."""
+    row = append.messages[0]
+    transaction = owner.transaction()
+    await transaction.start()
+    await owner.execute(
+        "insert into lab.message_key (link_id, digest, organization_id, message_id, sealed_at)"
+        " values ($1, $2, $3, $4, $5)", row.link_id, row.digest, organization.id, uuid7(), AT,
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        await transaction.rollback()
+
+
+async def test_a_second_group_is_committed_while_the_first_is(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    link_id = await make_link(owner, organization)
+    stuck = whole(link_id, b"stuck")
+    others = [whole(await make_link(owner, organization), b"%d" % number) for number in range(SECOND_ENTRIES)]
+    async with running(database, organization) as journal:
+        async with hanging(owner, organization, stuck):
+            first = asyncio.create_task(journal.append(stuck))
+            await until(lambda: _in_flight(owner))
+            assert await asyncio.gather(*map(journal.append, others)) == [frozenset()] * SECOND_ENTRIES
+            assert not first.done()
+        assert await first == frozenset()
+        assert await journal.append(whole(link_id, b"and on")) == frozenset()
+
+
+async def _in_flight(owner: Owner) -> bool:
+    """Whether somebody waits for the end of the owner's transaction."""
+    waiting: int = await owner.fetchval(
+        "select count(*) from pg_locks where not granted and transactionid = pg_current_xact_id()::xid"
+    )
+    return waiting > 0
+
+
+@pytest.mark.parametrize("twin", ["connection", "digest"])
+async def test_what_must_keep_its_order_does_not_overtake_the_group_before(
+    database: Database, owner: Owner, organization: Organization, twin: str
+) -> None:
+    """Blocks of one connection; and the same bytes twice, of which the second is a resend."""
+    link_id = await make_link(owner, organization)
+    stuck = whole(link_id, b"stuck")
+    if twin == "connection":
+        later = [whole(link_id, b"%d" % number) for number in range(SECOND_ENTRIES)]
+    else:
+        later = [whole(link_id, b"stuck")] * SECOND_ENTRIES
+        later = [Append((replace(one.messages[0], peer="another"),), one.frames) for one in later]
+    async with running(database, organization) as journal:
+        async with hanging(owner, organization, stuck):
+            tasks = [asyncio.create_task(journal.append(stuck))]
+            await until(lambda: _in_flight(owner))
+            tasks += [asyncio.create_task(journal.append(one)) for one in later]
+            for _ in range(5):
+                await owner.fetchval("select 1")
+            stored = await owner.fetchval(
+                "select count(*) from lab.message where organization_id = $1", organization.id
+            )
+            assert stored == 0
+            assert not any(task.done() for task in tasks)
+        answers = await asyncio.gather(*tasks)
+    assert answers[0] == frozenset()
+    expected = frozenset() if twin == "connection" else {later[0].messages[0].id}
+    assert answers[1] == expected
+
+
+async def test_a_cut_transmission_whose_begin_is_still_being_committed_is_sealed_after_it(
+    database: Database, owner: Owner, organization: Organization, shared_database_url: str
+) -> None:
+    """Its begin hangs in the second group; the first line, free again, must not look for it before it is there."""
+    links = [await make_link(owner, organization) for _ in range(SECOND_ENTRIES + 2)]
+    first, second, *others = (whole(link, b"text") for link in links)
+    opened = MessageRow(new_message_id(), links[0], "lis2", "receiving", received_at=AT, peer="another")
+    begun = Append((opened,), (FrameRow(opened.id, 0, 0, 1, b"one", AT),))
+    beside = await asyncpg.connect(owner_of(shared_database_url))
+    async with running(database, organization) as journal:
+        async with hanging(beside, organization, second):
+            async with hanging(owner, organization, first):
+                hung = asyncio.create_task(journal.append(first))
+                await until(lambda: _in_flight(owner))
+                tasks = [asyncio.create_task(journal.append(one)) for one in (begun, second, *others[1:])]
+                await until(lambda: _in_flight(beside))
+            await hung
+            journal.seal_later([replace(opened, state="incomplete", sealed_at=AT, reason="lost")])
+            await journal.append(others[0])
+        await asyncio.gather(*tasks)
+        await until(lambda: _is_sealed(owner, opened.id))
+    await beside.close()
+
+
+async def _is_sealed(owner: Owner, message_id: UUID) -> bool:
+    return bool(await owner.fetchval("select state = 'incomplete' from lab.message where id = $1", message_id))
 
 
 async def test_no_statement_of_the_hot_path_searches_a_table_that_grows(
