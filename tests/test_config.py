@@ -231,6 +231,20 @@ def test_a_driver_must_speak_what_its_transport_carries(drivers: Path) -> None:
     assert found == {"link[0].driver": '"acme_hl7" speaks hl7, which tcp-listen does not carry'}
 
 
+@pytest.mark.parametrize("type_", ["tcp-listen", "tcp-dial", "serial"])
+def test_a_framing_of_a_drivers_own_goes_over_whatever_carries_bytes(drivers: Path, type_: str) -> None:
+    places = {
+        "tcp-listen": 'listen = "127.0.0.1:4001"',
+        "tcp-dial": 'dial = "10.1.2.3:4001"',
+        "serial": 'port = "/dev/x"',
+    }
+    transport = f'{{ type = "{type_}", {places[type_]} }}'
+    (found,) = parse(link(drivers, driver='"biomerieux_mini_vidas"', transport=transport)).links
+    assert found.driver == "biomerieux_mini_vidas"
+    mllp = link(drivers, driver='"biomerieux_mini_vidas"', transport='{ type = "mllp-listen", listen = "127.0.0.1:1" }')
+    assert "speaks blocks of its own, which mllp-listen does not carry" in problems(mllp)["link[0].driver"]
+
+
 def test_a_driver_that_cannot_be_used_is_a_problem_of_its_link(drivers: Path) -> None:
     (drivers / "acme_one" / "driver.toml").write_text("[driver]\nid = 3\n")
     found = problems(link(drivers))

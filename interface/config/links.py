@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 from interface.config.match import read_match, sharing_problem
 from interface.config.table import Table, hint, parse_line_format
 from interface.config.tls import read_tls
-from interface.domain.model import Protocol
 from interface.driver import registry
+from interface.driver.manifest import LinkFraming
 from interface.errors import DriverError
 from interface.settings import (
     WIRE_LOG_MB,
@@ -35,13 +35,14 @@ from interface.wire.frames import FRAME_OVERHEAD_BYTES, LEGACY_TEXT_BYTES, MAX_T
 
 MAX_FRAME_BYTES, LEGACY_FRAME_BYTES = MAX_TEXT_BYTES + FRAME_OVERHEAD_BYTES, LEGACY_TEXT_BYTES + FRAME_OVERHEAD_BYTES
 _MOST_BYTES = 256 * 1024 * 1024
+_BYTES, _MLLP = frozenset({LinkFraming.LIS01, LinkFraming.DECLARED}), frozenset({LinkFraming.MLLP})
 _CARRIES = {
-    TransportType.TCP_LISTEN: (Protocol.LIS2,),
-    TransportType.MLLP_LISTEN: (Protocol.HL7,),
-    TransportType.TCP_DIAL: (Protocol.LIS2,),
-    TransportType.MLLP_DIAL: (Protocol.HL7,),
-    TransportType.SERIAL: (Protocol.LIS2,),
-    TransportType.FOLDER: (Protocol.LIS2, Protocol.HL7),
+    TransportType.TCP_LISTEN: _BYTES,
+    TransportType.MLLP_LISTEN: _MLLP,
+    TransportType.TCP_DIAL: _BYTES,
+    TransportType.MLLP_DIAL: _MLLP,
+    TransportType.SERIAL: _BYTES,
+    TransportType.FOLDER: _BYTES | _MLLP,
 }
 _LISTENERS = (TransportType.TCP_LISTEN, TransportType.MLLP_LISTEN)
 SHORTEST_IDLE_S = 10.0
@@ -64,7 +65,7 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         for key in _LISTENER_KEYS:
             if table.has(key):
                 table.problem(key, f"is of no use with {transport.type}: nobody connects to this link")
-    if transport and Protocol.LIS2 not in _CARRIES[transport.type]:
+    if transport and LinkFraming.LIS01 not in _CARRIES[transport.type]:
         for key in _FRAME_LINK_KEYS:
             if table.has(key):
                 table.problem(key, f"is about LIS01-A2, which {transport.type} does not carry")
@@ -72,7 +73,7 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         for key in _NETWORK_KEYS:
             if table.has(key):
                 table.problem(key, f"is of no use with {transport.type}, which has no network")
-    if transport and Protocol.HL7 not in _CARRIES[transport.type]:
+    if transport and LinkFraming.MLLP not in _CARRIES[transport.type]:
         for key in _HL7_LINK_KEYS:
             if table.has(key):
                 table.problem(key, "is of use only on a link that carries HL7 v2")
@@ -203,8 +204,9 @@ def _driver(table: Table, driver_path: tuple[Path, ...], transport: Transport | 
     except DriverError as error:
         table.problem("driver", str(error))
         return name
-    if transport and driver.protocol not in _CARRIES[transport.type]:
-        table.problem("driver", f'"{name}" speaks {driver.protocol}, which {transport.type} does not carry')
+    if transport and driver.link not in _CARRIES[transport.type]:
+        speaks = driver.protocol if driver.link is not LinkFraming.DECLARED else "blocks of its own"
+        table.problem("driver", f'"{name}" speaks {speaks}, which {transport.type} does not carry')
     return name
 
 

@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 
 from interface.config.table import Table
+from interface.domain.model import Protocol
 from interface.driver import registry
+from interface.driver.manifest import LinkFraming
 from interface.errors import DriverError
 from interface.settings import LinkSettings, Match, Transport, TransportType
 
@@ -48,7 +50,11 @@ def sharing_problem(link: LinkSettings, other: LinkSettings, at: str, drivers: t
         one, two = (registry.load(name, drivers) for name in (link.driver, other.driver))
     except DriverError:
         return "", ""  # said already
-    for name in ("link", "leniencies", "frame_text_bytes", "ack_colliding_enq"):
+    if one.protocol is Protocol.HL7 and one.link is LinkFraming.LIS01:
+        return "driver", f'"{one.id}" sends HL7 in LIS01-A2 frames, which cannot share a port'
+    if one.link is LinkFraming.DECLARED and link.match and (link.match.sender or link.match.facility):
+        return "match", f'can ask for peer only: the blocks of "{one.id}" have no header'
+    for name in ("link", "blocks", "leniencies", "frame_text_bytes", "ack_colliding_enq"):
         if getattr(one, name) != getattr(two, name):
             return "driver", f'"{one.id}" and "{two.id}" of {at} frame differently ({name}): not on one port'
     return "", ""

@@ -11,6 +11,7 @@ import structlog
 
 from interface import telemetry
 from interface.errors import LocatedError, SegmentError, StoreError, UnsupportedMessage
+from interface.flow.blocks import BlockJournal, note_sealed
 from interface.flow.context import LinkContext
 from interface.flow.frames import Transmission
 from interface.link.intake import Receipt
@@ -50,6 +51,9 @@ class LinkIntake:
     def frames(self, peer: str) -> Transmission:
         return Transmission(self._context, self._journal, peer, self._now)
 
+    def declared(self, peer: str) -> BlockJournal:
+        return BlockJournal(self._context, self._journal, peer, self._now)
+
     def replied(self, receipt: Receipt, sent: bool) -> None:
         if receipt.message_id is not None:
             self._journal.replied(receipt.message_id, sent)
@@ -68,11 +72,7 @@ class LinkIntake:
             if fault is not None:
                 return Receipt(reply=self._negative(block, fault))
             return self._not_stored(block, error)
-        telemetry.count_frame(self._context.name)
-        state = "rejected" if fault else "duplicate" if row.id in duplicates else "complete"
-        telemetry.count_message(self._context.name, state)
-        log.debug("message sealed", action="message.sealed", link=self._context.name, message_id=str(row.id),
-                 state=state)  # fmt: skip
+        note_sealed(self._context, row, duplicates)
         frames = (frame_id(row.id, 0, 0),)
         if fault is not None:
             return Receipt(row.id, self._negative(block, fault), frames=frames, refused=str(fault))

@@ -9,7 +9,8 @@ from interface.wire.transmission import part_text
 
 
 def frame_text(frame: StoredFrame) -> bytes:
-    """The part of a frame's text that belongs to the message; HL7 and records without frames are their own text."""
+    """The part of a frame's text that belongs to the message. What has no frame number is its own text (HL7, records
+    without frames), or says where its text lies (a framing that a driver declares)."""
     if frame.fn is None:
         return frame.bytes[frame.start or 0 : frame.stop]
     try:

@@ -16,13 +16,14 @@ from interface import telemetry
 from interface.domain import model
 from interface.errors import LaboraError, LinkError
 from interface.link.clock import Clock
+from interface.link.declared import DeclaredSession
 from interface.link.intake import Intake
 from interface.link.mllp_session import MllpOptions, MllpSession
 from interface.link.recorder import Allowance, RecordedIntake, RecordedStream, Recorder, WireLog
 from interface.link.session import AstmSession, Counters, Session
 from interface.link.stream import ByteStream
 from interface.settings import LinkSettings, TransportType
-from interface.wire import lis01, mllp
+from interface.wire import declared, lis01, mllp
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +49,11 @@ class Framing(Protocol):
     @property
     def ack_colliding_enq(self) -> bool:
         """Whether the analyzer's ENQ is acknowledged at once when it collides with ours."""
+        ...
+
+    @property
+    def blocks(self) -> declared.Grammar | None:
+        """The framing that the driver declares itself, whatever carries the bytes."""
         ...
 
 
@@ -232,6 +238,9 @@ class Link(ABC):
 
     def _session(self, stream: ByteStream, intake: Intake) -> Session:
         settings = self.settings
+        if self.spec.framing is not None and self.spec.framing.blocks is not None:
+            blocks = declared.Decoder(self.spec.framing.blocks, settings.max_message_bytes)
+            return DeclaredSession(settings.id, stream, intake, self.counters, self.clock, blocks, settings.idle_s)
         if settings.transport.type in (TransportType.MLLP_LISTEN, TransportType.MLLP_DIAL):
             decoder = mllp.Decoder(settings.max_message_bytes)
             options = MllpOptions(settings.outstanding, settings.mllp_release)

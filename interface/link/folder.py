@@ -26,10 +26,10 @@ from interface.errors import LinkFrameError, StoreError, StoreUnavailable
 from interface.link.backoff import BackOff
 from interface.link.base import Link, LinkSpec, LinkState, link_options
 from interface.link.clock import Clock
-from interface.link.intake import Intake, Receipt, ReceivedFrame
+from interface.link.intake import Intake, Receipt, ReceivedBlock, ReceivedFrame
 from interface.link.recorder import RecordedFile
 from interface.settings import Folder
-from interface.wire import lis01
+from interface.wire import declared, lis01
 from interface.wire.datalink_events import EVIDENCE_BYTES
 from interface.wire.filed import Step, hl7_messages, lis2_steps
 from interface.wire.transmission import MessageSplitter
@@ -196,6 +196,8 @@ class FolderLink(Link):
 
     async def _commit_data(self, data: bytes, peer: str, intake: Intake) -> _Taken:
         try:
+            if self.spec.framing is not None and self.spec.framing.blocks is not None:
+                return await self._commit_blocks(self.spec.framing.blocks, data, peer, intake)
             if self._speaks_hl7:
                 return await self._commit_hl7(data, peer, intake)
             if len(data) > self.settings.max_message_bytes:
@@ -213,6 +215,29 @@ class FolderLink(Link):
     @property
     def _speaks_hl7(self) -> bool:
         return self.spec.framing is not None and self.spec.framing.protocol is Protocol.HL7
+
+    async def _commit_blocks(self, grammar: declared.Grammar, data: bytes, peer: str, intake: Intake) -> _Taken:
+        """Blocks of a framing that the driver declares; the end of the file is that of a burst."""
+        decoder = declared.Decoder(grammar, self.settings.max_message_bytes)
+        taken, refusals, blocks = _Taken(), [], intake.declared(peer)
+        for event in (*decoder.receive(data), *decoder.eof()):
+            match event:
+                case declared.BlockReceived(raw, start, stop):
+                    receipt = await blocks.block(ReceivedBlock(raw, start, stop))
+                    self._count(receipt)
+                    taken.receipts.append(receipt)
+                case declared.BlockRejected(reason, evidence):
+                    refusals.append(f"a block is damaged: {reason}")
+                    self.counters.rejected += 1
+                    intake.rejected(reason, evidence, peer)
+                case declared.Skipped(evidence):
+                    refusals.append("there are bytes outside its blocks")
+                    self.counters.rejected += 1
+                    intake.rejected("skipped", evidence, peer)
+        if not taken.receipts and not refusals:
+            refusals.append("there is no block in it")
+        taken.refusal = "; ".join(dict.fromkeys(refusals))
+        return taken
 
     async def _commit_hl7(self, data: bytes, peer: str, intake: Intake) -> _Taken:
         filed = hl7_messages(data, self.settings.max_message_bytes)

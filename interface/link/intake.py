@@ -25,6 +25,19 @@ class ReceivedFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceivedBlock:
+    """One good block of a framing that a driver declares, as sent; `raw[start:stop]` is its text."""
+
+    raw: bytes
+    start: int
+    stop: int
+
+    @property
+    def text(self) -> bytes:
+        return self.raw[self.start : self.stop]
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """The bytes are committed, or `reply` says that they are not.
 
@@ -61,6 +74,15 @@ class FrameIntake(Protocol):
         ...
 
 
+class BlockIntake(Protocol):
+    """One connection's way into the journal, for a framing that the driver declares. Calls come one after the other."""
+
+    async def block(self, block: ReceivedBlock) -> Receipt:
+        """Commit one block, which is a message. Raises StoreError when that did not happen (or is unknown): answer as
+        the framing refuses, or try again where it has no answers. The same block again is then the same message."""
+        ...
+
+
 class Intake(Protocol):
     """One link's way into the journal, shared by its connections."""
 
@@ -75,6 +97,10 @@ class Intake(Protocol):
 
     async def block(self, block: bytes, peer: str) -> Receipt:
         """Commit one HL7 message (an MLLP block without envelope) and say what to answer. Never raises StoreError."""
+        ...
+
+    def declared(self, peer: str) -> BlockIntake:
+        """A connection of a framing that the driver declares has been made; `peer` is its address for the journal."""
         ...
 
     def replied(self, receipt: Receipt, sent: bool) -> None:

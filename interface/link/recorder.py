@@ -7,14 +7,14 @@ somebody else, and what limits do not allow is counted in it instead of kept (do
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID, uuid4
 
 from interface.errors import LinkLost, NotAttributed, StoreError
 from interface.link.clock import Clock
-from interface.link.intake import FrameIntake, Intake, Receipt, ReceivedFrame
+from interface.link.intake import BlockIntake, FrameIntake, Intake, Receipt, ReceivedBlock, ReceivedFrame
 from interface.link.stream import CHUNK_BYTES, ByteStream
 from interface.wire.tape import Slot, Tape
 from interface.wire.wirelog import Came, Event, Left, Noted, What, encode
@@ -259,6 +259,9 @@ class RecordedIntake:
             self._recorder.stored(slot, receipt)
         return receipt
 
+    def declared(self, peer: str) -> BlockIntake:
+        return _RecordedBlocks(self._intake.declared(peer), self._recorder, self._hear)
+
     def replied(self, receipt: Receipt, sent: bool) -> None:
         self._recorder.replied(receipt)
         self._intake.replied(receipt, sent)
@@ -299,19 +302,35 @@ class _RecordedFrames:
 
     async def frame(self, frame: ReceivedFrame) -> Receipt:
         self._hear(frame.raw)
-        slot, reason = self._recorder.frame(frame.raw), "stopped"
-        try:
-            receipt = await self._frames.frame(frame)
-            reason = ""
-        except (StoreError, NotAttributed) as error:
-            reason = error.slug
-            raise
-        finally:
-            if reason:
-                self._recorder.not_stored(slot, reason)
-        self._recorder.stored(slot, receipt)
-        return receipt
+        return await _stored(self._recorder, frame.raw, self._frames.frame(frame))
 
     async def end(self, reason: str) -> Receipt:
         self._recorder.ended(reason)
         return await self._frames.end(reason)
+
+
+class _RecordedBlocks:
+    """A `BlockIntake` that is listened to."""
+
+    def __init__(self, blocks: BlockIntake, recorder: Recorder, hear: Callable[[bytes], None]) -> None:
+        self._blocks, self._recorder, self._hear = blocks, recorder, hear
+
+    async def block(self, block: ReceivedBlock) -> Receipt:
+        self._hear(block.raw)
+        return await _stored(self._recorder, block.raw, self._blocks.block(block))
+
+
+async def _stored(recorder: Recorder, raw: bytes, commit: Awaitable[Receipt]) -> Receipt:
+    """What `commit` gives; the log hears whether `raw` was stored."""
+    slot, reason = recorder.frame(raw), "stopped"
+    try:
+        receipt = await commit
+        reason = ""
+    except (StoreError, NotAttributed) as error:
+        reason = error.slug
+        raise
+    finally:
+        if reason:
+            recorder.not_stored(slot, reason)
+    recorder.stored(slot, receipt)
+    return receipt

@@ -21,7 +21,7 @@ from interface import telemetry
 from interface.errors import NotAttributed, UnsupportedMessage
 from interface.link.base import LinkSpec, LinkStatus, link_options
 from interface.link.clock import Clock
-from interface.link.intake import FrameIntake, Intake, Receipt, ReceivedFrame
+from interface.link.intake import BlockIntake, FrameIntake, Intake, Receipt, ReceivedBlock, ReceivedFrame
 from interface.link.listening import ListeningLink, Refusals
 from interface.link.recorder import WireLog
 from interface.link.session import Counters
@@ -229,6 +229,9 @@ class SharedIntake:
         self.owe(receipt, member)
         return receipt
 
+    def declared(self, peer: str) -> BlockIntake:
+        return SharedBlocks(self)
+
     def owe(self, receipt: Receipt, member: Member) -> None:
         """A reply is due to what `member` has stored."""
         if receipt.message_id is not None:
@@ -256,6 +259,31 @@ class SharedIntake:
         if code is None:
             return None
         return hl7_ack.acknowledge(block, code, control_id=uuid4().hex[:20], now=self.clock.utc(), error=error)
+
+
+class SharedBlocks:
+    """The `BlockIntake` of one connection: declared blocks have no header, so the peer's host says whose they
+    are. Each link's own intake is kept, which knows a block again whose commit was in doubt."""
+
+    def __init__(self, intake: SharedIntake) -> None:
+        self._shared = intake
+        self._of: dict[str, tuple[Member, BlockIntake]] = {}
+
+    async def block(self, block: ReceivedBlock) -> Receipt:
+        """Raises NotAttributed."""
+        shared = self._shared
+        try:
+            member = shared.last = shared.current = shared.port.attribute(Sender("", "", shared.host))
+        except NotAttributed as error:
+            shared.port.not_attributed(error, shared.peer)
+            raise
+        known = self._of.get(member.id)
+        if known is None or known[0] is not member:
+            known = self._of[member.id] = (member, member.spec.intake.declared(shared.peer))
+        receipt = await known[1].block(block)
+        member.count(receipt, shared.clock.utc())
+        shared.owe(receipt, member)
+        return receipt
 
 
 class SharedFrames:

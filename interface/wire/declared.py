@@ -214,9 +214,9 @@ class Decoder:
         if match is None:
             self._skip(len(self._buffer) - _begun(self._buffer, self.grammar.start), events)
             return False
+        found = match[0]  # a match reads the buffer it was made on, which is about to change
         self._skip(match.start(), events)
         self._flush(events)
-        found = match[0]
         if found and found == self.grammar.opens:
             del self._buffer[:1]
             events.append(Opened())

@@ -10,9 +10,10 @@ from uuid import UUID, uuid4
 
 from interface.domain.model import Protocol
 from interface.errors import StoreError
-from interface.link.intake import Receipt, ReceivedFrame
+from interface.link.intake import Receipt, ReceivedBlock, ReceivedFrame
 from interface.link.stream import ByteStream
 from interface.settings import Address, LinkSettings, Transport, TransportType
+from interface.wire.declared import Grammar
 
 ENQ, EOT, ACK, NAK = b"\x05", b"\x04", b"\x06", b"\x15"
 PATIENCE_S = 10.0  # of a test before it fails; never waited for when all is well
@@ -92,6 +93,7 @@ class Framing:
     frame_text_bytes: int = 0
     ack_colliding_enq: bool = False
     protocol: Protocol = Protocol.LIS2
+    blocks: Grammar | None = None
 
 
 class RecordingIntake:
@@ -149,6 +151,9 @@ class RecordingIntake:
         self.blocks.append(block)
         return self.receipts.pop(0) if self.receipts else Receipt(uuid4(), b"AA " + block)
 
+    def declared(self, peer: str) -> RecordingBlocks:
+        return RecordingBlocks(self)
+
     def replied(self, receipt: Receipt, sent: bool) -> None:
         self.replies.append((receipt.message_id, sent))
         self.changed.set()
@@ -163,6 +168,18 @@ class RecordingIntake:
             while self.waiting < count:
                 self.changed.clear()
                 await self.changed.wait()
+
+
+class RecordingBlocks:
+    """A connection's way into a `RecordingIntake`, for framings that a driver declares."""
+
+    def __init__(self, intake: RecordingIntake) -> None:
+        self._intake = intake
+
+    async def block(self, block: ReceivedBlock) -> Receipt:
+        await self._intake._commit()
+        self._intake.blocks.append(block.text)
+        return Receipt(uuid4())
 
 
 class Analyzer:

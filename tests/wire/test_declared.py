@@ -207,6 +207,12 @@ def test_the_sessions_end_within_a_block_cuts_it() -> None:
     assert told(TAGGED, b"\x02abc" + EOT) == [BlockRejected("cut", b"\x02abc", False), Closed()]
 
 
+def test_an_enquiry_behind_stray_bytes_is_heard() -> None:
+    assert told(TAGGED, b"\x00\xff" + ENQ + b"??" + EOT) == [
+        Skipped(b"\x00\xff"), Opened(), Skipped(b"??"), Closed(),
+    ]  # fmt: skip
+
+
 def test_stray_bytes_are_kept_and_line_ends_are_not() -> None:
     assert told(TAGGED, b"\r\nstray" + GOOD["tagged"] + b"\r\n")[0] == Skipped(b"\r\nstray")
     assert told(TAGGED, b"\r\n\r\n") == []
