@@ -1,4 +1,5 @@
-"""Plays a capture or a driver's vector as the analyzer would: LIS01-A2 sender, or MLLP client waiting for its ACK.
+"""Plays a capture or a driver's vector as the analyzer would: LIS01-A2 sender, MLLP client waiting for its ACK, or the
+blocks of a framing that a driver declares.
 
 Frames are sent with the numbers and cuts of the capture; checksums and line ends are made anew, so that a value may be
 altered. What a host refused in a trace is left out: the refusal was the point there, here it would only be noise.
@@ -19,7 +20,7 @@ from interface.link.serial import open_port
 from interface.link.stream import ByteStream
 from interface.link.tcp import connect
 from interface.settings import Address, SerialPort
-from interface.wire import lis01, mllp
+from interface.wire import declared, lis01, mllp
 from interface.wire.frames import MAX_TEXT_BYTES, NAK, STX, build_frame, parse_frame
 from interface.wire.trace import Direction, Trace, parse_trace
 from interface.wire.transmission import MessageSplitter
@@ -31,6 +32,7 @@ _RECORD_END = re.compile(rb"\r\n?|\n")
 _BATCH = (b"FHS", b"BHS", b"BTS", b"FTS")  # HL7 v2.5.1 2.10.3: an envelope around messages, not part of any
 _BOM = b"\xef\xbb\xbf"
 _NOISE = b"\x00~\xff~"
+_MOST_TRIES = 6  # of a block that the host refuses
 _WHITE = b" \t\r\n"
 
 
@@ -40,6 +42,7 @@ Endpoint = Address | SerialPort | ByteStream  # a stream is one connection: it c
 class PlayProtocol(StrEnum):
     ASTM = "astm"
     MLLP = "mllp"
+    DECLARED = "declared"  # as a driver's grammar has it
 
 
 class Fault(StrEnum):
@@ -54,10 +57,12 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is played. `transmissions`: LIS01-A2 the frames of each session, HL7 one message each, unframed."""
+    """What is played. `transmissions`: LIS01-A2 the frames of each session, HL7 one message each, unframed; of a
+    declared framing (`grammar`) the blocks of each session."""
 
     protocol: PlayProtocol
     transmissions: tuple[tuple[bytes, ...], ...]
+    grammar: declared.Grammar | None = None
 
     def altered(self, old: bytes, new: bytes) -> Source:
         """A copy in which `old` reads `new`, with checksums that fit. Raises LaboraError when `old` is not found.
@@ -71,6 +76,10 @@ class Source:
             if self.protocol is PlayProtocol.MLLP:
                 found = found or old in part
                 return part.replace(old, new)
+            if self.grammar is not None:
+                found = found or old in part
+                block = next(e for e in _decoded(self.grammar, part) if isinstance(e, declared.BlockReceived))
+                return declared.encode(self.grammar, block.text.replace(old, new))
             fn, text, last = parse_frame(part)
             found = found or old in text
             return build_frame(fn, text.replace(old, new), last)
@@ -101,24 +110,29 @@ class PlayReport:
 # ---- reading a source -----------------------------------------------------------------------------------------------
 
 
-def load(path: Path, protocol: PlayProtocol | None = None) -> Source:
-    """Read a `*.trace` or a raw capture; the protocol is seen from the bytes unless given. Raises LaboraError."""
+def load(path: Path, protocol: PlayProtocol | None = None, grammar: declared.Grammar | None = None) -> Source:
+    """Read a `*.trace` or a raw capture; the protocol is seen from the bytes unless given. Raises LaboraError.
+
+    `grammar`: the framing is a driver's own.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise LaboraError(f"cannot read {path}: {(error.strerror or 'unknown').lower()}") from error
     if path.suffix != ".trace":
-        return parse_source(data, protocol)
+        return parse_source(data, protocol, grammar)
     try:
         trace = parse_trace(data.decode())
     except UnicodeDecodeError as error:
         raise LaboraError(f"{path.name} is not UTF-8 text, which a trace must be") from error
-    return parse_source(_taken(trace), protocol)
+    return parse_source(_taken(trace) if grammar is None else trace.bytes_of(Direction.ANALYZER), protocol, grammar)
 
 
-def parse_source(data: bytes, protocol: PlayProtocol | None = None) -> Source:
+def parse_source(data: bytes, protocol: PlayProtocol | None = None, grammar: declared.Grammar | None = None) -> Source:
     """A capture's bytes, framed or bare. Raises LaboraError when there is nothing to play in them."""
     data = data.removeprefix(_BOM)
+    if grammar is not None:
+        return Source(PlayProtocol.DECLARED, _declared_sessions(grammar, data), grammar)
     if protocol is None:
         begin = data.lstrip(_WHITE + b"\x0b")[:3]
         protocol = PlayProtocol.MLLP if begin in (b"MSH", *_BATCH) else PlayProtocol.ASTM
@@ -179,10 +193,30 @@ def _hl7_messages(data: bytes) -> tuple[tuple[bytes, ...], ...]:
     return tuple((bytes(message),) for message in messages)
 
 
+def _decoded(grammar: declared.Grammar, data: bytes) -> list[declared.Event]:
+    decoder = declared.Decoder(grammar, max(len(data), 1))
+    return decoder.receive(data) + decoder.eof()
+
+
+def _declared_sessions(grammar: declared.Grammar, data: bytes) -> tuple[tuple[bytes, ...], ...]:
+    """The good blocks, by the characters that open and close sessions."""
+    sessions: list[list[bytes]] = [[]]
+    for event in _decoded(grammar, data):
+        if isinstance(event, declared.BlockReceived):
+            sessions[-1].append(event.raw)
+        elif isinstance(event, declared.Opened | declared.Closed):
+            sessions.append([])
+    if not any(sessions):
+        raise LaboraError("there is no block of this driver's framing in this source")
+    return tuple(tuple(session) for session in sessions if session)
+
+
 def _count(source: Source, parts: tuple[bytes, ...]) -> int:
     """Messages in one transmission."""
     if source.protocol is PlayProtocol.MLLP:
         return 1
+    if source.protocol is PlayProtocol.DECLARED:
+        return len(parts)
     splitter = MessageSplitter()
     frames = (parse_frame(part) for part in parts)
     return sum(piece.opens for _, text, last in frames for piece in splitter.feed(text, last))
@@ -386,6 +420,84 @@ class _MllpPlayer(_Player):
                     return "" if code in ("AA", "CA") else f"the host answered {code}"
 
 
+class _DeclaredPlayer(_Player):
+    """A device whose framing a driver declares. One that hears nothing sends and goes on."""
+
+    def __init__(
+        self, endpoint: Endpoint, fault: Fault, options: lis01.LinkOptions, clock: Clock,
+        grammar: declared.Grammar,
+    ) -> None:  # fmt: skip
+        super().__init__(endpoint, fault, options, clock)
+        self._grammar = grammar
+        self._heard = b""
+        self._broken = False  # the planned fault has happened
+
+    async def hang_up(self) -> None:
+        await super().hang_up()
+        self._heard = b""
+
+    async def transmit(self, parts: tuple[bytes, ...]) -> str:
+        stream, grammar = await self.line(), self._grammar
+        if grammar.opens:
+            await stream.write(grammar.opens)
+            if await self._answer(stream, grammar.ready, grammar.busy) != grammar.ready:
+                return "the host does not let the device begin"
+        for number, block in enumerate(parts):
+            if self._fault is Fault.CUT and not self._broken and number == len(parts) // 2:
+                self._broken = True
+                await stream.write(block[: len(block) // 2])
+                raise _Cut
+            if problem := await self._send(stream, block, damaged=self._fault is Fault.CHECKSUM and number == 0):
+                return problem
+        await stream.write(grammar.closes)
+        self._broken = False
+        return ""
+
+    async def _send(self, stream: ByteStream, block: bytes, *, damaged: bool) -> str:
+        """ "" once the block was accepted as often as it is to be sent."""
+        grammar, wanted = self._grammar, 2 if self._fault is Fault.REPEAT else 1
+        for _ in range(_MOST_TRIES):
+            noise = _NOISE if self._fault is Fault.NOISE else b""
+            await stream.write(noise + (_altered(block, len(grammar.start)) if damaged else block))
+            damaged = False
+            if grammar.ends_in_silence:
+                await self._clock.sleep(grammar.silence_s * 1.5)
+            if not grammar.one_way:
+                answer = await self._answer(stream, grammar.good, grammar.bad)
+                if answer == grammar.bad:
+                    self.tally.rejections += 1
+                    continue
+                if answer != grammar.good:
+                    return f"no answer within {self._options.reply_wait_s:g} s"
+            wanted -= 1
+            if not wanted:
+                return ""
+        return "the host did not take the block"
+
+    async def _answer(self, stream: ByteStream, *known: bytes) -> bytes:
+        """The host's next known answer, b"" when there is none in time; other bytes count for nothing."""
+        deadline = self._clock.now() + self._options.reply_wait_s
+        while True:
+            places = [(at, answer) for answer in known if (at := self._heard.find(answer)) >= 0]
+            if places:
+                at, answer = min(places)
+                self._heard = self._heard[at + len(answer) :]
+                return answer
+            try:
+                async with self._clock.timeout_at(deadline):
+                    data = await stream.read()
+            except TimeoutError:
+                return b""
+            if not data:
+                raise LinkLost("the host hung up")
+            self._heard += data
+
+
+def _altered(block: bytes, at: int) -> bytes:
+    """A block damaged on the line, with another first byte of its text."""
+    return block[:at] + bytes([block[at] ^ 0x01]) + block[at + 1 :]
+
+
 def _field(message: bytes, segment: bytes, number: int) -> bytes:
     """A field as sent; b"" when it is not there. MSH-1 is the separator itself (HL7 v2.5.1 2.14.9.1)."""
     separator = message[3:4]
@@ -416,6 +528,8 @@ async def play(
 ) -> PlayReport:
     """Play every transmission of `source`, `repeat` times over; the same bytes each time, as a resend would be.
 
+    A device that hears nothing cannot say what was taken: of its blocks, those that were sent count.
+
     `rate_per_s`: transmissions, None as fast as the host takes them. `linger_s`: how long to stay for what the host
     sends by itself. Ends at the first transmission that fails. Raises LinkError when nobody answers at the address or
     the serial port cannot be opened, and for a line or a fault that the protocol does not have.
@@ -424,8 +538,16 @@ async def play(
         raise LinkError("MLLP is for TCP, not for a serial line")
     if fault is Fault.CHECKSUM and source.protocol is PlayProtocol.MLLP:
         raise LinkError("MLLP has no checksum that could be wrong")
-    clock, kind = clock or LoopClock(), _AstmPlayer if source.protocol is PlayProtocol.ASTM else _MllpPlayer
-    player = kind(to, fault, options or lis01.LinkOptions(), clock)
+    if source.grammar is not None and fault is Fault.CHECKSUM and (source.grammar.one_way or not source.grammar.check):
+        raise LinkError("this device's framing has no checksum that could be refused")
+    if source.grammar is not None and fault is Fault.NOISE and not source.grammar.start:
+        raise LinkError("this device's framing has no begin that noise could stand before")
+    clock, options = clock or LoopClock(), options or lis01.LinkOptions()
+    player: _Player
+    if source.grammar is not None:
+        player = _DeclaredPlayer(to, fault, options, clock, source.grammar)
+    else:
+        player = (_AstmPlayer if source.protocol is PlayProtocol.ASTM else _MllpPlayer)(to, fault, options, clock)
     faults: list[str] = []
     begin = clock.now()
     try:

@@ -15,7 +15,9 @@ from interface.driver import registry
 from interface.driver.describe import describe
 from interface.driver.manifest import Driver
 from interface.errors import DriverError, LaboraError
+from interface.wire import declared
 from interface.wire.frames import LEGACY_TEXT_BYTES
+from interface.wire.trace import Direction, parse_trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +109,27 @@ def _run(chosen: Driver, vector: registry.Vector) -> str:
     try:
         expected = json.loads(vector.expected.read_text(encoding="utf-8"))
         messages = registry.read(vector.trace.read_bytes(), chosen)
+        if chosen.blocks is not None:
+            said = parse_trace(vector.trace.read_text(encoding="utf-8")).bytes_of(Direction.ANALYZER)
+            if place := cut_differs(chosen.blocks, said):
+                return f"the blocks are others when the bytes are cut {place}"
     except (OSError, ValueError, LaboraError) as error:
         return str(error)
     actual = [describe(registry.decode(chosen, message.text), message.problems) for message in messages]
     return difference(expected, actual)
+
+
+def cut_differs(grammar: declared.Grammar, data: bytes) -> str:
+    """Where a cut of the analyzer's bytes makes other blocks of them; "" when nowhere."""
+
+    def events(*parts: bytes) -> list[declared.Event]:
+        decoder = declared.Decoder(grammar, max(len(data), 1))
+        return [event for part in parts for event in decoder.receive(part)] + decoder.silence()
+
+    whole = events(data)
+    if events(*(data[at : at + 1] for at in range(len(data)))) != whole:
+        return "byte by byte"
+    return next((f"at byte {at}" for at in range(1, len(data)) if events(data[:at], data[at:]) != whole), "")
 
 
 def difference(expected: Any, actual: Any, path: str = "") -> str:  # JSON: any of its types

@@ -4,36 +4,48 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any
 from uuid import uuid4
 
 from interface.errors import LocatedError, SegmentError, UnsupportedMessage
 from interface.link.base import Link, LinkSpec
 from interface.link.clock import Clock, LoopClock
-from interface.link.intake import Receipt, ReceivedFrame
+from interface.link.intake import Receipt, ReceivedBlock, ReceivedFrame
 from interface.link.stream import null_modem
 from interface.simulator import PlayReport, Source, play
 from interface.wire import hl7, hl7_ack
+from interface.wire.hl7_frames import Hl7Splitter
 from interface.wire.transmission import MessageSplitter, part_text
 
 
 class MemoryIntake:
-    """Takes everything, into memory: what a journal would hold, for as long as the object lives."""
+    """Takes everything, into memory: what a journal would hold, for as long as the object lives.
+
+    `hl7_in_frames`: LIS01-A2 frames carry HL7, whose messages go to the next MSH or to EOT.
+    """
 
     ready = True
 
-    def __init__(self) -> None:
-        self._splitter = MessageSplitter()
-        self._open: bytearray | None = None
+    def __init__(self, hl7_in_frames: bool = False) -> None:
+        self._hl7 = hl7_in_frames
+        self._begin()
         self.messages: list[bytes] = []
+
+    def _begin(self) -> None:
+        self._splitter = Hl7Splitter() if self._hl7 else MessageSplitter()
+        self._open: bytearray | None = None
 
     def frames(self, peer: str) -> MemoryIntake:
         return self
+
+    def declared(self, peer: str) -> MemoryBlocks:
+        return MemoryBlocks(self.messages)
 
     async def frame(self, frame: ReceivedFrame) -> Receipt:
         """One LIS01-A2 frame, as `flow.frames` cuts it into messages."""
         sealed = 0
         for piece in self._splitter.feed(frame.text, frame.last):
+            if piece.breaks and self._hl7 and self._open is not None:
+                self.messages.append(bytes(self._open))
             if piece.opens or self._open is None:
                 self._open = bytearray()
             self._open += part_text(frame.text, frame.last, piece.start, piece.stop)
@@ -44,7 +56,9 @@ class MemoryIntake:
         return Receipt(message_id=uuid4() if sealed else None)
 
     async def end(self, reason: str) -> Receipt:
-        self._splitter, self._open = MessageSplitter(), None
+        if self._hl7 and reason == "eot" and self._open is not None:
+            self.messages.append(bytes(self._open))
+        self._begin()
         return Receipt()
 
     async def block(self, block: bytes, peer: str) -> Receipt:
@@ -66,9 +80,6 @@ class MemoryIntake:
         )
         return Receipt(uuid4(), first, then)
 
-    def declared(self, peer: str) -> _MemoryBlocks:
-        return _MemoryBlocks(self.messages)
-
     def replied(self, receipt: Receipt, sent: bool) -> None:
         """Nobody is owed anything."""
 
@@ -76,13 +87,13 @@ class MemoryIntake:
         """The sender's report says it."""
 
 
-class _MemoryBlocks:
-    """Takes the blocks of a framing that a driver declares."""
+class MemoryBlocks:
+    """One connection's blocks of a declared framing, into `messages`."""
 
     def __init__(self, messages: list[bytes]) -> None:
         self._messages = messages
 
-    async def block(self, block: Any) -> Receipt:
+    async def block(self, block: ReceivedBlock) -> Receipt:
         self._messages.append(block.text)
         return Receipt(uuid4())
 

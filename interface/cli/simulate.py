@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from interface.cli import EXIT_FAILED, emit
+from interface.cli.decode import DRIVER_PATH
 from interface.settings import Address, LineFormat, SerialPort
 
 _AUTO = "auto"
@@ -65,6 +66,9 @@ def _endpoint(
     "--protocol", type=click.Choice([_AUTO, "astm", "mllp"]), default=_AUTO, show_default=True,
     help="What FILE holds; auto looks at its bytes.",
 )  # fmt: skip
+@click.option(
+    "--driver", "driver_id", help="The driver that declares the framing of FILE, where it is not a standard's."
+)
 @click.option("--rate", type=click.FloatRange(min=0.0, min_open=True), help="Transmissions per second.")
 @click.option(
     "--fault", type=click.Choice(["none", "checksum", "cut", "repeat", "noise"]), default="none", show_default=True,
@@ -76,6 +80,7 @@ def _endpoint(
     help="Stay connected for what the host sends by itself.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@DRIVER_PATH
 def simulate(
     source: Path,
     address: Address | None,
@@ -83,21 +88,25 @@ def simulate(
     baud: int | None,
     line_format: LineFormat | None,
     protocol: str,
+    driver_id: str | None,
     rate: float | None,
     fault: str,
     repeat: int,
     linger_s: float,
     as_json: bool,
+    driver_path: tuple[Path, ...],
 ) -> int:
     """Play FILE, a capture or a driver's *.trace, as the analyzer would.
 
     The same bytes are sent each time: a host must take a repetition for a resend. Status 1 unless every message
     was acknowledged.
     """
+    from interface.driver import registry
     from interface.simulator import Fault, PlayProtocol, load, play
 
     endpoint = _endpoint(address, serial, baud, line_format)
-    loaded = load(source, None if protocol == _AUTO else PlayProtocol(protocol))
+    blocks = registry.load(driver_id, driver_path).blocks if driver_id else None
+    loaded = load(source, None if protocol == _AUTO else PlayProtocol(protocol), blocks)
     playing = play(loaded, endpoint, rate_per_s=rate, fault=Fault(fault), repeat=repeat, linger_s=linger_s)
     report = asyncio.run(playing)
     shown: dict[str, object] = {

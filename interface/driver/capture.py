@@ -1,4 +1,5 @@
-"""Captures, as files hold them, into messages: traces, LIS01-A2 frames or bare records, MLLP blocks or bare HL7. Pure.
+"""Captures, as files hold them, into messages: traces, LIS01-A2 frames (of LIS2 or HL7) or bare records, MLLP blocks or
+bare HL7, blocks of a declared framing. Pure.
 
 For reading by people and tests. A link never comes this way: it has the data link's rules, a capture only tolerance.
 """
@@ -12,6 +13,7 @@ from interface.domain.model import Problem, Protocol
 from interface.errors import LaboraError
 from interface.wire import declared, hl7_batch, mllp
 from interface.wire.frames import checksum
+from interface.wire.hl7_frames import Hl7Splitter
 from interface.wire.trace import Direction, escape, parse_trace
 from interface.wire.transmission import MessageSplitter
 
@@ -132,7 +134,8 @@ def _read_frames(body: bytes) -> tuple[CapturedMessage, ...]:
 
 def _split(texts: list[tuple[bytes, bool]], problems: list[Problem]) -> list[CapturedMessage]:
     """One session's texts into messages; envelope problems go to the first."""
-    splitter = MessageSplitter()
+    protocol = Protocol.HL7 if texts and _HL7_START.match(texts[0][0].lstrip(b"\r\n")) else Protocol.LIS2
+    splitter = Hl7Splitter() if protocol is Protocol.HL7 else MessageSplitter()
     made: list[bytearray] = []
     for text, last in texts:
         for piece in splitter.feed(text, last):
@@ -142,6 +145,5 @@ def _split(texts: list[tuple[bytes, bool]], problems: list[Problem]) -> list[Cap
             if last and piece.stop == len(text) and not made[-1].endswith((b"\r", b"\n")):
                 made[-1] += b"\r"
     return [
-        CapturedMessage(Protocol.LIS2, bytes(text), tuple(problems) if index == 0 else ())
-        for index, text in enumerate(made)
+        CapturedMessage(protocol, bytes(text), tuple(problems) if index == 0 else ()) for index, text in enumerate(made)
     ]

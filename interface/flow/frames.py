@@ -12,6 +12,7 @@ from uuid import UUID
 import structlog
 
 from interface import telemetry
+from interface.domain.model import Protocol
 from interface.errors import StoreError, StoreUnavailable
 from interface.flow.context import LinkContext
 from interface.link.intake import Receipt, ReceivedFrame
@@ -25,13 +26,15 @@ from interface.store.journal import (
     frame_id,
     new_message_id,
 )
-from interface.wire import lis02
+from interface.wire import hl7, lis02
 from interface.wire.datalink_events import Leniency
+from interface.wire.hl7_frames import Hl7Splitter
 from interface.wire.transmission import MessageSplitter, Piece, begins_header, part_text
 
 log = structlog.get_logger(__name__)
 
-_HEADER_BYTES = 512  # enough of a message to find H-3 in
+_HEADER_BYTES = 512  # enough of a message to find H-3 or MSH-10 in
+_MOST_CHARACTERS = 200
 
 
 class _Open:
@@ -76,7 +79,7 @@ class _Change:
     """What one frame does: the rows to commit, and the state to go on with once they are."""
 
     append: Append
-    splitter: MessageSplitter
+    splitter: MessageSplitter | Hl7Splitter
     open: _Open | None
     sealed: UUID | None
 
@@ -90,12 +93,14 @@ class _Failed:
 
 
 class Transmission:
-    """`link.intake.FrameIntake` over the journal. `now` gives the receiver's instant, aware UTC."""
+    """`link.intake.FrameIntake` over the journal, for LIS02-A2. `now` gives the receiver's instant, aware UTC."""
+
+    protocol = Protocol.LIS2
 
     def __init__(self, context: LinkContext, journal: Journal, peer: str, now: Callable[[], datetime]) -> None:
         self._context, self._journal, self._peer, self._now = context, journal, peer, now
         self._most_bytes = context.settings.max_message_bytes
-        self._splitter = MessageSplitter()
+        self._splitter = self._new_splitter()
         self._open: _Open | None = None
         self._attempt = 0
         self._failed: _Failed | None = None  # the frame's last attempt
@@ -127,7 +132,7 @@ class Transmission:
 
     async def end(self, reason: str) -> Receipt:
         """See `FrameIntake.end`."""
-        opened, self._open, self._splitter = self._open, None, MessageSplitter()
+        opened, self._open, self._splitter = self._open, None, self._new_splitter()
         # Messages of a frame that was refused may be there all the same: sealed, they do not stay open for ever.
         doubtful = [self._sealed(_Open(made, self._now()), "incomplete", reason) for made in self._made]
         self._attempt, self._failed, self._made = 0, None, []
@@ -136,11 +141,10 @@ class Transmission:
         if opened is None:
             return Receipt()
         cut = self._sealed(opened, "incomplete", reason)
-        # LIS01-A2: EOT is also how a sender gives up, so only one that follows an accepted last frame completes.
-        complete = reason == "eot" and Leniency.NO_TERMINATOR_RECORD in self._context.leniencies and opened.whole
-        sealed = self._sealed(opened, "complete", Leniency.NO_TERMINATOR_RECORD) if complete else cut
+        sealed = self._ended(opened) if reason == "eot" else None
+        complete = sealed is not None
         try:
-            duplicates = await self._journal.append(Append(messages=(sealed,)))
+            duplicates = await self._journal.append(Append(messages=(sealed or cut,)))
         except StoreError:
             self._journal.seal_later((cut,))  # its frames are there, and a person may accept it
             log.warning("transmission not sealed yet", action="message.unsealed", link=self._context.name,
@@ -169,8 +173,10 @@ class Transmission:
         received_at, made = self._now(), 0
         pieces = splitter.feed(frame.text, frame.last)
         for piece in pieces:
-            if piece.breaks and opened is not None:  # H while a message is open: that one was never finished
-                messages[opened.id] = self._sealed(opened, "incomplete", "header")
+            if piece.breaks and opened is not None:
+                row = self._broken(opened)
+                sealed = opened.id if row.state == "complete" else sealed
+                messages[opened.id] = _not_twice(row, messages.values())
                 opened = None
             if opened is None:
                 if made == len(self._made):
@@ -198,7 +204,12 @@ class Transmission:
 
     def _receiving(self, opened: _Open) -> MessageRow:
         return MessageRow(
-            opened.id, self._context.link_id, "lis2", "receiving", received_at=opened.received_at, peer=self._peer
+            opened.id,
+            self._context.link_id,
+            self.protocol.value,
+            "receiving",
+            received_at=opened.received_at,
+            peer=self._peer,
         )
 
     def _sealed(self, opened: _Open, state: str, reason: str) -> MessageRow:
@@ -209,12 +220,57 @@ class Transmission:
             state=state,
             sealed_at=self._now(),
             # PostgreSQL text holds no NUL; the bytes themselves are in the frame.
-            control_id=lis02.header_control_id(opened.head).replace("\0", "\N{REPLACEMENT CHARACTER}"),
-            message_type="query" if opened.query else "result",
+            control_id=self._control_id(opened).replace("\0", "\N{REPLACEMENT CHARACTER}")[:_MOST_CHARACTERS],
+            message_type=self._message_type(opened).replace("\0", "\N{REPLACEMENT CHARACTER}")[:_MOST_CHARACTERS],
             reason=reason,
             digest=opened.text.digest() if whole else None,
             bytes=opened.bytes,
         )
+
+    # ---- what LIS02-A2 says of messages, and HL7 otherwise ----
+
+    def _new_splitter(self) -> MessageSplitter | Hl7Splitter:
+        return MessageSplitter()
+
+    def _broken(self, opened: _Open) -> MessageRow:
+        """H while a message is open: that one was never finished."""
+        return self._sealed(opened, "incomplete", "header")
+
+    def _ended(self, opened: _Open) -> MessageRow | None:
+        """The seal of a message that EOT completes; None where it cuts it.
+
+        LIS01-A2: EOT is also how a sender gives up, so only one that follows an accepted last frame completes.
+        """
+        if Leniency.NO_TERMINATOR_RECORD in self._context.leniencies and opened.whole:
+            return self._sealed(opened, "complete", Leniency.NO_TERMINATOR_RECORD)
+        return None
+
+    def _control_id(self, opened: _Open) -> str:
+        return lis02.header_control_id(opened.head)
+
+    def _message_type(self, opened: _Open) -> str:
+        return "query" if opened.query else "result"
+
+
+class Hl7Transmission(Transmission):
+    """The same for HL7 in LIS01-A2 frames: nothing ends a message but the next MSH, or EOT behind a last frame."""
+
+    protocol = Protocol.HL7
+
+    def _new_splitter(self) -> MessageSplitter | Hl7Splitter:
+        return Hl7Splitter()
+
+    def _broken(self, opened: _Open) -> MessageRow:
+        return self._sealed(opened, "complete", "")
+
+    def _ended(self, opened: _Open) -> MessageRow | None:
+        return self._sealed(opened, "complete", "") if opened.ended else None
+
+    def _control_id(self, opened: _Open) -> str:
+        return hl7.control_id(opened.head)
+
+    def _message_type(self, opened: _Open) -> str:
+        return hl7.message_type(opened.head)
 
 
 def _not_twice(row: MessageRow, before: Iterable[MessageRow]) -> MessageRow:

@@ -10,10 +10,11 @@ from uuid import UUID
 import structlog
 
 from interface import telemetry
+from interface.domain.model import Protocol
 from interface.errors import LocatedError, SegmentError, StoreError, UnsupportedMessage
 from interface.flow.blocks import BlockJournal, note_sealed
 from interface.flow.context import LinkContext
-from interface.flow.frames import Transmission
+from interface.flow.frames import Hl7Transmission, Transmission
 from interface.link.intake import Receipt
 from interface.settings import AckPolicy, LinkRole, OnStoreFailure
 from interface.store.ids import uuid7
@@ -49,7 +50,8 @@ class LinkIntake:
         return self._journal.available
 
     def frames(self, peer: str) -> Transmission:
-        return Transmission(self._context, self._journal, peer, self._now)
+        kind = Hl7Transmission if self._context.driver.protocol is Protocol.HL7 else Transmission
+        return kind(self._context, self._journal, peer, self._now)
 
     def declared(self, peer: str) -> BlockJournal:
         return BlockJournal(self._context, self._journal, peer, self._now)

@@ -278,7 +278,8 @@ class AstmSession(Connection):
         receipt = await self._frames.end(reason)
         if receipt.message_id is not None:
             self._counters.messages += 1
-            self._lenient(lis01.Leniency.NO_TERMINATOR_RECORD)
+            if lis01.Leniency.NO_TERMINATOR_RECORD in self._core.options.leniencies:  # HL7 has no such record
+                self._lenient(lis01.Leniency.NO_TERMINATOR_RECORD)
             self._replied(receipt, True)  # the ACK of its last frame
 
     def _count_nak(self, reason: str) -> None:

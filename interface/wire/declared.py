@@ -62,10 +62,17 @@ class Check:
         return 2 if self.written is Written.HEX else 1
 
     def fits(self, covered: bytes, sent: bytes) -> bool:
-        value = sum(covered) & 0xFF if self.rule is CheckRule.SUM else reduce(xor, covered, 0)
         if self.written is Written.BYTE:
-            return sent == bytes([value])
-        return _HEX.fullmatch(sent) is not None and int(sent, 16) == value
+            return sent == self.of(covered)
+        return _HEX.fullmatch(sent) is not None and int(sent, 16) == self._value(covered)
+
+    def of(self, covered: bytes) -> bytes:
+        """The checksum as it is sent."""
+        value = self._value(covered)
+        return bytes([value]) if self.written is Written.BYTE else b"%02X" % value
+
+    def _value(self, covered: bytes) -> int:
+        return sum(covered) & 0xFF if self.rule is CheckRule.SUM else reduce(xor, covered, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +169,18 @@ class Closed:
 
 
 Event = BlockReceived | BlockRejected | Skipped | Opened | Closed
+
+
+def encode(grammar: Grammar, text: bytes) -> bytes:
+    """A text in its block, with the checksum that fits. A field for the block's length is the text's own."""
+    check, body = grammar.check, grammar.start + text
+    if check is None:
+        return body + grammar.end
+    body += check.mark
+    if check.place is Place.BEFORE_END:
+        return body + check.of(body[check.skip :]) + grammar.end
+    whole = body + grammar.end
+    return whole + check.of(whole[check.skip :] if check.covers_end else body[check.skip :])
 
 
 class Decoder:

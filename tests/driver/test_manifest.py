@@ -145,9 +145,7 @@ codes = "Lipemia"
 
 
 def test_an_unknown_driver_is_one_clear_sentence() -> None:
-    with pytest.raises(
-        DriverError, match=r"there is no driver 'acme'; known are biomerieux_mini_vidas, generic_.*hl7, generic_lis2"
-    ):
+    with pytest.raises(DriverError, match=r"there is no driver 'acme'; known are .*generic_lis2"):
         registry.load("acme")
 
 

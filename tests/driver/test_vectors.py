@@ -18,6 +18,7 @@ from interface.driver.manifest import Driver, LinkFraming, Tier
 from interface.driver.registry import Vector
 from interface.wire import declared, hl7, mllp
 from interface.wire.datalink_events import Leniency
+from interface.wire.hl7_frames import Hl7Splitter
 from interface.wire.lis01 import DataLink, FrameReceived, LinkOptions, SessionEnded, Station
 from interface.wire.trace import Direction, parse_trace
 from interface.wire.transmission import MessageSplitter, assemble
@@ -38,13 +39,18 @@ class Receiver:
         self.messages: list[bytes] = []
         self._mllp = mllp.Decoder() if driver.link is LinkFraming.MLLP else None
         self._blocks = declared.Decoder(driver.blocks) if driver.blocks else None
+        self._hl7 = driver.protocol is Protocol.HL7  # in frames: the next MSH or EOT ends a message
         leniencies = frozenset(Leniency(name) for name in driver.leniencies)
         self._link = DataLink(Station.HOST, LinkOptions(leniencies=leniencies))
         self._begin()
 
     def _begin(self) -> None:
-        self._splitter = MessageSplitter()
+        self._splitter = Hl7Splitter() if self._hl7 else MessageSplitter()
         self._open: list[tuple[bytes, int, int]] = []
+
+    def _seal(self) -> None:
+        self.messages.append(assemble(self._open))
+        self._open = []
 
     def silence(self) -> None:
         """Nothing more comes, which ends a burst."""
@@ -65,16 +71,19 @@ class Receiver:
                 self._link.stored()
                 self._frame(event)
             elif isinstance(event, SessionEnded):
+                if self._hl7 and self._open:
+                    self._seal()
                 assert not self._open, "a vector's messages are complete"
                 self._begin()
         self._link.data_to_send()
 
     def _frame(self, frame: FrameReceived) -> None:
         for piece in self._splitter.feed(frame.text, frame.last):
+            if piece.breaks and self._hl7:
+                self._seal()
             self._open.append((frame.raw, piece.start, piece.stop))
             if piece.seals:
-                self.messages.append(assemble(self._open))
-                self._open = []
+                self._seal()
 
 
 def received(driver: Driver, chunks: Iterator[bytes] | list[bytes]) -> list[bytes]:

@@ -14,7 +14,7 @@ import pytest
 
 from interface.domain.model import Protocol
 from interface.errors import LinkLost, StoreUnavailable
-from interface.link.intake import Receipt, ReceivedFrame
+from interface.link.intake import Receipt, ReceivedBlock, ReceivedFrame
 from interface.link.recorder import (
     ALLOWANCE_BYTES,
     ALLOWANCE_BYTES_PER_S,
@@ -30,10 +30,22 @@ from interface.link.stream import ByteStream, null_modem
 from interface.link.supervisor import LinkSpec, Supervisor
 from interface.link.tcp import TcpListener, connect
 from interface.settings import Address, Folder, LinkSettings, Transport, TransportType
+from interface.wire.declared import Grammar
 from interface.wire.lis01 import DataLink, Station, build_frame
 from interface.wire.tape import PENDING_BYTES
 from interface.wire.wirelog import Came, Event, FrameCame, Left, Meaning, Noted, What, decode
-from tests.link.bench import ACK, ENQ, EOT, NAK, Analyzer, FakeClock, Framing, RecordingIntake, settings
+from tests.link.bench import (
+    ACK,
+    ENQ,
+    EOT,
+    NAK,
+    Analyzer,
+    FakeClock,
+    Framing,
+    RecordingBlocks,
+    RecordingIntake,
+    settings,
+)
 from tests.link.cable import Cable
 
 H, P, L = build_frame(1, b"H|\\^&\r", True), build_frame(2, b"P|1\r", True), build_frame(3, b"L|1|N\r", True)
@@ -54,6 +66,9 @@ class NamingIntake(RecordingIntake):
     def frames(self, peer: str) -> NamingIntake:
         return self
 
+    def declared(self, peer: str) -> NamingBlocks:
+        return NamingBlocks(self)
+
     async def frame(self, frame: ReceivedFrame) -> Receipt:
         receipt = await super().frame(frame)
         return Receipt(receipt.message_id, frames=self._name(frame.raw))
@@ -63,6 +78,18 @@ class NamingIntake(RecordingIntake):
         if receipt.message_id is None:
             return receipt
         return Receipt(receipt.message_id, receipt.reply, frames=self._name(block))
+
+
+class NamingBlocks(RecordingBlocks):
+    """The same for blocks of a framing that a driver declares."""
+
+    def __init__(self, intake: NamingIntake) -> None:
+        super().__init__(intake)
+        self._naming = intake
+
+    async def block(self, block: ReceivedBlock) -> Receipt:
+        receipt = await super().block(block)
+        return Receipt(receipt.message_id, frames=self._naming._name(block.raw))
 
 
 @dataclass
@@ -178,6 +205,24 @@ async def line(kind: str, folder: Path, clock: FakeClock | None = None) -> Async
     yield Bench(Analyzer(stream), log, intake)
     await stream.close()
     await supervisor.stop(0.0)
+
+
+async def test_a_conversation_in_a_drivers_own_framing_is_in_the_log_as_it_was() -> None:
+    intake, driver = NamingIntake(), Framing(blocks=Grammar(start=b"\x02", end=b"\x03", good=ACK, bad=NAK, max_bytes=9))
+    log = Log(intake)
+    supervisor = Supervisor([LinkSpec(settings(), intake, driver, wire_log=log)])
+    await supervisor.start()
+    analyzer = Analyzer(await connect(supervisor.address("link-1")))
+    parts = [(b"?\x02one\x03", ACK), (b"\x02" + b"x" * 20 + b"\x03", NAK), (b"\x02two\x03", ACK)]
+    await analyzer.talk(*parts)
+    intake.failures = [StoreUnavailable("down")]
+    await analyzer.talk((b"\x02red\x03", NAK))
+    await analyzer.stream.close()
+    await log.closed()
+    await supervisor.stop(0.0)
+    assert log.said() == turns(*parts, (b"\x02red\x03", NAK))
+    assert log.notes(What.REFUSED) == ["skipped", "oversize"]
+    assert sorted(intake.named.values()) == [b"\x02one\x03", b"\x02two\x03"]
 
 
 @pytest.mark.parametrize("kind", ["listen", "dial", "serial"])
