@@ -231,14 +231,11 @@ def test_a_driver_must_speak_what_its_transport_carries(drivers: Path) -> None:
     assert found == {"link[0].driver": '"acme_hl7" speaks hl7, which tcp-listen does not carry'}
 
 
-@pytest.mark.parametrize("type_", ["tcp-listen", "tcp-dial", "serial"])
+@pytest.mark.parametrize("type_", ["tcp-listen", "tcp-dial", "serial", "folder"])
 def test_a_framing_of_a_drivers_own_goes_over_whatever_carries_bytes(drivers: Path, type_: str) -> None:
-    places = {
-        "tcp-listen": 'listen = "127.0.0.1:4001"',
-        "tcp-dial": 'dial = "10.1.2.3:4001"',
-        "serial": 'port = "/dev/x"',
-    }
-    transport = f'{{ type = "{type_}", {places[type_]} }}'
+    places = ('listen = "127.0.0.1:4001"', 'dial = "10.1.2.3:4001"', 'port = "/dev/x"', 'path = "/srv/drop"')
+    at = dict(zip(("tcp-listen", "tcp-dial", "serial", "folder"), places, strict=True))
+    transport = f'{{ type = "{type_}", {at[type_]} }}'
     (found,) = parse(link(drivers, driver='"biomerieux_mini_vidas"', transport=transport)).links
     assert found.driver == "biomerieux_mini_vidas"
     mllp = link(drivers, driver='"biomerieux_mini_vidas"', transport='{ type = "mllp-listen", listen = "127.0.0.1:1" }')
@@ -524,6 +521,16 @@ def test_drivers_that_frame_differently_do_not_share_a_port(drivers: Path) -> No
     found = problems(sharing(drivers, '{ sender = "a" }', '{ sender = "b" }'))
     said = '"acme_two" and "acme_one" of link[0] frame differently (leniencies): not on one port'
     assert found == {"link[1].driver": said}
+
+
+def test_what_has_no_header_that_says_whose_it_is_shares_a_port_by_its_peers_only(drivers: Path) -> None:
+    vidas = {"driver": '"biomerieux_mini_vidas"'}
+    by_peer, other = '{ peer = "10.1.2.3/32" }', '{ peer = "10.1.2.4/32" }'
+    assert len(parse(sharing(drivers, by_peer, other, **vidas).replace('"acme_one"', vidas["driver"])).links) == 2
+    by_name = sharing(drivers, by_peer, '{ sender = "V" }', **vidas).replace('"acme_one"', vidas["driver"])
+    assert "can ask for peer only" in problems(by_name)["link[1].match"]
+    framed = sharing(drivers, by_peer, other, driver='"generic_hl7_lis01"').replace('"acme_one"', '"generic_hl7_lis01"')
+    assert "cannot share a port" in problems(framed)["link[1].driver"]
 
 
 @pytest.mark.parametrize(

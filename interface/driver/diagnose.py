@@ -170,7 +170,7 @@ class _Side:
         fitting: list[tuple[Driver, tuple[CapturedMessage, ...]]] = []
         notes: list[str] = []
         for driver in registry.find_all(self.site):
-            if driver.blocks is None:
+            if driver.blocks is None or driver.generic:  # a template fits many a line, and recognises none
                 continue
             try:
                 messages = read_declared(self.data, driver.blocks, driver.protocol)

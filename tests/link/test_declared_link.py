@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +13,15 @@ import pytest
 from interface.driver import registry
 from interface.errors import StoreUnavailable
 from interface.link.declared import FIRST_RETRY_S, DeclaredSession
+from interface.link.folder import FolderLink
 from interface.link.session import Counters
 from interface.link.stream import MemoryStream, null_modem
 from interface.link.supervisor import LinkSpec, Supervisor
 from interface.link.tcp import connect
-from interface.settings import LinkSettings, Transport, TransportType
+from interface.settings import Address, Folder, LinkSettings, Match, Transport, TransportType
 from interface.wire.declared import Decoder, Grammar
-from tests.link.bench import ACK, ENQ, EOT, NAK, Analyzer, FakeClock, RecordingIntake, settings, settle
+from tests.e2e.daemon import free_ports
+from tests.link.bench import ACK, ENQ, EOT, NAK, PATIENCE_S, Analyzer, FakeClock, RecordingIntake, settings, settle
 from tests.link.cable import Cable
 
 VIDAS = registry.load("biomerieux_mini_vidas")
@@ -242,3 +244,62 @@ async def test_noise_before_a_block_wedges_nothing(noise: bytes) -> None:
     async with line() as one:
         await one.analyzer.talk((noise + ENQ, ACK), (noise + block(ONE), ACK))
         assert one.intake.blocks == [ONE]
+
+
+async def test_a_drivers_framing_is_read_from_files(tmp_path: Path) -> None:
+    """The end of a file ends a burst; damaged blocks go to `failed`, what is good in the file is stored."""
+    csv, intake, clock = registry.load("generic_csv"), RecordingIntake(), FakeClock()
+    transport = Transport(TransportType.FOLDER, Folder(tmp_path, "*", 1.0))
+    link = LinkSettings("drop", "main", csv.id, transport)
+    (tmp_path / "one.csv").write_bytes(b"sample_id,test\r\nS1,GLU\r\n")
+    await _dropped(Supervisor([LinkSpec(link, intake, csv)], clock), clock)
+    assert [path.name for path in (tmp_path / "done").iterdir()] == ["one.csv"]
+    assert intake.blocks == [b"sample_id,test\r\nS1,GLU\r\n"]
+    (tmp_path / "two.raw").write_bytes(block(ONE) + BAD + block(TWO))
+    other = RecordingIntake()
+    await _dropped(Supervisor([LinkSpec(link, other, VIDAS)], clock), clock)
+    assert (tmp_path / "failed" / "two.raw.reason").read_text() == "a block is damaged: checksum\n"
+    assert other.blocks == [ONE, TWO]
+    assert other.refused == [("checksum", BAD)]
+
+
+async def _dropped(supervisor: Supervisor, clock: FakeClock) -> None:
+    """Let a folder's link look until what is in it has been stable for long enough, is stored and moved."""
+    await supervisor.start()
+    link = supervisor._links["drop"]
+    assert isinstance(link, FolderLink)
+    async with asyncio.timeout(PATIENCE_S):
+        for number in range(1, 5):
+            while link.polls < number:
+                await settle()
+            await clock.advance(1.0)
+    await supervisor.stop(0.0)
+
+
+async def test_on_a_shared_port_the_peers_host_says_whose_a_block_is() -> None:
+    here, elsewhere, clock = RecordingIntake(), RecordingIntake(), FakeClock()
+    transport = Transport(TransportType.TCP_LISTEN, Address("127.0.0.1", free_ports(1)[0]))
+    specs = [
+        LinkSpec(replace(settings(id=name, match=Match(peer=peer)), transport=transport), intake, VIDAS)
+        for name, peer, intake in (("here", "127.0.0.0/8", here), ("there", "10.1.2.0/24", elsewhere))
+    ]
+    supervisor = Supervisor(specs, clock)
+    await supervisor.start()
+    analyzer = Analyzer(await connect(supervisor.address("here")))
+    await analyzer.talk((ENQ, ACK), (block(ONE), ACK))
+    assert (here.blocks, elsewhere.blocks) == ([ONE], [])
+    assert [sent for _, sent in here.replies] == [True]
+    await analyzer.stream.close()
+    await supervisor.stop(0.0)
+
+
+async def test_a_block_that_is_for_no_link_of_its_port_is_refused() -> None:
+    intake, clock = RecordingIntake(), FakeClock()
+    spec = LinkSpec(settings(match=Match(peer="10.1.2.0/24")), intake, VIDAS)
+    supervisor = Supervisor([spec], clock)
+    await supervisor.start()
+    analyzer = Analyzer(await connect(supervisor.address("link-1")))
+    await analyzer.talk((ENQ, ACK), (block(ONE), NAK))
+    assert intake.blocks == []
+    await analyzer.stream.close()
+    await supervisor.stop(0.0)
