@@ -174,6 +174,8 @@ class MllpSession(Connection):
     async def _batch(self, block: bytes) -> bool:
         """A block that holds a batch: each of its messages is stored and answered as if it had come by itself."""
         envelope = hl7_batch.envelope(block)
+        if envelope.strays and self._options.release == 2:  # a commit block would vouch for them too
+            return await self._messages([block])
         # Its counts are all that an envelope adds; the messages have their own bytes in the journal.
         self._intake.rejected("batch_count" if envelope.fault else "batch_envelope", envelope.data, self._stream.peer)
         self._counters.rejected += bool(envelope.fault)

@@ -29,6 +29,9 @@ _VERSION = re.compile(r"2(\.[0-9]){0,3}")
 _PROCESSING_IDS = frozenset("PTDQ")
 _NEWLINES = re.compile(r"\.(br|sp|in|ti|sk|ce)\b")
 _MAX_ID = 199
+# Each costs memory and time whatever stands in it. An ORU^R01 of a thousand results with a note each has 2,001.
+MOST_SEGMENTS = 100_000
+_MOST_HEADER_BYTES = 65_536  # of an MSH that is read for itself
 
 
 class FieldState(StrEnum):
@@ -275,6 +278,7 @@ def check_syntax(block: bytes, encoding: str = "") -> Message:
 
     Raises SegmentError (AE) or UnsupportedMessage (AR), with the location for ERR-2. Deeper faults are for decoding.
     """
+    _check_size(block)
     message = parse(block, encoding)
     _check_header(message)
     for index, segment in enumerate(message.segments):
@@ -293,7 +297,7 @@ def read_header(block: bytes, encoding: str = "") -> Message:
 
     The few headers that were read last are kept: a message's is asked for several times while it is answered.
     """
-    header = charsets.raw_header(block) or block
+    header = (charsets.raw_header(block) or block)[:_MOST_HEADER_BYTES]
     return _recent(header, encoding) if len(header) <= _RECENT_BYTES else parse(header, encoding)
 
 
@@ -310,6 +314,7 @@ def check_header(block: bytes, encoding: str = "") -> Message:
 
     Raises what `check_syntax` raises; the message returned has the one segment.
     """
+    _check_size(block)
     header = charsets.raw_header(block)
     name = charsets.named_charset(header)
     if not header or (name and charsets.codec(name) not in _CR_IS_CR):
@@ -332,6 +337,11 @@ _CR_IS_CR = frozenset({"ascii", "utf-8", *(f"iso8859-{part}" for part in range(1
 def _begin_of(separator: bytes) -> re.Pattern[bytes]:
     """The first bytes of a segment as `segment_fault` wants it and that is no second MSH."""
     return re.compile(rb"(?![Mm][Ss][Hh])[A-Za-z][A-Za-z0-9]{2}(?:%s)?" % re.escape(separator))
+
+
+def _check_size(block: bytes) -> None:
+    if len(block) > MOST_SEGMENTS and block.count(b"\r") + block.count(b"\n") > MOST_SEGMENTS:
+        raise SegmentError(f"the message has more than {MOST_SEGMENTS} lines", "MSH^1", SEGMENT_SEQUENCE)
 
 
 def _check_header(message: Message) -> None:

@@ -302,3 +302,19 @@ async def test_release_2_commits_a_batch_as_a_whole() -> None:
         line.intake.receipts = [Receipt(uuid4(), b"AA"), Receipt(reply=b"AR")]
         await line.analyzer.talk((encode(BATCH), NOT_COMMITTED))
         assert [sent for _, sent in line.intake.replies] == [True, True, False]
+
+
+async def test_release_2_commits_no_batch_of_which_the_journal_would_not_have_all() -> None:
+    """Its commit block vouches for the whole block; then that is stored, and refused, as the one message it says."""
+    async with connected(mllp_release=2) as line:
+        empty, strays = b"FHS|^~\\&|\rPID|1\rFTS|0\r", BATCH + b"OBX|1\r"
+        await line.analyzer.talk(
+            (encode(empty), COMMITTED + answer(empty)), (encode(strays), COMMITTED + answer(strays))
+        )
+        assert line.intake.blocks == [empty, strays]
+
+
+async def test_a_batch_without_a_message_is_stored_and_answered(line: Line) -> None:
+    empty = b"BHS|^~\\&|\rBTS|0\r"
+    await line.analyzer.talk((encode(empty), answer(empty)))
+    assert line.intake.blocks == [empty]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from time import process_time
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from interface.wire.hl7 import control_id
-from interface.wire.hl7_batch import envelope, is_batch, messages
+from interface.wire.hl7_batch import MOST_LINES, envelope, is_batch, messages
 
 ONE, TWO = b"MSH|^~\\&|A||||||ORU^R01|ID7|P|2.5\rPID|1\r", b"MSH|^~\\&|A||||||ORU^R01|ID8|P|2.5\rPID|2\r"
 FILE = b"FHS|^~\\&|A\rBHS|^~\\&|A\r" + ONE + TWO + b"BTS|2\rFTS|1\r"
@@ -47,6 +49,30 @@ def test_the_word_msh_inside_a_segment_begins_no_message() -> None:
     block = FILE.replace(b"PID|1", b"NTE|1||MSH|and BTS|9 and\x0cMSH|")
     assert len(list(messages(block))) == 2
     assert not envelope(block).fault
+
+
+def test_a_batch_without_messages_or_with_too_many_is_not_taken_apart() -> None:
+    """Nothing in the journal would stand for the one; of the other each line would be a message to be stored."""
+    assert not is_batch(b"FHS|\rBHS|\rPID|1\rBTS|0\rFTS|1\r")
+    assert is_batch(b"BHS|\r" + ONE * (MOST_LINES - 1))
+    assert not is_batch(b"BHS|\r" + ONE * MOST_LINES)
+
+
+def test_what_is_more_than_headers_and_trailers_is_told() -> None:
+    assert not envelope(FILE).strays
+    assert not envelope(FILE + b"\n\x1c\r").strays
+    for place in (b"BHS|", b"FTS|"):
+        assert envelope(FILE.replace(place, b"OBX|1\r" + place)).strays
+    assert envelope(FILE + b"OBX|1\r").strays
+
+
+def test_no_block_takes_long_to_be_looked_through() -> None:
+    for line in (b"\r", b"BTS|\r", b"MSH|\r", b"x"):
+        block = b"FHS|\r" + line * (4_000_000 // len(line))
+        began = process_time()
+        if is_batch(block):
+            envelope(block)
+        assert process_time() - began < 2.0
 
 
 @given(
