@@ -308,7 +308,7 @@ class Journal:
         while not self._stopping:
             await self._crowded.wait()
             self._crowded.clear()
-            while self._flying and self.available and len(self._waiting) >= SECOND_ENTRIES:
+            while self._flying and self.available and not self._cut and len(self._waiting) >= SECOND_ENTRIES:
                 if not await self._commit_next(self._second):
                     break
 
@@ -402,6 +402,7 @@ class Journal:
                 log.error("cut transmissions not sealed", action="journal.fault", error=type(error).__name__)
                 self._cut.clear()
             self._went_away(self._first, error)
+            await asyncio.sleep(PROBE_S)  # a full disk refuses this and still answers
             return
         for row in rows:
             del self._cut[row.id]

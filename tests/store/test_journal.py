@@ -20,6 +20,7 @@ from interface.store.db import Database
 from interface.store.ids import uuid7
 from interface.store.journal import (
     GROUP_ENTRIES,
+    PROBE_S,
     SECOND_ENTRIES,
     Append,
     FrameRow,
@@ -29,7 +30,7 @@ from interface.store.journal import (
     new_message_id,
     read_message,
 )
-from tests.conftest import Organization, owner_of
+from tests.conftest import Organization, make_organization, owner_of
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -78,6 +79,11 @@ async def until(probe: Callable[[], Awaitable[bool]]) -> None:
 
 async def is_available(journal: Journal) -> bool:
     return journal.available
+
+
+async def is_sealed(owner: Owner, message_id: UUID) -> bool:
+    state: str = await owner.fetchval("select state from lab.message where id = $1", message_id)
+    return state == "incomplete"
 
 
 async def is_answered(owner: Owner, append: Append) -> bool:
@@ -562,6 +568,37 @@ async def test_an_append_is_refused_in_time_whatever_the_writer_waits_for(
             assert loop.time() - began < 3.0
         await until(lambda: is_available(journal))
         assert await journal.append(whole(link_id, b"after")) == frozenset()
+
+
+async def test_a_seal_that_fails_though_the_server_answers_is_tried_again_at_intervals(
+    database_url: str,
+) -> None:
+    """A full disk refuses it and answers `SELECT 1`: connecting as fast as that goes, and telling of each time, would
+    take what is left of the machine."""
+    owner = await asyncpg.connect(owner_of(database_url))
+    organization = await make_organization(owner)
+    link_id = await make_link(owner, organization)
+    await owner.execute("""
+        create sequence tries; grant usage on sequence tries to public;
+        create function refuse() returns trigger language plpgsql as $$
+            begin perform nextval('public.tries'); raise 'no space left on device' using errcode = '53100'; end $$;
+        create trigger refuse before update on lab.message for each row execute function refuse()""")
+
+    async def tried() -> bool:
+        return bool(await owner.fetchval("select last_value >= 4 from tries"))
+
+    database = await Database.connect(database_url)
+    opened = MessageRow(new_message_id(), link_id, "lis2", "receiving", received_at=AT)
+    async with running(database, organization) as journal:
+        await journal.append(Append((opened,), (FrameRow(opened.id, 0, 0, 1, b"one", AT),)))
+        began = asyncio.get_running_loop().time()
+        journal.seal_later([replace(opened, state="incomplete", sealed_at=AT, reason="lost")])
+        await until(tried)
+        assert asyncio.get_running_loop().time() - began >= 3 * PROBE_S
+        await owner.execute("drop trigger refuse on lab.message")
+        await until(lambda: is_sealed(owner, opened.id))
+    await database.close()
+    await owner.close()
 
 
 async def test_a_message_larger_than_what_may_wait_is_taken_when_nothing_waits(
