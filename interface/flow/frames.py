@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -145,6 +146,9 @@ class Transmission:
         complete = sealed is not None
         try:
             duplicates = await self._journal.append(Append(messages=(sealed or cut,)))
+        except asyncio.CancelledError:  # the link is stopped, the daemon may go on
+            self._journal.seal_later((cut,))
+            raise
         except StoreError:
             self._journal.seal_later((cut,))  # its frames are there, and a person may accept it
             log.warning("transmission not sealed yet", action="message.unsealed", link=self._context.name,

@@ -274,8 +274,10 @@ class AstmSession(Connection):
         return "aborted" if reason == "eot" and silent_s >= self._core.options.reply_wait_s - 1.0 else reason
 
     async def _end(self, reason: str) -> None:
-        self._in_session = False
-        receipt = await self._frames.end(reason)
+        try:
+            receipt = await self._frames.end(reason)
+        finally:
+            self._in_session = False  # not before: who is idle may be cut at any time
         if receipt.message_id is not None:
             self._counters.messages += 1
             if lis01.Leniency.NO_TERMINATOR_RECORD in self._core.options.leniencies:  # HL7 has no such record

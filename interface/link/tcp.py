@@ -110,6 +110,7 @@ class TcpListener:
         self._allow: tuple[Network, ...] = tuple(ipaddress.ip_network(text, strict=False) for text in allow)
         self._max_connections = max_connections
         self._server: asyncio.Server | None = None
+        self._stopped = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._admitted: dict[asyncio.Task[None], str] = {}  # and from where
 
@@ -129,6 +130,7 @@ class TcpListener:
 
     async def start(self) -> None:
         """Listen; raises LinkError with one sentence when the address cannot be had."""
+        self._stopped = False
         try:
             self._server = await asyncio.start_server(
                 self._connected, self._address.host, self._address.port, backlog=_BACKLOG
@@ -138,13 +140,17 @@ class TcpListener:
         self._address = Address(self._address.host, self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
-        """Accept no more; connections that are open go on."""
+        """Accept no more, not even who is on his way in; connections that are open go on."""
+        self._stopped = True
         if self._server is not None:
             self._server.close()
             self._server = None
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         stream = TcpStream(reader, writer)
+        if self._stopped:
+            stream.abort()
+            return
         if self._allow and not self._allowed(stream.host):
             self._refuse(stream, "address")
             return

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import asyncpg
 import pytest
 
 from interface.flow.message import message_text, whole_records
 from interface.link.intake import Receipt, ReceivedFrame
-from interface.store.journal import Journal, StoredMessage
+from interface.store.journal import Append, Journal, StoredMessage
+from tests.conftest import owner_of
 from tests.flow.laboratory import Laboratory
 from tests.flow.test_intake import END, HEADER, RECORDS, WBC, bench, cut, frame, give, stored, whole
 
@@ -153,6 +157,31 @@ async def test_a_seal_that_fails_loses_nothing(
         await lab.journal.stop()  # which seals what waits for it
         message = await only(lab)
         assert (message.state, message_text(message)) == (state, OPEN)
+
+
+async def test_a_link_that_is_stopped_while_it_seals_leaves_no_message_open(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload stops links, not the daemon: nobody would seal what was acknowledged until the next start."""
+    async with bench(database_url, monkeypatch, leniencies=NO_END) as (lab, _):
+        owner = await asyncpg.connect(owner_of(database_url))
+        first, second = lab.intake.frames("127.0.0.1:1"), lab.intake.frames("127.0.0.1:2")
+        for one in records(OPEN):
+            await first.frame(one)
+        async with owner.transaction():
+            await owner.execute("lock table lab.frame in access exclusive mode")
+            other = asyncio.create_task(second.frame(frame(1, HEADER % b"C2")))
+            await asyncio.sleep(0)  # the writer is busy with it, and the seal waits
+            sealing = asyncio.create_task(first.end("eot"))
+            await asyncio.sleep(0)
+            sealing.cancel()
+            await asyncio.gather(sealing, return_exceptions=True)
+            assert sealing.cancelled()
+        await owner.close()
+        await other
+        await lab.journal.append(Append())  # in order: what was to be sealed is
+        assert (await states(lab))[0] == ("incomplete", None, "eot")
+        await second.end("eot")
 
 
 # ---- records without frames ------------------------------------------------------------------------------------------

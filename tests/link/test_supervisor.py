@@ -7,14 +7,16 @@ import socket
 from dataclasses import replace
 
 import pytest
+import uvloop
 
 from interface.errors import LinkError
+from interface.link.intake import Receipt
 from interface.link.listening import CHECK_S, TAKEOVER_S, ListeningLink
 from interface.link.supervisor import LinkSpec, LinkState, Supervisor
 from interface.link.tcp import TcpListener, connect
 from interface.settings import Address, Transport, TransportType
 from interface.wire.lis01 import build_frame
-from tests.link.bench import ACK, ENQ, EOT, NAK, Analyzer, FakeClock, RecordingIntake, settings, settle
+from tests.link.bench import ACK, ENQ, EOT, NAK, PATIENCE_S, Analyzer, FakeClock, RecordingIntake, settings, settle
 
 H = build_frame(1, b"H|\\^&\r", True)
 L = build_frame(2, b"L|1|N\r", True)
@@ -183,6 +185,56 @@ async def test_a_stop_lets_a_session_end_and_begins_none() -> None:
     await idle.close()
     await analyzer.talk((L, ACK), (EOT, b""))
     await analyzer.expect_end()
+    await stopping
+    assert intake.ends == ["eot"]
+    await analyzer.stream.close()
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_nobody_connects_to_a_link_that_has_stopped(steps: int) -> None:
+    """A connection on its way in while a reload stops the link would be served by nobody's link, for a day.
+
+    On the daemon's own event loop: the standard library's leaks such a connection.
+    """
+
+    async def stop() -> int:
+        supervisor = await start(RecordingIntake())
+        address = supervisor.address("link-1")
+        stopping = asyncio.create_task(supervisor.stop(0.0))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        with socket.socket() as peer:
+            peer.connect_ex((address.host, address.port))
+            await stopping
+            await settle()
+            return supervisor.statuses()[0].connections
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(stop()) == 0
+
+
+async def test_a_session_that_is_sealing_its_message_is_not_idle() -> None:
+    """It is not to be replaced or cut at once: the frames are acknowledged, and their seal is on its way."""
+    intake = RecordingIntake()
+    sealed = asyncio.Event()
+
+    async def end(reason: str) -> Receipt:
+        intake.changed.set()
+        await sealed.wait()
+        intake.ends.append(reason)
+        return Receipt()
+
+    intake.end = end  # type: ignore[method-assign]
+    supervisor = await start(intake)
+    analyzer = Analyzer(await connect(supervisor.address("link-1")))
+    await analyzer.talk((ENQ, ACK), (H, ACK))
+    intake.changed.clear()
+    await analyzer.send(EOT)
+    async with asyncio.timeout(PATIENCE_S):
+        await intake.changed.wait()
+    stopping = asyncio.create_task(supervisor.stop(PATIENCE_S))
+    await settle()
+    sealed.set()
     await stopping
     assert intake.ends == ["eot"]
     await analyzer.stream.close()
