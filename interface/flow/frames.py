@@ -176,6 +176,8 @@ class Transmission:
         sealed: UUID | None = None
         received_at, made = self._now(), 0
         pieces = splitter.feed(frame.text, frame.last)
+        if len(pieces) > 1 and len(pieces) * len(frame.raw) > self._most_bytes:  # each has the whole frame in its row
+            raise StoreUnavailable("the frame has parts of more messages than can be stored at once")
         for piece in pieces:
             if piece.breaks and opened is not None:
                 row = self._broken(opened)

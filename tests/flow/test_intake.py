@@ -316,6 +316,19 @@ async def test_a_message_that_never_ends_is_refused_at_the_links_limit_and_the_l
         assert (await stored(lab))[0].bytes <= 1000
 
 
+async def test_a_frame_of_many_headers_is_not_stored_whole_for_each_of_them(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row has its whole frame: 64 kB of `H|` would be 21,000 of them and more than a gigabyte in one statement."""
+    async with bench(database_url, monkeypatch, max_message_bytes=1_000_000) as (lab, _):
+        transmission = lab.intake.frames(PEER)
+        with pytest.raises(StoreError):
+            await transmission.frame(frame(1, b"H|\r" * 200 + b"C|1|I|" + b"x" * 60_000 + b"|G\r"))
+        await transmission.end("aborted")
+        await give(lab, [frame(1, whole(b"C1") + whole(b"C2"))])
+        assert await states(lab) == [("complete", None, "C1"), ("complete", None, "C2")]
+
+
 async def test_an_empty_frame_does_not_hide_a_query(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A query is answered anew each time: it must not be taken for a resend."""
     async with bench(database_url, monkeypatch) as (lab, _):
