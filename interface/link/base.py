@@ -134,9 +134,16 @@ class Link(ABC):
         """Serve `specs` from now on, connections and all; False where that is not possible."""
         return False
 
-    def connection(self, peer: str) -> tuple[Intake, WireLog | None]:
-        """The intake and the wire log of a connection that was made."""
-        return self.spec.intake, self.spec.wire_log
+    def connection(self, stream: ByteStream) -> tuple[ByteStream, Intake]:
+        """A connection that was made and its intake, both listened to where there is a wire log."""
+        return self.recorded(stream, self.spec.intake, self.spec.wire_log)
+
+    def recorded(self, stream: ByteStream, intake: Intake, wire_log: WireLog | None) -> tuple[ByteStream, Intake]:
+        """Both, as all that they hear goes to `wire_log`."""
+        if wire_log is None:
+            return stream, intake
+        recorder = self.recorder(wire_log, stream.peer)
+        return RecordedStream(stream, recorder), RecordedIntake(intake, recorder)
 
     def recorder(self, wire_log: WireLog, peer: str) -> Recorder:
         """Who hears a connection, or reads along in a file."""
@@ -215,10 +222,7 @@ class Link(ABC):
         if task is None:
             raise LinkError("a connection is served by a task")
         self.counters.connections_made += 1
-        intake, wire_log = self.connection(stream.peer)
-        if wire_log is not None:
-            recorder = self.recorder(wire_log, stream.peer)
-            stream, intake = RecordedStream(stream, recorder), RecordedIntake(intake, recorder)
+        stream, intake = self.connection(stream)
         try:
             session = self._session(stream, intake)
             self.sessions[task] = session

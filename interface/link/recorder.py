@@ -7,7 +7,7 @@ somebody else, and what limits do not allow is counted in it instead of kept (do
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID, uuid4
@@ -63,7 +63,10 @@ class Allowance:
 class Recorder:
     """One connection's."""
 
-    def __init__(self, log: WireLog, peer: str, allowance: Allowance, clock: Clock) -> None:
+    def __init__(
+        self, log: WireLog, peer: str, allowance: Allowance, clock: Clock, opened_at: datetime | None = None
+    ) -> None:
+        """`opened_at`: when the connection was made; now where it is not said."""
         self._log, self._allowance, self._clock = log, allowance, clock
         self._connection_id, self._peer = uuid4(), peer
         self._tape = Tape()
@@ -72,7 +75,8 @@ class Recorder:
         self._heard_at = clock.now()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self._note(What.OPENED, peer)
+        self._tape.note(What.OPENED, opened_at or clock.utc(), peer)
+        self._flush_later()
 
     # ---- what happens
 
@@ -84,14 +88,36 @@ class Recorder:
     def left(self, data: bytes) -> None:
         """`data` was handed to the peer; the replies that are due are known again in it."""
         now, at = self._clock.utc(), 0
-        places = sorted((start, reply) for reply in self._due if (start := data.find(reply)) >= 0)
-        for start, reply in places:
-            end = data.find(b"\x0b", start + len(reply))  # MLLP: the envelope is the reply's too
-            end = len(data) if end < 0 else end
-            self._tape.left(data[at:end], now, self._due.pop(reply))
+        for _, end, frame in self._answers(data):
+            self._tape.left(data[at:end], now, frame)
             at = end
         if at < len(data):
             self._tape.left(data[at:], now)
+        self._flush_later()
+
+    def answered(self, data: bytes) -> None:
+        """`data` was handed to the peer, of which only the replies that are due here are heard."""
+        now = self._clock.utc()
+        for start, end, frame in self._answers(data):
+            self._tape.left(data[start:end], now, frame)
+            self._flush_later()
+
+    def _answers(self, data: bytes) -> list[tuple[int, int, UUID]]:
+        """Begin, end and frame of each reply in `data` that was due, which it is no more."""
+        found: list[tuple[int, int, UUID]] = []
+        for start, reply in sorted((start, reply) for reply in self._due if (start := data.find(reply)) >= 0):
+            end = data.find(b"\x0b", start + len(reply))  # MLLP: the envelope is the reply's too
+            begin = start - data.startswith(b"\x0b", max(start - 1, 0), start)
+            found.append((begin, len(data) if end < 0 else end, self._due.pop(reply)))
+        return found
+
+    def replay(self, events: Iterable[Came | Left]) -> None:
+        """What happened before it was known that it belongs here."""
+        for event in events:
+            if isinstance(event, Came):
+                self._tape.came(event.data, event.at)
+            else:
+                self._tape.left(event.data, event.at)
         self._flush_later()
 
     def unsent(self, data: bytes) -> None:
@@ -199,10 +225,22 @@ def _bytes_of(event: Event) -> int:
 # ---- its ears -------------------------------------------------------------------------------------------------------
 
 
+class Ear(Protocol):
+    """Who hears a stream. See `Recorder`."""
+
+    def came(self, data: bytes) -> None: ...
+
+    def left(self, data: bytes) -> None: ...
+
+    def unsent(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class RecordedStream:
     """A `ByteStream` that is listened to."""
 
-    def __init__(self, stream: ByteStream, recorder: Recorder) -> None:
+    def __init__(self, stream: ByteStream, recorder: Ear) -> None:
         self._stream, self._recorder = stream, recorder
 
     @property

@@ -1,8 +1,8 @@
 """Several links on one port: each session, or each HL7 message, belongs to the one link whose `match` fits its header.
 
 What fits none of them, or more than one, is refused before anything of it is stored: NAK, or AR with ERR. It is then
-nobody's: it is counted and logged without its bytes, and the wire log of a port is kept only where all its links are
-of one organization.
+nobody's: it is counted and logged without its bytes. Where all links of a port are of one organization the wire log has
+the whole of each connection; where they are not, each link's has what was attributed to it (`shared_log`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from interface.link.base import LinkSpec, LinkStatus, link_options
 from interface.link.clock import Clock
 from interface.link.intake import BlockIntake, FrameIntake, Intake, Receipt, ReceivedBlock, ReceivedFrame
 from interface.link.listening import ListeningLink, Refusals
-from interface.link.recorder import WireLog
+from interface.link.recorder import Allowance, RecordedStream
 from interface.link.session import Counters
+from interface.link.shared_log import SharedLog
+from interface.link.stream import ByteStream
 from interface.settings import Address, LinkSettings, Match
 from interface.wire import hl7, hl7_ack
 from interface.wire.transmission import MessageSplitter, begins_header
@@ -95,8 +97,9 @@ def _within(host: str, network: str) -> bool:
 class Member:
     """One link of a shared port, with what was counted of it alone."""
 
-    def __init__(self, spec: LinkSpec) -> None:
-        self.spec, self.counters = spec, Counters()
+    def __init__(self, spec: LinkSpec, clock: Clock) -> None:
+        self.spec, self.counters, self.allowance = spec, Counters(), Allowance(clock)
+        self.intake, self.wire_log = spec.intake, spec.wire_log
 
     @property
     def id(self) -> str:
@@ -117,7 +120,7 @@ class SharedPort(ListeningLink):
     def __init__(self, specs: Sequence[LinkSpec], clock: Clock, address: Address) -> None:
         first = specs[0]
         super().__init__(replace(first, settings=replace(first.settings, id=str(address))), clock, address)
-        self.members = tuple(map(Member, specs))
+        self.members = tuple(Member(spec, clock) for spec in specs)
         self._intakes: dict[str, SharedIntake] = {}  # by peer, of connections that are open
         self._unattributed = Refusals(clock)
 
@@ -132,11 +135,14 @@ class SharedPort(ListeningLink):
             return False
         if any(link_options(before) != link_options(spec) for spec in specs):
             return False
+        # The whole of a connection is in the log of one laboratory, which must stay the only one.
+        if self.one_organization and {before.settings.organization} != {spec.settings.organization for spec in specs}:
+            return False
         known = {member.id: member for member in self.members}
         self.members = tuple(
             known[spec.settings.id]
             if spec.settings.id in known and known[spec.settings.id].spec.same_as(spec)
-            else Member(spec)
+            else Member(spec, self.clock)
             for spec in specs
         )
         for task, session in self.sessions.items():
@@ -181,10 +187,10 @@ class SharedPort(ListeningLink):
             log.warning("not attributed", link=self.settings.id, action="link.not_attributed", reason=error.reason,
                         peer=peer, not_logged_before=before)  # fmt: skip
 
-    def connection(self, peer: str) -> tuple[Intake, WireLog | None]:
-        intake = SharedIntake(self, peer, self.clock)
-        self._intakes[peer] = intake
-        return intake, intake if self.one_organization else None
+    def connection(self, stream: ByteStream) -> tuple[ByteStream, Intake]:
+        log = None if self.one_organization else SharedLog(stream.peer, self.clock)
+        intake = self._intakes[stream.peer] = SharedIntake(self, stream.peer, self.clock, log)
+        return self.recorded(stream, intake, intake) if log is None else (RecordedStream(stream, log), intake)
 
     def disconnected(self, peer: str) -> None:
         self._intakes.pop(peer, None)
@@ -195,10 +201,13 @@ class SharedPort(ListeningLink):
 
 
 class SharedIntake:
-    """The `Intake` and `WireLog` of one connection to a shared port. `current`: whose it is, as far as is known."""
+    """The `Intake` and `WireLog` of one connection to a shared port. `current`: whose it is, as far as is known.
 
-    def __init__(self, port: SharedPort, peer: str, clock: Clock) -> None:
-        self.port, self.peer, self.clock = port, peer, clock
+    `log`: of a port of several laboratories; then this is nobody's `WireLog`.
+    """
+
+    def __init__(self, port: SharedPort, peer: str, clock: Clock, log: SharedLog | None) -> None:
+        self.port, self.peer, self.clock, self.log = port, peer, clock, log
         self.current: Member | None = None
         self.last: Member | None = None  # whose it was last
         self._owed: dict[UUID, Member] = {}
@@ -210,7 +219,23 @@ class SharedIntake:
     @property
     def ready(self) -> bool:
         members = self.port.members if self.current is None else (self.current,)
-        return any(member.spec.intake.ready for member in members)
+        return any(member.intake.ready for member in members)
+
+    def of(self, member: Member) -> Intake:
+        """The link's own intake."""
+        return member.intake if self.log is None else self.log.of(member)
+
+    def begin(self, member: Member) -> None:
+        """A session is this link's."""
+        self.last = self.current = member
+        if self.log is not None:
+            self.log.begin(member)
+
+    def end(self) -> None:
+        """It is over, or its next message may be another link's."""
+        self.current = None
+        if self.log is not None:
+            self.log.end()
 
     def frames(self, peer: str) -> FrameIntake:
         return SharedFrames(self)
@@ -223,7 +248,7 @@ class SharedIntake:
             self.port.not_attributed(error, peer)
             telemetry.count_nak(self.port.settings.id, error.slug)
             return Receipt(reply=self._negative(block))
-        receipt = await member.spec.intake.block(block, peer)
+        receipt = await self.of(member).block(block, peer)
         if receipt.message_id is not None:
             member.count(receipt, self.clock.utc())
         self.owe(receipt, member)
@@ -239,17 +264,19 @@ class SharedIntake:
 
     def replied(self, receipt: Receipt, sent: bool) -> None:
         if receipt.message_id is not None and (member := self._owed.pop(receipt.message_id, None)) is not None:
-            member.spec.intake.replied(receipt, sent)
+            self.of(member).replied(receipt, sent)
 
     def rejected(self, reason: str, data: bytes, peer: str) -> None:
         if self.current is not None:
-            self.current.spec.intake.rejected(reason, data, peer)
+            self.current.intake.rejected(reason, data, peer)
+            if self.log is not None:
+                self.log.refused(reason, data)
         else:
             telemetry.count_rejected(self.port.settings.id, reason)
 
     def keep(self, connection_id: UUID, peer: str, began_at: datetime, ended_at: datetime, events: bytes) -> bool:
         """See `WireLog.keep`: into the log of the link whose connection it is, or may be."""
-        log = (self.current or self.last or self.port.members[0]).spec.wire_log
+        log = (self.current or self.last or self.port.members[0]).wire_log
         return log is not None and log.keep(connection_id, peer, began_at, ended_at, events)
 
     def _negative(self, block: bytes) -> bytes | None:
@@ -273,13 +300,15 @@ class SharedBlocks:
         """Raises NotAttributed."""
         shared = self._shared
         try:
-            member = shared.last = shared.current = shared.port.attribute(Sender("", "", shared.host))
+            member = shared.port.attribute(Sender("", "", shared.host))
         except NotAttributed as error:
             shared.port.not_attributed(error, shared.peer)
             raise
         known = self._of.get(member.id)
         if known is None or known[0] is not member:
-            known = self._of[member.id] = (member, member.spec.intake.declared(shared.peer))
+            known = self._of[member.id] = (member, shared.of(member).declared(shared.peer))
+        if member is not shared.current:
+            shared.begin(member)
         receipt = await known[1].block(block)
         member.count(receipt, shared.clock.utc())
         shared.owe(receipt, member)
@@ -300,8 +329,8 @@ class SharedFrames:
         member = self._member(frame, splitter)
         if member is not self._shared.current or self._frames is None:
             await self._leave("header")
-            self._shared.last = self._shared.current = member
-            self._frames = member.spec.intake.frames(self._shared.peer)
+            self._shared.begin(member)
+            self._frames = self._shared.of(member).frames(self._shared.peer)
         receipt = await self._frames.frame(frame)
         self._splitter = splitter
         member.count(receipt, self._shared.clock.utc())
@@ -314,7 +343,8 @@ class SharedFrames:
 
     async def _leave(self, reason: str) -> Receipt:
         frames, member = self._frames, self._shared.current
-        self._frames = self._shared.current = None
+        self._frames = None
+        self._shared.end()
         if frames is None or member is None:
             return Receipt()
         receipt = await frames.end(reason)

@@ -7,19 +7,21 @@ from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
-from uuid import UUID
+from typing import Any, TypeGuard
+from uuid import UUID, uuid4
 
 import pytest
 from structlog.testing import capture_logs
 
 from interface.errors import StoreUnavailable
+from interface.link.intake import Receipt
 from interface.link.shared import Sender, SharedPort, fits, lis2_sender
 from interface.link.supervisor import LinkSpec, LinkState, Supervisor
 from interface.link.tcp import connect
 from interface.settings import Address, Match, Transport, TransportType
 from interface.wire.lis01 import build_frame
 from interface.wire.mllp import encode
+from interface.wire.wirelog import Came, Left, Noted, decode
 from tests.e2e.daemon import free_ports
 from tests.link.bench import ACK, ENQ, EOT, NAK, PATIENCE_S, Analyzer, FakeClock, RecordingIntake, settings, settle
 
@@ -27,6 +29,10 @@ XN, CA = b"H|\\^&|||XN-10^01^123\r", b"H|\\^&|||CA-600^02\r"
 L = b"L|1|N\r"
 XN_ONLY, CA_ONLY = Match("^XN-"), Match("^CA-")
 Logs = list[MutableMapping[str, Any]]
+
+
+def is_bytes(part: bytes | str) -> TypeGuard[bytes]:
+    return isinstance(part, bytes)
 
 
 def frames(*texts: bytes) -> list[bytes]:
@@ -51,8 +57,10 @@ class Log:
 class Port:
     """Two links, `xn` and `ca`, on one port."""
 
-    def __init__(self, kind: TransportType, xn: Match, ca: Match, *, organizations: tuple[str, str]) -> None:
-        self.xn, self.ca, self.clock = RecordingIntake(), RecordingIntake(), FakeClock()
+    def __init__(
+        self, kind: TransportType, xn: Match, ca: Match, organizations: tuple[str, str], intake: type[RecordingIntake]
+    ) -> None:
+        self.xn, self.ca, self.clock = intake(), intake(), FakeClock()
         self.logs = {"xn": Log(), "ca": Log()}
         transport = Transport(kind, Address("127.0.0.1", free_ports(1)[0]))
         self.specs = [
@@ -84,9 +92,9 @@ class Port:
 @asynccontextmanager
 async def port(
     kind: TransportType = TransportType.TCP_LISTEN, xn: Match = XN_ONLY, ca: Match = CA_ONLY,
-    organizations: tuple[str, str] = ("main", "main"),
+    organizations: tuple[str, str] = ("main", "main"), intake: type[RecordingIntake] = RecordingIntake,
 ) -> AsyncIterator[Port]:  # fmt: skip
-    made = Port(kind, xn, ca, organizations=organizations)
+    made = Port(kind, xn, ca, organizations, intake)
     await made.supervisor.start(made.specs)
     yield made
     await made.supervisor.stop(0.0)
@@ -269,18 +277,127 @@ async def test_the_wire_log_is_the_links_own(astm: Port) -> None:
     assert astm.logs["xn"].pieces == []
 
 
-async def test_where_laboratories_share_a_port_none_sees_the_others_line() -> None:
-    async with port(organizations=("main", "branch")) as made:
+LABORATORIES = ("main", "branch")
+
+
+def said(log: Log) -> list[bytes | str]:
+    """What a log has: bytes that came, `>` and bytes that left, words of the rest."""
+    events = [event for piece in log.pieces for event in decode(piece)]
+    return [
+        event.data if isinstance(event, Came) else b">" + event.data if isinstance(event, Left) else event.what.value
+        for event in events
+        if isinstance(event, Came | Left | Noted)
+    ]
+
+
+async def over(made: Port, analyzer: Analyzer) -> None:
+    """The connection's end, and that of its logs."""
+    await analyzer.stream.close()
+    async with asyncio.timeout(PATIENCE_S):
+        while made.port.sessions:
+            await settle()
+
+
+def whole(*texts: bytes) -> list[bytes | str]:
+    """What the log says of a session of these frames."""
+    acked = [part for frame in frames(*texts) for part in (frame, b">" + ACK)]
+    return [ENQ, b">" + ACK, *acked, EOT, "ended"]
+
+
+async def test_sessions_of_two_laboratories_are_each_in_the_log_of_their_own() -> None:
+    async with port(organizations=LABORATORIES) as made:
         analyzer = await made.analyzer()
-        await session(analyzer, XN, L)
-        await analyzer.talk((ENQ, ACK), (frames(b"H|\\^&|||Unheard^of\r")[0], NAK), (b"stray", b""), (EOT, b""))
-        await analyzer.stream.close()
+        for header in (XN, CA, XN, CA):
+            await session(analyzer, header, L)
+        await over(made, analyzer)
+        assert said(made.logs["xn"]) == ["opened", *whole(XN, L), *whole(XN, L), "closed"]
+        assert said(made.logs["ca"]) == ["opened", *whole(CA, L), *whole(CA, L), "closed"]
+
+
+async def test_a_session_of_two_laboratories_is_told_apart_in_their_logs() -> None:
+    async with port(organizations=LABORATORIES) as made:
+        analyzer = await made.analyzer()
+        await session(analyzer, XN, L, CA, L)
+        await over(made, analyzer)
+        xn, ca = b"".join(filter(is_bytes, said(made.logs["xn"]))), b"".join(filter(is_bytes, said(made.logs["ca"])))
+        assert (XN in xn, CA in xn) == (True, False)
+        assert (XN in ca, CA in ca) == (False, True)
+
+
+@pytest.mark.parametrize("glued", [False, True])
+async def test_what_is_nobodys_is_in_no_laboratorys_log(glued: bool) -> None:
+    """Damaged, refused and stray bytes are counted where a session is attributed, and nowhere else."""
+    bad = frames(CA)[0].replace(b"CA-600", b"CA-666")
+    async with port(organizations=LABORATORIES) as made:
+        analyzer = await made.analyzer()
+        one, two = frames(XN, L)
+        await analyzer.talk((ENQ, ACK), (one, ACK), (bad, NAK), (two, ACK))
+        if glued:  # the next session's begin in one piece with this one's end
+            await analyzer.talk((EOT + ENQ, ACK), (bad, NAK), (frames(CA)[0], ACK))
+        else:
+            await analyzer.talk((EOT, b""), (ENQ, ACK), (bad, NAK), (frames(CA)[0], ACK))
+        await analyzer.talk((frames(CA, L)[1], ACK), (EOT, b""))
+        await analyzer.talk((ENQ, ACK), (frames(b"H|\\^&|||Unheard^of\r")[0], NAK), (EOT, b""), (b"stray", b""))
+        await over(made, analyzer)
+        logs = [said(made.logs[name]) for name in ("xn", "ca")]
+        assert [part for part in logs[0] if is_bytes(part)] == [
+            ENQ, b">" + ACK, one, b">" + ACK, b">" + NAK, two, b">" + ACK, EOT,
+        ]  # fmt: skip
+        assert "refused" in logs[0]
+        for log, other in zip(logs, (b"CA-6", b"XN"), strict=True):
+            text = b"".join(filter(is_bytes, log))
+            assert not any(bytes_ in text for bytes_ in (other, b"CA-666", b"Unheard", b"stray"))
+        assert made.ca.stored[0].raw in logs[1]
+
+
+async def test_messages_of_two_laboratories_on_one_connection_are_each_in_their_own_log() -> None:
+    made_port = port(TransportType.MLLP_LISTEN, Match("^XN$"), Match("^CA$"), organizations=LABORATORIES)
+    async with made_port as made:
+        analyzer = await made.analyzer()
+        blocks = [message((b"XN", b"CA")[number % 2], number=number) for number in range(4)]
+        stranger = message(b"Unheard", number=9)
+        await analyzer.send(b"".join(map(encode, blocks)))  # all in one piece, and so are the replies
+        await analyzer.expect(b"".join(encode(b"AA " + block) for block in blocks))
+        await analyzer.send(b"stray" + encode(stranger))
         async with asyncio.timeout(PATIENCE_S):
-            while made.port.sessions:
-                await settle()
-        assert made.logs["xn"].pieces == made.logs["ca"].pieces == []
-        assert made.ca.refused == []
-        assert made.texts() == ([XN, L], [])
+            assert b"MSA|AR" in await analyzer.stream.read()
+        await over(made, analyzer)
+        for name, mine in (("xn", blocks[::2]), ("ca", blocks[1::2])):
+            log = said(made.logs[name])
+            assert b"".join(filter(is_bytes, log)) == b"".join(mine)
+            assert (log[0], log[-1]) == ("opened", "closed")
+
+
+class Naming(RecordingIntake):
+    """Names the row of each block, as the journal does, so that its reply is known."""
+
+    async def block(self, block: bytes, peer: str) -> Receipt:
+        return replace(await super().block(block, peer), frames=(uuid4(),))
+
+
+async def test_a_reply_is_in_the_log_of_the_laboratory_whose_message_it_answers() -> None:
+    clients = (Match("^XN$"), Match("^CA$"))
+    async with port(TransportType.MLLP_LISTEN, *clients, organizations=LABORATORIES, intake=Naming) as made:
+        analyzer = await made.analyzer()
+        blocks = [message((b"XN", b"CA")[number % 2], number=number) for number in range(4)]
+        await analyzer.send(b"".join(map(encode, blocks)))
+        await analyzer.expect(b"".join(encode(b"AA " + block) for block in blocks))
+        await over(made, analyzer)
+        for name, mine in (("xn", blocks[::2]), ("ca", blocks[1::2])):
+            left = [part for part in said(made.logs[name]) if is_bytes(part)]
+            assert left == [b">" + encode(b"AA " + block) for block in mine]  # the messages are named
+
+
+async def test_the_whole_of_a_connection_is_logged_only_while_one_laboratory_has_the_port(astm: Port) -> None:
+    analyzer = await astm.analyzer()
+    await session(analyzer, XN, L)
+    await settle()
+    branch = replace(astm.specs[1], settings=replace(astm.specs[1].settings, organization="branch"))
+    changes = await astm.supervisor.apply([astm.specs[0], branch], 0.0)
+    assert changes.changed == ("ca",)
+    await analyzer.expect_end()
+    assert said(astm.logs["ca"]) == []
+    await analyzer.stream.close()
 
 
 async def test_links_come_and_go_on_a_port_that_stays(astm: Port) -> None:
