@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -52,7 +51,8 @@ class _Open:
         self._begin = True  # at the begin of a record
 
     def copy(self) -> _Open:
-        twin = copy.copy(self)
+        twin = _Open.__new__(_Open)
+        twin.__dict__.update(self.__dict__)
         twin.text = self.text.copy()
         return twin
 
@@ -169,7 +169,7 @@ class Transmission:
                  state=state)  # fmt: skip
 
     def _change(self, frame: ReceivedFrame) -> _Change:
-        splitter = copy.copy(self._splitter)
+        splitter = self._splitter.fork()
         opened = self._open.copy() if self._open else None
         messages: dict[UUID, MessageRow] = {}  # one row each: what is opened here may be sealed here as well
         frames: list[FrameRow] = []

@@ -21,6 +21,7 @@ from interface.store.ids import uuid7
 from interface.store.journal import Append, FrameRow, Journal, MessageRow, frame_id, new_message_id
 from interface.wire import hl7, hl7_ack
 from interface.wire.hl7_ack import AckCode, Outcome
+from interface.wire.hl7_sender import Known, Sender
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +45,7 @@ class LinkIntake:
 
     def __init__(self, context: LinkContext, journal: Journal, now: Callable[[], datetime] = utc_now) -> None:
         self._context, self._journal, self._now = context, journal, now
+        self._sender = Sender(context.settings.encoding, self._judge)
 
     @property
     def ready(self) -> bool:
@@ -65,8 +67,9 @@ class LinkIntake:
 
     async def block(self, block: bytes, peer: str) -> Receipt:
         """See `Intake.block`. A message that is refused is kept as well, but its refusal does not wait for that."""
-        fault = self._fault(block)
-        row = self._row(block, peer, fault)
+        known = self._sender.know(block)
+        fault = None if known else self._fault(block)
+        row = self._row(block, peer, fault, known)
         append = Append((row,), (FrameRow(row.id, 0, 0, None, block, row.received_at),))
         try:
             duplicates = await self._journal.append(append)
@@ -78,7 +81,7 @@ class LinkIntake:
         frames = (frame_id(row.id, 0, 0),)
         if fault is not None:
             return Receipt(row.id, self._negative(block, fault), frames=frames, refused=str(fault))
-        first, then = self._due(block, Outcome.STORED)
+        first, then = self._replies(known) if known else self._due(block, Outcome.STORED)
         return Receipt(row.id, first, then, frames=frames)
 
     def _due(self, block: bytes, outcome: Outcome, fault: LocatedError | None = None) -> list[bytes | None]:
@@ -87,12 +90,27 @@ class LinkIntake:
         codes = [code for code in (due.first, due.then) if code]
         return ([*(self._acknowledge(block, code, fault) for code in codes), None, None])[:2]
 
+    def _replies(self, known: Known) -> list[bytes | None]:
+        """As `_due`, for a stored message of a known shape."""
+        return [*known.replies(lambda: _control_id(uuid7()), self._now()), None, None][:2]
+
+    def _judge(self, header: bytes, message: hl7.Message) -> list[AckCode] | None:
+        """See `Sender`."""
+        if self._refusal(message) is not None or message.type.partition("^")[0] not in hl7_ack.INITIATIVES:
+            return None
+        due = hl7_ack.due(header, Outcome.STORED, self._context.settings.ack)
+        return [code for code in (due.first, due.then) if code]
+
     def _fault(self, block: bytes) -> LocatedError | None:
         """What must be said at once: a broken MSH or segment (AE), or a message this link does not take (AR)."""
         try:
-            message = hl7.check_header(block, self._context.settings.encoding)
+            message = hl7.check_syntax(block, self._context.settings.encoding)
         except (SegmentError, UnsupportedMessage) as error:
             return error
+        return self._refusal(message)
+
+    def _refusal(self, message: hl7.Message) -> UnsupportedMessage | None:
+        """Why this link does not take such a message."""
         kind, _, event = message.type.partition("^")
         events = ACCEPTED[self._context.settings.role].get(kind)
         if events is None:
@@ -101,7 +119,7 @@ class LinkIntake:
             return UnsupportedMessage("this link does not take this event", "MSH^1^9^1^2", _UNSUPPORTED_EVENT)
         return None
 
-    def _row(self, block: bytes, peer: str, fault: LocatedError | None) -> MessageRow:
+    def _row(self, block: bytes, peer: str, fault: LocatedError | None, known: Known | None) -> MessageRow:
         now = self._now()
         return MessageRow(
             new_message_id(),
@@ -112,8 +130,8 @@ class LinkIntake:
             sealed_at=now,
             peer=peer,
             settled="rejected" if fault else None,
-            control_id=_storable(hl7.control_id(block)),
-            message_type=_storable(hl7.message_type(block)),
+            control_id=known.control_id if known else _storable(hl7.control_id(block)),
+            message_type=known.shape.message_type if known else _storable(hl7.message_type(block)),
             reason=f"{fault.slug}: {fault.text}" if fault else "",
             digest=None if fault else blake2b(block, digest_size=32).digest(),
             bytes=len(block),

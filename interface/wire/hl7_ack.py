@@ -16,7 +16,7 @@ from functools import lru_cache
 from interface.errors import LocatedError, SegmentError, UnsupportedMessage
 from interface.settings import AckPolicy
 from interface.wire import charsets
-from interface.wire.hl7 import DEFAULT_DELIMITERS, Delimiters, Segment, escape, read_header
+from interface.wire.hl7 import DEFAULT_DELIMITERS, Delimiters, Message, Segment, escape, read_header
 
 APPLICATION_ERROR = 207  # HL7 table 0357
 
@@ -53,7 +53,7 @@ _NUMBER = re.compile("[0-9]{1,3}")
 
 # HL7 table 0076: general acknowledgements, also the delayed one of version 2.1
 _ACKNOWLEDGEMENTS = frozenset({"ACK", "MCF"})
-_INITIATIVES = frozenset({"ORU", "OUL"})  # no responses, whatever a sender puts into them: it waits for its reply
+INITIATIVES = frozenset({"ORU", "OUL"})  # no responses, whatever a sender puts into them: it waits for its reply
 _MSA_WINDOW_BYTES = 65536  # MSA stands behind MSH and SFT
 
 
@@ -106,7 +106,7 @@ def store_failure(block: bytes, policy: AckPolicy = AckPolicy.AS_SENT) -> AckCod
 
 def _is_response(kind: str, block: bytes) -> bool:
     start = block[:_MSA_WINDOW_BYTES]
-    return kind not in _INITIATIVES and (b"\rMSA" in start or b"\nMSA" in start)
+    return kind not in INITIATIVES and (b"\rMSA" in start or b"\nMSA" in start)
 
 
 def acknowledge(
@@ -127,31 +127,64 @@ def acknowledge(
     header, encoding = _read_header(original)
     marks = header.delimiters
     version = _clean(header.field(12)) or "2.5.1"
+    message = text or (error.text if error else "")
+    segments = [
+        _msh(header, now.strftime(_STAMP), escape(control_id, marks)),
+        ["MSA", str(code), _clean(header.field(10))],
+    ]
+    if _before(version, 2, 5) and message:
+        segments[1].append(escape(message, marks))
+    if not code.positive:
+        segments.append(_err(marks, version, error, message, error_code))
+    return _joined(segments, marks).encode(encoding, "replace")
+
+
+class Template:
+    """The positive acknowledgement of a sender's messages, but for what is each message's own; see `acknowledge`."""
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self, message: Message, code: AckCode) -> None:
+        # Control characters stand for what is filled in: a field of the sender's is never sent back with one.
+        header = message.header
+        text = _joined([_msh(header, "\x01", "\x02"), ["MSA", str(code), "\x03"]], header.delimiters)
+        self._pieces = re.split(b"[\x01\x02\x03]", text.encode(message.encoding, "replace"))
+
+    def fill(self, control_id: str, original_id: str, now: datetime) -> bytes:
+        """`control_id`, ours, and `original_id` are letters and digits; `now` is aware."""
+        before, between, then, after = self._pieces
+        stamp = now.strftime(_STAMP).encode("ascii")
+        return b"".join((before, stamp, between, control_id.encode("ascii"), then, original_id.encode("ascii"), after))
+
+
+_STAMP = "%Y%m%d%H%M%S%z"
+
+
+def _joined(segments: list[list[str]], marks: Delimiters) -> str:
+    return "\r".join(marks.field.join(fields) for fields in segments) + "\r"
+
+
+def _msh(header: Segment, stamp: str, control_id: str) -> list[str]:
+    """The reply's MSH, its time and its control id as they are to stand there."""
+    marks = header.delimiters
+    version = _clean(header.field(12)) or "2.5.1"
     event = _clean(header.value(9, 2))
     kind = marks.component.join(["ACK", event, "ACK"] if event and not _before(version, 2, 4) else ["ACK", event])
     msh = [
         "MSH",
         marks.definition,
         *(_clean(header.field(n)) for n in (5, 6, 3, 4)),
-        now.strftime("%Y%m%d%H%M%S%z"),
+        stamp,
         "",
         kind.rstrip(marks.component),
-        escape(control_id, marks),
+        control_id,
         _clean(header.field(11)) or "P",
         version,
     ]
     charset = _clean(header.field(18))
     if charset:
         msh += ["", "", "", "", "", charset]
-    message = text or (error.text if error else "")
-    msa = ["MSA", str(code), _clean(header.field(10))]
-    if _before(version, 2, 5) and message:
-        msa.append(escape(message, marks))
-    segments = [msh, msa]
-    if not code.positive:
-        segments.append(_err(marks, version, error, message, error_code))
-    lines = [marks.field.join(fields) for fields in segments]
-    return ("\r".join(lines) + "\r").encode(encoding, "replace")
+    return msh
 
 
 def _err(marks: Delimiters, version: str, error: LocatedError | None, message: str, code: int | None) -> list[str]:
