@@ -28,6 +28,12 @@ class Hl7Splitter:
     def open(self) -> bool:
         return self._open
 
+    def fork(self) -> Hl7Splitter:
+        """See `MessageSplitter.fork`."""
+        copy = Hl7Splitter()
+        copy._open, copy._ended = self._open, self._ended
+        return copy
+
     def feed(self, text: bytes, last: bool) -> tuple[Piece, ...]:
         """The pieces of the next frame's text, in order; `last`: the frame ended with ETX."""
         pieces: list[Piece] = []
