@@ -7,6 +7,7 @@ Stop: links take nothing more and finish what they hold → API → workers → 
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import os
 import signal
@@ -60,6 +61,8 @@ async def run(settings: Settings) -> int:
     try:
         async with started(settings) as running, _cancelled_after(_reload_when(reload, running.reload)):
             starting = None
+            gc.collect()
+            gc.freeze()  # what is there now stays: the collector need not look at it again and again
             notify("READY=1")
             log.info("ready", action="daemon.ready", links=len(settings.links), api=str(settings.api.listen))
             await stop.wait()

@@ -1,4 +1,4 @@
-"""Blocks on their way into the journal: each is a message, and what is committed is counted and logged."""
+"""Blocks on their way into the journal: each is a message, and what is committed is counted."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from datetime import datetime
 from hashlib import blake2b
 from uuid import UUID
 
-import structlog
-
 from interface import telemetry
 from interface.domain.model import Protocol
 from interface.flow.context import LinkContext
@@ -17,8 +15,6 @@ from interface.link.intake import Receipt, ReceivedBlock
 from interface.settings import TransportType
 from interface.store.journal import Append, FrameRow, Journal, MessageRow, frame_id, new_message_id
 from interface.wire import hl7, lis02
-
-log = structlog.get_logger(__name__)
 
 _MOST_CHARACTERS = 200
 _LIS2_QUERY = re.compile(rb"(?:\A|[\r\n])[Qq](?![A-Za-z0-9])")
@@ -76,12 +72,10 @@ class BlockJournal:
 
 
 def note_sealed(context: LinkContext, row: MessageRow, duplicates: frozenset[UUID]) -> None:
-    """Count and log a message that has been committed whole."""
+    """Count a message that has been committed whole."""
     telemetry.count_frame(context.name)
     state = row.settled or ("duplicate" if row.id in duplicates else "complete")
     telemetry.count_message(context.name, state)
-    log.debug("message sealed", action="message.sealed", link=context.name, message_id=str(row.id),
-              state=state)  # fmt: skip
 
 
 def _storable(text: str) -> str:

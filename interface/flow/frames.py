@@ -165,8 +165,6 @@ class Transmission:
     def _note_sealed(self, message_id: UUID, duplicates: frozenset[UUID]) -> None:
         state = "duplicate" if message_id in duplicates else "complete"
         telemetry.count_message(self._context.name, state)
-        log.debug("message sealed", action="message.sealed", link=self._context.name, message_id=str(message_id),
-                 state=state)  # fmt: skip
 
     def _change(self, frame: ReceivedFrame) -> _Change:
         splitter = self._splitter.fork()

@@ -23,26 +23,12 @@ ON CONFLICT (id) DO NOTHING
 
 # `message_key` finds the resend of a message that was completed within the window: the key's row names the message that
 # holds it, whoever that is, and a message that does not hold its own is a resend: stored, sealed, settled at once.
-APPEND: Final = """
-WITH f AS (
-    INSERT INTO lab.frame (id, organization_id, message_id, ordinal, attempt, fn, bytes, start, stop, digest,
-                           received_at)
-    SELECT id, $1, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at
-    FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::smallint[], $6::smallint[], $7::bytea[], $8::int[], $9::int[],
-                $10::bytea[], $11::timestamptz[])
-        AS t(id, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at)
-    ON CONFLICT (id) DO NOTHING
-), m_in AS (
-    SELECT * FROM unnest($12::uuid[], $13::uuid[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
-                         $19::text[], $20::bytea[], $21::int[], $22::timestamptz[], $23::timestamptz[], $24::text[],
-                         $25::smallint[])
-        AS t(id, link_id, protocol, state, settled, control_id, message_type, reason,
-             digest, bytes, received_at, sealed_at, peer, priority)
+_MESSAGES: Final = """
 ), keyed AS (
     INSERT INTO lab.message_key AS k (link_id, digest, organization_id, message_id, sealed_at)
     SELECT link_id, digest, $1, id, sealed_at FROM m_in WHERE digest IS NOT NULL
     ON CONFLICT (link_id, digest) DO UPDATE SET (message_id, sealed_at) = (
-        SELECT excluded.message_id, excluded.sealed_at WHERE k.sealed_at < excluded.sealed_at - $26::interval
+        SELECT excluded.message_id, excluded.sealed_at WHERE k.sealed_at < excluded.sealed_at - %(window)s::interval
         UNION ALL SELECT k.message_id, k.sealed_at LIMIT 1)
     RETURNING link_id, digest, message_id
 ), m AS (
@@ -75,6 +61,46 @@ WITH f AS (
 )
 SELECT id FROM m WHERE settled = 'duplicate'
 """
+
+APPEND: Final = (
+    """
+WITH f AS (
+    INSERT INTO lab.frame (id, organization_id, message_id, ordinal, attempt, fn, bytes, start, stop, digest,
+                           received_at)
+    SELECT id, $1, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at
+    FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::smallint[], $6::smallint[], $7::bytea[], $8::int[], $9::int[],
+                $10::bytea[], $11::timestamptz[])
+        AS t(id, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at)
+    ON CONFLICT (id) DO NOTHING
+), m_in AS (
+    SELECT * FROM unnest($12::uuid[], $13::uuid[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
+                         $19::text[], $20::bytea[], $21::int[], $22::timestamptz[], $23::timestamptz[], $24::text[],
+                         $25::smallint[])
+        AS t(id, link_id, protocol, state, settled, control_id, message_type, reason,
+             digest, bytes, received_at, sealed_at, peer, priority)
+"""
+    + _MESSAGES % {"window": "$26"}
+)
+
+# What most groups of HL7 are: whole messages of one block each, nothing about them decided yet.
+APPEND_BLOCKS: Final = (
+    """
+WITH b AS (
+    SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::bytea[], $7::timestamptz[], $8::text[],
+                         $9::bytea[], $10::bytea[])
+        AS t(id, link_id, control_id, message_type, digest, at, peer, block, block_digest)
+), f AS (
+    INSERT INTO lab.frame (id, organization_id, message_id, ordinal, attempt, bytes, digest, received_at)
+    SELECT id, $1, id, 0, 0, block, block_digest, at FROM b
+    ON CONFLICT (id) DO NOTHING
+), m_in AS (
+    SELECT id, link_id, 'hl7' AS protocol, 'complete' AS state, NULL::text AS settled, control_id, message_type,
+           '' AS reason, digest, octet_length(block) AS bytes, at AS received_at, at AS sealed_at, peer,
+           5::smallint AS priority
+    FROM b
+"""
+    + _MESSAGES % {"window": "$11"}
+)
 
 # What a link could not seal when its transmission was cut. A message that was never stored, or is sealed, stays so.
 SEAL_CUT: Final = """

@@ -36,6 +36,13 @@ Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
+@pytest.fixture(autouse=True, params=["its own statement", "the general statement"])
+def statement(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of blocks has a statement of its own; everything must be the same by the general one."""
+    if request.param == "the general statement":
+        monkeypatch.setattr("interface.store.journal._is_block", lambda append: False)
+
+
 async def make_link(owner: Owner, organization: Organization) -> UUID:
     analyzer_id, link_id = uuid7(), uuid7()
     await owner.execute(
@@ -380,7 +387,7 @@ async def test_no_statement_of_the_hot_path_searches_a_table_that_grows(
 ) -> None:
     """Their plans are made once, with the tables as empty as they may be then."""
     async with database.organization(organization.id) as connection:
-        for statement in (journal_sql.APPEND, journal_sql.APPEND_FRAMES):
+        for statement in (journal_sql.APPEND, journal_sql.APPEND_BLOCKS, journal_sql.APPEND_FRAMES):
             prepared = await connection.prepare(statement)
             empty: list[object] = [timedelta(1) if one.name == "interval" else [] for one in prepared.get_parameters()]
             plan = await connection.fetch("EXPLAIN " + statement, organization.id, *empty[1:])
