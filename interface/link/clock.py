@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Protocol
@@ -32,7 +33,7 @@ class LoopClock:
     """The event loop's own time."""
 
     def now(self) -> float:
-        return asyncio.get_running_loop().time()
+        return time.monotonic()  # as the loops count, which would have to be found first
 
     def utc(self) -> datetime:
         return datetime.now(UTC)

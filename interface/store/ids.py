@@ -6,7 +6,7 @@ bits. The low 24 bits carry no uniqueness within a process, so who makes an id m
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -18,13 +18,33 @@ _COUNTER_LIMIT: Final = 1 << 42
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _lock = threading.Lock()
+_random = memoryview(b"")  # from the system's generator, a page at a time: asking it for each id costs more than the id
+_PAGE: Final = 4096
 _last_ms = -1
 _last_counter = 0
 
 
+def _bits(count: int) -> int:
+    """Random bits, 64 at most. The caller holds the lock."""
+    global _random
+    if len(_random) < 8:
+        _random = memoryview(os.urandom(_PAGE))
+    drawn, _random = _random[:8], _random[8:]
+    return int.from_bytes(drawn, "big") >> 64 - count
+
+
+def _forget() -> None:
+    """A forked process must not draw what its parent draws."""
+    global _random
+    _random = memoryview(b"")
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
 def _fresh_counter() -> int:
     """A random start whose top bit is clear, so that there is room to count (RFC 9562 6.2 method 1)."""
-    return secrets.randbits(41)
+    return _bits(41)
 
 
 def _assemble(at_ms: int, counter: int, tail: int) -> UUID:
@@ -38,9 +58,9 @@ def uuid7(at_ms: int | None = None) -> UUID:
     `at_ms`: milliseconds since 1970 UTC for a row of another time; such ids take no part in the order.
     """
     global _last_ms, _last_counter
-    if at_ms is not None:
-        return _assemble(at_ms, _fresh_counter(), secrets.randbits(32))
     with _lock:
+        if at_ms is not None:
+            return _assemble(at_ms, _fresh_counter(), _bits(32))
         now_ms = time.time_ns() // 1_000_000
         if now_ms > _last_ms:
             _last_ms, _last_counter = now_ms, _fresh_counter()
@@ -48,7 +68,7 @@ def uuid7(at_ms: int | None = None) -> UUID:
             _last_counter += 1
             if _last_counter >= _COUNTER_LIMIT:
                 _last_ms, _last_counter = _last_ms + 1, _fresh_counter()
-        return _assemble(_last_ms, _last_counter, secrets.randbits(32))
+        return _assemble(_last_ms, _last_counter, _bits(32))
 
 
 def uuid7_floor(at: datetime) -> UUID:
