@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
@@ -139,11 +140,30 @@ def _serial(subject: str, port: SerialPort, ours: bool) -> Finding:
 
 def _folder(subject: str, folder: Folder) -> Finding:
     """Whether files can be taken and moved. The daemon would start without it and wait for it, as for a port."""
+    from interface.link.folder import DONE, FAILED
+
     if not folder.path.is_dir():
         return Finding(subject, EXIT_FAILED, f"{folder.path} is not a folder")
     if not os.access(folder.path, os.R_OK | os.W_OK | os.X_OK):
         return Finding(subject, EXIT_FAILED, f"{folder.path} cannot be read and written by this user")
+    if folder.pattern.startswith("."):
+        return Finding(subject, EXIT_FAILED, f"{folder} fits only names that begin with a dot, which are left alone")
+    for name in (DONE, FAILED):
+        if obstacle := moving_obstacle(folder.path, name):
+            return Finding(subject, EXIT_FAILED, f"no file can be moved to {folder.path / name}: {obstacle}")
     return Finding(subject, 0, f"{folder} can be used")
+
+
+def moving_obstacle(folder: Path, name: str) -> str:
+    """Why a file of the folder cannot be moved to its subfolder `name`; "" where it can, or the daemon makes it."""
+    target = folder / name
+    if not os.path.lexists(target):
+        return ""
+    if target.is_symlink() or not target.is_dir():
+        return "it is a link" if target.is_symlink() else "it is not a folder"
+    if target.stat().st_dev != folder.stat().st_dev:
+        return "it is on another file system"
+    return "" if os.access(target, os.W_OK | os.X_OK) else "this user may not write there"
 
 
 def _bind(address: Address) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -14,7 +15,7 @@ import click
 from interface.cli import EXIT_FAILED, Context, emit, pass_context
 from interface.cli.laboratory import ENVIRONMENT, CommandError, laboratory_options
 from interface.errors import LaboraError, LinkError
-from interface.settings import Address, DialTls
+from interface.settings import Address, DialTls, Folder, ListenTls
 
 if TYPE_CHECKING:
     from interface.driver.manifest import Driver
@@ -84,6 +85,8 @@ def _look(
     running = _running(settings, link, organization, username)
     yield running.check
     yield _endpoint(link, running)
+    if isinstance(link.tls, ListenTls):
+        yield _certificate(link.tls)
     yield _heard(running)
 
 
@@ -128,7 +131,7 @@ def _loopback(link: LinkSettings, driver: Driver, settings: Settings) -> Check:
 async def _played(link: LinkSettings, driver: Driver, vector: Vector, expected: list[Any]) -> str:
     """What went wrong; "" when nothing."""
     from interface.cli.driver import difference
-    from interface.cli.loopback import MemoryIntake, loop_back
+    from interface.cli.loopback import MemoryIntake, drop_file, loop_back
     from interface.domain.model import Protocol
     from interface.driver import registry
     from interface.driver.describe import describe
@@ -138,9 +141,14 @@ async def _played(link: LinkSettings, driver: Driver, vector: Vector, expected: 
 
     intake = MemoryIntake(hl7_in_frames=driver.protocol is Protocol.HL7 and driver.link is LinkFraming.LIS01)
     spec = LinkSpec(replace(link, id="loopback"), intake, driver)
-    report = await loop_back(spec, intake, load(vector.trace, grammar=driver.blocks))
-    if report.faults or not report.complete:
-        return "; ".join(report.faults) or "not every message was acknowledged"
+    source = load(vector.trace, grammar=driver.blocks)
+    if isinstance(link.transport.endpoint, Folder):
+        if refusal := await drop_file(spec, link.transport.endpoint, intake, source):
+            return refusal
+    else:
+        report = await loop_back(spec, intake, source)
+        if report.faults or not report.complete:
+            return "; ".join(report.faults) or "not every message was acknowledged"
     actual = [describe(registry.decode(driver, text, link.encoding)) for text in intake.messages]
     return difference(expected, actual)
 
@@ -213,7 +221,45 @@ def _endpoint(link: LinkSettings, running: _Running) -> Check:
             return Check(subject, Verdict.NOT_PROVED, text)
         return _attempt(subject, lambda: _dial(link))
     finding = look_at(subject, endpoint, running.runs)
+    if finding.status == 0 and isinstance(endpoint, Folder):
+        return _waiting(subject, endpoint, finding.text)
     return Check(subject, Verdict.FAILED if finding.status else Verdict.PROVED, finding.text)
+
+
+def _waiting(subject: str, folder: Folder, text: str) -> Check:
+    """Whether what is there already will be taken."""
+    from interface.link.folder import MOST_FILES, fitting
+
+    try:
+        files, others = fitting(folder)
+    except OSError as error:
+        text = f"{folder.path} cannot be read: {(error.strerror or 'unknown').lower()}"
+        return Check(subject, Verdict.FAILED, text)
+    if unreadable := sum(not os.access(folder.path / seen.name, os.R_OK) for seen in files):
+        return Check(subject, Verdict.FAILED, f"this user cannot read files that wait in {folder.path}: {unreadable}")
+    if others:
+        text = f"{text}; but what fits and is no file will not be taken: {len(others)}"
+        return Check(subject, Verdict.NOT_PROVED, text)
+    more = " or more" if len(files) == MOST_FILES else ""
+    return Check(subject, Verdict.PROVED, f"{text}; files that wait: {len(files)}{more}")
+
+
+def _certificate(tls: ListenTls) -> Check:
+    """What a caller is shown, in a handshake in memory. No caller is at hand whose own certificate could be tried."""
+    from interface.link.tls import TlsError, rehearse
+
+    subject = "certificate"
+    try:
+        asyncio.run(rehearse(tls))
+    except TlsError as error:
+        text = f"that the certificates in {tls.cert} lead from its first to its last: {error}"
+        return Check(subject, Verdict.NOT_PROVED, text)
+    except (OSError, ValueError):  # the configuration was right a moment ago
+        return Check(subject, Verdict.FAILED, "its certificate or key cannot be used any more")
+    text = f"{tls.cert} and its key are taken in a handshake in memory by who trusts the last certificate in it"
+    if tls.client_ca is None:
+        return Check(subject, Verdict.PROVED, text)
+    return Check(subject, Verdict.NOT_PROVED, f"{text}; that the analyzer shows one of {tls.client_ca} is not proved")
 
 
 def _attempt(subject: str, work: Callable[[], str]) -> Check:

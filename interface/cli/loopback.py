@@ -6,13 +6,17 @@ import asyncio
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from interface.domain.model import Protocol
 from interface.errors import LocatedError, SegmentError, UnsupportedMessage
 from interface.link.base import Link, LinkSpec
 from interface.link.clock import Clock, LoopClock
+from interface.link.folder import FolderLink
 from interface.link.intake import Receipt, ReceivedBlock, ReceivedFrame
 from interface.link.stream import null_modem
-from interface.simulator import PlayReport, Source, play
+from interface.settings import Folder
+from interface.simulator import PlayProtocol, PlayReport, Source, play
 from interface.wire import hl7, hl7_ack
+from interface.wire.frames import ENQ, EOT, parse_frame
 from interface.wire.hl7_frames import Hl7Splitter
 from interface.wire.transmission import MessageSplitter, part_text
 
@@ -110,6 +114,21 @@ class _LoopbackLink(Link):
 
     async def stop(self, drain_s: float) -> None:
         await self.end(frozenset(self.sessions), drain_s)
+
+
+async def drop_file(spec: LinkSpec, folder: Folder, intake: MemoryIntake, source: Source) -> str:
+    """Give `source` to the receiver of a folder's files, as one file. Why it was refused; "" when it was not."""
+    taken = await FolderLink(spec, LoopClock(), folder).commit(_file(source, spec), "loopback", intake)
+    return taken.refusal
+
+
+def _file(source: Source, spec: LinkSpec) -> bytes:
+    """As an instrument would write it: HL7 without frames, LIS2 as it would be sent."""
+    if source.protocol is not PlayProtocol.ASTM:
+        return b"".join(part for parts in source.transmissions for part in parts)
+    if spec.framing is not None and spec.framing.protocol is Protocol.HL7:
+        return b"".join(parse_frame(part)[1] for parts in source.transmissions for part in parts)
+    return b"".join(bytes((ENQ,)) + b"".join(parts) + bytes((EOT,)) for parts in source.transmissions)
 
 
 async def loop_back(spec: LinkSpec, intake: MemoryIntake, source: Source, clock: Clock | None = None) -> PlayReport:

@@ -69,7 +69,7 @@ class _Again:
 
 
 @dataclass(slots=True)
-class _Taken:
+class Taken:
     """What became of a file whose bytes are committed, or refused for good. `refusal`: "" for done/."""
 
     refusal: str = ""
@@ -89,7 +89,7 @@ class FolderLink(Link):
         # A thread of its own: a file server that hangs costs this link alone.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"folder {self.settings.id}")
         self._since: dict[Seen, float] = {}  # files as they are, and since when
-        self._taken: dict[Seen, _Taken] = {}  # committed, and not moved yet
+        self._taken: dict[Seen, Taken] = {}  # committed, and not moved yet
         self._again: dict[Seen, _Again] = {}  # not stored, when it was tried
         self._said: dict[str, str] = {}  # what was logged last of a file, by its name
         self._task: asyncio.Task[None] | None = None
@@ -180,21 +180,22 @@ class FolderLink(Link):
             self._taken[seen] = taken
         await self._move(seen, self._taken[seen])
 
-    async def _commit(self, seen: Seen) -> _Taken:
+    async def _commit(self, seen: Seen) -> Taken:
         """Raises OSError, _Changed and StoreError: then nothing is known to be stored, and the file stays."""
         if seen.size > MOST_BYTES:
-            return _Taken(f"it has more than {MOST_BYTES} bytes")
+            return Taken(f"it has more than {MOST_BYTES} bytes")
         data = await self._in_thread(lambda: _read(self._folder.path, seen))
         peer = seen.name.encode("utf-8", "replace").decode()[:_LONGEST_PEER]
         if self.spec.wire_log is None:
-            return await self._commit_data(data, peer, self.spec.intake)
+            return await self.commit(data, peer, self.spec.intake)
         intake = RecordedFile(self.spec.intake, self.recorder(self.spec.wire_log, peer), data)
         try:
-            return await self._commit_data(data, peer, intake)
+            return await self.commit(data, peer, intake)
         finally:
             intake.close()
 
-    async def _commit_data(self, data: bytes, peer: str, intake: Intake) -> _Taken:
+    async def commit(self, data: bytes, peer: str, intake: Intake) -> Taken:
+        """Give what a file holds to `intake`. Raises StoreError: then the file is not done with."""
         try:
             if self.spec.framing is not None and self.spec.framing.blocks is not None:
                 return await self._commit_blocks(self.spec.framing.blocks, data, peer, intake)
@@ -207,19 +208,19 @@ class FolderLink(Link):
         except LinkFrameError as error:
             return self._refused(str(error), error.reason, data, peer, intake)
 
-    def _refused(self, sentence: str, reason: str, data: bytes, peer: str, intake: Intake) -> _Taken:
+    def _refused(self, sentence: str, reason: str, data: bytes, peer: str, intake: Intake) -> Taken:
         self.counters.rejected += 1
         intake.rejected(reason, data[:EVIDENCE_BYTES], peer)
-        return _Taken(sentence)
+        return Taken(sentence)
 
     @property
     def _speaks_hl7(self) -> bool:
         return self.spec.framing is not None and self.spec.framing.protocol is Protocol.HL7
 
-    async def _commit_blocks(self, grammar: declared.Grammar, data: bytes, peer: str, intake: Intake) -> _Taken:
+    async def _commit_blocks(self, grammar: declared.Grammar, data: bytes, peer: str, intake: Intake) -> Taken:
         """Blocks of a framing that the driver declares; the end of the file is that of a burst."""
         decoder = declared.Decoder(grammar, self.settings.max_message_bytes)
-        taken, refusals, blocks = _Taken(), [], intake.declared(peer)
+        taken, refusals, blocks = Taken(), [], intake.declared(peer)
         for event in (*decoder.receive(data), *decoder.eof()):
             match event:
                 case declared.BlockReceived(raw, start, stop):
@@ -239,9 +240,9 @@ class FolderLink(Link):
         taken.refusal = "; ".join(dict.fromkeys(refusals))
         return taken
 
-    async def _commit_hl7(self, data: bytes, peer: str, intake: Intake) -> _Taken:
+    async def _commit_hl7(self, data: bytes, peer: str, intake: Intake) -> Taken:
         filed = hl7_messages(data, self.settings.max_message_bytes)
-        taken, refusals = _Taken(), [filed.fault] if filed.fault else []
+        taken, refusals = Taken(), [filed.fault] if filed.fault else []
         if filed.envelope:
             intake.rejected("batch_count" if filed.fault else "batch_envelope", filed.envelope, peer)
         for number, message in enumerate(filed.messages, start=1):
@@ -255,8 +256,8 @@ class FolderLink(Link):
         taken.refusal = "; ".join(refusals[:10])
         return taken
 
-    async def _commit_lis2(self, steps: tuple[Step, ...], peer: str, intake: Intake) -> _Taken:
-        frames, splitter, taken = intake.frames(peer), MessageSplitter(), _Taken()
+    async def _commit_lis2(self, steps: tuple[Step, ...], peer: str, intake: Intake) -> Taken:
+        frames, splitter, taken = intake.frames(peer), MessageSplitter(), Taken()
         cut = 0
         reason = "lost"
         try:
@@ -287,7 +288,7 @@ class FolderLink(Link):
         self.counters.messages += receipt.message_id is not None
         self.counters.last_activity = self.clock.utc()
 
-    async def _move(self, seen: Seen, taken: _Taken) -> None:
+    async def _move(self, seen: Seen, taken: Taken) -> None:
         """Out of the way, now that its bytes are safe. Where that fails it is tried again, and nothing stored again."""
         try:
             await self._in_thread(lambda: _move(self._folder.path, seen.name, taken.refusal))
@@ -323,6 +324,11 @@ def _scan(folder: Folder) -> tuple[list[Seen], list[tuple[str, str]]]:
         target.mkdir(exist_ok=True)
         if target.is_symlink():  # it would move files out of the folder
             raise NotADirectoryError(20, f"{name} is a link")
+    return fitting(folder)
+
+
+def fitting(folder: Folder) -> tuple[list[Seen], list[tuple[str, str]]]:
+    """The files whose names fit, the oldest first, and what is to be said of others that fit. Raises OSError."""
     files: list[Seen] = []
     others: list[tuple[str, str]] = []
     with os.scandir(folder.path) as entries:

@@ -13,14 +13,16 @@ import ssl
 import stat
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from interface.errors import LinkError, LinkLost
-from interface.link.stream import CHUNK_BYTES, ByteStream
+from interface.link.stream import CHUNK_BYTES, ByteStream, null_modem
 from interface.settings import DialTls, ListenTls
 
 _CLOSE_WAIT_S = 2.0  # for the peer to take our goodbye
 _FINGERPRINT = re.compile(r"([0-9a-f]{2}:?){31}[0-9a-f]{2}", re.IGNORECASE)
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _VERDICTS = {  # X509_V_ERR_* (x509_vfy.h)
     9: "is not valid yet",
     10: "has expired",
@@ -135,6 +137,27 @@ async def call(carrier: ByteStream, context: ssl.SSLContext, server_name: str) -
     stream = TlsStream(carrier, context, server_name, server=False)
     await stream.handshake()
     return stream
+
+
+async def rehearse(tls: ListenTls) -> None:
+    """A handshake with ourselves, in memory. The caller trusts the last certificate of our file, so that the others
+    must lead to it, and shows none: `client_ca` is read and not tried.
+
+    Raises TlsError, and what `listen_context` raises.
+    """
+    listen_context(tls)
+    ours = listen_context(replace(tls, client_ca=None))
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    theirs.check_hostname = False
+    theirs.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    theirs.load_verify_locations(cadata=_CERTIFICATE.findall(tls.cert.read_text(encoding="utf-8"))[-1])
+    there, here = null_modem()
+    sides = TlsStream(there, theirs, None, server=False), TlsStream(here, ours, None, server=True)
+    faults = await asyncio.gather(*(side.handshake() for side in sides), return_exceptions=True)
+    await asyncio.gather(*(side.close() for side in sides))
+    for fault in faults:
+        if fault is not None:
+            raise fault
 
 
 def normalised(identity: str) -> str:

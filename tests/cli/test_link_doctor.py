@@ -21,6 +21,7 @@ from interface.cli import check, run_command
 from interface.cli.link_words import Where, snippet, understood
 from interface.driver import registry
 from interface.driver.diagnose import examine
+from interface.driver.manifest import LinkFraming
 from interface.settings import Address, SerialPort, Settings
 from tests.corpus import corpus
 from tests.driver.test_diagnose import HL7, RECORDS, SESSION, frames, session
@@ -269,3 +270,24 @@ def test_a_snippet_says_where_it_was_heard() -> None:
     (link,) = parsed(snippet(found, Where(SerialPort(Path("/dev/ttyS0"), 4800)))).links
     assert link.transport.endpoint == SerialPort(Path("/dev/ttyS0"), 4800)
     assert '"tcp-dial", dial = "10.1.2.3:5000"' in snippet(found, Where(Address("10.1.2.3", 5000), True))
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        Where(),
+        Where(Address("10.1.2.3", 5000)),
+        Where(Address("10.1.2.3", 5000), True),
+        Where(SerialPort(Path("/dev/ttyS0"), 2400)),
+    ],
+    ids=["file", "listen", "dial", "serial"],
+)
+def test_a_snippet_for_a_framing_that_a_driver_declares_is_a_configuration(where: Where) -> None:
+    known = 0
+    for driver in registry.find_all():
+        for vector in registry.vectors(driver.id) if driver.link is LinkFraming.DECLARED else ():
+            if said := snippet(examine(vector.trace.read_bytes()), where):
+                (link,) = parsed(said).links
+                assert link.driver == driver.id
+                known += 1
+    assert known >= 3

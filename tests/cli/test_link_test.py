@@ -8,16 +8,23 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from socket import socket
 from typing import Any
 
 import pytest
 
-from interface.cli import run_command
+from interface.cli import link_test, run_command
+from interface.cli.check import moving_obstacle
+from interface.cli.loopback import MemoryIntake, drop_file
 from interface.driver import registry
 from interface.driver.manifest import LinkFraming
+from interface.link.base import LinkSpec
+from interface.settings import Folder, ListenTls, Transport, TransportType
+from interface.simulator import PlayProtocol, Source
 from tests.cli.conftest import Daemon
+from tests.link.bench import settings
 from tests.link.cable import Cable
 from tests.link.certificates import Authority
 
@@ -111,6 +118,65 @@ def test_each_driver_passes_its_own_loopback(desk: Desk, driver: str, nobody: in
     kind = "mllp-dial" if registry.load(driver).link is LinkFraming.MLLP else "tcp-dial"
     found = desk.checks(f'type = "{kind}", dial = "127.0.0.1:{nobody}"', driver=driver)
     assert found["receiver"][0] == "proved", found["receiver"]
+
+
+@pytest.mark.parametrize("driver", [one.id for one in registry.find_all()])
+def test_each_driver_passes_its_own_loopback_as_a_file(desk: Desk, driver: str) -> None:
+    """A folder has no line: its own receiver is tried, which also hears the end of a burst at once."""
+    found = desk.checks(f'type = "folder", path = "{desk.folder}"', driver=driver)
+    assert found["receiver"][0] == "proved", found["receiver"]
+
+
+async def test_what_the_receiver_of_files_refuses_is_no_success(tmp_path: Path) -> None:
+    intake, folder = MemoryIntake(), Folder(tmp_path)
+    link = replace(settings(), transport=Transport(TransportType.FOLDER, folder))
+    refusal = await drop_file(
+        LinkSpec(link, intake, registry.load("generic_hl7")), folder, intake,
+        Source(PlayProtocol.MLLP, ((b"PID|1\r",),)),
+    )  # fmt: skip
+    assert refusal
+    assert intake.messages == []
+
+
+def test_a_folder_is_proved_with_what_waits_in_it(desk: Desk, tmp_path: Path) -> None:
+    dropped = tmp_path / "dropped"
+    at = f'type = "folder", path = "{dropped}", pattern = "*.hl7"'
+    assert desk.checks(at)["folder"] == ("failed", f"{dropped} is not a folder")
+    dropped.mkdir()
+    for name in ("one.hl7", "two.hl7", ".hidden.hl7", "other.txt"):
+        (dropped / name).write_bytes(b"")
+    assert desk.checks(at)["folder"] == ("proved", f"{dropped}/*.hl7 can be used; files that wait: 2")
+    assert sorted(path.name for path in dropped.iterdir()) == [".hidden.hl7", "one.hl7", "other.txt", "two.hl7"]
+    (dropped / "link.hl7").symlink_to("one.hl7")
+    verdict, words = desk.checks(at)["folder"]
+    assert verdict == "not proved"
+    assert words.endswith("what fits and is no file will not be taken: 1")
+
+
+@pytest.mark.parametrize("name", ["done", "failed"])
+def test_a_folder_whose_files_could_not_be_moved_fails(desk: Desk, tmp_path: Path, name: str) -> None:
+    dropped = tmp_path / "dropped"
+    dropped.mkdir()
+    at, words = f'type = "folder", path = "{dropped}"', f"no file can be moved to {dropped / name}: "
+    (dropped / name).symlink_to(tmp_path)
+    assert desk.checks(at)["folder"] == ("failed", words + "it is a link")
+    (dropped / name).unlink()
+    (dropped / name).touch()
+    assert desk.checks(at)["folder"] == ("failed", words + "it is not a folder")
+    (dropped / name).unlink()
+    (dropped / name).mkdir()
+    assert desk.checks(at)["folder"][0] == "proved"
+
+
+def test_a_file_is_not_moved_to_another_file_system(tmp_path: Path) -> None:
+    assert moving_obstacle(Path("/"), "proc") == "it is on another file system"
+    assert moving_obstacle(tmp_path, "done") == ""
+
+
+def test_a_pattern_that_fits_only_what_is_left_alone_fails(desk: Desk, tmp_path: Path) -> None:
+    verdict, words = desk.checks(f'type = "folder", path = "{tmp_path}", pattern = ".*"')["folder"]
+    assert verdict == "failed"
+    assert "names that begin with a dot, which are left alone" in words
 
 
 def test_a_driver_that_is_wrong_fails_and_so_does_its_loopback(desk: Desk) -> None:
@@ -246,3 +312,32 @@ def test_tls_to_an_analyzer_is_proved_by_its_handshake(desk: Desk) -> None:
     assert "its certificate is accepted; no message was sent" in trusted[1]
     assert refused[0] == "failed"
     assert heard == [b""]
+
+
+def test_the_certificate_of_a_listener_is_proved_by_a_handshake_in_memory(desk: Desk, nobody: int) -> None:
+    ours = Authority(desk.folder)
+    pair, other = ours.pair("labora"), Authority(desk.folder, "other").pair("stranger")
+    tls = f'tls = {{ cert = "{pair.cert}", key = "{pair.key}" }}'
+    mutual = tls.replace(" }", f', client_ca = "{ours.file}" }}')
+    assert "certificate" not in desk.checks(listening(nobody))
+    assert desk.checks(listening(nobody), more=tls)["certificate"] == (
+        "proved",
+        f"{pair.cert} and its key are taken in a handshake in memory by who trusts the last certificate in it",
+    )
+    verdict, words = desk.checks(listening(nobody), more=mutual)["certificate"]
+    assert verdict == "not proved"
+    assert words.endswith(f"; that the analyzer shows one of {ours.file} is not proved")
+    whole = pair.cert.read_bytes()
+    pair.cert.write_bytes(whole + ours.file.read_bytes())
+    assert desk.checks(listening(nobody), more=tls)["certificate"][0] == "proved"
+    pair.cert.write_bytes(whole + other.cert.read_bytes())
+    verdict, words = desk.checks(listening(nobody), more=tls)["certificate"]
+    assert verdict == "not proved"
+    assert "lead from its first to its last: " in words
+
+
+def test_a_certificate_that_was_taken_away_fails(tmp_path: Path) -> None:
+    pair = Authority(tmp_path).pair("labora")
+    pair.key.unlink()
+    check = link_test._certificate(ListenTls(pair.cert, pair.key))
+    assert (check.verdict, check.text) == ("failed", "its certificate or key cannot be used any more")
