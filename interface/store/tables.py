@@ -52,6 +52,11 @@ def _organization() -> Column[Any]:
     return Column("organization_id", Uuid, ForeignKey("lab.organization.id"), nullable=False)
 
 
+def _organization_seen_to() -> Column[Any]:
+    """On the way of every acknowledgement: the link's reference or the policy's check says already that it exists."""
+    return Column("organization_id", Uuid, nullable=False)
+
+
 def _at(name: str, required: bool = False) -> Column[Any]:
     """An instant; `required` ones default to the transaction's time."""
     return Column(
@@ -141,7 +146,7 @@ lease = Table(
     _text("holder"), Column("epoch", BigInteger, nullable=False, server_default=text("0")), _at("expires_at"),
 )  # fmt: skip
 message = Table(
-    "message", metadata, _id(), _organization(), _ref("link_id", "link", True),
+    "message", metadata, _id(), _organization_seen_to(), _ref("link_id", "link", True),
     Column("protocol", Text, nullable=False),
     Column("state", Text, nullable=False),  # receiving, complete, incomplete
     _text("settled", required=False),  # released, held, duplicate, rejected, parked
@@ -158,12 +163,12 @@ message_key = Table(  # a resent message is found by what it says, not by what i
     "message_key", metadata,
     _ref("link_id", "link", key=True),
     Column("digest", LargeBinary, primary_key=True),
-    _organization(), Column("message_id", Uuid, nullable=False),
+    _organization_seen_to(), Column("message_id", Uuid, nullable=False),
     Column("sealed_at", DateTime(timezone=True), nullable=False),
 )  # fmt: skip
 # id = message id + ordinal and attempt in its low 24 bits: the primary key makes a repeated commit harmless
 frame = Table(
-    "frame", metadata, _id(), _organization(), Column("message_id", Uuid, nullable=False),
+    "frame", metadata, _id(), _organization_seen_to(), Column("message_id", Uuid, nullable=False),
     Column("ordinal", Integer, nullable=False), Column("attempt", SmallInteger, nullable=False),
     Column("fn", SmallInteger, nullable=True),  # frame number; null for MLLP blocks
     Column("bytes", LargeBinary, nullable=False),  # as they were on the wire, envelope included
