@@ -170,7 +170,7 @@ async def flooding(
         if protocol is Protocol.ASTM:
             writer.write((ENQ + build_frame(1, b"H|\\^&|FLOOD\r", True) + EOT) * 20)
         else:
-            writer.write(b"\x0b" + hl7_message("SFLOOD", f"FLOOD{run}{number}") + b"\x1c\r")
+            writer.write(b"\x0b" + hl7_message(f"SF{run}{number}", f"FLOOD{run}{number}") + b"\x1c\r")
         await writer.drain()
         await asyncio.sleep(0)
 
