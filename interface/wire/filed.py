@@ -80,7 +80,7 @@ def hl7_messages(data: bytes, max_message_bytes: int) -> FiledMessages:
         body = block.removeprefix(_BOM).lstrip(_BLANK)
         batch = hl7_batch.is_batch(body)
         if not batch and body[:3].upper() != b"MSH":
-            raise LinkFrameError("no_header", "it does not begin with MSH, FHS or BHS")
+            raise _no_messages(body)
         messages += hl7_batch.messages(body)
         if batch:
             envelope = hl7_batch.envelope(body)
@@ -91,6 +91,14 @@ def hl7_messages(data: bytes, max_message_bytes: int) -> FiledMessages:
     if any(len(message) > max_message_bytes for message in messages):
         raise LinkFrameError("oversize", f"it holds a message of more than {max_message_bytes} bytes")
     return FiledMessages(tuple(messages), envelopes[: hl7_batch.EVIDENCE_BYTES], "; ".join(faults[:3]))
+
+
+def _no_messages(body: bytes) -> LinkFrameError:
+    if body[:3].upper() not in (b"FHS", b"BHS"):
+        return LinkFrameError("no_header", "it does not begin with MSH, FHS or BHS")
+    if next(hl7_batch.messages(body), None) is None:
+        return LinkFrameError("empty", "it holds no message")
+    return LinkFrameError("oversize", f"its batch has more than {hl7_batch.MOST_LINES} headers and trailers")
 
 
 def _blocks(data: bytes, max_message_bytes: int) -> tuple[bytes, ...]:

@@ -25,6 +25,7 @@ from interface.driver.manifest import LinkFraming
 from interface.settings import Address, SerialPort, Settings
 from tests.corpus import corpus
 from tests.driver.test_diagnose import HL7, RECORDS, SESSION, frames, session
+from tests.interrupts import hear_interrupts
 
 VECTOR = registry.packaged_path() / "sysmex_xn" / "vectors" / "result-1.trace"
 
@@ -182,7 +183,7 @@ def test_ctrl_c_prints_what_was_heard(tmp_path: Path) -> None:
     with subprocess.Popen(
         [*command, "--listen", "127.0.0.1:0", "--json", "--seconds", "3600"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "LABORA_STATE_DIR": str(tmp_path)},
+        env={**os.environ, "LABORA_STATE_DIR": str(tmp_path)}, preexec_fn=hear_interrupts,
     ) as program:  # fmt: skip
         assert program.stdout is not None
         assert program.stderr is not None

@@ -21,6 +21,7 @@ from interface.demo.plan import PlannedSpecimen, all_specimens, expected, make_p
 from interface.demo.report import compare
 from interface.demo.site import LINKS
 from interface.domain.model import ValueKind
+from tests.interrupts import hear_interrupts
 
 LABORA = Path(sys.executable).with_name("labora")
 
@@ -34,13 +35,8 @@ def start(state_dir: Path, *options: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=environ,
-        preexec_fn=_hear_interrupts,
+        preexec_fn=hear_interrupts,
     )
-
-
-def _hear_interrupts() -> None:
-    """A shell starts what it runs in the background with SIGINT ignored, and every child inherits that."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def ports(state_dir: Path) -> list[int]:

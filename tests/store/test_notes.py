@@ -16,7 +16,7 @@ from interface.store.ids import uuid7
 from interface.store.journal import Append, MessageRow
 from interface.store.notes import Notes
 from tests.conftest import Organization
-from tests.store.test_journal import Owner, make_link, running, until, whole
+from tests.store.journals import Owner, make_link, running, until, whole
 
 
 async def stored(database: Database, organization: Organization, appends: list[Append]) -> list[MessageRow]:

@@ -17,7 +17,7 @@ from interface.store.db import Database
 from interface.store.ids import uuid7
 from interface.store.wire_log import LINK_WAITING_BYTES, ROW_BYTES, LinkLog, WireLogWriter, newest_rows, rows_between
 from tests.conftest import Organization
-from tests.store.test_journal import make_link, running, whole
+from tests.store.journals import make_link, running, whole
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)

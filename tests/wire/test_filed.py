@@ -95,6 +95,7 @@ def test_a_batch_that_is_shorter_than_it_says_is_told() -> None:
         (b"", "it does not begin with MSH, FHS or BHS"),
         (b"PID|1\r" + ONE, "it does not begin with MSH, FHS or BHS"),
         (b"BHS|^~\\&\rBTS|0\r", "it holds no message"),
+        (b"BHS|^~\\&\r" + 20_000 * b"MSH|\r", "its batch has more than 20000 headers and trailers"),
         (b"MSH|" + b"x" * 1000, "it holds a message of more than 1000 bytes"),
         (encode(ONE) + b"\x0bMSH|", "block 2 cannot be accepted: cut"),
         (encode(ONE) + b"stray" + encode(TWO), "after block 1 there are bytes outside any block"),
