@@ -37,7 +37,7 @@ from interface.domain.units import canonical, convert, parse
 from interface.errors import UnknownUnit
 from interface.settings import Unsolicited
 
-RULES = "decide/2"  # the version of these rules in explanations; raise it with every change of what they say
+RULES = "decide/3"  # the version of these rules in explanations; raise it with every change of what they say
 MAX_DIGITS = 40  # of a number, and of its distance from the point: what is larger is no measurement
 MAX_SPECIMEN_AGE = timedelta(days=7)  # an unknown collection time lies between this long before receipt and receipt
 
@@ -179,12 +179,21 @@ def _decoded(observed: Observed, context: DecisionContext, draft: _Draft) -> Non
 def _mapped(observed: Observed, specimen_type: str, context: DecisionContext, draft: _Draft) -> CodeMapping | None:
     mapping = context.catalogue.mapping(observed.code, specimen_type)
     test = context.catalogue.tests.get(mapping.test_id) if mapping else None
+    version, row = RULES, ""
+    if mapping is not None:
+        version = f"{'site' if mapping.site else context.driver} map {mapping.revision}".strip()
+        row = mapping.row
     if mapping is None or test is None:
         text = "no test for this code" if observed.code else "no code was sent"
-        draft.add("map", text, holds=(HoldReason.UNMAPPED_CODE,), code=observed.code, specimen_type=specimen_type)
+        if mapping is not None:
+            text = "the laboratory wants this code held" if not mapping.test_id else "its test is not in use"
+        draft.add(
+            "map", text, holds=(HoldReason.UNMAPPED_CODE,), version=version, code=observed.code,
+            specimen_type=specimen_type, row=row,
+        )  # fmt: skip
         return None
-    version = f"{context.driver} map {mapping.revision}".strip()
-    draft.add("map", f"{test.code} {test.name}", version=version, code=observed.code, specimen_type=specimen_type)
+    words = f"{test.code} {test.name}"
+    draft.add("map", words, version=version, code=observed.code, specimen_type=specimen_type, row=row)
     draft.test, draft.map_revision = test, mapping.revision
     return mapping
 

@@ -256,13 +256,19 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class CodeMapping:
-    """Analyzer code → test. `unit`: what the number is in when the analyzer sends no unit."""
+    """Analyzer code → test. `unit`: what the number is in when the analyzer sends no unit.
+
+    `test_id` "": the laboratory wants the code held. `revision`: of the shipped map, or the number of the laboratory's
+    own change when it is `site`; `row` is the map's row.
+    """
 
     code: str
     test_id: str
     specimen_type: str = ""
     unit: str = ""
     revision: int = 1
+    site: bool = False
+    row: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -341,8 +341,8 @@ async def read_catalogue(
         organization_id,
     )
     codes = await connection.fetch(
-        """SELECT code, test_id, specimen_type, unit, revision FROM lab.code_map
-            WHERE organization_id = $1 AND driver = $2 AND (link_id IS NULL OR link_id = $3)
+        """SELECT id, code, test_id, specimen_type, unit, revision, origin FROM lab.code_map
+            WHERE organization_id = $1 AND driver = $2 AND (link_id IS NULL OR link_id = $3) AND ended_at IS NULL
               AND valid_from <= now() AND (valid_to IS NULL OR valid_to > now())
             ORDER BY (origin = $4), (link_id IS NOT NULL), revision, id""",
         organization_id, driver_id, link_id, SITE,
@@ -394,4 +394,12 @@ def _lab_interval(row: asyncpg.Record) -> Interval:
 
 
 def _mapping(row: asyncpg.Record) -> CodeMapping:
-    return CodeMapping(row["code"], str(row["test_id"]), row["specimen_type"], row["unit"], row["revision"])
+    return CodeMapping(
+        row["code"],
+        str(row["test_id"]) if row["test_id"] else "",
+        row["specimen_type"],
+        row["unit"],
+        row["revision"],
+        row["origin"] == SITE,
+        str(row["id"]),
+    )

@@ -6,7 +6,20 @@ SCHEMA = "lab"
 OWNER_ROLE = "labora_owner"
 APP_ROLE = "labora_app"
 
-APPEND_ONLY = frozenset({"frame", "result_version", "decision", "audit_event", "qc_result", "qc_action", "wire_log"})
+# `code_map` but for the two columns that say when a row was ended, and by which change.
+APPEND_ONLY = frozenset(
+    {
+        "frame",
+        "result_version",
+        "decision",
+        "audit_event",
+        "qc_result",
+        "qc_action",
+        "wire_log",
+        "map_change",
+        "code_map",
+    }
+)
 DELETABLE = frozenset({"queue"})
 WITHOUT_ROW_SECURITY = frozenset({"queue"})
 PARTITIONED = {"frame": "month", "audit_event": "month", "result_version": "year"}

@@ -243,11 +243,21 @@ reference_interval = Table(
     _text("specimen_type"),
     _text("text"), _text("source"), _int("priority"), _at("valid_from", True), _at("valid_to"), Index(None, "test_id"),
 )  # fmt: skip
-code_map = Table(  # analyzer code → test; a site's row (origin 'site') wins over the shipped revision
+map_change = Table(  # one change of code maps, of one row or of thousands; `number` counts an organization's, from 1
+    "map_change", metadata, _id(), _organization(), Column("number", Integer, nullable=False),
+    Column("kind", Text, nullable=False),  # set, unset, import, apply, upgrade, copy, undo
+    _text("reason"), _text("source"), _ref("undoes_id", "map_change"),
+    Column("actor_kind", Text, nullable=False), Column("actor_id", Uuid, nullable=True), _text("actor_name"),
+    _at("created_at", True), UniqueConstraint("organization_id", "number"),
+)  # fmt: skip
+# Analyzer code → test; a site's row (origin 'site') wins over the shipped revision. A change ends rows and adds others;
+# `ended_at` and `ended_by` are all that is ever written to a row that exists. No test: to be held, whatever is below.
+code_map = Table(
     "code_map", metadata, _id(), _organization(), Column("driver", Text, nullable=False), _ref("link_id", "link"),
-    Column("code", Text, nullable=False), _text("specimen_type"), _ref("test_id", "test", True), _text("unit"),
+    Column("code", Text, nullable=False), _text("specimen_type"), _ref("test_id", "test"), _text("unit"),
     Column("origin", Text, nullable=False), _int("revision", 1), _at("valid_from", True), _at("valid_to"),
-    Index(None, "organization_id", "driver"),
+    _text("note"), _ref("change_id", "map_change"), _at("ended_at"), _ref("ended_by", "map_change"),
+    Index(None, "organization_id", "driver"), Index(None, "change_id"), Index(None, "ended_by"),
 )  # fmt: skip
 value_map = Table(  # words of an analyzer → ours
     "value_map", metadata, _id(), _organization(), Column("driver", Text, nullable=False), _text("code"),

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from interface.domain.model import Sex, ValueKind
@@ -321,3 +322,33 @@ async def test_one_organization_s_catalogue_is_not_another_s(
         theirs = await read_catalogue(connection, other_organization.id, "sysmex_xn", None)
         stolen = await read_catalogue(connection, organization.id, "sysmex_xn", None)
     assert (theirs.tests, theirs.mappings, stolen.tests, stolen.mappings) == ({}, {}, {}, {})
+
+
+async def test_a_row_that_was_ended_is_not_read_and_one_without_a_test_hides_those_below_it(
+    database: Database, organization: Organization
+) -> None:
+    async with database.organization(organization.id) as connection:
+        await load_shipped(connection, organization.id)
+        await load_code_map(connection, organization.id, "sysmex_xn")
+        await connection.execute(
+            "INSERT INTO lab.code_map (id, organization_id, driver, code, origin)"
+            " VALUES ($1, $2, 'sysmex_xn', 'HGB', 'site')",
+            uuid7(),
+            organization.id,
+        )
+        held = (await read_catalogue(connection, organization.id, "sysmex_xn", None)).mapping("HGB", "BLD")
+        assert held is not None
+        assert (held.test_id, held.site) == ("", True)
+        await connection.execute("UPDATE lab.code_map SET ended_at = now() WHERE origin = 'site'")
+        mapping = (await read_catalogue(connection, organization.id, "sysmex_xn", None)).mapping("HGB", "BLD")
+        assert mapping is not None
+        assert (mapping.test_id != "", mapping.site) == (True, False)
+
+
+async def test_what_a_row_of_a_map_says_cannot_be_changed(database: Database, organization: Organization) -> None:
+    async with database.organization(organization.id) as connection:
+        await load_shipped(connection, organization.id)
+        await load_code_map(connection, organization.id, "sysmex_xn")
+        for change in ("test_id = null", "valid_to = now()", "valid_from = now()", "code = 'X'", "origin = 'site'"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(f"UPDATE lab.code_map SET {change}")  # noqa: S608
