@@ -251,7 +251,7 @@ def _reported(observed: Observed, test: LabTest, mapping: CodeMapping, catalogue
     plain = value.number if test.kind is ValueKind.NUMERIC else None
     version = f"units {catalogue.aliases.revision}"
     try:
-        sent = _sent_unit(observed.unit, mapping, test, catalogue)
+        sent = _sent_unit(observed.unit if observed.ucum is None else observed.ucum, mapping, test, catalogue)
         number = convert(Decimal(1) if plain is None else plain, sent, test.unit) if sent != test.unit else plain
         if plain is None and number not in (None, 1):
             raise UnknownUnit(f"{sent} cannot be converted to {test.unit} in a {value.kind.value} value")
@@ -265,7 +265,9 @@ def _reported(observed: Observed, test: LabTest, mapping: CodeMapping, catalogue
             reported=test.unit,
         )
         return False
-    origin = "as sent" if observed.unit else "by the map"
+    origin = (
+        "by the driver" if observed.ucum else "as sent" if observed.unit and observed.ucum is None else "by the map"
+    )
     text = f"{sent or 'no unit'} {origin}" + (f", converted to {test.unit}" if sent != test.unit else "")
     draft.add("unit", text, version=version, sent=observed.unit, reported=test.unit)
     draft.unit = test.unit

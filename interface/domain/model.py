@@ -168,6 +168,8 @@ class Observed:
     comments: tuple[str, ...] = ()
     holds: tuple[HoldReason, ...] = ()  # what the driver's own tables say against it
     location: str = ""  # `R 3`, `OBX 7`
+    detail: bool = False  # of another result (a count, a cycle, a time): a result of its own only where a map names it
+    ucum: str | None = None  # what `unit` means on this analyzer, "" for none; None: the driver does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +192,7 @@ class ObservedSpecimen:
     collected: str = ""  # as sent
     results: tuple[Observed, ...] = ()
     attachments: tuple[Attachment, ...] = ()
+    comments: tuple[str, ...] = ()  # on the specimen, not on one of its results
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +204,7 @@ class Query:
     patient_id: str = ""
     tests: tuple[str, ...] = ()
     raw: str = ""
+    cancels: bool = False  # it takes back what it asked before: no answer is due
 
 
 @dataclass(frozen=True, slots=True)

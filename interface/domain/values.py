@@ -7,9 +7,10 @@ Nothing is guessed: what is not plainly a number is text, what a driver or this 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from types import MappingProxyType
 
 from interface.domain.model import Comparator, Value, ValueKind
 
@@ -48,6 +49,13 @@ class ValueGrammar:
     failed_patterns: tuple[str, ...] = DEFAULT_FAILED_PATTERNS  # whole value, regular expressions
     failed_words: frozenset[str] = DEFAULT_FAILED_WORDS  # whole value, any case
     empty_words: frozenset[str] = frozenset()  # whole value, any case: nothing was measured
+    not_failed: frozenset[str] = frozenset()  # whole value, any case: a result, whatever the patterns above say
+    thousands: str = ""  # stands between groups of three digits before the point: `1,234.5`
+    marks: tuple[str, ...] = ()  # before or behind a number, and flags: `?7.412`, `13.2*`
+    patterns: tuple[re.Pattern[str], ...] = ()  # groups `value`, `unit`, `comparator`, `flags` of a whole field
+    quantified_calls: frozenset[str] = frozenset()  # any case: calls beside which the number is the result
+    limit_flags: Mapping[str, Comparator] = field(default_factory=lambda: MappingProxyType({}))  # off-scale by flag
+    _grouped: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
     _failed: tuple[re.Pattern[str], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -56,15 +64,24 @@ class ValueGrammar:
         others = [pattern for pattern in self.failed_patterns if "(" in pattern]
         compiled = tuple(re.compile(pattern) for pattern in ("|".join(plain), *others) if pattern)
         object.__setattr__(self, "_failed", compiled)
+        point, group = "," if self.decimal_comma else r"\.", re.escape(self.thousands)
+        grouped = re.compile(rf"[+-]?[0-9]{{1,3}}(?:{group}[0-9]{{3}})+(?:{point}[0-9]+)?") if group else None
+        object.__setattr__(self, "_grouped", grouped)
 
     def fails(self, text: str) -> bool:
         """Whether a whole value, blanks stripped, says that the run failed."""
+        if self.not_failed and text.casefold() in self.not_failed:
+            return False
         if text.casefold() in self.failed_words:
             return True
         for pattern in self._failed:
             if pattern.fullmatch(text):
                 return True
         return False
+
+    def ungrouped(self, text: str) -> str:
+        """A number without what stands between its groups of three digits."""
+        return text.replace(self.thousands, "") if self._grouped and self._grouped.fullmatch(text) else text
 
 
 DEFAULT_GRAMMAR = ValueGrammar()
@@ -78,7 +95,7 @@ def parse_value(text: str, grammar: ValueGrammar = DEFAULT_GRAMMAR) -> Value:
         return EMPTY
     if grammar.fails(text):
         return Value(ValueKind.FAILED, text)
-    if _POINT.fullmatch(text) and len(text) <= _MAX_DIGITS:  # what most values are
+    if len(text) <= _MAX_DIGITS and _POINT.fullmatch(text):  # what most values are
         number = Decimal(text)
         return Value(ValueKind.NUMERIC, f"{number:f}", number)
     match = _SPLIT.fullmatch(text)
@@ -94,7 +111,7 @@ def parse_value(text: str, grammar: ValueGrammar = DEFAULT_GRAMMAR) -> Value:
 
 def parse_number(text: str, grammar: ValueGrammar = DEFAULT_GRAMMAR) -> Decimal | None:
     """A plain decimal number, None for anything else (`NaN`, `1e5` unless the driver allows it, `1,234`)."""
-    text = text.strip()
+    text = grammar.ungrouped(text.strip())
     if len(text) > _MAX_DIGITS:
         return None
     if _POINT.fullmatch(text) or (grammar.exponent and _EXPONENT.fullmatch(text)):
@@ -107,6 +124,57 @@ def parse_number(text: str, grammar: ValueGrammar = DEFAULT_GRAMMAR) -> Decimal 
 def numeric(number: Decimal, comparator: Comparator | None = None) -> Value:
     """A numeric value; its text keeps the digits after the point (`5.10`) and is plain decimal notation."""
     return Value(ValueKind.NUMERIC, format(number, "f"), number, comparator)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A field taken apart: its value, and the unit, flags and words that stood with it."""
+
+    value: Value
+    unit: str = ""
+    flags: tuple[str, ...] = ()
+    comment: str = ""
+
+
+def read_field(text: str, grammar: ValueGrammar = DEFAULT_GRAMMAR, call: str = "") -> Reading:
+    """A value with what the grammar says may stand with it; `call`: the words that stand beside it.
+
+    A call that says that the run failed wins over any number. A number counts beside a call only where the driver says
+    so: of NOT DETECTED and 0 the words are the result. What does not count is kept as a comment.
+    """
+    text, call = text.strip(), call.strip()
+    if text.casefold() in grammar.empty_words:
+        text = ""
+    if not call or call.casefold() in grammar.empty_words:
+        return _taken_apart(text, grammar)
+    if is_failed(call, grammar):
+        return Reading(Value(ValueKind.FAILED, call), comment=text)
+    if not text:
+        return _taken_apart(call, grammar)
+    if (comparator := _COMPARATORS.get(call)) is not None:
+        number = parse_number(text, grammar)
+        return Reading(numeric(number, comparator) if number is not None else Value(ValueKind.TEXT, f"{call} {text}"))
+    if is_failed(text, grammar):
+        return Reading(Value(ValueKind.FAILED, text), comment=call)
+    if call.casefold() in grammar.quantified_calls:
+        return replace(_taken_apart(text, grammar), comment=call)
+    return replace(_taken_apart(call, grammar), comment=text)
+
+
+def _taken_apart(text: str, grammar: ValueGrammar) -> Reading:
+    if not text or grammar.fails(text):
+        return Reading(parse_value(text, grammar))
+    for pattern in grammar.patterns:
+        if match := pattern.fullmatch(text):
+            parts = {name: (said or "").strip() for name, said in match.groupdict().items()}
+            value = parse_value(parts.get("comparator", "") + parts["value"], grammar)
+            flags = (parts["flags"],) if parts.get("flags") else ()
+            return Reading(value, parts.get("unit", ""), flags)
+    for mark in grammar.marks:
+        bare = text.removeprefix(mark) if text.startswith(mark) else text.removesuffix(mark)
+        if bare != text and (value := parse_value(bare, grammar)).kind is ValueKind.NUMERIC:
+            return Reading(value, flags=(mark,))
+    return Reading(parse_value(text, grammar))
 
 
 def is_failed(text: str, grammar: ValueGrammar = DEFAULT_GRAMMAR) -> bool:

@@ -12,11 +12,20 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from interface.domain.model import DecodedMessage, HoldReason, ObservedPatient, Protocol, SpecimenRole, Value
-from interface.domain.values import parse_value
+from interface.domain.model import DecodedMessage, HoldReason, ObservedPatient, Protocol, SpecimenRole
+from interface.domain.values import read_field
 from interface.driver.layout import Fields, Layout, LayoutKind, Meaning, Place, Places
-from interface.driver.manifest import ROLE_PATH, Driver, FieldPath
-from interface.driver.observe import Draft, OpenSpecimen, RawResult, observe, read_date, read_sex
+from interface.driver.manifest import Driver
+from interface.driver.observe import (
+    NO_SPECIMEN_ID,
+    Draft,
+    OpenSpecimen,
+    RawResult,
+    observe,
+    read_date,
+    read_sex,
+)
+from interface.driver.rules import CODE_PATH, ROLE_PATH, SPECIMEN_ID_PATH, VALUE_PATH
 
 DEFAULT_ENCODING = "latin-1"
 _LINE_ENDS = "\r\n"
@@ -108,12 +117,12 @@ class _Engine:
         )  # fmt: skip
         if self._specimen is not None and key == self._key:
             return self._specimen
-        specimen_id = self._driver.specimen_ids.read(key[0]) or None
-        if specimen_id is None:
-            self._draft.problem(row.location, "no specimen id where this driver looks for it")
-        values: dict[FieldPath | None, str] = {None: specimen_id or "", ROLE_PATH: row.first(fields, Meaning.ROLE)}
-        role: SpecimenRole = self._driver.role(values)
-        specimen = OpenSpecimen(self._patient(row), specimen_id, key[5], role, key[6], key[7])
+        specimen_id, wrong = self._driver.specimen_ids.take(key[0])
+        if not specimen_id:
+            self._draft.problem(row.location, wrong or NO_SPECIMEN_ID)
+        said = {SPECIMEN_ID_PATH: specimen_id, ROLE_PATH: row.first(fields, Meaning.ROLE)}
+        role = self._driver.role(lambda path: (said.get(path, ""),)) or SpecimenRole.PATIENT
+        specimen = OpenSpecimen(self._patient(row), specimen_id or None, key[5], role, key[6], key[7])
         self._draft.specimens.append(specimen)
         self._specimen, self._key = specimen, key
         return specimen
@@ -141,25 +150,29 @@ class _Engine:
         sent = row.first(fields, Meaning.VALUE)
         if not sent and self._layout.skip_empty:
             return
-        words, unit, value = self._value(sent)
+        words, unit = self._words(sent)
+        driver = self._driver
+        reading = read_field(words, self._driver.grammar)
         as_sent = row.first(fields, Meaning.CODE)
         code = self._driver.code(as_sent)
         if not code:
             self._draft.problem(row.location, "no test code where this driver looks for it")
+        said = {CODE_PATH: code, VALUE_PATH: words, ROLE_PATH: row.first(fields, Meaning.ROLE)}
         observed, attachment = observe(
             self._driver,
             RawResult(
-                row.location, code, as_sent, sent, value, words,
-                row.every(fields, Meaning.FLAGS),
+                row.location, code, as_sent, sent, reading.value, words,
+                (*reading.flags, *(one for all_ in row.every(fields, Meaning.FLAGS) for one in driver.flags_of(all_))),
                 row.first(fields, Meaning.STATUS),
                 "",
                 row.first(fields, Meaning.NAME),
-                row.first(fields, Meaning.UNIT) or unit,
+                row.first(fields, Meaning.UNIT) or unit or reading.unit,
                 row.first(fields, Meaning.REFERENCE),
                 row.first(fields, Meaning.INSTRUMENT_TIME),
                 row.first(fields, Meaning.OPERATOR),
                 row.every(fields, Meaning.COMMENTS),
             ),
+            lambda path: (said.get(path, ""),),
         )  # fmt: skip
         if row.doubt:
             observed = replace(observed, holds=tuple(dict.fromkeys((*observed.holds, HoldReason.UNREADABLE_VALUE))))
@@ -167,13 +180,12 @@ class _Engine:
         if attachment is not None:
             specimen.attachments.append(attachment)
 
-    def _value(self, sent: str) -> tuple[str, str, Value]:
-        """The value's words, the unit that stands with it, and what the words say."""
+    def _words(self, sent: str) -> tuple[str, str]:
+        """The value's words, and the unit that stands with it."""
         pattern = self._layout.value_pattern
         match = pattern.fullmatch(sent) if pattern is not None else None
         groups = match.groupdict(default="") if match else {"value": sent}
-        words = groups["value"].strip()
-        return words, groups.get("unit", "").strip(), parse_value(words, self._driver.grammar)
+        return groups["value"].strip(), groups.get("unit", "").strip()
 
 
 # ---- from text to records -------------------------------------------------------------------------------------------

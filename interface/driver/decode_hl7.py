@@ -20,9 +20,19 @@ from interface.domain.model import (
     Value,
     ValueKind,
 )
-from interface.domain.values import EMPTY, is_failed, parse_structured, parse_value
-from interface.driver.manifest import Driver, FieldPath
-from interface.driver.observe import Draft, OpenSpecimen, RawResult, join_name, observe, read_date, read_sex
+from interface.domain.values import EMPTY, Reading, is_failed, parse_structured, read_field
+from interface.driver.manifest import Driver
+from interface.driver.observe import (
+    NO_SPECIMEN_ID,
+    Draft,
+    OpenSpecimen,
+    RawResult,
+    join_name,
+    observe,
+    read_date,
+    read_sex,
+)
+from interface.driver.rules import CODE_PATH, SPECIMEN_ID_PATH, VALUE_PATH, FieldPath, Reader
 from interface.errors import SegmentError
 from interface.wire.hl7 import Message, Segment, parse, segment_fault
 from interface.wire.hl7_groups import Group, group
@@ -52,6 +62,7 @@ class _Order:
     """What one entry is made of: an order's OBR, its specimen, and its results with their comments."""
 
     segments: dict[str, Segment]  # by segment id, what paths may point into
+    others: list[Segment] = field(default_factory=list)  # INV, TQ1 and such, for the driver's conditions
     results: list[_Result] = field(default_factory=list)
     about: list[_Result] = field(default_factory=list)  # that describe the specimen
     named: bool = True  # there is an order segment
@@ -75,7 +86,32 @@ def decode(driver: Driver, text: bytes, encoding: str = "") -> DecodedMessage:
 def read_path(segments: dict[str, Segment], path: FieldPath) -> str:
     """The field at a path, unescaped and stripped; "" when its segment is not there."""
     segment = segments.get(path.record)
-    return segment.read(path.field, path.component, path.subcomponent) if segment is not None else ""
+    if segment is None:
+        return ""
+    return segment.read(path.field, path.component, path.subcomponent) if path.field else segment.text
+
+
+def _values(segment: Segment, path: FieldPath) -> tuple[str, ...]:
+    """What a segment says at a path, one value for each repetition."""
+    if not path.field:
+        return (segment.text,)
+    if path.component is None:
+        return (segment.read(path.field),)
+    places = range(1, len(segment.repeats(path.field)) + 1)
+    return tuple(segment.value(path.field, path.component, place, path.subcomponent or 1).strip() for place in places)
+
+
+def _reader(segments: dict[str, Segment], others: Iterable[Segment], said: dict[FieldPath, str]) -> Reader:
+    """What the driver's conditions see: `said`, and every segment of a kind."""
+
+    def read(path: FieldPath) -> tuple[str, ...]:
+        if path in said:
+            return (said[path],)
+        found = [segments[path.record]] if path.record in segments else []
+        found += [one for one in others if one.id == path.record]
+        return tuple(value for segment in found for value in _values(segment, path))
+
+    return read
 
 
 class _Engine:
@@ -85,6 +121,7 @@ class _Engine:
         self._message = message
         self._malformed: set[int] = set()  # segments, by identity
         self._patient: int | None = None
+        self._pid: Segment | None = None
         self._misplaced = False  # a specimen stood behind its results where it should stand before them
         self._lone: list[_Result] = []  # results outside any order
         self._by_specimen = False
@@ -143,7 +180,7 @@ class _Engine:
         self._close_lone()
         if id(segment) not in self._malformed:
             self._draft.patients.append(self._read_patient(segment))
-            self._patient = len(self._draft.patients) - 1
+            self._patient, self._pid = len(self._draft.patients) - 1, segment
 
     def _take_specimen(self, at: Group) -> bool:
         """A specimen and its orders; whether it has results without having a name."""
@@ -153,6 +190,7 @@ class _Engine:
         for item in at.items:
             if isinstance(item, Segment):
                 self._note(specimen.segments, item)
+                specimen.others.append(item)
             elif item.part is Part.SPECIMEN_OBSERVATION:
                 specimen.about += self._observations(item)
             elif item.part is Part.CONTAINER:
@@ -160,7 +198,7 @@ class _Engine:
                 self._take_container(item, specimen)
             elif item.part is Part.ORDER:
                 self._close(specimen)
-                filled = self._take_order(item, specimen.segments)
+                filled = self._take_order(item, specimen.segments, specimen.others)
                 unnamed = filled and not specimen.segments
         self._close(specimen)
         return unnamed
@@ -170,6 +208,8 @@ class _Engine:
             if isinstance(item, Segment):
                 if item.id == "SAC":
                     self._note(order.segments, item)
+                else:
+                    order.others.append(item)
             else:
                 order.about += self._observations(item)
 
@@ -180,10 +220,10 @@ class _Engine:
         else:
             segments.pop(segment.id, None)
 
-    def _take_order(self, at: Group, shared: dict[str, Segment]) -> bool:
+    def _take_order(self, at: Group, shared: dict[str, Segment], others: Iterable[Segment] = ()) -> bool:
         """One order with its results. `shared`: what stands above it. Whether it has results."""
         self._close_lone()
-        order = _Order(dict(shared), named=at.first("OBR") is not None, ambiguous=self._misplaced)
+        order = _Order(dict(shared), [*others], named=at.first("OBR") is not None, ambiguous=self._misplaced)
         prior: list[Group] = []
         for item in at.items:
             if isinstance(item, Segment):
@@ -191,6 +231,8 @@ class _Engine:
                     self._name_specimen(order, item)
                 elif item.id in ("OBR", "ORC"):
                     self._note(order.segments, item)
+                else:
+                    order.others.append(item)
             elif item.part is Part.OBSERVATION:
                 order.results += self._observations(item)
             elif item.part is Part.SPECIMEN:
@@ -256,10 +298,12 @@ class _Engine:
     def _close(self, order: _Order) -> None:
         """Make an order's entry, and one for what describes the specimen itself."""
         segments = {"MSH": self._message.header} | order.segments
+        if self._pid is not None:
+            segments.setdefault("PID", self._pid)
         if order.named or order.results:
             specimen = self._entry(order, segments)
             for result in order.results:
-                self._result(segments, result, specimen)
+                self._result(segments, result, specimen, order.others)
         if order.about:
             # Never a result of the patient's: its own entry, in a role that nobody reports.
             segments.pop("OBX", None)
@@ -267,40 +311,41 @@ class _Engine:
             if about.role is SpecimenRole.PATIENT:
                 about.role = SpecimenRole.OTHER
             for result in order.about:
-                self._result(segments, result, about)
+                self._result(segments, result, about, order.others)
             order.about = []
 
     def _entry(self, order: _Order, segments: dict[str, Segment]) -> OpenSpecimen:
         paths = self._driver.paths
-        specimen_id = self._driver.specimen_ids.read(self._read(segments, paths.specimen_id)) or None
+        read_id, wrong = self._driver.specimen_ids.take(self._read(segments, paths.specimen_id))
+        specimen_id = read_id or None
         if order.ambiguous:
             specimen_id = None
         elif specimen_id is None:
             anchor = segments.get("SPM") or segments.get("OBR")
             place = self._message.location(anchor) if anchor else "OBX^1"
-            self._draft.problem(place, "no specimen id where this driver looks for it")
+            self._draft.problem(place, wrong or NO_SPECIMEN_ID)
         if not order.named and order.results:
             self._draft.problem(order.results[0][1], "a result without an order segment")
         specimen = OpenSpecimen(
             self._patient,
             specimen_id,
             self._read(segments, paths.specimen_type),
-            self._role(segments, specimen_id),
+            self._role(segments, specimen_id or "", order.others),
             self._read(segments, paths.order_code),
             self._read(segments, paths.collected),
         )
         self._draft.specimens.append(specimen)
         return specimen
 
-    def _role(self, segments: dict[str, Segment], specimen_id: str | None) -> SpecimenRole:
-        values: dict[FieldPath | None, str] = {None: specimen_id or ""}
-        for rule in self._driver.roles:
-            if rule.path is not None:
-                values[rule.path] = read_path(segments, rule.path)
-        role = self._driver.role(values)
+    def _role(self, segments: dict[str, Segment], specimen_id: str, others: list[Segment]) -> SpecimenRole:
+        """The driver's word, where it has one; else HL7 table 0369."""
+        if self._driver.roles:
+            role = self._driver.role(_reader(segments, others, {SPECIMEN_ID_PATH: specimen_id}))
+            if role is not None:
+                return role
         specimen = segments.get("SPM")
-        if role is not SpecimenRole.PATIENT or specimen is None:
-            return role
+        if specimen is None:
+            return SpecimenRole.PATIENT
         return _ROLES.get(specimen.value(11).strip(), SpecimenRole.OTHER)
 
     def _read_patient(self, segment: Segment) -> ObservedPatient:
@@ -316,41 +361,56 @@ class _Engine:
             self._read(segments, paths.patient_id), name, born, read_sex(self._read(segments, paths.sex))
         )
 
-    def _result(self, segments: dict[str, Segment], result: _Result, specimen: OpenSpecimen) -> None:
-        paths, read = self._driver.paths, self._read
+    def _result(
+        self, segments: dict[str, Segment], result: _Result, specimen: OpenSpecimen, others: list[Segment]
+    ) -> None:
+        paths, read, driver = self._driver.paths, self._read, self._driver
         segment, location, notes = result
         segments["OBX"] = segment
-        code = self._driver.code(self._code(segments))
+        code = driver.code(self._code(segments))
         if not code:
             self._draft.problem(location, "no test code where this driver looks for it")
         kind, text = value_type(segment.value(2)), segment.read(5)
-        value, contradicts = self._value(segment, kind, text)
+        reading, contradicts = self._value(segments, segment, kind, text)
+        comments = tuple(words for note in notes if (words := note.read(3))) if notes else ()
         raw = RawResult(
             location,
             code,
             segment.field(paths.code[0].field) if paths.code else "",
             segment.field(5),
-            value,
+            reading.value,
             text,
-            self._flags(segment),
+            (*reading.flags, *self._flags(segment)),
             read(segments, paths.status),
             segment.read(4, 1),
             read(segments, paths.name),
-            read(segments, paths.unit),
+            read(segments, paths.unit) or reading.unit,
             read(segments, paths.reference),
             read(segments, paths.instrument_time),
             read(segments, paths.operator),
-            tuple(words for note in notes if (words := note.read(3))) if notes else (),
+            (reading.comment, *comments) if reading.comment else comments,
+            self._alarms(notes) if driver.alarm is not None else (),
             attachment=self._attachment(segment, kind, text, segments, location) if kind in ATTACHED else None,
             contradicts=contradicts,
         )
-        observed, attachment = observe(self._driver, raw)
+        seen = _reader(segments, (*others, *notes), {CODE_PATH: code, VALUE_PATH: text})
+        observed, attachment = observe(driver, raw, seen)
         specimen.results.append(observed)
         if attachment is not None:
             specimen.attachments.append(attachment)
 
+    def _alarms(self, notes: list[Segment]) -> tuple[str, ...]:
+        rule = self._driver.alarm
+        if rule is None:
+            return ()
+        return tuple(
+            value for note in notes if note.id == rule.path.record for value in _values(note, rule.path) if value
+        )
+
     def _code(self, segments: dict[str, Segment]) -> str:
         """The test code with its sub-components, unless the driver names one: `HIV` of `HIV&Ct` is another test's."""
+        if self._driver.code_parts:
+            return self._driver.composed(lambda path: read_path(segments, path))
         for path in self._driver.paths.code:
             segment = segments.get(path.record)
             if segment is not None and (value := segment.read(path.field, path.component, path.subcomponent)):
@@ -359,28 +419,39 @@ class _Engine:
                 return segment.components(path.field)[path.component - 1].strip()
         return ""
 
-    def _value(self, segment: Segment, kind: ValueType, text: str) -> tuple[Value, bool]:
-        """OBX-5 by OBX-2, and whether it contradicts its own type."""
-        grammar = self._driver.grammar
+    def _value(
+        self, segments: dict[str, Segment], segment: Segment, kind: ValueType, text: str
+    ) -> tuple[Reading, bool]:
+        """OBX-5 by OBX-2, and whether it contradicts its own type; where it says nothing, the driver's next place."""
+        paths, grammar = self._driver.paths, self._driver.grammar
+        if paths.call or (paths.value and paths.value[0].component is not None):
+            return read_field(self._words(segments), grammar, self._read(segments, paths.call)), False
         if not text or text == '""' or text.casefold() in grammar.empty_words:
-            return EMPTY, False
+            return (Reading(EMPTY) if len(paths.value) < 2 else read_field(self._words(segments), grammar)), False
         if kind is ValueType.CODED:
             words = coded(segment)
             if not words:
-                return EMPTY, False
+                return Reading(EMPTY), False
             failed = any(is_failed(one, grammar) for one in words)
-            return Value(ValueKind.FAILED if failed else ValueKind.CODED, "\n".join(words)), False
+            return Reading(Value(ValueKind.FAILED if failed else ValueKind.CODED, "\n".join(words))), False
         if kind is ValueType.STRUCTURED:
-            return parse_structured(segment.components(5), grammar), False
+            return Reading(parse_structured(segment.components(5), grammar)), False
         if kind is ValueType.TIME:
-            return Value(ValueKind.TIME, text), False
+            return Reading(Value(ValueKind.TIME, text)), False
         if kind in ATTACHED:
-            return Value(ValueKind.IMAGE, segment.value(3, 2) or segment.value(3)), False
-        value = parse_value(text, grammar)
+            return Reading(Value(ValueKind.IMAGE, segment.value(3, 2) or segment.value(3))), False
+        reading = read_field(text, grammar)
         if kind is ValueType.TEXT:
             # Numbers in text types are common and are numbers; the rest are words with their lines.
-            return (value if value.kind is not ValueKind.TEXT else Value(ValueKind.TEXT, lines(segment))), False
-        return value, kind is ValueType.NUMBER and value.kind not in (ValueKind.NUMERIC, ValueKind.FAILED)
+            words_only = reading.value.kind is ValueKind.TEXT
+            return (Reading(Value(ValueKind.TEXT, lines(segment))) if words_only else reading), False
+        return reading, kind is ValueType.NUMBER and reading.value.kind not in (ValueKind.NUMERIC, ValueKind.FAILED)
+
+    def _words(self, segments: dict[str, Segment]) -> str:
+        """The first place of the value that says something."""
+        empty = self._driver.grammar.empty_words
+        said = (read_path(segments, path) for path in self._driver.paths.value)
+        return next((words for words in said if words and words != '""' and words.casefold() not in empty), "")
 
     def _attachment(
         self, segment: Segment, kind: ValueType, text: str, segments: dict[str, Segment], location: str
@@ -395,7 +466,7 @@ class _Engine:
 
     def _flags(self, segment: Segment) -> tuple[str, ...]:
         """Component 1 of each repetition: analyzers send CWE here long before 2.7 allowed it."""
-        flags = []
+        flags: list[str] = []
         for path in self._driver.paths.flags:
             raw = segment.field(path.field)
             if not raw:
@@ -404,7 +475,7 @@ class _Engine:
             for repeat in range(1, repeats + 1):
                 flag = segment.value(path.field, path.component or 1, repeat).strip()
                 if flag:
-                    flags.append(flag)
+                    flags += self._driver.flags_of(flag)
         return tuple(flags)
 
     def _queries(self) -> None:
@@ -420,6 +491,7 @@ class _Engine:
         if not specimen and not patient:
             self._draft.problem(self._message.location(self._message.header), "a query that names no specimen")
         tests = tuple(value for value in (read_path(segments, path) for path in rule.tests) if value)
+        cancels = bool(rule.cancels) and self._read(segments, rule.status) in rule.cancels
         raw = next((segments[path.record].text for path in rule.specimen_id if path.record in segments), "")
         ids = (specimen,) if specimen and not everything else ()
-        self._draft.queries.append(Query(ids, everything, patient, tests, raw))
+        self._draft.queries.append(Query(ids, everything, patient, tests, raw, cancels))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from interface.domain.model import (
+    Attachment,
     DecodedMessage,
     HoldReason,
     Observed,
@@ -17,9 +18,19 @@ from interface.domain.model import (
     Query,
     SpecimenRole,
 )
-from interface.domain.values import parse_value
-from interface.driver.manifest import Driver, FieldPath
-from interface.driver.observe import Draft, OpenSpecimen, RawResult, join_name, observe, read_date, read_sex
+from interface.domain.values import read_field
+from interface.driver.manifest import Driver
+from interface.driver.observe import (
+    NO_SPECIMEN_ID,
+    Draft,
+    OpenSpecimen,
+    RawResult,
+    join_name,
+    observe,
+    read_date,
+    read_sex,
+)
+from interface.driver.rules import CODE_PATH, SPECIMEN_ID_PATH, VALUE_PATH, FieldPath, Reader, met
 from interface.errors import RecordError
 from interface.wire.lis02 import DEFAULT_ENCODING, LEVELS, Message, Node, Record, parse
 
@@ -46,7 +57,23 @@ class _Scope:
 
     def at(self, path: FieldPath) -> str:
         record = self.records.get(path.record)
-        return record.read(path.field, path.component) if record is not None else ""
+        if record is None:
+            return ""
+        return record.read(path.field, path.component) if path.field else record.text
+
+    def reader(self, said: dict[FieldPath, str], *nodes: Node) -> Reader:
+        """What the driver's conditions see: `said`, and every record of a kind, those that hang below included."""
+
+        def read(path: FieldPath) -> tuple[str, ...]:
+            if path in said:
+                return (said[path],)
+            hanging = (one for node in nodes for one in (*node.comments, *node.manufacturer))
+            records = [one for one in hanging if one.type == path.record]
+            if not records and path.record in self.records:
+                records = [self.records[path.record]]
+            return tuple(value for record in records for value in _values(record, path))
+
+        return read
 
 
 def decode(driver: Driver, text: bytes, encoding: str = "") -> DecodedMessage:
@@ -67,6 +94,16 @@ def sniffed_header(driver: Driver, record: Record) -> dict[FieldPath, str]:
     """The header's fields that the driver's `match` asks for."""
     scope = _Scope(driver).inside(record)
     return {rule.path: scope.at(rule.path) for rule in driver.match}
+
+
+def _values(record: Record, path: FieldPath) -> tuple[str, ...]:
+    """What a record says at a path, one value for each repetition."""
+    if not path.field:
+        return (record.text,)
+    if path.component is None:
+        return (record.read(path.field),)
+    places = range(1, len(record.repeats(path.field)) + 1)
+    return tuple(record.component(path.field, path.component, place).strip() for place in places)
 
 
 def _held(observed: Observed, reason: HoldReason) -> Observed:
@@ -133,9 +170,10 @@ class _Engine:
     def _order(self, node: Node, scope: _Scope, patient: int | None) -> None:
         """One O record: one specimen entry, with what hangs below it."""
         paths, record = self._driver.paths, node.record
-        specimen_id = self._driver.specimen_ids.read(scope.read(paths.specimen_id)) or None
+        read_id, wrong = self._driver.specimen_ids.take(scope.read(paths.specimen_id))
+        specimen_id = read_id or None
         if specimen_id is None:
-            self._draft.problem(record.location, "no specimen id where this driver looks for it")
+            self._draft.problem(record.location, wrong or NO_SPECIMEN_ID)
         elif self._names_several(record):
             specimen_id = None
             self._draft.problem(record.location, "several specimen ids: whose the results are is not said")
@@ -144,17 +182,20 @@ class _Engine:
             patient,
             specimen_id,
             scope.read(paths.specimen_type),
-            self._role(scope, specimen_id),
+            self._role(scope, read_id, node),
             "\\".join(order_codes),
             scope.read(paths.collected),
         )
         self._draft.specimens.append(specimen)
+        self._attach(node, scope, specimen)
+        if record.type == "O":
+            specimen.comments = tuple(text for one in node.comments if (text := one.read(4)).strip("^ "))
         below = scope.inside(record)  # its R is each result in turn
         doubtful = False  # a record that cannot be read may have been the next O: what follows it may be another's
         for child in node.children:
             if child.record.type == "R":
                 below.records["R"] = child.record
-                self._result(child, below, specimen)
+                self._result(child, below, specimen, node)
                 if doubtful:
                     specimen.results[-1] = _held(specimen.results[-1], HoldReason.AMBIGUOUS_SPECIMEN)
                 if child.record.location in self._faulty:
@@ -191,48 +232,75 @@ class _Engine:
                 codes.append(self._driver.code(code))
         return codes
 
-    def _role(self, scope: _Scope, specimen_id: str | None) -> SpecimenRole:
-        values: dict[FieldPath | None, str] = {None: specimen_id or ""}
-        for rule in self._driver.roles:
-            if rule.path is not None:
-                values[rule.path] = scope.at(rule.path)
-        return self._driver.role(values)
+    def _role(self, scope: _Scope, specimen_id: str, node: Node) -> SpecimenRole:
+        if not self._driver.roles:
+            return SpecimenRole.PATIENT
+        return self._driver.role(scope.reader({SPECIMEN_ID_PATH: specimen_id}, node)) or SpecimenRole.PATIENT
 
-    def _result(self, node: Node, scope: _Scope, specimen: OpenSpecimen) -> None:
-        record, paths = node.record, self._driver.paths
-        code = self._driver.code(scope.read(paths.code))
+    def _code(self, scope: _Scope, record: Record) -> tuple[str, str]:
+        """The test code, and the fields it stands in as sent."""
+        driver, paths = self._driver, self._driver.paths
+        if not driver.code_parts:
+            return driver.code(scope.read(paths.code)), record.field(paths.code[0].field) if paths.code else ""
+        places = dict.fromkeys(path.field for parts in driver.code_parts for path in parts if path.record == "R")
+        return driver.code(driver.composed(scope.at)), " ".join(record.field(place) for place in places)
+
+    def _result(self, node: Node, scope: _Scope, specimen: OpenSpecimen, order: Node) -> None:
+        record, paths, driver = node.record, self._driver.paths, self._driver
+        code, code_path = self._code(scope, record)
         if not code:
             self._draft.problem(record.location, "no test code where this driver looks for it")
-        words = scope.read(paths.value)
-        value = parse_value(words, self._driver.grammar)
+        words = self._words(scope)
+        call = scope.read(paths.call) if paths.call else ""
+        reading = read_field(words, driver.grammar, call)
         value_path = paths.value[0] if paths.value else None
+        comments = self._comments(node, scope) if node.comments else ()
         raw = RawResult(
             record.location,
             code,
-            record.field(paths.code[0].field) if paths.code else "",
+            code_path,
             record.field(value_path.field) if value_path else "",
-            value,
-            words,
-            self._flags(record),
+            reading.value,
+            words or call,
+            (*reading.flags, *self._flags(record)),
             scope.read(paths.status),
             "",
             scope.read(paths.name),
-            scope.read(paths.unit),
+            scope.read(paths.unit) or reading.unit,
             scope.read(paths.reference),
             scope.read(paths.instrument_time),
             scope.read(paths.operator),
-            self._comments(node, scope) if node.comments else (),
-            self._alarms(node, scope) if self._driver.alarm is not None else (),
+            (reading.comment, *comments) if reading.comment else comments,
+            self._alarms(node) if driver.alarm is not None else (),
         )
-        observed, attachment = observe(self._driver, raw)
+        observed, attachment = observe(driver, raw, scope.reader({CODE_PATH: code, VALUE_PATH: words}, node, order))
         specimen.results.append(observed)
         if attachment is not None:
             specimen.attachments.append(attachment)
+        self._attach(node, scope, specimen)
         for child in node.children:
             self._draft.problem(child.record.location, "not expected below a result; kept in the message only")
 
+    def _words(self, scope: _Scope) -> str:
+        """The first place of the value that says something."""
+        empty = self._driver.grammar.empty_words
+        said = (scope.at(path) for path in self._driver.paths.value)
+        return next((words for words in said if words and words.casefold() not in empty), "")
+
+    def _attach(self, node: Node, scope: _Scope, specimen: OpenSpecimen) -> None:
+        """Pictures and curves in the records that hang below an order or a result."""
+        for record in (*node.manufacturer, *node.comments) if self._driver.attachments else ():
+            own = scope.inside(record)
+            for rule in self._driver.attachments:
+                if rule.record == record.type and met(rule.when, own.reader({})):
+                    data = own.at(rule.data)
+                    if data:
+                        attached = Attachment(own.at(rule.name), rule.media_type, data, record.location)
+                        specimen.attachments.append(attached)
+                    break
+
     def _flags(self, record: Record) -> tuple[str, ...]:
-        flags = []
+        flags: list[str] = []
         for path in self._driver.paths.flags:
             raw, marks = record.field(path.field), record.delimiters
             if not raw:
@@ -243,7 +311,7 @@ class _Engine:
                 else:
                     flag = record.component(path.field, path.component, repeat + 1).strip()
                 if flag.strip(marks.component):
-                    flags.append(flag)
+                    flags += self._driver.flags_of(flag)
         return tuple(flags)
 
     def _comments(self, node: Node, scope: _Scope) -> tuple[str, ...]:
@@ -253,15 +321,14 @@ class _Engine:
             text
             for comment in node.comments
             if (text := comment.read(4)).strip("^ ")
-            and (rule is None or scope.inside(comment).at(rule.path) not in rule.known)
+            and (rule is None or not rule.is_known(scope.inside(comment).at(rule.path)))
         )
 
-    def _alarms(self, node: Node, scope: _Scope) -> tuple[str, ...]:
+    def _alarms(self, node: Node) -> tuple[str, ...]:
         rule = self._driver.alarm
         if rule is None:
             return ()
-        values = (scope.inside(comment).at(rule.path) for comment in node.comments)
-        return tuple(value for value in values if value)
+        return tuple(value for comment in node.comments for value in _values(comment, rule.path) if value)
 
     def _query(self, scope: _Scope, record: Record) -> Query:
         """LIS02-A2 10: Q-3 repeats for a list of specimens; ALL asks for everything."""
@@ -290,7 +357,9 @@ class _Engine:
                 ask_all = True
             else:
                 self._draft.problem(record.location, "a query that names neither specimen nor patient")
-        return Query(tuple(ids), ask_all, "" if patient in rule.all_words else patient, tests, record.field(3))
+        cancels = bool(rule.cancels) and scope.read(rule.status) in rule.cancels
+        patient = "" if patient in rule.all_words else patient
+        return Query(tuple(ids), ask_all, patient, tests, record.field(3), cancels)
 
     def _query_tests(self, record: Record, paths: tuple[FieldPath, ...]) -> tuple[str, ...]:
         tests = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from interface.domain.model import Protocol
-from interface.driver.manifest import FieldPath, FieldPaths, QueryRule
+from interface.driver.dialogue import Answer, Each, Over
+from interface.driver.manifest import FieldPaths, QueryRule
+from interface.driver.rules import FieldPath
 
 
 def _at(record: str, field: int, component: int | None = None, subcomponent: int | None = None) -> FieldPath:
@@ -69,5 +71,55 @@ DEFAULT_QUERIES = {
     Protocol.HL7: QueryRule(
         specimen_id=(_at("QPD", 3, 1, 1),),
         message_types=frozenset({"QBP^Q11"}),
+    ),
+}
+
+# LIS02-A2: O-12 A adds tests to a specimen, O-26 Q answers a query; L-3 F: the last request is processed, I: there is
+# no information. IHE LAW: the reply to LAB-27 says only that the query was understood, the orders follow as LAB-28;
+# nothing to do is an order that is discontinued, of a specimen of unknown role.
+_RSP = (
+    r"MSH|^~\&|Labora||{MSH-3}||{now}||RSP^K11^RSP_K11|{control_id}|P|2.5.1||||||UNICODE UTF-8|||LAB-27^IHE",
+    "MSA|AA|{MSH-10}",
+    "QAK|{QPD-2}|OK|{QPD-1}",
+    "{QPD}",
+)
+_OML = r"MSH|^~\&|Labora||{MSH-3}||{now}||OML^O33^OML_O33|{control_id}|P|2.5.1|||NE|AL||UNICODE UTF-8|||LAB-28^IHE"
+DEFAULT_ANSWERS = {
+    Protocol.LIS2: Answer(
+        found=(
+            (
+                r"H|\^&|||Labora||||||||LIS2-A2|{now}",
+                Each(
+                    Over.SPECIMEN,
+                    (
+                        "P|{n}|{patient_id}|||{family}^{given}||{birth_date}|{sex}",
+                        "O|1|{specimen_id}||{tests}|{priority}||{collected}||||A||||{specimen_type}||||||||||Q",
+                    ),
+                ),
+                "L|1|F",
+            ),
+        ),
+        none=((r"H|\^&|||Labora||||||||LIS2-A2|{now}", "L|1|I"),),
+        test="^^^{code}",
+    ),
+    Protocol.HL7: Answer(
+        found=(
+            _RSP,
+            (
+                _OML,
+                Each(
+                    Over.SPECIMEN,
+                    (
+                        "SPM|{n}|{specimen_id}||{specimen_type}|||||||P^^HL70369",
+                        "SAC|||{specimen_id}",
+                        Each(
+                            Over.TEST,
+                            ("ORC|NW||||||||{now}", "TQ1|||||||||{priority}^^HL70485", "OBR|{n}|{item_id}||{code}"),
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        none=(_RSP, (_OML, 'SPM|1|||""|||||||U^^HL70369', "SAC|||{specimen_id}", "ORC|DC||||||||{now}")),
     ),
 }

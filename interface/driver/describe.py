@@ -48,7 +48,7 @@ def _specimen(specimen: ObservedSpecimen) -> dict[str, Any]:
         "order_code": specimen.order_code,
         "results": [_result(result) for result in specimen.results],
         "attachments": [_attachment(attachment) for attachment in specimen.attachments],
-    }
+    } | ({"comments": list(specimen.comments)} if specimen.comments else {})
 
 
 def _result(result: Observed) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _result(result: Observed) -> dict[str, Any]:
         "raw_value": result.raw_value,
         "instrument_time": result.instrument_time,
         "comments": list(result.comments),
-    }
+    } | ({"detail": True} if result.detail else {})
 
 
 def _attachment(attachment: Attachment) -> dict[str, Any]:
@@ -80,4 +80,4 @@ def _query(query: Query) -> dict[str, Any]:
         "patient_id": query.patient_id,
         "tests": list(query.tests),
         "raw": query.raw,
-    }
+    } | ({"cancels": True} if query.cancels else {})

@@ -14,9 +14,22 @@ from typing import TYPE_CHECKING
 
 from interface.domain.model import HoldReason, Protocol, SpecimenRole
 from interface.domain.values import DEFAULT_GRAMMAR, ValueGrammar
+from interface.driver.dialogue import Answer
+from interface.driver.rules import (
+    AlarmRule,
+    AttachmentRule,
+    Classification,
+    FieldPath,
+    HoldRule,
+    Reader,
+    RecordKind,
+    RoleRule,
+    met,
+)
+from interface.driver.specimen_ids import SpecimenIdRule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from interface.driver.layout import Layout
     from interface.wire.declared import Grammar
@@ -40,41 +53,12 @@ class StatusMeaning(StrEnum):
     UNKNOWN = "unknown"
 
 
-class RecordKind(StrEnum):
-    """What a result record is when it is not a measurement."""
-
-    IMAGE = "image"  # a picture or curve, or where one lies
-    FLAG = "flag"  # a message about the specimen: it has fired when it has a flag or a value
-    TEXT = "text"  # words, however much they look like a number
-
-
 class LinkFraming(StrEnum):
     """What lies around a message on the line."""
 
     LIS01 = "lis01"  # LIS01-A2 frames; HL7 in them is a message from MSH to the next or to EOT
     MLLP = "mllp"
     DECLARED = "declared"  # blocks as the driver's own grammar has them
-
-
-@dataclass(frozen=True, slots=True)
-class FieldPath:
-    """Where in a record something stands; numbers from 1, component and subcomponent None for the whole."""
-
-    record: str
-    field: int
-    component: int | None = None
-    subcomponent: int | None = None
-
-    def __str__(self) -> str:
-        if not self.field:
-            return self.record
-        mark = "-" if len(self.record) == 3 else "."
-        rest = "".join(f".{n}" for n in (self.component, self.subcomponent) if n is not None)
-        return f"{self.record}{mark}{self.field}{rest}"
-
-
-# Of records that a driver lays out itself: the block's whole text, and what its field `role` says.
-TEXT_PATH, ROLE_PATH = FieldPath("text", 0), FieldPath("role", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,69 +69,53 @@ class HeaderMatch:
     pattern: re.Pattern[str]
 
 
-@dataclass(frozen=True, slots=True)
-class RoleRule:
-    """Who a specimen is of: the first rule whose condition holds says it; without one it is a patient's."""
+class Feature(StrEnum):
+    """What not every analyzer has. One that `lacks` it needs no vector of it."""
 
-    role: SpecimenRole
-    path: FieldPath | None  # None: the specimen id
-    equals: frozenset[str] = frozenset()
-    pattern: re.Pattern[str] | None = None
-
-    def holds(self, value: str) -> bool:
-        """Whether the field's value meets the rule. Blanks around it do not count."""
-        value = value.strip()
-        if value in self.equals:
-            return True
-        return self.pattern is not None and self.pattern.search(value) is not None
+    QC = "qc"  # it does not say of a result that it is a control's
+    RERUN = "rerun"
+    QUERY = "query"
+    RETRANSMISSION = "retransmission"
 
 
-@dataclass(frozen=True, slots=True)
-class SpecimenIdRule:
-    """How a specimen id is read: blanks are stripped, then `pattern`'s first group is taken where it matches."""
+class CodeKind(StrEnum):
+    """What the results of a code are, as far as the vendor says."""
 
-    strip: str = " "
-    pattern: re.Pattern[str] | None = None
-    null: frozenset[str] = frozenset()  # values that mean that none was read
-
-    def read(self, raw: str) -> str:
-        """The id; "" when there is none."""
-        value = raw.strip(self.strip)
-        if self.pattern is not None and (match := self.pattern.search(value)):
-            value = match[1] if match.re.groups else match[0]
-        return "" if value in self.null else value
+    NUMERIC = "numeric"
+    CODED = "coded"
+    TEXT = "text"
+    RATIO = "ratio"
+    TIME = "time"
+    IMAGE = "image"
+    FLAG = "flag"
+    DETAIL = "detail"
 
 
 @dataclass(frozen=True, slots=True)
-class Classification:
-    """Result records that are no measurements, by their code."""
+class CodeEntry:
+    """One code that the analyzer sends, and where that is documented."""
 
-    kind: RecordKind
-    codes: frozenset[str] = frozenset()
-    pattern: re.Pattern[str] | None = None
-    media_type: str = "application/octet-stream"
-
-    def matches(self, code: str) -> bool:
-        return code in self.codes or (self.pattern is not None and self.pattern.search(code) is not None)
+    code: str
+    name: str  # the vendor's
+    source: str
+    unit: str = ""  # as the analyzer prints it
+    kind: CodeKind = CodeKind.NUMERIC
 
 
 @dataclass(frozen=True, slots=True)
 class QueryRule:
-    """How the analyzer asks for work. `message_types`: HL7 only, the messages that are queries."""
+    """How the analyzer asks for work. `message_types`: HL7 only, the messages that are queries.
+
+    `cancels`: what at `status` says that the analyzer takes a query back (cobas: A in Q-13).
+    """
 
     specimen_id: tuple[FieldPath, ...] = ()
     patient_id: tuple[FieldPath, ...] = ()
     tests: tuple[FieldPath, ...] = ()
     all_words: frozenset[str] = frozenset({"ALL"})
     message_types: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class AlarmRule:
-    """A data alarm in a comment below a result: `known` says which values need no hold."""
-
-    path: FieldPath
-    known: frozenset[str]
+    status: tuple[FieldPath, ...] = ()
+    cancels: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +134,25 @@ class FieldPaths:
     code: tuple[FieldPath, ...] = ()
     name: tuple[FieldPath, ...] = ()
     value: tuple[FieldPath, ...] = ()
+    call: tuple[FieldPath, ...] = ()  # words beside the number: DETECTED
     unit: tuple[FieldPath, ...] = ()
     reference: tuple[FieldPath, ...] = ()
     flags: tuple[FieldPath, ...] = ()
     status: tuple[FieldPath, ...] = ()
     instrument_time: tuple[FieldPath, ...] = ()
     operator: tuple[FieldPath, ...] = ()
+
+
+def _nothing(path: FieldPath) -> tuple[str, ...]:
+    return ()
+
+
+_RECORD_KINDS = {
+    CodeKind.TEXT: Classification(RecordKind.TEXT),
+    CodeKind.IMAGE: Classification(RecordKind.IMAGE),
+    CodeKind.FLAG: Classification(RecordKind.FLAG),
+    CodeKind.DETAIL: Classification(RecordKind.DETAIL),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +168,10 @@ class Driver:
     model: str = ""
     document: str = ""  # the vendor's document and its revision
     evidence: tuple[str, ...] = ()
+    unverified: tuple[str, ...] = ()  # what of this driver nobody could check
+    lacks: frozenset[Feature] = frozenset()
     generic: bool = False
+    named_only: bool = False  # its header says too little: it is taken only where a link or a person names it
     encoding: str = ""
     literal_escapes: bool = False  # LIS2: `&|&` is a bar that is data (Beckman's way, not the standard's)
     leniencies: frozenset[str] = frozenset()  # names of `wire.datalink_events.Leniency`
@@ -198,21 +182,56 @@ class Driver:
     ack_colliding_enq: bool = False  # in contention the analyzer expects its ENQ to be acknowledged at once
     match: tuple[HeaderMatch, ...] = ()
     paths: FieldPaths = FieldPaths()
-    specimen_ids: SpecimenIdRule = SpecimenIdRule()
-    code_pattern: re.Pattern[str] | None = None  # the code is its first group, where it matches
+    specimen_ids: SpecimenIdRule = field(default_factory=SpecimenIdRule)
+    code_parts: tuple[tuple[FieldPath, ...], ...] = ()  # of a composite code; () where `paths.code` says all
+    code_join: str = "/"
+    code_pattern: re.Pattern[str] | None = None  # the code is its groups, where it matches
+    codes: Mapping[str, CodeEntry] = field(default_factory=lambda: MappingProxyType({}))
+    units: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # as printed: UCUM, "" for none
     roles: tuple[RoleRule, ...] = ()
     grammar: ValueGrammar = DEFAULT_GRAMMAR
+    flag_separator: str = ""  # between flags in one place: `H,D`
+    flag_width: int = 0  # or so many characters are one
     flags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     flag_holds: Mapping[str, HoldReason] = field(default_factory=lambda: MappingProxyType({}))
     statuses: Mapping[str, StatusMeaning] = field(default_factory=lambda: MappingProxyType({}))
     classifications: tuple[Classification, ...] = ()
+    holds: tuple[HoldRule, ...] = ()
+    attachments: tuple[AttachmentRule, ...] = ()
     query: QueryRule = QueryRule()
+    answer: Answer | None = None  # how the host answers; None: as the standard has it
     alarm: AlarmRule | None = None
+    role_paths: tuple[FieldPath, ...] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        paths = dict.fromkeys(condition.path for rule in self.roles for condition in rule.when)
+        object.__setattr__(self, "role_paths", tuple(paths))
 
     def code(self, as_sent: str) -> str:
         """The test code without what the analyzer glues to it; the whole field stays in the result's code path."""
         match = self.code_pattern.search(as_sent) if self.code_pattern else None
-        return match[1] if match else as_sent
+        return self.code_join.join(filter(None, match.groups())) if match else as_sent
+
+    def composed(self, read: Callable[[FieldPath], str]) -> str:
+        """A composite code: empty parts at either end fall away, empty ones between two others stay."""
+        for parts in self.code_parts:
+            said = [read(path) for path in parts]
+            while said and not said[-1]:
+                said.pop()
+            while said and not said[0]:
+                del said[0]
+            if said:
+                return self.code_join.join(said)
+        return ""
+
+    def flags_of(self, as_sent: str) -> tuple[str, ...]:
+        """The flags of one place."""
+        parts = as_sent.split(self.flag_separator) if self.flag_separator else [as_sent]
+        if self.flag_width:
+            parts = [part[at : at + self.flag_width] for part in parts for at in range(0, len(part), self.flag_width)]
+        elif not self.flag_separator:
+            return (as_sent,)
+        return tuple(flag for part in parts if (flag := part.strip()))
 
     def status(self, as_sent: str) -> StatusMeaning:
         """What a status means; UNKNOWN when the table does not have it."""
@@ -228,15 +247,24 @@ class Driver:
             return None
         return self.flag_holds.get(as_sent, HoldReason.UNKNOWN_FLAG)
 
-    def classify(self, code: str) -> Classification | None:
-        return next((c for c in self.classifications if c.matches(code)), None)
+    def classify(self, code: str, read: Reader = _nothing) -> Classification | None:
+        """What the record is when it is no measurement. `read`: what the rules' other paths say."""
+        if (entry := self.codes.get(code)) is not None and (kind := _RECORD_KINDS.get(entry.kind)) is not None:
+            return kind
+        return next((c for c in self.classifications if c.matches(code, read)), None)
 
-    def role(self, value_at: Mapping[FieldPath | None, str]) -> SpecimenRole:
-        """The role by the first rule that holds; `value_at` has the rules' paths and None for the specimen id."""
-        for rule in self.roles:
-            if rule.holds(value_at.get(rule.path, "")):
-                return rule.role
-        return SpecimenRole.PATIENT
+    def is_message(self, code: str) -> bool:
+        """Whether its records are messages about the specimen, which say nothing when they have not fired."""
+        kind = self.classify(code)
+        return kind is not None and kind.kind is RecordKind.FLAG
+
+    def role(self, read: Reader) -> SpecimenRole | None:
+        """The role by the first rule that holds; None where none does."""
+        return next((rule.role for rule in self.roles if met(rule.when, read)), None)
+
+    def hold(self, read: Reader) -> tuple[HoldReason, ...]:
+        """Why the driver's own conditions hold a result."""
+        return tuple(dict.fromkeys(rule.reason for rule in self.holds if met(rule.when, read)))
 
     def recognises(self, header: Mapping[FieldPath, str]) -> bool:
         """Whether the header is of this analyzer; a driver without `match` recognises none."""

@@ -21,7 +21,10 @@ from interface.domain.model import (
     Value,
     ValueKind,
 )
-from interface.driver.manifest import Classification, Driver, RecordKind, StatusMeaning
+from interface.driver.manifest import Driver, StatusMeaning
+from interface.driver.rules import Classification, FieldPath, Reader, RecordKind
+
+NO_SPECIMEN_ID = "no specimen id where this driver looks for it"
 
 _SEX = {
     "m": Sex.MALE,
@@ -47,6 +50,7 @@ class OpenSpecimen:
     collected: str = ""
     results: list[Observed] = field(default_factory=list)
     attachments: list[Attachment] = field(default_factory=list)
+    comments: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -90,6 +94,7 @@ class Draft:
                     specimen.collected,
                     tuple(results),
                     tuple(specimen.attachments),
+                    specimen.comments,
                 )
             )
         return DecodedMessage(
@@ -129,10 +134,17 @@ class RawResult:
     contradicts: bool = False  # the value is not of the kind that the record itself says
 
 
-def observe(driver: Driver, raw: RawResult) -> tuple[Observed, Attachment | None]:
-    """One result with the holds that the driver's tables put on it, and what is to be kept with the specimen."""
-    kind = driver.classify(raw.code) if driver.classifications else None
-    value = _classified(kind, raw) if kind else raw.value
+def nothing(path: FieldPath) -> tuple[str, ...]:
+    return ()
+
+
+def observe(driver: Driver, raw: RawResult, read: Reader = nothing) -> tuple[Observed, Attachment | None]:
+    """One result with the holds that the driver's tables put on it, and what is to be kept with the specimen.
+
+    `read`: what stands in and around its record, for the driver's conditions.
+    """
+    kind = driver.classify(raw.code, read) if driver.classifications or driver.codes else None
+    value = _limited(driver, raw, _classified(kind, raw) if kind else raw.value)
     attachment = raw.attachment
     if kind is not None and kind.kind is RecordKind.IMAGE and attachment is None and raw.text:
         attachment = Attachment(raw.name or raw.code, kind.media_type, raw.text, raw.location)
@@ -140,10 +152,12 @@ def observe(driver: Driver, raw: RawResult) -> tuple[Observed, Attachment | None
     elif attachment is not None:
         value = Value(ValueKind.IMAGE, raw.name or raw.code)  # the picture itself never stands in a value
     meaning = driver.status(raw.status)
-    if meaning is StatusMeaning.FAILED and value.kind is not ValueKind.FAILED:
+    ruled = driver.hold(read) if driver.holds else ()
+    failed = meaning is StatusMeaning.FAILED or HoldReason.RUN_FAILED in ruled
+    if failed and value.kind is not ValueKind.FAILED:
         # A failed run is never a result, least of all a negative one (DESIGN §1.3).
         value = Value(ValueKind.FAILED, value.text)
-    holds = _holds(driver, raw, value, meaning)
+    holds = tuple(dict.fromkeys((*_holds(driver, raw, value, meaning), *ruled)))
     if raw.contradicts:
         holds = _also(holds, HoldReason.UNREADABLE_VALUE)
     if not raw.code and raw.value.kind is not ValueKind.EMPTY:
@@ -151,6 +165,7 @@ def observe(driver: Driver, raw: RawResult) -> tuple[Observed, Attachment | None
     observed = Observed(
         raw.code, value, raw.raw_value, raw.code_path, raw.sub_id, 0, raw.name, raw.unit, raw.reference, raw.flags,
         raw.status, raw.instrument_time, raw.operator, raw.comments, holds, raw.location,
+        kind is not None and kind.kind is RecordKind.DETAIL, driver.units.get(raw.unit) if raw.unit else None,
     )  # fmt: skip
     return observed, attachment
 
@@ -180,6 +195,15 @@ def join_name(components: Sequence[str]) -> str:
     return "^".join(part.strip() for part in components).rstrip("^")
 
 
+def _limited(driver: Driver, raw: RawResult, value: Value) -> Value:
+    """A number that a flag says is the end of the scale is a limit."""
+    limits = driver.grammar.limit_flags
+    if not limits or value.kind is not ValueKind.NUMERIC or value.comparator is not None:
+        return value
+    found = {limits[flag] for flag in raw.flags if flag in limits}
+    return replace(value, comparator=found.pop()) if len(found) == 1 else value
+
+
 def _classified(kind: Classification, raw: RawResult) -> Value:
     if kind.kind is RecordKind.FLAG and raw.value.kind is ValueKind.EMPTY:
         # The message has fired when it carries a flag; with neither flag nor value it says nothing.
@@ -203,6 +227,6 @@ def _holds(driver: Driver, raw: RawResult, value: Value, meaning: StatusMeaning)
         hold = driver.flag_hold(flag)
         if hold is not None:
             reasons.append(hold)
-    if driver.alarm is not None and any(alarm not in driver.alarm.known for alarm in raw.alarms):
-        reasons.append(HoldReason.UNKNOWN_FLAG)
+    if driver.alarm is not None:
+        reasons += [hold for alarm in raw.alarms if (hold := driver.alarm.hold(alarm)) is not None]
     return tuple(dict.fromkeys(reasons)) if reasons else ()

@@ -6,62 +6,33 @@ import codecs
 import re
 import tomllib
 from dataclasses import fields
-from types import MappingProxyType
 
-from interface.domain.model import HoldReason, Protocol, SpecimenRole
-from interface.domain.values import DEFAULT_FAILED_PATTERNS, DEFAULT_FAILED_WORDS, ValueGrammar
-from interface.driver.defaults import DEFAULT_PATHS, DEFAULT_QUERIES
-from interface.driver.manifest import (
-    ROLE_PATH,
-    TEXT_PATH,
-    AlarmRule,
-    Classification,
-    Driver,
-    FieldPath,
-    FieldPaths,
-    HeaderMatch,
-    QueryRule,
-    RecordKind,
-    RoleRule,
-    SpecimenIdRule,
-    StatusMeaning,
-    Tier,
-)
+from interface.domain.model import Protocol
+from interface.driver.defaults import DEFAULT_PATHS
+from interface.driver.manifest import Driver, Feature, FieldPaths, HeaderMatch, Tier
 from interface.driver.parse_declared import read_framing, read_layout
-from interface.driver.table import Table, parse_path
+from interface.driver.parse_dialogue import read_answer, read_query_rule
+from interface.driver.parse_rules import (
+    condition_path,
+    read_alarm,
+    read_attachment,
+    read_classification,
+    read_codes,
+    read_flags,
+    read_hold,
+    read_role,
+    read_specimen_ids,
+    read_statuses,
+    read_units,
+    read_values,
+)
+from interface.driver.rules import FieldPath
+from interface.driver.table import Table
 from interface.errors import DriverError
 from interface.wire.datalink_events import Leniency
 from interface.wire.frames import MAX_TEXT_BYTES
 
 _ID = re.compile(r"[a-z][a-z0-9_]{1,63}")
-# HL7 v3 ObservationInterpretation, as far as instruments say such things.
-_INTERPRETATIONS = frozenset(
-    {
-        "",
-        "N",
-        "A",
-        "AA",
-        "L",
-        "H",
-        "LL",
-        "HH",
-        "<",
-        ">",
-        "U",
-        "D",
-        "B",
-        "W",
-        "POS",
-        "NEG",
-        "IND",
-        "S",
-        "I",
-        "R",
-        "DET",
-        "ND",
-    }
-)
-_HOLD = "hold:"
 
 
 def parse_manifest(text: str, file: str, folder: str = "") -> Driver:
@@ -94,7 +65,9 @@ def _driver(root: Table) -> Driver:
     document = head.text("document")
     if not generic and not evidence and not document:
         head.say(head.at("evidence"), "a driver names the document or the capture it is made from")
-    flags, flag_holds = _flags(root.table("flags"))
+    flags, flag_holds = read_flags(root.table("flags"))
+    values = root.table("value")
+    paths, code = root.table("paths"), root.table("code")
     framing = root.table("framing")
     link, grammar = read_framing(framing, protocol)
     return Driver(
@@ -107,7 +80,10 @@ def _driver(root: Table) -> Driver:
         model=head.text("model"),
         document=document,
         evidence=evidence,
+        unverified=head.texts("unverified"),
+        lacks=_lacks(head),
         generic=generic,
+        named_only=head.flag("named_only"),
         encoding=_encoding(head),
         literal_escapes=head.flag("literal_escapes"),
         leniencies=_leniencies(framing),
@@ -117,17 +93,28 @@ def _driver(root: Table) -> Driver:
         blocks=grammar,
         layout=read_layout(root, protocol),
         match=_matches(root.table("match"), generic, protocol),
-        paths=_paths(root.table("paths"), protocol),
-        specimen_ids=_specimen_ids(root.table("specimen_id")),
-        code_pattern=_code_pattern(root.table("code")),
-        roles=tuple(_role(rule, protocol) for rule in root.tables("role")),
-        grammar=_grammar(root.table("value")),
+        paths=_paths(paths, protocol),
+        specimen_ids=read_specimen_ids(root.table("specimen_id")),
+        code_parts=_code_parts(paths),
+        code_join=code.text("join", "/"),
+        code_pattern=_code_pattern(code),
+        codes=read_codes(root),
+        units=read_units(root.table("units")),
+        roles=tuple(read_role(rule, protocol) for rule in root.tables("role")),
+        grammar=read_values(values),
+        flag_separator=values.text("flag_separator"),
+        flag_width=values.whole("flag_width"),
         flags=flags,
         flag_holds=flag_holds,
-        statuses=_statuses(root.table("status")),
-        classifications=tuple(_classification(item) for item in root.tables("classify")),
-        query=_query(root.table("query"), protocol),
-        alarm=_alarm(root),
+        statuses=read_statuses(root.table("status")),
+        classifications=tuple(read_classification(item, protocol) for item in root.tables("classify")),
+        holds=tuple(read_hold(item, protocol) for item in root.tables("hold")),
+        attachments=tuple(
+            rule for item in root.tables("attachment") if (rule := read_attachment(item, protocol)) is not None
+        ),
+        query=read_query_rule(root.table("query"), protocol),
+        answer=read_answer(root, protocol),
+        alarm=read_alarm(root),
     )
 
 
@@ -153,11 +140,15 @@ def _frame_text_bytes(table: Table) -> int:
     return size
 
 
+def _lacks(table: Table) -> frozenset[Feature]:
+    made = [table.made("lacks", Feature, name) for name in table.texts("lacks")]
+    return frozenset(feature for feature in made if feature is not None)
+
+
 def _matches(table: Table, generic: bool, protocol: Protocol) -> tuple[HeaderMatch, ...]:
     rules = []
-    for key in table.raw:
-        declared = protocol is Protocol.DECLARED and key == TEXT_PATH.record
-        path = TEXT_PATH if declared else table.made(key, parse_path, key)
+    for key in table.keys():
+        path = table.made(key, lambda text: condition_path(text, protocol), key)
         pattern = table.pattern(key)
         if path is not None and pattern is not None:
             rules.append(HeaderMatch(path, pattern))
@@ -170,101 +161,24 @@ def _paths(table: Table, protocol: Protocol) -> FieldPaths:
     default = DEFAULT_PATHS.get(protocol, FieldPaths())
     chosen: dict[str, tuple[FieldPath, ...]] = {}
     for entry in fields(FieldPaths):
-        own = table.field_paths(entry.name)
+        if entry.name == "code":
+            parts = table.places(entry.name)
+            own = None if parts is None else tuple(places[0] for places in parts)
+        else:
+            own = table.field_paths(entry.name)
         chosen[entry.name] = getattr(default, entry.name) if own is None else own
     return FieldPaths(**chosen)
 
 
-def _specimen_ids(table: Table) -> SpecimenIdRule:
-    return SpecimenIdRule(table.text("strip", " ") or " ", table.pattern("pattern"), frozenset(table.texts("null")))
+def _code_parts(table: Table) -> tuple[tuple[FieldPath, ...], ...]:
+    """The alternatives of a composite code; () where each is one place."""
+    parts = table.places("code") or ()
+    return parts if any(len(places) > 1 for places in parts) else ()
 
 
 def _code_pattern(table: Table) -> re.Pattern[str] | None:
     pattern = table.pattern("pattern")
-    if pattern is not None and pattern.groups != 1:
-        table.say(table.at("pattern"), "needs exactly one group, the code")
+    if pattern is not None and not pattern.groups:
+        table.say(table.at("pattern"), "needs a group, the code; several are joined by join")
         return None
     return pattern
-
-
-def _role(table: Table, protocol: Protocol) -> RoleRule:
-    path_text = table.text("path", None)
-    if protocol is Protocol.DECLARED and path_text == ROLE_PATH.record:
-        path: FieldPath | None = ROLE_PATH
-    else:
-        path = None if path_text in ("specimen_id", "") else table.made("path", parse_path, path_text)
-    rule = RoleRule(
-        table.choice("role", SpecimenRole, SpecimenRole.QC),
-        path,
-        frozenset(table.texts("equals")),
-        table.pattern("pattern"),
-    )
-    if not rule.equals and rule.pattern is None:
-        table.say(table.path, "needs equals or pattern")
-    return rule
-
-
-def _grammar(table: Table) -> ValueGrammar:
-    sent = table.texts("failed_patterns", DEFAULT_FAILED_PATTERNS)
-    patterns = tuple(pattern for pattern in sent if table.made("failed_patterns", re.compile, pattern) is not None)
-    words = table.texts("failed_words", tuple(DEFAULT_FAILED_WORDS))
-    return ValueGrammar(
-        decimal_comma=table.flag("decimal_comma"),
-        exponent=table.flag("exponent"),
-        failed_patterns=patterns,
-        failed_words=frozenset(word.casefold() for word in words),
-        empty_words=frozenset(word.casefold() for word in table.texts("empty_words")),
-    )
-
-
-def _flags(table: Table) -> tuple[MappingProxyType[str, str], MappingProxyType[str, HoldReason]]:
-    meanings: dict[str, str] = {}
-    holds: dict[str, HoldReason] = {}
-    for key in table.raw:
-        value = table.text(key)
-        if value.startswith(_HOLD):
-            reason = table.made(key, HoldReason, value.removeprefix(_HOLD))
-            if reason is not None:
-                holds[key] = reason
-        elif value in _INTERPRETATIONS:
-            meanings[key] = value
-        else:
-            table.say(table.at(key), f"{value!r} is neither an interpretation code nor hold:<reason>")
-    return MappingProxyType(meanings), MappingProxyType(holds)
-
-
-def _statuses(table: Table) -> MappingProxyType[str, StatusMeaning]:
-    return MappingProxyType({key: table.choice(key, StatusMeaning, StatusMeaning.UNKNOWN) for key in table.raw})
-
-
-def _classification(table: Table) -> Classification:
-    made = Classification(
-        table.choice("kind", RecordKind, RecordKind.TEXT),
-        frozenset(table.texts("codes")),
-        table.pattern("pattern"),
-        table.text("media_type", "application/octet-stream"),
-    )
-    if not made.codes and made.pattern is None:
-        table.say(table.path, "needs codes or pattern")
-    return made
-
-
-def _query(table: Table, protocol: Protocol) -> QueryRule:
-    default = DEFAULT_QUERIES.get(protocol, QueryRule())
-    own = {key: table.field_paths(key) for key in ("specimen_id", "patient_id", "tests")}
-    return QueryRule(
-        specimen_id=default.specimen_id if own["specimen_id"] is None else own["specimen_id"],
-        patient_id=default.patient_id if own["patient_id"] is None else own["patient_id"],
-        tests=default.tests if own["tests"] is None else own["tests"],
-        all_words=frozenset(table.texts("all_words", tuple(default.all_words))),
-        message_types=frozenset(table.texts("message_types", tuple(default.message_types))),
-    )
-
-
-def _alarm(root: Table) -> AlarmRule | None:
-    table = root.table("alarm")
-    if not table.raw:
-        return None
-    path = table.made("path", parse_path, table.text("path", None))
-    known = frozenset(table.texts("known"))
-    return AlarmRule(path, known) if path is not None else None

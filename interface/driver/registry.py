@@ -12,8 +12,9 @@ import interface
 from interface.domain.model import DecodedMessage, Protocol
 from interface.driver import decode_declared, decode_hl7, decode_lis02
 from interface.driver.capture import CapturedMessage, CaptureError, read_capture, read_declared
-from interface.driver.manifest import TEXT_PATH, Driver
+from interface.driver.manifest import Driver
 from interface.driver.parse import parse_manifest
+from interface.driver.rules import TEXT_PATH
 from interface.errors import DriverError, RecordError, SegmentError
 from interface.wire import hl7, lis02
 
@@ -109,7 +110,7 @@ def read(data: bytes, driver: Driver | None = None, site: Sequence[Path] = ()) -
         return read_declared(data, driver.blocks, driver.protocol) if driver.blocks else read_capture(data)
     fitting = []
     for one in find_all(site):
-        if one.blocks is not None and not one.generic and one.match:
+        if one.blocks is not None and not (one.generic or one.named_only) and one.match:
             try:
                 messages = read_declared(data, one.blocks, one.protocol)
             except CaptureError:
@@ -141,7 +142,9 @@ def decode(driver: Driver, text: bytes, encoding: str = "") -> DecodedMessage:
 
 
 def _candidates(protocol: Protocol, site: Sequence[Path]) -> Iterator[Driver]:
-    return (driver for driver in find_all(site) if driver.protocol is protocol and not driver.generic)
+    return (
+        driver for driver in find_all(site) if driver.protocol is protocol and not (driver.generic or driver.named_only)
+    )
 
 
 @cache

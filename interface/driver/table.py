@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from interface.driver.manifest import FieldPath
+from interface.driver.rules import FieldPath
 
 _PATH = re.compile(r"(?:([A-Z])\.|([A-Z][A-Z0-9]{2})-)([1-9][0-9]?)(?:\.([1-9][0-9]?))?(?:\.([1-9][0-9]?))?")
 E = TypeVar("E", bound=StrEnum)
+
+
+def parse_places(text: str) -> tuple[FieldPath, ...]:
+    """`R.3.4 + R.3.8`: what stands at several places makes one; raises ValueError."""
+    return tuple(parse_path(part.strip()) for part in text.split(" + "))
 
 
 def parse_path(text: str) -> FieldPath:
@@ -62,6 +67,23 @@ class Table:
         made = [Table(item, f"{self.at(key)}[{index}]", self.problems) for index, item in enumerate(value)]
         self.children += made
         return made
+
+    def keys(self) -> list[str]:
+        """Every key, in a table whose keys are the writer's own."""
+        return list(self.raw)
+
+    def child(self, value: dict[str, Any], key: str) -> Table:
+        made = Table(value, self.at(key), self.problems)
+        self.children.append(made)
+        return made
+
+    def lines(self, key: str) -> list[str | dict[str, Any]]:
+        """Strings, and tables among them."""
+        value = self.take(key)
+        if not isinstance(value, list) or not all(isinstance(item, str | dict) for item in value):
+            self.say(self.at(key), "is not an array of lines")
+            return []
+        return value
 
     def text(self, key: str, default: str | None = "") -> str:
         value = self.take(key)
@@ -132,6 +154,17 @@ class Table:
         text = self.text(key)
         compiled: re.Pattern[str] | None = self.made(key, re.compile, text) if text else None
         return compiled
+
+    def patterns(self, key: str) -> tuple[re.Pattern[str], ...]:
+        made = [self.made(key, re.compile, text) for text in self.texts(key)]
+        return tuple(one for one in made if one is not None)
+
+    def places(self, key: str) -> tuple[tuple[FieldPath, ...], ...] | None:
+        """Alternatives, each of one place or of several that make one; None when the key is not there."""
+        if key not in self.raw:
+            return None
+        made = [self.made(key, parse_places, text) for text in self.texts(key)]
+        return tuple(places for places in made if places is not None)
 
     def field_paths(self, key: str) -> tuple[FieldPath, ...] | None:
         """None when the key is not there."""

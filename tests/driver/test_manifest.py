@@ -8,8 +8,9 @@ import pytest
 
 from interface.domain.model import HoldReason, Protocol, SpecimenRole
 from interface.driver import registry
-from interface.driver.manifest import FieldPath, RecordKind, StatusMeaning
+from interface.driver.manifest import Driver, StatusMeaning
 from interface.driver.parse import parse_manifest
+from interface.driver.rules import SPECIMEN_ID_PATH, FieldPath, RecordKind
 from interface.driver.table import parse_path
 from interface.errors import DriverError
 
@@ -30,6 +31,10 @@ def problems_of(text: str, folder: str = "") -> str:
     with pytest.raises(DriverError) as caught:
         parse_manifest(text, "acme_one/driver.toml", folder)
     return str(caught.value)
+
+
+def role_of(driver: Driver, said: dict[FieldPath, str]) -> SpecimenRole | None:
+    return driver.role(lambda path: (said[path],) if path in said else ())
 
 
 def test_a_minimal_manifest_reads_where_the_standard_puts_things() -> None:
@@ -73,12 +78,12 @@ def test_other_paths_are_refused(text: str) -> None:
         ("[flags]\nH = 'VERY'", "flags.H: 'VERY' is neither"),
         ("[flags]\nH = 'hold:tired'", "flags.H"),
         ("[status]\nF = 'fine'", "status.F: 'fine' is not one of"),
-        ("[[role]]\nrole = 'qc'\npath = 'O.12'", "role[0]: needs equals or pattern"),
+        ("[[role]]\nrole = 'qc'\npath = 'O.12'", "role[0]: needs equals, pattern or empty"),
         ("[[role]]\nrole = 'boss'\npath = 'O.12'\nequals = 'Q'", "role[0].role: 'boss' is not one of"),
-        ("[[classify]]\nkind = 'image'", "classify[0]: needs codes or pattern"),
+        ("[[classify]]\nkind = 'image'", "classify[0]: needs codes, pattern, path or when"),
         ("[value]\ndecimal_comma = 'yes'", "value.decimal_comma: is not true or false"),
         ("[value]\nfailed_patterns = ['[']", "value.failed_patterns"),
-        ("[code]\npattern = '^x'", "code.pattern: needs exactly one group"),
+        ("[code]\npattern = '^x'", "code.pattern: needs a group"),
         ("[alarm]\nknown = '0'", "alarm.path: is missing"),
         ("paths = 3", "is not a table"),
     ],
@@ -136,9 +141,10 @@ codes = "Lipemia"
     assert [driver.specimen_ids.read(raw) for raw in (" **42-7 ", "42", "0-1", "")] == ["42", "42", "", ""]
     assert (driver.flag_hold("@"), driver.flag_hold("H"), driver.flag("H")) == (HoldReason.QUESTIONABLE, None, "H")
     assert driver.status(" E ") is StatusMeaning.FAILED
-    assert driver.role({None: "QC7"}) is SpecimenRole.QC
-    assert driver.role({None: "S7", FieldPath("O", 12): " K"}) is SpecimenRole.CALIBRATOR
-    assert driver.role({None: "S7"}) is SpecimenRole.PATIENT
+    o_12 = FieldPath("O", 12)
+    assert role_of(driver, {SPECIMEN_ID_PATH: "QC7"}) is SpecimenRole.QC
+    assert role_of(driver, {SPECIMEN_ID_PATH: "S7", o_12: " K"}) is SpecimenRole.CALIBRATOR
+    assert role_of(driver, {SPECIMEN_ID_PATH: "S7"}) is None
     kind = driver.classify("Lipemia")
     assert kind is not None
     assert kind.kind is RecordKind.FLAG

@@ -12,6 +12,7 @@ import pytest
 from interface.domain.model import HoldReason, ItemStatus, ResultStatus, Sex
 from interface.domain.views import Audience
 from interface.driver import registry
+from interface.driver.rules import Classification, RecordKind
 from interface.flow import results as flow
 from interface.settings import Unsolicited
 from interface.store.journal import StoredMessage
@@ -302,6 +303,24 @@ async def test_a_message_of_another_analyzer_than_the_driver_is_written_for_is_h
         await lab.settle()
         (result,) = await lab.results()
         assert HoldReason.DRIVER_MISMATCH in result.held
+
+
+async def test_a_detail_and_a_picture_are_results_only_where_a_map_names_them(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        rules = (
+            Classification(RecordKind.DETAIL, frozenset({"RAW", "HGB"})),
+            Classification(RecordKind.IMAGE, frozenset({"SCAT"})),
+            Classification(RecordKind.FLAG, frozenset({"Anemia", "Blasts?"})),
+        )
+        driver = replace(lab.context.driver, classifications=rules)
+        lab.contexts[lab.context.link_id] = replace(lab.context, driver=driver)
+        await lab.order("S1", "WBC", "HGB")
+        fired, silent = "R|5|^^^Blasts?|120|||A||F", "R|6|^^^Anemia||||||F"
+        beside = ("R|3|^^^RAW|9245|RLU||||F", "R|4|^^^SCAT|x.png|||||F", fired, silent)
+        await lab.send(message(P1, specimen("S1"), WBC, HGB, *beside))
+        await lab.settle()
+        assert [view.code for view in await lab.results()] == ["WBC", "HGB", "Blasts?"]
+        assert (await lab.results())[2].held == (HoldReason.UNMAPPED_CODE,), "what has fired is never passed over"
 
 
 TIMELESS = WBC.removesuffix("|||20260102030000")  # many analyzers send no time with a result

@@ -1,0 +1,78 @@
+"""The `[query]` and `[answer]` of a `driver.toml`: how the analyzer asks for work, and how the host answers."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from interface.domain.model import Priority, Protocol, Sex
+from interface.driver.defaults import DEFAULT_QUERIES
+from interface.driver.dialogue import Answer, Each, Line, Over, faults, line_faults
+from interface.driver.manifest import QueryRule
+from interface.driver.table import Table, parse_path
+
+
+def read_query_rule(table: Table, protocol: Protocol) -> QueryRule:
+    default = DEFAULT_QUERIES.get(protocol, QueryRule())
+    own = {key: table.field_paths(key) for key in ("specimen_id", "patient_id", "tests", "status")}
+    rule = QueryRule(
+        specimen_id=default.specimen_id if own["specimen_id"] is None else own["specimen_id"],
+        patient_id=default.patient_id if own["patient_id"] is None else own["patient_id"],
+        tests=default.tests if own["tests"] is None else own["tests"],
+        all_words=frozenset(table.texts("all_words", tuple(sorted(default.all_words)))),
+        message_types=frozenset(table.texts("message_types", tuple(sorted(default.message_types)))),
+        status=own["status"] or (),
+        cancels=frozenset(table.texts("cancels")),
+    )
+    if bool(rule.status) != bool(rule.cancels):
+        table.say(table.path, "status and cancels come together")
+    return rule
+
+
+def read_answer(root: Table, protocol: Protocol) -> Answer | None:
+    """None when there is no `[answer]`: then the standard's."""
+    table = root.table("answer")
+    if not table.raw:
+        return None
+    if protocol is Protocol.DECLARED:
+        table.say(table.path, f"is not for protocol {protocol}")
+    default = Answer()
+    priority, sex = table.table("priority"), table.table("sex")
+    answer = Answer(
+        found=_messages(table, "found", protocol),
+        none=_messages(table, "none", protocol),
+        test=table.text("test", default.test),
+        join=table.text("join"),
+        priority=MappingProxyType({one: priority.text(one, default.priority[one]) for one in Priority}),
+        sex=MappingProxyType({one: sex.text(one, default.sex[one]) for one in Sex}),
+        time_format=table.text("time_format", default.time_format),
+        date_format=table.text("date_format", default.date_format),
+    )
+    for fault in line_faults(answer.test, parse_path):
+        table.say(table.at("test"), fault)
+    if not answer.found or not answer.none:
+        table.say(table.path, "needs found and none: what is said when there is work, and when there is none")
+    return answer
+
+
+def _messages(table: Table, key: str, protocol: Protocol) -> tuple[tuple[Line, ...], ...]:
+    made = []
+    for message in table.tables(key):
+        lines = _lines(message)
+        for fault in faults(lines, protocol, parse_path):
+            message.say(message.at("lines"), fault)
+        made.append(lines)
+    return tuple(made)
+
+
+def _lines(table: Table) -> tuple[Line, ...]:
+    lines: list[Line] = []
+    for index, item in enumerate(table.lines("lines")):
+        if isinstance(item, str):
+            lines.append(item)
+        else:
+            lines.append(_each(table.child(item, f"lines[{index}]")))
+    return tuple(lines)
+
+
+def _each(table: Table) -> Each:
+    return Each(table.choice("each", Over, Over.SPECIMEN), _lines(table))
