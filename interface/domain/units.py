@@ -90,7 +90,7 @@ METRIC: Mapping[str, Unit] = MappingProxyType(
         "l": _LITRE, "L": _LITRE, "U": Unit(Fraction(1, 60_000_000), (("mol", 1), ("s", -1))),
         "kat": Unit(Fraction(1), (("mol", 1), ("s", -1))), "[iU]": _base("[iU]"), "[IU]": _base("[iU]"), "Pa": _PASCAL,
         "m[Hg]": Unit(_PASCAL.factor * 133_322, _PASCAL.dimensions),
-        "bar": Unit(_PASCAL.factor * 100_000, _PASCAL.dimensions),
+        "bar": Unit(_PASCAL.factor * 100_000, _PASCAL.dimensions), "S": _base("S"),
     }
 )  # fmt: skip
 # Atoms that take none.
@@ -100,7 +100,7 @@ PLAIN: Mapping[str, Unit] = MappingProxyType(
         "[ppb]": Unit(Fraction(1, 10**9)), "min": _MINUTE, "h": _base("s", 3600), "d": _base("s", 86_400),
         "wk": _base("s", 7 * 86_400), "a": _base("s", Fraction(31_557_600)), "Cel": _base("Cel"), "[pH]": _base("[pH]"),
         "[arb'U]": _base("[arb'U]"), "[CFU]": _base("[CFU]"), "[HPF]": _base("[HPF]"), "[LPF]": _base("[LPF]"),
-        "[AU]": _base("[AU]"), "[RLU]": _base("[RLU]"),
+        "[AU]": _base("[AU]"), "[RLU]": _base("[RLU]"), "[GPL'U]": _base("[GPL'U]"), "[MPL'U]": _base("[MPL'U]"),
     }
 )  # fmt: skip
 
@@ -176,7 +176,7 @@ class _Parser:
         elif kind == "number":
             if int(text) == 0:
                 raise self._unknown()
-            return Unit(Fraction(int(text)))
+            unit = Unit(Fraction(int(text)))  # `/100{WBCs}` has an annotation behind it
         elif kind in ("ten", "atom"):
             unit = Unit(Fraction(10)) if kind == "ten" else self._atom(text)
             unit = unit.power(self._exponent())

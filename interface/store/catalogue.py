@@ -109,6 +109,8 @@ def _read(name: str) -> Mapping[str, Any]:
 
 @cache
 def shipped_tests() -> tuple[ShippedTest, ...]:
+    """The tests of `mappings/tests/`, a file each department."""
+    files = sorted(path.name for path in (packaged("mappings") / "tests").glob("*.toml"))
     return tuple(
         ShippedTest(
             code=row["code"],
@@ -120,7 +122,8 @@ def shipped_tests() -> tuple[ShippedTest, ...]:
             department=row.get("department", ""),
             specimen_types=tuple(row.get("specimen_types", ())),
         )
-        for row in _read("tests.toml")["tests"]
+        for name in files
+        for row in _read(f"tests/{name}")["tests"]
     )
 
 
