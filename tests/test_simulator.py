@@ -20,7 +20,19 @@ from interface.simulator import Fault, PlayProtocol, Source, load, parse_source,
 from interface.wire.frames import build_frame, parse_frame
 from interface.wire.lis01 import LinkOptions
 from interface.wire.trace import Direction, Trace, TraceStep, format_trace
-from tests.link.bench import ACK, ENQ, EOT, NAK, Analyzer, FakeClock, Framing, RecordingIntake, settings, settle
+from tests.link.bench import (
+    ACK,
+    ENQ,
+    EOT,
+    NAK,
+    Analyzer,
+    FakeClock,
+    Framing,
+    HastyClock,
+    RecordingIntake,
+    settings,
+    settle,
+)
 
 CORPUS = Path(os.environ.get("LABORA_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
 CAPTURES = sorted(path for folder in ("astm", "hl7") for path in CORPUS.glob(f"{folder}/*.*"))
@@ -79,7 +91,7 @@ async def test_a_bare_message_goes_out_as_one_record_per_frame(hosts: Hosts) -> 
 
 @pytest.mark.parametrize("fault", list(Fault))
 async def test_every_record_arrives_once_whatever_goes_wrong(hosts: Hosts, fault: Fault) -> None:
-    report = await play(ASTM, address(hosts, ASTM), fault=fault)
+    report = await play(ASTM, address(hosts, ASTM), fault=fault, clock=HastyClock())
     assert report.complete
     status = next(status for status in hosts[1].statuses() if status.id == "astm")
     await asyncio.wait_for(hosts[0].ended.wait(), 10)
@@ -101,10 +113,10 @@ async def test_hl7_messages_wait_for_their_acknowledgement(hosts: Hosts) -> None
     assert hosts[0].blocks == [HL7 % 1, HL7 % 2] * 2
 
 
-@pytest.mark.parametrize(("fault", "blocks"), [(Fault.CUT, 1), (Fault.REPEAT, 2), (Fault.NOISE, 1)])
+@pytest.mark.parametrize(("fault", "blocks"), [(Fault.CUT, 1), (Fault.REPEAT, 2), (Fault.NOISE, 1), (Fault.SLOW, 1)])
 async def test_hl7_faults(hosts: Hosts, fault: Fault, blocks: int) -> None:
     source = parse_source(HL7 % 1)
-    assert (await play(source, address(hosts, source), fault=fault)).complete
+    assert (await play(source, address(hosts, source), fault=fault, clock=HastyClock())).complete
     assert hosts[0].blocks == [HL7 % 1] * blocks
 
 
@@ -119,8 +131,9 @@ async def test_a_refused_hl7_message_is_not_acknowledged(hosts: Hosts) -> None:
 
 async def test_a_checksum_fault_is_not_for_mllp(hosts: Hosts) -> None:
     source = parse_source(HL7 % 1)
-    with pytest.raises(LinkError):
-        await play(source, address(hosts, source), fault=Fault.CHECKSUM)
+    for fault in (Fault.CHECKSUM, Fault.CONTENTION):
+        with pytest.raises(LinkError):
+            await play(source, address(hosts, source), fault=fault)
 
 
 async def test_a_host_that_never_stores_is_reported(hosts: Hosts) -> None:

@@ -98,7 +98,7 @@ def test_a_simulation_has_one_place_to_play(
 def test_a_simulation_opens_the_port_as_it_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from interface import simulator
+    from interface.simulator import playing
 
     asked: list[SerialPort] = []
 
@@ -106,7 +106,7 @@ def test_a_simulation_opens_the_port_as_it_is_told(
         asked.append(port)
         return open_port(port)
 
-    monkeypatch.setattr(simulator, "open_port", refuse)
+    monkeypatch.setattr(playing, "open_port", refuse)
     capture, port = tmp_path / "capture.astm", tmp_path / "port"
     capture.write_bytes(b"H|\\^&\rL|1|N\r")
     options = ["--serial", str(port), "--baud", "4800", "--format", "7E1"]
