@@ -12,10 +12,12 @@ from collections.abc import Iterator, Sequence
 from interface.domain.model import DecodedMessage, Observed, Protocol, Value, ValueKind
 from interface.driver.compose_rows import compose_rows
 from interface.driver.leaves import Lines, escaped, fitted, line_id, lines_of, put, raw
-from interface.driver.manifest import Driver, FieldPath
+from interface.driver.manifest import Driver
 from interface.driver.planned import Measured, Run, Stamp, timed
 from interface.driver.registry import decode
 from interface.driver.repertoire import OrderShape, Repertoire, RowShape, Shape
+from interface.driver.rules import FieldPath
+from interface.driver.specimen_ids import check_character
 from interface.errors import DriverError, RecordError, SegmentError
 
 _SET_ID = {Protocol.LIS2: FieldPath("R", 2), Protocol.HL7: FieldPath("OBX", 1)}
@@ -124,7 +126,8 @@ class _Editor:
 
     def swap(self, line: str, old: str, new: str) -> str:
         """Another specimen id at its paths, and wherever else in the line it stands by itself."""
-        was, becomes, kind = escaped(old, self.marks), escaped(new, self.marks), self.kind(line)
+        was, becomes = (escaped(self._checked(one), self.marks) for one in (old, new))
+        kind = self.kind(line)
         if kind in ("H", "MSH"):
             return line
         for path in (*self.driver.paths.specimen_id, *self.driver.query.specimen_id):
@@ -134,6 +137,13 @@ class _Editor:
         edges = re.escape(self.marks.field + self.marks.definition)
         alone = re.compile(rf"(?<![^{edges}])( *{re.escape(was)} *)(?![^{edges}])")
         return alone.sub(lambda match: fitted(match[1], was, becomes), line)
+
+    def _checked(self, specimen_id: str) -> str:
+        """The id with the check digit that is sent and not read."""
+        rule = self.driver.specimen_ids
+        if rule.check_digit is None or not rule.drop_check_digit:
+            return specimen_id
+        return specimen_id + check_character(rule.check_digit, specimen_id)
 
 
 class _Writer(_Editor):
@@ -208,9 +218,14 @@ class _Writer(_Editor):
         set_id = _SET_ID[self.source.protocol]
         if self.raw(line, set_id).isdigit():
             line = self.put(line, set_id, str(self._number))
-        value = self.driver.paths.value[0]
-        line = self.put(line, FieldPath(value.record, value.field), result.raw)
+        if result.raw != result.like.raw_value:
+            line = self.put(line, self._value_field(line, result.like.raw_value), result.raw)
         if result.flags != result.like.flags:
             flags = self.driver.paths.flags[0]
             line = self.put(line, flags, escaped(result.flags[0], self.marks) if result.flags else "")
         return [self.times(line), *below]
+
+    def _value_field(self, line: str, sent: str) -> FieldPath:
+        """The field that the value came from."""
+        fields = [FieldPath(path.record, path.field) for path in self.driver.paths.value]
+        return next((one for one in fields if self.raw(line, one) == sent), fields[0])

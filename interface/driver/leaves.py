@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from interface.domain.model import Protocol
-from interface.driver.manifest import FieldPath
+from interface.driver.rules import FieldPath
 from interface.wire import hl7, lis02
 
 _HEADERS = ("MSH", "BHS", "FHS")
@@ -119,6 +119,11 @@ def _set(text: str, mark: str, number: int, value: str) -> str:
 def escaped(text: str, marks: Marks) -> str:
     """A leaf as it may stand in a line."""
     return hl7.escape(text, marks) if isinstance(marks, hl7.Delimiters) else lis02.escape(text, marks)
+
+
+def unescaped(leaf: str, marks: Marks) -> str:
+    """The text that a leaf stands for."""
+    return hl7.unescape(leaf, marks) if isinstance(marks, hl7.Delimiters) else lis02.unescape(leaf, marks)
 
 
 def fitted(before: str, inside: str, value: str) -> str:

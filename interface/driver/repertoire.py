@@ -41,7 +41,8 @@ class Saying:
     @property
     def usable(self) -> bool:
         """A measurement that nothing is said against."""
-        return bool(self.code) and not self.seen.holds and self.seen.value.kind in _MEASURED
+        seen = self.seen
+        return bool(seen.code) and not seen.holds and not seen.detail and seen.value.kind in _MEASURED
 
 
 @dataclass(frozen=True, slots=True)

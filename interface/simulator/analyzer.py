@@ -13,6 +13,7 @@ from interface.domain.model import Protocol, SpecimenRole
 from interface.driver import registry
 from interface.driver.capture import CaptureError, read_capture
 from interface.driver.compose import compose, compose_query
+from interface.driver.hearing import ordered
 from interface.driver.manifest import Driver
 from interface.driver.planned import Run, Stamp
 from interface.driver.repertoire import Repertoire, repertoire
@@ -110,8 +111,8 @@ def model(driver_id: str, site: Sequence[Path] = ()) -> Model:
 def told(driver: Driver, replies: Sequence[bytes], specimen_id: str) -> tuple[str, ...]:
     """The tests that the host names for a specimen, in its words.
 
-    Orders carry the id where results have none (a query's answer has a form of its own): then it is enough that the
-    message names it.
+    By the driver's own dialect, else as it reads any message; there orders may have the id where results have none:
+    then it is enough that the message names it.
     """
     texts = list(replies)
     if driver.protocol is Protocol.LIS2 and replies:
@@ -119,8 +120,8 @@ def told(driver: Driver, replies: Sequence[bytes], specimen_id: str) -> tuple[st
             texts = [message.text for message in read_capture(b"".join(replies))]
         except CaptureError:
             texts = []
-    tests: list[str] = []
-    for text in texts:
+    tests = list(ordered(driver, texts, specimen_id))
+    for text in texts if not tests else ():
         named = specimen_id.encode() in text
         for one in registry.decode(driver, text).specimens:
             if one.specimen_id == specimen_id or (one.specimen_id is None and named):

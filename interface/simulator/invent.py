@@ -18,6 +18,7 @@ from interface.driver.compose_rows import said_with
 from interface.driver.manifest import Driver
 from interface.driver.planned import Measured, Run, flagged, revalued
 from interface.driver.repertoire import Repertoire, RowShape, Saying
+from interface.driver.specimen_ids import check_character
 from interface.errors import DriverError
 
 _DIGITS = re.compile(r"[0-9]+")
@@ -42,6 +43,9 @@ def specimen_ids(known: Repertoire, count: int, dice: Dice) -> tuple[str, ...]:
     """New ids in the form of the vectors' own: their last digits are others."""
     shape = known.shapes.get(SpecimenRole.PATIENT)
     like = (shape.specimen.specimen_id if shape else "") or "S-100000"
+    rule = known.driver.specimen_ids
+    checked = rule.check_digit is not None and not rule.drop_check_digit  # it is the id's own last character
+    like = like[:-1] if checked else like
     runs = list(_DIGITS.finditer(like))
     head, digits, tail = (
         (like[: runs[-1].start()], runs[-1][0], like[runs[-1].end() :]) if runs else (like, "000000", "")
@@ -50,7 +54,8 @@ def specimen_ids(known: Repertoire, count: int, dice: Dice) -> tuple[str, ...]:
     if count > room:
         raise DriverError(f"ids like {like!r} have no room for {count} specimens; name them")
     first = dice.roll(room, "specimen ids")
-    return tuple(f"{head}{(first + n) % room:0{len(digits)}d}{tail}" for n in range(count))
+    made = tuple(f"{head}{(first + n) % room:0{len(digits)}d}{tail}" for n in range(count))
+    return tuple(one + check_character(rule.check_digit, one) for one in made) if rule.check_digit and checked else made
 
 
 def control_id(known: Repertoire) -> str:
