@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import os
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
 from interface.cli import EXIT_FAILED, emit
 from interface.cli.decode import DRIVER_PATH
 from interface.driver import registry
-from interface.driver.describe import describe
 from interface.driver.manifest import Driver
-from interface.errors import DriverError, LaboraError
-from interface.wire import declared
+from interface.driver.proof import VectorOutcome, run_vectors
+from interface.errors import DriverError
 from interface.wire.frames import LEGACY_TEXT_BYTES
-from interface.wire.trace import Direction, parse_trace
+
+_WORTH_PROCESSES = 8  # fewer drivers are proved before another process is up
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +33,6 @@ class DriverRow:
     vectors: int = 0
     folder: str = ""
     fault: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class VectorOutcome:
-    """One vector's run. `difference` is "" when it decoded as expected."""
-
-    driver: str
-    vector: str
-    difference: str = ""
-
-    @property
-    def passed(self) -> bool:
-        return not self.difference
 
 
 @click.group()
@@ -85,7 +73,7 @@ def test(driver_id: str | None, all_drivers: bool, as_json: bool, driver_path: t
     if (driver_id is None) != all_drivers:
         raise click.UsageError("give one driver ID, or --all")
     chosen = sorted(registry.folders(driver_path)) if driver_id is None else [driver_id]
-    outcomes = [outcome for each in chosen for outcome in run_vectors(each, driver_path)]
+    outcomes = _proved(chosen, driver_path)
     if as_json:
         emit(outcomes, True)
     else:
@@ -96,56 +84,21 @@ def test(driver_id: str | None, all_drivers: bool, as_json: bool, driver_path: t
     return 0 if all(outcome.passed for outcome in outcomes) else EXIT_FAILED
 
 
-def run_vectors(driver_id: str, site: tuple[Path, ...] = ()) -> list[VectorOutcome]:
-    """Decode every vector of a driver and compare. A driver without vectors fails: it proves nothing."""
-    chosen = registry.load(driver_id, site)
-    found = registry.vectors(driver_id, site)
-    if not found:
-        return [VectorOutcome(driver_id, "-", "the driver has no vectors")]
-    return [VectorOutcome(driver_id, vector.name, _run(chosen, vector)) for vector in found]
+def _proved(chosen: list[str], site: tuple[Path, ...]) -> list[VectorOutcome]:
+    """Several drivers are proved side by side, on as many processors as there are."""
+    prove = partial(_prove, site=site)
+    workers = min(os.cpu_count() or 1, len(chosen))
+    if workers < 2 or len(chosen) < _WORTH_PROCESSES:
+        return [outcome for driver_id in chosen for outcome in prove(driver_id)]
+    with ProcessPoolExecutor(workers) as pool:
+        return [outcome for outcomes in pool.map(prove, chosen) for outcome in outcomes]
 
 
-def _run(chosen: Driver, vector: registry.Vector) -> str:
+def _prove(driver_id: str, site: tuple[Path, ...]) -> list[VectorOutcome]:
     try:
-        expected = json.loads(vector.expected.read_text(encoding="utf-8"))
-        messages = registry.read(vector.trace.read_bytes(), chosen)
-        if chosen.blocks is not None:
-            said = parse_trace(vector.trace.read_text(encoding="utf-8")).bytes_of(Direction.ANALYZER)
-            if place := cut_differs(chosen.blocks, said):
-                return f"the blocks are others when the bytes are cut {place}"
-    except (OSError, ValueError, LaboraError) as error:
-        return str(error)
-    actual = [describe(registry.decode(chosen, message.text), message.problems) for message in messages]
-    return difference(expected, actual)
-
-
-def cut_differs(grammar: declared.Grammar, data: bytes) -> str:
-    """Where a cut of the analyzer's bytes makes other blocks of them; "" when nowhere."""
-
-    def events(*parts: bytes) -> list[declared.Event]:
-        decoder = declared.Decoder(grammar, max(len(data), 1))
-        return [event for part in parts for event in decoder.receive(part)] + decoder.silence()
-
-    whole = events(data)
-    if events(*(data[at : at + 1] for at in range(len(data)))) != whole:
-        return "byte by byte"
-    return next((f"at byte {at}" for at in range(1, len(data)) if events(data[:at], data[at:]) != whole), "")
-
-
-def difference(expected: Any, actual: Any, path: str = "") -> str:  # JSON: any of its types
-    """The first place where two JSON values differ, in words; "" when nowhere."""
-    if type(expected) is not type(actual):
-        return f"{path or 'the whole'}: expected {expected!r}, got {actual!r}"
-    if isinstance(expected, dict):
-        if expected.keys() != actual.keys():
-            return f"{path or 'the whole'}: other keys: {', '.join(sorted(expected.keys() ^ actual.keys()))}"
-        return next((d for key in expected if (d := difference(expected[key], actual[key], f"{path}.{key}"))), "")
-    if isinstance(expected, list):
-        if len(expected) != len(actual):
-            return f"{path or 'the whole'}: expected {len(expected)} entries, got {len(actual)}"
-        pairs = enumerate(zip(expected, actual, strict=True))
-        return next((d for index, (e, a) in pairs if (d := difference(e, a, f"{path}[{index}]"))), "")
-    return "" if expected == actual else f"{path}: expected {expected!r}, got {actual!r}"
+        return run_vectors(driver_id, site)
+    except DriverError as error:
+        return [VectorOutcome(driver_id, "-", str(error))]
 
 
 def _row(driver_id: str, folder: Path, site: tuple[Path, ...]) -> DriverRow:

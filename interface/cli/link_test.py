@@ -91,7 +91,7 @@ def _look(
 
 
 def _vectors(driver: Driver, settings: Settings) -> Check:
-    from interface.cli.driver import run_vectors
+    from interface.driver.proof import run_vectors
 
     outcomes = run_vectors(driver.id, settings.driver_path)
     wrong = [outcome for outcome in outcomes if not outcome.passed]
@@ -130,12 +130,12 @@ def _loopback(link: LinkSettings, driver: Driver, settings: Settings) -> Check:
 
 async def _played(link: LinkSettings, driver: Driver, vector: Vector, expected: list[Any]) -> str:
     """What went wrong; "" when nothing."""
-    from interface.cli.driver import difference
     from interface.cli.loopback import MemoryIntake, drop_file, loop_back
     from interface.domain.model import Protocol
     from interface.driver import registry
     from interface.driver.describe import describe
     from interface.driver.manifest import LinkFraming
+    from interface.driver.proof import difference
     from interface.link.base import LinkSpec
     from interface.simulator import load
 

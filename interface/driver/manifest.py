@@ -253,11 +253,6 @@ class Driver:
             return kind
         return next((c for c in self.classifications if c.matches(code, read)), None)
 
-    def is_message(self, code: str) -> bool:
-        """Whether its records are messages about the specimen, which say nothing when they have not fired."""
-        kind = self.classify(code)
-        return kind is not None and kind.kind is RecordKind.FLAG
-
     def role(self, read: Reader) -> SpecimenRole | None:
         """The role by the first rule that holds; None where none does."""
         return next((rule.role for rule in self.roles if met(rule.when, read)), None)

@@ -23,7 +23,6 @@ from interface.domain.model import (
     SpecimenFacts,
     SpecimenRole,
     Step,
-    ValueKind,
 )
 from interface.domain.times import instrument_instant
 from interface.flow.context import LinkContext
@@ -143,7 +142,7 @@ def _versions(
     patients = work.decoded.patients
     context, of = DecisionContext(catalogue), None
     for specimen, observed, as_sent in work.observations():
-        if _stands_beside(work, specimen, observed, catalogue):
+        if _stands_beside(specimen, observed, catalogue):
             continue
         key = apart.get(as_sent, as_sent)
         if specimen is not of:
@@ -168,13 +167,9 @@ def _versions(
             yield changed
 
 
-def _stands_beside(work: Work, specimen: ObservedSpecimen, observed: Observed, catalogue: Catalogue) -> bool:
-    """What is kept in the message and is a result only where a map names it: details, pictures, unfired messages."""
-    if observed.value.kind is ValueKind.EMPTY and not observed.flags:
-        beside = observed.detail or work.link.driver.is_message(observed.code)
-    else:
-        beside = observed.detail or observed.value.kind is ValueKind.IMAGE
-    return beside and catalogue.mapping(observed.code, specimen.type) is None
+def _stands_beside(specimen: ObservedSpecimen, observed: Observed, catalogue: Catalogue) -> bool:
+    """What its driver calls a detail of another result is kept in the message, and is a result where a map names it."""
+    return observed.detail and catalogue.mapping(observed.code, specimen.type) is None
 
 
 def _changed(version: ResultVersion, known: CurrentResult, *, incomplete: bool) -> ResultVersion | None:

@@ -22,9 +22,9 @@ from interface.cli import run_command
 from interface.driver import registry
 from interface.driver.capture import read_capture
 from interface.driver.describe import describe
+from interface.driver.receiving import split_places
 from interface.wire import hl7_batch, mllp
 from tests.corpus import Row, corpus, files, manifest, read, rows
-from tests.splits import split_places
 
 KINDS = ("astm", "hl7")
 DRIVER_FILES = {

@@ -11,10 +11,10 @@ from interface.driver import registry
 from interface.driver.capture import CaptureError
 from interface.driver.manifest import Driver, LinkFraming
 from interface.driver.parse import parse_manifest
+from interface.driver.receiving import split_places
 from interface.errors import DriverError
 from interface.wire import declared
 from tests import corpus
-from tests.splits import split_places
 
 MINI_VIDAS = "other/biomerieux-minividas-hbct.raw"
 HEAD = """

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from interface.driver.capture import read_capture
+from interface.driver.receiving import split_places
 from interface.simulator import Source, parse_source
 from interface.wire.lis01 import (
     DataLink,
@@ -25,7 +26,6 @@ from interface.wire.lis01 import (
 )
 from interface.wire.transmission import MessageSplitter, part_text
 from tests import corpus
-from tests.splits import split_places
 
 CAPTURES = corpus.files("astm")
 # What the instrument does beside the standard, so what its link must allow.
