@@ -72,15 +72,18 @@ class Receiver:
     def _begin(self) -> None:
         self._splitter = Hl7Splitter() if self._hl7 else MessageSplitter()
         self._open: list[tuple[bytes, int, int]] = []
+        self._bare = False  # records as text, without frames: what came is the text
 
     def _seal(self) -> None:
-        self.messages.append(assemble(self._open))
+        bare = b"".join(raw[start:stop] for raw, start, stop in self._open) if self._bare else b""
+        self.messages.append(bare or assemble(self._open))
         self._open = []
 
     def _frame(self, frame: FrameReceived) -> None:
         for piece in self._splitter.feed(frame.text, frame.last):
             if piece.breaks and self._hl7:
                 self._seal()
+            self._bare = frame.fn is None
             self._open.append((frame.raw, piece.start, piece.stop))
             if piece.seals:
                 self._seal()
