@@ -33,7 +33,7 @@ from interface.domain.model import (
     Value,
     ValueKind,
 )
-from interface.domain.units import canonical, convert, parse
+from interface.domain.units import bare, canonical, convert
 from interface.errors import UnknownUnit
 from interface.settings import Unsolicited
 
@@ -252,7 +252,8 @@ def _reported(observed: Observed, test: LabTest, mapping: CodeMapping, catalogue
     version = f"units {catalogue.aliases.revision}"
     try:
         sent = _sent_unit(observed.unit if observed.ucum is None else observed.ucum, mapping, test, catalogue)
-        number = convert(Decimal(1) if plain is None else plain, sent, test.unit) if sent != test.unit else plain
+        measured = Decimal(1) if plain is None else plain
+        number = convert(measured, sent, test.unit, test.substance) if sent != test.unit else plain
         if plain is None and number not in (None, 1):
             raise UnknownUnit(f"{sent} cannot be converted to {test.unit} in a {value.kind.value} value")
     except UnknownUnit as error:
@@ -284,14 +285,14 @@ def _sent_unit(raw_unit: str, mapping: CodeMapping, test: LabTest, catalogue: Ca
         return canonical(raw_unit, catalogue.aliases, test.unit) if test.unit else _pure(raw_unit, catalogue)
     if mapping.unit or not test.unit:
         return mapping.unit or test.unit
-    if parse(test.unit) == parse("1"):
-        return test.unit  # {INR}, {ratio}, 1: no unit is how such a number is written
+    if bare(test.unit):
+        return test.unit  # {INR}, {ratio}, [pH], 1: no unit is how such a number is written
     raise UnknownUnit("no unit was sent and the map names none")
 
 
 def _pure(raw_unit: str, catalogue: Catalogue) -> str:
     """No unit, for a test that has none: what was sent must be a pure number's. Raises UnknownUnit."""
-    if parse(canonical(raw_unit, catalogue.aliases)) != parse("1"):
+    if not bare(canonical(raw_unit, catalogue.aliases)):
         raise UnknownUnit("a unit for a test that has none")
     return ""
 

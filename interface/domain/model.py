@@ -12,6 +12,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from interface.domain.units import UNKNOWN_SUBSTANCE, Substance
+
 
 class Protocol(StrEnum):
     LIS2 = "lis2"
@@ -236,6 +238,7 @@ class LabTest:
     unit: str = ""  # UCUM code of the unit results are reported in; "" for text
     decimals: int | None = None  # reported digits after the point; None: as measured
     kind: ValueKind = ValueKind.NUMERIC
+    substance: Substance = UNKNOWN_SUBSTANCE
 
 
 @dataclass(frozen=True, slots=True)

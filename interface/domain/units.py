@@ -3,10 +3,14 @@
 `canonical` turns an analyzer's spelling into a UCUM code (the spellings are data: `mappings/units.toml`), `convert`
 moves a number between commensurable units and refuses everything else.
 
-Three deliberate departures from UCUM, each stricter than it, because a wrong conversion is worse than a held result:
+Deliberate departures from UCUM, each stricter than it, because a wrong conversion is worse than a held result:
 
 * `mol`, `eq`, `osm` and `[iU]` are dimensions of their own. UCUM makes `mol` a pure number and `eq` and `osm` one mole,
-  but how many moles an equivalent is depends on the ion's valence, which no unit says.
+  but how many moles an equivalent is depends on the ion's valence, which no unit says. Mass, amount and equivalents
+  of a substance are converted only where its test names the molar mass or the valence (`Substance`).
+* What stands in braces for a unit is a unit of its own: a `{ratio}` is no percentage, `{Log_copies}/mL` is not
+  `{copies}/mL`, and mL/min is not mL/min/{1.73_m2}. UCUM has all of them as 1. Only counted things are 1 (`{cells}`).
+  Behind a unit braces change nothing, except for fibrinogen equivalents: `ng/mL{FEU}` is about twice `ng/mL{DDU}`.
 * Mass over mass and amount over amount do not cancel to a pure number. HbA1c in mmol/mol (IFCC) and in % (NGSP) are
   related by a regression, not by a power of ten; albumin per creatinine in mg/g is no percentage either.
 * Special units with an offset or a logarithm (`Cel`, `[pH]`) take no prefix and convert to nothing but themselves.
@@ -72,6 +76,20 @@ def _flip(name: str) -> str:
 
 
 _ONE = Unit(Fraction(1))
+# In braces: what is only counted, and what says how much of it there is (D-dimer: fibrinogen equivalents or D-dimers).
+_COUNTED = frozenset({"cells", "cell", "#", "count", "rbc", "wbc", "rbcs", "wbcs", "particles"})
+_SPECIFIC = frozenset({"feu", "ddu"})
+
+
+@dataclass(frozen=True, slots=True)
+class Substance:
+    """What a conversion may know of the substance measured: g/mol, and equivalents per mole. None: not known."""
+
+    molar_mass: Decimal | None = None
+    valence: int | None = None
+
+
+UNKNOWN_SUBSTANCE = Substance()
 
 
 def _base(name: str, factor: Fraction | int = 1) -> Unit:
@@ -168,7 +186,7 @@ class _Parser:
     def _component(self) -> Unit:
         kind, text = self._take()
         if kind == "annotation":
-            return _ONE  # UCUM 2.1 §6: an annotation alone is the unity
+            return _ONE if text[1:-1].casefold() in _COUNTED else _base(text.casefold())
         if (kind, text) == ("mark", "("):
             unit = self._term()
             if self._take() != ("mark", ")"):
@@ -183,7 +201,9 @@ class _Parser:
         else:
             raise self._unknown()
         if self._peek()[0] == "annotation":
-            self._take()
+            text = self._take()[1].casefold()
+            if text[1:-1] in _SPECIFIC:
+                unit = unit.times(_base(text))
         return unit
 
     def _exponent(self) -> int:
@@ -242,18 +262,29 @@ def canonical(raw_unit: str, aliases: UnitAliases, target: str = "") -> str:
     return readings[0]
 
 
-def commensurable(first: str, second: str) -> bool:
+def commensurable(first: str, second: str, substance: Substance = UNKNOWN_SUBSTANCE) -> bool:
     """Whether a number can be moved between the two UCUM codes. Raises UnknownUnit when one is not understood."""
-    return parse(first).dimensions == parse(second).dimensions
+    one, other = parse(first), parse(second)
+    return one.dimensions == other.dimensions or (
+        _amount(one, substance).dimensions == _amount(other, substance).dimensions
+    )
 
 
-def convert(number: Decimal, from_unit: str, to_unit: str) -> Decimal:
+def bare(code: str) -> bool:
+    """Whether a number in this unit is written without one: 1, `{INR}`, `{ratio}`, `[pH]`. Raises UnknownUnit."""
+    unit = parse(code)
+    return unit.factor == 1 and all(
+        power == 1 and (name == "[pH]" or name.startswith("{")) for name, power in unit.dimensions
+    )
+
+
+def convert(number: Decimal, from_unit: str, to_unit: str, substance: Substance = UNKNOWN_SUBSTANCE) -> Decimal:
     """`number` of `from_unit` in `to_unit`, both UCUM codes. A power of ten only moves the point: the digits stay.
 
     Exact whenever the result has a finite decimal form, else to 34 significant digits. Raises UnknownUnit when a unit
-    is not understood or the dimensions differ (molar and mass concentration, `mmol/mol` and `%`).
+    is not understood or the dimensions differ (`mmol/mol` and `%`; amount and mass of an unknown substance).
     """
-    factor, shift = _factor(from_unit, to_unit)
+    factor, shift = _factor(from_unit, to_unit, substance)
     sign, digits, exponent = number.as_tuple()
     if not isinstance(exponent, int):
         raise UnknownUnit("not a finite number")
@@ -263,13 +294,25 @@ def convert(number: Decimal, from_unit: str, to_unit: str) -> Decimal:
 
 
 @lru_cache(maxsize=1024)
-def _factor(from_unit: str, to_unit: str) -> tuple[Fraction, int | None]:
+def _factor(from_unit: str, to_unit: str, substance: Substance) -> tuple[Fraction, int | None]:
     """What to multiply by, and when that is a power of ten, which."""
     source, target = parse(from_unit), parse(to_unit)
+    if source.dimensions != target.dimensions:
+        source, target = _amount(source, substance), _amount(target, substance)
     if source.dimensions != target.dimensions:
         raise UnknownUnit(f"{from_unit} cannot be converted to {to_unit}")
     factor = source.factor / target.factor
     return factor, _power_of_ten(factor)
+
+
+def _amount(unit: Unit, substance: Substance) -> Unit:
+    """A mass or equivalents above the line as moles of the substance, where that is known; else the unit itself."""
+    powers = dict(unit.dimensions)
+    if powers.get("g") == 1 and substance.molar_mass:
+        return unit.times(Unit(1 / Fraction(substance.molar_mass), (("g", -1), ("mol", 1))))
+    if powers.get("eq") == 1 and substance.valence:
+        return unit.times(Unit(Fraction(1, substance.valence), (("eq", -1), ("mol", 1))))
+    return unit
 
 
 def _power_of_ten(factor: Fraction) -> int | None:

@@ -20,7 +20,7 @@ import asyncpg
 
 from interface.domain.catalogue import Catalogue
 from interface.domain.model import CodeMapping, Interval, LabTest, Sex, ValueKind
-from interface.domain.units import UnitAliases
+from interface.domain.units import UNKNOWN_SUBSTANCE, Substance, UnitAliases
 from interface.settings import packaged
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -50,6 +50,7 @@ class ShippedTest:
     kind: ValueKind
     department: str
     specimen_types: tuple[str, ...]
+    substance: Substance = UNKNOWN_SUBSTANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ def shipped_tests() -> tuple[ShippedTest, ...]:
             kind=ValueKind(row.get("kind", ValueKind.NUMERIC)),
             department=row.get("department", ""),
             specimen_types=tuple(row.get("specimen_types", ())),
+            substance=Substance(_decimal(row.get("molar_mass")), row.get("valence")),
         )
         for name in files
         for row in _read(f"tests/{name}")["tests"]
@@ -181,7 +183,11 @@ def shipped_specimen_types() -> tuple[tuple[str, str], ...]:
 def shipped_aliases() -> UnitAliases:
     """The unit spellings of `mappings/units.toml`."""
     data = _read("units.toml")
-    spellings = {raw: (code,) if isinstance(code, str) else tuple(code) for raw, code in data["spellings"].items()}
+    spellings = {
+        raw: (unit["reads"],) if isinstance(unit["reads"], str) else tuple(unit["reads"])
+        for unit in data["unit"]
+        for raw in unit["written"]
+    }
     return UnitAliases(spellings, frozenset(data["refused"]), data["revision"])
 
 
@@ -242,12 +248,13 @@ async def _insert_tests(connection: Connection, organization_id: UUID) -> dict[s
     ids = {test.code: uuid7() for test in shipped_tests()}
     await connection.executemany(
         """INSERT INTO lab.test (id, organization_id, code, name, loinc, unit, decimals, kind, department,
-                                 specimen_types, source)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)""",
+                                 specimen_types, source, molar_mass, valence)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)""",
         [
             (
                 ids[test.code], organization_id, test.code, test.name, test.loinc, test.unit, test.decimals,
-                test.kind.value, test.department, list(test.specimen_types), SHIPPED,
+                test.kind.value, test.department, list(test.specimen_types), SHIPPED, test.substance.molar_mass,
+                test.substance.valence,
             )
             for test in shipped_tests()
         ],
@@ -333,7 +340,8 @@ async def read_catalogue(
     newest revision. The caller keeps the catalogue for as long as it suits; it does not change.
     """
     tests = await connection.fetch(
-        "SELECT id, code, name, loinc, unit, decimals, kind FROM lab.test WHERE organization_id = $1 AND active",
+        "SELECT id, code, name, loinc, unit, decimals, kind, molar_mass, valence FROM lab.test"
+        " WHERE organization_id = $1 AND active",
         organization_id,
     )
     intervals = await connection.fetch(
@@ -374,6 +382,7 @@ def _lab_test(row: asyncpg.Record) -> LabTest:
         unit=row["unit"],
         decimals=row["decimals"],
         kind=ValueKind(row["kind"]),
+        substance=Substance(row["molar_mass"], row["valence"]),
     )
 
 

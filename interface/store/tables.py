@@ -224,7 +224,8 @@ test = Table(
     _text("loinc"), _text("unit"), Column("decimals", SmallInteger, nullable=True),
     Column("kind", Text, nullable=False, server_default=text("'numeric'")), _text("department"),
     _texts("specimen_types"),
-    _text("source"), _flag("active", True), UniqueConstraint("organization_id", "code"),
+    _text("source"), _flag("active", True), Column("molar_mass", Numeric, nullable=True),  # g/mol
+    Column("valence", SmallInteger, nullable=True), UniqueConstraint("organization_id", "code"),
 )  # fmt: skip
 panel = Table(
     "panel", metadata, _id(), _organization(), Column("code", Text, nullable=False),

@@ -32,7 +32,7 @@ from interface.domain.model import (
     Value,
     ValueKind,
 )
-from interface.domain.units import UnitAliases
+from interface.domain.units import Substance, UnitAliases
 from interface.settings import Unsolicited
 
 H = HoldReason
@@ -97,6 +97,54 @@ def test_a_result_is_mapped_matched_converted_judged_and_left_preliminary() -> N
     assert found.flags == ("L",)
     assert (found.status, found.holds) == (ResultStatus.PRELIMINARY, ())
     assert found.map_revision == 3
+
+
+@pytest.mark.parametrize(
+    ("substance", "unit", "reported"),
+    [
+        (Substance(Decimal("180.156")), "mmol/L", "101"),  # 100.88736 mg/dL, reported without decimals
+        (Substance(Decimal("180.156")), "meq/L", None),  # how many equivalents a mole is, it does not say
+        (Substance(valence=1), "mmol/L", None),
+        (Substance(), "mmol/L", None),
+    ],
+)
+def test_an_amount_is_reported_as_mass_only_where_the_test_names_what_that_takes(
+    substance: Substance, unit: str, reported: str | None
+) -> None:
+    catalogue = replace(CATALOGUE, tests={**CATALOGUE.tests, GLU.id: replace(GLU, substance=substance)})
+    found = decided(observed("GLU", "5.6", unit), replace(CONTEXT, catalogue=catalogue))
+    if reported is None:
+        assert (found.holds, found.value.text, found.unit) == ((H.UNKNOWN_UNIT,), "5.6", unit)
+    else:
+        assert (found.holds, found.value.text, found.unit, found.flags) == ((), reported, "mg/dL", ("H",))
+
+
+@pytest.mark.parametrize(
+    ("reported", "sent"),
+    [
+        ("ng/mL{FEU}", "ng/mL{DDU}"),  # fibrinogen equivalents are about twice the D-dimers
+        ("%", "{ratio}"),  # prothrombin: of the normal activity, and of the normal time
+        ("{INR}", "{ratio}"),
+        ("{copies}/mL", "{Log_copies}/mL"),
+        ("{copies}/mL", "[iU]/mL"),
+        ("mL/min/{1.73_m2}", "mL/min"),
+        ("%", "mmol/mol"),
+        ("{index}", "{s_co_ratio}"),
+    ],
+)
+def test_a_unit_that_cannot_be_converted_safely_is_held(reported: str, sent: str) -> None:
+    catalogue = replace(CATALOGUE, tests={**CATALOGUE.tests, HGB.id: replace(HGB, unit=reported)})
+    found = decided(observed("HGB", "1.5", sent), replace(CONTEXT, catalogue=catalogue))
+    assert (found.holds, found.value.text, found.unit) == ((H.UNKNOWN_UNIT,), "1.5", sent)
+    catalogue = replace(CATALOGUE, tests={**CATALOGUE.tests, HGB.id: replace(HGB, unit=sent)})
+    assert decided(observed("HGB", "1.5", reported), replace(CONTEXT, catalogue=catalogue)).holds == (H.UNKNOWN_UNIT,)
+
+
+@pytest.mark.parametrize("unit", ["{INR}", "{ratio}", "[pH]", "1"])
+def test_what_is_written_without_a_unit_needs_none(unit: str) -> None:
+    catalogue = replace(CATALOGUE, tests={**CATALOGUE.tests, INR.id: replace(INR, unit=unit)}, intervals={})
+    found = decided(observed("INR", "1.10"), replace(CONTEXT, catalogue=catalogue))
+    assert (found.holds, found.value.text, found.unit) == ((), "1.10", unit)
 
 
 def test_every_step_names_its_rule_inputs_version_and_verdict() -> None:

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interface.domain.units import MAX_UNIT_CHARS, UnitAliases, canonical, commensurable, convert, parse
+from interface.domain.units import (
+    MAX_UNIT_CHARS,
+    Substance,
+    UnitAliases,
+    bare,
+    canonical,
+    commensurable,
+    convert,
+    parse,
+)
 from interface.errors import UnknownUnit
 
 CONVERSIONS = [
@@ -34,6 +43,10 @@ CONVERSIONS = [
     ("7.41", "10^3/uL", "10*3/uL", "7.41"),
     ("12", "g.dL-1", "g/L", "120"),
     ("5", "umol/(min.L)", "U/L", "5"),
+    ("0.5", "ug/mL{FEU}", "ng/mL{FEU}", "500"),
+    ("20", "{copies}/uL", "{copies}/mL", "20000"),
+    ("3", "/100{WBCs}", "%", "3"),
+    ("24", "mg/h", "mg/(24.h)", "576"),
 ]
 
 
@@ -70,6 +83,13 @@ REFUSED = [
     ("[pH]", "1"),
     ("U/L", "umol/L"),
     ("/uL", "%"),
+    ("{ratio}", "%"),
+    ("{INR}", "{ratio}"),
+    ("{Log_copies}/mL", "{copies}/mL"),
+    ("{copies}/mL", "/mL"),
+    ("ng/mL{FEU}", "ng/mL{DDU}"),
+    ("ng/mL{FEU}", "ng/mL"),
+    ("mL/min/{1.73_m2}", "mL/min"),
 ]
 
 
@@ -98,6 +118,60 @@ def test_nothing_an_analyzer_may_send_as_a_unit_does_more_than_be_unknown(text: 
     except UnknownUnit:
         return
     assert convert(Decimal("1.5"), code, code) == Decimal("1.5")
+
+
+SUBSTANCES = [
+    ("5.5", "mmol/L", "mg/dL", Substance(Decimal("180.156")), "99.0858"),
+    ("99.0858", "mg/dL", "mmol/L", Substance(Decimal("180.156")), "5.5"),
+    ("4", "meq/L", "mmol/L", Substance(valence=2), "2"),
+    ("2", "mmol/L", "meq/L", Substance(valence=2), "4"),
+    ("5", "meq/L", "mg/dL", Substance(Decimal("40.08"), 2), "10.02"),
+    ("10", "mmol/(24.h)", "mg/(24.h)", Substance(Decimal("113.12")), "1131.2"),
+]
+
+
+@pytest.mark.parametrize(("number", "source", "target", "substance", "expected"), SUBSTANCES)
+def test_mass_amount_and_equivalents_are_converted_by_what_is_known_of_the_substance(
+    number: str, source: str, target: str, substance: Substance, expected: str
+) -> None:
+    assert convert(Decimal(number), source, target, substance) == Decimal(expected)
+    assert commensurable(source, target, substance)
+    assert not commensurable(source, target)
+    with pytest.raises(UnknownUnit):
+        convert(Decimal(number), source, target)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("mmol/L", "mg"),
+        ("mmol/mol", "mg/g"),
+        ("U/L", "mg/dL"),
+        ("mmol/L", "U/L"),
+        ("g/L", "[iU]/L"),
+    ],
+)
+def test_a_molar_mass_relates_nothing_but_the_mass_and_the_amount_of_one_thing(source: str, target: str) -> None:
+    known = Substance(Decimal(100), 1)
+    assert not commensurable(source, target, known)
+    with pytest.raises(UnknownUnit):
+        convert(Decimal(1), source, target, known)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("1", True),
+        ("{INR}", True),
+        ("[pH]", True),
+        ("%", False),
+        ("{copies}/mL", False),
+        ("g/L", False),
+        ("10*3", False),
+    ],
+)
+def test_what_is_written_without_a_unit_is_known(code: str, expected: bool) -> None:
+    assert bare(code) is expected
 
 
 GROUPS = [

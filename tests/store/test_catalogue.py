@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from interface.domain.model import Sex
-from interface.domain.units import canonical, commensurable, parse
+from interface.domain.units import canonical, commensurable
 from interface.errors import UnknownUnit
 from interface.settings import packaged
 from interface.store import catalogue
@@ -70,19 +70,6 @@ def test_no_two_intervals_of_a_test_apply_to_the_same_person() -> None:
         and other.age_low_d < (one.age_high_d or 10**6)
     ]
     assert clashes == []
-
-
-@pytest.mark.parametrize("raw", sorted(shipped_aliases().spellings))
-def test_every_spelling_is_read_and_its_readings_differ(raw: str) -> None:
-    readings = shipped_aliases().spellings[raw]
-    assert canonical(raw, shipped_aliases()) == readings[0]
-    assert len({parse(reading).dimensions for reading in readings}) == len(readings)
-
-
-def test_refused_spellings_are_refused() -> None:
-    for raw in shipped_aliases().refused:
-        with pytest.raises(UnknownUnit):
-            canonical(raw, shipped_aliases())
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -71,8 +71,10 @@ PROPERTIES = {
     "interpretation": NO_UNIT,
     "type": NO_UNIT,
 }
-# Names whose property is not in brackets.
+# Names whose property is not in brackets, or says too little there.
 NAMED = (
+    (r"D-dimer FEU", _units("ng/mL{FEU}")),
+    (r"D-dimer DDU", _units("ng/mL{DDU}")),
     (r"A1c.*IFCC", _units("mmol/mol")),
     (r"/100 |/Hemoglobin\.total|actual/[nN]ormal|Ag\.total|kinase\.total", _units("%")),
     (r"saturation|[Oo]xyhemoglobin|oxygen concentration|resin uptake", _units("%")),
@@ -85,7 +87,7 @@ NAMED = (
     (r"^Specific gravity", _units("{ratio}")),
     (r"clearance", _units("mL/min")),
     (r"Partial pressure difference", _units("kPa")),
-    (r"temperature", _units("Cel")),
+    (r"^Body temperature", _units("Cel")),
     (r"Signal/Cutoff", _units("{s_co_ratio}")),
     (r"identified|^Color|^Appearance|^Clarity", NO_UNIT),
 )
@@ -128,10 +130,11 @@ class Meaning:
 
 
 def meaning(code: str, name: str) -> Meaning:
-    bracket = re.search(r"\[([^\]]+)\]", name)
-    dimensions = PROPERTIES.get(bracket[1].casefold() if bracket else "")
+    dimensions = next((allowed for pattern, allowed in NAMED if re.search(pattern, name)), None)
     if dimensions is None:
-        dimensions = next(allowed for pattern, allowed in NAMED if re.search(pattern, name))
+        bracket = re.search(r"\[([^\]]+)\]", name)
+        assert bracket, name
+        dimensions = PROPERTIES[bracket[1].casefold()]
     for system, specimens in SYSTEMS:
         if re.search(rf" (?:in|of|on|from)(?: 24 hour)? {system}\b", name):
             return Meaning(dimensions, specimens)
