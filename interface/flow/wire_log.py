@@ -12,6 +12,7 @@ from interface.store import wire_log
 from interface.store.db import Connection
 from interface.store.journal import StoredMessage, message_of, ordinal_of, read_frame_bytes
 from interface.store.wire_log import WireLogRow
+from interface.wire import mllp
 from interface.wire.conversation import of_block, of_frames
 from interface.wire.trace import Direction
 from interface.wire.wirelog import Came, Event, FrameCame, Left, Meaning, Noted, What, decode
@@ -128,6 +129,8 @@ def _line(event: Event, frames: Mapping[UUID, bytes], message_id: UUID | None, p
             if meaning is Meaning.APART:  # its bytes stand before it, as they came
                 return WireLine(at, None, b"", f"stored as frame {ordinal + 1} of {of}", of, ordinal, peer=peer)
             note = "" if data else f"frame {ordinal + 1} of {of}" + (", once more" if again else "")
+            if data and meaning is Meaning.BLOCK:
+                data = mllp.encode(data)
             return WireLine(at, Direction.ANALYZER, data, note, of, ordinal, again, peer)
 
 

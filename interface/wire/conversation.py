@@ -7,7 +7,7 @@ from uuid import UUID
 
 from interface.wire.frames import ENQ
 from interface.wire.mllp import CR, FS, VT
-from interface.wire.wirelog import Came, Event, FrameCame, Left, Noted, What
+from interface.wire.wirelog import Came, Event, FrameCame, Left, Meaning, Noted, What
 
 
 def of_frames(events: Sequence[Event], mine: Callable[[UUID], bool]) -> list[Event]:
@@ -58,11 +58,12 @@ def of_block(events: Sequence[Event], mine: Callable[[UUID], bool]) -> list[Even
     if at is None:
         return []
     chosen: list[Event] = []
-    before, after = events[at - 1] if at else None, events[at + 1] if at + 1 < len(events) else None
-    if isinstance(before, Came):
+    before, block, after = events[at - 1] if at else None, events[at], events[at + 1] if at + 1 < len(events) else None
+    enveloped = isinstance(block, FrameCame) and block.meaning is Meaning.BLOCK
+    if isinstance(before, Came) and not enveloped:
         chosen.append(Came(before.at, before.data[max(before.data.rfind(VT), 0) :]))
-    chosen.append(events[at])
-    if isinstance(after, Came):
+    chosen.append(block)
+    if isinstance(after, Came) and not enveloped:
         mark = after.data.find(FS) + 1
         stop = mark + (after.data[mark : mark + 1] == bytes([CR])) if mark else len(after.data)
         chosen.append(Came(after.at, after.data[:stop]))

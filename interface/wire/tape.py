@@ -16,6 +16,7 @@ from itertools import pairwise
 from uuid import UUID
 
 from interface.wire.datalink_events import EVIDENCE_BYTES as RUN_BYTES  # a longer run is reported in such pieces
+from interface.wire.mllp import encode
 from interface.wire.wirelog import Came, Event, FrameCame, Left, Meaning, Noted, What
 
 PENDING_BYTES = 192 * 1024  # two and more of the largest frames of LIS01-A2
@@ -25,23 +26,25 @@ MOST_READS = 256  # instants kept for the bytes that wait; bytes of further read
 MOST_BESIDE = 256  # replies and notes that wait for the bytes before them
 ONE_RUN = timedelta(milliseconds=10)  # bytes that come so close together are one event
 _PROBE_BYTES = 64
+_ENVELOPE_BYTES = len(encode(b""))
 
 
 class Slot:
     """A frame that is being committed. Its place in the log is taken; what stands there is said when it is known."""
 
-    __slots__ = ("apart", "at", "events", "raw")
+    __slots__ = ("at", "events", "meaning", "raw")
 
-    def __init__(self, at: datetime, raw: bytes, apart: bool) -> None:
-        self.at, self.raw, self.apart = at, raw, apart
+    def __init__(self, at: datetime, raw: bytes, meaning: Meaning) -> None:
+        self.at, self.raw, self.meaning = at, raw, meaning
         self.events: tuple[Event, ...] | None = None  # None: not known yet
 
     def bytes_alone(self) -> tuple[Event, ...]:
         """What was read, as it was read."""
-        if self.apart:
+        if self.meaning is Meaning.APART:
             return ()
-        rest = len(self.raw) - EVIDENCE_BYTES
-        kept = Came(self.at, self.raw[:EVIDENCE_BYTES])
+        read = encode(self.raw) if self.meaning is Meaning.BLOCK else self.raw
+        rest = len(read) - EVIDENCE_BYTES
+        kept = Came(self.at, read[:EVIDENCE_BYTES])
         return (kept, Noted(self.at, What.MISSING, count=rest)) if rest > 0 else (kept,)
 
 
@@ -92,23 +95,39 @@ class Tape:
 
     def frame(self, raw: bytes, at: datetime) -> Slot:
         """These bytes, the first that came with this content, are a frame whose commit begins now."""
+        if self._pending.alone is not None and (alone := self._frame_alone(raw)) is not None:
+            return alone
         found = self._pending.find(raw)
         if found is None:
-            slot = Slot(at, raw, apart=True)
+            slot = Slot(at, raw, Meaning.APART)
             self._put(slot)
             return slot
         start, stop = found
         self._settle(start)
-        slot = Slot(self._pending.instant(start), raw, apart=False)
+        slot = Slot(self._pending.instant(start), raw, Meaning.STORED)
         self._finish(slot)
         self._pending.drop(stop)
         return slot
 
+    def _frame_alone(self, raw: bytes) -> Slot | None:
+        """As nearly always: what waits is one read, and it is the frame, or the block in its envelope."""
+        data, at = self._pending.alone or b"", self._pending.alone_at
+        around = len(data) - len(raw)
+        if not around and data == raw:
+            slot = Slot(at, raw, Meaning.STORED)
+        elif around == _ENVELOPE_BYTES and data == encode(raw):
+            slot = Slot(at, raw, Meaning.BLOCK)
+        else:
+            return None
+        self._put_beside(self._pending.start)
+        self._finish(slot)
+        self._pending.drop_alone()
+        return slot
+
     def stored(self, slot: Slot, ids: tuple[UUID, ...]) -> None:
         """The frame is committed, as these rows; none: it is part of no message."""
-        meaning = Meaning.APART if slot.apart else Meaning.STORED
-        slot.events = (FrameCame(slot.at, ids, meaning),) if ids else slot.bytes_alone()
-        if ids and not slot.apart and len(slot.raw) <= EVIDENCE_BYTES:
+        slot.events = (FrameCame(slot.at, ids, slot.meaning),) if ids else slot.bytes_alone()
+        if ids and slot.meaning is Meaning.STORED and len(slot.raw) <= EVIDENCE_BYTES:
             self._last = _Frame(slot.raw, ids)
 
     def not_stored(self, slot: Slot, at: datetime, reason: str) -> None:
@@ -186,18 +205,36 @@ class _Pending:
         self._gap = 0
         self._sum = 0  # CRC-32 of the bytes in the gap
         self._reads: deque[tuple[int, datetime]] = deque()  # (first byte, when), the first one's not after `start`
+        self.alone: bytes | None = None  # all that waits, where it is one read: it is in nothing else then
+        self.alone_at = datetime.min
 
     @property
     def waiting(self) -> int:
-        return len(self._data)
+        return self.stop - self.start - self._gap
 
     def append(self, data: bytes, at: datetime) -> None:
+        if self.start == self.stop and len(data) <= PENDING_BYTES:
+            self.alone, self.alone_at = data, at
+            self.stop += len(data)
+            return
+        self._join()
         if len(self._reads) < MOST_READS:
             self._reads.append((self.stop, at))
         self._data += data
         self.stop += len(data)
         if len(self._data) > PENDING_BYTES:
             self._widen()
+
+    def drop_alone(self) -> None:
+        """The one read that waits is done with."""
+        self.alone, self.start = None, self.stop
+
+    def _join(self) -> None:
+        """What waits alone will not stay so."""
+        if self.alone is not None:
+            self._data += self.alone
+            self._reads.append((self.start, self.alone_at))
+            self.alone = None
 
     def _widen(self) -> None:
         """Let the middle go, down to half of what may wait."""
@@ -215,8 +252,9 @@ class _Pending:
 
     def find(self, raw: bytes, stop: int | None = None) -> tuple[int, int] | None:
         """Where `raw` is, the first time; None where it is not, or not whole before `stop`."""
-        if not raw or (stop is not None and stop - self.start < len(raw)):
+        if not raw or self.stop - self.start < len(raw) or (stop is not None and stop - self.start < len(raw)):
             return None
+        self._join()
         at = self._find(raw)
         if at is None or (stop is not None and at + len(raw) > stop):
             return None
@@ -251,12 +289,14 @@ class _Pending:
 
     def instant(self, at: int) -> datetime:
         """When a byte that waits was read."""
+        self._join()
         return next(when for begin, when in reversed(self._reads) if begin <= at)
 
     def take(self, stop: int) -> list[tuple[int, datetime, bytes, int]]:
         """(first byte, when, bytes, 0) of each read before `stop`, and (…, b"", their number) of those in the gap."""
         if stop == self.start:
             return []
+        self._join()
         if not self._gap and (len(self._reads) == 1 or self._reads[1][0] >= stop):  # nearly always: one read
             whole = [(self.start, self._reads[0][1], bytes(self._data[: stop - self.start]), 0)]
             self.drop(stop)
@@ -276,6 +316,7 @@ class _Pending:
 
     def drop(self, stop: int) -> None:
         """The bytes before `stop`, which is not in the gap, are done with."""
+        self._join()
         gone = stop - self.start
         if self._gap and gone > self._head:
             gone -= self._gap

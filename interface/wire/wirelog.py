@@ -6,7 +6,7 @@ names the row that holds them. Pure; `decode(encode(events)) == events`.
 The form: the byte 1; the first event's instant, microseconds since 1970 UTC in 8 bytes; then each event as its kind,
 the microseconds since the event before, and its content. Numbers are base-128, low groups first; those that may be
 negative are zigzag. A frame's id is written as its difference (exclusive or) from the id before, which for the frames
-of one message is three bytes.
+of one message is three bytes; a block is a message, so its id is written as it is, in 16.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Meaning(StrEnum):
     """What the bytes of a `FrameCame` are to the frame it names."""
 
     STORED = "stored"  # it was committed from these bytes
+    BLOCK = "block"  # the same, and MLLP's envelope came with it in one read: 0B before it, 1C 0D after it
     AGAIN = "again"  # the same once more: acknowledged, not stored again
     APART = "apart"  # it was committed from bytes that stand in the log as they came, since it differs from them
 
@@ -84,7 +85,7 @@ class Noted:
 Event = Came | FrameCame | Left | Noted
 
 _CAME, _LEFT, _ANSWER = 0, 1, 2
-_MEANINGS = {Meaning.STORED: 3, Meaning.AGAIN: 4, Meaning.APART: 5}
+_MEANINGS = {Meaning.STORED: 3, Meaning.AGAIN: 4, Meaning.APART: 5, Meaning.BLOCK: 6}
 _NOTES = {what: 16 + at for at, what in enumerate(What)}  # their order is part of the form: add at the end
 _MEANING_OF = {code: meaning for meaning, code in _MEANINGS.items()}
 _NOTE_OF = {code: what for what, code in _NOTES.items()}
@@ -109,7 +110,10 @@ def encode(events: Iterable[Event]) -> bytes:
                 _begin(out, _MEANINGS[meaning], step)
                 _number(out, len(ids))
                 for one in ids:
-                    _number(out, one.int ^ last_id)
+                    if meaning is Meaning.BLOCK:
+                        out += one.bytes
+                    else:
+                        _number(out, one.int ^ last_id)
                     last_id = one.int
             case Left(_, data, None):
                 _begin(out, _LEFT, step)
@@ -174,10 +178,11 @@ def _event(reader: _Reader, kind: int, at: datetime, last_id: int) -> tuple[Even
         return Left(at, reader.text(), UUID(int=last_id)), last_id
     if kind in _MEANING_OF:
         ids: list[UUID] = []
+        meaning = _MEANING_OF[kind]
         for _ in range(reader.number()):
-            last_id = reader.identifier(last_id)
+            last_id = int.from_bytes(reader.take(16)) if meaning is Meaning.BLOCK else reader.identifier(last_id)
             ids.append(UUID(int=last_id))
-        return FrameCame(at, tuple(ids), _MEANING_OF[kind]), last_id
+        return FrameCame(at, tuple(ids), meaning), last_id
     if kind in _NOTE_OF:
         return Noted(at, _NOTE_OF[kind], reader.text().decode(errors="replace"), reader.number()), last_id
     raise _damaged()
