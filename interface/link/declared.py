@@ -64,7 +64,7 @@ class DeclaredSession(Connection):
             return
         finally:
             self._keep(self._core.eof())
-            await self._stream.close()
+            await self._close()
 
     async def _take(self, data: bytes | None, *, waited: bool) -> bool:
         """What a read brought; False at the end of the connection. `waited`: for the rest of a block."""

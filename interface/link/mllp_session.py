@@ -102,7 +102,7 @@ class MllpSession(Connection):
         except LinkLost:
             return
         finally:
-            await self._stream.close()
+            await self._close()
 
     async def _take(self, data: bytes) -> list[mllp.Event]:
         events = self._core.receive(data[:SLICE_BYTES])

@@ -78,6 +78,7 @@ class Connection:
         self._link, self._stream, self._intake = link, stream, intake
         self._counters, self._clock = counters, clock
         self._idle_wait_s = idle_wait_s
+        self._limit = clock.limit()
         self._stopping = False
         self.heard_at = clock.now()
 
@@ -91,7 +92,7 @@ class Connection:
     async def _read(self, deadline: float | None) -> bytes | None:
         """Bytes, b"" at the end, None when the deadline passed."""
         try:
-            async with self._clock.timeout_at(deadline):
+            async with self._limit.at(deadline):
                 data = await self._stream.read()
         except TimeoutError:
             return None
@@ -106,10 +107,14 @@ class Connection:
     async def _write(self, data: bytes) -> None:
         """Raises LinkLost, also when the peer does not take the bytes in time."""
         try:
-            async with self._clock.timeout_at(self._clock.now() + WRITE_WAIT_S):
+            async with self._limit.at(self._clock.now() + WRITE_WAIT_S):
                 await self._stream.write(data)
         except TimeoutError as error:
             raise LinkLost("the peer takes no replies") from error
+
+    async def _close(self) -> None:
+        self._limit.close()
+        await self._stream.close()
 
     def _lenient(self, name: str) -> None:
         self._counters.leniencies[str(name)] += 1
@@ -173,7 +178,7 @@ class AstmSession(Connection):
         finally:
             if self._in_session:
                 await self._end(reason)
-            await self._stream.close()
+            await self._close()
 
     def _next_deadline(self) -> float | None:
         if self._core.timer is None:

@@ -95,8 +95,8 @@ class Tape:
 
     def frame(self, raw: bytes, at: datetime) -> Slot:
         """These bytes, the first that came with this content, are a frame whose commit begins now."""
-        if self._pending.alone is not None and (alone := self._frame_alone(raw)) is not None:
-            return alone
+        if (read := self._pending.alone) is not None and (slot := self._frame_alone(raw, *read)) is not None:
+            return slot
         found = self._pending.find(raw)
         if found is None:
             slot = Slot(at, raw, Meaning.APART)
@@ -109,9 +109,8 @@ class Tape:
         self._pending.drop(stop)
         return slot
 
-    def _frame_alone(self, raw: bytes) -> Slot | None:
-        """As nearly always: what waits is one read, and it is the frame, or the block in its envelope."""
-        data, at = self._pending.alone or b"", self._pending.alone_at
+    def _frame_alone(self, raw: bytes, data: bytes, at: datetime) -> Slot | None:
+        """As nearly always: what waits is one read, `data`, and it is the frame, or the block in its envelope."""
         around = len(data) - len(raw)
         if not around and data == raw:
             slot = Slot(at, raw, Meaning.STORED)
@@ -205,8 +204,7 @@ class _Pending:
         self._gap = 0
         self._sum = 0  # CRC-32 of the bytes in the gap
         self._reads: deque[tuple[int, datetime]] = deque()  # (first byte, when), the first one's not after `start`
-        self.alone: bytes | None = None  # all that waits, where it is one read: it is in nothing else then
-        self.alone_at = datetime.min
+        self.alone: tuple[bytes, datetime] | None = None  # all that waits, where it is one read and nowhere else
 
     @property
     def waiting(self) -> int:
@@ -214,7 +212,7 @@ class _Pending:
 
     def append(self, data: bytes, at: datetime) -> None:
         if self.start == self.stop and len(data) <= PENDING_BYTES:
-            self.alone, self.alone_at = data, at
+            self.alone = (data, at)
             self.stop += len(data)
             return
         self._join()
@@ -232,8 +230,9 @@ class _Pending:
     def _join(self) -> None:
         """What waits alone will not stay so."""
         if self.alone is not None:
-            self._data += self.alone
-            self._reads.append((self.start, self.alone_at))
+            data, at = self.alone
+            self._data += data
+            self._reads.append((self.start, at))
             self.alone = None
 
     def _widen(self) -> None:

@@ -36,6 +36,9 @@ class FakeClock:
     def timeout_at(self, when: float | None) -> _Alarm:
         return _Alarm(self, when)
 
+    def limit(self) -> FakeLimit:
+        return FakeLimit(self)
+
     async def sleep(self, seconds: float) -> None:
         alarm = self.timeout_at(self._now + seconds)
         try:
@@ -57,6 +60,19 @@ class FakeClock:
 
     def forget(self, alarm: _Alarm) -> None:
         self._alarms.discard(alarm)
+
+
+@dataclass(frozen=True, slots=True)
+class FakeLimit:
+    """Alarms of one task, one after the other."""
+
+    clock: FakeClock
+
+    def at(self, when: float | None) -> _Alarm:
+        return self.clock.timeout_at(when)
+
+    def close(self) -> None:
+        """Nothing to do."""
 
 
 class _Alarm:
