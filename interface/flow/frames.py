@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 from uuid import UUID
@@ -219,8 +219,7 @@ class Transmission:
     def _sealed(self, opened: _Open, state: str, reason: str) -> MessageRow:
         # A query is answered anew each time (DESIGN §1.2), a cut transmission is resent whole: neither has a digest.
         whole = state == "complete" and not opened.query
-        return replace(
-            self._receiving(opened),
+        return self._receiving(opened)._replace(
             state=state,
             sealed_at=self._now(),
             # PostgreSQL text holds no NUL; the bytes themselves are in the frame.
@@ -282,4 +281,4 @@ def _not_twice(row: MessageRow, before: Iterable[MessageRow]) -> MessageRow:
     first = next((other for other in before if other.digest is not None and other.digest == row.digest), None)
     if first is None:
         return row
-    return replace(row, digest=None, settled="duplicate", reason=f"as {first.id} in the same frame")
+    return row._replace(digest=None, settled="duplicate", reason=f"as {first.id} in the same frame")

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -31,7 +31,7 @@ import structlog
 from interface import telemetry
 from interface.errors import StoreAmbiguous, StoreError, StoreUnavailable
 from interface.store.db import Connection, Database, translate
-from interface.store.ids import uuid7
+from interface.store.ids import of_int, uuid7
 from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, PREPARE_SESSION, RECOVER, SEAL_CUT
 from interface.store.notes import Notes
 
@@ -43,29 +43,30 @@ GROUP_ENTRIES, GROUP_BYTES = 200, 8 << 20
 WAITING_BYTES = 64 << 20  # more than this waiting for one writer is refused: memory is bounded, the peer resends
 PROBE_S, CONNECT_WAIT_S = 0.25, 10.0
 SECOND_ENTRIES = 4  # so many waiting make a second group while the first is being committed
+TICK_S = 0.002  # the event loop counts in milliseconds
 QUIET_S = 0.02  # without an append for so long, the links are between two messages at least
 
 
 def new_message_id() -> UUID:
     """A UUIDv7 whose low 24 bits are free for its frames (`store.ids` keeps uniqueness above them)."""
-    return UUID(int=uuid7().int >> FRAME_BITS << FRAME_BITS)
+    return of_int(uuid7().int >> FRAME_BITS << FRAME_BITS)
 
 
 def frame_id(message_id: UUID, ordinal: int, attempt: int) -> UUID:
-    return UUID(int=message_id.int | ordinal << ATTEMPT_BITS | attempt)
+    place = ordinal << ATTEMPT_BITS | attempt
+    return of_int(message_id.int | place) if place else message_id
 
 
 def message_of(frame_id: UUID) -> UUID:
     """The message a frame belongs to."""
-    return UUID(int=frame_id.int >> FRAME_BITS << FRAME_BITS)
+    return of_int(frame_id.int >> FRAME_BITS << FRAME_BITS)
 
 
 def ordinal_of(frame_id: UUID) -> int:
     return frame_id.int >> ATTEMPT_BITS & MAX_ORDINAL
 
 
-@dataclass(frozen=True, slots=True)
-class MessageRow:
+class MessageRow(NamedTuple):
     """A message as it is opened or sealed. `settled` only for what needs no decision (`rejected`)."""
 
     id: UUID
@@ -84,8 +85,7 @@ class MessageRow:
     priority: int = 5  # queue: lower goes first
 
 
-@dataclass(frozen=True, slots=True)
-class FrameRow:
+class FrameRow(NamedTuple):
     """`bytes` as they were on the wire; `start`, `stop`: the part of the frame's text that is this message's."""
 
     message_id: UUID
@@ -98,8 +98,7 @@ class FrameRow:
     stop: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """One link's request: committed whole or not at all."""
 
     messages: tuple[MessageRow, ...] = ()
@@ -216,6 +215,8 @@ class Journal:
         self._waiting: deque[_Entry] = deque()
         self._waiting_bytes = 0
         self._notes = Notes(database, organization_id, lambda: self.busy)
+        self._promised: deque[tuple[float, asyncio.Future[frozenset[UUID]]]] = deque()  # until when, soonest first
+        self._late: asyncio.TimerHandle | None = None
         self._cut: dict[UUID, MessageRow] = {}  # to be sealed once the database is back
         self._arrived = asyncio.Event()
         self._crowded, self._landed = asyncio.Event(), asyncio.Event()
@@ -244,6 +245,8 @@ class Journal:
         await self._notes.stop()
         for line in (self._first, self._second):
             line.cut()
+        if self._late is not None:
+            self._late.cancel()
 
     @property
     def busy(self) -> bool:
@@ -265,11 +268,12 @@ class Journal:
         self._arrived.set()
         if len(self._waiting) >= SECOND_ENTRIES:
             self._crowded.set()
-        late = loop.call_at(entry.deadline, _late, entry.done)  # whatever the writer does, the peer gets its answer
-        try:
-            return await entry.done
-        finally:
-            late.cancel()
+        while self._promised and self._promised[0][1].done():
+            self._promised.popleft()
+        self._promised.append((entry.deadline, entry.done))
+        if self._late is None:
+            self._late = loop.call_at(self._promised[0][0], self._expire)
+        return await entry.done
 
     def seal_later(self, rows: Iterable[MessageRow]) -> None:
         """Seal cut messages when the database is back, as far as they are there and still open. Returns at once."""
@@ -279,6 +283,16 @@ class Journal:
     def replied(self, message_id: UUID, sent: bool) -> None:
         """Note that the reply owed for a message left, or could not. Returns at once."""
         self._notes.replied(message_id, sent)
+
+    def _expire(self) -> None:
+        """Whatever the writer does, the peer gets its answer."""
+        loop, self._late = asyncio.get_running_loop(), None
+        while self._promised and (self._promised[0][1].done() or self._promised[0][0] <= loop.time() + TICK_S):
+            done = self._promised.popleft()[1]
+            if not done.done():
+                done.set_exception(StoreAmbiguous("the commit is late"))
+        if self._promised:
+            self._late = loop.call_at(self._promised[0][0], self._expire)
 
     # ---- the writer -------------------------------------------------------------------------------------------------
 
@@ -492,11 +506,6 @@ class Journal:
             log.warning("cut transmissions sealed", action="journal.recovered", messages=sealed)
 
 
-def _late(done: asyncio.Future[frozenset[UUID]]) -> None:
-    if not done.done():
-        done.set_exception(StoreAmbiguous("the commit is late"))
-
-
 def _is_block(append: Append) -> bool:
     """Whether it says no more than `APPEND_BLOCKS` does: a whole message of HL7 in one block."""
     if len(append.messages) != 1 or len(append.frames) != 1:
@@ -511,8 +520,11 @@ def _is_block(append: Append) -> bool:
     )
 
 
-def _columns(rows: Sequence[object], *names: str) -> list[list[Any]]:
-    return [[getattr(row, name) for row in rows] for name in names]
+def _columns(rows: Sequence[MessageRow] | Sequence[FrameRow], *names: str) -> list[Sequence[Any]]:
+    if not rows:
+        return [() for _ in names]
+    columns = dict(zip(rows[0]._fields, zip(*rows, strict=True), strict=True))
+    return [columns[name] for name in names]
 
 
 async def read_messages(

@@ -153,11 +153,16 @@ class Template:
     def fill(self, control_id: str, original_id: str, now: datetime) -> bytes:
         """`control_id`, ours, and `original_id` are letters and digits; `now` is aware."""
         before, between, then, after = self._pieces
-        stamp = now.strftime(_STAMP).encode("ascii")
+        stamp = _stamp(now.replace(microsecond=0))
         return b"".join((before, stamp, between, control_id.encode("ascii"), then, original_id.encode("ascii"), after))
 
 
 _STAMP = "%Y%m%d%H%M%S%z"
+
+
+@lru_cache(maxsize=1)
+def _stamp(second: datetime) -> bytes:
+    return second.strftime(_STAMP).encode("ascii")
 
 
 def _joined(segments: list[list[str]], marks: Delimiters) -> str:

@@ -33,6 +33,8 @@ class Envelope:
 
 def is_batch(block: bytes) -> bool:
     """Whether a block begins with the header of a file or of a batch, and has messages that can be taken apart."""
+    if block[:4] == b"MSH|":  # as nearly always
+        return False
     line = _LINE.match(_body(block[:64]))
     if line is None or line[1].upper() not in (b"FHS", b"BHS"):
         return False

@@ -125,6 +125,8 @@ class Decoder:
 
     def receive(self, data: bytes) -> list[Event]:
         """What the bytes complete, in order."""
+        if (block := self._alone(data)) is not None:
+            return [block]
         events: list[Event] = []
         self._in.append(data)
         while len(self._in):
@@ -135,6 +137,15 @@ class Decoder:
             else:
                 self._collect(events)
         return events
+
+    def _alone(self, data: bytes) -> BlockReceived | None:
+        """As nearly always: what was read is one block, and nothing is left of what came before."""
+        if len(data) - 3 > self._limit or self._inside or self._junk:
+            return None
+        if data[:1] != b"\x0b" or data[-2:] != b"\x1c\r" or data.find(FS) < len(data) - 2 or data.rfind(VT):
+            return None
+        block = data[1:-2]
+        return BlockReceived(block, departures(block)) if block and block not in _COMMIT_CODES else None
 
     def silence(self) -> list[Event]:
         """Nothing has come for a while: a block that lacks only its 0D is taken, stray bytes are told."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -63,7 +62,7 @@ async def test_a_message_of_frames_is_one_message_in_order_and_its_last_attempt_
         await journal.append(Append((opened,), (FrameRow(opened.id, 0, 0, 1, b"one", AT),)))
         assert await owner.fetchval("select count(*) from lab.queue where message_id = $1", opened.id) == 0
         await journal.append(Append((), (FrameRow(opened.id, 1, 0, 2, b"doubtful", AT),)))
-        sealed = replace(opened, state="complete", sealed_at=AT, digest=b"d" * 32, control_id="C1", bytes=6)
+        sealed = opened._replace(state="complete", sealed_at=AT, digest=b"d" * 32, control_id="C1", bytes=6)
         await journal.append(Append((sealed,), (FrameRow(opened.id, 1, 1, 2, b"two", AT),)))
         async with database.organization(organization.id) as connection:
             stored = await read_message(connection, opened.id)
@@ -113,7 +112,7 @@ async def test_the_same_bytes_after_the_resend_window_are_a_message_of_their_own
 ) -> None:
     link_id = await make_link(owner, organization)
     early, late = whole(link_id, b"same"), whole(link_id, b"same")
-    late = replace(late, messages=(replace(late.messages[0], sealed_at=AT + timedelta(seconds=3601)),))
+    late = late._replace(messages=(late.messages[0]._replace(sealed_at=AT + timedelta(seconds=3601)),))
     async with running(database, organization) as journal:
         await journal.append(early)
         assert await journal.append(late) == frozenset()
@@ -124,8 +123,8 @@ async def test_after_the_resend_window_the_later_message_is_the_one_that_is_rese
 ) -> None:
     link_id = await make_link(owner, organization)
     early, late, again = whole(link_id, b"same"), whole(link_id, b"same"), whole(link_id, b"same")
-    late = replace(late, messages=(replace(late.messages[0], sealed_at=AT + timedelta(seconds=3601)),))
-    again = replace(again, messages=(replace(again.messages[0], sealed_at=AT + timedelta(seconds=7000)),))
+    late = late._replace(messages=(late.messages[0]._replace(sealed_at=AT + timedelta(seconds=3601)),))
+    again = again._replace(messages=(again.messages[0]._replace(sealed_at=AT + timedelta(seconds=7000)),))
     async with running(database, organization) as journal:
         assert await journal.append(early) == frozenset()
         assert await journal.append(late) == frozenset()
@@ -187,7 +186,7 @@ async def test_a_poisoned_frame_among_frames_only_refuses_only_its_own_link(
     link_id = await make_link(owner, organization)
     opened = [MessageRow(new_message_id(), link_id, "lis2", "receiving", received_at=AT) for _ in range(3)]
     frames = [Append((), (FrameRow(row.id, 1, 0, 2, b"two", AT),)) for row in opened]
-    frames[1] = Append((), (replace(frames[1].frames[0], fn=1 << 20),))
+    frames[1] = Append((), (frames[1].frames[0]._replace(fn=1 << 20),))
     async with running(database, organization) as journal:
         for row in opened:
             await journal.append(Append((row,), (FrameRow(row.id, 0, 0, 1, b"one", AT),)))
@@ -204,7 +203,7 @@ async def test_opening_going_on_and_sealing_share_a_group(
 ) -> None:
     link_id = await make_link(owner, organization)
     one, two, three = (MessageRow(new_message_id(), link_id, "lis2", "receiving", received_at=AT) for _ in range(3))
-    sealed = replace(one, state="complete", sealed_at=AT, digest=b"d" * 32, control_id="C1")
+    sealed = one._replace(state="complete", sealed_at=AT, digest=b"d" * 32, control_id="C1")
     async with running(database, organization) as journal:
         for row in (one, two):
             await journal.append(Append((row,), (FrameRow(row.id, 0, 0, 1, b"first", AT),)))
@@ -275,7 +274,7 @@ async def test_what_must_keep_its_order_does_not_overtake_the_group_before(
         later = [whole(link_id, b"%d" % number) for number in range(SECOND_ENTRIES)]
     else:
         later = [whole(link_id, b"stuck")] * SECOND_ENTRIES
-        later = [Append((replace(one.messages[0], peer="another"),), one.frames) for one in later]
+        later = [Append((one.messages[0]._replace(peer="another"),), one.frames) for one in later]
     async with running(database, organization) as journal:
         async with hanging(owner, organization, stuck):
             tasks = [asyncio.create_task(journal.append(stuck))]
@@ -311,7 +310,7 @@ async def test_a_cut_transmission_whose_begin_is_still_being_committed_is_sealed
                 tasks = [asyncio.create_task(journal.append(one)) for one in (begun, second, *others[1:])]
                 await until(lambda: _in_flight(beside))
             await hung
-            journal.seal_later([replace(opened, state="incomplete", sealed_at=AT, reason="lost")])
+            journal.seal_later([opened._replace(state="incomplete", sealed_at=AT, reason="lost")])
             await journal.append(others[0])
         await asyncio.gather(*tasks)
         await until(lambda: _is_sealed(owner, opened.id))
@@ -341,7 +340,7 @@ async def test_a_poisoned_row_refuses_only_its_own_link(
     """Three links in one group; the second says something that no database row can hold."""
     links = [await make_link(owner, organization) for _ in range(3)]
     good, poisoned, other = (whole(link, b"text of %d" % at) for at, link in enumerate(links))
-    poisoned = replace(poisoned, frames=(replace(poisoned.frames[0], fn=1 << 20),))
+    poisoned = poisoned._replace(frames=(poisoned.frames[0]._replace(fn=1 << 20),))
     async with running(database, organization) as journal:
         answers = await asyncio.gather(
             *(journal.append(one) for one in (good, poisoned, other)), return_exceptions=True
@@ -431,7 +430,7 @@ async def test_what_is_settled_without_a_decision_is_audited_once(
 ) -> None:
     link_id = await make_link(owner, organization)
     first, again, refused = whole(link_id, b"a"), whole(link_id, b"a"), whole(link_id, b"b")
-    refused = replace(refused, messages=(replace(refused.messages[0], settled="rejected", digest=None, peer="p:1"),))
+    refused = refused._replace(messages=(refused.messages[0]._replace(settled="rejected", digest=None, peer="p:1"),))
     async with running(database, organization) as journal:
         for append in (first, again, refused, refused):
             await journal.append(append)
@@ -539,7 +538,7 @@ async def test_a_seal_that_fails_though_the_server_answers_is_tried_again_at_int
     async with running(database, organization) as journal:
         await journal.append(Append((opened,), (FrameRow(opened.id, 0, 0, 1, b"one", AT),)))
         began = asyncio.get_running_loop().time()
-        journal.seal_later([replace(opened, state="incomplete", sealed_at=AT, reason="lost")])
+        journal.seal_later([opened._replace(state="incomplete", sealed_at=AT, reason="lost")])
         await until(tried)
         assert asyncio.get_running_loop().time() - began >= 3 * PROBE_S
         await owner.execute("drop trigger refuse on lab.message")
