@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from interface.errors import LinkError, LinkLost
 from interface.link.stream import CHUNK_BYTES, ByteStream
@@ -25,64 +25,137 @@ _CLOSE_WAIT_S = 2.0  # for the peer to take what is still unsent
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class TcpStream:
-    """One TCP connection as a `ByteStream`."""
+class TcpStream(asyncio.Protocol):
+    """One TCP connection as a `ByteStream`; `made` is told of it when it is there.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-        name = writer.get_extra_info("peername")
-        self.host = str(name[0]) if name else ""
-        self._peer = str(Address(self.host, name[1])) if name else "unknown"
-        self._keep_alive()
+    A protocol of its own and no pair of asyncio's streams, which cost a message more than its codec does.
+    """
+
+    def __init__(self, made: Callable[[TcpStream], None] = lambda stream: None) -> None:
+        self._made = made
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._unread = bytearray()
+        self._held = False  # we take nothing for the moment
+        self._full = False  # the peer takes nothing for the moment
+        self._ended = False  # nothing more comes
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._lost: asyncio.Future[None] = self._loop.create_future()
+        self.host, self._peer = "", "unknown"
 
     @property
     def peer(self) -> str:
         return self._peer
 
     async def read(self) -> bytes:
-        try:
-            return await self._reader.read(CHUNK_BYTES)
-        except OSError:
-            return b""
+        if not (self._unread or self._ended):
+            self._reader = self._loop.create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        data = bytes(memoryview(self._unread)[:CHUNK_BYTES])
+        del self._unread[: len(data)]
+        if self._held and len(self._unread) <= CHUNK_BYTES:
+            self._held = False
+            if self._transport is not None and not self._ended:
+                self._transport.resume_reading()
+        return data
 
     async def write(self, data: bytes) -> None:
-        try:
-            self._writer.write(data)
-            await self._writer.drain()
-        except OSError as error:
-            raise LinkLost(f"the connection to {self._peer} broke") from error
-        if self._writer.is_closing():
+        if self._transport is None or self._lost.done():
+            raise LinkLost(f"the connection to {self._peer} broke")
+        self._transport.write(data)
+        if self._full:
+            self._writer = self._loop.create_future()
+            try:
+                await self._writer
+            finally:
+                self._writer = None
+        if self._lost.done():
+            raise LinkLost(f"the connection to {self._peer} broke")
+        if self._transport.is_closing():
             raise LinkLost(f"the connection to {self._peer} is closed")
 
     async def close(self) -> None:
-        self._writer.close()
+        if self._transport is None:
+            return
+        self._transport.close()
         try:
             async with asyncio.timeout(_CLOSE_WAIT_S):
-                await self._writer.wait_closed()
-        except (OSError, TimeoutError):
+                await asyncio.shield(self._lost)
+        except TimeoutError:
             self.abort()
 
     def abort(self) -> None:
         """Cut the connection without waiting for what is unsent."""
-        self._writer.transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
 
-    def _keep_alive(self) -> None:
-        sock: socket.socket | None = self._writer.get_extra_info("socket")
-        if sock is None:
-            return
-        with suppress(OSError):  # gone already: the first read says so
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in _KEEP_ALIVE:
-                if hasattr(socket, name):
-                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    # ---- the event loop's
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._transport = cast(asyncio.Transport, transport)
+        if name := transport.get_extra_info("peername"):
+            self.host = str(name[0])
+            self._peer = str(Address(self.host, name[1]))
+        _keep_alive(transport.get_extra_info("socket"))
+        self._made(self)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._unread += data
+        _wake(self._reader)
+        if len(self._unread) > 2 * CHUNK_BYTES and not self._held and self._transport is not None:
+            self._held = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """See `asyncio.Protocol`. What we still have to say may be heard."""
+        self._ended = True
+        _wake(self._reader)
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._ended, self._full = True, False
+        for waiting in (self._reader, self._writer, self._lost):
+            _wake(waiting)
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self._full = False
+        _wake(self._writer)
+
+
+def _wake(waiting: asyncio.Future[None] | None) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)
+
+
+def _keep_alive(sock: socket.socket | None) -> None:
+    if sock is None:
+        return
+    with suppress(OSError):  # gone already: the first read says so
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEP_ALIVE:
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 async def connect(address: Address) -> TcpStream:
     """Dial; raises LinkError with one sentence when nobody answers."""
     try:
-        return TcpStream(*await asyncio.open_connection(address.host, address.port))
+        _, stream = await asyncio.get_running_loop().create_connection(TcpStream, address.host, address.port)
     except OSError as error:
         raise LinkError(f"cannot connect to {address}: {_reason(error)}") from error
+    return stream
 
 
 class TcpListener:
@@ -132,8 +205,8 @@ class TcpListener:
         """Listen; raises LinkError with one sentence when the address cannot be had."""
         self._stopped = False
         try:
-            self._server = await asyncio.start_server(
-                self._connected, self._address.host, self._address.port, backlog=_BACKLOG
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: TcpStream(self._connected), self._address.host, self._address.port, backlog=_BACKLOG
             )
         except (OSError, OverflowError) as error:
             raise LinkError(f"cannot listen on {self._address}: {_reason(error)}") from error
@@ -146,8 +219,7 @@ class TcpListener:
             self._server.close()
             self._server = None
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        stream = TcpStream(reader, writer)
+    def _connected(self, stream: TcpStream) -> None:
         if self._stopped:
             stream.abort()
             return

@@ -322,7 +322,8 @@ async def test_a_link_that_cannot_be_started_at_a_reload_is_tried_again() -> Non
 async def test_a_peer_without_power_is_found_by_keep_alive() -> None:
     supervisor = await start(RecordingIntake())
     stream = await connect(supervisor.address("link-1"))
-    sock = stream._writer.get_extra_info("socket")
+    assert stream._transport is not None
+    sock = stream._transport.get_extra_info("socket")
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
     await stream.close()
     await supervisor.stop(0.0)

@@ -229,18 +229,25 @@ class Instrument:
         self.streams: asyncio.Queue[ByteStream] = asyncio.Queue()
 
     async def __aenter__(self) -> Instrument:
-        self._server = await asyncio.start_server(self._take, "127.0.0.1", 0)
+        loop = asyncio.get_running_loop()
+        self._takers: set[asyncio.Task[None]] = set()
+        self._server = await loop.create_server(lambda: TcpStream(self._made), "127.0.0.1", 0)
         self.address = Address("127.0.0.1", self._server.sockets[0].getsockname()[1])
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
 
-    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _made(self, stream: TcpStream) -> None:
+        taker = asyncio.get_running_loop().create_task(self._take(stream))
+        self._takers.add(taker)
+        taker.add_done_callback(self._takers.discard)
+
+    async def _take(self, stream: TcpStream) -> None:
         try:
-            self.streams.put_nowait(await accept(TcpStream(reader, writer), self._context, frozenset()))
+            self.streams.put_nowait(await accept(stream, self._context, frozenset()))
         except Exception:
-            writer.transport.abort()
+            stream.abort()
 
     def dialled_with(self, tls: DialTls) -> Supervisor:
         link = LinkSettings(
