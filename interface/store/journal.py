@@ -27,6 +27,7 @@ from uuid import UUID
 
 import asyncpg
 import structlog
+from asyncpg.prepared_stmt import PreparedStatement
 
 from interface import telemetry
 from interface.errors import StoreAmbiguous, StoreError, StoreUnavailable
@@ -177,6 +178,7 @@ class _Line:
     def __init__(self, database: Database, organization_id: UUID) -> None:
         self._database, self._organization_id = database, organization_id
         self._connection: asyncpg.Connection[Any] | None = None
+        self._statements: dict[str, PreparedStatement[Any]] = {}
 
     async def connect(self) -> asyncpg.Connection[Any]:
         if self._connection is None or self._connection.is_closed():
@@ -186,7 +188,17 @@ class _Line:
                 # Instants here are aware by their making; the driver's own way to write them is the quicker one.
                 await connection.reset_type_codec("timestamptz", schema="pg_catalog")
                 self._connection = connection
+                self._statements.clear()
         return self._connection
+
+    async def fetch(self, statement: str, *arguments: object, timeout_s: float) -> list[asyncpg.Record]:
+        """The rows of a statement, which is prepared once for each connection."""
+        prepared = self._statements.get(statement)
+        if prepared is None or self._connection is None or self._connection.is_closed():
+            connection = await self.connect()
+            prepared = self._statements[statement] = await connection.prepare(statement, timeout=timeout_s)
+        rows: list[asyncpg.Record] = await prepared.fetch(*arguments, timeout=timeout_s)
+        return rows
 
     def cut(self) -> None:
         if self._connection is not None:
@@ -365,19 +377,26 @@ class Journal:
             keys |= entry.keys
         return group
 
-    async def _commit(self, line: _Line, group: list[_Entry]) -> None:
-        """Commit a group, or refuse each of it. Repeats while the database is away and there is time."""
+    async def _commit(self, line: _Line, group: list[_Entry], again: bool = False) -> None:
+        """Commit a group, or refuse each of it. Repeats while the database is away and there is time.
+
+        `again`: some of it may be stored.
+        """
         loop = asyncio.get_running_loop()
         while group:
             try:
                 began = loop.time()
-                duplicates, queued = await self._write(line, [entry.append for entry in group])
+                duplicates, queued = await self._write(line, [entry.append for entry in group], again)
                 telemetry.observe_commit(loop.time() - began, len(group))
             except Exception as error:
                 store_error = translate(error, committing=True)
+                if isinstance(error, asyncpg.UniqueViolationError) and not again:
+                    again = True  # a link repeats what it was told nothing certain of
+                    continue
                 if store_error is None:
                     await self._find_culprit(line, group, error)
                     return
+                again = True
                 self._went_away(line, error)
                 late = [entry for entry in group if loop.time() + PROBE_S >= entry.deadline or self._stopping]
                 self._refuse(late, store_error)
@@ -400,7 +419,7 @@ class Journal:
             self._refuse(group, StoreUnavailable("the database refuses these bytes"))
         else:
             for entry in group:
-                await self._commit(line, [entry])
+                await self._commit(line, [entry], again=True)
 
     async def _seal_cut(self) -> None:
         """Seal what links could not seal themselves."""
@@ -456,19 +475,18 @@ class Journal:
             if not entry.done.done():
                 entry.done.set_exception(error)
 
-    async def _write(self, line: _Line, appends: Sequence[Append]) -> tuple[frozenset[UUID], bool]:
+    async def _write(self, line: _Line, appends: Sequence[Append], again: bool) -> tuple[frozenset[UUID], bool]:
         """One statement, one commit. Returns the duplicates and whether anything was queued."""
-        connection = await line.connect()
         messages = [row for append in appends for row in append.messages]
         frames = [row for append in appends for row in append.frames]
         digests = [blake2b(row.bytes, digest_size=16).digest() for row in frames]
         window = timedelta(seconds=self._resend_window_s)
-        if messages and all(map(_is_block, appends)):
+        if messages and not again and all(map(_is_block, appends)):
             blocks = [row.bytes for row in frames]
             names = ("id", "link_id", "control_id", "message_type", "digest", "received_at", "peer")
-            rows = await connection.fetch(
+            rows = await line.fetch(
                 APPEND_BLOCKS, self._organization_id, *_columns(messages, *names), blocks, digests, window,
-                timeout=self._commit_wait_s,
+                timeout_s=self._commit_wait_s,
             )  # fmt: skip
             return frozenset(row["id"] for row in rows), True
         framed = (
@@ -478,10 +496,10 @@ class Journal:
             digests,
             [row.received_at for row in frames],
         )
-        if not messages:
-            await connection.fetch(APPEND_FRAMES, *framed, timeout=self._commit_wait_s)
+        if not messages and not again:
+            await line.fetch(APPEND_FRAMES, *framed, timeout_s=self._commit_wait_s)
             return frozenset(), False
-        rows = await connection.fetch(
+        rows = await line.fetch(
             APPEND,
             *framed,
             *_columns(
@@ -490,7 +508,7 @@ class Journal:
                 "digest", "bytes", "received_at", "sealed_at", "peer", "priority",
             ),
             window,
-            timeout=self._commit_wait_s,
+            timeout_s=self._commit_wait_s,
         )  # fmt: skip
         queued = any(row.state != "receiving" and row.settled is None for row in messages)
         return frozenset(row["id"] for row in rows), queued

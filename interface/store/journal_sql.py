@@ -11,19 +11,10 @@ from typing import Final
 
 PREPARE_SESSION: Final = "SET plan_cache_mode = force_generic_plan"
 
-# What most groups of LIS01-A2 frames are: no message begins or ends.
-APPEND_FRAMES: Final = """
-INSERT INTO lab.frame (id, organization_id, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at)
-SELECT id, $1, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at
-FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::smallint[], $6::smallint[], $7::bytea[], $8::int[], $9::int[],
-            $10::bytea[], $11::timestamptz[])
-    AS t(id, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at)
-ON CONFLICT (id) DO NOTHING
-"""
-
-# `message_key` finds the resend of a message that was completed within the window: the key's row names the message that
-# holds it, whoever that is, and a message that does not hold its own is a resend: stored, sealed, settled at once.
-_MESSAGES: Final = """
+# The group's whole messages and their keys. `message_key` finds the resend of a message that was completed within the
+# window: the key's row names the message that holds it, whoever that is, and a message that does not hold its own is a
+# resend: stored, sealed, settled at once.
+_KEYED: Final = """
 ), keyed AS (
     INSERT INTO lab.message_key AS k (link_id, digest, organization_id, message_id, sealed_at)
     SELECT link_id, digest, $1, id, sealed_at FROM m_in WHERE digest IS NOT NULL
@@ -31,6 +22,37 @@ _MESSAGES: Final = """
         SELECT excluded.message_id, excluded.sealed_at WHERE k.sealed_at < excluded.sealed_at - %(window)s::interval
         UNION ALL SELECT k.message_id, k.sealed_at LIMIT 1)
     RETURNING link_id, digest, message_id
+"""
+
+# A message that was settled at once, so that no decision will leave its row; the message's id serves as the row's.
+_AUDITED: Final = """
+    INSERT INTO lab.audit_event (id, organization_id, actor_kind, actor_id, actor_name, action, entity_kind, entity_id,
+                                 address, outcome)
+    SELECT m.id, $1, 'link', m.link_id, (SELECT l.name FROM lab.link l WHERE l.id = m.link_id), 'message.settle',
+           'message', m.id, i.peer, m.settled
+    FROM m JOIN m_in i ON i.id = m.id WHERE m.settled IS NOT NULL
+"""
+
+# Any group, also one of which some may be stored already.
+APPEND: Final = (
+    """
+WITH f AS (
+    INSERT INTO lab.frame (id, organization_id, message_id, ordinal, attempt, fn, bytes, start, stop, digest,
+                           received_at)
+    SELECT id, $1, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at
+    FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::smallint[], $6::smallint[], $7::bytea[], $8::int[], $9::int[],
+                $10::bytea[], $11::timestamptz[])
+        AS t(id, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at)
+    ON CONFLICT (id) DO NOTHING
+), m_in AS (
+    SELECT * FROM unnest($12::uuid[], $13::uuid[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
+                         $19::text[], $20::bytea[], $21::int[], $22::timestamptz[], $23::timestamptz[], $24::text[],
+                         $25::smallint[])
+        AS t(id, link_id, protocol, state, settled, control_id, message_type, reason,
+             digest, bytes, received_at, sealed_at, peer, priority)
+"""
+    + _KEYED % {"window": "$26"}
+    + """
 ), m AS (
     INSERT INTO lab.message AS m (id, organization_id, link_id, protocol, state, settled, reply, control_id,
         message_type, reason, digest, bytes, received_at, sealed_at, settled_at, peer, duplicate_of)
@@ -51,55 +73,57 @@ _MESSAGES: Final = """
     SELECT m.id, $1, m.link_id, i.priority FROM m JOIN m_in i ON i.id = m.id
     WHERE m.settled IS NULL AND m.state <> 'receiving'
     ON CONFLICT (message_id) DO NOTHING
-), a AS (  -- settled at once, so no decision will leave its row; the message's id serves as the row's
-    INSERT INTO lab.audit_event (id, organization_id, actor_kind, actor_id, actor_name, action, entity_kind, entity_id,
-                                 address, outcome)
-    SELECT m.id, $1, 'link', m.link_id, (SELECT l.name FROM lab.link l WHERE l.id = m.link_id), 'message.settle',
-           'message', m.id, i.peer, m.settled
-    FROM m JOIN m_in i ON i.id = m.id WHERE m.settled IS NOT NULL
+), a AS (
+"""
+    + _AUDITED
+    + """
     ON CONFLICT (id) DO NOTHING
 )
 SELECT id FROM m WHERE settled = 'duplicate'
 """
-
-APPEND: Final = (
-    """
-WITH f AS (
-    INSERT INTO lab.frame (id, organization_id, message_id, ordinal, attempt, fn, bytes, start, stop, digest,
-                           received_at)
-    SELECT id, $1, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at
-    FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::smallint[], $6::smallint[], $7::bytea[], $8::int[], $9::int[],
-                $10::bytea[], $11::timestamptz[])
-        AS t(id, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at)
-    ON CONFLICT (id) DO NOTHING
-), m_in AS (
-    SELECT * FROM unnest($12::uuid[], $13::uuid[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
-                         $19::text[], $20::bytea[], $21::int[], $22::timestamptz[], $23::timestamptz[], $24::text[],
-                         $25::smallint[])
-        AS t(id, link_id, protocol, state, settled, control_id, message_type, reason,
-             digest, bytes, received_at, sealed_at, peer, priority)
-"""
-    + _MESSAGES % {"window": "$26"}
 )
 
-# What most groups of HL7 are: whole messages of one block each, nothing about them decided yet.
+# What most groups of LIS01-A2 frames are: no message begins or ends, and none of it is stored. Raises UniqueViolation
+# where some is, as the next one does: to look first costs a row more than to write it.
+APPEND_FRAMES: Final = """
+INSERT INTO lab.frame (id, organization_id, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at)
+SELECT id, $1, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at
+FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::smallint[], $6::smallint[], $7::bytea[], $8::int[], $9::int[],
+            $10::bytea[], $11::timestamptz[])
+    AS t(id, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at)
+"""
+
+# What most groups of HL7 are: whole messages of one block each, nothing about them decided yet, none of them stored.
 APPEND_BLOCKS: Final = (
     """
-WITH b AS (
+WITH m_in AS (
     SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::bytea[], $7::timestamptz[], $8::text[],
                          $9::bytea[], $10::bytea[])
-        AS t(id, link_id, control_id, message_type, digest, at, peer, block, block_digest)
+        AS t(id, link_id, control_id, message_type, digest, sealed_at, peer, block, block_digest)
 ), f AS (
     INSERT INTO lab.frame (id, organization_id, message_id, ordinal, attempt, bytes, digest, received_at)
-    SELECT id, $1, id, 0, 0, block, block_digest, at FROM b
-    ON CONFLICT (id) DO NOTHING
-), m_in AS (
-    SELECT id, link_id, 'hl7' AS protocol, 'complete' AS state, NULL::text AS settled, control_id, message_type,
-           '' AS reason, digest, octet_length(block) AS bytes, at AS received_at, at AS sealed_at, peer,
-           5::smallint AS priority
-    FROM b
+    SELECT id, $1, id, 0, 0, block, block_digest, sealed_at FROM m_in
 """
-    + _MESSAGES % {"window": "$11"}
+    + _KEYED % {"window": "$11"}
+    + """
+), m AS (
+    INSERT INTO lab.message (id, organization_id, link_id, protocol, state, settled, reply, control_id, message_type,
+                             digest, bytes, received_at, sealed_at, settled_at, peer, duplicate_of)
+    SELECT i.id, $1, i.link_id, 'hl7', 'complete', CASE WHEN keyed.message_id <> i.id THEN 'duplicate' END, 'owed',
+           i.control_id, i.message_type, i.digest, octet_length(i.block), i.sealed_at, i.sealed_at,
+           CASE WHEN keyed.message_id <> i.id THEN i.sealed_at END, i.peer, nullif(keyed.message_id, i.id)
+    FROM m_in i JOIN keyed ON keyed.link_id = i.link_id AND keyed.digest = i.digest
+    RETURNING id, link_id, settled
+), q AS (
+    INSERT INTO lab.queue (message_id, organization_id, lane)
+    SELECT id, $1, link_id FROM m WHERE settled IS NULL
+), a AS (
+"""
+    + _AUDITED
+    + """
+)
+SELECT id FROM m WHERE settled = 'duplicate'
+"""
 )
 
 # What a link could not seal when its transmission was cut. A message that was never stored, or is sealed, stays so.

@@ -161,7 +161,7 @@ message = Table(
 )  # fmt: skip
 message_key = Table(  # a resent message is found by what it says, not by what it is called
     "message_key", metadata,
-    _ref("link_id", "link", key=True),
+    Column("link_id", Uuid, primary_key=True),  # as its message refers to it, which is written by the same statement
     Column("digest", LargeBinary, primary_key=True),
     _organization_seen_to(), Column("message_id", Uuid, nullable=False),
     Column("sealed_at", DateTime(timezone=True), nullable=False),
