@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import blake2b
+from itertools import chain
 from uuid import UUID
 
 import structlog
@@ -81,7 +82,7 @@ class LinkIntake:
         frames = (frame_id(row.id, 0, 0),)
         if fault is not None:
             return Receipt(row.id, self._negative(block, fault), frames=frames, refused=str(fault))
-        first, then = self._replies(known) if known else self._due(block, Outcome.STORED)
+        first, then = self._replies(known, row.id) if known else self._due(block, Outcome.STORED)
         return Receipt(row.id, first, then, frames=frames)
 
     def _due(self, block: bytes, outcome: Outcome, fault: LocatedError | None = None) -> list[bytes | None]:
@@ -90,9 +91,10 @@ class LinkIntake:
         codes = [code for code in (due.first, due.then) if code]
         return ([*(self._acknowledge(block, code, fault) for code in codes), None, None])[:2]
 
-    def _replies(self, known: Known) -> list[bytes | None]:
-        """As `_due`, for a stored message of a known shape."""
-        return [*known.replies(lambda: _control_id(uuid7()), self._now()), None, None][:2]
+    def _replies(self, known: Known, message_id: UUID) -> list[bytes | None]:
+        """As `_due`, for a stored message of a known shape. The first reply's control id is of the message's own."""
+        ids = chain((message_id,), iter(uuid7, None))
+        return [*known.replies(lambda: _control_id(next(ids)), self._now()), None, None][:2]
 
     def _judge(self, header: bytes, message: hl7.Message) -> list[AckCode] | None:
         """See `Sender`."""

@@ -7,6 +7,7 @@ bits. The low 24 bits carry no uniqueness within a process, so who makes an id m
 from __future__ import annotations
 
 import os
+import struct
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -20,25 +21,22 @@ _COUNTER_LIMIT: Final = 1 << 42
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _lock = threading.Lock()
-_random = memoryview(b"")  # from the system's generator, a page at a time: asking it for each id costs more than the id
-_PAGE: Final = 4096
+_random: list[int] = []  # from the system's generator, a page at a time: asking it for each id costs more than the id
+_PAGE: Final = struct.Struct("512Q")
 _last_ms = -1
 _last_counter = 0
 
 
 def _bits(count: int) -> int:
     """Random bits, 64 at most. The caller holds the lock."""
-    global _random
-    if len(_random) < 8:
-        _random = memoryview(os.urandom(_PAGE))
-    drawn, _random = _random[:8], _random[8:]
-    return int.from_bytes(drawn, "big") >> 64 - count
+    if not _random:
+        _random.extend(_PAGE.unpack(os.urandom(_PAGE.size)))
+    return _random.pop() >> 64 - count
 
 
 def _forget() -> None:
     """A forked process must not draw what its parent draws."""
-    global _random
-    _random = memoryview(b"")
+    _random.clear()
 
 
 os.register_at_fork(after_in_child=_forget)

@@ -43,7 +43,7 @@ MAX_ATTEMPT, MAX_ORDINAL = (1 << ATTEMPT_BITS) - 1, (1 << (FRAME_BITS - ATTEMPT_
 GROUP_ENTRIES, GROUP_BYTES = 200, 8 << 20
 WAITING_BYTES = 64 << 20  # more than this waiting for one writer is refused: memory is bounded, the peer resends
 PROBE_S, CONNECT_WAIT_S = 0.25, 10.0
-SECOND_ENTRIES = 4  # so many waiting make a second group while the first is being committed
+SECOND_ENTRIES = 6  # so many waiting make a second group while the first is being committed
 TICK_S = 0.002  # the event loop counts in milliseconds
 QUIET_S = 0.02  # without an append for so long, the links are between two messages at least
 
@@ -268,12 +268,13 @@ class Journal:
     async def append(self, append: Append) -> frozenset[UUID]:
         """Commit; returns the ids of those of its messages that are resends. Raises StoreError: promise nothing."""
         # One append may be larger than the limit: alone it is taken, else its message never could be.
-        if self._stopping or (self._waiting_bytes and self._waiting_bytes + append.size > WAITING_BYTES):
+        size = append.size
+        if self._stopping or (self._waiting_bytes and self._waiting_bytes + size > WAITING_BYTES):
             raise StoreUnavailable("the journal takes nothing more for the moment")
         loop = asyncio.get_running_loop()
         self.appended_at = loop.time()
         entry = _Entry(
-            append, append.size, append.keys, append.lane, loop.create_future(), self.appended_at + self._commit_wait_s
+            append, size, append.keys, append.lane, loop.create_future(), self.appended_at + self._commit_wait_s
         )
         self._waiting.append(entry)
         self._waiting_bytes += entry.size
