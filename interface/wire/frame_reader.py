@@ -15,6 +15,7 @@ _NOT_STX = re.compile(b"[^\x02]")
 _FRAME_END = re.compile(b"[\x02\x03\x04\x05\x17]")
 _RECORD_STOP = re.compile(b"[\r\n\x04\x05]")
 _TRAILER = re.compile(b"[0-9A-Fa-f]{2}\r\n")
+_ALONE = re.compile(b"\x02[0-9][^\x02\x03\x04\x05\x17]*[\x03\x17]([0-9A-F]{2})\r\n")
 _UPPER, _LOWER = b"0123456789ABCDEF", b"abcdef"
 
 
@@ -91,6 +92,15 @@ class FrameReader:
         data = bytes(self._frame + self._trailer) if self.inside else b""
         self._phase = _Phase.HUNT
         return data
+
+    def alone(self, data: bytes) -> Whole | None:
+        """The frame, where `data` is nothing else and follows the standard to the letter, as nearly always."""
+        match = _ALONE.fullmatch(data)
+        if match is None or len(data) - 4 > self._limit or Leniency.MISSING_CRLF in self._lenient:
+            return None
+        if checksum(data[1:-4]) != match[1]:
+            return None
+        return Whole(data[1] - 0x30, data, data[2:-5], data[-5] == ETX, None, False)
 
     def read(self, line: ByteQueue) -> Whole | Broken | Cut | Replaced | None:
         """Take bytes from `line`, which has some; None when the frame needs more."""

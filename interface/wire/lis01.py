@@ -172,6 +172,11 @@ class DataLink:
 
     def receive(self, data: bytes) -> None:
         """Bytes from the line. What exceeds the read-ahead while a frame waits for its answer is dropped."""
+        if self._state is State.RECEIVING and not len(self._in) and not self._frames.inside:
+            if (frame := self._frames.alone(data)) is not None:
+                self._flush_junk()
+                self._offer(frame)
+                return
         room = self.options.max_frame_bytes + _READ_AHEAD_BYTES - len(self._in)
         if self._state in _STORING and len(data) > room:
             self._events.append(Skipped(data[max(room, 0) :][:EVIDENCE_BYTES]))
