@@ -12,15 +12,16 @@ import logging
 import secrets
 import sys
 import traceback
-from collections.abc import Collection, Iterable
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
 import orjson
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
 
 from interface.domain.model import HoldReason, ResultStatus
 from interface.errors import LaboraError
@@ -215,14 +216,37 @@ def _closed(value: str, known: Collection[str]) -> str:
 
 REGISTRY = CollectorRegistry()
 _link_label, _route_label, _leniency_label = _Bounded(_MOST_LINKS), _Bounded(_MOST_ROUTES), _Bounded(_MOST_LENIENCIES)
-_frames = Counter("labora_frames", "Frames and HL7 blocks committed and acknowledged", ["link"], registry=REGISTRY)
+
+
+class _Tally(Collector):
+    """A counter of what happens with every message, in a dictionary: the library's own takes a lock for each step.
+
+    Counted by the event loop alone.
+    """
+
+    def __init__(self, name: str, documentation: str, labels: Sequence[str]) -> None:
+        self._name, self._documentation, self._labels = name, documentation, labels
+        self._counts: dict[tuple[str, ...], int] = {}
+        REGISTRY.register(self)
+
+    def count(self, number: int, *labels: str) -> None:
+        self._counts[labels] = self._counts.get(labels, 0) + number
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """See `prometheus_client`."""
+        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+        for labels, number in self._counts.items():
+            family.add_metric(labels, number)
+        yield family
+
+
+_frames = _Tally("labora_frames", "Frames and HL7 blocks committed and acknowledged", ["link"])
 _naks = Counter("labora_naks", "Negative replies to analyzers", ["link", "reason"], registry=REGISTRY)
 _leniencies = Counter("labora_leniencies", "Departures from the standards that a link took", ["link", "leniency"],
                       registry=REGISTRY)  # fmt: skip
 _rejected = Counter("labora_rejected", "Frames, blocks and runs of stray bytes that were not taken", ["link", "reason"],
                     registry=REGISTRY)  # fmt: skip
-_messages = Counter("labora_messages", "Messages by the state they were sealed or settled in", ["link", "state"],
-                    registry=REGISTRY)  # fmt: skip
+_messages = _Tally("labora_messages", "Messages by the state they were sealed or settled in", ["link", "state"])
 _results = Counter("labora_results", "Result versions by status", ["status"], registry=REGISTRY)
 _holds = Counter("labora_results_held", "Held result versions by reason", ["reason"], registry=REGISTRY)
 _queue = Gauge("labora_queue_messages", "Messages that wait for their decision", registry=REGISTRY)
@@ -241,19 +265,9 @@ _requests = Counter("labora_api_requests", "HTTP requests", ["method", "route", 
 _request = Histogram("labora_api_request_seconds", "Time to answer an HTTP request", ["route"], registry=REGISTRY)
 
 
-@lru_cache(maxsize=_MOST_LINKS)
-def _frames_of(link: str) -> Counter:
-    return _frames.labels(_link_label(link))
-
-
-@lru_cache(maxsize=4 * _MOST_LINKS)
-def _messages_of(link: str, state: str) -> Counter:
-    return _messages.labels(_link_label(link), _closed(state, _STATES))
-
-
 def count_frame(link: str, number: int = 1) -> None:
     """`number` frames (HL7: blocks) of `link` were committed."""
-    _frames_of(link).inc(number)
+    _frames.count(number, _link_label(link))
 
 
 def count_nak(link: str, reason: str) -> None:
@@ -273,7 +287,7 @@ def count_rejected(link: str, reason: str) -> None:
 
 def count_message(link: str, state: str) -> None:
     """A message was sealed or settled in `state` (DESIGN §3)."""
-    _messages_of(link, state).inc()
+    _messages.count(1, _link_label(link), _closed(state, _STATES))
 
 
 def count_result(status: ResultStatus, held: Iterable[HoldReason] = ()) -> None:

@@ -2,7 +2,7 @@
 
 An analyzer waits for its acknowledgement (LIS01-A2 gives 15 s, some give up after 10) and sends nothing meanwhile;
 nobody waits for a decision that is two seconds later. So while links deliver, results are decided one at a time, in a
-twentieth of the time; a burst is acknowledged first and decided after it. When the oldest message has waited longer
+fiftieth of the time; a burst is acknowledged first and decided after it. When the oldest message has waited longer
 than a burst lasts, the share grows until deciding keeps up with what arrives: the backlog cannot grow for ever.
 """
 
@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 _T = TypeVar("_T")
 
-LEAST_SHARE: Final = 0.05
+LEAST_SHARE: Final = 0.02
 BURST_S, PATIENCE_S = 5.0, 15.0  # the age of the oldest message at which the share begins to grow, and is whole
 _TICK_S: Final = 0.01
 
