@@ -34,7 +34,8 @@ class Machine:
 
 
 @pytest.mark.parametrize(
-    ("waited_s", "share"), [(0, LEAST_SHARE), (BURST_S, LEAST_SHARE), (10, (1 + LEAST_SHARE) / 2), (PATIENCE_S, 1), (1e9, 1)]
+    ("waited_s", "share"),
+    [(0, LEAST_SHARE), (BURST_S, LEAST_SHARE), (10, (1 + LEAST_SHARE) / 2), (PATIENCE_S, 1), (1e9, 1)],
 )
 def test_the_share_grows_with_the_age_of_the_oldest_message(waited_s: float, share: float) -> None:
     assert share_of(waited_s) == pytest.approx(share)
