@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {  # noun: (its module's attribute, on
     "db": ("interface.cli.db:db", "Upgrade the database, show its state."),
     "link": ("interface.cli.link:link", "List links and their state."),
     "driver": ("interface.cli.driver:driver", "List, show and test analyzer drivers."),
+    "map": ("interface.cli.map:map_", "Map analyzers' codes to tests, check and undo it."),
     "message": ("interface.cli.message:message", "List, show and replay messages."),
     "result": ("interface.cli.result:result", "List, show, release and hold results."),
     "order": ("interface.cli.order:order", "Create, list and show orders."),

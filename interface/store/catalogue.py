@@ -180,6 +180,14 @@ def shipped_specimen_types() -> tuple[tuple[str, str], ...]:
 
 
 @cache
+def shipped_specimen_words() -> Mapping[str, str]:
+    """What else vendors call a specimen type: case-folded word → code."""
+    return {
+        word.casefold(): row["code"] for row in _read("specimen_types.toml")["types"] for word in row.get("also", ())
+    }
+
+
+@cache
 def shipped_aliases() -> UnitAliases:
     """The unit spellings of `mappings/units.toml`."""
     data = _read("units.toml")
@@ -339,11 +347,7 @@ async def read_catalogue(
     For one code and specimen type a site's row wins over a shipped one, then the link's own over the driver's, then the
     newest revision. The caller keeps the catalogue for as long as it suits; it does not change.
     """
-    tests = await connection.fetch(
-        "SELECT id, code, name, loinc, unit, decimals, kind, molar_mass, valence FROM lab.test"
-        " WHERE organization_id = $1 AND active",
-        organization_id,
-    )
+    tests = await read_tests(connection, organization_id)
     intervals = await connection.fetch(
         """SELECT id, test_id, unit, low, high, critical_low, critical_high, sex, age_low_d, age_high_d, specimen_type,
                   text, source, priority
@@ -359,11 +363,21 @@ async def read_catalogue(
         organization_id, driver_id, link_id, SITE,
     )  # fmt: skip
     return Catalogue(
-        tests={str(row["id"]): _lab_test(row) for row in tests},
+        tests={test.id: test for test in tests},
         intervals=_by_test(_lab_interval(row) for row in intervals),
         mappings={(row["code"], row["specimen_type"]): _mapping(row) for row in codes},  # the last, strongest row stays
         aliases=shipped_aliases(),
     )
+
+
+async def read_tests(connection: Connection, organization_id: UUID | None = None) -> list[LabTest]:
+    """The active tests, of the organization that the connection acts for unless another is asked for."""
+    rows = await connection.fetch(
+        "SELECT id, code, name, loinc, unit, decimals, kind, molar_mass, valence FROM lab.test"
+        " WHERE active AND ($1::uuid IS NULL OR organization_id = $1) ORDER BY code",
+        organization_id,
+    )
+    return [_lab_test(row) for row in rows]
 
 
 def _by_test(intervals: Iterable[Interval]) -> dict[str, tuple[Interval, ...]]:
