@@ -23,6 +23,7 @@ from interface.cli.laboratory import (
     organization_option,
 )
 from interface.cli.link_wire import wire_json, wire_text
+from interface.cli.message_replay import replay
 from interface.domain.permissions import Permission
 
 if TYPE_CHECKING:
@@ -77,7 +78,10 @@ class Wanted:
 
 @click.group()
 def message() -> None:
-    """List, show and check the messages in the journal."""
+    """List, show, check and replay the messages in the journal."""
+
+
+message.add_command(replay)
 
 
 @message.command("list", epilog=ENVIRONMENT)

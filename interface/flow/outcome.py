@@ -139,12 +139,27 @@ def _versions(
     apart: Mapping[bytes, bytes],
     closed: frozenset[str],
 ) -> Iterator[ResultVersion]:
+    for version in decisions(work, catalogue, specimens, apart, closed):
+        known = current.get(version.natural_key)
+        if known is None:
+            yield version
+        elif (changed := _changed(version, known, incomplete=work.incomplete)) is not None:
+            yield changed
+
+
+def decisions(
+    work: Work,
+    catalogue: Catalogue,
+    specimens: Specimens,
+    apart: Mapping[bytes, bytes] = MappingProxyType({}),
+    closed: frozenset[str] = frozenset(),
+) -> Iterator[ResultVersion]:
+    """The decision on every patient result of a message, each as the first version of a result of its own."""
     patients = work.decoded.patients
     context, of = DecisionContext(catalogue), None
     for specimen, observed, as_sent in work.observations():
         if _stands_beside(specimen, observed, catalogue):
             continue
-        key = apart.get(as_sent, as_sent)
         if specimen is not of:
             of = specimen
             context = DecisionContext(
@@ -159,12 +174,7 @@ def _versions(
                 received_at=work.message.received_at,
                 holds=work.holds,
             )
-        version = _version(work, specimen, observed, key, decide(observed, specimen, context))
-        known = current.get(key)
-        if known is None:
-            yield version
-        elif (changed := _changed(version, known, incomplete=work.incomplete)) is not None:
-            yield changed
+        yield _version(work, specimen, observed, apart.get(as_sent, as_sent), decide(observed, specimen, context))
 
 
 def _stands_beside(specimen: ObservedSpecimen, observed: Observed, catalogue: Catalogue) -> bool:

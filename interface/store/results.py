@@ -21,6 +21,7 @@ from interface.domain.model import (
     SpecimenFacts,
     Step,
 )
+from interface.domain.views import Actor, ActorKind
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 
@@ -310,7 +311,7 @@ WITH i AS (
         reference, flags, actor_kind, actor_id)
     SELECT id, $1, result_id, version, status, held, $3, location, specimen_as_sent, code, code_path, raw_value,
         raw_unit, raw_flags, raw_status, raw_reference, instrument_time, instrument_at, comments, test_code, test_name,
-        loinc, kind, comparator, number, value, unit, low, high, reference, flags, 'link', $4 FROM i
+        loinc, kind, comparator, number, value, unit, low, high, reference, flags, $5, $4 FROM i
 ), d AS (
     INSERT INTO lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)
     SELECT id, $1, steps, driver_revision, map_revision FROM i
@@ -376,10 +377,18 @@ async def commit(connection: Connection, organization_id: UUID, outcome: Outcome
     if settled is None:
         raise AlreadySettled
     if outcome.versions:
-        rows = _json(outcome.versions)
-        await connection.execute(_VERSIONS, organization_id, rows, outcome.message_id, outcome.link_id)
+        by = Actor(ActorKind.LINK, outcome.link_id, outcome.link_name, organization_id)
+        await write_versions(connection, by, outcome.message_id, outcome.versions)
     if outcome.controls:
         await connection.execute(_CONTROLS, organization_id, _json(outcome.controls), outcome.message_id)
+
+
+async def write_versions(
+    connection: Connection, actor: Actor, message_id: UUID, versions: Sequence[ResultVersion]
+) -> None:
+    """Versions with their explanations, and what follows from them for results and order items."""
+    rows = _json(versions)
+    await connection.execute(_VERSIONS, actor.organization_id, rows, message_id, actor.id, actor.kind)
 
 
 def _json(rows: Sequence[ResultVersion] | Sequence[ControlResult]) -> str:

@@ -1,0 +1,180 @@
+"""`labora message replay`: results that wait are decided anew, once it has been shown what would become of them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import click
+
+from interface.cli import EXIT_FAILED, Context, emit, pass_context
+from interface.cli.laboratory import (
+    ENVIRONMENT,
+    Desk,
+    desk,
+    laboratory_options,
+    only_organization,
+)
+from interface.domain.permissions import Permission
+
+if TYPE_CHECKING:
+    from interface.flow.context import LinkContext
+    from interface.flow.replay import Change, Decided, Replayed
+    from interface.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeLine:
+    """One result before and after."""
+
+    message: UUID
+    specimen: str
+    location: str
+    code: str
+    before: str
+    after: str
+
+
+@click.command("replay", epilog=ENVIRONMENT)
+@click.argument("message_ids", type=click.UUID, nargs=-1, metavar="[MESSAGE_ID]...")
+@click.option("--unmapped", metavar="CODE", help="Of all messages, the results that are held because CODE had no test.")
+@click.option("--link", metavar="ID", help="With --unmapped: only of this link.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Messages, oldest first."
+)
+@click.option("--yes", is_flag=True, help="Do it without asking.")
+@click.option("--dry-run", is_flag=True, help="Only show what would become of each result.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; it is kept in each result's explanation.")
+@laboratory_options
+@pass_context
+def replay(
+    context: Context, /, message_ids: tuple[UUID, ...], unmapped: str | None, link: str | None, limit: int, yes: bool,
+    dry_run: bool, reason: str, organization: str | None, username: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Decide held results anew: with the maps, orders and rules of now.
+
+    First shows what would become of each, then asks. Only what waits is decided, and only where nothing newer has been
+    said about it; what was released stays as it is, and nothing is released. Status 1 when a message could not be
+    replayed.
+    """
+    if bool(message_ids) == bool(unmapped):
+        raise click.UsageError("say which: messages, or --unmapped CODE")
+    if link and not unmapped:
+        raise click.UsageError("--link belongs to --unmapped")
+    if not (yes or dry_run) and (as_json or not sys.stdin.isatty()):
+        raise click.UsageError("--yes does it, --dry-run only shows it")
+    work = _Work(context.settings, organization, username, unmapped, link, limit, reason, as_json)
+    return asyncio.run(_run(work, message_ids, yes, dry_run))
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    settings: Settings
+    organization: str | None
+    username: str | None
+    code: str | None
+    link: str | None
+    limit: int
+    reason: str
+    as_json: bool
+
+
+async def _run(work: _Work, message_ids: Sequence[UUID], yes: bool, dry_run: bool) -> int:
+    name = work.organization or only_organization(work.settings)
+    async with desk(work.settings, name, work.username, named=True) as at:
+        at.require(Permission.MESSAGE_REPLAY)
+        chosen = list(dict.fromkeys(message_ids)) or await _waiting(at, work)
+        find_link = await _contexts(at, work.settings, name)
+        shown, failed = await _each(at, work, chosen, find_link, dry_run=True)
+        if not yes or dry_run:
+            _show(shown, work.as_json, False)
+            if dry_run or not any(one.changes for one in shown):
+                return EXIT_FAILED if failed else 0
+            if not click.confirm("Decide them anew?", err=True):
+                click.echo("nothing was changed", err=True)
+                return EXIT_FAILED if failed else 0
+        good = [one.message_id for one in shown if one.changes]
+        done, failures = await _each(at, work, good, find_link, dry_run=False)
+        _show(done, work.as_json, True)
+        return EXIT_FAILED if failed or failures else 0
+
+
+async def _waiting(at: Desk, work: _Work) -> list[UUID]:
+    from interface.store.map_traffic import messages_waiting
+
+    async with at.transaction() as connection:
+        found = await messages_waiting(connection, work.code or "", work.link)
+    if len(found) > work.limit:
+        click.echo(f"the oldest {work.limit} of {len(found)} messages; --limit and another run take more", err=True)
+    return [one.id for one in found[: work.limit]]
+
+
+async def _contexts(at: Desk, settings: Settings, organization: str) -> Callable[[UUID], LinkContext | None]:
+    """The links of the configuration as the database knows them."""
+    from interface.driver import registry
+    from interface.flow.context import LinkContext
+
+    async with at.transaction() as connection:
+        rows = await connection.fetch("SELECT id, name, analyzer_id FROM lab.link")
+    configured = {link.id: link for link in settings.links if link.organization == organization}
+    known = {
+        row["id"]: LinkContext(
+            at.actor.organization_id, row["id"], row["analyzer_id"], configured[row["name"]],
+            registry.load(configured[row["name"]].driver, settings.driver_path),
+        )
+        for row in rows
+        if row["name"] in configured
+    }  # fmt: skip
+    return known.get
+
+
+async def _each(
+    at: Desk, work: _Work, message_ids: Sequence[UUID], find_link: Callable[[UUID], LinkContext | None], *,
+    dry_run: bool,
+) -> tuple[list[Replayed], int]:  # fmt: skip
+    """Every message by itself: one that cannot be replayed is named and keeps none of the others."""
+    from interface.flow.replay import ReplayError, replay
+
+    found: list[Replayed] = []
+    failed = 0
+    for message_id in message_ids:
+        try:
+            one = await replay(
+                at.database, at.actor, message_id, find_link, dry_run=dry_run, code=work.code, reason=work.reason
+            )
+        except ReplayError as error:
+            failed += 1
+            click.echo(f"labora: {message_id}: {error}", err=True)
+            continue
+        found.append(one)
+    patients = [change.patient_id for one in found for change in one.changes]
+    async with at.transaction() as connection:
+        await at.note_read(connection, "replay_preview" if dry_run else "replay", "result", None, patients)
+    return found, failed
+
+
+def _show(found: Sequence[Replayed], as_json: bool, done: bool) -> None:
+    changes = [change for one in found for change in one.changes]
+    if as_json:
+        emit({"done": done, "messages": list(found)}, True)
+    elif changes:
+        emit([_line(change) for change in changes], False)
+    unchanged = sum(one.unchanged for one in found)
+    what = "decided anew" if done else "would be decided anew"
+    still = f"; {unchanged} wait as before" if unchanged else ""
+    click.echo(f"{len(changes)} results of {len(found)} messages {what}{still}", err=True)
+
+
+def _line(change: Change) -> ChangeLine:
+    return ChangeLine(
+        change.message_id, change.barcode, change.location, change.code, _words(change.before), _words(change.after)
+    )
+
+
+def _words(decided: Decided) -> str:
+    said = " ".join(filter(None, (decided.test, decided.value, decided.unit, *decided.flags)))
+    return said + (f" held: {', '.join(decided.held)}" if decided.held else "")

@@ -1,0 +1,71 @@
+"""What deciding a message anew needs to read and write beside `store.results`, in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from asyncpg import Record
+
+from interface.domain.model import HoldReason
+from interface.store.db import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The version of a result that waits: the current one, or the change beside a released one."""
+
+    message_id: UUID | None
+    version_id: UUID
+    version: int
+    held: frozenset[HoldReason]
+    code: str
+    test_code: str
+    comparator: str
+    value: str
+    unit: str
+
+
+async def lock_message(connection: Connection, message_id: UUID) -> tuple[str | None, bool] | None:
+    """What a message has come to and whether it is in the queue; None when there is no such message."""
+    row = await connection.fetchrow("SELECT settled FROM lab.message WHERE id = $1 FOR UPDATE", message_id)
+    if row is None:
+        return None
+    queued = await connection.fetchval("SELECT EXISTS (SELECT FROM lab.queue WHERE message_id = $1)", message_id)
+    return row["settled"], bool(queued)
+
+
+async def candidates(connection: Connection, result_ids: Collection[UUID]) -> dict[UUID, Candidate]:
+    """What waits of each result; the caller has locked them."""
+    rows = await connection.fetch(
+        """SELECT r.id AS result_id, v.message_id, v.id AS version_id, v.version, v.held, v.code, v.test_code,
+                  v.comparator, v.value, v.unit
+             FROM lab.result r JOIN lab.result_version v ON v.id = coalesce(r.pending_version_id, r.version_id)
+            WHERE r.id = ANY($1)""",
+        list(result_ids),
+    )
+    return {row["result_id"]: _candidate(row) for row in rows}
+
+
+def _candidate(row: Record) -> Candidate:
+    return Candidate(
+        row["message_id"], row["version_id"], row["version"], frozenset(map(HoldReason, row["held"])), row["code"],
+        row["test_code"], row["comparator"], row["value"], row["unit"],
+    )  # fmt: skip
+
+
+async def settle_again(connection: Connection, message_id: UUID, problems: Sequence[str], incomplete: bool) -> str:
+    """What a message that was decided anew has come to: held while anything that it said waits."""
+    settled: str = await connection.fetchval(
+        """UPDATE lab.message m SET problems = $2, settled_at = now(), reason = '', settled = CASE
+               WHEN $3 OR EXISTS (
+                   SELECT FROM lab.result_version v JOIN lab.result r ON r.id = v.result_id
+                    WHERE v.message_id = m.id AND v.id IN (r.version_id, r.pending_version_id) AND v.held <> '{}')
+               THEN 'held' ELSE 'released' END
+           WHERE m.id = $1 RETURNING settled""",
+        message_id,
+        [problem.replace("\0", "\N{REPLACEMENT CHARACTER}") for problem in problems],
+        bool(problems) or incomplete,
+    )
+    return settled
