@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from interface.store.maps import Basis
 
 MAX_FILE_BYTES = 64 << 20
+REPLAYS_NAMED = 20  # of the codes whose held results can be replayed after a change
 LINT_DAYS = 90  # of traffic, whose units and codes the rows are judged by
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 Propose = Callable[["Connection", Laboratory, "Basis"], Awaitable["Proposal"]]
@@ -124,9 +126,24 @@ async def _write(
     async with at.transaction() as connection:
         await _register(connection, at, settings, analyzers, proposal)
         _, number = await flow.commit(connection, at.actor, proposal, ask.reason, source)
+        waiting = await _waiting(connection, proposal)
     words = f"change {number}: {len(proposal.added)} rows added, {len(proposal.ended)} ended"
     click.echo(f"{words}; `labora map undo {number}` takes it back", err=True)
+    for code, results in list(waiting.items())[:REPLAYS_NAMED]:
+        click.echo(f"{results} held results wait: `labora message replay --unmapped {shlex.quote(code)}`", err=True)
     return number
+
+
+async def _waiting(connection: Connection, proposal: Proposal) -> dict[str, int]:
+    """How many results are held for want of a test for the codes that have one now."""
+    from interface.store.map_traffic import unmapped_codes
+
+    mapped = {(new.key.driver, new.key.code) for new in proposal.added if new.span.target.test}
+    waiting: dict[str, int] = {}
+    for one in await unmapped_codes(connection):
+        if (one.driver, one.code) in mapped:
+            waiting[one.code] = waiting.get(one.code, 0) + one.results
+    return waiting
 
 
 async def _register(

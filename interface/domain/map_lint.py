@@ -152,7 +152,15 @@ def _specimen_type(rows: list[MapRow], facts: LintFacts) -> Iterator[Finding]:
 
 
 def _no_interval(rows: list[MapRow], facts: LintFacts) -> Iterator[Finding]:
-    for code, test in _mapped_tests(rows, facts).items():
+    """Of tests that are measured here: mapped by the site, or by a code that a link's driver declares or has sent."""
+    used = set(facts.links.values())
+
+    def measured(row: MapRow) -> bool:
+        driver, code = row.key.driver, row.key.code
+        known = code in facts.declared.get(driver, ()) or code in facts.seen.get(driver, ())
+        return row.site or (driver in used and known)
+
+    for code, test in _mapped_tests([row for row in rows if measured(row)], facts).items():
         if test.kind is ValueKind.NUMERIC and code not in facts.with_interval:
             text = "has no reference interval: its results get no flag"
             yield Finding(Severity.WARNING, "no_interval", f"test {code}", text)

@@ -77,13 +77,15 @@ class _Places:
 
 
 def _objects(value: object) -> Iterator[object]:
-    if isinstance(value, dict):
-        yield value
-        for inner in value.values():
-            yield from _objects(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _objects(inner)
+    """Every object within, in the order of the text."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            yield one
+            waiting += reversed(one.values())
+        elif isinstance(one, list):
+            waiting += reversed(one)
 
 
 @dataclass(slots=True)
@@ -164,6 +166,8 @@ class _Reader:
         refused = "" if own or matched in _SAME else f"the equivalence is {matched or 'not said'}, not equivalent"
         period: Json = next((e["valuePeriod"] for e in target.get("extension", ()) if e["url"] == VALID), {})
         at = self.at
+        if not all(isinstance(text, str) for text in (code, name, test, *needs.values())):
+            raise TypeError("a text is none")
         return FileRow(
             self.file,
             self.line,

@@ -28,6 +28,8 @@ def read_plan(file: str, text: str) -> FileRows:
         place = _PLACE.search(str(error))
         line = int(place[1]) if place else len(text.splitlines())  # "at end of document"
         raise FileFaults([Fault(file, line, "", f"is not TOML: {_PLACE.sub('', str(error)).strip()}")]) from error
+    except RecursionError as error:
+        raise FileFaults([Fault(file, 0, "", "is nested too deeply to be a map")]) from error
     faults = [Fault(file, 0, key, "is no key of a map") for key in data if key not in _HEAD]
     codes = data.get("codes", [])
     if not isinstance(codes, list) or not all(isinstance(row, dict) for row in codes):

@@ -51,7 +51,28 @@ async def test_a_command_about_records_is_in_the_audit(
     barcode = of.items[0].barcode
     result_id = str(await shell.laboratory.result(of))
     message_id = str(await store_message(shell.laboratory, (1, b"\x021H|\\^&\r\x0300\r\n")))
+    why = ("--as", "ada", "--reason", "because")
+    codes, plan = tmp_path / "codes.csv", tmp_path / "plan"
+    codes.write_text("link,code,test\nhema-1,Z,WBC\n")
+    plan.mkdir()
+    if name.startswith("map"):
+        assert (await shell.run("map", "set", "X", "HGB", "--link", "hema-1", *why)).status == 0
+        (plan / "codes.csv").write_text(codes.read_text())
     arguments = {
+        "map list": (),
+        "map history": (),
+        "map export": (),
+        "map unmapped": (),
+        "map suggest": (),
+        "map lint": (),
+        "map coverage": (),
+        "map set": ("Y", "HGB", "--link", "hema-1", *why),
+        "map unset": ("X", "--link", "hema-1", *why),
+        "map copy": ("hema-1", "generic_lis2", *why),
+        "map undo": ("1", *why),
+        "map import": (str(codes), "--yes", *why),
+        "map apply": (str(plan), "--yes", *why),
+        "message replay": ("--unmapped", "X", "--yes", "--as", "vera"),
         "organization create": (f"o-{organization.name}"[:60],),
         "user create": ("new", "--role", "technologist", "--as", "ada"),
         "user list": ("--as", "ada"),

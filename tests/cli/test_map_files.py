@@ -477,6 +477,7 @@ async def test_lint_finds_what_is_wrong_and_what_is_doubtful(bench: Workbench) -
     await bench.change("set", "A4", "CREA", *DRIVER, "--specimen-type", "SAP")
     await bench.change("set", "A5", "UA", "--link", "second")
     await bench.change("set", "A6", "MG", *DRIVER)
+    await bench.change("set", "A7", "MPV", *DRIVER)
     await owner.execute("update lab.test set loinc = '6768-7' where code = 'ALP'")
     await owner.execute("update lab.test set active = false where code = 'MG'")
     await owner.execute("update lab.link set driver = 'x' where name = 'second'")

@@ -70,7 +70,8 @@ async def test_unmapped_codes_are_counted_live_with_where_and_what(bench: Workbe
 async def test_a_mapped_code_waits_for_its_replay_and_then_is_gone(bench: Workbench) -> None:
     await bench.order("S1", "SER", "AST")
     await bench.receive("S1", "687|31|U/L")
-    await bench.change("set", "687", "AST", *DRIVER)
+    said = await bench.change("set", "687", "AST", *DRIVER)
+    assert "1 held results wait: `labora message replay --unmapped 687`" in said.err
     assert [(one["code"], one["now"]) for one in await unmapped(bench)] == [("687", "AST")]
     await replay(bench, "--unmapped", "687", "--yes")
     assert await unmapped(bench) == []
