@@ -12,8 +12,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from interface.domain.model import DecodedMessage, HoldReason, ObservedPatient, Protocol, SpecimenRole
-from interface.domain.values import read_field
+from interface.domain.model import (
+    DecodedMessage,
+    HoldReason,
+    ObservedPatient,
+    Protocol,
+    Query,
+    SpecimenRole,
+    Value,
+    ValueKind,
+)
+from interface.domain.values import Reading, numeric, read_field
 from interface.driver.layout import Fields, Layout, LayoutKind, Meaning, Place, Places
 from interface.driver.manifest import Driver
 from interface.driver.observe import (
@@ -44,6 +53,7 @@ class Row:
     values: Mapping[str, str]
     results: tuple[Fields, ...]
     doubt: bool = False
+    text: str = ""  # the record as sent, where it is one piece
 
     def at(self, places: Places) -> str:
         """Places that stand for one value, a blank between them."""
@@ -98,12 +108,25 @@ class _Engine:
         draft.sender = draft.sender or row.first(fields, Meaning.SENDER)
         draft.control_id = draft.control_id or row.first(fields, Meaning.CONTROL_ID)
         kind = row.first(fields, Meaning.TYPE)
+        if kind in self._layout.query_types:
+            self._ask(row)
+            return
         if self._layout.types and kind not in self._layout.types:
             draft.problem(row.location, f"records of type {kind!r} are not read by this driver")
             return
         specimen = self._open(row)
         for places in row.results:
             self._result(row, {**fields, **places}, specimen)
+
+    def _ask(self, row: Row) -> None:
+        """A record that asks for work."""
+        fields = self._layout.fields
+        specimen_id, wrong = self._driver.specimen_ids.take(row.first(fields, Meaning.SPECIMEN_ID))
+        if not specimen_id:
+            self._draft.problem(row.location, wrong or NO_SPECIMEN_ID)
+        patient = row.first(fields, Meaning.PATIENT_ID)
+        self._draft.message_type = "query"
+        self._draft.queries.append(Query((specimen_id,) if specimen_id else (), False, patient, (), row.text))
 
     def _open(self, row: Row) -> OpenSpecimen:
         """The specimen of a record: the one before it where all that is said of both is the same."""
@@ -153,6 +176,8 @@ class _Engine:
         words, unit = self._words(sent)
         driver = self._driver
         reading = read_field(words, self._driver.grammar)
+        if scale := row.first(fields, Meaning.SCALE):
+            reading = _scaled(reading, words, scale)
         as_sent = row.first(fields, Meaning.CODE)
         code = self._driver.code(as_sent)
         if not code:
@@ -186,6 +211,16 @@ class _Engine:
         match = pattern.fullmatch(sent) if pattern is not None else None
         groups = match.groupdict(default="") if match else {"value": sent}
         return groups["value"].strip(), groups.get("unit", "").strip()
+
+
+def _scaled(reading: Reading, words: str, scale: str) -> Reading:
+    """Digits whose point is implied, `0043` of a scale of -1 as 4.3. What has a point of its own is doubtful words."""
+    number = reading.value.number
+    if reading.value.kind is not ValueKind.NUMERIC or number is None:
+        return reading
+    if not (scale.removeprefix("-").isascii() and scale.removeprefix("-").isdigit()) or not words.isdigit():
+        return replace(reading, value=Value(ValueKind.TEXT, words))
+    return replace(reading, value=numeric(number.scaleb(int(scale))))
 
 
 # ---- from text to records -------------------------------------------------------------------------------------------
@@ -243,17 +278,39 @@ def _tagged(layout: Layout, text: str, draft: Draft) -> Iterator[Row]:
 
 def _fixed(layout: Layout, text: str, draft: Draft) -> Iterator[Row]:
     """Fields by their columns. A record of another width is read and doubted."""
-    records = _LINE_END.split(text) if layout.lines else [text]
-    results = layout.results or ({},)
-    places = [place for fields in (layout.fields, *results) for place in _places(fields)]
+    records = _LINE_END.split(text) if layout.lines else [_LINE_END.sub("", text) if layout.unfold else text]
     for number, record in enumerate(records, start=1):
         if layout.lines and not record.strip():
             continue
         location = f"line {number}" if layout.lines else "block"
-        doubt = len(record) != layout.width if layout.width else len(record) < layout.reach
+        results, whole = _cells_of(layout, record)
+        doubt = not whole or (len(record) != layout.width if layout.width else len(record) < layout.reach)
         if doubt:
             draft.problem(location, f"has {len(record)} characters, not {layout.width or layout.reach}")
-        yield Row(location, {p.name: record[p.first - 1 : p.last] for p in places}, results, doubt)
+        places = [place for fields in (layout.fields, *results) for place in _places(fields)]
+        yield Row(location, {p.name: record[p.first - 1 : p.last] for p in places}, results, doubt, record)
+
+
+def _cells_of(layout: Layout, record: str) -> tuple[tuple[Fields, ...], bool]:
+    """The places of a fixed record's results, and whether it ends with a whole one."""
+    if not layout.repeat_at:
+        return layout.results or ({},), True
+    begin, width = layout.repeat_at - 1, layout.repeat_width
+    length = len(record.rstrip()) - begin
+    count = max(-(-length // width), 0)
+    cells = tuple(_moved(layout.results[0], begin + number * width) for number in range(count))
+    return cells, len(record) - begin >= count * width
+
+
+def _moved(fields: Fields, by: int) -> Fields:
+    return {meaning: tuple(tuple(_further(p, by) for p in ps) for ps in many) for meaning, many in fields.items()}
+
+
+def _further(place: Place, by: int) -> Place:
+    if place.word is not None:
+        return place
+    first, last = place.first + by, place.last + by
+    return Place(f"{first}-{last}", first, last)
 
 
 def _csv(layout: Layout, text: str, draft: Draft) -> Iterator[Row]:

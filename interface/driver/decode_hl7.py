@@ -239,6 +239,8 @@ class _Engine:
                 self._take_own_specimen(item, order)
             elif item.part is Part.PRIOR_RESULT:
                 prior.append(item)
+            else:
+                order.others += [one for one in item.items if isinstance(one, Segment)]
         self._close(order)
         for each in prior:
             self._take_prior(each)
@@ -366,6 +368,8 @@ class _Engine:
     ) -> None:
         paths, read, driver = self._driver.paths, self._read, self._driver
         segment, location, notes = result
+        for other in others:
+            segments.setdefault(other.id, other)
         segments["OBX"] = segment
         code = driver.code(self._code(segments))
         if not code:
@@ -376,7 +380,7 @@ class _Engine:
         raw = RawResult(
             location,
             code,
-            segment.field(paths.code[0].field) if paths.code else "",
+            self._code_path(segments),
             segment.field(5),
             reading.value,
             text,
@@ -406,6 +410,11 @@ class _Engine:
         return tuple(
             value for note in notes if note.id == rule.path.record for value in _values(note, rule.path) if value
         )
+
+    def _code_path(self, segments: dict[str, Segment]) -> str:
+        """The fields of the code as sent. OBX-4 is the sub-id, which the result's key has by itself."""
+        fields = self._driver.code_fields or tuple((path.record, path.field) for path in self._driver.paths.code[:1])
+        return " ".join(segments[id_].field(at) for id_, at in fields if id_ in segments and (id_, at) != ("OBX", 4))
 
     def _code(self, segments: dict[str, Segment]) -> str:
         """The test code with its sub-components, unless the driver names one: `HIV` of `HIV&Ct` is another test's."""

@@ -242,8 +242,8 @@ class _Engine:
         driver, paths = self._driver, self._driver.paths
         if not driver.code_parts:
             return driver.code(scope.read(paths.code)), record.field(paths.code[0].field) if paths.code else ""
-        places = dict.fromkeys(path.field for parts in driver.code_parts for path in parts if path.record == "R")
-        return driver.code(driver.composed(scope.at)), " ".join(record.field(place) for place in places)
+        as_sent = (scope.at(FieldPath(*place)) for place in driver.code_fields)
+        return driver.code(driver.composed(scope.at)), " ".join(as_sent)
 
     def _result(self, node: Node, scope: _Scope, specimen: OpenSpecimen, order: Node) -> None:
         record, paths, driver = node.record, self._driver.paths, self._driver

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -19,7 +19,7 @@ from interface.driver.rules import FieldPath
 from interface.errors import DriverError, LaboraError
 from interface.wire import hl7, lis02
 
-_PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.-]*)(?::([<>])([0-9]{1,3}))?\}")
+_PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.-]*)(?:\+([0-9]{1,3}))?(?::([<>])([0-9]{1,3}))?\}")
 _BRACE = re.compile(r"[{}]")
 
 # What a place may name, beside fields of the query.
@@ -59,9 +59,12 @@ class Answer:
     found: tuple[tuple[Line, ...], ...] = ()
     none: tuple[tuple[Line, ...], ...] = ()
     test: str = "{code}"  # one of `{tests}`
+    code_part: int = 0  # of a composite code, from 1, that an order names; 0: all of it
+    code_join: str = "/"
     join: str = ""  # between two of them; "": the message's repeat delimiter
     priority: Mapping[Priority, str] = field(default_factory=lambda: MappingProxyType(_PRIORITIES))
     sex: Mapping[Sex, str] = field(default_factory=lambda: MappingProxyType(_SEXES))
+    specimen_types: Mapping[str, str] | None = None  # ours: the analyzer's word; None: as it is
     time_format: str = "%Y%m%d%H%M%S"
     date_format: str = "%Y%m%d"
 
@@ -138,8 +141,9 @@ def answer(
     `missing`: specimens that were asked for and have no work. `now`: local time of the analyzer. The second message's
     control id is the first's with `-2`. Raises DriverError when the encoding lacks a character: nothing is changed.
     """
-    work = [one for one in worklist if one.tests]
-    without = [*missing, *(one.specimen_id for one in worklist if not one.tests)]
+    fit = [_as_asked(one, dialect) for one in worklist]
+    work = [one for one in fit if one.tests]
+    without = [*missing, *(one.specimen_id for one in fit if not one.tests)]
     messages = dialect.found if work else dialect.none
     written = []
     for number, lines in enumerate(messages, start=1):
@@ -150,6 +154,21 @@ def answer(
         except UnicodeEncodeError as error:
             raise DriverError(f"the answer cannot be written in {error.encoding}") from error
     return tuple(written)
+
+
+def _as_asked(work: Work, dialect: Answer) -> Work:
+    """The work in the dialect's terms: what several codes have in common is ordered once.
+
+    A specimen of a type that the dialect has no word for is not ordered at all: another word would be another's fluid.
+    """
+    if dialect.specimen_types is not None and work.specimen_type not in dialect.specimen_types:
+        return replace(work, tests=())
+    tests: dict[str, Ordered] = {}
+    for test in work.tests:
+        parts = test.code.split(dialect.code_join)
+        code = parts[dialect.code_part - 1] if 0 < dialect.code_part <= len(parts) else test.code
+        tests.setdefault(code, Ordered(code, test.item_id))
+    return replace(work, tests=tuple(tests.values()))
 
 
 def faults(lines: Sequence[Line], protocol: Protocol, parse: Callable[[str], FieldPath]) -> Iterator[str]:
@@ -236,7 +255,7 @@ class _Writer:
         family, _, rest = patient.name.partition("^")
         return {
             "specimen_id": work.specimen_id,
-            "specimen_type": work.specimen_type,
+            "specimen_type": (dialect.specimen_types or {}).get(work.specimen_type, work.specimen_type),
             "collected": work.collected.strftime(dialect.time_format) if work.collected else "",
             "order_id": work.order_id,
             "patient_id": patient.patient_id,
@@ -255,11 +274,12 @@ class _Writer:
 
     def _filled(self, line: str, said: Mapping[str, str], repeat: int) -> str:
         def place(match: re.Match[str]) -> str:
-            name, side, width = match[1], match[2], int(match[3] or 0)
+            name, more, side, width = match[1], int(match[2] or 0), match[3], int(match[4] or 0)
             if name == "tests":
                 return said.get(name, "")
             if name in WORDS:
                 text, raw = said.get(name, self._always.get(name, "")), False
+                text = str(int(text) + more) if more and text.isdigit() else text
             else:
                 path = path_of(name)
                 text, raw = self._asked.at(path, repeat), path.component is None

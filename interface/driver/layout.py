@@ -45,6 +45,7 @@ class Meaning(StrEnum):
     INSTRUMENT_TIME = "instrument_time"
     OPERATOR = "operator"
     COMMENTS = "comments"
+    SCALE = "scale"  # a power of ten: digits without a point are so many tenths or hundredths
 
 
 OF_RESULTS = frozenset(
@@ -59,6 +60,7 @@ OF_RESULTS = frozenset(
         Meaning.INSTRUMENT_TIME,
         Meaning.OPERATOR,
         Meaning.COMMENTS,
+        Meaning.SCALE,
     }
 )
 
@@ -85,6 +87,7 @@ class Layout:
     fields: Fields = field(default_factory=lambda: MappingProxyType({}))
     results: tuple[Fields, ...] = ()
     types: frozenset[str] = frozenset()  # of records that hold results; empty: all do
+    query_types: frozenset[str] = frozenset()  # of records that ask for work
     value_pattern: re.Pattern[str] | None = None  # groups `value` and `unit`, where a field holds both
     skip_empty: bool = False  # a result without a value was not asked for
     # tagged
@@ -94,6 +97,9 @@ class Layout:
     begins: str = ""  # the tag that begins a result
     ignored: frozenset[str] = frozenset()  # tags that are known and not used
     # fixed
+    repeat_at: int = 0  # from this column on, the results' places repeat to the end of the record; 0: they do not
+    repeat_width: int = 0
+    unfold: bool = False  # ends of lines within a record are none of it
     width: int = 0  # characters of a record; 0: as far as the places reach
     lines: bool = False  # each line is a record, not the whole block
     # csv
@@ -117,7 +123,8 @@ class Layout:
     @property
     def reach(self) -> int:
         """The last column that is read."""
-        every = (places for fields in (self.fields, *self.results) for places in fields.values())
+        results = () if self.repeat_at else self.results
+        every = (places for fields in (self.fields, *results) for places in fields.values())
         return max((place.last for places in every for parts in places for place in parts), default=0)
 
     @property

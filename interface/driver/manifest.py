@@ -201,11 +201,11 @@ class Driver:
     query: QueryRule = QueryRule()
     answer: Answer | None = None  # how the host answers; None: as the standard has it
     alarm: AlarmRule | None = None
-    role_paths: tuple[FieldPath, ...] = field(init=False, compare=False)
+    code_fields: tuple[tuple[str, int], ...] = field(init=False, compare=False)  # what a composite code is made of
 
     def __post_init__(self) -> None:
-        paths = dict.fromkeys(condition.path for rule in self.roles for condition in rule.when)
-        object.__setattr__(self, "role_paths", tuple(paths))
+        fields = dict.fromkeys((path.record, path.field) for parts in self.code_parts for path in parts)
+        object.__setattr__(self, "code_fields", tuple(fields))
 
     def code(self, as_sent: str) -> str:
         """The test code without what the analyzer glues to it; the whole field stays in the result's code path."""

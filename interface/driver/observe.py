@@ -208,7 +208,7 @@ def _classified(kind: Classification, raw: RawResult) -> Value:
     if kind.kind is RecordKind.FLAG and raw.value.kind is ValueKind.EMPTY:
         # The message has fired when it carries a flag; with neither flag nor value it says nothing.
         return Value(ValueKind.CODED, " ".join(raw.flags)) if raw.flags else raw.value
-    if kind.kind is RecordKind.TEXT and raw.value.kind is not ValueKind.EMPTY:
+    if kind.kind is RecordKind.TEXT and raw.value.kind not in (ValueKind.EMPTY, ValueKind.FAILED):
         return Value(ValueKind.TEXT, raw.text.strip())
     return raw.value
 

@@ -68,6 +68,7 @@ def _driver(root: Table) -> Driver:
     flags, flag_holds = read_flags(root.table("flags"))
     values = root.table("value")
     paths, code = root.table("paths"), root.table("code")
+    join = code.text("join", "/")
     framing = root.table("framing")
     link, grammar = read_framing(framing, protocol)
     return Driver(
@@ -96,7 +97,7 @@ def _driver(root: Table) -> Driver:
         paths=_paths(paths, protocol),
         specimen_ids=read_specimen_ids(root.table("specimen_id")),
         code_parts=_code_parts(paths),
-        code_join=code.text("join", "/"),
+        code_join=join,
         code_pattern=_code_pattern(code),
         codes=read_codes(root),
         units=read_units(root.table("units")),
@@ -113,7 +114,7 @@ def _driver(root: Table) -> Driver:
             rule for item in root.tables("attachment") if (rule := read_attachment(item, protocol)) is not None
         ),
         query=read_query_rule(root.table("query"), protocol),
-        answer=read_answer(root, protocol),
+        answer=read_answer(root, protocol, join),
         alarm=read_alarm(root),
     )
 

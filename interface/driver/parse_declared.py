@@ -141,6 +141,7 @@ def read_layout(root: Table, protocol: Protocol) -> Layout | None:
         fields,
         results,
         types=frozenset(table.texts("types")),
+        query_types=frozenset(table.texts("query_types")),
         value_pattern=_value_pattern(table),
         skip_empty=table.flag("skip_empty"),
         **_of_kind(table, kind),  # type: ignore[arg-type]
@@ -161,7 +162,14 @@ def _of_kind(table: Table, kind: LayoutKind) -> dict[str, object]:
             "ignored": frozenset(table.texts("ignored")),
         }
     if kind is LayoutKind.FIXED:
-        return {"width": table.whole("width"), "lines": table.flag("lines")}
+        repeat = table.table("repeat")
+        return {
+            "width": table.whole("width"),
+            "lines": table.flag("lines"),
+            "unfold": table.flag("unfold"),
+            "repeat_at": repeat.whole("at"),
+            "repeat_width": repeat.whole("width"),
+        }
     return {
         "delimiter": unescape(table.text("delimiter", ",")).decode("latin-1"),
         "quote": table.text("quote", '"'),
@@ -179,7 +187,7 @@ def _layout_faults(layout: Layout) -> list[str]:
         "names no place of a code": not has_code and not all(Meaning.CODE in one for one in layout.results or [{}]),
         "names no place of a value": not has_value and not all(Meaning.VALUE in one for one in layout.results or [{}]),
         "names no place of a specimen_id": Meaning.SPECIMEN_ID not in layout.fields,
-        "types needs the place of type": bool(layout.types) and Meaning.TYPE not in layout.fields,
+        "types needs the place of type": bool(layout.types or layout.query_types) and Meaning.TYPE not in layout.fields,
         "result and columns both say where results are": bool(layout.columns) and bool(layout.results),
         "columns needs a header": bool(layout.columns) and not layout.header,
     }
@@ -188,7 +196,16 @@ def _layout_faults(layout: Layout) -> list[str]:
         rules["has tags of another width than tag_width"] = any(len(p.name) != layout.tag_width for p in named)
         rules["result is for columns, not for tags"] = bool(layout.results)
     elif layout.kind is LayoutKind.FIXED:
+        cell = max(
+            (p.last for fields in layout.results for many in fields.values() for ps in many for p in ps), default=0
+        )
         rules["reads columns beyond its width"] = bool(layout.width) and layout.reach > layout.width
+        rules["repeat needs at and width"] = bool(layout.repeat_at) != bool(layout.repeat_width)
+        rules["repeat is of one result, and of no fixed width"] = bool(layout.repeat_at) and (
+            len(layout.results) != 1 or bool(layout.width)
+        )
+        rules["result reaches beyond the repeat's width"] = 0 < layout.repeat_width < cell
+        rules["lines and unfold are not both so"] = layout.lines and layout.unfold
     else:
         rules["delimiter is not one character"] = len(layout.delimiter) != 1
         rules["quote is not one character, or none"] = len(layout.quote) > 1

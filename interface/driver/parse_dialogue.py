@@ -28,7 +28,7 @@ def read_query_rule(table: Table, protocol: Protocol) -> QueryRule:
     return rule
 
 
-def read_answer(root: Table, protocol: Protocol) -> Answer | None:
+def read_answer(root: Table, protocol: Protocol, code_join: str) -> Answer | None:
     """None when there is no `[answer]`: then the standard's."""
     table = root.table("answer")
     if not table.raw:
@@ -42,8 +42,11 @@ def read_answer(root: Table, protocol: Protocol) -> Answer | None:
         none=_messages(table, "none", protocol),
         test=table.text("test", default.test),
         join=table.text("join"),
+        code_part=table.whole("code_part"),
+        code_join=code_join,
         priority=MappingProxyType({one: priority.text(one, default.priority[one]) for one in Priority}),
         sex=MappingProxyType({one: sex.text(one, default.sex[one]) for one in Sex}),
+        specimen_types=_specimen_types(table),
         time_format=table.text("time_format", default.time_format),
         date_format=table.text("date_format", default.date_format),
     )
@@ -52,6 +55,11 @@ def read_answer(root: Table, protocol: Protocol) -> Answer | None:
     if not answer.found or not answer.none:
         table.say(table.path, "needs found and none: what is said when there is work, and when there is none")
     return answer
+
+
+def _specimen_types(table: Table) -> MappingProxyType[str, str] | None:
+    types = table.table("specimen_types")
+    return MappingProxyType({key: types.text(key) for key in types.keys()}) if types.raw else None
 
 
 def _messages(table: Table, key: str, protocol: Protocol) -> tuple[tuple[Line, ...], ...]:

@@ -13,7 +13,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from interface.domain.model import ObservedPatient, Priority, Protocol, Sex
+from interface.domain.model import DecodedMessage, HoldReason, ObservedPatient, Priority, Protocol, Sex
 from interface.driver import registry
 from interface.driver.capture import CaptureError, read_capture
 from interface.driver.describe import describe
@@ -22,7 +22,7 @@ from interface.driver.manifest import Driver, Feature, LinkFraming
 from interface.driver.receiving import received, split_places
 from interface.driver.registry import Vector
 from interface.errors import LaboraError
-from interface.wire import hl7, mllp
+from interface.wire import declared, hl7, mllp
 from interface.wire.trace import Direction, Trace, escape, parse_trace
 
 # DESIGN §7: what every driver shows, but for what its analyzer lacks. A file's name begins with it.
@@ -112,7 +112,7 @@ def _without_envelope(message: dict[str, Any]) -> dict[str, Any]:
 def host_faults(driver: Driver, trace: Trace) -> Iterator[str]:
     """Whether what the host says in a trace is itself framed rightly and readable."""
     said = trace.bytes_of(Direction.HOST)
-    if driver.blocks is not None:
+    if driver.blocks is not None and driver.protocol is Protocol.DECLARED:
         grammar = driver.blocks
         heard = (grammar.ready, grammar.busy, grammar.good, grammar.bad)
         if not all(step.data in heard for step in trace.steps if step.direction is Direction.HOST):
@@ -128,6 +128,9 @@ def host_faults(driver: Driver, trace: Trace) -> Iterator[str]:
 
 def host_messages(driver: Driver, said: bytes) -> list[bytes]:
     """The messages of the host's side of a trace. Raises CaptureError for frames that are not right."""
+    if driver.blocks is not None:
+        events = declared.Decoder(driver.blocks, max(len(said), 1)).receive(said)
+        return [event.text for event in events if isinstance(event, declared.BlockReceived)]
     if driver.link is LinkFraming.MLLP:
         return [e.block for e in mllp.Decoder().receive(said) if isinstance(e, mllp.BlockReceived)]
     if b"\x02" not in said:
@@ -144,7 +147,10 @@ def host_messages(driver: Driver, said: bytes) -> list[bytes]:
 def answer_faults(driver: Driver, vector: Vector, trace: Trace) -> Iterator[str]:
     """Whether the host's lines of a query are what the driver's `[answer]` writes from the vector's worklist."""
     file = vector.trace.with_suffix(".work.json")
-    said = host_messages(driver, trace.bytes_of(Direction.HOST)) if driver.blocks is None else []
+    try:
+        said = host_messages(driver, trace.bytes_of(Direction.HOST))
+    except LaboraError:
+        return  # which has been said
     if not file.is_file():
         if driver.answer is not None and vector.name.startswith("query-with") and said:
             yield f"{file.name} is missing: the worklist from which the host's answer is written"
@@ -239,7 +245,7 @@ def undocumented(driver: Driver, vectors: Sequence[Vector]) -> list[str]:
 
 
 def _says_more(driver: Driver, vectors: Sequence[Vector]) -> bool:
-    """Whether a vector fails under the generic driver, or its results are in other units; else it is not needed."""
+    """Whether a vector fails under the generic driver: else this one is not needed. What holds a result counts too."""
     for vector in vectors:
         expected = json.loads(vector.expected.read_text(encoding="utf-8"))
         try:
@@ -250,14 +256,15 @@ def _says_more(driver: Driver, vectors: Sequence[Vector]) -> bool:
         read = [describe(registry.decode(generic, message.text)) | {"problems": []} for message in captured]
         if read != [message | {"problems": []} for message in expected]:
             return True
-        if any(_units(driver, message.text) != _units(generic, message.text) for message in captured):
+        meanings = ([_meant(registry.decode(each, message.text)) for message in captured] for each in (driver, generic))
+        if next(meanings) != next(meanings):
             return True
     return False
 
 
-def _units(driver: Driver, text: bytes) -> list[str | None]:
-    """Of each result the unit as the driver has it, which `describe` does not print."""
-    return [result.ucum for specimen in registry.decode(driver, text).specimens for result in specimen.results]
+def _meant(message: DecodedMessage) -> list[tuple[frozenset[HoldReason], str | None]]:
+    """What of each result the public shape does not show: why it waits, and what its unit means."""
+    return [(frozenset(one.holds), one.ucum) for specimen in message.specimens for one in specimen.results]
 
 
 def _not_recognised(driver: Driver, vectors: Sequence[Vector], site: Sequence[Path]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from interface.wire import declared, mllp
 from interface.wire.datalink_events import Leniency
 from interface.wire.hl7_frames import Hl7Splitter
 from interface.wire.lis01 import DataLink, FrameReceived, LinkOptions, SessionEnded, Station
-from interface.wire.transmission import MessageSplitter, assemble
+from interface.wire.transmission import MessageSplitter, part_text
 
 ALL_SPLITS_BYTES = 4096
 SPREAD_SPLITS = 200
@@ -33,11 +33,10 @@ def split_places(data: bytes) -> list[int]:
 
 
 class Receiver:
-    """One connection. `messages`: what has been received; `unfinished`: a session ended within a message."""
+    """One connection. `messages`: what has been received; one that its session cut off is decoded like any other."""
 
     def __init__(self, driver: Driver) -> None:
         self.messages: list[bytes] = []
-        self.unfinished = False
         self._mllp = mllp.Decoder() if driver.link is LinkFraming.MLLP else None
         self._blocks = declared.Decoder(driver.blocks) if driver.blocks else None
         self._hl7 = driver.protocol is Protocol.HL7  # in frames: the next MSH or EOT ends a message
@@ -58,9 +57,8 @@ class Receiver:
                 self._link.stored()
                 self._frame(event)
             elif isinstance(event, SessionEnded):
-                if self._open and self._hl7:
+                if self._open:
                     self._seal()
-                self.unfinished = self.unfinished or bool(self._open)
                 self._begin()
         self._link.data_to_send()
 
@@ -71,26 +69,25 @@ class Receiver:
 
     def _begin(self) -> None:
         self._splitter = Hl7Splitter() if self._hl7 else MessageSplitter()
-        self._open: list[tuple[bytes, int, int]] = []
-        self._bare = False  # records as text, without frames: what came is the text
+        self._open = bytearray()
 
     def _seal(self) -> None:
-        bare = b"".join(raw[start:stop] for raw, start, stop in self._open) if self._bare else b""
-        self.messages.append(bare or assemble(self._open))
-        self._open = []
+        self.messages.append(bytes(self._open))
+        self._open = bytearray()
 
     def _frame(self, frame: FrameReceived) -> None:
         for piece in self._splitter.feed(frame.text, frame.last):
             if piece.breaks and self._hl7:
                 self._seal()
-            self._bare = frame.fn is None
-            self._open.append((frame.raw, piece.start, piece.stop))
+            self._open += part_text(frame.text, frame.last, piece.start, piece.stop)
+            if frame.last and not frame.text and self._open and self._open[-1] not in b"\r\n":
+                self._open.append(0x0D)  # as `wire.transmission.assemble` has it
             if piece.seals:
                 self._seal()
 
 
 def received(driver: Driver, chunks: Iterable[bytes]) -> list[bytes]:
-    """The messages of an analyzer's bytes as they arrive in `chunks`; [] with one cut off is no message."""
+    """The messages of an analyzer's bytes as they arrive in `chunks`."""
     receiver = Receiver(driver)
     for chunk in chunks:
         receiver.feed(chunk)

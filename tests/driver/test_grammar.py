@@ -440,3 +440,78 @@ def test_each_mistake_is_told_with_its_place(text: str, said: str) -> None:
     with pytest.raises(DriverError) as caught:
         driver(text + "\n")
     assert said in str(caught.value)
+
+
+def test_a_failed_run_stays_failed_whatever_kind_its_code_is() -> None:
+    chosen = driver("[[codes]]\nsource = 'm'\nkind = 'text'\nlist = {ABO = 'Group'}\n")
+    failed, words = results(lis2(chosen, "R|1|^^^ABO|INVALID|||||F", "R|2|^^^ABO|3|||||F"))
+    assert (failed.value.kind, failed.holds) == (ValueKind.FAILED, (HoldReason.RUN_FAILED,))
+    assert words.value.kind is ValueKind.TEXT
+
+
+def test_the_key_of_a_composite_code_has_all_its_fields() -> None:
+    chosen = driver("[paths]\ncode = 'R.3.4 + O.3.2'\nspecimen_id = 'O.3.1'\n")
+    one, two = (lis2(chosen, "R|1|^^^ID|E. coli|||||F", order=f"O|1|S-1^{isolate}||^^^ID") for isolate in "12")
+    assert results(one)[0].code == "ID/1"
+    assert results(one)[0].code_path != results(two)[0].code_path
+
+
+def test_a_time_may_stand_in_a_segment_beside_the_results() -> None:
+    chosen = driver("[paths]\ninstrument_time = 'TQ1-8'\n", HL7)
+    message = hl7(chosen, "OBR|1|||X", "TQ1|||||||20260105|20260106", "OBX|1|NM|X||1||||||F")
+    assert results(message)[0].instrument_time == "20260106"
+
+
+FIXED = """
+[driver]
+id = "acme_fixed"
+revision = "1"
+protocol = "declared"
+tier = "simulated"
+title = "Acme fixed"
+document = "Acme"
+[match]
+text = '^[DR]'
+[framing.block]
+start = "<STX>"
+end = "<ETX>"
+[status]
+"" = "ok"
+[flags]
+"" = ""
+"0" = ""
+"1" = "hold:questionable"
+[record]
+kind = "fixed"
+types = ["D"]
+query_types = ["R"]
+{more}
+[record.fields]
+type = "1"
+specimen_id = "2-5"
+[[record.result]]
+code = "1-2"
+value = "3-6"
+flags = "7"
+scale = "=-1"
+"""
+
+
+def test_results_may_repeat_to_the_end_of_a_record_with_their_point_implied() -> None:
+    chosen = parse_manifest(FIXED.replace("{more}", "repeat = {at = 6, width = 7}"), "driver.toml")
+    message = registry.decode(chosen, b"DS-1 0100430" + b"02----1" + b"0312.50")
+    first, failed, pointed = results(message)
+    assert (first.code, first.value.text, first.value.number, first.holds) == ("01", "4.3", Decimal("4.3"), ())
+    assert failed.holds == (HoldReason.RUN_FAILED, HoldReason.QUESTIONABLE)
+    assert pointed.value.kind is ValueKind.TEXT, "a point of its own: what the digits mean is not known"
+    cut = registry.decode(chosen, b"DS-1 010043002004")
+    assert [one.holds for one in results(cut)][1] == (HoldReason.UNREADABLE_VALUE,)
+    assert cut.problems
+
+
+def test_a_record_of_ones_own_may_ask_for_work_and_lines_may_be_unfolded() -> None:
+    chosen = parse_manifest(FIXED.replace("{more}", "unfold = true\nrepeat = {at = 6, width = 7}"), "driver.toml")
+    asked = registry.decode(chosen, b"RS-1 ")
+    assert (asked.message_type, asked.queries[0].specimen_ids, asked.specimens) == ("query", ("S-1",), ())
+    folded = registry.decode(chosen, b"DS-1 \r0100430\r0200500\r\n")
+    assert [one.value.text for one in results(folded)] == ["4.3", "5.0"]

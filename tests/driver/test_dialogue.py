@@ -1,0 +1,143 @@
+"""The host's answer to a query, by a driver's dialect and by the standard's. No real person."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+import pytest
+
+from interface.domain.model import ObservedPatient, Priority, Protocol, Sex
+from interface.driver.defaults import DEFAULT_ANSWERS
+from interface.driver.dialogue import Answer, Ordered, Work, answer, read_query
+from interface.driver.parse import parse_manifest
+from interface.errors import DriverError
+from interface.wire import hl7
+from interface.wire.lis02 import parse
+from tests.driver.test_grammar import HL7, LIS2
+
+NOW = datetime(2026, 1, 5, 10, 30)  # noqa: DTZ001 - the analyzer's own clock has no zone
+ANNA = ObservedPatient("TEST-1", "Testa^Anna", date(1980, 3, 15), Sex.FEMALE)
+QUERY = b"H|\\^&|||ACME^1\rQ|1|^S-1^7^^A||ALL||||||||O\rL|1|N\r"
+
+
+def work(specimen_id: str = "S-1", *codes: str, **facts: object) -> Work:
+    return Work(specimen_id, tuple(Ordered(code, f"W-{code}") for code in codes), ANNA, **facts)  # type: ignore[arg-type]
+
+
+def dialect(text: str, base: str = LIS2) -> Answer:
+    found = parse_manifest(base + text, "driver.toml").answer
+    assert found is not None
+    return found
+
+
+def said(chosen: Answer, *worklist: Work, query: bytes = QUERY, missing: tuple[str, ...] = ()) -> list[str]:
+    asked = read_query(Protocol.HL7 if query.startswith(b"MSH") else Protocol.LIS2, query)
+    messages = answer(chosen, asked, worklist, NOW, "C1", missing)
+    return [message.decode("utf-8") for message in messages]
+
+
+def lines(found: str, none: str = "'H|\\^&', 'L|1|I'", more: str = "") -> str:
+    return f"[answer]\n{more}\n[[answer.found]]\nlines = [{found}]\n[[answer.none]]\nlines = [{none}]\n"
+
+
+def test_lis2_by_the_standard_is_an_order_record_for_each_specimen_or_no_information() -> None:
+    chosen = DEFAULT_ANSWERS[Protocol.LIS2]
+    (found,) = said(chosen, work("S-1", "WBC", "PLT", priority=Priority.STAT), work("S-2"))
+    records = parse(found.encode()).records
+    assert [record.type for record in records] == ["H", "P", "O", "L"]
+    assert [records[2].field(at) for at in (3, 5, 6, 12, 26)] == ["S-1", "^^^WBC\\^^^PLT", "S", "A", "Q"]
+    assert said(chosen, missing=("S-9",))[0].endswith("\rL|1|I\r")
+
+
+def test_hl7_by_law_is_a_reply_and_the_orders_or_an_order_that_is_discontinued() -> None:
+    query = (
+        b"MSH|^~\\&|cobas||host||20260105||QBP^Q11^QBP_Q11|77|P|2.5.1\rQPD|WOS^Work Order Step^IHELAW|T1|S-1\rRCP|I\r"
+    )
+    reply, orders = said(DEFAULT_ANSWERS[Protocol.HL7], work("S-1", "GLU", "K"), query=query)
+    assert [segment.id for segment in hl7.parse(reply.encode()).segments] == ["MSH", "MSA", "QAK", "QPD"]
+    assert "\rQPD|WOS^Work Order Step^IHELAW|T1|S-1\r" in reply
+    order = hl7.parse(orders.encode())
+    assert (order.type, order.control_id) == ("OML^O33", "C1-2")
+    assert [s.value(4) for s in order.segments if s.id == "OBR"] == ["GLU", "K"]
+    assert [s.value(2) for s in order.segments if s.id == "OBR"] == ["W-GLU", "W-K"]
+    assert "ORC|DC" in said(DEFAULT_ANSWERS[Protocol.HL7], query=query, missing=("S-1",))[1]
+
+
+def test_fields_of_the_query_are_echoed_and_places_padded() -> None:
+    chosen = dialect(lines(r"""'H|\^&|||host|||||{H.5.1}', 'O|1|{specimen_id:>8}|{Q.3.3}^{Q.3.4}^{Q.3.5:<3}|{Q.3}'"""))
+    (found,) = said(chosen, work("S-1", "X"))
+    assert found == "H|\\^&|||host|||||ACME\rO|1|     S-1|7^^A  |^S-1^7^^A\r"
+
+
+def test_what_a_place_holds_is_escaped_by_the_messages_own_delimiters() -> None:
+    odd = Work("S|1@", (Ordered("A^B"),), ObservedPatient("", "O^N"))
+    chosen = dialect(lines(r"""'H|@^\', 'O|1|{specimen_id}||{tests}'""", r"""'H|@^\', 'L|1|I'""", "test = '^^^{code}'"))
+    (found,) = said(chosen, odd, query=b"H|@^\\|||A\rQ|1|^x\rL|1\r")
+    record = parse(found.encode()).records[1]
+    assert (record.component(3), record.component(5, 4)) == ("S|1@", "A^B")
+
+
+def test_tests_may_each_have_a_line_that_counts_on_from_a_number() -> None:
+    chosen = dialect(
+        lines(r"""'MSH|^~\&|LIS', '{QRD}', {each = "test", lines = ['DSP|{n+28}||{code}^^^|||']}""", r"'MSH|^~\&|LIS'"),
+        HL7,
+    )
+    query = b"MSH|^~\\&|||||20260105||QRY^Q02|4|P|2.3.1\rQRD|20260105|R|D|1|||RD|S-1|OTH|||T|\r"
+    (found,) = said(chosen, work("S-1", "2", "5"), query=query)
+    assert found.split("\r")[1:4] == ["QRD|20260105|R|D|1|||RD|S-1|OTH|||T|", "DSP|29||2^^^|||", "DSP|30||5^^^|||"]
+
+
+def test_specimens_without_work_may_be_named_beside_those_with() -> None:
+    chosen = dialect(
+        lines(
+            r"""'H|\^&', {each = "specimen", lines = ['O|{n}|{specimen_id}||{tests}|||||||||||||||||||||Q']},
+            {each = "missing", lines = ['O|{n}|{specimen_id}|||||||||||||||||||||||Y']}"""
+        )
+    )
+    (found,) = said(chosen, work("S-1", "A"), work("S-2"), missing=("S-3",))
+    assert [line.split("|")[2] for line in found.split("\r")[1:4]] == ["S-1", "S-3", "S-2"]
+
+
+def test_results_of_one_assay_are_one_order() -> None:
+    chosen = dialect(
+        lines(r"""'H|\^&', 'O|1|{specimen_id}||{tests}|{count}'""", more="code_part = 1\ntest = '^^^{code}'")
+    )
+    (found,) = said(chosen, work("S-1", "0021/F", "0021/I", "0022/F"))
+    assert found.split("\r")[1] == "O|1|S-1||^^^0021\\^^^0022|2"
+
+
+def test_a_specimen_type_without_a_word_of_the_analyzers_is_not_ordered() -> None:
+    chosen = dialect(
+        lines(r"""'H|\^&', 'O|1|{specimen_id}|{specimen_type}'""") + "[answer.specimen_types]\nSER = '5'\n"
+    )
+    assert said(chosen, work("S-1", "A", specimen_type="SER"))[0].split("\r")[1] == "O|1|S-1|5"
+    assert said(chosen, work("S-1", "A", specimen_type="UR"))[0].endswith("L|1|I\r"), "never as another's fluid"
+
+
+def test_a_character_that_the_encoding_lacks_stops_the_answer() -> None:
+    chosen = dialect(lines(r"""'H|\^&', 'P|1|{family}'"""))
+    patient = ObservedPatient("", "Ωmega^")
+    with pytest.raises(DriverError, match="cannot be written in latin-1"):
+        said(chosen, Work("S-1", (Ordered("A"),), patient))
+
+
+def test_a_query_that_cannot_be_read_is_an_error() -> None:
+    with pytest.raises(DriverError, match="the query cannot be read"):
+        read_query(Protocol.LIS2, b"no header")
+
+
+@pytest.mark.parametrize(
+    ("text", "said_"),
+    [
+        (lines("'X|1'"), "answer.found[0].lines: a message begins with H"),
+        (lines(r"'H|\^&', 'O|{speciman_id}'"), "{speciman_id} is neither a field of the query nor one of"),
+        (lines(r"'H|\^&', 'O|{specimen_id'"), "a brace is left over"),
+        (lines(r"'H|\^&', {each = 'rack', lines = []}"), "answer.found[0].lines[1].each: 'rack' is not one of"),
+        (lines(r"'H|\^&'", more="test = '{what}'"), "answer.test: {what} is neither"),
+        ("[answer]\ntest = '{code}'\n", "answer: needs found and none"),
+    ],
+)
+def test_a_mistake_in_a_dialect_is_told_with_its_place(text: str, said_: str) -> None:
+    with pytest.raises(DriverError) as caught:
+        dialect(text)
+    assert said_ in str(caught.value)
