@@ -145,20 +145,14 @@ def test_a_vector_that_is_missing_is_named_unless_the_analyzer_lacks_the_feature
 
 def test_a_driver_that_says_no_more_than_the_generic_one_does_not_count(tmp_path: Path) -> None:
     folder = copied(tmp_path)
-    (folder / "driver.toml").write_text(
-        """[driver]
-id = "sysmex_xn"
-revision = "2"
-protocol = "lis2"
-tier = "simulated"
-title = "Like any other"
-document = "none"
-lacks = ["qc", "rerun", "query", "retransmission"]
-[match]
-"H.5.1" = '^\\s*XN-'
-""",
-        encoding="utf-8",
-    )
+    text = (registry.packaged_path() / "generic_lis2" / "driver.toml").read_text(encoding="utf-8")
+    for old, new in (
+        ('id = "generic_lis2"', 'id = "sysmex_xn"\nlacks = ["qc", "rerun", "query", "retransmission"]'),
+        ("generic = true", "\n[match]\n'H.5.1' = '^\\s*XN-'"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "driver.toml").write_text(text, encoding="utf-8")
     for file in (folder / "vectors").iterdir():
         if not file.name.startswith("result-1"):
             file.unlink()
