@@ -132,3 +132,11 @@ def _shown(found: Driver, site: tuple[Path, ...]) -> dict[str, object]:
         "statuses": {status: meaning.value for status, meaning in found.statuses.items()},
         "vectors": [vector.name for vector in registry.vectors(found.id, site)],
     }
+
+
+@driver.command()
+def schema() -> None:
+    """Print the JSON Schema of driver.toml, for editors and checks."""
+    from interface.driver.schema import as_text
+
+    click.echo(as_text(), nl=False)

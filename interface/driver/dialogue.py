@@ -177,15 +177,17 @@ def faults(lines: Sequence[Line], protocol: Protocol, parse: Callable[[str], Fie
     first = lines[0] if lines else ""
     if not isinstance(first, str) or not begins or not first.startswith(begins):
         yield f"a message begins with {begins or 'a record'}"
+    yield from _inner_faults(lines, parse)
+
+
+def _inner_faults(lines: Sequence[Line], parse: Callable[[str], FieldPath]) -> Iterator[str]:
     for line in lines:
-        if isinstance(line, Each):
-            if not line.lines:
-                yield "nothing is repeated"
-            yield from (
-                fault for fault in faults((first, *line.lines), protocol, parse) if not fault.startswith("a mess")
-            )
-        else:
+        if isinstance(line, str):
             yield from line_faults(line, parse)
+        elif line.lines:
+            yield from _inner_faults(line.lines, parse)
+        else:
+            yield "nothing is repeated"
 
 
 def line_faults(line: str, parse: Callable[[str], FieldPath]) -> Iterator[str]:

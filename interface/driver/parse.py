@@ -45,7 +45,7 @@ def parse_manifest(text: str, file: str, folder: str = "") -> Driver:
     except tomllib.TOMLDecodeError as error:
         raise DriverError(f"{file}: {error}") from error
     table = Table(raw, "", [])
-    driver = _driver(table)
+    driver = read_driver(table)
     if folder and driver.id != folder:
         table.say("driver.id", f"is {driver.id!r} but the folder is {folder!r}")
     table.finish()
@@ -54,7 +54,8 @@ def parse_manifest(text: str, file: str, folder: str = "") -> Driver:
     return driver
 
 
-def _driver(root: Table) -> Driver:
+def read_driver(root: Table) -> Driver:
+    """What the tables say. Every problem is said to `root`, whose `finish` also says what was not taken."""
     head = root.table("driver")
     driver_id = head.text("id", None)
     if driver_id and not _ID.fullmatch(driver_id):

@@ -215,7 +215,7 @@ def _layout_faults(layout: Layout) -> list[str]:
 
 def _fields(table: Table, kind: LayoutKind) -> Fields:
     made: dict[Meaning, tuple[Places, ...]] = {}
-    for key in table.raw:
+    for key in table.keys(Meaning):
         texts = table.texts(key)
         meaning = table.made(key, Meaning, key)
         if meaning is not None:

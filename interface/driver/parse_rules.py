@@ -34,6 +34,7 @@ INTERPRETATIONS = (
     "ND",
 )  # fmt: skip
 _HOLD = "hold:"
+FLAG_MEANINGS = (*INTERPRETATIONS, *(f"{_HOLD}{reason}" for reason in HoldReason))
 _RECORD = re.compile(r"[A-Z]|[A-Z][A-Z0-9]{2}")
 _WORDS = {str(path): path for path in (SPECIMEN_ID_PATH, CODE_PATH, VALUE_PATH)}
 
@@ -212,15 +213,11 @@ def read_flags(table: Table) -> tuple[MappingProxyType[str, str], MappingProxyTy
     meanings: dict[str, str] = {}
     holds: dict[str, HoldReason] = {}
     for key in table.keys():
-        value = table.text(key)
+        value = table.word(key, FLAG_MEANINGS)
         if value.startswith(_HOLD):
-            reason = table.made(key, HoldReason, value.removeprefix(_HOLD))
-            if reason is not None:
-                holds[key] = reason
-        elif value in INTERPRETATIONS:
-            meanings[key] = value
+            holds[key] = HoldReason(value.removeprefix(_HOLD))
         else:
-            table.say(table.at(key), f"{value!r} is neither an interpretation code nor hold:<reason>")
+            meanings[key] = value
     return MappingProxyType(meanings), MappingProxyType(holds)
 
 

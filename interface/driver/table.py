@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -11,6 +11,9 @@ from typing import Any, TypeVar
 from interface.driver.rules import FieldPath
 
 _PATH = re.compile(r"(?:([A-Z])\.|([A-Z][A-Z0-9]{2})-)([1-9][0-9]?)(?:\.([1-9][0-9]?))?(?:\.([1-9][0-9]?))?")
+_NUMBER = r"[1-9][0-9]?"
+# The same for readers of the JSON Schema: LIS2 has no subcomponents.
+PATH_PATTERN = rf"[A-Z]\.{_NUMBER}(?:\.{_NUMBER})?|[A-Z][A-Z0-9]{{2}}-{_NUMBER}(?:\.{_NUMBER}){{0,2}}"
 E = TypeVar("E", bound=StrEnum)
 
 
@@ -68,8 +71,8 @@ class Table:
         self.children += made
         return made
 
-    def keys(self) -> list[str]:
-        """Every key, in a table whose keys are the writer's own."""
+    def keys(self, allowed: type[StrEnum] | None = None) -> list[str]:
+        """Every key, in a table whose keys are the writer's own, or are words that the caller checks (`allowed`)."""
         return list(self.raw)
 
     def child(self, value: dict[str, Any], key: str) -> Table:
@@ -93,6 +96,14 @@ class Table:
             return default or ""
         if not isinstance(value, str):
             self.say(self.at(key), "is not a string")
+            return ""
+        return value
+
+    def word(self, key: str, allowed: Sequence[str]) -> str:
+        """A string that is one of `allowed`; "" with the problem said for another."""
+        value = self.text(key)
+        if value and value not in allowed:
+            self.say(self.at(key), f"{value!r} is not one of {', '.join(filter(None, allowed))}")
             return ""
         return value
 

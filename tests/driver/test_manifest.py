@@ -75,7 +75,7 @@ def test_other_paths_are_refused(text: str) -> None:
         ("[framing]\nleniencies = ['no_frames']", "framing.leniencies: 'no_frames' is not a known leniency"),
         ("[framing]\nframe_text_bytes = 0", "framing.frame_text_bytes: is not between 1 and 63993"),
         ("[framing]\nack_colliding_enq = 'yes'", "framing.ack_colliding_enq: is not true or false"),
-        ("[flags]\nH = 'VERY'", "flags.H: 'VERY' is neither"),
+        ("[flags]\nH = 'VERY'", "flags.H: 'VERY' is not one of"),
         ("[flags]\nH = 'hold:tired'", "flags.H"),
         ("[status]\nF = 'fine'", "status.F: 'fine' is not one of"),
         ("[[role]]\nrole = 'qc'\npath = 'O.12'", "role[0]: needs equals, pattern or empty"),
