@@ -10,7 +10,7 @@ import structlog
 
 from interface import config
 from interface.driver import registry
-from interface.errors import ConfigError, ConfigProblem, LaboraError
+from interface.errors import ConfigError, ConfigProblem, DriverError, LaboraError
 from interface.flow import actors
 from interface.flow.context import LinkContext, register
 from interface.flow.intake import LinkIntake
@@ -122,12 +122,16 @@ class Links:
         """The links with their rows in the database. Raises ConfigError for organizations that are not there."""
         organizations = await self._organizations(settings)
         contexts: list[LinkContext] = []
-        for link in settings.links:
+        for at, link in enumerate(settings.links):
             organization_id = organizations[link.organization]
             driver = registry.load(link.driver, settings.driver_path)
             async with self._database.transaction(organization_id) as connection:
-                context = await register(connection, organization_id, link, driver)
+                try:
+                    context = await register(connection, organization_id, link, driver)
+                except DriverError as error:  # a revision that is named and that nobody knows
+                    raise ConfigError([ConfigProblem(f"link[{at}].driver", str(error))]) from error
                 contexts.append(context)
+                _tell_of_revisions(context)
                 if rows := await load_code_map(connection, organization_id, driver.id):
                     detail = {"driver": driver.id, "rows": str(rows)}
                     await record(connection, context.actor, "load", "code_map", None, detail)
@@ -155,6 +159,18 @@ class Links:
         if problems:
             raise ConfigError(problems)
         return found
+
+
+def _tell_of_revisions(context: LinkContext) -> None:
+    """A link that does not run what its driver's folder has is said, whatever the reason."""
+    driver = context.driver
+    if context.driver_changed:
+        log.error("a driver has changed without a new revision; its links run what the revision was first used with",
+                  action="driver.changed", link=context.name, driver=driver.id,
+                  revision=context.offered_revision)  # fmt: skip
+    elif context.offered_revision != driver.revision:
+        log.warning("a link stays at its driver's revision", action="driver.pinned", link=context.name,
+                    driver=driver.id, revision=driver.revision, offered=context.offered_revision)  # fmt: skip
 
 
 async def _any_organization(settings: Settings) -> bool:

@@ -159,6 +159,7 @@ class LinkSettings:
     driver: str
     transport: Transport
     role: LinkRole = LinkRole.ANALYZER
+    driver_revision: str = ""  # to run, and to stay at; empty: the one the link was made with
     analyzer: str = ""  # pairs several links of one instrument; empty: the link's own id
     encoding: str = ""  # Python codec name; empty: the driver's
     timezone: str = "UTC"  # the analyzer's clock, an IANA zone

@@ -56,6 +56,11 @@ def test_a_whole_link_is_read(drivers: Path) -> None:
     assert (read.allow, read.max_connections, read.max_message_bytes) == (("10.1.2.0/24", "fd00::/8"), 4, 65536)
 
 
+def test_a_link_may_name_the_revision_of_its_driver(drivers: Path) -> None:
+    [read] = parse(link(drivers, driver='"acme_one@7"')).links
+    assert (read.driver, read.driver_revision) == ("acme_one", "7")
+
+
 def test_a_link_adds_leniencies_and_limits_of_its_own(drivers: Path) -> None:
     [plain] = parse(link(drivers)).links
     assert (plain.leniencies, plain.max_frame_bytes) == (frozenset(), 64_000)

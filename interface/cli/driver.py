@@ -2,53 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import click
 
-from interface.cli import EXIT_FAILED, emit
+from interface.cli import EXIT_FAILED, Context, driver_words, emit, pass_context
 from interface.cli.decode import DRIVER_PATH
+from interface.cli.laboratory import ENVIRONMENT, CommandError, json_option
 from interface.driver import registry
-from interface.driver.manifest import Driver
 from interface.driver.proof import VectorOutcome, run_vectors
+from interface.driver.revisions import changes
 from interface.errors import DriverError
-from interface.wire.frames import LEGACY_TEXT_BYTES
 
 _WORTH_PROCESSES = 8  # fewer drivers are proved before another process is up
 
 
-@dataclass(frozen=True, slots=True)
-class DriverRow:
-    """One line of `labora driver list`. `fault` is set, and the rest empty, when the folder cannot be used."""
-
-    id: str
-    revision: str = ""
-    protocol: str = ""
-    tier: str = ""
-    title: str = ""
-    vectors: int = 0
-    folder: str = ""
-    fault: str = ""
-
-
 @click.group()
 def driver() -> None:
-    """List, show and test analyzer drivers."""
+    """List, show, compare and prove analyzer drivers."""
 
 
 @driver.command(name="list")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 @DRIVER_PATH
 def list_(as_json: bool, driver_path: tuple[Path, ...]) -> int:
-    """List the drivers, a folder of your own before a packaged one of the same name."""
-    rows = [_row(driver_id, folder, driver_path) for driver_id, folder in registry.folders(driver_path).items()]
-    rows.sort(key=lambda row: row.id)
-    emit(rows, as_json, ("id", "revision", "protocol", "tier", "vectors", "title"))
+    """List the drivers and where each comes from; a folder of your own hides a packaged one of the same name."""
+    rows = driver_words.rows(driver_path)
+    emit(rows, as_json, ("id", "revision", "tier", "protocol", "codes", "vectors", "origin", "title"))
     for row in rows:
+        if row.hides:
+            click.echo(f"labora: {row.folder} hides {', '.join(row.hides)}", err=True)
         if row.fault:
             click.echo(f"labora: {row.fault}", err=True)
     return EXIT_FAILED if any(row.fault for row in rows) else 0
@@ -59,8 +46,63 @@ def list_(as_json: bool, driver_path: tuple[Path, ...]) -> int:
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 @DRIVER_PATH
 def show(driver_id: str, as_json: bool, driver_path: tuple[Path, ...]) -> None:
-    """Show one driver: what it recognises, where it reads, what it is known from."""
-    emit(_shown(registry.load(driver_id, driver_path), driver_path), as_json)
+    """Show one driver: what it is known from, what it recognises, where it reads, how it is answered."""
+    found = driver_words.shown(registry.load(driver_id, driver_path), driver_path)
+    emit(found if as_json else driver_words.text(found), as_json)
+
+
+@driver.command(epilog=ENVIRONMENT)
+@click.argument("driver_id", metavar="ID")
+@click.option("--from", "revision", help="One that a link has run, or `packaged`. Default: those that links run.")
+@json_option
+@DRIVER_PATH
+@pass_context
+def diff(context: Context, driver_id: str, revision: str | None, as_json: bool, driver_path: tuple[Path, ...]) -> None:
+    """Show what a driver's folder says otherwise than an older revision: what an upgrade of a link would change.
+
+    A link is moved by naming the revision in the configuration: driver = "ID@REVISION".
+    """
+    new = registry.load(driver_id, driver_path)
+    if revision == driver_words.PACKAGED:
+        olds = {driver_words.PACKAGED: (registry.packaged_path() / driver_id / registry.MANIFEST).read_text("utf-8")}
+    else:
+        olds = asyncio.run(_kept(context, driver_id, revision))
+    found = [
+        {"from": old, "to": new.revision, "changes": [str(change) for change in changes(text, new.manifest)]}
+        for old, text in olds.items()
+    ]
+    if as_json:
+        emit(found, True)
+        return
+    for one in found:
+        click.echo(f"{driver_id} {one['from']} -> {one['to']}")
+        for line in one["changes"] or ["no difference"]:
+            click.echo(f"  {line}")
+    if not found:
+        click.echo(f"no link of this configuration has run {driver_id}", err=True)
+
+
+async def _kept(context: Context, driver_id: str, revision: str | None) -> dict[str, str]:
+    """Revisions that the configuration's laboratories know, each with what it says: the one asked for, else all run."""
+    from interface.flow.pinning import read_manifest
+    from interface.store.embedded import opened_database
+
+    settings = context.settings
+    found: dict[str, str] = {}
+    async with opened_database(settings) as database:
+        for organization in dict.fromkeys(one.organization for one in settings.links):
+            organization_id = await database.find_organization(organization)
+            if organization_id is None:
+                continue
+            async with database.organization(organization_id) as connection:
+                run = "SELECT DISTINCT driver_revision FROM lab.link WHERE driver = $1 ORDER BY 1"
+                rows = await connection.fetch(run, driver_id)
+                for wanted in [revision] if revision else [row["driver_revision"] for row in rows]:
+                    if (text := await read_manifest(connection, organization_id, driver_id, wanted)) is not None:
+                        found[wanted] = text
+    if revision and not found:
+        raise CommandError(f"no laboratory of this configuration has run revision {revision!r} of {driver_id}")
+    return found
 
 
 @driver.command()
@@ -69,7 +111,10 @@ def show(driver_id: str, as_json: bool, driver_path: tuple[Path, ...]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 @DRIVER_PATH
 def test(driver_id: str | None, all_drivers: bool, as_json: bool, driver_path: tuple[Path, ...]) -> int:
-    """Run a driver's vectors: status 1 when one decodes differently from what is expected."""
+    """Prove a driver: every vector whole, byte by byte and at every split, the host's answers, its evidence per code.
+
+    Status 1, with the place of the first difference of each vector that fails.
+    """
     if (driver_id is None) != all_drivers:
         raise click.UsageError("give one driver ID, or --all")
     chosen = sorted(registry.folders(driver_path)) if driver_id is None else [driver_id]
@@ -99,39 +144,6 @@ def _prove(driver_id: str, site: tuple[Path, ...]) -> list[VectorOutcome]:
         return run_vectors(driver_id, site)
     except DriverError as error:
         return [VectorOutcome(driver_id, "-", str(error))]
-
-
-def _row(driver_id: str, folder: Path, site: tuple[Path, ...]) -> DriverRow:
-    try:
-        found = registry.load(driver_id, site)
-    except DriverError as error:
-        return DriverRow(driver_id, folder=str(folder), fault=str(error))
-    count = len(registry.vectors(driver_id, site))
-    return DriverRow(found.id, found.revision, found.protocol.value, found.tier.value, found.title, count, str(folder))
-
-
-def _shown(found: Driver, site: tuple[Path, ...]) -> dict[str, object]:
-    return {
-        "id": found.id,
-        "revision": found.revision,
-        "title": found.title,
-        "vendor": found.vendor,
-        "model": found.model,
-        "protocol": found.protocol.value,
-        "framing": found.link.value,
-        "tier": found.tier.value,
-        "document": found.document,
-        "evidence": list(found.evidence),
-        "recognises": [f"{rule.path} {rule.pattern.pattern}" for rule in found.match],
-        "leniencies": sorted(found.leniencies),
-        "frame_text_bytes": found.frame_text_bytes or LEGACY_TEXT_BYTES,
-        "ack_colliding_enq": found.ack_colliding_enq,
-        "specimen_id": [str(path) for path in found.paths.specimen_id],
-        "code": [str(path) for path in found.paths.code],
-        "flags": dict(found.flags) | {flag: f"hold {reason.value}" for flag, reason in found.flag_holds.items()},
-        "statuses": {status: meaning.value for status, meaning in found.statuses.items()},
-        "vectors": [vector.name for vector in registry.vectors(found.id, site)],
-    }
 
 
 @driver.command()

@@ -40,12 +40,13 @@ class LinkLine:
     organization: str
     role: str
     driver: str
-    driver_revision: str  # "" before the daemon has first run with it
+    driver_revision: str  # that it runs; "" before the daemon has first run with it
     transport: str
     listen: str
     analyzer: str
     last_message_at: datetime | None
     configured: bool
+    offered_revision: str = ""  # what the driver's folder has; `labora driver diff` says what is other in it
 
 
 @click.group()
@@ -110,6 +111,7 @@ def _in_words(link: object) -> object:
 
 
 async def _list(settings: Settings) -> list[LinkLine]:
+    from interface.driver import registry
     from interface.store.embedded import opened_database
 
     lines: list[LinkLine] = []
@@ -130,6 +132,7 @@ async def _list(settings: Settings) -> list[LinkLine]:
                         one.id, organization, one.role.value, one.driver, row["driver_revision"] if row else "",
                         one.transport.type.value, str(one.transport.endpoint), one.analyzer or one.id,
                         row["last_message_at"] if row else None, True,
+                        registry.load(one.driver, settings.driver_path).revision,
                     )
                 )  # fmt: skip
             for name, row in known.items():

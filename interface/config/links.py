@@ -13,6 +13,7 @@ from interface.config.table import Table, hint, parse_line_format
 from interface.config.tls import read_tls
 from interface.driver import registry
 from interface.driver.manifest import LinkFraming
+from interface.driver.revisions import split_pin
 from interface.errors import DriverError
 from interface.settings import (
     WIRE_LOG_MB,
@@ -77,10 +78,12 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         for key in _HL7_LINK_KEYS:
             if table.has(key):
                 table.problem(key, "is of use only on a link that carries HL7 v2")
+    driver_id, driver_revision = _driver(table, driver_path, transport)
     link = LinkSettings(
         id=table.name("id", required=True),
         organization=table.name("organization", required=True),
-        driver=_driver(table, driver_path, transport),
+        driver=driver_id,
+        driver_revision=driver_revision,
         transport=transport or Transport(TransportType.TCP_LISTEN, Address("127.0.0.1", 0)),
         role=role,
         analyzer=table.name("analyzer"),
@@ -189,25 +192,25 @@ def _folder(table: Table) -> Folder | None:
     return Folder(Path(path), pattern, stable_s) if path else None
 
 
-def _driver(table: Table, driver_path: tuple[Path, ...], transport: Transport | None) -> str:
-    """The driver's id, once its folder could be read and speaks what the transport carries."""
-    name = table.name("driver", required=True)
+def _driver(table: Table, driver_path: tuple[Path, ...], transport: Transport | None) -> tuple[str, str]:
+    """The driver's id, once its folder could be read and speaks what the transport carries, and the revision named."""
+    name, revision = split_pin(table.text("driver", "", required=True))
     if not name:
-        return ""
+        return "", ""
     known = registry.folders(driver_path)
     if name not in known:
         places = ", ".join(str(folder) for folder in registry.search_path(driver_path))
         table.problem("driver", f'there is no driver "{name}" in {places}{hint(name, sorted(known))}')
-        return name
+        return name, revision
     try:
         driver = registry.load(name, driver_path)
     except DriverError as error:
         table.problem("driver", str(error))
-        return name
+        return name, revision
     if transport and driver.link not in _CARRIES[transport.type]:
         speaks = driver.protocol if driver.link is not LinkFraming.DECLARED else "blocks of its own"
         table.problem("driver", f'"{name}" speaks {speaks}, which {transport.type} does not carry')
-    return name
+    return name, revision
 
 
 def _encoding(table: Table) -> str:

@@ -201,6 +201,8 @@ class Driver:
     query: QueryRule = QueryRule()
     answer: Answer | None = None  # how the host answers; None: as the standard has it
     alarm: AlarmRule | None = None
+    manifest: str = field(default="", compare=False, repr=False)  # the text itself
+    digest: str = field(default="", compare=False)  # of the text: what a revision is known by
     code_fields: tuple[tuple[str, int], ...] = field(init=False, compare=False)  # what a composite code is made of
 
     def __post_init__(self) -> None:

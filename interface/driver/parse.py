@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from interface.domain.model import Protocol
 from interface.driver.defaults import DEFAULT_PATHS
@@ -26,6 +26,7 @@ from interface.driver.parse_rules import (
     read_units,
     read_values,
 )
+from interface.driver.revisions import digest_of
 from interface.driver.rules import FieldPath
 from interface.driver.table import Table
 from interface.errors import DriverError
@@ -51,7 +52,7 @@ def parse_manifest(text: str, file: str, folder: str = "") -> Driver:
     table.finish()
     if table.problems:
         raise DriverError("; ".join(f"{file}: {problem}" for problem in table.problems))
-    return driver
+    return replace(driver, manifest=text, digest=digest_of(text))
 
 
 def read_driver(root: Table) -> Driver:

@@ -18,6 +18,7 @@ APPEND_ONLY = frozenset(
         "wire_log",
         "map_change",
         "code_map",
+        "driver_revision",
     }
 )
 DELETABLE = frozenset({"queue"})

@@ -22,6 +22,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Numeric,
+    PrimaryKeyConstraint,
     SmallInteger,
     Table,
     Text,
@@ -140,6 +141,12 @@ link = Table(
     _ref("analyzer_id", "analyzer", True),
     Column("driver", Text, nullable=False), _text("driver_revision"), Column("role", Text, nullable=False),
     _at("created_at", True), UniqueConstraint("organization_id", "name"),
+)  # fmt: skip
+driver_revision = Table(  # what a revision of a driver said when it was first used; never changed
+    "driver_revision", metadata, _organization(),
+    Column("driver", Text, nullable=False), Column("revision", Text, nullable=False),
+    Column("digest", Text, nullable=False), Column("manifest", Text, nullable=False), _at("first_used_at", True),
+    PrimaryKeyConstraint("organization_id", "driver", "revision"),
 )  # fmt: skip
 lease = Table(
     "lease", metadata, _ref("link_id", "link", key=True), _organization(),
