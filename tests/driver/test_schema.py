@@ -10,8 +10,9 @@ import pytest
 
 from interface.driver import registry
 from interface.driver.parse import parse_manifest
-from interface.driver.schema import as_text, faults, schema
+from interface.driver.schema import as_text, schema
 from interface.errors import DriverError
+from tests.driver.json_schema import faults
 from tests.driver.test_grammar import LIS2
 
 FILE = Path(__file__).parents[2] / "docs" / "driver.schema.json"
