@@ -25,7 +25,7 @@ from interface.settings import packaged
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 
-DAYS_PER_YEAR: Final = Decimal("365.25")  # age limits are shipped in years; a birthday is met to within a day
+DAYS_PER_YEAR: Final = Decimal("365.25")  # age limits are shipped in years or months; a birthday is met to within a day
 SHIPPED: Final = "shipped"
 SITE: Final = "site"
 
@@ -63,7 +63,7 @@ class ShippedPanel:
 
 @dataclass(frozen=True, slots=True)
 class ShippedInterval:
-    """A reference interval of `mappings/intervals.toml`; `source` is the full reference."""
+    """A reference interval of `mappings/intervals/`; `source` is the full reference, also of the critical limits."""
 
     test: str
     unit: str
@@ -139,38 +139,47 @@ def shipped_panels() -> tuple[ShippedPanel, ...]:
 
 @cache
 def shipped_intervals() -> tuple[ShippedInterval, ...]:
-    data = _read("intervals.toml")
+    """The reference intervals of `mappings/intervals/`, a file each department."""
+    sources = _read("intervals/sources.toml")["sources"]
+    files = sorted(path.name for path in (packaged("mappings") / "intervals").glob("*.toml"))
     return tuple(
-        _interval(group, row, data["sources"][group["source"]])
-        for group in data["intervals"]
+        _interval(group, row, sources)
+        for name in files
+        for group in _read(f"intervals/{name}").get("intervals", ())
         for row in group["ranges"]
     )
 
 
-def _interval(group: Mapping[str, Any], row: Mapping[str, Any], source: str) -> ShippedInterval:
+def _interval(group: Mapping[str, Any], row: Mapping[str, Any], sources: Mapping[str, str]) -> ShippedInterval:
+    critical = group.get("critical_source", group["source"])
+    source = sources[group["source"]]
     return ShippedInterval(
         test=group["test"],
         unit=group["unit"],
-        source=source,
+        source=source if critical == group["source"] else f"{source}; critical limits: {sources[critical]}",
         low=_decimal(row.get("low")),
         high=_decimal(row.get("high")),
         critical_low=_decimal(row.get("critical_low")),
         critical_high=_decimal(row.get("critical_high")),
         sex=Sex(row["sex"]) if "sex" in row else None,
-        age_low_d=_days(row.get("age_low_y", 0)),
-        age_high_d=_days(row["age_high_y"]) if "age_high_y" in row else None,
+        age_low_d=_age(row, "age_low") or 0,
+        age_high_d=_age(row, "age_high"),
         specimen_type=row.get("specimen_type", ""),
         text=row.get("text", ""),
         priority=row.get("priority", 0),
     )
 
 
+def _age(row: Mapping[str, Any], limit: str) -> int | None:
+    """In days, from whole years, months or days: `age_low_y`, `age_low_m` or `age_low_d`."""
+    for key, days in ((f"{limit}_y", DAYS_PER_YEAR), (f"{limit}_m", DAYS_PER_YEAR / 12), (f"{limit}_d", Decimal(1))):
+        if key in row:
+            return int(row[key] * days)
+    return None
+
+
 def _decimal(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)
-
-
-def _days(years: int) -> int:
-    return int(years * DAYS_PER_YEAR)
 
 
 @cache

@@ -30,7 +30,8 @@ FORMULAS = {
     test: formula
     for formula, tests in {
         "C6H12O6": (
-            "GLU GLU_SI GLU_FAST_SI GLU_2H_SI B_GLU B_GLU_SI U_GLU U_GLU_SI CSF_GLU CSF_GLU_SI BF_GLU_SI EAG EAG_SI"
+            "GLU GLU_SI GLU_FAST_SI GLU_2H_SI B_GLU B_GLU_SI U_GLU U_GLU_SI CSF_GLU CSF_GLU_SI BF_GLU BF_GLU_SI"
+            " EAG EAG_SI"
         ),
         "N2": "BUN U_UREAN B_UREAN",
         "CH4N2O": "UREA",

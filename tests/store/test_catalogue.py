@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import tomllib
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -56,6 +57,22 @@ def test_every_interval_is_of_a_test_comparable_ordered_and_has_a_source(one: ca
     assert limits
     assert limits == sorted(limits)
     assert one.age_high_d is None or one.age_low_d < one.age_high_d
+
+
+def test_every_critical_limit_names_the_list_it_is_from_and_no_source_is_left_over() -> None:
+    data = [tomllib.loads(path.read_text("utf-8")) for path in (packaged("mappings") / "intervals").glob("*.toml")]
+    groups = [group for one in data for group in one.get("intervals", ())]
+    critical = [any({"critical_low", "critical_high"} & set(row) for row in group["ranges"]) for group in groups]
+    assert critical == ["critical_source" in group for group in groups]
+    used = {group[key] for group in groups for key in ("source", "critical_source") if key in group}
+    assert used == set(next(one["sources"] for one in data if "sources" in one))
+
+
+def test_an_age_limit_is_of_days_months_or_years() -> None:
+    phosphate = sorted((one.age_low_d, one.age_high_d) for one in shipped_intervals() if one.test == "PHOS_SI")
+    assert phosphate == [(0, 28), (28, 365), (365, 1826), (1826, 5478), (6574, None)]
+    infants = [one for one in shipped_intervals() if one.test == "TSH" and one.age_low_d == 0]
+    assert [one.age_high_d for one in infants] == [182]
 
 
 def test_no_two_intervals_of_a_test_apply_to_the_same_person() -> None:
@@ -165,7 +182,7 @@ async def test_it_reads_back_exactly(database: Database, organization: Organizat
     haemoglobin = read.by_code("HGB")
     assert haemoglobin is not None
     assert (haemoglobin.loinc, haemoglobin.unit, haemoglobin.decimals) == ("718-7", "g/dL", 1)
-    women = next(one for one in read.intervals[haemoglobin.id] if one.sex is Sex.FEMALE)
+    women = next(one for one in read.intervals[haemoglobin.id] if one.sex is Sex.FEMALE and one.high)
     assert (women.low, women.high, women.unit, women.age_low_d) == (Decimal(120), Decimal(150), "g/L", 6574)
     assert "Dorset" in women.source
     mapping = read.mapping("HGB", "BLD")
