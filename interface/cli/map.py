@@ -242,7 +242,7 @@ async def _export(
         return concept_map.write_concept_map([_line(row) for row in rows], name, at.at), 0
     told = [row for row in rows if row.loinc and row.span.covers(at.at)]
     driver_id = chosen.driver or links[chosen.link]
-    driver = at.analyzers.drivers.get(driver_id)
+    driver = at.analyzers.driver(driver_id)
     device = concept_map.Device(driver_id, driver.vendor if driver else "", driver.model if driver else "")
     if form == "livd":
         return concept_map.write_livd([_line(row) for row in told], device, name, at.at), len(rows) - len(told)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 
 from interface.domain.map_files import FileRow, Laboratory
 from interface.domain.map_lint import Finding, LintFacts, lint
@@ -25,30 +26,40 @@ _NO_RESULTS = frozenset({CodeKind.IMAGE, CodeKind.FLAG, CodeKind.DETAIL})  # wha
 
 @dataclass(frozen=True, slots=True)
 class Analyzers:
-    """One organization's analyzer links in the configuration, and every driver there is."""
+    """One organization's analyzer links in the configuration, and the ids of every driver there is."""
 
     links: Mapping[str, LinkSettings]
-    drivers: Mapping[str, Driver]
+    drivers: frozenset[str]
+    path: tuple[Path, ...] = ()
+
+    def driver(self, driver_id: str) -> Driver | None:
+        """The driver, read when it is asked for; None where there is none that can be used."""
+        if driver_id not in self.drivers:
+            return None
+        try:
+            return registry.load(driver_id, self.path)
+        except DriverError:
+            return None  # `labora driver list` says what is wrong with it
 
     def declared(self, driver_id: str) -> Mapping[str, CodeEntry]:
         """The codes of results that a driver says its analyzer sends; {} when it does not say."""
-        driver = self.drivers.get(driver_id)
+        driver = self.driver(driver_id)
         codes = driver.codes if driver else {}
         return {code: entry for code, entry in codes.items() if entry.kind not in _NO_RESULTS}
 
+    def units(self, driver_id: str, sent: Iterable[str]) -> tuple[str, ...]:
+        """Units as sent, those that the driver itself explains as it does."""
+        driver = self.driver(driver_id)
+        said = driver.units if driver else {}
+        return tuple(said.get(unit, unit) for unit in sent)
+
 
 def analyzers_of(settings: Settings, organization: str) -> Analyzers:
-    """What the configuration and the driver folders say. A folder that cannot be used is left out."""
-    drivers = {}
-    for driver_id in registry.folders(settings.driver_path):
-        try:
-            drivers[driver_id] = registry.load(driver_id, settings.driver_path)
-        except DriverError:
-            continue  # `labora driver list` says what is wrong with it
+    """What the configuration and the driver folders say."""
     links = {
         link.id: link for link in settings.links if link.organization == organization and link.role is LinkRole.ANALYZER
     }
-    return Analyzers(links, drivers)
+    return Analyzers(links, frozenset(registry.folders(settings.driver_path)), tuple(settings.driver_path))
 
 
 async def known_links(connection: Connection, analyzers: Analyzers) -> dict[str, str]:
@@ -69,7 +80,7 @@ async def laboratory(connection: Connection, analyzers: Analyzers) -> Laboratory
         specimen_types=frozenset(row["code"] for row in types),
         specimen_words=dict(shipped_specimen_words()) | words,
         aliases=shipped_aliases(),
-        drivers=frozenset(analyzers.drivers) | frozenset(links.values()),
+        drivers=analyzers.drivers | frozenset(links.values()),
         links=links,
     )
 
@@ -81,13 +92,13 @@ async def lint_facts(connection: Connection, analyzers: Analyzers, since: dateti
     units: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for one in await map_traffic.seen_codes(connection, since):
         seen[one.driver].add(one.code)
-        said = analyzers.drivers[one.driver].units if one.driver in analyzers.drivers else {}
-        units[one.driver, one.code] |= {said.get(unit, unit) for unit in one.units}
+        units[one.driver, one.code].update(analyzers.units(one.driver, one.units))
     intervals = await connection.fetch(
         "SELECT DISTINCT t.code FROM lab.reference_interval i JOIN lab.test t ON t.id = i.test_id"
         " WHERE i.valid_from <= now() AND (i.valid_to IS NULL OR i.valid_to > now())"
     )
-    declared = {driver_id: frozenset(analyzers.declared(driver_id)) for driver_id in analyzers.drivers}
+    used = {link.driver for link in analyzers.links.values()}
+    declared = {driver_id: frozenset(analyzers.declared(driver_id)) for driver_id in used}
     return LintFacts(
         at=at,
         tests=known.tests,
@@ -235,8 +246,7 @@ async def suggestions(
     for one in chosen:
         declared = analyzers.declared(one.driver).get(one.code)
         names = (declared.name, *one.names) if declared and declared.name else one.names
-        said = analyzers.drivers[one.driver].units if one.driver in analyzers.drivers else {}
-        units = tuple(said.get(unit, unit) for unit in (*one.units, declared.unit if declared else ""))
+        units = analyzers.units(one.driver, (*one.units, declared.unit if declared else ""))
         code = Unmapped(
             one.driver, one.code, one.specimen_type, names, units, one.kinds, one.specimens,
             ordered.get((one.link, one.code), {}),
@@ -266,5 +276,5 @@ def _hints(analyzers: Analyzers, rows: Iterable[MapRow], livd: Iterable[FileRow]
         livd=by_code,
         unverified=unverified,
         elsewhere={code: {test: frozenset(found) for test, found in of.items()} for code, of in elsewhere.items()},
-        vendors={driver_id: driver.vendor for driver_id, driver in analyzers.drivers.items()},
+        vendors={driver.id: driver.vendor for driver in map(analyzers.driver, analyzers.drivers) if driver},
     )

@@ -1,8 +1,8 @@
 """`scripts/bench maps`: 5,000 codes of a LIVD file, imported, linted and applied by the command as a person runs it.
 
-The time of the whole process each, start, password and commit included: as a sheet (.xlsx), as tab-separated text and
-as a FHIR Bundle; then taking it back, and the same file with one broken row. The database is a server of its own that
-is removed at the end.
+Time and CPU of the whole process each, start, password and commit included: as a sheet (.xlsx), as tab-separated text
+and as a FHIR Bundle; then taking it back, and the same file with one broken row. The database is a server of its own
+that is removed at the end.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -90,15 +91,17 @@ def _files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _run(folder: Path, url: str, *arguments: str) -> tuple[float, subprocess.CompletedProcess[str]]:
+def _run(folder: Path, url: str, *arguments: str) -> tuple[str, subprocess.CompletedProcess[str]]:
     environment = os.environ | {
         "LABORA_DATABASE_URL": url, "LABORA_PASSWORD": PASSWORD, "LABORA_STATE_DIR": str(folder),
     }  # fmt: skip
     command = [sys.executable, "-c", "from interface.cli import main; main()", "--config", str(folder / "config.toml")]
-    began = time.perf_counter()
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     who = ("--as", "ada", "--reason", "measured")
     done = subprocess.run([*command, "map", *arguments, *who], env=environment, capture_output=True, text=True)
-    return time.perf_counter() - began, done
+    taken, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return f"{taken:>6.2f} s ({used:.2f} s CPU)", done
 
 
 async def _measure(folder: Path) -> None:
@@ -123,13 +126,13 @@ async def _measure(folder: Path) -> None:
                 rows = await lab.owner.fetchval(
                     "select count(*) from lab.code_map where origin = 'site' and ended_at is null"
                 )
-                print(f"{f'import, {name}':<24}{taken:>6.2f} s   status {done.returncode}, {rows} rows in force")
+                print(f"{f'import, {name}':<24}{taken}   status {done.returncode}, {rows} rows in force")
                 if done.returncode:
                     print("   ", done.stderr.splitlines()[0].replace(str(folder), "…"))
                     continue
                 taken, done = await asyncio.to_thread(_run, folder, url, "undo", str(change + 1))
                 change += 2
-                print(f"{'undo':<24}{taken:>6.2f} s   status {done.returncode}")
+                print(f"{'undo':<24}{taken}   status {done.returncode}")
     finally:
         await server.stop()
 
