@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from interface.cli import EXIT_FAILED, Context, driver_words, emit, pass_context
+from interface.cli import EXIT_FAILED, Context, driver_new, driver_words, emit, pass_context
 from interface.cli.decode import DRIVER_PATH
 from interface.cli.laboratory import ENVIRONMENT, CommandError, json_option
 from interface.driver import registry
@@ -23,7 +23,11 @@ _WORTH_PROCESSES = 8  # fewer drivers are proved before another process is up
 
 @click.group()
 def driver() -> None:
-    """List, show, compare and prove analyzer drivers."""
+    """List, show, compare, prove and draft analyzer drivers."""
+
+
+driver.add_command(driver_new.new)
+driver.add_command(driver_new.vector)
 
 
 @driver.command(name="list")
