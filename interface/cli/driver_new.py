@@ -77,7 +77,7 @@ def new(
     for point in drafted.open_points:
         click.echo(f"to find out: {point}", err=True)
     try:
-        _write_vector(made, drafted.driver, data, "capture-1", _secret(key_file, home), keep, replace=False)
+        _write_vector(made, drafted.driver, data, "result-1", _secret(key_file, home), keep, replace=False)
     except LaboraError as error:
         click.echo(f"labora: the capture is no vector yet: {error}", err=True)
         return EXIT_FAILED

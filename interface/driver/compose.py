@@ -187,9 +187,18 @@ class _Writer(_Editor):
     def _around(self, line: str) -> str:
         """A line that is no result."""
         if self.kind(line) in _PATIENT:
-            # Nobody: whose the specimen is says the order. An analyzer that was told nothing says nothing.
-            line = self.marks.field.join(line.split(self.marks.field)[:2])
+            line = self._nobody(line)
         return self.times(self.swap(self.header(line), self._shape.specimen.specimen_id or "", self._run.specimen_id))
+
+    def _nobody(self, line: str) -> str:
+        """A patient's record without the patient, as of an analyzer that was told none: the order says whose it is."""
+        kept = {path.field for path in self.driver.paths.specimen_id if path.record == self.kind(line)}
+        parts = line.split(self.marks.field)
+        first = 1 if self.source.protocol is Protocol.LIS2 else 0
+        parts = [part if at < 2 or at + first in kept else "" for at, part in enumerate(parts)]
+        while len(parts) > 2 and not parts[-1]:
+            parts.pop()
+        return self.marks.field.join(parts)
 
     def _ordered(self, line: str, results: Sequence[Measured]) -> str:
         """The tests that an order names, where it names those of its example."""

@@ -164,7 +164,10 @@ class Scrubber:
         return self._leaf(do, part, marks, encoding) if part.strip() else part
 
     def _ruled(self, kind: str, number: int, component: int, part: str) -> bool:
-        """Whether a pattern of the driver's rules finds something in it: what it says decides on the results."""
+        """Whether a rule of the driver's knows what it says: that decides on the results, and tells nobody."""
+        alarm, said = self.driver.alarm, part.strip()
+        if alarm is not None and _points(alarm.path, kind, number, component):
+            return alarm.is_known(said) or said in alarm.holds
         return any(
             one.pattern is not None and _points(one.path, kind, number, component) and one.pattern.search(part.strip())
             for one in _conditions(self.driver)

@@ -14,6 +14,7 @@ from interface.wire.datalink_events import Leniency
 from interface.wire.frames import ETB, ETX, LEGACY_TEXT_BYTES, MAX_TEXT_BYTES, checksum
 
 _FRAME = re.compile(rb"\x02([0-7])([^\x02\x03\x17]*)([\x03\x17])([0-9A-Fa-f]{0,2})(\r?\n?)")
+_BARE = declared.Grammar()  # text that nobody answers: a message is its records, H to L
 _RECORD = re.compile(rb"[^\r\n]+(?:\r\n?|\n|$)")
 
 
@@ -26,6 +27,7 @@ class FrameHabit:
     first_fn: int = 1
     digits: str = "upper"  # upper, lower, zero, none
     line_end: bytes = b"\r\n"
+    bare: bool = False  # no frames at all
 
     def frames(self, text: bytes) -> tuple[bytes, ...]:
         """One message as frames."""
@@ -48,7 +50,7 @@ def frame_habit(driver: Driver, said: bytes) -> FrameHabit:
     """
     frames = _FRAME.findall(said)
     if not frames:
-        return FrameHabit()
+        return FrameHabit(bare=Leniency.BARE_RECORDS in driver.leniencies)
     cut = [len(text) for _, text, end, _, _ in frames if end == b"\x17"]
     several = any(len(_RECORD.findall(text)) > 1 for _, text, _, _, _ in frames)
     digits = "upper"
@@ -72,6 +74,8 @@ def framed(driver: Driver, habit: FrameHabit, texts: tuple[bytes, ...]) -> Sourc
         return Source(PlayProtocol.DECLARED, (blocks,), driver.blocks)
     if driver.link is LinkFraming.MLLP:
         return Source(PlayProtocol.MLLP, tuple((text,) for text in texts))
+    if habit.bare:
+        return Source(PlayProtocol.DECLARED, (texts,), _BARE)
     return Source(PlayProtocol.ASTM, tuple(habit.frames(text) for text in texts))
 
 

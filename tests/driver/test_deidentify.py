@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -98,12 +99,11 @@ def measured(driver: Driver, data: bytes) -> list[tuple[object, ...]]:
     (BC, HL7, HL7_TELLING),
 ])  # fmt: skip
 def test_nothing_of_a_person_is_left_in_trace_and_expectation(
-    driver: Driver, data: bytes, telling: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    driver: Driver, data: bytes, telling: list[str], tmp_path: Path
 ) -> None:
     site = tmp_path / "drivers"
     folder = site / driver.id
-    folder.mkdir(parents=True)
-    (folder / "driver.toml").write_bytes((registry.packaged_path() / driver.id / "driver.toml").read_bytes())
+    shutil.copytree(registry.packaged_path() / driver.id, folder)
     capture = tmp_path / "capture.raw"
     capture.write_bytes(data)
     options = ["--name", "result-9", "--driver-path", str(site)]

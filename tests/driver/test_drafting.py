@@ -14,6 +14,7 @@ from interface.driver.capture import read_capture
 from interface.driver.diagnose import diagnose, read_heard
 from interface.driver.drafting import Drafted, draft
 from interface.driver.manifest import LinkFraming, StatusMeaning, Tier
+from interface.driver.proof import run_vectors
 from interface.errors import DriverError
 from interface.wire import mllp
 from interface.wire.frames import build_frame
@@ -152,12 +153,13 @@ def test_the_command_makes_a_folder_whose_vector_decodes(tmp_path: Path, capsys:
     told = capsys.readouterr()
     assert "to find out: what the flag 'zz' means" in told.err
     folder = tmp_path / "site" / "acme_five"
-    assert told.out.splitlines() == [str(folder / "driver.toml"), str(folder / "vectors" / "capture-1.trace")]
+    assert told.out.splitlines() == [str(folder / "driver.toml"), str(folder / "vectors" / "result-1.trace")]
     everything = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     for word in (b"MRN-77812", b"Oosterbaan", b"Wilhelmina", b"K-4471882", b"19710509", b"1971-05-09"):
         assert word not in everything
-    assert cli.run_command(["driver", "test", "acme_five", *site]) == 0
-    (message, query) = json.loads((folder / "vectors" / "capture-1.expected.json").read_text())
+    outcomes = {one.vector: one.difference for one in run_vectors("acme_five", [tmp_path / "site"])}
+    assert outcomes["result-1"] == ""
+    (message, query) = json.loads((folder / "vectors" / "result-1.expected.json").read_text())
     assert [one["value"] for one in message["specimens"][0]["results"]] == ["5.12", "0.5", "NEGATIVE"]
     assert query["queries"][0]["specimen_ids"] == [message["specimens"][0]["specimen_id"]]
     assert (tmp_path / "site" / ".deidentify.key").stat().st_mode & 0o777 == 0o600
