@@ -141,6 +141,8 @@ class Scrubber:
         return marks.field.join(fields)
 
     def _repeat(self, kind: str, number: int, text: str, protocol: Protocol, marks: Marks, encoding: str) -> str:
+        if self._alarms(kind, number, None, text):
+            return text
         what = telling(protocol, kind, number)
         of_result = number in self._of_results.get(kind, ())
         parts = text.split(marks.component)
@@ -163,11 +165,17 @@ class Scrubber:
             do = {Telling.NAME: self._name, Telling.WORDS: self._words, Telling.FREE: self._free}.get(what, self._moved)
         return self._leaf(do, part, marks, encoding) if part.strip() else part
 
+    def _alarms(self, kind: str, number: int, component: int | None, part: str) -> bool:
+        """Whether it is a data alarm that the driver knows."""
+        alarm, said = self.driver.alarm, part.strip()
+        if alarm is None or (alarm.path.record, alarm.path.field, alarm.path.component) != (kind, number, component):
+            return False
+        return alarm.is_known(said) or said in alarm.holds
+
     def _ruled(self, kind: str, number: int, component: int, part: str) -> bool:
         """Whether a rule of the driver's knows what it says: that decides on the results, and tells nobody."""
-        alarm, said = self.driver.alarm, part.strip()
-        if alarm is not None and _points(alarm.path, kind, number, component):
-            return alarm.is_known(said) or said in alarm.holds
+        if self._alarms(kind, number, component, part):
+            return True
         return any(
             one.pattern is not None and _points(one.path, kind, number, component) and one.pattern.search(part.strip())
             for one in _conditions(self.driver)
