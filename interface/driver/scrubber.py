@@ -50,7 +50,8 @@ class Scrubber:
         words = {word for one in _conditions(driver) for word in one.equals}
         words |= {*driver.codes, *driver.query.all_words, *driver.flags, *driver.flag_holds, *driver.statuses}
         if driver.alarm is not None:
-            words |= driver.alarm.known | set(driver.alarm.holds)
+            alarms = driver.alarm.known | set(driver.alarm.holds)
+            words |= alarms | {part for alarm in alarms for part in alarm.split("^")}  # whole, or a component each
         self._protected = frozenset(words | self.keep | _HARMLESS | {driver.vendor, driver.model, driver.title})
         kept = (paths.code, paths.name, paths.value, paths.unit, paths.flags, paths.status, paths.reference,
                 paths.order_code, paths.specimen_type, *driver.code_parts)  # fmt: skip
