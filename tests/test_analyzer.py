@@ -198,7 +198,7 @@ async def test_in_contention_the_analyzer_goes_first_and_the_answer_still_arrive
 
 
 @pytest.mark.parametrize(("vector", "specimen", "tests"), [
-    ("query-with-orders", "S-300001", ("00001",)), ("query-without-orders", "S-399999", ()),
+    ("query-with-orders", "S-300001", ("CBC", "DIFF")), ("query-without-orders", "S-399999", ()),
 ])  # fmt: skip
 async def test_an_hl7_host_answers_in_its_acknowledgement(vector: str, specimen: str, tests: tuple[str, ...]) -> None:
     reply = said_by_host("mindray_bc5380", vector)
@@ -223,7 +223,7 @@ async def test_an_hl7_host_answers_in_its_acknowledgement(vector: str, specimen:
     await server.wait_closed()
     assert [(one.heard, one.tests) for one in made.answers] == [(True, tests)]
     assert made.report.complete
-    # 00001 is no parameter but the blood count: the panel.
+    # The mode of a blood count is no parameter: the panel.
     panel = BC.known.panel(SpecimenRole.PATIENT)
     assert [tuple(one.code for one in run.results) for run in made.runs] == ([panel] if tests else [])
     assert len(received) == 1 + len(made.runs)

@@ -166,6 +166,13 @@ def test_values_are_plausible_and_say_when_they_are_high() -> None:
     assert flags >= {"N", "H"}
 
 
+def test_a_patient_is_not_measured_in_the_form_of_a_control() -> None:
+    known = _model("mindray_bc5380").known
+    for role in (SpecimenRole.PATIENT, SpecimenRole.QC):
+        for one in (known.said(role, code) for code in ("6690-2", "789-8", "718-7")):
+            assert {bool(saying.seen.flags) for saying in one} == {role is SpecimenRole.PATIENT}
+
+
 def test_what_no_vector_shows_is_not_said() -> None:
     one = _model("sysmex_xn")
     with pytest.raises(DriverError, match="'NOPE'"):

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,9 +15,9 @@ import click
 from interface.cli import EXIT_FAILED
 from interface.cli.decode import DRIVER_PATH
 from interface.cli.laboratory import CommandError
-from interface.domain.model import Protocol
+from interface.domain.model import Protocol, SpecimenRole
 from interface.driver import registry
-from interface.driver.capture import CaptureError, read_capture
+from interface.driver.capture import CapturedMessage, CaptureError, read_capture
 from interface.driver.conversation import steps_of
 from interface.driver.deidentify import deidentified
 from interface.driver.describe import describe
@@ -41,7 +42,10 @@ _KEEP = click.option(
 
 @click.command()
 @click.argument("driver_id", metavar="ID")
-@click.option("--from", "capture", type=_CAPTURE, required=True, help="What the analyzer sent: raw bytes or a trace.")
+@click.option(
+    "--from", "captures", type=_CAPTURE, required=True, multiple=True,
+    help="What the analyzer sent: raw bytes or a trace. Several captures make one driver.",
+)  # fmt: skip
 @click.option("--in", "folder", type=click.Path(file_okay=False, path_type=Path), help="Where drivers are kept.")
 @click.option("--specimen", metavar="ID", default="", help="The id on the label of one of the tubes in the capture.")
 @_KEY
@@ -49,26 +53,27 @@ _KEEP = click.option(
 @DRIVER_PATH
 def new(
     driver_id: str,
-    capture: Path,
+    captures: tuple[Path, ...],
     folder: Path | None,
     specimen: str,
     key_file: Path | None,
     keep: tuple[str, ...],
     driver_path: tuple[Path, ...],
 ) -> int:
-    """Draft a driver folder from a capture.
+    """Draft a driver folder from captures of one analyzer.
 
     What the bytes show is filled in: protocol, leniencies, character set, header, where the specimen id and the codes
-    stand, codes, units, flags, statuses. What they do not show is left with a TODO and printed. The capture becomes the
-    first vector, without the people in it.
+    stand, codes, units, flags, statuses. What they do not show is left with a TODO and printed. Each capture becomes a
+    vector, without the people in it.
     """
     home = folder or driver_path[0]
     made = home / driver_id
     if made.exists():
         raise CommandError(f"{made} is there already")
-    data = _read(capture)
-    diagnosis = diagnose(read_heard(data), site=driver_path)
-    drafted = _draft(driver_id, data, diagnosis, specimen, driver_path)
+    read = [_read(capture) for capture in captures]
+    heard = [one for data in read for one in read_heard(data)]
+    diagnosis = diagnose(heard, site=driver_path)
+    drafted = _draft(driver_id, read, diagnosis, specimen, driver_path)
     (made / "vectors").mkdir(parents=True)
     (made / registry.MANIFEST).write_text(drafted.text, encoding="utf-8")
     click.echo(str(made / registry.MANIFEST))
@@ -76,19 +81,33 @@ def new(
         click.echo(f"driver {diagnosis.driver.driver} knows this analyzer already", err=True)
     for point in drafted.open_points:
         click.echo(f"to find out: {point}", err=True)
-    try:
-        _write_vector(made, drafted.driver, data, "result-1", _secret(key_file, home), keep, replace=False)
-    except LaboraError as error:
-        click.echo(f"labora: the capture is no vector yet: {error}", err=True)
-        return EXIT_FAILED
-    return 0
+    status, key = 0, _secret(key_file, home)
+    for capture, data in zip(captures, read, strict=True):
+        try:
+            _write_vector(made, drafted.driver, data, _free_name(made, drafted.driver, data), key, keep, replace=False)
+        except LaboraError as error:
+            click.echo(f"labora: {capture} is no vector yet: {error}", err=True)
+            status = EXIT_FAILED
+    return status
 
 
-def _draft(driver_id: str, data: bytes, found: Diagnosis, specimen: str, site: tuple[Path, ...]) -> Drafted:
-    try:
-        messages = read_capture(data)
-    except CaptureError:
-        messages = ()  # `draft` says what the bytes are
+def _free_name(folder: Path, driver: Driver, data: bytes) -> str:
+    """A name for the vector of a capture by what is in it: result, qc or query, and the next number."""
+    decoded = [registry.decode(driver, message.text) for message in registry.read(data, driver)]
+    roles = {one.role for message in decoded for one in message.specimens if one.results}
+    queries = any(message.queries for message in decoded)
+    kind = "qc" if roles and SpecimenRole.PATIENT not in roles else "query" if queries and not roles else "result"
+    numbers = range(1, 1000)
+    return next(name for n in numbers if not (folder / "vectors" / f"{(name := f'{kind}-{n}')}.trace").exists())
+
+
+def _draft(
+    driver_id: str, captures: Sequence[bytes], found: Diagnosis, specimen: str, site: tuple[Path, ...]
+) -> Drafted:
+    messages: list[CapturedMessage] = []
+    for data in captures:
+        with suppress(CaptureError):  # `draft` says what the bytes are
+            messages += read_capture(data)
     protocol = messages[0].protocol if messages else Protocol.LIS2
     generic = registry.load(registry.GENERIC.get(protocol, "generic_lis2"), site)
     day = f"{datetime.now(UTC):%Y-%m-%d}"

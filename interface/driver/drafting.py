@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from interface.domain.model import DecodedMessage, Observed, Protocol, SpecimenRole, ValueKind
@@ -149,6 +149,7 @@ class _Draft:
             lines.append(f"encoding = {_quoted(self._encoding() or 'utf-8')}")
         if any(line.startswith("# TODO: nothing in the header") for line in self._match()):
             lines.append("named_only = true")
+        lines.append('# lacks = ["query", "rerun", "retransmission", "qc"]  # TODO: what the instrument has not')
         lines.append("unverified = [")
         lines += [f"  {_quoted(one)}," for one in dict.fromkeys(self.unverified)]
         lines.append("]")
@@ -238,10 +239,18 @@ class _Draft:
             self._open(f"which part of {record}-{number} is the test code: {named or 'none is always there'}")
             return [f"# TODO: which is the test code? {named}"]
         self.unverified.append(f"the test code is component {chosen} of {record}-{number}")
-        names = 2 if chosen != 2 and any(parts[2]) else 0
-        if not names:
-            lines.append("name = []")
+        if chosen == 2 or not any(parts[2]):
+            lines.append(self._name_path(record, number, {part: parts[part] for part in varied if part != chosen}))
         return lines
+
+    def _name_path(self, record: str, number: int, others: Mapping[int, list[str]]) -> str:
+        """A part that always holds words: names decide nothing, so the only such part is taken."""
+        worded = [part for part, leaves in others.items() if all(re.search("[A-Za-z]{2}", leaf) for leaf in leaves)]
+        if len(worded) != 1:
+            return "name = []"
+        path = FieldPath(record, number, worded[0])
+        self.unverified.append(f"the vendor's name of a test is {path}")
+        return f"name = {_quoted(str(path))}"
 
     def _query(self) -> list[str]:
         asked = [path for path in _ASKED_PLACES[self.protocol] if any(self.leaves(path))]

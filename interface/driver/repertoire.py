@@ -92,12 +92,16 @@ class RowShape:
 
 @dataclass(frozen=True, slots=True)
 class Repertoire:
-    """All that a driver's vectors show. `sayings`: by code, the first seen first; `asking`: a query as sent."""
+    """All that a driver's vectors show. `sayings`: by code, the first seen first; `asking`: a query as sent.
+
+    `of_role`: those of the sayings that were of such a specimen.
+    """
 
     driver: Driver
     shapes: Mapping[SpecimenRole, Shape | RowShape] = field(default_factory=lambda: MappingProxyType({}))
     sayings: Mapping[str, tuple[Saying, ...]] = field(default_factory=lambda: MappingProxyType({}))
     asking: bytes = b""
+    of_role: frozenset[tuple[SpecimenRole, str, str]] = frozenset()  # role, code, value as sent
 
     def panel(self, role: SpecimenRole) -> tuple[str, ...]:
         """The codes that a specimen of this role is usually reported with, each once."""
@@ -106,7 +110,7 @@ class Repertoire:
         return tuple(dict.fromkeys(own))
 
     def said(self, role: SpecimenRole, code: str) -> tuple[Saying, ...]:
-        """The results with this code that were seen, those of such a specimen first; none where it was never seen.
+        """The results with this code that were seen, of such a specimen if there are any; none where there are none.
 
         In a declared layout a result is written over the one in its own record, so there are no others.
         """
@@ -114,7 +118,8 @@ class Repertoire:
         own = tuple(one for one in shape.sayings if one.code == code and one.usable) if shape else ()
         if isinstance(shape, RowShape):
             return own[:1]
-        return own + tuple(one for one in self.sayings.get(code, ()) if one not in own)
+        every = own + tuple(one for one in self.sayings.get(code, ()) if one not in own)
+        return tuple(one for one in every if (role, code, one.seen.raw_value) in self.of_role) or every
 
 
 def repertoire(driver: Driver, messages: Iterable[bytes]) -> Repertoire:
@@ -130,18 +135,21 @@ def repertoire(driver: Driver, messages: Iterable[bytes]) -> Repertoire:
             if shape is not None:
                 found.append(shape)
     sayings: dict[str, dict[str, Saying]] = {}
+    of_role: set[tuple[SpecimenRole, str, str]] = set()
     for shape in found:
         for saying in shape.sayings:
             if saying.usable:
                 sayings.setdefault(saying.code, {}).setdefault(saying.seen.raw_value, saying)
+                of_role.add((shape.specimen.role, saying.code, saying.seen.raw_value))
     chosen = {}
     for role in (SpecimenRole.PATIENT, SpecimenRole.QC):
         mine = [shape for shape in found if shape.specimen.role is role and any(s.usable for s in shape.sayings)]
         if mine:
             chosen[role] = min(mine, key=lambda shape: len(shape.problems))
     return Repertoire(
-        driver, MappingProxyType(chosen), MappingProxyType({c: tuple(s.values()) for c, s in sayings.items()}), asking
-    )
+        driver, MappingProxyType(chosen), MappingProxyType({c: tuple(s.values()) for c, s in sayings.items()}), asking,
+        frozenset(of_role),
+    )  # fmt: skip
 
 
 def _shape(driver: Driver, text: bytes, decoded: DecodedMessage, role: SpecimenRole) -> Shape | RowShape | None:

@@ -16,7 +16,8 @@ from tests.records import store_message
 
 WITHOUT_RECORDS = {  # nothing of a laboratory's passes through these
     "run", "check", "demo", "decode", "simulate", "db upgrade", "db status", "db url", "db maintain", "driver list",
-    "driver diff", "driver schema", "driver show", "driver test", "link doctor", "link list", "link ports",
+    "driver diff", "driver new", "driver schema", "driver show", "driver test", "driver vector", "link doctor",
+    "link list", "link ports",
     "link status", "link test", "organization list",
 }  # fmt: skip
 
