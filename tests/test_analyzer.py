@@ -17,12 +17,14 @@ from interface.driver import registry
 from interface.driver.capture import read_capture
 from interface.errors import LinkError
 from interface.link.clock import Clock
-from interface.link.stream import ByteStream, null_modem
+from interface.link.stream import null_modem
 from interface.link.supervisor import LinkSpec, Supervisor
 from interface.settings import Address, TransportType
 from interface.simulator import Fault
 from interface.simulator.analyzer import Simulation, Worklist, model, simulate, told
+from interface.simulator.hosting import AstmHost
 from interface.wire import lis01, mllp
+from interface.wire.frames import LEGACY_TEXT_BYTES, cut
 from interface.wire.trace import Direction, parse_trace
 from tests.link.bench import FakeClock, HastyClock, RecordingIntake, settings
 from tests.test_simulator import AckingIntake, command
@@ -103,40 +105,6 @@ def said_by_host(driver_id: str, vector: str) -> bytes:
     return parse_trace(trace.read_text()).bytes_of(Direction.HOST)
 
 
-class AstmHost:
-    """The host's side of LIS01-A2 on the same core: it bids with `answer` once a session has ended, if there is one."""
-
-    def __init__(self, stream: ByteStream, answer: bytes, clock: Clock) -> None:
-        self._stream, self._answer, self._clock = stream, answer, clock
-        self.texts: list[bytes] = []
-        self.contentions = 0
-        self._core = lis01.DataLink(lis01.Station.HOST)
-
-    async def serve(self) -> None:
-        deadline, timer = None, None
-        while True:
-            while (event := self._core.next_event()) is not None:
-                if isinstance(event, lis01.FrameReceived):
-                    self.texts.append(event.text)
-                    self._core.stored()
-                if isinstance(event, lis01.SessionEnded) and self._answer:
-                    self._core.send(self._answer)
-                    self._answer = b""
-            await self._stream.write(self._core.data_to_send())
-            if self._core.timer is not timer:
-                timer = self._core.timer
-                deadline = self._clock.now() + timer.seconds if timer else None
-            try:
-                async with self._clock.timeout_at(deadline):
-                    data = await self._stream.read()
-            except TimeoutError:
-                self._core.timeout()
-                continue
-            if not data:
-                return
-            self._core.receive(data)
-
-
 def answer_text(driver_id: str, vector: str) -> bytes:
     frame = said_by_host(driver_id, vector)
     return frame[frame.index(b"\x02") + 2 : frame.index(b"\x03")]
@@ -147,7 +115,8 @@ async def asked(
 ) -> tuple[AstmHost, Simulation]:
     analyzer, host_end = null_modem()
     time: Clock = clock or HastyClock()
-    host = AstmHost(host_end, answer_text(driver_id, vector) if vector else b"", time)
+    answers = [cut(answer_text(driver_id, vector), LEGACY_TEXT_BYTES)] if vector else []
+    host = AstmHost(host_end, answers, lis01.LinkOptions(), time)
     serving = asyncio.create_task(host.serve())
     work = Worklist(AT, specimens=(specimen,), query=True, faults=(fault,), answer_wait_s=60.0)
     playing = asyncio.create_task(simulate(model(driver_id), work, analyzer, clock=time))

@@ -13,6 +13,7 @@ import click
 from interface.cli import EXIT_FAILED, Context, driver_new, driver_words, emit, pass_context
 from interface.cli.decode import DRIVER_PATH
 from interface.cli.laboratory import ENVIRONMENT, CommandError, json_option
+from interface.cli.rehearsal import rehearse
 from interface.driver import registry
 from interface.driver.proof import VectorOutcome, run_vectors
 from interface.driver.revisions import changes
@@ -117,7 +118,8 @@ async def _kept(context: Context, driver_id: str, revision: str | None) -> dict[
 def test(driver_id: str | None, all_drivers: bool, as_json: bool, driver_path: tuple[Path, ...]) -> int:
     """Prove a driver: every vector whole, byte by byte and at every split, the host's answers, its evidence per code.
 
-    Status 1, with the place of the first difference of each vector that fails.
+    Each vector is also played by the simulator to the link's own receiver, in memory, and the host's answer to a query
+    is played back to the simulated analyzer. Status 1, with the place of the first difference of each that fails.
     """
     if (driver_id is None) != all_drivers:
         raise click.UsageError("give one driver ID, or --all")
@@ -145,9 +147,11 @@ def _proved(chosen: list[str], site: tuple[Path, ...]) -> list[VectorOutcome]:
 
 def _prove(driver_id: str, site: tuple[Path, ...]) -> list[VectorOutcome]:
     try:
-        return run_vectors(driver_id, site)
+        outcomes = run_vectors(driver_id, site)
+        live = {one.vector: one for one in rehearse(driver_id, site)}
     except DriverError as error:
         return [VectorOutcome(driver_id, "-", str(error))]
+    return [live.get(one.vector, one) if one.passed else one for one in outcomes]
 
 
 @driver.command()

@@ -84,7 +84,7 @@ def vector_faults(driver: Driver, vector: Vector) -> Iterator[str]:
     data = trace.bytes_of(Direction.ANALYZER)
     messages = received(driver, [data])
     over_link = [describe(registry.decode(driver, message)) for message in messages]
-    if found := difference([_without_envelope(one) for one in expected], over_link):
+    if found := difference([without_envelope(one) for one in expected], over_link):
         yield f"over its link: {found}"
     if place := cut_differs(driver, data, messages):
         yield f"the messages are others when the bytes come {place}"
@@ -103,7 +103,7 @@ def cut_differs(driver: Driver, data: bytes, whole: list[bytes]) -> str:
     return ""
 
 
-def _without_envelope(message: dict[str, Any]) -> dict[str, Any]:
+def without_envelope(message: dict[str, Any]) -> dict[str, Any]:
     """A capture also tells of frames and blocks that a link refuses without a word to the decoder."""
     problems = [one for one in message["problems"] if not one["location"].startswith(("frame ", "block "))]
     return message | {"problems": problems}
