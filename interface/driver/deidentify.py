@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from interface.domain.model import DecodedMessage, Problem, Protocol, SpecimenRole
+from interface.domain.model import DecodedMessage, Problem, Protocol, SpecimenRole, ValueKind
 from interface.driver.capture import CaptureError
 from interface.driver.leaves import Marks
 from interface.driver.manifest import Driver
@@ -56,7 +56,10 @@ class _Conversation:
             for specimen in message.specimens
             if specimen.specimen_id and specimen.role is not SpecimenRole.PATIENT
         )
-        self._scrubber = Scrubber(driver, Pseudonyms(key, date_order(texts)), others, keep)
+        # What names a test tells nobody, though a comment may name it too.
+        tests = {word for message, _ in self._before for one in message.specimens for r in one.results
+                 for word in (r.code, r.name, r.unit, *r.code_path.split("^"))}  # fmt: skip
+        self._scrubber = Scrubber(driver, Pseudonyms(key, date_order(texts)), others, keep | tests)
 
     def made(self) -> tuple[TraceStep, ...]:
         for data in self._said.values():  # once to learn what there is to be replaced, wherever it stands
@@ -255,8 +258,8 @@ def _measured(read_: tuple[DecodedMessage, tuple[Problem, ...]]) -> Iterator[obj
         len(message.patients),
         tuple(
             (one.patient, bool(one.specimen_id), one.type, one.role, one.order_code,
-             tuple((r.code, r.value, r.raw_value, r.unit, r.name, r.reference, r.flags, r.status, r.holds, r.detail)
-                   for r in one.results))
+             tuple((r.code, r.unit, r.name, r.reference, r.flags, r.status, r.holds, r.detail, r.value.kind,
+                    *(() if r.value.kind is ValueKind.IMAGE else (r.value, r.raw_value))) for r in one.results))
             for one in message.specimens
         ),
         tuple((len(query.specimen_ids), query.all, query.tests) for query in message.queries),

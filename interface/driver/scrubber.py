@@ -25,8 +25,10 @@ _CODE_CHARACTERS = 4  # components of an id that are no longer are its kind or i
 _HEADER_CODES = (9, 11, 12, 15, 16, 17, 18, 19, 20, 21)  # MSH: what kind of message it is, in fixed words
 # Said of anybody: kinds of ids and authorities (HL7 tables 0203, 0301), countries, what is not known.
 _HARMLESS = frozenset(
-    "ISO DNS GUID UUID NPI MR PI SS AN VN PN USA UNK Unknown Patient Control Blood Serum Plasma Urine".split()
+    "ISO DNS GUID UUID NPI MR PI SS AN VN PN USA UNK Unknown Patient Control Blood Serum Plasma Urine LIS HOST host "
+    "TEST Test Labora".split()
 )
+_LONG_ID = 6  # characters of an id that is looked for within values
 _LEAST_TELLING = 3  # shorter text is found everywhere
 Do = Callable[[str, str], str]  # text and its encoding, to text of the same length
 
@@ -52,7 +54,9 @@ class Scrubber:
         if driver.alarm is not None:
             alarms = driver.alarm.known | set(driver.alarm.holds)
             words |= alarms | {part for alarm in alarms for part in alarm.split("^")}  # whole, or a component each
-        self._protected = frozenset(words | self.keep | _HARMLESS | {driver.vendor, driver.model, driver.title})
+        maker = {driver.vendor, driver.model, driver.title}
+        words |= {word for one in maker for word in (one, one.upper(), one.lower())}
+        self._protected = frozenset(words | self.keep | _HARMLESS)
         kept = (paths.code, paths.name, paths.value, paths.unit, paths.flags, paths.status, paths.reference,
                 paths.order_code, paths.specimen_type, *driver.code_parts)  # fmt: skip
         self._of_results = {}
@@ -151,7 +155,9 @@ class Scrubber:
             own = next((do for path, do in self._paths.items() if _points(path, kind, number, at)), None)
             if own is not None and part.strip():
                 parts[at - 1] = self._leaf(own, part, marks, encoding)
-            elif what is Telling.VALUE or of_result or self._ruled(kind, number, at, part):
+            elif what is Telling.VALUE:
+                parts[at - 1] = self._within(part)
+            elif of_result or self._ruled(kind, number, at, part):
                 continue
             else:
                 parts[at - 1] = self._told(what, at, part, marks, encoding)
@@ -172,6 +178,14 @@ class Scrubber:
         if alarm is None or (alarm.path.record, alarm.path.field, alarm.path.component) != (kind, number, component):
             return False
         return alarm.is_known(said) or said in alarm.holds
+
+    def _within(self, value: str) -> str:
+        """A value in which an id stands, such as the place of a picture."""
+        if value.strip(" 0123456789.,<>=+-"):
+            for was, becomes in self.told.items():
+                if len(was) >= _LONG_ID and any(map(str.isdigit, was)) and was in value:
+                    value = value.replace(was, becomes)
+        return value
 
     def _ruled(self, kind: str, number: int, component: int, part: str) -> bool:
         """Whether a rule of the driver's knows what it says: that decides on the results, and tells nobody."""

@@ -250,7 +250,7 @@ class _MllpPlayer(Player):
         verdict = ""
         for _ in range(2 if self.fault is Fault.REPEAT else 1):
             await self.put(stream, data)
-            if _wants_reply(block):
+            if hl7_ack.due(block, hl7_ack.Outcome.STORED) != hl7_ack.Due():
                 verdict = await self._verdict(stream, _field(block, b"MSH", 10))
         return verdict
 
@@ -384,12 +384,6 @@ def _field(message: bytes, segment: bytes, number: int) -> bytes:
         if fields and fields[0] == segment and len(fields) > place:
             return fields[place]
     return b""
-
-
-def _wants_reply(message: bytes) -> bool:
-    """HL7 v2.5.1 2.9.2: in enhanced mode (MSH-15 or MSH-16 valued) a sender may want none."""
-    modes = {_field(message, b"MSH", 15), _field(message, b"MSH", 16)}
-    return b"NE" not in modes or not modes <= {b"", b"NE"}
 
 
 def player_for(source: Source, to: Endpoint, fault: Fault, options: lis01.LinkOptions, clock: Clock) -> Player:
