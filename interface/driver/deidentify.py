@@ -29,6 +29,7 @@ _SESSION_MARK = re.compile(rb"[\x04\x05]")
 _MLLP = re.compile(rb"\x0b([^\x0b\x1c]*)")
 _LINE_END = re.compile(r"([\r\n]+)")
 _WORD = re.compile(rb"[A-Za-z0-9\x80-\xff]")
+_MARKS = re.compile(r"[\^~&\\]")
 _SHORT = 3
 _ODD_BYTES = "surrogateescape"
 
@@ -58,7 +59,7 @@ class _Conversation:
         )
         # What names a test tells nobody, though a comment may name it too.
         tests = {word for message, _ in self._before for one in message.specimens for r in one.results
-                 for word in (r.code, r.name, r.unit, *r.code_path.split("^"))}  # fmt: skip
+                 for word in (r.code, r.name, r.unit, *_MARKS.split(r.code_path))}  # fmt: skip
         self._scrubber = Scrubber(driver, Pseudonyms(key, date_order(texts)), others, keep | tests)
 
     def made(self) -> tuple[TraceStep, ...]:

@@ -31,6 +31,8 @@ def ordered(driver: Driver, texts: Sequence[bytes], specimen_id: str) -> tuple[s
     for text in texts:
         words = text.decode(driver.encoding or "utf-8", "replace")
         lines = [line for line in re.split(r"[\r\n]+", words) if line]
+        if any(_is(message, lines) for message in dialect.none):
+            continue
         for message in dialect.found:
             codes += _read(dialect, message, lines, specimen_id)
     return tuple(dict.fromkeys(codes))
@@ -58,6 +60,24 @@ def _read(dialect: Answer, message: tuple[Line, ...], lines: Sequence[str], spec
             inner = one_test.fullmatch(part) or one_test.fullmatch(part.rstrip(component))
             if inner is not None and (code := (inner.groupdict().get("code") or "").strip()):
                 yield unescaped(code, marks)
+
+
+def _is(message: tuple[Line, ...], lines: Sequence[str]) -> bool:
+    """Whether these are the lines of this message, one for one."""
+    marks, written = _marks(lines[0]) if lines else None, list(_every(message))
+    return (
+        marks is not None
+        and len(written) == len(lines)
+        and all(_pattern(one, marks.field).fullmatch(line) for one, line in zip(written, lines, strict=True))
+    )
+
+
+def _every(message: Sequence[Line]) -> Iterator[str]:
+    for line in message:
+        if isinstance(line, Each):
+            yield from _every(line.lines)
+        else:
+            yield line
 
 
 def _marks(head: str) -> Marks | None:
