@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interface import cli
-from interface.domain.model import Protocol
+from interface.domain.model import Protocol, ValueKind
 from interface.driver import registry
 from interface.driver.conversation import steps_of
 from interface.driver.deidentify import deidentified
@@ -87,7 +87,15 @@ def said(steps: tuple[TraceStep, ...], side: Direction = Direction.ANALYZER) -> 
 
 def measured(driver: Driver, data: bytes) -> list[tuple[object, ...]]:
     return [
-        (result.code, result.value, result.unit, result.flags, result.status, result.reference, result.holds)
+        (
+            result.code,
+            None if result.value.kind is ValueKind.IMAGE else result.value,
+            result.unit,
+            result.flags,
+            result.status,
+            result.reference,
+            result.holds,
+        )
         for message in registry.read(data, driver)
         for specimen in registry.decode(driver, message.text).specimens
         for result in specimen.results
