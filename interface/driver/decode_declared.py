@@ -236,9 +236,9 @@ def _tagged(layout: Layout, text: str, draft: Draft) -> Iterator[Row]:
     result: dict[str, str] | None = None
     known, count, doubt = layout.needed | layout.ignored | {layout.begins}, 0, False
     of_specimen, results = layout.specimen_tags, layout.results or ({},)
-    lead, *pieces = text.split(layout.separator)
-    if lead.strip():
-        draft.problem("block", "there is text before the first tag")
+    stray, pieces = layout.cut(text.replace(layout.fold, "") if layout.fold else text)
+    if stray.strip():
+        draft.problem("block", f"there is text {'before the first tag' if layout.separator else 'that nothing ends'}")
     for number, piece in enumerate(pieces, start=1):
         content = piece.strip(_LINE_ENDS)
         tag, value = content[: layout.tag_width], content[layout.tag_width :].removesuffix(layout.ends)

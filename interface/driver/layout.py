@@ -93,6 +93,7 @@ class Layout:
     # tagged
     separator: str = ""  # begins a field
     ends: str = ""  # ends a field
+    fold: str = ""  # stands where a line is full, in words and tags too: none of the text
     tag_width: int = 0
     begins: str = ""  # the tag that begins a result
     ignored: frozenset[str] = frozenset()  # tags that are known and not used
@@ -126,6 +127,14 @@ class Layout:
         results = () if self.repeat_at else self.results
         every = (places for fields in (self.fields, *results) for places in fields.values())
         return max((place.last for places in every for parts in places for place in parts), default=0)
+
+    def cut(self, text: str) -> tuple[str, list[str]]:
+        """Tagged: what belongs to no field, and the fields with what ends them."""
+        if self.separator:
+            lead, *pieces = text.split(self.separator)
+            return lead, pieces
+        *pieces, rest = text.split(self.ends)
+        return rest, [piece + self.ends for piece in pieces]
 
     @property
     def specimen_tags(self) -> frozenset[str]:

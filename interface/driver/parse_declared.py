@@ -155,8 +155,9 @@ def _of_kind(table: Table, kind: LayoutKind) -> dict[str, object]:
     """What only one kind of layout has."""
     if kind is LayoutKind.TAGGED:
         return {
-            "separator": unescape(table.text("separator", None)).decode("latin-1"),
+            "separator": unescape(table.text("separator")).decode("latin-1"),
             "ends": unescape(table.text("ends")).decode("latin-1"),
+            "fold": unescape(table.text("fold")).decode("latin-1"),
             "tag_width": table.whole("tag_width"),
             "begins": table.text("begins", None),
             "ignored": frozenset(table.texts("ignored")),
@@ -192,7 +193,9 @@ def _layout_faults(layout: Layout) -> list[str]:
         "columns needs a header": bool(layout.columns) and not layout.header,
     }
     if layout.kind is LayoutKind.TAGGED:
-        rules["needs a separator and a tag_width"] = not (layout.separator and layout.tag_width)
+        rules["needs a separator or ends, and a tag_width"] = not (
+            (layout.separator or layout.ends) and layout.tag_width
+        )
         rules["has tags of another width than tag_width"] = any(len(p.name) != layout.tag_width for p in named)
         rules["result is for columns, not for tags"] = bool(layout.results)
     elif layout.kind is LayoutKind.FIXED:

@@ -107,11 +107,11 @@ class TaggedRow(Row):
         return next((at for at, piece in enumerate(self._pieces) if self._tag(piece) == place.name), -1)
 
     def _tag(self, piece: str) -> str:
-        return piece.strip("\r\n")[: self._layout.tag_width]
+        return piece.strip("\r\n" + self._layout.fold)[: self._layout.tag_width]
 
     def _parts(self, piece: str) -> tuple[str, str, str]:
         """Up to and with the tag, the value, what ends it."""
-        begin = len(piece) - len(piece.lstrip("\r\n")) + self._layout.tag_width
+        begin = len(piece) - len(piece.lstrip("\r\n" + self._layout.fold)) + self._layout.tag_width
         body = piece[begin:]
         value = body.rstrip("\r\n").removesuffix(self._layout.ends)
         return piece[:begin], value, body[len(value) :]
@@ -230,11 +230,13 @@ def _places(layout: Layout, header: Sequence[str]) -> tuple[Fields, ...]:
 
 def _tagged(layout: Layout, encoding: str, words: str, by_row: dict[str, list[str]]) -> Rows | None:
     """The specimen's fields and its results; of a block with several specimens the first."""
-    _, *pieces = words.split(layout.separator)
+    _, pieces = layout.cut(words)
+    if layout.fold:  # a line that is altered is full elsewhere: only what begins a field stays
+        pieces = [layout.fold * one.startswith(layout.fold) + one.replace(layout.fold, "") for one in pieces]
     begin: list[str] = []
     groups: list[list[str]] = []
     for piece in pieces:
-        tag = piece.strip("\r\n")[: layout.tag_width]
+        tag = piece.strip("\r\n" + layout.fold)[: layout.tag_width]
         if tag == layout.begins:
             groups.append([piece])
         elif groups and tag in layout.specimen_tags:

@@ -56,6 +56,7 @@ code = "rt"
 value = ["qn", "ql"]
 comments = "ql"
 """
+FOLDED = TAGGED.replace('separator = "<RS>"', 'fold = "<RS>"')
 FIXED = """
 [record]
 kind = "fixed"
@@ -195,6 +196,14 @@ def test_what_is_not_understood_is_said(text: str, problem: str) -> None:
     assert problem in [one.text for one in told(TAGGED, text).problems]
 
 
+def test_fields_may_only_end_and_lines_be_full_in_the_middle_of_a_word() -> None:
+    decoded = told(FOLDED, "\x1eciS1|rtA|q\x1en1\x1e2|rtB|ql|qn3|")
+    assert [value for _, _, value, _, _ in results(decoded)] == ["12", "3"]
+    assert not decoded.problems
+    cut = told(FOLDED, "\x1eciS1|rtA|qn1|qlse")
+    assert [problem.text for problem in cut.problems] == ["there is text that nothing ends"]
+
+
 # ---- columns --------------------------------------------------------------------------------------------------------
 
 
@@ -303,7 +312,7 @@ def test_a_row_may_be_a_specimen_with_many_results() -> None:
 # ---- every layout ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("record", [TAGGED, FIXED, CSV, WIDE, NUMBERED])
+@pytest.mark.parametrize("record", [TAGGED, FOLDED, FIXED, CSV, WIDE, NUMBERED])
 @given(data=st.one_of(st.binary(max_size=200), st.text('\x1ertciqn|,;"\r\nS1', max_size=80).map(str.encode)))
 def test_no_bytes_crash_a_layout(record: str, data: bytes) -> None:
     decoded = registry.decode(driver(record), data)
@@ -367,6 +376,7 @@ def test_a_framing_that_cannot_be_is_refused(block: str, fault: str) -> None:
         (TAGGED.replace('code = "rt"\n', ""), "names no place of a code"),
         (TAGGED.replace('specimen_id = "ci"\n', ""), "names no place of a specimen_id"),
         (TAGGED.replace('"ci"', '"cid"'), "tags of another width"),
+        (FOLDED.replace('ends = "|"\n', ""), "needs a separator or ends, and a tag_width"),
         (FIXED.replace('"1-6"', '"6-1"'), "is not columns such as 16-27"),
         (FIXED.replace("width = 20", "width = 10"), "reads columns beyond its width"),
         (FIXED.replace("(?P<value>", "("), "needs the group value"),
