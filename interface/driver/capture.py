@@ -61,6 +61,7 @@ def read_declared(data: bytes, grammar: declared.Grammar, protocol: Protocol) ->
     messages: list[CapturedMessage] = []
     problems: list[Problem] = []
     decoder = declared.Decoder(grammar, max(len(body), 1))
+    answers = grammar.good + grammar.bad + grammar.ready + grammar.busy  # to blocks of the host
     for number, event in enumerate((*decoder.receive(body), *decoder.eof()), start=1):
         if isinstance(event, declared.BlockReceived):
             messages.append(CapturedMessage(protocol, event.text))
@@ -71,7 +72,7 @@ def read_declared(data: bytes, grammar: declared.Grammar, protocol: Protocol) ->
                 messages.append(CapturedMessage(protocol, late[0].text, end))
             else:
                 problems.append(Problem(f"block {number}", f"left out: {event.reason}"))
-        elif isinstance(event, declared.Skipped):
+        elif isinstance(event, declared.Skipped) and event.data.strip(answers):
             problems.append(Problem(f"block {number}", "bytes outside any block are left out"))
     if not messages:
         raise CaptureError("; ".join(f"{p.location}: {p.text}" for p in problems) or "no block was found")

@@ -309,6 +309,16 @@ def test_a_row_may_be_a_specimen_with_many_results() -> None:
     assert not wide.problems + numbered.problems
 
 
+# ---- captures -------------------------------------------------------------------------------------------------------
+
+
+def test_answers_to_the_hosts_blocks_are_nothing_that_a_capture_lost() -> None:
+    block = b"\x02\x1eciS1|\x1ertA|\x1eqn1|\x03"
+    for between, count in ((b"\x06\x06", 0), (b"\x06?", 1)):
+        first, _ = registry.read(block + between + block, driver(TAGGED))
+        assert len(first.problems) == count
+
+
 # ---- every layout ---------------------------------------------------------------------------------------------------
 
 
