@@ -14,6 +14,7 @@ from interface.cli.loopback import MemoryIntake, loop_back
 from interface.domain.model import Protocol
 from interface.driver import registry
 from interface.driver.describe import describe
+from interface.driver.dialogue import ordered_code
 from interface.driver.manifest import Driver, LinkFraming
 from interface.driver.proof import VectorOutcome, difference, without_envelope
 from interface.errors import LaboraError
@@ -128,7 +129,10 @@ async def _from_host(
         await serving
     if work is None:
         return ""
-    ordered = {one["specimen_id"]: [_code(test) for test in one.get("tests", [])] for one in work.get("specimens", [])}
+    ordered = {
+        one["specimen_id"]: [_ordered(driver, test) for test in one.get("tests", [])]
+        for one in work.get("specimens", [])
+    }
     for specimen in asked:
         heard, meant = set(told(driver, player.replies, specimen)), set(ordered.get(specimen, []))
         if heard != meant:
@@ -136,5 +140,6 @@ async def _from_host(
     return ""
 
 
-def _code(test: str | dict[str, str]) -> str:
-    return test if isinstance(test, str) else test["code"]
+def _ordered(driver: Driver, test: str | dict[str, str]) -> str:
+    code = test if isinstance(test, str) else test["code"]
+    return ordered_code(driver.answer, code) if driver.answer else code

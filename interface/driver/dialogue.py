@@ -165,10 +165,15 @@ def _as_asked(work: Work, dialect: Answer) -> Work:
         return replace(work, tests=())
     tests: dict[str, Ordered] = {}
     for test in work.tests:
-        parts = test.code.split(dialect.code_join)
-        code = parts[dialect.code_part - 1] if 0 < dialect.code_part <= len(parts) else test.code
+        code = ordered_code(dialect, test.code)
         tests.setdefault(code, Ordered(code, test.item_id))
     return replace(work, tests=tuple(tests.values()))
+
+
+def ordered_code(dialect: Answer, code: str) -> str:
+    """What an order names of a code: of a composite one the part that the dialect says, else all of it."""
+    parts = code.split(dialect.code_join)
+    return parts[dialect.code_part - 1] if 0 < dialect.code_part <= len(parts) else code
 
 
 def faults(lines: Sequence[Line], protocol: Protocol, parse: Callable[[str], FieldPath]) -> Iterator[str]:

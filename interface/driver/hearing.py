@@ -15,7 +15,7 @@ from interface.driver.manifest import Driver
 from interface.errors import RecordError, SegmentError
 from interface.wire import hl7, lis02
 
-_PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.-]*)(?::[<>][0-9]{1,3})?\}")
+_PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.-]*)(?:\+[0-9]{1,3})?(?::[<>][0-9]{1,3})?\}")
 _WORK = ("tests", "code")
 
 
