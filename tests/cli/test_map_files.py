@@ -480,6 +480,8 @@ async def test_lint_finds_what_is_wrong_and_what_is_doubtful(bench: Workbench) -
     await bench.change("set", "A7", "MPV", *DRIVER)
     await owner.execute("update lab.test set loinc = '6768-7' where code = 'ALP'")
     await owner.execute("update lab.test set active = false where code = 'MG'")
+    of_mpv = "test_id in (select id from lab.test where code = 'MPV')"
+    await owner.execute(f"update lab.reference_interval set valid_to = now() where {of_mpv}")  # noqa: S608
     await owner.execute("update lab.link set driver = 'x' where name = 'second'")
     await owner.execute("update lab.test set unit = 'mmol/mol' where code = 'CREA'")
     found = await lint(bench)
