@@ -113,18 +113,21 @@ async def _kept(context: Context, driver_id: str, revision: str | None) -> dict[
 @driver.command()
 @click.argument("driver_id", metavar="[ID]", required=False)
 @click.option("--all", "all_drivers", is_flag=True, help="Every driver.")
+@click.option("--live", is_flag=True, help="Also in the simulator, both ways.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 @DRIVER_PATH
-def test(driver_id: str | None, all_drivers: bool, as_json: bool, driver_path: tuple[Path, ...]) -> int:
+def test(driver_id: str | None, all_drivers: bool, live: bool, as_json: bool, driver_path: tuple[Path, ...]) -> int:
     """Prove a driver: every vector whole, byte by byte and at every split, the host's answers, its evidence per code.
 
-    Each vector is also played by the simulator to the link's own receiver, in memory, and the host's answer to a query
-    is played back to the simulated analyzer. Status 1, with the place of the first difference of each that fails.
+    With --live each vector is also played by the simulator to the link's own receiver, in memory, and the host's answer
+    to a query is played back to the simulated analyzer. Status 1, with the first difference of each that fails.
     """
     if (driver_id is None) != all_drivers:
         raise click.UsageError("give one driver ID, or --all")
     chosen = sorted(registry.folders(driver_path)) if driver_id is None else [driver_id]
     outcomes = _proved(chosen, driver_path)
+    if live:
+        outcomes = _lived(outcomes, driver_path)
     if as_json:
         emit(outcomes, True)
     else:
@@ -147,11 +150,16 @@ def _proved(chosen: list[str], site: tuple[Path, ...]) -> list[VectorOutcome]:
 
 def _prove(driver_id: str, site: tuple[Path, ...]) -> list[VectorOutcome]:
     try:
-        outcomes = run_vectors(driver_id, site)
-        live = {one.vector: one for one in rehearse(driver_id, site)}
+        return run_vectors(driver_id, site)
     except DriverError as error:
         return [VectorOutcome(driver_id, "-", str(error))]
-    return [live.get(one.vector, one) if one.passed else one for one in outcomes]
+
+
+def _lived(outcomes: list[VectorOutcome], site: tuple[Path, ...]) -> list[VectorOutcome]:
+    """Those that passed, as the simulator has them."""
+    names = dict.fromkeys(one.driver for one in outcomes if one.passed)
+    live = {(one.driver, one.vector): one for name in names for one in rehearse(name, site)}
+    return [live.get((one.driver, one.vector), one) if one.passed else one for one in outcomes]
 
 
 @driver.command()

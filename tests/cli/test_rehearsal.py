@@ -63,9 +63,9 @@ async def test_an_answer_that_never_comes_is_said(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_command_tells_both_ways(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run_command(["driver", "test", "sysmex_xn", "--driver-path", str(site)]) == 0
+    assert cli.run_command(["driver", "test", "sysmex_xn", "--live", "--driver-path", str(site)]) == 0
     file = site / "sysmex_xn" / "vectors" / "query-with-orders.work.json"
     file.write_text(file.read_text().replace('"WBC"', '"WBCX"'))
-    assert cli.run_command(["driver", "test", "sysmex_xn", "--driver-path", str(site)]) == 1
+    assert cli.run_command(["driver", "test", "sysmex_xn", "--live", "--driver-path", str(site)]) == 1
     told = capsys.readouterr()
     assert "FAIL sysmex_xn query-with-orders" in told.out
