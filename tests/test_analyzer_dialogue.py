@@ -9,7 +9,7 @@ import pytest
 from interface.driver import registry
 from interface.driver.compose import compose, compose_query
 from interface.driver.defaults import DEFAULT_ANSWERS
-from interface.driver.dialogue import Ordered, Work, answer, read_query
+from interface.driver.dialogue import Ordered, Work, answer, ordered_code, read_query
 from interface.driver.hearing import ordered
 from interface.driver.parse import parse_manifest
 from interface.driver.planned import Stamp
@@ -78,7 +78,7 @@ def test_the_answer_orders_what_the_host_meant(driver_id: str) -> None:
     asked = read_query(one.driver.protocol, query, one.driver.encoding)
     work = Work(specimen, tuple(map(Ordered, codes)))
     said = answer(dialect, asked, [work], AT, "L1", encoding=one.driver.encoding)
-    assert set(ordered(one.driver, said, specimen)) == set(codes)
+    assert set(ordered(one.driver, said, specimen)) == {ordered_code(dialect, code) for code in codes}
     assert told(one.driver, said, specimen) == ordered(one.driver, said, specimen)
     nothing = answer(dialect, asked, [], AT, "L1", missing=[specimen], encoding=one.driver.encoding)
     assert ordered(one.driver, nothing, specimen) == ()

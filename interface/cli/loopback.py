@@ -24,13 +24,14 @@ from interface.wire.transmission import MessageSplitter, part_text
 class MemoryIntake:
     """Takes everything, into memory: what a journal would hold, for as long as the object lives.
 
-    `hl7_in_frames`: LIS01-A2 frames carry HL7, whose messages go to the next MSH or to EOT.
+    `hl7_in_frames`: LIS01-A2 frames carry HL7, whose messages go to the next MSH or to EOT. `eot_ends`: EOT also ends a
+    LIS2 message without its L record (no_terminator_record).
     """
 
     ready = True
 
-    def __init__(self, hl7_in_frames: bool = False) -> None:
-        self._hl7 = hl7_in_frames
+    def __init__(self, hl7_in_frames: bool = False, eot_ends: bool = False) -> None:
+        self._hl7, self._eot_ends = hl7_in_frames, hl7_in_frames or eot_ends
         self._begin()
         self.messages: list[bytes] = []
 
@@ -60,7 +61,7 @@ class MemoryIntake:
         return Receipt(message_id=uuid4() if sealed else None)
 
     async def end(self, reason: str) -> Receipt:
-        if self._hl7 and reason == "eot" and self._open is not None:
+        if self._eot_ends and reason == "eot" and self._open is not None:
             self.messages.append(bytes(self._open))
         self._begin()
         return Receipt()

@@ -82,7 +82,7 @@ async def _tried(driver: Driver, vector: registry.Vector) -> str:
 
 async def _to_receiver(driver: Driver, source: Source, expected: list[Any]) -> str:
     framed_hl7 = driver.protocol is Protocol.HL7 and driver.link is LinkFraming.LIS01
-    intake = MemoryIntake(hl7_in_frames=framed_hl7)
+    intake = MemoryIntake(framed_hl7, Leniency.NO_TERMINATOR_RECORD in driver.leniencies)
     kind = TransportType.MLLP_LISTEN if source.protocol is PlayProtocol.MLLP else TransportType.TCP_LISTEN
     link = LinkSettings("rehearsal", "main", driver.id, Transport(kind, Address("127.0.0.1", 0)))
     silent = driver.blocks is not None and driver.blocks.ends_in_silence

@@ -13,6 +13,7 @@ from interface.domain.model import Protocol, SpecimenRole
 from interface.driver import registry
 from interface.driver.capture import CaptureError, read_capture
 from interface.driver.compose import compose, compose_query
+from interface.driver.dialogue import ordered_code
 from interface.driver.hearing import ordered
 from interface.driver.manifest import Driver
 from interface.driver.planned import Run, Stamp
@@ -224,7 +225,8 @@ class _Analyzer:
         words = b"".join(said).decode(driver.encoding or "utf-8", "backslashreplace")
         self._day.answers.append(Answer(specimen, bool(said), tests, words))
         # Of tests that it never reported it measures its panel: they are a profile's.
-        measured = tuple(test for test in tests if known.said(SpecimenRole.PATIENT, test))
+        names = {code: ordered_code(driver.answer, code) if driver.answer else code for code in known.sayings}
+        measured = tuple(code for code, name in names.items() if {code, name} & set(tests))
         return measured if tests else None
 
 
