@@ -76,7 +76,8 @@ def test_the_answer_orders_what_the_host_meant(driver_id: str) -> None:
     query = compose_query(one.known, specimen, Stamp(AT, "C1"))
     dialect = one.driver.answer or DEFAULT_ANSWERS[one.driver.protocol]
     asked = read_query(one.driver.protocol, query, one.driver.encoding)
-    work = Work(specimen, tuple(map(Ordered, codes)))
+    kind = next(iter(dialect.specimen_types or {}), "")  # one that the dialect has a word for
+    work = Work(specimen, tuple(map(Ordered, codes)), specimen_type=kind)
     said = answer(dialect, asked, [work], AT, "L1", encoding=one.driver.encoding)
     assert set(ordered(one.driver, said, specimen)) == {ordered_code(dialect, code) for code in codes}
     assert told(one.driver, said, specimen) == ordered(one.driver, said, specimen)
