@@ -118,6 +118,9 @@ class MllpSession(Connection):
 
     async def _handle(self, events: list[mllp.Event]) -> bool:
         """Whether the connection is to be closed. Raises LinkLost."""
+        match events:
+            case [mllp.BlockReceived(block, ())] if self._options.release < 2 and not hl7_batch.is_batch(block):
+                return await self._one(block)
         blocks: list[bytes] = []
         for event in events:
             match event:
@@ -158,6 +161,19 @@ class MllpSession(Connection):
             elif await self._batch(block):
                 return True
         return bool(waiting) and await self._messages(waiting)
+
+    async def _one(self, block: bytes) -> bool:
+        """As nearly always: one message, and nothing else under way."""
+        receipt, sent = await self._intake.block(block, self._stream.peer), False
+        self._counters.frames += 1
+        self._counters.messages += receipt.message_id is not None
+        try:
+            if replies := _replies(receipt):
+                await self._write(b"".join(replies))
+            sent = True
+        finally:
+            self._replied(receipt, sent)
+        return receipt.close
 
     async def _messages(self, blocks: list[bytes]) -> bool:
         """Blocks of one message each."""
@@ -207,14 +223,6 @@ class MllpSession(Connection):
         peer = self._stream.peer
         commits = (self._intake.block(message, peer) for message in messages)
         answered = _Answered()
-        if len(messages) == 1:  # as nearly always: no task is needed to wait for it
-            try:
-                answered.due.append(await next(commits))
-            except Exception as error:
-                answered.fault = error
-            else:
-                answered.over = answered.due[0].close
-            return answered
         answered.add(await asyncio.gather(*commits, return_exceptions=True))
         return answered
 
