@@ -114,21 +114,24 @@ async def _waiting(at: Desk, work: _Work) -> list[UUID]:
 
 
 async def _contexts(at: Desk, settings: Settings, organization: str) -> Callable[[UUID], LinkContext | None]:
-    """The links of the configuration as the database knows them."""
+    """The links of the configuration as the database knows them, each with the revision of its driver that it runs."""
     from interface.driver import registry
     from interface.flow.context import LinkContext
+    from interface.flow.pinning import pinned
 
-    async with at.transaction() as connection:
-        rows = await connection.fetch("SELECT id, name, analyzer_id FROM lab.link")
     configured = {link.id: link for link in settings.links if link.organization == organization}
-    known = {
-        row["id"]: LinkContext(
-            at.actor.organization_id, row["id"], row["analyzer_id"], configured[row["name"]],
-            registry.load(configured[row["name"]].driver, settings.driver_path),
-        )
-        for row in rows
-        if row["name"] in configured
-    }  # fmt: skip
+    known: dict[UUID, LinkContext] = {}
+    async with at.transaction() as connection:
+        for row in await connection.fetch("SELECT id, name, analyzer_id, driver, driver_revision FROM lab.link"):
+            if (link := configured.get(row["name"])) is None:
+                continue
+            folder = registry.load(link.driver, settings.driver_path)
+            runs = row["driver_revision"] if row["driver"] == link.driver else link.driver_revision
+            found = await pinned(connection, at.actor.organization_id, folder, runs)
+            known[row["id"]] = LinkContext(
+                at.actor.organization_id, row["id"], row["analyzer_id"], link, found.driver, folder.revision,
+                found.changed,
+            )  # fmt: skip
     return known.get
 
 

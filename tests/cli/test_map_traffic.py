@@ -11,6 +11,7 @@ import pytest
 
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.views import Audience
+from interface.driver import registry
 from tests.cli.workbench import Workbench, open_workbench
 from tests.flow.laboratory import message
 
@@ -189,6 +190,28 @@ async def test_a_replay_shows_first_and_then_decides_what_waited(bench: Workbenc
         "select i.status from lab.order_item i join lab.test t on t.id = i.test_id where t.code = 'AST'"
     )
     assert item == "completed"
+
+
+async def test_a_replay_decodes_by_the_revision_that_the_link_runs(bench: Workbench) -> None:
+    """And not by the one that a folder has got meanwhile."""
+    await bench.order("S1", "SER", "AST")
+    await bench.receive("S1", "687|31|U/L")
+    await bench.change("set", "687", "AST", *DRIVER)
+    folder = registry.load("generic_lis2")
+    older = folder.manifest.replace(f'revision = "{folder.revision}"', 'revision = "0"', 1)
+    assert older != folder.manifest
+    await bench.laboratory.owner.execute(
+        """insert into lab.driver_revision (organization_id, driver, revision, digest, manifest)
+           values ($1, 'generic_lis2', '0', 'older', $2)""",
+        bench.laboratory.organization_id, older,
+    )  # fmt: skip
+    await bench.laboratory.owner.execute("update lab.link set driver_revision = '0'")
+    await replay(bench, "--unmapped", "687", "--yes")
+    result = (await bench.laboratory.results())[0]
+    by = await bench.laboratory.owner.fetchval(
+        "select driver_revision from lab.decision where result_version_id = $1", result.version_id
+    )
+    assert (result.version, by) == (2, "generic_lis2 0")
 
 
 async def test_a_replay_of_one_code_leaves_the_others_of_the_message_alone(bench: Workbench) -> None:
