@@ -24,6 +24,10 @@ class Catalogue:
             return None
         return self.mappings.get((code, specimen_type)) or self.mappings.get((code, ""))
 
+    def maps(self, code: str) -> bool:
+        """Whether the code is mapped on any specimen type."""
+        return any(mapped == code for mapped, _ in self.mappings)
+
     def by_code(self, test_code: str) -> LabTest | None:
         """The test with the laboratory's own code."""
         return next((test for test in self.tests.values() if test.code == test_code), None)

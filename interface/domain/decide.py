@@ -375,6 +375,9 @@ def _selected(test: LabTest, found: Match, specimen_type: str, context: Decision
     return selections[0] if all(one == selections[0] for one in selections) else Selection()
 
 
+_LIMIT_DIGITS = Context(prec=6)
+
+
 @lru_cache(maxsize=4096)
 def _in_unit(interval: Interval, unit: str) -> Interval:
     """The interval's limits in the unit of the report. Raises UnknownUnit when they cannot be compared.
@@ -396,7 +399,8 @@ def _in_unit(interval: Interval, unit: str) -> Interval:
 
 
 def _limit(limit: Decimal | None, from_unit: str, to_unit: str) -> Decimal | None:
-    return None if limit is None else convert(limit, from_unit, to_unit)
+    """Of a limit in another unit, six digits: it is shown, and was never measured more finely."""
+    return None if limit is None else _LIMIT_DIGITS.plus(convert(limit, from_unit, to_unit))
 
 
 def reference_text(low: Decimal | None, high: Decimal | None) -> str:

@@ -158,7 +158,8 @@ def decisions(
     patients = work.decoded.patients
     context, of = DecisionContext(catalogue), None
     for specimen, observed, as_sent in work.observations():
-        if _stands_beside(specimen, observed, catalogue):
+        # What its driver calls a detail of another result is kept in the message, and is a result where a map names it.
+        if observed.detail and not catalogue.maps(observed.code):
             continue
         if specimen is not of:
             of = specimen
@@ -175,11 +176,6 @@ def decisions(
                 holds=work.holds,
             )
         yield _version(work, specimen, observed, apart.get(as_sent, as_sent), decide(observed, specimen, context))
-
-
-def _stands_beside(specimen: ObservedSpecimen, observed: Observed, catalogue: Catalogue) -> bool:
-    """What its driver calls a detail of another result is kept in the message, and is a result where a map names it."""
-    return observed.detail and catalogue.mapping(observed.code, specimen.type) is None
 
 
 def _changed(version: ResultVersion, known: CurrentResult, *, incomplete: bool) -> ResultVersion | None:

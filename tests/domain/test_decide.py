@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interface.domain import decide as decide_rules
 from interface.domain.catalogue import Catalogue
 from interface.domain.decide import Decision, DecisionContext, decide
 from interface.domain.model import (
@@ -403,6 +404,12 @@ def test_an_intervals_own_words_are_never_shown_in_another_unit() -> None:
         observed("HGB", "118", "g/L"), replace(CONTEXT, catalogue=replace(CATALOGUE, intervals={"t-hgb": (words,)}))
     )
     assert (found.unit, found.reference) == ("g/dL", "12.0 - 15.0")
+
+
+def test_a_limit_in_another_unit_is_shown_as_a_person_would_write_it() -> None:
+    carbon_dioxide = Interval("i", "t-pco2", "kPa", Decimal("4.6"), Decimal("6.0"))
+    shown = decide_rules._in_unit(carbon_dioxide, "mm[Hg]")
+    assert (shown.low, shown.high) == (Decimal("34.5029"), Decimal("45.0038"))
 
 
 def test_words_and_titres_are_reported_as_they_are() -> None:

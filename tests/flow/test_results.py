@@ -320,6 +320,20 @@ async def test_a_detail_is_a_result_only_where_a_map_names_it(database_url: str)
         ]
 
 
+async def test_a_detail_that_is_mapped_on_one_specimen_type_is_never_dropped(database_url: str) -> None:
+    """Though the analyzer sends no type: the order may know it, and if not, the result waits."""
+    async with laboratory(database_url) as lab:
+        rules = (Classification(RecordKind.DETAIL, frozenset({"HGB"})),)
+        lab.contexts[lab.context.link_id] = replace(
+            lab.context, driver=replace(lab.context.driver, classifications=rules)
+        )
+        await lab.owner.execute("update lab.code_map set specimen_type = 'SER' where code = 'HGB'")
+        await lab.order("S1", "WBC", "HGB")
+        await lab.send(message(P1, specimen("S1"), WBC, HGB))
+        await lab.settle()
+        assert [view.code for view in await lab.results()] == ["WBC", "HGB"]
+
+
 TIMELESS = WBC.removesuffix("|||20260102030000")  # many analyzers send no time with a result
 
 
