@@ -8,6 +8,7 @@ from datetime import date
 
 from interface.domain.model import (
     Attachment,
+    Comparator,
     DecodedMessage,
     HoldReason,
     Observed,
@@ -36,6 +37,9 @@ _SEX = {
     "u": Sex.UNKNOWN,
     "unknown": Sex.UNKNOWN,
 }
+_SCALED = frozenset({ValueKind.NUMERIC, ValueKind.RATIO})
+_SIDES = {Comparator.LT: "<", Comparator.LE: "<", Comparator.GT: ">", Comparator.GE: ">"}
+_OFF_SCALE = frozenset({"<", "<=", ">", ">="})
 
 
 @dataclass(slots=True)
@@ -204,6 +208,17 @@ def _limited(driver: Driver, raw: RawResult, value: Value) -> Value:
     return replace(value, comparator=found.pop()) if len(found) == 1 else value
 
 
+def _off_scale(driver: Driver, raw: RawResult, value: Value) -> bool:
+    """Whether a flag says off the instrument's scale (HL7 table 0078, LIS02-A2 9.8: `<`, `>`) and the value does not.
+
+    Whether such a number is the scale's end or what was read beyond it only the driver can say (`[value.limits]`).
+    """
+    limits = driver.grammar.limit_flags
+    said = {driver.flags.get(flag) or str(limits.get(flag, "")) for flag in raw.flags}
+    sides = {word[0] for word in said if word in _OFF_SCALE}
+    return bool(sides) and (value.comparator is None or sides != {_SIDES[value.comparator]})
+
+
 def _classified(kind: Classification, raw: RawResult) -> Value:
     if kind.kind is RecordKind.FLAG and raw.value.kind is ValueKind.EMPTY:
         # The message has fired when it carries a flag; with neither flag nor value it says nothing.
@@ -227,6 +242,8 @@ def _holds(driver: Driver, raw: RawResult, value: Value, meaning: StatusMeaning)
         hold = driver.flag_hold(flag)
         if hold is not None:
             reasons.append(hold)
+    if raw.flags and value.kind in _SCALED and _off_scale(driver, raw, value):
+        reasons.append(HoldReason.QUESTIONABLE)
     if driver.alarm is not None:
         reasons += [hold for alarm in raw.alarms if (hold := driver.alarm.hold(alarm)) is not None]
     return tuple(dict.fromkeys(reasons)) if reasons else ()

@@ -106,6 +106,8 @@ def _table(file: str, lines: Sequence[Line]) -> FileRows:
         for meaning in meanings.values()
         if not livd and meaning not in known
     ]
+    said_twice = sorted({one for one in meanings.values() if list(meanings.values()).count(one) > 1})
+    faults += [Fault(file, at, names.get(one, one), "stands in two columns: which one counts?") for one in said_twice]
     if faults:
         raise FileFaults(faults)
     rows: list[FileRow] = []

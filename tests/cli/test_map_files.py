@@ -112,6 +112,8 @@ async def test_two_rows_for_the_same_time_are_a_fault(bench: Workbench) -> None:
     [
         ("code,test,colour\nA,GLU,red\n", ":1: colour: is no column of a map"),
         ("name,value\nA,GLU\n", ":1: has no headings of a map"),
+        ("code,test,test\nA,GLU,CREA\n", ":1: test: stands in two columns"),
+        ("Vendor Analyte Code,LOINC Code,LOINC Code\nA,2345-7,\n", ":1: LOINC Code: stands in two columns"),
         ("", ": has no headings of a map"),
         ('code,test\n"A,GLU\n', ":2: is not CSV"),
         ("code,test\nA,GLU\n", ": driver: say which driver or link"),

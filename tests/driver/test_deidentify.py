@@ -129,6 +129,26 @@ def test_nothing_of_a_person_is_left_in_trace_and_expectation(
     assert cli.run_command(["driver", "vector", driver.id, str(capture), *options]) == 1  # it is there already
 
 
+@pytest.mark.parametrize(
+    ("driver", "text"),
+    [
+        ("generic_lis2", b"H|\\^&|||ACME\rP|1\rO|1|S-100200||^^^GLU|R||||||||||||||||||||||WARD-C14|||Brightwater\r"
+                         b"R|1|^^^GLU|5.5|mmol/L||N||F\rL|1|N\r"),
+        ("generic_hl7", b"MSH|^~\\&|ACME||||20260105||OUL^R22|1|P|2.5.1\rSPM|1|S-100200||SER\r"
+                        b"ORC|RE|||||||PARENT-4471^Featherstone\r"
+                        b"OBR|1|||GLU|||||||||||||||||||||||||PARENT-4471^Oosterbaan\r"
+                        b"OBX|1|NM|GLU||5.5|mmol/L|||||F\r"),
+    ],
+)  # fmt: skip
+def test_where_a_specimen_was_taken_and_whose_order_it_came_from_is_replaced(driver: str, text: bytes) -> None:
+    """LIS02-A2 O-28 and O-31, the ward and the institution; HL7 ORC-8 and OBR-29, the parent order's ids."""
+    steps = [TraceStep(Direction.ANALYZER, text)]
+    made = b"".join(step.data for step in deidentified(steps, registry.load(driver), KEY)).decode()
+    for word in "Brightwater WARD-C14 Oosterbaan Featherstone S-100200 PARENT-4471".split():
+        assert word not in made, word
+    assert "|5.5|mmol/L|" in made
+
+
 def test_frames_keep_their_shape_and_their_sums_are_right() -> None:
     data = framed(LIS2)
     made = said(without(XN, data))

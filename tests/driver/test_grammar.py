@@ -51,6 +51,42 @@ def results(message: DecodedMessage) -> list[Observed]:
     return [result for specimen in message.specimens for result in specimen.results]
 
 
+# ---- off the scale ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "flag", "held"),
+    [
+        ("600", ">", True), ("0.01", "<", True), (">600", ">", False), ("<0.01", "<", False), ("<=0.01", "<", False),
+        (">600", "<", True), ("600", "", False), ("600", "H", False), ("1:128", ">", True), (">1:128", ">", False),
+        ("600", r"<\>", True),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("generic", ["generic_lis2", "generic_hl7"])
+def test_a_number_that_a_flag_says_is_off_the_scale_is_no_plain_number(
+    generic: str, value: str, flag: str, held: bool
+) -> None:
+    """HL7 table 0078: below or above what the instrument can measure. The end of the scale, or a reading beyond it?"""
+    chosen = registry.load(generic)
+    if generic == "generic_lis2":
+        message = lis2(chosen, f"R|1|^^^GLU|{value}|mg/dL||{flag}||F")
+    else:
+        segments = ("SPM|1|S-1", "OBR|1|||GLU", f"OBX|1|ST|GLU||{value}|mg/dL||{flag.replace(chr(92), '~')}|||F")
+        message = hl7(chosen, *segments)
+    [result] = results(message)
+    assert result.holds == ((HoldReason.QUESTIONABLE,) if held else ())
+
+
+def test_only_a_driver_says_that_an_off_scale_flag_makes_the_number_a_limit() -> None:
+    chosen = driver("'<' = '<'\n'>' = '>'\n[value.limits]\n'<' = '<'\n")
+    below, above, both = results(
+        lis2(chosen, "R|1|^^^A|1|||<||F", "R|2|^^^B|9|||>||F", r"R|3|^^^C|9|||<\>||F")
+    )  # fmt: skip
+    assert (below.value.comparator, below.holds) == (Comparator.LT, ())
+    assert (above.value.comparator, above.holds) == (None, (HoldReason.QUESTIONABLE,))
+    assert both.holds == (HoldReason.QUESTIONABLE,)
+
+
 # ---- codes ----------------------------------------------------------------------------------------------------------
 
 
