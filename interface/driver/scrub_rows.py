@@ -54,9 +54,17 @@ def _done(do: Do | None, value: str, encoding: str) -> str:
 
 
 def _tagged(layout: Layout, scrubber: Scrubber, text: str, encoding: str) -> str:
+    """Fields by their tags; what a full line is folded with stands in words and tags too, and stays where it was."""
+    if not layout.fold:
+        return _fields(layout, scrubber, text, encoding)
+    made = iter(_fields(layout, scrubber, "".join(one for one in text if one not in layout.fold), encoding))
+    return "".join(one if one in layout.fold else next(made, "") for one in text)
+
+
+def _fields(layout: Layout, scrubber: Scrubber, text: str, encoding: str) -> str:
     meanings = _meanings(layout)
-    lead, *pieces = text.split(layout.separator)
-    made = [scrubber.between(lead, encoding)]
+    lead, pieces = layout.cut(text)
+    made = []
     for piece in pieces:
         begin = len(piece) - len(piece.lstrip("\r\n")) + layout.tag_width
         tag, body = piece[:begin].strip("\r\n"), piece[begin:]
@@ -65,7 +73,8 @@ def _tagged(layout: Layout, scrubber: Scrubber, text: str, encoding: str) -> str
         known = meaning is not None or tag == layout.begins
         do = scrubber.meaning(meaning) if known else scrubber.meaning(None)
         made.append(piece[:begin] + _done(do, value, encoding) + body[len(value) :])
-    return layout.separator.join(made)
+    outside = scrubber.between(lead, encoding)
+    return layout.separator.join([outside, *made]) if layout.separator else "".join([*made, outside])
 
 
 def _fixed(layout: Layout, scrubber: Scrubber, text: str, encoding: str, between: Do) -> str:
