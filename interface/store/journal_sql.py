@@ -18,7 +18,7 @@ _KEYED: Final = """
 ), keyed AS (
     INSERT INTO lab.message_key AS k (link_id, digest, organization_id, message_id, sealed_at)
     SELECT link_id, digest, $1, id, sealed_at FROM m_in WHERE digest IS NOT NULL
-    ON CONFLICT (link_id, digest) DO UPDATE SET (message_id, sealed_at) = (
+    ON CONFLICT (organization_id, link_id, digest) DO UPDATE SET (message_id, sealed_at) = (
         SELECT excluded.message_id, excluded.sealed_at WHERE k.sealed_at < excluded.sealed_at - %(window)s::interval
         UNION ALL SELECT k.message_id, k.sealed_at LIMIT 1)
     RETURNING link_id, digest, message_id

@@ -168,9 +168,9 @@ message = Table(
 )  # fmt: skip
 message_key = Table(  # a resent message is found by what it says, not by what it is called
     "message_key", metadata,
+    Column("organization_id", Uuid, primary_key=True),  # so that nobody can take the keys of another's link
     Column("link_id", Uuid, primary_key=True),  # as its message refers to it, which is written by the same statement
-    Column("digest", LargeBinary, primary_key=True),
-    _organization_seen_to(), Column("message_id", Uuid, nullable=False),
+    Column("digest", LargeBinary, primary_key=True), Column("message_id", Uuid, nullable=False),
     Column("sealed_at", DateTime(timezone=True), nullable=False),
 )  # fmt: skip
 # id = message id + ordinal and attempt in its low 24 bits: the primary key makes a repeated commit harmless

@@ -285,7 +285,7 @@ async def test_a_row_cannot_refer_to_another_organizations_patient(
 async def test_no_organization_can_take_the_keys_of_anothers_link(
     database: Database, organization: Organization, other_organization: Organization
 ) -> None:
-    """Whoever took them would have the other's messages for resends, or hold its lease."""
+    """Whoever took them would make the other's messages resends, or hold its lease."""
     link_id = uuid7()
     async with database.organization(other_organization.id) as connection:
         analyzer_id = uuid7()
@@ -298,11 +298,15 @@ async def test_no_organization_can_take_the_keys_of_anothers_link(
             " values ($1, $2, 'a', $3, 'generic_lis2', 'analyzer')",
             link_id, other_organization.id, analyzer_id,
         )  # fmt: skip
+    key = """insert into lab.message_key (link_id, digest, organization_id, message_id, sealed_at)
+             values ($1, '\\x00', $2, $1, now()) on conflict (organization_id, link_id, digest) do nothing"""
     async with database.organization(organization.id) as connection:
-        for statement in (
-            "insert into lab.message_key (link_id, digest, organization_id, message_id, sealed_at)"
-            " values ($1, '\\x00', $2, $1, now())",
-            "insert into lab.lease (link_id, organization_id) values ($1, $2)",
-        ):
-            with pytest.raises(asyncpg.ForeignKeyViolationError):
-                await connection.execute(statement, link_id, organization.id)
+        assert await connection.execute(key, link_id, organization.id) == "INSERT 0 1"
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await connection.execute(key.partition("on conflict")[0], link_id, organization.id)
+        with pytest.raises(asyncpg.ForeignKeyViolationError):
+            await connection.execute(
+                "insert into lab.lease (link_id, organization_id) values ($1, $2)", link_id, organization.id
+            )
+    async with database.organization(other_organization.id) as connection:
+        assert await connection.execute(key, link_id, other_organization.id) == "INSERT 0 1", "its own, untouched"
