@@ -6,7 +6,7 @@ import json
 import shutil
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from interface.cli import link_test, run_command
 from interface.cli.check import moving_obstacle
 from interface.cli.loopback import MemoryIntake, drop_file
 from interface.driver import registry
-from interface.driver.manifest import LinkFraming
+from interface.driver.manifest import Driver, LinkFraming
 from interface.link.base import LinkSpec
 from interface.settings import Folder, ListenTls, Transport, TransportType
 from interface.simulator import PlayProtocol, Source
@@ -28,8 +28,21 @@ from tests.link.bench import settings
 from tests.link.cable import Cable
 from tests.link.certificates import Authority
 
+
 # A burst ends with seconds of silence, which no test waits for.
-_PLAYED = [one.id for one in registry.find_all() if one.blocks is None or not one.blocks.ends_in_silence]
+def _one_of_each_kind(drivers: Iterable[Driver]) -> list[Any]:
+    """Every driver; those whose link is like that of one before it in the long tests only."""
+    seen = set[object]()
+    chosen: list[Any] = []
+    for driver in drivers:
+        kind = (driver.link, driver.protocol, driver.leniencies, driver.blocks, driver.ack_colliding_enq)
+        chosen.append(pytest.param(driver.id, marks=[pytest.mark.long] if kind in seen else []))
+        seen.add(kind)
+    return chosen
+
+
+_DRIVERS = registry.find_all()
+_PLAYED = [one for one in _DRIVERS if one.blocks is None or not one.blocks.ends_in_silence]
 
 
 class Desk:
@@ -113,14 +126,14 @@ def test_what_is_proved_without_a_daemon(desk: Desk) -> None:
     assert f"127.0.0.1:{port} is free" in lines[4]
 
 
-@pytest.mark.parametrize("driver", _PLAYED)
+@pytest.mark.parametrize("driver", _one_of_each_kind(_PLAYED))
 def test_each_driver_passes_its_own_loopback(desk: Desk, driver: str, nobody: int) -> None:
     kind = "mllp-dial" if registry.load(driver).link is LinkFraming.MLLP else "tcp-dial"
     found = desk.checks(f'type = "{kind}", dial = "127.0.0.1:{nobody}"', driver=driver)
     assert found["receiver"][0] == "proved", found["receiver"]
 
 
-@pytest.mark.parametrize("driver", [one.id for one in registry.find_all()])
+@pytest.mark.parametrize("driver", _one_of_each_kind(_DRIVERS))
 def test_each_driver_passes_its_own_loopback_as_a_file(desk: Desk, driver: str) -> None:
     """A folder has no line: its own receiver is tried, which also hears the end of a burst at once."""
     found = desk.checks(f'type = "folder", path = "{desk.folder}"', driver=driver)
