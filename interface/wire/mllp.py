@@ -140,7 +140,7 @@ class Decoder:
 
     def _alone(self, data: bytes) -> BlockReceived | None:
         """As nearly always: what was read is one block, and nothing is left of what came before."""
-        if len(data) - 3 > self._limit or self._inside or self._junk:
+        if len(data) - 3 > self._limit or self._inside or self._junk or self._unframed:
             return None
         if data[:1] != b"\x0b" or data[-2:] != b"\x1c\r" or data.find(FS) < len(data) - 2 or data.rfind(VT):
             return None

@@ -94,3 +94,8 @@ def test_a_block_has_its_envelope_and_its_own_replies() -> None:
     assert of(1) == [b"\x0b", b"frame", b"\x1c\r", b"\x0bAA 1\x1c\r"]
     assert of(2) == [b"\x0b", b"frame", b"\x1c\r", b"\x0bCA 2\x1c\r", b"\x0bAA 2\x1c\r"]
     assert of(3) == []
+
+
+def test_a_block_with_its_envelope_has_no_byte_of_its_neighbours() -> None:
+    log = Log().came(b"\x0bstray").frame(1, meaning=Meaning.BLOCK).left(answers=1).came(b"\x1c\r").left(answers=2)
+    assert of_block(log, lambda one: one.int >> 8 == 1) == [log[1], log[2]]

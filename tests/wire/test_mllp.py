@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from interface.wire.mllp import (
     COMMITTED,
+    EVIDENCE_BYTES,
     NOT_COMMITTED,
     BlockReceived,
     BlockRejected,
@@ -170,3 +171,12 @@ def test_stray_bytes_are_told_after_a_silence() -> None:
 def test_commit_blocks_of_release_2_are_recognised() -> None:
     stream = COMMITTED + encode(ONE) + NOT_COMMITTED
     assert feed(Decoder(), *single(stream)) == [CommitReceived(True), BlockReceived(ONE), CommitReceived(False)]
+
+
+def test_what_was_skipped_before_a_block_says_nothing_of_what_comes_after_it() -> None:
+    decoder = Decoder()
+    head = b"MSH|" + b"x" * (EVIDENCE_BYTES - 4)
+    assert decoder.receive(head) == [Skipped(head, unframed=True)]
+    assert decoder.receive(b"\x0bMSH|1\r\x1c\r") == [BlockReceived(b"MSH|1\r")]
+    decoder.receive(b"stray")
+    assert decoder.silence() == [Skipped(b"stray")]

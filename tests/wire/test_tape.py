@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interface.wire.frames import build_frame
+from interface.wire.mllp import encode
 from interface.wire.tape import EVIDENCE_BYTES, HEAD_BYTES, MOST_BESIDE, PENDING_BYTES, Tape
 from interface.wire.wirelog import Came, Event, FrameCame, Left, Meaning, Noted, What
 
@@ -81,6 +82,21 @@ def test_what_is_no_frame_is_kept_as_it_came_and_a_repeat_is_named() -> None:
         Left(at(42), NAK),
         FrameCame(at(60), (ident(2), ident(3))),
     ]
+
+
+def test_a_block_that_came_with_its_envelope_is_one_event() -> None:
+    tape, one, big = Tape(), b"MSH|1\r", b"MSH|" + b"x" * EVIDENCE_BYTES
+    tape.came(encode(one), at(0))
+    tape.stored(tape.frame(one, at(1)), (ident(1),))
+    tape.left(ACK, at(2))
+    tape.came(encode(big), at(20))
+    tape.not_stored(tape.frame(big, at(21)), at(22), "store_unavailable")
+    came, left, kept, missing, why = tape.take()
+    assert (came, left) == (FrameCame(at(0), (ident(1),), Meaning.BLOCK), Left(at(2), ACK))
+    assert kept == Came(at(20), encode(big)[:EVIDENCE_BYTES])
+    assert missing == Noted(at(20), What.MISSING, count=len(encode(big)) - EVIDENCE_BYTES)
+    assert why == Noted(at(22), What.NOT_STORED, "store_unavailable")
+    assert tape.empty
 
 
 def test_a_frame_that_is_not_stored_is_kept_with_the_reason() -> None:
