@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from interface.domain.model import Protocol
+from interface.domain.model import Protocol, SpecimenRole
 from interface.driver.dialogue import Answer, Each, Over
 from interface.driver.manifest import FieldPaths, QueryRule
-from interface.driver.rules import FieldPath
+from interface.driver.rules import Condition, FieldPath, RoleRule
 
 
 def _at(record: str, field: int, component: int | None = None, subcomponent: int | None = None) -> FieldPath:
@@ -59,6 +59,22 @@ _HL7 = FieldPaths(
 )
 
 DEFAULT_PATHS = {Protocol.LIS2: _LIS2, Protocol.HL7: _HL7}
+
+# What a message that is no patient's says of itself, by LIS02-A2 H-12 and O-12 and HL7 table 0103, whatever analyzer
+# sent it. That it was sent for training or debugging comes before a driver's own rules, that it is a control's after
+# them.
+_PROCESSING = {Protocol.LIS2: _at("H", 12, 1), Protocol.HL7: _at("MSH", 11, 1)}
+TRAINING_ROLES = {
+    protocol: (RoleRule(SpecimenRole.OTHER, (Condition(path, frozenset({"T", "D"})),)),)
+    for protocol, path in _PROCESSING.items()
+}
+CONTROL_ROLES = {
+    protocol: tuple(RoleRule(SpecimenRole.QC, (Condition(path, frozenset({"Q"})),)) for path in paths)
+    for protocol, paths in (
+        (Protocol.LIS2, (_at("O", 12, 1), _PROCESSING[Protocol.LIS2])),
+        (Protocol.HL7, (_PROCESSING[Protocol.HL7],)),
+    )
+}
 
 DEFAULT_QUERIES = {
     # LIS02-A2 clause 10: Q-3 is `patient id^specimen id`, repeated for a list, or ALL.

@@ -8,7 +8,7 @@ import tomllib
 from dataclasses import fields, replace
 
 from interface.domain.model import Protocol
-from interface.driver.defaults import DEFAULT_PATHS
+from interface.driver.defaults import CONTROL_ROLES, DEFAULT_PATHS, TRAINING_ROLES
 from interface.driver.manifest import Driver, Feature, FieldPaths, HeaderMatch, Tier
 from interface.driver.parse_declared import read_framing, read_layout
 from interface.driver.parse_dialogue import read_answer, read_query_rule
@@ -103,7 +103,11 @@ def read_driver(root: Table) -> Driver:
         code_pattern=_code_pattern(code),
         codes=read_codes(root),
         units=read_units(root.table("units")),
-        roles=tuple(read_role(rule, protocol) for rule in root.tables("role")),
+        roles=(
+            *TRAINING_ROLES.get(protocol, ()),
+            *(read_role(rule, protocol) for rule in root.tables("role")),
+            *CONTROL_ROLES.get(protocol, ()),
+        ),
         grammar=read_values(values),
         flag_separator=values.text("flag_separator"),
         flag_width=values.whole("flag_width"),

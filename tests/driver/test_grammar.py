@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from interface.domain.model import Comparator, DecodedMessage, HoldReason, Observed, SpecimenRole, ValueKind
+from interface.domain.model import Comparator, DecodedMessage, HoldReason, Observed, Protocol, SpecimenRole, ValueKind
 from interface.driver import registry
 from interface.driver.describe import describe
 from interface.driver.manifest import CodeKind, Driver, Feature
@@ -31,6 +31,29 @@ F = "ok"
 "" = ""
 """
 HL7 = LIS2.replace('"lis2"', '"hl7"').replace('"H.5.1"', '"MSH-3.1"')
+
+
+TRAINING = [
+    (one, code)
+    for one in registry.find_all()
+    if one.protocol is not Protocol.DECLARED and not one.generic
+    for code in "TD"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "code"), TRAINING, ids=lambda it: it if isinstance(it, str) else it.id)
+def test_what_is_sent_for_training_or_debugging_is_never_a_patients(one: Driver, code: str) -> None:
+    """LIS02-A2 H-12, HL7 table 0103: whatever other roles a driver knows."""
+    (vector,) = (each for each in registry.vectors(one.id) if each.name == "result-1")
+    message = registry.read(vector.trace.read_bytes(), one)[0].text.decode("latin-1")
+    header, *rest = message.splitlines()
+    fields = header.split("|")
+    place = 11 if one.protocol is Protocol.LIS2 else 10
+    fields += [""] * (place + 1 - len(fields))
+    fields[place] = code
+    found = registry.decode(one, "\r".join(("|".join(fields), *rest, "")).encode("latin-1"))
+    assert found.specimens
+    assert {specimen.role for specimen in found.specimens} == {SpecimenRole.OTHER}
 
 
 def driver(text: str, base: str = LIS2) -> Driver:
