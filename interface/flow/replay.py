@@ -17,8 +17,8 @@ from interface.domain.views import Actor
 from interface.errors import LaboraError
 from interface.flow.actors import may
 from interface.flow.context import LinkContext
-from interface.flow.outcome import Specimens, Work, decisions, keys_apart
-from interface.flow.results import decode
+from interface.flow.outcome import Specimens, Work, decisions
+from interface.flow.results import decode, surroundings
 from interface.store import audit
 from interface.store import results as store
 from interface.store.catalogue import read_catalogue
@@ -113,23 +113,16 @@ async def _replay(
 ) -> Replayed:
     work = await _work(connection, message_id, find_link)
     catalogue = await read_catalogue(connection, actor.organization_id, work.link.driver.id, work.link.link_id)
-    specimens = await store.load_specimens(connection, work.barcodes)
-    keys = work.keys()
-    current = await store.load_current(connection, keys) if keys else {}
-    apart = keys_apart(work, specimens, current) if current else {}
-    if apart:
-        current |= await store.load_current(connection, list(apart.values()))
-    missing = [barcode for barcode in work.barcodes if barcode not in specimens]
-    closed = await store.load_closed(connection, missing) if missing else frozenset()
-    waiting = await candidates(connection, [one.id for one in current.values()])
-    anew = decisions(work, catalogue, specimens, apart, closed)
+    at = await surroundings(connection, work)
+    waiting = await candidates(connection, [one.id for one in at.current.values()])
+    anew = decisions(work, catalogue, at.specimens, at.apart, at.closed)
     step = Step("replay", "ok", f"decided anew by {actor.name}", inputs={"reason": reason} if reason else {})
     versions: list[ResultVersion] = []
     changes: list[Change] = []
     unchanged = 0
-    for version, known in _of_interest(anew, current, waiting, message_id, code):
+    for version, known in _of_interest(anew, at.current, waiting, message_id, code):
         before = waiting[known.id] if known else None
-        if before is not None and _alike(before, version, known, specimens):
+        if before is not None and _alike(before, version, known, at.specimens):
             unchanged += 1
             continue
         decided = _following(version, known, step)

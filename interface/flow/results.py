@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -26,14 +26,14 @@ from interface.errors import StoreError
 from interface.flow.context import LinkContext
 from interface.flow.courtesy import Courtesy
 from interface.flow.message import whole_records
-from interface.flow.outcome import Work, keys_apart, outcome_of
+from interface.flow.outcome import Specimens, Work, keys_apart, outcome_of
 from interface.settings import LimitSettings
 from interface.store import results as store
 from interface.store.catalogue import read_catalogue
 from interface.store.db import Connection, Database
 from interface.store.ids import instant_of
 from interface.store.journal import StoredMessage, read_messages
-from interface.store.results import AlreadySettled, Claim, Outcome
+from interface.store.results import AlreadySettled, Claim, CurrentResult, Outcome
 
 log = structlog.get_logger(__name__)
 _P = ParamSpec("_P")
@@ -43,6 +43,29 @@ CLAIM_MESSAGES, LOAD_BYTES = 64, 16 << 20
 BUSY_MESSAGES = 8  # claimed at once while links deliver: what is decided slowly need not be held long
 THREAD_BYTES = 64 << 10  # larger messages are worked on in a thread: the links answer meanwhile
 POLL_S, RETRY_S, CATALOGUE_S = 1.0, 0.5, 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What there is already of what a message speaks of; see `outcome.outcome_of`."""
+
+    specimens: Specimens
+    current: dict[bytes, CurrentResult]
+    apart: Mapping[bytes, bytes]
+    closed: frozenset[str]
+
+
+async def surroundings(connection: Connection, work: Work) -> Surroundings:
+    """Read and lock it for the caller's transaction, in the one order in which everybody locks: specimens, results."""
+    specimens = await store.load_specimens(connection, work.barcodes)
+    keys = work.keys()
+    current = await store.load_current(connection, keys) if keys else {}
+    apart = keys_apart(work, specimens, current) if current else {}
+    if apart:
+        current |= await store.load_current(connection, list(apart.values()))
+    missing = [barcode for barcode in work.barcodes if barcode not in specimens]
+    closed = await store.load_closed(connection, missing) if missing else frozenset()
+    return Surroundings(specimens, current, apart, closed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,15 +241,10 @@ class ResultWorker:
         work, organization_id = job.work, job.claim.organization_id
         async with self._database.transaction(organization_id) as connection:
             catalogue = await self._catalogue(connection, work.link)
-            specimens = await store.load_specimens(connection, work.barcodes)
-            keys = work.keys()
-            current = await store.load_current(connection, keys) if keys else {}
-            apart = keys_apart(work, specimens, current) if current else {}
-            if apart:
-                current |= await store.load_current(connection, list(apart.values()))
-            missing = [barcode for barcode in work.barcodes if barcode not in specimens]
-            closed = await store.load_closed(connection, missing) if missing else frozenset()
-            outcome = await _aside(work.message, outcome_of, work, catalogue, specimens, current, apart, closed)
+            at = await surroundings(connection, work)
+            outcome = await _aside(
+                work.message, outcome_of, work, catalogue, at.specimens, at.current, at.apart, at.closed
+            )
             await store.commit(connection, organization_id, outcome)
         return outcome
 

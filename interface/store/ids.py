@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from asyncpg.pgproto.pgproto import UUID as FastUUID  # a `uuid.UUID` in every respect
+from asyncpg.pgproto.pgproto import UUID as FastUUID  # a `uuid.UUID`, as every id that is read
 
 _VERSION_AND_VARIANT: Final = (0x7 << 76) | (0x2 << 62)
 _COUNTER_LIMIT: Final = 1 << 42
