@@ -11,6 +11,7 @@ from interface import cli
 from interface.domain.model import HoldReason, Protocol, SpecimenRole
 from interface.driver import registry
 from interface.driver.capture import read_capture
+from interface.driver.defaults import CONTROL_ROLES, TRAINING_ROLES
 from interface.driver.diagnose import diagnose, read_heard
 from interface.driver.drafting import Drafted, draft
 from interface.driver.manifest import LinkFraming, StatusMeaning, Tier
@@ -87,7 +88,7 @@ def test_what_it_does_not_show_is_left_open_and_holds() -> None:
     assert "zz" not in driver.flags
     assert driver.flag_hold("zz") is HoldReason.UNKNOWN_FLAG
     assert driver.status("V9") is StatusMeaning.UNKNOWN
-    assert not driver.roles
+    assert driver.roles == (*TRAINING_ROLES[Protocol.LIS2], *CONTROL_ROLES[Protocol.LIS2]), "none but the standard's"
     for words in ("the flag 'zz'", "the status 'V9'", "no query was captured", "no control was captured", "C.4"):
         assert opens(made, words), words
     assert '# "zz" = ""  # TODO' in made.text
