@@ -115,6 +115,20 @@ class HoldReason(StrEnum):
     AMBIGUOUS_INTERVAL = "ambiguous_interval"
     CHANGED_AFTER_RELEASE = "changed_after_release"
     NOT_PATIENT = "not_patient"  # a control or calibrator: never a patient's result
+    CONTROL_LIKE_ID = "control_like_id"  # sent as a patient's, with an id that looks like a control's
+    OUTSIDE_WINDOW = "outside_window"  # the barcode's specimen was received too long ago: barcodes are used again
+    PATIENT_NAME = "patient_name"  # the analyzer's name is another, and the link's policy is to hold for that
+    # What a check of `domain.facts` found; a person judges.
+    DELTA = "delta"
+    INTERFERENCE = "interference"
+    MEASURING_RANGE = "measuring_range"
+    IMPLAUSIBLE = "implausible"  # no living patient has it
+    INCONSISTENT = "inconsistent"  # with another analyte of the same specimen
+    QC_FAILED = "qc_failed"
+    QC_EXPIRED = "qc_expired"
+    RULE = "rule"  # a rule of the active rule set holds it, or could not be evaluated
+    RERUN = "rerun"  # a rerun or dilution was asked for; its result is awaited
+    ALREADY_REPORTED = "already_reported"  # another run of the same order item is released
 
 
 @dataclass(frozen=True, slots=True)

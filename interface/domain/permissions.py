@@ -19,6 +19,12 @@ class Permission(StrEnum):
     ORDER_WRITE = "order:write"
     RESULT_READ = "result:read"
     RESULT_RELEASE = "result:release"
+    SPECIMEN_WRITE = "specimen:write"
+    WORKSHEET_WRITE = "worksheet:write"
+    CATALOGUE_WRITE = "catalogue:write"
+    RULE_READ = "rule:read"
+    RULE_WRITE = "rule:write"
+    CRITICAL_WRITE = "critical:write"  # who was called, and that it was read back
     MESSAGE_READ = "message:read"
     MESSAGE_REPLAY = "message:replay"
     LINK_READ = "link:read"
@@ -40,16 +46,20 @@ class Role(StrEnum):
 
 _P = Permission
 _CLINICAL_READ = frozenset({_P.PATIENT_READ, _P.ORDER_READ, _P.RESULT_READ})
+_BENCH_WORK = frozenset({_P.SPECIMEN_WRITE, _P.WORKSHEET_WRITE, _P.CRITICAL_WRITE, _P.RULE_READ})
 
-# An administrator runs the system and may not sign a result: releasing is a medical act (CLIA 493.1291).
+# An administrator runs the system and may not sign a result, nor say which are released without a person: both are
+# medical acts (CLIA 493.1291).
 ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
-    Role.ADMINISTRATOR: frozenset(_P) - {_P.RESULT_RELEASE},
+    Role.ADMINISTRATOR: frozenset(_P) - {_P.RESULT_RELEASE, _P.RULE_WRITE},
     Role.LABORATORY_DIRECTOR: _CLINICAL_READ
     | {_P.PATIENT_WRITE, _P.ORDER_WRITE, _P.RESULT_RELEASE, _P.MESSAGE_READ, _P.MESSAGE_REPLAY, _P.LINK_READ}
-    | {_P.MAP_WRITE, _P.USER_READ, _P.AUDIT_READ},
+    | {_P.MAP_WRITE, _P.USER_READ, _P.AUDIT_READ, _P.CATALOGUE_WRITE, _P.RULE_WRITE}
+    | _BENCH_WORK,
     Role.TECHNOLOGIST: _CLINICAL_READ
-    | {_P.PATIENT_WRITE, _P.ORDER_WRITE, _P.RESULT_RELEASE, _P.MESSAGE_READ, _P.MESSAGE_REPLAY, _P.LINK_READ},
-    Role.PHLEBOTOMIST: frozenset({_P.PATIENT_READ, _P.PATIENT_WRITE, _P.ORDER_READ, _P.ORDER_WRITE}),
+    | {_P.PATIENT_WRITE, _P.ORDER_WRITE, _P.RESULT_RELEASE, _P.MESSAGE_READ, _P.MESSAGE_REPLAY, _P.LINK_READ}
+    | _BENCH_WORK,
+    Role.PHLEBOTOMIST: frozenset({_P.PATIENT_READ, _P.PATIENT_WRITE, _P.ORDER_READ, _P.ORDER_WRITE, _P.SPECIMEN_WRITE}),
     Role.VIEWER: _CLINICAL_READ,
     Role.AUDITOR: frozenset({_P.AUDIT_READ, _P.USER_READ, _P.LINK_READ}),
 }
