@@ -35,7 +35,7 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    path = new_state_dir()
+    path = new_state_dir(on_disk=True)
     try:
         yield path
     finally:

@@ -43,7 +43,7 @@ transport = {{ type = "tcp-listen", listen = "127.0.0.1:4001" }}
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    path = new_state_dir()
+    path = new_state_dir(on_disk=True)
     try:
         yield path
     finally:
