@@ -8,6 +8,7 @@ import tomllib
 from dataclasses import fields, replace
 
 from interface.domain.model import Protocol
+from interface.domain.table import Table
 from interface.driver.defaults import CONTROL_ROLES, DEFAULT_PATHS, TRAINING_ROLES
 from interface.driver.manifest import Driver, Feature, FieldPaths, HeaderMatch, Tier
 from interface.driver.parse_declared import read_framing, read_layout
@@ -26,9 +27,9 @@ from interface.driver.parse_rules import (
     read_units,
     read_values,
 )
+from interface.driver.paths import PATH, PLACES
 from interface.driver.revisions import digest_of
 from interface.driver.rules import FieldPath
-from interface.driver.table import Table
 from interface.errors import DriverError
 from interface.wire.datalink_events import Leniency
 from interface.wire.frames import MAX_TEXT_BYTES
@@ -169,17 +170,17 @@ def _paths(table: Table, protocol: Protocol) -> FieldPaths:
     chosen: dict[str, tuple[FieldPath, ...]] = {}
     for entry in fields(FieldPaths):
         if entry.name == "code":
-            parts = table.places(entry.name)
+            parts = table.forms(entry.name, PLACES)
             own = None if parts is None else tuple(places[0] for places in parts)
         else:
-            own = table.field_paths(entry.name)
+            own = table.forms(entry.name, PATH)
         chosen[entry.name] = getattr(default, entry.name) if own is None else own
     return FieldPaths(**chosen)
 
 
 def _code_parts(table: Table) -> tuple[tuple[FieldPath, ...], ...]:
     """The alternatives of a composite code; () where each is one place."""
-    parts = table.places("code") or ()
+    parts = table.forms("code", PLACES) or ()
     return parts if any(len(places) > 1 for places in parts) else ()
 
 

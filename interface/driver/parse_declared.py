@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from interface.domain.model import Protocol
+from interface.domain.table import Table
 from interface.driver.layout import Fields, Layout, LayoutKind, Meaning, Place, Places
 from interface.driver.manifest import LinkFraming
-from interface.driver.table import Table
 from interface.wire import declared
 from interface.wire.declared import LARGEST_SIZED_BLOCK_BYTES, Check, CheckRule, Grammar, Length, Number, Written
 from interface.wire.trace import unescape

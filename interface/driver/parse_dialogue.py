@@ -5,15 +5,16 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from interface.domain.model import Priority, Protocol, Sex
+from interface.domain.table import Table
 from interface.driver.defaults import DEFAULT_QUERIES
 from interface.driver.dialogue import Answer, Each, Line, Over, faults, line_faults
 from interface.driver.manifest import QueryRule
-from interface.driver.table import Table, parse_path
+from interface.driver.paths import PATH, parse_path
 
 
 def read_query_rule(table: Table, protocol: Protocol) -> QueryRule:
     default = DEFAULT_QUERIES.get(protocol, QueryRule())
-    own = {key: table.field_paths(key) for key in ("specimen_id", "patient_id", "tests", "status")}
+    own = {key: table.forms(key, PATH) for key in ("specimen_id", "patient_id", "tests", "status")}
     rule = QueryRule(
         specimen_id=default.specimen_id if own["specimen_id"] is None else own["specimen_id"],
         patient_id=default.patient_id if own["patient_id"] is None else own["patient_id"],

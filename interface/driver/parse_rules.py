@@ -6,9 +6,11 @@ import re
 from types import MappingProxyType
 
 from interface.domain.model import Comparator, HoldReason, Protocol, SpecimenRole
+from interface.domain.table import Table
 from interface.domain.units import parse as parse_unit
 from interface.domain.values import DEFAULT_FAILED_PATTERNS, DEFAULT_FAILED_WORDS, ValueGrammar
 from interface.driver.manifest import CodeEntry, CodeKind, StatusMeaning
+from interface.driver.paths import parse_path
 from interface.driver.rules import (
     CODE_PATH,
     ROLE_PATH,
@@ -25,7 +27,6 @@ from interface.driver.rules import (
     RoleRule,
 )
 from interface.driver.specimen_ids import CheckDigit, SpecimenIdRule
-from interface.driver.table import Table, parse_path
 from interface.errors import UnknownUnit
 
 # HL7 v3 ObservationInterpretation, as far as instruments say such things.

@@ -12,14 +12,12 @@ from itertools import product
 from typing import Any
 
 from interface.domain.model import Protocol
+from interface.domain.table import E, Form, T, Table
 from interface.driver.layout import LayoutKind
 from interface.driver.parse import read_driver
-from interface.driver.rules import FieldPath
 from interface.driver.schema_words import WORDS
-from interface.driver.table import PATH_PATTERN, E, Table
 
 _ANY = "*"  # stands for any key where the writer's own are keys
-_PLACES = rf"^(?:{PATH_PATTERN})(?: \+ (?:{PATH_PATTERN}))*$"
 _LINES_DEEP = 4  # within the file: `each` within `each`: tests of a specimen
 
 
@@ -132,12 +130,8 @@ class _Recorder(Table):
         self._several(key, {"type": "string", "format": "regex"})
         return ()
 
-    def places(self, key: str) -> tuple[tuple[FieldPath, ...], ...] | None:
-        self._several(key, {"type": "string", "pattern": _PLACES})
-        return None
-
-    def field_paths(self, key: str) -> tuple[FieldPath, ...] | None:
-        self._several(key, {"type": "string", "pattern": f"^(?:{PATH_PATTERN})$"})
+    def forms(self, key: str, form: Form[T]) -> tuple[T, ...] | None:
+        self._several(key, {"type": "string", "pattern": form.pattern})
         return None
 
     def finish(self) -> None:

@@ -10,8 +10,8 @@ from interface.domain.model import HoldReason, Protocol, SpecimenRole
 from interface.driver import registry
 from interface.driver.manifest import Driver, StatusMeaning
 from interface.driver.parse import parse_manifest
+from interface.driver.paths import parse_path
 from interface.driver.rules import SPECIMEN_ID_PATH, FieldPath, RecordKind
-from interface.driver.table import parse_path
 from interface.errors import DriverError
 
 GOOD = """

@@ -1,34 +1,25 @@
-"""One table of a `driver.toml`: what is taken from it is checked, what is left is said. Pure."""
+"""One table of a TOML file (a driver, a rule set): what is taken from it is checked, what is left is said. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from interface.driver.rules import FieldPath
-
-_PATH = re.compile(r"(?:([A-Z])\.|([A-Z][A-Z0-9]{2})-)([1-9][0-9]?)(?:\.([1-9][0-9]?))?(?:\.([1-9][0-9]?))?")
-_NUMBER = r"[1-9][0-9]?"
-# The same for readers of the JSON Schema: LIS2 has no subcomponents.
-PATH_PATTERN = rf"[A-Z]\.{_NUMBER}(?:\.{_NUMBER})?|[A-Z][A-Z0-9]{{2}}-{_NUMBER}(?:\.{_NUMBER}){{0,2}}"
 E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?")
 
 
-def parse_places(text: str) -> tuple[FieldPath, ...]:
-    """`R.3.4 + R.3.8`: what stands at several places makes one; raises ValueError."""
-    return tuple(parse_path(part.strip()) for part in text.split(" + "))
+@dataclass(frozen=True, slots=True)
+class Form(Generic[T]):
+    """A text that means something: `make` says what, or raises ValueError; `pattern` is for readers of a schema."""
 
-
-def parse_path(text: str) -> FieldPath:
-    """`R.3.5`, `OBX-3.1`; raises ValueError."""
-    match = _PATH.fullmatch(text)
-    if match is None or (match[1] and match[5]):
-        raise ValueError(f"{text!r} is not a field path such as R.3.5 or OBX-3.1")
-    component, subcomponent = (int(group) if group else None for group in (match[4], match[5]))
-    return FieldPath(match[1] or match[2], int(match[3]), component, subcomponent)
+    make: Callable[[str], T]
+    pattern: str
 
 
 @dataclass(slots=True)
@@ -170,22 +161,44 @@ class Table:
         made = [self.made(key, re.compile, text) for text in self.texts(key)]
         return tuple(one for one in made if one is not None)
 
-    def places(self, key: str) -> tuple[tuple[FieldPath, ...], ...] | None:
-        """Alternatives, each of one place or of several that make one; None when the key is not there."""
+    def forms(self, key: str, form: Form[T]) -> tuple[T, ...] | None:
+        """What each text means, of one or of an array; None when the key is not there."""
         if key not in self.raw:
             return None
-        made = [self.made(key, parse_places, text) for text in self.texts(key)]
-        return tuple(places for places in made if places is not None)
+        made = [self.made(key, form.make, text) for text in self.texts(key)]
+        return tuple(one for one in made if one is not None)
 
-    def field_paths(self, key: str) -> tuple[FieldPath, ...] | None:
-        """None when the key is not there."""
-        if key not in self.raw:
+    def decimal(self, key: str) -> Decimal | None:
+        """An exact number: a string, a whole number, or a number read with `parse_float=Decimal`. None: not there."""
+        value = self.take(key)
+        if value is None:
             return None
-        made = [self.made(key, parse_path, text) for text in self.texts(key)]
-        return tuple(path for path in made if path is not None)
+        made = exact(value)
+        if made is None:
+            self.say(self.at(key), "is not a number in plain decimal digits")
+        return made
+
+    def decimals(self, key: str) -> tuple[Decimal, ...] | None:
+        """An array of exact numbers; None when the key is not there."""
+        value = self.take(key)
+        if value is None:
+            return None
+        made = [exact(item) for item in value] if isinstance(value, list) else [None]
+        if None in made:
+            self.say(self.at(key), "is not an array of numbers in plain decimal digits")
+            return ()
+        return tuple(one for one in made if one is not None)
 
     def finish(self) -> None:
-        for key in self.raw.keys() - self.taken:
+        for key in sorted(self.raw.keys() - self.taken):
             self.say(self.at(key), "is not a known key")
         for child in self.children:
             child.finish()
+
+
+def exact(value: object) -> Decimal | None:
+    """The number that a TOML value is, if it is one and is exact: a float never is."""
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        return None
+    text = str(value)
+    return Decimal(text) if _DECIMAL.fullmatch(text) else None
