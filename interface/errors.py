@@ -16,6 +16,7 @@ LaboraError
 ├── HoldError                  a result that waits for a person; replayable
 │   ├── UnmappedCode  UnknownUnit  NoSuchSpecimen  AmbiguousSpecimen  PatientMismatch  DriverMismatch  RunFailed
 │   └── IncompleteTransmission
+├── IllegalStep                409; an order item or specimen cannot go from its state to that one; nothing changes
 ├── DriverError                a driver folder that cannot be used; names file and key
 └── ApiError                   OperationOutcome or problem+json; no internals
 """
@@ -196,6 +197,12 @@ class IncompleteTransmission(HoldError):
     """The transmission was cut before its end."""
 
     slug = "incomplete_transmission"
+
+
+class IllegalStep(LaboraError):
+    """A step of an order item or a specimen that its state does not allow; the rules are in `domain.states`."""
+
+    slug = "illegal_step"
 
 
 class DriverError(LaboraError):

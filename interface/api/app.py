@@ -28,7 +28,7 @@ from interface.api.context import (
 )
 from interface.api.fhir import routes as fhir
 from interface.api.paging import Pages
-from interface.errors import ApiError, StoreError
+from interface.errors import ApiError, IllegalStep, StoreError
 from interface.flow.orders import OrderError
 from interface.flow.review import Refusal, ReviewError
 from interface.render.fhir import operation_outcome
@@ -118,6 +118,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _problem(request, *((409, "conflict") if error.conflict else (422, "business-rule")), str(error))
     except ReviewError as error:
         return _problem(request, *_REFUSALS[error.refusal], str(error))
+    except IllegalStep as error:
+        return _problem(request, 409, "conflict", str(error))
     except StoreError as error:
         _log.warning("request without a database", action="api.store", request=request[REQUEST_ID], error=error.slug)
         return _problem(request, 503, "transient", "the database is not available now", {"Retry-After": "5"})

@@ -7,17 +7,14 @@ from dataclasses import dataclass
 
 from interface.domain.model import (
     HoldReason,
-    ItemStatus,
     ObservedPatient,
     OrderedItem,
     PatientFacts,
     Sex,
     SpecimenFacts,
 )
+from interface.domain.states import CLOSED_ITEM, DONE_ITEM
 from interface.settings import Unsolicited
-
-_CLOSED = frozenset({ItemStatus.CANCELLED, ItemStatus.REJECTED})
-_DONE = frozenset({ItemStatus.COMPLETED, ItemStatus.VERIFIED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +63,10 @@ def match(
 def _item(specimen: SpecimenFacts, test_id: str | None) -> tuple[OrderedItem | None, HoldReason | None, str]:
     if test_id is None:
         return None, None, "specimen found; no test to look for"
-    items = [item for item in specimen.items if item.test_id == test_id and item.status not in _CLOSED]
-    waiting = [item for item in items if item.status not in _DONE] or items  # a rerun answers what is already completed
+    items = [item for item in specimen.items if item.test_id == test_id and item.status not in CLOSED_ITEM]
+    waiting = [
+        item for item in items if item.status not in DONE_ITEM
+    ] or items  # a rerun answers what is already completed
     if not waiting:
         return None, HoldReason.NOT_ORDERED, "the test is not ordered on this specimen"
     if len(waiting) > 1:

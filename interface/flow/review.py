@@ -18,7 +18,7 @@ from uuid import UUID
 from interface.domain.model import RELEASED, HoldReason, ItemStatus, ResultStatus, Step, ValueKind
 from interface.domain.permissions import Permission
 from interface.domain.views import Actor, Audience, ResultView
-from interface.errors import LaboraError
+from interface.errors import IllegalStep, LaboraError
 from interface.flow.actors import may
 from interface.store import audit, lab, lab_changes
 from interface.store.db import Connection
@@ -202,15 +202,22 @@ async def _decide(
     if not await lab_changes.point_to(connection, row, version_id, version, status, first):
         raise ReviewError(Refusal.CONFLICT, "the result was changed by somebody else at the same time")
     if released:
-        await lab_changes.set_item_status(connection, row, ItemStatus.VERIFIED)
+        await _verified(connection, row)
         await lab_changes.owe(connection, actor.organization_id, row.id, version)
     else:
-        await lab_changes.reopen_item(connection, row)
+        await lab_changes.reopen_item(connection, row, comment)
     detail = {"version": str(version), "from_version": str(row.candidate_version)}
     if row.candidate_held:
         detail["held"] = _words(row.candidate_held)
     await audit.record(connection, actor, action, "result", row.id, detail)
     return await _view(connection, row.id)
+
+
+async def _verified(connection: Connection, row: ResultRow) -> None:
+    try:
+        await lab_changes.step_item(connection, row, ItemStatus.VERIFIED)
+    except IllegalStep as error:  # it was cancelled or its specimen rejected
+        raise ReviewError(Refusal.CONFLICT, f"nothing can be released: {error}") from None
 
 
 async def _seen_again(connection: Connection, actor: Actor, result_id: UUID, action: str) -> ResultView:

@@ -64,7 +64,7 @@ _REQUEST_STATUS = {
 _SPECIMEN_STATUS = {
     "available": "available",
     "unavailable": "unavailable",
-    "rejected": "unsatisfactory",
+    "unsatisfactory": "unsatisfactory",
     "entered-in-error": "entered-in-error",
 }
 _ABSENT = {  # data-absent-reason, by kind of value

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from uuid import UUID
 
+from interface.domain import states
 from interface.domain.model import HoldReason, ItemStatus, Priority, ResultStatus, Sex, Step, ValueKind
 from interface.domain.views import Actor, IdentifierView
 from interface.store.db import Connection
@@ -381,30 +382,42 @@ async def drop_pending(connection: Connection, result_id: UUID) -> None:
     await connection.execute("update lab.result set pending_version_id = null where id = $1", result_id)
 
 
-async def set_item_status(connection: Connection, row: ResultRow, status: ItemStatus) -> None:
-    """The order item's new status, and with it a new version of the order."""
-    changed = await connection.execute(
-        "update lab.order_item set status = $2, updated_at = now() where id = $1 and status <> $2",
-        row.order_item_id,
-        status,
-    )
-    if changed.endswith(" 1"):
-        await connection.execute(
-            "update lab.lab_order set version = version + 1, updated_at = now() where id = $1", row.order_id
-        )
+async def step_item(connection: Connection, row: ResultRow, status: ItemStatus, reason: str = "") -> None:
+    """The order item's new status, and with it a new version of the order; nothing when it has it, or has no item.
 
-
-async def reopen_item(connection: Connection, row: ResultRow) -> None:
-    """An item completed by a result that is now discarded is in progress again, unless another completes it."""
+    Raises IllegalStep when its state does not allow it.
+    """
+    old = await connection.fetchval("select status from lab.order_item where id = $1 for update", row.order_item_id)
+    if old in (None, status.value):
+        return
+    states.item_step(ItemStatus(old), status, reason)
     await connection.execute(
+        "update lab.order_item set status = $2, updated_at = now() where id = $1", row.order_item_id, status
+    )
+    await connection.execute(
+        "update lab.lab_order set version = version + 1, updated_at = now() where id = $1", row.order_id
+    )
+
+
+async def reopen_item(connection: Connection, row: ResultRow, reason: str) -> None:
+    """An item completed by a result that is now discarded is in progress again, unless another completes it.
+
+    The order's version stays: an EMR, which did not see the item completed, sees no change.
+    """
+    old = await connection.fetchval(
         """
-        update lab.order_item i set status = 'in_progress', updated_at = now()
-        where i.id = $1 and i.status = 'completed' and not exists (
+        select i.status from lab.order_item i where i.id = $1 and i.status = 'completed' and not exists (
             select from lab.result r where r.order_id = i.order_id and r.order_item_id = i.id
             and r.status not in ('cancelled', 'entered-in-error'))
+        for update of i
         """,
         row.order_item_id,
     )
+    if old is not None:
+        states.item_step(ItemStatus(old), ItemStatus.IN_PROGRESS, reason)
+        await connection.execute(
+            "update lab.order_item set status = 'in_progress', updated_at = now() where id = $1", row.order_item_id
+        )
 
 
 async def owe(connection: Connection, organization_id: UUID, result_id: UUID, version: int) -> None:

@@ -21,6 +21,7 @@ from interface.domain.model import (
     SpecimenFacts,
     Step,
 )
+from interface.domain.states import may_become
 from interface.domain.views import Actor, ActorKind
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -330,7 +331,7 @@ WITH i AS (
 )
 UPDATE lab.order_item o SET status = 'completed', updated_at = now()
 FROM i WHERE o.id = i.order_item_id AND i.held = '{}'
-    AND o.status IN ('requested', 'collected', 'received', 'in_progress')
+    AND o.status = ANY($6)
 """
 
 _CONTROLS = """
@@ -388,7 +389,8 @@ async def write_versions(
 ) -> None:
     """Versions with their explanations, and what follows from them for results and order items."""
     rows = _json(versions)
-    await connection.execute(_VERSIONS, actor.organization_id, rows, message_id, actor.id, actor.kind)
+    open_items = may_become(ItemStatus.COMPLETED)
+    await connection.execute(_VERSIONS, actor.organization_id, rows, message_id, actor.id, actor.kind, open_items)
 
 
 def _json(rows: Sequence[ResultVersion] | Sequence[ControlResult]) -> str:

@@ -281,3 +281,16 @@ async def test_a_comment_is_storable_text(laboratory: Laboratory) -> None:
         with pytest.raises(ReviewError) as caught:
             await release(laboratory, result_id, comment=comment)
         assert caught.value.refusal is Refusal.INVALID
+
+
+@pytest.mark.parametrize("state", ["cancelled", "rejected"])
+async def test_nothing_is_released_on_an_item_that_is_closed(laboratory: Laboratory, state: str) -> None:
+    order = await laboratory.order()
+    result_id = await laboratory.result(order)
+    async with transaction(laboratory) as connection:
+        await connection.execute("update lab.order_item set status = $2 where order_id = $1", order.id, state)
+    with pytest.raises(ReviewError, match=f"the order item is {state}; it cannot become verified") as caught:
+        await release(laboratory, result_id)
+    assert caught.value.refusal is Refusal.CONFLICT
+    assert await history(laboratory, result_id) == [(1, "preliminary", "13.5")]
+    assert await laboratory.count("outbox", "entity_id = $1", result_id) == 0

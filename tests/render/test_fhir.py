@@ -208,7 +208,7 @@ def test_a_patient() -> None:
     assert nobody["active"] is False
 
 
-@pytest.mark.parametrize("status", ["available", "rejected", "something new"])
+@pytest.mark.parametrize("status", ["available", "unsatisfactory", "something new"])
 def test_a_specimen(status: str) -> None:
     view = SpecimenView(UUID(int=3), 1, AT, "B", "SER", status, UUID(int=4), UUID(int=5), AT, AT, "clotted")
     body = dumps(fhir.specimen(view))
