@@ -7,12 +7,12 @@ a held decision is `registered`, one without holds is `preliminary`, and nothing
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 
 from interface.domain.catalogue import Catalogue
-from interface.domain.flags import evaluate
+from interface.domain.flags import DEFAULT_RULE, Evaluation, evaluate
 from interface.domain.intervals import Selection, select
 from interface.domain.matching import Match, match
 from interface.domain.model import (
@@ -26,20 +26,19 @@ from interface.domain.model import (
     ObservedSpecimen,
     OrderedItem,
     ResultStatus,
-    Sex,
     SpecimenFacts,
     SpecimenRole,
     Step,
     Value,
     ValueKind,
 )
+from interface.domain.subject import at_collection, possible_collections
 from interface.domain.units import bare, canonical, convert
 from interface.errors import UnknownUnit
 from interface.settings import Unsolicited
 
-RULES = "decide/3"  # the version of these rules in explanations; raise it with every change of what they say
+RULES = "decide/4"  # the version of these rules in explanations; raise it with every change of what they say
 MAX_DIGITS = 40  # of a number, and of its distance from the point: what is larger is no measurement
-MAX_SPECIMEN_AGE = timedelta(days=7)  # an unknown collection time lies between this long before receipt and receipt
 
 _NUMERIC = frozenset({ValueKind.NUMERIC})
 _MEASURED = _NUMERIC | {ValueKind.RATIO, ValueKind.RANGE}
@@ -70,6 +69,8 @@ class DecisionContext:
     received_at: datetime | None = None  # when the message came; bounds an unknown collection time
     holds: tuple[HoldReason, ...] = ()  # what stands against the whole message, such as driver_mismatch
     zone: tzinfo = UTC  # of the laboratory: an age is counted in its days
+    analyzer: str = ""  # its name in this laboratory, and the method it measures by: intervals may ask for them
+    method: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,10 @@ class Decision:
     low: Decimal | None = None
     high: Decimal | None = None
     reference: str = ""
-    flags: tuple[str, ...] = ()
+    critical_low: Decimal | None = None
+    critical_high: Decimal | None = None
+    flags: tuple[str, ...] = ()  # the laboratory's own; the instrument's stand in the explanation
+    display: str = ""  # LL or HH by the rule of thumb: shown, and never a critical result
     holds: tuple[HoldReason, ...] = ()
     steps: tuple[Step, ...] = ()
     map_revision: int = 0
@@ -104,7 +108,10 @@ class _Draft:
     low: Decimal | None = None
     high: Decimal | None = None
     reference: str = ""
+    critical_low: Decimal | None = None
+    critical_high: Decimal | None = None
     flags: tuple[str, ...] = ()
+    display: str = ""
     steps: list[Step] = field(default_factory=list)
     holds: list[HoldReason] = field(default_factory=list)
 
@@ -140,7 +147,10 @@ class _Draft:
             low=self.low,
             high=self.high,
             reference=self.reference,
+            critical_low=self.critical_low,
+            critical_high=self.critical_high,
             flags=self.flags,
+            display=self.display,
             holds=tuple(self.holds),
             steps=tuple(self.steps),
             map_revision=self.map_revision,
@@ -332,45 +342,55 @@ def _judged(test: LabTest, specimen_type: str, context: DecisionContext, draft: 
         ids = " ".join(one.id for one in selection.ambiguous)
         draft.add("interval", "several apply", holds=(HoldReason.AMBIGUOUS_INTERVAL,), intervals=ids)
         return
-    interval = selection.interval
+    interval, critical = selection.interval, selection.critical
+    try:
+        interval = interval and _in_unit(interval, draft.unit)
+        critical = critical and _in_unit(critical, draft.unit)
+    except UnknownUnit as error:
+        ids = " ".join(dict.fromkeys(one.id for one in (selection.interval, selection.critical) if one))
+        draft.add("interval", error.text, holds=(HoldReason.UNKNOWN_UNIT,), interval=ids)
+        return
     if interval is None:
         draft.add("interval", "none applies", verdict="none")
     else:
-        try:
-            interval = _in_unit(interval, draft.unit)
-        except UnknownUnit as error:
-            draft.add("interval", error.text, holds=(HoldReason.UNKNOWN_UNIT,), interval=interval.id)
-            return
         draft.low, draft.high = interval.low, interval.high
         draft.reference = interval.text or reference_text(interval.low, interval.high)
         draft.add("interval", draft.reference or "no limits", version=interval.id, source=interval.source)
-    judged = evaluate(draft.value, interval)
-    draft.flags = judged.flags
-    if judged.flags or judged.holds:
-        text = "cannot be judged for certain" if judged.holds else "against the reference interval"
-        words = " ".join(judged.flags)
-        draft.add("flag", text, holds=judged.holds, verdict=words, flags=words)
-    else:
+    if critical is not None:
+        draft.critical_low, draft.critical_high = critical.critical_low, critical.critical_high
+        if selection.critical is not selection.interval:
+            words = reference_text(critical.critical_low, critical.critical_high)
+            draft.add("critical", words or "no limits", version=critical.id, source=critical.source)
+    _flagged(evaluate(draft.value, interval, critical), draft)
+
+
+def _flagged(judged: Evaluation, draft: _Draft) -> None:
+    draft.flags, draft.display = judged.flags, judged.display
+    if not judged.flags and not judged.holds:
         draft.add("flag", "nothing to judge", verdict="none")
+        return
+    words = " ".join(judged.flags)
+    inputs = {"flags": words}
+    if judged.display:
+        inputs |= {"display": judged.display, "origin": DEFAULT_RULE}
+    text = "cannot be judged for certain" if judged.holds else "against the reference interval"
+    draft.add("flag", text, holds=judged.holds, verdict=words, **inputs)
 
 
 def _selected(test: LabTest, found: Match, specimen_type: str, context: DecisionContext) -> Selection:
     """The interval at collection. When that time is unknown: the one that applies whenever it may have been."""
-    collected_at = found.specimen.collected_at if found.specimen else None
-    instants = [collected_at]
-    if collected_at is None and context.received_at is not None:
-        instants = [context.received_at - MAX_SPECIMEN_AGE, context.received_at]
-    patient = found.patient
+    intervals = context.catalogue.intervals.get(test.id, ())
+    if not intervals:
+        return Selection()
+    specimen, patient = found.specimen, found.patient
     selections = [
         select(
-            context.catalogue.intervals.get(test.id, ()),
-            test_id=test.id,
-            sex=patient.sex if patient else Sex.UNKNOWN,
-            birth_date=patient.birth_date if patient else None,
-            collected_at=instant.astimezone(context.zone) if instant else None,
-            specimen_type=specimen_type,
+            intervals,
+            at_collection(patient, specimen, specimen_type, at, context.zone),
+            method=context.method,
+            analyzer=context.analyzer,
         )
-        for instant in instants
+        for at in possible_collections(specimen.collected_at if specimen else None, context.received_at)
     ]
     return selections[0] if all(one == selections[0] for one in selections) else Selection()
 

@@ -41,7 +41,8 @@ class Verdict:
 
     `check`: delta, index, range, consistency, qc, rule, … (the step's name); `rule`: the name of the rule in its set;
     `version`: the set's name and revision; `text`: one sentence without patient data; `holds`: the reasons, for HOLD
-    and UNKNOWN only, and then at least one.
+    and UNKNOWN only, and then at least one; `flags`: what the check adds to the result's own (delta: U, D); `comment`:
+    the laboratory's words for the report; `suppress`: where it holds, the comment is proposed in place of the value.
     """
 
     check: str
@@ -51,6 +52,9 @@ class Verdict:
     version: str = ""
     inputs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     holds: tuple[HoldReason, ...] = ()
+    flags: tuple[str, ...] = ()
+    comment: str = ""
+    suppress: bool = False
 
 
 @dataclass(frozen=True, slots=True)

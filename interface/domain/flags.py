@@ -1,50 +1,113 @@
 """The laboratory's own flags, by HL7 v3 ObservationInterpretation. The instrument's are kept apart and change nothing.
 
 Limits are inclusive: a value on a limit is normal, and not critical. A value with a comparator is judged as the set of
-all values it may stand for, and only what holds for the whole set is said.
+all values it may stand for, and only what holds for the whole set is said. What is not a number is judged by the
+laboratory's lists of words.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 
-from interface.domain.model import Comparator, HoldReason, Interval, Value, ValueKind
+from interface.domain.model import Comparator, HoldReason, Interval, IntervalUse, Value, ValueKind
 
 NORMAL, LOW, HIGH, CRITICAL_LOW, CRITICAL_HIGH = "N", "L", "H", "LL", "HH"
+ABNORMAL, CRITICAL_WORD = "A", "AA"
+DELTA_UP, DELTA_DOWN = "U", "D"  # added by the delta check
 OFF_SCALE_LOW, OFF_SCALE_HIGH = "<", ">"
-CRITICAL = frozenset({CRITICAL_LOW, CRITICAL_HIGH})
+CRITICAL = frozenset({CRITICAL_LOW, CRITICAL_HIGH, CRITICAL_WORD})
+DEFAULT_RULE = "default_rule"
 
 _BELOW = frozenset({Comparator.LT, Comparator.LE})
+_WORDS = frozenset({ValueKind.TEXT, ValueKind.CODED})
+_HALF, _THREE_HALVES = Decimal("0.5"), Decimal("1.5")
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """`flags`: off-scale first, then the one that says most. `holds`: the value straddles a limit, a person judges."""
+    """`flags`: off-scale first, then the one that says most. `holds`: the value straddles a limit, a person judges.
+
+    `display`: LL or HH by the rule of thumb (`DEFAULT_RULE`), to be shown as such and for nothing else: it is no
+    critical result, is not in `flags`, notifies nobody and releases nothing.
+    """
 
     flags: tuple[str, ...] = ()
     holds: tuple[HoldReason, ...] = ()
+    display: str = ""
 
 
-def evaluate(value: Value, interval: Interval | None) -> Evaluation:
-    """Judge a numeric value, already in the interval's unit. Other kinds, and no interval, get no flag: not N.
+def evaluate(value: Value, interval: Interval | None, critical: Interval | None = None) -> Evaluation:
+    """Judge a value that is already in the interval's unit. No interval, and kinds without limits, get no flag: not N.
 
+    `critical`: the row whose critical limits count; without one the interval's own do.
     PROTOCOLS order: off-scale, critical, abnormal, normal. The most specific of critical and abnormal stands alone.
     """
+    critical = critical or interval
+    if value.kind in _WORDS:
+        return _word(value.text, interval, critical)
     if value.kind is not ValueKind.NUMERIC or value.number is None:
         return Evaluation()
     scale = _off_scale(value.comparator)
-    if interval is None:
-        return Evaluation(scale)
-    critical = _side(value.number, value.comparator, interval.critical_low, interval.critical_high)
-    ordinary = _side(value.number, value.comparator, interval.low, interval.high)
-    if critical in (-1, 1):
-        return Evaluation((*scale, CRITICAL_LOW if critical == -1 else CRITICAL_HIGH))
+    extreme: int | None = 0
+    ordinary: int | None = 0
+    low = high = critical_low = critical_high = None
+    if critical is not None and critical.use is not IntervalUse.REFERENCE:
+        critical_low, critical_high = critical.critical_low, critical.critical_high
+        extreme = side(value, critical_low, critical_high)
+    if interval is not None:
+        low, high = interval.low, interval.high
+        ordinary = side(value, low, high)
+    if extreme in (-1, 1):
+        return Evaluation((*scale, CRITICAL_LOW if extreme == -1 else CRITICAL_HIGH))
     flag: tuple[str, ...] = ()
-    if ordinary is not None and (interval.low, interval.high) != (None, None):
+    if ordinary is not None and (low, high) != (None, None):
         flag = ({-1: LOW, 0: NORMAL, 1: HIGH}[ordinary],)
-    undecided = critical is None or ordinary is None
-    return Evaluation((*scale, *flag), (HoldReason.AMBIGUOUS_INTERVAL,) if undecided else ())
+    holds = (HoldReason.AMBIGUOUS_INTERVAL,) if extreme is None or ordinary is None else ()
+    return Evaluation((*scale, *flag), holds, _rule_of_thumb(value, ordinary, low, high, critical_low, critical_high))
+
+
+def _rule_of_thumb(
+    value: Value,
+    ordinary: int | None,
+    low: Decimal | None,
+    high: Decimal | None,
+    critical_low: Decimal | None,
+    critical_high: Decimal | None,
+) -> str:
+    """LL below half the lower limit, HH above 1.5 x the upper, where the laboratory has no critical limit of its own.
+
+    Of potassium, pH or a base excess it says nothing clinical, and of limits that are not positive it says nothing.
+    """
+    if ordinary == -1 and low is not None and low > 0 and critical_low is None:
+        return CRITICAL_LOW if side(value, low * _HALF, None) == -1 else ""
+    if ordinary == 1 and high is not None and high > 0 and critical_high is None:
+        return CRITICAL_HIGH if side(value, None, high * _THREE_HALVES) == 1 else ""
+    return ""
+
+
+def _word(text: str, interval: Interval | None, critical: Interval | None) -> Evaluation:
+    """Words by the laboratory's lists. Where it names the normal ones, a word in no list is judged by a person."""
+    word = _plain(text)
+    if critical is not None and critical.use is not IntervalUse.REFERENCE and word in _words(critical.critical_values):
+        return Evaluation((CRITICAL_WORD,))
+    if interval is None:
+        return Evaluation()
+    if word in _words(interval.abnormal_values):
+        return Evaluation((ABNORMAL,))
+    if word in _words(interval.normal_values):
+        return Evaluation((NORMAL,))
+    return Evaluation((), (HoldReason.AMBIGUOUS_INTERVAL,) if interval.normal_values else ())
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+@lru_cache(maxsize=1024)
+def _words(values: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(_plain, values))
 
 
 def _off_scale(comparator: Comparator | None) -> tuple[str, ...]:
@@ -53,8 +116,14 @@ def _off_scale(comparator: Comparator | None) -> tuple[str, ...]:
     return (OFF_SCALE_LOW,) if comparator in _BELOW else (OFF_SCALE_HIGH,)
 
 
-def _side(number: Decimal, comparator: Comparator | None, low: Decimal | None, high: Decimal | None) -> int | None:
-    """-1 surely below `low`, 0 surely within, 1 surely above `high`, None when the set of values straddles a limit."""
+def side(value: Value, low: Decimal | None, high: Decimal | None) -> int | None:
+    """-1 surely below `low`, 0 surely within, 1 surely above `high`, None when the set of values straddles a limit.
+
+    Of a numeric value with its number, in the unit of the limits.
+    """
+    number, comparator = value.number, value.comparator
+    if number is None:
+        return None
     if comparator is None:
         if low is not None and number < low:
             return -1

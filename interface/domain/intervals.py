@@ -1,88 +1,129 @@
-"""Which reference interval applies. Unknown sex or birth date is never guessed: what depends on it is not used."""
+"""Which reference interval applies. What is unknown of the subject is never guessed: what depends on it is not used."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime
 
-from interface.domain.model import Interval, Sex
+from interface.domain.facts import Subject
+from interface.domain.model import Interval, IntervalUse
+
+_ENDLESS_H = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The interval that applies, or None; `ambiguous` names those between which nothing decides."""
+    """The interval that applies, or None; `ambiguous` names those between which nothing decides.
+
+    `critical`: the row whose critical limits count, which is the interval itself unless a row of critical limits
+    applies.
+    """
 
     interval: Interval | None = None
     ambiguous: tuple[Interval, ...] = ()
+    critical: Interval | None = None
 
 
-def age_in_days(birth_date: date | None, at: datetime | date | None) -> int | None:
-    """Whole days from birth to `at` (a date, or an instant's date in its own zone); None when unknown or impossible."""
-    if birth_date is None or at is None:
-        return None
-    day = at.date() if isinstance(at, datetime) else at
-    age_d = (day - birth_date).days
-    return age_d if age_d >= 0 else None
-
-
-def select(
-    intervals: Iterable[Interval],
-    *,
-    test_id: str,
-    sex: Sex,
-    birth_date: date | None,
-    collected_at: datetime | date | None,
-    specimen_type: str,
-) -> Selection:
+def select(intervals: Iterable[Interval], subject: Subject, *, method: str = "", analyzer: str = "") -> Selection:
     """The most specific interval that surely applies, then the one of highest priority.
 
-    An interval is more specific than another when it applies to fewer people or specimens and to none that the other
-    does not. Two that are left with equal priority and different limits are ambiguous.
+    `intervals`: those of one test. An interval is more specific than another when it applies to fewer people or
+    specimens and to none that the other does not. Two that are left with equal priority and different limits are
+    ambiguous.
     """
-    age_d = age_in_days(birth_date, collected_at)
-    applying = [
-        interval
-        for interval in intervals
-        if interval.test_id == test_id
-        and interval.specimen_type in ("", specimen_type)
-        and interval.sex in (None, sex)
-        and _covers(interval, age_d)
-    ]
+    reference: list[Interval] = []
+    critical: list[Interval] = []
+    for interval in intervals:
+        if _applies(interval, subject, method, analyzer):
+            (critical if interval.use is IntervalUse.CRITICAL else reference).append(interval)
+    chosen, left = _most_specific(reference)
+    if left:
+        return Selection(None, left)
+    limits, left = _most_specific(critical)
+    if left:
+        return Selection(None, left)
+    if limits is None and chosen is not None and chosen.use is IntervalUse.BOTH:
+        limits = chosen
+    return Selection(chosen, (), limits)
+
+
+def _most_specific(applying: list[Interval]) -> tuple[Interval | None, tuple[Interval, ...]]:
+    """The one, or those between which nothing decides."""
+    if len(applying) < 2:
+        return (applying[0] if applying else None), ()
     specific = [one for one in applying if not any(_narrower(other, one) for other in applying)]
-    if not specific:
-        return Selection()
     top = max(interval.priority for interval in specific)
     left = sorted((interval for interval in specific if interval.priority == top), key=lambda interval: interval.id)
     if len({_limits(interval) for interval in left}) > 1:
-        return Selection(None, tuple(left))
-    return Selection(left[0])
+        return None, tuple(left)
+    return left[0], ()
 
 
-def _covers(interval: Interval, age_d: int | None) -> bool:
-    if interval.age_low_d <= 0 and interval.age_high_d is None:
-        return True
+def _applies(one: Interval, subject: Subject, method: str, analyzer: str) -> bool:
     return (
-        age_d is not None
-        and interval.age_low_d <= age_d
-        and (interval.age_high_d is None or age_d < interval.age_high_d)
+        (one.sex is None or one.sex is subject.sex)
+        and one.specimen_type in ("", subject.specimen_type)
+        and (one.pregnant is None or one.pregnant is subject.pregnant)
+        and one.method in ("", method)
+        and one.analyzer in ("", analyzer)
+        and _of_age(one, subject)
+        and _of_gestation(one, subject)
+        and _valid(one, subject)
     )
+
+
+def _of_age(one: Interval, subject: Subject) -> bool:
+    if one.age_low_h is not None:
+        old_enough = subject.age_h is not None and subject.age_h >= one.age_low_h
+    else:
+        old_enough = one.age_low_d <= 0 or (subject.age_d is not None and subject.age_d >= one.age_low_d)
+    if not old_enough or one.age_high_h is None:
+        high = one.age_high_d
+        return old_enough and (high is None or (subject.age_d is not None and subject.age_d < high))
+    return subject.age_h is not None and subject.age_h < one.age_high_h
+
+
+def _of_gestation(one: Interval, subject: Subject) -> bool:
+    low, high, weeks = one.gestation_low_w, one.gestation_high_w, subject.gestation_weeks
+    if low is None and high is None:
+        return True
+    return weeks is not None and (low is None or low <= weeks) and (high is None or weeks < high)
+
+
+def _valid(one: Interval, subject: Subject) -> bool:
+    start, end, at = one.valid_from, one.valid_to, subject.collected_at
+    if start is None and end is None:
+        return True
+    return at is not None and (start is None or start <= at) and (end is None or at < end)
 
 
 def _narrower(one: Interval, other: Interval) -> bool:
     """Whether `one` applies to a proper part of what `other` applies to."""
-    within = (
-        other.specimen_type in ("", one.specimen_type)
-        and other.sex in (None, one.sex)
-        and one.age_low_d >= other.age_low_d
-        and (other.age_high_d is None or (one.age_high_d is not None and one.age_high_d <= other.age_high_d))
+    scope, wider = _scope(one), _scope(other)
+    if scope == wider:
+        return False
+    words, bands = scope
+    wider_words, wider_bands = wider
+    return all(theirs in (None, "", ours) for ours, theirs in zip(words, wider_words, strict=True)) and all(
+        low >= wider_low and high <= wider_high
+        for (low, high), (wider_low, wider_high) in zip(bands, wider_bands, strict=True)
     )
-    return within and _scope(one) != _scope(other)
 
 
-def _scope(interval: Interval) -> tuple[object, ...]:
-    return interval.specimen_type, interval.sex, interval.age_low_d, interval.age_high_d
+def _scope(one: Interval) -> tuple[tuple[object, ...], tuple[tuple[int, int], tuple[int, int]]]:
+    """What it applies to: words that must agree, and bands of age in hours and of weeks."""
+    low_h = one.age_low_d * 24 if one.age_low_h is None else one.age_low_h
+    high_h = one.age_high_h
+    if high_h is None:
+        high_h = _ENDLESS_H if one.age_high_d is None else one.age_high_d * 24
+    weeks = one.gestation_low_w or 0, _ENDLESS_H if one.gestation_high_w is None else one.gestation_high_w
+    if one.gestation_low_w is not None and weeks == (0, _ENDLESS_H):
+        weeks = 0, _ENDLESS_H - 1  # known weeks, whichever: narrower than any
+    return (one.specimen_type, one.sex, one.pregnant, one.method, one.analyzer), ((low_h, high_h), weeks)
 
 
-def _limits(interval: Interval) -> tuple[object, ...]:
-    return interval.unit, interval.low, interval.high, interval.critical_low, interval.critical_high, interval.text
+def _limits(one: Interval) -> tuple[object, ...]:
+    return (
+        one.unit, one.low, one.high, one.critical_low, one.critical_high, one.text, one.use, one.normal_values,
+        one.abnormal_values, one.critical_values,
+    )  # fmt: skip

@@ -255,9 +255,23 @@ class LabTest:
     substance: Substance = UNKNOWN_SUBSTANCE
 
 
+class IntervalUse(StrEnum):
+    """Which of its limits a row gives. Critical limits may have age bands of their own, in rows of their own."""
+
+    BOTH = "both"
+    REFERENCE = "reference"
+    CRITICAL = "critical"
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A reference interval; bounds are inclusive, None is open. Ages in days at collection: [age_low_d, age_high_d)."""
+    """A reference interval; limits are inclusive, None is open.
+
+    What it applies to, each None or "" for any: sex, age at collection [low, high), specimen type, pregnancy and weeks
+    of gestation [low, high), method and analyzer as the laboratory calls them, and specimens collected in
+    [valid_from, valid_to). An age limit in hours stands in place of the one in days. Words of tests that are no number
+    are compared without regard to case and spacing; where `normal_values` are named, a word in no list is not judged.
+    """
 
     id: str
     test_id: str
@@ -273,6 +287,19 @@ class Interval:
     text: str = ""
     source: str = ""
     priority: int = 0
+    age_low_h: int | None = None
+    age_high_h: int | None = None
+    pregnant: bool | None = None
+    gestation_low_w: int | None = None
+    gestation_high_w: int | None = None
+    method: str = ""
+    analyzer: str = ""
+    use: IntervalUse = IntervalUse.BOTH
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+    normal_values: tuple[str, ...] = ()
+    abnormal_values: tuple[str, ...] = ()
+    critical_values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +329,7 @@ class PatientFacts:
     given: str = ""
     birth_date: date | None = None
     sex: Sex = Sex.UNKNOWN
+    birth_at: datetime | None = None  # with the hour, where the hospital sends it
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +350,8 @@ class SpecimenFacts:
     collected_at: datetime | None = None
     patient: PatientFacts | None = None
     items: tuple[OrderedItem, ...] = ()
+    pregnant: bool | None = None  # as the order says; None: it does not
+    gestation_weeks: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

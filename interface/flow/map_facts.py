@@ -95,7 +95,7 @@ async def lint_facts(connection: Connection, analyzers: Analyzers, since: dateti
         units[one.driver, one.code].update(analyzers.units(one.driver, one.units))
     intervals = await connection.fetch(
         "SELECT DISTINCT t.code FROM lab.reference_interval i JOIN lab.test t ON t.id = i.test_id"
-        " WHERE i.valid_from <= now() AND (i.valid_to IS NULL OR i.valid_to > now())"
+        " WHERE coalesce(i.valid_from <= now(), true) AND (i.valid_to IS NULL OR i.valid_to > now())"
     )
     used = {link.driver for link in analyzers.links.values()}
     declared = {driver_id: frozenset(analyzers.declared(driver_id)) for driver_id in used}

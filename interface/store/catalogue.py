@@ -19,7 +19,7 @@ from uuid import UUID
 import asyncpg
 
 from interface.domain.catalogue import Catalogue
-from interface.domain.model import CodeMapping, Interval, LabTest, Sex, ValueKind
+from interface.domain.model import CodeMapping, Interval, IntervalUse, LabTest, Sex, ValueKind
 from interface.domain.units import UNKNOWN_SUBSTANCE, Substance, UnitAliases
 from interface.settings import packaged
 from interface.store.db import Connection
@@ -78,6 +78,16 @@ class ShippedInterval:
     specimen_type: str
     text: str
     priority: int
+    age_low_h: int | None = None
+    age_high_h: int | None = None
+    pregnant: bool | None = None
+    gestation_low_w: int | None = None
+    gestation_high_w: int | None = None
+    method: str = ""
+    use: IntervalUse = IntervalUse.BOTH
+    normal_values: tuple[str, ...] = ()
+    abnormal_values: tuple[str, ...] = ()
+    critical_values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +177,16 @@ def _interval(group: Mapping[str, Any], row: Mapping[str, Any], sources: Mapping
         specimen_type=row.get("specimen_type", ""),
         text=row.get("text", ""),
         priority=row.get("priority", 0),
+        age_low_h=row.get("age_low_h"),
+        age_high_h=row.get("age_high_h"),
+        pregnant=row.get("pregnant"),
+        gestation_low_w=row.get("gestation_low_w"),
+        gestation_high_w=row.get("gestation_high_w"),
+        method=row.get("method", ""),
+        use=IntervalUse(row.get("use", IntervalUse.BOTH)),
+        normal_values=tuple(row.get("normal", ())),
+        abnormal_values=tuple(row.get("abnormal", ())),
+        critical_values=tuple(row.get("critical", ())),
     )
 
 
@@ -297,14 +317,18 @@ async def _insert_intervals(connection: Connection, organization_id: UUID, ids: 
         (
             uuid7(), organization_id, ids[one.test], one.unit, one.low, one.high, one.critical_low, one.critical_high,
             one.sex.value if one.sex else None, one.age_low_d, one.age_high_d, one.specimen_type, one.text, one.source,
-            one.priority,
+            one.priority, one.age_low_h, one.age_high_h, one.pregnant, one.gestation_low_w, one.gestation_high_w,
+            one.method, one.use.value, list(one.normal_values), list(one.abnormal_values), list(one.critical_values),
         )
         for one in shipped_intervals()
     ]  # fmt: skip
     await connection.executemany(
         """INSERT INTO lab.reference_interval (id, organization_id, test_id, unit, low, high, critical_low,
-               critical_high, sex, age_low_d, age_high_d, specimen_type, text, source, priority)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)""",
+               critical_high, sex, age_low_d, age_high_d, specimen_type, text, source, priority, age_low_h, age_high_h,
+               pregnant, gestation_low_w, gestation_high_w, method, use, normal_values, abnormal_values,
+               critical_values)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
+                   $23, $24, $25)""",
         rows,
     )
     return len(rows)
@@ -353,15 +377,18 @@ async def read_catalogue(
 ) -> Catalogue:
     """What is valid now for one link: active tests, their intervals, and the code map of its driver.
 
+    Intervals are all there, also those that have ended: a specimen is judged by what was valid when it was collected.
+
     For one code and specimen type a site's row wins over a shipped one, then the link's own over the driver's, then the
     newest revision. The caller keeps the catalogue for as long as it suits; it does not change.
     """
     tests = await read_tests(connection, organization_id)
     intervals = await connection.fetch(
         """SELECT id, test_id, unit, low, high, critical_low, critical_high, sex, age_low_d, age_high_d, specimen_type,
-                  text, source, priority
+                  text, source, priority, age_low_h, age_high_h, pregnant, gestation_low_w, gestation_high_w, method,
+                  analyzer, use, valid_from, valid_to, normal_values, abnormal_values, critical_values
              FROM lab.reference_interval
-            WHERE organization_id = $1 AND valid_from <= now() AND (valid_to IS NULL OR valid_to > now())""",
+            WHERE organization_id = $1""",
         organization_id,
     )
     codes = await connection.fetch(
@@ -425,6 +452,19 @@ def _lab_interval(row: asyncpg.Record) -> Interval:
         text=row["text"],
         source=row["source"],
         priority=row["priority"],
+        age_low_h=row["age_low_h"],
+        age_high_h=row["age_high_h"],
+        pregnant=row["pregnant"],
+        gestation_low_w=row["gestation_low_w"],
+        gestation_high_w=row["gestation_high_w"],
+        method=row["method"],
+        analyzer=row["analyzer"],
+        use=IntervalUse(row["use"]),
+        valid_from=row["valid_from"],
+        valid_to=row["valid_to"],
+        normal_values=tuple(row["normal_values"]),
+        abnormal_values=tuple(row["abnormal_values"]),
+        critical_values=tuple(row["critical_values"]),
     )
 
 

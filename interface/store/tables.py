@@ -249,7 +249,12 @@ reference_interval = Table(
     Column("critical_low", Numeric, nullable=True), Column("critical_high", Numeric, nullable=True),
     _text("sex", required=False), _int("age_low_d"), Column("age_high_d", Integer, nullable=True),
     _text("specimen_type"),
-    _text("text"), _text("source"), _int("priority"), _at("valid_from", True), _at("valid_to"), Index(None, "test_id"),
+    _text("text"), _text("source"), _int("priority"), _at("valid_from"), _at("valid_to"),
+    Column("age_low_h", Integer, nullable=True), Column("age_high_h", Integer, nullable=True),
+    Column("pregnant", Boolean, nullable=True),
+    Column("gestation_low_w", Integer, nullable=True), Column("gestation_high_w", Integer, nullable=True),
+    _text("method"), _text("analyzer"), Column("use", Text, nullable=False, server_default=text("'both'")),
+    _texts("normal_values"), _texts("abnormal_values"), _texts("critical_values"), Index(None, "test_id"),
 )  # fmt: skip
 map_change = Table(  # one change of code maps, of one row or of thousands; `number` counts an organization's, from 1
     "map_change", metadata, _id(), _organization(), Column("number", Integer, nullable=False),

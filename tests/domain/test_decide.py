@@ -19,6 +19,7 @@ from interface.domain.model import (
     Comparator,
     HoldReason,
     Interval,
+    IntervalUse,
     ItemStatus,
     LabTest,
     Observed,
@@ -471,3 +472,25 @@ def test_whatever_is_sent_a_hold_means_registered_and_only_what_is_certain_is_pr
     if found.patient_id is not None:
         assert [found.patient_id] == [one.patient.id for one in context.specimens if one.patient]
     assert decide(one, ObservedSpecimen(specimen_id=barcode, role=role), context) == found
+
+
+def test_critical_limits_of_a_row_of_their_own_are_explained_and_the_rule_of_thumb_is_only_shown() -> None:
+    critical = Interval("i-crit", "t-glu", "mg/dL", critical_high=Decimal(400), use=IntervalUse.CRITICAL, source="list")
+    plain = INTERVALS[2]
+    catalogue = replace(CATALOGUE, intervals={"t-glu": (plain, critical)})
+    high = decide(observed("GLU", "401", "mg/dL"), SENT, replace(CONTEXT, catalogue=catalogue))
+    assert (high.flags, high.critical_high, high.display) == (("HH",), Decimal(400), "")
+    assert [(step.text, step.version) for step in high.steps if step.step == "critical"] == [("<= 400", "i-crit")]
+    without = decide(observed("GLU", "401", "mg/dL"), SENT, CONTEXT)
+    assert (without.flags, without.critical_high, without.display) == (("H",), None, "HH")
+    flag = next(step for step in without.steps if step.step == "flag")
+    assert flag.inputs == {"flags": "H", "display": "HH", "origin": "default_rule"}
+
+
+def test_an_interval_may_ask_for_the_analyzer_and_the_pregnancy() -> None:
+    pregnant = replace(INTERVALS[2], id="i-preg", high=Decimal(94), pregnant=True, analyzer="c1")
+    catalogue = replace(CATALOGUE, intervals={"t-glu": (INTERVALS[2], pregnant)})
+    context = replace(CONTEXT, catalogue=catalogue, specimens=(replace(SPECIMEN, pregnant=True),), analyzer="c1")
+    assert decide(observed("GLU", "95", "mg/dL"), SENT, context).flags == ("H",)
+    assert decide(observed("GLU", "95", "mg/dL"), SENT, replace(context, analyzer="c2")).flags == ("N",)
+    assert decide(observed("GLU", "95", "mg/dL"), SENT, replace(context, specimens=(SPECIMEN,))).flags == ("N",)

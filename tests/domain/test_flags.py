@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from interface.domain.flags import evaluate
-from interface.domain.model import Comparator, HoldReason, Interval, Value, ValueKind
+from interface.domain.model import Comparator, HoldReason, Interval, IntervalUse, Value, ValueKind
 
 HOLD = (HoldReason.AMBIGUOUS_INTERVAL,)
 
@@ -130,3 +131,62 @@ def test_what_is_said_of_a_comparator_holds_for_every_value_it_may_stand_for(
         assert side == said[0]
     elif said:  # the direction is sure, the criticality is not
         assert side * said[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("value", "flag", "display"),
+    [
+        ("1.75", "L", ""), ("1.74", "L", "LL"), ("3.4", "L", ""), ("4", "N", ""), ("5.3", "H", ""),
+        ("7.8", "H", ""), ("7.81", "H", "HH"),
+    ],
+)  # fmt: skip
+def test_the_rule_of_thumb_is_shown_and_is_no_critical_flag(value: str, flag: str, display: str) -> None:
+    found = evaluate(number(value), interval("3.5", "5.2"))
+    assert (found.flags, found.display, found.holds) == ((flag,), display, ())
+
+
+def test_the_rule_of_thumb_says_nothing_beside_critical_limits_or_of_limits_that_are_not_positive() -> None:
+    assert evaluate(number("1"), POTASSIUM) == evaluate(number("1"), POTASSIUM, POTASSIUM)
+    assert (evaluate(number("1"), POTASSIUM).flags, evaluate(number("1"), POTASSIUM).display) == (("LL",), "")
+    excess = interval("-2", "2")  # base excess: half of -2 is no limit at all
+    assert [evaluate(number(value), excess).display for value in ("-9", "2.9")] == ["", ""]
+    assert evaluate(number("3.01"), excess).display == "HH"
+    assert evaluate(number(">7.8"), interval("3.5", "5.2")).display == "HH"
+    assert evaluate(number(">7.7"), interval("3.5", "5.2")).display == ""
+
+
+def test_critical_limits_may_stand_in_a_row_of_their_own() -> None:
+    own = replace(interval(None, None, ("2.5", "6.5")), use=IntervalUse.CRITICAL)
+    plain = replace(interval("3.5", "5.2", ("1", "9")), use=IntervalUse.REFERENCE)
+    assert evaluate(number("2.4"), plain, own).flags == ("LL",)
+    assert evaluate(number("2.4"), None, own).flags == ("LL",)
+    assert evaluate(number("0.5"), plain).flags == ("L",)
+
+
+URINE = replace(
+    interval(None, None), normal_values=("Negative", "Trace"), abnormal_values=("1+", "2+"), critical_values=("4+",)
+)
+
+
+@pytest.mark.parametrize(
+    ("word", "flags", "held"),
+    [
+        ("negative", ("N",), False), (" Trace ", ("N",), False), ("2+", ("A",), False), ("4+", ("AA",), False),
+        ("3+", (), True),
+    ],
+)  # fmt: skip
+def test_words_are_judged_by_the_laboratory_s_lists(word: str, flags: tuple[str, ...], held: bool) -> None:
+    for kind in (ValueKind.TEXT, ValueKind.CODED):
+        found = evaluate(Value(kind, word), URINE)
+        assert (found.flags, bool(found.holds)) == (flags, held)
+
+
+def test_a_word_in_no_list_is_not_judged_where_no_normal_ones_are_named() -> None:
+    listed = replace(URINE, normal_values=())
+    assert (
+        evaluate(Value(ValueKind.TEXT, "3+"), listed).flags,
+        evaluate(Value(ValueKind.TEXT, "3+"), listed).holds,
+    ) == (
+        (),
+        (),
+    )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interface.domain.intervals import Selection, age_in_days, select
-from interface.domain.model import Interval, Sex
+from interface.domain.intervals import Selection, select
+from interface.domain.model import Interval, IntervalUse, PatientFacts, Sex, SpecimenFacts
+from interface.domain.subject import age_in_days, age_in_hours, age_in_years, at_collection, possible_collections
 
 BORN = date(2000, 2, 29)
 COLLECTED = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
@@ -26,9 +29,12 @@ def interval(
 
 def chosen(
     *intervals: Interval, sex: Sex = Sex.FEMALE, born: date | None = BORN, at: datetime | None = COLLECTED,
-    specimen: str = "SER", test_id: str = "t",
+    specimen: str = "SER", born_at: datetime | None = None, pregnant: bool | None = None, weeks: int | None = None,
+    method: str = "", analyzer: str = "",
 ) -> Selection:  # fmt: skip
-    return select(intervals, test_id=test_id, sex=sex, birth_date=born, collected_at=at, specimen_type=specimen)
+    patient = PatientFacts("p", birth_date=born, birth_at=born_at, sex=sex)
+    taken = SpecimenFacts("s", "B", pregnant=pregnant, gestation_weeks=weeks)
+    return select(intervals, at_collection(patient, taken, specimen, at, UTC), method=method, analyzer=analyzer)
 
 
 def names(selection: Selection) -> tuple[str, ...]:
@@ -88,7 +94,7 @@ def test_a_birth_after_the_collection_is_no_age() -> None:
 
 def test_none_is_selected_when_none_applies() -> None:
     assert chosen() == Selection()
-    assert chosen(ANY, test_id="other") == Selection()
+    assert chosen(MALE) == Selection()
 
 
 def test_priority_decides_between_intervals_neither_of_which_is_more_specific() -> None:
@@ -127,3 +133,137 @@ def test_without_sex_and_birth_date_only_intervals_for_everyone_are_chosen(rows:
     found = chosen(*rows, sex=Sex.UNKNOWN, born=None)
     for one in (found.interval, *found.ambiguous):
         assert one is None or (one.sex is None and one.age_low_d == 0 and one.age_high_d is None)
+
+
+# ---- hours, calendars and clocks ---
+
+BIRTH = datetime(2026, 3, 1, 22, 30, tzinfo=UTC)
+# Bilirubin of the newborn rises by the hour: AAP 2022 (Kemper AR et al., Pediatrics 2022;150(3)) acts on age in hours.
+DAY_ONE = replace(interval("first-24-h"), age_low_h=0, age_high_h=24)
+DAY_TWO = replace(interval("24-to-48-h"), age_low_h=24, age_high_h=48)
+LATER = replace(interval("48-h-to-28-d", ages=(0, 28)), age_low_h=48)
+
+
+@pytest.mark.parametrize(
+    ("passed", "expected"),
+    [
+        (timedelta(), ("first-24-h",)),
+        (timedelta(hours=23, minutes=59), ("first-24-h",)),
+        (timedelta(hours=24), ("24-to-48-h",)),
+        (timedelta(hours=47, minutes=59, seconds=59), ("24-to-48-h",)),
+        (timedelta(hours=48), ("48-h-to-28-d",)),
+        (timedelta(days=26), ("48-h-to-28-d",)),
+        (timedelta(days=29), ()),
+        (-timedelta(minutes=1), ()),
+    ],
+)
+def test_newborns_are_aged_in_hours(passed: timedelta, expected: tuple[str, ...]) -> None:
+    assert names(chosen(DAY_ONE, DAY_TWO, LATER, born=BIRTH.date(), born_at=BIRTH, at=BIRTH + passed)) == expected
+
+
+def test_hours_are_not_guessed_from_a_birth_date() -> None:
+    assert names(chosen(DAY_ONE, DAY_TWO, LATER, ANY, born=BIRTH.date(), at=BIRTH + timedelta(days=3))) == ("any",)
+
+
+def test_an_hour_is_sixty_minutes_when_the_clocks_change() -> None:
+    jena = ZoneInfo("Europe/Berlin")
+    born = datetime(2026, 3, 29, 1, 30, tzinfo=jena)  # half an hour before 02:00 becomes 03:00
+    assert age_in_hours(born, datetime(2026, 3, 29, 3, 29, tzinfo=jena)) == 0
+    assert age_in_hours(born, datetime(2026, 3, 29, 3, 30, tzinfo=jena)) == 1
+    assert age_in_hours(datetime(2026, 10, 25, 1, 30, tzinfo=jena), datetime(2026, 10, 25, 4, 30, tzinfo=jena)) == 4
+
+
+def test_a_day_is_the_laboratory_s() -> None:
+    at = datetime(2026, 3, 1, 18, 0, tzinfo=UTC)  # the second of March in Jakarta
+    patient = PatientFacts("p", birth_date=date(2026, 3, 1), sex=Sex.FEMALE)
+    assert at_collection(patient, None, "SER", at, ZoneInfo("Asia/Jakarta")).age_d == 1
+    assert at_collection(patient, None, "SER", at, UTC).age_d == 0
+
+
+@pytest.mark.parametrize(
+    ("born", "at", "days", "years"),
+    [
+        (date(2024, 2, 29), date(2025, 2, 28), 365, 0),
+        (date(2024, 2, 29), date(2025, 3, 1), 366, 1),
+        (date(2024, 2, 29), date(2028, 2, 29), 1461, 4),
+        (date(2008, 3, 1), date(2026, 2, 28), 6573, 17),
+        (date(2008, 3, 1), date(2026, 3, 1), 6574, 18),
+        (date(2026, 3, 1), date(2026, 3, 1), 0, 0),
+    ],
+)
+def test_leap_days_and_the_day_of_birth(born: date, at: date, days: int, years: int) -> None:
+    assert (age_in_days(born, at), age_in_years(born, at)) == (days, years)
+
+
+def test_a_birth_later_on_the_day_of_the_collection_is_no_age() -> None:
+    subject = at_collection(PatientFacts("p", birth_at=BIRTH), None, "SER", BIRTH - timedelta(hours=1), UTC)
+    assert (subject.age_h, subject.age_d) == (None, None)
+
+
+def test_an_unknown_time_of_collection_has_bounds() -> None:
+    received = datetime(2026, 3, 8, tzinfo=UTC)
+    assert possible_collections(COLLECTED, received) == (COLLECTED,)
+    assert possible_collections(None, received) == (datetime(2026, 3, 1, tzinfo=UTC), received)
+    assert possible_collections(None, None) == (None,)
+
+
+# ---- pregnancy, method, validity, critical limits of their own ---
+
+PREGNANT = replace(interval("pregnant"), pregnant=True)
+FIRST = replace(interval("1st-trimester"), pregnant=True, gestation_high_w=13)
+SECOND = replace(interval("2nd-trimester!"), pregnant=True, gestation_low_w=13, gestation_high_w=28)
+NOT_PREGNANT = replace(interval("not-pregnant!!"), pregnant=False)
+
+
+@pytest.mark.parametrize(
+    ("pregnant", "weeks", "expected"),
+    [
+        (True, 12, "1st-trimester"), (True, 13, "2nd-trimester!"), (True, 27, "2nd-trimester!"), (True, 28, "pregnant"),
+        (True, None, "pregnant"), (False, None, "not-pregnant!!"), (None, None, "any"), (None, 20, "any"),
+    ],
+)  # fmt: skip
+def test_pregnancy_and_its_weeks_are_never_guessed(pregnant: bool | None, weeks: int | None, expected: str) -> None:
+    assert names(chosen(ANY, PREGNANT, FIRST, SECOND, NOT_PREGNANT, pregnant=pregnant, weeks=weeks)) == (expected,)
+
+
+def test_an_interval_of_a_method_or_an_analyzer_is_only_for_that_one() -> None:
+    enzymatic = replace(interval("enzymatic"), method="enzymatic")
+    first = replace(interval("first-analyzer"), analyzer="c1")
+    assert names(chosen(ANY, enzymatic, first)) == ("any",)
+    assert names(chosen(ANY, enzymatic, first, method="enzymatic", analyzer="c2")) == ("enzymatic",)
+    assert names(chosen(ANY, enzymatic, first, method="jaffe", analyzer="c1")) == ("first-analyzer",)
+    assert names(chosen(ANY, enzymatic, first, method="enzymatic", analyzer="c1")) == ("enzymatic", "first-analyzer")
+
+
+def test_an_interval_is_valid_for_what_was_collected_while_it_was() -> None:
+    change = datetime(2026, 1, 1, tzinfo=UTC)
+    old, new = replace(interval("old"), valid_to=change), replace(interval("newer"), valid_from=change)
+    assert names(chosen(old, new, at=change - timedelta(seconds=1))) == ("old",)
+    assert names(chosen(old, new, at=change)) == ("newer",)
+    assert names(chosen(old, new, at=None)) == ()
+
+
+def test_critical_limits_of_their_own_stand_beside_the_interval() -> None:
+    own = replace(ADULT_FEMALE, critical_high=Decimal(90))
+    newborn = replace(interval("critical-newborn", ages=(0, 28)), use=IntervalUse.CRITICAL, critical_high=Decimal(15))
+    everyone = replace(interval("critical"), use=IntervalUse.CRITICAL, critical_high=Decimal(20))
+    found = chosen(own, newborn)
+    assert (found.interval, found.critical) == (own, own)
+    found = chosen(own, newborn, everyone)
+    assert (found.interval, found.critical) == (own, everyone)
+    found = chosen(own, newborn, everyone, at=datetime(2000, 3, 1, tzinfo=UTC))
+    assert (found.interval, found.critical) == (None, newborn)
+    assert chosen(replace(own, use=IntervalUse.REFERENCE)).critical is None
+    twice = replace(everyone, id="twice", critical_high=Decimal(21))
+    assert chosen(own, everyone, twice).ambiguous == (everyone, twice)
+
+
+@given(st.lists(MANY, max_size=5), st.booleans() | st.none(), st.integers(0, 45) | st.none(), st.integers(0, 40000))
+def test_what_is_chosen_surely_applies(
+    rows: list[Interval], pregnant: bool | None, weeks: int | None, hours: int
+) -> None:
+    rows = [replace(row, pregnant=(None, True, False)[len(row.id) % 3], age_low_h=len(row.id) * 8) for row in rows]
+    found = chosen(*rows, born=None, born_at=BIRTH, at=BIRTH + timedelta(hours=hours), pregnant=pregnant, weeks=weeks)
+    for one in (found.interval, *found.ambiguous):
+        assert one is None or (one.age_low_h or 0) <= hours
+        assert one is None or one.pregnant in (None, pregnant)

@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from collections import Counter
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
@@ -14,7 +15,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from interface.domain.model import Sex
+from interface.domain.model import IntervalUse, Sex
 from interface.domain.units import canonical, commensurable
 from interface.errors import UnknownUnit
 from interface.settings import packaged
@@ -273,15 +274,40 @@ async def test_what_is_no_longer_valid_or_active_is_not_read(database: Database,
     async with database.organization(organization.id) as connection:
         await load_shipped(connection, organization.id)
         await connection.execute("UPDATE lab.test SET active = false WHERE code = 'K'")
-        await connection.execute(
-            "UPDATE lab.reference_interval SET valid_to = now() - interval '1 day'"
-            " WHERE test_id = (SELECT id FROM lab.test WHERE code = 'NA')"
-        )
+        await add_mapping(connection, organization.id, "NA", "site", valid=False)
         read = await read_catalogue(connection, organization.id, "generic_hl7", None)
     assert read.by_code("K") is None
+    assert read.mapping("HGB", "BLD") is None
+
+
+async def test_an_interval_is_read_with_all_it_depends_on_also_when_it_has_ended(
+    database: Database, organization: Organization
+) -> None:
+    start, end = datetime(2020, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC)
+    async with database.organization(organization.id) as connection:
+        await load_shipped(connection, organization.id)
+        await connection.execute(
+            """UPDATE lab.reference_interval
+                  SET age_low_h = 6, age_high_h = 72, pregnant = true, gestation_low_w = 13, gestation_high_w = 28,
+                      method = 'ISE', analyzer = 'xn-1', use = 'critical', valid_from = $1, valid_to = $2,
+                      normal_values = '{Neg}', abnormal_values = '{Pos}', critical_values = '{Very pos}'
+                WHERE test_id = (SELECT id FROM lab.test WHERE code = 'NA')""",
+            start, end,
+        )  # fmt: skip
+        read = await read_catalogue(connection, organization.id, "generic_hl7", None)
     sodium = read.by_code("NA")
     assert sodium is not None
-    assert sodium.id not in read.intervals
+    one = read.intervals[sodium.id][0]
+    assert (one.age_low_h, one.age_high_h, one.pregnant, one.gestation_low_w, one.gestation_high_w) == (
+        6, 72, True, 13, 28,
+    )  # fmt: skip
+    assert (one.method, one.analyzer, one.use, one.valid_from, one.valid_to) == (
+        "ISE", "xn-1", IntervalUse.CRITICAL, start, end,
+    )  # fmt: skip
+    assert (one.normal_values, one.abnormal_values, one.critical_values) == (("Neg",), ("Pos",), ("Very pos",))
+    potassium = read.by_code("K")
+    assert potassium is not None
+    assert {row.valid_from for row in read.intervals[potassium.id]} == {None}  # what is shipped was valid ever since
 
 
 async def test_one_organization_s_catalogue_is_not_another_s(
