@@ -19,6 +19,7 @@ APPEND_ONLY = frozenset(
         "map_change",
         "code_map",
         "driver_revision",
+        "specimen_event",
     }
 )
 DELETABLE = frozenset({"queue"})

@@ -289,22 +289,38 @@ lab_order = Table(
     "lab_order", metadata, _id(), _organization(), Column("number", Text, nullable=False), _text("placer_number"),
     _ref("patient_id", "patient"), Column("priority", Text, nullable=False, server_default=text("'routine'")),
     _ref("requester_id", "practitioner"), _text("clinical_history"), _int("version", 1), _at("ordered_at", True),
-    _at("updated_at", True), _at("cancelled_at"),
+    _at("updated_at", True), _at("cancelled_at"), _text("cancel_reason"), _text("ward"), _text("patient_group"),
+    Column("pregnant", Boolean, nullable=True), Column("gestation_weeks", Integer, nullable=True),
     UniqueConstraint("organization_id", "number"), Index(None, "patient_id"),
     Index(None, "organization_id", "placer_number"),
 )  # fmt: skip
 specimen = Table(
     "specimen", metadata, _id(), _organization(), Column("barcode", Text, nullable=False), _text("type"),
     _ref("order_id", "lab_order"), _ref("patient_id", "patient"), _ref("parent_id", "specimen"),
-    Column("status", Text, nullable=False, server_default=text("'available'")), _text("reject_reason"),
-    _int("version", 1),
+    # Where it is (`domain.states`), and what follows from that: whether it may be measured. A check ties the two.
+    Column("state", Text, nullable=False, server_default=text("'expected'")),
+    Column("status", Text, nullable=False, server_default=text("'available'")),
+    _text("reject_code"), _text("reject_reason"), _int("version", 1),
+    _text("container"), Column("time_point_min", Integer, nullable=True),
+    _text("collected_by"), _text("received_by"), _text("rack"), _text("position"),
     _at("collected_at"), _at("received_at"), _at("created_at", True), _at("updated_at", True),
     Index(None, "organization_id", "barcode"), Index(None, "patient_id"), Index(None, "order_id"),
+    Index(None, "parent_id"), Index(None, "organization_id", "rack", postgresql_where=text("rack <> ''")),
+)  # fmt: skip
+specimen_event = Table(  # every step of a specimen and every place it had; append-only
+    "specimen_event", metadata, _id(), _organization(), _ref("specimen_id", "specimen", True),
+    Column("action", Text, nullable=False), Column("state", Text, nullable=False), _text("rack"), _text("position"),
+    _text("reason"), _at("happened_at", True),
+    Column("actor_kind", Text, nullable=False), Column("actor_id", Uuid, nullable=True), _text("actor_name"),
+    _at("created_at", True), Index(None, "specimen_id"),
 )  # fmt: skip
 order_item = Table(
     "order_item", metadata, _id(), _organization(), _ref("order_id", "lab_order", True), _ref("test_id", "test", True),
     _ref("specimen_id", "specimen"), Column("status", Text, nullable=False, server_default=text("'requested'")),
+    _text("reason"),  # why it was cancelled, rejected or goes back
     _at("updated_at", True), Index(None, "order_id"), Index(None, "specimen_id"),
+    Index("order_item_open_idx", "organization_id", "test_id",
+          postgresql_where=text("status in ('requested', 'collected', 'received', 'in_progress')")),
 )  # fmt: skip
 dispatch = Table(  # what each analyzer was told
     "dispatch", metadata, _id(), _organization(), _ref("order_item_id", "order_item", True),
@@ -313,9 +329,19 @@ dispatch = Table(  # what each analyzer was told
     Index(None, "order_item_id"),
 )  # fmt: skip
 worksheet = Table(
-    "worksheet", metadata, _id(), _organization(), Column("name", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("item_ids", ARRAY(Uuid), nullable=False), _at("created_at", True), _at("completed_at"),
+    "worksheet", metadata, _id(), _organization(), Column("number", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("state", Text, nullable=False),  # open, completed
+    _ref("analyzer_id", "analyzer"), _ref("test_id", "test"), _text("qc"), _text("note"), _int("version", 1),
+    _text("created_by"), _text("completed_by"),
+    _at("created_at", True), _at("updated_at", True), _at("completed_at"), UniqueConstraint("organization_id", "number"),
+)  # fmt: skip
+worksheet_item = Table(  # `open`: it is worked on here and nowhere else
+    "worksheet_item", metadata, _id(), _organization(), _ref("worksheet_id", "worksheet", True),
+    Column("place", Integer, nullable=False), _ref("order_item_id", "order_item", True), _flag("open", True),
+    _ref("result_id", "result"),
+    UniqueConstraint("worksheet_id", "place"),
+    Index("worksheet_item_open_idx", "order_item_id", unique=True, postgresql_where=text("open")),
 )  # fmt: skip
 
 # ---- results --------------------------------------------------------------------------------------------------------

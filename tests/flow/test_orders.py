@@ -106,7 +106,9 @@ async def test_an_open_barcode_is_refused_and_a_closed_one_is_free_again(laborat
     assert error.conflict
     assert barcode in str(error)
     async with laboratory.database.transaction(laboratory.organization_id) as connection:
-        await connection.execute("update lab.specimen set status = 'unavailable' where order_id = $1", first.id)
+        await connection.execute(
+            "update lab.specimen set state = 'exhausted', status = 'unavailable' where order_id = $1", first.id
+        )
     assert (await laboratory.order(order(barcode=barcode))).items[0].barcode == barcode
 
 

@@ -338,7 +338,9 @@ TIMELESS = WBC.removesuffix("|||20260102030000")  # many analyzers send no time 
 
 
 async def close(lab: Laboratory, barcode: str) -> None:
-    await lab.owner.execute("update lab.specimen set status = 'unavailable' where barcode = $1", barcode)
+    await lab.owner.execute(
+        "update lab.specimen set state = 'exhausted', status = 'unavailable' where barcode = $1", barcode
+    )
 
 
 @pytest.mark.parametrize("released", [False, True])
