@@ -162,7 +162,7 @@ def _from_file(file: Path) -> list[NewOrder]:
     import orjson
 
     from interface.api.bodies import Body
-    from interface.api.rest import new_order
+    from interface.api.orders import new_order
 
     with click.open_file(str(file), "rb") as source:
         data = source.read()

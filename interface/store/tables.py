@@ -334,7 +334,8 @@ worksheet = Table(
     Column("state", Text, nullable=False),  # open, completed
     _ref("analyzer_id", "analyzer"), _ref("test_id", "test"), _text("qc"), _text("note"), _int("version", 1),
     _text("created_by"), _text("completed_by"),
-    _at("created_at", True), _at("updated_at", True), _at("completed_at"), UniqueConstraint("organization_id", "number"),
+    _at("created_at", True), _at("updated_at", True), _at("completed_at"),
+    UniqueConstraint("organization_id", "number"),
 )  # fmt: skip
 worksheet_item = Table(  # `open`: it is worked on here and nowhere else
     "worksheet_item", metadata, _id(), _organization(), _ref("worksheet_id", "worksheet", True),
