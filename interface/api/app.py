@@ -28,9 +28,9 @@ from interface.api.context import (
 )
 from interface.api.fhir import routes as fhir
 from interface.api.paging import Pages
+from interface.domain.review import Refusal, ReviewError
 from interface.errors import ApiError, IllegalStep, StoreError
 from interface.flow.orders import OrderError
-from interface.flow.review import Refusal, ReviewError
 from interface.render.fhir import operation_outcome
 from interface.settings import Settings
 from interface.store.audit import AuditWriter

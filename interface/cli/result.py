@@ -165,6 +165,7 @@ async def _release(
     version: int | None,
     accept_hold: bool,
 ) -> tuple[list[ResultView], list[str]]:
+    from interface.domain.review import ReviewError
     from interface.flow import review
     from interface.store import lab
 
@@ -176,7 +177,7 @@ async def _release(
                 async with at.transaction() as connection:
                     before = await lab.get_result(connection, result_id, Audience.STAFF)
                     view = await review.release(connection, at.actor, result_id, comment, version, accept_hold)
-            except review.ReviewError as error:
+            except ReviewError as error:
                 failures.append(f"{result_id}: {error}")
                 continue
             released.append(view)

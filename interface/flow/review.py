@@ -12,13 +12,13 @@ with the order item, the audit row and what an EMR is owed. Only a user with the
 
 from __future__ import annotations
 
-from enum import StrEnum
 from uuid import UUID
 
 from interface.domain.model import RELEASED, HoldReason, ItemStatus, ResultStatus, Step, ValueKind
 from interface.domain.permissions import Permission
+from interface.domain.review import Refusal, ReviewError
 from interface.domain.views import Actor, Audience, ResultView
-from interface.errors import IllegalStep, LaboraError
+from interface.errors import IllegalStep
 from interface.flow.actors import may
 from interface.store import audit, lab, lab_changes
 from interface.store.db import Connection
@@ -31,25 +31,6 @@ LONGEST_COMMENT = 4000  # characters
 ACCEPTABLE = frozenset({HoldReason.INCOMPLETE_TRANSMISSION, HoldReason.QUESTIONABLE, HoldReason.UNKNOWN_FLAG})
 
 _NO_VALUE = frozenset({ValueKind.EMPTY, ValueKind.FAILED})
-
-
-class Refusal(StrEnum):
-    """What kind of illegal step it is: the API makes an HTTP status of it."""
-
-    NOT_FOUND = "not-found"
-    FORBIDDEN = "forbidden"
-    CONFLICT = "conflict"  # it is another state than the person thought
-    INVALID = "invalid"
-
-
-class ReviewError(LaboraError):
-    """A step that is not allowed, in one sentence."""
-
-    slug = "review"
-
-    def __init__(self, refusal: Refusal, text: str) -> None:
-        self.refusal = refusal
-        super().__init__(text)
 
 
 async def release(

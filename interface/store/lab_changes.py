@@ -283,10 +283,13 @@ class ResultRow:
 
 
 async def lock_result(connection: Connection, result_id: UUID) -> ResultRow | None:
-    """Lock the result's specimen, then the result, as the deciding of new results does; None when there is none."""
-    await connection.execute(
-        "select from lab.specimen where id = (select specimen_id from lab.result where id = $1) for update", result_id
-    )
+    """Lock the result's specimen, its patient, then the result, as the deciding of new results does; None when there
+    is none."""
+    for table in ("specimen", "patient"):
+        await connection.execute(
+            f"select from lab.{table} where id = (select {table}_id from lab.result where id = $1) for update",  # noqa: S608
+            result_id,
+        )
     locked = await connection.fetchval("select id from lab.result where id = $1 for update", result_id)
     if locked is None:
         return None

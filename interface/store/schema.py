@@ -20,6 +20,7 @@ APPEND_ONLY = frozenset(
         "code_map",
         "driver_revision",
         "specimen_event",
+        "critical_event",
     }
 )
 DELETABLE = frozenset({"queue"})

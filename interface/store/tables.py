@@ -376,6 +376,7 @@ result_version = Table(
     _text("test_code"), _text("test_name"), _text("loinc"), Column("kind", Text, nullable=False), _text("comparator"),
     Column("number", Numeric, nullable=True), _text("value"), _text("unit"), Column("low", Numeric, nullable=True),
     Column("high", Numeric, nullable=True), _text("reference"), _texts("flags"), _text("note"),
+    Column("verified_by", Uuid, nullable=True),  # the first of two people who verify
     Column("actor_kind", Text, nullable=False), Column("actor_id", Uuid, nullable=True), _at("created_at", True),
     Index(None, "result_id"), Index(None, "message_id"), Index(None, "organization_id", "specimen_as_sent"),
     postgresql_partition_by="RANGE (id)",
@@ -384,10 +385,41 @@ decision = Table(  # the explanation of one result version: its steps in order
     "decision", metadata, Column("result_version_id", Uuid, primary_key=True), _organization(),
     Column("steps", JSONB, nullable=False), _text("driver_revision"), _int("map_revision"), _at("created_at", True),
 )  # fmt: skip
-critical_notification = Table(
+review_policy = Table(  # how an organization (no test), or one of its tests, is reviewed
+    "review_policy", metadata, _id(), _organization(), _ref("test_id", "test"),
+    Column("two_steps", Boolean, nullable=True), Column("critical_minutes", ARRAY(Integer), nullable=True),
+    _at("updated_at", True), UniqueConstraint("organization_id", "test_id"),
+    Index("review_policy_organization_idx", "organization_id", unique=True, postgresql_where=text("test_id is null")),
+)  # fmt: skip
+critical_notification = Table(  # the task to tell somebody of a critical result; what was done is in `critical_event`
     "critical_notification", metadata, _id(), _organization(), _ref("result_id", "result", True),
-    Column("state", Text, nullable=False), _text("notified"), _flag("read_back", False), _at("created_at", True),
+    Column("subject_id", Uuid, nullable=False),  # the order item, whose runs are one matter; the result without one
+    Column("result_version_id", Uuid, nullable=False),  # what it is about now
+    Column("kind", Text, nullable=False, server_default=text("'critical'")),  # critical, no_longer_critical
+    Column("state", Text, nullable=False),  # open, attempted, notified, closed, withdrawn
+    _ref("follows_id", "critical_notification"),
+    Column("escalate_at", ARRAY(DateTime(timezone=True)), nullable=False, server_default=text("'{}'")),
+    _at("aimed_at", True), _text("notified"), _ref("practitioner_id", "practitioner"), _at("notified_at"),
+    _text("means"), _flag("read_back", False), _int("version", 1), _at("created_at", True), _at("updated_at", True),
     _at("closed_at"),
+    Index(None, "result_id"), Index(None, "subject_id"),
+    Index(
+        "critical_notification_live_idx", "organization_id", "subject_id", unique=True,
+        postgresql_where=text("state in ('open', 'attempted') or (state = 'notified' and not read_back)"),
+    ),
+    Index(
+        "critical_notification_waiting_idx", "organization_id", "created_at",
+        postgresql_where=text("state not in ('closed', 'withdrawn')"),
+    ),
+)  # fmt: skip
+critical_event = Table(  # append-only: who did what about a critical result
+    "critical_event", metadata, _id(), _organization(), _ref("notification_id", "critical_notification", True),
+    Column("what", Text, nullable=False),  # opened, aimed, attempted, notified, closed, withdrawn
+    Column("kind", Text, nullable=False), Column("result_version_id", Uuid, nullable=False),
+    _at("happened_at", True), _text("person"), _ref("practitioner_id", "practitioner"), _text("means"),
+    _text("outcome"), Column("read_back", Boolean, nullable=True), _text("comment"),
+    Column("actor_kind", Text, nullable=False), Column("actor_id", Uuid, nullable=True), _text("actor_name"),
+    _at("created_at", True), Index(None, "notification_id"),
 )  # fmt: skip
 outbox = Table(  # what an EMR is owed, in order per destination
     "outbox", metadata, _id(), _organization(), _text("destination"), Column("kind", Text, nullable=False),

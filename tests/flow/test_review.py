@@ -10,9 +10,10 @@ import pytest
 
 from interface.domain.model import HoldReason, ItemStatus, ResultStatus, ValueKind
 from interface.domain.permissions import Role
+from interface.domain.review import Refusal, ReviewError
 from interface.domain.views import Actor, ActorKind, Audience, ResultView
 from interface.flow import review
-from interface.flow.review import ACCEPTABLE, Refusal, ReviewError
+from interface.flow.review import ACCEPTABLE
 from interface.store import lab
 from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
