@@ -95,6 +95,29 @@ class ItemStatus(StrEnum):
     REJECTED = "rejected"
 
 
+class Origin(StrEnum):
+    """Whose value it is."""
+
+    ANALYZER = "analyzer"
+    MANUAL = "manual"  # a person's: read from a strip, typed from a printout
+    CALCULATION = "calculation"
+
+
+class FollowUpKind(StrEnum):
+    """What may follow from a result."""
+
+    REFLEX = "reflex"  # another test
+    RERUN = "rerun"  # the same test again
+    DILUTION = "dilution"  # the same test again, diluted
+
+
+class FollowUpState(StrEnum):
+    REQUESTED = "requested"
+    SENT = "sent"  # the analyzer was told
+    DONE = "done"  # its result has come
+    CANCELLED = "cancelled"
+
+
 class HoldReason(StrEnum):
     """Why a result waits for a person; the first block are the slugs of `errors.HoldError`."""
 

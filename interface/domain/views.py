@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
-from interface.domain.model import Comparator, HoldReason, ItemStatus, Priority, ResultStatus, Sex, ValueKind
+from interface.domain.model import Comparator, HoldReason, ItemStatus, Origin, Priority, ResultStatus, Sex, ValueKind
 
 
 class ActorKind(StrEnum):
@@ -144,6 +144,8 @@ class ResultView:
     comments: tuple[str, ...] = ()
     pending: bool = False  # a later version of this released result waits for a person
     collected_at: datetime | None = None  # when the specimen was taken, as far as the order says
+    reportable: bool = True  # of several runs for one order item exactly one is
+    origin: Origin = Origin.ANALYZER
 
 
 @dataclass(frozen=True, slots=True)

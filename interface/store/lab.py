@@ -24,6 +24,7 @@ from interface.domain.model import (
     Comparator,
     HoldReason,
     ItemStatus,
+    Origin,
     Priority,
     ResultStatus,
     Sex,
@@ -185,11 +186,12 @@ class _Query:
 
 def _visible(query: _Query, audience: Audience, row: str = "r") -> str:
     """THE rule who sees a result (or a version of one, `row`): staff everything, an EMR what was released, or where it
-    is so configured also what is preliminary; and nothing that is held."""
+    is so configured also what is preliminary; nothing that is held, and of several runs only the one to report."""
     if audience is Audience.STAFF:
         return "true"
     statuses = sorted(_VISIBLE_STATUSES[audience])
-    return f"({row}.status = any({query.bind(statuses)}::text[]) and {row}.held = '{{}}')"
+    reported = " and r.reportable" if row == "r" else ""
+    return f"({row}.status = any({query.bind(statuses)}::text[]) and {row}.held = '{{}}'{reported})"
 
 
 # ---- results --------------------------------------------------------------------------------------------------------
@@ -198,20 +200,21 @@ _VERSION_COLUMNS = """
     v.id as version_id, v.version, v.status, v.held, r.id, r.created_at, r.released_at, r.specimen_id, r.patient_id,
     r.order_id, r.order_item_id, r.pending_version_id, v.message_id, v.specimen_as_sent, v.code, v.raw_value,
     v.raw_unit, v.raw_flags, v.instrument_time, v.instrument_at, v.comments, v.test_code, v.test_name, v.loinc, v.kind,
-    v.comparator, v.number, v.value, v.unit, v.low, v.high, v.reference, v.flags, v.note, a.name as analyzer,
+    v.comparator, v.number, v.value, v.unit, v.low, v.high, v.reference, v.flags, v.note,
+    coalesce(a.name, '') as analyzer, r.reportable, r.origin,
     s.collected_at
 """
 _CURRENT = """
 from lab.result r
 join lab.result_version v on v.id = r.version_id
-join lab.analyzer a on a.id = r.analyzer_id
+left join lab.analyzer a on a.id = r.analyzer_id
 left join lab.specimen s on s.id = r.specimen_id
 where
 """
 _EVERY = """
 from lab.result_version v
 join lab.result r on r.id = v.result_id
-join lab.analyzer a on a.id = r.analyzer_id
+left join lab.analyzer a on a.id = r.analyzer_id
 left join lab.specimen s on s.id = r.specimen_id
 where
 """
@@ -336,6 +339,8 @@ def _result(row: Record, audience: Audience) -> ResultView:
         comments=tuple(row["comments"]),
         pending=audience is Audience.STAFF and row["pending_version_id"] is not None,
         collected_at=row["collected_at"],
+        reportable=row["reportable"],
+        origin=Origin(row["origin"]),
     )
 
 

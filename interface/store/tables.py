@@ -351,14 +351,22 @@ result = Table(  # the pointer to the current version
     "result", metadata, _id(), _organization(),
     # DESIGN §1.2: analyzer, specimen, code path, occurrence, its time
     Column("natural_key", LargeBinary, nullable=False),
-    _ref("analyzer_id", "analyzer", True), _ref("specimen_id", "specimen"), _ref("patient_id", "patient"),
+    _ref("analyzer_id", "analyzer"),  # null: a person's or a calculated one
+    _ref("specimen_id", "specimen"), _ref("patient_id", "patient"),
     _ref("order_id", "lab_order"), _ref("order_item_id", "order_item"), _ref("test_id", "test"),
     Column("version_id", Uuid, nullable=False), _int("version", 1), Column("status", Text, nullable=False),
     _texts("held"),
     # a change to a released result that a person has not decided yet
     Column("pending_version_id", Uuid, nullable=True),
     _at("created_at", True), _at("updated_at", True), _at("released_at"),
+    _flag("reportable", True),  # exactly one of an order item's runs
+    Column("origin", Text, nullable=False, server_default=text("'analyzer'")),  # analyzer, manual, calculation
+    _at("effective_at", True),  # collected, else measured, else received
     UniqueConstraint("organization_id", "natural_key"), Index(None, "patient_id", "updated_at"),
+    Index(
+        "result_previous_idx", "patient_id", "test_id", "effective_at",
+        postgresql_where=text("reportable and status in ('final', 'corrected', 'amended')"),
+    ),
     Index(None, "specimen_id"),
     Index(None, "order_id"), Index(None, "organization_id", "updated_at"),
     Index("result_held_idx", "organization_id", "created_at", postgresql_where=text("held <> '{}'")),
@@ -384,6 +392,15 @@ result_version = Table(
 decision = Table(  # the explanation of one result version: its steps in order
     "decision", metadata, Column("result_version_id", Uuid, primary_key=True), _organization(),
     Column("steps", JSONB, nullable=False), _text("driver_revision"), _int("map_revision"), _at("created_at", True),
+)  # fmt: skip
+follow_up = Table(  # what follows from a result: another run of it, at a dilution perhaps, or another test
+    "follow_up", metadata, _id(), _organization(), Column("kind", Text, nullable=False),  # reflex, rerun, dilution
+    _ref("result_id", "result", True), _text("rule"), _int("depth", 1),
+    _ref("order_item_id", "order_item"),  # that the follow-up's result answers
+    Column("state", Text, nullable=False, server_default=text("'requested'")),  # requested, sent, done, cancelled
+    Column("dilution", Numeric, nullable=True), _text("reason"), Column("actor_kind", Text, nullable=False),
+    Column("actor_id", Uuid, nullable=True), _at("created_at", True), _at("updated_at", True),
+    UniqueConstraint("organization_id", "result_id", "rule"), Index(None, "order_item_id"),
 )  # fmt: skip
 review_policy = Table(  # how an organization (no test), or one of its tests, is reviewed
     "review_policy", metadata, _id(), _organization(), _ref("test_id", "test"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from alembic import op
 
 revision = "0010"
@@ -9,9 +11,14 @@ down_revision = "0009"
 branch_labels = None
 depends_on = None
 
+# The subselect makes it run once per statement. No setting, or an empty one: null, which no row equals.
+OWN = "organization_id = (select nullif(current_setting('labora.org', true), '')::uuid)"
+FILLED = ("result", "result_version", "specimen")  # read or written here for every organization at once
+
 
 def upgrade() -> None:
     _intervals()
+    _results()
 
 
 def _intervals() -> None:
@@ -39,3 +46,18 @@ def _intervals() -> None:
          where not exists (select from lab.reference_interval o where o.test_id = i.test_id and o.valid_to is not null)
     """)
     op.execute("alter table lab.reference_interval force row level security")
+
+
+def _results() -> None:
+    for name in FILLED:
+        op.execute(f"alter table lab.{name} no force row level security")
+    ddl = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
+    for statement in ddl.split(";\n"):
+        if statement.strip():
+            op.execute(statement)
+    for name in FILLED:
+        op.execute(f"alter table lab.{name} force row level security")  # the owner too is held to the policies
+    op.execute("grant select, insert, update on lab.follow_up to labora_app")
+    op.execute("alter table lab.follow_up enable row level security")
+    op.execute("alter table lab.follow_up force row level security")
+    op.execute(f"create policy organization on lab.follow_up using ({OWN}) with check ({OWN})")
