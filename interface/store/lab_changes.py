@@ -315,9 +315,15 @@ async def lock_result(connection: Connection, result_id: UUID) -> ResultRow | No
 
 
 async def copy_version(
-    connection: Connection, actor: Actor, row: ResultRow, status: ResultStatus, comment: str, step: Step
+    connection: Connection,
+    actor: Actor,
+    row: ResultRow,
+    status: ResultStatus,
+    comment: str,
+    step: Step,
+    held: Sequence[HoldReason] = (),
 ) -> tuple[UUID, int]:
-    """Append the candidate again as a new version with another status, nothing held, and `comment` added to its note.
+    """Append the candidate again as a new version with another status and holds, and `comment` added to its note.
 
     Its explanation is the candidate's with `step` added. Returns the version's id and number; the result does not
     point to it yet.
@@ -330,7 +336,7 @@ async def copy_version(
              code_path, raw_value, raw_unit, raw_flags, raw_status, raw_reference, instrument_time, instrument_at,
              comments, test_code, test_name, loinc, kind, comparator, number, value, unit, low, high, reference, flags,
              note, actor_kind, actor_id)
-        select $2, organization_id, result_id, $3, $4, '{}', message_id, location, specimen_as_sent, code,
+        select $2, organization_id, result_id, $3, $4, $8, message_id, location, specimen_as_sent, code,
              code_path, raw_value, raw_unit, raw_flags, raw_status, raw_reference, instrument_time, instrument_at,
              comments, test_code, test_name, loinc, kind, comparator, number, value, unit, low, high, reference, flags,
              concat_ws(E'\\n', nullif(note, ''), nullif($5::text, '')), $6, $7
@@ -343,6 +349,7 @@ async def copy_version(
         comment,
         actor.kind,
         actor.id,
+        list(held),
     )
     await connection.execute(
         """
@@ -360,13 +367,19 @@ async def copy_version(
 
 
 async def point_to(
-    connection: Connection, row: ResultRow, version_id: UUID, version: int, status: ResultStatus, release: bool
+    connection: Connection,
+    row: ResultRow,
+    version_id: UUID,
+    version: int,
+    status: ResultStatus,
+    release: bool,
+    held: Sequence[HoldReason] = (),
 ) -> bool:
-    """Make a version the result's current one, with nothing held or pending. False when another was faster."""
+    """Make a version the result's current one, held for `held`, with nothing pending. False when another was faster."""
     done = await connection.execute(
         """
         update lab.result
-        set version_id = $3, version = $4, status = $5, held = '{}', pending_version_id = null, updated_at = now(),
+        set version_id = $3, version = $4, status = $5, held = $7, pending_version_id = null, updated_at = now(),
             released_at = case when $6 then now() else released_at end
         where id = $1 and version = $2
         """,
@@ -376,6 +389,7 @@ async def point_to(
         version,
         status,
         release,
+        list(held),
     )
     return done.endswith(" 1")
 
