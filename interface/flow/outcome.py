@@ -25,6 +25,7 @@ from interface.domain.model import (
     Step,
 )
 from interface.domain.times import instrument_instant
+from interface.domain.views import ActorKind
 from interface.flow.context import LinkContext
 from interface.settings import Unsolicited
 from interface.store.ids import uuid7
@@ -218,6 +219,9 @@ def _version(
         status=decision.status,
         held=decision.holds,
         kind=decision.value.kind.value,
+        message_id=work.message.id,
+        actor_kind=ActorKind.LINK,
+        actor_id=work.link.link_id,
         analyzer_id=work.link.analyzer_id,
         specimen_id=_uuid(decision.specimen.id if decision.specimen else None),
         patient_id=_uuid(decision.patient_id),
@@ -260,6 +264,7 @@ def _control(
     return ControlResult(
         id=uuid7(),
         natural_key=key,
+        message_id=work.message.id,
         analyzer_id=work.link.analyzer_id,
         role=specimen.role.value,
         kind=observed.value.kind.value,

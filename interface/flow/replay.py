@@ -113,7 +113,7 @@ async def _replay(
 ) -> Replayed:
     work = await _work(connection, message_id, find_link)
     catalogue = await read_catalogue(connection, actor.organization_id, work.link.driver.id, work.link.link_id)
-    at = await surroundings(connection, work)
+    at = await surroundings(connection, [work])
     waiting = await candidates(connection, [one.id for one in at.current.values()])
     anew = decisions(work, catalogue, at.specimens, at.apart, at.closed)
     step = Step("replay", "ok", f"decided anew by {actor.name}", inputs={"reason": reason} if reason else {})
@@ -125,11 +125,11 @@ async def _replay(
         if before is not None and _alike(before, version, known, at.specimens):
             unchanged += 1
             continue
-        decided = _following(version, known, step)
+        decided = _following(actor, version, known, step)
         versions.append(decided)
         changes.append(_change(message_id, before, decided))
     if versions:
-        await store.write_versions(connection, actor, message_id, versions)
+        await store.write_versions(connection, actor.organization_id, versions)
     problems = tuple(f"{problem.location}: {problem.text}" for problem in work.decoded.problems)
     settled = await settle_again(connection, message_id, problems, work.incomplete)
     detail = {"code": code or "", "reason": reason, "settled": settled,
@@ -191,9 +191,10 @@ def _alike(before: Candidate, version: ResultVersion, known: CurrentResult | Non
     )
 
 
-def _following(version: ResultVersion, known: CurrentResult | None, replayed: Step) -> ResultVersion:
+def _following(actor: Actor, version: ResultVersion, known: CurrentResult | None, replayed: Step) -> ResultVersion:
     """The decision as the result's next version, with who had it taken anew in its explanation."""
     steps = (version.steps[0], replayed, *version.steps[1:])
+    version = replace(version, actor_kind=actor.kind, actor_id=actor.id)
     if known is None:
         return replace(version, steps=steps)
     following = replace(version, id=uuid7(), result_id=known.id, version=known.last_version + 1, fresh=False)

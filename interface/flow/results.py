@@ -1,16 +1,17 @@
-"""From the journal to decided results: claim, decode, decide, one commit per message (DESIGN §3, steps 6 to 9).
+"""From the journal to decided results: claim, decode, decide, commit (DESIGN §3, steps 6 to 9).
 
 The database is the queue; a claim commits the attempt before anything is decoded, so that a message which kills the
-process is counted as well and parked at its last attempt. Messages are decided in parallel, but those that speak of the
-same specimen one after the other in the order they came. Everything up to the one transaction may be run again.
+process is counted as well and parked at its last attempt. Messages that speak of different specimens are decided in one
+transaction, those of the same specimen one after the other in the order they came. When such a batch fails, each of its
+messages is decided by itself, so that the culprit alone is refused. Everything up to the commit may be run again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -40,6 +41,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 CLAIM_MESSAGES, LOAD_BYTES = 64, 16 << 20
+BATCH_MESSAGES = 16  # decided in one transaction
 BUSY_MESSAGES = 8  # claimed at once while links deliver: what is decided slowly need not be held long
 THREAD_BYTES = 64 << 10  # larger messages are worked on in a thread: the links answer meanwhile
 POLL_S, RETRY_S, CATALOGUE_S = 1.0, 0.5, 15.0
@@ -55,15 +57,18 @@ class Surroundings:
     closed: frozenset[str]
 
 
-async def surroundings(connection: Connection, work: Work) -> Surroundings:
+async def surroundings(connection: Connection, works: Sequence[Work]) -> Surroundings:
     """Read and lock it for the caller's transaction, in the one order in which everybody locks: specimens, results."""
-    specimens = await store.load_specimens(connection, work.barcodes)
-    keys = work.keys()
+    barcodes = sorted({barcode for work in works for barcode in work.barcodes})
+    specimens = await store.load_specimens(connection, barcodes)
+    keys = [key for work in works for key in work.keys()]
     current = await store.load_current(connection, keys) if keys else {}
-    apart = keys_apart(work, specimens, current) if current else {}
+    apart: dict[bytes, bytes] = {}
+    for work in works if current else ():
+        apart |= keys_apart(work, specimens, current)
     if apart:
         current |= await store.load_current(connection, list(apart.values()))
-    missing = [barcode for barcode in work.barcodes if barcode not in specimens]
+    missing = [barcode for barcode in barcodes if barcode not in specimens]
     closed = await store.load_closed(connection, missing) if missing else frozenset()
     return Surroundings(specimens, current, apart, closed)
 
@@ -73,10 +78,33 @@ class _Job:
     claim: Claim
     work: Work
 
-    @property
-    def lanes(self) -> set[object]:
-        """What must be kept in order: the message's specimens."""
-        return {(self.claim.organization_id, barcode) for barcode in self.work.barcodes}
+
+@dataclass(slots=True)
+class _Batch:
+    """Messages of one organization that speak of different specimens. `lanes`: these specimens' barcodes."""
+
+    organization_id: UUID
+    jobs: list[_Job] = field(default_factory=list)
+    lanes: set[str] = field(default_factory=set)
+
+    def takes(self, job: _Job) -> bool:
+        """Whether the message may be decided with these: another specimen's, and not too many of them."""
+        known = job.claim.organization_id == self.organization_id
+        return known and len(self.jobs) < BATCH_MESSAGES and self.lanes.isdisjoint(job.work.barcodes)
+
+    def add(self, job: _Job) -> None:
+        self.jobs.append(job)
+        self.lanes.update(job.work.barcodes)
+
+
+def batches(jobs: Iterable[_Job]) -> list[_Batch]:
+    """The messages in batches, each of which may only be decided after those before it that share a lane with it."""
+    made: list[_Batch] = []
+    for job in jobs:
+        if not made or not made[-1].takes(job):
+            made.append(_Batch(job.claim.organization_id))
+        made[-1].add(job)
+    return made
 
 
 class ResultWorker:
@@ -190,16 +218,19 @@ class ResultWorker:
             ids = [claim.message_id for claim in claims if claim.organization_id == organization_id]
             async with self._database.organization(organization_id) as connection:
                 messages |= await read_messages(connection, ids)
-        tails: dict[object, asyncio.Task[bool]] = {}
-        tasks: list[asyncio.Task[bool]] = []
+        jobs = []
         for claim in claims:
             message = messages.get(claim.message_id)
             job = await self._courtesy.turn(self._waited_s, partial(self._decoded, claim, message))
-            if job is None:
-                continue
-            before = {tails[lane] for lane in job.lanes if lane in tails}
-            task = asyncio.create_task(self._after(job, before))
-            tails.update(dict.fromkeys(job.lanes, task))
+            if job is not None:
+                jobs.append(job)
+        tails: dict[tuple[UUID, str], asyncio.Task[bool]] = {}
+        tasks: list[asyncio.Task[bool]] = []
+        for batch in batches(jobs):
+            lanes = [(batch.organization_id, barcode) for barcode in batch.lanes]
+            before = {tails[lane] for lane in lanes if lane in tails}
+            task = asyncio.create_task(self._after(batch, before))
+            tails.update(dict.fromkeys(lanes, task))
             tasks.append(task)
         await asyncio.gather(*tasks)
 
@@ -218,35 +249,58 @@ class ResultWorker:
             await self._failed(claim, link, error)
             return None
 
-    async def _after(self, job: _Job, before: set[asyncio.Task[bool]]) -> bool:
+    async def _after(self, batch: _Batch, before: set[asyncio.Task[bool]]) -> bool:
         """Decide when the earlier messages of the same specimens are done; False when one of them was not."""
         if before and not all(await asyncio.gather(*before)):
-            await self._give_back(job.claim, refund=True)
+            await self._give_back([job.claim.message_id for job in batch.jobs], refund=True)
             return False
         async with self._slots:
-            try:
-                outcome = await self._courtesy.turn(self._waited_s, partial(self._decide, job))
-            except StoreError:  # the database is away: nothing is said against the message
-                self._away = True
-                await self._give_back(job.claim, refund=True)
-                return False
-            except AlreadySettled:
-                return True
-            except Exception as error:
-                return await self._failed(job.claim, job.work.link, error)
-        self._count(job.work, outcome)
+            if len(batch.jobs) > 1:
+                try:
+                    return await self._done(batch.organization_id, batch.jobs)
+                except StoreError:
+                    return await self._database_away(batch.jobs)
+                except Exception as error:  # one of them, or one that another worker has settled: each by itself
+                    log.warning("batch not decided", action="batch.failed", messages=len(batch.jobs), exc_info=error)
+            done = [await self._alone(job) for job in batch.jobs]
+        return all(done)
+
+    async def _alone(self, job: _Job) -> bool:
+        try:
+            return await self._done(job.claim.organization_id, [job])
+        except StoreError:
+            return await self._database_away([job])
+        except AlreadySettled:
+            return True
+        except Exception as error:
+            return await self._failed(job.claim, job.work.link, error)
+
+    async def _database_away(self, jobs: Sequence[_Job]) -> bool:
+        """Nothing is said against the messages."""
+        self._away = True
+        await self._give_back([job.claim.message_id for job in jobs], refund=True)
+        return False
+
+    async def _done(self, organization_id: UUID, jobs: Sequence[_Job]) -> bool:
+        outcomes = await self._courtesy.turn(self._waited_s, partial(self._decide, organization_id, jobs))
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            self._count(job.work, outcome)
         return True
 
-    async def _decide(self, job: _Job) -> Outcome:
-        work, organization_id = job.work, job.claim.organization_id
+    async def _decide(self, organization_id: UUID, jobs: Sequence[_Job]) -> list[Outcome]:
+        outcomes = []
         async with self._database.transaction(organization_id) as connection:
-            catalogue = await self._catalogue(connection, work.link)
-            at = await surroundings(connection, work)
-            outcome = await _aside(
-                work.message, outcome_of, work, catalogue, at.specimens, at.current, at.apart, at.closed
-            )
-            await store.commit(connection, organization_id, outcome)
-        return outcome
+            at = await surroundings(connection, [job.work for job in jobs])
+            for job in jobs:
+                catalogue = await self._catalogue(connection, job.work.link)
+                outcomes.append(
+                    await _aside(
+                        job.work.message, outcome_of, job.work, catalogue, at.specimens, at.current, at.apart, at.closed
+                    )
+                )
+                await asyncio.sleep(0)  # the links answer between two messages
+            await store.commit(connection, organization_id, outcomes)
+        return outcomes
 
     async def _catalogue(self, connection: Connection, link: LinkContext) -> Catalogue:
         now = asyncio.get_running_loop().time()
@@ -261,7 +315,7 @@ class ResultWorker:
         log.error("message not decided", action="message.failed", link=link.name, message_id=str(claim.message_id),
                   attempts=claim.attempts, exc_info=error)  # fmt: skip
         if claim.attempts < self._limits.max_attempts:
-            await self._give_back(claim, refund=False)
+            await self._give_back([claim.message_id], refund=False)
             return False
         return await self._park(claim, link, f"{type(error).__name__} in each of {claim.attempts} attempts")
 
@@ -270,7 +324,7 @@ class ResultWorker:
         outcome = Outcome(claim.message_id, "parked", link_id, name, reason=reason)
         try:
             async with self._database.transaction(claim.organization_id) as connection:
-                await store.commit(connection, claim.organization_id, outcome)
+                await store.commit(connection, claim.organization_id, [outcome])
         except AlreadySettled:
             return True
         except StoreError:
@@ -279,12 +333,12 @@ class ResultWorker:
         log.error("message parked", action="message.parked", link=name, message_id=str(claim.message_id), reason=reason)
         return True
 
-    async def _give_back(self, claim: Claim, *, refund: bool) -> None:
+    async def _give_back(self, message_ids: Sequence[UUID], *, refund: bool) -> None:
         try:
             async with self._database.system() as system:
-                await store.give_back(system, [claim.message_id], refund=refund)
+                await store.give_back(system, message_ids, refund=refund)
         except StoreError:
-            self._unreturned.add(claim.message_id)
+            self._unreturned.update(message_ids)
 
     @staticmethod
     def _count(work: Work, outcome: Outcome) -> None:

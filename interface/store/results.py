@@ -22,7 +22,7 @@ from interface.domain.model import (
     Step,
 )
 from interface.domain.states import may_become
-from interface.domain.views import Actor, ActorKind
+from interface.domain.views import ActorKind
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 
@@ -71,6 +71,9 @@ class ResultVersion:
     status: ResultStatus
     held: tuple[HoldReason, ...]
     kind: str
+    message_id: UUID
+    actor_kind: ActorKind
+    actor_id: UUID | None
     analyzer_id: UUID
     specimen_id: UUID | None = None
     patient_id: UUID | None = None
@@ -111,6 +114,7 @@ class ControlResult:
 
     id: UUID
     natural_key: bytes
+    message_id: UUID
     analyzer_id: UUID
     role: str
     kind: str
@@ -129,7 +133,7 @@ class ControlResult:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a message came to. Written in one transaction by `commit`."""
+    """What a message came to. Written by `commit`, in one transaction with those of other messages."""
 
     message_id: UUID
     settled: str  # released (nothing held), held, rejected, parked
@@ -299,8 +303,8 @@ _VERSIONS = """
 WITH i AS (
     SELECT * FROM jsonb_to_recordset($2::text::jsonb) AS t(
         id uuid, result_id uuid, version int, fresh boolean, pending boolean, natural_key bytea, status text,
-        held text[], kind text, analyzer_id uuid, specimen_id uuid, patient_id uuid, order_id uuid, order_item_id uuid,
-        test_id uuid,
+        held text[], kind text, message_id uuid, actor_kind text, actor_id uuid, analyzer_id uuid, specimen_id uuid,
+        patient_id uuid, order_id uuid, order_item_id uuid, test_id uuid,
         location text, specimen_as_sent text, code text, code_path text, raw_value text, raw_unit text, raw_flags text,
         raw_status text, raw_reference text, instrument_time text, instrument_at timestamptz, comments text[],
         test_code text, test_name text, loinc text, comparator text, number numeric, value text, unit text, low numeric,
@@ -310,9 +314,9 @@ WITH i AS (
         specimen_as_sent, code, code_path, raw_value, raw_unit, raw_flags, raw_status, raw_reference, instrument_time,
         instrument_at, comments, test_code, test_name, loinc, kind, comparator, number, value, unit, low, high,
         reference, flags, actor_kind, actor_id)
-    SELECT id, $1, result_id, version, status, held, $3, location, specimen_as_sent, code, code_path, raw_value,
+    SELECT id, $1, result_id, version, status, held, message_id, location, specimen_as_sent, code, code_path, raw_value,
         raw_unit, raw_flags, raw_status, raw_reference, instrument_time, instrument_at, comments, test_code, test_name,
-        loinc, kind, comparator, number, value, unit, low, high, reference, flags, $5, $4 FROM i
+        loinc, kind, comparator, number, value, unit, low, high, reference, flags, actor_kind, actor_id FROM i
 ), d AS (
     INSERT INTO lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)
     SELECT id, $1, steps, driver_revision, map_revision FROM i
@@ -331,69 +335,77 @@ WITH i AS (
 )
 UPDATE lab.order_item o SET status = 'completed', updated_at = now()
 FROM i WHERE o.id = i.order_item_id AND i.held = '{}'
-    AND o.status = ANY($6)
+    AND o.status = ANY($3)
 """
 
 _CONTROLS = """
 INSERT INTO lab.qc_result (id, organization_id, natural_key, analyzer_id, message_id, role, specimen_as_sent, code,
     test_id, kind, number, value, raw_value, unit, raw_flags, instrument_time, instrument_at, location)
-SELECT id, $1, natural_key, analyzer_id, $3, role, specimen_as_sent, code, test_id, kind, number, value, raw_value,
-    unit, raw_flags, instrument_time, instrument_at, location
+SELECT id, $1, natural_key, analyzer_id, message_id, role, specimen_as_sent, code, test_id, kind, number, value,
+    raw_value, unit, raw_flags, instrument_time, instrument_at, location
 FROM jsonb_to_recordset($2::text::jsonb) AS t(
-    id uuid, natural_key bytea, analyzer_id uuid, role text, kind text, specimen_as_sent text, code text, test_id uuid,
-    number numeric, value text, raw_value text, unit text, raw_flags text, instrument_time text,
-    instrument_at timestamptz, location text)
+    id uuid, natural_key bytea, message_id uuid, analyzer_id uuid, role text, kind text, specimen_as_sent text,
+    code text, test_id uuid, number numeric, value text, raw_value text, unit text, raw_flags text,
+    instrument_time text, instrument_at timestamptz, location text)
 ON CONFLICT (organization_id, natural_key) DO NOTHING
 """
 
 _SETTLE = """
-WITH gone AS (DELETE FROM lab.queue WHERE message_id = $2 RETURNING attempts),
-a AS (
+WITH i AS (
+    SELECT * FROM jsonb_to_recordset($2::text::jsonb) AS t(
+        audit_id uuid, message_id uuid, settled text, link_id uuid, link_name text, problems text[], reason text,
+        detail jsonb)
+), gone AS (
+    DELETE FROM lab.queue q USING i WHERE q.message_id = i.message_id RETURNING q.message_id, q.attempts
+), a AS (
     INSERT INTO lab.audit_event (id, organization_id, actor_kind, actor_id, actor_name, action, entity_kind, entity_id,
                                  outcome, detail)
-    SELECT $8, $1, 'link', $6, $7, 'message.settle', 'message', $2, $3, $9 FROM gone
+    SELECT i.audit_id, $1, 'link', i.link_id, i.link_name, 'message.settle', 'message', i.message_id, i.settled,
+        i.detail
+    FROM i JOIN gone USING (message_id)
 )
-UPDATE lab.message SET settled = $3, settled_at = now(), reason = CASE WHEN $4 = '' THEN reason ELSE $4 END,
-    problems = $5, attempts = gone.attempts
-FROM gone WHERE id = $2 RETURNING id
+UPDATE lab.message m SET settled = i.settled, settled_at = now(), problems = i.problems, attempts = gone.attempts,
+    reason = CASE WHEN i.reason = '' THEN m.reason ELSE i.reason END
+FROM i JOIN gone USING (message_id) WHERE m.id = i.message_id RETURNING m.id
 """
 
 
 class AlreadySettled(Exception):
-    """Another worker settled the message first; this transaction must be rolled back."""
+    """Another worker settled one of the messages first; this transaction must be rolled back."""
 
 
-async def commit(connection: Connection, organization_id: UUID, outcome: Outcome) -> None:
-    """Write an outcome in the caller's transaction: versions, explanations, controls, audit, the journal settled.
+async def commit(connection: Connection, organization_id: UUID, outcomes: Sequence[Outcome]) -> None:
+    """Write outcomes in the caller's transaction: versions, explanations, controls, audit, the journal settled.
 
-    The queue row is the claim: raises AlreadySettled when it is gone.
+    The queue's rows are the claims: raises AlreadySettled when one is gone.
     """
+    settled = await connection.fetch(_SETTLE, organization_id, _json(list(map(_settling, outcomes))))
+    if len(settled) < len(outcomes):
+        raise AlreadySettled
+    await write_versions(connection, organization_id, [one for outcome in outcomes for one in outcome.versions])
+    controls = [control for outcome in outcomes for control in outcome.controls]
+    if controls:
+        await connection.execute(_CONTROLS, organization_id, _json(controls))
+
+
+def _settling(outcome: Outcome) -> dict[str, object]:
     detail = dict(outcome.detail)
     if outcome.versions:
         detail["results"] = " ".join(str(version.result_id) for version in outcome.versions)
-    settled = await connection.fetchval(
-        _SETTLE, organization_id, outcome.message_id, outcome.settled, outcome.reason,
-        _without_nul(list(outcome.problems)), outcome.link_id, outcome.link_name, uuid7(), detail,
-    )  # fmt: skip
-    if settled is None:
-        raise AlreadySettled
-    if outcome.versions:
-        by = Actor(ActorKind.LINK, outcome.link_id, outcome.link_name, organization_id)
-        await write_versions(connection, by, outcome.message_id, outcome.versions)
-    if outcome.controls:
-        await connection.execute(_CONTROLS, organization_id, _json(outcome.controls), outcome.message_id)
+    return {
+        "audit_id": uuid7(), "message_id": outcome.message_id, "settled": outcome.settled, "link_id": outcome.link_id,
+        "link_name": outcome.link_name, "problems": outcome.problems, "reason": outcome.reason, "detail": detail,
+    }  # fmt: skip
 
 
-async def write_versions(
-    connection: Connection, actor: Actor, message_id: UUID, versions: Sequence[ResultVersion]
-) -> None:
+async def write_versions(connection: Connection, organization_id: UUID, versions: Sequence[ResultVersion]) -> None:
     """Versions with their explanations, and what follows from them for results and order items."""
-    rows = _json(versions)
-    open_items = may_become(ItemStatus.COMPLETED)
-    await connection.execute(_VERSIONS, actor.organization_id, rows, message_id, actor.id, actor.kind, open_items)
+    if versions:
+        open_items = may_become(ItemStatus.COMPLETED)
+        await connection.execute(_VERSIONS, organization_id, _json(versions), list(open_items))
 
 
-def _json(rows: Sequence[ResultVersion] | Sequence[ControlResult]) -> str:
+def _json(rows: Sequence[object]) -> str:
     """Rows for jsonb_to_recordset: decimals as their exact text, bytes as PostgreSQL's hex."""
     text = orjson.dumps(list(rows), default=_plain)
     if b"\\u0000" in text:  # jsonb holds no NUL; the bytes themselves are in the frame

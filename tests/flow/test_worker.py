@@ -8,10 +8,15 @@ from uuid import UUID
 
 import pytest
 
+from interface.domain.catalogue import Catalogue
 from interface.errors import StoreUnavailable
+from interface.flow import outcome, results
+from interface.flow.outcome import Work
+from interface.settings import LimitSettings
 from interface.store import results as store
 from interface.store.db import Connection
-from tests.flow.laboratory import laboratory, message
+from interface.store.results import Outcome
+from tests.flow.laboratory import Laboratory, laboratory, message
 
 RECORDS = ("P|1||P-1", "O|1|S1||^^^CBC|R", "R|1|^^^WBC|7.35|10*3/uL||N||F||||20260102030000")
 
@@ -68,3 +73,67 @@ async def test_when_the_process_is_killed_again_and_again_only_what_was_alone_at
         assert taken == [5, 1, 1]
         await lab.settle()
         assert await lab.messages() == [("complete", "parked"), *[("complete", "released")] * 4]
+
+
+async def _specimens(lab: Laboratory, *numbers: int) -> None:
+    """A message for each of these specimens, each of another patient; the first of a number orders it."""
+    for at, number in enumerate(numbers):
+        if number not in numbers[:at]:
+            await lab.order(f"S{number}", "WBC", patient_id=f"P-{number}")
+        record = f"R|1|^^^WBC|7.{at}|10*3/uL||N||F||||202601020300{at:02d}"
+        await lab.send(message(f"P|1||P-{number}", f"O|1|S{number}||^^^CBC|R", record, control=f"C{at}"))
+
+
+async def _transactions(lab: Laboratory) -> list[str]:
+    """Which transaction settled each message, in the order of receipt."""
+    return [row[0] for row in await lab.owner.fetch("select xmin::text from lab.message order by id")]
+
+
+async def test_messages_of_different_specimens_are_decided_in_one_transaction_and_those_of_one_in_their_order(
+    database_url: str,
+) -> None:
+    async with laboratory(database_url) as lab:
+        await _specimens(lab, 1, 2, 3, 2)
+        await lab.settle()
+        one, two, three, again = await _transactions(lab)
+        assert one == two == three != again
+        seconds = [view.value for view in await lab.results() if view.barcode == "S2"]
+        assert seconds == ["7.1", "7.3"]
+
+
+async def test_of_a_batch_only_the_message_that_cannot_be_decided_is_parked(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = outcome.outcome_of
+
+    def stumbling(work: Work, catalogue: Catalogue, *around: object) -> Outcome:
+        if work.decoded.control_id == "C1":
+            raise ZeroDivisionError
+        return real(work, catalogue, *around)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(results, "outcome_of", stumbling)
+    async with laboratory(database_url, limits=LimitSettings(max_attempts=2)) as lab:
+        await _specimens(lab, 1, 2, 3)
+        await lab.settle()
+        assert await lab.messages() == [("complete", "released"), ("complete", "parked"), ("complete", "released")]
+        attempts = await lab.owner.fetch("select attempts from lab.message order by id")
+        assert [row["attempts"] for row in attempts] == [1, 2, 1]
+        assert [view.barcode for view in await lab.results()] == ["S1", "S3"]
+
+
+async def test_of_a_batch_of_which_one_message_is_settled_meanwhile_the_others_are_decided(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = results.surroundings
+    async with laboratory(database_url) as lab:
+
+        async def overtaken(connection: Connection, works: list[Work]) -> results.Surroundings:
+            if len(works) > 1:  # another worker, whose claim had run out, is faster
+                await lab.owner.execute("delete from lab.queue where message_id = $1", works[1].message.id)
+            return await real(connection, works)
+
+        monkeypatch.setattr(results, "surroundings", overtaken)
+        await _specimens(lab, 1, 2, 3)
+        await lab.settle()
+        assert await lab.messages() == [("complete", "released"), ("complete", None), ("complete", "released")]
+        assert [view.barcode for view in await lab.results()] == ["S1", "S3"]
