@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from interface.domain import exemptions
+from interface.domain import exemptions, rules
 from interface.domain.rule_set import Entry, RuleSet
 from interface.domain.table import Table
 from interface.errors import LaboraError
@@ -33,6 +33,8 @@ class Section:
 
 # By the word that stands in the document between [[ and ]].
 SECTIONS: Mapping[str, Section] = {
+    "rule": Section("rules", rules.parse),
+    "linked": Section("linked", rules.parse_linked),
     "exempt": Section("exemptions", exemptions.parse),
 }
 
@@ -75,4 +77,5 @@ def _read(root: Table, revision: int) -> RuleSet:
             if count > 1:
                 root.say(word, f"{count} entries have the name {twice!r}")
         sections[section.field] = entries
-    return RuleSet(name=name, revision=revision, **sections)
+    on = root.word("autoverification", ("on", "off")) == "on"
+    return RuleSet(name=name, revision=revision, autoverification=on, **sections)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from interface.domain.exemptions import Exemption
+from interface.domain.facts import Finding, Verdict
+from interface.domain.rules import LinkedSet, Rule
 
 
 class Entry(Protocol):
@@ -22,26 +24,42 @@ class Entry(Protocol):
     def tests(self) -> tuple[str, ...]: ...
 
 
+# The check that speaks for each section: where the section has an entry for a test, it must have spoken of a result.
+CHECKS = {"deltas": "delta", "indices": "index", "ranges": "range", "consistency": "consistency"}
+NOTHING = Verdict("autoverification", Finding.NOT_APPLICABLE, "")
+
+
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """`revision` 0: not stored (yet). Sections keep the document's order."""
+    """`revision` 0: not stored (yet). Sections keep the document's order. `autoverification`: its rules may release."""
 
     name: str
     revision: int = 0
+    autoverification: bool = False
     deltas: tuple[Entry, ...] = ()
     indices: tuple[Entry, ...] = ()
     ranges: tuple[Entry, ...] = ()
     consistency: tuple[Entry, ...] = ()
     calculations: tuple[Entry, ...] = ()
     reflexes: tuple[Entry, ...] = ()
-    rules: tuple[Entry, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    linked: tuple[LinkedSet, ...] = ()
     exemptions: tuple[Exemption, ...] = ()
+    version: str = field(init=False, default="", compare=False)  # as explanations name it: `default 3`
+    # What every result is asked for, computed once: whether a rule names a test, the checks that must have been made,
+    # and what is said of a result that nothing stands against.
+    named: bool = field(init=False, default=False, compare=False, repr=False)
+    checks: tuple[str, ...] = field(init=False, default=(), compare=False, repr=False)
+    released: Verdict = field(init=False, default=NOTHING, compare=False, repr=False)
     _by_test: dict[str, RuleSet] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    @property
-    def version(self) -> str:
-        """As explanations name it: `default 3`."""
-        return f"{self.name} {self.revision}"
+    def __post_init__(self) -> None:
+        version = f"{self.name} {self.revision}"
+        said = Verdict("autoverification", Finding.PASS, "released by the rules", self.name, version)
+        object.__setattr__(self, "version", version)
+        object.__setattr__(self, "released", said)
+        object.__setattr__(self, "named", any(rule.tests for rule in self.rules))
+        object.__setattr__(self, "checks", tuple(check for name, check in CHECKS.items() if getattr(self, name)))
 
     def of(self, test: str) -> RuleSet:
         """The part of it that is evaluated for results of a test, by the laboratory's code. Computed once a test."""
@@ -56,7 +74,7 @@ class RuleSet:
         return frozenset(test for name in SECTIONS for entry in getattr(self, name) for test in entry.tests)
 
 
-SECTIONS = ("deltas", "indices", "ranges", "consistency", "calculations", "reflexes", "rules", "exemptions")
+SECTIONS = ("deltas", "indices", "ranges", "consistency", "calculations", "reflexes", "rules", "linked", "exemptions")
 
 
 def _of(entries: tuple[Entry, ...], test: str) -> tuple[Entry, ...]:
