@@ -19,7 +19,7 @@ from interface.driver.capture import CaptureError, read_capture
 from interface.driver.describe import describe
 from interface.driver.dialogue import Answer, Ordered, Work, answer, read_query
 from interface.driver.manifest import Driver, Feature, LinkFraming
-from interface.driver.receiving import ALL_SPLITS_BYTES, received, split_places
+from interface.driver.receiving import received, split_places
 from interface.driver.registry import Vector
 from interface.errors import LaboraError
 from interface.wire import declared, hl7, mllp
@@ -69,8 +69,8 @@ def run_vectors(driver_id: str, site: Sequence[Path] = ()) -> list[VectorOutcome
 # ---- one vector -----------------------------------------------------------------------------------------------------
 
 
-def vector_faults(driver: Driver, vector: Vector, *, everywhere: bool = True) -> Iterator[str]:
-    """What is wrong with a vector, in words, the first first. Not `everywhere`: it is cut at 200 places only."""
+def vector_faults(driver: Driver, vector: Vector) -> Iterator[str]:
+    """What is wrong with a vector, in words, the first first."""
     try:
         trace = parse_trace(vector.trace.read_text(encoding="utf-8"))
         expected = json.loads(vector.expected.read_text(encoding="utf-8"))
@@ -86,17 +86,17 @@ def vector_faults(driver: Driver, vector: Vector, *, everywhere: bool = True) ->
     over_link = [describe(registry.decode(driver, message)) for message in messages]
     if found := difference([without_envelope(one) for one in expected], over_link):
         yield f"over its link: {found}"
-    if place := cut_differs(driver, data, messages, ALL_SPLITS_BYTES if everywhere else 0):
+    if place := cut_differs(driver, data, messages):
         yield f"the messages are others when the bytes come {place}"
     yield from host_faults(driver, trace)
     yield from answer_faults(driver, vector, trace)
 
 
-def cut_differs(driver: Driver, data: bytes, whole: list[bytes], most_bytes: int = ALL_SPLITS_BYTES) -> str:
+def cut_differs(driver: Driver, data: bytes, whole: list[bytes]) -> str:
     """Where a cut of the analyzer's bytes makes other messages of them; "" when nowhere."""
     if received(driver, (data[at : at + 1] for at in range(len(data)))) != whole:
         return "byte by byte"
-    for at in split_places(data, most_bytes):
+    for at in split_places(data):
         if received(driver, (data[:at], data[at:])) != whole:
             near = escape(data[max(at - _NEAR_BYTES, 0) : at]), escape(data[at : at + _NEAR_BYTES])
             return f"cut at byte {at}, between {near[0]} and {near[1]}"

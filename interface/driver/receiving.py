@@ -20,15 +20,14 @@ SPREAD_SPLITS = 200
 _CONTROLS = frozenset(b"\x02\x03\x04\x05\x0b\x0d\x1c\x17")
 
 
-def split_places(data: bytes, most_bytes: int = ALL_SPLITS_BYTES) -> list[int]:
-    """Where a stream is cut to show that it reads the same: everywhere to 4 kB (DESIGN §7), or to `most_bytes`.
+def split_places(data: bytes) -> list[int]:
+    """Where a stream is cut to show that it reads the same: everywhere to 4 kB (DESIGN §7).
 
-    Above, two bytes around each control character and at 200 places that depend on the length alone; with `most_bytes`
-    0 at those 200 only.
+    Above, two bytes around each control character and at 200 places that depend on the length alone.
     """
-    if len(data) <= max(most_bytes, SPREAD_SPLITS):
+    if len(data) <= ALL_SPLITS_BYTES:
         return list(range(1, len(data)))
-    near = {at + step for at, code in enumerate(data) if code in _CONTROLS for step in range(-2, 3) if most_bytes}
+    near = {at + step for at, code in enumerate(data) if code in _CONTROLS for step in range(-2, 3)}
     spread = {1 + number * 1_000_003 % (len(data) - 1) for number in range(1, SPREAD_SPLITS + 1)}
     return sorted(place for place in near | spread if 0 < place < len(data))
 

@@ -32,6 +32,11 @@ class ByteQueue:
         at = self._data.find(code, self._at)
         return (at if at >= 0 else len(self._data)) - self._at
 
+    def match(self, pattern: re.Pattern[bytes]) -> bytes:
+        """What the pattern matches at the front, left where it is; empty when it does not."""
+        match = pattern.match(self._data, self._at)
+        return match[0] if match else b""
+
     def first(self) -> int:
         """The byte at the front; there must be one."""
         return self._data[self._at]

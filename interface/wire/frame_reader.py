@@ -15,7 +15,7 @@ _NOT_STX = re.compile(b"[^\x02]")
 _FRAME_END = re.compile(b"[\x02\x03\x04\x05\x17]")
 _RECORD_STOP = re.compile(b"[\r\n\x04\x05]")
 _TRAILER = re.compile(b"[0-9A-Fa-f]{2}\r\n")
-_ALONE = re.compile(b"\x02[0-9][^\x02\x03\x04\x05\x17]*[\x03\x17]([0-9A-F]{2})\r\n")
+_PLAIN = re.compile(b"\x02[0-9][^\x02\x03\x04\x05\x17]*[\x03\x17][0-9A-F]{2}\r\n")
 _UPPER, _LOWER = b"0123456789ABCDEF", b"abcdef"
 
 
@@ -95,12 +95,22 @@ class FrameReader:
 
     def alone(self, data: bytes) -> Whole | None:
         """The frame, where `data` is nothing else and follows the standard to the letter, as nearly always."""
-        match = _ALONE.fullmatch(data)
-        if match is None or len(data) - 4 > self._limit or Leniency.MISSING_CRLF in self._lenient:
+        return self._plain(data) if _PLAIN.fullmatch(data) else None
+
+    def next(self, line: ByteQueue) -> Whole | None:
+        """Take the frame that `line` begins with, where it is whole and follows the standard to the letter."""
+        found = line.match(_PLAIN)
+        frame = self._plain(found) if found else None
+        if frame is not None:
+            line.take(len(frame.raw))
+        return frame
+
+    def _plain(self, raw: bytes) -> Whole | None:
+        if len(raw) - 4 > self._limit or Leniency.MISSING_CRLF in self._lenient:
             return None
-        if checksum(data[1:-4]) != match[1]:
+        if checksum(raw[1:-4]) != raw[-4:-2]:
             return None
-        return Whole(data[1] - 0x30, data, data[2:-5], data[-5] == ETX, None, False)
+        return Whole(raw[1] - 0x30, raw, raw[2:-5], raw[-5] == ETX, None, False)
 
     def read(self, line: ByteQueue) -> Whole | Broken | Cut | Replaced | None:
         """Take bytes from `line`, which has some; None when the frame needs more."""

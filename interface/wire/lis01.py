@@ -12,6 +12,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from interface.errors import LinkFrameError
 from interface.wire.buffer import ByteQueue
@@ -62,14 +63,19 @@ _HEADER = b"Hh"
 _STORING = (State.STORING, State.BARE_STORING)
 # LIS01-A2: bytes with a meaning where no frame is expected.
 _MEANING = {
-    State.NEUTRAL: b"\x04\x05",
-    State.HOLD_OFF: b"\x04\x05",
-    State.ENQUIRING: b"\x04\x05\x06\x15",
+    State.NEUTRAL: b"\x04\x05", State.HOLD_OFF: b"\x04\x05", State.ENQUIRING: b"\x04\x05\x06\x15",
     State.SENDING: b"\x04\x06\x15",
-}
+}  # fmt: skip
 # LIS01-A2: restricted characters; text that contains one must not be sent.
 _RESTRICTED = re.compile(b"[\x01-\x06\x0a\x10-\x17]")
-_UPPER, _LOWER = b"0123456789ABCDEF", b"abcdef"
+
+
+@cache
+def _meanings(lenient: frozenset[Leniency]) -> dict[State, re.Pattern[bytes]]:
+    """What is looked for in each state of `_MEANING`."""
+    more = bytes([STX]) * (Leniency.MISSING_ENQ in lenient) + _HEADER * (Leniency.BARE_RECORDS in lenient)
+    codes = {state: found + more * (state is not State.SENDING) for state, found in _MEANING.items()}
+    return {state: re.compile(b"[" + re.escape(found) + b"]") for state, found in codes.items()}
 
 
 @dataclass(slots=True)
@@ -100,7 +106,7 @@ class DataLink:
         self._fresh = True  # what comes next is at the begin of a line of text
         self._frames = FrameReader(self.options)
         self._records = RecordReader(self.options.max_frame_bytes - FRAME_OVERHEAD_BYTES)
-        self._meaning = {state: self._pattern(state, codes) for state, codes in _MEANING.items()}
+        self._meaning = _meanings(self._lenient)
         self._tail_due = False  # after a frame under MISSING_CRLF
         self._last_fn: int | None = None
         self._last_raw = b""
@@ -113,42 +119,6 @@ class DataLink:
         self._wanted = False
         self._queue: deque[_Outgoing] = deque()
         self._tickets = 0
-        self._actions: dict[Action, Callable[[], None]] = {
-            Action.IGNORE: lambda: None,
-            Action.SKIP: lambda: None,
-            Action.ACCEPT: self._accept,
-            Action.DECLINE: self._decline,
-            Action.RESTART: self._restart,
-            Action.BREAK_OFF: self._break_off,
-            Action.ACK_AGAIN: self._ack_again,
-            Action.OPEN: self._open,
-            Action.OPEN_BARE: self._open_bare,
-            Action.END: lambda: self._end("eot"),
-            Action.END_ABORTED: lambda: self._end("aborted"),
-            Action.END_TIMEOUT: lambda: self._end("timeout"),
-            Action.END_LOST: self._end_lost,
-            Action.END_BARE: lambda: self._end("terminator"),
-            Action.END_REFUSED: self._end_refused,
-            Action.HAND_OVER: self._hand_over,
-            Action.REPEAT_ACK: lambda: self._repeat(ACK),
-            Action.REPEAT_EOT: lambda: self._repeat(EOT),
-            Action.REJECT: self._reject,
-            Action.ACK_FRAME: lambda: self._take_frame(ACK),
-            Action.EOT_FRAME: lambda: self._take_frame(EOT),
-            Action.NAK_FRAME: self._nak_frame,
-            Action.KEEP: lambda: self._arm(self.options.frame_wait_s),
-            Action.ENQUIRE: self._enquire,
-            Action.FIRST_FRAME: self._first_frame,
-            Action.NEXT_FRAME: self._next_frame,
-            Action.RESEND: self._resend,
-            Action.FINISH: self._finish,
-            Action.ABORT: lambda: self._give_up("rejected"),
-            Action.WAIT_BUSY: lambda: self._hold_off("busy", self.options.busy_hold_off_s),
-            Action.WAIT_CONTENTION: self._wait_contention,
-            Action.WAIT_SILENCE: self._wait_silence,
-            Action.YIELD: self._yield,
-            Action.FAIL_ALL: self._fail_all,
-        }
 
     # ---- the pump's side ------------------------------------------------------------------------------------------
 
@@ -251,13 +221,6 @@ class DataLink:
 
     # ---- reading --------------------------------------------------------------------------------------------------
 
-    def _pattern(self, state: State, codes: bytes) -> re.Pattern[bytes]:
-        if state is not State.SENDING and Leniency.MISSING_ENQ in self._lenient:
-            codes += bytes([STX])
-        if state is not State.SENDING and Leniency.BARE_RECORDS in self._lenient:
-            codes += _HEADER
-        return re.compile(b"[" + re.escape(codes) + b"]")
-
     def _read(self) -> bool:
         """Take bytes, of which there are some; False when more are needed before any can be taken."""
         if self._state is State.BARE:
@@ -338,6 +301,9 @@ class DataLink:
             self._skip(self._in.take(count))  # LIS01-A2: what comes before STX is discarded
             return
         self._flush_junk()
+        if (frame := self._frames.next(self._in)) is not None:
+            self._offer(frame)
+            return
         code = self._in.take(1)[0]
         if code == STX:
             self._frames.begin()
@@ -443,7 +409,7 @@ class DataLink:
         before, self._state = self._state, target
         if target is not before and (target is State.NEUTRAL or self._state in _STORING):
             self._timer = None
-        self._actions[action]()
+        _ACTIONS[action](self)
         if target is State.NEUTRAL and self._queue:
             self._step(Input.QUEUED)
 
@@ -593,3 +559,41 @@ class DataLink:
         self._wanted = False
         while self._queue:
             self._events.append(SendFailed(self._queue.popleft().ticket, "lost"))
+
+
+_ACTIONS: dict[Action, Callable[[DataLink], None]] = {
+    Action.IGNORE: lambda link: None,
+    Action.SKIP: lambda link: None,
+    Action.ACCEPT: DataLink._accept,
+    Action.DECLINE: DataLink._decline,
+    Action.RESTART: DataLink._restart,
+    Action.BREAK_OFF: DataLink._break_off,
+    Action.ACK_AGAIN: DataLink._ack_again,
+    Action.OPEN: DataLink._open,
+    Action.OPEN_BARE: DataLink._open_bare,
+    Action.END: lambda link: link._end("eot"),
+    Action.END_ABORTED: lambda link: link._end("aborted"),
+    Action.END_TIMEOUT: lambda link: link._end("timeout"),
+    Action.END_LOST: DataLink._end_lost,
+    Action.END_BARE: lambda link: link._end("terminator"),
+    Action.END_REFUSED: DataLink._end_refused,
+    Action.HAND_OVER: DataLink._hand_over,
+    Action.REPEAT_ACK: lambda link: link._repeat(ACK),
+    Action.REPEAT_EOT: lambda link: link._repeat(EOT),
+    Action.REJECT: DataLink._reject,
+    Action.ACK_FRAME: lambda link: link._take_frame(ACK),
+    Action.EOT_FRAME: lambda link: link._take_frame(EOT),
+    Action.NAK_FRAME: DataLink._nak_frame,
+    Action.KEEP: lambda link: link._arm(link.options.frame_wait_s),
+    Action.ENQUIRE: DataLink._enquire,
+    Action.FIRST_FRAME: DataLink._first_frame,
+    Action.NEXT_FRAME: DataLink._next_frame,
+    Action.RESEND: DataLink._resend,
+    Action.FINISH: DataLink._finish,
+    Action.ABORT: lambda link: link._give_up("rejected"),
+    Action.WAIT_BUSY: lambda link: link._hold_off("busy", link.options.busy_hold_off_s),
+    Action.WAIT_CONTENTION: DataLink._wait_contention,
+    Action.WAIT_SILENCE: DataLink._wait_silence,
+    Action.YIELD: DataLink._yield,
+    Action.FAIL_ALL: DataLink._fail_all,
+}

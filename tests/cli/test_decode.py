@@ -64,7 +64,7 @@ def test_driver_show_says_what_it_is_known_from(capsys: pytest.CaptureFixture[st
 
 
 def test_driver_test_passes_and_fails_with_its_vectors(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert run_command(["driver", "test", "--all"]) == 0
+    assert run_command(["driver", "test", "roche_cobas_c311"]) == 0
     shutil.copytree(registry.packaged_path() / "sysmex_xn", tmp_path / "sysmex_xn")
     expected = tmp_path / "sysmex_xn" / "vectors" / "result-1.expected.json"
     expected.write_text(expected.read_text(encoding="utf-8").replace('"13.9"', '"13.8"', 1), encoding="utf-8")

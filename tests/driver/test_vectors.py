@@ -33,18 +33,11 @@ def expected_of(vector: Vector) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("driver", "vector"), VECTORS)
-def test_a_vector_decodes_as_expected_whole_byte_by_byte_and_split(driver: Driver, vector: Vector) -> None:
+def test_a_vector_decodes_as_expected_whole_byte_by_byte_and_at_every_split(driver: Driver, vector: Vector) -> None:
     """Over its link and as a capture; what the host says in it is sound, and written again from its worklist.
 
-    A driver's first result is split everywhere, its other vectors at 200 places, for time: see the next test.
+    With `test_a_driver_counts` it is all that `labora driver test --all` does.
     """
-    assert list(proof.vector_faults(driver, vector, everywhere=vector.name == "result-1")) == []
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(("driver", "vector"), [one for one in VECTORS if not str(one.id).endswith("/result-1")])
-def test_a_vector_decodes_as_expected_at_every_split(driver: Driver, vector: Vector) -> None:
-    """As `labora driver test --all` has it."""
     assert list(proof.vector_faults(driver, vector)) == []
 
 
