@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from interface.domain import exemptions, rules
+from interface.domain import calculated, consistency, delta, exemptions, indices, ranges, reflex, rules
 from interface.domain.rule_set import Entry, RuleSet
 from interface.domain.table import Table
 from interface.errors import LaboraError
@@ -35,6 +35,12 @@ class Section:
 SECTIONS: Mapping[str, Section] = {
     "rule": Section("rules", rules.parse),
     "linked": Section("linked", rules.parse_linked),
+    "delta": Section("deltas", delta.parse),
+    "index": Section("indices", indices.parse),
+    "range": Section("ranges", ranges.parse),
+    "consistency": Section("consistency", consistency.parse),
+    "calculation": Section("calculations", calculated.parse),
+    "reflex": Section("reflexes", reflex.parse),
     "exempt": Section("exemptions", exemptions.parse),
 }
 

@@ -9,8 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from interface.domain.calculated import Calculation
+from interface.domain.consistency import Consistency
+from interface.domain.delta import Delta
 from interface.domain.exemptions import Exemption
 from interface.domain.facts import Finding, Verdict
+from interface.domain.indices import Index
+from interface.domain.ranges import Range
+from interface.domain.reflex import Reflex
 from interface.domain.rules import LinkedSet, Rule
 
 
@@ -36,12 +42,12 @@ class RuleSet:
     name: str
     revision: int = 0
     autoverification: bool = False
-    deltas: tuple[Entry, ...] = ()
-    indices: tuple[Entry, ...] = ()
-    ranges: tuple[Entry, ...] = ()
-    consistency: tuple[Entry, ...] = ()
-    calculations: tuple[Entry, ...] = ()
-    reflexes: tuple[Entry, ...] = ()
+    deltas: tuple[Delta, ...] = ()
+    indices: tuple[Index, ...] = ()
+    ranges: tuple[Range, ...] = ()
+    consistency: tuple[Consistency, ...] = ()
+    calculations: tuple[Calculation, ...] = ()
+    reflexes: tuple[Reflex, ...] = ()
     rules: tuple[Rule, ...] = ()
     linked: tuple[LinkedSet, ...] = ()
     exemptions: tuple[Exemption, ...] = ()

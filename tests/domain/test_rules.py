@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from unittest.mock import patch
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interface.domain.conditions import Is
+from interface.domain.delta import Delta, DeltaKind
 from interface.domain.facts import Facts, Finding, QcState, Sibling, Verdict
 from interface.domain.model import Comparator, HoldReason, LabTest, ResultStatus, Sex, Value, ValueKind
 from interface.domain.predicates import PREDICATES, Case, Kind
@@ -128,11 +130,8 @@ def test_a_rule_for_every_test_holds_and_never_releases() -> None:
 
 def test_a_check_that_the_document_has_must_have_been_made() -> None:
     """Whoever forgets to run a check must not get a release by it."""
-
-    class Delta:
-        name, tests = "k", ("K",)
-
-    with_delta = replace(ON, deltas=(Delta(),))
+    one = Delta("k", "K", DeltaKind.ABSOLUTE, Decimal(1), Decimal(1), timedelta(days=30))
+    with_delta = replace(ON, deltas=(one,))
     assert evaluate(with_delta, facts(), ()).against == ("delta not made",)
     assert action(with_delta, facts(), (verdict("delta", Finding.NOT_APPLICABLE),)) is Action.RELEASE
 

@@ -1,0 +1,280 @@
+"""Delta checks: a result against the same person's previous one. `[[delta]]` of a rule set. Pure.
+
+| kind | what is compared with the limits | of |
+| --- | --- | --- |
+| absolute | x - p | the unit |
+| percent | 100 (x - p) / |p| | per cent |
+| rate | (x - p) / t | the unit per day or hour |
+| rate_percent | 100 (x - p) / |p| / t | per cent per day or hour |
+| rcv | 100 (x - p) / |p|, against the reference change value | per cent |
+
+The four common methods: Strathmann FG et al., Clin Chim Acta 2011;412:1973. The reference change value is
+sqrt(2) z sqrt(CVa^2 + CVi^2) (Harris EK, Yasaka T, Clin Chem 1983;29:25); for skewed data its log-normal form (Fokkema
+MR et al., Clin Chem 2006;52:1602). On a limit is within it. A value with a comparator is no number: nothing is computed
+with it. docs/checks.md has the worked examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from interface.domain import scope
+from interface.domain.exact import EXACT, exact_number, in_unit_of, percent, shown
+from interface.domain.facts import Facts, Finding, PreviousResult, Verdict
+from interface.domain.flags import DELTA_DOWN, DELTA_UP, side
+from interface.domain.model import HoldReason, Value, ValueKind
+from interface.domain.scope import EVERYTHING, Scope
+from interface.domain.table import Table
+from interface.errors import UnknownUnit
+
+Z = Decimal("1.96")  # both directions, 95 %
+CHECK = "delta"
+_HOLDS = (HoldReason.DELTA,)
+_ZERO, _TWO, _HUNDRED, _DAY_S, _HOUR_S = Decimal(0), Decimal(2), Decimal(100), Decimal(86_400), Decimal(3600)
+
+
+class DeltaKind(StrEnum):
+    ABSOLUTE = "absolute"
+    PERCENT = "percent"
+    RATE = "rate"
+    RATE_PERCENT = "rate_percent"
+    RCV = "rcv"
+
+
+class Per(StrEnum):
+    DAY = "day"
+    HOUR = "hour"
+
+
+_RATES = frozenset({DeltaKind.RATE, DeltaKind.RATE_PERCENT})
+_IN_UNITS = frozenset({DeltaKind.ABSOLUTE, DeltaKind.RATE})
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One check of one test. `up` and `down`: how much it may rise and fall, both positive, None: as much as it likes.
+
+    `window`: a previous result from longer ago is not compared. `suppress_within`: two values that are both surely
+    within the reference interval pass, whatever lies between them.
+    """
+
+    name: str
+    test: str
+    kind: DeltaKind
+    up: Decimal | None
+    down: Decimal | None
+    window: timedelta
+    unit: str = ""  # of absolute limits and rates; "" is the test's
+    per: Per = Per.DAY
+    suppress_within: bool = False
+    scope: Scope = EVERYTHING
+    source: str = ""
+    tests: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tests", (self.test,))
+
+
+def reference_change(
+    cva: Decimal, cvi: Decimal, z: Decimal = Z, *, log_normal: bool = False
+) -> tuple[Decimal, Decimal]:
+    """How many per cent a result may rise and fall by its imprecision and within-subject variation, CVs in per cent."""
+    variance = EXACT.add(EXACT.multiply(cva, cva), EXACT.multiply(cvi, cvi))
+    spread = EXACT.multiply(z, EXACT.sqrt(_TWO))
+    if not log_normal:
+        change = EXACT.multiply(spread, EXACT.sqrt(variance))
+        return change, change
+    sigma = EXACT.sqrt(EXACT.ln(EXACT.add(1, EXACT.divide(variance, _HUNDRED * _HUNDRED))))
+    rise = EXACT.exp(EXACT.multiply(spread, sigma))
+    fall = EXACT.divide(Decimal(1), rise)
+    return EXACT.multiply(_HUNDRED, EXACT.subtract(rise, 1)), EXACT.multiply(_HUNDRED, EXACT.subtract(1, fall))
+
+
+def parse(entry: Table) -> Delta:
+    """One `[[delta]]`. Says what is wrong to the table; what comes back then is of no use."""
+    test = entry.text("test", None)
+    kind = entry.choice("kind", DeltaKind, DeltaKind.ABSOLUTE)
+    up, down = _reference_change(entry) if kind is DeltaKind.RCV else _limits(entry)
+    window_d = entry.whole("window_d")
+    if not window_d:
+        entry.say(entry.at("window_d"), "is missing: from how many days ago a previous result is compared")
+    unit = entry.text("unit")
+    if unit and kind not in _IN_UNITS:
+        entry.say(entry.at("unit"), f"says nothing of {kind.value}, which is in per cent")
+    per = entry.word("per", tuple(Per)) or Per.DAY
+    if "per" in entry.raw and kind not in _RATES:
+        entry.say(entry.at("per"), f"says nothing of {kind.value}, which is no rate")
+    return Delta(
+        name=entry.text("name") or f"{test} {kind.value}",
+        test=test,
+        kind=kind,
+        up=up,
+        down=down,
+        window=timedelta(days=window_d),
+        unit=unit,
+        per=Per(per),
+        suppress_within=entry.flag("suppress_within"),
+        scope=scope.parse(entry),
+        source=entry.text("source"),
+    )
+
+
+def _limits(entry: Table) -> tuple[Decimal | None, Decimal | None]:
+    both, up, down = entry.decimal("limit"), entry.decimal("up"), entry.decimal("down")
+    if both is not None and (up is not None or down is not None):
+        entry.say(entry.at("limit"), "is for both directions: leave out up and down")
+    up, down = (both, both) if both is not None else (up, down)
+    if up is None and down is None:
+        entry.say(entry.path, "says no limit: limit, or up or down")
+    for key, number in (("limit", both), ("up", up), ("down", down)):
+        if number is not None and number <= 0 and key in entry.raw:
+            entry.say(entry.at(key), "is not above zero")
+    return up, down
+
+
+def _reference_change(entry: Table) -> tuple[Decimal | None, Decimal | None]:
+    cva, cvi, z = entry.decimal("cva"), entry.decimal("cvi"), entry.decimal("z")
+    direction = entry.word("direction", ("up", "down"))
+    log_normal = entry.flag("log_normal")
+    for key, number in (("cva", cva), ("cvi", cvi)):
+        if number is None and key not in entry.raw:
+            entry.say(entry.at(key), "is missing: a coefficient of variation in per cent")
+        if number is not None and not 0 <= number <= _HUNDRED:
+            entry.say(entry.at(key), "is not between 0 and 100 per cent")
+            return None, None
+    if z is not None and not 0 < z <= 10:
+        entry.say(entry.at("z"), "is not between 0 and 10")
+        return None, None
+    if cva is None or cvi is None:
+        return None, None
+    up, down = reference_change(cva, cvi, Z if z is None else z, log_normal=log_normal)
+    return None if direction == "down" else up, None if direction == "up" else down
+
+
+def check(rules: tuple[Delta, ...], facts: Facts, version: str = "") -> tuple[Verdict, ...]:
+    """Each rule of the test on the result."""
+    return tuple(_checked(rule, facts, version) for rule in rules)
+
+
+def _checked(rule: Delta, facts: Facts, version: str) -> Verdict:
+    previous = facts.previous
+    if previous is None:
+        return _none(rule, version, "no previous result")
+    if rule.scope is not EVERYTHING:
+        applies = rule.scope.applies(facts)
+        if applies is None:
+            return _unknown(rule, version, "what the rule asks for is not known of this result")
+        if not applies:
+            return _none(rule, version, "not of such a result")
+    at = time_of(facts)
+    if at is None:
+        return _unknown(rule, version, "the time of this result is not known")
+    if at - previous.at > rule.window:
+        return _none(rule, version, "the previous result is too old to compare with")
+    number, before = exact_number(facts.value), exact_number(previous.value)
+    if number is not None and before is not None and previous.unit != facts.unit:
+        try:
+            before = in_unit_of(facts.test, before, previous.unit, facts.unit)
+        except UnknownUnit:
+            return _unknown(rule, version, "the previous result is in a unit that cannot be compared")
+    if rule.suppress_within and _both_within(facts, previous, before):
+        return Verdict(CHECK, Finding.PASS, "both values are within the reference interval", rule.name, version)
+    if number is None or before is None:
+        return _unknown(rule, version, "one of the two values is no exact number")
+    return _compared(rule, facts, number, before, at - previous.at, version)
+
+
+def _compared(rule: Delta, facts: Facts, number: Decimal, before: Decimal, passed: timedelta, version: str) -> Verdict:
+    change = EXACT.subtract(number, before)
+    up, down = rule.up, rule.down
+    if rule.kind in _IN_UNITS and rule.unit not in ("", facts.unit):
+        try:
+            up = up and in_unit_of(facts.test, up, rule.unit, facts.unit)
+            down = down and in_unit_of(facts.test, down, rule.unit, facts.unit)
+        except UnknownUnit:
+            return _unknown(rule, version, "the rule's limit is in a unit that cannot be compared")
+    if rule.kind not in _IN_UNITS:
+        if not before:
+            if change:
+                return _unknown(rule, version, "a change from zero is no percentage")
+        else:
+            change = percent(change, before.copy_abs())
+    if rule.kind in _RATES:
+        if passed <= timedelta():
+            return _unknown(rule, version, "no time lies between the two results")
+        units = EXACT.divide(Decimal(passed // timedelta(seconds=1)), _DAY_S if rule.per is Per.DAY else _HOUR_S)
+        if not units:
+            return _unknown(rule, version, "no time lies between the two results")
+        change = EXACT.divide(change, units)
+    inputs = {"previous": facts.previous.version_id if facts.previous else "", "change": shown(change, 2)}
+    if up is not None and change > up:
+        return _failed(rule, version, DELTA_UP, inputs | {"limit": shown(up, 2)})
+    if down is not None and change.copy_negate() > down:
+        return _failed(rule, version, DELTA_DOWN, inputs | {"limit": shown(down.copy_negate(), 2)})
+    return Verdict(CHECK, Finding.PASS, "the change is within the limit", rule.name, version, inputs)
+
+
+def _failed(rule: Delta, version: str, flag: str, inputs: Mapping[str, str]) -> Verdict:
+    text = f"the change ({rule.kind.value}) is beyond the limit: may be another person's specimen"
+    return Verdict(CHECK, Finding.HOLD, text, rule.name, version, inputs, _HOLDS, (flag,))
+
+
+def _both_within(facts: Facts, previous: PreviousResult, before: Decimal | None) -> bool:
+    """Surely both: a value with a comparator counts as all it may stand for, in the unit of the interval."""
+    if facts.low is None and facts.high is None:
+        return False
+    older = previous.value
+    if older.kind is not ValueKind.NUMERIC or (previous.unit != facts.unit and before is None):
+        return False
+    if before is not None:
+        older = Value(ValueKind.NUMERIC, "", before)
+    return side(older, facts.low, facts.high) == 0 and side(facts.value, facts.low, facts.high) == 0
+
+
+def _unknown(rule: Delta, version: str, text: str) -> Verdict:
+    return Verdict(CHECK, Finding.UNKNOWN, text, rule.name, version, holds=_HOLDS)
+
+
+def _none(rule: Delta, version: str, text: str) -> Verdict:
+    return Verdict(CHECK, Finding.NOT_APPLICABLE, text, rule.name, version)
+
+
+# ---- several analytes of one tube ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """How much speaks for another person's specimen. `failed` and `compared` are tests, `suspected` says act first."""
+
+    failed: tuple[str, ...]
+    compared: int
+    suspected: bool
+    text: str
+
+
+def swap(verdicts: Mapping[str, Sequence[Verdict]], at_least: int = 2) -> Swap:
+    """What the delta checks of one specimen, by test, say together.
+
+    Suspected when at least `at_least` tests, and at least half of those that could be compared, have changed beyond
+    their limit: one analyte changes with an illness, several at once with the name on the tube.
+    """
+    findings = {
+        test: {one.finding for one in said if one.check == CHECK and one.finding in (Finding.PASS, Finding.HOLD)}
+        for test, said in verdicts.items()
+    }
+    compared = [test for test, said in findings.items() if said]
+    failed = tuple(sorted(test for test in compared if Finding.HOLD in findings[test]))
+    suspected = len(failed) >= at_least and 2 * len(failed) >= len(compared)
+    text = f"{len(failed)} of {len(compared)} tests of this specimen changed beyond their limit"
+    if suspected:
+        text += ": check first whose specimen it is"
+    return Swap(failed, len(compared), suspected, text)
+
+
+def time_of(facts: Facts) -> datetime | None:
+    """When the result is of: collected, else measured, else received."""
+    return facts.subject.collected_at or facts.measured_at or facts.subject.received_at

@@ -1,0 +1,46 @@
+"""Arithmetic of checks and calculations: Decimal in one context of its own, so that nothing else changes a result."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
+
+from interface.domain.model import LabTest, Value, ValueKind
+from interface.domain.units import UNKNOWN_SUBSTANCE, Substance, convert
+
+# Half as many digits again as UCUM conversions keep: what is printed has at most ten, and powers err in the last place.
+EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN)
+_HUNDRED = Decimal(100)
+
+
+def rounded(number: Decimal, decimals: int | None) -> Decimal:
+    """Half up to so many digits after the point, as a result is reported; never -0."""
+    if decimals is None:
+        return number
+    made = number.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=EXACT)
+    return made if made else made.copy_abs()
+
+
+def exact_number(value: Value) -> Decimal | None:
+    """The number of a value that is one; None for `<5`, words, and whatever else stands for more than one number."""
+    if value.kind is not ValueKind.NUMERIC or value.comparator is not None:
+        return None
+    return value.number
+
+
+def in_unit(number: Decimal, from_unit: str, to_unit: str, substance: Substance = UNKNOWN_SUBSTANCE) -> Decimal:
+    """`number` in another unit; raises UnknownUnit."""
+    return number if from_unit == to_unit else convert(number, from_unit, to_unit, substance)
+
+
+def in_unit_of(test: LabTest, number: Decimal, from_unit: str, to_unit: str) -> Decimal:
+    return in_unit(number, from_unit, to_unit, test.substance)
+
+
+def percent(part: Decimal, whole: Decimal) -> Decimal:
+    """`part` of `whole` in per cent; `whole` is not zero."""
+    return EXACT.divide(EXACT.multiply(part, _HUNDRED), whole)
+
+
+def shown(number: Decimal, decimals: int = 1) -> str:
+    """For an explanation."""
+    return f"{rounded(number, decimals):f}"
