@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from interface import telemetry
-from interface.api import auth, health, orders, rest
+from interface.api import auth, health, orders, people, rest
 from interface.api.context import (
     NEEDS,
     REQUEST_ID,
@@ -30,7 +30,7 @@ from interface.api.fhir import routes as fhir
 from interface.api.paging import Pages
 from interface.domain.review import Refusal, ReviewError
 from interface.errors import ApiError, IllegalStep, StoreError
-from interface.flow.orders import OrderError
+from interface.flow.problems import OrderError
 from interface.render.fhir import operation_outcome
 from interface.settings import Settings
 from interface.store.audit import AuditWriter
@@ -61,7 +61,7 @@ _HTTP_CODES = {400: "structure", 404: "not-found", 405: "not-supported", 413: "t
 
 def routes() -> tuple[Route, ...]:
     """Every route there is, with what it needs."""
-    return (*health.ROUTES, *auth.ROUTES, *rest.ROUTES, *orders.ROUTES, *fhir.ROUTES)
+    return (*health.ROUTES, *auth.ROUTES, *rest.ROUTES, *people.ROUTES, *orders.ROUTES, *fhir.ROUTES)
 
 
 def build_app(

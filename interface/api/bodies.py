@@ -50,6 +50,10 @@ class Body:
     def has(self, name: str) -> bool:
         return self._rest.get(name) is not None
 
+    def null(self, name: str) -> bool:
+        """Whether the member is there and is null."""
+        return name in self._rest and self._rest[name] is None
+
     def text(self, name: str, default: str | None = None) -> str:
         """Text; required when there is no default."""
         value = self._rest.pop(name, None)

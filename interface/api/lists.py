@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -13,7 +13,7 @@ from aiohttp import web
 from interface.api.context import actor_of, json_response, services
 from interface.api.paging import NextPage
 from interface.errors import ApiError
-from interface.store.lab import Cursor, Page
+from interface.store.query import Cursor, Page
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -71,10 +71,20 @@ class Query:
             raise ApiError(400, "value", f"{name} is one of {', '.join(word.value for word in words)}") from None
 
     def flag(self, name: str) -> bool:
+        return self.asked(name) is True
+
+    def asked(self, name: str) -> bool | None:
+        """True, False, or None where it is not asked for."""
         value = self.text(name)
         if value not in ("", "true", "false"):
             raise ApiError(400, "value", f"{name} is true or false")
-        return value == "true"
+        return value == "true" if value else None
+
+    def day(self, name: str) -> date | None:
+        try:
+            return date.fromisoformat(self._given[name]) if name in self._given else None
+        except ValueError:
+            raise ApiError(400, "value", f"{name} is a date, YYYY-MM-DD") from None
 
     @property
     def limit(self) -> int:

@@ -9,7 +9,7 @@ from aiohttp import web
 from interface.api.bodies import Body, read_json
 from interface.api.context import Need, Route, actor_of, audience_of, json_response, note_read, services
 from interface.api.lists import Query, not_found, one
-from interface.api.rest import new_patient
+from interface.api.people import new_patient
 from interface.domain.model import Priority
 from interface.domain.permissions import Permission
 from interface.flow import orders

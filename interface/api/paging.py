@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from interface.errors import ApiError
-from interface.store.lab import Cursor
+from interface.store.query import Cursor
 
 MOST_PAGES, PAGE_LIFETIME_S = 20_000, 3600.0
 

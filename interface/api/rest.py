@@ -1,4 +1,4 @@
-"""The laboratory's own REST interface: users, patients, results, links.
+"""The laboratory's own REST interface: users, results, links.
 
 Staff see everything of their organization, held results too; a client that comes here sees what an EMR may see.
 """
@@ -18,12 +18,12 @@ from interface.api.context import (
     services,
 )
 from interface.api.lists import Query, not_found, one, path_id
-from interface.domain.model import ResultStatus, Sex
+from interface.domain.model import ResultStatus
 from interface.domain.permissions import Permission
-from interface.domain.views import Audience, IdentifierView
-from interface.flow import actors, orders, review
+from interface.domain.views import Audience
+from interface.flow import actors, review
 from interface.store import lab
-from interface.store.lab import PatientFilter, ResultFilter
+from interface.store.lab import ResultFilter
 
 # ---- users ----------------------------------------------------------------------------------------------------------
 
@@ -40,63 +40,6 @@ async def create_user(request: web.Request) -> web.StreamResponse:
     )
     body.done()
     return json_response(await actors.create_user(services(request).database, actor_of(request), new), 201)
-
-
-# ---- patients -------------------------------------------------------------------------------------------------------
-
-
-def new_patient(body: Body) -> orders.NewPatient:
-    identifiers = []
-    for entry in body.objects("identifiers"):
-        identifier = IdentifierView(entry.text("authority", ""), entry.text("value"), entry.text("type", ""))
-        identifiers.append(identifier)
-        entry.close()
-    patient = orders.NewPatient(
-        identifiers=tuple(identifiers),
-        family=body.text("family", ""),
-        given=body.text("given", ""),
-        birth_date=body.day("birth_date"),
-        sex=body.choice("sex", Sex, Sex.UNKNOWN),
-    )
-    body.close()
-    return patient
-
-
-async def create_patient(request: web.Request) -> web.StreamResponse:
-    body = Body(await read_json(request))
-    new = new_patient(body)
-    body.done()
-    actor = actor_of(request)
-    async with services(request).database.transaction(actor.organization_id) as connection:
-        view = await orders.create_patient(connection, actor, new)
-    return json_response(view, 201, {"Location": f"/api/patients/{view.id}"})
-
-
-async def list_patients(request: web.Request) -> web.StreamResponse:
-    query = Query(request, "api/patients", ("identifier", "authority", "family", "given", "name"))
-    filter = PatientFilter(
-        identifier=query.text("identifier"),
-        authority=query.text("authority") or None,
-        family=query.text("family"),
-        given=query.text("given"),
-        name=query.text("name"),
-        page=query.page,
-    )
-    async with services(request).database.organization(actor_of(request).organization_id) as connection:
-        found = await lab.find_patients(connection, filter)
-    shown = [view.id for view in found[: query.limit]]
-    await note_read(request, "search", "patient", None, shown, {"query": query.words})
-    return query.answer("patients", found)
-
-
-async def get_patient(request: web.Request) -> web.StreamResponse:
-    patient_id = path_id(request)
-    async with services(request).database.organization(actor_of(request).organization_id) as connection:
-        view = await lab.get_patient(connection, patient_id)
-    await note_read(request, "read", "patient", patient_id, (), {"found": "no" if view is None else "yes"})
-    if view is None:
-        raise not_found()
-    return json_response(view)
 
 
 # ---- results --------------------------------------------------------------------------------------------------------
@@ -187,9 +130,6 @@ _P = Permission
 ROUTES = (
     Route("GET", "/api/users", list_users, Need(_P.USER_READ)),
     Route("POST", "/api/users", create_user, Need(_P.USER_WRITE)),
-    Route("POST", "/api/patients", create_patient, Need(_P.PATIENT_WRITE, "Patient", "c")),
-    Route("GET", "/api/patients", list_patients, Need(_P.PATIENT_READ, "Patient", "s")),
-    Route("GET", "/api/patients/{id}", get_patient, Need(_P.PATIENT_READ, "Patient", "r")),
     Route("GET", "/api/results", list_results, Need(_P.RESULT_READ, "Observation", "s")),
     Route("GET", "/api/results/{id}", get_result, Need(_P.RESULT_READ, "Observation", "r")),
     Route("POST", "/api/results/{id}/release", release, Need(_P.RESULT_RELEASE)),

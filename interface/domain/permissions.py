@@ -15,6 +15,7 @@ from enum import StrEnum
 class Permission(StrEnum):
     PATIENT_READ = "patient:read"
     PATIENT_WRITE = "patient:write"
+    PATIENT_MERGE = "patient:merge"  # and take it back
     ORDER_READ = "order:read"
     ORDER_WRITE = "order:write"
     RESULT_READ = "result:read"
@@ -46,7 +47,7 @@ class Role(StrEnum):
 
 _P = Permission
 _CLINICAL_READ = frozenset({_P.PATIENT_READ, _P.ORDER_READ, _P.RESULT_READ})
-_BENCH_WORK = frozenset({_P.SPECIMEN_WRITE, _P.WORKSHEET_WRITE, _P.CRITICAL_WRITE, _P.RULE_READ})
+_BENCH_WORK = frozenset({_P.SPECIMEN_WRITE, _P.WORKSHEET_WRITE, _P.CRITICAL_WRITE, _P.RULE_READ, _P.PATIENT_MERGE})
 
 # An administrator runs the system and may not sign a result, nor say which are released without a person: both are
 # medical acts (CLIA 493.1291).

@@ -50,16 +50,31 @@ class IdentifierView:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerIdentifier:
+    """One that has ended: it finds nobody any more, and may be another's."""
+
+    authority: str
+    value: str
+    type: str
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class PatientView:
+    """One record of a patient. `active` is as it was set; one that was merged into another is in use no more."""
+
     id: UUID
     version: int
     updated_at: datetime
-    identifiers: tuple[IdentifierView, ...] = ()
+    identifiers: tuple[IdentifierView, ...] = ()  # those that have not ended
     family: str = ""
     given: str = ""
     birth_date: date | None = None
     sex: Sex = Sex.UNKNOWN
     active: bool = True
+    birth_at: datetime | None = None  # where the hour is known
+    merged_into: UUID | None = None  # the survivor, to be used in its place
+    replaces: tuple[UUID, ...] = ()  # those that were merged into it
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Orders and patients as an EMR, a member of staff or the command line hands them in.
+"""Orders as an EMR, a member of staff or the command line hands them in.
 
 An order is made whole or not at all, and all that is wrong with it is said at once. An order that is sent again (the
 same placer number, the same content) is answered with the one that exists. Everything happens in the caller's
@@ -9,46 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
-from interface.domain.model import ItemStatus, Priority, Sex
+from interface.domain.model import ItemStatus, Priority
 from interface.domain.permissions import Permission
-from interface.domain.views import Actor, ActorKind, Audience, IdentifierView, OrderView, PatientView
-from interface.errors import LaboraError
+from interface.domain.views import Actor, ActorKind, Audience, OrderView
 from interface.flow.actors import require
-from interface.store import audit, lab, lab_changes
+from interface.flow.people import NewPatient as NewPatient
+from interface.flow.people import find_patient, in_use, insert_patient, patient_of, patient_problems
+from interface.flow.problems import OrderError as OrderError
+from interface.flow.problems import instant_problems, text_problems
+from interface.store import audit, lab, lab_changes, people
 from interface.store.db import Connection
 from interface.store.ids import uuid7
-from interface.store.lab_changes import PatientRow, SpecimenInsert, SpecimenRow
+from interface.store.lab_changes import SpecimenInsert, SpecimenRow
 
-LONGEST_TEXT, LONGEST_HISTORY = 200, 20_000  # characters
+LONGEST_HISTORY = 20_000  # characters
 LONGEST_BARCODE = 64
 MOST_SPECIMENS = 99
-
-
-class OrderError(LaboraError):
-    """An order or a patient that cannot be taken. `problems`: every reason, a clause each, without patient data.
-
-    `conflict`: it contradicts what the laboratory has, rather than being wrong in itself.
-    """
-
-    slug = "order"
-
-    def __init__(self, problems: Sequence[str], conflict: bool = False) -> None:
-        self.problems, self.conflict = tuple(problems), conflict
-        super().__init__("; ".join(self.problems))
-
-
-@dataclass(frozen=True, slots=True)
-class NewPatient:
-    """A patient with at least an identifier or a family name."""
-
-    identifiers: tuple[IdentifierView, ...] = ()
-    family: str = ""
-    given: str = ""
-    birth_date: date | None = None
-    sex: Sex = Sex.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,33 +81,17 @@ async def create_order(connection: Connection, actor: Actor, order: NewOrder) ->
     return await _view(connection, order_id)
 
 
-async def create_patient(connection: Connection, actor: Actor, patient: NewPatient) -> PatientView:
-    """Add a patient. Raises OrderError, also when one of the identifiers is already a patient's; ApiError 403."""
-    if actor.kind is ActorKind.USER:
-        require(actor, Permission.PATIENT_WRITE)
-    if problems := _patient_problems(patient):
-        raise OrderError(problems)
-    await lab_changes.lock_orders(connection, actor.organization_id)  # two at once must not make the patient twice
-    if await lab_changes.find_patients_by_identifier(connection, patient.identifiers):
-        raise OrderError(["a patient with one of these identifiers exists already"], conflict=True)
-    patient_id = await _insert_patient(connection, actor, patient)
-    view = await lab.get_patient(connection, patient_id)
-    if view is None:
-        raise OrderError(["the patient could not be read back"])
-    return view
-
-
 # ---- what is wrong with it, before the database is asked ------------------------------------------------------------
 
 
 def _problems(order: NewOrder) -> list[str]:
-    problems = list(_text_problems("placer number", order.placer_number))
-    problems += _text_problems("clinical history", order.clinical_history, LONGEST_HISTORY, lines=True)
-    problems += _instant_problems("ordered_at", order.ordered_at)
+    problems = list(text_problems("placer number", order.placer_number))
+    problems += text_problems("clinical history", order.clinical_history, LONGEST_HISTORY, lines=True)
+    problems += instant_problems("ordered_at", order.ordered_at)
     if (order.patient is None) == (order.patient_id is None):
         problems.append("an order names either a patient or a patient's id")
     if order.patient is not None:
-        problems += _patient_problems(order.patient)
+        problems += patient_problems(order.patient)
     if not order.specimens:
         problems.append("an order needs at least one specimen")
     if len(order.specimens) > MOST_SPECIMENS:
@@ -146,46 +109,14 @@ def _specimen_problems(specimen: NewSpecimen) -> Iterable[str]:
         yield "no test is ordered on it"
     if specimen.barcode != specimen.barcode.strip():
         yield "the barcode begins or ends with a space"
-    yield from _text_problems("barcode", specimen.barcode, LONGEST_BARCODE)
-    yield from _text_problems("type", specimen.type)
+    yield from text_problems("barcode", specimen.barcode, LONGEST_BARCODE)
+    yield from text_problems("type", specimen.type)
     for test in specimen.tests:
-        yield from _text_problems("test code", test)
-    yield from _instant_problems("collected_at", specimen.collected_at)
-    yield from _instant_problems("received_at", specimen.received_at)
+        yield from text_problems("test code", test)
+    yield from instant_problems("collected_at", specimen.collected_at)
+    yield from instant_problems("received_at", specimen.received_at)
     if specimen.collected_at and specimen.received_at and specimen.received_at < specimen.collected_at:
         yield "it was received before it was collected"
-
-
-def _patient_problems(patient: NewPatient) -> list[str]:
-    problems: list[str] = []
-    if not patient.identifiers and not patient.family.strip():
-        problems.append("a patient needs an identifier or a family name")
-    if any(not identifier.value.strip() for identifier in patient.identifiers):
-        problems.append("a patient identifier is empty")
-    pairs = [(identifier.authority, identifier.value) for identifier in patient.identifiers]
-    if len(pairs) != len(set(pairs)):
-        problems.append("a patient identifier is given twice")
-    for name, text in (("family name", patient.family), ("given name", patient.given)):
-        problems += _text_problems(name, text)
-    for identifier in patient.identifiers:
-        for text in (identifier.authority, identifier.value, identifier.type):
-            problems += _text_problems("patient identifier", text)
-    if patient.birth_date is not None and patient.birth_date > datetime.now(UTC).date():
-        problems.append("the birth date is in the future")
-    return problems
-
-
-def _text_problems(name: str, text: str, longest: int = LONGEST_TEXT, lines: bool = False) -> Iterable[str]:
-    """`lines`: line ends and tabs are allowed. Never repeats the text: it may be a patient's."""
-    if len(text) > longest:
-        yield f"the {name} is longer than {longest} characters"
-    if any(not letter.isprintable() and not (lines and letter in "\r\n\t") for letter in text):
-        yield f"the {name} contains a character that cannot be printed"
-
-
-def _instant_problems(name: str, instant: datetime | None) -> Iterable[str]:
-    if instant is not None and instant.tzinfo is None:
-        yield f"{name} has no time zone"
 
 
 # ---- parts of making it ---------------------------------------------------------------------------------------------
@@ -211,44 +142,14 @@ async def _expand(connection: Connection, specimens: Sequence[NewSpecimen]) -> t
 
 
 async def _order_patient(connection: Connection, actor: Actor, order: NewOrder) -> UUID:
+    await people.lock_merging(connection, actor.organization_id, share=True)  # none begins until the order is there
     if order.patient_id is not None:
-        known = await lab_changes.find_patient_row(connection, order.patient_id)
-        if known is None:
-            raise OrderError(["there is no patient with this id"])
-        return known.id
+        return await in_use(connection, await patient_of(connection, order.patient_id))
     if order.patient is None:
         raise OrderError(["an order names either a patient or a patient's id"])
-    found = await _find_patient(connection, order.patient)
-    return found.id if found else await _insert_patient(connection, actor, order.patient)
-
-
-async def _find_patient(connection: Connection, patient: NewPatient) -> PatientRow | None:
-    """The patient of these identifiers. A name may have changed; another birth date or sex is another person."""
-    found = await lab_changes.find_patients_by_identifier(connection, patient.identifiers)
-    if len(found) > 1:
-        raise OrderError(["the patient identifiers belong to different patients"], conflict=True)
-    if not found:
-        return None
-    known = found[0]
-    if patient.birth_date and known.birth_date and patient.birth_date != known.birth_date:
-        raise OrderError(["the patient identifier belongs to a patient with another birth date"], conflict=True)
-    if Sex.UNKNOWN not in (patient.sex, known.sex) and patient.sex is not known.sex:
-        raise OrderError(["the patient identifier belongs to a patient of another sex"], conflict=True)
-    return known
-
-
-async def _insert_patient(connection: Connection, actor: Actor, patient: NewPatient) -> UUID:
-    patient_id = await lab_changes.insert_patient(
-        connection,
-        actor.organization_id,
-        patient.family.strip(),
-        patient.given.strip(),
-        patient.birth_date,
-        patient.sex,
-        patient.identifiers,
-    )
-    await audit.record(connection, actor, "create", "patient", patient_id)
-    return patient_id
+    if found := await find_patient(connection, order.patient):
+        return await in_use(connection, found)
+    return await insert_patient(connection, actor, order.patient)
 
 
 async def _insert(
@@ -336,17 +237,19 @@ def _same_specimen(asked: tuple[NewSpecimen, tuple[UUID, ...]], known: SpecimenR
 
 
 async def _same_patient(connection: Connection, view: OrderView, order: NewOrder) -> bool:
-    if order.patient is None:
-        return order.patient_id == view.patient_id
-    if order.patient.identifiers:
-        found = await _find_patient(connection, order.patient)
-        return found is not None and found.id == view.patient_id
-    known = await lab_changes.find_patient_row(connection, view.patient_id) if view.patient_id else None
+    """Whether it is the same person: the order may be older than a merge of its patient."""
+    if view.patient_id is None:
+        return False
+    if order.patient is None or order.patient.identifiers:
+        named = order.patient_id if order.patient is None else await find_patient(connection, order.patient)
+        records = await people.persons(connection, [view.patient_id])
+        return named in records.get(view.patient_id, ())
     asked = order.patient
-    return known is not None and (known.family, known.given, known.birth_date, known.sex) == (
+    [known] = await people.find_rows(connection, [view.patient_id])
+    return (known.family, known.given, known.birth_date, known.sex) == (
         asked.family.strip(),
         asked.given.strip(),
-        asked.birth_date,
+        asked.born,
         asked.sex,
     )
 

@@ -29,6 +29,7 @@ from interface.domain.views import (
 
 Json = dict[str, Any]
 
+BIRTH_TIME = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
 LOINC, UCUM, SNOMED = "http://loinc.org", "http://unitsofmeasure.org", "http://snomed.info/sct"
 TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
 INTERPRETATION = TERMINOLOGY + "v3-ObservationInterpretation"
@@ -176,12 +177,23 @@ def patient(view: PatientView) -> Json:
             "id": str(view.id),
             "meta": _meta(view.version, view.updated_at),
             "identifier": [_identifier(identifier) for identifier in view.identifiers],
-            "active": view.active,
+            "active": view.active and view.merged_into is None,
             "name": [name] if name else [],
             "gender": view.sex.value,
             "birthDate": view.birth_date.isoformat() if view.birth_date else "",
+            "_birthDate": {"extension": [{"url": BIRTH_TIME, "valueDateTime": instant(view.birth_at)}]}
+            if view.birth_at
+            else None,
+            "link": _links(view),
         }
     )
+
+
+def _links(view: PatientView) -> list[Json]:
+    """R4 patient.html#merging: the one that is not to be used any more points to the one that is, and back."""
+    links = [("replaced-by", view.merged_into)] if view.merged_into else []
+    links += [("replaces", prior) for prior in view.replaces]
+    return [{"other": reference("Patient", other), "type": kind} for kind, other in links]
 
 
 def specimen(view: SpecimenView) -> Json:

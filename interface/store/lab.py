@@ -1,4 +1,6 @@
-"""Reads of the laboratory's records as `domain.views`: results, reports, orders, specimens and patients.
+"""Reads of the laboratory's records as `domain.views`: results, reports, orders and specimens.
+
+A patient's are also those of the patients that were merged into it (`store.patients`).
 
 Who may see which result is decided here and nowhere else (DESIGN §1.4), by `_visible` and `_VISIBLE_STATUSES`; every
 read below that touches a result goes through it. An order's items, which would give an unreleased result away by
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import datetime
 from itertools import groupby
 from uuid import UUID
 
@@ -27,46 +29,28 @@ from interface.domain.model import (
     Origin,
     Priority,
     ResultStatus,
-    Sex,
     Step,
     ValueKind,
 )
 from interface.domain.views import (
     Audience,
-    IdentifierView,
     OrderItemView,
     OrderView,
-    PatientView,
     ReportView,
     ResultView,
     SpecimenView,
 )
 from interface.store.db import Connection
+from interface.store.patients import of_persons
+from interface.store.query import FIRST_PAGE, Query
+from interface.store.query import Cursor as Cursor
+from interface.store.query import Page as Page
 
 _VISIBLE_STATUSES = {
     Audience.STAFF: frozenset(ResultStatus),
     Audience.EMR: RELEASED,
     Audience.EMR_PRELIMINARY: RELEASED | {ResultStatus.PRELIMINARY},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """The last row of a page: the next page starts after it. Pages are in the order of (updated_at, id)."""
-
-    updated_at: datetime
-    id: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What is common to all searches. `since` is inclusive, `until` exclusive; both are of the last change."""
-
-    since: datetime | None = None
-    until: datetime | None = None
-    after: Cursor | None = None
-    newest_first: bool = False
-    limit: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +76,7 @@ class ResultFilter:
     by_effective: bool = (
         False  # pages in the order of that time (or of arrival, where neither is known), see `stamp_of`
     )
-    page: Page = Page()
-
-
-@dataclass(frozen=True, slots=True)
-class PatientFilter:
-    """Which patients. Names are compared by their beginning, without regard to case; `born_until` is exclusive."""
-
-    ids: tuple[UUID, ...] = ()
-    identifier: str = ""
-    authority: str | None = None  # of the identifier; None: any
-    family: str = ""
-    given: str = ""
-    name: str = ""  # the beginning of either
-    born_since: date | None = None
-    born_until: date | None = None
-    sex: Sex | None = None
-    page: Page = Page()
+    page: Page = FIRST_PAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +94,7 @@ class OrderFilter:
     cancelled: bool | None = None
     ordered_since: datetime | None = None
     ordered_until: datetime | None = None
-    page: Page = Page()
+    page: Page = FIRST_PAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,52 +107,10 @@ class SpecimenFilter:
     statuses: tuple[str, ...] = ()
     collected_since: datetime | None = None
     collected_until: datetime | None = None
-    page: Page = Page()
+    page: Page = FIRST_PAGE
 
 
-class _Query:
-    """A statement's conditions and bound values; no value ever becomes part of the text."""
-
-    def __init__(self) -> None:
-        self.values: list[object] = []
-        self._conditions: list[str] = []
-
-    def bind(self, value: object) -> str:
-        """The place of `value` in the statement, `$3`."""
-        self.values.append(value)
-        return f"${len(self.values)}"
-
-    def where(self, condition: str, *values: object) -> None:
-        """Add a condition; each `?` in it is one of `values`."""
-        for value in values:
-            condition = condition.replace("?", self.bind(value), 1)
-        self._conditions.append(condition)
-
-    def any(self, condition: str, values: Iterable[object]) -> None:
-        """Add a condition with one `?` for a list, unless the list is empty."""
-        if chosen := list(values):
-            self.where(condition, chosen)
-
-    def between(self, expression: str, since: object | None, until: object | None) -> None:
-        if since is not None:
-            self.where(f"{expression} >= ?", since)
-        if until is not None:
-            self.where(f"{expression} < ?", until)
-
-    def page(self, page: Page, stamp: str, key: str, changed: str = "") -> str:
-        """Add the page's conditions; returns `order by … limit …`. `changed`: the last change, if `stamp` is not it."""
-        self.between(changed or stamp, page.since, page.until)
-        sign, order = ("<", "desc") if page.newest_first else (">", "asc")
-        if page.after is not None:
-            self.where(f"({stamp}, {key}) {sign} (?, ?)", page.after.updated_at, page.after.id)
-        return f"order by {stamp} {order}, {key} {order} limit {self.bind(page.limit)}"
-
-    @property
-    def conditions(self) -> str:
-        return " and ".join(self._conditions) or "true"
-
-
-def _visible(query: _Query, audience: Audience, row: str = "r") -> str:
+def _visible(query: Query, audience: Audience, row: str = "r") -> str:
     """THE rule who sees a result (or a version of one, `row`): staff everything, an EMR what was released, or where it
     is so configured also what is preliminary; nothing that is held, and of several runs only the one to report."""
     if audience is Audience.STAFF:
@@ -261,7 +187,7 @@ async def result_history(connection: Connection, result_id: UUID, audience: Audi
 
     Nothing of a result that the audience may not see as it stands now, and to an EMR no version that was never current.
     """
-    query = _Query()
+    query = Query()
     query.where("v.result_id = ?", result_id)
     if audience is not Audience.STAFF:
         query.where(_visible(query, audience, "r"))
@@ -279,11 +205,11 @@ async def explanations(connection: Connection, version_ids: Iterable[UUID]) -> d
     return {row["result_version_id"]: tuple(Step(**step) for step in row["steps"]) for row in rows}
 
 
-def _result_query(filter: ResultFilter, audience: Audience) -> _Query:
-    query = _Query()
+def _result_query(filter: ResultFilter, audience: Audience) -> Query:
+    query = Query()
     query.where(_visible(query, audience))
     query.any("r.id = any(?::uuid[])", filter.ids)
-    query.any("r.patient_id = any(?::uuid[])", filter.patient_ids)
+    of_persons(query, "r.patient_id", filter.patient_ids)
     query.any("r.order_id = any(?::uuid[])", filter.order_ids)
     query.any("r.specimen_id = any(?::uuid[])", filter.specimen_ids)
     query.any("v.message_id = any(?::uuid[])", filter.message_ids)
@@ -411,7 +337,7 @@ async def find_reports(connection: Connection, filter: OrderFilter, audience: Au
 async def _orders(
     connection: Connection, filter: OrderFilter, audience: Audience, report: bool
 ) -> list[tuple[OrderView, datetime]]:
-    query = _Query()
+    query = Query()
     visible = _visible(query, audience)
     stamp = _REPORT_STAMP.format(visible=visible) if report else "o.updated_at"
     _order_conditions(query, filter)
@@ -432,9 +358,9 @@ async def _orders(
     return orders
 
 
-def _order_conditions(query: _Query, filter: OrderFilter) -> None:
+def _order_conditions(query: Query, filter: OrderFilter) -> None:
     query.any("o.id = any(?::uuid[])", filter.ids)
-    query.any("o.patient_id = any(?::uuid[])", filter.patient_ids)
+    of_persons(query, "o.patient_id", filter.patient_ids)
     query.any(_ITEM_EXISTS.format(column="id"), filter.item_ids)
     query.any(_ITEM_EXISTS.format(column="specimen_id"), filter.specimen_ids)
     query.any(_SPECIMEN_EXISTS, filter.barcodes)
@@ -505,95 +431,15 @@ async def count_specimens(connection: Connection, filter: SpecimenFilter, audien
     return count
 
 
-def _specimen_query(filter: SpecimenFilter, audience: Audience) -> _Query:
-    query = _Query()
+def _specimen_query(filter: SpecimenFilter, audience: Audience) -> Query:
+    query = Query()
     if audience is not Audience.STAFF:
         query.where(_SPECIMEN_RESULT.format(_visible(query, audience)))
     query.any("s.id = any(?::uuid[])", filter.ids)
     query.any("s.barcode = any(?::text[])", filter.barcodes)
-    query.any("s.patient_id = any(?::uuid[])", filter.patient_ids)
+    of_persons(query, "s.patient_id", filter.patient_ids)
     query.any("s.order_id = any(?::uuid[])", filter.order_ids)
     query.any("s.type = any(?::text[])", filter.types)
     query.any("s.status = any(?::text[])", filter.statuses)
     query.between("s.collected_at", filter.collected_since, filter.collected_until)
     return query
-
-
-# ---- patients -------------------------------------------------------------------------------------------------------
-
-_PATIENTS = """
-select p.id, p.version, p.updated_at, p.family, p.given, p.birth_date, p.sex, p.active, n.authorities, n.numbers,
-       n.types
-from lab.patient p
-left join lateral (
-    select array_agg(i.authority order by i.id) as authorities, array_agg(i.value order by i.id) as numbers,
-           array_agg(i.type order by i.id) as types
-    from lab.patient_identifier i where i.patient_id = p.id
-) n on true
-where
-"""
-_IDENTIFIER = """exists (
-    select from lab.patient_identifier i
-    where i.patient_id = p.id and i.value = ? and (?::text is null or i.authority = ?::text))"""
-
-
-async def find_patients(connection: Connection, filter: PatientFilter) -> list[PatientView]:
-    """A page of patients with all their identifiers."""
-    query = _patient_query(filter)
-    end = query.page(filter.page, "p.updated_at", "p.id")
-    rows = await connection.fetch(" ".join((_PATIENTS, query.conditions, end)), *query.values)
-    return [_patient(row) for row in rows]
-
-
-async def count_patients(connection: Connection, filter: PatientFilter) -> int:
-    """How many patients `find_patients` would find on all its pages."""
-    query = _patient_query(filter)
-    query.between("p.updated_at", filter.page.since, filter.page.until)
-    text = " ".join(("select count(*) from lab.patient p where", query.conditions))
-    count: int = await connection.fetchval(text, *query.values)
-    return count
-
-
-def _patient_query(filter: PatientFilter) -> _Query:
-    query = _Query()
-    query.any("p.id = any(?::uuid[])", filter.ids)
-    if filter.identifier:
-        query.where(_IDENTIFIER, filter.identifier, filter.authority, filter.authority)
-    if filter.family:
-        query.where("lower(p.family) like lower(?)", _beginning(filter.family))
-    if filter.given:
-        query.where("lower(p.given) like lower(?)", _beginning(filter.given))
-    if filter.name:
-        start = _beginning(filter.name)
-        query.where("(lower(p.family) like lower(?) or lower(p.given) like lower(?))", start, start)
-    if filter.sex is not None:
-        query.where("p.sex = ?", filter.sex)
-    query.between("p.birth_date", filter.born_since, filter.born_until)
-    return query
-
-
-async def get_patient(connection: Connection, patient_id: UUID) -> PatientView | None:
-    found = await find_patients(connection, PatientFilter(ids=(patient_id,)))
-    return found[0] if found else None
-
-
-def _beginning(text: str) -> str:
-    """A LIKE pattern for texts that begin with `text`, taken literally."""
-    for special in ("\\", "%", "_"):
-        text = text.replace(special, "\\" + special)
-    return text + "%"
-
-
-def _patient(row: Record) -> PatientView:
-    parts = zip(row["authorities"] or (), row["numbers"] or (), row["types"] or (), strict=True)
-    return PatientView(
-        id=row["id"],
-        version=row["version"],
-        updated_at=row["updated_at"],
-        identifiers=tuple(IdentifierView(authority, value, type) for authority, value, type in parts),
-        family=row["family"],
-        given=row["given"],
-        birth_date=row["birth_date"],
-        sex=Sex(row["sex"]),
-        active=row["active"],
-    )

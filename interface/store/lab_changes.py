@@ -1,4 +1,4 @@
-"""Writes of orders, patients, specimens and people's decisions about results, each in the caller's transaction.
+"""Writes of orders, specimens and people's decisions about results, each in the caller's transaction.
 
 These are rows and nothing else: what may be written, and when, is decided in `flow.orders` and `flow.review`.
 """
@@ -9,27 +9,16 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import datetime
 from uuid import UUID
 
 from interface.domain import states
-from interface.domain.model import HoldReason, ItemStatus, Priority, ResultStatus, Sex, Step, ValueKind
-from interface.domain.views import Actor, IdentifierView
+from interface.domain.model import HoldReason, ItemStatus, Priority, ResultStatus, Step, ValueKind
+from interface.domain.views import Actor
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 
-# ---- orders and patients --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class PatientRow:
-    """What an order's patient is compared with."""
-
-    id: UUID
-    family: str
-    given: str
-    birth_date: date | None
-    sex: Sex
+# ---- orders ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +60,7 @@ async def find_codes(connection: Connection, codes: Iterable[str]) -> dict[str, 
         union all
         select p.code, array(select t.id from unnest(p.test_ids) with ordinality as m (test_id, place)
                              join lab.test t on t.id = m.test_id and t.active order by m.place)
-        from lab.panel p where p.code = any($1::text[])
+        from lab.panel p where p.active and p.code = any($1::text[])
         """,
         list(codes),
     )
@@ -126,66 +115,6 @@ async def next_number(connection: Connection, organization_id: UUID, name: str) 
         name,
     )
     return number
-
-
-async def find_patients_by_identifier(
-    connection: Connection, identifiers: Sequence[IdentifierView]
-) -> list[PatientRow]:
-    """The patients that carry any of the identifiers (authority and value)."""
-    rows = await connection.fetch(
-        """
-        select distinct p.id, p.family, p.given, p.birth_date, p.sex
-        from unnest($1::text[], $2::text[]) as wanted (authority, value)
-        join lab.patient_identifier i on i.authority = wanted.authority and i.value = wanted.value
-        join lab.patient p on p.id = i.patient_id
-        """,
-        [identifier.authority for identifier in identifiers],
-        [identifier.value for identifier in identifiers],
-    )
-    return [PatientRow(row["id"], row["family"], row["given"], row["birth_date"], Sex(row["sex"])) for row in rows]
-
-
-async def find_patient_row(connection: Connection, patient_id: UUID) -> PatientRow | None:
-    row = await connection.fetchrow(
-        "select id, family, given, birth_date, sex from lab.patient where id = $1", patient_id
-    )
-    return PatientRow(row["id"], row["family"], row["given"], row["birth_date"], Sex(row["sex"])) if row else None
-
-
-async def insert_patient(
-    connection: Connection,
-    organization_id: UUID,
-    family: str,
-    given: str,
-    birth_date: date | None,
-    sex: Sex,
-    identifiers: Sequence[IdentifierView],
-) -> UUID:
-    """Raises asyncpg.UniqueViolationError when a patient carries one of the identifiers."""
-    patient_id = uuid7()
-    await connection.execute(
-        "insert into lab.patient (id, organization_id, family, given, birth_date, sex) values ($1, $2, $3, $4, $5, $6)",
-        patient_id,
-        organization_id,
-        family,
-        given,
-        birth_date,
-        sex,
-    )
-    await connection.execute(
-        """
-        insert into lab.patient_identifier (id, organization_id, patient_id, authority, value, type)
-        select row.id, $1, $2, row.authority, row.value, row.type
-        from unnest($3::uuid[], $4::text[], $5::text[], $6::text[]) as row (id, authority, value, type)
-        """,
-        organization_id,
-        patient_id,
-        [uuid7() for _ in identifiers],
-        [identifier.authority for identifier in identifiers],
-        [identifier.value for identifier in identifiers],
-        [identifier.type for identifier in identifiers],
-    )
-    return patient_id
 
 
 async def insert_order(

@@ -21,8 +21,9 @@ APPEND_ONLY = frozenset(
         "driver_revision",
         "specimen_event",
         "critical_event",
+        "patient_merge",
     }
 )
-DELETABLE = frozenset({"queue"})
+DELETABLE = frozenset({"queue", "patient_word"})
 WITHOUT_ROW_SECURITY = frozenset({"queue"})
 PARTITIONED = {"frame": "month", "audit_event": "month", "result_version": "year"}

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Date,
     DateTime,
@@ -211,16 +212,40 @@ patient = Table(
     "patient", metadata, _id(), _organization(), _text("family"), _text("given"),
     Column("birth_date", Date, nullable=True),
     Column("sex", Text, nullable=False, server_default=text("'unknown'")), _flag("active", True), _int("version", 1),
-    _at("created_at", True), _at("updated_at", True), Index(None, "organization_id", text("lower(family)")),
+    _at("created_at", True), _at("updated_at", True), _at("birth_at"),  # where the hour is known
+    _ref("merged_into_id", "patient"),  # the survivor, never one that is merged itself
+    CheckConstraint("merged_into_id <> id", name="patient_merged_into_id_check"),
+    Index(None, "merged_into_id", postgresql_where=text("merged_into_id IS NOT NULL")),
+    Index(None, "organization_id", "birth_date"),
 )  # fmt: skip
 patient_identifier = Table(
     "patient_identifier", metadata, _id(), _organization(), _ref("patient_id", "patient", True), _text("authority"),
-    Column("value", Text, nullable=False), _text("type"),
-    UniqueConstraint("organization_id", "authority", "value"), Index(None, "patient_id"),
+    Column("value", Text, nullable=False), _text("type"), _at("ended_at"), Index(None, "patient_id"),
+    Index("patient_identifier_current_idx", "organization_id", "authority", "value", unique=True,
+          postgresql_where=text("ended_at IS NULL")),
+    Index(None, "organization_id", "value"),
+)  # fmt: skip
+patient_word = Table(  # the words of a name (`domain.names`), which plain comparisons find; see `store.people`
+    "patient_word", metadata, _organization(), Column("word", Text(collation="C"), nullable=False),
+    _ref("patient_id", "patient", True), Column("part", Text, nullable=False),  # family, given
+    PrimaryKeyConstraint("organization_id", "word", "patient_id", "part"), Index(None, "patient_id"),
+)  # fmt: skip
+patient_merge = Table(  # who was found to be whom, and that it was taken back; `patient.merged_into_id` follows from it
+    "patient_merge", metadata, _id(), _organization(), _ref("prior_id", "patient", True),
+    _ref("survivor_id", "patient", True), _ref("undoes_id", "patient_merge"), Column("reason", Text, nullable=False),
+    Column("actor_kind", Text, nullable=False), Column("actor_id", Uuid, nullable=True), _text("actor_name"),
+    _at("created_at", True), UniqueConstraint("undoes_id"), Index(None, "prior_id"), Index(None, "survivor_id"),
 )  # fmt: skip
 practitioner = Table(
-    "practitioner", metadata, _id(), _organization(), _text("identifier"), _text("family"), _text("given"),
-    _at("created_at", True),
+    "practitioner", metadata, _id(), _organization(), _text("family"), _text("given"), _at("created_at", True),
+    _text("role"), _flag("active", True), _int("version", 1), _at("updated_at", True),
+)  # fmt: skip
+practitioner_identifier = Table(
+    "practitioner_identifier", metadata, _id(), _organization(), _ref("practitioner_id", "practitioner", True),
+    _text("authority"), Column("value", Text, nullable=False), _text("type"), _at("ended_at"),
+    Index(None, "practitioner_id"),
+    Index("practitioner_identifier_current_idx", "organization_id", "authority", "value", unique=True,
+          postgresql_where=text("ended_at IS NULL")),
 )  # fmt: skip
 
 # ---- catalogue and maps ---------------------------------------------------------------------------------------------
@@ -232,16 +257,18 @@ test = Table(
     Column("kind", Text, nullable=False, server_default=text("'numeric'")), _text("department"),
     _texts("specimen_types"),
     _text("source"), _flag("active", True), Column("molar_mass", Numeric, nullable=True),  # g/mol
-    Column("valence", SmallInteger, nullable=True), UniqueConstraint("organization_id", "code"),
+    Column("valence", SmallInteger, nullable=True), _int("version", 1), UniqueConstraint("organization_id", "code"),
 )  # fmt: skip
 panel = Table(
     "panel", metadata, _id(), _organization(), Column("code", Text, nullable=False),
     Column("name", Text, nullable=False),
-    _text("loinc"), Column("test_ids", ARRAY(Uuid), nullable=False), UniqueConstraint("organization_id", "code"),
+    _text("loinc"), Column("test_ids", ARRAY(Uuid), nullable=False), _int("version", 1), _text("source"),
+    _flag("active", True), UniqueConstraint("organization_id", "code"),
 )  # fmt: skip
 specimen_type = Table(
     "specimen_type", metadata, _id(), _organization(), Column("code", Text, nullable=False),
-    Column("name", Text, nullable=False), UniqueConstraint("organization_id", "code"),
+    Column("name", Text, nullable=False), _text("source"), _flag("active", True),
+    UniqueConstraint("organization_id", "code"),
 )  # fmt: skip
 reference_interval = Table(
     "reference_interval", metadata, _id(), _organization(), _ref("test_id", "test", True), _text("unit"),

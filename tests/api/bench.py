@@ -21,6 +21,7 @@ from interface.domain.permissions import Role
 from interface.domain.views import Actor, ActorKind
 from interface.flow import actors
 from interface.settings import Address, ApiSettings, Preliminary, Settings
+from interface.store import people
 from interface.store.audit import AuditWriter
 from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
@@ -93,6 +94,7 @@ class Laboratory:
                 connection, "patient_identifier", id=ids["identifier"], patient_id=ids["patient"],
                 authority="urn:hospital", value=changed.get("mrn", uuid4().hex), type="MR",
             )  # fmt: skip
+            await people.write_words(connection, self.organization_id, ids["patient"], "Muster", "Eva Maria")
             await self._insert(
                 connection, "lab_order", id=ids["order"], patient_id=ids["patient"],
                 number=changed.get("number", f"N-{uuid4().hex}"), placer_number=changed.get("placer", ""),

@@ -11,6 +11,7 @@ from fhir.resources.R4B.bundle import Bundle
 from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 
 from interface.domain.model import ResultStatus
+from interface.store import people
 from tests.api.bench import Answer, Bench, Laboratory
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -79,6 +80,7 @@ async def test_every_parameter_finds_what_it_names_and_nothing_else(
             " where id = $1",
             mine["patient"],
         )
+        await people.write_words(connection, laboratory.organization_id, mine["patient"], "Öztürk", "Ada")
     patient = str(mine["patient"])
     expected = {
         "Patient": (patient, [

@@ -11,8 +11,9 @@ from interface.domain.model import ItemStatus, Priority, Sex
 from interface.domain.permissions import Role
 from interface.domain.views import Audience, IdentifierView, OrderView
 from interface.errors import ApiError
-from interface.flow.orders import NewOrder, NewPatient, NewSpecimen, OrderError, create_order, create_patient
-from interface.store import lab
+from interface.flow.orders import NewOrder, NewPatient, NewSpecimen, OrderError, create_order
+from interface.flow.people import create_patient
+from interface.store import lab, patients
 from interface.store.db import Database
 from interface.store.ids import uuid7
 from tests.conftest import Organization
@@ -123,7 +124,7 @@ async def test_the_patient_is_found_by_identifier_and_keeps_what_is_known(labora
     second = await laboratory.order(replace(order(), patient=patient("P1", "Married")))
     assert first.patient_id == second.patient_id
     async with laboratory.database.transaction(laboratory.organization_id) as connection:
-        [known] = await lab.find_patients(connection, lab.PatientFilter(identifier="P1"))
+        [known] = await patients.find_patients(connection, patients.PatientFilter(identifier="P1"))
     assert known.family == "Muster"
 
 

@@ -11,11 +11,14 @@ import pytest
 from interface.domain.model import HoldReason, ItemStatus, ResultStatus, Sex
 from interface.domain.views import Audience, IdentifierView, OrderView, PatientView, ResultView
 from interface.flow import review
-from interface.flow.orders import NewOrder, NewPatient, NewSpecimen, create_patient
-from interface.store import lab
+from interface.flow.orders import NewOrder, NewPatient, NewSpecimen
+from interface.flow.people import create_patient
+from interface.store import lab, patients
 from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
-from interface.store.lab import Cursor, OrderFilter, Page, PatientFilter, ResultFilter, SpecimenFilter
+from interface.store.lab import OrderFilter, ResultFilter, SpecimenFilter
+from interface.store.patients import PatientFilter
+from interface.store.query import Cursor, Page
 from tests.conftest import Organization
 from tests.records import Laboratory, found, order, patient
 
@@ -182,8 +185,8 @@ async def test_one_laboratory_never_sees_anothers(laboratory: Laboratory, other_
         assert await lab.find_orders(connection, OrderFilter(barcodes=("B",)), Audience.STAFF) == []
         assert await lab.find_reports(connection, OrderFilter(), Audience.STAFF) == []
         assert await lab.find_specimens(connection, SpecimenFilter(), Audience.STAFF) == []
-        assert await lab.find_patients(connection, PatientFilter()) == []
-        assert await lab.get_patient(connection, of.patient_id) is None
+        assert await patients.find_patients(connection, PatientFilter()) == []
+        assert await patients.get_patient(connection, of.patient_id) is None
 
 
 # ---- what is found --------------------------------------------------------------------------------------------------
@@ -334,7 +337,7 @@ async def test_patients_are_found_by_identifier_and_by_the_beginning_of_a_name(l
         (PatientFilter(identifier=value, authority="urn:card"), [adam]),
         (PatientFilter(identifier="7", authority=""), [eva]),
         (PatientFilter(identifier=value, authority=""), []),
-        (PatientFilter(family="mUSTER"), [adam]),
+        (PatientFilter(family="mUSTER"), [eva, adam]),
         (PatientFilter(family="o_m"), [eva]),
         (PatientFilter(family="m_s"), []),
         (PatientFilter(family="%"), []),
@@ -345,4 +348,4 @@ async def test_patients_are_found_by_identifier_and_by_the_beginning_of_a_name(l
         (PatientFilter(page=Page(limit=1)), [eva]),
     ):
         async with reading(laboratory) as connection:
-            assert await lab.find_patients(connection, filter) == expected, filter
+            assert await patients.find_patients(connection, filter) == expected, filter

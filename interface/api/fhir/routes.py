@@ -26,9 +26,11 @@ from interface.domain.views import Audience, ReportView
 from interface.errors import ApiError
 from interface.render import fhir
 from interface.render.fhir import Json
-from interface.store import actors, lab
+from interface.store import actors, lab, patients
 from interface.store.db import Connection
-from interface.store.lab import Cursor, OrderFilter, Page, PatientFilter, ResultFilter, SpecimenFilter
+from interface.store.lab import OrderFilter, ResultFilter, SpecimenFilter
+from interface.store.patients import PatientFilter
+from interface.store.query import Cursor, Page
 
 MEDIA_TYPE = "application/fhir+json"
 _JSON_TYPES = frozenset({MEDIA_TYPE, "application/json", "text/json"})
@@ -87,12 +89,12 @@ def _patients_wanted(criteria: Criteria, page: Page) -> PatientFilter:
 
 
 async def _patients(connection: Connection, criteria: Criteria, audience: Audience, page: Page) -> list[list[Match]]:
-    found = await lab.find_patients(connection, _patients_wanted(criteria, page))
+    found = await patients.find_patients(connection, _patients_wanted(criteria, page))
     return [_one(view.id, fhir.patient(view), view.updated_at, view.id) for view in found]
 
 
 async def _patient_count(connection: Connection, criteria: Criteria, audience: Audience) -> int:
-    return await lab.count_patients(connection, _patients_wanted(criteria, _page(criteria)))
+    return await patients.count_patients(connection, _patients_wanted(criteria, _page(criteria)))
 
 
 def _results_wanted(criteria: Criteria, page: Page) -> ResultFilter:

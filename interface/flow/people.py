@@ -1,0 +1,380 @@
+"""Patients: added, changed, found to be the same person, and found not to be.
+
+A merge says that two records are one person: the prior is not used any more, whoever names it means the survivor, and
+what is asked of the survivor is answered from both. No row is re-pointed, so that a merge can be taken back: what was
+of the prior is of the prior again, and what was made on the survivor since stays with it.
+
+Everything happens in the caller's transaction, with its audit row; what was there before stands in that row. Raises
+OrderError for what is wrong with a patient, ApiError 403, 404, 409 and 422 for a step that is not allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Final
+from uuid import UUID
+
+from interface.domain import merges
+from interface.domain.model import Sex
+from interface.domain.permissions import Permission
+from interface.domain.views import Actor, ActorKind, IdentifierView, PatientView
+from interface.errors import ApiError
+from interface.flow.actors import require
+from interface.flow.problems import OrderError, instant_problems, text_problems
+from interface.store import audit, lab_changes, patients, people
+from interface.store.db import Connection
+from interface.store.people import PatientRow
+
+LONGEST_REASON: Final = 500  # characters
+CLEARABLE: Final = frozenset({"birth_date", "birth_at"})
+
+
+@dataclass(frozen=True, slots=True)
+class NewPatient:
+    """A patient with at least an identifier or a family name.
+
+    `birth_at`: where the hour of birth is known; its day, in its own zone, is `birth_date`.
+    """
+
+    identifiers: tuple[IdentifierView, ...] = ()
+    family: str = ""
+    given: str = ""
+    birth_date: date | None = None
+    sex: Sex = Sex.UNKNOWN
+    birth_at: datetime | None = None
+
+    @property
+    def born(self) -> date | None:
+        return self.birth_date or (self.birth_at.date() if self.birth_at else None)
+
+
+@dataclass(frozen=True, slots=True)
+class PatientChange:
+    """What is to be said of a patient from now on; None leaves it. `cleared`: what is not known any more."""
+
+    family: str | None = None
+    given: str | None = None
+    birth_date: date | None = None
+    birth_at: datetime | None = None
+    sex: Sex | None = None
+    active: bool | None = None
+    cleared: frozenset[str] = frozenset()  # of CLEARABLE
+
+
+async def create_patient(connection: Connection, actor: Actor, patient: NewPatient) -> PatientView:
+    """Add a patient. Raises OrderError, also when one of the identifiers is already a patient's."""
+    _may(actor)
+    if problems := patient_problems(patient):
+        raise OrderError(problems)
+    await lab_changes.lock_orders(connection, actor.organization_id)  # two at once must not make the patient twice
+    if await people.find_by_identifiers(connection, patient.identifiers):
+        raise OrderError(["a patient with one of these identifiers exists already"], conflict=True)
+    return await _view(connection, await insert_patient(connection, actor, patient))
+
+
+async def update_patient(
+    connection: Connection, actor: Actor, patient_id: UUID, change: PatientChange, version: int
+) -> PatientView:
+    """Change what is said of a patient; `version` is the one the change was made from."""
+    _may(actor)
+    row = await _locked(connection, patient_id, version)
+    born_at = None if "birth_at" in change.cleared else change.birth_at or row.birth_at
+    born = None if "birth_date" in change.cleared else change.birth_date or row.birth_date
+    if change.birth_at is not None and change.birth_date is None:
+        born = change.birth_at.date()
+    new = replace(
+        row,
+        family=row.family if change.family is None else change.family.strip(),
+        given=row.given if change.given is None else change.given.strip(),
+        birth_date=born,
+        birth_at=born_at,
+        sex=change.sex or row.sex,
+        active=row.active if change.active is None else change.active,
+    )
+    carried = (await people.identifiers(connection, [row.id])).get(row.id, ())
+    problems = patient_problems(NewPatient(carried, new.family, new.given, new.birth_date, new.sex, change.birth_at))
+    if born_at and (born is None or abs((born_at.astimezone(UTC).date() - born).days) > 1):
+        problems.append("the birth date is not the day of the time of birth")
+    if problems:
+        raise OrderError(list(dict.fromkeys(problems)))
+    if new == row:
+        return await _view(connection, row.id)
+    await people.update_patient(connection, actor.organization_id, new)
+    await audit.record(connection, actor, "update", "patient", row.id, _difference(row, new))
+    return await _view(connection, row.id)
+
+
+async def add_identifier(
+    connection: Connection, actor: Actor, patient_id: UUID, identifier: IdentifierView
+) -> PatientView:
+    """Give a patient one more identifier. One that another patient carries is refused: end it there first."""
+    _may(actor)
+    if problems := _identifier_problems([identifier]):
+        raise OrderError(problems)
+    row = await _locked(connection, patient_id)
+    await lab_changes.lock_orders(connection, actor.organization_id)
+    if carriers := await people.find_by_identifiers(connection, [identifier]):
+        if carriers[0].id == row.id:
+            return await _view(connection, row.id)
+        raise OrderError(["the identifier is another patient's"], conflict=True)
+    await people.add_identifiers(connection, actor.organization_id, row.id, [identifier])
+    await people.touch(connection, [row.id])
+    await audit.record(connection, actor, "add_identifier", "patient", row.id, _words(identifier))
+    return await _view(connection, row.id)
+
+
+async def end_identifier(
+    connection: Connection, actor: Actor, patient_id: UUID, authority: str, value: str, reason: str
+) -> PatientView:
+    """From now on the identifier finds nobody, and may be given to another patient. The last word of one without a
+    name is not taken away."""
+    _may(actor)
+    reason = reason_of(reason)
+    row = await _locked(connection, patient_id)
+    if not await people.end_identifier(connection, row.id, authority, value):
+        raise ApiError(404, "not-found", "the patient does not carry this identifier")
+    if not row.family.strip() and not (await people.identifiers(connection, [row.id])).get(row.id):
+        raise OrderError(["a patient needs an identifier or a family name"], conflict=True)
+    await people.touch(connection, [row.id])
+    ended = {**_words(IdentifierView(authority, value)), "reason": reason}
+    await audit.record(connection, actor, "end_identifier", "patient", row.id, ended)
+    return await _view(connection, row.id)
+
+
+# ---- merges ----------------------------------------------------------------------------------------------------------
+
+
+async def merge(
+    connection: Connection,
+    actor: Actor,
+    prior_id: UUID,
+    survivor_id: UUID,
+    reason: str,
+    accept_differences: bool = False,
+) -> PatientView:
+    """Say that the prior is the survivor; returns the survivor. Repeated, it is answered with the survivor again.
+
+    `accept_differences`: also when both have a birth date or a sex and they differ. Those that were merged into the
+    prior come with it.
+    """
+    require(actor, Permission.PATIENT_MERGE)
+    reason = reason_of(reason)
+    if prior_id == survivor_id:
+        raise ApiError(422, "value", "a patient is not merged into itself")
+    await people.lock_merging(connection, actor.organization_id)
+    known = await people.persons(connection, [prior_id, survivor_id])
+    rows = await people.find_rows(connection, {id for ids in known.values() for id in ids}, lock=True)
+    by_id = {row.id: row for row in rows}
+    if prior_id not in by_id or survivor_id not in by_id:
+        raise ApiError(404, "not-found", "there is no patient of this id")
+    prior, survivor = by_id[prior_id], by_id[survivor_id]
+    parents = {edge.prior: edge.survivor for edge in await people.edges(connection, by_id)}
+    if parents.get(prior_id) == survivor_id:
+        return await _view(connection, survivor.survivor)
+    for row in (survivor, prior):
+        if row.merged_into is not None:
+            raise ApiError(
+                409, "conflict", f"patient {row.id} has been merged into {row.merged_into}; merge that one, or unmerge"
+            )
+    if (differing := differences(prior, survivor)) and not accept_differences:
+        raise ApiError(
+            409,
+            "conflict",
+            f"the patients differ in {' and '.join(differing)}; say that they are the same nevertheless",
+        )
+    await people.write_merge(connection, actor, prior_id, survivor_id, reason)
+    await _follow(connection, {**parents, prior_id: survivor_id}, rows)
+    await people.touch(connection, [survivor_id])
+    told = {"survivor": str(survivor_id), "reason": reason, "differ": ", ".join(differing)}
+    await audit.record(connection, actor, "merge", "patient", prior_id, told)
+    await audit.record(connection, actor, "merge", "patient", survivor_id, {"prior": str(prior_id), "reason": reason})
+    return await _view(connection, survivor_id)
+
+
+async def unmerge(connection: Connection, actor: Actor, prior_id: UUID, reason: str) -> PatientView:
+    """Take back the merge of this patient into another; returns the patient, in use again.
+
+    Those that had been merged into it before are with it again.
+    """
+    require(actor, Permission.PATIENT_MERGE)
+    reason = reason_of(reason)
+    await people.lock_merging(connection, actor.organization_id)
+    known = (await people.persons(connection, [prior_id])).get(prior_id, ())
+    rows = await people.find_rows(connection, known, lock=True)
+    if not rows:
+        raise ApiError(404, "not-found", "there is no patient of this id")
+    found = await people.edges(connection, known)
+    edge = next((edge for edge in found if edge.prior == prior_id), None)
+    if edge is None:
+        raise ApiError(409, "conflict", "the patient has not been merged into another")
+    survivor_id = next(row.survivor for row in rows if row.id == prior_id)
+    await people.write_merge(connection, actor, prior_id, edge.survivor, reason, edge.id)
+    await _follow(connection, {one.prior: one.survivor for one in found if one != edge}, rows)
+    await people.touch(connection, [survivor_id])
+    told = {"survivor": str(edge.survivor), "reason": reason}
+    await audit.record(connection, actor, "unmerge", "patient", prior_id, told)
+    await audit.record(
+        connection, actor, "unmerge", "patient", edge.survivor, {"prior": str(prior_id), "reason": reason}
+    )
+    return await _view(connection, prior_id)
+
+
+async def _follow(connection: Connection, parents: Mapping[UUID, UUID], rows: Iterable[PatientRow]) -> None:
+    """Point the records to the survivors that the merges in force make; only those that change."""
+    before = {row.id: row.merged_into for row in rows}
+    after = merges.survivors(parents, before)
+    await people.point(connection, {id: survivor for id, survivor in after.items() if survivor != before[id]})
+
+
+def differences(one: PatientRow, other: PatientRow) -> list[str]:
+    """In what two records contradict each other: of birth date and sex, what both know."""
+    found = []
+    if one.birth_date and other.birth_date and one.birth_date != other.birth_date:
+        found.append("birth date")
+    if Sex.UNKNOWN not in (one.sex, other.sex) and one.sex is not other.sex:
+        found.append("sex")
+    return found
+
+
+# ---- the patient of an order -----------------------------------------------------------------------------------------
+
+
+async def patient_of(connection: Connection, patient_id: UUID) -> UUID:
+    """The patient that an order names by id: where it was merged into another, that one.
+
+    The caller has kept merges out (`people.lock_merging`).
+    """
+    rows = await people.find_rows(connection, [patient_id])
+    if not rows:
+        raise OrderError(["there is no patient with this id"])
+    return rows[0].survivor
+
+
+async def find_patient(connection: Connection, patient: NewPatient) -> UUID | None:
+    """The patient of these identifiers, None when nobody carries them. A name may have changed; another birth date or
+    sex, than that of every record of the person, is another person's."""
+    carriers = await people.find_by_identifiers(connection, patient.identifiers)
+    found = {row.survivor for row in carriers}
+    if len(found) > 1:
+        raise OrderError(["the patient identifiers belong to different patients"], conflict=True)
+    if not found:
+        return None
+    records = await people.find_rows(connection, {row.id for row in carriers} | found)
+    dates = {row.birth_date for row in records}
+    sexes = {row.sex for row in records}
+    if patient.born and None not in dates and patient.born not in dates:
+        raise OrderError(["the patient identifier belongs to a patient with another birth date"], conflict=True)
+    if patient.sex is not Sex.UNKNOWN and Sex.UNKNOWN not in sexes and patient.sex not in sexes:
+        raise OrderError(["the patient identifier belongs to a patient of another sex"], conflict=True)
+    return found.pop()
+
+
+async def in_use(connection: Connection, patient_id: UUID) -> UUID:
+    """The patient, unless nothing may be ordered for it any more."""
+    [row] = await people.find_rows(connection, [patient_id])
+    if not row.active:
+        raise OrderError(["the patient is not active any more"], conflict=True)
+    return patient_id
+
+
+async def insert_patient(connection: Connection, actor: Actor, patient: NewPatient) -> UUID:
+    """Write a patient without problems whose identifiers nobody carries."""
+    patient_id = await people.insert_patient(
+        connection,
+        actor.organization_id,
+        patient.family.strip(),
+        patient.given.strip(),
+        patient.born,
+        patient.sex,
+        patient.identifiers,
+        patient.birth_at,
+    )
+    await audit.record(connection, actor, "create", "patient", patient_id)
+    return patient_id
+
+
+# ---- what is wrong with it -------------------------------------------------------------------------------------------
+
+
+def patient_problems(patient: NewPatient) -> list[str]:
+    problems: list[str] = []
+    if not patient.identifiers and not patient.family.strip():
+        problems.append("a patient needs an identifier or a family name")
+    problems += _identifier_problems(patient.identifiers)
+    for name, text in (("family name", patient.family), ("given name", patient.given)):
+        problems += text_problems(name, text)
+    if patient.birth_date is not None and patient.birth_date > datetime.now(UTC).date():
+        problems.append("the birth date is in the future")
+    if patient.birth_at is not None:
+        problems += instant_problems("the time of birth", patient.birth_at)
+        if patient.birth_date not in (None, patient.birth_at.date()):
+            problems.append("the birth date is not the day of the time of birth")
+        if patient.birth_at.tzinfo is not None and patient.birth_at > datetime.now(UTC):
+            problems.append("the time of birth is in the future")
+    return problems
+
+
+def _identifier_problems(identifiers: Sequence[IdentifierView]) -> list[str]:
+    problems: list[str] = []
+    if any(not identifier.value.strip() for identifier in identifiers):
+        problems.append("a patient identifier is empty")
+    pairs = [(identifier.authority, identifier.value) for identifier in identifiers]
+    if len(pairs) != len(set(pairs)):
+        problems.append("a patient identifier is given twice")
+    for identifier in identifiers:
+        for text in (identifier.authority, identifier.value, identifier.type):
+            problems += text_problems("patient identifier", text)
+    return problems
+
+
+def reason_of(text: str) -> str:
+    """Why somebody does it, which is kept. Raises ApiError 422 for none, or one that cannot be kept."""
+    if not text.strip():
+        raise ApiError(422, "value", "this needs a reason")
+    for problem in text_problems("reason", text, LONGEST_REASON):
+        raise ApiError(422, "value", problem)
+    return text.strip()
+
+
+def _may(actor: Actor) -> None:
+    """What a client may do is decided by its scopes, at the API."""
+    if actor.kind is ActorKind.USER:
+        require(actor, Permission.PATIENT_WRITE)
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
+
+
+async def _locked(connection: Connection, patient_id: UUID, version: int | None = None) -> PatientRow:
+    rows = await people.find_rows(connection, [patient_id], lock=True)
+    if not rows:
+        raise ApiError(404, "not-found", "there is no patient of this id")
+    [row] = rows
+    if row.merged_into is not None:
+        raise ApiError(409, "conflict", f"the patient has been merged into {row.merged_into}; change that one")
+    if version is not None and version != row.version:
+        raise ApiError(409, "conflict", f"the patient has been changed: it is at version {row.version} now")
+    return row
+
+
+async def _view(connection: Connection, patient_id: UUID) -> PatientView:
+    view = await patients.get_patient(connection, patient_id)
+    if view is None:
+        raise ApiError(404, "not-found", "there is no patient of this id")
+    return view
+
+
+def _difference(before: PatientRow, after: PatientRow) -> dict[str, str]:
+    """What changed, as `old → new`: nothing that was said of a patient is lost."""
+    changed = {}
+    for name in ("family", "given", "birth_date", "birth_at", "sex", "active"):
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new:
+            changed[name] = f"{'' if old is None else old} → {'' if new is None else new}"
+    return changed
+
+
+def _words(identifier: IdentifierView) -> dict[str, str]:
+    return {"authority": identifier.authority, "value": identifier.value, "type": identifier.type}

@@ -1,0 +1,287 @@
+"""Rows of patients: the words of their names, their identifiers, and who was found to be whom.
+
+A merge re-points no row: `patient.merged_into_id` names the survivor, and every reader asks for all records of the
+person (`persons`, `patients.of_persons`). The rows of `patient_merge` are the edges between two records, in force until
+one of them undoes it; `merged_into_id` is what follows from them, never a record that is merged itself.
+
+Every function works in the caller's transaction; what may be written, and when, is decided in `flow.people`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from uuid import UUID
+
+from asyncpg import Record
+
+from interface.domain.model import Sex
+from interface.domain.names import index_words
+from interface.domain.views import Actor, IdentifierView
+from interface.errors import StoreUnavailable
+from interface.store.db import Connection
+from interface.store.ids import uuid7
+
+
+@dataclass(frozen=True, slots=True)
+class PatientRow:
+    """A patient as far as writing needs it."""
+
+    id: UUID
+    family: str
+    given: str
+    birth_date: date | None
+    sex: Sex
+    birth_at: datetime | None = None
+    active: bool = True
+    version: int = 1
+    merged_into: UUID | None = None
+
+    @property
+    def survivor(self) -> UUID:
+        return self.merged_into or self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A merge that is in force."""
+
+    id: UUID
+    prior: UUID
+    survivor: UUID
+
+
+_ROW = "select p.id, p.family, p.given, p.birth_date, p.sex, p.birth_at, p.active, p.version, p.merged_into_id"
+
+
+def _row(row: Record) -> PatientRow:
+    return PatientRow(
+        row["id"],
+        row["family"],
+        row["given"],
+        row["birth_date"],
+        Sex(row["sex"]),
+        row["birth_at"],
+        row["active"],
+        row["version"],
+        row["merged_into_id"],
+    )
+
+
+# ---- the records of one person ---------------------------------------------------------------------------------------
+
+# Two lookups by index and no more, also where nobody was ever merged.
+_PERSONS = """
+select asked.id as asked, m.id, m.merged_into_id is null as survivor
+from lab.patient asked
+join lab.patient m on m.id = coalesce(asked.merged_into_id, asked.id)
+                   or m.merged_into_id = coalesce(asked.merged_into_id, asked.id)
+where asked.id = any($1::uuid[])
+"""
+
+
+async def persons(connection: Connection, patient_ids: Iterable[UUID]) -> dict[UUID, tuple[UUID, ...]]:
+    """Of each patient the ids of all records of the same person, the survivor's first. Unknown ones are left out."""
+    rows = await connection.fetch(
+        " ".join((_PERSONS, "order by m.merged_into_id is not null, m.id")), list(patient_ids)
+    )
+    found: dict[UUID, tuple[UUID, ...]] = {}
+    for row in rows:
+        found[row["asked"]] = (*found.get(row["asked"], ()), row["id"])
+    return found
+
+
+async def lock_persons(connection: Connection, patient_ids: Iterable[UUID]) -> dict[UUID, tuple[UUID, ...]]:
+    """`persons`, every record of them locked in id order until the transaction ends: nobody merges them meanwhile, and
+    two that decide on records of one person do so one after the other.
+
+    Raises StoreUnavailable when they were merged in the same moment: begin again.
+    """
+    asked = list(patient_ids)
+    rows = await connection.fetch(" ".join((_PERSONS, "order by m.id for update of m")), asked)
+    found = await persons(connection, asked)  # a statement of its own: it sees what the lock has waited for
+    if {id for ids in found.values() for id in ids} - {row["id"] for row in rows}:
+        raise StoreUnavailable("patients were merged at the same moment")
+    return found
+
+
+async def identifiers(connection: Connection, patient_ids: Iterable[UUID]) -> dict[UUID, tuple[IdentifierView, ...]]:
+    """Of each patient the identifiers that have not ended, of all records of the person. Without any, left out."""
+    rows = await connection.fetch(
+        " ".join(
+            (
+                "select s.asked, i.authority, i.value, i.type from (",
+                _PERSONS,
+                ") s join lab.patient_identifier i on i.patient_id = s.id and i.ended_at is null order by i.id",
+            )
+        ),
+        list(patient_ids),
+    )
+    found: dict[UUID, tuple[IdentifierView, ...]] = {}
+    for row in rows:
+        found[row["asked"]] = (
+            *found.get(row["asked"], ()),
+            IdentifierView(row["authority"], row["value"], row["type"]),
+        )
+    return found
+
+
+async def find_rows(connection: Connection, patient_ids: Iterable[UUID], lock: bool = False) -> list[PatientRow]:
+    """These patients in id order; `lock`: until the transaction ends."""
+    text = " ".join(
+        (_ROW, "from lab.patient p where p.id = any($1::uuid[]) order by p.id", "for update" if lock else "")
+    )
+    return [_row(row) for row in await connection.fetch(text, list(patient_ids))]
+
+
+async def find_by_identifiers(connection: Connection, identifiers: Sequence[IdentifierView]) -> list[PatientRow]:
+    """The patients that carry any of the identifiers (authority and value), as they are: perhaps merged into others."""
+    rows = await connection.fetch(
+        " ".join(
+            (
+                _ROW,
+                """from lab.patient p where p.id in (
+                       select i.patient_id from unnest($1::text[], $2::text[]) as wanted (authority, value)
+                       join lab.patient_identifier i on i.authority = wanted.authority and i.value = wanted.value
+                       where i.ended_at is null) order by p.id""",
+            )
+        ),
+        [identifier.authority for identifier in identifiers],
+        [identifier.value for identifier in identifiers],
+    )
+    return [_row(row) for row in rows]
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+async def lock_merging(connection: Connection, organization_id: UUID, *, share: bool = False) -> None:
+    """Let one transaction at a time merge or unmerge patients of an organization. `share`: keep them out."""
+    function = "pg_advisory_xact_lock_shared" if share else "pg_advisory_xact_lock"
+    await connection.execute(f"select {function}(hashtextextended('labora.merge.' || $1, 0))", str(organization_id))
+
+
+async def insert_patient(
+    connection: Connection,
+    organization_id: UUID,
+    family: str,
+    given: str,
+    birth_date: date | None,
+    sex: Sex,
+    identifiers: Sequence[IdentifierView],
+    birth_at: datetime | None = None,
+) -> UUID:
+    """Raises asyncpg.UniqueViolationError when a patient carries one of the identifiers."""
+    patient_id = uuid7()
+    await connection.execute(
+        "insert into lab.patient (id, organization_id, family, given, birth_date, sex, birth_at)"
+        " values ($1, $2, $3, $4, $5, $6, $7)",
+        patient_id, organization_id, family, given, birth_date, sex, birth_at,
+    )  # fmt: skip
+    await write_words(connection, organization_id, patient_id, family, given)
+    await add_identifiers(connection, organization_id, patient_id, identifiers)
+    return patient_id
+
+
+async def update_patient(connection: Connection, organization_id: UUID, row: PatientRow) -> None:
+    """What the row says now, as its next version; with the words of its name."""
+    await connection.execute(
+        "update lab.patient set family = $2, given = $3, birth_date = $4, sex = $5, birth_at = $6, active = $7,"
+        " version = version + 1, updated_at = now() where id = $1",
+        row.id, row.family, row.given, row.birth_date, row.sex, row.birth_at, row.active,
+    )  # fmt: skip
+    await write_words(connection, organization_id, row.id, row.family, row.given)
+
+
+async def touch(connection: Connection, patient_ids: Iterable[UUID]) -> None:
+    """A new version of the patients: what is shown with them has changed."""
+    await connection.execute(
+        "update lab.patient set version = version + 1, updated_at = now() where id = any($1::uuid[])", list(patient_ids)
+    )
+
+
+async def write_words(connection: Connection, organization_id: UUID, patient_id: UUID, family: str, given: str) -> None:
+    """The words by which the patient is found, in place of those there are."""
+    wanted = [(part, word) for part, name in (("family", family), ("given", given)) for word in index_words(name)]
+    await connection.execute(
+        """
+        with wanted as (select * from unnest($3::text[], $4::text[]) as w (part, word)), gone as (
+            delete from lab.patient_word w
+            where w.patient_id = $2
+              and not exists (select from wanted where (wanted.part, wanted.word) = (w.part, w.word))
+        )
+        insert into lab.patient_word (organization_id, patient_id, part, word) select $1, $2, part, word from wanted
+        on conflict do nothing
+        """,
+        organization_id, patient_id, [part for part, _ in wanted], [word for _, word in wanted],
+    )  # fmt: skip
+
+
+async def add_identifiers(
+    connection: Connection, organization_id: UUID, patient_id: UUID, identifiers: Sequence[IdentifierView]
+) -> None:
+    """Raises asyncpg.UniqueViolationError when a patient carries one of them."""
+    await connection.execute(
+        """
+        insert into lab.patient_identifier (id, organization_id, patient_id, authority, value, type)
+        select row.id, $1, $2, row.authority, row.value, row.type
+        from unnest($3::uuid[], $4::text[], $5::text[], $6::text[]) as row (id, authority, value, type)
+        """,
+        organization_id,
+        patient_id,
+        [uuid7() for _ in identifiers],
+        [identifier.authority for identifier in identifiers],
+        [identifier.value for identifier in identifiers],
+        [identifier.type for identifier in identifiers],
+    )
+
+
+async def end_identifier(connection: Connection, patient_id: UUID, authority: str, value: str) -> bool:
+    """From now on it is nobody's. False when the patient does not carry it."""
+    done = await connection.execute(
+        "update lab.patient_identifier set ended_at = now()"
+        " where patient_id = $1 and authority = $2 and value = $3 and ended_at is null",
+        patient_id, authority, value,
+    )  # fmt: skip
+    return done.endswith(" 1")
+
+
+# ---- merges ----------------------------------------------------------------------------------------------------------
+
+
+async def edges(connection: Connection, patient_ids: Iterable[UUID]) -> list[Edge]:
+    """The merges in force between these records."""
+    rows = await connection.fetch(
+        """
+        select e.id, e.prior_id, e.survivor_id from lab.patient_merge e
+        where e.prior_id = any($1::uuid[]) and e.undoes_id is null
+          and not exists (select from lab.patient_merge u where u.undoes_id = e.id) order by e.id
+        """,
+        list(patient_ids),
+    )
+    return [Edge(*row) for row in rows]
+
+
+async def write_merge(
+    connection: Connection, actor: Actor, prior: UUID, survivor: UUID, reason: str, undoes: UUID | None = None
+) -> UUID:
+    merge_id = uuid7()
+    await connection.execute(
+        "insert into lab.patient_merge (id, organization_id, prior_id, survivor_id, undoes_id, reason, actor_kind,"
+        " actor_id, actor_name) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        merge_id, actor.organization_id, prior, survivor, undoes, reason, actor.kind, actor.id, actor.name,
+    )  # fmt: skip
+    return merge_id
+
+
+async def point(connection: Connection, survivors: Mapping[UUID, UUID | None]) -> None:
+    """Which record is to be used in place of each of these; None: itself. A new version of each."""
+    await connection.execute(
+        """
+        update lab.patient p set merged_into_id = s.survivor, version = version + 1, updated_at = now()
+        from unnest($1::uuid[], $2::uuid[]) as s (id, survivor) where p.id = s.id
+        """,
+        list(survivors),
+        list(survivors.values()),
+    )
