@@ -100,7 +100,7 @@ async def update_patient(
     if problems:
         raise OrderError(list(dict.fromkeys(problems)))
     if new == row:
-        return await _view(connection, row.id)
+        return await _again(connection, actor, row.id, "update")
     await people.update_patient(connection, actor.organization_id, new)
     await audit.record(connection, actor, "update", "patient", row.id, _difference(row, new))
     return await _view(connection, row.id)
@@ -117,7 +117,7 @@ async def add_identifier(
     await lab_changes.lock_orders(connection, actor.organization_id)
     if carriers := await people.find_by_identifiers(connection, [identifier]):
         if carriers[0].id == row.id:
-            return await _view(connection, row.id)
+            return await _again(connection, actor, row.id, "add_identifier")
         raise OrderError(["the identifier is another patient's"], conflict=True)
     await people.add_identifiers(connection, actor.organization_id, row.id, [identifier])
     await people.touch(connection, [row.id])
@@ -172,7 +172,7 @@ async def merge(
     prior, survivor = by_id[prior_id], by_id[survivor_id]
     parents = {edge.prior: edge.survivor for edge in await people.edges(connection, by_id)}
     if parents.get(prior_id) == survivor_id:
-        return await _view(connection, survivor.survivor)
+        return await _again(connection, actor, survivor.survivor, "merge")
     for row in (survivor, prior):
         if row.merged_into is not None:
             raise ApiError(
@@ -357,6 +357,12 @@ async def _locked(connection: Connection, patient_id: UUID, version: int | None 
     if version is not None and version != row.version:
         raise ApiError(409, "conflict", f"the patient has been changed: it is at version {row.version} now")
     return row
+
+
+async def _again(connection: Connection, actor: Actor, patient_id: UUID, action: str) -> PatientView:
+    """What is so already: nothing changes, but it is read."""
+    await audit.record(connection, actor, "read", "patient", patient_id, {"by": action})
+    return await _view(connection, patient_id)
 
 
 async def _view(connection: Connection, patient_id: UUID) -> PatientView:

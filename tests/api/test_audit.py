@@ -20,6 +20,15 @@ ROUTES = sorted(
 EVERYBODY = (Role.TECHNOLOGIST, Role.LABORATORY_DIRECTOR)  # and, as the first user, administrator
 
 
+OF_PATIENTS: dict[str, Any] = {
+    "/api/patients/{id}": {"version": 1, "given": "Eva"},
+    "/api/patients/{id}/identifiers": {"authority": "urn:card", "value": uuid4().hex},
+    "/api/patients/{id}/identifiers/end": {"authority": "urn:hospital", "value": "1", "reason": "not theirs"},
+    "/api/patients/{id}/merge": {"reason": "registered twice", "into": str(uuid4())},
+    "/api/patients/{id}/unmerge": {"reason": "two people"},
+}
+
+
 def body_of(route: Route, barcode: str) -> Any:
     if route.path == "/api/users":
         return {"username": f"u-{uuid4().hex[:12]}", "password": PASSWORD, "roles": ["technologist"]}
@@ -27,7 +36,7 @@ def body_of(route: Route, barcode: str) -> Any:
         return {"family": "Muster", "identifiers": [{"value": uuid4().hex}]}
     if route.path == "/api/orders":
         return {"patient": {"family": "Muster"}, "specimens": [{"barcode": barcode, "tests": ["HGB"]}]}
-    return {"comment": "seen"}
+    return OF_PATIENTS.get(route.path, {"comment": "seen"})
 
 
 async def events(laboratory: Laboratory) -> list[Any]:
@@ -37,7 +46,7 @@ async def events(laboratory: Laboratory) -> list[Any]:
 
 async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) -> int:
     """Ask for something that is there, in the way the route wants to be asked; the answer's status."""
-    of = await laboratory.order()
+    of = await laboratory.order(mrn=(number := uuid4().hex))
     held = (HoldReason.QUESTIONABLE,) if route.path.endswith("discard") else ()
     status = ResultStatus.PRELIMINARY if route.path.endswith("release") else ResultStatus.FINAL
     result_id = await laboratory.result(of, status=ResultStatus.REGISTERED if held else status, held=held)
@@ -47,8 +56,16 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
     options: dict[str, Any] = {}
     if route.method == "POST" and route.path.endswith("_search"):
         options["data"] = {"_count": "10"}
-    elif route.method == "POST" and route.path != "/api/logout":
+    elif route.method in ("POST", "PATCH") and route.path != "/api/logout":
         options["json"] = body_of(route, uuid4().hex[:12])
+    if route.path.endswith("/end"):
+        options["json"] = {**options["json"], "value": number}
+    if route.path.endswith("merge"):
+        merge = {"reason": "registered twice", "into": str((await laboratory.order())["patient"])}
+        if route.path.endswith("/unmerge"):
+            await bench.ask("POST", f"/api/patients/{key}/merge", token, json=merge)
+        else:
+            options["json"] = merge
     answer = await bench.ask(route.method, route.path.replace("{id}", str(key)), token, **options)
     assert answer.status < 300 or route.path.endswith("-change"), answer.body  # no change waits for a decision here
     return answer.status
