@@ -1,12 +1,14 @@
 """PostgreSQL for the tests: real, shared by all workers of a session, a database of its own for whoever asks.
 
 `database` and `organization` suffice for most tests: they share a database and are kept apart by their organizations.
+A daemon with a server of its own gets `state_dir`, or `empty_state_dir` where its first start is the subject.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,9 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from interface.settings import Settings
 from interface.store.db import Database, prepare
+from interface.store.embedded import open_database
 from interface.store.ids import uuid7
 from interface.store.migrate import upgrade
 from interface.store.schema import APP_ROLE, OWNER_ROLE
@@ -51,9 +55,28 @@ async def _administer(url: str, statement: str) -> None:
 
 
 @pytest.fixture
-def state_dir() -> Iterator[Path]:
-    """An empty state directory that the embedded server's account can reach."""
+def empty_state_dir() -> Iterator[Path]:
+    """A state directory before the first start, which the embedded server's account can reach."""
     path = new_state_dir()
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def state_dir(empty_state_dir: Path, started_once: Path) -> Path:
+    """A state directory after its first start: its server is there with its schema, without a row, and not running."""
+    subprocess.run(["cp", "-a", f"{started_once}/.", str(empty_state_dir)], check=True)  # -a: the server's account
+    return empty_state_dir
+
+
+@pytest.fixture(scope="session")
+async def started_once() -> AsyncIterator[Path]:
+    """What `state_dir` is a copy of: making a server takes a second, of which no test but those of the making is."""
+    path = new_state_dir()
+    database, server = await open_database(Settings(state_dir=path))
+    await database.close()
+    assert server is not None
+    await server.stop()
     yield path
     shutil.rmtree(path, ignore_errors=True)
 

@@ -125,6 +125,7 @@ async def test_an_unknown_laboratory_and_a_wrong_id_are_one_sentence(shell: Shel
 
 async def test_an_unreachable_database_is_one_sentence(shell: Shell) -> None:
     shell.environment.setenv("LABORA_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    shell.environment.setattr("interface.store.embedded.START_WAIT_S", 0.1)  # in which one that starts may come
     answer = await shell.run("result", "list")
     assert answer.status in (1, 78)
     assert answer.out == ""

@@ -58,12 +58,12 @@ def test_no_program_is_written_on_the_way() -> None:
 
 
 @pytest.mark.timeout(600)
-def test_the_commands_of_the_page_lead_from_a_capture_to_a_verified_result_in_fhir(state_dir: Path) -> None:
+def test_the_commands_of_the_page_lead_from_a_capture_to_a_verified_result_in_fhir(empty_state_dir: Path) -> None:
     api, line = free_ports(2)
     script = commands().replace("127.0.0.1:8080", f"127.0.0.1:{api}").replace("127.0.0.1:4001", f"127.0.0.1:{line}")
-    status, out = walk(state_dir, script)
+    status, out = walk(empty_state_dir, script)
     assert status == 0, out[-4000:]
-    acme = state_dir / "acme"
+    acme = empty_state_dir / "acme"
 
     # what the analyzer measured is what the EMR reads
     simulated = json.loads((acme / "simulated.json").read_text())

@@ -100,20 +100,21 @@ async def test_a_file_that_is_no_configuration(
 
 @COMMANDS
 async def test_a_database_that_cannot_be_had(command: str, config: Path, cluster_url: str) -> None:
-    for url, status, expected in (
+    cases = (
         (UNREACHABLE, 1, "cannot be reached"),
         (cluster_url.replace("/postgres?", "/nodb?"), 78, 'database "nodb" does not exist'),
         (cluster_url.replace(OWNER_ROLE, "somebody"), 78, "refused the login"),
         (owner_of(cluster_url).replace(OWNER_ROLE, "labora_app"), 78, "no Labora schema; run `labora db upgrade`"),
         ("postgresql://somebody:Geh3im@[::1/lab", 78, "LABORA_DATABASE_URL: is not a URL"),
-    ):
-        said = await labora(command, config, LABORA_DATABASE_URL=url)
+    )
+    answers = await asyncio.gather(*(labora(command, config, LABORA_DATABASE_URL=url) for url, _, _ in cases))
+    for said, (_, status, expected) in zip(answers, cases, strict=True):  # at once: the first is tried for 8 s
         assert said.status == status, said
         assert len(said.lines) == 1 and expected in said.lines[0], said
 
 
-async def test_a_server_that_may_lose_commits(config: Path, state_dir: Path) -> None:
-    server = EmbeddedPostgres(state_dir, options={"fsync": "off"})
+async def test_a_server_that_may_lose_commits(config: Path, empty_state_dir: Path) -> None:
+    server = EmbeddedPostgres(empty_state_dir, options={"fsync": "off"})
     await server.start()
     try:
         for command in ("run", "check"):
@@ -192,30 +193,32 @@ async def test_a_state_directory_of_another_daemon(command: str, config: Path, s
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_start_that_is_broken_off_ends_cleanly(number: int, config: Path, state_dir: Path) -> None:
-    change(config, str(config.parent / "state"), str(state_dir))
+async def test_a_start_that_is_broken_off_ends_cleanly(number: int, config: Path, empty_state_dir: Path) -> None:
+    change(config, str(config.parent / "state"), str(empty_state_dir))
     daemon = await asyncio.create_subprocess_exec(
         LABORA, "--config", str(config), "run", stderr=asyncio.subprocess.PIPE, start_new_session=True,
         stdin=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
 
     async def initializing() -> bool:
-        return (state_dir / "pg" / "data.new" / "PG_VERSION").exists() or (state_dir / "pg" / "data").exists()
+        return (empty_state_dir / "pg" / "data.new" / "PG_VERSION").exists() or (
+            empty_state_dir / "pg" / "data"
+        ).exists()
 
     await eventually(initializing)
     os.killpg(daemon.pid, number)  # as a terminal does
     _, said = await asyncio.wait_for(daemon.communicate(), 60.0)
     assert daemon.returncode == 0, said
     assert b"labora: " not in said and b"Traceback" not in said and b"daemon.ready" not in said
-    assert not (state_dir / "pg" / "data" / "postmaster.pid").exists()
+    assert not (empty_state_dir / "pg" / "data" / "postmaster.pid").exists()
 
 
-async def test_what_is_kept_is_for_the_owner_alone(state_dir: Path) -> None:
-    server = EmbeddedPostgres(state_dir)
+async def test_what_is_kept_is_for_the_owner_alone(empty_state_dir: Path) -> None:
+    server = EmbeddedPostgres(empty_state_dir)
     await server.start()
     await server.stop()
     for path in ("pg/lock", "pg/server.log", "pg/data", "pg/run"):
-        assert (state_dir / path).stat().st_mode & 0o077 == 0, path
+        assert (empty_state_dir / path).stat().st_mode & 0o077 == 0, path
 
 
 def test_a_reader_that_goes_away_is_no_error_of_ours() -> None:

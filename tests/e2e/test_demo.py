@@ -49,8 +49,8 @@ def refused(port: int) -> bool:
 
 
 @pytest.mark.timeout(300)
-def test_the_demo_succeeds_cold_and_fails_warm_when_one_played_value_is_tampered_with(state_dir: Path) -> None:
-    cold = start(state_dir, "--exit")
+def test_the_demo_succeeds_cold_and_fails_warm_when_one_played_value_is_tampered_with(empty_state_dir: Path) -> None:
+    cold = start(empty_state_dir, "--exit")
     out, err = cold.communicate()
     assert cold.returncode == 0, out + err
     table = out.strip().splitlines()
@@ -62,9 +62,9 @@ def test_the_demo_succeeds_cold_and_fails_warm_when_one_played_value_is_tampered
     assert re.search(r"^Held: specimen \S+, code \S+, '.*': no_such_specimen$", out, re.MULTILINE)
     assert "What was read is what was sent." in out
     assert "reading back over FHIR" in err
-    assert all(map(refused, ports(state_dir))), "the daemon still listens"
+    assert all(map(refused, ports(empty_state_dir))), "the daemon still listens"
 
-    warm = start(state_dir, "--exit", "--tamper")
+    warm = start(empty_state_dir, "--exit", "--tamper")
     out, err = warm.communicate()
     assert warm.returncode == 1, out + err
     assert "DIFFERENCE" in out

@@ -53,9 +53,11 @@ async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, f
     assert reply == b"\x06"
 
 
-async def test_an_analyzers_bytes_become_a_fhir_observation_once_a_person_has_released_it(state_dir: Path) -> None:
-    async with running(state_dir) as daemon:
-        people = await register_people(state_dir, daemon.api, Role.ADMINISTRATOR, Role.TECHNOLOGIST)
+async def test_an_analyzers_bytes_become_a_fhir_observation_once_a_person_has_released_it(
+    empty_state_dir: Path,
+) -> None:
+    async with running(empty_state_dir) as daemon:
+        people = await register_people(empty_state_dir, daemon.api, Role.ADMINISTRATOR, Role.TECHNOLOGIST)
         await people.order("S1", "WBC", "K")
         reports = await asyncio.gather(
             send(daemon.links["astm"], ASTM % (b"C1", b"S1")), send(daemon.links["hl7"], HL7 % (b"C2", b"S1"))
@@ -219,11 +221,11 @@ async def test_an_unknown_organization_is_reported_with_its_place_once_others_ex
             pass
 
 
-async def test_the_first_start_makes_all_organizations_that_links_name(state_dir: Path) -> None:
-    two = settings(state_dir)
+async def test_the_first_start_makes_all_organizations_that_links_name(empty_state_dir: Path) -> None:
+    two = settings(empty_state_dir)
     two = replace(two, links=(two.links[0], replace(two.links[1], organization="branch")))
     async with started(two):
-        rows = await owner_fetch(state_dir, "select name from lab.organization order by name")
+        rows = await owner_fetch(empty_state_dir, "select name from lab.organization order by name")
         assert [row["name"] for row in rows] == ["branch", "main"]
 
 

@@ -80,23 +80,26 @@ def system_programs() -> Path:
 
 
 @pytest.mark.parametrize("bin_dir", [wheel_programs, system_programs])
-async def test_it_is_made_at_the_first_start_and_found_at_the_next(state_dir: Path, bin_dir: object) -> None:
+async def test_it_is_made_at_the_first_start_and_found_at_the_next(empty_state_dir: Path, bin_dir: object) -> None:
     assert callable(bin_dir)
     where = bin_dir()
-    async with running(state_dir, where) as (database, _):
+    async with running(empty_state_dir, where) as (database, _):
         organization = await add_organization(database)
-    async with running(state_dir) as (database, server):  # with other programs to choose from, those of its own version
+    async with running(empty_state_dir) as (
+        database,
+        server,
+    ):  # with other programs to choose from, those of its own version
         assert await database.find_organization("main") == organization
         assert server.restarts == 0
 
 
-async def test_it_never_runs_as_root_and_listens_on_its_socket_only(state_dir: Path) -> None:
-    async with running(state_dir) as (database, server):
+async def test_it_never_runs_as_root_and_listens_on_its_socket_only(empty_state_dir: Path) -> None:
+    async with running(empty_state_dir) as (database, server):
         process = Path(f"/proc/{server.pid}")
         status = (process / "status").read_text()
         uids = next(line.split()[1:] for line in status.splitlines() if line.startswith("Uid:"))
         assert "0" not in uids and server.account != "root"
-        assert os.readlink(f"/proc/{server.pid}/cwd") == str(state_dir / "pg" / "data")
+        assert os.readlink(f"/proc/{server.pid}/cwd") == str(empty_state_dir / "pg" / "data")
         environment = (process / "environ").read_bytes()
         assert b"HOME=" not in environment and b"LABORA" not in environment
         async with database.system() as connection:
@@ -104,7 +107,7 @@ async def test_it_never_runs_as_root_and_listens_on_its_socket_only(state_dir: P
             assert await connection.fetchval("show data_checksums") == "on"
             assert await connection.fetchval("show fsync") == "on"
         for folder in ("data", "run"):
-            assert (state_dir / "pg" / folder).stat().st_mode & 0o777 == 0o700
+            assert (empty_state_dir / "pg" / folder).stat().st_mode & 0o777 == 0o700
 
 
 async def test_the_daemon_acts_as_the_application_role_by_peer_authentication(state_dir: Path) -> None:
@@ -242,12 +245,12 @@ async def test_a_server_that_cannot_start_says_why_and_lets_go(state_dir: Path) 
         pass
 
 
-async def test_an_interrupted_creation_is_begun_again(state_dir: Path) -> None:
-    half = state_dir / "pg" / "data.new"
+async def test_an_interrupted_creation_is_begun_again(empty_state_dir: Path) -> None:
+    half = empty_state_dir / "pg" / "data.new"
     half.mkdir(parents=True)
     (half / "PG_VERSION").write_text("15\n")
-    (state_dir / "pg").chmod(0o755)
-    async with running(state_dir) as (database, _):
+    (empty_state_dir / "pg").chmod(0o755)
+    async with running(empty_state_dir) as (database, _):
         assert await database.find_organization("main") is None
 
 
@@ -270,39 +273,39 @@ async def test_the_servers_log_has_neither_statements_nor_values(state_dir: Path
     assert "Jane" not in said and "main" not in said and "insert" not in said.lower()
 
 
-async def test_data_of_a_version_whose_programs_are_missing_is_left_alone(state_dir: Path) -> None:
-    data = state_dir / "pg" / "data"
+async def test_data_of_a_version_whose_programs_are_missing_is_left_alone(empty_state_dir: Path) -> None:
+    data = empty_state_dir / "pg" / "data"
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("9\n")
-    (state_dir / "pg").chmod(0o755)
-    account = programs.server_account(state_dir / "nothing")
+    (empty_state_dir / "pg").chmod(0o755)
+    account = programs.server_account(empty_state_dir / "nothing")
     account.take(data)
     with pytest.raises(ConfigError, match=r"is of PostgreSQL 9, whose programs are not here .* pg_dump"):
-        await EmbeddedPostgres(state_dir).start()
+        await EmbeddedPostgres(empty_state_dir).start()
     assert (data / "PG_VERSION").read_text() == "9\n"
 
 
-def test_a_folder_without_programs_is_named(state_dir: Path) -> None:
+def test_a_folder_without_programs_is_named(empty_state_dir: Path) -> None:
     with pytest.raises(ConfigError, match=r"database\.bin_dir: .* has no PostgreSQL programs"):
-        programs.choose_programs(state_dir / "data", state_dir)
+        programs.choose_programs(empty_state_dir / "data", empty_state_dir)
 
 
-def test_a_path_too_long_for_a_socket_is_refused_in_one_sentence(state_dir: Path) -> None:
+def test_a_path_too_long_for_a_socket_is_refused_in_one_sentence(empty_state_dir: Path) -> None:
     with pytest.raises(ConfigError, match="too long a path"):
-        EmbeddedPostgres(state_dir / ("x" * 100))
+        EmbeddedPostgres(empty_state_dir / ("x" * 100))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: only then does the server run under another account")
-async def test_a_folder_the_servers_account_cannot_pass_is_named(state_dir: Path) -> None:
-    closed = state_dir / "closed"
+async def test_a_folder_the_servers_account_cannot_pass_is_named(empty_state_dir: Path) -> None:
+    closed = empty_state_dir / "closed"
     closed.mkdir(mode=0o700)
     with pytest.raises(ConfigError, match=f"may not pass through {closed}"):
         await EmbeddedPostgres(closed / "state").start()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="needs an ordinary user: root may write everywhere")
-async def test_a_folder_that_cannot_be_written_is_named(state_dir: Path) -> None:
-    closed = state_dir / "closed"
+async def test_a_folder_that_cannot_be_written_is_named(empty_state_dir: Path) -> None:
+    closed = empty_state_dir / "closed"
     closed.mkdir(mode=0o500)
     with pytest.raises(ConfigError, match=f"{closed}.* cannot be used"):
         await EmbeddedPostgres(closed / "state").start()
