@@ -6,7 +6,7 @@ SCHEMA = "lab"
 OWNER_ROLE = "labora_owner"
 APP_ROLE = "labora_app"
 
-# `code_map` but for the two columns that say when a row was ended, and by which change.
+# `code_map`, `rule_use` and `rule_switch` but for the columns that say when a row was ended, and by what or whom.
 APPEND_ONLY = frozenset(
     {
         "frame",
@@ -18,6 +18,11 @@ APPEND_ONLY = frozenset(
         "wire_log",
         "map_change",
         "code_map",
+        "rule_set",
+        "rule_validation",
+        "rule_use",
+        "rule_switch",
+        "shadow_verdict",
         "driver_revision",
         "specimen_event",
         "critical_event",

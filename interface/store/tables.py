@@ -92,6 +92,19 @@ def _json(name: str) -> Column[Any]:
     return Column(name, JSONB, nullable=False, server_default=text("'{}'"))
 
 
+def _did() -> tuple[Column[Any], ...]:
+    """Who did it and when."""
+    return (
+        Column("actor_kind", Text, nullable=False), Column("actor_id", Uuid, nullable=True), _text("actor_name"),
+        _at("created_at", True),
+    )  # fmt: skip
+
+
+def _ended() -> tuple[Column[Any], ...]:
+    """By whom a row was ended, and why: all that is ever written to a row that exists."""
+    return _at("ended_at"), Column("ended_by", Uuid, nullable=True), _text("ended_by_name"), _text("end_reason")
+
+
 # ---- organization and actors ----------------------------------------------------------------------------------------
 
 organization = Table(
@@ -304,10 +317,39 @@ value_map = Table(  # words of an analyzer → ours
     Column("raw", Text, nullable=False), Column("value", Text, nullable=False), Column("origin", Text, nullable=False),
     _int("revision", 1), _at("valid_from", True), _at("valid_to"), Index(None, "organization_id", "driver"),
 )  # fmt: skip
-rule_set = Table(
+rule_set = Table(  # a revision never changes; `digest` is of its text
     "rule_set", metadata, _id(), _organization(), Column("name", Text, nullable=False), _int("revision", 1),
-    Column("body", Text, nullable=False), _at("created_at", True), _at("active_from"), _at("active_to"),
+    Column("body", Text, nullable=False), _text("digest"), _text("source"), _text("reason"), _text("actor_kind"),
+    Column("actor_id", Uuid, nullable=True), _text("actor_name"), _at("created_at", True),
     UniqueConstraint("organization_id", "name", "revision"),
+)  # fmt: skip
+rule_validation = Table(  # that the rule bench found nothing wrong with a revision, and what that relied on
+    "rule_validation", metadata, _id(), _organization(), _ref("rule_set_id", "rule_set", True),
+    Column("digest", Text, nullable=False), Column("engine", Text, nullable=False),
+    Column("catalogue", Text, nullable=False), _int("vectors"), _int("cases"), _int("uncovered"), *_did(),
+    Index(None, "rule_set_id"),
+)  # fmt: skip
+rule_use = Table(  # that a revision is active, or runs in the shadow, until it is ended
+    "rule_use", metadata, _id(), _organization(), _ref("rule_set_id", "rule_set", True),
+    Column("name", Text, nullable=False), Column("mode", Text, nullable=False, server_default=text("'shadow'")),
+    _text("reason"), *_did(), *_ended(),
+    Index("rule_use_active_idx", "organization_id", "name", unique=True,
+          postgresql_where=text("ended_at is null and mode = 'active'")),
+    Index("rule_use_shadow_idx", "rule_set_id", unique=True,
+          postgresql_where=text("ended_at is null and mode = 'shadow'")),
+    Index(None, "rule_set_id"),
+)  # fmt: skip
+rule_switch = Table(  # that autoverification is off, until it is ended
+    "rule_switch", metadata, _id(), _organization(), _text("key"), _text("reason"),
+    Column("scope", Text, nullable=False, server_default=text("'organization'")), *_did(), *_ended(),
+    Index("rule_switch_off_idx", "organization_id", "scope", "key", unique=True,
+          postgresql_where=text("ended_at is null")),
+)  # fmt: skip
+shadow_verdict = Table(  # what a revision that decides nothing would have done with a version of a result
+    "shadow_verdict", metadata, _id(), _organization(), _ref("rule_set_id", "rule_set", True),
+    Column("result_id", Uuid, nullable=False), Column("result_version_id", Uuid, nullable=False), _text("test_code"),
+    Column("action", Text, nullable=False), _texts("against"), _at("created_at", True),
+    Index(None, "rule_set_id", "id"), Index(None, "result_id"),
 )  # fmt: skip
 
 # ---- orders and specimens -------------------------------------------------------------------------------------------

@@ -1,0 +1,123 @@
+"""Which results of a specimen are released without a person, by what is in force at this moment. Pure.
+
+In force are: one active revision or none, the switches that are off, and the revisions that run in the shadow, of which
+is only kept what they would have done. `flow.rules` reads all of it in the deciding transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from interface.domain.facts import Facts, Finding, Verdict
+from interface.domain.model import LabTest
+from interface.domain.predicates import Case
+from interface.domain.rule_set import RuleSet
+from interface.domain.rules import ENGINE, Action, AutoVerdict, evaluate, together
+
+
+class Scope(StrEnum):
+    """What a switch turns off."""
+
+    ORGANIZATION = "organization"
+    ANALYZER = "analyzer"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Autoverification is off for a test, an analyzer (`key`: its code, its name) or the whole laboratory."""
+
+    scope: Scope
+    key: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Autoverification:
+    """What is in force. `void`: why the active revision's validation does not count any more; "" when it does."""
+
+    active: RuleSet | None = None
+    switches: tuple[Switch, ...] = ()
+    shadows: tuple[RuleSet, ...] = ()
+    void: str = ""
+
+    def off(self, facts: Facts) -> str:
+        """Why nothing of this test on this analyzer is released now; "" when it may be."""
+        if self.active is None:
+            return "no rule set is active"
+        if self.void:
+            return f"{self.active.version} must be validated again: {self.void}"
+        for switch in self.switches:
+            if switch.scope is Scope.ORGANIZATION:
+                return "switched off for the laboratory"
+            if switch.scope is Scope.TEST and switch.key == facts.test.code:
+                return f"switched off for the test {switch.key}"
+            if switch.scope is Scope.ANALYZER and switch.key == facts.analyzer:
+                return f"switched off for the analyzer {switch.key}"
+        return ""
+
+
+def decide(now: Autoverification, cases: Sequence[Case]) -> tuple[AutoVerdict, ...]:
+    """What is done with each result of one specimen, in their order; `Facts.holds` is what stands against each already.
+
+    The results of one specimen that are decided in one transaction belong in one call: linked sets look at all of them.
+    """
+    if now.active is None:
+        return tuple(_off(now, "no rule set is active") for _ in cases)
+    said = []
+    for case in cases:
+        why = now.off(case.facts)
+        verdict = _off(now, why) if why else evaluate(now.active, case.facts, case.verdicts)
+        said.append((case.facts, verdict))
+    return together(now.active, said)
+
+
+def shadowed(rule_set: RuleSet, cases: Sequence[Case]) -> tuple[AutoVerdict, ...]:
+    """What a revision in the shadow would have done; the cases' verdicts are those of its own checks."""
+    on = rule_set if rule_set.autoverification else replace(rule_set, autoverification=True)
+    return together(on, [(case.facts, evaluate(on, case.facts, case.verdicts)) for case in cases])
+
+
+def _off(now: Autoverification, why: str) -> AutoVerdict:
+    version = now.active.version if now.active else ""
+    text = f"waits for a person: {why}"
+    return AutoVerdict(Action.WAIT, (Verdict("autoverification", Finding.NOT_APPLICABLE, text, "", version),), ("off",))
+
+
+def catalogue_digest(rule_set: RuleSet, tests: Iterable[LabTest]) -> str:
+    """Of what a validation relies on in the catalogue: the units, decimals and kinds of the tests that are named."""
+    known = {test.code: test for test in tests}
+    lines = []
+    for code in sorted(rule_set.tests()):
+        test = known.get(code)
+        said = f"{test.unit}|{test.decimals}|{test.kind.value}" if test else "-"
+        lines.append(f"{code}|{said}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """That the rule bench found nothing wrong: with which text, meaning of rules, and tests."""
+
+    digest: str
+    engine: str
+    catalogue: str
+
+
+def void(stamp: Stamp | None, digest: str, catalogue: str) -> str:
+    """Why a validation does not count for a revision; "" when it does."""
+    if stamp is None:
+        return "it has not been validated"
+    if stamp.digest != digest:
+        return "its text is another one"
+    if stamp.engine != ENGINE:
+        return f"rules mean something else now ({stamp.engine}, {ENGINE})"
+    return "" if stamp.catalogue == catalogue else "a test that it names has another unit, decimals or kind now"
+
+
+def digest_of(text: str) -> str:
+    """Of a document's text, to the letter."""
+    return hashlib.sha256(text.encode()).hexdigest()
