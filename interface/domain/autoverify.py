@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from uuid import UUID
 
 from interface.domain.facts import Facts, Finding, Verdict
 from interface.domain.model import LabTest
@@ -36,18 +37,26 @@ class Switch:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """A revision that decides nothing, and its row's id."""
+
+    id: UUID
+    rule_set: RuleSet
+
+
+@dataclass(frozen=True, slots=True)
 class Autoverification:
     """What is in force. `void`: why the active revision's validation does not count any more; "" when it does."""
 
     active: RuleSet | None = None
     switches: tuple[Switch, ...] = ()
-    shadows: tuple[RuleSet, ...] = ()
+    shadows: tuple[Shadow, ...] = ()
     void: str = ""
 
     def off(self, facts: Facts) -> str:
         """Why nothing of this test on this analyzer is released now; "" when it may be."""
         if self.active is None:
-            return "no rule set is active"
+            return self.void or "no rule set is active"
         if self.void:
             return f"{self.active.version} must be validated again: {self.void}"
         for switch in self.switches:
@@ -55,7 +64,7 @@ class Autoverification:
                 return "switched off for the laboratory"
             if switch.scope is Scope.TEST and switch.key == facts.test.code:
                 return f"switched off for the test {switch.key}"
-            if switch.scope is Scope.ANALYZER and switch.key == facts.analyzer:
+            if switch.scope is Scope.ANALYZER and facts.analyzer in ("", switch.key):  # one that is not known may be it
                 return f"switched off for the analyzer {switch.key}"
         return ""
 
@@ -66,7 +75,7 @@ def decide(now: Autoverification, cases: Sequence[Case]) -> tuple[AutoVerdict, .
     The results of one specimen that are decided in one transaction belong in one call: linked sets look at all of them.
     """
     if now.active is None:
-        return tuple(_off(now, "no rule set is active") for _ in cases)
+        return tuple(_off(now, now.void or "no rule set is active") for _ in cases)
     said = []
     for case in cases:
         why = now.off(case.facts)
