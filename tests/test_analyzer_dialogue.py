@@ -6,6 +6,7 @@ from datetime import datetime
 
 import pytest
 
+from interface.domain.check_digits import CheckDigit, check_character
 from interface.driver import registry
 from interface.driver.compose import compose, compose_query
 from interface.driver.defaults import DEFAULT_ANSWERS
@@ -14,7 +15,6 @@ from interface.driver.hearing import ordered
 from interface.driver.parse import parse_manifest
 from interface.driver.planned import Stamp
 from interface.driver.repertoire import repertoire
-from interface.driver.specimen_ids import CheckDigit, check_character
 from interface.simulator.analyzer import model, told
 from interface.simulator.invent import Dice, measure, specimen_ids
 

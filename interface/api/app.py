@@ -115,7 +115,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         headers = {"WWW-Authenticate": 'Bearer realm="labora"'} if error.status == 401 else {}
         return _problem(request, error.status, error.code, str(error), headers)
     except OrderError as error:
-        return _problem(request, *((409, "conflict") if error.conflict else (422, "business-rule")), str(error))
+        kind = (409, "conflict") if error.conflict else (404, "not-found") if error.missing else (422, "business-rule")
+        return _problem(request, *kind, str(error))
     except ReviewError as error:
         return _problem(request, *_REFUSALS[error.refusal], str(error))
     except IllegalStep as error:

@@ -75,6 +75,12 @@ class Body:
             self._problem(name, "is neither true nor false")
         return value is True
 
+    def maybe(self, name: str) -> bool | None:
+        """True, False, or None where nothing is said."""
+        said = self.has(name)
+        value = self.flag(name)
+        return value if said else None
+
     def number(self, name: str) -> int | None:
         value = self._rest.pop(name, None)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
@@ -123,6 +129,21 @@ class Body:
         if not all(isinstance(entry, str) and "\0" not in entry for entry in entries):
             self._problem(name, "holds something that is not text")
         return tuple(entry for entry in entries if isinstance(entry, str))
+
+    def numbers(self, name: str) -> tuple[int, ...]:
+        entries = self._list(name)
+        if any(isinstance(entry, bool) or not isinstance(entry, int) for entry in entries):
+            self._problem(name, "holds something that is not a whole number")
+        return tuple(entry for entry in entries if isinstance(entry, int))
+
+    def ids(self, name: str) -> tuple[UUID, ...]:
+        found = []
+        for text in self.texts(name):
+            try:
+                found.append(UUID(text))
+            except ValueError:
+                self._problem(name, "holds something that is not an id")
+        return tuple(found)
 
     def objects(self, name: str) -> list[Body]:
         return [

@@ -1,4 +1,4 @@
-"""Orders over REST: create, list, show."""
+"""Orders over REST: create, list, show, add tests, cancel."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from aiohttp import web
 
 from interface.api.bodies import Body, read_json
 from interface.api.context import Need, Route, actor_of, audience_of, json_response, note_read, services
-from interface.api.lists import Query, not_found, one
+from interface.api.lists import Query, not_found, one, path_id
 from interface.api.people import new_patient
 from interface.domain.model import Priority
 from interface.domain.permissions import Permission
-from interface.flow import orders
+from interface.domain.views import Audience
+from interface.errors import ApiError
+from interface.flow import order_changes, orders
 from interface.store import lab
 from interface.store.lab import OrderFilter
 
@@ -21,17 +23,8 @@ def new_order(body: Body) -> orders.NewOrder:
     """The order a JSON object says; `labora order create --file` reads it by this too."""
     specimens = []
     for entry in body.objects("specimens"):
-        specimens.append(
-            orders.NewSpecimen(
-                tests=entry.texts("tests"),
-                barcode=entry.text("barcode", ""),
-                type=entry.text("type", ""),
-                collected_at=entry.instant("collected_at"),
-                received_at=entry.instant("received_at"),
-            )
-        )
-        entry.close()
-    patient = body.part("patient")
+        specimens.append(new_specimen(entry))
+    patient, requester = body.part("patient"), body.part("requester")
     return orders.NewOrder(
         specimens=tuple(specimens),
         patient=new_patient(patient) if patient is not None else None,
@@ -40,7 +33,34 @@ def new_order(body: Body) -> orders.NewOrder:
         priority=body.choice("priority", Priority, Priority.ROUTINE),
         clinical_history=body.text("clinical_history", ""),
         ordered_at=body.instant("ordered_at"),
+        requester=_practitioner(requester) if requester is not None else None,
+        ward=body.text("ward", ""),
+        patient_group=body.text("patient_group", ""),
+        pregnant=body.maybe("pregnant"),
+        gestation_weeks=body.number("gestation_weeks"),
     )
+
+
+def new_specimen(entry: Body) -> orders.NewSpecimen:
+    specimen = orders.NewSpecimen(
+        tests=entry.texts("tests"),
+        barcode=entry.text("barcode", ""),
+        type=entry.text("type", ""),
+        collected_at=entry.instant("collected_at"),
+        received_at=entry.instant("received_at"),
+        container=entry.text("container", ""),
+        time_points_min=entry.numbers("time_points_min"),
+        collected_by=entry.text("collected_by", ""),
+        received_by=entry.text("received_by", ""),
+    )
+    entry.close()
+    return specimen
+
+
+def _practitioner(body: Body) -> orders.NewPractitioner:
+    found = orders.NewPractitioner(*(body.text(name, "") for name in ("identifier", "family", "given", "authority")))
+    body.close()
+    return found
 
 
 async def create_order(request: web.Request) -> web.StreamResponse:
@@ -50,7 +70,7 @@ async def create_order(request: web.Request) -> web.StreamResponse:
     body.done()
     actor = actor_of(request)
     async with services(request).database.transaction(actor.organization_id) as connection:
-        view = await orders.create_order(connection, actor, new)
+        view = await orders.create_order(connection, actor, new, audience_of(request))
     return json_response(view, 201, {"Location": f"/api/orders/{view.id}"})
 
 
@@ -88,9 +108,42 @@ async def get_order(request: web.Request) -> web.StreamResponse:
     return json_response(found[0])
 
 
+async def add_items(request: web.Request) -> web.StreamResponse:
+    """`{tests, specimen_id}`: on a specimen the order has; `{specimen: {tests, type, container, …}}`: on one more."""
+    order_id = path_id(request)
+    body = Body(await read_json(request))
+    specimen, specimen_id, tests = body.part("specimen"), body.id("specimen_id"), body.texts("tests")
+    new = new_specimen(specimen) if specimen is not None else None
+    body.done()
+    actor = actor_of(request)
+    async with services(request).database.transaction(actor.organization_id) as connection:
+        view = await order_changes.add(
+            connection, actor, order_id, tests, specimen_id=specimen_id, specimen=new, audience=audience_of(request)
+        )
+    return json_response(view)
+
+
+async def cancel(request: web.Request) -> web.StreamResponse:
+    """`{reason, items, in_progress}`: these items, or the whole order; `in_progress`: also what is being measured."""
+    order_id = path_id(request)
+    body = Body(await read_json(request))
+    reason, items, in_progress = body.text("reason"), body.ids("items"), body.flag("in_progress")
+    body.done()
+    actor, audience = actor_of(request), audience_of(request)
+    if in_progress and audience is not Audience.STAFF:
+        raise ApiError(403, "forbidden", "only the laboratory cancels what is in progress")
+    async with services(request).database.transaction(actor.organization_id) as connection:
+        done = await order_changes.cancel(
+            connection, actor, order_id, reason, item_ids=items, in_progress=in_progress, audience=audience
+        )
+    return json_response(done)
+
+
 _P = Permission
 ROUTES = (
     Route("POST", "/api/orders", create_order, Need(_P.ORDER_WRITE, "ServiceRequest", "c")),
     Route("GET", "/api/orders", list_orders, Need(_P.ORDER_READ, "ServiceRequest", "s")),
     Route("GET", "/api/orders/{id}", get_order, Need(_P.ORDER_READ, "ServiceRequest", "r")),
+    Route("POST", "/api/orders/{id}/items", add_items, Need(_P.ORDER_WRITE, "ServiceRequest", "u")),
+    Route("POST", "/api/orders/{id}/cancel", cancel, Need(_P.ORDER_WRITE, "ServiceRequest", "u")),
 )

@@ -9,6 +9,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from interface.domain.model import Comparator, HoldReason, ItemStatus, Origin, Priority, ResultStatus, Sex, ValueKind
+from interface.domain.states import SpecimenState
 
 
 class ActorKind(StrEnum):
@@ -90,6 +91,36 @@ class SpecimenView:
     collected_at: datetime | None = None
     received_at: datetime | None = None
     reject_reason: str = ""
+    state: SpecimenState = SpecimenState.EXPECTED
+    reject_code: str = ""  # a `RejectReason`
+    container: str = ""
+    time_point_min: int | None = None  # of a time series: minutes after its beginning
+    parent_id: UUID | None = None  # of an aliquot
+    collected_by: str = ""
+    received_by: str = ""
+    rack: str = ""  # where it is stored; "" when it is not
+    position: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SpecimenEventView:
+    """One step of a specimen, or a place it had."""
+
+    happened_at: datetime
+    action: str  # create, collect, receive, store, take_out, reject, reinstate, exhaust, dispose, cancel, aliquot
+    state: SpecimenState  # afterwards
+    actor: str
+    rack: str = ""
+    position: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequesterView:
+    id: UUID
+    identifier: str = ""
+    family: str = ""
+    given: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +132,8 @@ class OrderItemView:
     status: ItemStatus
     specimen_id: UUID | None = None
     barcode: str = ""
+    time_point_min: int | None = None
+    reason: str = ""  # why it was cancelled or rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +149,12 @@ class OrderView:
     clinical_history: str = ""
     cancelled: bool = False
     items: tuple[OrderItemView, ...] = ()
+    cancel_reason: str = ""
+    requester: RequesterView | None = None
+    ward: str = ""
+    patient_group: str = ""  # such as dialysis
+    pregnant: bool | None = None  # None: not said
+    gestation_weeks: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

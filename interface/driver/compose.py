@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from interface.domain.check_digits import check_character
 from interface.domain.model import DecodedMessage, Observed, Protocol, Value, ValueKind
 from interface.driver.compose_rows import compose_rows
 from interface.driver.leaves import Lines, escaped, fitted, line_id, lines_of, put, raw
@@ -17,7 +18,6 @@ from interface.driver.planned import Measured, Run, Stamp, timed
 from interface.driver.registry import decode
 from interface.driver.repertoire import OrderShape, Repertoire, RowShape, Shape
 from interface.driver.rules import FieldPath
-from interface.driver.specimen_ids import check_character
 from interface.errors import DriverError, RecordError, SegmentError
 
 _SET_ID = {Protocol.LIS2: FieldPath("R", 2), Protocol.HL7: FieldPath("OBX", 1)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 
+from interface.domain.check_digits import CheckDigit
 from interface.domain.model import Comparator, HoldReason, Protocol, SpecimenRole
 from interface.domain.table import Table
 from interface.domain.units import parse as parse_unit
@@ -26,7 +27,7 @@ from interface.driver.rules import (
     RecordKind,
     RoleRule,
 )
-from interface.driver.specimen_ids import CheckDigit, SpecimenIdRule
+from interface.driver.specimen_ids import SpecimenIdRule
 from interface.errors import UnknownUnit
 
 # HL7 v3 ObservationInterpretation, as far as instruments say such things.

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from interface.domain.check_digits import check_character
 from interface.domain.model import Protocol
 from interface.driver.identity import Telling, telling
 from interface.driver.layout import Meaning
@@ -17,7 +18,6 @@ from interface.driver.leaves import Marks, line_id
 from interface.driver.manifest import Driver
 from interface.driver.pseudonyms import Pseudonyms
 from interface.driver.rules import Classification, Condition, FieldPath, HoldRule, RoleRule
-from interface.driver.specimen_ids import check_character
 from interface.wire import hl7
 
 _ESCAPES = re.compile(r"([&\\])[A-Z.][A-Za-z0-9.+-]*\1")

@@ -8,37 +8,72 @@ transaction, with its audit row.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 from interface.domain.model import ItemStatus, Priority
 from interface.domain.permissions import Permission
+from interface.domain.specimens import LAST_PLACE, order_stem, own_number
+from interface.domain.states import SpecimenState
 from interface.domain.views import Actor, ActorKind, Audience, OrderView
 from interface.flow.actors import require
 from interface.flow.people import NewPatient as NewPatient
 from interface.flow.people import find_patient, in_use, insert_patient, patient_of, patient_problems
 from interface.flow.problems import OrderError as OrderError
 from interface.flow.problems import instant_problems, text_problems
-from interface.store import audit, lab, lab_changes, people
+from interface.store import audit, lab, lab_changes, people, specimens
 from interface.store.db import Connection
 from interface.store.ids import uuid7
-from interface.store.lab_changes import SpecimenInsert, SpecimenRow
+from interface.store.lab_changes import OrderInsert, SpecimenInsert, SpecimenRow
 
 LONGEST_HISTORY = 20_000  # characters
 LONGEST_BARCODE = 64
 MOST_SPECIMENS = 99
+MOST_GESTATION_WEEKS = 45
+MOST_TIME_POINT_MIN = 7 * 24 * 60  # a week
+
+
+_BEGINNINGS = {
+    SpecimenState.EXPECTED: ItemStatus.REQUESTED,
+    SpecimenState.COLLECTED: ItemStatus.COLLECTED,
+    SpecimenState.RECEIVED: ItemStatus.RECEIVED,
+    SpecimenState.STORED: ItemStatus.RECEIVED,
+}
+MEASURED = frozenset(_BEGINNINGS)  # a specimen in one of these may be measured
 
 
 @dataclass(frozen=True, slots=True)
 class NewSpecimen:
-    """A specimen and what is ordered on it. `tests`: codes of tests and panels. Without a barcode it is given one."""
+    """A specimen and what is ordered on it. `tests`: codes of tests and panels. Without a barcode it is given one.
+
+    `time_points_min`: of a time series such as a glucose tolerance test, minutes after its beginning; one specimen is
+    expected for each of them, and the tests are ordered on each.
+    """
 
     tests: tuple[str, ...]
     barcode: str = ""
     type: str = ""
     collected_at: datetime | None = None
     received_at: datetime | None = None
+    container: str = ""  # type of tube
+    time_points_min: tuple[int, ...] = ()
+    collected_by: str = ""
+    received_by: str = ""
+
+    @property
+    def time_point_min(self) -> int | None:
+        return self.time_points_min[0] if self.time_points_min else None
+
+
+@dataclass(frozen=True, slots=True)
+class NewPractitioner:
+    """Who orders: found by identifier and authority, else by the whole name, or added."""
+
+    identifier: str = ""
+    family: str = ""
+    given: str = ""
+    authority: str = ""  # of the identifier; "" is the laboratory's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +87,17 @@ class NewOrder:
     priority: Priority = Priority.ROUTINE
     clinical_history: str = ""
     ordered_at: datetime | None = None  # None: now
+    requester: NewPractitioner | None = None
+    ward: str = ""
+    patient_group: str = ""  # such as dialysis, oncology: rules and intervals may ask for it
+    pregnant: bool | None = None  # None: not known
+    gestation_weeks: int | None = None  # completed weeks
 
 
-async def create_order(connection: Connection, actor: Actor, order: NewOrder) -> OrderView:
-    """Make the order, or return the one that exists under its placer number.
+async def create_order(
+    connection: Connection, actor: Actor, order: NewOrder, audience: Audience = Audience.STAFF
+) -> OrderView:
+    """Make the order, or return the one that exists under its placer number, as the audience sees it.
 
     Raises OrderError; ApiError 403 for a user without the permission (what a client may do is decided by its scopes,
     at the API).
@@ -64,21 +106,19 @@ async def create_order(connection: Connection, actor: Actor, order: NewOrder) ->
         require(actor, Permission.ORDER_WRITE)
     if problems := _problems(order):
         raise OrderError(problems)
+    order = replace(order, specimens=tuple(_one_by_one(order.specimens)))
     await lab_changes.lock_orders(connection, actor.organization_id)
     existing = await lab_changes.find_placed(connection, order.placer_number) if order.placer_number else None
-    tests, problems = await _expand(connection, order.specimens)
+    tests, problems = await expand(connection, order.specimens)
     if problems:
         raise OrderError(problems)
     if existing is not None:
-        return await _repeated(connection, actor, existing, order, tests)
-    barcodes = [one.barcode for one in order.specimens if one.barcode]
-    if taken := await lab_changes.known_barcodes(connection, barcodes, open_only=True):
-        text = [f'the barcode "{barcode}" is already on a specimen that is open' for barcode in sorted(taken)]
-        raise OrderError(text, conflict=True)
+        return await _repeated(connection, actor, existing, order, tests, audience)
+    await free(connection, [one.barcode for one in order.specimens if one.barcode])
     patient = await _order_patient(connection, actor, order)
     order_id, number = await _insert(connection, actor, order, tests, patient)
     await audit.record(connection, actor, "create", "order", order_id, {"number": number})
-    return await _view(connection, order_id)
+    return await _view(connection, order_id, audience)
 
 
 # ---- what is wrong with it, before the database is asked ------------------------------------------------------------
@@ -88,29 +128,55 @@ def _problems(order: NewOrder) -> list[str]:
     problems = list(text_problems("placer number", order.placer_number))
     problems += text_problems("clinical history", order.clinical_history, LONGEST_HISTORY, lines=True)
     problems += instant_problems("ordered_at", order.ordered_at)
+    problems += _about_problems(order)
     if (order.patient is None) == (order.patient_id is None):
         problems.append("an order names either a patient or a patient's id")
     if order.patient is not None:
         problems += patient_problems(order.patient)
     if not order.specimens:
         problems.append("an order needs at least one specimen")
-    if len(order.specimens) > MOST_SPECIMENS:
+    if sum(max(len(one.time_points_min), 1) for one in order.specimens) > MOST_SPECIMENS:
         problems.append(f"an order has at most {MOST_SPECIMENS} specimens")
     for place, specimen in enumerate(order.specimens, 1):
-        problems += [f"specimen {place}: {problem}" for problem in _specimen_problems(specimen)]
+        problems += [f"specimen {place}: {problem}" for problem in specimen_problems(specimen)]
     barcodes = [specimen.barcode for specimen in order.specimens if specimen.barcode]
     if len(barcodes) != len(set(barcodes)):
         problems.append("two specimens of the order carry the same barcode")
     return problems
 
 
-def _specimen_problems(specimen: NewSpecimen) -> Iterable[str]:
+def _about_problems(order: NewOrder) -> Iterable[str]:
+    """What is said of the patient's state and of who asks."""
+    yield from text_problems("ward", order.ward)
+    yield from text_problems("patient group", order.patient_group)
+    if order.gestation_weeks is not None and not 0 <= order.gestation_weeks <= MOST_GESTATION_WEEKS:
+        yield f"gestation_weeks is a number from 0 to {MOST_GESTATION_WEEKS}"
+    if order.gestation_weeks is not None and order.pregnant is not True:
+        yield "gestation_weeks is given of a patient who is not said to be pregnant"
+    if order.requester is not None:
+        words = astuple(order.requester)
+        if not any(word.strip() for word in words[:3]):
+            yield "the requester has neither an identifier nor a name"
+        for word in words:
+            yield from text_problems("requester", word)
+
+
+def specimen_problems(specimen: NewSpecimen) -> Iterable[str]:
+    """What is wrong with it in itself."""
     if not specimen.tests:
         yield "no test is ordered on it"
     if specimen.barcode != specimen.barcode.strip():
         yield "the barcode begins or ends with a space"
     yield from text_problems("barcode", specimen.barcode, LONGEST_BARCODE)
     yield from text_problems("type", specimen.type)
+    yield from text_problems("container", specimen.container)
+    yield from text_problems("collector", specimen.collected_by)
+    yield from text_problems("receiver", specimen.received_by)
+    points = specimen.time_points_min
+    if len(set(points)) < len(points) or any(not 0 <= point <= MOST_TIME_POINT_MIN for point in points):
+        yield f"time points are different minutes from 0 to {MOST_TIME_POINT_MIN}"
+    if len(points) > 1 and (specimen.barcode or specimen.collected_at or specimen.received_at):
+        yield "the specimens of a time series have one barcode and time each: give each of them for itself"
     for test in specimen.tests:
         yield from text_problems("test code", test)
     yield from instant_problems("collected_at", specimen.collected_at)
@@ -122,7 +188,7 @@ def _specimen_problems(specimen: NewSpecimen) -> Iterable[str]:
 # ---- parts of making it ---------------------------------------------------------------------------------------------
 
 
-async def _expand(connection: Connection, specimens: Sequence[NewSpecimen]) -> tuple[list[tuple[UUID, ...]], list[str]]:
+async def expand(connection: Connection, specimens: Sequence[NewSpecimen]) -> tuple[list[tuple[UUID, ...]], list[str]]:
     """The tests of each specimen, panels resolved and each test once; and what is wrong with the codes."""
     codes = list(dict.fromkeys(code for specimen in specimens for code in specimen.tests))
     found = await lab_changes.find_codes(connection, codes)
@@ -158,55 +224,115 @@ async def _insert(
     year = datetime.now(UTC).year
     place = await lab_changes.next_number(connection, actor.organization_id, f"order.{year}")
     number = f"{year}-{place:06d}"
-    barcodes = await _barcodes(connection, order.specimens, f"{year % 100:02d}{place:06d}")
-    order_id = await lab_changes.insert_order(
-        connection,
-        actor.organization_id,
+    order_id = uuid7()
+    requester_id = None
+    if order.requester is not None:
+        requester_id = await lab_changes.practitioner(
+            connection, actor.organization_id, *(part.strip() for part in astuple(order.requester))
+        )
+    row = OrderInsert(
+        order_id,
         number,
         order.placer_number,
         patient_id,
         order.priority,
         order.clinical_history,
         order.ordered_at,
+        requester_id,
+        order.ward.strip(),
+        order.patient_group.strip(),
+        order.pregnant,
+        order.gestation_weeks,
     )
-    rows = [
-        SpecimenInsert(uuid7(), barcode, one.type, one.collected_at, one.received_at, ordered, _item_status(one))
-        for one, barcode, ordered in zip(order.specimens, barcodes, tests, strict=True)
-    ]
-    await lab_changes.insert_specimens(connection, actor.organization_id, order_id, patient_id, rows)
+    await lab_changes.insert_order(connection, actor.organization_id, row)
+    await insert(connection, actor, order_id, patient_id, number, order.specimens, tests)
     return order_id, number
 
 
-async def _barcodes(connection: Connection, specimens: Sequence[NewSpecimen], stem: str) -> list[str]:
-    """Each specimen's barcode; where it has none, `stem` and two digits, which no specimen ever carried.
+async def insert(
+    connection: Connection,
+    actor: Actor,
+    order_id: UUID,
+    patient_id: UUID | None,
+    number: str,
+    new: Sequence[NewSpecimen],
+    tests: Sequence[tuple[UUID, ...]],
+) -> list[UUID]:
+    """Add specimens to an order, each with its tests and its first event; returns their ids. Under `lock_orders`."""
+    barcodes = await numbered(connection, actor, number, [one.barcode for one in new])
+    rows = [
+        SpecimenInsert(
+            uuid7(), barcode, one.type, one.collected_at, one.received_at, ordered, item_status(state), state,
+            one.container, one.time_point_min, one.collected_by, one.received_by,
+        )
+        for one, barcode, ordered in zip(new, barcodes, tests, strict=True)
+        for state in (_state(one),)
+    ]  # fmt: skip
+    await lab_changes.insert_specimens(connection, actor.organization_id, order_id, patient_id, rows)
+    ids = [row.id for row in rows]
+    await specimens.add_events(connection, actor, ids, "create", [row.state for row in rows])
+    return ids
 
-    Digits alone, so that Code 128 C prints them short and every analyzer's reader takes them.
-    """
-    possible = [f"{stem}{place:02d}" for place in range(1, 100)]
-    used = await lab_changes.known_barcodes(connection, possible, open_only=False)
-    used |= {specimen.barcode for specimen in specimens}
+
+async def free(connection: Connection, barcodes: Sequence[str]) -> None:
+    """Raise OrderError when one of the barcodes is on a specimen that may still be measured."""
+    if taken := await lab_changes.known_barcodes(connection, barcodes, open_only=True):
+        text = [f'the barcode "{barcode}" is already on a specimen that is open' for barcode in sorted(taken)]
+        raise OrderError(text, conflict=True)
+
+
+async def numbered(connection: Connection, actor: Actor, order_number: str, given: Sequence[str]) -> list[str]:
+    """Each specimen's barcode; "" is given a number that no specimen ever carried (`domain.specimens`)."""
+    if all(given):
+        return list(given)
+    stem = order_stem(order_number)
+    if not stem:  # an order of another system's numbers, or none
+        year = datetime.now(UTC).year
+        place = await lab_changes.next_number(connection, actor.organization_id, f"specimen.{year}")
+        stem = f"{year % 100:02d}{place:06d}"
+    possible = [own_number(stem, place) for place in range(1, LAST_PLACE + 1)]
+    used = set(given) | await lab_changes.known_barcodes(connection, possible, open_only=False)
     free = iter([barcode for barcode in possible if barcode not in used])
-    barcodes = [specimen.barcode or next(free, "") for specimen in specimens]
+    barcodes = [barcode or next(free, "") for barcode in given]
     if not all(barcodes):
         raise OrderError(["no barcode is free for a specimen of this order; give it one"], conflict=True)
     return barcodes
 
 
-def _item_status(specimen: NewSpecimen) -> ItemStatus:
+def _one_by_one(new: Iterable[NewSpecimen]) -> Iterable[NewSpecimen]:
+    """A time series as its specimens."""
+    for one in new:
+        if len(one.time_points_min) < 2:
+            yield one
+        else:
+            yield from (replace(one, time_points_min=(point,)) for point in one.time_points_min)
+
+
+def _state(specimen: NewSpecimen) -> SpecimenState:
     if specimen.received_at is not None:
-        return ItemStatus.RECEIVED
-    return ItemStatus.COLLECTED if specimen.collected_at is not None else ItemStatus.REQUESTED
+        return SpecimenState.RECEIVED
+    return SpecimenState.COLLECTED if specimen.collected_at is not None else SpecimenState.EXPECTED
+
+
+def item_status(state: SpecimenState) -> ItemStatus:
+    """Where the items of a specimen in this state begin."""
+    return _BEGINNINGS[state]
 
 
 # ---- the same order again -------------------------------------------------------------------------------------------
 
 
 async def _repeated(
-    connection: Connection, actor: Actor, order_id: UUID, order: NewOrder, tests: Sequence[tuple[UUID, ...]]
+    connection: Connection,
+    actor: Actor,
+    order_id: UUID,
+    order: NewOrder,
+    tests: Sequence[tuple[UUID, ...]],
+    audience: Audience,
 ) -> OrderView:
     """The order that exists under this placer number, when it says the same. Raises OrderError when it does not."""
-    view = await _view(connection, order_id)
-    specimens = await lab_changes.order_specimens(connection, order_id)
+    view = await _view(connection, order_id, audience)
+    known = await lab_changes.order_specimens(connection, order_id)
     differs: list[str] = []
     if not await _same_patient(connection, view, order):
         differs.append("patient")
@@ -214,10 +340,16 @@ async def _repeated(
         differs.append("priority")
     if view.clinical_history != order.clinical_history:
         differs.append("clinical history")
+    if (view.ward, view.patient_group) != (order.ward.strip(), order.patient_group.strip()):
+        differs.append("ward or patient group")
+    if (view.pregnant, view.gestation_weeks) != (order.pregnant, order.gestation_weeks):
+        differs.append("pregnancy")
+    if not _same_requester(view, order):
+        differs.append("requester")
     if order.ordered_at not in (None, view.ordered_at):
         differs.append("time of the order")
     asked = list(zip(order.specimens, tests, strict=True))
-    if len(asked) != len(specimens) or not all(map(_same_specimen, asked, specimens)):
+    if len(asked) != len(known) or not all(map(_same_specimen, asked, known)):
         differs.append("specimens and tests")
     if differs:
         text = f"there is already an order with this placer number, with a different {', '.join(differs)}"
@@ -231,9 +363,20 @@ def _same_specimen(asked: tuple[NewSpecimen, tuple[UUID, ...]], known: SpecimenR
     return (
         specimen.barcode in ("", known.barcode)
         and specimen.type == known.type
+        and specimen.container in ("", known.container)
+        and specimen.time_point_min == known.time_point_min
         and specimen.collected_at in (None, known.collected_at)
         and frozenset(tests) == known.test_ids
     )
+
+
+def _same_requester(view: OrderView, order: NewOrder) -> bool:
+    asked, known = order.requester, view.requester
+    if asked is None or known is None:
+        return asked is None and known is None
+    if asked.identifier.strip():
+        return asked.identifier.strip() == known.identifier
+    return (asked.family.strip(), asked.given.strip()) == (known.family, known.given)
 
 
 async def _same_patient(connection: Connection, view: OrderView, order: NewOrder) -> bool:
@@ -254,8 +397,8 @@ async def _same_patient(connection: Connection, view: OrderView, order: NewOrder
     )
 
 
-async def _view(connection: Connection, order_id: UUID) -> OrderView:
-    view = await lab.get_order(connection, order_id, Audience.STAFF)
+async def _view(connection: Connection, order_id: UUID, audience: Audience) -> OrderView:
+    view = await lab.get_order(connection, order_id, audience)
     if view is None:
         raise OrderError(["the order could not be read back"])
     return view

@@ -13,13 +13,13 @@ LONGEST_TEXT = 200  # characters
 class OrderError(LaboraError):
     """An order or a patient that cannot be taken. `problems`: every reason, a clause each, without patient data.
 
-    `conflict`: it contradicts what the laboratory has, rather than being wrong in itself.
+    `conflict`: it contradicts what the laboratory has, rather than being wrong in itself. `missing`: there is none.
     """
 
     slug = "order"
 
-    def __init__(self, problems: Sequence[str], conflict: bool = False) -> None:
-        self.problems, self.conflict = tuple(problems), conflict
+    def __init__(self, problems: Sequence[str], conflict: bool = False, missing: bool = False) -> None:
+        self.problems, self.conflict, self.missing = tuple(problems), conflict, missing
         super().__init__("; ".join(self.problems))
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import sha256
 
+from interface.domain.check_digits import check_character
 from interface.domain.model import SpecimenRole
 from interface.domain.values import parse_number
 from interface.driver.compose_rows import said_with
 from interface.driver.manifest import Driver
 from interface.driver.planned import Measured, Run, flagged, revalued
 from interface.driver.repertoire import Repertoire, RowShape, Saying
-from interface.driver.specimen_ids import check_character
 from interface.errors import DriverError
 
 _DIGITS = re.compile(r"[0-9]+")

@@ -32,11 +32,13 @@ from interface.domain.model import (
     Step,
     ValueKind,
 )
+from interface.domain.states import SpecimenState
 from interface.domain.views import (
     Audience,
     OrderItemView,
     OrderView,
     ReportView,
+    RequesterView,
     ResultView,
     SpecimenView,
 )
@@ -105,6 +107,9 @@ class SpecimenFilter:
     order_ids: tuple[UUID, ...] = ()
     types: tuple[str, ...] = ()
     statuses: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
+    racks: tuple[str, ...] = ()
+    parent_ids: tuple[UUID, ...] = ()
     collected_since: datetime | None = None
     collected_until: datetime | None = None
     page: Page = FIRST_PAGE
@@ -290,12 +295,18 @@ with page as (
     {end}
 )
 select o.id, o.version, o.updated_at, o.number, o.placer_number, o.priority, o.ordered_at, o.patient_id,
-       o.clinical_history, o.cancelled_at, o.stamp, i.id as item_id, t.code as test_code, t.name as test_name, t.loinc,
+       o.clinical_history, o.cancelled_at, o.cancel_reason, o.ward, o.patient_group, o.pregnant, o.gestation_weeks,
+       o.requester_id, q.family as requester_family, q.given as requester_given, (
+           select min(n.value) from lab.practitioner_identifier n
+           where n.practitioner_id = q.id and n.ended_at is null) as requester_identifier,
+       o.stamp, i.id as item_id, s.time_point_min, t.code as test_code, t.name as test_name, t.loinc,
+       case when i.status in ('cancelled', 'rejected') then i.reason else '' end as item_reason,
        {item_status} as item_status, i.specimen_id, s.barcode
 from page o
 left join lab.order_item i on i.order_id = o.id
 left join lab.test t on t.id = i.test_id
 left join lab.specimen s on s.id = i.specimen_id
+left join lab.practitioner q on q.id = o.requester_id
 order by o.stamp {direction}, o.id {direction}, i.id
 """
 _REPORT_STAMP = """greatest(o.updated_at, (
@@ -387,6 +398,18 @@ def _order(row: Record) -> OrderView:
         patient_id=row["patient_id"],
         clinical_history=row["clinical_history"],
         cancelled=row["cancelled_at"] is not None,
+        cancel_reason=row["cancel_reason"],
+        requester=_requester(row) if row["requester_id"] else None,
+        ward=row["ward"],
+        patient_group=row["patient_group"],
+        pregnant=row["pregnant"],
+        gestation_weeks=row["gestation_weeks"],
+    )
+
+
+def _requester(row: Record) -> RequesterView:
+    return RequesterView(
+        row["requester_id"], row["requester_identifier"], row["requester_family"], row["requester_given"]
     )
 
 
@@ -399,6 +422,8 @@ def _item(row: Record) -> OrderItemView:
         status=ItemStatus(row["item_status"]),
         specimen_id=row["specimen_id"],
         barcode=row["barcode"] or "",
+        time_point_min=row["time_point_min"],
+        reason=row["item_reason"],
     )
 
 
@@ -406,7 +431,8 @@ def _item(row: Record) -> OrderItemView:
 
 _SPECIMENS = """
 select s.id, s.version, s.updated_at, s.barcode, s.type, s.status, s.patient_id, s.order_id, s.collected_at,
-       s.received_at, s.reject_reason
+       s.received_at, s.reject_reason, s.state, s.reject_code, s.container, s.time_point_min, s.parent_id,
+       s.collected_by, s.received_by, s.rack, s.position
 from lab.specimen s
 where
 """
@@ -419,7 +445,7 @@ async def find_specimens(connection: Connection, filter: SpecimenFilter, audienc
     query = _specimen_query(filter, audience)
     end = query.page(filter.page, "s.updated_at", "s.id")
     rows = await connection.fetch(" ".join((_SPECIMENS, query.conditions, end)), *query.values)
-    return [SpecimenView(**dict(row.items())) for row in rows]
+    return [SpecimenView(**{**dict(row.items()), "state": SpecimenState(row["state"])}) for row in rows]
 
 
 async def count_specimens(connection: Connection, filter: SpecimenFilter, audience: Audience) -> int:
@@ -441,5 +467,8 @@ def _specimen_query(filter: SpecimenFilter, audience: Audience) -> Query:
     query.any("s.order_id = any(?::uuid[])", filter.order_ids)
     query.any("s.type = any(?::text[])", filter.types)
     query.any("s.status = any(?::text[])", filter.statuses)
+    query.any("s.state = any(?::text[])", filter.states)
+    query.any("s.rack = any(?::text[])", filter.racks)
+    query.any("s.parent_id = any(?::uuid[])", filter.parent_ids)
     query.between("s.collected_at", filter.collected_since, filter.collected_until)
     return query

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from interface.domain import states
 from interface.domain.model import HoldReason, ItemStatus, Priority, ResultStatus, Step, ValueKind
+from interface.domain.states import SpecimenState
 from interface.domain.views import Actor
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -29,6 +30,8 @@ class SpecimenRow:
     type: str
     collected_at: datetime | None
     test_ids: frozenset[UUID]
+    container: str = ""
+    time_point_min: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,30 @@ class SpecimenInsert:
     received_at: datetime | None
     test_ids: tuple[UUID, ...]
     item_status: ItemStatus
+    state: SpecimenState = SpecimenState.EXPECTED
+    container: str = ""
+    time_point_min: int | None = None
+    collected_by: str = ""
+    received_by: str = ""
+    parent_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderInsert:
+    """`ordered_at` None is now."""
+
+    id: UUID
+    number: str
+    placer_number: str
+    patient_id: UUID
+    priority: Priority
+    clinical_history: str
+    ordered_at: datetime | None
+    requester_id: UUID | None = None
+    ward: str = ""
+    patient_group: str = ""
+    pregnant: bool | None = None
+    gestation_weeks: int | None = None
 
 
 async def lock_orders(connection: Connection, organization_id: UUID) -> None:
@@ -82,13 +109,14 @@ async def order_specimens(connection: Connection, order_id: UUID) -> list[Specim
     """An order's specimens in the order in which they were made."""
     rows = await connection.fetch(
         """
-        select s.barcode, s.type, s.collected_at, array_remove(array_agg(i.test_id), null) as test_ids
+        select s.barcode, s.type, s.collected_at, s.container, s.time_point_min,
+               array_remove(array_agg(i.test_id), null) as test_ids
         from lab.specimen s left join lab.order_item i on i.specimen_id = s.id
         where s.order_id = $1 and s.parent_id is null group by s.id order by s.id
         """,
         order_id,
     )
-    return [SpecimenRow(row["barcode"], row["type"], row["collected_at"], frozenset(row["test_ids"])) for row in rows]
+    return [SpecimenRow(**{**dict(row.items()), "test_ids": frozenset(row["test_ids"])}) for row in rows]
 
 
 async def known_barcodes(connection: Connection, barcodes: Iterable[str], open_only: bool) -> frozenset[str]:
@@ -117,61 +145,94 @@ async def next_number(connection: Connection, organization_id: UUID, name: str) 
     return number
 
 
-async def insert_order(
-    connection: Connection,
-    organization_id: UUID,
-    number: str,
-    placer_number: str,
-    patient_id: UUID,
-    priority: Priority,
-    clinical_history: str,
-    ordered_at: datetime | None,
+async def practitioner(
+    connection: Connection, organization_id: UUID, identifier: str, family: str, given: str, authority: str
 ) -> UUID:
-    """An order without specimens; `ordered_at` None is now."""
-    order_id = uuid7()
+    """The practitioner of this identifier, or of this whole name where none is given; added where there is none."""
+    known: UUID | None = await connection.fetchval(
+        """
+        select p.id from lab.practitioner p
+        left join lab.practitioner_identifier i
+            on i.practitioner_id = p.id and i.ended_at is null and i.authority = $4 and i.value = $1
+        where case when $1 <> '' then i.id is not null else p.family = $2 and p.given = $3 end order by p.id limit 1
+        """,
+        identifier,
+        family,
+        given,
+        authority,
+    )
+    if known is not None:
+        return known
+    added = uuid7()
+    await connection.execute(
+        "insert into lab.practitioner (id, organization_id, family, given) values ($1, $2, $3, $4)",
+        added,
+        organization_id,
+        family,
+        given,
+    )
+    if identifier:
+        await connection.execute(
+            "insert into lab.practitioner_identifier (id, organization_id, practitioner_id, authority, value)"
+            " values ($1, $2, $3, $4, $5)",
+            uuid7(),
+            organization_id,
+            added,
+            authority,
+            identifier,
+        )
+    return added
+
+
+async def insert_order(connection: Connection, organization_id: UUID, order: OrderInsert) -> None:
+    """An order without specimens."""
     await connection.execute(
         """
         insert into lab.lab_order (id, organization_id, number, placer_number, patient_id, priority, clinical_history,
-                                   ordered_at)
-        values ($1, $2, $3, $4, $5, $6, $7, coalesce($8, now()))
+                                   ordered_at, requester_id, ward, patient_group, pregnant, gestation_weeks)
+        values ($1, $2, $3, $4, $5, $6, $7, coalesce($8, now()), $9, $10, $11, $12, $13)
         """,
-        order_id,
-        organization_id,
-        number,
-        placer_number,
-        patient_id,
-        priority,
-        clinical_history,
-        ordered_at,
-    )
-    return order_id
+        order.id, organization_id, order.number, order.placer_number, order.patient_id, order.priority,
+        order.clinical_history, order.ordered_at, order.requester_id, order.ward, order.patient_group, order.pregnant,
+        order.gestation_weeks,
+    )  # fmt: skip
 
 
 async def insert_specimens(
     connection: Connection,
     organization_id: UUID,
-    order_id: UUID,
-    patient_id: UUID,
+    order_id: UUID | None,
+    patient_id: UUID | None,
     specimens: Sequence[SpecimenInsert],
 ) -> None:
     """An order's specimens and the items on them, in this order."""
     await connection.execute(
         """
-        insert into lab.specimen (id, organization_id, order_id, patient_id, barcode, type, collected_at, received_at)
-        select row.id, $1, $2, $3, row.barcode, row.type, row.collected_at, row.received_at
-        from unnest($4::uuid[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[])
-             as row (id, barcode, type, collected_at, received_at)
+        insert into lab.specimen (id, organization_id, order_id, patient_id, barcode, type, collected_at, received_at,
+                                  state, container, time_point_min, collected_by, received_by, parent_id)
+        select row.id, $1, $2, $3, row.barcode, row.type, row.collected_at, row.received_at, row.state, row.container,
+               row.time_point_min, row.collected_by, row.received_by, row.parent_id
+        from unnest($4::uuid[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[],
+                    $11::int[], $12::text[], $13::text[], $14::uuid[])
+             as row (id, barcode, type, collected_at, received_at, state, container, time_point_min, collected_by,
+                     received_by, parent_id)
         """,
-        organization_id,
-        order_id,
-        patient_id,
-        [one.id for one in specimens],
-        [one.barcode for one in specimens],
-        [one.type for one in specimens],
-        [one.collected_at for one in specimens],
-        [one.received_at for one in specimens],
-    )
-    items = [(uuid7(), one.id, test_id, one.item_status.value) for one in specimens for test_id in one.test_ids]
+        organization_id, order_id, patient_id, [one.id for one in specimens], [one.barcode for one in specimens],
+        [one.type for one in specimens], [one.collected_at for one in specimens],
+        [one.received_at for one in specimens], [one.state.value for one in specimens],
+        [one.container for one in specimens], [one.time_point_min for one in specimens],
+        [one.collected_by for one in specimens], [one.received_by for one in specimens],
+        [one.parent_id for one in specimens],
+    )  # fmt: skip
+    if order_id is not None:
+        items = [(one.id, test_id, one.item_status) for one in specimens for test_id in one.test_ids]
+        await insert_items(connection, organization_id, order_id, items)
+
+
+async def insert_items(
+    connection: Connection, organization_id: UUID, order_id: UUID, items: Sequence[tuple[UUID, UUID, ItemStatus]]
+) -> None:
+    """Items of an order: specimen, test and status of each."""
     await connection.execute(
         """
         insert into lab.order_item (id, organization_id, order_id, specimen_id, test_id, status)
@@ -180,10 +241,10 @@ async def insert_specimens(
         """,
         organization_id,
         order_id,
+        [uuid7() for _ in items],
         [item[0] for item in items],
         [item[1] for item in items],
-        [item[2] for item in items],
-        [item[3] for item in items],
+        [item[2].value for item in items],
     )
 
 

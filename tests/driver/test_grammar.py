@@ -6,12 +6,13 @@ from decimal import Decimal
 
 import pytest
 
+from interface.domain.check_digits import CheckDigit, check_character
 from interface.domain.model import Comparator, DecodedMessage, HoldReason, Observed, Protocol, SpecimenRole, ValueKind
 from interface.driver import registry
 from interface.driver.describe import describe
 from interface.driver.manifest import CodeKind, Driver, Feature
 from interface.driver.parse import parse_manifest
-from interface.driver.specimen_ids import CheckDigit, SpecimenIdRule, check_character
+from interface.driver.specimen_ids import SpecimenIdRule
 from interface.errors import DriverError
 
 LIS2 = """

@@ -1,0 +1,216 @@
+"""What happens to an order after it was made: tests are added, items are cancelled. API and CLI share it.
+
+What may be cancelled is one rule. Requested, collected or received: yes. In progress: only where the one who cancels
+says so, because a result may be on its way; it will be held as not ordered. Completed or verified: never; a person
+discards the result or leaves it. What is released stays, whatever is cancelled. Whoever may not see unreleased results
+is told of completed items that they are in progress.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from interface.domain.model import ItemStatus
+from interface.domain.permissions import Permission
+from interface.domain.states import CLOSED_ITEM, DONE_ITEM, SpecimenState, item_step, specimen_step
+from interface.domain.views import Actor, ActorKind, Audience, OrderView
+from interface.errors import IllegalStep
+from interface.flow import orders
+from interface.flow.actors import require
+from interface.flow.orders import NewSpecimen
+from interface.flow.problems import OrderError, text_problems
+from interface.store import audit, lab, lab_changes, order_changes, specimens
+from interface.store.db import Connection
+from interface.store.specimens import ItemLocked, SpecimenLocked
+
+LONGEST_REASON = 1000  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What came of cancelling. `kept`: the tests that stay, each with why."""
+
+    order: OrderView
+    cancelled: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+async def add(
+    connection: Connection,
+    actor: Actor,
+    order_id: UUID,
+    tests: Sequence[str],
+    *,
+    specimen_id: UUID | None = None,
+    specimen: NewSpecimen | None = None,
+    audience: Audience = Audience.STAFF,
+) -> OrderView:
+    """Order more tests, on a specimen that the order has or on one more.
+
+    Raises OrderError (also when the order is cancelled, the specimen is closed or a test is ordered on it already);
+    ApiError 403.
+    """
+    _may(actor)
+    if (specimen_id is None) == (specimen is None):
+        raise OrderError(["tests are added to one of the order's specimens or with a new one"])
+    new = specimen or NewSpecimen(tuple(tests))
+    if specimen is not None and tests:
+        raise OrderError(["the tests of a new specimen stand with it"])
+    if problems := [*orders.specimen_problems(new)]:
+        raise OrderError(problems)
+    await lab_changes.lock_orders(connection, actor.organization_id)
+    order, locked, items = await _locked(connection, order_id, audience)
+    if order.cancelled:
+        raise OrderError(["the order is cancelled; nothing can be added to it"], conflict=True)
+    expanded, problems = await orders.expand(connection, [new])
+    if problems:
+        raise OrderError(problems)
+    ordered = expanded[0]
+    if specimen_id is None:
+        await orders.free(connection, [new.barcode] if new.barcode else [])
+        if len(new.time_points_min) > 1:
+            raise OrderError(["specimens of a time series are added one by one"])
+        await orders.insert(connection, actor, order_id, order.patient_id, order.number, [new], [ordered])
+    else:
+        on = next((one for one in locked if one.id == specimen_id), None)
+        await _add_items(connection, actor, order_id, on, ordered, items)
+    await specimens.touch_orders(connection, [order_id])
+    await audit.record(connection, actor, "add", "order", order_id, {"tests": " ".join(new.tests)})
+    return await _view(connection, order_id, audience)
+
+
+async def cancel(
+    connection: Connection,
+    actor: Actor,
+    order_id: UUID,
+    reason: str,
+    *,
+    item_ids: Sequence[UUID] = (),
+    in_progress: bool = False,
+    audience: Audience = Audience.STAFF,
+) -> Cancelled:
+    """Cancel these items, or the whole order where none are named; see above what can be.
+
+    Of named items all are cancelled or none (IllegalStep). Of a whole order what can be, and the answer names what
+    stays; the order itself is cancelled when nothing of it stays. Raises OrderError; ApiError 403.
+    """
+    _may(actor)
+    said = _reason(reason)
+    order, locked, items = await _locked(connection, order_id, audience)
+    wanted = [item for item in items if item.id in item_ids] if item_ids else items
+    if len(wanted) < len(set(item_ids)):
+        raise OrderError(["the order has no item of one of these ids"])
+    going: list[ItemLocked] = []
+    kept: list[str] = []
+    for item in wanted:
+        if item.status is ItemStatus.CANCELLED:
+            continue
+        try:
+            _may_cancel(item, in_progress)
+        except IllegalStep:
+            kept.append(f"{item.test_code}: {_shown(order, item)}")
+        else:
+            going.append(item)
+    if item_ids and kept:
+        raise IllegalStep(f"nothing was cancelled: {'; '.join(kept)}")
+    if not going and kept:
+        raise OrderError([f"nothing can be cancelled: {'; '.join(kept)}"], conflict=True)
+    if going:
+        await _take_back(connection, actor, order_id, going, items, locked, said)
+        detail = {"items": " ".join(str(item.id) for item in going), "reason": said}
+        await audit.record(connection, actor, "cancel", "order", order_id, detail)
+    return Cancelled(await _view(connection, order_id, audience), tuple(i.test_code for i in going), tuple(kept))
+
+
+# ---- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _may(actor: Actor) -> None:
+    if actor.kind is ActorKind.USER:  # what a client may do is decided by its scopes, at the API
+        require(actor, Permission.ORDER_WRITE)
+
+
+def _reason(text: str) -> str:
+    said = text.strip()
+    problems = list(text_problems("reason", said, LONGEST_REASON, lines=True))
+    if not said:
+        problems.append("cancelling needs a reason")
+    if problems:
+        raise OrderError(problems)
+    return said
+
+
+async def _locked(
+    connection: Connection, order_id: UUID, audience: Audience
+) -> tuple[OrderView, list[SpecimenLocked], list[ItemLocked]]:
+    """The order, and its specimens and items locked, in the order in which everybody locks."""
+    locked = await specimens.lock_specimens(connection, await specimens.specimens_of(connection, order_id))
+    items = await specimens.lock_items(connection, order_id=order_id)
+    return await _view(connection, order_id, audience), locked, items
+
+
+async def _view(connection: Connection, order_id: UUID, audience: Audience) -> OrderView:
+    view = await lab.get_order(connection, order_id, audience)
+    if view is None:
+        raise OrderError(["there is no order of this id"], missing=True)
+    return view
+
+
+async def _add_items(
+    connection: Connection,
+    actor: Actor,
+    order_id: UUID,
+    on: SpecimenLocked | None,
+    tests: Sequence[UUID],
+    items: Sequence[ItemLocked],
+) -> None:
+    if on is None:
+        raise OrderError(["the order has no specimen of this id"])
+    if on.state not in orders.MEASURED:
+        raise OrderError([f"the specimen is {on.state}; nothing can be ordered on it"], conflict=True)
+    there = {item.test_id: item for item in items if item.specimen_id == on.id and item.status not in CLOSED_ITEM}
+    if twice := [there[test].test_code for test in tests if test in there]:
+        raise OrderError([f"already ordered on this specimen: {', '.join(twice)}"], conflict=True)
+    status = orders.item_status(on.state)
+    await lab_changes.insert_items(connection, actor.organization_id, order_id, [(on.id, t, status) for t in tests])
+
+
+def _may_cancel(item: ItemLocked, in_progress: bool) -> None:
+    item_step(item.status, ItemStatus.CANCELLED)
+    if item.status is ItemStatus.IN_PROGRESS and not in_progress:
+        raise IllegalStep("the order item is in progress; whoever cancels it must say that it is to be all the same")
+
+
+def _shown(order: OrderView, item: ItemLocked) -> str:
+    """Why it stays, in what the audience may know."""
+    seen = next((one.status for one in order.items if one.id == item.id), item.status)
+    if item.status is ItemStatus.REJECTED:
+        return "rejected"
+    return seen.value if seen in DONE_ITEM else "in progress"
+
+
+async def _take_back(
+    connection: Connection,
+    actor: Actor,
+    order_id: UUID,
+    going: Sequence[ItemLocked],
+    items: Sequence[ItemLocked],
+    locked: Sequence[SpecimenLocked],
+    reason: str,
+) -> None:
+    """Cancel the items; then specimens that were only expected for them, and the order, when nothing else is left."""
+    gone = {item.id for item in going}
+    await specimens.set_items(connection, sorted(gone), ItemStatus.CANCELLED, reason=reason)
+    await order_changes.off_worksheets(connection, sorted(gone))
+    staying = [item for item in items if item.id not in gone and item.status not in CLOSED_ITEM]
+    needed = {item.specimen_id for item in staying}
+    idle = [one for one in locked if one.state is SpecimenState.EXPECTED and one.id not in needed]
+    for one in idle:
+        specimen_step(one.state, SpecimenState.CANCELLED)
+        await specimens.set_state(connection, one, SpecimenState.CANCELLED)
+    states = [SpecimenState.CANCELLED] * len(idle)
+    await specimens.add_events(connection, actor, [one.id for one in idle], "cancel", states, reason=reason)
+    if not staying:
+        await order_changes.close_order(connection, order_id, reason)

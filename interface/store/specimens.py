@@ -1,0 +1,237 @@
+"""Specimens as rows: locked, stepped, moved, each step with its event; what may be done when is in `flow.specimens`.
+
+Locks are taken in one order by everybody: specimens by id, then order items by id, then orders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from interface.domain.model import ItemStatus
+from interface.domain.states import SPECIMEN_STATUS, SpecimenState
+from interface.domain.views import Actor, SpecimenEventView
+from interface.store.db import Connection
+from interface.store.ids import uuid7
+
+
+@dataclass(frozen=True, slots=True)
+class SpecimenLocked:
+    """A locked specimen as far as a step needs it."""
+
+    id: UUID
+    barcode: str
+    type: str
+    state: SpecimenState
+    order_id: UUID | None
+    order_number: str
+    patient_id: UUID | None
+    parent_id: UUID | None
+    container: str
+    time_point_min: int | None
+    collected_at: datetime | None
+    received_at: datetime | None
+    rack: str
+    position: str
+
+
+@dataclass(frozen=True, slots=True)
+class ItemLocked:
+    """A locked order item. `test_name` is for people."""
+
+    id: UUID
+    order_id: UUID
+    specimen_id: UUID | None
+    test_id: UUID
+    test_code: str
+    status: ItemStatus
+
+
+_LOCK = """
+select s.id, s.barcode, s.type, s.state, s.order_id, coalesce(o.number, '') as order_number, s.patient_id, s.parent_id,
+       s.container, s.time_point_min, s.collected_at, s.received_at, s.rack, s.position
+from lab.specimen s left join lab.lab_order o on o.id = s.order_id
+where s.id = any($1::uuid[]) order by s.id for update of s
+"""
+_FAMILY = """
+with recursive family (id) as (
+    select id from lab.specimen where id = $1
+    union
+    select s.id from lab.specimen s join family f on s.parent_id = f.id
+)
+select id from family
+"""
+
+
+async def lock_specimens(connection: Connection, specimen_ids: Iterable[UUID]) -> list[SpecimenLocked]:
+    """In the order of their ids, as the deciding of results does."""
+    rows = await connection.fetch(_LOCK, list(specimen_ids))
+    return [SpecimenLocked(**{**dict(row.items()), "state": SpecimenState(row["state"])}) for row in rows]
+
+
+async def lock_family(connection: Connection, specimen_id: UUID) -> list[SpecimenLocked]:
+    """The specimen and every aliquot of it and of these."""
+    return await lock_specimens(connection, [row["id"] for row in await connection.fetch(_FAMILY, specimen_id)])
+
+
+async def specimens_of(connection: Connection, order_id: UUID) -> list[UUID]:
+    rows = await connection.fetch("select id from lab.specimen where order_id = $1 order by id", order_id)
+    return [row["id"] for row in rows]
+
+
+async def find_by_barcode(connection: Connection, barcode: str) -> list[UUID]:
+    """The specimens of this barcode: those that may be measured where there are any, else the others, newest first."""
+    rows = await connection.fetch(
+        "select id, status from lab.specimen where barcode = $1 order by id desc",
+        barcode,
+    )
+    available = [row["id"] for row in rows if row["status"] == "available"]
+    return available or [row["id"] for row in rows]
+
+
+async def lock_items(
+    connection: Connection, *, specimen_ids: Iterable[UUID] = (), order_id: UUID | None = None
+) -> list[ItemLocked]:
+    """The order items on these specimens, or of this order, in the order of their ids."""
+    rows = await connection.fetch(
+        """
+        select i.id, i.order_id, i.specimen_id, i.test_id, t.code as test_code, i.status
+        from lab.order_item i join lab.test t on t.id = i.test_id
+        where i.specimen_id = any($1::uuid[]) or i.order_id = $2 order by i.id for update of i
+        """,
+        list(specimen_ids),
+        order_id,
+    )
+    return [ItemLocked(**{**dict(row.items()), "status": ItemStatus(row["status"])}) for row in rows]
+
+
+async def set_state(
+    connection: Connection,
+    specimen: SpecimenLocked,
+    state: SpecimenState,
+    *,
+    collected_at: datetime | None = None,
+    received_at: datetime | None = None,
+    collected_by: str = "",
+    received_by: str = "",
+    container: str = "",
+    reject_code: str = "",
+    reject_reason: str = "",
+    rack: str = "",
+    position: str = "",
+) -> None:
+    """The specimen in its new state. What is given of collection, receipt and container is written where it is given;
+    rejection and place are what is given here, also when that is nothing."""
+    await connection.execute(
+        """
+        update lab.specimen
+        set state = $2, status = $3, collected_at = coalesce($4, collected_at), received_at = coalesce($5, received_at),
+            collected_by = coalesce(nullif($6, ''), collected_by), received_by = coalesce(nullif($7, ''), received_by),
+            container = coalesce(nullif($8, ''), container), reject_code = $9, reject_reason = $10, rack = $11,
+            position = $12, version = version + 1, updated_at = now()
+        where id = $1
+        """,
+        specimen.id, state, SPECIMEN_STATUS[state], collected_at, received_at, collected_by, received_by, container,
+        reject_code, reject_reason, rack, position,
+    )  # fmt: skip
+
+
+async def add_events(
+    connection: Connection,
+    actor: Actor,
+    specimen_ids: Sequence[UUID],
+    action: str,
+    states: Sequence[SpecimenState],
+    *,
+    at: datetime | None = None,
+    rack: str = "",
+    position: str = "",
+    reason: str = "",
+) -> None:
+    """One event of each specimen with the state it is then in; `at` None is now."""
+    await connection.execute(
+        """
+        insert into lab.specimen_event (id, organization_id, specimen_id, action, state, rack, position, reason,
+                                        happened_at, actor_kind, actor_id, actor_name)
+        select row.id, $1, row.specimen_id, $2, row.state, $3, $4, $5, coalesce($6, now()), $7, $8, $9
+        from unnest($10::uuid[], $11::uuid[], $12::text[]) as row (id, specimen_id, state)
+        """,
+        actor.organization_id, action, rack, position, reason, at, actor.kind, actor.id, actor.name,
+        [uuid7() for _ in specimen_ids], list(specimen_ids), [state.value for state in states],
+    )  # fmt: skip
+
+
+async def read_events(connection: Connection, specimen_id: UUID) -> list[SpecimenEventView]:
+    """Every step and place of a specimen, oldest first. For staff."""
+    rows = await connection.fetch(
+        """
+        select happened_at, action, state, actor_name as actor, rack, position, reason from lab.specimen_event
+        where specimen_id = $1 order by id
+        """,
+        specimen_id,
+    )
+    return [SpecimenEventView(**{**dict(row.items()), "state": SpecimenState(row["state"])}) for row in rows]
+
+
+async def set_items(
+    connection: Connection, item_ids: Sequence[UUID], status: ItemStatus, *, reason: str = "", seen: bool = True
+) -> None:
+    """These items' new status. `seen`: an EMR sees the change, so that their orders have a new version."""
+    rows = await connection.fetch(
+        """
+        update lab.order_item set status = $2, reason = $3, updated_at = now() where id = any($1::uuid[])
+        returning order_id
+        """,
+        list(item_ids),
+        status,
+        reason,
+    )
+    if seen:
+        await touch_orders(connection, {row["order_id"] for row in rows})
+
+
+async def touch_orders(connection: Connection, order_ids: Iterable[UUID]) -> None:
+    """A new version of these orders, in the order of their ids."""
+    await connection.execute(
+        """
+        with o as (select id from lab.lab_order where id = any($1::uuid[]) order by id for update)
+        update lab.lab_order set version = version + 1, updated_at = now() from o where lab_order.id = o.id
+        """,
+        list(order_ids),
+    )
+
+
+async def move_items(connection: Connection, item_ids: Sequence[UUID], specimen_id: UUID) -> None:
+    """These items are measured on another specimen from now on."""
+    await connection.execute(
+        "update lab.order_item set specimen_id = $2, updated_at = now() where id = any($1::uuid[])",
+        list(item_ids),
+        specimen_id,
+    )
+
+
+async def count_aliquots(connection: Connection, specimen_id: UUID) -> int:
+    count: int = await connection.fetchval("select count(*) from lab.specimen where parent_id = $1", specimen_id)
+    return count
+
+
+async def unreleased_results(connection: Connection, specimen_ids: Iterable[UUID]) -> list[UUID]:
+    """The results of these specimens that were never released and are not cancelled."""
+    rows = await connection.fetch(
+        """
+        select id from lab.result where specimen_id = any($1::uuid[]) and released_at is null
+        and status not in ('cancelled', 'entered-in-error') order by natural_key
+        """,
+        list(specimen_ids),
+    )
+    return [row["id"] for row in rows]
+
+
+async def place_taken(connection: Connection, rack: str, position: str, but: UUID) -> bool:
+    """Whether another specimen stands at this place."""
+    taken: bool = await connection.fetchval(
+        "select exists (select from lab.specimen where rack = $1 and position = $2 and id <> $3)", rack, position, but
+    )
+    return taken
