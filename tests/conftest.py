@@ -17,7 +17,9 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from argon2 import PasswordHasher
 
+from interface.flow import passwords
 from interface.settings import Settings
 from interface.store.db import Database, prepare
 from interface.store.embedded import open_database
@@ -52,6 +54,15 @@ async def _administer(url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_passwords() -> Iterator[None]:
+    """Digests that are made in a test process cost next to nothing to make and check; a process of its own makes real
+    ones (see `test_a_digest_is_as_costly_as_it_should_be`)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        yield
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from dataclasses import replace
 from uuid import uuid4
 
@@ -102,6 +104,12 @@ async def test_no_secret_is_stored_as_it_is(database: Database, organization: Or
         assert all(secret.encode() not in text for text in stored)
     assert client.client_id.startswith(organization.id.hex)
     assert issued.token.startswith(f"lab1.{organization.id.hex}.")
+
+
+def test_a_digest_is_as_costly_as_it_should_be() -> None:
+    code = "import asyncio; from interface.flow.passwords import digest; print(asyncio.run(digest('a' * 12)))"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert made.stdout.startswith("$argon2id$v=19$m=65536,t=3,p=4$")  # RFC 9106 4, second recommendation
 
 
 async def test_wrong_passwords_lock_the_user_even_against_the_right_one(
