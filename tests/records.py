@@ -13,9 +13,9 @@ from interface.domain.permissions import Role, permissions
 from interface.domain.views import Actor, ActorKind, IdentifierView, OrderView
 from interface.flow import orders
 from interface.store.db import Database
+from interface.store.explanations import write_steps
 from interface.store.ids import uuid7
 from interface.store.journal import frame_id, new_message_id
-from interface.store.lab_changes import steps_text
 
 TESTS = {"HGB": ("Haemoglobin", "718-7", "g/dL"), "WBC": ("Leukocytes", "6690-2", "10*9/L"), "GLU": ("Glucose", "", "")}
 
@@ -119,8 +119,8 @@ class Laboratory:
             )  # fmt: skip
             await connection.execute(
                 "insert into lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)"
-                " values ($1, $2, $3::text::jsonb, 'test 1', 1)",
-                version_id, self.organization_id, steps_text(steps),
+                " values ($1, $2, $3::text::json, 'test 1', 1)",
+                version_id, self.organization_id, write_steps(steps),
             )  # fmt: skip
         return version_id
 

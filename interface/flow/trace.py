@@ -17,8 +17,9 @@ from asyncpg import Record
 from interface.domain.model import Comparator, HoldReason, ResultStatus, Step, ValueKind
 from interface.domain.views import Audience, ResultView, SpecimenView
 from interface.flow.message import frame_text
-from interface.store import journal, lab, lab_changes
+from interface.store import journal, lab
 from interface.store.db import Connection
+from interface.store.explanations import read_steps
 from interface.store.journal import StoredMessage
 
 MOST_RESULTS = 10_000
@@ -162,7 +163,7 @@ async def trace(connection: Connection, barcode: str) -> Trace:
                 record=texts[row["message_id"]].record(row["location"]) if row["message_id"] in texts else None,
                 driver_revision=row["driver_revision"],
                 map_revision=row["map_revision"],
-                steps=lab_changes.read_steps(row["steps"]),
+                steps=read_steps(row["steps"]),
             )
             for row in group
         )

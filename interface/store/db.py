@@ -127,10 +127,11 @@ def _encode_json(value: object) -> str:
 
 
 async def prepare(connection: Connection) -> None:
-    """Set the codecs: jsonb as Python values (Decimal as text), timestamptz from aware datetimes only."""
-    await connection.set_type_codec(
-        "jsonb", schema="pg_catalog", encoder=_encode_json, decoder=orjson.loads, format="text"
-    )
+    """Set the codecs: json and jsonb as Python values (Decimal as text), timestamptz from aware datetimes only."""
+    for json in ("json", "jsonb"):
+        await connection.set_type_codec(
+            json, schema="pg_catalog", encoder=_encode_json, decoder=orjson.loads, format="text"
+        )
     await connection.set_type_codec(
         "timestamptz", schema="pg_catalog", encoder=_encode_instant, decoder=_decode_instant, format="tuple"
     )

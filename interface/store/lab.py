@@ -43,6 +43,7 @@ from interface.domain.views import (
     SpecimenView,
 )
 from interface.store.db import Connection
+from interface.store.explanations import steps_of
 from interface.store.patients import of_persons
 from interface.store.query import FIRST_PAGE, Query
 from interface.store.query import Cursor as Cursor
@@ -207,7 +208,7 @@ async def explanations(connection: Connection, version_ids: Iterable[UUID]) -> d
     rows = await connection.fetch(
         "select result_version_id, steps from lab.decision where result_version_id = any($1::uuid[])", list(version_ids)
     )
-    return {row["result_version_id"]: tuple(Step(**step) for step in row["steps"]) for row in rows}
+    return {row["result_version_id"]: steps_of(row["steps"]) for row in rows}
 
 
 def _result_query(filter: ResultFilter, audience: Audience) -> Query:

@@ -5,10 +5,9 @@ These are rows and nothing else: what may be written, and when, is decided in `f
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from interface.domain.model import HoldReason, ItemStatus, Priority, ResultStatu
 from interface.domain.states import SpecimenState
 from interface.domain.views import Actor
 from interface.store.db import Connection
+from interface.store.explanations import write_steps
 from interface.store.ids import uuid7
 
 # ---- orders ----------------------------------------------------------------------------------------------------------
@@ -344,14 +344,14 @@ async def copy_version(
     await connection.execute(
         """
         insert into lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)
-        select $2, $3, coalesce(d.steps, '[]'::jsonb) || $4::text::jsonb, coalesce(d.driver_revision, ''),
+        select $2, $3, coalesce(d.steps::jsonb, '[]'::jsonb) || $4::text::jsonb, coalesce(d.driver_revision, ''),
                coalesce(d.map_revision, 0)
         from (select $1::uuid as id) as source left join lab.decision d on d.result_version_id = source.id
         """,
         row.candidate_id,
         version_id,
         actor.organization_id,
-        steps_text([step]),
+        write_steps([step]),
     )
     return version_id, version
 
@@ -438,13 +438,3 @@ async def owe(connection: Connection, organization_id: UUID, result_id: UUID, ve
         result_id,
         version,
     )
-
-
-def steps_text(steps: Sequence[Step]) -> str:
-    """An explanation as the JSON that `decision.steps` holds: the fields of `Step`, in order."""
-    return json.dumps([asdict(step) for step in steps])
-
-
-def read_steps(text: str) -> tuple[Step, ...]:
-    """The other way round, from the column's text."""
-    return tuple(Step(**step) for step in json.loads(text))

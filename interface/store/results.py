@@ -6,10 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
-
-import orjson
 
 from interface.domain.model import (
     HoldReason,
@@ -24,7 +22,9 @@ from interface.domain.model import (
 from interface.domain.states import may_become
 from interface.domain.views import ActorKind
 from interface.store.db import Connection
+from interface.store.explanations import write_steps
 from interface.store.ids import uuid7
+from interface.store.rows import Columns, rows_json
 
 CLAIM_S = 60  # a claimed message that nobody settled is free again after this long: its worker has died
 
@@ -106,6 +106,11 @@ class ResultVersion:
     steps: tuple[Step, ...] = ()
     driver_revision: str = ""
     map_revision: int = 0
+
+    @property
+    def explanation(self) -> str:
+        """The steps as `decision.steps` holds them."""
+        return write_steps(self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,16 +304,23 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
 
 # ---- the commit -----------------------------------------------------------------------------------------------------
 
-_VERSIONS = """
+_VERSION = Columns(
+    {
+        "id": "uuid", "result_id": "uuid", "version": "int", "fresh": "boolean", "pending": "boolean",
+        "natural_key": "bytea", "status": "text", "held": "text[]", "kind": "text", "message_id": "uuid",
+        "actor_kind": "text", "actor_id": "uuid", "analyzer_id": "uuid", "specimen_id": "uuid", "patient_id": "uuid",
+        "order_id": "uuid", "order_item_id": "uuid", "test_id": "uuid", "location": "text", "specimen_as_sent": "text",
+        "code": "text", "code_path": "text", "raw_value": "text", "raw_unit": "text", "raw_flags": "text",
+        "raw_status": "text", "raw_reference": "text", "instrument_time": "text", "instrument_at": "timestamptz",
+        "comments": "text[]", "test_code": "text", "test_name": "text", "loinc": "text", "comparator": "text",
+        "number": "numeric", "value": "text", "unit": "text", "low": "numeric", "high": "numeric",
+        "reference": "text", "flags": "text[]", "explanation": "text", "driver_revision": "text",
+        "map_revision": "int",
+    }
+)  # fmt: skip
+_VERSIONS = f"""
 WITH i AS (
-    SELECT * FROM jsonb_to_recordset($2::text::jsonb) AS t(
-        id uuid, result_id uuid, version int, fresh boolean, pending boolean, natural_key bytea, status text,
-        held text[], kind text, message_id uuid, actor_kind text, actor_id uuid, analyzer_id uuid, specimen_id uuid,
-        patient_id uuid, order_id uuid, order_item_id uuid, test_id uuid,
-        location text, specimen_as_sent text, code text, code_path text, raw_value text, raw_unit text, raw_flags text,
-        raw_status text, raw_reference text, instrument_time text, instrument_at timestamptz, comments text[],
-        test_code text, test_name text, loinc text, comparator text, number numeric, value text, unit text, low numeric,
-        high numeric, reference text, flags text[], steps jsonb, driver_revision text, map_revision int)
+    {_VERSION.source(3)}
 ), v AS (
     INSERT INTO lab.result_version (id, organization_id, result_id, version, status, held, message_id, location,
         specimen_as_sent, code, code_path, raw_value, raw_unit, raw_flags, raw_status, raw_reference, instrument_time,
@@ -319,7 +331,7 @@ WITH i AS (
         loinc, kind, comparator, number, value, unit, low, high, reference, flags, actor_kind, actor_id FROM i
 ), d AS (
     INSERT INTO lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)
-    SELECT id, $1, steps, driver_revision, map_revision FROM i
+    SELECT id, $1, explanation::json, driver_revision, map_revision FROM i
 ), n AS (
     INSERT INTO lab.result (id, organization_id, natural_key, analyzer_id, specimen_id, patient_id, order_id,
         order_item_id, test_id, version_id, version, status, held)
@@ -334,9 +346,9 @@ WITH i AS (
     UPDATE lab.result r SET pending_version_id = i.id FROM i WHERE r.id = i.result_id AND i.pending
 )
 UPDATE lab.order_item o SET status = 'completed', updated_at = now()
-FROM i WHERE o.id = i.order_item_id AND i.held = '{}'
-    AND o.status = ANY($3)
-"""
+FROM i WHERE o.id = i.order_item_id AND i.held = '{{}}'
+    AND o.status || '' = ANY($2)  -- so that no index of open items is followed: each is found by its id
+"""  # noqa: S608 - names of ours
 
 _CONTROLS = """
 INSERT INTO lab.qc_result (id, organization_id, natural_key, analyzer_id, message_id, role, specimen_as_sent, code,
@@ -379,13 +391,13 @@ async def commit(connection: Connection, organization_id: UUID, outcomes: Sequen
 
     The queue's rows are the claims: raises AlreadySettled when one is gone.
     """
-    settled = await connection.fetch(_SETTLE, organization_id, _json(list(map(_settling, outcomes))))
+    settled = await connection.fetch(_SETTLE, organization_id, rows_json(list(map(_settling, outcomes))))
     if len(settled) < len(outcomes):
         raise AlreadySettled
     await write_versions(connection, organization_id, [one for outcome in outcomes for one in outcome.versions])
     controls = [control for outcome in outcomes for control in outcome.controls]
     if controls:
-        await connection.execute(_CONTROLS, organization_id, _json(controls))
+        await connection.execute(_CONTROLS, organization_id, rows_json(controls))
 
 
 def _settling(outcome: Outcome) -> dict[str, object]:
@@ -401,25 +413,6 @@ def _settling(outcome: Outcome) -> dict[str, object]:
 async def write_versions(connection: Connection, organization_id: UUID, versions: Sequence[ResultVersion]) -> None:
     """Versions with their explanations, and what follows from them for results and order items."""
     if versions:
-        open_items = may_become(ItemStatus.COMPLETED)
-        await connection.execute(_VERSIONS, organization_id, _json(versions), list(open_items))
-
-
-def _json(rows: Sequence[object]) -> str:
-    """Rows for jsonb_to_recordset: decimals as their exact text, bytes as PostgreSQL's hex."""
-    text = orjson.dumps(list(rows), default=_plain)
-    if b"\\u0000" in text:  # jsonb holds no NUL; the bytes themselves are in the frame
-        text = orjson.dumps(_without_nul(orjson.loads(text)))
-    return text.decode()
-
-
-def _plain(value: object) -> str:
-    return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
-
-
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    if isinstance(value, dict):
-        return {key: _without_nul(inner) for key, inner in value.items()}
-    return [_without_nul(inner) for inner in value] if isinstance(value, list) else value
+        await connection.execute(
+            _VERSIONS, organization_id, may_become(ItemStatus.COMPLETED), *_VERSION.arrays(versions)
+        )

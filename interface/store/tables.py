@@ -31,7 +31,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 
 from interface.store.schema import SCHEMA
 
@@ -55,8 +55,14 @@ def _organization() -> Column[Any]:
 
 
 def _organization_seen_to() -> Column[Any]:
-    """On the way of every acknowledgement: the link's reference or the policy's check says already that it exists."""
+    """Where rows are many or an analyzer waits: another reference or the policy's check says already that it exists."""
     return Column("organization_id", Uuid, nullable=False)
+
+
+def _read_before(name: str) -> Column[Any]:
+    """A reference that is not checked again: it was read, under the organization's row-level security and with its row
+    locked, in the transaction that writes it, and no row of its target is ever deleted."""
+    return Column(name, Uuid, nullable=True)
 
 
 def _at(name: str, required: bool = False) -> Column[Any]:
@@ -417,12 +423,12 @@ worksheet_item = Table(  # `open`: it is worked on here and nowhere else
 # ---- results --------------------------------------------------------------------------------------------------------
 
 result = Table(  # the pointer to the current version
-    "result", metadata, _id(), _organization(),
+    "result", metadata, _id(), _organization_seen_to(),
     # DESIGN §1.2: analyzer, specimen, code path, occurrence, its time
     Column("natural_key", LargeBinary, nullable=False),
-    _ref("analyzer_id", "analyzer"),  # null: a person's or a calculated one
-    _ref("specimen_id", "specimen"), _ref("patient_id", "patient"),
-    _ref("order_id", "lab_order"), _ref("order_item_id", "order_item"), _ref("test_id", "test"),
+    _read_before("analyzer_id"),  # null: a person's or a calculated one
+    _read_before("specimen_id"), _read_before("patient_id"), _read_before("order_id"),
+    _ref("order_item_id", "order_item"), _read_before("test_id"),
     Column("version_id", Uuid, nullable=False), _int("version", 1), Column("status", Text, nullable=False),
     _texts("held"),
     # a change to a released result that a person has not decided yet
@@ -442,8 +448,9 @@ result = Table(  # the pointer to the current version
 )  # fmt: skip
 # append-only; one covering row: what FHIR and REST show needs no other table but patient and specimen
 result_version = Table(
-    "result_version", metadata, _id(), _organization(), Column("result_id", Uuid, nullable=False), _int("version", 1),
-    Column("status", Text, nullable=False), _texts("held"), Column("message_id", Uuid, nullable=True),
+    "result_version", metadata, _id(), _organization_seen_to(), Column("result_id", Uuid, nullable=False),
+    _int("version", 1), Column("status", Text, nullable=False), _texts("held"),
+    Column("message_id", Uuid, nullable=True),
     _text("location"),
     # as the analyzer said it
     _text("specimen_as_sent"), _text("code"), _text("code_path"), _text("raw_value"), _text("raw_unit"),
@@ -459,8 +466,9 @@ result_version = Table(
     postgresql_partition_by="RANGE (id)",
 )  # fmt: skip
 decision = Table(  # the explanation of one result version: its steps in order
-    "decision", metadata, Column("result_version_id", Uuid, primary_key=True), _organization(),
-    Column("steps", JSONB, nullable=False), _text("driver_revision"), _int("map_revision"), _at("created_at", True),
+    "decision", metadata, Column("result_version_id", Uuid, primary_key=True), _organization_seen_to(),
+    Column("steps", JSON, nullable=False),  # not JSONB: written for every result, read by few
+    _text("driver_revision"), _int("map_revision"), _at("created_at", True),
 )  # fmt: skip
 follow_up = Table(  # what follows from a result: another run of it, at a dilution perhaps, or another test
     "follow_up", metadata, _id(), _organization(), Column("kind", Text, nullable=False),  # reflex, rerun, dilution
