@@ -29,6 +29,12 @@ from interface.store.schema import APP_ROLE, OWNER_ROLE
 from tests.cluster import new_state_dir, shared_cluster
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """After the shuffle: what is given more time than others begins first, or a worker would end alone with it."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 @dataclass(frozen=True, slots=True)
 class Organization:
     """A laboratory made for one test."""
