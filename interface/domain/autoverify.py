@@ -52,6 +52,7 @@ class Autoverification:
     switches: tuple[Switch, ...] = ()
     shadows: tuple[Shadow, ...] = ()
     void: str = ""
+    active_id: UUID | None = None  # of the active revision's row
 
     def off(self, facts: Facts) -> str:
         """Why nothing of this test on this analyzer is released now; "" when it may be."""

@@ -6,12 +6,14 @@ a held decision is `registered`, one without holds is `preliminary`, and nothing
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 
 from interface.domain.catalogue import Catalogue
+from interface.domain.facts import Subject
 from interface.domain.flags import DEFAULT_RULE, Evaluation, evaluate
 from interface.domain.intervals import Selection, select
 from interface.domain.matching import Match, match
@@ -38,6 +40,7 @@ from interface.errors import UnknownUnit
 from interface.settings import Unsolicited
 
 RULES = "decide/4"  # the version of these rules in explanations; raise it with every change of what they say
+HOLD = "hold"  # the step that says what a result waits for
 MAX_DIGITS = 40  # of a number, and of its distance from the point: what is larger is no measurement
 
 _NUMERIC = frozenset({ValueKind.NUMERIC})
@@ -71,6 +74,21 @@ class DecisionContext:
     zone: tzinfo = UTC  # of the laboratory: an age is counted in its days
     analyzer: str = ""  # its name in this laboratory, and the method it measures by: intervals may ask for them
     method: str = ""
+    subjects: dict[tuple[str, str], tuple[Subject, ...]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+
+    def collections(self, specimen: SpecimenFacts | None, specimen_type: str) -> tuple[Subject, ...]:
+        """Whose results they are at each instant at which the specimen may have been collected; worked out once."""
+        key = (specimen.id if specimen else "", specimen_type)
+        found = self.subjects.get(key)
+        if found is None:
+            patient, collected_at = (specimen.patient, specimen.collected_at) if specimen else (None, None)
+            found = self.subjects[key] = tuple(
+                at_collection(patient, specimen, specimen_type, at, self.zone)
+                for at in possible_collections(collected_at, self.received_at)
+            )
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +148,8 @@ class _Draft:
         self.holds += [hold for hold in dict.fromkeys(holds) if hold not in self.holds]
 
     def finish(self) -> Decision:
-        words = ", ".join(hold.value for hold in self.holds)
-        if words:
-            self.steps.append(Step("hold", "hold", f"waits for a person: {words}", RULES))
-        else:
-            self.add("hold", "nothing holds it", verdict="none")
+        if self.holds:
+            self.steps.append(waiting(self.holds))
         found = self.found
         return Decision(
             value=self.value,
@@ -157,6 +172,11 @@ class _Draft:
         )
 
 
+def waiting(holds: Iterable[HoldReason]) -> Step:
+    """The last line of an explanation of what waits for a person."""
+    return Step(HOLD, "hold", f"waits for a person: {', '.join(holds)}", RULES)
+
+
 def decide(observed: Observed, specimen: ObservedSpecimen, context: DecisionContext) -> Decision:
     """Decide one observation. Never raises for what an analyzer sends; every doubt is a hold reason with its step."""
     draft = _Draft(observed.value, observed.unit)
@@ -174,15 +194,38 @@ def decide(observed: Observed, specimen: ObservedSpecimen, context: DecisionCont
     return draft.finish()
 
 
+def decide_value(
+    test: LabTest,
+    value: Value,
+    unit: str,
+    specimen: SpecimenFacts,
+    item: OrderedItem | None,
+    context: DecisionContext,
+    made: Step,
+) -> Decision:
+    """Decide a value that no analyzer sent: what a person entered, or what was calculated; `made` says which.
+
+    `unit` "" is the test's own. It is of the specimen's patient and answers the item; all else is as for an analyzer's.
+    """
+    draft = _Draft(value, unit, test, Match(specimen, item, specimen.patient), steps=[made])
+    mapping = CodeMapping("", test.id, unit=test.unit)
+    if _readable(draft) and _reported(Observed("", value, unit=unit), test, mapping, context.catalogue, draft):
+        _judged(test, specimen.type, context, draft)
+    return draft.finish()
+
+
 def _decoded(observed: Observed, context: DecisionContext, draft: _Draft) -> None:
     holds = (*observed.holds, *context.holds)
     if context.incomplete:
         holds = (*holds, HoldReason.INCOMPLETE_TRANSMISSION)
     text = "held by " + ", ".join(hold.value for hold in holds) if holds else "read by the driver"
+    said = {
+        "code": observed.code, "value": observed.raw_value, "unit": observed.unit, "flags": " ".join(observed.flags),
+        "status": observed.status,
+    }  # fmt: skip
     draft.add(
         "decode", text, holds=holds, version=f"{context.driver} {context.driver_revision}".strip(),
-        location=observed.location, code=observed.code, value=observed.raw_value, unit=observed.unit,
-        flags=" ".join(observed.flags), status=observed.status,
+        **{name: text for name, text in said.items() if text},
     )  # fmt: skip
 
 
@@ -203,7 +246,10 @@ def _mapped(observed: Observed, specimen_type: str, context: DecisionContext, dr
         )  # fmt: skip
         return None
     words = f"{test.code} {test.name}"
-    draft.add("map", words, version=version, code=observed.code, specimen_type=specimen_type, row=row)
+    if mapping.specimen_type:
+        draft.add("map", words, version=version, row=row, specimen_type=mapping.specimen_type)
+    else:
+        draft.add("map", words, version=version, row=row)
     draft.test, draft.map_revision = test, mapping.revision
     return mapping
 
@@ -217,7 +263,10 @@ def _matched(specimen: ObservedSpecimen, context: DecisionContext, draft: _Draft
         identified=bool(specimen.specimen_id),
     )
     verdict = "none" if found.unsolicited else "ok"
-    draft.add("match", found.text, holds=found.holds, verdict=verdict, policy=context.unsolicited.value)
+    if context.specimens:
+        draft.add("match", found.text, holds=found.holds, verdict=verdict)
+    else:
+        draft.add("match", found.text, holds=found.holds, verdict=verdict, policy=context.unsolicited.value)
 
 
 def _readable(draft: _Draft) -> bool:
@@ -233,7 +282,6 @@ def _readable(draft: _Draft) -> bool:
         text = f"a {value.kind.value} value for a {test.kind.value} test"
         draft.add("value", text, holds=(HoldReason.UNREADABLE_VALUE,))
     else:
-        draft.add("value", f"a {value.kind.value} value")
         return True
     return False
 
@@ -355,26 +403,25 @@ def _judged(test: LabTest, specimen_type: str, context: DecisionContext, draft: 
     else:
         draft.low, draft.high = interval.low, interval.high
         draft.reference = interval.text or reference_text(interval.low, interval.high)
-        draft.add("interval", draft.reference or "no limits", version=interval.id, source=interval.source)
+        draft.add("interval", draft.reference or "no limits", version=interval.id)
     if critical is not None:
         draft.critical_low, draft.critical_high = critical.critical_low, critical.critical_high
         if selection.critical is not selection.interval:
             words = reference_text(critical.critical_low, critical.critical_high)
-            draft.add("critical", words or "no limits", version=critical.id, source=critical.source)
+            draft.add("critical", words or "no limits", version=critical.id)
     _flagged(evaluate(draft.value, interval, critical), draft)
 
 
 def _flagged(judged: Evaluation, draft: _Draft) -> None:
     draft.flags, draft.display = judged.flags, judged.display
     if not judged.flags and not judged.holds:
-        draft.add("flag", "nothing to judge", verdict="none")
         return
     words = " ".join(judged.flags)
-    inputs = {"flags": words}
-    if judged.display:
-        inputs |= {"display": judged.display, "origin": DEFAULT_RULE}
     text = "cannot be judged for certain" if judged.holds else "against the reference interval"
-    draft.add("flag", text, holds=judged.holds, verdict=words, **inputs)
+    if judged.display:
+        draft.add("flag", text, holds=judged.holds, verdict=words, display=judged.display, origin=DEFAULT_RULE)
+    else:
+        draft.add("flag", text, holds=judged.holds, verdict=words)
 
 
 def _selected(test: LabTest, found: Match, specimen_type: str, context: DecisionContext) -> Selection:
@@ -382,15 +429,9 @@ def _selected(test: LabTest, found: Match, specimen_type: str, context: Decision
     intervals = context.catalogue.intervals.get(test.id, ())
     if not intervals:
         return Selection()
-    specimen, patient = found.specimen, found.patient
     selections = [
-        select(
-            intervals,
-            at_collection(patient, specimen, specimen_type, at, context.zone),
-            method=context.method,
-            analyzer=context.analyzer,
-        )
-        for at in possible_collections(specimen.collected_at if specimen else None, context.received_at)
+        select(intervals, subject, method=context.method, analyzer=context.analyzer)
+        for subject in context.collections(found.specimen, specimen_type)
     ]
     return selections[0] if all(one == selections[0] for one in selections) else Selection()
 

@@ -375,6 +375,15 @@ class SpecimenFacts:
     items: tuple[OrderedItem, ...] = ()
     pregnant: bool | None = None  # as the order says; None: it does not
     gestation_weeks: int | None = None
+    received_at: datetime | None = None  # by the laboratory
+    created_at: datetime | None = None  # when it was ordered
+    order_id: str = ""
+    ward: str = ""
+    patient_group: str = ""
+    priority: Priority = Priority.ROUTINE
+    time_point_min: int | None = None  # of a series, after its beginning
+    family: tuple[str, ...] = ()  # the ids of the specimens it was parted from and into, its own too
+    person: tuple[str, ...] = ()  # the ids of all records of its patient, as far as anybody merged them
 
 
 @dataclass(frozen=True, slots=True)

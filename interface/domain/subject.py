@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from interface.domain.facts import Subject
-from interface.domain.model import PatientFacts, Sex, SpecimenFacts
+from interface.domain.model import PatientFacts, Priority, Sex, SpecimenFacts
 
 MAX_SPECIMEN_AGE = timedelta(days=7)  # an unknown collection time lies between this long before receipt and receipt
 
@@ -66,6 +66,10 @@ def at_collection(
         birth_at=birth_at,
         pregnant=specimen.pregnant if specimen else None,
         gestation_weeks=specimen.gestation_weeks if specimen else None,
+        ward=specimen.ward if specimen else "",
+        patient_group=specimen.patient_group if specimen else "",
+        priority=specimen.priority if specimen else Priority.ROUTINE,
+        received_at=specimen.received_at if specimen else None,
         specimen_type=specimen_type,
         collected_at=collected_at,
         age_h=age_h,

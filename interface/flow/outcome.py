@@ -1,161 +1,135 @@
-"""What a decoded message comes to: decisions on its results, as rows to write. No input or output but new ids."""
+"""What a decided message comes to: versions of results as rows to write, and what follows from them. No input or
+output but new ids."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from functools import lru_cache
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from typing import Any, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from interface.domain.catalogue import Catalogue
-from interface.domain.decide import Decision, DecisionContext, decide
-from interface.domain.identity import natural_key
+from interface.domain.decide import DecisionContext, decide
+from interface.domain.facts import PreviousResult
+from interface.domain.flags import CRITICAL
 from interface.domain.model import (
     RELEASED,
-    DecodedMessage,
+    FollowUpKind,
     HoldReason,
+    ItemStatus,
     Observed,
     ObservedSpecimen,
+    Origin,
     ResultStatus,
     SpecimenFacts,
-    SpecimenRole,
     Step,
 )
+from interface.domain.reflex import Request
+from interface.domain.runs import GONE
+from interface.domain.states import CLOSED_ITEM
 from interface.domain.times import instrument_instant
 from interface.domain.views import ActorKind
-from interface.flow.context import LinkContext
+from interface.flow.cases import Beside, Case, Decided, Rules, decide_together, steps_of
+from interface.flow.work import Work
 from interface.settings import Unsolicited
+from interface.store.criticals import Judged
 from interface.store.ids import uuid7
-from interface.store.journal import StoredMessage
-from interface.store.results import ControlResult, CurrentResult, Outcome, ResultVersion
+from interface.store.results import (
+    ControlResult,
+    CurrentResult,
+    Effects,
+    FollowUpRow,
+    Outcome,
+    ResultVersion,
+    Said,
+)
+from interface.store.surroundings import KnownResult, Locked, Neighbours, nearer
+
+# What is found by looking at a value with others beside it. It may be found otherwise the next time, and is no reason
+# to write what was said before once more.
+_BY_CHECKS = frozenset(
+    {
+        HoldReason.DELTA, HoldReason.INTERFERENCE, HoldReason.MEASURING_RANGE, HoldReason.IMPLAUSIBLE,
+        HoldReason.INCONSISTENT, HoldReason.QC_FAILED, HoldReason.QC_EXPIRED, HoldReason.RULE, HoldReason.RERUN,
+        HoldReason.ALREADY_REPORTED, HoldReason.CHANGED_AFTER_RELEASE,
+    }
+)  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A message that has been decoded and waits for its decision."""
+Wanted: TypeAlias = Callable[[Case, CurrentResult | None], bool]
+_LATER = datetime.max.replace(tzinfo=UTC)
 
-    message: StoredMessage
-    link: LinkContext
-    decoded: DecodedMessage
-    holds: tuple[HoldReason, ...] = ()  # what stands against the whole message
-    _keyed: tuple[tuple[ObservedSpecimen, Observed, bytes], ...] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(
-            self,
-            "_keyed",
-            tuple(
-                (specimen, observed, self._key(specimen, observed, alone=not specimen.specimen_id))
-                for specimen in self.decoded.specimens
-                if _is_patient(specimen)
-                for observed in specimen.results
-            ),
-        )
+@dataclass(slots=True)
+class Surroundings:
+    """What there is already of what messages speak of. Deciding one message adds what it made for those after it."""
+
+    locked: Locked = field(default_factory=Locked)
+    now: datetime = _LATER  # after everything that is known
+    current: dict[bytes, CurrentResult] = field(default_factory=dict)
+    apart: Mapping[bytes, bytes] = field(default_factory=dict)
+    neighbours: dict[tuple[str, str], Neighbours] = field(default_factory=dict)  # by specimen and test
 
     @property
-    def incomplete(self) -> bool:
-        return self.message.state == "incomplete"
-
-    @property
-    def barcodes(self) -> list[str]:
-        """The patient specimens it speaks of; results of one specimen are decided in the order they came."""
-        return sorted({s.specimen_id for s in self.decoded.specimens if s.specimen_id and _is_patient(s)})
-
-    def keys(self) -> list[bytes]:
-        """The natural keys of its patient results."""
-        return [key for _, _, key in self._keyed]
-
-    def observations(self) -> tuple[tuple[ObservedSpecimen, Observed, bytes], ...]:
-        """Its patient results with their natural keys, in the order of the message."""
-        return self._keyed
-
-    def controls(self) -> Iterator[tuple[ObservedSpecimen, Observed, bytes]]:
-        """Its results on no patient's specimen. Without an instrument time each message is a point of its own."""
-        for specimen in self.decoded.specimens:
-            if not _is_patient(specimen):
-                for observed in specimen.results:
-                    yield specimen, observed, self._key(specimen, observed, alone=not observed.instrument_time)
-
-    def _key(self, specimen: ObservedSpecimen, observed: Observed, *, alone: bool) -> bytes:
-        return natural_key(
-            str(self.link.analyzer_id), specimen, observed, message=str(self.message.id) if alone else ""
-        )
+    def specimens(self) -> Mapping[str, tuple[SpecimenFacts, ...]]:
+        return self.locked.specimens
 
 
-def _is_patient(specimen: ObservedSpecimen) -> bool:
-    return specimen.role is SpecimenRole.PATIENT
-
-
-Specimens = Mapping[str, tuple[SpecimenFacts, ...]]
-
-
-def keys_apart(work: Work, specimens: Specimens, current: Mapping[bytes, CurrentResult]) -> dict[bytes, bytes]:
-    """The natural keys under which there is a result of another specimen, each with the key to take instead.
-
-    A barcode that is used again, on an analyzer that sends no time, has the keys of the tube that carried it before:
-    the result of the one is never a version of the other's.
-    """
-    apart = {}
-    for specimen, observed, key in work.observations():
-        known = current.get(key)
-        found = specimens.get(specimen.specimen_id or "", ())
-        specimen_id = _uuid(found[0].id) if len(found) == 1 else None
-        if known is None or known.specimen_id == specimen_id:
-            continue
-        if known.specimen_id is None and known.status not in RELEASED:
-            continue  # what came before its order belongs to the specimen once there is one
-        own = f"specimen {specimen_id or 'not known'}"
-        apart[key] = natural_key(str(work.link.analyzer_id), specimen, observed, message=own)
-    return apart
-
-
-def outcome_of(
-    work: Work,
-    catalogue: Catalogue,
-    specimens: Specimens,
-    current: Mapping[bytes, CurrentResult],
-    apart: Mapping[bytes, bytes] = MappingProxyType({}),
-    closed: frozenset[str] = frozenset(),
-) -> Outcome:
-    """Decide every result of a message. `current`: what exists under the message's natural keys; `apart`: see
-    `keys_apart`; `closed`: barcodes of specimens that are not open any more."""
-    versions = tuple(_versions(work, catalogue, specimens, current, apart, closed))
+def outcome_of(work: Work, catalogue: Catalogue, at: Surroundings, rules: Rules) -> Outcome:
+    """Decide every result of a message."""
+    decided = decisions(work, catalogue, at, rules)
+    by = by_link(work, rules)
+    versions = tuple(version_of(case, by) for one in decided for case in one.cases)
     controls = tuple(_control(work, catalogue, *one) for one in work.controls())
     problems = tuple(f"{problem.location}: {problem.text}" for problem in work.decoded.problems)
     held = problems or work.incomplete or any(version.held for version in versions)
     settled, reason = ("held", "") if held else ("released", "")
     if work.decoded.queries and not versions and not controls:
         settled, reason = "rejected", "query_not_answered"
-    return Outcome(work.message.id, settled, work.link.link_id, work.link.name, versions, controls, problems, reason)
-
-
-def _versions(
-    work: Work,
-    catalogue: Catalogue,
-    specimens: Specimens,
-    current: Mapping[bytes, CurrentResult],
-    apart: Mapping[bytes, bytes],
-    closed: frozenset[str],
-) -> Iterator[ResultVersion]:
-    for version in decisions(work, catalogue, specimens, apart, closed):
-        known = current.get(version.natural_key)
-        if known is None:
-            yield version
-        elif (changed := _changed(version, known, incomplete=work.incomplete)) is not None:
-            yield changed
+    return Outcome(
+        work.message.id, settled, work.link.link_id, work.link.name, versions, controls, problems, reason,
+        effects=effects_of(decided, catalogue), rule_set=rules.rule_set.version, rule_set_id=rules.now.active_id,
+    )  # fmt: skip
 
 
 def decisions(
-    work: Work,
-    catalogue: Catalogue,
-    specimens: Specimens,
-    apart: Mapping[bytes, bytes] = MappingProxyType({}),
-    closed: frozenset[str] = frozenset(),
-) -> Iterator[ResultVersion]:
-    """The decision on every patient result of a message, each as the first version of a result of its own."""
+    work: Work, catalogue: Catalogue, at: Surroundings, rules: Rules, wanted: Wanted | None = None
+) -> list[Decided]:
+    """The decision on every result of a message that says something new, specimen by specimen; with what is calculated
+    of them. `wanted`: on those it wants instead."""
+    wanted = wanted or partial(_says_something_new, incomplete=work.incomplete)
+    by_specimen: dict[str, list[Case]] = {}
+    contexts: dict[str, DecisionContext] = {}
+    for specimen, observed, context, key in _observations(work, catalogue, at, rules):
+        case = Case(key, decide(observed, specimen, context), Origin.ANALYZER, observed, specimen)
+        case.measured_at = instant(observed.instrument_time, work.link.settings.timezone)
+        case.came = _came(work, observed)
+        known = at.current.get(case.key)
+        if not wanted(case, known):
+            continue
+        if known is not None:
+            released = known.status in RELEASED
+            case.follow(known.id, known.version, known.version_id, known.last_version, released=released)
+        found = case.decision.specimen
+        place = found.id if found else f"as sent {specimen.specimen_id}"
+        by_specimen.setdefault(place, []).append(case)
+        contexts.setdefault(place, context)
+    made = []
+    for place, cases in by_specimen.items():
+        beside = beside_of(cases[0].decision.specimen, at)
+        decided = decide_together(cases, beside, rules, contexts[place])
+        remember(decided, beside, at)
+        made.append(decided)
+    return made
+
+
+def _observations(
+    work: Work, catalogue: Catalogue, at: Surroundings, rules: Rules
+) -> Iterator[tuple[ObservedSpecimen, Observed, DecisionContext, bytes]]:
+    """Every patient result with what its decision is taken in, and its key."""
     patients = work.decoded.patients
     context, of = DecisionContext(catalogue), None
     for specimen, observed, as_sent in work.observations():
@@ -168,93 +142,256 @@ def decisions(
                 catalogue,
                 driver=work.link.driver.id,
                 driver_revision=work.link.driver.revision,
-                specimens=specimens.get(specimen.specimen_id or "", ()),
+                specimens=at.specimens.get(specimen.specimen_id or "", ()),
                 observed_patient=patients[specimen.patient] if specimen.patient is not None else None,
                 # A tube that was closed or rejected is no unknown one: its results are never taken without an order.
-                unsolicited=Unsolicited.HOLD if specimen.specimen_id in closed else work.link.settings.unsolicited,
+                unsolicited=Unsolicited.HOLD
+                if specimen.specimen_id in at.locked.closed
+                else work.link.settings.unsolicited,
                 incomplete=work.incomplete,
                 received_at=work.message.received_at,
                 holds=work.holds,
+                analyzer=rules.analyzer,
+                method=rules.method,
             )
-        yield _version(work, specimen, observed, apart.get(as_sent, as_sent), decide(observed, specimen, context))
+        yield specimen, observed, context, at.apart.get(as_sent, as_sent)
 
 
-def _changed(version: ResultVersion, known: CurrentResult, *, incomplete: bool) -> ResultVersion | None:
-    """The next version of a result that exists, or None where this says nothing new (DESIGN §1.2, §1.4)."""
-    said = (version.raw_value, version.raw_unit, version.raw_flags, version.raw_status, version.comments)
-    same = said == known.said
-    following = replace(version, result_id=known.id, version=known.last_version + 1, fresh=False)
-    if known.status in RELEASED:
-        if same or said == known.pending_said:
-            return None
-        held = (*version.held, HoldReason.CHANGED_AFTER_RELEASE)
-        text = f"version {known.version} is released and stays current until a person decides"
-        step = Step("version", "hold", text, inputs={"replaces": str(known.version_id)})
-        steps = (*version.steps, step)
-        return replace(following, pending=True, held=held, status=ResultStatus.REGISTERED, steps=steps)
-    decided_alike = frozenset(version.held) == known.held and version.specimen_id == known.specimen_id
-    if same and (incomplete or decided_alike):
-        if known.status not in (ResultStatus.CANCELLED, ResultStatus.ENTERED_IN_ERROR) or incomplete:
-            return None
-    text = "the same analyzer, specimen, code, occurrence and instrument time: a new version"
-    step = Step("version", "ok", text, inputs={"replaces": str(known.version_id)})
-    return replace(following, steps=(*version.steps, step))
-
-
-def _version(
-    work: Work, specimen: ObservedSpecimen, observed: Observed, key: bytes, decision: Decision
-) -> ResultVersion:
-    came = Step(
+def _came(work: Work, observed: Observed) -> Step:
+    return Step(
         "receive", "ok", f"{work.message.state} message on link {work.link.name}",
         inputs={"message": str(work.message.id), "location": observed.location},
     )  # fmt: skip
-    test, item = decision.test, decision.item
+
+
+def _says_something_new(case: Case, known: CurrentResult | None, *, incomplete: bool) -> bool:
+    """False where a result that exists says it already (DESIGN §1.2, §1.4)."""
+    if known is None:
+        return True
+    said = said_of(case)
+    same = said == known.said
+    if known.status in RELEASED:
+        return not same and said != known.pending_said
+    specimen = case.decision.specimen
+    alike = _base(case.holds) == _base(known.held) and (specimen.id if specimen else None) == (
+        str(known.specimen_id) if known.specimen_id else None
+    )
+    return not (same and (incomplete or alike) and (known.status not in GONE or incomplete))
+
+
+def _base(holds: Iterable[HoldReason]) -> frozenset[HoldReason]:
+    return frozenset(holds) - _BY_CHECKS
+
+
+def said_of(case: Case) -> Said:
+    observed = case.observed
+    if observed is None:
+        return "", "", "", "", ()
+    return observed.raw_value, observed.unit, " ".join(observed.flags), observed.status, observed.comments
+
+
+def beside_of(specimen: SpecimenFacts | None, at: Surroundings) -> Beside:
+    """What there is already of a specimen: of the whole family it was parted from and into."""
+    if specimen is None:
+        return Beside()
+    known = [one for each in specimen.family or (specimen.id,) for one in at.locked.results.get(each, ())]
+    if len(specimen.family) > 1:
+        known.sort(key=lambda one: (one.created_at, one.id))
+    near = {test_id: found for (of, test_id), found in at.neighbours.items() if of == specimen.id}
+    return Beside(specimen, tuple(known), at.locked.led, near)
+
+
+def remember(decided: Decided, beside: Beside, at: Surroundings) -> None:
+    """For other specimens of the same person in the same transaction: what was released is a neighbour of theirs."""
+    specimen = beside.specimen
+    if specimen is None or not specimen.person:
+        return
+    others = [
+        one
+        for one in at.locked.by_id.values()
+        if one.id != specimen.id
+        and one.person == specimen.person
+        and (one.type, one.time_point_min) == (specimen.type, specimen.time_point_min)
+    ]
+    for case in decided.cases:
+        if not case.pending:
+            _keep(case, specimen, at)
+    for other in others:
+        for case in decided.cases:
+            when, test = effective_at(case, specimen, None), case.decision.test
+            if test is None or not case.released or not case.reportable or when is None:
+                continue
+            key = (other.id, test.id)
+            result = PreviousResult(case.decision.value, case.decision.unit, when, str(case.id), specimen.id)
+            later = other.collected_at is not None and when > other.collected_at
+            at.neighbours[key] = nearer(at.neighbours.get(key, Neighbours()), result, later=later)
+
+
+def _keep(case: Case, specimen: SpecimenFacts, at: Surroundings) -> None:
+    """A case as a result that there is already, for what is decided after it in the same transaction."""
+    decision, now = case.decision, at.now
+    kept = KnownResult(
+        case.result_id, case.id, case.version, case.version, specimen.id, case.item.id if case.item else "",
+        decision.test.id if decision.test else "", decision.test.code if decision.test else "", case.status, case.holds,
+        case.reportable, case.origin, decision.value, decision.unit, case.flags, now, now,
+    )  # fmt: skip
+    before = at.locked.results.get(specimen.id, ())
+    at.locked.results[specimen.id] = (*(one for one in before if one.id != case.result_id), kept)
+
+
+def effective_at(case: Case, specimen: SpecimenFacts | None, received_at: datetime | None) -> datetime | None:
+    """When what it says was so: collected, else measured, else received."""
+    collected_at = specimen.collected_at if specimen else None
+    return collected_at or case.measured_at or received_at
+
+
+# ---- rows ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who a case is written by and where it came from: a message by a link, or a person. What rules release or
+    calculate is the rule set's."""
+
+    kind: ActorKind
+    id: UUID | None
+    message_id: UUID | None = None
+    received_at: datetime | None = None
+    analyzer_id: UUID | None = None
+    driver_revision: str = ""
+    rule_set_id: UUID | None = None
+    note: str = ""
+
+
+def by_link(work: Work, rules: Rules) -> By:
+    driver = work.link.driver
+    return By(
+        ActorKind.LINK, work.link.link_id, work.message.id, work.message.received_at, work.link.analyzer_id,
+        f"{driver.id} {driver.revision}", rules.now.active_id,
+    )  # fmt: skip
+
+
+def version_of(case: Case, by: By) -> ResultVersion:
+    """A case as the row to write."""
+    decision, specimen, item, test = case.decision, case.decision.specimen, case.item, case.decision.test
+    ruled = case.released or case.origin is Origin.CALCULATION
+    value = decision.value
     return ResultVersion(
-        id=uuid7(),
-        result_id=uuid7(),
-        version=1,
-        fresh=True,
-        pending=False,
-        natural_key=key,
-        status=decision.status,
-        held=decision.holds,
-        kind=decision.value.kind.value,
-        message_id=work.message.id,
-        actor_kind=ActorKind.LINK,
-        actor_id=work.link.link_id,
-        analyzer_id=work.link.analyzer_id,
-        specimen_id=_uuid(decision.specimen.id if decision.specimen else None),
+        id=case.id,
+        result_id=case.result_id,
+        version=case.version,
+        fresh=case.replaces is None,
+        pending=case.pending,
+        natural_key=case.key,
+        status=case.status,
+        held=case.holds,
+        kind=value.kind.value,
+        message_id=by.message_id,
+        actor_kind=ActorKind.RULE_SET if ruled else by.kind,
+        actor_id=by.rule_set_id if ruled else by.id,
+        analyzer_id=by.analyzer_id if case.origin is Origin.ANALYZER else None,
+        specimen_id=_uuid(specimen.id if specimen else None),
         patient_id=_uuid(decision.patient_id),
         order_id=_uuid(item.order_id if item else None),
         order_item_id=_uuid(item.id if item else None),
         test_id=_uuid(test.id if test else None),
-        location=observed.location,
-        specimen_as_sent=specimen.specimen_id or "",
-        code=observed.code,
-        code_path=observed.code_path,
-        raw_value=observed.raw_value,
-        raw_unit=observed.unit,
-        raw_flags=" ".join(observed.flags),
-        raw_status=observed.status,
-        raw_reference=observed.reference,
-        instrument_time=observed.instrument_time,
-        instrument_at=_instant(observed.instrument_time, work.link.settings.timezone),
-        comments=observed.comments,
+        specimen_as_sent=(case.sent.specimen_id or "") if case.sent else specimen.barcode if specimen else "",
         test_code=test.code if test else "",
-        test_name=test.name if test else observed.name,
+        test_name=test.name if test else case.observed.name if case.observed else "",
         loinc=test.loinc if test else "",
-        comparator=decision.value.comparator.value if decision.value.comparator else "",
-        number=decision.value.number,
-        value=decision.value.text,
+        comparator=value.comparator.value if value.comparator else "",
+        number=value.number,
+        value=value.text,
         unit=decision.unit,
         low=decision.low,
         high=decision.high,
         reference=decision.reference,
-        flags=decision.flags,
-        steps=(came, *decision.steps),
-        driver_revision=f"{work.link.driver.id} {work.link.driver.revision}",
+        flags=case.flags,
+        note="\n".join(filter(None, (by.note if case.origin is Origin.MANUAL else "", *_comments(case)))),
+        steps=steps_of(case),
+        driver_revision=by.driver_revision if case.origin is Origin.ANALYZER else "",
         map_revision=decision.map_revision,
+        reportable=case.reportable,
+        origin=case.origin,
+        effective_at=effective_at(case, specimen, by.received_at),
+        item_status=_item_status(case),
+        **(_as_sent(case.observed, case.measured_at) if case.observed else {}),
     )
+
+
+def _as_sent(observed: Observed, measured_at: datetime | None) -> dict[str, Any]:
+    return {
+        "location": observed.location,
+        "code": observed.code,
+        "code_path": observed.code_path,
+        "raw_value": observed.raw_value,
+        "raw_unit": observed.unit,
+        "raw_flags": " ".join(observed.flags),
+        "raw_status": observed.status,
+        "raw_reference": observed.reference,
+        "instrument_time": observed.instrument_time,
+        "instrument_at": measured_at,
+        "comments": observed.comments,
+    }
+
+
+def _comments(case: Case) -> Iterator[str]:
+    """The laboratory's words for the report that a check adds."""
+    if case.judged is not None:
+        yield from dict.fromkeys(one.comment for one in case.judged.verdicts if one.comment)
+
+
+def _item_status(case: Case) -> str:
+    """What becomes of the order item; "" leaves it as it is."""
+    if case.item is None or case.pending:
+        return ""
+    if case.status is ResultStatus.FINAL or case.beside_released:
+        return ItemStatus.VERIFIED.value
+    return ItemStatus.COMPLETED.value if case.reportable and not case.holds else ""
+
+
+def effects_of(decided: Sequence[Decided], catalogue: Catalogue) -> Effects:
+    """What follows from the cases beside their versions: follow-ups, and what becomes of other runs."""
+    asked: list[FollowUpRow] = []
+    for one in decided:
+        for case in one.cases:
+            for request in case.requests:
+                asked += _asked(case, request, catalogue)
+    return Effects(
+        follow_ups=tuple(asked),
+        reported=tuple(pair for one in decided for pair in one.reported.items()),
+        done=tuple(led for one in decided for led in one.done),
+    )
+
+
+def _asked(case: Case, request: Request, catalogue: Catalogue) -> Iterator[FollowUpRow]:
+    """A reflex adds an item for each of its tests that is not ordered yet; all else runs the item's own test again."""
+    specimen, item = case.decision.specimen, case.item
+    if item is None or specimen is None:
+        return
+    kind = FollowUpKind(request.kind.value)
+    if kind is not FollowUpKind.REFLEX:
+        yield FollowUpRow(
+            uuid7(), kind, case.result_id, request.rule, request.depth, UUID(item.id), request.factor, request.reason
+        )
+        return
+    ordered = {one.test_id for one in specimen.items if one.status not in CLOSED_ITEM}
+    for code in request.tests:
+        test = catalogue.by_code(code)
+        if test is not None and test.id not in ordered:
+            rule = request.rule if len(request.tests) == 1 else f"{request.rule}: {code}"
+            yield FollowUpRow(
+                uuid7(), kind, case.result_id, rule, request.depth, uuid7(), None, request.reason, UUID(test.id),
+                UUID(item.order_id), UUID(specimen.id),
+            )  # fmt: skip
+
+
+def judged_of(versions: Iterable[ResultVersion]) -> list[Judged]:
+    """The versions as the tasks to tell somebody of critical results see them."""
+    return [
+        Judged(one.result_id, one.id, not CRITICAL.isdisjoint(one.flags), fresh=one.fresh, pending=one.pending)
+        for one in versions
+    ]
 
 
 def _control(
@@ -277,13 +414,13 @@ def _control(
         unit=observed.unit,
         raw_flags=" ".join(observed.flags),
         instrument_time=observed.instrument_time,
-        instrument_at=_instant(observed.instrument_time, work.link.settings.timezone),
+        instrument_at=instant(observed.instrument_time, work.link.settings.timezone),
         location=observed.location,
     )
 
 
 @lru_cache(maxsize=1024)  # one message, one time for most of its results
-def _instant(text: str, timezone: str) -> datetime | None:
+def instant(text: str, timezone: str) -> datetime | None:
     return instrument_instant(text, ZoneInfo(timezone))
 
 

@@ -1,29 +1,37 @@
 """Deciding messages anew: results that wait are decided again with the maps, orders and rules of now.
 
-A replay may change only what waits: a result that is held, or the held change beside a released one, and only where the
-version that waits came from this very message. What a later message said, what a person decided and what was released
-are left alone. Nothing is released by it. `dry_run` does all of it and takes it back.
+A replay may change only what waits: a result that nobody has released, or the held change beside a released one, and
+only where the version that waits came from this very message. What a later message said, what a person decided and what
+was released are left alone. It is decided as it would be had the message come now: what the rules in force release, the
+rule set releases. `dry_run` does all of it and takes it back, and may do it by a rule set that is not in force.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID
 
+from interface.domain.autoverify import Autoverification
+from interface.domain.catalogue import Catalogue
 from interface.domain.model import RELEASED, HoldReason, ResultStatus, Step
 from interface.domain.permissions import Permission
 from interface.domain.views import Actor
 from interface.errors import LaboraError
 from interface.flow.actors import may
+from interface.flow.cases import Case
 from interface.flow.context import LinkContext
-from interface.flow.outcome import Specimens, Work, decisions
-from interface.flow.results import decode, surroundings
+from interface.flow.criticals import open_for
+from interface.flow.outcome import by_link, decisions, effects_of, judged_of, version_of
+from interface.flow.results import decode
+from interface.flow.rules import RuleError, RuleSets, load
+from interface.flow.surroundings import add_neighbours, rules_for, surroundings
+from interface.flow.work import Work
 from interface.store import audit
 from interface.store import results as store
 from interface.store.catalogue import read_catalogue
 from interface.store.db import Connection, Database
-from interface.store.ids import uuid7
 from interface.store.journal import read_messages
 from interface.store.replay import Candidate, candidates, lock_message, settle_again
 from interface.store.results import CurrentResult, ResultVersion
@@ -70,6 +78,7 @@ class Replayed:
     settled: str
     changes: tuple[Change, ...]
     unchanged: int = 0
+    rule_set: str = ""  # by which it was decided
 
 
 class _TakeBack(Exception):
@@ -85,17 +94,21 @@ async def replay(
     dry_run: bool,
     code: str | None = None,
     reason: str = "",
+    rule_set: tuple[str, int] | None = None,
 ) -> Replayed:
-    """Decide a message anew. `code`: only results that are held because this code had no test.
+    """Decide a message anew. `code`: only results that are held because this code had no test; `rule_set`: by this
+    revision, in a dry run only.
 
     Raises ReplayError: nobody who may, no such message, one that is not decided yet or whose link is not configured.
     """
     if not may(actor, Permission.MESSAGE_REPLAY):
         raise ReplayError(f"only a user with the permission {Permission.MESSAGE_REPLAY} may replay messages")
+    if rule_set is not None and not dry_run:
+        raise ReplayError("a rule set that is not in force decides nothing; it can be tried in a dry run")
     found: list[Replayed] = []
     try:
         async with database.transaction(actor.organization_id) as connection:
-            found.append(await _replay(connection, actor, message_id, find_link, code, reason))
+            found.append(await _replay(connection, actor, message_id, find_link, code, reason, rule_set))
             if dry_run:
                 raise _TakeBack
     except _TakeBack:
@@ -110,32 +123,54 @@ async def _replay(
     find_link: Callable[[UUID], LinkContext | None],
     code: str | None,
     reason: str,
+    rule_set: tuple[str, int] | None,
 ) -> Replayed:
     work = await _work(connection, message_id, find_link)
     catalogue = await read_catalogue(connection, actor.organization_id, work.link.driver.id, work.link.link_id)
     at = await surroundings(connection, [work])
+    now = await _in_force(connection, catalogue, rule_set)
+    await add_neighbours(connection, at, [(work, catalogue)], now)
     waiting = await candidates(connection, [one.id for one in at.current.values()])
-    anew = decisions(work, catalogue, at.specimens, at.apart, at.closed)
+    wanted = partial(_of_interest, waiting=waiting, message_id=message_id, code=code)
+    decided = decisions(work, catalogue, at, rules_for(work.link, now), wanted)
     step = Step("replay", "ok", f"decided anew by {actor.name}", inputs={"reason": reason} if reason else {})
+    by = replace(by_link(work, rules_for(work.link, now)), kind=actor.kind, id=actor.id)
+    known = {one.id: one for one in at.current.values()}
     versions: list[ResultVersion] = []
     changes: list[Change] = []
     unchanged = 0
-    for version, known in _of_interest(anew, at.current, waiting, message_id, code):
-        before = waiting[known.id] if known else None
-        if before is not None and _alike(before, version, known, at.specimens):
-            unchanged += 1
-            continue
-        decided = _following(actor, version, known, step)
-        versions.append(decided)
-        changes.append(_change(message_id, before, decided))
+    for one in decided:
+        for case in list(one.cases):
+            case.again = step if case.observed is not None else None
+            version, before = version_of(case, by), waiting.get(case.result_id)
+            if before is not None and _alike(before, version, known.get(case.result_id)):
+                unchanged += 1
+                one.cases.remove(case)
+                continue
+            versions.append(version)
+            changes.append(_change(message_id, before, version))
     if versions:
         await store.write_versions(connection, actor.organization_id, versions)
+        await store.write_effects(connection, actor.organization_id, [effects_of(decided, catalogue)], now.active_id)
+        await open_for(connection, actor, judged_of(versions))
     problems = tuple(f"{problem.location}: {problem.text}" for problem in work.decoded.problems)
     settled = await settle_again(connection, message_id, problems, work.incomplete)
     detail = {"code": code or "", "reason": reason, "settled": settled,
               "results": " ".join(str(version.result_id) for version in versions)}  # fmt: skip
     await audit.record(connection, actor, "replay", "message", message_id, detail)
-    return Replayed(message_id, work.link.name, settled, tuple(changes), unchanged)
+    name = now.active.version if now.active else ""
+    return Replayed(message_id, work.link.name, settled, tuple(changes), unchanged, name)
+
+
+async def _in_force(connection: Connection, catalogue: Catalogue, rule_set: tuple[str, int] | None) -> Autoverification:
+    """What decides: what is in force, or the revision to be tried."""
+    if rule_set is None:
+        return await RuleSets().current(connection, catalogue.tests)
+    try:
+        found, read, _ = await load(connection, *rule_set)
+    except RuleError as error:
+        raise ReplayError(str(error)) from error
+    return Autoverification(active=read, active_id=found.id)
 
 
 async def _work(connection: Connection, message_id: UUID, find_link: Callable[[UUID], LinkContext | None]) -> Work:
@@ -159,54 +194,34 @@ async def _work(connection: Connection, message_id: UUID, find_link: Callable[[U
 
 
 def _of_interest(
-    anew: Iterator[ResultVersion],
-    current: Mapping[bytes, CurrentResult],
+    case: Case,
+    known: CurrentResult | None,
+    *,
     waiting: Mapping[UUID, Candidate],
     message_id: UUID,
     code: str | None,
-) -> Iterator[tuple[ResultVersion, CurrentResult | None]]:
-    """The decisions on what waits for one, each with the result it is of."""
-    for version in anew:
-        known = current.get(version.natural_key)
-        if known is None:
-            if code is None:  # of a message that was parked, or that the driver reads otherwise now
-                yield version, None
-            continue
-        before = waiting[known.id]
-        if before.message_id != message_id or not before.held:
-            continue
-        if code is None or (before.code == code and HoldReason.UNMAPPED_CODE in before.held):
-            yield version, known
+) -> bool:
+    """Whether a result waits for a decision that this message may give."""
+    if known is None:
+        return code is None  # of a message that was parked, or that the driver reads otherwise now
+    before = waiting[known.id]
+    waits = bool(before.held) or known.status is ResultStatus.PRELIMINARY
+    if before.message_id != message_id or not waits:
+        return False
+    return code is None or (before.code == code and HoldReason.UNMAPPED_CODE in before.held)
 
 
-def _alike(before: Candidate, version: ResultVersion, known: CurrentResult | None, specimens: Specimens) -> bool:
+def _alike(before: Candidate, version: ResultVersion, known: CurrentResult | None) -> bool:
     """Whether it is decided as it was: then no version is added."""
     held = before.held - {HoldReason.CHANGED_AFTER_RELEASE}
     same_specimen = known is None or known.status in RELEASED or known.specimen_id == version.specimen_id
     said = (before.test_code, before.comparator, before.value, before.unit)
     return (
-        held == frozenset(version.held)
+        held == frozenset(version.held) - {HoldReason.CHANGED_AFTER_RELEASE}
         and same_specimen
+        and (version.pending or version.status not in RELEASED)
         and said == (version.test_code, version.comparator, version.value, version.unit)
     )
-
-
-def _following(actor: Actor, version: ResultVersion, known: CurrentResult | None, replayed: Step) -> ResultVersion:
-    """The decision as the result's next version, with who had it taken anew in its explanation."""
-    steps = (version.steps[0], replayed, *version.steps[1:])
-    version = replace(version, actor_kind=actor.kind, actor_id=actor.id)
-    if known is None:
-        return replace(version, steps=steps)
-    following = replace(version, id=uuid7(), result_id=known.id, version=known.last_version + 1, fresh=False)
-    if known.status not in RELEASED:
-        text = "takes the place of the version that waited"
-        return replace(
-            following, steps=(*steps, Step("version", "ok", text, inputs={"replaces": str(known.version_id)}))
-        )
-    held = (*version.held, HoldReason.CHANGED_AFTER_RELEASE)
-    text = f"version {known.version} is released and stays current until a person decides"
-    step = Step("version", "hold", text, inputs={"replaces": str(known.version_id)})
-    return replace(following, pending=True, held=held, status=ResultStatus.REGISTERED, steps=(*steps, step))
 
 
 def _change(message_id: UUID, before: Candidate | None, after: ResultVersion) -> Change:

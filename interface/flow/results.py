@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -26,15 +26,19 @@ from interface.driver import registry
 from interface.errors import StoreError
 from interface.flow.context import LinkContext
 from interface.flow.courtesy import Courtesy
+from interface.flow.criticals import open_for
 from interface.flow.message import whole_records
-from interface.flow.outcome import Specimens, Work, keys_apart, outcome_of
+from interface.flow.outcome import judged_of, outcome_of
+from interface.flow.rules import RuleSets
+from interface.flow.surroundings import add_neighbours, rules_for, surroundings
+from interface.flow.work import Work
 from interface.settings import LimitSettings
 from interface.store import results as store
 from interface.store.catalogue import read_catalogue
 from interface.store.db import Connection, Database
 from interface.store.ids import instant_of
 from interface.store.journal import StoredMessage, read_messages
-from interface.store.results import AlreadySettled, Claim, CurrentResult, Outcome
+from interface.store.results import AlreadySettled, Claim, Outcome
 
 log = structlog.get_logger(__name__)
 _P = ParamSpec("_P")
@@ -45,32 +49,6 @@ BATCH_MESSAGES = 16  # decided in one transaction
 BUSY_MESSAGES = 8  # claimed at once while links deliver: what is decided slowly need not be held long
 THREAD_BYTES = 64 << 10  # larger messages are worked on in a thread: the links answer meanwhile
 POLL_S, RETRY_S, CATALOGUE_S = 1.0, 0.5, 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What there is already of what a message speaks of; see `outcome.outcome_of`."""
-
-    specimens: Specimens
-    current: dict[bytes, CurrentResult]
-    apart: Mapping[bytes, bytes]
-    closed: frozenset[str]
-
-
-async def surroundings(connection: Connection, works: Sequence[Work]) -> Surroundings:
-    """Read and lock it for the caller's transaction, in the one order in which everybody locks: specimens, results."""
-    barcodes = sorted({barcode for work in works for barcode in work.barcodes})
-    specimens = await store.load_specimens(connection, barcodes)
-    keys = [key for work in works for key in work.keys()]
-    current = await store.load_current(connection, keys) if keys else {}
-    apart: dict[bytes, bytes] = {}
-    for work in works if current else ():
-        apart |= keys_apart(work, specimens, current)
-    if apart:
-        current |= await store.load_current(connection, list(apart.values()))
-    missing = [barcode for barcode in barcodes if barcode not in specimens]
-    closed = await store.load_closed(connection, missing) if missing else frozenset()
-    return Surroundings(specimens, current, apart, closed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +105,7 @@ class ResultWorker:
         self._stopping = self._away = False
         self._unreturned: set[UUID] = set()  # claimed, not decided, and not given back because the database was away
         self._slots = asyncio.Semaphore(limits.workers)
+        self._rule_sets = RuleSets()
         self._catalogues: dict[UUID, tuple[float, Catalogue]] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -291,15 +270,16 @@ class ResultWorker:
         outcomes = []
         async with self._database.transaction(organization_id) as connection:
             at = await surroundings(connection, [job.work for job in jobs])
-            for job in jobs:
-                catalogue = await self._catalogue(connection, job.work.link)
-                outcomes.append(
-                    await _aside(
-                        job.work.message, outcome_of, job.work, catalogue, at.specimens, at.current, at.apart, at.closed
-                    )
-                )
+            works = [(job.work, await self._catalogue(connection, job.work.link)) for job in jobs]
+            now = await self._rule_sets.current(connection, works[0][1].tests)
+            await add_neighbours(connection, at, works, now)
+            for work, catalogue in works:
+                rules = rules_for(work.link, now)
+                outcomes.append(await _aside(work.message, outcome_of, work, catalogue, at, rules))
                 await asyncio.sleep(0)  # the links answer between two messages
             await store.commit(connection, organization_id, outcomes)
+            for (work, _), outcome in zip(works, outcomes, strict=True):
+                await open_for(connection, work.link.actor, judged_of(outcome.versions))
         return outcomes
 
     async def _catalogue(self, connection: Connection, link: LinkContext) -> Catalogue:

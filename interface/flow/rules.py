@@ -70,6 +70,7 @@ class RuleSets:
             switches=tuple(Switch(Scope(one.name), one.key) for one in found if one.kind == "off"),
             shadows=tuple(Shadow(id_, rule_set) for id_, rule_set in shadows if rule_set is not None),
             void=self._void(active, tests) if active else "",
+            active_id=active.id if active else None,
         )
 
     async def _load(self, connection: Connection, found: Iterable[InForce]) -> None:

@@ -9,16 +9,7 @@ from decimal import Decimal
 from typing import TypeAlias
 from uuid import UUID
 
-from interface.domain.model import (
-    HoldReason,
-    ItemStatus,
-    OrderedItem,
-    PatientFacts,
-    ResultStatus,
-    Sex,
-    SpecimenFacts,
-    Step,
-)
+from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, Origin, ResultStatus, Step
 from interface.domain.states import may_become
 from interface.domain.views import ActorKind
 from interface.store.db import Connection
@@ -71,10 +62,10 @@ class ResultVersion:
     status: ResultStatus
     held: tuple[HoldReason, ...]
     kind: str
-    message_id: UUID
+    message_id: UUID | None
     actor_kind: ActorKind
     actor_id: UUID | None
-    analyzer_id: UUID
+    analyzer_id: UUID | None
     specimen_id: UUID | None = None
     patient_id: UUID | None = None
     order_id: UUID | None = None
@@ -103,9 +94,14 @@ class ResultVersion:
     high: Decimal | None = None
     reference: str = ""
     flags: tuple[str, ...] = ()
+    note: str = ""
     steps: tuple[Step, ...] = ()
     driver_revision: str = ""
     map_revision: int = 0
+    reportable: bool = True
+    origin: Origin = Origin.ANALYZER
+    effective_at: datetime | None = None  # None: now
+    item_status: str = ""  # of the order item from now on; "": as it is
 
     @property
     def explanation(self) -> str:
@@ -137,6 +133,36 @@ class ControlResult:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowUpRow:
+    """What follows from a result. With a test it is a reflex, whose order item is made with it."""
+
+    id: UUID
+    kind: FollowUpKind
+    result_id: UUID
+    rule: str
+    depth: int
+    order_item_id: UUID
+    dilution: Decimal | None = None
+    reason: str = ""
+    test_id: UUID | None = None
+    order_id: UUID | None = None
+    specimen_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What follows from versions. `reported`: other runs, and whether they are reported now; `done`: follow-ups whose
+    result has come."""
+
+    follow_ups: tuple[FollowUpRow, ...] = ()
+    reported: tuple[tuple[UUID, bool], ...] = ()
+    done: tuple[UUID, ...] = ()
+
+
+NOTHING = Effects()
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a message came to. Written by `commit`, in one transaction with those of other messages."""
 
@@ -149,6 +175,9 @@ class Outcome:
     problems: tuple[str, ...] = ()
     reason: str = ""
     detail: Mapping[str, str] = field(default_factory=dict)
+    effects: Effects = NOTHING
+    rule_set: str = ""  # whose rules released what is final
+    rule_set_id: UUID | None = None
 
 
 # ---- the queue ------------------------------------------------------------------------------------------------------
@@ -205,68 +234,6 @@ async def depth(system: Connection) -> int:
 # ---- what a decision reads ------------------------------------------------------------------------------------------
 
 
-async def load_specimens(connection: Connection, barcodes: Sequence[str]) -> dict[str, tuple[SpecimenFacts, ...]]:
-    """Open specimens by barcode, with their items and patient. Locks specimens, then patients, both in id order."""
-    if not barcodes:
-        return {}
-    specimens = await connection.fetch(
-        """SELECT id, barcode, type, collected_at, patient_id FROM lab.specimen
-           WHERE barcode = ANY($1) AND status = 'available' ORDER BY id FOR UPDATE""",
-        _possible(barcodes),
-    )
-    if not specimens:
-        return {}
-    patients = await _load_patients(connection, {row["patient_id"] for row in specimens if row["patient_id"]})
-    items: dict[UUID, list[OrderedItem]] = {}
-    for row in await connection.fetch(
-        "SELECT id, test_id, order_id, status, specimen_id FROM lab.order_item WHERE specimen_id = ANY($1) ORDER BY id",
-        [row["id"] for row in specimens],
-    ):
-        item = OrderedItem(str(row["id"]), str(row["test_id"]), str(row["order_id"]), ItemStatus(row["status"]))
-        items.setdefault(row["specimen_id"], []).append(item)
-    found: dict[str, tuple[SpecimenFacts, ...]] = {}
-    for row in specimens:
-        facts = SpecimenFacts(
-            str(row["id"]), row["barcode"], row["type"], row["collected_at"], patients.get(row["patient_id"]),
-            tuple(items.get(row["id"], ())),
-        )  # fmt: skip
-        found[row["barcode"]] = (*found.get(row["barcode"], ()), facts)
-    return found
-
-
-async def load_closed(connection: Connection, barcodes: Sequence[str]) -> frozenset[str]:
-    """Those of the barcodes that a specimen carries which is not open any more."""
-    rows = await connection.fetch(
-        "SELECT DISTINCT barcode FROM lab.specimen WHERE barcode = ANY($1) AND status <> 'available'",
-        _possible(barcodes),
-    )
-    return frozenset(row["barcode"] for row in rows)
-
-
-def _possible(barcodes: Sequence[str]) -> list[str]:
-    """PostgreSQL text holds no NUL, so no specimen has such a barcode, and it may not even be asked for."""
-    return [barcode for barcode in barcodes if "\0" not in barcode]
-
-
-async def _load_patients(connection: Connection, patient_ids: set[UUID]) -> dict[UUID, PatientFacts]:
-    rows = await connection.fetch(
-        "SELECT id, family, given, birth_date, sex FROM lab.patient WHERE id = ANY($1) ORDER BY id FOR UPDATE",
-        list(patient_ids),
-    )
-    identifiers: dict[UUID, list[str]] = {}
-    for row in await connection.fetch(
-        "SELECT patient_id, value FROM lab.patient_identifier WHERE patient_id = ANY($1)", list(patient_ids)
-    ):
-        identifiers.setdefault(row["patient_id"], []).append(row["value"])
-    return {
-        row["id"]: PatientFacts(
-            str(row["id"]), tuple(identifiers.get(row["id"], ())), row["family"], row["given"], row["birth_date"],
-            Sex(row["sex"]),
-        )
-        for row in rows
-    }  # fmt: skip
-
-
 async def load_current(connection: Connection, natural_keys: Sequence[bytes]) -> dict[bytes, CurrentResult]:
     """The results that already exist under these natural keys, locked in the order of the keys."""
     # Key by key, so that the unique index is followed whatever the planner knows of a table that has just grown.
@@ -314,41 +281,76 @@ _VERSION = Columns(
         "raw_status": "text", "raw_reference": "text", "instrument_time": "text", "instrument_at": "timestamptz",
         "comments": "text[]", "test_code": "text", "test_name": "text", "loinc": "text", "comparator": "text",
         "number": "numeric", "value": "text", "unit": "text", "low": "numeric", "high": "numeric",
-        "reference": "text", "flags": "text[]", "explanation": "text", "driver_revision": "text",
-        "map_revision": "int",
+        "reference": "text", "flags": "text[]", "note": "text", "explanation": "text", "driver_revision": "text",
+        "map_revision": "int", "reportable": "boolean", "origin": "text", "effective_at": "timestamptz",
+        "item_status": "text",
     }
 )  # fmt: skip
 _VERSIONS = f"""
 WITH i AS (
-    {_VERSION.source(3)}
+    {_VERSION.source(4)}
 ), v AS (
     INSERT INTO lab.result_version (id, organization_id, result_id, version, status, held, message_id, location,
         specimen_as_sent, code, code_path, raw_value, raw_unit, raw_flags, raw_status, raw_reference, instrument_time,
         instrument_at, comments, test_code, test_name, loinc, kind, comparator, number, value, unit, low, high,
-        reference, flags, actor_kind, actor_id)
+        reference, flags, note, actor_kind, actor_id)
     SELECT id, $1, result_id, version, status, held, message_id, location, specimen_as_sent, code, code_path, raw_value,
         raw_unit, raw_flags, raw_status, raw_reference, instrument_time, instrument_at, comments, test_code, test_name,
-        loinc, kind, comparator, number, value, unit, low, high, reference, flags, actor_kind, actor_id FROM i
+        loinc, kind, comparator, number, value, unit, low, high, reference, flags, note, actor_kind,
+        actor_id FROM i
 ), d AS (
     INSERT INTO lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)
     SELECT id, $1, explanation::json, driver_revision, map_revision FROM i
 ), n AS (
     INSERT INTO lab.result (id, organization_id, natural_key, analyzer_id, specimen_id, patient_id, order_id,
-        order_item_id, test_id, version_id, version, status, held)
+        order_item_id, test_id, version_id, version, status, held, reportable, origin, effective_at, released_at)
     SELECT result_id, $1, natural_key, analyzer_id, specimen_id, patient_id, order_id, order_item_id, test_id, id,
-        version, status, held FROM i WHERE fresh
+        version, status, held, reportable, origin, coalesce(effective_at, now()),
+        CASE WHEN status = 'final' THEN now() END FROM i WHERE fresh
 ), u AS (
     UPDATE lab.result r SET specimen_id = i.specimen_id, patient_id = i.patient_id, order_id = i.order_id,
         order_item_id = i.order_item_id, test_id = i.test_id, version_id = i.id, version = i.version, status = i.status,
-        held = i.held, updated_at = now()
+        held = i.held, updated_at = now(), reportable = i.reportable,
+        effective_at = coalesce(i.effective_at, r.effective_at),
+        released_at = CASE WHEN i.status = 'final' THEN now() ELSE r.released_at END
     FROM i WHERE r.id = i.result_id AND NOT i.fresh AND NOT i.pending
 ), p AS (
     UPDATE lab.result r SET pending_version_id = i.id FROM i WHERE r.id = i.result_id AND i.pending
+), b AS (
+    INSERT INTO lab.outbox (id, organization_id, kind, entity_id, entity_version)
+    SELECT id, $1, 'result', result_id, version FROM i WHERE status = 'final'
+), l AS (
+    UPDATE lab.lab_order SET version = version + 1, updated_at = now()
+    WHERE id IN (SELECT order_id FROM i WHERE status = 'final')
 )
-UPDATE lab.order_item o SET status = 'completed', updated_at = now()
-FROM i WHERE o.id = i.order_item_id AND i.held = '{{}}'
-    AND o.status || '' = ANY($2)  -- so that no index of open items is followed: each is found by its id
+UPDATE lab.order_item o SET status = i.item_status, updated_at = now()
+FROM i WHERE o.id = i.order_item_id  -- by its id: the index of open items is not to be followed
+    AND (i.item_status = 'completed' AND o.status || '' = ANY($2)
+         OR i.item_status = 'verified' AND o.status || '' = ANY($3))
 """  # noqa: S608 - names of ours
+
+# A rule asks once for each result; what it adds to the order exists only where it was the first to ask.
+_FOLLOW_UPS = """
+WITH i AS (
+    SELECT * FROM jsonb_to_recordset($2::text::jsonb) AS t(
+        id uuid, kind text, result_id uuid, rule text, depth int, order_item_id uuid, dilution numeric, reason text,
+        test_id uuid, order_id uuid, specimen_id uuid)
+), f AS (
+    INSERT INTO lab.follow_up (id, organization_id, kind, result_id, rule, depth, order_item_id, dilution, reason,
+        actor_kind, actor_id)
+    SELECT id, $1, kind, result_id, rule, depth, order_item_id, dilution, reason, 'rule_set', $3 FROM i
+    ON CONFLICT (organization_id, result_id, rule) DO NOTHING RETURNING id
+), n AS (
+    INSERT INTO lab.order_item (id, organization_id, order_id, test_id, specimen_id, status)
+    SELECT i.order_item_id, $1, i.order_id, i.test_id, i.specimen_id, 'received' FROM i JOIN f USING (id)
+    WHERE i.test_id IS NOT NULL
+), l AS (
+    UPDATE lab.lab_order SET version = version + 1, updated_at = now()
+    WHERE id IN (SELECT i.order_id FROM i JOIN f USING (id))
+)
+UPDATE lab.order_item o SET status = 'in_progress', updated_at = now()
+FROM i JOIN f USING (id) WHERE o.id = i.order_item_id AND i.test_id IS NULL AND o.status = 'completed'
+"""
 
 _CONTROLS = """
 INSERT INTO lab.qc_result (id, organization_id, natural_key, analyzer_id, message_id, role, specimen_as_sent, code,
@@ -366,15 +368,19 @@ _SETTLE = """
 WITH i AS (
     SELECT * FROM jsonb_to_recordset($2::text::jsonb) AS t(
         audit_id uuid, message_id uuid, settled text, link_id uuid, link_name text, problems text[], reason text,
-        detail jsonb)
+        detail jsonb, release_id uuid, rule_set_id uuid, rule_set text, released jsonb)
 ), gone AS (
     DELETE FROM lab.queue q USING i WHERE q.message_id = i.message_id RETURNING q.message_id, q.attempts
 ), a AS (
     INSERT INTO lab.audit_event (id, organization_id, actor_kind, actor_id, actor_name, action, entity_kind, entity_id,
                                  outcome, detail)
-    SELECT i.audit_id, $1, 'link', i.link_id, i.link_name, 'message.settle', 'message', i.message_id, i.settled,
+    SELECT i.audit_id, $1::uuid, 'link', i.link_id, i.link_name, 'message.settle', 'message', i.message_id, i.settled,
         i.detail
     FROM i JOIN gone USING (message_id)
+    UNION ALL
+    SELECT i.release_id, $1::uuid, 'rule_set', i.rule_set_id, i.rule_set, 'autoverify', 'message', i.message_id, 'ok',
+        i.released
+    FROM i JOIN gone USING (message_id) WHERE i.release_id IS NOT NULL
 )
 UPDATE lab.message m SET settled = i.settled, settled_at = now(), problems = i.problems, attempts = gone.attempts,
     reason = CASE WHEN i.reason = '' THEN m.reason ELSE i.reason END
@@ -395,6 +401,7 @@ async def commit(connection: Connection, organization_id: UUID, outcomes: Sequen
     if len(settled) < len(outcomes):
         raise AlreadySettled
     await write_versions(connection, organization_id, [one for outcome in outcomes for one in outcome.versions])
+    await write_effects(connection, organization_id, [outcome.effects for outcome in outcomes], outcomes[0].rule_set_id)
     controls = [control for outcome in outcomes for control in outcome.controls]
     if controls:
         await connection.execute(_CONTROLS, organization_id, rows_json(controls))
@@ -407,12 +414,41 @@ def _settling(outcome: Outcome) -> dict[str, object]:
     return {
         "audit_id": uuid7(), "message_id": outcome.message_id, "settled": outcome.settled, "link_id": outcome.link_id,
         "link_name": outcome.link_name, "problems": outcome.problems, "reason": outcome.reason, "detail": detail,
+    } | _releasing(outcome)  # fmt: skip
+
+
+def _releasing(outcome: Outcome) -> dict[str, object]:
+    """What the rules released, for the audit."""
+    final = [str(one.result_id) for one in outcome.versions if one.status is ResultStatus.FINAL and not one.pending]
+    if not final:
+        return {}
+    return {
+        "release_id": uuid7(), "rule_set_id": outcome.rule_set_id, "rule_set": outcome.rule_set,
+        "released": {"results": " ".join(final)},
     }  # fmt: skip
 
 
 async def write_versions(connection: Connection, organization_id: UUID, versions: Sequence[ResultVersion]) -> None:
     """Versions with their explanations, and what follows from them for results and order items."""
     if versions:
+        may = (may_become(ItemStatus.COMPLETED), may_become(ItemStatus.VERIFIED))
+        await connection.execute(_VERSIONS, organization_id, *may, *_VERSION.arrays(versions))
+
+
+async def write_effects(
+    connection: Connection, organization_id: UUID, effects: Sequence[Effects], rule_set_id: UUID | None
+) -> None:
+    """What follows from versions that have been written in the same transaction."""
+    follow_ups = [row for one in effects for row in one.follow_ups]
+    if follow_ups:
+        await connection.execute(_FOLLOW_UPS, organization_id, rows_json(follow_ups), rule_set_id)
+    if reported := [pair for one in effects for pair in one.reported]:
         await connection.execute(
-            _VERSIONS, organization_id, may_become(ItemStatus.COMPLETED), *_VERSION.arrays(versions)
+            """UPDATE lab.result r SET reportable = i.reportable, updated_at = now()
+               FROM unnest($1::uuid[], $2::boolean[]) AS i (id, reportable) WHERE r.id = i.id""",
+            *map(list, zip(*reported, strict=True)),
         )
+    if done := [follow_up_id for one in effects for follow_up_id in one.done]:
+        await connection.execute(
+            "UPDATE lab.follow_up SET state = 'done', updated_at = now() WHERE id = ANY($1)", done
+        )  # fmt: skip

@@ -151,18 +151,17 @@ def test_what_is_written_without_a_unit_needs_none(unit: str) -> None:
 
 def test_every_step_names_its_rule_inputs_version_and_verdict() -> None:
     steps = decided(observed("HGB", "118", "g/L", flags=("H",), status="F")).steps
-    assert [step.step for step in steps] == ["decode", "map", "match", "value", "unit", "interval", "flag", "hold"]
+    assert [step.step for step in steps] == ["decode", "map", "match", "unit", "interval", "flag"]
     assert all(step.verdict and step.text and step.version for step in steps)
     by_name = {step.step: step for step in steps}
     assert by_name["decode"].inputs == {
-        "location": "R 1", "code": "HGB", "value": "118", "unit": "g/L", "flags": "H", "status": "F"
+        "code": "HGB", "value": "118", "unit": "g/L", "flags": "H", "status": "F"
     }  # fmt: skip
     assert by_name["decode"].version == "xn 2"
     assert by_name["map"].version == "xn map 3"
     assert by_name["unit"].inputs == {"sent": "g/L", "reported": "g/dL"}
-    assert (by_name["interval"].version, by_name["interval"].inputs) == ("i-f", {"source": "book"})
+    assert by_name["interval"].version == "i-f"
     assert by_name["flag"].verdict == "L"
-    assert by_name["hold"].verdict == "none"
 
 
 def test_the_explanation_holds_nothing_of_the_patient() -> None:
@@ -484,7 +483,7 @@ def test_critical_limits_of_a_row_of_their_own_are_explained_and_the_rule_of_thu
     without = decide(observed("GLU", "401", "mg/dL"), SENT, CONTEXT)
     assert (without.flags, without.critical_high, without.display) == (("H",), None, "HH")
     flag = next(step for step in without.steps if step.step == "flag")
-    assert flag.inputs == {"flags": "H", "display": "HH", "origin": "default_rule"}
+    assert (flag.verdict, flag.inputs) == ("H", {"display": "HH", "origin": "default_rule"})
 
 
 def test_an_interval_may_ask_for_the_analyzer_and_the_pregnancy() -> None:

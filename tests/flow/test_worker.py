@@ -10,8 +10,9 @@ import pytest
 
 from interface.domain.catalogue import Catalogue
 from interface.errors import StoreUnavailable
-from interface.flow import outcome, results
-from interface.flow.outcome import Work
+from interface.flow import outcome, results, surroundings
+from interface.flow.outcome import Surroundings
+from interface.flow.work import Work
 from interface.settings import LimitSettings
 from interface.store import results as store
 from interface.store.db import Connection
@@ -124,10 +125,10 @@ async def test_of_a_batch_only_the_message_that_cannot_be_decided_is_parked(
 async def test_of_a_batch_of_which_one_message_is_settled_meanwhile_the_others_are_decided(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = results.surroundings
+    real = surroundings.surroundings
     async with laboratory(database_url) as lab:
 
-        async def overtaken(connection: Connection, works: list[Work]) -> results.Surroundings:
+        async def overtaken(connection: Connection, works: list[Work]) -> Surroundings:
             if len(works) > 1:  # another worker, whose claim had run out, is faster
                 await lab.owner.execute("delete from lab.queue where message_id = $1", works[1].message.id)
             return await real(connection, works)

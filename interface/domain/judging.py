@@ -1,0 +1,130 @@
+"""What the checks and rules of a laboratory make of the results of one specimen. Pure.
+
+First every result by itself, with what is known around it: delta, interference, measuring range, consistency, quality
+control; then what it makes the laboratory do next. Whether rules release it is said by `autoverify`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from interface.domain import consistency, delta, indices, ranges, reflex
+from interface.domain.facts import Facts, Finding, PreviousResult, QcState, Verdict
+from interface.domain.model import HoldReason, Step
+from interface.domain.reflex import Request
+from interface.domain.rule_set import RuleSet
+
+NO_RULES = RuleSet("none")
+_HOLDING = frozenset({Finding.HOLD, Finding.UNKNOWN})
+_QC_HOLDS = {QcState.FAIL: HoldReason.QC_FAILED, QcState.EXPIRED: HoldReason.QC_EXPIRED}
+
+
+class QcGate(Protocol):
+    """The state of quality control, for whoever decides about patients' results."""
+
+    def state(self, analyzer: str, test: str, at: datetime | None) -> QcState:
+        """Of an analyzer's stream for a test (its code), at the time of the measurement."""
+        ...
+
+
+class NoQc:
+    """Nothing is known of quality control: nothing is released on it, but what is exempt by name."""
+
+    def state(self, analyzer: str, test: str, at: datetime | None) -> QcState:
+        return QcState.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the checks say of one result, before the rules. `facts` are what they saw; `holds`, `flags`: with theirs."""
+
+    facts: Facts
+    verdicts: tuple[Verdict, ...]
+    requests: tuple[Request, ...]
+    holds: tuple[HoldReason, ...]
+    flags: tuple[str, ...]
+
+
+def check(
+    rule_set: RuleSet,
+    facts: Facts,
+    later: PreviousResult | None = None,
+    *,
+    measured: bool = True,
+    asks: bool = True,
+) -> Judged:
+    """Every check of the result. `later`: a result of the same test, of a specimen that was collected after this one,
+    and decided before: the delta between the two is judged now, because nobody has before. `measured`: there is a value
+    to check; `asks`: the result may make the laboratory do something next."""
+    part, version = rule_set.of(facts.test.code), rule_set.version
+    verdicts = _checked(part, facts, later, version) if measured else []
+    if facts.qc in _QC_HOLDS:
+        text = f"quality control is {facts.qc.value}"
+        verdicts.append(Verdict("qc", Finding.HOLD, text, holds=(_QC_HOLDS[facts.qc],)))
+    asked = reflex.evaluate(part.reflexes if asks else (), facts, verdicts, version)
+    verdicts += asked.verdicts
+    if not verdicts:
+        return Judged(facts, (), asked.requests, facts.holds, facts.flags)
+    holds = dict.fromkeys(facts.holds)
+    flags = dict.fromkeys(facts.flags)
+    for verdict in verdicts:
+        if verdict.finding in _HOLDING:
+            holds |= dict.fromkeys(verdict.holds)
+        flags |= dict.fromkeys(verdict.flags)
+    return Judged(facts, tuple(verdicts), asked.requests, tuple(holds), tuple(flags))
+
+
+def _checked(part: RuleSet, facts: Facts, later: PreviousResult | None, version: str) -> list[Verdict]:
+    verdicts: list[Verdict] = []
+    if part.deltas:
+        verdicts += delta.check(part.deltas, facts, version)
+        if later is not None:
+            verdicts += _against_later(part, facts, later, version)
+    if part.indices:
+        verdicts += indices.check(part.indices, facts, version)
+    if part.ranges:
+        verdicts += ranges.check(part.ranges, facts, version)
+    if part.consistency:
+        verdicts += consistency.check(part.consistency, facts, version)
+    return verdicts
+
+
+def _against_later(part: RuleSet, facts: Facts, later: PreviousResult, version: str) -> list[Verdict]:
+    """The delta of the later result against this one, as it would have been found had they come in their order."""
+    here = PreviousResult(facts.value, facts.unit, delta.time_of(facts) or later.at, "")
+    subject = replace(facts.subject, collected_at=later.at)
+    turned = replace(facts, value=later.value, unit=later.unit, previous=here, subject=subject, measured_at=later.at)
+    return [
+        replace(one, text=f"the later result: {one.text}", inputs={**one.inputs, "later": later.version_id})
+        for one in delta.check(part.deltas, turned, version)
+        if one.finding in _HOLDING
+    ]
+
+
+def wants_previous(part: RuleSet) -> bool:
+    """Whether results of a test are compared with earlier ones; `part` is the rule set's for the test."""
+    if part.deltas:
+        return True
+    asked = (leaf.predicate.key for rule in part.rules for leaf in rule.leaves)
+    return any(key.startswith(("previous", "delta")) for key in asked)
+
+
+def steps(verdicts: Sequence[Verdict]) -> list[Step]:
+    """The verdicts as lines of the explanation. What does not speak of the result has none."""
+    return [
+        Step(one.check, _WORDS[one.finding], one.text, one.version, _inputs(one))
+        for one in verdicts
+        if one.finding is not Finding.NOT_APPLICABLE or one.check == AUTOVERIFICATION
+    ]
+
+
+AUTOVERIFICATION = "autoverification"
+_WORDS = {Finding.PASS: "ok", Finding.HOLD: "hold", Finding.UNKNOWN: "hold", Finding.NOT_APPLICABLE: "none"}
+
+
+def _inputs(verdict: Verdict) -> dict[str, str]:
+    named = {"rule": verdict.rule} if verdict.rule and verdict.check != AUTOVERIFICATION else {}
+    return named | dict(verdict.inputs)

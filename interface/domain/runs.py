@@ -1,0 +1,79 @@
+"""Which of several runs for one order item is reported. All are kept; exactly one is, and why is said. Pure.
+
+| what there is | reported |
+| --- | --- |
+| a released run | that one, until a person decides otherwise |
+| runs that were measured and are known to be this item's | the latest of them |
+| else runs with a value | the latest of them |
+| only failed runs | the latest |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from interface.domain.model import RELEASED, HoldReason, ResultStatus, Value, ValueKind
+
+# What a check found against a run that was measured, and is for certain of this patient and test. What else holds a run
+# says that one of these is not known.
+MEASURED = frozenset(
+    {
+        HoldReason.DELTA, HoldReason.INTERFERENCE, HoldReason.MEASURING_RANGE, HoldReason.IMPLAUSIBLE,
+        HoldReason.INCONSISTENT, HoldReason.QC_FAILED, HoldReason.QC_EXPIRED, HoldReason.RULE, HoldReason.RERUN,
+        HoldReason.AMBIGUOUS_INTERVAL, HoldReason.UNKNOWN_FLAG, HoldReason.QUESTIONABLE, HoldReason.ALREADY_REPORTED,
+    }
+)  # fmt: skip
+_NO_VALUE = frozenset({ValueKind.EMPTY, ValueKind.FAILED})
+GONE = frozenset({ResultStatus.CANCELLED, ResultStatus.ENTERED_IN_ERROR})
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of an order item. `id`: of its result."""
+
+    id: str
+    value: Value
+    holds: tuple[HoldReason, ...] = ()
+    status: ResultStatus = ResultStatus.PRELIMINARY
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`disputed`: nobody asked for another run, and an earlier one says something else: a person decides."""
+
+    id: str
+    text: str
+    released: bool = False
+    disputed: bool = False
+
+
+def choose(runs: Sequence[Run], *, asked: bool = False) -> Choice:
+    """The run to report. `runs`: at least one, in the order they came, cancelled ones left out; `asked`: a rerun was
+    asked for, and the last of them answers it."""
+    released = next((run for run in reversed(runs) if run.status in RELEASED), None)
+    if released is not None:
+        return Choice(released.id, "released, and stays until a person decides", released=True)
+    best = max(enumerate(runs), key=lambda place: (_rank(place[1]), place[0]))[1]
+    if len(runs) == 1:
+        return Choice(best.id, "the only run")
+    others = [run for run in runs if run.id != best.id and _rank(run) == _rank(best) > 0]
+    if not others:
+        return Choice(best.id, f"of {len(runs)} runs the only one with a value that counts")
+    if asked:
+        return Choice(best.id, f"of {len(runs)} runs the latest: the rerun that was asked for")
+    disputed = any(not same(run, best) for run in others)
+    words = "which says something else, and nobody asked for it" if disputed else "which says the same"
+    return Choice(best.id, f"of {len(runs)} runs the latest, {words}", disputed=disputed)
+
+
+def same(one: Run, other: Run) -> bool:
+    """Whether two runs say the same."""
+    return (one.value.text, one.value.comparator, one.unit) == (other.value.text, other.value.comparator, other.unit)
+
+
+def _rank(run: Run) -> int:
+    if run.value.kind in _NO_VALUE:
+        return 0
+    return 2 if MEASURED.issuperset(run.holds) else 1

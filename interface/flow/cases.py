@@ -1,0 +1,472 @@
+"""The results of one specimen on their way to versions: which run counts, what the checks say, what follows. Pure.
+
+A case is one value. The cases of a specimen are decided together, with the results that the specimen has already:
+first which of several runs is reported, then the checks with all of them as siblings, then the rules, then what is
+calculated of them, which is a case itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
+
+from interface.domain import judging
+from interface.domain.autoverify import Autoverification, decide
+from interface.domain.calculated import Calculation, calculate
+from interface.domain.decide import HOLD, Decision, DecisionContext, decide_value, waiting
+from interface.domain.facts import Facts, Finding, Sibling, Subject, Verdict
+from interface.domain.judging import Judged, QcGate
+from interface.domain.model import (
+    RELEASED,
+    HoldReason,
+    Observed,
+    ObservedSpecimen,
+    OrderedItem,
+    Origin,
+    ResultStatus,
+    SpecimenFacts,
+    Step,
+    Value,
+    ValueKind,
+)
+from interface.domain.predicates import Case as Rated
+from interface.domain.reflex import Request
+from interface.domain.rule_set import RuleSet
+from interface.domain.rules import Action, AutoVerdict
+from interface.domain.runs import MEASURED, Choice, Run, choose, same
+from interface.domain.states import CLOSED_ITEM
+from interface.flow.work import own_key
+from interface.store.ids import uuid7
+from interface.store.surroundings import KnownResult, Led, Neighbours
+
+_SAME_KEY = {
+    Origin.ANALYZER: "the same analyzer, specimen, code, occurrence and instrument time: a new version",
+    Origin.MANUAL: "entered again for the same order item: a new version",
+    Origin.CALCULATION: "calculated anew: a new version",
+}
+_NO_VALUE = frozenset({ValueKind.EMPTY, ValueKind.FAILED})
+_UNREAD = frozenset({HoldReason.UNKNOWN_UNIT, HoldReason.UNREADABLE_VALUE})
+# With these a result asks for nothing to be done: it is not known whose it is, or of what.
+_MAY_ASK = MEASURED | {HoldReason.RUN_FAILED, HoldReason.NO_VALUE}
+
+
+@dataclass(slots=True)
+class Case:
+    """One value on its way to a version. `pending`: it will wait beside the result's released version."""
+
+    key: bytes
+    decision: Decision
+    origin: Origin = Origin.ANALYZER
+    observed: Observed | None = None
+    sent: ObservedSpecimen | None = None
+    came: Step | None = None  # the first line of its explanation
+    again: Step | None = None  # the second, where a person has it decided anew
+    measured_at: datetime | None = None
+    id: UUID = field(default_factory=uuid7)
+    result_id: UUID = field(default_factory=uuid7)
+    version: int = 1
+    replaces: tuple[int, UUID] | None = None  # number and id of the version that is the result's current one
+    pending: bool = False
+    reportable: bool = True
+    beside_released: bool = False  # another run of its item is released
+    blocked: str = ""  # why no rule may release it
+    holds: tuple[HoldReason, ...] = ()
+    flags: tuple[str, ...] = ()
+    status: ResultStatus = ResultStatus.PRELIMINARY
+    steps: list[Step] = field(default_factory=list)  # after those of the decision
+    judged: Judged | None = None
+    auto: AutoVerdict | None = None
+    requests: tuple[Request, ...] = ()
+    before: tuple[ResultStatus, frozenset[HoldReason]] | None = None  # of a version that says the same value
+
+    def __post_init__(self) -> None:
+        self.holds, self.flags = self.decision.holds, self.decision.flags
+
+    @property
+    def item(self) -> OrderedItem | None:
+        return self.decision.item
+
+    @property
+    def released(self) -> bool:
+        return self.status in RELEASED and not self.pending
+
+    def follow(self, result_id: UUID, version: int, version_id: UUID, last_version: int, *, released: bool) -> None:
+        """It is the next version of a result that exists, whose current version is this."""
+        self.result_id, self.version = result_id, last_version + 1
+        self.replaces, self.pending = (version, version_id), released
+
+    def hold(self, reason: HoldReason, step: Step) -> None:
+        self.steps.append(step)
+        if reason not in self.holds:
+            self.holds = (*self.holds, reason)
+
+    def run(self) -> Run:
+        return Run(str(self.result_id), self.decision.value, self.holds, self.status, self.decision.unit)
+
+
+NOTHING_IN_FORCE = Autoverification()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decides, for one link: what is in force, and what rules may ask of the analyzer. `analyzer`: its name."""
+
+    now: Autoverification = NOTHING_IN_FORCE
+    analyzer: str = ""
+    driver: str = ""
+    method: str = ""
+    qc: QcGate = field(default_factory=judging.NoQc)
+
+    @property
+    def rule_set(self) -> RuleSet:
+        return self.now.active or judging.NO_RULES
+
+
+@dataclass(slots=True)
+class Decided:
+    """What became of the cases of one specimen. `reported`: known results whose being reported changes; `done`:
+    follow-ups whose result has come."""
+
+    cases: list[Case]
+    reported: dict[UUID, bool] = field(default_factory=dict)
+    done: list[UUID] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What there is already of a specimen. `neighbours`: by test id."""
+
+    specimen: SpecimenFacts | None = None
+    known: tuple[KnownResult, ...] = ()
+    led: Mapping[str, tuple[Led, ...]] = field(default_factory=dict)
+    neighbours: Mapping[str, Neighbours] = field(default_factory=dict)
+
+
+def decide_together(cases: Sequence[Case], beside: Beside, rules: Rules, context: DecisionContext) -> Decided:
+    """Everything that is decided about the results of one specimen (of none: of one barcode that nobody knows)."""
+    decided = Decided(list(cases))
+    _choose(decided, beside)
+    siblings = _siblings(decided.cases, beside.known)
+    subjects: dict[str, Subject] = {}
+    for case in decided.cases:
+        case.judged = _judge(case, beside, rules, context, siblings, subjects)
+    _conclude(decided.cases, rules)
+    if rules.rule_set.calculations and beside.specimen is not None:
+        _calculate(decided, beside, rules, context, siblings)
+    return decided
+
+
+# ---- runs ------------------------------------------------------------------------------------------------------------
+
+
+def _choose(decided: Decided, beside: Beside) -> None:
+    """Of every item that has a new run, the one that is reported."""
+    by_item: dict[str, list[Case]] = {}
+    for case in decided.cases:
+        if case.item is not None:
+            by_item.setdefault(case.item.id, []).append(case)
+    known_runs: dict[str, list[KnownResult]] = {}
+    for known in beside.known:
+        if known.item_id in by_item:
+            known_runs.setdefault(known.item_id, []).append(known)
+    for item_id, cases in by_item.items():
+        led = beside.led.get(item_id, ())
+        if len(cases) == 1 and item_id not in known_runs and not led:
+            continue
+        _choose_of(decided, cases, known_runs.get(item_id, []), led)
+
+
+def _choose_of(decided: Decided, cases: list[Case], known: list[KnownResult], led: Sequence[Led]) -> None:
+    mine = {case.result_id: case for case in cases if not case.pending}
+    runs: list[Run] = []
+    for one in sorted(known, key=lambda one: (one.created_at, one.id)):
+        again = mine.get(one.id)
+        held_run = Run(str(one.id), one.value, one.held, one.status, one.unit)
+        runs.append(again.run() if again else held_run)
+    there = {one.id for one in known}
+    fresh = [case for case in cases if case.result_id not in there and not case.pending]
+    runs += [case.run() for case in fresh]
+    answering = [case for case in fresh if case.decision.value.kind not in _NO_VALUE]
+    awaited = [one for one in led if one.open and any(case.result_id != one.result_id for case in answering)]
+    decided.done += [one.id for one in awaited]
+    if not runs:
+        return
+    choice = choose(runs, asked=any(one.result_id in there for one in awaited))
+    by_id = {run.id: run for run in runs}
+    for case in mine.values():
+        _reported_or_not(case, choice, by_id, len(runs))
+    for one in known:
+        if one.id not in mine and one.reportable is not (str(one.id) == choice.id):
+            decided.reported[one.id] = not one.reportable
+
+
+def _reported_or_not(case: Case, choice: Choice, runs: Mapping[str, Run], count: int) -> None:
+    case.reportable = str(case.result_id) == choice.id
+    case.beside_released = choice.released and not case.reportable
+    if count < 2:
+        return
+    if case.reportable:
+        case.steps.append(Step("run", "ok", f"reported: {choice.text}"))
+        if choice.disputed:
+            case.blocked = "another run of this order item says something else"
+        return
+    step = Step("run", "none", f"not reported: another run is ({choice.text})", inputs={"reported": choice.id})
+    if choice.released and not same(runs[str(case.result_id)], runs[choice.id]):
+        case.hold(HoldReason.ALREADY_REPORTED, Step("run", "hold", step.text, inputs=step.inputs))
+    else:
+        case.steps.append(step)
+
+
+# ---- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _siblings(cases: Iterable[Case], known: Iterable[KnownResult]) -> dict[str, Sibling]:
+    """The reported results of the specimen by test: those it has, with the new ones in their place."""
+    siblings: dict[str, Sibling] = {}
+    for one in known:
+        if one.reportable and one.test:
+            siblings[one.test] = Sibling(
+                one.test, one.value, one.unit, one.flags, one.held, one.status, str(one.version_id)
+            )  # fmt: skip
+    for case in cases:
+        if case.decision.test is not None and case.reportable and not case.pending:
+            siblings[case.decision.test.code] = _sibling(case, case.decision.test.code)
+    return siblings
+
+
+def _sibling(case: Case, code: str) -> Sibling:
+    decision = case.decision
+    return Sibling(code, decision.value, decision.unit, case.flags, case.holds, case.status, str(case.id))
+
+
+def _judge(
+    case: Case,
+    beside: Beside,
+    rules: Rules,
+    context: DecisionContext,
+    siblings: Mapping[str, Sibling],
+    subjects: dict[str, Subject],
+) -> Judged | None:
+    """What the checks say of a case; None where there is nothing they could look at."""
+    decision, specimen = case.decision, beside.specimen
+    test = decision.test
+    if test is None or not _UNREAD.isdisjoint(case.holds):
+        return None
+    kind = specimen.type if specimen else ""
+    subject = subjects.get(kind)
+    if subject is None:
+        found = context.collections(specimen, kind)
+        subject = subjects[kind] = found[0] if len(found) == 1 else _not_timed(found[0])
+    led = beside.led.get(case.item.id, ()) if case.item else ()
+    near = beside.neighbours.get(test.id)
+    observed = case.observed
+    facts = Facts(
+        test=test,
+        value=decision.value,
+        unit=decision.unit,
+        subject=subject,
+        flags=decision.flags,
+        instrument_flags=observed.flags if observed else (),
+        instrument_status=observed.status if observed else "",
+        low=decision.low,
+        high=decision.high,
+        critical_low=decision.critical_low,
+        critical_high=decision.critical_high,
+        holds=case.holds,
+        analyzer=rules.analyzer if case.origin is Origin.ANALYZER else "",
+        driver=rules.driver if case.origin is Origin.ANALYZER else "",
+        method=rules.method,
+        previous=near.previous if near else None,
+        siblings=siblings,
+        qc=rules.qc.state(rules.analyzer, test.code, case.measured_at),
+        measured_at=case.measured_at,
+        follow_ups=max((one.depth for one in led if one.result_id != case.result_id), default=0),
+    )
+    asks = case.reportable and not case.pending and case.item is not None and _MAY_ASK.issuperset(case.holds)
+    judged = judging.check(
+        rules.rule_set, facts, near.later if near else None, measured=decision.value.kind not in _NO_VALUE, asks=asks
+    )
+    case.holds, case.flags, case.requests = judged.holds, judged.flags, judged.requests
+    case.steps += judging.steps(judged.verdicts)
+    return judged
+
+
+def _not_timed(subject: Subject) -> Subject:
+    """Of a specimen whose collection is not known: its age then is not either."""
+    return replace(subject, collected_at=None, age_h=None, age_d=None)
+
+
+# ---- the end ---------------------------------------------------------------------------------------------------------
+
+
+def _conclude(cases: Sequence[Case], rules: Rules) -> None:
+    """Whether the rules release each, and the status of all."""
+    looked_at = [(case, case.judged) for case in cases if case.judged is not None]
+    if rules.now.active is not None or rules.now.void:
+        said = decide(rules.now, [Rated(judged.facts, judged.verdicts) for _, judged in looked_at])
+        for (case, _), auto in zip(looked_at, said, strict=True):
+            _ruled(case, auto)
+    for case in cases:
+        _finish(case)
+
+
+def _ruled(case: Case, auto: AutoVerdict) -> None:
+    case.auto = auto
+    verdicts: Sequence[Verdict] = auto.verdicts
+    if auto.action is Action.RELEASE and (against := _against(case)):
+        version = verdicts[-1].version
+        text = f"waits for a person: {against}"
+        summed = Verdict(judging.AUTOVERIFICATION, Finding.NOT_APPLICABLE, text, version=version)
+        verdicts = (*verdicts[:-1], summed)
+        case.auto = AutoVerdict(Action.WAIT, tuple(verdicts), (against,))
+    for reason in auto.holds:
+        if reason not in case.holds:
+            case.holds = (*case.holds, reason)
+    case.steps += judging.steps(verdicts)
+
+
+def _against(case: Case) -> str:
+    """What no rule can know, and what forbids it to release a result."""
+    if case.blocked:
+        return case.blocked
+    if not case.reportable:
+        return "another run is reported"
+    if case.pending:
+        return "a released version stays until a person decides"
+    if case.item is None or case.decision.patient_id is None:
+        return "it was not ordered for a patient"
+    return ""
+
+
+def _finish(case: Case) -> None:
+    if case.replaces is not None:
+        number, version_id = case.replaces
+        inputs = {"replaces": str(version_id)}
+        if case.pending:
+            text = f"version {number} is released and stays current until a person decides"
+            case.hold(HoldReason.CHANGED_AFTER_RELEASE, Step("version", "hold", text, inputs=inputs))
+        else:
+            case.steps.append(Step("version", "ok", _SAME_KEY[case.origin], inputs=inputs))
+    if case.holds:
+        case.status = ResultStatus.REGISTERED
+        case.steps.append(waiting(case.holds))
+    elif case.auto is not None and case.auto.action is Action.RELEASE:
+        case.status = ResultStatus.FINAL
+    else:
+        case.status = ResultStatus.PRELIMINARY
+
+
+def steps_of(case: Case) -> tuple[Step, ...]:
+    """The whole explanation: what waits is said at the end, once."""
+    decided = case.decision.steps
+    if decided and decided[-1].step == HOLD:
+        decided = decided[:-1]
+    first = (step for step in (case.came, case.again) if step is not None)
+    return (*first, *decided, *case.steps)
+
+
+# ---- calculated tests ------------------------------------------------------------------------------------------------
+
+
+def _calculate(
+    decided: Decided, beside: Beside, rules: Rules, context: DecisionContext, siblings: dict[str, Sibling]
+) -> None:
+    """What is calculated anew because one of its inputs is new."""
+    changed = {one.test for one in beside.known if decided.reported.get(one.id)}
+    for case in decided.cases:
+        if case.decision.test is not None and case.reportable and not case.pending:
+            siblings[case.decision.test.code] = _sibling(case, case.decision.test.code)
+            changed.add(case.decision.test.code)
+    decided.cases += calculate_anew(changed, beside, rules, context, siblings, decided.cases)
+
+
+def calculate_anew(
+    changed: Iterable[str],
+    beside: Beside,
+    rules: Rules,
+    context: DecisionContext,
+    siblings: dict[str, Sibling],
+    others: Sequence[Case] = (),
+) -> list[Case]:
+    """The calculated results of a specimen that are new, or other than before, now that these tests have changed.
+
+    Only what is ordered on the specimen is calculated, and nothing that an analyzer or a person has measured. What is
+    made of calculated results is calculated after them; `siblings` gets what was made.
+    """
+    made: list[Case] = []
+    due = {rule.name: rule for code in changed for rule in rules.rule_set.of(code).calculations}
+    while due:
+        targets = {rule.target for rule in due.values()}
+        ready = [rule for rule in due.values() if targets.isdisjoint(rule.tests)]
+        if not ready:  # rules that are made of each other: neither is
+            break
+        for rule in ready:
+            del due[rule.name]
+            case = _calculation(rule, beside, rules, context, siblings, others)
+            if case is None:
+                continue
+            case.judged = _judge(case, beside, rules, context, siblings, {})
+            _conclude([case], rules)
+            if case.before == (case.status, frozenset(case.holds)):
+                continue
+            made.append(case)
+            if not case.pending:
+                siblings[rule.target] = _sibling(case, rule.target)
+                due |= {one.name: one for one in rules.rule_set.of(rule.target).calculations}
+    return made
+
+
+def _calculation(
+    rule: Calculation,
+    beside: Beside,
+    rules: Rules,
+    context: DecisionContext,
+    siblings: Mapping[str, Sibling],
+    others: Sequence[Case],
+) -> Case | None:
+    """What one rule makes of the specimen's results; None where nothing is to be said, or nothing new."""
+    specimen, test = beside.specimen, context.catalogue.by_code(rule.target)
+    if specimen is None or test is None:
+        return None
+    item = next((one for one in specimen.items if one.test_id == test.id and one.status not in CLOSED_ITEM), None)
+    if item is None or _measured(item, beside.known, others):
+        return None
+    version = rules.rule_set.version
+    said = calculate(rule, test, siblings, context.collections(specimen, specimen.type)[0], version)
+    known = next((one for one in beside.known if one.item_id == item.id), None)
+    if said.value is None and (known is None or known.status in RELEASED):
+        return None  # the released one stays: its inputs, as released, are what they were
+    value, verdict = (said.value, "ok") if said.value is not None else (Value(ValueKind.EMPTY), "none")
+    step = Step("calculation", verdict, said.text, version, {"rule": said.rule} | dict(said.inputs))
+    case = Case(
+        own_key("calculation", specimen.family[-1] if specimen.family else specimen.id, test.id),
+        decide_value(test, value, said.unit, specimen, item, context, step),
+        Origin.CALCULATION,
+    )
+    unreleased = [code for code in said.inputs if code in siblings and siblings[code].status not in RELEASED]
+    if unreleased:
+        case.blocked = f"{' '.join(unreleased)} is not released"
+    if known is not None:
+        if known.pending == (_shown(case.decision.value), case.decision.unit):
+            return None
+        case.follow(
+            known.id, known.version, known.version_id, known.last_version, released=known.status in RELEASED
+        )  # fmt: skip
+        if (_shown(known.value), known.unit) == (_shown(case.decision.value), case.decision.unit):
+            if known.status in RELEASED:
+                return None
+            case.before = known.status, frozenset(known.held)
+    return case
+
+
+def _shown(value: Value) -> str:
+    return f"{value.comparator or ''}{value.text}"
+
+
+def _measured(item: OrderedItem, known: Iterable[KnownResult], others: Iterable[Case]) -> bool:
+    """Whether somebody has measured what would be calculated."""
+    if any(one.item_id == item.id and one.origin is not Origin.CALCULATION for one in known):
+        return True
+    return any(case.item is not None and case.item.id == item.id for case in others)

@@ -1,0 +1,95 @@
+"""Reading, under locks, what the decision on messages needs; for deciding, replaying and what people enter alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+from interface.domain.autoverify import Autoverification
+from interface.domain.catalogue import Catalogue
+from interface.domain.judging import wants_previous
+from interface.domain.model import SpecimenFacts
+from interface.domain.rule_set import RuleSet
+from interface.flow.cases import Rules
+from interface.flow.context import LinkContext
+from interface.flow.outcome import Surroundings, instant
+from interface.flow.work import Work, keys_apart
+from interface.store import results as store
+from interface.store import surroundings as rows
+from interface.store.db import Connection
+from interface.store.surroundings import Asked
+
+
+async def surroundings(connection: Connection, works: Sequence[Work]) -> Surroundings:
+    """Read and lock it for the caller's transaction, in the one order in which everybody locks: specimens, patients,
+    results. Everything is read after its lock was had."""
+    barcodes = sorted({barcode for work in works for barcode in work.barcodes})
+    locked = await rows.lock(connection, barcodes)
+    keys = [key for work in works for key in work.keys()]
+    current = await store.load_current(connection, keys) if keys else {}
+    apart: dict[bytes, bytes] = {}
+    for work in works if current else ():
+        apart |= keys_apart(work, locked.specimens, current)
+    if apart:
+        current |= await store.load_current(connection, list(apart.values()))
+    return Surroundings(locked, current=current, apart=apart)
+
+
+async def add_neighbours(
+    connection: Connection, at: Surroundings, works: Iterable[tuple[Work, Catalogue]], now: Autoverification
+) -> None:
+    """Read the results of the same persons that a check or rule compares with."""
+    if now.active is None:
+        return
+    asked: dict[tuple[str, str], Asked] = {}
+    for work, catalogue in works:
+        for specimen, code, measured_at in _measured(work, at.specimens, catalogue):
+            for test_id in _compared(code, catalogue, now.active):
+                when = specimen.collected_at or measured_at or work.message.received_at
+                asked.setdefault((specimen.id, test_id), Asked(specimen, test_id, when))
+    at.neighbours |= await rows.neighbours(connection, list(asked.values()))
+
+
+async def add_neighbours_of(
+    connection: Connection,
+    at: Surroundings,
+    tests: Iterable[tuple[SpecimenFacts, str]],
+    catalogue: Catalogue,
+    now: Autoverification,
+) -> None:
+    """The same for tests, by code, that nobody's message speaks of."""
+    if now.active is None:
+        return
+    asked = {
+        (specimen.id, test_id): Asked(specimen, test_id, specimen.collected_at or datetime.now(UTC))
+        for specimen, code in tests
+        for test_id in _compared(code, catalogue, now.active)
+    }
+    at.neighbours |= await rows.neighbours(connection, list(asked.values()))
+
+
+def _measured(
+    work: Work, specimens: Mapping[str, tuple[SpecimenFacts, ...]], catalogue: Catalogue
+) -> Iterator[tuple[SpecimenFacts, str, datetime | None]]:
+    """Each specimen of a message with the tests (codes) that were measured on it."""
+    for sent, observed, _ in work.observations():
+        found = specimens.get(sent.specimen_id or "", ())
+        if len(found) == 1 and found[0].person:
+            mapping = catalogue.mapping(observed.code, found[0].type or sent.type)
+            test = catalogue.tests.get(mapping.test_id) if mapping else None
+            if test is not None:
+                yield found[0], test.code, instant(observed.instrument_time, work.link.settings.timezone)
+
+
+def _compared(code: str, catalogue: Catalogue, rule_set: RuleSet) -> Iterator[str]:
+    """The ids of those tests that are compared with earlier results: of this one and what is calculated of it."""
+    for one in (code, *(rule.target for rule in rule_set.of(code).calculations)):
+        if wants_previous(rule_set.of(one)):
+            test = catalogue.by_code(one)
+            if test is not None:
+                yield test.id
+
+
+def rules_for(link: LinkContext, now: Autoverification) -> Rules:
+    """What decides about a link's results."""
+    return Rules(now, analyzer=link.settings.analyzer or link.name, driver=link.driver.id)

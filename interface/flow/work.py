@@ -1,0 +1,105 @@
+"""A decoded message that waits for its decision: its results and controls, each with its natural key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from interface.domain.identity import natural_key
+from interface.domain.model import (
+    RELEASED,
+    DecodedMessage,
+    HoldReason,
+    Observed,
+    ObservedSpecimen,
+    SpecimenFacts,
+    SpecimenRole,
+)
+from interface.flow.context import LinkContext
+from interface.store.journal import StoredMessage
+from interface.store.results import CurrentResult
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A message that has been decoded and waits for its decision."""
+
+    message: StoredMessage
+    link: LinkContext
+    decoded: DecodedMessage
+    holds: tuple[HoldReason, ...] = ()  # what stands against the whole message
+    _keyed: tuple[tuple[ObservedSpecimen, Observed, bytes], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self,
+            "_keyed",
+            tuple(
+                (specimen, observed, self._key(specimen, observed, alone=not specimen.specimen_id))
+                for specimen in self.decoded.specimens
+                if is_patient(specimen)
+                for observed in specimen.results
+            ),
+        )
+
+    @property
+    def incomplete(self) -> bool:
+        return self.message.state == "incomplete"
+
+    @property
+    def barcodes(self) -> list[str]:
+        """The patient specimens it speaks of; results of one specimen are decided in the order they came."""
+        return sorted({s.specimen_id for s in self.decoded.specimens if s.specimen_id and is_patient(s)})
+
+    def keys(self) -> list[bytes]:
+        """The natural keys of its patient results."""
+        return [key for _, _, key in self._keyed]
+
+    def observations(self) -> tuple[tuple[ObservedSpecimen, Observed, bytes], ...]:
+        """Its patient results with their natural keys, in the order of the message."""
+        return self._keyed
+
+    def controls(self) -> Iterator[tuple[ObservedSpecimen, Observed, bytes]]:
+        """Its results on no patient's specimen. Without an instrument time each message is a point of its own."""
+        for specimen in self.decoded.specimens:
+            if not is_patient(specimen):
+                for observed in specimen.results:
+                    yield specimen, observed, self._key(specimen, observed, alone=not observed.instrument_time)
+
+    def _key(self, specimen: ObservedSpecimen, observed: Observed, *, alone: bool) -> bytes:
+        return natural_key(
+            str(self.link.analyzer_id), specimen, observed, message=str(self.message.id) if alone else ""
+        )
+
+
+def is_patient(specimen: ObservedSpecimen) -> bool:
+    return specimen.role is SpecimenRole.PATIENT
+
+
+def keys_apart(
+    work: Work, specimens: Mapping[str, tuple[SpecimenFacts, ...]], current: Mapping[bytes, CurrentResult]
+) -> dict[bytes, bytes]:
+    """The natural keys under which there is a result of another specimen, each with the key to take instead.
+
+    A barcode that is used again, on an analyzer that sends no time, has the keys of the tube that carried it before:
+    the result of the one is never a version of the other's.
+    """
+    apart = {}
+    for specimen, observed, key in work.observations():
+        known = current.get(key)
+        found = specimens.get(specimen.specimen_id or "", ())
+        specimen_id = found[0].id if len(found) == 1 else None
+        if known is None or (str(known.specimen_id) if known.specimen_id else None) == specimen_id:
+            continue
+        if known.specimen_id is None and known.status not in RELEASED:
+            continue  # what came before its order belongs to the specimen once there is one
+        own = f"specimen {specimen_id or 'not known'}"
+        apart[key] = natural_key(str(work.link.analyzer_id), specimen, observed, message=own)
+    return apart
+
+
+def own_key(*parts: str) -> bytes:
+    """The natural key of a result that no analyzer sent: one for each specimen or order item, and test."""
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    return blake2b(b"".join([len(each).to_bytes(4, "big") + each for each in encoded]), digest_size=24).digest()

@@ -1,0 +1,362 @@
+"""What is known of the specimens that messages speak of, read and locked for the decision on them.
+
+Specimens are locked first, then patients, both in id order and before anything else is read: whoever decides on the
+same specimen or person waits, and then sees what the other wrote. Everything is read for many messages at once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from asyncpg import Record
+
+from interface.domain.facts import PreviousResult
+from interface.domain.model import (
+    Comparator,
+    FollowUpState,
+    HoldReason,
+    ItemStatus,
+    OrderedItem,
+    Origin,
+    PatientFacts,
+    Priority,
+    ResultStatus,
+    Sex,
+    SpecimenFacts,
+    Value,
+    ValueKind,
+)
+from interface.domain.values import parse_value
+from interface.store import people
+from interface.store.db import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class KnownResult:
+    """A result that a specimen has, in its current version. `pending`: what the change that waits beside it says."""
+
+    id: UUID
+    version_id: UUID
+    version: int
+    last_version: int  # the highest number any version has, be it current or not
+    specimen_id: str
+    item_id: str
+    test_id: str
+    test: str
+    status: ResultStatus
+    held: tuple[HoldReason, ...]
+    reportable: bool
+    origin: Origin
+    value: Value
+    unit: str
+    flags: tuple[str, ...]
+    created_at: datetime
+    made_at: datetime
+    pending: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Led:
+    """A follow-up whose result answers an order item."""
+
+    id: UUID
+    item_id: str
+    result_id: UUID
+    depth: int
+    state: FollowUpState
+
+    @property
+    def open(self) -> bool:
+        return self.state in (FollowUpState.REQUESTED, FollowUpState.SENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """`specimens`: available ones by barcode; `by_id`: every one that is locked; `closed`: barcodes that a specimen
+    carries which may not be measured any more."""
+
+    specimens: Mapping[str, tuple[SpecimenFacts, ...]] = field(default_factory=dict)
+    by_id: Mapping[str, SpecimenFacts] = field(default_factory=dict)
+    closed: frozenset[str] = frozenset()
+    results: dict[str, tuple[KnownResult, ...]] = field(default_factory=dict)  # by the id of their specimen
+    led: Mapping[str, tuple[Led, ...]] = field(default_factory=dict)  # by order item
+
+
+# A tube and what was parted from it are one specimen to whoever counts results: all are locked.
+_SPECIMENS = """
+WITH RECURSIVE up AS (
+    SELECT id, parent_id FROM lab.specimen WHERE barcode = ANY($1) OR id = ANY($2)
+    UNION SELECT p.id, p.parent_id FROM up JOIN lab.specimen p ON p.id = up.parent_id
+), family AS (
+    SELECT id FROM up UNION SELECT c.id FROM family f JOIN lab.specimen c ON c.parent_id = f.id
+), s AS MATERIALIZED (
+    SELECT id, barcode, type, status, collected_at, received_at, created_at, patient_id, order_id, parent_id,
+           time_point_min
+    FROM lab.specimen WHERE id = ANY(ARRAY(SELECT id FROM family)) ORDER BY id FOR UPDATE
+)
+SELECT s.*, o.ward, o.patient_group, o.pregnant, o.gestation_weeks, o.priority
+FROM s LEFT JOIN lab.lab_order o ON o.id = s.order_id ORDER BY s.id
+"""
+
+
+async def lock(connection: Connection, barcodes: Collection[str], specimen_ids: Collection[UUID] = ()) -> Locked:
+    """Lock the specimens with these barcodes or ids, and their patients; read what is known of them."""
+    possible = [barcode for barcode in barcodes if "\0" not in barcode]  # text of PostgreSQL holds no NUL
+    if not possible and not specimen_ids:
+        return Locked()
+    rows = await connection.fetch(_SPECIMENS, possible, list(specimen_ids))
+    if not rows:
+        return Locked()
+    patients = await _lock_patients(connection, {row["patient_id"] for row in rows if row["patient_id"]})
+    ids = [row["id"] for row in rows]
+    items = await _items(connection, ids)
+    families = _families(rows)
+    by_id: dict[str, SpecimenFacts] = {}
+    for row in rows:
+        family = families[row["id"]]
+        # Its own items first: those of the tube it was parted from are answered where it has none for the test.
+        own = items.get(row["id"], [])
+        tests = {item.test_id for item in own}
+        others = [
+            item for each in family if each != row["id"] for item in items.get(each, []) if item.test_id not in tests
+        ]
+        by_id[str(row["id"])] = _specimen(row, patients.get(row["patient_id"]), (*own, *others), family)
+    specimens: dict[str, tuple[SpecimenFacts, ...]] = {}
+    closed: set[str] = set()
+    wanted = set(possible)
+    for row in rows:
+        if row["status"] != "available":
+            closed.add(row["barcode"])
+        elif row["barcode"] in wanted:
+            specimens[row["barcode"]] = (*specimens.get(row["barcode"], ()), by_id[str(row["id"])])
+    results = await _results(connection, ids)
+    led = await _led(connection, [item_id for group in items.values() for item_id in (item.id for item in group)])
+    return Locked(specimens, by_id, frozenset(closed), results, led)
+
+
+def _families(rows: Sequence[Record]) -> dict[UUID, tuple[UUID, ...]]:
+    """Of each specimen the ids of its family, its own first, then those it was parted from, nearest first."""
+    parents = {row["id"]: row["parent_id"] for row in rows}
+    above: dict[UUID, list[UUID]] = {}
+    roots: dict[UUID, list[UUID]] = defaultdict(list)
+    for own in parents:
+        line = [own]
+        while (up := parents.get(line[-1])) is not None and up in parents and up not in line:
+            line.append(up)
+        above[own] = line
+        roots[line[-1]].append(own)
+    return {own: (*line, *(other for other in roots[line[-1]] if other not in line)) for own, line in above.items()}
+
+
+def _specimen(
+    row: Record, patient: tuple[PatientFacts, tuple[str, ...]] | None, items: tuple[OrderedItem, ...],
+    family: tuple[UUID, ...],
+) -> SpecimenFacts:  # fmt: skip
+    return SpecimenFacts(
+        id=str(row["id"]),
+        barcode=row["barcode"],
+        type=row["type"],
+        collected_at=row["collected_at"],
+        patient=patient[0] if patient else None,
+        items=items,
+        pregnant=row["pregnant"],
+        gestation_weeks=row["gestation_weeks"],
+        received_at=row["received_at"],
+        created_at=row["created_at"],
+        order_id=str(row["order_id"] or ""),
+        ward=row["ward"] or "",
+        patient_group=row["patient_group"] or "",
+        priority=Priority(row["priority"] or Priority.ROUTINE),
+        time_point_min=row["time_point_min"],
+        family=tuple(map(str, family)),
+        person=patient[1] if patient else (),
+    )
+
+
+async def _items(connection: Connection, specimen_ids: Collection[UUID]) -> dict[UUID, list[OrderedItem]]:
+    items: dict[UUID, list[OrderedItem]] = defaultdict(list)
+    for row in await connection.fetch(
+        "SELECT id, test_id, order_id, status, specimen_id FROM lab.order_item WHERE specimen_id = ANY($1) ORDER BY id",
+        list(specimen_ids),
+    ):
+        item = OrderedItem(str(row["id"]), str(row["test_id"]), str(row["order_id"]), ItemStatus(row["status"]))
+        items[row["specimen_id"]].append(item)
+    return items
+
+
+async def _lock_patients(
+    connection: Connection, patient_ids: set[UUID]
+) -> dict[UUID, tuple[PatientFacts, tuple[str, ...]]]:
+    """Each patient, as the record that survived its merges says, with the ids of all records of the same person; all of
+    them are locked in id order. Raises StoreUnavailable when they were merged in the same moment."""
+    if not patient_ids:
+        return {}
+    persons = await people.lock_persons(connection, patient_ids)
+    survivors = {records[0] for records in persons.values()}
+    rows = await connection.fetch(
+        "SELECT id, family, given, birth_date, birth_at, sex FROM lab.patient WHERE id = ANY($1)", list(survivors)
+    )
+    known = {row["id"]: row for row in rows}
+    identifiers = await people.identifiers(connection, patient_ids)
+    found = {}
+    for patient_id, records in persons.items():
+        row = known[records[0]]
+        facts = PatientFacts(
+            str(patient_id), tuple(one.value for one in identifiers.get(patient_id, ())), row["family"], row["given"],
+            row["birth_date"], Sex(row["sex"]), row["birth_at"],
+        )  # fmt: skip
+        found[patient_id] = facts, tuple(map(str, sorted(records)))
+    return found
+
+
+# ---- results that there are already ----------------------------------------------------------------------------------
+
+# The versions one by one by their id, whatever the planner knows of a table that has just grown.
+_RESULTS = """
+SELECT r.id, r.version_id, r.specimen_id, r.order_item_id, r.test_id, r.status, r.held, r.reportable, r.origin,
+       r.created_at, v.version, v.kind, v.comparator, v.value, v.unit, v.flags, v.test_code, v.created_at AS made_at,
+       p.value AS pending_value, p.unit AS pending_unit,
+       (SELECT max(w.version) FROM lab.result_version w WHERE w.result_id = r.id) AS last_version
+FROM lab.result r
+CROSS JOIN LATERAL (SELECT * FROM lab.result_version w WHERE w.id = r.version_id OFFSET 0) v
+LEFT JOIN LATERAL (
+    SELECT comparator || value AS value, unit FROM lab.result_version w WHERE w.id = r.pending_version_id OFFSET 0
+) p ON r.pending_version_id IS NOT NULL
+WHERE r.specimen_id = ANY($1) AND r.status NOT IN ('cancelled', 'entered-in-error')
+ORDER BY v.created_at, r.id
+"""
+
+
+async def _results(connection: Connection, specimen_ids: Collection[UUID]) -> dict[str, tuple[KnownResult, ...]]:
+    found: dict[str, list[KnownResult]] = defaultdict(list)
+    for row in await connection.fetch(_RESULTS, list(specimen_ids)):
+        found[str(row["specimen_id"])].append(
+            KnownResult(
+                id=row["id"],
+                version_id=row["version_id"],
+                version=row["version"],
+                last_version=row["last_version"],
+                specimen_id=str(row["specimen_id"]),
+                item_id=str(row["order_item_id"] or ""),
+                test_id=str(row["test_id"] or ""),
+                test=row["test_code"],
+                status=ResultStatus(row["status"]),
+                held=tuple(map(HoldReason, row["held"])),
+                reportable=row["reportable"],
+                origin=Origin(row["origin"]),
+                value=value_of(row),
+                unit=row["unit"],
+                flags=tuple(row["flags"]),
+                created_at=row["created_at"],
+                made_at=row["made_at"],
+                pending=None if row["pending_value"] is None else (row["pending_value"], row["pending_unit"]),
+            )
+        )
+    return {specimen_id: tuple(results) for specimen_id, results in found.items()}
+
+
+def value_of(row: Record | Mapping[str, str]) -> Value:
+    """A version's value as it was decided."""
+    kind, text = ValueKind(row["kind"]), row["value"]
+    comparator = Comparator(row["comparator"]) if row["comparator"] else None
+    if kind is ValueKind.NUMERIC:
+        return Value(kind, text, Decimal(text), comparator)
+    if kind in (ValueKind.RATIO, ValueKind.RANGE):
+        parsed = parse_value(text)
+        if parsed.kind is kind:
+            return parsed
+    return Value(kind, text, None, comparator)
+
+
+async def _led(connection: Connection, item_ids: Sequence[str]) -> dict[str, tuple[Led, ...]]:
+    if not item_ids:
+        return {}
+    found: dict[str, tuple[Led, ...]] = {}
+    for row in await connection.fetch(
+        "SELECT id, order_item_id, result_id, depth, state FROM lab.follow_up"
+        " WHERE order_item_id = ANY($1) AND state <> 'cancelled' ORDER BY id",
+        [UUID(item_id) for item_id in item_ids],
+    ):
+        one = Led(row["id"], str(row["order_item_id"]), row["result_id"], row["depth"], FollowUpState(row["state"]))
+        found[one.item_id] = (*found.get(one.item_id, ()), one)
+    return found
+
+
+# ---- previous results ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which results next to this one in time are asked for: of the specimen's person, of the test, at its time."""
+
+    specimen: SpecimenFacts
+    test_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The released results of one person and test that are next to a specimen in time. `later`: it was collected after
+    this specimen, and decided before."""
+
+    previous: PreviousResult | None = None
+    later: PreviousResult | None = None
+
+
+# Two walks down an index for each question, one on either side of the specimen's own time.
+_NEIGHBOURS = """
+SELECT q.n, near.later, near.specimen_id, near.effective_at, near.version_id, v.kind, v.comparator, v.value, v.unit
+FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::text[], $7::int[])
+     AS q (n, patient_id, test_id, specimen_id, at, type, time_point)
+CROSS JOIN LATERAL (
+    (SELECT false AS later, r.version_id, r.specimen_id, r.effective_at
+       FROM lab.result r JOIN lab.specimen s ON s.id = r.specimen_id
+      WHERE r.patient_id = q.patient_id AND r.test_id = q.test_id AND r.reportable
+        AND r.status IN ('final', 'corrected', 'amended') AND r.effective_at <= q.at AND r.specimen_id <> q.specimen_id
+        AND s.type = q.type AND s.time_point_min IS NOT DISTINCT FROM q.time_point
+      ORDER BY r.effective_at DESC LIMIT 1)
+    UNION ALL
+    (SELECT true, r.version_id, r.specimen_id, r.effective_at
+       FROM lab.result r JOIN lab.specimen s ON s.id = r.specimen_id
+      WHERE r.patient_id = q.patient_id AND r.test_id = q.test_id AND r.reportable
+        AND r.status IN ('final', 'corrected', 'amended') AND r.effective_at > q.at AND r.specimen_id <> q.specimen_id
+        AND s.type = q.type AND s.time_point_min IS NOT DISTINCT FROM q.time_point
+      ORDER BY r.effective_at LIMIT 1)
+) near
+CROSS JOIN LATERAL (
+    SELECT kind, comparator, value, unit FROM lab.result_version w WHERE w.id = near.version_id OFFSET 0
+) v
+"""
+
+
+async def neighbours(connection: Connection, asked: Sequence[Asked]) -> dict[tuple[str, str], Neighbours]:
+    """By specimen and test: the newest released result before it and the oldest after it, of all records of the person
+    and of specimens of the same type and time point. Where there is none, left out."""
+    rows = [
+        (n, patient_id, one.test_id, one.specimen.id, one.at, one.specimen.type, one.specimen.time_point_min)
+        for n, one in enumerate(asked)
+        for patient_id in one.specimen.person
+    ]
+    if not rows:
+        return {}
+    found: dict[tuple[str, str], Neighbours] = {}
+    for row in await connection.fetch(_NEIGHBOURS, *map(list, zip(*rows, strict=True))):
+        one = asked[row["n"]]
+        key = (one.specimen.id, one.test_id)
+        result = PreviousResult(
+            value_of(row), row["unit"], row["effective_at"], str(row["version_id"]), str(row["specimen_id"])
+        )
+        found[key] = nearer(found.get(key, Neighbours()), result, later=row["later"])
+    return found
+
+
+def nearer(known: Neighbours, result: PreviousResult, *, later: bool) -> Neighbours:
+    """With another candidate: the nearest on its side stays."""
+    if later:
+        return known if known.later is not None and known.later.at <= result.at else replace(known, later=result)
+    return known if known.previous is not None and known.previous.at >= result.at else replace(known, previous=result)
