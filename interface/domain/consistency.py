@@ -16,10 +16,11 @@ from interface.domain import scope
 from interface.domain.exact import EXACT, in_unit, shown
 from interface.domain.facts import Facts, Finding, Verdict
 from interface.domain.formulas import FORMULAS, Formula, NoResult
-from interface.domain.model import Comparator, HoldReason, Value, ValueKind
+from interface.domain.model import Comparator, HoldReason, ValueKind
 from interface.domain.scope import EVERYTHING, Scope
 from interface.domain.table import Table
 from interface.domain.units import UNKNOWN_SUBSTANCE, Substance
+from interface.domain.verdicts import Memo, said
 from interface.errors import UnknownUnit
 
 CHECK = "consistency"
@@ -55,6 +56,7 @@ class Consistency:
     scope: Scope = EVERYTHING
     source: str = ""
     tests: tuple[str, ...] = field(init=False)
+    memo: Memo = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         tests = (*(term.test for term in self.terms), *self.inputs.values())
@@ -151,7 +153,7 @@ def _judged(rule: Consistency, low: Decimal | None, high: Decimal | None, versio
     above = rule.low is None or (low is not None and low >= rule.low)
     below = rule.high is None or (high is not None and high <= rule.high)
     if above and below:
-        return Verdict(CHECK, Finding.PASS, "the results agree", rule.name, version)
+        return said(rule.memo, CHECK, Finding.PASS, "the results agree", rule.name, version)
     surely = (rule.low is not None and high is not None and high < rule.low) or (
         rule.high is not None and low is not None and low > rule.high
     )
@@ -171,9 +173,16 @@ def _sum_bounds(rule: Consistency, facts: Facts) -> Bounds:
         first, last = _value_bounds(term.test, term.unit, facts, rule.signed)
         if term.factor < 0:
             first, last = last, first
-        low = None if low is None or first is None else EXACT.fma(first, term.factor, low)
-        high = None if high is None or last is None else EXACT.fma(last, term.factor, high)
+        if low is high and first is last:  # exact so far
+            low = high = _plus(low, first, term.factor)
+        else:
+            low, high = _plus(low, first, term.factor), _plus(high, last, term.factor)
     return low, high
+
+
+def _plus(total: Decimal | None, number: Decimal | None, factor: Decimal) -> Decimal | None:
+    """None is without a bound."""
+    return None if total is None or number is None else EXACT.add(total, EXACT.multiply(number, factor))
 
 
 def _formula_bounds(rule: Consistency, facts: Facts) -> Bounds:
@@ -198,31 +207,25 @@ def _formula_bounds(rule: Consistency, facts: Facts) -> Bounds:
 def _value_bounds(test: str, unit: str, facts: Facts, signed: bool, substance: Substance = UNKNOWN_SUBSTANCE) -> Bounds:
     """From where to where the value may lie. Raises NoResult for what is no number, UnknownUnit."""
     if test == facts.test.code:
-        value, has = facts.value, facts.unit
+        value, has, substance = facts.value, facts.unit, facts.test.substance
     else:
         sibling = facts.siblings[test]
         value, has = sibling.value, sibling.unit
     number = value.number
-    if value.kind is not ValueKind.NUMERIC or number is None:
+    if number is None or value.kind is not ValueKind.NUMERIC:
         raise NoResult(f"{test} is no number")
-    if unit not in ("", has):
-        known = facts.test.substance if test == facts.test.code else substance
-        number = in_unit(number, has, unit, known)
-    return _span(Value(value.kind, "", number, value.comparator), signed)
-
-
-def _span(value: Value, signed: bool) -> Bounds:
-    number = value.number
+    if has != unit and unit:
+        number = in_unit(number, has, unit, substance)
     if value.comparator is None:
         return number, number
     if value.comparator in _BELOW:
-        return None if signed or number is None else min(_ZERO, number), number
+        return None if signed else min(_ZERO, number), number
     return number, None
 
 
 def _unknown(rule: Consistency, version: str, text: str) -> Verdict:
-    return Verdict(CHECK, Finding.UNKNOWN, text, rule.name, version, holds=_HOLDS)
+    return said(rule.memo, CHECK, Finding.UNKNOWN, text, rule.name, version, _HOLDS)
 
 
 def _none(rule: Consistency, version: str, text: str) -> Verdict:
-    return Verdict(CHECK, Finding.NOT_APPLICABLE, text, rule.name, version)
+    return said(rule.memo, CHECK, Finding.NOT_APPLICABLE, text, rule.name, version)

@@ -23,18 +23,21 @@ from decimal import Decimal
 from enum import StrEnum
 
 from interface.domain import scope
-from interface.domain.exact import EXACT, exact_number, in_unit_of, percent, shown
+from interface.domain.exact import EXACT, FINE, exact_number, in_unit_of, rounded, shown
 from interface.domain.facts import Facts, Finding, PreviousResult, Verdict
 from interface.domain.flags import DELTA_DOWN, DELTA_UP, side
 from interface.domain.model import HoldReason, Value, ValueKind
 from interface.domain.scope import EVERYTHING, Scope
 from interface.domain.table import Table
+from interface.domain.verdicts import Memo, said
 from interface.errors import UnknownUnit
 
 Z = Decimal("1.96")  # both directions, 95 %
 CHECK = "delta"
+_RCV_DECIMALS = 6  # of a per cent: far finer than any variation is known
 _HOLDS = (HoldReason.DELTA,)
-_ZERO, _TWO, _HUNDRED, _DAY_S, _HOUR_S = Decimal(0), Decimal(2), Decimal(100), Decimal(86_400), Decimal(3600)
+_ONE, _TWO, _HUNDRED, _DAY_S, _HOUR_S = Decimal(1), Decimal(2), Decimal(100), Decimal(86_400), Decimal(3600)
+_SECOND = timedelta(seconds=1)
 
 
 class DeltaKind(StrEnum):
@@ -74,6 +77,7 @@ class Delta:
     scope: Scope = EVERYTHING
     source: str = ""
     tests: tuple[str, ...] = field(init=False)
+    memo: Memo = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tests", (self.test,))
@@ -83,15 +87,15 @@ def reference_change(
     cva: Decimal, cvi: Decimal, z: Decimal = Z, *, log_normal: bool = False
 ) -> tuple[Decimal, Decimal]:
     """How many per cent a result may rise and fall by its imprecision and within-subject variation, CVs in per cent."""
-    variance = EXACT.add(EXACT.multiply(cva, cva), EXACT.multiply(cvi, cvi))
-    spread = EXACT.multiply(z, EXACT.sqrt(_TWO))
+    variance = FINE.add(FINE.multiply(cva, cva), FINE.multiply(cvi, cvi))
+    spread = FINE.multiply(z, FINE.sqrt(_TWO))
     if not log_normal:
-        change = EXACT.multiply(spread, EXACT.sqrt(variance))
+        change = FINE.multiply(spread, FINE.sqrt(variance))
         return change, change
-    sigma = EXACT.sqrt(EXACT.ln(EXACT.add(1, EXACT.divide(variance, _HUNDRED * _HUNDRED))))
-    rise = EXACT.exp(EXACT.multiply(spread, sigma))
-    fall = EXACT.divide(Decimal(1), rise)
-    return EXACT.multiply(_HUNDRED, EXACT.subtract(rise, 1)), EXACT.multiply(_HUNDRED, EXACT.subtract(1, fall))
+    sigma = FINE.sqrt(FINE.ln(FINE.add(_ONE, FINE.divide(variance, _HUNDRED * _HUNDRED))))
+    rise = FINE.exp(FINE.multiply(spread, sigma))
+    fall = FINE.divide(_ONE, rise)
+    return FINE.multiply(_HUNDRED, FINE.subtract(rise, _ONE)), FINE.multiply(_HUNDRED, FINE.subtract(_ONE, fall))
 
 
 def parse(entry: Table) -> Delta:
@@ -151,7 +155,8 @@ def _reference_change(entry: Table) -> tuple[Decimal | None, Decimal | None]:
         return None, None
     if cva is None or cvi is None:
         return None, None
-    up, down = reference_change(cva, cvi, Z if z is None else z, log_normal=log_normal)
+    limits = reference_change(cva, cvi, Z if z is None else z, log_normal=log_normal)
+    up, down = (rounded(limit, _RCV_DECIMALS) for limit in limits)
     return None if direction == "down" else up, None if direction == "up" else down
 
 
@@ -182,44 +187,47 @@ def _checked(rule: Delta, facts: Facts, version: str) -> Verdict:
         except UnknownUnit:
             return _unknown(rule, version, "the previous result is in a unit that cannot be compared")
     if rule.suppress_within and _both_within(facts, previous, before):
-        return Verdict(CHECK, Finding.PASS, "both values are within the reference interval", rule.name, version)
+        inputs = {"previous": previous.version_id}
+        return Verdict(CHECK, Finding.PASS, "both values are within the reference interval", rule.name, version, inputs)
     if number is None or before is None:
         return _unknown(rule, version, "one of the two values is no exact number")
     return _compared(rule, facts, number, before, at - previous.at, version)
 
 
 def _compared(rule: Delta, facts: Facts, number: Decimal, before: Decimal, passed: timedelta, version: str) -> Verdict:
-    change = EXACT.subtract(number, before)
-    up, down = rule.up, rule.down
-    if rule.kind in _IN_UNITS and rule.unit not in ("", facts.unit):
-        try:
-            up = up and in_unit_of(facts.test, up, rule.unit, facts.unit)
-            down = down and in_unit_of(facts.test, down, rule.unit, facts.unit)
-        except UnknownUnit:
-            return _unknown(rule, version, "the rule's limit is in a unit that cannot be compared")
-    if rule.kind not in _IN_UNITS:
-        if not before:
-            if change:
-                return _unknown(rule, version, "a change from zero is no percentage")
-        else:
-            change = percent(change, before.copy_abs())
-    if rule.kind in _RATES:
-        if passed <= timedelta():
+    """Compare without dividing: 100 (x - p) with the limit times |p|, a rate with the limit times the time."""
+    difference = EXACT.subtract(number, before)
+    up, down, kind = rule.up, rule.down, rule.kind
+    change, unit = difference, _ONE
+    if kind in _IN_UNITS:
+        if rule.unit not in ("", facts.unit):
+            try:
+                up = up and in_unit_of(facts.test, up, rule.unit, facts.unit)
+                down = down and in_unit_of(facts.test, down, rule.unit, facts.unit)
+            except UnknownUnit:
+                return _unknown(rule, version, "the rule's limit is in a unit that cannot be compared")
+    elif before:
+        change, unit = EXACT.multiply(difference, _HUNDRED), before.copy_abs()
+    elif difference:
+        return _unknown(rule, version, "a change from zero is no percentage")
+    if kind in _RATES:
+        seconds = passed // _SECOND
+        if seconds <= 0:
             return _unknown(rule, version, "no time lies between the two results")
-        units = EXACT.divide(Decimal(passed // timedelta(seconds=1)), _DAY_S if rule.per is Per.DAY else _HOUR_S)
-        if not units:
-            return _unknown(rule, version, "no time lies between the two results")
-        change = EXACT.divide(change, units)
-    inputs = {"previous": facts.previous.version_id if facts.previous else "", "change": shown(change, 2)}
-    if up is not None and change > up:
-        return _failed(rule, version, DELTA_UP, inputs | {"limit": shown(up, 2)})
-    if down is not None and change.copy_negate() > down:
-        return _failed(rule, version, DELTA_DOWN, inputs | {"limit": shown(down.copy_negate(), 2)})
+        change = EXACT.multiply(change, _DAY_S if rule.per is Per.DAY else _HOUR_S)
+        unit = EXACT.multiply(unit, Decimal(seconds))
+    previous = facts.previous.version_id if facts.previous else ""
+    if up is not None and change > EXACT.multiply(up, unit):
+        return _failed(rule, version, DELTA_UP, previous, EXACT.divide(change, unit), up)
+    if down is not None and change.copy_negate() > EXACT.multiply(down, unit):
+        return _failed(rule, version, DELTA_DOWN, previous, EXACT.divide(change, unit), down.copy_negate())
+    inputs = {"previous": previous, "difference": str(difference)}
     return Verdict(CHECK, Finding.PASS, "the change is within the limit", rule.name, version, inputs)
 
 
-def _failed(rule: Delta, version: str, flag: str, inputs: Mapping[str, str]) -> Verdict:
+def _failed(rule: Delta, version: str, flag: str, previous: str, change: Decimal, limit: Decimal) -> Verdict:
     text = f"the change ({rule.kind.value}) is beyond the limit: may be another person's specimen"
+    inputs = {"previous": previous, "change": shown(change, 2), "limit": shown(limit, 2)}
     return Verdict(CHECK, Finding.HOLD, text, rule.name, version, inputs, _HOLDS, (flag,))
 
 
@@ -228,19 +236,19 @@ def _both_within(facts: Facts, previous: PreviousResult, before: Decimal | None)
     if facts.low is None and facts.high is None:
         return False
     older = previous.value
-    if older.kind is not ValueKind.NUMERIC or (previous.unit != facts.unit and before is None):
-        return False
-    if before is not None:
+    if previous.unit != facts.unit:
+        if before is None:
+            return False
         older = Value(ValueKind.NUMERIC, "", before)
     return side(older, facts.low, facts.high) == 0 and side(facts.value, facts.low, facts.high) == 0
 
 
 def _unknown(rule: Delta, version: str, text: str) -> Verdict:
-    return Verdict(CHECK, Finding.UNKNOWN, text, rule.name, version, holds=_HOLDS)
+    return said(rule.memo, CHECK, Finding.UNKNOWN, text, rule.name, version, _HOLDS)
 
 
 def _none(rule: Delta, version: str, text: str) -> Verdict:
-    return Verdict(CHECK, Finding.NOT_APPLICABLE, text, rule.name, version)
+    return said(rule.memo, CHECK, Finding.NOT_APPLICABLE, text, rule.name, version)
 
 
 # ---- several analytes of one tube ------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 from interface.domain.model import LabTest, Value, ValueKind
 from interface.domain.units import UNKNOWN_SUBSTANCE, Substance, convert
 
-# Half as many digits again as UCUM conversions keep: what is printed has at most ten, and powers err in the last place.
-EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN)
-_HUNDRED = Decimal(100)
+EXACT = Context(prec=34, rounding=ROUND_HALF_EVEN)  # as many digits as a conversion of units keeps
+# Powers, roots, logarithms: correct to within the last of these digits, and what is printed has at most ten.
+FINE = Context(prec=22, rounding=ROUND_HALF_EVEN)
 
 
 def rounded(number: Decimal, decimals: int | None) -> Decimal:
@@ -34,11 +34,6 @@ def in_unit(number: Decimal, from_unit: str, to_unit: str, substance: Substance 
 
 def in_unit_of(test: LabTest, number: Decimal, from_unit: str, to_unit: str) -> Decimal:
     return in_unit(number, from_unit, to_unit, test.substance)
-
-
-def percent(part: Decimal, whole: Decimal) -> Decimal:
-    """`part` of `whole` in per cent; `whole` is not zero."""
-    return EXACT.divide(EXACT.multiply(part, _HUNDRED), whole)
 
 
 def shown(number: Decimal, decimals: int = 1) -> str:

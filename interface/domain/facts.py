@@ -35,6 +35,9 @@ class Finding(StrEnum):
     NOT_APPLICABLE = "none"  # the check does not speak of this result
 
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What one check said of one result: becomes one step of its explanation.
@@ -50,7 +53,7 @@ class Verdict:
     text: str
     rule: str = ""
     version: str = ""
-    inputs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    inputs: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     holds: tuple[HoldReason, ...] = ()
     flags: tuple[str, ...] = ()
     comment: str = ""

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from types import MappingProxyType
 
-from interface.domain.exact import EXACT
+from interface.domain.exact import EXACT, FINE
 from interface.domain.facts import Subject
 from interface.domain.model import Sex
 from interface.domain.subject import years_of
@@ -105,7 +106,7 @@ def _less(number: Decimal, *others: Decimal) -> Decimal:
     return EXACT.subtract(number, _add(*others))
 
 
-_power = EXACT.power
+_power = lru_cache(maxsize=1024)(FINE.power)  # the same ages and creatinines come again and again
 
 
 def _years(subject: Subject) -> Decimal:

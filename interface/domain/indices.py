@@ -18,6 +18,7 @@ from interface.domain.flags import side
 from interface.domain.model import HoldReason, Value, ValueKind
 from interface.domain.scope import EVERYTHING, Scope
 from interface.domain.table import Table
+from interface.domain.verdicts import Memo, said
 from interface.errors import UnknownUnit
 
 CHECK = "index"
@@ -54,6 +55,7 @@ class Index:
     scope: Scope = EVERYTHING
     source: str = ""
     tests: tuple[str, ...] = field(init=False)
+    memo: Memo = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tests", (self.test,))
@@ -102,12 +104,12 @@ def _checked(rule: Index, facts: Facts, version: str) -> Verdict:
         if applies is None:
             return _unknown(rule, version, "what the rule asks for is not known of this result")
         if not applies:
-            return Verdict(CHECK, Finding.NOT_APPLICABLE, "not of such a result", rule.name, version)
+            return said(rule.memo, CHECK, Finding.NOT_APPLICABLE, "not of such a result", rule.name, version)
     sibling = facts.siblings.get(rule.index_test)
     if sibling is None:
         if rule.required:
             return _unknown(rule, version, f"no {_NAMES[rule.index]} index for this specimen")
-        return Verdict(CHECK, Finding.NOT_APPLICABLE, "no index for this specimen", rule.name, version)
+        return said(rule.memo, CHECK, Finding.NOT_APPLICABLE, "no index for this specimen", rule.name, version)
     above = _interferes(rule, sibling)
     if above is None:
         return _unknown(rule, version, f"the {_NAMES[rule.index]} index cannot be judged")
@@ -145,4 +147,4 @@ def _plain(word: str) -> str:
 
 
 def _unknown(rule: Index, version: str, text: str) -> Verdict:
-    return Verdict(CHECK, Finding.UNKNOWN, text, rule.name, version, holds=_HOLDS)
+    return said(rule.memo, CHECK, Finding.UNKNOWN, text, rule.name, version, _HOLDS)

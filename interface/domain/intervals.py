@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 
 from interface.domain.facts import Subject
 from interface.domain.model import Interval, IntervalUse
@@ -45,6 +46,38 @@ def select(intervals: Iterable[Interval], subject: Subject, *, method: str = "",
     if limits is None and chosen is not None and chosen.use is IntervalUse.BOTH:
         limits = chosen
     return Selection(chosen, (), limits)
+
+
+def faults(one: Interval) -> tuple[str, ...]:
+    """Why a row can never be what was meant; () when nothing speaks against it."""
+    low_h = one.age_low_d * 24 if one.age_low_h is None else one.age_low_h
+    high_h = one.age_high_h if one.age_high_h is not None else one.age_high_d and one.age_high_d * 24
+    limits = one.low, one.critical_low, one.critical_high, one.high
+    checks = {
+        "an age limit is in hours or in days, not in both": (one.age_low_h is not None and one.age_low_d > 0)
+        or (one.age_high_h is not None and one.age_high_d is not None),
+        "the upper age is not above the lower": high_h is not None and high_h <= low_h,
+        "weeks of gestation are of a pregnancy": (one.gestation_low_w, one.gestation_high_w) != (None, None)
+        and one.pregnant is not True,
+        "the upper weeks are not above the lower": one.gestation_high_w is not None
+        and one.gestation_high_w <= (one.gestation_low_w or 0),
+        "the lower limit is above the upper": _crossed(one.low, one.high),
+        "the lower critical limit is above the upper": _crossed(one.critical_low, one.critical_high),
+        "a row of critical limits has no others": one.use is IntervalUse.CRITICAL
+        and (bool(one.normal_values) or (one.low, one.high) != (None, None)),
+        "a row of reference limits has no critical ones": one.use is IntervalUse.REFERENCE
+        and (bool(one.critical_values) or (one.critical_low, one.critical_high) != (None, None)),
+        "it says nothing": not any(limit is not None for limit in limits)
+        and not (one.text or one.normal_values or one.abnormal_values or one.critical_values),
+        "it ends before it begins": one.valid_from is not None
+        and one.valid_to is not None
+        and one.valid_to <= one.valid_from,
+    }
+    return tuple(text for text, wrong in checks.items() if wrong)
+
+
+def _crossed(low: Decimal | None, high: Decimal | None) -> bool:
+    return low is not None and high is not None and low > high
 
 
 def _most_specific(applying: list[Interval]) -> tuple[Interval | None, tuple[Interval, ...]]:

@@ -21,6 +21,7 @@ from interface.domain.flags import side
 from interface.domain.model import Comparator, HoldReason, Value, ValueKind
 from interface.domain.scope import EVERYTHING, Scope
 from interface.domain.table import Table
+from interface.domain.verdicts import Memo, said
 from interface.errors import UnknownUnit
 
 CHECK = "range"
@@ -65,6 +66,7 @@ class Range:
     scope: Scope = EVERYTHING
     source: str = ""
     tests: tuple[str, ...] = field(init=False)
+    memo: Memo = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tests", (self.test,))
@@ -79,8 +81,8 @@ def parse(entry: Table) -> Range:
     if low is not None and high is not None and low >= high:
         entry.say(entry.at("high"), "is not above low")
     below, above = entry.flag("report_below"), entry.flag("report_above")
-    for key, said, limit in (("report_below", below, low), ("report_above", above, high)):
-        if said and (kind is not RangeKind.MEASURING or limit is None):
+    for key, wanted, limit in (("report_below", below, low), ("report_above", above, high)):
+        if wanted and (kind is not RangeKind.MEASURING or limit is None):
             entry.say(entry.at(key), "is for a measuring range with that limit")
     return Range(
         name=entry.text("name") or f"{test} {kind.value}",
@@ -124,11 +126,11 @@ def _checked(rule: Range, facts: Facts, version: str) -> Verdict:
         value = Value(value.kind, "", EXACT.divide(value.number, facts.dilution), value.comparator)
     found = side(value, low, high)
     if found == 0:
-        return Verdict(CHECK, Finding.PASS, _INSIDE[rule.kind], rule.name, version)
+        return said(rule.memo, CHECK, Finding.PASS, _INSIDE[rule.kind], rule.name, version)
     if rule.kind is RangeKind.MEASURING and value.comparator is not None:
         told = _told(rule, value, low, high)
         if told is not None:
-            return Verdict(CHECK, Finding.PASS, told, rule.name, version)
+            return said(rule.memo, CHECK, Finding.PASS, told, rule.name, version)
     if found is None:
         return _unknown(rule, version, f"may be {_OUTSIDE[rule.kind]}")
     inputs = {"limit": f"{low if found == -1 else high:f}"}
@@ -145,8 +147,8 @@ def _told(rule: Range, value: Value, low: Decimal | None, high: Decimal | None) 
 
 
 def _unknown(rule: Range, version: str, text: str) -> Verdict:
-    return Verdict(CHECK, Finding.UNKNOWN, text, rule.name, version, holds=_REASONS[rule.kind])
+    return said(rule.memo, CHECK, Finding.UNKNOWN, text, rule.name, version, _REASONS[rule.kind])
 
 
 def _none(rule: Range, version: str, text: str) -> Verdict:
-    return Verdict(CHECK, Finding.NOT_APPLICABLE, text, rule.name, version)
+    return said(rule.memo, CHECK, Finding.NOT_APPLICABLE, text, rule.name, version)

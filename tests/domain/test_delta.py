@@ -36,22 +36,22 @@ def judged(keys: str, previous: PreviousResult | None, now: str, **more: str) ->
 @pytest.mark.parametrize(
     ("keys", "previous", "days", "now", "finding", "flags", "change"),
     [
-        ('kind = "absolute"\nlimit = "1.0"', "4.0", 1, "5.0", PASS, (), "1.00"),
+        ('kind = "absolute"\nlimit = "1.0"', "4.0", 1, "5.0", PASS, (), "1.0"),
         ('kind = "absolute"\nlimit = "1.0"', "4.0", 1, "5.01", HOLD, ("U",), "1.01"),
         ('kind = "absolute"\nlimit = "1.0"', "4.0", 1, "2.99", HOLD, ("D",), "-1.01"),
-        ('kind = "absolute"\nup = "1.0"', "4.0", 1, "0.1", PASS, (), "-3.90"),
-        ('kind = "absolute"\ndown = "1.0"', "4.0", 1, "9.9", PASS, (), "5.90"),
-        ('kind = "percent"\nlimit = "50"', "80", 1, "120", PASS, (), "50.00"),
+        ('kind = "absolute"\nup = "1.0"', "4.0", 1, "0.1", PASS, (), "-3.9"),
+        ('kind = "absolute"\ndown = "1.0"', "4.0", 1, "9.9", PASS, (), "5.9"),
+        ('kind = "percent"\nlimit = "50"', "80", 1, "120", PASS, (), "40"),
         ('kind = "percent"\nlimit = "50"', "80", 1, "120.1", HOLD, ("U",), "50.13"),
         ('kind = "percent"\nlimit = "50"', "80", 1, "39.9", HOLD, ("D",), "-50.13"),
         ('kind = "percent"\nlimit = "50"', "-4", 1, "-6.1", HOLD, ("D",), "-52.50"),  # base excess: of its size
-        ('kind = "percent"\nlimit = "50"', "0", 1, "0.0", PASS, (), "0.00"),
+        ('kind = "percent"\nlimit = "50"', "0", 1, "0.0", PASS, (), "0.0"),
         ('kind = "percent"\nlimit = "50"', "0", 1, "0.1", UNKNOWN, (), None),  # no percentage of zero
-        ('kind = "rate"\nlimit = "2"', "100", 2, "104", PASS, (), "2.00"),
+        ('kind = "rate"\nlimit = "2"', "100", 2, "104", PASS, (), "4"),
         ('kind = "rate"\nlimit = "2"', "100", 2, "104.1", HOLD, ("U",), "2.05"),
-        ('kind = "rate"\nlimit = "2"\nper = "hour"', "100", 0.5, "124", PASS, (), "2.00"),
+        ('kind = "rate"\nlimit = "2"\nper = "hour"', "100", 0.5, "124", PASS, (), "24"),
         ('kind = "rate"\nlimit = "2"\nper = "hour"', "100", 0.5, "75.9", HOLD, ("D",), "-2.01"),
-        ('kind = "rate_percent"\nlimit = "10"', "50", 4, "70", PASS, (), "10.00"),
+        ('kind = "rate_percent"\nlimit = "10"', "50", 4, "70", PASS, (), "20"),
         ('kind = "rate_percent"\nlimit = "10"', "50", 4, "70.1", HOLD, ("U",), "10.05"),
         ('kind = "rate"\nlimit = "2"', "100", 0, "101", UNKNOWN, (), None),
     ],
@@ -60,7 +60,11 @@ def test_each_kind_at_its_limit(
     keys: str, previous: str, days: float, now: str, finding: Finding, flags: tuple[str, ...], change: str | None
 ) -> None:
     verdict = judged(keys, before(previous, days), now)
-    assert (verdict.finding, verdict.flags, verdict.inputs.get("change")) == (finding, flags, change)
+    assert (verdict.finding, verdict.flags) == (finding, flags)
+    if finding is PASS:
+        assert verdict.inputs == {"previous": "v-before", "difference": change}
+    else:
+        assert verdict.inputs.get("change") == change
     assert verdict.holds == ((HoldReason.DELTA,) if finding in (HOLD, UNKNOWN) else ())
 
 
@@ -99,7 +103,7 @@ def test_units_are_compared_and_converted_and_never_mixed() -> None:
     previous = before("5.0", unit="mmol/L")
     of_mass = facts("90.078", "mg/dL", previous=previous, substance=glucose)
     limit = rule('kind = "absolute"\nlimit = "0.1"\nunit = "mmol/L"')
-    assert check((limit,), of_mass)[0].inputs["change"] == "0.00"
+    assert check((limit,), of_mass)[0].inputs["difference"] == "0.000"
     assert check((limit,), facts("93", "mg/dL", previous=previous, substance=glucose))[0].finding is HOLD
     assert check((limit,), facts("91", "mg/dL", previous=previous, substance=glucose))[0].finding is PASS
     assert check((limit,), facts("91", "mg/dL", previous=previous))[0].finding is UNKNOWN

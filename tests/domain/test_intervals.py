@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interface.domain.intervals import Selection, select
+from interface.domain.intervals import Selection, faults, select
 from interface.domain.model import Interval, IntervalUse, PatientFacts, Sex, SpecimenFacts
 from interface.domain.subject import age_in_days, age_in_hours, age_in_years, at_collection, possible_collections
+from interface.store.catalogue import shipped_intervals
 
 BORN = date(2000, 2, 29)
 COLLECTED = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
@@ -267,3 +269,68 @@ def test_what_is_chosen_surely_applies(
     for one in (found.interval, *found.ambiguous):
         assert one is None or (one.age_low_h or 0) <= hours
         assert one is None or one.pregnant in (None, pregnant)
+
+
+# ---- the published intervals that are shipped ---
+
+SHIPPED = [
+    Interval(
+        f"{number}", one.test, one.unit, one.low, one.high, one.critical_low, one.critical_high, one.sex, one.age_low_d,
+        one.age_high_d, one.specimen_type, one.text, one.source, one.priority,
+    )
+    for number, one in enumerate(shipped_intervals())
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("test", "sex", "born", "at", "limits", "source"),
+    [
+        # Mayo Clinic Laboratories, ELPN: 1 to 17 years; Tate JR et al. 2016: adults (PMC4975217)
+        ("NA", Sex.MALE, date(2025, 3, 1), date(2026, 2, 28), None, ""),
+        ("NA", Sex.MALE, date(2025, 3, 1), date(2026, 3, 1), ("135", "145"), "Mayo"),
+        ("K", Sex.FEMALE, date(2008, 3, 1), date(2026, 2, 28), ("3.6", "5.2"), "Mayo"),
+        ("K", Sex.FEMALE, date(2008, 3, 1), date(2026, 3, 1), ("3.5", "5.2"), "Tate"),
+        # Mayo Clinic Laboratories, ELPN: bicarbonate of boys below and from 3 years, of girls below and from 8. Years
+        # are shipped as days (365.25 each): a birthday is met to within a day.
+        ("CO2", Sex.MALE, date(2023, 3, 3), date(2026, 3, 1), ("17", "25"), "Mayo"),
+        ("CO2", Sex.MALE, date(2023, 3, 1), date(2026, 3, 1), ("18", "26"), "Mayo"),
+        ("CO2", Sex.FEMALE, date(2023, 3, 1), date(2026, 3, 1), ("18", "25"), "Mayo"),
+        ("CO2", Sex.FEMALE, date(2018, 3, 3), date(2026, 3, 1), ("20", "27"), "Mayo"),
+        ("CO2", Sex.FEMALE, date(2018, 3, 1), date(2026, 3, 1), ("21", "28"), "Mayo"),
+        ("CO2", Sex.UNKNOWN, date(2018, 3, 1), date(2026, 3, 1), None, ""),
+    ],
+)
+def test_published_intervals_by_age_and_sex_at_their_boundaries(
+    test: str, sex: Sex, born: date, at: date, limits: tuple[str, str] | None, source: str
+) -> None:
+    instant = datetime(at.year, at.month, at.day, 12, tzinfo=UTC)
+    found = chosen(*(one for one in SHIPPED if one.test_id == test), sex=sex, born=born, at=instant).interval
+    if limits is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert (found.low, found.high) == (Decimal(limits[0]), Decimal(limits[1]))
+        assert source in found.source
+
+
+def test_no_shipped_interval_contradicts_itself() -> None:
+    assert [(one.test_id, faults(one)) for one in SHIPPED if faults(one)] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"age_low_h": 1, "age_low_d": 1}, "an age limit is in hours or in days, not in both"),
+        ({"age_low_h": 48, "age_high_d": 2}, "the upper age is not above the lower"),
+        ({"gestation_low_w": 12}, "weeks of gestation are of a pregnancy"),
+        ({"pregnant": True, "gestation_low_w": 12, "gestation_high_w": 12}, "the upper weeks are not above the lower"),
+        ({"low": Decimal(9), "high": Decimal(8)}, "the lower limit is above the upper"),
+        ({"use": IntervalUse.CRITICAL}, "a row of critical limits has no others"),
+        ({"use": IntervalUse.REFERENCE, "critical_low": Decimal(1)}, "a row of reference limits has no critical ones"),
+        ({"low": None, "high": None}, "it says nothing"),
+        ({"valid_from": COLLECTED, "valid_to": COLLECTED}, "it ends before it begins"),
+    ],
+)
+def test_a_row_that_contradicts_itself_says_how(changes: dict[str, Any], fault: str) -> None:
+    assert faults(replace(ANY, **changes)) == (fault,)
+    assert faults(ANY) == ()
