@@ -34,6 +34,7 @@ def new_order(body: Body) -> orders.NewOrder:
         clinical_history=body.text("clinical_history", ""),
         ordered_at=body.instant("ordered_at"),
         requester=_practitioner(requester) if requester is not None else None,
+        requester_id=body.id("requester_id"),
         ward=body.text("ward", ""),
         patient_group=body.text("patient_group", ""),
         pregnant=body.maybe("pregnant"),

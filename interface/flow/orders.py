@@ -88,6 +88,7 @@ class NewOrder:
     clinical_history: str = ""
     ordered_at: datetime | None = None  # None: now
     requester: NewPractitioner | None = None
+    requester_id: UUID | None = None
     ward: str = ""
     patient_group: str = ""  # such as dialysis, oncology: rules and intervals may ask for it
     pregnant: bool | None = None  # None: not known
@@ -153,6 +154,8 @@ def _about_problems(order: NewOrder) -> Iterable[str]:
         yield f"gestation_weeks is a number from 0 to {MOST_GESTATION_WEEKS}"
     if order.gestation_weeks is not None and order.pregnant is not True:
         yield "gestation_weeks is given of a patient who is not said to be pregnant"
+    if order.requester is not None and order.requester_id is not None:
+        yield "an order names either a requester or a requester's id"
     if order.requester is not None:
         words = astuple(order.requester)
         if not any(word.strip() for word in words[:3]):
@@ -218,6 +221,21 @@ async def _order_patient(connection: Connection, actor: Actor, order: NewOrder) 
     return await insert_patient(connection, actor, order.patient)
 
 
+async def _requester(connection: Connection, actor: Actor, order: NewOrder) -> UUID | None:
+    """Who asks: the one named, found, or added. Two of one name are not told apart by guessing."""
+    if order.requester_id is not None:
+        if not await lab_changes.is_practitioner(connection, order.requester_id):
+            raise OrderError(["there is no provider with this id"])
+        return order.requester_id
+    if order.requester is None:
+        return None
+    parts = [part.strip() for part in astuple(order.requester)]
+    found = await lab_changes.find_practitioners(connection, *parts)
+    if len(found) > 1:
+        raise OrderError(["several providers have this name; give an identifier"], conflict=True)
+    return found[0] if found else await lab_changes.insert_practitioner(connection, actor.organization_id, *parts)
+
+
 async def _insert(
     connection: Connection, actor: Actor, order: NewOrder, tests: Sequence[tuple[UUID, ...]], patient_id: UUID
 ) -> tuple[UUID, str]:
@@ -225,11 +243,7 @@ async def _insert(
     place = await lab_changes.next_number(connection, actor.organization_id, f"order.{year}")
     number = f"{year}-{place:06d}"
     order_id = uuid7()
-    requester_id = None
-    if order.requester is not None:
-        requester_id = await lab_changes.practitioner(
-            connection, actor.organization_id, *(part.strip() for part in astuple(order.requester))
-        )
+    requester_id = await _requester(connection, actor, order)
     row = OrderInsert(
         order_id,
         number,
@@ -344,7 +358,7 @@ async def _repeated(
         differs.append("ward or patient group")
     if (view.pregnant, view.gestation_weeks) != (order.pregnant, order.gestation_weeks):
         differs.append("pregnancy")
-    if not _same_requester(view, order):
+    if not await _same_requester(connection, view, order):
         differs.append("requester")
     if order.ordered_at not in (None, view.ordered_at):
         differs.append("time of the order")
@@ -370,13 +384,12 @@ def _same_specimen(asked: tuple[NewSpecimen, tuple[UUID, ...]], known: SpecimenR
     )
 
 
-def _same_requester(view: OrderView, order: NewOrder) -> bool:
-    asked, known = order.requester, view.requester
-    if asked is None or known is None:
-        return asked is None and known is None
-    if asked.identifier.strip():
-        return asked.identifier.strip() == known.identifier
-    return (asked.family.strip(), asked.given.strip()) == (known.family, known.given)
+async def _same_requester(connection: Connection, view: OrderView, order: NewOrder) -> bool:
+    known = view.requester.id if view.requester else None
+    if order.requester is None:
+        return order.requester_id == known
+    parts = [part.strip() for part in astuple(order.requester)]
+    return known in await lab_changes.find_practitioners(connection, *parts)
 
 
 async def _same_patient(connection: Connection, view: OrderView, order: NewOrder) -> bool:

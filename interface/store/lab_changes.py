@@ -145,24 +145,35 @@ async def next_number(connection: Connection, organization_id: UUID, name: str) 
     return number
 
 
-async def practitioner(
-    connection: Connection, organization_id: UUID, identifier: str, family: str, given: str, authority: str
-) -> UUID:
-    """The practitioner of this identifier, or of this whole name where none is given; added where there is none."""
-    known: UUID | None = await connection.fetchval(
+async def find_practitioners(
+    connection: Connection, identifier: str, family: str, given: str, authority: str
+) -> list[UUID]:
+    """The practitioners of this identifier, or of this whole name where none is given."""
+    rows = await connection.fetch(
         """
         select p.id from lab.practitioner p
         left join lab.practitioner_identifier i
             on i.practitioner_id = p.id and i.ended_at is null and i.authority = $4 and i.value = $1
-        where case when $1 <> '' then i.id is not null else p.family = $2 and p.given = $3 end order by p.id limit 1
+        where case when $1 <> '' then i.id is not null else p.family = $2 and p.given = $3 end order by p.id
         """,
         identifier,
         family,
         given,
         authority,
     )
-    if known is not None:
-        return known
+    return [row["id"] for row in rows]
+
+
+async def is_practitioner(connection: Connection, practitioner_id: UUID) -> bool:
+    known: bool = await connection.fetchval(
+        "select exists (select from lab.practitioner where id = $1)", practitioner_id
+    )
+    return known
+
+
+async def insert_practitioner(
+    connection: Connection, organization_id: UUID, identifier: str, family: str, given: str, authority: str
+) -> UUID:
     added = uuid7()
     await connection.execute(
         "insert into lab.practitioner (id, organization_id, family, given) values ($1, $2, $3, $4)",

@@ -82,13 +82,13 @@ async def specimens_of(connection: Connection, order_id: UUID) -> list[UUID]:
 
 
 async def find_by_barcode(connection: Connection, barcode: str) -> list[UUID]:
-    """The specimens of this barcode: those that may be measured where there are any, else the others, newest first."""
+    """The specimens of this barcode that may be measured; where there are none, the newest of the others."""
     rows = await connection.fetch(
         "select id, status from lab.specimen where barcode = $1 order by id desc",
         barcode,
     )
     available = [row["id"] for row in rows if row["status"] == "available"]
-    return available or [row["id"] for row in rows]
+    return available or [row["id"] for row in rows[:1]]
 
 
 async def lock_items(
@@ -227,6 +227,12 @@ async def unreleased_results(connection: Connection, specimen_ids: Iterable[UUID
         list(specimen_ids),
     )
     return [row["id"] for row in rows]
+
+
+async def rejection(connection: Connection, specimen_id: UUID) -> tuple[str, str]:
+    """Why a specimen was rejected: code and text."""
+    row = await connection.fetchrow("select reject_code, reject_reason from lab.specimen where id = $1", specimen_id)
+    return (row["reject_code"], row["reject_reason"]) if row else ("", "")
 
 
 async def place_taken(connection: Connection, rack: str, position: str, but: UUID) -> bool:

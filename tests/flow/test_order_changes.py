@@ -82,13 +82,27 @@ async def test_what_an_order_says_of_its_patient_is_kept_and_shown(laboratory: L
             await laboratory.order(replace(new, **change))
     again = await laboratory.order(replace(order(), requester=NewPractitioner("D1")))
     assert again.requester == made.requester
+    by_id = replace(order(placer_number="EMR-2"), requester_id=made.requester.id)
+    assert (await laboratory.order(by_id)).requester == made.requester
+    assert (await laboratory.order(by_id)).requester == made.requester
     unsaid = await laboratory.order()
     assert (unsaid.pregnant, unsaid.gestation_weeks, unsaid.requester, unsaid.ward) == (None, None, None, "")
+
+
+async def test_of_two_of_one_name_none_is_taken_for_the_one_who_asks(laboratory: Laboratory) -> None:
+    for number in ("D1", "D2"):
+        await laboratory.order(replace(order(), requester=NewPractitioner(number, "House", "Gregory")))
+    with pytest.raises(OrderError, match="several providers have this name") as caught:
+        await laboratory.order(replace(order(), requester=NewPractitioner("", "House", "Gregory")))
+    assert caught.value.conflict
+    with pytest.raises(OrderError, match="no provider with this id"):
+        await laboratory.order(replace(order(), requester_id=uuid7()))
 
 
 @pytest.mark.parametrize(
     "change",
     [
+        {"requester": NewPractitioner("D1"), "requester_id": uuid7()},
         {"gestation_weeks": 12},
         {"gestation_weeks": 12, "pregnant": False},
         {"gestation_weeks": 46, "pregnant": True},
