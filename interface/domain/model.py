@@ -382,6 +382,7 @@ class SpecimenFacts:
     patient_group: str = ""
     priority: Priority = Priority.ROUTINE
     time_point_min: int | None = None  # of a series, after its beginning
+    available: bool = True  # it may be measured
     family: tuple[str, ...] = ()  # the ids of the specimens it was parted from and into, its own too
     person: tuple[str, ...] = ()  # the ids of all records of its patient, as far as anybody merged them
 

@@ -148,7 +148,7 @@ def decide_together(cases: Sequence[Case], beside: Beside, rules: Rules, context
     """Everything that is decided about the results of one specimen (of none: of one barcode that nobody knows)."""
     decided = Decided(list(cases))
     _choose(decided, beside)
-    siblings = _siblings(decided.cases, beside.known)
+    siblings = siblings_of(decided.cases, beside.known)
     subjects: dict[str, Subject] = {}
     for case in decided.cases:
         case.judged = _judge(case, beside, rules, context, siblings, subjects)
@@ -222,7 +222,7 @@ def _reported_or_not(case: Case, choice: Choice, runs: Mapping[str, Run], count:
 # ---- checks ----------------------------------------------------------------------------------------------------------
 
 
-def _siblings(cases: Iterable[Case], known: Iterable[KnownResult]) -> dict[str, Sibling]:
+def siblings_of(cases: Iterable[Case], known: Iterable[KnownResult]) -> dict[str, Sibling]:
     """The reported results of the specimen by test: those it has, with the new ones in their place."""
     siblings: dict[str, Sibling] = {}
     for one in known:
@@ -250,10 +250,30 @@ def _judge(
     subjects: dict[str, Subject],
 ) -> Judged | None:
     """What the checks say of a case; None where there is nothing they could look at."""
-    decision, specimen = case.decision, beside.specimen
-    test = decision.test
-    if test is None or not _UNREAD.isdisjoint(case.holds):
+    if case.decision.test is None or not _UNREAD.isdisjoint(case.holds):
         return None
+    facts = facts_of(case, beside, rules, context, siblings, subjects)
+    near = beside.neighbours.get(case.decision.test.id)
+    asks = case.reportable and not case.pending and case.item is not None and _MAY_ASK.issuperset(case.holds)
+    judged = judging.check(
+        rules.rule_set, facts, near.later if near else None, measured=facts.value.kind not in _NO_VALUE, asks=asks
+    )
+    case.holds, case.flags, case.requests = judged.holds, judged.flags, judged.requests
+    case.steps += judging.steps(judged.verdicts)
+    return judged
+
+
+def facts_of(
+    case: Case,
+    beside: Beside,
+    rules: Rules,
+    context: DecisionContext,
+    siblings: Mapping[str, Sibling],
+    subjects: dict[str, Subject],
+) -> Facts:
+    """A case of a known test with all that is known around it. `subjects`: those that were worked out already."""
+    decision, specimen, test = case.decision, beside.specimen, case.decision.test
+    assert test is not None  # noqa: S101 - the caller has looked
     kind = specimen.type if specimen else ""
     subject = subjects.get(kind)
     if subject is None:
@@ -261,8 +281,8 @@ def _judge(
         subject = subjects[kind] = found[0] if len(found) == 1 else _not_timed(found[0])
     led = beside.led.get(case.item.id, ()) if case.item else ()
     near = beside.neighbours.get(test.id)
-    observed = case.observed
-    facts = Facts(
+    observed, measured = case.observed, case.origin is Origin.ANALYZER
+    return Facts(
         test=test,
         value=decision.value,
         unit=decision.unit,
@@ -275,22 +295,15 @@ def _judge(
         critical_low=decision.critical_low,
         critical_high=decision.critical_high,
         holds=case.holds,
-        analyzer=rules.analyzer if case.origin is Origin.ANALYZER else "",
-        driver=rules.driver if case.origin is Origin.ANALYZER else "",
-        method=rules.method,
+        analyzer=rules.analyzer if measured else "",
+        driver=rules.driver if measured else "",
+        method=rules.method if measured else "",
         previous=near.previous if near else None,
         siblings=siblings,
         qc=rules.qc.state(rules.analyzer, test.code, case.measured_at),
         measured_at=case.measured_at,
         follow_ups=max((one.depth for one in led if one.result_id != case.result_id), default=0),
     )
-    asks = case.reportable and not case.pending and case.item is not None and _MAY_ASK.issuperset(case.holds)
-    judged = judging.check(
-        rules.rule_set, facts, near.later if near else None, measured=decision.value.kind not in _NO_VALUE, asks=asks
-    )
-    case.holds, case.flags, case.requests = judged.holds, judged.flags, judged.requests
-    case.steps += judging.steps(judged.verdicts)
-    return judged
 
 
 def _not_timed(subject: Subject) -> Subject:
@@ -436,8 +449,8 @@ def _calculation(
     version = rules.rule_set.version
     said = calculate(rule, test, siblings, context.collections(specimen, specimen.type)[0], version)
     known = next((one for one in beside.known if one.item_id == item.id), None)
-    if said.value is None and (known is None or known.status in RELEASED):
-        return None  # the released one stays: its inputs, as released, are what they were
+    if said.value is None and known is None:
+        return None
     value, verdict = (said.value, "ok") if said.value is not None else (Value(ValueKind.EMPTY), "none")
     step = Step("calculation", verdict, said.text, version, {"rule": said.rule} | dict(said.inputs))
     case = Case(

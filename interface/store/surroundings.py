@@ -173,6 +173,7 @@ def _specimen(
         patient_group=row["patient_group"] or "",
         priority=Priority(row["priority"] or Priority.ROUTINE),
         time_point_min=row["time_point_min"],
+        available=row["status"] == "available",
         family=tuple(map(str, family)),
         person=patient[1] if patient else (),
     )

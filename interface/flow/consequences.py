@@ -1,0 +1,99 @@
+"""What follows when a person has decided about a result: what is calculated of it, and what it makes us do next.
+
+A result that somebody released, corrected or discarded is another input than before. What is calculated of it is
+calculated anew, in the same transaction; of what was released already the new value waits beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from uuid import UUID
+
+from interface.domain.catalogue import Catalogue
+from interface.domain.decide import DecisionContext, decide_value
+from interface.domain.model import RELEASED, Step
+from interface.domain.reflex import ReflexKind, evaluate
+from interface.domain.views import Actor
+from interface.flow.cases import Beside, Case, Decided, Rules, calculate_anew, facts_of, siblings_of
+from interface.flow.criticals import open_for
+from interface.flow.outcome import By, Surroundings, beside_of, effects_of, judged_of, version_of
+from interface.flow.rules import RuleSets
+from interface.flow.surroundings import add_neighbours_of
+from interface.store import audit
+from interface.store import results as store
+from interface.store import surroundings as rows
+from interface.store.catalogue import read_catalogue
+from interface.store.db import Connection
+from interface.store.surroundings import KnownResult
+
+
+async def follow(connection: Connection, actor: Actor, result_ids: Collection[UUID]) -> list[UUID]:
+    """Do what follows from results that the caller's transaction has changed; returns the results that were written.
+
+    For the same results again it does nothing.
+    """
+    specimen_ids = await connection.fetch(
+        "SELECT DISTINCT specimen_id FROM lab.result WHERE id = ANY($1) AND specimen_id IS NOT NULL", list(result_ids)
+    )
+    if not specimen_ids:
+        return []
+    at = Surroundings(await rows.lock(connection, (), sorted(row["specimen_id"] for row in specimen_ids)))
+    catalogue = await read_catalogue(connection, actor.organization_id, "", None)
+    now = await RuleSets().current(connection, catalogue.tests)
+    if now.active is None:
+        return []
+    rules, changed = Rules(now), set(result_ids)
+    decided: list[Decided] = []
+    for row in specimen_ids:
+        specimen = at.locked.by_id[str(row["specimen_id"])]
+        await add_neighbours_of(
+            connection, at, [(specimen, one.test) for one in _of(specimen.family, at)], catalogue, now
+        )
+        decided.append(_of_specimen(beside_of(specimen, at), changed, rules, catalogue))
+    by = By(actor.kind, actor.id, rule_set_id=now.active_id)
+    effects = effects_of(decided, catalogue)
+    versions = [version_of(case, by) for one in decided for case in one.cases if case.result_id not in changed]
+    await store.write_versions(connection, actor.organization_id, versions)
+    await store.write_effects(connection, actor.organization_id, [effects], now.active_id)
+    await open_for(connection, actor, judged_of(versions))
+    for version in versions:
+        detail = {"version": str(version.version), "of": " ".join(map(str, sorted(changed)))}
+        await audit.record(connection, actor, "calculate", "result", version.result_id, detail)
+    return [version.result_id for version in versions]
+
+
+def _of(family: Collection[str], at: Surroundings) -> list[KnownResult]:
+    return [one for each in family for one in at.locked.results.get(each, ())]
+
+
+def _of_specimen(beside: Beside, changed: Collection[UUID], rules: Rules, catalogue: Catalogue) -> Decided:
+    """What is calculated anew, and a case for each changed result that asks for something, only to carry that."""
+    context = DecisionContext(catalogue, received_at=datetime.now(UTC))
+    siblings = siblings_of((), beside.known)
+    tests = {one.test for one in beside.known if one.id in changed}
+    decided = Decided([])
+    for one in beside.known:
+        if one.id in changed and one.status in RELEASED and one.reportable:
+            case = _asking(one, beside, rules, context)
+            if case is not None:
+                decided.cases.append(case)
+    if not tests:  # a result was discarded: whatever is calculated may lack it now
+        tests = {test for rule in rules.rule_set.calculations for test in rule.tests}
+    decided.cases += calculate_anew(tests, beside, rules, context, siblings)
+    return decided
+
+
+def _asking(one: KnownResult, beside: Beside, rules: Rules, context: DecisionContext) -> Case | None:
+    """A released result whose reflexes are due now; they were not while it was held."""
+    specimen, test = beside.specimen, context.catalogue.tests.get(one.test_id)
+    part = rules.rule_set.of(one.test).reflexes
+    item = next((item for item in specimen.items if item.id == one.item_id), None) if specimen else None
+    if specimen is None or test is None or item is None or not part:
+        return None
+    case = Case(b"", decide_value(test, one.value, one.unit, specimen, item, context, Step("release", "ok", "")))
+    case.result_id, case.holds = one.id, ()
+    facts = facts_of(case, beside, rules, context, siblings_of((), beside.known), {})
+    asked = evaluate(part, facts, (), rules.rule_set.version).requests
+    case.requests = tuple(request for request in asked if request.kind is ReflexKind.REFLEX)
+    return case if case.requests else None

@@ -1,0 +1,174 @@
+"""What a person enters for an order item: decided like an analyzer's result, with the person as its origin.
+
+The same entry again says nothing new; another value is the next version, and one that would change a released result
+waits beside it. Nothing is released by being entered, but what the rules in force release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from interface.domain.autoverify import Autoverification
+from interface.domain.catalogue import Catalogue
+from interface.domain.decide import DecisionContext, decide_value
+from interface.domain.model import RELEASED, Observed, OrderedItem, Origin, SpecimenFacts, Step
+from interface.domain.permissions import Permission
+from interface.domain.states import CLOSED_ITEM
+from interface.domain.values import parse_value
+from interface.domain.views import Actor, Audience, ResultView
+from interface.errors import LaboraError
+from interface.flow.actors import may
+from interface.flow.cases import Case, Decided, Rules, decide_together
+from interface.flow.criticals import open_for
+from interface.flow.outcome import By, Surroundings, beside_of, effects_of, judged_of, remember, said_of, version_of
+from interface.flow.rules import RuleSets
+from interface.flow.surroundings import add_neighbours_of
+from interface.flow.work import own_key
+from interface.store import audit, lab
+from interface.store import results as store
+from interface.store import surroundings as rows
+from interface.store.catalogue import read_catalogue
+from interface.store.db import Connection
+
+LONGEST_VALUE = 4000  # characters, of a value and of a comment
+
+
+class EntryError(LaboraError):
+    """What cannot be entered, in one sentence. `item_id`: of the entry, where it is one's fault."""
+
+    slug = "entry"
+
+    def __init__(self, text: str, item_id: UUID | None = None) -> None:
+        self.item_id = item_id
+        super().__init__(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`value` as it is typed, `unit` as the person says it; "" is the test's own."""
+
+    order_item_id: UUID
+    value: str
+    unit: str = ""
+    comment: str = ""
+
+
+async def enter(connection: Connection, actor: Actor, entries: Sequence[Entry]) -> list[ResultView]:
+    """Decide and write entries in the caller's transaction; their results, in the entries' order.
+
+    Needs `worksheet:write`. Raises EntryError, and then nothing was written.
+    """
+    if not may(actor, Permission.WORKSHEET_WRITE):
+        raise EntryError(f"only a user with the permission {Permission.WORKSHEET_WRITE} may enter results")
+    _check(entries)
+    specimens = await _specimens(connection, [one.order_item_id for one in entries])
+    locked = await rows.lock(connection, (), sorted(set(specimens.values())))
+    catalogue = await read_catalogue(connection, actor.organization_id, "", None)
+    now = await RuleSets().current(connection, catalogue.tests)
+    keys = {one.order_item_id: own_key("manual", str(one.order_item_id)) for one in entries}
+    at = Surroundings(locked, current=await store.load_current(connection, list(keys.values())))
+    found = [(one, *_found(one, str(specimens[one.order_item_id]), at, catalogue)) for one in entries]
+    tests = [(specimen, catalogue.tests[item.test_id].code) for _, specimen, item in found]
+    await add_neighbours_of(connection, at, tests, catalogue, now)
+    decided = _decided(actor, found, keys, at, catalogue, now)
+    result_ids = {key: known.id for key, known in at.current.items()}
+    result_ids |= {case.key: case.result_id for one in decided for case in one.cases}
+    await _write(connection, actor, decided, catalogue, now)
+    ids = [result_ids[keys[one.order_item_id]] for one in entries]
+    wanted = lab.ResultFilter(ids=tuple(ids), page=lab.Page(limit=len(ids)))
+    views = {view.id: view for view in await lab.find_results(connection, wanted, Audience.STAFF)}
+    return [views[result_id] for result_id in ids]
+
+
+def _check(entries: Sequence[Entry]) -> None:
+    seen: set[UUID] = set()
+    for one in entries:
+        if one.order_item_id in seen:
+            raise EntryError("an order item is entered twice", one.order_item_id)
+        seen.add(one.order_item_id)
+        if not one.value.strip():
+            raise EntryError("an entry has no value", one.order_item_id)
+        for text in (one.value, one.unit, one.comment):
+            if len(text) > LONGEST_VALUE or any(not each.isprintable() and each not in "\r\n\t" for each in text):
+                raise EntryError("an entry is too long, or has a character that cannot be printed", one.order_item_id)
+
+
+async def _specimens(connection: Connection, item_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+    """The specimen of each item."""
+    known = {
+        row["id"]: row["specimen_id"]
+        for row in await connection.fetch("SELECT id, specimen_id FROM lab.order_item WHERE id = ANY($1)", item_ids)
+    }
+    for item_id in item_ids:
+        if item_id not in known:
+            raise EntryError("there is no such order item", item_id)
+        if known[item_id] is None:
+            raise EntryError("the order item has no specimen yet", item_id)
+    return known
+
+
+def _found(entry: Entry, specimen_id: str, at: Surroundings, catalogue: Catalogue) -> tuple[SpecimenFacts, OrderedItem]:
+    specimen = at.locked.by_id[specimen_id]
+    item = next((one for one in specimen.items if one.id == str(entry.order_item_id)), None)
+    if item is None:
+        raise EntryError("there is no such order item", entry.order_item_id)
+    if item.status in CLOSED_ITEM:
+        raise EntryError(f"the order item is {item.status}", entry.order_item_id)
+    if not specimen.available:
+        raise EntryError("the specimen may not be measured any more", entry.order_item_id)
+    if item.test_id not in catalogue.tests:
+        raise EntryError("the test is not in use any more", entry.order_item_id)
+    return specimen, item
+
+
+def _decided(
+    actor: Actor,
+    found: Sequence[tuple[Entry, SpecimenFacts, OrderedItem]],
+    keys: dict[UUID, bytes],
+    at: Surroundings,
+    catalogue: Catalogue,
+    now: Autoverification,
+) -> list[Decided]:
+    context = DecisionContext(catalogue, received_at=datetime.now(UTC))
+    by_specimen: dict[str, list[Case]] = {}
+    for entry, specimen, item in found:
+        text = entry.value.strip()
+        value, test = parse_value(text), catalogue.tests[item.test_id]
+        observed = Observed(
+            "", value, raw_value=text, unit=entry.unit.strip(), comments=(entry.comment,) if entry.comment else ()
+        )
+        inputs = {"value": text, "unit": observed.unit} if observed.unit else {"value": text}
+        made = Step("enter", "ok", f"entered by {actor.name}", inputs=inputs)
+        decision = decide_value(test, value, observed.unit, specimen, item, context, made)
+        case = Case(keys[entry.order_item_id], decision, Origin.MANUAL, observed)
+        known = at.current.get(case.key)
+        if known is not None:
+            if said_of(case) in (known.said, known.pending_said):
+                continue
+            released = known.status in RELEASED
+            case.follow(known.id, known.version, known.version_id, known.last_version, released=released)
+        by_specimen.setdefault(specimen.id, []).append(case)
+    made_of: list[Decided] = []
+    for specimen_id, cases in by_specimen.items():
+        beside = beside_of(at.locked.by_id[specimen_id], at)
+        made_of.append(decide_together(cases, beside, Rules(now), context))
+        remember(made_of[-1], beside, at)
+    return made_of
+
+
+async def _write(
+    connection: Connection, actor: Actor, decided: Sequence[Decided], catalogue: Catalogue, now: Autoverification
+) -> None:
+    by = By(actor.kind, actor.id, rule_set_id=now.active_id)
+    versions = [version_of(case, by) for one in decided for case in one.cases]
+    await store.write_versions(connection, actor.organization_id, versions)
+    await store.write_effects(connection, actor.organization_id, [effects_of(decided, catalogue)], now.active_id)
+    await open_for(connection, actor, judged_of(versions))
+    for version in versions:
+        detail = {"version": str(version.version), "status": version.status.value}
+        if version.held:
+            detail["held"] = " ".join(version.held)
+        await audit.record(connection, actor, "enter", "result", version.result_id, detail)

@@ -1,0 +1,235 @@
+"""A message's results under a rule set in force: released by the rules, checked, calculated, followed up, explained."""
+
+from __future__ import annotations
+
+import pytest
+
+from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, Origin, ResultStatus
+from interface.domain.views import Audience, ResultView
+from interface.flow.consequences import follow
+from interface.flow.entry import Entry, EntryError, enter
+from interface.flow.follow_ups import request
+from tests.flow.laboratory import Laboratory, laboratory
+from tests.flow.rulebook import put_in_force, sent
+
+FINAL, PRELIMINARY, REGISTERED = ResultStatus.FINAL, ResultStatus.PRELIMINARY, ResultStatus.REGISTERED
+
+
+async def by_code(lab: Laboratory, audience: Audience = Audience.STAFF) -> dict[str, ResultView]:
+    """The reported result of each test."""
+    return {view.test_code: view for view in await lab.results(audience) if view.reportable}
+
+
+async def steps(lab: Laboratory, view: ResultView) -> list[tuple[str, str]]:
+    found = await lab.owner.fetchval("select steps from lab.decision where result_version_id = $1", view.version_id)
+    return [(step["step"], step["verdict"]) for step in found]
+
+
+async def items(lab: Laboratory) -> dict[str, str]:
+    rows = await lab.owner.fetch(
+        "select t.code, i.status from lab.order_item i join lab.test t on t.id = i.test_id order by i.id"
+    )
+    return {row["code"]: row["status"] for row in rows}
+
+
+async def test_what_passes_every_rule_is_released_by_the_rule_set_with_all_that_follows(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        revision = await put_in_force(lab)
+        await lab.order("S1", "NA", "K")
+        await lab.send(sent("S1", {"NA": "140", "K": "4.1"}))
+        await lab.settle()
+        found = await by_code(lab, Audience.EMR)
+        assert {code: (view.status, view.value) for code, view in found.items()} == {
+            "NA": (FINAL, "140"), "K": (FINAL, "4.1"),
+        }  # fmt: skip
+        assert await items(lab) == {"NA": ItemStatus.VERIFIED, "K": ItemStatus.VERIFIED}
+        assert await lab.owner.fetchval("select count(*) from lab.outbox where kind = 'result'") == 2
+        version = await lab.owner.fetchrow("select * from lab.result_version where id = $1", found["K"].version_id)
+        assert version is not None
+        assert (version["actor_kind"], version["actor_id"], version["version"]) == ("rule_set", revision.id, 1)
+        assert found["K"].released_at is not None
+        audit = await lab.owner.fetchrow("select * from lab.audit_event where action = 'autoverify'")
+        assert audit is not None
+        assert (audit["actor_kind"], audit["actor_name"]) == ("rule_set", "default 1")
+        assert set(audit["detail"]["results"].split()) == {str(view.id) for view in found.values()}
+        assert ("autoverification", "ok") in await steps(lab, found["K"])
+        assert await lab.owner.fetchval("select version from lab.lab_order") == 2
+
+
+async def test_without_a_rule_set_everything_waits(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "NA")
+        await lab.send(sent("S1", {"NA": "140"}))
+        await lab.settle()
+        assert (await by_code(lab))["NA"].status is PRELIMINARY
+
+
+async def test_a_failing_check_holds_its_result_and_no_other(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        await lab.order("S1", "NA", "K")
+        await lab.send(sent("S1", {"NA": "240", "K": "4.1"}))
+        await lab.settle()
+        found = await by_code(lab)
+        assert (found["NA"].status, found["NA"].held) == (
+            REGISTERED, (HoldReason.IMPLAUSIBLE, HoldReason.RULE),
+        )  # fmt: skip
+        assert found["K"].status is FINAL
+        assert ("range", "hold") in await steps(lab, found["NA"])
+        assert await lab.messages() == [("complete", "held")]
+
+
+async def test_a_delta_is_against_the_persons_last_released_result_whatever_specimen_comes_first(
+    database_url: str,
+) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        await lab.order("S1", "CREA")
+        await lab.order("S2", "CREA")
+        await lab.order("S3", "CREA", patient_id="P-2")
+        await lab.owner.execute("update lab.specimen set collected_at = '2026-01-03Z' where barcode = 'S2'")
+        # The later specimen is measured first: the earlier one is compared with it when it comes.
+        await lab.send(sent("S2", {"CREA": "2.0"}))
+        await lab.send(sent("S1", {"CREA": "1.0"}, control="C2"))
+        await lab.send(sent("S3", {"CREA": "1.0"}, control="C3", patient="P-2"))
+        await lab.settle()
+        decided = {view.barcode: (view.status, view.held) for view in await lab.results()}
+        assert decided == {
+            "S2": (FINAL, ()), "S1": (REGISTERED, (HoldReason.DELTA,)), "S3": (FINAL, ()),
+        }  # fmt: skip
+
+
+async def test_what_is_calculated_is_made_of_reported_results_and_made_anew_when_one_changes(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        await lab.order("S1", "NA", "CL", "HCO3", "AGAP")
+        await lab.send(sent("S1", {"NA": "140", "CL": "102"}))
+        await lab.settle()
+        assert "AGAP" not in await by_code(lab)
+        await lab.send(sent("S1", {"HCO3": "24"}, control="C2"))
+        await lab.settle()
+        gap = (await by_code(lab))["AGAP"]
+        assert (gap.value, gap.status, gap.origin, gap.analyzer) == ("14.0", FINAL, Origin.CALCULATION, "")
+        assert (await items(lab))["AGAP"] == ItemStatus.VERIFIED
+        # Another value of an input that is released waits; nothing is calculated of it until a person decides.
+        await lab.send(sent("S1", {"NA": "150"}, control="C3"))
+        await lab.settle()
+        found = await by_code(lab)
+        assert (found["NA"].value, found["NA"].pending, found["AGAP"].pending) == ("140", True, False)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            from interface.flow.review import accept_change
+
+            await accept_change(connection, lab.director, found["NA"].id)
+            written = await follow(connection, lab.director, [found["NA"].id])
+            assert written == [gap.id]
+            assert await follow(connection, lab.director, [found["NA"].id]) == []
+        found = await by_code(lab)
+        assert (found["NA"].value, found["AGAP"].value, found["AGAP"].pending) == ("150", "14.0", True)
+        waiting = await lab.owner.fetchval(
+            "select value from lab.result_version where result_id = $1 and version = 2", gap.id
+        )
+        assert waiting == "24.0"
+
+
+async def test_nothing_is_calculated_of_what_is_held_until_it_is_released(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        await lab.order("S1", "NA", "CL", "HCO3", "AGAP")
+        await lab.send(sent("S1", {"NA": "240", "CL": "102", "HCO3": "24"}))
+        await lab.settle()
+        assert "AGAP" not in await by_code(lab)
+
+
+async def test_a_reflex_adds_its_test_once_and_a_critical_result_makes_its_task(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        await lab.order("S1", "K")
+        await lab.send(sent("S1", {"K": "2.0"}))
+        await lab.send(sent("S1", {"K": "2.1"}, control="C2"))
+        await lab.settle()
+        assert (await items(lab))["MG"] == ItemStatus.RECEIVED
+        assert await lab.owner.fetchval("select count(*) from lab.follow_up where kind = 'reflex'") == 1
+        assert await lab.owner.fetchval("select count(*) from lab.order_item") == 2
+        potassium = (await by_code(lab))["K"]
+        assert (potassium.status, potassium.flags) == (REGISTERED, ("LL",))
+        assert await lab.owner.fetchval("select count(*) from lab.critical_notification") == 1
+        await lab.send(sent("S1", {"MG": "1.9"}, control="C3"))
+        await lab.settle()
+        assert (await by_code(lab))["MG"].status is FINAL
+        assert await lab.owner.fetchval("select state from lab.follow_up") == "done"
+
+
+async def test_a_rerun_is_asked_for_once_and_its_result_is_reported(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        await lab.order("S1", "CREA")
+        await lab.send(sent("S1", {"CREA": "9.0"}))
+        await lab.settle()
+        first = (await by_code(lab))["CREA"]
+        assert (first.status, first.held) == (REGISTERED, (HoldReason.RERUN,))
+        await lab.send(sent("S1", {"CREA": "9.2"}, control="C2", at="20260102033000"))
+        await lab.settle()
+        runs = await lab.results()
+        assert [(run.value, run.reportable, run.status) for run in runs] == [
+            ("9.0", False, REGISTERED), ("9.2", True, FINAL),
+        ]  # fmt: skip
+        assert ("run", "ok") in await steps(lab, runs[1])
+        assert await lab.owner.fetchval("select array_agg(state) from lab.follow_up") == ["done"]
+        # A third run, of what is released already, changes nothing: a person decides.
+        await lab.send(sent("S1", {"CREA": "5.0"}, control="C3", at="20260102040000"))
+        await lab.settle()
+        third = (await lab.results())[2]
+        assert (third.reportable, third.held) == (False, (HoldReason.ALREADY_REPORTED,))
+        assert [view.value for view in await lab.results(Audience.EMR)] == ["9.2"]
+        assert (await items(lab))["CREA"] == ItemStatus.VERIFIED
+
+
+async def test_another_run_that_nobody_asked_for_and_that_differs_is_left_to_a_person(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "CREA")
+        await lab.send(sent("S1", {"CREA": "1.0"}))
+        await lab.settle()
+        await put_in_force(lab)
+        await lab.send(sent("S1", {"CREA": "1.4"}, control="C2", at="20260102033000"))
+        await lab.settle()
+        first, second = await lab.results()
+        assert (first.reportable, second.reportable, second.status) == (False, True, PRELIMINARY)
+        assert ("run", "ok") in await steps(lab, second)
+
+
+async def test_what_a_person_enters_is_decided_like_an_analyzers(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        order = await lab.order("S1", "NA", "K")
+        ids = {item.test_code: item.id for item in order.items}
+
+        async def entered(code: str, value: str, unit: str = "") -> ResultView:
+            async with lab.database.transaction(lab.organization_id) as connection:
+                return (await enter(connection, lab.director, [Entry(ids[code], value, unit, "by hand")]))[0]
+
+        sodium = await entered("NA", "140")
+        assert (sodium.status, sodium.origin, sodium.value, sodium.unit) == (FINAL, Origin.MANUAL, "140", "mmol/L")
+        assert (await entered("NA", "140")).version == 1
+        changed = await entered("NA", "141")
+        assert (changed.value, changed.pending) == ("140", True)
+        absurd = await entered("K", "41", "furlong")
+        assert absurd.held == (HoldReason.UNKNOWN_UNIT,)
+        assert (await entered("K", "4.1")).status is FINAL
+        assert await lab.owner.fetchval("select count(*) from lab.audit_event where action = 'enter'") == 4
+        with pytest.raises(EntryError, match="no value"):
+            await entered("K", "  ")
+
+
+async def test_a_person_may_ask_for_a_rerun_and_the_rule_set_releases_its_result(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "CREA")
+        await lab.send(sent("S1", {"CREA": "1.0"}))
+        await lab.settle()
+        await put_in_force(lab)
+        first = (await by_code(lab))["CREA"]
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await request(connection, lab.director, first.id, FollowUpKind.RERUN, reason="bubble")
+        await lab.send(sent("S1", {"CREA": "1.1"}, control="C2", at="20260102033000"))
+        await lab.settle()
+        second = (await by_code(lab))["CREA"]
+        assert (second.value, second.status) == ("1.1", FINAL)
