@@ -8,10 +8,10 @@
 | rate_percent | 100 (x - p) / |p| / t | per cent per day or hour |
 | rcv | 100 (x - p) / |p|, against the reference change value | per cent |
 
-The four common methods: Strathmann FG et al., Clin Chim Acta 2011;412:1973. The reference change value is
-sqrt(2) z sqrt(CVa^2 + CVi^2) (Harris EK, Yasaka T, Clin Chem 1983;29:25); for skewed data its log-normal form (Fokkema
-MR et al., Clin Chem 2006;52:1602). On a limit is within it. A value with a comparator is no number: nothing is computed
-with it. docs/checks.md has the worked examples.
+The first four are the common methods (Park SH et al., Ann Lab Med 2012;32:345, PMC3427822). The reference change value
+is sqrt(2) z sqrt(CVa^2 + CVi^2) (Harris EK, Yasaka T, Clin Chem 1983;29:25); for skewed data its log-normal form
+(Fokkema MR et al., Clin Chem 2006;52:1602). On a limit is within it. A value with a comparator is no
+number: nothing is computed with it.
 """
 
 from __future__ import annotations

@@ -134,22 +134,6 @@ def _ckd_epi_2021(n: Numbers, subject: Subject, _p: Numbers) -> Decimal:
     return _times(D(142), spline, _power(D("0.9938"), _years(subject)), sex)
 
 
-def _ckd_epi_2021_cystatin(n: Numbers, subject: Subject, _p: Numbers) -> Decimal:
-    female = subject.sex is Sex.FEMALE
-    creatinine = _spline(
-        n["creatinine"], D("0.7") if female else D("0.9"), D("-0.219") if female else D("-0.144"), D("-0.544")
-    )
-    cystatin = _spline(n["cystatin_c"], D("0.8"), D("-0.323"), D("-0.778"))
-    sex = D("0.963") if female else D(1)
-    return _times(D(135), creatinine, cystatin, _power(D("0.9961"), _years(subject)), sex)
-
-
-def _ckd_epi_2012_cystatin(n: Numbers, subject: Subject, _p: Numbers) -> Decimal:
-    cystatin = _spline(n["cystatin_c"], D("0.8"), D("-0.499"), D("-1.328"))
-    sex = D("0.932") if subject.sex is Sex.FEMALE else D(1)
-    return _times(D(133), cystatin, _power(D("0.996"), _years(subject)), sex)
-
-
 def _mdrd(n: Numbers, subject: Subject, _p: Numbers) -> Decimal:
     sex = D("0.742") if subject.sex is Sex.FEMALE else D(1)
     return _times(D(175), _power(n["creatinine"], D("-1.154")), _power(_years(subject), D("-0.203")), sex)
@@ -231,7 +215,7 @@ _CHOLESTEROL, _TRIGLYCERIDES = Substance(D("386.664")), Substance(D("885.453"))
 _CALCIUM, _IRON = Substance(D("40.078"), 2), Substance(D("55.845"))
 _BILIRUBIN, _UREA = Substance(D("584.673")), Substance(D("60.056"))
 _GLUCOSE, _NITROGEN, _ION = Substance(D("180.156")), Substance(D("28.014")), Substance(None, 1)
-_CREA, _CYSC = Input("creatinine", "mg/dL", _CREATININE), Input("cystatin_c", "mg/L")
+_CREA = Input("creatinine", "mg/dL", _CREATININE)
 _GFR = "mL/min/{1.73_m2}"
 _NA, _K = Input("sodium", "mmol/L", _ION), Input("potassium", "mmol/L", _ION)
 _CL, _HCO3 = Input("chloride", "mmol/L", _ION), Input("bicarbonate", "mmol/L", _ION)
@@ -252,14 +236,6 @@ _ALL = (
     Formula(
         "ckd_epi_2021", _GFR, 0, (_CREA,), _ckd_epi_2021, age_low_y=18, sexed=True,
         source="Inker LA et al., N Engl J Med 2021;385:1737-1749; kidney.org/ckd-epi-creatinine-equation-2021",
-    ),
-    Formula(
-        "ckd_epi_2021_cystatin", _GFR, 0, (_CREA, _CYSC), _ckd_epi_2021_cystatin, age_low_y=18, sexed=True,
-        source="Inker LA et al., N Engl J Med 2021;385:1737-1749 (creatinine and cystatin C)",
-    ),
-    Formula(
-        "ckd_epi_2012_cystatin", _GFR, 0, (_CYSC,), _ckd_epi_2012_cystatin, age_low_y=18, sexed=True,
-        source="Inker LA et al., N Engl J Med 2012;367:20-29 (cystatin C)",
     ),
     Formula(
         "mdrd_175", _GFR, 0, (_CREA,), _mdrd, age_low_y=18, sexed=True,
@@ -302,7 +278,7 @@ _ALL = (
     Formula(
         "osmolality", "mosm/kg", 0,
         (_NA, Input("glucose", "mg/dL", _GLUCOSE), Input("urea_nitrogen", "mg/dL", _NITROGEN)), _osmolality,
-        source="Dorwart WV, Chalmers L, Clin Chem 1975;21:190-194, in the customary form 2 Na + glucose/18 + BUN/2.8",
+        source="2 Na + glucose/18 + BUN/2.8, the same as the one below in mg/dL",
     ),
     Formula(
         "osmolality_si", "mosm/kg", 0, (_NA, Input("glucose", "mmol/L", _GLUCOSE), Input("urea", "mmol/L", _UREA)),
