@@ -45,6 +45,13 @@ class Unsolicited(StrEnum):
     REGISTER = "register"
 
 
+class NameMismatch(StrEnum):
+    """What to do with a result whose patient's name is another than the order's."""
+
+    IGNORE = "ignore"
+    HOLD = "hold"
+
+
 class Preliminary(StrEnum):
     """What an EMR sees of a result that nobody has released yet. Held results are never seen."""
 
@@ -151,6 +158,24 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class BarcodeRules:
+    """How the specimen id that a link sends becomes the barcode that was printed; see `domain.barcodes`."""
+
+    strip_prefix: str = ""
+    strip_suffix: str = ""
+    pattern: str = ""  # a regular expression for the whole; its group `id`, else its groups one after the other, are it
+    check_digit: str = ""  # name of `domain.check_digits.CheckDigit`: the last character is checked and left out
+    pad: int = 0  # with zeros on the left to so many characters
+
+    def __bool__(self) -> bool:
+        return self != _AS_SENT
+
+
+_AS_SENT = BarcodeRules()
+WINDOW_DAYS = 60  # mycobacteria are given six to eight weeks to grow
+
+
+@dataclass(frozen=True, slots=True)
 class LinkSettings:
     """One `[[link]]` of the configuration."""
 
@@ -164,6 +189,10 @@ class LinkSettings:
     encoding: str = ""  # Python codec name; empty: the driver's
     timezone: str = "UTC"  # the analyzer's clock, an IANA zone
     unsolicited: Unsolicited = Unsolicited.HOLD
+    barcode: BarcodeRules = BarcodeRules()
+    specimen_window_days: int = WINDOW_DAYS  # barcodes are used again: older specimens are not meant; 0: all are
+    control_ids: tuple[str, ...] = ()  # patterns of ids that are controls', whatever the analyzer says of their role
+    name_mismatch: NameMismatch = NameMismatch.IGNORE
     on_store_failure: OnStoreFailure = OnStoreFailure.AR
     allow: tuple[str, ...] = ()  # networks that may connect; empty: all that reach the address
     max_connections: int = 32

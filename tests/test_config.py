@@ -8,7 +8,17 @@ import pytest
 
 from interface import config
 from interface.errors import ConfigError
-from interface.settings import AckPolicy, Address, OnStoreFailure, Preliminary, TransportType, Unsolicited, packaged
+from interface.settings import (
+    AckPolicy,
+    Address,
+    BarcodeRules,
+    NameMismatch,
+    OnStoreFailure,
+    Preliminary,
+    TransportType,
+    Unsolicited,
+    packaged,
+)
 from tests.configuration import drivers, link, parse, problems
 
 __all__ = ["drivers"]  # a fixture
@@ -280,3 +290,22 @@ def test_the_state_directory_follows_the_user(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert config.default_state_dir({"XDG_STATE_HOME": "/home/ann/state"}) == Path("/home/ann/state/labora")
     assert config.default_state_dir({"XDG_STATE_HOME": "relative"}) == Path.home() / ".local/state/labora"
+
+
+def test_a_links_rules_for_specimen_ids_are_read_and_what_cannot_be_used_is_named(drivers: Path) -> None:
+    [plain] = parse(link(drivers)).links
+    assert (plain.barcode, plain.specimen_window_days, plain.control_ids) == (BarcodeRules(), 60, ())
+    rules = '{ strip_prefix = "]C1", pattern = "(?P<id>[0-9]+)", check_digit = "luhn", pad = 10 }'
+    [read] = parse(
+        link(drivers, barcode=rules, control_ids='["9[0-9]{3}"]', name_mismatch='"hold"', specimen_window_days="7")
+    ).links
+    assert read.barcode == BarcodeRules("]C1", "", "(?P<id>[0-9]+)", "luhn", 10)
+    assert (read.control_ids, read.name_mismatch) == (("9[0-9]{3}",), NameMismatch.HOLD)
+    assert read.specimen_window_days == 7
+    found = problems(
+        link(drivers, barcode='{ check_digit = "lunh", pattern = "(", pad = 99 }', control_ids='["QC", "(a+)+"]')
+    )
+    assert set(found) == {
+        "link[0].barcode.check_digit", "link[0].barcode.pattern", "link[0].barcode.pad", "link[0].control_ids[1]",
+    }  # fmt: skip
+    assert "luhn" in found["link[0].barcode.check_digit"]

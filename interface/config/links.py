@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from interface.config.barcodes import read_barcode, read_patterns
 from interface.config.match import read_match, sharing_problem
 from interface.config.table import Table, hint, parse_line_format
 from interface.config.tls import read_tls
@@ -16,6 +17,7 @@ from interface.driver.manifest import LinkFraming
 from interface.driver.revisions import split_pin
 from interface.errors import DriverError
 from interface.settings import (
+    WINDOW_DAYS,
     WIRE_LOG_MB,
     AckPolicy,
     Address,
@@ -25,6 +27,7 @@ from interface.settings import (
     LinkRole,
     LinkSettings,
     ListenTls,
+    NameMismatch,
     OnStoreFailure,
     SerialPort,
     Transport,
@@ -90,6 +93,10 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         encoding=_encoding(table),
         timezone=_timezone(table),
         unsolicited=table.choice("unsolicited", Unsolicited.HOLD),
+        barcode=read_barcode(table),
+        specimen_window_days=table.whole("specimen_window_days", WINDOW_DAYS, 0, 3660),
+        control_ids=read_patterns(table, "control_ids"),
+        name_mismatch=table.choice("name_mismatch", NameMismatch.IGNORE),
         on_store_failure=table.choice("on_store_failure", OnStoreFailure.AR),
         allow=_allow(table),
         max_connections=table.whole("max_connections", 32, 1, 1024),

@@ -16,7 +16,7 @@ from interface.domain.catalogue import Catalogue
 from interface.domain.facts import Subject
 from interface.domain.flags import DEFAULT_RULE, Evaluation, evaluate
 from interface.domain.intervals import Selection, select
-from interface.domain.matching import Match, match
+from interface.domain.matching import NO_POLICY, Match, Policy, match
 from interface.domain.model import (
     CodeMapping,
     Comparator,
@@ -37,7 +37,6 @@ from interface.domain.model import (
 from interface.domain.subject import at_collection, possible_collections
 from interface.domain.units import bare, canonical, convert
 from interface.errors import UnknownUnit
-from interface.settings import Unsolicited
 
 RULES = "decide/4"  # the version of these rules in explanations; raise it with every change of what they say
 HOLD = "hold"  # the step that says what a result waits for
@@ -67,7 +66,7 @@ class DecisionContext:
     driver_revision: str = ""
     specimens: tuple[SpecimenFacts, ...] = ()
     observed_patient: ObservedPatient | None = None
-    unsolicited: Unsolicited = Unsolicited.HOLD
+    policy: Policy = NO_POLICY
     incomplete: bool = False  # the transmission was cut before its end
     received_at: datetime | None = None  # when the message came; bounds an unknown collection time
     holds: tuple[HoldReason, ...] = ()  # what stands against the whole message, such as driver_mismatch
@@ -259,14 +258,15 @@ def _matched(specimen: ObservedSpecimen, context: DecisionContext, draft: _Draft
         context.specimens,
         draft.test.id if draft.test else None,
         context.observed_patient,
-        context.unsolicited,
-        identified=bool(specimen.specimen_id),
+        context.policy,
+        sent=specimen.specimen_id,
+        at=context.received_at,
     )
     verdict = "none" if found.unsolicited else "ok"
     if context.specimens:
         draft.add("match", found.text, holds=found.holds, verdict=verdict)
     else:
-        draft.add("match", found.text, holds=found.holds, verdict=verdict, policy=context.unsolicited.value)
+        draft.add("match", found.text, holds=found.holds, verdict=verdict, policy=context.policy.unsolicited.value)
 
 
 def _readable(draft: _Draft) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
 
+from interface.domain.barcodes import CONTROL_LIKE, control_like
 from interface.domain.model import (
     HoldReason,
     ObservedPatient,
@@ -13,8 +16,11 @@ from interface.domain.model import (
     Sex,
     SpecimenFacts,
 )
+from interface.domain.names import search_words
 from interface.domain.states import CLOSED_ITEM, DONE_ITEM
-from interface.settings import Unsolicited
+from interface.settings import NameMismatch, Unsolicited
+
+_TITLES = frozenset({"mr", "mrs", "ms", "miss", "dr", "prof", "herr", "frau", "mme", "mlle"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,35 +35,77 @@ class Match:
     text: str = ""  # for the explanation; without patient data
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a link's results are matched. `control_ids`: patterns of ids that are controls' for certain."""
+
+    unsolicited: Unsolicited = Unsolicited.HOLD
+    window_days: int = 0  # 0: specimens of any age
+    control_ids: tuple[str, ...] = ()
+    names: NameMismatch = NameMismatch.IGNORE
+
+
+NO_POLICY = Policy()
+
+
 def match(
     specimens: Sequence[SpecimenFacts],
     test_id: str | None,
     observed_patient: ObservedPatient | None,
-    policy: Unsolicited,
+    policy: Policy,
     *,
-    identified: bool = True,
+    sent: str | None,
+    at: datetime | None = None,
 ) -> Match:
     """Find the one order item the observation answers.
 
-    `specimens`: all open specimens with the barcode as sent. `test_id` None: the code is unmapped, only the specimen is
-    looked for. `identified` False: the analyzer sent no specimen id; there is nothing to register such a result under.
+    `specimens`: all open specimens with the barcode. `test_id` None: the code is unmapped, only the specimen is looked
+    for. `sent`: the specimen id as sent, None when there was none: there is nothing to register such a result under.
+    `at`: when the message came.
     """
-    if not specimens:
-        if identified and policy is Unsolicited.REGISTER:
+    if sent is not None and (held := _control(sent, policy, known=bool(specimens))) is not None:
+        return held
+    recent = [one for one in specimens if _recent(one, policy.window_days, at)]
+    if not recent:
+        if specimens:
+            text = f"the specimen with this barcode was received more than {policy.window_days} days ago"
+            return Match(holds=(HoldReason.OUTSIDE_WINDOW,), text=text)
+        if sent and policy.unsolicited is Unsolicited.REGISTER:
             return Match(unsolicited=True, text="no order for this specimen; taken unsolicited, without a patient")
-        text = "no open specimen with this barcode" if identified else "no specimen id was sent"
+        text = "no open specimen with this barcode" if sent else "no specimen id was sent"
         return Match(holds=(HoldReason.NO_SUCH_SPECIMEN,), text=text)
-    if len(specimens) > 1:
-        return Match(holds=(HoldReason.AMBIGUOUS_SPECIMEN,), text=f"{len(specimens)} open specimens carry this barcode")
-    specimen = specimens[0]
-    differing = differences(observed_patient, specimen.patient)
-    holds = (HoldReason.PATIENT_MISMATCH,) if differing else ()
-    texts = [f"the analyzer's patient differs in {', '.join(differing)}"] if differing else []
+    if len(recent) > 1:
+        return Match(holds=(HoldReason.AMBIGUOUS_SPECIMEN,), text=f"{len(recent)} open specimens carry this barcode")
+    specimen = recent[0]
+    holds: tuple[HoldReason, ...] = ()
+    texts = []
+    if differing := differences(observed_patient, specimen.patient):
+        holds = (HoldReason.PATIENT_MISMATCH,)
+        texts.append(f"the analyzer's patient differs in {', '.join(differing)}")
+    if not same_name(observed_patient, specimen.patient):
+        if policy.names is NameMismatch.HOLD:
+            holds = (*holds, HoldReason.PATIENT_NAME)
+        texts.append(f"the analyzer's patient has another name ({policy.names})")
     item, reason, text = _item(specimen, test_id)
     if reason is not None:
         holds = (*holds, reason)
     texts.append(text)
     return Match(specimen, item, specimen.patient, False, holds, "; ".join(texts))
+
+
+def _control(sent: str, policy: Policy, *, known: bool) -> Match | None:
+    """An id that is a control's by the link's patterns; by the common names of controls, where no specimen has it."""
+    if control_like(sent, policy.control_ids):
+        return Match(holds=(HoldReason.CONTROL_LIKE_ID,), text="by the link's patterns this is a control's id")
+    if not known and control_like(sent, CONTROL_LIKE):
+        return Match(holds=(HoldReason.CONTROL_LIKE_ID,), text="no specimen has this id, which looks like a control's")
+    return None
+
+
+def _recent(specimen: SpecimenFacts, window_days: int, at: datetime | None) -> bool:
+    """Whether the specimen was received, or ordered, within the window. What nobody knows the age of is not old."""
+    known = [one for one in (specimen.received_at, specimen.created_at) if one is not None]
+    return not window_days or at is None or not known or at - max(known) <= timedelta(days=window_days)
 
 
 def _item(specimen: SpecimenFacts, test_id: str | None) -> tuple[OrderedItem | None, HoldReason | None, str]:
@@ -75,10 +123,7 @@ def _item(specimen: SpecimenFacts, test_id: str | None) -> tuple[OrderedItem | N
 
 
 def differences(observed: ObservedPatient | None, patient: PatientFacts | None) -> tuple[str, ...]:
-    """What the analyzer says about the patient against the order: of id, birth date, sex, those both sides know.
-
-    A different name is no contradiction: analyzers cut, transliterate and reorder names.
-    """
+    """What the analyzer says about the patient against the order: of id, birth date, sex, those both sides know."""
     if observed is None or patient is None:
         return ()
     found = []
@@ -91,3 +136,44 @@ def differences(observed: ObservedPatient | None, patient: PatientFacts | None) 
     if observed.sex not in unknown and patient.sex not in unknown and observed.sex is not patient.sex:
         found.append("sex")
     return tuple(found)
+
+
+def same_name(observed: ObservedPatient | None, patient: PatientFacts | None) -> bool:
+    """Whether the two names can be one: analyzers cut, transliterate and reorder names, and leave parts of them out.
+
+    Compared without case, accents, order and punctuation, a word with its beginning. One side's words must all be among
+    the other's. What either does not know is no difference.
+    """
+    if observed is None or patient is None:
+        return True
+    return _one_name(observed.name, f"{patient.family} {patient.given}")
+
+
+@lru_cache(maxsize=4096)
+def _one_name(sent: str, known: str) -> bool:
+    ours, theirs = _spelled(known), _spelled(sent)
+    if not ours or not theirs:
+        return True
+    return _all_among(theirs, ours) or _all_among(ours, theirs)
+
+
+def _spelled(name: str) -> tuple[tuple[str, ...], ...]:
+    """The words of a name, each in its spellings; titles left out."""
+    words = search_words(name.replace("^", " ").replace(",", " "))
+    return tuple(word for word in words if not _TITLES.issuperset(word))
+
+
+def _all_among(some: tuple[tuple[str, ...], ...], all_: tuple[tuple[str, ...], ...]) -> bool:
+    """Whether each word of the one has a word of its own in the other."""
+    left = list(all_)
+    for word in sorted(some, key=lambda each: -len(each[0])):
+        found = next((one for one in left if _one_word(word, one)), None)
+        if found is None:
+            return False
+        left.remove(found)
+    return True
+
+
+def _one_word(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """The same word, or the beginning of it: names are cut, and given names are initials."""
+    return any(a.startswith(b) or b.startswith(a) for a in one for b in other)

@@ -15,6 +15,7 @@ from interface.domain.catalogue import Catalogue
 from interface.domain.decide import DecisionContext, decide
 from interface.domain.facts import PreviousResult
 from interface.domain.flags import CRITICAL
+from interface.domain.matching import Policy
 from interface.domain.model import (
     RELEASED,
     FollowUpKind,
@@ -142,12 +143,9 @@ def _observations(
                 catalogue,
                 driver=work.link.driver.id,
                 driver_revision=work.link.driver.revision,
-                specimens=at.specimens.get(specimen.specimen_id or "", ()),
+                specimens=at.specimens.get(work.barcode(specimen), ()),
                 observed_patient=patients[specimen.patient] if specimen.patient is not None else None,
-                # A tube that was closed or rejected is no unknown one: its results are never taken without an order.
-                unsolicited=Unsolicited.HOLD
-                if specimen.specimen_id in at.locked.closed
-                else work.link.settings.unsolicited,
+                policy=_policy(work, closed=work.barcode(specimen) in at.locked.closed),
                 incomplete=work.incomplete,
                 received_at=work.message.received_at,
                 holds=work.holds,
@@ -155,6 +153,14 @@ def _observations(
                 method=rules.method,
             )
         yield specimen, observed, context, at.apart.get(as_sent, as_sent)
+
+
+def _policy(work: Work, *, closed: bool) -> Policy:
+    """How the link's results are matched. A tube that was closed or rejected is no unknown one: its results are never
+    taken without an order."""
+    link = work.link.settings
+    unsolicited = Unsolicited.HOLD if closed else link.unsolicited
+    return Policy(unsolicited, link.specimen_window_days, link.control_ids, link.name_mismatch)
 
 
 def _came(work: Work, observed: Observed) -> Step:

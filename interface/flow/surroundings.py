@@ -73,7 +73,7 @@ def _measured(
 ) -> Iterator[tuple[SpecimenFacts, str, datetime | None]]:
     """Each specimen of a message with the tests (codes) that were measured on it."""
     for sent, observed, _ in work.observations():
-        found = specimens.get(sent.specimen_id or "", ())
+        found = specimens.get(work.barcode(sent), ())
         if len(found) == 1 and found[0].person:
             mapping = catalogue.mapping(observed.code, found[0].type or sent.type)
             test = catalogue.tests.get(mapping.test_id) if mapping else None

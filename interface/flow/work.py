@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from interface.domain.barcodes import barcode_of
 from interface.domain.identity import natural_key
 from interface.domain.model import (
     RELEASED,
@@ -50,7 +51,11 @@ class Work:
     @property
     def barcodes(self) -> list[str]:
         """The patient specimens it speaks of; results of one specimen are decided in the order they came."""
-        return sorted({s.specimen_id for s in self.decoded.specimens if s.specimen_id and is_patient(s)})
+        return sorted({self.barcode(s) for s in self.decoded.specimens if s.specimen_id and is_patient(s)})
+
+    def barcode(self, specimen: ObservedSpecimen) -> str:
+        """What the specimen's id as sent is in the laboratory, by the rules of the link; "" when none was sent."""
+        return barcode_of(specimen.specimen_id or "", self.link.settings.barcode)
 
     def keys(self) -> list[bytes]:
         """The natural keys of its patient results."""
@@ -88,7 +93,7 @@ def keys_apart(
     apart = {}
     for specimen, observed, key in work.observations():
         known = current.get(key)
-        found = specimens.get(specimen.specimen_id or "", ())
+        found = specimens.get(work.barcode(specimen), ())
         specimen_id = found[0].id if len(found) == 1 else None
         if known is None or (str(known.specimen_id) if known.specimen_id else None) == specimen_id:
             continue

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from interface.domain import decide as decide_rules
 from interface.domain.catalogue import Catalogue
 from interface.domain.decide import Decision, DecisionContext, decide
+from interface.domain.matching import Policy
 from interface.domain.model import (
     CodeMapping,
     Comparator,
@@ -289,7 +290,7 @@ def test_a_control_never_reaches_a_patient(role: SpecimenRole) -> None:
 
 def test_an_unsolicited_result_is_registered_without_patient_and_judged_by_intervals_for_everyone_only() -> None:
     context = replace(
-        CONTEXT, specimens=(), unsolicited=Unsolicited.REGISTER,
+        CONTEXT, specimens=(), policy=Policy(Unsolicited.REGISTER),
         observed_patient=ObservedPatient("12345", "Doe^Jane", date(1980, 5, 17), Sex.FEMALE),
     )  # fmt: skip
     found = decided(observed("HGB", "1", "g/dL"), context)
@@ -300,7 +301,7 @@ def test_an_unsolicited_result_is_registered_without_patient_and_judged_by_inter
 
 
 def test_without_a_specimen_id_nothing_is_registered() -> None:
-    context = replace(CONTEXT, specimens=(), unsolicited=Unsolicited.REGISTER)
+    context = replace(CONTEXT, specimens=(), policy=Policy(Unsolicited.REGISTER))
     found = decided(observed("HGB", "12", "g/dL"), context, replace(SENT, specimen_id=None))
     assert found.holds == (H.NO_SUCH_SPECIMEN,)
 
@@ -316,7 +317,7 @@ def test_a_mapping_for_the_specimen_type_comes_before_the_one_for_any() -> None:
     csf = replace(CONTEXT, specimens=(replace(SPECIMEN, type="CSF"),))
     assert decided(observed("GLU", "60", "mg/dL"), csf).holds == (H.UNMAPPED_CODE,)  # that test is not active
     assert decided(observed("GLU", "60", "mg/dL")).test == GLU
-    unknown = replace(CONTEXT, specimens=(), unsolicited=Unsolicited.REGISTER)
+    unknown = replace(CONTEXT, specimens=(), policy=Policy(Unsolicited.REGISTER))
     assert decided(observed("GLU", "60", "mg/dL"), unknown, replace(SENT, type="CSF")).holds == (H.UNMAPPED_CODE,)
 
 
@@ -447,7 +448,7 @@ CONTEXTS = st.builds(
     st.just(CATALOGUE),
     specimens=st.lists(SPECIMENS, max_size=2).map(tuple),
     observed_patient=st.sampled_from([None, ObservedPatient("12345"), ObservedPatient("1", sex=Sex.MALE)]),
-    unsolicited=st.sampled_from(Unsolicited),
+    policy=st.sampled_from(Unsolicited).map(Policy),
     incomplete=st.booleans(),
     received_at=st.sampled_from([None, COLLECTED]),
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from interface.domain.matching import match
+from interface.domain import matching
+from interface.domain.barcodes import barcode_of, control_like
+from interface.domain.matching import Match, Policy, same_name
 from interface.domain.model import (
     HoldReason,
     ItemStatus,
@@ -17,12 +20,26 @@ from interface.domain.model import (
     Sex,
     SpecimenFacts,
 )
-from interface.settings import Unsolicited
+from interface.settings import BarcodeRules, NameMismatch, Unsolicited
 
 PATIENT = PatientFacts("p1", ("12345", "MRN-9"), "Doe", "Jane", date(1980, 5, 17), Sex.FEMALE)
 GLUCOSE = OrderedItem("item-glu", "glu", "order-1", ItemStatus.REQUESTED)
 SODIUM = OrderedItem("item-na", "na", "order-1", ItemStatus.REQUESTED)
 SPECIMEN = SpecimenFacts("s1", "B1", "SER", None, PATIENT, (GLUCOSE, SODIUM))
+
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+
+
+def match(
+    specimens: Sequence[SpecimenFacts],
+    test_id: str | None,
+    patient: ObservedPatient | None,
+    unsolicited: Unsolicited,
+    *,
+    identified: bool = True,
+) -> Match:
+    return matching.match(specimens, test_id, patient, Policy(unsolicited), sent="B1" if identified else None, at=NOW)
 
 
 def with_items(*items: OrderedItem) -> SpecimenFacts:
@@ -127,3 +144,137 @@ def test_what_the_order_does_not_know_cannot_be_contradicted_nor_learned() -> No
 def test_several_reasons_are_all_named() -> None:
     found = match([SPECIMEN], "k", ObservedPatient(sex=Sex.MALE), Unsolicited.HOLD)
     assert found.holds == (HoldReason.PATIENT_MISMATCH, HoldReason.NOT_ORDERED)
+
+
+# ---- recycled barcodes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("received_d", "ordered_d", "window_d", "holds"),
+    [
+        (59, 59, 60, ()),
+        (60, 60, 60, ()),
+        (61, 61, 60, (HoldReason.OUTSIDE_WINDOW,)),
+        (400, 2, 60, ()),  # entered late: the barcode was given out two days ago
+        (2, 400, 60, ()),  # ordered long ago, and received now
+        (None, 61, 60, (HoldReason.OUTSIDE_WINDOW,)),
+        (None, None, 60, ()),
+        (400, 400, 0, ()),  # the link has no window
+    ],
+)
+def test_a_specimen_from_before_the_window_is_not_meant(
+    received_d: int | None, ordered_d: int | None, window_d: int, holds: tuple[HoldReason, ...]
+) -> None:
+    def ago(days: int | None) -> datetime | None:
+        return None if days is None else NOW - timedelta(days=days)
+
+    old = replace(SPECIMEN, received_at=ago(received_d), created_at=ago(ordered_d))
+    found = matching.match([old], "glu", None, Policy(window_days=window_d), sent="B1", at=NOW)
+    assert found.holds == holds
+    assert (found.patient is None) is bool(holds)
+
+
+def test_of_two_tubes_with_one_barcode_the_one_within_the_window_is_meant_and_two_within_it_are_ambiguous() -> None:
+    old = replace(SPECIMEN, id="old", received_at=NOW - timedelta(days=200))
+    new = replace(SPECIMEN, id="new", received_at=NOW - timedelta(days=1))
+    policy = Policy(window_days=60)
+    assert matching.match([old, new], "glu", None, policy, sent="B1", at=NOW).specimen == new
+    both = matching.match([replace(old, received_at=NOW), new], "glu", None, policy, sent="B1", at=NOW)
+    assert (both.holds, both.patient) == ((HoldReason.AMBIGUOUS_SPECIMEN,), None)
+
+
+# ---- ids of controls ------------------------------------------------------------------------------------------------
+
+CONTROL = (HoldReason.CONTROL_LIKE_ID,)
+
+
+@pytest.mark.parametrize(
+    ("sent", "patterns", "specimens", "holds"),
+    [
+        ("QC1", (), [], CONTROL),
+        ("qc-level-2", (), [], CONTROL),
+        ("CONTROL 3", (), [], CONTROL),
+        ("CAL12", (), [], CONTROL),
+        ("CAL12", (), [SPECIMEN], ()),  # somebody ordered on it: it is no control
+        ("CALVIN-77123456789", (), [], ()),  # longer than any control is called
+        ("S-1001", (), [], ()),
+        ("9001", ("9[0-9]{3}",), [], CONTROL),
+        ("9001", ("9[0-9]{3}",), [SPECIMEN], CONTROL),  # the laboratory says so itself
+        ("19001", ("9[0-9]{3}",), [], ()),
+    ],
+)
+def test_a_controls_id_is_never_a_patients(
+    sent: str, patterns: tuple[str, ...], specimens: list[SpecimenFacts], holds: tuple[HoldReason, ...]
+) -> None:
+    policy = Policy(Unsolicited.REGISTER, control_ids=patterns)
+    found = matching.match(specimens, "glu", None, policy, sent=sent, at=NOW)
+    assert found.holds == holds
+    assert not (holds and (found.unsolicited or found.patient))
+
+
+# ---- names ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "family", "given", "alike"),
+    [
+        ("Doe^Jane", "Doe", "Jane", True),
+        ("DOE, JANE", "Doe", "Jane", True),
+        ("Jane Doe", "Doe", "Jane", True),
+        ("Do\u00e9^Jane", "Doe", "Jane", True),
+        ("M\u00fcller^J\u00fcrgen", "Mueller", "Juergen", True),
+        ("MULLER^JURGEN", "M\u00fcller", "J\u00fcrgen", True),
+        ("O'Brien^Pat", "OBrien", "Pat", True),
+        ("SCHWARZENBE^ARN", "Schwarzenberger", "Arnold", True),  # cut
+        ("Doe^J", "Doe", "Jane", True),  # an initial
+        ("Doe^Jane^Marie", "Doe", "Jane", True),  # the order leaves one out
+        ("Doe", "Doe", "Jane Marie", True),
+        ("Dr. Doe^Jane", "Doe", "Jane", True),
+        ("", "Doe", "Jane", True),
+        ("Doe^Jane", "", "", True),
+        ("Roe^Jane", "Doe", "Jane", False),
+        ("Doe^John", "Doe", "Jane", False),
+        ("Doe^Anna", "Doe", "Jane", False),
+        ("Smith^John", "Doe", "Jane", False),
+    ],
+)
+def test_names_are_compared_without_case_accents_order_and_what_was_cut(
+    sent: str, family: str, given: str, alike: bool
+) -> None:
+    patient = PatientFacts("p", family=family, given=given)
+    assert same_name(ObservedPatient(name=sent), patient) is alike
+    for policy, held in ((NameMismatch.IGNORE, ()), (NameMismatch.HOLD, (HoldReason.PATIENT_NAME,))):
+        known = replace(SPECIMEN, patient=patient)
+        found = matching.match([known], "glu", ObservedPatient(name=sent), Policy(names=policy), sent="B1", at=NOW)
+        assert found.holds == (() if alike else held)
+        assert not any(word and word in found.text for word in (family, given))
+
+
+# ---- a link's barcode rules -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "rules", "barcode"),
+    [
+        ("A123", BarcodeRules(), "A123"),
+        ("]C1123", BarcodeRules(strip_prefix="]C1"), "123"),
+        ("123^^", BarcodeRules(strip_suffix="^^"), "123"),
+        ("123", BarcodeRules(strip_prefix="]C1"), "123"),
+        ("42", BarcodeRules(pad=6), "000042"),
+        ("1234567", BarcodeRules(pad=6), "1234567"),
+        ("79927398713", BarcodeRules(check_digit="luhn"), "7992739871"),  # the worked example of ISO/IEC 7812
+        ("79927398710", BarcodeRules(check_digit="luhn"), "79927398710"),  # read wrongly: no specimen has it
+        ("X", BarcodeRules(check_digit="luhn"), "X"),
+        ("LAB-2026-000123-S", BarcodeRules(pattern="LAB-[0-9]{4}-(?P<id>[0-9]+)-[A-Z]"), "000123"),
+        ("AB12-34", BarcodeRules(pattern="[A-Z]+([0-9]+)-([0-9]+)"), "1234"),
+        ("other", BarcodeRules(pattern="[A-Z]+([0-9]+)-([0-9]+)"), "other"),
+        ("P00420", BarcodeRules(strip_prefix="P", pattern="0*(.+)", pad=4), "0420"),
+    ],
+)
+def test_an_id_becomes_the_barcode_by_the_links_rules(sent: str, rules: BarcodeRules, barcode: str) -> None:
+    assert barcode_of(sent, rules) == barcode
+
+
+def test_a_pattern_is_of_the_whole_id() -> None:
+    assert control_like(" qc1 ", ("QC[0-9]",))
+    assert not control_like("qc12", ("QC[0-9]",))

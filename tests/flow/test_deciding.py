@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, Origin, ResultStatus
@@ -9,6 +11,7 @@ from interface.domain.views import Audience, ResultView
 from interface.flow.consequences import follow
 from interface.flow.entry import Entry, EntryError, enter
 from interface.flow.follow_ups import request
+from interface.settings import BarcodeRules
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import put_in_force, sent
 
@@ -233,3 +236,28 @@ async def test_a_person_may_ask_for_a_rerun_and_the_rule_set_releases_its_result
         await lab.settle()
         second = (await by_code(lab))["CREA"]
         assert (second.value, second.status) == ("1.1", FINAL)
+
+
+async def test_a_links_rules_say_which_specimen_an_id_means_and_the_id_as_sent_is_kept(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        settings = replace(lab.context.settings, barcode=BarcodeRules(strip_prefix="]C1", pad=6), control_ids=("77.*",))
+        lab.contexts[lab.context.link_id] = replace(lab.context, settings=settings)
+        await lab.order("000042", "NA")
+        await lab.order("77", "NA", patient_id="P-2")
+        await lab.send(sent("]C142", {"NA": "140"}))
+        await lab.send(sent("77", {"NA": "141"}, control="C2", patient="P-2"))
+        await lab.settle()
+        sodium, control = await lab.results()
+        assert (sodium.barcode, sodium.held, sodium.order_id is None) == ("]C142", (), False)
+        assert (control.held, control.patient_id) == ((HoldReason.CONTROL_LIKE_ID,), None)
+
+
+async def test_a_barcode_that_was_used_long_ago_means_nobody(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        await lab.order("S1", "NA")
+        await lab.owner.execute("update lab.specimen set created_at = received_at - interval '1 hour'")
+        await lab.send(sent("S1", {"NA": "140"}))
+        await lab.settle()
+        (result,) = await lab.results()
+        assert (result.held, result.patient_id) == ((HoldReason.OUTSIDE_WINDOW,), None)
