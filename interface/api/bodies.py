@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import TypeVar
 from uuid import UUID
@@ -87,6 +88,15 @@ class Body:
             self._problem(name, "is not a whole number")
             return None
         return value if isinstance(value, int) else None
+
+    def decimal(self, name: str) -> Decimal | None:
+        """An exact number, written as text: a JSON number may have been through a float."""
+        text = self.text(name, "")
+        try:
+            return Decimal(text) if text else None
+        except InvalidOperation:
+            self._problem(name, 'is not a number written as text, such as "2.5"')
+            return None
 
     def choice(self, name: str, words: type[E], default: E) -> E:
         text = self.text(name, default.value)

@@ -98,15 +98,23 @@ class Query:
         """One row more than is shown tells whether there is a next page."""
         return Page(after=self.after, newest_first=True, limit=self.limit + 1)
 
+    def number(self, name: str) -> int:
+        value = self._given.get(name, "0")
+        if not (value.isascii() and value.isdigit() and len(value) <= 9):
+            raise ApiError(400, "value", f"{name} is a whole number")
+        return int(value)
+
     def answer(self, name: str, found: Sequence[Listed]) -> web.Response:
         shown = found[: self.limit]
-        link = None
-        if len(found) > self.limit:
-            actor = actor_of(self._request)
-            after = Cursor(shown[-1].updated_at, shown[-1].id)
-            page = NextPage(self._kind, actor.id, actor.organization_id, tuple(self._given.items()), after)
-            link = f"/api/{name}?cursor={services(self._request).pages.keep(page)}"
+        more = len(found) > self.limit
+        link = self.link(name, Cursor(shown[-1].updated_at, shown[-1].id)) if more else None
         return json_response({name: shown, "next": link})
+
+    def link(self, name: str, after: Cursor) -> str:
+        """Where the search goes on."""
+        actor = actor_of(self._request)
+        page = NextPage(self._kind, actor.id, actor.organization_id, tuple(self._given.items()), after)
+        return f"/api/{name}?cursor={services(self._request).pages.keep(page)}"
 
 
 def path_id(request: web.Request) -> UUID:

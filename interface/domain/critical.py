@@ -13,8 +13,6 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-CRITICAL_FLAGS = frozenset({"LL", "HH", "AA"})
-
 
 class Kind(StrEnum):
     """What must be told."""
@@ -84,7 +82,8 @@ def plan(now: Claim, told: Claim | None, live: Claim | None, seen: bool) -> Acti
     if live is not None and live.critical and not now.critical and live.result_id != now.result_id:
         return Action.KEEP  # another run of the item is critical, and still stands
     if not _needed(now, told, live, seen):
-        return Action.NOTHING if live is None else Action.WITHDRAW
+        # What somebody was told and has not read back yet is never withdrawn.
+        return Action.NOTHING if live is None else Action.KEEP if live == told else Action.WITHDRAW
     if live is None:
         return Action.OPEN
     same = live == now if now.critical else not live.critical

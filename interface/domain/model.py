@@ -152,6 +152,7 @@ class HoldReason(StrEnum):
     RULE = "rule"  # a rule of the active rule set holds it, or could not be evaluated
     RERUN = "rerun"  # a rerun or dilution was asked for; its result is awaited
     ALREADY_REPORTED = "already_reported"  # another run of the same order item is released
+    PERSON = "person"  # somebody wants it to be looked at
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,27 @@ async def close(
     return await _done(connection, actor, task, State.CLOSED, event)
 
 
+async def withdraw(
+    connection: Connection, actor: Actor, task_id: UUID, *, comment: str, version: int | None = None
+) -> CriticalView:
+    """End a task that has nothing to tell: the result was taken back before anybody was told of it, or saw it released.
+
+    The comment says why. What was told, or was ever released, is told that it is not so: it cannot be withdrawn. Raises
+    ReviewError.
+    """
+    task = await _locked(connection, actor, task_id, version, "", comment)
+    _still_to_tell(task)
+    if not comment.strip():
+        raise ReviewError(Refusal.INVALID, "withdrawing a task needs a comment that says why")
+    if task.kind is not Kind.NO_LONGER:
+        raise ReviewError(Refusal.CONFLICT, "the result is critical: somebody must be told; or reject the result first")
+    if await store.was_told_or_released(connection, task.id):
+        text = "the result was told as critical, or released: somebody must be told that it is not so"
+        raise ReviewError(Refusal.CONFLICT, text)
+    event = Event("withdrawn", task.kind, task.result_version_id, comment=comment)
+    return await _done(connection, actor, task, State.WITHDRAWN, event)
+
+
 async def _locked(
     connection: Connection, actor: Actor, task_id: UUID, version: int | None, person: str, comment: str
 ) -> CriticalView:

@@ -1,36 +1,110 @@
-"""A person's decisions about results: release, accept or reject a change, discard. API and CLI share them.
+"""A person's decisions about results. API and CLI share them.
 
-Every decision appends a version of the result with its explanation, and happens in the caller's transaction together
-with the order item, the audit row and what an EMR is owed. Only a user with the permission `result:release` decides.
+Which step is legal in which state is in `domain.review`. Every step appends a version of the result with its
+explanation, and happens in the caller's transaction together with the order item, the task of a critical result, the
+audit row and what an EMR is owed; it locks specimen, patient, result in this order. `version` is the number the person
+looked at: of a waiting change the change's, else the current one's. Only a user with `result:release` decides.
 
-    preliminary, not held                        release        → final
-    held for a reason in ACCEPTABLE              release, accept_hold and a comment → final
-    released, with a change that waits           accept_change  → corrected
-    released, with a change that waits           reject_change  → the released version stays
-    held, never released                         discard        → cancelled
+    verify          preliminary, or held and accepted → final; where two people verify: verified, by another: final
+    release         the same, at once; where two people verify only what the first has verified
+    accept_change   the change that waits → corrected          reject_change   the released version stays
+    reject          not released → cancelled, the item is open again
+    hold, rerun     not released → held                        comment         a new version; of a released one amended
+    correct         released → corrected; else preliminary     retract         released → entered in error
 """
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
 from uuid import UUID
 
-from interface.domain.model import RELEASED, HoldReason, ItemStatus, ResultStatus, Step, ValueKind
+from interface.domain.decide import Decision, DecisionContext, decide_value
+from interface.domain.flags import CRITICAL
+from interface.domain.model import (
+    RELEASED,
+    FollowUpKind,
+    HoldReason,
+    ItemStatus,
+    ResultStatus,
+    SpecimenFacts,
+    Step,
+    ValueKind,
+)
 from interface.domain.permissions import Permission
-from interface.domain.review import Refusal, ReviewError
+from interface.domain.review import (
+    AGAIN,
+    HOLDS,
+    OF_THE_VALUE,
+    REFUSED,
+    Refusal,
+    ReviewError,
+    ReviewStep,
+    Standing,
+    refused,
+    standing,
+    words,
+)
+from interface.domain.values import parse_value
 from interface.domain.views import Actor, Audience, ResultView
 from interface.errors import IllegalStep
+from interface.flow import criticals, follow_ups
 from interface.flow.actors import may
+from interface.settings import packaged
 from interface.store import audit, lab, lab_changes
+from interface.store import review as rows
+from interface.store.catalogue import read_catalogue
+from interface.store.criticals import Judged
 from interface.store.db import Connection
 from interface.store.lab_changes import ResultRow
 
 LONGEST_COMMENT = 4000  # characters
-
-# What a person may accept by looking at the value: it was measured, and it is known for whom and what. The others say
-# that one of these is not known: accepting them would be guessing. Mend the cause and replay the message instead.
-ACCEPTABLE = frozenset({HoldReason.INCOMPLETE_TRANSMISSION, HoldReason.QUESTIONABLE, HoldReason.UNKNOWN_FLAG})
-
+LONGEST_VALUE = 4000
 _NO_VALUE = frozenset({ValueKind.EMPTY, ValueKind.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class NewValue:
+    """A value as a person types it. `unit` "": the test's own."""
+
+    value: str
+    unit: str = ""
+
+
+# ---- verify and release ---------------------------------------------------------------------------------------------
+
+
+async def verify(
+    connection: Connection,
+    actor: Actor,
+    result_id: UUID,
+    comment: str = "",
+    version: int | None = None,
+    accept_hold: bool = False,
+) -> ResultView:
+    """Verify a result. Where one person is enough it is final; else it waits for a second one, who is another.
+
+    `accept_hold`: also when it is held, for acceptable reasons only and with a comment. Raises ReviewError.
+    """
+    row, place = await _begin(connection, actor, result_id, comment, ReviewStep.VERIFY, version)
+    if (ReviewStep.VERIFY, place) in AGAIN:
+        return await _seen_again(connection, actor, result_id, "verify")
+    two = await rows.two_steps(connection, row.test_id)
+    if place is Standing.VERIFIED or not two:
+        return await _release(connection, actor, row, place, comment, accept_hold, "verify")
+    if row.held:
+        _accept(row.held, comment, accept_hold)
+    _has_value(row)
+    text = f"verified by {actor.name}; another person must release it{_although(row.held)}"
+    step = Step("verify", "ok", text, inputs=_inputs(row, comment))
+    made = _Change(ResultStatus.PRELIMINARY, comment, step, changes={"verified_by": actor.id})
+    await _write(connection, actor, row, made, "verify")
+    await lab_changes.complete_item(connection, row)
+    return await _view(connection, result_id)
 
 
 async def release(
@@ -41,25 +115,63 @@ async def release(
     version: int | None = None,
     accept_hold: bool = False,
 ) -> ResultView:
-    """Make a preliminary result final. `version`: the one the person looked at; `comment` becomes part of its note.
+    """Make a result final. One that is released already is returned as it is (its version does not change).
 
-    A result that is released already is returned as it is (its version does not change). `accept_hold`: also when it
-    is held, for reasons in ACCEPTABLE only and with a comment. Raises ReviewError.
+    `comment` becomes part of its note. `accept_hold`: see `verify`; also that another run of the item was reported,
+    which is then retracted. Raises ReviewError.
     """
-    row = await _locked(connection, actor, result_id, comment)
-    if row.status in RELEASED:
-        # Whoever repeats a release has looked at the version it was made from.
-        _same_version(row.version, version, also=row.version - 1)
+    row, place = await _begin(connection, actor, result_id, comment, ReviewStep.RELEASE, version)
+    if (ReviewStep.RELEASE, place) in AGAIN:
         return await _seen_again(connection, actor, result_id, "release")
-    _same_version(row.version, version)
-    if row.held:
-        _accept(row.held, comment, accept_hold)
-    elif row.status is not ResultStatus.PRELIMINARY:
-        raise ReviewError(
-            Refusal.CONFLICT, f"the result is {row.status}; only a result that is preliminary can be released"
-        )
-    text = f"released by {actor.name}" + (f", although held ({_words(row.held)})" if row.held else "")
-    return await _decide(connection, actor, row, ResultStatus.FINAL, comment, "release", text)
+    if place is not Standing.VERIFIED and await rows.two_steps(connection, row.test_id):
+        raise ReviewError(Refusal.CONFLICT, "two people release this test's results: verify it first")
+    return await _release(connection, actor, row, place, comment, accept_hold, "release")
+
+
+async def _release(
+    connection: Connection,
+    actor: Actor,
+    row: ResultRow,
+    place: Standing,
+    comment: str,
+    accept_hold: bool,
+    action: str,
+) -> ResultView:
+    if place is Standing.VERIFIED and row.verified_by == actor.id:
+        if await rows.two_steps(connection, row.test_id):
+            raise ReviewError(Refusal.FORBIDDEN, f"{actor.name} has verified it; another person must release it")
+    rivals = await rows.released_runs(connection, row.order_item_id, row.id)
+    held = row.held | ({HoldReason.ALREADY_REPORTED} if rivals else frozenset())
+    if held:
+        _accept(held, comment, accept_hold)
+    _has_value(row)
+    for rival in rivals:
+        await _replace_run(connection, actor, rival, comment)
+    step = Step("release", "ok", f"released by {actor.name}{_although(held)}", inputs=_inputs(row, comment))
+    reported = []
+    if await rows.report_run(connection, row.order_item_id, row.id):
+        reported.append(Step("run", "ok", f"this run is reported: {actor.name} released it"))
+    made = _Change(ResultStatus.FINAL, comment, step, steps=tuple(reported))
+    version = await _write(connection, actor, row, made, action)
+    await _verified(connection, row)
+    await lab_changes.owe(connection, actor.organization_id, row.id, version)
+    return await _view(connection, row.id)
+
+
+async def _replace_run(connection: Connection, actor: Actor, result_id: UUID, comment: str) -> None:
+    """The run that was reported is no more: whoever has it must learn that."""
+    rival = await lab_changes.lock_result(connection, result_id)
+    if rival is None:
+        raise ReviewError(Refusal.CONFLICT, "the run that is reported is not there any more")
+    text = f"another run of the test is reported in its place, by {actor.name}"
+    step = Step("retract", "none", text, inputs=_inputs(rival, comment))
+    note = "Replaced by another measurement of the same specimen."
+    made = _Change(ResultStatus.ENTERED_IN_ERROR, note, step, source=rival.version_id)
+    version = await _write(connection, actor, rival, made, "retract")
+    await lab_changes.owe(connection, actor.organization_id, rival.id, version)
+
+
+# ---- changes to a released result -----------------------------------------------------------------------------------
 
 
 async def accept_change(
@@ -72,13 +184,19 @@ async def accept_change(
 ) -> ResultView:
     """Put the change that waits in the place of the released version: the result is then corrected.
 
-    `version` is the number of the change the person looked at. Raises ReviewError.
+    Where two people verify, a person's own correction is accepted by another. Raises ReviewError.
     """
-    row = await _changed(connection, actor, result_id, comment, version)
+    row, _ = await _begin(connection, actor, result_id, comment, ReviewStep.ACCEPT_CHANGE, version)
     if reasons := row.candidate_held - {HoldReason.CHANGED_AFTER_RELEASE}:
         _accept(reasons, comment, accept_hold)
-    text = f"change accepted by {actor.name}"
-    return await _decide(connection, actor, row, ResultStatus.CORRECTED, comment, "accept_change", text)
+    if row.candidate_author == actor.id and await rows.two_steps(connection, row.test_id):
+        raise ReviewError(Refusal.FORBIDDEN, f"{actor.name} has corrected it; another person must accept that")
+    _has_value(row)
+    step = Step("release", "ok", f"change accepted by {actor.name}", inputs=_inputs(row, comment))
+    number = await _write(connection, actor, row, _Change(ResultStatus.CORRECTED, comment, step), "accept_change")
+    await _verified(connection, row)
+    await lab_changes.owe(connection, actor.organization_id, row.id, number)
+    return await _view(connection, result_id)
 
 
 async def reject_change(
@@ -86,62 +204,250 @@ async def reject_change(
 ) -> ResultView:
     """Leave the released version as it is; the change is kept as a cancelled version that was never current.
 
-    `version` is the number of the change the person looked at. Raises ReviewError.
+    Raises ReviewError.
     """
-    row = await _changed(connection, actor, result_id, comment, version)
-    step = Step("release", "none", f"change rejected by {actor.name}", inputs=_inputs(row, comment))
-    _, number = await lab_changes.copy_version(connection, actor, row, ResultStatus.CANCELLED, comment, step)
-    await lab_changes.drop_pending(connection, result_id)
-    detail = {"change": str(row.candidate_version), "version": str(number)}
-    await audit.record(connection, actor, "reject_change", "result", result_id, detail)
+    row, _ = await _begin(connection, actor, result_id, comment, ReviewStep.REJECT_CHANGE, version)
+    await _drop_change(connection, actor, row, comment)
+    still = Judged(row.id, row.version_id, critical=bool(CRITICAL & row.flags))
+    await criticals.open_for(connection, actor, [still])
     return await _view(connection, result_id)
 
 
-async def discard(
+async def _drop_change(connection: Connection, actor: Actor, row: ResultRow, comment: str) -> ResultRow:
+    """Keep the change that waits as a cancelled version that was never current; the row as it is then."""
+    step = Step("release", "none", f"change rejected by {actor.name}", inputs=_inputs(row, comment))
+    _, number = await lab_changes.copy_version(connection, actor, row, ResultStatus.CANCELLED, comment, step)
+    await lab_changes.drop_pending(connection, row.id)
+    detail = {"change": str(row.candidate_version), "version": str(number)}
+    await audit.record(connection, actor, "reject_change", "result", row.id, detail)
+    again = await lab_changes.lock_result(connection, row.id)
+    if again is None:
+        raise ReviewError(Refusal.NOT_FOUND, "there is no such result")
+    return again
+
+
+# ---- what is not released -------------------------------------------------------------------------------------------
+
+
+async def reject(
     connection: Connection, actor: Actor, result_id: UUID, comment: str, version: int | None = None
 ) -> ResultView:
-    """Cancel a held result that was never released; the comment says why. Raises ReviewError."""
-    row = await _locked(connection, actor, result_id, comment)
-    if row.released:
-        raise ReviewError(Refusal.CONFLICT, "the result was released; it cannot be discarded")
-    if row.status is ResultStatus.CANCELLED:
-        _same_version(row.version, version, also=row.version - 1)
-        return await _seen_again(connection, actor, result_id, "discard")
-    _same_version(row.version, version)
-    if not row.held:
-        raise ReviewError(Refusal.CONFLICT, "the result is not held; only a held result can be discarded")
-    if not comment.strip():
-        raise ReviewError(Refusal.INVALID, "discarding a result needs a comment that says why")
-    text = f"discarded by {actor.name}"
-    return await _decide(connection, actor, row, ResultStatus.CANCELLED, comment, "discard", text)
+    """Do not use a result that was never released: it is cancelled, and its order item is open again. The comment says
+    why. Raises ReviewError."""
+    row, place = await _begin(connection, actor, result_id, comment, ReviewStep.REJECT, version)
+    if (ReviewStep.REJECT, place) in AGAIN:
+        return await _seen_again(connection, actor, result_id, "reject")
+    _needed(comment, "rejecting a result")
+    step = Step("reject", "none", f"rejected by {actor.name}", inputs=_inputs(row, comment))
+    await _write(connection, actor, row, _Change(ResultStatus.CANCELLED, comment, step), "reject")
+    await lab_changes.reopen_item(connection, row, comment)
+    return await _view(connection, result_id)
+
+
+async def hold(
+    connection: Connection, actor: Actor, result_id: UUID, comment: str, version: int | None = None
+) -> ResultView:
+    """Hold a result that is not released, for another person to look at; the comment says why. Raises ReviewError."""
+    row, _ = await _begin(connection, actor, result_id, comment, ReviewStep.HOLD, version)
+    _needed(comment, "holding a result")
+    if HoldReason.PERSON in row.held:
+        return await _seen_again(connection, actor, result_id, "hold")
+    step = Step("hold", "hold", f"held by {actor.name}", inputs=_inputs(row, comment))
+    held = (*sorted(row.held), HoldReason.PERSON)
+    await _write(connection, actor, row, _Change(ResultStatus.REGISTERED, "", step, held), "hold")
+    return await _view(connection, result_id)
+
+
+async def rerun(
+    connection: Connection,
+    actor: Actor,
+    result_id: UUID,
+    comment: str = "",
+    version: int | None = None,
+    *,
+    dilution: Decimal | None = None,
+) -> ResultView:
+    """Ask for another run of the test on the specimen, diluted by a factor or not. What is not released is held for it.
+
+    Raises ReviewError.
+    """
+    row, _ = await _begin(connection, actor, result_id, comment, ReviewStep.RERUN, version)
+    kind = FollowUpKind.RERUN if dilution is None else FollowUpKind.DILUTION
+    try:
+        await follow_ups.request(connection, actor, row.id, kind, dilution=dilution, reason=comment)
+    except follow_ups.FollowUpError as error:
+        raise ReviewError(Refusal.CONFLICT, str(error)) from None
+    return await _view(connection, result_id)
+
+
+# ---- comments, corrections, retractions -----------------------------------------------------------------------------
+
+
+async def comment(
+    connection: Connection,
+    actor: Actor,
+    result_id: UUID,
+    text: str = "",
+    version: int | None = None,
+    *,
+    code: str = "",
+) -> ResultView:
+    """Put a comment on a result, in words or by its code (see `coded_comments`), as a new version.
+
+    A final result is amended by it; a held one stays held, a change that waits goes on waiting. Raises ReviewError.
+    """
+    row, _ = await _begin(connection, actor, result_id, text, ReviewStep.COMMENT, version)
+    if code and code not in coded_comments():
+        raise ReviewError(Refusal.INVALID, f"there is no comment of the code {code}")
+    said = " ".join(part for part in (coded_comments().get(code, ""), text.strip()) if part)
+    _needed(said, "a comment")
+    status = ResultStatus.AMENDED if row.status is ResultStatus.FINAL else row.status
+    inputs = {"from_version": str(row.version), "comment": said} | ({"code": code} if code else {})
+    step = Step("comment", "none", f"comment by {actor.name}", inputs=inputs)
+    made = _Change(
+        status, said, step, tuple(sorted(row.held)), source=row.version_id, keep_pending=row.pending,
+        changes={"verified_by": row.verified_by},
+    )  # fmt: skip
+    number = await _write(connection, actor, row, made, "comment")
+    if row.status in RELEASED:
+        await lab_changes.owe(connection, actor.organization_id, row.id, number)
+    return await _view(connection, result_id)
+
+
+async def correct(
+    connection: Connection,
+    actor: Actor,
+    result_id: UUID,
+    new: NewValue,
+    comment: str,
+    version: int | None = None,
+    accept_hold: bool = False,
+) -> ResultView:
+    """Put a person's value in the place of what was measured; the comment says why.
+
+    It passes the same unit, rounding, interval, flags and critical limits. A released result is corrected at once;
+    where two people verify, as a change that another accepts. One that is not released stays so, and loses the reasons
+    to hold that were the value's. Raises ReviewError.
+    """
+    row, _ = await _begin(connection, actor, result_id, comment, ReviewStep.CORRECT, version)
+    _needed(comment, "correcting a result")
+    decision = await _decided(connection, actor, row, new)
+    reasons = frozenset(decision.holds)
+    if text := refused(reasons):
+        raise ReviewError(Refusal.INVALID, text.replace("the result is held", "this value would be held"))
+    said = f"corrected by {actor.name}: {_shown(decision)}"
+    inputs = {"from_version": str(row.version), "comment": comment, "typed": new.value, "unit": new.unit}
+    step = Step("correct", "ok", said, inputs=inputs)
+    changes = _columns(decision, new)
+    if row.status not in RELEASED:
+        held = tuple(sorted((row.held - OF_THE_VALUE) | reasons))
+        status = ResultStatus.REGISTERED if held else ResultStatus.PRELIMINARY
+        made = _Change(status, comment, step, held, changes=changes, steps=decision.steps)
+        await _write(connection, actor, row, made, "correct")
+        if not held:
+            await lab_changes.complete_item(connection, row)
+        return await _view(connection, result_id)
+    if await rows.two_steps(connection, row.test_id):
+        held = (*sorted(reasons), HoldReason.CHANGED_AFTER_RELEASE)
+        made = _Change(ResultStatus.REGISTERED, comment, step, held, changes=changes, steps=decision.steps)
+        await _propose(connection, actor, row, made)
+        return await _view(connection, result_id)
+    if reasons:
+        _accept(reasons, comment, accept_hold)
+    made = _Change(ResultStatus.CORRECTED, comment, step, changes=changes, steps=decision.steps)
+    number = await _write(connection, actor, row, made, "correct")
+    await lab_changes.owe(connection, actor.organization_id, row.id, number)
+    return await _view(connection, result_id)
+
+
+async def _decided(connection: Connection, actor: Actor, row: ResultRow, new: NewValue) -> Decision:
+    """What the laboratory's rules make of a typed value."""
+    if not new.value.strip() or len(new.value) > LONGEST_VALUE or not new.value.isprintable():
+        raise ReviewError(Refusal.INVALID, "a correction needs a value, as it is to be reported")
+    catalogue = await read_catalogue(connection, actor.organization_id, "", None)
+    test = catalogue.tests.get(str(row.test_id))
+    if test is None:
+        raise ReviewError(Refusal.CONFLICT, "the result is of no known test: reject it, or map its code and replay")
+    specimen = await rows.specimen_facts(connection, row.specimen_id) or SpecimenFacts("", "")
+    made = Step(
+        "enter", "ok", f"entered by {actor.name}", inputs={"value": new.value.strip(), "unit": new.unit.strip()}
+    )
+    context = DecisionContext(catalogue)
+    return decide_value(test, parse_value(new.value), new.unit.strip(), specimen, None, context, made)
+
+
+def _columns(decision: Decision, new: NewValue) -> dict[str, object]:
+    """The version's columns that a typed value changes. What the analyzer said stays in the versions before."""
+    value = decision.value
+    return {
+        "kind": value.kind, "comparator": value.comparator or "", "value": value.text, "unit": decision.unit,
+        "number": None if value.number is None else str(value.number),
+        "low": None if decision.low is None else str(decision.low),
+        "high": None if decision.high is None else str(decision.high),
+        "reference": decision.reference, "flags": list(decision.flags), "raw_value": new.value.strip(),
+        "raw_unit": new.unit.strip(), "raw_flags": "", "raw_status": "", "raw_reference": "", "comments": [],
+    }  # fmt: skip
+
+
+async def retract(
+    connection: Connection, actor: Actor, result_id: UUID, comment: str, version: int | None = None
+) -> ResultView:
+    """Take back a released result: it was entered in error, which an EMR sees, without its value. The comment says why.
+
+    A change that waits is rejected with it. Its order item is open again. Raises ReviewError.
+    """
+    row, place = await _begin(connection, actor, result_id, comment, ReviewStep.RETRACT, version)
+    if (ReviewStep.RETRACT, place) in AGAIN:
+        return await _seen_again(connection, actor, result_id, "retract")
+    _needed(comment, "retracting a result")
+    if row.pending:
+        row = await _drop_change(connection, actor, row, comment)
+    step = Step("retract", "none", f"retracted by {actor.name}", inputs=_inputs(row, comment))
+    number = await _write(connection, actor, row, _Change(ResultStatus.ENTERED_IN_ERROR, comment, step), "retract")
+    if not await rows.released_runs(connection, row.order_item_id, row.id):
+        with suppress(IllegalStep):  # it was cancelled since: that is no reason to leave a wrong result standing
+            await lab_changes.step_item(connection, row, ItemStatus.IN_PROGRESS, comment)
+    await lab_changes.owe(connection, actor.organization_id, row.id, number)
+    return await _view(connection, result_id)
+
+
+@cache
+def coded_comments() -> Mapping[str, str]:
+    """The comments that have a code, with their words."""
+    with (packaged("mappings") / "comments.toml").open("rb") as file:
+        return dict(tomllib.load(file)["comments"])
 
 
 # ---- what all of them check -----------------------------------------------------------------------------------------
 
 
-async def _locked(connection: Connection, actor: Actor, result_id: UUID, comment: str) -> ResultRow:
+async def _begin(
+    connection: Connection, actor: Actor, result_id: UUID, comment: str, step: ReviewStep, version: int | None
+) -> tuple[ResultRow, Standing]:
+    """Lock the result and make sure that this person may take this step with what they have seen."""
     if not may(actor, Permission.RESULT_RELEASE):
         raise ReviewError(
             Refusal.FORBIDDEN, f"only a user with the permission {Permission.RESULT_RELEASE} may decide about results"
         )
+    _storable(comment)
+    row = await lab_changes.lock_result(connection, result_id)
+    if row is None:
+        raise ReviewError(Refusal.NOT_FOUND, "there is no such result")
+    place = standing(row.status, row.held, pending=row.pending, verified=row.verified_by is not None)
+    again = (step, place) in AGAIN
+    if (step, place) in REFUSED:
+        raise ReviewError(Refusal.CONFLICT, REFUSED[step, place] or refused(row.held))
+    change = step in (ReviewStep.ACCEPT_CHANGE, ReviewStep.REJECT_CHANGE)
+    # Whoever repeats a step has looked at the version it was made from.
+    _same_version(row.candidate_version if change else row.version, version, also=row.version - 1 if again else None)
+    return row, place
+
+
+def _storable(comment: str) -> None:
     if len(comment) > LONGEST_COMMENT:
         raise ReviewError(Refusal.INVALID, f"the comment is longer than {LONGEST_COMMENT} characters")
     if any(not letter.isprintable() and letter not in "\r\n\t" for letter in comment):
         raise ReviewError(Refusal.INVALID, "the comment contains a character that cannot be printed")
-    row = await lab_changes.lock_result(connection, result_id)
-    if row is None:
-        raise ReviewError(Refusal.NOT_FOUND, "there is no such result")
-    return row
-
-
-async def _changed(
-    connection: Connection, actor: Actor, result_id: UUID, comment: str, version: int | None
-) -> ResultRow:
-    row = await _locked(connection, actor, result_id, comment)
-    if not row.pending:
-        raise ReviewError(Refusal.CONFLICT, "no change to this result waits for a decision")
-    _same_version(row.candidate_version, version)
-    return row
 
 
 def _same_version(now: int, seen: int | None, also: int | None = None) -> None:
@@ -152,17 +458,31 @@ def _same_version(now: int, seen: int | None, also: int | None = None) -> None:
 
 
 def _accept(reasons: frozenset[HoldReason], comment: str, accept_hold: bool) -> None:
-    if refused := reasons - ACCEPTABLE:
-        text = f"the result is held ({_words(refused)}), which nobody can accept: mend the cause and replay the message"
+    if text := refused(reasons):
         raise ReviewError(Refusal.CONFLICT, text)
     if not accept_hold:
-        raise ReviewError(Refusal.CONFLICT, f"the result is held ({_words(reasons)}); releasing it must accept this")
+        raise ReviewError(Refusal.CONFLICT, f"the result is held ({words(reasons)}); releasing it must accept this")
     if not comment.strip():
-        raise ReviewError(Refusal.INVALID, f"accepting that a result is held ({_words(reasons)}) needs a comment")
+        raise ReviewError(Refusal.INVALID, f"accepting that a result is held ({words(reasons)}) needs a comment")
 
 
-def _words(reasons: frozenset[HoldReason]) -> str:
-    return ", ".join(sorted(reasons))
+def _needed(comment: str, what: str) -> None:
+    if not comment.strip():
+        needs = "needs words, or a code" if what == "a comment" else "needs a comment that says why"
+        raise ReviewError(Refusal.INVALID, f"{what} {needs}")
+
+
+def _has_value(row: ResultRow) -> None:
+    if row.test_id is None or row.candidate_kind in _NO_VALUE:
+        raise ReviewError(Refusal.CONFLICT, "the result has no value of a known test; there is nothing to release")
+
+
+def _although(held: frozenset[HoldReason]) -> str:
+    """Which reasons were accepted, and what accepting each of them says."""
+    if not held:
+        return ""
+    said = "; ".join(HOLDS[reason].words for reason in sorted(held))
+    return f", although held ({words(held)}): {said}"
 
 
 def _inputs(row: ResultRow, comment: str) -> dict[str, str]:
@@ -170,28 +490,73 @@ def _inputs(row: ResultRow, comment: str) -> dict[str, str]:
     return inputs | ({"comment": comment} if comment else {})
 
 
-async def _decide(
-    connection: Connection, actor: Actor, row: ResultRow, status: ResultStatus, comment: str, action: str, text: str
-) -> ResultView:
-    """Append the version, point the result to it, and write down what follows from it."""
-    released = status in RELEASED
-    if released and (row.test_id is None or row.candidate_kind in _NO_VALUE):
-        raise ReviewError(Refusal.CONFLICT, "the result has no value of a known test; there is nothing to release")
-    step = Step("release", "ok" if released else "none", text, inputs=_inputs(row, comment))
-    version_id, version = await lab_changes.copy_version(connection, actor, row, status, comment, step)
-    first = released and not row.released
-    if not await lab_changes.point_to(connection, row, version_id, version, status, first):
+def _shown(decision: Decision) -> str:
+    sign = decision.value.comparator or ""
+    sign = "" if decision.value.text.startswith(sign) else sign
+    return f"{sign}{decision.value.text} {decision.unit}".strip()
+
+
+# ---- writing --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A version to be appended: a copy of the candidate (or `source`), in these points another."""
+
+    status: ResultStatus
+    comment: str
+    step: Step
+    held: tuple[HoldReason, ...] = ()
+    source: UUID | None = None
+    changes: Mapping[str, object] | None = None
+    steps: tuple[Step, ...] = ()
+    keep_pending: bool = False
+
+
+async def _append(connection: Connection, actor: Actor, row: ResultRow, made: _Change) -> tuple[UUID, int]:
+    return await lab_changes.copy_version(
+        connection, actor, row, made.status, made.comment, made.step, made.held, source=made.source,
+        changes=made.changes or {}, steps=made.steps,
+    )  # fmt: skip
+
+
+async def _write(connection: Connection, actor: Actor, row: ResultRow, made: _Change, action: str) -> int:
+    """Append the version, point the result to it, and see to its critical task and its audit row; its number."""
+    version_id, version = await _append(connection, actor, row, made)
+    first = made.status in RELEASED and not row.released
+    if not await lab_changes.point_to(
+        connection, row, version_id, version, made.status, first, made.held, keep_pending=made.keep_pending
+    ):
         raise ReviewError(Refusal.CONFLICT, "the result was changed by somebody else at the same time")
-    if released:
-        await _verified(connection, row)
-        await lab_changes.owe(connection, actor.organization_id, row.id, version)
-    else:
-        await lab_changes.reopen_item(connection, row, comment)
-    detail = {"version": str(version), "from_version": str(row.candidate_version)}
+    await _judge(connection, actor, row, made, version_id)
+    from_version = row.version if made.source == row.version_id else row.candidate_version
+    detail = {"version": str(version), "from_version": str(from_version)}
     if row.candidate_held:
-        detail["held"] = _words(row.candidate_held)
+        detail["held"] = words(row.candidate_held)
     await audit.record(connection, actor, action, "result", row.id, detail)
-    return await _view(connection, row.id)
+    return version
+
+
+async def _propose(connection: Connection, actor: Actor, row: ResultRow, made: _Change) -> None:
+    """Append the version as a change that waits."""
+    version_id, version = await _append(connection, actor, row, made)
+    await lab_changes.set_pending(connection, row.id, version_id)
+    await _judge(connection, actor, row, made, version_id, pending=True)
+    detail = {"version": str(version), "from_version": str(row.version), "waits": "for another person"}
+    await audit.record(connection, actor, "correct", "result", row.id, detail)
+
+
+async def _judge(
+    connection: Connection, actor: Actor, row: ResultRow, made: _Change, version_id: UUID, *, pending: bool = False
+) -> None:
+    """What the version means for whoever must be told: nothing that was taken back is critical."""
+    flags = row.flags if made.source == row.version_id else row.candidate_flags
+    if made.changes and "flags" in made.changes:
+        given = made.changes["flags"]
+        flags = frozenset(given) if isinstance(given, list) else flags
+    gone = made.status in (ResultStatus.CANCELLED, ResultStatus.ENTERED_IN_ERROR)
+    judged = Judged(row.id, version_id, critical=not gone and bool(CRITICAL & flags), pending=pending)
+    await criticals.open_for(connection, actor, [judged])
 
 
 async def _verified(connection: Connection, row: ResultRow) -> None:

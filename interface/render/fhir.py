@@ -73,6 +73,7 @@ _ABSENT = {  # data-absent-reason, by kind of value
     ValueKind.IMAGE: "unsupported",
     ValueKind.EMPTY: "unknown",
 }
+_ABSENT_BY_STATUS = {ResultStatus.CANCELLED: "not-performed", ResultStatus.ENTERED_IN_ERROR: "error"}
 _RATIO = re.compile(r"(\d+(?:\.\d+)?)\s*[:/]\s*(\d+(?:\.\d+)?)", re.ASCII)
 _RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)", re.ASCII)
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+", re.ASCII)
@@ -290,7 +291,7 @@ def _value(view: ResultView) -> Json:
 
 
 def _absent(view: ResultView) -> Json:
-    reason = "not-performed" if view.status is ResultStatus.CANCELLED else _ABSENT.get(view.kind, "unknown")
+    reason = _ABSENT_BY_STATUS.get(view.status) or _ABSENT.get(view.kind, "unknown")
     return {"coding": [{"system": TERMINOLOGY + "data-absent-reason", "code": reason}]}
 
 
@@ -312,19 +313,20 @@ def _reference_range(view: ResultView) -> list[Json]:
 
 def report_status(view: ReportView) -> str:
     """diagnostic-report-status, from what the audience sees of the order and its results."""
-    statuses = [result.status for result in view.results]
+    statuses = [one.status for one in view.results if one.status is not ResultStatus.ENTERED_IN_ERROR]
+    retracted = len(statuses) < len(view.results)
     released = [status for status in statuses if status in RELEASED]
     if view.order.cancelled and not released:
         return "cancelled"
     if not statuses:
-        return "registered"
+        return "entered-in-error" if retracted else "registered"
     if not released:
         return "preliminary" if ResultStatus.PRELIMINARY in statuses else "registered"
     answered = {result.order_item_id for result in view.results if result.status in RELEASED}
     closed = (ItemStatus.CANCELLED, ItemStatus.REJECTED)
     if len(released) < len(statuses) or any(i.id not in answered and i.status not in closed for i in view.order.items):
         return "partial"
-    if ResultStatus.CORRECTED in released:
+    if retracted or ResultStatus.CORRECTED in released:
         return "corrected"
     return "amended" if ResultStatus.AMENDED in released else "final"
 

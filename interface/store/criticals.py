@@ -178,19 +178,23 @@ def _claim(row: Record, critical: bool) -> Claim:
     return Claim(row["result_id"], critical, value, tuple(row["flags"]))
 
 
-async def was_critical(connection: Connection, version_id: UUID) -> bool:
-    """Whether this version, or one of its result that says the same, was critical when it was written."""
+async def was_told_or_released(connection: Connection, task_id: UUID) -> bool:
+    """Whether anybody was told anything of the task's subject, or one of its critical versions was ever released."""
     found: bool = await connection.fetchval(
         """
         select exists (
-            select from lab.result_version mine
-            join lab.critical_notification t on t.result_id = mine.result_id
-            join lab.critical_event e on e.notification_id = t.id and e.kind = 'critical'
-            join lab.result_version v on v.id = e.result_version_id and v.result_id = mine.result_id
-            where mine.id = $1 and (v.comparator, v.value, v.unit, v.flags)
-                = (mine.comparator, mine.value, mine.unit, mine.flags))
+            select from lab.critical_event e join lab.critical_notification o on o.id = e.notification_id
+            where o.subject_id = t.subject_id and e.what = 'notified')
+        or exists (
+            select from lab.critical_event e join lab.critical_notification o on o.id = e.notification_id
+            join lab.result_version aimed on aimed.id = e.result_version_id
+            join lab.result_version v on v.result_id = aimed.result_id
+            where o.subject_id = t.subject_id and e.kind = 'critical' and v.status = any($2::text[])
+            and (v.comparator, v.value, v.unit, v.flags) = (aimed.comparator, aimed.value, aimed.unit, aimed.flags))
+        from lab.critical_notification t where t.id = $1
         """,
-        version_id,
+        task_id,
+        sorted(RELEASED),
     )
     return found
 
@@ -330,7 +334,7 @@ select t.id, t.version, t.kind, t.state, t.created_at as opened_at, t.aimed_at, 
     t.follows_id, t.result_id, v.version as result_version, t.result_version_id, v.status, v.test_code, v.test_name,
     v.comparator, v.value, v.unit, v.flags, coalesce(nullif(v.specimen_as_sent, ''), s.barcode, '') as barcode,
     r.patient_id,
-    concat_ws(', ', nullif(p.family, ''), nullif(p.given, '')) as patient, '' as ward,
+    concat_ws(', ', nullif(p.family, ''), nullif(p.given, '')) as patient, coalesce(o.ward, '') as ward,
     coalesce(o.priority, 'routine') as priority,
     (select count(*) from lab.critical_event e where e.notification_id = t.id and e.what = 'attempted')::int
         as attempts,

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
+from typing import Any
 from uuid import UUID
 
 from asyncpg import Record
@@ -118,17 +119,21 @@ class SpecimenFilter:
 
 def _visible(query: Query, audience: Audience, row: str = "r") -> str:
     """THE rule who sees a result (or a version of one, `row`): staff everything, an EMR what was released, or where it
-    is so configured also what is preliminary; nothing that is held, and of several runs only the one to report."""
+    is so configured also what is preliminary; nothing that is held, and of several runs only the one to report.
+
+    What was released and then retracted stays, as entered in error and without its value: who has it must learn that.
+    """
     if audience is Audience.STAFF:
         return "true"
     statuses = sorted(_VISIBLE_STATUSES[audience])
     reported = " and r.reportable" if row == "r" else ""
-    return f"({row}.status = any({query.bind(statuses)}::text[]) and {row}.held = '{{}}'{reported})"
+    shown = f"{row}.status = any({query.bind(statuses)}::text[]) and {row}.held = '{{}}'{reported}"
+    return f"({shown} or {row}.status = 'entered-in-error' and r.released_at is not null)"
 
 
 # ---- results --------------------------------------------------------------------------------------------------------
 
-_VERSION_COLUMNS = """
+VERSION_COLUMNS = """
     v.id as version_id, v.version, v.status, v.held, r.id, r.created_at, r.released_at, r.specimen_id, r.patient_id,
     r.order_id, r.order_item_id, r.pending_version_id, v.message_id, v.specimen_as_sent, v.code, v.raw_value,
     v.raw_unit, v.raw_flags, v.instrument_time, v.instrument_at, v.comments, v.test_code, v.test_name, v.loinc, v.kind,
@@ -150,9 +155,9 @@ left join lab.analyzer a on a.id = r.analyzer_id
 left join lab.specimen s on s.id = r.specimen_id
 where
 """
-_RESULTS = " ".join(("select", _VERSION_COLUMNS, ", r.updated_at", _CURRENT))
+_RESULTS = " ".join(("select", VERSION_COLUMNS, ", r.updated_at", _CURRENT))
 _COUNT = " ".join(("select count(*)", _CURRENT))
-_HISTORY = " ".join(("select", _VERSION_COLUMNS, ", v.created_at as updated_at", _EVERY))
+_HISTORY = " ".join(("select", VERSION_COLUMNS, ", v.created_at as updated_at", _EVERY))
 
 
 _EFFECTIVE_ORDER = "coalesce(s.collected_at, v.instrument_at, r.created_at)"
@@ -171,7 +176,7 @@ async def find_results(connection: Connection, filter: ResultFilter, audience: A
     stamp = _EFFECTIVE_ORDER if filter.by_effective else "r.updated_at"
     end = query.page(filter.page, stamp, "r.id", "r.updated_at")
     rows = await connection.fetch(" ".join((_RESULTS, query.conditions, end)), *query.values)
-    return [_result(row, audience) for row in rows]
+    return [read_result(row, audience) for row in rows]
 
 
 async def count_results(connection: Connection, filter: ResultFilter, audience: Audience) -> int:
@@ -200,7 +205,7 @@ async def result_history(connection: Connection, result_id: UUID, audience: Audi
         query.where(_visible(query, audience, "v"))
         query.where("v.version <= r.version")
     rows = await connection.fetch(" ".join((_HISTORY, query.conditions, "order by v.version, v.id")), *query.values)
-    return [_result(row, audience) for row in rows]
+    return [read_result(row, audience) for row in rows]
 
 
 async def explanations(connection: Connection, version_ids: Iterable[UUID]) -> dict[UUID, tuple[Step, ...]]:
@@ -232,7 +237,18 @@ def _result_query(filter: ResultFilter, audience: Audience) -> Query:
     return query
 
 
-def _result(row: Record, audience: Audience) -> ResultView:
+def read_result(row: Record, audience: Audience) -> ResultView:
+    retracted = audience is not Audience.STAFF and row["status"] == ResultStatus.ENTERED_IN_ERROR
+    view = _view(row, audience)
+    return replace(view, **_WITHHELD) if retracted else view
+
+
+_WITHHELD: dict[str, Any] = {  # of a retracted result, for those who might take it for one
+    "value": "", "number": None, "comparator": None, "flags": (), "raw_value": "", "raw_flags": "", "comments": (),
+}  # fmt: skip
+
+
+def _view(row: Record, audience: Audience) -> ResultView:
     return ResultView(
         id=row["id"],
         version=row["version"],
@@ -340,7 +356,7 @@ async def find_reports(connection: Connection, filter: OrderFilter, audience: Au
     text = " ".join((_RESULTS, query.conditions, "order by r.order_id, r.order_item_id, r.id"))
     rows = await connection.fetch(text, *query.values) if orders else []
     results = {
-        order_id: tuple(_result(row, audience) for row in group)
+        order_id: tuple(read_result(row, audience) for row in group)
         for order_id, group in groupby(rows, key=lambda row: row["order_id"])
     }
     return [ReportView(order, results.get(order.id, ()), stamp) for order, stamp in orders]

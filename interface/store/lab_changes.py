@@ -5,10 +5,12 @@ These are rows and nothing else: what may be written, and when, is decided in `f
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from uuid import UUID
 
 from interface.domain import states
@@ -267,20 +269,38 @@ class ResultRow:
     """A locked result as far as a decision needs it. `candidate` is the pending version, else the current one."""
 
     id: UUID
+    specimen_id: UUID | None
     order_id: UUID | None
     order_item_id: UUID | None
     test_id: UUID | None
+    version_id: UUID
     version: int
     status: ResultStatus
     held: frozenset[HoldReason]
     released: bool  # it was, at some time
     pending: bool
+    flags: frozenset[str]
+    verified_by: UUID | None  # of the current version: the first of two
     candidate_id: UUID
     candidate_version: int
     candidate_held: frozenset[HoldReason]
     candidate_kind: ValueKind
-    candidate_value: str
+    candidate_flags: frozenset[str]
+    candidate_author: UUID | None  # the user who made it; None: an analyzer, or a rule
     last_version: int
+
+
+async def lock_results(connection: Connection, result_ids: Sequence[UUID]) -> None:
+    """Lock the results' specimens, then their patients, then the results, each in the order of their ids."""
+    for table in ("specimen", "patient"):
+        await connection.execute(
+            f"select from lab.{table} where id in (select {table}_id from lab.result where id = any($1::uuid[]))"  # noqa: S608
+            " order by id for update",
+            list(result_ids),
+        )
+    await connection.execute(
+        "select from lab.result where id = any($1::uuid[]) order by id for update", list(result_ids)
+    )
 
 
 async def lock_result(connection: Connection, result_id: UUID) -> ResultRow | None:
@@ -296,12 +316,15 @@ async def lock_result(connection: Connection, result_id: UUID) -> ResultRow | No
         return None
     row = await connection.fetchrow(  # a statement of its own: it sees what a transaction waited for has committed
         """
-        select r.id, r.order_id, r.order_item_id, r.test_id, r.version, r.status, r.held, r.released_at is not null
-               as released, r.pending_version_id is not null as pending, v.id as candidate_id,
-               v.version as candidate_version, v.held as candidate_held, v.kind as candidate_kind,
-               v.value as candidate_value,
+        select r.id, r.specimen_id, r.order_id, r.order_item_id, r.test_id, r.version_id, r.version, r.status, r.held,
+               r.released_at is not null as released, r.pending_version_id is not null as pending, c.flags,
+               c.verified_by, v.id as candidate_id, v.version as candidate_version, v.held as candidate_held,
+               v.kind as candidate_kind, v.flags as candidate_flags,
+               case when v.actor_kind = 'user' then v.actor_id end as candidate_author,
                (select max(version) from lab.result_version where result_id = r.id) as last_version
-        from lab.result r join lab.result_version v on v.id = coalesce(r.pending_version_id, r.version_id)
+        from lab.result r
+        join lab.result_version c on c.id = r.version_id
+        join lab.result_version v on v.id = coalesce(r.pending_version_id, r.version_id)
         where r.id = $1
         """,
         result_id,
@@ -312,6 +335,8 @@ async def lock_result(connection: Connection, result_id: UUID) -> ResultRow | No
     fields["status"], fields["candidate_kind"] = ResultStatus(row["status"]), ValueKind(row["candidate_kind"])
     for name in ("held", "candidate_held"):
         fields[name] = frozenset(map(HoldReason, row[name]))
+    for name in ("flags", "candidate_flags"):
+        fields[name] = frozenset(row[name])
     return ResultRow(**fields)
 
 
@@ -323,47 +348,53 @@ async def copy_version(
     comment: str,
     step: Step,
     held: Sequence[HoldReason] = (),
+    *,
+    source: UUID | None = None,
+    changes: Mapping[str, object] = MappingProxyType({}),
+    steps: Sequence[Step] = (),
 ) -> tuple[UUID, int]:
-    """Append the candidate again as a new version with another status and holds, and `comment` added to its note.
+    """Append a version again (the candidate, unless `source` names another) with another status and holds, and
+    `comment` added to its note. `changes`: columns that say something else, numbers as text.
 
-    Its explanation is the candidate's with `step` added. Returns the version's id and number; the result does not
-    point to it yet.
+    Its explanation is the source's with `steps` and `step` added. Returns the version's id and number; the result does
+    not point to it yet.
     """
     version_id, version = uuid7(), row.last_version + 1
+    said: dict[str, object] = {
+        "id": version_id, "version": version, "status": status, "held": list(held), "actor_kind": actor.kind,
+        "actor_id": actor.id, "verified_by": None,
+    }  # fmt: skip
+    # All columns of the source, whichever there are: a column that is added later is not lost here.
     await connection.execute(
         """
         insert into lab.result_version
-            (id, organization_id, result_id, version, status, held, message_id, location, specimen_as_sent, code,
-             code_path, raw_value, raw_unit, raw_flags, raw_status, raw_reference, instrument_time, instrument_at,
-             comments, test_code, test_name, loinc, kind, comparator, number, value, unit, low, high, reference, flags,
-             note, actor_kind, actor_id)
-        select $2, organization_id, result_id, $3, $4, $8, message_id, location, specimen_as_sent, code,
-             code_path, raw_value, raw_unit, raw_flags, raw_status, raw_reference, instrument_time, instrument_at,
-             comments, test_code, test_name, loinc, kind, comparator, number, value, unit, low, high, reference, flags,
-             concat_ws(E'\\n', nullif(note, ''), nullif($5::text, '')), $6, $7
-        from lab.result_version where id = $1
+        select (jsonb_populate_record(v, $2::text::jsonb || jsonb_build_object('created_at', now(),
+            'note', concat_ws(E'\\n', nullif(v.note, ''), nullif($3::text, ''))))).*
+        from lab.result_version v where id = $1
         """,
-        row.candidate_id,
-        version_id,
-        version,
-        status,
+        source or row.candidate_id,
+        json.dumps(said | dict(changes), default=str),
         comment,
-        actor.kind,
-        actor.id,
-        list(held),
     )
-    await connection.execute(
+    added = write_steps([*steps, step])
+    done = await connection.execute(
         """
-        insert into lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)
-        select $2, $3, coalesce(d.steps::jsonb, '[]'::jsonb) || $4::text::jsonb, coalesce(d.driver_revision, ''),
-               coalesce(d.map_revision, 0)
-        from (select $1::uuid as id) as source left join lab.decision d on d.result_version_id = source.id
+        insert into lab.decision
+        select (jsonb_populate_record(d, jsonb_build_object('result_version_id', $2::uuid, 'created_at', now(),
+            'steps', d.steps::jsonb || $3::text::jsonb))).*
+        from lab.decision d where result_version_id = $1
         """,
-        row.candidate_id,
+        source or row.candidate_id,
         version_id,
-        actor.organization_id,
-        write_steps([step]),
+        added,
     )
+    if not done.endswith(" 1"):  # there was no explanation yet
+        await connection.execute(
+            "insert into lab.decision (result_version_id, organization_id, steps) values ($1, $2, $3::text::jsonb)",
+            version_id,
+            actor.organization_id,
+            added,
+        )
     return version_id, version
 
 
@@ -375,12 +406,18 @@ async def point_to(
     status: ResultStatus,
     release: bool,
     held: Sequence[HoldReason] = (),
+    *,
+    keep_pending: bool = False,
 ) -> bool:
-    """Make a version the result's current one, held for `held`, with nothing pending. False when another was faster."""
+    """Make a version the result's current one, held for `held`. False when another was faster.
+
+    Nothing is pending beside it then, unless `keep_pending`.
+    """
     done = await connection.execute(
         """
         update lab.result
-        set version_id = $3, version = $4, status = $5, held = $7, pending_version_id = null, updated_at = now(),
+        set version_id = $3, version = $4, status = $5, held = $7, updated_at = now(),
+            pending_version_id = case when $8 then pending_version_id end,
             released_at = case when $6 then now() else released_at end
         where id = $1 and version = $2
         """,
@@ -391,8 +428,14 @@ async def point_to(
         status,
         release,
         list(held),
+        keep_pending,
     )
     return done.endswith(" 1")
+
+
+async def set_pending(connection: Connection, result_id: UUID, version_id: UUID) -> None:
+    """A change to a released result waits; nobody outside the laboratory sees that it does."""
+    await connection.execute("update lab.result set pending_version_id = $2 where id = $1", result_id, version_id)
 
 
 async def drop_pending(connection: Connection, result_id: UUID) -> None:
@@ -414,6 +457,15 @@ async def step_item(connection: Connection, row: ResultRow, status: ItemStatus, 
     )
     await connection.execute(
         "update lab.lab_order set version = version + 1, updated_at = now() where id = $1", row.order_id
+    )
+
+
+async def complete_item(connection: Connection, row: ResultRow) -> None:
+    """An item that waits for a result has one that nothing holds. The order's version stays: an EMR sees no change."""
+    await connection.execute(
+        "update lab.order_item set status = 'completed', updated_at = now() where id = $1 and status = any($2::text[])",
+        row.order_item_id,
+        list(states.may_become(ItemStatus.COMPLETED)),
     )
 
 

@@ -445,6 +445,10 @@ result = Table(  # the pointer to the current version
     Index(None, "specimen_id"),
     Index(None, "order_id"), Index(None, "organization_id", "updated_at"),
     Index("result_held_idx", "organization_id", "created_at", postgresql_where=text("held <> '{}'")),
+    Index(
+        "result_waiting_idx", "organization_id", "created_at",
+        postgresql_where=text("status in ('registered', 'preliminary') or pending_version_id is not null"),
+    ),
 )  # fmt: skip
 # append-only; one covering row: what FHIR and REST show needs no other table but patient and specimen
 result_version = Table(

@@ -3,6 +3,9 @@
 -- The first of two people who verify a result; null: nobody has, or one is enough.
 alter table lab.result_version add column verified_by uuid;
 
+-- What waits for a person, in the order of its arrival.
+create index result_waiting_idx on lab.result (organization_id, created_at) where status in ('registered', 'preliminary') or pending_version_id is not null;
+
 -- How an organization, or one of its tests, is reviewed. Null: as the organization says, and it by default.
 create table lab.review_policy (
     id uuid not null,

@@ -143,7 +143,7 @@ async def test_a_held_result_is_listed_explained_and_discarded(
     shown = (await bench.get(f"/api/results/{result_id}", token)).json
     assert shown["result"]["held"] == ["patient_mismatch"]
     assert [one["version"]["version"] for one in shown["versions"]] == [1]
-    done = await bench.ask("POST", f"/api/results/{result_id}/discard", token, json={"comment": "mixed up"})
+    done = await bench.ask("POST", f"/api/results/{result_id}/reject", token, json={"comment": "mixed up"})
     assert done.json["result"]["status"] == "cancelled"
     explained = (await bench.get(f"/api/results/{result_id}", token)).json["explanation"]
     assert explained[-1]["inputs"]["comment"] == "mixed up"

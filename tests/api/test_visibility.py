@@ -253,7 +253,7 @@ async def test_nothing_that_comes_before_a_release_changes_any_answer_to_an_emr(
         await lab.owner.execute("update lab.result set held = '{questionable}' where status = 'preliminary'")
         async with lab.database.transaction(lab.organization_id) as connection:
             for one in others:
-                await review.discard(connection, lab.director, one.id, "clot")
+                await review.reject(connection, lab.director, one.id, "clot")
             await review.reject_change(connection, lab.director, first.id)
         assert await seen_by(bench, token, [*ids, first.id]) == before
         for one in others:

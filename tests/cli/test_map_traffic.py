@@ -238,16 +238,16 @@ async def test_a_replay_never_puts_an_earlier_word_above_a_later_one(bench: Work
     assert [(one[1], one[2]) for one in await told(bench)] == [("AST", "35")]
 
 
-async def test_what_a_person_discarded_or_released_is_not_brought_back(bench: Workbench) -> None:
+async def test_what_a_person_rejected_or_released_is_not_brought_back(bench: Workbench) -> None:
     await bench.order("S1", "SER", "AST", "K")
     await bench.receive("S1", "687|31|U/L", "2823-3|4.1|mmol/L")
     held, potassium = await bench.laboratory.results()
     await bench.laboratory.release(potassium.id)
-    from interface.flow.review import discard
+    from interface.flow.review import reject
 
     lab = bench.laboratory
     async with lab.database.transaction(lab.organization_id) as connection:
-        await discard(connection, lab.director, held.id, "spilled")
+        await reject(connection, lab.director, held.id, "spilled")
     await bench.change("set", "687", "AST", *DRIVER)
     message_id = str(await lab.owner.fetchval("select id from lab.message"))
     done = await replay(bench, message_id, "--dry-run")

@@ -90,9 +90,8 @@ async def test_a_release_needs_a_user_the_right_password_and_the_permission(shel
 
 
 async def test_several_results_are_released_each_for_itself(shell: Shell) -> None:
-    of = await shell.laboratory.order()
-    good = str(await shell.laboratory.result(of))
-    held = str(await shell.laboratory.result(of, held=HELD))
+    good = str(await shell.laboratory.result(await shell.laboratory.order()))
+    held = str(await shell.laboratory.result(await shell.laboratory.order(), held=HELD))
     answer = await shell.run("result", "release", good, held, "--as", "vera", "--json")
     assert answer.status == 1
     assert [(one["id"], one["status"]) for one in answer.json] == [(good, "final")]

@@ -10,10 +10,9 @@ import pytest
 
 from interface.domain.model import HoldReason, ItemStatus, ResultStatus, ValueKind
 from interface.domain.permissions import Role
-from interface.domain.review import Refusal, ReviewError
+from interface.domain.review import ACCEPTABLE, Refusal, ReviewError
 from interface.domain.views import Actor, ActorKind, Audience, ResultView
 from interface.flow import review
-from interface.flow.review import ACCEPTABLE
 from interface.store import lab
 from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
@@ -89,12 +88,12 @@ async def test_of_two_releases_at_once_one_makes_the_version(laboratory: Laborat
     assert await laboratory.count("audit_event", "entity_id = $1 and action = 'release'", result_id) == 1
 
 
-async def test_of_release_and_discard_at_once_one_wins(laboratory: Laboratory) -> None:
+async def test_of_release_and_reject_at_once_one_wins(laboratory: Laboratory) -> None:
     result_id = await laboratory.result(await laboratory.order(), held=QUESTIONABLE)
 
     async def throw_away() -> ResultView:
         async with transaction(laboratory) as connection:
-            return await review.discard(connection, laboratory.technologist, result_id, "clot", version=1)
+            return await review.reject(connection, laboratory.technologist, result_id, "clot", version=1)
 
     accepted = release(laboratory, result_id, version=1, comment="seen", accept_hold=True)
     outcomes = await asyncio.gather(accepted, throw_away(), return_exceptions=True)
@@ -115,7 +114,7 @@ async def test_only_those_who_may_release_decide(laboratory: Laboratory, role: R
     result_id = await laboratory.result(await laboratory.order(), held=QUESTIONABLE)
     actor = user(laboratory.organization_id, role)
     async with transaction(laboratory) as connection:
-        for decide in (review.release, review.accept_change, review.reject_change, review.discard):
+        for decide in (review.release, review.accept_change, review.reject_change, review.reject):
             with pytest.raises(ReviewError) as caught:
                 await decide(connection, actor, result_id, "because")
             assert caught.value.refusal is Refusal.FORBIDDEN
@@ -157,13 +156,6 @@ async def test_a_hold_is_accepted_knowingly_and_with_a_comment_only(laboratory: 
     assert caught.value.refusal is Refusal.INVALID
     released = await release(laboratory, result_id, comment="seen", accept_hold=True)
     assert (released.status, released.held, released.note) == ("final", (), "seen")
-
-
-@pytest.mark.parametrize("status", [ResultStatus.REGISTERED, ResultStatus.CANCELLED, ResultStatus.ENTERED_IN_ERROR])
-async def test_only_a_preliminary_result_is_released(laboratory: Laboratory, status: ResultStatus) -> None:
-    result_id = await laboratory.result(await laboratory.order(), status=status)
-    with pytest.raises(ReviewError, match=f"the result is {status}"):
-        await release(laboratory, result_id)
 
 
 @pytest.mark.parametrize("kind", [ValueKind.FAILED, ValueKind.EMPTY])
@@ -239,29 +231,18 @@ async def test_without_a_change_there_is_nothing_to_accept_or_reject(laboratory:
                 await decide(connection, laboratory.technologist, result_id)
 
 
-async def test_a_held_result_is_discarded_with_a_reason_and_never_seen(laboratory: Laboratory) -> None:
+async def test_a_held_result_is_rejected_with_a_reason_and_never_seen(laboratory: Laboratory) -> None:
     order = await laboratory.order()
     result_id = await laboratory.result(order, held=(HoldReason.PATIENT_MISMATCH,))
     async with transaction(laboratory) as connection:
         with pytest.raises(ReviewError, match="needs a comment"):
-            await review.discard(connection, laboratory.technologist, result_id, "  ")
-        gone = await review.discard(connection, laboratory.technologist, result_id, "wrong tube")
-        assert await review.discard(connection, laboratory.technologist, result_id, "wrong tube") == gone
+            await review.reject(connection, laboratory.technologist, result_id, "  ")
+        gone = await review.reject(connection, laboratory.technologist, result_id, "wrong tube")
+        assert await review.reject(connection, laboratory.technologist, result_id, "wrong tube") == gone
         assert await lab.get_result(connection, result_id, Audience.EMR_PRELIMINARY) is None
     assert (gone.status, gone.held, gone.released_at) == ("cancelled", (), None)
     assert await laboratory.count("outbox", "entity_id = $1", result_id) == 0
-    assert await laboratory.count("audit_event", "entity_id = $1 and action = 'discard'", result_id) == 1
-
-
-async def test_a_released_result_is_never_discarded_nor_one_that_is_not_held(laboratory: Laboratory) -> None:
-    result_id = await laboratory.result(await laboratory.order())
-    async with transaction(laboratory) as connection:
-        with pytest.raises(ReviewError, match="not held"):
-            await review.discard(connection, laboratory.technologist, result_id, "why")
-    await release(laboratory, result_id)
-    async with transaction(laboratory) as connection:
-        with pytest.raises(ReviewError, match="was released"):
-            await review.discard(connection, laboratory.technologist, result_id, "why")
+    assert await laboratory.count("audit_event", "entity_id = $1 and action = 'reject'", result_id) == 1
 
 
 async def test_another_laboratorys_result_does_not_exist(

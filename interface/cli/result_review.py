@@ -1,0 +1,316 @@
+"""`labora result verify|release|reject|…`: the steps of reviewing results, as the API takes them too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from uuid import UUID
+
+import click
+
+from interface.cli import EXIT_FAILED, Context, emit, pass_context
+from interface.cli.laboratory import ENVIRONMENT, desk, laboratory_options
+from interface.cli.result_words import result_table
+from interface.domain.model import RELEASED
+from interface.domain.permissions import Permission
+from interface.domain.views import Actor, Audience, ResultView
+
+if TYPE_CHECKING:
+    from interface.settings import Settings
+    from interface.store.db import Connection
+    from interface.store.review import Policy
+
+Take: TypeAlias = "Callable[[Connection, Actor, UUID, int | None], Awaitable[ResultView]]"
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_ids = click.argument("result_ids", type=click.UUID, nargs=-1, required=True)
+_id = click.argument("result_id", type=click.UUID)
+_comment = click.option("--comment", default="", help="Becomes part of the result's note.")
+_why = click.option("--comment", required=True, help="Says why; becomes part of the result's note.")
+_version = click.option("--version", "version", type=click.IntRange(1), help="Only if it is still this version.")
+_accept = click.option(
+    "--accept-hold", is_flag=True, help="Also when it is held for a reason that a person may accept; needs --comment."
+)
+_every = click.option("--all-or-none", is_flag=True, help="Nothing is done when one of the results refuses.")
+
+
+def _many(command: _Command) -> _Command:
+    """Several results, or one of a version."""
+    return _ids(_version(_every(laboratory_options(command))))
+
+
+def _one(command: _Command) -> _Command:
+    return _id(_version(laboratory_options(command)))
+
+
+@click.command(epilog=ENVIRONMENT)
+@_many
+@_comment
+@_accept
+@pass_context
+def verify(context: Context, /, comment: str, accept_hold: bool, **asked: Any) -> int:
+    """Verify results: final where one person is enough, else ready for a second one.
+
+    Each is decided for itself: status 1 when one could not be.
+    """
+    from interface.flow import review
+
+    return _take(context, lambda at, who, id, seen: review.verify(at, who, id, comment, seen, accept_hold), **asked)
+
+
+@click.command(epilog=ENVIRONMENT)
+@_many
+@_comment
+@_accept
+@pass_context
+def release(context: Context, /, comment: str, accept_hold: bool, **asked: Any) -> int:
+    """Release results. Each is decided for itself: status 1 when one could not be released."""
+    from interface.flow import review
+
+    return _take(context, lambda at, who, id, seen: review.release(at, who, id, comment, seen, accept_hold), **asked)
+
+
+@click.command(epilog=ENVIRONMENT)
+@_many
+@_why
+@pass_context
+def reject(context: Context, /, comment: str, **asked: Any) -> int:
+    """Do not use results that were never released: they are cancelled, and their order items are open again."""
+    from interface.flow import review
+
+    return _take(context, lambda at, who, id, seen: review.reject(at, who, id, comment, seen), **asked)
+
+
+@click.command(epilog=ENVIRONMENT)
+@_many
+@_why
+@pass_context
+def hold(context: Context, /, comment: str, **asked: Any) -> int:
+    """Hold results that are not released, for another person to look at."""
+    from interface.flow import review
+
+    return _take(context, lambda at, who, id, seen: review.hold(at, who, id, comment, seen), **asked)
+
+
+@click.command("accept-change", epilog=ENVIRONMENT)
+@_one
+@_comment
+@_accept
+@pass_context
+def accept_change(context: Context, /, comment: str, accept_hold: bool, **asked: Any) -> int:
+    """Put the change that waits in the place of the released version. --version is the change's."""
+    from interface.flow import review
+
+    return _take(
+        context, lambda at, who, id, seen: review.accept_change(at, who, id, comment, seen, accept_hold), **asked
+    )
+
+
+@click.command("reject-change", epilog=ENVIRONMENT)
+@_one
+@_comment
+@pass_context
+def reject_change(context: Context, /, comment: str, **asked: Any) -> int:
+    """Leave the released version as it is. --version is the change's."""
+    from interface.flow import review
+
+    return _take(context, lambda at, who, id, seen: review.reject_change(at, who, id, comment, seen), **asked)
+
+
+@click.command(epilog=ENVIRONMENT)
+@_one
+@_comment
+@click.option("--dilution", metavar="FACTOR", help="Diluted by this factor, such as 10.")
+@pass_context
+def rerun(context: Context, /, comment: str, dilution: str | None, **asked: Any) -> int:
+    """Ask for another run of the test on the specimen. What is not released is held for it."""
+    from interface.flow import review
+
+    try:
+        factor = Decimal(dilution) if dilution else None
+    except InvalidOperation:
+        raise click.UsageError("--dilution is a number") from None
+    return _take(context, lambda at, who, id, seen: review.rerun(at, who, id, comment, seen, dilution=factor), **asked)
+
+
+@click.command(epilog=ENVIRONMENT)
+@_one
+@click.option("--comment", default="", help="The comment in words.")
+@click.option("--code", default="", help="A comment by its code; `labora result comments` lists them.")
+@pass_context
+def comment(context: Context, /, comment: str, code: str, **asked: Any) -> int:
+    """Put a comment on a result; on a released one that makes a new version, which an EMR gets."""
+    from interface.flow import review
+
+    return _take(context, lambda at, who, id, seen: review.comment(at, who, id, comment, seen, code=code), **asked)
+
+
+@click.command(epilog=ENVIRONMENT)
+@_one
+@click.option("--value", required=True, help="As it is to be reported, such as 4.1 or '<0.5'.")
+@click.option("--unit", default="", help="The value's unit.  [default: the test's]")
+@_why
+@_accept
+@pass_context
+def correct(context: Context, /, value: str, unit: str, comment: str, accept_hold: bool, **asked: Any) -> int:
+    """Put a value in the place of what was measured. The versions before are kept."""
+    from interface.flow import review
+
+    new = review.NewValue(value, unit)
+    return _take(
+        context, lambda at, who, id, seen: review.correct(at, who, id, new, comment, seen, accept_hold), **asked
+    )
+
+
+@click.command(epilog=ENVIRONMENT)
+@_one
+@_why
+@pass_context
+def retract(context: Context, /, comment: str, **asked: Any) -> int:
+    """Take back a released result: it was entered in error. An EMR sees that, and no value."""
+    from interface.flow import review
+
+    return _take(context, lambda at, who, id, seen: review.retract(at, who, id, comment, seen), **asked)
+
+
+STEPS: tuple[click.Command, ...] = (
+    verify, release, accept_change, reject_change, reject, hold, rerun, comment, correct, retract,
+)  # fmt: skip
+
+
+# ---- taking a step --------------------------------------------------------------------------------------------------
+
+
+def _take(
+    context: Context,
+    step: Take,
+    *,
+    version: int | None,
+    organization: str | None,
+    username: str | None,
+    as_json: bool,
+    result_id: UUID | None = None,
+    result_ids: Sequence[UUID] = (),
+    all_or_none: bool = False,
+) -> int:
+    ids = list(dict.fromkeys([result_id] if result_id else result_ids))
+    if version is not None and len(ids) > 1:
+        raise click.UsageError("--version is of one result")
+    work = _decide(context.settings, organization, username, [(id, version) for id in ids], step, all_or_none)
+    done, failures, notes = asyncio.run(work)
+    if as_json or done:
+        emit(done if as_json else result_table(done), as_json)
+    for line in notes:
+        click.echo(line, err=True)
+    for line in failures:
+        click.echo(f"labora: {line}", err=True)
+    return EXIT_FAILED if failures else 0
+
+
+async def _decide(
+    settings: Settings,
+    organization: str | None,
+    username: str | None,
+    results: Sequence[tuple[UUID, int | None]],
+    step: Take,
+    all_or_none: bool,
+) -> tuple[list[ResultView], list[str], list[str]]:
+    """What was done, what refused, and what was so already."""
+    from interface.flow.review_many import NotAll, many
+    from interface.store import lab
+
+    groups = [results] if all_or_none else [[one] for one in results]
+    done: list[ResultView] = []
+    failures: list[str] = []
+    notes: list[str] = []
+    async with desk(settings, organization, username, named=True) as at:
+        for group in groups:
+            try:
+                async with at.transaction() as connection:
+                    before = {id: await lab.get_result(connection, id, Audience.STAFF) for id, _ in group}
+                    answers = await many(
+                        connection, group, lambda id, seen: step(connection, at.actor, id, seen),
+                        all_or_none=all_or_none,
+                    )  # fmt: skip
+            except NotAll as refused:
+                failures += [f"{one.result_id}: {one.error}" for one in refused.answers if one.error]
+                failures.append("nothing was done")
+                continue
+            for answer in answers:
+                was = before[answer.result_id]
+                if answer.view is None:
+                    alone = len(results) == 1
+                    failures.append(str(answer.error) if alone else f"{answer.result_id}: {answer.error}")
+                    continue
+                done.append(answer.view)
+                if was is not None and was.version_id == answer.view.version_id and was.pending == answer.view.pending:
+                    already = "released already" if was.status in RELEASED else f"{was.status} already"
+                    notes.append(f"{answer.result_id} was {already}")
+    return done, failures, notes
+
+
+# ---- beside the steps -----------------------------------------------------------------------------------------------
+
+
+@click.command("comments")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def list_comments(as_json: bool) -> None:
+    """List the comments that have a code."""
+    from interface.flow.review import coded_comments
+
+    emit([{"code": code, "text": text} for code, text in coded_comments().items()], as_json)
+
+
+@click.command(epilog=ENVIRONMENT)
+@click.option("--test", default="", metavar="CODE", help="Of one test.  [default: of the organization]")
+@click.option("--people", type=click.Choice(["1", "2"]), help="How many verify a result before it is released.")
+@click.option(
+    "--critical-minutes", metavar="MIN,MIN…", help="Until somebody must have been told of a critical result, and until "
+    "each escalation, such as 15,30,60.",
+)  # fmt: skip
+@click.option("--unset", is_flag=True, help="As the organization, or the default, says.")
+@laboratory_options
+@pass_context
+def policy(
+    context: Context,
+    test: str,
+    people: str | None,
+    critical_minutes: str | None,
+    unset: bool,
+    organization: str | None,
+    username: str | None,
+    as_json: bool,
+) -> None:
+    """Show how results are reviewed, or say it: who may is who may write rules."""
+    from interface.store.review import Policy
+
+    changes = people is not None or critical_minutes is not None
+    if unset and changes:
+        raise click.UsageError("--unset stands alone, or with --test")
+    minutes = None
+    if critical_minutes is not None:
+        parts = critical_minutes.split(",")
+        if not all(part.isascii() and part.isdigit() and len(part) < 7 for part in parts):
+            raise click.UsageError("--critical-minutes are whole numbers, with commas between them")
+        minutes = tuple(map(int, parts))
+    wanted = Policy(test, None if people is None else people == "2", minutes) if changes or unset else None
+    found = asyncio.run(_policies(context.settings, organization, username, wanted))
+    emit(found, as_json, () if as_json else ("test", "two_steps", "critical_minutes"))
+    if not found:
+        click.echo("one person releases; a critical result may wait 15, 30 and 60 minutes (the default)", err=True)
+
+
+async def _policies(
+    settings: Settings, organization: str | None, username: str | None, wanted: Policy | None
+) -> list[Policy]:
+    from interface.flow.review_policy import set_policy
+    from interface.store import review
+
+    async with desk(settings, organization, username, named=wanted is not None) as at:
+        at.require(Permission.RESULT_READ)
+        async with at.transaction() as connection:
+            if wanted is None:
+                return await review.policies(connection)
+            return await set_policy(connection, at.actor, wanted)

@@ -1,0 +1,54 @@
+"""One step for many results: an answer for each, and where asked all of them or none."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from interface.domain.review import ReviewError
+from interface.domain.views import ResultView
+from interface.store import lab_changes
+from interface.store.db import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one result of many: its new view, or why nothing did."""
+
+    result_id: UUID
+    view: ResultView | None = None
+    error: ReviewError | None = None
+
+
+class NotAll(Exception):
+    """One of several results refused, and all or none was asked for: the transaction must be taken back."""
+
+    def __init__(self, answers: Sequence[Answer]) -> None:
+        self.answers = tuple(answers)
+        super().__init__("one of the results cannot be decided so")
+
+
+async def many(
+    connection: Connection,
+    results: Sequence[tuple[UUID, int | None]],
+    step: Callable[[UUID, int | None], Awaitable[ResultView]],
+    *,
+    all_or_none: bool = False,
+) -> list[Answer]:
+    """Take a step for several results in one transaction, each for itself: (result, version looked at).
+
+    They are locked first, all specimens before all patients before all results, so that two batches never wait for each
+    other. `all_or_none`: raises NotAll, with every answer, where one was refused.
+    """
+    await lab_changes.lock_results(connection, [result_id for result_id, _ in results])
+    answers = []
+    for result_id, version in results:
+        try:
+            async with connection.transaction():  # a savepoint: what one half did is not left behind
+                answers.append(Answer(result_id, await step(result_id, version)))
+        except ReviewError as error:
+            answers.append(Answer(result_id, error=error))
+    if all_or_none and any(answer.error for answer in answers):
+        raise NotAll(answers)
+    return answers
