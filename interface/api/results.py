@@ -247,6 +247,7 @@ def _answers(answers: list[Answer] | tuple[Answer, ...], *, done: bool) -> Mappi
 async def list_policies(request: web.Request) -> web.StreamResponse:
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found = await queues.policies(connection)
+    await note_read(request, "read", "review_policy")
     return json_response({"policies": found})
 
 
