@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import blake2b
-from itertools import chain
 from uuid import UUID
 
 import structlog
@@ -19,7 +18,7 @@ from interface.flow.frames import Hl7Transmission, Transmission
 from interface.link.intake import Receipt
 from interface.settings import AckPolicy, LinkRole, OnStoreFailure
 from interface.store.ids import uuid7
-from interface.store.journal import Append, FrameRow, Journal, MessageRow, frame_id, new_message_id
+from interface.store.journal import Append, BlockRow, FrameRow, Journal, MessageRow, new_message_id
 from interface.wire import hl7, hl7_ack
 from interface.wire.hl7_ack import AckCode, Outcome
 from interface.wire.hl7_sender import Known, Sender
@@ -69,21 +68,30 @@ class LinkIntake:
     async def block(self, block: bytes, peer: str) -> Receipt:
         """See `Intake.block`. A message that is refused is kept as well, but its refusal does not wait for that."""
         known = self._sender.know(block)
-        fault = None if known else self._fault(block)
-        row = self._row(block, peer, fault, known)
+        if known is None and (fault := self._fault(block)) is not None:
+            return await self._refused(block, peer, fault)
+        control_id = known.control_id if known else _storable(hl7.control_id(block))
+        kind = known.shape.message_type if known else _storable(hl7.message_type(block))
+        digest, now = blake2b(block, digest_size=32).digest(), self._now()
+        row = BlockRow(new_message_id(), self._context.link_id, control_id, kind, digest, now, peer, block)
+        try:
+            resent = await self._journal.append_block(row)
+        except StoreError as error:
+            return self._not_stored(block, error)
+        telemetry.count_frame(self._context.name)
+        telemetry.count_message(self._context.name, "duplicate" if resent else "complete")
+        first, then = self._replies(known, row.id) if known else self._due(block, Outcome.STORED)
+        return Receipt(row.id, first, then, frames=(row.id,))
+
+    async def _refused(self, block: bytes, peer: str, fault: LocatedError) -> Receipt:
+        row = self._rejected_row(block, peer, fault)
         append = Append((row,), (FrameRow(row.id, 0, 0, None, block, row.received_at),))
         try:
             duplicates = await self._journal.append(append)
-        except StoreError as error:
-            if fault is not None:
-                return Receipt(reply=self._negative(block, fault))
-            return self._not_stored(block, error)
+        except StoreError:
+            return Receipt(reply=self._negative(block, fault))
         note_sealed(self._context, row, duplicates)
-        frames = (frame_id(row.id, 0, 0),)
-        if fault is not None:
-            return Receipt(row.id, self._negative(block, fault), frames=frames, refused=str(fault))
-        first, then = self._replies(known, row.id) if known else self._due(block, Outcome.STORED)
-        return Receipt(row.id, first, then, frames=frames)
+        return Receipt(row.id, self._negative(block, fault), frames=(row.id,), refused=str(fault))
 
     def _due(self, block: bytes, outcome: Outcome, fault: LocatedError | None = None) -> list[bytes | None]:
         """The two replies that are due, the second after the first."""
@@ -93,8 +101,8 @@ class LinkIntake:
 
     def _replies(self, known: Known, message_id: UUID) -> list[bytes | None]:
         """As `_due`, for a stored message of a known shape. The first reply's control id is of the message's own."""
-        ids = chain((message_id,), iter(uuid7, None))
-        return [*known.replies(lambda: _control_id(next(ids)), self._now()), None, None][:2]
+        own = [message_id]
+        return [*known.replies(lambda: _control_id(own.pop() if own else uuid7()), self._now()), None, None][:2]
 
     def _judge(self, header: bytes, message: hl7.Message) -> list[AckCode] | None:
         """See `Sender`."""
@@ -121,7 +129,7 @@ class LinkIntake:
             return UnsupportedMessage("this link does not take this event", "MSH^1^9^1^2", _UNSUPPORTED_EVENT)
         return None
 
-    def _row(self, block: bytes, peer: str, fault: LocatedError | None, known: Known | None) -> MessageRow:
+    def _rejected_row(self, block: bytes, peer: str, fault: LocatedError) -> MessageRow:
         now = self._now()
         return MessageRow(
             new_message_id(),
@@ -131,11 +139,10 @@ class LinkIntake:
             received_at=now,
             sealed_at=now,
             peer=peer,
-            settled="rejected" if fault else None,
-            control_id=known.control_id if known else _storable(hl7.control_id(block)),
-            message_type=known.shape.message_type if known else _storable(hl7.message_type(block)),
-            reason=f"{fault.slug}: {fault.text}" if fault else "",
-            digest=None if fault else blake2b(block, digest_size=32).digest(),
+            settled="rejected",
+            control_id=_storable(hl7.control_id(block)),
+            message_type=_storable(hl7.message_type(block)),
+            reason=f"{fault.slug}: {fault.text}",
             bytes=len(block),
         )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Protocol
 
@@ -15,7 +16,7 @@ _TICK_S: Final = 0.002  # the loop counts in milliseconds
 class Limit(Protocol):
     """How long one task waits, time and again: as `Clock.timeout_at`, for what is done with every message."""
 
-    def at(self, when: float | None) -> AbstractAsyncContextManager[object]:
+    def at(self, when: float | None) -> AbstractContextManager[object]:
         """The same block as `Clock.timeout_at` makes; one at a time, and always in the same task."""
         ...
 
@@ -68,7 +69,7 @@ class LoopLimit:
         self._when = when
         return self
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         if self._task is None:
             self._task = asyncio.current_task()
             if self._task is None:
@@ -77,7 +78,7 @@ class LoopLimit:
         if self._when is not None and (self._timer is None or self._timer.when() > self._when):
             self._arm(self._when)
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._when = None
@@ -112,11 +113,9 @@ class LoopLimit:
 class LoopClock:
     """The event loop's own time."""
 
-    def now(self) -> float:
-        return time.monotonic()  # as the loops count, which would have to be found first
-
-    def utc(self) -> datetime:
-        return datetime.now(UTC)
+    # Asked several times for each message: without a frame of their own.
+    now = staticmethod(time.monotonic)  # as the loops count, which would have to be found first
+    utc = staticmethod(partial(datetime.now, UTC))
 
     def timeout_at(self, when: float | None) -> AbstractAsyncContextManager[object]:
         return asyncio.timeout_at(when)

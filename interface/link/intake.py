@@ -7,7 +7,7 @@ and the implementation returns only after the bytes are committed. Any `StoreErr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 
@@ -37,8 +37,7 @@ class ReceivedBlock:
         return self.raw[self.start : self.stop]
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """The bytes are committed, or `reply` says that they are not.
 
     `message_id`: the message whose reply is now owed; None where none was completed (mid-message, a refusal).

@@ -86,7 +86,9 @@ class MllpSession(Connection):
         try:
             while not (self._stopping and self.idle):
                 data = await self._read(self._deadline())
-                if data:
+                if data and len(data) <= SLICE_BYTES:
+                    events, over = self._core.receive(data), False
+                elif data:
                     events, over = await self._take(data), False
                 elif data is None and self._core.pending:
                     events, over = self._core.silence(), False
@@ -168,7 +170,9 @@ class MllpSession(Connection):
         self._counters.frames += 1
         self._counters.messages += receipt.message_id is not None
         try:
-            if replies := _replies(receipt):
+            if receipt.then is None and receipt.reply is not None:
+                await self._write(mllp.encode(receipt.reply))
+            elif replies := _replies(receipt):
                 await self._write(b"".join(replies))
             sent = True
         finally:

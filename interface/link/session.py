@@ -92,7 +92,7 @@ class Connection:
     async def _read(self, deadline: float | None) -> bytes | None:
         """Bytes, b"" at the end, None when the deadline passed."""
         try:
-            async with self._limit.at(deadline):
+            with self._limit.at(deadline):
                 data = await self._stream.read()
         except TimeoutError:
             return None
@@ -107,7 +107,7 @@ class Connection:
     async def _write(self, data: bytes) -> None:
         """Raises LinkLost, also when the peer does not take the bytes in time."""
         try:
-            async with self._limit.at(self._clock.now() + WRITE_WAIT_S):
+            with self._limit.at(self._clock.now() + WRITE_WAIT_S):
                 await self._stream.write(data)
         except TimeoutError as error:
             raise LinkLost("the peer takes no replies") from error

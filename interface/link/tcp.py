@@ -55,8 +55,12 @@ class TcpStream(asyncio.Protocol):
                 await self._reader
             finally:
                 self._reader = None
-        data = bytes(memoryview(self._unread)[:CHUNK_BYTES])
-        del self._unread[: len(data)]
+        if len(self._unread) <= CHUNK_BYTES:
+            data = bytes(self._unread)
+            self._unread.clear()
+        else:
+            data = bytes(memoryview(self._unread)[:CHUNK_BYTES])
+            del self._unread[:CHUNK_BYTES]
         if self._held and len(self._unread) <= CHUNK_BYTES:
             self._held = False
             if self._transport is not None and not self._ended:

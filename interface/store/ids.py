@@ -47,9 +47,9 @@ def _fresh_counter() -> int:
     return _bits(41)
 
 
-def _assemble(at_ms: int, counter: int, tail: int) -> UUID:
+def _number(at_ms: int, counter: int, tail: int) -> int:
     high, low = counter >> 30, counter & 0x3FFF_FFFF
-    return of_int((at_ms << 80) | _VERSION_AND_VARIANT | (high << 64) | (low << 32) | tail)
+    return (at_ms << 80) | _VERSION_AND_VARIANT | (high << 64) | (low << 32) | tail
 
 
 def of_int(number: int) -> UUID:
@@ -63,10 +63,16 @@ def uuid7(at_ms: int | None = None) -> UUID:
 
     `at_ms`: milliseconds since 1970 UTC for a row of another time; such ids take no part in the order.
     """
+    if at_ms is None:
+        return of_int(uuid7_number())
+    with _lock:
+        return of_int(_number(at_ms, _fresh_counter(), _bits(32)))
+
+
+def uuid7_number() -> int:
+    """The 128 bits of `uuid7()`."""
     global _last_ms, _last_counter
     with _lock:
-        if at_ms is not None:
-            return _assemble(at_ms, _fresh_counter(), _bits(32))
         now_ms = time.time_ns() // 1_000_000
         if now_ms > _last_ms:
             _last_ms, _last_counter = now_ms, _fresh_counter()
@@ -74,7 +80,7 @@ def uuid7(at_ms: int | None = None) -> UUID:
             _last_counter += 1
             if _last_counter >= _COUNTER_LIMIT:
                 _last_ms, _last_counter = _last_ms + 1, _fresh_counter()
-        return _assemble(_last_ms, _last_counter, _bits(32))
+        return _number(_last_ms, _last_counter, _bits(32))
 
 
 def uuid7_floor(at: datetime) -> UUID:
@@ -84,7 +90,7 @@ def uuid7_floor(at: datetime) -> UUID:
     """
     if at.tzinfo is None:
         raise ValueError("an instant must carry its time zone")
-    return _assemble((at - _EPOCH) // timedelta(milliseconds=1), 0, 0)
+    return of_int(_number((at - _EPOCH) // timedelta(milliseconds=1), 0, 0))
 
 
 def instant_of(identifier: UUID) -> datetime:

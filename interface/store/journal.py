@@ -1,13 +1,15 @@
 """The journal: every accepted byte, committed before anyone is told so (DESIGN §1.1, §3.3).
 
 One writer per organization groups the commits of all its links: whatever arrived while the last group was being
-committed is the next group, one statement and one fsync for all of it. A group that fails for what it says (a poisoned
+committed is the next group, one statement and one fsync for all of it. When many links deliver, a group waits for a few
+turns of the event loop until half of what they have under way is in it: the other half is being answered meanwhile, and
+a statement costs more than its rows. A group that fails for what it says (a poisoned
 row) is repeated entry by entry, so that only the culprit is refused; one that fails for want of a database is repeated
 until each entry's time is up. Repeating is safe: message and frame ids are made before the first try, and the primary
 keys make a second insertion of the same id a no-op.
 
-While one group is being committed and enough waits for another, that is committed at the same time, over a second
-connection; what belongs to one connection of a link keeps its order, and two with the same digest never meet.
+While one group is being committed slowly and enough waits for another, that is committed at the same time, over a
+second connection; what belongs to one connection of a link keeps its order, and two with the same digest never meet.
 
 A message's bytes are its frames; there is no second copy. A frame's id is its message's id with the ordinal and the
 attempt in the low 24 bits, so the frames of a message are one index range in order.
@@ -32,7 +34,7 @@ from asyncpg.prepared_stmt import PreparedStatement
 from interface import telemetry
 from interface.errors import StoreAmbiguous, StoreError, StoreUnavailable
 from interface.store.db import Connection, Database, translate
-from interface.store.ids import of_int, uuid7
+from interface.store.ids import of_int, uuid7_number
 from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, PREPARE_SESSION, RECOVER, SEAL_CUT
 from interface.store.notes import Notes
 
@@ -43,14 +45,16 @@ MAX_ATTEMPT, MAX_ORDINAL = (1 << ATTEMPT_BITS) - 1, (1 << (FRAME_BITS - ATTEMPT_
 GROUP_ENTRIES, GROUP_BYTES = 200, 8 << 20
 WAITING_BYTES = 64 << 20  # more than this waiting for one writer is refused: memory is bounded, the peer resends
 PROBE_S, CONNECT_WAIT_S = 0.25, 10.0
+COMPANY_TURNS = 4  # of the event loop, for which a group waits at most until it is large enough
 SECOND_ENTRIES = 6  # so many waiting make a second group while the first is being committed
+SECOND_AFTER_S = 0.003  # and has been for so long: a disk whose fsync takes longer, a lock that somebody holds
 TICK_S = 0.002  # the event loop counts in milliseconds
 QUIET_S = 0.02  # without an append for so long, the links are between two messages at least
 
 
 def new_message_id() -> UUID:
     """A UUIDv7 whose low 24 bits are free for its frames (`store.ids` keeps uniqueness above them)."""
-    return of_int(uuid7().int >> FRAME_BITS << FRAME_BITS)
+    return of_int(uuid7_number() >> FRAME_BITS << FRAME_BITS)
 
 
 def frame_id(message_id: UUID, ordinal: int, attempt: int) -> UUID:
@@ -99,6 +103,30 @@ class FrameRow(NamedTuple):
     stop: int | None = None
 
 
+class BlockRow(NamedTuple):
+    """A whole message of HL7 that came in one block and of which nothing is decided yet: most messages there are.
+
+    `digest`: of `block`, 32 bytes. The fields are the parameters of `APPEND_BLOCKS`, in its order.
+    """
+
+    id: UUID
+    link_id: UUID
+    control_id: str
+    message_type: str
+    digest: bytes
+    received_at: datetime
+    peer: str
+    block: bytes
+
+    def in_general(self) -> Append:
+        """The same in the general form."""
+        row = MessageRow(
+            self.id, self.link_id, "hl7", "complete", self.received_at, self.peer, self.received_at,
+            control_id=self.control_id, message_type=self.message_type, digest=self.digest, bytes=len(self.block),
+        )  # fmt: skip
+        return Append((row,), (FrameRow(self.id, 0, 0, None, self.block, self.received_at),))
+
+
 class Append(NamedTuple):
     """One link's request: committed whole or not at all."""
 
@@ -110,8 +138,8 @@ class Append(NamedTuple):
         return sum(len(frame.bytes) for frame in self.frames)
 
     @property
-    def keys(self) -> frozenset[tuple[UUID, bytes]]:
-        return frozenset((row.link_id, row.digest) for row in self.messages if row.digest is not None)
+    def keys(self) -> tuple[tuple[UUID, bytes], ...]:
+        return tuple((row.link_id, row.digest) for row in self.messages if row.digest is not None)
 
     @property
     def lane(self) -> tuple[UUID, str] | None:
@@ -155,14 +183,18 @@ class StoredMessage:
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """An Append on its way: who waits for it and until when (loop time)."""
+    """An append on its way: who waits for it and until when (loop time)."""
 
-    append: Append
+    append: Append | BlockRow
     size: int
-    keys: frozenset[tuple[UUID, bytes]]
+    keys: tuple[tuple[UUID, bytes], ...]
     lane: tuple[UUID, str] | None
     done: asyncio.Future[frozenset[UUID]]
     deadline: float
+
+    @property
+    def rows(self) -> Append:
+        return self.append if isinstance(self.append, Append) else self.append.in_general()
 
 
 _READ_MESSAGES = """
@@ -223,7 +255,8 @@ class Journal:
         wake: Callable[[], None],
     ) -> None:
         self._database, self._organization_id = database, organization_id
-        self._resend_window_s, self._commit_wait_s, self._wake = resend_window_s, commit_wait_s, wake
+        self._window = timedelta(seconds=resend_window_s)
+        self._commit_wait_s, self._wake = commit_wait_s, wake
         self._waiting: deque[_Entry] = deque()
         self._waiting_bytes = 0
         self._notes = Notes(database, organization_id, lambda: self.busy)
@@ -233,7 +266,9 @@ class Journal:
         self._arrived = asyncio.Event()
         self._crowded, self._landed = asyncio.Event(), asyncio.Event()
         self._first, self._second = (_Line(database, organization_id) for _ in range(2))
-        self._flying: list[_Entry] = []  # being committed
+        self._flying: list[list[_Entry]] = []  # groups that are being committed
+        self._flying_since = 0.0  # loop time, where one is
+        self._under_way = 0.0  # how many appends there have been at the same time lately
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self.available = True
@@ -267,26 +302,38 @@ class Journal:
 
     async def append(self, append: Append) -> frozenset[UUID]:
         """Commit; returns the ids of those of its messages that are resends. Raises StoreError: promise nothing."""
+        return await self._enter(append, append.size, append.keys, append.lane)
+
+    async def append_block(self, row: BlockRow) -> bool:
+        """Commit a message; whether it is a resend. Raises StoreError: promise nothing."""
+        keys, lane = ((row.link_id, row.digest),), (row.link_id, row.peer)
+        return bool(await self._enter(row, len(row.block), keys, lane))
+
+    def _enter(
+        self,
+        append: Append | BlockRow,
+        size: int,
+        keys: tuple[tuple[UUID, bytes], ...],
+        lane: tuple[UUID, str] | None,
+    ) -> asyncio.Future[frozenset[UUID]]:
         # One append may be larger than the limit: alone it is taken, else its message never could be.
-        size = append.size
         if self._stopping or (self._waiting_bytes and self._waiting_bytes + size > WAITING_BYTES):
             raise StoreUnavailable("the journal takes nothing more for the moment")
         loop = asyncio.get_running_loop()
-        self.appended_at = loop.time()
-        entry = _Entry(
-            append, size, append.keys, append.lane, loop.create_future(), self.appended_at + self._commit_wait_s
-        )
-        self._waiting.append(entry)
-        self._waiting_bytes += entry.size
+        done: asyncio.Future[frozenset[UUID]] = loop.create_future()
+        self.appended_at = now = loop.time()
+        deadline = now + self._commit_wait_s
+        self._waiting.append(_Entry(append, size, keys, lane, done, deadline))
+        self._waiting_bytes += size
         self._arrived.set()
-        if len(self._waiting) >= SECOND_ENTRIES:
+        if self._flying and len(self._waiting) >= SECOND_ENTRIES:
             self._crowded.set()
         while self._promised and self._promised[0][1].done():
             self._promised.popleft()
-        self._promised.append((entry.deadline, entry.done))
+        self._promised.append((deadline, done))
         if self._late is None:
             self._late = loop.call_at(self._promised[0][0], self._expire)
-        return await entry.done
+        return done
 
     def seal_later(self, rows: Iterable[MessageRow]) -> None:
         """Seal cut messages when the database is back, as far as they are there and still open. Returns at once."""
@@ -314,6 +361,7 @@ class Journal:
             if self._cut and self.available and not self._flying:  # what is being committed may have to be sealed
                 await self._seal_cut()
             if self._waiting:
+                await self._company()
                 if not await self._commit_next(self._first) and self._waiting:
                     await self._landed.wait()  # what is next must not overtake what the second line is committing
             elif self._stopping:
@@ -322,6 +370,14 @@ class Journal:
                 await self._probe()
             else:
                 await self._idle()
+
+    async def _company(self) -> None:
+        """Let the event loop turn until a group is large enough. Alone, nobody waits; nor does anybody for long."""
+        enough = min(self._under_way / 2, GROUP_ENTRIES)
+        for _ in range(COMPANY_TURNS):
+            if len(self._waiting) >= enough or self._stopping:
+                return
+            await asyncio.sleep(0)
 
     async def _idle(self) -> None:
         """Wait for something to write."""
@@ -334,11 +390,14 @@ class Journal:
 
     async def _help_forever(self) -> None:
         """A second group while the first is being committed, so that server and disk need not wait for us."""
+        loop = asyncio.get_running_loop()
         while not self._stopping:
             await self._crowded.wait()
             self._crowded.clear()
             while self._flying and self.available and not self._cut and len(self._waiting) >= SECOND_ENTRIES:
-                if not await self._commit_next(self._second):
+                if (left := self._flying_since + SECOND_AFTER_S - loop.time()) > 0:
+                    await asyncio.sleep(left)
+                elif not await self._commit_next(self._second):
                     break
 
     async def _commit_next(self, line: _Line) -> bool:
@@ -347,14 +406,20 @@ class Journal:
         if not group:
             self._landed.clear()
             return not self._flying
-        self._flying += group
+        if not self._flying:
+            self._flying_since = asyncio.get_running_loop().time()
+        self._flying.append(group)
+        if len(self._waiting) >= SECOND_ENTRIES:
+            self._crowded.set()
+        # It shrinks slowly: that a link pauses between two messages is no reason to wait for nobody.
+        self._under_way = max(sum(map(len, self._flying)) + len(self._waiting), self._under_way - 0.25)
         try:
             await self._commit(line, group)
         except Exception as error:  # a fault of ours: nobody in the group may be left waiting
             log.error("journal writer failed", action="journal.fault", error=type(error).__name__)
             self._refuse(group, StoreUnavailable("the journal failed"))
         finally:
-            self._flying = [entry for entry in self._flying if entry not in group]
+            self._flying = [other for other in self._flying if other is not group]
             self._landed.set()
         return True
 
@@ -364,18 +429,19 @@ class Journal:
         Nor are they committed at the same time, or two of the same connection.
         """
         group: list[_Entry] = []
-        size, keys = 0, {key for entry in self._flying for key in entry.keys}
-        lanes = {entry.lane for entry in self._flying if entry.lane is not None}
+        size, keys = 0, {key for other in self._flying for entry in other for key in entry.keys}
+        lanes = {entry.lane for other in self._flying for entry in other if entry.lane is not None}
         while self._waiting and len(group) < GROUP_ENTRIES and size < GROUP_BYTES:
-            if not keys.isdisjoint(self._waiting[0].keys) or self._waiting[0].lane in lanes:
+            entry = self._waiting[0]
+            if entry.lane in lanes or not keys.isdisjoint(entry.keys):
                 break
-            entry = self._waiting.popleft()
+            self._waiting.popleft()
             self._waiting_bytes -= entry.size
             if entry.done.done():  # its connection is gone and nobody waits: not stored, not promised
                 continue
             group.append(entry)
             size += entry.size
-            keys |= entry.keys
+            keys.update(entry.keys)
         return group
 
     async def _commit(self, line: _Line, group: list[_Entry], again: bool = False) -> None:
@@ -387,7 +453,7 @@ class Journal:
         while group:
             try:
                 began = loop.time()
-                duplicates, queued = await self._write(line, [entry.append for entry in group], again)
+                duplicates, queued = await self._write(line, group, again)
                 telemetry.observe_commit(loop.time() - began, len(group))
             except Exception as error:
                 store_error = translate(error, committing=True)
@@ -407,7 +473,7 @@ class Journal:
                 self._came_back()
                 for entry in group:
                     if not entry.done.done():
-                        own = duplicates & {row.id for row in entry.append.messages} if duplicates else duplicates
+                        own = duplicates & {row.id for row in entry.rows.messages} if duplicates else duplicates
                         entry.done.set_result(own)
                 if queued:
                     self._wake()
@@ -476,20 +542,19 @@ class Journal:
             if not entry.done.done():
                 entry.done.set_exception(error)
 
-    async def _write(self, line: _Line, appends: Sequence[Append], again: bool) -> tuple[frozenset[UUID], bool]:
+    async def _write(self, line: _Line, group: Sequence[_Entry], again: bool) -> tuple[frozenset[UUID], bool]:
         """One statement, one commit. Returns the duplicates and whether anything was queued."""
-        messages = [row for append in appends for row in append.messages]
-        frames = [row for append in appends for row in append.frames]
-        digests = [blake2b(row.bytes, digest_size=16).digest() for row in frames]
-        window = timedelta(seconds=self._resend_window_s)
-        if messages and not again and all(map(_is_block, appends)):
-            blocks = [row.bytes for row in frames]
-            names = ("id", "link_id", "control_id", "message_type", "digest", "received_at", "peer")
+        blocks = [entry.append for entry in group if isinstance(entry.append, BlockRow)]
+        if len(blocks) == len(group) and not again:
             rows = await line.fetch(
-                APPEND_BLOCKS, self._organization_id, *_columns(messages, *names), blocks, digests, window,
+                APPEND_BLOCKS, self._organization_id, *zip(*blocks, strict=True), self._window,
                 timeout_s=self._commit_wait_s,
             )  # fmt: skip
             return frozenset(row["id"] for row in rows), True
+        appends = [entry.rows for entry in group]
+        messages = [row for append in appends for row in append.messages]
+        frames = [row for append in appends for row in append.frames]
+        digests = [_frame_digest(row.bytes) for row in frames]
         framed = (
             self._organization_id,
             [frame_id(row.message_id, row.ordinal, row.attempt) for row in frames],
@@ -508,7 +573,7 @@ class Journal:
                 "id", "link_id", "protocol", "state", "settled", "control_id", "message_type", "reason",
                 "digest", "bytes", "received_at", "sealed_at", "peer", "priority",
             ),
-            window,
+            self._window,
             timeout_s=self._commit_wait_s,
         )  # fmt: skip
         queued = any(row.state != "receiving" and row.settled is None for row in messages)
@@ -525,18 +590,9 @@ class Journal:
             log.warning("cut transmissions sealed", action="journal.recovered", messages=sealed)
 
 
-def _is_block(append: Append) -> bool:
-    """Whether it says no more than `APPEND_BLOCKS` does: a whole message of HL7 in one block."""
-    if len(append.messages) != 1 or len(append.frames) != 1:
-        return False
-    row, frame = append.messages[0], append.frames[0]
-    said = (row.protocol, row.state, row.settled, row.reason, row.priority, row.sealed_at, row.bytes)
-    part = (frame.message_id, frame.ordinal, frame.attempt, frame.fn, frame.start, frame.stop, frame.received_at)
-    return (
-        row.digest is not None
-        and said == ("hl7", "complete", None, "", 5, row.received_at, len(frame.bytes))
-        and part == (row.id, 0, 0, None, None, None, row.received_at)
-    )
+def _frame_digest(frame: bytes) -> bytes:
+    """Half of what a message's digest would be, as `APPEND_BLOCKS` takes it where a frame is a message."""
+    return blake2b(frame, digest_size=32).digest()[:16]
 
 
 def _columns(rows: Sequence[MessageRow] | Sequence[FrameRow], *names: str) -> list[Sequence[Any]]:

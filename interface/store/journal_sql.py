@@ -98,13 +98,13 @@ APPEND_BLOCKS: Final = (
     """
 WITH m_in AS (
     SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::bytea[], $7::timestamptz[], $8::text[],
-                         $9::bytea[], $10::bytea[])
-        AS t(id, link_id, control_id, message_type, digest, sealed_at, peer, block, block_digest)
+                         $9::bytea[])
+        AS t(id, link_id, control_id, message_type, digest, sealed_at, peer, block)
 ), f AS (
     INSERT INTO lab.frame (id, organization_id, message_id, ordinal, attempt, bytes, digest, received_at)
-    SELECT id, $1, id, 0, 0, block, block_digest, sealed_at FROM m_in
+    SELECT id, $1, id, 0, 0, block, substr(digest, 1, 16), sealed_at FROM m_in
 """
-    + _KEYED % {"window": "$11"}
+    + _KEYED % {"window": "$10"}
     + """
 ), m AS (
     INSERT INTO lab.message (id, organization_id, link_id, protocol, state, settled, reply, control_id, message_type,

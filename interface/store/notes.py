@@ -8,6 +8,7 @@ a reply may have left.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from uuid import UUID
 
@@ -28,7 +29,7 @@ class Notes:
 
     def __init__(self, database: Database, organization_id: UUID, busy: Callable[[], bool]) -> None:
         self._database, self._organization_id, self._busy = database, organization_id, busy
-        self._replies: dict[UUID, str] = {}
+        self._replies: OrderedDict[UUID, str] = OrderedDict()
         self._arrived, self._stopped = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -46,7 +47,7 @@ class Notes:
     def replied(self, message_id: UUID, sent: bool) -> None:
         """The reply owed for a message left, or could not."""
         if len(self._replies) >= REPLIES_KEPT:  # memory is bounded; of the oldest it is not known any more
-            del self._replies[next(iter(self._replies))]
+            self._replies.popitem(last=False)
         self._replies[message_id] = "sent" if sent else "unsent"
         self._arrived.set()
 
@@ -83,17 +84,17 @@ class Notes:
 
     async def _write(self) -> None:
         """Raises StoreError; then what was not written is kept."""
-        replies, self._replies = self._replies, {}
+        replies, self._replies = self._replies, OrderedDict()
         ids = list(replies)
         for at in range(0, len(ids), REPLIES_AT_ONCE):
             some = ids[at : at + REPLIES_AT_ONCE]
             try:
                 noted = await self._run(NOTE_REPLIES, some, [replies[one] for one in some])
             except StoreError:
-                self._replies = {one: replies[one] for one in ids[at:]} | self._replies
+                self._replies = OrderedDict((one, replies[one]) for one in ids[at:]) | self._replies
                 raise
             if left := {one: replies[one] for one in some if one not in noted}:  # locked at the moment, or not there
-                self._replies = left | self._replies
+                self._replies = OrderedDict(left) | self._replies
                 self._arrived.set()
 
     async def _run(self, statement: str, *arguments: object) -> frozenset[UUID]:

@@ -305,20 +305,23 @@ PLAIN_CODECS = frozenset({"ascii", "utf-8", *(f"iso8859-{part}" for part in rang
 def in_order(block: bytes, header: bytes) -> bool:
     """Whether the segments after `header`, the block's MSH as it stands there, have the form that `check_syntax` wants.
 
-    Of a message in one of `PLAIN_CODECS`; at a tenth of the cost. A segment in order is known by what it begins with,
-    and most begin as the one before.
+    Of a message in one of `PLAIN_CODECS`; at a fraction of the cost. A segment is known by what it begins with.
     """
     if _too_long(block):
         return False
-    body = block[block.find(header) + len(header) :].replace(b"\n", b"\r")
-    begin = _begin_of(header[3:4])
-    return all(map(begin.fullmatch, {line[:4] for line in body.split(b"\r") if line}))
+    begin = block.find(header) + len(header)
+    if b"\n" in block:
+        return _out_of_order(header[3:4]).search(block[begin:].replace(b"\n", b"\r")) is None
+    return _out_of_order(header[3:4]).search(block, begin) is None
 
 
 @cache
-def _begin_of(separator: bytes) -> re.Pattern[bytes]:
-    """The first bytes of a segment as `segment_fault` wants it and that is no second MSH."""
-    return re.compile(rb"(?![Mm][Ss][Hh])[A-Za-z][A-Za-z0-9]{2}(?:%s)?" % re.escape(separator))
+def _out_of_order(separator: bytes) -> re.Pattern[bytes]:
+    """The end of a line before something that is neither empty nor a segment as `segment_fault` wants it, or a second
+    MSH. Results come first, which are most of what there is."""
+    mark = re.escape(separator)
+    segment = rb"(?![Mm][Ss][Hh])[A-Za-z][A-Za-z0-9]{2}(?:%s|\r|\Z)" % mark
+    return re.compile(rb"\r(?!OBX%s|\r|\Z|%s)" % (mark, segment))
 
 
 def _too_long(block: bytes) -> bool:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from interface.errors import SegmentError, UnsupportedMessage
 from interface.wire import charsets, hl7
@@ -29,8 +30,7 @@ class Shape:
     replies: tuple[Template, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """A message in order, of a known shape."""
 
     shape: Shape
@@ -55,7 +55,7 @@ class Sender:
     def know(self, block: bytes) -> Known | None:
         """The message, if it is in order and nothing in its header is new; else None, which says nothing against it."""
         header = charsets.raw_header(block)
-        fields = header.split(header[3:4]) if 8 < len(header) <= _MOST_BYTES else []
+        fields = header.split(header[3:4], 11) if 8 < len(header) <= _MOST_BYTES else []
         if len(fields) < 12 or not _TIME.fullmatch(fields[6]) or not _CONTROL_ID.fullmatch(fields[9]):
             return None
         control_id = fields[9].decode("ascii")

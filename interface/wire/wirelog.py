@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from interface.errors import LinkFrameError
@@ -54,8 +55,7 @@ class Came:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class FrameCame:
+class FrameCame(NamedTuple):
     """The bytes of a frame; `ids`: the rows that hold them, each all of them (one row for each of its messages)."""
 
     at: datetime
@@ -63,8 +63,7 @@ class FrameCame:
     meaning: Meaning = Meaning.STORED
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(NamedTuple):
     """Bytes that were handed to the peer. `answers`: the frame that they are the acknowledgement of, HL7 only."""
 
     at: datetime
@@ -102,26 +101,26 @@ def encode(events: Iterable[Event]) -> bytes:
             out.append(_VERSION)
             out += at.to_bytes(8)
         step, instant = at - instant, at
-        match event:
-            case Came(_, data):
-                _begin(out, _CAME, step)
-                _text(out, data)
+        match event:  # what every message has comes first
             case FrameCame(_, ids, meaning):
                 _begin(out, _MEANINGS[meaning], step)
                 _number(out, len(ids))
                 for one in ids:
+                    number = one.int
                     if meaning is Meaning.BLOCK:
                         out += one.bytes
                     else:
-                        _number(out, one.int ^ last_id)
-                    last_id = one.int
-            case Left(_, data, None):
-                _begin(out, _LEFT, step)
+                        _number(out, number ^ last_id)
+                    last_id = number
+            case Left(_, data, answers):
+                _begin(out, _LEFT if answers is None else _ANSWER, step)
+                if answers is not None:
+                    number = answers.int
+                    _number(out, number ^ last_id)
+                    last_id = number
                 _text(out, data)
-            case Left(_, data, UUID() as answers):
-                _begin(out, _ANSWER, step)
-                _number(out, answers.int ^ last_id)
-                last_id = answers.int
+            case Came(_, data):
+                _begin(out, _CAME, step)
                 _text(out, data)
             case Noted(_, what, text, count):
                 _begin(out, _NOTES[what], step)

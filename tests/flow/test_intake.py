@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
 
 import pytest
 
@@ -16,9 +18,11 @@ from interface.flow.intake import LinkIntake
 from interface.flow.message import message_text
 from interface.link.intake import Receipt, ReceivedFrame
 from interface.settings import AckPolicy, LinkRole, OnStoreFailure
-from interface.store.journal import Append, StoredMessage, read_messages
+from interface.store.journal import Append, BlockRow, StoredMessage, read_messages
 from interface.wire.frames import build_frame
 from tests.flow.laboratory import Laboratory, laboratory
+
+_T = TypeVar("_T")
 
 PEER = "127.0.0.1:1"
 HEADER = b"H|\\^&|%s||Testmaker^Bench^1||||||||LIS2-A2|20260102030405\r"
@@ -50,16 +54,23 @@ class Store:
 
     def __init__(self, lab: Laboratory) -> None:
         self.lab, self.fate = lab, list[str]()
-        self._append = lab.journal.append
+        self._append, self._append_block = lab.journal.append, lab.journal.append_block
 
-    async def append(self, append: Append) -> frozenset[object]:
+    async def append(self, append: Append) -> frozenset[UUID]:
+        return await self._store(self._append(append))
+
+    async def append_block(self, row: BlockRow) -> bool:
+        return await self._store(self._append_block(row))
+
+    async def _store(self, commit: Coroutine[object, None, _T]) -> _T:
         fate = self.fate.pop(0) if self.fate else "stored"
         if fate == "lost":
+            commit.close()
             raise StoreUnavailable("the database is away")
-        stored = await self._append(append)
+        stored = await commit
         if fate == "doubtful":
             raise StoreAmbiguous("the answer was lost")
-        return frozenset(stored)
+        return stored
 
     @contextmanager
     def fails(self, *fate: str) -> Iterator[None]:
@@ -76,6 +87,7 @@ async def bench(
     async with laboratory(database_url, driver) as lab:
         store = Store(lab)
         monkeypatch.setattr(lab.journal, "append", store.append)
+        monkeypatch.setattr(lab.journal, "append_block", store.append_block)
         changed = replace(lab.context, settings=replace(lab.context.settings, **settings))  # type: ignore[arg-type]
         lab.intake = LinkIntake(changed, lab.journal)
         yield lab, store

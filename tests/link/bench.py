@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -69,7 +70,7 @@ class FakeLimit:
     clock: FakeClock
 
     def at(self, when: float | None) -> _Alarm:
-        return self.clock.timeout_at(when)
+        return _Alarm(self.clock, when)
 
     def close(self) -> None:
         """Nothing to do."""
@@ -79,21 +80,38 @@ class _Alarm:
     def __init__(self, clock: FakeClock, when: float | None) -> None:
         self._clock, self._when, self._timeout = clock, when, asyncio.timeout(None)
 
-    async def __aenter__(self) -> _Alarm:
-        await self._timeout.__aenter__()
+    def __enter__(self) -> _Alarm:
+        _at_once(self._timeout.__aenter__())
         self._clock.watch(self)
         return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clock.forget(self)
+        _at_once(self._timeout.__aexit__(kind, error, trace))
+
+    async def __aenter__(self) -> _Alarm:
+        return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._clock.forget(self)
-        await self._timeout.__aexit__(kind, error, trace)
+        self.__exit__(kind, error, trace)
 
     def ring_if_due(self, now: float) -> None:
         if self._when is not None and self._when <= now:
             self._clock.forget(self)
             self._timeout.reschedule(asyncio.get_running_loop().time())
+
+
+def _at_once(step: Coroutine[object, None, object]) -> None:
+    """Run what never waits: asyncio.timeout's begin and end."""
+    try:
+        step.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("it waited")
 
 
 class HastyClock(LoopClock):

@@ -20,7 +20,7 @@ async def test_a_block_that_is_late_ends_with_a_timeout_and_the_task_goes_on(clo
     limit = clock.limit()
     for _ in range(3):
         with pytest.raises(TimeoutError):
-            async with limit.at(clock.now() - 1.0):
+            with limit.at(clock.now() - 1.0):
                 await asyncio.Event().wait()
     task = asyncio.current_task()
     assert task is not None and not task.cancelling()
@@ -30,12 +30,12 @@ async def test_a_block_that_is_late_ends_with_a_timeout_and_the_task_goes_on(clo
 async def test_a_block_that_ended_in_time_does_not_cut_the_one_after_it(clock: LoopClock) -> None:
     limit = clock.limit()
     for when in (None, clock.now() + PATIENCE_S):
-        async with limit.at(clock.now()):
+        with limit.at(clock.now()):
             pass
-        async with limit.at(when):
+        with limit.at(when):
             await settle()  # the first block's timer rings
     with pytest.raises(TimeoutError):
-        async with limit.at(clock.now() - 1.0):
+        with limit.at(clock.now() - 1.0):
             await asyncio.Event().wait()
     limit.close()
 
@@ -53,7 +53,7 @@ async def test_many_blocks_have_one_timer(clock: LoopClock, monkeypatch: pytest.
     limit = clock.limit()
     begin = clock.now()
     for at in (200.0, 100.0, 150.0, 100.5, 300.0):
-        async with limit.at(begin + at):
+        with limit.at(begin + at):
             await asyncio.sleep(0)
     assert armed == [begin + 200.0, begin + 100.0], "moved only for what ends before it rings"
     limit.close()
@@ -63,7 +63,7 @@ async def test_who_is_cancelled_by_somebody_else_is_cancelled(clock: LoopClock) 
     began = asyncio.Event()
 
     async def wait(limit: LoopLimit) -> None:
-        async with limit.at(clock.now() + PATIENCE_S):
+        with limit.at(clock.now() + PATIENCE_S):
             began.set()
             await asyncio.Event().wait()
 
@@ -78,7 +78,7 @@ async def test_who_is_cancelled_by_somebody_else_is_cancelled(clock: LoopClock) 
 
 async def test_a_limit_that_was_closed_rings_no_more(clock: LoopClock) -> None:
     limit = clock.limit()
-    async with limit.at(clock.now()):
+    with limit.at(clock.now()):
         pass
     limit.close()
     await settle()

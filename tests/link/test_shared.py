@@ -372,7 +372,7 @@ class Naming(RecordingIntake):
     """Names the row of each block, as the journal does, so that its reply is known."""
 
     async def block(self, block: bytes, peer: str) -> Receipt:
-        return replace(await super().block(block, peer), frames=(uuid4(),))
+        return (await super().block(block, peer))._replace(frames=(uuid4(),))
 
 
 async def test_a_reply_is_in_the_log_of_the_laboratory_whose_message_it_answers() -> None:

@@ -16,6 +16,7 @@ from interface.store.db import Database
 from interface.store.ids import uuid7
 from interface.store.journal import (
     Append,
+    BlockRow,
     FrameRow,
     Journal,
     MessageRow,
@@ -57,6 +58,19 @@ def whole(link_id: UUID, text: bytes, control_id: str = "1") -> Append:
         digest=blake2b(text, digest_size=32).digest(), bytes=len(text),
     )  # fmt: skip
     return Append((row,), (FrameRow(row.id, 0, 0, None, text, AT),))
+
+
+def block_of(append: Append) -> BlockRow | None:
+    """The same as the journal takes a whole message of HL7 in one block; None for anything else."""
+    if (len(append.messages), len(append.frames)) != (1, 1):
+        return None
+    row, frame = append.messages[0], append.frames[0]
+    if row.digest is None:
+        return None
+    block = BlockRow(
+        row.id, row.link_id, row.control_id, row.message_type, row.digest, row.received_at, row.peer, frame.bytes
+    )
+    return block if block.in_general() == append else None
 
 
 async def until(probe: Callable[[], Awaitable[bool]]) -> None:

@@ -21,20 +21,39 @@ from interface.store.journal import (
     SECOND_ENTRIES,
     Append,
     FrameRow,
+    Journal,
     MessageRow,
     frame_id,
     new_message_id,
     read_message,
 )
 from tests.conftest import Organization, make_organization, owner_of
-from tests.store.journals import AT, Owner, is_answered, is_available, is_sealed, make_link, running, until, whole
+from tests.store.journals import (
+    AT,
+    Owner,
+    block_of,
+    is_answered,
+    is_available,
+    is_sealed,
+    make_link,
+    running,
+    until,
+    whole,
+)
 
 
 @pytest.fixture(autouse=True, params=["its own statement", "the general statement"])
 def statement(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A group of blocks has a statement of its own; everything must be the same by the general one."""
-    if request.param == "the general statement":
-        monkeypatch.setattr("interface.store.journal._is_block", lambda append: False)
+    general = Journal.append
+
+    async def append(journal: Journal, append: Append) -> frozenset[UUID]:
+        if (block := block_of(append)) is None:
+            return await general(journal, append)
+        return frozenset((block.id,)) if await journal.append_block(block) else frozenset()
+
+    if request.param == "its own statement":
+        monkeypatch.setattr(Journal, "append", append)
 
 
 async def test_what_is_appended_is_there_when_append_returns(
@@ -253,6 +272,26 @@ async def test_a_second_group_is_committed_while_the_first_is(
             assert not first.done()
         assert await first == frozenset()
         assert await journal.append(whole(link_id, b"and on")) == frozenset()
+
+
+async def test_a_group_waits_for_half_of_what_links_have_under_way_and_no_longer(
+    database: Database, owner: Owner, organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes first would else be committed alone, and all the others after it."""
+    link_ids = [await make_link(owner, organization) for _ in range(8)]
+    groups: list[int] = []
+    monkeypatch.setattr("interface.telemetry.observe_commit", lambda seconds, group: groups.append(group))
+
+    async def deliver(journal: Journal, link: int, turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await journal.append(whole(link_ids[link], b"%d %d" % (link, turns)))
+
+    async with running(database, organization) as journal:
+        await asyncio.gather(*(deliver(journal, link, 0) for link in range(8)))
+        await asyncio.gather(*(deliver(journal, link, link) for link in range(4)))
+        await asyncio.gather(*(deliver(journal, link, 100 * link) for link in range(2)))
+    assert groups == [8, 4, 1, 1]
 
 
 async def _in_flight(owner: Owner) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interface.errors import SegmentError, UnsupportedMessage
-from interface.wire.charsets import named_charset
+from interface.wire.charsets import named_charset, raw_header
 from interface.wire.hl7 import (
     MOST_SEGMENTS,
     Delimiters,
@@ -18,6 +18,7 @@ from interface.wire.hl7 import (
     check_syntax,
     control_id,
     escape,
+    in_order,
     message_type,
     parse,
     read_header,
@@ -204,6 +205,23 @@ def test_header_and_segment_faults_are_located(block: bytes, location: str, code
     with pytest.raises(SegmentError) as caught:
         check_syntax(block)
     assert (caught.value.location, caught.value.code) == (location, code)
+
+
+LINES = st.sampled_from(
+    ["OBX|1|NM", "OBX", "OBX^1", "OB", "PID|1", "ZX9|", "9ZX|", "msh|1", "MSH", "MSH|2", " ", "", "a"]
+)
+ENDS = st.sampled_from(["\r", "\n", "\r\n", "\r\r", ""])
+
+
+@given(st.lists(st.tuples(ENDS, LINES), max_size=6), ENDS)
+def test_the_quick_look_at_segments_finds_what_reading_them_finds(lines: list[tuple[str, str]], end: str) -> None:
+    block = (HEAD + "\r" + "".join(before + line for before, line in lines) + end).encode()
+    try:
+        check_syntax(block)
+        good = True
+    except SegmentError:
+        good = False
+    assert in_order(block, raw_header(block)) == good
 
 
 @pytest.mark.parametrize(
