@@ -29,13 +29,13 @@ from uuid import UUID
 
 import asyncpg
 import structlog
-from asyncpg.prepared_stmt import PreparedStatement
 
 from interface import telemetry
 from interface.errors import StoreAmbiguous, StoreError, StoreUnavailable
 from interface.store.db import Connection, Database, translate
 from interface.store.ids import of_int, uuid7_number
-from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, PREPARE_SESSION, RECOVER, SEAL_CUT
+from interface.store.journal_line import Line
+from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, RECOVER, SEAL_CUT
 from interface.store.notes import Notes
 
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ ATTEMPT_BITS, FRAME_BITS = 4, 24
 MAX_ATTEMPT, MAX_ORDINAL = (1 << ATTEMPT_BITS) - 1, (1 << (FRAME_BITS - ATTEMPT_BITS)) - 1
 GROUP_ENTRIES, GROUP_BYTES = 200, 8 << 20
 WAITING_BYTES = 64 << 20  # more than this waiting for one writer is refused: memory is bounded, the peer resends
-PROBE_S, CONNECT_WAIT_S = 0.25, 10.0
+PROBE_S = 0.25
 COMPANY_TURNS = 4  # of the event loop, for which a group waits at most until it is large enough
 SECOND_ENTRIES = 6  # so many waiting make a second group while the first is being committed
 SECOND_AFTER_S = 0.003  # and has been for so long: a disk whose fsync takes longer, a lock that somebody holds
@@ -204,40 +204,6 @@ FROM lab.message WHERE id = ANY($1)
 """
 
 
-class _Line:
-    """One of the writer's connections to the database, made again when it has been lost."""
-
-    def __init__(self, database: Database, organization_id: UUID) -> None:
-        self._database, self._organization_id = database, organization_id
-        self._connection: asyncpg.Connection[Any] | None = None
-        self._statements: dict[str, PreparedStatement[Any]] = {}
-
-    async def connect(self) -> asyncpg.Connection[Any]:
-        if self._connection is None or self._connection.is_closed():
-            async with asyncio.timeout(CONNECT_WAIT_S):  # a server may freeze between its first answer and its second
-                connection = await self._database.dedicated(self._organization_id)
-                await connection.execute(PREPARE_SESSION)
-                # Instants here are aware by their making; the driver's own way to write them is the quicker one.
-                await connection.reset_type_codec("timestamptz", schema="pg_catalog")
-                self._connection = connection
-                self._statements.clear()
-        return self._connection
-
-    async def fetch(self, statement: str, *arguments: object, timeout_s: float) -> list[asyncpg.Record]:
-        """The rows of a statement, which is prepared once for each connection."""
-        prepared = self._statements.get(statement)
-        if prepared is None or self._connection is None or self._connection.is_closed():
-            connection = await self.connect()
-            prepared = self._statements[statement] = await connection.prepare(statement, timeout=timeout_s)
-        rows: list[asyncpg.Record] = await prepared.fetch(*arguments, timeout=timeout_s)
-        return rows
-
-    def cut(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()  # never waits: the server may be frozen
-            self._connection = None
-
-
 class Journal:
     """The group-committing writer of one organization. `start()` before, `stop()` after use.
 
@@ -265,7 +231,7 @@ class Journal:
         self._cut: dict[UUID, MessageRow] = {}  # to be sealed once the database is back
         self._arrived = asyncio.Event()
         self._crowded, self._landed = asyncio.Event(), asyncio.Event()
-        self._first, self._second = (_Line(database, organization_id) for _ in range(2))
+        self._first, self._second = (Line(database, organization_id) for _ in range(2))
         self._flying: list[list[_Entry]] = []  # groups that are being committed
         self._flying_since = 0.0  # loop time, where one is
         self._under_way = 0.0  # how many appends there have been at the same time lately
@@ -400,7 +366,7 @@ class Journal:
                 elif not await self._commit_next(self._second):
                     break
 
-    async def _commit_next(self, line: _Line) -> bool:
+    async def _commit_next(self, line: Line) -> bool:
         """Commit the next group; False when there is none that may be committed now."""
         group = self._next_group()
         if not group:
@@ -444,7 +410,7 @@ class Journal:
             keys.update(entry.keys)
         return group
 
-    async def _commit(self, line: _Line, group: list[_Entry], again: bool = False) -> None:
+    async def _commit(self, line: Line, group: list[_Entry], again: bool = False) -> None:
         """Commit a group, or refuse each of it. Repeats while the database is away and there is time.
 
         `again`: some of it may be stored.
@@ -479,7 +445,7 @@ class Journal:
                     self._wake()
                 return
 
-    async def _find_culprit(self, line: _Line, group: list[_Entry], error: Exception) -> None:
+    async def _find_culprit(self, line: Line, group: list[_Entry], error: Exception) -> None:
         """The group says something the database does not take: refuse only who said it."""
         if len(group) == 1:
             log.error("journal entry refused", action="journal.poisoned", error=type(error).__name__)
@@ -525,7 +491,7 @@ class Journal:
             else:
                 self._came_back()
 
-    def _went_away(self, line: _Line, error: Exception) -> None:
+    def _went_away(self, line: Line, error: Exception) -> None:
         if self.available:
             self.available = False
             log.warning("journal cannot commit", action="journal.down", error=type(error).__name__)
@@ -542,7 +508,7 @@ class Journal:
             if not entry.done.done():
                 entry.done.set_exception(error)
 
-    async def _write(self, line: _Line, group: Sequence[_Entry], again: bool) -> tuple[frozenset[UUID], bool]:
+    async def _write(self, line: Line, group: Sequence[_Entry], again: bool) -> tuple[frozenset[UUID], bool]:
         """One statement, one commit. Returns the duplicates and whether anything was queued."""
         blocks = [entry.append for entry in group if isinstance(entry.append, BlockRow)]
         if len(blocks) == len(group) and not again:

@@ -73,6 +73,16 @@ def block_of(append: Append) -> BlockRow | None:
     return block if block.in_general() == append else None
 
 
+_append = Journal.append
+
+
+async def append_blocks_as_such(journal: Journal, append: Append) -> frozenset[UUID]:
+    """`Journal.append` by the way that is a block's own, where there is one."""
+    if (block := block_of(append)) is None:
+        return await _append(journal, append)
+    return frozenset((block.id,)) if await journal.append_block(block) else frozenset()
+
+
 async def until(probe: Callable[[], Awaitable[bool]]) -> None:
     """Wait until it is so; the writer is a task of its own."""
     async with asyncio.timeout(20):

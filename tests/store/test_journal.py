@@ -31,7 +31,7 @@ from tests.conftest import Organization, make_organization, owner_of
 from tests.store.journals import (
     AT,
     Owner,
-    block_of,
+    append_blocks_as_such,
     is_answered,
     is_available,
     is_sealed,
@@ -45,15 +45,8 @@ from tests.store.journals import (
 @pytest.fixture(autouse=True, params=["its own statement", "the general statement"])
 def statement(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A group of blocks has a statement of its own; everything must be the same by the general one."""
-    general = Journal.append
-
-    async def append(journal: Journal, append: Append) -> frozenset[UUID]:
-        if (block := block_of(append)) is None:
-            return await general(journal, append)
-        return frozenset((block.id,)) if await journal.append_block(block) else frozenset()
-
     if request.param == "its own statement":
-        monkeypatch.setattr(Journal, "append", append)
+        monkeypatch.setattr(Journal, "append", append_blocks_as_such)
 
 
 async def test_what_is_appended_is_there_when_append_returns(
