@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
-from interface.domain import judging
+from interface.domain import delta, judging
 from interface.domain.autoverify import Autoverification, decide
 from interface.domain.calculated import Calculation, calculate
 from interface.domain.decide import HOLD, Decision, DecisionContext, decide_value, waiting
@@ -152,6 +152,7 @@ def decide_together(cases: Sequence[Case], beside: Beside, rules: Rules, context
     subjects: dict[str, Subject] = {}
     for case in decided.cases:
         case.judged = _judge(case, beside, rules, context, siblings, subjects)
+    _whose_specimen(decided.cases, rules)
     _conclude(decided.cases, rules)
     if rules.rule_set.calculations and beside.specimen is not None:
         _calculate(decided, beside, rules, context, siblings)
@@ -277,8 +278,7 @@ def facts_of(
     kind = specimen.type if specimen else ""
     subject = subjects.get(kind)
     if subject is None:
-        found = context.collections(specimen, kind)
-        subject = subjects[kind] = found[0] if len(found) == 1 else _not_timed(found[0])
+        subject = subjects[kind] = _subject(specimen, kind, context)
     led = beside.led.get(case.item.id, ()) if case.item else ()
     near = beside.neighbours.get(test.id)
     observed, measured = case.observed, case.origin is Origin.ANALYZER
@@ -306,9 +306,26 @@ def facts_of(
     )
 
 
+def _subject(specimen: SpecimenFacts | None, kind: str, context: DecisionContext) -> Subject:
+    found = context.collections(specimen, kind)
+    return found[0] if len(found) == 1 else _not_timed(found[0])
+
+
 def _not_timed(subject: Subject) -> Subject:
     """Of a specimen whose collection is not known: its age then is not either."""
     return replace(subject, collected_at=None, age_h=None, age_d=None)
+
+
+def _whose_specimen(cases: Sequence[Case], rules: Rules) -> None:
+    """Several tests of one tube that changed too much at once: each of them says what that most often is."""
+    changed = [case for case in cases if HoldReason.DELTA in case.holds and case.judged is not None]
+    if len(changed) < 2:
+        return
+    judged = {case.decision.test.code: case.judged.verdicts for case in cases if case.judged and case.decision.test}
+    found = delta.swap(judged)
+    for case in changed if found.suspected else ():
+        if case.decision.test is not None and case.decision.test.code in found.failed:
+            case.steps.append(Step(delta.CHECK, "hold", found.text, rules.rule_set.version))
 
 
 # ---- the end ---------------------------------------------------------------------------------------------------------
@@ -447,7 +464,7 @@ def _calculation(
     if item is None or _measured(item, beside.known, others):
         return None
     version = rules.rule_set.version
-    said = calculate(rule, test, siblings, context.collections(specimen, specimen.type)[0], version)
+    said = calculate(rule, test, siblings, _subject(specimen, specimen.type, context), version)
     known = next((one for one in beside.known if one.item_id == item.id), None)
     if said.value is None and known is None:
         return None

@@ -209,6 +209,33 @@ async def test_refused_bytes_of_an_earlier_version_are_found_in_the_wire_log(
     assert all((row["name"], row["ended_at"], row["bytes"]) == ("l", at, len(row["events"])) for row in rows)
 
 
+async def test_intervals_of_an_earlier_version_were_valid_ever_since_unless_they_followed_others(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A specimen collected before the catalogue was loaded still has its interval."""
+    monkeypatch.setattr(migrate, "TARGET", "0009")
+    await migrate.upgrade(empty_url)
+    connection = await open_connection(empty_url)
+    await connection.execute(
+        """insert into lab.organization (id, name) values (gen_random_uuid(), 'main');
+           insert into lab.test (id, organization_id, code, name, kind)
+               select gen_random_uuid(), id, code, code, 'numeric' from lab.organization, unnest('{A,B}'::text[]) code;
+           insert into lab.reference_interval (id, organization_id, test_id, text, valid_to)
+               select gen_random_uuid(), organization_id, id, 'new', null from lab.test
+               union all select gen_random_uuid(), organization_id, id, 'old', now() from lab.test where code = 'B'"""
+    )
+    monkeypatch.undo()
+    await migrate.upgrade(empty_url)
+    rows = await connection.fetch(
+        """select t.code, i.text, i.valid_from is null as ever, i.use from lab.reference_interval i
+             join lab.test t on t.id = i.test_id order by t.code, i.text"""
+    )
+    await connection.close()
+    assert [tuple(row) for row in rows] == [
+        ("A", "new", True, "both"), ("B", "new", False, "both"), ("B", "old", False, "both"),
+    ]  # fmt: skip
+
+
 # ---- a server of the laboratory's own, as it comes: nothing of ours is there
 
 
