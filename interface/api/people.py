@@ -161,6 +161,25 @@ async def unmerge(request: web.Request) -> web.StreamResponse:
     return await _change(request, lambda connection, id: people.unmerge(connection, actor_of(request), id, reason))
 
 
+async def duplicates(request: web.Request) -> web.StreamResponse:
+    """Who may be the same person as the patient of the path, or as the one that the body says, before it is added."""
+    actor = actor_of(request)
+    asked = None if request.method == "POST" else path_id(request)
+    new = people.NewPatient()
+    if asked is None:
+        body = Body(await read_json(request))
+        new = new_patient(body)
+        body.done()
+    async with services(request).database.organization(actor.organization_id) as connection:
+        if asked is None:
+            found = await people.duplicates(connection, people.demographics(new))
+        else:
+            found = await people.duplicates_of(connection, asked)
+    shown = [one.patient.id for one in found]
+    await note_read(request, "duplicates", "patient", asked, shown, {"found": str(len(found))})
+    return json_response({"duplicates": found})
+
+
 async def _change(
     request: web.Request, change: Callable[[Connection, UUID], Awaitable[PatientView]]
 ) -> web.StreamResponse:
@@ -174,6 +193,8 @@ _P = Permission
 ROUTES = (
     Route("POST", "/api/patients", create_patient, Need(_P.PATIENT_WRITE, "Patient", "c")),
     Route("GET", "/api/patients", list_patients, Need(_P.PATIENT_READ, "Patient", "s")),
+    Route("POST", "/api/patients/duplicates", duplicates, Need(_P.PATIENT_READ)),
+    Route("GET", "/api/patients/{id}/duplicates", duplicates, Need(_P.PATIENT_READ)),
     Route("GET", "/api/patients/{id}", get_patient, Need(_P.PATIENT_READ, "Patient", "r")),
     Route("PATCH", "/api/patients/{id}", update_patient, Need(_P.PATIENT_WRITE, "Patient", "u")),
     Route("POST", "/api/patients/{id}/identifiers", add_identifier, Need(_P.PATIENT_WRITE, "Patient", "u")),

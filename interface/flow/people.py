@@ -17,7 +17,9 @@ from typing import Final
 from uuid import UUID
 
 from interface.domain import merges
+from interface.domain.duplicates import SHOWN, Demographics, compare, near_dates
 from interface.domain.model import Sex
+from interface.domain.names import index_words
 from interface.domain.permissions import Permission
 from interface.domain.views import Actor, ActorKind, IdentifierView, PatientView
 from interface.errors import ApiError
@@ -25,7 +27,9 @@ from interface.flow.actors import require
 from interface.flow.problems import OrderError, instant_problems, text_problems
 from interface.store import audit, lab_changes, patients, people
 from interface.store.db import Connection
+from interface.store.patients import PatientFilter
 from interface.store.people import PatientRow
+from interface.store.query import Page
 
 LONGEST_REASON: Final = 500  # characters
 CLEARABLE: Final = frozenset({"birth_date", "birth_at"})
@@ -384,3 +388,52 @@ def _difference(before: PatientRow, after: PatientRow) -> dict[str, str]:
 
 def _words(identifier: IdentifierView) -> dict[str, str]:
     return {"authority": identifier.authority, "value": identifier.value, "type": identifier.type}
+
+
+# ---- who may be the same ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A record that may be of the same person, and why."""
+
+    patient: PatientView
+    score: int
+    likely: bool
+    reasons: tuple[str, ...]
+
+
+async def duplicates(
+    connection: Connection, of: Demographics, apart_from: Iterable[UUID] = (), limit: int = 20
+) -> list[Duplicate]:
+    """The patients that may be this person, the likeliest first. Nothing is changed.
+
+    `apart_from`: the records of the person itself.
+    """
+    found = await people.candidates(
+        connection,
+        near_dates(of.birth_date) if of.birth_date else (),
+        index_words(of.family) | index_words(of.given),
+        index_words(of.family),
+        [identifier.value for identifier in of.identifiers],
+        apart_from,
+    )
+    wanted = PatientFilter(ids=tuple(found), page=Page(limit=people.MOST_CANDIDATES))
+    views = await patients.find_patients(connection, wanted) if found else []
+    alike = [(compare(of, demographics(view)), view) for view in views]
+    alike = sorted((one for one in alike if one[0].score >= SHOWN), key=lambda one: (-one[0].score, one[1].id))
+    return [Duplicate(view, like.score, like.likely, like.reasons) for like, view in alike[:limit]]
+
+
+async def duplicates_of(connection: Connection, patient_id: UUID, limit: int = 20) -> list[Duplicate]:
+    """The patients that may be the same person as this one; of one that was merged, as the survivor."""
+    known = (await people.persons(connection, [patient_id])).get(patient_id, ())
+    if not known:
+        raise ApiError(404, "not-found", "there is no patient of this id")
+    view = await _view(connection, known[0])
+    return await duplicates(connection, demographics(view), known, limit)
+
+
+def demographics(of: PatientView | NewPatient) -> Demographics:
+    born = of.born if isinstance(of, NewPatient) else of.birth_date
+    return Demographics(of.family, of.given, born, of.sex, of.identifiers)

@@ -285,3 +285,42 @@ async def point(connection: Connection, survivors: Mapping[UUID, UUID | None]) -
         list(survivors),
         list(survivors.values()),
     )
+
+
+# ---- who may be the same ---------------------------------------------------------------------------------------------
+
+MOST_CANDIDATES = 500
+
+# Born on nearly the same day, or a word of either name in common, or a number; and of who has no birth date (or where
+# none is asked for) one word of the family name. Each by an index; the comparing is `domain.duplicates`.
+_CANDIDATES = """
+with near as (
+    select id from lab.patient where birth_date = any($1::date[])
+    union
+    select w.patient_id from lab.patient_word w where w.word = any($2::text[])
+    group by w.patient_id having count(distinct w.part) = 2
+    union
+    select i.patient_id from lab.patient_identifier i where i.value = any($4::text[])
+    union
+    (select w.patient_id from lab.patient_word w join lab.patient p on p.id = w.patient_id
+      where w.word = any($3::text[]) and w.part = 'family' and (p.birth_date is null or $1::date[] = '{}')
+      limit $6)
+)
+select p.id from near join lab.patient p on p.id = near.id
+where p.merged_into_id is null and p.id <> all($5::uuid[]) order by p.id desc limit $6
+"""
+
+
+async def candidates(
+    connection: Connection,
+    born: Iterable[date],
+    names: Iterable[str],
+    family: Iterable[str],
+    numbers: Iterable[str],
+    apart_from: Iterable[UUID],
+) -> list[UUID]:
+    """Patients in use that share something with a person, newest first, at most MOST_CANDIDATES."""
+    rows = await connection.fetch(
+        _CANDIDATES, list(born), list(names), list(family), list(numbers), list(apart_from), MOST_CANDIDATES
+    )
+    return [row["id"] for row in rows]

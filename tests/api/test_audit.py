@@ -36,7 +36,7 @@ OF_PATIENTS: dict[str, Any] = {
 def body_of(route: Route, barcode: str) -> Any:
     if route.path == "/api/users":
         return {"username": f"u-{uuid4().hex[:12]}", "password": PASSWORD, "roles": ["technologist"]}
-    if route.path == "/api/patients":
+    if route.path in ("/api/patients", "/api/patients/duplicates"):
         return {"family": "Muster", "identifiers": [{"value": uuid4().hex}]}
     if route.path == "/api/orders":
         return {"patient": {"family": "Muster"}, "specimens": [{"barcode": barcode, "tests": ["HGB"]}]}

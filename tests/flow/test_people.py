@@ -391,6 +391,35 @@ async def _waits(laboratory: Laboratory) -> None:
             await asyncio.sleep(0)
 
 
+# ---- who may be the same ---------------------------------------------------------------------------------------------
+
+
+async def test_who_may_be_the_same_is_found_by_day_name_and_number(laboratory: Laboratory) -> None:
+    eva = replace(patient("4711", "Müller"), birth_date=date(1980, 5, 12), sex=Sex.FEMALE)
+    of = await add(laboratory, eva)
+    swapped = await add(laboratory, replace(patient("P2", "Mueller"), birth_date=date(1980, 12, 5), sex=Sex.FEMALE))
+    numbered = await add(laboratory, replace(patient("x", "Müller"), identifiers=(IdentifierView("urn:b", "4711"),)))
+    married = await add(laboratory, replace(patient("P3", "Schmidt"), birth_date=date(1980, 5, 12), sex=Sex.FEMALE))
+    twin = await add(laboratory, replace(patient("P4", "Müller"), given="Ida", birth_date=date(1980, 5, 12)))
+    merged = await add(laboratory, replace(eva, identifiers=patient("P5").identifiers))
+    await merge(laboratory, merged.id, of.id)
+    for asked in (of.id, merged.id):
+        async with laboratory.database.organization(laboratory.organization_id) as connection:
+            alike = await people.duplicates_of(connection, asked)
+        assert {one.patient.id for one in alike} == {swapped.id, numbered.id, married.id}
+        assert [one.score for one in alike] == sorted((one.score for one in alike), reverse=True)
+        assert {one.patient.id for one in alike if one.likely} == {numbered.id}
+    async with laboratory.database.organization(laboratory.organization_id) as connection:
+        before = await people.duplicates(connection, people.demographics(eva))
+        assert before[0].patient.id == of.id
+        assert twin.id not in {one.patient.id for one in before}
+        unborn = await people.duplicates(connection, people.demographics(replace(eva, birth_date=None)))
+        assert unborn[0].patient.id == of.id, "the same number"
+        assert await people.duplicates(connection, people.demographics(NewPatient(family="Nobody"))) == []
+        with pytest.raises(ApiError):
+            await people.duplicates_of(connection, uuid7())
+
+
 # ---- finding ---------------------------------------------------------------------------------------------------------
 
 MANY = 20_000
