@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from interface import telemetry
-from interface.api import auth, criticals, health, orders, people, rest, results
+from interface.api import auth, catalogue, criticals, health, orders, people, providers, rest, results
 from interface.api.context import (
     NEEDS,
     REQUEST_ID,
@@ -61,8 +61,8 @@ _HTTP_CODES = {400: "structure", 404: "not-found", 405: "not-supported", 413: "t
 
 def routes() -> tuple[Route, ...]:
     """Every route there is, with what it needs."""
-    laboratory = (*rest.ROUTES, *people.ROUTES, *orders.ROUTES, *results.ROUTES, *criticals.ROUTES)
-    return (*health.ROUTES, *auth.ROUTES, *laboratory, *fhir.ROUTES)
+    rooms = (health, auth, rest, people, providers, orders, results, criticals, catalogue, fhir)
+    return tuple(route for room in rooms for route in room.ROUTES)
 
 
 def build_app(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 from typing import TypeVar
 from uuid import UUID
@@ -52,8 +52,11 @@ class Body:
         return self._rest.get(name) is not None
 
     def null(self, name: str) -> bool:
-        """Whether the member is there and is null."""
-        return name in self._rest and self._rest[name] is None
+        """Take the member if it is there and is null; whether it was."""
+        there = name in self._rest and self._rest[name] is None
+        if there:
+            del self._rest[name]
+        return there
 
     def text(self, name: str, default: str | None = None) -> str:
         """Text; required when there is no default."""
@@ -90,13 +93,21 @@ class Body:
         return value if isinstance(value, int) else None
 
     def decimal(self, name: str) -> Decimal | None:
-        """An exact number, written as text: a JSON number may have been through a float."""
-        text = self.text(name, "")
+        """A quantity, exact: as text, or a whole number. A JSON number with a point has been a float on its way."""
+        value = self._rest.pop(name, None)
+        if value is None or value == "":
+            return None
         try:
-            return Decimal(text) if text else None
-        except InvalidOperation:
+            if isinstance(value, bool) or not isinstance(value, int | str):
+                raise ValueError
+            number = Decimal(value)
+        except (ValueError, ArithmeticError):
             self._problem(name, 'is not a number written as text, such as "2.5"')
             return None
+        if not number.is_finite():
+            self._problem(name, "is not a finite number")
+            return None
+        return number
 
     def choice(self, name: str, words: type[E], default: E) -> E:
         text = self.text(name, default.value)

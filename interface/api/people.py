@@ -23,9 +23,8 @@ from interface.store.patients import PatientFilter
 
 def new_patient(body: Body) -> people.NewPatient:
     """The patient a JSON object says, of its own or within an order."""
-    identifiers = [_identifier(entry) for entry in body.objects("identifiers")]
     patient = people.NewPatient(
-        identifiers=tuple(identifiers),
+        identifiers=identifiers_of(body),
         family=body.text("family", ""),
         given=body.text("given", ""),
         birth_date=body.day("birth_date"),
@@ -34,6 +33,10 @@ def new_patient(body: Body) -> people.NewPatient:
     )
     body.close()
     return patient
+
+
+def identifiers_of(body: Body) -> tuple[IdentifierView, ...]:
+    return tuple(_identifier(entry) for entry in body.objects("identifiers"))
 
 
 def _identifier(entry: Body) -> IdentifierView:

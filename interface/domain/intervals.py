@@ -130,6 +130,20 @@ def _valid(one: Interval, subject: Subject) -> bool:
     return at is not None and (start is None or start <= at) and (end is None or at < end)
 
 
+def collide(one: Interval, other: Interval) -> bool:
+    """Whether the two would be ambiguous: for the same people and specimens at some time, with the same priority."""
+    critical = IntervalUse.CRITICAL
+    return (
+        _scope(one) == _scope(other)
+        and one.priority == other.priority
+        and (one.use is critical) == (other.use is critical)
+        and not any(
+            first.valid_to is not None and second.valid_from is not None and first.valid_to <= second.valid_from
+            for first, second in ((one, other), (other, one))
+        )
+    )
+
+
 def _narrower(one: Interval, other: Interval) -> bool:
     """Whether `one` applies to a proper part of what `other` applies to."""
     scope, wider = _scope(one), _scope(other)

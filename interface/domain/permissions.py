@@ -16,6 +16,7 @@ class Permission(StrEnum):
     PATIENT_READ = "patient:read"
     PATIENT_WRITE = "patient:write"
     PATIENT_MERGE = "patient:merge"  # and take it back
+    PROVIDER_WRITE = "provider:write"
     ORDER_READ = "order:read"
     ORDER_WRITE = "order:write"
     RESULT_READ = "result:read"
@@ -47,7 +48,7 @@ class Role(StrEnum):
 
 _P = Permission
 _CLINICAL_READ = frozenset({_P.PATIENT_READ, _P.ORDER_READ, _P.RESULT_READ})
-_BENCH_WORK = frozenset({_P.SPECIMEN_WRITE, _P.WORKSHEET_WRITE, _P.CRITICAL_WRITE, _P.RULE_READ, _P.PATIENT_MERGE})
+_BENCH_WORK = frozenset({_P.SPECIMEN_WRITE, _P.WORKSHEET_WRITE, _P.CRITICAL_WRITE, _P.RULE_READ, _P.PROVIDER_WRITE})
 
 # An administrator runs the system and may not sign a result, nor say which are released without a person: both are
 # medical acts (CLIA 493.1291).
@@ -56,10 +57,12 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.LABORATORY_DIRECTOR: _CLINICAL_READ
     | {_P.PATIENT_WRITE, _P.ORDER_WRITE, _P.RESULT_RELEASE, _P.MESSAGE_READ, _P.MESSAGE_REPLAY, _P.LINK_READ}
     | {_P.MAP_WRITE, _P.USER_READ, _P.AUDIT_READ, _P.CATALOGUE_WRITE, _P.RULE_WRITE}
-    | _BENCH_WORK,
+    | _BENCH_WORK
+    | {_P.PATIENT_MERGE},
     Role.TECHNOLOGIST: _CLINICAL_READ
     | {_P.PATIENT_WRITE, _P.ORDER_WRITE, _P.RESULT_RELEASE, _P.MESSAGE_READ, _P.MESSAGE_REPLAY, _P.LINK_READ}
-    | _BENCH_WORK,
+    | _BENCH_WORK
+    | {_P.PATIENT_MERGE},
     Role.PHLEBOTOMIST: frozenset({_P.PATIENT_READ, _P.PATIENT_WRITE, _P.ORDER_READ, _P.ORDER_WRITE, _P.SPECIMEN_WRITE}),
     Role.VIEWER: _CLINICAL_READ,
     Role.AUDITOR: frozenset({_P.AUDIT_READ, _P.USER_READ, _P.LINK_READ}),

@@ -8,8 +8,19 @@ from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
-from interface.domain.model import Comparator, HoldReason, ItemStatus, Origin, Priority, ResultStatus, Sex, ValueKind
+from interface.domain.model import (
+    Comparator,
+    HoldReason,
+    Interval,
+    ItemStatus,
+    Origin,
+    Priority,
+    ResultStatus,
+    Sex,
+    ValueKind,
+)
 from interface.domain.states import SpecimenState
+from interface.domain.units import UNKNOWN_SUBSTANCE, Substance
 
 
 class ActorKind(StrEnum):
@@ -76,6 +87,20 @@ class PatientView:
     birth_at: datetime | None = None  # where the hour is known
     merged_into: UUID | None = None  # the survivor, to be used in its place
     replaces: tuple[UUID, ...] = ()  # those that were merged into it
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderView:
+    """Who orders."""
+
+    id: UUID
+    version: int
+    updated_at: datetime
+    identifiers: tuple[IdentifierView, ...] = ()  # those that have not ended
+    family: str = ""
+    given: str = ""
+    role: str = ""
+    active: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +225,53 @@ class ResultView:
     collected_at: datetime | None = None  # when the specimen was taken, as far as the order says
     reportable: bool = True  # of several runs for one order item exactly one is
     origin: Origin = Origin.ANALYZER
+
+
+@dataclass(frozen=True, slots=True)
+class LabTestView:
+    """A test of the catalogue, with what only the catalogue shows of it."""
+
+    id: UUID
+    version: int
+    code: str
+    name: str
+    loinc: str = ""
+    unit: str = ""
+    decimals: int | None = None
+    kind: ValueKind = ValueKind.NUMERIC
+    department: str = ""
+    specimen_types: tuple[str, ...] = ()
+    source: str = ""
+    active: bool = True
+    substance: Substance = UNKNOWN_SUBSTANCE
+
+
+@dataclass(frozen=True, slots=True)
+class PanelView:
+    id: UUID
+    version: int
+    code: str
+    name: str
+    loinc: str = ""
+    tests: tuple[str, ...] = ()  # codes, in the order in which they are shown
+    source: str = ""
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SpecimenTypeView:
+    code: str
+    name: str
+    source: str = ""
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalView:
+    """`test`: the code."""
+
+    test: str
+    interval: Interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ OrderError for what is wrong with a patient, ApiError 403, 404, 409 and 422 for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Final
@@ -24,14 +24,13 @@ from interface.domain.permissions import Permission
 from interface.domain.views import Actor, ActorKind, IdentifierView, PatientView
 from interface.errors import ApiError
 from interface.flow.actors import require
-from interface.flow.problems import OrderError, instant_problems, text_problems
+from interface.flow.problems import OrderError, identifier_problems, instant_problems, reason_of, text_problems
 from interface.store import audit, lab_changes, patients, people
 from interface.store.db import Connection
 from interface.store.patients import PatientFilter
 from interface.store.people import PatientRow
 from interface.store.query import Page
 
-LONGEST_REASON: Final = 500  # characters
 CLEARABLE: Final = frozenset({"birth_date", "birth_at"})
 
 
@@ -115,7 +114,7 @@ async def add_identifier(
 ) -> PatientView:
     """Give a patient one more identifier. One that another patient carries is refused: end it there first."""
     _may(actor)
-    if problems := _identifier_problems([identifier]):
+    if problems := list(identifier_problems("patient", [identifier])):
         raise OrderError(problems)
     row = await _locked(connection, patient_id)
     await lab_changes.lock_orders(connection, actor.organization_id)
@@ -306,7 +305,7 @@ def patient_problems(patient: NewPatient) -> list[str]:
     problems: list[str] = []
     if not patient.identifiers and not patient.family.strip():
         problems.append("a patient needs an identifier or a family name")
-    problems += _identifier_problems(patient.identifiers)
+    problems += identifier_problems("patient", patient.identifiers)
     for name, text in (("family name", patient.family), ("given name", patient.given)):
         problems += text_problems(name, text)
     if patient.birth_date is not None and patient.birth_date > datetime.now(UTC).date():
@@ -318,28 +317,6 @@ def patient_problems(patient: NewPatient) -> list[str]:
         if patient.birth_at.tzinfo is not None and patient.birth_at > datetime.now(UTC):
             problems.append("the time of birth is in the future")
     return problems
-
-
-def _identifier_problems(identifiers: Sequence[IdentifierView]) -> list[str]:
-    problems: list[str] = []
-    if any(not identifier.value.strip() for identifier in identifiers):
-        problems.append("a patient identifier is empty")
-    pairs = [(identifier.authority, identifier.value) for identifier in identifiers]
-    if len(pairs) != len(set(pairs)):
-        problems.append("a patient identifier is given twice")
-    for identifier in identifiers:
-        for text in (identifier.authority, identifier.value, identifier.type):
-            problems += text_problems("patient identifier", text)
-    return problems
-
-
-def reason_of(text: str) -> str:
-    """Why somebody does it, which is kept. Raises ApiError 422 for none, or one that cannot be kept."""
-    if not text.strip():
-        raise ApiError(422, "value", "this needs a reason")
-    for problem in text_problems("reason", text, LONGEST_REASON):
-        raise ApiError(422, "value", problem)
-    return text.strip()
 
 
 def _may(actor: Actor) -> None:

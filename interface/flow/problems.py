@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from interface.errors import LaboraError
+from interface.domain.views import IdentifierView
+from interface.errors import ApiError, LaboraError
 
-LONGEST_TEXT = 200  # characters
+LONGEST_TEXT, LONGEST_REASON = 200, 500  # characters
 
 
 class OrderError(LaboraError):
@@ -34,3 +35,24 @@ def text_problems(name: str, text: str, longest: int = LONGEST_TEXT, lines: bool
 def instant_problems(name: str, instant: datetime | None) -> Iterable[str]:
     if instant is not None and instant.tzinfo is None:
         yield f"{name} has no time zone"
+
+
+def identifier_problems(of: str, identifiers: Sequence[IdentifierView]) -> Iterable[str]:
+    """`of`: whose they are, patient or provider."""
+    if any(not identifier.value.strip() for identifier in identifiers):
+        yield f"a {of} identifier is empty"
+    pairs = [(identifier.authority, identifier.value) for identifier in identifiers]
+    if len(pairs) != len(set(pairs)):
+        yield f"a {of} identifier is given twice"
+    for identifier in identifiers:
+        for text in (identifier.authority, identifier.value, identifier.type):
+            yield from text_problems(f"{of} identifier", text)
+
+
+def reason_of(text: str) -> str:
+    """Why somebody does it, which is kept. Raises ApiError 422 for none, or one that cannot be kept."""
+    if not text.strip():
+        raise ApiError(422, "value", "this needs a reason")
+    for problem in text_problems("reason", text, LONGEST_REASON):
+        raise ApiError(422, "value", problem)
+    return text.strip()

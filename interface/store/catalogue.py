@@ -400,7 +400,7 @@ async def read_catalogue(
     )  # fmt: skip
     return Catalogue(
         tests={test.id: test for test in tests},
-        intervals=_by_test(_lab_interval(row) for row in intervals),
+        intervals=_by_test(lab_interval(row) for row in intervals),
         mappings={(row["code"], row["specimen_type"]): _mapping(row) for row in codes},  # the last, strongest row stays
         aliases=shipped_aliases(),
     )
@@ -436,7 +436,7 @@ def _lab_test(row: asyncpg.Record) -> LabTest:
     )
 
 
-def _lab_interval(row: asyncpg.Record) -> Interval:
+def lab_interval(row: asyncpg.Record) -> Interval:
     return Interval(
         id=str(row["id"]),
         test_id=str(row["test_id"]),

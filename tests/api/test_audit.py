@@ -24,12 +24,22 @@ ROUTES = sorted(
 EVERYBODY = (Role.TECHNOLOGIST, Role.LABORATORY_DIRECTOR)  # and, as the first user, administrator
 
 
-OF_PATIENTS: dict[str, Any] = {
+BODIES: dict[str, Any] = {
     "/api/patients/{id}": {"version": 1, "given": "Eva"},
     "/api/patients/{id}/identifiers": {"authority": "urn:card", "value": uuid4().hex},
     "/api/patients/{id}/identifiers/end": {"authority": "urn:hospital", "value": "1", "reason": "not theirs"},
     "/api/patients/{id}/merge": {"reason": "registered twice", "into": str(uuid4())},
     "/api/patients/{id}/unmerge": {"reason": "two people"},
+    "/api/providers": {"family": "Arzt"},
+    "/api/providers/{id}": {"version": 1, "role": "surgeon"},
+    "/api/tests/{code}": {"reason": "as printed", "name": "Haemoglobin, blood"},
+    "/api/tests/{code}/deactivate": {"reason": "not done any more"},
+    "/api/panels/{code}": {"reason": "new", "name": "Count", "tests": ["HGB"]},
+    "/api/panels/{code}/deactivate": {"reason": "not done any more"},
+    "/api/specimen-types/{code}": {"reason": "new", "name": "Something"},
+    "/api/intervals": {"reason": "new", "test": "WBC", "low": "1", "specimen_type": "CSF", "source": "ours"},
+    "/api/intervals/{id}": {"reason": "other lot", "low": "2"},
+    "/api/intervals/{id}/end": {"reason": "not used"},
 }
 
 
@@ -40,7 +50,14 @@ def body_of(route: Route, barcode: str) -> Any:
         return {"family": "Muster", "identifiers": [{"value": uuid4().hex}]}
     if route.path == "/api/orders":
         return {"patient": {"family": "Muster"}, "specimens": [{"barcode": barcode, "tests": ["HGB"]}]}
-    return OF_PATIENTS.get(route.path, {"comment": "seen"})
+    if route.path in BODIES:
+        return new_of(route.path)
+    return {"comment": "seen"}
+
+
+def new_of(path: str) -> Any:
+    """An interval is for other people than those there are, or it is refused."""
+    return BODIES[path] | ({"priority": uuid4().int % 10**9} if path == "/api/intervals" else {})
 
 
 async def events(laboratory: Laboratory) -> list[Any]:
@@ -57,10 +74,13 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
     result_id = await laboratory.result(of)
     of_kind = {"Patient": "patient", "patients": "patient", "ServiceRequest": "item", "Specimen": "specimen"}
     key = of[of_kind.get(kind, "order")] if kind != "Observation" else result_id
+    if kind in ("providers", "intervals"):
+        made = await bench.ask("POST", f"/api/{kind}", token, json=new_of(f"/api/{kind}"))
+        key = made.json["id"]
     options: dict[str, Any] = {}
     if route.method == "POST" and route.path.endswith("_search"):
         options["data"] = {"_count": "10"}
-    elif route.method in ("POST", "PATCH") and route.path != "/api/logout":
+    elif route.method in ("POST", "PATCH", "PUT") and route.path != "/api/logout":
         options["json"] = body_of(route, uuid4().hex[:12])
     if route.path.endswith("/end"):
         options["json"] = {**options["json"], "value": number}
@@ -70,7 +90,9 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
             await bench.ask("POST", f"/api/patients/{key}/merge", token, json=merge)
         else:
             options["json"] = merge
-    answer = await bench.ask(route.method, route.path.replace("{id}", str(key)), token, **options)
+    code = {"panels": "PANEL", "specimen-types": "NEW"}.get(kind, "WBC")
+    path = route.path.replace("{id}", str(key)).replace("{code}", code)
+    answer = await bench.ask(route.method, path, token, **options)
     assert answer.status < 300, answer.body
     return answer.status
 
