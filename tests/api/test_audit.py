@@ -30,6 +30,8 @@ BODIES: dict[str, Any] = {
     "/api/patients/{id}/identifiers/end": {"authority": "urn:hospital", "value": "1", "reason": "not theirs"},
     "/api/patients/{id}/merge": {"reason": "registered twice", "into": str(uuid4())},
     "/api/patients/{id}/unmerge": {"reason": "two people"},
+    "/api/orders/{id}/items": {"specimen": {"tests": ["GLU"]}},
+    "/api/orders/{id}/cancel": {"reason": "not needed"},
     "/api/providers": {"family": "Arzt"},
     "/api/providers/{id}": {"version": 1, "role": "surgeon"},
     "/api/tests/{code}": {"reason": "as printed", "name": "Haemoglobin, blood"},
@@ -82,7 +84,7 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
         options["data"] = {"_count": "10"}
     elif route.method in ("POST", "PATCH", "PUT") and route.path != "/api/logout":
         options["json"] = body_of(route, uuid4().hex[:12])
-    if route.path.endswith("/end"):
+    if route.path.endswith("/identifiers/end"):
         options["json"] = {**options["json"], "value": number}
     if route.path.endswith("merge"):
         merge = {"reason": "registered twice", "into": str((await laboratory.order())["patient"])}

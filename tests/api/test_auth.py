@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -26,7 +27,7 @@ OPEN = {
 
 
 def a_path(pattern: str) -> str:
-    return pattern.replace("{id}", str(uuid4()))
+    return re.sub(r"\{\w+\}", str(uuid4()), pattern)
 
 
 async def test_only_the_open_routes_answer_without_a_token(bench: Bench) -> None:
