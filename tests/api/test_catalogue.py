@@ -73,7 +73,7 @@ async def test_a_test_with_results_keeps_its_unit_and_kind(bench: Bench, laborat
         ("tests/NEW", {"name": "N", "unit": "1", "loinc": "718-8"}, 422, "is not a LOINC code"),
         ("tests/NEW", {"name": "N", "unit": "1", "kind": "image"}, 422, "the kind of a test is one of"),
         ("tests/NEW", {"name": "N", "unit": "1", "specimen_types": ["X"]}, 422, "there is no specimen type 'X'"),
-        ("tests/NEW", {"name": "N", "unit": "1", "molar_mass": 1.5}, 422, "molar_mass is not a number as text"),
+        ("tests/NEW", {"name": "N", "unit": "1", "molar_mass": 1.5}, 422, "molar_mass is not a number written as text"),
         ("tests/NEW", {"name": "N", "unit": "1", "molar_mass": "-1"}, 422, "a molar mass is above 0"),
         ("tests/NEW", {"name": "N", "unit": "1", "reason": " "}, 422, "this needs a reason"),
         ("tests/N W", {"name": "N", "unit": "1"}, 422, "a code is of letters, digits"),
@@ -150,7 +150,7 @@ async def test_a_change_of_an_interval_ends_it_and_adds_another(
     ("change", "status", "says"),
     [
         ({"source": ""}, 422, "needs a source"),
-        ({"low": 0.5}, 422, "low is not a number as text"),
+        ({"low": 0.5}, 422, "low is not a number written as text"),
         ({"low": "NaN"}, 422, "low is not a finite number"),
         ({"low": None, "high": None}, 422, "needs a limit or words"),
         ({"low": "9"}, 422, "low is above high"),
