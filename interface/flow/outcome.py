@@ -11,10 +11,12 @@ from typing import Any, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from interface.domain.autoverify import shadowed
 from interface.domain.catalogue import Catalogue
 from interface.domain.decide import DecisionContext, decide
 from interface.domain.facts import PreviousResult
 from interface.domain.flags import CRITICAL
+from interface.domain.judging import check
 from interface.domain.matching import Policy
 from interface.domain.model import (
     RELEASED,
@@ -28,6 +30,7 @@ from interface.domain.model import (
     SpecimenFacts,
     Step,
 )
+from interface.domain.predicates import Case as Rated
 from interface.domain.reflex import Request
 from interface.domain.runs import GONE
 from interface.domain.states import CLOSED_ITEM
@@ -47,6 +50,7 @@ from interface.store.results import (
     ResultVersion,
     Said,
 )
+from interface.store.rules import ShadowRow
 from interface.store.surroundings import KnownResult, Locked, Neighbours, nearer
 
 # What is found by looking at a value with others beside it. It may be found otherwise the next time, and is no reason
@@ -93,6 +97,7 @@ def outcome_of(work: Work, catalogue: Catalogue, at: Surroundings, rules: Rules)
     return Outcome(
         work.message.id, settled, work.link.link_id, work.link.name, versions, controls, problems, reason,
         effects=effects_of(decided, catalogue), rule_set=rules.rule_set.version, rule_set_id=rules.now.active_id,
+        shadows=tuple(shadows_of(decided, rules)) if rules.now.shadows else (),
     )  # fmt: skip
 
 
@@ -390,6 +395,16 @@ def _asked(case: Case, request: Request, catalogue: Catalogue) -> Iterator[Follo
                 uuid7(), kind, case.result_id, rule, request.depth, uuid7(), None, request.reason, UUID(test.id),
                 UUID(item.order_id), UUID(specimen.id),
             )  # fmt: skip
+
+
+def shadows_of(decided: Sequence[Decided], rules: Rules) -> Iterator[ShadowRow]:
+    """What the revisions in the shadow would have done, each with its own checks."""
+    for shadow in rules.now.shadows:
+        for one in decided:
+            looked_at = [(case, case.judged.facts) for case in one.cases if case.judged is not None]
+            rated = [Rated(facts, check(shadow.rule_set, facts, asks=False).verdicts) for _, facts in looked_at]
+            for (case, facts), said in zip(looked_at, shadowed(shadow.rule_set, rated), strict=True):
+                yield ShadowRow(shadow.id, case.result_id, case.id, facts.test.code, said.action.value, said.against)
 
 
 def judged_of(versions: Iterable[ResultVersion]) -> list[Judged]:

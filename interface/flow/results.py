@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -24,6 +23,7 @@ from interface.domain.catalogue import Catalogue
 from interface.domain.model import HoldReason
 from interface.driver import registry
 from interface.errors import StoreError
+from interface.flow.batches import BATCH_MESSAGES, Batch, Job, batches, urgent_first
 from interface.flow.context import LinkContext
 from interface.flow.courtesy import Courtesy
 from interface.flow.criticals import open_for
@@ -39,50 +39,17 @@ from interface.store.db import Connection, Database
 from interface.store.ids import instant_of
 from interface.store.journal import StoredMessage, read_messages
 from interface.store.results import AlreadySettled, Claim, Outcome
+from interface.store.rules import add_shadow
+from interface.store.surroundings import ordered_at_once
 
 log = structlog.get_logger(__name__)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 CLAIM_MESSAGES, LOAD_BYTES = 64, 16 << 20
-BATCH_MESSAGES = 16  # decided in one transaction
 BUSY_MESSAGES = 8  # claimed at once while links deliver: what is decided slowly need not be held long
 THREAD_BYTES = 64 << 10  # larger messages are worked on in a thread: the links answer meanwhile
 POLL_S, RETRY_S, CATALOGUE_S = 1.0, 0.5, 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    claim: Claim
-    work: Work
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Messages of one organization that speak of different specimens. `lanes`: these specimens' barcodes."""
-
-    organization_id: UUID
-    jobs: list[_Job] = field(default_factory=list)
-    lanes: set[str] = field(default_factory=set)
-
-    def takes(self, job: _Job) -> bool:
-        """Whether the message may be decided with these: another specimen's, and not too many of them."""
-        known = job.claim.organization_id == self.organization_id
-        return known and len(self.jobs) < BATCH_MESSAGES and self.lanes.isdisjoint(job.work.barcodes)
-
-    def add(self, job: _Job) -> None:
-        self.jobs.append(job)
-        self.lanes.update(job.work.barcodes)
-
-
-def batches(jobs: Iterable[_Job]) -> list[_Batch]:
-    """The messages in batches, each of which may only be decided after those before it that share a lane with it."""
-    made: list[_Batch] = []
-    for job in jobs:
-        if not made or not made[-1].takes(job):
-            made.append(_Batch(job.claim.organization_id))
-        made[-1].add(job)
-    return made
 
 
 class ResultWorker:
@@ -203,17 +170,24 @@ class ResultWorker:
             job = await self._courtesy.turn(self._waited_s, partial(self._decoded, claim, message))
             if job is not None:
                 jobs.append(job)
-        tails: dict[tuple[UUID, str], asyncio.Task[bool]] = {}
         tasks: list[asyncio.Task[bool]] = []
-        for batch in batches(jobs):
-            lanes = [(batch.organization_id, barcode) for barcode in batch.lanes]
-            before = {tails[lane] for lane in lanes if lane in tails}
-            task = asyncio.create_task(self._after(batch, before))
-            tails.update(dict.fromkeys(lanes, task))
-            tasks.append(task)
+        for batch in batches(urgent_first(jobs, await self._urgent(jobs))):
+            tasks.append(asyncio.create_task(self._after(batch, {tasks[number] for number in batch.after})))
         await asyncio.gather(*tasks)
 
-    async def _decoded(self, claim: Claim, message: StoredMessage | None) -> _Job | None:
+    async def _urgent(self, jobs: Sequence[Job]) -> set[tuple[UUID, str]]:
+        """Which of their specimens were ordered at once. Asked for only where there is a choice."""
+        if len(jobs) <= BATCH_MESSAGES:
+            return set()
+        found = set()
+        for organization_id in {job.claim.organization_id for job in jobs}:
+            lanes = {lane for job in jobs for lane in job.lanes if lane[0] == organization_id}
+            async with self._database.organization(organization_id) as connection:
+                urgent = await ordered_at_once(connection, [barcode for _, barcode in lanes])
+            found |= {(organization_id, barcode) for barcode in urgent}
+        return found
+
+    async def _decoded(self, claim: Claim, message: StoredMessage | None) -> Job | None:
         """The message decoded; None when that failed, and then it has been parked or given back."""
         link = self._find_link(claim.link_id)
         if message is None or link is None:
@@ -223,12 +197,12 @@ class ResultWorker:
             await self._park(claim, link, "every attempt to decode it ended the process")
             return None
         try:
-            return _Job(claim, await _aside(message, decode, message, link))
+            return Job(claim, await _aside(message, decode, message, link))
         except Exception as error:  # whatever a driver stumbles over costs this message only (DESIGN §1.7)
             await self._failed(claim, link, error)
             return None
 
-    async def _after(self, batch: _Batch, before: set[asyncio.Task[bool]]) -> bool:
+    async def _after(self, batch: Batch, before: set[asyncio.Task[bool]]) -> bool:
         """Decide when the earlier messages of the same specimens are done; False when one of them was not."""
         if before and not all(await asyncio.gather(*before)):
             await self._give_back([job.claim.message_id for job in batch.jobs], refund=True)
@@ -244,7 +218,7 @@ class ResultWorker:
             done = [await self._alone(job) for job in batch.jobs]
         return all(done)
 
-    async def _alone(self, job: _Job) -> bool:
+    async def _alone(self, job: Job) -> bool:
         try:
             return await self._done(job.claim.organization_id, [job])
         except StoreError:
@@ -254,19 +228,19 @@ class ResultWorker:
         except Exception as error:
             return await self._failed(job.claim, job.work.link, error)
 
-    async def _database_away(self, jobs: Sequence[_Job]) -> bool:
+    async def _database_away(self, jobs: Sequence[Job]) -> bool:
         """Nothing is said against the messages."""
         self._away = True
         await self._give_back([job.claim.message_id for job in jobs], refund=True)
         return False
 
-    async def _done(self, organization_id: UUID, jobs: Sequence[_Job]) -> bool:
+    async def _done(self, organization_id: UUID, jobs: Sequence[Job]) -> bool:
         outcomes = await self._courtesy.turn(self._waited_s, partial(self._decide, organization_id, jobs))
         for job, outcome in zip(jobs, outcomes, strict=True):
             self._count(job.work, outcome)
         return True
 
-    async def _decide(self, organization_id: UUID, jobs: Sequence[_Job]) -> list[Outcome]:
+    async def _decide(self, organization_id: UUID, jobs: Sequence[Job]) -> list[Outcome]:
         outcomes = []
         async with self._database.transaction(organization_id) as connection:
             at = await surroundings(connection, [job.work for job in jobs])
@@ -280,6 +254,8 @@ class ResultWorker:
             await store.commit(connection, organization_id, outcomes)
             for (work, _), outcome in zip(works, outcomes, strict=True):
                 await open_for(connection, work.link.actor, judged_of(outcome.versions))
+            shadows = [row for outcome in outcomes for row in outcome.shadows]
+            await add_shadow(connection, organization_id, shadows)
         return outcomes
 
     async def _catalogue(self, connection: Connection, link: LinkContext) -> Catalogue:

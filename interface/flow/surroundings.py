@@ -9,7 +9,6 @@ from interface.domain.autoverify import Autoverification
 from interface.domain.catalogue import Catalogue
 from interface.domain.judging import wants_previous
 from interface.domain.model import SpecimenFacts
-from interface.domain.rule_set import RuleSet
 from interface.flow.cases import Rules
 from interface.flow.context import LinkContext
 from interface.flow.outcome import Surroundings, instant
@@ -38,13 +37,11 @@ async def surroundings(connection: Connection, works: Sequence[Work]) -> Surroun
 async def add_neighbours(
     connection: Connection, at: Surroundings, works: Iterable[tuple[Work, Catalogue]], now: Autoverification
 ) -> None:
-    """Read the results of the same persons that a check or rule compares with."""
-    if now.active is None:
-        return
+    """Read the results of the same persons that a check or rule compares with, of what is in force or in the shadow."""
     asked: dict[tuple[str, str], Asked] = {}
     for work, catalogue in works:
         for specimen, code, measured_at in _measured(work, at.specimens, catalogue):
-            for test_id in _compared(code, catalogue, now.active):
+            for test_id in _compared(code, catalogue, now):
                 when = specimen.collected_at or measured_at or work.message.received_at
                 asked.setdefault((specimen.id, test_id), Asked(specimen, test_id, when))
     at.neighbours |= await rows.neighbours(connection, list(asked.values()))
@@ -58,12 +55,10 @@ async def add_neighbours_of(
     now: Autoverification,
 ) -> None:
     """The same for tests, by code, that nobody's message speaks of."""
-    if now.active is None:
-        return
     asked = {
         (specimen.id, test_id): Asked(specimen, test_id, specimen.collected_at or datetime.now(UTC))
         for specimen, code in tests
-        for test_id in _compared(code, catalogue, now.active)
+        for test_id in _compared(code, catalogue, now)
     }
     at.neighbours |= await rows.neighbours(connection, list(asked.values()))
 
@@ -81,13 +76,14 @@ def _measured(
                 yield found[0], test.code, instant(observed.instrument_time, work.link.settings.timezone)
 
 
-def _compared(code: str, catalogue: Catalogue, rule_set: RuleSet) -> Iterator[str]:
+def _compared(code: str, catalogue: Catalogue, now: Autoverification) -> Iterator[str]:
     """The ids of those tests that are compared with earlier results: of this one and what is calculated of it."""
-    for one in (code, *(rule.target for rule in rule_set.of(code).calculations)):
-        if wants_previous(rule_set.of(one)):
-            test = catalogue.by_code(one)
-            if test is not None:
-                yield test.id
+    for rule_set in (*((now.active,) if now.active else ()), *(shadow.rule_set for shadow in now.shadows)):
+        for one in (code, *(rule.target for rule in rule_set.of(code).calculations)):
+            if wants_previous(rule_set.of(one)):
+                test = catalogue.by_code(one)
+                if test is not None:
+                    yield test.id
 
 
 def rules_for(link: LinkContext, now: Autoverification) -> Rules:

@@ -65,6 +65,10 @@ class Work:
         """Its patient results with their natural keys, in the order of the message."""
         return self._keyed
 
+    @property
+    def has_controls(self) -> bool:
+        return any(specimen.results for specimen in self.decoded.specimens if not is_patient(specimen))
+
     def controls(self) -> Iterator[tuple[ObservedSpecimen, Observed, bytes]]:
         """Its results on no patient's specimen. Without an instrument time each message is a point of its own."""
         for specimen in self.decoded.specimens:

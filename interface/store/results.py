@@ -16,6 +16,7 @@ from interface.store.db import Connection
 from interface.store.explanations import write_steps
 from interface.store.ids import uuid7
 from interface.store.rows import Columns, rows_json
+from interface.store.rules import ShadowRow
 
 CLAIM_S = 60  # a claimed message that nobody settled is free again after this long: its worker has died
 
@@ -178,6 +179,7 @@ class Outcome:
     effects: Effects = NOTHING
     rule_set: str = ""  # whose rules released what is final
     rule_set_id: UUID | None = None
+    shadows: tuple[ShadowRow, ...] = ()
 
 
 # ---- the queue ------------------------------------------------------------------------------------------------------

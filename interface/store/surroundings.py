@@ -139,6 +139,16 @@ async def lock(connection: Connection, barcodes: Collection[str], specimen_ids: 
     return Locked(specimens, by_id, frozenset(closed), results, led)
 
 
+async def ordered_at_once(connection: Connection, barcodes: Collection[str]) -> set[str]:
+    """Those of the barcodes that open specimens of STAT orders carry."""
+    rows = await connection.fetch(
+        """SELECT DISTINCT s.barcode FROM lab.specimen s JOIN lab.lab_order o ON o.id = s.order_id
+            WHERE s.barcode = ANY($1) AND s.status = 'available' AND o.priority = 'stat'""",
+        [barcode for barcode in barcodes if "\0" not in barcode],
+    )
+    return {row["barcode"] for row in rows}
+
+
 def _families(rows: Sequence[Record]) -> dict[UUID, tuple[UUID, ...]]:
     """Of each specimen the ids of its family, its own first, then those it was parted from, nearest first."""
     parents = {row["id"]: row["parent_id"] for row in rows}
