@@ -107,6 +107,9 @@ def test_units_are_compared_and_converted_and_never_mixed() -> None:
     assert check((limit,), facts("93", "mg/dL", previous=previous, substance=glucose))[0].finding is HOLD
     assert check((limit,), facts("91", "mg/dL", previous=previous, substance=glucose))[0].finding is PASS
     assert check((limit,), facts("91", "mg/dL", previous=previous))[0].finding is UNKNOWN
+    for before_, now in (("<5.0", "91"), ("5.0", ">91")):  # no number to convert
+        of_set = facts(now, "mg/dL", previous=before(before_, unit="mmol/L"), substance=glucose)
+        assert check((limit,), of_set)[0].finding is UNKNOWN
 
 
 def test_without_the_time_of_the_result_nothing_is_compared() -> None:

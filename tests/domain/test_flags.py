@@ -151,6 +151,8 @@ def test_the_rule_of_thumb_says_nothing_beside_critical_limits_or_of_limits_that
     excess = interval("-2", "2")  # base excess: half of -2 is no limit at all
     assert [evaluate(number(value), excess).display for value in ("-9", "2.9")] == ["", ""]
     assert evaluate(number("3.01"), excess).display == "HH"
+    assert evaluate(number("1"), interval(None, "0")).display == ""
+    assert evaluate(number("-1"), interval("0", None)).display == ""
     assert evaluate(number(">7.8"), interval("3.5", "5.2")).display == "HH"
     assert evaluate(number(">7.7"), interval("3.5", "5.2")).display == ""
 

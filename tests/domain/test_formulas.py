@@ -153,6 +153,7 @@ def test_inr_is_the_ratio_to_the_power_of_the_sensitivity_index() -> None:
         ("ckd_epi_2021", {"creatinine": "1"}, person(40), "the sex is not known"),
         ("ckd_epi_2021", {"creatinine": "1"}, Subject(sex=Sex.OTHER), "the sex is not known"),
         ("ckd_epi_2021", {"creatinine": "1"}, Subject(sex=Sex.MALE), "the age is not known"),
+        ("ckd_epi_2021", {"creatinine": "1"}, Subject(sex=Sex.MALE, birth_date=COLLECTED), "the age is not known"),
         ("ckd_epi_2021", {"creatinine": "0"}, person(40, "male"), "creatinine is not above zero"),
         ("ldl_friedewald", {"cholesterol": "200", "hdl": "50", "triglycerides": "400.1"}, Subject(), "above 400 mg/dL"),
         ("ldl_friedewald", {"cholesterol": "60", "hdl": "50", "triglycerides": "100"}, Subject(), "below zero"),

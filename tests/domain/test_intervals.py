@@ -197,6 +197,13 @@ def test_leap_days_and_the_day_of_birth(born: date, at: date, days: int, years: 
     assert (age_in_days(born, at), age_in_years(born, at)) == (days, years)
 
 
+def test_of_who_or_when_is_not_known_there_is_no_age() -> None:
+    day = date(2026, 3, 1)
+    for born, at in ((None, day), (day, None), (None, None), (day, date(2026, 2, 28))):
+        assert (age_in_days(born, at), age_in_years(born, at)) == (None, None)
+    assert age_in_hours(None, BIRTH) is age_in_hours(BIRTH, None) is None
+
+
 def test_a_birth_later_on_the_day_of_the_collection_is_no_age() -> None:
     subject = at_collection(PatientFacts("p", birth_at=BIRTH), None, "SER", BIRTH - timedelta(hours=1), UTC)
     assert (subject.age_h, subject.age_d) == (None, None)
@@ -321,6 +328,7 @@ def test_no_shipped_interval_contradicts_itself() -> None:
     ("changes", "fault"),
     [
         ({"age_low_h": 1, "age_low_d": 1}, "an age limit is in hours or in days, not in both"),
+        ({"age_high_h": 48, "age_high_d": 2}, "an age limit is in hours or in days, not in both"),
         ({"age_low_h": 48, "age_high_d": 2}, "the upper age is not above the lower"),
         ({"gestation_low_w": 12}, "weeks of gestation are of a pregnancy"),
         ({"pregnant": True, "gestation_low_w": 12, "gestation_high_w": 12}, "the upper weeks are not above the lower"),
@@ -334,3 +342,5 @@ def test_no_shipped_interval_contradicts_itself() -> None:
 def test_a_row_that_contradicts_itself_says_how(changes: dict[str, Any], fault: str) -> None:
     assert faults(replace(ANY, **changes)) == (fault,)
     assert faults(ANY) == ()
+    for words in ({"text": "see comment"}, {"normal_values": ("Neg",)}, {"critical_values": ("Pos",)}):
+        assert faults(replace(ANY, low=None, high=None, **words)) == ()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from interface.domain.facts import Facts, Finding, Verdict
-from interface.domain.model import HoldReason
+from interface.domain.model import HoldReason, Sex
 from interface.domain.reflex import Outcome, ReflexKind, evaluate, parse
-from tests.domain.checks import attempt, facts, read, sibling, siblings
+from tests.domain.checks import ADULT, attempt, facts, read, sibling, siblings
 
 REASON = 'reason = "as agreed"\n'
 THYROID = f'name = "ft4"\ntest = "TSH"\nkind = "reflex"\nadd = ["FT4"]\nbelow = "0.4"\nabove = "4.0"\n{REASON}'
@@ -81,6 +83,18 @@ def test_every_condition_must_hold() -> None:
     assert asked(keys, tsh("7", flags=("HH",))) == Outcome()
     assert asked(keys, tsh(">7", flags=("N",))) == Outcome()
     assert asked(keys, tsh(">7", flags=("HH",))).verdicts[0].finding is Finding.UNKNOWN
+
+
+def test_a_rule_of_some_patients_asks_only_for_those_and_holds_where_that_is_not_known() -> None:
+    women = THYROID + 'sex = "female"'
+    for sex, requests, findings in (
+        (Sex.FEMALE, 1, [Finding.PASS]),
+        (Sex.MALE, 0, []),
+        (Sex.UNKNOWN, 0, [Finding.UNKNOWN]),
+    ):
+        found = asked(women, facts("9", test="TSH", subject=replace(ADULT, sex=sex)))
+        assert (len(found.requests), [verdict.finding for verdict in found.verdicts]) == (requests, findings)
+    assert asked(women, facts("1", test="TSH", subject=replace(ADULT, sex=Sex.UNKNOWN))) == Outcome()
 
 
 def test_words_may_ask_for_a_confirmation() -> None:

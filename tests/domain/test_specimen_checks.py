@@ -57,6 +57,7 @@ def test_an_index_in_words_is_judged_by_the_rule_s_lists(word: str, finding: Fin
     keys = 'test = "K"\nindex = "H"\nwords = ["2+", "3+"]\nharmless = ["none"]'
     given = siblings(replace(sibling("H_INDEX", "0"), value=Value(ValueKind.TEXT, word)))
     assert index(keys, facts("4.1", around=given)).finding is finding
+    assert index(keys, haemolytic("5")).finding is UNKNOWN  # a number, and the rule has words only
 
 
 def test_an_index_may_comment_or_suppress() -> None:
@@ -145,6 +146,9 @@ def test_absurd_limits_may_be_of_an_age() -> None:
     assert ranged(keys, facts("13")).finding is HOLD
     assert ranged(keys, facts("13", subject=replace(ADULT, age_d=3))).finding is NONE
     assert ranged(keys, facts("13", subject=replace(ADULT, age_d=None))).finding is UNKNOWN
+    band = ABSURD + "age_low_d = 28\nage_high_d = 365"
+    for age_d, finding in ((27, NONE), (28, HOLD), (364, HOLD), (365, NONE)):
+        assert ranged(band, facts("13", subject=replace(ADULT, age_d=age_d))).finding is finding
 
 
 @given(
