@@ -246,9 +246,14 @@ def _words(switch: Switch) -> str:
 # ---- what all of them check and write -------------------------------------------------------------------------------
 
 
-def _allowed(actor: Actor, reason: str) -> None:
+def check_author(actor: Actor) -> None:
+    """Raise RuleError unless the actor may write rules."""
     if not may(actor, Permission.RULE_WRITE):
         raise RuleError(Refusal.FORBIDDEN, f"only a user with the permission {Permission.RULE_WRITE} may do this")
+
+
+def _allowed(actor: Actor, reason: str) -> None:
+    check_author(actor)
     _sayable(reason)
 
 
