@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {  # noun: (its module's attribute, on
     "link": ("interface.cli.link:link", "List links and their state."),
     "driver": ("interface.cli.driver:driver", "List, show and test analyzer drivers."),
     "map": ("interface.cli.map:map_", "Map analyzers' codes to tests, check and undo it."),
+    "rule": ("interface.cli.rule:rule", "Check results by rules; release what they release."),
     "message": ("interface.cli.message:message", "List, show and replay messages."),
     "result": ("interface.cli.result:result", "List, show, verify, release and correct results."),
     "critical": ("interface.cli.critical:critical", "Tell critical results, and say who was told."),

@@ -170,13 +170,21 @@ async def activate(connection: Connection, actor: Actor, name: str, revision: in
     return await _found(connection, name, revision)
 
 
-async def deactivate(connection: Connection, actor: Actor, name: str, reason: str) -> Revision:
-    """Take a name's active revision out of force: nothing of it is checked any more, nothing is released by it."""
+async def deactivate(
+    connection: Connection, actor: Actor, name: str, reason: str, revision: int | None = None
+) -> Revision:
+    """Take a name's active revision out of force: nothing of it is checked any more, nothing is released by it.
+
+    `revision`: only if it is this one.
+    """
     _allowed(actor, reason)
     await rules.lock(connection, actor.organization_id)
-    ended = await rules.end_uses(connection, actor, ACTIVE, reason, name=name)
+    only = (await _found(connection, name, revision)).id if revision is not None else None
+    ended = await rules.end_uses(connection, actor, ACTIVE, reason, name=name, revision_id=only)
     if not ended:
-        raise RuleError(Refusal.CONFLICT, f"no revision of {name} is active")
+        raise RuleError(
+            Refusal.CONFLICT, f"no revision of {name} is active" if only is None else f"{name}@{revision} is not active"
+        )
     found = await _found(connection, name, ended[0])
     await _audit(connection, actor, "deactivate", found, reason)
     return found
@@ -213,8 +221,8 @@ async def switch_off(connection: Connection, actor: Actor, switch: Switch) -> li
         raise RuleError(Refusal.FORBIDDEN, text)
     _sayable(switch.reason)
     await _known(connection, switch)
-    if await rules.switch_off(connection, actor, switch):
-        await _audit_switch(connection, actor, "off", switch)
+    done = await rules.switch_off(connection, actor, switch)
+    await _audit_switch(connection, actor, "off", switch, outcome="ok" if done else "already")
     return await rules.read_switches(connection)
 
 
@@ -271,6 +279,6 @@ async def _audit(
     await audit.record(connection, actor, action, "rule_set", revision.id, told)
 
 
-async def _audit_switch(connection: Connection, actor: Actor, action: str, switch: Switch) -> None:
+async def _audit_switch(connection: Connection, actor: Actor, action: str, switch: Switch, outcome: str = "ok") -> None:
     told = {"scope": switch.scope.value, "key": switch.key, "reason": switch.reason}
-    await audit.record(connection, actor, action, "rule_switch", None, told)
+    await audit.record(connection, actor, action, "rule_switch", None, told, outcome)

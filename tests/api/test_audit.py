@@ -12,6 +12,8 @@ from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
 from tests.api.bench import PASSWORD, Bench, Laboratory
 from tests.api.review_use import use_review
+from tests.api.rules_use import BODIES as OF_RULES
+from tests.api.rules_use import use_rules
 
 WITHOUT_DATA = {
     "/api/links",
@@ -52,6 +54,8 @@ def body_of(route: Route, barcode: str) -> Any:
         return {"family": "Muster", "identifiers": [{"value": uuid4().hex}]}
     if route.path == "/api/orders":
         return {"patient": {"family": "Muster"}, "specimens": [{"barcode": barcode, "tests": ["HGB"]}]}
+    if route.path in OF_RULES:
+        return OF_RULES[route.path]
     if route.path in BODIES:
         return new_of(route.path)
     return {"comment": "seen"}
@@ -72,6 +76,8 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
     kind = route.path.split("/")[2]
     if kind in ("results", "criticals", "review"):
         return await use_review(bench, laboratory, token, route)
+    if kind == "rules":
+        return await use_rules(bench, laboratory, token, route)
     of = await laboratory.order(mrn=(number := uuid4().hex))
     result_id = await laboratory.result(of)
     of_kind = {"Patient": "patient", "patients": "patient", "ServiceRequest": "item", "Specimen": "specimen"}
