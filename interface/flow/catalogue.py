@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from interface.domain.intervals import collide
+from interface.domain.intervals import collide, faults
 from interface.domain.loinc import is_loinc
 from interface.domain.model import Interval, ValueKind
 from interface.domain.permissions import Permission
@@ -253,9 +253,14 @@ async def _add(connection: Connection, actor: Actor, test: LabTestView, new: Int
     types = {type.code for type in await rows.read_specimen_types(connection)}
     known = [new.specimen_type] if new.specimen_type else []
     _refuse([*_interval_problems(new, test), *_unknown("specimen type", known, types)])
-    for other in await rows.read_intervals(connection, [test.code], ended=True):
-        if other.interval.id != new.id and collide(new, other.interval):
-            text = f"interval {other.interval.id} of {test.code} is for the same people: change it, or end it first"
+    there = [view.interval for view in await rows.read_intervals(connection, [test.code], ended=True)]
+    others = [one for one in there if one.id != new.id and (one.valid_to is None or one.valid_to > NEVER)]
+    if new.valid_from is None:  # it follows those that have ended, and was ever so where there were none
+        ended = [one.valid_to for one in others if one.valid_to is not None and collide(new, one)]
+        new = replace(new, valid_from=max(ended, default=None))
+    for other in others:
+        if collide(new, other):
+            text = f"interval {other.id} of {test.code} is for the same people: change it, or end it first"
             raise ApiError(409, "conflict", text)
     await rows.insert_interval(connection, actor.organization_id, new)
 
@@ -265,32 +270,16 @@ def _interval_problems(new: Interval, test: LabTestView) -> Iterable[str]:
         yield "an interval needs a source"
     for name in ("text", "source", "method", "analyzer"):
         yield from text_problems(name, getattr(new, name))
-    limits = (new.low, new.high, new.critical_low, new.critical_high)
-    words = (new.text, *new.normal_values, *new.abnormal_values, *new.critical_values)
-    if not any(words) and all(limit is None for limit in limits):
-        yield "an interval needs a limit or words"
-    if any(limit is not None and not limit.is_finite() for limit in limits):
-        yield "a limit is a number"
-        return
+    yield from faults(new)
+    if new.age_low_d < 0 or (new.age_low_h or 0) < 0 or (new.gestation_low_w or 0) < 0:
+        yield "ages and weeks begin at 0"
     for below, above, text in (
-        (new.low, new.high, "low is above high"),
-        (new.critical_low, new.critical_high, "critical_low is above critical_high"),
-        (new.critical_low, new.low, "critical_low is above low"),
-        (new.high, new.critical_high, "high is above critical_high"),
+        (new.critical_low, new.low, "the lower critical limit is above the lower limit"),
+        (new.high, new.critical_high, "the upper limit is above the upper critical limit"),
     ):
         if below is not None and above is not None and below > above:
             yield text
-    bands = (
-        (new.age_low_d, new.age_high_d),
-        (new.age_low_h, new.age_high_h),
-        (new.gestation_low_w, new.gestation_high_w),
-    )
-    for low, high in bands:
-        if (low or 0) < 0 or (high is not None and high <= (low or 0)):
-            yield "an age or a week of gestation begins at 0 or later, and ends after it begins"
-    if new.valid_from and new.valid_to and new.valid_to <= new.valid_from:
-        yield "it ends before it begins"
-    if any(limit is not None for limit in limits):
+    if any(limit is not None for limit in (new.low, new.high, new.critical_low, new.critical_high)):
         yield from _limit_unit_problems(new.unit, test)
 
 

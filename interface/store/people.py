@@ -324,3 +324,13 @@ async def candidates(
         _CANDIDATES, list(born), list(names), list(family), list(numbers), list(apart_from), MOST_CANDIDATES
     )
     return [row["id"] for row in rows]
+
+
+async def added_since(connection: Connection, since: datetime | None) -> list[UUID]:
+    """Patients in use that were added since then, None for a week ago; newest first."""
+    rows = await connection.fetch(
+        "select id from lab.patient where merged_into_id is null"
+        " and created_at >= coalesce($1, now() - interval '7 days') order by id desc",
+        since,
+    )
+    return [row["id"] for row in rows]

@@ -140,6 +140,8 @@ async def test_a_change_of_an_interval_ends_it_and_adds_another(
     assert {"high": "4.95 → 5.5", "code": "CRP", "reason": "a new reagent"}.items() <= event["detail"].items()
     wrong = await post(bench, token, f"intervals/{changed.json['id']}/end", never=True)
     assert wrong.json["valid_to"].startswith("1900-01-01")
+    after = await post(bench, token, "intervals", **OURS)
+    assert after.json["valid_from"] == old["valid_to"], "it follows what has ended, not what was wrong"
     async with laboratory.database.organization(laboratory.organization_id) as connection:
         catalogue = await read_catalogue(connection, laboratory.organization_id, "generic_lis2", None)
     kept = {interval.id for group in catalogue.intervals.values() for interval in group}
@@ -152,11 +154,11 @@ async def test_a_change_of_an_interval_ends_it_and_adds_another(
         ({"source": ""}, 422, "needs a source"),
         ({"low": 0.5}, 422, "low is not a number written as text"),
         ({"low": "NaN"}, 422, "low is not a finite number"),
-        ({"low": None, "high": None}, 422, "needs a limit or words"),
-        ({"low": "9"}, 422, "low is above high"),
-        ({"critical_high": "4"}, 422, "high is above critical_high"),
-        ({"critical_low": "2"}, 422, "critical_low is above low"),
-        ({"age_low_d": 30, "age_high_d": 30}, 422, "ends after it begins"),
+        ({"low": None, "high": None}, 422, "it says nothing"),
+        ({"low": "9"}, 422, "the lower limit is above the upper"),
+        ({"critical_high": "4"}, 422, "the upper limit is above the upper critical"),
+        ({"critical_low": "2"}, 422, "the lower critical limit is above the lower"),
+        ({"age_low_d": 30, "age_high_d": 30}, 422, "the upper age is not above the lower"),
         ({"unit": "mmol/L"}, 422, "cannot be compared with a result in mg/L"),
         ({"unit": "furlong"}, 422, "'furlong' cannot be compared"),
         ({"specimen_type": "X"}, 422, "there is no specimen type 'X'"),

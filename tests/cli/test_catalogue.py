@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from interface.store.db import Database
+from tests.cli.desk import Shell, open_shell
+from tests.conftest import Organization
+
+BY = ("--as", "ada", "--json", "--reason", "as we do it")
+
+
+@pytest.fixture
+async def shell(
+    database: Database,
+    shared_database_url: str,
+    organization: Organization,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Shell:
+    return await open_shell(database, shared_database_url, organization, tmp_path, monkeypatch, capsys)
+
+
+async def test_a_test_is_set_shown_and_taken_out_of_use(shell: Shell) -> None:
+    flags = ("--name", "Our own", "--unit", "mg/dL", "--decimals", "1", "--molar-mass", "180.16")
+    made = await shell.run("test", "set", "OURS", *BY, *flags)
+    assert made.status == 0, made.err
+    assert (made.json["unit"], made.json["decimals"], made.json["substance"]["molar_mass"]) == ("mg/dL", 1, "180.16")
+    changed = await shell.run("test", "set", "OURS", *BY, "--as-measured", "--version", "1")
+    assert (changed.json["decimals"], changed.json["name"], changed.json["version"]) == (None, "Our own", 2)
+    off = await shell.run("test", "deactivate", "OURS", *BY)
+    assert off.json["active"] is False
+    assert [one["code"] for one in (await shell.run("test", "list", "--inactive", "--json")).json] == ["OURS"]
+    assert "Our own" in (await shell.run("test", "list")).out
+    shown = await shell.run("test", "show", "OURS", "--json")
+    assert (shown.json["test"], shown.json["intervals"]) == (off.json, [])
+    assert (await shell.run("test", "show", "NOPE")).err == "labora: there is no test NOPE\n"
+    refused = await shell.run("test", "set", "OURS", "--as", "vera", "--reason", "x", "--unit", "1")
+    assert (refused.status, refused.out) == (1, "")
+    assert (await shell.run("test", "set", "OURS", "--as", "ada", "--unit", "1")).status == 2, "a reason"
+    assert (await shell.run("test", "set", "OURS", *BY, "--molar-mass", "heavy")).status == 2
+
+
+async def test_a_test_with_results_keeps_its_unit(shell: Shell) -> None:
+    await shell.laboratory.result(await shell.laboratory.order())
+    answer = await shell.run("test", "set", "HGB", *BY, "--unit", "g/L")
+    assert (answer.status, answer.out) == (1, "")
+    assert "HGB has results: its unit cannot change" in answer.err
+
+
+async def test_panels_are_set_listed_and_taken_out_of_use(shell: Shell) -> None:
+    made = await shell.run("panel", "set", "OURS", *BY, "--name", "Ours", "--test", "WBC", "--test", "HGB")
+    assert made.json["tests"] == ["WBC", "HGB"]
+    assert (await shell.run("panel", "set", "OURS", *BY, "--test", "NOPE")).status == 1
+    assert (await shell.run("panel", "deactivate", "OURS", *BY)).json["active"] is False
+    assert [one["code"] for one in (await shell.run("panel", "list", "--active", "--json")).json] == ["CBC"]
+    assert "WBC HGB" in (await shell.run("panel", "list")).out
+
+
+async def test_an_interval_is_added_changed_and_ended(shell: Shell) -> None:
+    limits = ("--low", "11.90", "--high", "15", "--sex", "female", "--age-low-d", "6575")
+    made = await shell.run("interval", "add", "HGB", *BY, "--source", "our own study", *limits)
+    assert made.status == 0, made.err
+    assert (made.json["test"], made.json["low"], made.json["unit"]) == ("HGB", "11.90", "g/dL")
+    assert (await shell.run("interval", "add", "HGB", *BY, "--source", "again", *limits)).status == 1
+    changed = await shell.run("interval", "change", made.json["id"], *BY, "--high", "15.5", "--from", "2026-01-01")
+    assert (changed.json["low"], changed.json["high"], changed.json["source"]) == ("11.90", "15.5", "our own study")
+    listed = (await shell.run("interval", "list", "--test", "HGB", "--json")).json
+    assert [one["id"] for one in listed] == [changed.json["id"]]
+    assert len((await shell.run("interval", "list", "--ended", "--json")).json) == 2
+    assert "our own study" in (await shell.run("interval", "list")).out
+    assert "15.5" in (await shell.run("test", "show", "HGB")).out
+    ended = await shell.run("interval", "end", changed.json["id"], *BY, "--never")
+    assert ended.json["valid_to"] == "1900-01-01T00:00:00Z"
+    assert (await shell.run("interval", "list")).err == "no intervals\n"
+    nothing = "00000000-0000-0000-0000-000000000000"
+    assert (await shell.run("interval", "end", nothing, *BY)).err == "labora: there is no interval of this id\n"
