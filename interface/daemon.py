@@ -23,6 +23,7 @@ import uvloop
 
 from interface import telemetry
 from interface.errors import LaboraError
+from interface.flow.critical_watch import watch_criticals
 from interface.links import Links
 from interface.settings import Address, Settings
 from interface.store.audit import AuditWriter
@@ -134,7 +135,11 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(links.wire_log.stop)
         stack.push_async_callback(links.supervisor.stop, settings.limits.drain_s)
         await links.supervisor.start(specs)
-        for upkeep in (keep_partitions(settings, server), keep_wire_log(links.settings, server, links.wire_log)):
+        for upkeep in (
+            keep_partitions(settings, server),
+            keep_wire_log(links.settings, server, links.wire_log),
+            watch_criticals(database, lambda: list(links.journals)),
+        ):
             stack.push_async_callback(_cancelled, asyncio.create_task(upkeep, name="upkeep"))
         yield Running(links.supervisor.addresses, address, links.reload)
 

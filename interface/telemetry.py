@@ -12,7 +12,7 @@ import logging
 import secrets
 import sys
 import traceback
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -192,6 +192,7 @@ _REJECTS = _NAK_REASONS | {
 _LINE_FAULTS = frozenset({"break", "parity"})
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _MOST_ROUTES = 256
+CRITICAL_LEVELS = 9  # `flow.review_policy` takes no more times for escalation
 _MOST_LENIENCIES = 64
 
 
@@ -250,6 +251,8 @@ _messages = _Tally("labora_messages", "Messages by the state they were sealed or
 _results = Counter("labora_results", "Result versions by status", ["status"], registry=REGISTRY)
 _holds = Counter("labora_results_held", "Held result versions by reason", ["reason"], registry=REGISTRY)
 _queue = Gauge("labora_queue_messages", "Messages that wait for their decision", registry=REGISTRY)
+_criticals = Gauge("labora_criticals_waiting", "Critical results of which nobody has confirmed to know, by how many of"
+                   " their times for escalation have passed", ["level"], registry=REGISTRY)  # fmt: skip
 _connections = Gauge("labora_link_connections", "Open connections", ["link"], registry=REGISTRY)
 _refused = Counter("labora_connections_refused", "Connections that were not admitted", ["link", "reason"],
                    registry=REGISTRY)  # fmt: skip
@@ -300,6 +303,13 @@ def count_result(status: ResultStatus, held: Iterable[HoldReason] = ()) -> None:
 def set_queue_depth(messages: int) -> None:
     """How many messages wait for their decision."""
     _queue.set(messages)
+
+
+def set_criticals(levels: Mapping[int, int]) -> None:
+    """How many critical results wait to be told and read back, by how many of their times have passed."""
+    for level in range(CRITICAL_LEVELS + 1):
+        passed = (tasks for at, tasks in levels.items() if min(at, CRITICAL_LEVELS) == level)
+        _criticals.labels(str(level)).set(sum(passed))
 
 
 def set_connections(link: str, number: int) -> None:

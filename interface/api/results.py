@@ -30,6 +30,8 @@ from interface.domain.review import ReviewStep
 from interface.domain.views import Actor, Audience, ResultView
 from interface.errors import ApiError
 from interface.flow import review
+from interface.flow.coded_comments import coded_comments
+from interface.flow.correction import NewValue
 from interface.flow.review_many import Answer, NotAll, many
 from interface.flow.review_policy import set_policy
 from interface.store import lab
@@ -131,7 +133,7 @@ async def get_result(request: web.Request) -> web.StreamResponse:
 
 async def list_comments(request: web.Request) -> web.StreamResponse:
     """The comments that have a code."""
-    return json_response({"comments": review.coded_comments()})
+    return json_response({"comments": coded_comments()})
 
 
 # ---- one step -------------------------------------------------------------------------------------------------------
@@ -139,7 +141,7 @@ async def list_comments(request: web.Request) -> web.StreamResponse:
 Take = Callable[[Connection, Actor, UUID, int | None], Awaitable[ResultView]]
 
 
-def _read_step(step: ReviewStep, body: Body) -> Take:
+def _read_step(step: ReviewStep, body: Body, *, follow: bool) -> Take:
     """The step that a body describes, `version` apart; what it must have and has not is said when it is taken."""
     comment = body.text("comment", "")
     if step in (ReviewStep.VERIFY, ReviewStep.RELEASE, ReviewStep.ACCEPT_CHANGE):
@@ -149,7 +151,7 @@ def _read_step(step: ReviewStep, body: Body) -> Take:
             ReviewStep.ACCEPT_CHANGE: review.accept_change,
         }[step]
         accept = body.flag("accept_hold")
-        return lambda at, actor, id, version: decide(at, actor, id, comment, version, accept)
+        return lambda at, actor, id, version: decide(at, actor, id, comment, version, accept, follow=follow)
     if step is ReviewStep.RERUN:
         dilution = body.decimal("dilution")
         return lambda at, actor, id, version: review.rerun(at, actor, id, comment, version, dilution=dilution)
@@ -157,15 +159,18 @@ def _read_step(step: ReviewStep, body: Body) -> Take:
         code = body.text("code", "")
         return lambda at, actor, id, version: review.comment(at, actor, id, comment, version, code=code)
     if step is ReviewStep.CORRECT:
-        new, accept = review.NewValue(body.text("value", ""), body.text("unit", "")), body.flag("accept_hold")
-        return lambda at, actor, id, version: review.correct(at, actor, id, new, comment, version, accept)
+        new, accept = NewValue(body.text("value", ""), body.text("unit", "")), body.flag("accept_hold")
+        return lambda at, actor, id, version: review.correct(
+            at, actor, id, new, comment, version, accept, follow=follow
+        )
+    if step is ReviewStep.REJECT_CHANGE:
+        return lambda at, actor, id, version: review.reject_change(at, actor, id, comment, version)
     plain = {
-        ReviewStep.REJECT_CHANGE: review.reject_change,
         ReviewStep.REJECT: review.reject,
         ReviewStep.HOLD: review.hold,
         ReviewStep.RETRACT: review.retract,
     }[step]
-    return lambda at, actor, id, version: plain(at, actor, id, comment, version)
+    return lambda at, actor, id, version: plain(at, actor, id, comment, version, follow=follow)
 
 
 def _handler(step: ReviewStep) -> Handler:
@@ -175,7 +180,7 @@ def _handler(step: ReviewStep) -> Handler:
         result_id = path_id(request)
         body = Body(await read_json(request) if request.can_read_body else {})
         version = body.number("version")
-        decide = _read_step(step, body)
+        decide = _read_step(step, body, follow=True)
         body.done()
         actor = actor_of(request)
         async with services(request).database.transaction(actor.organization_id) as connection:
@@ -214,7 +219,7 @@ def _read_batch(value: object) -> _Batch:
     if not 0 < len(ids) <= MOST_AT_ONCE or len(set(ids)) < len(ids):
         raise ApiError(422, "value", f"results are 1 to {MOST_AT_ONCE}, each once")
     every = body.flag("all_or_none")
-    decide = _read_step(step or ReviewStep.RELEASE, body)
+    decide = _read_step(step or ReviewStep.RELEASE, body, follow=False)
     body.done()
     return _Batch(tuple(results), decide, every)
 
@@ -226,7 +231,7 @@ async def batch(request: web.Request) -> web.StreamResponse:
     try:
         async with services(request).database.transaction(actor.organization_id) as connection:
             step = partial(asked.decide, connection, actor)
-            answers = await many(connection, asked.results, step, all_or_none=asked.all_or_none)
+            answers = await many(connection, actor, asked.results, step, all_or_none=asked.all_or_none)
     except NotAll as refused:
         return json_response(_answers(refused.answers, done=False), 409)
     return json_response(_answers(answers, done=True))

@@ -57,7 +57,11 @@ def verify(context: Context, /, comment: str, accept_hold: bool, **asked: Any) -
     """
     from interface.flow import review
 
-    return _take(context, lambda at, who, id, seen: review.verify(at, who, id, comment, seen, accept_hold), **asked)
+    return _take(
+        context,
+        lambda at, who, id, seen: review.verify(at, who, id, comment, seen, accept_hold, follow=False),
+        **asked,
+    )
 
 
 @click.command(epilog=ENVIRONMENT)
@@ -69,7 +73,11 @@ def release(context: Context, /, comment: str, accept_hold: bool, **asked: Any) 
     """Release results. Each is decided for itself: status 1 when one could not be released."""
     from interface.flow import review
 
-    return _take(context, lambda at, who, id, seen: review.release(at, who, id, comment, seen, accept_hold), **asked)
+    return _take(
+        context,
+        lambda at, who, id, seen: review.release(at, who, id, comment, seen, accept_hold, follow=False),
+        **asked,
+    )
 
 
 @click.command(epilog=ENVIRONMENT)
@@ -80,7 +88,7 @@ def reject(context: Context, /, comment: str, **asked: Any) -> int:
     """Do not use results that were never released: they are cancelled, and their order items are open again."""
     from interface.flow import review
 
-    return _take(context, lambda at, who, id, seen: review.reject(at, who, id, comment, seen), **asked)
+    return _take(context, lambda at, who, id, seen: review.reject(at, who, id, comment, seen, follow=False), **asked)
 
 
 @click.command(epilog=ENVIRONMENT)
@@ -91,7 +99,7 @@ def hold(context: Context, /, comment: str, **asked: Any) -> int:
     """Hold results that are not released, for another person to look at."""
     from interface.flow import review
 
-    return _take(context, lambda at, who, id, seen: review.hold(at, who, id, comment, seen), **asked)
+    return _take(context, lambda at, who, id, seen: review.hold(at, who, id, comment, seen, follow=False), **asked)
 
 
 @click.command("accept-change", epilog=ENVIRONMENT)
@@ -104,7 +112,9 @@ def accept_change(context: Context, /, comment: str, accept_hold: bool, **asked:
     from interface.flow import review
 
     return _take(
-        context, lambda at, who, id, seen: review.accept_change(at, who, id, comment, seen, accept_hold), **asked
+        context,
+        lambda at, who, id, seen: review.accept_change(at, who, id, comment, seen, accept_hold, follow=False),
+        **asked,
     )
 
 
@@ -157,10 +167,13 @@ def comment(context: Context, /, comment: str, code: str, **asked: Any) -> int:
 def correct(context: Context, /, value: str, unit: str, comment: str, accept_hold: bool, **asked: Any) -> int:
     """Put a value in the place of what was measured. The versions before are kept."""
     from interface.flow import review
+    from interface.flow.correction import NewValue
 
-    new = review.NewValue(value, unit)
+    new = NewValue(value, unit)
     return _take(
-        context, lambda at, who, id, seen: review.correct(at, who, id, new, comment, seen, accept_hold), **asked
+        context,
+        lambda at, who, id, seen: review.correct(at, who, id, new, comment, seen, accept_hold, follow=False),
+        **asked,
     )
 
 
@@ -172,7 +185,7 @@ def retract(context: Context, /, comment: str, **asked: Any) -> int:
     """Take back a released result: it was entered in error. An EMR sees that, and no value."""
     from interface.flow import review
 
-    return _take(context, lambda at, who, id, seen: review.retract(at, who, id, comment, seen), **asked)
+    return _take(context, lambda at, who, id, seen: review.retract(at, who, id, comment, seen, follow=False), **asked)
 
 
 STEPS: tuple[click.Command, ...] = (
@@ -231,7 +244,7 @@ async def _decide(
                 async with at.transaction() as connection:
                     before = {id: await lab.get_result(connection, id, Audience.STAFF) for id, _ in group}
                     answers = await many(
-                        connection, group, lambda id, seen: step(connection, at.actor, id, seen),
+                        connection, at.actor, group, lambda id, seen: step(connection, at.actor, id, seen),
                         all_or_none=all_or_none,
                     )  # fmt: skip
             except NotAll as refused:
@@ -258,7 +271,7 @@ async def _decide(
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def list_comments(as_json: bool) -> None:
     """List the comments that have a code."""
-    from interface.flow.review import coded_comments
+    from interface.flow.coded_comments import coded_comments
 
     emit([{"code": code, "text": text} for code, text in coded_comments().items()], as_json)
 

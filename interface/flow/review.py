@@ -15,15 +15,12 @@ looked at: of a waiting change the change's, else the current one's. Only a user
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
 from uuid import UUID
 
-from interface.domain.decide import Decision, DecisionContext, decide_value
 from interface.domain.flags import CRITICAL
 from interface.domain.model import (
     RELEASED,
@@ -31,7 +28,6 @@ from interface.domain.model import (
     HoldReason,
     ItemStatus,
     ResultStatus,
-    SpecimenFacts,
     Step,
     ValueKind,
 )
@@ -49,30 +45,20 @@ from interface.domain.review import (
     standing,
     words,
 )
-from interface.domain.values import parse_value
 from interface.domain.views import Actor, Audience, ResultView
 from interface.errors import IllegalStep
-from interface.flow import criticals, follow_ups
+from interface.flow import consequences, criticals, follow_ups
 from interface.flow.actors import may
-from interface.settings import packaged
+from interface.flow.coded_comments import coded_comments
+from interface.flow.correction import NewValue, columns, decided, shown
 from interface.store import audit, lab, lab_changes
 from interface.store import review as rows
-from interface.store.catalogue import read_catalogue
 from interface.store.criticals import Judged
 from interface.store.db import Connection
 from interface.store.lab_changes import ResultRow
 
 LONGEST_COMMENT = 4000  # characters
-LONGEST_VALUE = 4000
 _NO_VALUE = frozenset({ValueKind.EMPTY, ValueKind.FAILED})
-
-
-@dataclass(frozen=True, slots=True)
-class NewValue:
-    """A value as a person types it. `unit` "": the test's own."""
-
-    value: str
-    unit: str = ""
 
 
 # ---- verify and release ---------------------------------------------------------------------------------------------
@@ -85,6 +71,8 @@ async def verify(
     comment: str = "",
     version: int | None = None,
     accept_hold: bool = False,
+    *,
+    follow: bool = True,
 ) -> ResultView:
     """Verify a result. Where one person is enough it is final; else it waits for a second one, who is another.
 
@@ -95,7 +83,7 @@ async def verify(
         return await _seen_again(connection, actor, result_id, "verify")
     two = await rows.two_steps(connection, row.test_id)
     if place is Standing.VERIFIED or not two:
-        return await _release(connection, actor, row, place, comment, accept_hold, "verify")
+        return await _release(connection, actor, row, place, comment, accept_hold, "verify", follow)
     if row.held:
         _accept(row.held, comment, accept_hold)
     _has_value(row)
@@ -114,6 +102,8 @@ async def release(
     comment: str = "",
     version: int | None = None,
     accept_hold: bool = False,
+    *,
+    follow: bool = True,
 ) -> ResultView:
     """Make a result final. One that is released already is returned as it is (its version does not change).
 
@@ -125,7 +115,7 @@ async def release(
         return await _seen_again(connection, actor, result_id, "release")
     if place is not Standing.VERIFIED and await rows.two_steps(connection, row.test_id):
         raise ReviewError(Refusal.CONFLICT, "two people release this test's results: verify it first")
-    return await _release(connection, actor, row, place, comment, accept_hold, "release")
+    return await _release(connection, actor, row, place, comment, accept_hold, "release", follow)
 
 
 async def _release(
@@ -136,6 +126,7 @@ async def _release(
     comment: str,
     accept_hold: bool,
     action: str,
+    follow: bool,
 ) -> ResultView:
     if place is Standing.VERIFIED and row.verified_by == actor.id:
         if await rows.two_steps(connection, row.test_id):
@@ -155,7 +146,7 @@ async def _release(
     version = await _write(connection, actor, row, made, action)
     await _verified(connection, row)
     await lab_changes.owe(connection, actor.organization_id, row.id, version)
-    return await _view(connection, row.id)
+    return await _done(connection, actor, [row.id, *rivals], follow)
 
 
 async def _replace_run(connection: Connection, actor: Actor, result_id: UUID, comment: str) -> None:
@@ -181,6 +172,8 @@ async def accept_change(
     comment: str = "",
     version: int | None = None,
     accept_hold: bool = False,
+    *,
+    follow: bool = True,
 ) -> ResultView:
     """Put the change that waits in the place of the released version: the result is then corrected.
 
@@ -196,7 +189,7 @@ async def accept_change(
     number = await _write(connection, actor, row, _Change(ResultStatus.CORRECTED, comment, step), "accept_change")
     await _verified(connection, row)
     await lab_changes.owe(connection, actor.organization_id, row.id, number)
-    return await _view(connection, result_id)
+    return await _done(connection, actor, [result_id], follow)
 
 
 async def reject_change(
@@ -230,7 +223,13 @@ async def _drop_change(connection: Connection, actor: Actor, row: ResultRow, com
 
 
 async def reject(
-    connection: Connection, actor: Actor, result_id: UUID, comment: str, version: int | None = None
+    connection: Connection,
+    actor: Actor,
+    result_id: UUID,
+    comment: str,
+    version: int | None = None,
+    *,
+    follow: bool = True,
 ) -> ResultView:
     """Do not use a result that was never released: it is cancelled, and its order item is open again. The comment says
     why. Raises ReviewError."""
@@ -241,11 +240,17 @@ async def reject(
     step = Step("reject", "none", f"rejected by {actor.name}", inputs=_inputs(row, comment))
     await _write(connection, actor, row, _Change(ResultStatus.CANCELLED, comment, step), "reject")
     await lab_changes.reopen_item(connection, row, comment)
-    return await _view(connection, result_id)
+    return await _done(connection, actor, [result_id], follow)
 
 
 async def hold(
-    connection: Connection, actor: Actor, result_id: UUID, comment: str, version: int | None = None
+    connection: Connection,
+    actor: Actor,
+    result_id: UUID,
+    comment: str,
+    version: int | None = None,
+    *,
+    follow: bool = True,
 ) -> ResultView:
     """Hold a result that is not released, for another person to look at; the comment says why. Raises ReviewError."""
     row, _ = await _begin(connection, actor, result_id, comment, ReviewStep.HOLD, version)
@@ -255,7 +260,7 @@ async def hold(
     step = Step("hold", "hold", f"held by {actor.name}", inputs=_inputs(row, comment))
     held = (*sorted(row.held), HoldReason.PERSON)
     await _write(connection, actor, row, _Change(ResultStatus.REGISTERED, "", step, held), "hold")
-    return await _view(connection, result_id)
+    return await _done(connection, actor, [result_id], follow)
 
 
 async def rerun(
@@ -322,6 +327,8 @@ async def correct(
     comment: str,
     version: int | None = None,
     accept_hold: bool = False,
+    *,
+    follow: bool = True,
 ) -> ResultView:
     """Put a person's value in the place of what was measured; the comment says why.
 
@@ -331,14 +338,14 @@ async def correct(
     """
     row, _ = await _begin(connection, actor, result_id, comment, ReviewStep.CORRECT, version)
     _needed(comment, "correcting a result")
-    decision = await _decided(connection, actor, row, new)
+    decision = await decided(connection, actor, row, new)
     reasons = frozenset(decision.holds)
     if text := refused(reasons):
         raise ReviewError(Refusal.INVALID, text.replace("the result is held", "this value would be held"))
-    said = f"corrected by {actor.name}: {_shown(decision)}"
+    said = f"corrected by {actor.name}: {shown(decision)}"
     inputs = {"from_version": str(row.version), "comment": comment, "typed": new.value, "unit": new.unit}
     step = Step("correct", "ok", said, inputs=inputs)
-    changes = _columns(decision, new)
+    changes = columns(decision, new)
     if row.status not in RELEASED:
         held = tuple(sorted((row.held - OF_THE_VALUE) | reasons))
         status = ResultStatus.REGISTERED if held else ResultStatus.PRELIMINARY
@@ -346,7 +353,7 @@ async def correct(
         await _write(connection, actor, row, made, "correct")
         if not held:
             await lab_changes.complete_item(connection, row)
-        return await _view(connection, result_id)
+        return await _done(connection, actor, [result_id], follow)
     if await rows.two_steps(connection, row.test_id):
         held = (*sorted(reasons), HoldReason.CHANGED_AFTER_RELEASE)
         made = _Change(ResultStatus.REGISTERED, comment, step, held, changes=changes, steps=decision.steps)
@@ -357,40 +364,17 @@ async def correct(
     made = _Change(ResultStatus.CORRECTED, comment, step, changes=changes, steps=decision.steps)
     number = await _write(connection, actor, row, made, "correct")
     await lab_changes.owe(connection, actor.organization_id, row.id, number)
-    return await _view(connection, result_id)
-
-
-async def _decided(connection: Connection, actor: Actor, row: ResultRow, new: NewValue) -> Decision:
-    """What the laboratory's rules make of a typed value."""
-    if not new.value.strip() or len(new.value) > LONGEST_VALUE or not new.value.isprintable():
-        raise ReviewError(Refusal.INVALID, "a correction needs a value, as it is to be reported")
-    catalogue = await read_catalogue(connection, actor.organization_id, "", None)
-    test = catalogue.tests.get(str(row.test_id))
-    if test is None:
-        raise ReviewError(Refusal.CONFLICT, "the result is of no known test: reject it, or map its code and replay")
-    specimen = await rows.specimen_facts(connection, row.specimen_id) or SpecimenFacts("", "")
-    made = Step(
-        "enter", "ok", f"entered by {actor.name}", inputs={"value": new.value.strip(), "unit": new.unit.strip()}
-    )
-    context = DecisionContext(catalogue)
-    return decide_value(test, parse_value(new.value), new.unit.strip(), specimen, None, context, made)
-
-
-def _columns(decision: Decision, new: NewValue) -> dict[str, object]:
-    """The version's columns that a typed value changes. What the analyzer said stays in the versions before."""
-    value = decision.value
-    return {
-        "kind": value.kind, "comparator": value.comparator or "", "value": value.text, "unit": decision.unit,
-        "number": None if value.number is None else str(value.number),
-        "low": None if decision.low is None else str(decision.low),
-        "high": None if decision.high is None else str(decision.high),
-        "reference": decision.reference, "flags": list(decision.flags), "raw_value": new.value.strip(),
-        "raw_unit": new.unit.strip(), "raw_flags": "", "raw_status": "", "raw_reference": "", "comments": [],
-    }  # fmt: skip
+    return await _done(connection, actor, [result_id], follow)
 
 
 async def retract(
-    connection: Connection, actor: Actor, result_id: UUID, comment: str, version: int | None = None
+    connection: Connection,
+    actor: Actor,
+    result_id: UUID,
+    comment: str,
+    version: int | None = None,
+    *,
+    follow: bool = True,
 ) -> ResultView:
     """Take back a released result: it was entered in error, which an EMR sees, without its value. The comment says why.
 
@@ -408,14 +392,7 @@ async def retract(
         with suppress(IllegalStep):  # it was cancelled since: that is no reason to leave a wrong result standing
             await lab_changes.step_item(connection, row, ItemStatus.IN_PROGRESS, comment)
     await lab_changes.owe(connection, actor.organization_id, row.id, number)
-    return await _view(connection, result_id)
-
-
-@cache
-def coded_comments() -> Mapping[str, str]:
-    """The comments that have a code, with their words."""
-    with (packaged("mappings") / "comments.toml").open("rb") as file:
-        return dict(tomllib.load(file)["comments"])
+    return await _done(connection, actor, [result_id], follow)
 
 
 # ---- what all of them check -----------------------------------------------------------------------------------------
@@ -488,12 +465,6 @@ def _although(held: frozenset[HoldReason]) -> str:
 def _inputs(row: ResultRow, comment: str) -> dict[str, str]:
     inputs = {"from_version": str(row.candidate_version)}
     return inputs | ({"comment": comment} if comment else {})
-
-
-def _shown(decision: Decision) -> str:
-    sign = decision.value.comparator or ""
-    sign = "" if decision.value.text.startswith(sign) else sign
-    return f"{sign}{decision.value.text} {decision.unit}".strip()
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------
@@ -570,6 +541,13 @@ async def _seen_again(connection: Connection, actor: Actor, result_id: UUID, act
     """What was decided before: nothing changes, but it is read."""
     await audit.record(connection, actor, "read", "result", result_id, {"by": action})
     return await _view(connection, result_id)
+
+
+async def _done(connection: Connection, actor: Actor, result_ids: Sequence[UUID], follow: bool) -> ResultView:
+    """The first of the results as it is now. `follow`: do what follows from them, such as calculating anew."""
+    if follow:
+        await consequences.follow(connection, actor, result_ids)
+    return await _view(connection, result_ids[0])
 
 
 async def _view(connection: Connection, result_id: UUID) -> ResultView:

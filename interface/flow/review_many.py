@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from interface.domain.review import ReviewError
-from interface.domain.views import ResultView
+from interface.domain.views import Actor, ResultView
+from interface.flow import consequences
 from interface.store import lab_changes
 from interface.store.db import Connection
 
@@ -31,6 +32,7 @@ class NotAll(Exception):
 
 async def many(
     connection: Connection,
+    actor: Actor,
     results: Sequence[tuple[UUID, int | None]],
     step: Callable[[UUID, int | None], Awaitable[ResultView]],
     *,
@@ -39,7 +41,7 @@ async def many(
     """Take a step for several results in one transaction, each for itself: (result, version looked at).
 
     They are locked first, all specimens before all patients before all results, so that two batches never wait for each
-    other. `all_or_none`: raises NotAll, with every answer, where one was refused.
+    other. `step` leaves what follows to this. `all_or_none`: raises NotAll, with every answer, where one was refused.
     """
     await lab_changes.lock_results(connection, [result_id for result_id, _ in results])
     answers = []
@@ -51,4 +53,6 @@ async def many(
             answers.append(Answer(result_id, error=error))
     if all_or_none and any(answer.error for answer in answers):
         raise NotAll(answers)
+    if done := [answer.result_id for answer in answers if answer.view is not None]:
+        await consequences.follow(connection, actor, done)
     return answers

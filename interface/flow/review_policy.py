@@ -9,8 +9,9 @@ from interface.flow.actors import may
 from interface.store import audit
 from interface.store import review as rows
 from interface.store.db import Connection
+from interface.telemetry import CRITICAL_LEVELS
 
-LONGEST_MINUTES, MOST_LEVELS = 7 * 24 * 60, 9
+LONGEST_MINUTES, MOST_LEVELS = 7 * 24 * 60, CRITICAL_LEVELS
 
 
 async def set_policy(connection: Connection, actor: Actor, policy: rows.Policy) -> list[rows.Policy]:

@@ -21,9 +21,11 @@ from interface.domain.views import Actor, ActorKind, Audience, SpecimenView
 from interface.errors import IllegalStep
 from interface.flow import orders
 from interface.flow.actors import require
+from interface.flow.criticals import open_for
 from interface.flow.orders import LONGEST_BARCODE, MEASURED
 from interface.flow.problems import OrderError, text_problems
 from interface.store import audit, lab_changes, order_changes, specimens
+from interface.store.criticals import Judged
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 from interface.store.lab import SpecimenFilter, find_specimens
@@ -383,6 +385,7 @@ async def _cancel_results(connection: Connection, actor: Actor, unfit: Sequence[
             connection, actor, row, ResultStatus.CANCELLED, f"specimen rejected: {reason}", step
         )
         await lab_changes.point_to(connection, row, version_id, version, ResultStatus.CANCELLED, False)
+        await open_for(connection, actor, [Judged(result_id, version_id, critical=False)])
         await audit.record(connection, actor, "discard", "result", result_id, {"version": str(version)})
 
 

@@ -17,6 +17,7 @@ from interface.domain import states
 from interface.domain.model import HoldReason, ItemStatus, Priority, ResultStatus, Step, ValueKind
 from interface.domain.states import SpecimenState
 from interface.domain.views import Actor
+from interface.store import surroundings
 from interface.store.db import Connection
 from interface.store.explanations import write_steps
 from interface.store.ids import uuid7
@@ -291,29 +292,21 @@ class ResultRow:
 
 
 async def lock_results(connection: Connection, result_ids: Sequence[UUID]) -> None:
-    """Lock the results' specimens, then their patients, then the results, each in the order of their ids."""
-    for table in ("specimen", "patient"):
-        await connection.execute(
-            f"select from lab.{table} where id in (select {table}_id from lab.result where id = any($1::uuid[]))"  # noqa: S608
-            " order by id for update",
-            list(result_ids),
-        )
+    """Lock what the deciding of new results locks, in its order: specimens with what was parted from them, the persons,
+    the results."""
+    rows = await connection.fetch(
+        "select specimen_id, patient_id from lab.result where id = any($1::uuid[])", list(result_ids)
+    )
+    specimens, patients = ({row[name] for row in rows if row[name]} for name in ("specimen_id", "patient_id"))
+    await surroundings.lock_only(connection, specimens, patients)
     await connection.execute(
         "select from lab.result where id = any($1::uuid[]) order by id for update", list(result_ids)
     )
 
 
 async def lock_result(connection: Connection, result_id: UUID) -> ResultRow | None:
-    """Lock the result's specimen, its patient, then the result, as the deciding of new results does; None when there
-    is none."""
-    for table in ("specimen", "patient"):
-        await connection.execute(
-            f"select from lab.{table} where id = (select {table}_id from lab.result where id = $1) for update",  # noqa: S608
-            result_id,
-        )
-    locked = await connection.fetchval("select id from lab.result where id = $1 for update", result_id)
-    if locked is None:
-        return None
+    """Lock the result and what it is of; None when there is none."""
+    await lock_results(connection, [result_id])
     row = await connection.fetchrow(  # a statement of its own: it sees what a transaction waited for has committed
         """
         select r.id, r.specimen_id, r.order_id, r.order_item_id, r.test_id, r.version_id, r.version, r.status, r.held,

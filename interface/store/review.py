@@ -1,6 +1,7 @@
 """What waits for a person and how it is reviewed: queues, counts, policies, runs. Rows; see `flow.review`.
 
-A queue shows what a decision would be about: of a released result with a change, the change. It is for staff.
+A queue shows what a decision would be about: of a released result with a change, the change; and not the runs that are
+kept beside the one that is reported. It is for staff.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from interface.domain.model import RELEASED, HoldReason, PatientFacts, Priority, Sex, SpecimenFacts
+from interface.domain.model import RELEASED, HoldReason, Priority
 from interface.domain.views import Audience, ResultView
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -69,6 +70,7 @@ left join lab.specimen s on s.id = r.specimen_id
 left join lab.lab_order o on o.id = r.order_id
 left join lab.patient p on p.id = r.patient_id
 where (r.status in ('registered', 'preliminary') or r.pending_version_id is not null)
+and (r.reportable or 'already_reported' = any(v.held))
 and case $1 when 'held' then v.held <> '{}'
             when 'preliminary' then r.status = 'preliminary' and r.held = '{}' and c.verified_by is null
             when 'verified' then r.status = 'preliminary' and r.held = '{}' and c.verified_by is not null
@@ -209,32 +211,6 @@ async def report_run(connection: Connection, order_item_id: UUID | None, result_
         result_id,
     )
     return int(done.split()[-1])
-
-
-# ---- what a correction is decided on --------------------------------------------------------------------------------
-
-
-async def specimen_facts(connection: Connection, specimen_id: UUID | None) -> SpecimenFacts | None:
-    """The specimen of a result with its patient, whatever state it is in; None for none."""
-    row = await connection.fetchrow(
-        """select s.id, s.barcode, s.type, s.collected_at, p.id as patient_id, p.family, p.given, p.birth_date, p.sex,
-                  o.pregnant, o.gestation_weeks, to_jsonb(p) ->> 'birth_at' as birth_at
-           from lab.specimen s left join lab.patient p on p.id = s.patient_id
-           left join lab.lab_order o on o.id = s.order_id where s.id = $1""",
-        specimen_id,
-    )
-    if row is None:
-        return None
-    patient = None
-    if row["patient_id"] is not None:
-        patient = PatientFacts(
-            str(row["patient_id"]), (), row["family"], row["given"], row["birth_date"], Sex(row["sex"]),
-            datetime.fromisoformat(row["birth_at"]) if row["birth_at"] else None,
-        )  # fmt: skip
-    return SpecimenFacts(
-        str(row["id"]), row["barcode"], row["type"], row["collected_at"], patient, (), row["pregnant"],
-        row["gestation_weeks"],
-    )  # fmt: skip
 
 
 def flat(waiting: Waiting) -> Mapping[str, object]:

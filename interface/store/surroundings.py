@@ -149,6 +149,14 @@ async def ordered_at_once(connection: Connection, barcodes: Collection[str]) -> 
     return {row["barcode"] for row in rows}
 
 
+async def lock_only(connection: Connection, specimen_ids: Collection[UUID], patient_ids: Collection[UUID] = ()) -> None:
+    """The same locks, for somebody who knows what there is to read."""
+    rows = await connection.fetch(_SPECIMENS, [], list(specimen_ids)) if specimen_ids else []
+    patients = {*patient_ids, *(row["patient_id"] for row in rows if row["patient_id"])}
+    if patients:
+        await people.lock_persons(connection, patients)
+
+
 def _families(rows: Sequence[Record]) -> dict[UUID, tuple[UUID, ...]]:
     """Of each specimen the ids of its family, its own first, then those it was parted from, nearest first."""
     parents = {row["id"]: row["parent_id"] for row in rows}

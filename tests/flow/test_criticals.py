@@ -12,11 +12,13 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from interface import telemetry
 from interface.domain.critical import Kind, Means, Obstacle, State
 from interface.domain.model import ResultStatus
 from interface.domain.permissions import Role
 from interface.domain.review import Refusal, ReviewError
 from interface.flow import criticals
+from interface.flow.critical_watch import count_criticals
 from interface.flow.criticals import Told
 from interface.store import criticals as store
 from interface.store import lab_changes
@@ -258,6 +260,23 @@ async def test_who_is_overdue_is_a_query(desk: Desk, owner: asyncpg.Connection[a
         assert await criticals.waiting(connection, overdue=True) == []
         assert await store.levels(connection) == {0: 1}
     assert second.level == 0
+
+
+async def test_who_is_overdue_is_a_metric(desk: Desk, owner: asyncpg.Connection[asyncpg.Record]) -> None:
+    for _ in range(3):
+        await desk.critical()
+    task = (await desk.tasks())[0]
+    await owner.execute(
+        "update lab.critical_notification set escalate_at = array_fill(now(), array[$2::int]) where id = $1", task.id, 2
+    )
+    laboratory = desk.laboratory
+    assert await count_criticals(laboratory.database, [laboratory.organization_id]) == {0: 2, 2: 1}
+    page = telemetry.metrics_page()[0].decode()
+    for line in ('labora_criticals_waiting{level="0"} 2.0', 'labora_criticals_waiting{level="2"} 1.0'):
+        assert line in page
+    await desk.close(await desk.tell(task))
+    await count_criticals(laboratory.database, [laboratory.organization_id])
+    assert 'labora_criticals_waiting{level="2"} 0.0' in telemetry.metrics_page()[0].decode()
 
 
 async def test_the_organization_and_the_test_say_how_long(desk: Desk) -> None:

@@ -14,7 +14,7 @@ from interface.domain.permissions import Role
 from interface.domain.review import Refusal, ReviewError, ReviewStep
 from interface.domain.views import Actor, Audience, OrderView, ResultView
 from interface.flow import review
-from interface.flow.review import NewValue
+from interface.flow.correction import NewValue
 from interface.store import lab
 from interface.store import review as rows
 from interface.store.db import Connection, Database
