@@ -1,9 +1,10 @@
 """Acknowledging comes before deciding: how much of the machine the deciding of results may take from the links.
 
 An analyzer waits for its acknowledgement (LIS01-A2 gives 15 s, some give up after 10) and sends nothing meanwhile;
-nobody waits for a decision that is two seconds later. So while links deliver, results are decided one at a time, in a
-fiftieth of the time; a burst is acknowledged first and decided after it. When the oldest message has waited longer
-than a burst lasts, the share grows until deciding keeps up with what arrives: the backlog cannot grow for ever.
+nobody waits for a decision that is two seconds later. So while links send as fast as they are answered, results are
+decided one at a time, in a fiftieth of the time; a burst is acknowledged first and decided after it. When the oldest
+message has waited longer than a burst lasts, the share grows until deciding keeps up with what arrives: the backlog
+cannot grow for ever. At an ordinary pace results are decided at once.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def share_of(waited_s: float) -> float:
 
 
 class Courtesy:
-    """Lets work on results go on when the links leave room. `busy`: whether links deliver at the moment.
+    """Lets work on results go on when the links leave room. `busy`: whether they send as fast as they are answered.
 
     `now` and `sleep`: seconds on a clock that never goes back; the event loop's unless told otherwise.
     """

@@ -37,6 +37,7 @@ from interface.store.ids import of_int, uuid7_number
 from interface.store.journal_line import Line
 from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, RECOVER, SEAL_CUT
 from interface.store.notes import Notes
+from interface.store.pressure import Pressure
 
 log = structlog.get_logger()
 
@@ -49,7 +50,7 @@ COMPANY_TURNS = 4  # of the event loop, for which a group waits at most until it
 SECOND_ENTRIES = 6  # so many waiting make a second group while the first is being committed
 SECOND_AFTER_S = 0.003  # and has been for so long: a disk whose fsync takes longer, a lock that somebody holds
 TICK_S = 0.002  # the event loop counts in milliseconds
-QUIET_S = 0.02  # without an append for so long, the links are between two messages at least
+QUIET_S = 0.02  # without an append for so long, no link waits for one
 
 
 def new_message_id() -> UUID:
@@ -234,6 +235,7 @@ class Journal:
         self._first, self._second = (Line(database, organization_id) for _ in range(2))
         self._flying: list[list[_Entry]] = []  # groups that are being committed
         self._flying_since = 0.0  # loop time, where one is
+        self._pressure = Pressure()
         self._under_way = 0.0  # how many appends there have been at the same time lately
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -263,8 +265,10 @@ class Journal:
 
     @property
     def busy(self) -> bool:
-        """Whether links deliver at the moment: what vouches for nothing should wait."""
-        return asyncio.get_running_loop().time() - self.appended_at < QUIET_S
+        """Whether links send as fast as they are answered: what vouches for nothing should wait."""
+        if not self._pressure.high:
+            return False
+        return bool(self._flying) or asyncio.get_running_loop().time() - self.appended_at < QUIET_S
 
     async def append(self, append: Append) -> frozenset[UUID]:
         """Commit; returns the ids of those of its messages that are resends. Raises StoreError: promise nothing."""
@@ -372,8 +376,10 @@ class Journal:
         if not group:
             self._landed.clear()
             return not self._flying
+        loop = asyncio.get_running_loop()
         if not self._flying:
-            self._flying_since = asyncio.get_running_loop().time()
+            self._flying_since = loop.time()
+            self._pressure.began(self._flying_since)
         self._flying.append(group)
         if len(self._waiting) >= SECOND_ENTRIES:
             self._crowded.set()
@@ -386,6 +392,7 @@ class Journal:
             self._refuse(group, StoreUnavailable("the journal failed"))
         finally:
             self._flying = [other for other in self._flying if other is not group]
+            self._pressure.ended(loop.time(), len(group))
             self._landed.set()
         return True
 
@@ -520,7 +527,8 @@ class Journal:
         appends = [entry.rows for entry in group]
         messages = [row for append in appends for row in append.messages]
         frames = [row for append in appends for row in append.frames]
-        digests = [_frame_digest(row.bytes) for row in frames]
+        # Half of what a message's digest would be, as `APPEND_BLOCKS` takes it where a frame is a message.
+        digests = [blake2b(row.bytes, digest_size=32).digest()[:16] for row in frames]
         framed = (
             self._organization_id,
             [frame_id(row.message_id, row.ordinal, row.attempt) for row in frames],
@@ -548,17 +556,9 @@ class Journal:
     async def _recover(self) -> None:
         """Seal as incomplete what was still being received when the last process ended."""
         connection = await self._first.connect()
-        sealed = await connection.fetchval(
-            RECOVER,
-            self._organization_id,
-        )
+        sealed = await connection.fetchval(RECOVER, self._organization_id)
         if sealed:
             log.warning("cut transmissions sealed", action="journal.recovered", messages=sealed)
-
-
-def _frame_digest(frame: bytes) -> bytes:
-    """Half of what a message's digest would be, as `APPEND_BLOCKS` takes it where a frame is a message."""
-    return blake2b(frame, digest_size=32).digest()[:16]
 
 
 def _columns(rows: Sequence[MessageRow] | Sequence[FrameRow], *names: str) -> list[Sequence[Any]]:
