@@ -1,154 +1,196 @@
-"""`scripts/bench flow`: what it costs to settle a message of 25 mapped results, ordered and unsolicited.
+"""`scripts/bench flow`: from the journal to committed decisions, beside the ceiling `pg-full` in the same run.
 
-CPU of this process and of PostgreSQL's, and time, per message; beside a bare INSERT of the same rows, one transaction
-each. The database is a server of its own that is removed at the end.
+Messages are ORU^R01 of 25 OBX: mapped, one order each, intervals, a previous result of 20 days ago for each, a rule set
+that looks at each and releases it. They are sent as fast as a real daemon acknowledges them; then it decides what has
+piled up, PostgreSQL beside it. The rate is that of the decided messages from the last acknowledgement to the end.
+`--stored 5000000`: once more with as many results stored already.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import os
-import shutil
+import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
 
-from interface.settings import Unsolicited
+from interface.domain.permissions import permissions
+from interface.domain.views import Actor, ActorKind
+from interface.flow.rule_proof import prove
+from interface.flow.rules import activate, import_rules
+from interface.store.db import Database
 from interface.store.ids import uuid7
-from interface.store.journal import new_message_id
-from interface.store.migrate import upgrade
-from interface.store.schema import APP_ROLE, OWNER_ROLE
-from interface.telemetry import configure_logs
-from tests.bench.messages import ANALYTES, hl7_message
-from tests.bench.timing import line
-from tests.cluster import new_state_dir
-from tests.conftest import with_database
-from tests.flow.laboratory import Laboratory, laboratory
+from interface.wire.mllp import encode
+from tests.bench.messages import hl7_message
+from tests.bench.population import Population, rule_set
+from tests.bench.yardstick import (
+    NoYardstick,
+    Postgres,
+    Yardstick,
+    daemon,
+    free_port,
+    say,
+    scratch_folder,
+    server,
+    stopped_by_signal,
+)
 
-MESSAGES, ROUNDS = 100, 3
-_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+CONNECTIONS, PEOPLE = 16, 20_000  # stored results are made for so many people at once
+WANTED, SLOWER = 0.2, 0.9  # of pg-full; with the results stored, of without
+POLL_S = 0.25
 
 
-@contextmanager
-def _folder() -> Iterator[Path]:
-    path = new_state_dir(on_disk=True)
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What was decided after the last acknowledgement. `states`: result states with their numbers."""
+
+    per_s: float
+    acked_per_s: float
+    decided: int
+    cpu_ms: float  # per message, PostgreSQL included
+    states: dict[str, int]
+
+
+async def _rules_in_force(url: str, organization_id: UUID, population: Population) -> None:
+    roles = frozenset({"laboratory_director"})
+    database = await Database.connect(url)
     try:
-        yield path
+        async with database.transaction(organization_id) as connection:
+            director = await connection.fetchval(
+                "insert into lab.app_user (id, organization_id, username, password_hash) values ($1, $2, 'bench', '!')"
+                " returning id", uuid7(), organization_id,
+            )  # fmt: skip
+            actor = Actor(ActorKind.USER, director, "bench", organization_id, permissions(roles), roles)
+            made = await import_rules(connection, actor, rule_set(await population.tests()), "bench", "measured")
+            await prove(connection, actor, made.name, made.revision)
+            await activate(connection, actor, made.name, made.revision, "measured")
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        await database.close()
 
 
-def _server_cpu_s(postmaster: int) -> float:
-    """CPU that the server and its children have used so far, those that ended included."""
-    total = 0
-    for entry in Path("/proc").glob("[0-9]*/stat"):
+async def _send(port: int, barcodes: Sequence[str]) -> None:
+    """Every message over its connection, each after the answer to the one before."""
+
+    async def link(own: Sequence[str]) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
-            fields = entry.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        own = int(entry.parent.name) == postmaster
-        if own or int(fields[1]) == postmaster:
-            total += sum(map(int, fields[11:15] if own else fields[11:13]))
-    return total * _TICK_S
+            for barcode in own:
+                writer.write(encode(hl7_message(barcode, f"C{barcode}")))
+                answer = await reader.readuntil(b"\x1c\r")
+                if b"MSA|AA|" not in answer and b"MSA|CA|" not in answer:
+                    raise NoYardstick(f"not accepted: {answer[:200]!r}")
+        finally:
+            writer.close()
+
+    await asyncio.gather(*(link(barcodes[at::CONNECTIONS]) for at in range(CONNECTIONS)))
 
 
-async def _least(
-    postmaster: int, prepare: Callable[[], Awaitable[None]], work: Callable[[], Awaitable[None]]
-) -> tuple[float, float, float]:
-    """Milliseconds per message: CPU here, CPU of the server, time; of the cheapest round."""
-    rounds = []
-    for _ in range(ROUNDS):
-        await prepare()
-        here, there, began = time.process_time(), _server_cpu_s(postmaster), time.perf_counter()
-        await work()
-        used = time.process_time() - here, _server_cpu_s(postmaster) - there, time.perf_counter() - began
-        rounds.append(tuple(each * 1000 / MESSAGES for each in used))
-    cpu_here, cpu_there, taken = min(rounds, key=lambda one: one[0] + one[1])
-    return cpu_here, cpu_there, taken
+class Bench:
+    """Runs single measurements."""
+
+    def __init__(self, yardstick: Yardstick, postgres: Postgres, messages: int) -> None:
+        self._yardstick, self._postgres, self._messages = yardstick, postgres, messages
+
+    def ceiling(self, seconds: float) -> float:
+        """`pg-full`: messages per second stored with their 25 rows, 16 connections, nothing decided."""
+        self._yardstick.quiet(30)
+        with scratch_folder() as folder:
+            url, port = self._postgres.fresh(migrated=False), free_port()
+            try:
+                with server(self._yardstick.reference("mllp-pg-full", port, url), port, folder / "log") as pid:
+                    options = ("--connections", str(CONNECTIONS), "--duration", str(seconds), "--warmup", "12")
+                    return self._yardstick.drive("mllp", port, [pid, self._postgres.pid], *options).per_s
+            finally:
+                self._postgres.drop(url)
+
+    def drained(self, stored: int) -> Drained:
+        """A daemon on a database of its own with `stored` results."""
+        url = self._postgres.fresh(migrated=True)
+        try:
+            with scratch_folder() as folder:
+                with daemon(url, folder, astm=0):
+                    pass  # the first start makes the organization, its catalogue and its links
+                asyncio.run(self._populate(url, stored))
+                with daemon(url, folder, astm=0) as (pid, links):
+                    return asyncio.run(self._drain(url, [pid, self._postgres.pid], links.mllp[0]))
+        finally:
+            self._postgres.drop(url)
+
+    async def _populate(self, url: str, stored: int) -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            organization_id = await connection.fetchval("select id from lab.organization where name = 'main'")
+            population = Population(connection, organization_id)
+            for at in range(0, stored // 25, PEOPLE):
+                await population.make(f"S{at:08d}-", min(PEOPLE, stored // 25 - at), ordered=False)
+            await population.make("B", self._messages, ordered=True)
+            await _rules_in_force(url, organization_id, population)
+        finally:
+            await connection.close()
+
+    async def _drain(self, url: str, servers: Sequence[int], port: int) -> Drained:
+        connection = await asyncpg.connect(url)
+        waiting = "select count(*) from lab.queue"
+        try:
+            began = time.perf_counter()
+            await _send(port, [f"B{at:08d}" for at in range(1, self._messages + 1)])
+            acked = time.perf_counter()
+            left, cpu = await connection.fetchval(waiting), self._yardstick.cpu(servers)
+            first = left
+            while left:
+                await asyncio.sleep(POLL_S)
+                left = await connection.fetchval(waiting)
+            took, spent = time.perf_counter() - acked, self._yardstick.cpu(servers) - cpu
+            rows = await connection.fetch(
+                "select status || case when held = '{}' then '' else ' held ' || held[1] end as state, count(*)"
+                " from lab.result where created_at > now() - interval '1 day' group by 1 order by 2 desc"
+            )
+            states = {row["state"]: row["count"] for row in rows}
+            return Drained(first / took, self._messages / (acked - began), first, spent / first * 1e3, states)
+        finally:
+            await connection.close()
 
 
-async def _bare(lab: Laboratory) -> None:
-    """The least: the same rows as they are, 25 to a transaction, with nothing decided."""
-    async with lab.database.organization(lab.organization_id) as connection:
-        for _ in range(MESSAGES):
-            async with connection.transaction():
-                await _insert(connection, lab.organization_id, new_message_id())
-
-
-async def _insert(connection: object, organization_id: UUID, message_id: UUID) -> None:
-    assert isinstance(connection, asyncpg.pool.PoolConnectionProxy)
-    await connection.executemany(
-        """INSERT INTO lab.result_version (id, organization_id, result_id, version, status, held, message_id, location,
-               specimen_as_sent, code, code_path, raw_value, raw_unit, value, unit, kind, actor_kind)
-           VALUES ($1, $2, $3, 1, 'registered', '{}', $4, 'OBX^1', 'S1', $5, $5, $6, $7, $6, $7, 'numeric', 'link')""",
-        [(uuid7(), organization_id, uuid7(), message_id, code, value, unit) for code, unit, value in ANALYTES],
-    )
-
-
-async def _measure(lab: Laboratory, postmaster: int, *, ordered: bool) -> tuple[float, float, float]:
-    async def send() -> None:
-        for _ in range(MESSAGES):
-            barcode = f"B{uuid7().hex}"
-            if ordered:
-                await lab.order(barcode, *tests, patient_id=f"P{barcode}")
-            await lab.intake.block(hl7_message(barcode, uuid7().hex[:20]), "127.0.0.1:1")
-
-    tests = await _tests(lab) if ordered else ()
-    return await _least(postmaster, send, lab.settle)
-
-
-async def _tests(lab: Laboratory) -> tuple[str, ...]:
-    """The laboratory's tests for the message's codes."""
-    async with lab.database.organization(lab.organization_id) as connection:
-        rows = await connection.fetch(
-            "SELECT DISTINCT t.code FROM lab.code_map m JOIN lab.test t ON t.id = m.test_id WHERE m.code = ANY($1)",
-            [code for code, _, _ in ANALYTES],
-        )
-    return tuple(row["code"] for row in rows)
-
-
-async def _run(folder: Path) -> None:
-    from interface.store.embedded import EmbeddedPostgres
-
-    server = EmbeddedPostgres(folder)
-    await server.start()
-    try:
-        owner_url = server.url(OWNER_ROLE)
-        await upgrade(owner_url)
-        postmaster = server.pid
-        assert postmaster is not None
-        async with laboratory(
-            with_database(owner_url, "labora", APP_ROLE), "generic_hl7", unsolicited=Unsolicited.REGISTER
-        ) as lab:
-
-            async def nothing() -> None:
-                return
-
-            bare = await _least(postmaster, nothing, lambda: _bare(lab))
-            least = bare[0] + bare[1]
-            for name, figures in (
-                ("bare INSERT", bare),
-                ("settle, ordered", await _measure(lab, postmaster, ordered=True)),
-                ("settle, unsolicited", await _measure(lab, postmaster, ordered=False)),
-            ):
-                here, there, taken = figures
-                print(line(name, here + there, "ms CPU", least), end="")
-                print(f"   ({here:.1f} here, {there:.1f} PostgreSQL; {taken:.1f} ms)")
-            print("settled", await lab.owner.fetchval("select count(*) from lab.result"), "results", end=", held ")
-            print(await lab.owner.fetchval("select count(*) from lab.result where held <> '{}'"))
-    finally:
-        await server.stop()
+def _report(name: str, found: Drained, ceiling: float) -> float:
+    released = sum(number for state, number in found.states.items() if state == "final")
+    share = released / max(1, sum(found.states.values()))
+    say(f"{name:<28}{found.per_s:>8,.0f} messages/s  {found.per_s / ceiling:>5.2f} of pg-full (wanted {WANTED})")
+    say(f"{'':<28}{found.cpu_ms:.1f} ms CPU each; {found.decided} decided after {found.acked_per_s:,.0f} acks/s")
+    say(f"{'':<28}{share:.1%} released: " + ", ".join(f"{number} {state}" for state, number in found.states.items()))
+    return share
 
 
 def main() -> None:
-    """Print the table."""
-    configure_logs(40)
-    with _folder() as folder:
-        asyncio.run(_run(folder))
+    """Print the table; status 1 when what is wanted was not met."""
+    parser = argparse.ArgumentParser(prog="scripts/bench flow", description=__doc__)
+    parser.add_argument("--messages", type=int, default=4000)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of the ceiling's measurement")
+    parser.add_argument("--stored", type=int, default=0, help="also with so many results stored already")
+    options = parser.parse_args()
+    stopped_by_signal()
+    met = True
+    try:
+        yardstick = Yardstick()
+        with yardstick.postgres() as postgres:
+            bench = Bench(yardstick, postgres, options.messages)
+            for _ in range(options.rounds):
+                ceiling = bench.ceiling(options.seconds)
+                say(f"{'pg-full, 16 connections':<28}{ceiling:>8,.0f} messages/s")
+                empty = bench.drained(0)
+                met &= _report("journal to decisions", empty, ceiling) >= 0.95 and empty.per_s >= WANTED * ceiling
+                if options.stored:
+                    full = bench.drained(options.stored)
+                    _report(f"{options.stored:,} results stored", full, ceiling)
+                    say(f"{'':<28}{full.per_s / empty.per_s:.2f} of the rate without them (wanted {SLOWER})")
+                    met &= full.per_s >= SLOWER * empty.per_s
+    except NoYardstick as error:
+        sys.exit(str(error))
+    sys.exit(0 if met else 1)
 
 
 if __name__ == "__main__":
