@@ -13,7 +13,20 @@ import structlog
 from aiohttp import web
 
 from interface import telemetry
-from interface.api import auth, catalogue, criticals, health, orders, people, providers, rest, results, rules
+from interface.api import (
+    auth,
+    catalogue,
+    criticals,
+    health,
+    orders,
+    people,
+    providers,
+    rest,
+    results,
+    rules,
+    specimens,
+    worksheets,
+)
 from interface.api.context import (
     NEEDS,
     REQUEST_ID,
@@ -61,7 +74,9 @@ _HTTP_CODES = {400: "structure", 404: "not-found", 405: "not-supported", 413: "t
 
 def routes() -> tuple[Route, ...]:
     """Every route there is, with what it needs."""
-    rooms = (health, auth, rest, people, providers, orders, results, criticals, catalogue, rules, fhir)
+    # Worksheets before orders: the worklist's path is also that of an order, and the first that takes it has it.
+    bench = (worksheets, orders, specimens, results, criticals)
+    rooms = (health, auth, rest, people, providers, *bench, catalogue, rules, fhir)
     return tuple(route for room in rooms for route in room.ROUTES)
 
 

@@ -58,6 +58,11 @@ class Body:
             del self._rest[name]
         return there
 
+    def required(self, name: str) -> None:
+        """Note it when the member is not there, for readers that have a default of their own."""
+        if not self.has(name):
+            self._problem(name, "is missing")
+
     def text(self, name: str, default: str | None = None) -> str:
         """Text; required when there is no default."""
         value = self._rest.pop(name, None)
@@ -150,6 +155,15 @@ class Body:
         if not all(isinstance(entry, str) and "\0" not in entry for entry in entries):
             self._problem(name, "holds something that is not text")
         return tuple(entry for entry in entries if isinstance(entry, str))
+
+    def choices(self, name: str, words: type[E]) -> tuple[E, ...]:
+        found = []
+        for text in self.texts(name):
+            try:
+                found.append(words(text))
+            except ValueError:
+                self._problem(name, f"holds something that is none of {', '.join(word.value for word in words)}")
+        return tuple(found)
 
     def numbers(self, name: str) -> tuple[int, ...]:
         entries = self._list(name)

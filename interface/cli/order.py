@@ -1,4 +1,4 @@
-"""`labora order`: create, list and show orders."""
+"""`labora order`: create, list, show, extend and cancel orders."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from interface.domain.views import Audience, IdentifierView, OrderView
 if TYPE_CHECKING:
     from interface.flow.orders import NewOrder
     from interface.settings import Settings
+    from interface.store.db import Connection
     from interface.store.lab import OrderFilter
 
 
 @click.group()
 def order() -> None:
-    """Create, list and show orders."""
+    """Create, list, show, extend and cancel orders. An ORDER is named by number or id."""
 
 
 @order.command("create", epilog=ENVIRONMENT)
@@ -46,6 +47,15 @@ def order() -> None:
 @click.option("--placer-number", default="", help="The orderer's number: the same one again makes no second order.")
 @click.option("--priority", type=click.Choice([one.value for one in Priority]), default=Priority.ROUTINE.value)
 @click.option("--history", "clinical_history", default="", help="Clinical history.")
+@click.option("--container", default="", help="The type of tube.")
+@click.option("--time-point", "time_points", multiple=True, type=click.IntRange(0), metavar="MINUTES",
+              help="Of a time series: a specimen for each; repeat for more.")  # fmt: skip
+@click.option("--ward", default="")
+@click.option("--patient-group", default="", help="Such as dialysis.")
+@click.option("--pregnant/--not-pregnant", default=None)
+@click.option("--gestation-weeks", type=click.IntRange(0, 45))
+@click.option("--requester", "requester_id", type=click.UUID, metavar="ID", help="The provider who asks.")
+@click.option("--requester-number", default="", metavar="[AUTHORITY|]VALUE", help="The provider's identifier.")
 @laboratory_options
 @pass_context
 def create(
@@ -126,6 +136,99 @@ def show(context: Context, number: str, organization: str | None, username: str 
     _show(found[0], as_json)
 
 
+@order.command("add", epilog=ENVIRONMENT)
+@click.argument("number", metavar="ORDER")
+@click.option("--test", "tests", multiple=True, required=True, metavar="CODE", help="A test or panel; repeat for more.")
+@click.option("--specimen", "barcode", default="", metavar="BARCODE", help="One of the order's.  [default: a new one]")
+@click.option("--type", "specimen_type", default="", help="The new specimen's type.")
+@click.option("--container", default="", help="The new specimen's type of tube.")
+@laboratory_options
+@pass_context
+def add(
+    context: Context,
+    number: str,
+    tests: tuple[str, ...],
+    barcode: str,
+    specimen_type: str,
+    container: str,
+    organization: str | None,
+    username: str | None,
+    as_json: bool,
+) -> None:
+    """Order more tests, on a specimen of the order or on a new one."""
+    from interface.flow import order_changes
+    from interface.flow.orders import NewSpecimen
+
+    async def run() -> OrderView:
+        async with desk(context.settings, organization, username, named=True) as at, at.transaction() as connection:
+            found = await _named(connection, number)
+            on = next((item.specimen_id for item in found.items if barcode and item.barcode == barcode), None)
+            if barcode and on is None:
+                raise CommandError("the order has no specimen of this barcode")
+            new = None if barcode else NewSpecimen(tests, type=specimen_type, container=container)
+            return await order_changes.add(
+                connection, at.actor, found.id, tests if barcode else (), specimen_id=on, specimen=new
+            )
+
+    _show(asyncio.run(run()), as_json)
+
+
+@order.command("cancel", epilog=ENVIRONMENT)
+@click.argument("number", metavar="ORDER")
+@click.option("--reason", required=True)
+@click.option("--test", "tests", multiple=True, metavar="CODE", help="Only this test; repeat for more.")
+@click.option("--in-progress", is_flag=True, help="Also what is being measured.")
+@laboratory_options
+@pass_context
+def cancel(
+    context: Context,
+    number: str,
+    reason: str,
+    tests: tuple[str, ...],
+    in_progress: bool,
+    organization: str | None,
+    username: str | None,
+    as_json: bool,
+) -> None:
+    """Cancel an order, or tests of it. What was measured stays: release or discard it."""
+    from interface.flow import order_changes
+
+    async def run() -> order_changes.Cancelled:
+        async with desk(context.settings, organization, username, named=True) as at, at.transaction() as connection:
+            found = await _named(connection, number)
+            items = [item.id for item in found.items if item.test_code in tests]
+            if missing := set(tests) - {item.test_code for item in found.items}:
+                raise CommandError(f"not in the order: {', '.join(sorted(missing))}")
+            return await order_changes.cancel(
+                connection, at.actor, found.id, reason, item_ids=items, in_progress=in_progress
+            )
+
+    done = asyncio.run(run())
+    if as_json:
+        emit(done, as_json)
+        return
+    _show(done.order, False)
+    click.echo(f"cancelled: {', '.join(done.cancelled) or 'nothing more'}", err=True)
+    if done.kept:
+        click.echo(f"stays: {'; '.join(done.kept)}", err=True)
+
+
+async def _named(connection: Connection, number: str) -> OrderView:
+    """The order of this id, or of the laboratory's or else the placer's number. Raises CommandError."""
+    from interface.store import lab
+    from interface.store.lab import OrderFilter
+
+    try:
+        chosen = OrderFilter(ids=(UUID(number),))
+    except ValueError:
+        chosen = OrderFilter(numbers=(number,))
+    found = await lab.find_orders(connection, chosen, Audience.STAFF)
+    exact = [one for one in found if one.number == number] if len(found) > 1 else found
+    if len(exact) != 1:
+        raise CommandError("there is no such order" if not found else "several orders have this number; say the id")
+    return exact[0]
+
+
 def _from_flags(
     tests: tuple[str, ...],
     barcode: str,
@@ -141,20 +244,36 @@ def _from_flags(
     placer_number: str,
     priority: str,
     clinical_history: str,
+    container: str,
+    time_points: tuple[int, ...],
+    ward: str,
+    patient_group: str,
+    pregnant: bool | None,
+    gestation_weeks: int | None,
+    requester_id: UUID | None,
+    requester_number: str,
 ) -> NewOrder:
-    from interface.flow.orders import NewOrder, NewPatient, NewSpecimen
+    from interface.flow.orders import NewOrder, NewPatient, NewPractitioner, NewSpecimen
 
     parts = [text.rpartition("|") for text in identifiers]
     born: date | None = birth_date.date() if birth_date else None
     named = tuple(IdentifierView(authority, value) for authority, _, value in parts)
     patient = NewPatient(named, family, given, born, Sex(sex))
+    authority, _, number = requester_number.rpartition("|")
+    of = NewSpecimen(tests, barcode, specimen_type, aware(collected), aware(received), container, time_points)
     return NewOrder(
-        specimens=(NewSpecimen(tests, barcode, specimen_type, aware(collected), aware(received)),),
+        specimens=(of,),
         patient=None if patient_id and patient == NewPatient() else patient,
         patient_id=patient_id,
         placer_number=placer_number,
         priority=Priority(priority),
         clinical_history=clinical_history,
+        requester=NewPractitioner(number, authority=authority) if number else None,
+        requester_id=requester_id,
+        ward=ward,
+        patient_group=patient_group,
+        pregnant=pregnant,
+        gestation_weeks=gestation_weeks,
     )
 
 

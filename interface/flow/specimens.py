@@ -19,7 +19,7 @@ from interface.domain.specimens import RejectReason, mistyped
 from interface.domain.states import CLOSED_ITEM, OPEN_ITEM, SPECIMEN_BACK, SpecimenState, item_step, specimen_step
 from interface.domain.views import Actor, ActorKind, Audience, SpecimenView
 from interface.errors import IllegalStep
-from interface.flow import orders
+from interface.flow import consequences, orders
 from interface.flow.actors import require
 from interface.flow.criticals import open_for
 from interface.flow.orders import LONGEST_BARCODE, MEASURED
@@ -165,7 +165,7 @@ async def reject(
     for item in gone:
         item_step(item.status, ItemStatus.REJECTED)
     said = f"{_words(code)}: {text.strip()}" if text.strip() else _words(code)
-    await _cancel_results(connection, actor, unfit, said)
+    cancelled = await _cancel_results(connection, actor, unfit, said)
     await specimens.set_items(connection, [item.id for item in gone], ItemStatus.REJECTED, reason=said)
     await order_changes.off_worksheets(connection, [item.id for item in gone])
     for each in unfit:
@@ -173,6 +173,7 @@ async def reject(
             connection, each, SpecimenState.REJECTED, reject_code=code, reject_reason=text.strip()
         )
         await _note(connection, actor, each, "reject", SpecimenState.REJECTED, reason=said)
+    await consequences.follow(connection, actor, cancelled)  # what was calculated of them, on its other specimens
     again = await _expect_again(connection, actor, one, gone) if recollect and gone else None
     released = tuple(item.test_code for item in items if item.status is ItemStatus.VERIFIED)
     return Rejected(
@@ -370,7 +371,9 @@ async def _end(
     return await view(connection, specimen_id)
 
 
-async def _cancel_results(connection: Connection, actor: Actor, unfit: Sequence[SpecimenLocked], reason: str) -> None:
+async def _cancel_results(
+    connection: Connection, actor: Actor, unfit: Sequence[SpecimenLocked], reason: str
+) -> list[UUID]:
     """Cancel what was measured on these specimens and never released, each as a version with its explanation."""
     found = await specimens.unreleased_results(connection, [one.id for one in unfit])
     if found and actor.kind is ActorKind.USER:
@@ -387,6 +390,7 @@ async def _cancel_results(connection: Connection, actor: Actor, unfit: Sequence[
         await lab_changes.point_to(connection, row, version_id, version, ResultStatus.CANCELLED, False)
         await open_for(connection, actor, [Judged(result_id, version_id, critical=False)])
         await audit.record(connection, actor, "discard", "result", result_id, {"version": str(version)})
+    return found
 
 
 async def _expect_again(

@@ -14,6 +14,7 @@ from tests.api.bench import PASSWORD, Bench, Laboratory
 from tests.api.review_use import use_review
 from tests.api.rules_use import BODIES as OF_RULES
 from tests.api.rules_use import use_rules
+from tests.api.specimen_use import SPECIMEN_BODIES, is_theirs, use_specimens
 
 WITHOUT_DATA = {
     "/api/links",
@@ -26,14 +27,12 @@ ROUTES = sorted(
 EVERYBODY = (Role.TECHNOLOGIST, Role.LABORATORY_DIRECTOR)  # and, as the first user, administrator
 
 
-BODIES: dict[str, Any] = {
+BODIES: dict[str, Any] = SPECIMEN_BODIES | {
     "/api/patients/{id}": {"version": 1, "given": "Eva"},
     "/api/patients/{id}/identifiers": {"authority": "urn:card", "value": uuid4().hex},
     "/api/patients/{id}/identifiers/end": {"authority": "urn:hospital", "value": "1", "reason": "not theirs"},
     "/api/patients/{id}/merge": {"reason": "registered twice", "into": str(uuid4())},
     "/api/patients/{id}/unmerge": {"reason": "two people"},
-    "/api/orders/{id}/items": {"specimen": {"tests": ["GLU"]}},
-    "/api/orders/{id}/cancel": {"reason": "not needed"},
     "/api/providers": {"family": "Arzt"},
     "/api/providers/{id}": {"version": 1, "role": "surgeon"},
     "/api/tests/{code}": {"reason": "as printed", "name": "Haemoglobin, blood"},
@@ -78,6 +77,8 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
         return await use_review(bench, laboratory, token, route)
     if kind == "rules":
         return await use_rules(bench, laboratory, token, route)
+    if is_theirs(route):
+        return await use_specimens(bench, laboratory, token, route)
     of = await laboratory.order(mrn=(number := uuid4().hex))
     result_id = await laboratory.result(of)
     of_kind = {"Patient": "patient", "patients": "patient", "ServiceRequest": "item", "Specimen": "specimen"}
