@@ -13,7 +13,7 @@ from decimal import Decimal
 from types import MappingProxyType
 
 from interface.domain import scope
-from interface.domain.exact import EXACT, in_unit, shown
+from interface.domain.exact import EXACT, in_unit, measurable, shown
 from interface.domain.facts import Facts, Finding, Verdict
 from interface.domain.formulas import FORMULAS, Formula, NoResult
 from interface.domain.model import Comparator, HoldReason, ValueKind
@@ -212,7 +212,7 @@ def _value_bounds(test: str, unit: str, facts: Facts, signed: bool, substance: S
         sibling = facts.siblings[test]
         value, has = sibling.value, sibling.unit
     number = value.number
-    if number is None or value.kind is not ValueKind.NUMERIC:
+    if number is None or value.kind is not ValueKind.NUMERIC or not measurable(number):
         raise NoResult(f"{test} is no number")
     if has != unit and unit:
         number = in_unit(number, has, unit, substance)

@@ -9,6 +9,7 @@ from interface.domain.units import UNKNOWN_SUBSTANCE, Substance, convert
 
 EXACT = Context(prec=34, rounding=ROUND_HALF_EVEN)  # as many digits as a conversion of units keeps
 # Powers, roots, logarithms: correct to within the last of these digits, and what is printed has at most ten.
+_FARTHEST = 60  # powers of ten from one; a number that decisions take has at most forty digits on either side
 FINE = Context(prec=22, rounding=ROUND_HALF_EVEN)
 
 
@@ -22,9 +23,14 @@ def rounded(number: Decimal, decimals: int | None) -> Decimal:
 
 def exact_number(value: Value) -> Decimal | None:
     """The number of a value that is one; None for `<5`, words, and whatever else stands for more than one number."""
-    if value.kind is not ValueKind.NUMERIC or value.comparator is not None:
+    if value.kind is not ValueKind.NUMERIC or value.comparator is not None or not measurable(value.number):
         return None
     return value.number
+
+
+def measurable(number: Decimal | None) -> bool:
+    """Whether it can be computed with: a finite number, and no larger or smaller than anything is measured."""
+    return number is not None and number.is_finite() and -_FARTHEST <= number.adjusted() <= _FARTHEST
 
 
 def in_unit(number: Decimal, from_unit: str, to_unit: str, substance: Substance = UNKNOWN_SUBSTANCE) -> Decimal:

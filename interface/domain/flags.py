@@ -122,7 +122,7 @@ def side(value: Value, low: Decimal | None, high: Decimal | None) -> int | None:
     Of a numeric value with its number, in the unit of the limits.
     """
     number, comparator = value.number, value.comparator
-    if number is None:
+    if number is None or not number.is_finite():
         return None
     if comparator is None:
         if low is not None and number < low:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from interface.domain import scope
-from interface.domain.exact import in_unit
+from interface.domain.exact import in_unit, measurable
 from interface.domain.facts import Facts, Finding, Sibling, Verdict
 from interface.domain.flags import side
 from interface.domain.model import HoldReason, Value, ValueKind
@@ -131,7 +131,7 @@ def _interferes(rule: Index, sibling: Sibling) -> bool | None:
     if value.kind is not ValueKind.NUMERIC:
         word = _plain(value.text)
         return True if word in rule.words else False if word in rule.harmless else None
-    if rule.limit is None or value.number is None:
+    if rule.limit is None or value.number is None or not measurable(value.number):
         return None
     if rule.unit not in ("", sibling.unit):
         try:

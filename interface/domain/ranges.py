@@ -15,7 +15,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from interface.domain import scope
-from interface.domain.exact import EXACT, in_unit_of
+from interface.domain.exact import EXACT, in_unit_of, measurable
 from interface.domain.facts import Facts, Finding, Verdict
 from interface.domain.flags import side
 from interface.domain.model import Comparator, HoldReason, Value, ValueKind
@@ -105,8 +105,11 @@ def check(rules: tuple[Range, ...], facts: Facts, version: str = "") -> tuple[Ve
 
 def _checked(rule: Range, facts: Facts, version: str) -> Verdict:
     value = facts.value
-    if value.kind is not ValueKind.NUMERIC or value.number is None:
+    number = value.number
+    if value.kind is not ValueKind.NUMERIC:
         return _none(rule, version, "not a number")
+    if number is None or not measurable(number):
+        return _unknown(rule, version, "no number that can be measured")
     if rule.scope is not EVERYTHING:
         applies = rule.scope.applies(facts)
         if applies is None:
@@ -121,9 +124,9 @@ def _checked(rule: Range, facts: Facts, version: str) -> Verdict:
         except UnknownUnit:
             return _unknown(rule, version, "the rule's limits are in a unit that cannot be compared")
     if rule.kind is RangeKind.MEASURING and facts.dilution is not None and facts.dilution != 1:
-        if facts.dilution <= 0:
+        if not measurable(facts.dilution) or facts.dilution <= 0:
             return _unknown(rule, version, "the dilution is not above zero")
-        value = Value(value.kind, "", EXACT.divide(value.number, facts.dilution), value.comparator)
+        value = Value(value.kind, "", EXACT.divide(number, facts.dilution), value.comparator)
     found = side(value, low, high)
     if found == 0:
         return said(rule.memo, CHECK, Finding.PASS, _INSIDE[rule.kind], rule.name, version)
