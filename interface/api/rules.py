@@ -64,7 +64,7 @@ async def list_rules(request: web.Request) -> web.StreamResponse:
 async def get_rules(request: web.Request) -> web.StreamResponse:
     """A revision with its document, `body`, as it was written."""
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
-        found, _, body = await flow.load(connection, *_named(request))
+        found, body = await flow.read(connection, *_named(request))
     await note_read(request, "read", "rule_set", found.id)
     return json_response({**_revision(found), "body": body})
 

@@ -135,8 +135,7 @@ async def _show(
     async with desk(settings, organization, username, named=False) as at:
         at.require(Permission.RULE_READ)
         async with at.transaction() as connection:
-            found, _, body = await rules.load(connection, *version_of(version))
-            return found, body
+            return await rules.read(connection, *version_of(version))
 
 
 # ---- the bench ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from interface.domain.facts import Facts, Finding, Verdict
 from interface.domain.model import LabTest
 from interface.domain.predicates import Case
 from interface.domain.rule_set import RuleSet
-from interface.domain.rules import ENGINE, Action, AutoVerdict, evaluate, together
+from interface.domain.rules import ENGINE, Action, AutoVerdict, evaluate, is_held, together
 
 
 class Scope(StrEnum):
@@ -76,11 +76,11 @@ def decide(now: Autoverification, cases: Sequence[Case]) -> tuple[AutoVerdict, .
     The results of one specimen that are decided in one transaction belong in one call: linked sets look at all of them.
     """
     if now.active is None:
-        return tuple(_off(now, now.void or "no rule set is active") for _ in cases)
+        return tuple(_off(now, now.void or "no rule set is active", case) for case in cases)
     said = []
     for case in cases:
         why = now.off(case.facts)
-        verdict = _off(now, why) if why else evaluate(now.active, case.facts, case.verdicts)
+        verdict = _off(now, why, case) if why else evaluate(now.active, case.facts, case.verdicts)
         said.append((case.facts, verdict))
     return together(now.active, said)
 
@@ -91,10 +91,11 @@ def shadowed(rule_set: RuleSet, cases: Sequence[Case]) -> tuple[AutoVerdict, ...
     return together(on, [(case.facts, evaluate(on, case.facts, case.verdicts)) for case in cases])
 
 
-def _off(now: Autoverification, why: str) -> AutoVerdict:
+def _off(now: Autoverification, why: str, case: Case) -> AutoVerdict:
     version = now.active.version if now.active else ""
     text = f"waits for a person: {why}"
-    return AutoVerdict(Action.WAIT, (Verdict("autoverification", Finding.NOT_APPLICABLE, text, "", version),), ("off",))
+    said = Verdict("autoverification", Finding.NOT_APPLICABLE, text, "", version)
+    return AutoVerdict(Action.WAIT, (said,), ("off",), is_held(case.facts, case.verdicts))
 
 
 def catalogue_digest(rule_set: RuleSet, tests: Iterable[LabTest]) -> str:

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from interface.domain import calculated, consistency, delta, exemptions, indices, ranges, reflex, rules
-from interface.domain.rule_set import Entry, RuleSet
+from interface.domain.rule_set import CHECKS, Entry, RuleSet
 from interface.domain.table import Table
 from interface.errors import LaboraError
 
@@ -84,4 +84,16 @@ def _read(root: Table, revision: int) -> RuleSet:
                 root.say(word, f"{count} entries have the name {twice!r}")
         sections[section.field] = entries
     on = root.word("autoverification", ("on", "off")) == "on"
-    return RuleSet(name=name, revision=revision, autoverification=on, **sections)
+    made = RuleSet(name=name, revision=revision, autoverification=on, **sections)
+    _answerable(made, root)
+    return made
+
+
+def _answerable(rule_set: RuleSet, root: Table) -> None:
+    """A rule that asks what a check says of a test has an answer only where the document has that check for it."""
+    for place, rule in enumerate(rule_set.rules):
+        asked = {leaf.predicate.key for leaf in rule.leaves}
+        for field, check in CHECKS.items():
+            for test in rule.tests if check in asked else ():
+                if not getattr(rule_set.of(test), field):
+                    root.say(f"rule[{place}]", f"asks what the {check} checks say of {test}, of which there are none")

@@ -183,11 +183,15 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AutoVerdict:
-    """`verdicts`: steps of the explanation, each rule's and the sum. `against`: why it is not released, by a word."""
+    """`verdicts`: steps of the explanation, each rule's and the sum. `against`: why it is not released, by a word.
+
+    `held`: something else than a rule holds the result, so that `action` need not.
+    """
 
     action: Action
     verdicts: tuple[Verdict, ...]
     against: tuple[str, ...] = ()
+    held: bool = False
 
     @property
     def holds(self) -> tuple[HoldReason, ...]:
@@ -202,10 +206,11 @@ def evaluate(rule_set: RuleSet, facts: Facts, verdicts: Sequence[Verdict]) -> Au
     meant to be none, and nothing holds it already. Never raises for what facts say.
     """
     part = rule_set.of(facts.test.code)
+    held = is_held(facts, verdicts)
     if not rule_set.autoverification:
-        return _waiting(rule_set, f"autoverification is off in {rule_set.version}", ("off",))
+        return _waiting(rule_set, f"autoverification is off in {rule_set.version}", ("off",), held)
     if not part.named:
-        return _waiting(rule_set, f"no rule of {rule_set.version} is for {facts.test.code}", ("no rule",))
+        return _waiting(rule_set, f"no rule of {rule_set.version} is for {facts.test.code}", ("no rule",), held)
     case = Case(facts, tuple(verdicts))
     said = [_verdict(rule, case, part.version) for rule in part.rules]
     failed = [one.rule for one in said if one.finding in _FAILED]
@@ -216,7 +221,12 @@ def evaluate(rule_set: RuleSet, facts: Facts, verdicts: Sequence[Verdict]) -> Au
     ):
         against.append("no rule")
     action = Action.HOLD if failed else Action.WAIT if against else Action.RELEASE
-    return AutoVerdict(action, (*said, _sum(part, action, against)), tuple(against))
+    return AutoVerdict(action, (*said, _sum(part, action, against)), tuple(against), held)
+
+
+def is_held(facts: Facts, verdicts: Sequence[Verdict]) -> bool:
+    """Whether something holds the result before any rule is asked."""
+    return bool(facts.holds) or any(verdict.finding in _FAILED for verdict in verdicts)
 
 
 _FAILED = (Finding.HOLD, Finding.UNKNOWN)
@@ -266,9 +276,9 @@ def _sum(part: RuleSet, action: Action, against: Sequence[str]) -> Verdict:
     return Verdict("autoverification", finding, text, part.name, part.version, holds=holds)
 
 
-def _waiting(rule_set: RuleSet, text: str, against: tuple[str, ...]) -> AutoVerdict:
+def _waiting(rule_set: RuleSet, text: str, against: tuple[str, ...], held: bool) -> AutoVerdict:
     verdict = Verdict("autoverification", Finding.NOT_APPLICABLE, text, rule_set.name, rule_set.version)
-    return AutoVerdict(Action.WAIT, (verdict,), against)
+    return AutoVerdict(Action.WAIT, (verdict,), against, held)
 
 
 # ---- linked tests ---------------------------------------------------------------------------------------------------
@@ -308,20 +318,20 @@ def _with_others(
     for linked in rule_set.of(facts.test.code).linked:
         for test in linked.tests:
             if test != facts.test.code:
-                actions = [other.action for beside, other in decided if beside.test.code == test]
-                holds = any(beside.holds for beside, _ in decided if beside.test.code == test)
+                others = [other for beside, other in decided if beside.test.code == test]
+                actions = {Action.HOLD if other.held else other.action for other in others}
                 if not actions:
-                    action = _of_sibling(facts, test, linked.complete)
-                elif holds or Action.HOLD in actions:
-                    action = Action.HOLD
-                else:
-                    action = Action.WAIT if Action.WAIT in actions else Action.RELEASE
+                    actions = {_of_sibling(facts, test, linked.complete)}
+                action = max(actions, key=_WORST.index)
                 if action is not Action.RELEASE:
                     (held if action is Action.HOLD else waits).append(f"linked {linked.name} {test}")
     if not held and not waits:
         return verdict
     action, against = (Action.HOLD if held else Action.WAIT), (*held, *waits)
     return AutoVerdict(action, (*verdict.verdicts[:-1], _sum(rule_set, action, against)), against)
+
+
+_WORST = (Action.RELEASE, Action.WAIT, Action.HOLD)
 
 
 def _of_sibling(facts: Facts, test: str, complete: bool) -> Action:

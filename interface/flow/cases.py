@@ -152,6 +152,7 @@ def decide_together(cases: Sequence[Case], beside: Beside, rules: Rules, context
     subjects: dict[str, Subject] = {}
     for case in decided.cases:
         case.judged = _judge(case, beside, rules, context, siblings, subjects)
+    siblings |= siblings_of(decided.cases, beside.known)  # in place: rules see what the checks made of the others
     _whose_specimen(decided.cases, rules)
     _conclude(decided.cases, rules)
     if rules.rule_set.calculations and beside.specimen is not None:
@@ -335,9 +336,12 @@ def _conclude(cases: Sequence[Case], rules: Rules) -> None:
     """Whether the rules release each, and the status of all."""
     looked_at = [(case, case.judged) for case in cases if case.judged is not None]
     if rules.now.active is not None or rules.now.void:
-        said = decide(rules.now, [Rated(judged.facts, judged.verdicts) for _, judged in looked_at])
-        for (case, _), auto in zip(looked_at, said, strict=True):
-            _ruled(case, auto)
+        free = [one for one in looked_at if not _against(one[0])]
+        # What cannot be released anyway is judged alone: of a linked test the reported result counts, not another run.
+        for group in (free, *([one] for one in looked_at if _against(one[0]))):
+            said = decide(rules.now, [Rated(judged.facts, judged.verdicts) for _, judged in group])
+            for (case, _), auto in zip(group, said, strict=True):
+                _ruled(case, auto)
     for case in cases:
         _finish(case)
 

@@ -15,7 +15,7 @@ from interface.domain.rule_bench import Report, run
 from interface.domain.rule_cases import WrittenCase
 from interface.domain.rules import ENGINE
 from interface.domain.views import Actor
-from interface.flow.rules import check_author, load
+from interface.flow.rules import check_author, load, read
 from interface.store import audit, rules, shadow
 from interface.store.catalogue import read_tests
 from interface.store.db import Connection
@@ -78,7 +78,7 @@ async def compare(
     connection: Connection, name: str, revision: int | None = None, since: datetime | None = None, limit: int = 100
 ) -> Comparison:
     """Of what a revision said in the shadow, `since` then. Raises RuleError."""
-    found, _, _ = await load(connection, name, revision)
+    found, _ = await read(connection, name, revision)
     by_test: defaultdict[str, Agreement] = defaultdict(Agreement)
     total = Agreement("all")
     for one in await shadow.tally(connection, found.id, since):

@@ -135,9 +135,18 @@ def _problems(rule_set: RuleSet, known: Mapping[str, LabTest]) -> list[str]:
 
 async def load(connection: Connection, name: str, revision: int | None = None) -> tuple[Revision, RuleSet, str]:
     """A stored revision, the newest without a number, with its document. Raises RuleError."""
+    found, body = await read(connection, name, revision)
+    try:
+        return found, parse_rule_set(body, found.revision), body
+    except RuleFileError as error:
+        text = f"{found.version} was written for another version of this program: {error.problems[0]}"
+        raise RuleError(Refusal.CONFLICT, text) from error
+
+
+async def read(connection: Connection, name: str, revision: int | None = None) -> tuple[Revision, str]:
+    """A stored revision and its text, whether this program can read it or not. Raises RuleError."""
     found = await _found(connection, name, revision)
-    body = await rules.read_body(connection, found.id)
-    return found, parse_rule_set(body, found.revision), body
+    return found, await rules.read_body(connection, found.id)
 
 
 async def _found(connection: Connection, name: str, revision: int | None) -> Revision:

@@ -241,6 +241,22 @@ VERDICTS = st.lists(
 ).map(tuple)
 
 
+CHECKED = """
+[[delta]]
+test = "K"
+kind = "absolute"
+limit = "1.0"
+unit = "mmol/L"
+window_d = 3
+[[index]]
+test = "K"
+index = "H"
+index_test = "HIDX"
+limit = "100"
+unit = "mg/dL"
+"""
+
+
 @st.composite
 def rule_sets(draw: st.DrawFn) -> RuleSet:
     text = ""
@@ -251,7 +267,7 @@ def rule_sets(draw: st.DrawFn) -> RuleSet:
         if not tests and "value = {" in require + when:
             tests = 'tests = ["K"]\n'
         text += f'[[rule]]\nname = "r{number}"\n{tests}unit = "mmol/L"\nwhen = [{when}]\nrequire = [{require}]\n'
-    return rules(text)
+    return replace(rules(CHECKED + text), deltas=(), indices=())  # whether the checks were made is drawn as well
 
 
 CASES = st.tuples(
@@ -328,10 +344,16 @@ tests = ["NA", "K"]
 SODIUM = LabTest("2", "NA", "Sodium", unit="mmol/L", decimals=0)
 
 
-def of_both(text: str, sodium: dict[str, Any]) -> list[Action]:
+def of_both(text: str, sodium: dict[str, Any], *of_sodium: Verdict) -> list[Action]:
     rule_set = rules(text)
-    both = [facts(siblings={}), facts(test=SODIUM, siblings={}, **sodium)]
-    return [one.action for one in together(rule_set, [(one, evaluate(rule_set, one, ())) for one in both])]
+    both = [(facts(siblings={}), ()), (facts(test=SODIUM, siblings={}, **sodium), of_sodium)]
+    said = [(one, evaluate(rule_set, one, verdicts)) for one, verdicts in both]
+    return [one.action for one in together(rule_set, said)]
+
+
+def test_one_that_a_check_holds_holds_the_set() -> None:
+    for finding in (Finding.HOLD, Finding.UNKNOWN):
+        assert of_both(LINKED, {}, verdict("delta", finding)) == [Action.HOLD, Action.WAIT]
 
 
 @pytest.mark.parametrize(
@@ -455,6 +477,7 @@ def test_what_cannot_be_is_not_known(changes: dict[str, Any], key: str) -> None:
          "rule: 2 entries have the name 'a'"),
         ('name = "a"\nrequire = [' + "{ not = " * 9 + "{ qc = 'ok' }" + " }" * 9 + "]", "is nested deeper than 8"),
         ('name = "a"\nrequire = [' + "{ critical = false }," * 101 + "]", "asks more than 100 questions"),
+        ('name = "a"\ntests = ["K"]\nrequire = [{ delta = "pass" }]', "rule[0]: asks what the delta checks say of K"),
         ('name = "a"\nrequire = [{ critical = false }]\n[[linked]]\nname = "l"\ntests = ["K"]', "are two or more"),
     ],
 )  # fmt: skip

@@ -133,6 +133,9 @@ async def test_a_document_that_this_program_cannot_read_releases_nothing_and_sto
         found = await store.find_revision(connection, "default")
         assert found is not None and found.id == revision_id
         await store.begin_use(connection, bench.director, found, store.ACTIVE, "")
+        with pytest.raises(RuleError, match="written for another version"):
+            await flow.load(connection, "default")
+        assert (await flow.read(connection, "default"))[1] == "of = 'tomorrow'"
     now = await bench.now()
     assert now.active is None and "cannot read it" in now.void
 
