@@ -188,14 +188,14 @@ async def shadow(request: web.Request) -> web.StreamResponse:
 
 
 async def switch_off(request: web.Request) -> web.StreamResponse:
-    """`{scope, key, reason}`. When it is answered, nothing that was decided before is still on its way."""
+    """`{scope, key, reason}`. `drained`: nothing that was decided before is still on its way."""
     switch, actor = await _asked(request), actor_of(request)
     database = services(request).database
     async with database.transaction(actor.organization_id) as connection:
         off = await flow.switch_off(connection, actor, switch)
-    async with database.transaction(actor.organization_id) as connection:
-        await store.drained(connection)
-    return json_response({"off": [_switch(one) for one in off]})
+    async with database.organization(actor.organization_id) as connection:
+        drained = await store.drained(connection, actor.organization_id)
+    return json_response({"off": [_switch(one) for one in off], "drained": drained})
 
 
 async def switch_on(request: web.Request) -> web.StreamResponse:

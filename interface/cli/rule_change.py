@@ -216,8 +216,10 @@ async def _switched(
             change = rules.switch_on if on else rules.switch_off
             left = await change(connection, at.actor, switch)
         if not on:
-            async with at.transaction() as connection:
-                await drained(connection)
+            async with at.database.organization(at.actor.organization_id) as connection:
+                if not await drained(connection, at.actor.organization_id):
+                    text = "what was being decided before has not ended yet: it may still release"
+                    click.echo(f"labora: {text}", err=True)
     return left
 
 

@@ -222,8 +222,8 @@ async def shadow(
 async def switch_off(connection: Connection, actor: Actor, switch: Switch) -> list[SwitchView]:
     """Nothing more is released without a person within its scope, from the commit on; returns all that is off.
 
-    Whoever may release results may do it. Transactions that decided before may still commit: `store.rules.drained`, in
-    a transaction after this one, waits for them.
+    Whoever may release results may do it. Transactions that decided before may still commit: `store.rules.drained`,
+    after that commit, waits for them.
     """
     if not (may(actor, Permission.RULE_WRITE) or may(actor, Permission.RESULT_RELEASE)):
         text = f"only a user with the permission {Permission.RULE_WRITE} or {Permission.RESULT_RELEASE} may do this"

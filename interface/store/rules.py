@@ -6,7 +6,8 @@ and transaction, which must act for the organization.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -99,14 +100,30 @@ async def lock(connection: Connection, organization_id: UUID) -> None:
     )
 
 
-async def drained(connection: Connection) -> None:
-    """Wait until no transaction is left that decided by what was in force before. Committed before: what changed it.
+DRAIN_S, PAUSE_S = 30.0, 0.01
+_HOLDERS = """
+select l.virtualtransaction from pg_locks l, (select hashtextextended('labora rules ' || $1, 0) as key) k
+ where l.locktype = 'advisory' and l.mode = 'ShareLock' and l.granted and l.objsubid = 1
+   and l.database = (select oid from pg_database where datname = current_database())
+   and l.classid::bigint = (k.key >> 32) & 4294967295 and l.objid::bigint = k.key & 4294967295
+"""
 
-    The other side of the lock in `lab.rules_in_force`, held for this statement's transaction only.
+
+async def drained(
+    connection: Connection, organization_id: UUID, pause: Callable[[], Awaitable[None]] | None = None
+) -> bool:
+    """Wait until no transaction is left that decides by what was in force before; False after DRAIN_S.
+
+    What changed that has been committed. Those that read it hold a shared lock until they end (`lab.rules_in_force`);
+    whoever takes the lock after this has looked has seen the change. Nobody waits for this: it asks for no lock.
     """
-    await connection.execute(
-        "select pg_advisory_xact_lock(hashtextextended('labora rules ' || current_setting('labora.org'), 0))"
-    )
+    key = str(organization_id)
+    left = {row["virtualtransaction"] for row in await connection.fetch(_HOLDERS, key)}
+    end = asyncio.get_running_loop().time() + DRAIN_S
+    while left and asyncio.get_running_loop().time() < end:
+        await (pause() if pause else asyncio.sleep(PAUSE_S))
+        left &= {row["virtualtransaction"] for row in await connection.fetch(_HOLDERS, key)}
+    return not left
 
 
 async def add_revision(

@@ -60,6 +60,7 @@ async def test_a_switch_is_thrown_by_who_may_release_and_taken_back_by_who_may_w
     technologist = await laboratory.user_token(Role.TECHNOLOGIST)
     off = await ask(bench, technologist, "/off", scope="test", key="HGB", reason="alarm")
     assert [(one["scope"], one["key"], one["reason"]) for one in off["off"]] == [("test", "HGB", "alarm")]
+    assert off.pop("drained") is True
     assert (await bench.get("/api/rules/switches", technologist)).json == off
     await ask(bench, technologist, "/on", 403, scope="test", key="HGB", reason="r")
     assert await ask(bench, director, "/on", scope="test", key="HGB", reason="found") == {"off": []}

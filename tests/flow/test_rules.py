@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -185,26 +185,42 @@ async def test_a_switch_that_would_switch_nothing_is_refused(bench: Bench, switc
 
 
 async def test_what_decided_before_a_switch_is_waited_for_and_what_decides_after_sees_it(bench: Bench) -> None:
-    """Once `drained` returns nothing is released any more that had not seen the switch."""
+    """Once `drained` returns nothing is released any more that had not seen the switch; nobody waits for it."""
     await bench.active()
     rule_sets = RuleSets()
+    looked, ended = asyncio.Event(), asyncio.Event()
+
+    async def pause() -> None:
+        looked.set()
+        await ended.wait()
+
     async with bench.database.transaction(bench.organization_id) as deciding:
         assert (await bench.read(deciding, rule_sets)).switches == ()
         async with bench.database.transaction(bench.organization_id) as connection:
             await flow.switch_off(connection, bench.director, EVERYTHING)
-        assert len((await bench.now(rule_sets)).switches) == 1  # committed: whoever decides now sees it, at once
-        waiting = asyncio.create_task(_drained(bench))
-        async with bench.database.organization(bench.organization_id) as other:
-            asked = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
-            while not await other.fetchval(asked):  # the server says when the other one waits
-                assert not waiting.done()
+        waiting = asyncio.create_task(_drained(bench, pause))
+        await looked.wait()  # it has seen that somebody still decides
+        assert len((await bench.now(rule_sets)).switches) == 1  # who decides now is not kept waiting, and sees it
         assert not waiting.done()
-    await waiting
+    async with bench.database.transaction(bench.organization_id) as later:
+        assert len((await bench.read(later, rule_sets)).switches) == 1
+        ended.set()
+        assert await waiting  # not kept by one that came after
 
 
-async def _drained(bench: Bench) -> None:
-    async with bench.database.transaction(bench.organization_id) as connection:
-        await store.drained(connection)
+async def _drained(bench: Bench, pause: Callable[[], Awaitable[None]]) -> bool:
+    async with bench.database.organization(bench.organization_id) as connection:
+        return await store.drained(connection, bench.organization_id, pause)
+
+
+async def test_what_another_laboratory_decides_is_not_waited_for(
+    bench: Bench, other_organization: Organization
+) -> None:
+    other = Bench(bench.database, other_organization.id)
+    async with bench.database.transaction(other.organization_id) as deciding:
+        await other.read(deciding, RuleSets())
+        async with bench.database.organization(bench.organization_id) as connection:
+            assert await store.drained(connection, bench.organization_id)
 
 
 async def test_a_revision_in_the_shadow_is_read_beside_the_active_one(bench: Bench) -> None:
