@@ -14,6 +14,7 @@ from interface.domain.model import Comparator, Value
 from interface.domain.table import Table
 
 _BELOW = frozenset({Comparator.LT, Comparator.LE})
+_NUMBERS, _SEVERAL = (Decimal, int), (tuple, frozenset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Bounds:
             if observed.number is None:
                 return None
             return self._number(observed.number) if observed.comparator is None else self._set(observed)
-        return self._number(observed) if isinstance(observed, Decimal | int) else None
+        return self._number(observed) if isinstance(observed, _NUMBERS) else None
 
     def _number(self, number: Decimal | int) -> bool:
         return (
@@ -114,7 +115,7 @@ class Tags:
     only: frozenset[str] | None = None
 
     def judge(self, observed: object) -> bool | None:
-        if not isinstance(observed, tuple | frozenset):
+        if not isinstance(observed, _SEVERAL):
             return None
         return (
             (self.only is None or self.only.issuperset(observed))

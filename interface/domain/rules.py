@@ -17,7 +17,7 @@ the document (`MAX_LEAVES`), and a fact whose source was not in time is a fact t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -102,6 +102,9 @@ def joined(node: Node, answers: Sequence[bool | None]) -> bool | None:
     return _joined(node, iter([answer is True for answer in answers]))
 
 
+_Ask = tuple[Callable[[Case, str], object], str, Callable[[object], bool | None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """`tests` (): for every test, and then it can only hold, never release. `when`: also the rest of the scope."""
@@ -113,12 +116,18 @@ class Rule:
     unit: str | None = None  # of the test's numbers in it; None: it compares none
     text: str = ""
     leaves: tuple[Leaf, ...] = field(init=False, default=())  # those of `when` first
+    labels: tuple[str, ...] = field(init=False, default=())
+    asks: tuple[_Ask, ...] = field(init=False, default=(), compare=False, repr=False)  # of each leaf, to be quick
     first: int = field(init=False, default=0)  # where those of `require` begin
     plain: bool = field(init=False, default=False)  # all of them must be true
 
     def __post_init__(self) -> None:
         when, require = tuple(leaves(self.when)), tuple(leaves(self.require))
-        object.__setattr__(self, "leaves", (*when, *require))
+        asked = (*when, *require)
+        object.__setattr__(self, "leaves", asked)
+        object.__setattr__(self, "labels", tuple(leaf.label for leaf in asked))
+        asks = tuple((leaf.predicate.read, leaf.argument, leaf.condition.judge) for leaf in asked)
+        object.__setattr__(self, "asks", asks)
         object.__setattr__(self, "first", len(when))
         object.__setattr__(self, "plain", len(self.require.parts) == len(require) and _bare(self.require))
 
@@ -138,10 +147,12 @@ class Judgement(NamedTuple):
 
 def judge(rule: Rule, case: Case) -> Judgement:
     """Every leaf evaluated. Raises nothing that facts can cause; what it should raise is UNKNOWN to `evaluate`."""
-    observed = [leaf.predicate.read(case, leaf.argument) for leaf in rule.leaves]
-    answers = [
-        None if fact is None else leaf.condition.judge(fact) for leaf, fact in zip(rule.leaves, observed, strict=True)
-    ]
+    observed: list[object] = []
+    answers: list[bool | None] = []
+    for read, argument, ask in rule.asks:
+        fact = read(case, argument)
+        observed.append(fact)
+        answers.append(None if fact is None else ask(fact))
     finding, text = _found(rule, case, answers)
     return Judgement(finding, answers, observed, text)
 
@@ -212,13 +223,17 @@ def evaluate(rule_set: RuleSet, facts: Facts, verdicts: Sequence[Verdict]) -> Au
     if not part.named:
         return _waiting(rule_set, f"no rule of {rule_set.version} is for {facts.test.code}", ("no rule",), held)
     case = Case(facts, tuple(verdicts))
-    said = [_verdict(rule, case, part.version) for rule in part.rules]
-    failed = [one.rule for one in said if one.finding in _FAILED]
-    against = [f"rule {name}" for name in failed]
+    said, against, passed = [], [], False
+    for rule in part.rules:
+        one = _verdict(rule, case, part.version)
+        said.append(one)
+        if one.finding in _FAILED:
+            against.append(f"rule {rule.name}")
+        elif one.finding is Finding.PASS and rule.tests:
+            passed = True
+    failed = bool(against)
     against += _against(part, facts, verdicts)
-    if not failed and not any(
-        one.finding is Finding.PASS and rule.tests for rule, one in zip(part.rules, said, strict=True)
-    ):
+    if not failed and not passed:
         against.append("no rule")
     action = Action.HOLD if failed else Action.WAIT if against else Action.RELEASE
     return AutoVerdict(action, (*said, _sum(part, action, against)), tuple(against), held)
@@ -239,10 +254,8 @@ def _verdict(rule: Rule, case: Case, version: str) -> Verdict:
     except Exception as error:  # a fault of ours holds this result, and says where without its text (patient data)
         text = f"could not be evaluated: {type(error).__name__}"
         return Verdict("rule", Finding.UNKNOWN, text, rule.name, version, holds=_RULE)
-    inputs = {
-        leaf.label: shown(fact) + _ANSWERS[answer]
-        for leaf, answer, fact in zip(rule.leaves, answers, observed, strict=True)
-    }
+    told = zip(rule.labels, observed, answers, strict=True)
+    inputs = {label: shown(fact) + _ANSWERS[answer] for label, fact, answer in told}
     return Verdict("rule", finding, text, rule.name, version, inputs, _RULE if finding in _FAILED else ())
 
 

@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 DEFAULT = "default"  # the set that decides unless an analyzer names another
 LONGEST_REASON = 500
 CACHED = 256  # rule sets a process keeps parsed
+DIGESTED = 16  # catalogues, one for each link, whose digest is kept for a rule set
 
 
 class RuleError(ReviewError):
@@ -52,7 +53,7 @@ class RuleSets:
 
     def __init__(self) -> None:
         self._parsed: dict[UUID, RuleSet | None] = {}  # None: cannot be read by this program, and was logged
-        self._digests: dict[UUID, tuple[Mapping[str, LabTest], str]] = {}
+        self._digests: dict[UUID, list[tuple[Mapping[str, LabTest], str]]] = {}
 
     async def current(
         self, connection: Connection, tests: Mapping[str, LabTest], name: str = DEFAULT
@@ -91,10 +92,12 @@ class RuleSets:
         rule_set = self._parsed[active.id]
         if rule_set is None:
             return "this version of the program cannot read it"
-        known, digest = self._digests.get(active.id, ({}, ""))
-        if known is not tests:
+        seen = self._digests.setdefault(active.id, [])
+        digest = next((digest for known, digest in seen if known is tests), None)
+        if digest is None:
             digest = catalogue_digest(rule_set, tests.values())
-            self._digests[active.id] = (tests, digest)
+            seen.append((tests, digest))
+            del seen[:-DIGESTED]
         return void(active.stamp, active.digest, digest)
 
 
