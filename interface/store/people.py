@@ -71,23 +71,34 @@ def _row(row: Record) -> PatientRow:
 
 # ---- the records of one person ---------------------------------------------------------------------------------------
 
-# Two lookups by index and no more, also where nobody was ever merged.
+# Key by key, so that the indexes are followed whatever the planner knows of a table that has just grown.
 _PERSONS = """
-select asked.id as asked, m.id, m.merged_into_id is null as survivor
-from lab.patient asked
-join lab.patient m on m.id = coalesce(asked.merged_into_id, asked.id)
-                   or m.merged_into_id = coalesce(asked.merged_into_id, asked.id)
-where asked.id = any($1::uuid[])
+select asked.id as asked, m.id, m.survivor
+from unnest($1::uuid[]) as k (id)
+cross join lateral (
+    select p.id, coalesce(p.merged_into_id, p.id) as root from lab.patient p where p.id = k.id offset 0) asked
+cross join lateral (
+    select s.id, true as survivor from lab.patient s where s.id = asked.root
+    union all
+    select p.id, false from lab.patient p where p.merged_into_id = asked.root) m
 """
+_LOCK = f"""
+select p.id from (select distinct s.id from ({_PERSONS}) s order by s.id) k
+cross join lateral (select l.id from lab.patient l where l.id = k.id for update) p
+"""  # noqa: S608
+_CARRIED = f"""
+select s.asked, i.authority, i.value, i.type from ({_PERSONS}) s
+cross join lateral (
+    select i.id, i.authority, i.value, i.type from lab.patient_identifier i
+    where i.patient_id = s.id and i.ended_at is null offset 0) i
+order by i.id
+"""  # noqa: S608
 
 
 async def persons(connection: Connection, patient_ids: Iterable[UUID]) -> dict[UUID, tuple[UUID, ...]]:
     """Of each patient the ids of all records of the same person, the survivor's first. Unknown ones are left out."""
-    rows = await connection.fetch(
-        " ".join((_PERSONS, "order by m.merged_into_id is not null, m.id")), list(patient_ids)
-    )
     found: dict[UUID, tuple[UUID, ...]] = {}
-    for row in rows:
+    for row in await connection.fetch(f"{_PERSONS} order by m.survivor desc, m.id", list(set(patient_ids))):
         found[row["asked"]] = (*found.get(row["asked"], ()), row["id"])
     return found
 
@@ -98,32 +109,20 @@ async def lock_persons(connection: Connection, patient_ids: Iterable[UUID]) -> d
 
     Raises StoreUnavailable when they were merged in the same moment: begin again.
     """
-    asked = list(patient_ids)
-    rows = await connection.fetch(" ".join((_PERSONS, "order by m.id for update of m")), asked)
+    asked = list(set(patient_ids))
+    locked = {row["id"] for row in await connection.fetch(_LOCK, asked)}
     found = await persons(connection, asked)  # a statement of its own: it sees what the lock has waited for
-    if {id for ids in found.values() for id in ids} - {row["id"] for row in rows}:
+    if {id for ids in found.values() for id in ids} - locked:
         raise StoreUnavailable("patients were merged at the same moment")
     return found
 
 
 async def identifiers(connection: Connection, patient_ids: Iterable[UUID]) -> dict[UUID, tuple[IdentifierView, ...]]:
     """Of each patient the identifiers that have not ended, of all records of the person. Without any, left out."""
-    rows = await connection.fetch(
-        " ".join(
-            (
-                "select s.asked, i.authority, i.value, i.type from (",
-                _PERSONS,
-                ") s join lab.patient_identifier i on i.patient_id = s.id and i.ended_at is null order by i.id",
-            )
-        ),
-        list(patient_ids),
-    )
     found: dict[UUID, tuple[IdentifierView, ...]] = {}
-    for row in rows:
-        found[row["asked"]] = (
-            *found.get(row["asked"], ()),
-            IdentifierView(row["authority"], row["value"], row["type"]),
-        )
+    for row in await connection.fetch(_CARRIED, list(set(patient_ids))):
+        carried = IdentifierView(row["authority"], row["value"], row["type"])
+        found[row["asked"]] = (*found.get(row["asked"], ()), carried)
     return found
 
 

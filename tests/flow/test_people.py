@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
@@ -11,10 +12,11 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from interface.domain import merges
 from interface.domain.model import HoldReason, ResultStatus, Sex
 from interface.domain.permissions import Role
 from interface.domain.views import Audience, IdentifierView, PatientView
-from interface.errors import ApiError
+from interface.errors import ApiError, StoreUnavailable
 from interface.flow import people
 from interface.flow.orders import NewOrder, NewPatient, NewSpecimen, create_order
 from interface.flow.people import PatientChange
@@ -380,6 +382,57 @@ async def test_a_merge_waits_for_who_decides_on_a_record_of_the_person(laborator
         assert not merging.done()
         assert await rows.persons(connection, [a]) == {a: (b, a)}
     await merging
+
+
+async def test_who_waited_for_a_merge_begins_again(laboratory: Laboratory) -> None:
+    """The records of the person are more than what was to be locked: nothing is decided on half of them."""
+    prior, survivor = (await add(laboratory)).id, (await add(laboratory)).id
+
+    async def decide() -> Any:
+        async with laboratory.database.transaction(laboratory.organization_id) as connection:
+            return await rows.lock_persons(connection, [survivor])
+
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await people.merge(connection, laboratory.technologist, prior, survivor, WHY)
+        deciding = asyncio.create_task(decide())
+        await _waits(laboratory)
+    with pytest.raises(StoreUnavailable):
+        await deciding
+    assert await decide() == {survivor: (survivor, prior)}
+
+
+async def test_any_merges_and_splits_leave_what_the_model_says(laboratory: Laboratory) -> None:
+    """Seeded steps, legal or not, beside the merges in force: refused or done as `domain.merges` has it."""
+    chosen = random.Random(20261126)  # noqa: S311
+    ids = [(await add(laboratory)).id for _ in range(6)]
+    before = [said(await get(laboratory, id)) for id in ids]
+    parents: dict[UUID, UUID] = {}
+    done = {"merge": 0, "unmerge": 0, "refused": 0}
+    for _ in range(50):
+        prior, survivor = chosen.sample(ids, 2)
+        step = chosen.choice(("merge", "unmerge"))
+        if step == "unmerge" and chosen.random() < 0.7:
+            prior = chosen.choice([id for id in ids if id in parents] or ids)
+        try:
+            if step == "merge":
+                assert (await merge(laboratory, prior, survivor)).id == merges.root(parents, survivor)
+                parents[prior] = survivor
+            else:
+                assert (await unmerge(laboratory, prior)).id == prior
+                del parents[prior]
+            done[step] += 1
+        except ApiError as error:
+            assert error.status == 409
+            legal = prior not in parents and survivor not in parents if step == "merge" else prior in parents
+            assert not legal
+            done["refused"] += 1
+        assert {id: (await get(laboratory, id)).merged_into for id in ids} == merges.survivors(parents, ids)
+    assert min(done.values()) >= 5, done
+    while parents:
+        prior = chosen.choice(sorted(parents))
+        await unmerge(laboratory, prior)
+        del parents[prior]
+    assert [said(await get(laboratory, id)) for id in ids] == before
 
 
 async def _waits(laboratory: Laboratory) -> None:

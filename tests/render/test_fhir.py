@@ -208,6 +208,25 @@ def test_a_patient() -> None:
     assert nobody["active"] is False
 
 
+def test_a_patient_with_an_hour_of_birth_and_links() -> None:
+    """R4 patient.html#merging, and the extension patient-birthTime: with the zone, beside the day."""
+    born = datetime(2026, 1, 2, 1, 30, tzinfo=timezone(timedelta(hours=7)))
+    prior = PatientView(UUID(int=4), 1, AT, birth_date=born.date(), birth_at=born, merged_into=UUID(int=5))
+    body = dumps(fhir.patient(prior))
+    Patient.model_validate_json(body)
+    said = orjson.loads(body)
+    assert (said["birthDate"], said["active"]) == ("2026-01-02", False)
+    assert said["_birthDate"]["extension"] == [
+        {
+            "url": "http://hl7.org/fhir/StructureDefinition/patient-birthTime",
+            "valueDateTime": "2026-01-01T18:30:00Z",
+        }
+    ]
+    assert said["link"] == [{"other": {"reference": f"Patient/{UUID(int=5)}"}, "type": "replaced-by"}]
+    survivor = orjson.loads(dumps(fhir.patient(PatientView(UUID(int=5), 1, AT, replaces=(UUID(int=4),)))))
+    assert (survivor["active"], survivor["link"][0]["type"]) == (True, "replaces")
+
+
 @pytest.mark.parametrize("status", ["available", "unsatisfactory", "something new"])
 def test_a_specimen(status: str) -> None:
     view = SpecimenView(UUID(int=3), 1, AT, "B", "SER", status, UUID(int=4), UUID(int=5), AT, AT, "clotted")
