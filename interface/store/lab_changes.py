@@ -437,9 +437,10 @@ async def drop_pending(connection: Connection, result_id: UUID) -> None:
 
 
 async def step_item(connection: Connection, row: ResultRow, status: ItemStatus, reason: str = "") -> None:
-    """The order item's new status, and with it a new version of the order; nothing when it has it, or has no item.
+    """The order item's new status; nothing when it has it, or has no item.
 
-    Raises IllegalStep when its state does not allow it.
+    It is a new version of the order where an EMR sees the step: to a result's release, or back from it. Raises
+    IllegalStep when its state does not allow it.
     """
     old = await connection.fetchval("select status from lab.order_item where id = $1 for update", row.order_item_id)
     if old in (None, status.value):
@@ -448,9 +449,10 @@ async def step_item(connection: Connection, row: ResultRow, status: ItemStatus, 
     await connection.execute(
         "update lab.order_item set status = $2, updated_at = now() where id = $1", row.order_item_id, status
     )
-    await connection.execute(
-        "update lab.lab_order set version = version + 1, updated_at = now() where id = $1", row.order_id
-    )
+    if ItemStatus.VERIFIED in (old, status):
+        await connection.execute(
+            "update lab.lab_order set version = version + 1, updated_at = now() where id = $1", row.order_id
+        )
 
 
 async def complete_item(connection: Connection, row: ResultRow) -> None:

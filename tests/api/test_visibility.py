@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -13,9 +13,14 @@ from interface.api.app import routes
 from interface.api.fhir.search import PARAMETERS
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
+from interface.domain.review import ReviewError
+from interface.domain.views import Actor, ResultView
 from interface.flow import review
+from interface.flow.correction import NewValue
 from interface.settings import Preliminary
-from interface.store.db import Database
+from interface.store import review as rows
+from interface.store.db import Connection, Database
+from interface.store.review import Policy
 from tests.api.bench import Bench, Laboratory, found_laboratory, serving
 from tests.api.test_audit import body_of
 from tests.flow import laboratory as flow
@@ -250,12 +255,42 @@ async def test_nothing_that_comes_before_a_release_changes_any_answer_to_an_emr(
              ("preliminary", False, False)][: len(hidden)]
         )  # fmt: skip
         assert await seen_by(bench, token, [*ids, first.id]) == before
+        await _review(lab, others, shown_early=preliminary is Preliminary.VISIBLE)
+        assert await seen_by(bench, token, [*ids, first.id]) == before
         await lab.owner.execute("update lab.result set held = '{questionable}' where status = 'preliminary'")
         async with lab.database.transaction(lab.organization_id) as connection:
             for one in others:
                 await review.reject(connection, lab.director, one.id, "clot")
             await review.reject_change(connection, lab.director, first.id)
+            await review.correct(connection, lab.director, first.id, NewValue("1.44"), "waits for a second person")
         assert await seen_by(bench, token, [*ids, first.id]) == before
         for one in others:
             for path in (f"/fhir/Observation/{one.id}", f"/api/results/{one.id}"):
                 assert (await bench.get(path, token)).status == 404
+
+
+async def _review(lab: flow.Laboratory, unreleased: list[ResultView], *, shown_early: bool) -> None:
+    """Everything that people may do with a result short of releasing it."""
+    taken = set()
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await rows.set_policy(connection, lab.organization_id, Policy("", True, None))
+    for one in unreleased:
+        steps = (*_BEFORE, *(() if shown_early else _PRELIMINARY))
+        for name in steps:
+            try:
+                async with lab.database.transaction(lab.organization_id) as connection:
+                    await _STEPS[name](connection, lab.director, one.id)
+                taken.add(name)
+            except ReviewError:
+                pass  # not of this one: it has no specimen, or no value
+    assert taken == set(steps)
+
+
+_BEFORE, _PRELIMINARY = ("comment", "hold", "rerun"), ("correct", "verify")  # these make it preliminary
+_STEPS: dict[str, Callable[[Connection, Actor, UUID], Awaitable[ResultView]]] = {
+    "comment": lambda at, who, id: review.comment(at, who, id, "seen"),
+    "hold": lambda at, who, id: review.hold(at, who, id, "please look"),
+    "rerun": lambda at, who, id: review.rerun(at, who, id, "short specimen"),
+    "correct": lambda at, who, id: review.correct(at, who, id, NewValue("9.1"), "by hand"),
+    "verify": lambda at, who, id: review.verify(at, who, id, "seen", accept_hold=True),
+}
