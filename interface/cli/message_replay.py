@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -43,6 +44,10 @@ class ChangeLine:
 @click.argument("message_ids", type=click.UUID, nargs=-1, metavar="[MESSAGE_ID]...")
 @click.option("--unmapped", metavar="CODE", help="Of all messages, the results that are held because CODE had no test.")
 @click.option("--link", metavar="ID", help="With --unmapped: only of this link.")
+@click.option("--since", type=click.DateTime(), help="All messages received since then (UTC) of which a result waits.")
+@click.option(
+    "--rules", metavar="NAME@REVISION", help="With --dry-run: by this revision of a rule set, in force or not."
+)
 @click.option(
     "--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Messages, oldest first."
 )
@@ -52,22 +57,27 @@ class ChangeLine:
 @laboratory_options
 @pass_context
 def replay(
-    context: Context, /, message_ids: tuple[UUID, ...], unmapped: str | None, link: str | None, limit: int, yes: bool,
-    dry_run: bool, reason: str, organization: str | None, username: str | None, as_json: bool,
+    context: Context, /, message_ids: tuple[UUID, ...], unmapped: str | None, link: str | None,
+    since: datetime | None, rules: str | None, limit: int, yes: bool, dry_run: bool, reason: str,
+    organization: str | None, username: str | None, as_json: bool,
 ) -> int:  # fmt: skip
-    """Decide held results anew: with the maps, orders and rules of now.
+    """Decide results that wait anew: with the maps, orders and rules of now.
 
     First shows what would become of each, then asks. Only what waits is decided, and only where nothing newer has been
-    said about it; what was released stays as it is, and nothing is released. Status 1 when a message could not be
-    replayed.
+    said about it; what was released stays as it is. What the rules in force release, the rule set releases. Status 1
+    when a message could not be replayed.
     """
-    if bool(message_ids) == bool(unmapped):
-        raise click.UsageError("say which: messages, or --unmapped CODE")
+    if [bool(message_ids), bool(unmapped), bool(since)].count(True) != 1:
+        raise click.UsageError("say which: messages, --unmapped CODE, or --since TIME")
+    if rules and not dry_run:
+        raise click.UsageError("--rules belongs to --dry-run: what is not in force decides nothing")
     if link and not unmapped:
         raise click.UsageError("--link belongs to --unmapped")
     if not (yes or dry_run) and (as_json or not sys.stdin.isatty()):
         raise click.UsageError("--yes does it, --dry-run only shows it")
-    work = _Work(context.settings, organization, username, unmapped, link, limit, reason, as_json)
+    work = _Work(
+        context.settings, organization, username, unmapped, link, limit, reason, as_json, since, _revision(rules)
+    )
     return asyncio.run(_run(work, message_ids, yes, dry_run))
 
 
@@ -81,6 +91,17 @@ class _Work:
     limit: int
     reason: str
     as_json: bool
+    since: datetime | None = None
+    rules: tuple[str, int] | None = None
+
+
+def _revision(text: str | None) -> tuple[str, int] | None:
+    if text is None:
+        return None
+    name, _, number = text.partition("@")
+    if not name or not (number.isascii() and number.isdigit()):
+        raise click.UsageError("--rules is NAME@REVISION, such as default@3")
+    return name, int(number)
 
 
 async def _run(work: _Work, message_ids: Sequence[UUID], yes: bool, dry_run: bool) -> int:
@@ -105,8 +126,12 @@ async def _run(work: _Work, message_ids: Sequence[UUID], yes: bool, dry_run: boo
 
 async def _waiting(at: Desk, work: _Work) -> list[UUID]:
     from interface.store.map_traffic import messages_waiting
+    from interface.store.replay import waiting_since
 
     async with at.transaction() as connection:
+        if work.since is not None:
+            since = work.since.replace(tzinfo=UTC)
+            return await waiting_since(connection, since, work.limit)
         found = await messages_waiting(connection, work.code or "", work.link)
     if len(found) > work.limit:
         click.echo(f"the oldest {work.limit} of {len(found)} messages; --limit and another run take more", err=True)
@@ -147,8 +172,9 @@ async def _each(
     for message_id in message_ids:
         try:
             one = await replay(
-                at.database, at.actor, message_id, find_link, dry_run=dry_run, code=work.code, reason=work.reason
-            )
+                at.database, at.actor, message_id, find_link, dry_run=dry_run, code=work.code, reason=work.reason,
+                rule_set=work.rules if dry_run else None,
+            )  # fmt: skip
         except ReplayError as error:
             failed += 1
             click.echo(f"labora: {message_id}: {error}", err=True)
@@ -168,14 +194,17 @@ def _show(found: Sequence[Replayed], as_json: bool, done: bool) -> None:
         emit([_line(change) for change in changes], False)
     unchanged = sum(one.unchanged for one in found)
     what = "decided anew" if done else "would be decided anew"
+    if by := {one.rule_set for one in found if one.rule_set}:
+        what += f" by {', '.join(sorted(by))}"
     still = f"; {unchanged} wait as before" if unchanged else ""
     click.echo(f"{len(changes)} results of {len(found)} messages {what}{still}", err=True)
 
 
 def _line(change: Change) -> ChangeLine:
     return ChangeLine(
-        change.message_id, change.barcode, change.location, change.code, _words(change.before), _words(change.after)
-    )
+        change.message_id, change.barcode, change.location, change.code, _words(change.before),
+        f"{change.status} {_words(change.after)}",
+    )  # fmt: skip
 
 
 def _words(decided: Decided) -> str:

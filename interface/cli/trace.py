@@ -76,9 +76,13 @@ def _result(result: TracedResult) -> Iterator[str]:
     comparator = now.comparator if now.kind is ValueKind.NUMERIC else None  # words carry theirs
     value = f"{comparator or ''}{now.value} {now.unit} {' '.join(now.flags)}".strip()
     yield f"result {now.id}  {name}: {value}"
-    yield f"  {now.status}, version {now.version}{held}" + (", a change waits" if now.pending else "")
+    run = "" if now.reportable else ", not reported: another run of its order item is"
+    yield f"  {now.status}, version {now.version}{held}{run}" + (", a change waits" if now.pending else "")
     for version in result.versions:
         yield from _version(version)
+    for asked in result.asked:
+        reason = f": {asked.reason}" if asked.reason else ""
+        yield f"  {asked.kind} by {asked.rule}, {asked.state}{reason}"
     for owed in result.owed:
         when = owed.delivered_at.isoformat(timespec="seconds") if owed.delivered_at else "not delivered yet"
         yield f"  owed {owed.destination or 'to EMRs'}: version {owed.version}, {when}"

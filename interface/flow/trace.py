@@ -17,9 +17,10 @@ from asyncpg import Record
 from interface.domain.model import Comparator, HoldReason, ResultStatus, Step, ValueKind
 from interface.domain.views import Audience, ResultView, SpecimenView
 from interface.flow.message import frame_text
-from interface.store import journal, lab
+from interface.store import follow_ups, journal, lab
 from interface.store.db import Connection
 from interface.store.explanations import read_steps
+from interface.store.follow_ups import FollowUp
 from interface.store.journal import StoredMessage
 
 MOST_RESULTS = 10_000
@@ -97,9 +98,12 @@ class Owed:
 
 @dataclass(frozen=True, slots=True)
 class TracedResult:
+    """`asked`: what the result made the laboratory do next."""
+
     current: ResultView
     versions: tuple[TracedVersion, ...]
     owed: tuple[Owed, ...]
+    asked: tuple[FollowUp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +124,14 @@ select v.result_id from lab.result_version v where v.specimen_as_sent = $1
 _VERSIONS = """
 select v.id, v.result_id, v.version, v.status, v.held, v.kind, v.comparator, v.value, v.unit, v.flags, v.created_at,
        v.message_id, v.location,
-       v.actor_kind, coalesce(u.username, l.name, '') as actor_name, coalesce(d.driver_revision, '') as driver_revision,
+       v.actor_kind, coalesce(u.username, l.name, g.name || '@' || g.revision, '') as actor_name,
+       coalesce(d.driver_revision, '') as driver_revision,
        coalesce(d.map_revision, 0) as map_revision, coalesce(d.steps::text, '[]') as steps
 from lab.result_version v
 left join lab.decision d on d.result_version_id = v.id
 left join lab.app_user u on u.id = v.actor_id
 left join lab.link l on l.id = v.actor_id
+left join lab.rule_set g on g.id = v.actor_id
 where v.result_id = any($1::uuid[])
 order by v.result_id, v.version, v.id
 """
@@ -170,7 +176,10 @@ async def trace(connection: Connection, barcode: str) -> Trace:
         for result_id, group in groupby(rows, key=lambda row: row["result_id"])
     }
     owed = await _owed(connection, ids)
-    traced = tuple(TracedResult(one, versions.get(one.id, ()), owed.get(one.id, ())) for one in results)
+    asked = await follow_ups.of_results(connection, ids)
+    traced = tuple(
+        TracedResult(one, versions.get(one.id, ()), owed.get(one.id, ()), asked.get(one.id, ())) for one in results
+    )
     return Trace(barcode, tuple(specimens), await _messages(connection, messages.values()), traced)
 
 

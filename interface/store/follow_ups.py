@@ -43,6 +43,17 @@ async def of_result(connection: Connection, result_id: UUID) -> list[FollowUp]:
     return [_follow_up(row) for row in rows]
 
 
+async def of_results(connection: Connection, result_ids: Collection[UUID]) -> dict[UUID, tuple[FollowUp, ...]]:
+    """The same of several results."""
+    found: dict[UUID, tuple[FollowUp, ...]] = {}
+    for row in await connection.fetch(
+        f"select {_COLUMNS} from lab.follow_up where result_id = any($1) order by id",  # noqa: S608 - a constant
+        list(result_ids),
+    ):
+        found[row["result_id"]] = (*found.get(row["result_id"], ()), _follow_up(row))
+    return found
+
+
 async def of_items(connection: Connection, order_item_ids: Collection[UUID]) -> list[FollowUp]:
     """The follow-ups whose results answer these order items, oldest first."""
     rows = await connection.fetch(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from asyncpg import Record
@@ -34,6 +35,21 @@ async def lock_message(connection: Connection, message_id: UUID) -> tuple[str | 
         return None
     queued = await connection.fetchval("SELECT EXISTS (SELECT FROM lab.queue WHERE message_id = $1)", message_id)
     return row["settled"], bool(queued)
+
+
+async def waiting_since(connection: Connection, since: datetime, limit: int) -> list[UUID]:
+    """The messages received since then of which something waits for a decision, oldest first."""
+    rows = await connection.fetch(
+        """SELECT m.id FROM lab.message m
+            WHERE m.received_at >= $1 AND m.settled IN ('held', 'released') AND EXISTS (
+                  SELECT FROM lab.result_version v JOIN lab.result r ON r.id = v.result_id
+                   WHERE v.message_id = m.id AND v.id IN (r.version_id, r.pending_version_id)
+                     AND (v.held <> '{}' OR v.status = 'preliminary'))
+            ORDER BY m.id LIMIT $2""",
+        since,
+        limit,
+    )
+    return [row["id"] for row in rows]
 
 
 async def candidates(connection: Connection, result_ids: Collection[UUID]) -> dict[UUID, Candidate]:

@@ -11,9 +11,12 @@ from interface.domain.views import Audience, ResultView
 from interface.flow.consequences import follow
 from interface.flow.entry import Entry, EntryError, enter
 from interface.flow.follow_ups import request
+from interface.flow.replay import Replayed, ReplayError, replay
+from interface.flow.rules import import_rules
+from interface.flow.trace import trace
 from interface.settings import BarcodeRules
 from tests.flow.laboratory import Laboratory, laboratory
-from tests.flow.rulebook import put_in_force, sent
+from tests.flow.rulebook import LOINC, RULES, put_in_force, sent
 
 FINAL, PRELIMINARY, REGISTERED = ResultStatus.FINAL, ResultStatus.PRELIMINARY, ResultStatus.REGISTERED
 
@@ -259,3 +262,40 @@ async def test_a_barcode_that_was_used_long_ago_means_nobody(database_url: str) 
         await lab.settle()
         (result,) = await lab.results()
         assert (result.held, result.patient_id) == ((HoldReason.OUTSIDE_WINDOW,), None)
+
+
+async def test_a_replay_shows_what_another_rule_set_would_change_and_decides_by_what_is_in_force(
+    database_url: str,
+) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "NA", "K")
+        await lab.send(sent("S1", {"NA": "140", "K": "2.0"}))
+        await lab.settle()
+        message_id = (await lab.results())[0].message_id
+        assert message_id is not None
+
+        async def replayed(dry_run: bool, rule_set: tuple[str, int] | None = None) -> Replayed:
+            return await replay(
+                lab.database, lab.director, message_id, lab.contexts.get, dry_run=dry_run, rule_set=rule_set
+            )  # fmt: skip
+
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await import_rules(connection, lab.director, RULES, "here", "to try")
+        tried = await replayed(True, ("default", 1))
+        assert {change.code: (change.status, change.after.held) for change in tried.changes} == {
+            LOINC["NA"]: (FINAL, ()), LOINC["K"]: (REGISTERED, ("rule",)),
+        }  # fmt: skip
+        assert tried.rule_set == "default 1"
+        assert [view.status for view in await lab.results()] == [PRELIMINARY, PRELIMINARY]
+        assert (await replayed(False)).changes == ()
+        await put_in_force(lab, RULES + "\n")
+        assert (await replayed(False)).rule_set == "default 2"
+        found = await by_code(lab)
+        assert (found["NA"].status, found["K"].held) == (FINAL, (HoldReason.RULE,))
+        async with lab.database.organization(lab.organization_id) as connection:
+            traced = await trace(connection, "S1")
+        by_test = {one.current.test_code: one for one in traced.results}
+        assert [version.made_by for version in by_test["NA"].versions] == ["link bench", "rule_set default@2"]
+        assert [one.rule for one in by_test["K"].asked] == ["magnesium when potassium is low"]
+        with pytest.raises(ReplayError, match="not in force"):
+            await replayed(False, ("default", 1))
