@@ -18,6 +18,8 @@ _T = TypeVar("_T")
 LEAST_SHARE: Final = 0.02
 BURST_S, PATIENCE_S = 5.0, 15.0  # the age of the oldest message at which the share begins to grow, and is whole
 _TICK_S: Final = 0.01
+# How fast links would send is heard only while nothing is decided: who waits for its replies is as slow as they are.
+LISTEN_S, LISTEN_AFTER_S = 0.04, 0.8
 
 
 def share_of(waited_s: float) -> float:
@@ -43,6 +45,8 @@ class Courtesy:
         self._sleep = sleep
         self._one = asyncio.Lock()
         self._next = 0.0
+        self._running = 0
+        self._worked_s = 0.0  # unhindered, since links were listened to
 
     async def turn(self, waited_s: float, work: Callable[[], Awaitable[_T]]) -> _T:
         """Do one piece of work, whose message or an older one has waited for `waited_s`: now, or when it is its turn.
@@ -50,8 +54,16 @@ class Courtesy:
         What the work raises passes; the links are given their time all the same.
         """
         share = share_of(waited_s)
+        if share < 1.0 and not self.busy():
+            await self._listen()
         if share == 1.0 or not self.busy():
-            return await work()
+            began = self._now()
+            self._running += 1
+            try:
+                return await work()
+            finally:
+                self._running -= 1
+                self._worked_s += self._now() - began
         async with self._one:
             while (left := self._next - self._now()) > 0 and self.busy():
                 await self._sleep(min(left, _TICK_S))
@@ -61,3 +73,9 @@ class Courtesy:
             finally:
                 ended = self._now()
                 self._next = ended + (ended - began) * (1 / share - 1)
+
+    async def _listen(self) -> None:
+        """After enough work, and when none is going on, leave the links alone for a moment."""
+        if self._worked_s >= LISTEN_AFTER_S and not self._running:
+            self._worked_s = 0.0
+            await self._sleep(LISTEN_S)

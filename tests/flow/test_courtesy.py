@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from interface.flow.courtesy import BURST_S, LEAST_SHARE, PATIENCE_S, Courtesy, share_of
+from interface.flow.courtesy import BURST_S, LEAST_SHARE, LISTEN_AFTER_S, LISTEN_S, PATIENCE_S, Courtesy, share_of
 
 
 class Machine:
@@ -63,6 +63,18 @@ async def test_when_the_links_fall_silent_nothing_is_held_up() -> None:
     machine.busy, began = False, machine.at
     await machine.courtesy.turn(0.0, machine.work(0.0))
     assert machine.at == began
+
+
+async def test_after_some_work_the_links_are_listened_to_for_a_moment() -> None:
+    """Who waits for its replies sends slowly while results are decided: only in a pause it shows how fast it would."""
+    machine = Machine()
+    machine.busy = False
+    began = machine.at
+    await machine.courtesy.turn(0.0, machine.work(LISTEN_AFTER_S))
+    assert machine.at - began == pytest.approx(LISTEN_AFTER_S)
+    await machine.courtesy.turn(0.0, machine.work(0.01))
+    await machine.courtesy.turn(0.0, machine.work(0.01))
+    assert machine.at - began == pytest.approx(LISTEN_AFTER_S + LISTEN_S + 0.02)
 
 
 async def test_work_that_fails_raises_and_gives_the_links_their_time() -> None:
