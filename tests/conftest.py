@@ -19,14 +19,17 @@ import asyncpg
 import pytest
 from argon2 import PasswordHasher
 
-from interface.flow import passwords
+from interface.flow import actors, passwords
 from interface.settings import Settings
+from interface.store.catalogue import load_code_map
 from interface.store.db import Database, prepare
 from interface.store.embedded import open_database
 from interface.store.ids import uuid7
 from interface.store.migrate import upgrade
 from interface.store.schema import APP_ROLE, OWNER_ROLE
 from tests.cluster import new_state_dir, shared_cluster
+
+FOUNDED = "founded"
 
 
 @pytest.hookimpl(trylast=True)
@@ -124,6 +127,29 @@ async def database_url(cluster_url: str, template: str) -> AsyncIterator[str]:
     name = f"test_{uuid4().hex}"
     await _administer(cluster_url, f"create database {name} template {template}")
     yield with_database(cluster_url, name, APP_ROLE)
+    await _administer(cluster_url, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+async def founded_url(cluster_url: str, founded: str) -> AsyncIterator[str]:
+    """The same with one organization, FOUNDED, to which nothing has happened yet: `tests.flow.laboratory` takes it."""
+    name = f"test_{uuid4().hex}"
+    await _administer(cluster_url, f"create database {name} template {founded}")
+    yield with_database(cluster_url, name, APP_ROLE)
+    await _administer(cluster_url, f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="session")
+async def founded(cluster_url: str, template: str) -> AsyncIterator[str]:
+    """What `founded_url` gives copies of: an organization's catalogue takes a tenth of a second to load."""
+    name = f"founded_{uuid4().hex}"
+    await _administer(cluster_url, f"create database {name} template {template}")
+    database = await Database.connect(with_database(cluster_url, name, APP_ROLE))
+    made = await actors.create_organization(database, FOUNDED)
+    async with database.transaction(made.id) as connection:
+        await load_code_map(connection, made.id, "generic_lis2")
+    await database.close()
+    yield name
     await _administer(cluster_url, f"drop database {name} with (force)")
 
 

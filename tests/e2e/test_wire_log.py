@@ -475,10 +475,10 @@ def test_every_reason_is_documented() -> None:
         assert f"| `{reason}` |" in text, reason
 
 
-async def test_a_line_that_falls_silent_is_cut_after_the_standards_30_s(database_url: str) -> None:
+async def test_a_line_that_falls_silent_is_cut_after_the_standards_30_s(founded_url: str) -> None:
     """LIS01-A2 6.5.2; the link's clock is turned by hand, all else is real."""
     clock = FakeClock()
-    async with laboratory(database_url) as lab:
+    async with laboratory(founded_url) as lab:
         supervisor = Supervisor([LinkSpec(lab.context.settings, lab.intake)], clock)
         await supervisor.start()
         analyzer = await Analyzer.at(supervisor.address(lab.context.name))

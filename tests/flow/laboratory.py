@@ -29,7 +29,7 @@ from interface.store.ids import uuid7
 from interface.store.journal import Journal
 from interface.store.lab import ResultFilter, find_results
 from interface.wire.frames import build_frame, parse_frame
-from tests.conftest import owner_of
+from tests.conftest import FOUNDED, owner_of
 
 HEADER = "H|\\^&|{control}||Testmaker^Bench^1||||||||LIS2-A2|20260102030405"
 
@@ -119,19 +119,22 @@ async def laboratory(
     database = await Database.connect(database_url)
     owner = await asyncpg.connect(owner_of(database_url))
     await prepare(owner)
-    organization = await actors.create_organization(database, f"lab-{uuid7().hex}")
+    name = f"lab-{uuid7().hex}"
+    organization_id = await owner.fetchval(
+        "update lab.organization set name = $1 where name = $2 returning id", name, FOUNDED
+    ) or (await actors.create_organization(database, name)).id  # fmt: skip
     settings = LinkSettings(
-        "bench", organization.name, driver, Transport(TransportType.TCP_LISTEN, Address("127.0.0.1", 0)),
+        "bench", name, driver, Transport(TransportType.TCP_LISTEN, Address("127.0.0.1", 0)),
         unsolicited=unsolicited,
     )  # fmt: skip
     loaded = registry.load(driver, drivers)
-    async with database.transaction(organization.id) as connection:
-        context = await register(connection, organization.id, settings, loaded)
-        await load_code_map(connection, organization.id, driver)
+    async with database.transaction(organization_id) as connection:
+        context = await register(connection, organization_id, settings, loaded)
+        await load_code_map(connection, organization_id, driver)
     contexts = {context.link_id: context}
     worker = ResultWorker(database, contexts.get, limits)
     journal = Journal(
-        database, organization.id, resend_window_s=limits.resend_window_s, commit_wait_s=limits.commit_wait_s,
+        database, organization_id, resend_window_s=limits.resend_window_s, commit_wait_s=limits.commit_wait_s,
         wake=worker.wake,
     )  # fmt: skip
     await journal.start()
