@@ -109,6 +109,7 @@ async def _list(
     async with desk(settings, organization, username, named=False) as at:
         at.require(Permission.RULE_READ)
         async with at.transaction() as connection:
+            await at.note_read(connection, "search", "rule_set", None, (), {"query": name})
             return await rules.read_revisions(connection, name), await rules.read_switches(connection)
 
 
@@ -135,7 +136,9 @@ async def _show(
     async with desk(settings, organization, username, named=False) as at:
         at.require(Permission.RULE_READ)
         async with at.transaction() as connection:
-            return await rules.read(connection, *version_of(version))
+            found, body = await rules.read(connection, *version_of(version))
+            await at.note_read(connection, "read", "rule_set", found.id)
+            return found, body
 
 
 # ---- the bench ------------------------------------------------------------------------------------------------------
@@ -217,7 +220,10 @@ async def _prove(
         at.require(Permission.RULE_READ)
         actor = at.actor if at.actor.kind is ActorKind.USER else None
         async with at.transaction() as connection:
-            return await prove(connection, actor, name, revision, cases)
+            proof = await prove(connection, actor, name, revision, cases)
+            if not proof.stamped:
+                await at.note_read(connection, "test", "rule_set", proof.revision.id)
+            return proof
 
 
 def _say(report: Report, vectors: bool, as_json: bool, kept: str, stamped: bool = False) -> int:
@@ -307,7 +313,9 @@ async def _compare(
     async with desk(settings, organization, username, named=False) as at:
         at.require(Permission.RULE_READ)
         async with at.transaction() as connection:
-            return await compare(connection, name, revision, since, limit)
+            found = await compare(connection, name, revision, since, limit)
+            await at.note_read(connection, "report", "rule_set", found.revision.id)
+            return found
 
 
 rule_change.join(rule)

@@ -11,6 +11,7 @@ import pytest
 from interface import cli
 from interface.store.db import Database
 from tests.cli.desk import PASSWORD, open_shell
+from tests.cli.rules_use import rule_arguments
 from tests.conftest import Organization
 from tests.records import store_message
 
@@ -59,7 +60,8 @@ async def test_a_command_about_records_is_in_the_audit(
     if name.startswith("map"):
         assert (await shell.run("map", "set", "X", "HGB", "--link", "hema-1", *why)).status == 0
         (plan / "codes.csv").write_text(codes.read_text())
-    arguments = {
+    of_rules = {name: await rule_arguments(shell, name, tmp_path)} if name.startswith("rule ") else {}
+    arguments = of_rules or {
         "map list": (),
         "map history": (),
         "map export": (),
@@ -92,13 +94,14 @@ async def test_a_command_about_records_is_in_the_audit(
         "order list": (),
         "order show": (of.number,),
         "trace": (barcode,),
-    }[name]
+    }
     where = "action <> 'login'"
     before = await shell.laboratory.count("audit_event", where)
-    answer = await shell.run(*name.split(), *arguments)
+    answer = await shell.run(*name.split(), *arguments[name])
     assert answer.status == 0 or name == "message validate", answer.err  # whose message is not HL7
     if name == "organization create":
-        async with database.transaction(await database.find_organization(arguments[0]) or organization.id) as other:
+        made = await database.find_organization(arguments[name][0]) or organization.id
+        async with database.transaction(made) as other:
             assert await other.fetchval("select count(*) from lab.audit_event") == 1
         return
     assert await shell.laboratory.count("audit_event", where) > before, "nothing in the audit says that this was done"

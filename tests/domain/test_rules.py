@@ -446,6 +446,23 @@ def test_what_cannot_be_is_not_known(changes: dict[str, Any], key: str) -> None:
     assert PREDICATES[key].read(Case(facts(**changes)), "") is None
 
 
+@pytest.mark.parametrize(
+    ("findings", "said"),
+    [
+        ((), None),
+        ((Finding.PASS,), "pass"),
+        ((Finding.NOT_APPLICABLE,), "none"),
+        ((Finding.NOT_APPLICABLE, Finding.PASS), "pass"),
+        ((Finding.PASS, Finding.HOLD), "hold"),
+        ((Finding.UNKNOWN,), None),
+        ((Finding.HOLD, Finding.UNKNOWN, Finding.PASS), None),
+    ],
+)
+def test_what_several_verdicts_of_a_check_say_together(findings: tuple[Finding, ...], said: str | None) -> None:
+    case = Case(facts(), (verdict("index", Finding.HOLD), *(verdict("delta", one) for one in findings)))
+    assert PREDICATES["delta"].read(case, "") == said
+
+
 # ---- documents ------------------------------------------------------------------------------------------------------
 
 
