@@ -34,6 +34,7 @@ from interface.domain.model import (
     Value,
     ValueKind,
 )
+from interface.domain.record import record
 from interface.domain.subject import at_collection, possible_collections
 from interface.domain.units import bare, canonical, convert
 from interface.errors import UnknownUnit
@@ -57,7 +58,7 @@ ACCEPTED: dict[ValueKind, frozenset[ValueKind]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DecisionContext:
     """What the decision on an observation is taken in. `specimens`: every open specimen with the barcode as sent."""
 
@@ -90,7 +91,7 @@ class DecisionContext:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decision:
     """The result as the laboratory reports it. `value.text` is what is shown; the raw text stays in the observation."""
 

@@ -7,13 +7,14 @@ check that needs it says `UNKNOWN`, which holds exactly as `HOLD` does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
 
 from interface.domain.model import HoldReason, LabTest, Priority, ResultStatus, Sex, Value
+from interface.domain.record import record
 
 
 class QcState(StrEnum):
@@ -38,7 +39,7 @@ class Finding(StrEnum):
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Verdict:
     """What one check said of one result: becomes one step of its explanation.
 
@@ -60,7 +61,7 @@ class Verdict:
     suppress: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Subject:
     """About whom and what: the same for every result of a specimen. Age is at collection, by the laboratory's zone."""
 
@@ -79,7 +80,7 @@ class Subject:
     age_d: int | None = None  # whole days
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PreviousResult:
     """The latest released result before this one of the same person (merges followed), test and like specimen."""
 
@@ -90,7 +91,7 @@ class PreviousResult:
     specimen_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sibling:
     """Another test's reportable result on the same specimen, as reported: from this message or from an earlier one."""
 
@@ -103,7 +104,7 @@ class Sibling:
     version_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Facts:
     """One result as reported (converted and rounded), and all that is known around it."""
 

@@ -7,11 +7,11 @@ laboratory's lists of words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 
 from interface.domain.model import Comparator, HoldReason, Interval, IntervalUse, Value, ValueKind
+from interface.domain.record import record
 
 NORMAL, LOW, HIGH, CRITICAL_LOW, CRITICAL_HIGH = "N", "L", "H", "LL", "HH"
 ABNORMAL, CRITICAL_WORD = "A", "AA"
@@ -25,7 +25,7 @@ _WORDS = frozenset({ValueKind.TEXT, ValueKind.CODED})
 _HALF, _THREE_HALVES = Decimal("0.5"), Decimal("1.5")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Evaluation:
     """`flags`: off-scale first, then the one that says most. `holds`: the value straddles a limit, a person judges.
 

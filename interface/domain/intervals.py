@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 
 from interface.domain.facts import Subject
 from interface.domain.model import Interval, IntervalUse
+from interface.domain.record import record
 
 _ENDLESS_H = 1 << 40
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Selection:
     """The interval that applies, or None; `ambiguous` names those between which nothing decides.
 

@@ -7,13 +7,14 @@ control; then what it makes the laboratory do next. Whether rules release it is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
 from interface.domain import consistency, delta, indices, ranges, reflex
 from interface.domain.facts import Facts, Finding, PreviousResult, QcState, Verdict
 from interface.domain.model import HoldReason, Step
+from interface.domain.record import record
 from interface.domain.reflex import Request
 from interface.domain.rule_set import RuleSet
 
@@ -37,7 +38,7 @@ class NoQc:
         return QcState.UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Judged:
     """What the checks say of one result, before the rules. `facts` are what they saw; `holds`, `flags`: with theirs."""
 

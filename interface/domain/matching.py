@@ -17,13 +17,14 @@ from interface.domain.model import (
     SpecimenFacts,
 )
 from interface.domain.names import search_words
+from interface.domain.record import record
 from interface.domain.states import CLOSED_ITEM, DONE_ITEM
 from interface.settings import NameMismatch, Unsolicited
 
 _TITLES = frozenset({"mr", "mrs", "ms", "miss", "dr", "prof", "herr", "frau", "mme", "mlle"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Match:
     """`unsolicited`: taken without an order by the link's policy; then there is neither specimen nor patient."""
 

@@ -12,6 +12,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from interface.domain.record import record
 from interface.domain.units import UNKNOWN_SUBSTANCE, Substance
 
 
@@ -155,7 +156,7 @@ class HoldReason(StrEnum):
     PERSON = "person"  # somebody wants it to be looked at
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Value:
     """A parsed value. `text` is what is shown: for numeric the exact decimal text, for others the words."""
 
@@ -178,7 +179,7 @@ class Problem:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ObservedPatient:
     """The analyzer's idea of the patient: compared with the order's, never applied to it."""
 
@@ -188,7 +189,7 @@ class ObservedPatient:
     sex: Sex | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Observed:
     """One R record or OBX segment, in order, none merged."""
 
@@ -222,7 +223,7 @@ class Attachment:
     location: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ObservedSpecimen:
     patient: int | None = None  # index into DecodedMessage.patients
     specimen_id: str | None = None  # None: not where the standard or the driver says; never a guess
@@ -356,7 +357,7 @@ class PatientFacts:
     birth_at: datetime | None = None  # with the hour, where the hospital sends it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OrderedItem:
     """An open order item of a specimen."""
 
@@ -388,7 +389,7 @@ class SpecimenFacts:
     person: tuple[str, ...] = ()  # the ids of all records of its patient, as far as anybody merged them
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Step:
     """One line of a result's explanation: which rule, in which version, on which inputs, said what."""
 

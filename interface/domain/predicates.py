@@ -278,15 +278,20 @@ def _put_limited(low: str, high: str, case: Case, _: str, value: Any) -> Case:
     return replace(case, facts=replace(case.facts, **changes))
 
 
-_STRONGEST = (Finding.HOLD, Finding.PASS)
+_STRENGTH = {Finding.NOT_APPLICABLE: 0, Finding.PASS: 1, Finding.HOLD: 2}
+_WORD = {finding: finding.value for finding in Finding}  # reading `.value` is slow, and this is done for every rule
 
 
 def _verdict(check: str, case: Case, _: str) -> str | None:
     """What a check said; None when it was not made, or said that something was not known."""
-    said = [verdict.finding for verdict in case.verdicts if verdict.check == check]
-    if not said or Finding.UNKNOWN in said:
-        return None
-    return next((finding.value for finding in _STRONGEST if finding in said), Finding.NOT_APPLICABLE.value)
+    strongest = None
+    for verdict in case.verdicts:
+        if verdict.check == check:
+            if verdict.finding is Finding.UNKNOWN:
+                return None
+            if strongest is None or _STRENGTH[verdict.finding] > _STRENGTH[strongest]:
+                strongest = verdict.finding
+    return None if strongest is None else _WORD[strongest]
 
 
 _HOLDS_OF = {

@@ -26,6 +26,7 @@ from interface.domain.conditions import Condition, Is, Words, parse_bounds, pars
 from interface.domain.facts import Facts, Finding, QcState, Verdict
 from interface.domain.model import RELEASED, HoldReason, ValueKind
 from interface.domain.predicates import PREDICATES, Case, Kind, Predicate, shown
+from interface.domain.record import record
 from interface.domain.table import Table
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class Action(StrEnum):
     HOLD = "hold"  # a rule says so, or could not be evaluated
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AutoVerdict:
     """`verdicts`: steps of the explanation, each rule's and the sum. `against`: why it is not released, by a word.
 

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, Origin, ResultStatus, Step
+from interface.domain.record import record
 from interface.domain.states import may_become
 from interface.domain.views import ActorKind
 from interface.store.db import Connection
@@ -50,7 +51,7 @@ class CurrentResult:
     pending_said: Said | None  # the same of the version that waits beside a released one
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResultVersion:
     """One version of a result to be written. `fresh`: also the result itself; `pending`: beside a released version."""
 

@@ -31,12 +31,13 @@ from interface.domain.model import (
     Value,
     ValueKind,
 )
+from interface.domain.record import record
 from interface.domain.values import parse_value
 from interface.store import people
 from interface.store.db import Connection
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KnownResult:
     """A result that a specimen has, in its current version. `pending`: what the change that waits beside it says."""
 
@@ -318,7 +319,7 @@ class Asked:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Neighbours:
     """The released results of one person and test that are next to a specimen in time. `later`: it was collected after
     this specimen, and decided before."""
