@@ -11,6 +11,7 @@ from interface.domain.views import Audience, ResultView
 from interface.flow.consequences import follow
 from interface.flow.entry import Entry, EntryError, enter
 from interface.flow.follow_ups import request
+from interface.flow.people import merge
 from interface.flow.replay import Replayed, ReplayError, replay
 from interface.flow.rules import import_rules
 from interface.flow.trace import trace
@@ -299,3 +300,35 @@ async def test_a_replay_shows_what_another_rule_set_would_change_and_decides_by_
         assert [one.rule for one in by_test["K"].asked] == ["magnesium when potassium is low"]
         with pytest.raises(ReplayError, match="not in force"):
             await replayed(False, ("default", 1))
+
+
+async def test_a_delta_is_against_every_record_of_the_person_and_either_id_is_the_patients(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        first, second = await lab.order("S1", "CREA"), await lab.order("S2", "CREA", patient_id="P-2")
+        await lab.send(sent("S1", {"CREA": "1.0"}))
+        await lab.settle()
+        assert first.patient_id is not None
+        assert second.patient_id is not None
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await merge(connection, lab.director, second.patient_id, first.patient_id, "one person")
+        await lab.send(sent("S2", {"CREA": "2.0"}, control="C2"))  # the analyzer knows the first record's id
+        await lab.settle()
+        assert {view.barcode: view.held for view in await lab.results()} == {"S1": (), "S2": (HoldReason.DELTA,)}
+
+
+async def test_a_tube_and_what_was_parted_from_it_are_one_specimen(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        await lab.order("S1", "NA", "CL", "HCO3", "AGAP")
+        await lab.owner.execute(
+            "insert into lab.specimen (id, organization_id, barcode, order_id, patient_id, parent_id, collected_at)"
+            " select gen_random_uuid(), organization_id, 'S1-2', order_id, patient_id, id, collected_at"
+            " from lab.specimen"
+        )
+        await lab.send(sent("S1", {"NA": "140", "CL": "102"}))
+        await lab.send(sent("S1-2", {"HCO3": "24"}, control="C2"))
+        await lab.settle()
+        found = await by_code(lab)
+        assert (found["HCO3"].status, found["AGAP"].value) == (FINAL, "14.0")
+        assert set((await items(lab)).values()) == {ItemStatus.VERIFIED}
