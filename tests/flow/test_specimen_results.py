@@ -1,0 +1,104 @@
+"""What an analyzer sends for aliquots, time series, rejected specimens and worksheets, from its bytes to the items."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from interface.domain.model import HoldReason, ItemStatus, ResultStatus
+from interface.domain.specimens import RejectReason
+from interface.domain.views import Audience, IdentifierView, OrderView
+from interface.errors import IllegalStep
+from interface.flow import specimens, worksheets
+from interface.flow.orders import NewOrder, NewPatient, NewSpecimen, create_order
+from interface.store import lab as reads
+from interface.store.worksheets import WorkFilter
+from tests.flow.laboratory import Laboratory, laboratory, message
+
+AT = datetime(2026, 1, 2, tzinfo=UTC)
+WBC = "R|1|^^^WBC|7.35|10*3/uL||N||F||||20260102030000"
+HGB = "R|2|^^^HGB|13.1|g/dL||N||F||||20260102030000"
+
+
+@pytest.fixture
+async def lab(database_url: str) -> AsyncIterator[Laboratory]:
+    async with laboratory(database_url) as made:
+        yield made
+
+
+async def send(lab: Laboratory, barcode: str, *records: str) -> None:
+    await lab.send(message(f"O|1|{barcode}", *records, control=f"C-{barcode}"))
+    await lab.settle()
+
+
+async def statuses(lab: Laboratory, made: OrderView) -> list[tuple[str, str]]:
+    async with lab.database.organization(lab.organization_id) as connection:
+        view = await reads.get_order(connection, made.id, Audience.STAFF)
+    assert view is not None
+    return [(item.test_code, item.status.value) for item in view.items]
+
+
+def specimen_of(made: OrderView) -> UUID:
+    specimen_id = made.items[0].specimen_id
+    assert specimen_id is not None
+    return specimen_id
+
+
+async def test_an_aliquots_result_answers_the_item_that_stayed_with_its_parent(lab: Laboratory) -> None:
+    made = await lab.order("S1", "WBC", "HGB")
+    async with lab.database.transaction(lab.organization_id) as connection:
+        child = await specimens.aliquot(connection, lab.director, specimen_of(made), tests=("HGB",))
+    await send(lab, child.barcode, WBC, HGB)
+    results = await lab.results()
+    assert [(one.test_code, one.held) for one in results] == [("WBC", ()), ("HGB", ())]
+    assert {one.specimen_id for one in results} == {child.id}
+    assert [one.order_item_id for one in results] == [item.id for item in made.items]
+    assert await statuses(lab, made) == [("WBC", "completed"), ("HGB", "completed")]
+
+
+async def test_each_tube_of_a_time_series_answers_its_own_item(lab: Laboratory) -> None:
+    series = NewSpecimen(("WBC",), time_points_min=(0, 60, 120))
+    new = NewOrder((series,), NewPatient((IdentifierView("TEST", "P-1"),), "Muster"))
+    async with lab.database.transaction(lab.organization_id) as connection:
+        made = await create_order(connection, lab.director, new)
+        for item in made.items:
+            assert item.specimen_id is not None
+            await specimens.receive(connection, lab.director, item.specimen_id)
+    for item, value in ((made.items[2], "9.9"), (made.items[0], "5.5")):
+        await send(lab, item.barcode, WBC.replace("7.35", value))
+    results = {one.order_item_id: one.value for one in await lab.results()}
+    assert [results.get(item.id, "")[:3] for item in made.items] == ["5.5", "", "9.9"]
+    assert [status for _, status in await statuses(lab, made)] == ["completed", "received", "completed"]
+
+
+async def test_nothing_of_a_rejected_specimen_is_taken_or_released(lab: Laboratory) -> None:
+    made = await lab.order("S1", "WBC", "HGB")
+    await send(lab, "S1", WBC)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        done = await specimens.reject(connection, lab.director, specimen_of(made), RejectReason.CLOTTED)
+    assert done.rejected == ("WBC", "HGB")
+    await lab.send(message("O|1|S1", HGB, control="LATE"))
+    await lab.settle()
+    first, late = await lab.results()
+    assert first.status is ResultStatus.CANCELLED
+    assert late.held == (HoldReason.NO_SUCH_SPECIMEN,)
+    assert await statuses(lab, made) == [("WBC", "rejected"), ("HGB", "rejected")]
+    assert await lab.results(Audience.EMR_PRELIMINARY) == []
+
+
+async def test_an_analyzers_result_fills_its_place_on_a_worksheet(lab: Laboratory) -> None:
+    made = await lab.order("S1", "WBC")
+    async with lab.database.transaction(lab.organization_id) as connection:
+        sheet = await worksheets.build(connection, lab.director, WorkFilter(test_codes=("WBC",)))
+    assert await statuses(lab, made) == [("WBC", "in_progress")]
+    await send(lab, "S1", WBC)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        done = await worksheets.complete(connection, lab.director, sheet.id)
+    [item] = done.items
+    assert (item.value[:4], item.status) == ("7.35", ItemStatus.COMPLETED)
+    with pytest.raises(IllegalStep):
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await specimens.collect(connection, lab.director, specimen_of(made))
