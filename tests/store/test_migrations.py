@@ -282,7 +282,9 @@ async def foreign_server() -> AsyncIterator[str]:
         shutil.rmtree(state, ignore_errors=True)
 
 
-async def test_a_foreign_server_is_taken_as_it_is_by_each_kind_of_login(foreign_server: str, state_dir: Path) -> None:
+async def test_a_foreign_server_is_taken_as_it_is_by_each_kind_of_login(
+    foreign_server: str, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = foreign_server.format(database="postgres", user="bench")
     await _execute(root, "create role plain login")
     await _execute(root, "create role maker login createrole")
@@ -313,6 +315,35 @@ async def test_a_foreign_server_is_taken_as_it_is_by_each_kind_of_login(foreign_
         await open_database(settings("by_superuser", "plain"))
     await _execute(root, "grant labora_app to plain")
     await _use(settings("by_superuser", "plain"))
+
+    await _execute(root, "create database specimens")
+    await _upgrade_specimens(foreign_server.format(database="specimens", user="bench"), monkeypatch)
+
+
+async def _upgrade_specimens(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of an earlier version are where their times and status say, of every organization, though the owner, who is
+    no superuser here, is held to row-level security."""
+    monkeypatch.setattr(migrate, "TARGET", "0008")
+    await migrate.upgrade(url)
+    connection = await open_connection(url)
+    await connection.execute(
+        """insert into lab.organization (id, name) values (gen_random_uuid(), 'main'), (gen_random_uuid(), 'second');
+           insert into lab.specimen (id, organization_id, barcode, status, collected_at, received_at)
+               select gen_random_uuid(), o.id, barcode, status, collected, received
+               from lab.organization o, (values ('expected', 'available', null, null),
+                   ('collected', 'available', now(), null), ('received', 'available', null, now()),
+                   ('exhausted', 'unavailable', now(), now()), ('rejected', 'rejected', now(), null)
+               ) as s (barcode, status, collected, received)"""
+    )
+    await connection.close()  # the server ends when nobody is connected
+    monkeypatch.undo()
+    await migrate.upgrade(url)
+    connection = await open_connection(url)
+    rows = await connection.fetch("select barcode, state, status from lab.specimen")
+    await connection.close()
+    assert len(rows) == 10
+    assert all(row["state"] == row["barcode"] for row in rows)
+    assert {row["status"] for row in rows if row["state"] == "rejected"} == {"unsatisfactory"}
 
 
 async def _prune(root: str, settings: Settings) -> None:
