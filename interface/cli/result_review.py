@@ -325,5 +325,6 @@ async def _policies(
         at.require(Permission.RESULT_READ)
         async with at.transaction() as connection:
             if wanted is None:
+                await at.note_read(connection, "read", "review_policy")
                 return await review.policies(connection)
             return await set_policy(connection, at.actor, wanted)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import click
 import pytest
 
 from interface import cli
 from interface.store.db import Database
-from tests.cli.desk import PASSWORD, open_shell
+from tests.cli.desk import PASSWORD, Shell, open_shell
 from tests.cli.rules_use import rule_arguments
+from tests.cli.test_review import critical
 from tests.conftest import Organization
 from tests.records import store_message
 
@@ -19,7 +21,7 @@ WITHOUT_RECORDS = {  # nothing of a laboratory's passes through these
     "run", "check", "demo", "decode", "simulate", "db upgrade", "db status", "db url", "db maintain", "driver list",
     "driver diff", "driver new", "driver schema", "driver show", "driver test", "driver vector", "link doctor",
     "link list", "link ports",
-    "link status", "link test", "organization list",
+    "link status", "link test", "organization list", "result comments",
 }  # fmt: skip
 
 
@@ -35,6 +37,38 @@ def leaves(command: click.Command, context: click.Context, name: str = "") -> It
 
 
 COMMANDS = sorted(set(leaves(cli.labora, click.Context(cli.labora))) - WITHOUT_RECORDS)
+
+
+async def reviewing(shell: Shell, name: str) -> dict[str, tuple[str, ...]]:
+    """A step of reviewing, or of telling a critical result, with something it can be taken with."""
+    made = [UUID(int=0)] * 2
+    if name.startswith("critical"):
+        made = list(map(UUID, await critical(shell)))
+    elif name.startswith("result"):
+        made[0] = await shell.laboratory.result(await shell.laboratory.order())
+    result, task = str(made[0]), str(made[1])
+    by, why = ("--as", "vera"), ("--comment", "because", "--as", "vera")
+    if name.endswith("-change") or name == "result retract":
+        await shell.run("result", "release", result, *by)
+        if name.endswith("-change"):
+            await shell.laboratory.change(made[0], "9.1", version=3)
+    if name == "critical close":
+        await shell.run("critical", "notify", task, "--person", "ward 3b", "--read-back", *by)
+    if name == "critical withdraw":
+        await shell.run("result", "reject", result, *why)
+    return {
+        "result policy": (),
+        **{f"result {step}": (result, *by) for step in ("verify", "release", "rerun")},
+        **{f"result {step}": (result, *why) for step in ("reject", "hold", "comment", "retract")},
+        **{f"result {step}-change": (result, *why) for step in ("accept", "reject")},
+        "result correct": (result, "--value", "9.1", *why),
+        "critical list": (),
+        "critical show": (task,),
+        "critical attempt": (task, "--obstacle", "busy", *by),
+        "critical notify": (task, "--person", "ward 3b", "--read-back", *by),
+        "critical close": (task, *by),
+        "critical withdraw": (task, *why),
+    }
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -89,7 +123,7 @@ async def test_a_command_about_records_is_in_the_audit(
         "message validate": (message_id, "--as", "vera"),
         "result list": (),
         "result show": (result_id,),
-        "result release": (result_id, "--as", "vera"),
+        **await reviewing(shell, name),
         "order create": ("--test", "HGB", "--family", "Muster", "--as", "vera"),
         "order list": (),
         "order show": (of.number,),
