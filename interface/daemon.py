@@ -29,7 +29,7 @@ from interface.settings import Address, Settings
 from interface.store.audit import AuditWriter
 from interface.store.db import Database
 from interface.store.embedded import keep_partitions, open_database
-from interface.store.upkeep import keep_wire_log
+from interface.store.upkeep import keep_statistics, keep_wire_log
 
 if TYPE_CHECKING:
     from interface.api.app import LinkStatus
@@ -138,6 +138,7 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         for upkeep in (
             keep_partitions(settings, server),
             keep_wire_log(links.settings, server, links.wire_log),
+            keep_statistics(links.settings, server),
             watch_criticals(database, lambda: list(links.journals)),
         ):
             stack.push_async_callback(_cancelled, asyncio.create_task(upkeep, name="upkeep"))
