@@ -1,0 +1,79 @@
+"""Words for people: counts by class, what was wrong, and a sample to check by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from random import Random
+
+from tests.hazards.plan import Expected, Fate, Plan
+from tests.hazards.runner import Found
+from tests.hazards.verdict import Verdict
+
+
+def lines(plan: Plan, verdict: Verdict) -> Iterator[str]:
+    """The table, then every disagreement."""
+    yield f"seed {plan.seed}: {plan.sent} results sent, {len(plan.expected)} expected, {plan.controls} controls"
+    yield f"{'class':<28}{'planted':>8}{'hazards':>8}{'released':>9}{'waiting':>8}{'wrong':>6}  held"
+    for kind, of in sorted(verdict.counts.items()):
+        held = ", ".join(f"{reason} {number}" for reason, number in sorted(of.held.items()))
+        yield f"{kind:<28}{of.planted:>8}{of.hazards:>8}{of.released:>9}{of.waiting:>8}{of.wrong:>6}  {held}"
+    share = verdict.released / max(1, plan.sent)
+    yield (
+        f"{len(verdict.counts)} classes, {sum(of.hazards for of in verdict.counts.values())} hazards;"
+        f" {verdict.released} released ({share:.1%} of what was sent);"
+        f" {verdict.wrong_releases} wrong releases, {len(verdict.faults)} disagreements"
+    )
+    for fault in verdict.faults:
+        yield f"WRONG {fault.kind}: {fault.text}"
+        if fault.expected is not None:
+            yield from _row(0, fault.expected, fault.found)
+
+
+def sample(plan: Plan, verdict: Verdict, number: int) -> Iterator[str]:
+    """So many results, hazards first, spread over the classes: what was planted, what must be, what is."""
+    random = Random(plan.seed)  # noqa: S311 - the same sample for the same seed
+    by_kind: dict[str, list[tuple[Expected, Found | None]]] = {}
+    for pair in random.sample(verdict.pairs, len(verdict.pairs)):
+        by_kind.setdefault(pair[0].kind, []).append(pair)
+    for pairs in by_kind.values():
+        pairs.sort(key=lambda pair: not pair[0].hazard)
+    left = number
+    while left and by_kind:
+        for kind in sorted(by_kind):
+            if left and by_kind[kind]:
+                left -= 1
+                yield from _row(number - left, *by_kind[kind].pop(0))
+        by_kind = {kind: pairs for kind, pairs in by_kind.items() if pairs}
+
+
+def _row(at: int, expected: Expected, found: Found | None) -> Iterator[str]:
+    barcode, code, time = expected.key
+    yield f"{at:>3} [{expected.kind}] {barcode or '(no id)'} {code or '(no code)'} at {time or '-'}: {expected.planted}"
+    yield f"      must: {_must(expected)}"
+    yield f"      is:   {_is(found) if found else 'not there'}"
+
+
+def _must(one: Expected) -> str:
+    if one.fate is Fate.HELD:
+        said = f"held for {', '.join(sorted(one.reasons))}"
+    else:
+        said = _words(one.fate, one.test or "", one.value or "", one.unit or "", one.flags or (), one.patients)
+    return said + _extra(one.reportable is False, one.pending, bool(one.critical), one.versions)
+
+
+def _is(one: Found) -> str:
+    said = _words(one.status, one.test, one.value, one.unit, one.flags, one.patients)
+    said += f", held for {', '.join(sorted(one.held))}" if one.held else ""
+    said += f", an EMR sees {one.emr}" if one.emr is not None else ""
+    return said + _extra(not one.reportable, one.pending, one.critical, one.versions)
+
+
+def _words(status: str, test: str, value: str, unit: str, flags: Iterable[str], patients: Iterable[str]) -> str:
+    return f"{status} {test} {value} {unit} {' '.join(flags)} of {' '.join(sorted(patients)) or 'nobody'}"
+
+
+def _extra(spare: bool, pending: str | None, critical: bool, versions: int) -> str:
+    said = ", not the reported run" if spare else ""
+    said += f", beside it waits {pending}" if pending is not None else ""
+    said += ", somebody must be told" if critical else ""
+    return said + (f", {versions} versions" if versions > 1 else "")
