@@ -40,8 +40,8 @@ class Term:
 class Consistency:
     """The sum of `terms`, or the test less what `formula` makes of its inputs, lies in [low, high].
 
-    `required`: a result whose companion is missing is held; else the rule does not speak of it. `signed`: a value may
-    be below zero (a base excess); else `<5` is taken as 0 to 5.
+    `required`: a result whose companion is missing or held is held; where it is not required, the rule does not speak of
+    a result without. `signed`: a value may be below zero (a base excess); else `<5` is taken as 0 to 5.
     """
 
     name: str
@@ -139,6 +139,8 @@ def _checked(rule: Consistency, facts: Facts, version: str) -> Verdict:
             if rule.required:
                 return _unknown(rule, version, f"{test} of this specimen is missing")
             return _none(rule, version, f"{test} of this specimen is missing")
+        if rule.required and test != own and siblings[test].holds:
+            return _unknown(rule, version, f"{test} of this specimen is held")
     try:
         low, high = _formula_bounds(rule, facts) if rule.formula is not None else _sum_bounds(rule, facts)
     except UnknownUnit:

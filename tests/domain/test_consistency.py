@@ -87,6 +87,16 @@ def test_a_missing_companion_holds_only_where_the_rule_asks_for_it() -> None:
     assert judged(needed, "MONO_PCT", "10", "%", sibling("NEUT_PCT", "60", "%")).finding is UNKNOWN
 
 
+def test_a_companion_that_is_held_is_none_that_a_rule_asks_for() -> None:
+    """It may be another tube's: that the two agree says nothing then."""
+    total = sibling("TBIL", "1.0", "mg/dL", holds=(HoldReason.PATIENT_MISMATCH,))
+    assert judged(BILIRUBIN + "required = true", "DBIL", "0.3", "mg/dL", total).finding is Finding.UNKNOWN
+    assert (
+        judged(BILIRUBIN + "required = true", "DBIL", "0.3", "mg/dL", replace(total, holds=())).finding is Finding.PASS
+    )
+    assert judged(BILIRUBIN, "DBIL", "1.3", "mg/dL", total).finding is Finding.HOLD
+
+
 def test_a_companion_that_failed_is_no_number() -> None:
     failed = replace(sibling("HCT", "45", "%"), value=Value(ValueKind.FAILED, "----"))
     assert judged(THREE, "HGB", "15", "g/dL", failed).finding is UNKNOWN

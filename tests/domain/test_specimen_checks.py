@@ -46,6 +46,16 @@ def test_an_index_that_is_absent_holds_where_the_rule_asks_for_it() -> None:
     assert index(HAEMOLYSIS + "required = true", facts("4.1")).finding is UNKNOWN
 
 
+@pytest.mark.parametrize("reason", [HoldReason.PATIENT_MISMATCH, HoldReason.QUESTIONABLE, HoldReason.RULE])
+@pytest.mark.parametrize("value", ["20", "150"])
+def test_an_index_that_is_held_itself_says_nothing_of_the_specimen(value: str, reason: HoldReason) -> None:
+    """Whose it is, or whether it is so, is what a person is to find out."""
+    around = siblings(sibling("H_INDEX", value, "mg/dL", holds=(reason,)))
+    for more in ("", "required = true", 'action = "comment"\ncomment = "haemolysed"'):
+        verdict = index(HAEMOLYSIS + more, facts("4.1", around=around))
+        assert (verdict.finding, verdict.holds) == (UNKNOWN, (HoldReason.INTERFERENCE,))
+
+
 def test_a_limit_in_another_unit_is_compared_in_it_and_never_without() -> None:
     assert index(HAEMOLYSIS + 'unit = "g/L"', haemolytic("10100", "mg/dL")).finding is HOLD
     assert index(HAEMOLYSIS + 'unit = "g/L"', haemolytic("9900", "mg/dL")).finding is PASS
