@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 OFFSCALE_CRP = ("0.6", "300")  # what the analyzer can measure, mg/L
-SWITCHED = "LIPA"  # is switched off in the middle of the run
+SWITCHED, SWITCHED_ANALYZER = "LIPA", "lis-off"  # are switched off in the middle of the run
+SWITCHED_STAGE = 2  # when
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ ANALYTES = (
     Analyte(
         "TBIL", "mg/dL", 1,
         (Limits("1.0", "12.0", "", "18.0", "", *_NEWBORN), Limits("0.4", "1.2", "", "15.0", "", *_OLDER)),
-        lowest="0.1", highest="30.0",
+        lowest="0.3", highest="30.0",
     ),
     Analyte("DBIL", "mg/dL", 1, (Limits("0.0", "0.3"),), no_critical=True, highest="10.0"),
     Analyte(
@@ -140,6 +141,7 @@ ANALYTES = (
     Analyte("GGT", "U/L", 0, (Limits("", "60"),), no_critical=True, lowest="5", highest="900"),
     Analyte("LAC", "mmol/L", 1, (Limits("0.5", "2.2", "", "4.0"),), lowest="0.3", highest="15.0", no_qc=False),
     Analyte("FERR", "ug/L", 0, (Limits("15", "150"),), lowest="2", highest="900"),  # critical limits: none, undeclared
+    Analyte("LD", "U/L", 0, (Limits("135", "225"),), no_critical=True, lowest="60", highest="900"),
     Analyte("HIX", "mg/dL", 0, no_critical=True),
     Analyte("HBSAG", kind="coded", limits=(Limits(normal=("Negative",), abnormal=("Reactive",)),), no_critical=True),
     Analyte("MALA", kind="coded", limits=(Limits(normal=("Negative",), critical=("Positive",)),), no_critical=True),
@@ -167,6 +169,10 @@ def _rules() -> Iterator[str]:
             "window_d = 7\n"
         )
     yield f'[[index]]\ntest = "K"\nindex = "H"\nindex_test = "HIX"\nlimit = "{HAEMOLYSIS}"\nunit = "mg/dL"\n'
+    yield (
+        f'[[index]]\ntest = "LD"\nindex = "H"\nindex_test = "HIX"\nlimit = "{HAEMOLYSIS}"\nunit = "mg/dL"\n'
+        "required = true\n"
+    )
     for code, (low, high) in ABSURD.items():
         yield f'[[range]]\ntest = "{code}"\nkind = "absurd"\nlow = "{low}"\nhigh = "{high}"\n'
     low, high = OFFSCALE_CRP

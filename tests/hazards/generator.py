@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from tests.hazards import identity, runs, values
-from tests.hazards.book import SWITCHED
+from tests.hazards import identity, mixed, runs, values
+from tests.hazards.book import SWITCHED, SWITCHED_ANALYZER, SWITCHED_STAGE
 from tests.hazards.making import STAGES, Maker, Story, begin, healthy
 from tests.hazards.plan import Plan, Send, Setup, Stage, Switch
 
@@ -24,6 +24,9 @@ CLASSES: tuple[Callable[[Maker], Story], ...] = (
     runs.resent, runs.changed_before, runs.changed_after, runs.corrected_late, runs.halves_turned,
     runs.preliminary_first, runs.rerun, runs.twice_in_a_message, runs.asked_rerun, runs.reflex, runs.cut_short,
     runs.delta, runs.swapped_tubes, runs.swapped_blood_counts,
+    mixed.several, mixed.before_its_order, mixed.cancelled, mixed.without_a_clock, mixed.unmerged, mixed.two_links,
+    mixed.one_patient_two_tubes, mixed.prefixed, mixed.analyzer_off, mixed.index_needed, mixed.held_inputs,
+    mixed.repeated_value, mixed.escaped, mixed.accents, mixed.not_collected, mixed.other_link,
 )  # fmt: skip
 PANELS = (
     ("NA", "K", "CL", "HCO3", "GLU", "CREA", "UREA", "CA", "TP", "ALT", "CK", "CRP", "TBIL", "DBIL"),
@@ -82,15 +85,17 @@ def _planned(seed: int, make: Maker, stories: Sequence[Story]) -> Plan:
 
 def _switches(stage: int) -> Iterable[Setup]:
     """Off while the third stage is decided."""
-    return [Switch(SWITCHED, stage == 2)] if stage in (2, 3) else []
+    off = stage == SWITCHED_STAGE
+    switches = (Switch(SWITCHED, off), Switch(SWITCHED_ANALYZER, off, analyzer=True))
+    return switches if stage in (SWITCHED_STAGE, SWITCHED_STAGE + 1) else ()
 
 
 def _dealt(make: Maker, stories: Sequence[Story], stage: int) -> list[list[list[Send]]]:
     lanes: list[list[list[Send]]] = [[] for _ in range(LANES)]
     for story in stories:
         sends = [send for at, send in story.sends if at == stage]
-        if sends:
-            make.random.choice(lanes).append(sends)
+        for queue in [[send] for send in sends] if story.apart else [sends] if sends else []:
+            make.random.choice(lanes).append(queue)
     return lanes
 
 

@@ -31,6 +31,7 @@ class Story:
     expected: list[Expected] = field(default_factory=list)
     controls: int = 0
     duplicates: int = 0
+    apart: bool = False  # its messages of a stage need not keep their order, or be sent one after the other
 
     @property
     def results(self) -> int:
@@ -50,11 +51,15 @@ class Reading:
     mark: str = "N"  # the instrument's own flag
     status: str = "F"
     critical: bool = False
+    comment: str = ""
+    reference: str = ""
 
     def row(self, time: str = "") -> Row:
         value = self.value if self.sent is None else self.sent
         unit = self.test.unit if self.sent_unit is None else self.sent_unit
-        return Row(self.test.sent, value, unit, self.mark, self.status, self.type, time)
+        return Row(
+            self.test.sent, value, unit, self.mark, self.status, self.type, time, self.comment, self.reference
+        )  # fmt: skip
 
 
 class Maker:
@@ -82,7 +87,9 @@ class Maker:
         self, person: Person, tests: Iterable[str], days: int = 0, barcode: str = ""
     ) -> Tube:  # fmt: skip
         """`days`: how long before `DAY` it was collected."""
-        return Tube(barcode or self.barcode(), person, tuple(dict.fromkeys(tests)), DAY - timedelta(days=days))
+        priority = self.random.choices(("routine", "stat", "asap"), (8, 1, 1))[0]
+        collected = DAY - timedelta(days=days)
+        return Tube(barcode or self.barcode(), person, tuple(dict.fromkeys(tests)), collected, priority)
 
     def time(self) -> str:
         """An instrument's time that no other message of the plan has."""
@@ -135,7 +142,14 @@ class Maker:
             made["HCT"] = self.haematocrit(Decimal(made["HGB"].value))
         if "TBIL" in made and "DBIL" in made:
             made["DBIL"] = self.reading("DBIL", person, "N")
-        return list(made.values())
+        return [self._as_printed(one) for one in made.values()]
+
+    def _as_printed(self, one: Reading) -> Reading:
+        """What the analyzer thinks of a value itself changes nothing: its own limits, its flag by them, a comment."""
+        if self.random.random() < 0.9 or one.test.kind != "numeric":
+            return one
+        mark = self.random.choice(("N", "L", "H"))
+        return replace(one, mark=mark, reference="1 - 2", comment="measured twice")
 
     def haematocrit(self, haemoglobin: Decimal) -> Reading:
         """One that agrees with the haemoglobin."""

@@ -31,7 +31,8 @@ class Tube:
     barcode: str
     person: Person
     tests: tuple[str, ...]
-    collected: datetime
+    collected: datetime | None
+    priority: str = "routine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,20 @@ class Merge:
 
 
 @dataclass(frozen=True, slots=True)
+class Unmerge:
+    """It was a mistake."""
+
+    prior: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The order of a specimen, by its barcode."""
+
+    barcode: str
+
+
+@dataclass(frozen=True, slots=True)
 class Aliquot:
     parent: str
     barcode: str
@@ -81,13 +96,14 @@ class Aliquot:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """Autoverification of a test is switched off, or on again."""
+    """Autoverification of a test, or of an analyzer, is switched off, or on again."""
 
-    test: str
+    key: str
     off: bool
+    analyzer: bool = False
 
 
-Setup = Order | Reject | Dispose | MakeOld | Relabel | Merge | Aliquot | Switch
+Setup = Order | Reject | Dispose | MakeOld | Relabel | Merge | Unmerge | Cancel | Aliquot | Switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +126,9 @@ class Row:
     flag: str = "N"
     status: str = "F"
     type: str = "NM"
-    time: str = ""  # "" is the message's
+    time: str = ""  # "" is the message's, "-" is not sent
+    comment: str = ""
+    reference: str = ""  # as the analyzer prints it
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +139,7 @@ class Part:
     barcode: str
     rows: tuple[Row, ...]
     control: bool = False
+    again: bool = False  # another specimen of the patient of the part before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +161,8 @@ class Send:
         return sum(len(part.rows) for part in self.parts)
 
 
-Key = tuple[str, str, str]  # barcode as sent, code as sent, instrument's time; of calculated: barcode, =test, ""
+# Barcode as sent, code as sent, instrument's time; without one, whose it is. Of what is calculated: barcode, =test, "".
+Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,16 +15,16 @@ import asyncpg
 
 from interface.domain.autoverify import Scope
 from interface.domain.autoverify import Switch as SwitchOff
-from interface.domain.model import Sex
+from interface.domain.model import Priority, Sex
 from interface.domain.specimens import RejectReason
 from interface.domain.views import Audience, IdentifierView
 from interface.driver import registry
-from interface.flow import people, rules, specimens
+from interface.flow import order_changes, people, rules, specimens
 from interface.flow.context import register
 from interface.flow.intake import LinkIntake
 from interface.flow.orders import NewOrder, NewPatient, NewSpecimen, create_order
 from interface.flow.rule_proof import prove
-from interface.settings import NameMismatch, Unsolicited
+from interface.settings import BarcodeRules, NameMismatch, Unsolicited
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 from interface.store.lab import Page, ResultFilter, find_results
@@ -34,6 +34,7 @@ from tests.hazards.book import ANALYTES
 from tests.hazards.book import rules as rule_text
 from tests.hazards.plan import (
     Aliquot,
+    Cancel,
     Dispose,
     Key,
     MakeOld,
@@ -46,6 +47,7 @@ from tests.hazards.plan import (
     Setup,
     Switch,
     Tube,
+    Unmerge,
 )
 
 AUTHORITY = "LAB"
@@ -53,6 +55,8 @@ LINKS = {  # driver, and what is particular
     "lis-1": ("generic_lis2", {}),
     "lis-2": ("generic_lis2", {"name_mismatch": NameMismatch.HOLD}),
     "lis-open": ("generic_lis2", {"unsolicited": Unsolicited.REGISTER}),
+    "lis-code": ("generic_lis2", {"barcode": BarcodeRules(strip_prefix="]C1", pad=7)}),
+    "lis-off": ("generic_lis2", {}),
     "hl7-1": ("generic_hl7", {}),
     "hl7-2": ("generic_hl7", {"name_mismatch": NameMismatch.HOLD}),
 }
@@ -185,10 +189,18 @@ class Run:
                         connection, actor, self._specimens[parent], barcode=barcode, tests=tests
                     )  # fmt: skip
                     self._specimens[barcode] = made.id
-                case Switch(test, True):
-                    await rules.switch_off(connection, actor, SwitchOff(Scope.TEST, test, "planted"))
-                case Switch(test, False):
-                    await rules.switch_on(connection, actor, SwitchOff(Scope.TEST, test, "planted"))
+                case Unmerge(prior):
+                    one = await self._record(connection, prior)
+                    await people.unmerge(connection, actor, one, "it was a mistake")
+                case Cancel(barcode):
+                    order_id = await connection.fetchval(
+                        "select order_id from lab.specimen where id = $1", self._specimens[barcode]
+                    )
+                    await order_changes.cancel(connection, actor, order_id, "not wanted any more")
+                case Switch(key, off, analyzer):
+                    scope = Scope.ANALYZER if analyzer else Scope.TEST
+                    turn = rules.switch_off if off else rules.switch_on
+                    await turn(connection, actor, SwitchOff(scope, key, "planted"))
                 case MakeOld(barcode):
                     await self._by_owner(
                         "update lab.specimen set created_at = received_at where id = $1",
@@ -202,6 +214,13 @@ class Run:
     async def _by_owner(self, statement: str, *values: object) -> None:
         """What no program of the laboratory does: time passing, and accidents."""
         await self._lab.owner.execute(statement, *values)
+
+    async def _record(self, connection: Connection, identifier: str) -> UUID:
+        """The record itself, be it merged or not."""
+        found: UUID = await connection.fetchval(
+            "select patient_id from lab.patient_identifier where value = $1", identifier
+        )  # fmt: skip
+        return found
 
     async def _patient(self, connection: Connection, identifier: str) -> UUID:
         found = await people.find_patient(connection, NewPatient(identifiers=(IdentifierView(AUTHORITY, identifier),)))
@@ -263,16 +282,18 @@ where r.organization_id = $1
 def _found(row: asyncpg.Record, seen: dict[UUID, str], patients: dict[UUID, frozenset[str]], tasks: set[UUID]) -> Found:
     calculated = row["origin"] == "calculation"
     pending = row["pending_value"]
+    ids = patients.get(row["patient_id"], frozenset()) if row["patient_id"] else frozenset[str]()
+    time = row["instrument_time"] or (f"of {' '.join(sorted(ids))}" if ids else "")
     return Found(
         key=(row["specimen_as_sent"], f"={row['test_code']}", "") if calculated
-        else (row["specimen_as_sent"], row["code"], row["instrument_time"]),
+        else (row["specimen_as_sent"], row["code"], time),
         status=row["status"],
         held=frozenset(row["held"]),
         value=row["comparator"] + row["value"],
         unit=row["unit"],
         flags=tuple(row["flags"]),
         test=row["test_code"],
-        patients=patients.get(row["patient_id"], frozenset()) if row["patient_id"] else frozenset(),
+        patients=ids,
         reportable=row["reportable"],
         versions=row["versions"],
         pending=None if pending is None else row["pending_comparator"] + pending,
@@ -292,7 +313,7 @@ def _new_order(tube: Tube) -> NewOrder:
     specimen = NewSpecimen(
         tests=tube.tests, barcode=tube.barcode, type="SER", collected_at=tube.collected, received_at=tube.collected
     )
-    return NewOrder((specimen,), patient=patient)
+    return NewOrder((specimen,), patient=patient, priority=Priority(tube.priority))
 
 
 # ---- the catalogue, written as the book has it -----------------------------------------------------------------------

@@ -10,12 +10,16 @@ def records(send: Send) -> list[str]:
     made = [rf"H|\^&|{send.control_id}||Testmaker^Hazard^1||||||||LIS2-A2|{send.time}"]
     for place, part in enumerate(send.parts, 1):
         said, action = part.said, "Q" if part.control else ""
-        made.append(f"P|{place}||{said.id}||{said.name}||{said.birth}|{said.sex}")
-        made.append(f"O|1|{part.barcode}||^^^ALL|R||||||{action}")
-        made += [
-            f"R|{at}|^^^{row.code}|{row.value}|{row.unit}||{row.flag}||{row.status}||||{row.time or send.time}"
-            for at, row in enumerate(part.rows, 1)
-        ]
+        if not part.again:
+            made.append(f"P|{place}||{said.id}||{said.name}||{said.birth}|{said.sex}")
+        made.append(f"O|{1 + part.again}|{part.barcode}||^^^ALL|R||||||{action}")
+        for at, row in enumerate(part.rows, 1):
+            made.append(
+                f"R|{at}|^^^{row.code}|{row.value}|{row.unit}|{row.reference}|{row.flag}||{row.status}||||"
+                f"{_time(row, send)}"
+            )
+            if row.comment:
+                made.append(f"C|1|I|{row.comment}|G")
     return made if send.cut else [*made, "L|1|N"]
 
 
@@ -32,12 +36,19 @@ def block(send: Send) -> bytes:
 
 
 def _group(part: Part, send: Send, place: int) -> list[str]:
-    made = [_patient(part.said, place)] if part.said != Said() else []
+    made = [_patient(part.said, place)] if part.said != Said() and not part.again else []
     made.append(f"OBR|{place}|||ALL^All^L|||{send.time}")
-    made += [_observation(row, row.time or send.time, at) for at, row in enumerate(part.rows, 1)]
+    for at, row in enumerate(part.rows, 1):
+        made.append(_observation(row, _time(row, send), at))
+        if row.comment:
+            made.append(f"NTE|1|L|{row.comment}")
     if part.barcode:
         made.append(f"SPM|1|{part.barcode}||SER^Serum^HL70487|||||||||||||{send.time}")
     return made
+
+
+def _time(row: Row, send: Send) -> str:
+    return "" if row.time == "-" else row.time or send.time
 
 
 def _patient(said: Said, place: int) -> str:
@@ -46,4 +57,5 @@ def _patient(said: Said, place: int) -> str:
 
 
 def _observation(row: Row, time: str, at: int) -> str:
-    return f"OBX|{at}|{row.type}|{row.code}^{row.code}^L||{row.value}|{row.unit}||{row.flag}|||{row.status}|||{time}"
+    said = f"{row.value}|{row.unit}|{row.reference}|{row.flag}"
+    return f"OBX|{at}|{row.type}|{row.code}^{row.code}^L||{said}|||{row.status}|||{time}"
