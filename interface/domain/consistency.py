@@ -40,7 +40,7 @@ class Term:
 class Consistency:
     """The sum of `terms`, or the test less what `formula` makes of its inputs, lies in [low, high].
 
-    `required`: a result whose companion is missing or held is held; where it is not required, the rule does not speak of
+    `required`: a result whose companion is missing or held is held; if not required, the rule does not speak of
     a result without. `signed`: a value may be below zero (a base excess); else `<5` is taken as 0 to 5.
     """
 
