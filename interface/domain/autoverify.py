@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from types import MappingProxyType
 from uuid import UUID
 
 from interface.domain.facts import Facts, Finding, Verdict
@@ -91,10 +92,14 @@ def shadowed(rule_set: RuleSet, cases: Sequence[Case]) -> tuple[AutoVerdict, ...
     return together(on, [(case.facts, evaluate(on, case.facts, case.verdicts)) for case in cases])
 
 
+OFF = "off"  # among the inputs of the step: nothing was released then, whatever the rules said
+_OFF = MappingProxyType({OFF: "yes"})
+
+
 def _off(now: Autoverification, why: str, case: Case) -> AutoVerdict:
     version = now.active.version if now.active else ""
     text = f"waits for a person: {why}"
-    said = Verdict("autoverification", Finding.NOT_APPLICABLE, text, "", version)
+    said = Verdict("autoverification", Finding.NOT_APPLICABLE, text, "", version, _OFF)
     return AutoVerdict(Action.WAIT, (said,), ("off",), is_held(case.facts, case.verdicts))
 
 

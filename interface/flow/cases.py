@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeAlias
 from uuid import UUID
 
 from interface.domain import delta, judging
@@ -39,17 +40,21 @@ from interface.domain.runs import MEASURED, Choice, Run, choose, same
 from interface.domain.states import CLOSED_ITEM
 from interface.flow.work import own_key
 from interface.store.ids import uuid7
-from interface.store.surroundings import KnownResult, Led, Neighbours
+from interface.store.surroundings import KnownResult, Led, Neighbours, Waited
 
 _SAME_KEY = {
     Origin.ANALYZER: "the same analyzer, specimen, code, occurrence and instrument time: a new version",
     Origin.MANUAL: "entered again for the same order item: a new version",
     Origin.CALCULATION: "calculated anew: a new version",
 }
+_AGAIN = "judged anew with what came beside it: a new version"
 _NO_VALUE = frozenset({ValueKind.EMPTY, ValueKind.FAILED})
 _UNREAD = frozenset({HoldReason.UNKNOWN_UNIT, HoldReason.UNREADABLE_VALUE})
 # With these a result asks for nothing to be done: it is not known whose it is, or of what.
 _MAY_ASK = MEASURED | {HoldReason.RUN_FAILED, HoldReason.NO_VALUE}
+
+
+Said: TypeAlias = tuple[ResultStatus, frozenset[HoldReason], frozenset[str], frozenset[str]]
 
 
 @dataclass(slots=True)
@@ -80,6 +85,8 @@ class Case:
     auto: AutoVerdict | None = None
     requests: tuple[Request, ...] = ()
     before: tuple[ResultStatus, frozenset[HoldReason]] | None = None  # of a version that says the same value
+    waited: Waited | None = None  # it says nothing new, and is judged anew with what came beside it
+    as_before: Said | None = None  # and what is said of it without that
 
     def __post_init__(self) -> None:
         self.holds, self.flags = self.decision.holds, self.decision.flags
@@ -101,6 +108,11 @@ class Case:
         self.steps.append(step)
         if reason not in self.holds:
             self.holds = (*self.holds, reason)
+
+    def said(self) -> Said:
+        """What the checks and rules make of it."""
+        comments = (one.comment for one in self.judged.verdicts if one.comment) if self.judged else ()
+        return self.status, frozenset(self.holds), frozenset(self.flags), frozenset(comments)
 
     def run(self) -> Run:
         return Run(str(self.result_id), self.decision.value, self.holds, self.status, self.decision.unit)
@@ -136,17 +148,32 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What there is already of a specimen. `neighbours`: by test id."""
+    """What there is already of a specimen. `neighbours`: by test id; `waited`: by version, of results that wait."""
 
     specimen: SpecimenFacts | None = None
     known: tuple[KnownResult, ...] = ()
     led: Mapping[str, tuple[Led, ...]] = field(default_factory=dict)
     neighbours: Mapping[str, Neighbours] = field(default_factory=dict)
+    waited: Mapping[UUID, Waited] = field(default_factory=dict)
 
 
-def decide_together(cases: Sequence[Case], beside: Beside, rules: Rules, context: DecisionContext) -> Decided:
-    """Everything that is decided about the results of one specimen (of none: of one barcode that nobody knows)."""
+def decide_together(
+    cases: Sequence[Case], beside: Beside, rules: Rules, context: DecisionContext, waiting: Iterable[str] = ()
+) -> Decided:
+    """Everything that is decided about the results of one specimen (of none: of one barcode that nobody knows).
+
+    `waiting`: tests whose calculated result is to be judged anew too.
+    """
     decided = Decided(list(cases))
+    siblings = judge_together(decided, beside, rules, context)
+    _leave(decided, beside, siblings)
+    if rules.rule_set.calculations and beside.specimen is not None:
+        _calculate(decided, beside, rules, context, siblings, waiting)
+    return decided
+
+
+def judge_together(decided: Decided, beside: Beside, rules: Rules, context: DecisionContext) -> dict[str, Sibling]:
+    """The same but for what is calculated; the reported results of the specimen as they are then."""
     _choose(decided, beside)
     siblings = siblings_of(decided.cases, beside.known)
     subjects: dict[str, Subject] = {}
@@ -155,9 +182,15 @@ def decide_together(cases: Sequence[Case], beside: Beside, rules: Rules, context
     siblings |= siblings_of(decided.cases, beside.known)  # in place: rules see what the checks made of the others
     _whose_specimen(decided.cases, rules)
     _conclude(decided.cases, rules)
-    if rules.rule_set.calculations and beside.specimen is not None:
-        _calculate(decided, beside, rules, context, siblings)
-    return decided
+    return siblings
+
+
+def _leave(decided: Decided, beside: Beside, siblings: dict[str, Sibling]) -> None:
+    """What was judged anew, and of which the same is said as before, stays the version that it is."""
+    same = {case.result_id for case in decided.cases if case.waited is not None and case.said() == case.as_before}
+    if same:
+        decided.cases = [case for case in decided.cases if case.result_id not in same]
+        siblings |= siblings_of((), [one for one in beside.known if one.id in same])
 
 
 # ---- runs ------------------------------------------------------------------------------------------------------------
@@ -274,6 +307,8 @@ def facts_of(
     subjects: dict[str, Subject],
 ) -> Facts:
     """A case of a known test with all that is known around it. `subjects`: those that were worked out already."""
+    if case.waited is not None:
+        rules = replace(rules, analyzer=case.waited.analyzer, driver=case.waited.driver)
     decision, specimen, test = case.decision, beside.specimen, case.decision.test
     assert test is not None  # noqa: S101 - the caller has looked
     kind = specimen.type if specimen else ""
@@ -382,7 +417,7 @@ def _finish(case: Case) -> None:
             text = f"version {number} is released and stays current until a person decides"
             case.hold(HoldReason.CHANGED_AFTER_RELEASE, Step("version", "hold", text, inputs=inputs))
         else:
-            case.steps.append(Step("version", "ok", _SAME_KEY[case.origin], inputs=inputs))
+            case.steps.append(Step("version", "ok", _AGAIN if case.waited else _SAME_KEY[case.origin], inputs=inputs))
     if case.holds:
         case.status = ResultStatus.REGISTERED
         case.steps.append(waiting(case.holds))
@@ -405,15 +440,16 @@ def steps_of(case: Case) -> tuple[Step, ...]:
 
 
 def _calculate(
-    decided: Decided, beside: Beside, rules: Rules, context: DecisionContext, siblings: dict[str, Sibling]
-) -> None:
-    """What is calculated anew because one of its inputs is new."""
+    decided: Decided, beside: Beside, rules: Rules, context: DecisionContext, siblings: dict[str, Sibling],
+    waiting: Iterable[str],
+) -> None:  # fmt: skip
+    """What is calculated anew because one of its inputs is new, or because it waits for what is beside it."""
     changed = {one.test for one in beside.known if decided.reported.get(one.id)}
     for case in decided.cases:
         if case.decision.test is not None and case.reportable and not case.pending:
             siblings[case.decision.test.code] = _sibling(case, case.decision.test.code)
             changed.add(case.decision.test.code)
-    decided.cases += calculate_anew(changed, beside, rules, context, siblings, decided.cases)
+    decided.cases += calculate_anew(changed, beside, rules, context, siblings, decided.cases, frozenset(waiting))
 
 
 def calculate_anew(
@@ -423,6 +459,7 @@ def calculate_anew(
     context: DecisionContext,
     siblings: dict[str, Sibling],
     others: Sequence[Case] = (),
+    waiting: frozenset[str] = frozenset(),
 ) -> list[Case]:
     """The calculated results of a specimen that are new, or other than before, now that these tests have changed.
 
@@ -431,6 +468,8 @@ def calculate_anew(
     """
     made: list[Case] = []
     due = {rule.name: rule for code in changed for rule in rules.rule_set.of(code).calculations}
+    if waiting:
+        due |= {rule.name: rule for rule in rules.rule_set.calculations if rule.target in waiting}
     while due:
         targets = {rule.target for rule in due.values()}
         ready = [rule for rule in due.values() if targets.isdisjoint(rule.tests)]
@@ -489,7 +528,7 @@ def _calculation(
             known.id, known.version, known.version_id, known.last_version, released=known.status in RELEASED
         )  # fmt: skip
         if (_shown(known.value), known.unit) == (_shown(case.decision.value), case.decision.unit):
-            if known.status in RELEASED:
+            if known.status in RELEASED or known.by_person:
                 return None
             case.before = known.status, frozenset(known.held)
     return case

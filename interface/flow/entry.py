@@ -21,9 +21,19 @@ from interface.domain.values import parse_value
 from interface.domain.views import Actor, Audience, ResultView
 from interface.errors import LaboraError
 from interface.flow.actors import may
-from interface.flow.cases import Case, Decided, Rules, decide_together
+from interface.flow.cases import Case, Decided, Rules
 from interface.flow.criticals import open_for
-from interface.flow.outcome import By, Surroundings, beside_of, effects_of, judged_of, remember, said_of, version_of
+from interface.flow.outcome import (
+    By,
+    Surroundings,
+    beside_of,
+    decide_beside,
+    effects_of,
+    judged_of,
+    remember,
+    said_of,
+    version_of,
+)
 from interface.flow.rules import RuleSets
 from interface.flow.surroundings import add_neighbours_of
 from interface.flow.work import own_key
@@ -154,7 +164,7 @@ def _decided(
     made_of: list[Decided] = []
     for specimen_id, cases in by_specimen.items():
         beside = beside_of(at.locked.by_id[specimen_id], at)
-        made_of.append(decide_together(cases, beside, Rules(now), context))
+        made_of.append(decide_beside(cases, beside, at, Rules(now), context))
         remember(made_of[-1], beside, at)
     return made_of
 
@@ -167,8 +177,10 @@ async def _write(
     await store.write_versions(connection, actor.organization_id, versions)
     await store.write_effects(connection, actor.organization_id, [effects_of(decided, catalogue)], now.active_id)
     await open_for(connection, actor, judged_of(versions))
+    again = {case.result_id for one in decided for case in one.cases if case.waited is not None}
     for version in versions:
         detail = {"version": str(version.version), "status": version.status.value}
         if version.held:
             detail["held"] = " ".join(version.held)
-        await audit.record(connection, actor, "enter", "result", version.result_id, detail)
+        action = "judge_again" if version.result_id in again else "enter"
+        await audit.record(connection, actor, action, "result", version.result_id, detail)

@@ -4,7 +4,7 @@ output but new ids."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any, TypeAlias
@@ -36,6 +36,7 @@ from interface.domain.runs import GONE
 from interface.domain.states import CLOSED_ITEM
 from interface.domain.times import instrument_instant
 from interface.domain.views import ActorKind
+from interface.flow.again import calculations_waiting, with_waiting
 from interface.flow.cases import Beside, Case, Decided, Rules, decide_together, steps_of
 from interface.flow.work import Work
 from interface.settings import Unsolicited
@@ -51,7 +52,7 @@ from interface.store.results import (
     Said,
 )
 from interface.store.rules import ShadowRow
-from interface.store.surroundings import KnownResult, Locked, Neighbours, nearer
+from interface.store.surroundings import KnownResult, Locked, Neighbours, Waited, nearer
 
 # What is found by looking at a value with others beside it. It may be found otherwise the next time, and is no reason
 # to write what was said before once more.
@@ -77,6 +78,7 @@ class Surroundings:
     current: dict[bytes, CurrentResult] = field(default_factory=dict)
     apart: Mapping[bytes, bytes] = field(default_factory=dict)
     neighbours: dict[tuple[str, str], Neighbours] = field(default_factory=dict)  # by specimen and test
+    waited: Mapping[UUID, Waited] = field(default_factory=dict)  # by version, of results that wait
 
     @property
     def specimens(self) -> Mapping[str, tuple[SpecimenFacts, ...]]:
@@ -90,7 +92,8 @@ def outcome_of(work: Work, catalogue: Catalogue, at: Surroundings, rules: Rules)
     versions = tuple(version_of(case, by) for one in decided for case in one.cases)
     controls = tuple(_control(work, catalogue, *one) for one in work.controls())
     problems = tuple(f"{problem.location}: {problem.text}" for problem in work.decoded.problems)
-    held = problems or work.incomplete or any(version.held for version in versions)
+    own = {case.result_id for one in decided for case in one.cases if case.waited is None}
+    held = problems or work.incomplete or any(version.held for version in versions if version.result_id in own)
     settled, reason = ("held", "") if held else ("released", "")
     if work.decoded.queries and not versions and not controls:
         settled, reason = "rejected", "query_not_answered"
@@ -105,7 +108,8 @@ def decisions(
     work: Work, catalogue: Catalogue, at: Surroundings, rules: Rules, wanted: Wanted | None = None
 ) -> list[Decided]:
     """The decision on every result of a message that says something new, specimen by specimen; with what is calculated
-    of them. `wanted`: on those it wants instead."""
+    of them. `wanted`: on those it wants instead, and no others."""
+    only = wanted is not None
     wanted = wanted or partial(_says_something_new, incomplete=work.incomplete)
     by_specimen: dict[str, list[Case]] = {}
     contexts: dict[str, DecisionContext] = {}
@@ -126,10 +130,23 @@ def decisions(
     made = []
     for place, cases in by_specimen.items():
         beside = beside_of(cases[0].decision.specimen, at)
-        decided = decide_together(cases, beside, rules, contexts[place])
+        if only:
+            beside = replace(beside, waited={})
+        decided = decide_beside(cases, beside, at, rules, contexts[place])
         remember(decided, beside, at)
         made.append(decided)
     return made
+
+
+def decide_beside(
+    cases: Sequence[Case], beside: Beside, at: Surroundings, rules: Rules, context: DecisionContext
+) -> Decided:
+    """Decide the new results of one specimen, and anew those of it that wait for what is beside them."""
+    if not beside.waited or beside.specimen is None:
+        return decide_together(cases, beside, rules, context)
+    family = [at.locked.by_id[one] for one in beside.specimen.family or (beside.specimen.id,)]
+    together = with_waiting(cases, beside, family, rules, context)
+    return decide_together(together, beside, rules, context, calculations_waiting(beside, rules))
 
 
 def _observations(
@@ -209,7 +226,7 @@ def beside_of(specimen: SpecimenFacts | None, at: Surroundings) -> Beside:
     if len(specimen.family) > 1:
         known.sort(key=lambda one: (one.created_at, one.id))
     near = {test_id: found for (of, test_id), found in at.neighbours.items() if of == specimen.id}
-    return Beside(specimen, tuple(known), at.locked.led, near)
+    return Beside(specimen, tuple(known), at.locked.led, near, at.waited)
 
 
 def remember(decided: Decided, beside: Beside, at: Surroundings) -> None:
@@ -285,7 +302,11 @@ def by_link(work: Work, rules: Rules) -> By:
 def version_of(case: Case, by: By) -> ResultVersion:
     """A case as the row to write."""
     decision, specimen, item, test = case.decision, case.decision.specimen, case.item, case.decision.test
-    ruled = case.released or case.origin is Origin.CALCULATION
+    ruled = case.released or case.origin is Origin.CALCULATION or case.waited is not None
+    if case.waited is not None:
+        of = case.waited
+        by = replace(by, message_id=of.message_id, received_at=of.effective_at, analyzer_id=of.analyzer_id,
+                     driver_revision=of.driver_revision)  # fmt: skip
     value = decision.value
     return ResultVersion(
         id=case.id,

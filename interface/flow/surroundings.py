@@ -9,6 +9,7 @@ from interface.domain.autoverify import Autoverification
 from interface.domain.catalogue import Catalogue
 from interface.domain.judging import wants_previous
 from interface.domain.model import SpecimenFacts
+from interface.flow.again import waiting
 from interface.flow.cases import Rules
 from interface.flow.context import LinkContext
 from interface.flow.outcome import Surroundings, instant
@@ -39,10 +40,34 @@ async def add_neighbours(
 ) -> None:
     """Read the results of the same persons that a check or rule compares with, of what is in force or in the shadow."""
     asked: dict[tuple[str, str], Asked] = {}
+    catalogues: dict[str, Catalogue] = {}
     for work, catalogue in works:
+        for barcode in work.barcodes:
+            catalogues |= {one.id: catalogue for one in at.specimens.get(barcode, ())}
         for specimen, code, measured_at in _measured(work, at.specimens, catalogue):
             for test_id in _compared(code, catalogue, now):
                 when = specimen.collected_at or measured_at or work.message.received_at
+                asked.setdefault((specimen.id, test_id), Asked(specimen, test_id, when))
+    await _add(connection, at, asked, catalogues, now)
+
+
+async def _add(
+    connection: Connection,
+    at: Surroundings,
+    asked: dict[tuple[str, str], Asked],
+    catalogues: Mapping[str, Catalogue],
+    now: Autoverification,
+) -> None:
+    """Also of those results of the same specimens that may be judged anew, where there are any. `catalogues`: those
+    in which the specimens, by id, are decided."""
+    found = waiting(at.locked) if now.active is not None else []
+    at.waited = await rows.waited(connection, [one.version_id for one in found])
+    for known in found:
+        waited = at.waited.get(known.version_id)
+        for one in at.locked.by_id[known.specimen_id].family if waited is not None else ():
+            specimen, catalogue = at.locked.by_id[one], catalogues.get(one)
+            for test_id in _compared(known.test, catalogue, now) if catalogue is not None and specimen.person else ():
+                when = specimen.collected_at or (waited and waited.measured_at) or known.created_at
                 asked.setdefault((specimen.id, test_id), Asked(specimen, test_id, when))
     at.neighbours |= await rows.neighbours(connection, list(asked.values()))
 
@@ -50,7 +75,7 @@ async def add_neighbours(
 async def add_neighbours_of(
     connection: Connection,
     at: Surroundings,
-    tests: Iterable[tuple[SpecimenFacts, str]],
+    tests: Sequence[tuple[SpecimenFacts, str]],
     catalogue: Catalogue,
     now: Autoverification,
 ) -> None:
@@ -60,7 +85,7 @@ async def add_neighbours_of(
         for specimen, code in tests
         for test_id in _compared(code, catalogue, now)
     }
-    at.neighbours |= await rows.neighbours(connection, list(asked.values()))
+    await _add(connection, at, asked, {specimen.id: catalogue for specimen, _ in tests}, now)
 
 
 def _measured(

@@ -21,6 +21,7 @@ from interface.domain.model import (
     FollowUpState,
     HoldReason,
     ItemStatus,
+    Observed,
     OrderedItem,
     Origin,
     PatientFacts,
@@ -28,6 +29,7 @@ from interface.domain.model import (
     ResultStatus,
     Sex,
     SpecimenFacts,
+    Step,
     Value,
     ValueKind,
 )
@@ -35,6 +37,7 @@ from interface.domain.record import record
 from interface.domain.values import parse_value
 from interface.store import people
 from interface.store.db import Connection
+from interface.store.explanations import read_steps
 
 
 @record
@@ -59,6 +62,7 @@ class KnownResult:
     created_at: datetime
     made_at: datetime
     pending: tuple[str, str] | None = None
+    by_person: bool = False  # whether a person wrote that version
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +244,7 @@ async def _lock_patients(
 _RESULTS = """
 SELECT r.id, r.version_id, r.specimen_id, r.order_item_id, r.test_id, r.status, r.held, r.reportable, r.origin,
        r.created_at, v.version, v.kind, v.comparator, v.value, v.unit, v.flags, v.test_code, v.created_at AS made_at,
+       v.actor_kind IN ('user', 'client') AS by_person,
        p.value AS pending_value, p.unit AS pending_unit,
        (SELECT max(w.version) FROM lab.result_version w WHERE w.result_id = r.id) AS last_version
 FROM lab.result r
@@ -275,6 +280,7 @@ async def _results(connection: Connection, specimen_ids: Collection[UUID]) -> di
                 created_at=row["created_at"],
                 made_at=row["made_at"],
                 pending=None if row["pending_value"] is None else (row["pending_value"], row["pending_unit"]),
+                by_person=row["by_person"],
             )
         )
     return {specimen_id: tuple(results) for specimen_id, results in found.items()}
@@ -291,6 +297,60 @@ def value_of(row: Record | Mapping[str, str]) -> Value:
         if parsed.kind is kind:
             return parsed
     return Value(kind, text, None, comparator)
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """Of the current version of a result that an analyzer sent or that was calculated, and that waits: what was said of
+    it and by whom, and why it is as it is."""
+
+    natural_key: bytes
+    analyzer_id: UUID | None
+    analyzer: str
+    driver: str
+    message_id: UUID | None
+    specimen_as_sent: str
+    observed: Observed
+    measured_at: datetime | None
+    effective_at: datetime
+    driver_revision: str
+    map_revision: int
+    steps: tuple[Step, ...]
+
+
+_WAITED = """
+SELECT r.natural_key, r.analyzer_id, coalesce(a.name, '') AS analyzer, coalesce(a.driver, '') AS driver, r.effective_at,
+       v.*, d.driver_revision, d.map_revision, d.steps::text AS steps
+FROM unnest($1::uuid[]) AS k(id)
+CROSS JOIN LATERAL (SELECT * FROM lab.result_version w WHERE w.id = k.id OFFSET 0) v
+JOIN lab.result r ON r.id = v.result_id
+JOIN lab.decision d ON d.result_version_id = v.id
+LEFT JOIN lab.analyzer a ON a.id = r.analyzer_id
+"""
+
+
+async def waited(connection: Connection, version_ids: Sequence[UUID]) -> dict[UUID, Waited]:
+    """By version. Asks for nothing where there are none."""
+    if not version_ids:
+        return {}
+    return {
+        row["id"]: Waited(
+            row["natural_key"], row["analyzer_id"], row["analyzer"], row["driver"], row["message_id"],
+            row["specimen_as_sent"], _observed(row), row["instrument_at"], row["effective_at"], row["driver_revision"],
+            row["map_revision"], read_steps(row["steps"]),
+        )
+        for row in await connection.fetch(_WAITED, list(version_ids))
+    }  # fmt: skip
+
+
+def _observed(row: Record) -> Observed:
+    """What the analyzer said, as far as a version keeps it."""
+    return Observed(
+        row["code"], value_of(row), raw_value=row["raw_value"], code_path=row["code_path"], name=row["test_name"],
+        unit=row["raw_unit"], reference=row["raw_reference"], flags=tuple(row["raw_flags"].split()),
+        status=row["raw_status"], instrument_time=row["instrument_time"], comments=tuple(row["comments"]),
+        location=row["location"],
+    )  # fmt: skip
 
 
 async def _led(connection: Connection, item_ids: Sequence[str]) -> dict[str, tuple[Led, ...]]:
