@@ -12,6 +12,7 @@ import pytest
 from interface import cli
 from interface.store.db import Database
 from tests.cli.desk import PASSWORD, Shell, open_shell
+from tests.cli.records_use import record_arguments
 from tests.cli.rules_use import rule_arguments
 from tests.cli.test_review import critical
 from tests.conftest import Organization
@@ -95,40 +96,44 @@ async def test_a_command_about_records_is_in_the_audit(
         assert (await shell.run("map", "set", "X", "HGB", "--link", "hema-1", *why)).status == 0
         (plan / "codes.csv").write_text(codes.read_text())
     of_rules = {name: await rule_arguments(shell, name, tmp_path)} if name.startswith("rule ") else {}
-    arguments = of_rules or {
-        "map list": (),
-        "map history": (),
-        "map export": (),
-        "map unmapped": (),
-        "map suggest": (),
-        "map lint": (),
-        "map coverage": (),
-        "map set": ("Y", "HGB", "--link", "hema-1", *why),
-        "map unset": ("X", "--link", "hema-1", *why),
-        "map copy": ("hema-1", "generic_lis2", *why),
-        "map undo": ("1", *why),
-        "map import": (str(codes), "--yes", *why),
-        "map apply": (str(plan), "--yes", *why),
-        "message replay": ("--unmapped", "X", "--yes", "--as", "vera"),
-        "organization create": (f"o-{organization.name}"[:60],),
-        "user create": ("new", "--role", "technologist", "--as", "ada"),
-        "user list": ("--as", "ada"),
-        "user disable": ("vera", "--as", "ada"),
-        "user password": ("vera", "--as", "ada"),
-        "client create": ("emr", "--scope", "system/Patient.r", "--as", "ada"),
-        "client list": ("--as", "ada"),
-        "link wire": ("hema-1", "--as", "vera"),
-        "message list": (),
-        "message show": (message_id, "--as", "vera"),
-        "message validate": (message_id, "--as", "vera"),
-        "result list": (),
-        "result show": (result_id,),
-        **await reviewing(shell, name),
-        "order create": ("--test", "HGB", "--family", "Muster", "--as", "vera"),
-        "order list": (),
-        "order show": (of.number,),
-        "trace": (barcode,),
-    }
+    arguments = (
+        of_rules
+        or await record_arguments(shell, name)
+        or {
+            "map list": (),
+            "map history": (),
+            "map export": (),
+            "map unmapped": (),
+            "map suggest": (),
+            "map lint": (),
+            "map coverage": (),
+            "map set": ("Y", "HGB", "--link", "hema-1", *why),
+            "map unset": ("X", "--link", "hema-1", *why),
+            "map copy": ("hema-1", "generic_lis2", *why),
+            "map undo": ("1", *why),
+            "map import": (str(codes), "--yes", *why),
+            "map apply": (str(plan), "--yes", *why),
+            "message replay": ("--unmapped", "X", "--yes", "--as", "vera"),
+            "organization create": (f"o-{organization.name}"[:60],),
+            "user create": ("new", "--role", "technologist", "--as", "ada"),
+            "user list": ("--as", "ada"),
+            "user disable": ("vera", "--as", "ada"),
+            "user password": ("vera", "--as", "ada"),
+            "client create": ("emr", "--scope", "system/Patient.r", "--as", "ada"),
+            "client list": ("--as", "ada"),
+            "link wire": ("hema-1", "--as", "vera"),
+            "message list": (),
+            "message show": (message_id, "--as", "vera"),
+            "message validate": (message_id, "--as", "vera"),
+            "result list": (),
+            "result show": (result_id,),
+            **await reviewing(shell, name),
+            "order create": ("--test", "HGB", "--family", "Muster", "--as", "vera"),
+            "order list": (),
+            "order show": (of.number,),
+            "trace": (barcode,),
+        }
+    )
     where = "action <> 'login'"
     before = await shell.laboratory.count("audit_event", where)
     answer = await shell.run(*name.split(), *arguments[name])
