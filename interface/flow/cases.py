@@ -155,6 +155,7 @@ class Beside:
     led: Mapping[str, tuple[Led, ...]] = field(default_factory=dict)
     neighbours: Mapping[str, Neighbours] = field(default_factory=dict)
     waited: Mapping[UUID, Waited] = field(default_factory=dict)
+    gone: Mapping[str, KnownResult] = field(default_factory=dict)  # calculated and taken back, by order item
 
 
 def decide_together(
@@ -508,19 +509,27 @@ def _calculation(
         return None
     version = rules.rule_set.version
     said = calculate(rule, test, siblings, _subject(specimen, specimen.type, context), version)
-    known = next((one for one in beside.known if one.item_id == item.id), None)
+    known, gone = next((one for one in beside.known if one.item_id == item.id), None), beside.gone.get(item.id)
     if said.value is None and known is None:
         return None
     value, verdict = (said.value, "ok") if said.value is not None else (Value(ValueKind.EMPTY), "none")
     step = Step("calculation", verdict, said.text, version, {"rule": said.rule} | dict(said.inputs))
     case = Case(
-        own_key("calculation", specimen.family[-1] if specimen.family else specimen.id, test.id),
+        own_key("calculation", item.id),
         decide_value(test, value, said.unit, specimen, item, context, step),
         Origin.CALCULATION,
     )
     unreleased = [code for code in said.inputs if code in siblings and siblings[code].status not in RELEASED]
     if unreleased:
         case.blocked = f"{' '.join(unreleased)} is not released"
+    if known is None and gone is not None:  # a person took it back: the same is not said again, another is theirs
+        if (_shown(gone.value), gone.unit) == (_shown(case.decision.value), case.decision.unit):
+            return None
+        case.hold(HoldReason.PERSON, _a_persons(gone))
+        if gone.status is ResultStatus.ENTERED_IN_ERROR:  # whoever has it must go on seeing that
+            case.key = own_key("calculation", item.id, str(gone.id))
+        else:
+            case.follow(gone.id, gone.version, gone.version_id, gone.last_version, released=False)
     if known is not None:
         if known.pending == (_shown(case.decision.value), case.decision.unit):
             return None
@@ -531,7 +540,14 @@ def _calculation(
             if known.status in RELEASED or known.by_person:
                 return None
             case.before = known.status, frozenset(known.held)
+        if known.status not in RELEASED and (known.by_person or HoldReason.PERSON in known.held):
+            case.hold(HoldReason.PERSON, _a_persons(known))
     return case
+
+
+def _a_persons(known: KnownResult) -> Step:
+    text = f"version {known.version} is what a person made of it ({known.status}): a person looks at it again"
+    return Step("review", "hold", text, inputs={"version": str(known.version)})
 
 
 def _shown(value: Value) -> str:

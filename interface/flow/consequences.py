@@ -7,6 +7,7 @@ calculated anew, in the same transaction; of what was released already the new v
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -14,10 +15,11 @@ from interface.domain.catalogue import Catalogue
 from interface.domain.decide import DecisionContext, decide_value
 from interface.domain.model import RELEASED, Step
 from interface.domain.reflex import ReflexKind, evaluate
+from interface.domain.runs import Run, choose
 from interface.domain.views import Actor
 from interface.flow.cases import Beside, Case, Decided, Rules, calculate_anew, facts_of, siblings_of
 from interface.flow.criticals import open_for
-from interface.flow.outcome import By, Surroundings, beside_of, effects_of, judged_of, version_of
+from interface.flow.outcome import By, Surroundings, beside_of, effects_of, judged_of, remember, version_of
 from interface.flow.rules import RuleSets
 from interface.flow.surroundings import add_neighbours_of
 from interface.store import audit
@@ -25,6 +27,7 @@ from interface.store import results as store
 from interface.store import surroundings as rows
 from interface.store.catalogue import read_catalogue
 from interface.store.db import Connection
+from interface.store.review import report_run
 from interface.store.surroundings import KnownResult
 
 
@@ -33,24 +36,31 @@ async def follow(connection: Connection, actor: Actor, result_ids: Collection[UU
 
     For the same results again it does nothing.
     """
-    specimen_ids = await connection.fetch(
-        "SELECT DISTINCT specimen_id FROM lab.result WHERE id = ANY($1) AND specimen_id IS NOT NULL", list(result_ids)
+    results = await connection.fetch(
+        "SELECT specimen_id, test_id, order_item_id FROM lab.result WHERE id = ANY($1) AND specimen_id IS NOT NULL",
+        list(result_ids),
     )
-    if not specimen_ids:
+    if not results:
         return []
-    at = Surroundings(await rows.lock(connection, (), sorted(row["specimen_id"] for row in specimen_ids)))
+    specimen_ids = sorted({row["specimen_id"] for row in results})
+    at = Surroundings(await rows.lock(connection, (), specimen_ids))
+    await _report_what_is_left(connection, actor, {row["order_item_id"] for row in results}, at)
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
     now = await RuleSets().current(connection, catalogue.tests)
     if now.active is None:
         return []
     rules, changed = Rules(now), set(result_ids)
+    tests = {catalogue.tests[str(row["test_id"])].code for row in results if str(row["test_id"]) in catalogue.tests}
     decided: list[Decided] = []
-    for row in specimen_ids:
-        specimen = at.locked.by_id[str(row["specimen_id"])]
+    for specimen_id in specimen_ids:
+        specimen = at.locked.by_id[str(specimen_id)]
         await add_neighbours_of(
             connection, at, [(specimen, one.test) for one in _of(specimen.family, at)], catalogue, now
         )
-        decided.append(_of_specimen(beside_of(specimen, at), changed, rules, catalogue))
+        beside = beside_of(specimen, at)
+        decided.append(_of_specimen(beside, changed, tests, rules, catalogue))
+        # An aliquot's is the same order as its tube's: what is calculated for the one is there for the other.
+        remember(Decided([case for case in decided[-1].cases if case.result_id not in changed]), beside, at)
     by = By(actor.kind, actor.id, rule_set_id=now.active_id)
     effects = effects_of(decided, catalogue)
     versions = [version_of(case, by) for one in decided for case in one.cases if case.result_id not in changed]
@@ -67,19 +77,39 @@ def _of(family: Collection[str], at: Surroundings) -> list[KnownResult]:
     return [one for each in family for one in at.locked.results.get(each, ())]
 
 
-def _of_specimen(beside: Beside, changed: Collection[UUID], rules: Rules, catalogue: Catalogue) -> Decided:
+async def _report_what_is_left(
+    connection: Connection, actor: Actor, item_ids: Collection[UUID | None], at: Surroundings
+) -> None:
+    """Of an item whose reported run was taken back, another run is reported: else nobody would ever see it."""
+    runs: dict[str, list[KnownResult]] = {str(item_id): [] for item_id in item_ids if item_id is not None}
+    for known in at.locked.results.values():
+        for one in known:
+            if one.item_id in runs:
+                runs[one.item_id].append(one)
+    for item_id, found in runs.items():
+        if not found or any(one.reportable for one in found):
+            continue
+        found.sort(key=lambda one: (one.created_at, one.id))
+        choice = choose([Run(str(one.id), one.value, one.held, one.status, one.unit) for one in found])
+        chosen = UUID(choice.id)
+        await report_run(connection, UUID(item_id), chosen)
+        await audit.record(connection, actor, "report", "result", chosen, {"why": "the run that was reported is not"})
+        for of, known in at.locked.results.items():
+            at.locked.results[of] = tuple(replace(one, reportable=True) if one.id == chosen else one for one in known)
+
+
+def _of_specimen(
+    beside: Beside, changed: Collection[UUID], tests: Collection[str], rules: Rules, catalogue: Catalogue
+) -> Decided:
     """What is calculated anew, and a case for each changed result that asks for something, only to carry that."""
     context = DecisionContext(catalogue, received_at=datetime.now(UTC))
     siblings = siblings_of((), beside.known)
-    tests = {one.test for one in beside.known if one.id in changed}
     decided = Decided([])
     for one in beside.known:
         if one.id in changed and one.status in RELEASED and one.reportable:
             case = _asking(one, beside, rules, context)
             if case is not None:
                 decided.cases.append(case)
-    if not tests:  # a result was discarded: whatever is calculated may lack it now
-        tests = {test for rule in rules.rule_set.calculations for test in rule.tests}
     decided.cases += calculate_anew(tests, beside, rules, context, siblings)
     return decided
 

@@ -14,8 +14,9 @@ from uuid import UUID
 from interface.domain.autoverify import Autoverification
 from interface.domain.catalogue import Catalogue
 from interface.domain.decide import DecisionContext, decide_value
-from interface.domain.model import RELEASED, Observed, OrderedItem, Origin, SpecimenFacts, Step
+from interface.domain.model import RELEASED, Observed, OrderedItem, Origin, ResultStatus, SpecimenFacts, Step
 from interface.domain.permissions import Permission
+from interface.domain.runs import GONE
 from interface.domain.states import CLOSED_ITEM
 from interface.domain.values import parse_value
 from interface.domain.views import Actor, Audience, ResultView
@@ -26,6 +27,7 @@ from interface.flow.criticals import open_for
 from interface.flow.outcome import (
     By,
     Surroundings,
+    after_a_person,
     beside_of,
     decide_beside,
     effects_of,
@@ -79,7 +81,7 @@ async def enter(connection: Connection, actor: Actor, entries: Sequence[Entry]) 
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
     now = await RuleSets().current(connection, catalogue.tests)
     keys = {one.order_item_id: own_key("manual", str(one.order_item_id)) for one in entries}
-    at = Surroundings(locked, current=await store.load_current(connection, list(keys.values())))
+    at = Surroundings(locked, current=await _current(connection, keys))
     found = [(one, *_found(one, str(specimens[one.order_item_id]), at, catalogue)) for one in entries]
     tests = [(specimen, catalogue.tests[item.test_id].code) for _, specimen, item in found]
     await add_neighbours_of(connection, at, tests, catalogue, now)
@@ -120,6 +122,20 @@ async def _specimens(connection: Connection, item_ids: Sequence[UUID]) -> dict[U
     return known
 
 
+async def _current(connection: Connection, keys: dict[UUID, bytes]) -> dict[bytes, store.CurrentResult]:
+    """What was entered before, by its key. What follows a retracted result is another, under a key that `keys` gets:
+    whoever has the one must go on seeing that it was entered in error."""
+    current = await store.load_current(connection, list(keys.values()))
+    while retracted := {
+        item_id: own_key("manual", str(item_id), str(known.id))
+        for item_id, key in keys.items()
+        if (known := current.get(key)) is not None and known.status is ResultStatus.ENTERED_IN_ERROR
+    }:
+        keys |= retracted
+        current |= await store.load_current(connection, list(retracted.values()))
+    return current
+
+
 def _found(entry: Entry, specimen_id: str, at: Surroundings, catalogue: Catalogue) -> tuple[SpecimenFacts, OrderedItem]:
     specimen = at.locked.by_id[specimen_id]
     item = next((one for one in specimen.items if one.id == str(entry.order_item_id)), None)
@@ -156,10 +172,12 @@ def _decided(
         case = Case(keys[entry.order_item_id], decision, Origin.MANUAL, observed)
         known = at.current.get(case.key)
         if known is not None:
-            if said_of(case) in (known.said, known.pending_said):
+            if known.status not in GONE and said_of(case) in (known.said, known.pending_said):
                 continue
             released = known.status in RELEASED
             case.follow(known.id, known.version, known.version_id, known.last_version, released=released)
+            if known.status not in GONE:  # what a person took back, a person enters anew
+                after_a_person(case, known)
         by_specimen.setdefault(specimen.id, []).append(case)
     made_of: list[Decided] = []
     for specimen_id, cases in by_specimen.items():

@@ -58,9 +58,9 @@ from interface.store.surroundings import KnownResult, Locked, Neighbours, Waited
 # to write what was said before once more.
 _BY_CHECKS = frozenset(
     {
-        HoldReason.DELTA, HoldReason.INTERFERENCE, HoldReason.SUPPRESSED, HoldReason.MEASURING_RANGE,
-        HoldReason.IMPLAUSIBLE, HoldReason.INCONSISTENT, HoldReason.QC_FAILED, HoldReason.QC_EXPIRED, HoldReason.RULE,
-        HoldReason.RERUN, HoldReason.ALREADY_REPORTED, HoldReason.CHANGED_AFTER_RELEASE,
+        HoldReason.DELTA, HoldReason.INTERFERENCE, HoldReason.MEASURING_RANGE, HoldReason.IMPLAUSIBLE,
+        HoldReason.INCONSISTENT, HoldReason.QC_FAILED, HoldReason.QC_EXPIRED, HoldReason.RULE, HoldReason.RERUN,
+        HoldReason.ALREADY_REPORTED, HoldReason.CHANGED_AFTER_RELEASE, HoldReason.PERSON,
     }
 )  # fmt: skip
 
@@ -77,6 +77,7 @@ class Surroundings:
     now: datetime = _LATER  # after everything that is known
     current: dict[bytes, CurrentResult] = field(default_factory=dict)
     apart: Mapping[bytes, bytes] = field(default_factory=dict)
+    retracted: Mapping[bytes, CurrentResult] = field(default_factory=dict)  # by the key of what comes after it
     neighbours: dict[tuple[str, str], Neighbours] = field(default_factory=dict)  # by specimen and test
     waited: Mapping[UUID, Waited] = field(default_factory=dict)  # by version, of results that wait
 
@@ -117,12 +118,15 @@ def decisions(
         case = Case(key, decide(observed, specimen, context), Origin.ANALYZER, observed, specimen)
         case.measured_at = instant(observed.instrument_time, work.link.settings.timezone)
         case.came = _came(work, observed)
-        known = at.current.get(case.key)
-        if not wanted(case, known):
+        known, retracted = at.current.get(case.key), at.retracted.get(case.key)
+        if not wanted(case, known or retracted):
             continue
         if known is not None:
             released = known.status in RELEASED
             case.follow(known.id, known.version, known.version_id, known.last_version, released=released)
+            after_a_person(case, known)
+        elif retracted is not None:
+            after_a_person(case, retracted)
         found = case.decision.specimen
         place = found.id if found else f"as sent {specimen.specimen_id}"
         by_specimen.setdefault(place, []).append(case)
@@ -207,6 +211,31 @@ def _says_something_new(case: Case, known: CurrentResult | None, *, incomplete: 
     return not (same and (incomplete or alike) and (known.status not in GONE or incomplete))
 
 
+def after_a_person(case: Case, known: CurrentResult) -> None:
+    """What comes for a result that a person held, rejected, retracted or corrected undoes none of it: a person looks at
+    it again. Whatever else a person said of it, no rule releases what comes after, but the value of a rerun.
+    """
+    mine = known.status in GONE or HoldReason.PERSON in known.held
+    another = said_of(case)[:2] != known.said[:2]
+    if known.status in RELEASED:
+        return
+    if not (known.by_person or mine):
+        if another and known.critical and HoldReason.RERUN not in known.held:
+            case.blocked = "it was critical before, and nobody asked for another value"
+        return
+    if mine or (another and HoldReason.RERUN not in known.held):
+        reason, text = HoldReason.PERSON, "a person looks at it again"
+    elif HoldReason.RERUN in known.held:
+        if another:
+            return
+        reason, text = HoldReason.RERUN, "it still waits for its rerun"
+    else:
+        case.blocked = "a person has said something of it"
+        return
+    said = f"version {known.version} is what a person made of it ({known.status}): {text}"
+    case.hold(reason, Step("review", "hold", said, inputs={"version": str(known.version)}))
+
+
 def _base(holds: Iterable[HoldReason]) -> frozenset[HoldReason]:
     return frozenset(holds) - _BY_CHECKS
 
@@ -226,7 +255,7 @@ def beside_of(specimen: SpecimenFacts | None, at: Surroundings) -> Beside:
     if len(specimen.family) > 1:
         known.sort(key=lambda one: (one.created_at, one.id))
     near = {test_id: found for (of, test_id), found in at.neighbours.items() if of == specimen.id}
-    return Beside(specimen, tuple(known), at.locked.led, near, at.waited)
+    return Beside(specimen, tuple(known), at.locked.led, near, at.waited, at.locked.gone)
 
 
 def remember(decided: Decided, beside: Beside, at: Surroundings) -> None:
@@ -242,8 +271,7 @@ def remember(decided: Decided, beside: Beside, at: Surroundings) -> None:
         and (one.type, one.time_point_min) == (specimen.type, specimen.time_point_min)
     ]
     for case in decided.cases:
-        if not case.pending:
-            _keep(case, specimen, at)
+        _keep(case, specimen, at)
     for other in others:
         for case in decided.cases:
             when, test = effective_at(case, specimen, None), case.decision.test
@@ -263,8 +291,16 @@ def _keep(case: Case, specimen: SpecimenFacts, at: Surroundings) -> None:
         decision.test.id if decision.test else "", decision.test.code if decision.test else "", case.status, case.holds,
         case.reportable, case.origin, decision.value, decision.unit, case.flags, now, now,
     )  # fmt: skip
-    before = at.locked.results.get(specimen.id, ())
-    at.locked.results[specimen.id] = (*(one for one in before if one.id != case.result_id), kept)
+    for each in specimen.family or (specimen.id,):
+        before = at.locked.results.get(each, ())
+        if case.pending:  # the released version is still what there is
+            said = (f"{decision.value.comparator or ''}{decision.value.text}", decision.unit)
+            waits = {one.id: replace(one, last_version=case.version, pending=said) for one in before}
+            at.locked.results[each] = tuple(waits[one.id] if one.id == case.result_id else one for one in before)
+        else:
+            at.locked.results[each] = tuple(one for one in before if one.id != case.result_id)
+    if not case.pending:
+        at.locked.results[specimen.id] = (*at.locked.results.get(specimen.id, ()), kept)
 
 
 def effective_at(case: Case, specimen: SpecimenFacts | None, received_at: datetime | None) -> datetime | None:

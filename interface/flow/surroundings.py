@@ -13,10 +13,11 @@ from interface.flow.again import waiting
 from interface.flow.cases import Rules
 from interface.flow.context import LinkContext
 from interface.flow.outcome import Surroundings, instant
-from interface.flow.work import Work, keys_apart
+from interface.flow.work import Work, keys_after, keys_apart
 from interface.store import results as store
 from interface.store import surroundings as rows
 from interface.store.db import Connection
+from interface.store.results import CurrentResult
 from interface.store.surroundings import Asked
 
 
@@ -32,7 +33,12 @@ async def surroundings(connection: Connection, works: Sequence[Work]) -> Surroun
         apart |= keys_apart(work, locked.specimens, current)
     if apart:
         current |= await store.load_current(connection, list(apart.values()))
-    return Surroundings(locked, current=current, apart=apart)
+    retracted: dict[bytes, CurrentResult] = {}
+    while after := [one for work in works if current for one in keys_after(work, apart, current)]:
+        apart |= {key: own for key, own, _ in after}
+        retracted |= {own: known for _, own, known in after}
+        current |= await store.load_current(connection, [own for _, own, _ in after])
+    return Surroundings(locked, current=current, apart=apart, retracted=retracted)
 
 
 async def add_neighbours(

@@ -14,6 +14,7 @@ from interface.domain.model import (
     HoldReason,
     Observed,
     ObservedSpecimen,
+    ResultStatus,
     SpecimenFacts,
     SpecimenRole,
 )
@@ -106,6 +107,20 @@ def keys_apart(
         own = f"specimen {specimen_id or 'not known'}"
         apart[key] = natural_key(str(work.link.analyzer_id), specimen, observed, message=own)
     return apart
+
+
+def keys_after(
+    work: Work, apart: Mapping[bytes, bytes], current: Mapping[bytes, CurrentResult]
+) -> Iterator[tuple[bytes, bytes, CurrentResult]]:
+    """Of the results that were retracted: the key as sent, the key to take instead, and what was retracted.
+
+    Whoever has a released result must go on seeing that it was entered in error: what comes after it is another.
+    """
+    for specimen, observed, key in work.observations():
+        known = current.get(apart.get(key, key))
+        if known is not None and known.status is ResultStatus.ENTERED_IN_ERROR:
+            own = f"after {known.id}"
+            yield key, natural_key(str(work.link.analyzer_id), specimen, observed, message=own), known
 
 
 def own_key(*parts: str) -> bytes:

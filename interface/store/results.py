@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TypeAlias
 from uuid import UUID
 
+from interface.domain.flags import CRITICAL
 from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, Origin, ResultStatus, Step
 from interface.domain.record import record
 from interface.domain.states import may_become
@@ -49,6 +50,8 @@ class CurrentResult:
     held: frozenset[HoldReason]
     said: Said
     pending_said: Said | None  # the same of the version that waits beside a released one
+    by_person: bool = False  # the current version is what a person made of it
+    critical: bool = False  # by the laboratory's own limits
 
 
 @record
@@ -236,6 +239,9 @@ async def depth(system: Connection) -> int:
 
 # ---- what a decision reads ------------------------------------------------------------------------------------------
 
+# The last step of a version that says what a person made of the result; a replay only decides it anew.
+_BY_PERSON = frozenset({"verify", "comment", "correct", *FollowUpKind})
+
 
 async def load_current(connection: Connection, natural_keys: Sequence[bytes]) -> dict[bytes, CurrentResult]:
     """The results that already exist under these natural keys, locked in the order of the keys."""
@@ -250,9 +256,14 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
         return {}
     version_ids = [row[name] for row in rows for name in ("version_id", "pending_version_id") if row[name]]
     versions = await connection.fetch(
-        "SELECT id, raw_value, raw_unit, raw_flags, raw_status, comments FROM lab.result_version WHERE id = ANY($1)",
+        """SELECT v.id, v.raw_value, v.raw_unit, v.raw_flags, v.raw_status, v.comments, v.flags,
+                  CASE WHEN v.actor_kind = 'user' THEN (
+                      SELECT d.steps -> -1 ->> 'step' FROM lab.decision d WHERE d.result_version_id = v.id) END AS step
+             FROM lab.result_version v WHERE v.id = ANY($1)""",
         version_ids,
     )
+    by_person = {row["id"] for row in versions if row["step"] in _BY_PERSON}
+    critical = {row["id"] for row in versions if not CRITICAL.isdisjoint(row["flags"])}
     said: dict[UUID | None, Said] = {
         row["id"]: (row["raw_value"], row["raw_unit"], row["raw_flags"], row["raw_status"], tuple(row["comments"]))
         for row in versions
@@ -266,7 +277,8 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
         row["natural_key"]: CurrentResult(
             row["id"], row["version_id"], row["version"], newest[row["id"]], row["specimen_id"],
             ResultStatus(row["status"]), frozenset(map(HoldReason, row["held"])), said[row["version_id"]],
-            said.get(row["pending_version_id"]),
+            said.get(row["pending_version_id"]), row["version_id"] in by_person,
+            row["version_id"] in critical,
         )
         for row in rows
     }  # fmt: skip
@@ -435,7 +447,20 @@ async def write_versions(connection: Connection, organization_id: UUID, versions
     """Versions with their explanations, and what follows from them for results and order items."""
     if versions:
         may = (may_become(ItemStatus.COMPLETED), may_become(ItemStatus.VERIFIED))
-        await connection.execute(_VERSIONS, organization_id, *may, *_VERSION.arrays(versions))
+        for some in _apart(versions):
+            await connection.execute(_VERSIONS, organization_id, *may, *_VERSION.arrays(some))
+
+
+def _apart(versions: Sequence[ResultVersion]) -> list[Sequence[ResultVersion]]:
+    """The versions in statements with at most one of each result: a statement does not see what it has written."""
+    if len({one.result_id for one in versions}) == len(versions):
+        return [versions]
+    turns: dict[UUID, int] = {}
+    made: dict[int, list[ResultVersion]] = {}
+    for one in versions:
+        turn = turns[one.result_id] = turns.get(one.result_id, -1) + 1
+        made.setdefault(turn, []).append(one)
+    return list(made.values())
 
 
 async def write_effects(

@@ -34,6 +34,7 @@ from interface.domain.model import (
     ValueKind,
 )
 from interface.domain.record import record
+from interface.domain.runs import GONE
 from interface.domain.values import parse_value
 from interface.store import people
 from interface.store.db import Connection
@@ -90,6 +91,7 @@ class Locked:
     closed: frozenset[str] = frozenset()
     results: dict[str, tuple[KnownResult, ...]] = field(default_factory=dict)  # by the id of their specimen
     led: Mapping[str, tuple[Led, ...]] = field(default_factory=dict)  # by order item
+    gone: Mapping[str, KnownResult] = field(default_factory=dict)  # calculated and taken back, by order item
 
 
 # A tube and what was parted from it are one specimen to whoever counts results: all are locked.
@@ -139,9 +141,9 @@ async def lock(connection: Connection, barcodes: Collection[str], specimen_ids: 
             closed.add(row["barcode"])
         elif row["barcode"] in wanted:
             specimens[row["barcode"]] = (*specimens.get(row["barcode"], ()), by_id[str(row["id"])])
-    results = await _results(connection, ids)
+    results, gone = await _results(connection, ids)
     led = await _led(connection, [item_id for group in items.values() for item_id in (item.id for item in group)])
-    return Locked(specimens, by_id, frozenset(closed), results, led)
+    return Locked(specimens, by_id, frozenset(closed), results, led, gone)
 
 
 async def ordered_at_once(connection: Connection, barcodes: Collection[str]) -> set[str]:
@@ -252,12 +254,15 @@ CROSS JOIN LATERAL (SELECT * FROM lab.result_version w WHERE w.id = r.version_id
 LEFT JOIN LATERAL (
     SELECT comparator || value AS value, unit FROM lab.result_version w WHERE w.id = r.pending_version_id OFFSET 0
 ) p ON r.pending_version_id IS NOT NULL
-WHERE r.specimen_id = ANY($1) AND r.status NOT IN ('cancelled', 'entered-in-error')
+WHERE r.specimen_id = ANY($1) AND (r.status NOT IN ('cancelled', 'entered-in-error') OR r.origin = 'calculation')
 ORDER BY v.created_at, r.id
 """
 
 
-async def _results(connection: Connection, specimen_ids: Collection[UUID]) -> dict[str, tuple[KnownResult, ...]]:
+async def _results(
+    connection: Connection, specimen_ids: Collection[UUID]
+) -> tuple[dict[str, tuple[KnownResult, ...]], dict[str, KnownResult]]:
+    """What there is of each specimen; and what was calculated and taken back since, by order item."""
     found: dict[str, list[KnownResult]] = defaultdict(list)
     for row in await connection.fetch(_RESULTS, list(specimen_ids)):
         found[str(row["specimen_id"])].append(
@@ -283,7 +288,8 @@ async def _results(connection: Connection, specimen_ids: Collection[UUID]) -> di
                 by_person=row["by_person"],
             )
         )
-    return {specimen_id: tuple(results) for specimen_id, results in found.items()}
+    there = {of: tuple(one for one in results if one.status not in GONE) for of, results in found.items()}
+    return there, {one.item_id: one for results in found.values() for one in results if one.status in GONE}
 
 
 def value_of(row: Record | Mapping[str, str]) -> Value:
