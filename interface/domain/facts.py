@@ -46,7 +46,7 @@ class Verdict:
     `check`: delta, index, range, consistency, qc, rule, … (the step's name); `rule`: the name of the rule in its set;
     `version`: the set's name and revision; `text`: one sentence without patient data; `holds`: the reasons, for HOLD
     and UNKNOWN only, and then at least one; `flags`: what the check adds to the result's own (delta: U, D); `comment`:
-    the laboratory's words for the report; `suppress`: where it holds, the comment is proposed in place of the value.
+    the laboratory's words for the report.
     """
 
     check: str
@@ -58,7 +58,6 @@ class Verdict:
     holds: tuple[HoldReason, ...] = ()
     flags: tuple[str, ...] = ()
     comment: str = ""
-    suppress: bool = False
 
 
 @record

@@ -23,6 +23,7 @@ from interface.errors import UnknownUnit
 
 CHECK = "index"
 _HOLDS = (HoldReason.INTERFERENCE,)
+_SUPPRESSED = (*_HOLDS, HoldReason.SUPPRESSED)
 # The laboratory's tests for the indices, unless a rule names its own.
 TESTS: Mapping[str, str] = {"H": "H_INDEX", "I": "I_INDEX", "L": "L_INDEX"}
 _NAMES = {"H": "haemolysis", "I": "icterus", "L": "lipaemia"}
@@ -31,7 +32,7 @@ _NAMES = {"H": "haemolysis", "I": "icterus", "L": "lipaemia"}
 class Action(StrEnum):
     HOLD = "hold"
     COMMENT = "comment"  # the result stands, with the comment
-    SUPPRESS = "suppress"  # held, and the comment is proposed in place of the value
+    SUPPRESS = "suppress"  # held with the comment, and nobody can release the value
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +120,8 @@ def _checked(rule: Index, facts: Facts, version: str) -> Verdict:
     text = f"{_NAMES[rule.index]} interferes with this test"
     if rule.action is Action.COMMENT:
         return Verdict(CHECK, Finding.PASS, text, rule.name, version, inputs, comment=rule.comment)
-    suppress = rule.action is Action.SUPPRESS
-    return Verdict(
-        CHECK, Finding.HOLD, text, rule.name, version, inputs, _HOLDS, comment=rule.comment, suppress=suppress
-    )
+    holds = _SUPPRESSED if rule.action is Action.SUPPRESS else _HOLDS
+    return Verdict(CHECK, Finding.HOLD, text, rule.name, version, inputs, holds, comment=rule.comment)
 
 
 def _interferes(rule: Index, sibling: Sibling) -> bool | None:

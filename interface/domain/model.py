@@ -145,6 +145,7 @@ class HoldReason(StrEnum):
     # What a check of `domain.facts` found; a person judges.
     DELTA = "delta"
     INTERFERENCE = "interference"
+    SUPPRESSED = "suppressed"  # so much that the laboratory never reports the value
     MEASURING_RANGE = "measuring_range"
     IMPLAUSIBLE = "implausible"  # no living patient has it
     INCONSISTENT = "inconsistent"  # with another analyte of the same specimen

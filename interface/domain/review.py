@@ -71,6 +71,9 @@ HOLDS: Mapping[HoldReason, Hold] = {
     # A true change of the patient, or a mixed-up tube: the person has looked at both, and at the other tests.
     _H.DELTA: Hold(True, "the change is the patient's: the person has compared it with the results before"),
     _H.INTERFERENCE: Hold(True, "the interference does not matter for this test at this value, or the comment says it"),
+    _H.SUPPRESSED: Hold(
+        False, "the specimen spoils this test: reject the result and ask for another, or correct it by one"
+    ),
     _H.MEASURING_RANGE: Hold(True, "it is reported as a limit, or as diluted"),
     # Rare and true at once: never to report it would fail the sickest. The comment says how it was confirmed.
     _H.IMPLAUSIBLE: Hold(True, "the person has excluded contamination and a mixed-up tube"),
@@ -87,8 +90,8 @@ ACCEPTABLE = frozenset(reason for reason, hold in HOLDS.items() if hold.acceptab
 # Whose cause is the value itself: they end when a person enters another. All others stand against whatever is entered.
 OF_THE_VALUE = frozenset(
     {_H.UNKNOWN_UNIT, _H.RUN_FAILED, _H.NO_VALUE, _H.UNKNOWN_FLAG, _H.UNKNOWN_STATUS, _H.QUESTIONABLE,
-     _H.UNREADABLE_VALUE, _H.AMBIGUOUS_INTERVAL, _H.DELTA, _H.INTERFERENCE, _H.MEASURING_RANGE, _H.IMPLAUSIBLE,
-     _H.INCONSISTENT, _H.RULE, _H.RERUN, _H.PERSON}
+     _H.UNREADABLE_VALUE, _H.AMBIGUOUS_INTERVAL, _H.DELTA, _H.INTERFERENCE, _H.SUPPRESSED, _H.MEASURING_RANGE,
+     _H.IMPLAUSIBLE, _H.INCONSISTENT, _H.RULE, _H.RERUN, _H.PERSON}
 )  # fmt: skip
 
 

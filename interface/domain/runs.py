@@ -19,9 +19,10 @@ from interface.domain.model import RELEASED, HoldReason, ResultStatus, Value, Va
 # says that one of these is not known.
 MEASURED = frozenset(
     {
-        HoldReason.DELTA, HoldReason.INTERFERENCE, HoldReason.MEASURING_RANGE, HoldReason.IMPLAUSIBLE,
-        HoldReason.INCONSISTENT, HoldReason.QC_FAILED, HoldReason.QC_EXPIRED, HoldReason.RULE, HoldReason.RERUN,
-        HoldReason.AMBIGUOUS_INTERVAL, HoldReason.UNKNOWN_FLAG, HoldReason.QUESTIONABLE, HoldReason.ALREADY_REPORTED,
+        HoldReason.DELTA, HoldReason.INTERFERENCE, HoldReason.SUPPRESSED, HoldReason.MEASURING_RANGE,
+        HoldReason.IMPLAUSIBLE, HoldReason.INCONSISTENT, HoldReason.QC_FAILED, HoldReason.QC_EXPIRED, HoldReason.RULE,
+        HoldReason.RERUN, HoldReason.AMBIGUOUS_INTERVAL, HoldReason.UNKNOWN_FLAG, HoldReason.QUESTIONABLE,
+        HoldReason.ALREADY_REPORTED,
     }
 )  # fmt: skip
 _NO_VALUE = frozenset({ValueKind.EMPTY, ValueKind.FAILED})

@@ -23,8 +23,8 @@ from interface.store.surroundings import KnownResult, Locked, Waited
 # What is found by looking at a value with others beside it: what comes later may find it otherwise.
 _BY_OTHERS = frozenset(
     {
-        HoldReason.DELTA, HoldReason.INTERFERENCE, HoldReason.MEASURING_RANGE, HoldReason.IMPLAUSIBLE,
-        HoldReason.INCONSISTENT, HoldReason.RULE,
+        HoldReason.DELTA, HoldReason.INTERFERENCE, HoldReason.SUPPRESSED, HoldReason.MEASURING_RANGE,
+        HoldReason.IMPLAUSIBLE, HoldReason.INCONSISTENT, HoldReason.RULE,
     }
 )  # fmt: skip
 _ORIGINS = frozenset({Origin.ANALYZER, Origin.CALCULATION})

@@ -58,9 +58,10 @@ from interface.store.surroundings import KnownResult, Locked, Neighbours, Waited
 # to write what was said before once more.
 _BY_CHECKS = frozenset(
     {
-        HoldReason.DELTA, HoldReason.INTERFERENCE, HoldReason.MEASURING_RANGE, HoldReason.IMPLAUSIBLE,
-        HoldReason.INCONSISTENT, HoldReason.QC_FAILED, HoldReason.QC_EXPIRED, HoldReason.RULE, HoldReason.RERUN,
-        HoldReason.ALREADY_REPORTED, HoldReason.CHANGED_AFTER_RELEASE, HoldReason.PERSON,
+        HoldReason.DELTA, HoldReason.INTERFERENCE, HoldReason.SUPPRESSED, HoldReason.MEASURING_RANGE,
+        HoldReason.IMPLAUSIBLE, HoldReason.INCONSISTENT, HoldReason.QC_FAILED, HoldReason.QC_EXPIRED, HoldReason.RULE,
+        HoldReason.RERUN, HoldReason.ALREADY_REPORTED, HoldReason.CHANGED_AFTER_RELEASE,
+        HoldReason.PERSON,
     }
 )  # fmt: skip
 

@@ -14,6 +14,7 @@ MAY_NOT = {
     "unmapped_code", "unknown_unit", "no_such_specimen", "ambiguous_specimen", "patient_mismatch", "driver_mismatch",
     "run_failed", "not_ordered", "no_value", "unknown_status", "unreadable_value", "changed_after_release",
     "not_patient", "control_like_id", "outside_window", "qc_failed", "qc_expired",
+    "suppressed",
 }  # fmt: skip
 
 

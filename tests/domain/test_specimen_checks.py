@@ -72,10 +72,11 @@ def test_an_index_in_words_is_judged_by_the_rule_s_lists(word: str, finding: Fin
 
 def test_an_index_may_comment_or_suppress() -> None:
     comment = index(HAEMOLYSIS + 'action = "comment"\ncomment = "haemolysed"', haemolytic("150"))
-    assert (comment.finding, comment.comment, comment.suppress) == (PASS, "haemolysed", False)
+    assert (comment.finding, comment.comment, comment.holds) == (PASS, "haemolysed", ())
     assert index(HAEMOLYSIS + 'action = "comment"\ncomment = "haemolysed"', haemolytic("50")).comment == ""
     gone = index(HAEMOLYSIS + 'action = "suppress"\ncomment = "haemolysed"', haemolytic("150"))
-    assert (gone.finding, gone.comment, gone.suppress) == (HOLD, "haemolysed", True)
+    assert (gone.finding, gone.comment) == (HOLD, "haemolysed")
+    assert gone.holds == (HoldReason.INTERFERENCE, HoldReason.SUPPRESSED)
 
 
 def test_a_limit_may_be_of_one_analyzer() -> None:

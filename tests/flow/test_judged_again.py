@@ -6,9 +6,10 @@ import pytest
 
 from interface.domain.autoverify import Scope, Switch
 from interface.domain.model import HoldReason, ResultStatus
+from interface.domain.review import ReviewError
 from interface.domain.views import Audience
 from interface.flow.entry import Entry, enter
-from interface.flow.review import hold
+from interface.flow.review import hold, reject, release
 from interface.flow.rules import switch_off, switch_on
 from interface.flow.trace import trace
 from tests.flow.laboratory import Laboratory, laboratory
@@ -155,3 +156,21 @@ async def test_a_calculated_result_that_waits_for_a_sibling_is_made_final_when_t
         assert (await said(lab))["AGAP"] == (REGISTERED, (HoldReason.RULE,), 1)
         await send(lab, "C2", CREA="1.0")
         assert (await said(lab))["AGAP"] == (FINAL, (), 2)
+
+
+async def test_a_suppressed_value_is_released_by_nobody_and_keeps_its_comment(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, RULES + INDEX.format(action="suppress").replace("100", "7"))
+        await lab.order("S1", "K", "CREA")
+        await send(lab, "C1", K="5.9", CREA="7.5")
+        potassium = (await by_code(lab))["K"]
+        assert (potassium.status, potassium.note) == (REGISTERED, "haemolysed")
+        assert potassium.held[:2] == (HoldReason.INTERFERENCE, HoldReason.SUPPRESSED)
+        with pytest.raises(ReviewError, match=r"suppressed.* nobody can accept"):
+            async with lab.database.transaction(lab.organization_id) as connection:
+                await release(connection, lab.director, potassium.id, "known", accept_hold=True)
+        assert "K" not in await by_code(lab, Audience.EMR_PRELIMINARY)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            done = await reject(connection, lab.director, potassium.id, "haemolysed: another specimen, please")
+        assert done.note == "haemolysed\nhaemolysed: another specimen, please"
+        assert (await items(lab))["K"] in ("received", "in_progress")
