@@ -94,12 +94,13 @@ def _checked(part: RuleSet, facts: Facts, later: PreviousResult | None, version:
 
 
 def _against_later(part: RuleSet, facts: Facts, later: PreviousResult, version: str) -> list[Verdict]:
-    """The delta of the later result against this one, as it would have been found had they come in their order."""
+    """The delta of the later result against this one, as it would have been found had they come in their order. The
+    flag of a change is the later one's."""
     here = PreviousResult(facts.value, facts.unit, delta.time_of(facts) or later.at, "")
     subject = replace(facts.subject, collected_at=later.at)
     turned = replace(facts, value=later.value, unit=later.unit, previous=here, subject=subject, measured_at=later.at)
     return [
-        replace(one, text=f"the later result: {one.text}", inputs={**one.inputs, "later": later.version_id})
+        replace(one, text=f"the later result: {one.text}", inputs={**one.inputs, "later": later.version_id}, flags=())
         for one in delta.check(part.deltas, turned, version)
         if one.finding in _HOLDING
     ]
