@@ -257,6 +257,8 @@ def delta(make: Maker) -> Story:
     if kind in ("too much", "later first"):
         b.readings = [now]
         tell(make, b, words, "delta", later=1)
+        change = () if kind == "later first" else ("U",)  # the flag of a change is the later one's
+        b.story.expected[-1] = replace(b.story.expected[-1], flags=(*now.flags, *change))
         b.readings = [make.reading("ALT", b.person)]
         tell(make, b, "not compared", hazard=False, later=1)
     else:

@@ -97,11 +97,11 @@ def converted(make: Maker) -> Story:
     person = make.person()
     exact = Fraction(sent) * factor
     shown = half_up(exact, test.decimals or 0)
-    reading = Reading(test, f"{shown:f}", (flag_of(make, kind, shown, person.sex),), f"{sent:f}", unit)
-    b = begin(make, "converted unit", (kind, "CA", "ALT"), person=person)
-    b.readings = [reading, *(one for one in b.readings if one.test.code != kind)]
-    tell(make, b, f"{sent} {unit}", hazard=False)
-    return b.story
+    digits = f"{sent:.1f}" if kind in ("TP", "WBC") else f"{sent:f}"  # no digit is reported that was not measured
+    reading = Reading(test, f"{shown:f}", (flag_of(kind, shown, person.sex),), digits, unit)
+    return one_of(
+        make, "converted unit", [fine(reading, f"{digits} {unit}")], beside=("CA", "ALT"), sex=person.sex
+    ).story  # fmt: skip
 
 
 def half_up(exact: Fraction, decimals: int) -> Decimal:
@@ -111,7 +111,7 @@ def half_up(exact: Fraction, decimals: int) -> Decimal:
     return Decimal(whole if scaled >= 0 else -whole).scaleb(-decimals)
 
 
-def flag_of(make: Maker, code: str, value: Decimal, sex: str) -> str:
+def flag_of(code: str, value: Decimal, sex: str) -> str:
     """Where a computed value lies, by the book's limits of grown-ups."""
     limits = BY_CODE[code].limits_of(sex, 15_000)
     assert limits is not None

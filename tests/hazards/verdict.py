@@ -112,6 +112,8 @@ def _differences(expected: Expected, one: Found) -> Iterator[str]:
         yield f"held for {sorted(one.held)}, not {sorted(expected.reasons)}"
     if expected.fate is not Fate.HELD:
         yield from _said(expected, one, "released" if must else "shown as")
+    elif expected.flags is not None and sorted(one.flags) != sorted(expected.flags):
+        yield f"held with flags {one.flags}, not {expected.flags}"
     if expected.test is not None and one.test != expected.test:
         yield f"released as the test {one.test!r}, not {expected.test!r}"
     if expected.reportable is not None and one.reportable is not expected.reportable:
