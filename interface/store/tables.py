@@ -520,7 +520,7 @@ critical_event = Table(  # append-only: who did what about a critical result
     _at("created_at", True), Index(None, "notification_id"),
 )  # fmt: skip
 outbox = Table(  # what an EMR is owed, in order per destination
-    "outbox", metadata, _id(), _organization(), _text("destination"), Column("kind", Text, nullable=False),
+    "outbox", metadata, _id(), _organization_seen_to(), _text("destination"), Column("kind", Text, nullable=False),
     Column("entity_id", Uuid, nullable=False), _int("entity_version"), _int("attempts"), _at("created_at", True),
     _at("not_before"), _at("delivered_at"), _text("error"),
     Index("outbox_due_idx", "organization_id", "destination", "id", postgresql_where=text("delivered_at IS NULL")),
