@@ -31,6 +31,7 @@ from interface.store.ids import uuid7
 from interface.store.lab import SpecimenFilter, find_specimens
 from interface.store.lab_changes import SpecimenInsert
 from interface.store.specimens import ItemLocked, SpecimenLocked
+from interface.store.surroundings import lock_only
 
 LONGEST_REASON = 1000  # characters
 AHEAD = timedelta(minutes=5)  # how far a ward's clock may be ahead of ours
@@ -156,6 +157,7 @@ async def reject(
     if problems:
         raise OrderError(problems)
     await lab_changes.lock_orders(connection, actor.organization_id)
+    await lock_only(connection, [specimen_id])  # with what it was parted from: its results are theirs too
     family = await specimens.lock_family(connection, specimen_id)
     one = _first(family, specimen_id)
     specimen_step(one.state, SpecimenState.REJECTED)

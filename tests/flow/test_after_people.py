@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from interface.domain.model import HoldReason, ResultStatus
+from interface.domain.specimens import RejectReason
 from interface.domain.views import Audience, ResultView
 from interface.flow import review
 from interface.flow.correction import NewValue
 from interface.flow.entry import Entry, enter
 from interface.flow.replay import replay
 from interface.flow.review_many import many
-from interface.flow.specimens import aliquot
+from interface.flow.specimens import aliquot, reject
 from interface.store.db import Connection
 from interface.store.review import QueueFilter, waiting
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import RULES, put_in_force, sent
+from tests.flow.test_two_links import waits_for_a_lock
 
 FINAL, PRELIMINARY, REGISTERED = ResultStatus.FINAL, ResultStatus.PRELIMINARY, ResultStatus.REGISTERED
 OFF = RULES.replace('autoverification = "on"', 'autoverification = "off"')
@@ -236,3 +239,25 @@ async def test_no_rule_releases_what_was_critical_and_is_not_any_more(database_u
         await lab.settle()
         after = await only(lab, "K")
         assert (after.value, after.status, after.version) == ("4.5", PRELIMINARY, 2)
+
+
+async def test_who_rejects_an_aliquot_waits_for_its_tube_with_nothing_locked_that_deciding_needs(
+    database_url: str,
+) -> None:
+    async with laboratory(database_url) as lab:
+        order = await lab.order("S1", "NA")
+        tube = order.items[0].specimen_id
+        assert tube is not None
+        await decide(lab, lambda connection: aliquot(connection, lab.director, tube, barcode="S1-1"))
+        await lab.send(sent("S1-1", {"NA": "140"}))
+        await lab.settle()
+        part = await lab.owner.fetchval("select id from lab.specimen where barcode = 'S1-1'")
+        async with lab.database.transaction(lab.organization_id) as deciding:  # which locks the tube, then its parts
+            await deciding.execute("select from lab.specimen where id = $1 for update", tube)
+            rejecting = asyncio.create_task(
+                decide(lab, lambda connection: reject(connection, lab.director, part, RejectReason.CLOTTED))
+            )
+            await waits_for_a_lock(lab)
+            await deciding.execute("select from lab.specimen where id = $1 for update nowait", part)
+        await rejecting
+        assert (await only(lab, "NA")).status is ResultStatus.CANCELLED
