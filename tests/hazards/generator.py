@@ -26,7 +26,7 @@ CLASSES: tuple[Callable[[Maker], Story], ...] = (
     runs.delta, runs.swapped_tubes, runs.swapped_blood_counts,
     mixed.several, mixed.before_its_order, mixed.cancelled, mixed.without_a_clock, mixed.unmerged, mixed.two_links,
     mixed.one_patient_two_tubes, mixed.prefixed, mixed.analyzer_off, mixed.index_needed, mixed.held_inputs,
-    mixed.repeated_value, mixed.escaped, mixed.accents, mixed.not_collected, mixed.other_link,
+    mixed.repeated_value, mixed.escaped, mixed.accents, mixed.not_collected, mixed.other_link, mixed.judged_again,
 )  # fmt: skip
 PANELS = (
     ("NA", "K", "CL", "HCO3", "GLU", "CREA", "UREA", "CA", "TP", "ALT", "CK", "CRP", "TBIL", "DBIL"),

@@ -300,3 +300,38 @@ def other_link(make: Maker) -> Story:
     )
     b.story.expected[-1] = replace(made, reportable=False)
     return b.story
+
+
+def judged_again(make: Maker) -> Story:
+    """What waits for something beside it is released when that comes, and not by anything else that comes."""
+    kind = make.random.choice(
+        ("index comes", "high index comes", "another patient's comes", "rerun comes", "others come")
+    )
+    b = begin(make, f"judged again: {kind}", ("LD", "HIX", "ALP", "GGT", "GLU", "CA"), where="N")
+    ready = {one.test.code: one for one in b.readings}
+    glucose = reading_of("GLU", "30.0", "HH", critical=True)
+    comes: list[Reading] = [ready["CA"]]
+    if kind in ("rerun comes", "others come"):
+        failed = reading_of("GGT", "---", "", type="ST")
+        first = [(failed, "run_failed"), (ready["ALP"], "rule"), (glucose, "rule")]
+        if kind == "rerun comes":
+            comes.append(ready["GGT"])
+    else:
+        first = [(ready["LD"], "interference"), (glucose, "rule")]
+        comes.append(reading_of("HIX", "150" if kind == "high index comes" else "20", ""))
+    part = Part(said(b.person), b.tube.barcode, tuple(one.row() for one, _ in first))
+    send = make.send(b.link, part)
+    b.story.sends.append((b.stage, send))
+    for one, reason in first:
+        freed = (kind, one.test.code) in (("index comes", "LD"), ("rerun comes", "ALP"))
+        fate, reasons = (Fate.RELEASED, ()) if freed else (Fate.HELD, (reason,))
+        made = expect(b.story, send, part, one, b.person, fate, *reasons, planted=f"waits: {kind}")
+        spare = kind == "rerun comes" and one.test.code == "GGT"
+        b.story.expected[-1] = replace(made, versions=2 if freed else 1, reportable=not spare)
+    b.readings = comes
+    if kind == "another patient's comes":
+        b.readings = comes[1:]
+        tell(make, b, "under another patient", *another(b.link), who=said(make.person()), later=soon(make))
+    else:
+        tell(make, b, "comes later", hazard=False, later=soon(make))
+    return b.story
