@@ -188,6 +188,7 @@ class LinkSettings:
     analyzer: str = ""  # pairs several links of one instrument; empty: the link's own id
     encoding: str = ""  # Python codec name; empty: the driver's
     timezone: str = "UTC"  # the analyzer's clock, an IANA zone
+    rules: str = "default"  # the name of the rule set that decides about its results
     unsolicited: Unsolicited = Unsolicited.HOLD
     barcode: BarcodeRules = BarcodeRules()
     specimen_window_days: int = WINDOW_DAYS  # barcodes are used again: older specimens are not meant; 0: all are

@@ -295,6 +295,7 @@ def test_the_state_directory_follows_the_user(monkeypatch: pytest.MonkeyPatch) -
 def test_a_links_rules_for_specimen_ids_are_read_and_what_cannot_be_used_is_named(drivers: Path) -> None:
     [plain] = parse(link(drivers)).links
     assert (plain.barcode, plain.specimen_window_days, plain.control_ids) == (BarcodeRules(), 60, ())
+    assert (plain.rules, parse(link(drivers, rules='"pediatrics"')).links[0].rules) == ("default", "pediatrics")
     rules = '{ strip_prefix = "]C1", pattern = "(?P<id>[0-9]+)", check_digit = "luhn", pad = 10 }'
     [read] = parse(
         link(drivers, barcode=rules, control_ids='["9[0-9]{3}"]', name_mismatch='"hold"', specimen_window_days="7")

@@ -92,6 +92,7 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         analyzer=table.name("analyzer"),
         encoding=_encoding(table),
         timezone=_timezone(table),
+        rules=table.name("rules", "default"),
         unsolicited=table.choice("unsolicited", Unsolicited.HOLD),
         barcode=read_barcode(table),
         specimen_window_days=table.whole("specimen_window_days", WINDOW_DAYS, 0, 3660),

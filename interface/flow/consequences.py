@@ -20,7 +20,7 @@ from interface.domain.views import Actor
 from interface.flow.cases import Beside, Case, Decided, Rules, calculate_anew, facts_of, siblings_of
 from interface.flow.criticals import open_for
 from interface.flow.outcome import By, Surroundings, beside_of, effects_of, judged_of, remember, version_of
-from interface.flow.rules import RuleSets
+from interface.flow.rules import DEFAULT, rule_sets
 from interface.flow.surroundings import add_neighbours_of
 from interface.store import audit
 from interface.store import results as store
@@ -46,7 +46,7 @@ async def follow(connection: Connection, actor: Actor, result_ids: Collection[UU
     at = Surroundings(await rows.lock(connection, (), specimen_ids))
     await _report_what_is_left(connection, actor, {row["order_item_id"] for row in results}, at)
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
-    now = await RuleSets().current(connection, catalogue.tests)
+    now = await rule_sets().current(connection, catalogue.tests, await rows.rules_of(connection, result_ids) or DEFAULT)
     if now.active is None:
         return []
     rules, changed = Rules(now), set(result_ids)

@@ -36,7 +36,7 @@ from interface.flow.outcome import (
     said_of,
     version_of,
 )
-from interface.flow.rules import RuleSets
+from interface.flow.rules import rule_sets
 from interface.flow.surroundings import add_neighbours_of
 from interface.flow.work import own_key
 from interface.store import audit, lab
@@ -79,7 +79,7 @@ async def enter(connection: Connection, actor: Actor, entries: Sequence[Entry]) 
     specimens = await _specimens(connection, [one.order_item_id for one in entries])
     locked = await rows.lock(connection, (), sorted(set(specimens.values())))
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
-    now = await RuleSets().current(connection, catalogue.tests)
+    now = await rule_sets().current(connection, catalogue.tests)
     keys = {one.order_item_id: own_key("manual", str(one.order_item_id)) for one in entries}
     at = Surroundings(locked, current=await _current(connection, keys))
     found = [(one, *_found(one, str(specimens[one.order_item_id]), at, catalogue)) for one in entries]

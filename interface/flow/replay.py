@@ -25,7 +25,7 @@ from interface.flow.context import LinkContext
 from interface.flow.criticals import open_for
 from interface.flow.outcome import by_link, decisions, effects_of, judged_of, version_of
 from interface.flow.results import decode
-from interface.flow.rules import RuleError, RuleSets, load
+from interface.flow.rules import RuleError, load, rule_sets
 from interface.flow.surroundings import add_neighbours, rules_for, surroundings
 from interface.flow.work import Work
 from interface.store import audit
@@ -128,8 +128,8 @@ async def _replay(
     work = await _work(connection, message_id, find_link)
     catalogue = await read_catalogue(connection, actor.organization_id, work.link.driver.id, work.link.link_id)
     at = await surroundings(connection, [work])
-    now = await _in_force(connection, catalogue, rule_set)
-    await add_neighbours(connection, at, [(work, catalogue)], now)
+    now = await _in_force(connection, catalogue, work.link.settings.rules, rule_set)
+    await add_neighbours(connection, at, [(work, catalogue, now)])
     waiting = await candidates(connection, [one.id for one in at.current.values()])
     wanted = partial(_of_interest, waiting=waiting, message_id=message_id, code=code)
     decided = decisions(work, catalogue, at, rules_for(work.link, now), wanted)
@@ -162,10 +162,12 @@ async def _replay(
     return Replayed(message_id, work.link.name, settled, tuple(changes), unchanged, name)
 
 
-async def _in_force(connection: Connection, catalogue: Catalogue, rule_set: tuple[str, int] | None) -> Autoverification:
+async def _in_force(
+    connection: Connection, catalogue: Catalogue, name: str, rule_set: tuple[str, int] | None
+) -> Autoverification:
     """What decides: what is in force, or the revision to be tried."""
     if rule_set is None:
-        return await RuleSets().current(connection, catalogue.tests)
+        return await rule_sets().current(connection, catalogue.tests, name)
     try:
         found, read, _ = await load(connection, *rule_set)
     except RuleError as error:

@@ -29,7 +29,7 @@ from interface.flow.courtesy import Courtesy
 from interface.flow.criticals import open_for
 from interface.flow.message import whole_records
 from interface.flow.outcome import judged_of, outcome_of
-from interface.flow.rules import RuleSets
+from interface.flow.rules import rule_sets
 from interface.flow.surroundings import add_neighbours, rules_for, surroundings
 from interface.flow.work import Work
 from interface.settings import LimitSettings
@@ -72,7 +72,7 @@ class ResultWorker:
         self._stopping = self._away = False
         self._unreturned: set[UUID] = set()  # claimed, not decided, and not given back because the database was away
         self._slots = asyncio.Semaphore(limits.workers)
-        self._rule_sets = RuleSets()
+        self._rule_sets = rule_sets()
         self._catalogues: dict[UUID, tuple[float, Catalogue]] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -245,10 +245,11 @@ class ResultWorker:
         async with self._database.transaction(organization_id) as connection:
             at = await surroundings(connection, [job.work for job in jobs])
             works = [(job.work, await self._catalogue(connection, job.work.link)) for job in jobs]
-            now = await self._rule_sets.current(connection, works[0][1].tests)
-            await add_neighbours(connection, at, works, now)
+            names = {work.link.settings.rules for work, _ in works}
+            now = await self._rule_sets.by_name(connection, works[0][1].tests, names)
+            await add_neighbours(connection, at, [(*one, now[one[0].link.settings.rules]) for one in works])
             for work, catalogue in works:
-                rules = rules_for(work.link, now)
+                rules = rules_for(work.link, now[work.link.settings.rules])
                 outcomes.append(await _aside(work.message, outcome_of, work, catalogue, at, rules))
                 await asyncio.sleep(0)  # the links answer between two messages
             await store.commit(connection, organization_id, outcomes)

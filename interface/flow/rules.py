@@ -6,7 +6,8 @@ rules, against the same tests; any change of these voids it, also while it is ac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from uuid import UUID
 
 import structlog
@@ -62,8 +63,17 @@ class RuleSets:
 
         `tests`: the catalogue's, by id; the same mapping is digested once.
         """
+        return (await self.by_name(connection, tests, (name,)))[name]
+
+    async def by_name(
+        self, connection: Connection, tests: Mapping[str, LabTest], names: Iterable[str]
+    ) -> dict[str, Autoverification]:
+        """The same for several names, in one statement."""
         found = await rules.in_force(connection)
         await self._load(connection, found)
+        return {name: self._of(found, tests, name) for name in names}
+
+    def _of(self, found: Sequence[InForce], tests: Mapping[str, LabTest], name: str) -> Autoverification:
         active = next((one for one in found if one.kind == ACTIVE and one.name == name), None)
         shadows = [(one.id, self._parsed[one.id]) for one in found if one.kind == SHADOW]
         return Autoverification(
@@ -74,9 +84,8 @@ class RuleSets:
             active_id=active.id if active else None,
         )
 
-    async def _load(self, connection: Connection, found: Iterable[InForce]) -> None:
-        missing = [one.id for one in found if one.kind != "off" and one.id not in self._parsed]
-        if missing:
+    async def _load(self, connection: Connection, found: Sequence[InForce]) -> None:
+        while missing := [one.id for one in found if one.kind != "off" and one.id not in self._parsed]:
             for row, (body, revision) in (await rules.read_bodies(connection, missing)).items():
                 try:
                     self._parsed[row] = parse_rule_set(body, revision)
@@ -99,6 +108,12 @@ class RuleSets:
             seen.append((tests, digest))
             del seen[:-DIGESTED]
         return void(active.stamp, active.digest, digest)
+
+
+@lru_cache(maxsize=1)
+def rule_sets() -> RuleSets:
+    """Those of this process, for whoever decides in it."""
+    return RuleSets()
 
 
 # ---- revisions ------------------------------------------------------------------------------------------------------

@@ -42,37 +42,36 @@ async def surroundings(connection: Connection, works: Sequence[Work]) -> Surroun
 
 
 async def add_neighbours(
-    connection: Connection, at: Surroundings, works: Iterable[tuple[Work, Catalogue]], now: Autoverification
+    connection: Connection, at: Surroundings, works: Iterable[tuple[Work, Catalogue, Autoverification]]
 ) -> None:
     """Read the results of the same persons that a check or rule compares with, of what is in force or in the shadow."""
     asked: dict[tuple[str, str], Asked] = {}
-    catalogues: dict[str, Catalogue] = {}
-    for work, catalogue in works:
+    by: dict[str, tuple[Catalogue, Autoverification]] = {}
+    for work, catalogue, now in works:
         for barcode in work.barcodes:
-            catalogues |= {one.id: catalogue for one in at.specimens.get(barcode, ())}
+            by |= {one.id: (catalogue, now) for one in at.specimens.get(barcode, ())}
         for specimen, code, measured_at in _measured(work, at.specimens, catalogue):
             for test_id in _compared(code, catalogue, now):
                 when = specimen.collected_at or measured_at or work.message.received_at
                 asked.setdefault((specimen.id, test_id), Asked(specimen, test_id, when))
-    await _add(connection, at, asked, catalogues, now)
+    await _add(connection, at, asked, by)
 
 
 async def _add(
     connection: Connection,
     at: Surroundings,
     asked: dict[tuple[str, str], Asked],
-    catalogues: Mapping[str, Catalogue],
-    now: Autoverification,
+    by: Mapping[str, tuple[Catalogue, Autoverification]],
 ) -> None:
-    """Also of those results of the same specimens that may be judged anew, where there are any. `catalogues`: those
-    in which the specimens, by id, are decided."""
-    found = waiting(at.locked) if now.active is not None else []
+    """Also of those results of the same specimens that may be judged anew, where there are any. `by`: what each
+    specimen, by id, is decided by."""
+    found = waiting(at.locked) if any(now.active is not None for _, now in by.values()) else []
     at.waited = await rows.waited(connection, [one.version_id for one in found])
     for known in found:
         waited = at.waited.get(known.version_id)
         for one in at.locked.by_id[known.specimen_id].family if waited is not None else ():
-            specimen, catalogue = at.locked.by_id[one], catalogues.get(one)
-            for test_id in _compared(known.test, catalogue, now) if catalogue is not None and specimen.person else ():
+            specimen = at.locked.by_id[one]
+            for test_id in _compared(known.test, *by[one]) if one in by and specimen.person else ():
                 when = specimen.collected_at or (waited and waited.measured_at) or known.created_at
                 asked.setdefault((specimen.id, test_id), Asked(specimen, test_id, when))
     at.neighbours |= await rows.neighbours(connection, list(asked.values()))
@@ -91,7 +90,7 @@ async def add_neighbours_of(
         for specimen, code in tests
         for test_id in _compared(code, catalogue, now)
     }
-    await _add(connection, at, asked, {specimen.id: catalogue for specimen, _ in tests}, now)
+    await _add(connection, at, asked, {specimen.id: (catalogue, now) for specimen, _ in tests})
 
 
 def _measured(

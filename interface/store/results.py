@@ -416,7 +416,9 @@ async def commit(connection: Connection, organization_id: UUID, outcomes: Sequen
     if len(settled) < len(outcomes):
         raise AlreadySettled
     await write_versions(connection, organization_id, [one for outcome in outcomes for one in outcome.versions])
-    await write_effects(connection, organization_id, [outcome.effects for outcome in outcomes], outcomes[0].rule_set_id)
+    for rule_set_id in dict.fromkeys(outcome.rule_set_id for outcome in outcomes):
+        effects = [outcome.effects for outcome in outcomes if outcome.rule_set_id == rule_set_id]
+        await write_effects(connection, organization_id, effects, rule_set_id)
     controls = [control for outcome in outcomes for control in outcome.controls]
     if controls:
         await connection.execute(_CONTROLS, organization_id, rows_json(controls))

@@ -68,7 +68,8 @@ join lab.result_version c on c.id = r.version_id
 left join lab.analyzer a on a.id = r.analyzer_id
 left join lab.specimen s on s.id = r.specimen_id
 left join lab.lab_order o on o.id = r.order_id
-left join lab.patient p on p.id = r.patient_id
+left join lab.patient q on q.id = r.patient_id
+left join lab.patient p on p.id = coalesce(q.merged_into_id, q.id)  -- whose records were merged, as the survivor says
 where (r.status in ('registered', 'preliminary') or r.pending_version_id is not null)
 and (r.reportable or 'already_reported' = any(v.held))
 and case $1 when 'held' then v.held <> '{}'
@@ -80,7 +81,7 @@ and (cardinality($3::text[]) = 0 or v.test_code = any($3))
 and (cardinality($4::text[]) = 0 or a.name = any($4))
 and (cardinality($5::text[]) = 0 or o.ward = any($5))
 and (cardinality($6::text[]) = 0 or coalesce(o.priority, 'routine') = any($6))
-and (cardinality($7::uuid[]) = 0 or r.patient_id = any($7))
+and (cardinality($7::uuid[]) = 0 or r.patient_id = any($7) or p.id = any($7))
 and (cardinality($8::uuid[]) = 0 or r.order_id = any($8))
 and (cardinality($9::text[]) = 0 or v.specimen_as_sent = any($9) or s.barcode = any($9))
 and r.created_at <= now() - make_interval(mins => $10)

@@ -349,6 +349,18 @@ async def waited(connection: Connection, version_ids: Sequence[UUID]) -> dict[UU
     }  # fmt: skip
 
 
+async def rules_of(connection: Connection, result_ids: Collection[UUID]) -> str:
+    """The name of the rule set that decided about these results last; "" where none did."""
+    version = await connection.fetchval(
+        """SELECT step ->> 'version' FROM lab.result_version v JOIN lab.decision d ON d.result_version_id = v.id
+           CROSS JOIN LATERAL json_array_elements(d.steps) WITH ORDINALITY AS s (step, n)
+           WHERE v.result_id = ANY($1) AND step ->> 'step' = 'autoverification' AND step ->> 'version' <> ''
+           ORDER BY v.created_at DESC, v.version DESC, n DESC LIMIT 1""",
+        list(result_ids),
+    )
+    return str(version or "").rpartition(" ")[0]
+
+
 def _observed(row: Record) -> Observed:
     """What the analyzer said, as far as a version keeps it."""
     return Observed(

@@ -6,16 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, Origin, ResultStatus
+from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, Origin, ResultStatus, Sex
 from interface.domain.views import Audience, ResultView
 from interface.flow.consequences import follow
+from interface.flow.correction import NewValue
 from interface.flow.entry import Entry, EntryError, enter
 from interface.flow.follow_ups import request
 from interface.flow.people import merge
 from interface.flow.replay import Replayed, ReplayError, replay
+from interface.flow.review import correct
 from interface.flow.rules import import_rules
 from interface.flow.trace import trace
 from interface.settings import BarcodeRules
+from interface.store.review import QueueFilter, waiting
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import LOINC, RULES, put_in_force, sent
 
@@ -333,3 +336,23 @@ async def test_a_tube_and_what_was_parted_from_it_are_one_specimen(database_url:
         found = await by_code(lab)
         assert (found["HCO3"].status, found["AGAP"].value) == (FINAL, "14.0")
         assert set((await items(lab)).values()) == {ItemStatus.VERIFIED}
+
+
+async def test_a_correction_is_judged_by_what_the_surviving_record_of_the_patient_says(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        first = await lab.order("S1", "CREA", sex=Sex.UNKNOWN)
+        second = await lab.order("S2", "CREA", patient_id="P-2")
+        await lab.send(sent("S1", {"CREA": "1.0"}))
+        await lab.settle()
+        before = (await by_code(lab))["CREA"]
+        assert first.patient_id is not None
+        assert second.patient_id is not None
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await merge(connection, lab.director, first.patient_id, second.patient_id, "one person")
+            corrected = await correct(connection, lab.director, before.id, NewValue("1.1"), "typed wrong")
+            (shown,) = await waiting(connection, QueueFilter(patient_ids=(second.patient_id,)))
+        await lab.send(sent("S2", {"CREA": "1.0"}, control="C2", patient="P-2"))
+        await lab.settle()
+        of_women = (await by_code(lab))["CREA"].reference
+        assert (before.reference == of_women, corrected.reference) == (False, of_women)
+        assert (shown.result.id, shown.patient) == (before.id, "Muster, Maria")
