@@ -116,8 +116,8 @@ async def add_identifier(
     _may(actor)
     if problems := list(identifier_problems("patient", [identifier])):
         raise OrderError(problems)
+    await lab_changes.lock_orders(connection, actor.organization_id)  # before the patient, as whoever orders does
     row = await _locked(connection, patient_id)
-    await lab_changes.lock_orders(connection, actor.organization_id)
     if carriers := await people.find_by_identifiers(connection, [identifier]):
         if carriers[0].id == row.id:
             return await _again(connection, actor, row.id, "add_identifier")

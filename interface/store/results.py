@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import TypeAlias
@@ -349,12 +349,19 @@ _FOLLOW_UPS = """
 WITH i AS (
     SELECT * FROM jsonb_to_recordset($2::text::jsonb) AS t(
         id uuid, kind text, result_id uuid, rule text, depth int, order_item_id uuid, dilution numeric, reason text,
-        test_id uuid, order_id uuid, specimen_id uuid)
+        test_id uuid, order_id uuid, specimen_id uuid, audit_id uuid)
 ), f AS (
     INSERT INTO lab.follow_up (id, organization_id, kind, result_id, rule, depth, order_item_id, dilution, reason,
         actor_kind, actor_id)
     SELECT id, $1, kind, result_id, rule, depth, order_item_id, dilution, reason, 'rule_set', $3 FROM i
     ON CONFLICT (organization_id, result_id, rule) DO NOTHING RETURNING id
+), a AS (
+    INSERT INTO lab.audit_event (id, organization_id, actor_kind, actor_id, actor_name, action, entity_kind, entity_id,
+                                 outcome, detail)
+    SELECT i.audit_id, $1, 'rule_set', $3::uuid,
+        coalesce((SELECT name || ' ' || revision FROM lab.rule_set WHERE id = $3::uuid), ''), 'follow_up', 'result',
+        i.result_id, 'ok', jsonb_build_object('kind', i.kind, 'rule', i.rule, 'order_item', i.order_item_id)
+    FROM i JOIN f USING (id)
 ), n AS (
     INSERT INTO lab.order_item (id, organization_id, order_id, test_id, specimen_id, status)
     SELECT i.order_item_id, $1, i.order_id, i.test_id, i.specimen_id, 'received' FROM i JOIN f USING (id)
@@ -471,7 +478,8 @@ async def write_effects(
     """What follows from versions that have been written in the same transaction."""
     follow_ups = [row for one in effects for row in one.follow_ups]
     if follow_ups:
-        await connection.execute(_FOLLOW_UPS, organization_id, rows_json(follow_ups), rule_set_id)
+        asked = [asdict(row) | {"audit_id": uuid7()} for row in follow_ups]
+        await connection.execute(_FOLLOW_UPS, organization_id, rows_json(asked), rule_set_id)
     if reported := [pair for one in effects for pair in one.reported]:
         await connection.execute(
             """UPDATE lab.result r SET reportable = i.reportable, updated_at = now()

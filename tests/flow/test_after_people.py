@@ -9,14 +9,16 @@ import pytest
 
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.specimens import RejectReason
-from interface.domain.views import Audience, ResultView
+from interface.domain.views import Audience, IdentifierView, ResultView
 from interface.flow import review
 from interface.flow.correction import NewValue
 from interface.flow.entry import Entry, enter
+from interface.flow.people import add_identifier
 from interface.flow.replay import replay
 from interface.flow.review_many import many
 from interface.flow.specimens import aliquot, reject
 from interface.store.db import Connection
+from interface.store.lab_changes import lock_orders
 from interface.store.review import QueueFilter, waiting
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import RULES, put_in_force, sent
@@ -261,3 +263,18 @@ async def test_who_rejects_an_aliquot_waits_for_its_tube_with_nothing_locked_tha
             await deciding.execute("select from lab.specimen where id = $1 for update nowait", part)
         await rejecting
         assert (await only(lab, "NA")).status is ResultStatus.CANCELLED
+
+
+async def test_who_gives_a_patient_an_identifier_waits_for_who_orders_with_nothing_locked(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        patient_id = (await lab.order("S1", "NA")).patient_id
+        assert patient_id is not None
+        more = IdentifierView("OTHER", "7")
+        async with lab.database.transaction(lab.organization_id) as ordering:  # an order's row locks its patient's
+            await lock_orders(ordering, lab.organization_id)
+            adding = asyncio.create_task(
+                decide(lab, lambda connection: add_identifier(connection, lab.director, patient_id, more))
+            )
+            await waits_for_a_lock(lab)
+            await ordering.execute("select from lab.patient where id = $1 for update nowait", patient_id)
+        await adding

@@ -159,6 +159,13 @@ async def test_a_reflex_adds_its_test_once_and_a_critical_result_makes_its_task(
         assert (await items(lab))["MG"] == ItemStatus.RECEIVED
         assert await lab.owner.fetchval("select count(*) from lab.follow_up where kind = 'reflex'") == 1
         assert await lab.owner.fetchval("select count(*) from lab.order_item") == 2
+        audit = await lab.owner.fetchrow("select * from lab.audit_event where action = 'follow_up'")
+        assert audit is not None
+        assert (audit["actor_kind"], audit["actor_name"], audit["detail"]["kind"]) == (
+            "rule_set",
+            "default 1",
+            "reflex",
+        )
         potassium = (await by_code(lab))["K"]
         assert (potassium.status, potassium.flags) == (REGISTERED, ("LL",))
         assert await lab.owner.fetchval("select count(*) from lab.critical_notification") == 1
