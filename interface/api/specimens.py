@@ -16,7 +16,9 @@ from interface.domain.states import SpecimenState
 from interface.domain.views import Audience, SpecimenView
 from interface.errors import ApiError
 from interface.flow import specimens
+from interface.flow.actors import require
 from interface.flow.labels import label_of
+from interface.flow.trace import trace
 from interface.render import labels
 from interface.render.code128 import Unprintable
 from interface.store import specimens as store
@@ -72,6 +74,26 @@ async def _answer(request: web.Request, connection: Connection, specimen_id: UUI
     aliquots = await find_specimens(connection, SpecimenFilter(parent_ids=(specimen_id,)), audience)
     history = await store.read_events(connection, specimen_id)
     return json_response({"specimen": found[0], "aliquots": aliquots, "history": history})
+
+
+async def get_journey(request: web.Request) -> web.StreamResponse:
+    """Every step of a barcode's results, from the bytes to the reply, as the order or as an analyzer has it.
+
+    What `labora trace --json` prints. It shows what is held and what was sent: for staff who may read both.
+    """
+    barcode, actor = request.match_info["barcode"], actor_of(request)
+    require(actor, Permission.RESULT_READ)
+    async with services(request).database.organization(actor.organization_id) as connection:
+        found = await trace(connection, barcode)
+    known = bool(found.specimens or found.results)
+    specimen_id = found.specimens[0].id if len(found.specimens) == 1 else None
+    patients = [view.patient_id for view in found.specimens]
+    patients += [one.current.patient_id for one in found.results]
+    said = {"messages": " ".join(str(one.id) for one in found.messages), "found": "yes" if known else "no"}
+    await note_read(request, "trace", "specimen", specimen_id, patients, said)
+    if not known:
+        raise not_found()
+    return json_response(found)
 
 
 async def get_svg(request: web.Request) -> web.StreamResponse:
@@ -186,6 +208,8 @@ _READ, _WRITE = Need(_P.ORDER_READ, "Specimen", "r"), Need(_P.SPECIMEN_WRITE)
 ROUTES = (
     Route("GET", "/api/specimens", list_specimens, Need(_P.ORDER_READ, "Specimen", "s")),
     Route("GET", "/api/specimens/barcode/{barcode}", get_by_barcode, Need(_P.ORDER_READ, "Specimen", "s")),
+    Route("GET", "/api/specimens/barcode/{barcode}/journey", get_journey, Need(_P.MESSAGE_READ)),
+    Route("GET", "/api/specimens/{barcode}/journey", get_journey, Need(_P.MESSAGE_READ)),
     Route("GET", "/api/specimens/{id}", get_specimen, _READ),
     Route("GET", "/api/specimens/{id}/label.svg", get_svg, Need(_P.ORDER_READ)),
     Route("GET", "/api/specimens/{id}/label.zpl", get_zpl, Need(_P.ORDER_READ)),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
+from interface.api.context import json_response
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
+from interface.flow.trace import trace
 from tests.api.bench import Bench, Laboratory
 
 ORDER: dict[str, Any] = {
@@ -163,3 +166,30 @@ async def test_a_mistyped_barcode_is_told(bench: Bench, token: str) -> None:
     answer = await bench.get("/api/specimens/barcode/26000001012", token)
     assert answer.status == 404
     assert "check digit is wrong" in answer.json["detail"]
+
+
+async def test_a_specimens_journey_is_for_staff_who_may_read_messages_and_is_audited(
+    bench: Bench, laboratory: Laboratory
+) -> None:
+    of = await laboratory.order(barcode="J-1")
+    result_id = await laboratory.result(of, "13.3303", ResultStatus.REGISTERED, (HoldReason.QUESTIONABLE,))
+    director = await laboratory.user_token(Role.LABORATORY_DIRECTOR)
+    shown = (await bench.get("/api/specimens/barcode/J-1/journey", director)).json
+    assert shown == (await bench.get("/api/specimens/J-1/journey", director)).json
+    async with laboratory.database.organization(laboratory.organization_id) as connection:
+        printed = json_response(await trace(connection, "J-1")).text
+    assert shown == orjson.loads(printed or "")
+    (result,) = shown["results"]
+    assert (result["current"]["id"], result["current"]["held"]) == (str(result_id), ["questionable"])
+    assert [version["version"] for version in result["versions"]] == [1]
+    await bench.writer.flush()
+    rows = [row for row in await laboratory.audit("trace") if row["entity_id"] == of["specimen"]]
+    assert [(row["entity_kind"], row["actor_kind"]) for row in rows] == [("specimen", "user")] * 2
+    told = [row for row in await laboratory.audit("disclose") if row["entity_id"] == of["patient"]]
+    assert len(told) == 2
+    client = await laboratory.client_token("system/*.cruds")
+    viewer = await laboratory.user_token(Role.VIEWER)
+    for token, path, status in (
+        (client, "J-1/journey", 403), (viewer, "barcode/J-1/journey", 403), (director, "J-0/journey", 404),
+    ):  # fmt: skip
+        assert (await bench.get(f"/api/specimens/{path}", token)).status == status, path
