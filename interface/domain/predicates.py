@@ -311,23 +311,29 @@ def _put_verdict(check: str, case: Case, _: str, value: Any) -> Case:
     return replace(case, verdicts=(*others, Verdict(check, finding, f"{check} {value}", holds=holds)))
 
 
-def _sibling(case: Case, test: str) -> Value | None:
+def _counted(case: Case, test: str) -> Sibling | None:
+    """The other test's result, where nothing holds it: what is held may be another patient's, and says nothing."""
     found = case.facts.siblings.get(test)
+    return None if found is None or found.holds else found
+
+
+def _sibling(case: Case, test: str) -> Value | None:
+    found = _counted(case, test)
     return None if found is None or found.value.number is None else found.value
 
 
-def _sibling_present(case: Case, test: str) -> bool:
-    return test in case.facts.siblings
+def _sibling_present(case: Case, test: str) -> bool | None:
+    return None if _sibling_held(case, test) else test in case.facts.siblings
 
 
 def _sibling_held(case: Case, test: str) -> bool | None:
     found = case.facts.siblings.get(test)
-    return None if found is None else bool(found.holds)
+    return bool(found.holds) if found else None
 
 
 def _sibling_flags(case: Case, test: str) -> tuple[str, ...] | None:
-    found = case.facts.siblings.get(test)
-    return None if found is None else found.flags
+    found = _counted(case, test)
+    return found.flags if found else None
 
 
 def _put_sibling(case: Case, test: str, sibling: Sibling | None) -> Case:
@@ -342,12 +348,12 @@ def _a_sibling(case: Case, test: str) -> Sibling:
 
 
 def _put_sibling_value(case: Case, test: str, value: Any) -> Case:
-    made = None if value is None else replace(_a_sibling(case, test), value=_as_value(value))
+    made = None if value is None else replace(_a_sibling(case, test), value=_as_value(value), holds=())
     return _put_sibling(case, test, made)
 
 
 def _put_sibling_present(case: Case, test: str, value: Any) -> Case:
-    return _put_sibling(case, test, _a_sibling(case, test) if value else None)
+    return _put_sibling(case, test, replace(_a_sibling(case, test), holds=()) if value else None)
 
 
 def _put_sibling_held(case: Case, test: str, value: Any) -> Case:
@@ -356,7 +362,7 @@ def _put_sibling_held(case: Case, test: str, value: Any) -> Case:
 
 
 def _put_sibling_flags(case: Case, test: str, value: Any) -> Case:
-    made = None if value is None else replace(_a_sibling(case, test), flags=tuple(value))
+    made = None if value is None else replace(_a_sibling(case, test), flags=tuple(value), holds=())
     return _put_sibling(case, test, made)
 
 

@@ -502,3 +502,12 @@ def test_what_is_wrong_with_a_rule_is_said_with_its_place(rule: str, problem: st
     with pytest.raises(RuleFileError) as raised:
         rules(f"[[rule]]\n{rule}")
     assert any(problem in said for said in raised.value.problems), raised.value.problems
+
+
+@pytest.mark.parametrize("fact", ["sibling = { test = 'NA', min = 135 }", "sibling_present = 'NA'"])
+@pytest.mark.parametrize("held", [(), (HoldReason.PATIENT_MISMATCH,)])
+def test_what_another_test_says_counts_only_where_nothing_holds_it(fact: str, held: tuple[HoldReason, ...]) -> None:
+    """A held result may be another patient's: it must not release one of this patient."""
+    predicate = PREDICATES[fact.split()[0]]
+    known = facts(siblings={"NA": Sibling("NA", numeric(Decimal(140)), "mmol/L", holds=held)})
+    assert (predicate.read(Case(known), "NA") is None) is bool(held)
