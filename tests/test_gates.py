@@ -111,6 +111,15 @@ def test_the_type_checker_is_strict(tmp_path: Path) -> None:
     assert "[return-value]" in done.stdout
 
 
+def test_the_type_checker_lets_nobody_change_a_record(tmp_path: Path) -> None:
+    """Nothing does at run time (docs/decisions/records.md)."""
+    planted = tmp_path / "planted.py"
+    planted.write_text("from interface.domain.model import Step\n\nStep('map', 'ok', 'x').text = 'y'\n")
+    done = run(BIN / "mypy", "--config-file", PYPROJECT, "--cache-dir", tmp_path / "cache", planted, cwd=ROOT)
+    assert done.returncode == 1
+    assert 'Property "text" defined in "Step" is read-only' in done.stdout
+
+
 # ---- pytest ----------------------------------------------------------------------------------------------------------
 
 

@@ -35,8 +35,8 @@ class ReflexKind(StrEnum):
 class Reflex:
     """All conditions that are named must hold; of one that names several, any.
 
-    `below`, `above`: strictly, of all the value may stand for. `even_held`: a reflex of a result that is held, too; a
-    rerun and a dilution always are. `factor`: of a dilution; None leaves it to the analyzer.
+    `below`, `above`: strictly, of all the value may stand for. A reflex is asked for only where nothing holds the
+    result, a rerun and a dilution always. `factor`: of a dilution; None leaves it to the analyzer.
     """
 
     name: str
@@ -50,7 +50,6 @@ class Reflex:
     flags: frozenset[str] = frozenset()
     words: frozenset[str] = frozenset()
     holds: frozenset[HoldReason] = frozenset()
-    even_held: bool = False
     max_depth: int = 1
     scope: Scope = EVERYTHING
     reason: str = ""
@@ -116,7 +115,6 @@ def parse(entry: Table) -> Reflex:
         flags=frozenset(entry.texts("flags")),
         words=frozenset(map(_plain, entry.texts("words"))),
         holds=_reasons(entry),
-        even_held=entry.flag("even_held"),
         max_depth=depth,
         scope=scope.parse(entry),
         reason=entry.text("reason", None),
@@ -152,8 +150,10 @@ def _asked(
     """Append the request that the rule makes; what there is to say about it."""
     if rule.scope is not EVERYTHING and rule.scope.applies(facts) is False:
         return None
-    if rule.kind is ReflexKind.REFLEX and holds and not rule.even_held:
-        return None  # a result that may be wrong orders nothing; it is asked again when a person releases it
+    if rule.kind is ReflexKind.REFLEX and holds:
+        # A result that may be wrong orders nothing, and what it added would show through its order that it exists
+        # (DESIGN §1.4). It is asked again when a person releases it.
+        return None
     met = _met(rule, facts, holds)
     if met is False:
         return None

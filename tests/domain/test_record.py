@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from interface.domain.model import Step, Value, ValueKind
 from interface.domain.record import record
 
 
@@ -25,11 +24,3 @@ def test_it_is_a_value() -> None:
 def test_it_has_no_room_for_anything_else() -> None:
     with pytest.raises(AttributeError):
         Pair("a").more = 1  # type: ignore[attr-defined]
-
-
-def test_the_type_checker_refuses_a_change() -> None:
-    """Without mypy's complaint each `ignore` would be one to complain of (warn_unused_ignores)."""
-    value = Value(ValueKind.TEXT, "x")
-    value.text = "y"  # type: ignore[misc]
-    step = Step("map", "ok", "x")
-    step.text = "y"  # type: ignore[misc]

@@ -9,6 +9,7 @@ import pytest
 from interface.domain.facts import Facts, Finding, Verdict
 from interface.domain.model import HoldReason, Sex
 from interface.domain.reflex import Outcome, ReflexKind, evaluate, parse
+from interface.domain.rule_files import RuleFileError, parse_rule_set
 from tests.domain.checks import ADULT, attempt, facts, read, sibling, siblings
 
 REASON = 'reason = "as agreed"\n'
@@ -42,12 +43,13 @@ def test_a_reflex_is_asked_for_outside_its_limits(value: str, requests: int, fin
         assert found.requests[0].key("r1") == ("r1", "ft4")
 
 
-def test_a_result_that_is_held_adds_no_test_unless_the_rule_says_so() -> None:
+def test_a_result_that_is_held_adds_no_test_whatever_the_rule_says() -> None:
     held = tsh("9", holds=(HoldReason.DELTA,))
     failed = Verdict("delta", Finding.HOLD, "", holds=(HoldReason.DELTA,))
     assert asked(THYROID, held) == Outcome()
     assert asked(THYROID, tsh("9"), failed) == Outcome()
-    assert len(asked(THYROID + "even_held = true", held).requests) == 1
+    with pytest.raises(RuleFileError, match="even_held"):
+        parse_rule_set(f'name = "x"\n[[reflex]]\n{THYROID}even_held = true\n')
 
 
 def test_what_is_there_already_is_not_added_again() -> None:

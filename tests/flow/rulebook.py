@@ -51,7 +51,6 @@ kind = "reflex"
 add = ["MG"]
 below = "3.0"
 unit = "mmol/L"
-even_held = true
 reason = "low potassium does not rise without magnesium"
 
 [[reflex]]
