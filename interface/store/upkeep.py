@@ -17,7 +17,7 @@ from interface.store.migrate import may_upgrade
 from interface.store.schema import OWNER_ROLE, SCHEMA
 from interface.store.wire_log import WireLogWriter, prune
 
-PRUNE_PAUSE_S, STATISTICS_PAUSE_S = 30.0, 5.0
+PRUNE_PAUSE_S, STATISTICS_PAUSE_S, LONGEST_PAUSE_S = 30.0, 5.0, 60.0
 GROWN_ROWS = 500  # a table that has changed by so many rows, and by as many as it has, is analyzed
 
 log = structlog.get_logger(__name__)
@@ -68,14 +68,17 @@ async def keep_wire_log(
 async def keep_statistics(settings: Callable[[], Settings], server: EmbeddedPostgres | None) -> None:
     """Analyze what has grown, for as long as the daemon runs, where it may; else autovacuum does, a minute later."""
     owner_url = settings().database.url if server is None else server.url(OWNER_ROLE)
+    pause_s = STATISTICS_PAUSE_S
     while True:
-        await asyncio.sleep(STATISTICS_PAUSE_S)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)  # what is old doubles seldom
         try:
             if not await may_upgrade(owner_url):
                 return
             connection = await open_connection(owner_url)
             try:
                 if grown := await analyze_grown(connection):
+                    pause_s = STATISTICS_PAUSE_S
                     log.info("tables analyzed", action="statistics.analyze", tables=" ".join(grown))
             finally:
                 await connection.close()
