@@ -26,6 +26,9 @@ class Permission(StrEnum):
     CATALOGUE_WRITE = "catalogue:write"
     RULE_READ = "rule:read"
     RULE_WRITE = "rule:write"
+    QC_READ = "qc:read"
+    QC_WRITE = "qc:write"  # results and comments, exclusions, the action that makes a stream acceptable again
+    QC_MANAGE = "qc:manage"  # lots, targets, plans
     CRITICAL_WRITE = "critical:write"  # who was called, and that it was read back
     MESSAGE_READ = "message:read"
     MESSAGE_REPLAY = "message:replay"
@@ -47,16 +50,18 @@ class Role(StrEnum):
 
 
 _P = Permission
-_CLINICAL_READ = frozenset({_P.PATIENT_READ, _P.ORDER_READ, _P.RESULT_READ})
-_BENCH_WORK = frozenset({_P.SPECIMEN_WRITE, _P.WORKSHEET_WRITE, _P.CRITICAL_WRITE, _P.RULE_READ, _P.PROVIDER_WRITE})
+_CLINICAL_READ = frozenset({_P.PATIENT_READ, _P.ORDER_READ, _P.RESULT_READ, _P.QC_READ})
+_BENCH_WORK = frozenset(
+    {_P.SPECIMEN_WRITE, _P.WORKSHEET_WRITE, _P.CRITICAL_WRITE, _P.RULE_READ, _P.PROVIDER_WRITE, _P.QC_WRITE}
+)
 
-# An administrator runs the system and may not sign a result, nor say which are released without a person: both are
-# medical acts (CLIA 493.1291).
+# An administrator runs the system and may not sign a result, nor say which are released without a person, nor that an
+# analyzer that failed its control measures rightly again: all are medical acts (CLIA 493.1291, 493.1282).
 ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
-    Role.ADMINISTRATOR: frozenset(_P) - {_P.RESULT_RELEASE, _P.RULE_WRITE},
+    Role.ADMINISTRATOR: frozenset(_P) - {_P.RESULT_RELEASE, _P.RULE_WRITE, _P.QC_WRITE},
     Role.LABORATORY_DIRECTOR: _CLINICAL_READ
     | {_P.PATIENT_WRITE, _P.ORDER_WRITE, _P.RESULT_RELEASE, _P.MESSAGE_READ, _P.MESSAGE_REPLAY, _P.LINK_READ}
-    | {_P.MAP_WRITE, _P.USER_READ, _P.AUDIT_READ, _P.CATALOGUE_WRITE, _P.RULE_WRITE}
+    | {_P.MAP_WRITE, _P.USER_READ, _P.AUDIT_READ, _P.CATALOGUE_WRITE, _P.RULE_WRITE, _P.QC_MANAGE}
     | _BENCH_WORK
     | {_P.PATIENT_MERGE},
     Role.TECHNOLOGIST: _CLINICAL_READ

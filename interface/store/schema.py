@@ -6,7 +6,8 @@ SCHEMA = "lab"
 OWNER_ROLE = "labora_owner"
 APP_ROLE = "labora_app"
 
-# `code_map`, `rule_use` and `rule_switch` but for the columns that say when a row was ended, and by what or whom.
+# `code_map`, `rule_use`, `rule_switch`, `qc_target` and `analyzer_lot` but for the columns that say when a row was
+# ended, and by what or whom; `qc_point` but for those that say by whom it was excluded.
 APPEND_ONLY = frozenset(
     {
         "frame",
@@ -15,6 +16,10 @@ APPEND_ONLY = frozenset(
         "audit_event",
         "qc_result",
         "qc_action",
+        "qc_point",
+        "qc_target",
+        "qc_event",
+        "analyzer_lot",
         "wire_log",
         "map_change",
         "code_map",
