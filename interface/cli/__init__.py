@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {  # noun: (its module's attribute, on
     "message": ("interface.cli.message:message", "List, show and replay messages."),
     "result": ("interface.cli.result:result", "List, show, verify, release and correct results."),
     "critical": ("interface.cli.critical:critical", "Tell critical results, and say who was told."),
+    "qc": ("interface.cli.qc:qc", "Control materials and lots, their results, what they gate."),
     "patient": ("interface.cli.patient:patient", "Find, add, change and merge patients."),
     "provider": ("interface.cli.provider:provider", "List, add and change who orders."),
     "test": ("interface.cli.test:test", "List and change the laboratory's tests."),

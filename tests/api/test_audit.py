@@ -11,6 +11,7 @@ from interface.api.context import Route
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
 from tests.api.bench import PASSWORD, Bench, Laboratory
+from tests.api.qc_use import USERS as OF_QC
 from tests.api.review_use import use_review
 from tests.api.rules_use import BODIES as OF_RULES
 from tests.api.rules_use import use_rules
@@ -77,6 +78,8 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
         return await use_review(bench, laboratory, token, route)
     if kind == "rules":
         return await use_rules(bench, laboratory, token, route)
+    if kind in OF_QC:
+        return await OF_QC[kind](bench, laboratory, token, route)
     if is_theirs(route):
         return await use_specimens(bench, laboratory, token, route)
     of = await laboratory.order(mrn=(number := uuid4().hex))

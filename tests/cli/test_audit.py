@@ -12,6 +12,7 @@ import pytest
 from interface import cli
 from interface.store.db import Database
 from tests.cli.desk import PASSWORD, Shell, open_shell
+from tests.cli.qc_use import qc_arguments
 from tests.cli.records_use import record_arguments
 from tests.cli.rules_use import rule_arguments
 from tests.cli.test_review import critical
@@ -98,6 +99,7 @@ async def test_a_command_about_records_is_in_the_audit(
     of_rules = {name: await rule_arguments(shell, name, tmp_path)} if name.startswith("rule ") else {}
     arguments = (
         of_rules
+        or await qc_arguments(shell, name, tmp_path)
         or await record_arguments(shell, name)
         or {
             "map list": (),

@@ -1,0 +1,30 @@
+"""Each command of `labora qc` with something it can do, for tests that run all commands there are."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from interface.domain.permissions import Role
+from interface.store.actors import insert_user
+from tests.cli.desk import Shell, _digest
+
+DORA, VERA = ("--as", "dora"), ("--as", "vera")  # a director, who may everything of quality control; a technologist
+Maker = Callable[[Shell, str, Path], Awaitable[Mapping[str, tuple[str, ...]]]]
+
+# By noun or by the whole name: what makes the arguments of the commands there, once what must be there before is.
+MAKERS: dict[str, Maker] = {}
+
+
+async def add_director(shell: Shell) -> None:
+    async with shell.laboratory.database.transaction(shell.organization.id) as connection:
+        await insert_user(connection, shell.organization.id, "dora", "", _digest[0], (Role.LABORATORY_DIRECTOR.value,))
+
+
+async def qc_arguments(shell: Shell, name: str, folder: Path) -> dict[str, tuple[str, ...]]:
+    """The arguments of a command of `labora qc`; nothing for others."""
+    if not name.startswith("qc "):
+        return {}
+    maker = MAKERS.get(name.removeprefix("qc ")) or MAKERS[name.split()[1]]
+    await add_director(shell)
+    return {name: (await maker(shell, name, folder))[name]}
