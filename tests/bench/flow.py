@@ -1,8 +1,9 @@
 """`scripts/bench flow`: from the journal to committed decisions, beside the ceiling `pg-full` in the same run.
 
 Messages are ORU^R01 of 25 OBX: mapped, one order each, intervals, a previous result of 20 days ago for each, a rule set
-that looks at each and releases it. They are sent as fast as a real daemon acknowledges them; then it decides what has
-piled up, PostgreSQL beside it. The rate is that of the decided messages from the last acknowledgement to the end.
+that looks at each and releases it; each person has values of their own. They are sent as fast as a real daemon
+acknowledges them; then it decides what has piled up, PostgreSQL beside it. The rate is that of the decided messages
+from the last acknowledgement to the end.
 `--stored 5000000`: once more with as many results stored already.
 """
 
@@ -79,7 +80,7 @@ async def _send(port: int, barcodes: Sequence[str]) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             for barcode in own:
-                writer.write(encode(hl7_message(barcode, f"C{barcode}")))
+                writer.write(encode(hl7_message(barcode, f"C{barcode}", int(barcode[1:]))))
                 answer = await reader.readuntil(b"\x1c\r")
                 if b"MSA|AA|" not in answer and b"MSA|CA|" not in answer:
                     raise NoYardstick(f"not accepted: {answer[:200]!r}")

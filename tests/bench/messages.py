@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from decimal import Decimal
+
 ANALYTES = (  # LOINC, unit, value
     ("2345-7", "mg/dL", "91"), ("3094-0", "mg/dL", "14"), ("2160-0", "mg/dL", "0.92"), ("2951-2", "mmol/L", "140"),
     ("2823-3", "mmol/L", "4.1"), ("2075-0", "mmol/L", "103"), ("2028-9", "mmol/L", "25"), ("17861-6", "mg/dL", "9.4"),
@@ -14,11 +17,20 @@ ANALYTES = (  # LOINC, unit, value
 AT = "20260102030405"
 
 
-def hl7_message(specimen: str, control_id: str) -> bytes:
-    """ORU^R01 with 25 OBX, about 1.7 kB."""
+def values_of(person: int) -> Iterator[str]:
+    """Of each analyte what a person has: up to an eighth more or less than the table says, with its digits."""
+    for at, (_, _, value) in enumerate(ANALYTES):
+        number = Decimal(value)
+        eighths = Decimal((person * 37 + at * 11) % 65 - 32) / 256
+        yield str((number + number * eighths).quantize(number))
+
+
+def hl7_message(specimen: str, control_id: str, person: int | None = None) -> bytes:
+    """ORU^R01 with 25 OBX, about 1.7 kB. `person`: whose values it has; the table's when None."""
+    values = [value for _, _, value in ANALYTES] if person is None else values_of(person)
     observations = [
         f"OBX|{at}|NM|{code}^Analyte {at}^LN||{value}|{unit}|1-200|N|||F|||{AT}"
-        for at, (code, unit, value) in enumerate(ANALYTES, 1)
+        for at, ((code, unit, _), value) in enumerate(zip(ANALYTES, values, strict=True), 1)
     ]
     segments = [
         f"MSH|^~\\&|BENCH|LAB|LABORA|LAB|{AT}||ORU^R01^ORU_R01|{control_id}|P|2.5.1|||AL|NE||UNICODE UTF-8",

@@ -21,7 +21,7 @@ create or replace function pg_temp.new_id(at timestamptz) returns uuid language 
 _PEOPLE = """
 create temp table people as
 select n, $2 || lpad(n::text, 8, '0') as barcode, pg_temp.new_id(now()) as patient, pg_temp.new_id(now()) as lab_order,
-       pg_temp.new_id(now()) as specimen
+       pg_temp.new_id(now()) as specimen, pg_temp.new_id(now() - interval '20 days') as former
 from generate_series(1, $1::int) as n
 """
 _PATIENTS = (
@@ -29,6 +29,10 @@ _PATIENTS = (
        select patient, $1, 'BENCH', 'PATIENT', '1980-05-01', 'female' from people""",
     """insert into lab.patient_identifier (id, organization_id, patient_id, authority, value, type)
        select pg_temp.new_id(now()), $1, patient, 'LAB', 'P' || barcode, 'MR' from people""",
+    # What a result is compared with is the same person's on a specimen of the same type.
+    """insert into lab.specimen (id, organization_id, barcode, type, patient_id, state, collected_at, received_at)
+       select former, $1, barcode || '-', 'SER', patient, 'received', now() - interval '20 days',
+              now() - interval '20 days' from people""",
 )
 _ORDERS = (
     """insert into lab.lab_order (id, organization_id, number, patient_id)
@@ -46,13 +50,13 @@ from people cross join unnest($2::uuid[]) as test order by n
 _BEFORE = """
 create temp table before as
 select pg_temp.new_id(now() - interval '20 days') as id, pg_temp.new_id(now() - interval '20 days') as version_id,
-       patient, test, code, value, unit
+       patient, former, test, code, value, unit
 from people cross join unnest($1::uuid[], $2::text[], $3::numeric[], $4::text[]) as t(test, code, value, unit)
 """
 _RELEASED = (
-    """insert into lab.result (id, organization_id, natural_key, analyzer_id, patient_id, test_id, version_id, status,
-                               created_at, updated_at, released_at, effective_at)
-       select id, $1, uuid_send(id), $2, patient, test, version_id, 'final', now() - interval '20 days',
+    """insert into lab.result (id, organization_id, natural_key, analyzer_id, specimen_id, patient_id, test_id,
+                               version_id, status, created_at, updated_at, released_at, effective_at)
+       select id, $1, uuid_send(id), $2, former, patient, test, version_id, 'final', now() - interval '20 days',
               now() - interval '20 days', now() - interval '20 days', now() - interval '20 days'
        from before""",
     """insert into lab.result_version (id, organization_id, result_id, status, code, code_path, raw_value, raw_unit,
