@@ -219,14 +219,7 @@ def _decoded(observed: Observed, context: DecisionContext, draft: _Draft) -> Non
     if context.incomplete:
         holds = (*holds, HoldReason.INCOMPLETE_TRANSMISSION)
     text = "held by " + ", ".join(hold.value for hold in holds) if holds else "read by the driver"
-    said = {
-        "code": observed.code, "value": observed.raw_value, "unit": observed.unit, "flags": " ".join(observed.flags),
-        "status": observed.status,
-    }  # fmt: skip
-    draft.add(
-        "decode", text, holds=holds, version=f"{context.driver} {context.driver_revision}".strip(),
-        **{name: text for name, text in said.items() if text},
-    )  # fmt: skip
+    draft.add("decode", text, holds=holds, version=f"{context.driver} {context.driver_revision}".strip())
 
 
 def _mapped(observed: Observed, specimen_type: str, context: DecisionContext, draft: _Draft) -> CodeMapping | None:

@@ -399,3 +399,4 @@ class Step:
     text: str
     version: str = ""
     inputs: dict[str, str] = field(default_factory=dict)
+    written: str = field(default="", init=False, compare=False, repr=False)  # as it is stored, once it was

@@ -118,7 +118,7 @@ def decisions(
     for specimen, observed, context, key in _observations(work, catalogue, at, rules):
         case = Case(key, decide(observed, specimen, context), Origin.ANALYZER, observed, specimen)
         case.measured_at = instant(observed.instrument_time, work.link.settings.timezone)
-        case.came = _came(work, observed)
+        case.came = _came(work.message.state, work.link.name)
         known, retracted = at.current.get(case.key), at.retracted.get(case.key)
         if not wanted(case, known or retracted):
             continue
@@ -190,11 +190,10 @@ def _policy(work: Work, *, closed: bool) -> Policy:
     return Policy(unsolicited, link.specimen_window_days, link.control_ids, link.name_mismatch)
 
 
-def _came(work: Work, observed: Observed) -> Step:
-    return Step(
-        "receive", "ok", f"{work.message.state} message on link {work.link.name}",
-        inputs={"message": str(work.message.id), "location": observed.location},
-    )  # fmt: skip
+@lru_cache(maxsize=1024)
+def _came(state: str, link: str) -> Step:
+    """Which message and where in it stands in the version's own columns."""
+    return Step("receive", "ok", f"{state} message on link {link}")
 
 
 def _says_something_new(case: Case, known: CurrentResult | None, *, incomplete: bool) -> bool:

@@ -19,7 +19,7 @@ from interface.domain.views import Audience, ResultView, SpecimenView
 from interface.flow.message import frame_text
 from interface.store import follow_ups, journal, lab
 from interface.store.db import Connection
-from interface.store.explanations import read_steps
+from interface.store.explanations import SENT_COLUMNS, as_sent, read_steps
 from interface.store.follow_ups import FollowUp
 from interface.store.journal import StoredMessage
 
@@ -121,10 +121,9 @@ select r.id from lab.result r join lab.specimen s on s.id = r.specimen_id where 
 union
 select v.result_id from lab.result_version v where v.specimen_as_sent = $1
 """
-_VERSIONS = """
+_VERSIONS = f"""
 select v.id, v.result_id, v.version, v.status, v.held, v.kind, v.comparator, v.value, v.unit, v.flags, v.created_at,
-       v.message_id, v.location,
-       v.actor_kind, coalesce(u.username, l.name, g.name || '@' || g.revision, '') as actor_name,
+       {SENT_COLUMNS}, v.actor_kind, coalesce(u.username, l.name, g.name || '@' || g.revision, '') as actor_name,
        coalesce(d.driver_revision, '') as driver_revision,
        coalesce(d.map_revision, 0) as map_revision, coalesce(d.steps::text, '[]') as steps
 from lab.result_version v
@@ -134,7 +133,7 @@ left join lab.link l on l.id = v.actor_id
 left join lab.rule_set g on g.id = v.actor_id
 where v.result_id = any($1::uuid[])
 order by v.result_id, v.version, v.id
-"""
+"""  # noqa: S608 - names of ours
 _OWED = """
 select entity_id, entity_version, destination, created_at, delivered_at
 from lab.outbox where kind = 'result' and entity_id = any($1::uuid[]) order by entity_id, id
@@ -169,7 +168,7 @@ async def trace(connection: Connection, barcode: str) -> Trace:
                 record=texts[row["message_id"]].record(row["location"]) if row["message_id"] in texts else None,
                 driver_revision=row["driver_revision"],
                 map_revision=row["map_revision"],
-                steps=read_steps(row["steps"]),
+                steps=as_sent(read_steps(row["steps"]), row),
             )
             for row in group
         )

@@ -44,7 +44,7 @@ from interface.domain.views import (
     SpecimenView,
 )
 from interface.store.db import Connection
-from interface.store.explanations import steps_of
+from interface.store.explanations import SENT_COLUMNS, as_sent, steps_of
 from interface.store.patients import of_persons
 from interface.store.query import FIRST_PAGE, Query
 from interface.store.query import Cursor as Cursor
@@ -211,9 +211,11 @@ async def result_history(connection: Connection, result_id: UUID, audience: Audi
 async def explanations(connection: Connection, version_ids: Iterable[UUID]) -> dict[UUID, tuple[Step, ...]]:
     """Why each of these result versions is as it is; versions without an explanation are left out. For staff."""
     rows = await connection.fetch(
-        "select result_version_id, steps from lab.decision where result_version_id = any($1::uuid[])", list(version_ids)
+        f"""select d.result_version_id, d.steps, {SENT_COLUMNS} from lab.decision d
+            join lab.result_version v on v.id = d.result_version_id where d.result_version_id = any($1::uuid[])""",  # noqa: S608 - names of ours
+        list(version_ids),
     )
-    return {row["result_version_id"]: steps_of(row["steps"]) for row in rows}
+    return {row["result_version_id"]: as_sent(steps_of(row["steps"]), row) for row in rows}
 
 
 def _result_query(filter: ResultFilter, audience: Audience) -> Query:

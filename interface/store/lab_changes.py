@@ -19,7 +19,7 @@ from interface.domain.states import SpecimenState
 from interface.domain.views import Actor
 from interface.store import surroundings
 from interface.store.db import Connection
-from interface.store.explanations import write_steps
+from interface.store.explanations import SENT_COLUMNS, as_sent, steps_of, write_steps
 from interface.store.ids import uuid7
 
 # ---- orders ----------------------------------------------------------------------------------------------------------
@@ -369,12 +369,19 @@ async def copy_version(
         json.dumps(said | dict(changes), default=str),
         comment,
     )
-    added = write_steps([*steps, step])
+    # With what the analyzer said, which the columns of the new version may not say any more.
+    before = await connection.fetchrow(
+        f"""select d.steps, {SENT_COLUMNS} from lab.decision d join lab.result_version v on v.id = d.result_version_id
+            where v.id = $1""",  # noqa: S608 - names of ours
+        source or row.candidate_id,
+    )
+    said_before = as_sent(steps_of(before["steps"]), before) if before is not None else ()
+    added = write_steps([*said_before, *steps, step])
     done = await connection.execute(
         """
         insert into lab.decision
         select (jsonb_populate_record(d, jsonb_build_object('result_version_id', $2::uuid, 'created_at', now(),
-            'steps', d.steps::jsonb || $3::text::jsonb))).*
+            'steps', $3::text::jsonb))).*
         from lab.decision d where result_version_id = $1
         """,
         source or row.candidate_id,

@@ -18,6 +18,7 @@ from interface.flow.review import correct
 from interface.flow.rules import import_rules
 from interface.flow.trace import trace
 from interface.settings import BarcodeRules
+from interface.store.lab import explanations
 from interface.store.review import QueueFilter, waiting
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import LOINC, RULES, put_in_force, sent
@@ -357,9 +358,12 @@ async def test_a_correction_is_judged_by_what_the_surviving_record_of_the_patien
         async with lab.database.transaction(lab.organization_id) as connection:
             await merge(connection, lab.director, first.patient_id, second.patient_id, "one person")
             corrected = await correct(connection, lab.director, before.id, NewValue("1.1"), "typed wrong")
+            why = (await explanations(connection, [corrected.version_id]))[corrected.version_id]
             (shown,) = await waiting(connection, QueueFilter(patient_ids=(second.patient_id,)))
         await lab.send(sent("S2", {"CREA": "1.0"}, control="C2", patient="P-2"))
         await lab.settle()
         of_women = (await by_code(lab))["CREA"].reference
         assert (before.reference == of_women, corrected.reference) == (False, of_women)
         assert (shown.result.id, shown.patient) == (before.id, "Muster, Maria")
+        typed = {step.step: step.inputs.get("value") for step in why if step.step in ("decode", "enter")}
+        assert (corrected.raw_value, typed) == ("1.1", {"decode": "1.0", "enter": "1.1"})

@@ -134,4 +134,6 @@ async def test_every_result_of_a_real_message_is_followed_to_its_own_record(data
             assert f"^{result.current.code}" in version.record.text or f"|{result.current.code}^" in version.record.text
             assert version.driver_revision == f"{driver} {lab.context.driver.revision}"
             assert [step.step for step in version.steps][:4] == ["receive", "decode", "map", "match"]
-            assert version.steps[0].inputs["message"] == str(found.messages[0].id)
+            received, decoded = version.steps[:2]
+            assert received.inputs == {"message": str(found.messages[0].id), "location": version.record.location}
+            assert (decoded.inputs["code"], decoded.inputs["value"]) == (result.current.code, result.current.raw_value)
