@@ -7,7 +7,8 @@ looked at: of a waiting change the change's, else the current one's. Only a user
 
     verify          preliminary, or held and accepted → final; where two people verify: verified, by another: final
     release         the same, at once; where two people verify only what the first has verified
-    accept_change   the change that waits → corrected          reject_change   the released version stays
+    accept_change   the change that waits → corrected; where two people verify: verified, by another: corrected
+    reject_change   the released version stays
     reject          not released → cancelled, the item is open again
     hold, rerun     not released → held                        comment         a new version; of a released one amended
     correct         released → corrected; else preliminary     retract         released → entered in error
@@ -177,19 +178,45 @@ async def accept_change(
 ) -> ResultView:
     """Put the change that waits in the place of the released version: the result is then corrected.
 
-    Where two people verify, a person's own correction is accepted by another. Raises ReviewError.
+    Where two people verify, what an analyzer or a rule changed goes on waiting, verified, until another accepts it too;
+    a person's own correction is accepted by another. Raises ReviewError.
     """
     row, _ = await _begin(connection, actor, result_id, comment, ReviewStep.ACCEPT_CHANGE, version)
-    if reasons := row.candidate_held - {HoldReason.CHANGED_AFTER_RELEASE}:
+    if reasons := _beside_change(row):
         _accept(reasons, comment, accept_hold)
-    if row.candidate_author == actor.id and await rows.two_steps(connection, row.test_id):
-        raise ReviewError(Refusal.FORBIDDEN, f"{actor.name} has corrected it; another person must accept that")
     _has_value(row)
+    if await rows.two_steps(connection, row.test_id):
+        if row.candidate_author is None:
+            await _verify_change(connection, actor, row, comment)
+            return await _view(connection, result_id)
+        _is_another(actor, row)
     step = Step("release", "ok", f"change accepted by {actor.name}", inputs=_inputs(row, comment))
     number = await _write(connection, actor, row, _Change(ResultStatus.CORRECTED, comment, step), "accept_change")
     await _verified(connection, row)
     await lab_changes.owe(connection, actor.organization_id, row.id, number)
     return await _done(connection, actor, [result_id], follow)
+
+
+async def _verify_change(connection: Connection, actor: Actor, row: ResultRow, comment: str) -> None:
+    """The first of two people accepts what an analyzer or a rule changed."""
+    text = f"change verified by {actor.name}; another person must accept it{_although(_beside_change(row))}"
+    step = Step("verify", "ok", text, inputs=_inputs(row, comment))
+    held = tuple(sorted(row.candidate_held))
+    made = _Change(ResultStatus.REGISTERED, comment, step, held, changes={"verified_by": actor.id})
+    await _propose(connection, actor, row, made, "verify_change")
+
+
+def _beside_change(row: ResultRow) -> frozenset[HoldReason]:
+    """What stands against the change beside its being one."""
+    return row.candidate_held - {HoldReason.CHANGED_AFTER_RELEASE}
+
+
+def _is_another(actor: Actor, row: ResultRow) -> None:
+    """Raises ReviewError where this person has made or verified the change that waits."""
+    if row.candidate_verified_by == actor.id:
+        raise ReviewError(Refusal.FORBIDDEN, f"{actor.name} has verified it; another person must accept the change")
+    if row.candidate_author == actor.id:
+        raise ReviewError(Refusal.FORBIDDEN, f"{actor.name} has corrected it; another person must accept that")
 
 
 async def reject_change(
@@ -357,7 +384,7 @@ async def correct(
     if await rows.two_steps(connection, row.test_id):
         held = (*sorted(reasons), HoldReason.CHANGED_AFTER_RELEASE)
         made = _Change(ResultStatus.REGISTERED, comment, step, held, changes=changes, steps=decision.steps)
-        await _propose(connection, actor, row, made)
+        await _propose(connection, actor, row, made, "correct")
         return await _view(connection, result_id)
     if reasons:
         _accept(reasons, comment, accept_hold)
@@ -508,13 +535,13 @@ async def _write(connection: Connection, actor: Actor, row: ResultRow, made: _Ch
     return version
 
 
-async def _propose(connection: Connection, actor: Actor, row: ResultRow, made: _Change) -> None:
+async def _propose(connection: Connection, actor: Actor, row: ResultRow, made: _Change, action: str) -> None:
     """Append the version as a change that waits."""
     version_id, version = await _append(connection, actor, row, made)
     await lab_changes.set_pending(connection, row.id, version_id)
     await _judge(connection, actor, row, made, version_id, pending=True)
-    detail = {"version": str(version), "from_version": str(row.version), "waits": "for another person"}
-    await audit.record(connection, actor, "correct", "result", row.id, detail)
+    detail = {"version": str(version), "from_version": str(row.candidate_version), "waits": "for another person"}
+    await audit.record(connection, actor, action, "result", row.id, detail)
 
 
 async def _judge(

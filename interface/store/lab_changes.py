@@ -288,6 +288,7 @@ class ResultRow:
     candidate_kind: ValueKind
     candidate_flags: frozenset[str]
     candidate_author: UUID | None  # the user who made it; None: an analyzer, or a rule
+    candidate_verified_by: UUID | None
     last_version: int
 
 
@@ -300,7 +301,7 @@ async def lock_results(connection: Connection, result_ids: Sequence[UUID]) -> No
     specimens, patients = ({row[name] for row in rows if row[name]} for name in ("specimen_id", "patient_id"))
     await surroundings.lock_only(connection, specimens, patients)
     await connection.execute(
-        "select from lab.result where id = any($1::uuid[]) order by id for update", list(result_ids)
+        "select from lab.result where id = any($1::uuid[]) order by natural_key for update", list(result_ids)
     )
 
 
@@ -314,6 +315,7 @@ async def lock_result(connection: Connection, result_id: UUID) -> ResultRow | No
                c.verified_by, v.id as candidate_id, v.version as candidate_version, v.held as candidate_held,
                v.kind as candidate_kind, v.flags as candidate_flags,
                case when v.actor_kind = 'user' then v.actor_id end as candidate_author,
+               v.verified_by as candidate_verified_by,
                (select max(version) from lab.result_version where result_id = r.id) as last_version
         from lab.result r
         join lab.result_version c on c.id = r.version_id

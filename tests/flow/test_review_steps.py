@@ -35,7 +35,7 @@ changed     | final     | final     | corrected     | final         | NO releas 
 rejected    | NO reject | NO reject | NO waits      | NO waits      | cancelled | NO reject  | NO reject  | NO reject   | NO reject   | NO reject
 retracted   | NO retrac | NO retrac | NO waits      | NO waits      | NO retrac | NO retrac  | NO retrac  | NO retrac   | NO retrac   | entered-in-error
 """  # noqa: E501
-# Where two people verify, and this one has done nothing yet; `verified` was verified by somebody else.
+# Where two people verify, and this one has done nothing yet; `verified`, and the change of `seen`, by somebody else.
 TWO = """
 state       | verify      | release   | accept_change | correct
 preliminary | preliminary | NO two    | NO waits      | preliminary
@@ -43,7 +43,8 @@ verified    | final       | final     | NO waits      | preliminary
 held        | preliminary | NO two    | NO waits      | preliminary
 blocked     | NO nobody   | NO nobody | NO waits      | registered
 released    | final       | final     | NO waits      | final
-changed     | final       | final     | corrected     | NO a change
+changed     | final       | final     | final         | NO a change
+seen        | final       | final     | corrected     | NO a change
 """
 # The steps that leave everything as it is, where they are legal at all.
 SAME = {("released", "verify"), ("released", "release"), ("changed", "verify"), ("changed", "release"),
@@ -97,14 +98,17 @@ class Bench:
         status = ResultStatus.REGISTERED if registered else ResultStatus.PRELIMINARY
         order = await self.laboratory.order()
         result_id = await self.laboratory.result(order, status=status, held=held.get(state, ()))
-        if state in ("verified", "released", "changed", "retracted"):
+        if state in ("verified", "released", "changed", "seen", "retracted"):
             await self.policy(True)
             await self.take(STEPS["verify"], result_id, self.otto)
             if state != "verified":
                 await self.take(STEPS["release"], result_id)
         await self.policy(False)
-        if state == "changed":
+        if state in ("changed", "seen"):
             await self.laboratory.change(result_id, "9.1", version=4)
+        if state == "seen":
+            await self.policy(True)
+            await self.take(STEPS["accept_change"], result_id, self.otto)
         if state == "rejected":
             await self.take(STEPS["reject"], result_id)
         if state == "retracted":
@@ -251,6 +255,34 @@ async def test_a_persons_correction_is_accepted_by_another_where_two_verify(benc
         await bench.take(STEPS["accept_change"], result_id)
     done = await bench.take(STEPS["accept_change"], result_id, bench.otto)
     assert (done.status, done.value, done.pending) == ("corrected", "9.1", False)
+
+
+async def test_an_analyzers_change_is_accepted_by_two_people_where_two_verify(bench: Bench) -> None:
+    _, result_id = await bench.standing("changed")
+    await bench.policy(True)
+    waits = await bench.take(STEPS["accept_change"], result_id)
+    assert (waits.status, waits.value, waits.pending) == ("final", "13.5", True)
+    with pytest.raises(ReviewError, match="vera has verified it; another person must accept the change") as caught:
+        await bench.take(STEPS["accept_change"], result_id)
+    assert caught.value.refusal is Refusal.FORBIDDEN
+    seen = await bench.view(result_id, Audience.EMR)
+    assert seen is not None
+    assert (seen.status, seen.value, seen.pending) == ("final", "13.5", False)
+    done = await bench.take(STEPS["accept_change"], result_id, bench.otto)
+    assert (done.status, done.value, done.pending) == ("corrected", "9.1", False)
+    kept = await bench.history(result_id)
+    assert [number for number, _ in kept] == [1, 2, 3, 4, 5, 6]
+    assert "vera" in kept[4][1] and "another person" in kept[4][1]
+    assert await bench.laboratory.count("audit_event", "entity_id = $1 and action = 'verify_change'", result_id) == 1
+
+
+async def test_another_change_takes_the_first_verification_away(bench: Bench) -> None:
+    """What the second person would accept is not what the first has seen."""
+    _, result_id = await bench.standing("seen")
+    await bench.laboratory.change(result_id, "9.9", version=6)
+    await bench.policy(True)
+    waits = await bench.take(STEPS["accept_change"], result_id)
+    assert (waits.status, waits.value, waits.pending) == ("final", "13.5", True)
 
 
 async def test_a_tests_own_policy_goes_before_the_organizations(bench: Bench) -> None:

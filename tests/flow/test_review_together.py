@@ -16,14 +16,20 @@ from interface.domain.views import Actor, Audience, ResultView
 from interface.flow import review
 from interface.flow.correction import NewValue
 from interface.flow.review_many import many
-from interface.store import lab
+from interface.store import lab, lab_changes
 from interface.store import review as rows
 from interface.store.db import Connection, Database
+from interface.store.results import load_current
 from interface.store.review import Policy, QueueFilter
 from tests.conftest import Organization
 from tests.flow.laboratory import laboratory as analyzer_and_desk
 from tests.flow.laboratory import message
 from tests.records import Laboratory, found, user
+
+WAITING = """
+select count(*) from pg_sleep(0.01), pg_stat_activity
+where datname = current_database() and wait_event_type = 'Lock'
+"""
 
 
 @pytest.fixture
@@ -119,6 +125,32 @@ async def test_batches_that_name_the_same_results_in_any_order_never_wait_for_ea
     assert order.items
 
 
+async def test_a_batch_and_deciding_lock_results_of_no_specimen_in_one_order(laboratory: Laboratory) -> None:
+    """Their specimens are not there to be locked first. The keys are in the order that is not the ids'."""
+    ids = [await laboratory.result(None) for _ in range(2)]
+    keys = [b"2", b"1"]
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        for result_id, key in zip(ids, keys, strict=True):
+            await connection.execute("update lab.result set natural_key = $2 where id = $1", result_id, key)
+
+    async def locking(lock: Callable[[Connection], Awaitable[object]]) -> None:
+        async with laboratory.database.transaction(laboratory.organization_id) as connection:
+            await lock(connection)
+
+    async def waiting(count: int) -> None:
+        async with asyncio.timeout(20), laboratory.database.transaction(laboratory.organization_id) as connection:
+            while await connection.fetchval(WAITING) < count:  # nothing tells that a statement has begun to wait
+                pass
+
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await connection.execute("select from lab.result where id = $1 for update", ids[0])
+        batch = asyncio.create_task(locking(lambda at: lab_changes.lock_results(at, ids)))
+        await waiting(1)
+        deciding = asyncio.create_task(locking(lambda at: load_current(at, keys)))
+        await waiting(2)
+    await asyncio.gather(batch, deciding)  # asyncpg.DeadlockDetectedError, were it not so
+
+
 async def test_a_person_and_an_analyzer_at_the_same_result(database_url: str) -> None:
     """What the analyzer sends while a person releases is a new value before it, or a change that waits after it."""
     first, second = "R|1|^^^WBC|7.35|10*3/uL||N||F||||20260102030000", "R|1|^^^WBC|1.35|10*3/uL||N||F||||20260102030000"
@@ -166,19 +198,32 @@ async def test_every_history_is_kept_and_nothing_is_released_with_a_reason_that_
 ) -> None:
     """Walks of any steps by two people from any reasons to hold; a seed is a walk."""
     people = [user(laboratory.organization_id, Role.TECHNOLOGIST, name) for name in ("vera", "otto")]
-    likely, released = [*sorted(DO), *[ReviewStep.VERIFY, ReviewStep.RELEASE] * 4], 0
+    likely = [*sorted(DO), *[ReviewStep.VERIFY, ReviewStep.RELEASE, ReviewStep.ACCEPT_CHANGE] * 4]
+    released = 0
     for seed in range(30):
         chance = random.Random(seed)  # noqa: S311
         async with laboratory.database.transaction(laboratory.organization_id) as connection:
             two = chance.random() < 0.5
             await rows.set_policy(connection, laboratory.organization_id, Policy("", two, None))
         among = sorted(ACCEPTABLE if chance.random() < 0.6 else HoldReason)
-        held = tuple(chance.sample(among, chance.choice((0, 1, 1, 2, 3))))
-        status = ResultStatus.REGISTERED if held else ResultStatus.PRELIMINARY
+        held = tuple(chance.sample(among, chance.choice((0, 0, 1, 1, 2, 3))))
+        begin = ResultStatus.FINAL if chance.random() < 0.7 else ResultStatus.PRELIMINARY
+        status = ResultStatus.REGISTERED if held else begin
         result_id = await laboratory.result(await laboratory.order(), status=status, held=held)
-        for _ in range(chance.randint(2, 6)):
+        for _ in range(chance.randint(2, 10)):
+            if chance.random() < 0.4:
+                await _change(laboratory, result_id)
             released += await _step(laboratory, result_id, chance.choice(likely), chance.choice(people), two, seed)
     assert released > 10, "the walks get somewhere"
+
+
+async def _change(laboratory: Laboratory, result_id: UUID) -> None:
+    """Where the result is released, its analyzer sends another value."""
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        now = await lab.get_result(connection, result_id, Audience.STAFF)
+    if now is not None and now.status in RELEASED:
+        versions = len(await _kept(laboratory, result_id))
+        await laboratory.change(result_id, f"9.{versions}", version=versions + 1)
 
 
 async def _step(laboratory: Laboratory, result_id: UUID, step: ReviewStep, who: Actor, two: bool, seed: int) -> bool:
@@ -189,6 +234,11 @@ async def _step(laboratory: Laboratory, result_id: UUID, step: ReviewStep, who: 
         assert before is not None
         waiting = await rows.waiting(connection, QueueFilter(order_ids=(before.order_id,) if before.order_id else ()))
         first = await connection.fetchval("select verified_by from lab.result_version where id = $1", before.version_id)
+        changed_by = await connection.fetchval(
+            "select v.actor_id from lab.result r join lab.result_version v on v.id = r.pending_version_id"
+            " where r.id = $1 and v.actor_kind = 'user'",
+            result_id,
+        )
     refused = False
     try:
         async with laboratory.database.transaction(laboratory.organization_id) as connection:
@@ -209,6 +259,8 @@ async def _step(laboratory: Laboratory, result_id: UUID, step: ReviewStep, who: 
     assert after.held == (), case
     if two and before.status not in RELEASED:
         assert first is not None and first != who.id, case
+    if two and step is ReviewStep.ACCEPT_CHANGE:
+        assert changed_by is not None and changed_by != who.id, case
     return True
 
 
