@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from interface.domain.model import CodeMapping, Interval, LabTest
 from interface.domain.units import UnitAliases
+
+if TYPE_CHECKING:
+    from interface.domain.book import Book
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,14 @@ class Catalogue:
     intervals: Mapping[str, tuple[Interval, ...]] = field(default_factory=dict)  # by test id
     mappings: Mapping[tuple[str, str], CodeMapping] = field(default_factory=dict)  # by (code, specimen type)
     aliases: UnitAliases = field(default_factory=UnitAliases)
+    books: dict[tuple[str, str, str], Book] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _codes: frozenset[str] = field(init=False, compare=False, repr=False)  # that are mapped
+    _by_code: Mapping[str, LabTest] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_codes", frozenset(code for code, _ in self.mappings))
+        # Of two tests with one code the first counts.
+        object.__setattr__(self, "_by_code", {test.code: test for test in reversed(list(self.tests.values()))})
 
     def mapping(self, code: str, specimen_type: str) -> CodeMapping | None:
         """The mapping for the code on this specimen type, else the one for any type, else None."""
@@ -26,8 +38,8 @@ class Catalogue:
 
     def maps(self, code: str) -> bool:
         """Whether the code is mapped on any specimen type."""
-        return any(mapped == code for mapped, _ in self.mappings)
+        return code in self._codes
 
     def by_code(self, test_code: str) -> LabTest | None:
         """The test with the laboratory's own code."""
-        return next((test for test in self.tests.values() if test.code == test_code), None)
+        return self._by_code.get(test_code)

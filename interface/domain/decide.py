@@ -6,17 +6,17 @@ a held decision is `registered`, one without holds is `preliminary`, and nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 
+from interface.domain.book import NO_LIMITS, Book, Limits, Plan, book_of
 from interface.domain.catalogue import Catalogue
 from interface.domain.facts import Subject
 from interface.domain.flags import DEFAULT_RULE, Evaluation, evaluate
-from interface.domain.intervals import Selection, select
-from interface.domain.matching import NO_POLICY, Match, Policy, match
+from interface.domain.intervals import Selection
+from interface.domain.matching import NO_POLICY, Finder, Match, Policy
 from interface.domain.model import (
     CodeMapping,
     Comparator,
@@ -74,21 +74,48 @@ class DecisionContext:
     zone: tzinfo = UTC  # of the laboratory: an age is counted in its days
     analyzer: str = ""  # its name in this laboratory, and the method it measures by: intervals may ask for them
     method: str = ""
-    subjects: dict[tuple[str, str], tuple[Subject, ...]] = field(
+    _subjects: dict[tuple[str, str], tuple[Subject, ...]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
+    _people: dict[tuple[str, str], dict[str, Limits]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    _finders: dict[str | None, Finder] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def collections(self, specimen: SpecimenFacts | None, specimen_type: str) -> tuple[Subject, ...]:
         """Whose results they are at each instant at which the specimen may have been collected; worked out once."""
         key = (specimen.id if specimen else "", specimen_type)
-        found = self.subjects.get(key)
+        found = self._subjects.get(key)
         if found is None:
             patient, collected_at = (specimen.patient, specimen.collected_at) if specimen else (None, None)
-            found = self.subjects[key] = tuple(
+            found = self._subjects[key] = tuple(
                 at_collection(patient, specimen, specimen_type, at, self.zone)
                 for at in possible_collections(collected_at, self.received_at)
             )
         return found
+
+    @property
+    def book(self) -> Book:
+        return book_of(self.catalogue, self.driver, self.method, self.analyzer)
+
+    def find(self, sent: str | None, test_id: str | None) -> Match:
+        """The order item that a result of this test on the specimen with this id, as sent, answers."""
+        finder = self._finders.get(sent)
+        if finder is None:
+            finder = Finder(self.specimens, self.observed_patient, self.policy, sent, self.received_at)
+            self._finders[sent] = finder
+        return finder.find(test_id)
+
+    def limits(self, test: LabTest, specimen: SpecimenFacts | None, specimen_type: str) -> Limits:
+        """The limits of a test for whom the specimen is of."""
+        key = (specimen.id if specimen else "", specimen_type)
+        people = self._people.get(key)
+        if people is None:
+            people = self._people[key] = self.book.people(self.collections(specimen, specimen_type))
+        known = people.get(test.id)
+        if known is None:
+            known = people[test.id] = self.book.limits(test, self.collections(specimen, specimen_type))
+        return known
 
 
 @record
@@ -116,13 +143,10 @@ class Decision:
 
 @dataclass(slots=True)
 class _Draft:
-    """The decision while it is taken: what is known so far, the explanation and the holds."""
+    """A value while it is judged: what is known so far, the explanation and the holds."""
 
     value: Value
     unit: str
-    test: LabTest | None = None
-    found: Match = field(default_factory=Match)
-    map_revision: int = 0
     low: Decimal | None = None
     high: Decimal | None = None
     reference: str = ""
@@ -144,54 +168,59 @@ class _Draft:
         **inputs: str,
     ) -> None:
         """One line of the explanation."""
-        self.steps.append(Step(step, "hold" if holds else verdict, text, version, inputs))
+        self.steps.append(_step(step, "hold" if holds else verdict, text, version, tuple(inputs.items())))
         self.holds += [hold for hold in dict.fromkeys(holds) if hold not in self.holds]
 
-    def finish(self) -> Decision:
-        if self.holds:
-            self.steps.append(waiting(self.holds))
-        found = self.found
-        return Decision(
-            value=self.value,
-            status=ResultStatus.REGISTERED if self.holds else ResultStatus.PRELIMINARY,
-            test=self.test,
-            specimen=found.specimen,
-            item=found.item,
-            patient_id=found.patient.id if found.patient else None,
-            unit=self.unit,
-            low=self.low,
-            high=self.high,
-            reference=self.reference,
-            critical_low=self.critical_low,
-            critical_high=self.critical_high,
-            flags=self.flags,
-            display=self.display,
-            holds=tuple(self.holds),
-            steps=tuple(self.steps),
-            map_revision=self.map_revision,
-        )
+
+@dataclass(slots=True, eq=False)
+class _Reading:
+    """What a value comes to for a test and limits, whosever it is. `given`: the value as the driver read it."""
+
+    given: Value
+    value: Value
+    unit: str
+    low: Decimal | None
+    high: Decimal | None
+    reference: str
+    critical_low: Decimal | None
+    critical_high: Decimal | None
+    flags: tuple[str, ...]
+    display: str
+    steps: tuple[Step, ...]
+    holds: tuple[HoldReason, ...]
 
 
-def waiting(holds: Iterable[HoldReason]) -> Step:
+@lru_cache(maxsize=4096)
+def _step(step: str, verdict: str, text: str, version: str, inputs: tuple[tuple[str, str], ...]) -> Step:
+    """A line that many explanations have, made once."""
+    return Step(step, verdict, text, version, dict(inputs))
+
+
+@lru_cache(maxsize=1024)
+def waiting(holds: tuple[HoldReason, ...]) -> Step:
     """The last line of an explanation of what waits for a person."""
     return Step(HOLD, "hold", f"waits for a person: {', '.join(holds)}", RULES)
 
 
 def decide(observed: Observed, specimen: ObservedSpecimen, context: DecisionContext) -> Decision:
     """Decide one observation. Never raises for what an analyzer sends; every doubt is a hold reason with its step."""
-    draft = _Draft(observed.value, observed.unit)
-    _decoded(observed, context, draft)
+    decoded, said = _decoded(observed, context)
     if specimen.role is not SpecimenRole.PATIENT:
-        draft.add("match", f"a {specimen.role.value} specimen", holds=(HoldReason.NOT_PATIENT,))
-        return draft.finish()
+        step = Step("match", "hold", f"a {specimen.role.value} specimen", RULES)
+        holds = tuple(dict.fromkeys((*said, HoldReason.NOT_PATIENT)))
+        steps = (decoded, step, waiting(holds))
+        return Decision(observed.value, ResultStatus.REGISTERED, unit=observed.unit, holds=holds, steps=steps)
     specimen_type = context.specimens[0].type if len(context.specimens) == 1 else ""
     specimen_type = specimen_type or specimen.type
-    mapping = _mapped(observed, specimen_type, context, draft)
-    _matched(specimen, context, draft)
-    if _readable(draft) and mapping is not None and draft.test is not None:
-        if _reported(observed, draft.test, mapping, context.catalogue, draft):
-            _judged(draft.test, specimen_type, context, draft)
-    return draft.finish()
+    plan = _plan(observed.code, specimen_type, context)
+    test = plan.test
+    found = context.find(specimen.specimen_id, test.id if test else None)
+    limits = context.limits(test, found.specimen, specimen_type) if test else NO_LIMITS
+    reading = _reading(plan, limits, observed, context.catalogue)
+    policy = "" if context.specimens else context.policy.unsolicited.value
+    matched = _matched(found.text, bool(found.holds), found.unsolicited, policy)
+    holds = (*said, *plan.holds, *found.holds, *reading.holds)
+    return _decision(reading, found, test, (decoded, plan.step, matched), holds, plan.mapping)
 
 
 def decide_value(
@@ -207,65 +236,144 @@ def decide_value(
 
     `unit` "" is the test's own. It is of the specimen's patient and answers the item; all else is as for an analyzer's.
     """
-    draft = _Draft(value, unit, test, Match(specimen, item, specimen.patient), steps=[made])
     mapping = CodeMapping("", test.id, unit=test.unit)
-    if _readable(draft) and _reported(Observed("", value, unit=unit), test, mapping, context.catalogue, draft):
-        _judged(test, specimen.type, context, draft)
-    return draft.finish()
+    limits = context.limits(test, specimen, specimen.type)
+    reading = _read(value, unit, None, test, mapping, limits.selection, context.catalogue)
+    return _decision(reading, Match(specimen, item, specimen.patient), test, (made,), reading.holds, None)
 
 
-def _decoded(observed: Observed, context: DecisionContext, draft: _Draft) -> None:
-    holds = (*observed.holds, *context.holds)
-    if context.incomplete:
-        holds = (*holds, HoldReason.INCOMPLETE_TRANSMISSION)
+def _decision(
+    reading: _Reading,
+    found: Match,
+    test: LabTest | None,
+    first: tuple[Step, ...],
+    holds: tuple[HoldReason, ...],
+    mapping: CodeMapping | None,
+) -> Decision:
+    steps = (*first, *reading.steps)
+    if holds:
+        holds = tuple(dict.fromkeys(holds))
+        steps = (*steps, waiting(holds))
+    return Decision(
+        reading.value,
+        ResultStatus.REGISTERED if holds else ResultStatus.PRELIMINARY,
+        test,
+        found.specimen,
+        found.item,
+        found.patient.id if found.patient else None,
+        reading.unit,
+        reading.low,
+        reading.high,
+        reading.reference,
+        reading.critical_low,
+        reading.critical_high,
+        reading.flags,
+        reading.display,
+        holds,
+        steps,
+        mapping.revision if mapping and test else 0,
+    )
+
+
+def _decoded(observed: Observed, context: DecisionContext) -> tuple[Step, tuple[HoldReason, ...]]:
+    holds = observed.holds
+    if context.holds or context.incomplete:
+        holds = (*holds, *context.holds)
+        if context.incomplete:
+            holds = (*holds, HoldReason.INCOMPLETE_TRANSMISSION)
+    return _read_by(context.driver, context.driver_revision, holds), holds
+
+
+@lru_cache(maxsize=1024)
+def _read_by(driver: str, revision: str, holds: tuple[HoldReason, ...]) -> Step:
+    """What was sent stands in the columns of the version."""
     text = "held by " + ", ".join(hold.value for hold in holds) if holds else "read by the driver"
-    draft.add("decode", text, holds=holds, version=f"{context.driver} {context.driver_revision}".strip())
+    return Step("decode", "hold" if holds else "ok", text, f"{driver} {revision}".strip())
 
 
-def _mapped(observed: Observed, specimen_type: str, context: DecisionContext, draft: _Draft) -> CodeMapping | None:
-    mapping = context.catalogue.mapping(observed.code, specimen_type)
+def _plan(code: str, specimen_type: str, context: DecisionContext) -> Plan:
+    book = context.book
+    plan = book.plans.get((code, specimen_type))
+    if plan is None:
+        plan = _planned(code, specimen_type, context)
+        if plan.test is not None:  # codes that mean nothing here are without number
+            book.plans[code, specimen_type] = plan
+    return plan
+
+
+def _planned(code: str, specimen_type: str, context: DecisionContext) -> Plan:
+    mapping = context.catalogue.mapping(code, specimen_type)
     test = context.catalogue.tests.get(mapping.test_id) if mapping else None
     version, row = RULES, ""
     if mapping is not None:
         version = f"{'site' if mapping.site else context.driver} map {mapping.revision}".strip()
         row = mapping.row
     if mapping is None or test is None:
-        text = "no test for this code" if observed.code else "no code was sent"
+        text = "no test for this code" if code else "no code was sent"
         if mapping is not None:
             text = "the laboratory wants this code held" if not mapping.test_id else "its test is not in use"
-        draft.add(
-            "map", text, holds=(HoldReason.UNMAPPED_CODE,), version=version, code=observed.code,
-            specimen_type=specimen_type, row=row,
-        )  # fmt: skip
-        return None
-    words = f"{test.code} {test.name}"
-    if mapping.specimen_type:
-        draft.add("map", words, version=version, row=row, specimen_type=mapping.specimen_type)
-    else:
-        draft.add("map", words, version=version, row=row)
-    draft.test, draft.map_revision = test, mapping.revision
-    return mapping
+        inputs = {"code": code, "specimen_type": specimen_type, "row": row}
+        return Plan(mapping, None, Step("map", "hold", text, version, inputs), (HoldReason.UNMAPPED_CODE,))
+    inputs = {"row": row, "specimen_type": mapping.specimen_type} if mapping.specimen_type else {"row": row}
+    return Plan(mapping, test, Step("map", "ok", f"{test.code} {test.name}", version, inputs))
 
 
-def _matched(specimen: ObservedSpecimen, context: DecisionContext, draft: _Draft) -> None:
-    draft.found = found = match(
-        context.specimens,
-        draft.test.id if draft.test else None,
-        context.observed_patient,
-        context.policy,
-        sent=specimen.specimen_id,
-        at=context.received_at,
-    )
-    verdict = "none" if found.unsolicited else "ok"
-    if context.specimens:
-        draft.add("match", found.text, holds=found.holds, verdict=verdict)
-    else:
-        draft.add("match", found.text, holds=found.holds, verdict=verdict, policy=context.policy.unsolicited.value)
+@lru_cache(maxsize=1024)
+def _matched(text: str, held: bool, unsolicited: bool, policy: str) -> Step:
+    verdict = "hold" if held else "none" if unsolicited else "ok"
+    return Step("match", verdict, text, RULES, {"policy": policy} if policy else {})
 
 
-def _readable(draft: _Draft) -> bool:
+_READINGS: dict[tuple[Plan, Limits, str, str, str | None], _Reading] = {}
+_MOST_READINGS = 16_384  # about a kilobyte each; a laboratory reports the same few digits again and again
+
+
+def _reading(plan: Plan, limits: Limits, observed: Observed, catalogue: Catalogue) -> _Reading:
+    """What the value comes to. The same of every value that is like it: it does not depend on whose it is."""
+    value = observed.value
+    key = (plan, limits, value.text, observed.unit, observed.ucum)
+    known = _READINGS.get(key)
+    if known is not None and _alike(known.given, value):
+        return known
+    made = _read(value, observed.unit, observed.ucum, plan.test, plan.mapping, limits.selection, catalogue)
+    if plan.test is not None:
+        if len(_READINGS) >= _MOST_READINGS:
+            _READINGS.clear()
+        _READINGS[key] = made
+    return made
+
+
+def _alike(one: Value, other: Value) -> bool:
+    """The same also in its digits: 120 and 12E1 are one number, and were not measured alike."""
+    if one is other:
+        return True
+    if one != other or one.number is None or other.number is None:
+        return False
+    return one.number.compare_total(other.number) == 0
+
+
+def _read(
+    value: Value,
+    unit: str,
+    ucum: str | None,
+    test: LabTest | None,
+    mapping: CodeMapping | None,
+    selection: Selection,
+    catalogue: Catalogue,
+) -> _Reading:
+    draft = _Draft(value, unit)
+    if _readable(draft, test) and mapping is not None and test is not None:
+        if _reported(unit, ucum, test, mapping, catalogue, draft):
+            _judged(selection, draft)
+    return _Reading(
+        value, draft.value, draft.unit, draft.low, draft.high, draft.reference, draft.critical_low, draft.critical_high,
+        draft.flags, draft.display, tuple(draft.steps), tuple(draft.holds),
+    )  # fmt: skip
+
+
+def _readable(draft: _Draft, test: LabTest | None) -> bool:
     """Whether there is a value that can answer the test."""
-    value, test = draft.value, draft.test
+    value = draft.value
     if value.kind is ValueKind.FAILED:
         draft.add("value", "the run failed: there is no result", holds=(HoldReason.RUN_FAILED,))
     elif value.kind is ValueKind.EMPTY:
@@ -291,19 +399,21 @@ def _finite(value: Value) -> bool:
     return len(digits) <= MAX_DIGITS and isinstance(exponent, int) and abs(exponent) <= MAX_DIGITS
 
 
-def _reported(observed: Observed, test: LabTest, mapping: CodeMapping, catalogue: Catalogue, draft: _Draft) -> bool:
+def _reported(
+    unit: str, ucum: str | None, test: LabTest, mapping: CodeMapping, catalogue: Catalogue, draft: _Draft
+) -> bool:
     """Put the value as reported and its UCUM unit into the draft; False when the unit holds it.
 
     Words have no unit. What was measured but is not reported as a number (a titre, a range) is never converted.
     """
-    value = observed.value
+    value = draft.value
     if value.kind not in _MEASURED:
         draft.unit = ""
         return True
     plain = value.number if test.kind is ValueKind.NUMERIC else None
     version = f"units {catalogue.aliases.revision}"
     try:
-        sent = _sent_unit(observed.unit if observed.ucum is None else observed.ucum, mapping, test, catalogue)
+        sent = _sent_unit(unit if ucum is None else ucum, mapping, test, catalogue)
         measured = Decimal(1) if plain is None else plain
         number = convert(measured, sent, test.unit, test.substance) if sent != test.unit else plain
         if plain is None and number not in (None, 1):
@@ -314,15 +424,13 @@ def _reported(observed: Observed, test: LabTest, mapping: CodeMapping, catalogue
             error.text,
             holds=(HoldReason.UNKNOWN_UNIT,),
             version=version,
-            sent=observed.unit,
+            sent=unit,
             reported=test.unit,
         )
         return False
-    origin = (
-        "by the driver" if observed.ucum else "as sent" if observed.unit and observed.ucum is None else "by the map"
-    )
+    origin = "by the driver" if ucum else "as sent" if unit and ucum is None else "by the map"
     text = f"{sent or 'no unit'} {origin}" + (f", converted to {test.unit}" if sent != test.unit else "")
-    draft.add("unit", text, version=version, sent=observed.unit, reported=test.unit)
+    draft.add("unit", text, version=version, sent=unit, reported=test.unit)
     draft.unit = test.unit
     if plain is None or number is None:
         return True
@@ -377,9 +485,8 @@ def _rounded(
     return rounded
 
 
-def _judged(test: LabTest, specimen_type: str, context: DecisionContext, draft: _Draft) -> None:
+def _judged(selection: Selection, draft: _Draft) -> None:
     """Put the reference interval and the flags into the draft."""
-    selection = _selected(test, draft.found, specimen_type, context)
     if selection.ambiguous:
         ids = " ".join(one.id for one in selection.ambiguous)
         draft.add("interval", "several apply", holds=(HoldReason.AMBIGUOUS_INTERVAL,), intervals=ids)
@@ -416,18 +523,6 @@ def _flagged(judged: Evaluation, draft: _Draft) -> None:
         draft.add("flag", text, holds=judged.holds, verdict=words, display=judged.display, origin=DEFAULT_RULE)
     else:
         draft.add("flag", text, holds=judged.holds, verdict=words)
-
-
-def _selected(test: LabTest, found: Match, specimen_type: str, context: DecisionContext) -> Selection:
-    """The interval at collection. When that time is unknown: the one that applies whenever it may have been."""
-    intervals = context.catalogue.intervals.get(test.id, ())
-    if not intervals:
-        return Selection()
-    selections = [
-        select(intervals, subject, method=context.method, analyzer=context.analyzer)
-        for subject in context.collections(found.specimen, specimen_type)
-    ]
-    return selections[0] if all(one == selections[0] for one in selections) else Selection()
 
 
 _LIMIT_DIGITS = Context(prec=6)

@@ -64,34 +64,78 @@ def match(
     for. `sent`: the specimen id as sent, None when there was none: there is nothing to register such a result under.
     `at`: when the message came.
     """
+    return Finder(specimens, observed_patient, policy, sent, at).find(test_id)
+
+
+class Finder:
+    """`match` for all results of one specimen: what is so of each of them is looked at once."""
+
+    __slots__ = ("_before", "_found", "_holds", "_items", "_specimen", "_whole")
+
+    def __init__(
+        self,
+        specimens: Sequence[SpecimenFacts],
+        observed_patient: ObservedPatient | None,
+        policy: Policy,
+        sent: str | None,
+        at: datetime | None,
+    ) -> None:
+        self._found: dict[str | None, Match] = {}
+        self._items: dict[str, list[OrderedItem]] = {}
+        self._whole, self._specimen = _whole(specimens, policy, sent, at)
+        self._holds: tuple[HoldReason, ...] = ()
+        self._before = ""
+        if self._specimen is not None:
+            self._compare(observed_patient, self._specimen.patient, policy)
+            for item in self._specimen.items:
+                if item.status not in CLOSED_ITEM:
+                    self._items.setdefault(item.test_id, []).append(item)
+
+    def _compare(self, observed: ObservedPatient | None, patient: PatientFacts | None, policy: Policy) -> None:
+        if differing := differences(observed, patient):
+            self._holds = (HoldReason.PATIENT_MISMATCH,)
+            self._before = f"the analyzer's patient differs in {', '.join(differing)}; "
+        if not same_name(observed, patient):
+            if policy.names is NameMismatch.HOLD:
+                self._holds = (*self._holds, HoldReason.PATIENT_NAME)
+            self._before += f"the analyzer's patient has another name ({policy.names}); "
+
+    def find(self, test_id: str | None) -> Match:
+        """The match of a result of this test."""
+        if self._whole is not None:
+            return self._whole
+        found = self._found.get(test_id)
+        if found is None:
+            found = self._found[test_id] = self._find(test_id)
+        return found
+
+    def _find(self, test_id: str | None) -> Match:
+        specimen = self._specimen
+        item, reason, text = _item(self._items.get(test_id, []) if test_id is not None else None)
+        holds = self._holds if reason is None else (*self._holds, reason)
+        return Match(specimen, item, specimen.patient if specimen else None, False, holds, self._before + text)
+
+
+def _whole(
+    specimens: Sequence[SpecimenFacts], policy: Policy, sent: str | None, at: datetime | None
+) -> tuple[Match | None, SpecimenFacts | None]:
+    """What is said of every result whatever its test, or the one specimen whose items are to be looked at."""
     if sent is not None and (held := _control(sent, policy, known=bool(specimens))) is not None:
-        return held
+        return held, None
     recent = [one for one in specimens if _recent(one, policy.window_days, at)]
     if not recent:
         if specimens:
             text = f"the specimen with this barcode was received more than {policy.window_days} days ago"
-            return Match(holds=(HoldReason.OUTSIDE_WINDOW,), text=text)
+            return Match(holds=(HoldReason.OUTSIDE_WINDOW,), text=text), None
         if sent and policy.unsolicited is Unsolicited.REGISTER:
-            return Match(unsolicited=True, text="no order for this specimen; taken unsolicited, without a patient")
+            text = "no order for this specimen; taken unsolicited, without a patient"
+            return Match(unsolicited=True, text=text), None
         text = "no open specimen with this barcode" if sent else "no specimen id was sent"
-        return Match(holds=(HoldReason.NO_SUCH_SPECIMEN,), text=text)
+        return Match(holds=(HoldReason.NO_SUCH_SPECIMEN,), text=text), None
     if len(recent) > 1:
-        return Match(holds=(HoldReason.AMBIGUOUS_SPECIMEN,), text=f"{len(recent)} open specimens carry this barcode")
-    specimen = recent[0]
-    holds: tuple[HoldReason, ...] = ()
-    texts = []
-    if differing := differences(observed_patient, specimen.patient):
-        holds = (HoldReason.PATIENT_MISMATCH,)
-        texts.append(f"the analyzer's patient differs in {', '.join(differing)}")
-    if not same_name(observed_patient, specimen.patient):
-        if policy.names is NameMismatch.HOLD:
-            holds = (*holds, HoldReason.PATIENT_NAME)
-        texts.append(f"the analyzer's patient has another name ({policy.names})")
-    item, reason, text = _item(specimen, test_id)
-    if reason is not None:
-        holds = (*holds, reason)
-    texts.append(text)
-    return Match(specimen, item, specimen.patient, False, holds, "; ".join(texts))
+        text = f"{len(recent)} open specimens carry this barcode"
+        return Match(holds=(HoldReason.AMBIGUOUS_SPECIMEN,), text=text), None
+    return None, recent[0]
 
 
 def _control(sent: str, policy: Policy, *, known: bool) -> Match | None:
@@ -109,10 +153,10 @@ def _recent(specimen: SpecimenFacts, window_days: int, at: datetime | None) -> b
     return not window_days or at is None or not known or at - max(known) <= timedelta(days=window_days)
 
 
-def _item(specimen: SpecimenFacts, test_id: str | None) -> tuple[OrderedItem | None, HoldReason | None, str]:
-    if test_id is None:
+def _item(items: Sequence[OrderedItem] | None) -> tuple[OrderedItem | None, HoldReason | None, str]:
+    """Of the items of the test that are not closed; None: there is no test to look for."""
+    if items is None:
         return None, None, "specimen found; no test to look for"
-    items = [item for item in specimen.items if item.test_id == test_id and item.status not in CLOSED_ITEM]
     waiting = [
         item for item in items if item.status not in DONE_ITEM
     ] or items  # a rerun answers what is already completed

@@ -1,0 +1,123 @@
+"""What one catalogue says to the results of one analyzer, looked up once: what a code stands for, whose limits count.
+
+Everything in here follows from a catalogue, which never changes; so results with the same code share one `Plan`, and
+those of people whom no interval tells apart share one `Limits` for each test. Both are known by identity. Pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeAlias
+
+from interface.domain.facts import Subject
+from interface.domain.intervals import Selection, select
+from interface.domain.model import CodeMapping, HoldReason, Interval, LabTest, Step
+
+if TYPE_CHECKING:
+    from interface.domain.catalogue import Catalogue
+
+MOST_BANDS = 1024  # of people that are told apart; more are looked up again
+
+Band: TypeAlias = tuple[object, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Plan:
+    """What a code stands for on a specimen type, and the line of the explanation that says so."""
+
+    mapping: CodeMapping | None
+    test: LabTest | None  # None: there is no mapping that can be used
+    step: Step
+    holds: tuple[HoldReason, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Limits:
+    """The intervals that apply to the results of a test for some people."""
+
+    selection: Selection
+
+
+NO_LIMITS = Limits(Selection())
+
+
+class Book:
+    """Made by `book_of`. `driver`: of the analyzer, `method` and `analyzer`: what intervals may ask for."""
+
+    __slots__ = ("_bands", "_catalogue", "_limits", "_marks", "analyzer", "driver", "method", "plans")
+
+    def __init__(self, catalogue: Catalogue, driver: str, method: str, analyzer: str) -> None:
+        self._catalogue = catalogue
+        self.driver, self.method, self.analyzer = driver, method, analyzer
+        self.plans: dict[tuple[str, str], Plan] = {}
+        self._bands: dict[Band, dict[str, Limits]] = {}
+        self._limits: dict[tuple[str, str, str, str], Limits] = {}
+        self._marks = _Marks(one for several in catalogue.intervals.values() for one in several)
+
+    def people(self, subjects: tuple[Subject, ...]) -> dict[str, Limits]:
+        """What is known of the limits, by test id, of people like these; `limits` adds to it."""
+        band = tuple(self._marks.band(subject) for subject in subjects)
+        known = self._bands.get(band)
+        if known is None:
+            if len(self._bands) >= MOST_BANDS:
+                self._bands.clear()
+            known = self._bands[band] = {}
+        return known
+
+    def limits(self, test: LabTest, subjects: tuple[Subject, ...]) -> Limits:
+        """The interval at collection. When that time is unknown: the one that applies whenever it may have been."""
+        intervals = self._catalogue.intervals.get(test.id, ())
+        if not intervals:
+            return NO_LIMITS
+        found = [select(intervals, subject, method=self.method, analyzer=self.analyzer) for subject in subjects]
+        if not all(one == found[0] for one in found):
+            return NO_LIMITS
+        chosen = found[0]
+        key = (test.id, _id(chosen.interval), _id(chosen.critical), " ".join(one.id for one in chosen.ambiguous))
+        known = self._limits.get(key)
+        if known is None or known.selection != chosen:
+            known = self._limits[key] = Limits(chosen)
+        return known
+
+
+def _id(interval: Interval | None) -> str:
+    return "" if interval is None else interval.id
+
+
+class _Marks:
+    """The ages and instants at which an interval begins or ends: between two of them nobody is told apart."""
+
+    __slots__ = ("_days", "_hours", "_times")
+
+    def __init__(self, intervals: Iterable[Interval]) -> None:
+        days: set[int] = set()
+        hours: set[int] = set()
+        times: set[datetime] = set()
+        for one in intervals:
+            days.update((one.age_low_d, one.age_low_d if one.age_high_d is None else one.age_high_d))
+            hours.update(mark for mark in (one.age_low_h, one.age_high_h) if mark is not None)
+            times.update(mark for mark in (one.valid_from, one.valid_to) if mark is not None)
+        self._days, self._hours, self._times = sorted(days), sorted(hours), sorted(times)
+
+    def band(self, subject: Subject) -> Band:
+        """All that `intervals.select` looks at in a subject."""
+        at = subject.collected_at
+        return (
+            subject.sex,
+            subject.specimen_type,
+            subject.pregnant,
+            subject.gestation_weeks,
+            None if subject.age_d is None else bisect_right(self._days, subject.age_d),
+            None if subject.age_h is None else bisect_right(self._hours, subject.age_h),
+            None if at is None else bisect_right(self._times, at),
+        )
+
+
+def book_of(catalogue: Catalogue, driver: str, method: str, analyzer: str) -> Book:
+    """The catalogue's book for an analyzer."""
+    key = driver, method, analyzer
+    known = catalogue.books.get(key)
+    return known if known is not None else catalogue.books.setdefault(key, Book(catalogue, *key))
