@@ -181,6 +181,20 @@ class Problem:
 
 
 @record
+class MeasuredWith:
+    """What the analyzer says it measured with, and of a control which it was; "" where it says nothing."""
+
+    module: str = ""  # of an analyzer that has several
+    reagent_lot: str = ""
+    calibrator_lot: str = ""
+    control_lot: str = ""
+    level: str = ""
+
+
+UNSAID = MeasuredWith()
+
+
+@record
 class ObservedPatient:
     """The analyzer's idea of the patient: compared with the order's, never applied to it."""
 
@@ -212,6 +226,7 @@ class Observed:
     location: str = ""  # `R 3`, `OBX 7`
     detail: bool = False  # of another result (a count, a cycle, a time): a result of its own only where a map names it
     ucum: str | None = None  # what `unit` means on this analyzer, "" for none; None: the driver does not say
+    measured_with: MeasuredWith = UNSAID
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,17 @@ _TIME = re.compile(
     r"(\d{4})(\d\d)(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,6})\d*)?)?)?)?\s*(?:([+-])(\d\d):?(\d\d))?(?:\^.*)?"
 )
 
+# How far an instrument's clock is believed: it may be a little ahead, and what it kept may come months later (a meter
+# that is seldom docked). Beyond that it was never set, or lost its battery.
+CLOCK_AHEAD, CLOCK_BEHIND = timedelta(minutes=5), timedelta(days=90)
+
+
+def measured_at(instrument_at: datetime | None, received_at: datetime) -> datetime:
+    """When something was measured: by the instrument's clock where that is plausible, else when it was received."""
+    if instrument_at is None or not received_at - CLOCK_BEHIND <= instrument_at <= received_at + CLOCK_AHEAD:
+        return received_at
+    return instrument_at
+
 
 def instrument_instant(text: str, zone: tzinfo) -> datetime | None:
     """The instant in UTC of an instrument's time stamp; `zone` is the instrument's where the text names none.

@@ -13,8 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from interface.domain.model import (
+    UNSAID,
     DecodedMessage,
     HoldReason,
+    MeasuredWith,
     ObservedPatient,
     Protocol,
     Query,
@@ -23,7 +25,7 @@ from interface.domain.model import (
     ValueKind,
 )
 from interface.domain.values import Reading, numeric, read_field
-from interface.driver.layout import Fields, Layout, LayoutKind, Meaning, Place, Places
+from interface.driver.layout import MATERIALS, Fields, Layout, LayoutKind, Meaning, Place, Places
 from interface.driver.manifest import Driver
 from interface.driver.observe import (
     NO_SPECIMEN_ID,
@@ -196,6 +198,7 @@ class _Engine:
                 row.first(fields, Meaning.INSTRUMENT_TIME),
                 row.first(fields, Meaning.OPERATOR),
                 row.every(fields, Meaning.COMMENTS),
+                measured_with=_measured_with(row, fields),
             ),
             lambda path: (said.get(path, ""),),
         )  # fmt: skip
@@ -211,6 +214,12 @@ class _Engine:
         match = pattern.fullmatch(sent) if pattern is not None else None
         groups = match.groupdict(default="") if match else {"value": sent}
         return groups["value"].strip(), groups.get("unit", "").strip()
+
+
+def _measured_with(row: Row, fields: Fields) -> MeasuredWith:
+    if not any(meaning in fields for meaning in MATERIALS):
+        return UNSAID
+    return MeasuredWith(*(row.first(fields, meaning) for meaning in MATERIALS))
 
 
 def _scaled(reading: Reading, words: str, scale: str) -> Reading:

@@ -6,13 +6,15 @@ becomes a problem with its location and only what it touches is lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from interface.domain.model import (
+    UNSAID,
     Attachment,
     DecodedMessage,
+    MeasuredWith,
     ObservedPatient,
     Protocol,
     Query,
@@ -22,6 +24,7 @@ from interface.domain.model import (
 )
 from interface.domain.values import EMPTY, Reading, is_failed, parse_structured, read_field
 from interface.driver.manifest import Driver
+from interface.driver.materials import MaterialRule, measured_with
 from interface.driver.observe import (
     NO_SPECIMEN_ID,
     Draft,
@@ -54,7 +57,8 @@ _ROLES = {
 }
 
 
-_Result: TypeAlias = tuple[Segment, str, list[Segment]]  # an OBX, where it is, and its comments
+# An OBX, where it is, its comments, and what it was measured with
+_Result: TypeAlias = tuple[Segment, str, list[Segment], list[Segment]]
 
 
 @dataclass(slots=True)
@@ -125,6 +129,7 @@ class _Engine:
         self._misplaced = False  # a specimen stood behind its results where it should stand before them
         self._lone: list[_Result] = []  # results outside any order
         self._by_specimen = False
+        self._materials: tuple[MaterialRule, ...] = ()  # that this message may say
 
     def run(self) -> None:
         message, draft = self._message, self._draft
@@ -137,6 +142,8 @@ class _Engine:
             if fault:
                 self._malformed.add(id(segment))
                 draft.problem(self._location(segment), fault)
+        if self._driver.materials and not self._driver.material_records.isdisjoint(one.id for one in message.segments):
+            self._materials = self._driver.materials
         tree = group(message)
         self._by_specimen = tree.by_specimen
         self._walk(tree)
@@ -283,11 +290,17 @@ class _Engine:
         order.segments[segment.id] = segment
 
     def _observations(self, at: Group) -> list[_Result]:
-        """The OBX of a group with the comments below it."""
-        return self._results(at.own("OBX"), list(at.own("NTE")) if len(at.items) > 1 else [])
+        """The OBX of a group with the comments below it, and with its own INV."""
+        if len(at.items) == 1:
+            return self._results(at.own("OBX"), [])
+        return self._results(at.own("OBX"), list(at.own("NTE")), list(at.own("INV")) if self._materials else [])
 
-    def _results(self, segments: Iterable[Segment], notes: list[Segment]) -> list[_Result]:
-        return [(one, self._message.location(one), notes) for one in segments if id(one) not in self._malformed]
+    def _results(
+        self, segments: Iterable[Segment], notes: list[Segment], used: list[Segment] | None = None
+    ) -> list[_Result]:
+        return [
+            (one, self._message.location(one), notes, used or []) for one in segments if id(one) not in self._malformed
+        ]
 
     def _close_lone(self) -> None:
         """Results outside any order: of the patient, or, where specimens stand first, in a role that nobody reports."""
@@ -304,8 +317,9 @@ class _Engine:
             segments.setdefault("PID", self._pid)
         if order.named or order.results:
             specimen = self._entry(order, segments)
+            used = [inv for result in order.results for inv in result[3]] if self._materials else []
             for result in order.results:
-                self._result(segments, result, specimen, order.others)
+                self._result(segments, result, specimen, order.others, used)
         if order.about:
             # Never a result of the patient's: its own entry, in a role that nobody reports.
             segments.pop("OBX", None)
@@ -364,10 +378,16 @@ class _Engine:
         )
 
     def _result(
-        self, segments: dict[str, Segment], result: _Result, specimen: OpenSpecimen, others: list[Segment]
+        self,
+        segments: dict[str, Segment],
+        result: _Result,
+        specimen: OpenSpecimen,
+        others: list[Segment],
+        used: Sequence[Segment] = (),
     ) -> None:
+        """One entry. `used`: the INV of all results of its order."""
         paths, read, driver = self._driver.paths, self._read, self._driver
-        segment, location, notes = result
+        segment, location, notes, own = result
         for other in others:
             segments.setdefault(other.id, other)
         segments["OBX"] = segment
@@ -396,12 +416,32 @@ class _Engine:
             self._alarms(notes) if driver.alarm is not None else (),
             attachment=self._attachment(segment, kind, text, segments, location) if kind in ATTACHED else None,
             contradicts=contradicts,
+            measured_with=self._measured_with(segments, (*own, *notes), (*used, *others))
+            if self._materials
+            else UNSAID,
         )
         seen = _reader(segments, (*others, *notes), {CODE_PATH: code, VALUE_PATH: text})
         observed, attachment = observe(driver, raw, seen)
         specimen.results.append(observed)
         if attachment is not None:
             specimen.attachments.append(attachment)
+
+    def _measured_with(
+        self, segments: dict[str, Segment], own: Sequence[Segment], others: Sequence[Segment]
+    ) -> MeasuredWith:
+        around = _reader(segments, others, {})
+
+        def alone(segment: Segment) -> Reader:
+            return lambda path: _values(segment, path) if path.record == segment.id else around(path)
+
+        def levels(kind: str) -> list[list[Reader]]:
+            nearest = [alone(one) for one in own if one.id == kind]
+            order = list({id(one): one for one in others if one.id == kind}.values())
+            if not order and kind in segments:
+                order = [segments[kind]]
+            return [nearest, [alone(one) for one in order]]
+
+        return measured_with(self._materials, levels)
 
     def _alarms(self, notes: list[Segment]) -> tuple[str, ...]:
         rule = self._driver.alarm

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from interface.domain.model import (
+    UNSAID,
     Attachment,
     DecodedMessage,
     HoldReason,
+    MeasuredWith,
     Observed,
     ObservedPatient,
     Protocol,
@@ -20,6 +22,7 @@ from interface.domain.model import (
 )
 from interface.domain.values import read_field
 from interface.driver.manifest import Driver
+from interface.driver.materials import MaterialRule, measured_with
 from interface.driver.observe import (
     NO_SPECIMEN_ID,
     Draft,
@@ -114,10 +117,13 @@ class _Engine:
     def __init__(self, driver: Driver, draft: Draft) -> None:
         self._driver = driver
         self._draft = draft
+        self._materials: tuple[MaterialRule, ...] = ()  # that this message may say
         self._faulty: frozenset[str] = frozenset()  # where the records are whose fields may not be where they should
 
     def run(self, message: Message) -> None:
         self._faulty = frozenset(fault.location for fault in message.faults)
+        if self._driver.materials and not self._driver.material_records.isdisjoint(one.type for one in message.records):
+            self._materials = self._driver.materials
         draft, scope = self._draft, _Scope(self._driver).inside(message.header)
         draft.control_id = message.header.component(3).strip()
         draft.sender = scope.read(self._driver.paths.sender)
@@ -272,6 +278,7 @@ class _Engine:
             scope.read(paths.operator),
             (reading.comment, *comments) if reading.comment else comments,
             self._alarms(node) if driver.alarm is not None else (),
+            measured_with=self._measured_with(node, scope, order) if self._materials else UNSAID,
         )
         observed, attachment = observe(driver, raw, scope.reader({CODE_PATH: code, VALUE_PATH: words}, node, order))
         specimen.results.append(observed)
@@ -280,6 +287,22 @@ class _Engine:
         self._attach(node, scope, specimen)
         for child in node.children:
             self._draft.problem(child.record.location, "not expected below a result; kept in the message only")
+
+    def _measured_with(self, node: Node, scope: _Scope, order: Node) -> MeasuredWith:
+        around = scope.reader({}, node, order)
+
+        def alone(record: Record) -> Reader:
+            return lambda path: _values(record, path) if path.record == record.type else around(path)
+
+        def levels(kind: str) -> list[list[Reader]]:
+            hanging = [
+                [alone(one) for one in (*place.comments, *place.manufacturer) if one.type == kind]
+                for place in (node, order)
+            ]
+            above = [alone(scope.records[kind])] if kind in scope.records and not any(hanging) else []
+            return [*hanging, above]
+
+        return measured_with(self._materials, levels)
 
     def _words(self, scope: _Scope) -> str:
         """The first place of the value that says something."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from interface.domain.model import Protocol, SpecimenRole
 from interface.driver.dialogue import Answer, Each, Over
 from interface.driver.manifest import FieldPaths, QueryRule
+from interface.driver.materials import Material, MaterialRule
 from interface.driver.rules import Condition, FieldPath, RoleRule
 
 
@@ -73,6 +74,19 @@ CONTROL_ROLES = {
     for protocol, paths in (
         (Protocol.LIS2, (_at("O", 12, 1), _PROCESSING[Protocol.LIS2])),
         (Protocol.HL7, (_PROCESSING[Protocol.HL7],)),
+    )
+}
+
+# HL7 v2.5.1 chapter 13, INV: INV-3 is the kind of a substance (table 0384: SR and MR reagents, RC a calibrator, CO a
+# control), INV-16 its manufacturer's lot. IHE LAW LAB-29 sends them with a result or its container.
+MATERIALS = {
+    Protocol.HL7: tuple(
+        MaterialRule(what, _at("INV", 16, 1), (Condition(_at("INV", 3, 1), frozenset(kinds)),))
+        for what, kinds in (
+            (Material.REAGENT_LOT, ("SR", "MR")),
+            (Material.CALIBRATOR_LOT, ("RC",)),
+            (Material.CONTROL_LOT, ("CO",)),
+        )
     )
 }
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from interface.domain.model import (
+    UNSAID,
     Attachment,
     DecodedMessage,
+    MeasuredWith,
     Observed,
     ObservedPatient,
     ObservedSpecimen,
@@ -53,20 +56,28 @@ def _specimen(specimen: ObservedSpecimen) -> dict[str, Any]:
 
 def _result(result: Observed) -> dict[str, Any]:
     value = result.value
-    return {
-        "code": result.code,
-        "name": result.name,
-        "value": None if value.kind is ValueKind.EMPTY else value.text or None,
-        "comparator": str(value.comparator) if value.comparator else None,
-        "unit": result.unit,
-        "reference": result.reference,
-        "flags": list(result.flags),
-        "status": result.status,
-        "kind": str(value.kind),
-        "raw_value": result.raw_value,
-        "instrument_time": result.instrument_time,
-        "comments": list(result.comments),
-    } | ({"detail": True} if result.detail else {})
+    return (
+        {
+            "code": result.code,
+            "name": result.name,
+            "value": None if value.kind is ValueKind.EMPTY else value.text or None,
+            "comparator": str(value.comparator) if value.comparator else None,
+            "unit": result.unit,
+            "reference": result.reference,
+            "flags": list(result.flags),
+            "status": result.status,
+            "kind": str(value.kind),
+            "raw_value": result.raw_value,
+            "instrument_time": result.instrument_time,
+            "comments": list(result.comments),
+        }
+        | ({"detail": True} if result.detail else {})
+        | _measured_with(result.measured_with)
+    )
+
+
+def _measured_with(said: MeasuredWith) -> dict[str, str]:
+    return {} if said == UNSAID else {name: text for name, text in asdict(said).items() if text}
 
 
 def _attachment(attachment: Attachment) -> dict[str, Any]:

@@ -45,6 +45,11 @@ class Meaning(StrEnum):
     INSTRUMENT_TIME = "instrument_time"
     OPERATOR = "operator"
     COMMENTS = "comments"
+    MODULE = "module"
+    REAGENT_LOT = "reagent_lot"
+    CALIBRATOR_LOT = "calibrator_lot"
+    CONTROL_LOT = "control_lot"
+    LEVEL = "level"
     SCALE = "scale"  # a power of ten: digits without a point are so many tenths or hundredths
 
 
@@ -61,8 +66,18 @@ OF_RESULTS = frozenset(
         Meaning.OPERATOR,
         Meaning.COMMENTS,
         Meaning.SCALE,
+        Meaning.MODULE,
+        Meaning.REAGENT_LOT,
+        Meaning.CALIBRATOR_LOT,
     }
 )
+MATERIALS = (
+    Meaning.MODULE,
+    Meaning.REAGENT_LOT,
+    Meaning.CALIBRATOR_LOT,
+    Meaning.CONTROL_LOT,
+    Meaning.LEVEL,
+)  # in the order of `MeasuredWith`
 
 
 @dataclass(frozen=True, slots=True)

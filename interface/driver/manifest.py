@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from interface.domain.model import HoldReason, Protocol, SpecimenRole
 from interface.domain.values import DEFAULT_GRAMMAR, ValueGrammar
 from interface.driver.dialogue import Answer
+from interface.driver.materials import MaterialRule
 from interface.driver.rules import (
     AlarmRule,
     AttachmentRule,
@@ -201,11 +202,14 @@ class Driver:
     query: QueryRule = QueryRule()
     answer: Answer | None = None  # how the host answers; None: as the standard has it
     alarm: AlarmRule | None = None
+    materials: tuple[MaterialRule, ...] = ()  # what a result was measured with
     manifest: str = field(default="", compare=False, repr=False)  # the text itself
     digest: str = field(default="", compare=False)  # of the text: what a revision is known by
     code_fields: tuple[tuple[str, int], ...] = field(init=False, compare=False)  # what a composite code is made of
+    material_records: frozenset[str] = field(init=False, compare=False)  # that `materials` are read from
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "material_records", frozenset(rule.path.record for rule in self.materials))
         fields = dict.fromkeys((path.record, path.field) for parts in self.code_parts for path in parts)
         object.__setattr__(self, "code_fields", tuple(fields))
 

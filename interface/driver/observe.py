@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from interface.domain.model import (
+    UNSAID,
     Attachment,
     Comparator,
     DecodedMessage,
     HoldReason,
+    MeasuredWith,
     Observed,
     ObservedPatient,
     ObservedSpecimen,
@@ -136,6 +138,7 @@ class RawResult:
     alarms: tuple[str, ...] = ()
     attachment: Attachment | None = None
     contradicts: bool = False  # the value is not of the kind that the record itself says
+    measured_with: MeasuredWith = UNSAID
 
 
 def nothing(path: FieldPath) -> tuple[str, ...]:
@@ -170,6 +173,7 @@ def observe(driver: Driver, raw: RawResult, read: Reader = nothing) -> tuple[Obs
         raw.code, value, raw.raw_value, raw.code_path, raw.sub_id, 0, raw.name, raw.unit, raw.reference, raw.flags,
         raw.status, raw.instrument_time, raw.operator, raw.comments, holds, raw.location,
         kind is not None and kind.kind is RecordKind.DETAIL, driver.units.get(raw.unit) if raw.unit else None,
+        raw.measured_with,
     )  # fmt: skip
     return observed, attachment
 

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 
 from interface.domain.model import Protocol
 from interface.domain.table import Table
-from interface.driver.defaults import CONTROL_ROLES, DEFAULT_PATHS, TRAINING_ROLES
+from interface.driver.defaults import CONTROL_ROLES, DEFAULT_PATHS, MATERIALS, TRAINING_ROLES
 from interface.driver.manifest import Driver, Feature, FieldPaths, HeaderMatch, Tier
 from interface.driver.parse_declared import read_framing, read_layout
 from interface.driver.parse_dialogue import read_answer, read_query_rule
@@ -21,6 +21,7 @@ from interface.driver.parse_rules import (
     read_codes,
     read_flags,
     read_hold,
+    read_materials,
     read_role,
     read_specimen_ids,
     read_statuses,
@@ -123,6 +124,7 @@ def read_driver(root: Table) -> Driver:
         query=read_query_rule(root.table("query"), protocol),
         answer=read_answer(root, protocol, join),
         alarm=read_alarm(root),
+        materials=(*read_materials(root, paths, protocol), *MATERIALS.get(protocol, ())),
     )
 
 

@@ -11,7 +11,8 @@ from interface.domain.table import Table
 from interface.domain.units import parse as parse_unit
 from interface.domain.values import DEFAULT_FAILED_PATTERNS, DEFAULT_FAILED_WORDS, ValueGrammar
 from interface.driver.manifest import CodeEntry, CodeKind, StatusMeaning
-from interface.driver.paths import parse_path
+from interface.driver.materials import Material, MaterialRule
+from interface.driver.paths import PATH, parse_path
 from interface.driver.rules import (
     CODE_PATH,
     ROLE_PATH,
@@ -118,6 +119,23 @@ def read_alarm(root: Table) -> AlarmRule | None:
     holds = table.table("holds")
     reasons = {key: holds.choice(key, HoldReason, HoldReason.UNKNOWN_FLAG) for key in holds.keys()}
     return AlarmRule(path, known, pattern, reasons) if path is not None else None
+
+
+def read_materials(root: Table, paths: Table, protocol: Protocol) -> tuple[MaterialRule, ...]:
+    """What a result was measured with: one of the places, or of records of several kinds those that are meant."""
+    plain = {what: paths.forms(what, PATH) or () for what in Material}
+    made = [MaterialRule(what, path) for what, places in plain.items() for path in places]
+    for table in root.tables("with"):
+        what = table.choice("what", Material, Material.REAGENT_LOT)
+        path = table.made("path", parse_path, table.text("path", None))
+        when, pattern = read_conditions(table, protocol, own=False), table.pattern("pattern")
+        if pattern is not None and not pattern.groups:
+            table.say(table.at("pattern"), "needs a group: what is said")
+        elif path is not None:
+            made.append(MaterialRule(what, path, when, pattern))
+    if made and protocol is Protocol.DECLARED:
+        root.say("with", "is for records of a standard: a layout of one's own names them in record.fields")
+    return tuple(made)
 
 
 # ---- specimen ids, codes, units, values -----------------------------------------------------------------------------

@@ -20,9 +20,11 @@ from interface.domain.judging import check
 from interface.domain.matching import Policy
 from interface.domain.model import (
     RELEASED,
+    UNSAID,
     FollowUpKind,
     HoldReason,
     ItemStatus,
+    MeasuredWith,
     Observed,
     ObservedSpecimen,
     Origin,
@@ -34,7 +36,7 @@ from interface.domain.predicates import Case as Rated
 from interface.domain.reflex import Request
 from interface.domain.runs import GONE
 from interface.domain.states import CLOSED_ITEM
-from interface.domain.times import instrument_instant
+from interface.domain.times import instrument_instant, measured_at
 from interface.domain.views import ActorKind
 from interface.flow.again import calculations_waiting, with_waiting
 from interface.flow.cases import Beside, Case, Decided, Rules, decide_together, steps_of
@@ -400,7 +402,13 @@ def _as_sent(observed: Observed, measured_at: datetime | None) -> dict[str, Any]
         "instrument_time": observed.instrument_time,
         "instrument_at": measured_at,
         "comments": observed.comments,
-    }
+    } | _measured_with(observed.measured_with)
+
+
+def _measured_with(said: MeasuredWith) -> dict[str, str]:
+    if said is UNSAID:
+        return {}
+    return {"module": said.module, "reagent_lot": said.reagent_lot, "calibrator_lot": said.calibrator_lot}
 
 
 def _comments(case: Case) -> Iterator[str]:
@@ -476,6 +484,8 @@ def _control(
     work: Work, catalogue: Catalogue, specimen: ObservedSpecimen, observed: Observed, key: bytes
 ) -> ControlResult:
     mapping = catalogue.mapping(observed.code, specimen.type)
+    instrument_at = instant(observed.instrument_time, work.link.settings.timezone)
+    said = observed.measured_with
     return ControlResult(
         id=uuid7(),
         natural_key=key,
@@ -483,6 +493,7 @@ def _control(
         analyzer_id=work.link.analyzer_id,
         role=specimen.role.value,
         kind=observed.value.kind.value,
+        measured_at=measured_at(instrument_at, work.message.received_at),
         specimen_as_sent=specimen.specimen_id or "",
         code=observed.code,
         test_id=_uuid(mapping.test_id if mapping else None),
@@ -492,8 +503,13 @@ def _control(
         unit=observed.unit,
         raw_flags=" ".join(observed.flags),
         instrument_time=observed.instrument_time,
-        instrument_at=instant(observed.instrument_time, work.link.settings.timezone),
+        instrument_at=instrument_at,
         location=observed.location,
+        module=said.module,
+        lot_as_sent=said.control_lot,
+        level_as_sent=said.level,
+        reagent_lot=said.reagent_lot,
+        calibrator_lot=said.calibrator_lot,
     )
 
 

@@ -107,6 +107,9 @@ class ResultVersion:
     origin: Origin = Origin.ANALYZER
     effective_at: datetime | None = None  # None: now
     item_status: str = ""  # of the order item from now on; "": as it is
+    module: str = ""  # that the analyzer measured it with
+    reagent_lot: str = ""
+    calibrator_lot: str = ""
 
     @property
     def explanation(self) -> str:
@@ -120,10 +123,11 @@ class ControlResult:
 
     id: UUID
     natural_key: bytes
-    message_id: UUID
+    message_id: UUID | None  # None: a person's
     analyzer_id: UUID
     role: str
     kind: str
+    measured_at: datetime  # the instrument's time where it is plausible, else the receipt
     specimen_as_sent: str = ""
     code: str = ""
     test_id: UUID | None = None
@@ -135,6 +139,11 @@ class ControlResult:
     instrument_time: str = ""
     instrument_at: datetime | None = None
     location: str = ""
+    module: str = ""
+    lot_as_sent: str = ""
+    level_as_sent: str = ""
+    reagent_lot: str = ""
+    calibrator_lot: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +307,7 @@ _VERSION = Columns(
         "number": "numeric", "value": "text", "unit": "text", "low": "numeric", "high": "numeric",
         "reference": "text", "flags": "text[]", "note": "text", "explanation": "text", "driver_revision": "text",
         "map_revision": "int", "reportable": "boolean", "origin": "text", "effective_at": "timestamptz",
-        "item_status": "text",
+        "item_status": "text", "module": "text", "reagent_lot": "text", "calibrator_lot": "text",
     }
 )  # fmt: skip
 _VERSIONS = f"""
@@ -308,11 +317,11 @@ WITH i AS (
     INSERT INTO lab.result_version (id, organization_id, result_id, version, status, held, message_id, location,
         specimen_as_sent, code, code_path, raw_value, raw_unit, raw_flags, raw_status, raw_reference, instrument_time,
         instrument_at, comments, test_code, test_name, loinc, kind, comparator, number, value, unit, low, high,
-        reference, flags, note, actor_kind, actor_id)
+        reference, flags, note, actor_kind, actor_id, module, reagent_lot, calibrator_lot)
     SELECT id, $1, result_id, version, status, held, message_id, location, specimen_as_sent, code, code_path, raw_value,
         raw_unit, raw_flags, raw_status, raw_reference, instrument_time, instrument_at, comments, test_code, test_name,
         loinc, kind, comparator, number, value, unit, low, high, reference, flags, note, actor_kind,
-        actor_id FROM i
+        actor_id, module, reagent_lot, calibrator_lot FROM i
 ), d AS (
     INSERT INTO lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)
     SELECT id, $1, explanation::json, driver_revision, map_revision FROM i
@@ -376,14 +385,18 @@ FROM i JOIN f USING (id) WHERE o.id = i.order_item_id AND i.test_id IS NULL AND 
 
 _CONTROLS = """
 INSERT INTO lab.qc_result (id, organization_id, natural_key, analyzer_id, message_id, role, specimen_as_sent, code,
-    test_id, kind, number, value, raw_value, unit, raw_flags, instrument_time, instrument_at, location)
+    test_id, kind, number, value, raw_value, unit, raw_flags, instrument_time, instrument_at, location, module,
+    lot_as_sent, level_as_sent, reagent_lot, calibrator_lot, measured_at)
 SELECT id, $1, natural_key, analyzer_id, message_id, role, specimen_as_sent, code, test_id, kind, number, value,
-    raw_value, unit, raw_flags, instrument_time, instrument_at, location
+    raw_value, unit, raw_flags, instrument_time, instrument_at, location, module, lot_as_sent, level_as_sent,
+    reagent_lot, calibrator_lot, measured_at
 FROM jsonb_to_recordset($2::text::jsonb) AS t(
     id uuid, natural_key bytea, message_id uuid, analyzer_id uuid, role text, kind text, specimen_as_sent text,
     code text, test_id uuid, number numeric, value text, raw_value text, unit text, raw_flags text,
-    instrument_time text, instrument_at timestamptz, location text)
+    instrument_time text, instrument_at timestamptz, location text, module text, lot_as_sent text, level_as_sent text,
+    reagent_lot text, calibrator_lot text, measured_at timestamptz)
 ON CONFLICT (organization_id, natural_key) DO NOTHING
+RETURNING id
 """
 
 _SETTLE = """
