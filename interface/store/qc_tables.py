@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Column, Date, Index, Integer, LargeBinary, Numeric, Table, Text, UniqueConstraint, Uuid, text
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 from interface.store.columns import at, did, ended, flag, integer, key, metadata, ref, string, strings, tenant
 
@@ -21,14 +21,18 @@ def _stream() -> tuple[Column[Any], ...]:
 
 qc_material = Table(
     "qc_material", metadata, key(), tenant(), Column("name", Text, nullable=False), string("manufacturer"),
-    string("catalogue_number"), string("note"), at("created_at", True), UniqueConstraint("organization_id", "name"),
+    string("catalogue_number"), string("note"), at("created_at", True), integer("version", 1), at("closed_at"),
+    UniqueConstraint("organization_id", "name"),
 )  # fmt: skip
 qc_lot = Table(  # one level of one lot of a material
     "qc_lot", metadata, key(), tenant(), ref("material_id", "qc_material", True), Column("lot", Text, nullable=False),
     string("level"), integer("level_number", 1),  # the order of levels within a run
     Column("expires_on", Date, nullable=True),
     strings("identifiers"),  # what analyzers call it: a specimen id or a lot as sent; `*` at the end is any end
-    string("note"), at("created_at", True), at("closed_at"), UniqueConstraint("material_id", "lot", "level"),
+    # That measure it; none: any may. Two analyzers may both call controls of their own QC1.
+    Column("analyzer_ids", ARRAY(Uuid), nullable=False, server_default=text("'{}'")),
+    string("note"), at("created_at", True), integer("version", 1), at("closed_at"),
+    UniqueConstraint("material_id", "lot", "level"),
 )  # fmt: skip
 qc_target = Table(  # never changed but ended: what a point was judged by is found again
     "qc_target", metadata, key(), tenant(), ref("lot_id", "qc_lot", True), *_stream(),
@@ -37,7 +41,8 @@ qc_target = Table(  # never changed but ended: what a point was judged by is fou
     Column("kind", Text, nullable=False, server_default=text("'fixed'")),  # fixed, cumulative
     integer("points"),  # that it was computed from
     string("reagent_lot"),  # '': of any
-    at("valid_from", True), at("valid_to"), *did(), *ended(),
+    string("note"), at("valid_from", True), at("valid_to"),
+    *did(), *ended(),  # ended from `ended_at` on: at or before `valid_from`, it never was in force
     Index(None, "analyzer_id", "test_id", "lot_id"),
 )  # fmt: skip
 qc_result = Table(  # append-only: controls and calibrators as the analyzers send them; never patient data
@@ -125,5 +130,5 @@ analyzer_lot = Table(  # reagents and calibrators in use: said by the analyzer, 
     Column("kind", Text, nullable=False),  # reagent, calibrator, diluent, other
     Column("lot", Text, nullable=False), Column("expires_on", Date, nullable=True), at("from_at", True),
     Column("message_id", Uuid, nullable=True), *did(), *ended(),
-    Index(None, "analyzer_id", "kind", "from_at"),
+    Index(None, "analyzer_id", "kind", "from_at"), Index(None, "analyzer_id", "ended_at"),
 )  # fmt: skip

@@ -4,8 +4,12 @@
 alter table lab.qc_material add column catalogue_number text default '' not null;
 alter table lab.qc_material add column note text default '' not null;
 alter table lab.qc_material add column created_at timestamptz default now() not null;
+alter table lab.qc_material add column version integer default 1 not null;
+alter table lab.qc_material add column closed_at timestamptz;
 alter table lab.qc_lot add column level_number integer default 1 not null;
 alter table lab.qc_lot add column identifiers text[] default '{}' not null;
+alter table lab.qc_lot add column analyzer_ids uuid[] default '{}' not null;
+alter table lab.qc_lot add column version integer default 1 not null;
 alter table lab.qc_lot add column note text default '' not null;
 alter table lab.qc_lot add column created_at timestamptz default now() not null;
 alter table lab.qc_lot add column closed_at timestamptz;
@@ -15,6 +19,7 @@ alter table lab.qc_target add column source text default 'laboratory' not null;
 alter table lab.qc_target add column kind text default 'fixed' not null;
 alter table lab.qc_target add column points integer default 0 not null;
 alter table lab.qc_target add column reagent_lot text default '' not null;
+alter table lab.qc_target add column note text default '' not null;
 alter table lab.qc_target add column actor_kind text not null;
 alter table lab.qc_target add column actor_id uuid;
 alter table lab.qc_target add column actor_name text default '' not null;
@@ -247,3 +252,4 @@ create table lab.analyzer_lot (
     constraint analyzer_lot_test_id_fkey foreign key (organization_id, test_id) references lab.test (organization_id, id)
 );
 create index analyzer_lot_analyzer_id_kind_from_at_idx on lab.analyzer_lot (analyzer_id, kind, from_at);
+create index analyzer_lot_analyzer_id_ended_at_idx on lab.analyzer_lot (analyzer_id, ended_at);
