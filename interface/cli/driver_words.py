@@ -90,6 +90,10 @@ def shown(found: Driver, site: Sequence[Path] = ()) -> dict[str, Any]:
             for rule in found.classifications
         ],
         "roles": [f"{rule.role} where {_conditions(rule.when)}" for rule in found.roles],
+        "measured_with": [
+            f"{rule.what} at {rule.path}" + (f" where {_conditions(rule.when)}" if rule.when else "")
+            for rule in found.materials
+        ],
         "holds": [f"{rule.reason.value} where {_conditions(rule.when)}" for rule in found.holds],
         "flags": dict(found.flags) | {flag: f"hold {reason.value}" for flag, reason in found.flag_holds.items()},
         "statuses": {status: meaning.value for status, meaning in found.statuses.items()},

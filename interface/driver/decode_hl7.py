@@ -416,9 +416,7 @@ class _Engine:
             self._alarms(notes) if driver.alarm is not None else (),
             attachment=self._attachment(segment, kind, text, segments, location) if kind in ATTACHED else None,
             contradicts=contradicts,
-            measured_with=self._measured_with(segments, (*own, *notes), (*used, *others))
-            if self._materials
-            else UNSAID,
+            measured_with=self._measured_with(segments, (*own, *notes), others, used) if self._materials else UNSAID,
         )
         seen = _reader(segments, (*others, *notes), {CODE_PATH: code, VALUE_PATH: text})
         observed, attachment = observe(driver, raw, seen)
@@ -427,19 +425,23 @@ class _Engine:
             specimen.attachments.append(attachment)
 
     def _measured_with(
-        self, segments: dict[str, Segment], own: Sequence[Segment], others: Sequence[Segment]
+        self,
+        segments: dict[str, Segment],
+        own: Sequence[Segment],
+        others: Sequence[Segment],
+        used: Sequence[Segment],
     ) -> MeasuredWith:
         around = _reader(segments, others, {})
 
         def alone(segment: Segment) -> Reader:
             return lambda path: _values(segment, path) if path.record == segment.id else around(path)
 
-        def levels(kind: str) -> list[list[Reader]]:
+        def levels(kind: str, beside: bool) -> list[list[Reader]]:
             nearest = [alone(one) for one in own if one.id == kind]
-            order = list({id(one): one for one in others if one.id == kind}.values())
+            order = [alone(one) for one in others if one.id == kind]
             if not order and kind in segments:
-                order = [segments[kind]]
-            return [nearest, [alone(one) for one in order]]
+                order = [alone(segments[kind])]
+            return [nearest, order, [alone(one) for one in used if beside and one.id == kind]]
 
         return measured_with(self._materials, levels)
 

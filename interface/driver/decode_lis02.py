@@ -294,13 +294,14 @@ class _Engine:
         def alone(record: Record) -> Reader:
             return lambda path: _values(record, path) if path.record == record.type else around(path)
 
-        def levels(kind: str) -> list[list[Reader]]:
-            hanging = [
-                [alone(one) for one in (*place.comments, *place.manufacturer) if one.type == kind]
-                for place in (node, order)
-            ]
+        def below(place: Node, kind: str) -> list[Reader]:
+            return [alone(one) for one in (*place.comments, *place.manufacturer) if one.type == kind]
+
+        def levels(kind: str, beside: bool) -> list[list[Reader]]:
+            hanging = [below(node, kind), below(order, kind)]
             above = [alone(scope.records[kind])] if kind in scope.records and not any(hanging) else []
-            return [*hanging, above]
+            others = [one for each in order.children for one in below(each, kind)] if beside else []
+            return [*hanging, above, others]
 
         return measured_with(self._materials, levels)
 

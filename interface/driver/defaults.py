@@ -78,10 +78,11 @@ CONTROL_ROLES = {
 }
 
 # HL7 v2.5.1 chapter 13, INV: INV-3 is the kind of a substance (table 0384: SR and MR reagents, RC a calibrator, CO a
-# control), INV-16 its manufacturer's lot. IHE LAW LAB-29 sends them with a result or its container.
+# control), INV-16 its manufacturer's lot. IHE LAW LAB-29 sends them with a result or its container; an OBR is one test,
+# and some send them with another of its OBX.
 MATERIALS = {
     Protocol.HL7: tuple(
-        MaterialRule(what, _at("INV", 16, 1), (Condition(_at("INV", 3, 1), frozenset(kinds)),))
+        MaterialRule(what, _at("INV", 16, 1), (Condition(_at("INV", 3, 1), frozenset(kinds)),), beside=True)
         for what, kinds in (
             (Material.REAGENT_LOT, ("SR", "MR")),
             (Material.CALIBRATOR_LOT, ("RC",)),

@@ -37,6 +37,7 @@ class MaterialRule:
     path: FieldPath
     when: tuple[Condition, ...] = ()
     pattern: re.Pattern[str] | None = None
+    beside: bool = False  # else what stands below another result of the order
 
     def take(self, as_sent: str) -> str:
         """What is said there; "" for nothing, HL7's null included."""
@@ -47,8 +48,9 @@ class MaterialRule:
         return _BETWEEN_GROUPS.join(filter(None, match.groups())) if match else ""
 
 
-# The records of a kind, the nearest to the result first; each read by itself, and around it where a condition asks.
-Levels = Callable[[str], Sequence[Sequence[Reader]]]
+# The records of a kind, the nearest to the result first, and whether those below other results of the order too; each
+# read by itself, and around it where a condition asks.
+Levels = Callable[[str, bool], Sequence[Sequence[Reader]]]
 
 
 def measured_with(rules: Sequence[MaterialRule], levels: Levels) -> MeasuredWith:
@@ -58,7 +60,7 @@ def measured_with(rules: Sequence[MaterialRule], levels: Levels) -> MeasuredWith
     for rule in rules:
         if rule.what in found:
             continue
-        for records in levels(rule.path.record):
+        for records in levels(rule.path.record, rule.beside):
             sent = (text for read in records if met(rule.when, read) for text in read(rule.path))
             if text := _BETWEEN_LOTS.join(filter(None, dict.fromkeys(map(rule.take, sent)))):
                 found[rule.what] = text

@@ -129,10 +129,11 @@ def read_materials(root: Table, paths: Table, protocol: Protocol) -> tuple[Mater
         what = table.choice("what", Material, Material.REAGENT_LOT)
         path = table.made("path", parse_path, table.text("path", None))
         when, pattern = read_conditions(table, protocol, own=False), table.pattern("pattern")
+        beside = table.flag("beside")
         if pattern is not None and not pattern.groups:
             table.say(table.at("pattern"), "needs a group: what is said")
         elif path is not None:
-            made.append(MaterialRule(what, path, when, pattern))
+            made.append(MaterialRule(what, path, when, pattern, beside))
     if made and protocol is Protocol.DECLARED:
         root.say("with", "is for records of a standard: a layout of one's own names them in record.fields")
     return tuple(made)

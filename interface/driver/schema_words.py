@@ -57,6 +57,7 @@ WORDS = {
     "classify": "Result records that are no measurements.",
     "classify.when": "Conditions that must all hold.",
     "with": "What a result was measured with: module, lots of reagent and calibrator; of a control its lot and level.",
+    "with.beside": "Else what stands below another result of the order.",
     "with.path": "Where it stands, in each record in which the conditions hold; the nearest to the result counts.",
     "with.pattern": "It is its groups; where it does not match, nothing is said.",
     "with.when": "Conditions that must all hold.",

@@ -77,6 +77,12 @@ def test_plain_places_and_patterns_say_module_and_level() -> None:
     ]  # fmt: skip
 
 
+def test_one_record_may_be_of_all_results_of_an_order() -> None:
+    chosen = driver('[[with]]\nwhat = "reagent_lot"\npath = "M.6"\nbeside = true')
+    message = lis2(chosen, "R|1|^^^A|1", "R|2|^^^B|2", "M|1|RC|||77", "O|2|S-2||^^^X|R", "R|1|^^^A|1")
+    assert said(message) == [MeasuredWith(reagent_lot="77"), MeasuredWith(reagent_lot="77"), UNSAID]
+
+
 def test_a_driver_that_says_nothing_of_it_makes_nothing_for_it() -> None:
     for message in (
         lis2(driver(""), "M|1|INV|SR|||0", "R|1|^^^A|1"),
