@@ -21,6 +21,7 @@ from interface.store import surroundings
 from interface.store.db import Connection
 from interface.store.explanations import SENT_COLUMNS, as_sent, steps_of, write_steps
 from interface.store.ids import uuid7
+from interface.store.order_changes import none_waits
 
 # ---- orders ----------------------------------------------------------------------------------------------------------
 
@@ -462,6 +463,7 @@ async def step_item(connection: Connection, row: ResultRow, status: ItemStatus, 
         await connection.execute(
             "update lab.lab_order set version = version + 1, updated_at = now() where id = $1", row.order_id
         )
+        await none_waits(connection, [row.order_id])
 
 
 async def complete_item(connection: Connection, row: ResultRow) -> None:

@@ -1,8 +1,8 @@
-"""Writes that cancel: orders closed, items taken off worksheets. When is decided in `flow.order_changes`."""
+"""Writes that end: orders cancelled or measured, items off worksheets. When is decided in `flow.order_changes`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from interface.store.db import Connection
@@ -25,3 +25,21 @@ async def off_worksheets(connection: Connection, item_ids: Sequence[UUID]) -> No
     await connection.execute(
         "update lab.worksheet_item set open = false where open and order_item_id = any($1::uuid[])", list(item_ids)
     )
+
+
+_NONE_WAITS = """
+UPDATE lab.lab_order o SET waiting = false
+WHERE o.id = ANY($1) AND o.waiting AND NOT EXISTS (
+    SELECT FROM lab.order_item i WHERE i.order_id = o.id
+    AND i.status IN ('requested', 'collected', 'received', 'in_progress'))
+"""
+
+
+async def none_waits(connection: Connection, order_ids: Iterable[UUID | None]) -> None:
+    """Say of those of the orders whose items have all come that nothing of them is waited for.
+
+    Only of orders that the transaction has written to in an earlier statement: an item that somebody else adds at the
+    same moment is then seen, or added after this has been committed (migration 0017).
+    """
+    if known := [order_id for order_id in order_ids if order_id is not None]:
+        await connection.execute(_NONE_WAITS, known)

@@ -17,6 +17,7 @@ from interface.domain.views import ActorKind
 from interface.store.db import Connection
 from interface.store.explanations import write_steps
 from interface.store.ids import uuid7
+from interface.store.order_changes import none_waits
 from interface.store.rows import Columns, rows_json
 from interface.store.rules import ShadowRow
 
@@ -295,7 +296,9 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
 
 # ---- the commit -----------------------------------------------------------------------------------------------------
 
+# One more also needs `alter type lab.version_row add attribute` in a migration, in this order.
 _VERSION = Columns(
+    "lab.version_row",
     {
         "id": "uuid", "result_id": "uuid", "version": "int", "fresh": "boolean", "pending": "boolean",
         "natural_key": "bytea", "status": "text", "held": "text[]", "kind": "text", "message_id": "uuid",
@@ -310,9 +313,9 @@ _VERSION = Columns(
         "item_status": "text", "module": "text", "reagent_lot": "text", "calibrator_lot": "text",
     }
 )  # fmt: skip
-_VERSIONS = f"""
-WITH i AS (
-    {_VERSION.source(4)}
+_NEW_VERSIONS = """
+WITH i AS MATERIALIZED (
+    {source}
 ), v AS (
     INSERT INTO lab.result_version (id, organization_id, result_id, version, status, held, message_id, location,
         specimen_as_sent, code, code_path, raw_value, raw_unit, raw_flags, raw_status, raw_reference, instrument_time,
@@ -331,7 +334,18 @@ WITH i AS (
     SELECT result_id, $1, natural_key, analyzer_id, specimen_id, patient_id, order_id, order_item_id, test_id, id,
         version, status, held, reportable, origin, coalesce(effective_at, now()),
         CASE WHEN status = 'final' THEN now() END FROM i WHERE fresh
-), u AS (
+), {changed}b AS (
+    INSERT INTO lab.outbox (id, organization_id, kind, entity_id, entity_version)
+    SELECT id, $1, 'result', result_id, version FROM i WHERE status = 'final'
+), l AS (
+    UPDATE lab.lab_order SET version = version + 1, updated_at = now()
+    WHERE id IN (SELECT order_id FROM i WHERE status = 'final')
+)
+UPDATE lab.order_item o SET status = i.item_status, updated_at = now()
+FROM i WHERE o.id = i.order_item_id
+    AND (i.item_status = 'completed' AND o.status = ANY($2) OR i.item_status = 'verified' AND o.status = ANY($3))
+"""
+_CHANGED = """u AS (
     UPDATE lab.result r SET specimen_id = i.specimen_id, patient_id = i.patient_id, order_id = i.order_id,
         order_item_id = i.order_item_id, test_id = i.test_id, version_id = i.id, version = i.version, status = i.status,
         held = i.held, updated_at = now(), reportable = i.reportable,
@@ -340,18 +354,9 @@ WITH i AS (
     FROM i WHERE r.id = i.result_id AND NOT i.fresh AND NOT i.pending
 ), p AS (
     UPDATE lab.result r SET pending_version_id = i.id FROM i WHERE r.id = i.result_id AND i.pending
-), b AS (
-    INSERT INTO lab.outbox (id, organization_id, kind, entity_id, entity_version)
-    SELECT id, $1, 'result', result_id, version FROM i WHERE status = 'final'
-), l AS (
-    UPDATE lab.lab_order SET version = version + 1, updated_at = now()
-    WHERE id IN (SELECT order_id FROM i WHERE status = 'final')
-)
-UPDATE lab.order_item o SET status = i.item_status, updated_at = now()
-FROM i WHERE o.id = i.order_item_id  -- by its id: the index of open items is not to be followed
-    AND (i.item_status = 'completed' AND o.status || '' = ANY($2)
-         OR i.item_status = 'verified' AND o.status || '' = ANY($3))
-"""  # noqa: S608 - names of ours
+), """
+_NEW = _NEW_VERSIONS.format(source=_VERSION.source(4), changed="")  # of results that are new themselves
+_ANY = _NEW_VERSIONS.format(source=_VERSION.source(4), changed=_CHANGED)
 
 # A rule asks once for each result; what it adds to the order exists only where it was the first to ask.
 _FOLLOW_UPS = """
@@ -470,7 +475,9 @@ async def write_versions(connection: Connection, organization_id: UUID, versions
     if versions:
         may = (may_become(ItemStatus.COMPLETED), may_become(ItemStatus.VERIFIED))
         for some in _apart(versions):
-            await connection.execute(_VERSIONS, organization_id, *may, *_VERSION.arrays(some))
+            sql = _NEW if all([one.fresh and not one.pending for one in some]) else _ANY
+            await connection.execute(sql, organization_id, *may, _VERSION.rows(some))
+        await none_waits(connection, {one.order_id for one in versions if one.status is ResultStatus.FINAL})
 
 
 def _apart(versions: Sequence[ResultVersion]) -> list[Sequence[ResultVersion]]:

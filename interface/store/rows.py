@@ -1,8 +1,9 @@
-"""Many rows as one statement's arguments: as JSON for `jsonb_to_recordset`, or as arrays for `unnest`."""
+"""Many rows as one argument of a statement: as JSON for `jsonb_to_recordset`, or as an array of a composite type."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
@@ -33,36 +34,42 @@ def without_nul(value: Any) -> Any:
 
 
 class Columns:
-    """Objects of one type as arrays, one for each of these attributes of theirs, by their PostgreSQL types.
+    """Objects of one type as one argument: an array of the composite type `name`, whose attributes are these of theirs.
 
-    A `text[]` travels as text, which the statement reads: there are no arrays of arrays of different lengths.
+    The driver encodes it without asking of each value what it is, and the server reads it without parsing. What takes
+    longer as itself (numbers, instants, arrays) travels as text, which the statement reads.
     """
 
-    def __init__(self, types: dict[str, str]) -> None:
-        self._types = types
+    def __init__(self, name: str, types: dict[str, str]) -> None:
+        self._name, self._types = name, types
         self._row = attrgetter(*types)
+        self._written = [(at, _WRITERS[kind]) for at, kind in enumerate(types.values()) if kind in _WRITERS]
+        self._texts = [at for at, kind in enumerate(types.values()) if kind == "text"]
 
-    def source(self, first: int) -> str:
-        """The rows as a query, whose arguments are `$first` and following."""
-        fields = ", ".join(f"{name}::text[]" if kind == "text[]" else name for name, kind in self._types.items())
-        sent = ["text" if kind == "text[]" else kind for kind in self._types.values()]
-        arrays = ", ".join(f"${first + at}::{kind}[]" for at, kind in enumerate(sent))
-        return f"SELECT {fields} FROM unnest({arrays}) AS t({', '.join(self._types)})"  # noqa: S608 - names of ours
+    @property
+    def ddl(self) -> str:
+        """The composite type's attributes, as a migration must make them."""
+        return ", ".join(f"{name} {'text' if kind in _WRITERS else kind}" for name, kind in self._types.items())
 
-    def arrays(self, objects: Iterable[object]) -> list[list[Any]]:
-        """The arguments."""
-        columns = zip(*map(self._row, objects), strict=True)
-        return [_sent(list(column), kind) for column, kind in zip(columns, self._types.values(), strict=True)]
+    def source(self, argument: int) -> str:
+        """The rows as a query, whose argument is `$argument`."""
+        fields = ", ".join(f"{name}::{kind}" if kind in _WRITERS else name for name, kind in self._types.items())
+        return f"SELECT {fields} FROM unnest(${argument}::{self._name}[])"  # noqa: S608 - names of ours
 
-
-def _sent(column: list[Any], kind: str) -> list[Any]:
-    if kind == "text[]":
-        return [array_text(texts) if texts else "{}" for texts in column]
-    if kind == "text" and "\0" in "".join(filter(None, column)):
-        return [text and without_nul(str(text)) for text in column]
-    return column
+    def rows(self, objects: Iterable[object]) -> list[tuple[Any, ...]]:
+        """The argument."""
+        columns: list[Sequence[Any]] = list(zip(*map(self._row, objects), strict=True))
+        for at, write in self._written:
+            columns[at] = [None if value is None else write(value) for value in columns[at]]
+        for at in self._texts:
+            if "\0" in "".join(filter(None, columns[at])):
+                columns[at] = [text and without_nul(str(text)) for text in columns[at]]
+        return list(zip(*columns, strict=True))
 
 
 def array_text(texts: Iterable[str]) -> str:
     """Texts as PostgreSQL writes an array of them."""
-    return "{" + ",".join(f'"{text.translate(_SPECIAL)}"' for text in texts) + "}"
+    return "{" + ",".join([f'"{text.translate(_SPECIAL)}"' for text in texts]) + "}" if texts else "{}"
+
+
+_WRITERS: dict[str, Callable[[Any], str]] = {"text[]": array_text, "numeric": str, "timestamptz": datetime.isoformat}

@@ -15,6 +15,7 @@ from interface.domain.states import SPECIMEN_STATUS, SpecimenState
 from interface.domain.views import Actor, SpecimenEventView
 from interface.store.db import Connection
 from interface.store.ids import uuid7
+from interface.store.order_changes import none_waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,9 @@ async def set_items(
         reason,
     )
     if seen:
-        await touch_orders(connection, {row["order_id"] for row in rows})
+        order_ids = {row["order_id"] for row in rows}
+        await touch_orders(connection, order_ids)
+        await none_waits(connection, order_ids)
 
 
 async def touch_orders(connection: Connection, order_ids: Iterable[UUID]) -> None:

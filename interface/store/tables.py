@@ -306,7 +306,9 @@ lab_order = Table(
     ref("requester_id", "practitioner"), string("clinical_history"), integer("version", 1), at("ordered_at", True),
     at("updated_at", True), at("cancelled_at"), string("cancel_reason"), string("ward"), string("patient_group"),
     Column("pregnant", Boolean, nullable=True), Column("gestation_weeks", Integer, nullable=True),
+    flag("waiting", True),  # an item of it may wait to be measured; false: certainly none (migration 0017)
     UniqueConstraint("organization_id", "number"), Index(None, "patient_id"),
+    Index("lab_order_waiting_idx", "organization_id", postgresql_where=text("waiting")),
     Index(None, "organization_id", "placer_number"),
 )  # fmt: skip
 specimen = Table(
@@ -333,9 +335,8 @@ order_item = Table(
     "order_item", metadata, key(), tenant(), ref("order_id", "lab_order", True), ref("test_id", "test", True),
     ref("specimen_id", "specimen"), Column("status", Text, nullable=False, server_default=text("'requested'")),
     string("reason"),  # why it was cancelled, rejected or goes back
+    # no index over the status: its change stays on its page; what waits is found by `lab_order.waiting`
     at("updated_at", True), Index(None, "order_id"), Index(None, "specimen_id"),
-    Index("order_item_open_idx", "organization_id", "test_id",
-          postgresql_where=text("status in ('requested', 'collected', 'received', 'in_progress')")),
 )  # fmt: skip
 dispatch = Table(  # what each analyzer was told
     "dispatch", metadata, key(), tenant(), ref("order_item_id", "order_item", True),
@@ -368,7 +369,7 @@ result = Table(  # the pointer to the current version
     Column("natural_key", LargeBinary, nullable=False),
     read_before("analyzer_id"),  # null: a person's or a calculated one
     read_before("specimen_id"), read_before("patient_id"), read_before("order_id"),
-    ref("order_item_id", "order_item"), read_before("test_id"),
+    read_before("order_item_id"), read_before("test_id"),
     Column("version_id", Uuid, nullable=False), integer("version", 1), Column("status", Text, nullable=False),
     strings("held"),
     # a change to a released result that a person has not decided yet
@@ -408,7 +409,8 @@ result_version = Table(
     Column("verified_by", Uuid, nullable=True),  # the first of two people who verify
     string("module"), string("reagent_lot"), string("calibrator_lot"),  # that the analyzer measured it with
     Column("actor_kind", Text, nullable=False), Column("actor_id", Uuid, nullable=True), at("created_at", True),
-    Index(None, "result_id"), Index(None, "message_id"), Index(None, "organization_id", "specimen_as_sent"),
+    Index(None, "result_id"), Index(None, "message_id"),
+    Index(None, "organization_id", "specimen_as_sent", postgresql_ops={"specimen_as_sent": "text_pattern_ops"}),
     postgresql_partition_by="RANGE (id)",
 )  # fmt: skip
 decision = Table(  # the explanation of one result version: its steps in order

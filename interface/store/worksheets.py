@@ -128,7 +128,10 @@ _MEASURES = """exists (
 async def pending(connection: Connection, filter: WorkFilter, *, free: bool = False) -> list[PendingView]:
     """What waits, the most urgent first. `free`: only what is on no open worksheet and on a specimen that is there."""
     query = Query()
-    query.where("i.status = any(?::text[])", [status.value for status in filter.statuses or sorted(OPEN_ITEM)])
+    statuses = frozenset(filter.statuses or OPEN_ITEM)
+    query.where("i.status = any(?::text[])", sorted(statuses))
+    if statuses <= OPEN_ITEM:
+        query.where("o.waiting")
     query.any(_MEASURES, filter.analyzers)
     query.any("t.code = any(?::text[])", filter.test_codes)
     query.any("t.department = any(?::text[])", filter.departments)

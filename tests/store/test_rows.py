@@ -1,15 +1,18 @@
-"""Rows as arrays arrive in PostgreSQL as they were, whatever a text has in it."""
+"""Rows arrive in PostgreSQL as they were, whatever a text has in it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import asyncpg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from interface.store.results import _VERSION
 from interface.store.rows import Columns, rows_json
+from tests.conftest import owner_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +20,19 @@ class Row:
     name: str
     texts: tuple[str, ...]
     number: Decimal | None
+    at: datetime | None
 
 
-COLUMNS = Columns({"name": "text", "texts": "text[]", "number": "numeric"})
+COLUMNS = Columns("made_row", {"name": "text", "texts": "text[]", "number": "numeric", "at": "timestamptz"})
+ZONES = (UTC, timezone(timedelta(hours=5, minutes=45)), timezone(-timedelta(hours=11)))
 TEXT = st.text(st.characters(codec="utf-8"))
 ROWS = st.lists(
     st.builds(
-        Row, TEXT, st.lists(TEXT).map(tuple), st.none() | st.decimals(allow_nan=False, allow_infinity=False, places=3)
+        Row,
+        TEXT,
+        st.lists(TEXT).map(tuple),
+        st.none() | st.decimals(allow_nan=False, allow_infinity=False, places=3),
+        st.none() | st.datetimes(timezones=st.sampled_from(ZONES)),
     ),
     min_size=1,
 )
@@ -35,11 +44,12 @@ def held(text: str) -> str:
 
 
 async def test_rows_come_back_as_they_were(database_url: str) -> None:
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(owner_of(database_url))
+    await connection.execute(f"create type made_row as ({COLUMNS.ddl})")
 
     async def back(rows: list[Row]) -> list[Row]:
-        found = await connection.fetch(COLUMNS.source(1), *COLUMNS.arrays(rows))
-        return [Row(row["name"], tuple(row["texts"]), row["number"]) for row in found]
+        found = await connection.fetch(COLUMNS.source(1), COLUMNS.rows(rows))
+        return [Row(row["name"], tuple(row["texts"]), row["number"], row["at"]) for row in found]
 
     cases: list[list[Row]] = []
 
@@ -51,10 +61,19 @@ async def test_rows_come_back_as_they_were(database_url: str) -> None:
     try:
         collect()
         for rows in cases:
-            assert await back(rows) == [Row(held(r.name), tuple(map(held, r.texts)), r.number) for r in rows]
+            assert await back(rows) == [Row(held(r.name), tuple(map(held, r.texts)), r.number, r.at) for r in rows]
     finally:
         await connection.close()
 
 
 def test_a_nul_is_told_from_the_words_for_it() -> None:
     assert rows_json([{"a": "x\0y"}, {"a": "\\u0000"}]) == '[{"a":"x\N{REPLACEMENT CHARACTER}y"},{"a":"\\\\u0000"}]'
+
+
+async def test_the_database_has_the_type_that_versions_travel_as(owner: asyncpg.Connection[asyncpg.Record]) -> None:
+    rows = await owner.fetch(
+        """select attname, format_type(atttypid, null) as kind from pg_attribute
+            where attrelid = 'lab.version_row'::regclass order by attnum"""
+    )
+    made = [f"{row['attname']} {row['kind']}".replace(" integer", " int") for row in rows]
+    assert made == _VERSION.ddl.split(", ")
