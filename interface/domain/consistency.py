@@ -123,7 +123,7 @@ def _terms(entry: Table, formula: Formula | None) -> tuple[Term, ...]:
 
 def check(rules: tuple[Consistency, ...], facts: Facts, version: str = "") -> tuple[Verdict, ...]:
     """Each rule that the test has a part in, on the result and its companions."""
-    return tuple(_checked(rule, facts, version) for rule in rules)
+    return tuple([_checked(rule, facts, version) for rule in rules])
 
 
 def _checked(rule: Consistency, facts: Facts, version: str) -> Verdict:

@@ -162,7 +162,7 @@ def _reference_change(entry: Table) -> tuple[Decimal | None, Decimal | None]:
 
 def check(rules: tuple[Delta, ...], facts: Facts, version: str = "") -> tuple[Verdict, ...]:
     """Each rule of the test on the result."""
-    return tuple(_checked(rule, facts, version) for rule in rules)
+    return tuple([_checked(rule, facts, version) for rule in rules])
 
 
 def _checked(rule: Delta, facts: Facts, version: str) -> Verdict:

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from dataclasses import field
 from datetime import date, datetime
 from decimal import Decimal
-from enum import StrEnum
 from types import MappingProxyType
 
-from interface.domain.model import HoldReason, LabTest, Priority, ResultStatus, Sex, Value
-from interface.domain.record import record
+from interface.domain.model import HoldReason, LabTest, Priority, ResultStatus, Sex, Step, Value
+from interface.domain.record import Word, record
 
 
-class QcState(StrEnum):
+class QcState(Word):
     """Of one stream of quality control: an analyzer's (module's) test. PROTOCOLS §4.4."""
 
     OK = "ok"
@@ -27,7 +26,7 @@ class QcState(StrEnum):
     UNKNOWN = "unknown"  # nothing autoverifies on it; a person may release
 
 
-class Finding(StrEnum):
+class Finding(Word):
     """What a check says."""
 
     PASS = "pass"  # noqa: S105
@@ -58,6 +57,7 @@ class Verdict:
     holds: tuple[HoldReason, ...] = ()
     flags: tuple[str, ...] = ()
     comment: str = ""
+    step: Step | None = field(default=None, init=False, compare=False, repr=False)  # once it was made
 
 
 @record

@@ -96,7 +96,7 @@ def parse(entry: Table) -> Index:
 
 def check(rules: tuple[Index, ...], facts: Facts, version: str = "") -> tuple[Verdict, ...]:
     """Each rule of the test on the result; of several on one index each speaks."""
-    return tuple(_checked(rule, facts, version) for rule in rules)
+    return tuple([_checked(rule, facts, version) for rule in rules])
 
 
 def _checked(rule: Index, facts: Facts, version: str) -> Verdict:

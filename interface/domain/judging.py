@@ -108,19 +108,23 @@ def _against_later(part: RuleSet, facts: Facts, later: PreviousResult, version: 
 
 def wants_previous(part: RuleSet) -> bool:
     """Whether results of a test are compared with earlier ones; `part` is the rule set's for the test."""
-    if part.deltas:
-        return True
-    asked = (leaf.predicate.key for rule in part.rules for leaf in rule.leaves)
-    return any(key.startswith(("previous", "delta")) for key in asked)
+    return part.looks_back
 
 
 def steps(verdicts: Sequence[Verdict]) -> list[Step]:
     """The verdicts as lines of the explanation. What does not speak of the result has none."""
     return [
-        Step(one.check, _WORDS[one.finding], one.text, one.version, _inputs(one))
+        one.step or _step(one)
         for one in verdicts
         if one.finding is not Finding.NOT_APPLICABLE or one.check == AUTOVERIFICATION
     ]
+
+
+def _step(verdict: Verdict) -> Step:
+    """Kept with the verdict, which many results may share."""
+    step = Step(verdict.check, _WORDS[verdict.finding], verdict.text, verdict.version, _inputs(verdict))
+    object.__setattr__(verdict, "step", step)
+    return step
 
 
 AUTOVERIFICATION = "autoverification"

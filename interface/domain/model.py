@@ -10,19 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from enum import StrEnum
 
-from interface.domain.record import record
+from interface.domain.record import Word, record
 from interface.domain.units import UNKNOWN_SUBSTANCE, Substance
 
 
-class Protocol(StrEnum):
+class Protocol(Word):
     LIS2 = "lis2"
     HL7 = "hl7"
     DECLARED = "declared"  # records that a driver lays out itself
 
 
-class SpecimenRole(StrEnum):
+class SpecimenRole(Word):
     """HL7 table 0369, in words; only `patient` is ever patient data."""
 
     PATIENT = "patient"
@@ -32,7 +31,7 @@ class SpecimenRole(StrEnum):
     OTHER = "other"
 
 
-class ValueKind(StrEnum):
+class ValueKind(Word):
     NUMERIC = "numeric"
     TEXT = "text"
     CODED = "coded"
@@ -44,7 +43,7 @@ class ValueKind(StrEnum):
     FAILED = "failed"  # the run failed: never a result, least of all a negative one
 
 
-class Comparator(StrEnum):
+class Comparator(Word):
     """FHIR quantity-comparator."""
 
     LT = "<"
@@ -53,14 +52,14 @@ class Comparator(StrEnum):
     GT = ">"
 
 
-class Sex(StrEnum):
+class Sex(Word):
     FEMALE = "female"
     MALE = "male"
     OTHER = "other"
     UNKNOWN = "unknown"
 
 
-class Priority(StrEnum):
+class Priority(Word):
     STAT = "stat"
     ASAP = "asap"
     ROUTINE = "routine"
@@ -68,7 +67,7 @@ class Priority(StrEnum):
     PREOP = "preop"
 
 
-class ResultStatus(StrEnum):
+class ResultStatus(Word):
     """DESIGN §5. `held` is not a status: it stands beside it as a list of reasons."""
 
     REGISTERED = "registered"
@@ -83,7 +82,7 @@ class ResultStatus(StrEnum):
 RELEASED = frozenset({ResultStatus.FINAL, ResultStatus.CORRECTED, ResultStatus.AMENDED})
 
 
-class ItemStatus(StrEnum):
+class ItemStatus(Word):
     """Order item: requested → collected → received → in_progress → completed → verified, or cancelled/rejected."""
 
     REQUESTED = "requested"
@@ -96,7 +95,7 @@ class ItemStatus(StrEnum):
     REJECTED = "rejected"
 
 
-class Origin(StrEnum):
+class Origin(Word):
     """Whose value it is."""
 
     ANALYZER = "analyzer"
@@ -104,7 +103,7 @@ class Origin(StrEnum):
     CALCULATION = "calculation"
 
 
-class FollowUpKind(StrEnum):
+class FollowUpKind(Word):
     """What may follow from a result."""
 
     REFLEX = "reflex"  # another test
@@ -112,14 +111,14 @@ class FollowUpKind(StrEnum):
     DILUTION = "dilution"  # the same test again, diluted
 
 
-class FollowUpState(StrEnum):
+class FollowUpState(Word):
     REQUESTED = "requested"
     SENT = "sent"  # the analyzer was told
     DONE = "done"  # its result has come
     CANCELLED = "cancelled"
 
 
-class HoldReason(StrEnum):
+class HoldReason(Word):
     """Why a result waits for a person; the first block are the slugs of `errors.HoldError`."""
 
     UNMAPPED_CODE = "unmapped_code"
@@ -296,7 +295,7 @@ class LabTest:
     substance: Substance = UNKNOWN_SUBSTANCE
 
 
-class IntervalUse(StrEnum):
+class IntervalUse(Word):
     """Which of its limits a row gives. Critical limits may have age bands of their own, in rows of their own."""
 
     BOTH = "both"

@@ -100,7 +100,7 @@ def parse(entry: Table) -> Range:
 
 def check(rules: tuple[Range, ...], facts: Facts, version: str = "") -> tuple[Verdict, ...]:
     """Each rule of the test on the result."""
-    return tuple(_checked(rule, facts, version) for rule in rules)
+    return tuple([_checked(rule, facts, version) for rule in rules])
 
 
 def _checked(rule: Range, facts: Facts, version: str) -> Verdict:

@@ -1,8 +1,9 @@
-"""Records: values of which many are made, for each result of each message."""
+"""Records, of which many are made for each result of each message, and the words in them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -17,3 +18,10 @@ def record(cls: type[T]) -> type[T]:
     field, Python 3.11); there are about a thousand of them in a message of 25 results.
     """
     return dataclass(slots=True, unsafe_hash=True)(cls)
+
+
+class Word(StrEnum):
+    """One of a closed list of words. It is looked for in sets and tables for each result: an enumeration's own hash is
+    made in Python, a text's is kept with the text."""
+
+    __hash__ = str.__hash__

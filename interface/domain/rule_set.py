@@ -56,6 +56,9 @@ class RuleSet:
     # and what is said of a result that nothing stands against.
     named: bool = field(init=False, default=False, compare=False, repr=False)
     checks: tuple[str, ...] = field(init=False, default=(), compare=False, repr=False)
+    looks_back: bool = field(init=False, default=False, compare=False, repr=False)  # at earlier results
+    qc_exempt: bool = field(init=False, default=False, compare=False, repr=False)  # needs no quality control
+    no_critical: bool = field(init=False, default=False, compare=False, repr=False)  # has no critical limits
     released: Verdict = field(init=False, default=NOTHING, compare=False, repr=False)
     _by_test: dict[str, RuleSet] = field(default_factory=dict, init=False, compare=False, repr=False)
 
@@ -65,6 +68,11 @@ class RuleSet:
         object.__setattr__(self, "version", version)
         object.__setattr__(self, "released", said)
         object.__setattr__(self, "named", any(rule.tests for rule in self.rules))
+        asked = (leaf.predicate.key for rule in self.rules for leaf in rule.leaves)
+        looks_back = bool(self.deltas) or any(key.startswith(("previous", "delta")) for key in asked)
+        object.__setattr__(self, "looks_back", looks_back)
+        object.__setattr__(self, "qc_exempt", any(one.qc for one in self.exemptions))
+        object.__setattr__(self, "no_critical", any(one.no_critical for one in self.exemptions))
         object.__setattr__(self, "checks", tuple(check for name, check in CHECKS.items() if getattr(self, name)))
 
     def of(self, test: str) -> RuleSet:

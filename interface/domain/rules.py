@@ -19,14 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from interface.domain.conditions import Condition, Is, Words, parse_bounds, parse_tags, parse_words
 from interface.domain.facts import Facts, Finding, QcState, Verdict
 from interface.domain.model import RELEASED, HoldReason, ValueKind
 from interface.domain.predicates import PREDICATES, Case, Kind, Predicate, shown
-from interface.domain.record import record
+from interface.domain.record import Word, record
 from interface.domain.table import Table
 
 if TYPE_CHECKING:
@@ -37,6 +36,13 @@ MAX_LEAVES, MAX_DEPTH = 100, 8
 
 _SCOPE = {"analyzers": "analyzer", "wards": "ward", "patient_groups": "patient_group"}
 _RULE = (HoldReason.RULE,)
+# Facts that hardly two results have in common.
+_OF_ONE_ONLY = frozenset(
+    {
+        "calibration_age_h", "dilution", "age_h", "age_d", "age_y", "specimen_age_h", "transport_h", "previous_value",
+        "previous_age_h", "sibling",
+    }
+)  # fmt: skip
 _RELEASABLE = frozenset({ValueKind.NUMERIC, ValueKind.TEXT, ValueKind.CODED, ValueKind.RATIO, ValueKind.RANGE})
 
 
@@ -121,6 +127,8 @@ class Rule:
     asks: tuple[_Ask, ...] = field(init=False, default=(), compare=False, repr=False)  # of each leaf, to be quick
     first: int = field(init=False, default=0)  # where those of `require` begin
     plain: bool = field(init=False, default=False)  # all of them must be true
+    again: bool = field(init=False, default=False)  # other results have the same facts
+    mark: object = field(init=False, default_factory=object, compare=False, repr=False)  # what it is known by
 
     def __post_init__(self) -> None:
         when, require = tuple(leaves(self.when)), tuple(leaves(self.require))
@@ -130,6 +138,7 @@ class Rule:
         asks = tuple((leaf.predicate.read, leaf.argument, leaf.condition.judge) for leaf in asked)
         object.__setattr__(self, "asks", asks)
         object.__setattr__(self, "first", len(when))
+        object.__setattr__(self, "again", _OF_ONE_ONLY.isdisjoint(leaf.predicate.key for leaf in asked))
         object.__setattr__(self, "plain", len(self.require.parts) == len(require) and _bare(self.require))
 
 
@@ -185,7 +194,7 @@ def _unmet(rule: Rule, answers: Sequence[bool | None]) -> Iterator[str]:
 # ---- the verdict ----------------------------------------------------------------------------------------------------
 
 
-class Action(StrEnum):
+class Action(Word):
     """What is to be done with a result, as far as autoverification goes."""
 
     RELEASE = "release"
@@ -242,19 +251,37 @@ def evaluate(rule_set: RuleSet, facts: Facts, verdicts: Sequence[Verdict]) -> Au
 
 def is_held(facts: Facts, verdicts: Sequence[Verdict]) -> bool:
     """Whether something holds the result before any rule is asked."""
-    return bool(facts.holds) or any(verdict.finding in _FAILED for verdict in verdicts)
+    return bool(facts.holds) or any([verdict.finding in _FAILED for verdict in verdicts])
 
 
 _FAILED = (Finding.HOLD, Finding.UNKNOWN)
 _ANSWERS: dict[bool | None, str] = {True: ": true", False: ": false", None: ": unknown"}
 
 
+_SAID: dict[tuple[object, ...], Verdict] = {}
+_MOST_SAID = 16_384  # less than a kilobyte each
+
+
 def _verdict(rule: Rule, case: Case, version: str) -> Verdict:
+    """What the rule says of the case: of the same facts the same, which is made once where they come again."""
     try:
-        finding, answers, observed, text = judge(rule, case)
+        if not rule.again:
+            return _judged(rule, case, version)
+        observed = [read(case, argument) for read, argument, _ in rule.asks]
+        key = (rule.mark, version, case.facts.unit, *observed)
+        known = _SAID.get(key)
+        if known is None:
+            if len(_SAID) >= _MOST_SAID:
+                _SAID.clear()
+            known = _SAID[key] = _judged(rule, case, version)
+        return known
     except Exception as error:  # a fault of ours holds this result, and says where without its text (patient data)
         text = f"could not be evaluated: {type(error).__name__}"
         return Verdict("rule", Finding.UNKNOWN, text, rule.name, version, holds=_RULE)
+
+
+def _judged(rule: Rule, case: Case, version: str) -> Verdict:
+    finding, answers, observed, text = judge(rule, case)
     told = zip(rule.labels, observed, answers, strict=True)
     inputs = {label: shown(fact) + _ANSWERS[answer] for label, fact, answer in told}
     return Verdict("rule", finding, text, rule.name, version, inputs, _RULE if finding in _FAILED else ())
@@ -268,13 +295,13 @@ def _against(part: RuleSet, facts: Facts, verdicts: Sequence[Verdict]) -> list[s
     for verdict in verdicts:
         if verdict.finding in _FAILED:
             found.append(f"{verdict.check} {verdict.finding.value}")
-    for check in part.checks:
-        if not any(verdict.check == check for verdict in verdicts):
-            found.append(f"{check} not made")
-    if facts.qc not in _IN_CONTROL and not (facts.qc is QcState.UNKNOWN and any(one.qc for one in part.exemptions)):
+    if part.checks:
+        made = [verdict.check for verdict in verdicts]
+        found += [f"{check} not made" for check in part.checks if check not in made]
+    if facts.qc not in _IN_CONTROL and not (facts.qc is QcState.UNKNOWN and part.qc_exempt):
         found.append(f"qc {facts.qc.value}")
     limited = facts.critical_low is not None or facts.critical_high is not None
-    if not limited and not any(one.no_critical for one in part.exemptions):
+    if not limited and not part.no_critical:
         found.append("no critical limits")
     return found
 

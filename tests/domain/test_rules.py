@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from itertools import product
 from typing import Any
 from unittest.mock import patch
 
@@ -37,7 +38,7 @@ from interface.domain.rules import (
 from interface.domain.rules import (
     Any as AnyOf,
 )
-from interface.domain.values import numeric
+from interface.domain.values import ValueGrammar, numeric, parse_value
 from tests.domain.cases import AT, POTASSIUM, RULE, facts, rules, verdict
 
 ON = parse_rule_set(RULE, revision=3)
@@ -146,7 +147,23 @@ def test_a_fault_of_a_leaf_holds_and_tells_no_value() -> None:
     assert (said.action, said.against) == (Action.HOLD, ("rule broken",))
     assert "Doe" not in repr(said.verdicts)
     with patch("interface.domain.rules.judge", side_effect=RecursionError):
-        assert evaluate(ON, facts(), ()).action is Action.HOLD
+        assert evaluate(replace(ON, rules=tuple(map(replace, ON.rules))), facts(), ()).action is Action.HOLD
+
+
+def test_a_rule_says_of_each_result_what_it_says_of_it_alone() -> None:
+    """What it said of the same facts before is said again, and only of the same."""
+    grammar = ValueGrammar(exponent=True)
+    numbers = ("4.1", "4.10", "41E-1", "5.2", "<5.2", "<4", "-1", "x")
+    asked = "{ value = { min = 3.5, max = 5.1 } }, { critical = false }, { sex = ['female', 'male'] }"
+    for again in ("", ", { age_y = { min = 18 } }"):
+        text = f'[[rule]]\nname = "K"\ntests = ["K"]\nunit = "mmol/L"\nrequire = [{asked}{again}]\n'
+        shared = parse_rule_set(f'name = "default"\nautoverification = "on"\n{text}', revision=3)
+        for _ in range(2):
+            for number, flags, unit, sex in product(numbers, ((), ("HH",)), ("mmol/L", "mg/dL"), Sex):
+                subject = replace(facts().subject, sex=sex)
+                case = replace(facts(), value=parse_value(number, grammar), flags=flags, unit=unit, subject=subject)
+                alone = replace(shared, rules=tuple(map(replace, shared.rules)))
+                assert repr(evaluate(shared, case, ())) == repr(evaluate(alone, case, ()))
 
 
 # ---- what is not known ----------------------------------------------------------------------------------------------
