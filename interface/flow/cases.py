@@ -87,13 +87,11 @@ class Case:
     before: tuple[ResultStatus, frozenset[HoldReason]] | None = None  # of a version that says the same value
     waited: Waited | None = None  # it says nothing new, and is judged anew with what came beside it
     as_before: Said | None = None  # and what is said of it without that
+    item: OrderedItem | None = field(init=False)  # the decision's
 
     def __post_init__(self) -> None:
-        self.holds, self.flags = self.decision.holds, self.decision.flags
-
-    @property
-    def item(self) -> OrderedItem | None:
-        return self.decision.item
+        decision = self.decision
+        self.holds, self.flags, self.item = decision.holds, decision.flags, decision.item
 
     @property
     def released(self) -> bool:
@@ -178,9 +176,13 @@ def judge_together(decided: Decided, beside: Beside, rules: Rules, context: Deci
     _choose(decided, beside)
     siblings = siblings_of(decided.cases, beside.known)
     subjects: dict[str, Subject] = {}
+    other = False
     for case in decided.cases:
+        holds, flags = case.holds, case.flags
         case.judged = _judge(case, beside, rules, context, siblings, subjects)
-    siblings |= siblings_of(decided.cases, beside.known)  # in place: rules see what the checks made of the others
+        other = other or case.holds != holds or case.flags != flags
+    if other:
+        siblings |= siblings_of(decided.cases, ())  # in place: rules see what the checks made of the others
     _whose_specimen(decided.cases, rules)
     _conclude(decided.cases, rules)
     return siblings
@@ -339,7 +341,7 @@ def facts_of(
         siblings=siblings,
         qc=rules.qc.state(rules.analyzer, test.code, case.measured_at),
         measured_at=case.measured_at,
-        follow_ups=max((one.depth for one in led if one.result_id != case.result_id), default=0),
+        follow_ups=max((one.depth for one in led if one.result_id != case.result_id), default=0) if led else 0,
     )
 
 
@@ -370,22 +372,27 @@ def _whose_specimen(cases: Sequence[Case], rules: Rules) -> None:
 
 def _conclude(cases: Sequence[Case], rules: Rules) -> None:
     """Whether the rules release each, and the status of all."""
-    looked_at = [(case, case.judged) for case in cases if case.judged is not None]
     if rules.now.active is not None or rules.now.void:
-        free = [one for one in looked_at if not _against(one[0])]
+        looked_at = [
+            (case, Rated(case.judged.facts, case.judged.verdicts), _against(case))
+            for case in cases
+            if case.judged is not None
+        ]
         # What cannot be released anyway is judged alone: of a linked test the reported result counts, not another run.
-        for group in (free, *([one] for one in looked_at if _against(one[0]))):
-            said = decide(rules.now, [Rated(judged.facts, judged.verdicts) for _, judged in group])
-            for (case, _), auto in zip(group, said, strict=True):
-                _ruled(case, auto)
+        free = [one for one in looked_at if not one[2]]
+        for group in (free, *([one] for one in looked_at if one[2])):
+            said = decide(rules.now, [rated for _, rated, _ in group])
+            for (case, _, against), auto in zip(group, said, strict=True):
+                _ruled(case, auto, against)
     for case in cases:
         _finish(case)
 
 
-def _ruled(case: Case, auto: AutoVerdict) -> None:
+def _ruled(case: Case, auto: AutoVerdict, against: str) -> None:
+    """`against`: what no rule can know, and what forbids it to release the result."""
     case.auto = auto
     verdicts: Sequence[Verdict] = auto.verdicts
-    if auto.action is Action.RELEASE and (against := _against(case)):
+    if against and auto.action is Action.RELEASE:
         version = verdicts[-1].version
         text = f"waits for a person: {against}"
         summed = Verdict(judging.AUTOVERIFICATION, Finding.NOT_APPLICABLE, text, version=version)
@@ -433,6 +440,8 @@ def steps_of(case: Case) -> tuple[Step, ...]:
     decided = case.decision.steps
     if decided and decided[-1].step == HOLD:
         decided = decided[:-1]
+    if case.again is None:
+        return (*decided, *case.steps) if case.came is None else (case.came, *decided, *case.steps)
     first = (step for step in (case.came, case.again) if step is not None)
     return (*first, *decided, *case.steps)
 

@@ -19,7 +19,7 @@ from interface.domain.runs import Run, choose
 from interface.domain.views import Actor
 from interface.flow.cases import Beside, Case, Decided, Rules, calculate_anew, facts_of, siblings_of
 from interface.flow.criticals import open_for
-from interface.flow.outcome import By, Surroundings, beside_of, effects_of, judged_of, remember, version_of
+from interface.flow.outcome import By, Surroundings, beside_of, effects_of, judged_of, known_of, remember, version_of
 from interface.flow.rules import DEFAULT, rule_sets
 from interface.flow.surroundings import add_neighbours_of
 from interface.store import audit
@@ -74,7 +74,7 @@ async def follow(connection: Connection, actor: Actor, result_ids: Collection[UU
 
 
 def _of(family: Collection[str], at: Surroundings) -> list[KnownResult]:
-    return [one for each in family for one in at.locked.results.get(each, ())]
+    return known_of(family, at)
 
 
 async def _report_what_is_left(

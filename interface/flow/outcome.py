@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import lru_cache, partial
-from typing import Any, TypeAlias
+from functools import lru_cache
+from typing import TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -20,11 +20,9 @@ from interface.domain.judging import check
 from interface.domain.matching import Policy
 from interface.domain.model import (
     RELEASED,
-    UNSAID,
     FollowUpKind,
     HoldReason,
     ItemStatus,
-    MeasuredWith,
     Observed,
     ObservedSpecimen,
     Origin,
@@ -37,13 +35,14 @@ from interface.domain.reflex import Request
 from interface.domain.runs import GONE
 from interface.domain.states import CLOSED_ITEM
 from interface.domain.times import instrument_instant, measured_at
+from interface.domain.values import EMPTY
 from interface.domain.views import ActorKind
 from interface.flow.again import calculations_waiting, with_waiting
 from interface.flow.cases import Beside, Case, Decided, Rules, decide_together, steps_of
 from interface.flow.work import Work
 from interface.settings import Unsolicited
 from interface.store.criticals import Judged
-from interface.store.ids import uuid7
+from interface.store.ids import read_id, uuid7, uuid7s
 from interface.store.results import (
     ControlResult,
     CurrentResult,
@@ -81,8 +80,14 @@ class Surroundings:
     current: dict[bytes, CurrentResult] = field(default_factory=dict)
     apart: Mapping[bytes, bytes] = field(default_factory=dict)
     retracted: Mapping[bytes, CurrentResult] = field(default_factory=dict)  # by the key of what comes after it
-    neighbours: dict[tuple[str, str], Neighbours] = field(default_factory=dict)  # by specimen and test
+    neighbours: dict[str, dict[str, Neighbours]] = field(default_factory=dict)  # by specimen, then test
     waited: Mapping[UUID, Waited] = field(default_factory=dict)  # by version, of results that wait
+    made: dict[str, list[Case]] = field(default_factory=dict)  # by specimen, not among the locked results yet
+
+    def add_neighbours(self, found: Mapping[tuple[str, str], Neighbours]) -> None:
+        """By specimen and test."""
+        for (specimen_id, test_id), near in found.items():
+            self.neighbours.setdefault(specimen_id, {})[test_id] = near
 
     @property
     def specimens(self) -> Mapping[str, tuple[SpecimenFacts, ...]]:
@@ -113,16 +118,19 @@ def decisions(
 ) -> list[Decided]:
     """The decision on every result of a message that says something new, specimen by specimen; with what is calculated
     of them. `wanted`: on those it wants instead, and no others."""
-    only = wanted is not None
-    wanted = wanted or partial(_says_something_new, incomplete=work.incomplete)
     by_specimen: dict[str, list[Case]] = {}
     contexts: dict[str, DecisionContext] = {}
+    came, timezone, incomplete = _came(work.message.state, work.link.name), work.link.settings.timezone, work.incomplete
+    ids = iter(uuid7s(2 * len(work.observations())))
     for specimen, observed, context, key in _observations(work, catalogue, at, rules):
-        case = Case(key, decide(observed, specimen, context), Origin.ANALYZER, observed, specimen)
-        case.measured_at = instant(observed.instrument_time, work.link.settings.timezone)
-        case.came = _came(work.message.state, work.link.name)
-        known, retracted = at.current.get(case.key), at.retracted.get(case.key)
-        if not wanted(case, known or retracted):
+        decision = decide(observed, specimen, context)
+        measured_at = instant(observed.instrument_time, timezone)
+        case = Case(key, decision, Origin.ANALYZER, observed, specimen, came, None, measured_at, next(ids), next(ids))
+        known, retracted = at.current.get(key), at.retracted.get(key)
+        if wanted is not None:
+            if not wanted(case, known or retracted):
+                continue
+        elif not _says_something_new(case, known or retracted, incomplete=incomplete):
             continue
         if known is not None:
             released = known.status in RELEASED
@@ -137,7 +145,7 @@ def decisions(
     made = []
     for place, cases in by_specimen.items():
         beside = beside_of(cases[0].decision.specimen, at)
-        if only:
+        if wanted is not None:
             beside = replace(beside, waited={})
         decided = decide_beside(cases, beside, at, rules, contexts[place])
         remember(decided, beside, at)
@@ -253,18 +261,29 @@ def beside_of(specimen: SpecimenFacts | None, at: Surroundings) -> Beside:
     """What there is already of a specimen: of the whole family it was parted from and into."""
     if specimen is None:
         return Beside()
-    known = [one for each in specimen.family or (specimen.id,) for one in at.locked.results.get(each, ())]
+    known = known_of(specimen.family or (specimen.id,), at)
     if len(specimen.family) > 1:
         known.sort(key=lambda one: (one.created_at, one.id))
-    near = {test_id: found for (of, test_id), found in at.neighbours.items() if of == specimen.id}
+    near = at.neighbours.get(specimen.id, {})
     return Beside(specimen, tuple(known), at.locked.led, near, at.waited, at.locked.gone)
 
 
+def known_of(family: Iterable[str], at: Surroundings) -> list[KnownResult]:
+    """The results that specimens have, with what was decided before in the same transaction."""
+    if at.made:
+        for each in family:
+            for case in at.made.pop(each, ()):
+                _keep(case, at.locked.by_id[each], at)
+    return [one for each in family for one in at.locked.results.get(each, ())]
+
+
 def remember(decided: Decided, beside: Beside, at: Surroundings) -> None:
-    """For other specimens of the same person in the same transaction: what was released is a neighbour of theirs."""
+    """For what is decided after it in the same transaction: its results are there, and those that were released are
+    neighbours of the same person's other specimens."""
     specimen = beside.specimen
     if specimen is None or not specimen.person:
         return
+    at.made.setdefault(specimen.id, []).extend(decided.cases)
     others = [
         one
         for one in at.locked.by_id.values()
@@ -272,17 +291,15 @@ def remember(decided: Decided, beside: Beside, at: Surroundings) -> None:
         and one.person == specimen.person
         and (one.type, one.time_point_min) == (specimen.type, specimen.time_point_min)
     ]
-    for case in decided.cases:
-        _keep(case, specimen, at)
     for other in others:
         for case in decided.cases:
             when, test = effective_at(case, specimen, None), case.decision.test
             if test is None or not case.released or not case.reportable or when is None:
                 continue
-            key = (other.id, test.id)
+            near = at.neighbours.setdefault(other.id, {})
             result = PreviousResult(case.decision.value, case.decision.unit, when, str(case.id), specimen.id)
             later = other.collected_at is not None and when > other.collected_at
-            at.neighbours[key] = nearer(at.neighbours.get(key, Neighbours()), result, later=later)
+            near[test.id] = nearer(near.get(test.id, Neighbours()), result, later=later)
 
 
 def _keep(case: Case, specimen: SpecimenFacts, at: Surroundings) -> None:
@@ -337,15 +354,19 @@ def by_link(work: Work, rules: Rules) -> By:
     )  # fmt: skip
 
 
+_NOTHING_SENT = Observed("", EMPTY)
+
+
 def version_of(case: Case, by: By) -> ResultVersion:
     """A case as the row to write."""
     decision, specimen, item, test = case.decision, case.decision.specimen, case.item, case.decision.test
+    analyzer = case.origin is Origin.ANALYZER
     ruled = case.released or case.origin is Origin.CALCULATION or case.waited is not None
     if case.waited is not None:
         of = case.waited
         by = replace(by, message_id=of.message_id, received_at=of.effective_at, analyzer_id=of.analyzer_id,
                      driver_revision=of.driver_revision)  # fmt: skip
-    value = decision.value
+    value, observed = decision.value, case.observed or _NOTHING_SENT
     return ResultVersion(
         id=case.id,
         result_id=case.result_id,
@@ -355,21 +376,35 @@ def version_of(case: Case, by: By) -> ResultVersion:
         natural_key=case.key,
         status=case.status,
         held=case.holds,
-        kind=value.kind.value,
+        kind=value.kind,
         message_id=by.message_id,
         actor_kind=ActorKind.RULE_SET if ruled else by.kind,
         actor_id=by.rule_set_id if ruled else by.id,
-        analyzer_id=by.analyzer_id if case.origin is Origin.ANALYZER else None,
-        specimen_id=_uuid(specimen.id if specimen else None),
-        patient_id=_uuid(decision.patient_id),
-        order_id=_uuid(item.order_id if item else None),
-        order_item_id=_uuid(item.id if item else None),
-        test_id=_uuid(test.id if test else None),
+        analyzer_id=by.analyzer_id if analyzer else None,
+        specimen_id=_uuid(specimen.id) if specimen else None,
+        patient_id=_uuid(decision.patient_id) if decision.patient_id else None,
+        order_id=_uuid(item.order_id) if item and item.order_id else None,
+        order_item_id=read_id(item.id) if item else None,
+        test_id=_uuid(test.id) if test else None,
+        location=observed.location,
         specimen_as_sent=(case.sent.specimen_id or "") if case.sent else specimen.barcode if specimen else "",
+        code=observed.code,
+        code_path=observed.code_path,
+        raw_value=observed.raw_value,
+        raw_unit=observed.unit,
+        raw_flags=" ".join(observed.flags),
+        raw_status=observed.status,
+        raw_reference=observed.reference,
+        instrument_time=observed.instrument_time,
+        instrument_at=case.measured_at if case.observed else None,
+        comments=observed.comments,
+        module=observed.measured_with.module,
+        reagent_lot=observed.measured_with.reagent_lot,
+        calibrator_lot=observed.measured_with.calibrator_lot,
         test_code=test.code if test else "",
-        test_name=test.name if test else case.observed.name if case.observed else "",
+        test_name=test.name if test else observed.name,
         loinc=test.loinc if test else "",
-        comparator=value.comparator.value if value.comparator else "",
+        comparator=value.comparator or "",
         number=value.number,
         value=value.text,
         unit=decision.unit,
@@ -377,44 +412,24 @@ def version_of(case: Case, by: By) -> ResultVersion:
         high=decision.high,
         reference=decision.reference,
         flags=case.flags,
-        note="\n".join(filter(None, (by.note if case.origin is Origin.MANUAL else "", *_comments(case)))),
+        note=_note(case, by),
         steps=steps_of(case),
-        driver_revision=by.driver_revision if case.origin is Origin.ANALYZER else "",
+        driver_revision=by.driver_revision if analyzer else "",
         map_revision=decision.map_revision,
         reportable=case.reportable,
         origin=case.origin,
         effective_at=effective_at(case, specimen, by.received_at),
         item_status=_item_status(case),
-        **(_as_sent(case.observed, case.measured_at) if case.observed else {}),
     )
 
 
-def _as_sent(observed: Observed, measured_at: datetime | None) -> dict[str, Any]:
-    return {
-        "location": observed.location,
-        "code": observed.code,
-        "code_path": observed.code_path,
-        "raw_value": observed.raw_value,
-        "raw_unit": observed.unit,
-        "raw_flags": " ".join(observed.flags),
-        "raw_status": observed.status,
-        "raw_reference": observed.reference,
-        "instrument_time": observed.instrument_time,
-        "instrument_at": measured_at,
-        "comments": observed.comments,
-    } | _measured_with(observed.measured_with)
-
-
-def _measured_with(said: MeasuredWith) -> dict[str, str]:
-    if said is UNSAID:
-        return {}
-    return {"module": said.module, "reagent_lot": said.reagent_lot, "calibrator_lot": said.calibrator_lot}
-
-
-def _comments(case: Case) -> Iterator[str]:
-    """The laboratory's words for the report that a check adds."""
-    if case.judged is not None:
-        yield from dict.fromkeys(one.comment for one in case.judged.verdicts if one.comment)
+def _note(case: Case, by: By) -> str:
+    """The laboratory's words for the report: a person's, and those that a check adds."""
+    own = by.note if case.origin is Origin.MANUAL else ""
+    said = [one.comment for one in case.judged.verdicts if one.comment] if case.judged is not None else []
+    if not said:
+        return own
+    return "\n".join(filter(None, (own, *dict.fromkeys(said))))
 
 
 def _item_status(case: Case) -> str:
@@ -422,8 +437,8 @@ def _item_status(case: Case) -> str:
     if case.item is None or case.pending:
         return ""
     if case.status is ResultStatus.FINAL or case.beside_released:
-        return ItemStatus.VERIFIED.value
-    return ItemStatus.COMPLETED.value if case.reportable and not case.holds else ""
+        return ItemStatus.VERIFIED
+    return ItemStatus.COMPLETED if case.reportable and not case.holds else ""
 
 
 def effects_of(decided: Sequence[Decided], catalogue: Catalogue) -> Effects:
@@ -496,7 +511,7 @@ def _control(
         measured_at=measured_at(instrument_at, work.message.received_at),
         specimen_as_sent=specimen.specimen_id or "",
         code=observed.code,
-        test_id=_uuid(mapping.test_id if mapping else None),
+        test_id=_uuid(mapping.test_id) if mapping and mapping.test_id else None,
         number=observed.value.number,
         value=observed.value.text,
         raw_value=observed.raw_value,
@@ -519,5 +534,5 @@ def instant(text: str, timezone: str) -> datetime | None:
 
 
 @lru_cache(maxsize=4096)  # the same tests in every message, the same specimen in every result of one
-def _uuid(text: str | None) -> UUID | None:
-    return UUID(text) if text else None
+def _uuid(text: str) -> UUID:
+    return read_id(text)

@@ -74,7 +74,7 @@ async def _add(
             for test_id in _compared(known.test, *by[one]) if one in by and specimen.person else ():
                 when = specimen.collected_at or (waited and waited.measured_at) or known.created_at
                 asked.setdefault((specimen.id, test_id), Asked(specimen, test_id, when))
-    at.neighbours |= await rows.neighbours(connection, list(asked.values()))
+    at.add_neighbours(await rows.neighbours(connection, list(asked.values())))
 
 
 async def add_neighbours_of(

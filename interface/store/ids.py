@@ -69,6 +69,17 @@ def uuid7(at_ms: int | None = None) -> UUID:
         return of_int(_number(at_ms, _fresh_counter(), _bits(32)))
 
 
+def uuid7s(count: int) -> list[UUID]:
+    """So many new ids at once, each greater than the one before."""
+    return [FastUUID(uuid7_number().to_bytes(16)) for _ in range(count)]
+
+
+def read_id(text: str) -> UUID:
+    """An id as it is written. Raises ValueError for what is none."""
+    identifier: UUID = FastUUID(text)
+    return identifier
+
+
 def uuid7_number() -> int:
     """The 128 bits of `uuid7()`."""
     global _last_ms, _last_counter

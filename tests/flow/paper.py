@@ -177,7 +177,7 @@ class Paper:
         current = {case.key: self._of_key(result_id, case) for result_id, case in self.current.items()}
         at = Surroundings(locked, current=current)
         for each in facts:
-            at.neighbours |= self._neighbours(each)
+            at.add_neighbours(self._neighbours(each))
         return at
 
     def _known(self, result_id: UUID, case: Case) -> KnownResult:
