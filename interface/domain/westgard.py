@@ -13,7 +13,7 @@ z is (x - mean) / SD; "beyond" is strictly beyond, so a point on a limit breaks 
 | 7T | 7 consecutive strictly rise or strictly fall | yes | - |
 
 Sources: Westgard JO, Barry PL, Hunt MR, Groth T, Clin Chem 1981;27:493-501 (1-2s 1-3s 2-2s R-4s 4-1s 10x);
-westgard.com/mltirule.htm (2of3-2s 3-1s 6x 8x 9x 12x 7T, and which rules for how many materials).
+westgard.com/westgard-rules (2of3-2s 3-1s 6x 8x 9x 12x 7T, and which rules for how many materials).
 
 *Consecutive* across levels is in the order of runs, within a run in the order of level numbers, whichever came first:
 so what a rule finds is the same however the levels of a run arrive. A rule is broken by the newest point only if that
@@ -81,7 +81,7 @@ class _Counted:
 
 HISTORY = max(_NEEDS.values())  # counted points of each level before the newest: with so many, more change nothing
 
-# westgard.com/mltirule.htm: "N's of 2 or 4" and "N's of 3 or 6"; 10x, 12x and 9x are choices beyond these.
+# "Recommended multirules for N's of 2 and 4", "of 3 and 6": westgard.com/multirule4.html. 10x, 12x, 9x are choices.
 _OF_TWO = (QcRule.R1_3S, QcRule.R2_2S, QcRule.R_4S, QcRule.R4_1S, QcRule.R8X)
 _OF_THREE = (QcRule.R1_3S, QcRule.R2OF3_2S, QcRule.R_4S, QcRule.R3_1S, QcRule.R6X)
 # One control in a run has no second for R-4s. The others are those of two, which then look over runs alone.
