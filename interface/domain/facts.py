@@ -129,4 +129,5 @@ class Facts:
     reagent_lot: str = ""
     calibrated_at: datetime | None = None
     measured_at: datetime | None = None
+    qc_step: Step | None = None  # what quality control says of it, where it has a say
     follow_ups: int = 0  # reruns, dilutions and reflexes that led to this result: the loop guard counts them

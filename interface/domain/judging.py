@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from interface.domain import consistency, delta, indices, ranges, reflex
-from interface.domain.facts import Facts, Finding, PreviousResult, QcState, Verdict
+from interface.domain.facts import NOTHING, Facts, Finding, PreviousResult, QcState, Verdict
 from interface.domain.model import HoldReason, Step
 from interface.domain.record import record
 from interface.domain.reflex import Request
@@ -23,19 +23,38 @@ _HOLDING = frozenset({Finding.HOLD, Finding.UNKNOWN})
 _QC_HOLDS = {QcState.FAIL: HoldReason.QC_FAILED, QcState.EXPIRED: HoldReason.QC_EXPIRED}
 
 
+@record
+class QcSays:
+    """What quality control says of one result: one line of its explanation, where it has a say."""
+
+    state: QcState
+    step: Step | None = None
+
+
+QC_UNKNOWN = QcSays(QcState.UNKNOWN)
+
+
 class QcGate(Protocol):
     """The state of quality control, for whoever decides about patients' results."""
 
-    def state(self, analyzer: str, test: str, at: datetime | None) -> QcState:
-        """Of an analyzer's stream for a test (its code), at the time of the measurement."""
+    def state(self, analyzer: str, test: str, at: datetime | None, module: str = "", reagent_lot: str = "") -> QcState:
+        """Of an analyzer's stream for a test (its code), at the time of the measurement, on a module and with a reagent
+        lot where they are known."""
+        ...
+
+    def says(self, analyzer: str, test: str, at: datetime | None, module: str = "", reagent_lot: str = "") -> QcSays:
+        """The same with the words of it."""
         ...
 
 
 class NoQc:
     """Nothing is known of quality control: nothing is released on it, but what is exempt by name."""
 
-    def state(self, analyzer: str, test: str, at: datetime | None) -> QcState:
+    def state(self, analyzer: str, test: str, at: datetime | None, module: str = "", reagent_lot: str = "") -> QcState:
         return QcState.UNKNOWN
+
+    def says(self, analyzer: str, test: str, at: datetime | None, module: str = "", reagent_lot: str = "") -> QcSays:
+        return QC_UNKNOWN
 
 
 @record
@@ -63,8 +82,9 @@ def check(
     part, version = rule_set.of(facts.test.code), rule_set.version
     verdicts = _checked(part, facts, later, version) if measured else []
     if facts.qc in _QC_HOLDS:
-        text = f"quality control is {facts.qc.value}"
-        verdicts.append(Verdict("qc", Finding.HOLD, text, holds=(_QC_HOLDS[facts.qc],)))
+        text, said = f"quality control is {facts.qc.value}", facts.qc_step
+        plan, inputs = (said.version, said.inputs) if said else ("", NOTHING)
+        verdicts.append(Verdict("qc", Finding.HOLD, text, "", plan, inputs, (_QC_HOLDS[facts.qc],)))
     asked = reflex.evaluate(part.reflexes if asks else (), facts, verdicts, version)
     verdicts += asked.verdicts
     if not verdicts:
@@ -109,6 +129,11 @@ def _against_later(part: RuleSet, facts: Facts, later: PreviousResult, version: 
 def wants_previous(part: RuleSet) -> bool:
     """Whether results of a test are compared with earlier ones; `part` is the rule set's for the test."""
     return part.looks_back
+
+
+def qc_step(facts: Facts) -> Step | None:
+    """The line that says which control vouches for a result, or that none does; what holds is a verdict of its own."""
+    return None if facts.qc in _QC_HOLDS else facts.qc_step
 
 
 def steps(verdicts: Sequence[Verdict]) -> list[Step]:

@@ -21,6 +21,7 @@ from interface.domain.facts import Facts, Finding, Sibling, Subject, Verdict
 from interface.domain.judging import Judged, QcGate
 from interface.domain.model import (
     RELEASED,
+    UNSAID,
     HoldReason,
     Observed,
     ObservedSpecimen,
@@ -38,6 +39,7 @@ from interface.domain.rule_set import RuleSet
 from interface.domain.rules import Action, AutoVerdict
 from interface.domain.runs import MEASURED, Choice, Run, choose, same
 from interface.domain.states import CLOSED_ITEM
+from interface.domain.times import measured_at
 from interface.flow.work import own_key
 from interface.store.ids import uuid7
 from interface.store.surroundings import KnownResult, Led, Neighbours, Waited
@@ -298,6 +300,8 @@ def _judge(
     )
     case.holds, case.flags, case.requests = judged.holds, judged.flags, judged.requests
     case.steps += judging.steps(judged.verdicts)
+    if (vouched := judging.qc_step(facts)) is not None:
+        case.steps.append(vouched)
     return judged
 
 
@@ -321,6 +325,8 @@ def facts_of(
     led = beside.led.get(case.item.id, ()) if case.item else ()
     near = beside.neighbours.get(test.id)
     observed, measured = case.observed, case.origin is Origin.ANALYZER
+    using = observed.measured_with if observed else UNSAID
+    qc = rules.qc.says(rules.analyzer, test.code, _qc_time(case, context), using.module, using.reagent_lot)
     return Facts(
         test=test,
         value=decision.value,
@@ -339,10 +345,17 @@ def facts_of(
         method=rules.method if measured else "",
         previous=near.previous if near else None,
         siblings=siblings,
-        qc=rules.qc.state(rules.analyzer, test.code, case.measured_at),
+        qc=qc.state,
+        qc_step=qc.step,
         measured_at=case.measured_at,
         follow_ups=max((one.depth for one in led if one.result_id != case.result_id), default=0) if led else 0,
     )
+
+
+def _qc_time(case: Case, context: DecisionContext) -> datetime | None:
+    """When it was measured, as far as the instrument's clock can be believed: what controls are put in order by too."""
+    received_at = case.waited.received_at if case.waited is not None else context.received_at
+    return case.measured_at if received_at is None else measured_at(case.measured_at, received_at)
 
 
 def _subject(specimen: SpecimenFacts | None, kind: str, context: DecisionContext) -> Subject:

@@ -36,8 +36,9 @@ from interface.flow.outcome import (
     said_of,
     version_of,
 )
+from interface.flow.qc_gate import gate_of
 from interface.flow.rules import rule_sets
-from interface.flow.surroundings import add_neighbours_of
+from interface.flow.surroundings import add_neighbours_of, gate_beside
 from interface.flow.work import own_key
 from interface.store import audit, lab
 from interface.store import results as store
@@ -68,14 +69,20 @@ class Entry:
     comment: str = ""
 
 
-async def enter(connection: Connection, actor: Actor, entries: Sequence[Entry]) -> list[ResultView]:
+async def enter(
+    connection: Connection, actor: Actor, entries: Sequence[Entry], analyzer: tuple[UUID, str] | None = None
+) -> list[ResultView]:
     """Decide and write entries in the caller's transaction; their results, in the entries' order.
+
+    `analyzer`: id and name of that on which they were measured; its controls then speak of them, as of now.
 
     Needs `worksheet:write`. Raises EntryError, and then nothing was written.
     """
     if not may(actor, Permission.WORKSHEET_WRITE):
         raise EntryError(f"only a user with the permission {Permission.WORKSHEET_WRITE} may enter results")
     _check(entries)
+    analyzers = [analyzer[0]] if analyzer else []
+    gate = await gate_of(connection, analyzers)
     specimens = await _specimens(connection, [one.order_item_id for one in entries])
     locked = await rows.lock(connection, (), sorted(set(specimens.values())))
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
@@ -85,7 +92,9 @@ async def enter(connection: Connection, actor: Actor, entries: Sequence[Entry]) 
     found = [(one, *_found(one, str(specimens[one.order_item_id]), at, catalogue)) for one in entries]
     tests = [(specimen, catalogue.tests[item.test_id].code) for _, specimen, item in found]
     await add_neighbours_of(connection, at, tests, catalogue, now)
-    decided = _decided(actor, found, keys, at, catalogue, now)
+    gate = await gate_beside(connection, at, gate, analyzers)
+    rules = Rules(now, analyzer=analyzer[1] if analyzer else "", qc=gate)
+    decided = _decided(actor, found, keys, at, catalogue, rules)
     result_ids = {key: known.id for key, known in at.current.items()}
     result_ids |= {case.key: case.result_id for one in decided for case in one.cases}
     await _write(connection, actor, decided, catalogue, now)
@@ -156,7 +165,7 @@ def _decided(
     keys: dict[UUID, bytes],
     at: Surroundings,
     catalogue: Catalogue,
-    now: Autoverification,
+    rules: Rules,
 ) -> list[Decided]:
     context = DecisionContext(catalogue, received_at=datetime.now(UTC))
     by_specimen: dict[str, list[Case]] = {}
@@ -182,7 +191,7 @@ def _decided(
     made_of: list[Decided] = []
     for specimen_id, cases in by_specimen.items():
         beside = beside_of(at.locked.by_id[specimen_id], at)
-        made_of.append(decide_beside(cases, beside, at, Rules(now), context))
+        made_of.append(decide_beside(cases, beside, at, rules, context))
         remember(made_of[-1], beside, at)
     return made_of
 

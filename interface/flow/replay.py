@@ -24,6 +24,7 @@ from interface.flow.cases import Case
 from interface.flow.context import LinkContext
 from interface.flow.criticals import open_for
 from interface.flow.outcome import by_link, decisions, effects_of, judged_of, version_of
+from interface.flow.qc_gate import gate_of
 from interface.flow.results import decode
 from interface.flow.rules import RuleError, load, rule_sets
 from interface.flow.surroundings import add_neighbours, rules_for, surroundings
@@ -127,14 +128,16 @@ async def _replay(
 ) -> Replayed:
     work = await _work(connection, message_id, find_link)
     catalogue = await read_catalogue(connection, actor.organization_id, work.link.driver.id, work.link.link_id)
+    gate = await gate_of(connection, [work.link.analyzer_id])
     at = await surroundings(connection, [work])
     now = await _in_force(connection, catalogue, work.link.settings.rules, rule_set)
     await add_neighbours(connection, at, [(work, catalogue, now)])
     waiting = await candidates(connection, [one.id for one in at.current.values()])
     wanted = partial(_of_interest, waiting=waiting, message_id=message_id, code=code)
-    decided = decisions(work, catalogue, at, rules_for(work.link, now), wanted)
+    rules = rules_for(work.link, now, gate)
+    decided = decisions(work, catalogue, at, rules, wanted)
     step = Step("replay", "ok", f"decided anew by {actor.name}", inputs={"reason": reason} if reason else {})
-    by = replace(by_link(work, rules_for(work.link, now)), kind=actor.kind, id=actor.id)
+    by = replace(by_link(work, rules), kind=actor.kind, id=actor.id)
     known = {one.id: one for one in at.current.values()}
     versions: list[ResultVersion] = []
     changes: list[Change] = []

@@ -29,8 +29,9 @@ from interface.flow.courtesy import Courtesy
 from interface.flow.criticals import open_for
 from interface.flow.message import whole_records
 from interface.flow.outcome import judged_of, outcome_of
+from interface.flow.qc_gate import gate_of
 from interface.flow.rules import rule_sets
-from interface.flow.surroundings import add_neighbours, rules_for, surroundings
+from interface.flow.surroundings import add_neighbours, gate_beside, rules_for, surroundings
 from interface.flow.work import Work
 from interface.settings import LimitSettings
 from interface.store import results as store
@@ -38,6 +39,7 @@ from interface.store.catalogue import read_catalogue
 from interface.store.db import Connection, Database
 from interface.store.ids import instant_of
 from interface.store.journal import StoredMessage, read_messages
+from interface.store.qc_gate import lock_judging
 from interface.store.results import AlreadySettled, Claim, Outcome
 from interface.store.rules import add_shadow
 from interface.store.surroundings import ordered_at_once
@@ -242,14 +244,19 @@ class ResultWorker:
 
     async def _decide(self, organization_id: UUID, jobs: Sequence[Job]) -> list[Outcome]:
         outcomes = []
+        analyzers = {job.analyzer for job in jobs}
         async with self._database.transaction(organization_id) as connection:
+            for one in {job.analyzer for job in jobs if job.barrier}:
+                await lock_judging(connection, organization_id, one)
+            gate = await gate_of(connection, analyzers)
             at = await surroundings(connection, [job.work for job in jobs])
             works = [(job.work, await self._catalogue(connection, job.work.link)) for job in jobs]
             names = {work.link.settings.rules for work, _ in works}
             now = await self._rule_sets.by_name(connection, works[0][1].tests, names)
             await add_neighbours(connection, at, [(*one, now[one[0].link.settings.rules]) for one in works])
+            gate = await gate_beside(connection, at, gate, analyzers)
             for work, catalogue in works:
-                rules = rules_for(work.link, now[work.link.settings.rules])
+                rules = rules_for(work.link, now[work.link.settings.rules], gate)
                 outcomes.append(await _aside(work.message, outcome_of, work, catalogue, at, rules))
                 await asyncio.sleep(0)  # the links answer between two messages
             await store.commit(connection, organization_id, outcomes)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from uuid import UUID
 
 from interface.domain.autoverify import Autoverification
 from interface.domain.catalogue import Catalogue
-from interface.domain.judging import wants_previous
+from interface.domain.judging import QcGate, wants_previous
 from interface.domain.model import SpecimenFacts
+from interface.domain.qc_gate import joined
 from interface.flow.again import waiting
 from interface.flow.cases import Rules
 from interface.flow.context import LinkContext
 from interface.flow.outcome import Surroundings, instant
+from interface.flow.qc_gate import gate_of
 from interface.flow.work import Work, keys_after, keys_apart
 from interface.store import results as store
 from interface.store import surroundings as rows
@@ -116,6 +119,12 @@ def _compared(code: str, catalogue: Catalogue, now: Autoverification) -> Iterato
                     yield test.id
 
 
-def rules_for(link: LinkContext, now: Autoverification) -> Rules:
+def rules_for(link: LinkContext, now: Autoverification, qc: QcGate) -> Rules:
     """What decides about a link's results."""
-    return Rules(now, analyzer=link.settings.analyzer or link.name, driver=link.driver.id)
+    return Rules(now, analyzer=link.settings.analyzer or link.name, driver=link.driver.id, qc=qc)
+
+
+async def gate_beside(connection: Connection, at: Surroundings, gate: QcGate, asked: Collection[UUID]) -> QcGate:
+    """The gate, and that of other analyzers whose results are judged anew with what came. `asked`: whose it is of."""
+    others = {one.analyzer_id for one in at.waited.values() if one.analyzer_id is not None}.difference(asked)
+    return joined([gate, await gate_of(connection, others)]) if others else gate

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from interface.domain.facts import QcState
-from interface.domain.judging import NoQc, QcGate
+from interface.domain.judging import QcGate
 from interface.domain.model import ItemStatus
 from interface.domain.permissions import Permission
 from interface.domain.states import OPEN_ITEM, item_step
@@ -23,6 +23,7 @@ from interface.flow.entry import Entry, EntryError
 from interface.flow.entry import enter as decide_entries
 from interface.flow.orders import MEASURED
 from interface.flow.problems import OrderError, text_problems
+from interface.flow.qc_gate import gate_of
 from interface.store import audit, lab_changes, specimens, worksheets
 from interface.store.db import Connection
 from interface.store.worksheets import WorkFilter, WorksheetState, WorksheetView
@@ -87,6 +88,7 @@ async def enter(
     Raises OrderError (with the place of each fault), ApiError 403.
     """
     require(actor, Permission.WORKSHEET_WRITE)
+    analyzer = await _analyzer(connection, worksheet_id)
     sheet = await _open(connection, worksheet_id, version)
     places = {item.place: item for item in sheet.items}
     problems = [f"there is no place {one.place}" for one in entries if one.place not in places]
@@ -100,7 +102,7 @@ async def enter(
         raise OrderError([f"place {place} was taken off the worksheet" for place in closed], conflict=True)
     asked = [Entry(places[one.place].item_id, one.value, one.unit, one.comment) for one in entries]
     try:
-        results = await decide_entries(connection, actor, asked)
+        results = await decide_entries(connection, actor, asked, analyzer)
     except EntryError as error:
         at = next((place for place, item in places.items() if item.item_id == error.item_id), None)
         raise OrderError([f"place {at}: {error}" if at else str(error)]) from None
@@ -127,6 +129,8 @@ async def complete(
     require(actor, Permission.WORKSHEET_WRITE)
     if problems := [*text_problems("note", note, 1000, lines=True), *text_problems("reason", unmeasured, 1000)]:
         raise OrderError(problems)
+    analyzer = await _analyzer(connection, worksheet_id)
+    gate = qc or await gate_of(connection, [analyzer[0]] if analyzer else [])
     sheet = await _open(connection, worksheet_id, version)
     back = [item for item in sheet.items if item.open and item.result_id is None and item.status in OPEN_ITEM]
     if back and not unmeasured.strip():
@@ -138,7 +142,7 @@ async def complete(
             item_step(status, ItemStatus.RECEIVED, unmeasured)
     waiting = [item_id for item_id, status in locked.items() if status is ItemStatus.IN_PROGRESS]
     await specimens.set_items(connection, waiting, ItemStatus.RECEIVED, reason=unmeasured.strip(), seen=False)
-    state = _qc(qc or NoQc(), sheet)
+    state = _qc(gate, sheet)
     await worksheets.complete(connection, worksheet_id, state, note.strip(), actor.name)
     detail = {"qc": state.value, "back": str(len(waiting))}
     await audit.record(connection, actor, "complete", "worksheet", worksheet_id, detail)
@@ -171,6 +175,13 @@ async def _of(connection: Connection, filter: WorkFilter) -> tuple[UUID | None, 
         test_id if len(filter.test_codes) == 1 else None,
         problems,
     )
+
+
+async def _analyzer(connection: Connection, worksheet_id: UUID) -> tuple[UUID, str] | None:
+    """That on which the worksheet's items are measured; its controls speak of what is entered."""
+    sheet = await view(connection, worksheet_id)
+    found = await worksheets.analyzer_id(connection, sheet.analyzer) if sheet.analyzer else None
+    return (found, sheet.analyzer) if found is not None else None
 
 
 async def _lock(

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Column, Date, Index, Integer, LargeBinary, Numeric, Table, Text, UniqueConstraint, Uuid, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
-from interface.store.columns import at, did, ended, flag, integer, key, metadata, ref, string, strings, tenant
+from interface.store.columns import at, did, document, ended, flag, integer, key, metadata, ref, string, strings, tenant
 
 
 def _stream() -> tuple[Column[Any], ...]:
@@ -78,6 +78,7 @@ qc_action = Table(  # append-only: what a person did or said; about a stream, an
     "qc_action", metadata, key(), tenant(), *_stream(), ref("qc_result_id", "qc_result"),
     Column("kind", Text, nullable=False),  # corrective, comment, exclude, restore, look_back, maintenance
     string("text"), *did(), Index(None, "analyzer_id", "test_id", "created_at"),
+    string("measured"),  # of a corrective one, what was measured meanwhile: `stands`, or is to be done `again`
 )  # fmt: skip
 qc_plan = Table(  # how streams are controlled; of no test or analyzer: of all. The most special one decides
     "qc_plan", metadata, key(), tenant(), ref("analyzer_id", "analyzer"), ref("test_id", "test"),
@@ -87,8 +88,10 @@ qc_plan = Table(  # how streams are controlled; of no test or analyzer: of all. 
     integer("run_minutes", 60),  # a point later than this after a run's first is of another run
     Column("interval_minutes", Integer, nullable=True),  # an acceptable run is wanted so often; null: no limit
     flag("before_first", False),  # an acceptable run is wanted before the first patient of the day
+    Column("timezone", Text, nullable=False, server_default=text("'UTC'")),  # whose day that is
     flag("loose_r4s", False), Column("allowable_error", Numeric, nullable=True),  # TEa, percent
-    integer("version", 1), at("updated_at", True),
+    integer("version", 1), at("updated_at", True), at("ended_at"),
+    Index(None, "organization_id"),
 )  # fmt: skip
 qc_stream = Table(  # the gate: one row a stream, its state now
     "qc_stream", metadata, key(), tenant(), *_stream(), Column("state", Text, nullable=False),
@@ -97,7 +100,12 @@ qc_stream = Table(  # the gate: one row a stream, its state now
     Column("last_ok_id", Uuid, nullable=True), Column("failed_id", Uuid, nullable=True),  # points
     flag("action_due", False),  # a corrective action must be documented before it is OK again
     at("expires_at"), string("reason"), integer("version", 1), at("updated_at", True),
+    document("history"),  # `domain.qc_state`: its state at a time
+    string("plan"),  # the plan and its version
+    string("alarm"), at("alarm_since"), string("alarm_reason"),  # what the patients' own results say: '', warn, fail
+    integer("swept"),  # up to this version patients' results have followed; see `flow.qc_sweep`
     UniqueConstraint("organization_id", "analyzer_id", "module", "test_id"),
+    Index("qc_stream_sweep_idx", "organization_id", postgresql_where=text("swept < version")),
 )  # fmt: skip
 qc_event = Table(  # append-only: every change of a stream's state
     "qc_event", metadata, key(), tenant(), *_stream(), Column("state", Text, nullable=False), at("since", True),
@@ -105,8 +113,10 @@ qc_event = Table(  # append-only: every change of a stream's state
     Index(None, "analyzer_id", "test_id", "since"),
 )  # fmt: skip
 qc_lookback = Table(  # the patients' results since the last acceptable point, to be looked at: 42 CFR 493.1282(b)(2)
-    "qc_lookback", metadata, key(), tenant(), *_stream(), ref("qc_result_id", "qc_result", True),  # that failed
-    at("from_at"), at("to_at", True), Column("state", Text, nullable=False),  # open, closed
+    "qc_lookback", metadata, key(), tenant(), *_stream(),
+    ref("qc_result_id", "qc_result"),  # that failed first; null: the patients' own results gave the alarm
+    string("reagent_lot"), string("reason"), at("from_at"), at("to_at", True),
+    Column("state", Text, nullable=False),  # open, closed
     integer("version", 1), at("created_at", True), at("closed_at"),
     Index("qc_lookback_open_idx", "organization_id", "created_at", postgresql_where=text("state = 'open'")),
 )  # fmt: skip

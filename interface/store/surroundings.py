@@ -21,6 +21,7 @@ from interface.domain.model import (
     FollowUpState,
     HoldReason,
     ItemStatus,
+    MeasuredWith,
     Observed,
     OrderedItem,
     Origin,
@@ -322,16 +323,18 @@ class Waited:
     driver_revision: str
     map_revision: int
     steps: tuple[Step, ...]
+    received_at: datetime | None = None  # with its message
 
 
 _WAITED = """
 SELECT r.natural_key, r.analyzer_id, coalesce(a.name, '') AS analyzer, coalesce(a.driver, '') AS driver, r.effective_at,
-       v.*, d.driver_revision, d.map_revision, d.steps::text AS steps
+       v.*, d.driver_revision, d.map_revision, d.steps::text AS steps, m.received_at
 FROM unnest($1::uuid[]) AS k(id)
 CROSS JOIN LATERAL (SELECT * FROM lab.result_version w WHERE w.id = k.id OFFSET 0) v
 JOIN lab.result r ON r.id = v.result_id
 JOIN lab.decision d ON d.result_version_id = v.id
 LEFT JOIN lab.analyzer a ON a.id = r.analyzer_id
+LEFT JOIN lab.message m ON m.id = v.message_id
 """
 
 
@@ -343,7 +346,7 @@ async def waited(connection: Connection, version_ids: Sequence[UUID]) -> dict[UU
         row["id"]: Waited(
             row["natural_key"], row["analyzer_id"], row["analyzer"], row["driver"], row["message_id"],
             row["specimen_as_sent"], _observed(row), row["instrument_at"], row["effective_at"], row["driver_revision"],
-            row["map_revision"], read_steps(row["steps"]),
+            row["map_revision"], read_steps(row["steps"]), row["received_at"],
         )
         for row in await connection.fetch(_WAITED, list(version_ids))
     }  # fmt: skip
@@ -368,6 +371,7 @@ def _observed(row: Record) -> Observed:
         unit=row["raw_unit"], reference=row["raw_reference"], flags=tuple(row["raw_flags"].split()),
         status=row["raw_status"], instrument_time=row["instrument_time"], comments=tuple(row["comments"]),
         location=row["location"],
+        measured_with=MeasuredWith(row["module"], row["reagent_lot"], row["calibrator_lot"]),
     )  # fmt: skip
 
 

@@ -50,6 +50,7 @@ alter table lab.qc_action add column analyzer_id uuid not null;
 alter table lab.qc_action add column module text default '' not null;
 alter table lab.qc_action add column test_id uuid not null;
 alter table lab.qc_action add column kind text not null;
+alter table lab.qc_action add column measured text default '' not null;
 alter table lab.qc_action add column actor_kind text not null;
 alter table lab.qc_action add column actor_id uuid;
 alter table lab.qc_action add column actor_name text default '' not null;
@@ -107,15 +108,19 @@ create table lab.qc_plan (
     run_minutes integer default 60 not null,
     interval_minutes integer,
     before_first boolean default false not null,
+    timezone text default 'UTC' not null,
     loose_r4s boolean default false not null,
     allowable_error numeric,
     version integer default 1 not null,
     updated_at timestamptz default now() not null,
+    ended_at timestamptz,
     constraint qc_plan_pkey primary key (id),
     constraint qc_plan_organization_id_fkey foreign key (organization_id) references lab.organization (id),
     constraint qc_plan_analyzer_id_fkey foreign key (organization_id, analyzer_id) references lab.analyzer (organization_id, id),
     constraint qc_plan_test_id_fkey foreign key (organization_id, test_id) references lab.test (organization_id, id)
 );
+
+create index qc_plan_organization_id_idx on lab.qc_plan (organization_id);
 
 create table lab.qc_stream (
     id uuid not null,
@@ -133,12 +138,20 @@ create table lab.qc_stream (
     reason text default '' not null,
     version integer default 1 not null,
     updated_at timestamptz default now() not null,
+    history jsonb default '{}' not null,
+    plan text default '' not null,
+    alarm text default '' not null,
+    alarm_since timestamptz,
+    alarm_reason text default '' not null,
+    swept integer default 0 not null,
     constraint qc_stream_pkey primary key (id),
     constraint qc_stream_organization_id_analyzer_id_module_test_id_key unique (organization_id, analyzer_id, module, test_id),
     constraint qc_stream_organization_id_fkey foreign key (organization_id) references lab.organization (id),
     constraint qc_stream_analyzer_id_fkey foreign key (organization_id, analyzer_id) references lab.analyzer (organization_id, id),
     constraint qc_stream_test_id_fkey foreign key (organization_id, test_id) references lab.test (organization_id, id)
 );
+
+create index qc_stream_sweep_idx on lab.qc_stream (organization_id) where swept < version;
 
 create table lab.qc_event (
     id uuid not null,
@@ -168,7 +181,9 @@ create table lab.qc_lookback (
     analyzer_id uuid not null,
     module text default '' not null,
     test_id uuid not null,
-    qc_result_id uuid not null,
+    qc_result_id uuid,
+    reagent_lot text default '' not null,
+    reason text default '' not null,
     from_at timestamptz,
     to_at timestamptz default now() not null,
     state text not null,

@@ -1,0 +1,113 @@
+"""The gate: what the controls of some analyzers say of patients' results, by the history of each stream. Pure.
+
+Which streams speak of a result:
+
+| the result's module | speak |
+| --- | --- |
+| is known | that module's; one of no module as well while it is out of control |
+| is not known | every stream of the analyzer's test: the worst of them |
+
+A reagent lot that is known and was never controlled acceptably is not known to be in control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from interface.domain.facts import QcState
+from interface.domain.judging import QC_UNKNOWN, QcGate, QcSays
+from interface.domain.model import Step
+from interface.domain.qc_state import IN_CONTROL, WORST, At, History
+
+_VERDICTS = {QcState.OK: "ok", QcState.WARN: "ok", QcState.UNKNOWN: "none"}  # all others hold
+_HOLDING = frozenset({QcState.FAIL, QcState.EXPIRED})
+
+
+@dataclass(frozen=True, slots=True)
+class GateStream:
+    """One stream of a test. `plan`: what it is controlled by, and its version."""
+
+    module: str
+    history: History
+    plan: str = ""
+
+
+class StreamGate(QcGate):
+    """Of the streams by analyzer (its name) and test (its code). `said` gives the same object for the same words."""
+
+    def __init__(self, streams: Mapping[tuple[str, str], Sequence[GateStream]]) -> None:
+        self._streams = streams
+        self._said: dict[tuple[str, str, At], QcSays] = {}
+
+    def says(self, analyzer: str, test: str, at: datetime | None, module: str = "", reagent_lot: str = "") -> QcSays:
+        found = self._streams.get((analyzer, test))
+        if found is None or at is None:
+            return QC_UNKNOWN
+        plan, best = found[0].plan, self.at(analyzer, test, at, module, reagent_lot)
+        key = plan, reagent_lot if best.state is QcState.UNKNOWN else "", best
+        said = self._said.get(key)
+        if said is None:
+            said = self._said[key] = _says(best, plan)
+        return said
+
+    def state(self, analyzer: str, test: str, at: datetime | None, module: str = "", reagent_lot: str = "") -> QcState:
+        return self.says(analyzer, test, at, module, reagent_lot).state
+
+    def at(self, analyzer: str, test: str, at: datetime, module: str = "", reagent_lot: str = "") -> At:
+        """What the controls say of that time, in the words of a history."""
+        found = self._streams.get((analyzer, test), ())
+        speaking = [said for one in found if (said := _speaks(one, module, at, reagent_lot, found)) is not None]
+        return min(speaking, key=lambda one: WORST.index(one.state), default=At(QcState.UNKNOWN))
+
+
+def _speaks(stream: GateStream, module: str, at: datetime, reagent_lot: str, beside: Sequence[GateStream]) -> At | None:
+    """What a stream says of a result; None where it has no say in it."""
+    said = stream.history.at(at)
+    if not stream.history.spans and said.state is QcState.UNKNOWN and len(beside) > 1:
+        return None  # it was only ever spoken of by the patients' own results
+    if module and stream.module != module:
+        return said if not stream.module and said.state in _HOLDING else None
+    if reagent_lot and said.state in IN_CONTROL and reagent_lot not in stream.history.lots:
+        return At(QcState.UNKNOWN)
+    return said
+
+
+def _says(at: At, plan: str) -> QcSays:
+    inputs = {"state": at.state.value}
+    if at.point:
+        inputs["point"] = at.point
+    if at.action:
+        inputs["action"] = at.action
+    step = Step("qc", _VERDICTS.get(at.state, "hold"), f"quality control is {at.state.value}", plan, inputs)
+    return QcSays(at.state, step)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedGate(QcGate):
+    """Several gates, of different analyzers, as one."""
+
+    gates: tuple[StreamGate, ...] = field(default=())
+
+    def says(self, analyzer: str, test: str, at: datetime | None, module: str = "", reagent_lot: str = "") -> QcSays:
+        for gate in self.gates:
+            said = gate.says(analyzer, test, at, module, reagent_lot)
+            if said is not QC_UNKNOWN:
+                return said
+        return QC_UNKNOWN
+
+    def state(self, analyzer: str, test: str, at: datetime | None, module: str = "", reagent_lot: str = "") -> QcState:
+        return self.says(analyzer, test, at, module, reagent_lot).state
+
+    def at(self, analyzer: str, test: str, at: datetime, module: str = "", reagent_lot: str = "") -> At:
+        """As `StreamGate.at`."""
+        said = [gate.at(analyzer, test, at, module, reagent_lot) for gate in self.gates]
+        return next((one for one in said if one != At(QcState.UNKNOWN)), At(QcState.UNKNOWN))
+
+
+def joined(gates: Iterable[QcGate]) -> JoinedGate:
+    """One gate of several that `flow.qc_gate` has made."""
+    return JoinedGate(
+        tuple(one for gate in gates for one in (gate.gates if isinstance(gate, JoinedGate) else (gate,)))  # type: ignore[misc]
+    )

@@ -1,0 +1,274 @@
+"""The gate of quality control: what controls that were judged, and what persons did about them, mean for patients.
+
+Whoever decides about patients' results asks `gate_of` first of all: it has the analyzers' locks until the transaction
+ends. Whoever judges a control, documents an action or excludes a point has an analyzer's lock alone; then the stream is
+gone through anew by `domain.qc_state`, and written with an event where its state is another. What follows for results
+that are there already is done by `flow.qc_sweep` from what is written here, and cannot be lost.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from uuid import UUID
+
+from interface.domain.facts import QcState
+from interface.domain.judging import NoQc, QcGate
+from interface.domain.permissions import Permission
+from interface.domain.qc import Evaluation, Point, Stream
+from interface.domain.qc_gate import GateStream, JoinedGate, StreamGate
+from interface.domain.qc_state import (
+    BEGIN,
+    Meanwhile,
+    Measured,
+    StreamState,
+    What,
+    fold,
+    history_of,
+    what,
+    worst,
+)
+from interface.domain.views import Actor
+from interface.errors import ApiError
+from interface.flow.actors import require
+from interface.flow.problems import text_problems
+from interface.store import audit
+from interface.store import qc_gate as rows
+from interface.store import qc_lookback as lists
+from interface.store.db import Connection
+from interface.store.qc_gate import StreamRow, Token
+
+CACHED = 512  # analyzers whose streams a process keeps
+LONGEST_TEXT = 2000
+CORRECTIVE = "corrective"
+ACTIONS = (CORRECTIVE, "comment", "maintenance")  # that a person may document; what has consequences elsewhere is there
+_NO_QC = NoQc()
+
+
+# ---- for whoever decides ---------------------------------------------------------------------------------------------
+
+
+class Gates:
+    """The streams of analyzers as they were read, good as long as nobody has changed them. One per process."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[UUID, tuple[Token, StreamGate]] = OrderedDict()
+
+    async def of(self, connection: Connection, analyzer_ids: Collection[UUID]) -> QcGate:
+        tokens = await rows.lock_deciding(connection, analyzer_ids)
+        if not tokens:
+            return _NO_QC
+        stale = [one for one, token in tokens.items() if self._known.get(one, (None,))[0] != token]
+        if stale:
+            await self._read(connection, stale, tokens)
+        gates = []
+        for one in tokens:
+            self._known.move_to_end(one)
+            gates.append(self._known[one][1])
+        while len(self._known) > max(CACHED, len(tokens)):
+            self._known.popitem(last=False)
+        return gates[0] if len(gates) == 1 else JoinedGate(tuple(gates))
+
+    async def _read(self, connection: Connection, analyzer_ids: Sequence[UUID], tokens: dict[UUID, Token]) -> None:
+        found: dict[UUID, dict[tuple[str, str], list[GateStream]]] = defaultdict(lambda: defaultdict(list))
+        for row in await rows.streams_of(connection, analyzer_ids):
+            stream = GateStream(row.stream.module, row.history, row.plan)
+            found[row.stream.analyzer_id][row.analyzer, row.test].append(stream)
+        for one in analyzer_ids:
+            self._known[one] = tokens[one], StreamGate(dict(found[one]))
+
+
+@lru_cache(maxsize=1)
+def _gates() -> Gates:
+    return Gates()
+
+
+async def gate_of(connection: Connection, analyzer_ids: Collection[UUID]) -> QcGate:
+    """What the controls of these analyzers say, which stays so until the caller's transaction ends.
+
+    To be asked for before anything else is locked. One statement, and another where a control was judged since.
+    """
+    return await _gates().of(connection, analyzer_ids) if analyzer_ids else _NO_QC
+
+
+# ---- judging ---------------------------------------------------------------------------------------------------------
+
+
+async def judge(connection: Connection, actor: Actor, stream: Stream, point: Point, evaluation: Evaluation) -> QcState:
+    """Take into account a point that the caller's transaction has written; the stream's state now.
+
+    What it means for patients' results follows when `flow.qc_sweep.sweep` is called after the commit, by whoever it is.
+    """
+    await rows.lock_judging(connection, actor.organization_id, stream.analyzer_id)
+    broken = " ".join(one.rule for one in evaluation.violations)
+    reason = f"{evaluation.verdict.value} {broken}".strip()
+    return await _gone_through(connection, actor, stream, reason, point_id=UUID(point.id))
+
+
+async def refresh(
+    connection: Connection, actor: Actor, stream: Stream, reason: str, point_id: UUID | None = None
+) -> QcState:
+    """Go through a stream anew, because a point of it was excluded or restored, or its plan or targets are others.
+
+    An excluded point vouches for nothing; one that was rejected holds all the same.
+    """
+    await rows.lock_judging(connection, actor.organization_id, stream.analyzer_id)
+    return await _gone_through(connection, actor, stream, reason, point_id=point_id)
+
+
+async def _gone_through(
+    connection: Connection, actor: Actor, stream: Stream, reason: str, *,
+    point_id: UUID | None = None, action_id: UUID | None = None,
+) -> QcState:  # fmt: skip
+    before = await rows.stream_row(connection, stream)
+    plan = await rows.plan_of(connection, stream.analyzer_id, stream.test_id)
+    points = await rows.points_of(connection, stream, plan, _since(before))
+    actions = await rows.actions_of(connection, stream, min(one.known_at for one in points)) if points else []
+    made = fold(points, actions)
+    history = history_of(made, plan, points)
+    if before is not None:
+        history = replace(history, alarm=before.alarm, alarm_since=before.alarm_since)
+    state = made.now if history.alarm is None else worst((made.now, history.alarm))
+    since = _brought_about(made, points)
+    now = rows.Standing(state, since, made, history, plan.name, _reason(made, reason))
+    await rows.write_stream(connection, actor.organization_id, stream, now)
+    await _list(connection, actor, stream, before, made, points)
+    if before is None or before.state is not state or _other(before, made):
+        await rows.add_event(connection, actor, stream, state, since, now.reason, point_id, action_id)
+        detail = {"state": state.value, "reason": now.reason, "module": stream.module}
+        await audit.record(connection, actor, "qc_state", "qc_stream", stream.test_id, detail)
+    return state
+
+
+def _since(before: StreamRow | None) -> datetime | None:
+    """From when on points are needed whatever their number: a failure must not be forgotten because it is old."""
+    if before is None or before.failed_id is None:
+        return None
+    return before.last_ok_at or BEGIN
+
+
+def _brought_about(made: StreamState, points: Sequence[Measured]) -> datetime:
+    if made.failure is not None:
+        return next(one.at for one in points if one.id == made.failure.last)
+    if made.spans:
+        return max(made.spans[-1].begin, points[0].at)
+    return points[-1].at if points else datetime.now(UTC)
+
+
+def _reason(made: StreamState, reason: str) -> str:
+    if made.failure is None:
+        return reason
+    wanted = []
+    if made.failure.good_at is None:
+        levels = ", ".join(str(level) for level in sorted(made.failure.failed - made.failure.shown))
+        wanted.append(f"an acceptable control of level {levels}")
+    if made.failure.action is None:
+        wanted.append("a documented corrective action")
+    return f"{reason}; wanted: {' and '.join(wanted)}"
+
+
+def _other(before: StreamRow, made: StreamState) -> bool:
+    failed = made.failure.last if made.failure else ""
+    return failed != str(before.failed_id or "") or before.action_due is not (
+        made.failure is not None and made.failure.action is None
+    )
+
+
+async def _list(
+    connection: Connection, actor: Actor, stream: Stream, before: StreamRow | None, made: StreamState,
+    points: Sequence[Measured],
+) -> None:  # fmt: skip
+    """The list of results to be looked at begins with the failure; which they are is looked up by the sweep."""
+    if (failure := made.failure) is not None:
+        first = next(one for one in points if one.id == failure.first)
+        since = failure.since
+        if since is not None and first.reagent_lot:  # of this lot nothing may have been good for longer than that
+            of_lot = (one.at for one in points if one.at < first.at and what(one) is What.ACCEPTABLE
+                      and one.reagent_lot in ("", first.reagent_lot))  # fmt: skip
+            since = min(since, max(of_lot, default=since))
+        await lists.begin(
+            connection, actor.organization_id, stream, UUID(failure.first), first.reagent_lot, since, failure.good_at
+        )
+    if (mended := made.mended) is not None and mended.good_at is not None:
+        await lists.bound(connection, UUID(mended.first), mended.good_at)
+
+
+# ---- what persons do -------------------------------------------------------------------------------------------------
+
+
+async def act(
+    connection: Connection,
+    actor: Actor,
+    stream: Stream,
+    kind: str,
+    text: str,
+    *,
+    meanwhile: Meanwhile | None = None,
+    point_id: UUID | None = None,
+) -> tuple[UUID, QcState]:
+    """Document what was done about a stream: the action's id, and the stream's state.
+
+    A corrective action about a failure says what is to become of what was measured `meanwhile`: without that, results
+    that a bad analyzer measured would be released because it measures rightly now. Needs `qc:write`. Raises ApiError.
+    """
+    require(actor, Permission.QC_WRITE)
+    _checked(kind, text)
+    await rows.lock_judging(connection, actor.organization_id, stream.analyzer_id)
+    before = await rows.stream_row(connection, stream)
+    failed_id = before.failed_id if before is not None and kind == CORRECTIVE else None
+    if failed_id is not None and meanwhile is None:
+        text = "say what is to become of the results that were measured meanwhile: stands, or again"
+        raise ApiError(422, "value", text)
+    about = failed_id or point_id
+    action_id = await rows.add_action(
+        connection, actor, stream, kind, text.strip(), meanwhile.value if failed_id and meanwhile else "", about
+    )
+    detail = {"kind": kind, "meanwhile": meanwhile.value if failed_id and meanwhile else "", "module": stream.module}
+    await audit.record(connection, actor, "qc_action", "qc_action", action_id, detail)
+    if failed_id is None:
+        return action_id, before.state if before is not None else QcState.UNKNOWN
+    state = await _gone_through(connection, actor, stream, f"{kind} action by {actor.name}", action_id=action_id)
+    return action_id, state
+
+
+def _checked(kind: str, text: str) -> None:
+    if kind not in ACTIONS:
+        raise ApiError(422, "value", f"an action is one of {', '.join(ACTIONS)}")
+    if not text.strip():
+        raise ApiError(422, "value", "this needs words: what was found, and what was done")
+    for problem in text_problems("text", text, LONGEST_TEXT, lines=True):
+        raise ApiError(422, "value", problem)
+
+
+# ---- what the patients' own results say ------------------------------------------------------------------------------
+
+
+async def patient_alarm(
+    connection: Connection, actor: Actor, stream: Stream, state: QcState, since: datetime, reason: str
+) -> None:
+    """The patients' own results say that a stream is out of control (`state` WARN or FAIL) since a measured time.
+
+    The caller has the analyzer's lock alone. Module "" means every module. It ends by `patient_alarm_ended` and by
+    nothing else.
+    """
+    await _alarm(connection, actor, stream, state, since, reason)
+
+
+async def patient_alarm_ended(connection: Connection, actor: Actor, stream: Stream, reason: str) -> None:
+    """A person has closed the alarm: the stream is what its controls say."""
+    await _alarm(connection, actor, stream, None, None, reason)
+
+
+async def _alarm(
+    connection: Connection, actor: Actor, stream: Stream, state: QcState | None, since: datetime | None, reason: str
+) -> None:
+    await rows.lock_judging(connection, actor.organization_id, stream.analyzer_id)
+    await rows.set_alarm(connection, actor.organization_id, stream, state, since, reason)
+    if state is QcState.FAIL:
+        await lists.begin(connection, actor.organization_id, stream, None, "", since, None, reason)
+    elif state is None:
+        await lists.bound_alarm(connection, stream, datetime.now(UTC))
+    await _gone_through(connection, actor, stream, reason)
