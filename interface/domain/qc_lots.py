@@ -173,6 +173,17 @@ def names(identifier: str, sent: str) -> bool:
     return identifier == sent
 
 
+def named_alike(one: LotView, other: LotView) -> list[str]:
+    """The identifiers of `one` that could be sent for `other` too, by an analyzer that may measure both."""
+    if one.analyzers and other.analyzers and not set(one.analyzers) & set(other.analyzers):
+        return []
+    return [mine for mine in one.identifiers if any(_meet(mine, theirs) for theirs in other.identifiers)]
+
+
+def _meet(one: str, other: str) -> bool:
+    return names(one, other.removesuffix("*")) or names(other, one.removesuffix("*"))
+
+
 def expired(expires_on: date | None, at: datetime) -> bool:
     """A lot is good to the end of the day that it says, in UTC."""
     return expires_on is not None and at.astimezone(UTC).date() > expires_on

@@ -8,10 +8,10 @@ row that says what was there before, and why. Raises ApiError 403, 404, 409 and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from interface.domain.intervals import collide, faults
@@ -22,8 +22,8 @@ from interface.domain.units import Substance, commensurable, parse
 from interface.domain.views import Actor, IntervalView, LabTestView, PanelView, SpecimenTypeView
 from interface.errors import ApiError, UnknownUnit
 from interface.flow.actors import require
+from interface.flow.changes import given, record_change, refuse, same_version
 from interface.flow.problems import reason_of, text_problems
-from interface.store import audit
 from interface.store import catalogue_rows as rows
 from interface.store.catalogue import SITE
 from interface.store.db import Connection
@@ -74,16 +74,16 @@ async def set_test(
     """
     reason = await _begin(connection, actor, code, reason)
     known = await rows.lock_test(connection, code)
-    _same_version(known.version if known else None, version)
+    same_version(known.version if known else None, version)
     before = known or LabTestView(uuid7(), 1, code, "", source=SITE)
     after = replace(
         before,
-        **_given(change, ("name", "loinc", "unit", "kind", "department", "specimen_types", "source", "active")),
+        **given(change, ("name", "loinc", "unit", "kind", "department", "specimen_types", "source", "active")),
         substance=change.substance or before.substance,
         decimals=None if change.as_measured else before.decimals if change.decimals is None else change.decimals,
     )
     types = {type.code for type in await rows.read_specimen_types(connection)}
-    _refuse([*_test_problems(after), *_unknown("specimen type", after.specimen_types, types)])
+    refuse([*_test_problems(after), *_unknown("specimen type", after.specimen_types, types)])
     if known is None:
         if await rows.read_panels(connection, [code]):
             raise ApiError(409, "duplicate", f"there is a panel {code}: a code orders one thing only")
@@ -94,7 +94,7 @@ async def set_test(
             text = f"{code} has results: its {' and '.join(changed)} cannot change; add a test of another code for it"
             raise ApiError(409, "conflict", text)
         await rows.update_test(connection, after)
-    await _record(connection, actor, "test", after.id, code, reason, known, after)
+    await record_change(connection, actor, "test", after.id, code, reason, known, after)
     [view] = await rows.read_tests(connection, [code])
     return view
 
@@ -135,9 +135,9 @@ async def set_panel(
     reason = await _begin(connection, actor, code, reason)
     found = await rows.read_panels(connection, [code])
     known = found[0] if found else None
-    _same_version(known.version if known else None, version)
+    same_version(known.version if known else None, version)
     before = known or PanelView(uuid7(), 1, code, "", source=SITE)
-    after = replace(before, **_given(change, ("name", "loinc", "tests", "source", "active")))
+    after = replace(before, **given(change, ("name", "loinc", "tests", "source", "active")))
     tests = {test.code: test for test in await rows.read_tests(connection, after.tests)}
     problems = [*_unknown("test", after.tests, tests)]
     if not after.name.strip():
@@ -150,12 +150,12 @@ async def set_panel(
         problems.append(f"{after.loinc!r} is not a LOINC code")
     for name, text in (("name", after.name), ("source", after.source)):
         problems += text_problems(name, text)
-    _refuse(problems)
+    refuse(problems)
     if known is None and await rows.read_tests(connection, [code]):
         raise ApiError(409, "duplicate", f"there is a test {code}: a code orders one thing only")
     if after != known:
         await rows.put_panel(connection, actor.organization_id, after, [tests[each].id for each in after.tests])
-    await _record(connection, actor, "panel", after.id, code, reason, known, after)
+    await record_change(connection, actor, "panel", after.id, code, reason, known, after)
     [view] = await rows.read_panels(connection, [code])
     return view
 
@@ -188,10 +188,10 @@ async def set_specimen_type(
         after.active if active is None else active,
     )
     problems = [] if after.name else ["a specimen type needs a name"]
-    _refuse([*problems, *text_problems("name", after.name), *text_problems("source", after.source)])
+    refuse([*problems, *text_problems("name", after.name), *text_problems("source", after.source)])
     if after != known:
         await rows.put_specimen_type(connection, actor.organization_id, after)
-    await _record(connection, actor, "specimen_type", None, code, reason, known, after)
+    await record_change(connection, actor, "specimen_type", None, code, reason, known, after)
     return after
 
 
@@ -206,7 +206,7 @@ async def add_interval(
     of = await _test_of(connection, test)
     new = replace(interval, id=str(uuid7()), test_id=str(of.id), unit=interval.unit or of.unit)
     await _add(connection, actor, of, new)
-    await _record(connection, actor, "interval", UUID(new.id), test, reason, None, new)
+    await record_change(connection, actor, "interval", UUID(new.id), test, reason, None, new)
     return await _interval(connection, UUID(new.id))
 
 
@@ -223,7 +223,7 @@ async def change_interval(
     new = replace(new, id=str(uuid7()), test_id=old.test_id, valid_from=at, valid_to=old.valid_to)
     await _end(connection, old, at)
     await _add(connection, actor, of, new)
-    await _record(connection, actor, "interval", UUID(new.id), known.test, reason, old, new)
+    await record_change(connection, actor, "interval", UUID(new.id), known.test, reason, old, new)
     return await _interval(connection, UUID(new.id))
 
 
@@ -240,7 +240,7 @@ async def end_interval(
     reason = await _begin(connection, actor, known.test, reason)
     await _end(connection, known.interval, NEVER if never else at or datetime.now(UTC))
     view = await _interval(connection, interval_id)
-    await _record(connection, actor, "interval", interval_id, known.test, reason, known.interval, view.interval)
+    await record_change(connection, actor, "interval", interval_id, known.test, reason, known.interval, view.interval)
     return view
 
 
@@ -252,7 +252,7 @@ async def _end(connection: Connection, interval: Interval, at: datetime) -> None
 async def _add(connection: Connection, actor: Actor, test: LabTestView, new: Interval) -> None:
     types = {type.code for type in await rows.read_specimen_types(connection)}
     known = [new.specimen_type] if new.specimen_type else []
-    _refuse([*_interval_problems(new, test), *_unknown("specimen type", known, types)])
+    refuse([*_interval_problems(new, test), *_unknown("specimen type", known, types)])
     there = [view.interval for view in await rows.read_intervals(connection, [test.code], ended=True)]
     others = [one for one in there if one.id != new.id and (one.valid_to is None or one.valid_to > NEVER)]
     if new.valid_from is None:  # it follows those that have ended, and was ever so where there were none
@@ -320,17 +320,6 @@ async def _begin(connection: Connection, actor: Actor, code: str, reason: str) -
     return reason
 
 
-def _given(change: object, names: Iterable[str]) -> dict[str, Any]:
-    found = {name: getattr(change, name) for name in names if getattr(change, name) is not None}
-    return {name: value.strip() if type(value) is str else value for name, value in found.items()}
-
-
-def _same_version(known: int | None, looked_at: int | None) -> None:
-    if looked_at is not None and looked_at != (known or 0):
-        text = f"it is at version {known} now" if known else "there is none of this code"
-        raise ApiError(409, "conflict", f"it has been changed: {text}")
-
-
 def _unit_problem(unit: str) -> str:
     try:
         parse(unit)
@@ -342,34 +331,3 @@ def _unit_problem(unit: str) -> str:
 def _unknown(what: str, codes: Iterable[str], known: Iterable[str]) -> list[str]:
     there = set(known)
     return [f"there is no {what} {code!r}" for code in dict.fromkeys(codes) if code not in there]
-
-
-def _refuse(problems: Sequence[str]) -> None:
-    if problems:
-        raise ApiError(422, "value", "; ".join(dict.fromkeys(problems)))
-
-
-async def _record(
-    connection: Connection,
-    actor: Actor,
-    kind: str,
-    id: UUID | None,
-    code: str,
-    reason: str,
-    before: object | None,
-    after: Any,
-) -> None:
-    """The audit row: what was there before and what is there now, field by field."""
-    changed = {}
-    for name in (field.name for field in fields(after)):
-        old, new = "" if before is None else _word(getattr(before, name)), _word(getattr(after, name))
-        if old != new and name not in ("id", "test_id", "version", "code"):
-            changed[name] = f"{old} → {new}"
-    action = "create" if before is None else "update" if changed else "read"
-    await audit.record(connection, actor, action, kind, id, {**changed, "code": code, "reason": reason})
-
-
-def _word(value: object) -> str:
-    if value is None:
-        return ""
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

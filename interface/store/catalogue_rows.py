@@ -77,7 +77,13 @@ async def update_test(connection: Connection, test: LabTestView) -> None:
 
 
 async def has_results(connection: Connection, test_id: UUID) -> bool:
-    found: bool = await connection.fetchval("select exists (select from lab.result where test_id = $1)", test_id)
+    """Of patients or of controls; what controls should measure is a result's too."""
+    found: bool = await connection.fetchval(
+        "select exists (select from lab.result where test_id = $1)"
+        " or exists (select from lab.qc_result where test_id = $1)"
+        " or exists (select from lab.qc_target where test_id = $1)",
+        test_id,
+    )
     return found
 
 

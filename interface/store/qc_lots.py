@@ -80,7 +80,7 @@ select l.id, l.version, l.created_at, l.material_id, m.name as material, l.lot, 
 from lab.qc_lot l join lab.qc_material m on m.id = l.material_id
 where
 """
-_BY_LEVEL = "order by m.name, l.created_at desc, l.lot, l.level_number, l.level"
+_BY_LEVEL = "order by m.name, l.lot, l.level_number, l.level"
 
 
 async def read_lots(
@@ -88,10 +88,10 @@ async def read_lots(
     *,
     ids: Iterable[UUID] = (),
     material_id: UUID | None = None,
-    named: str = "",
+    named: str | None = None,
     closed: bool = False,
 ) -> list[LotView]:
-    """Lots by material, newest first, their levels in order. `named`: `LOT`, `LOT/LEVEL` or `MATERIAL/LOT/LEVEL`.
+    """Lots by material, their levels in order. `named`: `LOT`, `LOT/LEVEL` or `MATERIAL/LOT/LEVEL`.
 
     Those that are closed only with `closed` or by their id.
     """
@@ -100,8 +100,8 @@ async def read_lots(
     by_id = bool(query.values)
     if material_id is not None:
         query.where("l.material_id = ?", material_id)
-    if named:
-        query.where("? in (l.lot, l.lot || '/' || l.level, m.name || '/' || l.lot || '/' || l.level)", named)
+    if named is not None:
+        query.where("?::text in (l.lot, l.lot || '/' || l.level, m.name || '/' || l.lot || '/' || l.level)", named)
     if not (closed or by_id):
         query.where("l.closed_at is null")
     rows = await connection.fetch(f"{_LOTS} {query.conditions} {_BY_LEVEL}", *query.values)
@@ -290,6 +290,15 @@ async def counted_points(
 
 # ---- lots in use on analyzers ---------------------------------------------------------------------------------------
 
+
+async def lock_uses(connection: Connection, organization_id: UUID, analyzer_id: UUID) -> None:
+    """Let one transaction at a time say what an analyzer uses."""
+    await connection.execute(
+        "select pg_advisory_xact_lock(hashtextextended('labora analyzer lots ' || $1 || $2, 0))",
+        str(organization_id), str(analyzer_id),
+    )  # fmt: skip
+
+
 _IN_USE = """
 select u.id, u.analyzer_id, a.name as analyzer, u.module, u.test_id, coalesce(t.code, '') as test, u.kind, u.lot,
        u.expires_on, u.from_at, u.actor_name as by, u.ended_at, u.ended_by_name as ended_by, u.end_reason
@@ -301,7 +310,7 @@ where
 
 
 async def in_use(connection: Connection, analyzer_id: UUID, since: datetime | None = None) -> InUse:
-    """What an analyzer uses, or will; `since`: also what it used then and later."""
+    """What an analyzer uses, or will; `since`: also what it used then and later. One query."""
     rows = await connection.fetch(
         f"{_IN_USE} u.analyzer_id = $1 and (u.ended_at is null or u.ended_at > coalesce($2::timestamptz, now()))",
         analyzer_id, since,
