@@ -14,7 +14,7 @@ from uuid import UUID
 from interface.flow.work import Work
 from interface.store.results import Claim
 
-BATCH_MESSAGES = 16  # decided in one transaction
+BATCH_MESSAGES = 32  # decided in one transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,13 @@ class Batch:
         if job.claim.organization_id != self.organization_id or len(self.jobs) >= BATCH_MESSAGES:
             return False
         return not job.barrier and not self.jobs[0].barrier and self.lanes.isdisjoint(job.lanes)
+
+    def follows(self, earlier: Batch) -> bool:
+        """Whether it must be decided after this one, which was made of messages that came before."""
+        if not self.lanes.isdisjoint(earlier.lanes):
+            return True
+        barrier = self.jobs[0].barrier or earlier.jobs[0].barrier
+        return barrier and not {job.analyzer for job in self.jobs}.isdisjoint(job.analyzer for job in earlier.jobs)
 
 
 def batches(jobs: Sequence[Job]) -> list[Batch]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -54,6 +55,17 @@ THREAD_BYTES = 64 << 10  # larger messages are worked on in a thread: the links 
 POLL_S, RETRY_S, CATALOGUE_S = 1.0, 0.5, 15.0
 
 
+@dataclass(slots=True)
+class _Window:
+    """Messages that were claimed together, with the batches whose deciding has begun."""
+
+    claims: Sequence[Claim]
+    begun: list[tuple[Batch, asyncio.Task[bool]]] = field(default_factory=list)
+
+    async def end(self) -> None:
+        await asyncio.gather(*(task for _, task in self.begun))
+
+
 class ResultWorker:
     """Works on the queue until stopped. `find_link`: the link a message came by, None when it is not known any more.
 
@@ -76,6 +88,7 @@ class ResultWorker:
         self._slots = asyncio.Semaphore(limits.workers)
         self._rule_sets = rule_sets()
         self._catalogues: dict[UUID, tuple[float, Catalogue]] = {}
+        self._windows: list[_Window] = []  # what is being decided, the oldest first
         self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
@@ -104,6 +117,12 @@ class ResultWorker:
 
     async def work(self) -> int:
         """Claim one window of messages and see them through; returns how many were claimed. Raises StoreError."""
+        claimed = await self._begin()
+        await self._see_through(0)
+        return claimed
+
+    async def _begin(self) -> int:
+        """Claim one window of messages, decode them and begin to decide them; returns how many were claimed."""
         async with self._database.system() as system:
             if self._unreturned:
                 await store.give_back(system, self._unreturned, refund=True)
@@ -113,19 +132,40 @@ class ResultWorker:
         if claims:
             oldest = instant_of(min(claim.message_id for claim in claims))
             self._waited_s = (datetime.now(UTC) - oldest).total_seconds()
+            window = _Window(claims)
+            if claims[0].attempts > 1:  # it may have ended the process: nothing else is at work beside it
+                await self._see_through(0)
+            self._windows.append(window)
             try:
-                await self._window(claims)
+                await self._window(window)
             except BaseException:
+                self._windows.remove(window)
+                await window.end()
                 self._unreturned.update(claim.message_id for claim in claims)
                 raise
+            if claims[0].attempts > 1:
+                await self._see_through(0)
         return len(claims)
+
+    async def _see_through(self, most: int) -> None:
+        """Wait until no more than so many windows are being decided."""
+        while len(self._windows) > most:
+            window = self._windows[0]
+            try:
+                await window.end()
+            except BaseException:
+                self._unreturned.update(claim.message_id for claim in window.claims)
+                raise
+            finally:
+                self._windows.remove(window)
 
     async def _run(self) -> None:
         while not self._stopping:
             self._woken.clear()
             self._away, claimed = False, 0
             try:
-                claimed = await self.work()
+                claimed = await self._begin()
+                await self._see_through(1 if claimed else 0)  # the next is decoded while this one is committed
             except StoreError as error:
                 log.warning("queue not reachable", action="queue.down", error=error.slug)
                 self._away = True
@@ -136,14 +176,17 @@ class ResultWorker:
                 await self._pause(RETRY_S)
             elif not claimed:
                 await self._pause(POLL_S)
+        with contextlib.suppress(Exception):  # it was logged, and its claims run out
+            await self._see_through(0)
 
     async def _pause(self, seconds: float) -> None:
         if not self._stopping:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), seconds)
 
-    async def _window(self, claims: Sequence[Claim]) -> None:
-        """One window of claimed messages, in portions that fit into memory."""
+    async def _window(self, window: _Window) -> None:
+        """Begin to decide claimed messages, in portions that fit into memory."""
+        claims = window.claims
         heads: dict[UUID, StoredMessage] = {}
         for organization_id in {claim.organization_id for claim in claims}:
             ids = [claim.message_id for claim in claims if claim.organization_id == organization_id]
@@ -155,12 +198,13 @@ class ResultWorker:
             head = heads.get(claim.message_id)
             size += head.bytes if head else 0
             if portion and size > LOAD_BYTES:
-                await self._portion(portion)
+                await self._portion(window, portion)
+                await window.end()
                 portion, size = [], head.bytes if head else 0
             portion.append(claim)
-        await self._portion(portion)
+        await self._portion(window, portion)
 
-    async def _portion(self, claims: Sequence[Claim]) -> None:
+    async def _portion(self, window: _Window, claims: Sequence[Claim]) -> None:
         messages: dict[UUID, StoredMessage] = {}
         for organization_id in {claim.organization_id for claim in claims}:
             ids = [claim.message_id for claim in claims if claim.organization_id == organization_id]
@@ -172,10 +216,14 @@ class ResultWorker:
             job = await self._courtesy.turn(self._waited_s, partial(self._decoded, claim, message))
             if job is not None:
                 jobs.append(job)
+            await asyncio.sleep(0)  # what is being decided goes on meanwhile
+        earlier = [each for other in self._windows for each in other.begun]
         tasks: list[asyncio.Task[bool]] = []
         for batch in batches(urgent_first(jobs, await self._urgent(jobs))):
-            tasks.append(asyncio.create_task(self._after(batch, {tasks[number] for number in batch.after})))
-        await asyncio.gather(*tasks)
+            before = {tasks[number] for number in batch.after}
+            before |= {task for other, task in earlier if batch.follows(other)}
+            tasks.append(asyncio.create_task(self._after(batch, before)))
+            window.begun.append((batch, tasks[-1]))
 
     async def _urgent(self, jobs: Sequence[Job]) -> set[tuple[UUID, str]]:
         """Which of their specimens were ordered at once. Asked for only where there is a choice."""

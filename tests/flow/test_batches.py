@@ -60,7 +60,7 @@ JOBS = st.lists(
         st.lists(st.sampled_from(["A", "B", "C", "D"]), max_size=2, unique=True),
         st.sampled_from([False, False, True]),
     ),
-    max_size=3 * BATCH_MESSAGES,
+    max_size=BATCH_MESSAGES + 10,
 ).map(lambda drawn: [job(number, *one) for number, one in enumerate(drawn, 1)])
 
 
@@ -92,6 +92,15 @@ def test_whatever_depends_on_an_earlier_message_waits_for_it(jobs: list[Job]) ->
             if depends(earlier, later):
                 assert place[earlier.claim.message_id] in needed
     assert all(len(batch.jobs) <= BATCH_MESSAGES for batch in made)
+
+
+@given(JOBS, JOBS)
+def test_a_batch_follows_one_of_an_earlier_window_where_a_message_of_it_depends_on_one_of_that(
+    first: list[Job], second: list[Job]
+) -> None:
+    for earlier in batches(first):
+        for later in batches(second):
+            assert later.follows(earlier) is any(depends(a, b) for a in earlier.jobs for b in later.jobs)
 
 
 @given(JOBS, st.sets(st.sampled_from(["A", "B"])))

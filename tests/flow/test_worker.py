@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
@@ -11,11 +12,13 @@ import pytest
 from interface.domain.catalogue import Catalogue
 from interface.errors import StoreUnavailable
 from interface.flow import outcome, results, surroundings
+from interface.flow.context import LinkContext
 from interface.flow.outcome import Surroundings
 from interface.flow.work import Work
 from interface.settings import LimitSettings
 from interface.store import results as store
 from interface.store.db import Connection
+from interface.store.journal import StoredMessage
 from interface.store.results import Outcome
 from tests.flow.laboratory import Laboratory, laboratory, message
 
@@ -138,3 +141,43 @@ async def test_of_a_batch_of_which_one_message_is_settled_meanwhile_the_others_a
         await lab.settle()
         assert await lab.messages() == [("complete", "released"), ("complete", None), ("complete", "released")]
         assert [view.barcode for view in await lab.results()] == ["S1", "S3"]
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_the_next_window_is_decided_meanwhile_but_for_what_must_come_after(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    """The first message's deciding stops; the second, claimed after it, is of the same specimen or of another."""
+    monkeypatch.setattr(results, "CLAIM_MESSAGES", 1)
+    real_decode, real = results.decode, surroundings.surroundings
+    decoded: list[str] = []
+    settled: list[str] = []
+    second, go_on = asyncio.Event(), asyncio.Event()
+
+    def decoding(message: StoredMessage, link: LinkContext) -> Work:
+        decoded.append(message.control_id)
+        if same and len(decoded) == 2:
+            second.set()
+        return real_decode(message, link)
+
+    async def stopping(connection: Connection, works: list[Work]) -> Surroundings:
+        name = works[0].decoded.control_id
+        if name == "C0":
+            await go_on.wait()
+        settled.append(name)
+        if not same and name == "C1":
+            second.set()
+        return await real(connection, works)
+
+    monkeypatch.setattr(results, "decode", decoding)
+    monkeypatch.setattr(results, "surroundings", stopping)
+    async with laboratory(database_url) as lab:
+        await _specimens(lab, *((1, 1) if same else (1, 2)))
+        await lab.worker.start([lab.organization_id])
+        async with asyncio.timeout(30):
+            await second.wait()
+        assert settled == ([] if same else ["C1"])
+        go_on.set()
+        await lab.worker.stop()
+        assert settled == (["C0", "C1"] if same else ["C1", "C0"])
+        assert [settled for _, settled in await lab.messages()] == ["released"] * 2
