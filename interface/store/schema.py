@@ -6,8 +6,8 @@ SCHEMA = "lab"
 OWNER_ROLE = "labora_owner"
 APP_ROLE = "labora_app"
 
-# `code_map`, `rule_use`, `rule_switch`, `qc_target` and `analyzer_lot` but for the columns that say when a row was
-# ended, and by what or whom; `qc_point` but for those that say by whom it was excluded.
+# `code_map`, `rule_use`, `rule_switch`, `qc_target`, `analyzer_lot` and `pbrtqc_use` but for the columns that say when
+# a row was ended, and by what or whom; `qc_point` but for those that say by whom it was excluded.
 APPEND_ONLY = frozenset(
     {
         "frame",
@@ -20,6 +20,11 @@ APPEND_ONLY = frozenset(
         "qc_target",
         "qc_event",
         "analyzer_lot",
+        "pbrtqc_plan",
+        "pbrtqc_validation",
+        "pbrtqc_use",
+        "pbrtqc_value",
+        "pbrtqc_event",
         "wire_log",
         "map_change",
         "code_map",

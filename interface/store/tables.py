@@ -32,7 +32,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
-from interface.store import qc_tables as qc_tables  # its tables are of the same metadata
+from interface.store import pbrtqc_tables as pbrtqc_tables  # their tables are of the same metadata
+from interface.store import qc_tables as qc_tables
 from interface.store.columns import (
     at,
     did,
