@@ -24,6 +24,7 @@ import uvloop
 from interface import telemetry
 from interface.errors import LaboraError
 from interface.flow.critical_watch import watch_criticals
+from interface.flow.pbrtqc_watch import watch_patients
 from interface.links import Links
 from interface.settings import Address, Settings
 from interface.store.audit import AuditWriter
@@ -140,6 +141,7 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
             keep_wire_log(links.settings, server, links.wire_log),
             keep_statistics(links.settings, server),
             watch_criticals(database, lambda: list(links.journals)),
+            watch_patients(database, lambda: list(links.journals)),
         ):
             stack.push_async_callback(_cancelled, asyncio.create_task(upkeep, name="upkeep"))
         yield Running(links.supervisor.addresses, address, links.reload)
