@@ -11,6 +11,7 @@ from uuid import UUID
 from interface import telemetry
 from interface.domain.model import Protocol
 from interface.flow.context import LinkContext
+from interface.flow.taken import Taken
 from interface.link.intake import Receipt, ReceivedBlock
 from interface.settings import TransportType
 from interface.store.journal import Append, FrameRow, Journal, MessageRow, frame_id, new_message_id
@@ -26,17 +27,24 @@ class BlockJournal:
 
     def __init__(self, context: LinkContext, journal: Journal, peer: str, now: Callable[[], datetime]) -> None:
         self._context, self._journal, self._peer, self._now = context, journal, peer, now
+        self._taken, self._last = Taken(journal), b""
+        # HL7's messages have ids of their own, and a file is read again when we were killed before it was moved.
+        filed = context.settings.transport.type is TransportType.FOLDER
+        self._hears = context.driver.protocol is not Protocol.HL7 and not filed
         self._unsure: Append | None = None  # of the last attempt, which failed or did not and nobody knows
 
     async def block(self, block: ReceivedBlock) -> Receipt:
         """See `BlockIntake.block`: the same bytes after a failure are the same rows, so that none is stored twice."""
+        if self._hears and block.raw != self._last:  # other bytes: the device took the reply to those before
+            self._taken.went_on()
         append = self._unsure
         if append is None or append.frames[0].bytes != block.raw:
             append = self._append(block)
         self._unsure = append
         (row,) = append.messages
         note_sealed(self._context, row, await self._journal.append(append))
-        self._unsure = None
+        self._unsure, self._last = None, block.raw
+        self._taken.sealed((row,))
         return Receipt(row.id, frames=(frame_id(row.id, 0, 0),))
 
     def _append(self, block: ReceivedBlock) -> Append:
@@ -55,6 +63,7 @@ class BlockJournal:
         grammar = self._context.driver.blocks
         filed = self._context.settings.transport.type is TransportType.FOLDER
         resent = not query and grammar is not None and (filed or not grammar.one_way)
+        digest = blake2b(text, digest_size=32).digest() if resent else None
         row = MessageRow(
             new_message_id(),
             self._context.link_id,
@@ -65,8 +74,9 @@ class BlockJournal:
             peer=self._peer,
             control_id=_storable(control_id),
             message_type=_storable(kind),
-            digest=blake2b(text, digest_size=32).digest() if resent else None,
+            digest=digest,
             bytes=len(text),
+            again=self._taken.again(digest),
         )
         return Append((row,), (FrameRow(row.id, 0, 0, None, block.raw, now, block.start, block.stop),))
 

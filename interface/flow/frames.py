@@ -15,7 +15,9 @@ from interface import telemetry
 from interface.domain.model import Protocol
 from interface.errors import StoreError, StoreUnavailable
 from interface.flow.context import LinkContext
+from interface.flow.taken import Taken
 from interface.link.intake import Receipt, ReceivedFrame
+from interface.settings import TransportType
 from interface.store.journal import (
     MAX_ATTEMPT,
     MAX_ORDINAL,
@@ -105,6 +107,8 @@ class Transmission:
         self._open: _Open | None = None
         self._attempt = 0
         self._failed: _Failed | None = None  # the frame's last attempt
+        self._taken = Taken(journal)
+        self._filed = context.settings.transport.type is TransportType.FOLDER  # read again where we were killed
         self._made: list[UUID] = []  # ids made for this frame; used again when its commit failed, so no orphan is left
 
     async def frame(self, frame: ReceivedFrame) -> Receipt:
@@ -115,6 +119,8 @@ class Transmission:
             if self._failed.sealing or self._attempt == MAX_ATTEMPT:
                 raise StoreUnavailable("it is not known what became of other bytes; the session must begin anew")
             self._attempt += 1
+        if frame.fn is not None:
+            self._went_on()
         change = self._change(frame)
         try:
             duplicates = await self._journal.append(change.append)
@@ -124,6 +130,9 @@ class Transmission:
         self._splitter, self._open = change.splitter, change.open
         self._attempt, self._failed, self._made = 0, None, []
         telemetry.count_frame(self._context.name)
+        self._taken.sealed(change.append.messages)
+        if frame.fn is None:  # it hears no replies, and sends nothing again for want of one
+            self._went_on()
         if change.sealed is not None:
             self._note_sealed(change.sealed, duplicates)
         return Receipt(
@@ -133,6 +142,10 @@ class Transmission:
 
     async def end(self, reason: str) -> Receipt:
         """See `FrameIntake.end`."""
+        if reason == "eot":
+            self._went_on()
+        else:
+            self._taken.lost()
         opened, self._open, self._splitter = self._open, None, self._new_splitter()
         # Messages of a frame that was refused may be there all the same: sealed, they do not stay open for ever.
         doubtful = [self._sealed(_Open(made, self._now()), "incomplete", reason) for made in self._made]
@@ -161,6 +174,11 @@ class Transmission:
         log.warning("transmission cut", action="message.incomplete", link=self._context.name,
                     message_id=str(opened.id), reason=reason)  # fmt: skip
         return Receipt()
+
+    def _went_on(self) -> None:
+        """The sender took our replies. HL7's messages have ids: the same one is the same message, whoever took it."""
+        if self.protocol is Protocol.LIS2 and not self._filed:
+            self._taken.went_on()
 
     def _note_sealed(self, message_id: UUID, duplicates: frozenset[UUID]) -> None:
         state = "duplicate" if message_id in duplicates else "complete"
@@ -218,7 +236,7 @@ class Transmission:
 
     def _sealed(self, opened: _Open, state: str, reason: str) -> MessageRow:
         # A query is answered anew each time (DESIGN §1.2), a cut transmission is resent whole: neither has a digest.
-        whole = state == "complete" and not opened.query
+        digest = opened.text.digest() if state == "complete" and not opened.query else None
         return self._receiving(opened)._replace(
             state=state,
             sealed_at=self._now(),
@@ -226,8 +244,9 @@ class Transmission:
             control_id=self._control_id(opened).replace("\0", "\N{REPLACEMENT CHARACTER}")[:_MOST_CHARACTERS],
             message_type=self._message_type(opened).replace("\0", "\N{REPLACEMENT CHARACTER}")[:_MOST_CHARACTERS],
             reason=reason,
-            digest=opened.text.digest() if whole else None,
+            digest=digest,
             bytes=opened.bytes,
+            again=self._taken.again(digest),
         )
 
     # ---- what LIS02-A2 says of messages, and HL7 otherwise ----

@@ -106,6 +106,8 @@ def outcome_of(work: Work, catalogue: Catalogue, at: Surroundings, rules: Rules)
     settled, reason = ("held", "") if held else ("released", "")
     if work.decoded.queries and not versions and not controls:
         settled, reason = "rejected", "query_not_answered"
+    if work.message.duplicate_of is not None and not controls:
+        settled = "duplicate"
     return Outcome(
         work.message.id, settled, work.link.link_id, work.link.name, versions, controls, problems, reason,
         effects=effects_of(decided, catalogue), rule_set=rules.rule_set.version, rule_set_id=rules.now.active_id,

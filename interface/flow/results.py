@@ -33,7 +33,7 @@ from interface.flow.outcome import judged_of, outcome_of
 from interface.flow.qc_gate import gate_of
 from interface.flow.rules import rule_sets
 from interface.flow.surroundings import add_neighbours, gate_beside, rules_for, surroundings
-from interface.flow.work import Work
+from interface.flow.work import Work, said_again
 from interface.settings import LimitSettings
 from interface.store import results as store
 from interface.store.catalogue import read_catalogue
@@ -373,5 +373,7 @@ def decode(message: StoredMessage, link: LinkContext) -> Work:
     """Decode a message by its link's driver. Raises whatever a driver may stumble over."""
     text = whole_records(message)
     decoded = registry.decode(link.driver, text, link.settings.encoding)
+    if message.duplicate_of is not None:
+        decoded = said_again(decoded)
     known = registry.recognises(link.driver, text)
     return Work(message, link, decoded, () if known else (HoldReason.DRIVER_MISMATCH,))

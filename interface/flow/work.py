@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from interface.domain.barcodes import barcode_of
@@ -81,6 +81,17 @@ class Work:
         return natural_key(
             str(self.link.analyzer_id), specimen, observed, message=str(self.message.id) if alone else ""
         )
+
+
+def said_again(decoded: DecodedMessage) -> DecodedMessage:
+    """What a message says whose bytes came before, from a sender that had taken our reply to them: of the controls that
+    have no time the second measurement. Nothing else is anything new (DESIGN §1.2)."""
+    specimens = (
+        replace(specimen, results=tuple(one for one in specimen.results if not one.instrument_time))
+        for specimen in decoded.specimens
+        if not is_patient(specimen)
+    )
+    return replace(decoded, specimens=tuple(one for one in specimens if one.results), queries=(), problems=())
 
 
 def is_patient(specimen: ObservedSpecimen) -> bool:

@@ -89,6 +89,7 @@ class MessageRow(NamedTuple):
     digest: bytes | None = None  # of the assembled text; None: never taken for a resend
     bytes: int = 0
     priority: int = 5  # queue: lower goes first
+    again: bool = False  # the same bytes came before, and their sender took the reply: no resend
 
 
 class FrameRow(NamedTuple):
@@ -200,8 +201,7 @@ class _Entry:
 
 _READ_MESSAGES = """
 SELECT id, organization_id, link_id, protocol, state, settled, control_id, message_type, reason, reply, bytes, attempts,
-       received_at, sealed_at, settled_at, peer, duplicate_of
-FROM lab.message WHERE id = ANY($1)
+       received_at, sealed_at, settled_at, peer, duplicate_of FROM lab.message WHERE id = ANY($1)
 """
 
 
@@ -227,6 +227,7 @@ class Journal:
         self._waiting: deque[_Entry] = deque()
         self._waiting_bytes = 0
         self._notes = Notes(database, organization_id, lambda: self.busy)
+        self.taken = self._notes.taken
         self._promised: deque[tuple[float, asyncio.Future[frozenset[UUID]]]] = deque()  # until when, soonest first
         self._late: asyncio.TimerHandle | None = None
         self._cut: dict[UUID, MessageRow] = {}  # to be sealed once the database is back
@@ -545,7 +546,7 @@ class Journal:
             *_columns(
                 messages,
                 "id", "link_id", "protocol", "state", "settled", "control_id", "message_type", "reason",
-                "digest", "bytes", "received_at", "sealed_at", "peer", "priority",
+                "digest", "bytes", "received_at", "sealed_at", "peer", "priority", "again",
             ),
             self._window,
             timeout_s=self._commit_wait_s,

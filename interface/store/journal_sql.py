@@ -13,15 +13,20 @@ PREPARE_SESSION: Final = "SET plan_cache_mode = force_generic_plan"
 
 # The group's whole messages and their keys. `message_key` finds the resend of a message that was completed within the
 # window: the key's row names the message that holds it, whoever that is, and a message that does not hold its own is a
-# resend: stored, sealed, settled at once.
+# resend: stored, sealed, settled at once. Where the sender is known to have taken the reply to the one before
+# (`taken`), it is none: the key is the later one's, which names the one before, and it is decided as what it then can
+# be, the second point of a control (`flow.work.said_again`).
 _KEYED: Final = """
 ), keyed AS (
-    INSERT INTO lab.message_key AS k (link_id, digest, organization_id, message_id, sealed_at)
-    SELECT link_id, digest, $1, id, sealed_at FROM m_in WHERE digest IS NOT NULL
-    ON CONFLICT (organization_id, link_id, digest) DO UPDATE SET (message_id, sealed_at) = (
-        SELECT excluded.message_id, excluded.sealed_at WHERE k.sealed_at < excluded.sealed_at - %(window)s::interval
-        UNION ALL SELECT k.message_id, k.sealed_at LIMIT 1)
-    RETURNING link_id, digest, message_id
+    INSERT INTO lab.message_key AS k (link_id, digest, organization_id, message_id, sealed_at, taken)
+    SELECT link_id, digest, $1, id, sealed_at, %(again)s FROM m_in WHERE digest IS NOT NULL
+    ON CONFLICT (organization_id, link_id, digest) DO UPDATE SET (message_id, sealed_at, taken, before_id) = (
+        SELECT excluded.message_id, excluded.sealed_at, false, NULL::uuid
+        WHERE k.sealed_at < excluded.sealed_at - %(window)s::interval
+        UNION ALL SELECT excluded.message_id, excluded.sealed_at, false, k.message_id
+        WHERE (k.taken OR excluded.taken) AND k.message_id <> excluded.message_id
+        UNION ALL SELECT k.message_id, k.sealed_at, k.taken, k.before_id LIMIT 1)
+    RETURNING link_id, digest, message_id, before_id
 """
 
 # A message that was settled at once, so that no decision will leave its row; the message's id serves as the row's.
@@ -47,11 +52,11 @@ WITH f AS (
 ), m_in AS (
     SELECT * FROM unnest($12::uuid[], $13::uuid[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
                          $19::text[], $20::bytea[], $21::int[], $22::timestamptz[], $23::timestamptz[], $24::text[],
-                         $25::smallint[])
+                         $25::smallint[], $26::boolean[])
         AS t(id, link_id, protocol, state, settled, control_id, message_type, reason,
-             digest, bytes, received_at, sealed_at, peer, priority)
+             digest, bytes, received_at, sealed_at, peer, priority, again)
 """
-    + _KEYED % {"window": "$26"}
+    + _KEYED % {"window": "$27", "again": "again"}
     + """
 ), m AS (
     INSERT INTO lab.message AS m (id, organization_id, link_id, protocol, state, settled, reply, control_id,
@@ -60,7 +65,7 @@ WITH f AS (
            CASE WHEN keyed.message_id <> i.id THEN 'duplicate' ELSE i.settled END,
            'owed', i.control_id, i.message_type, i.reason, i.digest, i.bytes, i.received_at, i.sealed_at,
            CASE WHEN i.settled IS NOT NULL OR keyed.message_id <> i.id THEN i.sealed_at END,
-           i.peer, nullif(keyed.message_id, i.id)
+           i.peer, coalesce(nullif(keyed.message_id, i.id), keyed.before_id)
     FROM m_in i LEFT JOIN keyed ON keyed.link_id = i.link_id AND keyed.digest = i.digest
     ON CONFLICT (id) DO UPDATE SET (state, settled, control_id, message_type, reason, digest, bytes, sealed_at,
         settled_at, duplicate_of) = (excluded.state, excluded.settled, excluded.control_id, excluded.message_type,
@@ -104,7 +109,7 @@ WITH m_in AS (
     INSERT INTO lab.frame (id, organization_id, message_id, ordinal, attempt, bytes, digest, received_at)
     SELECT id, $1, id, 0, 0, block, substr(digest, 1, 16), sealed_at FROM m_in
 """
-    + _KEYED % {"window": "$10"}
+    + _KEYED % {"window": "$10", "again": "false"}
     + """
 ), m AS (
     INSERT INTO lab.message (id, organization_id, link_id, protocol, state, settled, reply, control_id, message_type,
@@ -160,4 +165,11 @@ WITH t AS (
         SELECT m.id FROM lab.message m WHERE m.id = t.id OFFSET 0 FOR NO KEY UPDATE SKIP LOCKED) AS locked
 )
 UPDATE lab.message m SET reply = free.reply FROM free WHERE m.id = free.id RETURNING m.id
+"""
+
+# Whose sender went on after our reply, to the message or to its resend. A key that another holds by now is left.
+NOTE_TAKEN: Final = """
+UPDATE lab.message_key k SET taken = true FROM lab.message m
+WHERE m.id = ANY($1) AND k.organization_id = m.organization_id AND k.link_id = m.link_id AND k.digest = m.digest
+  AND k.message_id IN (m.id, m.duplicate_of)
 """

@@ -1,4 +1,4 @@
-"""What is written beside the journal and vouches for nothing: that replies left, or could not.
+"""What is written beside the journal and vouches for nothing: that replies left, or could not; that they were taken.
 
 No acknowledgement waits for a note, and no note for its fsync. Notes are written together, half a second after the
 first of them; while links deliver they wait for up to `LONGEST_WAIT_S`. A crash may take some: `owed` then stands where
@@ -16,7 +16,7 @@ import structlog
 
 from interface.errors import StoreError
 from interface.store.db import Database
-from interface.store.journal_sql import NOTE_REPLIES
+from interface.store.journal_sql import NOTE_REPLIES, NOTE_TAKEN
 
 log = structlog.get_logger()
 
@@ -30,6 +30,7 @@ class Notes:
     def __init__(self, database: Database, organization_id: UUID, busy: Callable[[], bool]) -> None:
         self._database, self._organization_id, self._busy = database, organization_id, busy
         self._replies: OrderedDict[UUID, str] = OrderedDict()
+        self._taken: OrderedDict[UUID, None] = OrderedDict()
         self._arrived, self._stopped = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -49,6 +50,13 @@ class Notes:
         if len(self._replies) >= REPLIES_KEPT:  # memory is bounded; of the oldest it is not known any more
             self._replies.popitem(last=False)
         self._replies[message_id] = "sent" if sent else "unsent"
+        self._arrived.set()
+
+    def taken(self, message_id: UUID) -> None:
+        """The message's sender went on after the reply."""
+        if len(self._taken) >= REPLIES_KEPT:
+            self._taken.popitem(last=False)
+        self._taken[message_id] = None
         self._arrived.set()
 
     async def _write_forever(self) -> None:
@@ -84,6 +92,7 @@ class Notes:
 
     async def _write(self) -> None:
         """Raises StoreError; then what was not written is kept."""
+        await self._write_taken()
         replies, self._replies = self._replies, OrderedDict()
         ids = list(replies)
         for at in range(0, len(ids), REPLIES_AT_ONCE):
@@ -97,9 +106,16 @@ class Notes:
                 self._replies = OrderedDict(left) | self._replies
                 self._arrived.set()
 
+    async def _write_taken(self) -> None:
+        while self._taken:
+            some = list(self._taken)[:REPLIES_AT_ONCE]
+            await self._run(NOTE_TAKEN, some)
+            for one in some:
+                self._taken.pop(one, None)
+
     async def _run(self, statement: str, *arguments: object) -> frozenset[UUID]:
         async with self._database.transaction(self._organization_id) as connection:
             await connection.execute(
                 "SET LOCAL synchronous_commit = off; SET LOCAL plan_cache_mode = force_custom_plan"
             )
-            return frozenset(row["id"] for row in await connection.fetch(statement, *arguments))
+            return frozenset(row[0] for row in await connection.fetch(statement, *arguments))

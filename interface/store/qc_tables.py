@@ -59,6 +59,12 @@ qc_result = Table(  # append-only: controls and calibrators as the analyzers sen
     UniqueConstraint("organization_id", "natural_key"), Index(None, "analyzer_id", "created_at"),
     Index(None, "organization_id", "created_at"),
 )  # fmt: skip
+qc_problem = Table(  # append-only but for its end: a control that made no point when it came, and why
+    "qc_problem", metadata, ref("qc_result_id", "qc_result", key=True), tenant(),
+    Column("kind", Text, nullable=False),  # unknown_control, ambiguous_control, lot_expired, … : domain.qc_arrival
+    string("text"), at("created_at", True), *ended(),  # a person has seen to it; a point ends it too
+    Index("qc_problem_open_idx", "organization_id", "created_at", postgresql_where=text("ended_at is null")),
+)  # fmt: skip
 qc_point = Table(  # append-only but for its exclusion: a control's result of a known lot, judged
     "qc_point", metadata, ref("qc_result_id", "qc_result", key=True), tenant(), *_stream(),
     ref("lot_id", "qc_lot", True), ref("target_id", "qc_target"),  # null: none is in force
@@ -72,6 +78,7 @@ qc_point = Table(  # append-only but for its exclusion: a control's result of a 
     at("created_at", True), at("excluded_at"), Column("excluded_by", Uuid, nullable=True), string("excluded_by_name"),
     string("exclude_reason"),
     Index("qc_point_stream_idx", "analyzer_id", "test_id", "module", "measured_at"),
+    Index("qc_point_level_idx", "analyzer_id", "test_id", "module", "level_number", "measured_at"),
     Index(None, "organization_id", "created_at"),
 )  # fmt: skip
 qc_action = Table(  # append-only: what a person did or said; about a stream, and about a point of it perhaps

@@ -6,8 +6,8 @@ SCHEMA = "lab"
 OWNER_ROLE = "labora_owner"
 APP_ROLE = "labora_app"
 
-# `code_map`, `rule_use`, `rule_switch`, `qc_target`, `analyzer_lot` and `pbrtqc_use` but for the columns that say when
-# a row was ended, and by what or whom; `qc_point` but for those that say by whom it was excluded.
+# `code_map`, `rule_use`, `rule_switch`, `qc_target`, `qc_problem`, `analyzer_lot` and `pbrtqc_use` but for the columns
+# that say when a row was ended, and by what or whom; `qc_point` but for those that say by whom it was excluded.
 APPEND_ONLY = frozenset(
     {
         "frame",
@@ -17,6 +17,7 @@ APPEND_ONLY = frozenset(
         "qc_result",
         "qc_action",
         "qc_point",
+        "qc_problem",
         "qc_target",
         "qc_event",
         "analyzer_lot",

@@ -133,6 +133,8 @@ message_key = Table(  # a resent message is found by what it says, not by what i
     Column("link_id", Uuid, primary_key=True),  # as its message refers to it, which is written by the same statement
     Column("digest", LargeBinary, primary_key=True), Column("message_id", Uuid, nullable=False),
     Column("sealed_at", DateTime(timezone=True), nullable=False),
+    flag("taken", False),  # its sender went on after our reply: the same bytes once more are said once more
+    Column("before_id", Uuid, nullable=True),  # the message that said so before
 )  # fmt: skip
 # id = message id + ordinal and attempt in its low 24 bits: the primary key makes a repeated commit harmless
 frame = Table(

@@ -14,12 +14,13 @@ depends_on = None
 OWN = "organization_id = (select nullif(current_setting('labora.org', true), '')::uuid)"
 APPENDED = {  # with the columns that are written later, once
     "qc_point": "excluded_at, excluded_by, excluded_by_name, exclude_reason",
+    "qc_problem": "ended_at, ended_by, ended_by_name, end_reason",
     "qc_target": "ended_at, ended_by, ended_by_name, end_reason",
     "analyzer_lot": "ended_at, ended_by, ended_by_name, end_reason",
     "qc_event": "",
 }
 CHANGED = ("qc_plan", "qc_stream", "qc_lookback", "qc_lookback_item", "qc_peer")
-NEW = ("qc_point", "analyzer_lot", "qc_event", *CHANGED)
+NEW = ("qc_point", "qc_problem", "analyzer_lot", "qc_event", *CHANGED)
 
 
 def upgrade() -> None:

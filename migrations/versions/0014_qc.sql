@@ -62,6 +62,9 @@ alter table lab.result_version add column module text default '' not null;
 alter table lab.result_version add column reagent_lot text default '' not null;
 alter table lab.result_version add column calibrator_lot text default '' not null;
 
+alter table lab.message_key add column taken boolean default false not null;
+alter table lab.message_key add column before_id uuid;
+
 create table lab.qc_point (
     qc_result_id uuid not null,
     organization_id uuid not null,
@@ -96,6 +99,23 @@ create table lab.qc_point (
 );
 create index qc_point_organization_id_created_at_idx on lab.qc_point (organization_id, created_at);
 create index qc_point_stream_idx on lab.qc_point (analyzer_id, test_id, module, measured_at);
+create index qc_point_level_idx on lab.qc_point (analyzer_id, test_id, module, level_number, measured_at);
+
+create table lab.qc_problem (
+    qc_result_id uuid not null,
+    organization_id uuid not null,
+    kind text not null,
+    text text default '' not null,
+    created_at timestamptz default now() not null,
+    ended_at timestamptz,
+    ended_by uuid,
+    ended_by_name text default '' not null,
+    end_reason text default '' not null,
+    constraint qc_problem_pkey primary key (qc_result_id),
+    constraint qc_problem_organization_id_fkey foreign key (organization_id) references lab.organization (id),
+    constraint qc_problem_qc_result_id_fkey foreign key (organization_id, qc_result_id) references lab.qc_result (organization_id, id)
+);
+create index qc_problem_open_idx on lab.qc_problem (organization_id, created_at) where ended_at is null;
 
 create table lab.qc_plan (
     id uuid not null,
