@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 
 from interface.domain.model import Observed, ObservedSpecimen
@@ -14,13 +15,18 @@ def natural_key(analyzer_id: str, specimen: ObservedSpecimen, observed: Observed
     would otherwise join what may not belong together (no specimen id; a control from an analyzer without a clock).
     """
     parts = (
-        analyzer_id,
-        specimen.specimen_id or "",
-        observed.code_path or observed.code,
-        observed.sub_id,
-        str(observed.occurrence),
-        observed.instrument_time,
-        message,
+        _part(analyzer_id),
+        _part(specimen.specimen_id or ""),
+        _part(observed.code_path or observed.code),
+        _part(observed.sub_id),
+        _part(str(observed.occurrence)),
+        _part(observed.instrument_time),
+        _part(message),
     )
-    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
-    return blake2b(b"".join([len(each).to_bytes(4, "big") + each for each in encoded]), digest_size=24).digest()
+    return blake2b(b"".join(parts), digest_size=24).digest()
+
+
+@lru_cache(maxsize=4096)  # most parts are the same in every message, or in every result of one
+def _part(text: str) -> bytes:
+    encoded = text.encode("utf-8", "surrogatepass")
+    return len(encoded).to_bytes(4, "big") + encoded

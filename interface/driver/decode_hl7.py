@@ -15,6 +15,7 @@ from interface.domain.model import (
     Attachment,
     DecodedMessage,
     MeasuredWith,
+    Observed,
     ObservedPatient,
     Protocol,
     Query,
@@ -56,6 +57,8 @@ _ROLES = {
     "R": SpecimenRole.PATIENT,
 }
 
+
+_MOST_SEEN = 4096  # less than a kilobyte each
 
 # An OBX, where it is, its comments, and what it was measured with
 _Result: TypeAlias = tuple[Segment, str, list[Segment], list[Segment]]
@@ -130,6 +133,7 @@ class _Engine:
         self._lone: list[_Result] = []  # results outside any order
         self._by_specimen = False
         self._materials: tuple[MaterialRule, ...] = ()  # that this message may say
+        self._kind = f"{message.encoding} {message.delimiters.definition}"  # by what its segments are read
 
     def run(self) -> None:
         message, draft = self._message, self._draft
@@ -318,8 +322,10 @@ class _Engine:
         if order.named or order.results:
             specimen = self._entry(order, segments)
             used = [inv for result in order.results for inv in result[3]] if self._materials else []
+            again = not self._materials and all(one.id != "OBX" for one in order.others)
             for result in order.results:
-                self._result(segments, result, specimen, order.others, used)
+                if not again or not self._seen(segments, result, specimen):
+                    self._result(segments, result, specimen, order.others, used)
         if order.about:
             # Never a result of the patient's: its own entry, in a role that nobody reports.
             segments.pop("OBX", None)
@@ -421,8 +427,39 @@ class _Engine:
         seen = _reader(segments, (*others, *notes), {CODE_PATH: code, VALUE_PATH: text})
         observed, attachment = observe(driver, raw, seen)
         specimen.results.append(observed)
+        if code and attachment is None and not (notes or self._materials):
+            self._keep(segment, observed)
         if attachment is not None:
             specimen.attachments.append(attachment)
+
+    def _seen(self, segments: dict[str, Segment], result: _Result, specimen: OpenSpecimen) -> bool:
+        """Add a result that says what one before it said, where its segment is all that it depends on. Most do: a
+        laboratory's analyzer has the same few hundred tests, with values of two or three digits."""
+        segment, location, notes, _ = result
+        driver = self._driver
+        if driver.own_fields is None or notes:
+            return False
+        known = driver.seen.get(self._kind + segment.without(driver.own_fields))
+        if known is None:
+            return False
+        segments["OBX"] = segment
+        time = self._read(segments, driver.paths.instrument_time)
+        specimen.results.append(
+            Observed(
+                known.code, known.value, known.raw_value, known.code_path, known.sub_id, 0, known.name, known.unit,
+                known.reference, known.flags, known.status, time, known.operator, known.comments, known.holds, location,
+                known.detail, known.ucum, known.measured_with,
+            )
+        )  # fmt: skip
+        return True
+
+    def _keep(self, segment: Segment, observed: Observed) -> None:
+        """For `_seen`."""
+        driver = self._driver
+        if driver.own_fields is not None:
+            if len(driver.seen) >= _MOST_SEEN:
+                driver.seen.clear()
+            driver.seen[self._kind + segment.without(driver.own_fields)] = observed
 
     def _measured_with(
         self,

@@ -12,11 +12,13 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from interface.domain.model import HoldReason, Protocol, SpecimenRole
+from interface.domain.model import HoldReason, Observed, Protocol, SpecimenRole
 from interface.domain.values import DEFAULT_GRAMMAR, ValueGrammar
 from interface.driver.dialogue import Answer
 from interface.driver.materials import MaterialRule
 from interface.driver.rules import (
+    CODE_PATH,
+    VALUE_PATH,
     AlarmRule,
     AttachmentRule,
     Classification,
@@ -148,6 +150,8 @@ def _nothing(path: FieldPath) -> tuple[str, ...]:
     return ()
 
 
+_READ_ALWAYS = frozenset({2, 3, 4, 5})  # of an OBX, whatever the paths say
+
 _RECORD_KINDS = {
     CodeKind.TEXT: Classification(RecordKind.TEXT),
     CodeKind.IMAGE: Classification(RecordKind.IMAGE),
@@ -207,11 +211,28 @@ class Driver:
     digest: str = field(default="", compare=False)  # of the text: what a revision is known by
     code_fields: tuple[tuple[str, int], ...] = field(init=False, compare=False)  # what a composite code is made of
     material_records: frozenset[str] = field(init=False, compare=False)  # that `materials` are read from
+    # Of HL7: the fields of an OBX that are its own in each message; None: what it says depends on others around it.
+    own_fields: tuple[int, ...] | None = field(init=False, compare=False, repr=False)
+    seen: dict[str, Observed] = field(init=False, default_factory=dict, compare=False, repr=False)  # by an OBX's text
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "own_fields", self._own_fields())
         object.__setattr__(self, "material_records", frozenset(rule.path.record for rule in self.materials))
         fields = dict.fromkeys((path.record, path.field) for parts in self.code_parts for path in parts)
         object.__setattr__(self, "code_fields", tuple(fields))
+
+    def _own_fields(self) -> tuple[int, ...] | None:
+        """OBX-1, a number that says nothing, and the time of the measurement."""
+        paths = self.paths
+        read = [paths.code, paths.name, paths.value, paths.call, paths.unit, paths.reference, paths.flags]
+        read += [paths.status, paths.operator, *self.code_parts]
+        rules = [*(rule.when for rule in self.holds), *(rule.when for rule in self.classifications)]
+        asked = [one.path for when in rules for one in when]
+        here = [path for several in read for path in several]
+        here += [path for path in asked if path not in (CODE_PATH, VALUE_PATH)]
+        own = (1, *(path.field for path in paths.instrument_time if path.record == "OBX"))
+        alone = all(path.record == "OBX" and path.field and path.field not in own for path in here)
+        return own if alone and not _READ_ALWAYS.intersection(own[1:]) else None
 
     def code(self, as_sent: str) -> str:
         """The test code without what the analyzer glues to it; the whole field stays in the result's code path."""

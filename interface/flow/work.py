@@ -34,16 +34,18 @@ class Work:
     _keyed: tuple[tuple[ObservedSpecimen, Observed, bytes], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self,
-            "_keyed",
-            tuple(
-                (specimen, observed, self._key(specimen, observed, alone=not specimen.specimen_id))
-                for specimen in self.decoded.specimens
-                if is_patient(specimen)
-                for observed in specimen.results
-            ),
-        )
+        analyzer_id, message_id = str(self.link.analyzer_id), str(self.message.id)
+        keyed = [
+            (
+                specimen,
+                observed,
+                natural_key(analyzer_id, specimen, observed, message="" if specimen.specimen_id else message_id),
+            )
+            for specimen in self.decoded.specimens
+            if is_patient(specimen)
+            for observed in specimen.results
+        ]
+        object.__setattr__(self, "_keyed", tuple(keyed))
 
     @property
     def incomplete(self) -> bool:
@@ -75,12 +77,12 @@ class Work:
         for specimen in self.decoded.specimens:
             if not is_patient(specimen):
                 for observed in specimen.results:
-                    yield specimen, observed, self._key(specimen, observed, alone=not observed.instrument_time)
-
-    def _key(self, specimen: ObservedSpecimen, observed: Observed, *, alone: bool) -> bytes:
-        return natural_key(
-            str(self.link.analyzer_id), specimen, observed, message=str(self.message.id) if alone else ""
-        )
+                    message = "" if observed.instrument_time else str(self.message.id)
+                    yield (
+                        specimen,
+                        observed,
+                        natural_key(str(self.link.analyzer_id), specimen, observed, message=message),
+                    )
 
 
 def said_again(decoded: DecodedMessage) -> DecodedMessage:

@@ -8,7 +8,7 @@ delimiters occur. Numbers are the standard's, from 1, and MSH-1 is the field sep
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -93,6 +93,14 @@ class Segment:
         """A field as sent."""
         fields = self._fields or self._split()
         return fields[number] if number < len(fields) else ""
+
+    def without(self, numbers: Iterable[int]) -> str:
+        """The text of the segment with these fields empty."""
+        fields = list(self._fields or self._split())
+        for number in numbers:
+            if number < len(fields):
+                fields[number] = ""
+        return self.delimiters.field.join(fields)
 
     @property
     def field_count(self) -> int:
