@@ -25,6 +25,7 @@ from interface import telemetry
 from interface.errors import LaboraError
 from interface.flow.critical_watch import watch_criticals
 from interface.flow.pbrtqc_watch import watch_patients
+from interface.flow.qc_watch import watch_quality_control
 from interface.links import Links
 from interface.settings import Address, Settings
 from interface.store.audit import AuditWriter
@@ -142,6 +143,7 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
             keep_statistics(links.settings, server),
             watch_criticals(database, lambda: list(links.journals)),
             watch_patients(database, lambda: list(links.journals)),
+            watch_quality_control(database, lambda: list(links.journals)),
         ):
             stack.push_async_callback(_cancelled, asyncio.create_task(upkeep, name="upkeep"))
         yield Running(links.supervisor.addresses, address, links.reload)

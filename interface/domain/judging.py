@@ -25,10 +25,12 @@ _QC_HOLDS = {QcState.FAIL: HoldReason.QC_FAILED, QcState.EXPIRED: HoldReason.QC_
 
 @record
 class QcSays:
-    """What quality control says of one result: one line of its explanation, where it has a say."""
+    """What quality control says of one result: one line of its explanation, where it has a say. `opens`: what was held
+    for quality control is held for that no more."""
 
     state: QcState
     step: Step | None = None
+    opens: bool = False
 
 
 QC_UNKNOWN = QcSays(QcState.UNKNOWN)

@@ -81,7 +81,7 @@ def _says(at: At, plan: str) -> QcSays:
     if at.action:
         inputs["action"] = at.action
     step = Step("qc", _VERDICTS.get(at.state, "hold"), f"quality control is {at.state.value}", plan, inputs)
-    return QcSays(at.state, step)
+    return QcSays(at.state, step, at.opens)
 
 
 @dataclass(frozen=True, slots=True)

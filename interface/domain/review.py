@@ -79,8 +79,9 @@ HOLDS: Mapping[HoldReason, Hold] = {
     _H.IMPLAUSIBLE: Hold(True, "the person has excluded contamination and a mixed-up tube"),
     _H.INCONSISTENT: Hold(True, "the person knows why the tests disagree"),
     # What the controls say is not answered by looking at a patient's value.
-    _H.QC_FAILED: Hold(False, "run an acceptable control with its documented action, then measure again"),
-    _H.QC_EXPIRED: Hold(False, "run an acceptable control, then measure again"),
+    # Nor need anybody: it is judged anew when the controls speak for it, or measured again.
+    _H.QC_FAILED: Hold(False, "run an acceptable control and document what was done: it is judged anew if it stands"),
+    _H.QC_EXPIRED: Hold(False, "run an acceptable control: it is judged anew then"),
     _H.RULE: Hold(True, "the rule asks for a person, who has looked"),
     _H.RERUN: Hold(True, "the rerun has come, or cannot be done: the first run is reported after all"),
     _H.ALREADY_REPORTED: Hold(True, "this run is reported in place of the one that was"),

@@ -9,12 +9,16 @@ person; and so is whatever a person wrote, and what is not certain of whom or wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
 
 from interface.domain import judging
 from interface.domain.autoverify import OFF
 from interface.domain.decide import DecisionContext, decide_value
+from interface.domain.facts import QcState
+from interface.domain.judging import QcGate, QcSays
 from interface.domain.model import RELEASED, HoldReason, ObservedSpecimen, Origin, SpecimenFacts, Step
 from interface.domain.states import CLOSED_ITEM
 from interface.flow.cases import Beside, Case, Decided, Rules, judge_together
@@ -28,6 +32,7 @@ _BY_OTHERS = frozenset(
     }
 )  # fmt: skip
 _ORIGINS = frozenset({Origin.ANALYZER, Origin.CALCULATION})
+_AGAIN = "again"
 _INTERVAL = "interval"  # the step from which on a result is judged; those before it say what it is
 _JUDGED = frozenset({_INTERVAL, "critical", "flag"})
 
@@ -86,6 +91,48 @@ def with_waiting(
     return [*cases, *again]
 
 
+_QC_HOLDS = frozenset({HoldReason.QC_FAILED, HoldReason.QC_EXPIRED})
+
+
+def held_for_controls(
+    beside: Beside, waited: Mapping[UUID, Waited], said: Mapping[UUID, Step], rules: Rules, context: DecisionContext
+) -> list[Case]:
+    """Those results of a specimen, of `waited`, that were held for quality control and are to be judged anew as it is
+    now. `said`: what it says of each now. They are looked at twice as well: with the controls as they were, which must
+    say what was said before."""
+    specimen, found = beside.specimen, []
+    for known in beside.known if specimen is not None else ():
+        one, now = waited.get(known.version_id), said.get(known.id)
+        if one is None or now is None or specimen is None or known.specimen_id != specimen.id:
+            continue
+        rest = replace(known, held=tuple(reason for reason in known.held if reason not in _QC_HOLDS))
+        if len(rest.held) < len(known.held) and waits(rest) and decided_by(one, rules):
+            came = Step(_AGAIN, "ok", f"judged anew: {now.text}", now.version, now.inputs)
+            found.append((known, one, specimen, context, came))
+    before = [case for one in found if (case := _case(*one)) is not None]
+    as_it_was = replace(rules, qc=_AsItWas({known.test: known.held for known, *_ in found}))
+    judge_together(Decided(before), beside, as_it_was, context)
+    same = {case.result_id for case in before for known, *_ in found if known.id == case.result_id
+            and case.said()[:3] == (known.status, frozenset(known.held), frozenset(known.flags))}  # fmt: skip
+    return [case for one in found if one[0].id in same and (case := _case(*one)) is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class _AsItWas(QcGate):
+    """Quality control as the reasons to hold say that it was, by test."""
+
+    held: Mapping[str, tuple[HoldReason, ...]]
+
+    def state(self, analyzer: str, test: str, at: datetime | None, module: str = "", reagent_lot: str = "") -> QcState:
+        reasons = self.held.get(test, ())
+        if HoldReason.QC_FAILED in reasons:
+            return QcState.FAIL
+        return QcState.EXPIRED if HoldReason.QC_EXPIRED in reasons else QcState.UNKNOWN
+
+    def says(self, analyzer: str, test: str, at: datetime | None, module: str = "", reagent_lot: str = "") -> QcSays:
+        return QcSays(self.state(analyzer, test, at))
+
+
 def calculations_waiting(beside: Beside, rules: Rules) -> set[str]:
     """The tests whose calculated result waits like this."""
     return {
@@ -104,7 +151,7 @@ def decided_by(waited: Waited, rules: Rules) -> bool:
 
 def _came(cases: Iterable[Case]) -> Step:
     tests = dict.fromkeys(case.decision.test.code for case in cases if case.decision.test is not None)
-    return Step("again", "ok", f"judged anew with what came: {' '.join(tests)}")
+    return Step(_AGAIN, "ok", f"judged anew with what came: {' '.join(tests)}")
 
 
 def _case(

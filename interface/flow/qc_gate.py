@@ -17,6 +17,7 @@ from uuid import UUID
 
 from interface.domain.facts import QcState
 from interface.domain.judging import NoQc, QcGate
+from interface.domain.model import HoldReason
 from interface.domain.permissions import Permission
 from interface.domain.qc import Evaluation, Point, Stream
 from interface.domain.qc_gate import GateStream, JoinedGate, StreamGate
@@ -45,6 +46,7 @@ CACHED = 512  # analyzers whose streams a process keeps
 LONGEST_TEXT = 2000
 CORRECTIVE = "corrective"
 ACTIONS = (CORRECTIVE, "comment", "maintenance")  # that a person may document; what has consequences elsewhere is there
+HOLDS = {QcState.FAIL: HoldReason.QC_FAILED, QcState.EXPIRED: HoldReason.QC_EXPIRED}
 _NO_QC = NoQc()
 
 
@@ -92,6 +94,16 @@ async def gate_of(connection: Connection, analyzer_ids: Collection[UUID]) -> QcG
     To be asked for before anything else is locked. One statement, and another where a control was judged since.
     """
     return await _gates().of(connection, analyzer_ids) if analyzer_ids else _NO_QC
+
+
+async def against(connection: Connection, version_id: UUID) -> HoldReason | None:
+    """What quality control has against the release of a version, by a person too: it may be so new that the result is
+    not held for it yet. The caller has the result's locks."""
+    of = await rows.of_version(connection, version_id)
+    if of is None:
+        return None
+    gate = await gate_of(connection, [of.analyzer_id])
+    return HOLDS.get(gate.state(of.analyzer, of.test, of.at, of.module, of.reagent_lot))
 
 
 # ---- judging ---------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ from interface.domain.review import (
 )
 from interface.domain.views import Actor, Audience, ResultView
 from interface.errors import IllegalStep
-from interface.flow import consequences, criticals, follow_ups
+from interface.flow import consequences, criticals, follow_ups, qc_gate
 from interface.flow.actors import may
 from interface.flow.coded_comments import coded_comments
 from interface.flow.correction import NewValue, columns, decided, shown
@@ -60,6 +60,7 @@ from interface.store.lab_changes import ResultRow
 
 LONGEST_COMMENT = 4000  # characters
 _NO_VALUE = frozenset({ValueKind.EMPTY, ValueKind.FAILED})
+_RELEASING = frozenset({ReviewStep.VERIFY, ReviewStep.RELEASE, ReviewStep.ACCEPT_CHANGE})
 
 
 # ---- verify and release ---------------------------------------------------------------------------------------------
@@ -441,6 +442,10 @@ async def _begin(
     again = (step, place) in AGAIN
     if (step, place) in REFUSED:
         raise ReviewError(Refusal.CONFLICT, REFUSED[step, place] or refused(row.held))
+    if step in _RELEASING and not again and not (step is ReviewStep.ACCEPT_CHANGE and row.candidate_author):
+        reason = await qc_gate.against(connection, row.candidate_id)
+        if reason is not None:
+            raise ReviewError(Refusal.CONFLICT, refused({reason}))
     change = step in (ReviewStep.ACCEPT_CHANGE, ReviewStep.REJECT_CHANGE)
     # Whoever repeats a step has looked at the version it was made from.
     _same_version(row.candidate_version if change else row.version, version, also=row.version - 1 if again else None)

@@ -17,7 +17,7 @@ from interface.domain import states
 from interface.domain.model import HoldReason, ItemStatus, Priority, ResultStatus, Step, ValueKind
 from interface.domain.states import SpecimenState
 from interface.domain.views import Actor
-from interface.store import surroundings
+from interface.store import qc_gate, surroundings
 from interface.store.db import Connection
 from interface.store.explanations import SENT_COLUMNS, as_sent, steps_of, write_steps
 from interface.store.ids import uuid7
@@ -294,11 +294,13 @@ class ResultRow:
 
 
 async def lock_results(connection: Connection, result_ids: Sequence[UUID]) -> None:
-    """Lock what the deciding of new results locks, in its order: specimens with what was parted from them, the persons,
-    the results."""
+    """Lock what deciding new results locks, in its order: the analyzers' controls, specimens with what was parted
+    from them, the persons, the results."""
     rows = await connection.fetch(
-        "select specimen_id, patient_id from lab.result where id = any($1::uuid[])", list(result_ids)
+        "select specimen_id, patient_id, analyzer_id from lab.result where id = any($1::uuid[])", list(result_ids)
     )
+    if analyzers := {row["analyzer_id"] for row in rows if row["analyzer_id"]}:
+        await qc_gate.lock_deciding(connection, analyzers)
     specimens, patients = ({row[name] for row in rows if row[name]} for name in ("specimen_id", "patient_id"))
     await surroundings.lock_only(connection, specimens, patients)
     await connection.execute(

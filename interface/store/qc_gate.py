@@ -27,6 +27,7 @@ from interface.domain.qc_state import (
     Span,
     StreamState,
 )
+from interface.domain.times import measured_at
 from interface.domain.views import Actor
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -356,6 +357,34 @@ async def set_swept(connection: Connection, stream_id: UUID, version: int) -> No
     await connection.execute(
         "update lab.qc_stream set swept = greatest(swept, $2) where id = $1", stream_id, version
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Of:
+    """What quality control is asked about a version of a result that an analyzer measured."""
+
+    analyzer_id: UUID
+    analyzer: str
+    test: str
+    at: datetime
+    module: str
+    reagent_lot: str
+
+
+async def of_version(connection: Connection, version_id: UUID) -> Of | None:
+    """None for what no analyzer measured."""
+    row = await connection.fetchrow(
+        """select r.analyzer_id, a.name, v.test_code, v.module, v.reagent_lot, v.instrument_at,
+                  coalesce(m.received_at, r.created_at) as received_at
+           from lab.result_version v join lab.result r on r.id = v.result_id
+           join lab.analyzer a on a.id = r.analyzer_id left join lab.message m on m.id = v.message_id
+           where v.id = $1""",
+        version_id,
+    )
+    if row is None:
+        return None
+    at = measured_at(row["instrument_at"], row["received_at"])
+    return Of(row["analyzer_id"], row["name"], row["test_code"], at, row["module"], row["reagent_lot"])
 
 
 # ---- what happened ---------------------------------------------------------------------------------------------------

@@ -6,10 +6,17 @@ results themselves, by when they were measured; what it has it keeps, and each i
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID
 
+from asyncpg import Record
+
+from interface.domain.model import ResultStatus
 from interface.domain.qc import Stream
+from interface.domain.times import CLOCK_AHEAD, CLOCK_BEHIND
+from interface.domain.views import Actor
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 
@@ -20,7 +27,7 @@ async def begin(
 ) -> None:  # fmt: skip
     """The list of a failure, by the point that failed first; where there is one, what it covers is what it is now."""
     done = await connection.execute(
-        """update lab.qc_lookback set from_at = $5, to_at = coalesce($6, now())
+        """update lab.qc_lookback set from_at = $5, to_at = $6
            where analyzer_id = $1 and test_id = $2 and module = $3 and qc_result_id is not distinct from $4
            and (qc_result_id is not null or state = 'open')""",
         stream.analyzer_id, stream.test_id, stream.module, qc_result_id, since, until,
@@ -29,7 +36,7 @@ async def begin(
         await connection.execute(
             """insert into lab.qc_lookback (id, organization_id, analyzer_id, module, test_id, qc_result_id,
                    reagent_lot, from_at, to_at, state, reason)
-               values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, now()), 'open', $10)""",
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'open', $10)""",
             uuid7(), organization_id, stream.analyzer_id, stream.module, stream.test_id, qc_result_id, reagent_lot,
             since, until, reason,
         )  # fmt: skip
@@ -38,7 +45,9 @@ async def begin(
 async def bound(connection: Connection, qc_result_id: UUID, until: datetime) -> None:
     """A failure was made good: what was measured from then on is not looked at."""
     await connection.execute(
-        "update lab.qc_lookback set to_at = $2 where qc_result_id = $1 and to_at <> $2", qc_result_id, until
+        "update lab.qc_lookback set to_at = $2 where qc_result_id = $1 and to_at is distinct from $2",
+        qc_result_id,
+        until,
     )
 
 
@@ -49,3 +58,182 @@ async def bound_alarm(connection: Connection, stream: Stream, until: datetime) -
            where analyzer_id = $1 and test_id = $2 and module = $3 and qc_result_id is null and state = 'open'""",
         stream.analyzer_id, stream.test_id, stream.module, until,
     )  # fmt: skip
+
+
+# ---- the results of a list -------------------------------------------------------------------------------------------
+
+# When a version was measured, by the rule that puts controls in order (`domain.times.measured_at`).
+MEASURED = """
+case when v.instrument_at between coalesce(m.received_at, r.created_at) - $3::interval
+                              and coalesce(m.received_at, r.created_at) + $4::interval
+     then v.instrument_at else coalesce(m.received_at, r.created_at) end
+"""
+# A result's current version was made after it was measured: `updated_at` and its index bound what is looked at.
+_RELEASED = f"""
+select r.id, r.version_id
+from lab.result r
+cross join lateral (select w.module, w.reagent_lot, w.instrument_at, w.message_id
+                    from lab.result_version w where w.id = r.version_id offset 0) v
+left join lab.message m on m.id = v.message_id
+where r.updated_at >= $5::timestamptz - $4::interval and r.test_id = $2
+  and (r.analyzer_id = $1 or r.analyzer_id is null and r.id in (
+       select i.result_id from lab.worksheet_item i join lab.worksheet s on s.id = i.worksheet_id
+       where s.analyzer_id = $1))
+  and r.status in ('final', 'corrected', 'amended')
+  and ($7 in ('', v.module) or v.module = '') and ($8 in ('', v.reagent_lot) or v.reagent_lot = '')
+  and {MEASURED} > $5 and ($6::timestamptz is null or {MEASURED} < $6)
+order by r.id
+"""  # noqa: S608 - put together of constants
+
+
+@dataclass(frozen=True, slots=True)
+class Lookback:
+    """A list. `since`: the last acceptable run before the failure, exclusively; `until`: the first after it."""
+
+    id: UUID
+    stream: Stream
+    analyzer: str
+    test: str
+    qc_result_id: UUID | None
+    reagent_lot: str
+    reason: str
+    since: datetime | None
+    until: datetime | None
+    state: str
+    version: int
+    created_at: datetime
+    closed_at: datetime | None
+    waiting: int
+    items: int
+
+
+_LISTS = """
+select k.*, a.name as analyzer, t.code as test, i.items, i.waiting
+from lab.qc_lookback k join lab.analyzer a on a.id = k.analyzer_id join lab.test t on t.id = k.test_id
+cross join lateral (select count(*) as items, count(*) filter (where i.state = 'waiting') as waiting
+                    from lab.qc_lookback_item i where i.lookback_id = k.id) i
+"""
+
+
+def _lookback(row: Record) -> Lookback:
+    return Lookback(
+        row["id"], Stream(row["analyzer_id"], row["test_id"], row["module"]), row["analyzer"], row["test"],
+        row["qc_result_id"], row["reagent_lot"], row["reason"], row["from_at"], row["to_at"], row["state"],
+        row["version"], row["created_at"], row["closed_at"], row["waiting"], row["items"],
+    )  # fmt: skip
+
+
+async def lookbacks(connection: Connection, *, closed: bool = False, limit: int = 200) -> list[Lookback]:
+    """The lists, newest first; without `closed` those that are open."""
+    where = "" if closed else " where k.state = 'open'"
+    rows = await connection.fetch(f"{_LISTS}{where} order by k.created_at desc, k.id limit $1", limit)
+    return [_lookback(row) for row in rows]
+
+
+async def open_of(connection: Connection, stream: Stream) -> list[Lookback]:
+    """A stream's lists that are open, oldest first."""
+    rows = await connection.fetch(
+        _LISTS + " where k.state = 'open' and k.analyzer_id = $1 and k.test_id = $2 and k.module = $3 order by k.id",
+        stream.analyzer_id, stream.test_id, stream.module,
+    )  # fmt: skip
+    return [_lookback(row) for row in rows]
+
+
+async def lookback(connection: Connection, lookback_id: UUID) -> Lookback | None:
+    row = await connection.fetchrow(_LISTS + " where k.id = $1", lookback_id)
+    return None if row is None else _lookback(row)
+
+
+async def lock(connection: Connection, lookback_id: UUID) -> None:
+    """One person at a time decides about a list."""
+    await connection.execute("select from lab.qc_lookback where id = $1 for update", lookback_id)
+
+
+async def fill(connection: Connection, organization_id: UUID, of: Lookback, horizon: timedelta) -> int:
+    """Add the results that the list covers and has not; how many. Where no control was ever acceptable before, as far
+    back as the horizon."""
+    begin = of.since if of.since is not None else of.created_at - horizon
+    found = await connection.fetch(
+        _RELEASED, of.stream.analyzer_id, of.stream.test_id, CLOCK_BEHIND, CLOCK_AHEAD, begin, of.until,
+        of.stream.module, of.reagent_lot,
+    )  # fmt: skip
+    if not found:
+        return 0
+    done = await connection.execute(
+        """insert into lab.qc_lookback_item (id, organization_id, lookback_id, result_id, result_version_id)
+           select i.id, $1, $2, i.result_id, i.version_id
+           from unnest($3::uuid[], $4::uuid[], $5::uuid[]) as i (id, result_id, version_id)
+           on conflict (lookback_id, result_id) do nothing""",
+        organization_id, of.id, [uuid7() for _ in found], [row["id"] for row in found],
+        [row["version_id"] for row in found],
+    )  # fmt: skip
+    return int(done.split()[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A result of a list, as it is now. `changed`: it was corrected or retracted since it is in the list."""
+
+    result_id: UUID
+    result_version_id: UUID
+    barcode: str
+    status: ResultStatus
+    version: int
+    measured_at: datetime
+    released_at: datetime | None
+    changed: bool
+    state: str
+    reason: str
+    decided_by: str
+    decided_at: datetime | None
+
+
+_ITEMS = f"""
+select i.result_id, i.result_version_id, v.specimen_as_sent as barcode, r.status, r.version, r.released_at, i.state,
+       i.reason, i.decided_by_name, i.decided_at, {MEASURED} as measured_at,
+       r.version_id <> i.result_version_id and r.status in ('corrected', 'entered-in-error') as changed
+from lab.qc_lookback_item i join lab.result r on r.id = i.result_id
+cross join lateral (select w.specimen_as_sent, w.instrument_at, w.message_id
+                    from lab.result_version w where w.id = i.result_version_id offset 0) v
+left join lab.message m on m.id = v.message_id
+where i.lookback_id = $1 and ($2::uuid[] is null or i.result_id = any($2)) order by measured_at, i.result_id
+"""  # noqa: S608 - put together of constants
+
+
+async def items(connection: Connection, lookback_id: UUID, result_ids: Collection[UUID] | None = None) -> list[Item]:
+    """A list's results in the order in which they were measured; all, or those asked for."""
+    rows = await connection.fetch(
+        _ITEMS, lookback_id, None if result_ids is None else list(result_ids), CLOCK_BEHIND, CLOCK_AHEAD
+    )
+    return [
+        Item(
+            row["result_id"], row["result_version_id"], row["barcode"], ResultStatus(row["status"]), row["version"],
+            row["measured_at"], row["released_at"], row["changed"], row["state"], row["reason"],
+            row["decided_by_name"], row["decided_at"],
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+async def decide(
+    connection: Connection, actor: Actor, lookback_id: UUID, result_ids: Collection[UUID], state: str, reason: str
+) -> bool:
+    """Write what a person decided about results of a list; whether that closed it."""
+    await connection.execute(
+        """update lab.qc_lookback_item set state = $3, reason = $4, decided_by = $5, decided_by_name = $6,
+               decided_at = now() where lookback_id = $1 and result_id = any($2)""",
+        lookback_id, list(result_ids), state, reason, actor.id, actor.name,
+    )  # fmt: skip
+    await connection.execute("update lab.qc_lookback set version = version + 1 where id = $1", lookback_id)
+    return await close_if_done(connection, lookback_id)
+
+
+async def close_if_done(connection: Connection, lookback_id: UUID) -> bool:
+    """A list is closed when it is bounded and every result of it was decided about."""
+    done = await connection.execute(
+        """update lab.qc_lookback k set state = 'closed', closed_at = now() where id = $1 and state = 'open'
+           and to_at is not null and not exists (
+               select from lab.qc_lookback_item i where i.lookback_id = k.id and i.state = 'waiting')""",
+        lookback_id,
+    )
+    return not done.endswith(" 0")

@@ -122,7 +122,8 @@ qc_event = Table(  # append-only: every change of a stream's state
 qc_lookback = Table(  # the patients' results since the last acceptable point, to be looked at: 42 CFR 493.1282(b)(2)
     "qc_lookback", metadata, key(), tenant(), *_stream(),
     ref("qc_result_id", "qc_result"),  # that failed first; null: the patients' own results gave the alarm
-    string("reagent_lot"), string("reason"), at("from_at"), at("to_at", True),
+    string("reagent_lot"), string("reason"), at("from_at"),
+    at("to_at"),  # null: no control has been acceptable since
     Column("state", Text, nullable=False),  # open, closed
     integer("version", 1), at("created_at", True), at("closed_at"),
     Index("qc_lookback_open_idx", "organization_id", "created_at", postgresql_where=text("state = 'open'")),

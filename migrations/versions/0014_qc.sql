@@ -205,7 +205,7 @@ create table lab.qc_lookback (
     reagent_lot text default '' not null,
     reason text default '' not null,
     from_at timestamptz,
-    to_at timestamptz default now() not null,
+    to_at timestamptz,
     state text not null,
     version integer default 1 not null,
     created_at timestamptz default now() not null,

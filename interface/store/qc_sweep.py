@@ -1,0 +1,75 @@
+"""Results that wait and what quality control says of them, as rows; see `flow.qc_sweep`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from interface.domain.model import HoldReason
+from interface.domain.qc import Stream
+from interface.domain.times import measured_at
+from interface.domain.views import Actor, ActorKind
+from interface.store.db import Connection
+
+# As `result_waiting_idx` has it, so that only what waits is looked at.
+_WAITING = """
+select id from lab.result
+where (status in ('registered', 'preliminary') or pending_version_id is not null)
+  and status in ('registered', 'preliminary') and analyzer_id = $1 and test_id = $2
+order by specimen_id, id
+"""
+
+
+async def waiting(connection: Connection, stream: Stream) -> list[UUID]:
+    """The results of an analyzer's test, on whichever module, that are not released; those of a specimen together."""
+    rows = await connection.fetch(_WAITING, stream.analyzer_id, stream.test_id)
+    return [row["id"] for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """A result that waits. `by_person`: a person has said something of it, at some time."""
+
+    id: UUID
+    version_id: UUID
+    specimen_id: UUID | None
+    held: frozenset[HoldReason]
+    module: str
+    reagent_lot: str
+    at: datetime  # measured
+    by_person: bool
+
+
+async def read(connection: Connection, result_ids: Collection[UUID]) -> list[Waits]:
+    """Those of the results that still wait. The caller has them locked."""
+    rows = await connection.fetch(
+        """select r.id, r.version_id, r.specimen_id, r.held, v.module, v.reagent_lot, v.instrument_at,
+                  coalesce(m.received_at, r.created_at) as received_at,
+                  exists (select from lab.result_version p
+                           where p.result_id = r.id and p.actor_kind in ('user', 'client')) as by_person
+           from lab.result r join lab.result_version v on v.id = r.version_id
+           left join lab.message m on m.id = v.message_id
+           where r.id = any($1) and r.status in ('registered', 'preliminary') order by r.id""",
+        list(result_ids),
+    )
+    return [
+        Waits(
+            row["id"], row["version_id"], row["specimen_id"], frozenset(map(HoldReason, row["held"])), row["module"],
+            row["reagent_lot"], measured_at(row["instrument_at"], row["received_at"]), row["by_person"],
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+async def author(connection: Connection, organization_id: UUID, stream: Stream) -> Actor:
+    """Whoever brought about the state that a stream has: what follows from it is audited as theirs."""
+    row = await connection.fetchrow(
+        """select actor_kind, actor_id, actor_name from lab.qc_event
+           where analyzer_id = $1 and test_id = $2 and module = $3 order by created_at desc, id desc limit 1""",
+        stream.analyzer_id, stream.test_id, stream.module,
+    )  # fmt: skip
+    if row is None:
+        return Actor(ActorKind.RULE_SET, None, "quality control", organization_id)
+    return Actor(ActorKind(row["actor_kind"]), row["actor_id"], row["actor_name"], organization_id)

@@ -1,0 +1,147 @@
+"""Controls that were judged, for the tests of what follows: points of one lot a level, as `flow.qc` writes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from interface.domain.qc import Evaluation, Point, QcVerdict, Stream
+from interface.domain.qc_state import Meanwhile, Plan
+from interface.domain.views import Actor
+from interface.flow import qc_gate
+from interface.flow.qc_sweep import Swept, sweep
+from interface.store import qc_gate as rows
+from interface.store.db import Connection
+from interface.store.ids import uuid7
+from tests.flow.laboratory import Laboratory
+from tests.flow.rulebook import RULES, put_in_force, sent
+
+ACCEPT, WARN, REJECT = QcVerdict.ACCEPT, QcVerdict.WARN, QcVerdict.REJECT
+IN_CONTROL = RULES.replace("qc = true\n", "")  # quality control is asked for
+
+
+@dataclass(slots=True)
+class Bench:
+    """A laboratory whose rules ask for quality control, and its time: `ago` is in minutes before the test began."""
+
+    lab: Laboratory
+    tests: dict[str, UUID]
+    lots: dict[int, UUID] = field(default_factory=dict)
+    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+
+    def ago(self, minutes: float) -> datetime:
+        return self.now - timedelta(minutes=minutes)
+
+    def stream(self, test: str = "NA", module: str = "") -> Stream:
+        return Stream(self.lab.context.analyzer_id, self.tests[test], module)
+
+    async def send(self, barcode: str, minutes: float, *, control: str = "", **values: str) -> None:
+        """A patient's results, measured so many minutes ago; decided."""
+        at = f"{self.ago(minutes):%Y%m%d%H%M%S}"
+        await self.lab.send(sent(barcode, values, control=control or f"{barcode}{minutes}", at=at))
+        await self.lab.settle()
+
+    async def control(
+        self, minutes: float, verdict: QcVerdict = ACCEPT, test: str = "NA", *, level: int = 1, module: str = "",
+        lot: str = "", follow: bool = True, run: UUID | None = None,
+    ) -> UUID:  # fmt: skip
+        """A control of that time, judged; the results follow unless they are not to."""
+        async with self.lab.database.transaction(self.lab.organization_id) as connection:
+            point_id = await self.judged(connection, minutes, verdict, test, level, module, lot, run)
+        if follow:
+            await self.follow()
+        return point_id
+
+    async def judged(
+        self, connection: Connection, minutes: float, verdict: QcVerdict, test: str = "NA", level: int = 1,
+        module: str = "", lot: str = "", run: UUID | None = None,
+    ) -> UUID:  # fmt: skip
+        stream, at = self.stream(test, module), self.ago(minutes)
+        await rows.lock_judging(connection, self.lab.organization_id, stream.analyzer_id)
+        lot_id = await self._lot(connection, level, stream)
+        point_id, org = uuid7(), self.lab.organization_id
+        await connection.execute(
+            """insert into lab.qc_result (id, organization_id, natural_key, analyzer_id, role, kind, test_id,
+                   measured_at) values ($1, $2, $3, $4, 'qc', 'numeric', $5, $6)""",
+            point_id, org, point_id.bytes, stream.analyzer_id, stream.test_id, at,
+        )  # fmt: skip
+        await connection.execute(
+            """insert into lab.qc_point (qc_result_id, organization_id, analyzer_id, module, test_id, lot_id,
+                   level_number, run_id, measured_at, reagent_lot, verdict, steps, created_at)
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, '[]', clock_timestamp())""",
+            point_id, org, stream.analyzer_id, module, stream.test_id, lot_id, level, run or point_id, at, lot, verdict,
+        )  # fmt: skip
+        point = Point(str(point_id), at, str(run or point_id), level, str(lot_id), "", None)
+        await qc_gate.judge(connection, self.lab.context.actor, stream, point, Evaluation(verdict))
+        return point_id
+
+    async def _lot(self, connection: Connection, level: int, stream: Stream) -> UUID:
+        if level not in self.lots:
+            material_id, self.lots[level] = uuid7(), uuid7()
+            org = self.lab.organization_id
+            await connection.execute(
+                "insert into lab.qc_material (id, organization_id, name) values ($1, $2, $3)", material_id, org,
+                f"serum {level}",
+            )  # fmt: skip
+            await connection.execute(
+                """insert into lab.qc_lot (id, organization_id, material_id, lot, level_number)
+                   values ($1, $2, $3, 'L', $4)""",
+                self.lots[level], org, material_id, level,
+            )  # fmt: skip
+        return self.lots[level]
+
+    async def wanted(self, *levels: int, test: str = "NA") -> None:
+        """These levels have targets."""
+        async with self.lab.database.transaction(self.lab.organization_id) as connection:
+            for level in levels:
+                stream = self.stream(test)
+                await connection.execute(
+                    """insert into lab.qc_target (id, organization_id, lot_id, analyzer_id, test_id, mean, sd,
+                           valid_from, actor_kind) values ($1, $2, $3, $4, $5, 140, 2, $6, 'user')""",
+                    uuid7(), self.lab.organization_id, await self._lot(connection, level, stream), stream.analyzer_id,
+                    stream.test_id, self.ago(100_000),
+                )  # fmt: skip
+
+    async def act(
+        self, meanwhile: Meanwhile | None = Meanwhile.STANDS, test: str = "NA", *, module: str = "",
+        follow: bool = True, actor: Actor | None = None,
+    ) -> UUID:  # fmt: skip
+        async with self.lab.database.transaction(self.lab.organization_id) as connection:
+            action_id, _ = await qc_gate.act(
+                connection, actor or self.lab.director, self.stream(test, module), "corrective", "needle cleaned",
+                meanwhile=meanwhile,
+            )  # fmt: skip
+        if follow:
+            await self.follow()
+        return action_id
+
+    async def follow(self) -> Swept:
+        return await sweep(self.lab.database, self.lab.organization_id)
+
+    async def plan(self, plan: Plan) -> None:
+        async with self.lab.database.transaction(self.lab.organization_id) as connection:
+            await rows.set_plan(connection, self.lab.organization_id, None, None, plan)
+
+    async def said(self, test: str = "NA") -> dict[str, tuple[str, str]]:
+        """Of each specimen's reported result: its status, and what holds it."""
+        return {
+            one.barcode: (one.status.value, " ".join(one.held))
+            for one in await self.lab.results()
+            if one.test_code == test and one.reportable
+        }
+
+    async def listed(self) -> list[str]:
+        """The specimens on the look-back lists."""
+        found = await self.lab.owner.fetch(
+            """select v.specimen_as_sent from lab.qc_lookback_item i
+               join lab.result_version v on v.id = i.result_version_id order by 1"""
+        )
+        return [row["specimen_as_sent"] for row in found]
+
+
+async def bench(lab: Laboratory, rules: str = IN_CONTROL) -> Bench:
+    if rules:
+        await put_in_force(lab, rules)
+    found = await lab.owner.fetch("select code, id from lab.test where organization_id = $1", lab.organization_id)
+    return Bench(lab, {row["code"]: row["id"] for row in found})
