@@ -57,6 +57,11 @@ qc_result = Table(  # append-only: controls and calibrators as the analyzers sen
     at("measured_at", True),  # the instrument's time where it is plausible, else the receipt
     string("comment"), Column("actor_kind", Text, nullable=True), Column("actor_id", Uuid, nullable=True),
     UniqueConstraint("organization_id", "natural_key"), Index(None, "analyzer_id", "created_at"),
+    Index(None, "message_id"),
+    Index(
+        "qc_result_calibrated_idx", "analyzer_id", "test_id", "measured_at",
+        postgresql_where=text("role = 'calibrator'"),
+    ),
     Index(None, "organization_id", "created_at"),
 )  # fmt: skip
 qc_problem = Table(  # append-only but for its end: a control that made no point when it came, and why

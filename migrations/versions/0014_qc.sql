@@ -62,6 +62,9 @@ alter table lab.result_version add column module text default '' not null;
 alter table lab.result_version add column reagent_lot text default '' not null;
 alter table lab.result_version add column calibrator_lot text default '' not null;
 
+create index qc_result_message_id_idx on lab.qc_result (message_id);
+create index qc_result_calibrated_idx on lab.qc_result (analyzer_id, test_id, measured_at) where role = 'calibrator';
+
 alter table lab.message_key add column taken boolean default false not null;
 alter table lab.message_key add column before_id uuid;
 
