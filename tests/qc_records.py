@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Protocol
 from uuid import UUID
 
 from interface.domain.permissions import Role
@@ -13,6 +14,7 @@ from interface.domain.views import Actor
 from interface.flow import qc_lots, qc_targets
 from interface.flow.qc_lots import LotChange, MaterialChange
 from interface.flow.qc_targets import Place, Wanted
+from interface.store.db import Database
 from interface.store.ids import uuid7
 from interface.store.qc_lots import read_materials
 from tests.records import Laboratory, user
@@ -49,8 +51,19 @@ async def add_target(
         return await qc_targets.set_target(connection, director(laboratory), place, wanted, WHY)
 
 
+class Site(Protocol):
+    """A laboratory with an analyzer, of whichever tests."""
+
+    @property
+    def database(self) -> Database: ...
+    @property
+    def organization_id(self) -> UUID: ...
+    @property
+    def analyzer_id(self) -> UUID: ...
+
+
 async def add_points(
-    laboratory: Laboratory,
+    laboratory: Site,
     lot_id: UUID,
     numbers: Sequence[str],
     *,
@@ -66,19 +79,20 @@ async def add_points(
     start = begin or datetime.now(UTC) - every * len(numbers)
     ids = [uuid7() for _ in numbers]
     async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        test_id = await connection.fetchval("select id from lab.test where code = $1", test)
         for place, (id, number) in enumerate(zip(ids, numbers, strict=True)):
             at = start + every * place
             await connection.execute(
                 "insert into lab.qc_result (id, organization_id, natural_key, analyzer_id, role, test_id, kind, number,"
                 " value, measured_at) values ($1, $2, $3, $4, 'qc', $5, 'numeric', $6::text::numeric, $6::text, $7)",
-                id, laboratory.organization_id, id.bytes, laboratory.analyzer_id, laboratory.tests[test], number, at,
+                id, laboratory.organization_id, id.bytes, laboratory.analyzer_id, test_id, number, at,
             )  # fmt: skip
             await connection.execute(
                 "insert into lab.qc_point (qc_result_id, organization_id, analyzer_id, module, test_id, lot_id,"
                 " target_id, run_id, measured_at, number, reagent_lot, verdict, steps, excluded_at)"
                 " values ($1, $2, $3, $4, $5, $6, $7, $1, $8, $9::text::numeric, $10, 'unknown', '[]',"
                 " case when $11 then now() end)",
-                id, laboratory.organization_id, laboratory.analyzer_id, module, laboratory.tests[test], lot_id,
+                id, laboratory.organization_id, laboratory.analyzer_id, module, test_id, lot_id,
                 target_id, at, number, reagent_lot, excluded,
             )  # fmt: skip
     return ids

@@ -21,6 +21,7 @@ from interface.api import (
     orders,
     people,
     providers,
+    qc_lots,
     rest,
     results,
     rules,
@@ -76,7 +77,7 @@ def routes() -> tuple[Route, ...]:
     """Every route there is, with what it needs."""
     # Worksheets before orders: the worklist's path is also that of an order, and the first that takes it has it.
     bench = (worksheets, orders, specimens, results, criticals)
-    rooms = (health, auth, rest, people, providers, *bench, catalogue, rules, fhir)
+    rooms = (health, auth, rest, people, providers, *bench, catalogue, rules, qc_lots, fhir)
     return tuple(route for room in rooms for route in room.ROUTES)
 
 

@@ -108,8 +108,13 @@ async def set_target(connection: Connection, actor: Actor, place: Place, wanted:
     """Say what a lot should measure. Refused while another says it: that is changed, or ended first."""
     reason = await _begin(connection, actor, reason)
     new, test = await _target(connection, actor, place, wanted)
-    await check_target(connection, new, test)
+    await _check(connection, new, test)
     return await _write(connection, actor, new, None, reason)
+
+
+async def target_at(connection: Connection, actor: Actor, place: Place, wanted: Wanted) -> TargetView:
+    """What `set_target` would write."""
+    return (await _target(connection, actor, place, wanted))[0]
 
 
 async def change_target(
@@ -160,7 +165,23 @@ async def target_of(connection: Connection, target_id: UUID) -> TargetView:
     return found[0]
 
 
-async def check_target(connection: Connection, new: TargetView, test: LabTestView) -> None:
+async def filter_of(
+    connection: Connection, analyzer: str, test: str, lot: str, at: datetime | None, ended: bool
+) -> rows.TargetFilter:
+    """Which targets, by what people call an analyzer, a test and a lot (or all its levels); "" any."""
+    lots = [one.id for one in await rows.read_lots(connection, named=lot, closed=True)] if lot else []
+    if lot and not lots:
+        lots = [(await lot_named(connection, lot)).id]
+    return rows.TargetFilter(
+        analyzer_id=await analyzer_named(connection, analyzer) if analyzer else None,
+        test_id=(await _test(connection, test)).id if test else None,
+        lot_ids=tuple(lots),
+        at=at,
+        ended=ended,
+    )
+
+
+async def _check(connection: Connection, new: TargetView, test: LabTestView) -> None:
     """Raise for whatever is wrong with a target, by itself or beside the others of its lot."""
     problems = [*text_problems("note", new.note), *text_problems("module", new.module, LONGEST_NAME)]
     problems += text_problems("reagent lot", new.reagent_lot, LONGEST_NAME)
@@ -185,21 +206,16 @@ async def check_target(connection: Connection, new: TargetView, test: LabTestVie
 
 
 async def _target(connection: Connection, actor: Actor, place: Place, wanted: Wanted) -> tuple[TargetView, LabTestView]:
+    """A target as it would be written, and its test."""
     lot, analyzer_id, test = await _found(connection, place)
-    return new_target(actor, lot, analyzer_id, test, place, wanted), test
-
-
-def new_target(
-    actor: Actor, lot: LotView, analyzer_id: UUID, test: LabTestView, place: Place, wanted: Wanted
-) -> TargetView:
-    """A target as it would be written; raises ApiError 422 for a unit that is not understood."""
-    return TargetView(
+    view = TargetView(
         id=uuid7(), lot_id=lot.id, lot=lot.lot, level=lot.level, level_number=lot.level_number, material=lot.material,
         analyzer_id=analyzer_id, analyzer=place.analyzer, module=place.module.strip(), test_id=test.id, test=test.code,
         mean=wanted.mean, sd=wanted.sd, unit=_unit(wanted.unit, test), source=wanted.source, kind=wanted.kind,
         points=wanted.points, reagent_lot=place.reagent_lot.strip(), note=wanted.note.strip(),
         valid_from=wanted.valid_from or _now(), valid_to=wanted.valid_to, created_at=_now(), by=actor.name,
     )  # fmt: skip
+    return view, test
 
 
 async def _found(connection: Connection, place: Place) -> tuple[LotView, UUID, LabTestView]:
@@ -228,7 +244,7 @@ async def _replace(
     connection: Connection, actor: Actor, known: TargetView, new: TargetView, test: LabTestView, reason: str
 ) -> TargetView:
     await _end(connection, actor, known, new.valid_from, reason)
-    await check_target(connection, new, test)
+    await _check(connection, new, test)
     return await _write(connection, actor, new, known, reason)
 
 
@@ -298,7 +314,7 @@ async def establish(
     for one in known:
         if same_place(one, new):
             return await _replace(connection, actor, one, new, test, reason)
-    await check_target(connection, new, test)
+    await _check(connection, new, test)
     return await _write(connection, actor, new, None, reason)
 
 

@@ -39,7 +39,7 @@ Line = tuple[int, Sequence[str]]
 
 def read_text_table(file: str, text: str) -> FileRows:
     """A CSV or tab-separated file, the laboratory's own or a LIVD sheet. Raises FileFaults when it is neither."""
-    lines = list(_lines(file, text))
+    lines = list(text_lines(file, text))
     return _table(file, lines)
 
 
@@ -54,7 +54,7 @@ def read_workbook(file: str, data: bytes) -> FileRows:
     raise FileFaults([Fault(file, 0, "", "no sheet has the headings of a map or of LIVD")])
 
 
-def _lines(file: str, text: str) -> Iterator[Line]:
+def text_lines(file: str, text: str) -> Iterator[Line]:
     first = text.partition("\n")[0]
     delimiter = max(",\t;", key=first.count)
     reader = csv.reader(StringIO(text), delimiter=delimiter, strict=True)
