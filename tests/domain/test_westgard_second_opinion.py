@@ -213,9 +213,10 @@ def _theirs(stream: Sequence[Point], points: Sequence[Point]) -> tuple[ControlOb
 
 
 def _counted(points: Sequence[Point], new: Point) -> list[Point]:
-    """What counts when `new` arrives, in the order of runs and levels. `old lot` was before any other of its level."""
-    lots = {each.level: each.lot for each in [*points, new]}
-    kept = [each for each in [*points, new] if not each.excluded and each.lot == lots[each.level]]
+    """What counts when `new` arrives, in the order of runs and levels: of each level, the lot of the last that does."""
+    kept = [each for each in [*points, new] if not each.excluded]
+    lots = {each.level: each.lot for each in kept}
+    kept = [each for each in kept if each.lot == lots[each.level]]
     return sorted(kept, key=lambda each: (int(each.run.split()[1]), each.level))
 
 
