@@ -22,6 +22,7 @@ from interface.api import (
     people,
     providers,
     qc_lots,
+    qc_peers,
     rest,
     results,
     rules,
@@ -77,7 +78,7 @@ def routes() -> tuple[Route, ...]:
     """Every route there is, with what it needs."""
     # Worksheets before orders: the worklist's path is also that of an order, and the first that takes it has it.
     bench = (worksheets, orders, specimens, results, criticals)
-    rooms = (health, auth, rest, people, providers, *bench, catalogue, rules, qc_lots, fhir)
+    rooms = (health, auth, rest, people, providers, *bench, catalogue, rules, qc_lots, qc_peers, fhir)
     return tuple(route for room in rooms for route in room.ROUTES)
 
 

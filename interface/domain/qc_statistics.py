@@ -76,6 +76,7 @@ class PeerComparison:
 
     own: Statistics
     peers: Peers
+    peer_cv: Decimal | None
     bias: Decimal | None
     sdi: Decimal | None
     cvr: Decimal | None
@@ -86,14 +87,19 @@ def statistics(numbers: Iterable[Decimal]) -> Statistics | None:
     values = tuple(numbers)
     if not values:
         return None
-    n, total, squares = Decimal(len(values)), Decimal(0), Decimal(0)
+    total, squares = Decimal(0), Decimal(0)
     for value in values:
         total = _SUMS.add(total, value)
         squares = _SUMS.fma(value, value, squares)
+    return of_sums(len(values), total, squares, min(values), max(values))
+
+
+def of_sums(n: int, total: Decimal, squares: Decimal, minimum: Decimal, maximum: Decimal) -> Statistics:
+    """Of at least one number, from the exact sum of them and of their squares."""
     # n sum x^2 - (sum x)^2 is n (n - 1) times the variance, and exact: nothing is lost between numbers that are close
-    spread = _SUMS.subtract(_SUMS.multiply(n, squares), _SUMS.multiply(total, total))
-    sd = None if n == 1 else _root(spread, n * (n - 1))
-    return Statistics(len(values), EXACT.divide(total, n), sd, min(values), max(values))
+    spread = _SUMS.subtract(_SUMS.multiply(Decimal(n), squares), _SUMS.multiply(total, total))
+    sd = None if n == 1 else _root(spread, Decimal(n * (n - 1)))
+    return Statistics(n, EXACT.divide(total, Decimal(n)), sd, minimum, maximum)
 
 
 def combined(periods: Iterable[Statistics]) -> Statistics | None:
@@ -168,12 +174,14 @@ def analysed(own: Statistics, target_mean: Decimal, target_sd: Decimal, allowabl
 
 
 def compared(own: Statistics, peers: Peers) -> PeerComparison:
+    peer_cv = percent_of(peers.sd, peers.mean)
     return PeerComparison(
         own,
         peers,
+        peer_cv,
         bias=bias(own.mean, peers.mean),
         sdi=sdi(own.mean, peers.mean, peers.sd),
-        cvr=cvr(own.cv, percent_of(peers.sd, peers.mean)),
+        cvr=cvr(own.cv, peer_cv),
     )
 
 

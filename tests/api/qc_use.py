@@ -6,9 +6,21 @@ from collections.abc import Awaitable, Callable
 
 from interface.api.context import Route
 from tests.api.bench import Bench, Laboratory
-from tests.api.qc_lots_use import use_lots
+from tests.api.qc_lots_use import lot, made, material, use_lots
+
+
+async def _peers(bench: Bench, laboratory: Laboratory, token: str, route: Route) -> int:
+    if route.method == "POST":
+        wanted = lot(await made(bench, token, "qc-materials", material()))
+        await made(bench, token, "qc-lots", wanted)
+        file = f"lot,level,test,peer_group,period,mean,sd\n{wanted['lot']},low,HGB,all,2026-11,12,0.4\n"
+        return (await bench.ask("POST", route.path, token, json={"file": file, "reason": "report"})).status
+    period = {} if route.path == "/api/qc-peers" else {"period": "2026-11"}
+    return (await bench.ask("GET", route.path, token, params=period)).status
+
 
 # By the word after /api/: asks for something that is there or can be done, and gives the answer's status.
 USERS: dict[str, Callable[[Bench, Laboratory, str, Route], Awaitable[int]]] = {
     **dict.fromkeys(("qc-materials", "qc-lots", "qc-targets", "analyzer-lots"), use_lots),
+    "qc-peers": _peers,
 }

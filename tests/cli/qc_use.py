@@ -8,12 +8,28 @@ from pathlib import Path
 from interface.domain.permissions import Role
 from interface.store.actors import insert_user
 from tests.cli.desk import Shell, _digest
+from tests.qc_records import add_lot
 
 DORA, VERA = ("--as", "dora"), ("--as", "vera")  # a director, who may everything of quality control; a technologist
 Maker = Callable[[Shell, str, Path], Awaitable[Mapping[str, tuple[str, ...]]]]
 
 # By noun or by the whole name: what makes the arguments of the commands there, once what must be there before is.
 MAKERS: dict[str, Maker] = {}
+
+
+async def _peers(shell: Shell, name: str, folder: Path) -> dict[str, tuple[str, ...]]:
+    file = folder / "peers.csv"
+    file.write_text("lot,level,test,peer_group,period,mean,sd\n4711,low,HGB,all,2026-11,12,0.4\n", encoding="utf-8")
+    await add_lot(shell.laboratory)
+    return {
+        "qc peer import": (str(file), "--reason", "report", *DORA),
+        "qc peer list": (),
+        "qc peer compare": ("--period", "2026-11"),
+        "qc peer export": ("--period", "2026-11"),
+    }
+
+
+MAKERS["peer"] = _peers
 
 
 async def add_director(shell: Shell) -> None:
