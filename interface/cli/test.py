@@ -49,7 +49,7 @@ def change(
     username: str | None,
     step: Callable[[Connection, Actor], Awaitable[_Made]],
 ) -> _Made:
-    """Make a change of the catalogue as the --as user."""
+    """Make a change as the --as user."""
 
     async def run() -> _Made:
         async with desk(context.settings, organization, username, named=True) as at, at.transaction() as connection:
@@ -64,12 +64,13 @@ def read(
     username: str | None,
     kind: str,
     step: Callable[[Connection], Awaitable[_Made]],
+    permission: Permission = Permission.RESULT_READ,
 ) -> _Made:
-    """Read of the catalogue, audited."""
+    """Read of the catalogue or of what else is no patient's, audited."""
 
     async def run() -> _Made:
         async with desk(context.settings, organization, username, named=False) as at:
-            at.require(Permission.RESULT_READ)
+            at.require(permission)
             async with at.transaction() as connection:
                 await at.note_read(connection, "search", kind)
                 return await step(connection)

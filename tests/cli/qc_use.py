@@ -8,13 +8,19 @@ from pathlib import Path
 from interface.domain.permissions import Role
 from interface.store.actors import insert_user
 from tests.cli.desk import Shell, _digest
+from tests.cli.qc_lots_use import lot_arguments, reagent_arguments, target_arguments
 from tests.qc_records import add_lot
 
 DORA, VERA = ("--as", "dora"), ("--as", "vera")  # a director, who may everything of quality control; a technologist
 Maker = Callable[[Shell, str, Path], Awaitable[Mapping[str, tuple[str, ...]]]]
 
 # By noun or by the whole name: what makes the arguments of the commands there, once what must be there before is.
-MAKERS: dict[str, Maker] = {}
+MAKERS: dict[str, Maker] = {
+    "material": lot_arguments,
+    "lot": lot_arguments,
+    "target": target_arguments,
+    "reagent": reagent_arguments,
+}
 
 
 async def _peers(shell: Shell, name: str, folder: Path) -> dict[str, tuple[str, ...]]:
