@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 # What a message leaves is small and without cycles; looking for some every 700 objects cost 4 % of the rate.
-GC_THRESHOLDS = (10_000, 20, 20)
+GC_THRESHOLDS = (100_000, 20, 20)
 
 
 def run_daemon(settings: Settings) -> int:

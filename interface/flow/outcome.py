@@ -301,7 +301,7 @@ def remember(decided: Decided, beside: Beside, at: Surroundings) -> None:
             near = at.neighbours.setdefault(other.id, {})
             result = PreviousResult(case.decision.value, case.decision.unit, when, str(case.id), specimen.id)
             later = other.collected_at is not None and when > other.collected_at
-            near[test.id] = nearer(near.get(test.id, Neighbours()), result, later=later)
+            near[test.id] = nearer(near.get(test.id), result, later=later)
 
 
 def _keep(case: Case, specimen: SpecimenFacts, at: Surroundings) -> None:

@@ -35,7 +35,7 @@ from interface.errors import StoreAmbiguous, StoreError, StoreUnavailable
 from interface.store.db import Connection, Database, translate
 from interface.store.ids import of_int, uuid7_number
 from interface.store.journal_line import Line
-from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, RECOVER, SEAL_CUT
+from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, READ_FRAMES, RECOVER, SEAL_CUT
 from interface.store.notes import Notes
 from interface.store.pressure import Pressure
 
@@ -576,13 +576,8 @@ async def read_messages(
     heads = await connection.fetch(_READ_MESSAGES, list(message_ids))
     frames: dict[UUID, dict[int, StoredFrame]] = {row["id"]: {} for row in heads}
     if with_frames:
-        rows = await connection.fetch(
-            """SELECT f.message_id, f.ordinal, f.fn, f.bytes, f.start, f.stop, f.received_at
-               FROM unnest($1::uuid[], $2::uuid[]) AS t(low, high)
-               JOIN lab.frame f ON f.id >= t.low AND f.id <= t.high ORDER BY f.id""",
-            list(frames),
-            [UUID(int=message_id.int | (1 << FRAME_BITS) - 1) for message_id in frames],
-        )
+        last = [UUID(int=message_id.int | (1 << FRAME_BITS) - 1) for message_id in frames]
+        rows = await connection.fetch(READ_FRAMES, list(frames), last)
         for row in rows:  # in order of (ordinal, attempt): the last attempt wins
             frames[row["message_id"]][row["ordinal"]] = StoredFrame(*list(row)[1:])
     return {row["id"]: StoredMessage(**dict(row), frames=tuple(frames[row["id"]].values())) for row in heads}

@@ -173,3 +173,11 @@ UPDATE lab.message_key k SET taken = true FROM lab.message m
 WHERE m.id = ANY($1) AND k.organization_id = m.organization_id AND k.link_id = m.link_id AND k.digest = m.digest
   AND k.message_id IN (m.id, m.duplicate_of)
 """
+
+# Of each message from its lowest id to its highest; one by one, so that the index is followed whatever the planner
+# knows of a table that has just grown.
+READ_FRAMES = """
+SELECT f.message_id, f.ordinal, f.fn, f.bytes, f.start, f.stop, f.received_at
+FROM unnest($1::uuid[], $2::uuid[]) AS t(low, high)
+CROSS JOIN LATERAL (SELECT * FROM lab.frame WHERE id >= t.low AND id <= t.high OFFSET 0) f ORDER BY f.id
+"""

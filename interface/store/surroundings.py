@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -40,6 +40,9 @@ from interface.domain.values import parse_value
 from interface.store import people
 from interface.store.db import Connection
 from interface.store.explanations import read_steps
+
+_ITEM_STATUS = {status.value: status for status in ItemStatus}
+_KINDS = {kind.value: kind for kind in ValueKind}
 
 
 @record
@@ -122,7 +125,7 @@ async def lock(connection: Connection, barcodes: Collection[str], specimen_ids: 
         return Locked()
     patients = await _lock_patients(connection, {row["patient_id"] for row in rows if row["patient_id"]})
     ids = [row["id"] for row in rows]
-    items = await _items(connection, ids)
+    items, led = await _items(connection, ids)
     families = _families(rows)
     by_id: dict[str, SpecimenFacts] = {}
     for row in rows:
@@ -143,7 +146,6 @@ async def lock(connection: Connection, barcodes: Collection[str], specimen_ids: 
         elif row["barcode"] in wanted:
             specimens[row["barcode"]] = (*specimens.get(row["barcode"], ()), by_id[str(row["id"])])
     results, gone = await _results(connection, ids)
-    led = await _led(connection, [item_id for group in items.values() for item_id in (item.id for item in group)])
     return Locked(specimens, by_id, frozenset(closed), results, led, gone)
 
 
@@ -205,15 +207,32 @@ def _specimen(
     )
 
 
-async def _items(connection: Connection, specimen_ids: Collection[UUID]) -> dict[UUID, list[OrderedItem]]:
+# There are many items, and few follow-ups: these one by one, by their index.
+_ITEMS = """
+SELECT i.id::text, i.test_id::text, i.order_id::text, i.status, i.specimen_id, f.id, f.result_id, f.depth, f.state
+FROM lab.order_item i
+LEFT JOIN LATERAL (
+    SELECT id, result_id, depth, state FROM lab.follow_up
+    WHERE order_item_id = i.id AND state <> 'cancelled' OFFSET 0
+) f ON true
+WHERE i.specimen_id = ANY($1) ORDER BY i.id, f.id
+"""
+
+
+async def _items(
+    connection: Connection, specimen_ids: Collection[UUID]
+) -> tuple[dict[UUID, list[OrderedItem]], dict[str, tuple[Led, ...]]]:
+    """By specimen; and the follow-ups that each of them answers."""
     items: dict[UUID, list[OrderedItem]] = defaultdict(list)
-    for row in await connection.fetch(
-        "SELECT id, test_id, order_id, status, specimen_id FROM lab.order_item WHERE specimen_id = ANY($1) ORDER BY id",
-        list(specimen_ids),
-    ):
-        item = OrderedItem(str(row["id"]), str(row["test_id"]), str(row["order_id"]), ItemStatus(row["status"]))
-        items[row["specimen_id"]].append(item)
-    return items
+    led: dict[str, tuple[Led, ...]] = {}
+    for row in await connection.fetch(_ITEMS, list(specimen_ids)):
+        item_id, test_id, order_id, status, specimen_id, follow_up_id, result_id, depth, state = row
+        known = led.get(item_id)
+        if known is None:
+            items[specimen_id].append(OrderedItem(item_id, test_id, order_id, _ITEM_STATUS[status]))
+        if follow_up_id is not None:
+            led[item_id] = (*(known or ()), Led(follow_up_id, item_id, result_id, depth, FollowUpState(state)))
+    return items, led
 
 
 async def _lock_patients(
@@ -295,7 +314,7 @@ async def _results(
 
 def value_of(row: Record | Mapping[str, str]) -> Value:
     """A version's value as it was decided."""
-    kind, text = ValueKind(row["kind"]), row["value"]
+    kind, text = _KINDS[row["kind"]], row["value"]
     comparator = Comparator(row["comparator"]) if row["comparator"] else None
     if kind is ValueKind.NUMERIC:
         return Value(kind, text, Decimal(text), comparator)
@@ -375,20 +394,6 @@ def _observed(row: Record) -> Observed:
     )  # fmt: skip
 
 
-async def _led(connection: Connection, item_ids: Sequence[str]) -> dict[str, tuple[Led, ...]]:
-    if not item_ids:
-        return {}
-    found: dict[str, tuple[Led, ...]] = {}
-    for row in await connection.fetch(
-        "SELECT id, order_item_id, result_id, depth, state FROM lab.follow_up"
-        " WHERE order_item_id = ANY($1) AND state <> 'cancelled' ORDER BY id",
-        [UUID(item_id) for item_id in item_ids],
-    ):
-        one = Led(row["id"], str(row["order_item_id"]), row["result_id"], row["depth"], FollowUpState(row["state"]))
-        found[one.item_id] = (*found.get(one.item_id, ()), one)
-    return found
-
-
 # ---- previous results ------------------------------------------------------------------------------------------------
 
 
@@ -413,21 +418,22 @@ class Neighbours:
 # Two walks down an index for each question, one on either side of the specimen's own time.
 _NEIGHBOURS = """
 SELECT q.n, near.later, near.specimen_id, near.effective_at, near.version_id, v.kind, v.comparator, v.value, v.unit
-FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::text[], $7::int[])
-     AS q (n, patient_id, test_id, specimen_id, at, type, time_point)
+FROM unnest($1::int[], $2::int[], $3::uuid[]) AS q (n, place, test_id)
+JOIN unnest($4::uuid[], $5::uuid[], $6::timestamptz[], $7::text[], $8::int[])
+     WITH ORDINALITY AS p (patient_id, specimen_id, at, type, time_point, place) USING (place)
 CROSS JOIN LATERAL (
-    (SELECT false AS later, r.version_id, r.specimen_id, r.effective_at
+    (SELECT false AS later, r.version_id, r.specimen_id::text, r.effective_at
        FROM lab.result r JOIN lab.specimen s ON s.id = r.specimen_id
-      WHERE r.patient_id = q.patient_id AND r.test_id = q.test_id AND r.reportable
-        AND r.status IN ('final', 'corrected', 'amended') AND r.effective_at <= q.at AND r.specimen_id <> q.specimen_id
-        AND s.type = q.type AND s.time_point_min IS NOT DISTINCT FROM q.time_point
+      WHERE r.patient_id = p.patient_id AND r.test_id = q.test_id AND r.reportable
+        AND r.status IN ('final', 'corrected', 'amended') AND r.effective_at <= p.at AND r.specimen_id <> p.specimen_id
+        AND s.type = p.type AND s.time_point_min IS NOT DISTINCT FROM p.time_point
       ORDER BY r.effective_at DESC LIMIT 1)
     UNION ALL
-    (SELECT true, r.version_id, r.specimen_id, r.effective_at
+    (SELECT true, r.version_id, r.specimen_id::text, r.effective_at
        FROM lab.result r JOIN lab.specimen s ON s.id = r.specimen_id
-      WHERE r.patient_id = q.patient_id AND r.test_id = q.test_id AND r.reportable
-        AND r.status IN ('final', 'corrected', 'amended') AND r.effective_at > q.at AND r.specimen_id <> q.specimen_id
-        AND s.type = q.type AND s.time_point_min IS NOT DISTINCT FROM q.time_point
+      WHERE r.patient_id = p.patient_id AND r.test_id = q.test_id AND r.reportable
+        AND r.status IN ('final', 'corrected', 'amended') AND r.effective_at > p.at AND r.specimen_id <> p.specimen_id
+        AND s.type = p.type AND s.time_point_min IS NOT DISTINCT FROM p.time_point
       ORDER BY r.effective_at LIMIT 1)
 ) near
 CROSS JOIN LATERAL (
@@ -439,26 +445,33 @@ CROSS JOIN LATERAL (
 async def neighbours(connection: Connection, asked: Sequence[Asked]) -> dict[tuple[str, str], Neighbours]:
     """By specimen and test: the newest released result before it and the oldest after it, of all records of the person
     and of specimens of the same type and time point. Where there is none, left out."""
-    rows = [
-        (n, patient_id, one.test_id, one.specimen.id, one.at, one.specimen.type, one.specimen.time_point_min)
-        for n, one in enumerate(asked)
-        for patient_id in one.specimen.person
-    ]
-    if not rows:
+    places: dict[tuple[str, str, datetime], int] = {}  # of each specimen and record of its person
+    sides: list[tuple[str, str, datetime, str, int | None]] = []
+    questions: list[tuple[int, int, str]] = []
+    for n, one in enumerate(asked):
+        specimen = one.specimen
+        for patient_id in specimen.person:
+            place = places.setdefault((patient_id, specimen.id, one.at), len(sides) + 1)
+            if place > len(sides):
+                sides.append((patient_id, specimen.id, one.at, specimen.type, specimen.time_point_min))
+            questions.append((n, place, one.test_id))
+    if not questions:
         return {}
+    columns = [list(column) for rows in (questions, sides) for column in zip(*rows, strict=True)]
     found: dict[tuple[str, str], Neighbours] = {}
-    for row in await connection.fetch(_NEIGHBOURS, *map(list, zip(*rows, strict=True))):
+    for row in await connection.fetch(_NEIGHBOURS, *columns):
         one = asked[row["n"]]
         key = (one.specimen.id, one.test_id)
         result = PreviousResult(
-            value_of(row), row["unit"], row["effective_at"], str(row["version_id"]), str(row["specimen_id"])
+            value_of(row), row["unit"], row["effective_at"], str(row["version_id"]), row["specimen_id"]
         )
-        found[key] = nearer(found.get(key, Neighbours()), result, later=row["later"])
+        found[key] = nearer(found.get(key), result, later=row["later"])
     return found
 
 
-def nearer(known: Neighbours, result: PreviousResult, *, later: bool) -> Neighbours:
+def nearer(known: Neighbours | None, result: PreviousResult, *, later: bool) -> Neighbours:
     """With another candidate: the nearest on its side stays."""
+    previous, next_ = (known.previous, known.later) if known is not None else (None, None)
     if later:
-        return known if known.later is not None and known.later.at <= result.at else replace(known, later=result)
-    return known if known.previous is not None and known.previous.at >= result.at else replace(known, previous=result)
+        return Neighbours(previous, result if next_ is None or next_.at > result.at else next_)
+    return Neighbours(result if previous is None or previous.at < result.at else previous, next_)

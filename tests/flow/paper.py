@@ -226,7 +226,7 @@ class Paper:
                 )  # fmt: skip
                 key = (one.id, test.id)
                 later = other.collected_at > one.collected_at
-                near[key] = nearer(near.get(key, Neighbours()), result, later=later)
+                near[key] = nearer(near.get(key), result, later=later)
         return near
 
     def state(self) -> list[tuple[object, ...]]:

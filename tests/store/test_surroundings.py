@@ -66,8 +66,8 @@ async def test_the_neighbours_of_a_specimen_are_found_by_index_among_many_result
         assert (near.previous.at, near.later.at) == (AT + timedelta(days=11), AT + timedelta(days=12))
         assert (others.id, str(test_id)) not in found
         plan = await connection.fetch(
-            "explain (costs off) " + surroundings._NEIGHBOURS, [0], [patient_id], [test_id], [UUID(facts.id)],
-            [asked[0].at], ["SER"], [None],
+            "explain (costs off) " + surroundings._NEIGHBOURS, [0], [1], [test_id], [patient_id],
+            [UUID(facts.id)], [asked[0].at], ["SER"], [None],
         )  # fmt: skip
     text = "\n".join(row[0] for row in plan)
     assert text.count("result_previous_idx") == 2
