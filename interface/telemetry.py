@@ -250,6 +250,7 @@ _rejected = Counter("labora_rejected", "Frames, blocks and runs of stray bytes t
 _messages = _Tally("labora_messages", "Messages by the state they were sealed or settled in", ["link", "state"])
 _results = Counter("labora_results", "Result versions by status", ["status"], registry=REGISTRY)
 _holds = Counter("labora_results_held", "Held result versions by reason", ["reason"], registry=REGISTRY)
+_qc_problems = Counter("labora_qc_problems", "Controls that made no point, by why", ["problem"], registry=REGISTRY)
 _queue = Gauge("labora_queue_messages", "Messages that wait for their decision", registry=REGISTRY)
 _criticals = Gauge("labora_criticals_waiting", "Critical results of which nobody has confirmed to know, by how many of"
                    " their times for escalation have passed", ["level"], registry=REGISTRY)  # fmt: skip
@@ -291,6 +292,10 @@ def count_rejected(link: str, reason: str) -> None:
 def count_message(link: str, state: str) -> None:
     """A message was sealed or settled in `state` (DESIGN §3)."""
     _messages.count(1, _link_label(link), _closed(state, _STATES))
+
+
+def count_qc_problem(problem: str) -> None:
+    _qc_problems.labels(problem).inc()
 
 
 def count_result(status: ResultStatus, held: Iterable[HoldReason] = ()) -> None:

@@ -34,7 +34,7 @@ from interface.domain.predicates import Case as Rated
 from interface.domain.reflex import Request
 from interface.domain.runs import GONE
 from interface.domain.states import CLOSED_ITEM
-from interface.domain.times import instrument_instant, measured_at
+from interface.domain.times import instrument_instant
 from interface.domain.values import EMPTY
 from interface.domain.views import ActorKind
 from interface.flow.again import calculations_waiting, with_waiting
@@ -94,12 +94,13 @@ class Surroundings:
         return self.locked.specimens
 
 
-def outcome_of(work: Work, catalogue: Catalogue, at: Surroundings, rules: Rules) -> Outcome:
-    """Decide every result of a message."""
+def outcome_of(
+    work: Work, catalogue: Catalogue, at: Surroundings, rules: Rules, controls: tuple[ControlResult, ...] = ()
+) -> Outcome:
+    """Decide every result of a message. `controls`: those of it, which are written already."""
     decided = decisions(work, catalogue, at, rules)
     by = by_link(work, rules)
     versions = tuple(version_of(case, by) for one in decided for case in one.cases)
-    controls = tuple(_control(work, catalogue, *one) for one in work.controls())
     problems = tuple(f"{problem.location}: {problem.text}" for problem in work.decoded.problems)
     own = {case.result_id for one in decided for case in one.cases if case.waited is None}
     held = problems or work.incomplete or any(version.held for version in versions if version.result_id in own)
@@ -495,39 +496,6 @@ def judged_of(versions: Iterable[ResultVersion]) -> list[Judged]:
         Judged(one.result_id, one.id, not CRITICAL.isdisjoint(one.flags), fresh=one.fresh, pending=one.pending)
         for one in versions
     ]
-
-
-def _control(
-    work: Work, catalogue: Catalogue, specimen: ObservedSpecimen, observed: Observed, key: bytes
-) -> ControlResult:
-    mapping = catalogue.mapping(observed.code, specimen.type)
-    instrument_at = instant(observed.instrument_time, work.link.settings.timezone)
-    said = observed.measured_with
-    return ControlResult(
-        id=uuid7(),
-        natural_key=key,
-        message_id=work.message.id,
-        analyzer_id=work.link.analyzer_id,
-        role=specimen.role.value,
-        kind=observed.value.kind.value,
-        measured_at=measured_at(instrument_at, work.message.received_at),
-        specimen_as_sent=specimen.specimen_id or "",
-        code=observed.code,
-        test_id=_uuid(mapping.test_id) if mapping and mapping.test_id else None,
-        number=observed.value.number,
-        value=observed.value.text,
-        raw_value=observed.raw_value,
-        unit=observed.unit,
-        raw_flags=" ".join(observed.flags),
-        instrument_time=observed.instrument_time,
-        instrument_at=instrument_at,
-        location=observed.location,
-        module=said.module,
-        lot_as_sent=said.control_lot,
-        level_as_sent=said.level,
-        reagent_lot=said.reagent_lot,
-        calibrator_lot=said.calibrator_lot,
-    )
 
 
 @lru_cache(maxsize=1024)  # one message, one time for most of its results

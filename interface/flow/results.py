@@ -24,8 +24,10 @@ from interface.domain.catalogue import Catalogue
 from interface.domain.model import HoldReason
 from interface.driver import registry
 from interface.errors import StoreError
+from interface.flow import qc
 from interface.flow.batches import BATCH_MESSAGES, Batch, Job, batches, urgent_first
 from interface.flow.context import LinkContext
+from interface.flow.controls import controls_of
 from interface.flow.courtesy import Courtesy
 from interface.flow.criticals import open_for
 from interface.flow.message import whole_records
@@ -42,7 +44,7 @@ from interface.store.db import Connection, Database
 from interface.store.ids import instant_of
 from interface.store.journal import StoredMessage, read_messages
 from interface.store.qc_gate import lock_judging
-from interface.store.results import AlreadySettled, Claim, Outcome
+from interface.store.results import AlreadySettled, Claim, ControlResult, Outcome
 from interface.store.rules import add_shadow
 from interface.store.surroundings import ordered_at_once
 
@@ -300,16 +302,17 @@ class ResultWorker:
         async with self._database.transaction(organization_id) as connection:
             for one in {job.analyzer for job in jobs if job.barrier}:
                 await lock_judging(connection, organization_id, one)
+            works = [(job.work, await self._catalogue(connection, job.work.link)) for job in jobs]
+            controls = [await _controls(connection, *one) for one in works]
             gate = await gate_of(connection, analyzers)
             at = await surroundings(connection, [job.work for job in jobs])
-            works = [(job.work, await self._catalogue(connection, job.work.link)) for job in jobs]
             names = {work.link.settings.rules for work, _ in works}
             now = await self._rule_sets.by_name(connection, works[0][1].tests, names)
             await add_neighbours(connection, at, [(*one, now[one[0].link.settings.rules]) for one in works])
             gate = await gate_beside(connection, at, gate, analyzers)
-            for work, catalogue in works:
+            for (work, catalogue), own in zip(works, controls, strict=True):
                 rules = rules_for(work.link, now[work.link.settings.rules], gate)
-                outcomes.append(await _aside(work.message, outcome_of, work, catalogue, at, rules))
+                outcomes.append(await _aside(work.message, outcome_of, work, catalogue, at, rules, own))
                 await asyncio.sleep(0)  # the links answer between two messages
             await store.commit(connection, organization_id, outcomes)
             for (work, _), outcome in zip(works, outcomes, strict=True):
@@ -364,6 +367,16 @@ class ResultWorker:
         log.info("message settled", action="message.settled", link=work.link.name, message_id=str(work.message.id),
                  settled=outcome.settled, results=len(outcome.versions), controls=len(outcome.controls),
                  held=sum(bool(version.held) for version in outcome.versions))  # fmt: skip
+
+
+async def _controls(connection: Connection, work: Work, catalogue: Catalogue) -> tuple[ControlResult, ...]:
+    """A message's controls, kept and judged before anything is decided about patients: also those it speaks of."""
+    if not work.has_controls:
+        return ()
+    controls = controls_of(work, catalogue)
+    await store.write_controls(connection, work.link.organization_id, controls)
+    await qc.record(connection, work.link.actor, controls)
+    return controls
 
 
 async def _aside(message: StoredMessage, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

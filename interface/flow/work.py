@@ -73,11 +73,12 @@ class Work:
         return any(specimen.results for specimen in self.decoded.specimens if not is_patient(specimen))
 
     def controls(self) -> Iterator[tuple[ObservedSpecimen, Observed, bytes]]:
-        """Its results on no patient's specimen. Without an instrument time each message is a point of its own."""
+        """Its results on no patient's specimen. Without an instrument time each message is a point of its own; so is
+        one that was cut, which makes no point, so that the whole message does."""
         for specimen in self.decoded.specimens:
             if not is_patient(specimen):
                 for observed in specimen.results:
-                    message = "" if observed.instrument_time else str(self.message.id)
+                    message = "" if observed.instrument_time and not self.incomplete else str(self.message.id)
                     yield (
                         specimen,
                         observed,

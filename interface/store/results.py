@@ -145,6 +145,8 @@ class ControlResult:
     level_as_sent: str = ""
     reagent_lot: str = ""
     calibrator_lot: str = ""
+    barcode: str = ""  # what its id would be as a specimen's; not stored
+    doubt: str = ""  # why it makes no point whatever it is: `domain.qc_arrival.QcProblem`; not stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,7 +403,6 @@ FROM jsonb_to_recordset($2::text::jsonb) AS t(
     instrument_time text, instrument_at timestamptz, location text, module text, lot_as_sent text, level_as_sent text,
     reagent_lot text, calibrator_lot text, measured_at timestamptz)
 ON CONFLICT (organization_id, natural_key) DO NOTHING
-RETURNING id
 """
 
 _SETTLE = """
@@ -433,7 +434,7 @@ class AlreadySettled(Exception):
 
 
 async def commit(connection: Connection, organization_id: UUID, outcomes: Sequence[Outcome]) -> None:
-    """Write outcomes in the caller's transaction: versions, explanations, controls, audit, the journal settled.
+    """Write outcomes in the caller's transaction: versions, explanations, audit, the journal settled.
 
     The queue's rows are the claims: raises AlreadySettled when one is gone.
     """
@@ -444,7 +445,10 @@ async def commit(connection: Connection, organization_id: UUID, outcomes: Sequen
     for rule_set_id in dict.fromkeys(outcome.rule_set_id for outcome in outcomes):
         effects = [outcome.effects for outcome in outcomes if outcome.rule_set_id == rule_set_id]
         await write_effects(connection, organization_id, effects, rule_set_id)
-    controls = [control for outcome in outcomes for control in outcome.controls]
+
+
+async def write_controls(connection: Connection, organization_id: UUID, controls: Sequence[ControlResult]) -> None:
+    """Keep controls and calibrators, before anything is decided that they have a say in. One that is there stays."""
     if controls:
         await connection.execute(_CONTROLS, organization_id, rows_json(controls))
 
