@@ -74,6 +74,7 @@ async def add_points(
     module: str = "",
     reagent_lot: str = "",
     excluded: bool = False,
+    verdict: str = "unknown",
 ) -> list[UUID]:
     """Counted points as arrival would have written them, `every` so often, the last of them just now."""
     start = begin or datetime.now(UTC) - every * len(numbers)
@@ -90,9 +91,9 @@ async def add_points(
             await connection.execute(
                 "insert into lab.qc_point (qc_result_id, organization_id, analyzer_id, module, test_id, lot_id,"
                 " target_id, run_id, measured_at, number, reagent_lot, verdict, steps, excluded_at)"
-                " values ($1, $2, $3, $4, $5, $6, $7, $1, $8, $9::text::numeric, $10, 'unknown', '[]',"
+                " values ($1, $2, $3, $4, $5, $6, $7, $1, $8, $9::text::numeric, $10, $12, '[]',"
                 " case when $11 then now() end)",
                 id, laboratory.organization_id, laboratory.analyzer_id, module, test_id, lot_id,
-                target_id, at, number, reagent_lot, excluded,
+                target_id, at, number, reagent_lot, excluded, verdict,
             )  # fmt: skip
     return ids

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from fractions import Fraction
 from typing import Final
 
 from interface.domain.exact import EXACT, rounded, shown
 from interface.domain.qc_lots import TargetView
+from interface.domain.qc_statistics import decimals_of, percent_of, statistics
 
-FURTHER_DECIMALS: Final = 2  # more digits after the point than results have
+FURTHER_DECIMALS: Final = 2  # of a mean and an SD, more than results are reported with
+FEWEST_DIGITS: Final = 3  # of an SD, those that count
 FEWEST_CUMULATED: Final = 20
 
 
@@ -76,44 +77,16 @@ class Proposal:
 
 def summary(points: Sequence[tuple[datetime, Decimal]]) -> Summary:
     """Of points in the order of time."""
-    if not points:
+    found = statistics(number for _, number in points)
+    if found is None:
         return Summary(0, 0)
-    numbers = [number for _, number in points]
     days = len({at.astimezone(UTC).date() for at, _ in points})
-    mean, sd = _mean(numbers), _sd(numbers) if len(numbers) > 1 else None
-    return Summary(len(points), days, points[0][0], points[-1][0], mean, sd, _cv(mean, sd))
-
-
-def _cv(mean: Decimal | None, sd: Decimal | None) -> Decimal | None:
-    if mean is None or sd is None or not mean:
-        return None
-    return abs(EXACT.divide(EXACT.multiply(sd, Decimal(100)), mean))
-
-
-def _mean(numbers: Sequence[Decimal]) -> Decimal:
-    return _decimal(sum(map(Fraction, numbers), Fraction()) / len(numbers))
-
-
-def _sd(numbers: Sequence[Decimal]) -> Decimal:
-    """Of a sample, with n - 1."""
-    mean = sum(map(Fraction, numbers), Fraction()) / len(numbers)
-    return _decimal(sum(((Fraction(one) - mean) ** 2 for one in numbers), Fraction()) / (len(numbers) - 1)).sqrt(EXACT)
-
-
-def _decimal(number: Fraction) -> Decimal:
-    return EXACT.divide(Decimal(number.numerator), Decimal(number.denominator))
+    return Summary(found.n, days, points[0][0], points[-1][0], found.mean, found.sd, found.cv)
 
 
 def former_of(target: TargetView, points: Sequence[tuple[datetime, Decimal]]) -> Former:
     lot = f"{target.lot}/{target.level}" if target.level else target.lot
-    return Former(lot, target.mean, target.sd, target.unit, _cv(target.mean, target.sd), summary(points))
-
-
-def decimals_of(numbers: Sequence[Decimal], decimals: int | None) -> int:
-    """Digits after the point of a mean and an SD: two more than results are reported with, or were measured with."""
-    if decimals is None:
-        decimals = max((-int(number.as_tuple().exponent) for number in numbers), default=0)
-    return max(decimals, 0) + FURTHER_DECIMALS
+    return Former(lot, target.mean, target.sd, target.unit, percent_of(target.sd, target.mean), summary(points))
 
 
 def propose(
@@ -126,17 +99,19 @@ def propose(
     fewest_days: int | None = None,
 ) -> Proposal:
     """Mean and SD from a lot's counted points, oldest first. `fewest`, `fewest_days`: in place of FEWEST."""
-    measured = summary(points)
-    digits = decimals_of([number for _, number in points], decimals)
-    mean = None if measured.mean is None else rounded(measured.mean, digits)
-    sd, problems = measured.sd, []
+    measured, problems = summary(points), []
+    mean, sd = measured.mean, measured.sd
     if spread is Spread.PREVIOUS:
         sd = None
         if former is None or former.cv is None:
             problems.append("there is no lot in use whose CV could be taken")
         elif mean is not None:
             sd = abs(EXACT.divide(EXACT.multiply(former.cv, mean), Decimal(100)))
-    sd = None if sd is None else rounded(sd, digits)
+    finest = decimals_of(number for _, number in points)
+    digits = finest if decimals is None else decimals + FURTHER_DECIMALS
+    if sd:
+        digits = max(digits, FEWEST_DIGITS - 1 - sd.adjusted())
+    mean, sd = (None if number is None else rounded(number, digits) for number in (mean, sd))
     usual = FEWEST[spread]
     wanted, on_days = fewest or usual[0], fewest_days or usual[1]
     if measured.points < wanted or measured.days < on_days:
@@ -146,9 +121,8 @@ def propose(
         problems.append("the SD comes to 0")
     elif sd is None and not problems:
         problems.append("one point has no SD")
-    return Proposal(
-        unit, spread, measured, mean, sd, _cv(mean, sd), former, tuple(problems), _remarks(measured, former)
-    )
+    cv = None if mean is None or sd is None else percent_of(sd, mean)
+    return Proposal(unit, spread, measured, mean, sd, cv, former, tuple(problems), _remarks(measured, former))
 
 
 def _remarks(measured: Summary, former: Former | None) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from interface.domain.permissions import Permission
 from interface.domain.qc_lots import AnalyzerLotView, LotKind, LotView, MaterialView, named_alike
 from interface.domain.views import Actor
 from interface.errors import ApiError
+from interface.flow import qc_gate
 from interface.flow.actors import require
 from interface.flow.changes import given, record_change, refuse, same_version
 from interface.flow.problems import instant_problems, reason_of, text_problems
@@ -165,7 +166,11 @@ async def change_lot(
     if moved and await rows.has_points(connection, lot_id):
         what = " and ".join(moved).replace("_", " ")
         raise ApiError(409, "conflict", f"lot {known.name} has targets or points: its {what} cannot change; add a lot")
-    return await _write_lot(connection, actor, known, new, reason)
+    view = await _write_lot(connection, actor, known, new, reason)
+    if view.expires_on != known.expires_on:  # what vouched may do so no more, or again
+        for stream in await rows.streams_with(connection, lot_id):
+            await qc_gate.refresh(connection, actor, stream, f"lot {view.name} expires on {view.expires_on}")
+    return view
 
 
 async def close_lot(connection: Connection, actor: Actor, lot_id: UUID, reason: str) -> LotView:

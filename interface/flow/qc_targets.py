@@ -38,6 +38,7 @@ from interface.domain.qc_targets import (
 from interface.domain.units import canonical
 from interface.domain.views import Actor, LabTestView
 from interface.errors import ApiError, UnknownUnit
+from interface.flow import qc_gate
 from interface.flow.actors import require
 from interface.flow.changes import given, record_change, refuse
 from interface.flow.problems import instant_problems, reason_of, text_problems
@@ -155,6 +156,7 @@ async def end_target(
     await _end(connection, actor, known, known.valid_from if never else at or _now(), reason)
     view = await target_of(connection, target_id)
     await record_change(connection, actor, "qc_target", target_id, _name(view), reason, known, view)
+    await _refresh(connection, actor, view, "a target ended")
     return view
 
 
@@ -263,7 +265,14 @@ async def _write(
     await rows.insert_targets(connection, actor, [new])
     view = await target_of(connection, new.id)
     await record_change(connection, actor, "qc_target", view.id, _name(view), reason, known, view)
+    await _refresh(connection, actor, view, "a target began")
     return view
+
+
+async def _refresh(connection: Connection, actor: Actor, target: TargetView, reason: str) -> None:
+    """Which levels an acceptable run has follows from the targets there are."""
+    for stream in await rows.streams_at(connection, target.analyzer_id, target.test_id, target.module):
+        await qc_gate.refresh(connection, actor, stream, f"{reason}: lot {target.lot}/{target.level}")
 
 
 # ---- from what was measured -----------------------------------------------------------------------------------------
@@ -336,6 +345,7 @@ async def recompute_all(connection: Connection, actor: Actor, reason: str) -> li
     reason = await _begin(connection, actor, reason)
     known = await rows.find_targets(connection, rows.TargetFilter(at=_now()))
     of_kind = [one for one in known if one.kind is TargetKind.CUMULATIVE and one.ended_at is None]
+    of_kind.sort(key=lambda one: one.analyzer_id)  # whose streams are locked, in one order everywhere
     made = [await _recompute(connection, actor, one, reason) for one in of_kind]
     return [one for one in made if one is not None]
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
+from interface.domain.qc import Stream
 from interface.domain.qc_lots import (
     AnalyzerLotView,
     InUse,
@@ -250,6 +251,33 @@ async def end_target(connection: Connection, actor: Actor, target_id: UUID, at: 
 
 def _target(row: Record) -> TargetView:
     return TargetView(**{**dict(row.items()), "source": TargetSource(row["source"]), "kind": TargetKind(row["kind"])})
+
+
+# ---- streams --------------------------------------------------------------------------------------------------------
+
+
+async def streams_at(connection: Connection, analyzer_id: UUID, test_id: UUID, module: str) -> list[Stream]:
+    """The streams that have a state and that a target judges; module "": of all."""
+    rows = await connection.fetch(
+        "select analyzer_id, test_id, module from lab.qc_stream"
+        " where analyzer_id = $1 and test_id = $2 and $3 in ('', module) order by module",
+        analyzer_id, test_id, module,
+    )  # fmt: skip
+    return [Stream(**dict(row.items())) for row in rows]
+
+
+async def streams_with(connection: Connection, lot_id: UUID) -> list[Stream]:
+    """The streams that have a state and a point of a lot in the last year."""
+    rows = await connection.fetch(
+        """
+        select s.analyzer_id, s.test_id, s.module from lab.qc_stream s
+        where exists (select from lab.qc_point p where p.lot_id = $1 and p.analyzer_id = s.analyzer_id
+                      and p.test_id = s.test_id and p.module = s.module and p.measured_at > now() - interval '1 year')
+        order by s.analyzer_id, s.test_id, s.module
+        """,
+        lot_id,
+    )
+    return [Stream(**dict(row.items())) for row in rows]
 
 
 # ---- what was measured ----------------------------------------------------------------------------------------------

@@ -10,11 +10,14 @@ from typing import TypeVar
 import asyncpg
 import pytest
 
+from interface.domain.facts import QcState
 from interface.domain.permissions import Role
+from interface.domain.qc import Stream
 from interface.domain.qc_lots import TargetKind, TargetSource, in_force
 from interface.domain.qc_targets import Spread
 from interface.domain.views import Actor
 from interface.errors import ApiError
+from interface.flow import qc_gate
 from interface.flow import qc_targets as flow
 from interface.flow.qc_lots import LotChange, change_lot, close_lot
 from interface.flow.qc_targets import Establishing, Place, TargetChange, Wanted
@@ -330,3 +333,32 @@ async def test_a_fixed_target_is_not_computed_anew_nor_one_of_points_all_alike(l
     assert "409 lot 4711/low expired" in await refused(
         laboratory, lambda c, a: flow.recompute(c, a, cumulative.id, WHY)
     )
+
+
+# ---- what follows for the gate --------------------------------------------------------------------------------------
+
+
+async def test_the_gate_goes_by_the_targets_and_expiries_that_are_said_now(laboratory: Laboratory) -> None:
+    lot = await add_lot(laboratory)
+    await add_lot(laboratory, level="high", number=2)
+    target = await add_target(laboratory, "4711/low", valid_from=datetime.now(UTC) - 2 * DAY)
+    await add_points(laboratory, lot.id, ["12.0"], every=DAY / 24, target_id=target.id, verdict="accept")
+    stream = Stream(laboratory.analyzer_id, laboratory.tests["HGB"])
+    assert await does(laboratory, lambda c, a: qc_gate.refresh(c, a, stream, "a point")) is QcState.OK
+
+    async def state() -> str:
+        async with laboratory.database.transaction(laboratory.organization_id) as connection:
+            found: str = await connection.fetchval("select state from lab.qc_stream")
+            return found
+
+    # the run had only one of the two levels that are wanted now
+    second = await add_target(laboratory, "4711/high", "16.0", valid_from=datetime.now(UTC) - 2 * DAY)
+    assert await state() != QcState.OK
+    await does(laboratory, lambda c, a: flow.end_target(c, a, second.id, WHY, never=True))
+    assert await state() == QcState.OK
+    assert await laboratory.count("qc_event", "true") == 3
+    past = LotChange(expires_on=date(2020, 1, 1))
+    await does(laboratory, lambda c, a: change_lot(c, a, lot.id, past, WHY))
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        expires_at = await connection.fetchval("select expires_at from lab.qc_stream")
+    assert expires_at == datetime(2020, 1, 2, tzinfo=UTC), "what vouched has expired with its lot"
