@@ -298,11 +298,18 @@ def count_qc_problem(problem: str) -> None:
     _qc_problems.labels(problem).inc()
 
 
-def count_result(status: ResultStatus, held: Iterable[HoldReason] = ()) -> None:
-    """A result version was committed with `status`, held for `held`."""
-    _results.labels(status.value).inc()
-    for reason in held:
-        _holds.labels(reason.value).inc()
+def count_results(results: Iterable[tuple[ResultStatus, Iterable[HoldReason]]]) -> None:
+    """Result versions were committed, each with its status and what it is held for."""
+    statuses: dict[ResultStatus, int] = {}
+    holds: dict[HoldReason, int] = {}
+    for status, held in results:
+        statuses[status] = statuses.get(status, 0) + 1
+        for reason in held:
+            holds[reason] = holds.get(reason, 0) + 1
+    for status, number in statuses.items():
+        _results.labels(status.value).inc(number)
+    for reason, number in holds.items():
+        _holds.labels(reason.value).inc(number)
 
 
 def set_queue_depth(messages: int) -> None:

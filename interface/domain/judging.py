@@ -19,7 +19,7 @@ from interface.domain.reflex import Request
 from interface.domain.rule_set import RuleSet
 
 NO_RULES = RuleSet("none")
-_HOLDING = frozenset({Finding.HOLD, Finding.UNKNOWN})
+_HOLDING = (Finding.HOLD, Finding.UNKNOWN)
 _QC_HOLDS = {QcState.FAIL: HoldReason.QC_FAILED, QcState.EXPIRED: HoldReason.QC_EXPIRED}
 
 
@@ -87,17 +87,20 @@ def check(
         text, said = f"quality control is {facts.qc.value}", facts.qc_step
         plan, inputs = (said.version, said.inputs) if said else ("", NOTHING)
         verdicts.append(Verdict("qc", Finding.HOLD, text, "", plan, inputs, (_QC_HOLDS[facts.qc],)))
-    asked = reflex.evaluate(part.reflexes if asks else (), facts, verdicts, version)
-    verdicts += asked.verdicts
-    if not verdicts:
-        return Judged(facts, (), asked.requests, facts.holds, facts.flags)
+    requests: tuple[Request, ...] = ()
+    if part.reflexes and asks:
+        asked = reflex.evaluate(part.reflexes, facts, verdicts, version)
+        verdicts += asked.verdicts
+        requests = asked.requests
+    if not [True for one in verdicts if one.flags or one.finding in _HOLDING]:
+        return Judged(facts, tuple(verdicts), requests, facts.holds, facts.flags)
     holds = dict.fromkeys(facts.holds)
     flags = dict.fromkeys(facts.flags)
     for verdict in verdicts:
         if verdict.finding in _HOLDING:
             holds |= dict.fromkeys(verdict.holds)
         flags |= dict.fromkeys(verdict.flags)
-    return Judged(facts, tuple(verdicts), asked.requests, tuple(holds), tuple(flags))
+    return Judged(facts, tuple(verdicts), requests, tuple(holds), tuple(flags))
 
 
 def _checked(part: RuleSet, facts: Facts, later: PreviousResult | None, version: str) -> list[Verdict]:

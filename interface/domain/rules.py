@@ -233,7 +233,9 @@ def evaluate(rule_set: RuleSet, facts: Facts, verdicts: Sequence[Verdict]) -> Au
     if not part.named:
         return _waiting(rule_set, f"no rule of {rule_set.version} is for {facts.test.code}", ("no rule",), held)
     case = Case(facts, tuple(verdicts))
-    said, against, passed = [], [], False
+    said: list[Verdict] = []
+    against: list[str] = []
+    passed = False
     for rule in part.rules:
         one = _verdict(rule, case, part.version)
         said.append(one)
@@ -289,12 +291,10 @@ def _judged(rule: Rule, case: Case, version: str) -> Verdict:
 
 def _against(part: RuleSet, facts: Facts, verdicts: Sequence[Verdict]) -> list[str]:
     """What must be true of every result that is released without a person, and is not."""
-    found = [f"held {reason.value}" for reason in facts.holds]
+    found = [f"held {reason.value}" for reason in facts.holds] if facts.holds else []
     if facts.value.kind not in _RELEASABLE:
         found.append(f"value {facts.value.kind.value}")
-    for verdict in verdicts:
-        if verdict.finding in _FAILED:
-            found.append(f"{verdict.check} {verdict.finding.value}")
+    found += [f"{one.check} {one.finding.value}" for one in verdicts if one.finding in _FAILED]
     if part.checks:
         made = [verdict.check for verdict in verdicts]
         found += [f"{check} not made" for check in part.checks if check not in made]

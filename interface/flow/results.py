@@ -362,8 +362,7 @@ class ResultWorker:
     @staticmethod
     def _count(work: Work, outcome: Outcome) -> None:
         telemetry.count_message(work.link.name, outcome.settled)
-        for version in outcome.versions:
-            telemetry.count_result(version.status, version.held)
+        telemetry.count_results((version.status, version.held) for version in outcome.versions)
         log.info("message settled", action="message.settled", link=work.link.name, message_id=str(work.message.id),
                  settled=outcome.settled, results=len(outcome.versions), controls=len(outcome.controls),
                  held=sum(bool(version.held) for version in outcome.versions))  # fmt: skip

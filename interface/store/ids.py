@@ -71,7 +71,15 @@ def uuid7(at_ms: int | None = None) -> UUID:
 
 def uuid7s(count: int) -> list[UUID]:
     """So many new ids at once, each greater than the one before."""
-    return [FastUUID(uuid7_number().to_bytes(16)) for _ in range(count)]
+    global _last_ms, _last_counter
+    with _lock:
+        first = _count_on()
+        if first + count >= _COUNTER_LIMIT:
+            _last_ms, _last_counter = _last_ms + 1, _fresh_counter()
+            first = _last_counter
+        _last_counter = first + count
+        numbers = [_number(_last_ms, first + at, _bits(32)) for at in range(count)]
+    return [FastUUID(number.to_bytes(16)) for number in numbers]
 
 
 def read_id(text: str) -> UUID:
@@ -82,16 +90,22 @@ def read_id(text: str) -> UUID:
 
 def uuid7_number() -> int:
     """The 128 bits of `uuid7()`."""
-    global _last_ms, _last_counter
     with _lock:
-        now_ms = time.time_ns() // 1_000_000
-        if now_ms > _last_ms:
-            _last_ms, _last_counter = now_ms, _fresh_counter()
-        else:
-            _last_counter += 1
-            if _last_counter >= _COUNTER_LIMIT:
-                _last_ms, _last_counter = _last_ms + 1, _fresh_counter()
-        return _number(_last_ms, _last_counter, _bits(32))
+        counter = _count_on()
+        return _number(_last_ms, counter, _bits(32))
+
+
+def _count_on() -> int:
+    """The next counter, of `_last_ms` as it is then. The caller holds the lock."""
+    global _last_ms, _last_counter
+    now_ms = time.time_ns() // 1_000_000
+    if now_ms > _last_ms:
+        _last_ms, _last_counter = now_ms, _fresh_counter()
+    else:
+        _last_counter += 1
+        if _last_counter >= _COUNTER_LIMIT:
+            _last_ms, _last_counter = _last_ms + 1, _fresh_counter()
+    return _last_counter
 
 
 def uuid7_floor(at: datetime) -> UUID:
