@@ -97,3 +97,41 @@ async def add_points(
                 target_id, at, number, reagent_lot, excluded, verdict,
             )  # fmt: skip
     return ids
+
+
+async def add_judged(
+    laboratory: Laboratory,
+    lot: LotView,
+    target: TargetView,
+    zs: Sequence[str],
+    begin: datetime,
+    every: timedelta,
+    *,
+    module: str = "",
+    comment: str = "",
+) -> list[UUID]:
+    """Points of a target by their z, beyond 3 SD rejected, beyond 2 warned; `comment`: of the first."""
+    ids = [uuid7() for _ in zs]
+    rows = []
+    for place, (id, z) in enumerate(zip(ids, map(Decimal, zs), strict=True)):
+        verdict, rules = ("reject", ["1-3s"]) if abs(z) > 3 else ("warn", ["1-2s"]) if abs(z) > 2 else ("accept", [])
+        number, at = target.mean + z * target.sd, begin + place * every
+        said = comment if place == 0 else ""
+        rows.append((id, at, number, z, verdict, rules, said, id.bytes))
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        of = laboratory.organization_id, target.analyzer_id, target.test_id
+        await connection.executemany(
+            "insert into lab.qc_result (id, organization_id, natural_key, analyzer_id, role, test_id, kind, number,"
+            " value, measured_at, comment) values ($1, $6, $5, $7, 'qc', $8, 'numeric', $3, $3::numeric::text, $2, $4)",
+            [(id, at, number, said, key, *of) for id, at, number, _, _, _, said, key in rows],
+        )
+        await connection.executemany(
+            "insert into lab.qc_point (qc_result_id, organization_id, analyzer_id, module, test_id, lot_id, target_id,"
+            " level_number, run_id, measured_at, number, z, verdict, rules, steps)"
+            " values ($1, $7, $8, $10, $9, $11, $12, $13, $1, $2, $3, $4, $5, $6, '[]')",
+            [
+                (id, at, number, z, verdict, rules, *of, module, lot.id, target.id, lot.level_number)
+                for id, at, number, z, verdict, rules, _, _ in rows
+            ],
+        )
+    return ids

@@ -21,6 +21,7 @@ from interface.api import (
     orders,
     people,
     providers,
+    qc_charts,
     qc_lots,
     qc_peers,
     rest,
@@ -78,7 +79,8 @@ def routes() -> tuple[Route, ...]:
     """Every route there is, with what it needs."""
     # Worksheets before orders: the worklist's path is also that of an order, and the first that takes it has it.
     bench = (worksheets, orders, specimens, results, criticals)
-    rooms = (health, auth, rest, people, providers, *bench, catalogue, rules, qc_lots, qc_peers, fhir)
+    of_qc = (qc_lots, qc_peers, qc_charts)
+    rooms = (health, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, fhir)
     return tuple(route for room in rooms for route in room.ROUTES)
 
 

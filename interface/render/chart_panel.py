@@ -144,7 +144,8 @@ def thinned(points: Sequence[ChartPoint], axis: Axis) -> list[ChartPoint]:
     columns: dict[tuple[str, str, int], list[ChartPoint]] = {}
     kept: set[str] = set()
     for point in points:
-        if point.verdict is QcVerdict.ACCEPT and point.z is not None and abs(point.z) <= CLIP and not point.excluded:
+        quiet = point.verdict is QcVerdict.ACCEPT and not (point.excluded or point.note)
+        if quiet and point.z is not None and abs(point.z) <= CLIP:
             columns.setdefault((point.level, point.lot, int(axis.x(point.at))), []).append(point)
         else:
             kept.add(point.id)

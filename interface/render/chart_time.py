@@ -30,8 +30,8 @@ class Axis:
     right: float
 
     def x(self, at: datetime) -> float:
-        span = (self.end - self.begin) / timedelta(seconds=1)
-        part = (at - self.begin) / timedelta(seconds=1) / span if span > 0 else 0.5
+        span = self.end - self.begin
+        part = (at - self.begin) / span if span else 0.5
         return self.left + part * (self.right - self.left)
 
 
@@ -125,7 +125,7 @@ def _midnight(date_: date, zone: tzinfo, text: str) -> Tick:
 # The least time between two ticks, what their widest label may be, and the ticks themselves.
 _LADDER: tuple[tuple[timedelta, str, _Marks], ...] = (
     *((timedelta(hours=step), "00:00", _hours(step)) for step in (1, 2, 3, 6, 12)),
-    *((timedelta(days=step), "30 Nov", _days(step)) for step in (1, 2, 7, 14)),
+    *((timedelta(days=step), "30 Nov", _days(step)) for step in (1, 2, 3, 7, 14)),
     *((timedelta(days=28 * step), "Nov 2026", _months(step)) for step in (1, 3, 6)),
     *((timedelta(days=365 * step), "2026", _months(12 * step)) for step in (1, 5, 20)),
 )

@@ -241,9 +241,10 @@ def _foot(
 def _key(chart: Chart, look: Look, y: float) -> tuple[list[Item], float]:
     """What the signs mean, of those that are there."""
     items: list[Item] = []
+    there = set(map(_class, chart.points))
     x, y = _MARGIN, y + 10
     for says, point in _SIGNS:
-        if not any(_looks_as(one, point) for one in chart.points):
+        if _class(point) not in there:
             continue
         wide = 14 + typeface.width(says, SIZE) + 18
         if x > _MARGIN and x + wide - 18 > look.width - _MARGIN:
@@ -258,11 +259,8 @@ def _sign(point: ChartPoint, x: float, y: float) -> Iterator[Item]:
     return symbol(point, STYLES[0], x, y)
 
 
-def _looks_as(one: ChartPoint, sign: ChartPoint) -> bool:
-    return _class(one) == _class(sign)
-
-
 def _class(point: ChartPoint) -> tuple[bool, bool, bool, QcVerdict]:
+    """Points of one class look alike."""
     beyond = point.z is not None and abs(point.z) > 4
     if point.z is None:
         return True, False, False, QcVerdict.UNKNOWN

@@ -150,7 +150,8 @@ def _text(words: Words) -> str:
 
 def _said(text: str) -> str:
     """Without what XML has no word for."""
-    return escape("".join(letter if letter.isprintable() else " " for letter in text))
+    printable = text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
+    return escape(printable)
 
 
 def _number(value: float) -> str:

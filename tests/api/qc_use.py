@@ -19,8 +19,23 @@ async def _peers(bench: Bench, laboratory: Laboratory, token: str, route: Route)
     return (await bench.ask("GET", route.path, token, params=period)).status
 
 
+async def use_pictures(bench: Bench, laboratory: Laboratory, token: str, route: Route) -> int:
+    """Charts and reports: empty ones are there for every test and month."""
+    path = route.path.replace("{test}", "HGB").replace("{month}", "2026-11")
+    return (await bench.get(path, token, params={"analyzer": "hema"} if "charts" in path else {})).status
+
+
+# By the words after /api/qc/: the same.
+BELOW = {"charts": use_pictures, "reports": use_pictures}
+
+
+async def use_below(bench: Bench, laboratory: Laboratory, token: str, route: Route) -> int:
+    return await BELOW[route.path.split("/")[3]](bench, laboratory, token, route)
+
+
 # By the word after /api/: asks for something that is there or can be done, and gives the answer's status.
 USERS: dict[str, Callable[[Bench, Laboratory, str, Route], Awaitable[int]]] = {
     **dict.fromkeys(("qc-materials", "qc-lots", "qc-targets", "analyzer-lots"), use_lots),
     "qc-peers": _peers,
+    "qc": use_below,
 }
