@@ -22,6 +22,7 @@ from interface.api import (
     people,
     providers,
     qc_charts,
+    qc_gate,
     qc_lots,
     qc_peers,
     rest,
@@ -79,7 +80,7 @@ def routes() -> tuple[Route, ...]:
     """Every route there is, with what it needs."""
     # Worksheets before orders: the worklist's path is also that of an order, and the first that takes it has it.
     bench = (worksheets, orders, specimens, results, criticals)
-    of_qc = (qc_lots, qc_peers, qc_charts)
+    of_qc = (qc_gate, qc_lots, qc_peers, qc_charts)
     rooms = (health, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, fhir)
     return tuple(route for room in rooms for route in room.ROUTES)
 

@@ -15,6 +15,7 @@ Between a failure and its sweep nothing is released: who decides asks the gate, 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ from interface.domain.decide import DecisionContext
 from interface.domain.judging import QcGate, QcSays
 from interface.domain.model import HoldReason, ResultStatus, Step
 from interface.domain.views import Actor, ActorKind
+from interface.errors import StoreError
 from interface.flow.again import held_for_controls
 from interface.flow.cases import Decided, Rules
 from interface.flow.criticals import open_for
@@ -75,6 +77,12 @@ async def sweep(database: Database, organization_id: UUID) -> Swept:
     for stream in due:
         await _stream(database, organization_id, stream, done)
     return done
+
+
+async def follow(database: Database, organization_id: UUID) -> None:
+    """`sweep` for who has committed what it follows from: where the database is away, the daemon does it later."""
+    with contextlib.suppress(StoreError):
+        await sweep(database, organization_id)
 
 
 async def _stream(database: Database, organization_id: UUID, row: StreamRow, done: Swept) -> None:

@@ -33,7 +33,7 @@ from interface.flow.criticals import open_for
 from interface.flow.message import whole_records
 from interface.flow.outcome import judged_of, outcome_of
 from interface.flow.qc_gate import gate_of
-from interface.flow.qc_sweep import sweep
+from interface.flow.qc_sweep import follow
 from interface.flow.rules import rule_sets
 from interface.flow.surroundings import add_neighbours, gate_beside, rules_for, surroundings
 from interface.flow.work import Work, said_again
@@ -292,8 +292,7 @@ class ResultWorker:
         for job, outcome in zip(jobs, outcomes, strict=True):
             self._count(job.work, outcome)
         if any(job.barrier for job in jobs):
-            with contextlib.suppress(StoreError):  # it is done again: see `flow.qc_watch`
-                await sweep(self._database, organization_id)
+            await follow(self._database, organization_id)
         return True
 
     async def _decide(self, organization_id: UUID, jobs: Sequence[Job]) -> list[Outcome]:

@@ -7,9 +7,9 @@ controls, or says what was done, has it alone. Both take it before they lock any
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -169,29 +169,44 @@ async def points_of(
 
 @dataclass(frozen=True, slots=True)
 class _Level:
+    """When a level had a target, of a lot that could be used."""
+
     number: int
+    reagent_lot: str
     begin: datetime
-    end: datetime | None
+    ends: tuple[datetime, ...]
+
+    def holds(self, at: datetime, reagent_lot: str) -> bool:
+        return self.reagent_lot in ("", reagent_lot) and self.begin <= at and all(at < end for end in self.ends)
 
 
 async def _levels(connection: Connection, stream: Stream) -> list[_Level]:
-    """When each level had a target."""
     rows = await connection.fetch(
-        """select l.level_number, t.valid_from, least(t.valid_to, t.ended_at) as valid_to
+        """select l.level_number, t.reagent_lot, t.valid_from, t.valid_to, t.ended_at, l.closed_at, l.expires_on
            from lab.qc_target t join lab.qc_lot l on l.id = t.lot_id
            where t.analyzer_id = $1 and t.test_id = $2 and t.module in ('', $3)""",
         stream.analyzer_id, stream.test_id, stream.module,
     )  # fmt: skip
-    return [_Level(row["level_number"], row["valid_from"], row["valid_to"]) for row in rows]
+    return [
+        _Level(
+            row["level_number"], row["reagent_lot"], row["valid_from"],
+            tuple(end for end in (row["valid_to"], row["ended_at"], row["closed_at"], _end(row["expires_on"])) if end),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _end(day: date | None) -> datetime | None:
+    """A lot is good through its last day."""
+    return None if day is None else datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
 
 
 def _measured(row: Record, plan: Plan, levels: Sequence[_Level]) -> Measured:
-    at, until = row["measured_at"], row["expires_on"]
-    wanted = {one.number for one in levels if one.begin <= at and (one.end is None or at < one.end)}
+    at = row["measured_at"]
+    wanted = frozenset(one.number for one in levels if one.holds(at, row["reagent_lot"]))
     return Measured(
         str(row["qc_result_id"]), at, row["created_at"], row["level_number"], str(row["run_id"]),
-        QcVerdict(row["verdict"]), frozenset(wanted), plan.levels, row["out"], row["reagent_lot"],
-        None if until is None else datetime(until.year, until.month, until.day, tzinfo=UTC) + timedelta(days=1),
+        QcVerdict(row["verdict"]), wanted, plan.levels, row["out"], row["reagent_lot"], _end(row["expires_on"]),
     )  # fmt: skip
 
 
@@ -420,18 +435,56 @@ async def add_action(
     return action_id
 
 
-async def names(connection: Connection, streams: Iterable[Stream]) -> dict[Stream, tuple[str, str]]:
-    """The analyzer's name and the test's code of each."""
-    of = list(streams)
+@dataclass(frozen=True, slots=True)
+class ActionView:
+    """What a person did or said about a stream."""
+
+    id: UUID
+    analyzer: str
+    module: str
+    test: str
+    kind: str
+    text: str
+    meanwhile: str
+    point_id: UUID | None
+    by: str
+    at: datetime
+
+
+async def actions(connection: Connection, analyzer: str = "", test: str = "", limit: int = 100) -> list[ActionView]:
+    """The newest, of an analyzer and of a test where they are named."""
     rows = await connection.fetch(
-        """select k.analyzer_id, k.test_id, a.name, t.code
-           from unnest($1::uuid[], $2::uuid[]) as k (analyzer_id, test_id)
-           join lab.analyzer a on a.id = k.analyzer_id join lab.test t on t.id = k.test_id""",
-        [one.analyzer_id for one in of],
-        [one.test_id for one in of],
+        """select x.id, a.name as analyzer, x.module, t.code as test, x.kind, x.text, x.measured, x.qc_result_id,
+                  x.actor_name, x.created_at
+           from lab.qc_action x join lab.analyzer a on a.id = x.analyzer_id join lab.test t on t.id = x.test_id
+           where $1 in ('', a.name) and $2 in ('', t.code) order by x.created_at desc, x.id desc limit $3""",
+        analyzer, test, limit,
+    )  # fmt: skip
+    return [ActionView(*row) for row in rows]
+
+
+async def ids_of(connection: Connection, analyzer: str, test: str) -> tuple[UUID | None, UUID | None]:
+    """The ids of an analyzer and a test by their names; None where there is none."""
+    row = await connection.fetchrow(
+        """select (select id from lab.analyzer where name = $1) as analyzer_id,
+                  (select id from lab.test where code = $2) as test_id""",
+        analyzer,
+        test,
     )
-    known = {(row["analyzer_id"], row["test_id"]): (row["name"], row["code"]) for row in rows}
-    return {one: known[one.analyzer_id, one.test_id] for one in of if (one.analyzer_id, one.test_id) in known}
+    return (row["analyzer_id"], row["test_id"]) if row is not None else (None, None)
+
+
+async def never_controlled(connection: Connection) -> list[tuple[str, str, str]]:
+    """Analyzer, module and test of what has a target in force, and no stream."""
+    rows = await connection.fetch(
+        """select distinct a.name, t.module, c.code
+           from lab.qc_target t join lab.analyzer a on a.id = t.analyzer_id join lab.test c on c.id = t.test_id
+           where t.ended_at is null and t.valid_from <= now() and (t.valid_to is null or t.valid_to > now())
+           and not exists (select from lab.qc_stream s where s.analyzer_id = t.analyzer_id and s.test_id = t.test_id
+                           and (t.module in ('', s.module)))
+           order by 1, 2, 3"""
+    )
+    return [(row["name"], row["module"], row["code"]) for row in rows]
 
 
 def _uuid(text: str) -> UUID | None:

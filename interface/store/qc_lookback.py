@@ -176,6 +176,7 @@ class Item:
 
     result_id: UUID
     result_version_id: UUID
+    patient_id: UUID | None
     barcode: str
     status: ResultStatus
     version: int
@@ -189,8 +190,8 @@ class Item:
 
 
 _ITEMS = f"""
-select i.result_id, i.result_version_id, v.specimen_as_sent as barcode, r.status, r.version, r.released_at, i.state,
-       i.reason, i.decided_by_name, i.decided_at, {MEASURED} as measured_at,
+select i.result_id, i.result_version_id, r.patient_id, v.specimen_as_sent as barcode, r.status, r.version,
+       r.released_at, i.state, i.reason, i.decided_by_name, i.decided_at, {MEASURED} as measured_at,
        r.version_id <> i.result_version_id and r.status in ('corrected', 'entered-in-error') as changed
 from lab.qc_lookback_item i join lab.result r on r.id = i.result_id
 cross join lateral (select w.specimen_as_sent, w.instrument_at, w.message_id
@@ -207,8 +208,8 @@ async def items(connection: Connection, lookback_id: UUID, result_ids: Collectio
     )
     return [
         Item(
-            row["result_id"], row["result_version_id"], row["barcode"], ResultStatus(row["status"]), row["version"],
-            row["measured_at"], row["released_at"], row["changed"], row["state"], row["reason"],
+            row["result_id"], row["result_version_id"], row["patient_id"], row["barcode"], ResultStatus(row["status"]),
+            row["version"], row["measured_at"], row["released_at"], row["changed"], row["state"], row["reason"],
             row["decided_by_name"], row["decided_at"],
         )
         for row in rows

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from interface.api.context import Route
+from interface.domain.model import ResultStatus
 from tests.api.bench import Bench, Laboratory
 from tests.api.qc_lots_use import lot, made, material, use_lots
+from tests.qc_failing import looked_back_at
 
 
 async def _peers(bench: Bench, laboratory: Laboratory, token: str, route: Route) -> int:
@@ -33,9 +35,29 @@ async def use_below(bench: Bench, laboratory: Laboratory, token: str, route: Rou
     return await BELOW[route.path.split("/")[3]](bench, laboratory, token, route)
 
 
+async def _gate(bench: Bench, laboratory: Laboratory, token: str, route: Route) -> int:
+    body: dict[str, object] = {}
+    if route.path == "/api/qc-actions":
+        body = {"analyzer": "hema", "test": "HGB", "kind": "comment", "text": "new tubing"}
+    elif "qc-plans" in route.path:
+        body = {"test": "HGB"}
+        if route.path.endswith("/end"):
+            await bench.ask("PUT", "/api/qc-plans", token, json=body)
+    path = route.path
+    if "{id}" in path:
+        of = await laboratory.result(await laboratory.order(), status=ResultStatus.FINAL)
+        path = path.replace("{id}", str(await looked_back_at(laboratory, of)))
+        body = {"decision": "stands", "reason": "compared"}
+    options = {} if route.method == "GET" else {"json": body}
+    answer = await bench.ask(route.method, path, token, **options)
+    assert answer.status < 300, (route, answer.body)
+    return answer.status
+
+
 # By the word after /api/: asks for something that is there or can be done, and gives the answer's status.
 USERS: dict[str, Callable[[Bench, Laboratory, str, Route], Awaitable[int]]] = {
     **dict.fromkeys(("qc-materials", "qc-lots", "qc-targets", "analyzer-lots"), use_lots),
     "qc-peers": _peers,
     "qc": use_below,
+    **dict.fromkeys(("qc-results", "qc-actions", "qc-lookbacks", "qc-plans"), _gate),
 }

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from interface.domain.model import ResultStatus
 from interface.domain.permissions import Role
 from interface.store.actors import insert_user
 from tests.cli.desk import Shell, _digest
 from tests.cli.qc_lots_use import lot_arguments, reagent_arguments, target_arguments
+from tests.qc_failing import looked_back_at
 from tests.qc_records import add_lot
 
 DORA, VERA = ("--as", "dora"), ("--as", "vera")  # a director, who may everything of quality control; a technologist
@@ -36,6 +38,29 @@ async def _peers(shell: Shell, name: str, folder: Path) -> dict[str, tuple[str, 
 
 
 MAKERS["peer"] = _peers
+
+
+async def _gate(shell: Shell, name: str, folder: Path) -> dict[str, tuple[str, ...]]:
+    lookback_id = ""
+    if name in ("qc lookback show", "qc lookback decide"):
+        result_id = await shell.laboratory.result(await shell.laboratory.order(), status=ResultStatus.FINAL)
+        lookback_id = str(await looked_back_at(shell.laboratory, result_id))
+    if name == "qc plan end":
+        await shell.run("qc", "plan", "set", "--test", "HGB", *DORA)
+    return {
+        "qc status": (),
+        "qc action add": ("HGB", "new tubing", "--analyzer", "hema", "--kind", "comment", *DORA),
+        "qc action list": (),
+        "qc lookback list": (),
+        "qc lookback show": (lookback_id,),
+        "qc lookback decide": (lookback_id, "stands", "--reason", "compared", *DORA),
+        "qc plan list": (),
+        "qc plan set": ("--test", "HGB", "--every", "480", *DORA),
+        "qc plan end": ("--test", "HGB", *DORA),
+    }
+
+
+MAKERS.update(dict.fromkeys(("status", "action", "lookback", "plan"), _gate))
 
 
 async def add_director(shell: Shell) -> None:

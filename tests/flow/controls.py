@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
-from interface.domain.qc import Evaluation, Point, QcVerdict, Stream
+from interface.domain.qc import QcVerdict, Stream
 from interface.domain.qc_state import Meanwhile, Plan
 from interface.domain.views import Actor
 from interface.flow import qc_gate
 from interface.flow.qc_sweep import Swept, sweep
+from interface.settings import packaged
 from interface.store import qc_gate as rows
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 from tests.flow.laboratory import Laboratory
 from tests.flow.rulebook import RULES, put_in_force, sent
+from tests.qc_failing import add_level, add_point
 
 ACCEPT, WARN, REJECT = QcVerdict.ACCEPT, QcVerdict.WARN, QcVerdict.REJECT
 IN_CONTROL = RULES.replace("qc = true\n", "")  # quality control is asked for
@@ -36,10 +39,16 @@ class Bench:
     def stream(self, test: str = "NA", module: str = "") -> Stream:
         return Stream(self.lab.context.analyzer_id, self.tests[test], module)
 
-    async def send(self, barcode: str, minutes: float, *, control: str = "", **values: str) -> None:
-        """A patient's results, measured so many minutes ago; decided."""
+    def message(self, barcode: str, minutes: float, using: str = "", **values: str) -> list[str]:
+        """A patient's results, measured so many minutes ago; `using`: module and reagent lot, where the driver of
+        `modular` finds them."""
         at = f"{self.ago(minutes):%Y%m%d%H%M%S}"
-        await self.lab.send(sent(barcode, values, control=control or f"{barcode}{minutes}", at=at))
+        records = sent(barcode, values, control=f"{barcode} {minutes}", at=at)
+        return [f"{one}|{using}" if using and one.startswith("R|") else one for one in records]
+
+    async def send(self, barcode: str, minutes: float, using: str = "", **values: str) -> None:
+        """The same, decided."""
+        await self.lab.send(self.message(barcode, minutes, using, **values))
         await self.lab.settle()
 
     async def control(
@@ -57,38 +66,16 @@ class Bench:
         self, connection: Connection, minutes: float, verdict: QcVerdict, test: str = "NA", level: int = 1,
         module: str = "", lot: str = "", run: UUID | None = None,
     ) -> UUID:  # fmt: skip
-        stream, at = self.stream(test, module), self.ago(minutes)
-        await rows.lock_judging(connection, self.lab.organization_id, stream.analyzer_id)
-        lot_id = await self._lot(connection, level, stream)
-        point_id, org = uuid7(), self.lab.organization_id
-        await connection.execute(
-            """insert into lab.qc_result (id, organization_id, natural_key, analyzer_id, role, kind, test_id,
-                   measured_at) values ($1, $2, $3, $4, 'qc', 'numeric', $5, $6)""",
-            point_id, org, point_id.bytes, stream.analyzer_id, stream.test_id, at,
+        stream = self.stream(test, module)
+        lot_id = await self._lot(connection, level)
+        return await add_point(
+            connection, self.lab.context.actor, stream, lot_id, self.ago(minutes), verdict, level=level, lot=lot,
+            run=run,
         )  # fmt: skip
-        await connection.execute(
-            """insert into lab.qc_point (qc_result_id, organization_id, analyzer_id, module, test_id, lot_id,
-                   level_number, run_id, measured_at, reagent_lot, verdict, steps, created_at)
-               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, '[]', clock_timestamp())""",
-            point_id, org, stream.analyzer_id, module, stream.test_id, lot_id, level, run or point_id, at, lot, verdict,
-        )  # fmt: skip
-        point = Point(str(point_id), at, str(run or point_id), level, str(lot_id), "", None)
-        await qc_gate.judge(connection, self.lab.context.actor, stream, point, Evaluation(verdict))
-        return point_id
 
-    async def _lot(self, connection: Connection, level: int, stream: Stream) -> UUID:
+    async def _lot(self, connection: Connection, level: int) -> UUID:
         if level not in self.lots:
-            material_id, self.lots[level] = uuid7(), uuid7()
-            org = self.lab.organization_id
-            await connection.execute(
-                "insert into lab.qc_material (id, organization_id, name) values ($1, $2, $3)", material_id, org,
-                f"serum {level}",
-            )  # fmt: skip
-            await connection.execute(
-                """insert into lab.qc_lot (id, organization_id, material_id, lot, level_number)
-                   values ($1, $2, $3, 'L', $4)""",
-                self.lots[level], org, material_id, level,
-            )  # fmt: skip
+            self.lots[level] = await add_level(connection, self.lab.organization_id, level)
         return self.lots[level]
 
     async def wanted(self, *levels: int, test: str = "NA") -> None:
@@ -99,7 +86,7 @@ class Bench:
                 await connection.execute(
                     """insert into lab.qc_target (id, organization_id, lot_id, analyzer_id, test_id, mean, sd,
                            valid_from, actor_kind) values ($1, $2, $3, $4, $5, 140, 2, $6, 'user')""",
-                    uuid7(), self.lab.organization_id, await self._lot(connection, level, stream), stream.analyzer_id,
+                    uuid7(), self.lab.organization_id, await self._lot(connection, level), stream.analyzer_id,
                     stream.test_id, self.ago(100_000),
                 )  # fmt: skip
 
@@ -138,6 +125,16 @@ class Bench:
                join lab.result_version v on v.id = i.result_version_id order by 1"""
         )
         return [row["specimen_as_sent"] for row in found]
+
+
+def modular(folder: Path) -> Path:
+    """A search path on which the generic driver reads module and reagent lot behind the time of a result."""
+    made = folder / "generic_lis2"
+    made.mkdir()
+    text = (packaged("drivers") / "generic_lis2" / "driver.toml").read_text(encoding="utf-8")
+    paths = '\n[paths]\nmodule = "R.14.1"\nreagent_lot = "R.14.2"\n'
+    (made / "driver.toml").write_text(text + paths, encoding="utf-8")
+    return folder
 
 
 async def bench(lab: Laboratory, rules: str = IN_CONTROL) -> Bench:

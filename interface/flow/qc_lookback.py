@@ -1,0 +1,105 @@
+"""Look-back: a person decides about each patient's result that was released since the last acceptable control.
+
+42 CFR 493.1282(b)(2): when a control fails, what was obtained since the last acceptable run is evaluated. API and CLI
+share it.
+
+    stands       it is right all the same; the reason says why
+    repeat       the test is to be run again on the specimen: a follow-up, as `labora result rerun` makes it
+    corrected    it was corrected or retracted since; only where it was
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from interface.domain.model import FollowUpKind
+from interface.domain.permissions import Permission
+from interface.domain.views import Actor
+from interface.errors import ApiError
+from interface.flow import follow_ups
+from interface.flow.actors import require
+from interface.flow.problems import reason_of
+from interface.store import audit, lab_changes
+from interface.store import qc_lookback as rows
+from interface.store.db import Connection
+from interface.store.qc_lookback import Item, Lookback
+
+
+class Decision(StrEnum):
+    STANDS = "stands"
+    REPEAT = "repeat"
+    CORRECTED = "corrected"
+
+
+WAITING = "waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class LookbackView:
+    """A list with its results, in the order in which they were measured."""
+
+    lookback: Lookback
+    items: tuple[Item, ...]
+
+
+async def lookbacks(connection: Connection, *, closed: bool = False, limit: int = 200) -> list[Lookback]:
+    """The lists, newest first; without `closed` those that are open."""
+    return await rows.lookbacks(connection, closed=closed, limit=limit)
+
+
+async def view(connection: Connection, lookback_id: UUID) -> LookbackView:
+    """Raises ApiError 404."""
+    found = await rows.lookback(connection, lookback_id)
+    if found is None:
+        raise ApiError(404, "not-found", "there is no such look-back list")
+    return LookbackView(found, tuple(await rows.items(connection, lookback_id)))
+
+
+async def decide(
+    connection: Connection,
+    actor: Actor,
+    lookback_id: UUID,
+    decision: Decision,
+    reason: str,
+    result_ids: Collection[UUID] = (),
+) -> LookbackView:
+    """Decide about results of a list; about none by name: about all that wait. The list closes when nothing waits and a
+    control has been acceptable since.
+
+    It is a decision about patients' results: it needs `result:release`. Raises ApiError; then nothing was decided.
+    """
+    require(actor, Permission.RESULT_RELEASE)
+    reason = reason_of(reason)
+    found = await view(connection, lookback_id)
+    wanted = set(result_ids) or {item.result_id for item in found.items if item.state == WAITING}
+    if unknown := wanted - {item.result_id for item in found.items}:
+        raise ApiError(404, "not-found", f"the list has no result {min(unknown)}")
+    if not wanted:
+        raise ApiError(409, "conflict", "no result of the list waits")
+    await lab_changes.lock_results(connection, sorted(wanted))
+    await rows.lock(connection, lookback_id)
+    items = await rows.items(connection, lookback_id, wanted)
+    _check(items, decision)
+    if decision is Decision.REPEAT:
+        for item in items:
+            try:
+                await follow_ups.request(connection, actor, item.result_id, FollowUpKind.RERUN, reason=reason)
+            except follow_ups.FollowUpError as error:
+                raise ApiError(409, "conflict", f"{item.barcode}: {error}") from None
+    closed = await rows.decide(connection, actor, lookback_id, wanted, decision.value, reason)
+    detail = {"decision": decision.value, "results": str(len(wanted)), "closed": str(closed).lower()}
+    await audit.record(connection, actor, "qc_lookback", "qc_lookback", lookback_id, detail)
+    for item in items:
+        told = {"decision": decision.value, "lookback": str(lookback_id)}
+        await audit.record(connection, actor, "qc_lookback", "result", item.result_id, told)
+    return await view(connection, lookback_id)
+
+
+def _check(items: Sequence[Item], decision: Decision) -> None:
+    if decided := [item for item in items if item.state != WAITING]:
+        raise ApiError(409, "conflict", f"{decided[0].barcode} was decided about: {decided[0].state}")
+    if decision is Decision.CORRECTED and (left := [item for item in items if not item.changed]):
+        raise ApiError(409, "conflict", f"{left[0].barcode} was neither corrected nor retracted since")
