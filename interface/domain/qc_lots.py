@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final
@@ -75,7 +75,10 @@ class LotView:
 
 @dataclass(frozen=True, slots=True)
 class TargetView:
-    """What a lot should measure on an analyzer, in `unit` as it was typed. `ended_at`: from then on it is not."""
+    """What a lot should measure on an analyzer, in `unit` as it was typed. `ended_at`: a person ended it.
+
+    `lot_until`: its lot is expired or closed from then on, and it is in force no longer than that.
+    """
 
     id: UUID
     lot_id: UUID
@@ -103,11 +106,12 @@ class TargetView:
     ended_at: datetime | None = None
     ended_by: str = ""
     end_reason: str = ""
+    lot_until: datetime | None = None
 
     @property
     def end(self) -> datetime | None:
         """Up to when it is in force, exclusively."""
-        ends = [at for at in (self.valid_to, self.ended_at) if at is not None]
+        ends = [at for at in (self.valid_to, self.ended_at, self.lot_until) if at is not None]
         return min(ends) if ends else None
 
     def holds(self, at: datetime) -> bool:
@@ -187,6 +191,13 @@ def _meet(one: str, other: str) -> bool:
 def expired(expires_on: date | None, at: datetime) -> bool:
     """A lot is good to the end of the day that it says, in UTC."""
     return expires_on is not None and at.astimezone(UTC).date() > expires_on
+
+
+def until(lot: LotView) -> datetime | None:
+    """From when on a lot cannot be used; None: that is not known."""
+    day = lot.expires_on
+    expiry = None if day is None else datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+    return min((at for at in (expiry, lot.closed_at) if at is not None), default=None)
 
 
 def unusable(lot: LotView, at: datetime) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from interface.domain.permissions import Permission
-from interface.domain.qc_lots import AnalyzerLotView, LotKind, LotView, MaterialView, named_alike
+from interface.domain.qc_lots import AnalyzerLotView, LotKind, LotView, MaterialView, named_alike, until
 from interface.domain.views import Actor
 from interface.errors import ApiError
 from interface.flow import qc_gate
@@ -166,11 +166,7 @@ async def change_lot(
     if moved and await rows.has_points(connection, lot_id):
         what = " and ".join(moved).replace("_", " ")
         raise ApiError(409, "conflict", f"lot {known.name} has targets or points: its {what} cannot change; add a lot")
-    view = await _write_lot(connection, actor, known, new, reason)
-    if view.expires_on != known.expires_on:  # what vouched may do so no more, or again
-        for stream in await rows.streams_with(connection, lot_id):
-            await qc_gate.refresh(connection, actor, stream, f"lot {view.name} expires on {view.expires_on}")
-    return view
+    return await _write_lot(connection, actor, known, new, reason)
 
 
 async def close_lot(connection: Connection, actor: Actor, lot_id: UUID, reason: str) -> LotView:
@@ -215,6 +211,9 @@ async def _write_lot(connection: Connection, actor: Actor, known: LotView, new: 
     if new != known:
         await rows.update_lot(connection, new, analyzer_ids)
     await record_change(connection, actor, "qc_lot", new.id, new.name, reason, known, new)
+    if until(new) != until(known):  # what vouched may do so no more, or again; and which levels are wanted
+        for stream in await rows.streams_with(connection, new.id):
+            await qc_gate.refresh(connection, actor, stream, f"lot {new.name} can be used until {until(new)}")
     return await lot_of(connection, new.id)
 
 

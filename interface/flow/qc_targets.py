@@ -24,6 +24,7 @@ from interface.domain.qc_lots import (
     overlapping,
     same_place,
     target_problems,
+    until,
     unusable,
 )
 from interface.domain.qc_targets import (
@@ -216,6 +217,7 @@ async def _target(connection: Connection, actor: Actor, place: Place, wanted: Wa
         mean=wanted.mean, sd=wanted.sd, unit=_unit(wanted.unit, test), source=wanted.source, kind=wanted.kind,
         points=wanted.points, reagent_lot=place.reagent_lot.strip(), note=wanted.note.strip(),
         valid_from=wanted.valid_from or _now(), valid_to=wanted.valid_to, created_at=_now(), by=actor.name,
+        lot_until=until(lot),
     )  # fmt: skip
     return view, test
 
@@ -380,16 +382,18 @@ async def _points(
 
 
 async def _former(connection: Connection, lot: LotView, analyzer_id: UUID, test_id: UUID, module: str) -> Former | None:
-    """The lot of the same level of the same material that has a target there; of several the newest target."""
-    wanted = rows.TargetFilter(analyzer_id=analyzer_id, test_id=test_id, at=_now())
+    """The lot of the same level of the same material that has or had a target there; of several the newest target."""
+    wanted = rows.TargetFilter(analyzer_id=analyzer_id, test_id=test_id, ended=True)
     found: Sequence[TargetView] = [
         one
         for one in await rows.find_targets(connection, wanted)
         if (one.material, one.level_number) == (lot.material, lot.level_number)
         and one.lot_id != lot.id
         and one.module in ("", module)
+        and one.valid_from <= _now()
+        and (one.end is None or one.end > one.valid_from)
     ]
-    newest = max(found, key=lambda one: (bool(one.module), one.valid_from), default=None)
+    newest = max(found, key=lambda one: (one.holds(_now()), bool(one.module), one.valid_from), default=None)
     if newest is None:
         return None
     return former_of(

@@ -166,17 +166,19 @@ def _lot(row: Record) -> LotView:
 
 # ---- targets --------------------------------------------------------------------------------------------------------
 
-_TARGETS = """
+_LOT_UNTIL = "least(l.closed_at, (l.expires_on + 1)::timestamp at time zone 'UTC')"  # as `domain.qc_lots.until`
+_TARGETS = f"""
 select g.id, g.lot_id, l.lot, l.level, l.level_number, m.name as material, g.analyzer_id, a.name as analyzer, g.module,
        g.test_id, t.code as test, g.mean, g.sd, g.unit, g.source, g.kind, g.points, g.reagent_lot, g.note,
-       g.valid_from, g.valid_to, g.created_at, g.actor_name as by, g.ended_at, g.ended_by_name as ended_by, g.end_reason
+       g.valid_from, g.valid_to, g.created_at, g.actor_name as by, g.ended_at, g.ended_by_name as ended_by,
+       g.end_reason, {_LOT_UNTIL} as lot_until
 from lab.qc_target g
 join lab.qc_lot l on l.id = g.lot_id
 join lab.qc_material m on m.id = l.material_id
 join lab.analyzer a on a.id = g.analyzer_id
 join lab.test t on t.id = g.test_id
 where
-"""
+"""  # noqa: S608 - names of ours
 _IN_ORDER = "order by a.name, g.module, t.code, m.name, l.level_number, l.lot, g.reagent_lot, g.valid_from, g.id"
 
 
@@ -192,7 +194,7 @@ class TargetFilter:
     ended: bool = False
 
 
-_END = "least(g.valid_to, g.ended_at)"  # `least` leaves out what is null
+_END = f"least(g.valid_to, g.ended_at, {_LOT_UNTIL})"  # `least` leaves out what is null
 
 
 async def find_targets(connection: Connection, filter: TargetFilter) -> list[TargetView]:
@@ -211,14 +213,17 @@ async def find_targets(connection: Connection, filter: TargetFilter) -> list[Tar
     return [_target(row) for row in rows]
 
 
-async def targets_of(connection: Connection, analyzer_id: UUID, lot_ids: Iterable[UUID] = ()) -> list[TargetView]:
+async def targets_of(
+    connection: Connection, analyzer_id: UUID, lot_ids: Iterable[UUID] = (), test_ids: Iterable[UUID] = ()
+) -> list[TargetView]:
     """The targets that judge an analyzer's points, also late ones: all but those that ended more than a year ago.
 
-    `lot_ids`: of these lots only. `domain.qc_lots.in_force` finds the one for a point.
+    `lot_ids`, `test_ids`: of these only. `domain.qc_lots.in_force` finds the one for a point.
     """
     query = Query()
     query.where("g.analyzer_id = ?", analyzer_id)
     query.any("g.lot_id = any(?::uuid[])", lot_ids)
+    query.any("g.test_id = any(?::uuid[])", test_ids)
     query.where(f"coalesce({_END} > now() - interval '1 year', true)")
     rows = await connection.fetch(f"{_TARGETS} {query.conditions} {_IN_ORDER}", *query.values)
     return [_target(row) for row in rows]
@@ -267,11 +272,13 @@ async def streams_at(connection: Connection, analyzer_id: UUID, test_id: UUID, m
 
 
 async def streams_with(connection: Connection, lot_id: UUID) -> list[Stream]:
-    """The streams that have a state and a point of a lot in the last year."""
+    """The streams that have a state and a target of a lot, or a point of it in the last year."""
     rows = await connection.fetch(
         """
         select s.analyzer_id, s.test_id, s.module from lab.qc_stream s
-        where exists (select from lab.qc_point p where p.lot_id = $1 and p.analyzer_id = s.analyzer_id
+        where exists (select from lab.qc_target g where g.lot_id = $1 and g.analyzer_id = s.analyzer_id
+                      and g.test_id = s.test_id and g.module in ('', s.module))
+           or exists (select from lab.qc_point p where p.lot_id = $1 and p.analyzer_id = s.analyzer_id
                       and p.test_id = s.test_id and p.module = s.module and p.measured_at > now() - interval '1 year')
         order by s.analyzer_id, s.test_id, s.module
         """,

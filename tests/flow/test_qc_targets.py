@@ -340,7 +340,8 @@ async def test_a_fixed_target_is_not_computed_anew_nor_one_of_points_all_alike(l
 
 async def test_the_gate_goes_by_the_targets_and_expiries_that_are_said_now(laboratory: Laboratory) -> None:
     lot = await add_lot(laboratory)
-    await add_lot(laboratory, level="high", number=2)
+    high = await add_lot(laboratory, level="high", number=2)
+    today = datetime.now(UTC).date()
     target = await add_target(laboratory, "4711/low", valid_from=datetime.now(UTC) - 2 * DAY)
     await add_points(laboratory, lot.id, ["12.0"], every=DAY / 24, target_id=target.id, verdict="accept")
     stream = Stream(laboratory.analyzer_id, laboratory.tests["HGB"])
@@ -357,6 +358,11 @@ async def test_the_gate_goes_by_the_targets_and_expiries_that_are_said_now(labor
     await does(laboratory, lambda c, a: flow.end_target(c, a, second.id, WHY, never=True))
     assert await state() == QcState.OK
     assert await laboratory.count("qc_event", "true") == 3
+    # a level of a lot that is closed is not wanted any more
+    await add_target(laboratory, "4711/high", "16.0", valid_from=datetime.now(UTC) - 2 * DAY)
+    assert await state() != QcState.OK
+    await does(laboratory, lambda c, a: change_lot(c, a, high.id, LotChange(expires_on=today - 3 * DAY), WHY))
+    assert await state() == QcState.OK
     past = LotChange(expires_on=date(2020, 1, 1))
     await does(laboratory, lambda c, a: change_lot(c, a, lot.id, past, WHY))
     async with laboratory.database.transaction(laboratory.organization_id) as connection:
