@@ -21,6 +21,7 @@ from interface.api import (
     orders,
     people,
     providers,
+    qc,
     qc_charts,
     qc_gate,
     qc_lots,
@@ -80,7 +81,7 @@ def routes() -> tuple[Route, ...]:
     """Every route there is, with what it needs."""
     # Worksheets before orders: the worklist's path is also that of an order, and the first that takes it has it.
     bench = (worksheets, orders, specimens, results, criticals)
-    of_qc = (qc_gate, qc_lots, qc_peers, qc_charts)
+    of_qc = (qc_gate, qc, qc_lots, qc_peers, qc_charts)  # the gate first: `status` is no result's id
     rooms = (health, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, fhir)
     return tuple(route for room in rooms for route in room.ROUTES)
 

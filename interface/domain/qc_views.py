@@ -101,3 +101,36 @@ class ControlView:
     def updated_at(self) -> datetime:
         """What lists are in the order of."""
         return self.created_at
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisView:
+    """What the counted points of a lot come to against one target, in `unit`; per cents, SDI and sigma with two
+    decimals. None: there is none."""
+
+    analyzer_id: UUID
+    analyzer: str
+    module: str
+    test: str
+    unit: str
+    material: str
+    lot_id: UUID
+    lot: str
+    level: str
+    level_number: int
+    target_id: UUID | None
+    target_mean: Decimal | None
+    target_sd: Decimal | None
+    n: int
+    mean: Decimal
+    sd: Decimal | None
+    cv: Decimal | None
+    minimum: Decimal
+    maximum: Decimal
+    bias: Decimal | None
+    sdi: Decimal | None
+    total_error: Decimal | None
+    allowable_error: Decimal | None
+    sigma: Decimal | None
+    first_at: datetime
+    last_at: datetime

@@ -206,6 +206,16 @@ async def lot_named(connection: Connection, text: str) -> LotView:
     return found[0]
 
 
+async def lots_named(connection: Connection, text: str) -> tuple[UUID, ...]:
+    """The ids of all lots that are called so, every level of them, closed ones too. At least one, or refused."""
+    if (lot_id := _id(text)) is not None:
+        return (lot_id,)
+    found = await rows.read_lots(connection, named=text, closed=True)
+    if not found:
+        raise ApiError(404, "not-found", f"there is no lot {text!r}")
+    return tuple(one.id for one in found)
+
+
 async def _write_lot(connection: Connection, actor: Actor, known: LotView, new: LotView, reason: str) -> LotView:
     analyzer_ids = await _check_lot(connection, new)
     if new != known:

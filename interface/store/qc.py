@@ -311,10 +311,29 @@ async def measurements(connection: Connection, filter: AnalysisFilter) -> list[M
     ]  # fmt: skip
 
 
-async def analyzer_named(connection: Connection, text: str) -> UUID | None:
-    """An analyzer by its name in the laboratory."""
-    found: UUID | None = await connection.fetchval("select id from lab.analyzer where name = $1", text)
-    return found
+@record
+class Test:
+    """What a control is of."""
+
+    id: UUID
+    unit: str
+    substance: Substance
+
+
+async def test_named(connection: Connection, code: str) -> Test | None:
+    """An active test by the laboratory's code."""
+    row = await connection.fetchrow(
+        "select id, unit, molar_mass, valence from lab.test where code = $1 and active", code
+    )
+    return None if row is None else Test(row["id"], row["unit"], Substance(row["molar_mass"], row["valence"]))
+
+
+async def stream_of(connection: Connection, id: UUID) -> Stream:
+    """The stream of a point."""
+    row = await connection.fetchrow("select analyzer_id, test_id, module from lab.qc_point where qc_result_id = $1", id)
+    if row is None:
+        raise LookupError(id)
+    return Stream(row["analyzer_id"], row["test_id"], row["module"])
 
 
 async def calibrated_at(

@@ -40,8 +40,9 @@ class ControlFilter:
 
 
 _CONTROLS = """
-select r.id, r.analyzer_id, a.name as analyzer, r.module, r.role, r.origin, r.test_id, coalesce(t.code, '') as test,
-       coalesce(t.name, '') as test_name, coalesce(t.unit, '') as unit, r.code, r.specimen_as_sent, r.lot_as_sent,
+select r.id, r.analyzer_id, a.name as analyzer, r.module, r.role, r.origin, t.id as test_id,
+       coalesce(t.code, '') as test, coalesce(t.name, '') as test_name, coalesce(t.unit, '') as unit, r.code,
+       r.specimen_as_sent, r.lot_as_sent,
        r.level_as_sent, r.value, r.raw_value, r.raw_flags, r.unit as sent_unit, r.instrument_time, r.measured_at,
        r.created_at, r.message_id, r.location, r.reagent_lot, r.calibrator_lot, r.comment,
        coalesce(u.username, '') as by_name,
@@ -51,10 +52,10 @@ select r.id, r.analyzer_id, a.name as analyzer, r.module, r.role, r.origin, r.te
        p.reagent_lot as point_reagent_lot, p.calibrator_lot as point_calibrator_lot, p.created_at as judged_at,
        p.excluded_at, p.excluded_by_name, p.exclude_reason, {steps}
 from lab.qc_result r join lab.analyzer a on a.id = r.analyzer_id
-left join lab.test t on t.id = r.test_id
+left join lab.qc_point p on p.qc_result_id = r.id
+left join lab.test t on t.id = coalesce(p.test_id, r.test_id)
 left join lab.app_user u on u.id = r.actor_id
 left join lab.qc_problem b on b.qc_result_id = r.id
-left join lab.qc_point p on p.qc_result_id = r.id
 left join lab.qc_lot l on l.id = p.lot_id
 left join lab.qc_material m on m.id = l.material_id
 left join lab.qc_target g on g.id = p.target_id

@@ -8,6 +8,7 @@ from interface.api.context import Route
 from interface.domain.model import ResultStatus
 from tests.api.bench import Bench, Laboratory
 from tests.api.qc_lots_use import lot, made, material, use_lots
+from tests.api.qc_results_use import use_results
 from tests.qc_failing import looked_back_at
 
 
@@ -54,10 +55,16 @@ async def _gate(bench: Bench, laboratory: Laboratory, token: str, route: Route) 
     return answer.status
 
 
+async def _results(bench: Bench, laboratory: Laboratory, token: str, route: Route) -> int:
+    use = _gate if route.path == "/api/qc-results/status" else use_results
+    return await use(bench, laboratory, token, route)
+
+
 # By the word after /api/: asks for something that is there or can be done, and gives the answer's status.
 USERS: dict[str, Callable[[Bench, Laboratory, str, Route], Awaitable[int]]] = {
     **dict.fromkeys(("qc-materials", "qc-lots", "qc-targets", "analyzer-lots"), use_lots),
     "qc-peers": _peers,
     "qc": use_below,
-    **dict.fromkeys(("qc-results", "qc-actions", "qc-lookbacks", "qc-plans"), _gate),
+    **dict.fromkeys(("qc-actions", "qc-lookbacks", "qc-plans"), _gate),
+    "qc-results": _results,
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from interface.domain.model import ResultStatus
 from interface.domain.permissions import Role
 from interface.store.actors import insert_user
+from tests.api.qc_results_use import waiting
 from tests.cli.desk import Shell, _digest
 from tests.cli.qc_lots_use import lot_arguments, reagent_arguments, target_arguments
 from tests.qc_failing import looked_back_at
@@ -37,7 +38,24 @@ async def _peers(shell: Shell, name: str, folder: Path) -> dict[str, tuple[str, 
     }
 
 
+async def _results(shell: Shell, name: str, folder: Path) -> dict[str, tuple[str, ...]]:
+    lot, why = await add_lot(shell.laboratory), ("--reason", "air bubble")
+    entered = await shell.run("qc", "result", "enter", "hema", "HGB", "4711/low", "12.1", *VERA, "--json")
+    assert entered.status == 0, entered.err
+    id = str(entered.json["id"])
+    waits = str(await waiting(shell.laboratory)) if name in ("qc result assign", "qc result dismiss") else ""
+    if name == "qc result restore":
+        await shell.run("qc", "result", "exclude", id, *why, *VERA)
+    return {
+        "qc result list": (), "qc result show": (id,), "qc result analysis": (),
+        "qc result enter": ("hema", "HGB", str(lot.id), "12.2", *VERA), "qc result exclude": (id, *why, *VERA),
+        "qc result restore": (id, *why, *VERA), "qc result dismiss": (waits, *why, *VERA),
+        "qc result assign": (waits, "4711", *why, *VERA), "qc result comment": (id, "new bottle", *VERA),
+    }  # fmt: skip
+
+
 MAKERS["peer"] = _peers
+MAKERS["result"] = _results
 
 
 async def _gate(shell: Shell, name: str, folder: Path) -> dict[str, tuple[str, ...]]:
