@@ -1,72 +1,98 @@
-"""A laboratory full of made-up people for measurements: orders that wait, and what was released before.
+"""People for a measurement, straight into the tables: a specimen that waits for its results, and results of before.
 
-Made by PostgreSQL itself, as the administrator: what is measured afterwards is the daemon, not the making.
+Only the tables that deciding reads are filled, by the database itself: what is measured afterwards is the daemon, not
+the making. Ids follow the time of what they name, as those that are made one by one do.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
 
 from tests.bench.messages import ANALYTES
 
+AGO = timedelta(days=20)  # when the results that the measured ones are compared with were released
+APART = timedelta(seconds=90)  # two people whose results are stored already
+
 _ID = """
-create or replace function pg_temp.new_id(at timestamptz) returns uuid language sql volatile as $$
-    select (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') || '7'
-            || substr(replace(gen_random_uuid()::text, '-', ''), 14, 3)
-            || substr(replace(gen_random_uuid()::text, '-', ''), 17, 16))::uuid $$
+create or replace function bench_id(ms text, key text) returns uuid language sql immutable as $$
+    select (ms || overlay(overlay(substr(md5(key), 1, 20) placing '7' from 1) placing '8' from 5))::uuid $$
 """
-_PEOPLE = """
-create temp table people as
-select n, $2 || lpad(n::text, 8, '0') as barcode, pg_temp.new_id(now()) as patient, pg_temp.new_id(now()) as lab_order,
-       pg_temp.new_id(now()) as specimen, pg_temp.new_id(now() - interval '20 days') as former
-from generate_series(1, $1::int) as n
-"""
+_MS = "lpad(to_hex((extract(epoch from {}) * 1000)::bigint), 12, '0')"
+_PEOPLE = f"""
+create unlogged table bench_people as
+select n, barcode, at, ms, now_ms, bench_id(now_ms, 'p' || barcode) as patient,
+       bench_id(now_ms, 'o' || barcode) as lab_order,
+       bench_id(now_ms, 's' || barcode) as specimen, bench_id(ms, 'f' || barcode) as former,
+       bench_id(ms, 'g' || barcode) as former_order
+from generate_series(1, $1::int) as n,
+     lateral (select $2 || lpad(n::text, 8, '0') as barcode, $3::timestamptz - ($1 - n) * $4::interval as at) a,
+     lateral (select {_MS.format("at")} as ms, {_MS.format("now()")} as now_ms) b
+"""  # noqa: S608 - words of ours
 _PATIENTS = (
     """insert into lab.patient (id, organization_id, family, given, birth_date, sex)
-       select patient, $1, 'BENCH', 'PATIENT', '1980-05-01', 'female' from people""",
+       select patient, $1, 'BENCH', 'PATIENT', '1980-05-01', 'female' from bench_people order by n""",
     """insert into lab.patient_identifier (id, organization_id, patient_id, authority, value, type)
-       select pg_temp.new_id(now()), $1, patient, 'LAB', 'P' || barcode, 'MR' from people""",
+       select bench_id(ms, 'i' || barcode), $1, patient, 'LAB', 'P' || barcode, 'MR' from bench_people order by n""",
+    """insert into lab.lab_order (id, organization_id, number, patient_id, ordered_at, updated_at, version, waiting)
+       select former_order, $1, barcode || '-', patient, at, at, 2, false from bench_people order by n""",
     # What a result is compared with is the same person's on a specimen of the same type.
-    """insert into lab.specimen (id, organization_id, barcode, type, patient_id, state, collected_at, received_at)
-       select former, $1, barcode || '-', 'SER', patient, 'received', now() - interval '20 days',
-              now() - interval '20 days' from people""",
+    """insert into lab.specimen (id, organization_id, barcode, type, order_id, patient_id, state, collected_at,
+                                 received_at)
+       select former, $1, barcode || '-', 'SER', former_order, patient, 'received', at, at
+       from bench_people order by n""",
 )
 _ORDERS = (
     """insert into lab.lab_order (id, organization_id, number, patient_id)
-       select lab_order, $1, barcode, patient from people""",
+       select lab_order, $1, barcode, patient from bench_people order by n""",
     """insert into lab.specimen (id, organization_id, barcode, type, order_id, patient_id, state, collected_at,
                                  received_at)
        select specimen, $1, barcode, 'SER', lab_order, patient, 'received', now() - interval '1 hour', now()
-       from people""",
+       from bench_people order by n""",
 )
 _ITEMS = """
 insert into lab.order_item (id, organization_id, order_id, test_id, specimen_id, status)
-select pg_temp.new_id(now()), $1, lab_order, test, specimen, 'received'
-from people cross join unnest($2::uuid[]) as test order by n
+select bench_id(now_ms, 'y' || barcode || test), $1, lab_order, test, specimen, 'received'
+from bench_people cross join unnest($2::uuid[]) as test order by n
 """
-_BEFORE = """
-create temp table before as
-select pg_temp.new_id(now() - interval '20 days') as id, pg_temp.new_id(now() - interval '20 days') as version_id,
-       patient, former, test, code, value, unit
-from people cross join unnest($1::uuid[], $2::text[], $3::numeric[], $4::text[]) as t(test, code, value, unit)
+_TESTS = """
+create unlogged table bench_tests as
+select * from unnest($1::uuid[], $2::text[], $3::numeric[], $4::text[]) with ordinality as t(test, code, value, unit, k)
 """
 _RELEASED = (
+    """insert into lab.order_item (id, organization_id, order_id, test_id, specimen_id, status, updated_at)
+       select bench_id(ms, 'x' || barcode || k), $1, former_order, test, former, 'verified', at
+       from bench_people cross join bench_tests order by n, k""",
     """insert into lab.result (id, organization_id, natural_key, analyzer_id, specimen_id, patient_id, test_id,
-                               version_id, status, created_at, updated_at, released_at, effective_at)
-       select id, $1, uuid_send(id), $2, former, patient, test, version_id, 'final', now() - interval '20 days',
-              now() - interval '20 days', now() - interval '20 days', now() - interval '20 days'
-       from before""",
-    """insert into lab.result_version (id, organization_id, result_id, status, code, code_path, raw_value, raw_unit,
-                                       test_code, test_name, kind, number, value, unit, actor_kind)
-       select version_id, $1, id, 'final', code, code, value::text, unit, code, code, 'numeric', value, value::text,
-              unit, 'link'
-       from before""",
-    """insert into lab.decision (result_version_id, organization_id, steps)
-       select version_id, $1, '[{"step":"release","verdict":"ok","text":"made for a measurement"}]' from before""",
+                               order_id, order_item_id, version_id, status, created_at, updated_at, released_at,
+                               effective_at)
+       select bench_id(ms, 'r' || barcode || k), $1,
+              substr(sha256(barcode::bytea), 1, 8) || substr(sha256((barcode || k)::bytea), 1, 16), $2,
+              former, patient, test, former_order, bench_id(ms, 'x' || barcode || k),
+              bench_id(ms, 'v' || barcode || k), 'final', at, at, at, at
+       from bench_people cross join bench_tests order by n, k""",
+    """insert into lab.result_version (id, organization_id, result_id, status, message_id, specimen_as_sent, code,
+                                       code_path, raw_value, raw_unit, test_code, test_name, kind, number, value,
+                                       unit, actor_kind, created_at)
+       select bench_id(ms, 'v' || barcode || k), $1, bench_id(ms, 'r' || barcode || k), 'final',
+              bench_id(ms, 'm' || barcode), barcode || '-', code, code, value::text, unit, code, code, 'numeric',
+              value, value::text, unit, 'link', at
+       from bench_people cross join bench_tests order by n, k""",
+    """insert into lab.decision (result_version_id, organization_id, steps, created_at)
+       select bench_id(ms, 'v' || barcode || k), $1,
+              '[{"step":"release","verdict":"ok","text":"made for a measurement"}]', at
+       from bench_people cross join bench_tests order by n, k""",
 )
+_LARGE = ("order_item", "result", "result_version")
+_INDEXES = """
+select c.relname as name, pg_get_indexdef(c.oid) as made from pg_index i join pg_class c on c.oid = i.indexrelid
+where i.indrelid = any($1::text[]::regclass[]) and not exists (select from pg_constraint where conindid = c.oid)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,28 +122,55 @@ class Population:
         values = {code: value for code, _, value in ANALYTES}
         return [Measurand(row["id"], row["code"], row["unit"], values[row["sent"]]) for row in rows]
 
-    async def make(self, prefix: str, number: int, *, ordered: bool) -> None:
-        """So many people, each with 25 released results of 20 days ago; `ordered`: and a specimen that waits for the
-        same, whose barcode is `prefix` and eight digits."""
+    async def store(self, results: int, beside: asyncpg.Connection[asyncpg.Record]) -> None:
+        """So many released results of people who are not measured, 25 each, in the order of their time. Indexes are
+        built after the rows, no row is asked whether what it refers to is there, and a second connection helps."""
+        connection = self._connection
+        indexes = await connection.fetch(_INDEXES, [f"lab.{name}" for name in _LARGE])
+        for each in (connection, beside):
+            await each.execute("set session_replication_role = replica; set maintenance_work_mem = '512MB'")
+        for index in indexes:
+            await connection.execute(f'drop index lab."{index["name"]}"')
+        await self._make("S", results // len(ANALYTES), APART, beside=beside)
+        for index in indexes:
+            await connection.execute(index["made"].replace(" ON ONLY ", " ON "))
+        await connection.execute("reset session_replication_role")
+        await connection.execute("vacuum analyze")
+        await connection.execute("checkpoint")
+
+    async def make(self, prefix: str, number: int) -> None:
+        """So many people, each with 25 released results of 20 days ago and a specimen that waits for the same, whose
+        barcode is `prefix` and eight digits."""
+        await self._make(prefix, number, timedelta(), ordered=True)
+        await self._connection.execute("analyze")
+
+    async def _make(
+        self, prefix: str, number: int, apart: timedelta, *, ordered: bool = False,
+        beside: asyncpg.Connection[asyncpg.Record] | None = None,
+    ) -> None:  # fmt: skip
         connection, own, tests = self._connection, self._organization_id, await self.tests()
         analyzer = await connection.fetchval(
             "select id from lab.analyzer where organization_id = $1 order by name limit 1", own
         )
         ids = [test.id for test in tests]
+        facts = [[test.code for test in tests], [test.value for test in tests], [test.unit for test in tests]]
         await connection.execute(_ID)
-        await connection.execute(_PEOPLE, number, prefix)
+        await connection.execute(_PEOPLE, number, prefix, datetime.now(UTC) - AGO, apart)
+        await connection.execute(_TESTS, ids, *facts)
         for statement in (*_PATIENTS, *(_ORDERS if ordered else ())):
             await connection.execute(statement, own)
         if ordered:
             await connection.execute(_ITEMS, own, ids)
-        facts = [[test.code for test in tests], [test.value for test in tests], [test.unit for test in tests]]
-        await connection.execute(_BEFORE, ids, *facts)
-        result, *others = _RELEASED
-        await connection.execute(result, own, analyzer)
-        for statement in others:
-            await connection.execute(statement, own)
-        await connection.execute("drop table people, before")
-        await connection.execute("analyze")
+
+        async def released(by: asyncpg.Connection[asyncpg.Record], statements: Sequence[str]) -> None:
+            for statement in statements:
+                await by.execute(statement, own, *((analyzer,) if "$2" in statement else ()))
+
+        if beside is None:
+            await released(connection, _RELEASED)
+        else:
+            await asyncio.gather(released(connection, _RELEASED[::2]), released(beside, _RELEASED[1::2]))
+        await connection.execute("drop table bench_people, bench_tests")
 
 
 def rule_set(tests: list[Measurand]) -> str:
