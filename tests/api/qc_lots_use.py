@@ -10,6 +10,15 @@ from tests.api.bench import Bench, Laboratory
 from tests.qc_records import add_points
 
 WHY = {"reason": "new lot"}
+# By route, of those about one of them: what each takes at least.
+LOT_BODIES: dict[str, Any] = {
+    f"/api/{route}": WHY
+    for route in (
+        "qc-materials/{id}", "qc-materials/{id}/close", "qc-materials/{id}/reopen", "qc-lots/{id}",
+        "qc-lots/{id}/close", "qc-lots/{id}/reopen", "qc-targets/{id}/replace", "qc-targets/{id}/end",
+        "qc-targets/{id}/recompute", "analyzer-lots/{id}/end",
+    )
+}  # fmt: skip
 NUMBERS = ["12.0", "12.1"] * 10
 
 

@@ -11,6 +11,7 @@ from interface.api.context import Route
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
 from tests.api.bench import PASSWORD, Bench, Laboratory
+from tests.api.qc_lots_use import LOT_BODIES
 from tests.api.qc_use import USERS as OF_QC
 from tests.api.review_use import use_review
 from tests.api.rules_use import BODIES as OF_RULES
@@ -28,7 +29,7 @@ ROUTES = sorted(
 EVERYBODY = (Role.TECHNOLOGIST, Role.LABORATORY_DIRECTOR)  # and, as the first user, administrator
 
 
-BODIES: dict[str, Any] = SPECIMEN_BODIES | {
+BODIES: dict[str, Any] = {**SPECIMEN_BODIES, **LOT_BODIES} | {
     "/api/patients/{id}": {"version": 1, "given": "Eva"},
     "/api/patients/{id}/identifiers": {"authority": "urn:card", "value": uuid4().hex},
     "/api/patients/{id}/identifiers/end": {"authority": "urn:hospital", "value": "1", "reason": "not theirs"},
