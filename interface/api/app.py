@@ -19,6 +19,7 @@ from interface.api import (
     criticals,
     health,
     orders,
+    pbrtqc,
     people,
     providers,
     qc,
@@ -81,7 +82,7 @@ def routes() -> tuple[Route, ...]:
     """Every route there is, with what it needs."""
     # Worksheets before orders: the worklist's path is also that of an order, and the first that takes it has it.
     bench = (worksheets, orders, specimens, results, criticals)
-    of_qc = (qc_gate, qc, qc_lots, qc_peers, qc_charts)  # the gate first: `status` is no result's id
+    of_qc = (qc_gate, qc, qc_lots, qc_peers, qc_charts, pbrtqc)  # the gate first: `status` is no result's id
     rooms = (health, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, fhir)
     return tuple(route for room in rooms for route in room.ROUTES)
 

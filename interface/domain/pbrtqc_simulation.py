@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from enum import StrEnum
 from itertools import pairwise
 
@@ -36,6 +36,7 @@ HORIZON = 1000  # Bietenbeck 2020: "within the simulated 1000 erroneous measurem
 RUNS = 200
 FEWEST_RUNS, MOST_RUNS, MOST_HORIZON = 20, 10_000, 100_000
 _MASK = (1 << 64) - 1
+_SHORT = Context(prec=10, rounding=ROUND_HALF_EVEN)  # what a person reads and a plan says: centre and SD
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +96,15 @@ class Walk:
     begun: array[int]
 
 
+def _treated(method: Method, series: Series) -> list[Decimal | None]:
+    """Each reading as it is counted; the same few numbers come again and again, and each is treated once."""
+    known = {reading: treated(method, reading) for reading in set(series.readings)}
+    return [known[reading] for reading in series.readings]
+
+
 def walk(method: Method, centre: Decimal, series: Series) -> Walk:
     """Follow a series from its beginning."""
-    known: dict[Reading, Decimal | None] = {}
-    for reading in series.readings:
-        if reading not in known:
-            known[reading] = treated(method, reading)
-    values = [known[reading] for reading in series.readings]
+    values = _treated(method, series)
     follower, begun, begin, count = Follower(method, centre), array("q"), 0, 0
     statistics: list[Decimal | None] = []
     for index, at in enumerate(series.at):
@@ -139,18 +142,16 @@ def establish(method: Method, series: Series, rate: Decimal, day_begins_min: int
 
     ValueError, for the reader, where the history does not suffice.
     """
-    counted = [value for reading in series.readings if (value := treated(method, reading)) is not None]
+    counted = [value for value in _treated(method, series) if value is not None]
     if len(counted) < max(2, method.block):
         raise ValueError(f"{len(counted)} results can be counted; a block of {method.block} needs more")
-    mean, _ = mean_sd(counted)
-    centre = median(sorted(counted)) if method.statistic is Statistic.MEDIAN else mean
-    plain = counted
+    mean, sd = mean_sd(counted)
+    centre = _SHORT.plus(median(sorted(counted)) if method.statistic is Statistic.MEDIAN else mean)
     if method.boxcox is not None:
-        plain = [value for reading in series.readings if (value := treated(_plain(method), reading)) is not None]
-    _, sd = mean_sd(plain)
+        _, sd = mean_sd([value for value in _treated(_plain(method), series) if value is not None])
     days = daily(series, walk(method, centre, series).statistics, day_begins_min)
     low, high = extreme_limits(days, rate)
-    return Limits(low, high, centre, EXACT.plus(sd)), len(days)
+    return Limits(low, high, centre, _SHORT.plus(sd)), len(days)
 
 
 def _plain(method: Method) -> Method:

@@ -15,6 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
+from interface.domain.facts import QcState
 from interface.domain.pbrtqc import ENGINE, Day, Limits, Method, Mode, Reading
 from interface.domain.pbrtqc_plan import (
     Goal,
@@ -48,6 +49,7 @@ from interface.domain.permissions import Permission
 from interface.domain.qc import Stream
 from interface.domain.review import Refusal, ReviewError
 from interface.domain.views import Actor
+from interface.flow import qc_gate
 from interface.flow.actors import may
 from interface.store import audit
 from interface.store import pbrtqc as store
@@ -176,11 +178,13 @@ def why_void(revision: Revision) -> str:
 async def load(connection: Connection, plan: Plan, begin: datetime, end: datetime) -> Series:
     """The results that the plan would have counted of those decided in [begin, end), as it would have seen them."""
     at, readings = array("q"), list[Reading]()
+    known: dict[Reading, Reading] = {}  # the same few numbers come again and again: each is kept once
     stream = Stream(UUID(plan.analyzer_id), UUID(plan.test_id), plan.module)
-    async for one in store.stream_results(connection, uuid7_floor(begin), uuid7_floor(end), stream):
-        if plan.counts(one.module, one.unit, one.ward, one.group):
-            at.append(seconds(one.at))
-            readings.append(one.reading)
+    async for found in store.stream_results(connection, begin, end, stream):
+        for one in found:
+            if plan.counts(one.module, one.unit, one.ward, one.group):
+                at.append(seconds(one.at))
+                readings.append(known.setdefault(one.reading, one.reading))
     return Series(at, readings)
 
 
@@ -195,14 +199,15 @@ def seconds(at: datetime) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """What a simulation found. `unmet`: goals that were missed; `kept`: as a validation."""
+    """What a simulation found. `unmet`: goals that were missed, None when other biases were asked for; `kept`: as a
+    validation."""
 
     revision: Revision
     begin: datetime
     end: datetime
     results: int
     simulation: Simulation
-    unmet: tuple[str, ...]
+    unmet: tuple[str, ...] | None
     kept: bool = False
 
     @property
@@ -266,7 +271,8 @@ async def run(
         )  # fmt: skip
     except ValueError as error:
         raise PbrtqcError(Refusal.INVALID, str(error)) from error
-    return Simulated(found, begin, end, len(series), simulation, unmet(plan, simulation))
+    missed = None if biases else unmet(plan, simulation)
+    return Simulated(found, begin, end, len(series), simulation, missed)
 
 
 async def validate(
@@ -293,7 +299,8 @@ async def validate(
         raise PbrtqcError(Refusal.INVALID, text)
     done = await run(connection, name, revision, begin, end, runs=runs, most_steps=most_steps)
     stamp = Stamp(done.revision.digest, ENGINE, not done.unmet)
-    await store.add_validation(connection, actor, done.revision, stamp, (begin, end), done.outcome, done.unmet)
+    missed = done.unmet or ()
+    await store.add_validation(connection, actor, done.revision, stamp, (begin, end), done.outcome, missed)
     met = "yes" if stamp.met else "no"
     await _audit(connection, actor, "validate", done.revision, "", digest=stamp.digest, engine=ENGINE, met=met)
     return replace(done, revision=await find(connection, name, revision), kept=True)
@@ -321,10 +328,15 @@ async def activate(connection: Connection, actor: Actor, name: str, revision: in
     return await find(connection, name, revision)
 
 
-async def deactivate(connection: Connection, actor: Actor, name: str, reason: str) -> Revision:
-    """Let the plan follow no more. Raises PbrtqcError, also while an alarm of it gates."""
+async def deactivate(
+    connection: Connection, actor: Actor, name: str, reason: str, revision: int | None = None
+) -> Revision:
+    """Let the plan follow no more; `revision`: only if it is that. Raises PbrtqcError, also while an alarm gates."""
     _allowed(actor, Permission.QC_MANAGE, reason)
     await store.lock(connection, actor.organization_id)
+    asked = await find(connection, name, revision)
+    if revision is not None and not asked.mode:
+        raise PbrtqcError(Refusal.CONFLICT, f"{asked.version} does not follow")
     ended = await _end(connection, actor, name, reason)
     if ended is None:
         raise PbrtqcError(Refusal.CONFLICT, f"no revision of {name} follows")
@@ -367,7 +379,22 @@ async def close(connection: Connection, actor: Actor, alarm_id: UUID, reason: st
     event = await _closed(connection, actor, alarm, state, reason)
     told = {"alarm": str(alarm_id), "reason": reason}
     await audit.record(connection, actor, "close", "pbrtqc_event", alarm_id, told)
+    if alarm.gates:
+        await tell_gate(connection, actor, alarm.stream, reason)
     return event
+
+
+async def tell_gate(connection: Connection, actor: Actor, stream: Stream, reason: str) -> None:
+    """Let the gate of quality control know what is open now in a stream: the worst of its alarms, or none any more."""
+    found = await store.open_alarms(connection, [stream.analyzer_id])
+    here = [one for one in found if one.stream == stream]
+    if not here:
+        await qc_gate.patient_alarm_ended(connection, actor, stream, reason)
+        return
+    worst = [one for one in here if one.mode is Mode.HOLD] or here
+    state = QcState.FAIL if worst[0].mode is Mode.HOLD else QcState.WARN
+    first = min(worst, key=lambda one: one.since)
+    await qc_gate.patient_alarm(connection, actor, stream, state, first.since, first.reason)
 
 
 async def _closed(connection: Connection, actor: Actor, alarm: Event, state: State, reason: str) -> Event:

@@ -23,16 +23,17 @@ from interface.domain.pbrtqc import Follower, Mode, Side, beyond, treated
 from interface.domain.pbrtqc_plan import Plan
 from interface.domain.views import Actor, ActorKind
 from interface.errors import StoreError
-from interface.flow.pbrtqc import GATING, PbrtqcError, plan_of, seconds, why_void
+from interface.flow.pbrtqc import GATING, PbrtqcError, plan_of, seconds, tell_gate, why_void
 from interface.store import audit
 from interface.store import pbrtqc as store
 from interface.store.db import Connection, Database
-from interface.store.ids import instant_of, uuid7, uuid7_floor
+from interface.store.ids import instant_of, of_int, uuid7, uuid7_floor
 from interface.store.pbrtqc import Candidate, Counted, Event, Revision, State
 
 FOLLOW_S: Final = 5.0
 SETTLE_S: Final = 5.0
-BATCH: Final = 1000  # results a transaction: some milliseconds of the event loop
+BATCH: Final = 2000  # versions a transaction: some milliseconds of the event loop
+SLICE_S: Final = 600.0  # of deciding a transaction: what a planner that knows nothing yet may have to sort
 AGAIN_EVERY: Final = 12  # rounds
 AGAIN_S: Final = 120.0  # no transaction that decides takes longer than a statement may (`store.db.COMMAND_TIMEOUT_S`)
 AGAIN_AT_START_S: Final = 900.0
@@ -85,17 +86,18 @@ class PatientWatch:
                 if after is None:
                     first = min(use.state.cursor_id for use in uses)
                     after = uuid7_floor(instant_of(first) - timedelta(seconds=back_s)) if back_s else first
+                until = min(before, uuid7_floor(instant_of(after) + timedelta(seconds=SLICE_S)))
+                last = await store.page_end(connection, after, until, BATCH)
+                end = until if last is None else of_int(last.int + 1)
                 streams = [use.revision.stream for use in uses]
                 found = await store.read_results(
-                    connection, after, before, {one.analyzer_id for one in streams}, {one.test_id for one in streams},
-                    BATCH,
-                )  # fmt: skip
-                full = len(found) == BATCH
-                cursor = found[-1].version_id if full else before
+                    connection, after, end, {one.analyzer_id for one in streams}, {one.test_id for one in streams}
+                )
+                cursor = last or until
                 counted = 0
                 for use in uses:
                     counted += await self._count(connection, organization_id, use, found, cursor)
-                return counted, cursor if full else None
+                return counted, None if cursor == before else cursor
         except BaseException:
             self._followers.clear()  # nothing of it was committed
             raise
@@ -113,7 +115,7 @@ class PatientWatch:
                 log.error("plan not usable", action="pbrtqc.unreadable", plan=revision.version, error=str(error))
                 continue
             uses.append(_Use(revision, plan, state, uuid7_floor(revision.since or revision.created_at)))
-        return uses
+        return sorted(uses, key=lambda use: use.revision.stream.analyzer_id)  # as others lock several analyzers
 
     async def _count(
         self, connection: Connection, organization_id: UUID, use: _Use, found: Sequence[Candidate], cursor: UUID
@@ -133,14 +135,29 @@ class PatientWatch:
         for one in own:
             step.see(one)
         await store.add_values(connection, organization_id, state.use_id, step.values)
-        for event in step.events:
-            await _tell(connection, organization_id, use, event)
         moved = replace(step.state, cursor_id=max(cursor, state.cursor_id))
         ahead = instant_of(moved.cursor_id) - instant_of(state.cursor_id)
         if replace(moved, cursor_id=state.cursor_id) != state or ahead > timedelta(seconds=CURSOR_S):
-            await store.write_state(connection, moved)
+            await self._write(connection, organization_id, use, step.events, moved)
         self._followers[state.use_id] = moved, follower
         return len(step.values)
+
+    async def _write(
+        self, connection: Connection, organization_id: UUID, use: _Use, events: Sequence[Event], moved: State
+    ) -> None:
+        """Where it has got, and what happened on the way, in the plan's name; the gate learns of what gates."""
+        actor = Actor(ActorKind.RULE_SET, use.revision.id, use.revision.version, organization_id)
+        for event in events:
+            await store.add_event(connection, actor, event)
+            told = {"plan": use.revision.version, "mode": event.mode, "reason": event.reason}
+            await audit.record(connection, actor, event.kind, "pbrtqc_event", event.id, told)
+            log.warning(
+                "patient-based quality control", action=f"pbrtqc.{event.kind}", plan=use.revision.version,
+                mode=event.mode, gates=event.gates,
+            )  # fmt: skip
+        await store.write_state(connection, moved)
+        if any(event.gates for event in events):
+            await tell_gate(connection, actor, use.revision.stream, events[-1].reason)
 
     async def _follower(self, connection: Connection, use: _Use) -> Follower:
         """The one that this process has, if nobody else moved the use; else a new one, as the rows say."""
@@ -206,18 +223,6 @@ class _Step:
 
 
 _WORDS = {Side.LOW: "below", Side.HIGH: "above"}
-
-
-async def _tell(connection: Connection, organization_id: UUID, use: _Use, event: Event) -> None:
-    """Write an event in the plan's name, with its audit row."""
-    actor = Actor(ActorKind.RULE_SET, use.revision.id, use.revision.version, organization_id)
-    await store.add_event(connection, actor, event)
-    told = {"plan": use.revision.version, "mode": event.mode, "reason": event.reason}
-    await audit.record(connection, actor, event.kind, "pbrtqc_event", event.id, told)
-    log.warning(
-        "patient-based quality control", action=f"pbrtqc.{event.kind}", plan=use.revision.version, mode=event.mode,
-        gates=event.gates,
-    )  # fmt: skip
 
 
 async def watch_patients(database: Database, organization_ids: Callable[[], Iterable[UUID]]) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -26,7 +26,7 @@ from interface.domain.pbrtqc_plan import Stamp, digest_of
 from interface.domain.qc import Stream
 from interface.domain.views import Actor
 from interface.store.db import Connection
-from interface.store.ids import uuid7
+from interface.store.ids import uuid7, uuid7_floor
 
 # Held for these a result is as good a measurement as any: a person was to look at it for what it says.
 COUNTED = (HoldReason.RULE, HoldReason.AMBIGUOUS_INTERVAL, HoldReason.MEASURING_RANGE)
@@ -39,16 +39,15 @@ select v.id, r.analyzer_id, r.test_id, v.module, v.number, v.comparator, v.unit,
        coalesce(o.ward, '') as ward, coalesce(o.patient_group, '') as patient_group
   from lab.result_version v
   join lab.result r on r.id = v.result_id
-  left join lab.lab_order o on o.id = r.order_id
+  left join lateral (select ward, patient_group from lab.lab_order where id = r.order_id limit 1) o on true
  where v.id > $1 and v.id < $2
    and v.version = 1 and v.kind = 'numeric' and v.number is not null and v.held <@ $3::text[]
    and r.analyzer_id = any($4::uuid[]) and r.test_id = any($5::uuid[]) and r.origin = 'analyzer'
    and r.specimen_id is not null and r.status not in ('cancelled', 'entered-in-error')
    and not exists (select from lab.result e where e.specimen_id = r.specimen_id and e.test_id = r.test_id
-                      and e.origin = 'analyzer' and e.id < r.id)
+                      and e.origin = 'analyzer' and (e.id < r.id) is true)  -- so that it is found by its specimen
  order by v.id
 """  # noqa: S608 - put together of constants
-_CHUNK = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,30 +328,34 @@ async def write_state(connection: Connection, state: State) -> None:
 # ---- results --------------------------------------------------------------------------------------------------------
 
 
+async def page_end(connection: Connection, after: UUID, before: UUID, most: int) -> UUID | None:
+    """The id of the last of the first `most` versions between two ids; None when there are fewer."""
+    end: UUID | None = await connection.fetchval(
+        "select id from lab.result_version where id > $1 and id < $2 order by id offset $3 limit 1",
+        after, before, most - 1,
+    )  # fmt: skip
+    return end
+
+
 async def read_results(
-    connection: Connection,
-    after: UUID,
-    before: UUID,
-    analyzer_ids: Collection[UUID],
-    test_ids: Collection[UUID],
-    limit: int,
+    connection: Connection, after: UUID, before: UUID, analyzer_ids: Collection[UUID], test_ids: Collection[UUID]
 ) -> list[Candidate]:
     """Results between two ids of versions, neither included, in their order."""
-    rows = await connection.fetch(
-        f"{_RESULTS} limit $6", after, before, list(COUNTED), list(analyzer_ids), list(test_ids), limit
-    )
+    rows = await connection.fetch(_RESULTS, after, before, list(COUNTED), list(analyzer_ids), list(test_ids))
     readings: dict[tuple[Decimal, str], Reading] = {}
     return [_candidate(row, readings) for row in rows]
 
 
-async def stream_results(connection: Connection, after: UUID, before: UUID, stream: Stream) -> AsyncIterator[Candidate]:
-    """The same of one analyzer and test, however many. The connection is in a transaction."""
-    readings: dict[tuple[Decimal, str], Reading] = {}
-    cursor = connection.cursor(
-        _RESULTS, after, before, list(COUNTED), [stream.analyzer_id], [stream.test_id], prefetch=_CHUNK
-    )
-    async for row in cursor:
-        yield _candidate(row, readings)
+async def stream_results(
+    connection: Connection, begin: datetime, end: datetime, stream: Stream
+) -> AsyncIterator[list[Candidate]]:
+    """The same of one analyzer and test, decided in [begin, end), however many: by the day."""
+    while begin < end:
+        until = min(begin + timedelta(days=1), end)
+        yield await read_results(
+            connection, uuid7_floor(begin), uuid7_floor(until), [stream.analyzer_id], [stream.test_id]
+        )
+        begin = until
 
 
 def _candidate(row: Record, readings: dict[tuple[Decimal, str], Reading]) -> Candidate:

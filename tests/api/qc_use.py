@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from interface.api.context import Route
 from interface.domain.model import ResultStatus
 from tests.api.bench import Bench, Laboratory
+from tests.api.pbrtqc_use import use_pbrtqc
 from tests.api.qc_lots_use import lot, made, material, use_lots
 from tests.api.qc_results_use import use_results
 from tests.qc_failing import looked_back_at
@@ -67,4 +68,5 @@ USERS: dict[str, Callable[[Bench, Laboratory, str, Route], Awaitable[int]]] = {
     "qc": use_below,
     **dict.fromkeys(("qc-actions", "qc-lookbacks", "qc-plans"), _gate),
     "qc-results": _results,
+    "pbrtqc": use_pbrtqc,
 }

@@ -10,6 +10,7 @@ from interface.domain.permissions import Role
 from interface.store.actors import insert_user
 from tests.api.qc_results_use import waiting
 from tests.cli.desk import Shell, _digest
+from tests.cli.pbrtqc_use import pbrtqc_arguments
 from tests.cli.qc_lots_use import lot_arguments, reagent_arguments, target_arguments
 from tests.qc_failing import looked_back_at
 from tests.qc_records import add_lot
@@ -23,6 +24,7 @@ MAKERS: dict[str, Maker] = {
     "lot": lot_arguments,
     "target": target_arguments,
     "reagent": reagent_arguments,
+    "pbrtqc": pbrtqc_arguments,
 }
 
 

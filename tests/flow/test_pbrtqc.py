@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from interface.domain.facts import QcState
 from interface.domain.pbrtqc import Follower, Limits, Method, Mode, Outlying, Reading, Side, Statistic, treated
 from interface.domain.pbrtqc_plan import Goal, parse_goal, read_plan, seed_of
 from interface.domain.pbrtqc_simulation import Bias, BiasUnit
@@ -20,7 +21,7 @@ from interface.domain.permissions import Role
 from interface.domain.review import Refusal
 from interface.domain.views import Actor
 from interface.errors import StoreError
-from interface.flow import pbrtqc, pbrtqc_watch
+from interface.flow import pbrtqc, pbrtqc_watch, qc_gate
 from interface.flow.pbrtqc import Draft, PbrtqcError
 from interface.flow.pbrtqc_watch import BATCH, SETTLE_S, PatientWatch
 from interface.store import pbrtqc as store
@@ -355,7 +356,7 @@ async def test_pages_are_read_to_the_end(patients: Patients, monkeypatch: pytest
     used, begin = await following(patients)
     assert await Daemon(patients).follow(minutes(begin, "13 14 " * 9)) == 18
     assert [ordinal for ordinal, _ in await values(patients, used)] == list(range(1, 19))
-    assert BATCH == 1000
+    assert BATCH == 2000
 
 
 async def test_what_was_committed_late_is_counted_late_and_once(patients: Patients) -> None:
@@ -461,6 +462,13 @@ async def gating(patients: Patients, mode: Mode = Mode.HOLD) -> datetime:
     return used.since + timedelta(seconds=1)  # type: ignore[no-any-return]
 
 
+async def gate_says(patients: Patients, at: datetime) -> QcState:
+    """What deciding would go by for a result measured then."""
+    async with patients.database.transaction(patients.organization_id) as connection:
+        gate = await qc_gate.gate_of(connection, [patients.laboratory.analyzer_id])
+        return gate.state("hema", "HGB", at)
+
+
 @pytest.mark.parametrize("mode", [Mode.WARN, Mode.HOLD])
 async def test_a_gating_alarm_ends_by_a_person_alone(patients: Patients, mode: Mode) -> None:
     begin, analyzer = await gating(patients, mode), [patients.laboratory.analyzer_id]
@@ -468,6 +476,8 @@ async def test_a_gating_alarm_ends_by_a_person_alone(patients: Patients, mode: M
     await daemon.follow(minutes(begin, "16 " * 30))
     (alarm,) = await read(patients, store.open_alarms, analyzer)
     assert (alarm.mode, alarm.stream.test_id) == (mode, patients.laboratory.tests["HGB"])
+    later = begin + timedelta(minutes=40)
+    assert await gate_says(patients, later) is {Mode.WARN: QcState.UNKNOWN, Mode.HOLD: QcState.FAIL}[mode]
     assert alarm.since == begin + timedelta(minutes=19) and "above" in alarm.reason
     await daemon.follow(minutes(begin + timedelta(hours=1), "13.5 " * 30))
     assert len(await read(patients, store.open_alarms, analyzer)) == 1  # inside again, and still there
@@ -485,6 +495,7 @@ async def test_a_gating_alarm_ends_by_a_person_alone(patients: Patients, mode: M
         alarm.event_id,
     )
     assert await read(patients, store.open_alarms, analyzer) == []
+    assert await gate_says(patients, datetime.now(UTC)) is QcState.UNKNOWN  # as the controls say: there are none
     with pytest.raises(PbrtqcError, match="the alarm has ended"):
         await change(patients, pbrtqc.close, alarm.event_id, "again", actor=technologist)
     # What led to it is out of the window: 19 values later there is no statistic yet, at the 20th there is.
@@ -504,6 +515,22 @@ async def test_an_alarm_of_a_void_plan_is_told_and_does_not_gate(patients: Patie
     assert await read(patients, store.open_alarms, [patients.laboratory.analyzer_id]) == []
     closed = await change(patients, pbrtqc.close, alarm.id, "looked at")
     assert closed.kind == "closed"
+
+
+async def test_the_gate_knows_the_worst_of_two_plans(patients: Patients) -> None:
+    """Two plans of one stream: while one of them holds, closing the other changes nothing for the patients."""
+    begin, analyzer = await gating(patients), [patients.laboratory.analyzer_id]
+    other = replace(REAL, name="hgb.median", method=Method(Statistic.MEDIAN, 21))
+    await written(patients, other)
+    done = await change(patients, pbrtqc.validate, "hgb.median", 1, TRAINED, PROVED)
+    assert done.unmet == ()
+    await change(patients, pbrtqc.activate, "hgb.median", 1, Mode.HOLD, "go")
+    daemon = Daemon(patients)
+    await daemon.follow(minutes(begin + timedelta(seconds=5), "16 " * 30))
+    first, second = await read(patients, store.open_alarms, analyzer)
+    for alarm, says in ((first, QcState.FAIL), (second, QcState.UNKNOWN)):
+        await change(patients, pbrtqc.close, alarm.event_id, "recalibrated")
+        assert await gate_says(patients, datetime.now(UTC) + timedelta(hours=1)) is says
 
 
 async def test_a_chart_shows_what_was_counted(patients: Patients) -> None:
