@@ -104,7 +104,8 @@ async def _judge_all(
     for one in found:
         at = analyzers.get(one.analyzer_id)
         if at is None:
-            at = analyzers[one.analyzer_id] = await _read(connection, actor, one.analyzer_id)
+            of_it = [each for each in found if each.analyzer_id == one.analyzer_id]
+            at = analyzers[one.analyzer_id] = await _read(connection, actor, one.analyzer_id, of_it)
         problem = problems.get(one.id) or (None if one.test_id else QcProblem.UNMAPPED_CODE)
         if problem is not None:
             await _keep_problem(connection, actor, one, problem, _WORDS[problem])
@@ -124,12 +125,12 @@ async def _judge_all(
     return sorted(views, key=lambda view: (view.measured_at, view.id))
 
 
-async def _read(connection: Connection, actor: Actor, analyzer_id: UUID) -> _Analyzer:
+async def _read(connection: Connection, actor: Actor, analyzer_id: UUID, found: Sequence[Arrived]) -> _Analyzer:
     await lock_judging(connection, actor.organization_id, analyzer_id)
     return _Analyzer(
         await lots_of(connection, analyzer_id),
-        await targets_of(connection, analyzer_id),
-        await in_use(connection, analyzer_id),
+        await targets_of(connection, analyzer_id, test_ids={one.test_id for one in found if one.test_id}),
+        await in_use(connection, analyzer_id, min(one.measured_at for one in found)),
     )
 
 
