@@ -7,6 +7,8 @@ as it was sent: then no specimen has it, and its results are held.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from dataclasses import dataclass
 from functools import lru_cache
 
 from interface.domain.check_digits import CheckDigit, check_character
@@ -39,6 +41,27 @@ def barcode_of(sent: str, rules: BarcodeRules) -> str:
 def control_like(sent: str, patterns: tuple[str, ...]) -> bool:
     """Whether the whole id is one of these patterns, in any case."""
     return any(_compiled(f"(?i:{pattern})").fullmatch(sent.strip()) for pattern in patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class ControlNames:
+    """What the open lots of controls are called that an analyzer may send: whole ids, and begins of ids (`PC*`)."""
+
+    exact: frozenset[str] = frozenset()
+    begins: tuple[str, ...] = ()
+
+    def hold(self, sent: str, *, known: bool) -> bool:
+        """Whether an id is a control's. A begin says so only of what is no specimen's: somebody chose it widely."""
+        return sent in self.exact or (not known and bool(self.begins) and sent.startswith(self.begins))
+
+
+NO_CONTROLS = ControlNames()
+
+
+def control_names(identifiers: Collection[str]) -> ControlNames:
+    """From the lots' identifiers."""
+    begins = {one[:-1] for one in identifiers if one.endswith("*") and len(one) > 1}
+    return ControlNames(frozenset(one for one in identifiers if not one.endswith("*")), tuple(sorted(begins)))
 
 
 @lru_cache(maxsize=256)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from interface.domain.barcodes import NO_CONTROLS, ControlNames
 from interface.domain.model import CodeMapping, Interval, LabTest
 from interface.domain.units import UnitAliases
 
@@ -21,6 +22,7 @@ class Catalogue:
     intervals: Mapping[str, tuple[Interval, ...]] = field(default_factory=dict)  # by test id
     mappings: Mapping[tuple[str, str], CodeMapping] = field(default_factory=dict)  # by (code, specimen type)
     aliases: UnitAliases = field(default_factory=UnitAliases)
+    controls: ControlNames = NO_CONTROLS  # what the open lots of controls are called that the link may send
     books: dict[tuple[str, str, str], Book] = field(default_factory=dict, init=False, compare=False, repr=False)
     _codes: frozenset[str] = field(init=False, compare=False, repr=False)  # that are mapped
     _by_code: Mapping[str, LabTest] = field(init=False, compare=False, repr=False)

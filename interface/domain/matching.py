@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from interface.domain.barcodes import CONTROL_LIKE, control_like
+from interface.domain.barcodes import CONTROL_LIKE, NO_CONTROLS, ControlNames, control_like
 from interface.domain.model import (
     HoldReason,
     ObservedPatient,
@@ -38,12 +38,14 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a link's results are matched. `control_ids`: patterns of ids that are controls' for certain."""
+    """How a link's results are matched. `control_ids`: patterns of ids that are controls' for certain; `controls`: what
+    the laboratory's lots of controls are called."""
 
     unsolicited: Unsolicited = Unsolicited.HOLD
     window_days: int = 0  # 0: specimens of any age
     control_ids: tuple[str, ...] = ()
     names: NameMismatch = NameMismatch.IGNORE
+    controls: ControlNames = NO_CONTROLS
 
 
 NO_POLICY = Policy()
@@ -142,6 +144,8 @@ def _control(sent: str, policy: Policy, *, known: bool) -> Match | None:
     """An id that is a control's by the link's patterns; by the common names of controls, where no specimen has it."""
     if control_like(sent, policy.control_ids):
         return Match(holds=(HoldReason.CONTROL_LIKE_ID,), text="by the link's patterns this is a control's id")
+    if policy.controls.hold(sent, known=known):
+        return Match(holds=(HoldReason.CONTROL_LIKE_ID,), text="a lot of a control is called so")
     if not known and control_like(sent, CONTROL_LIKE):
         return Match(holds=(HoldReason.CONTROL_LIKE_ID,), text="no specimen has this id, which looks like a control's")
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -165,6 +165,21 @@ class InUse:
         """Its name; "": not known."""
         found = self.find(kind, module, test_id, at)
         return found.lot if found else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What rules may ask of an analyzer: the lots it uses, and when each test was calibrated, newest first."""
+
+    in_use: InUse
+    calibrations: Mapping[UUID, Sequence[datetime]]
+
+    def reagent_lot(self, module: str, test_id: UUID, at: datetime) -> str:
+        return self.in_use.lot(LotKind.REAGENT, module, test_id, at)
+
+    def calibrated_at(self, test_id: UUID, at: datetime) -> datetime | None:
+        """The last time before an instant, as far as its calibrators' results came."""
+        return next((one for one in self.calibrations.get(test_id, ()) if one <= at), None)
 
 
 # ---- what is what ---------------------------------------------------------------------------------------------------

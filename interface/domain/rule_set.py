@@ -57,6 +57,7 @@ class RuleSet:
     named: bool = field(init=False, default=False, compare=False, repr=False)
     checks: tuple[str, ...] = field(init=False, default=(), compare=False, repr=False)
     looks_back: bool = field(init=False, default=False, compare=False, repr=False)  # at earlier results
+    asks_lots: bool = field(init=False, default=False, compare=False, repr=False)  # reagents, calibrations
     qc_exempt: bool = field(init=False, default=False, compare=False, repr=False)  # needs no quality control
     no_critical: bool = field(init=False, default=False, compare=False, repr=False)  # has no critical limits
     released: Verdict = field(init=False, default=NOTHING, compare=False, repr=False)
@@ -68,7 +69,8 @@ class RuleSet:
         object.__setattr__(self, "version", version)
         object.__setattr__(self, "released", said)
         object.__setattr__(self, "named", any(rule.tests for rule in self.rules))
-        asked = (leaf.predicate.key for rule in self.rules for leaf in rule.leaves)
+        asked = {leaf.predicate.key for rule in self.rules for leaf in rule.leaves}
+        object.__setattr__(self, "asks_lots", not asked.isdisjoint(("reagent_lot", "calibration_age_h")))
         looks_back = bool(self.deltas) or any(key.startswith(("previous", "delta")) for key in asked)
         object.__setattr__(self, "looks_back", looks_back)
         object.__setattr__(self, "qc_exempt", any(one.qc for one in self.exemptions))

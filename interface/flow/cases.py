@@ -34,6 +34,7 @@ from interface.domain.model import (
     ValueKind,
 )
 from interface.domain.predicates import Case as Rated
+from interface.domain.qc_lots import Used
 from interface.domain.reflex import Request
 from interface.domain.rule_set import RuleSet
 from interface.domain.rules import Action, AutoVerdict
@@ -130,6 +131,7 @@ class Rules:
     driver: str = ""
     method: str = ""
     qc: QcGate = field(default_factory=judging.NoQc)
+    used: Used | None = None  # read only where a rule asks for it
 
     @property
     def rule_set(self) -> RuleSet:
@@ -326,7 +328,12 @@ def facts_of(
     near = beside.neighbours.get(test.id)
     observed, measured = case.observed, case.origin is Origin.ANALYZER
     using = observed.measured_with if observed else UNSAID
-    qc = rules.qc.says(rules.analyzer, test.code, _qc_time(case, context), using.module, using.reagent_lot)
+    at = _qc_time(case, context)
+    qc = rules.qc.says(rules.analyzer, test.code, at, using.module, using.reagent_lot)
+    reagent_lot, calibrated_at = using.reagent_lot, None
+    if rules.used is not None and measured and at is not None:
+        reagent_lot = reagent_lot or rules.used.reagent_lot(using.module, UUID(test.id), at)
+        calibrated_at = rules.used.calibrated_at(UUID(test.id), at)
     return Facts(
         test=test,
         value=decision.value,
@@ -347,6 +354,8 @@ def facts_of(
         siblings=siblings,
         qc=qc.state,
         qc_step=qc.step,
+        reagent_lot=reagent_lot,
+        calibrated_at=calibrated_at,
         measured_at=case.measured_at,
         follow_ups=max((one.depth for one in led if one.result_id != case.result_id), default=0) if led else 0,
     )

@@ -185,7 +185,7 @@ def _observations(
                 driver_revision=work.link.driver.revision,
                 specimens=at.specimens.get(work.barcode(specimen), ()),
                 observed_patient=patients[specimen.patient] if specimen.patient is not None else None,
-                policy=_policy(work, closed=work.barcode(specimen) in at.locked.closed),
+                policy=_policy(work, catalogue, closed=work.barcode(specimen) in at.locked.closed),
                 incomplete=work.incomplete,
                 received_at=work.message.received_at,
                 holds=work.holds,
@@ -195,12 +195,12 @@ def _observations(
         yield specimen, observed, context, at.apart.get(as_sent, as_sent)
 
 
-def _policy(work: Work, *, closed: bool) -> Policy:
+def _policy(work: Work, catalogue: Catalogue, *, closed: bool) -> Policy:
     """How the link's results are matched. A tube that was closed or rejected is no unknown one: its results are never
     taken without an order."""
     link = work.link.settings
     unsolicited = Unsolicited.HOLD if closed else link.unsolicited
-    return Policy(unsolicited, link.specimen_window_days, link.control_ids, link.name_mismatch)
+    return Policy(unsolicited, link.specimen_window_days, link.control_ids, link.name_mismatch, catalogue.controls)
 
 
 @lru_cache(maxsize=1024)

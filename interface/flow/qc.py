@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
+from typing import TypeAlias
 from uuid import UUID
 
 import structlog
@@ -27,6 +29,7 @@ from interface.domain.qc_lots import InUse, LotKind, LotView, TargetView, in_for
 from interface.domain.qc_runs import run_of
 from interface.domain.qc_state import Plan
 from interface.domain.qc_views import ControlView
+from interface.domain.times import measured_at
 from interface.domain.units import bare, canonical, convert
 from interface.domain.views import Actor
 from interface.domain.westgard import z_of
@@ -43,9 +46,10 @@ from interface.store.qc_find import ControlFilter, find_controls
 from interface.store.qc_gate import lock_judging, plan_of
 from interface.store.qc_lots import in_use, lots_of, targets_of
 from interface.store.query import Page
-from interface.store.results import ControlResult
+from interface.store.results import ControlResult, ResultVersion
 
 log = structlog.get_logger(__name__)
+_Use: TypeAlias = tuple[UUID, str, UUID, LotKind]
 
 
 @dataclass(slots=True)
@@ -156,6 +160,37 @@ async def _lots_in_use(connection: Connection, actor: Actor, controls: Iterable[
                 said.setdefault((one.analyzer_id, one.message_id), []).append(seen)
     for (analyzer_id, message_id), found in said.items():
         await qc_lots.seen_many(connection, actor, analyzer_id, found, message_id)
+
+
+class LotsSaid:
+    """The lots that patients' results name, written down where they are others than before. One per process."""
+
+    def __init__(self) -> None:
+        self._known: dict[_Use, str] = {}
+
+    async def note(
+        self, connection: Connection, actor: Actor, message_id: UUID, versions: Iterable[ResultVersion], came: datetime
+    ) -> dict[_Use, str]:
+        """Write what is new; to be given to `keep` when the transaction is committed."""
+        new: dict[_Use, str] = {}
+        said: dict[UUID, list[qc_lots.Seen]] = {}
+        for one in versions:
+            if not (one.reagent_lot or one.calibrator_lot) or one.analyzer_id is None or one.test_id is None:
+                continue
+            for kind, lot in ((LotKind.REAGENT, one.reagent_lot), (LotKind.CALIBRATOR, one.calibrator_lot)):
+                use = one.analyzer_id, one.module, one.test_id, kind
+                if lot and self._known.get(use) != lot:
+                    new[use] = lot
+                    at = measured_at(one.instrument_at, came)
+                    said.setdefault(one.analyzer_id, []).append(
+                        qc_lots.Seen(one.module, one.test_id, kind, lot, None, at)
+                    )
+        for analyzer_id, found in said.items():
+            await qc_lots.seen_many(connection, actor, analyzer_id, found, message_id)
+        return new
+
+    def keep(self, written: dict[_Use, str]) -> None:
+        self._known |= written
 
 
 # ---- one point -------------------------------------------------------------------------------------------------------

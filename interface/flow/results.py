@@ -35,7 +35,7 @@ from interface.flow.outcome import judged_of, outcome_of
 from interface.flow.qc_gate import gate_of
 from interface.flow.qc_sweep import follow
 from interface.flow.rules import rule_sets
-from interface.flow.surroundings import add_neighbours, gate_beside, rules_for, surroundings
+from interface.flow.surroundings import add_neighbours, gate_beside, rules_for, surroundings, used_by
 from interface.flow.work import Work, said_again
 from interface.settings import LimitSettings
 from interface.store import results as store
@@ -90,6 +90,7 @@ class ResultWorker:
         self._unreturned: set[UUID] = set()  # claimed, not decided, and not given back because the database was away
         self._slots = asyncio.Semaphore(limits.workers)
         self._rule_sets = rule_sets()
+        self._lots = qc.LotsSaid()
         self._catalogues: dict[UUID, tuple[float, Catalogue]] = {}
         self._windows: list[_Window] = []  # what is being decided, the oldest first
         self._task: asyncio.Task[None] | None = None
@@ -310,7 +311,9 @@ class ResultWorker:
             await add_neighbours(connection, at, [(*one, now[one[0].link.settings.rules]) for one in works])
             gate = await gate_beside(connection, at, gate, analyzers)
             for (work, catalogue), own in zip(works, controls, strict=True):
-                rules = rules_for(work.link, now[work.link.settings.rules], gate)
+                in_force = now[work.link.settings.rules]
+                used = await used_by(connection, work.link.analyzer_id, catalogue, in_force)
+                rules = rules_for(work.link, in_force, gate, used)
                 outcomes.append(await _aside(work.message, outcome_of, work, catalogue, at, rules, own))
                 await asyncio.sleep(0)  # the links answer between two messages
             await store.commit(connection, organization_id, outcomes)
@@ -318,6 +321,11 @@ class ResultWorker:
                 await open_for(connection, work.link.actor, judged_of(outcome.versions))
             shadows = [row for outcome in outcomes for row in outcome.shadows]
             await add_shadow(connection, organization_id, shadows)
+            said = [await self._lots.note(connection, work.link.actor, work.message.id, outcome.versions,
+                                          work.message.received_at)
+                    for (work, _), outcome in zip(works, outcomes, strict=True) if outcome.versions]  # fmt: skip
+        for lots in said:
+            self._lots.keep(lots)
         return outcomes
 
     async def _catalogue(self, connection: Connection, link: LinkContext) -> Catalogue:

@@ -11,15 +11,18 @@ from interface.domain.catalogue import Catalogue
 from interface.domain.judging import QcGate, wants_previous
 from interface.domain.model import SpecimenFacts
 from interface.domain.qc_gate import joined
+from interface.domain.qc_lots import Used
 from interface.flow.again import waiting
 from interface.flow.cases import Rules
 from interface.flow.context import LinkContext
 from interface.flow.outcome import Surroundings, instant
 from interface.flow.qc_gate import gate_of
 from interface.flow.work import Work, keys_after, keys_apart
+from interface.store import qc
 from interface.store import results as store
 from interface.store import surroundings as rows
 from interface.store.db import Connection
+from interface.store.qc_lots import in_use
 from interface.store.results import CurrentResult
 from interface.store.surroundings import Asked
 
@@ -119,9 +122,21 @@ def _compared(code: str, catalogue: Catalogue, now: Autoverification) -> Iterato
                     yield test.id
 
 
-def rules_for(link: LinkContext, now: Autoverification, qc: QcGate) -> Rules:
+def rules_for(link: LinkContext, now: Autoverification, qc: QcGate, used: Used | None = None) -> Rules:
     """What decides about a link's results."""
-    return Rules(now, analyzer=link.settings.analyzer or link.name, driver=link.driver.id, qc=qc)
+    return Rules(now, analyzer=link.settings.analyzer or link.name, driver=link.driver.id, qc=qc, used=used)
+
+
+async def used_by(
+    connection: Connection, analyzer_id: UUID, catalogue: Catalogue, now: Autoverification
+) -> Used | None:
+    """What the analyzer uses and when it was calibrated, where a rule asks for that."""
+    if not any(one.asks_lots for one in ((now.active,) if now.active else ())) and not any(
+        shadow.rule_set.asks_lots for shadow in now.shadows
+    ):
+        return None
+    tests = {UUID(mapping.test_id) for mapping in catalogue.mappings.values() if mapping.test_id}
+    return Used(await in_use(connection, analyzer_id), await qc.calibrated_at(connection, analyzer_id, tests))
 
 
 async def gate_beside(connection: Connection, at: Surroundings, gate: QcGate, asked: Collection[UUID]) -> QcGate:

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import asyncpg
 
+from interface.domain.barcodes import NO_CONTROLS, ControlNames, control_names
 from interface.domain.catalogue import Catalogue
 from interface.domain.model import CodeMapping, Interval, IntervalUse, LabTest, Sex, ValueKind
 from interface.domain.units import UNKNOWN_SUBSTANCE, Substance, UnitAliases
@@ -403,7 +404,17 @@ async def read_catalogue(
         intervals=_by_test(lab_interval(row) for row in intervals),
         mappings={(row["code"], row["specimen_type"]): _mapping(row) for row in codes},  # the last, strongest row stays
         aliases=shipped_aliases(),
+        controls=await _control_names(connection, link_id) if link_id else NO_CONTROLS,
     )
+
+
+async def _control_names(connection: Connection, link_id: UUID) -> ControlNames:
+    rows = await connection.fetch(
+        """SELECT DISTINCT unnest(l.identifiers) AS name FROM lab.qc_lot l JOIN lab.link k ON k.id = $1
+            WHERE l.closed_at IS NULL AND (l.analyzer_ids = '{}' OR k.analyzer_id = ANY(l.analyzer_ids))""",
+        link_id,
+    )
+    return control_names([row["name"] for row in rows])
 
 
 async def read_tests(connection: Connection, organization_id: UUID | None = None) -> list[LabTest]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -337,17 +337,16 @@ async def stream_of(connection: Connection, id: UUID) -> Stream:
 
 
 async def calibrated_at(
-    connection: Connection, streams: Iterable[tuple[UUID, UUID]]
-) -> dict[tuple[UUID, UUID], Sequence[datetime]]:
-    """When each analyzer's test was calibrated, newest first, as far as its calibrators' results came: the last ten."""
-    of = list(streams)
+    connection: Connection, analyzer_id: UUID, test_ids: Collection[UUID]
+) -> dict[UUID, list[datetime]]:
+    """When each test was calibrated on an analyzer, newest first, by its calibrators' results: the last ten times."""
     rows = await connection.fetch(
-        """select k.analyzer_id, k.test_id, array(
+        """select k.test_id, array(
                select r.measured_at from lab.qc_result r
-               where r.analyzer_id = k.analyzer_id and r.test_id = k.test_id and r.role = 'calibrator'
+               where r.analyzer_id = $1 and r.test_id = k.test_id and r.role = 'calibrator'
                order by r.measured_at desc limit 10) as times
-           from unnest($1::uuid[], $2::uuid[]) as k (analyzer_id, test_id)""",
-        [one for one, _ in of],
-        [two for _, two in of],
+           from unnest($2::uuid[]) as k (test_id)""",
+        analyzer_id,
+        list(test_ids),
     )
-    return {(row["analyzer_id"], row["test_id"]): row["times"] for row in rows if row["times"]}
+    return {row["test_id"]: list(row["times"]) for row in rows if row["times"]}

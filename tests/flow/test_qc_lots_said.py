@@ -1,0 +1,99 @@
+"""Ids of controls that come as patients', and what analyzers say they measured with."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from interface.domain.model import HoldReason
+from interface.store.ids import uuid7
+from tests.flow.control_bench import control_bench
+from tests.flow.laboratory import laboratory, message
+from tests.flow.rulebook import RULES, put_in_force, sent
+
+ALINITY = "H|\\^&|||Alinity ci-series^3.6^SCM24999|||||||P|LIS2-A2|20260105122734+0300"
+
+
+def ldl(barcode: str, lot: str, at: str) -> list[str]:
+    """A direct LDL in the shape of Alinity ci-series traffic; the reagent stands in an M record."""
+    return [
+        ALINITY, "P|1", f"O|1|{barcode}|{barcode}^P3137^1^1^9|^^^1840^Direct LDL^STANDARD|R||||||||||||||||||||F",
+        f"R|1|^^^1840^Direct LDL^STANDARD^F|2.32|mmol/L|2.59 - 4.11|||F||Admin^Admin||{at}|AC06999",
+        f"M|1|INV|Direct LDL-1|SR|08158|20270618||{lot}", "L|1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("identifiers", "barcode", "ordered", "held"),
+    [
+        (("NORM1",), "NORM1", False, True),
+        (("NORM1",), "NORM1", True, True),  # whoever ordered it: a control is called so
+        (("NO*",), "NORM1", False, True),
+        (("NO*",), "NORM1", True, False),  # a wide word says nothing against a specimen that there is
+        (("NORM2",), "NORM1", True, False),
+    ],
+)
+async def test_the_id_of_a_control_is_never_taken_for_a_patients(
+    database_url: str, identifiers: tuple[str, ...], barcode: str, ordered: bool, held: bool
+) -> None:
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        await at.lot(1, *identifiers)
+        if ordered:
+            await lab.order(barcode, "WBC")
+        await lab.send(message("P|1", f"O|1|{barcode}||^^^WBC|R", f"R|1|^^^WBC|7.1|10*9/L||N||F||||{at.stamp(1)}"))
+        await lab.settle()
+        (result,) = await lab.results()
+        assert (HoldReason.CONTROL_LIKE_ID in result.held) is held
+
+
+async def test_results_keep_their_lots_and_the_analyzer_is_known_to_use_them(database_url: str) -> None:
+    async with laboratory(database_url, "abbott_alinity_ci") as lab:
+        at = control_bench(lab)
+        for barcode, lot, minutes in (("S1", "L1", 30), ("S2", "L1", 20), ("S3", "L2", 10)):
+            await lab.order(barcode, "LDL_DIR_SI")
+            await lab.send(ldl(barcode, lot, at.stamp(minutes)))
+        await lab.settle()
+        rows = await lab.owner.fetch("select specimen_as_sent, reagent_lot from lab.result_version order by id")
+        assert [tuple(row) for row in rows] == [("S1", "L1"), ("S2", "L1"), ("S3", "L2")]
+        used = await lab.owner.fetch(
+            "select kind, lot, from_at, ended_at, actor_kind from lab.analyzer_lot order by from_at"
+        )
+        begin, end = at.now - timedelta(minutes=30), at.now - timedelta(minutes=10)
+        assert [tuple(row) for row in used] == [
+            ("reagent", "L1", begin, end, "link"), ("reagent", "L2", end, None, "link")
+        ]  # fmt: skip
+
+
+ASKS = RULES.replace(
+    "require = [{ critical = false }]",
+    'require = [{ critical = false }, { reagent_lot = "R7" }, { calibration_age_h = { max = 24 } }]',
+)
+
+
+async def test_rules_know_the_lot_in_use_and_the_last_calibration(database_url: str) -> None:
+    """Of an analyzer that says neither with its results: a person said the lot, the calibrator's result came before."""
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        await put_in_force(lab, ASKS)
+        test_id: UUID = await lab.owner.fetchval("select id from lab.test where code = 'NA'")
+        org, analyzer_id = lab.organization_id, lab.context.analyzer_id
+        await lab.owner.execute(
+            """insert into lab.analyzer_lot (id, organization_id, analyzer_id, kind, lot, from_at, actor_kind)
+               values ($1, $2, $3, 'reagent', 'R7', $4, 'user')""",
+            uuid7(), org, analyzer_id, at.now - timedelta(days=3),
+        )  # fmt: skip
+        for hours in (50, 20):
+            await lab.owner.execute(
+                """insert into lab.qc_result (id, organization_id, natural_key, analyzer_id, role, kind, test_id,
+                       measured_at) values ($1, $2, $3, $4, 'calibrator', 'numeric', $5, $6)""",
+                uuid7(), org, uuid7().bytes, analyzer_id, test_id, at.now - timedelta(hours=hours),
+            )  # fmt: skip
+        for barcode in ("S1", "S2"):
+            await lab.order(barcode, "NA")
+        await lab.send(sent("S1", {"NA": "140"}, control="1", at=at.stamp(60)))
+        await lab.send(sent("S2", {"NA": "140"}, control="2", at=at.stamp(60 * 22)))  # 28 h after the one before it
+        await lab.settle()
+        assert {one.barcode: one.status.value for one in await lab.results()} == {"S1": "final", "S2": "registered"}
