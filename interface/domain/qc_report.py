@@ -103,5 +103,6 @@ class MonthReport:
     end: datetime
     zone: tzinfo
     streams: tuple[StreamReport, ...]
+    unjudged: tuple[tuple[str, int], ...]  # controls by analyzer that were sent in this time and made no point
     printed_at: datetime
     printed_by: str

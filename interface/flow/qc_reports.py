@@ -280,7 +280,8 @@ async def month(
         read = await _read(connection, name.stream, name.analyzer, tests[name.test], window)
         reports.append(await _report(connection, read, now))
     return MonthReport(
-        await actors.laboratory_name(connection), month, window.begin, window.end, zone, tuple(reports), now,
+        await actors.laboratory_name(connection), month, window.begin, window.end, zone, tuple(reports),
+        tuple(await qc_charts.unjudged(connection, window.begin, window.end)), now,
         actor.name,
     )  # fmt: skip
 

@@ -24,6 +24,7 @@ BLACK, GREY, INK, FAINT = "#000000", "#555555", "#222222", "#DDDDDD"
 CLIP, _ARROW, EDGE = 4, 4.12, 4.4  # SD: from where a point is an arrow; where that is; where the panel ends
 INSET = 8.0  # pixels at both ends, so that a point at midnight is whole
 SIZE = 10.0
+COLUMN = 2  # pixels that a point in control is as good as wide
 _DENSE, _MANY = 500, 40  # points from which those in control are small; labels from which warnings have none
 _BANDS = ((3, "#FFF6E3"), (2, "#F4F9FC"), (1, "#E9F3FA"))  # SD and what is within, the widest first
 _RULES: tuple[tuple[int, str, float, tuple[float, ...]], ...] = (  # SD, colour, width and dash of its line
@@ -66,7 +67,7 @@ class Panel:
     single: bool = True
 
     def style(self, level: str) -> Style:
-        return dict(self.styles).get(level, STYLES[0])
+        return next((style for name, style in self.styles if name == level), STYLES[0])
 
 
 @record
@@ -104,8 +105,8 @@ class Drawn:
     missed: int
 
 
-def draw(panel: Panel, frame: Frame, chart: Chart, verticals: Sequence[float] = ()) -> Drawn:
-    """A panel's plot. `verticals`: where a change is marked."""
+def draw(panel: Panel, frame: Frame, chart: Chart, verticals: Sequence[float], tips: bool) -> Drawn:
+    """A panel's plot. `verticals`: where a change is marked; `tips`: points say what they are when pointed at."""
     known = any(level.targets for level in panel.levels) or not panel.points
     items = [*_ground(frame, known), *(_scale(panel, frame) if known else ())]
     items += [Stroke(((x, frame.top), (x, frame.bottom)), GREY, 1, (4, 3)) for x in verticals]
@@ -120,7 +121,8 @@ def draw(panel: Panel, frame: Frame, chart: Chart, verticals: Sequence[float] = 
     for point in sorted(shown, key=lambda one: _RANK[one.verdict]):
         x, y, quiet = frame.axis.x(point.at), _height(point, frame), point.verdict is QcVerdict.ACCEPT
         places.point(x, y, 3 if quiet else 7, 1 if quiet else 4)
-        items += symbol(point, panel.style(point.level), x, y, tip(point, chart, frame.zone), small if quiet else 1)
+        words = tip(point, chart, frame.zone) if tips else ""
+        items += symbol(point, panel.style(point.level), x, y, words, small if quiet else 1)
     labels = list(_labels(shown, frame))
     # Of very many only those that must be read are named.
     named = labels if len(labels) <= _MANY else [label for label in labels if label.urgent]
@@ -139,14 +141,14 @@ _RANK = {QcVerdict.ACCEPT: 0, QcVerdict.UNKNOWN: 1, QcVerdict.WARN: 2, QcVerdict
 
 
 def thinned(points: Sequence[ChartPoint], axis: Axis) -> list[ChartPoint]:
-    """All points that say something, and of those in control that share a pixel's width of one level the first, the
-    last, the highest and the lowest: the line through them covers the same pixels as the line through all."""
+    """All points that say something, and of those in control of one level that share COLUMN pixels the first, the last,
+    the highest and the lowest: the line through them goes over the same columns as high and as low as through all."""
     columns: dict[tuple[str, str, int], list[ChartPoint]] = {}
     kept: set[str] = set()
     for point in points:
         quiet = point.verdict is QcVerdict.ACCEPT and not (point.excluded or point.note)
         if quiet and point.z is not None and abs(point.z) <= CLIP:
-            columns.setdefault((point.level, point.lot, int(axis.x(point.at))), []).append(point)
+            columns.setdefault((point.level, point.lot, int(axis.x(point.at) / COLUMN)), []).append(point)
         else:
             kept.add(point.id)
     for column in columns.values():

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
-from statistics import mean, stdev
 
 from interface.domain.qc import Chart, ChartLevel, ChartPoint, QcVerdict
+from interface.domain.qc_statistics import presented, statistics
 from interface.render import chart_marks, drawing, typeface
 from interface.render.chart_marks import Numbered
 from interface.render.chart_panel import (
@@ -46,11 +46,15 @@ _STATES = {"ok": GREEN, "warn": ORANGE, "fail": VERMILLION, "expired": VERMILLIO
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a chart is drawn: pixels wide, times in `zone`, all levels in one panel or each in its own."""
+    """How a chart is drawn: pixels wide, times in `zone`, all levels in one panel or each in its own.
+
+    `tips`: each point says what it is when it is pointed at, which is of use in SVG alone.
+    """
 
     width: int = 800
     zone: tzinfo = UTC
     together: bool = False
+    tips: bool = True
 
 
 def svg(chart: Chart, look: Look = Look()) -> str:
@@ -76,7 +80,7 @@ def levey_jennings(chart: Chart, look: Look = Look()) -> Drawing:
             y += chart_marks.LANE
         level = panel.levels[0].level if panel.single else None
         frame = Frame(axis, y + 5, height, placed, look.zone)
-        drawn.append(draw(panel, frame, chart, chart_marks.verticals(marks, axis, level)))
+        drawn.append(draw(panel, frame, chart, chart_marks.verticals(marks, axis, level), look.tips))
         items += drawn[-1].items
         y += height + 5
     items += _time_labels(placed, axis, y)
@@ -165,13 +169,15 @@ def _statistics(level: ChartLevel, points: Sequence[ChartPoint]) -> str:
     if not numbers:
         return f"n 0{more}"
     places = max(map(decimals, numbers)) + 1
-    middle = mean(numbers)
-    said = f"n {len(numbers)}{more} · mean {middle:.{places}f}"
-    if len(numbers) < 2:
-        return said
-    sd = stdev(numbers)
-    cv = f" · CV {sd / middle * 100:.1f} %" if middle > 0 else ""
-    return f"{said} · SD {sd:.{places}f}{cv}"
+    own = statistics(numbers)
+    assert own is not None  # noqa: S101 - of numbers there are
+    parts = ((" mean", own.mean, places, ""), (" SD", own.sd, places, ""), (" CV", own.cv, 1, " %"))
+    said = (
+        f"{name} {presented(number, decimals_):f}{unit}"
+        for name, number, decimals_, unit in parts
+        if number is not None
+    )
+    return " ·".join((f"n {own.n}{more}", *said))
 
 
 # ---- head and foot --------------------------------------------------------------------------------------------------

@@ -62,6 +62,11 @@ def pdf(report: MonthReport, paper: Paper = Paper.A4) -> bytes:
 def _summary(report: MonthReport) -> Iterator[Flowable]:
     if all(stream.empty for stream in report.streams):
         yield said("No control was measured in this month, and nothing was done about any.", HEADING)
+    if report.unjudged:
+        counts = ", ".join(f"{analyzer}: {count}" for analyzer, count in report.unjudged)
+        yield said(
+            f"Controls that were sent and made no point (lot or test not known, lot closed or expired): {counts}."
+        )
     if not report.streams:
         yield said("No test of any analyzer had a target.")
         return
@@ -114,7 +119,7 @@ def _stream(stream: StreamReport, zone: tzinfo) -> Iterator[Flowable]:
     yield from _lots(stream.lots, zone)
     if chart.points:
         yield Spacer(1, 8)
-        yield Picture(levey_jennings(chart, Look(_CHART_WIDTH, zone)))
+        yield Picture(levey_jennings(chart, Look(_CHART_WIDTH, zone, tips=False)))
     yield from _failures(stream, zone)
     yield from _exclusions(stream, zone)
     yield from _deeds(stream, zone)

@@ -64,7 +64,7 @@ async def points(connection: Connection, stream: Stream, begin: datetime, end: d
 
 
 def _point(row: Record) -> PointRow:
-    return PointRow(**{**dict(row.items()), "verdict": QcVerdict(row["verdict"]), "rules": tuple(row["rules"])})
+    return PointRow(**{**dict(row), "verdict": QcVerdict(row["verdict"]), "rules": tuple(row["rules"])})
 
 
 _MODULES = """
@@ -170,3 +170,16 @@ async def lookbacks(connection: Connection, stream: Stream, begin: datetime, end
 def _outcome(text: str) -> tuple[str, int]:
     state, _, count = text.partition(" ")
     return state, int(count)
+
+
+_UNJUDGED = """
+select a.name, count(*) as count from lab.qc_result r join lab.analyzer a on a.id = r.analyzer_id
+where r.created_at >= $1 and r.created_at < $2 and r.role = 'qc'
+  and not exists (select from lab.qc_point p where p.qc_result_id = r.id)
+group by a.name order by a.name
+"""
+
+
+async def unjudged(connection: Connection, begin: datetime, end: datetime) -> list[tuple[str, int]]:
+    """How many controls each analyzer sent in a period that made no point: their lot or test is not known, say."""
+    return [(row["name"], row["count"]) for row in await connection.fetch(_UNJUDGED, begin, end)]

@@ -208,6 +208,19 @@ async def test_a_look_back_is_told_in_numbers_and_never_by_patient(laboratory: L
     assert of.items[0].barcode not in said and "Muster" not in said and str(result_id) not in said
 
 
+async def test_controls_that_made_no_point_are_counted(laboratory: Laboratory) -> None:
+    await measured(laboratory)
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        for at, role in ((BEGIN, "qc"), (END - DAY, "qc"), (END, "qc"), (BEGIN, "calibrator")):
+            id = uuid7()
+            await connection.execute(
+                "insert into lab.qc_result (id, organization_id, natural_key, analyzer_id, role, kind, measured_at,"
+                " created_at) values ($1, $2, $3, $4, $5, 'numeric', $6, $6)",
+                id, laboratory.organization_id, id.bytes, laboratory.analyzer_id, role, at,
+            )  # fmt: skip
+    assert (await month(laboratory)).unjudged == (("hema", 2),)
+
+
 async def test_an_empty_month_has_no_streams(laboratory: Laboratory) -> None:
     assert (await month(laboratory)).streams == ()
 

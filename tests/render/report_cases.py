@@ -54,10 +54,11 @@ def stream(chart: Chart, *, state: str = "ok", full: bool = False) -> StreamRepo
 
 
 def month(*streams: StreamReport) -> MonthReport:
+    unjudged = (("cobas-1", 3),) if streams else ()
+    printed_at = END + timedelta(days=1, hours=2)
     return MonthReport(
-        "Laboratorium Klinik Sehat", "2026-11", BEGIN, END, ZoneInfo(ZONE), streams, END + timedelta(days=1, hours=2),
-        "S. Wijaya",
-    )  # fmt: skip
+        "Laboratorium Klinik Sehat", "2026-11", BEGIN, END, ZoneInfo(ZONE), streams, unjudged, printed_at, "S. Wijaya"
+    )
 
 
 def usual() -> MonthReport:

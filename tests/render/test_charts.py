@@ -192,7 +192,7 @@ def test_of_many_points_none_that_broke_a_rule_is_left_out(case: str) -> None:
     assert any("marked and not named" in text for text in texts)
 
 
-def test_a_thinned_line_covers_the_same_pixels() -> None:
+def test_a_thinned_line_goes_as_high_and_as_low_in_each_column() -> None:
     chart = two_years()
     axis = Axis(chart.begin, chart.end, 0, 700)
     points = [point for point in chart.points if point.level == "Low"]
@@ -201,7 +201,7 @@ def test_a_thinned_line_covers_the_same_pixels() -> None:
     def ends(of: list[ChartPoint]) -> dict[int, tuple[object, ...]]:
         columns: dict[int, list[ChartPoint]] = {}
         for point in of:
-            columns.setdefault(int(axis.x(point.at)), []).append(point)
+            columns.setdefault(int(axis.x(point.at) / chart_panel.COLUMN), []).append(point)
         zs = {x: [one.z for one in column if one.z is not None] for x, column in columns.items()}
         return {x: (column[0], column[-1], min(zs[x]), max(zs[x])) for x, column in columns.items()}
 
