@@ -296,6 +296,9 @@ class _Engine:
     def _observations(self, at: Group) -> list[_Result]:
         """The OBX of a group with the comments below it, and with its own INV."""
         if len(at.items) == 1:
+            alone = at.items[0]
+            if isinstance(alone, Segment) and alone.id == "OBX" and id(alone) not in self._malformed:
+                return [(alone, self._message.location(alone), [], [])]  # most are like this
             return self._results(at.own("OBX"), [])
         return self._results(at.own("OBX"), list(at.own("NTE")), list(at.own("INV")) if self._materials else [])
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 
 from interface.errors import SegmentError, UnsupportedMessage
 from interface.wire import charsets
@@ -353,9 +353,14 @@ def _check_header(message: Message) -> None:
 
 def segment_fault(segment: Segment) -> str:
     """What is wrong with the form of a segment; "" when nothing is."""
-    if not _SEGMENT.fullmatch(segment.text[:3]):
+    return _fault(segment.text[:4], segment.delimiters.field)
+
+
+@lru_cache(maxsize=1024)
+def _fault(begin: str, separator: str) -> str:
+    if not _SEGMENT.fullmatch(begin[:3]):
         return "a line does not start with a segment id"
-    if len(segment.text) > 3 and segment.text[3] != segment.delimiters.field:
+    if len(begin) > 3 and begin[3] != separator:
         return "a segment id is not followed by the field separator"
     return ""
 
