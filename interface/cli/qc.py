@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
-from importlib.util import find_spec
-from typing import cast
 
 import click
+
+from interface.cli import Nouns
 
 COMMANDS: Mapping[str, tuple[str, str]] = {  # noun: (its module's attribute, one line for --help)
     "material": ("interface.cli.qc_lot:material", "Control materials."),
@@ -26,23 +25,6 @@ COMMANDS: Mapping[str, tuple[str, str]] = {  # noun: (its module's attribute, on
 }
 
 
-class _Nouns(click.Group):
-    """A group that knows its commands by table and imports the one that is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name, (place, _) in COMMANDS.items() if find_spec(place.partition(":")[0])]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        return cast(click.Command, getattr(importlib.import_module(module), attribute))
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
-
-
-@click.group(cls=_Nouns)
+@click.group(cls=Nouns, table=COMMANDS)
 def qc() -> None:
     """Control materials, what they measure, and whether patients' results may be released. docs/qc.md is a how-to."""

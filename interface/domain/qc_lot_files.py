@@ -17,7 +17,7 @@ from interface.domain.exact import EXACT
 from interface.domain.map_files import Fault
 from interface.domain.qc_lots import LotView, TargetKind, TargetSource, TargetView
 
-MOST_ROWS: Final = 5000
+MOST_ROWS: Final = 2000
 # Those of a target have a meaning only beside a test.
 LOT_COLUMNS: Final = (
     "material", "manufacturer", "catalogue_number", "lot", "level", "level_number", "expires_on", "identifiers",

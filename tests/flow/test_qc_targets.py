@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -115,6 +116,15 @@ async def test_what_a_target_may_not_be(laboratory: Laboratory) -> None:
     assert "409 lot 4712/low was closed" in await set_(
         laboratory, Wanted(number, Decimal(1), "g/dL"), Place("4712", "hema", "HGB")
     )
+
+
+async def test_of_two_targets_that_are_set_at_once_one_is_refused(laboratory: Laboratory) -> None:
+    await add_lot(laboratory)
+    both = await asyncio.gather(
+        *(add_target(laboratory, mean=mean) for mean in ("12", "13")), return_exceptions=True
+    )  # fmt: skip
+    assert sorted(type(one).__name__ for one in both) == ["ApiError", "TargetView"]
+    assert await laboratory.count("qc_target", "true") == 1
 
 
 async def test_a_change_ends_one_and_begins_another_from_then_on(laboratory: Laboratory) -> None:
