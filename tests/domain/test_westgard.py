@@ -47,6 +47,8 @@ CASES = [
     (QcRule.R2OF3_2S, "2.1 2.1 0", ""),  # said of the second
     (QcRule.R2OF3_2S, "2.1 2.1", "|1.1 2.1"),  # no third takes it back
     (QcRule.R2OF3_2S, "2.1 0 -2.1", ""),
+    (QcRule.R2OF3_2S, "2.1 2.1 2", ""),
+    (QcRule.R2OF3_2S, "0,0,2.1 2.1", ""),
     (QcRule.R2OF3_2S, "2.1 -1 2", ""),
     (QcRule.R2OF3_2S, "2.1,0,2.1", "+1.1 1.3"),
     (QcRule.R2OF3_2S, "-2.1,-2.1,0", ""),
@@ -166,6 +168,11 @@ def test_what_has_no_z_or_is_excluded_is_not_judged_and_counts_nowhere() -> None
         assert [each.points for each in after.violations] == [("1.1", "3.1")]
 
 
+def test_a_point_that_is_in_its_own_history_counts_once() -> None:
+    points = series("2.1")
+    assert not evaluate(only(QcRule.R2_2S), points, points[0], 1).violations
+
+
 def test_another_lot_or_target_begins_anew_for_its_level_alone() -> None:
     before = series(" 1.1,1.1" * 3)
     of_old = point(4, 1, "1.1")
@@ -219,7 +226,12 @@ def test_a_rule_that_only_warns_does_not_reject() -> None:
 def test_classic_mode_looks_at_the_others_only_after_1_2s() -> None:
     classic, modern = (only(QcRule.R10X, mode=mode) for mode in (QcMode.CLASSIC, QcMode.MODERN))
     before = series(" 1" * 9)
-    for z, of_classic, of_modern in (("1", QcVerdict.ACCEPT, QcVerdict.REJECT), ("2.1", *[QcVerdict.REJECT] * 2)):
+    reject = QcVerdict.REJECT
+    for z, of_classic, of_modern in (
+        ("1", QcVerdict.ACCEPT, reject),
+        ("2", QcVerdict.ACCEPT, reject),
+        ("2.1", reject, reject),
+    ):
         assert evaluate(classic, before, point(10, 1, z), 1).verdict is of_classic
         assert evaluate(modern, before, point(10, 1, z), 1).verdict is of_modern
     alone = evaluate(only(*by_levels(2), mode=QcMode.CLASSIC), [], point(1, 1, "2.1"), 2)
