@@ -208,8 +208,8 @@ def _fail(state: StreamState, point: Measured) -> StreamState:
 
 def _good_until(state: StreamState) -> datetime | None:
     """The last run that vouched, or the last failure that was made good: what was said of that one stands."""
-    ended = (span.begin for span in state.spans[-1:] if span.action)
-    return max((at for at in (state.ok_at, *ended) if at is not None), default=None)
+    ended = state.mended.good_at if state.mended is not None else None
+    return max((at for at in (state.ok_at, ended) if at is not None), default=None)
 
 
 def _fail_again(state: StreamState, point: Measured) -> StreamState:
@@ -252,9 +252,9 @@ def _mended(state: StreamState, point: Measured | None) -> StreamState:
         return state
     stands = was.action.meanwhile is Meanwhile.STANDS
     spans = _before(state.spans, was)
-    if was.since is None:
+    if was.since is None or state.ok_at is None:
         # Nobody vouched for anything before: what stands by a person's word alone is for a person to release.
-        begun = Span(BEGIN, QcState.UNKNOWN if stands else QcState.FAIL, was.good, was.action.id)
+        begun = Span(was.since or BEGIN, QcState.UNKNOWN if stands else QcState.FAIL, was.good, was.action.id)
     else:
         begun = Span(was.since, QcState.OK if stands else QcState.FAIL, was.good if stands else was.last, was.action.id)
     whole = point.whole(was.shown)
