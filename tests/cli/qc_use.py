@@ -83,6 +83,16 @@ async def _gate(shell: Shell, name: str, folder: Path) -> dict[str, tuple[str, .
 MAKERS.update(dict.fromkeys(("status", "action", "lookback", "plan"), _gate))
 
 
+async def _pictures(shell: Shell, name: str, folder: Path) -> dict[str, tuple[str, ...]]:
+    return {
+        "qc chart": ("HGB", "--analyzer", "hema", "-o", str(folder / "chart.svg")),
+        "qc report": ("--month", "2026-11", "-o", str(folder / "november.pdf")),
+    }
+
+
+MAKERS.update(dict.fromkeys(("chart", "report"), _pictures))
+
+
 async def add_director(shell: Shell) -> None:
     async with shell.laboratory.database.transaction(shell.organization.id) as connection:
         await insert_user(connection, shell.organization.id, "dora", "", _digest[0], (Role.LABORATORY_DIRECTOR.value,))
