@@ -41,15 +41,16 @@ async def add_point(
 
 
 async def add_level(connection: Connection, organization_id: UUID, level: int = 1) -> UUID:
-    """A lot of a material of its own."""
+    """A lot of a material of its own; analyzers call it QC and its level."""
     material_id, lot_id = uuid7(), uuid7()
     await connection.execute(
         "insert into lab.qc_material (id, organization_id, name) values ($1, $2, $3)",
         material_id, organization_id, f"serum {material_id}",
     )  # fmt: skip
     await connection.execute(
-        "insert into lab.qc_lot (id, organization_id, material_id, lot, level_number) values ($1, $2, $3, 'L', $4)",
-        lot_id, organization_id, material_id, level,
+        """insert into lab.qc_lot (id, organization_id, material_id, lot, level_number, identifiers)
+           values ($1, $2, $3, 'L', $4, $5)""",
+        lot_id, organization_id, material_id, level, [f"QC{level}"],
     )  # fmt: skip
     return lot_id
 

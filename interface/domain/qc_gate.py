@@ -12,6 +12,7 @@ A reagent lot that is known and was never controlled acceptably is not known to 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +23,7 @@ from interface.domain.model import Step
 from interface.domain.qc_state import IN_CONTROL, WORST, At, History
 
 _VERDICTS = {QcState.OK: "ok", QcState.WARN: "ok", QcState.UNKNOWN: "none"}  # all others hold
+MOST_LANES = 4096
 _HOLDING = frozenset({QcState.FAIL, QcState.EXPIRED})
 
 
@@ -34,22 +36,38 @@ class GateStream:
     plan: str = ""
 
 
+class _Lane:
+    """What is said of results of one test, module and reagent lot, by time: thousands ask, and it changes seldom."""
+
+    __slots__ = ("begins", "said")
+
+    def __init__(self, streams: Sequence[GateStream]) -> None:
+        changes = {at for stream in streams for at in stream.history.changes()}
+        self.begins = tuple(sorted(changes))
+        self.said: list[QcSays | None] = [None] * (len(self.begins) + 1)
+
+
 class StreamGate(QcGate):
-    """Of the streams by analyzer (its name) and test (its code). `said` gives the same object for the same words."""
+    """Of the streams by analyzer (its name) and test (its code). `says` gives the same object for the same words."""
 
     def __init__(self, streams: Mapping[tuple[str, str], Sequence[GateStream]]) -> None:
         self._streams = streams
-        self._said: dict[tuple[str, str, At], QcSays] = {}
+        self._lanes: dict[tuple[str, str, str, str], _Lane] = {}
+        self._said: dict[tuple[str, At], QcSays] = {}
 
     def says(self, analyzer: str, test: str, at: datetime | None, module: str = "", reagent_lot: str = "") -> QcSays:
-        found = self._streams.get((analyzer, test))
-        if found is None or at is None:
+        key = analyzer, test, module, reagent_lot
+        lane = self._lanes.get(key)
+        if lane is None:
+            if (analyzer, test) not in self._streams:
+                return QC_UNKNOWN
+            lane = self._lane(key)
+        if at is None:
             return QC_UNKNOWN
-        plan, best = found[0].plan, self.at(analyzer, test, at, module, reagent_lot)
-        key = plan, reagent_lot if best.state is QcState.UNKNOWN else "", best
-        said = self._said.get(key)
+        index = bisect_right(lane.begins, at)
+        said = lane.said[index]
         if said is None:
-            said = self._said[key] = _says(best, plan)
+            said = lane.said[index] = self._words(self.at(analyzer, test, at, module, reagent_lot), analyzer, test)
         return said
 
     def state(self, analyzer: str, test: str, at: datetime | None, module: str = "", reagent_lot: str = "") -> QcState:
@@ -60,6 +78,16 @@ class StreamGate(QcGate):
         found = self._streams.get((analyzer, test), ())
         speaking = [said for one in found if (said := _speaks(one, module, at, reagent_lot, found)) is not None]
         return min(speaking, key=lambda one: WORST.index(one.state), default=At(QcState.UNKNOWN))
+
+    def _lane(self, key: tuple[str, str, str, str]) -> _Lane:
+        if len(self._lanes) >= MOST_LANES:  # an analyzer that says another lot in each result
+            self._lanes.clear()
+        lane = self._lanes[key] = _Lane(self._streams[key[:2]])
+        return lane
+
+    def _words(self, at: At, analyzer: str, test: str) -> QcSays:
+        plan = self._streams[analyzer, test][0].plan
+        return self._said.setdefault((plan, at), _says(at, plan))
 
 
 def _speaks(stream: GateStream, module: str, at: datetime, reagent_lot: str, beside: Sequence[GateStream]) -> At | None:

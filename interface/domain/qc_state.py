@@ -381,6 +381,11 @@ class History:
                 return At(state)
         return found
 
+    def changes(self) -> tuple[datetime, ...]:
+        """The instants from which on another state may be said."""
+        others = (self.expires_at, self.alarm_since)
+        return (*self.begins, *(at for at in others if at is not None))
+
     def _controls(self, when: datetime) -> At:
         index = bisect_right(self.begins, when) - 1
         if index < 0:

@@ -85,7 +85,7 @@ class Bench:
                 stream = self.stream(test)
                 await connection.execute(
                     """insert into lab.qc_target (id, organization_id, lot_id, analyzer_id, test_id, mean, sd,
-                           valid_from, actor_kind) values ($1, $2, $3, $4, $5, 140, 2, $6, 'user')""",
+                           unit, valid_from, actor_kind) values ($1, $2, $3, $4, $5, 140, 2, 'mmol/L', $6, 'user')""",
                     uuid7(), self.lab.organization_id, await self._lot(connection, level), stream.analyzer_id,
                     stream.test_id, self.ago(100_000),
                 )  # fmt: skip

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from interface.domain.autoverify import Stamp, catalogue_digest
 from interface.domain.rule_files import parse_rule_set
 from interface.domain.rules import ENGINE
+from interface.domain.views import Actor
 from interface.flow import rules as flow
 from interface.store import rules as store
 from interface.store.catalogue import read_tests
+from interface.store.db import Connection
 from tests.flow.laboratory import Laboratory, message
 
 LOINC = {
@@ -72,12 +74,16 @@ require = [{ critical = false }]
 
 async def put_in_force(lab: Laboratory, text: str = RULES) -> store.Revision:
     """Import the document, say that it was validated, and activate it."""
-    director = lab.director
     async with lab.database.transaction(lab.organization_id) as connection:
-        made = await flow.import_rules(connection, director, text, "here", "for the test")
-        stamp = Stamp(made.digest, ENGINE, catalogue_digest(parse_rule_set(text), await read_tests(connection)))
-        await store.add_validation(connection, director, made.id, stamp, 1, 0, 0)
-        return await flow.activate(connection, director, made.name, made.revision, "ready")
+        return await put_text_in_force(connection, lab.director, text)
+
+
+async def put_text_in_force(connection: Connection, director: Actor, text: str) -> store.Revision:
+    """The same for whoever has another laboratory."""
+    made = await flow.import_rules(connection, director, text, "here", "for the test")
+    stamp = Stamp(made.digest, ENGINE, catalogue_digest(parse_rule_set(text), await read_tests(connection)))
+    await store.add_validation(connection, director, made.id, stamp, 1, 0, 0)
+    return await flow.activate(connection, director, made.name, made.revision, "ready")
 
 
 def sent(

@@ -19,6 +19,7 @@ from interface.errors import ApiError, StoreUnavailable
 from interface.flow import qc_lookback, qc_plans, qc_sweep
 from interface.flow.qc_gate import gate_of, patient_alarm, patient_alarm_ended
 from interface.flow.qc_lookback import Decision, LookbackView
+from interface.flow.qc_watch import watch_quality_control
 from interface.flow.review import comment, hold, release, retract, verify
 from interface.flow.rules import switch_off
 from interface.store.ids import uuid7
@@ -287,6 +288,36 @@ async def test_a_control_and_patients_decided_at_the_same_moment(database_url: s
         await at.follow()
         assert await at.said() == {"S1": FAILED}
         assert await at.listed() == []
+
+
+async def test_a_control_speaks_of_the_patients_in_its_own_message(database_url: str) -> None:
+    """Nothing of a message is released by what was known before it."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab)
+        await at.wanted(1)
+        await lab.order("S1", "NA")
+        await at.control(300)
+        patient = at.message("S1", 290, NA="140")
+        control = ["O|2|QC1||^^^CHEM|R||||||Q", f"R|1|^^^2951-2|149|mmol/L||N||F||||{at.ago(200):%Y%m%d%H%M%S}"]
+        await lab.send([*patient[:-1], *control, patient[-1]])
+        await lab.settle()
+        assert await at.said() == {"S1": FAILED}
+        assert await at.listed() == []
+
+
+async def test_what_a_killed_daemon_left_is_done_by_the_next(database_url: str) -> None:
+    """Killed after a control was judged and before the results had followed it."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab, rules="")
+        await lab.order("S1", "NA")
+        await at.control(300)
+        await at.send("S1", 290, NA="140")
+        await at.control(200, REJECT, follow=False)
+        watch = asyncio.create_task(watch_quality_control(lab.database, lambda: [lab.organization_id]))
+        async with asyncio.timeout(20):
+            while await at.said() != {"S1": FAILED}:  # nothing tells when it has gone round
+                pass
+        watch.cancel()
 
 
 async def test_a_release_that_was_begun_before_the_control_is_on_the_list(database_url: str) -> None:
