@@ -88,7 +88,7 @@ def check(
         plan, inputs = (said.version, said.inputs) if said else ("", NOTHING)
         verdicts.append(Verdict("qc", Finding.HOLD, text, "", plan, inputs, (_QC_HOLDS[facts.qc],)))
     requests: tuple[Request, ...] = ()
-    if part.reflexes and asks:
+    if part.reflexes and asks and facts.qc is not QcState.FAIL:  # out of control it is no reason to order anything
         asked = reflex.evaluate(part.reflexes, facts, verdicts, version)
         verdicts += asked.verdicts
         requests = asked.requests

@@ -4,7 +4,7 @@
 | --- | --- |
 | a released run | that one, until a person decides otherwise |
 | runs that were measured and are known to be this item's | the latest of them |
-| else runs with a value | the latest of them |
+| else runs with a value, such as those that were measured out of control | the latest of them |
 | only failed runs | the latest |
 """
 
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from interface.domain.model import RELEASED, HoldReason, ResultStatus, Value, ValueKind
 
 # What a check found against a run that was measured, and is for certain of this patient and test. What else holds a run
-# says that one of these is not known.
+# says that one of these is not known, or that it was measured out of control: nobody need ask for another then.
 MEASURED = frozenset(
     {
         HoldReason.DELTA, HoldReason.INTERFERENCE, HoldReason.SUPPRESSED, HoldReason.MEASURING_RANGE,
-        HoldReason.IMPLAUSIBLE, HoldReason.INCONSISTENT, HoldReason.QC_FAILED, HoldReason.QC_EXPIRED, HoldReason.RULE,
+        HoldReason.IMPLAUSIBLE, HoldReason.INCONSISTENT, HoldReason.QC_EXPIRED, HoldReason.RULE,
         HoldReason.RERUN, HoldReason.AMBIGUOUS_INTERVAL, HoldReason.UNKNOWN_FLAG, HoldReason.QUESTIONABLE,
         HoldReason.ALREADY_REPORTED,
     }

@@ -90,6 +90,7 @@ async def _stream(database: Database, organization_id: UUID, row: StreamRow, don
         gate = await gate_of(connection, [row.stream.analyzer_id])
         for one in await lists.open_of(connection, row.stream):
             done.listed += await lists.fill(connection, organization_id, one, HORIZON)
+            await lists.vouched(connection, one)
             await lists.close_if_done(connection, one.id)
         actor = await waits.author(connection, organization_id, row.stream)
         waiting = await waits.waiting(connection, row.stream)

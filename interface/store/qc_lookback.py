@@ -170,6 +170,23 @@ async def fill(connection: Connection, organization_id: UUID, of: Lookback, hori
     return int(done.split()[-1])
 
 
+_VOUCHED = f"""
+update lab.qc_lookback_item i set state = 'stands', decided_by_name = 'quality control', decided_at = now(),
+    reason = 'an acceptable control that came later vouches for it'
+from lab.result r
+cross join lateral (select w.instrument_at, w.message_id
+                    from lab.result_version w where w.id = r.version_id offset 0) v
+left join lab.message m on m.id = v.message_id
+where i.lookback_id = $1 and i.state = 'waiting' and r.id = i.result_id
+  and ($2::timestamptz is not null and {MEASURED} <= $2 or $5::timestamptz is not null and {MEASURED} >= $5)
+"""  # noqa: S608 - put together of constants
+
+
+async def vouched(connection: Connection, of: Lookback) -> None:
+    """Leave out what the list covers no more: a control that came late was acceptable."""
+    await connection.execute(_VOUCHED, of.id, of.since, CLOCK_BEHIND, CLOCK_AHEAD, of.until)
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """A result of a list, as it is now. `changed`: it was corrected or retracted since it is in the list."""

@@ -23,7 +23,7 @@ from interface.flow.qc_watch import watch_quality_control
 from interface.flow.review import comment, hold, release, retract, verify
 from interface.flow.rules import switch_off
 from interface.store.ids import uuid7
-from tests.flow.controls import REJECT, bench, modular
+from tests.flow.controls import IN_CONTROL, REJECT, bench, modular
 from tests.flow.laboratory import laboratory
 from tests.flow.test_deciding import by_code
 from tests.flow.test_two_links import waits_for_a_lock
@@ -136,6 +136,39 @@ async def test_a_control_that_comes_late_holds_what_waits_and_lists_what_was_rel
         assert (await at.said())["S4"] == FAILED  # until somebody has said what was done
         await at.act()
         assert (await at.said())["S4"] == FINAL
+
+
+async def test_a_good_control_that_comes_late_takes_from_the_list_what_it_vouches_for(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        at = await bench(lab)
+        for barcode in ("S1", "S2"):
+            await lab.order(barcode, "NA")
+        await at.control(300)
+        await at.send("S1", 290, NA="140")
+        await at.send("S2", 240, NA="140")
+        await at.control(200, REJECT)
+        assert await at.listed() == ["S1", "S2"]
+        await at.control(250)
+        found = await lab.owner.fetch("select state, decided_by_name from lab.qc_lookback_item order by 1, 2")
+        assert [tuple(row) for row in found] == [("stands", "quality control"), ("waiting", "")]
+
+
+async def test_what_was_measured_out_of_control_is_measured_again_without_being_asked_for(database_url: str) -> None:
+    """It asks for nothing, and the new run is reported in its place."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab, IN_CONTROL.replace('below = "3.0"', 'below = "3.8"'))
+        await at.control(300, test="K")
+        await at.control(200, REJECT, test="K")
+        await lab.order("S1", "K")
+        await at.send("S1", 190, K="3.6")  # so low that the rules would order magnesium
+        assert await at.said("K") == {"S1": FAILED}
+        assert await lab.owner.fetchval("select count(*) from lab.order_item") == 1
+        await at.control(100, test="K")
+        await at.act(Meanwhile.AGAIN, "K")
+        await at.send("S1", 90, K="4.1")
+        assert [(one.value, one.status.value, one.reportable) for one in await lab.results()] == [
+            ("3.6", "registered", False), ("4.1", "final", True),
+        ]  # fmt: skip
 
 
 async def test_each_module_is_gated_by_its_own_controls(database_url: str, tmp_path: Path) -> None:
