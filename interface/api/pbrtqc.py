@@ -20,6 +20,7 @@ from interface.domain.permissions import Permission
 from interface.errors import ApiError
 from interface.flow import pbrtqc as flow
 from interface.flow import pbrtqc_shown as shown
+from interface.flow.qc_sweep import follow
 from interface.store import pbrtqc as store
 
 MOST_STEPS = (
@@ -238,8 +239,11 @@ async def deactivate(request: web.Request) -> web.StreamResponse:
 async def close(request: web.Request) -> web.StreamResponse:
     """`{reason}`: what was found and done. Ends the alarm, and what it gates."""
     reason, actor, alarm_id = await _reason(request), actor_of(request), path_id(request)
-    async with services(request).database.transaction(actor.organization_id) as connection:
-        return json_response(shown.event(await flow.close(connection, actor, alarm_id, reason)))
+    database = services(request).database
+    async with database.transaction(actor.organization_id) as connection:
+        event = await flow.close(connection, actor, alarm_id, reason)
+    await follow(database, actor.organization_id)
+    return json_response(shown.event(event))
 
 
 _READ, _WRITE, _MANAGE = Need(Permission.QC_READ), Need(Permission.QC_WRITE), Need(Permission.QC_MANAGE)

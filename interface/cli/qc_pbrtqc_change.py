@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from interface.flow.pbrtqc import Draft
     from interface.settings import Settings
     from interface.store.db import Connection
-    from interface.store.pbrtqc import Revision
+    from interface.store.pbrtqc import Event, Revision
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Made = TypeVar("_Made")
@@ -265,11 +265,15 @@ def close(
     """End an alarm, and what it warns or holds: --reason says what was found and done. The statistic begins anew."""
     from interface.flow import pbrtqc
     from interface.flow import pbrtqc_shown as shown
-    from interface.store.pbrtqc import Event
+    from interface.flow.qc_sweep import follow
 
-    async def change(connection: Connection, at: Desk) -> Event:
-        return await pbrtqc.close(connection, at.actor, alarm_id, reason)
+    async def run() -> Event:
+        async with desk(context.settings, organization, username, named=True) as at:
+            async with at.transaction() as connection:
+                event = await pbrtqc.close(connection, at.actor, alarm_id, reason)
+            await follow(at.database, at.actor.organization_id)
+            return event
 
-    event = asyncio.run(_change(context.settings, organization, username, change))
+    event = asyncio.run(run())
     emit(shown.event(event) if as_json else str(event.id), as_json)
     click.echo(f"the alarm is closed; the statistic begins anew{'; the gate knows' if event.gates else ''}", err=True)

@@ -11,7 +11,7 @@ import asyncio
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -60,6 +60,7 @@ from interface.store.pbrtqc import Event, Revision, State
 LONGEST_REASON = 500
 FEWEST_TO_VALIDATE = 100  # runs; fewer tell little of a 95th percentile
 MOST_STEPS = 200_000_000  # of a simulation: some minutes
+LONGEST_PERIOD = timedelta(days=3660)
 GATING = frozenset({Mode.WARN, Mode.HOLD})
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
@@ -136,8 +137,15 @@ def _check_training(draft: Draft) -> list[str]:
         return [] if given == [None] * 3 else ["limits are given, or come from a training period"]
     if draft.begin is None or draft.end is None or draft.rate is None:
         return ["limits want a training period, from and to, and the rate of days with a false alarm"]
-    wrong = [] if draft.begin < draft.end else ["the training period ends after it begins"]
+    wrong = [] if _is_period(draft.begin, draft.end) else [f"the training {_PERIOD}"]
     return wrong if Decimal(0) < draft.rate <= 1 else [*wrong, "rate is a fraction of days, above 0 and at most 1"]
+
+
+_PERIOD = "period ends after it begins, and has ten years at most"
+
+
+def _is_period(begin: datetime, end: datetime) -> bool:
+    return begin < end <= begin + LONGEST_PERIOD
 
 
 async def _established(connection: Connection, plan: Plan, draft: Draft) -> Plan:
@@ -254,8 +262,8 @@ async def run(
     found = await find(connection, name, revision)
     plan = plan_of(found)
     asked = tuple(dict.fromkeys(biases)) or plan.biases
-    if begin >= end:
-        raise PbrtqcError(Refusal.INVALID, "the period ends after it begins")
+    if not _is_period(begin, end):
+        raise PbrtqcError(Refusal.INVALID, f"the {_PERIOD}")
     if not asked:
         raise PbrtqcError(Refusal.INVALID, f"{found.version} has no goals: say which biases")
     if not FEWEST_RUNS <= runs <= MOST_RUNS:
@@ -367,7 +375,7 @@ async def _end(connection: Connection, actor: Actor, name: str, reason: str) -> 
 async def close(connection: Connection, actor: Actor, alarm_id: UUID, reason: str) -> Event:
     """End an alarm: `reason` says what was found and done. The statistic begins anew, without what led to it.
 
-    Raises PbrtqcError.
+    What it held follows when `flow.qc_sweep.follow` is called after the commit. Raises PbrtqcError.
     """
     _allowed(actor, Permission.QC_WRITE, reason)
     alarm = await store.find_event(connection, alarm_id)
@@ -400,7 +408,7 @@ async def tell_gate(connection: Connection, actor: Actor, stream: Stream, reason
 async def _closed(connection: Connection, actor: Actor, alarm: Event, state: State, reason: str) -> Event:
     event = replace(
         alarm, id=uuid7(), kind="closed", alarm_id=alarm.id, reason=reason, statistic=state.statistic,
-        ordinal=state.ordinal, since=state.last_at or alarm.since, by=actor.name,
+        ordinal=state.ordinal, since=state.last_at or alarm.since, by=actor.name, suspect_from=None,
     )  # fmt: skip
     await store.add_event(connection, actor, event)
     await store.write_state(connection, replace(state, alarm_id=None, restart=state.ordinal, statistic=None))

@@ -98,7 +98,8 @@ def status(one: Status) -> dict[str, object]:
 def event(one: Event) -> dict[str, object]:
     return {
         "id": one.id, "kind": one.kind, "alarm": one.alarm_id, "mode": one.mode, "gates": one.gates, "side": one.side,
-        "statistic": one.statistic, "bound": one.bound, "value": one.ordinal, "since": one.since, "reason": one.reason,
+        "statistic": one.statistic, "bound": one.bound, "value": one.ordinal, "since": one.since,
+        "suspect_from": one.suspect_from, "reason": one.reason,
         "by": one.by, "at": one.created_at,
     }  # fmt: skip
 

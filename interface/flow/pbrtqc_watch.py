@@ -23,6 +23,7 @@ from interface.domain.pbrtqc import Follower, Mode, Side, beyond, treated
 from interface.domain.pbrtqc_plan import Plan
 from interface.domain.views import Actor, ActorKind
 from interface.errors import StoreError
+from interface.flow import qc_sweep
 from interface.flow.pbrtqc import GATING, PbrtqcError, plan_of, seconds, tell_gate, why_void
 from interface.store import audit
 from interface.store import pbrtqc as store
@@ -94,13 +95,13 @@ class PatientWatch:
                     connection, after, end, {one.analyzer_id for one in streams}, {one.test_id for one in streams}
                 )
                 cursor = last or until
-                counted = 0
-                for use in uses:
-                    counted += await self._count(connection, organization_id, use, found, cursor)
-                return counted, None if cursor == before else cursor
+                counted = [await self._count(connection, organization_id, use, found, cursor) for use in uses]
         except BaseException:
             self._followers.clear()  # nothing of it was committed
             raise
+        if any(gated for _, gated in counted):
+            await qc_sweep.follow(self._database, organization_id)
+        return sum(values for values, _ in counted), None if cursor == before else cursor
 
     async def _uses(self, connection: Connection) -> list[_Use]:
         revisions = {one.use_id: one for one in await store.in_use(connection) if one.use_id is not None}
@@ -119,7 +120,8 @@ class PatientWatch:
 
     async def _count(
         self, connection: Connection, organization_id: UUID, use: _Use, found: Sequence[Candidate], cursor: UUID
-    ) -> int:
+    ) -> tuple[int, bool]:
+        """How many values were counted, and whether the gate was told of an alarm."""
         stream, state = use.revision.stream, use.state
         own = [
             one for one in found
@@ -140,7 +142,7 @@ class PatientWatch:
         if replace(moved, cursor_id=state.cursor_id) != state or ahead > timedelta(seconds=CURSOR_S):
             await self._write(connection, organization_id, use, step.events, moved)
         self._followers[state.use_id] = moved, follower
-        return len(step.values)
+        return len(step.values), any(event.gates for event in step.events)
 
     async def _write(
         self, connection: Connection, organization_id: UUID, use: _Use, events: Sequence[Event], moved: State
@@ -148,6 +150,10 @@ class PatientWatch:
         """Where it has got, and what happened on the way, in the plan's name; the gate learns of what gates."""
         actor = Actor(ActorKind.RULE_SET, use.revision.id, use.revision.version, organization_id)
         for event in events:
+            if event.side is not None:
+                centre = use.plan.limits.centre
+                begun = await store.at_centre(connection, event.use_id, moved.restart, centre, event.side)
+                event = replace(event, suspect_from=begun)
             await store.add_event(connection, actor, event)
             told = {"plan": use.revision.version, "mode": event.mode, "reason": event.reason}
             await audit.record(connection, actor, event.kind, "pbrtqc_event", event.id, told)

@@ -131,7 +131,10 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An alarm, and what ended it: `kind` is alarm, back (the statistic did) or closed (a person did)."""
+    """An alarm, and what ended it: `kind` is alarm, back (the statistic did) or closed (a person did).
+
+    `suspect_from`: when the statistic last stood at its centre or beyond it on the other side, or began.
+    """
 
     id: UUID
     stream: Stream
@@ -149,11 +152,12 @@ class Event:
     alarm_id: UUID | None = None
     by: str = ""
     created_at: datetime | None = None
+    suspect_from: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAlarm:
-    """An alarm that gates and that no person has ended."""
+    """An alarm that gates and that no person has ended. `since`: what was measured since then is suspect."""
 
     event_id: UUID
     stream: Stream
@@ -403,6 +407,20 @@ async def add_values(connection: Connection, organization_id: UUID, use_id: UUID
     )  # fmt: skip
 
 
+async def at_centre(connection: Connection, use_id: UUID, after: int, centre: Decimal, side: Side) -> datetime | None:
+    """When, measured, the statistic last stood at its centre or on the other side of it than `side`, of the values
+    after an ordinal; else when the first of these was."""
+    at: datetime | None = await connection.fetchval(
+        f"""select coalesce(
+                (select measured_at from lab.pbrtqc_value where use_id = $1 and ordinal > $2
+                    and statistic {"<=" if side is Side.HIGH else ">="} $3 order by ordinal desc limit 1),
+                (select measured_at from lab.pbrtqc_value where use_id = $1 and ordinal > $2
+                  order by ordinal limit 1))""",  # noqa: S608 - a sign of ours
+        use_id, after, centre,
+    )  # fmt: skip
+    return at
+
+
 async def read_values(
     connection: Connection, plan_id: UUID, begin: datetime, end: datetime, limit: int
 ) -> list[Counted]:
@@ -424,12 +442,12 @@ async def add_event(connection: Connection, actor: Actor, event: Event) -> None:
     await connection.execute(
         """insert into lab.pbrtqc_event (id, organization_id, analyzer_id, module, test_id, plan_id, use_id, kind,
                                          alarm_id, mode, gates, side, statistic, bound, ordinal, since, reason,
-                                         actor_kind, actor_id, actor_name)
-           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)""",
+                                         actor_kind, actor_id, actor_name, suspect_from)
+           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)""",
         event.id, actor.organization_id, event.stream.analyzer_id, event.stream.module, event.stream.test_id,
         event.plan_id, event.use_id, event.kind, event.alarm_id, event.mode.value, event.gates,
         event.side.value if event.side else "", event.statistic, event.bound, event.ordinal, event.since, event.reason,
-        actor.kind.value, actor.id, actor.name,
+        actor.kind.value, actor.id, actor.name, event.suspect_from,
     )  # fmt: skip
 
 
@@ -454,7 +472,7 @@ def _event(row: Record) -> Event:
         row["id"], Stream(row["analyzer_id"], row["test_id"], row["module"]), row["plan_id"], row["use_id"],
         row["kind"], Mode(row["mode"]), row["gates"], Side(row["side"]) if row["side"] else None, row["statistic"],
         row["bound"], row["ordinal"], row["since"], row["reason"], row["alarm_id"], row["actor_name"],
-        row["created_at"],
+        row["created_at"], row["suspect_from"],
     )  # fmt: skip
 
 
@@ -465,4 +483,6 @@ async def open_alarms(connection: Connection, analyzer_ids: Collection[UUID]) ->
             where e.gates and e.analyzer_id = any($1::uuid[]) order by e.id""",
         list(analyzer_ids),
     )
-    return [OpenAlarm(one.id, one.stream, one.mode, one.since, one.reason) for one in map(_event, rows)]
+    return [
+        OpenAlarm(one.id, one.stream, one.mode, one.suspect_from or one.since, one.reason) for one in map(_event, rows)
+    ]

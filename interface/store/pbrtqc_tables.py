@@ -78,6 +78,7 @@ pbrtqc_event = Table(  # append-only: the statistic went beyond a limit, came ba
     Column("statistic", Numeric, nullable=True), Column("bound", Numeric, nullable=True),
     Column("ordinal", BigInteger, nullable=True),  # of the value at which it happened
     at("since", True),  # measured: of that value
+    at("suspect_from"),  # measured: when the statistic last stood at its centre, or beyond it on the other side
     string("reason"), *did(), Index(None, "analyzer_id", "test_id", "since"), UniqueConstraint("alarm_id"),
 )  # fmt: skip
 pbrtqc_state = Table(  # how far each use has got

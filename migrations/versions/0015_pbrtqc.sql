@@ -97,6 +97,7 @@ create table lab.pbrtqc_event (
     bound numeric,
     ordinal bigint,
     since timestamptz default now() not null,
+    suspect_from timestamptz,
     reason text default '' not null,
     actor_kind text not null,
     actor_id uuid,

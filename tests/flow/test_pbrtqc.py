@@ -222,7 +222,8 @@ async def test_a_simulation_says_the_same_each_time_and_keeps_nothing(seasoned: 
         (replace(PLAIN, limits=None), "limits want a training period"),
         (replace(PLAIN, rate=D("0.1")), "limits are given, or come"),
         (replace(REAL, rate=D(0)), "rate is a fraction"),
-        (replace(REAL, end=BEGIN), "ends after it begins"),
+        (replace(REAL, end=BEGIN), "the training period ends after it begins"),
+        (replace(REAL, begin=BEGIN - timedelta(days=3660)), "ten years at most"),
         (replace(REAL, end=BEGIN + timedelta(days=3)), "3 days of history; a rate of 0.2 needs 10"),
         (replace(PLAIN, goals=(Goal("x", Bias(D(1), BiasUnit.SD)),)), "goal x: a bias in SD wants"),
         (replace(PLAIN, goals=(GOAL, GOAL)), "names of their own"),
@@ -478,7 +479,10 @@ async def test_a_gating_alarm_ends_by_a_person_alone(patients: Patients, mode: M
     assert (alarm.mode, alarm.stream.test_id) == (mode, patients.laboratory.tests["HGB"])
     later = begin + timedelta(minutes=40)
     assert await gate_says(patients, later) is {Mode.WARN: QcState.UNKNOWN, Mode.HOLD: QcState.FAIL}[mode]
-    assert alarm.since == begin + timedelta(minutes=19) and "above" in alarm.reason
+    assert "above" in alarm.reason
+    assert alarm.since == begin  # the statistic was never at its centre: all that led to it is suspect
+    (event,) = await alarms(patients)
+    assert event.since == begin + timedelta(minutes=19)
     await daemon.follow(minutes(begin + timedelta(hours=1), "13.5 " * 30))
     assert len(await read(patients, store.open_alarms, analyzer)) == 1  # inside again, and still there
     for refused in (
@@ -515,6 +519,18 @@ async def test_an_alarm_of_a_void_plan_is_told_and_does_not_gate(patients: Patie
     assert await read(patients, store.open_alarms, [patients.laboratory.analyzer_id]) == []
     closed = await change(patients, pbrtqc.close, alarm.id, "looked at")
     assert closed.kind == "closed"
+
+
+async def test_what_is_suspect_was_measured_since_the_statistic_stood_at_its_centre(patients: Patients) -> None:
+    begin = await gating(patients)
+    daemon = Daemon(patients)
+    await daemon.follow(minutes(begin, "13 " * 25 + "15 " * 40))
+    (alarm,) = await read(patients, store.open_alarms, [patients.laboratory.analyzer_id])
+    (event,) = await alarms(patients)
+    # The mean of 20 is 13 until the 25th value, then 13 + 2 n / 20 after n more: at the centre, about 13.5, for n = 5.
+    centre = read_plan((await read(patients, pbrtqc.find, "hgb")).body).limits.centre
+    good = max(n for n in range(20) if 13 + D(2 * n) / 20 <= centre)
+    assert alarm.since == event.suspect_from == begin + timedelta(minutes=24 + good) < event.since
 
 
 async def test_the_gate_knows_the_worst_of_two_plans(patients: Patients) -> None:
