@@ -125,7 +125,7 @@ _VERSIONS = f"""
 select v.id, v.result_id, v.version, v.status, v.held, v.kind, v.comparator, v.value, v.unit, v.flags, v.created_at,
        {SENT_COLUMNS}, v.actor_kind, coalesce(u.username, l.name, g.name || '@' || g.revision, '') as actor_name,
        coalesce(d.driver_revision, '') as driver_revision,
-       coalesce(d.map_revision, 0) as map_revision, coalesce(d.steps::text, '[]') as steps
+       coalesce(d.map_revision, 0) as map_revision, coalesce(d.steps, '[]') as steps
 from lab.result_version v
 left join lab.decision d on d.result_version_id = v.id
 left join lab.app_user u on u.id = v.actor_id

@@ -44,7 +44,7 @@ from interface.domain.views import (
     SpecimenView,
 )
 from interface.store.db import Connection
-from interface.store.explanations import SENT_COLUMNS, as_sent, steps_of
+from interface.store.explanations import SENT_COLUMNS, as_sent, read_steps
 from interface.store.patients import of_persons
 from interface.store.query import FIRST_PAGE, Query
 from interface.store.query import Cursor as Cursor
@@ -215,7 +215,7 @@ async def explanations(connection: Connection, version_ids: Iterable[UUID]) -> d
             join lab.result_version v on v.id = d.result_version_id where d.result_version_id = any($1::uuid[])""",  # noqa: S608 - names of ours
         list(version_ids),
     )
-    return {row["result_version_id"]: as_sent(steps_of(row["steps"]), row) for row in rows}
+    return {row["result_version_id"]: as_sent(read_steps(row["steps"]), row) for row in rows}
 
 
 def _result_query(filter: ResultFilter, audience: Audience) -> Query:

@@ -19,7 +19,7 @@ from interface.domain.states import SpecimenState
 from interface.domain.views import Actor
 from interface.store import qc_gate, surroundings
 from interface.store.db import Connection
-from interface.store.explanations import SENT_COLUMNS, as_sent, steps_of, write_steps
+from interface.store.explanations import SENT_COLUMNS, as_sent, read_steps, write_steps
 from interface.store.ids import uuid7
 from interface.store.order_changes import none_waits
 
@@ -380,13 +380,13 @@ async def copy_version(
             where v.id = $1""",  # noqa: S608 - names of ours
         source or row.candidate_id,
     )
-    said_before = as_sent(steps_of(before["steps"]), before) if before is not None else ()
+    said_before = as_sent(read_steps(before["steps"]), before) if before is not None else ()
     added = write_steps([*said_before, *steps, step])
     done = await connection.execute(
         """
         insert into lab.decision
         select (jsonb_populate_record(d, jsonb_build_object('result_version_id', $2::uuid, 'created_at', now(),
-            'steps', $3::text::jsonb))).*
+            'steps', $3::text))).*
         from lab.decision d where result_version_id = $1
         """,
         source or row.candidate_id,
@@ -395,7 +395,7 @@ async def copy_version(
     )
     if not done.endswith(" 1"):  # there was no explanation yet
         await connection.execute(
-            "insert into lab.decision (result_version_id, organization_id, steps) values ($1, $2, $3::text::jsonb)",
+            "insert into lab.decision (result_version_id, organization_id, steps) values ($1, $2, $3)",
             version_id,
             actor.organization_id,
             added,

@@ -270,7 +270,8 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
     versions = await connection.fetch(
         """SELECT v.id, v.raw_value, v.raw_unit, v.raw_flags, v.raw_status, v.comments, v.flags,
                   CASE WHEN v.actor_kind = 'user' THEN (
-                      SELECT d.steps -> -1 ->> 'step' FROM lab.decision d WHERE d.result_version_id = v.id) END AS step
+                      SELECT d.steps::json -> -1 ->> 'step' FROM lab.decision d
+                       WHERE d.result_version_id = v.id) END AS step
              FROM lab.result_version v WHERE v.id = ANY($1)""",
         version_ids,
     )
@@ -298,23 +299,34 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
 
 # ---- the commit -----------------------------------------------------------------------------------------------------
 
-# One more also needs `alter type lab.version_row add attribute` in a migration, in this order.
+# What is written to each table travels as an array of a composite type (migration 0017); one more column also needs
+# `alter type … add attribute` in a migration, in the same order.
+_RESULT = Columns(
+    "lab.result_row",
+    {
+        "id": "uuid", "result_id": "uuid", "version": "int", "fresh": "boolean", "pending": "boolean",
+        "natural_key": "bytea", "status": "text", "held": "text[]", "analyzer_id": "uuid", "specimen_id": "uuid",
+        "patient_id": "uuid", "order_id": "uuid", "order_item_id": "uuid", "test_id": "uuid", "reportable": "boolean",
+        "origin": "text", "effective_at": "timestamptz", "item_status": "text",
+    },
+)  # fmt: skip
 _VERSION = Columns(
     "lab.version_row",
     {
-        "id": "uuid", "result_id": "uuid", "version": "int", "fresh": "boolean", "pending": "boolean",
-        "natural_key": "bytea", "status": "text", "held": "text[]", "kind": "text", "message_id": "uuid",
-        "actor_kind": "text", "actor_id": "uuid", "analyzer_id": "uuid", "specimen_id": "uuid", "patient_id": "uuid",
-        "order_id": "uuid", "order_item_id": "uuid", "test_id": "uuid", "location": "text", "specimen_as_sent": "text",
+        "id": "uuid", "result_id": "uuid", "version": "int", "status": "text", "held": "text[]", "kind": "text",
+        "message_id": "uuid", "actor_kind": "text", "actor_id": "uuid", "location": "text", "specimen_as_sent": "text",
         "code": "text", "code_path": "text", "raw_value": "text", "raw_unit": "text", "raw_flags": "text",
         "raw_status": "text", "raw_reference": "text", "instrument_time": "text", "instrument_at": "timestamptz",
         "comments": "text[]", "test_code": "text", "test_name": "text", "loinc": "text", "comparator": "text",
         "number": "numeric", "value": "text", "unit": "text", "low": "numeric", "high": "numeric",
-        "reference": "text", "flags": "text[]", "note": "text", "explanation": "text", "driver_revision": "text",
-        "map_revision": "int", "reportable": "boolean", "origin": "text", "effective_at": "timestamptz",
-        "item_status": "text", "module": "text", "reagent_lot": "text", "calibrator_lot": "text",
-    }
+        "reference": "text", "flags": "text[]", "note": "text", "module": "text", "reagent_lot": "text",
+        "calibrator_lot": "text",
+    },
 )  # fmt: skip
+_DECISION = Columns(
+    "lab.decision_row", {"id": "uuid", "explanation": "text", "driver_revision": "text", "map_revision": "int"}
+)
+ROWS = (_RESULT, _VERSION, _DECISION)
 _NEW_VERSIONS = """
 WITH i AS MATERIALIZED (
     {source}
@@ -326,10 +338,10 @@ WITH i AS MATERIALIZED (
     SELECT id, $1, result_id, version, status, held, message_id, location, specimen_as_sent, code, code_path, raw_value,
         raw_unit, raw_flags, raw_status, raw_reference, instrument_time, instrument_at, comments, test_code, test_name,
         loinc, kind, comparator, number, value, unit, low, high, reference, flags, note, actor_kind,
-        actor_id, module, reagent_lot, calibrator_lot FROM i
+        actor_id, module, reagent_lot, calibrator_lot FROM ({versions}) i
 ), d AS (
     INSERT INTO lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)
-    SELECT id, $1, explanation::json, driver_revision, map_revision FROM i
+    SELECT id, $1, explanation, driver_revision, map_revision FROM ({decisions}) i
 ), n AS (
     INSERT INTO lab.result (id, organization_id, natural_key, analyzer_id, specimen_id, patient_id, order_id,
         order_item_id, test_id, version_id, version, status, held, reportable, origin, effective_at, released_at)
@@ -357,8 +369,9 @@ _CHANGED = """u AS (
 ), p AS (
     UPDATE lab.result r SET pending_version_id = i.id FROM i WHERE r.id = i.result_id AND i.pending
 ), """
-_NEW = _NEW_VERSIONS.format(source=_VERSION.source(4), changed="")  # of results that are new themselves
-_ANY = _NEW_VERSIONS.format(source=_VERSION.source(4), changed=_CHANGED)
+_SOURCES = {"source": _RESULT.source(4), "versions": _VERSION.source(5), "decisions": _DECISION.source(6)}
+_NEW = _NEW_VERSIONS.format(**_SOURCES, changed="")  # of results that are new themselves
+_ANY = _NEW_VERSIONS.format(**_SOURCES, changed=_CHANGED)
 
 # A rule asks once for each result; what it adds to the order exists only where it was the first to ask.
 _FOLLOW_UPS = """
@@ -480,7 +493,7 @@ async def write_versions(connection: Connection, organization_id: UUID, versions
         may = (may_become(ItemStatus.COMPLETED), may_become(ItemStatus.VERIFIED))
         for some in _apart(versions):
             sql = _NEW if all([one.fresh and not one.pending for one in some]) else _ANY
-            await connection.execute(sql, organization_id, *may, _VERSION.rows(some))
+            await connection.execute(sql, organization_id, *may, *[columns.rows(some) for columns in ROWS])
         await none_waits(connection, {one.order_id for one in versions if one.status is ResultStatus.FINAL})
 
 

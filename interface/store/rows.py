@@ -41,7 +41,7 @@ class Columns:
     """
 
     def __init__(self, name: str, types: dict[str, str]) -> None:
-        self._name, self._types = name, types
+        self.name, self._types = name, types
         self._row = attrgetter(*types)
         self._written = [(at, _WRITERS[kind]) for at, kind in enumerate(types.values()) if kind in _WRITERS]
         self._texts = [at for at, kind in enumerate(types.values()) if kind == "text"]
@@ -54,7 +54,7 @@ class Columns:
     def source(self, argument: int) -> str:
         """The rows as a query, whose argument is `$argument`."""
         fields = ", ".join(f"{name}::{kind}" if kind in _WRITERS else name for name, kind in self._types.items())
-        return f"SELECT {fields} FROM unnest(${argument}::{self._name}[])"  # noqa: S608 - names of ours
+        return f"SELECT {fields} FROM unnest(${argument}::{self.name}[])"  # noqa: S608 - names of ours
 
     def rows(self, objects: Iterable[object]) -> list[tuple[Any, ...]]:
         """The argument."""

@@ -30,7 +30,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSON
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from interface.store import pbrtqc_tables as pbrtqc_tables  # their tables are of the same metadata
 from interface.store import qc_tables as qc_tables
@@ -418,7 +418,7 @@ result_version = Table(
 )  # fmt: skip
 decision = Table(  # the explanation of one result version: its steps in order
     "decision", metadata, Column("result_version_id", Uuid, primary_key=True), tenant_seen_to(),
-    Column("steps", JSON, nullable=False),  # not JSONB: written for every result, read by few
+    Column("steps", Text, nullable=False),  # JSON, but checked by who writes it: for every result, read by few
     string("driver_revision"), integer("map_revision"), at("created_at", True),
 )  # fmt: skip
 follow_up = Table(  # what follows from a result: another run of it, at a dilution perhaps, or another test

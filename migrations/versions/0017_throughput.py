@@ -1,7 +1,8 @@
 """Rows that are written for every result, with less work.
 
-The versions of many results travel as one array of a composite type. The order item a result answers was read under its
-specimen's lock and is changed with it: the foreign key locked each item once more to look whether it is there.
+What is written of many results travels as arrays of composite types, and explanations are text, which the database need
+not read. The order item a result answers was read under its specimen's lock and is changed with it: the foreign key
+locked each item once more to look whether it is there.
 
 Which items wait for their measurement was said by an index over their status, so that no change of a status could stay
 on its page and each wrote five indexes. Now their order says whether any of its items may wait: it is set again by a
@@ -17,17 +18,19 @@ down_revision = "0016"
 branch_labels = None
 depends_on = None
 
-VERSION_ROW = """
-create type lab.version_row as (
+ROWS = (
+    """create type lab.result_row as (
     id uuid, result_id uuid, version int, fresh boolean, pending boolean, natural_key bytea, status text, held text,
-    kind text, message_id uuid, actor_kind text, actor_id uuid, analyzer_id uuid, specimen_id uuid, patient_id uuid,
-    order_id uuid, order_item_id uuid, test_id uuid, location text, specimen_as_sent text, code text, code_path text,
-    raw_value text, raw_unit text, raw_flags text, raw_status text, raw_reference text, instrument_time text,
-    instrument_at text, comments text, test_code text, test_name text, loinc text, comparator text, number text,
-    value text, unit text, low text, high text, reference text, flags text, note text, explanation text,
-    driver_revision text, map_revision int, reportable boolean, origin text, effective_at text, item_status text,
-    module text, reagent_lot text, calibrator_lot text)
-"""
+    analyzer_id uuid, specimen_id uuid, patient_id uuid, order_id uuid, order_item_id uuid, test_id uuid,
+    reportable boolean, origin text, effective_at text, item_status text)""",
+    """create type lab.version_row as (
+    id uuid, result_id uuid, version int, status text, held text, kind text, message_id uuid, actor_kind text,
+    actor_id uuid, location text, specimen_as_sent text, code text, code_path text, raw_value text, raw_unit text,
+    raw_flags text, raw_status text, raw_reference text, instrument_time text, instrument_at text, comments text,
+    test_code text, test_name text, loinc text, comparator text, number text, value text, unit text, low text,
+    high text, reference text, flags text, note text, module text, reagent_lot text, calibrator_lot text)""",
+    "create type lab.decision_row as (id uuid, explanation text, driver_revision text, map_revision int)",
+)
 WAITING = "('requested', 'collected', 'received', 'in_progress')"
 # The order is locked before it is looked at: whoever takes `waiting` back holds that lock and has counted without the
 # item that is being added, so that its word must be heard first and then be overruled.
@@ -52,7 +55,9 @@ end $$
 
 
 def upgrade() -> None:
-    op.execute(VERSION_ROW)
+    for row in ROWS:
+        op.execute(row)
+    op.execute("alter table lab.decision alter column steps type text using steps::text")
     op.execute("alter table lab.result drop constraint result_order_item_id_fkey")
     op.execute("alter table lab.lab_order add column waiting boolean not null default true")
     for name in ("lab_order", "order_item"):

@@ -32,7 +32,9 @@ async def by_code(lab: Laboratory, audience: Audience = Audience.STAFF) -> dict[
 
 
 async def steps(lab: Laboratory, view: ResultView) -> list[tuple[str, str]]:
-    found = await lab.owner.fetchval("select steps from lab.decision where result_version_id = $1", view.version_id)
+    found = await lab.owner.fetchval(
+        "select steps::json from lab.decision where result_version_id = $1", view.version_id
+    )
     return [(step["step"], step["verdict"]) for step in found]
 
 

@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import asyncpg
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from interface.store.results import _VERSION
+from interface.store.results import ROWS
 from interface.store.rows import Columns, rows_json
 from tests.conftest import owner_of
 
@@ -26,7 +27,7 @@ class Row:
 COLUMNS = Columns("made_row", {"name": "text", "texts": "text[]", "number": "numeric", "at": "timestamptz"})
 ZONES = (UTC, timezone(timedelta(hours=5, minutes=45)), timezone(-timedelta(hours=11)))
 TEXT = st.text(st.characters(codec="utf-8"))
-ROWS = st.lists(
+MADE = st.lists(
     st.builds(
         Row,
         TEXT,
@@ -54,7 +55,7 @@ async def test_rows_come_back_as_they_were(database_url: str) -> None:
     cases: list[list[Row]] = []
 
     @settings(max_examples=200, suppress_health_check=list(HealthCheck))
-    @given(ROWS)
+    @given(MADE)
     def collect(rows: list[Row]) -> None:
         cases.append(rows)
 
@@ -70,10 +71,14 @@ def test_a_nul_is_told_from_the_words_for_it() -> None:
     assert rows_json([{"a": "x\0y"}, {"a": "\\u0000"}]) == '[{"a":"x\N{REPLACEMENT CHARACTER}y"},{"a":"\\\\u0000"}]'
 
 
-async def test_the_database_has_the_type_that_versions_travel_as(owner: asyncpg.Connection[asyncpg.Record]) -> None:
+@pytest.mark.parametrize("columns", ROWS, ids=lambda columns: columns.name)
+async def test_the_database_has_the_type_that_rows_travel_as(
+    owner: asyncpg.Connection[asyncpg.Record], columns: Columns
+) -> None:
     rows = await owner.fetch(
         """select attname, format_type(atttypid, null) as kind from pg_attribute
-            where attrelid = 'lab.version_row'::regclass order by attnum"""
+            where attrelid = $1::text::regclass order by attnum""",
+        columns.name,
     )
     made = [f"{row['attname']} {row['kind']}".replace(" integer", " int") for row in rows]
-    assert made == _VERSION.ddl.split(", ")
+    assert made == columns.ddl.split(", ")
