@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from interface.domain.qc_state import (
     BEGIN,
     Meanwhile,
     Measured,
+    Plan,
     StreamState,
     What,
     fold,
@@ -137,7 +138,7 @@ async def _gone_through(
 ) -> QcState:  # fmt: skip
     before = await rows.stream_row(connection, stream)
     plan = await rows.plan_of(connection, stream.analyzer_id, stream.test_id)
-    points = await rows.points_of(connection, stream, plan, _since(before))
+    points = await rows.points_of(connection, stream, plan, _since(before, plan), point_id)
     actions = await rows.actions_of(connection, stream, min(one.known_at for one in points)) if points else []
     made = fold(points, actions)
     history = history_of(made, plan, points)
@@ -155,11 +156,17 @@ async def _gone_through(
     return state
 
 
-def _since(before: StreamRow | None) -> datetime | None:
-    """From when on points are needed whatever their number: a failure must not be forgotten because it is old."""
-    if before is None or before.failed_id is None:
+def _since(before: StreamRow | None, plan: Plan) -> datetime | None:
+    """From when on points are needed whatever their number: neither a failure must be forgotten because it is old, nor
+    the run that vouches, all of it, while it does."""
+    if before is None or (before.failed_id is None and _expired(before)):
         return None
-    return before.last_ok_at or BEGIN
+    return before.last_ok_at - timedelta(minutes=plan.run_minutes) if before.last_ok_at else BEGIN
+
+
+def _expired(before: StreamRow) -> bool:
+    """Whether nothing vouches any more."""
+    return before.last_ok_at is None or (before.expires_at is not None and before.expires_at <= datetime.now(UTC))
 
 
 def _brought_about(made: StreamState, points: Sequence[Measured]) -> datetime:

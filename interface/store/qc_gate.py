@@ -152,13 +152,24 @@ from lab.qc_point p join lab.qc_lot l on l.id = p.lot_id
 where p.analyzer_id = $1 and p.test_id = $2 and p.module = $3
 """  # noqa: E501
 
+_BEFORE = """
+select min(measured_at) from (
+    select measured_at from lab.qc_point where analyzer_id = $1 and test_id = $2 and module = $3
+        and measured_at <= (select measured_at from lab.qc_point where qc_result_id = $4)
+    order by measured_at desc limit $5) as before
+"""
+
 
 async def points_of(
-    connection: Connection, stream: Stream, plan: Plan, since: datetime | None = None
+    connection: Connection, stream: Stream, plan: Plan, since: datetime | None = None, about: UUID | None = None
 ) -> list[Measured]:
-    """The newest points of a stream, and in any case those since a time; oldest first."""
+    """The newest points of a stream, and in any case those since a time, and those since `about` with as many before
+    it: a point that came late, or counts no more, changes what is said from its own time on. Oldest first."""
     of = (stream.analyzer_id, stream.test_id, stream.module)
     rows = await connection.fetch(_POINTS + " order by p.measured_at desc, p.qc_result_id desc limit $4", *of, POINTS)
+    if len(rows) == POINTS and about is not None and all(row["qc_result_id"] != about for row in rows):
+        found = await connection.fetchval(_BEFORE, *of, about, POINTS)
+        since = min((at for at in (since, found) if at is not None), default=None)
     if since is not None and len(rows) == POINTS and rows[-1]["measured_at"] > since:
         rows = await connection.fetch(
             _POINTS + " and p.measured_at >= $4 order by p.measured_at desc, p.qc_result_id desc", *of, since
