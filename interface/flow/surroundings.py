@@ -9,7 +9,7 @@ from uuid import UUID
 from interface.domain.autoverify import Autoverification
 from interface.domain.catalogue import Catalogue
 from interface.domain.judging import QcGate, wants_previous
-from interface.domain.model import SpecimenFacts
+from interface.domain.model import Observed, ObservedSpecimen, SpecimenFacts
 from interface.domain.qc_gate import joined
 from interface.domain.qc_lots import Used
 from interface.flow.again import waiting
@@ -53,13 +53,21 @@ async def add_neighbours(
     """Read the results of the same persons that a check or rule compares with, of what is in force or in the shadow."""
     asked: dict[tuple[str, str], Asked] = {}
     by: dict[str, tuple[Catalogue, Autoverification]] = {}
+    compared: dict[tuple[int, int, str, str], tuple[str, ...]] = {}  # what a code is compared with, found once
     for work, catalogue, now in works:
         for barcode in work.barcodes:
             by |= {one.id: (catalogue, now) for one in at.specimens.get(barcode, ())}
-        for specimen, code, measured_at in _measured(work, at.specimens, catalogue):
-            for test_id in _compared(code, catalogue, now):
-                when = specimen.collected_at or measured_at or work.message.received_at
-                asked.setdefault((specimen.id, test_id), Asked(specimen, test_id, when))
+        for specimen, observed, specimen_type in _measured(work, at.specimens):
+            key = id(catalogue), id(now), observed.code, specimen_type
+            test_ids = compared.get(key)
+            if test_ids is None:
+                mapping = catalogue.mapping(observed.code, specimen_type)
+                test = catalogue.tests.get(mapping.test_id) if mapping else None
+                test_ids = compared[key] = tuple(_compared(test.code, catalogue, now)) if test else ()
+            for test_id in test_ids:
+                if (specimen.id, test_id) not in asked:
+                    when = specimen.collected_at or instant(observed.instrument_time, work.link.settings.timezone)
+                    asked[specimen.id, test_id] = Asked(specimen, test_id, when or work.message.received_at)
     await _add(connection, at, asked, by)
 
 
@@ -100,16 +108,16 @@ async def add_neighbours_of(
 
 
 def _measured(
-    work: Work, specimens: Mapping[str, tuple[SpecimenFacts, ...]], catalogue: Catalogue
-) -> Iterator[tuple[SpecimenFacts, str, datetime | None]]:
-    """Each specimen of a message with the tests (codes) that were measured on it."""
+    work: Work, specimens: Mapping[str, tuple[SpecimenFacts, ...]]
+) -> Iterator[tuple[SpecimenFacts, Observed, str]]:
+    """What was measured on each specimen of a message whose person is known, with the specimen's type."""
+    of: ObservedSpecimen | None = None
+    found: tuple[SpecimenFacts, ...] = ()
     for sent, observed, _ in work.observations():
-        found = specimens.get(work.barcode(sent), ())
+        if sent is not of:
+            of, found = sent, specimens.get(work.barcode(sent), ())
         if len(found) == 1 and found[0].person:
-            mapping = catalogue.mapping(observed.code, found[0].type or sent.type)
-            test = catalogue.tests.get(mapping.test_id) if mapping else None
-            if test is not None:
-                yield found[0], test.code, instant(observed.instrument_time, work.link.settings.timezone)
+            yield found[0], observed, found[0].type or sent.type
 
 
 def _compared(code: str, catalogue: Catalogue, now: Autoverification) -> Iterator[str]:
