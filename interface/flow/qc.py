@@ -215,7 +215,9 @@ async def _make_point(
     around = await rows.beside(
         connection, stream, {*wanted, lot.level_number}, one.measured_at, one.id, plan.run_minutes
     )
-    run = run_of(around.run, one.measured_at, lot.level_number, plan.run_minutes)
+    # A lot that is being established is measured between the levels of the one in use: it takes no place in its runs.
+    of_its_kind = [each for each in around.run if bool(each.target) == (target is not None)]
+    run = run_of(of_its_kind, one.measured_at, lot.level_number, plan.run_minutes)
     point = Point(
         str(one.id), one.measured_at, run or str(uuid7()), lot.level_number, str(lot.id),
         str(target.id) if target else "", measured.z, measured.number,

@@ -76,6 +76,27 @@ async def test_a_new_lot_collects_gates_nothing_and_is_judged_once_it_has_a_targ
     assert await state(laboratory) == QcState.OK
 
 
+async def test_runs_of_the_lot_in_use_stay_whole_whatever_is_measured_between_its_levels(
+    laboratory: Laboratory,
+) -> None:
+    now = datetime.now(UTC)
+    lots = [
+        await add_lot(laboratory, lot, level, number)
+        for lot in ("4710", "4711")
+        for level, number in (("low", 1), ("high", 2))
+    ]
+    low, high, new_low, new_high = lots
+    for name in ("4710/low", "4710/high"):
+        await add_target(laboratory, name, "100", "2", "GLU", unit="mg/dL", valid_from=now - 2 * DAY)
+    order = (new_low, low, new_low, new_high, high, new_high)
+    points = [
+        await measure(laboratory, lot, "101", now - timedelta(minutes=30 - place)) for place, lot in enumerate(order)
+    ]
+    assert points[1].run_id == points[4].run_id, "both levels of the lot in use are one run"
+    assert points[1].run_id not in {points[place].run_id for place in (0, 2, 3, 5)}
+    assert await state(laboratory) == QcState.OK
+
+
 async def test_two_sd_exactly_are_two_sd_in_whatever_unit_the_test_is_reported(laboratory: Laboratory) -> None:
     lot = await add_lot(laboratory, "4710")
     await add_target(laboratory, "4710", "100", "2", "GLU", unit="mg/dL")
