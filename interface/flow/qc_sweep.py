@@ -89,11 +89,16 @@ async def _stream(database: Database, organization_id: UUID, row: StreamRow, don
     async with database.transaction(organization_id) as connection:
         gate = await gate_of(connection, [row.stream.analyzer_id])
         for one in await lists.open_of(connection, row.stream):
-            done.listed += await lists.fill(connection, organization_id, one, HORIZON)
+            if not one.filled:
+                done.listed += await lists.fill(connection, organization_id, one, HORIZON)
             await lists.vouched(connection, one)
             await lists.close_if_done(connection, one.id)
         actor = await waits.author(connection, organization_id, row.stream)
-        waiting = await waits.waiting(connection, row.stream)
+        found = await waits.read(connection, await waits.waiting(connection, row.stream))
+        waiting = [one.id for one in found if _due(one, _says(gate, row, one))]
+        if not waiting:
+            await rows.set_swept(connection, row.id, row.version)
+            return
     for at in range(0, len(waiting), BATCH_RESULTS):
         async with database.transaction(organization_id) as connection:
             gate = await gate_of(connection, [row.stream.analyzer_id])
@@ -102,12 +107,22 @@ async def _stream(database: Database, organization_id: UUID, row: StreamRow, don
         await rows.set_swept(connection, row.id, row.version)
 
 
+def _says(gate: QcGate, row: StreamRow, one: Waits) -> QcSays:
+    return gate.says(row.analyzer, row.test, one.at, one.module, one.reagent_lot)
+
+
+def _due(one: Waits, said: QcSays) -> bool:
+    """Whether something is to be done with it; what is, is seen again under its locks."""
+    reason = HOLDS.get(said.state)
+    return reason not in one.held if reason is not None else said.opens and bool(one.held & QC_HOLDS)
+
+
 async def _some(
     connection: Connection, actor: Actor, gate: QcGate, row: StreamRow, result_ids: Sequence[UUID], done: Swept
 ) -> None:
     await lab_changes.lock_results(connection, result_ids)
     found = await waits.read(connection, result_ids)
-    said = {one.id: gate.says(row.analyzer, row.test, one.at, one.module, one.reagent_lot) for one in found}
+    said = {one.id: _says(gate, row, one) for one in found}
     free = [one for one in found if one.held & QC_HOLDS and said[one.id].opens]
     anew = await _judged_anew(connection, actor, gate, row, [one for one in free if not one.by_person], said, done)
     for one in free:

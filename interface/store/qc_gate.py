@@ -400,17 +400,17 @@ class Of:
 async def of_version(connection: Connection, version_id: UUID) -> Of | None:
     """None for what no analyzer measured."""
     row = await connection.fetchrow(
-        """select r.analyzer_id, a.name, v.test_code, v.module, v.reagent_lot, v.instrument_at,
+        """select r.analyzer_id, a.name, t.code, v.module, v.reagent_lot, v.instrument_at,
                   coalesce(m.received_at, r.created_at) as received_at
            from lab.result_version v join lab.result r on r.id = v.result_id
-           join lab.analyzer a on a.id = r.analyzer_id left join lab.message m on m.id = v.message_id
-           where v.id = $1""",
+           join lab.analyzer a on a.id = r.analyzer_id join lab.test t on t.id = r.test_id
+           left join lab.message m on m.id = v.message_id where v.id = $1""",
         version_id,
     )
     if row is None:
         return None
     at = measured_at(row["instrument_at"], row["received_at"])
-    return Of(row["analyzer_id"], row["name"], row["test_code"], at, row["module"], row["reagent_lot"])
+    return Of(row["analyzer_id"], row["name"], row["code"], at, row["module"], row["reagent_lot"])
 
 
 # ---- what happened ---------------------------------------------------------------------------------------------------

@@ -27,7 +27,8 @@ async def begin(
 ) -> None:  # fmt: skip
     """The list of a failure, by the point that failed first; where there is one, what it covers is what it is now."""
     done = await connection.execute(
-        """update lab.qc_lookback set from_at = $5, to_at = $6
+        """update lab.qc_lookback set to_at = $6, from_at = $5,
+               filled_at = case when from_at is not distinct from $5 then filled_at end
            where analyzer_id = $1 and test_id = $2 and module = $3 and qc_result_id is not distinct from $4
            and (qc_result_id is not null or state = 'open')""",
         stream.analyzer_id, stream.test_id, stream.module, qc_result_id, since, until,
@@ -103,6 +104,7 @@ class Lookback:
     version: int
     created_at: datetime
     closed_at: datetime | None
+    filled: bool
     waiting: int
     items: int
 
@@ -119,7 +121,8 @@ def _lookback(row: Record) -> Lookback:
     return Lookback(
         row["id"], Stream(row["analyzer_id"], row["test_id"], row["module"]), row["analyzer"], row["test"],
         row["qc_result_id"], row["reagent_lot"], row["reason"], row["from_at"], row["to_at"], row["state"],
-        row["version"], row["created_at"], row["closed_at"], row["waiting"], row["items"],
+        row["version"], row["created_at"], row["closed_at"], row["filled_at"] is not None, row["waiting"],
+        row["items"],
     )  # fmt: skip
 
 
@@ -151,7 +154,8 @@ async def lock(connection: Connection, lookback_id: UUID) -> None:
 
 async def fill(connection: Connection, organization_id: UUID, of: Lookback, horizon: timedelta) -> int:
     """Add the results that the list covers and has not; how many. Where no control was ever acceptable before, as far
-    back as the horizon."""
+    back as the horizon. Once is enough: what was measured then is released by nobody any more."""
+    await connection.execute("update lab.qc_lookback set filled_at = now() where id = $1", of.id)
     begin = of.since if of.since is not None else of.created_at - horizon
     found = await connection.fetch(
         _RELEASED, of.stream.analyzer_id, of.stream.test_id, CLOCK_BEHIND, CLOCK_AHEAD, begin, of.until,

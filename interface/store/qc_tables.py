@@ -129,6 +129,7 @@ qc_lookback = Table(  # the patients' results since the last acceptable point, t
     ref("qc_result_id", "qc_result"),  # that failed first; null: the patients' own results gave the alarm
     string("reagent_lot"), string("reason"), at("from_at"),
     at("to_at"),  # null: no control has been acceptable since
+    at("filled_at"),  # null: which results it covers is still to be looked up
     Column("state", Text, nullable=False),  # open, closed
     integer("version", 1), at("created_at", True), at("closed_at"),
     Index("qc_lookback_open_idx", "organization_id", "created_at", postgresql_where=text("state = 'open'")),

@@ -34,6 +34,7 @@ end $$
 
 
 def upgrade() -> None:
+    op.execute("alter table lab.qc_lookback add column filled_at timestamptz")
     op.execute(DECIDING)
     op.execute("revoke execute on function lab.qc_deciding(uuid[]) from public")
     op.execute("grant execute on function lab.qc_deciding(uuid[]) to labora_app")
