@@ -210,7 +210,7 @@ def _levels(read: _Read) -> tuple[ChartLevel, ...]:
             place = one.level_number, level_name(one.level, one.level_number), _lot_name(one.material, one.lot)
             periods.setdefault(place, []).append(one.as_target())
             first.setdefault(place, one.valid_from)
-    for row in read.rows:
+    for row in {row.lot_id: row for row in reversed(read.rows)}.values():  # the first of each lot
         place = row.level_number, level_name(row.level, row.level_number), _lot_name(row.material, row.lot)
         first.setdefault(place, row.at)
     return tuple(

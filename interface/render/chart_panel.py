@@ -59,15 +59,15 @@ STYLES = (
 
 @record
 class Panel:
-    """What one panel shows: the lots of one level, or of all with a style each."""
+    """What one panel shows: the lots of one level, each with a style, or all levels with a style each."""
 
     levels: tuple[ChartLevel, ...]
     points: tuple[ChartPoint, ...]
-    styles: tuple[tuple[str, Style], ...]  # by level
+    styles: tuple[tuple[str, str, Style], ...]  # by level and lot; the first of all that is not there
     single: bool = True
 
-    def style(self, level: str) -> Style:
-        return next((style for name, style in self.styles if name == level), STYLES[0])
+    def style(self, level: str, lot: str) -> Style:
+        return next((style for *name, style in self.styles if name == [level, lot]), STYLES[0])
 
 
 @record
@@ -108,7 +108,7 @@ class Drawn:
 def draw(panel: Panel, frame: Frame, chart: Chart, verticals: Sequence[float], tips: bool) -> Drawn:
     """A panel's plot. `verticals`: where a change is marked; `tips`: points say what they are when pointed at."""
     known = any(level.targets for level in panel.levels) or not panel.points
-    items = [*_ground(frame, known), *(_scale(panel, frame) if known else ())]
+    items = [*_ground(frame, known), *(_scale(panel, frame, chart.unit) if known else ())]
     items += [Stroke(((x, frame.top), (x, frame.bottom)), GREY, 1, (4, 3)) for x in verticals]
     if said := _plain(panel, known):
         x = (frame.left + frame.right) / 2
@@ -122,7 +122,7 @@ def draw(panel: Panel, frame: Frame, chart: Chart, verticals: Sequence[float], t
         x, y, quiet = frame.axis.x(point.at), _height(point, frame), point.verdict is QcVerdict.ACCEPT
         places.point(x, y, 3 if quiet else 7, 1 if quiet else 4)
         words = tip(point, chart, frame.zone) if tips else ""
-        items += symbol(point, panel.style(point.level), x, y, words, small if quiet else 1)
+        items += symbol(point, panel.style(point.level, point.lot), x, y, words, small if quiet else 1)
     labels = list(_labels(shown, frame))
     # Of very many only those that must be read are named.
     named = labels if len(labels) <= _MANY else [label for label in labels if label.urgent]
@@ -186,9 +186,9 @@ def _ground(frame: Frame, known: bool) -> Iterator[Item]:
     yield box(left, frame.top, wide, frame.height, colour="#888888")
 
 
-def _scale(panel: Panel, frame: Frame) -> Iterator[Item]:
-    """SD on the left; what they are in the newest target's unit on the right."""
-    target = newest(panel.levels) if panel.single else None
+def _scale(panel: Panel, frame: Frame, unit: str) -> Iterator[Item]:
+    """SD on the left; what they are by the newest target on the right."""
+    target = scale_target(panel, unit)
     for z in range(-3, 4):
         y = frame.y(z) + SIZE * 0.36
         said = "mean" if z == 0 else f"{z:+d} SD".replace("-", typeface.MINUS)
@@ -200,6 +200,12 @@ def _scale(panel: Panel, frame: Frame) -> Iterator[Item]:
 def newest(levels: Sequence[ChartLevel]) -> Target | None:
     """The target that begins last."""
     return max((target for level in levels for target in level.targets), key=lambda one: one.valid_from, default=None)
+
+
+def scale_target(panel: Panel, unit: str) -> Target | None:
+    """What the scale on the right is of: nothing where levels share it or the unit is not that of the points."""
+    target = newest(panel.levels) if panel.single else None
+    return target if target is not None and target.unit in ("", unit) else None
 
 
 def scale_text(target: Target, z: int) -> str:
@@ -221,10 +227,10 @@ def _lines(points: Sequence[ChartPoint], panel: Panel, frame: Frame, width: floa
     joined = [point for point in points if point.z is not None and not point.excluded]
     if not joined:
         return
-    style = panel.style(joined[0].level)
     times = sorted(next_.at - one.at for one, next_ in pairwise(joined))
     longest = max(4 * times[len(times) // 2], _LONG) if times else _LONG
     for lot in dict.fromkeys(point.lot for point in joined):
+        style = panel.style(joined[0].level, lot)
         run: list[Point] = []
         last: tuple[datetime, str] | None = None
         for point in (one for one in joined if one.lot == lot):

@@ -32,6 +32,7 @@ from interface.render.chart_panel import (
     decimals,
     draw,
     newest,
+    scale_target,
     scale_text,
     symbol,
 )
@@ -65,7 +66,7 @@ def svg(chart: Chart, look: Look = Look()) -> str:
 def levey_jennings(chart: Chart, look: Look = Look()) -> Drawing:
     """The chart as a drawing, as high as it needs to be."""
     panels = _panels(chart, look.together)
-    axis = Axis(chart.begin, chart.end, *_sides(panels, look))
+    axis = Axis(chart.begin, chart.end, *_sides(panels, chart.unit, look))
     marks = chart_marks.numbered(chart)
     items = list(_head(chart, look))
     y = 50.0
@@ -73,7 +74,7 @@ def levey_jennings(chart: Chart, look: Look = Look()) -> Drawing:
     height = 250.0 if look.together else 150.0 if len(panels) <= 3 else 118.0
     drawn: list[Drawn] = []
     for panel in panels:
-        head, y = _panel_head(panel, y, look)
+        head, y = _panel_head(panel, y, look, chart.unit)
         items += head
         if marks and not drawn:
             items += chart_marks.lane(marks, axis, y + 4, y + 5 + chart_marks.LANE)
@@ -109,25 +110,34 @@ def _panels(chart: Chart, together: bool) -> list[Panel]:
     if not levels:
         return [Panel((ChartLevel("", 0, ""),), (), ())]
     if together:
-        styles = tuple((name, STYLES[at % len(STYLES)]) for at, name in enumerate(levels))
-        return [Panel(tuple(one for lots in levels.values() for one in lots), tuple(chart.points), styles, False)]
+        every = tuple(one for lots in levels.values() for one in lots)
+        styles = [(one.level, one.lot, _style(at)) for at, lots in enumerate(levels.values()) for one in lots]
+        return [Panel(every, tuple(chart.points), tuple(styles), False)]
     return [
-        Panel(tuple(lots), tuple(point for point in chart.points if point.level == name), ((name, STYLES[0]),))
+        Panel(
+            tuple(lots),
+            tuple(point for point in chart.points if point.level == name),
+            tuple((one.level, one.lot, _style(at)) for at, one in enumerate(lots)),
+        )
         for name, lots in levels.items()
     ]
 
 
-def _sides(panels: Sequence[Panel], look: Look) -> tuple[float, float]:
+def _style(number: int) -> Style:
+    return STYLES[number % len(STYLES)]
+
+
+def _sides(panels: Sequence[Panel], unit: str, look: Look) -> tuple[float, float]:
     """Left and right end of the plots: beside them is room for the widest value of the scale."""
     widest = 0.0
     for panel in panels:
-        target = newest(panel.levels) if panel.single else None
+        target = scale_target(panel, unit)
         if target is not None:
             widest = max(widest, *(typeface.width(scale_text(target, z), SIZE) for z in (-3, 3)))
     return 58 + INSET, look.width - max(_MARGIN, min(widest + 12, 120)) - INSET
 
 
-def _panel_head(panel: Panel, y: float, look: Look) -> tuple[list[Item], float]:
+def _panel_head(panel: Panel, y: float, look: Look, unit: str) -> tuple[list[Item], float]:
     """A line a lot: its level, lot, target and what was measured."""
     items: list[Item] = []
     shown = panel.levels[-_MOST_LOTS:] if panel.single else panel.levels
@@ -137,12 +147,12 @@ def _panel_head(panel: Panel, y: float, look: Look) -> tuple[list[Item], float]:
     for at, level in enumerate(shown):
         y += _LINE + (6 if at == 0 else 0)
         left = _MARGIN
-        if not panel.single:
-            items += _sample(panel.style(level.level), left + 4, y - 4)
+        if len(panel.levels) > 1:
+            items += _sample(panel.style(level.level, level.lot), left + 4, y - 4)
             left += 14
         said = _statistics(level, panel.points)
         room = look.width - _MARGIN - left - typeface.width(said, _SUB) - 16
-        named = _named(level)
+        named = _named(level, unit)
         if typeface.width(named, _SUB) > room:  # what was measured goes on a line of its own
             items.append(Words(left, y, typeface.cut(named, _SUB, look.width - _MARGIN - left), _SUB, BLACK))
             y += _LINE
@@ -152,11 +162,12 @@ def _panel_head(panel: Panel, y: float, look: Look) -> tuple[list[Item], float]:
     return items, y
 
 
-def _named(level: ChartLevel) -> str:
+def _named(level: ChartLevel, unit: str) -> str:
     target = newest([level])
+    other = f" {target.unit}" if target is not None and target.unit not in ("", unit) else ""
     said = [level.level and f"Level {level.level}" if level.level.isdigit() else level.level]
     said.append(f"lot {level.lot}" if level.lot else "")
-    said.append(f"target {target.mean:f} ± {target.sd:f} (1 SD)" if target else "no target" if level.lot else "")
+    said.append(f"target {target.mean:f} ± {target.sd:f}{other} (1 SD)" if target else "no target" if level.lot else "")
     return typeface.clean(" · ".join(part for part in said if part))
 
 

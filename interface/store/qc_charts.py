@@ -14,10 +14,11 @@ from asyncpg import Record
 
 from interface.domain.qc import QcVerdict, Stream
 from interface.domain.qc_report import Deed, LookbackReport
+from interface.domain.record import record
 from interface.store.db import Connection
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PointRow:
     """A point with what is needed to draw and to report it."""
 
@@ -63,8 +64,15 @@ async def points(connection: Connection, stream: Stream, begin: datetime, end: d
     return [_point(row) for row in rows]
 
 
+_VERDICTS = {verdict.value: verdict for verdict in QcVerdict}
+
+
 def _point(row: Record) -> PointRow:
-    return PointRow(**{**dict(row), "verdict": QcVerdict(row["verdict"]), "rules": tuple(row["rules"])})
+    return PointRow(
+        row["id"], row["at"], row["lot_id"], row["material"], row["lot"], row["level"], row["level_number"],
+        row["expires_on"], row["target_id"], row["number"], row["z"], _VERDICTS[row["verdict"]], tuple(row["rules"]),
+        row["reagent_lot"], row["comment"], row["excluded_at"], row["excluded_by"], row["exclude_reason"],
+    )  # fmt: skip
 
 
 _MODULES = """

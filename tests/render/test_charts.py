@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -161,7 +162,11 @@ def test_what_is_excluded_is_hollow_and_not_joined() -> None:
 
 def test_the_line_is_broken_where_none_was_measured_and_at_another_lot_or_target() -> None:
     assert len(_lines(drawn("ordinary"))) == 4, "two levels with a gap each"
-    assert len(_lines(drawn("new_lot"))) == 3, "the old lot, the new one by either target"
+    lines = [item for item in drawn("new_lot").items if isinstance(item, Stroke) and not item.fill]
+    joined = [item.colour for item in lines if item.colour in (chart_panel.BLUE, chart_panel.GREEN)]
+    assert joined == [chart_panel.BLUE, chart_panel.GREEN, chart_panel.GREEN], (
+        "the old lot, the new one by either target"
+    )
 
 
 def test_a_chart_without_points_or_levels_or_targets_says_so() -> None:
@@ -170,6 +175,15 @@ def test_a_chart_without_points_or_levels_or_targets_says_so() -> None:
     texts = said(drawn("untargeted"))
     assert "no target is in force: these controls are not judged" in texts and "+3 SD" not in texts
     assert len(tips(drawn("untargeted"))) == 20
+
+
+def test_a_target_in_a_unit_that_cannot_be_converted_has_no_scale_of_values() -> None:
+    chart = ordinary()
+    levels = [
+        replace(level, targets=tuple(replace(one, unit="U/L") for one in level.targets)) for level in chart.levels
+    ]
+    texts = said(levey_jennings(replace(chart, levels=tuple(levels)), LOOK))
+    assert "3.44" not in texts and "+3 SD" in texts and "Low · lot 45820 · target 3.20 ± 0.08 U/L (1 SD)" in texts
 
 
 def test_levels_in_one_panel_differ_by_shape() -> None:
