@@ -134,6 +134,11 @@ def check_method(method: Method) -> list[str]:
 def check_plan(plan: Plan) -> list[str]:
     """What is wrong with the rest of it, and with its method."""
     wrong = check_method(plan.method)
+    said = (plan.limits.low, plan.limits.high, plan.limits.centre, plan.most_false_alarms)
+    if not all(number is None or number == 0 or measurable(number) for number in said):
+        return [*wrong, "a limit is larger or smaller than anything is measured"]
+    if not all(text.isprintable() for text in (plan.module, *plan.excluded_wards, *plan.excluded_groups)):
+        wrong.append("module, wards and groups are printable")
     if not plan.limits.low < plan.limits.high:
         wrong.append("the lower limit is below the upper")
     if not plan.limits.low <= plan.limits.centre <= plan.limits.high:
@@ -343,7 +348,7 @@ def _whole(value: object) -> int | None:
 
 # ---- as a person writes it ------------------------------------------------------------------------------------------
 
-_BIAS = re.compile(r"[+-]?(\d+(?:\.\d+)?)(%|SD)?", re.ASCII)
+_BIAS = re.compile(r"[+-]?(\d{1,20}(?:\.\d{1,20})?)(%|SD)?", re.ASCII)
 _UNITS = {"%": BiasUnit.PERCENT, "SD": BiasUnit.SD, None: BiasUnit.ABSOLUTE}
 
 
@@ -356,11 +361,17 @@ def parse_bias(text: str) -> Bias:
     return Bias(-amount if text.startswith("-") else amount, _UNITS[found[2]])
 
 
+def _fraction(text: str) -> Decimal:
+    if re.fullmatch(r"\d{1,3}(\.\d{1,12})?", text, re.ASCII) is None:
+        raise ValueError(text)
+    return Decimal(text)
+
+
 def parse_goal(text: str) -> Goal:
     """`tea 10% median=40 p95=120 undetected=0.05`. ValueError, for the reader."""
     name, _, rest = text.strip().partition(" ")
     bias, *wanted = rest.split() or [""]
-    readers: dict[str, Callable[[str], object]] = {"median": int, "p95": int, "undetected": Decimal}
+    readers: dict[str, Callable[[str], object]] = {"median": int, "p95": int, "undetected": _fraction}
     given: dict[str, object] = {}
     for one in wanted:
         key, _, value = one.partition("=")

@@ -61,6 +61,7 @@ LONGEST_REASON = 500
 FEWEST_TO_VALIDATE = 100  # runs; fewer tell little of a 95th percentile
 MOST_STEPS = 200_000_000  # of a simulation: some minutes
 LONGEST_PERIOD = timedelta(days=3660)
+LEAST_RATE = Decimal("0.001")  # of days with a false alarm: five years and more of history promise no less
 GATING = frozenset({Mode.WARN, Mode.HOLD})
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
@@ -138,14 +139,14 @@ def _check_training(draft: Draft) -> list[str]:
     if draft.begin is None or draft.end is None or draft.rate is None:
         return ["limits want a training period, from and to, and the rate of days with a false alarm"]
     wrong = [] if _is_period(draft.begin, draft.end) else [f"the training {_PERIOD}"]
-    return wrong if Decimal(0) < draft.rate <= 1 else [*wrong, "rate is a fraction of days, above 0 and at most 1"]
+    return wrong if LEAST_RATE <= draft.rate <= 1 else [*wrong, f"rate is a fraction of days, from {LEAST_RATE} to 1"]
 
 
-_PERIOD = "period ends after it begins, and has ten years at most"
+_PERIOD = "period ends after it begins, in 1970 or later, and has ten years at most"
 
 
 def _is_period(begin: datetime, end: datetime) -> bool:
-    return begin < end <= begin + LONGEST_PERIOD
+    return begin >= EPOCH and timedelta(0) < end - begin <= LONGEST_PERIOD
 
 
 async def _established(connection: Connection, plan: Plan, draft: Draft) -> Plan:

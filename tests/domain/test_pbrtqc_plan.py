@@ -137,7 +137,7 @@ def test_a_goal_as_a_person_writes_it() -> None:
     assert parse_goal("tea 10% median=40 p95=120 undetected=0.05") == GOAL
     assert parse_goal("any 0.5SD") == Goal("any", Bias(D("0.5"), BiasUnit.SD))
     assert [str(bias) for bias in parse_goal("any -0.5SD").biases] == ["-0.5SD", "+0.5SD"]
-    for wrong in ("tea", "tea 10% median=x", "tea 10% mean=3", "tea 10% 40"):
+    for wrong in ("tea", "tea 10% median=x", "tea 10% mean=3", "tea 10% 40", "tea 10% undetected=NaN"):
         with pytest.raises(ValueError, match=r"is not a bias such as|is none of median"):
             parse_goal(wrong)
 

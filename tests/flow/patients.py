@@ -60,27 +60,33 @@ class Patients:
         """Write them; the ids of the versions."""
         rows = [(uuid7(_ms(one.at)), uuid7(_ms(one.at)), one) for one in results]
         lab = self.laboratory
+        versions = [
+            (version_id, result_id, one.version, one.status, " ".join(one.held), one.module, one.kind, one.comparator,
+             Decimal(one.number) if one.kind == "numeric" else None, one.number, one.unit, one.instrument_at, one.at)
+            for version_id, result_id, one in rows
+        ]  # fmt: skip
+        pointers = [
+            (result_id, version_id.bytes, one.specimen_id, one.order_id, lab.tests[one.test], version_id, one.status,
+             " ".join(one.held), one.origin)
+            for version_id, result_id, one in rows
+        ]  # fmt: skip
         async with self.database.transaction(self.organization_id) as connection:
-            await connection.executemany(
+            await connection.execute(
                 """insert into lab.result_version (id, organization_id, result_id, version, status, held, module, kind,
                        comparator, number, value, unit, instrument_at, actor_kind, created_at)
-                   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'link', $14)""",
-                [
-                    (version_id, lab.organization_id, result_id, one.version, one.status, list(one.held), one.module,
-                     one.kind, one.comparator, Decimal(one.number) if one.kind == "numeric" else None, one.number,
-                     one.unit, one.instrument_at, one.at)
-                    for version_id, result_id, one in rows
-                ],
+                   select a, $1, b, c, d, string_to_array(e, ' '), f, g, h, i, j, k, l, 'link', m
+                     from unnest($2::uuid[], $3::uuid[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[],
+                                 $9::text[], $10::numeric[], $11::text[], $12::text[], $13::timestamptz[],
+                                 $14::timestamptz[]) as t (a, b, c, d, e, f, g, h, i, j, k, l, m)""",
+                lab.organization_id, *map(list, zip(*versions, strict=True)),
             )  # fmt: skip
-            await connection.executemany(
+            await connection.execute(
                 """insert into lab.result (id, organization_id, natural_key, analyzer_id, specimen_id, order_id,
                        test_id, version_id, status, held, origin)
-                   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)""",
-                [
-                    (result_id, lab.organization_id, version_id.bytes, lab.analyzer_id, one.specimen_id, one.order_id,
-                     lab.tests[one.test], version_id, one.status, list(one.held), one.origin)
-                    for version_id, result_id, one in rows
-                ],
+                   select a, $1, b, $2, c, d, e, f, g, string_to_array(h, ' '), i
+                     from unnest($3::uuid[], $4::bytea[], $5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::text[],
+                                 $10::text[], $11::text[]) as t (a, b, c, d, e, f, g, h, i)""",
+                lab.organization_id, lab.analyzer_id, *map(list, zip(*pointers, strict=True)),
             )  # fmt: skip
         return [version_id for version_id, _, _ in rows]
 

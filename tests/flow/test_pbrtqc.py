@@ -207,33 +207,38 @@ async def test_a_simulation_says_the_same_each_time_and_keeps_nothing(seasoned: 
         await read(seasoned, pbrtqc.run, "hgb", 1, PROVED, PROVED + timedelta(days=9))
 
 
-@pytest.mark.parametrize(
-    ("draft", "said"),
-    [
-        (replace(PLAIN, name="Hgb!"), "the name is of"),
-        (replace(PLAIN, analyzer="nosuch"), "there is no analyzer 'nosuch'"),
-        (replace(PLAIN, method=replace(MEAN, block=1)), "block is from 2"),
-        (replace(PLAIN, method=replace(MEAN, weight=D("0.1"))), "an ewma has a weight"),
-        (replace(PLAIN, method=Method(Statistic.EWMA, 1, D("0.9"))), "weight is from 0.001 to 0.5"),
-        (replace(PLAIN, method=replace(MEAN, outlying=Outlying.TRUNCATE)), "wants low, high or both"),
-        (replace(PLAIN, method=replace(MEAN, low=D(1))), "for truncate and winsorise"),
-        (replace(PLAIN, limits=Limits(D(14), D(13), D(13))), "the lower limit is below"),
-        (replace(PLAIN, limits=Limits(D(13), D(14), D(15))), "the centre is between"),
-        (replace(PLAIN, limits=None), "limits want a training period"),
-        (replace(PLAIN, rate=D("0.1")), "limits are given, or come"),
-        (replace(REAL, rate=D(0)), "rate is a fraction"),
-        (replace(REAL, end=BEGIN), "the training period ends after it begins"),
-        (replace(REAL, begin=BEGIN - timedelta(days=3660)), "ten years at most"),
-        (replace(REAL, end=BEGIN + timedelta(days=3)), "3 days of history; a rate of 0.2 needs 10"),
-        (replace(PLAIN, goals=(Goal("x", Bias(D(1), BiasUnit.SD)),)), "goal x: a bias in SD wants"),
-        (replace(PLAIN, goals=(GOAL, GOAL)), "names of their own"),
-        (replace(PLAIN, horizon=4), "horizon is at least the block"),
-    ],
+WRONG = (
+    (replace(PLAIN, name="Hgb!"), "the name is of"),
+    (replace(PLAIN, analyzer="nosuch"), "there is no analyzer 'nosuch'"),
+    (replace(PLAIN, method=replace(MEAN, block=1)), "block is from 2"),
+    (replace(PLAIN, method=replace(MEAN, weight=D("0.1"))), "an ewma has a weight"),
+    (replace(PLAIN, method=Method(Statistic.EWMA, 1, D("0.9"))), "weight is from 0.001 to 0.5"),
+    (replace(PLAIN, method=replace(MEAN, outlying=Outlying.TRUNCATE)), "wants low, high or both"),
+    (replace(PLAIN, method=replace(MEAN, low=D(1))), "for truncate and winsorise"),
+    (replace(PLAIN, limits=Limits(D(14), D(13), D(13))), "the lower limit is below"),
+    (replace(PLAIN, limits=Limits(D(13), D(14), D(15))), "the centre is between"),
+    (replace(PLAIN, limits=None), "limits want a training period"),
+    (replace(PLAIN, rate=D("0.1")), "limits are given, or come"),
+    (replace(REAL, rate=D(0)), "rate is a fraction"),
+    (replace(REAL, rate=D("1E-999999")), "rate is a fraction"),
+    (replace(REAL, begin=datetime(1, 1, 1, tzinfo=UTC), end=BEGIN), "in 1970 or later"),
+    (replace(REAL, begin=BEGIN, end=datetime(9999, 12, 31, tzinfo=UTC)), "ten years at most"),
+    (replace(PLAIN, limits=Limits(D(13), D("1E+999999"), D(14))), "larger or smaller than anything is measured"),
+    (replace(PLAIN, excluded_wards=("a\nb",)), "are printable"),
+    (replace(REAL, end=BEGIN), "the training period ends after it begins"),
+    (replace(REAL, begin=BEGIN - timedelta(days=3660)), "ten years at most"),
+    (replace(REAL, end=BEGIN + timedelta(days=3)), "3 days of history; a rate of 0.2 needs 10"),
+    (replace(PLAIN, goals=(Goal("x", Bias(D(1), BiasUnit.SD)),)), "goal x: a bias in SD wants"),
+    (replace(PLAIN, goals=(GOAL, GOAL)), "names of their own"),
+    (replace(PLAIN, horizon=4), "horizon is at least the block"),
 )  # fmt: skip
-async def test_a_draft_that_is_wrong_is_told_why(seasoned: Patients, draft: Draft, said: str) -> None:
-    with pytest.raises(PbrtqcError, match=said) as refusal:
-        await written(seasoned, draft)
-    assert refusal.value.refusal is Refusal.INVALID
+
+
+async def test_a_draft_that_is_wrong_is_told_why(seasoned: Patients) -> None:
+    for draft, said in WRONG:
+        with pytest.raises(PbrtqcError, match=said) as refusal:
+            await written(seasoned, draft)
+        assert refusal.value.refusal is Refusal.INVALID
 
 
 async def test_who_may_do_what(patients: Patients) -> None:
