@@ -28,7 +28,6 @@ from interface.domain.qc_arrival import QcProblem, Recognised, Sent, judge_late,
 from interface.domain.qc_lots import InUse, LotKind, LotView, TargetView, in_force
 from interface.domain.qc_runs import run_of
 from interface.domain.qc_state import Plan
-from interface.domain.qc_views import ControlView
 from interface.domain.times import measured_at
 from interface.domain.units import bare, canonical, convert
 from interface.domain.views import Actor
@@ -42,10 +41,8 @@ from interface.store.db import Connection
 from interface.store.explanations import write_steps
 from interface.store.ids import uuid7
 from interface.store.qc import Arrived, Beside, PointRow
-from interface.store.qc_find import ControlFilter, find_controls
 from interface.store.qc_gate import lock_judging, plan_of
 from interface.store.qc_lots import in_use, lots_of, targets_of
-from interface.store.query import Page
 from interface.store.results import ControlResult, ResultVersion
 
 log = structlog.get_logger(__name__)
@@ -62,8 +59,10 @@ class _Analyzer:
     plans: dict[UUID, Plan] = field(default_factory=dict)
 
 
-async def record(connection: Connection, actor: Actor, controls: Sequence[ControlResult]) -> list[ControlView]:
-    """Make points of controls that the caller's transaction has written; the caller has the analyzers' locks alone.
+async def record(connection: Connection, actor: Actor, controls: Sequence[ControlResult]) -> list[UUID]:
+    """Make points of controls that the caller's transaction has written; the ids of those that are points now.
+
+    The caller has the analyzers' locks alone.
 
     What the message says of the lots of reagents and calibrators is written down too. Afterwards, when the transaction
     is committed, `flow.qc_sweep.sweep` does what follows for the patients' results.
@@ -80,7 +79,7 @@ async def record(connection: Connection, actor: Actor, controls: Sequence[Contro
     return await _judge_all(connection, actor, found, problems)
 
 
-async def assign(connection: Connection, actor: Actor, one: Arrived, lot: LotView) -> list[ControlView]:
+async def assign(connection: Connection, actor: Actor, one: Arrived, lot: LotView) -> list[UUID]:
     """Make a point of a control that was of no lot; a person says of which it is. The caller has the lock."""
     step = Step("recognise", "ok", f"{lot.material}, lot {lot.name}, as {actor.name} says")
     known = {one.id: Recognised(lot, None, step)}
@@ -102,7 +101,7 @@ async def _judge_all(
     found: Sequence[Arrived],
     problems: dict[UUID, QcProblem],
     known: dict[UUID, Recognised] | None = None,
-) -> list[ControlView]:
+) -> list[UUID]:
     analyzers: dict[UUID, _Analyzer] = {}
     made: list[UUID] = []
     for one in found:
@@ -123,10 +122,7 @@ async def _judge_all(
             continue
         await _make_point(connection, actor, one, at, recognised.lot, recognised.step)
         made.append(one.id)
-    if not made:
-        return []
-    views = await find_controls(connection, ControlFilter(ids=tuple(made), page=Page(limit=len(made))))
-    return sorted(views, key=lambda view: (view.measured_at, view.id))
+    return made
 
 
 async def _read(connection: Connection, actor: Actor, analyzer_id: UUID, found: Sequence[Arrived]) -> _Analyzer:

@@ -83,7 +83,7 @@ async def of_patients(connection: Connection, barcodes: Collection[str]) -> set[
 _POINT = "qc_result_id, measured_at, run_id, level_number, lot_id, target_id, z, number, excluded_at is not null as out"
 _OF = "analyzer_id = $1 and test_id = $2 and module = $3"
 # Each level by itself along its own index: one that is seldom measured costs no more than the others.
-_BESIDE = f"""
+BESIDE = f"""
 select * from (
     select p.* from unnest($6::int[]) as l (level_number) cross join lateral (
         select {_POINT} from lab.qc_point
@@ -117,7 +117,7 @@ async def beside(
     """What a point measured then is judged with: of each level the last and the next points that count."""
     window = timedelta(minutes=run_minutes)
     rows = await connection.fetch(
-        _BESIDE, stream.analyzer_id, stream.test_id, stream.module, at, id, sorted(levels), HISTORY, window
+        BESIDE, stream.analyzer_id, stream.test_id, stream.module, at, id, sorted(levels), HISTORY, window
     )
     points = [(row["measured_at"], row["qc_result_id"], _point(row)) for row in rows]
     return Beside(

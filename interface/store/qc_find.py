@@ -85,6 +85,8 @@ async def find_controls(connection: Connection, filter: ControlFilter) -> list[C
         query.where(f"(b.qc_result_id is not null and b.ended_at is null) = {'true' if filter.problems else 'false'}")
     query.between("r.measured_at", filter.since, filter.until)
     tail = query.page(filter.page, "r.created_at", "r.id")
+    if filter.ids or filter.message_ids:  # few: not to be looked for along the order of the page
+        tail = tail.replace("order by r.created_at", "order by r.created_at + interval '0'", 1)
     text = _CONTROLS.format(steps="null::text as steps")
     return [_control(row) for row in await connection.fetch(f"{text} {query.conditions} {tail}", *query.values)]
 
