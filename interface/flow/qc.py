@@ -11,7 +11,7 @@ with it is said of it (`domain.qc_arrival.judge_late`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -207,7 +207,8 @@ async def _make_point(
     of_test = [each for each in at.targets if each.test_id == one.test_id]
     target = in_force(of_test, lot.id, one.module, one.test_id, reagent, one.measured_at)
     measured = _measured(one, target)
-    wanted = _levels(of_test, one, reagent)
+    current = _current(of_test, one, reagent)
+    wanted = {each.level_number for each in current}
     around = await rows.beside(
         connection, stream, {*wanted, lot.level_number}, one.measured_at, one.id, plan.run_minutes
     )
@@ -218,7 +219,8 @@ async def _make_point(
         str(one.id), one.measured_at, run or str(uuid7()), lot.level_number, str(lot.id),
         str(target.id) if target else "", measured.z, measured.number,
     )  # fmt: skip
-    evaluation = evaluated(plan, around, point, plan.levels or len(wanted) or 1)
+    aims = {(str(each.lot_id), str(each.id)) for each in current}
+    evaluation = evaluated(plan, around, point, aims, plan.levels or len(wanted) or 1)
     steps = (recognised, *measured.steps, _run_step(run, around), _rules_step(plan, evaluation, measured))
     row = PointRow(
         one.id, stream, lot.id, target.id if target else None, lot.level_number, UUID(point.run), one.measured_at,
@@ -230,22 +232,25 @@ async def _make_point(
     await qc_gate.judge(connection, actor, stream, point, evaluation)
 
 
-def evaluated(plan: Plan, around: Beside, point: Point, levels: int) -> Evaluation:
-    """What the plan's rules say of a point with those around it."""
+def evaluated(plan: Plan, around: Beside, point: Point, aims: Collection[tuple[str, str]], levels: int) -> Evaluation:
+    """What the plan's rules say of a point with those around it. `aims`: lots with the targets that are in force:
+    another lot or target begins anew, for the other levels' points too."""
     mates = [one for one in around.run if one.run == point.run and one.id not in {each.id for each in around.before}]
+    beside = {each.id for each in mates}
     history = sorted((*around.before, *mates), key=lambda one: (one.at, one.id))
-    after = [one for one in around.after if one.id not in {each.id for each in mates}]
+    history = [one for one in history if (one.lot, one.target) in aims]
+    after = [one for one in around.after if one.id not in beside and (one.lot, one.target) in aims]
     return judge_late(plan.multirule, history, point, after, levels)
 
 
-def _levels(targets: Sequence[TargetView], one: Arrived, reagent_lot: str) -> set[int]:
-    """The levels that have a target in this stream when the point was measured. `targets`: of its test."""
+def _current(targets: Sequence[TargetView], one: Arrived, reagent_lot: str) -> list[TargetView]:
+    """Those in force in this stream when the point was measured, one for each lot. `targets`: of its test."""
     assert one.test_id is not None  # noqa: S101 - as above
-    return {
-        each.level_number
-        for each in targets
-        if in_force(targets, each.lot_id, one.module, one.test_id, reagent_lot, one.measured_at) is not None
-    }
+    found = (
+        in_force(targets, lot_id, one.module, one.test_id, reagent_lot, one.measured_at)
+        for lot_id in {each.lot_id for each in targets}
+    )
+    return [each for each in found if each is not None]
 
 
 @dataclass(frozen=True, slots=True)

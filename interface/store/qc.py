@@ -98,13 +98,19 @@ select * from (
         order by measured_at, qc_result_id limit $7) p
     union
     select {_POINT} from lab.qc_point where {_OF} and measured_at between $4 - $8::interval and $4 + $8::interval
+    union
+    select {_POINT} from lab.qc_point
+    where {_OF} and measured_at between $4 - $8::interval * 2 and $4 + $8::interval * 2
+      and run_id in (select run_id from lab.qc_point
+                     where {_OF} and measured_at between $4 - $8::interval and $4 + $8::interval)
 ) as found order by measured_at, qc_result_id
 """  # noqa: S608 - names of ours
 
 
 @record
 class Beside:
-    """A stream's points around a time, oldest first. `run`: within a run's length, whether they count or not."""
+    """A stream's points around a time, oldest first. `run`: all of the runs that have one within a run's length of it,
+    whether they count or not."""
 
     before: tuple[Point, ...]
     after: tuple[Point, ...]
@@ -120,10 +126,11 @@ async def beside(
         BESIDE, stream.analyzer_id, stream.test_id, stream.module, at, id, sorted(levels), HISTORY, window
     )
     points = [(row["measured_at"], row["qc_result_id"], _point(row)) for row in rows]
+    runs = {point.run for when, _, point in points if abs(when - at) <= window}
     return Beside(
         tuple(point for when, one, point in points if (when, one) < (at, id)),
         tuple(point for when, one, point in points if (when, one) > (at, id) and _counts(point)),
-        tuple(point for when, _, point in points if abs(when - at) <= window),
+        tuple(point for _, _, point in points if point.run in runs),
     )
 
 

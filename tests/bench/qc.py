@@ -35,6 +35,7 @@ from tests.conftest import with_database
 from tests.records import user
 
 ROUNDS = 100
+Aims = set[tuple[str, str]]
 
 
 class _Taken:
@@ -63,9 +64,10 @@ async def _reads(connection: Connection, stream: Stream, levels: set[int], at: d
             assert isinstance(around, rows.Beside)
             last = next(one for one in reversed(around.before) if one.level == 1)
             point = Point(str(id), when, str(uuid7()), 1, last.lot, last.target, Decimal("2.1"), Decimal(7))
+            aims = {(one.lot, one.target) for one in around.before}
 
-            async def rules(around: rows.Beside = around, point: Point = point) -> None:
-                qc.evaluated(DEFAULT_PLAN, around, point, 2)
+            async def rules(around: rows.Beside = around, point: Point = point, aims: Aims = aims) -> None:
+                qc.evaluated(DEFAULT_PLAN, around, point, aims, 2)
 
             await judged.of(rules())
         print(read, judged, sep="\n")
