@@ -12,6 +12,14 @@ from tests.api.qc_lots_use import lot, made, material
 from tests.qc_records import Site
 
 REASON = {"reason": "air bubble"}
+# By route, of those about one control: what each takes at least.
+RESULT_BODIES: dict[str, Any] = {
+    "/api/qc-results/{id}/exclude": REASON,
+    "/api/qc-results/{id}/restore": REASON,
+    "/api/qc-results/{id}/dismiss": REASON,
+    "/api/qc-results/{id}/assign": REASON | {"lot": "4711"},
+    "/api/qc-results/{id}/comment": {"text": "new bottle"},
+}
 
 
 async def entered(bench: Bench, token: str) -> dict[str, Any]:

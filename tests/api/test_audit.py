@@ -11,7 +11,9 @@ from interface.api.context import Route
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
 from tests.api.bench import PASSWORD, Bench, Laboratory
+from tests.api.pbrtqc_use import BODIES as OF_PBRTQC
 from tests.api.qc_lots_use import LOT_BODIES
+from tests.api.qc_results_use import RESULT_BODIES
 from tests.api.qc_use import USERS as OF_QC
 from tests.api.review_use import use_review
 from tests.api.rules_use import BODIES as OF_RULES
@@ -29,7 +31,7 @@ ROUTES = sorted(
 EVERYBODY = (Role.TECHNOLOGIST, Role.LABORATORY_DIRECTOR)  # and, as the first user, administrator
 
 
-BODIES: dict[str, Any] = {**SPECIMEN_BODIES, **LOT_BODIES} | {
+BODIES: dict[str, Any] = {**SPECIMEN_BODIES, **LOT_BODIES, **RESULT_BODIES} | {
     "/api/patients/{id}": {"version": 1, "given": "Eva"},
     "/api/patients/{id}/identifiers": {"authority": "urn:card", "value": uuid4().hex},
     "/api/patients/{id}/identifiers/end": {"authority": "urn:hospital", "value": "1", "reason": "not theirs"},
@@ -46,6 +48,8 @@ BODIES: dict[str, Any] = {**SPECIMEN_BODIES, **LOT_BODIES} | {
     "/api/intervals/{id}": {"reason": "other lot", "low": "2"},
     "/api/intervals/{id}/end": {"reason": "not used"},
 }
+BODIES |= {route.path: OF_PBRTQC[word] for route in ROUTES if (word := route.path.rsplit("/", 1)[-1]) in OF_PBRTQC
+           and route.path.startswith("/api/pbrtqc/")}  # fmt: skip
 
 
 def body_of(route: Route, barcode: str) -> Any:
