@@ -169,7 +169,9 @@ class FalseAlarms:
 
     @property
     def per_day(self) -> Decimal:
-        return EXACT.divide(Decimal(self.alarms), Decimal(self.days)) if self.days else Decimal(0)
+        """Of alarms and alarm days the larger: a statistic that stays outside alarms anew each time it was closed."""
+        most = max(self.alarms, self.alarm_days)
+        return EXACT.divide(Decimal(most), Decimal(self.days)) if self.days else Decimal(0)
 
 
 def false_alarms(

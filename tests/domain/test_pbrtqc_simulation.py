@@ -123,6 +123,13 @@ def test_false_alarms_by_hand() -> None:
     ]  # fmt: skip
 
 
+def test_who_stays_outside_alarms_every_day() -> None:
+    """One alarm in ten days is not a tenth of an alarm a day where it never ends."""
+    series = Series([DAY_S * day + hour for day in range(10) for hour in range(3)], [Reading(D(12))] * 30)
+    found = false_alarms(Limits(D(9), D(11), D(10)), series, [D(12)] * 30, 0)
+    assert (found.alarms, found.alarm_days, found.per_day) == (1, 10, D(1))
+
+
 # ---- over a history -------------------------------------------------------------------------------------------------
 
 

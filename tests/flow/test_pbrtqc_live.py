@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -115,4 +116,6 @@ async def test_a_laboratory_that_cannot_be_followed_keeps_no_other_from_it(
         task = asyncio.create_task(watch_patients(lab.database, lambda: [*faults, lab.organization_id]))
         await asyncio.wait_for(rounds.wait(), 20)
         task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
         assert seen[:6] == [*faults, lab.organization_id] * 2
