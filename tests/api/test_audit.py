@@ -48,8 +48,11 @@ BODIES: dict[str, Any] = {**SPECIMEN_BODIES, **LOT_BODIES, **RESULT_BODIES} | {
     "/api/intervals/{id}": {"reason": "other lot", "low": "2"},
     "/api/intervals/{id}/end": {"reason": "not used"},
 }
-BODIES |= {route.path: OF_PBRTQC[word] for route in ROUTES if (word := route.path.rsplit("/", 1)[-1]) in OF_PBRTQC
-           and route.path.startswith("/api/pbrtqc/")}  # fmt: skip
+BODIES |= {
+    route.path: OF_PBRTQC[word]
+    for route in ROUTES
+    if route.path.startswith("/api/pbrtqc/") and (word := route.path.rsplit("/", 1)[-1]) in OF_PBRTQC
+}
 
 
 def body_of(route: Route, barcode: str) -> Any:
