@@ -24,9 +24,11 @@ from interface.cli.laboratory import (
 )
 from interface.cli.link_wire import wire_json, wire_text
 from interface.cli.message_replay import replay
+from interface.cli.trace import control_line
 from interface.domain.permissions import Permission
 
 if TYPE_CHECKING:
+    from interface.domain.qc_views import ControlView
     from interface.flow.conformance import Checked
     from interface.flow.wire_log import Conversation
     from interface.settings import Settings
@@ -132,18 +134,21 @@ def show(
     """
     from interface.wire.trace import escape
 
-    stored, said = asyncio.run(_show(context.settings, organization, username, message_id, wire))
+    stored, said, controls = asyncio.run(_show(context.settings, organization, username, message_id, wire))
     if as_json:
         frames = [
             {"ordinal": one.ordinal, "fn": one.fn, "received_at": one.received_at, "wire": escape(one.bytes)}
             for one in stored.frames
         ]
         whole = {} if said is None else {"wire": [wire_json(line) for line in said.lines], "logged": said.logged}
+        whole |= {"controls": controls} if controls else {}
         emit(_head(stored) | {"frames": frames, "records": _records(stored)} | whole, True)
         return
     emit("\n".join(_records(stored) if said is None else map(wire_text, said.lines)), False)
     if said is not None and not said.logged:
         click.echo("the wire log does not have this message any more, or not yet: its frames alone", err=True)
+    for control in controls:
+        click.echo(control_line(control), err=True)
     head = " ".join(f"{name}={value}" for name, value in _head(stored).items() if value not in ("", None))
     click.echo(head, err=True)
 
@@ -184,7 +189,7 @@ async def _validate(context: Context, source: str, organization: str | None, use
         except OSError as error:
             raise CommandError(f"cannot read {source}: {(error.strerror or 'unknown').lower()}") from error
     else:
-        stored, _ = await _show(context.settings, organization, username, message_id, wire=False)
+        stored, *_ = await _show(context.settings, organization, username, message_id, wire=False)
         data = b"".join(frame.bytes for frame in stored.frames)
     messages = read_capture(data)
     if any(one.protocol is not Protocol.HL7 for one in messages):
@@ -231,18 +236,20 @@ async def _list(settings: Settings, organization: str | None, wanted: Wanted) ->
 
 async def _show(
     settings: Settings, organization: str | None, username: str | None, message_id: UUID, wire: bool
-) -> tuple[StoredMessage, Conversation | None]:
-    """The message, and with `wire` its conversation."""
+) -> tuple[StoredMessage, Conversation | None, list[ControlView]]:
+    """The message, with `wire` its conversation, and what became of its controls."""
     from interface.flow.wire_log import conversation_of
     from interface.store import journal
+    from interface.store.qc_find import ControlFilter, find_controls
 
     async with desk(settings, organization, username, named=True) as at:
         at.require(Permission.MESSAGE_READ)
         async with at.transaction() as connection:
             stored = await journal.read_message(connection, message_id)
             said = await conversation_of(connection, stored) if stored and wire else None
+            controls = await find_controls(connection, ControlFilter(message_ids=(message_id,)))
             found = {"found": "yes" if stored else "no"}
             await at.note_read(connection, "read_payload", "message", message_id, detail=found)
     if stored is None:
         raise CommandError("there is no such message")
-    return stored, said
+    return stored, said, controls

@@ -15,6 +15,7 @@ from interface.domain.permissions import Permission
 
 if TYPE_CHECKING:
     from interface.domain.model import Step
+    from interface.domain.qc_views import ControlView
     from interface.flow.trace import Trace, TracedMessage, TracedResult, TracedVersion
     from interface.settings import Settings
 
@@ -27,7 +28,7 @@ def trace(context: Context, specimen: str, organization: str | None, username: s
     """Explain every result of a specimen, from the bytes on the wire to what an EMR is owed. It is audited."""
     found = asyncio.run(_trace(context.settings, organization, username, specimen))
     emit(found if as_json else "\n".join(map(_plain, _lines(found))), as_json)
-    if not (found.specimens or found.results):
+    if not (found.specimens or found.results or found.controls):
         click.echo("nothing is known of this specimen", err=True)
         return EXIT_FAILED
     return 0
@@ -57,6 +58,21 @@ def _lines(found: Trace) -> Iterator[str]:
         yield from _message(message)
     for result in found.results:
         yield from _result(result)
+    for control in found.controls:
+        yield control_line(control)
+
+
+def control_line(one: ControlView) -> str:
+    """What became of a control, in a line."""
+    point = one.point
+    said = (
+        f"lot {point.lot}/{point.level}, {point.verdict} {' '.join(point.rules)}".rstrip()
+        if point
+        else f"no point: {one.problem.kind}"
+        if one.problem
+        else "no point"
+    )
+    return f"{one.role} {one.id}  {one.specimen_as_sent} {one.test or one.code}: {one.value} {one.sent_unit}, {said}"
 
 
 def _message(message: TracedMessage) -> Iterator[str]:

@@ -15,6 +15,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from interface.domain.model import Comparator, HoldReason, ResultStatus, Step, ValueKind
+from interface.domain.qc_views import ControlView
 from interface.domain.views import Audience, ResultView, SpecimenView
 from interface.flow.message import frame_text
 from interface.store import follow_ups, journal, lab
@@ -22,6 +23,7 @@ from interface.store.db import Connection
 from interface.store.explanations import SENT_COLUMNS, as_sent, read_steps
 from interface.store.follow_ups import FollowUp
 from interface.store.journal import StoredMessage
+from interface.store.qc_find import ControlFilter, find_controls
 
 MOST_RESULTS = 10_000
 _RECORD_END = re.compile(rb"[\r\n]+")
@@ -108,12 +110,14 @@ class TracedResult:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Everything that is known of a barcode. All empty: nothing is."""
+    """Everything that is known of a barcode. All empty: nothing is. `controls`: measured under this id, or told of in
+    the same messages."""
 
     barcode: str
     specimens: tuple[SpecimenView, ...]
     messages: tuple[TracedMessage, ...]
     results: tuple[TracedResult, ...]
+    controls: tuple[ControlView, ...] = ()
 
 
 _RESULT_IDS = """
@@ -179,7 +183,16 @@ async def trace(connection: Connection, barcode: str) -> Trace:
     traced = tuple(
         TracedResult(one, versions.get(one.id, ()), owed.get(one.id, ()), asked.get(one.id, ())) for one in results
     )
-    return Trace(barcode, tuple(specimens), await _messages(connection, messages.values()), traced)
+    controls = await _controls(connection, barcode, message_ids)
+    return Trace(barcode, tuple(specimens), await _messages(connection, messages.values()), traced, controls)
+
+
+async def _controls(connection: Connection, barcode: str, message_ids: Sequence[UUID]) -> tuple[ControlView, ...]:
+    page = lab.Page(limit=MOST_RESULTS)
+    found = await find_controls(connection, ControlFilter(specimen_as_sent=barcode, page=page))
+    if message_ids:
+        found += await find_controls(connection, ControlFilter(message_ids=tuple(message_ids), page=page))
+    return tuple({one.id: one for one in found}.values())
 
 
 def _comparator(row: Record) -> Comparator | None:

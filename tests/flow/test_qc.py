@@ -7,6 +7,8 @@ from decimal import Decimal
 import pytest
 
 from interface import telemetry
+from interface.cli.trace import control_line
+from interface.flow.trace import trace
 from tests.flow.control_bench import control_bench, judged
 from tests.flow.laboratory import laboratory, message
 
@@ -169,3 +171,24 @@ async def test_a_failing_control_holds_the_patients_results_of_its_own_message(d
         await lab.settle()
         (result,) = await lab.results()
         assert [reason.value for reason in result.held] == ["qc_failed"]
+
+
+async def test_a_trace_tells_of_the_controls_of_an_id_and_of_a_specimens_messages(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        await at.levels(1)
+        await lab.order("S1", "WBC")
+        await lab.send(
+            message(
+                "P|1", "O|1|S1||^^^WBC|R", f"R|1|^^^WBC|7.35|10*9/L||N||F||||{at.stamp(90)}",
+                "P|2", "O|1|QC1||^^^WBC|R||||||Q", f"R|1|^^^WBC|7.1|10*9/L||N||F||||{at.stamp(100)}",
+            )
+        )  # fmt: skip
+        await at.send("S1", "7.2", 5)  # run as a control
+        async with lab.database.organization(lab.organization_id) as connection:
+            of_specimen, of_control = await trace(connection, "S1"), await trace(connection, "QC1")
+        assert sorted(judged(list(of_specimen.controls))) == [("7.1", "accept", ""), ("7.2", "", "patient_id")]
+        assert (judged(list(of_control.controls)), of_control.results) == ([("7.1", "accept", "")], ())
+        assert [control_line(one).partition("  ")[2] for one in of_control.controls] == [
+            "QC1 WBC: 7.1 10*9/L, lot 77/1, accept"
+        ]  # fmt: skip
