@@ -134,6 +134,17 @@ async def _some(
         if reason is not None and reason not in one.held:
             await _held(connection, actor, one, reason, said[one.id])
             done.held += 1
+            if one.specimen_id is not None:
+                await _calculated(connection, actor, one.specimen_id, row.test, reason, said[one.id])
+
+
+async def _calculated(
+    connection: Connection, actor: Actor, specimen_id: UUID, test: str, reason: HoldReason, said: QcSays
+) -> None:
+    """Hold what was calculated of it as well. It is calculated anew when its input is judged anew, or released."""
+    for one in await waits.read(connection, await waits.calculated_of(connection, specimen_id, test)):
+        if reason not in one.held:
+            await _held(connection, actor, one, reason, said)
 
 
 async def _held(connection: Connection, actor: Actor, one: Waits, reason: HoldReason, said: QcSays) -> None:

@@ -63,6 +63,22 @@ async def read(connection: Connection, result_ids: Collection[UUID]) -> list[Wai
     ]  # fmt: skip
 
 
+async def calculated_of(connection: Connection, specimen_id: UUID, test: str) -> list[UUID]:
+    """The results that wait and were calculated of a test's result of this specimen, on whichever of its parts."""
+    rows = await connection.fetch(
+        """select r.id from lab.specimen s
+           join lab.specimen f on f.id in (s.id, s.parent_id) or f.parent_id in (s.id, s.parent_id)
+           join lab.result r on r.specimen_id = f.id join lab.decision d on d.result_version_id = r.version_id
+           where s.id = $1 and r.origin = 'calculation' and r.status in ('registered', 'preliminary')
+           and exists (select from json_array_elements(d.steps::json) as e (step)
+                       where e.step ->> 'step' = 'calculation' and e.step -> 'inputs' -> $2 is not null)
+           order by r.id""",
+        specimen_id,
+        test,
+    )
+    return [row["id"] for row in rows]
+
+
 async def author(connection: Connection, organization_id: UUID, stream: Stream) -> Actor:
     """Whoever brought about the state that a stream has: what follows from it is audited as theirs."""
     row = await connection.fetchrow(

@@ -11,6 +11,7 @@ import pytest
 
 from interface.domain.autoverify import Scope, Switch
 from interface.domain.facts import QcState
+from interface.domain.model import HoldReason
 from interface.domain.permissions import permissions
 from interface.domain.qc_state import Meanwhile, Plan
 from interface.domain.review import ReviewError
@@ -238,6 +239,30 @@ async def test_a_persons_word_about_a_result_is_not_overridden(database_url: str
         await at.control(100)
         await at.act()
         assert await at.said() == {"S1": ("registered", "person"), "S2": HELD_ALONE}
+
+
+async def test_what_was_calculated_of_it_is_held_with_it(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        at = await bench(lab)
+        await lab.order("S1", "NA", "CL", "HCO3", "AGAP")
+        await at.control(300)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await switch_off(connection, lab.director, Switch(Scope.ORGANIZATION, "", "new rules"))
+        await at.send("S1", 290, NA="140", CL="102", HCO3="24")
+        assert (await by_code(lab))["AGAP"].held == ()
+        await at.control(200, REJECT)
+        found = await by_code(lab)
+        assert {code: one.held == (HoldReason.QC_FAILED,) for code, one in found.items()} == {
+            "NA": True, "CL": False, "HCO3": False, "AGAP": True,
+        }  # fmt: skip
+        with pytest.raises(ReviewError, match="qc_failed"):
+            await lab.release(found["AGAP"].id)
+        await at.control(100)
+        await at.act()
+        for code in ("NA", "CL", "HCO3"):
+            await lab.release(found[code].id)
+        gap = (await by_code(lab))["AGAP"]
+        assert (gap.value, gap.held) == ("14.0", ())
 
 
 async def test_nobody_releases_what_a_control_speaks_against_though_it_is_not_held_yet(database_url: str) -> None:
