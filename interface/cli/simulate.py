@@ -119,9 +119,10 @@ def simulate(
 ) -> int:
     """Play FILE, a capture or a driver's *.trace, as the analyzer would; or, without FILE, be the analyzer of a driver.
 
-    Of FILE the same bytes are sent each time: a host must take a repetition for a resend. Without it, results are
-    invented in the form that the driver and its vectors say, the same for the same --seed and --at. Status 1 unless
-    every message was acknowledged and every query answered.
+    Of FILE the same bytes are sent each time: a host must take a repetition of patients' results for a resend (of
+    controls without a time it is a second measurement). Without it, results are invented in the form that the driver
+    and its vectors say, the same for the same --seed and --at. Status 1 unless every message was acknowledged and every
+    query answered.
     """
     endpoint = _endpoint(address, serial, baud, line_format)
     if source is None and driver_id is None:
