@@ -192,10 +192,14 @@ async def set_policy(connection: Connection, organization_id: UUID, policy: Poli
 # ---- the runs of an order item --------------------------------------------------------------------------------------
 
 
+# By the index of their order: an item's results are not looked for among all there are.
+_OF_ITEM = "(order_id = (select i.order_id from lab.order_item i where i.id = $1) and order_item_id = $1)"
+
+
 async def released_runs(connection: Connection, order_item_id: UUID | None, result_id: UUID) -> list[UUID]:
     """The item's other results that are released, oldest first."""
     rows = await connection.fetch(
-        "select id from lab.result where order_item_id = $1 and id <> $2 and status = any($3::text[]) order by id",
+        f"select id from lab.result where {_OF_ITEM} and id <> $2 and status = any($3::text[]) order by id",  # noqa: S608
         order_item_id,
         result_id,
         sorted(RELEASED),
@@ -206,8 +210,8 @@ async def released_runs(connection: Connection, order_item_id: UUID | None, resu
 async def report_run(connection: Connection, order_item_id: UUID | None, result_id: UUID) -> int:
     """Of the item's runs this one is reported from now on. How many runs that changed."""
     done = await connection.execute(
-        """update lab.result set reportable = (id = $2), updated_at = now()
-           where (id = $2 or order_item_id = $1) and reportable <> (id = $2)""",
+        f"""update lab.result set reportable = (id = $2), updated_at = now()
+           where (id = $2 or {_OF_ITEM}) and reportable <> (id = $2)""",  # noqa: S608
         order_item_id,
         result_id,
     )

@@ -284,7 +284,8 @@ async def get(connection: Connection, worksheet_id: UUID) -> WorksheetView | Non
         left join lab.specimen s on s.id = i.specimen_id
         left join lateral (
             select r.* from lab.result r
-            where r.order_item_id = i.id and r.status not in ('cancelled', 'entered-in-error')
+            where r.order_id = i.order_id and r.order_item_id = i.id
+              and r.status not in ('cancelled', 'entered-in-error')
             order by r.id = w.result_id desc nulls last, r.reportable desc, r.id desc limit 1
         ) r on true
         left join lab.result_version v on v.id = r.version_id
