@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol
 
 from interface.domain.exact import EXACT, measurable
@@ -121,6 +122,7 @@ def _surely_above(reading: Reading, high: Decimal) -> bool:
     return reading.comparator in (Comparator.GT, Comparator.GE) and reading.number >= high
 
 
+@lru_cache(maxsize=1 << 14)  # a hundred microseconds each, and the same few numbers come again and again
 def boxcox(number: Decimal, exponent: Decimal) -> Decimal | None:
     """(x^e - 1) / e, or ln x for e = 0 (Box and Cox, J R Stat Soc B 1964;26:211-52); None unless x is positive."""
     if number <= 0:
