@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 from uuid import UUID
 
 from interface.domain.exact import measurable
+from interface.domain.model import MeasuredWith
 from interface.domain.qc import Target
 from interface.domain.units import Substance, commensurable
 from interface.errors import UnknownUnit
@@ -146,18 +149,26 @@ class AnalyzerLotView:
         return self.from_at <= at and (self.ended_at is None or at < self.ended_at)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InUse:
     """What an analyzer uses, and what it used since an instant."""
 
     lots: Sequence[AnalyzerLotView] = ()
 
+    @cached_property
+    def _by_test(self) -> Mapping[tuple[LotKind, UUID | None], Sequence[AnalyzerLotView]]:
+        found: dict[tuple[LotKind, UUID | None], list[AnalyzerLotView]] = defaultdict(list)
+        for one in self.lots:
+            found[one.kind, one.test_id].append(one)
+        return found
+
     def find(self, kind: LotKind, module: str, test_id: UUID | None, at: datetime) -> AnalyzerLotView | None:
         """The one for a test on a module at an instant: the most special that holds, of equals the newest."""
         held = [
             one
-            for one in self.lots
-            if one.kind is kind and one.module in ("", module) and one.test_id in (None, test_id) and one.holds(at)
+            for of in dict.fromkeys((test_id, None))
+            for one in self._by_test.get((kind, of), ())
+            if one.module in ("", module) and one.holds(at)
         ]
         return max(held, key=lambda one: (one.test_id is not None, bool(one.module), one.from_at, one.id), default=None)
 
@@ -169,13 +180,20 @@ class InUse:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What rules may ask of an analyzer: the lots it uses, and when each test was calibrated, newest first."""
+    """What an analyzer measures with: the lots it uses; where rules ask, when tests were calibrated, newest first."""
 
     in_use: InUse
-    calibrations: Mapping[UUID, Sequence[datetime]]
+    calibrations: Mapping[UUID, Sequence[datetime]] = field(default_factory=dict)
 
-    def reagent_lot(self, module: str, test_id: UUID, at: datetime) -> str:
-        return self.in_use.lot(LotKind.REAGENT, module, test_id, at)
+    def filled(self, said: MeasuredWith, test_id: UUID, at: datetime) -> MeasuredWith:
+        """What a test was measured with at an instant: as the analyzer says it, else the lots that were in use."""
+        if said.reagent_lot and said.calibrator_lot:
+            return said
+        reagent = said.reagent_lot or self.in_use.lot(LotKind.REAGENT, said.module, test_id, at)
+        calibrator = said.calibrator_lot or self.in_use.lot(LotKind.CALIBRATOR, said.module, test_id, at)
+        if (reagent, calibrator) == (said.reagent_lot, said.calibrator_lot):
+            return said
+        return replace(said, reagent_lot=reagent, calibrator_lot=calibrator)
 
     def calibrated_at(self, test_id: UUID, at: datetime) -> datetime | None:
         """The last time before an instant, as far as its calibrators' results came."""

@@ -131,7 +131,7 @@ class Rules:
     driver: str = ""
     method: str = ""
     qc: QcGate = field(default_factory=judging.NoQc)
-    used: Used | None = None  # read only where a rule asks for it
+    used: Used | None = None  # where anything is known of it
 
     @property
     def rule_set(self) -> RuleSet:
@@ -330,9 +330,8 @@ def facts_of(
     using = observed.measured_with if observed else UNSAID
     at = _qc_time(case, context)
     qc = rules.qc.says(rules.analyzer, test.code, at, using.module, using.reagent_lot)
-    reagent_lot, calibrated_at = using.reagent_lot, None
+    calibrated_at = None
     if rules.used is not None and measured and at is not None:
-        reagent_lot = reagent_lot or rules.used.reagent_lot(using.module, UUID(test.id), at)
         calibrated_at = rules.used.calibrated_at(UUID(test.id), at)
     return Facts(
         test,
@@ -354,7 +353,7 @@ def facts_of(
         siblings=siblings,
         qc=qc.state,
         qc_step=qc.step,
-        reagent_lot=reagent_lot,
+        reagent_lot=using.reagent_lot,
         calibrated_at=calibrated_at,
         measured_at=case.measured_at,
         follow_ups=max((one.depth for one in led if one.result_id != case.result_id), default=0) if led else 0,

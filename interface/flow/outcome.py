@@ -23,6 +23,7 @@ from interface.domain.model import (
     FollowUpKind,
     HoldReason,
     ItemStatus,
+    LabTest,
     Observed,
     ObservedSpecimen,
     Origin,
@@ -31,10 +32,11 @@ from interface.domain.model import (
     Step,
 )
 from interface.domain.predicates import Case as Rated
+from interface.domain.qc_lots import Used
 from interface.domain.reflex import Request
 from interface.domain.runs import GONE
 from interface.domain.states import CLOSED_ITEM
-from interface.domain.times import instrument_instant
+from interface.domain.times import instrument_instant, measured_at
 from interface.domain.values import EMPTY
 from interface.domain.views import ActorKind
 from interface.flow.again import calculations_waiting, with_waiting
@@ -124,11 +126,14 @@ def decisions(
     by_specimen: dict[str, list[Case]] = {}
     contexts: dict[str, DecisionContext] = {}
     came, timezone, incomplete = _came(work.message.state, work.link.name), work.link.settings.timezone, work.incomplete
+    received_at = work.message.received_at
     ids = iter(uuid7s(2 * len(work.observations())))
     for specimen, observed, context, key in _observations(work, catalogue, at, rules):
         decision = decide(observed, specimen, context)
-        measured_at = instant(observed.instrument_time, timezone)
-        case = Case(key, decision, Origin.ANALYZER, observed, specimen, came, None, measured_at, next(ids), next(ids))
+        at_instrument = instant(observed.instrument_time, timezone)
+        if rules.used is not None and decision.test is not None:
+            observed = _with_lots(observed, decision.test, rules.used, measured_at(at_instrument, received_at))
+        case = Case(key, decision, Origin.ANALYZER, observed, specimen, came, None, at_instrument, next(ids), next(ids))
         known, retracted = at.current.get(key), at.retracted.get(key)
         if wanted is not None:
             if not wanted(case, known or retracted):
@@ -154,6 +159,12 @@ def decisions(
         remember(decided, beside, at)
         made.append(decided)
     return made
+
+
+def _with_lots(observed: Observed, test: LabTest, used: Used, at: datetime) -> Observed:
+    """The lots that were in use where the analyzer does not say its own."""
+    filled = used.filled(observed.measured_with, read_id(test.id), at)
+    return observed if filled is observed.measured_with else replace(observed, measured_with=filled)
 
 
 def decide_beside(

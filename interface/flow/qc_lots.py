@@ -13,7 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from interface.domain.permissions import Permission
-from interface.domain.qc_lots import AnalyzerLotView, LotKind, LotView, MaterialView, named_alike, until
+from interface.domain.qc_lots import AnalyzerLotView, InUse, LotKind, LotView, MaterialView, named_alike, until
 from interface.domain.views import Actor
 from interface.errors import ApiError
 from interface.flow import qc_gate
@@ -344,8 +344,9 @@ def _rivals(one: Seen, known: Iterable[AnalyzerLotView]) -> list[AnalyzerLotView
     return sorted(found, key=lambda row: (row.from_at, row.id), reverse=True)
 
 
-def _is_known(one: Seen, known: Iterable[AnalyzerLotView]) -> bool:
-    held = next((row for row in _rivals(one, known) if row.holds(one.at)), None)
+def _is_known(one: Seen, known: Sequence[AnalyzerLotView]) -> bool:
+    """Whether it is in use already as far as the laboratory knows: of this test, or as one of every test."""
+    held = InUse(known).find(one.kind, one.module, one.test_id, one.at)
     return held is not None and held.lot == one.lot and one.expires_on in (None, held.expires_on)
 
 

@@ -27,7 +27,7 @@ from interface.flow.outcome import by_link, decisions, effects_of, judged_of, ve
 from interface.flow.qc_gate import gate_of
 from interface.flow.results import decode
 from interface.flow.rules import RuleError, load, rule_sets
-from interface.flow.surroundings import add_neighbours, rules_for, surroundings
+from interface.flow.surroundings import add_neighbours, rules_for, surroundings, used_by
 from interface.flow.work import Work
 from interface.store import audit
 from interface.store import results as store
@@ -134,7 +134,7 @@ async def _replay(
     await add_neighbours(connection, at, [(work, catalogue, now)])
     waiting = await candidates(connection, [one.id for one in at.current.values()])
     wanted = partial(_of_interest, waiting=waiting, message_id=message_id, code=code)
-    rules = rules_for(work.link, now, gate)
+    rules = rules_for(work.link, now, gate, await used_by(connection, work.link.analyzer_id, catalogue, now))
     decided = decisions(work, catalogue, at, rules, wanted)
     step = Step("replay", "ok", f"decided anew by {actor.name}", inputs={"reason": reason} if reason else {})
     by = replace(by_link(work, rules), kind=actor.kind, id=actor.id)

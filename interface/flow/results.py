@@ -22,6 +22,7 @@ import structlog
 from interface import telemetry
 from interface.domain.catalogue import Catalogue
 from interface.domain.model import HoldReason
+from interface.domain.qc_lots import Used
 from interface.driver import registry
 from interface.errors import StoreError
 from interface.flow import qc
@@ -311,10 +312,13 @@ class ResultWorker:
             now = await self._rule_sets.by_name(connection, works[0][1].tests, names)
             await add_neighbours(connection, at, [(*one, now[one[0].link.settings.rules]) for one in works])
             gate = await gate_beside(connection, at, gate, analyzers)
+            used: dict[UUID, Used | None] = {}
             for (work, catalogue), own in zip(works, controls, strict=True):
                 in_force = now[work.link.settings.rules]
-                used = await used_by(connection, work.link.analyzer_id, catalogue, in_force)
-                rules = rules_for(work.link, in_force, gate, used)
+                place = work.link.link_id
+                if place not in used:
+                    used[place] = await used_by(connection, work.link.analyzer_id, catalogue, in_force)
+                rules = rules_for(work.link, in_force, gate, used[place])
                 outcomes.append(await _aside(work.message, outcome_of, work, catalogue, at, rules, own))
                 await asyncio.sleep(0)  # the links answer between two messages
             await store.commit(connection, organization_id, outcomes)

@@ -12,6 +12,7 @@ from interface.domain.judging import QcGate, wants_previous
 from interface.domain.model import Observed, ObservedSpecimen, SpecimenFacts
 from interface.domain.qc_gate import joined
 from interface.domain.qc_lots import Used
+from interface.domain.times import CLOCK_BEHIND
 from interface.flow.again import waiting
 from interface.flow.cases import Rules
 from interface.flow.context import LinkContext
@@ -138,13 +139,13 @@ def rules_for(link: LinkContext, now: Autoverification, qc: QcGate, used: Used |
 async def used_by(
     connection: Connection, analyzer_id: UUID, catalogue: Catalogue, now: Autoverification
 ) -> Used | None:
-    """What the analyzer uses and when it was calibrated, where a rule asks for that."""
-    if not any(one.asks_lots for one in ((now.active,) if now.active else ())) and not any(
-        shadow.rule_set.asks_lots for shadow in now.shadows
-    ):
-        return None
-    tests = {UUID(mapping.test_id) for mapping in catalogue.mappings.values() if mapping.test_id}
-    return Used(await in_use(connection, analyzer_id), await qc.calibrated_at(connection, analyzer_id, tests))
+    """What the analyzer uses, or used as long ago as an instrument's clock is believed; where a rule asks for it, when
+    it was calibrated."""
+    lots = await in_use(connection, analyzer_id, datetime.now(UTC) - CLOCK_BEHIND)
+    if any(one.asks_lots for one in (*((now.active,) if now.active else ()), *(one.rule_set for one in now.shadows))):
+        tests = {UUID(mapping.test_id) for mapping in catalogue.mappings.values() if mapping.test_id}
+        return Used(lots, await qc.calibrated_at(connection, analyzer_id, tests))
+    return Used(lots) if lots.lots else None
 
 
 async def gate_beside(connection: Connection, at: Surroundings, gate: QcGate, asked: Collection[UUID]) -> QcGate:

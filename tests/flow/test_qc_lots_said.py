@@ -97,3 +97,24 @@ async def test_rules_know_the_lot_in_use_and_the_last_calibration(database_url: 
         await lab.send(sent("S2", {"NA": "140"}, control="2", at=at.stamp(60 * 22)))  # 28 h after the one before it
         await lab.settle()
         assert {one.barcode: one.status.value for one in await lab.results()} == {"S1": "final", "S2": "registered"}
+
+
+async def test_results_of_an_analyzer_that_says_no_lots_keep_those_that_a_person_said(database_url: str) -> None:
+    """And what a person said of every test is not taken for the analyzer's word on each of them."""
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        for kind, lot, days in (("reagent", "R7", 3), ("calibrator", "C1", 3)):
+            await lab.owner.execute(
+                """insert into lab.analyzer_lot (id, organization_id, analyzer_id, kind, lot, from_at, actor_kind)
+                   values ($1, $2, $3, $4, $5, $6, 'user')""",
+                uuid7(), lab.organization_id, lab.context.analyzer_id, kind, lot, at.now - timedelta(days=days),
+            )  # fmt: skip
+        for number, minutes in (("1", 60), ("2", 60 * 24 * 4)):
+            await lab.order(f"S{number}", "NA")
+            await lab.send(sent(f"S{number}", {"NA": "140"}, control=number, at=at.stamp(minutes)))
+        await lab.settle()
+        rows = await lab.owner.fetch(
+            "select specimen_as_sent, reagent_lot, calibrator_lot from lab.result_version order by specimen_as_sent"
+        )
+        assert [tuple(row) for row in rows] == [("S1", "R7", "C1"), ("S2", "", "")]
+        assert await lab.owner.fetchval("select count(*) from lab.analyzer_lot") == 2
