@@ -169,7 +169,7 @@ class StreamState:
     run: str = ""
     seen: Mapping[int, Measured] = field(default_factory=dict)  # acceptable ones of the run, by level
     failure: Failure | None = None
-    mended: Failure | None = None  # the last one that was made good
+    ended: tuple[Failure, ...] = ()  # failures that were made good
     spans: tuple[Span, ...] = ()
 
     @property
@@ -208,7 +208,7 @@ def _fail(state: StreamState, point: Measured) -> StreamState:
 
 def _good_until(state: StreamState) -> datetime | None:
     """The last run that vouched, or the last failure that was made good: what was said of that one stands."""
-    ended = state.mended.good_at if state.mended is not None else None
+    ended = state.ended[-1].good_at if state.ended else None
     return max((at for at in (state.ok_at, ended) if at is not None), default=None)
 
 
@@ -258,7 +258,7 @@ def _mended(state: StreamState, point: Measured | None) -> StreamState:
     else:
         begun = Span(was.since, QcState.OK if stands else QcState.FAIL, was.good if stands else was.last, was.action.id)
     whole = point.whole(was.shown)
-    mended = replace(state, failure=None, mended=was, warned=was.warned, spans=(*spans, begun))
+    mended = replace(state, failure=None, ended=(*state.ended, was), warned=was.warned, spans=(*spans, begun))
     if whole:
         until = _first(one.usable_until for one in state.seen.values())
         mended = replace(mended, ok_at=was.good_at, ok=was.good, ok_until=until)
@@ -391,8 +391,9 @@ class History:
         if index < 0:
             return NOT_KNOWN
         span = self.spans[index]
-        last = index == len(self.spans) - 1
-        if last and span.state in IN_CONTROL and self.expires_at is not None and when >= self.expires_at:
+        # Of what was measured before the last run that vouches nothing is later than this. A warning of a run that is
+        # not whole, or a person's word, may be: it vouches for nothing.
+        if span.state in IN_CONTROL and self.expires_at is not None and when >= self.expires_at:
             return At(QcState.EXPIRED, span.point)
         return At(span.state, span.point, span.action)
 
@@ -406,6 +407,13 @@ def history_of(state: StreamState, plan: Plan, points: Sequence[Measured]) -> Hi
     spans, failure = state.spans, state.failure
     if failure is not None:
         spans = (*_before(spans, failure), Span(failure.since or BEGIN, QcState.FAIL, failure.last))
+    if not spans and points:  # controlled, and never in control: not the same as of patients' results alone
+        spans = (Span(BEGIN, QcState.UNKNOWN),)
     ends = (plan.expires(state.ok_at), state.ok_until) if state.ok_at is not None else ()
-    lots = frozenset(one.reagent_lot for one in points if one.reagent_lot and what(one) is What.ACCEPTABLE)
-    return History(spans[-MOST_SPANS:], _first(ends), lots)
+    lots: set[str] = set()
+    for one in points:
+        if what(one) is What.ACCEPTABLE:
+            lots.add(one.reagent_lot)
+        elif what(one) is What.REJECTED:  # another lot that is in control says nothing of this one
+            lots.discard(one.reagent_lot)
+    return History(spans[-MOST_SPANS:], _first(ends), frozenset(lots - {""}))

@@ -23,6 +23,7 @@ from interface.domain.qc import Evaluation, Point, Stream
 from interface.domain.qc_gate import GateStream, JoinedGate, StreamGate
 from interface.domain.qc_state import (
     BEGIN,
+    Failure,
     Meanwhile,
     Measured,
     Plan,
@@ -148,7 +149,7 @@ async def _gone_through(
     since = _brought_about(made, points)
     now = rows.Standing(state, since, made, history, plan.name, _reason(made, reason))
     await rows.write_stream(connection, actor.organization_id, stream, now)
-    await _list(connection, actor, stream, before, made, points)
+    await _list(connection, actor, stream, before, made, points, point_id)
     if before is None or before.state is not state or _other(before, made):
         await rows.add_event(connection, actor, stream, state, since, now.reason, point_id, action_id)
         detail = {"state": state.value, "reason": now.reason, "module": stream.module}
@@ -198,21 +199,31 @@ def _other(before: StreamRow, made: StreamState) -> bool:
 
 async def _list(
     connection: Connection, actor: Actor, stream: Stream, before: StreamRow | None, made: StreamState,
-    points: Sequence[Measured],
+    points: Sequence[Measured], point_id: UUID | None,
 ) -> None:  # fmt: skip
     """The list of results to be looked at begins with the failure; which they are is looked up by the sweep."""
     if (failure := made.failure) is not None:
         first = next(one for one in points if one.id == failure.first)
-        since = failure.since
-        if since is not None and first.reagent_lot:  # of this lot nothing may have been good for longer than that
-            of_lot = (one.at for one in points if one.at < first.at and what(one) is What.ACCEPTABLE
-                      and one.reagent_lot in ("", first.reagent_lot))  # fmt: skip
-            since = min(since, max(of_lot, default=since))
         await lists.begin(
-            connection, actor.organization_id, stream, UUID(failure.first), first.reagent_lot, since, failure.good_at
-        )
-    if (mended := made.mended) is not None and mended.good_at is not None:
-        await lists.bound(connection, UUID(mended.first), mended.good_at)
+            connection, actor.organization_id, stream, UUID(failure.first), first.reagent_lot,
+            _suspect_since(failure, points), failure.good_at, anew=before is None or before.failed_id is None,
+        )  # fmt: skip
+    # What comes late, or counts no more, changes what is said of the failures that ended after it.
+    changed = next((one.at for one in points if one.id == str(point_id)), None)
+    for one in made.ended:
+        if one.good_at is not None and (one is made.ended[-1] or (changed is not None and one.good_at >= changed)):
+            since = _suspect_since(one, points)
+            await lists.bound(connection, stream, UUID(one.first), one.first_at, since, one.good_at)
+
+
+def _suspect_since(failure: Failure, points: Sequence[Measured]) -> datetime | None:
+    """Of the reagent lot that failed nothing may have been good for longer than of the stream."""
+    first = next((one for one in points if one.id == failure.first), None)
+    if failure.since is None or first is None or not first.reagent_lot:
+        return failure.since
+    of_lot = (one.at for one in points if one.at < first.at and what(one) is What.ACCEPTABLE
+              and one.reagent_lot in ("", first.reagent_lot))  # fmt: skip
+    return min(failure.since, max(of_lot, default=failure.since))
 
 
 # ---- what persons do -------------------------------------------------------------------------------------------------

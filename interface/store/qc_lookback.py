@@ -20,19 +20,28 @@ from interface.domain.views import Actor
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 
+_COVERS_NO_MORE = "(not $7 and from_at is not distinct from $5 and (to_at is null or coalesce($6 <= to_at, false)))"
+_AGAIN = f"""
+update lab.qc_lookback set to_at = $6, from_at = $5, filled_at = case when {_COVERS_NO_MORE} then filled_at end,
+    state = case when {_COVERS_NO_MORE} then state else 'open' end,
+    closed_at = case when {_COVERS_NO_MORE} then closed_at end
+where analyzer_id = $1 and test_id = $2 and module = $3 and qc_result_id is not distinct from $4
+  and (qc_result_id is not null or state = 'open')
+"""  # noqa: S608 - put together of constants
+
 
 async def begin(
     connection: Connection, organization_id: UUID, stream: Stream, qc_result_id: UUID | None, reagent_lot: str,
-    since: datetime | None, until: datetime | None, reason: str = "",
+    since: datetime | None, until: datetime | None, reason: str = "", *, anew: bool = False,
 ) -> None:  # fmt: skip
-    """The list of a failure, by the point that failed first; where there is one, what it covers is what it is now."""
+    """The list of a failure, by the point that failed first; where there is one, what it covers is what it is now.
+
+    `anew`: the stream had not failed before. A control that came late, or counts no more, may take back that a failure
+    was made good: what was released meanwhile is put on its list, which is open again.
+    """
     done = await connection.execute(
-        """update lab.qc_lookback set to_at = $6, from_at = $5,
-               filled_at = case when from_at is not distinct from $5 then filled_at end
-           where analyzer_id = $1 and test_id = $2 and module = $3 and qc_result_id is not distinct from $4
-           and (qc_result_id is not null or state = 'open')""",
-        stream.analyzer_id, stream.test_id, stream.module, qc_result_id, since, until,
-    )  # fmt: skip
+        _AGAIN, stream.analyzer_id, stream.test_id, stream.module, qc_result_id, since, until, anew
+    )
     if done.endswith(" 0"):
         await connection.execute(
             """insert into lab.qc_lookback (id, organization_id, analyzer_id, module, test_id, qc_result_id,
@@ -43,13 +52,23 @@ async def begin(
         )  # fmt: skip
 
 
-async def bound(connection: Connection, qc_result_id: UUID, until: datetime) -> None:
-    """A failure was made good: what was measured from then on is not looked at."""
+async def bound(
+    connection: Connection, stream: Stream, first: UUID, first_at: datetime, since: datetime | None, until: datetime
+) -> None:
+    """A failure was made good: what was measured from then on is not looked at, by whichever of its points a list began
+    (one that came late may have failed before the one that was first until then). That of the first one begins where it
+    does now: what vouched before it may count no more."""
     await connection.execute(
-        "update lab.qc_lookback set to_at = $2 where qc_result_id = $1 and to_at is distinct from $2",
-        qc_result_id,
-        until,
-    )
+        """update lab.qc_lookback set from_at = $2, filled_at = null, state = 'open', closed_at = null
+           where qc_result_id = $1 and (from_at is distinct from $2 or to_at < $3)""",
+        first, since, until,
+    )  # fmt: skip
+    await connection.execute(
+        """update lab.qc_lookback set to_at = $5 where to_at is distinct from $5 and qc_result_id in (
+               select qc_result_id from lab.qc_point
+               where analyzer_id = $1 and test_id = $2 and module = $3 and measured_at between $4 and $5)""",
+        stream.analyzer_id, stream.test_id, stream.module, first_at, until,
+    )  # fmt: skip
 
 
 async def bound_alarm(connection: Connection, stream: Stream, until: datetime) -> None:
@@ -154,7 +173,8 @@ async def lock(connection: Connection, lookback_id: UUID) -> None:
 
 async def fill(connection: Connection, organization_id: UUID, of: Lookback, horizon: timedelta) -> int:
     """Add the results that the list covers and has not; how many. Where no control was ever acceptable before, as far
-    back as the horizon. Once is enough: what was measured then is released by nobody any more."""
+    back as the horizon. Once is enough as long as it covers the same: what was measured then is released by nobody.
+    What a control had vouched for that vouches no more waits again."""
     await connection.execute("update lab.qc_lookback set filled_at = now() where id = $1", of.id)
     begin = of.since if of.since is not None else of.created_at - horizon
     found = await connection.fetch(
@@ -167,7 +187,9 @@ async def fill(connection: Connection, organization_id: UUID, of: Lookback, hori
         """insert into lab.qc_lookback_item (id, organization_id, lookback_id, result_id, result_version_id)
            select i.id, $1, $2, i.result_id, i.version_id
            from unnest($3::uuid[], $4::uuid[], $5::uuid[]) as i (id, result_id, version_id)
-           on conflict (lookback_id, result_id) do nothing""",
+           on conflict (lookback_id, result_id) do update set state = 'waiting', decided_by_name = '',
+               decided_at = null, reason = ''
+               where qc_lookback_item.state = 'stands' and qc_lookback_item.decided_by is null""",
         organization_id, of.id, [uuid7() for _ in found], [row["id"] for row in found],
         [row["version_id"] for row in found],
     )  # fmt: skip

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 from interface.domain.qc_state import Plan
 from interface.flow import qc_gate
+from interface.store.ids import uuid7
 from interface.store.qc_gate import POINTS
-from tests.flow.controls import REJECT, Bench, bench
+from tests.flow.controls import REJECT, WARN, Bench, bench, modular
 from tests.flow.laboratory import laboratory
+
+RUN = uuid7()
 
 
 async def many(at: Bench, minutes: float, level: int = 1) -> None:
@@ -77,3 +81,95 @@ async def test_what_vouches_is_forgotten_once_it_has_expired(database_url: str) 
         await at.control(10)
         ends = await lab.owner.fetchval("select expires_at from lab.qc_stream")
         assert ends is None or ends == at.ago(600) + timedelta(minutes=60)
+
+
+async def test_a_failure_that_comes_late_opens_the_list_again_for_what_was_released_meanwhile(
+    database_url: str,
+) -> None:
+    """What stood by a person's word stands no more when they did not know of all of the failure."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab)
+        await at.wanted(1)
+        await at.control(300)
+        await at.control(200, REJECT)
+        for barcode in ("S1", "S2"):
+            await lab.order(barcode, "NA")
+        await at.send("S1", 190, NA="140")
+        await at.control(100)
+        assert (await at.said())["S1"] == ("registered", "qc_failed")
+        await at.act()
+        assert (await at.said())["S1"] == ("final", "")
+        assert await lab.owner.fetchval("select state from lab.qc_lookback") == "closed"
+        await at.control(150, REJECT)
+        assert await at.listed() == ["S1"]
+        assert await lab.owner.fetchval("select state from lab.qc_lookback") == "open"
+        await at.send("S2", 180, NA="140")
+        assert (await at.said())["S2"] == ("registered", "qc_failed")
+
+
+async def test_a_list_that_an_earlier_failure_takes_over_is_bounded_with_it(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        at = await bench(lab)
+        await at.control(300)
+        await at.control(200, REJECT)
+        await at.control(250, REJECT)
+        await at.control(100)
+        await at.act()
+        found = await lab.owner.fetch("select state, to_at from lab.qc_lookback order by id")
+        assert [tuple(row) for row in found] == [("closed", at.ago(100))] * 2
+
+
+async def test_what_vouches_no_more_lets_what_it_vouched_for_wait_again(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        at = await bench(lab)
+        await lab.order("S1", "NA")
+        await at.control(300)
+        await at.send("S1", 290, NA="140")
+        await at.control(200, REJECT)
+        late = await at.control(250)
+        state_of = "select state from lab.qc_lookback_item"
+        assert await lab.owner.fetchval(state_of) == "stands"
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await connection.execute("update lab.qc_point set excluded_at = now() where qc_result_id = $1", late)
+            await qc_gate.refresh(connection, lab.director, at.stream(), "excluded", late)
+        await at.follow()
+        assert await lab.owner.fetchval(state_of) == "waiting"
+
+
+async def test_a_warning_of_a_run_that_is_not_whole_does_not_open_what_had_expired(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        at = await bench(lab)
+        await at.wanted(1, 2)
+        await at.plan(Plan(interval_minutes=60))
+        run = await at.control(201, level=1)
+        await at.control(200, level=2, run=run)
+        await lab.order("S1", "NA")
+        await at.send("S1", 100, NA="140")
+        await at.control(50, WARN, level=1)
+        assert await at.said() == {"S1": ("registered", "qc_expired")}
+
+
+async def test_a_module_that_was_never_in_control_keeps_back_what_may_be_its(database_url: str, tmp_path: Path) -> None:
+    async with laboratory(database_url, drivers=[modular(tmp_path)]) as lab:
+        at = await bench(lab)
+        await at.plan(Plan(levels=2))
+        for level in (1, 2):
+            await at.control(300, level=level, module="1", run=RUN)
+        await at.control(300, level=1, module="2")  # half a run
+        await lab.order("S1", "NA")
+        await at.send("S1", 200, NA="140")
+        assert await at.said() == {"S1": ("preliminary", "")}
+
+
+async def test_a_reagent_lot_that_failed_is_not_made_good_by_another(database_url: str, tmp_path: Path) -> None:
+    async with laboratory(database_url, drivers=[modular(tmp_path)]) as lab:
+        at = await bench(lab)
+        await at.control(300, lot="R1")
+        await at.control(300, lot="R2")
+        await at.control(200, REJECT, lot="R2")
+        await at.control(100, lot="R1")
+        await at.act()
+        for barcode, lot in (("S1", "R1"), ("S2", "R2")):
+            await lab.order(barcode, "NA")
+            await at.send(barcode, 50, f"^{lot}", NA="140")
+        assert await at.said() == {"S1": ("final", ""), "S2": ("preliminary", "")}
