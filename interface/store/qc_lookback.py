@@ -60,7 +60,7 @@ async def bound(
     does now: what vouched before it may count no more."""
     await connection.execute(
         """update lab.qc_lookback set from_at = $2, filled_at = null, state = 'open', closed_at = null
-           where qc_result_id = $1 and (from_at is distinct from $2 or to_at < $3)""",
+           where qc_result_id = $1 and (from_at is distinct from $2 or to_at is distinct from $3)""",
         first, since, until,
     )  # fmt: skip
     await connection.execute(

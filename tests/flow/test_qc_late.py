@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from interface.domain.qc_state import Plan
+from interface.domain.qc_state import Meanwhile, Plan
 from interface.flow import qc_gate
 from interface.store.ids import uuid7
 from interface.store.qc_gate import POINTS
@@ -173,3 +173,22 @@ async def test_a_reagent_lot_that_failed_is_not_made_good_by_another(database_ur
             await lab.order(barcode, "NA")
             await at.send(barcode, 50, f"^{lot}", NA="140")
         assert await at.said() == {"S1": ("final", ""), "S2": ("preliminary", "")}
+
+
+async def test_a_good_control_that_comes_late_lists_what_another_word_is_said_of_now(database_url: str) -> None:
+    """Two failures were one, of which a person said that it stands; the first is by itself now, to be done again."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab)
+        await at.control(300)
+        await at.control(200, REJECT)
+        await lab.order("S1", "NA")
+        await at.send("S1", 190, NA="140")
+        await at.act(Meanwhile.AGAIN)
+        await at.control(150, REJECT)
+        await at.act(Meanwhile.STANDS)
+        await at.control(100)
+        assert await at.said() == {"S1": ("final", "")}
+        await lab.owner.execute("update lab.qc_action set created_at = $1 where measured = 'again'", at.ago(170))
+        await lab.owner.execute("update lab.qc_point set created_at = measured_at")
+        await at.control(180)
+        assert await at.listed() == ["S1"]
