@@ -45,10 +45,14 @@ LIS2 = (
     b"R|2|^^^^HGB^1|>13.9|g/dL||H||F||Tregarthen||20260105081507\r"
     b"L|1|N\r"
 )
-LIS2_TELLING = (
-    "MRN-77812 LAB-55123 SSN-90-441 Wilhelmina Oosterbaan Featherstone 19710509 Harbour Brightwater 0171 0199 0188 "
-    "Drummond WARD-C14 K-4471882 Quenby Rosalind Tregarthen fasting 20260105 seen"
-).split()  # fmt: skip
+LIS2_TELLING = [
+    *(
+        "MRN-77812 LAB-55123 SSN-90-441 Wilhelmina Oosterbaan Featherstone 19710509 Harbour Brightwater "
+        "Drummond WARD-C14 K-4471882 Quenby Rosalind Tregarthen fasting 20260105 seen"
+    ).split(),
+    "555 0199",
+    "555 0188",
+]  # fmt: skip - four digits alone come about by chance
 HL7 = (
     "MSH|^~\\&|BC-5380|Mindray|||20260105100100||ORU^R01|1|P|2.3.1||||||UNICODE\r"
     "PID|1||MRN-77812^^^HOSP^MR||Oosterbän^Wilhelmina||19710509000000|Female|||12 Harbour Lane^^Brightwater"
