@@ -442,7 +442,9 @@ async def _begin(
     again = (step, place) in AGAIN
     if (step, place) in REFUSED:
         raise ReviewError(Refusal.CONFLICT, REFUSED[step, place] or refused(row.held))
-    if step in _RELEASING and not again and not (step is ReviewStep.ACCEPT_CHANGE and row.candidate_author):
+    # A person's own value is not the analyzer's; a change of the analyzer's that a first person has verified still is.
+    corrected = step is ReviewStep.ACCEPT_CHANGE and row.candidate_author and row.candidate_verified_by is None
+    if step in _RELEASING and not again and not corrected:
         reason = await qc_gate.against(connection, row.candidate_id)
         if reason is not None:
             raise ReviewError(Refusal.CONFLICT, refused({reason}))

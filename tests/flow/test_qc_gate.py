@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from interface.flow import qc_lookback, qc_plans, qc_sweep
 from interface.flow.qc_gate import gate_of, patient_alarm, patient_alarm_ended
 from interface.flow.qc_lookback import Decision, LookbackView
 from interface.flow.qc_watch import watch_quality_control
-from interface.flow.review import comment, hold, release, retract, verify
+from interface.flow.review import accept_change, comment, hold, release, retract, verify
 from interface.flow.rules import switch_off
 from interface.store.ids import uuid7
+from interface.store.review import Policy, set_policy
 from tests.flow.controls import IN_CONTROL, REJECT, bench, modular
 from tests.flow.laboratory import laboratory
+from tests.flow.rulebook import sent
 from tests.flow.test_deciding import by_code
 from tests.flow.test_two_links import waits_for_a_lock
 
@@ -378,6 +381,7 @@ async def test_what_a_killed_daemon_left_is_done_by_the_next(database_url: str) 
             while await at.said() != {"S1": FAILED}:  # nothing tells when it has gone round
                 pass
         watch.cancel()
+        assert await at.said() == {"S1": FAILED}
 
 
 async def test_a_release_that_was_begun_before_the_control_is_on_the_list(database_url: str) -> None:
@@ -493,3 +497,34 @@ async def test_the_patients_own_results_hold_until_somebody_closes_their_alarm(d
             await patient_alarm_ended(connection, lab.director, at.stream(), "a ward of dialysis patients")
         await at.follow()
         assert (await at.said())["S3"] == FINAL
+
+
+# ---- what a second person, a person at the bench and a fault may not open --------------------------------------------
+
+
+async def test_the_second_of_two_accepts_no_change_that_was_measured_out_of_control(database_url: str) -> None:
+    """The first had verified it before the control failed; it is still the analyzer's value."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab)
+        otto = replace(lab.director, id=uuid7(), name="otto")
+        await lab.order("S1", "NA")
+        await at.control(300)
+        await at.send("S1", 290, NA="140")
+        await lab.send(sent("S1", {"NA": "150"}, control="changed", at=f"{at.ago(290):%Y%m%d%H%M%S}"))
+        await lab.settle()
+        (one,) = await lab.results()
+        assert (one.status.value, one.pending) == ("final", True)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await set_policy(connection, lab.organization_id, Policy("", True, None))
+            await accept_change(connection, lab.director, one.id, "seen", accept_hold=True)
+        await at.control(200, REJECT)
+        with pytest.raises(ReviewError, match="qc_failed"):
+            async with lab.database.transaction(lab.organization_id) as connection:
+                await accept_change(connection, otto, one.id, "seen", accept_hold=True)
+        (now,) = await lab.results()
+        assert (now.value, now.pending) == ("140", True)
+        await at.control(100)
+        await at.act()
+        async with lab.database.transaction(lab.organization_id) as connection:
+            done = await accept_change(connection, otto, one.id, "seen", accept_hold=True)
+        assert (done.status.value, done.value) == ("corrected", "150")
