@@ -297,7 +297,9 @@ async def lock_results(connection: Connection, result_ids: Sequence[UUID]) -> No
     """Lock what deciding new results locks, in its order: the analyzers' controls, specimens with what was parted
     from them, the persons, the results."""
     rows = await connection.fetch(
-        "select specimen_id, patient_id, analyzer_id from lab.result where id = any($1::uuid[])", list(result_ids)
+        f"select r.specimen_id, r.patient_id, {qc_gate.MEASURED_ON} as analyzer_id"  # noqa: S608 - a constant
+        " from lab.result r where r.id = any($1::uuid[])",
+        list(result_ids),
     )
     if analyzers := {row["analyzer_id"] for row in rows if row["analyzer_id"]}:
         await qc_gate.lock_deciding(connection, analyzers)

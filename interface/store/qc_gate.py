@@ -397,14 +397,20 @@ class Of:
     reagent_lot: str
 
 
+# The analyzer of a result `r`: that which sent it, or of whose worksheet it was typed.
+MEASURED_ON = """coalesce(r.analyzer_id, (
+    select w.analyzer_id from lab.worksheet_item i join lab.worksheet w on w.id = i.worksheet_id
+    where i.result_id = r.id order by i.id desc limit 1))"""
+
+
 async def of_version(connection: Connection, version_id: UUID) -> Of | None:
     """None for what no analyzer measured."""
     row = await connection.fetchrow(
-        """select r.analyzer_id, a.name, t.code, v.module, v.reagent_lot, v.instrument_at,
+        f"""select a.id as analyzer_id, a.name, t.code, v.module, v.reagent_lot, v.instrument_at,
                   coalesce(m.received_at, r.created_at) as received_at
            from lab.result_version v join lab.result r on r.id = v.result_id
-           join lab.analyzer a on a.id = r.analyzer_id join lab.test t on t.id = r.test_id
-           left join lab.message m on m.id = v.message_id where v.id = $1""",
+           join lab.analyzer a on a.id = {MEASURED_ON} join lab.test t on t.id = r.test_id
+           left join lab.message m on m.id = v.message_id where v.id = $1""",  # noqa: S608 - a constant
         version_id,
     )
     if row is None:

@@ -19,6 +19,7 @@ from interface.domain.times import CLOCK_AHEAD, CLOCK_BEHIND
 from interface.domain.views import Actor
 from interface.store.db import Connection
 from interface.store.ids import uuid7
+from interface.store.qc_gate import MEASURED_ON
 
 _COVERS_NO_MORE = "(not $7 and from_at is not distinct from $5 and (to_at is null or coalesce($6 <= to_at, false)))"
 _AGAIN = f"""
@@ -95,10 +96,7 @@ from lab.result r
 cross join lateral (select w.module, w.reagent_lot, w.instrument_at, w.message_id
                     from lab.result_version w where w.id = r.version_id offset 0) v
 left join lab.message m on m.id = v.message_id
-where r.updated_at >= $5::timestamptz - $4::interval and r.test_id = $2
-  and (r.analyzer_id = $1 or r.analyzer_id is null and r.id in (
-       select i.result_id from lab.worksheet_item i join lab.worksheet s on s.id = i.worksheet_id
-       where s.analyzer_id = $1))
+where r.updated_at >= $5::timestamptz - $4::interval and r.test_id = $2 and {MEASURED_ON} = $1
   and r.status in ('final', 'corrected', 'amended')
   and ($7 in ('', v.module) or v.module = '') and ($8 in ('', v.reagent_lot) or v.reagent_lot = '')
   and {MEASURED} > $5 and ($6::timestamptz is null or {MEASURED} < $6)

@@ -12,14 +12,15 @@ from interface.domain.qc import Stream
 from interface.domain.times import measured_at
 from interface.domain.views import Actor, ActorKind
 from interface.store.db import Connection
+from interface.store.qc_gate import MEASURED_ON
 
 # As `result_waiting_idx` has it, so that only what waits is looked at.
-_WAITING = """
-select id from lab.result
-where (status in ('registered', 'preliminary') or pending_version_id is not null)
-  and status in ('registered', 'preliminary') and analyzer_id = $1 and test_id = $2
-order by specimen_id, id
-"""
+_WAITING = f"""
+select r.id from lab.result r
+where (r.status in ('registered', 'preliminary') or r.pending_version_id is not null)
+  and r.status in ('registered', 'preliminary') and r.test_id = $2 and {MEASURED_ON} = $1
+order by r.specimen_id, r.id
+"""  # noqa: S608 - a constant
 
 
 async def waiting(connection: Connection, stream: Stream) -> list[UUID]:

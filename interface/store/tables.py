@@ -361,6 +361,7 @@ worksheet_item = Table(  # `open`: it is worked on here and nowhere else
     Column("place", Integer, nullable=False), ref("order_item_id", "order_item", True), flag("open", True),
     ref("result_id", "result"),
     UniqueConstraint("worksheet_id", "place"),
+    Index(None, "result_id"),
     Index("worksheet_item_open_idx", "order_item_id", unique=True, postgresql_where=text("open")),
 )  # fmt: skip
 

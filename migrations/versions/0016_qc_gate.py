@@ -35,6 +35,7 @@ end $$
 
 def upgrade() -> None:
     op.execute("alter table lab.qc_lookback add column filled_at timestamptz")
+    op.execute("create index worksheet_item_result_id_idx on lab.worksheet_item (result_id)")  # of what it was typed
     op.execute(DECIDING)
     op.execute("revoke execute on function lab.qc_deciding(uuid[]) from public")
     op.execute("grant execute on function lab.qc_deciding(uuid[]) to labora_app")

@@ -18,7 +18,7 @@ from interface.domain.qc_state import Meanwhile, Plan
 from interface.domain.review import ReviewError
 from interface.domain.views import Actor, ActorKind
 from interface.errors import ApiError, StoreUnavailable
-from interface.flow import qc_lookback, qc_plans, qc_sweep
+from interface.flow import qc_lookback, qc_plans, qc_sweep, worksheets
 from interface.flow.qc_gate import gate_of, patient_alarm, patient_alarm_ended
 from interface.flow.qc_lookback import Decision, LookbackView
 from interface.flow.qc_watch import watch_quality_control
@@ -26,6 +26,7 @@ from interface.flow.review import accept_change, comment, hold, release, retract
 from interface.flow.rules import switch_off
 from interface.store.ids import uuid7
 from interface.store.review import Policy, set_policy
+from interface.store.worksheets import WorkFilter
 from tests.flow.controls import IN_CONTROL, REJECT, bench, modular
 from tests.flow.laboratory import laboratory
 from tests.flow.rulebook import sent
@@ -528,3 +529,26 @@ async def test_the_second_of_two_accepts_no_change_that_was_measured_out_of_cont
         async with lab.database.transaction(lab.organization_id) as connection:
             done = await accept_change(connection, otto, one.id, "seen", accept_hold=True)
         assert (done.status.value, done.value) == ("corrected", "150")
+
+
+async def test_what_is_typed_on_an_analyzers_worksheet_follows_its_controls(database_url: str) -> None:
+    """Held again when a control fails afterwards, released by nobody until it is good, and free then."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab, rules="")
+        await lab.order("S1", "NA")
+        name = await lab.owner.fetchval("select name from lab.analyzer where id = $1", lab.context.analyzer_id)
+        await at.control(60)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            sheet = await worksheets.build(connection, lab.director, WorkFilter(analyzers=(name,), test_codes=("NA",)))
+            await worksheets.enter(connection, lab.director, sheet.id, [worksheets.PlaceEntry(1, "140")])
+        assert await at.said() == {"S1": HELD_ALONE}
+        (one,) = await lab.results()
+        await at.control(-1, REJECT, follow=False)
+        with pytest.raises(ReviewError, match="qc_failed"):  # before the results have followed it
+            async with lab.database.transaction(lab.organization_id) as connection:
+                await release(connection, lab.director, one.id)
+        await at.follow()
+        assert await at.said() == {"S1": ("registered", "person qc_failed")}
+        await at.control(-2)
+        await at.act()
+        assert await at.said() == {"S1": ("registered", "person")}
