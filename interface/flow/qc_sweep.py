@@ -15,11 +15,12 @@ Between a failure and its sweep nothing is released: who decides asks the gate, 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
+
+import structlog
 
 from interface import telemetry
 from interface.domain.decide import DecisionContext
@@ -54,6 +55,8 @@ from interface.store.db import Connection, Database
 from interface.store.qc_gate import StreamRow
 from interface.store.qc_sweep import Waits
 
+log = structlog.get_logger(__name__)
+
 BATCH_RESULTS = 50  # in one transaction
 HORIZON = timedelta(days=30)  # of a list, where no control was ever acceptable
 QC_HOLDS = frozenset({HoldReason.QC_FAILED, HoldReason.QC_EXPIRED})
@@ -80,9 +83,14 @@ async def sweep(database: Database, organization_id: UUID) -> Swept:
 
 
 async def follow(database: Database, organization_id: UUID) -> None:
-    """`sweep` for who has committed what it follows from: where the database is away, the daemon does it later."""
-    with contextlib.suppress(StoreError):
+    """`sweep` for who has committed what it follows from: what fails is no fault of theirs, and the daemon does it
+    later."""
+    try:
         await sweep(database, organization_id)
+    except StoreError as error:
+        log.warning("quality control not followed", action="qc.sweep", error=error.slug)
+    except Exception as error:  # a fault of ours with the results, not with what they follow
+        log.error("quality control not followed", action="qc.sweep", exc_info=error)
 
 
 async def _stream(database: Database, organization_id: UUID, row: StreamRow, done: Swept) -> None:

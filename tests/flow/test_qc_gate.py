@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from interface.domain.autoverify import Scope, Switch
 from interface.domain.facts import QcState
@@ -25,7 +26,9 @@ from interface.flow.qc_watch import watch_quality_control
 from interface.flow.review import accept_change, comment, hold, release, retract, verify
 from interface.flow.rules import switch_off
 from interface.store.ids import uuid7
+from interface.store.qc_gate import lock_judging
 from interface.store.review import Policy, set_policy
+from interface.store.surroundings import lock_only
 from interface.store.worksheets import WorkFilter
 from tests.flow.controls import IN_CONTROL, REJECT, bench, modular
 from tests.flow.laboratory import laboratory
@@ -552,3 +555,47 @@ async def test_what_is_typed_on_an_analyzers_worksheet_follows_its_controls(data
         await at.control(-2)
         await at.act()
         assert await at.said() == {"S1": ("registered", "person")}
+
+
+async def test_a_person_and_a_message_with_controls_and_patients_wait_in_one_order(database_url: str) -> None:
+    """Whoever judges has the analyzer's lock and then wants the specimen's; so must a person who releases."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab, rules="")
+        await lab.order("S1", "NA")
+        await at.control(300)
+        await at.send("S1", 290, NA="140")
+        (one,) = await lab.results()
+        assert one.specimen_id is not None
+
+        async def released() -> None:
+            async with lab.database.transaction(lab.organization_id) as connection:
+                await release(connection, lab.director, one.id)
+
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await lock_judging(connection, lab.organization_id, lab.context.analyzer_id)
+            person = asyncio.create_task(released())
+            await waits_for_a_lock(lab)
+            await lock_only(connection, {one.specimen_id})  # a deadlock, were it not so
+        await person
+        assert await at.said() == {"S1": FINAL}
+
+
+async def test_a_fault_in_what_follows_is_not_said_of_the_message(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message is decided and committed; the sweep is done another time."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab, rules="")
+        await lab.order("S1", "NA")
+
+        async def faulty(*_: object) -> None:
+            raise RuntimeError("planted")
+
+        monkeypatch.setattr(qc_sweep, "sweep", faulty)
+        control = ["O|2|QC1||^^^CHEM|R||||||Q", f"R|1|^^^2951-2|149|mmol/L||N||F||||{at.ago(200):%Y%m%d%H%M%S}"]
+        await lab.send([*at.message("S1", 290, NA="140")[:-1], *control, "L|1|N"])
+        with capture_logs() as said:
+            await lab.settle()
+        actions = [one["action"] for one in said if one["log_level"] == "error"]
+        assert actions == ["qc.sweep"]
+        assert await lab.owner.fetchval("select count(*) from lab.queue") == 0

@@ -148,7 +148,7 @@ async def test_a_batch_and_deciding_lock_results_of_no_specimen_in_one_order(lab
         await waiting(1)
         deciding = asyncio.create_task(locking(lambda at: load_current(at, keys)))
         await waiting(2)
-    await asyncio.gather(batch, deciding)  # asyncpg.DeadlockDetectedError, were it not so
+    assert list(await asyncio.gather(batch, deciding)) == [None, None]  # DeadlockDetectedError, were it not so
 
 
 async def test_a_person_and_an_analyzer_at_the_same_result(database_url: str) -> None:
