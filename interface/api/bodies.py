@@ -59,8 +59,8 @@ class Body:
         return there
 
     def required(self, name: str) -> None:
-        """Note it when the member is not there, for readers that have a default of their own."""
-        if not self.has(name):
+        """Note it when the member is not there, or empty, for readers that have a default of their own."""
+        if self._rest.get(name) in (None, ""):
             self._problem(name, "is missing")
 
     def text(self, name: str, default: str | None = None) -> str:

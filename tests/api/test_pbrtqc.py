@@ -76,6 +76,7 @@ async def test_a_plan_goes_from_its_training_to_an_alarm(bench: Bench, laborator
             422,
             "method.lambda is not known",
         ),
+        ("", BY_HAND | {"limits": {"low": "", "centre": "13.5", "high": "14"}}, 422, "limits.low is missing"),
         ("", BY_HAND | {"limits": {"low": 13.5, "high": "14"}}, 422, "limits.low is not a number written as text"),
         ("", BY_HAND | {"test": "NOSUCH"}, 422, "no test 'NOSUCH'"),
         ("", BY_HAND | {"goals": [{"name": "a", "bias": "ten"}]}, 422, "bias is not a bias such as 10%"),

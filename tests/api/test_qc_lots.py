@@ -63,6 +63,7 @@ REFUSED: tuple[tuple[str, dict[str, Any], int, str], ...] = (
     ("qc-lots", {"material": "none", "lot": "1", "expires_on": "soon"}, 422, "expires_on is not a date"),
     ("qc-targets", {}, 422, "mean is missing; sd is missing; lot is missing; analyzer is missing; test is missing"),
     ("qc-targets", target("4711") | {"mean": 12.0}, 422, 'mean is not a number written as text, such as "2.5"'),
+    ("qc-targets", target("4711") | {"mean": "", "sd": ""}, 422, "mean is missing; sd is missing"),
     ("qc-targets", target("4711") | {"kind": "x"}, 422, "kind is none of fixed, cumulative"),
     ("qc-targets", target("4711"), 404, "there is no lot '4711'"),
     ("qc-targets/establish", {}, 422, "points is missing"),
