@@ -73,6 +73,8 @@ async def enter(connection: Connection, actor: Actor, entry: Entry) -> ControlVi
     value = read_field(entry.value.strip()).value
     if value.kind is ValueKind.EMPTY:
         raise ApiError(422, "value", "a control needs a value")
+    if test.numeric and value.number is None:
+        raise ApiError(422, "value", f"the test is measured in numbers, and {entry.value.strip()!r} is none")
     shown = value.text if value.number is None else f"{value.comparator or ''}{value.text}"
     entered = Entered(
         analyzer_id, entry.module.strip(), test.id, lot.lot, lot.level, value.kind.value,

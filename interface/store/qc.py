@@ -10,6 +10,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
+from interface.domain.model import ValueKind
 from interface.domain.qc import Point, QcVerdict, Stream
 from interface.domain.record import record
 from interface.domain.units import Substance
@@ -325,14 +326,18 @@ class Test:
     id: UUID
     unit: str
     substance: Substance
+    numeric: bool
 
 
 async def test_named(connection: Connection, code: str) -> Test | None:
     """An active test by the laboratory's code."""
     row = await connection.fetchrow(
-        "select id, unit, molar_mass, valence from lab.test where code = $1 and active", code
+        "select id, unit, molar_mass, valence, kind from lab.test where code = $1 and active", code
     )
-    return None if row is None else Test(row["id"], row["unit"], Substance(row["molar_mass"], row["valence"]))
+    if row is None:
+        return None
+    substance = Substance(row["molar_mass"], row["valence"])
+    return Test(row["id"], row["unit"], substance, row["kind"] == ValueKind.NUMERIC)
 
 
 async def stream_of(connection: Connection, id: UUID) -> Stream:

@@ -72,6 +72,8 @@ async def test_what_may_not_be_entered(database_url: str) -> None:
         await at.levels(1)
         for wrong, said in (
             (entry(""), "422 a control needs a value"),
+            (entry("banana"), "422 the test is measured in numbers, and 'banana' is none"),
+            (entry("NaN"), "422 the test is measured in numbers, and 'NaN' is none"),
             (entry(lot="9"), "404 there is no lot '9'"),
             (Entry("other", "WBC", "77/1", "7"), "404 there is no analyzer 'other'"),
             (Entry("bench", "XYZ", "77/1", "7"), "404 there is no test 'XYZ'"),
