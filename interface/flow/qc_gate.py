@@ -203,27 +203,47 @@ async def _list(
 ) -> None:  # fmt: skip
     """The list of results to be looked at begins with the failure; which they are is looked up by the sweep."""
     if (failure := made.failure) is not None:
-        first = next(one for one in points if one.id == failure.first)
+        lots = _lots_that_failed(failure, points)
         await lists.begin(
-            connection, actor.organization_id, stream, UUID(failure.first), first.reagent_lot,
-            _suspect_since(failure, points), failure.good_at, anew=before is None or before.failed_id is None,
+            connection, actor.organization_id, stream, UUID(failure.first), _the_one(lots),
+            _suspect_since(failure, lots, points), failure.good_at, anew=before is None or before.failed_id is None,
         )  # fmt: skip
     # What comes late, or counts no more, changes what is said of the failures that ended after it.
     changed = next((one.at for one in points if one.id == str(point_id)), None)
     for one in made.ended:
         if one.good_at is not None and (one is made.ended[-1] or (changed is not None and one.good_at >= changed)):
-            since = _suspect_since(one, points)
-            await lists.bound(connection, stream, UUID(one.first), one.first_at, since, one.good_at)
+            lots = _lots_that_failed(one, points)
+            since = _suspect_since(one, lots, points)
+            await lists.bound(
+                connection, stream, UUID(one.first), one.first_at, _the_one(lots), since, one.good_at
+            )  # fmt: skip
 
 
-def _suspect_since(failure: Failure, points: Sequence[Measured]) -> datetime | None:
-    """Of the reagent lot that failed nothing may have been good for longer than of the stream."""
-    first = next((one for one in points if one.id == failure.first), None)
-    if failure.since is None or first is None or not first.reagent_lot:
-        return failure.since
-    of_lot = (one.at for one in points if one.at < first.at and what(one) is What.ACCEPTABLE
-              and one.reagent_lot in ("", first.reagent_lot))  # fmt: skip
-    return min(failure.since, max(of_lot, default=failure.since))
+def _lots_that_failed(failure: Failure, points: Sequence[Measured]) -> frozenset[str]:
+    """The reagent lots with which a control was rejected until it was made good; "" of those that say none."""
+    return frozenset(
+        one.reagent_lot
+        for one in points
+        if what(one) is What.REJECTED and failure.first_at <= one.at
+        and (failure.good_at is None or one.at < failure.good_at)
+    )  # fmt: skip
+
+
+def _the_one(lots: Collection[str]) -> str:
+    """Of several, any: what was measured with each of them is looked at."""
+    return next(iter(lots)) if len(lots) == 1 else ""
+
+
+def _suspect_since(failure: Failure, lots: Collection[str], points: Sequence[Measured]) -> datetime | None:
+    """Of a reagent lot that failed nothing may have been good for longer than of the stream."""
+    since = failure.since
+    if since is None:
+        return None
+    for lot in lots:
+        of_lot = (one.at for one in points if one.at < failure.first_at and what(one) is What.ACCEPTABLE
+                  and one.reagent_lot in ("", lot))  # fmt: skip
+        since = min(since, max(of_lot, default=since)) if lot else since
+    return since
 
 
 # ---- what persons do -------------------------------------------------------------------------------------------------

@@ -21,9 +21,11 @@ from interface.store.db import Connection
 from interface.store.ids import uuid7
 from interface.store.qc_gate import MEASURED_ON
 
-_COVERS_NO_MORE = "(not $7 and from_at is not distinct from $5 and (to_at is null or coalesce($6 <= to_at, false)))"
+_COVERS_NO_MORE = """(not $7 and from_at is not distinct from $5 and reagent_lot = $8
+    and (to_at is null or coalesce($6 <= to_at, false)))"""
 _AGAIN = f"""
-update lab.qc_lookback set to_at = $6, from_at = $5, filled_at = case when {_COVERS_NO_MORE} then filled_at end,
+update lab.qc_lookback set to_at = $6, from_at = $5, reagent_lot = $8,
+    filled_at = case when {_COVERS_NO_MORE} then filled_at end,
     state = case when {_COVERS_NO_MORE} then state else 'open' end,
     closed_at = case when {_COVERS_NO_MORE} then closed_at end
 where analyzer_id = $1 and test_id = $2 and module = $3 and qc_result_id is not distinct from $4
@@ -37,11 +39,12 @@ async def begin(
 ) -> None:  # fmt: skip
     """The list of a failure, by the point that failed first; where there is one, what it covers is what it is now.
 
+    `reagent_lot`: that failed; "" of any, and where several did.
     `anew`: the stream had not failed before. A control that came late, or counts no more, may take back that a failure
     was made good: what was released meanwhile is put on its list, which is open again.
     """
     done = await connection.execute(
-        _AGAIN, stream.analyzer_id, stream.test_id, stream.module, qc_result_id, since, until, anew
+        _AGAIN, stream.analyzer_id, stream.test_id, stream.module, qc_result_id, since, until, anew, reagent_lot
     )
     if done.endswith(" 0"):
         await connection.execute(
@@ -54,15 +57,17 @@ async def begin(
 
 
 async def bound(
-    connection: Connection, stream: Stream, first: UUID, first_at: datetime, since: datetime | None, until: datetime
-) -> None:
+    connection: Connection, stream: Stream, first: UUID, first_at: datetime, reagent_lot: str,
+    since: datetime | None, until: datetime,
+) -> None:  # fmt: skip
     """A failure was made good: what was measured from then on is not looked at, by whichever of its points a list began
     (one that came late may have failed before the one that was first until then). That of the first one begins where it
     does now: what vouched before it may count no more."""
     await connection.execute(
-        """update lab.qc_lookback set from_at = $2, filled_at = null, state = 'open', closed_at = null
-           where qc_result_id = $1 and (from_at is distinct from $2 or to_at is distinct from $3)""",
-        first, since, until,
+        """update lab.qc_lookback set from_at = $2, reagent_lot = $4, filled_at = null, state = 'open', closed_at = null
+           where qc_result_id = $1
+           and (from_at is distinct from $2 or to_at is distinct from $3 or reagent_lot <> $4)""",
+        first, since, until, reagent_lot,
     )  # fmt: skip
     await connection.execute(
         """update lab.qc_lookback set to_at = $5 where to_at is distinct from $5 and qc_result_id in (

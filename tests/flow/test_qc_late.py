@@ -192,3 +192,19 @@ async def test_a_good_control_that_comes_late_lists_what_another_word_is_said_of
         await lab.owner.execute("update lab.qc_point set created_at = measured_at")
         await at.control(180)
         assert await at.listed() == ["S1"]
+
+
+async def test_of_two_reagent_lots_that_fail_both_are_looked_back_at(database_url: str, tmp_path: Path) -> None:
+    """One failure, begun with one lot; what was released with the other since it was last acceptable is listed too."""
+    async with laboratory(database_url, drivers=[modular(tmp_path)]) as lab:
+        at = await bench(lab)
+        await at.control(400, lot="R2")
+        await at.control(300, lot="R1")
+        for barcode, lot, minutes in (("S1", "R1", 290), ("S2", "R2", 290), ("S3", "R2", 350)):
+            await lab.order(barcode, "NA")
+            await at.send(barcode, minutes, f"^{lot}", NA="140")
+        assert set((await at.said()).values()) == {("final", "")}
+        await at.control(200, REJECT, lot="R1")
+        assert await at.listed() == ["S1"]
+        await at.control(190, REJECT, lot="R2")
+        assert await at.listed() == ["S1", "S2", "S3"]
