@@ -45,6 +45,9 @@ class MemoryIntake:
     def declared(self, peer: str) -> MemoryBlocks:
         return MemoryBlocks(self.messages)
 
+    def outgoing(self, peer: str, waiting: asyncio.Event) -> None:
+        return None
+
     async def frame(self, frame: ReceivedFrame) -> Receipt:
         """One LIS01-A2 frame, as `flow.frames` cuts it into messages."""
         sealed = 0

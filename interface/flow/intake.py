@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -15,7 +16,7 @@ from interface.errors import LocatedError, SegmentError, StoreError, Unsupported
 from interface.flow.blocks import BlockJournal, note_sealed
 from interface.flow.context import LinkContext
 from interface.flow.frames import Hl7Transmission, Transmission
-from interface.link.intake import Receipt
+from interface.link.intake import Outgoing, Receipt
 from interface.settings import AckPolicy, LinkRole, OnStoreFailure
 from interface.store.ids import uuid7
 from interface.store.journal import Append, BlockRow, FrameRow, Journal, MessageRow, new_message_id
@@ -57,6 +58,9 @@ class LinkIntake:
 
     def declared(self, peer: str) -> BlockJournal:
         return BlockJournal(self._context, self._journal, peer, self._now)
+
+    def outgoing(self, peer: str, waiting: asyncio.Event) -> Outgoing | None:
+        return None
 
     def replied(self, receipt: Receipt, sent: bool) -> None:
         if receipt.message_id is not None:

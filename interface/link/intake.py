@@ -6,6 +6,7 @@ and the implementation returns only after the bytes are committed. Any `StoreErr
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -82,6 +83,46 @@ class BlockIntake(Protocol):
         ...
 
 
+class Sending(NamedTuple):
+    """One message that we begin, without envelope: LIS02-A2 records, or an HL7 message.
+
+    `id` names it for ever: sent again it is the same bytes under the same id. `expects_reply`: HL7 only, it is
+    delivered when its acknowledgement has come, not when its bytes have gone.
+    """
+
+    id: UUID
+    data: bytes
+    expects_reply: bool = False
+
+
+class Outgoing(Protocol):
+    """What is to be said on one connection without being asked, or once the peer has ended its query.
+
+    Calls come one after the other, and a message that was taken is told of before the next is.
+    """
+
+    async def take(self) -> Sending | None:
+        """The next message, None when nothing is due; what is recorded of it is committed before it is given.
+
+        Raises StoreError: nothing was taken, ask again.
+        """
+        ...
+
+    async def told(self, sending: Sending, delivered: bool, reply: bytes | None, reason: str) -> bytes | None:
+        """What became of it; returns what to answer to `reply`, unframed.
+
+        Not delivered: it is due again, or given up. `reason`: then why, one of `refused` (every repetition of a frame
+        was rejected, or the reply says no), `timeout` (the peer had begun to take it and fell silent), `interrupted`,
+        `busy`, `contention`, `silent` (no answer to ENQ), `lost`, `stop`. Never raises: what cannot be committed now
+        is kept and committed later.
+        """
+        ...
+
+    def close(self) -> None:
+        """The connection is over: what it was asked and has not answered is not answered any more. Returns at once."""
+        ...
+
+
 class Intake(Protocol):
     """One link's way into the journal, shared by its connections."""
 
@@ -100,6 +141,13 @@ class Intake(Protocol):
 
     def declared(self, peer: str) -> BlockIntake:
         """A connection of a framing that the driver declares has been made; `peer` is its address for the journal."""
+        ...
+
+    def outgoing(self, peer: str, waiting: asyncio.Event) -> Outgoing | None:
+        """What there is to say on a connection that has been made; None where this link never begins.
+
+        `waiting` is set whenever something may be due.
+        """
         ...
 
     def replied(self, receipt: Receipt, sent: bool) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 from interface.errors import LinkLost, NotAttributed, StoreError
 from interface.link.clock import Clock
-from interface.link.intake import BlockIntake, FrameIntake, Intake, Receipt, ReceivedBlock, ReceivedFrame
+from interface.link.intake import BlockIntake, FrameIntake, Intake, Outgoing, Receipt, ReceivedBlock, ReceivedFrame
 from interface.link.stream import CHUNK_BYTES, ByteStream
 from interface.wire.tape import Slot, Tape
 from interface.wire.wirelog import Came, Event, Left, Noted, What, encode
@@ -303,6 +303,9 @@ class RecordedIntake:
 
     def declared(self, peer: str) -> BlockIntake:
         return _RecordedBlocks(self._intake.declared(peer), self._recorder, self._hear)
+
+    def outgoing(self, peer: str, waiting: asyncio.Event) -> Outgoing | None:
+        return self._intake.outgoing(peer, waiting)
 
     def replied(self, receipt: Receipt, sent: bool) -> None:
         self._recorder.replied(receipt)

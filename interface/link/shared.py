@@ -7,6 +7,7 @@ the whole of each connection; where they are not, each link's has what was attri
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -21,7 +22,16 @@ from interface import telemetry
 from interface.errors import NotAttributed, UnsupportedMessage
 from interface.link.base import LinkSpec, LinkStatus, link_options
 from interface.link.clock import Clock
-from interface.link.intake import BlockIntake, FrameIntake, Intake, Receipt, ReceivedBlock, ReceivedFrame
+from interface.link.intake import (
+    BlockIntake,
+    FrameIntake,
+    Intake,
+    Outgoing,
+    Receipt,
+    ReceivedBlock,
+    ReceivedFrame,
+    Sending,
+)
 from interface.link.listening import ListeningLink, Refusals
 from interface.link.recorder import Allowance, RecordedStream
 from interface.link.session import Counters
@@ -211,6 +221,7 @@ class SharedIntake:
         self.current: Member | None = None
         self.last: Member | None = None  # whose it was last
         self._owed: dict[UUID, Member] = {}
+        self._outgoing: SharedOutgoing | None = None
 
     @property
     def host(self) -> str:
@@ -228,6 +239,8 @@ class SharedIntake:
     def begin(self, member: Member) -> None:
         """A session is this link's."""
         self.last = self.current = member
+        if self._outgoing is not None:
+            self._outgoing.add(member)
         if self.log is not None:
             self.log.begin(member)
 
@@ -256,6 +269,10 @@ class SharedIntake:
 
     def declared(self, peer: str) -> BlockIntake:
         return SharedBlocks(self)
+
+    def outgoing(self, peer: str, waiting: asyncio.Event) -> Outgoing | None:
+        self._outgoing = SharedOutgoing(peer, waiting)
+        return self._outgoing
 
     def owe(self, receipt: Receipt, member: Member) -> None:
         """A reply is due to what `member` has stored."""
@@ -286,6 +303,38 @@ class SharedIntake:
         if code is None:
             return None
         return hl7_ack.acknowledge(block, code, control_id=uuid4().hex[:20], now=self.clock.utc(), error=error)
+
+
+class SharedOutgoing:
+    """The `Outgoing` of one connection to a shared port: of the links that have spoken on it, in that order."""
+
+    def __init__(self, peer: str, waiting: asyncio.Event) -> None:
+        self._peer, self._waiting = peer, waiting
+        self._members: dict[Member, Outgoing] = {}
+        self._taken: Outgoing | None = None
+
+    def add(self, member: Member) -> None:
+        """It has spoken."""
+        if member not in self._members and (own := member.intake.outgoing(self._peer, self._waiting)) is not None:
+            self._members[member] = own
+
+    async def take(self) -> Sending | None:
+        """See `Outgoing`."""
+        for own in list(self._members.values()):
+            if (sending := await own.take()) is not None:
+                self._taken = own
+                return sending
+        return None
+
+    async def told(self, sending: Sending, delivered: bool, reply: bytes | None, reason: str) -> bytes | None:
+        """See `Outgoing`."""
+        own, self._taken = self._taken, None
+        return await own.told(sending, delivered, reply, reason) if own is not None else None
+
+    def close(self) -> None:
+        """See `Outgoing`."""
+        for own in self._members.values():
+            own.close()
 
 
 class SharedBlocks:

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from interface.domain.model import Protocol
 from interface.errors import StoreError
 from interface.link.clock import LoopClock
-from interface.link.intake import Receipt, ReceivedBlock, ReceivedFrame
+from interface.link.intake import Outgoing, Receipt, ReceivedBlock, ReceivedFrame
 from interface.link.stream import ByteStream
 from interface.settings import Address, LinkSettings, Transport, TransportType
 from interface.wire.declared import Grammar
@@ -195,6 +195,9 @@ class RecordingIntake:
 
     def declared(self, peer: str) -> RecordingBlocks:
         return RecordingBlocks(self)
+
+    def outgoing(self, peer: str, waiting: asyncio.Event) -> Outgoing | None:
+        return None
 
     def replied(self, receipt: Receipt, sent: bool) -> None:
         self.replies.append((receipt.message_id, sent))
