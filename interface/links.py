@@ -13,7 +13,9 @@ from interface.driver import registry
 from interface.errors import ConfigError, ConfigProblem, DriverError, LaboraError
 from interface.flow import actors
 from interface.flow.context import LinkContext, register
+from interface.flow.handlers import HANDLERS
 from interface.flow.intake import LinkIntake
+from interface.flow.requests import Requests
 from interface.flow.results import ResultWorker
 from interface.link.supervisor import LinkSpec, Supervisor
 from interface.settings import Settings
@@ -62,7 +64,11 @@ class Links:
         return tuple(
             LinkSpec(
                 context.settings,
-                LinkIntake(context, self.journals[context.organization_id]),
+                LinkIntake(
+                    context,
+                    self.journals[context.organization_id],
+                    requests=Requests(context, self._database, HANDLERS, self._settings.limits.reply_s),
+                ),
                 context.driver,
                 self.wire_log.of(context.organization_id, context.link_id, context.settings.wire_log_mb << 20),
             )

@@ -230,6 +230,7 @@ class ApiSettings:
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
     commit_wait_s: float = 5.0  # longest wait for a commit before the peer is told no; LIS01-A2 gives the receiver 15 s
+    reply_s: float = 5.0  # longest time for the answer to a query or an order before the peer is told no
     drain_s: float = 10.0  # longest time a stop waits for what is under way
     resend_window_s: float = 7 * 86400.0  # the same bytes on the same link within it are a resend
     max_attempts: int = 3  # a message that crashes its decoding this often is parked

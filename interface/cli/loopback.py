@@ -82,11 +82,12 @@ class MemoryIntake:
         else:
             self.messages.append(block)
         due, now = hl7_ack.due(block, outcome), datetime.now(UTC)
-        first, then = (
-            hl7_ack.acknowledge(block, code, control_id=str(uuid4()), now=now, error=error) if code else None
+        replies = [
+            hl7_ack.acknowledge(block, code, control_id=str(uuid4()), now=now, error=error)
             for code in (due.first, due.then)
-        )
-        return Receipt(uuid4(), first, then)
+            if code
+        ]
+        return Receipt(uuid4(), replies[0] if replies else None, tuple(replies[1:]))
 
     def replied(self, receipt: Receipt, sent: bool) -> None:
         """Nobody is owed anything."""

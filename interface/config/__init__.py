@@ -183,6 +183,7 @@ def _limits(table: Table | None) -> LimitSettings:
     limits = LimitSettings(
         # LIS01-A2 gives the receiver 15 s for its reply; a slower commit could only be told to a sender that has gone.
         commit_wait_s=table.seconds("commit_wait_s", default.commit_wait_s, 0.1, 14.0),
+        reply_s=table.seconds("reply_s", default.reply_s, 0.1, 60.0),
         drain_s=table.seconds("drain_s", default.drain_s, 0.0, 300.0),
         resend_window_s=table.seconds("resend_window_s", default.resend_window_s, 0.0, 366 * 86400.0),
         max_attempts=table.whole("max_attempts", default.max_attempts, 1, 100),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from uuid import UUID
@@ -12,10 +12,11 @@ import structlog
 
 from interface import telemetry
 from interface.domain.model import Protocol
-from interface.errors import LocatedError, SegmentError, StoreError, UnsupportedMessage
+from interface.errors import LaboraError, LocatedError, SegmentError, StoreError, UnsupportedMessage
 from interface.flow.blocks import BlockJournal, note_sealed
 from interface.flow.context import LinkContext
 from interface.flow.frames import Hl7Transmission, Transmission
+from interface.flow.requests import Handler, Reply, Requests, request_row
 from interface.link.intake import Outgoing, Receipt
 from interface.settings import AckPolicy, LinkRole, OnStoreFailure
 from interface.store.ids import uuid7
@@ -44,8 +45,14 @@ def utc_now() -> datetime:
 class LinkIntake:
     """The intake of one link. `now` gives the instant of receipt, aware UTC."""
 
-    def __init__(self, context: LinkContext, journal: Journal, now: Callable[[], datetime] = utc_now) -> None:
-        self._context, self._journal, self._now = context, journal, now
+    def __init__(
+        self,
+        context: LinkContext,
+        journal: Journal,
+        now: Callable[[], datetime] = utc_now,
+        requests: Requests | None = None,
+    ) -> None:
+        self._context, self._journal, self._now, self._requests = context, journal, now, requests
         self._sender = Sender(context.settings.encoding, self._judge)
 
     @property
@@ -72,8 +79,12 @@ class LinkIntake:
     async def block(self, block: bytes, peer: str) -> Receipt:
         """See `Intake.block`. A message that is refused is kept as well, but its refusal does not wait for that."""
         known = self._sender.know(block)
-        if known is None and (fault := self._fault(block)) is not None:
-            return await self._refused(block, peer, fault)
+        if known is None:
+            read = self._read(block)
+            if isinstance(read, LocatedError):
+                return await self._refused(block, peer, read)
+            if self._requests is not None and (handler := self._requests.handler(read)) is not None:
+                return await self._answered(self._requests, handler, read, block, peer)
         control_id = known.control_id if known else _storable(hl7.control_id(block))
         kind = known.shape.message_type if known else _storable(hl7.message_type(block))
         digest, now = blake2b(block, digest_size=32).digest(), self._now()
@@ -84,8 +95,7 @@ class LinkIntake:
             return self._not_stored(block, error)
         telemetry.count_frame(self._context.name)
         telemetry.count_message(self._context.name, "duplicate" if resent else "complete")
-        first, then = self._replies(known, row.id) if known else self._due(block, Outcome.STORED)
-        return Receipt(row.id, first, then, frames=(row.id,))
+        return _receipt(row.id, self._replies(known, row.id) if known else self._due(block, Outcome.STORED))
 
     async def _refused(self, block: bytes, peer: str, fault: LocatedError) -> Receipt:
         row = self._rejected_row(block, peer, fault)
@@ -97,16 +107,18 @@ class LinkIntake:
         note_sealed(self._context, row, duplicates)
         return Receipt(row.id, self._negative(block, fault), frames=(row.id,), refused=str(fault))
 
-    def _due(self, block: bytes, outcome: Outcome, fault: LocatedError | None = None) -> list[bytes | None]:
-        """The two replies that are due, the second after the first."""
-        due = hl7_ack.due(block, outcome, self._context.settings.ack)
-        codes = [code for code in (due.first, due.then) if code]
-        return ([*(self._acknowledge(block, code, fault) for code in codes), None, None])[:2]
+    def _due(self, block: bytes, outcome: Outcome, fault: LocatedError | None = None) -> list[bytes]:
+        """The replies that are due, in their order."""
+        return [self._acknowledge(block, code, fault) for code in self._codes(block, outcome)]
 
-    def _replies(self, known: Known, message_id: UUID) -> list[bytes | None]:
+    def _codes(self, block: bytes, outcome: Outcome) -> list[AckCode]:
+        due = hl7_ack.due(block, outcome, self._context.settings.ack)
+        return [code for code in (due.first, due.then) if code]
+
+    def _replies(self, known: Known, message_id: UUID) -> list[bytes]:
         """As `_due`, for a stored message of a known shape. The first reply's control id is of the message's own."""
         own = [message_id]
-        return [*known.replies(lambda: _control_id(own.pop() if own else uuid7()), self._now()), None, None][:2]
+        return known.replies(lambda: _control_id(own.pop() if own else uuid7()), self._now())
 
     def _judge(self, header: bytes, message: hl7.Message) -> list[AckCode] | None:
         """See `Sender`."""
@@ -115,21 +127,54 @@ class LinkIntake:
         due = hl7_ack.due(header, Outcome.STORED, self._context.settings.ack)
         return [code for code in (due.first, due.then) if code]
 
-    def _fault(self, block: bytes) -> LocatedError | None:
-        """What must be said at once: a broken MSH or segment (AE), or a message this link does not take (AR)."""
+    async def _answered(
+        self, requests: Requests, handler: Handler, message: hl7.Message, block: bytes, peer: str
+    ) -> Receipt:
+        """A request and its answer. The accept acknowledgement goes before it, where the sender wants one."""
+        kind, control_id = _storable(hl7.message_type(block)), _control_id(uuid7())
+        row = request_row(self._context, block, self._now(), peer, _storable(hl7.control_id(block)), kind)
+        try:
+            answered = await requests.answer(handler, message, block, row, control_id)
+        except StoreError as error:
+            return self._not_stored(block, error)
+        telemetry.count_frame(self._context.name)
+        telemetry.count_message(self._context.name, "complete")
+        replies: list[bytes] = []
+        for code in self._codes(block, Outcome.STORED):
+            if code in hl7_ack.ACCEPTING:
+                replies.append(self._acknowledge(block, code))
+            elif isinstance(answered, Reply):
+                replies += [answered.text, *answered.then]
+            else:
+                telemetry.count_nak(self._context.name, answered.slug)
+                replies.append(self._not_done(block, answered))
+        reason = answered.reason if isinstance(answered, Reply) else str(answered)
+        return _receipt(row.id, replies, refused=reason)
+
+    def _not_done(self, block: bytes, fault: LaboraError) -> bytes:
+        """The application's no, where a request's handler has no reply of its own."""
+        code = AckCode.AR if isinstance(fault, UnsupportedMessage) else AckCode.AE
+        located = fault if isinstance(fault, LocatedError) else None
+        return self._acknowledge(block, code, located, text="" if located else str(fault))
+
+    def _read(self, block: bytes) -> hl7.Message | LocatedError:
+        """The message, or what must be said at once: a broken MSH or segment (AE), one that is not taken (AR)."""
         try:
             message = hl7.check_syntax(block, self._context.settings.encoding)
         except (SegmentError, UnsupportedMessage) as error:
             return error
-        return self._refusal(message)
+        return self._refusal(message) or message
 
     def _refusal(self, message: hl7.Message) -> UnsupportedMessage | None:
         """Why this link does not take such a message."""
+        requests = self._requests
+        if requests is not None and requests.handler(message) is not None:
+            return None
         kind, _, event = message.type.partition("^")
         events = ACCEPTED[self._context.settings.role].get(kind)
-        if events is None:
+        if events is None and not (requests is not None and requests.takes(kind)):
             return UnsupportedMessage("this link does not take messages of this type", "MSH^1^9^1^1", _UNSUPPORTED_TYPE)
-        if event.partition("^")[0] not in events:
+        if events is None or event.partition("^")[0] not in events:
             return UnsupportedMessage("this link does not take this event", "MSH^1^9^1^2", _UNSUPPORTED_EVENT)
         return None
 
@@ -153,7 +198,7 @@ class LinkIntake:
     def _negative(self, block: bytes, fault: LocatedError) -> bytes | None:
         telemetry.count_nak(self._context.name, fault.slug)
         refused = isinstance(fault, UnsupportedMessage)
-        return self._due(block, Outcome.REJECTED if refused else Outcome.ERROR, fault)[0]
+        return next(iter(self._due(block, Outcome.REJECTED if refused else Outcome.ERROR, fault)), None)
 
     def _not_stored(self, block: bytes, error: StoreError) -> Receipt:
         """Nothing positive, in the words the driver's analyzer understands (DESIGN §1.1)."""
@@ -173,6 +218,11 @@ class LinkIntake:
         return hl7_ack.acknowledge(
             block, code, control_id=_control_id(uuid7()), now=self._now(), error=fault, text=text
         )
+
+
+def _receipt(message_id: UUID, replies: Sequence[bytes], refused: str = "") -> Receipt:
+    first = replies[0] if replies else None
+    return Receipt(message_id, first, tuple(replies[1:]), frames=(message_id,), refused=refused)
 
 
 def _control_id(identifier: UUID) -> str:

@@ -42,15 +42,15 @@ class Receipt(NamedTuple):
     """The bytes are committed, or `reply` says that they are not.
 
     `message_id`: the message whose reply is now owed; None where none was completed (mid-message, a refusal).
-    `reply`: HL7 only, the acknowledgement to put on the wire, unframed; None for no reply. `then`: a second one, in a
-    block of its own. `close`: cut the connection.
+    `reply`: HL7 only, the acknowledgement to put on the wire, unframed; None for no reply. `then`: what follows it,
+    each in a block of its own. `close`: cut the connection.
     `frames`: the rows that hold the bytes, for the wire log; none where nothing was committed, or needed to be.
     `refused`: HL7 only, why the message was stored as rejected, in one sentence.
     """
 
     message_id: UUID | None = None
     reply: bytes | None = None
-    then: bytes | None = None
+    then: tuple[bytes, ...] = ()
     close: bool = False
     frames: tuple[UUID, ...] = ()
     refused: str = ""

@@ -170,7 +170,7 @@ class MllpSession(Connection):
         self._counters.frames += 1
         self._counters.messages += receipt.message_id is not None
         try:
-            if receipt.then is None and receipt.reply is not None:
+            if not receipt.then and receipt.reply is not None:
                 await self._write(mllp.encode(receipt.reply))
             elif replies := _replies(receipt):
                 await self._write(b"".join(replies))
@@ -251,4 +251,4 @@ class MllpSession(Connection):
 
 
 def _replies(receipt: Receipt) -> list[bytes]:
-    return [mllp.encode(reply) for reply in (receipt.reply, receipt.then) if reply is not None]
+    return [mllp.encode(reply) for reply in (receipt.reply, *receipt.then) if reply is not None]

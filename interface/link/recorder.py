@@ -140,7 +140,7 @@ class Recorder:
         self._tape.stored(slot, receipt.frames)
         if receipt.frames:
             self._allowance.earn()
-            for reply in (receipt.reply, receipt.then):
+            for reply in (receipt.reply, *receipt.then):
                 if reply:
                     self._due[reply] = receipt.frames[0]
             while len(self._due) > MOST_DUE:  # nobody sends them
@@ -153,7 +153,7 @@ class Recorder:
 
     def replied(self, receipt: Receipt) -> None:
         """What was to be sent was, or will not be."""
-        for reply in (receipt.reply, receipt.then):
+        for reply in (receipt.reply, *receipt.then):
             if reply:
                 self._due.pop(reply, None)
 

@@ -528,29 +528,11 @@ class Journal:
         appends = [entry.rows for entry in group]
         messages = [row for append in appends for row in append.messages]
         frames = [row for append in appends for row in append.frames]
-        # Half of what a message's digest would be, as `APPEND_BLOCKS` takes it where a frame is a message.
-        digests = [blake2b(row.bytes, digest_size=32).digest()[:16] for row in frames]
-        framed = (
-            self._organization_id,
-            [frame_id(row.message_id, row.ordinal, row.attempt) for row in frames],
-            *_columns(frames, "message_id", "ordinal", "attempt", "fn", "bytes", "start", "stop"),
-            digests,
-            [row.received_at for row in frames],
-        )
+        framed = _framed(self._organization_id, frames)
         if not messages and not again:
             await line.fetch(APPEND_FRAMES, *framed, timeout_s=self._commit_wait_s)
             return frozenset(), False
-        rows = await line.fetch(
-            APPEND,
-            *framed,
-            *_columns(
-                messages,
-                "id", "link_id", "protocol", "state", "settled", "control_id", "message_type", "reason",
-                "digest", "bytes", "received_at", "sealed_at", "peer", "priority", "again",
-            ),
-            self._window,
-            timeout_s=self._commit_wait_s,
-        )  # fmt: skip
+        rows = await line.fetch(APPEND, *framed, *_sealed(messages), self._window, timeout_s=self._commit_wait_s)
         queued = any(row.state != "receiving" and row.settled is None for row in messages)
         return frozenset(row["id"] for row in rows), queued
 
@@ -560,6 +542,31 @@ class Journal:
         sealed = await connection.fetchval(RECOVER, self._organization_id)
         if sealed:
             log.warning("cut transmissions sealed", action="journal.recovered", messages=sealed)
+
+
+async def append_within(connection: Connection, organization_id: UUID, append: Append) -> None:
+    """Store messages that are settled, in the caller's transaction. None has a digest: resends are not looked for."""
+    await connection.fetch(APPEND, *_framed(organization_id, append.frames), *_sealed(append.messages), timedelta())
+
+
+def _framed(organization_id: UUID, frames: Sequence[FrameRow]) -> tuple[Any, ...]:
+    # Half of what a message's digest would be, as `APPEND_BLOCKS` takes it where a frame is a message.
+    digests = [blake2b(row.bytes, digest_size=32).digest()[:16] for row in frames]
+    return (
+        organization_id,
+        [frame_id(row.message_id, row.ordinal, row.attempt) for row in frames],
+        *_columns(frames, "message_id", "ordinal", "attempt", "fn", "bytes", "start", "stop"),
+        digests,
+        [row.received_at for row in frames],
+    )
+
+
+def _sealed(messages: Sequence[MessageRow]) -> list[Sequence[Any]]:
+    return _columns(
+        messages,
+        "id", "link_id", "protocol", "state", "settled", "control_id", "message_type", "reason",
+        "digest", "bytes", "received_at", "sealed_at", "peer", "priority", "again",
+    )  # fmt: skip
 
 
 def _columns(rows: Sequence[MessageRow] | Sequence[FrameRow], *names: str) -> list[Sequence[Any]]:

@@ -57,6 +57,9 @@ INITIATIVES = frozenset({"ORU", "OUL"})  # no responses, whatever a sender puts 
 _MSA_WINDOW_BYTES = 65536  # MSA stands behind MSH and SFT
 
 
+ACCEPTING = frozenset(_ACCEPT.values())  # of the accept acknowledgement
+
+
 @dataclass(frozen=True, slots=True)
 class Due:
     """The replies that are owed at once, in this order; None for none."""

@@ -277,7 +277,7 @@ async def test_a_commit_block_on_a_link_of_release_1_is_no_message(line: Line) -
 async def test_an_application_acknowledgement_follows_the_accept_acknowledgement_in_a_block_of_its_own(
     line: Line,
 ) -> None:
-    line.intake.receipts = [Receipt(uuid4(), b"CA", b"AA")]
+    line.intake.receipts = [Receipt(uuid4(), b"CA", (b"AA",))]
     await line.analyzer.talk((encode(ONE), encode(b"CA") + encode(b"AA")))
 
 
