@@ -533,8 +533,9 @@ class Journal:
             await line.fetch(APPEND_FRAMES, *framed, timeout_s=self._commit_wait_s)
             return frozenset(), False
         rows = await line.fetch(APPEND, *framed, *_sealed(messages), self._window, timeout_s=self._commit_wait_s)
-        queued = any(row.state != "receiving" and row.settled is None for row in messages)
-        return frozenset(row["id"] for row in rows), queued
+        return frozenset(row["id"] for row in rows), any(
+            row.state != "receiving" and row.settled is None for row in messages
+        )
 
     async def _recover(self) -> None:
         """Seal as incomplete what was still being received when the last process ended."""
@@ -597,5 +598,4 @@ async def read_message(connection: Connection, message_id: UUID) -> StoredMessag
 
 async def read_frame_bytes(connection: Connection, frame_ids: Collection[UUID]) -> dict[UUID, bytes]:
     """Frames as they were on the wire, by id; unknown ids left out."""
-    rows = await connection.fetch("SELECT id, bytes FROM lab.frame WHERE id = ANY($1)", list(frame_ids))
-    return {row["id"]: row["bytes"] for row in rows}
+    return dict(await connection.fetch("SELECT id, bytes FROM lab.frame WHERE id = ANY($1)", list(frame_ids)))
