@@ -10,7 +10,7 @@ from uuid import UUID
 from interface.errors import LinkFrameError
 from interface.store import wire_log
 from interface.store.db import Connection
-from interface.store.journal import StoredMessage, message_of, ordinal_of, read_frame_bytes
+from interface.store.journal import StoredMessage, message_of, ordinal_of
 from interface.store.wire_log import WireLogRow
 from interface.wire import mllp
 from interface.wire.conversation import of_block, of_frames
@@ -85,7 +85,7 @@ async def conversation_of(connection: Connection, stored: StoredMessage) -> Conv
             events = [event for each in rows for event in _events(each)]
             chosen = of_block(events, mine) if stored.protocol == "hl7" else of_frames(events, mine)
             break
-    frames = await read_frame_bytes(connection, {one for one in _ids(chosen) if mine(one)})
+    frames = await wire_log.read_frame_bytes(connection, {one for one in _ids(chosen) if mine(one)})
     lines = _with_all_frames([_line(event, frames, stored.id) for event in chosen], stored)
     if stored.state == "incomplete":
         why = INCOMPLETE.get(stored.reason, "")
@@ -97,7 +97,7 @@ async def conversation_of(connection: Connection, stored: StoredMessage) -> Conv
 async def traffic(connection: Connection, rows: Sequence[WireLogRow]) -> list[WireLine]:
     """All that rows of one link say, in the order of time, with the frames' bytes."""
     events = [(row.peer, event) for row in rows for event in _events(row)]
-    frames = await read_frame_bytes(connection, _ids(event for _, event in events))
+    frames = await wire_log.read_frame_bytes(connection, _ids(event for _, event in events))
     lines = [_line(event, frames, None, peer) for peer, event in events]
     return sorted(lines, key=lambda line: line.at)
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -594,8 +594,3 @@ async def read_messages(
 async def read_message(connection: Connection, message_id: UUID) -> StoredMessage | None:
     """One message with its frames, or None."""
     return (await read_messages(connection, [message_id])).get(message_id)
-
-
-async def read_frame_bytes(connection: Connection, frame_ids: Collection[UUID]) -> dict[UUID, bytes]:
-    """Frames as they were on the wire, by id; unknown ids left out."""
-    return dict(await connection.fetch("SELECT id, bytes FROM lab.frame WHERE id = ANY($1)", list(frame_ids)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -236,6 +236,12 @@ _READ_BYTES = 8 << 20  # at once
 
 
 _LONGEST_PIECE = timedelta(minutes=2)  # from a piece's first event to its end
+
+
+async def read_frame_bytes(connection: Connection, frame_ids: Collection[UUID]) -> dict[UUID, bytes]:
+    """Frames as they were on the wire, by id; unknown ids left out."""
+    rows = await connection.fetch("SELECT id, bytes FROM lab.frame WHERE id = ANY($1)", list(frame_ids))
+    return {row["id"]: row["bytes"] for row in rows}
 
 
 async def rows_at(connection: Connection, link_id: UUID, at: datetime) -> list[WireLogRow]:
