@@ -101,6 +101,7 @@ class Sibling:
     holds: tuple[HoldReason, ...] = ()
     status: ResultStatus = ResultStatus.PRELIMINARY
     version_id: str = ""
+    suspect: str = ""  # released before its control failed: it waits on a look-back list, or is to be measured again
 
 
 @record

@@ -270,7 +270,7 @@ def siblings_of(cases: Iterable[Case], known: Iterable[KnownResult]) -> dict[str
     for one in known:
         if one.reportable and one.test:
             siblings[one.test] = Sibling(
-                one.test, one.value, one.unit, one.flags, one.held, one.status, str(one.version_id)
+                one.test, one.value, one.unit, one.flags, one.held, one.status, str(one.version_id), one.suspect
             )  # fmt: skip
     for case in cases:
         if case.decision.test is not None and case.reportable and not case.pending:
@@ -552,6 +552,9 @@ def _calculation(
     unreleased = [code for code in said.inputs if code in siblings and siblings[code].status not in RELEASED]
     if unreleased:
         case.blocked = f"{' '.join(unreleased)} is not released"
+    suspect = {code: siblings[code].suspect for code in said.inputs if code in siblings and siblings[code].suspect}
+    if suspect:
+        case.blocked = case.blocked or f"{' '.join(suspect)} was released before its control failed"
     if known is None and gone is not None:  # a person took it back: the same is not said again, another is theirs
         if (_shown(gone.value), gone.unit) == (_shown(case.decision.value), case.decision.unit):
             return None
@@ -572,6 +575,10 @@ def _calculation(
             case.before = known.status, frozenset(known.held)
         if known.status not in RELEASED and (known.by_person or HoldReason.PERSON in known.held):
             case.hold(HoldReason.PERSON, _a_persons(known))
+    # A person cannot know of it either, until what it is made of was looked at; what waits beside a released one does.
+    if waits := [code for code, said_of in suspect.items() if said_of == "waiting" and not case.pending]:
+        text = f"{' '.join(waits)} waits on a look-back list: its control failed"
+        case.hold(HoldReason.QC_FAILED, Step("qc", "hold", text))
     return case
 
 

@@ -203,11 +203,14 @@ async def _list(
 ) -> None:  # fmt: skip
     """The list of results to be looked at begins with the failure; which they are is looked up by the sweep."""
     if (failure := made.failure) is not None:
-        lots = _lots_that_failed(failure, points)
+        lots, first = _lots_that_failed(failure, points), UUID(failure.first)
+        anew = before is None or before.failed_id is None
+        ended = await lists.until(connection, stream, first)
         await lists.begin(
-            connection, actor.organization_id, stream, UUID(failure.first), _the_one(lots),
-            _suspect_since(failure, lots, points), failure.good_at, anew=before is None or before.failed_id is None,
+            connection, actor.organization_id, stream, first, _the_one(lots), _suspect_since(failure, lots, points),
+            failure.good_at, anew=anew,
         )  # fmt: skip
+        await _ask_again(connection, actor, stream, failure, points, point_id, whole=anew or ended is not None)
     # What comes late, or counts no more, changes what is said of the failures that ended after it.
     changed = next((one.at for one in points if one.id == str(point_id)), None)
     for one in made.ended:
@@ -217,6 +220,23 @@ async def _list(
             await lists.bound(
                 connection, stream, UUID(one.first), one.first_at, _the_one(lots), since, one.good_at
             )  # fmt: skip
+
+
+async def _ask_again(
+    connection: Connection, actor: Actor, stream: Stream, failure: Failure, points: Sequence[Measured],
+    point_id: UUID | None, *, whole: bool,
+) -> None:  # fmt: skip
+    """A control that failed says something of what a person has let stand before they knew of it: of all of the list
+    where the failure had been made good (`whole`), and where its level had not failed; else of what was measured since
+    it last did. That it fails once more says nothing new of what was measured before."""
+    new = next((one for one in points if one.id == str(point_id)), None)
+    if new is None or what(new) is not What.REJECTED or new.at < failure.first_at:
+        return
+    known = (one.at for one in points if one.id != new.id and one.level == new.level
+             and what(one) is What.REJECTED and failure.first_at <= one.at <= new.at)  # fmt: skip
+    since = None if whole else max(known, default=None)
+    for result_id in await lists.ask_again(connection, stream, UUID(failure.first), since):
+        await audit.record(connection, actor, "qc_ask_again", "result", result_id, {"point": new.id})
 
 
 def _lots_that_failed(failure: Failure, points: Sequence[Measured]) -> frozenset[str]:

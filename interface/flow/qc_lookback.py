@@ -17,9 +17,9 @@ from uuid import UUID
 
 from interface.domain.model import FollowUpKind
 from interface.domain.permissions import Permission
-from interface.domain.views import Actor
+from interface.domain.views import Actor, ActorKind
 from interface.errors import ApiError
-from interface.flow import follow_ups
+from interface.flow import consequences, follow_ups
 from interface.flow.actors import require
 from interface.flow.problems import reason_of
 from interface.store import audit, lab_changes
@@ -43,6 +43,11 @@ class LookbackView:
 
     lookback: Lookback
     items: tuple[Item, ...]
+
+
+def by_controls(organization_id: UUID) -> Actor:
+    """Who writes what follows from what controls, or persons who looked at what they say, have brought about."""
+    return Actor(ActorKind.RULE_SET, None, "quality control", organization_id)
 
 
 async def lookbacks(connection: Connection, *, closed: bool = False, limit: int = 200) -> list[Lookback]:
@@ -79,14 +84,16 @@ async def decide(
         raise ApiError(404, "not-found", f"the list has no result {min(unknown)}")
     if not wanted:
         raise ApiError(409, "conflict", "no result of the list waits")
-    await lab_changes.lock_results(connection, sorted(wanted))
+    roots = {item.of_result_id for item in found.items if item.result_id in wanted and item.of_result_id is not None}
+    await lab_changes.lock_results(connection, sorted(wanted | roots))
     await rows.lock(connection, lookback_id)
     items = await rows.items(connection, lookback_id, wanted)
     _check(items, decision)
     if decision is Decision.REPEAT:
-        for item in items:
+        # What was calculated is calculated anew when what it was made of is measured again.
+        for of, item in {item.of_result_id or item.result_id: item for item in items}.items():
             try:
-                await follow_ups.request(connection, actor, item.result_id, FollowUpKind.RERUN, reason=reason)
+                await follow_ups.request(connection, actor, of, FollowUpKind.RERUN, reason=reason)
             except follow_ups.FollowUpError as error:
                 raise ApiError(409, "conflict", f"{item.barcode}: {error}") from None
     closed = await rows.decide(connection, actor, lookback_id, wanted, decision.value, reason)
@@ -95,6 +102,8 @@ async def decide(
     for item in items:
         told = {"decision": decision.value, "lookback": str(lookback_id)}
         await audit.record(connection, actor, "qc_lookback", "result", item.result_id, told)
+    # What is calculated of them, and waited for this, is nobody's word about it.
+    await consequences.follow(connection, by_controls(actor.organization_id), wanted)
     return await view(connection, lookback_id)
 
 

@@ -24,10 +24,12 @@ import structlog
 
 from interface import telemetry
 from interface.domain.decide import DecisionContext
+from interface.domain.facts import QcState
 from interface.domain.judging import QcGate, QcSays
 from interface.domain.model import HoldReason, ResultStatus, Step
 from interface.domain.views import Actor, ActorKind
 from interface.errors import StoreError
+from interface.flow import consequences
 from interface.flow.again import held_for_controls
 from interface.flow.cases import Decided, Rules
 from interface.flow.criticals import open_for
@@ -42,6 +44,7 @@ from interface.flow.outcome import (
     version_of,
 )
 from interface.flow.qc_gate import HOLDS, gate_of
+from interface.flow.qc_lookback import by_controls
 from interface.flow.rules import DEFAULT, rule_sets
 from interface.flow.surroundings import add_neighbours_of, gate_beside
 from interface.store import audit, lab_changes
@@ -102,17 +105,38 @@ async def _stream(database: Database, organization_id: UUID, row: StreamRow, don
             await lists.vouched(connection, one)
             await lists.close_if_done(connection, one.id)
         actor = await waits.author(connection, organization_id, row.stream)
+        listed = await waits.calculated_of_listed(connection, row.stream)
+        stands = await waits.held_back(connection, row.stream)
         found = await waits.read(connection, await waits.waiting(connection, row.stream))
         waiting = [one.id for one in found if _due(one, _says(gate, row, one))]
-        if not waiting:
+        if not waiting and not listed and not stands:
             await rows.set_swept(connection, row.id, row.version)
             return
+    await _of_the_lists(database, actor, listed, stands, done)
     for at in range(0, len(waiting), BATCH_RESULTS):
         async with database.transaction(organization_id) as connection:
             gate = await gate_of(connection, [row.stream.analyzer_id])
             await _some(connection, actor, gate, row, waiting[at : at + BATCH_RESULTS], done)
     async with database.organization(organization_id) as connection:
         await rows.set_swept(connection, row.id, row.version)
+
+
+async def _of_the_lists(
+    database: Database, actor: Actor, listed: Sequence[UUID], stands: Sequence[UUID], done: Swept
+) -> None:
+    """Hold what is calculated of results that wait on a list; calculate anew of what waits there no more."""
+    said = QcSays(QcState.FAIL, Step("qc", "hold", "what it is calculated of waits on a look-back list"))
+    for at in range(0, len(listed), BATCH_RESULTS):
+        async with database.transaction(actor.organization_id) as connection:
+            await lab_changes.lock_results(connection, listed[at : at + BATCH_RESULTS])
+            for one in await waits.read(connection, listed[at : at + BATCH_RESULTS]):
+                if HoldReason.QC_FAILED not in one.held:
+                    await _held(connection, actor, one, HoldReason.QC_FAILED, said)
+                    done.held += 1
+    for at in range(0, len(stands), BATCH_RESULTS):
+        async with database.transaction(actor.organization_id) as connection:
+            await lab_changes.lock_results(connection, stands[at : at + BATCH_RESULTS])
+            await consequences.follow(connection, by_controls(actor.organization_id), stands[at : at + BATCH_RESULTS])
 
 
 def _says(gate: QcGate, row: StreamRow, one: Waits) -> QcSays:
@@ -178,7 +202,7 @@ async def _write(
     if row is None:
         return
     # The version is nobody's word about the result: who brought the state about is in the audit.
-    by = Actor(ActorKind.RULE_SET, None, "quality control", actor.organization_id)
+    by = by_controls(actor.organization_id)
     version_id, version = await lab_changes.copy_version(connection, by, row, status, "", step, held)
     await lab_changes.point_to(connection, row, version_id, version, status, False, held)
     if not held:

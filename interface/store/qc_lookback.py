@@ -29,7 +29,7 @@ update lab.qc_lookback set to_at = $6, from_at = $5, reagent_lot = $8,
     state = case when {_COVERS_NO_MORE} then state else 'open' end,
     closed_at = case when {_COVERS_NO_MORE} then closed_at end
 where analyzer_id = $1 and test_id = $2 and module = $3 and qc_result_id is not distinct from $4
-  and (qc_result_id is not null or state = 'open')
+  and (qc_result_id is not null or (state = 'open' and to_at is null))
 """  # noqa: S608 - put together of constants
 
 
@@ -77,11 +77,35 @@ async def bound(
     )  # fmt: skip
 
 
+async def until(connection: Connection, stream: Stream, first: UUID) -> datetime | None:
+    """Up to when the list of a failure goes, as it is written; None: there is none, or it has no end."""
+    found: datetime | None = await connection.fetchval(
+        """select to_at from lab.qc_lookback
+           where analyzer_id = $1 and test_id = $2 and module = $3 and qc_result_id = $4 for update""",
+        stream.analyzer_id, stream.test_id, stream.module, first,
+    )  # fmt: skip
+    return found
+
+
+async def ask_again(connection: Connection, stream: Stream, first: UUID, since: datetime | None) -> list[UUID]:
+    """Let what stands by a person's word, and was measured since (None: all of the list), wait again: they did not know
+    of a control that failed. The results."""
+    rows = await connection.fetch(
+        _ASK_AGAIN, first, stream.analyzer_id, CLOCK_BEHIND, CLOCK_AHEAD, since, stream.test_id, stream.module
+    )  # fmt: skip
+    for list_id in {row["lookback_id"] for row in rows}:
+        await connection.execute(
+            "update lab.qc_lookback set state = 'open', closed_at = null, version = version + 1 where id = $1", list_id
+        )
+    return [row["result_id"] for row in rows]
+
+
 async def bound_alarm(connection: Connection, stream: Stream, until: datetime) -> None:
     """The same of an alarm that the patients' own results gave."""
     await connection.execute(
         """update lab.qc_lookback set to_at = $4
-           where analyzer_id = $1 and test_id = $2 and module = $3 and qc_result_id is null and state = 'open'""",
+           where analyzer_id = $1 and test_id = $2 and module = $3 and qc_result_id is null and state = 'open'
+           and to_at is null""",
         stream.analyzer_id, stream.test_id, stream.module, until,
     )  # fmt: skip
 
@@ -94,6 +118,18 @@ case when v.instrument_at between coalesce(m.received_at, r.created_at) - $3::in
                               and coalesce(m.received_at, r.created_at) + $4::interval
      then v.instrument_at else coalesce(m.received_at, r.created_at) end
 """
+_ASK_AGAIN = f"""
+update lab.qc_lookback_item i set state = 'waiting', decided_by = null, decided_by_name = '', decided_at = null,
+    reason = ''
+from lab.qc_lookback k, lab.result r
+cross join lateral (select w.instrument_at, w.message_id
+                    from lab.result_version w where w.id = r.version_id offset 0) v
+left join lab.message m on m.id = v.message_id
+where k.qc_result_id = $1 and k.analyzer_id = $2 and k.test_id = $6 and k.module = $7 and i.lookback_id = k.id
+  and i.state = 'stands' and i.decided_by is not null and r.id = coalesce(i.of_result_id, i.result_id)
+  and ($5::timestamptz is null or {MEASURED} > $5)
+returning i.lookback_id, i.result_id
+"""  # noqa: S608 - put together of constants
 # A result's current version was made after it was measured: `updated_at` and its index bound what is looked at.
 _RELEASED = f"""
 select r.id, r.version_id
@@ -107,6 +143,18 @@ where r.updated_at >= $5::timestamptz - $4::interval and r.test_id = $2 and {MEA
   and {MEASURED} > $5 and ($6::timestamptz is null or {MEASURED} < $6)
 order by r.id
 """  # noqa: S608 - put together of constants
+# What was calculated of results, by the explanation of the version that is released; of whichever of its versions.
+_CALCULATED = """
+select distinct on (r.id) r.id, r.version_id, k.of from unnest($1::uuid[], $2::uuid[]) as k (id, of)
+join lab.result i on i.id = k.id join lab.test t on t.id = i.test_id join lab.specimen s on s.id = i.specimen_id
+join lab.specimen f on f.id in (s.id, s.parent_id) or f.parent_id in (s.id, s.parent_id)
+join lab.result r on r.specimen_id = f.id join lab.decision d on d.result_version_id = r.version_id
+where r.origin = 'calculation' and r.status in ('final', 'corrected', 'amended') and r.id <> all($1)
+  and exists (select from json_array_elements(d.steps::json) as e (step)
+              where e.step ->> 'step' = 'calculation' and e.step -> 'inputs' ->> t.code in (
+                  select w.comparator || w.value from lab.result_version w where w.result_id = i.id))
+order by r.id, k.of
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,17 +234,30 @@ async def fill(connection: Connection, organization_id: UUID, of: Lookback, hori
     )  # fmt: skip
     if not found:
         return 0
+    covered: list[tuple[UUID, UUID, UUID | None]] = [(row["id"], row["version_id"], None) for row in found]
+    covered += await _calculated(connection, {row["id"]: row["id"] for row in found})
     done = await connection.execute(
-        """insert into lab.qc_lookback_item (id, organization_id, lookback_id, result_id, result_version_id)
-           select i.id, $1, $2, i.result_id, i.version_id
-           from unnest($3::uuid[], $4::uuid[], $5::uuid[]) as i (id, result_id, version_id)
+        """insert into lab.qc_lookback_item (id, organization_id, lookback_id, result_id, result_version_id,
+               of_result_id)
+           select i.id, $1, $2, i.result_id, i.version_id, i.of
+           from unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[]) as i (id, result_id, version_id, of)
            on conflict (lookback_id, result_id) do update set state = 'waiting', decided_by_name = '',
                decided_at = null, reason = ''
                where qc_lookback_item.state = 'stands' and qc_lookback_item.decided_by is null""",
-        organization_id, of.id, [uuid7() for _ in found], [row["id"] for row in found],
-        [row["version_id"] for row in found],
+        organization_id, of.id, [uuid7() for _ in covered], *map(list, zip(*covered, strict=True)),
     )  # fmt: skip
     return int(done.split()[-1])
+
+
+async def _calculated(connection: Connection, of: dict[UUID, UUID]) -> list[tuple[UUID, UUID, UUID]]:
+    """What is released and was calculated of these, and of that in turn: result, version, and the measured result that
+    it is there for. `of`: each result's measured one."""
+    made: list[tuple[UUID, UUID, UUID]] = []
+    of = dict(of)
+    while found := await connection.fetch(_CALCULATED, list(of), list(of.values())):
+        made += [(row["id"], row["version_id"], row["of"]) for row in found]
+        of |= {row["id"]: row["of"] for row in found}
+    return made
 
 
 _VOUCHED = f"""
@@ -206,7 +267,7 @@ from lab.result r
 cross join lateral (select w.instrument_at, w.message_id
                     from lab.result_version w where w.id = r.version_id offset 0) v
 left join lab.message m on m.id = v.message_id
-where i.lookback_id = $1 and i.state = 'waiting' and r.id = i.result_id
+where i.lookback_id = $1 and i.state = 'waiting' and r.id = coalesce(i.of_result_id, i.result_id)
   and ($2::timestamptz is not null and {MEASURED} <= $2 or $5::timestamptz is not null and {MEASURED} >= $5)
 """  # noqa: S608 - put together of constants
 
@@ -218,10 +279,13 @@ async def vouched(connection: Connection, of: Lookback) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A result of a list, as it is now. `changed`: it was corrected or retracted since it is in the list."""
+    """A result of a list, as it is now. `of_result_id`: of what was calculated, the result by which it is in
+    the list; `changed`: it was corrected or retracted since it is in the list."""
 
     result_id: UUID
     result_version_id: UUID
+    of_result_id: UUID | None
+    test: str
     patient_id: UUID | None
     barcode: str
     status: ResultStatus
@@ -236,14 +300,17 @@ class Item:
 
 
 _ITEMS = f"""
-select i.result_id, i.result_version_id, r.patient_id, v.specimen_as_sent as barcode, r.status, r.version,
-       r.released_at, i.state, i.reason, i.decided_by_name, i.decided_at, {MEASURED} as measured_at,
-       r.version_id <> i.result_version_id and r.status in ('corrected', 'entered-in-error') as changed
-from lab.qc_lookback_item i join lab.result r on r.id = i.result_id
-cross join lateral (select w.specimen_as_sent, w.instrument_at, w.message_id
-                    from lab.result_version w where w.id = i.result_version_id offset 0) v
+select i.result_id, i.result_version_id, i.of_result_id, t.code, c.patient_id, v.specimen_as_sent as barcode, c.status,
+       c.version, c.released_at, i.state, i.reason, i.decided_by_name, i.decided_at, {MEASURED} as measured_at,
+       c.version_id <> i.result_version_id and c.status in ('corrected', 'entered-in-error') as changed
+from lab.qc_lookback_item i join lab.result c on c.id = i.result_id join lab.test t on t.id = c.test_id
+join lab.result r on r.id = coalesce(i.of_result_id, i.result_id)
+cross join lateral (select w.specimen_as_sent, w.instrument_at, w.message_id from lab.result_version w
+                    where w.id = case when i.of_result_id is null then i.result_version_id else r.version_id end
+                    offset 0) v
 left join lab.message m on m.id = v.message_id
-where i.lookback_id = $1 and ($2::uuid[] is null or i.result_id = any($2)) order by measured_at, i.result_id
+where i.lookback_id = $1 and ($2::uuid[] is null or i.result_id = any($2))
+order by measured_at, i.of_result_id is not null, i.result_id
 """  # noqa: S608 - put together of constants
 
 
@@ -254,9 +321,9 @@ async def items(connection: Connection, lookback_id: UUID, result_ids: Collectio
     )
     return [
         Item(
-            row["result_id"], row["result_version_id"], row["patient_id"], row["barcode"], ResultStatus(row["status"]),
-            row["version"], row["measured_at"], row["released_at"], row["changed"], row["state"], row["reason"],
-            row["decided_by_name"], row["decided_at"],
+            row["result_id"], row["result_version_id"], row["of_result_id"], row["code"], row["patient_id"],
+            row["barcode"], ResultStatus(row["status"]), row["version"], row["measured_at"], row["released_at"],
+            row["changed"], row["state"], row["reason"], row["decided_by_name"], row["decided_at"],
         )
         for row in rows
     ]  # fmt: skip

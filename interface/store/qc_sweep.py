@@ -80,6 +80,40 @@ async def calculated_of(connection: Connection, specimen_id: UUID, test: str) ->
     return [row["id"] for row in rows]
 
 
+_OF_LISTED = """
+select distinct {wanted} from lab.qc_lookback k join lab.qc_lookback_item i on i.lookback_id = k.id
+join lab.result m on m.id = i.result_id join lab.test t on t.id = m.test_id join lab.specimen s on s.id = m.specimen_id
+join lab.specimen f on f.id in (s.id, s.parent_id) or f.parent_id in (s.id, s.parent_id)
+join lab.result r on r.specimen_id = f.id join lab.decision d on d.result_version_id = r.version_id
+where k.analyzer_id = $1 and k.test_id = $2 and k.module = $3 and i.of_result_id is null and m.reportable
+  and m.status in ('final', 'corrected', 'amended')
+  and r.origin = 'calculation' and r.status in ('registered', 'preliminary') and r.pending_version_id is null
+  and exists (select from json_array_elements(d.steps::json) as e (step)
+              where e.step ->> 'step' = 'calculation' and e.step -> 'inputs' -> t.code is not null)
+  and {also} order by 1
+"""
+_SUSPECT = _OF_LISTED.format(
+    wanted="r.id", also="k.state = 'open' and i.state = 'waiting' and not 'qc_failed' = any(r.held)"
+)
+_STANDS = _OF_LISTED.format(
+    wanted="m.id",
+    also="""'qc_failed' = any(r.held) and not exists (
+        select from lab.qc_lookback_item w where w.result_id = m.id and w.state = 'waiting')""",
+)
+
+
+async def calculated_of_listed(connection: Connection, stream: Stream) -> list[UUID]:
+    """What waits, is not held for it yet, and was calculated of a released result that waits on a list."""
+    rows = await connection.fetch(_SUSPECT, stream.analyzer_id, stream.test_id, stream.module)
+    return [row["id"] for row in rows]
+
+
+async def held_back(connection: Connection, stream: Stream) -> list[UUID]:
+    """The results that were on a list and wait on none any more, of which something calculated is still held."""
+    rows = await connection.fetch(_STANDS, stream.analyzer_id, stream.test_id, stream.module)
+    return [row["id"] for row in rows]
+
+
 async def author(connection: Connection, organization_id: UUID, stream: Stream) -> Actor:
     """Whoever brought about the state that a stream has: what follows from it is audited as theirs."""
     row = await connection.fetchrow(

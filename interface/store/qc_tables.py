@@ -137,6 +137,7 @@ qc_lookback = Table(  # the patients' results since the last acceptable point, t
 qc_lookback_item = Table(
     "qc_lookback_item", metadata, key(), tenant(), ref("lookback_id", "qc_lookback", True),
     ref("result_id", "result", True), Column("result_version_id", Uuid, nullable=False),
+    ref("of_result_id", "result"),  # of what was calculated: the result on the list that it was calculated of
     Column("state", Text, nullable=False, server_default=text("'waiting'")),  # waiting, stands, repeat, corrected
     string("reason"), Column("decided_by", Uuid, nullable=True), string("decided_by_name"), at("decided_at"),
     UniqueConstraint("lookback_id", "result_id"), Index(None, "result_id"),

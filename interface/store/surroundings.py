@@ -68,6 +68,7 @@ class KnownResult:
     made_at: datetime
     pending: tuple[str, str] | None = None
     by_person: bool = False  # whether a person wrote that version
+    suspect: str = ""  # of a released one: what a look-back list says of it, waiting or repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +269,9 @@ SELECT r.id, r.version_id, r.specimen_id, r.order_item_id, r.test_id, r.status, 
        r.created_at, v.version, v.kind, v.comparator, v.value, v.unit, v.flags, v.test_code, v.created_at AS made_at,
        v.actor_kind IN ('user', 'client') AS by_person,
        p.value AS pending_value, p.unit AS pending_unit,
+       CASE WHEN r.status IN ('final', 'corrected', 'amended') THEN (
+           SELECT max(i.state) FROM lab.qc_lookback_item i WHERE i.result_id = r.id
+           AND (i.state = 'waiting' OR i.state = 'repeat' AND i.result_version_id = r.version_id)) END AS suspect,
        (SELECT max(w.version) FROM lab.result_version w WHERE w.result_id = r.id) AS last_version
 FROM lab.result r
 CROSS JOIN LATERAL (SELECT * FROM lab.result_version w WHERE w.id = r.version_id OFFSET 0) v
@@ -306,6 +310,7 @@ async def _results(
                 made_at=row["made_at"],
                 pending=None if row["pending_value"] is None else (row["pending_value"], row["pending_unit"]),
                 by_person=row["by_person"],
+                suspect=row["suspect"] or "",
             )
         )
     there = {of: tuple(one for one in results if one.status not in GONE) for of, results in found.items()}
