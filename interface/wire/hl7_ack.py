@@ -195,6 +195,11 @@ def _msh(header: Segment, stamp: str, control_id: str) -> list[str]:
     return msh
 
 
+def error_segment(marks: Delimiters, version: str, error: LocatedError) -> str:
+    """ERR of an application's own reply, in the shape of the version."""
+    return marks.field.join(_err(marks, version, error, error.text, None))
+
+
 def _err(marks: Delimiters, version: str, error: LocatedError | None, message: str, code: int | None) -> list[str]:
     """ERR in the shape of the version: 2.5 gave each part a field, before it was one composite."""
     if isinstance(error, SegmentError | UnsupportedMessage):
