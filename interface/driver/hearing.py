@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from interface.driver import law_analyzer
 from interface.driver.defaults import DEFAULT_ANSWERS
 from interface.driver.dialogue import Answer, Each, Line, Over
 from interface.driver.leaves import Marks, unescaped
@@ -24,6 +25,9 @@ def ordered(driver: Driver, texts: Sequence[bytes], specimen_id: str) -> tuple[s
 
     An answer that names no specimen, as some dialects have it, is about the one that was asked for.
     """
+    if driver.law is not None:
+        heard = (order for text in texts for order in law_analyzer.hear(text) if order.specimen_id == specimen_id)
+        return tuple(dict.fromkeys(step.code for order in heard for step in order.steps if step.control == "NW"))
     dialect = driver.answer or DEFAULT_ANSWERS.get(driver.protocol)
     if dialect is None:
         return ()

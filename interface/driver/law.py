@@ -15,8 +15,9 @@ from decimal import Decimal
 from enum import StrEnum
 
 from interface.domain.model import ObservedPatient, Priority, Sex
-from interface.driver.law_read import NOWHERE, LawQuery, Place
-from interface.errors import LocatedError
+from interface.driver.dialogue import Work
+from interface.driver.law_read import NOWHERE, LawQuery, Place, read_query
+from interface.errors import LocatedError, SegmentError
 from interface.wire import hl7
 from interface.wire.hl7 import DEFAULT_DELIMITERS, Delimiters
 from interface.wire.hl7_ack import AckCode, error_segment
@@ -195,6 +196,35 @@ def nothing(
         _container(specimen_id, place),
         _control(Control.NOTHING, now),
     ])  # fmt: skip
+
+
+def of_work(work: Work, place: Place = NOWHERE) -> Order:
+    """New work as an order; the steps' ids are the tests' own."""
+    steps = tuple(Step(test.item_id, test.code) for test in work.tests)
+    return Order(work.specimen_id, steps, place, work.patient, work.priority, work.specimen_type, work.collected)
+
+
+def answer(
+    dialect: LawDialect, block: bytes, worklist: Sequence[Work], now: datetime, control_id: str
+) -> tuple[bytes, ...]:
+    """All that is said to one LAB-27, as `dialogue.answer` gives it: RSP^K11, then a LAB-28 for each specimen.
+
+    A specimen that was asked for and is not in `worklist`, or has no tests there, gets the negative query response.
+    """
+    message = hl7.parse(block)
+    try:
+        query = read_query(message)
+    except SegmentError as fault:
+        return (refusal(message, fault, now, control_id, dialect),)
+    parties, said = parties_of(message), [response(message, query, now, control_id, dialect)]
+    known = {work.specimen_id: work for work in worklist if work.tests}
+    for name in query.specimen_ids or tuple(known) or ("",):
+        own = f"{control_id}-{len(said) + 1}"
+        if name in known:
+            said.append(order(of_work(known[name], query.place), parties, now, own, dialect))
+        else:
+            said.append(nothing(name, query.place, parties, now, own, dialect))
+    return tuple(said)
 
 
 def _step(step: Step, priority: Priority, now: datetime, dialect: LawDialect) -> list[str]:

@@ -1,4 +1,4 @@
-"""The `[query]` and `[answer]` of a `driver.toml`: how the analyzer asks for work, and how the host answers."""
+"""How an analyzer asks for work and how the host answers: `[query]`, `[answer]` and `[law]` of a `driver.toml`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from interface.domain.model import Priority, Protocol, Sex
 from interface.domain.table import Table
 from interface.driver.defaults import DEFAULT_QUERIES
 from interface.driver.dialogue import Answer, Each, Line, Over, faults, line_faults
+from interface.driver.law import LawDialect, Names
 from interface.driver.manifest import QueryRule
 from interface.driver.paths import PATH, parse_path
 
@@ -56,6 +57,32 @@ def read_answer(root: Table, protocol: Protocol, code_join: str) -> Answer | Non
     if not answer.found or not answer.none:
         table.say(table.path, "needs found and none: what is said when there is work, and when there is none")
     return answer
+
+
+def read_law(root: Table, protocol: Protocol, code_join: str) -> LawDialect | None:
+    """None when there is no `[law]`: the analyzer is answered by `[answer]`, on the connection it asked by."""
+    if "law" not in root.raw:
+        return None
+    table, default = root.table("law"), LawDialect()
+    dialect = LawDialect(
+        application=table.text("application", default.application),
+        query_profile=table.text("query_profile", default.query_profile),
+        order_profile=table.text("order_profile", default.order_profile),
+        names=table.choice("names", Names, default.names) if "names" in table.raw else default.names,
+        namespace=table.text("namespace"),
+        code_system=table.text("code_system", default.code_system),
+        code_part=table.whole("code_part"),
+        code_join=code_join,
+        type_system=table.text("type_system", default.type_system),
+        patient=not table.flag("anonymous"),
+    )
+    if protocol is not Protocol.HL7:
+        table.say(table.path, f"is not for protocol {protocol}")
+    if root.raw.get("answer"):
+        table.say(table.path, "answers in the place of [answer]; there is one or the other")
+    if dialect.namespace and dialect.names is not Names.BOTH:
+        table.say(table.at("namespace"), 'is of an id in SPM-2, which needs names = "both"')
+    return dialect
 
 
 def _specimen_types(table: Table) -> MappingProxyType[str, str] | None:

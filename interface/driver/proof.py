@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from interface.domain.model import DecodedMessage, HoldReason, ObservedPatient, Priority, Protocol, Sex
-from interface.driver import registry
+from interface.driver import law, registry
 from interface.driver.capture import CaptureError, read_capture
 from interface.driver.describe import describe
 from interface.driver.dialogue import Answer, Ordered, Work, answer, read_query
@@ -152,16 +152,16 @@ def answer_faults(driver: Driver, vector: Vector, trace: Trace) -> Iterator[str]
     except LaboraError:
         return  # which has been said
     if not file.is_file():
-        if driver.answer is not None and vector.name.startswith("query-with") and said:
+        if (driver.answer or driver.law) and vector.name.startswith("query-with") and said:
             yield f"{file.name} is missing: the worklist from which the host's answer is written"
         return
-    if driver.answer is None:
+    if driver.answer is None and driver.law is None:
         yield f"{file.name} is there, and the driver has no [answer]"
         return
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
         query = received(driver, [trace.bytes_of(Direction.ANALYZER)])[0]
-        written = _answered(driver, driver.answer, query, raw)
+        written = _answered(driver, query, raw)
     except (OSError, ValueError, KeyError, IndexError, LaboraError) as error:
         yield f"{file.name}: {error!r}"
         return
@@ -175,16 +175,16 @@ def answer_faults(driver: Driver, vector: Vector, trace: Trace) -> Iterator[str]
         yield f"the answer differs at character {at}: {pair}"
 
 
-def _answered(driver: Driver, dialect: Answer, query: bytes, raw: dict[str, Any]) -> tuple[bytes, ...]:
+def _answered(driver: Driver, query: bytes, raw: dict[str, Any]) -> tuple[bytes, ...]:
     worklist = [_work(one) for one in raw.get("specimens", [])]
+    now, control_id = datetime.fromisoformat(raw["now"]), raw.get("control_id", "")
+    if driver.law is not None:
+        return law.answer(driver.law, query, worklist, now, control_id)
     asked = [name for one in registry.decode(driver, query).queries for name in one.specimen_ids]
     known = {one.specimen_id for one in worklist}
     missing = [name for name in asked if name not in known]
-    now = datetime.fromisoformat(raw["now"])
-    return answer(
-        dialect, read_query(driver.protocol, query, driver.encoding), worklist, now, raw.get("control_id", ""),
-        missing, driver.encoding,
-    )  # fmt: skip
+    asking = read_query(driver.protocol, query, driver.encoding)
+    return answer(driver.answer or Answer(), asking, worklist, now, control_id, missing, driver.encoding)
 
 
 def _work(raw: dict[str, Any]) -> Work:

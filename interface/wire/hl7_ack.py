@@ -54,6 +54,9 @@ _NUMBER = re.compile("[0-9]{1,3}")
 # HL7 table 0076: general acknowledgements, also the delayed one of version 2.1
 _ACKNOWLEDGEMENTS = frozenset({"ACK", "MCF"})
 INITIATIVES = frozenset({"ORU", "OUL"})  # no responses, whatever a sender puts into them: it waits for its reply
+# IHE LAW: an acknowledgement names the transaction as its message does, ACK^R22 that of LAB-29. Other profiles in
+# MSH-21 are of messages, not of what acknowledges them.
+_LAW = re.compile(r"LAB-?2[789]R?\^")
 _MSA_WINDOW_BYTES = 65536  # MSA stands behind MSH and SFT
 
 
@@ -190,7 +193,10 @@ def _msh(header: Segment, stamp: str, control_id: str) -> list[str]:
         version,
     ]
     charset = _clean(header.field(18))
-    if charset:
+    profile = _clean(header.field(21))
+    if _LAW.match(profile):
+        msh += ["", "", "", "", "", charset, "", "", profile]
+    elif charset:
         msh += ["", "", "", "", "", charset]
     return msh
 

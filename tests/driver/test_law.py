@@ -25,6 +25,7 @@ from interface.driver.law_read import Place, read_query
 from interface.errors import SegmentError
 from interface.wire import hl7
 from interface.wire.hl7_groups import group
+from interface.wire.hl7_structures import Part
 
 NOW = datetime(2021, 9, 15, 12, 33, 30, tzinfo=timezone(timedelta(hours=2)))
 # The header of a capture: corpus hl7/roche-cobas4800-query.hl7
@@ -144,6 +145,8 @@ def test_no_work_is_four_segments_of_a_specimen_of_unknown_role() -> None:
 def test_each_order_stands_below_its_specimen() -> None:
     """Read again by the tolerant reader of structures, two steps are two orders of one specimen."""
     work = Order("S-1", (Step("1", "TT1"), Step("2", "TT2")))
-    (specimen,) = [one for one in _walk(group(hl7.parse(order(work, PARTIES, NOW, "L2")))) if one.part is Part.SPECIMEN]
-    orders = [one for one in specimen.groups if one.part is Part.ORDER]
-    assert [segment.value(2) for one in orders for segment in one.segments if segment.id == "OBR"] == ["1", "2"]
+    tree = group(hl7.parse(order(work, PARTIES, NOW, "L2")))
+    (owner,) = tree.groups(Part.PATIENT_GROUP)
+    (specimen,) = owner.groups(Part.SPECIMEN)
+    read = [[one.value(2) for one in each.segments() if one.id == "OBR"] for each in specimen.groups(Part.ORDER)]
+    assert read == [["1"], ["2"]]

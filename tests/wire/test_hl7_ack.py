@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from interface.errors import LocatedError, SegmentError, UnsupportedMessage
 from interface.settings import AckPolicy
 from interface.wire.hl7 import check_syntax, parse
-from interface.wire.hl7_ack import AckCode, Due, Outcome, acknowledge, due, store_failure
+from interface.wire.hl7_ack import AckCode, Due, Outcome, Template, acknowledge, due, store_failure
 
 NOW = datetime(2026, 1, 5, 12, 0, 30, tzinfo=UTC)
 
@@ -185,3 +185,17 @@ def test_a_version_that_is_no_number_is_answered_all_the_same(version: str) -> N
 
 def test_a_charset_name_with_a_nul_is_an_unknown_charset() -> None:
     assert "not known" in parse(oru(charset="ISO-8859-\0")).charset_fault
+
+
+@pytest.mark.parametrize(
+    ("profile", "echoed"),
+    [("LAB-29^IHE", True), ("LAB29^IHE", True), ("LAB-27R^ROCHE", True), ("PHLabReport-NoAck^^2.16^ISO", False)],
+)
+def test_an_acknowledgement_names_the_law_transaction_of_its_message_and_no_other_profile(
+    profile: str, echoed: bool
+) -> None:
+    block = f"MSH|^~\\&|A|B|C|D|20260105||OUL^R22^OUL_R22|7|P|2.5.1|||NE|AL||UNICODE UTF-8|||{profile}\r".encode()
+    header = parse(acknowledge(block, AA, control_id="L1", now=NOW)).header
+    assert (header.field(18), header.field(21)) == ("UNICODE UTF-8", profile if echoed else "")
+    template = Template(parse(block), AA)
+    assert template.fill("L1", "7", NOW) == acknowledge(block, AA, control_id="L1", now=NOW)
