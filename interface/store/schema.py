@@ -6,8 +6,9 @@ SCHEMA = "lab"
 OWNER_ROLE = "labora_owner"
 APP_ROLE = "labora_app"
 
-# `code_map`, `rule_use`, `rule_switch`, `qc_target`, `qc_problem`, `analyzer_lot` and `pbrtqc_use` but for the columns
-# that say when a row was ended, and by what or whom; `qc_point` but for those that say by whom it was excluded.
+# `code_map`, `rule_use`, `rule_switch`, `qc_target`, `qc_problem`, `analyzer_lot`, `pbrtqc_use`, `route` and
+# `analyzer_down` but for the columns that say when a row was ended, and by what or whom; `qc_point` but for those that
+# say by whom it was excluded.
 APPEND_ONLY = frozenset(
     {
         "frame",
@@ -38,8 +39,12 @@ APPEND_ONLY = frozenset(
         "specimen_event",
         "critical_event",
         "patient_merge",
+        "sending",
+        "dispatch_event",
+        "route",
+        "analyzer_down",
     }
 )
-DELETABLE = frozenset({"queue", "patient_word"})
+DELETABLE = frozenset({"queue", "patient_word", "work_due"})
 WITHOUT_ROW_SECURITY = frozenset({"queue"})
 PARTITIONED = {"frame": "month", "audit_event": "month", "result_version": "year"}

@@ -32,7 +32,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from interface.store import pbrtqc_tables as pbrtqc_tables  # their tables are of the same metadata
+from interface.store import dispatch_tables as dispatch_tables  # their tables are of the same metadata
+from interface.store import pbrtqc_tables as pbrtqc_tables
 from interface.store import qc_tables as qc_tables
 from interface.store.columns import (
     at,
@@ -95,7 +96,8 @@ audit_event = Table(
 analyzer = Table(
     "analyzer", metadata, key(), tenant(), Column("name", Text, nullable=False), string("driver"),
     string("serial"),
-    at("created_at", True), UniqueConstraint("organization_id", "name"),
+    at("created_at", True), flag("worklist", False),  # it is told of its work without asking
+    UniqueConstraint("organization_id", "name"),
 )  # fmt: skip
 link = Table(
     "link", metadata, key(), tenant(), Column("name", Text, nullable=False),
@@ -340,12 +342,6 @@ order_item = Table(
     string("reason"),  # why it was cancelled, rejected or goes back
     # no index over the status: its change stays on its page; what waits is found by `lab_order.waiting`
     at("updated_at", True), Index(None, "order_id"), Index(None, "specimen_id"),
-)  # fmt: skip
-dispatch = Table(  # what each analyzer was told
-    "dispatch", metadata, key(), tenant(), ref("order_item_id", "order_item", True),
-    ref("link_id", "link", True),
-    Column("state", Text, nullable=False), string("answer"), at("created_at", True), at("updated_at", True),
-    Index(None, "order_item_id"),
 )  # fmt: skip
 worksheet = Table(
     "worksheet", metadata, key(), tenant(), Column("number", Text, nullable=False),

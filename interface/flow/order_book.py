@@ -1,0 +1,372 @@
+"""The order book: what each analyzer is to measure, by whatever dialect it is told, and what it made of it.
+
+Everything works in the caller's transaction. An analyzer asks (`work_for`) or is told (`owed`); what is then sent is
+recorded before it leaves (`record_sent`), and what comes back after (`answered`). Asked again, an analyzer gets the
+same work by the same ids for as long as it is to be done.
+
+Locks are taken in one order: order items (shared, see `store.dispatch`), then dispatches, both by id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from interface.domain.barcodes import barcode_of, control_like
+from interface.domain.mapping import Effective
+from interface.domain.model import ItemStatus, ObservedPatient, Problem
+from interface.domain.routing import (
+    ALERTS,
+    ENDED,
+    Codes,
+    DispatchKind,
+    DispatchState,
+    Missing,
+    NoWork,
+    Query,
+    Route,
+    WorkStep,
+    by_state,
+    choose_codes,
+    may_measure,
+    menu,
+    outcome,
+    waits,
+    why_none,
+)
+from interface.domain.states import SPECIMEN_STATUS, SpecimenStatus
+from interface.driver.dialogue import Ordered, Work, ordered_code
+from interface.flow.context import LinkContext
+from interface.store import dispatch as store
+from interface.store.db import Connection
+from interface.store.dispatch import BookItem, BookSpecimen, DispatchRow, NewDispatch
+
+log = structlog.get_logger(__name__)
+
+MOST_SPECIMENS = 500  # in the answer to a query for all, for a range or a rack
+MOST_DUE = 500  # items at a time of an analyzer that is told of its work
+
+
+@dataclass(frozen=True, slots=True)
+class BookWork:
+    """Work on one specimen, `steps[i]` of it being `work.tests[i]`. Either all of it is to be done or none any more."""
+
+    work: Work
+    steps: tuple[WorkStep, ...]
+
+    @property
+    def dispatches(self) -> tuple[UUID, ...]:
+        return tuple(step.dispatch_id for step in self.steps)
+
+    @property
+    def cancels(self) -> bool:
+        return any(step.kind is DispatchKind.CANCEL for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """The answer to a query. `problems`: tests that the analyzer measures and that could not be ordered from it, by
+    their codes; `stale`: that orders may be missing, in words, else ""; `more`: there is more than this."""
+
+    works: tuple[BookWork, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    stale: str = ""
+    more: bool = False
+
+
+async def work_for(
+    connection: Connection, link: LinkContext, query: Query, now: datetime, *, renew: bool = False
+) -> Book:
+    """What the analyzer of a link is to do on the specimens that it asks about, and why there is nothing to do.
+
+    `renew`: what it was told before goes by new work ids, and the old ones end; for dialects that take an id once.
+    """
+    asked = list(dict.fromkeys(query.specimen_ids))
+    found = await _asked(connection, link, asked, now)
+    wanted = {told: one for told, one in found.items() if isinstance(one, BookSpecimen)}
+    missing = [Missing(told, one) for told, one in found.items() if isinstance(one, NoWork)]
+    more = False
+    if query.open_ended or query.places:
+        others, more = await _open_ended(connection, link, query)
+        wanted |= {one.barcode: one for one in others if one.barcode not in wanted}
+    offer = await _offer(connection, link, wanted, now, renew=renew)
+    named = set(asked)
+    missing += [Missing(told, reason) for told, reason in offer.without.items() if told in named]
+    order = {told: at for at, told in enumerate(asked)}
+    missing.sort(key=lambda one: order[one.specimen_id])
+    return Book(tuple(offer.works), tuple(missing), tuple(offer.problems), more=more)
+
+
+async def record_sent(
+    connection: Connection, link: LinkContext, sending_id: UUID, dispatches: Sequence[UUID], data: bytes,
+    query_id: UUID | None, now: datetime,
+) -> None:  # fmt: skip
+    """Record a message to the analyzer before it leaves, and that it tells of these pieces of work.
+
+    The same sending once more is one more attempt. `query_id`: the message it answers.
+    """
+    await store.add_sending(connection, link.organization_id, link.link_id, sending_id, data, query_id, now)
+    told = [row.id for row in await store.lock(connection, dispatches) if row.state not in ENDED]
+    await store.set_sent(connection, told, link.link_id, sending_id, now)
+    await store.add_events(connection, link.actor, told)
+
+
+async def answered(
+    connection: Connection, link: LinkContext, dispatches: Sequence[UUID], state: DispatchState | None, answer: str,
+    now: datetime,
+) -> None:  # fmt: skip
+    """What the analyzer said of work that it was told, or that it could not be told (FAILED, or QUEUED to try again).
+
+    None: its words alone are kept. What has ended meanwhile stays ended. `answer` holds no patient data.
+    """
+    for row in await store.lock(connection, dispatches):
+        new = outcome(row.kind, row.state, state)
+        await store.set_state(connection, [row.id], new, now, answer=answer)
+        await store.add_events(connection, link.actor, [row.id], answer)
+        if new in ALERTS and new is not row.state:
+            log.warning("an analyzer does not do its work", action=f"dispatch.{new}", link=link.name,
+                        work_id=row.work_id, kind=row.kind.value)  # fmt: skip
+
+
+async def owed(connection: Connection, link: LinkContext, now: datetime) -> list[BookWork]:
+    """What the analyzer of a link is to be told without asking, the oldest first; whoever asks makes it one that is.
+
+    Nothing is changed by it but that work is queued: what is not sent is owed again.
+    """
+    await store.set_worklist(connection, link.analyzer_id)
+    due = await store.take_due(connection, link.analyzer_id, MOST_DUE)
+    if due:
+        specimens = await store.by_id(connection, await store.specimens_of(connection, due))
+        fit = {one.barcode: one for one in specimens if by_state(one.state) is None}
+        await _offer(connection, link, fit, now)
+    rows = await store.queued(connection, link.analyzer_id, MOST_DUE)
+    if not rows:
+        return []
+    known = {one.id: one for one in await store.by_id(connection, {row.specimen_id for row in rows})}
+    together: dict[tuple[UUID, str, bool], list[DispatchRow]] = {}
+    for row in rows:
+        together.setdefault((row.specimen_id, row.specimen_told, row.kind is DispatchKind.CANCEL), []).append(row)
+    return [_book_work(link, told, known[specimen_id], group) for (specimen_id, told, _), group in together.items()]
+
+
+# ---- which specimen -------------------------------------------------------------------------------------------------
+
+
+async def _asked(
+    connection: Connection, link: LinkContext, asked: Sequence[str], now: datetime
+) -> dict[str, BookSpecimen | NoWork]:
+    """By the id as it was asked: the specimen, or why it cannot be measured."""
+    barcodes = {told: barcode_of(told, link.settings.barcode) for told in asked}
+    carrying: dict[str, list[BookSpecimen]] = {}
+    for one in await store.by_barcode(connection, set(barcodes.values())):
+        carrying.setdefault(one.barcode, []).append(one)
+    return {told: _chosen(link, told, carrying.get(barcode, ()), now) for told, barcode in barcodes.items()}
+
+
+def _chosen(link: LinkContext, told: str, carrying: Sequence[BookSpecimen], now: datetime) -> BookSpecimen | NoWork:
+    """As `domain.matching` finds the specimen of a result: what is offered is what its result will be filed under."""
+    if control_like(told, link.settings.control_ids):
+        return NoWork.UNKNOWN_SPECIMEN
+    days = link.settings.specimen_window_days
+    recent = [
+        one for one in carrying
+        if not days or now - max(filter(None, (one.received_at, one.created_at))) <= timedelta(days=days)
+    ]  # fmt: skip
+    available = [one for one in recent if SPECIMEN_STATUS[one.state] is SpecimenStatus.AVAILABLE]
+    if len(available) > 1 or not recent:
+        return NoWork.UNKNOWN_SPECIMEN  # which of them it is, nobody knows
+    one = available[0] if available else recent[-1]
+    return by_state(one.state) or one
+
+
+async def _open_ended(connection: Connection, link: LinkContext, query: Query) -> tuple[list[BookSpecimen], bool]:
+    """The specimens that wait for one of the analyzer's tests, of those that are asked for; and whether there are more
+    of them than are told at a time."""
+    rows = await store.code_map(connection, link.driver.id, link.link_id)
+    tests = {UUID(row.span.target.test) for row in rows.values() if row.span.target.test}
+    rules = link.settings.barcode
+    ranges = [(barcode_of(first, rules), barcode_of(last, rules)) for first, last in query.ranges]
+    ids = await store.waiting_specimens(
+        connection, tests, MOST_SPECIMENS + 1, ranges=ranges, racks=query.racks, places=query.places, all_=query.all_
+    )
+    return await store.by_id(connection, ids[:MOST_SPECIMENS]), len(ids) > MOST_SPECIMENS
+
+
+# ---- which work -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Offer:
+    works: list[BookWork] = field(default_factory=list)
+    without: dict[str, NoWork] = field(default_factory=dict)  # by the id as it is told
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """That an item is to be measured by the analyzer, with these codes."""
+
+    told: str
+    item: BookItem
+    codes: tuple[str, ...]
+
+    @property
+    def kind(self) -> DispatchKind:
+        return DispatchKind(self.item.again.kind.value) if self.item.again else DispatchKind.NEW
+
+
+async def _offer(
+    connection: Connection, link: LinkContext, specimens: Mapping[str, BookSpecimen], now: datetime, *,
+    renew: bool = False,
+) -> _Offer:  # fmt: skip
+    """Offer the analyzer all that it is to measure on these specimens, each by the id it is told of it."""
+    offer = _Offer()
+    if not specimens:
+        return offer
+    planner = await _Planner.read(connection, link, list(specimens.values()))
+    wanted = [one for told, specimen in specimens.items() for one in planner.plan(told, specimen, offer)]
+    still = await store.still_open(connection, {one.item.id for one in wanted}) if wanted else set()
+    wanted = [one for one in wanted if one.item.id in still]
+    rows = await _rows(connection, link, wanted, planner.open, now, renew=renew)
+    for told, specimen in specimens.items():
+        mine = [
+            rows[one.item.id, code] for one in wanted if one.told == told for code in one.codes
+            if (one.item.id, code) in rows
+        ]  # fmt: skip
+        if mine:
+            offer.works.append(_book_work(link, told, specimen, mine))
+        else:
+            offer.without.setdefault(told, NoWork.CANCELLED)  # what there was is gone since a moment
+    return offer
+
+
+@dataclass(slots=True)
+class _Planner:
+    """What is known of the specimens that one answer is about."""
+
+    link: LinkContext
+    items: Mapping[UUID, Sequence[BookItem]]
+    map: Effective
+    open: Mapping[UUID, Sequence[DispatchRow]]
+    routes: Mapping[tuple[UUID, str], Sequence[Route]]
+    down: Collection[UUID]
+
+    @classmethod
+    async def read(cls, connection: Connection, link: LinkContext, specimens: Sequence[BookSpecimen]) -> _Planner:
+        items = await store.items_of(connection, {one.id for one in specimens})
+        waiting = [item for several in items.values() for item in several if _waits(item)]
+        routes = await store.routes_of(connection, {item.test_id for item in waiting})
+        return cls(
+            link,
+            items,
+            await store.code_map(connection, link.driver.id, link.link_id),
+            await store.open_of(connection, {item.id for item in waiting}),
+            routes,
+            await store.down(connection) if routes else frozenset(),
+        )
+
+    def plan(self, told: str, specimen: BookSpecimen, offer: _Offer) -> list[_Wanted]:
+        """What the analyzer is to measure on one specimen; where that is nothing, the offer says why."""
+        possible = menu(self.map, specimen.type) if self._takes(specimen.type) else {}
+        wanted: list[_Wanted] = []
+        mine: list[tuple[ItemStatus, bool]] = []
+        for item in self.items.get(specimen.id, ()):
+            routes = self.routes.get((item.test_id, specimen.type)) or self.routes.get((item.test_id, ""), ())
+            codes = self._codes(possible.get(str(item.test_id), {}), routes)
+            if not codes.measured:
+                continue
+            to_do = _waits(item)
+            mine.append((item.status, to_do))
+            if not to_do or not self._has(item, routes, specimen):
+                continue
+            if codes.problem:
+                offer.problems.append(Problem(item.test, codes.problem))
+            else:
+                wanted.append(_Wanted(told, item, codes.codes))
+        if not wanted:
+            offer.without[told] = why_none(mine, len(self.items.get(specimen.id, ())) - len(mine))
+        return wanted
+
+    def _takes(self, specimen_type: str) -> bool:
+        """Whether the dialect has a word for the type: another word would be another's fluid."""
+        dialect = self.link.driver.answer
+        return dialect is None or dialect.specimen_types is None or specimen_type in dialect.specimen_types
+
+    def _codes(self, possible: Mapping[str, tuple[bool, bool]], routes: Iterable[Route]) -> Codes:
+        dialect = self.link.driver.answer
+        own = next((route for route in routes if route.analyzer_id == self.link.analyzer_id), None)
+        marked = own.codes if own else ()
+        if dialect is None:
+            return choose_codes(possible, marked)
+        return choose_codes(possible, marked, lambda code: ordered_code(dialect, code))
+
+    def _has(self, item: BookItem, routes: Sequence[Route], specimen: BookSpecimen) -> bool:
+        told = {
+            row.analyzer_id for row in self.open.get(item.id, ())
+            if row.kind is not DispatchKind.CANCEL and row.state not in ALERTS
+        }  # fmt: skip
+        only = item.again.analyzer_id if item.again else None
+        return may_measure(self.link.analyzer_id, routes, specimen.id, self.down, told, only)
+
+
+def _waits(item: BookItem) -> bool:
+    return waits(item.status, item.measured, item.again is not None)
+
+
+async def _rows(
+    connection: Connection, link: LinkContext, wanted: Sequence[_Wanted],
+    open_: Mapping[UUID, Sequence[DispatchRow]], now: datetime, *, renew: bool,
+) -> dict[tuple[UUID, str], DispatchRow]:  # fmt: skip
+    """The dispatches of what is wanted, by item and code: those there are, and new ones for the rest."""
+    found: dict[tuple[UUID, str], DispatchRow] = {}
+    old: list[UUID] = []
+    new: list[NewDispatch] = []
+    for one in wanted:
+        mine = {row.code: row for row in open_.get(one.item.id, ()) if row.analyzer_id == link.analyzer_id}
+        for code in one.codes:
+            row = mine.pop(code, None)
+            if row is not None and row.kind is not DispatchKind.CANCEL and not (renew and row.attempts):
+                found[one.item.id, code] = row
+                continue
+            if row is not None:
+                old.append(row.id)
+            again = one.item.again
+            new.append(NewDispatch(one.item.id, one.item.specimen_id, one.kind, code, one.told,
+                                   again.id if again else None, again.dilution if again else None))  # fmt: skip
+        old += [row.id for row in mine.values()]  # by a code that it is not ordered by any more
+    if old:
+        gone = [row.id for row in await store.lock(connection, old) if row.state not in ENDED]
+        reason = "told anew by another work id"
+        await store.set_state(connection, gone, DispatchState.CANCELLED, now, reason=reason)
+        await store.add_events(connection, link.actor, gone, reason=reason)
+    if new:
+        made = await store.add(connection, link.actor, link.analyzer_id, new)
+        found |= {(row.order_item_id, row.code): row for row in made}
+    return found
+
+
+def _book_work(link: LinkContext, told: str, specimen: BookSpecimen, rows: Sequence[DispatchRow]) -> BookWork:
+    zone = ZoneInfo(link.settings.timezone)
+    patient = ObservedPatient(
+        specimen.patient_id,
+        "^".join(filter(None, (specimen.family, specimen.given))),
+        specimen.birth_date,
+        specimen.sex,
+    )
+    work = Work(
+        told,
+        tuple(Ordered(row.code, str(row.work_id)) for row in rows),
+        patient,
+        specimen.priority,
+        specimen.type,
+        specimen.collected_at.astimezone(zone) if specimen.collected_at else None,
+        specimen.order_number,
+    )
+    steps = tuple(WorkStep(row.id, str(row.work_id), row.kind, row.code, row.dilution) for row in rows)
+    return BookWork(work, steps)

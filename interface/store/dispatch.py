@@ -1,0 +1,458 @@
+"""Rows of the order book: what there is to measure, what each analyzer was told, and what became of it.
+
+Reading takes no lock but one: the items that are about to be offered are shared (`FOR KEY SHARE`, in the order of
+their ids), so that whoever cancels one waits for the offer and then takes it back, and an item that was cancelled first
+is not offered. That lock does not conflict with those of whoever decides about results, who waits for nobody here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from asyncpg import Record
+
+from interface.domain.mapping import Effective, MapKey, MapRow, Span, Target
+from interface.domain.model import FollowUpKind, ItemStatus, Priority, Sex
+from interface.domain.routing import DispatchKind, DispatchState, Route, WhenDown
+from interface.domain.states import OPEN_ITEM, SpecimenState
+from interface.domain.views import Actor
+from interface.store.catalogue import SITE
+from interface.store.db import Connection
+from interface.store.ids import uuid7
+
+
+@dataclass(frozen=True, slots=True)
+class BookSpecimen:
+    """A specimen as an analyzer is told of it. The patient as the record that survived its merges."""
+
+    id: UUID
+    barcode: str
+    type: str
+    state: SpecimenState
+    collected_at: datetime | None
+    received_at: datetime | None
+    created_at: datetime
+    order_number: str
+    priority: Priority
+    patient_id: str
+    family: str
+    given: str
+    birth_date: date | None
+    sex: Sex | None
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """That an item is to be measured once more, and by whom it was measured."""
+
+    id: UUID
+    kind: FollowUpKind
+    dilution: Decimal | None
+    analyzer_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class BookItem:
+    """An order item. `measured`: it has a result that a person has not discarded and that is no failed run."""
+
+    id: UUID
+    specimen_id: UUID
+    test_id: UUID
+    test: str
+    status: ItemStatus
+    measured: bool
+    again: Again | None
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchRow:
+    """One piece of work of an analyzer. `answer`: the analyzer's words, `reason`: ours."""
+
+    id: UUID
+    order_item_id: UUID
+    specimen_id: UUID
+    analyzer_id: UUID
+    link_id: UUID | None
+    work_id: int
+    kind: DispatchKind
+    code: str
+    state: DispatchState
+    answer: str
+    reason: str
+    follow_up_id: UUID | None
+    dilution: Decimal | None
+    specimen_told: str
+    attempts: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewDispatch:
+    order_item_id: UUID
+    specimen_id: UUID
+    kind: DispatchKind
+    code: str
+    specimen_told: str
+    follow_up_id: UUID | None = None
+    dilution: Decimal | None = None
+
+
+# ---- what there is to measure ---------------------------------------------------------------------------------------
+
+_SPECIMENS = """
+select s.id, s.barcode, s.type, s.state, s.collected_at, s.received_at, s.created_at,
+       coalesce(o.number, '') as order_number, coalesce(o.priority, 'routine') as priority,
+       coalesce((select n.value from lab.patient_identifier n where n.patient_id = p.id and n.ended_at is null
+                  order by n.id limit 1), '') as patient_id,
+       coalesce(p.family, '') as family, coalesce(p.given, '') as given, p.birth_date, p.sex
+from lab.specimen s
+left join lab.lab_order o on o.id = s.order_id
+left join lab.patient w on w.id = s.patient_id
+left join lab.patient p on p.id = coalesce(w.merged_into_id, w.id)
+where {} order by s.id
+"""
+_ITEMS = """
+select i.id, i.specimen_id, i.test_id, t.code as test, i.status, exists (
+           select from lab.result r where r.order_id = i.order_id and r.order_item_id = i.id
+           and r.status not in ('cancelled', 'entered-in-error') and not r.held && '{run_failed,no_value}'
+       ) as measured, f.id as again_id, f.kind as again_kind, f.dilution, f.analyzer_id
+from lab.order_item i join lab.test t on t.id = i.test_id
+left join lateral (
+    select f.id, f.kind, f.dilution, r.analyzer_id from lab.follow_up f join lab.result r on r.id = f.result_id
+    where f.order_item_id = i.id and f.state in ('requested', 'sent') and f.kind in ('rerun', 'dilution')
+    order by f.id desc limit 1
+) f on true
+where i.specimen_id = any($1::uuid[]) order by i.id
+"""
+
+
+async def by_barcode(connection: Connection, barcodes: Collection[str]) -> list[BookSpecimen]:
+    """Every specimen that carries one of the barcodes, whatever its state."""
+    possible = [barcode for barcode in barcodes if "\0" not in barcode]  # text of PostgreSQL holds no NUL
+    rows = await connection.fetch(_SPECIMENS.format("s.barcode = any($1::text[])"), possible) if possible else []
+    return [_specimen(row) for row in rows]
+
+
+async def by_id(connection: Connection, specimen_ids: Collection[UUID]) -> list[BookSpecimen]:
+    rows = await connection.fetch(_SPECIMENS.format("s.id = any($1::uuid[])"), list(specimen_ids))
+    return [_specimen(row) for row in rows]
+
+
+async def items_of(connection: Connection, specimen_ids: Collection[UUID]) -> dict[UUID, list[BookItem]]:
+    """Every order item, by specimen, in the order in which they were asked for."""
+    found: defaultdict[UUID, list[BookItem]] = defaultdict(list)
+    for row in await connection.fetch(_ITEMS, list(specimen_ids)) if specimen_ids else []:
+        again = None
+        if row["again_id"] is not None:
+            again = Again(row["again_id"], FollowUpKind(row["again_kind"]), row["dilution"], row["analyzer_id"])
+        found[row["specimen_id"]].append(
+            BookItem(
+                row["id"], row["specimen_id"], row["test_id"], row["test"], ItemStatus(row["status"]), row["measured"],
+                again,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _specimen(row: Record) -> BookSpecimen:
+    fields = dict(row.items())
+    fields["state"], fields["priority"] = SpecimenState(row["state"]), Priority(row["priority"])
+    fields["sex"] = Sex(row["sex"]) if row["sex"] else None
+    return BookSpecimen(**fields)
+
+
+async def code_map(connection: Connection, driver: str, link_id: UUID) -> Effective:
+    """What the link's code map says now, by code and specimen type: the strongest row of each. The targets are named by
+    the ids of their tests."""
+    rows = await connection.fetch(
+        """select id, code, specimen_type, coalesce(test_id::text, '') as test, link_id is not null as own, origin,
+                  revision, valid_from
+             from lab.code_map
+            where driver = $1 and (link_id is null or link_id = $2) and ended_at is null
+              and valid_from <= now() and (valid_to is null or valid_to > now())""",
+        driver,
+        link_id,
+    )
+    found: Effective = {}
+    for row in rows:
+        key = MapKey(driver, str(link_id) if row["own"] else "", row["code"], row["specimen_type"])
+        span = Span(Target(row["test"]), row["valid_from"])
+        made = MapRow(row["id"], key, span, row["origin"] == SITE, row["revision"])
+        place = key.code, key.specimen_type
+        if place not in found or found[place].strength < made.strength:
+            found[place] = made
+    return found
+
+
+# ---- who measures what ----------------------------------------------------------------------------------------------
+
+
+async def routes_of(connection: Connection, test_ids: Collection[UUID]) -> dict[tuple[UUID, str], list[Route]]:
+    """The routes of these tests, by test and specimen type ("": any that has none of its own)."""
+    rows = await connection.fetch(
+        """select test_id, specimen_type, analyzer_id, place, share, when_down, codes from lab.route
+            where test_id = any($1::uuid[]) and ended_at is null order by place, id""",
+        list(test_ids),
+    )
+    found: defaultdict[tuple[UUID, str], list[Route]] = defaultdict(list)
+    for row in rows:
+        route = Route(row["analyzer_id"], row["place"], row["share"], WhenDown(row["when_down"]), tuple(row["codes"]))
+        found[row["test_id"], row["specimen_type"]].append(route)
+    return found
+
+
+async def down(connection: Connection) -> set[UUID]:
+    """The analyzers that a person has said are down, and those none of whose links was connected for a while."""
+    rows = await connection.fetch(
+        """select analyzer_id from lab.analyzer_down where ended_at is null
+           union
+           select l.analyzer_id from lab.link_state s join lab.link l on l.id = s.link_id
+            group by l.analyzer_id
+           having not bool_or(s.connected) and max(s.looked_at) > now() - interval '5 minutes'"""
+    )
+    return {row["analyzer_id"] for row in rows}
+
+
+# ---- what was told --------------------------------------------------------------------------------------------------
+
+_COLUMNS = """d.id, d.order_item_id, d.specimen_id, d.analyzer_id, d.link_id, d.work_id, d.kind, d.code, d.state,
+    d.answer, d.reason, d.follow_up_id, d.dilution, d.specimen_told, d.attempts, d.created_at"""
+_OPEN = "d.state not in ('resulted', 'cancelled')"
+
+
+async def open_of(connection: Connection, item_ids: Collection[UUID]) -> dict[UUID, list[DispatchRow]]:
+    """The work on these items that has not ended, of every analyzer, by item."""
+    rows = await connection.fetch(
+        f"select {_COLUMNS} from lab.dispatch d where d.order_item_id = any($1::uuid[]) and {_OPEN} order by d.id",  # noqa: S608 - constants
+        list(item_ids),
+    )
+    found: defaultdict[UUID, list[DispatchRow]] = defaultdict(list)
+    for row in rows:
+        found[row["order_item_id"]].append(_dispatch(row))
+    return found
+
+
+async def by_ids(connection: Connection, dispatch_ids: Collection[UUID]) -> list[DispatchRow]:
+    rows = await connection.fetch(
+        f"select {_COLUMNS} from lab.dispatch d where d.id = any($1::uuid[]) order by d.id",  # noqa: S608 - constants
+        list(dispatch_ids),
+    )
+    return [_dispatch(row) for row in rows]
+
+
+async def by_work_ids(connection: Connection, analyzer_id: UUID, work_ids: Iterable[str]) -> list[DispatchRow]:
+    """The work of an analyzer by the ids it was told; what is no such id finds nothing."""
+    numbers = [int(text) for text in work_ids if text.isascii() and text.isdigit() and len(text) < 19]
+    rows = await connection.fetch(
+        f"""select {_COLUMNS} from lab.dispatch d
+             where d.organization_id = (select organization_id from lab.analyzer where id = $1)
+               and d.work_id = any($2::bigint[]) and d.analyzer_id = $1 order by d.id""",  # noqa: S608 - constants
+        analyzer_id,
+        numbers,
+    )
+    return [_dispatch(row) for row in rows]
+
+
+async def still_open(connection: Connection, item_ids: Iterable[UUID]) -> set[UUID]:
+    """Those of the items that are to be measured, kept so until the transaction ends (see above)."""
+    rows = await connection.fetch(
+        """select id from lab.order_item where id = any($1::uuid[]) and status = any($2::text[])
+            order by id for key share""",
+        list(item_ids),
+        [status.value for status in sorted(OPEN_ITEM)],
+    )
+    return {row["id"] for row in rows}
+
+
+async def add(connection: Connection, actor: Actor, analyzer_id: UUID, new: Sequence[NewDispatch]) -> list[DispatchRow]:
+    """Make work of an analyzer, queued; what another connection of it makes at the same moment is found, not doubled.
+    Returns all of it."""
+    made = await connection.fetch(
+        """
+        with i as (
+            select * from unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::uuid[],
+                                 $10::numeric[])
+                as t (id, order_item_id, specimen_id, kind, code, specimen_told, follow_up_id, dilution)
+        )
+        insert into lab.dispatch (id, organization_id, analyzer_id, work_id, order_item_id, specimen_id, kind, code,
+                                  specimen_told, follow_up_id, dilution, state)
+        select id, $1, $2, nextval('lab.dispatch_work_id_seq'), order_item_id, specimen_id, kind, code, specimen_told,
+               follow_up_id, dilution, 'queued'
+          from i order by order_item_id, code
+        on conflict (order_item_id, analyzer_id, code) where state not in ('resulted', 'cancelled') do nothing
+        returning id
+        """,
+        actor.organization_id, analyzer_id, [uuid7() for _ in new], [one.order_item_id for one in new],
+        [one.specimen_id for one in new], [one.kind.value for one in new], [one.code for one in new],
+        [one.specimen_told for one in new], [one.follow_up_id for one in new], [one.dilution for one in new],
+    )  # fmt: skip
+    await add_events(connection, actor, [row["id"] for row in made])
+    there = await open_of(connection, {one.order_item_id for one in new})
+    wanted = {(one.order_item_id, one.code) for one in new}
+    return [
+        row for rows in there.values() for row in rows
+        if row.analyzer_id == analyzer_id and (row.order_item_id, row.code) in wanted
+    ]  # fmt: skip
+
+
+async def add_events(
+    connection: Connection, actor: Actor, dispatch_ids: Sequence[UUID], answer: str = "", reason: str = ""
+) -> None:
+    """One event of each piece of work, with what it is then."""
+    if dispatch_ids:
+        await connection.execute(
+            """
+            insert into lab.dispatch_event (id, organization_id, dispatch_id, kind, state, answer, reason, sending_id,
+                                            actor_kind, actor_id, actor_name)
+            select i.event_id, d.organization_id, d.id, d.kind, d.state, $3, $4, d.sending_id, $5, $6, $7
+              from unnest($1::uuid[], $2::uuid[]) as i (event_id, id) join lab.dispatch d on d.id = i.id
+            """,
+            [uuid7() for _ in dispatch_ids], list(dispatch_ids), answer, reason, actor.kind, actor.id, actor.name,
+        )  # fmt: skip
+
+
+async def lock(connection: Connection, dispatch_ids: Iterable[UUID]) -> list[DispatchRow]:
+    """In the order of their ids, as everybody locks them."""
+    rows = await connection.fetch(
+        f"select {_COLUMNS} from lab.dispatch d where d.id = any($1::uuid[]) order by d.id for update",  # noqa: S608 - constants
+        list(dispatch_ids),
+    )
+    return [_dispatch(row) for row in rows]
+
+
+async def add_sending(
+    connection: Connection, organization_id: UUID, link_id: UUID, sending_id: UUID, data: bytes, query_id: UUID | None,
+    now: datetime,
+) -> None:  # fmt: skip
+    """Keep a message of ours before it leaves; once more with the same id is the same."""
+    await connection.execute(
+        """insert into lab.sending (id, organization_id, link_id, query_id, bytes, created_at)
+           values ($1, $2, $3, $4, $5, $6) on conflict (id) do nothing""",
+        sending_id, organization_id, link_id, query_id, data, now,
+    )  # fmt: skip
+
+
+async def set_sent(
+    connection: Connection, dispatch_ids: Sequence[UUID], link_id: UUID, sending_id: UUID, now: datetime
+) -> None:
+    """These, which are locked, were told by a link."""
+    await connection.execute(
+        """update lab.dispatch set state = 'sent', link_id = $2, sending_id = $3, attempts = attempts + 1, sent_at = $4,
+                  answer = '', updated_at = $4 where id = any($1::uuid[])""",
+        list(dispatch_ids),
+        link_id,
+        sending_id,
+        now,
+    )
+
+
+async def set_state(
+    connection: Connection, dispatch_ids: Sequence[UUID], state: DispatchState, now: datetime, *,
+    kind: DispatchKind | None = None, answer: str | None = None, reason: str | None = None,
+) -> None:  # fmt: skip
+    """The new state of these, which are locked. None: as it is."""
+    await connection.execute(
+        """
+        update lab.dispatch set state = $2, kind = coalesce($4, kind), answer = coalesce($5, answer),
+               reason = coalesce($6, reason), answered_at = case when $5::text is null then answered_at else $3 end,
+               ended_at = case when $2 in ('resulted', 'cancelled') then $3 end, updated_at = $3
+        where id = any($1::uuid[])
+        """,
+        list(dispatch_ids), state.value, now, kind.value if kind else None, answer, reason,
+    )  # fmt: skip
+
+
+def _dispatch(row: Record) -> DispatchRow:
+    fields = dict(row.items())
+    fields["kind"], fields["state"] = DispatchKind(row["kind"]), DispatchState(row["state"])
+    return DispatchRow(**fields)
+
+
+# ---- analyzers that are told of their work --------------------------------------------------------------------------
+
+
+async def set_worklist(connection: Connection, analyzer_id: UUID) -> None:
+    """From now on the analyzer is told of its work without asking, what waits already included."""
+    changed = await connection.fetchval(
+        "update lab.analyzer set worklist = true where id = $1 and not worklist returning true", analyzer_id
+    )
+    if changed:
+        await connection.execute(
+            """
+            insert into lab.work_due (analyzer_id, order_item_id, organization_id)
+            select $1, i.id, i.organization_id from lab.lab_order o join lab.order_item i on i.order_id = o.id
+             where o.waiting and i.status in ('received', 'in_progress') on conflict do nothing
+            """,
+            analyzer_id,
+        )
+
+
+async def take_due(connection: Connection, analyzer_id: UUID, most: int) -> list[UUID]:
+    """Items that the analyzer may have to be told of; they are due no more."""
+    rows = await connection.fetch(
+        """
+        delete from lab.work_due where (analyzer_id, order_item_id) in (
+            select analyzer_id, order_item_id from lab.work_due where analyzer_id = $1
+            order by order_item_id limit $2 for update skip locked)
+        returning order_item_id
+        """,
+        analyzer_id,
+        most,
+    )
+    return [row["order_item_id"] for row in rows]
+
+
+async def specimens_of(connection: Connection, item_ids: Collection[UUID]) -> list[UUID]:
+    rows = await connection.fetch(
+        "select distinct specimen_id from lab.order_item where id = any($1::uuid[]) and specimen_id is not null",
+        list(item_ids),
+    )
+    return [row["specimen_id"] for row in rows]
+
+
+async def queued(connection: Connection, analyzer_id: UUID, most: int) -> list[DispatchRow]:
+    """What the analyzer is to be told, the oldest first."""
+    rows = await connection.fetch(
+        f"""select {_COLUMNS} from lab.dispatch d where d.analyzer_id = $1 and d.state = 'queued'
+             order by d.id limit $2""",  # noqa: S608 - constants
+        analyzer_id,
+        most,
+    )
+    return [_dispatch(row) for row in rows]
+
+
+async def waiting_specimens(
+    connection: Connection,
+    test_ids: Collection[UUID],
+    most: int,
+    *,
+    all_: bool = False,
+    ranges: Sequence[tuple[str, str]] = (),
+    racks: Sequence[str] = (),
+    places: Sequence[tuple[str, str]] = (),
+) -> list[UUID]:
+    """Received specimens with an item of one of these tests that waits, the oldest first: all, those whose barcode is
+    within a range (as long as both its ends), those in a rack or at a place (rack and position)."""
+    rows = await connection.fetch(
+        """
+        select distinct s.id from lab.lab_order o
+          join lab.order_item i on i.order_id = o.id join lab.specimen s on s.id = i.specimen_id
+         where o.waiting and i.status in ('received', 'in_progress') and i.test_id = any($1::uuid[])
+           and s.state in ('received', 'stored') and (
+               $3 or s.rack <> '' and s.rack = any($4::text[])
+               or exists (select from unnest($5::text[], $6::text[]) as p (rack, position)
+                           where s.rack = p.rack and s.rack <> '' and s.position = p.position)
+               or exists (select from unnest($7::text[], $8::text[]) as p (first, last)
+                           where length(s.barcode) = length(p.first) and length(s.barcode) = length(p.last)
+                             and s.barcode collate "C" between p.first and p.last))
+         order by s.id limit $2
+        """,
+        list(test_ids), most, all_, list(racks), [rack for rack, _ in places], [at for _, at in places],
+        [first for first, _ in ranges], [last for _, last in ranges],
+    )  # fmt: skip
+    return [row["id"] for row in rows]
