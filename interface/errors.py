@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class LaboraError(Exception):
@@ -211,11 +211,22 @@ class DriverError(LaboraError):
     slug = "driver"
 
 
+class Issue(NamedTuple):
+    """One fault of a FHIR resource: its place in FHIRPath, and its issue type."""
+
+    text: str
+    expression: str
+    code: str = "value"
+
+
 class ApiError(LaboraError):
-    """An HTTP error. `status` is the HTTP status, `code` the FHIR issue type, the text is for the client."""
+    """An HTTP error. `status` is the HTTP status, `code` the FHIR issue type, the text is for the client.
+
+    `issues`: where the request has several faults with their places, each of them.
+    """
 
     slug = "api"
 
-    def __init__(self, status: int, code: str, text: str) -> None:
-        self.status, self.code = status, code
+    def __init__(self, status: int, code: str, text: str, issues: tuple[Issue, ...] = ()) -> None:
+        self.status, self.code, self.issues = status, code, issues
         super().__init__(text)

@@ -45,10 +45,11 @@ from interface.api.context import (
     json_response,
     services,
 )
+from interface.api.fhir import ordering
 from interface.api.fhir import routes as fhir
 from interface.api.paging import Pages
 from interface.domain.review import Refusal, ReviewError
-from interface.errors import ApiError, IllegalStep, StoreError
+from interface.errors import ApiError, IllegalStep, Issue, StoreError
 from interface.flow.problems import OrderError
 from interface.render.fhir import operation_outcome
 from interface.settings import Settings
@@ -83,7 +84,7 @@ def routes() -> tuple[Route, ...]:
     # Worksheets before orders: the worklist's path is also that of an order, and the first that takes it has it.
     bench = (worksheets, orders, specimens, results, criticals)
     of_qc = (qc_gate, qc, qc_lots, qc_peers, qc_charts, pbrtqc)  # the gate first: `status` is no result's id
-    rooms = (health, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, fhir)
+    rooms = (health, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, fhir, ordering)
     return tuple(route for room in rooms for route in room.ROUTES)
 
 
@@ -136,7 +137,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except ApiError as error:
         headers = {"WWW-Authenticate": 'Bearer realm="labora"'} if error.status == 401 else {}
-        return _problem(request, error.status, error.code, str(error), headers)
+        return _problem(request, error.status, error.code, str(error), headers, error.issues)
     except OrderError as error:
         kind = (409, "conflict") if error.conflict else (404, "not-found") if error.missing else (422, "business-rule")
         return _problem(request, *kind, str(error))
@@ -159,10 +160,15 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _problem(
-    request: web.Request, status: int, code: str, text: str, headers: dict[str, str] | None = None
+    request: web.Request,
+    status: int,
+    code: str,
+    text: str,
+    headers: dict[str, str] | None = None,
+    issues: tuple[Issue, ...] = (),
 ) -> web.Response:
     if request.path == "/fhir" or request.path.startswith("/fhir/"):
-        return json_response(operation_outcome(code, text), status, headers, fhir.MEDIA_TYPE)
+        return json_response(operation_outcome(code, text, issues=issues), status, headers, fhir.MEDIA_TYPE)
     reason = web.Response(status=status).reason
     problem = {"type": "about:blank", "title": reason, "status": status, "code": code, "detail": text}
     return json_response(problem, status, headers, "application/problem+json")

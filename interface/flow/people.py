@@ -274,6 +274,19 @@ async def find_patient(connection: Connection, patient: NewPatient) -> UUID | No
     return found.pop()
 
 
+async def find_or_create(connection: Connection, actor: Actor, patient: NewPatient) -> tuple[UUID, bool]:
+    """The patient of these identifiers, or a new one; whether it is new. Raises OrderError, also for one who is not
+    active any more."""
+    _may(actor)
+    if problems := patient_problems(patient):
+        raise OrderError(problems)
+    await lab_changes.lock_orders(connection, actor.organization_id)  # two at once must not make the patient twice
+    await people.lock_merging(connection, actor.organization_id, share=True)
+    if found := await find_patient(connection, patient):
+        return await in_use(connection, found), False
+    return await insert_patient(connection, actor, patient), True
+
+
 async def in_use(connection: Connection, patient_id: UUID) -> UUID:
     """The patient, unless nothing may be ordered for it any more."""
     [row] = await people.find_rows(connection, [patient_id])

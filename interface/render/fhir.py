@@ -9,7 +9,7 @@ ServiceRequest is an order item.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -26,6 +26,7 @@ from interface.domain.views import (
     ResultView,
     SpecimenView,
 )
+from interface.errors import Issue
 
 Json = dict[str, Any]
 
@@ -388,9 +389,13 @@ def searchset(
     return bundle
 
 
-def operation_outcome(code: str, text: str, severity: str = "error") -> Json:
-    """`code` is an issue type (issue-type value set)."""
+def operation_outcome(code: str, text: str, severity: str = "error", issues: Sequence[Issue] = ()) -> Json:
+    """`code` is an issue type (issue-type value set). `issues`: each fault with its place, instead of the text."""
+    each = [
+        {"severity": severity, "code": one.code, "diagnostics": one.text, "expression": [one.expression]}
+        for one in issues
+    ]
     return {
         "resourceType": "OperationOutcome",
-        "issue": [{"severity": severity, "code": code, "diagnostics": text}],
+        "issue": each or [{"severity": severity, "code": code, "diagnostics": text}],
     }

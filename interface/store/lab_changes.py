@@ -101,6 +101,35 @@ async def find_codes(connection: Connection, codes: Iterable[str]) -> dict[str, 
     return dict(found)
 
 
+async def find_loincs(connection: Connection, loincs: Iterable[str]) -> dict[str, list[str]]:
+    """The laboratory's codes of the active tests and panels that have these LOINC codes; unknown ones are left out."""
+    rows = await connection.fetch(
+        """
+        select loinc, code from lab.test where active and loinc = any($1::text[])
+        union all select loinc, code from lab.panel where active and loinc = any($1::text[]) order by loinc, code
+        """,
+        [loinc for loinc in loincs if loinc],
+    )
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        found[row["loinc"]].append(row["code"])
+    return dict(found)
+
+
+async def test_codes(connection: Connection, test_ids: Iterable[UUID]) -> dict[UUID, str]:
+    """The codes of tests."""
+    rows = await connection.fetch("select id, code from lab.test where id = any($1::uuid[])", list(test_ids))
+    return {row["id"]: row["code"] for row in rows}
+
+
+async def order_specimen_ids(connection: Connection, order_id: UUID) -> list[UUID]:
+    """An order's specimens, no aliquots, in the order in which they were made."""
+    rows = await connection.fetch(
+        "select id from lab.specimen where order_id = $1 and parent_id is null order by id", order_id
+    )
+    return [row["id"] for row in rows]
+
+
 async def find_placed(connection: Connection, placer_number: str) -> UUID | None:
     """The order of this placer number."""
     found: UUID | None = await connection.fetchval(

@@ -9,7 +9,10 @@ from interface.api.fhir.search import PARAMETERS
 from interface.render.fhir import TERMINOLOGY, Json
 
 FHIR_VERSION = "4.0.1"
-PUBLISHED = date(2026, 11, 22)  # of this description; changes with it
+PUBLISHED = date(2026, 11, 26)  # of this description; changes with it
+
+
+_WRITTEN = {"Patient": ("create",), "ServiceRequest": ("create", "update")}
 
 
 def capability_statement(base_url: str) -> Json:
@@ -20,14 +23,18 @@ def capability_statement(base_url: str) -> Json:
         "date": PUBLISHED.isoformat(),
         "kind": "instance",
         "software": {"name": "Labora", "version": __version__},
-        "implementation": {"description": "Laboratory results, read only", "url": f"{base_url}/fhir"},
+        "implementation": {"description": "Laboratory results, and orders", "url": f"{base_url}/fhir"},
         "fhirVersion": FHIR_VERSION,
         "format": ["application/fhir+json"],
         "rest": [
             {
                 "mode": "server",
                 "documentation": "Results appear once a person or a validated rule has released them. Page links are "
-                "good for an hour. Chained parameters, includes and conditional reads are not supported.",
+                "good for an hour. Chained parameters, includes and conditional reads are not supported. A transaction "
+                "orders: ServiceRequests with their Patient (found by identifier, or created) and Specimens. Requests "
+                "of one requisition, or of one placer number, are one order; it is made once however often it is "
+                "sent, and refused where the number is another order's. A request is updated to be revoked only.",
+                "interaction": [{"code": "transaction"}],
                 "security": _security(base_url),
                 "resource": [_resource(name) for name in PARAMETERS],
             }
@@ -43,18 +50,18 @@ def _security(base_url: str) -> Json:
             {"url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris", "extension": uris}
         ],
         "service": [{"coding": [{"system": TERMINOLOGY + "restful-security-service", "code": "SMART-on-FHIR"}]}],
-        "description": "OAuth 2.0 client credentials with SMART scopes, system/<type>.rs",
+        "description": "OAuth 2.0 client credentials with SMART scopes, system/<type>.<cruds>",
     }
 
 
 def _resource(name: str) -> Json:
     return {
         "type": name,
-        "interaction": [{"code": "read"}, {"code": "search-type"}],
+        "interaction": [{"code": code} for code in ("read", "search-type", *_WRITTEN.get(name, ()))],
         "versioning": "versioned",
         "readHistory": False,
         "updateCreate": False,
-        "conditionalCreate": False,
+        "conditionalCreate": "create" in _WRITTEN.get(name, ()),
         "conditionalRead": "not-supported",
         "conditionalUpdate": False,
         "conditionalDelete": "not-supported",

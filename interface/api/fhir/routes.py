@@ -1,4 +1,4 @@
-"""FHIR R4 (4.0.1) below /fhir: metadata, read and search of the types in `search.PARAMETERS`; nothing is written here.
+"""FHIR R4 (4.0.1) below /fhir: metadata, read and search of the types in `search.PARAMETERS`; `ordering` writes.
 
 Whoever asks, staff too, sees here what an EMR may see: nothing held, nothing unreleased but where `[api] preliminary`
 says so. What may not be seen is answered exactly like what is not there.

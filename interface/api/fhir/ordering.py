@@ -1,0 +1,323 @@
+"""Orders over FHIR: a transaction Bundle of ServiceRequests with their Patient and Specimens, one request by itself,
+and taking one back. What is done is what `/api/orders` does.
+
+A transaction is done whole or not at all. The same placer number is one order: sent again with the same content it is
+answered with what is there, with other content it is refused (409). A Patient is found by its identifiers or created,
+with or without ifNoneExist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from email.utils import format_datetime
+from uuid import UUID
+
+import orjson
+from aiohttp import web
+
+from interface.api.context import Handler, Need, Route, actor_of, audience_of, json_response, services
+from interface.api.fhir import said
+from interface.api.fhir.bundle import (
+    Entry,
+    Group,
+    Transaction,
+    check_condition,
+    patient_id_of,
+    patient_identifier_of,
+    read_transaction,
+    understood,
+)
+from interface.api.fhir.element import Element, Faults
+from interface.api.fhir.routes import MEDIA_TYPE
+from interface.api.fhir.said import RequestSaid, SpecimenSaid
+from interface.domain.model import Priority
+from interface.domain.permissions import Permission, allows
+from interface.domain.views import Actor, ActorKind, Audience, OrderItemView, OrderView
+from interface.errors import ApiError
+from interface.flow import order_changes, people
+from interface.flow.orders import NewOrder, NewSpecimen, OrderError, create_order
+from interface.flow.people import NewPatient
+from interface.render import fhir
+from interface.render.fhir import Json
+from interface.store import lab, lab_changes
+from interface.store.db import Connection
+from interface.store.lab import OrderFilter
+
+_URGENCY = (Priority.STAT, Priority.ASAP, Priority.ROUTINE)
+_REVOKING = frozenset({"revoked", "entered-in-error"})
+_JSON_TYPES = frozenset({MEDIA_TYPE, "application/json"})
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of an entry. `id` None: it was taken and has no address of its own here."""
+
+    kind: str
+    id: UUID | None
+    created: bool
+    version: str = ""
+    updated_at: datetime | None = None
+    note: str = ""
+
+    @property
+    def status(self) -> str:
+        return "201 Created" if self.created else "200 OK"
+
+
+class _Ordering:
+    """One transaction at work, in the caller's database transaction."""
+
+    def __init__(self, connection: Connection, actor: Actor, audience: Audience, asked: Transaction) -> None:
+        self._connection, self._actor, self._audience, self._asked = connection, actor, audience, asked
+        self.done: dict[int, Done] = {}
+        self._patients: dict[int, UUID] = {}  # by the place of their entry
+
+    async def run(self) -> None:
+        """Raises ApiError with every fault that is found before anything is written; OrderError, IllegalStep later."""
+        asked = self._asked
+        asked.faults.check()
+        await lab_changes.lock_orders(self._connection, self._actor.organization_id)
+        codes = await self._codes()
+        asked.faults.check()
+        for place, patient in asked.patients.items():
+            if patient.identifiers:
+                self._patients[place], made = await people.find_or_create(self._connection, self._actor, patient)
+                self.done[place] = Done("Patient", self._patients[place], made)
+        for group in asked.groups:
+            await self._order(group, codes)
+        for place, patient in asked.patients.items():
+            if place not in self._patients:  # nobody can be found by it, and nothing is ordered for it
+                self._patients[place], made = await people.find_or_create(self._connection, self._actor, patient)
+                self.done[place] = Done("Patient", self._patients[place], made)
+        for place in asked.practitioners:
+            self.done[place] = Done("Practitioner", None, False, note="taken as the requester")
+        for entry in asked.entries:
+            if entry.method == "PUT":
+                self.done[entry.place] = await _revoke(self._connection, self._actor, self._audience, entry)
+
+    async def _codes(self) -> dict[int, str]:
+        """The test or panel of each request, by the place of its entry."""
+        requests = self._asked.requests
+        split = {place: said.test_codes(request.codings) for place, request in requests.items()}
+        loincs = {code for _, found in split.values() for code in found}
+        by_loinc = await lab_changes.find_loincs(self._connection, loincs)
+        codes = {}
+        for place, (own, of_loinc) in split.items():
+            meant = [code for loinc in of_loinc for code in by_loinc.get(loinc, ())]
+            named = list(dict.fromkeys(own or meant))
+            at = requests[place].path + ".code"
+            if len(named) > 1:
+                self._asked.faults.add(f"{at} means several tests: {', '.join(named)}", at, "multiple-matches")
+            elif not named:
+                text = f"{at} has no code of a test here: say one of {fhir.TEST_SYSTEM} or a LOINC code that a test has"
+                self._asked.faults.add(text, at, "code-invalid")
+            elif own and meant and named[0] not in meant:
+                self._asked.faults.add(f"{at} has two codes that mean different tests", at, "code-invalid")
+            else:
+                codes[place] = named[0]
+        return codes
+
+    async def _order(self, group: Group, codes: Mapping[int, str]) -> None:
+        keys = list(dict.fromkeys(group.specimens))  # in the order in which they are named
+        on = {place: one for (place, _), one in zip(group.requests, group.specimens, strict=True)}
+        new = [_specimen(key, [codes[place] for place, _ in group.requests if on[place] == key]) for key in keys]
+        order = _with_facts(NewOrder(tuple(new), placer_number=group.placer, requester=group.requester), group)
+        order, subject = await self._for_patient(order, group)
+        known = await lab_changes.find_placed(self._connection, group.placer) if group.placer else None
+        try:
+            view = await create_order(self._connection, self._actor, order, self._audience)
+        except OrderError as error:
+            at = group.requests[0][1].path
+            raise OrderError([f"{at}: {each}" for each in error.problems], error.conflict, error.missing) from error
+        if subject is not None and view.patient_id is not None and subject not in self._patients:
+            self._patients[subject] = view.patient_id
+            self.done[subject] = Done("Patient", view.patient_id, known is None)
+        await self._tell(group, view, known is None, codes, keys, on)
+
+    async def _for_patient(self, order: NewOrder, group: Group) -> tuple[NewOrder, int | None]:
+        """The order with its patient, and the place of the patient's entry. Raises ApiError for nobody."""
+        reference, at = group.subject, f"{group.requests[0][1].path}.subject"
+        if reference is None:
+            raise ApiError(422, "required", f"{at} is missing")
+        entry = self._asked.entry_of(reference)
+        if entry is not None and entry.place in self._asked.patients:
+            if (known := self._patients.get(entry.place)) is not None:
+                return replace(order, patient_id=known), entry.place
+            return replace(order, patient=self._asked.patients[entry.place]), entry.place
+        if (id := patient_id_of(reference, self._asked.base_url)) is not None:
+            return replace(order, patient_id=id), None
+        identifier = patient_identifier_of(reference)
+        if identifier is None:
+            raise ApiError(422, "not-found", f"{at} is neither in this transaction nor a patient of the laboratory")
+        found = await people.find_patient(self._connection, NewPatient((identifier,)))
+        if found is None:
+            raise ApiError(422, "not-found", f"{at} is nobody: no patient has this identifier")
+        return replace(order, patient_id=found), None
+
+    async def _tell(
+        self,
+        group: Group,
+        view: OrderView,
+        created: bool,
+        codes: Mapping[int, str],
+        keys: Sequence[SpecimenSaid | None],
+        on: Mapping[int, SpecimenSaid | None],
+    ) -> None:
+        """Where each request and each specimen is to be found now."""
+        ids = await lab_changes.order_specimen_ids(self._connection, view.id)
+        by_key = dict(zip(keys, ids, strict=False))
+        version = fhir.version_of(view.version, view.updated_at)
+        members = await lab_changes.find_codes(self._connection, list(codes.values()))
+        tests = await lab_changes.test_codes(self._connection, {id for [found] in members.values() for id in found})
+        for place, _ in group.requests:
+            wanted = {tests[id] for id in members[codes[place]][0]}
+            items = [i for i in view.items if i.specimen_id == by_key.get(on[place]) and i.test_code in wanted]
+            self.done[place] = Done("ServiceRequest", items[0].id if items else None, created, version,
+                                    view.updated_at, _panel(items))  # fmt: skip
+        for place, specimen in self._asked.specimens.items():
+            if specimen in by_key:
+                self.done[place] = Done("Specimen", by_key[specimen], created)
+
+
+def _specimen(sent: SpecimenSaid | None, tests: Sequence[str]) -> NewSpecimen:
+    if sent is None:
+        return NewSpecimen(tuple(tests))
+    return NewSpecimen(tuple(tests), sent.barcode, sent.type, sent.collected_at, sent.received_at, sent.container)
+
+
+def _with_facts(order: NewOrder, group: Group) -> NewOrder:
+    """What its requests say of the order: the most urgent priority, the earliest time, every reason."""
+    requests: list[RequestSaid] = [request for _, request in group.requests]
+    times = [request.ordered_at for request in requests if request.ordered_at is not None]
+    return replace(
+        order,
+        priority=min((request.priority for request in requests), key=_URGENCY.index),
+        clinical_history="\n".join(dict.fromkeys(request.history for request in requests if request.history)),
+        ordered_at=min(times, default=None),
+    )
+
+
+def _panel(items: Sequence[OrderItemView]) -> str:
+    if len(items) < 2:
+        return ""
+    return "a panel: " + ", ".join(f"ServiceRequest/{item.id} {item.test_code}" for item in items)
+
+
+async def _revoke(connection: Connection, actor: Actor, audience: Audience, entry: Entry) -> Done:
+    """PUT of a ServiceRequest that is there: nothing but its status can be changed, and only so."""
+    resource, id = entry.resource, entry.id
+    if id is None or resource.text("id") not in ("", str(id)):
+        raise ApiError(400, "invalid", f"{resource.at('id')} is not that of the address")
+    if resource.text("status") not in _REVOKING:
+        raise ApiError(422, "not-supported", f"{resource.at('status')}: a request is only ever revoked; "
+                       "tests are added with POST /api/orders/[id]/items")  # fmt: skip
+    found = await lab.find_orders(connection, OrderFilter(item_ids=(id,)), audience)
+    if not found:
+        raise ApiError(404, "not-found", "there is no ServiceRequest of this id")
+    reason = "; ".join(note.text("text") for note in resource.many("note")) or "revoked by who ordered it"
+    resource.faults.check()
+    done = await order_changes.cancel(connection, actor, found[0].id, reason, item_ids=(id,), audience=audience)
+    version = fhir.version_of(done.order.version, done.order.updated_at)
+    return Done("ServiceRequest", id, False, version, done.order.updated_at)
+
+
+def _allowed(actor: Actor, asked: Transaction) -> None:
+    """A client's scopes are asked for each entry; what a user may is asked where it is done."""
+    if actor.kind is not ActorKind.CLIENT:
+        return
+    for entry in asked.entries:
+        action = "u" if entry.method == "PUT" else "c"
+        if entry.kind != "Practitioner" and not allows(actor.scopes, entry.kind, action):
+            raise ApiError(403, "forbidden", f"this needs system/{entry.kind}.{action}")
+
+
+# ---- handlers -------------------------------------------------------------------------------------------------------
+
+
+async def _perform(request: web.Request, asked: Transaction) -> dict[int, Done]:
+    actor = actor_of(request)
+    _allowed(actor, asked)
+    async with services(request).database.transaction(actor.organization_id) as connection:
+        ordering = _Ordering(connection, actor, audience_of(request), asked)
+        await ordering.run()
+    return ordering.done
+
+
+async def transact(request: web.Request) -> web.StreamResponse:
+    """A transaction Bundle; its answer has an entry for each, in the same order."""
+    asked = read_transaction(await _body(request), services(request).base_url)
+    done = await _perform(request, asked)
+    entries = [_answer(done[entry.place]) for entry in asked.entries]
+    answer = {"resourceType": "Bundle", "type": "transaction-response"} | ({"entry": entries} if entries else {})
+    return json_response(answer, content_type=MEDIA_TYPE)
+
+
+def _answer(done: Done) -> Json:
+    response: Json = {"status": done.status}
+    if done.id is not None:
+        response["location"] = f"{done.kind}/{done.id}"
+    if done.version:
+        response["etag"] = f'W/"{done.version}"'
+    if done.updated_at is not None:
+        response["lastModified"] = fhir.instant(done.updated_at)
+    if done.note:
+        response["outcome"] = fhir.operation_outcome("informational", done.note, "information")
+    return {"response": response}
+
+
+def _creating(kind: str) -> Handler:
+    async def create(request: web.Request) -> web.StreamResponse:
+        """As a transaction of this one resource; what it names is contained in it or is there already."""
+        served, faults = services(request), Faults()
+        resource = Element(await _body(request), kind, faults)
+        if resource.text("resourceType") != kind:
+            raise ApiError(400, "structure", f"the body is not a {kind}")
+        check_condition(resource, request.headers.get("If-None-Exist", ""), "If-None-Exist")
+        asked = understood([Entry(0, "POST", kind, "", resource)], faults, served.base_url)
+        return _alone((await _perform(request, asked))[0], served.base_url)
+
+    return create
+
+
+async def update_request(request: web.Request) -> web.StreamResponse:
+    """PUT ServiceRequest/[id] with a status that revokes it."""
+    served, faults = services(request), Faults()
+    resource = Element(await _body(request), "ServiceRequest", faults)
+    try:
+        id = UUID(request.match_info["id"])
+    except ValueError:
+        raise ApiError(404, "not-found", "there is no ServiceRequest of this id") from None
+    asked = understood([Entry(0, "PUT", "ServiceRequest", "", resource, id)], faults, served.base_url)
+    return _alone((await _perform(request, asked))[0], served.base_url)
+
+
+def _alone(done: Done, base_url: str) -> web.Response:
+    """R4 http.html#create: Location, ETag and Last-Modified; the resource itself is read there."""
+    headers = {"Location": f"{base_url}/fhir/{done.kind}/{done.id}"}
+    if done.version:
+        headers["ETag"] = f'W/"{done.version}"'
+    if done.updated_at is not None:
+        headers["Last-Modified"] = format_datetime(done.updated_at.replace(microsecond=0), usegmt=True)
+    note = done.note or ("created" if done.created else "done")
+    outcome = fhir.operation_outcome("informational", note, "information")
+    return json_response(outcome, 201 if done.created else 200, headers, MEDIA_TYPE)
+
+
+async def _body(request: web.Request) -> object:
+    if request.content_type not in _JSON_TYPES:
+        raise ApiError(415, "not-supported", f"the body is {MEDIA_TYPE}")
+    try:
+        return orjson.loads(await request.read())
+    except orjson.JSONDecodeError:
+        raise ApiError(400, "structure", "the body is not JSON") from None
+
+
+_P = Permission
+ROUTES = (
+    Route("POST", "/fhir", transact, Need(_P.ORDER_WRITE, "ServiceRequest", "c")),
+    Route("POST", "/fhir/ServiceRequest", _creating("ServiceRequest"), Need(_P.ORDER_WRITE, "ServiceRequest", "c")),
+    Route("PUT", "/fhir/ServiceRequest/{id}", update_request, Need(_P.ORDER_WRITE, "ServiceRequest", "u")),
+    Route("POST", "/fhir/Patient", _creating("Patient"), Need(_P.PATIENT_WRITE, "Patient", "c")),
+)
