@@ -10,6 +10,7 @@ import pytest
 from fhir.resources.R4B.bundle import Bundle
 from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 
+from interface.api.app import routes
 from interface.domain.model import ResultStatus
 from interface.store import people
 from tests.api.bench import Answer, Bench, Laboratory
@@ -302,7 +303,15 @@ async def test_the_capability_statement_is_public_and_true(bench: Bench, token: 
     CapabilityStatement.model_validate(statement)
     assert statement["fhirVersion"] == "4.0.1"
     for resource in statement["rest"][0]["resource"]:
-        assert {one["code"] for one in resource["interaction"]} == {"read", "search-type"}
+        kind = resource["type"]
+        served = {(route.method, route.path) for route in routes()}
+        known = {
+            "read": ("GET", f"/fhir/{kind}/{{id}}"), "search-type": ("GET", f"/fhir/{kind}"),
+            "create": ("POST", f"/fhir/{kind}"), "update": ("PUT", f"/fhir/{kind}/{{id}}"),
+        }  # fmt: skip
+        assert {one["code"] for one in resource["interaction"]} == {
+            name for name, route in known.items() if route in served
+        }
         for parameter in resource["searchParam"]:
             value = {"date": "2026", "reference": str(uuid4())}.get(parameter["type"], "x")
             strict = {"Prefer": "handling=strict"}

@@ -210,12 +210,12 @@ async def _revoke(connection: Connection, actor: Actor, audience: Audience, entr
     resource, id = entry.resource, entry.id
     if id is None or resource.text("id") not in ("", str(id)):
         raise ApiError(400, "invalid", f"{resource.at('id')} is not that of the address")
-    if resource.text("status") not in _REVOKING:
-        raise ApiError(422, "not-supported", f"{resource.at('status')}: a request is only ever revoked; "
-                       "tests are added with POST /api/orders/[id]/items")  # fmt: skip
     found = await lab.find_orders(connection, OrderFilter(item_ids=(id,)), audience)
     if not found:
         raise ApiError(404, "not-found", "there is no ServiceRequest of this id")
+    if resource.text("status") not in _REVOKING:
+        raise ApiError(422, "not-supported", f"{resource.at('status')}: a request is only ever revoked; "
+                       "tests are added with POST /api/orders/[id]/items")  # fmt: skip
     reason = "; ".join(note.text("text") for note in resource.many("note")) or "revoked by who ordered it"
     resource.faults.check()
     done = await order_changes.cancel(connection, actor, found[0].id, reason, item_ids=(id,), audience=audience)
