@@ -62,7 +62,7 @@ class SpecimenSaid:
 
 @dataclass(frozen=True, slots=True)
 class RequestSaid:
-    """A request for one test or panel. `placer`: the number of the order it belongs to, `own`: its own, if another."""
+    """A request for one test or panel. `placer`: the number of the order it belongs to; "": it is one of its own."""
 
     placer: str
     codings: tuple[Coding, ...]
