@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -13,6 +16,7 @@ def natural_key(analyzer_id: str, specimen: ObservedSpecimen, observed: Observed
 
     Value and status are not in it: another value under the same key is a new version. `message` is put in where the key
     would otherwise join what may not belong together (no specimen id; a control from an analyzer without a clock).
+    Of controls see `control_keys`.
     The keys of a specimen begin alike, so that they lie together in an index however many results there are.
     """
     specimen_key, told = _specimen(analyzer_id, specimen.specimen_id or "")
@@ -28,6 +32,30 @@ def natural_key(analyzer_id: str, specimen: ObservedSpecimen, observed: Observed
             digest_size=16,
         ).digest()
     )
+
+
+def control_keys(
+    analyzer_id: str, controls: Iterable[tuple[ObservedSpecimen, Observed, str]]
+) -> Iterator[tuple[ObservedSpecimen, Observed, bytes]]:
+    """The keys of a message's controls; with each its `message`, as for `natural_key`.
+
+    A control has no versions: another value is another measurement, though it be of the same second (two at once, a
+    clock that says the minute). So the value as sent, the lot, the level and the module are in the key; and of what is
+    the same in all of them the how manyth it is, not where it stands: a resend of some of it, or in another order, is
+    the same as before.
+    """
+    seen: Counter[bytes] = Counter()
+    for specimen, observed, message in controls:
+        said = observed.measured_with
+        parts = (message, said.module, said.control_lot, said.level, observed.raw_value, observed.unit)
+        own = "".join(f"{len(part)}:{part}" for part in parts)
+        key = natural_key(analyzer_id, specimen, replace(observed, occurrence=0), message=own)
+        if seen[key]:
+            nth = replace(observed, occurrence=seen[key])
+            yield specimen, observed, natural_key(analyzer_id, specimen, nth, message=own)
+        else:
+            yield specimen, observed, key
+        seen[key] += 1
 
 
 @lru_cache(maxsize=256)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from interface.domain.barcodes import barcode_of
-from interface.domain.identity import natural_key
+from interface.domain.identity import control_keys, natural_key
 from interface.domain.model import (
     RELEASED,
     DecodedMessage,
@@ -75,15 +75,14 @@ class Work:
     def controls(self) -> Iterator[tuple[ObservedSpecimen, Observed, bytes]]:
         """Its results on no patient's specimen. Without an instrument time each message is a point of its own; so is
         one that was cut, which makes no point, so that the whole message does."""
-        for specimen in self.decoded.specimens:
-            if not is_patient(specimen):
-                for observed in specimen.results:
-                    message = "" if observed.instrument_time and not self.incomplete else str(self.message.id)
-                    yield (
-                        specimen,
-                        observed,
-                        natural_key(str(self.link.analyzer_id), specimen, observed, message=message),
-                    )
+        own = str(self.message.id)
+        found = (
+            (specimen, observed, "" if observed.instrument_time and not self.incomplete else own)
+            for specimen in self.decoded.specimens
+            if not is_patient(specimen)
+            for observed in specimen.results
+        )
+        return control_keys(str(self.link.analyzer_id), found)
 
 
 def said_again(decoded: DecodedMessage) -> DecodedMessage:

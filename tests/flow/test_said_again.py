@@ -95,3 +95,41 @@ async def test_within_one_session_nothing_has_to_be_written_first(
             await transmission.frame(frame)
         await transmission.end("eot")
         assert await counted(lab) == (2, 0, ["released", "released"])
+
+
+AT = "20260102030000"
+
+
+def controls(*values: str, control: str = "C1", at: str = AT) -> list[str]:
+    """A message with so many controls of one id, code and time."""
+    records = [record for value in values
+               for record in ("O|1|QC1||^^^GLU|R||||||Q", f"R|1|^^^GLU|{value}|mmol/L||N||F||||{at}")]  # fmt: skip
+    return message("P|1", *records, control=control)
+
+
+@pytest.mark.parametrize(
+    ("messages", "values"),
+    [
+        ([controls("7.35", "7.41")], ["7.35", "7.41"]),
+        ([controls("7.35", "7.35")], ["7.35", "7.35"]),
+        ([controls("7.35", "7.35", at="")], ["7.35", "7.35"]),
+        ([controls("7.35"), controls("7.41", control="C2")], ["7.35", "7.41"]),
+        ([controls("7.35"), controls("7.35", control="C2")], ["7.35"]),
+        ([controls("7.35", "7.41"), controls("7.41", control="C2")], ["7.35", "7.41"]),
+        ([controls("7.35", "7.35"), controls("7.35", "7.35", control="C2")], ["7.35", "7.35"]),
+        ([controls("7.35", "7.41"), controls("7.41", "7.35", "7.35", control="C2")], ["7.35", "7.35", "7.41"]),
+        ([controls("7.35"), controls("7.350", control="C2")], ["7.35", "7.350"]),
+    ],
+    ids=["two at once", "twice the same at once", "without a time", "another value", "a resend", "of a part",
+         "of two that are the same", "with one more, in another order", "with other digits"],
+)  # fmt: skip
+async def test_two_controls_of_one_second_are_two_and_a_resend_is_none(
+    database_url: str, messages: list[list[str]], values: list[str]
+) -> None:
+    """Of an analyzer that measures in parallel, or says the minute only: the value tells one from the other."""
+    async with laboratory(database_url) as lab:
+        for records in messages:
+            await lab.send(records)
+        await lab.settle()
+        found = await lab.owner.fetch("select value from lab.qc_result order by value")
+        assert [row["value"] for row in found] == values
