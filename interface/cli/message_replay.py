@@ -25,6 +25,7 @@ from interface.domain.permissions import Permission
 if TYPE_CHECKING:
     from interface.flow.context import LinkContext
     from interface.flow.replay import Change, Decided, Replayed
+    from interface.flow.replay_controls import ControlChange
     from interface.settings import Settings
 
 
@@ -61,11 +62,12 @@ def replay(
     since: datetime | None, rules: str | None, limit: int, yes: bool, dry_run: bool, reason: str,
     organization: str | None, username: str | None, as_json: bool,
 ) -> int:  # fmt: skip
-    """Decide results that wait anew: with the maps, orders and rules of now.
+    """Decide results that wait anew: with the maps, orders, lots and rules of now.
 
     First shows what would become of each, then asks. Only what waits is decided, and only where nothing newer has been
-    said about it; what was released stays as it is. What the rules in force release, the rule set releases. Status 1
-    when a message could not be replayed.
+    said about it; what was released stays as it is. What the rules in force release, the rule set releases. Controls
+    that made no point are judged in their place; those that are points stay. Status 1 when a message could not be
+    replayed.
     """
     if [bool(message_ids), bool(unmapped), bool(since)].count(True) != 1:
         raise click.UsageError("say which: messages, --unmapped CODE, or --since TIME")
@@ -113,12 +115,12 @@ async def _run(work: _Work, message_ids: Sequence[UUID], yes: bool, dry_run: boo
         shown, failed = await _each(at, work, chosen, find_link, dry_run=True)
         if not yes or dry_run:
             _show(shown, work.as_json, False)
-            if dry_run or not any(one.changes for one in shown):
+            if dry_run or not any(one.changed for one in shown):
                 return EXIT_FAILED if failed else 0
             if not click.confirm("Decide them anew?", err=True):
                 click.echo("nothing was changed", err=True)
                 return EXIT_FAILED if failed else 0
-        good = [one.message_id for one in shown if one.changes]
+        good = [one.message_id for one in shown if one.changed]
         done, failures = await _each(at, work, good, find_link, dry_run=False)
         _show(done, work.as_json, True)
         return EXIT_FAILED if failed or failures else 0
@@ -188,15 +190,18 @@ async def _each(
 
 def _show(found: Sequence[Replayed], as_json: bool, done: bool) -> None:
     changes = [change for one in found for change in one.changes]
+    controls = [control for one in found for control in one.controls]
     if as_json:
         emit({"done": done, "messages": list(found)}, True)
-    elif changes:
-        emit([_line(change) for change in changes], False)
+    elif changes or controls:
+        emit([*map(_control_line, controls), *map(_line, changes)], False)
     unchanged = sum(one.unchanged for one in found)
     what = "decided anew" if done else "would be decided anew"
     if by := {one.rule_set for one in found if one.rule_set}:
         what += f" by {', '.join(sorted(by))}"
     still = f"; {unchanged} wait as before" if unchanged else ""
+    if judged := sum(not one.stays for one in controls):
+        click.echo(f"{judged} controls {'judged' if done else 'would be judged'} anew", err=True)
     click.echo(f"{len(changes)} results of {len(found)} messages {what}{still}", err=True)
 
 
@@ -205,6 +210,10 @@ def _line(change: Change) -> ChangeLine:
         change.message_id, change.barcode, change.location, change.code, _words(change.before),
         f"{change.status} {_words(change.after)}",
     )  # fmt: skip
+
+
+def _control_line(one: ControlChange) -> ChangeLine:
+    return ChangeLine(one.message_id, one.specimen, one.location, one.code, one.before, one.after)
 
 
 def _words(decided: Decided) -> str:

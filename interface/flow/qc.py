@@ -67,8 +67,14 @@ async def record(connection: Connection, actor: Actor, controls: Sequence[Contro
     What the message says of the lots of reagents and calibrators is written down too. Afterwards, when the transaction
     is committed, `flow.qc_sweep.sweep` does what follows for the patients' results.
     """
-    await _lots_in_use(connection, actor, controls)
-    found = await rows.arrived(connection, [one.id for one in controls if one.role == SpecimenRole.QC])
+    await lots_in_use(connection, actor, controls)
+    return await judge(connection, actor, controls)
+
+
+async def judge(connection: Connection, actor: Actor, controls: Sequence[ControlResult]) -> list[UUID]:
+    """The same for controls that may have been kept some time ago: of their tests as they are mapped now."""
+    tests = {one.id: one.test_id for one in controls if one.role == SpecimenRole.QC}
+    found = await rows.arrived(connection, list(tests), tests)
     if not found:
         return []
     said = {one.id: one for one in controls}
@@ -147,7 +153,8 @@ async def _keep_problem(connection: Connection, actor: Actor, one: Arrived, prob
 # ---- lots in use -----------------------------------------------------------------------------------------------------
 
 
-async def _lots_in_use(connection: Connection, actor: Actor, controls: Iterable[ControlResult]) -> None:
+async def lots_in_use(connection: Connection, actor: Actor, controls: Iterable[ControlResult]) -> None:
+    """Write down the lots that controls and calibrators which came just now name."""
     said: dict[tuple[UUID, UUID | None], list[qc_lots.Seen]] = {}
     for one in controls:
         for kind, lot in ((LotKind.REAGENT, one.reagent_lot), (LotKind.CALIBRATOR, one.calibrator_lot)):

@@ -25,6 +25,8 @@ from interface.flow.context import LinkContext
 from interface.flow.criticals import open_for
 from interface.flow.outcome import by_link, decisions, effects_of, judged_of, version_of
 from interface.flow.qc_gate import gate_of
+from interface.flow.qc_sweep import follow
+from interface.flow.replay_controls import ControlChange, judged_again
 from interface.flow.results import decode
 from interface.flow.rules import RuleError, load, rule_sets
 from interface.flow.surroundings import add_neighbours, rules_for, surroundings, used_by
@@ -72,7 +74,8 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What deciding a message anew came to. `unchanged`: results that waited and wait for the same reasons."""
+    """What deciding a message anew came to. `unchanged`: results that waited and wait for the same reasons; `controls`:
+    those that are judged now, and points that would be judged otherwise."""
 
     message_id: UUID
     link: str
@@ -80,6 +83,12 @@ class Replayed:
     changes: tuple[Change, ...]
     unchanged: int = 0
     rule_set: str = ""  # by which it was decided
+    controls: tuple[ControlChange, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is another than before."""
+        return bool(self.changes) or any(not one.stays for one in self.controls)
 
 
 class _TakeBack(Exception):
@@ -97,8 +106,8 @@ async def replay(
     reason: str = "",
     rule_set: tuple[str, int] | None = None,
 ) -> Replayed:
-    """Decide a message anew. `code`: only results that are held because this code had no test; `rule_set`: by this
-    revision, in a dry run only.
+    """Decide a message anew, its controls first. `code`: only what is held because this code had no test; `rule_set`:
+    by this revision, in a dry run only.
 
     Raises ReplayError: nobody who may, no such message, one that is not decided yet or whose link is not configured.
     """
@@ -114,6 +123,8 @@ async def replay(
                 raise _TakeBack
     except _TakeBack:
         pass
+    if not dry_run and any(not one.stays for one in found[0].controls):
+        await follow(database, actor.organization_id)
     return found[0]
 
 
@@ -128,6 +139,8 @@ async def _replay(
 ) -> Replayed:
     work = await _work(connection, message_id, find_link)
     catalogue = await read_catalogue(connection, actor.organization_id, work.link.driver.id, work.link.link_id)
+    # Controls first, as when they came: their lock is the one to begin with. A trial of rules is about patients alone.
+    controls = () if rule_set is not None else await judged_again(connection, actor, work, catalogue, code, reason)
     gate = await gate_of(connection, [work.link.analyzer_id])
     at = await surroundings(connection, [work])
     now = await _in_force(connection, catalogue, work.link.settings.rules, rule_set)
@@ -162,7 +175,7 @@ async def _replay(
               "results": " ".join(str(version.result_id) for version in versions)}  # fmt: skip
     await audit.record(connection, actor, "replay", "message", message_id, detail)
     name = now.active.version if now.active else ""
-    return Replayed(message_id, work.link.name, settled, tuple(changes), unchanged, name)
+    return Replayed(message_id, work.link.name, settled, tuple(changes), unchanged, name, controls)
 
 
 async def _in_force(

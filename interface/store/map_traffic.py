@@ -62,7 +62,7 @@ SELECT l.name AS link, h.code, t.code AS test, count(DISTINCT h.specimen_id) AS 
 class UnmappedCode:
     """Results that are held because their code has no test, of one link, code and specimen type.
 
-    `controls`: results on controls that were kept without a test; they are not replayed.
+    `controls`: results on controls that were kept without a test, and are no points yet.
     """
 
     link: str
@@ -100,7 +100,9 @@ async def unmapped_controls(connection: Connection, since: datetime) -> list[Unm
                    (array_agg(DISTINCT q.raw_value) FILTER (WHERE q.raw_value <> ''))[1:{EXAMPLES}] AS examples,
                    array_agg(DISTINCT q.unit) AS units
               FROM lab.qc_result q JOIN lab.message m ON m.id = q.message_id JOIN lab.link l ON l.id = m.link_id
-             WHERE q.test_id IS NULL AND q.created_at >= $1 GROUP BY 1, 2, 3 ORDER BY 1, 3""",  # noqa: S608
+             WHERE q.test_id IS NULL AND q.created_at >= $1
+               AND NOT EXISTS (SELECT FROM lab.qc_point p WHERE p.qc_result_id = q.id)
+             GROUP BY 1, 2, 3 ORDER BY 1, 3""",  # noqa: S608
         since,
     )
     return [
@@ -181,13 +183,19 @@ class WaitingMessage:
 
 
 async def messages_waiting(connection: Connection, code: str, link: str | None) -> list[WaitingMessage]:
-    """The messages whose results are held because this code had no test, in the order they came."""
+    """The messages whose results, or controls, wait because this code had no test, in the order they came."""
     rows = await connection.fetch(
         f"""WITH held AS ({_HELD})
             SELECT DISTINCT m.id, l.name AS link, m.received_at
               FROM held h JOIN lab.message m ON m.id = h.message_id JOIN lab.link l ON l.id = m.link_id
              WHERE h.code = $1 AND ($2::text IS NULL OR l.name = $2)
-             ORDER BY m.received_at, m.id""",  # noqa: S608
+            UNION
+            SELECT m.id, l.name, m.received_at
+              FROM lab.qc_problem b JOIN lab.qc_result q ON q.id = b.qc_result_id
+              JOIN lab.message m ON m.id = q.message_id JOIN lab.link l ON l.id = m.link_id
+             WHERE b.ended_at IS NULL AND b.kind = 'unmapped_code' AND q.code = $1
+               AND ($2::text IS NULL OR l.name = $2)
+             ORDER BY received_at, id""",  # noqa: S608
         code,
         link,
     )

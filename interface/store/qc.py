@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from uuid import UUID
 
 from asyncpg import Record
@@ -49,18 +50,22 @@ class Arrived:
 
 
 _ARRIVED = """
-select r.id, r.analyzer_id, r.message_id, r.role, r.specimen_as_sent, r.lot_as_sent, r.level_as_sent, r.test_id,
+select r.id, r.analyzer_id, r.message_id, r.role, r.specimen_as_sent, r.lot_as_sent, r.level_as_sent, t.id as test_id,
        coalesce(t.code, '') as test, coalesce(t.unit, '') as test_unit, t.molar_mass, t.valence, r.code, r.kind,
        r.number, r.value, r.unit, r.module, r.reagent_lot, r.calibrator_lot, r.measured_at
-from lab.qc_result r left join lab.test t on t.id = r.test_id
-where r.id = any($1) and not exists (select from lab.qc_point p where p.qc_result_id = r.id)
+from unnest($1::uuid[], $2::uuid[]) as k (id, test_id) join lab.qc_result r on r.id = k.id
+left join lab.test t on t.id = coalesce(k.test_id, r.test_id)
+where not exists (select from lab.qc_point p where p.qc_result_id = r.id)
 order by r.measured_at, r.id
 """
 
 
-async def arrived(connection: Connection, ids: Collection[UUID]) -> list[Arrived]:
-    """Of these the ones that are there and have no point, in the order in which they were measured."""
-    rows = await connection.fetch(_ARRIVED, list(ids))
+async def arrived(
+    connection: Connection, ids: Sequence[UUID], tests: Mapping[UUID, UUID | None] = MappingProxyType({})
+) -> list[Arrived]:
+    """Of these the ones that are there and have no point, in the order in which they were measured. `tests`: what a map
+    makes of them by now."""
+    rows = await connection.fetch(_ARRIVED, list(ids), [tests.get(id) for id in ids])
     return [_arrived(row) for row in rows]
 
 
@@ -68,6 +73,50 @@ def _arrived(row: Record) -> Arrived:
     said = dict(row.items())
     substance = Substance(said.pop("molar_mass"), said.pop("valence"))
     return Arrived(**said, substance=substance)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A control of a message as it was read when it came. `lot_id`, `test_id`: of its point; `problem`: why it has
+    none, `waits` unless a person has seen to it."""
+
+    id: UUID
+    natural_key: bytes
+    location: str
+    code: str
+    read: tuple[object, ...]  # see `READING`
+    lot_id: UUID | None
+    test_id: UUID | None
+    verdict: str
+    rules: tuple[str, ...]
+    problem: str
+    waits: bool
+
+
+# What a driver reads of a control, and what is made of it; how it is called here and in `ControlResult`.
+READING = (
+    "role", "specimen_as_sent", "code", "kind", "number", "value", "raw_value", "unit", "instrument_time",
+    "instrument_at", "module", "lot_as_sent", "level_as_sent", "reagent_lot", "calibrator_lot",
+)  # fmt: skip
+
+
+async def kept_of(connection: Connection, message_id: UUID) -> list[Kept]:
+    """The controls that were kept of a message."""
+    rows = await connection.fetch(
+        """select r.*, p.lot_id, p.test_id as point_test_id, coalesce(p.verdict, '') as verdict, p.rules,
+                  coalesce(b.kind, '') as problem, b.qc_result_id is not null and b.ended_at is null as waits
+           from lab.qc_result r left join lab.qc_point p on p.qc_result_id = r.id
+           left join lab.qc_problem b on b.qc_result_id = r.id where r.message_id = $1 order by r.id""",
+        message_id,
+    )
+    return [
+        Kept(
+            row["id"], row["natural_key"], row["location"], row["code"], tuple(row[name] for name in READING),
+            row["lot_id"], row["point_test_id"], row["verdict"], tuple(row["rules"] or ()), row["problem"],
+            row["waits"],
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 async def of_patients(connection: Connection, barcodes: Collection[str]) -> set[str]:

@@ -41,10 +41,12 @@ async def waiting_since(connection: Connection, since: datetime, limit: int) -> 
     """The messages received since then of which something waits for a decision, oldest first."""
     rows = await connection.fetch(
         """SELECT m.id FROM lab.message m
-            WHERE m.received_at >= $1 AND m.settled IN ('held', 'released') AND EXISTS (
+            WHERE m.received_at >= $1 AND m.settled IN ('held', 'released') AND (EXISTS (
                   SELECT FROM lab.result_version v JOIN lab.result r ON r.id = v.result_id
                    WHERE v.message_id = m.id AND v.id IN (r.version_id, r.pending_version_id)
                      AND (v.held <> '{}' OR v.status = 'preliminary'))
+               OR EXISTS (SELECT FROM lab.qc_result q JOIN lab.qc_problem b ON b.qc_result_id = q.id
+                           WHERE q.message_id = m.id AND b.ended_at IS NULL))
             ORDER BY m.id LIMIT $2""",
         since,
         limit,

@@ -13,6 +13,7 @@ from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.views import Audience
 from interface.driver import registry
 from tests.cli.workbench import Workbench, open_workbench
+from tests.flow.control_bench import control_bench
 from tests.flow.laboratory import message
 
 DRIVER = ("--driver", "generic_lis2")
@@ -86,6 +87,26 @@ async def test_controls_with_an_unmapped_code_are_counted_until_it_is_mapped(ben
     assert [(one["code"], one["results"], one["controls"]) for one in await unmapped(bench)] == [("687", 0, 1)]
     await bench.change("set", "687", "AST", *DRIVER)
     assert await unmapped(bench) == []
+
+
+async def test_a_control_whose_code_is_mapped_by_now_is_judged_by_a_replay(bench: Workbench) -> None:
+    await bench.laboratory.send(message("P|1", "O|1|QC-L1||^^^X|R||||||Q", "R|1|^^^687|31|U/L||N||F"))
+    await bench.laboratory.settle()
+    await control_bench(bench.laboratory).lot(1, "QC-L1")
+    await bench.change("set", "687", "AST", *DRIVER)
+    shown = await replay(bench, "--unmapped", "687", "--dry-run")
+    (control,) = shown["messages"][0]["controls"]
+    assert (control["code"], control["before"], control["after"], control["stays"]) == (
+        "687", "held: unmapped_code", "unknown as of Norm, lot 77/1", False,
+    )  # fmt: skip
+    answer = await bench.run("message", "replay", "--unmapped", "687", "--yes", "--as", "vera")
+    assert answer.status == 0, answer.err
+    assert "1 controls judged anew" in answer.err and "unknown as of Norm, lot 77/1" in answer.out
+    assert (
+        await bench.laboratory.owner.fetchval("select t.code from lab.qc_point p join lab.test t on t.id = p.test_id")
+        == "AST"
+    )
+    assert (await replay(bench, "--unmapped", "687", "--yes"))["messages"] == []
 
 
 async def suggested(bench: Workbench, *arguments: str) -> list[tuple[str, str]]:
