@@ -210,6 +210,9 @@ class LinkSettings:
     ack: AckPolicy = AckPolicy.AS_SENT  # HL7 only, as are the next two
     outstanding: int = 16  # messages of one connection under way; 1: the reply to one goes out before the next is taken
     mllp_release: int = 1  # 2: commit blocks before acknowledgements
+    download: bool = False  # whether work is sent without being asked for
+    send_attempts: int = 6  # of a message of ours that the analyzer does not take, before it is given up
+    answer_wait_s: float = 30.0  # HL7 only: for the acknowledgement of a message of ours
     wire_log_mb: int = WIRE_LOG_MB  # how much of what went over the wire and is in no frame is kept
 
 

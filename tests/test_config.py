@@ -52,6 +52,9 @@ def test_a_whole_link_is_read(drivers: Path) -> None:
         ack='"accept"',
         outstanding="1",
         mllp_release="2",
+        answer_wait_s="12.5",
+        download="true",
+        send_attempts="3",
         allow='["10.1.2.0/24", "fd00::/8"]',
         max_connections="4",
         max_message_bytes="65536",
@@ -63,6 +66,7 @@ def test_a_whole_link_is_read(drivers: Path) -> None:
     assert (read.encoding, read.timezone) == ("latin-1", "Asia/Jakarta")
     assert (read.unsolicited, read.on_store_failure) == (Unsolicited.REGISTER, OnStoreFailure.CLOSE)
     assert (read.ack, read.outstanding, read.mllp_release) == (AckPolicy.ACCEPT, 1, 2)
+    assert (read.answer_wait_s, read.download, read.send_attempts) == (12.5, True, 3)
     assert (read.allow, read.max_connections, read.max_message_bytes) == (("10.1.2.0/24", "fd00::/8"), 4, 65536)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -45,7 +46,7 @@ class MemoryIntake:
     def declared(self, peer: str) -> MemoryBlocks:
         return MemoryBlocks(self.messages)
 
-    def outgoing(self, peer: str, waiting: asyncio.Event) -> None:
+    def outgoing(self, peer: str, due: Callable[[], None]) -> None:
         return None
 
     async def frame(self, frame: ReceivedFrame) -> Receipt:

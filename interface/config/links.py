@@ -53,7 +53,8 @@ SHORTEST_IDLE_S = 10.0
 _FRAME_LINK_KEYS = ("leniencies", "max_frame_bytes", "frame_text_bytes", "ack_colliding_enq")
 _LISTENER_KEYS = ("allow", "max_connections", "takeover", "match")
 _NETWORK_KEYS = ("idle_s", "tls")
-_HL7_LINK_KEYS = ("ack", "outstanding", "mllp_release")
+_HL7_LINK_KEYS = ("ack", "outstanding", "mllp_release", "answer_wait_s")
+_SENDER_KEYS = ("download", "send_attempts")
 BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400)
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  compared with, never bound
 _ASCII = "".join(map(chr, range(0x20, 0x7F)))
@@ -77,6 +78,10 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         for key in _NETWORK_KEYS:
             if table.has(key):
                 table.problem(key, f"is of no use with {transport.type}, which has no network")
+    if transport and transport.type is TransportType.FOLDER:
+        for key in _SENDER_KEYS:
+            if table.has(key):
+                table.problem(key, "is of no use with folder: nothing can be said to it")
     if transport and LinkFraming.MLLP not in _CARRIES[transport.type]:
         for key in _HL7_LINK_KEYS:
             if table.has(key):
@@ -114,6 +119,9 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         ack=table.choice("ack", AckPolicy.AS_SENT),
         outstanding=table.whole("outstanding", 16, 1, 16),
         mllp_release=table.whole("mllp_release", 1, 1, 2),
+        download=table.flag("download") is True,
+        send_attempts=table.whole("send_attempts", 6, 1, 100),
+        answer_wait_s=table.seconds("answer_wait_s", 30.0, 1.0, 600.0),
         wire_log_mb=table.whole("wire_log_mb", WIRE_LOG_MB, 1, 65_536),
     )
     table.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -66,7 +65,7 @@ class LinkIntake:
     def declared(self, peer: str) -> BlockJournal:
         return BlockJournal(self._context, self._journal, peer, self._now)
 
-    def outgoing(self, peer: str, waiting: asyncio.Event) -> Outgoing | None:
+    def outgoing(self, peer: str, due: Callable[[], None]) -> Outgoing | None:
         return None
 
     def replied(self, receipt: Receipt, sent: bool) -> None:

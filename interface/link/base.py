@@ -247,7 +247,9 @@ class Link(ABC):
             return DeclaredSession(settings.id, stream, intake, self.counters, self.clock, blocks, settings.idle_s)
         if settings.transport.type in (TransportType.MLLP_LISTEN, TransportType.MLLP_DIAL):
             decoder = mllp.Decoder(settings.max_message_bytes)
-            options = MllpOptions(settings.outstanding, settings.mllp_release)
+            options = MllpOptions(
+                settings.outstanding, settings.mllp_release, settings.answer_wait_s, settings.transport.type.dials
+            )
             return MllpSession(
                 settings.id, stream, intake, self.counters, self.clock, decoder, settings.idle_s, options
             )
@@ -268,4 +270,5 @@ def link_options(spec: LinkSpec) -> lis01.LinkOptions:
         max_frame_bytes=settings.max_frame_bytes,
         frame_text_bytes=text_bytes or lis01.LinkOptions().frame_text_bytes,
         ack_colliding_enq=bool(conceding),
+        max_attempts=1,  # what was not taken is due again, and what is sent then may be something else
     )

@@ -20,6 +20,10 @@ class Limit(Protocol):
         """The same block as `Clock.timeout_at` makes; one at a time, and always in the same task."""
         ...
 
+    def cut(self) -> None:
+        """End the block that is under way as if its time were up; called by another task."""
+        ...
+
     def close(self) -> None:
         """It is not needed any more."""
         ...
@@ -56,12 +60,13 @@ class LoopLimit:
     it is set anew, for the block that is under way then.
     """
 
-    __slots__ = ("_late", "_others", "_task", "_timer", "_when")
+    __slots__ = ("_inside", "_late", "_others", "_task", "_timer", "_when")
 
     def __init__(self) -> None:
         self._when: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._inside = False
         self._others, self._late = 0, False  # cancellations by others when the block began; whether we cancelled
 
     def at(self, when: float | None) -> LoopLimit:
@@ -74,19 +79,25 @@ class LoopLimit:
             self._task = asyncio.current_task()
             if self._task is None:
                 raise RuntimeError("a limit is a task's")
-        self._others, self._late = self._task.cancelling(), False
+        self._inside, self._others, self._late = True, self._task.cancelling(), False
         if self._when is not None and (self._timer is None or self._timer.when() > self._when):
             self._arm(self._when)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._when = None
+        self._when, self._inside = None, False
         # As asyncio.timeout: a cancellation of ours is a timeout, one of anybody else stays one.
         if self._late and self._task is not None and self._task.uncancel() <= self._others:
             self._late = False
             if kind is asyncio.CancelledError:
                 raise TimeoutError from error
+
+    def cut(self) -> None:
+        """See `Limit`."""
+        if self._inside and not self._late and self._task is not None:
+            self._late = True
+            self._task.cancel()
 
     def close(self) -> None:
         """See `Limit`."""

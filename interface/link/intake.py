@@ -6,7 +6,7 @@ and the implementation returns only after the bytes are committed. Any `StoreErr
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -143,10 +143,10 @@ class Intake(Protocol):
         """A connection of a framing that the driver declares has been made; `peer` is its address for the journal."""
         ...
 
-    def outgoing(self, peer: str, waiting: asyncio.Event) -> Outgoing | None:
+    def outgoing(self, peer: str, due: Callable[[], None]) -> Outgoing | None:
         """What there is to say on a connection that has been made; None where this link never begins.
 
-        `waiting` is set whenever something may be due.
+        `due` is called whenever something may be; at once it is asked once.
         """
         ...
 

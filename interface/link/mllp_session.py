@@ -10,21 +10,29 @@ from itertools import islice
 from interface.errors import LinkLost
 from interface.link.clock import Clock
 from interface.link.intake import Intake, Receipt
-from interface.link.session import IDLE_WAIT_S, SLICE_BYTES, Connection, Counters
+from interface.link.session import IDLE_WAIT_S, SLICE_BYTES, Connection, Counters, earlier
+from interface.link.speaker import Speaker
 from interface.link.stream import ByteStream
-from interface.wire import hl7_batch, mllp
+from interface.wire import hl7, hl7_batch, hl7_reply, mllp
 
 MAX_OUTSTANDING = 16  # HL7 messages of one connection submitted at the same time
+ANSWER_WAIT_S = 30.0  # for the acknowledgement of a message of ours
 BLOCK_WAIT_S = 60.0  # silence in the middle of an MLLP block
 SILENCE_S = 1.0  # after it a missing 0D is taken for sent, and stray bytes are told
 
 
 @dataclass(frozen=True, slots=True)
 class MllpOptions:
-    """`outstanding`: blocks submitted at once; 1: each is answered before the next. `release`: of MLLP, 1 or 2."""
+    """`outstanding`: blocks submitted at once; 1: each is answered before the next. `release`: of MLLP, 1 or 2.
+
+    `answer_wait_s`: how long the peer may take to answer a message of ours. `redial`: we made the connection, and make
+    it anew when it does not.
+    """
 
     outstanding: int = MAX_OUTSTANDING
     release: int = 1
+    answer_wait_s: float = ANSWER_WAIT_S
+    redial: bool = False
 
 
 @dataclass(slots=True)
@@ -77,19 +85,27 @@ class MllpSession(Connection):
         super().__init__(link, stream, intake, counters, clock, idle_wait_s)
         self._core, self._options = core, options
         self._busy = False
+        self._speaker = Speaker(link, intake, stream.peer, clock, self._wake)
+        self._answer_at: float | None = None  # the latest for the reply to our message
 
     @property
     def idle(self) -> bool:
-        return not self._busy and not self._core.inside
+        return not self._busy and not self._core.inside and self._speaker.idle
 
     async def run(self) -> None:
+        reason = "lost"
         try:
             while not (self._stopping and self.idle):
-                data = await self._read(self._deadline())
+                await self._speak()
+                deadline = self._deadline()
+                data = await self._read(deadline)
+                woken, self._woken = self._woken, False
                 if data and len(data) <= SLICE_BYTES:
                     events, over = self._core.receive(data), False
                 elif data:
                     events, over = await self._take(data), False
+                elif data is None and (woken or deadline in (self._answer_at, self._speaker.look_at)):
+                    events, over = [], self._unanswered()
                 elif data is None and self._core.pending:
                     events, over = self._core.silence(), False
                 else:
@@ -103,8 +119,51 @@ class MllpSession(Connection):
                     return
         except LinkLost:
             return
+        except asyncio.CancelledError:
+            reason = "stop"
+            raise
         finally:
-            await self._close()
+            try:
+                await self._speaker.close(reason)
+            finally:
+                await self._close()
+
+    async def _speak(self) -> None:
+        """Say what we have to say of ourselves, one message at a time. Raises LinkLost."""
+        if (answer := self._speaker.answer) is not None:
+            self._speaker.answer = None
+            await self._write(mllp.encode(answer))
+        if self._stopping or self._core.inside:
+            return
+        if self._speaker.taken is None:
+            self._speaker.look()
+        elif (sending := self._speaker.begin()) is not None:
+            if sending.expects_reply:
+                self._answer_at = self._clock.now() + self._options.answer_wait_s
+            await self._write(mllp.encode(sending.data))
+            if not sending.expects_reply:
+                self._speaker.told(True)
+
+    def _unanswered(self) -> bool:
+        """Whether the connection is to be made anew: the peer has not answered our message in time."""
+        if self._answer_at is None or self._clock.now() < self._answer_at:
+            return False
+        self._answer_at = None
+        self._speaker.told(False, reason="timeout")
+        return self._options.redial
+
+    def _ours(self, event: mllp.Event) -> bool:
+        """Whether it answers the message of ours that is under way; then its sender has been told."""
+        sending = self._speaker.on_line
+        if sending is None or not isinstance(event, mllp.BlockReceived):
+            return False
+        found = hl7_reply.verdict(event.block)
+        if found is None or found.control_id != hl7.control_id(sending.data):
+            return False
+        if hl7_reply.is_last(sending.data, found.code):
+            self._answer_at = None
+            self._speaker.told(True, event.block)
+        return True
 
     async def _take(self, data: bytes) -> list[mllp.Event]:
         events = self._core.receive(data[:SLICE_BYTES])
@@ -116,10 +175,13 @@ class MllpSession(Connection):
     def _deadline(self) -> float | None:
         if self._core.pending:
             return self._clock.now() + SILENCE_S
-        return self._clock.now() + BLOCK_WAIT_S if self._core.inside else self._idle_deadline()
+        deadline = self._clock.now() + BLOCK_WAIT_S if self._core.inside else self._idle_deadline()
+        return earlier(deadline, earlier(self._answer_at, None if self._stopping else self._speaker.look_at))
 
     async def _handle(self, events: list[mllp.Event]) -> bool:
         """Whether the connection is to be closed. Raises LinkLost."""
+        if self._speaker.on_line is not None:
+            events = [event for event in events if not self._ours(event)]
         match events:
             case [mllp.BlockReceived(block, ())] if self._options.release < 2 and not hl7_batch.is_batch(block):
                 return await self._one(block)

@@ -304,8 +304,8 @@ class RecordedIntake:
     def declared(self, peer: str) -> BlockIntake:
         return _RecordedBlocks(self._intake.declared(peer), self._recorder, self._hear)
 
-    def outgoing(self, peer: str, waiting: asyncio.Event) -> Outgoing | None:
-        return self._intake.outgoing(peer, waiting)
+    def outgoing(self, peer: str, due: Callable[[], None]) -> Outgoing | None:
+        return self._intake.outgoing(peer, due)
 
     def replied(self, receipt: Receipt, sent: bool) -> None:
         self._recorder.replied(receipt)

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+import structlog
+
 from interface import telemetry
-from interface.errors import LinkLost, NotAttributed, StoreError
+from interface.errors import LinkFrameError, LinkLost, NotAttributed, StoreError
 from interface.link.clock import Clock
 from interface.link.intake import FrameIntake, Intake, Receipt, ReceivedFrame
+from interface.link.speaker import Speaker
 from interface.link.stream import ByteStream
 from interface.wire import lis01
 
@@ -23,6 +26,8 @@ WRITE_WAIT_S = 30.0  # a peer that takes no reply for so long is cut off
 IDLE_WAIT_S = 24 * 3600.0  # the longest a connection may be silent unless the link says otherwise
 BARE_TRIES, BARE_RETRY_S = 3, 1.0  # commits of a record whose sender cannot be told to repeat it
 SLICE_BYTES = 4096  # fed to a core at once, so that no flood of control characters keeps the other links waiting
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -80,6 +85,7 @@ class Connection:
         self._idle_wait_s = idle_wait_s
         self._limit = clock.limit()
         self._stopping = False
+        self._reading = self._woken = False
         self.heard_at = clock.now()
 
     @property
@@ -89,13 +95,24 @@ class Connection:
     def stop(self) -> None:
         self._stopping = True
 
+    def _wake(self) -> None:
+        """Let who reads, or is about to, look at what else there is to do."""
+        self._woken = True
+        if self._reading:
+            self._limit.cut()
+
     async def _read(self, deadline: float | None) -> bytes | None:
-        """Bytes, b"" at the end, None when the deadline passed."""
+        """Bytes, b"" at the end, None when the deadline passed or somebody woke us."""
+        if self._woken:
+            return None
+        self._reading = True
         try:
             with self._limit.at(deadline):
                 data = await self._stream.read()
         except TimeoutError:
             return None
+        finally:
+            self._reading = False
         if data:
             self._counters.last_activity = self._clock.utc()
             self.heard_at = self._clock.now()
@@ -129,6 +146,11 @@ class Connection:
             self._intake.replied(receipt, sent)
 
 
+def earlier(one: float | None, other: float | None) -> float | None:
+    """Of two instants, None being never."""
+    return other if one is None else one if other is None else min(one, other)
+
+
 class AstmSession(Connection):
     """LIS01-A2 on one connection: the ACK to a frame waits for its commit."""
 
@@ -149,23 +171,25 @@ class AstmSession(Connection):
         self._heard_at = 0.0  # when the last good frame was, or the session's begin
         self._timer: lis01.Timer | None = None
         self._deadline: float | None = None
+        self._speaker = Speaker(link, intake, stream.peer, clock, self._wake)
 
     @property
     def idle(self) -> bool:
-        return not self._in_session and self._core.idle
+        return not self._in_session and self._core.idle and self._speaker.idle
 
     async def run(self) -> None:
         reason = "lost"
         try:
             while not (self._stopping and self.idle):
-                data = await self._read(self._next_deadline())
-                if data is None and self._core.timer is None:
+                await self._speak()
+                deadline = self._next_deadline()
+                data = await self._read(deadline)
+                woken, self._woken = self._woken, False
+                if data is None and not woken and not self._on_time(deadline):
                     return  # idle for too long
-                if data is None:
-                    self._core.timeout()
-                elif data:
+                if data:
                     await self._take(data)
-                else:
+                elif data is not None:
                     self._core.lost()
                 await self._handle()
                 if data == b"":
@@ -176,18 +200,46 @@ class AstmSession(Connection):
             reason = "stop"
             raise
         finally:
-            if self._in_session:
-                await self._end(reason)
-            await self._close()
+            try:
+                if self._in_session:
+                    await self._end(reason)
+                await self._speaker.close(reason)
+            finally:
+                await self._close()
 
     def _next_deadline(self) -> float | None:
         if self._core.timer is None:
             self._timer = None
-            return self._idle_deadline()
+            return earlier(self._idle_deadline(), None if self._stopping else self._speaker.look_at)
         if self._core.timer is not self._timer or self._deadline is None:
             self._timer = self._core.timer
             self._deadline = self._clock.now() + self._timer.seconds
         return self._deadline
+
+    def _on_time(self, deadline: float | None) -> bool:
+        """Something was waited for other than bytes; False: only the end of our patience."""
+        if self._core.timer is not None:
+            self._core.timeout()
+            return True
+        return deadline == self._speaker.look_at
+
+    async def _speak(self) -> None:
+        """Put our next message on the line when nobody has it (LIS01-A2: after EOT, in the neutral state)."""
+        if self._core.state is not lis01.State.NEUTRAL or self._in_session or self._stopping:
+            return
+        if self._speaker.taken is None:
+            self._speaker.look()
+            return
+        sending = self._speaker.begin()
+        if sending is None:
+            return
+        try:
+            self._core.send(sending.data)
+        except LinkFrameError as error:
+            log.error("message cannot be sent", link=self._link, action="link.unsendable", reason=error.slug)
+            self._speaker.told(False, reason="unsendable")
+            return
+        await self._flush()
 
     async def _take(self, data: bytes) -> None:
         """Feed the core, all but the last slice to the end of their events."""
@@ -220,6 +272,7 @@ class AstmSession(Connection):
                 self._in_session, self._heard_at = True, self._clock.now()
             case lis01.SessionEnded(reason):
                 await self._end(self._as_meant(reason))
+                self._speaker.heard()
             case lis01.FrameRejected(reason, data):
                 self._counters.checksum_errors += reason == "checksum"
                 if reason not in ("cut", "refused"):  # EOT needs no answer, and without frames there is none
@@ -233,8 +286,10 @@ class AstmSession(Connection):
                 self._counters.repeats += 1
             case lis01.LeniencyUsed(leniency):
                 self._lenient(leniency)
-            case lis01.Delivered() | lis01.SendFailed():
-                pass
+            case lis01.Delivered():
+                self._speaker.told(True)
+            case lis01.SendFailed(_, reason):
+                self._speaker.told(False, reason="refused" if reason == "rejected" else reason)
 
     async def _store(self, event: lis01.FrameReceived) -> None:
         """Commit, and only then answer."""

@@ -7,10 +7,9 @@ the whole of each connection; where they are not, each link's has what was attri
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -48,6 +47,7 @@ _RECORD_END = re.compile(rb"[\r\n]")
 PORT_SETTINGS = (
     "transport", "allow", "max_connections", "takeover", "idle_s", "tls", "max_message_bytes", "leniencies",
     "max_frame_bytes", "frame_text_bytes", "ack_colliding_enq", "ack", "outstanding", "mllp_release",
+    "answer_wait_s",
 )  # fmt: skip
 
 log = structlog.get_logger(__name__)
@@ -270,8 +270,8 @@ class SharedIntake:
     def declared(self, peer: str) -> BlockIntake:
         return SharedBlocks(self)
 
-    def outgoing(self, peer: str, waiting: asyncio.Event) -> Outgoing | None:
-        self._outgoing = SharedOutgoing(peer, waiting)
+    def outgoing(self, peer: str, due: Callable[[], None]) -> Outgoing | None:
+        self._outgoing = SharedOutgoing(peer, due)
         return self._outgoing
 
     def owe(self, receipt: Receipt, member: Member) -> None:
@@ -308,15 +308,16 @@ class SharedIntake:
 class SharedOutgoing:
     """The `Outgoing` of one connection to a shared port: of the links that have spoken on it, in that order."""
 
-    def __init__(self, peer: str, waiting: asyncio.Event) -> None:
-        self._peer, self._waiting = peer, waiting
+    def __init__(self, peer: str, due: Callable[[], None]) -> None:
+        self._peer, self._due = peer, due
         self._members: dict[Member, Outgoing] = {}
         self._taken: Outgoing | None = None
 
     def add(self, member: Member) -> None:
         """It has spoken."""
-        if member not in self._members and (own := member.intake.outgoing(self._peer, self._waiting)) is not None:
+        if member not in self._members and (own := member.intake.outgoing(self._peer, self._due)) is not None:
             self._members[member] = own
+            self._due()
 
     async def take(self) -> Sending | None:
         """See `Outgoing`."""

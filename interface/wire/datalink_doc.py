@@ -80,6 +80,7 @@ ACTIONS = {
     Action.WAIT_CONTENTION: "hold off {host_hold_off_s:g} s as host, {instrument_hold_off_s:g} s as instrument; the "
     "message stays queued",
     Action.WAIT_SILENCE: "send EOT, hold off {busy_hold_off_s:g} s; the message stays queued",
+    Action.WAIT_NOBODY: "send EOT, hold off {busy_hold_off_s:g} s; the message stays queued",
     Action.YIELD: "send EOT, hold off {interrupt_hold_off_s:g} s; the message stays queued, from its first frame",
     Action.FAIL_ALL: "what is queued has failed",
 }
@@ -123,6 +124,11 @@ A frame is answered only once its bytes are committed. ACK accepts it, and so do
 answers each frame with EOT until it has the line. NAK says that it is not stored. The numbers run 1 to 7, then 0. A
 frame byte-identical to the one accepted last is a repeat whose ACK was lost: acknowledged again, stored once. The
 same number with other bytes, or a gap, is refused. What is not in the table cannot happen.
+
+What a link says of itself (answers to queries, downloads) it says in the neutral state only, one message at a time; its
+rows are committed before. A link makes one attempt at a message, then it is due again, and what is said next may be
+something else: when the hold-off is over, after {max_rejects} rejections of a frame 10 s later; to an analyzer that
+answers no ENQ less and less often, to 60 s, and at once when it has spoken. See [two-way](two-way.md).
 """
 _LENIENT = """
 ## Leniencies
@@ -138,7 +144,7 @@ counted: in the metric `labora_leniencies{link, leniency}`, in `labora link stat
 
 def document() -> str:
     """The page."""
-    parts = [_INTRO, *(_diagram(title, states) for title, states in _HALVES), *map(_state, State), _LENIENT]
+    parts = [_told(_INTRO), *(_diagram(title, states) for title, states in _HALVES), *map(_state, State), _LENIENT]
     for name in Leniency:
         parts.append(f"| `{name}` | {'on' if name in ALWAYS else 'off'} | {_told(LENIENCIES[name])} |\n")
     return "".join(parts)

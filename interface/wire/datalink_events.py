@@ -140,7 +140,7 @@ class Delivered:
 @dataclass(frozen=True, slots=True)
 class SendFailed:
     ticket: int
-    reason: str  # rejected, busy, contention, interrupted, timeout, lost
+    reason: str  # rejected, busy, contention, interrupted, timeout, silent (no answer to ENQ), lost
 
 
 Event = (

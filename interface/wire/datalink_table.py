@@ -87,6 +87,7 @@ class Action(_Name):
     WAIT_BUSY = "wait_busy"
     WAIT_CONTENTION = "wait_contention"
     WAIT_SILENCE = "wait_silence"
+    WAIT_NOBODY = "wait_nobody"  # the same, and nobody had answered our ENQ
     YIELD = "yield"
     FAIL_ALL = "fail_all"
 
@@ -172,7 +173,7 @@ _ROWS: dict[State, tuple[tuple[Input, Action, State | None], ...]] = {  # None: 
         (_I.JUNK, _A.SKIP, None),
         *_LATE,
         (_I.QUEUED, _A.IGNORE, None),
-        (_I.TIMEOUT, _A.WAIT_SILENCE, _S.HOLD_OFF),
+        (_I.TIMEOUT, _A.WAIT_NOBODY, _S.HOLD_OFF),
         (_I.LOST, _A.FAIL_ALL, _S.NEUTRAL),
     ),
     _S.SENDING: (

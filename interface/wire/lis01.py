@@ -547,13 +547,9 @@ class DataLink:
         host = self._station is Station.HOST
         self._hold_off("contention", self.options.host_hold_off_s if host else self.options.instrument_hold_off_s)
 
-    def _wait_silence(self) -> None:
+    def _leave(self, reason: str, seconds: float) -> None:
         self._out.append(EOT)
-        self._hold_off("timeout", self.options.busy_hold_off_s)
-
-    def _yield(self) -> None:
-        self._out.append(EOT)
-        self._hold_off("interrupted", self.options.interrupt_hold_off_s)
+        self._hold_off(reason, seconds)
 
     def _fail_all(self) -> None:
         self._wanted = False
@@ -593,7 +589,8 @@ _ACTIONS: dict[Action, Callable[[DataLink], None]] = {
     Action.ABORT: lambda link: link._give_up("rejected"),
     Action.WAIT_BUSY: lambda link: link._hold_off("busy", link.options.busy_hold_off_s),
     Action.WAIT_CONTENTION: DataLink._wait_contention,
-    Action.WAIT_SILENCE: DataLink._wait_silence,
-    Action.YIELD: DataLink._yield,
+    Action.WAIT_SILENCE: lambda link: link._leave("timeout", link.options.busy_hold_off_s),
+    Action.WAIT_NOBODY: lambda link: link._leave("silent", link.options.busy_hold_off_s),
+    Action.YIELD: lambda link: link._leave("interrupted", link.options.interrupt_hold_off_s),
     Action.FAIL_ALL: DataLink._fail_all,
 }

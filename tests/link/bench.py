@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -63,14 +63,20 @@ class FakeClock:
         self._alarms.discard(alarm)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FakeLimit:
     """Alarms of one task, one after the other."""
 
     clock: FakeClock
+    alarm: _Alarm | None = None
 
     def at(self, when: float | None) -> _Alarm:
-        return _Alarm(self.clock, when)
+        self.alarm = _Alarm(self.clock, when)
+        return self.alarm
+
+    def cut(self) -> None:
+        if self.alarm is not None:
+            self.alarm.ring()
 
     def close(self) -> None:
         """Nothing to do."""
@@ -101,8 +107,11 @@ class _Alarm:
 
     def ring_if_due(self, now: float) -> None:
         if self._when is not None and self._when <= now:
-            self._clock.forget(self)
-            self._timeout.reschedule(asyncio.get_running_loop().time())
+            self.ring()
+
+    def ring(self) -> None:
+        self._clock.forget(self)
+        self._timeout.reschedule(asyncio.get_running_loop().time())
 
 
 def _at_once(step: Coroutine[object, None, object]) -> None:
@@ -196,7 +205,7 @@ class RecordingIntake:
     def declared(self, peer: str) -> RecordingBlocks:
         return RecordingBlocks(self)
 
-    def outgoing(self, peer: str, waiting: asyncio.Event) -> Outgoing | None:
+    def outgoing(self, peer: str, due: Callable[[], None]) -> Outgoing | None:
         return None
 
     def replied(self, receipt: Receipt, sent: bool) -> None:

@@ -35,7 +35,7 @@ stored_wanted   .                  .                  .                    eot_f
 stored_last     .                  .                  .                    .                    .                         .                      .                     end_bare>neutral
 refused         ignore             ignore             ignore               nak_frame>receiving  ignore                    ignore                 ignore                end_refused>neutral
 queued          enquire>enquiring  ignore             ignore               ignore               ignore                    ignore                 ignore                ignore
-timeout         ignore             ignore>neutral     end_timeout>neutral  ignore               wait_silence>hold_off     wait_silence>hold_off  end_timeout>neutral   ignore
+timeout         ignore             ignore>neutral     end_timeout>neutral  ignore               wait_nobody>hold_off      wait_silence>hold_off  end_timeout>neutral   ignore
 lost            ignore             fail_all>neutral   end_lost>neutral     end_lost>neutral     fail_all>neutral          fail_all>neutral       end_lost>neutral      end_lost>neutral
 """  # noqa: E501
 

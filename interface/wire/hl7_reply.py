@@ -1,0 +1,44 @@
+"""The replies to messages of our own: whose reply a block is, and whether another one follows it. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from interface.errors import SegmentError
+from interface.wire.hl7 import read_header
+
+_MSA = re.compile(rb"[\r\n]MSA([^\r\n]*)")
+_MSA_WINDOW_BYTES = 65_536  # MSA stands behind MSH and SFT
+
+
+class Verdict(NamedTuple):
+    """MSA-1 (HL7 table 0008) and MSA-2, as they were sent."""
+
+    code: str
+    control_id: str
+
+
+def verdict(block: bytes) -> Verdict | None:
+    """What a block acknowledges; None when it acknowledges nothing. Never raises."""
+    found = _MSA.search(block[:_MSA_WINDOW_BYTES])
+    if found is None or block[:3] != b"MSH":
+        return None
+    fields = found[1].split(block[3:4])
+    if len(fields) < 3:
+        return None
+    return Verdict(fields[1].strip().decode("ascii", "replace").upper(), fields[2].strip().decode("utf-8", "replace"))
+
+
+def is_last(message: bytes, code: str) -> bool:
+    """Whether nothing more is to be waited for, once `code` has answered our `message`.
+
+    HL7 v2.5.1 2.9.3: an accept acknowledgement is followed by the application's where MSH-16 asks for one, and by
+    none where it is negative.
+    """
+    if code != "CA":
+        return True
+    try:
+        return read_header(message).header.value(16).strip().upper() != "AL"
+    except SegmentError:
+        return True
