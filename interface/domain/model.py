@@ -253,7 +253,10 @@ class ObservedSpecimen:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """An analyzer asks for work."""
+    """An analyzer asks for work. `ranges`: of specimen ids, the first and the last of each.
+
+    `places`: at which repetition of its field each of `specimen_ids` stands, from 1.
+    """
 
     specimen_ids: tuple[str, ...] = ()
     all: bool = False
@@ -261,6 +264,8 @@ class Query:
     tests: tuple[str, ...] = ()
     raw: str = ""
     cancels: bool = False  # it takes back what it asked before: no answer is due
+    ranges: tuple[tuple[str, str], ...] = ()
+    places: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

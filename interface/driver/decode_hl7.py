@@ -576,13 +576,22 @@ class _Engine:
         segments: dict[str, Segment] = {}
         for segment in self._message.segments:
             segments.setdefault(segment.id, segment)
-        specimen = self._driver.specimen_ids.read(self._read(segments, rule.specimen_id))
-        everything = specimen in rule.all_words
+        ids: dict[str, int] = {}
+        everything = False
+        said = (_values(segments[path.record], path) for path in rule.specimen_id if path.record in segments)
+        for at, sent in enumerate(next((values for values in said if any(values)), ("",)), start=1):
+            specimen = self._driver.specimen_ids.read(sent)
+            if specimen in rule.all_words:
+                everything = True
+            elif specimen:
+                ids.setdefault(specimen, at)
         patient = self._read(segments, rule.patient_id)
-        if not specimen and not patient:
+        if not ids and not everything and not patient:
             self._draft.problem(self._message.location(self._message.header), "a query that names no specimen")
         tests = tuple(value for value in (read_path(segments, path) for path in rule.tests) if value)
         cancels = bool(rule.cancels) and self._read(segments, rule.status) in rule.cancels
         raw = next((segments[path.record].text for path in rule.specimen_id if path.record in segments), "")
-        ids = (specimen,) if specimen and not everything else ()
-        self._draft.queries.append(Query(ids, everything, patient, tests, raw, cancels))
+        named = ids if not everything else {}
+        self._draft.queries.append(
+            Query(tuple(named), everything, patient, tests, raw, cancels, places=tuple(named.values()))
+        )  # fmt: skip

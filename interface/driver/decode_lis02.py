@@ -355,9 +355,10 @@ class _Engine:
         return tuple(value for comment in node.comments for value in _values(comment, rule.path) if value)
 
     def _query(self, scope: _Scope, record: Record) -> Query:
-        """LIS02-A2 10: Q-3 repeats for a list of specimens; ALL asks for everything."""
+        """LIS02-A2 10: Q-3 repeats for a list of specimens, Q-4 is where a range ends; ALL asks for everything."""
         rule = self._driver.query
-        ids: list[str] = []
+        ids: dict[str, int] = {}
+        ranges: list[tuple[str, str]] = []
         ask_all = record.field(3).strip() in rule.all_words
         repeats = record.repeats(3)
         for repeat in range(1, max(len(repeats), 1) + 1):
@@ -371,19 +372,31 @@ class _Engine:
                 if value in rule.all_words:
                     ask_all = True
                 elif value:
-                    ids.append(value)
+                    last = self._range_end(record, path, repeat)
+                    if last and last != value:
+                        ranges.append((value, last))
+                    else:
+                        ids.setdefault(value, repeat)
                 if value:
                     break
         patient = scope.read(rule.patient_id)
         tests = self._query_tests(record, rule.tests)
-        if not ids and not ask_all and (not patient or patient in rule.all_words):
+        if not ids and not ranges and not ask_all and (not patient or patient in rule.all_words):
             if patient in rule.all_words and patient:
                 ask_all = True
             else:
                 self._draft.problem(record.location, "a query that names neither specimen nor patient")
         cancels = bool(rule.cancels) and scope.read(rule.status) in rule.cancels
         patient = "" if patient in rule.all_words else patient
-        return Query(tuple(ids), ask_all, patient, tests, record.field(3), cancels)
+        return Query(
+            tuple(ids), ask_all, patient, tests, record.field(3), cancels, tuple(ranges), tuple(ids.values())
+        )  # fmt: skip
+
+    def _range_end(self, record: Record, path: FieldPath, repeat: int) -> str:
+        """The specimen id at the same place of Q-4, where the id stands in Q-3."""
+        if path.field != 3 or not record.field(4):
+            return ""
+        return self._driver.specimen_ids.read(record.component(4, path.component or 1, repeat))
 
     def _query_tests(self, record: Record, paths: tuple[FieldPath, ...]) -> tuple[str, ...]:
         tests = []

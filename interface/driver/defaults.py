@@ -92,11 +92,13 @@ MATERIALS = {
 }
 
 DEFAULT_QUERIES = {
-    # LIS02-A2 clause 10: Q-3 is `patient id^specimen id`, repeated for a list, or ALL.
+    # LIS02-A2 clause 10: Q-3 is `patient id^specimen id`, repeated for a list, or ALL; Q-13 A takes the last one back.
     Protocol.LIS2: QueryRule(
         specimen_id=(_at("Q", 3, 2),),
         patient_id=(_at("Q", 3, 1),),
         tests=(_at("Q", 5, 4), _at("Q", 5, 1)),
+        status=(_at("Q", 13, 1),),
+        cancels=frozenset({"A"}),
     ),
     # IHE LAW LAB-27: QPD-3 is the container of the work order step.
     Protocol.HL7: QueryRule(
@@ -106,8 +108,8 @@ DEFAULT_QUERIES = {
 }
 
 # LIS02-A2: O-12 A adds tests to a specimen, O-26 Q answers a query; L-3 F: the last request is processed, I: there is
-# no information. IHE LAW: the reply to LAB-27 says only that the query was understood, the orders follow as LAB-28;
-# nothing to do is an order that is discontinued, of a specimen of unknown role.
+# no information; H-11 is for comments. IHE LAW: the reply to LAB-27 says only that the query was understood, the orders
+# follow as LAB-28; nothing to do is an order that is discontinued, of a specimen of unknown role.
 _RSP = (
     r"MSH|^~\&|Labora||{MSH-3}||{now}||RSP^K11^RSP_K11|{control_id}|P|2.5.1||||||UNICODE UTF-8|||LAB-27^IHE",
     "MSA|AA|{MSH-10}",
@@ -119,7 +121,7 @@ DEFAULT_ANSWERS = {
     Protocol.LIS2: Answer(
         found=(
             (
-                r"H|\^&|||Labora||||||||LIS2-A2|{now}",
+                r"H|\^&|||Labora||||||{note}||LIS2-A2|{now}",
                 Each(
                     Over.SPECIMEN,
                     (
@@ -130,7 +132,7 @@ DEFAULT_ANSWERS = {
                 "L|1|F",
             ),
         ),
-        none=((r"H|\^&|||Labora||||||||LIS2-A2|{now}", "L|1|I"),),
+        none=((r"H|\^&|||Labora||||||{note}||LIS2-A2|{now}", "L|1|I"),),
         test="^^^{code}",
     ),
     Protocol.HL7: Answer(

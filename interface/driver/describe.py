@@ -85,10 +85,14 @@ def _attachment(attachment: Attachment) -> dict[str, Any]:
 
 
 def _query(query: Query) -> dict[str, Any]:
-    return {
-        "specimen_ids": list(query.specimen_ids),
-        "all": query.all,
-        "patient_id": query.patient_id,
-        "tests": list(query.tests),
-        "raw": query.raw,
-    } | ({"cancels": True} if query.cancels else {})
+    return (
+        {
+            "specimen_ids": list(query.specimen_ids),
+            "all": query.all,
+            "patient_id": query.patient_id,
+            "tests": list(query.tests),
+            "raw": query.raw,
+        }
+        | ({"ranges": [list(ends) for ends in query.ranges]} if query.ranges else {})
+        | ({"cancels": True} if query.cancels else {})
+    )

@@ -3,18 +3,22 @@
 A dialect is lines as the vendor's document prints them, with places in braces: `{specimen_id}`, `{specimen_id:>22}` (to
 the right in 22), `{Q.3.1}` and `{QPD-2}` (a field of the query, to echo it), `{QRD}` (a whole record of it). What a
 place holds is escaped for the message it stands in; the message's own first line says with which delimiters.
+
+A message whose lines speak of one specimen, and do not repeat them for each, is written once for each specimen.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
-from interface.domain.model import ObservedPatient, Priority, Protocol, Sex
+from interface.domain.model import ObservedPatient, Priority, Protocol, Query, Sex
 from interface.driver.rules import FieldPath
 from interface.errors import DriverError, LaboraError
 from interface.wire import hl7, lis02
@@ -25,12 +29,34 @@ _BRACE = re.compile(r"[{}]")
 # What a place may name, beside fields of the query.
 WORDS = frozenset(
     "specimen_id specimen_type collected order_id patient_id family given name birth_date sex priority "
-    "tests count code item_id n now control_id".split()
+    "tests count code item_id n now control_id reason reason_code note stale more".split()
+)
+# Of these a message speaks where it speaks of one specimen.
+_OF_A_SPECIMEN = frozenset(
+    "specimen_id specimen_type collected order_id patient_id family given name birth_date sex priority tests count "
+    "reason reason_code".split()
 )
 _PRIORITIES = {
     Priority.STAT: "S", Priority.ASAP: "A", Priority.ROUTINE: "R", Priority.CALLBACK: "C", Priority.PREOP: "P",
 }  # fmt: skip
 _SEXES = {Sex.FEMALE: "F", Sex.MALE: "M", Sex.OTHER: "O", Sex.UNKNOWN: "U"}
+
+# Why there is no work, in words for whoever stands at the analyzer; the keys are those of `domain.routing.NoWork`.
+REASONS = MappingProxyType(
+    {
+        "unknown_specimen": "specimen not known",
+        "not_received": "specimen not received",
+        "done": "all tests done",
+        "not_for_this_analyzer": "no test for this analyzer",
+        "rejected": "specimen rejected",
+        "cancelled": "order cancelled",
+    }
+)
+# Letters that Unicode does not decompose, as ICAO Doc 9303-3 section 6 writes them in passports.
+_LETTERS = str.maketrans(
+    {"đ": "d", "Đ": "D", "ł": "l", "Ł": "L", "ø": "oe", "Ø": "OE", "ħ": "h", "Ħ": "H", "æ": "ae", "Æ": "AE",
+     "œ": "oe", "Œ": "OE", "ß": "ss", "ð": "d", "Ð": "D", "þ": "th", "Þ": "TH", "\N{LATIN SMALL LETTER DOTLESS I}": "i"}
+)  # fmt: skip
 
 
 class Over(StrEnum):
@@ -39,6 +65,7 @@ class Over(StrEnum):
     SPECIMEN = "specimen"  # with work to do
     MISSING = "missing"  # that was asked for and has none
     TEST = "test"  # of the specimen
+    STALE = "stale"  # once where the order book may lack what the hospital has ordered lately, else not at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +92,7 @@ class Answer:
     priority: Mapping[Priority, str] = field(default_factory=lambda: MappingProxyType(_PRIORITIES))
     sex: Mapping[Sex, str] = field(default_factory=lambda: MappingProxyType(_SEXES))
     specimen_types: Mapping[str, str] | None = None  # ours: the analyzer's word; None: as it is
+    reason_codes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # of `REASONS`; "" where not
     time_format: str = "%Y%m%d%H%M%S"
     date_format: str = "%Y%m%d"
 
@@ -90,12 +118,33 @@ class Work:
     order_id: str = ""
 
 
+class Without(NamedTuple):
+    """A specimen that was asked for and has no work. `reason`: a key of `REASONS`; "" where nothing is known of it."""
+
+    specimen_id: str
+    reason: str = ""
+
+
+class Written(NamedTuple):
+    """One message of an answer. `works`: which of the worklist it orders."""
+
+    text: bytes
+    works: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A query as it came, for what its answer echoes."""
+    """A query as it came, for what its answer echoes.
+
+    `places`: at which repetition of its field a specimen is named, from 1; None: the specimens are as asked for, in
+    order. `id_places`: where the query's rule looks for a specimen's id.
+    """
 
     protocol: Protocol
     records: Mapping[str, lis02.Record | hl7.Segment]
+    places: Mapping[str, int] | None = None
+    id_places: frozenset[FieldPath] = frozenset()
+    charset: str = ""  # of an HL7 query, in which its answer is written
 
     def at(self, path: FieldPath, repeat: int = 1) -> str:
         """A leaf, unescaped; a whole field or record as sent."""
@@ -111,20 +160,61 @@ class Asked:
             return record.value(path.field, path.component, repeat, path.subcomponent or 1)
         return record.component(path.field, path.component, repeat)
 
+    def echo(self, path: FieldPath, specimen_id: str, at: int) -> tuple[str, bool]:
+        """What the query says at a place about a specimen, and whether that is as sent.
+
+        What stands in the field of the ids stands there for each of them: for one that the query did not name (it asked
+        for a range, or for everything) it says nothing, and the id is the specimen's.
+        """
+        of_ids = any((path.record, path.field) == (one.record, one.field) for one in self.id_places)
+        if self.places is None or not path.field or not of_ids or path.component is None:
+            return self.at(path, at), path.component is None
+        place = self.places.get(specimen_id)
+        if place is not None:
+            return self.at(path, place), False
+        return (specimen_id if path in self.id_places else ""), False
+
 
 def read_query(protocol: Protocol, text: bytes, encoding: str = "") -> Asked:
     """The query's records, the first of each kind. Raises DriverError for bytes that are no message."""
+    return read_queries(protocol, text, encoding)[0]
+
+
+def read_queries(
+    protocol: Protocol,
+    text: bytes,
+    encoding: str = "",
+    named: Sequence[Query] = (),
+    id_places: Sequence[FieldPath] = (),
+) -> tuple[Asked, ...]:
+    """One for each Q record of a LIS02-A2 message, one of any other.
+
+    `named`: the queries that a driver reads in it, `id_places`: where its rule finds the ids. Raises DriverError for
+    bytes that are no message.
+    """
+    charset = ""
     try:
         if protocol is Protocol.LIS2:
             found: Sequence[lis02.Record | hl7.Segment] = lis02.parse(text, encoding or lis02.DEFAULT_ENCODING).records
         else:
-            found = hl7.parse(text, encoding).segments
+            message = hl7.parse(text, encoding)
+            found, charset = message.segments, message.encoding
     except LaboraError as error:
         raise DriverError(f"the query cannot be read: {error}") from error
     first: dict[str, lis02.Record | hl7.Segment] = {}
+    asking: list[lis02.Record | hl7.Segment] = []
     for record in found:
-        first.setdefault(record.type if isinstance(record, lis02.Record) else record.id, record)
-    return Asked(protocol, first)
+        kind = record.type if isinstance(record, lis02.Record) else record.id
+        first.setdefault(kind, record)
+        if kind == "Q":
+            asking.append(record)
+    found_in = [first | {"Q": one} for one in asking] or [first]
+    places = [dict(zip(one.specimen_ids, one.places, strict=False)) for one in named]
+    at = frozenset(id_places)
+    return tuple(
+        Asked(protocol, records, places[number] if number < len(places) else None, at, charset)
+        for number, records in enumerate(found_in)
+    )
 
 
 def answer(
@@ -133,27 +223,117 @@ def answer(
     worklist: Sequence[Work],
     now: datetime,
     control_id: str,
-    missing: Sequence[str] = (),
+    missing: Sequence[str | Without] = (),
     encoding: str = "",
 ) -> tuple[bytes, ...]:
+    """The messages of `write`."""
+    return tuple(one.text for one in write(dialect, asked, worklist, now, control_id, missing, encoding))
+
+
+def write(
+    dialect: Answer,
+    asked: Asked,
+    worklist: Sequence[Work],
+    now: datetime,
+    control_id: str,
+    missing: Sequence[str | Without] = (),
+    encoding: str = "",
+    stale: str = "",
+) -> tuple[Written, ...]:
     """The messages that answer a query: of `found` when there is work, else of `none`.
 
-    `missing`: specimens that were asked for and have no work. `now`: local time of the analyzer. The second message's
-    control id is the first's with `-2`. Raises DriverError when the encoding lacks a character: nothing is changed.
+    `missing`: specimens that were asked for and have no work. Beside work they are said where `found` has a place for
+    them, in LIS02-A2 else by `none`, if that names them. `now`: local time of the analyzer. `stale`: since when the
+    hospital was not heard of, in words. A further message's control id is the first's with `-2`, `-3`.
+
+    A name in letters that the encoding lacks is written without their marks, or not at all; anything else that cannot
+    be written raises DriverError: nothing is changed.
     """
-    fit = [_as_asked(one, dialect) for one in worklist]
-    work = [one for one in fit if one.tests]
-    without = [*missing, *(one.specimen_id for one in fit if not one.tests)]
-    messages = dialect.found if work else dialect.none
+    fit = [(at, _as_asked(one, dialect)) for at, one in enumerate(worklist)]
+    work = [(at, one) for at, one in fit if one.tests]
+    without = [Without(one) if isinstance(one, str) else one for one in missing]
+    without += [Without(one.specimen_id, "not_for_this_analyzer") for _, one in fit if not one.tests]
+    parts: list[tuple[tuple[Line, ...], list[tuple[int, Work]], list[Without], str]] = []
+    for lines in dialect.found if work else ():
+        each = [[one] for one in work] if _of_one(lines, asked) else [work]
+        parts += [(lines, group, without, str(at) if at < len(each) else "") for at, group in enumerate(each, start=1)]
+    told = not without or any(_repeats(lines, Over.MISSING) for lines in dialect.found)
+    for lines in dialect.none if not work or (asked.protocol is Protocol.LIS2 and not told) else ():
+        one_by_one = _of_one(lines, asked)
+        if work and not one_by_one and not _repeats(lines, Over.MISSING):
+            continue  # it would say of the whole query that there is nothing
+        parts += [(lines, [], [one], "") for one in without] if one_by_one and without else [(lines, [], without, "")]
+    codec = encoding or (lis02.DEFAULT_ENCODING if asked.protocol is Protocol.LIS2 else asked.charset or "utf-8")
     written = []
-    for number, lines in enumerate(messages, start=1):
+    for number, (lines, group, those, more) in enumerate(parts, start=1):
         own = control_id if number == 1 else f"{control_id}-{number}"
-        text = _Writer(dialect, asked, now, own, lines).write(work, without)
-        try:
-            written.append(text.encode(encoding or ("latin-1" if asked.protocol is Protocol.LIS2 else "utf-8")))
-        except UnicodeEncodeError as error:
-            raise DriverError(f"the answer cannot be written in {error.encoding}") from error
+        writer = _Writer(dialect, asked, lines, {
+            "now": now.strftime(dialect.time_format), "control_id": own, "more": more, "stale": stale,
+            "note": "; ".join(filter(None, (*dict.fromkeys(REASONS.get(one.reason, "") for one in those), stale))),
+        })  # fmt: skip
+        text = _encoded(writer, [one for _, one in group], those, codec)
+        written.append(Written(text, tuple(at for at, _ in group) if _orders(lines) else ()))
     return tuple(written)
+
+
+def _encoded(writer: _Writer, works: Sequence[Work], without: Sequence[Without], codec: str) -> bytes:
+    try:
+        return writer.write(works, without).encode(codec)
+    except UnicodeEncodeError:
+        pass
+    try:
+        return writer.write([_spelled(one, codec) for one in works], without).encode(codec)
+    except UnicodeEncodeError as error:
+        raise DriverError(f"the answer cannot be written in {error.encoding}") from error
+
+
+def _spelled(work: Work, codec: str) -> Work:
+    """The work with its patient's name in the letters of an encoding. A part of it that has others is left out."""
+
+    def spelled(part: str) -> str:
+        try:
+            part.encode(codec)
+            return part
+        except UnicodeEncodeError:
+            plain = unicodedata.normalize("NFKD", part.translate(_LETTERS))
+        try:
+            kept = "".join(letter for letter in plain if not unicodedata.combining(letter))
+            kept.encode(codec)
+            return kept
+        except UnicodeEncodeError:
+            return ""
+
+    name = "^".join(spelled(part) for part in work.patient.name.split("^"))
+    return replace(work, patient=replace(work.patient, name=name))
+
+
+def _of_one(lines: Sequence[Line], asked: Asked) -> bool:
+    """Whether a message speaks of one specimen: outside of what it repeats for each."""
+    of_ids = {(one.record, one.field) for one in asked.id_places}
+    for line in lines:
+        if isinstance(line, Each):
+            if line.over is Over.TEST or (line.over is Over.STALE and _of_one(line.lines, asked)):
+                return True
+            continue
+        for match in _PLACE.finditer(line):
+            if match[1] in _OF_A_SPECIMEN:
+                return True
+            if match[1] not in WORDS and (path := path_of(match[1])).component is not None:
+                if (path.record, path.field) in of_ids:
+                    return True
+    return False
+
+
+def _repeats(lines: Sequence[Line], over: Over) -> bool:
+    return any(isinstance(line, Each) and (line.over is over or _repeats(line.lines, over)) for line in lines)
+
+
+def _orders(lines: Sequence[Line]) -> bool:
+    """Whether a message names tests."""
+    return any(
+        _orders(line.lines) if isinstance(line, Each) else any(m[1] in ("tests", "code") for m in _PLACE.finditer(line))
+        for line in lines
+    )
 
 
 def _as_asked(work: Work, dialect: Answer) -> Work:
@@ -219,17 +399,20 @@ def path_of(name: str) -> FieldPath:
 
 
 class _Writer:
-    """One message."""
+    """One message. `always`: what its words mean wherever they stand."""
 
-    def __init__(self, dialect: Answer, asked: Asked, now: datetime, control_id: str, lines: tuple[Line, ...]) -> None:
-        self._dialect, self._asked, self._lines = dialect, asked, lines
-        self._always = {"now": now.strftime(dialect.time_format), "control_id": control_id}
+    def __init__(self, dialect: Answer, asked: Asked, lines: tuple[Line, ...], always: Mapping[str, str]) -> None:
+        self._dialect, self._asked, self._lines, self._always = dialect, asked, lines, always
         head = lines[0] if isinstance(lines[0], str) else ""
         self._repeat, self._escape = _marks(asked.protocol, head)
         self._out: list[str] = []
 
-    def write(self, work: Sequence[Work], missing: Sequence[str]) -> str:
-        first = self._of(work[0], 1) if work else {"specimen_id": next(iter(missing), ""), "n": "1", "count": "0"}
+    def write(self, work: Sequence[Work], missing: Sequence[Without]) -> str:
+        self._out = []
+        if work:
+            first = self._of(work[0], 1)
+        else:
+            first = self._without(missing[0] if missing else Without(""), 1)
         self._write(self._lines, first, 1, work, missing)
         return "".join(f"{line}\r" for line in self._out)
 
@@ -237,25 +420,33 @@ class _Writer:
         self,
         lines: tuple[Line, ...],
         said: Mapping[str, str],
-        repeat: int,
+        at: int,
         work: Sequence[Work],
-        missing: Sequence[str],
+        missing: Sequence[Without],
     ) -> None:
         """`work`: what `each` goes over here; within a specimen it is that one alone."""
         for line in lines:
             if isinstance(line, str):
-                self._out.append(self._filled(line, said, repeat))
+                self._out.append(self._filled(line, said, at))
             elif line.over is Over.SPECIMEN:
-                for at, one in enumerate(work, start=1):
-                    self._write(line.lines, self._of(one, at), at, [one], ())
+                for number, one in enumerate(work, start=1):
+                    self._write(line.lines, self._of(one, number), number, [one], ())
             elif line.over is Over.MISSING:
-                for at, name in enumerate(missing, start=1):
-                    self._write(line.lines, {"specimen_id": name, "n": str(at), "count": "0"}, at, (), ())
+                for number, none in enumerate(missing, start=1):
+                    self._write(line.lines, self._without(none, number), number, (), ())
+            elif line.over is Over.STALE:
+                if self._always["stale"]:
+                    self._write(line.lines, said, at, work, missing)
             else:
                 tests = work[0].tests if work else ()
-                for at, test in enumerate(tests, start=1):
-                    own = {"code": test.code, "item_id": test.item_id, "n": str(at)}
-                    self._write(line.lines, {**said, **own}, repeat, work, ())
+                for number, test in enumerate(tests, start=1):
+                    own = {"code": test.code, "item_id": test.item_id, "n": str(number)}
+                    self._write(line.lines, {**said, **own}, at, work, ())
+
+    def _without(self, one: Without, at: int) -> dict[str, str]:
+        code = self._dialect.reason_codes.get(one.reason, "")
+        reason = REASONS.get(one.reason, "")
+        return {"specimen_id": one.specimen_id, "reason": reason, "reason_code": code, "n": str(at), "count": "0"}
 
     def _of(self, work: Work, at: int) -> dict[str, str]:
         dialect, patient = self._dialect, work.patient
@@ -279,7 +470,7 @@ class _Writer:
             ),
         }
 
-    def _filled(self, line: str, said: Mapping[str, str], repeat: int) -> str:
+    def _filled(self, line: str, said: Mapping[str, str], at: int) -> str:
         def place(match: re.Match[str]) -> str:
             name, more, side, width = match[1], int(match[2] or 0), match[3], int(match[4] or 0)
             if name == "tests":
@@ -288,8 +479,7 @@ class _Writer:
                 text, raw = said.get(name, self._always.get(name, "")), False
                 text = str(int(text) + more) if more and text.isdigit() else text
             else:
-                path = path_of(name)
-                text, raw = self._asked.at(path, repeat), path.component is None
+                text, raw = self._asked.echo(path_of(name), said["specimen_id"], at)
             text = text.rjust(width) if side == ">" else text.ljust(width)
             return text if raw else self._escape(text)
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from interface.domain.model import Priority, Protocol, Sex
 from interface.domain.table import Table
 from interface.driver.defaults import DEFAULT_QUERIES
-from interface.driver.dialogue import Answer, Each, Line, Over, faults, line_faults
+from interface.driver.dialogue import REASONS, Answer, Each, Line, Over, faults, line_faults
 from interface.driver.law import LawDialect, Names
 from interface.driver.manifest import QueryRule
 from interface.driver.paths import PATH, parse_path
@@ -22,8 +22,8 @@ def read_query_rule(table: Table, protocol: Protocol) -> QueryRule:
         tests=default.tests if own["tests"] is None else own["tests"],
         all_words=frozenset(table.texts("all_words", tuple(sorted(default.all_words)))),
         message_types=frozenset(table.texts("message_types", tuple(sorted(default.message_types)))),
-        status=own["status"] or (),
-        cancels=frozenset(table.texts("cancels")),
+        status=default.status if own["status"] is None else own["status"],
+        cancels=frozenset(table.texts("cancels", tuple(sorted(default.cancels)))),
     )
     if bool(rule.status) != bool(rule.cancels):
         table.say(table.path, "status and cancels come together")
@@ -38,7 +38,7 @@ def read_answer(root: Table, protocol: Protocol, code_join: str) -> Answer | Non
     if protocol is Protocol.DECLARED:
         table.say(table.path, f"is not for protocol {protocol}")
     default = Answer()
-    priority, sex = table.table("priority"), table.table("sex")
+    priority, sex, reasons = table.table("priority"), table.table("sex"), table.table("reason_codes")
     answer = Answer(
         found=_messages(table, "found", protocol),
         none=_messages(table, "none", protocol),
@@ -49,6 +49,7 @@ def read_answer(root: Table, protocol: Protocol, code_join: str) -> Answer | Non
         priority=MappingProxyType({one: priority.text(one, default.priority[one]) for one in Priority}),
         sex=MappingProxyType({one: sex.text(one, default.sex[one]) for one in Sex}),
         specimen_types=_specimen_types(table),
+        reason_codes=MappingProxyType({one: reasons.text(one) for one in REASONS}),
         time_format=table.text("time_format", default.time_format),
         date_format=table.text("date_format", default.date_format),
     )

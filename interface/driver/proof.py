@@ -17,7 +17,7 @@ from interface.domain.model import DecodedMessage, HoldReason, ObservedPatient, 
 from interface.driver import law, registry
 from interface.driver.capture import CaptureError, read_capture
 from interface.driver.describe import describe
-from interface.driver.dialogue import Answer, Ordered, Work, answer, read_query
+from interface.driver.dialogue import Answer, Ordered, Work, answer, read_queries
 from interface.driver.manifest import Driver, Feature, LinkFraming
 from interface.driver.receiving import received, split_places
 from interface.driver.registry import Vector
@@ -180,11 +180,11 @@ def _answered(driver: Driver, query: bytes, raw: dict[str, Any]) -> tuple[bytes,
     now, control_id = datetime.fromisoformat(raw["now"]), raw.get("control_id", "")
     if driver.law is not None:
         return law.answer(driver.law, query, worklist, now, control_id)
-    asked = [name for one in registry.decode(driver, query).queries for name in one.specimen_ids]
+    queries = registry.decode(driver, query).queries
     known = {one.specimen_id for one in worklist}
-    missing = [name for name in asked if name not in known]
-    asking = read_query(driver.protocol, query, driver.encoding)
-    return answer(driver.answer or Answer(), asking, worklist, now, control_id, missing, driver.encoding)
+    missing = [name for one in queries for name in one.specimen_ids if name not in known]
+    asked = read_queries(driver.protocol, query, driver.encoding, queries, driver.query.specimen_id)[0]
+    return answer(driver.answer or Answer(), asked, worklist, now, control_id, missing, driver.encoding)
 
 
 def _work(raw: dict[str, Any]) -> Work:

@@ -100,5 +100,6 @@ WORDS = {
     "answer.none": "The messages when there is none.",
     "answer.test": "One of {tests}.",
     "answer.specimen_types": "Our types in the analyzer's words. A type that is not here is not ordered.",
+    "answer.reason_codes": "What {reason_code} is for each reason why a specimen has no work.",
     "answer.code_part": "The part of a composite code that an order names, from 1.",
 }

@@ -141,10 +141,19 @@ def test_the_patient_is_told_as_sent() -> None:
 @pytest.mark.parametrize(
     ("record", "query"),
     [
-        ("Q|1|^S1||ALL||||||||O", Query(("S1",), False, "", (), "^S1")),
-        ("Q|1|P7^S1\\P7^S2||^^^GLU\\^^^CREA", Query(("S1", "S2"), False, "P7", ("GLU", "CREA"), "P7^S1\\P7^S2")),
+        ("Q|1|^S1||ALL||||||||O", Query(("S1",), raw="^S1", places=(1,))),
+        (
+            "Q|1|P7^S1\\P7^S2||^^^GLU\\^^^CREA",
+            Query(("S1", "S2"), False, "P7", ("GLU", "CREA"), "P7^S1\\P7^S2", places=(1, 2)),
+        ),
         ("Q|1|ALL||ALL", Query((), True, "", (), "ALL")),
-        ("Q|1|^S1\\S2\\S3||ALL", Query(("S1", "S2", "S3"), False, "", (), "^S1\\S2\\S3")),
+        ("Q|1|^S1\\S2\\S3||ALL", Query(("S1", "S2", "S3"), raw="^S1\\S2\\S3", places=(1, 2, 3))),
+        ("Q|1|^S1\\^\\^S3\\^S1||ALL", Query(("S1", "S3"), raw="^S1\\^\\^S3\\^S1", places=(1, 3))),
+        # LIS02-A2 10.4: Q-4 is where a range ends; some name the one specimen in both.
+        ("Q|1|^S1|^S9|ALL", Query(raw="^S1", ranges=(("S1", "S9"),))),
+        ("Q|1|^S1|^S1|ALL", Query(("S1",), raw="^S1", places=(1,))),
+        ("Q|1|^S1\\^T1|^S4\\^T1|ALL", Query(("T1",), raw="^S1\\^T1", ranges=(("S1", "S4"),), places=(2,))),
+        ("Q|1|^S1||ALL||||||||A", Query(("S1",), raw="^S1", cancels=True, places=(1,))),
     ],
 )
 def test_queries_name_specimens_or_all(record: str, query: Query) -> None:

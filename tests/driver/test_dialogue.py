@@ -7,8 +7,18 @@ from datetime import date, datetime
 import pytest
 
 from interface.domain.model import ObservedPatient, Priority, Protocol, Sex
+from interface.driver import registry
 from interface.driver.defaults import DEFAULT_ANSWERS
-from interface.driver.dialogue import Answer, Ordered, Work, answer, read_query
+from interface.driver.dialogue import (
+    Answer,
+    Ordered,
+    Without,
+    Work,
+    answer,
+    read_queries,
+    read_query,
+    write,
+)
 from interface.driver.parse import parse_manifest
 from interface.errors import DriverError
 from interface.wire import hl7
@@ -114,11 +124,98 @@ def test_a_specimen_type_without_a_word_of_the_analyzers_is_not_ordered() -> Non
     assert said(chosen, work("S-1", "A", specimen_type="UR"))[0].endswith("L|1|I\r"), "never as another's fluid"
 
 
-def test_a_character_that_the_encoding_lacks_stops_the_answer() -> None:
-    chosen = dialect(lines(r"""'H|\^&', 'P|1|{family}'"""))
-    patient = ObservedPatient("", "Ωmega^")
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("Nguyễn^Đức", "Nguyen^Duc"),  # without the marks; ICAO Doc 9303-3 has D for the Vietnamese letter
+        ("Łukasz^Ødegård", "Lukasz^Ødegård"),  # what latin-1 has stays
+        ("Ωmega^Anna", "^Anna"),  # never half a name, nor signs for letters
+    ],
+)
+def test_a_name_in_other_letters_is_spelled_in_the_encodings_or_left_out(name: str, written: str) -> None:
+    chosen = dialect(lines(r"""'H|\^&', 'P|1|{family}^{given}'"""))
+    asked = read_query(Protocol.LIS2, QUERY)
+    worklist = [Work("S-1", (Ordered("A"),), ObservedPatient("", name))]
+    assert answer(chosen, asked, worklist, NOW, "")[0].decode("latin-1").split("\r")[1] == f"P|1|{written}"
+    assert answer(chosen, asked, worklist, NOW, "", (), "utf-8")[0].decode("utf-8").split("\r")[1] == f"P|1|{name}"
+
+
+def test_a_character_of_an_id_that_the_encoding_lacks_stops_the_answer() -> None:
+    chosen = dialect(lines(r"""'H|\^&', 'O|1|{specimen_id}'"""))
     with pytest.raises(DriverError, match="cannot be written in latin-1"):
-        said(chosen, Work("S-1", (Ordered("A"),), patient))
+        said(chosen, work("Ω-1", "A"))
+
+
+# As cobas and Sysmex have it: one specimen in a message, with what the query says of its place.
+RACKS = r"""'H|\^&', 'P|1', 'O|1|{Q.3.2}|{Q.3.3}^{Q.3.4}|{tests}'"""
+NOTHING = r"""'H|\^&', 'P|1', 'O|1|{Q.3.2}|{Q.3.3}^{Q.3.4}|||||||||||||||||||||||Z{reason_code}'"""
+
+
+def asked_of(text: str, dialect_: Answer, *worklist: Work, missing: tuple[str | Without, ...] = ()) -> list[str]:
+    chosen = parse_manifest(LIS2 + lines(RACKS, NOTHING), "driver.toml")
+    (query,) = registry.decode(chosen, text.encode()).queries
+    (asked,) = read_queries(Protocol.LIS2, text.encode(), "", (query,), chosen.query.specimen_id)
+    return [one.text.decode() for one in write(dialect_, asked, worklist, NOW, "C1", missing)]
+
+
+def test_a_dialect_that_speaks_of_one_specimen_says_each_in_a_message_of_its_own() -> None:
+    chosen = dialect(lines(RACKS, NOTHING))
+    query = "H|\\^&\rQ|1|^S-1^R1^1\\^S-2^R1^2\\^S-3^R2^7||ALL\rL|1|N\r"
+    found = asked_of(query, chosen, work("S-3", "A"), work("S-2", "B"), missing=("S-1",))
+    assert [one.split("\r")[2] for one in found] == [
+        "O|1|S-3|R2^7|^^^A".replace("^^^", ""), "O|1|S-2|R1^2|B", "O|1|S-1|R1^1|||||||||||||||||||||||Z",
+    ]  # fmt: skip
+    none = asked_of(query, chosen, missing=("S-1", "S-2", "S-3"))
+    assert [one.split("\r")[2][:13] for one in none] == ["O|1|S-1|R1^1|", "O|1|S-2|R1^2|", "O|1|S-3|R2^7|"]
+
+
+def test_what_a_query_did_not_name_is_not_given_the_place_of_another() -> None:
+    chosen = dialect(lines(RACKS, NOTHING))
+    found = asked_of("H|\\^&\rQ|1|^S-1^R1^1|^S-9|ALL\rL|1|N\r", chosen, work("S-4", "A"))
+    assert [one.split("\r")[2] for one in found] == ["O|1|S-4|^|A"]
+
+
+def test_that_there_is_nothing_for_some_is_not_said_of_the_whole_query() -> None:
+    found = said(DEFAULT_ANSWERS[Protocol.LIS2], work("S-1", "A"), missing=("S-2",))
+    assert len(found) == 1 and found[0].endswith("L|1|F\r")
+
+
+def test_why_there_is_nothing_is_said_where_the_dialect_has_a_place() -> None:
+    chosen = dialect(
+        lines(
+            r"""'H|\^&'""",
+            r"""'H|\^&|||||||||{note}', {each = "missing", lines = ['O|{n}|{specimen_id}|{reason_code}|{reason}']},
+            {each = "stale", lines = ['C|1|L|{stale}|G']}""",
+            more='reason_codes = {unknown_specimen = "Z", done = "Y"}',
+        )
+    )
+    missing = (Without("S-1", "unknown_specimen"), Without("S-2", "not_received"), Without("S-3", "not_received"))
+    asked = read_query(Protocol.LIS2, QUERY)
+    (fresh,) = write(chosen, asked, (), NOW, "", missing)
+    assert fresh.text.decode().split("\r") == [
+        "H|\\^&|||||||||specimen not known; specimen not received",
+        "O|1|S-1|Z|specimen not known", "O|2|S-2||specimen not received", "O|3|S-3||specimen not received", "",
+    ]  # fmt: skip
+    (old,) = write(chosen, asked, (), NOW, "", missing[:1], stale="orders as of 09:00")
+    assert old.text.decode().split("\r") == [
+        "H|\\^&|||||||||specimen not known; orders as of 09:00", "O|1|S-1|Z|specimen not known",
+        "C|1|L|orders as of 09:00|G", "",
+    ]  # fmt: skip
+
+
+def test_further_messages_say_that_more_follow_and_what_each_orders() -> None:
+    chosen = dialect(
+        "[answer]\n[[answer.found]]\nlines = ['MSH|^~\\&|L||||||QCK^Q02|{control_id}']\n"
+        "[[answer.found]]\nlines = ['MSH|^~\\&|L||||||DSR^Q03|{control_id}', 'DSP|1||{specimen_id}', "
+        "{each = 'test', lines = ['DSP|{n+28}||{code}']}, 'DSC|{more}|']\n"
+        "[[answer.none]]\nlines = ['MSH|^~\\&|L||||||QCK^Q02|{control_id}']\n",
+        HL7,
+    )
+    asked = read_query(Protocol.HL7, b"MSH|^~\\&|||||20260105||QRY^Q02|4|P|2.3.1\rQRD|1|R|D|1|||RD||OTH\r")
+    found = write(chosen, asked, [work("S-1", "A"), work("S-2", "B")], NOW, "C1")
+    assert [one.works for one in found] == [(), (0,), (1,)]
+    assert [one.text.decode().split("\r")[-2] for one in found[1:]] == ["DSC|1|", "DSC||"]
+    assert [one.text.decode().split("|")[9].split("\r")[0] for one in found] == ["C1", "C1-2", "C1-3"]
 
 
 def test_a_query_that_cannot_be_read_is_an_error() -> None:

@@ -493,7 +493,7 @@ def test_what_an_analyzer_lacks_and_what_nobody_verified_is_said() -> None:
         ("[[attachment]]\nrecord = 'R'\nname = 'R.1'\ndata = 'R.2'", "attachment[0]: record is M or C"),
         ("[value]\npattern = '([0-9]+)'", "value.pattern: needs the group value"),
         ("[value.limits]\n'<' = 'less'", "value.limits.<: 'less' is not one of"),
-        ("[query]\ncancels = 'A'", "query: status and cancels come together"),
+        ("[query]\nstatus = []", "query: status and cancels come together"),
     ],
 )
 def test_each_mistake_is_told_with_its_place(text: str, said: str) -> None:
