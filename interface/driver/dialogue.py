@@ -362,6 +362,8 @@ def faults(lines: Sequence[Line], protocol: Protocol, parse: Callable[[str], Fie
     first = lines[0] if lines else ""
     if not isinstance(first, str) or not begins or not first.startswith(begins):
         yield f"a message begins with {begins or 'a record'}"
+    elif protocol is Protocol.LIS2 and len(set(first[1:5])) < len(first[1:5]):
+        yield f"{first[:5]!r} does not define four different delimiters"
     yield from _inner_faults(lines, parse)
 
 

@@ -227,6 +227,7 @@ def test_a_query_that_cannot_be_read_is_an_error() -> None:
     ("text", "said_"),
     [
         (lines("'X|1'"), "answer.found[0].lines: a message begins with H"),
+        (lines(r"'H|\\^&'"), "'H|\\\\\\\\^' does not define four different delimiters"),
         (lines("{each = 'test', lines = ['H|1']}"), "answer.found[0].lines: a message begins with H"),
         (lines(r"'H|\^&', {each = 'test', lines = []}"), "answer.found[0].lines: nothing is repeated"),
         (lines(r"'H|\^&', 'O|{speciman_id}'"), "{speciman_id} is neither a field of the query nor one of"),
