@@ -21,6 +21,7 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from interface.errors import ConfigError, ConfigProblem, StoreAmbiguous, StoreError, StoreUnavailable
+from interface.store.rows import travel
 from interface.store.schema import APP_ROLE
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ def _encode_json(value: object) -> str:
 
 
 async def prepare(connection: Connection) -> None:
-    """Set the codecs: json and jsonb as Python values (Decimal as text), timestamptz from aware datetimes only."""
+    """Set the codecs: json and jsonb as Python values (Decimal as text), timestamptz from aware datetimes only, rows as
+    `rows.Columns` makes them."""
     for json in ("json", "jsonb"):
         await connection.set_type_codec(
             json, schema="pg_catalog", encoder=_encode_json, decoder=orjson.loads, format="text"
@@ -135,6 +137,7 @@ async def prepare(connection: Connection) -> None:
     await connection.set_type_codec(
         "timestamptz", schema="pg_catalog", encoder=_encode_instant, decoder=_decode_instant, format="tuple"
     )
+    await travel(connection)
 
 
 def session_settings(role: str | None, organization_id: UUID | None = None) -> dict[str, str]:

@@ -309,6 +309,7 @@ _RESULT = Columns(
         "patient_id": "uuid", "order_id": "uuid", "order_item_id": "uuid", "test_id": "uuid", "reportable": "boolean",
         "origin": "text", "effective_at": "timestamptz", "item_status": "text",
     },
+    once=("id", "result_id", "natural_key", "order_item_id"),
 )  # fmt: skip
 _VERSION = Columns(
     "lab.version_row",
@@ -322,10 +323,12 @@ _VERSION = Columns(
         "reference": "text", "flags": "text[]", "note": "text", "module": "text", "reagent_lot": "text",
         "calibrator_lot": "text",
     },
+    once=("id", "result_id"),
 )  # fmt: skip
 _DECISION = Columns(
-    "lab.decision_row", {"id": "uuid", "explanation": "text", "driver_revision": "text", "map_revision": "int"}
-)
+    "lab.decision_row", {"id": "uuid", "explanation": "text", "driver_revision": "text", "map_revision": "int"},
+    once=("id", "explanation"),
+)  # fmt: skip
 ROWS = (_RESULT, _VERSION, _DECISION)
 _NEW_VERSIONS = """
 WITH i AS MATERIALIZED (
