@@ -76,6 +76,13 @@ class AckPolicy(StrEnum):
     NONE = "none"  # none ever; what cannot be stored closes the connection
 
 
+class OrderReply(StrEnum):
+    """How a hospital's orders are answered, where it wants more than that they are stored."""
+
+    APPLICATION = "application"  # ORL or ORR, with what became of each order
+    ACK = "ack"
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     host: str
@@ -213,6 +220,10 @@ class LinkSettings:
     download: bool = False  # whether work is sent without being asked for
     send_attempts: int = 6  # of a message of ours that the analyzer does not take, before it is given up
     answer_wait_s: float = 30.0  # HL7 only: for the acknowledgement of a message of ours
+    # Of a hospital only: whose the numbers are that come without an authority; its names of authorities, and ours
+    authority: str = ""
+    authorities: tuple[tuple[str, str], ...] = ()
+    order_reply: OrderReply = OrderReply.APPLICATION
     wire_log_mb: int = WIRE_LOG_MB  # how much of what went over the wire and is in no frame is kept
 
 

@@ -39,6 +39,7 @@ def new_order(body: Body) -> orders.NewOrder:
         patient_group=body.text("patient_group", ""),
         pregnant=body.maybe("pregnant"),
         gestation_weeks=body.number("gestation_weeks"),
+        placer_authority=body.text("placer_authority", ""),
     )
 
 

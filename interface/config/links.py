@@ -9,6 +9,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from interface.config.barcodes import read_barcode, read_patterns
+from interface.config.hospital import read_hospital
 from interface.config.match import read_match, sharing_problem
 from interface.config.table import Table, hint, parse_line_format
 from interface.config.tls import read_tls
@@ -63,9 +64,8 @@ _ASCII = "".join(map(chr, range(0x20, 0x7F)))
 def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | None:
     default_bytes = 16 * 1024 * 1024
     role = table.choice("role", LinkRole.ANALYZER)
-    if role is LinkRole.HOSPITAL:
-        table.problem("role", 'a hospital link is not available in this version: role must be "analyzer"')
     transport = _transport(table.table("transport", required=True))
+    hospital = read_hospital(table, role, transport)
     if transport and transport.type not in _LISTENERS:
         for key in _LISTENER_KEYS:
             if table.has(key):
@@ -122,6 +122,9 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         download=table.flag("download") is True,
         send_attempts=table.whole("send_attempts", 6, 1, 100),
         answer_wait_s=table.seconds("answer_wait_s", 30.0, 1.0, 600.0),
+        authority=hospital.authority,
+        authorities=hospital.authorities,
+        order_reply=hospital.order_reply,
         wire_log_mb=table.whole("wire_log_mb", WIRE_LOG_MB, 1, 65_536),
     )
     table.close()

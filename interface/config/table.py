@@ -92,6 +92,11 @@ class Table:
             return float(value)
         return default
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The keys that are there, of a table whose keys are the user's own."""
+        return tuple(self._values)
+
     def flag(self, key: str) -> bool | None:
         """None when it is not there."""
         value = self.get(key)

@@ -180,6 +180,7 @@ class OrderView:
     patient_group: str = ""  # such as dialysis
     pregnant: bool | None = None  # None: not said
     gestation_weeks: int | None = None
+    placer_authority: str = ""  # whose number `placer_number` is
 
 
 @dataclass(frozen=True, slots=True)

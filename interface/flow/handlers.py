@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from interface.driver.decode_orders import ADT
+from interface.driver.encode_orders import REPLIES
+from interface.flow import hospital
 from interface.flow.requests import Handlers
 from interface.settings import LinkRole
 
 HANDLERS: Handlers = {
     LinkRole.ANALYZER: {},
-    LinkRole.HOSPITAL: {},
+    LinkRole.HOSPITAL: {
+        **{kind: lambda _: hospital.orders for kind in REPLIES},
+        **{f"ADT^{event}": lambda _: hospital.patients for event in ADT},
+    },
 }

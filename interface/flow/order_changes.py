@@ -1,4 +1,4 @@
-"""What happens to an order after it was made: tests are added, items are cancelled. API and CLI share it.
+"""What happens to an order after it was made: it is changed, tests are added, items cancelled. API and CLI share it.
 
 What may be cancelled is one rule. Requested, collected or received: yes. In progress: only where the one who cancels
 says so, because a result may be on its way; it will be held as not ordered. Completed or verified: never; a person
@@ -9,23 +9,25 @@ is told of completed items that they are in progress.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Final
 from uuid import UUID
 
-from interface.domain.model import ItemStatus
+from interface.domain.model import ItemStatus, Priority
 from interface.domain.permissions import Permission
-from interface.domain.states import CLOSED_ITEM, DONE_ITEM, SpecimenState, item_step, specimen_step
+from interface.domain.states import CLOSED_ITEM, DONE_ITEM, OPEN_ITEM, SpecimenState, item_step, specimen_step
 from interface.domain.views import Actor, ActorKind, Audience, OrderView
 from interface.errors import IllegalStep
 from interface.flow import orders
 from interface.flow.actors import require
-from interface.flow.orders import NewSpecimen
+from interface.flow.orders import NewPractitioner, NewSpecimen
 from interface.flow.problems import OrderError, text_problems
 from interface.store import audit, lab, lab_changes, order_changes, specimens
 from interface.store.db import Connection
 from interface.store.specimens import ItemLocked, SpecimenLocked
 
 LONGEST_REASON = 1000  # characters
+CLEARABLE: Final = frozenset({"pregnant", "gestation_weeks", "requester"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,66 @@ class Cancelled:
     kept: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class OrderChange:
+    """What is to be said of an order from now on; None leaves it. `cleared`: what is not known any more."""
+
+    priority: Priority | None = None
+    clinical_history: str | None = None
+    ward: str | None = None
+    patient_group: str | None = None
+    pregnant: bool | None = None
+    gestation_weeks: int | None = None
+    requester: NewPractitioner | None = None
+    requester_id: UUID | None = None
+    cleared: frozenset[str] = frozenset()  # of CLEARABLE
+
+
+async def change(
+    connection: Connection,
+    actor: Actor,
+    order_id: UUID,
+    change: OrderChange,
+    *,
+    version: int | None = None,
+    audience: Audience = Audience.STAFF,
+) -> OrderView:
+    """Say something else of the order, as long as something of it waits to be done. `version`: what was looked at.
+
+    What was decided before is not decided anew. Raises OrderError; ApiError 403.
+    """
+    _may(actor)
+    await lab_changes.lock_orders(connection, actor.organization_id)  # a requester may be added
+    order, _, items = await _locked(connection, order_id, Audience.STAFF)
+    if version is not None and version != order.version:
+        raise OrderError([f"the order has been changed: it is at version {order.version} now"], conflict=True)
+    given = {
+        one.name: value
+        for one in fields(change)
+        if one.name not in ("requester", "requester_id", "cleared") and (value := getattr(change, one.name)) is not None
+    }
+    cleared = {name: None for name in change.cleared if name != "requester"}
+    if cleared.get("pregnant", ...) is None:
+        cleared["gestation_weeks"] = None
+    new = replace(order, **(given | cleared))
+    told = orders.NewOrder(
+        (), None, order.patient_id, "", new.priority, new.clinical_history, None, change.requester,
+        change.requester_id, new.ward, new.patient_group, new.pregnant, new.gestation_weeks,
+    )  # fmt: skip
+    if problems := [*orders.about_problems(told), *orders.history_problems(new.clinical_history)]:
+        raise OrderError(problems)
+    known = order.requester.id if order.requester else None
+    asks = await orders.requester_of(connection, actor, change.requester_id, change.requester) or known
+    asks = None if "requester" in change.cleared else asks
+    if new == order and asks == known:
+        return await _view(connection, order_id, audience)
+    if order.cancelled or all(item.status not in OPEN_ITEM for item in items):
+        raise OrderError(["nothing of the order waits to be done any more"], conflict=True)
+    await order_changes.update_facts(connection, new, asks)
+    await audit.record(connection, actor, "update", "order", order_id, _difference(order, new, known, asks))
+    return await _view(connection, order_id, audience)
+
+
 async def add(
     connection: Connection,
     actor: Actor,
@@ -45,9 +107,10 @@ async def add(
     *,
     specimen_id: UUID | None = None,
     specimen: NewSpecimen | None = None,
+    only: frozenset[UUID] | None = None,
     audience: Audience = Audience.STAFF,
 ) -> OrderView:
-    """Order more tests, on a specimen that the order has or on one more.
+    """Order more tests, on a specimen that the order has or on one more. `only`: of what a panel stands for, these.
 
     Raises OrderError (also when the order is cancelled, the specimen is closed or a test is ordered on it already);
     ApiError 403.
@@ -67,7 +130,7 @@ async def add(
     expanded, problems = await orders.expand(connection, [new])
     if problems:
         raise OrderError(problems)
-    ordered = expanded[0]
+    ordered = tuple(test for test in expanded[0] if only is None or test in only)
     if specimen_id is None:
         await orders.free(connection, [new.barcode] if new.barcode else [])
         if len(new.time_points_min) > 1:
@@ -156,6 +219,19 @@ async def _view(connection: Connection, order_id: UUID, audience: Audience) -> O
     if view is None:
         raise OrderError(["there is no order of this id"], missing=True)
     return view
+
+
+def _difference(before: OrderView, after: OrderView, asked: UUID | None, asks: UUID | None) -> dict[str, str]:
+    """What changed, as `old → new`."""
+    told = {
+        name: (getattr(before, name), getattr(after, name))
+        for name in ("priority", "clinical_history", "ward", "patient_group", "pregnant", "gestation_weeks")
+    } | {"requester": (asked, asks)}
+    return {
+        name: f"{'' if old is None else old} → {'' if new is None else new}"
+        for name, (old, new) in told.items()
+        if old != new
+    }
 
 
 async def _add_items(

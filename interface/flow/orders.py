@@ -22,10 +22,11 @@ from interface.flow.people import NewPatient as NewPatient
 from interface.flow.people import find_patient, in_use, insert_patient, patient_of, patient_problems
 from interface.flow.problems import OrderError as OrderError
 from interface.flow.problems import instant_problems, text_problems
-from interface.store import audit, lab, lab_changes, people, specimens
+from interface.store import audit, lab, lab_changes, people, placing, specimens
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 from interface.store.lab_changes import OrderInsert, SpecimenInsert, SpecimenRow
+from interface.store.placing import PlacerNumber
 
 LONGEST_HISTORY = 20_000  # characters
 LONGEST_BARCODE = 64
@@ -93,6 +94,11 @@ class NewOrder:
     patient_group: str = ""  # such as dialysis, oncology: rules and intervals may ask for it
     pregnant: bool | None = None  # None: not known
     gestation_weeks: int | None = None  # completed weeks
+    placer_authority: str = ""  # whose number it is, such as a hospital's; the same number of another is another order
+
+    @property
+    def placer(self) -> PlacerNumber:
+        return PlacerNumber(self.placer_number, self.placer_authority)
 
 
 async def create_order(
@@ -109,27 +115,49 @@ async def create_order(
         raise OrderError(problems)
     order = replace(order, specimens=tuple(_one_by_one(order.specimens)))
     await lab_changes.lock_orders(connection, actor.organization_id)
-    existing = await lab_changes.find_placed(connection, order.placer_number) if order.placer_number else None
+    existing = await placing.find(connection, order.placer) if order.placer_number else None
     tests, problems = await expand(connection, order.specimens)
     if problems:
         raise OrderError(problems)
     if existing is not None:
-        return await _repeated(connection, actor, existing, order, tests, audience)
+        return await _repeated(connection, actor, existing.order_id, order, tests, audience)
+    order_id, number = await _make(connection, actor, order, tests)
+    if order.placer_number:
+        placed_id = await placing.insert(connection, actor.organization_id, order.placer, order_id, number)
+        await placing.stand_for_order(connection, actor.organization_id, placed_id, order_id)
+    return await _view(connection, order_id, audience)
+
+
+async def make_order(connection: Connection, actor: Actor, order: NewOrder) -> tuple[UUID, str]:
+    """Make an order that nobody has made yet; its id and number. Whoever calls it sees to its placer's numbers, and
+    holds `lock_orders`. Raises OrderError."""
+    if problems := _problems(order):
+        raise OrderError(problems)
+    order = replace(order, specimens=tuple(_one_by_one(order.specimens)))
+    tests, problems = await expand(connection, order.specimens)
+    if problems:
+        raise OrderError(problems)
+    return await _make(connection, actor, order, tests)
+
+
+async def _make(
+    connection: Connection, actor: Actor, order: NewOrder, tests: Sequence[tuple[UUID, ...]]
+) -> tuple[UUID, str]:
     await free(connection, [one.barcode for one in order.specimens if one.barcode])
     patient = await _order_patient(connection, actor, order)
     order_id, number = await _insert(connection, actor, order, tests, patient)
     await audit.record(connection, actor, "create", "order", order_id, {"number": number})
-    return await _view(connection, order_id, audience)
+    return order_id, number
 
 
 # ---- what is wrong with it, before the database is asked ------------------------------------------------------------
 
 
 def _problems(order: NewOrder) -> list[str]:
-    problems = list(text_problems("placer number", order.placer_number))
-    problems += text_problems("clinical history", order.clinical_history, LONGEST_HISTORY, lines=True)
+    problems = [problem for text in astuple(order.placer) for problem in text_problems("placer number", text)]
+    problems += history_problems(order.clinical_history)
     problems += instant_problems("ordered_at", order.ordered_at)
-    problems += _about_problems(order)
+    problems += about_problems(order)
     if (order.patient is None) == (order.patient_id is None):
         problems.append("an order names either a patient or a patient's id")
     if order.patient is not None:
@@ -146,7 +174,11 @@ def _problems(order: NewOrder) -> list[str]:
     return problems
 
 
-def _about_problems(order: NewOrder) -> Iterable[str]:
+def history_problems(text: str) -> Iterable[str]:
+    return text_problems("clinical history", text, LONGEST_HISTORY, lines=True)
+
+
+def about_problems(order: NewOrder) -> Iterable[str]:
     """What is said of the patient's state and of who asks."""
     yield from text_problems("ward", order.ward)
     yield from text_problems("patient group", order.patient_group)
@@ -221,15 +253,17 @@ async def _order_patient(connection: Connection, actor: Actor, order: NewOrder) 
     return await insert_patient(connection, actor, order.patient)
 
 
-async def _requester(connection: Connection, actor: Actor, order: NewOrder) -> UUID | None:
+async def requester_of(
+    connection: Connection, actor: Actor, requester_id: UUID | None, requester: NewPractitioner | None
+) -> UUID | None:
     """Who asks: the one named, found, or added. Two of one name are not told apart by guessing."""
-    if order.requester_id is not None:
-        if not await lab_changes.is_practitioner(connection, order.requester_id):
+    if requester_id is not None:
+        if not await lab_changes.is_practitioner(connection, requester_id):
             raise OrderError(["there is no provider with this id"])
-        return order.requester_id
-    if order.requester is None:
+        return requester_id
+    if requester is None:
         return None
-    parts = [part.strip() for part in astuple(order.requester)]
+    parts = [part.strip() for part in astuple(requester)]
     found = await lab_changes.find_practitioners(connection, *parts)
     if len(found) > 1:
         raise OrderError(["several providers have this name; give an identifier"], conflict=True)
@@ -243,7 +277,7 @@ async def _insert(
     place = await lab_changes.next_number(connection, actor.organization_id, f"order.{year}")
     number = f"{year}-{place:06d}"
     order_id = uuid7()
-    requester_id = await _requester(connection, actor, order)
+    requester_id = await requester_of(connection, actor, order.requester_id, order.requester)
     row = OrderInsert(
         order_id,
         number,
@@ -257,6 +291,7 @@ async def _insert(
         order.patient_group.strip(),
         order.pregnant,
         order.gestation_weeks,
+        order.placer_authority,
     )
     await lab_changes.insert_order(connection, actor.organization_id, row)
     await insert(connection, actor, order_id, patient_id, number, order.specimens, tests)

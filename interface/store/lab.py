@@ -313,9 +313,9 @@ with page as (
     where {conditions}
     {end}
 )
-select o.id, o.version, o.updated_at, o.number, o.placer_number, o.priority, o.ordered_at, o.patient_id,
-       o.clinical_history, o.cancelled_at, o.cancel_reason, o.ward, o.patient_group, o.pregnant, o.gestation_weeks,
-       o.requester_id, q.family as requester_family, q.given as requester_given, (
+select o.id, o.version, o.updated_at, o.number, o.placer_number, o.placer_authority, o.priority, o.ordered_at,
+       o.patient_id, o.clinical_history, o.cancelled_at, o.cancel_reason, o.ward, o.patient_group, o.pregnant,
+       o.gestation_weeks, o.requester_id, q.family as requester_family, q.given as requester_given, (
            select min(n.value) from lab.practitioner_identifier n
            where n.practitioner_id = q.id and n.ended_at is null) as requester_identifier,
        o.stamp, i.id as item_id, s.time_point_min, t.code as test_code, t.name as test_name, t.loinc,
@@ -332,6 +332,8 @@ _REPORT_STAMP = """greatest(o.updated_at, (
     select max(r.updated_at) from lab.result r where r.order_id = o.id and {visible}))"""
 _ITEM_EXISTS = "exists (select from lab.order_item i where i.order_id = o.id and i.{column} = any(?::uuid[]))"
 _SPECIMEN_EXISTS = "exists (select from lab.specimen s where s.order_id = o.id and s.barcode = any(?::text[]))"
+_NUMBERED = """(o.number = any(?::text[]) or o.id in (
+    select p.order_id from lab.placer_order p where p.number = any(?::text[])))"""
 _TEST_EXISTS = """exists (
     select from lab.order_item i join lab.test t on t.id = i.test_id
     where i.order_id = o.id and (t.code = any(?::text[]) or t.loinc <> '' and t.loinc = any(?::text[])))"""
@@ -396,8 +398,7 @@ def _order_conditions(query: Query, filter: OrderFilter) -> None:
     query.any(_SPECIMEN_EXISTS, filter.barcodes)
     own, placer = [*filter.numbers, *filter.own_numbers], [*filter.numbers, *filter.placer_numbers]
     if own or placer:
-        either = "(o.number = any(?::text[]) or o.placer_number <> '' and o.placer_number = any(?::text[]))"
-        query.where(either, own, placer)
+        query.where(_NUMBERED, own, placer)
     if filter.test_codes or filter.loincs:
         query.where(_TEST_EXISTS, list(filter.test_codes), list(filter.loincs))
     if filter.cancelled is not None:
@@ -423,6 +424,7 @@ def _order(row: Record) -> OrderView:
         patient_group=row["patient_group"],
         pregnant=row["pregnant"],
         gestation_weeks=row["gestation_weeks"],
+        placer_authority=row["placer_authority"],
     )
 
 

@@ -71,6 +71,7 @@ class OrderInsert:
     patient_group: str = ""
     pregnant: bool | None = None
     gestation_weeks: int | None = None
+    placer_authority: str = ""
 
 
 async def lock_orders(connection: Connection, organization_id: UUID) -> None:
@@ -128,14 +129,6 @@ async def order_specimen_ids(connection: Connection, order_id: UUID) -> list[UUI
         "select id from lab.specimen where order_id = $1 and parent_id is null order by id", order_id
     )
     return [row["id"] for row in rows]
-
-
-async def find_placed(connection: Connection, placer_number: str) -> UUID | None:
-    """The order of this placer number."""
-    found: UUID | None = await connection.fetchval(
-        "select id from lab.lab_order where placer_number = $1 order by id limit 1", placer_number
-    )
-    return found
 
 
 async def order_specimens(connection: Connection, order_id: UUID) -> list[SpecimenRow]:
@@ -233,12 +226,13 @@ async def insert_order(connection: Connection, organization_id: UUID, order: Ord
     await connection.execute(
         """
         insert into lab.lab_order (id, organization_id, number, placer_number, patient_id, priority, clinical_history,
-                                   ordered_at, requester_id, ward, patient_group, pregnant, gestation_weeks)
-        values ($1, $2, $3, $4, $5, $6, $7, coalesce($8, now()), $9, $10, $11, $12, $13)
+                                   ordered_at, requester_id, ward, patient_group, pregnant, gestation_weeks,
+                                   placer_authority)
+        values ($1, $2, $3, $4, $5, $6, $7, coalesce($8, now()), $9, $10, $11, $12, $13, $14)
         """,
         order.id, organization_id, order.number, order.placer_number, order.patient_id, order.priority,
         order.clinical_history, order.ordered_at, order.requester_id, order.ward, order.patient_group, order.pregnant,
-        order.gestation_weeks,
+        order.gestation_weeks, order.placer_authority,
     )  # fmt: skip
 
 

@@ -1,10 +1,11 @@
-"""Writes that end: orders cancelled or measured, items off worksheets. When is decided in `flow.order_changes`."""
+"""Writes to orders that are there: changed, cancelled, measured, off worksheets; when is for `flow.order_changes`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
+from interface.domain.views import OrderView
 from interface.store.db import Connection
 
 
@@ -18,6 +19,20 @@ async def close_order(connection: Connection, order_id: UUID, reason: str) -> No
         order_id,
         reason,
     )
+
+
+async def update_facts(connection: Connection, order: OrderView, requester_id: UUID | None) -> None:
+    """What the view says of the patient's state and of who asks, as the order's next version."""
+    await connection.execute(
+        """
+        update lab.lab_order
+        set priority = $2, clinical_history = $3, ward = $4, patient_group = $5, pregnant = $6, gestation_weeks = $7,
+            requester_id = $8, version = version + 1, updated_at = now()
+        where id = $1
+        """,
+        order.id, order.priority, order.clinical_history, order.ward, order.patient_group, order.pregnant,
+        order.gestation_weeks, requester_id,
+    )  # fmt: skip
 
 
 async def off_worksheets(connection: Connection, item_ids: Sequence[UUID]) -> None:

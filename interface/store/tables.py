@@ -307,6 +307,7 @@ shadow_verdict = Table(  # what a revision that decides nothing would have done 
 
 lab_order = Table(
     "lab_order", metadata, key(), tenant(), Column("number", Text, nullable=False), string("placer_number"),
+    string("placer_authority"),
     ref("patient_id", "patient"), Column("priority", Text, nullable=False, server_default=text("'routine'")),
     ref("requester_id", "practitioner"), string("clinical_history"), integer("version", 1), at("ordered_at", True),
     at("updated_at", True), at("cancelled_at"), string("cancel_reason"), string("ward"), string("patient_group"),
@@ -342,6 +343,22 @@ order_item = Table(
     string("reason"),  # why it was cancelled, rejected or goes back
     # no index over the status: its change stays on its page; what waits is found by `lab_order.waiting`
     at("updated_at", True), Index(None, "order_id"), Index(None, "specimen_id"),
+)  # fmt: skip
+placer_order = Table(  # what a placer calls one service of an order; the same number of the same authority is one
+    "placer_order", metadata, key(), tenant(), string("authority"), Column("number", Text, nullable=False),
+    string("group_authority"), string("group_number"), ref("order_id", "lab_order", True), ref("link_id", "link"),
+    Column("filler_number", Text, nullable=False), Column("content", LargeBinary, nullable=True),  # a digest, as it is
+    # as it was first placed; of the message that ended it
+    Column("first_content", LargeBinary, nullable=True), Column("ended_by", LargeBinary, nullable=True),
+    at("created_at", True), at("updated_at", True), at("ended_at"),
+    UniqueConstraint("organization_id", "authority", "number"), Index(None, "order_id"),
+    Index("placer_order_group_idx", "organization_id", "group_authority", "group_number",
+          postgresql_where=text("group_number <> ''")),
+    Index(None, "organization_id", "number"),
+)  # fmt: skip
+placer_item = Table(  # the items that a placer's number stands for; two may ask for the same test of one specimen
+    "placer_item", metadata, tenant(), ref("placer_order_id", "placer_order", key=True),
+    ref("order_item_id", "order_item", key=True), at("dropped_at"), Index(None, "order_item_id"),
 )  # fmt: skip
 worksheet = Table(
     "worksheet", metadata, key(), tenant(), Column("number", Text, nullable=False),

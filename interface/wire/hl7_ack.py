@@ -8,6 +8,7 @@ MSH-16 for an application one. An acknowledgement is never acknowledged, nor a r
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -145,6 +146,43 @@ def acknowledge(
     return _joined(segments, marks).encode(encoding, "replace")
 
 
+@dataclass(frozen=True, slots=True)
+class Err:
+    """One ERR. `location` as ERR-2; `code` of table 0357; `severity` of table 0516: E, W or I."""
+
+    location: str
+    code: int
+    text: str
+    severity: str = "E"
+
+
+def respond(
+    original: Message,
+    code: AckCode,
+    kind: tuple[str, str],
+    *,
+    control_id: str,
+    now: datetime,
+    errors: Sequence[Err] = (),
+    body: Sequence[str] = (),
+) -> bytes:
+    """An application's reply such as `("ORL", "O22")`, unframed, as `acknowledge` makes its own.
+
+    `body`: the segments behind MSH, MSA and ERR, written with the delimiters of `original`, without their ends.
+    """
+    header, marks = original.header, original.header.delimiters
+    version = _clean(header.field(12)) or "2.5.1"
+    segments = [
+        _msh(header, now.strftime(_STAMP), escape(control_id, marks), kind),
+        ["MSA", str(code), _clean(header.field(10))],
+    ]
+    if _before(version, 2, 5) and errors:
+        segments[1].append(escape(errors[0].text, marks))
+    segments += [_err_of(marks, version, error) for error in errors]
+    text = _joined(segments, marks) + "".join(f"{line}\r" for line in map(_clean, body))
+    return text.encode(original.encoding, "replace")
+
+
 class Template:
     """The positive acknowledgement of a sender's messages, but for what is each message's own; see `acknowledge`."""
 
@@ -175,12 +213,13 @@ def _joined(segments: list[list[str]], marks: Delimiters) -> str:
     return "\r".join(marks.field.join(fields) for fields in segments) + "\r"
 
 
-def _msh(header: Segment, stamp: str, control_id: str) -> list[str]:
-    """The reply's MSH, its time and its control id as they are to stand there."""
+def _msh(header: Segment, stamp: str, control_id: str, of: tuple[str, str] | None = None) -> list[str]:
+    """The reply's MSH, its time and its control id as they are to stand there; `of`: a reply that is no ACK."""
     marks = header.delimiters
     version = _clean(header.field(12)) or "2.5.1"
-    event = _clean(header.value(9, 2))
-    kind = marks.component.join(["ACK", event, "ACK"] if event and not _before(version, 2, 4) else ["ACK", event])
+    name, event = of or ("ACK", _clean(header.value(9, 2)))
+    structure = f"{name}_{event}" if of else name
+    kind = marks.component.join([name, event, structure] if event and not _before(version, 2, 4) else [name, event])
     msh = [
         "MSH",
         marks.definition,
@@ -207,19 +246,21 @@ def error_segment(marks: Delimiters, version: str, error: LocatedError) -> str:
 
 
 def _err(marks: Delimiters, version: str, error: LocatedError | None, message: str, code: int | None) -> list[str]:
-    """ERR in the shape of the version: 2.5 gave each part a field, before it was one composite."""
     if isinstance(error, SegmentError | UnsupportedMessage):
         code = error.code
-    number = str(code or APPLICATION_ERROR)
-    location = (error.location if error else "").split("^")
-    words = escape(message, marks)
+    return _err_of(marks, version, Err(error.location if error else "", code or APPLICATION_ERROR, message))
+
+
+def _err_of(marks: Delimiters, version: str, error: Err) -> list[str]:
+    """ERR in the shape of the version: 2.5 gave each part a field, before it was one composite."""
+    number, words, location = str(error.code), escape(error.text, marks), error.location.split("^")
     if _before(version, 2, 5):
         # HL7 v2.3.1 2.24.4: segment, sequence, field, code and its meaning
         place = [escape(part, marks) for part in [*location, "", "", ""][:3]]
         return ["ERR", marks.component.join([*place, marks.subcomponent.join([number, words])])]
     place = [escape(part, marks) for part in location if part]
     coded = marks.component.join([number, words, "HL70357"])
-    return ["ERR", "", marks.component.join(place), coded, "E", "", "", "", words]
+    return ["ERR", "", marks.component.join(place), coded, error.severity, "", "", "", words]
 
 
 def _header(block: bytes) -> Segment | None:

@@ -1,0 +1,341 @@
+"""What a hospital says, done and answered in the transaction that stores it (`flow.requests`).
+
+An order is taken whole or refused whole, each of a message by itself: that another order of the message has a code that
+nobody knows is no reason to leave a patient's potassium undone. What is refused is undone to its savepoint, named in
+ERR with its place and in ORC-16, and the message's acknowledgement is then AE; that an order can no longer be changed
+or cancelled is an answer and no error: AA, and the field's word in ORC-1. A fault of the patient's or of the message's
+form refuses all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from interface.domain.model import ItemStatus
+from interface.domain.states import CLOSED_ITEM
+from interface.domain.views import Actor, OrderItemView
+from interface.driver import decode_orders
+from interface.driver.encode_orders import Answered, Outcome, reply
+from interface.driver.encode_orders import Tube as ToldTube
+from interface.driver.orders import (
+    DONE,
+    REFUSED,
+    UNABLE,
+    Control,
+    EntityId,
+    Event,
+    Fault,
+    OrderMessage,
+    OrderRequest,
+    SpecimenRequest,
+    Terms,
+)
+from interface.errors import ApiError, IllegalStep, LaboraError, StoreError
+from interface.flow import hospital_patients, placing
+from interface.flow.context import LinkContext
+from interface.flow.orders import NewOrder, NewPractitioner, NewSpecimen
+from interface.flow.placing import Batch, OtherContent, Placed, PlacedTube, PlacerNumber, Placing
+from interface.flow.problems import OrderError
+from interface.flow.requests import Refused, Reply, Request
+from interface.settings import OrderReply
+from interface.store import lab_changes, people, specimens
+from interface.store import placing as rows
+from interface.store.db import Connection
+from interface.wire.hl7_ack import AckCode
+
+UNKNOWN_KEY, DUPLICATE_KEY, IN_USE, APPLICATION = 204, 205, 206, 207  # HL7 table 0357
+_LOINC = frozenset({"LN", "LOINC", "2.16.840.1.113883.6.1"})  # HL7 table 0396, and its object identifier
+# Of whom something else is wanted than what is ordered: who may not be another than the order's.
+_KNOWN = frozenset({Control.CANCEL, Control.DISCONTINUE, Control.NUMBER, Control.STATUS, Control.REPLACE})
+
+
+def terms(link: LinkContext) -> Terms:
+    """What the configuration says of the hospital's words."""
+    return Terms(link.settings.authority, dict(link.settings.authorities))
+
+
+async def orders(request: Request) -> Reply:
+    """OML^O21, OML^O33, ORM^O01."""
+    link = request.link
+    said = decode_orders.orders(request.message, terms(link), ZoneInfo(link.settings.timezone))
+    if any(not fault.warning for fault in said.faults):
+        raise Refused(_reply(request, _all_refused(said)))
+    desk = _Desk(request, said)
+    await desk.begin()
+    answers = []
+    for asked in _together(said.orders):
+        answers += await desk.do(asked)
+    faults = [*said.faults, *desk.faults]
+    code = AckCode.AE if any(not fault.warning for fault in faults) else AckCode.AA
+    return _reply(request, Outcome(code, tuple(answers), tuple(faults)))
+
+
+async def patients(request: Request) -> Reply:
+    """ADT."""
+    link = request.link
+    said = decode_orders.patients(request.message, terms(link), ZoneInfo(link.settings.timezone))
+    faults = list(said.faults)
+    if not any(not fault.warning for fault in faults) and said.event is not Event.NOTHING:
+        try:
+            async with request.connection.transaction():
+                faults += await hospital_patients.take(request.connection, link.actor, said)
+        except (OrderError, ApiError) as error:
+            faults.append(Fault(said.patients[0].person.location, _code_of(error), str(error)))
+    code = AckCode.AE if any(not fault.warning for fault in faults) else AckCode.AA
+    return _reply(request, Outcome(code, (), tuple(faults)))
+
+
+def _reply(request: Request, outcome: Outcome) -> Reply:
+    plain = request.link.settings.order_reply is OrderReply.ACK
+    text = reply(request.message, outcome, control_id=request.control_id, now=request.received_at, plain=plain)
+    return Reply(text, reason=outcome.reason)
+
+
+def _all_refused(said: OrderMessage) -> Outcome:
+    answers = [Answered(asked.location, _unable(asked.control)) for asked in said.orders]
+    return Outcome(AckCode.AE, tuple(answers), said.faults)
+
+
+def _unable(control: str) -> str:
+    if control in REFUSED:
+        return REFUSED[control][0]
+    return UNABLE[Control(control)] if control in list(Control) else "UA"
+
+
+def _together(asked: Sequence[OrderRequest]) -> list[tuple[OrderRequest, ...]]:
+    """Each order by itself, but a replacement: every RP with the RO that follow it."""
+    found: list[list[OrderRequest]] = []
+    for one in asked:
+        before = found[-1][-1].control if found else ""
+        joins = (one.control == Control.REPLACEMENT and before in (Control.REPLACE, Control.REPLACEMENT)) or (
+            one.control == before == Control.REPLACE
+        )
+        if joins:
+            found[-1].append(one)
+        else:
+            found.append([one])
+    return [tuple(each) for each in found]
+
+
+class _Unknown(OrderError):
+    """Nobody knows the code, or the number."""
+
+
+@dataclass(slots=True)
+class _Desk:
+    """One message of orders."""
+
+    request: Request
+    said: OrderMessage
+    faults: list[Fault] = field(default_factory=list)
+    batch: Batch | None = None
+    patient_id: UUID | None = None
+
+    @property
+    def connection(self) -> Connection:
+        return self.request.connection
+
+    @property
+    def actor(self) -> Actor:
+        return self.request.link.actor
+
+    @property
+    def digest(self) -> bytes:
+        return blake2b(self.request.block, digest_size=32).digest()
+
+    async def begin(self) -> None:
+        """Lock what is spoken of, in the order in which everybody locks: whoever decides results of these specimens at
+        the same moment comes before or after all of it."""
+        organization_id = self.actor.organization_id
+        await lab_changes.lock_orders(self.connection, organization_id)
+        await people.lock_merging(self.connection, organization_id, share=True)
+        barcodes = [tube.barcode for asked in self.said.orders for tube in asked.specimens if tube.barcode]
+        placers = [_number(asked.placer) for asked in self.said.orders if asked.placer]
+        groups = [_number(asked.group) for asked in self.said.orders if asked.group]
+        concerned = await rows.concerned(self.connection, placers, groups, barcodes)
+        await specimens.lock_specimens(self.connection, concerned)
+
+    # ---- one order, or a replacement ---------------------------------------------------------------------------------
+
+    async def do(self, asked: tuple[OrderRequest, ...]) -> list[Answered]:
+        for one in asked:
+            self.faults += one.faults
+        wrong = [fault for one in asked for fault in one.faults if not fault.warning]
+        if wrong:
+            return [Answered(one.location, _unable(one.control), reason=_words(wrong)) for one in asked]
+        batch, patient_id = self.batch, self.patient_id
+        tubes = dict(batch.tubes) if batch else {}
+        order_id = batch.order_id if batch else None
+        try:
+            async with self.connection.transaction():
+                return await self._done(asked)
+        except StoreError:
+            raise
+        except (OrderError, ApiError, IllegalStep) as error:
+            self.batch, self.patient_id = batch, patient_id  # what was found or made within is undone
+            if batch is not None:
+                batch.tubes, batch.order_id = tubes, order_id
+            return self._not_done(asked, error)
+
+    async def _done(self, asked: tuple[OrderRequest, ...]) -> list[Answered]:
+        first = asked[0]
+        if first.control in (Control.REPLACE, Control.REPLACEMENT):
+            return await self._replace(asked)
+        if first.control not in list(Control):
+            word = REFUSED[first.control][1] if first.control in REFUSED else "no order control that is taken here"
+            raise OrderError([word], conflict=True)
+        control = Control(first.control)
+        if control is Control.NEW:
+            known = await placing.place(self.connection, await self._batch(), await self._placing(first))
+        elif control is Control.CHANGE:
+            await self._known(first)
+            known = await placing.change(self.connection, await self._batch(), await self._placing(first))
+        else:
+            known = await self._known(first)
+            if control in (Control.CANCEL, Control.DISCONTINUE):
+                reason = first.reason or "cancelled by who ordered it"
+                await placing.cancel(self.connection, self.actor, known, reason, message=self.digest)
+        return [await self._answered(first, DONE[control], known)]
+
+    async def _replace(self, asked: tuple[OrderRequest, ...]) -> list[Answered]:
+        olds = [one for one in asked if one.control == Control.REPLACE]
+        news = [one for one in asked if one.control == Control.REPLACEMENT]
+        if not olds:
+            raise OrderError(["RO follows the RP of the order that it replaces"])
+        known = [await self._known(one) for one in olds]
+        reason = next((one.reason for one in olds if one.reason), "replaced by who ordered it")
+        placed = await placing.replace_placed(
+            self.connection, await self._batch(), known, [await self._placing(one) for one in news], reason,
+            message=self.digest,
+        )  # fmt: skip
+        answers = [await self._answered(one, DONE[Control.REPLACE], of) for one, of in zip(olds, known, strict=True)]
+        return answers + [
+            await self._answered(one, DONE[Control.REPLACEMENT], of) for one, of in zip(news, placed, strict=True)
+        ]
+
+    async def _known(self, asked: OrderRequest) -> Placed:
+        """The order of this number, which must be this patient's where one is named."""
+        known = await placing.find(self.connection, _number(asked.placer), asked.filler)
+        if known is None:
+            raise _Unknown(["there is no order of this number"], conflict=True)
+        if self.said.person is not None and not await hospital_patients.is_of(
+            self.connection, self.said.person, known.order_id
+        ):
+            raise OtherContent(["the order of this number is another patient's"], conflict=True)
+        return known
+
+    async def _batch(self) -> Batch:
+        """What is placed by this message, once its patient is known as the hospital says."""
+        if self.batch is None:
+            if self.said.person is None:
+                raise OrderError(["the message names no patient: PID is missing"])
+            patient_id, warnings = await hospital_patients.ordered_for(self.connection, self.actor, self.said.person)
+            self.faults += warnings
+            self.batch = Batch(self.actor, patient_id, self.request.link.link_id)
+        return self.batch
+
+    def _not_done(self, asked: tuple[OrderRequest, ...], error: LaboraError) -> list[Answered]:
+        """UA and the like with the reason. Of what cannot be done any more the reply as a whole is still positive."""
+        first = asked[0]
+        control = Control(first.control) if first.control in list(Control) else None
+        state = isinstance(error, IllegalStep) or (isinstance(error, OrderError) and error.conflict)
+        asks_for_change = control in _KNOWN | {Control.CHANGE} or first.control in REFUSED
+        warning = state and asks_for_change and not isinstance(error, OtherContent)
+        place = first.service_location if isinstance(error, _Unknown) and control is Control.NEW else first.location
+        self.faults.append(Fault(place, _code_of(error), str(error), warning))
+        return [Answered(one.location, _unable(one.control), reason=str(error)) for one in asked]
+
+    # ---- into our words ----------------------------------------------------------------------------------------------
+
+    async def _placing(self, asked: OrderRequest) -> Placing:
+        if not asked.placer:
+            raise OrderError(["the order has no placer number"])
+        kind = next((tube.type for tube in asked.specimens if tube.type), "")
+        code = await ordered_code(self.connection, self.request.link, asked, kind)
+        who = asked.requester
+        requester = NewPractitioner(who.identifier, who.family, who.given, who.authority)
+        order = NewOrder(
+            (),
+            clinical_history=asked.history,
+            ordered_at=asked.ordered_at,
+            requester=requester if who.identifier or who.family else None,
+            ward=asked.ward,
+            pregnant=asked.pregnant,
+            gestation_weeks=asked.gestation_weeks,
+        )
+        tubes = tuple(_tube(tube, at) for at, tube in enumerate(asked.specimens))
+        return Placing(
+            _number(asked.placer), (code,), tubes, _number(asked.group), asked.content(), asked.priority, order
+        )
+
+    async def _answered(self, asked: OrderRequest, control: str, known: Placed) -> Answered:
+        _, items = (await placing.ordered(self.connection, [known]))[known.id]
+        on = [item.specimen_id for item in items if item.specimen_id]
+        tubes = await rows.tubes(self.connection, dict.fromkeys(on))
+        place = next((tube.place for tube in asked.specimens), 0)
+        told = tuple(ToldTube(tube.barcode, tube.type, place) for tube in tubes)
+        status = "CA" if known.ended or control in ("CR", "DR", "RQ") else status_of(items)
+        return Answered(asked.location, control, known.filler, status, tubes=told)
+
+
+def status_of(items: Sequence[OrderItemView]) -> str:
+    """HL7 table 0038, from what an EMR may see."""
+    seen = {item.status for item in items}
+    if seen <= CLOSED_ITEM:
+        return "CA"
+    left = seen - CLOSED_ITEM
+    if left <= {ItemStatus.VERIFIED}:
+        return "CM"
+    if ItemStatus.VERIFIED in left:
+        return "A"  # some, but not all, results available
+    return "IP" if left & {ItemStatus.IN_PROGRESS, ItemStatus.COMPLETED} else "SC"
+
+
+async def ordered_code(connection: Connection, link: LinkContext, asked: OrderRequest, specimen_type: str) -> str:
+    """The laboratory's code of what is ordered: by the link's map; else the test or panel of this very code; else, of a
+    LOINC code, the one panel that has it. The alternate code where the first says nothing. Raises OrderError."""
+    service = asked.service
+    if not service.code and not service.alternate:
+        raise _Unknown(["no code says what is ordered"])
+    pairs = [(service.code, service.system), (service.alternate, service.alternate_system)]
+    for code, system in pairs:
+        if not code:
+            continue
+        found = await rows.ordered_codes(
+            connection, link.driver.id, link.link_id, code, specimen_type, loinc=system.upper() in _LOINC
+        )
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise _Unknown([f'the code "{code}" stands for {" and ".join(found)}'])
+    shown = " or ".join(f'"{code}"' for code, _ in pairs if code)
+    raise _Unknown([f"there is no test or panel for the code {shown}"])
+
+
+def _tube(said: SpecimenRequest, at: int) -> PlacedTube:
+    specimen = NewSpecimen(
+        (), said.barcode, said.type, said.collected_at, said.received_at, said.container,
+        collected_by=said.collected_by if said.collected_at else "",
+    )  # fmt: skip
+    return PlacedTube(specimen, said.reject, said.reject_text, at)
+
+
+def _number(of: EntityId) -> PlacerNumber:
+    return PlacerNumber(of.number, of.authority)
+
+
+def _words(faults: Sequence[Fault]) -> str:
+    return "; ".join(fault.text for fault in faults)
+
+
+def _code_of(error: LaboraError) -> int:
+    """ERR-3 of table 0357."""
+    if isinstance(error, OtherContent):
+        return DUPLICATE_KEY
+    if isinstance(error, _Unknown):
+        return UNKNOWN_KEY
+    return APPLICATION

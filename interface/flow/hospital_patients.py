@@ -1,0 +1,161 @@
+"""Patients as the hospital says: found by number and authority, added, changed, merged.
+
+What a hospital says of a person is the truth here, unlike an analyzer's idea of one, and every change of it is audited.
+A number that was merged into another leads to the survivor; what a message under it says of the person is of the record
+that is used no more, and is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC
+from uuid import UUID
+
+from interface.domain.model import Sex
+from interface.domain.names import words
+from interface.domain.views import Actor, Audience, IdentifierView
+from interface.driver.orders import Event, Fault, PatientEvent, PatientMessage, Person
+from interface.flow.people import (
+    NewPatient,
+    PatientChange,
+    add_identifier,
+    in_use,
+    insert_patient,
+    merge,
+    patient_problems,
+    update_patient,
+)
+from interface.flow.problems import OrderError
+from interface.store import lab, lab_changes, people
+from interface.store.db import Connection
+from interface.store.people import PatientRow
+
+UNKNOWN_KEY = 204  # HL7 table 0357
+
+
+async def take(connection: Connection, actor: Actor, said: PatientMessage) -> list[Fault]:
+    """ADT: what is to be told with a positive answer. Raises OrderError, ApiError: nothing of it is done."""
+    await lab_changes.lock_orders(connection, actor.organization_id)  # two at once must not make a patient twice
+    merged = said.event is Event.MERGED
+    await people.lock_merging(connection, actor.organization_id, share=not merged)
+    warnings: list[Fault] = []
+    for one in said.patients:
+        if merged:
+            warnings += await _merge(connection, actor, one)
+        else:
+            await _said(connection, actor, one.person)
+    return warnings
+
+
+async def ordered_for(connection: Connection, actor: Actor, person: Person) -> tuple[UUID, list[Fault]]:
+    """The patient of an order, as the order says. Raises OrderError where the number leads to somebody who is called
+    otherwise and was born at another time: a typing mistake in one of them is made, in both it is another person."""
+    carriers, survivor = await _find(connection, person)
+    if survivor is not None:
+        records = await people.find_rows(connection, {row.id for row in carriers} | {survivor})
+        if all(_another(person, row) for row in records):
+            text = "the patient number belongs to a patient of another name and birth date"
+            raise OrderError([text], conflict=True)
+    patient_id = await _said(connection, actor, person)
+    return await in_use(connection, patient_id), []
+
+
+async def is_of(connection: Connection, person: Person, order_id: UUID) -> bool:
+    """Whether the order is this person's."""
+    order = await lab.get_order(connection, order_id, Audience.STAFF)
+    _, survivor = await _find(connection, person)
+    if order is None or order.patient_id is None or survivor is None:
+        return False
+    return survivor in (await people.persons(connection, [order.patient_id])).get(order.patient_id, ())
+
+
+async def _find(connection: Connection, person: Person) -> tuple[list[PatientRow], UUID | None]:
+    """Who carries the numbers, and the record to be used for them."""
+    carriers = await people.find_by_identifiers(connection, person.identifiers)
+    found = {row.survivor for row in carriers}
+    if len(found) > 1:
+        raise OrderError(["the patient numbers belong to different patients"], conflict=True)
+    return carriers, next(iter(found), None)
+
+
+def _another(person: Person, row: PatientRow) -> bool:
+    """Whether the name and the birth date are another's."""
+    born = person.birth_date is not None and row.birth_date not in (None, person.birth_date)
+    known, said = {*words(row.family)}, {*words(person.family or "")}
+    return born and bool(known and said) and not known & said
+
+
+async def _said(connection: Connection, actor: Actor, person: Person) -> UUID:
+    """The patient, added or changed."""
+    carriers, survivor = await _find(connection, person)
+    if survivor is None:
+        new = _new(person)
+        if problems := patient_problems(new):
+            raise OrderError(problems)
+        return await insert_patient(connection, actor, new)
+    if all(row.id != survivor for row in carriers):
+        return survivor  # by the number of a record that was merged
+    [row] = await people.find_rows(connection, [survivor], lock=True)
+    change = _change(person, row)
+    if change != PatientChange():
+        await update_patient(connection, actor, survivor, change, row.version)
+    known = (await people.identifiers(connection, [survivor])).get(survivor, ())
+    carried = {(one.authority, one.value) for one in known}
+    for identifier in person.identifiers:
+        if (identifier.authority, identifier.value) not in carried:
+            await add_identifier(connection, actor, survivor, identifier)
+    return survivor
+
+
+def _new(person: Person) -> NewPatient:
+    return NewPatient(
+        person.identifiers, person.family or "", person.given or "", person.birth_date, person.sex or Sex.UNKNOWN,
+        person.birth_at,
+    )  # fmt: skip
+
+
+def _change(person: Person, row: PatientRow) -> PatientChange:
+    """What the person says and the record does not. A birth date that stays keeps the hour that is known."""
+    cleared = {name for name in person.cleared if getattr(row, name) is not None}
+    born = person.birth_date if person.birth_date != row.birth_date else None
+    if born and row.birth_at is not None and person.birth_at is None:
+        cleared.add("birth_at")
+    at = person.birth_at if person.birth_at and person.birth_at.astimezone(UTC) != row.birth_at else None
+    return PatientChange(
+        family=person.family if person.family != row.family else None,
+        given=person.given if person.given != row.given else None,
+        birth_date=born,
+        birth_at=at,
+        sex=person.sex if person.sex is not row.sex else None,
+        cleared=frozenset(cleared),
+    )
+
+
+# ---- merges ----------------------------------------------------------------------------------------------------------
+
+
+async def _merge(connection: Connection, actor: Actor, one: PatientEvent) -> list[Fault]:
+    """The prior number is the person's of PID from now on. A prior that nobody knows becomes a record of its own that
+    is merged as well: a later message under that number finds the survivor, and the merge can be taken back."""
+    if {(each.authority, each.value) for each in one.prior} & {
+        (each.authority, each.value) for each in one.person.identifiers
+    }:
+        raise OrderError(["the prior number of the merge is the survivor's"])
+    survivor = await _said(connection, actor, one.person)
+    warnings: list[Fault] = []
+    prior = await _prior(connection, one.prior)
+    if prior is None:
+        prior = await insert_patient(connection, actor, NewPatient(one.prior))
+        text = "nobody knew the prior number; it leads to the survivor from now on"
+        warnings.append(Fault(one.prior_location, UNKNOWN_KEY, text, warning=True))
+    if prior != survivor:
+        await merge(connection, actor, prior, survivor, "merged by the hospital", accept_differences=True)
+    return warnings
+
+
+async def _prior(connection: Connection, identifiers: Sequence[IdentifierView]) -> UUID | None:
+    """The record in use behind the prior numbers."""
+    found = {row.survivor for row in await people.find_by_identifiers(connection, identifiers)}
+    if len(found) > 1:
+        raise OrderError(["the prior numbers belong to different patients"], conflict=True)
+    return next(iter(found), None)

@@ -1,0 +1,406 @@
+"""Services as a placer orders them: each has the placer's number, and the same number of the same authority is one.
+
+HL7 v2, FHIR and whoever else speaks for a hospital go through here. What is placed together, in one message or group,
+becomes one order of the laboratory's, and each number stands for its items: what two numbers ask of one tube is
+measured once. What is said again is answered again and changes nothing; another content under a known number is
+refused. Everything happens in the caller's transaction; a step that raises must be undone by the caller (a savepoint).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from interface.domain.model import ItemStatus, Priority
+from interface.domain.specimens import RejectReason
+from interface.domain.states import CLOSED_ITEM, DONE_ITEM, OPEN_ITEM
+from interface.domain.views import Actor, Audience, OrderItemView, OrderView
+from interface.flow import order_changes, orders, specimens
+from interface.flow.order_changes import OrderChange
+from interface.flow.orders import NewOrder, NewPractitioner, NewSpecimen
+from interface.flow.problems import OrderError
+from interface.store import audit, lab, people
+from interface.store import placing as rows
+from interface.store.db import Connection
+from interface.store.placing import Placed as Placed
+from interface.store.placing import PlacedItem, Tube
+from interface.store.placing import PlacerNumber as PlacerNumber
+
+MOST_URGENT = (Priority.STAT, Priority.ASAP, Priority.PREOP, Priority.CALLBACK, Priority.ROUTINE)
+
+
+_NOTHING_SAID = NewSpecimen(())
+_NO_NUMBER = PlacerNumber()
+_NO_ORDER = NewOrder(())
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedTube:
+    """A specimen of a service, its tests left out. One without a barcode is given one.
+
+    `same`: of those without a barcode, what distinguishes two tubes of one service.
+    """
+
+    specimen: NewSpecimen = _NOTHING_SAID
+    reject: RejectReason | None = None
+    reject_text: str = ""
+    same: int = 0
+
+
+_ANY_TUBE = PlacedTube()
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """One service. `tests`: the laboratory's codes of tests and panels. `content`: a digest of all it says; None: what
+    is said again under its number cannot be compared, and is refused."""
+
+    placer: PlacerNumber
+    tests: tuple[str, ...]
+    tubes: tuple[PlacedTube, ...] = (_ANY_TUBE,)
+    group: PlacerNumber = _NO_NUMBER
+    content: bytes | None = None
+    priority: Priority | None = None  # None: nothing is said of it
+    order: NewOrder = _NO_ORDER  # what is said of the order as a whole: history, who asks, ward, when it was ordered …
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is placed together, for one patient. `order_id`: the order that was made of it."""
+
+    actor: Actor
+    patient_id: UUID
+    link_id: UUID | None = None
+    order_id: UUID | None = None
+    tubes: dict[tuple[object, ...], UUID] = field(default_factory=dict)  # without barcodes, by what they are
+
+
+class OtherContent(OrderError):
+    """The placer's number is known, and what is ordered under it is something else."""
+
+
+async def place(connection: Connection, batch: Batch, asked: Placing) -> Placed:
+    """Place a service, or find that it is placed. The caller holds `lab_changes.lock_orders`.
+
+    Raises OrderError, also OtherContent; ApiError; IllegalStep.
+    """
+    known = await rows.find(connection, asked.placer)
+    if known is not None:
+        return await _again(connection, batch, known, asked)
+    tests, problems = await orders.expand(connection, [NewSpecimen(asked.tests)])
+    if problems or not asked.placer.number:
+        raise OrderError(problems or ["the order has no placer number"])
+    found: list[UUID] = []
+    for tube in asked.tubes or (_ANY_TUBE,):
+        specimen_id = await _tube(connection, batch, asked, tube)
+        found += (await _ordered(connection, batch.actor, specimen_id, asked.tests, tests[0])).values()
+        await _step(connection, batch.actor, specimen_id, tube)
+    order_id = await _order_of(connection, specimen_id)
+    filler = await _filler(connection, order_id)
+    placed_id = await rows.insert(
+        connection, batch.actor.organization_id, asked.placer, order_id, filler, group=asked.group,
+        content=asked.content, link_id=batch.link_id,
+    )  # fmt: skip
+    await rows.stand_for(connection, batch.actor.organization_id, placed_id, found)
+    detail = {"placer": asked.placer.number, "filler": filler, "tests": " ".join(asked.tests)}
+    await audit.record(connection, batch.actor, "place", "order", order_id, detail)
+    return await _found(connection, asked.placer)
+
+
+async def change(connection: Connection, batch: Batch, asked: Placing) -> Placed:
+    """Order something else under a known number: other tests as long as those left out are not begun, more said of the
+    order or of its specimens. What is so already changes nothing."""
+    known = await _of_patient(connection, batch, await _found(connection, asked.placer))
+    if asked.content is not None and known.content == asked.content:
+        return known
+    items = await rows.items(connection, known.id)
+    if known.ended or not any(item.status in OPEN_ITEM for item in items):
+        raise OrderError([_why_not(known, items)], conflict=True)
+    await _retest(connection, batch, known, items, asked)
+    await _change_facts(connection, batch.actor, known.order_id, asked)
+    await rows.say(connection, known.id, asked.content)
+    detail = {"placer": asked.placer.number, "tests": " ".join(asked.tests)}
+    await audit.record(connection, batch.actor, "change", "order", known.order_id, detail)
+    return await _found(connection, asked.placer)
+
+
+async def cancel(
+    connection: Connection, actor: Actor, known: Placed, reason: str, *, message: bytes | None = None
+) -> None:
+    """Cancel all that is ordered under a number, or raise OrderError, IllegalStep; what another number also asks for
+    stays for that one. `message`: a digest of what says so; the same once more is answered as before.
+    """
+    if message is not None and known.ended_by == message:
+        return
+    items = await rows.items(connection, known.id)
+    waiting = [item for item in items if item.status not in CLOSED_ITEM]
+    if known.ended or not waiting or any(item.status in DONE_ITEM for item in waiting):
+        raise OrderError([_why_not(known, items)], conflict=True)
+    own = [item.id for item in waiting if not item.shared]
+    if own:
+        await order_changes.cancel(connection, actor, known.order_id, reason, item_ids=own, audience=Audience.EMR)
+    await rows.end(connection, known.id, message)
+    detail = {"placer": known.placer.number, "reason": reason}
+    await audit.record(connection, actor, "cancel", "placer_order", known.id, detail)
+
+
+async def ordered(connection: Connection, known: Sequence[Placed]) -> dict[UUID, tuple[OrderView, list[OrderItemView]]]:
+    """Of each number its order and its items, by the number's id, as an EMR may see them."""
+    views = {
+        view.id: view
+        for view in await lab.find_orders(
+            connection, lab.OrderFilter(ids=tuple({one.order_id for one in known}) or (UUID(int=0),)), Audience.EMR
+        )
+    }
+    found = {}
+    for one in known:
+        ids = {item.id for item in await rows.items(connection, one.id)}
+        found[one.id] = (views[one.order_id], [item for item in views[one.order_id].items if item.id in ids])
+    return found
+
+
+async def find(connection: Connection, placer: PlacerNumber, filler: str = "") -> Placed | None:
+    """By the placer's number, else by the filler's."""
+    if placer.number:
+        return await rows.find(connection, placer)
+    return await rows.find_filler(connection, filler) if filler else None
+
+
+# ---- the same again --------------------------------------------------------------------------------------------------
+
+
+async def _again(connection: Connection, batch: Batch, known: Placed, asked: Placing) -> Placed:
+    await _of_patient(connection, batch, known)
+    if asked.content is None or asked.content not in (known.content, known.first_content):
+        raise OtherContent(["there is already an order with this placer number, and it says something else"], True)
+    await audit.record(connection, batch.actor, "read", "order", known.order_id, {"by": "place"})
+    return known
+
+
+async def _of_patient(connection: Connection, batch: Batch, known: Placed) -> Placed:
+    order = await lab.get_order(connection, known.order_id, Audience.STAFF)
+    if order is None or order.patient_id is None:
+        raise OrderError(["the order could not be read back"])
+    if not await _same_person(connection, order.patient_id, batch.patient_id):
+        raise OtherContent(["there is already an order with this placer number, for another patient"], True)
+    return known
+
+
+async def _same_person(connection: Connection, one: UUID, other: UUID) -> bool:
+    return other in (await people.persons(connection, [one])).get(one, ())
+
+
+async def _found(connection: Connection, placer: PlacerNumber) -> Placed:
+    known = await rows.find(connection, placer)
+    if known is None:
+        raise OrderError(["there is no order of this placer number"], missing=True)
+    return known
+
+
+def _why_not(known: Placed, items: Sequence[PlacedItem]) -> str:
+    """Why nothing can be done about it any more, without what an EMR may not know: what is measured and not released
+    is in progress."""
+    if known.ended or all(item.status in CLOSED_ITEM for item in items):
+        rejected = any(item.status is ItemStatus.REJECTED for item in items)
+        return "its specimen was rejected" if rejected else "it is cancelled already"
+    return "it is in progress or done, or part of it is"
+
+
+# ---- specimens -------------------------------------------------------------------------------------------------------
+
+
+async def _tube(connection: Connection, batch: Batch, asked: Placing, tube: PlacedTube) -> UUID:
+    """The specimen on which the tests are to be ordered: one there is, or a new one."""
+    wanted = tube.specimen
+    alike = (wanted.type, wanted.container, wanted.collected_at, wanted.received_at, tube.same)
+    if wanted.barcode:
+        if there := await rows.open_tubes(connection, wanted.barcode):
+            return await _usable(connection, batch, there, wanted)
+    elif alike in batch.tubes:
+        return batch.tubes[alike]
+    new = replace(wanted, tests=asked.tests)
+    into = await _into(connection, batch, asked.group)
+    if into is None:
+        order_id, _ = await orders.make_order(connection, batch.actor, _whole(batch, asked, new))
+        batch.order_id = order_id
+        before: frozenset[UUID] = frozenset()
+    else:
+        before = frozenset(await _specimen_ids(connection, into))
+        await order_changes.add(connection, batch.actor, into, (), specimen=new)
+        await _more_urgent(connection, batch.actor, into, asked.priority or Priority.ROUTINE)
+        order_id = into
+    [specimen_id] = set(await _specimen_ids(connection, order_id)) - before
+    if not wanted.barcode:
+        batch.tubes[alike] = specimen_id
+    return specimen_id
+
+
+def _whole(batch: Batch, asked: Placing, new: NewSpecimen) -> NewOrder:
+    named = asked.group if asked.group.number else asked.placer
+    return replace(
+        asked.order, specimens=(new,), priority=asked.priority or Priority.ROUTINE, patient_id=batch.patient_id,
+        patient=None, placer_number=named.number, placer_authority=named.authority,
+    )  # fmt: skip
+
+
+async def _into(connection: Connection, batch: Batch, group: PlacerNumber) -> UUID | None:
+    """The order that a new specimen belongs to: what was placed with it, now or before in its group."""
+    if batch.order_id is not None:
+        return batch.order_id
+    known = await rows.order_of_group(connection, group)
+    order = await lab.get_order(connection, known, Audience.STAFF) if known else None
+    if order is None or order.cancelled or order.patient_id is None:
+        return None
+    return order.id if await _same_person(connection, order.patient_id, batch.patient_id) else None
+
+
+async def _usable(connection: Connection, batch: Batch, there: Sequence[Tube], wanted: NewSpecimen) -> UUID:
+    """The one specimen that carries the barcode, if it is this patient's and what is said of it fits."""
+    if len(there) > 1:
+        raise OrderError(["several open specimens carry this barcode"], conflict=True)
+    [one] = there
+    if one.order_id is None or one.patient_id is None:
+        raise OrderError(["an analyzer has measured a specimen of this barcode, of which nobody knows whose it is"],
+                         conflict=True)  # fmt: skip
+    if not await _same_person(connection, one.patient_id, batch.patient_id):
+        raise OrderError(["the barcode is on an open specimen of another patient"], conflict=True)
+    if wanted.type and one.type and wanted.type != one.type:
+        raise OrderError([f"the barcode is on a specimen of type {one.type}"], conflict=True)
+    return one.id
+
+
+async def _ordered(
+    connection: Connection, actor: Actor, specimen_id: UUID, codes: Sequence[str], tests: Sequence[UUID]
+) -> Mapping[UUID, UUID]:
+    """The items of these tests on the specimen, those that were missing ordered. `codes` come to `tests`."""
+    there = await rows.items_on(connection, specimen_id, tests)
+    if missing := [test for test in tests if test not in there]:
+        order_id = await _order_of(connection, specimen_id)
+        await order_changes.add(
+            connection, actor, order_id, tuple(codes), specimen_id=specimen_id, only=frozenset(missing)
+        )
+        there = await rows.items_on(connection, specimen_id, tests)
+    return there
+
+
+async def _step(connection: Connection, actor: Actor, specimen_id: UUID, tube: PlacedTube) -> None:
+    """What is told of the specimen and was not known: that it was collected, received, rejected."""
+    said = tube.specimen
+    view = await specimens.view(connection, specimen_id)
+    if said.received_at and view.received_at is None and view.state in ("expected", "collected"):
+        taken = said.collected_at if view.collected_at is None else None
+        await specimens.receive(connection, actor, specimen_id, at=said.received_at, collected_at=taken)
+    elif said.collected_at and view.state == "expected":
+        await specimens.collect(
+            connection, actor, specimen_id, at=said.collected_at, by=said.collected_by, container=said.container
+        )
+    if tube.reject is not None and view.state != "rejected":
+        await specimens.reject(connection, actor, specimen_id, tube.reject, tube.reject_text)
+
+
+async def _order_of(connection: Connection, specimen_id: UUID) -> UUID:
+    [tube] = await rows.tubes(connection, [specimen_id])
+    if tube.order_id is None:
+        raise OrderError(["the specimen belongs to no order"], conflict=True)
+    return tube.order_id
+
+
+async def _specimen_ids(connection: Connection, order_id: UUID) -> list[UUID]:
+    found = await lab.find_specimens(connection, lab.SpecimenFilter(order_ids=(order_id,)), Audience.STAFF)
+    return [view.id for view in found if view.parent_id is None]
+
+
+async def _filler(connection: Connection, order_id: UUID) -> str:
+    """The laboratory's number of a service: its order's, and which of that order's services from the second on."""
+    order = await lab.get_order(connection, order_id, Audience.STAFF)
+    number = order.number if order is not None else ""
+    before = await rows.of_order(connection, order_id)
+    return f"{number}-{len(before) + 1}" if before else number
+
+
+# ---- changes ---------------------------------------------------------------------------------------------------------
+
+
+async def _retest(
+    connection: Connection, batch: Batch, known: Placed, items: Sequence[PlacedItem], asked: Placing
+) -> None:
+    """Other tests, and what is said of the specimens now."""
+    tests, problems = await orders.expand(connection, [NewSpecimen(asked.tests)])
+    if problems:
+        raise OrderError(problems)
+    on = list(dict.fromkeys(item.specimen_id for item in items if item.specimen_id and item.status not in CLOSED_ITEM))
+    gone = [item for item in items if item.test_id not in tests[0] and item.status not in CLOSED_ITEM]
+    found: list[UUID] = []
+    for specimen_id in on:
+        found += (await _ordered(connection, batch.actor, specimen_id, asked.tests, tests[0])).values()
+    await rows.stand_for(connection, batch.actor.organization_id, known.id, found)
+    if own := [item.id for item in gone if not item.shared]:
+        await order_changes.cancel(
+            connection, batch.actor, known.order_id, "changed by who ordered it", item_ids=own, audience=Audience.EMR
+        )
+    await rows.drop(connection, known.id, [item.id for item in gone])
+    tubes = [tube for tube in asked.tubes if tube != _ANY_TUBE]
+    if len(tubes) == len(on):
+        for specimen_id, tube in zip(on, tubes, strict=True):
+            await _label(connection, batch.actor, specimen_id, tube.specimen)
+            await _step(connection, batch.actor, specimen_id, tube)
+    elif tubes:
+        raise OrderError(["the number of its specimens cannot be changed; replace the order"], conflict=True)
+
+
+async def _label(connection: Connection, actor: Actor, specimen_id: UUID, said: NewSpecimen) -> None:
+    """A barcode that is told later, as long as nobody has taken the specimen."""
+    [tube] = await rows.tubes(connection, [specimen_id])
+    if said.type and tube.type and said.type != tube.type:
+        raise OrderError(["the type of its specimen cannot be changed; replace the order"], conflict=True)
+    if said.barcode in ("", tube.barcode):
+        return
+    if tube.collected:
+        raise OrderError(["its specimen has been collected under another barcode"], conflict=True)
+    if problems := [p for p in orders.specimen_problems(replace(said, tests=("-",))) if "barcode" in p]:
+        raise OrderError(problems)
+    await orders.free(connection, [said.barcode])
+    await rows.relabel(connection, specimen_id, said.barcode)
+    detail = {"barcode": f"{tube.barcode} → {said.barcode}"}
+    await audit.record(connection, actor, "relabel", "specimen", specimen_id, detail)
+
+
+async def _change_facts(connection: Connection, actor: Actor, order_id: UUID, asked: Placing) -> None:
+    """What is said of the order as a whole. What is not said stays."""
+    said = asked.order
+    change = OrderChange(
+        priority=asked.priority,
+        clinical_history=said.clinical_history or None,
+        ward=said.ward or None,
+        patient_group=said.patient_group or None,
+        pregnant=said.pregnant,
+        gestation_weeks=said.gestation_weeks,
+        requester=_practitioner(said.requester),
+        requester_id=said.requester_id,
+    )
+    await order_changes.change(connection, actor, order_id, change)
+
+
+def _practitioner(said: NewPractitioner | None) -> NewPractitioner | None:
+    return said if said is not None and (said.identifier or said.family) else None
+
+
+async def _more_urgent(connection: Connection, actor: Actor, order_id: UUID, priority: Priority) -> None:
+    """An order is as urgent as the most urgent of what is placed in it."""
+    view = await lab.get_order(connection, order_id, Audience.STAFF)
+    if view is not None and MOST_URGENT.index(priority) < MOST_URGENT.index(view.priority):
+        await order_changes.change(connection, actor, order_id, OrderChange(priority=priority))
+
+
+async def replace_placed(
+    connection: Connection, batch: Batch, olds: Sequence[Placed], news: Sequence[Placing], reason: str,
+    *, message: bytes | None = None,
+) -> list[Placed]:  # fmt: skip
+    """In place of some numbers others: all of it, or (a savepoint of the caller's) nothing."""
+    if not news:
+        raise OrderError(["nothing is named that replaces it"])
+    for old in olds:
+        await _of_patient(connection, batch, old)
+        await cancel(connection, batch.actor, old, reason, message=message)
+    return [await place(connection, batch, one) for one in news]

@@ -1,0 +1,286 @@
+"""Rows of placers' numbers: what a hospital calls one service that it orders, and the items that it stands for.
+
+Every function works in the caller's transaction, under `lab_changes.lock_orders`; what is placed, and when, is decided
+in `flow.placing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from asyncpg import Record
+
+from interface.domain.model import ItemStatus
+from interface.store.db import Connection
+from interface.store.ids import uuid7
+
+
+@dataclass(frozen=True, slots=True)
+class PlacerNumber:
+    """A number and who gave it; "" is nobody in particular."""
+
+    number: str = ""
+    authority: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A placer's number that is known. `content`: a digest of what is ordered, None where nobody can compare it."""
+
+    id: UUID
+    placer: PlacerNumber
+    group: PlacerNumber
+    order_id: UUID
+    filler: str
+    content: bytes | None
+    first_content: bytes | None
+    ended_by: bytes | None
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedItem:
+    """An item that a number stands for. `shared`: another number that has not ended stands for it as well."""
+
+    id: UUID
+    specimen_id: UUID | None
+    test_id: UUID
+    test_code: str
+    status: ItemStatus
+    shared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tube:
+    """A specimen that may still be measured, with its order."""
+
+    id: UUID
+    barcode: str
+    type: str
+    order_id: UUID | None
+    patient_id: UUID | None
+    collected: bool
+
+
+_PLACED = """
+select p.id, p.number, p.authority, p.group_number, p.group_authority, p.order_id, p.filler_number, p.content,
+       p.first_content, p.ended_by, p.ended_at is not null as ended
+from lab.placer_order p
+"""
+
+
+async def find(connection: Connection, placer: PlacerNumber) -> Placed | None:
+    row = await connection.fetchrow(
+        f"{_PLACED} where p.number = $1 and p.authority = $2", placer.number, placer.authority
+    )
+    return _placed(row) if row else None
+
+
+async def find_filler(connection: Connection, filler: str) -> Placed | None:
+    row = await connection.fetchrow(f"{_PLACED} where p.filler_number = $1 order by p.id limit 1", filler)
+    return _placed(row) if row else None
+
+
+async def order_of_group(connection: Connection, group: PlacerNumber) -> UUID | None:
+    """The order of the laboratory's that the group's latest number belongs to."""
+    found: UUID | None = await connection.fetchval(
+        "select order_id from lab.placer_order where group_number = $1 and group_authority = $2 and group_number <> ''"
+        " order by id desc limit 1",
+        group.number,
+        group.authority,
+    )
+    return found
+
+
+async def of_order(connection: Connection, order_id: UUID) -> list[Placed]:
+    """An order's numbers in the order in which they came."""
+    return [_placed(row) for row in await connection.fetch(f"{_PLACED} where p.order_id = $1 order by p.id", order_id)]
+
+
+def _placed(row: Record) -> Placed:
+    return Placed(
+        row["id"],
+        PlacerNumber(row["number"], row["authority"]),
+        PlacerNumber(row["group_number"], row["group_authority"]),
+        row["order_id"],
+        row["filler_number"],
+        row["content"],
+        row["first_content"],
+        row["ended_by"],
+        row["ended"],
+    )
+
+
+async def insert(
+    connection: Connection,
+    organization_id: UUID,
+    placer: PlacerNumber,
+    order_id: UUID,
+    filler: str,
+    *,
+    group: PlacerNumber = PlacerNumber(),
+    content: bytes | None = None,
+    link_id: UUID | None = None,
+) -> UUID:
+    """Raises asyncpg.UniqueViolationError where the number is known."""
+    placed_id = uuid7()
+    await connection.execute(
+        "insert into lab.placer_order (id, organization_id, authority, number, group_authority, group_number, order_id,"
+        " link_id, filler_number, content, first_content) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)",
+        placed_id, organization_id, placer.authority, placer.number, group.authority, group.number, order_id, link_id,
+        filler, content,
+    )  # fmt: skip
+    return placed_id
+
+
+async def stand_for(connection: Connection, organization_id: UUID, placed_id: UUID, item_ids: Iterable[UUID]) -> None:
+    """The number stands for these items too."""
+    await connection.execute(
+        "insert into lab.placer_item (organization_id, placer_order_id, order_item_id)"
+        " select $1, $2, unnest($3::uuid[])"
+        " on conflict (placer_order_id, order_item_id) do update set dropped_at = null",
+        organization_id,
+        placed_id,
+        list(item_ids),
+    )
+
+
+async def stand_for_order(connection: Connection, organization_id: UUID, placed_id: UUID, order_id: UUID) -> None:
+    """The number stands for all items that the order has now."""
+    rows = await connection.fetch("select id from lab.order_item where order_id = $1", order_id)
+    await stand_for(connection, organization_id, placed_id, [row["id"] for row in rows])
+
+
+async def drop(connection: Connection, placed_id: UUID, item_ids: Sequence[UUID]) -> None:
+    """The number stands for these items no more."""
+    await connection.execute(
+        "update lab.placer_item set dropped_at = now() where placer_order_id = $1 and order_item_id = any($2::uuid[])",
+        placed_id,
+        list(item_ids),
+    )
+
+
+async def say(connection: Connection, placed_id: UUID, content: bytes | None) -> None:
+    """What is ordered under the number now."""
+    await connection.execute(
+        "update lab.placer_order set content = $2, updated_at = now() where id = $1", placed_id, content
+    )
+
+
+async def end(connection: Connection, placed_id: UUID, message: bytes | None) -> None:
+    """Nothing is wanted under the number any more; `message`: a digest of the one that said so."""
+    await connection.execute(
+        "update lab.placer_order set ended_at = now(), ended_by = $2, updated_at = now() where id = $1",
+        placed_id,
+        message,
+    )
+
+
+async def items(connection: Connection, placed_id: UUID) -> list[PlacedItem]:
+    """What the number stands for, locked, in the order of the items' ids."""
+    rows = await connection.fetch(
+        """
+        select i.id, i.specimen_id, i.test_id, t.code as test_code, i.status, exists (
+            select from lab.placer_item other join lab.placer_order p on p.id = other.placer_order_id
+            where other.order_item_id = i.id and other.placer_order_id <> $1 and other.dropped_at is null
+              and p.ended_at is null) as shared
+        from lab.placer_item own join lab.order_item i on i.id = own.order_item_id join lab.test t on t.id = i.test_id
+        where own.placer_order_id = $1 and own.dropped_at is null order by i.id for update of i
+        """,
+        placed_id,
+    )
+    return [PlacedItem(**{**dict(row.items()), "status": ItemStatus(row["status"])}) for row in rows]
+
+
+async def open_tubes(connection: Connection, barcode: str) -> list[Tube]:
+    """The specimens of this barcode that may be measured."""
+    return await _tubes(connection, "s.barcode = $1 and s.status = 'available'", barcode)
+
+
+async def tubes(connection: Connection, specimen_ids: Iterable[UUID]) -> list[Tube]:
+    return await _tubes(connection, "s.id = any($1::uuid[])", list(specimen_ids))
+
+
+async def _tubes(connection: Connection, condition: str, value: object) -> list[Tube]:
+    rows = await connection.fetch(
+        f"select s.id, s.barcode, s.type, s.order_id, s.patient_id, s.state <> 'expected' as collected"  # noqa: S608
+        f" from lab.specimen s where {condition} order by s.id",
+        value,
+    )
+    return [Tube(**dict(row.items())) for row in rows]
+
+
+async def items_on(connection: Connection, specimen_id: UUID, test_ids: Iterable[UUID]) -> dict[UUID, UUID]:
+    """Of the tests that are ordered on the specimen, and neither cancelled nor rejected, the latest item of each."""
+    rows = await connection.fetch(
+        "select test_id, id from lab.order_item where specimen_id = $1 and test_id = any($2::uuid[])"
+        " and status not in ('cancelled', 'rejected') order by id",
+        specimen_id,
+        list(test_ids),
+    )
+    return {row["test_id"]: row["id"] for row in rows}
+
+
+async def concerned(
+    connection: Connection, placers: Iterable[PlacerNumber], groups: Iterable[PlacerNumber], barcodes: Iterable[str]
+) -> list[UUID]:
+    """The specimens of the orders that these numbers and groups belong to, and those of these barcodes that may be
+    measured: what is to be locked, in the order of their ids, before anything is done about several orders."""
+    numbers, together = list(placers), list(groups)
+    rows = await connection.fetch(
+        """
+        select s.id from lab.specimen s where s.order_id in (
+            select p.order_id from unnest($1::text[], $2::text[]) as w (number, authority)
+            join lab.placer_order p on p.number = w.number and p.authority = w.authority
+            union all
+            select p.order_id from unnest($3::text[], $4::text[]) as w (number, authority)
+            join lab.placer_order p on p.group_number = w.number and p.group_authority = w.authority
+            where p.group_number <> '')
+        union
+        select s.id from lab.specimen s where s.barcode = any($5::text[]) and s.status = 'available'
+        """,
+        [one.number for one in numbers],
+        [one.authority for one in numbers],
+        [one.number for one in together],
+        [one.authority for one in together],
+        list(barcodes),
+    )
+    return [row["id"] for row in rows]
+
+
+_CODES = """
+with mapped as (
+    select t.code from lab.code_map m left join lab.test t on t.id = m.test_id and t.active
+    where m.driver = $1 and (m.link_id is null or m.link_id = $2) and m.code = $3 and m.specimen_type in ('', $4)
+      and m.ended_at is null and m.valid_from <= now() and (m.valid_to is null or m.valid_to > now())
+    order by m.specimen_type = '', m.origin = 'site' desc, m.link_id is null, m.revision desc, m.id desc limit 1
+), own as (
+    select code from lab.test where code = $3 and active union select code from lab.panel where code = $3 and active
+)
+select code from mapped where code is not null
+union select code from own where not exists (select from mapped)
+union select p.code from lab.panel p
+where $5 and p.loinc = $3 and p.active and not exists (select from mapped) and not exists (select from own)
+order by code
+"""
+
+
+async def ordered_codes(
+    connection: Connection, driver: str, link_id: UUID, code: str, specimen_type: str, *, loinc: bool
+) -> list[str]:
+    """What a placer's code stands for, in the laboratory's codes: by the link's map, the strongest row as
+    `domain.mapping.lookup` has it; where no row says anything, the test or panel of the same code; else, where it is a
+    LOINC code, the panels that have it. A row that says that the code is to be held stands for nothing."""
+    rows = await connection.fetch(_CODES, driver, link_id, code, specimen_type, loinc)
+    return [row["code"] for row in rows]
+
+
+async def relabel(connection: Connection, specimen_id: UUID, barcode: str) -> None:
+    """A tube that is expected carries this barcode, which is free."""
+    await connection.execute(
+        "update lab.specimen set barcode = $2, version = version + 1, updated_at = now() where id = $1",
+        specimen_id,
+        barcode,
+    )
