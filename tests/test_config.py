@@ -12,8 +12,10 @@ from interface.settings import (
     AckPolicy,
     Address,
     BarcodeRules,
+    LinkRole,
     NameMismatch,
     OnStoreFailure,
+    OrderReply,
     Preliminary,
     TransportType,
     Unsolicited,
@@ -314,3 +316,23 @@ def test_a_links_rules_for_specimen_ids_are_read_and_what_cannot_be_used_is_name
         "link[0].barcode.check_digit", "link[0].barcode.pattern", "link[0].barcode.pad", "link[0].control_ids[1]",
     }  # fmt: skip
     assert "luhn" in found["link[0].barcode.check_digit"]
+
+
+def test_a_hospitals_link_has_keys_of_its_own_and_none_about_results(drivers: Path) -> None:
+    mllp = '{ type = "mllp-listen", listen = "127.0.0.1:2575" }'
+    own = {"authority": '"HOSP"', "authorities": '{ "MRN-A" = "urn:oid:2.999.1" }', "order_reply": '"ack"'}
+    [read] = parse(link(drivers, role='"hospital"', driver='"acme_hl7"', transport=mllp, **own)).links
+    assert (read.role, read.authority, read.order_reply) == (LinkRole.HOSPITAL, "HOSP", OrderReply.ACK)
+    assert read.authorities == (("MRN-A", "urn:oid:2.999.1"),)
+    astm = link(
+        drivers, role='"hospital"', unsolicited='"hold"', rules='"x"', authority='" H"', authorities="{ A = 1 }"
+    )
+    found = problems(astm)
+    assert {path.rpartition("link[0].")[2] for path in found} == {
+        "transport.type", "unsolicited", "rules", "authority", "authorities.A",
+    }  # fmt: skip
+    assert [path.rpartition(".")[2] for path in problems(link(drivers, **own))] == [
+        "authority",
+        "authorities",
+        "order_reply",
+    ]

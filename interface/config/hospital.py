@@ -27,6 +27,7 @@ def read_hospital(table: Table, role: LinkRole, transport: Transport | None) -> 
     if role is not LinkRole.HOSPITAL:
         for key in _OWN_KEYS:
             if table.has(key):
+                table.get(key)
                 table.problem(key, 'is of use only with role = "hospital"')
         return HospitalKeys()
     for key in _ANALYZER_KEYS:
@@ -34,12 +35,11 @@ def read_hospital(table: Table, role: LinkRole, transport: Transport | None) -> 
             table.problem(key, 'is about an analyzer\'s results, of which a link with role = "hospital" has none')
     if transport and transport.type not in (TransportType.MLLP_LISTEN, TransportType.MLLP_DIAL):
         table.problem("transport.type", f"a hospital speaks HL7 v2 over MLLP, which {transport.type} does not carry")
-    keys = HospitalKeys(
+    return HospitalKeys(
         _name(table, "authority", table.text("authority")),
         _authorities(table),
         table.choice("order_reply", OrderReply.APPLICATION),
     )
-    return keys
 
 
 def _authorities(table: Table) -> tuple[tuple[str, str], ...]:

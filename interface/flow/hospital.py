@@ -10,7 +10,7 @@ form refuses all of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -45,11 +45,13 @@ from interface.settings import OrderReply
 from interface.store import lab_changes, people, specimens
 from interface.store import placing as rows
 from interface.store.db import Connection
+from interface.wire.hl7 import REQUIRED_MISSING
 from interface.wire.hl7_ack import AckCode
 
 UNKNOWN_KEY, DUPLICATE_KEY, IN_USE, APPLICATION = 204, 205, 206, 207  # HL7 table 0357
 _LOINC = frozenset({"LN", "LOINC", "2.16.840.1.113883.6.1"})  # HL7 table 0396, and its object identifier
 # Of whom something else is wanted than what is ordered: who may not be another than the order's.
+_OF_A_PATIENT = frozenset({Control.NEW, Control.CHANGE, Control.REPLACE, Control.REPLACEMENT})
 _KNOWN = frozenset({Control.CANCEL, Control.DISCONTINUE, Control.NUMBER, Control.STATUS, Control.REPLACE})
 
 
@@ -62,6 +64,9 @@ async def orders(request: Request) -> Reply:
     """OML^O21, OML^O33, ORM^O01."""
     link = request.link
     said = decode_orders.orders(request.message, terms(link), ZoneInfo(link.settings.timezone))
+    if said.person is None and any(asked.control in _OF_A_PATIENT for asked in said.orders):
+        missing = Fault("PID^1", REQUIRED_MISSING, "an order names its patient: PID is missing")
+        said = replace(said, faults=(*said.faults, missing))
     if any(not fault.warning for fault in said.faults):
         raise Refused(_reply(request, _all_refused(said)))
     desk = _Desk(request, said)
@@ -232,9 +237,8 @@ class _Desk:
         """What is placed by this message, once its patient is known as the hospital says."""
         if self.batch is None:
             if self.said.person is None:
-                raise OrderError(["the message names no patient: PID is missing"])
-            patient_id, warnings = await hospital_patients.ordered_for(self.connection, self.actor, self.said.person)
-            self.faults += warnings
+                raise OrderError(["the message names no patient"])
+            patient_id = await hospital_patients.ordered_for(self.connection, self.actor, self.said.person)
             self.batch = Batch(self.actor, patient_id, self.request.link.link_id)
         return self.batch
 

@@ -47,7 +47,7 @@ async def take(connection: Connection, actor: Actor, said: PatientMessage) -> li
     return warnings
 
 
-async def ordered_for(connection: Connection, actor: Actor, person: Person) -> tuple[UUID, list[Fault]]:
+async def ordered_for(connection: Connection, actor: Actor, person: Person) -> UUID:
     """The patient of an order, as the order says. Raises OrderError where the number leads to somebody who is called
     otherwise and was born at another time: a typing mistake in one of them is made, in both it is another person."""
     carriers, survivor = await _find(connection, person)
@@ -57,7 +57,7 @@ async def ordered_for(connection: Connection, actor: Actor, person: Person) -> t
             text = "the patient number belongs to a patient of another name and birth date"
             raise OrderError([text], conflict=True)
     patient_id = await _said(connection, actor, person)
-    return await in_use(connection, patient_id), []
+    return await in_use(connection, patient_id)
 
 
 async def is_of(connection: Connection, person: Person, order_id: UUID) -> bool:

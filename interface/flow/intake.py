@@ -139,15 +139,16 @@ class LinkIntake:
         telemetry.count_frame(self._context.name)
         telemetry.count_message(self._context.name, "complete")
         replies: list[bytes] = []
-        for code in self._codes(block, Outcome.STORED):
+        reason = answered.reason if isinstance(answered, Reply) else str(answered)
+        due = hl7_ack.due_of_request(block, bool(reason), self._context.settings.ack)
+        for code in (code for code in (due.first, due.then) if code):
             if code in hl7_ack.ACCEPTING:
-                replies.append(self._acknowledge(block, code))
+                replies.append(self._acknowledge(block, code, text="" if code.positive else reason))
             elif isinstance(answered, Reply):
                 replies += [answered.text, *answered.then]
             else:
                 telemetry.count_nak(self._context.name, answered.slug)
                 replies.append(self._not_done(block, answered))
-        reason = answered.reason if isinstance(answered, Reply) else str(answered)
         return _receipt(row.id, replies, refused=reason)
 
     def _not_done(self, block: bytes, fault: LaboraError) -> bytes:

@@ -99,6 +99,23 @@ def due(block: bytes, outcome: Outcome, policy: AckPolicy = AckPolicy.AS_SENT) -
     return Due(_ACCEPT[outcome], last if outcome is Outcome.STORED else None)
 
 
+def due_of_request(block: bytes, refused: bool, policy: AckPolicy = AckPolicy.AS_SENT) -> Due:
+    """Which replies the sender of a request wants that is stored; `refused`: it, or a part of it, was not done.
+
+    It is accepted whatever becomes of it, so CA goes before AE. A sender that wants no application reply is told by CE:
+    that what it asked for was not done must not be known to nobody.
+    """
+    done, failed = due(block, Outcome.STORED, policy), due(block, Outcome.ERROR, policy)
+    if not refused:
+        return done
+    accept = done.first if done.first in ACCEPTING else None
+    header = _header(block)
+    if failed.first not in ACCEPTING:
+        return Due(accept or failed.first, failed.first if accept else None)
+    wanted = policy is AckPolicy.AS_SENT and header is not None and _wanted(_condition(header, 16), Outcome.ERROR)
+    return Due(accept or AckCode.AE, AckCode.AE if accept else None) if wanted else Due(failed.first)
+
+
 def store_failure(block: bytes, policy: AckPolicy = AckPolicy.AS_SENT) -> AckCode | None:
     """What to say when a message could not be stored: AR in original mode, CE in enhanced mode (ERR-3 207).
 

@@ -1,0 +1,187 @@
+"""A hospital's patients: admitted, changed, merged and found again by every number they ever had; all of it audited."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from interface.domain.model import Sex
+from interface.domain.permissions import permissions
+from interface.domain.views import Actor, ActorKind, PatientView
+from interface.flow import people
+from interface.store import patients
+from interface.store.ids import uuid7
+from interface.store.patients import PatientFilter
+from tests.flow.hospital_use import PID, Hospital, Said, hospital, message, order
+
+
+@pytest.fixture
+async def his(database_url: str) -> AsyncIterator[Hospital]:
+    async with hospital(database_url) as made:
+        yield made
+
+
+async def known(his: Hospital) -> list[PatientView]:
+    """All records, oldest first."""
+    async with his.lab.database.organization(his.lab.organization_id) as connection:
+        found = await patients.find_patients(connection, PatientFilter())
+    return sorted(found, key=lambda one: one.id)
+
+
+def pid(number: str = "P-1", name: str = "MUSTER^MARIA", born: str = "19800501", sex: str = "F") -> str:
+    return f"PID|1||{number}^^^HOSP^MR||{name}||{born}|{sex}"
+
+
+async def merge(his: Hospital, survivor: str, prior: str, name: str = "MUSTER^MARIA") -> Said:
+    return await his.adt("A40^ADT_A39", pid(survivor, name), f"MRG|{prior}^^^HOSP^MR")
+
+
+async def actions(his: Hospital, patient: PatientView) -> list[tuple[str, str]]:
+    """What was done to the record, and by whom."""
+    rows = await his.lab.owner.fetch(
+        "select action, actor_kind from lab.audit_event where entity_id = $1 order by id", patient.id
+    )
+    return [(row["action"], row["actor_kind"]) for row in rows]
+
+
+async def test_a_patient_is_added_and_changed_by_every_event_that_says_one(his: Hospital) -> None:
+    for at, event in enumerate(("A01", "A04", "A08", "A28", "A31")):
+        added = await his.adt(f"{event}^ADT_A01", pid(event), "PV1|1|I|3B")
+        assert (added.kind, added.code, added.errors) == (f"ACK^{event}", "AA", [])
+        changed = await his.adt(f"{event}^ADT_A01", pid(event, "MODEL^MARIA^ANNA", "19800502", "O"))
+        one = (await known(his))[at]
+        assert changed.code == "AA"
+        assert (one.family, one.given, str(one.birth_date), one.sex) == ("MODEL", "MARIA ANNA", "1980-05-02", Sex.OTHER)
+        assert [(each.authority, each.value, each.type) for each in one.identifiers] == [("HOSP", event, "MR")]
+        assert await actions(his, one) == [("create", "link"), ("update", "link")]
+        version = one.version
+        await his.adt(f"{event}^ADT_A01", pid(event, "MODEL^MARIA^ANNA", "19800502", "O"))
+        assert (await known(his))[at].version == version, "the same again changes nothing"
+
+
+async def test_what_is_not_said_stays_and_what_is_taken_back_goes(his: Hospital) -> None:
+    await his.adt("A01", pid(born="198005011230+0100"))
+    [one] = await known(his)
+    assert one.birth_at is not None and one.birth_at.isoformat() == "1980-05-01T11:30:00+00:00"
+    await his.adt("A08", "PID|1||P-1^^^HOSP||||19800501")
+    [same] = await known(his)
+    assert (same.family, same.sex, same.birth_at, same.version) == (one.family, one.sex, one.birth_at, one.version)
+    await his.adt("A08", 'PID|1||P-1^^^HOSP||||""|""')
+    [gone] = await known(his)
+    assert (gone.birth_date, gone.birth_at, gone.sex, gone.family) == (None, None, Sex.UNKNOWN, "MUSTER")
+
+
+async def test_what_cannot_be_read_is_left_out_with_a_warning(his: Hospital) -> None:
+    said = await his.adt("A08", pid(born="19801345", sex="X"))
+    assert said.code == "AA"
+    assert said.errors == [("PID^1^7", "102", "W"), ("PID^1^8", "103", "W")]
+    [one] = await known(his)
+    assert (one.family, one.birth_date, one.sex) == ("MUSTER", None, Sex.UNKNOWN)
+
+
+async def test_a_second_number_is_added_and_one_of_another_patient_is_refused(his: Hospital) -> None:
+    await his.adt("A01", pid())
+    await his.adt("A01", pid("P-2", "OTHER^OLGA"))
+    await his.adt("A08", pid().replace("HOSP^MR", "HOSP^MR~X-9^^^CARD^SS"))
+    first, _ = await known(his)
+    assert [each.value for each in first.identifiers] == ["P-1", "X-9"]
+    clash = await his.adt("A08", pid().replace("HOSP^MR", "HOSP^MR~P-2^^^HOSP^MR"))
+    assert (clash.code, clash.errors) == ("AE", [("PID^1", "207", "E")])
+    assert "different patients" in clash.words[0]
+
+
+async def test_a_message_without_its_patient_is_refused(his: Hospital) -> None:
+    for event, segments, place in (
+        ("A01", [], "PID^1"),
+        ("A08", ["PID|1||P-1"], "PID^1^3^1^4"),
+        ("A08", ["PID|1"], "PID^1^3"),
+        ("A40", [pid()], "PID^1"),
+        ("A40", [pid(), "MRG|"], "MRG^1^1"),
+        ("A40", [pid(), "MRG|P-1^^^HOSP"], "PID^1"),
+    ):
+        said = await his.adt(event, *segments)
+        assert said.code == "AE" and place in [where for where, _, _ in said.errors]
+    assert await his.count("patient") == 0
+
+
+async def test_events_that_say_nothing_of_whose_a_record_is_are_taken(his: Hospital) -> None:
+    for event in ("A02", "A03", "A11", "A13", "A60"):
+        assert (await his.adt(event, pid())).code == "AA"
+    assert await his.count("patient") == 0
+    assert (await his.adt("A30", pid(), "MRG|P-2^^^HOSP")).code == "AR", (
+        "a merge that is not understood is never ignored"
+    )
+
+
+async def test_a_merge_leads_every_later_message_to_the_survivor_and_can_be_taken_back(his: Hospital) -> None:
+    await his.oml(*order("1", "K", barcode="B-1"), pid=pid("P-OLD"))
+    await his.adt("A01", pid("P-NEW", "MUSTER-MODEL^MARIA"))
+    merged = await merge(his, "P-NEW", "P-OLD", "MUSTER-MODEL^MARIA")
+    assert (merged.code, merged.errors) == ("AA", [])
+    old, new = await known(his)
+    assert (old.merged_into, new.replaces) == (new.id, (old.id,))
+    assert (await merge(his, "P-NEW", "P-OLD", "MUSTER-MODEL^MARIA")).code == "AA", "the same again"
+
+    said = await his.oml(*order("2", "NA", barcode="B-1"), pid=pid("P-OLD", "STALE^NAME"))
+    assert said.controls == ["OK"], "the same person's tube"
+    fresh = await his.oml(*order("3", "GLU"), pid=pid("P-OLD"))
+    assert fresh.controls == ["OK"]
+    assert [one.patient_id for one in await his.orders()] == [old.id, new.id]
+    assert [one.family for one in await known(his)] == ["MUSTER", "MUSTER-MODEL"], "nothing of a prior record is news"
+    cancelled = await his.oml(*order("1", "K", control="CA"), pid=pid("P-NEW"))
+    assert cancelled.controls == ["CR"]
+
+    director = Actor(ActorKind.USER, uuid7(), "director", his.lab.organization_id, permissions({"laboratory_director"}))
+    async with his.lab.database.transaction(his.lab.organization_id) as connection:
+        await people.unmerge(connection, director, old.id, "two persons after all")
+    apart = await his.oml(*order("4", "CL", barcode="B-1"), pid=pid("P-NEW"))
+    assert (apart.code, apart.controls) == ("AE", ["UA"]), "the tube is another's again"
+
+
+async def test_numbers_that_nobody_knows_are_merged_all_the_same(his: Hospital) -> None:
+    said = await merge(his, "P-NEW", "P-NEVER")
+    assert (said.code, said.errors) == ("AA", [("MRG^1^1", "204", "W")])
+    prior_or_survivor = await known(his)
+    assert len(prior_or_survivor) == 2
+    await his.oml(*order("1", "K"), pid=pid("P-NEVER", "STALE^NAME"))
+    [made] = await his.orders()
+    survivor = next(one for one in await known(his) if one.merged_into is None)
+    assert (made.patient_id, survivor.family) == (survivor.id, "MUSTER")
+
+
+async def test_merges_in_a_row_lead_to_the_last(his: Hospital) -> None:
+    for survivor, prior in (("P-2", "P-1"), ("P-3", "P-2")):
+        assert (await merge(his, survivor, prior)).code == "AA"
+    await his.oml(*order("1", "K"), pid=pid("P-1"))
+    [made] = await his.orders()
+    last = next(one for one in await known(his) if one.merged_into is None)
+    assert made.patient_id == last.id and "P-3" in [each.value for each in last.identifiers]
+
+
+async def test_several_merges_of_one_message_are_one_step(his: Hospital) -> None:
+    said = await his.send(
+        message("ADT^A40^ADT_A39", "EVN||20260105", pid("P-1"), "MRG|P-2^^^HOSP", pid("P-3"), "MRG|P-3^^^HOSP")
+    )
+    assert said.code == "AE"
+    assert await his.count("patient") == 0, "the first is undone with the second"
+
+
+async def test_an_order_says_the_truth_of_its_patient_but_not_of_somebody_else(his: Hospital) -> None:
+    await his.oml(*order("1", "K"))
+    await his.oml(*order("2", "K"), pid=pid(name="MODEL^MARIA"))
+    await his.oml(*order("3", "K"), pid=pid(name="MODEL^MARIA", born="19800502"))
+    [one] = await known(his)
+    assert (one.family, str(one.birth_date)) == ("MODEL", "1980-05-02")
+    assert (await actions(his, one)).count(("update", "link")) == 2
+    other = await his.oml(*order("4", "K"), pid=pid(name="SCHMIDT^OTTO", born="19310101", sex="M"))
+    assert (other.code, other.controls) == ("AE", ["UA"])
+    assert "another name and birth date" in other.words[0]
+    assert (await known(his))[0].family == "MODEL"
+
+
+async def test_a_refused_order_leaves_its_patient_as_it_was(his: Hospital) -> None:
+    await his.oml(*order("1", "K"))
+    await his.oml(*order("2", "NONE"), pid=pid(name="MODEL^MARIA"))
+    await his.oml(*order("3", "NONE"), pid=PID.replace("P-1", "P-9"))
+    assert [one.family for one in await known(his)] == ["MUSTER"]
