@@ -41,9 +41,10 @@ from interface.flow.orders import NewOrder, NewSpecimen, OrderError, create_orde
 from interface.flow.people import NewPatient
 from interface.render import fhir
 from interface.render.fhir import Json
-from interface.store import lab, lab_changes
+from interface.store import lab, lab_changes, placing
 from interface.store.db import Connection
 from interface.store.lab import OrderFilter
+from interface.store.placing import PlacerNumber
 
 _URGENCY = (Priority.STAT, Priority.ASAP, Priority.ROUTINE)
 _REVOKING = frozenset({"revoked", "entered-in-error"})
@@ -125,7 +126,7 @@ class _Ordering:
         new = [_specimen(key, [codes[place] for place, _ in group.requests if on[place] == key]) for key in keys]
         order = _with_facts(NewOrder(tuple(new), placer_number=group.placer, requester=group.requester), group)
         order, subject = await self._for_patient(order, group)
-        known = await lab_changes.find_placed(self._connection, group.placer) if group.placer else None
+        known = await placing.find(self._connection, PlacerNumber(group.placer)) if group.placer else None
         try:
             view = await create_order(self._connection, self._actor, order, self._audience)
         except OrderError as error:
