@@ -332,8 +332,10 @@ _REPORT_STAMP = """greatest(o.updated_at, (
     select max(r.updated_at) from lab.result r where r.order_id = o.id and {visible}))"""
 _ITEM_EXISTS = "exists (select from lab.order_item i where i.order_id = o.id and i.{column} = any(?::uuid[]))"
 _SPECIMEN_EXISTS = "exists (select from lab.specimen s where s.order_id = o.id and s.barcode = any(?::text[]))"
-_NUMBERED = """(o.number = any(?::text[]) or o.id in (
-    select p.order_id from lab.placer_order p where p.number = any(?::text[])))"""
+_NUMBERED = """o.id in (
+    select id from lab.lab_order where number = any(?::text[])
+    union all select id from lab.lab_order where placer_number <> '' and placer_number = any(?::text[])
+    union all select order_id from lab.placer_order where number = any(?::text[]))"""
 _TEST_EXISTS = """exists (
     select from lab.order_item i join lab.test t on t.id = i.test_id
     where i.order_id = o.id and (t.code = any(?::text[]) or t.loinc <> '' and t.loinc = any(?::text[])))"""
@@ -398,7 +400,7 @@ def _order_conditions(query: Query, filter: OrderFilter) -> None:
     query.any(_SPECIMEN_EXISTS, filter.barcodes)
     own, placer = [*filter.numbers, *filter.own_numbers], [*filter.numbers, *filter.placer_numbers]
     if own or placer:
-        query.where(_NUMBERED, own, placer)
+        query.where(_NUMBERED, own, placer, placer)
     if filter.test_codes or filter.loincs:
         query.where(_TEST_EXISTS, list(filter.test_codes), list(filter.loincs))
     if filter.cancelled is not None:
