@@ -24,6 +24,7 @@ import uvloop
 from interface import telemetry
 from interface.errors import LaboraError
 from interface.flow.critical_watch import watch_criticals
+from interface.flow.dispatch_watch import LinkSeen, watch_dispatches
 from interface.flow.pbrtqc_watch import watch_patients
 from interface.flow.qc_watch import watch_quality_control
 from interface.links import Links
@@ -145,6 +146,7 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
             watch_criticals(database, lambda: list(links.journals)),
             watch_patients(database, lambda: list(links.journals)),
             watch_quality_control(database, lambda: list(links.journals)),
+            watch_dispatches(database, lambda: _seen(links)),
         ):
             stack.push_async_callback(_cancelled, asyncio.create_task(upkeep, name="upkeep"))
         yield Running(links.supervisor.addresses, address, links.reload)
@@ -219,6 +221,16 @@ def _statuses(links: Links) -> list[LinkStatus]:
         )
         for link in links.supervisor.statuses()
         if link.id in organization  # while SIGHUP is at work, it may be one that goes
+    ]
+
+
+def _seen(links: Links) -> list[LinkSeen]:
+    """The links as they stand."""
+    by_name = {context.name: context for context in links.contexts}
+    return [
+        LinkSeen(by_name[link.id], link.connections > 0, link.last_activity)
+        for link in links.supervisor.statuses()
+        if link.id in by_name  # while SIGHUP is at work, it may be one that goes
     ]
 
 

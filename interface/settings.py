@@ -198,6 +198,8 @@ class LinkSettings:
     rules: str = "default"  # the name of the rule set that decides about its results
     unsolicited: Unsolicited = Unsolicited.HOLD
     barcode: BarcodeRules = BarcodeRules()
+    orders_stale_after_s: float = 0.0  # the hospital said nothing: answers say that orders may be missing; 0: never
+    down_after_s: float = 0.0  # without connection or message, its work is given to the next analyzer; 0: never
     specimen_window_days: int = WINDOW_DAYS  # barcodes are used again: older specimens are not meant; 0: all are
     control_ids: tuple[str, ...] = ()  # patterns of ids that are controls', whatever the analyzer says of their role
     name_mismatch: NameMismatch = NameMismatch.IGNORE

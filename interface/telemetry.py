@@ -254,6 +254,9 @@ _qc_problems = Counter("labora_qc_problems", "Controls that made no point, by wh
 _queue = Gauge("labora_queue_messages", "Messages that wait for their decision", registry=REGISTRY)
 _criticals = Gauge("labora_criticals_waiting", "Critical results of which nobody has confirmed to know, by how many of"
                    " their times for escalation have passed", ["level"], registry=REGISTRY)  # fmt: skip
+_dispatches = Gauge("labora_dispatches", "Work of analyzers that waits to be told, or that they refused or could not be"
+                    " told: a person decides about these", ["state"], registry=REGISTRY)  # fmt: skip
+_heard = Gauge("labora_link_heard_timestamp_seconds", "When a link said something last", ["link"], registry=REGISTRY)
 _connections = Gauge("labora_link_connections", "Open connections", ["link"], registry=REGISTRY)
 _refused = Counter("labora_connections_refused", "Connections that were not admitted", ["link", "reason"],
                    registry=REGISTRY)  # fmt: skip
@@ -322,6 +325,17 @@ def set_criticals(levels: Mapping[int, int]) -> None:
     for level in range(CRITICAL_LEVELS + 1):
         passed = (tasks for at, tasks in levels.items() if min(at, CRITICAL_LEVELS) == level)
         _criticals.labels(str(level)).set(sum(passed))
+
+
+def set_dispatches(states: Mapping[str, int]) -> None:
+    """How much work of analyzers is in each of these states."""
+    for state, number in states.items():
+        _dispatches.labels(state).set(number)
+
+
+def set_heard(link: str, timestamp_s: float) -> None:
+    """When `link` said something last, in seconds since 1970: how old an order from the hospital may be at least."""
+    _heard.labels(_link_label(link)).set(timestamp_s)
 
 
 def set_connections(link: str, number: int) -> None:

@@ -100,6 +100,8 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         rules=table.name("rules", "default"),
         unsolicited=table.choice("unsolicited", Unsolicited.HOLD),
         barcode=read_barcode(table),
+        orders_stale_after_s=table.seconds("orders_stale_after_s", 0.0, 0.0, 366 * 86400.0),
+        down_after_s=table.seconds("down_after_s", 0.0, 0.0, 366 * 86400.0),
         specimen_window_days=table.whole("specimen_window_days", WINDOW_DAYS, 0, 3660),
         control_ids=read_patterns(table, "control_ids"),
         name_mismatch=table.choice("name_mismatch", NameMismatch.IGNORE),

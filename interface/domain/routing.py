@@ -99,12 +99,14 @@ class WorkStep:
 
 def outcome(kind: DispatchKind, old: DispatchState, said: DispatchState | None) -> DispatchState:
     """What work is once something was said of it. What has ended stays so; what is taken back has ended once the
-    analyzer takes that. None: nothing that changes it."""
+    analyzer takes that, or when it had not taken the work. None: nothing that changes it."""
     if said is None or old in ENDED:
         return old
-    if kind is DispatchKind.CANCEL and said is DispatchState.ACCEPTED:
-        return DispatchState.CANCELLED
-    return said
+    if kind is not DispatchKind.CANCEL:
+        return said
+    if old is DispatchState.QUEUED:  # it was said of the work, of which the analyzer is yet to be told that it is off
+        return DispatchState.CANCELLED if said in (DispatchState.REFUSED, DispatchState.CANCELLED) else old
+    return DispatchState.CANCELLED if said is DispatchState.ACCEPTED else said
 
 
 # ---- codes ----------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import structlog
 
 from interface.domain.barcodes import barcode_of, control_like
 from interface.domain.mapping import Effective
-from interface.domain.model import ItemStatus, ObservedPatient, Problem
+from interface.domain.model import ItemStatus, ObservedPatient, Priority, Problem
 from interface.domain.routing import (
     ALERTS,
     ENDED,
@@ -40,16 +40,21 @@ from interface.domain.routing import (
     why_none,
 )
 from interface.domain.states import SPECIMEN_STATUS, SpecimenStatus
+from interface.driver import law as driver_law
 from interface.driver.dialogue import Ordered, Work, ordered_code
 from interface.flow.context import LinkContext
 from interface.store import dispatch as store
+from interface.store import dispatch_ends
 from interface.store.db import Connection
 from interface.store.dispatch import BookItem, BookSpecimen, DispatchRow, NewDispatch
+from interface.store.dispatch_ends import Unconfirmed
 
 log = structlog.get_logger(__name__)
 
 MOST_SPECIMENS = 500  # in the answer to a query for all, for a range or a rack
 MOST_DUE = 500  # items at a time of an analyzer that is told of its work
+MOST_OWED = 50  # specimens at a time
+_URGENCY = (Priority.STAT, Priority.ASAP, Priority.PREOP, Priority.CALLBACK, Priority.ROUTINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,8 @@ async def work_for(
     missing += [Missing(told, reason) for told, reason in offer.without.items() if told in named]
     order = {told: at for at, told in enumerate(asked)}
     missing.sort(key=lambda one: order[one.specimen_id])
-    return Book(tuple(offer.works), tuple(missing), tuple(offer.problems), more=more)
+    stale = await staleness(connection, link.settings.orders_stale_after_s, now)
+    return Book(tuple(offer.works), tuple(missing), tuple(offer.problems), stale, more)
 
 
 async def record_sent(
@@ -109,7 +115,8 @@ async def record_sent(
 ) -> None:  # fmt: skip
     """Record a message to the analyzer before it leaves, and that it tells of these pieces of work.
 
-    The same sending once more is one more attempt. `query_id`: the message it answers.
+    The same sending may be recorded once more. `query_id`: the message it answers; without work it says that there is
+    none.
     """
     await store.add_sending(connection, link.organization_id, link.link_id, sending_id, data, query_id, now)
     told = [row.id for row in await store.lock(connection, dispatches) if row.state not in ENDED]
@@ -125,6 +132,7 @@ async def answered(
 
     None: its words alone are kept. What has ended meanwhile stays ended. `answer` holds no patient data.
     """
+    refused: list[UUID] = []
     for row in await store.lock(connection, dispatches):
         new = outcome(row.kind, row.state, state)
         await store.set_state(connection, [row.id], new, now, answer=answer)
@@ -132,27 +140,69 @@ async def answered(
         if new in ALERTS and new is not row.state:
             log.warning("an analyzer does not do its work", action=f"dispatch.{new}", link=link.name,
                         work_id=row.work_id, kind=row.kind.value)  # fmt: skip
+            refused.append(row.order_item_id)
+    if refused:
+        await store.make_due(connection, refused, link.analyzer_id)
+
+
+async def not_delivered(
+    connection: Connection, link: LinkContext, dispatches: Sequence[UUID], reason: str, limit: int | None, now: datetime
+) -> tuple[UUID, ...]:
+    """The analyzer could not be told after all; the work is queued again, and goes by the same sending. At the
+    `limit`th attempt it has failed, which is an alert; None: this was no attempt. Returns what has failed."""
+    failed = await dispatch_ends.not_delivered(connection, link.actor, dispatches, reason, limit, now)
+    if failed:
+        log.warning("an analyzer could not be told its work", action="dispatch.failed", link=link.name,
+                    works=len(failed))  # fmt: skip
+    return failed
+
+
+async def unconfirmed(connection: Connection, link: LinkContext) -> list[Unconfirmed]:
+    """The messages of a link to be sent again as they are: see `store.dispatch_ends`."""
+    return await dispatch_ends.unconfirmed(connection, link.actor, link.link_id)
+
+
+async def waiting(connection: Connection, link: LinkContext) -> bool:
+    """Whether `owed` or `unconfirmed` may have something; cheap."""
+    return await store.is_waiting(connection, link.analyzer_id, link.link_id)
+
+
+async def of_sending(connection: Connection, sending_id: UUID) -> tuple[UUID, ...]:
+    """The work that a message told of, for who answers to the message."""
+    return await store.of_sending(connection, sending_id)
 
 
 async def owed(connection: Connection, link: LinkContext, now: datetime) -> list[BookWork]:
-    """What the analyzer of a link is to be told without asking, the oldest first; whoever asks makes it one that is.
+    """What the analyzer of a link is to be told without asking, the most urgent first, then the oldest; by a link that
+    does not `download`, only what is to be taken back.
 
     Nothing is changed by it but that work is queued: what is not sent is owed again.
     """
-    await store.set_worklist(connection, link.analyzer_id)
-    due = await store.take_due(connection, link.analyzer_id, MOST_DUE)
-    if due:
-        specimens = await store.by_id(connection, await store.specimens_of(connection, due))
-        fit = {one.barcode: one for one in specimens if by_state(one.state) is None}
-        await _offer(connection, link, fit, now)
-    rows = await store.queued(connection, link.analyzer_id, MOST_DUE)
+    if link.settings.download:
+        await store.set_worklist(connection, link.analyzer_id)
+        if due := await store.take_due(connection, link.analyzer_id, MOST_DUE):
+            specimens = await store.by_id(connection, await store.specimens_of(connection, due))
+            fit = {one.barcode: one for one in specimens if by_state(one.state) is None}
+            await _offer(connection, link, fit, now)
+    rows = await store.queued(connection, link.analyzer_id, MOST_DUE, everything=link.settings.download)
     if not rows:
         return []
     known = {one.id: one for one in await store.by_id(connection, {row.specimen_id for row in rows})}
     together: dict[tuple[UUID, str, bool], list[DispatchRow]] = {}
     for row in rows:
         together.setdefault((row.specimen_id, row.specimen_told, row.kind is DispatchKind.CANCEL), []).append(row)
-    return [_book_work(link, told, known[specimen_id], group) for (specimen_id, told, _), group in together.items()]
+    works = [_book_work(link, told, known[specimen_id], group) for (specimen_id, told, _), group in together.items()]
+    works.sort(key=lambda one: (not one.cancels, _URGENCY.index(one.work.priority)))
+    return works[:MOST_OWED]
+
+
+async def staleness(connection: Connection, after_s: float, now: datetime) -> str:
+    """That orders may be missing, in words for whoever reads an analyzer's screen: no link of the hospital has said
+    anything for `after_s`. "" where one has, where there is none, and where 0 says that nobody minds."""
+    heard = await store.hospital_heard(connection) if after_s else None
+    if heard is None or (now - heard).total_seconds() <= after_s:
+        return ""
+    return f"orders may be missing: nothing from the hospital since {heard:%Y-%m-%d %H:%M} UTC"
 
 
 # ---- which specimen -------------------------------------------------------------------------------------------------
@@ -193,9 +243,17 @@ async def _open_ended(connection: Connection, link: LinkContext, query: Query) -
     rules = link.settings.barcode
     ranges = [(barcode_of(first, rules), barcode_of(last, rules)) for first, last in query.ranges]
     ids = await store.waiting_specimens(
-        connection, tests, MOST_SPECIMENS + 1, ranges=ranges, racks=query.racks, places=query.places, all_=query.all_
+        connection,
+        link.analyzer_id,
+        tests,
+        MOST_SPECIMENS + 1,
+        ranges=ranges,
+        racks=query.racks,
+        places=query.places,
+        all_=query.all_,
     )
-    return await store.by_id(connection, ids[:MOST_SPECIMENS]), len(ids) > MOST_SPECIMENS
+    found = {one.id: one for one in await store.by_id(connection, ids[:MOST_SPECIMENS])}
+    return [found[one] for one in ids if one in found], len(ids) > MOST_SPECIMENS
 
 
 # ---- which work -----------------------------------------------------------------------------------------------------
@@ -215,6 +273,7 @@ class _Wanted:
     told: str
     item: BookItem
     codes: tuple[str, ...]
+    alone: bool  # one analyzer is to have it
 
     @property
     def kind(self) -> DispatchKind:
@@ -234,6 +293,8 @@ async def _offer(
     still = await store.still_open(connection, {one.item.id for one in wanted}) if wanted else set()
     wanted = [one for one in wanted if one.item.id in still]
     rows = await _rows(connection, link, wanted, planner.open, now, renew=renew)
+    taken = [one.item.id for one in wanted if one.alone and planner.has_other(one.item.id)]
+    await dispatch_ends.withdraw(connection, link.actor, taken, "given to another analyzer", but=link.analyzer_id)
     for told, specimen in specimens.items():
         mine = [
             rows[one.item.id, code] for one in wanted if one.told == told for code in one.codes
@@ -268,7 +329,7 @@ class _Planner:
             await store.code_map(connection, link.driver.id, link.link_id),
             await store.open_of(connection, {item.id for item in waiting}),
             routes,
-            await store.down(connection) if routes else frozenset(),
+            await store.down(connection) if routes else set(),
         )
 
     def plan(self, told: str, specimen: BookSpecimen, offer: _Offer) -> list[_Wanted]:
@@ -288,10 +349,15 @@ class _Planner:
             if codes.problem:
                 offer.problems.append(Problem(item.test, codes.problem))
             else:
-                wanted.append(_Wanted(told, item, codes.codes))
+                wanted.append(_Wanted(told, item, codes.codes, bool(routes)))
         if not wanted:
             offer.without[told] = why_none(mine, len(self.items.get(specimen.id, ())) - len(mine))
         return wanted
+
+    def has_other(self, item_id: UUID) -> bool:
+        """Whether another analyzer has the item, or may think so."""
+        rows = self.open.get(item_id, ())
+        return any(row.analyzer_id != self.link.analyzer_id and row.state not in ENDED for row in rows)
 
     def _takes(self, specimen_type: str) -> bool:
         """Whether the dialect has a word for the type: another word would be another's fluid."""
@@ -299,20 +365,26 @@ class _Planner:
         return dialect is None or dialect.specimen_types is None or specimen_type in dialect.specimen_types
 
     def _codes(self, possible: Mapping[str, tuple[bool, bool]], routes: Iterable[Route]) -> Codes:
-        dialect = self.link.driver.answer
+        dialect, law = self.link.driver.answer, self.link.driver.law
         own = next((route for route in routes if route.analyzer_id == self.link.analyzer_id), None)
         marked = own.codes if own else ()
-        if dialect is None:
-            return choose_codes(possible, marked)
-        return choose_codes(possible, marked, lambda code: ordered_code(dialect, code))
+        if law is not None:
+            return choose_codes(possible, marked, lambda code: driver_law.ordered_code(code, law))
+        if dialect is not None:
+            return choose_codes(possible, marked, lambda code: ordered_code(dialect, code))
+        return choose_codes(possible, marked)
 
     def _has(self, item: BookItem, routes: Sequence[Route], specimen: BookSpecimen) -> bool:
+        rows = self.open.get(item.id, ())
+        if any(row.barred and row.analyzer_id == self.link.analyzer_id for row in rows):
+            return False
         told = {
-            row.analyzer_id for row in self.open.get(item.id, ())
-            if row.kind is not DispatchKind.CANCEL and row.state not in ALERTS
+            row.analyzer_id for row in rows
+            if row.kind is not DispatchKind.CANCEL and row.state not in ENDED | ALERTS
         }  # fmt: skip
+        not_there = {row.analyzer_id for row in rows if row.barred or row.state in ALERTS}
         only = item.again.analyzer_id if item.again else None
-        return may_measure(self.link.analyzer_id, routes, specimen.id, self.down, told, only)
+        return may_measure(self.link.analyzer_id, routes, specimen.id, {*self.down, *not_there}, told, only)
 
 
 def _waits(item: BookItem) -> bool:
@@ -328,10 +400,11 @@ async def _rows(
     old: list[UUID] = []
     new: list[NewDispatch] = []
     for one in wanted:
-        mine = {row.code: row for row in open_.get(one.item.id, ()) if row.analyzer_id == link.analyzer_id}
+        rows = open_.get(one.item.id, ())
+        mine = {row.code: row for row in rows if row.analyzer_id == link.analyzer_id and row.state not in ENDED}
         for code in one.codes:
             row = mine.pop(code, None)
-            if row is not None and row.kind is not DispatchKind.CANCEL and not (renew and row.attempts):
+            if row is not None and row.kind is not DispatchKind.CANCEL and not (renew and row.sent_at):
                 found[one.item.id, code] = row
                 continue
             if row is not None:

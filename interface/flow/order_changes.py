@@ -22,7 +22,7 @@ from interface.flow import orders
 from interface.flow.actors import require
 from interface.flow.orders import NewPractitioner, NewSpecimen
 from interface.flow.problems import OrderError, text_problems
-from interface.store import audit, lab, lab_changes, order_changes, specimens
+from interface.store import audit, dispatch_ends, lab, lab_changes, order_changes, specimens
 from interface.store.db import Connection
 from interface.store.specimens import ItemLocked, SpecimenLocked
 
@@ -280,6 +280,7 @@ async def _take_back(
     gone = {item.id for item in going}
     await specimens.set_items(connection, sorted(gone), ItemStatus.CANCELLED, reason=reason)
     await order_changes.off_worksheets(connection, sorted(gone))
+    await dispatch_ends.withdraw(connection, actor, gone, reason)
     staying = [item for item in items if item.id not in gone and item.status not in CLOSED_ITEM]
     needed = {item.specimen_id for item in staying}
     idle = [one for one in locked if one.state is SpecimenState.EXPECTED and one.id not in needed]

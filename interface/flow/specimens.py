@@ -24,7 +24,7 @@ from interface.flow.actors import require
 from interface.flow.criticals import open_for
 from interface.flow.orders import LONGEST_BARCODE, MEASURED
 from interface.flow.problems import OrderError, text_problems
-from interface.store import audit, lab_changes, order_changes, specimens
+from interface.store import audit, dispatch_ends, lab_changes, order_changes, specimens
 from interface.store.criticals import Judged
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -170,6 +170,7 @@ async def reject(
     cancelled = await _cancel_results(connection, actor, unfit, said)
     await specimens.set_items(connection, [item.id for item in gone], ItemStatus.REJECTED, reason=said)
     await order_changes.off_worksheets(connection, [item.id for item in gone])
+    await dispatch_ends.withdraw(connection, actor, [item.id for item in gone], said)
     for each in unfit:
         await specimens.set_state(
             connection, each, SpecimenState.REJECTED, reject_code=code, reject_reason=text.strip()
@@ -249,6 +250,7 @@ async def aliquot(
     )  # fmt: skip
     await lab_changes.insert_specimens(connection, actor.organization_id, one.order_id, one.patient_id, [child])
     await specimens.move_items(connection, moved, child.id)
+    await dispatch_ends.withdraw(connection, actor, moved, "it is measured on an aliquot")
     await specimens.add_events(connection, actor, [child.id], "create", [state], reason=f"aliquot of {one.barcode}")
     await _note(connection, actor, one, "aliquot", one.state, reason=number, rack=one.rack, position=one.position)
     return await view(connection, child.id)

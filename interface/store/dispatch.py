@@ -24,6 +24,7 @@ from interface.domain.views import Actor
 from interface.store.catalogue import SITE
 from interface.store.db import Connection
 from interface.store.ids import uuid7
+from interface.store.routes import DOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,10 @@ class DispatchRow:
     follow_up_id: UUID | None
     dilution: Decimal | None
     specimen_told: str
-    attempts: int
+    attempts: int  # to tell it that did not succeed
+    sending_id: UUID | None
+    sent_at: datetime | None
+    barred: bool  # a person has said that the analyzer is not to do it
     created_at: datetime
 
 
@@ -208,27 +212,31 @@ async def routes_of(connection: Connection, test_ids: Collection[UUID]) -> dict[
 
 async def down(connection: Connection) -> set[UUID]:
     """The analyzers that a person has said are down, and those none of whose links was connected for a while."""
-    rows = await connection.fetch(
-        """select analyzer_id from lab.analyzer_down where ended_at is null
-           union
-           select l.analyzer_id from lab.link_state s join lab.link l on l.id = s.link_id
-            group by l.analyzer_id
-           having not bool_or(s.connected) and max(s.looked_at) > now() - interval '5 minutes'"""
+    return {row["analyzer_id"] for row in await connection.fetch(DOWN)}
+
+
+async def hospital_heard(connection: Connection) -> datetime | None:
+    """When a link of the hospital's said something last; None where there is none that ever did."""
+    heard: datetime | None = await connection.fetchval(
+        """select max(s.heard_at) from lab.link_state s join lab.link l on l.id = s.link_id
+            where l.role = 'hospital'"""
     )
-    return {row["analyzer_id"] for row in rows}
+    return heard
 
 
 # ---- what was told --------------------------------------------------------------------------------------------------
 
 _COLUMNS = """d.id, d.order_item_id, d.specimen_id, d.analyzer_id, d.link_id, d.work_id, d.kind, d.code, d.state,
-    d.answer, d.reason, d.follow_up_id, d.dilution, d.specimen_told, d.attempts, d.created_at"""
+    d.answer, d.reason, d.follow_up_id, d.dilution, d.specimen_told, d.attempts, d.sending_id, d.sent_at,
+    d.barred, d.created_at"""
 _OPEN = "d.state not in ('resulted', 'cancelled')"
 
 
 async def open_of(connection: Connection, item_ids: Collection[UUID]) -> dict[UUID, list[DispatchRow]]:
-    """The work on these items that has not ended, of every analyzer, by item."""
+    """The work on these items that has not ended or was barred, of every analyzer, by item."""
     rows = await connection.fetch(
-        f"select {_COLUMNS} from lab.dispatch d where d.order_item_id = any($1::uuid[]) and {_OPEN} order by d.id",  # noqa: S608 - constants
+        f"""select {_COLUMNS} from lab.dispatch d
+             where d.order_item_id = any($1::uuid[]) and ({_OPEN} or d.barred) order by d.id""",  # noqa: S608 - constants
         list(item_ids),
     )
     found: defaultdict[UUID, list[DispatchRow]] = defaultdict(list)
@@ -296,7 +304,7 @@ async def add(connection: Connection, actor: Actor, analyzer_id: UUID, new: Sequ
     wanted = {(one.order_item_id, one.code) for one in new}
     return [
         row for rows in there.values() for row in rows
-        if row.analyzer_id == analyzer_id and (row.order_item_id, row.code) in wanted
+        if row.analyzer_id == analyzer_id and (row.order_item_id, row.code) in wanted and not row.barred
     ]  # fmt: skip
 
 
@@ -318,11 +326,14 @@ async def add_events(
 
 async def lock(connection: Connection, dispatch_ids: Iterable[UUID]) -> list[DispatchRow]:
     """In the order of their ids, as everybody locks them."""
-    rows = await connection.fetch(
-        f"select {_COLUMNS} from lab.dispatch d where d.id = any($1::uuid[]) order by d.id for update",  # noqa: S608 - constants
-        list(dispatch_ids),
-    )
-    return [_dispatch(row) for row in rows]
+    return await locked(connection, "d.id = any($1::uuid[])", list(dispatch_ids))
+
+
+async def locked(connection: Connection, condition: str, *values: object, skip: bool = False) -> list[DispatchRow]:
+    """Those that meet a condition over `d`, locked as by `lock`. `skip`: none that another has locked."""
+    end = "for update of d skip locked" if skip else "for update of d"
+    text = f"select {_COLUMNS} from lab.dispatch d where {condition} order by d.id {end}"  # noqa: S608 - constants
+    return [_dispatch(row) for row in await connection.fetch(text, *values)]
 
 
 async def add_sending(
@@ -342,8 +353,15 @@ async def set_sent(
 ) -> None:
     """These, which are locked, were told by a link."""
     await connection.execute(
-        """update lab.dispatch set state = 'sent', link_id = $2, sending_id = $3, attempts = attempts + 1, sent_at = $4,
-                  answer = '', updated_at = $4 where id = any($1::uuid[])""",
+        """
+        with d as (
+            update lab.dispatch set state = 'sent', link_id = $2, sending_id = $3, sent_at = $4, answer = '',
+                   updated_at = $4
+             where id = any($1::uuid[]) returning follow_up_id
+        )
+        update lab.follow_up f set state = 'sent', updated_at = $4 from d
+         where f.id = d.follow_up_id and f.state = 'requested'
+        """,
         list(dispatch_ids),
         link_id,
         sending_id,
@@ -353,18 +371,25 @@ async def set_sent(
 
 async def set_state(
     connection: Connection, dispatch_ids: Sequence[UUID], state: DispatchState, now: datetime, *,
-    kind: DispatchKind | None = None, answer: str | None = None, reason: str | None = None,
+    kind: DispatchKind | None = None, answer: str | None = None, reason: str | None = None, unsent: bool = False,
 ) -> None:  # fmt: skip
-    """The new state of these, which are locked. None: as it is."""
+    """The new state of these, which are locked. None: as it is. `unsent`: to be told by another message."""
     await connection.execute(
         """
         update lab.dispatch set state = $2, kind = coalesce($4, kind), answer = coalesce($5, answer),
                reason = coalesce($6, reason), answered_at = case when $5::text is null then answered_at else $3 end,
-               ended_at = case when $2 in ('resulted', 'cancelled') then $3 end, updated_at = $3
+               ended_at = case when $2 in ('resulted', 'cancelled') then $3 end, updated_at = $3,
+               sending_id = case when $7 then null else sending_id end
         where id = any($1::uuid[])
         """,
-        list(dispatch_ids), state.value, now, kind.value if kind else None, answer, reason,
+        list(dispatch_ids), state.value, now, kind.value if kind else None, answer, reason, unsent,
     )  # fmt: skip
+
+
+async def count_attempts(connection: Connection, dispatch_ids: Sequence[UUID]) -> None:
+    await connection.execute(
+        "update lab.dispatch set attempts = attempts + 1 where id = any($1::uuid[])", list(dispatch_ids)
+    )
 
 
 def _dispatch(row: Record) -> DispatchRow:
@@ -392,6 +417,20 @@ async def set_worklist(connection: Connection, analyzer_id: UUID) -> None:
         )
 
 
+async def make_due(connection: Connection, item_ids: Collection[UUID], but: UUID) -> None:
+    """Analyzers that are told of their work, `but` this one, are to be looked at again for these items."""
+    await connection.execute(
+        """
+        insert into lab.work_due (analyzer_id, order_item_id, organization_id)
+        select a.id, i.id, i.organization_id from lab.order_item i join lab.analyzer a using (organization_id)
+         where i.id = any($1::uuid[]) and a.worklist and a.id <> $2 and i.status in ('received', 'in_progress')
+        on conflict do nothing
+        """,
+        list(item_ids),
+        but,
+    )
+
+
 async def take_due(connection: Connection, analyzer_id: UUID, most: int) -> list[UUID]:
     """Items that the analyzer may have to be told of; they are due no more."""
     rows = await connection.fetch(
@@ -415,19 +454,44 @@ async def specimens_of(connection: Connection, item_ids: Collection[UUID]) -> li
     return [row["specimen_id"] for row in rows]
 
 
-async def queued(connection: Connection, analyzer_id: UUID, most: int) -> list[DispatchRow]:
-    """What the analyzer is to be told, the oldest first."""
+async def queued(connection: Connection, analyzer_id: UUID, most: int, *, everything: bool = True) -> list[DispatchRow]:
+    """What the analyzer is to be told and no message that is on its way tells it, the oldest first; else what is to be
+    taken back alone."""
     rows = await connection.fetch(
-        f"""select {_COLUMNS} from lab.dispatch d where d.analyzer_id = $1 and d.state = 'queued'
+        f"""select {_COLUMNS} from lab.dispatch d
+             where d.analyzer_id = $1 and d.state = 'queued' and d.sending_id is null and (d.kind = 'cancel' or $3)
              order by d.id limit $2""",  # noqa: S608 - constants
         analyzer_id,
         most,
+        everything,
     )
     return [_dispatch(row) for row in rows]
 
 
+async def is_waiting(connection: Connection, analyzer_id: UUID, link_id: UUID) -> bool:
+    """Whether there may be anything to tell an analyzer, or a message of the link to send again."""
+    found: bool = await connection.fetchval(
+        """select exists (select from lab.dispatch where analyzer_id = $1 and state = 'queued' and sending_id is null)
+               or exists (select from lab.work_due where analyzer_id = $1)
+               or exists (select from lab.dispatch where link_id = $2 and state in ('queued', 'sent')
+                                                     and sending_id is not null)""",
+        analyzer_id,
+        link_id,
+    )
+    return found
+
+
+async def of_sending(connection: Connection, sending_id: UUID) -> tuple[UUID, ...]:
+    """The work that a message told of."""
+    rows = await connection.fetch(
+        "select distinct dispatch_id as id from lab.dispatch_event where sending_id = $1 order by 1", sending_id
+    )
+    return tuple(row["id"] for row in rows)
+
+
 async def waiting_specimens(
     connection: Connection,
+    analyzer_id: UUID,
     test_ids: Collection[UUID],
     most: int,
     *,
@@ -436,12 +500,15 @@ async def waiting_specimens(
     racks: Sequence[str] = (),
     places: Sequence[tuple[str, str]] = (),
 ) -> list[UUID]:
-    """Received specimens with an item of one of these tests that waits, the oldest first: all, those whose barcode is
-    within a range (as long as both its ends), those in a rack or at a place (rack and position)."""
+    """Received specimens with an item of one of these tests that waits: all, those whose barcode is within a range (as
+    long as both its ends), those in a rack or at a place (rack and position). The most urgent first, then those of
+    which the analyzer was not told all, then the oldest."""
     rows = await connection.fetch(
         """
-        select distinct s.id from lab.lab_order o
+        select s.id from lab.lab_order o
           join lab.order_item i on i.order_id = o.id join lab.specimen s on s.id = i.specimen_id
+          left join lab.dispatch d on d.order_item_id = i.id and d.analyzer_id = $9
+                                  and d.state not in ('resulted', 'cancelled', 'queued')
          where o.waiting and i.status in ('received', 'in_progress') and i.test_id = any($1::uuid[])
            and s.state in ('received', 'stored') and (
                $3 or s.rack <> '' and s.rack = any($4::text[])
@@ -450,9 +517,12 @@ async def waiting_specimens(
                or exists (select from unnest($7::text[], $8::text[]) as p (first, last)
                            where length(s.barcode) = length(p.first) and length(s.barcode) = length(p.last)
                              and s.barcode collate "C" between p.first and p.last))
-         order by s.id limit $2
+         group by s.id, s.received_at
+         order by min(array_position(array['stat', 'asap'], o.priority)) nulls last, bool_and(d.id is not null),
+                  s.received_at, s.id
+         limit $2
         """,
         list(test_ids), most, all_, list(racks), [rack for rack, _ in places], [at for _, at in places],
-        [first for first, _ in ranges], [last for _, last in ranges],
+        [first for first, _ in ranges], [last for _, last in ranges], analyzer_id,
     )  # fmt: skip
     return [row["id"] for row in rows]

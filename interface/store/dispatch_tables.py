@@ -21,7 +21,20 @@ from sqlalchemy import (
     text,
 )
 
-from interface.store.columns import at, did, ended, integer, key, metadata, read_before, ref, string, strings, tenant
+from interface.store.columns import (
+    at,
+    did,
+    ended,
+    flag,
+    integer,
+    key,
+    metadata,
+    read_before,
+    ref,
+    string,
+    strings,
+    tenant,
+)
 
 _OPEN = "state not in ('resulted', 'cancelled')"
 
@@ -44,17 +57,22 @@ dispatch = Table(
     string("answer"), string("reason"),  # the analyzer's words, and ours
     ref("follow_up_id", "follow_up"), Column("dilution", Numeric, nullable=True),
     string("specimen_told"),  # the id by which the analyzer was told of the specimen
-    integer("attempts"), read_before("sending_id"),
+    integer("attempts"),  # to tell it that did not succeed
+    read_before("sending_id"),
+    flag("barred", False),  # a person has said that this analyzer is not to do it
     at("created_at", True), at("updated_at", True), at("sent_at"), at("answered_at"), at("ended_at"),
     UniqueConstraint("organization_id", "work_id"), Index(None, "order_item_id"),
     Index("dispatch_open_idx", "order_item_id", "analyzer_id", "code", unique=True, postgresql_where=text(_OPEN)),
     Index("dispatch_due_idx", "analyzer_id", "id", postgresql_where=text("state = 'queued'")),
+    Index("dispatch_unconfirmed_idx", "link_id",
+          postgresql_where=text("state in ('queued', 'sent') and sending_id is not null")),
     Index("dispatch_alert_idx", "organization_id", "id", postgresql_where=text("state in ('refused', 'failed')")),
 )  # fmt: skip
 dispatch_event = Table(  # append-only
     "dispatch_event", metadata, key(), tenant(), ref("dispatch_id", "dispatch", True),
     Column("kind", Text, nullable=False), Column("state", Text, nullable=False),  # from then on
     string("answer"), string("reason"), read_before("sending_id"), *did(), Index(None, "dispatch_id"),
+    Index("dispatch_event_sending_id_idx", "sending_id", postgresql_where=text("sending_id is not null")),
 )  # fmt: skip
 route = Table(  # which analyzers measure a test, in order of preference; none: all that can are offered it
     "route", metadata, key(), tenant(), ref("test_id", "test", True), string("specimen_type"),

@@ -301,7 +301,7 @@ _ITEM_SHOWN = """
     case when i.status not in ('in_progress', 'completed', 'verified') or exists (
         select from lab.result r where r.order_id = i.order_id and r.order_item_id = i.id and {visible}
     ) then i.status
-    when exists (select from lab.dispatch d where d.order_item_id = i.id) then 'in_progress'
+    when exists (select from lab.dispatch d where d.order_item_id = i.id and d.sent_at is not null) then 'in_progress'
     when s.received_at is not null then 'received'
     when s.collected_at is not null then 'collected'
     else 'requested' end

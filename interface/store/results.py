@@ -15,6 +15,7 @@ from interface.domain.record import record
 from interface.domain.states import may_become
 from interface.domain.views import ActorKind
 from interface.store.db import Connection
+from interface.store.dispatch_ends import resulted
 from interface.store.explanations import write_steps
 from interface.store.ids import uuid7
 from interface.store.order_changes import none_waits
@@ -357,10 +358,16 @@ WITH i AS MATERIALIZED (
 ), l AS (
     UPDATE lab.lab_order SET version = version + 1, updated_at = now()
     WHERE id IN (SELECT order_id FROM i WHERE status = 'final')
+), o AS (
+    UPDATE lab.order_item o SET status = i.item_status, updated_at = now()
+    FROM i WHERE o.id = i.order_item_id
+        AND (i.item_status = 'completed' AND o.status = ANY($2) OR i.item_status = 'verified' AND o.status = ANY($3))
 )
-UPDATE lab.order_item o SET status = i.item_status, updated_at = now()
-FROM i WHERE o.id = i.order_item_id
-    AND (i.item_status = 'completed' AND o.status = ANY($2) OR i.item_status = 'verified' AND o.status = ANY($3))
+SELECT EXISTS (
+    SELECT FROM i CROSS JOIN LATERAL (
+        SELECT FROM lab.dispatch d WHERE d.order_item_id = i.order_item_id AND d.state NOT IN ('resulted', 'cancelled')
+        LIMIT 1) d
+)
 """
 _CHANGED = """u AS (
     UPDATE lab.result r SET specimen_id = i.specimen_id, patient_id = i.patient_id, order_id = i.order_id,
@@ -496,7 +503,9 @@ async def write_versions(connection: Connection, organization_id: UUID, versions
         may = (may_become(ItemStatus.COMPLETED), may_become(ItemStatus.VERIFIED))
         for some in _apart(versions):
             sql = _NEW if all([one.fresh and not one.pending for one in some]) else _ANY
-            await connection.execute(sql, organization_id, *may, *[columns.rows(some) for columns in ROWS])
+            told = await connection.fetchval(sql, organization_id, *may, *[columns.rows(some) for columns in ROWS])
+            if told:  # an analyzer was given one of the items to measure
+                await resulted(connection, organization_id, some)
         await none_waits(connection, {one.order_id for one in versions if one.status is ResultStatus.FINAL})
 
 

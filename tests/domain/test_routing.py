@@ -185,6 +185,8 @@ def test_what_has_ended_stays_and_what_is_taken_back_ends(
     new = outcome(kind, old, said)
     if old in ENDED or said is None:
         assert new is old
+    elif kind is K.CANCEL and old is S.QUEUED:  # said of the work itself
+        assert new is (S.CANCELLED if said in (S.REFUSED, S.CANCELLED) else S.QUEUED)
     elif kind is K.CANCEL and said is S.ACCEPTED:
         assert new is S.CANCELLED
     else:

@@ -1,0 +1,86 @@
+"""What the order book must know that no message says: which links are connected, when the hospital was heard last.
+
+Beside that the book is looked over: work for items that need none any more is taken back, work of an analyzer that is
+down is offered to the others, and what a person must decide about is counted for the metrics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import structlog
+
+from interface import telemetry
+from interface.domain.routing import ALERTS, DispatchState
+from interface.domain.views import Actor, ActorKind
+from interface.errors import StoreError
+from interface.flow.context import LinkContext
+from interface.store import dispatch_ends, routes
+from interface.store.db import Database
+
+WATCH_S = 10.0
+_COUNTED = (DispatchState.QUEUED, *sorted(ALERTS))
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSeen:
+    """A link as it stands. `heard_at`: when a byte came last since the daemon's start."""
+
+    link: LinkContext
+    connected: bool
+    heard_at: datetime | None
+
+    def up(self, now: datetime) -> bool:
+        """Whether its analyzer can be told. One that connects only to send is up for as long as the link says."""
+        after_s = self.link.settings.down_after_s
+        silent_s = (now - self.heard_at).total_seconds() if self.heard_at is not None else None
+        return self.connected or not after_s or (silent_s is not None and silent_s < after_s)
+
+
+async def look(database: Database, seen: Sequence[LinkSeen], now: datetime) -> Counter[str]:
+    """Look once, for all organizations; returns how much work is in each state that is counted.
+
+    Raises StoreError, and then the metrics stay as they were.
+    """
+    counted: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
+    by_organization: dict[UUID, list[LinkSeen]] = {}
+    for one in seen:
+        by_organization.setdefault(one.link.organization_id, []).append(one)
+    for organization_id, links in by_organization.items():
+        async with database.transaction(organization_id) as connection:
+            states = [(one.link.link_id, one.up(now), one.heard_at) for one in links]
+            heard = await routes.note_links(connection, organization_id, states, now)
+            actor = Actor(ActorKind.SETUP, None, "order book", organization_id)
+            gone = await dispatch_ends.sweep(connection, actor)
+            await routes.offer_elsewhere(connection)
+            counted.update(await routes.count_states(connection))
+        if gone:
+            log.info("work taken back", action="dispatch.sweep", works=gone)
+        for one in links:
+            if (at := heard.get(one.link.link_id)) is not None:
+                telemetry.set_heard(one.link.name, at.timestamp())
+    telemetry.set_dispatches(counted)
+    return counted
+
+
+async def watch_dispatches(database: Database, seen: Callable[[], Sequence[LinkSeen]]) -> None:
+    """Look until cancelled, and say in the log when more waits for a person."""
+    alerts = 0
+    while True:
+        await asyncio.sleep(WATCH_S)  # first: a start has other things to do
+        try:
+            counted = await look(database, seen(), datetime.now(UTC))
+        except StoreError as error:
+            log.warning("order book not looked over", action="dispatch.watch", error=error.slug)
+        else:
+            waiting = sum(counted[state] for state in ALERTS)
+            if waiting > alerts:
+                log.warning("analyzers do not do their work; a person decides", action="dispatch.alert", works=waiting)
+            alerts = waiting
