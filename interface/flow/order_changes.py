@@ -107,10 +107,9 @@ async def add(
     *,
     specimen_id: UUID | None = None,
     specimen: NewSpecimen | None = None,
-    only: frozenset[UUID] | None = None,
     audience: Audience = Audience.STAFF,
 ) -> OrderView:
-    """Order more tests, on a specimen that the order has or on one more. `only`: of what a panel stands for, these.
+    """Order more tests, on a specimen that the order has or on one more.
 
     Raises OrderError (also when the order is cancelled, the specimen is closed or a test is ordered on it already);
     ApiError 403.
@@ -124,24 +123,45 @@ async def add(
     if problems := [*orders.specimen_problems(new)]:
         raise OrderError(problems)
     await lab_changes.lock_orders(connection, actor.organization_id)
-    order, locked, items = await _locked(connection, order_id, audience)
-    if order.cancelled:
-        raise OrderError(["the order is cancelled; nothing can be added to it"], conflict=True)
+    await _view(connection, order_id, audience)
     expanded, problems = await orders.expand(connection, [new])
     if problems:
         raise OrderError(problems)
-    ordered = tuple(test for test in expanded[0] if only is None or test in only)
+    await extend(connection, actor, order_id, new, expanded[0], specimen_id)
+    return await _view(connection, order_id, audience)
+
+
+async def extend(
+    connection: Connection,
+    actor: Actor,
+    order_id: UUID,
+    new: NewSpecimen,
+    tests: Sequence[UUID],
+    specimen_id: UUID | None = None,
+) -> UUID:
+    """Order these tests, which `new.tests` stand for, on a specimen that the order has, or on `new`; the specimen's id.
+
+    The caller has found nothing wrong with `new`, and holds `lab_changes.lock_orders`. Raises OrderError.
+    """
+    named = [specimen_id] if specimen_id else []
+    locked = await specimens.lock_specimens(connection, named)
+    items = await specimens.lock_items(connection, specimen_ids=named)
+    order = await order_changes.lock_order(connection, order_id)
+    if order is None:
+        raise OrderError(["there is no order of this id"], missing=True)
+    if order.cancelled:
+        raise OrderError(["the order is cancelled; nothing can be added to it"], conflict=True)
     if specimen_id is None:
         await orders.free(connection, [new.barcode] if new.barcode else [])
         if len(new.time_points_min) > 1:
             raise OrderError(["specimens of a time series are added one by one"])
-        await orders.insert(connection, actor, order_id, order.patient_id, order.number, [new], [ordered])
+        [on] = await orders.insert(connection, actor, order_id, order.patient_id, order.number, [new], [tuple(tests)])
     else:
-        on = next((one for one in locked if one.id == specimen_id), None)
-        await _add_items(connection, actor, order_id, on, ordered, items)
+        on = specimen_id
+        await _add_items(connection, actor, order_id, next(iter(locked), None), tests, items)
     await specimens.touch_orders(connection, [order_id])
     await audit.record(connection, actor, "add", "order", order_id, {"tests": " ".join(new.tests)})
-    return await _view(connection, order_id, audience)
+    return on
 
 
 async def cancel(
@@ -242,7 +262,7 @@ async def _add_items(
     tests: Sequence[UUID],
     items: Sequence[ItemLocked],
 ) -> None:
-    if on is None:
+    if on is None or on.order_id != order_id:
         raise OrderError(["the order has no specimen of this id"])
     if on.state not in orders.MEASURED:
         raise OrderError([f"the specimen is {on.state}; nothing can be ordered on it"], conflict=True)
