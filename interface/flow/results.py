@@ -54,6 +54,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 CLAIM_MESSAGES, LOAD_BYTES = 64, 16 << 20
+WINDOWS = 3  # of claimed messages at work: while one is decided, one is committed, and the next is read and decoded
 BUSY_MESSAGES = 8  # claimed at once while links deliver: what is decided slowly need not be held long
 THREAD_BYTES = 64 << 10  # larger messages are worked on in a thread: the links answer meanwhile
 POLL_S, RETRY_S, CATALOGUE_S = 1.0, 0.5, 15.0
@@ -90,6 +91,7 @@ class ResultWorker:
         self._stopping = self._away = False
         self._unreturned: set[UUID] = set()  # claimed, not decided, and not given back because the database was away
         self._slots = asyncio.Semaphore(limits.workers)
+        self._deciding = asyncio.Lock()  # one batch after the other: the first is committed while the next is decided
         self._rule_sets = rule_sets()
         self._lots = qc.LotsSaid()
         self._catalogues: dict[UUID, tuple[float, Catalogue]] = {}
@@ -170,7 +172,7 @@ class ResultWorker:
             self._away, claimed = False, 0
             try:
                 claimed = await self._begin()
-                await self._see_through(1 if claimed else 0)  # the next is decoded while this one is committed
+                await self._see_through(WINDOWS - 1 if claimed else 0)
             except StoreError as error:
                 log.warning("queue not reachable", action="queue.down", error=error.slug)
                 self._away = True
@@ -313,14 +315,16 @@ class ResultWorker:
             await add_neighbours(connection, at, [(*one, now[one[0].link.settings.rules]) for one in works])
             gate = await gate_beside(connection, at, gate, analyzers)
             used: dict[UUID, Used | None] = {}
-            for (work, catalogue), own in zip(works, controls, strict=True):
-                in_force = now[work.link.settings.rules]
-                place = work.link.link_id
-                if place not in used:
-                    used[place] = await used_by(connection, work.link.analyzer_id, catalogue, in_force)
-                rules = rules_for(work.link, in_force, gate, used[place])
-                outcomes.append(await _aside(work.message, outcome_of, work, catalogue, at, rules, own))
-                await asyncio.sleep(0)  # the links answer between two messages
+            for work, catalogue in works:
+                if work.link.link_id not in used:
+                    in_force = now[work.link.settings.rules]
+                    used[work.link.link_id] = await used_by(connection, work.link.analyzer_id, catalogue, in_force)
+            at_once = any(_large(work.message) for work, _ in works)  # in a thread, others need not wait for it
+            async with contextlib.nullcontext() if at_once else self._deciding:
+                for (work, catalogue), own in zip(works, controls, strict=True):
+                    rules = rules_for(work.link, now[work.link.settings.rules], gate, used[work.link.link_id])
+                    outcomes.append(await _aside(work.message, outcome_of, work, catalogue, at, rules, own))
+                    await asyncio.sleep(0)  # the links answer between two messages
             await store.commit(connection, organization_id, outcomes)
             for (work, _), outcome in zip(works, outcomes, strict=True):
                 await open_for(connection, work.link.actor, judged_of(outcome.versions))
@@ -392,9 +396,13 @@ async def _controls(connection: Connection, work: Work, catalogue: Catalogue) ->
 
 async def _aside(message: StoredMessage, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     """Pure work on a message, out of the links' way when there is much of it."""
-    if message.bytes < THREAD_BYTES:
-        return work(*args, **kwargs)
-    return await asyncio.to_thread(work, *args, **kwargs)
+    if _large(message):
+        return await asyncio.to_thread(work, *args, **kwargs)
+    return work(*args, **kwargs)
+
+
+def _large(message: StoredMessage) -> bool:
+    return message.bytes >= THREAD_BYTES
 
 
 def decode(message: StoredMessage, link: LinkContext) -> Work:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
 import pytest
 
 from interface.domain.catalogue import Catalogue
+from interface.domain.qc_lots import Used
 from interface.errors import StoreUnavailable
-from interface.flow import outcome, results, surroundings
+from interface.flow import batches, outcome, results, surroundings
 from interface.flow.context import LinkContext
 from interface.flow.outcome import Surroundings
 from interface.flow.work import Work
@@ -141,6 +142,42 @@ async def test_of_a_batch_of_which_one_message_is_settled_meanwhile_the_others_a
         await lab.settle()
         assert await lab.messages() == [("complete", "released"), ("complete", None), ("complete", "released")]
         assert [view.barcode for view in await lab.results()] == ["S1", "S3"]
+
+
+async def test_batches_are_decided_one_after_the_other_so_that_one_is_committed_meanwhile(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "BATCH_MESSAGES", 2)
+    real, real_used = outcome.outcome_of, surroundings.used_by
+    order: list[str] = []
+    arrived = 0
+    both = asyncio.Event()
+
+    async def arriving(connection: Connection, *around: object) -> Used | None:
+        nonlocal arrived
+        used = await real_used(connection, *around)  # type: ignore[arg-type]
+        arrived += 1
+        if arrived == 2:
+            both.set()
+        return used
+
+    async def deciding(of: StoredMessage, work: Callable[..., object], *arguments: object) -> object:
+        if work is real:
+            order.append(of.control_id)
+            if len(order) == 1:  # the other batch is there, and would have many chances
+                async with asyncio.timeout(30):
+                    await both.wait()
+                for _ in range(50):
+                    await asyncio.sleep(0)
+        return work(*arguments)
+
+    monkeypatch.setattr(results, "used_by", arriving)
+    monkeypatch.setattr(results, "_aside", deciding)
+    async with laboratory(database_url) as lab:
+        await _specimens(lab, 1, 2, 3, 4)
+        await lab.settle()
+        assert sorted([order[:2], order[2:]]) == [["C0", "C1"], ["C2", "C3"]]
+        assert len(set(await _transactions(lab))) == 2
 
 
 @pytest.mark.parametrize("same", [True, False])
