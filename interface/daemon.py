@@ -25,6 +25,7 @@ from interface import telemetry
 from interface.errors import LaboraError
 from interface.flow.critical_watch import watch_criticals
 from interface.flow.dispatch_watch import LinkSeen, watch_dispatches
+from interface.flow.outgoing import watch_work
 from interface.flow.pbrtqc_watch import watch_patients
 from interface.flow.qc_watch import watch_quality_control
 from interface.links import Links
@@ -146,6 +147,7 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
             watch_criticals(database, lambda: list(links.journals)),
             watch_patients(database, lambda: list(links.journals)),
             watch_quality_control(database, lambda: list(links.journals)),
+            watch_work(database),
             watch_dispatches(database, lambda: _seen(links)),
         ):
             stack.push_async_callback(_cancelled, asyncio.create_task(upkeep, name="upkeep"))

@@ -15,8 +15,10 @@ from interface.flow import actors
 from interface.flow.context import LinkContext, register
 from interface.flow.handlers import HANDLERS
 from interface.flow.intake import LinkIntake
+from interface.flow.outgoing import LinkOutgoing
 from interface.flow.requests import Requests
 from interface.flow.results import ResultWorker
+from interface.flow.speeches import answer_of, speech_of
 from interface.link.supervisor import LinkSpec, Supervisor
 from interface.settings import Settings
 from interface.store import migrate
@@ -68,6 +70,7 @@ class Links:
                     context,
                     self.journals[context.organization_id],
                     requests=Requests(context, self._database, HANDLERS, self._settings.limits.reply_s),
+                    outgoing=LinkOutgoing(context, self._database, answer_of(context), speech_of(context)),
                 ),
                 context.driver,
                 self.wire_log.of(context.organization_id, context.link_id, context.settings.wire_log_mb << 20),

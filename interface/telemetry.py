@@ -163,6 +163,9 @@ def logger(**bound: object) -> structlog.typing.FilteringBoundLogger:
 # ---- metrics -----------------------------------------------------------------------------------------------------
 
 _MOST_LINKS = 512
+_SENDINGS = frozenset(
+    "delivered given_up refused reply timeout interrupted busy contention silent lost stop unsendable".split()
+)
 _STATES = frozenset(
     {
         "receiving",
@@ -257,6 +260,8 @@ _criticals = Gauge("labora_criticals_waiting", "Critical results of which nobody
 _dispatches = Gauge("labora_dispatches", "Work of analyzers that waits to be told, or that they refused or could not be"
                     " told: a person decides about these", ["state"], registry=REGISTRY)  # fmt: skip
 _heard = Gauge("labora_link_heard_timestamp_seconds", "When a link said something last", ["link"], registry=REGISTRY)
+_sendings = Counter("labora_sendings", "Attempts at messages of our own, by what became of them", ["link", "outcome"],
+                    registry=REGISTRY)  # fmt: skip
 _connections = Gauge("labora_link_connections", "Open connections", ["link"], registry=REGISTRY)
 _refused = Counter("labora_connections_refused", "Connections that were not admitted", ["link", "reason"],
                    registry=REGISTRY)  # fmt: skip
@@ -268,8 +273,6 @@ _commit = Histogram(
 )  # fmt: skip
 _group = Histogram("labora_journal_group_size", "Appends in one group commit", registry=REGISTRY,
                    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))  # fmt: skip
-_queries = Counter("labora_queries", "Analyzers' queries answered, by whether there was work", ["link", "outcome"],
-                   registry=REGISTRY)  # fmt: skip
 _requests = Counter("labora_api_requests", "HTTP requests", ["method", "route", "status"], registry=REGISTRY)
 _request = Histogram("labora_api_request_seconds", "Time to answer an HTTP request", ["route"], registry=REGISTRY)
 
@@ -297,6 +300,11 @@ def count_rejected(link: str, reason: str) -> None:
 def count_message(link: str, state: str) -> None:
     """A message was sealed or settled in `state` (DESIGN §3)."""
     _messages.count(1, _link_label(link), _closed(state, _STATES))
+
+
+def count_sending(link: str, outcome: str) -> None:
+    """A message of our own was delivered, or was not for the reason that `link.intake.Outgoing.told` has."""
+    _sendings.labels(_link_label(link), _closed(outcome, _SENDINGS)).inc()
 
 
 def count_qc_problem(problem: str) -> None:
@@ -343,11 +351,6 @@ def set_heard(link: str, timestamp_s: float) -> None:
 def set_connections(link: str, number: int) -> None:
     """How many connections `link` has now."""
     _connections.labels(_link_label(link)).set(number)
-
-
-def count_query(link: str, outcome: str) -> None:
-    """`outcome`: work, none."""
-    _queries.labels(link, outcome).inc()
 
 
 def count_refused(link: str, reason: str) -> None:

@@ -104,7 +104,8 @@ def _values(segment: Segment, path: FieldPath) -> tuple[str, ...]:
         return (segment.text,)
     if path.component is None:
         return (segment.read(path.field),)
-    return tuple(leaf.strip() for leaf in segment.every(path.field, path.component, path.subcomponent or 1))
+    places = range(1, len(segment.repeats(path.field)) + 1)
+    return tuple(segment.value(path.field, path.component, place, path.subcomponent or 1).strip() for place in places)
 
 
 def _reader(segments: dict[str, Segment], others: Iterable[Segment], said: dict[FieldPath, str]) -> Reader:
@@ -558,8 +559,13 @@ class _Engine:
         """Component 1 of each repetition: analyzers send CWE here long before 2.7 allowed it."""
         flags: list[str] = []
         for path in self._driver.paths.flags:
-            for leaf in segment.every(path.field, path.component or 1):
-                if flag := leaf.strip():
+            raw = segment.field(path.field)
+            if not raw:
+                continue
+            repeats = raw.count(segment.delimiters.repeat) + 1
+            for repeat in range(1, repeats + 1):
+                flag = segment.value(path.field, path.component or 1, repeat).strip()
+                if flag:
                     flags += self._driver.flags_of(flag)
         return tuple(flags)
 

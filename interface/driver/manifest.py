@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from interface.domain.model import HoldReason, Observed, Protocol, SpecimenRole
 from interface.domain.values import DEFAULT_GRAMMAR, ValueGrammar
 from interface.driver.dialogue import Answer
+from interface.driver.download import Download
 from interface.driver.law import LawDialect
 from interface.driver.materials import MaterialRule
 from interface.driver.rules import (
@@ -206,6 +207,7 @@ class Driver:
     attachments: tuple[AttachmentRule, ...] = ()
     query: QueryRule = QueryRule()
     answer: Answer | None = None  # how the host answers; None: as the standard has it
+    download: Download | None = None  # how it is told of work that it has not asked for
     law: LawDialect | None = None  # it speaks IHE LAW over two connections: a query's work goes by the one that we make
     alarm: AlarmRule | None = None
     materials: tuple[MaterialRule, ...] = ()  # what a result was measured with

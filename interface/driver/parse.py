@@ -12,7 +12,7 @@ from interface.domain.table import Table
 from interface.driver.defaults import CONTROL_ROLES, DEFAULT_PATHS, MATERIALS, TRAINING_ROLES
 from interface.driver.manifest import Driver, Feature, FieldPaths, HeaderMatch, Tier
 from interface.driver.parse_declared import read_framing, read_layout
-from interface.driver.parse_dialogue import read_answer, read_law, read_query_rule
+from interface.driver.parse_dialogue import read_answer, read_download, read_law, read_query_rule
 from interface.driver.parse_rules import (
     condition_path,
     read_alarm,
@@ -123,6 +123,7 @@ def read_driver(root: Table) -> Driver:
         ),
         query=read_query_rule(root.table("query"), protocol),
         answer=read_answer(root, protocol, join),
+        download=read_download(root, protocol),
         law=read_law(root, protocol, join),
         alarm=read_alarm(root),
         materials=(*read_materials(root, paths, protocol), *MATERIALS.get(protocol, ())),

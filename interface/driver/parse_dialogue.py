@@ -1,4 +1,5 @@
-"""How an analyzer asks for work and how the host answers: `[query]`, `[answer]` and `[law]` of a `driver.toml`."""
+"""How an analyzer asks for work and how the host answers, or tells it: `[query]`, `[answer]`, `[download]` and `[law]`
+of a `driver.toml`."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from interface.domain.model import Priority, Protocol, Sex
 from interface.domain.table import Table
 from interface.driver.defaults import DEFAULT_QUERIES
 from interface.driver.dialogue import REASONS, Answer, Each, Line, Over, faults, line_faults
+from interface.driver.download import Download
 from interface.driver.law import LawDialect, Names
 from interface.driver.manifest import QueryRule
 from interface.driver.paths import PATH, parse_path
@@ -58,6 +60,29 @@ def read_answer(root: Table, protocol: Protocol, code_join: str) -> Answer | Non
     if not answer.found or not answer.none:
         table.say(table.path, "needs found and none: what is said when there is work, and when there is none")
     return answer
+
+
+def read_download(root: Table, protocol: Protocol) -> Download | None:
+    """None when there is no `[download]`: nothing is said to the analyzer that it has not asked for."""
+    if "download" not in root.raw:
+        return None
+    table = root.table("download")
+    lines = {key: _lines_of(table, key, protocol) for key in ("new", "again", "cancel")}
+    if protocol is Protocol.DECLARED:
+        table.say(table.path, f"is not for protocol {protocol}")
+    if not lines["new"]:
+        table.say(table.path, "needs new: what is said of work that is new")
+    return Download(lines["new"], lines["again"] or lines["new"], lines["cancel"], table.flag("same_connection"))
+
+
+def _lines_of(root: Table, key: str, protocol: Protocol) -> tuple[Line, ...]:
+    if key not in root.raw:
+        return ()
+    table = root.table(key)
+    lines = _lines(table)
+    for fault in faults(lines, protocol, parse_path):
+        table.say(table.at("lines"), fault)
+    return lines
 
 
 def read_law(root: Table, protocol: Protocol, code_join: str) -> LawDialect | None:

@@ -11,13 +11,13 @@ from uuid import UUID
 from interface import telemetry
 from interface.domain.model import Protocol
 from interface.flow.context import LinkContext
-from interface.flow.message import storable
 from interface.flow.taken import Taken
 from interface.link.intake import Receipt, ReceivedBlock
 from interface.settings import TransportType
 from interface.store.journal import Append, FrameRow, Journal, MessageRow, frame_id, new_message_id
 from interface.wire import hl7, lis02
 
+_MOST_CHARACTERS = 200
 _LIS2_QUERY = re.compile(rb"(?:\A|[\r\n])[Qq](?![A-Za-z0-9])")
 _HL7_QUERY = frozenset({"QBP", "QRY"})
 
@@ -25,8 +25,16 @@ _HL7_QUERY = frozenset({"QBP", "QRY"})
 class BlockJournal:
     """`link.intake.BlockIntake` over the journal. `now` gives the instant of receipt, aware UTC."""
 
-    def __init__(self, context: LinkContext, journal: Journal, peer: str, now: Callable[[], datetime]) -> None:
-        self._context, self._journal, self._peer, self._now = context, journal, peer, now
+    def __init__(
+        self,
+        context: LinkContext,
+        journal: Journal,
+        peer: str,
+        now: Callable[[], datetime],
+        asked: Callable[[UUID], None] | None = None,
+    ) -> None:
+        """`asked`: as of `flow.frames.Transmission`."""
+        self._context, self._journal, self._peer, self._now, self._asked = context, journal, peer, now, asked
         self._taken, self._last = Taken(journal), b""
         # HL7's messages have ids of their own, and a file is read again when we were killed before it was moved.
         filed = context.settings.transport.type is TransportType.FOLDER
@@ -45,6 +53,8 @@ class BlockJournal:
         note_sealed(self._context, row, await self._journal.append(append))
         self._unsure, self._last = None, block.raw
         self._taken.sealed((row,))
+        if row.asks and self._asked is not None:
+            self._asked(row.id)
         return Receipt(row.id, frames=(frame_id(row.id, 0, 0),))
 
     def _append(self, block: ReceivedBlock) -> Append:
@@ -72,11 +82,12 @@ class BlockJournal:
             received_at=now,
             sealed_at=now,
             peer=self._peer,
-            control_id=storable(control_id),
-            message_type=storable(kind),
+            control_id=_storable(control_id),
+            message_type=_storable(kind),
             digest=digest,
             bytes=len(text),
             again=self._taken.again(digest),
+            asks=query and self._asked is not None,
         )
         return Append((row,), (FrameRow(row.id, 0, 0, None, block.raw, now, block.start, block.stop),))
 
@@ -86,3 +97,8 @@ def note_sealed(context: LinkContext, row: MessageRow, duplicates: frozenset[UUI
     telemetry.count_frame(context.name)
     state = row.settled or ("duplicate" if row.id in duplicates else "complete")
     telemetry.count_message(context.name, state)
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL text holds no NUL; the bytes themselves are in the frame."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:_MOST_CHARACTERS]

@@ -15,7 +15,6 @@ from interface import telemetry
 from interface.domain.model import Protocol
 from interface.errors import StoreError, StoreUnavailable
 from interface.flow.context import LinkContext
-from interface.flow.message import storable
 from interface.flow.taken import Taken
 from interface.link.intake import Receipt, ReceivedFrame
 from interface.settings import TransportType
@@ -37,6 +36,7 @@ from interface.wire.transmission import MessageSplitter, Piece, begins_header, p
 log = structlog.get_logger(__name__)
 
 _HEADER_BYTES = 512  # enough of a message to find H-3 or MSH-10 in
+_MOST_CHARACTERS = 200
 
 
 class _Open:
@@ -100,8 +100,16 @@ class Transmission:
 
     protocol = Protocol.LIS2
 
-    def __init__(self, context: LinkContext, journal: Journal, peer: str, now: Callable[[], datetime]) -> None:
-        self._context, self._journal, self._peer, self._now = context, journal, peer, now
+    def __init__(
+        self,
+        context: LinkContext,
+        journal: Journal,
+        peer: str,
+        now: Callable[[], datetime],
+        asked: Callable[[UUID], None] | None = None,
+    ) -> None:
+        """`asked`: told of each query that has been committed; None where the link answers none."""
+        self._context, self._journal, self._peer, self._now, self._asked = context, journal, peer, now, asked
         self._most_bytes = context.settings.max_message_bytes
         self._splitter = self._new_splitter()
         self._open: _Open | None = None
@@ -135,6 +143,7 @@ class Transmission:
             self._went_on()
         if change.sealed is not None:
             self._note_sealed(change.sealed, duplicates)
+        self._tell_of_queries(change.append.messages)
         return Receipt(
             message_id=change.sealed,
             frames=tuple(frame_id(row.message_id, row.ordinal, row.attempt) for row in change.append.frames),
@@ -156,7 +165,6 @@ class Transmission:
             return Receipt()
         cut = self._sealed(opened, "incomplete", reason)
         sealed = self._ended(opened) if reason == "eot" else None
-        complete = sealed is not None
         try:
             duplicates = await self._journal.append(Append(messages=(sealed or cut,)))
         except asyncio.CancelledError:  # the link is stopped, the daemon may go on
@@ -167,8 +175,9 @@ class Transmission:
             log.warning("transmission not sealed yet", action="message.unsealed", link=self._context.name,
                         message_id=str(opened.id), reason=reason)  # fmt: skip
             return Receipt()
-        if complete:
+        if sealed is not None:
             self._note_sealed(opened.id, duplicates)
+            self._tell_of_queries((sealed,))
             return Receipt(message_id=opened.id)
         telemetry.count_message(self._context.name, "incomplete")
         log.warning("transmission cut", action="message.incomplete", link=self._context.name,
@@ -179,6 +188,12 @@ class Transmission:
         """The sender took our replies. HL7's messages have ids: the same one is the same message, whoever took it."""
         if self.protocol is Protocol.LIS2 and not self._filed:
             self._taken.went_on()
+
+    def _tell_of_queries(self, rows: Iterable[MessageRow]) -> None:
+        if self._asked is not None:
+            for row in rows:
+                if row.asks:
+                    self._asked(row.id)
 
     def _note_sealed(self, message_id: UUID, duplicates: frozenset[UUID]) -> None:
         state = "duplicate" if message_id in duplicates else "complete"
@@ -237,15 +252,18 @@ class Transmission:
     def _sealed(self, opened: _Open, state: str, reason: str) -> MessageRow:
         # A query is answered anew each time (DESIGN §1.2), a cut transmission is resent whole: neither has a digest.
         digest = opened.text.digest() if state == "complete" and not opened.query else None
+        kind = self._message_type(opened).replace("\0", "\N{REPLACEMENT CHARACTER}")[:_MOST_CHARACTERS]
         return self._receiving(opened)._replace(
             state=state,
             sealed_at=self._now(),
-            control_id=storable(self._control_id(opened)),
-            message_type=storable(self._message_type(opened)),
+            # PostgreSQL text holds no NUL; the bytes themselves are in the frame.
+            control_id=self._control_id(opened).replace("\0", "\N{REPLACEMENT CHARACTER}")[:_MOST_CHARACTERS],
+            message_type=kind,
             reason=reason,
             digest=digest,
             bytes=opened.bytes,
             again=self._taken.again(digest),
+            asks=self._asked is not None and state == "complete" and self._is_query(kind),
         )
 
     # ---- what LIS02-A2 says of messages, and HL7 otherwise ----
@@ -272,6 +290,9 @@ class Transmission:
     def _message_type(self, opened: _Open) -> str:
         return "query" if opened.query else "result"
 
+    def _is_query(self, kind: str) -> bool:
+        return kind == "query"
+
 
 class Hl7Transmission(Transmission):
     """The same for HL7 in LIS01-A2 frames: nothing ends a message but the next MSH, or EOT behind a last frame."""
@@ -292,6 +313,9 @@ class Hl7Transmission(Transmission):
 
     def _message_type(self, opened: _Open) -> str:
         return hl7.message_type(opened.head)
+
+    def _is_query(self, kind: str) -> bool:
+        return kind in self._context.driver.query.message_types
 
 
 def _not_twice(row: MessageRow, before: Iterable[MessageRow]) -> MessageRow:

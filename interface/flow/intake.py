@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import blake2b
 from uuid import UUID
 
@@ -12,10 +13,13 @@ import structlog
 from interface import telemetry
 from interface.domain.model import Protocol
 from interface.errors import LaboraError, LocatedError, SegmentError, StoreError, UnsupportedMessage
+from interface.flow import waking
 from interface.flow.blocks import BlockJournal, note_sealed
 from interface.flow.context import LinkContext
 from interface.flow.frames import Hl7Transmission, Transmission
+from interface.flow.outgoing import LinkOutgoing
 from interface.flow.requests import Handler, Reply, Requests, request_row
+from interface.flow.speech import control_id as control_id_of
 from interface.link.intake import Outgoing, Receipt
 from interface.settings import AckPolicy, LinkRole, OnStoreFailure
 from interface.store.ids import uuid7
@@ -50,8 +54,10 @@ class LinkIntake:
         journal: Journal,
         now: Callable[[], datetime] = utc_now,
         requests: Requests | None = None,
+        outgoing: LinkOutgoing | None = None,
     ) -> None:
         self._context, self._journal, self._now, self._requests = context, journal, now, requests
+        self._outgoing = outgoing
         self._sender = Sender(context.settings.encoding, self._judge)
 
     @property
@@ -60,13 +66,19 @@ class LinkIntake:
 
     def frames(self, peer: str) -> Transmission:
         kind = Hl7Transmission if self._context.driver.protocol is Protocol.HL7 else Transmission
-        return kind(self._context, self._journal, peer, self._now)
+        return kind(self._context, self._journal, peer, self._now, self._asked(peer))
 
     def declared(self, peer: str) -> BlockJournal:
-        return BlockJournal(self._context, self._journal, peer, self._now)
+        return BlockJournal(self._context, self._journal, peer, self._now, self._asked(peer))
+
+    def _asked(self, peer: str) -> Callable[[UUID], None] | None:
+        """Who is to hear of a connection's queries; None where the worker says that they are not answered."""
+        if self._outgoing is None or not self._outgoing.answers:
+            return None
+        return partial(self._outgoing.asked, peer)
 
     def outgoing(self, peer: str, due: Callable[[], None]) -> Outgoing | None:
-        return None
+        return self._outgoing.of(peer, due) if self._outgoing is not None else None
 
     def replied(self, receipt: Receipt, sent: bool) -> None:
         if receipt.message_id is not None:
@@ -117,7 +129,7 @@ class LinkIntake:
     def _replies(self, known: Known, message_id: UUID) -> list[bytes]:
         """As `_due`, for a stored message of a known shape. The first reply's control id is of the message's own."""
         own = [message_id]
-        return known.replies(lambda: _control_id(own.pop() if own else uuid7()), self._now())
+        return known.replies(lambda: control_id_of(own.pop() if own else uuid7()), self._now())
 
     def _judge(self, header: bytes, message: hl7.Message) -> list[AckCode] | None:
         """See `Sender`."""
@@ -130,12 +142,14 @@ class LinkIntake:
         self, requests: Requests, handler: Handler, message: hl7.Message, block: bytes, peer: str
     ) -> Receipt:
         """A request and its answer. The accept acknowledgement goes before it, where the sender wants one."""
-        kind, control_id = _storable(hl7.message_type(block)), _control_id(uuid7())
+        kind, control_id = _storable(hl7.message_type(block)), control_id_of(uuid7())
         row = request_row(self._context, block, self._now(), peer, _storable(hl7.control_id(block)), kind)
         try:
             answered = await requests.answer(handler, message, block, row, control_id)
         except StoreError as error:
             return self._not_stored(block, error)
+        analyzer = self._context.settings.role is LinkRole.ANALYZER
+        waking.wake(self._context.organization_id, self._context.analyzer_id if analyzer else None)
         telemetry.count_frame(self._context.name)
         telemetry.count_message(self._context.name, "complete")
         replies: list[bytes] = []
@@ -216,18 +230,13 @@ class LinkIntake:
 
     def _acknowledge(self, block: bytes, code: AckCode, fault: LocatedError | None = None, text: str = "") -> bytes:
         return hl7_ack.acknowledge(
-            block, code, control_id=_control_id(uuid7()), now=self._now(), error=fault, text=text
+            block, code, control_id=control_id_of(uuid7()), now=self._now(), error=fault, text=text
         )
 
 
 def _receipt(message_id: UUID, replies: Sequence[bytes], refused: str = "") -> Receipt:
     first = replies[0] if replies else None
     return Receipt(message_id, first, tuple(replies[1:]), frames=(message_id,), refused=refused)
-
-
-def _control_id(identifier: UUID) -> str:
-    """MSH-10 of our own messages: at most 20 characters (HL7 v2.5.1 2.14.9.10), the parts of a UUIDv7 that count up."""
-    return f"{identifier.int >> 80:x}{identifier.int >> 32 & 0x3FFF_FFFF:08x}"
 
 
 def _storable(text: str) -> str:

@@ -172,19 +172,19 @@ async def of_sending(connection: Connection, sending_id: UUID) -> tuple[UUID, ..
     return await store.of_sending(connection, sending_id)
 
 
-async def owed(connection: Connection, link: LinkContext, now: datetime) -> list[BookWork]:
+async def owed(connection: Connection, link: LinkContext, now: datetime, *, most: int = MOST_DUE) -> list[BookWork]:
     """What the analyzer of a link is to be told without asking, the most urgent first, then the oldest; by a link that
     does not `download`, only what is to be taken back.
 
-    Nothing is changed by it but that work is queued: what is not sent is owed again.
+    Nothing is changed by it but that work is queued: what is not sent is owed again. `most`: items at a time.
     """
     if link.settings.download:
         await store.set_worklist(connection, link.analyzer_id)
-        if due := await store.take_due(connection, link.analyzer_id, MOST_DUE):
+        if due := await store.take_due(connection, link.analyzer_id, most):
             specimens = await store.by_id(connection, await store.specimens_of(connection, due))
             fit = {one.barcode: one for one in specimens if by_state(one.state) is None}
             await _offer(connection, link, fit, now)
-    rows = await store.queued(connection, link.analyzer_id, MOST_DUE, everything=link.settings.download)
+    rows = await store.queued(connection, link.analyzer_id, most, everything=link.settings.download)
     if not rows:
         return []
     known = {one.id: one for one in await store.by_id(connection, {row.specimen_id for row in rows})}

@@ -481,6 +481,18 @@ async def is_waiting(connection: Connection, analyzer_id: UUID, link_id: UUID) -
     return found
 
 
+async def analyzers_with_work(connection: Connection, analyzer_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the analyzers that there may be anything new to tell."""
+    rows = await connection.fetch(
+        """select a.id from unnest($1::uuid[]) as a (id)
+            where exists (select from lab.dispatch d where d.analyzer_id = a.id and d.state = 'queued'
+                                                       and d.sending_id is null)
+               or exists (select from lab.work_due w where w.analyzer_id = a.id)""",
+        list(analyzer_ids),
+    )
+    return {row["id"] for row in rows}
+
+
 async def of_sending(connection: Connection, sending_id: UUID) -> tuple[UUID, ...]:
     """The work that a message told of."""
     rows = await connection.fetch(

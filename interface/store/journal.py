@@ -90,6 +90,7 @@ class MessageRow(NamedTuple):
     bytes: int = 0
     priority: int = 5  # queue: lower goes first
     again: bool = False  # the same bytes came before, and their sender took the reply: no resend
+    asks: bool = False  # a query that its link's own sender answers: the worker gets it only when that was not done
 
 
 class FrameRow(NamedTuple):
@@ -566,7 +567,7 @@ def _sealed(messages: Sequence[MessageRow]) -> list[Sequence[Any]]:
     return _columns(
         messages,
         "id", "link_id", "protocol", "state", "settled", "control_id", "message_type", "reason",
-        "digest", "bytes", "received_at", "sealed_at", "peer", "priority", "again",
+        "digest", "bytes", "received_at", "sealed_at", "peer", "priority", "again", "asks",
     )  # fmt: skip
 
 

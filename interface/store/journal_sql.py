@@ -38,6 +38,16 @@ _AUDITED: Final = """
     FROM m JOIN m_in i ON i.id = m.id WHERE m.settled IS NOT NULL
 """
 
+# So long a query that its link's own sender answers is not given to the worker, which would settle it as not answered.
+QUERY_HELD_S: Final = 120
+_QUEUED: Final = f"""
+    INSERT INTO lab.queue (message_id, organization_id, lane, priority, not_before)
+    SELECT m.id, $1, m.link_id, i.priority,
+           now() + CASE WHEN i.asks THEN interval '{QUERY_HELD_S} s' ELSE interval '0' END
+    FROM m JOIN m_in i ON i.id = m.id WHERE m.settled IS NULL AND m.state <> 'receiving'
+    ON CONFLICT (message_id) DO NOTHING
+"""  # noqa: S608  a constant
+
 # Any group, also one of which some may be stored already.
 APPEND: Final = (
     """
@@ -52,11 +62,11 @@ WITH f AS (
 ), m_in AS (
     SELECT * FROM unnest($12::uuid[], $13::uuid[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
                          $19::text[], $20::bytea[], $21::int[], $22::timestamptz[], $23::timestamptz[], $24::text[],
-                         $25::smallint[], $26::boolean[])
+                         $25::smallint[], $26::boolean[], $27::boolean[])
         AS t(id, link_id, protocol, state, settled, control_id, message_type, reason,
-             digest, bytes, received_at, sealed_at, peer, priority, again)
+             digest, bytes, received_at, sealed_at, peer, priority, again, asks)
 """
-    + _KEYED % {"window": "$27", "again": "again"}
+    + _KEYED % {"window": "$28", "again": "again"}
     + """
 ), m AS (
     INSERT INTO lab.message AS m (id, organization_id, link_id, protocol, state, settled, reply, control_id,
@@ -74,10 +84,9 @@ WITH f AS (
         WHERE m.state = 'receiving' AND excluded.state <> 'receiving'
     RETURNING m.id, m.link_id, m.state, m.settled
 ), q AS (
-    INSERT INTO lab.queue (message_id, organization_id, lane, priority)
-    SELECT m.id, $1, m.link_id, i.priority FROM m JOIN m_in i ON i.id = m.id
-    WHERE m.settled IS NULL AND m.state <> 'receiving'
-    ON CONFLICT (message_id) DO NOTHING
+"""
+    + _QUEUED
+    + """
 ), a AS (
 """
     + _AUDITED
