@@ -1,4 +1,4 @@
-"""Orders over REST: create, list, show, add tests, cancel."""
+"""Orders over REST: create, list, show, change, replace, add tests, cancel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiohttp import web
 from interface.api.bodies import Body, read_json
 from interface.api.context import Need, Route, actor_of, audience_of, json_response, note_read, services
 from interface.api.lists import Query, not_found, one, path_id
-from interface.api.people import new_patient
+from interface.api.people import new_patient, version_of
 from interface.domain.model import Priority
 from interface.domain.permissions import Permission
 from interface.domain.views import Audience
@@ -125,6 +125,57 @@ async def add_items(request: web.Request) -> web.StreamResponse:
     return json_response(view)
 
 
+async def change(request: web.Request) -> web.StreamResponse:
+    """Only the members that are given change; null empties `pregnant`, `gestation_weeks` and `requester`. `version`:
+    what was looked at, in the body or as If-Match. Nothing can be changed once nothing of the order waits any more."""
+    order_id = path_id(request)
+    body = Body(await read_json(request))
+    cleared = frozenset(name for name in order_changes.CLEARABLE if body.null(name))
+    requester = body.part("requester")
+    said = order_changes.OrderChange(
+        priority=body.choice("priority", Priority, Priority.ROUTINE) if body.has("priority") else None,
+        clinical_history=body.text("clinical_history", "") if body.has("clinical_history") else None,
+        ward=body.text("ward", "") if body.has("ward") else None,
+        patient_group=body.text("patient_group", "") if body.has("patient_group") else None,
+        pregnant=body.maybe("pregnant"),
+        gestation_weeks=body.number("gestation_weeks"),
+        requester=_practitioner(requester) if requester is not None else None,
+        requester_id=body.id("requester_id"),
+        cleared=cleared,
+    )
+    version = version_of(request, body)
+    body.done()
+    actor = actor_of(request)
+    async with services(request).database.transaction(actor.organization_id) as connection:
+        view = await order_changes.change(
+            connection, actor, order_id, said, version=version, audience=audience_of(request)
+        )
+    return json_response(view)
+
+
+async def replace(request: web.Request) -> web.StreamResponse:
+    """`{reason, order, in_progress}`: the whole order is cancelled and `order`, as it is made by POST, takes its place;
+    its patient need not be named again."""
+    order_id = path_id(request)
+    body = Body(await read_json(request))
+    reason, in_progress, part = body.text("reason"), body.flag("in_progress"), body.part("order")
+    if part is None:
+        body.required("order")
+        body.done()
+        raise ApiError(422, "value", "order is missing")
+    new = new_order(part)
+    part.close()
+    body.done()
+    actor, audience = actor_of(request), audience_of(request)
+    if in_progress and audience is not Audience.STAFF:
+        raise ApiError(403, "forbidden", "only the laboratory cancels what is in progress")
+    async with services(request).database.transaction(actor.organization_id) as connection:
+        view = await order_changes.replace_order(
+            connection, actor, order_id, reason, new, in_progress=in_progress, audience=audience
+        )
+    return json_response(view, 201, {"Location": f"/api/orders/{view.id}"})
+
+
 async def cancel(request: web.Request) -> web.StreamResponse:
     """`{reason, items, in_progress}`: these items, or the whole order; `in_progress`: also what is being measured."""
     order_id = path_id(request)
@@ -146,6 +197,8 @@ ROUTES = (
     Route("POST", "/api/orders", create_order, Need(_P.ORDER_WRITE, "ServiceRequest", "c")),
     Route("GET", "/api/orders", list_orders, Need(_P.ORDER_READ, "ServiceRequest", "s")),
     Route("GET", "/api/orders/{id}", get_order, Need(_P.ORDER_READ, "ServiceRequest", "r")),
+    Route("PATCH", "/api/orders/{id}", change, Need(_P.ORDER_WRITE, "ServiceRequest", "u")),
+    Route("POST", "/api/orders/{id}/replace", replace, Need(_P.ORDER_WRITE, "ServiceRequest", "u")),
     Route("POST", "/api/orders/{id}/items", add_items, Need(_P.ORDER_WRITE, "ServiceRequest", "u")),
     Route("POST", "/api/orders/{id}/cancel", cancel, Need(_P.ORDER_WRITE, "ServiceRequest", "u")),
 )

@@ -1,11 +1,12 @@
-"""`labora order`: create, list, show, extend and cancel orders."""
+"""`labora order`: create, list, show, change, extend, replace and cancel orders."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import click
@@ -23,39 +24,75 @@ if TYPE_CHECKING:
     from interface.store.lab import OrderFilter
 
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
 @click.group()
 def order() -> None:
-    """Create, list, show, extend and cancel orders. An ORDER is named by number or id."""
+    """Create, list, show, change, extend, replace and cancel orders. An ORDER is named by number or id."""
+
+
+_ORDER_OPTIONS = (
+    click.option(
+        "--file",
+        "file",
+        type=click.Path(path_type=Path, dir_okay=False, allow_dash=True, exists=True),
+        help="JSON as POST /api/orders takes it, one order or a list; - reads stdin. All are made, or none.",
+    ),
+    click.option("--test", "tests", multiple=True, metavar="CODE", help="A test or panel; repeat for more."),
+    click.option("--barcode", default="", help="The specimen's.  [default: one is made]"),
+    click.option("--type", "specimen_type", default="", help="The specimen's type."),
+    click.option("--collected", type=INSTANT, help="When the specimen was taken; without an offset it is UTC."),
+    click.option("--received", type=INSTANT, help="When the laboratory got it."),
+    click.option("--patient", "patient_id", type=click.UUID, metavar="ID", help="A patient there is."),
+    click.option("--identifier", "identifiers", multiple=True, metavar="[AUTHORITY|]VALUE", help="The patient's."),
+    click.option("--family", default=""),
+    click.option("--given", default=""),
+    click.option("--birth-date", type=click.DateTime(["%Y-%m-%d"])),
+    click.option("--sex", type=click.Choice([sex.value for sex in Sex]), default=Sex.UNKNOWN.value),
+    click.option(
+        "--placer-number",
+        default="",
+        metavar="[AUTHORITY|]VALUE",
+        help="The orderer's number: the same one again makes no second order.",
+    ),
+    click.option("--priority", type=click.Choice([one.value for one in Priority]), default=Priority.ROUTINE.value),
+    click.option("--history", "clinical_history", default="", help="Clinical history."),
+    click.option("--container", default="", help="The type of tube."),
+    click.option(
+        "--time-point",
+        "time_points",
+        multiple=True,
+        type=click.IntRange(0),
+        metavar="MINUTES",
+        help="Of a time series: a specimen for each; repeat for more.",
+    ),
+    click.option("--ward", default=""),
+    click.option("--patient-group", default="", help="Such as dialysis."),
+    click.option("--pregnant/--not-pregnant", default=None),
+    click.option("--gestation-weeks", type=click.IntRange(0, 45)),
+    click.option("--requester", "requester_id", type=click.UUID, metavar="ID", help="The provider who asks."),
+    click.option("--requester-number", default="", metavar="[AUTHORITY|]VALUE", help="The provider's identifier."),
+)
+
+
+def _order_options(command: Command) -> Command:
+    """What says an order: a file, or flags for one of one specimen."""
+    for option in reversed(_ORDER_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _new_orders(file: Path | None, flags: dict[str, Any], *, replaces: bool = False) -> list[NewOrder]:
+    """`replaces`: another order, whose patient need not be named again."""
+    given = [name for name, value in flags.items() if value not in ("", (), None, "unknown", "routine")]
+    if file is not None and given:
+        raise click.UsageError("--file has the whole order; give it alone")
+    return [_from_flags(**flags, replaces=replaces)] if file is None else _from_file(file)
 
 
 @order.command("create", epilog=ENVIRONMENT)
-@click.option(
-    "--file", "file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True, exists=True),
-    help="JSON as POST /api/orders takes it, one order or a list; - reads stdin. All are made, or none.",
-)  # fmt: skip
-@click.option("--test", "tests", multiple=True, metavar="CODE", help="A test or panel; repeat for more.")
-@click.option("--barcode", default="", help="The specimen's.  [default: one is made]")
-@click.option("--type", "specimen_type", default="", help="The specimen's type.")
-@click.option("--collected", type=INSTANT, help="When the specimen was taken; without an offset it is UTC.")
-@click.option("--received", type=INSTANT, help="When the laboratory got it.")
-@click.option("--patient", "patient_id", type=click.UUID, metavar="ID", help="A patient there is.")
-@click.option("--identifier", "identifiers", multiple=True, metavar="[AUTHORITY|]VALUE", help="The patient's.")
-@click.option("--family", default="")
-@click.option("--given", default="")
-@click.option("--birth-date", type=click.DateTime(["%Y-%m-%d"]))
-@click.option("--sex", type=click.Choice([sex.value for sex in Sex]), default=Sex.UNKNOWN.value)
-@click.option("--placer-number", default="", help="The orderer's number: the same one again makes no second order.")
-@click.option("--priority", type=click.Choice([one.value for one in Priority]), default=Priority.ROUTINE.value)
-@click.option("--history", "clinical_history", default="", help="Clinical history.")
-@click.option("--container", default="", help="The type of tube.")
-@click.option("--time-point", "time_points", multiple=True, type=click.IntRange(0), metavar="MINUTES",
-              help="Of a time series: a specimen for each; repeat for more.")  # fmt: skip
-@click.option("--ward", default="")
-@click.option("--patient-group", default="", help="Such as dialysis.")
-@click.option("--pregnant/--not-pregnant", default=None)
-@click.option("--gestation-weeks", type=click.IntRange(0, 45))
-@click.option("--requester", "requester_id", type=click.UUID, metavar="ID", help="The provider who asks.")
-@click.option("--requester-number", default="", metavar="[AUTHORITY|]VALUE", help="The provider's identifier.")
+@_order_options
 @laboratory_options
 @pass_context
 def create(
@@ -65,13 +102,10 @@ def create(
     organization: str | None,
     username: str | None,
     as_json: bool,
-    **flags: object,
+    **flags: Any,
 ) -> None:
     """Create an order of one specimen from flags, or orders from a JSON file."""
-    given = [name for name, value in flags.items() if value not in ("", (), None, "unknown", "routine")]
-    if file is not None and given:
-        raise click.UsageError("--file has the whole order; give it alone")
-    new = [_from_flags(**flags)] if file is None else _from_file(file)  # type: ignore[arg-type]
+    new = _new_orders(file, flags)
     made = asyncio.run(_create(context.settings, organization, username, new))
     _show(made if len(made) > 1 else made[0], as_json)
 
@@ -173,6 +207,90 @@ def add(
     _show(asyncio.run(run()), as_json)
 
 
+@order.command("change", epilog=ENVIRONMENT)
+@click.argument("number", metavar="ORDER")
+@click.option("--priority", type=click.Choice([one.value for one in Priority]))
+@click.option("--history", "clinical_history", help="Clinical history.")
+@click.option("--ward")
+@click.option("--patient-group")
+@click.option("--pregnant/--not-pregnant", default=None)
+@click.option("--gestation-weeks", type=click.IntRange(0, 45))
+@click.option("--requester", "requester_id", type=click.UUID, metavar="ID", help="The provider who asks.")
+@click.option("--requester-number", metavar="[AUTHORITY|]VALUE", help="The provider's identifier.")
+@click.option("--clear", "cleared", multiple=True, type=click.Choice(["pregnant", "gestation_weeks", "requester"]),
+              help="What is not known any more.")  # fmt: skip
+@laboratory_options
+@pass_context
+def change(
+    context: Context,
+    /,
+    number: str,
+    priority: str | None,
+    requester_number: str | None,
+    cleared: tuple[str, ...],
+    organization: str | None,
+    username: str | None,
+    as_json: bool,
+    **said: Any,
+) -> None:
+    """Say something else of an order, as long as something of it waits. `add` orders more, `cancel` takes back."""
+    from interface.flow import order_changes
+    from interface.flow.orders import NewPractitioner
+
+    if priority is requester_number is None and not cleared and all(value is None for value in said.values()):
+        raise click.UsageError("say what is to be changed")
+    authority, _, value = (requester_number or "").rpartition("|")
+    wanted = order_changes.OrderChange(
+        priority=Priority(priority) if priority else None,
+        requester=NewPractitioner(value, authority=authority) if value else None,
+        cleared=frozenset(cleared),
+        **said,
+    )
+
+    async def run() -> OrderView:
+        async with desk(context.settings, organization, username, named=True) as at, at.transaction() as connection:
+            found = await _named(connection, number)
+            return await order_changes.change(connection, at.actor, found.id, wanted)
+
+    _show(asyncio.run(run()), as_json)
+
+
+@order.command("replace", epilog=ENVIRONMENT)
+@click.argument("number", metavar="ORDER")
+@click.option("--reason", required=True)
+@click.option("--in-progress", is_flag=True, help="Also what is being measured.")
+@_order_options
+@laboratory_options
+@pass_context
+def replace(
+    context: Context,
+    /,
+    number: str,
+    reason: str,
+    in_progress: bool,
+    file: Path | None,
+    organization: str | None,
+    username: str | None,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Cancel an order and make another in its place, both or neither; for the same patient, who need not be named."""
+    from interface.flow import order_changes
+
+    new = _new_orders(file, flags, replaces=True)
+    if len(new) != 1:
+        raise click.UsageError("an order is replaced by one order")
+
+    async def run() -> OrderView:
+        async with desk(context.settings, organization, username, named=True) as at, at.transaction() as connection:
+            found = await _named(connection, number)
+            return await order_changes.replace_order(
+                connection, at.actor, found.id, reason, new[0], in_progress=in_progress
+            )
+
+    _show(asyncio.run(run()), as_json)
+
+
 @order.command("cancel", epilog=ENVIRONMENT)
 @click.argument("number", metavar="ORDER")
 @click.option("--reason", required=True)
@@ -252,6 +370,7 @@ def _from_flags(
     gestation_weeks: int | None,
     requester_id: UUID | None,
     requester_number: str,
+    replaces: bool = False,
 ) -> NewOrder:
     from interface.flow.orders import NewOrder, NewPatient, NewPractitioner, NewSpecimen
 
@@ -261,11 +380,13 @@ def _from_flags(
     patient = NewPatient(named, family, given, born, Sex(sex))
     authority, _, number = requester_number.rpartition("|")
     of = NewSpecimen(tests, barcode, specimen_type, aware(collected), aware(received), container, time_points)
+    whose, _, placer = placer_number.rpartition("|")
     return NewOrder(
         specimens=(of,),
-        patient=None if patient_id and patient == NewPatient() else patient,
+        patient=None if patient == NewPatient() and (patient_id or replaces) else patient,
         patient_id=patient_id,
-        placer_number=placer_number,
+        placer_number=placer,
+        placer_authority=whose,
         priority=Priority(priority),
         clinical_history=clinical_history,
         requester=NewPractitioner(number, authority=authority) if number else None,

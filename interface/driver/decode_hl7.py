@@ -104,8 +104,7 @@ def _values(segment: Segment, path: FieldPath) -> tuple[str, ...]:
         return (segment.text,)
     if path.component is None:
         return (segment.read(path.field),)
-    places = range(1, len(segment.repeats(path.field)) + 1)
-    return tuple(segment.value(path.field, path.component, place, path.subcomponent or 1).strip() for place in places)
+    return tuple(leaf.strip() for leaf in segment.every(path.field, path.component, path.subcomponent or 1))
 
 
 def _reader(segments: dict[str, Segment], others: Iterable[Segment], said: dict[FieldPath, str]) -> Reader:
@@ -559,13 +558,8 @@ class _Engine:
         """Component 1 of each repetition: analyzers send CWE here long before 2.7 allowed it."""
         flags: list[str] = []
         for path in self._driver.paths.flags:
-            raw = segment.field(path.field)
-            if not raw:
-                continue
-            repeats = raw.count(segment.delimiters.repeat) + 1
-            for repeat in range(1, repeats + 1):
-                flag = segment.value(path.field, path.component or 1, repeat).strip()
-                if flag:
+            for leaf in segment.every(path.field, path.component or 1):
+                if flag := leaf.strip():
                     flags += self._driver.flags_of(flag)
         return tuple(flags)
 

@@ -105,8 +105,7 @@ def _values(record: Record, path: FieldPath) -> tuple[str, ...]:
         return (record.text,)
     if path.component is None:
         return (record.read(path.field),)
-    places = range(1, len(record.repeats(path.field)) + 1)
-    return tuple(record.component(path.field, path.component, place).strip() for place in places)
+    return tuple(leaf.strip() for leaf in record.every(path.field, path.component))
 
 
 def _held(observed: Observed, reason: HoldReason) -> Observed:
@@ -215,28 +214,17 @@ class _Engine:
         read = self._driver.specimen_ids.read
         for path in self._driver.paths.specimen_id:
             if path.record == record.type and record.delimiters.repeat in record.field(path.field):
-                places = range(1, len(record.repeats(path.field)) + 1)
-                ids = {read(record.component(path.field, path.component or 1, place)) for place in places}
+                ids = set(map(read, record.every(path.field, path.component or 1)))
                 if len(ids - {""}) > 1:
                     return True
         return False
 
     def _order_codes(self, record: Record) -> list[str]:
         """Every test an O record names: its universal test id repeats."""
-        codes = []
-        for index in range(len(record.repeats(5))):
-            parts = record.components(5, index + 1)
-            code = next(
-                (
-                    parts[path.component - 1].strip()
-                    for path in self._driver.paths.order_code
-                    if path.field == 5 and path.component and len(parts) >= path.component and parts[path.component - 1]
-                ),
-                "",
-            )
-            if code:
-                codes.append(self._driver.code(code))
-        return codes
+        paths = [path for path in self._driver.paths.order_code if path.field == 5 and path.component]
+        leaves = [record.every(5, path.component or 1) for path in paths]
+        said = (next((leaf for leaf in each if leaf), "").strip() for each in zip(*leaves, strict=True))
+        return [self._driver.code(code) for code in said if code]
 
     def _role(self, scope: _Scope, specimen_id: str, node: Node) -> SpecimenRole:
         if not self._driver.roles:
@@ -329,11 +317,12 @@ class _Engine:
             raw, marks = record.field(path.field), record.delimiters
             if not raw:
                 continue
-            for repeat in range(raw.count(marks.repeat) + 1):
-                if path.component is None:
-                    flag = marks.component.join(record.components(path.field, repeat + 1)).strip()
-                else:
-                    flag = record.component(path.field, path.component, repeat + 1).strip()
+            if path.component is None:
+                parts = (part.split(marks.component) for part in raw.split(marks.repeat))
+                every = [marks.component.join(map(record.unescape, part)) for part in parts]
+            else:
+                every = record.every(path.field, path.component)
+            for flag in map(str.strip, every):
                 if flag.strip(marks.component):
                     flags += self._driver.flags_of(flag)
         return tuple(flags)
@@ -360,23 +349,23 @@ class _Engine:
         ids: dict[str, int] = {}
         ranges: list[tuple[str, str]] = []
         ask_all = record.field(3).strip() in rule.all_words
-        repeats = record.repeats(3)
-        for repeat in range(1, max(len(repeats), 1) + 1):
-            for path in rule.specimen_id:
-                if path.record != "Q":
-                    continue
-                value = record.component(path.field, path.component or 1, repeat)
-                if ids and not value and record.delimiters.component not in repeats[repeat - 1]:
-                    value = record.component(3, 1, repeat)  # the list is of specimens: `^S1\\S2` as Erba sends it
+        paths = [path for path in rule.specimen_id if path.record == "Q"]
+        sent = {path: record.every(path.field, path.component or 1) for path in paths}
+        ends = {path: record.every(4, path.component or 1) if path.field == 3 else [] for path in paths}
+        for at, repeat in enumerate(record.repeats(3) or [""]):
+            for path in paths:
+                value = sent[path][at] if at < len(sent[path]) else ""
+                if ids and not value and record.delimiters.component not in repeat:
+                    value = record.unescape(repeat)  # the list is of specimens: `^S1\\S2` as Erba sends it
                 value = self._driver.specimen_ids.read(value)
                 if value in rule.all_words:
                     ask_all = True
                 elif value:
-                    last = self._range_end(record, path, repeat)
+                    last = self._driver.specimen_ids.read(ends[path][at]) if at < len(ends[path]) else ""
                     if last and last != value:
                         ranges.append((value, last))
                     else:
-                        ids.setdefault(value, repeat)
+                        ids.setdefault(value, at + 1)
                 if value:
                     break
         patient = scope.read(rule.patient_id)
@@ -392,17 +381,11 @@ class _Engine:
             tuple(ids), ask_all, patient, tests, record.field(3), cancels, tuple(ranges), tuple(ids.values())
         )  # fmt: skip
 
-    def _range_end(self, record: Record, path: FieldPath, repeat: int) -> str:
-        """The specimen id at the same place of Q-4, where the id stands in Q-3."""
-        if path.field != 3 or not record.field(4):
-            return ""
-        return self._driver.specimen_ids.read(record.component(4, path.component or 1, repeat))
-
     def _query_tests(self, record: Record, paths: tuple[FieldPath, ...]) -> tuple[str, ...]:
         tests = []
         for path in paths:
-            for repeat in range(1, len(record.repeats(path.field)) + 1):
-                value = record.component(path.field, path.component or 1, repeat).strip()
+            for leaf in record.every(path.field, path.component or 1):
+                value = leaf.strip()
                 if value and value not in self._driver.query.all_words:
                     tests.append(value)
             if tests:

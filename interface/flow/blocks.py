@@ -11,13 +11,13 @@ from uuid import UUID
 from interface import telemetry
 from interface.domain.model import Protocol
 from interface.flow.context import LinkContext
+from interface.flow.message import storable
 from interface.flow.taken import Taken
 from interface.link.intake import Receipt, ReceivedBlock
 from interface.settings import TransportType
 from interface.store.journal import Append, FrameRow, Journal, MessageRow, frame_id, new_message_id
 from interface.wire import hl7, lis02
 
-_MOST_CHARACTERS = 200
 _LIS2_QUERY = re.compile(rb"(?:\A|[\r\n])[Qq](?![A-Za-z0-9])")
 _HL7_QUERY = frozenset({"QBP", "QRY"})
 
@@ -82,8 +82,8 @@ class BlockJournal:
             received_at=now,
             sealed_at=now,
             peer=self._peer,
-            control_id=_storable(control_id),
-            message_type=_storable(kind),
+            control_id=storable(control_id),
+            message_type=storable(kind),
             digest=digest,
             bytes=len(text),
             again=self._taken.again(digest),
@@ -97,8 +97,3 @@ def note_sealed(context: LinkContext, row: MessageRow, duplicates: frozenset[UUI
     telemetry.count_frame(context.name)
     state = row.settled or ("duplicate" if row.id in duplicates else "complete")
     telemetry.count_message(context.name, state)
-
-
-def _storable(text: str) -> str:
-    """PostgreSQL text holds no NUL; the bytes themselves are in the frame."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:_MOST_CHARACTERS]

@@ -15,6 +15,7 @@ from interface import telemetry
 from interface.domain.model import Protocol
 from interface.errors import StoreError, StoreUnavailable
 from interface.flow.context import LinkContext
+from interface.flow.message import storable
 from interface.flow.taken import Taken
 from interface.link.intake import Receipt, ReceivedFrame
 from interface.settings import TransportType
@@ -36,7 +37,6 @@ from interface.wire.transmission import MessageSplitter, Piece, begins_header, p
 log = structlog.get_logger(__name__)
 
 _HEADER_BYTES = 512  # enough of a message to find H-3 or MSH-10 in
-_MOST_CHARACTERS = 200
 
 
 class _Open:
@@ -252,12 +252,11 @@ class Transmission:
     def _sealed(self, opened: _Open, state: str, reason: str) -> MessageRow:
         # A query is answered anew each time (DESIGN §1.2), a cut transmission is resent whole: neither has a digest.
         digest = opened.text.digest() if state == "complete" and not opened.query else None
-        kind = self._message_type(opened).replace("\0", "\N{REPLACEMENT CHARACTER}")[:_MOST_CHARACTERS]
+        kind = storable(self._message_type(opened))
         return self._receiving(opened)._replace(
             state=state,
             sealed_at=self._now(),
-            # PostgreSQL text holds no NUL; the bytes themselves are in the frame.
-            control_id=self._control_id(opened).replace("\0", "\N{REPLACEMENT CHARACTER}")[:_MOST_CHARACTERS],
+            control_id=storable(self._control_id(opened)),
             message_type=kind,
             reason=reason,
             digest=digest,

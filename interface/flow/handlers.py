@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from interface.driver.decode_orders import ADT
 from interface.driver.encode_orders import REPLIES
-from interface.flow import hospital
+from interface.flow import hospital, queries
 from interface.flow.requests import Handlers
 from interface.settings import LinkRole
 
 HANDLERS: Handlers = {
-    LinkRole.ANALYZER: {},
+    LinkRole.ANALYZER: {
+        "QBP": queries.handler,
+        "QRY": queries.handler,
+        "ORM": queries.handler,
+        "ACK": queries.handler_of_acknowledgements,
+    },
     LinkRole.HOSPITAL: {
         **{kind: lambda _: hospital.orders for kind in REPLIES},
         **{f"ADT^{event}": lambda _: hospital.patients for event in ADT},

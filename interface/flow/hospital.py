@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from interface.domain.model import ItemStatus
@@ -52,6 +51,7 @@ UNKNOWN_KEY, DUPLICATE_KEY, IN_USE, APPLICATION = 204, 205, 206, 207  # HL7 tabl
 _LOINC = frozenset({"LN", "LOINC", "2.16.840.1.113883.6.1"})  # HL7 table 0396, and its object identifier
 # Of whom something else is wanted than what is ordered: who may not be another than the order's.
 _OF_A_PATIENT = frozenset({Control.NEW, Control.CHANGE, Control.REPLACE, Control.REPLACEMENT})
+_ENDING = frozenset({"CR", "DR", "RQ"})
 _KNOWN = frozenset({Control.CANCEL, Control.DISCONTINUE, Control.NUMBER, Control.STATUS, Control.REPLACE})
 
 
@@ -71,12 +71,12 @@ async def orders(request: Request) -> Reply:
         raise Refused(_reply(request, _all_refused(said)))
     desk = _Desk(request, said)
     await desk.begin()
-    answers = []
-    for asked in _together(said.orders):
-        answers += await desk.do(asked)
+    for together in _together(said.orders):
+        await desk.do(together)
+    answers = await desk.answers()
     faults = [*said.faults, *desk.faults]
     code = AckCode.AE if any(not fault.warning for fault in faults) else AckCode.AA
-    return _reply(request, Outcome(code, tuple(answers), tuple(faults)))
+    return _reply(request, Outcome(code, answers, tuple(faults)))
 
 
 async def patients(request: Request) -> Reply:
@@ -138,7 +138,8 @@ class _Desk:
     said: OrderMessage
     faults: list[Fault] = field(default_factory=list)
     batch: Batch | None = None
-    patient_id: UUID | None = None
+    done: list[tuple[OrderRequest, str, Placed]] = field(default_factory=list)  # with ORC-1 of the answer
+    refused: list[Answered] = field(default_factory=list)
 
     @property
     def connection(self) -> Connection:
@@ -166,27 +167,40 @@ class _Desk:
 
     # ---- one order, or a replacement ---------------------------------------------------------------------------------
 
-    async def do(self, asked: tuple[OrderRequest, ...]) -> list[Answered]:
+    async def do(self, asked: tuple[OrderRequest, ...]) -> None:
         for one in asked:
             self.faults += one.faults
         wrong = [fault for one in asked for fault in one.faults if not fault.warning]
         if wrong:
-            return [Answered(one.location, _unable(one.control), reason=_words(wrong)) for one in asked]
-        batch, patient_id = self.batch, self.patient_id
-        tubes = dict(batch.tubes) if batch else {}
-        order_id = batch.order_id if batch else None
+            self.refused += [Answered(one.location, _unable(one.control), reason=_words(wrong)) for one in asked]
+            return
+        before = replace(self.batch, tubes=dict(self.batch.tubes)) if self.batch is not None else None
         try:
             async with self.connection.transaction():
-                return await self._done(asked)
+                done = await self._done(asked)
         except StoreError:
             raise
         except (OrderError, ApiError, IllegalStep) as error:
-            self.batch, self.patient_id = batch, patient_id  # what was found or made within is undone
-            if batch is not None:
-                batch.tubes, batch.order_id = tubes, order_id
-            return self._not_done(asked, error)
+            self.batch = before  # what was found or made within is undone
+            self.refused += self._not_done(asked, error)
+        else:
+            self.done += done
 
-    async def _done(self, asked: tuple[OrderRequest, ...]) -> list[Answered]:
+    async def answers(self) -> tuple[Answered, ...]:
+        """Of each order, as it stands when all are done."""
+        items = await placing.ordered(self.connection, [known for _, _, known in self.done])
+        on = dict.fromkeys(item.specimen_id for each in items.values() for item in each if item.specimen_id)
+        tubes = {tube.id: tube for tube in await rows.tubes(self.connection, on)}
+        answers = []
+        for asked, control, known in self.done:
+            place = next((tube.place for tube in asked.specimens), 0)
+            mine = dict.fromkeys(item.specimen_id for item in items[known.id] if item.specimen_id)
+            told = tuple(ToldTube(tubes[id].barcode, tubes[id].type, place) for id in mine)
+            status = "CA" if known.ended or control in _ENDING else status_of(items[known.id])
+            answers.append(Answered(asked.location, control, known.filler, status, tubes=told))
+        return (*answers, *self.refused)
+
+    async def _done(self, asked: tuple[OrderRequest, ...]) -> list[tuple[OrderRequest, str, Placed]]:
         first = asked[0]
         if first.control in (Control.REPLACE, Control.REPLACEMENT):
             return await self._replace(asked)
@@ -204,9 +218,9 @@ class _Desk:
             if control in (Control.CANCEL, Control.DISCONTINUE):
                 reason = first.reason or "cancelled by who ordered it"
                 await placing.cancel(self.connection, self.actor, known, reason, message=self.digest)
-        return [await self._answered(first, DONE[control], known)]
+        return [(first, DONE[control], known)]
 
-    async def _replace(self, asked: tuple[OrderRequest, ...]) -> list[Answered]:
+    async def _replace(self, asked: tuple[OrderRequest, ...]) -> list[tuple[OrderRequest, str, Placed]]:
         olds = [one for one in asked if one.control == Control.REPLACE]
         news = [one for one in asked if one.control == Control.REPLACEMENT]
         if not olds:
@@ -217,10 +231,8 @@ class _Desk:
             self.connection, await self._batch(), known, [await self._placing(one) for one in news], reason,
             message=self.digest,
         )  # fmt: skip
-        answers = [await self._answered(one, DONE[Control.REPLACE], of) for one, of in zip(olds, known, strict=True)]
-        return answers + [
-            await self._answered(one, DONE[Control.REPLACEMENT], of) for one, of in zip(news, placed, strict=True)
-        ]
+        answers = [(one, DONE[Control.REPLACE], of) for one, of in zip(olds, known, strict=True)]
+        return answers + [(one, DONE[Control.REPLACEMENT], of) for one, of in zip(news, placed, strict=True)]
 
     async def _known(self, asked: OrderRequest) -> Placed:
         """The order of this number, which must be this patient's where one is named."""
@@ -275,15 +287,6 @@ class _Desk:
         return Placing(
             _number(asked.placer), (code,), tubes, _number(asked.group), asked.content(), asked.priority, order
         )
-
-    async def _answered(self, asked: OrderRequest, control: str, known: Placed) -> Answered:
-        _, items = (await placing.ordered(self.connection, [known]))[known.id]
-        on = [item.specimen_id for item in items if item.specimen_id]
-        tubes = await rows.tubes(self.connection, dict.fromkeys(on))
-        place = next((tube.place for tube in asked.specimens), 0)
-        told = tuple(ToldTube(tube.barcode, tube.type, place) for tube in tubes)
-        status = "CA" if known.ended or control in ("CR", "DR", "RQ") else status_of(items)
-        return Answered(asked.location, control, known.filler, status, tubes=told)
 
 
 def status_of(items: Sequence[OrderItemView]) -> str:

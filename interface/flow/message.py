@@ -8,6 +8,11 @@ from interface.wire.frames import parse_frame
 from interface.wire.transmission import part_text
 
 
+def storable(text: str, most_characters: int = 200) -> str:
+    """Words of a message as a column holds them: PostgreSQL's text has no NUL. The bytes are in the frame."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:most_characters]
+
+
 def frame_text(frame: StoredFrame) -> bytes:
     """The part of a frame's text that belongs to the message. What has no frame number is its own text (HL7, records
     without frames), or says where its text lies (a framing that a driver declares)."""

@@ -20,9 +20,9 @@ from interface.domain.views import Actor, ActorKind, Audience, OrderView
 from interface.errors import IllegalStep
 from interface.flow import orders
 from interface.flow.actors import require
-from interface.flow.orders import NewPractitioner, NewSpecimen
+from interface.flow.orders import NewOrder, NewPractitioner, NewSpecimen
 from interface.flow.problems import OrderError, text_problems
-from interface.store import audit, dispatch_ends, lab, lab_changes, order_changes, specimens
+from interface.store import audit, dispatch_ends, lab, lab_changes, order_changes, people, placing, specimens
 from interface.store.db import Connection
 from interface.store.specimens import ItemLocked, SpecimenLocked
 
@@ -91,6 +91,7 @@ async def change(
     asks = await orders.requester_of(connection, actor, change.requester_id, change.requester) or known
     asks = None if "requester" in change.cleared else asks
     if new == order and asks == known:
+        await audit.record(connection, actor, "read", "order", order_id, {"by": "change"})
         return await _view(connection, order_id, audience)
     if order.cancelled or all(item.status not in OPEN_ITEM for item in items):
         raise OrderError(["nothing of the order waits to be done any more"], conflict=True)
@@ -107,10 +108,9 @@ async def add(
     *,
     specimen_id: UUID | None = None,
     specimen: NewSpecimen | None = None,
-    only: frozenset[UUID] | None = None,
     audience: Audience = Audience.STAFF,
 ) -> OrderView:
-    """Order more tests, on a specimen that the order has or on one more. `only`: of what a panel stands for, these.
+    """Order more tests, on a specimen that the order has or on one more.
 
     Raises OrderError (also when the order is cancelled, the specimen is closed or a test is ordered on it already);
     ApiError 403.
@@ -124,24 +124,45 @@ async def add(
     if problems := [*orders.specimen_problems(new)]:
         raise OrderError(problems)
     await lab_changes.lock_orders(connection, actor.organization_id)
-    order, locked, items = await _locked(connection, order_id, audience)
-    if order.cancelled:
-        raise OrderError(["the order is cancelled; nothing can be added to it"], conflict=True)
+    await _view(connection, order_id, audience)
     expanded, problems = await orders.expand(connection, [new])
     if problems:
         raise OrderError(problems)
-    ordered = tuple(test for test in expanded[0] if only is None or test in only)
+    await extend(connection, actor, order_id, new, expanded[0], specimen_id)
+    return await _view(connection, order_id, audience)
+
+
+async def extend(
+    connection: Connection,
+    actor: Actor,
+    order_id: UUID,
+    new: NewSpecimen,
+    tests: Sequence[UUID],
+    specimen_id: UUID | None = None,
+) -> UUID:
+    """Order these tests, which `new.tests` stand for, on a specimen that the order has, or on `new`; the specimen's id.
+
+    The caller has found nothing wrong with `new`, and holds `lab_changes.lock_orders`. Raises OrderError.
+    """
+    named = [specimen_id] if specimen_id else []
+    locked = await specimens.lock_specimens(connection, named)
+    items = await specimens.lock_items(connection, specimen_ids=named)
+    order = await order_changes.lock_order(connection, order_id)
+    if order is None:
+        raise OrderError(["there is no order of this id"], missing=True)
+    if order.cancelled:
+        raise OrderError(["the order is cancelled; nothing can be added to it"], conflict=True)
     if specimen_id is None:
         await orders.free(connection, [new.barcode] if new.barcode else [])
         if len(new.time_points_min) > 1:
             raise OrderError(["specimens of a time series are added one by one"])
-        await orders.insert(connection, actor, order_id, order.patient_id, order.number, [new], [ordered])
+        [on] = await orders.insert(connection, actor, order_id, order.patient_id, order.number, [new], [tuple(tests)])
     else:
-        on = next((one for one in locked if one.id == specimen_id), None)
-        await _add_items(connection, actor, order_id, on, ordered, items)
+        on = specimen_id
+        await _add_items(connection, actor, order_id, next(iter(locked), None), tests, items)
     await specimens.touch_orders(connection, [order_id])
     await audit.record(connection, actor, "add", "order", order_id, {"tests": " ".join(new.tests)})
-    return await _view(connection, order_id, audience)
+    return on
 
 
 async def cancel(
@@ -185,6 +206,46 @@ async def cancel(
         detail = {"items": " ".join(str(item.id) for item in going), "reason": said}
         await audit.record(connection, actor, "cancel", "order", order_id, detail)
     return Cancelled(await _view(connection, order_id, audience), tuple(i.test_code for i in going), tuple(kept))
+
+
+async def replace_order(
+    connection: Connection,
+    actor: Actor,
+    order_id: UUID,
+    reason: str,
+    new: NewOrder,
+    *,
+    in_progress: bool = False,
+    audience: Audience = Audience.STAFF,
+) -> OrderView:
+    """Cancel an order whole, or nothing of it, and make another in its place for the same patient, who need not be
+    named again. Said again with the placer's number of the new order, it is answered with that.
+
+    Raises OrderError, also where something of the order cannot be cancelled; ApiError 403.
+    """
+    _may(actor)
+    said = _reason(reason)
+    await lab_changes.lock_orders(connection, actor.organization_id)
+    order, _, _ = await _locked(connection, order_id, audience)
+    named = (new.patient, new.patient_id) != (None, None)
+    new = new if named else replace(new, patient_id=order.patient_id)
+    if order.cancelled and not (new.placer_number and await placing.find(connection, new.placer)):
+        raise OrderError(["the order is cancelled already"], conflict=True)
+    done = await cancel(connection, actor, order_id, said, in_progress=in_progress, audience=audience)
+    if any(item.status not in CLOSED_ITEM for item in done.order.items):
+        raise OrderError([f"nothing was replaced: {'; '.join(done.kept)}"], conflict=True)
+    made = await orders.create_order(connection, actor, new, audience)
+    if not await same_person(connection, order.patient_id, made.patient_id):
+        raise OrderError(["an order is replaced by one for the same patient"])
+    await audit.record(connection, actor, "replace", "order", order_id, {"by": made.number, "reason": said})
+    return made
+
+
+async def same_person(connection: Connection, one: UUID | None, other: UUID | None) -> bool:
+    """Whether two patients' records are one person's."""
+    if one is None or other is None:
+        return False
+    return other in (await people.persons(connection, [one])).get(one, ())
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------
@@ -242,7 +303,7 @@ async def _add_items(
     tests: Sequence[UUID],
     items: Sequence[ItemLocked],
 ) -> None:
-    if on is None:
+    if on is None or on.order_id != order_id:
         raise OrderError(["the order has no specimen of this id"])
     if on.state not in orders.MEASURED:
         raise OrderError([f"the specimen is {on.state}; nothing can be ordered on it"], conflict=True)

@@ -15,12 +15,12 @@ from uuid import UUID
 from interface.domain.model import ItemStatus, Priority
 from interface.domain.specimens import RejectReason
 from interface.domain.states import CLOSED_ITEM, DONE_ITEM, OPEN_ITEM
-from interface.domain.views import Actor, Audience, OrderItemView, OrderView
+from interface.domain.views import Actor, Audience, OrderItemView
 from interface.flow import order_changes, orders, specimens
 from interface.flow.order_changes import OrderChange
 from interface.flow.orders import NewOrder, NewPractitioner, NewSpecimen
 from interface.flow.problems import OrderError
-from interface.store import audit, lab, people
+from interface.store import audit, lab, lab_changes, people
 from interface.store import placing as rows
 from interface.store.db import Connection
 from interface.store.placing import Placed as Placed
@@ -73,7 +73,9 @@ class Batch:
     patient_id: UUID
     link_id: UUID | None = None
     order_id: UUID | None = None
-    tubes: dict[tuple[object, ...], UUID] = field(default_factory=dict)  # without barcodes, by what they are
+    priority: Priority = Priority.ROUTINE  # the order's
+    # Those without barcodes, by what they are: the specimen and its order
+    tubes: dict[tuple[object, ...], tuple[UUID, UUID]] = field(default_factory=dict)
 
 
 class OtherContent(OrderError):
@@ -93,11 +95,10 @@ async def place(connection: Connection, batch: Batch, asked: Placing) -> Placed:
         raise OrderError(problems or ["the order has no placer number"])
     found: list[UUID] = []
     for tube in asked.tubes or (_ANY_TUBE,):
-        specimen_id = await _tube(connection, batch, asked, tube)
-        found += (await _ordered(connection, batch.actor, specimen_id, asked.tests, tests[0])).values()
+        specimen_id, order_id = await _tube(connection, batch, asked, tube, tests[0])
+        found += (await _ordered(connection, batch.actor, order_id, specimen_id, asked.tests, tests[0])).values()
         await _step(connection, batch.actor, specimen_id, tube)
-    order_id = await _order_of(connection, specimen_id)
-    filler = await _filler(connection, order_id)
+    filler = await rows.next_filler(connection, order_id)
     placed_id = await rows.insert(
         connection, batch.actor.organization_id, asked.placer, order_id, filler, group=asked.group,
         content=asked.content, link_id=batch.link_id,
@@ -105,7 +106,7 @@ async def place(connection: Connection, batch: Batch, asked: Placing) -> Placed:
     await rows.stand_for(connection, batch.actor.organization_id, placed_id, found)
     detail = {"placer": asked.placer.number, "filler": filler, "tests": " ".join(asked.tests)}
     await audit.record(connection, batch.actor, "place", "order", order_id, detail)
-    return await _found(connection, asked.placer)
+    return Placed(placed_id, asked.placer, asked.group, order_id, filler, asked.content, asked.content, None)
 
 
 async def change(connection: Connection, batch: Batch, asked: Placing) -> Placed:
@@ -145,19 +146,16 @@ async def cancel(
     await audit.record(connection, actor, "cancel", "placer_order", known.id, detail)
 
 
-async def ordered(connection: Connection, known: Sequence[Placed]) -> dict[UUID, tuple[OrderView, list[OrderItemView]]]:
-    """Of each number its order and its items, by the number's id, as an EMR may see them."""
-    views = {
-        view.id: view
-        for view in await lab.find_orders(
-            connection, lab.OrderFilter(ids=tuple({one.order_id for one in known}) or (UUID(int=0),)), Audience.EMR
-        )
-    }
-    found = {}
-    for one in known:
-        ids = {item.id for item in await rows.items(connection, one.id)}
-        found[one.id] = (views[one.order_id], [item for item in views[one.order_id].items if item.id in ids])
-    return found
+async def ordered(connection: Connection, known: Sequence[Placed]) -> dict[UUID, list[OrderItemView]]:
+    """The items of each number, by the number's id, as an EMR may see them."""
+    orders_of = tuple({one.order_id for one in known})
+    if not orders_of:
+        return {}
+    filter = lab.OrderFilter(ids=orders_of, page=lab.Page(limit=len(orders_of)))
+    views = await lab.find_orders(connection, filter, Audience.EMR)
+    items = {item.id: item for view in views for item in view.items}
+    stands = await rows.items_of(connection, [one.id for one in known])
+    return {one.id: [items[id] for id in stands.get(one.id, ()) if id in items] for one in known}
 
 
 async def find(connection: Connection, placer: PlacerNumber, filler: str = "") -> Placed | None:
@@ -210,8 +208,10 @@ def _why_not(known: Placed, items: Sequence[PlacedItem]) -> str:
 # ---- specimens -------------------------------------------------------------------------------------------------------
 
 
-async def _tube(connection: Connection, batch: Batch, asked: Placing, tube: PlacedTube) -> UUID:
-    """The specimen on which the tests are to be ordered: one there is, or a new one."""
+async def _tube(
+    connection: Connection, batch: Batch, asked: Placing, tube: PlacedTube, tests: Sequence[UUID]
+) -> tuple[UUID, UUID]:
+    """The specimen on which the tests are to be ordered, one there is or a new one with them; and its order."""
     wanted = tube.specimen
     alike = (wanted.type, wanted.container, wanted.collected_at, wanted.received_at, tube.same)
     if wanted.barcode:
@@ -220,20 +220,18 @@ async def _tube(connection: Connection, batch: Batch, asked: Placing, tube: Plac
     elif alike in batch.tubes:
         return batch.tubes[alike]
     new = replace(wanted, tests=asked.tests)
-    into = await _into(connection, batch, asked.group)
+    into = await _into(connection, batch, asked)
     if into is None:
-        order_id, _ = await orders.make_order(connection, batch.actor, _whole(batch, asked, new))
-        batch.order_id = order_id
-        before: frozenset[UUID] = frozenset()
+        into, _ = await orders.make_order(connection, batch.actor, _whole(batch, asked, new))
+        batch.order_id, batch.priority = into, asked.priority or Priority.ROUTINE
+        [specimen_id] = await lab_changes.order_specimen_ids(connection, into)
     else:
-        before = frozenset(await _specimen_ids(connection, into))
-        await order_changes.add(connection, batch.actor, into, (), specimen=new)
-        await _more_urgent(connection, batch.actor, into, asked.priority or Priority.ROUTINE)
-        order_id = into
-    [specimen_id] = set(await _specimen_ids(connection, order_id)) - before
+        if problems := [*orders.specimen_problems(new)]:
+            raise OrderError(problems)
+        specimen_id = await order_changes.extend(connection, batch.actor, into, new, tests)
     if not wanted.barcode:
-        batch.tubes[alike] = specimen_id
-    return specimen_id
+        batch.tubes[alike] = specimen_id, into
+    return specimen_id, into
 
 
 def _whole(batch: Batch, asked: Placing, new: NewSpecimen) -> NewOrder:
@@ -244,42 +242,49 @@ def _whole(batch: Batch, asked: Placing, new: NewSpecimen) -> NewOrder:
     )  # fmt: skip
 
 
-async def _into(connection: Connection, batch: Batch, group: PlacerNumber) -> UUID | None:
-    """The order that a new specimen belongs to: what was placed with it, now or before in its group."""
-    if batch.order_id is not None:
-        return batch.order_id
-    known = await rows.order_of_group(connection, group)
-    order = await lab.get_order(connection, known, Audience.STAFF) if known else None
-    if order is None or order.cancelled or order.patient_id is None:
-        return None
-    return order.id if await _same_person(connection, order.patient_id, batch.patient_id) else None
+async def _into(connection: Connection, batch: Batch, asked: Placing) -> UUID | None:
+    """The order that a new specimen belongs to: what was placed with it, now or before in its group; as urgent as the
+    most urgent of all that."""
+    if batch.order_id is None and asked.group.number:
+        known = await rows.order_of_group(connection, asked.group)
+        order = await lab.get_order(connection, known, Audience.STAFF) if known else None
+        if order is None or order.cancelled or order.patient_id is None:
+            return None
+        if not await _same_person(connection, order.patient_id, batch.patient_id):
+            return None
+        batch.order_id, batch.priority = order.id, order.priority
+    if batch.order_id is not None and asked.priority is not None:
+        if MOST_URGENT.index(asked.priority) < MOST_URGENT.index(batch.priority):
+            change = OrderChange(priority=asked.priority)
+            await order_changes.change(connection, batch.actor, batch.order_id, change)
+            batch.priority = asked.priority
+    return batch.order_id
 
 
-async def _usable(connection: Connection, batch: Batch, there: Sequence[Tube], wanted: NewSpecimen) -> UUID:
-    """The one specimen that carries the barcode, if it is this patient's and what is said of it fits."""
+async def _usable(
+    connection: Connection, batch: Batch, there: Sequence[Tube], wanted: NewSpecimen
+) -> tuple[UUID, UUID]:
+    """The one specimen that carries the barcode, and its order, if it is this patient's and what is said of it fits."""
     if len(there) > 1:
         raise OrderError(["several open specimens carry this barcode"], conflict=True)
     [one] = there
     if one.order_id is None or one.patient_id is None:
         raise OrderError(["an analyzer has measured a specimen of this barcode, of which nobody knows whose it is"],
                          conflict=True)  # fmt: skip
-    if not await _same_person(connection, one.patient_id, batch.patient_id):
+    if one.order_id != batch.order_id and not await _same_person(connection, one.patient_id, batch.patient_id):
         raise OrderError(["the barcode is on an open specimen of another patient"], conflict=True)
     if wanted.type and one.type and wanted.type != one.type:
         raise OrderError([f"the barcode is on a specimen of type {one.type}"], conflict=True)
-    return one.id
+    return one.id, one.order_id
 
 
 async def _ordered(
-    connection: Connection, actor: Actor, specimen_id: UUID, codes: Sequence[str], tests: Sequence[UUID]
+    connection: Connection, actor: Actor, order_id: UUID, specimen_id: UUID, codes: Sequence[str], tests: Sequence[UUID]
 ) -> Mapping[UUID, UUID]:
     """The items of these tests on the specimen, those that were missing ordered. `codes` come to `tests`."""
     there = await rows.items_on(connection, specimen_id, tests)
     if missing := [test for test in tests if test not in there]:
-        order_id = await _order_of(connection, specimen_id)
-        await order_changes.add(
-            connection, actor, order_id, tuple(codes), specimen_id=specimen_id, only=frozenset(missing)
-        )
+        await order_changes.extend(connection, actor, order_id, NewSpecimen(tuple(codes)), missing, specimen_id)
         there = await rows.items_on(connection, specimen_id, tests)
     return there
 
@@ -287,6 +292,8 @@ async def _ordered(
 async def _step(connection: Connection, actor: Actor, specimen_id: UUID, tube: PlacedTube) -> None:
     """What is told of the specimen and was not known: that it was collected, received, rejected."""
     said = tube.specimen
+    if said.collected_at is None and said.received_at is None and tube.reject is None:
+        return
     view = await specimens.view(connection, specimen_id)
     if said.received_at and view.received_at is None and view.state in ("expected", "collected"):
         taken = said.collected_at if view.collected_at is None else None
@@ -297,26 +304,6 @@ async def _step(connection: Connection, actor: Actor, specimen_id: UUID, tube: P
         )
     if tube.reject is not None and view.state != "rejected":
         await specimens.reject(connection, actor, specimen_id, tube.reject, tube.reject_text)
-
-
-async def _order_of(connection: Connection, specimen_id: UUID) -> UUID:
-    [tube] = await rows.tubes(connection, [specimen_id])
-    if tube.order_id is None:
-        raise OrderError(["the specimen belongs to no order"], conflict=True)
-    return tube.order_id
-
-
-async def _specimen_ids(connection: Connection, order_id: UUID) -> list[UUID]:
-    found = await lab.find_specimens(connection, lab.SpecimenFilter(order_ids=(order_id,)), Audience.STAFF)
-    return [view.id for view in found if view.parent_id is None]
-
-
-async def _filler(connection: Connection, order_id: UUID) -> str:
-    """The laboratory's number of a service: its order's, and which of that order's services from the second on."""
-    order = await lab.get_order(connection, order_id, Audience.STAFF)
-    number = order.number if order is not None else ""
-    before = await rows.of_order(connection, order_id)
-    return f"{number}-{len(before) + 1}" if before else number
 
 
 # ---- changes ---------------------------------------------------------------------------------------------------------
@@ -333,7 +320,7 @@ async def _retest(
     gone = [item for item in items if item.test_id not in tests[0] and item.status not in CLOSED_ITEM]
     found: list[UUID] = []
     for specimen_id in on:
-        found += (await _ordered(connection, batch.actor, specimen_id, asked.tests, tests[0])).values()
+        found += (await _ordered(connection, batch.actor, known.order_id, specimen_id, asked.tests, tests[0])).values()
     await rows.stand_for(connection, batch.actor.organization_id, known.id, found)
     if own := [item.id for item in gone if not item.shared]:
         await order_changes.cancel(
@@ -384,13 +371,6 @@ async def _change_facts(connection: Connection, actor: Actor, order_id: UUID, as
 
 def _practitioner(said: NewPractitioner | None) -> NewPractitioner | None:
     return said if said is not None and (said.identifier or said.family) else None
-
-
-async def _more_urgent(connection: Connection, actor: Actor, order_id: UUID, priority: Priority) -> None:
-    """An order is as urgent as the most urgent of what is placed in it."""
-    view = await lab.get_order(connection, order_id, Audience.STAFF)
-    if view is not None and MOST_URGENT.index(priority) < MOST_URGENT.index(view.priority):
-        await order_changes.change(connection, actor, order_id, OrderChange(priority=priority))
 
 
 async def replace_placed(

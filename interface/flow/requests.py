@@ -16,12 +16,15 @@ import structlog
 
 from interface.errors import LaboraError, LocatedError, StoreAmbiguous, StoreError
 from interface.flow.context import LinkContext
+from interface.flow.message import storable
 from interface.settings import LinkRole
 from interface.store.db import Connection, Database, translate
 from interface.store.journal import Append, FrameRow, MessageRow, append_within, new_message_id
 from interface.wire import hl7
 
 log = structlog.get_logger(__name__)
+
+_MOST_REASON = 1000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +48,13 @@ class Reply:
     """The answer, unframed. `then`: messages behind it, each in a block of its own.
 
     `reason`: why nothing was done, in one sentence; such a message is kept as rejected. What a handler has written is
-    kept all the same: raise `Refused` to undo it.
+    kept all the same: raise `Refused` to undo it. `note`: what is to be known of one that was done.
     """
 
     text: bytes
     then: tuple[bytes, ...] = ()
     reason: str = ""
+    note: str = ""
 
 
 class Refused(LaboraError):
@@ -81,27 +85,54 @@ class Requests:
         self._context, self._database, self._reply_s = context, database, reply_s
         self._handlers = handlers.get(context.settings.role, {})
         self._turn = asyncio.Lock()
+        self._abandoned: set[asyncio.Future[Reply | LaboraError]] = set()  # kept until they have ended
 
     def handler(self, message: hl7.Message) -> Handler | None:
         """What answers such a message on this link; None where it is no request, or one that is not taken."""
-        kind = message.type.partition("^")[0]
-        found = self._handlers.get(message.type) or self._handlers.get(kind)
-        return found(self._context) if found else None
+        for kind in (message.type, message.type.partition("^")[0]):
+            if (found := self._handlers.get(kind)) is not None and (handler := found(self._context)) is not None:
+                return handler
+        return None
 
     def takes(self, kind: str) -> bool:
         """Whether some event of a message type is answered on such a link."""
-        return any(each.partition("^")[0] == kind for each in self._handlers)
+        return any(each.partition("^")[0] == kind and found(self._context) for each, found in self._handlers.items())
 
     async def answer(
         self, handler: Handler, message: hl7.Message, block: bytes, row: MessageRow, control_id: str
     ) -> Reply | LaboraError:
         """Do it and commit; the reply, or why nothing was done. Raises StoreError where that is not stored, not known,
         or took too long: promise nothing."""
+        work = asyncio.ensure_future(self._in_turn(handler, message, block, row, control_id))
         try:
-            async with asyncio.timeout(self._reply_s), self._turn:
-                return await self._committed(handler, message, block, row, control_id)
-        except TimeoutError as error:
-            raise StoreAmbiguous("the answer is late") from error
+            done, _ = await asyncio.wait({work}, timeout=self._reply_s)
+        except asyncio.CancelledError:  # the link is stopped
+            self._abandon(work)
+            raise
+        if done:
+            return work.result()
+        # A database that does not answer does not answer a rollback either: nobody waits for that.
+        self._abandon(work)
+        log.warning("a request was not answered in time", action="request.late", link=self._context.name,
+                    message_id=str(row.id), reply_s=self._reply_s)  # fmt: skip
+        raise StoreAmbiguous("the answer is late")
+
+    def _abandon(self, work: asyncio.Future[Reply | LaboraError]) -> None:
+        """Undo what is being done, unless it is done already; the sender asks again."""
+        work.cancel()
+        self._abandoned.add(work)
+        work.add_done_callback(self._undone)
+
+    def _undone(self, work: asyncio.Future[Reply | LaboraError]) -> None:
+        self._abandoned.discard(work)
+        if not work.cancelled():
+            work.exception()  # it has been reported as late
+
+    async def _in_turn(
+        self, handler: Handler, message: hl7.Message, block: bytes, row: MessageRow, control_id: str
+    ) -> Reply | LaboraError:
+        async with self._turn:
+            return await self._committed(handler, message, block, row, control_id)
 
     async def _committed(
         self, handler: Handler, message: hl7.Message, block: bytes, row: MessageRow, control_id: str
@@ -115,7 +146,9 @@ class Requests:
                         Request(connection, self._context, row.id, message, block, control_id, row.received_at)
                     )
                     if reply.reason:
-                        await _reject(connection, row.id, reply.reason)
+                        await _note(connection, row.id, "rejected", reply.reason)
+                    elif reply.note:
+                        await _note(connection, row.id, "released", reply.note)
                     return reply
             except StoreError:
                 raise
@@ -132,7 +165,7 @@ class Requests:
                               message_id=str(row.id), error=type(error).__name__)  # fmt: skip
                 answer = HandlerFault("this could not be done for a fault of the laboratory's system")
                 reason = f"{HandlerFault.slug}: {type(error).__name__}"
-            rejected = row._replace(settled="rejected", reason=reason)
+            rejected = row._replace(settled="rejected", reason=storable(reason, _MOST_REASON))
             await append_within(connection, organization_id, _append(rejected, block))
         return answer
 
@@ -149,7 +182,10 @@ def _append(row: MessageRow, block: bytes) -> Append:
     return Append((row,), (FrameRow(row.id, 0, 0, None, block, row.received_at),))
 
 
-async def _reject(connection: Connection, message_id: UUID, reason: str) -> None:
+async def _note(connection: Connection, message_id: UUID, settled: str, reason: str) -> None:
     await connection.execute(
-        "UPDATE lab.message SET settled = 'rejected', reason = $2 WHERE id = $1", message_id, reason
+        "UPDATE lab.message SET settled = $2, reason = $3 WHERE id = $1",
+        message_id,
+        settled,
+        storable(reason, _MOST_REASON),
     )

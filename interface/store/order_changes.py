@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
+from interface.domain.model import Priority
 from interface.domain.views import OrderView
 from interface.store.db import Connection
 
 
+@dataclass(frozen=True, slots=True)
+class OrderLocked:
+    """An order, locked, as far as something is added to it."""
+
+    number: str
+    patient_id: UUID | None
+    priority: Priority
+    cancelled: bool
+
+
+async def lock_order(connection: Connection, order_id: UUID) -> OrderLocked | None:
+    """After specimens and items, as everybody locks."""
+    row = await connection.fetchrow(
+        "select number, patient_id, priority, cancelled_at is not null as cancelled from lab.lab_order where id = $1"
+        " for no key update",
+        order_id,
+    )
+    return OrderLocked(row["number"], row["patient_id"], Priority(row["priority"]), row["cancelled"]) if row else None
+
+
 async def close_order(connection: Connection, order_id: UUID, reason: str) -> None:
-    """The order as a whole is cancelled. Its version was counted up with its items."""
+    """The order as a whole is cancelled, unless somebody has added to it at the same moment. Its version was counted up
+    with its items."""
     await connection.execute(
         """
         update lab.lab_order set cancelled_at = now(), cancel_reason = $2, updated_at = now()
-        where id = $1 and cancelled_at is null
+        where id = $1 and cancelled_at is null and not exists (
+            select from lab.order_item where order_id = $1 and status not in ('cancelled', 'rejected'))
         """,
         order_id,
         reason,

@@ -94,11 +94,6 @@ async def order_of_group(connection: Connection, group: PlacerNumber) -> UUID | 
     return found
 
 
-async def of_order(connection: Connection, order_id: UUID) -> list[Placed]:
-    """An order's numbers in the order in which they came."""
-    return [_placed(row) for row in await connection.fetch(f"{_PLACED} where p.order_id = $1 order by p.id", order_id)]
-
-
 def _placed(row: Record) -> Placed:
     return Placed(
         row["id"],
@@ -151,6 +146,30 @@ async def stand_for_order(connection: Connection, organization_id: UUID, placed_
     """The number stands for all items that the order has now."""
     rows = await connection.fetch("select id from lab.order_item where order_id = $1", order_id)
     await stand_for(connection, organization_id, placed_id, [row["id"] for row in rows])
+
+
+async def items_of(connection: Connection, placed_ids: Iterable[UUID]) -> dict[UUID, list[UUID]]:
+    """The ids of the items that each of the numbers stands for."""
+    found: dict[UUID, list[UUID]] = {}
+    for row in await connection.fetch(
+        "select placer_order_id, order_item_id from lab.placer_item"
+        " where placer_order_id = any($1::uuid[]) and dropped_at is null order by order_item_id",
+        list(placed_ids),
+    ):
+        found.setdefault(row["placer_order_id"], []).append(row["order_item_id"])
+    return found
+
+
+async def next_filler(connection: Connection, order_id: UUID) -> str:
+    """The laboratory's number of a service: its order's, and which of that order's services from the second on."""
+    row = await connection.fetchrow(
+        "select o.number, (select count(*) from lab.placer_order p where p.order_id = o.id) as before"
+        " from lab.lab_order o where o.id = $1",
+        order_id,
+    )
+    if row is None:
+        return ""
+    return f"{row['number']}-{row['before'] + 1}" if row["before"] else str(row["number"])
 
 
 async def drop(connection: Connection, placed_id: UUID, item_ids: Sequence[UUID]) -> None:

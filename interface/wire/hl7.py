@@ -142,6 +142,10 @@ class Segment:
             return ""
         return self.leaf(raw, component, subcomponent)
 
+    def every(self, number: int, component: int = 1, subcomponent: int = 1) -> list[str]:
+        """One leaf of each repetition, unescaped: the field is split once, however often it is repeated."""
+        return [self.leaf(repeat, component, subcomponent) for repeat in self.repeats(number)]
+
     def read(self, number: int, component: int | None = None, subcomponent: int | None = None) -> str:
         """One leaf, or a whole field as words (`component` None), unescaped and stripped."""
         fields = self._fields or self._split()

@@ -137,6 +137,16 @@ class Record:
         leaves = raw.split(mark)
         return leaves[component - 1] if component <= len(leaves) and repeat == 1 else ""
 
+    def every(self, number: int, component: int = 1) -> list[str]:
+        """One leaf of each repetition, unescaped: the field is split once, however often it is repeated."""
+        raw, marks = self.field(number), self.delimiters
+        found = []
+        for repeat in raw.split(marks.repeat) if raw else ():
+            leaves = repeat.split(marks.component)
+            leaf = leaves[component - 1] if component <= len(leaves) else ""
+            found.append(self.unescape(leaf) if marks.escape in leaf else leaf)
+        return found
+
     def read(self, number: int, component: int | None = None) -> str:
         """One leaf of the first repetition, or a whole field as words (`component` None), unescaped and stripped."""
         fields = self._fields or self._split()

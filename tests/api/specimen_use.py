@@ -9,6 +9,8 @@ from interface.api.context import Route
 from tests.api.bench import Bench, Laboratory
 
 SPECIMEN_BODIES: dict[str, Any] = {
+    "/api/orders/{id}": {"version": 1, "ward": "3B"},
+    "/api/orders/{id}/replace": {"reason": "another test", "order": {"specimens": [{"tests": ["WBC"]}]}},
     "/api/orders/{id}/items": {"specimen": {"tests": ["WBC"]}},
     "/api/orders/{id}/cancel": {"reason": "by mistake"},
     "/api/specimens/{id}/collect": {"by": "Nurse"},
@@ -45,7 +47,7 @@ async def use_specimens(bench: Bench, laboratory: Laboratory, token: str, route:
             await ask(bench, token, f"/api/orders/{of['order']}/cancel")
     elif kind == "worksheets" and "{id}" in route.path:
         key = UUID((await ask(bench, token, "/api/worksheets"))["id"])
-    sent = {"json": SPECIMEN_BODIES[route.path]} if route.method == "POST" else {}
+    sent = {"json": SPECIMEN_BODIES[route.path]} if route.method in ("POST", "PATCH") else {}
     path = route.path.replace("{id}", str(key)).replace("{barcode}", barcode)
     answer = await bench.ask(route.method, path, token, **sent)
     assert answer.status < 300, (path, answer.body)

@@ -87,3 +87,21 @@ async def test_an_order_that_makes_no_sense_is_refused_in_one_line(shell: Shell)
     )
     unknown = await shell.run("order", "show", "2020-000001")
     assert (unknown.status, unknown.err) == (1, "labora: there is no such order\n")
+
+
+async def test_an_order_is_changed_and_replaced(shell: Shell) -> None:
+    flags = ("--test", "HGB", "--placer-number", "HIS|A-1", *FLAGS)
+    made = (await shell.run("order", "create", "--as", "vera", "--json", *flags)).json
+    assert (made["placer_number"], made["placer_authority"]) == ("A-1", "HIS")
+    said = ("--priority", "stat", "--ward", "3B", "--requester-number", "urn:doctors|D1")
+    changed = (await shell.run("order", "change", "A-1", "--as", "vera", "--json", *said)).json
+    assert (changed["priority"], changed["ward"], changed["requester"]["identifier"]) == ("stat", "3B", "D1")
+    cleared = (await shell.run("order", "change", "A-1", "--as", "vera", "--json", "--clear", "requester")).json
+    assert cleared["requester"] is None
+    assert (await shell.run("order", "change", "A-1", "--as", "vera")).status == 2
+    new = ("--reason", "another test", "--test", "WBC", "--placer-number", "HIS|A-2")
+    done = (await shell.run("order", "replace", "A-1", "--as", "vera", "--json", *new)).json
+    assert ([item["test_code"] for item in done["items"]], done["patient_id"]) == (["WBC"], made["patient_id"])
+    assert (await shell.run("order", "show", "A-1", "--json")).json["cancelled"] is True
+    late = await shell.run("order", "replace", "A-1", "--as", "vera", "--reason", "x", "--test", "HGB")
+    assert (late.status, late.err) == (1, "labora: the order is cancelled already\n")

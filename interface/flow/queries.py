@@ -1,0 +1,227 @@
+"""What an analyzer asks for and what it is told: its query read by the driver, looked up in the order book, answered in
+the driver's dialect. Each query is answered anew, whatever was answered before it.
+
+Ids are compared, never searched for: a `%` in one is a character of it. An analyzer sees the work that is meant for it,
+in its own laboratory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from interface import telemetry
+from interface.domain import routing
+from interface.domain.model import DecodedMessage, Protocol, Query
+from interface.domain.routing import DispatchState
+from interface.driver import registry
+from interface.driver.defaults import DEFAULT_ANSWERS
+from interface.driver.dialogue import Answer, Without, read_queries, write
+from interface.driver.manifest import Driver
+from interface.errors import DriverError, SegmentError, UnsupportedMessage
+from interface.flow import order_book
+from interface.flow.context import LinkContext
+from interface.flow.message import message_text, storable
+from interface.flow.order_book import Book
+from interface.flow.requests import Handler, Reply, Request
+from interface.flow.speech import control_id
+from interface.store.db import Connection
+from interface.store.ids import uuid7, uuid7_floor
+from interface.store.journal import StoredMessage
+
+log = structlog.get_logger(__name__)
+
+MOST_ASKED = 500  # specimens that one query may name
+MOST_ID = 100  # characters of an id that is looked up; no barcode is longer
+_MOST_NOTE = 500
+_UNSUPPORTED_TYPE, _NOT_IN_TABLE = 200, 103  # HL7 table 0357
+ANSWERED_WITHIN = timedelta(minutes=10)  # an acknowledgement that comes later is of something else
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What is to be said. `dispatches[i]`: the work that `texts[i]` orders.
+
+    `settled`, `reason`: what becomes of the query; of one that is answered, why there is no work. `cancels_before`: it
+    takes back what was asked before it, which is not to be answered any more.
+    """
+
+    texts: tuple[bytes, ...] = ()
+    dispatches: tuple[tuple[UUID, ...], ...] = ()
+    settled: str = "released"
+    reason: str = ""
+    cancels_before: bool = False
+
+
+def answers(driver: Driver) -> bool:
+    """Whether queries of such an analyzer are answered here. IHE LAW is answered by its own messages."""
+    return driver.law is None and _dialect(driver) is not None
+
+
+async def answer(
+    connection: Connection, link: LinkContext, message: StoredMessage, sending_id: UUID, now: datetime
+) -> Answered:
+    """Answer a stored query, in the caller's transaction, who records what is sent. `sending_id`: of the first text.
+
+    Raises DriverError where it cannot be read, or what there is cannot be written.
+    """
+    text = message_text(message)
+    decoded = registry.decode(link.driver, text, link.settings.encoding)
+    if not decoded.queries:
+        return Answered(settled="")
+    # What a message reports beside its query is decided as any result is, which settles it.
+    settled = "" if any(one.results for one in decoded.specimens) else "released"
+    if all(query.cancels for query in decoded.queries):
+        return Answered(settled=settled, reason="the analyzer took its query back", cancels_before=True)
+    told = await _answered(connection, link, text, decoded, control_id(sending_id), now)
+    return Answered(told.texts, told.dispatches, settled, told.reason, any(one.cancels for one in decoded.queries))
+
+
+# ---- HL7: the answer is the reply -----------------------------------------------------------------------------------
+
+
+def handler(link: LinkContext) -> Handler | None:
+    """What answers a link's HL7 queries."""
+    driver = link.driver
+    return _reply if driver.protocol is Protocol.HL7 and answers(driver) else None
+
+
+def handler_of_acknowledgements(link: LinkContext) -> Handler | None:
+    """What hears how an analyzer took orders that it did not get as the reply alone (Mindray's ACK^Q03 to DSR^Q03)."""
+    dialect = _dialect(link.driver) if handler(link) else None
+    return _acknowledged if dialect is not None and len(dialect.found) > 1 else None
+
+
+async def _reply(request: Request) -> Reply:
+    link, message = request.link, request.message
+    if message.type not in link.driver.query.message_types:
+        raise UnsupportedMessage("this link does not take this event", "MSH^1^9^1^2", _UNSUPPORTED_TYPE)
+    orc = message.first("ORC")
+    if message.type == "ORM^O01" and (orc is None or orc.value(1) != "RF"):
+        # HL7 table 0119: RF asks for what was ordered; anything else would place or change an order.
+        raise UnsupportedMessage("an analyzer orders nothing: only ORC-1 RF is taken", "ORC^1^1", _NOT_IN_TABLE)
+    decoded = registry.decode(link.driver, request.block, link.settings.encoding)
+    if not decoded.queries:
+        raise SegmentError("there is no query in it", "MSH^1^9", _UNSUPPORTED_TYPE)
+    told = await _answered(request.connection, link, request.block, decoded, request.control_id, request.received_at)
+    recorded = [pair for pair in zip(told.texts, told.dispatches, strict=True) if pair[1]]
+    for text, dispatches in recorded or [(told.texts[0], ())]:
+        await order_book.record_sent(
+            request.connection, link, uuid7(), dispatches, text, request.message_id, request.received_at
+        )  # fmt: skip
+    return Reply(told.texts[0], told.texts[1:], note=told.reason)
+
+
+async def _acknowledged(request: Request) -> Reply:
+    """An acknowledgement is never answered; a no is a refusal of the work."""
+    msa = request.message.first("MSA")
+    code = msa.value(1) if msa else ""
+    if msa is None or code not in ("AA", "AE", "AR"):
+        return Reply(b"", reason="it acknowledges nothing that is known")
+    # The vendor's answer has the query's own control id, so has what acknowledges it; the last of that id is meant.
+    rows = await request.connection.fetch(
+        """SELECT d.id FROM lab.dispatch d WHERE d.sending_id = (
+               SELECT s.id FROM lab.sending s JOIN lab.message m ON m.id = s.query_id
+               WHERE s.id > $1 AND s.link_id = $2 AND m.control_id = $3 ORDER BY s.id DESC LIMIT 1)""",
+        uuid7_floor(request.received_at - ANSWERED_WITHIN), request.link.link_id, storable(msa.value(2)),
+    )  # fmt: skip
+    if not rows:
+        return Reply(b"", reason="it acknowledges nothing that is known")
+    dispatches = [row["id"] for row in rows]
+    state = DispatchState.ACCEPTED if code == "AA" else DispatchState.REFUSED
+    said = " ".join(filter(None, (code, msa.value(6))))
+    await order_book.answered(request.connection, request.link, dispatches, state, said, request.received_at)
+    return Reply(b"")
+
+
+# ---- what there is to say -------------------------------------------------------------------------------------------
+
+
+def _dialect(driver: Driver) -> Answer | None:
+    return driver.answer or DEFAULT_ANSWERS.get(driver.protocol)
+
+
+async def _answered(
+    connection: Connection, link: LinkContext, text: bytes, decoded: DecodedMessage, first_id: str, now: datetime
+) -> Answered:
+    driver, encoding = link.driver, link.settings.encoding or link.driver.encoding
+    dialect = _dialect(driver)
+    if dialect is None:
+        raise DriverError("the driver has no words for an answer")
+    asked = read_queries(driver.protocol, text, encoding, decoded.queries, driver.query.specimen_id)
+    texts: list[bytes] = []
+    dispatches: list[tuple[UUID, ...]] = []
+    notes: list[str] = []
+    local = now.astimezone(ZoneInfo(link.settings.timezone))
+    for query, one in zip(decoded.queries, asked, strict=False):
+        if query.cancels:
+            continue
+        book = await _looked_up(connection, link, query, now)
+        missing = [Without(each.specimen_id, each.reason.value) for each in book.missing]
+        own = first_id if not texts else f"{first_id}-{len(texts) + 1}"
+        for written in write(
+            dialect, one, [each.work for each in book.works], local, own, missing, encoding, book.stale
+        ):  # fmt: skip
+            texts.append(written.text)
+            dispatches.append(tuple(id_ for at in written.works for id_ in book.works[at].dispatches))
+        notes += _notes(query, book)
+    if not texts:
+        raise DriverError("the driver's dialect says nothing")
+    return Answered(tuple(texts), tuple(dispatches), reason="; ".join(dict.fromkeys(notes))[:_MOST_NOTE])
+
+
+async def _looked_up(connection: Connection, link: LinkContext, query: Query, now: datetime) -> Book:
+    """The order book's answer. What cannot be a specimen's id is not looked for."""
+    if len(query.specimen_ids) + len(query.ranges) > MOST_ASKED:
+        log.warning("a query for too many specimens", action="query.too_large", link=link.name,
+                    specimens=len(query.specimen_ids), most=MOST_ASKED)  # fmt: skip
+        return Book()
+    possible = tuple(one for one in query.specimen_ids if _may_be(one))
+    ranges = tuple(ends for ends in query.ranges if all(map(_may_be, ends)))
+    book = await order_book.work_for(connection, link, routing.Query(possible, query.all, ranges), now)
+    odd = [one for one in query.specimen_ids if not _may_be(one)]
+    missing = (*book.missing, *(routing.Missing(one, routing.NoWork.UNKNOWN_SPECIMEN) for one in odd))
+    found = Book(book.works, missing, book.problems, book.stale, book.more)
+    _tell(link, query, found)
+    return found
+
+
+def _may_be(specimen_id: str) -> bool:
+    return len(specimen_id) <= MOST_ID and specimen_id.isprintable()
+
+
+def _tell(link: LinkContext, query: Query, book: Book) -> None:
+    reasons = Counter(one.reason.value for one in book.missing)
+    telemetry.count_query(link.name, "work" if book.works else "none")
+    log.info("query answered", action="query.answered", link=link.name, works=len(book.works),
+             everything=query.all, without=dict(reasons), more=book.more, stale=bool(book.stale))  # fmt: skip
+    for problem in book.problems:
+        log.warning("a test cannot be ordered", action="query.not_ordered", link=link.name, test=problem.location,
+                    problem=problem.text)  # fmt: skip
+
+
+def _notes(query: Query, book: Book) -> Iterator[str]:
+    """Why somebody finds less at the analyzer than was expected, for the journal."""
+    if len(query.specimen_ids) + len(query.ranges) > MOST_ASKED:
+        yield f"more than {MOST_ASKED} specimens were asked for: not answered"
+    for reason, ids in _by_reason(book.missing):
+        yield f"{reason}: {', '.join(ids)}"
+    for problem in book.problems:
+        yield f"{problem.location}: {problem.text}"
+    if book.more:
+        yield f"there is more work than for {len(book.works)} specimens"
+    if book.stale:
+        yield book.stale
+
+
+def _by_reason(missing: Iterable[routing.Missing]) -> Sequence[tuple[str, list[str]]]:
+    found: dict[str, list[str]] = {}
+    for one in missing:
+        found.setdefault(one.reason.value, []).append(one.specimen_id)
+    return list(found.items())

@@ -1,0 +1,258 @@
+"""What an analyzer is told when it asks, and what it is not: hostile queries, other analyzers', other laboratories'."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from interface.domain import routing
+from interface.domain.routing import NoWork
+from interface.domain.specimens import RejectReason
+from interface.driver import registry
+from interface.driver.dialogue import REASONS
+from interface.flow import order_book, queries, specimens
+from interface.flow.context import LinkContext, register
+from interface.flow.handlers import HANDLERS
+from interface.flow.intake import LinkIntake
+from interface.flow.queries import Answered
+from interface.flow.requests import Requests
+from interface.link.intake import Receipt
+from interface.store.ids import uuid7
+from interface.store.journal import read_message
+from tests.flow.laboratory import Laboratory, frames, laboratory
+
+NOW = datetime(2026, 1, 2, 8, tzinfo=UTC)
+PEER = "127.0.0.1:1"
+
+
+@pytest.fixture
+async def lab(database_url: str) -> AsyncIterator[Laboratory]:
+    async with laboratory(database_url, "generic_lis2") as made:
+        yield made
+
+
+async def told(lab: Laboratory, *records: str, link: LinkContext | None = None) -> Answered:
+    """The answer to a message of these records, as the link's sender asks for it."""
+    link = link or lab.context
+    transmission = LinkIntake(link, lab.journal, lambda: NOW).frames(PEER)
+    receipt = Receipt()
+    for frame in frames(["H|\\^&|||Testmaker^Bench^1||||||||LIS2-A2|20260102", *records, "L|1|N"]):
+        receipt = await transmission.frame(frame)
+    assert receipt.message_id is not None
+    async with lab.database.transaction(link.organization_id) as connection:
+        message = await read_message(connection, receipt.message_id)
+        assert message is not None
+        return await queries.answer(connection, link, message, uuid7(), NOW)
+
+
+def lines(answered: Answered) -> list[list[str]]:
+    return [text.decode("latin-1").rstrip("\r").split("\r") for text in answered.texts]
+
+
+def orders(answered: Answered) -> list[tuple[str, str]]:
+    """Specimen and tests of every O record."""
+    found = [line.split("|") for message in lines(answered) for line in message if line.startswith("O|")]
+    return [(fields[2], fields[4]) for fields in found]
+
+
+def test_every_reason_has_words() -> None:
+    assert set(REASONS) == {one.value for one in NoWork}
+
+
+async def test_one_several_a_range_or_everything_may_be_asked_for(lab: Laboratory) -> None:
+    for at in range(1, 5):
+        await lab.order(f"S-{at}", "GLU" if at != 3 else "NA", patient_id=f"P-{at}")
+    assert orders(await told(lab, "Q|1|^S-2||ALL||||||||O")) == [("S-2", "^^^2345-7")]
+    assert orders(await told(lab, "Q|1|^S-4\\^S-1||ALL")) == [("S-4", "^^^2345-7"), ("S-1", "^^^2345-7")]
+    assert sorted(orders(await told(lab, "Q|1|^S-2|^S-3|ALL"))) == [("S-2", "^^^2345-7"), ("S-3", "^^^2951-2")]
+    assert len(orders(await told(lab, "Q|1|ALL||ALL"))) == 4
+    several = await told(lab, "Q|1|^S-1||ALL", "Q|2|^S-2||ALL")  # each has an answer of its own
+    assert [len(message) for message in lines(several)] == [4, 4]
+    assert [len(dispatches) for dispatches in several.dispatches] == [1, 1]
+
+
+async def test_no_work_is_said_with_its_reason_and_kept(lab: Laboratory) -> None:
+    await lab.order("S-1", "GLU")
+    specimen_id = await lab.owner.fetchval("select id from lab.specimen where barcode = 'S-1'")
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await specimens.reject(connection, lab.director, specimen_id, RejectReason.HAEMOLYSED)
+    rejected = await told(lab, "Q|1|^S-1||ALL")
+    [[header, end]] = lines(rejected)
+    assert (header.split("|")[10], end) == ("specimen rejected", "L|1|I")
+    assert (rejected.settled, rejected.reason, rejected.dispatches) == ("released", "rejected: S-1", ((),))
+    both = await told(lab, "Q|1|^S-1\\^NOBODY||ALL")
+    assert lines(both)[0][0].split("|")[10] == "specimen rejected; specimen not known"
+    assert both.reason == "rejected: S-1; unknown_specimen: NOBODY"
+
+
+async def test_a_query_is_answered_anew_and_its_work_keeps_its_ids(lab: Laboratory) -> None:
+    await lab.order("S-1", "GLU")
+    first = await told(lab, "Q|1|^S-1||ALL")
+    again = await told(lab, "Q|1|^S-1||ALL")
+    assert again.dispatches == first.dispatches and orders(again) == orders(first)
+    await lab.order("S-1B", "GLU")
+    assert (await told(lab, "Q|1|^S-1B||ALL")).dispatches != first.dispatches
+
+
+async def test_a_query_that_is_taken_back_is_not_answered(lab: Laboratory) -> None:
+    await lab.order("S-1", "GLU")
+    gone = await told(lab, "Q|1|^S-1||ALL||||||||A")
+    assert (gone.texts, gone.cancels_before, gone.settled) == ((), True, "released")
+
+
+async def test_what_is_no_query_is_left_to_the_worker(lab: Laboratory) -> None:
+    assert await told(lab, "P|1", "O|1|S-1||^^^GLU", "R|1|^^^GLU|5.5|mmol/L||N||F") == Answered(settled="")
+    beside = await told(lab, "Q|1|^S-1||ALL", "P|1", "O|1|S-1||^^^GLU", "R|1|^^^GLU|5.5|mmol/L||N||F")
+    assert beside.settled == "" and lines(beside)[0][-1] == "L|1|I"
+
+
+HOSTILE = [
+    "Q|1|||ALL", "Q|1|^", "Q|1|^^^^||", "Q|1|^%||ALL", "Q|1|^*||ALL", "Q|1|^S-_||ALL", "Q|1|^S-1' or '1'='1||ALL",
+    "Q|1|^S-1;drop table lab.result||ALL", "Q|1|^&X00&||ALL", "Q|1|^S-1&S&2||ALL", "Q|1|^S-1&X0D&O&F&1||ALL",
+    "Q|1|^" + "9" * 5000 + "||ALL", "Q|1|^\xff\xfe\x80||ALL", "Q|1|^S-0|^&X00&|ALL", "Q|1|^" + "\\^".join(["A"] * 40),
+    "Q|1|" + "\\" * 3000, "Q", "Q|1|^S-1;S-1||" + "|" * 500, "Q|1|^S-9|^S-0|ALL", "Q|1|^ |^z|",
+]  # fmt: skip
+
+
+async def test_a_hostile_query_gets_nothing_of_anybodys(lab: Laboratory) -> None:
+    await lab.order("S-1", "GLU")
+    for record in HOSTILE:
+        answered = await told(lab, record)
+        assert orders(answered) == [], record
+        # Whatever was in it, the answer is a message of ours: its records are those of the dialect.
+        assert answered.texts and all([line[:2] for line in message] == ["H|", "L|"] for message in lines(answered))
+        assert len(b"".join(answered.texts)) < 400
+
+
+async def test_a_query_for_more_specimens_than_any_rack_holds_is_not_looked_up(lab: Laboratory) -> None:
+    await lab.order("S-1", "GLU")
+    many = "\\".join(f"^S-{at}" for at in range(1, queries.MOST_ASKED + 2))
+    answered = await told(lab, f"Q|1|{many}||ALL")
+    assert orders(answered) == [] and lines(answered)[0][-1] == "L|1|I"
+    assert answered.reason == "more than 500 specimens were asked for: not answered"
+    hundred_thousand = "\\".join(f"^S-{at}" for at in range(100_000))
+    assert (await told(lab, f"Q|1|{hundred_thousand}||ALL")).reason == answered.reason
+
+
+async def test_an_analyzer_is_told_nothing_that_is_for_another_or_for_another_laboratory(lab: Laboratory) -> None:
+    await lab.order("S-1", "GLU")
+    settings = replace(lab.context.settings, id="hema", driver="sysmex_xn")
+    async with lab.database.transaction(lab.organization_id) as connection:
+        hema = await register(connection, lab.organization_id, settings, registry.load("sysmex_xn"))
+    for asks in ("Q|1|1^2^S-1^B", "Q|1|^^ALL^B", "Q|1|1^2^S-0^B|1^2^S-9^B"):
+        assert orders(await told(lab, asks, link=hema)) == []
+    elsewhere = await lab.owner.fetchval(
+        "insert into lab.organization (id, name) values ($1, 'elsewhere') returning id", uuid7()
+    )
+    async with lab.database.transaction(elsewhere) as connection:
+        theirs = await register(connection, elsewhere, lab.context.settings, lab.context.driver)
+    await lab.owner.execute(
+        "insert into lab.code_map (id, organization_id, driver, code, test_id, origin, valid_from)"
+        " select gen_random_uuid(), $1, 'generic_lis2', 'GLU', id, 'site', now() from lab.test where code = 'GLU'"
+        " and organization_id = $1", elsewhere,
+    )  # fmt: skip
+    async with lab.database.transaction(elsewhere) as connection:
+        found = await order_book.work_for(connection, theirs, routing.Query(("S-1",), True), NOW)
+    assert found.works == () and [one.reason for one in found.missing] == [NoWork.UNKNOWN_SPECIMEN]
+
+
+# ---- HL7 ------------------------------------------------------------------------------------------------------------
+
+QRY = (
+    "MSH|^~\\&|Mindray|BS-480|||20260105141500||QRY^Q02|{id}|P|2.3.1||||||ASCII|||\r"
+    "QRD|20260105141500|R|D|6|||RD|{specimen}|OTH|||T|\rQRF|BS-480|20260105141500|20260105141500|||RCT|COR|ALL||\r"
+)
+ACK = "MSH|^~\\&|Mindray|BS-480|||20260105141501||ACK^Q03|{id}|P|2.3.1\rMSA|{code}|{id}|words|||{number}|\r"
+
+
+@pytest.fixture
+async def mindray(database_url: str) -> AsyncIterator[Laboratory]:
+    async with laboratory(database_url, "mindray_bs") as made:
+        await made.owner.execute(
+            "insert into lab.code_map (id, organization_id, driver, code, test_id, origin, valid_from)"
+            " select gen_random_uuid(), organization_id, 'mindray_bs', '29', id, 'site', '2020-01-01' from lab.test"
+            " where code = 'GLU' and organization_id = $1", made.organization_id,
+        )  # fmt: skip
+        yield made
+
+
+async def say(lab: Laboratory, block: str) -> Receipt:
+    requests = Requests(lab.context, lab.database, HANDLERS, 5.0)
+    return await LinkIntake(lab.context, lab.journal, lambda: NOW, requests).block(block.encode("latin-1"), PEER)
+
+
+async def states(lab: Laboratory) -> list[tuple[str, str]]:
+    rows = await lab.owner.fetch("select state, answer from lab.dispatch order by work_id")
+    return [(row["state"], row["answer"]) for row in rows]
+
+
+async def settled(lab: Laboratory) -> list[tuple[str, str]]:
+    rows = await lab.owner.fetch("select settled, reason from lab.message order by id")
+    return [(row["settled"], row["reason"]) for row in rows]
+
+
+async def test_a_query_of_the_old_kind_is_acknowledged_and_then_shown(mindray: Laboratory) -> None:
+    await mindray.order("S-1", "GLU")
+    receipt = await say(mindray, QRY.format(id="6", specimen="S-1"))
+    assert receipt.reply is not None and b"QCK^Q02|6" in receipt.reply and b"QAK|SR|OK|" in receipt.reply
+    [shown] = receipt.then
+    assert b"DSR^Q03" in shown and b"DSP|21||S-1|||\r" in shown and b"DSP|29||29^^^|||\rDSC||\r" in shown
+    assert await states(mindray) == [("sent", "")]
+    assert (await say(mindray, ACK.format(id="6", code="AA", number="0"))).reply is None
+    assert await states(mindray) == [("accepted", "AA 0")]
+
+
+async def test_what_an_analyzer_will_not_take_is_refused_work(mindray: Laboratory) -> None:
+    await mindray.order("S-1", "GLU")
+    await say(mindray, QRY.format(id="6", specimen="S-1"))
+    await say(mindray, ACK.format(id="7", code="AE", number="207"))
+    assert await states(mindray) == [("sent", "")], "of another message"
+    await say(mindray, ACK.format(id="6", code="AE", number="207"))
+    assert await states(mindray) == [("refused", "AE 207")]
+    assert (await settled(mindray))[1] == ("rejected", "it acknowledges nothing that is known")
+
+
+async def test_there_is_nothing_to_show(mindray: Laboratory) -> None:
+    receipt = await say(mindray, QRY.format(id="6", specimen="S-9"))
+    assert receipt.reply is not None and b"QAK|SR|NF|" in receipt.reply and receipt.then == ()
+    assert await settled(mindray) == [("released", "unknown_specimen: S-9")]
+    assert receipt.refused == ""
+
+
+async def test_several_specimens_are_shown_one_by_one(mindray: Laboratory) -> None:
+    for at in (1, 2):
+        await mindray.order(f"S-{at}", "GLU", patient_id=f"P-{at}")
+    receipt = await say(mindray, QRY.format(id="6", specimen="S-1~S-2"))
+    assert [b"DSP|21||S-1|||" in receipt.then[0], b"DSP|21||S-2|||" in receipt.then[1]] == [True, True]
+    assert len(await mindray.owner.fetch("select distinct sending_id from lab.dispatch")) == 2
+
+
+ORM = "MSH|^~\\&|BC-5380|Mindray|||20260105100600||ORM^O01|6|P|2.3.1||||||UNICODE\rORC|{control}||S-1||IP\r"
+
+
+@pytest.mark.parametrize(
+    ("driver", "block", "said"),
+    [
+        ("mindray_bc5380", ORM.format(control="RF"), "ORR^O02"),
+        ("mindray_bc5380", ORM.format(control="NW"), "MSA|AR|6"),  # an analyzer orders nothing
+        ("mindray_bc5380", QRY.format(id="6", specimen="S-1"), "MSA|AR|6"),  # not how it asks
+        ("mindray_bs", ORM.format(control="RF"), "MSA|AR|6"),
+        ("dymind_dh36", ORM.format(control="RF"), "MSA|AR|6"),  # nobody knows how it is answered
+    ],
+)
+async def test_each_analyzer_asks_in_its_own_words(database_url: str, driver: str, block: str, said: str) -> None:
+    async with laboratory(database_url, driver) as lab:
+        receipt = await say(lab, block)
+        assert receipt.reply is not None and said in receipt.reply.decode()
+        assert (receipt.refused == "") == (said == "ORR^O02")
+
+
+async def test_odd_ids_are_answered_and_kept(mindray: Laboratory) -> None:
+    for at, odd in enumerate(["", "%", "A\0B", "\\X00\\", "\\.br\\", "^^^", "x" * 4000, "\xe9\xff", '""']):
+        receipt = await say(mindray, QRY.format(id=str(at), specimen=odd))
+        assert receipt.reply is not None and receipt.message_id is not None
+        assert b"DSR" not in receipt.reply and receipt.then == ()
+    assert {state for state, _ in await settled(mindray)} <= {"released", "rejected"}
