@@ -72,12 +72,14 @@ Answer = Callable[[Connection, LinkContext, StoredMessage, UUID, datetime], Awai
 
 @dataclass(slots=True)
 class _Message:
-    """One that is recorded. `asked_at`: of an answer; `tries`: attempts that count; `reply`: one is waited for."""
+    """One that is recorded. `asked_at`: of an answer; `tries`: attempts that count; `reply`: one is waited for;
+    `again`: it did not arrive before."""
 
     sent: Sent
     reply: bool
     asked_at: datetime | None = None
     tries: int = 0
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,7 @@ class LinkOutgoing:
         if message.asked_at is not None and self._now() - message.asked_at > timedelta(seconds=ANSWER_S):
             self._drop(message, "late")
             return False
-        if message.tries:  # the first time it was recorded when it was built
+        if message.again:  # the first time it was recorded when it was built
             await self._record(message.sent)
         return True
 
@@ -311,6 +313,7 @@ class LinkOutgoing:
     def _keep(self, fate: _Fate, connection: ConnectionOutgoing) -> None:
         """A message that did not arrive waits for its next turn: here, where the order book does not keep it."""
         message = fate.message
+        message.again = True
         if message.asked_at is not None:
             if fate.reason not in ("lost", "stop"):
                 connection.answers.appendleft(message)

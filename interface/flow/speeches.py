@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from interface.driver.manifest import LinkFraming
+from interface.flow import queries
 from interface.flow.context import LinkContext
 from interface.flow.downloads import downloads
 from interface.flow.outgoing import Answer
 from interface.flow.speech import Speech
+from interface.settings import LinkRole, TransportType
 
 # The first that has words for a link has it.
 SPEECHES: tuple[Callable[[LinkContext], Speech | None], ...] = (downloads,)
@@ -19,5 +22,9 @@ def speech_of(link: LinkContext) -> Speech | None:
 
 
 def answer_of(link: LinkContext) -> Answer | None:
-    """What answers the queries that a link takes in frames or blocks; None where nobody does."""
-    return None
+    """What answers the queries that a link takes in frames or blocks; None where nobody does. Over MLLP they have a
+    reply (`flow.requests`), and nothing can be said to a folder."""
+    settings, driver = link.settings, link.driver
+    if settings.role is not LinkRole.ANALYZER or settings.transport.type is TransportType.FOLDER:
+        return None
+    return queries.answer if driver.link is not LinkFraming.MLLP and queries.answers(driver) else None
