@@ -7,7 +7,8 @@ a colour says is also said by a shape. Texts are black or nearly so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from itertools import pairwise
@@ -24,12 +25,14 @@ BLACK, GREY, INK, FAINT = "#000000", "#555555", "#222222", "#DDDDDD"
 CLIP, _ARROW, EDGE = 4, 4.12, 4.4  # SD: from where a point is an arrow; where that is; where the panel ends
 INSET = 8.0  # pixels at both ends, so that a point at midnight is whole
 SIZE = 10.0
-COLUMN = 2  # pixels that a point in control is as good as wide
-_DENSE, _MANY = 500, 40  # points from which those in control are small; labels from which warnings have none
+COLUMN, _CROWDED_COLUMN = 2, 3  # pixels that a point in control is as good as wide; where they are many and small
+_DENSE, _CROWDED = 500, 1_000  # points from which those in control are small; from which fewer of them are drawn
+_MANY = 40  # labels from which warnings have none
 _BANDS = ((3, "#FFF6E3"), (2, "#F4F9FC"), (1, "#E9F3FA"))  # SD and what is within, the widest first
 _RULES: tuple[tuple[int, str, float, tuple[float, ...]], ...] = (  # SD, colour, width and dash of its line
     (3, VERMILLION, 1.2, ()), (2, "#B87F00", 1, (6, 3)), (1, "#767676", 0.75, (1.5, 3)),
 )  # fmt: skip
+_ZERO = Decimal(0)
 _LONG = timedelta(hours=36)  # without a point, after which a line may be broken
 
 
@@ -55,6 +58,9 @@ STYLES = (
     Style(GREEN, _DOWN, (5, 2)),
     Style(BLACK, _BAR, (5, 2)),
 )
+
+
+_PALE = {BLUE: "#A6CBE3", GREEN: "#A6DBCB", BLACK: "#C9C9C9"}  # of the colours of styles
 
 
 @record
@@ -108,22 +114,29 @@ class Drawn:
 def draw(panel: Panel, frame: Frame, chart: Chart, verticals: Sequence[float], tips: bool) -> Drawn:
     """A panel's plot. `verticals`: where a change is marked; `tips`: points say what they are when pointed at."""
     known = any(level.targets for level in panel.levels) or not panel.points
-    items = [*_ground(frame, known), *(_scale(panel, frame, chart.unit) if known else ())]
+    shown, twins = thinned(panel.points, frame, whole=tips)
+    crowded = len(panel.points) > _CROWDED
+    small = 1.0 if len(shown) < _DENSE else 0.6
+    lines = [
+        item
+        for level in dict.fromkeys(point.level for point in shown)
+        for item in _lines([point for point in shown if point.level == level], panel, frame, small, crowded)
+    ]
+    items = [*(_bands(frame) if known else ()), *(lines if crowded else ()), *_ground(frame, known)]
+    items += _scale(panel, frame, chart.unit) if known else ()
     items += [Stroke(((x, frame.top), (x, frame.bottom)), GREY, 1, (4, 3)) for x in verticals]
     if said := _plain(panel, known):
         x = (frame.left + frame.right) / 2
         items.append(Words(x, frame.y(0.3), said, 11, INK, Anchor.MIDDLE, halo=True))
-    shown = thinned(panel.points, frame.axis)
-    small = 1.0 if len(shown) < _DENSE else 0.6
     places = Places((frame.left + 1, frame.top + 1, frame.right - 1, frame.bottom - 1))
-    for level in dict.fromkeys(point.level for point in shown):
-        items += _lines([point for point in shown if point.level == level], panel, frame, small)
+    items += () if crowded else lines
+    styles = {of: panel.style(*of) for of in {(point.level, point.lot) for point in shown}}
     for point in sorted(shown, key=lambda one: _RANK[one.verdict]):
         x, y, quiet = frame.axis.x(point.at), _height(point, frame), point.verdict is QcVerdict.ACCEPT
         places.point(x, y, 3 if quiet else 7, 1 if quiet else 4)
         words = tip(point, chart, frame.zone) if tips else ""
-        items += symbol(point, panel.style(point.level, point.lot), x, y, words, small if quiet else 1)
-    labels = list(_labels(shown, frame))
+        items += symbol(point, styles[point.level, point.lot], x, y, words, small if quiet else 1)
+    labels = list(_labels(shown, twins, frame))
     # Of very many only those that must be read are named.
     named = labels if len(labels) <= _MANY else [label for label in labels if label.urgent]
     texts, missed = place(named, places, SIZE, INK)
@@ -140,22 +153,37 @@ def _plain(panel: Panel, known: bool) -> str:
 _RANK = {QcVerdict.ACCEPT: 0, QcVerdict.UNKNOWN: 1, QcVerdict.WARN: 2, QcVerdict.REJECT: 3}
 
 
-def thinned(points: Sequence[ChartPoint], axis: Axis) -> list[ChartPoint]:
-    """All points that say something, and of those in control of one level that share COLUMN pixels the first, the last,
-    the highest and the lowest: the line through them goes over the same columns as high and as low as through all."""
+def thinned(points: Sequence[ChartPoint], frame: Frame, *, whole: bool) -> tuple[list[ChartPoint], Counter[str]]:
+    """All points that say something of their own, and of those in control of one level that share a column the first,
+    the last, the highest and the lowest (of very many the highest and the lowest): the line through them goes over the
+    same columns as high and as low as through all. Unless `whole`, of very many that broke the same rules on one pixel
+    one is drawn, which looks the same; the counter says for how many others it stands."""
+    crowded = len(points) > _CROWDED
+    wide = _CROWDED_COLUMN if crowded else COLUMN
     columns: dict[tuple[str, str, int], list[ChartPoint]] = {}
+    places: dict[tuple[object, ...], str] = {}
     kept: set[str] = set()
+    twins: Counter[str] = Counter()
     for point in points:
-        quiet = point.verdict is QcVerdict.ACCEPT and not (point.excluded or point.note)
-        if quiet and point.z is not None and abs(point.z) <= CLIP:
-            columns.setdefault((point.level, point.lot, int(axis.x(point.at) / COLUMN)), []).append(point)
-        else:
-            kept.add(point.id)
+        x = frame.axis.x(point.at)
+        own = point.excluded or bool(point.note)
+        if point.verdict is QcVerdict.ACCEPT and not own and point.z is not None and abs(point.z) <= CLIP:
+            columns.setdefault((point.level, point.lot, int(x / wide)), []).append(point)
+            continue
+        place = (point.level, point.lot, point.verdict, point.rules, int(x), round(_height(point, frame)))
+        first = point.id if own or whole or not crowded else places.setdefault(place, point.id)
+        if first != point.id:
+            twins[first] += 1
+        kept.add(first)
     for column in columns.values():
-        low = min(column, key=lambda point: point.z or 0)
-        high = max(column, key=lambda point: point.z or 0)
-        kept.update(point.id for point in (column[0], column[-1], low, high))
-    return [point for point in points if point.id in kept]
+        kept.update((min(column, key=_z).id, max(column, key=_z).id))
+        if not crowded:
+            kept.update((column[0].id, column[-1].id))
+    return [point for point in points if point.id in kept], twins
+
+
+def _z(point: ChartPoint) -> Decimal:
+    return point.z or _ZERO
 
 
 def tip(point: ChartPoint, chart: Chart, zone: tzinfo) -> str:
@@ -170,11 +198,14 @@ def tip(point: ChartPoint, chart: Chart, zone: tzinfo) -> str:
 # ---- ground ---------------------------------------------------------------------------------------------------------
 
 
+def _bands(frame: Frame) -> Iterator[Item]:
+    for reach, fill in _BANDS:
+        yield box(frame.left, frame.y(reach), frame.right - frame.left, frame.y(-reach) - frame.y(reach), fill)
+
+
 def _ground(frame: Frame, known: bool) -> Iterator[Item]:
     """`known`: there is a target, and so a scale."""
     left, wide = frame.left, frame.right - frame.left
-    for reach, fill in _BANDS if known else ():
-        yield box(left, frame.y(reach), wide, frame.y(-reach) - frame.y(reach), fill)
     for tick in frame.ticks:
         x = frame.axis.x(tick.at)
         yield Stroke(((x, frame.top), (x, frame.bottom)), FAINT)
@@ -222,8 +253,9 @@ def decimals(number: Decimal) -> int:
 # ---- lines and points -----------------------------------------------------------------------------------------------
 
 
-def _lines(points: Sequence[ChartPoint], panel: Panel, frame: Frame, width: float) -> Iterator[Item]:
-    """Between points that count, broken at another lot or target and where for long none was measured."""
+def _lines(points: Sequence[ChartPoint], panel: Panel, frame: Frame, width: float, crowded: bool) -> Iterator[Item]:
+    """Between points that count, broken at another lot or target and where for long none was measured. `crowded`: they
+    would be nothing but a hatching, so what they would cover is shown instead."""
     joined = [point for point in points if point.z is not None and not point.excluded]
     if not joined:
         return
@@ -236,16 +268,34 @@ def _lines(points: Sequence[ChartPoint], panel: Panel, frame: Frame, width: floa
         for point in (one for one in joined if one.lot == lot):
             now = point.at, _target_of(point, panel.levels)
             if last is not None and (now[1] != last[1] or now[0] - last[0] > longest):
-                yield from _run(run, style, width)
+                yield from _covered(run, style, panel.single) if crowded else _run(run, style, width)
                 run = []
             run.append((frame.axis.x(point.at), _height(point, frame)))
             last = now
-        yield from _run(run, style, width)
+        yield from _covered(run, style, panel.single) if crowded else _run(run, style, width)
 
 
 def _run(run: Sequence[Point], style: Style, width: float) -> Iterator[Item]:
     if len(run) > 1:
         yield Stroke(tuple(run), style.colour, width, style.dash)
+
+
+def _covered(run: Sequence[Point], style: Style, alone: bool) -> Iterator[Item]:
+    """From the lowest to the highest of each column; of several levels in one panel only where that ends."""
+    columns: dict[int, tuple[float, float]] = {}
+    for x, y in run:
+        at = int(x / _CROWDED_COLUMN)
+        top, bottom = columns.get(at, (y, y))
+        columns[at] = min(top, y), max(bottom, y)
+    if len(columns) < 2:
+        return
+    middle = [(at + 0.5) * _CROWDED_COLUMN for at in columns]
+    tops = list(zip(middle, (top for top, _ in columns.values()), strict=True))
+    bottoms = list(zip(middle, (bottom for _, bottom in columns.values()), strict=True))
+    if alone:
+        yield Stroke((*tops, *reversed(bottoms), tops[0]), "", 1, (), _PALE[style.colour])
+    else:
+        yield from (Stroke(tuple(side), style.colour, 0.75, style.dash) for side in (tops, bottoms))
 
 
 def _target_of(point: ChartPoint, levels: Iterable[ChartLevel]) -> str:
@@ -305,30 +355,32 @@ def _at(
 # ---- labels ---------------------------------------------------------------------------------------------------------
 
 
-def _labels(points: Sequence[ChartPoint], frame: Frame) -> Iterator[Label]:
+def _labels(points: Sequence[ChartPoint], twins: Mapping[str, int], frame: Frame) -> Iterator[Label]:
     """What is said of points: rules that were broken, the value where it is beyond the panel. Neighbours of a level
-    that broke the same rules are labelled once."""
+    that broke the same rules are labelled once. `twins`: for how many that are not drawn one stands."""
     for level in dict.fromkeys(point.level for point in points):
         group: list[ChartPoint] = []
         for point in (one for one in points if one.level == level):
             if group and not _alike(group[-1], point, frame):
-                yield from _label(group, frame)
+                yield from _label(group, twins, frame)
                 group = []
             group.append(point)
-        yield from _label(group, frame)
+        yield from _label(group, twins, frame)
 
 
 def _alike(one: ChartPoint, next_: ChartPoint, frame: Frame) -> bool:
-    near = frame.axis.x(next_.at) - frame.axis.x(one.at) < 40
-    return near and bool(one.rules) and _said(one) == _said(next_)
+    if not one.rules or one.rules != next_.rules or _said(one) != _said(next_):
+        return False
+    return frame.axis.x(next_.at) - frame.axis.x(one.at) < 40
 
 
-def _label(group: Sequence[ChartPoint], frame: Frame) -> Iterator[Label]:
+def _label(group: Sequence[ChartPoint], twins: Mapping[str, int], frame: Frame) -> Iterator[Label]:
     if not group or not (said := _said(group[0])):
         return
     middle = group[len(group) // 2]
     urgent = any(point.verdict is QcVerdict.REJECT or _beyond(point) for point in group)
-    text = said if len(group) == 1 else f"{said} {typeface.TIMES}{len(group)}"
+    count = len(group) + sum(twins.get(point.id, 0) for point in group)
+    text = said if count == 1 else f"{said} {typeface.TIMES}{count}"
     yield Label(frame.axis.x(middle.at), _height(middle, frame), text, urgent)
 
 

@@ -309,8 +309,8 @@ def _notes(chart: Chart, panels: Sequence[Panel], drawn: Sequence[Drawn]) -> Ite
     shown, there = sum(one.points for one in drawn), len(chart.points)
     if shown < there:
         yield (
-            f"{shown} of {there} points are drawn: of those in control that fall on one place the first, last, highest "
-            "and lowest."
+            f"{shown} of {there} points are drawn: of those in control that fall on one place the highest and lowest, "
+            "of those on one pixel one."
         )
     if missed := sum(one.missed for one in drawn):
         yield f"{missed} of the broken rules are marked and not named: there is no room for more names."

@@ -10,8 +10,6 @@ from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from asyncpg import Record
-
 from interface.domain.qc import QcVerdict, Stream
 from interface.domain.qc_report import Deed, LookbackReport
 from interface.domain.record import record
@@ -43,16 +41,21 @@ class PointRow:
 
 
 _POINTS = """
-select p.qc_result_id as id, p.measured_at as at, p.lot_id, m.name as material, l.lot, l.level, l.level_number,
-       l.expires_on, p.target_id, p.number, p.z, p.verdict, p.rules, p.reagent_lot, r.comment, p.excluded_at,
-       p.excluded_by_name as excluded_by, p.exclude_reason
+select p.qc_result_id as id, p.measured_at as at, p.lot_id, p.target_id, p.number, p.z, p.verdict, p.rules,
+       p.reagent_lot, p.excluded_at, p.excluded_by_name, p.exclude_reason
 from lab.qc_point p
-join lab.qc_lot l on l.id = p.lot_id
-join lab.qc_material m on m.id = l.material_id
-join lab.qc_result r on r.id = p.qc_result_id
 where p.analyzer_id = $1 and p.test_id = $2 and p.module = $3 and p.measured_at >= $4 and p.measured_at < $5
 order by p.measured_at, p.qc_result_id
 limit $6
+"""
+# What few points have, and few lots: not looked up once a point.
+_COMMENTS = """
+select id, comment from lab.qc_result
+where analyzer_id = $1 and test_id = $2 and measured_at >= $3 and measured_at < $4 and comment <> ''
+"""
+_LOTS = """
+select l.id, m.name as material, l.lot, l.level, l.level_number, l.expires_on
+from lab.qc_lot l join lab.qc_material m on m.id = l.material_id where l.id = any($1)
 """
 
 
@@ -61,18 +64,26 @@ async def points(connection: Connection, stream: Stream, begin: datetime, end: d
     rows = await connection.fetch(
         _POINTS, stream.analyzer_id, stream.test_id, stream.module, begin, end, limit
     )  # fmt: skip
-    return [_point(row) for row in rows]
+    said = await connection.fetch(_COMMENTS, stream.analyzer_id, stream.test_id, begin, end)
+    comments = {row["id"]: row["comment"] for row in said}
+    lots = {row["id"]: tuple(row)[1:] for row in await connection.fetch(_LOTS, list({row["lot_id"] for row in rows}))}
+    alike: dict[tuple[str, ...], tuple[str, ...]] = {}
+    made = []
+    for row in rows:
+        id, at, lot_id, target_id, number, z, verdict, rules, reagent, out_at, out_by, why = row
+        broken = tuple(rules)
+        broken = alike.setdefault(broken, broken)
+        material, lot, level, level_number, expires_on = lots[lot_id]
+        made.append(
+            PointRow(
+                id, at, lot_id, material, lot, level, level_number, expires_on, target_id, number, z,
+                _VERDICTS[verdict], broken, reagent, comments.get(id, ""), out_at, out_by, why,
+            )
+        )  # fmt: skip
+    return made
 
 
 _VERDICTS = {verdict.value: verdict for verdict in QcVerdict}
-
-
-def _point(row: Record) -> PointRow:
-    return PointRow(
-        row["id"], row["at"], row["lot_id"], row["material"], row["lot"], row["level"], row["level_number"],
-        row["expires_on"], row["target_id"], row["number"], row["z"], _VERDICTS[row["verdict"]], tuple(row["rules"]),
-        row["reagent_lot"], row["comment"], row["excluded_at"], row["excluded_by"], row["exclude_reason"],
-    )  # fmt: skip
 
 
 _MODULES = """

@@ -63,6 +63,7 @@ qc_result = Table(  # append-only: controls and calibrators as the analyzers sen
         postgresql_where=text("role = 'calibrator'"),
     ),
     Index(None, "organization_id", "created_at"),
+    Index("qc_result_commented_idx", "analyzer_id", "test_id", "measured_at", postgresql_where=text("comment <> ''")),
 )  # fmt: skip
 qc_problem = Table(  # append-only but for its end: a control that made no point when it came, and why
     "qc_problem", metadata, ref("qc_result_id", "qc_result", key=True), tenant(),

@@ -209,17 +209,31 @@ def test_of_many_points_none_that_broke_a_rule_is_left_out(case: str) -> None:
 def test_a_thinned_line_goes_as_high_and_as_low_in_each_column() -> None:
     chart = two_years()
     axis = Axis(chart.begin, chart.end, 0, 700)
-    points = [point for point in chart.points if point.level == "Low"]
-    assert len(chart_panel.thinned(points, axis)) < len(points)
+    frame = chart_panel.Frame(axis, 0, 150, (), JAKARTA)
+    low = [point for point in chart.points if point.level == "Low"]
 
-    def ends(of: list[ChartPoint]) -> dict[int, tuple[object, ...]]:
+    def ends(of: list[ChartPoint], wide: int) -> dict[int, tuple[object, ...]]:
         columns: dict[int, list[ChartPoint]] = {}
         for point in of:
-            columns.setdefault(int(axis.x(point.at) / chart_panel.COLUMN), []).append(point)
+            columns.setdefault(int(axis.x(point.at) / wide), []).append(point)
         zs = {x: [one.z for one in column if one.z is not None] for x, column in columns.items()}
-        return {x: (column[0], column[-1], min(zs[x]), max(zs[x])) for x, column in columns.items()}
+        return {
+            x: (min(zs[x]), max(zs[x]), *((column[0], column[-1]) if wide == 2 else ()))
+            for x, column in columns.items()
+        }  # fmt: skip
 
-    assert ends(chart_panel.thinned(points, axis)) == ends(points)
+    for points, wide in ((low[:1000], 2), (low, 3)):
+        kept, _ = chart_panel.thinned(points, frame, whole=True)
+        assert len(kept) < len(points)
+        assert ends(kept, wide) == ends(points, wide)
+
+
+def test_of_points_on_one_pixel_that_broke_the_same_rules_a_picture_has_one_that_stands_for_all() -> None:
+    chart = CASES["all_out"]()
+    frame = chart_panel.Frame(Axis(chart.begin, chart.end, 0, 700), 0, 150, (), JAKARTA)
+    kept, twins = chart_panel.thinned(chart.points, frame, whole=False)
+    assert len(kept) + sum(twins.values()) == len(chart.points)
+    assert 0 < len(kept) < len(chart.points) and {point.id for point in kept} >= set(twins)
 
 
 # ---- seen by everybody ----------------------------------------------------------------------------------------------
