@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from interface.errors import LaboraError, LocatedError, StoreAmbiguous, StoreError
+from interface.errors import LaboraError, LocatedError, StoreAmbiguous, StoreError, StoreUnavailable
 from interface.flow.context import LinkContext
 from interface.flow.message import storable
 from interface.settings import LinkRole
@@ -132,7 +132,14 @@ class Requests:
         self, handler: Handler, message: hl7.Message, block: bytes, row: MessageRow, control_id: str
     ) -> Reply | LaboraError:
         async with self._turn:
-            return await self._committed(handler, message, block, row, control_id)
+            try:
+                return await self._committed(handler, message, block, row, control_id)
+            except StoreError:
+                raise
+            except Exception as error:  # not of the handler but of what it wrote, when that was to be committed
+                log.exception("request not stored", action="request.fault", link=self._context.name,
+                              message_id=str(row.id), error=type(error).__name__)  # fmt: skip
+                raise StoreUnavailable("it could not be committed") from error
 
     async def _committed(
         self, handler: Handler, message: hl7.Message, block: bytes, row: MessageRow, control_id: str

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import UUID
 
 import pytest
 
-from interface.errors import SegmentError, StoreUnavailable, UnsupportedMessage
+from interface.errors import SegmentError, StoreAmbiguous, StoreUnavailable, UnsupportedMessage
 from interface.flow.intake import LinkIntake
 from interface.flow.requests import Refused, Reply, Request, Requests
 from interface.link.intake import Receipt
 from interface.settings import LinkRole
+from interface.store.db import Connection
 from interface.store.ids import uuid7
 from tests.flow.laboratory import Laboratory, laboratory
 
@@ -75,9 +77,27 @@ async def never(request: Request) -> Reply:
     raise AssertionError
 
 
+async def nul(request: Request) -> Reply:
+    raise SegmentError("the id A\0B is none", "QPD^1^3", 102)
+
+
+async def not_to_be_committed(request: Request) -> Reply:
+    """What nobody sees to be wrong before COMMIT."""
+    await note(request)
+    await request.connection.execute("create temp table twice (n int unique deferrable initially deferred)")
+    await request.connection.execute("insert into twice values (1), (1)")
+    return Reply(b"RSP")
+
+
+async def noted(request: Request) -> Reply:
+    return Reply(b"RSP", note="nothing\0to do")
+
+
 HANDLERS = {
     handler.__name__: handler
-    for handler in (found, two, refuses, faulty, breaks, unsupported, database_gone, never)
+    for handler in (
+        found, two, refuses, faulty, breaks, unsupported, database_gone, never, nul, not_to_be_committed, noted,
+    )
 }  # fmt: skip
 
 
@@ -109,6 +129,8 @@ async def notes(lab: Laboratory) -> int:
         ("faulty", b"MSA|AE|7", ("rejected", "segment: the query has no tag"), 0),
         ("unsupported", b"MSA|AR|7", ("rejected", "unsupported: this cannot be asked"), 0),
         ("breaks", b"MSA|AE|7", ("rejected", "handler_fault: ZeroDivisionError"), 0),
+        ("nul", b"MSA|AE|7", ("rejected", "segment: the id A\N{REPLACEMENT CHARACTER}B is none"), 0),
+        ("noted", b"RSP", ("released", "nothing\N{REPLACEMENT CHARACTER}to do"), 0),
     ],
 )
 async def test_answered(lab: Laboratory, name: str, reply: bytes, settled: tuple[str, str], written: int) -> None:
@@ -120,7 +142,7 @@ async def test_answered(lab: Laboratory, name: str, reply: bytes, settled: tuple
 
 
 async def test_nothing_is_promised_of_what_is_not_committed(lab: Laboratory) -> None:
-    for name in ("database_gone", "never"):
+    for name in ("database_gone", "never", "not_to_be_committed"):
         receipt = await ask(lab, name, reply_s=0.2 if name == "never" else 5.0)
         assert receipt.message_id is None
         assert receipt.reply is not None and b"MSA|AR|7" in receipt.reply and b"207" in receipt.reply
@@ -172,3 +194,73 @@ async def test_what_is_no_request_of_this_link_is_refused(lab: Laboratory) -> No
     receipt = await LinkIntake(hospital, lab.journal, requests=Requests(
         hospital, lab.database, {LinkRole.HOSPITAL: {"QBP": lambda _: found}}, 5.0)).block(PLAIN, PEER)  # fmt: skip
     assert receipt.reply == b"RSP 7"
+
+
+async def test_nobody_waits_for_what_was_late_to_be_undone(lab: Laboratory) -> None:
+    undone = asyncio.Event()
+
+    async def stubborn(request: Request) -> Reply:
+        await note(request)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await undone.wait()  # as a database that does not answer
+            raise
+        raise AssertionError
+
+    async def other(request: Request) -> Reply:
+        return Reply(b"RSP other")
+
+    handlers = {LinkRole.ANALYZER: {"QBP": lambda _: stubborn, "QRY": lambda _: other}}
+    requests = Requests(lab.context, lab.database, handlers, 0.2)
+    intake = LinkIntake(lab.context, lab.journal, requests=requests)
+    receipt = await asyncio.wait_for(intake.block(PLAIN, PEER), 5.0)
+    assert receipt.reply is not None and b"207" in receipt.reply
+    # One at a time still: what comes now is late as well, and undone without having begun.
+    later = PLAIN.replace(b"QBP^Q11^QBP_Q11|7", b"QRY^Q02|8")
+    assert b"207" in ((await intake.block(later, PEER)).reply or b"")
+    undone.set()
+    while b"RSP other" not in ((await intake.block(later, PEER)).reply or b""):
+        pass
+    assert (await kept(lab), await notes(lab)) == ([("released", "", len(later))], 0)
+
+
+async def test_a_link_that_is_stopped_leaves_nothing_half_done(lab: Laboratory) -> None:
+    begun = asyncio.Event()
+
+    async def slow(request: Request) -> Reply:
+        await note(request)
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    requests = Requests(lab.context, lab.database, {LinkRole.ANALYZER: {"QBP": lambda _: slow}}, 60.0)
+    intake = LinkIntake(lab.context, lab.journal, requests=requests)
+    asked = [asyncio.create_task(intake.block(PLAIN, PEER)) for _ in range(3)]
+    await begun.wait()
+    for one in asked:
+        one.cancel()
+    assert all(isinstance(one, asyncio.CancelledError) for one in await asyncio.gather(*asked, return_exceptions=True))
+    requests = Requests(lab.context, lab.database, {LinkRole.ANALYZER: {"QBP": lambda _: found}}, 5.0)
+    assert (await LinkIntake(lab.context, lab.journal, requests=requests).block(PLAIN, PEER)).reply == b"RSP 7"
+    assert await notes(lab) == 1
+
+
+async def test_an_answer_whose_commit_is_not_known_is_given_anew(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work is there, and nobody was told: the sender asks again and is told the same."""
+    committed = lab.database.transaction
+
+    @asynccontextmanager
+    async def lost(organization_id: UUID) -> AsyncIterator[Connection]:
+        async with committed(organization_id) as connection:
+            yield connection
+        raise StoreAmbiguous("the connection was lost during a commit")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.database, "transaction", lost)
+        receipt = await ask(lab, "found")
+        assert receipt.message_id is None and b"207" in (receipt.reply or b"")
+    assert (await ask(lab, "found")).reply == b"RSP 7"
+    assert [settled for settled, _, _ in await kept(lab)] == ["released", "released"]
