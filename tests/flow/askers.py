@@ -12,7 +12,7 @@ from interface.domain.model import Priority, Sex
 from interface.domain.views import IdentifierView
 from interface.driver import registry
 from interface.driver.defaults import DEFAULT_ANSWERS
-from interface.driver.manifest import Driver
+from interface.driver.manifest import Driver, LinkFraming
 from interface.driver.proof import host_messages
 from interface.driver.receiving import received
 from interface.driver.registry import Vector
@@ -21,8 +21,10 @@ from interface.flow.orders import NewOrder, NewPatient, NewSpecimen, create_orde
 from interface.settings import Address, LinkSettings, Transport, TransportType
 from interface.store.db import Connection
 from interface.store.ids import uuid7
+from interface.wire import hl7
 from interface.wire.trace import Direction, parse_trace
 from tests.flow.laboratory import Laboratory
+from tests.link.bench import EOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Asking:
 
     driver: Driver
     name: str
-    sent: bytes
+    session: tuple[bytes, ...]  # what it sends until the host's turn
     query: bytes
     said: tuple[bytes, ...]
     work: dict[str, Any]
@@ -69,9 +71,12 @@ def _asking(driver: Driver, vector: Vector) -> Asking | None:
         return None
     trace = parse_trace(vector.trace.read_text(encoding="utf-8"))
     sent = trace.bytes_of(Direction.ANALYZER)
-    said = tuple(host_messages(driver, trace.bytes_of(Direction.HOST)))
+    heard = host_messages(driver, trace.bytes_of(Direction.HOST))
+    said = tuple(one for one in heard if not hl7.message_type(one).startswith("ACK"))
+    own = [step.data for step in trace.steps if step.direction is Direction.ANALYZER]
+    session = tuple(own[: own.index(EOT) + 1] if EOT in own else own[:1])
     return Asking(
-        driver, vector.name, sent, received(driver, [sent])[0], said, json.loads(file.read_text(encoding="utf-8"))
+        driver, vector.name, session, received(driver, [sent])[0], said, json.loads(file.read_text(encoding="utf-8"))
     )  # fmt: skip
 
 
@@ -83,7 +88,10 @@ async def link_of(lab: Laboratory, driver: Driver, codes: Sequence[str], connect
     """A link of such an analyzer, whose codes each mean a test of its own."""
     settings = LinkSettings(
         driver.id, lab.context.settings.organization, driver.id,
-        Transport(TransportType.TCP_LISTEN, Address("127.0.0.1", 0)),
+        Transport(
+            TransportType.MLLP_LISTEN if driver.link is LinkFraming.MLLP else TransportType.TCP_LISTEN,
+            Address("127.0.0.1", 0),
+        ),
     )  # fmt: skip
     for code in dict.fromkeys(codes):
         test_id = uuid7()

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import pytest
 
-from interface.domain.model import Protocol
-from interface.flow import queries
+from interface.driver.manifest import LinkFraming
+from interface.driver.proof import host_messages
 from interface.flow.context import LinkContext
 from interface.flow.handlers import HANDLERS
 from interface.flow.intake import LinkIntake
+from interface.flow.outgoing import LinkOutgoing
 from interface.flow.requests import Requests
 from interface.flow.speech import control_id
-from interface.store.ids import uuid7
-from interface.store.journal import read_message
-from interface.wire import hl7
+from interface.flow.speeches import answer_of
+from interface.link.base import LinkSpec
+from interface.link.clock import LoopClock
+from interface.link.listening import ListeningLink
+from interface.link.stream import MemoryStream, null_modem
+from interface.settings import Address
+from interface.wire import hl7, mllp
 from tests.flow.askers import Asking, askings, link_of, place
-from tests.flow.laboratory import Laboratory, frames, laboratory
+from tests.flow.laboratory import Laboratory, laboratory
+from tests.link.bench import ACK, EOT, PATIENCE_S
 
 ASKINGS = askings()
 DRIVERS = {one.driver.id: one.driver for one in ASKINGS}
@@ -56,8 +63,13 @@ def test_every_driver_with_a_dialect_shows_work_and_none() -> None:
 async def test_each_driver_is_answered_as_its_vector_has_it(hall: Hall) -> None:
     differ = []
     for asking in ASKINGS:
-        said = await _said(hall, asking)
-        expected = [_without_own_ids(asking, one) for one in asking.said][: len(said)]
+        if asking.driver.blocks is not None:
+            continue  # a framing that a driver declares says nothing yet
+        try:
+            said = await _said(hall, asking)
+        except TimeoutError:
+            said = []
+        expected = [_without_own_ids(asking, one) for one in asking.said]
         if said != expected:
             differ.append(f"{asking}:\n  said     {said}\n  expected {expected}")
     assert not differ, "\n".join(differ)
@@ -76,25 +88,50 @@ def _without_own_ids(asking: Asking, text: bytes) -> bytes:
 
 
 async def _said(hall: Hall, asking: Asking) -> list[bytes]:
-    """The answer over the link's own intake, with the id of what it is in the order book put aside."""
+    """What the host says over a null modem."""
     link, now = hall.links[asking.driver.id], asking.now
-    if asking.driver.protocol is Protocol.HL7:
-        requests = Requests(link, hall.lab.database, HANDLERS, 5.0)
-        receipt = await LinkIntake(link, hall.lab.journal, lambda: now, requests).block(asking.query, "127.0.0.1:1")
-        assert receipt.reply is not None
-        said = [receipt.reply, *receipt.then]
-        own = hl7.control_id(receipt.reply)
-    else:
-        transmission = LinkIntake(link, hall.lab.journal, lambda: now).frames("127.0.0.1:1")
-        for frame in frames(asking.query.decode("latin-1").rstrip("\r").split("\r")):
-            receipt = await transmission.frame(frame)
-        async with hall.lab.database.transaction(hall.lab.organization_id) as connection:
-            assert receipt.message_id is not None
-            message = await read_message(connection, receipt.message_id)
-            assert message is not None
-            sending_id = uuid7()
-            told = await queries.answer(connection, link, message, sending_id, now)
-        own, said = control_id(sending_id), list(told.texts)
-    if own != hl7.control_id(asking.query):  # which Mindray has back
-        said = [one.replace(own.encode(), b"ID") for one in said]
+    intake = LinkIntake(
+        link,
+        hall.lab.journal,
+        lambda: now,
+        Requests(link, hall.lab.database, HANDLERS, 5.0),
+        LinkOutgoing(link, hall.lab.database, answer_of(link), None, lambda: now),
+    )
+    listening = ListeningLink(LinkSpec(link.settings, intake, link.driver), LoopClock(), Address("127.0.0.1", 0))
+    analyzer, host = null_modem()
+    served = asyncio.create_task(listening.serve(host))
+    async with asyncio.timeout(PATIENCE_S):
+        asks = _by_blocks if asking.driver.link is LinkFraming.MLLP else _by_frames
+        said = host_messages(asking.driver, await asks(asking, analyzer))
+        await analyzer.close()
+        await served
+    own = [row["id"] for row in await hall.lab.owner.fetch("select id from lab.sending order by id desc limit 3")]
+    ids = {control_id(one) for one in own} | {hl7.control_id(one) for one in said[:1] if one.startswith(b"MSH")}
+    for one in ids - {hl7.control_id(asking.query)}:  # which Mindray has back
+        said = [text.replace(one.encode(), b"ID") for text in said]
     return [re.sub(rb"OBR\|\|[0-9]+\|", b"OBR||WORK|", one) for one in said]
+
+
+async def _by_blocks(asking: Asking, line: MemoryStream) -> bytes:
+    await line.write(mllp.encode(asking.query))
+    said = b""
+    while said.count(b"\x1c\r") < len(asking.said):
+        said += await line.read()
+    return said
+
+
+async def _by_frames(asking: Asking, line: MemoryStream) -> bytes:
+    """As the vector has it: the analyzer's session, then its ACK to all that the host says."""
+    for step in asking.session:
+        await line.write(step)
+        if step != EOT:
+            assert await line.read() == ACK
+    said, sessions = b"", 0
+    while sessions < len(asking.said):
+        heard = await line.read()
+        said += heard
+        if heard.endswith(EOT):
+            sessions += 1
+        else:
+            await line.write(ACK)
+    return said
