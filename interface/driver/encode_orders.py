@@ -16,6 +16,7 @@ from interface.wire.hl7_ack import AckCode, Err, respond
 from interface.wire.hl7_groups import Group, group
 from interface.wire.hl7_structures import Part
 
+MOST_ERRORS = 50  # of one reply
 # The reply to each message (HL7 v2.5.1 4.4); ADT has none but ACK.
 REPLIES = {"OML^O21": ("ORL", "O22"), "OML^O33": ("ORL", "O34"), "ORM^O01": ("ORR", "O02")}
 
@@ -69,7 +70,11 @@ def kind_of(message: Message) -> tuple[str, str] | None:
 def reply(message: Message, outcome: Outcome, *, control_id: str, now: datetime, plain: bool = False) -> bytes:
     """The application's reply, unframed. `plain`: ACK with MSA and ERR alone, where the peer wants no more."""
     kind = None if plain else kind_of(message)
-    errors = [Err(one.location, one.code, one.text, "W" if one.warning else "E") for one in outcome.faults]
+    # What was refused is told before what was left out; in the order of the message.
+    told = {id(one) for one in sorted(outcome.faults, key=lambda one: one.warning)[:MOST_ERRORS]}
+    errors = [
+        Err(one.location, one.code, one.text, "W" if one.warning else "E") for one in outcome.faults if id(one) in told
+    ]
     event = message.header.value(9, 2).strip().upper()
     if kind is None:
         return respond(message, outcome.code, ("ACK", event), control_id=control_id, now=now, errors=errors)

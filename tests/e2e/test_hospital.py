@@ -1,0 +1,196 @@
+"""A hospital over real MLLP connections to a whole daemon: its vectors, its resends, and a daemon that is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from interface.link.tcp import connect
+from interface.settings import Address, packaged
+from interface.simulator import load, play
+from interface.store.embedded import EmbeddedPostgres
+from interface.store.schema import OWNER_ROLE
+from interface.wire import hl7, mllp
+from tests.cluster import new_state_dir
+from tests.e2e.daemon import PATIENCE_S, Process, eventually, free_ports
+from tests.flow.hospital_use import PID, message, order
+
+LINK = """
+[[link]]
+id = "{name}"
+organization = "main"
+role = "hospital"
+driver = "generic_hospital"
+transport = {{ type = "mllp-listen", listen = "127.0.0.1:{port}" }}
+"""
+
+
+@dataclass(slots=True)
+class Line:
+    """The hospital's end of a connection."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    @classmethod
+    async def to(cls, address: Address) -> Line:
+        return cls(*await asyncio.open_connection(address.host, address.port, limit=1 << 22))
+
+    async def ask(self, block: bytes, pieces: int = 1) -> hl7.Message:
+        """Send a message, in so many pieces, and wait for its reply."""
+        data = mllp.encode(block)
+        size = -(-len(data) // pieces)
+        for at in range(0, len(data), size):
+            self.writer.write(data[at : at + size])
+            await self.writer.drain()
+            await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE_S):
+            reply = await self.reader.readuntil(b"\x1c\r")
+        return hl7.check_syntax(reply[1:-2])
+
+
+def said(reply: hl7.Message) -> tuple[str, list[tuple[str, str]]]:
+    """MSA-1, and of each order ORC-1 and the filler's number."""
+    msa = reply.first("MSA")
+    assert msa is not None
+    return msa.value(1), [(one.value(1), one.value(3)) for one in reply.all("ORC")]
+
+
+@dataclass(slots=True)
+class Bench:
+    daemon: Process
+    owner: asyncpg.Connection[asyncpg.Record]
+    his: Address
+    clinic: Address
+
+    async def count(self, table: str) -> int:
+        return int(await self.owner.fetchval(f"select count(*) from lab.{table}"))  # noqa: S608 - a test's own word
+
+
+@pytest.fixture(scope="module")
+async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    state_dir = new_state_dir()
+    server = EmbeddedPostgres(state_dir)
+    await server.start()
+    (own := state_dir / "daemon").mkdir()
+    daemon = Process(own, tmp_path_factory.mktemp("hospital"))
+    first, second = free_ports(2)
+    text = daemon.config.read_text().replace('url = "embedded"', f'url = "{server.url(OWNER_ROLE)}"')
+    daemon.config.write_text(text + LINK.format(name="his", port=first) + LINK.format(name="clinic", port=second))
+    try:
+        async with daemon:
+            owner = await asyncpg.connect(server.url(OWNER_ROLE))
+            yield Bench(daemon, owner, Address("127.0.0.1", first), Address("127.0.0.1", second))
+            await owner.close()
+    finally:
+        await server.stop()
+        shutil.rmtree(state_dir, ignore_errors=True)
+
+
+async def test_the_simulator_plays_a_hospital(bench: Bench) -> None:
+    played = sorted((packaged("drivers") / "generic_hospital" / "vectors").glob("*.trace"))
+    assert len(played) == 4
+    for trace in played:
+        report = await play(load(trace), bench.his)
+        assert report.complete and report.rejections == 0, (trace.name, report.replies)
+    placed = "select count(*) from lab.placer_order where number like 'HO-%'"
+    assert await bench.owner.fetchval(placed) == 4
+    before = await bench.count("lab_order")
+    for trace in played:
+        if trace.name != "order-2.3.trace":  # whose first message is late once its second is there
+            assert (await play(load(trace), bench.his)).complete
+    assert await bench.count("lab_order") == before, "said again"
+
+
+async def test_an_order_is_answered_whatever_way_its_bytes_come(bench: Bench) -> None:
+    block = message("OML^O21", PID, *order("E-1^HIS", "K", barcode="E-1"))
+    line = await Line.to(bench.his)
+    answers = [said(await line.ask(block, pieces)) for pieces in (1, 2, 7, len(block))]
+    assert answers == [answers[0]] * 4 and answers[0][0] == "AA"
+    several = [message("OML^O21", PID, *order(f"E-{at}^HIS", "NA")) for at in range(2, 22)]
+    line.writer.write(b"".join(map(mllp.encode, several)))
+    async with asyncio.timeout(PATIENCE_S):
+        pipelined = [hl7.check_syntax((await line.reader.readuntil(b"\x1c\r"))[1:-2]) for _ in range(20)]
+    assert [said(one)[1][0][0] for one in pipelined] == ["OK"] * 20
+    numbers = [said(one)[1][0][1] for one in pipelined]
+    assert numbers == sorted(set(numbers)), "one after the other, none twice"
+    line.writer.close()
+
+
+async def test_two_links_with_one_number_at_the_same_moment_make_one_order(bench: Bench) -> None:
+    lines = [await Line.to(address) for address in (bench.his, bench.clinic)]
+    for at in range(20):
+        block = message("OML^O21", PID, *order(f"T-{at}^HIS", "K", barcode=f"T-{at}"))
+        one, other = [said(reply) for reply in await asyncio.gather(*(line.ask(block) for line in lines))]
+        assert one == other and one[0] == "AA"
+    assert await bench.owner.fetchval("select count(*) from lab.placer_order where number like 'T-%'") == 20
+    for line in lines:
+        line.writer.close()
+
+
+async def test_a_daemon_that_is_killed_between_commit_and_reply_answers_the_resend_with_the_same_order(
+    bench: Bench,
+) -> None:
+    """The server's commit is done and waits for a standby that there is not: the daemon has not heard of it yet."""
+    block = message("OML^O21", PID, *order("KILL-1^HIS", "BMP", barcode="KILL-1"))
+    await bench.owner.execute("alter system set synchronous_standby_names = 'nobody'")
+    await bench.owner.execute("select pg_reload_conf()")
+    stream = await connect(bench.his)
+    await stream.write(mllp.encode(block))
+
+    async def committing() -> bool | None:
+        found: bool = await bench.owner.fetchval(
+            "select exists (select from pg_stat_activity where wait_event = 'SyncRep' and pid <> pg_backend_pid())"
+        )
+        return found
+
+    await eventually(committing)
+    await bench.daemon.end(signal.SIGKILL)
+    assert await stream.read() == b"", "no reply has left"
+    await stream.close()
+    await bench.owner.execute("alter system reset synchronous_standby_names")
+    await bench.owner.execute("select pg_reload_conf()")
+    await bench.daemon.start()
+
+    line = await Line.to(bench.his)
+    code, [(control, filler)] = said(await line.ask(block))
+    assert (code, control) == ("AA", "OK")
+    rows = await bench.owner.fetch(
+        "select p.filler_number, count(*) as items from lab.placer_order p join lab.placer_item i on"
+        " i.placer_order_id = p.id where p.number = 'KILL-1' group by p.id"
+    )
+    assert [row["filler_number"] for row in rows] == [filler]
+    assert await bench.owner.fetchval("select count(*) from lab.specimen where barcode = 'KILL-1'") == 1
+    kept = await bench.owner.fetch(
+        "select m.settled from lab.message m join lab.frame f on f.message_id = m.id where f.bytes = $1", block
+    )
+    assert [row["settled"] for row in kept] == ["released", "released"], "the message that nobody was answered, too"
+    line.writer.close()
+
+
+async def test_hostile_messages_are_answered_and_the_link_goes_on(bench: Bench, tmp_path: Path) -> None:
+    line = await Line.to(bench.his)
+    before = await bench.count("lab_order")
+    many = [text for at in range(10_000) for text in order(f"M-{at}", spm="")]
+    for block in (
+        message("OML^O21", PID, *many),
+        message("OML^O21", PID, "ORC|NW|" + "9" * 100_000, "OBR|1|||K"),
+        message("OML^O21", PID, "ORC|NW|X^\\X00\\|", "OBR|1|X||K"),
+        message("OML^O21", "PID|" + "~" * 10_000, *order("X")),
+        message("OML^O21", PID + "~" * 50_000, *order("")),
+        message("OML^O21", PID, *["SPM|1|B"] * 5_000),
+        message("ADT^A40", PID, *["MRG|P-1^^^HOSP"] * 5_000),
+        message("OML^O33", *[PID] * 3_000),
+        b"MSH|^~\\&|HIS|HOSP|L|L|2026||OML^O21|1|P|2.5.1\rORC\xff\xfe|NW\r",
+    ):
+        assert said(await line.ask(block))[0] in ("AE", "AR")
+    assert await bench.count("lab_order") == before
+    assert said(await line.ask(message("OML^O21", PID, *order("AFTER", "K"))))[0] == "AA"
+    line.writer.close()
