@@ -69,6 +69,7 @@ class Bench:
     owner: asyncpg.Connection[asyncpg.Record]
     his: Address
     clinic: Address
+    server: EmbeddedPostgres
 
     async def count(self, table: str) -> int:
         return int(await self.owner.fetchval(f"select count(*) from lab.{table}"))  # noqa: S608 - a test's own word
@@ -87,8 +88,9 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
     try:
         async with daemon:
             owner = await asyncpg.connect(server.url(OWNER_ROLE))
-            yield Bench(daemon, owner, Address("127.0.0.1", first), Address("127.0.0.1", second))
-            await owner.close()
+            bench = Bench(daemon, owner, Address("127.0.0.1", first), Address("127.0.0.1", second), server)
+            yield bench
+            await bench.owner.close()
     finally:
         await server.stop()
         shutil.rmtree(state_dir, ignore_errors=True)
@@ -172,6 +174,30 @@ async def test_a_daemon_that_is_killed_between_commit_and_reply_answers_the_rese
         "select m.settled from lab.message m join lab.frame f on f.message_id = m.id where f.bytes = $1", block
     )
     assert [row["settled"] for row in kept] == ["released", "released"], "the message that nobody was answered, too"
+    line.writer.close()
+
+
+async def test_while_the_database_is_away_nothing_is_promised_and_afterwards_it_is_done(bench: Bench) -> None:
+    line = await Line.to(bench.his)
+    blocks = [
+        message("OML^O21", PID, *order(f"AWAY-{at}^HIS", "K"), accept=accept, application=accept)
+        for at, accept in enumerate(("", "AL"))
+    ]
+    await bench.owner.close()
+    await bench.server.stop()
+    try:
+        told = [await line.ask(block) for block in blocks]
+    finally:
+        await bench.server.start()
+        bench.owner = await asyncpg.connect(bench.server.url(OWNER_ROLE))
+    assert [said(one)[0] for one in told] == ["AR", "CE"]
+    assert [error.value(3) for one in told for error in one.all("ERR")] == ["207", "207"]
+
+    async def done() -> bool | None:
+        return said(await line.ask(blocks[0]))[0] == "AA" or None
+
+    await eventually(done)
+    assert await bench.owner.fetchval("select count(*) from lab.placer_order where number like 'AWAY-%'") == 1
     line.writer.close()
 
 

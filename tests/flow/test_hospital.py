@@ -417,6 +417,16 @@ async def test_two_links_with_one_number_at_the_same_moment_make_one_order(his: 
     assert [len(one) for one in await his.tests()] == [1] * 10
 
 
+async def test_an_order_never_waits_behind_results(his: Hospital) -> None:
+    """No worker runs here, so that the result waits for ever."""
+    result = message("ORU^R01", PID, "OBR|1|||K", "OBX|1|NM|2823-3^K^LN||4.1|mmol/L|||||F", "SPM|1|S-1||SER")
+    analyzer = LinkIntake(his.lab.context, his.lab.journal)
+    assert b"MSA|AA" in ((await analyzer.block(result, PEER)).reply or b"")
+    assert (await his.oml(*order("1", "K", barcode="S-1"))).controls == ["OK"]
+    assert await his.count("queue") == 1
+    assert await his.lab.messages() == [("complete", None), ("complete", "released")]
+
+
 async def test_other_messages_are_refused_and_kept(his: Hospital) -> None:
     for kind, code in (("ORU^R01", "200"), ("OML^O35", "201"), ("ADT^A34", "201"), ("QBP^Q11", "200")):
         said = await his.send(message(kind, PID))
