@@ -51,6 +51,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {  # noun: (its module's attribute, on
     "panel": ("interface.cli.panel:panel", "List and change the laboratory's panels."),
     "interval": ("interface.cli.interval:interval", "List and change reference intervals."),
     "order": ("interface.cli.order:order", "Create, list, show, extend and cancel orders."),
+    "dispatch": ("interface.cli.dispatch:dispatch", "See what analyzers were told; send it again, take it back."),
     "specimen": ("interface.cli.specimen:specimen", "Collect, receive, divide, reject, label and store specimens."),
     "worksheet": ("interface.cli.worksheet:worksheet", "Build worksheets, enter values by hand, complete them."),
     "organization": ("interface.cli.organization:organization", "Create and list organizations."),

@@ -30,6 +30,7 @@ class Permission(StrEnum):
     QC_WRITE = "qc:write"  # results and comments, exclusions, the action that makes a stream acceptable again
     QC_MANAGE = "qc:manage"  # lots, targets, plans
     CRITICAL_WRITE = "critical:write"  # who was called, and that it was read back
+    DISPATCH_WRITE = "dispatch:write"  # sends work to an analyzer again or takes it back, says that one is down
     MESSAGE_READ = "message:read"
     MESSAGE_REPLAY = "message:replay"
     LINK_READ = "link:read"
@@ -53,6 +54,7 @@ _P = Permission
 _CLINICAL_READ = frozenset({_P.PATIENT_READ, _P.ORDER_READ, _P.RESULT_READ, _P.QC_READ})
 _BENCH_WORK = frozenset(
     {_P.SPECIMEN_WRITE, _P.WORKSHEET_WRITE, _P.CRITICAL_WRITE, _P.RULE_READ, _P.PROVIDER_WRITE, _P.QC_WRITE}
+    | {_P.DISPATCH_WRITE}
 )
 
 # An administrator runs the system and may not sign a result, nor say which are released without a person, nor that an

@@ -379,11 +379,24 @@ async def set_state(
         update lab.dispatch set state = $2, kind = coalesce($4, kind), answer = coalesce($5, answer),
                reason = coalesce($6, reason), answered_at = case when $5::text is null then answered_at else $3 end,
                ended_at = case when $2 in ('resulted', 'cancelled') then $3 end, updated_at = $3,
-               sending_id = case when $7 then null else sending_id end
+               sending_id = case when $7 then null else sending_id end, attempts = case when $7 then 0 else attempts end
         where id = any($1::uuid[])
         """,
         list(dispatch_ids), state.value, now, kind.value if kind else None, answer, reason, unsent,
     )  # fmt: skip
+
+
+async def bar(connection: Connection, dispatch_id: UUID) -> None:
+    """Its analyzer is not to do it, until `unbar`."""
+    await connection.execute("update lab.dispatch set barred = true where id = $1", dispatch_id)
+
+
+async def unbar(connection: Connection, item_id: UUID, analyzer_id: UUID) -> None:
+    await connection.execute(
+        "update lab.dispatch set barred = false where order_item_id = $1 and analyzer_id = $2 and barred",
+        item_id,
+        analyzer_id,
+    )
 
 
 async def count_attempts(connection: Connection, dispatch_ids: Sequence[UUID]) -> None:

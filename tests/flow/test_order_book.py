@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
-from uuid import UUID
 
 import pytest
 
@@ -15,65 +14,21 @@ from interface import telemetry
 from interface.domain.model import FollowUpKind
 from interface.domain.routing import DispatchKind, DispatchState, Missing, NoWork, Query
 from interface.domain.specimens import RejectReason
-from interface.domain.views import OrderView
 from interface.flow import follow_ups, order_book, order_changes, specimens
-from interface.flow.context import register
 from interface.flow.dispatch_watch import LinkSeen, look
-from interface.flow.order_book import Book, BookWork
+from interface.flow.order_book import Book
 from interface.settings import BarcodeRules, LinkRole
 from interface.store import surroundings
 from interface.store.dispatch_ends import Unconfirmed
 from interface.store.ids import uuid7
+from tests.flow.dispatching import NOW, another, ask, cancel, codes, downloading, owed, result, rows, say, tell, told
 from tests.flow.laboratory import Laboratory, laboratory
-
-NOW = datetime(2026, 1, 2, 8, tzinfo=UTC)
 
 
 @pytest.fixture
 async def lab(database_url: str) -> AsyncIterator[Laboratory]:
     async with laboratory(database_url, "sysmex_xn") as made:
         yield made
-
-
-async def ask(lab: Laboratory, *ids: str, now: datetime = NOW) -> Book:
-    async with lab.database.transaction(lab.organization_id) as connection:
-        return await order_book.work_for(connection, lab.context, Query(ids), now)
-
-
-async def tell(lab: Laboratory, book: Book, sending: UUID | None = None) -> None:
-    async with lab.database.transaction(lab.organization_id) as connection:
-        told = [one for work in book.works for one in work.dispatches]
-        await order_book.record_sent(connection, lab.context, sending or uuid7(), told, b"H|\\^&\r", None, NOW)
-
-
-async def say(lab: Laboratory, book: Book, state: DispatchState | None, words: str = "") -> None:
-    async with lab.database.transaction(lab.organization_id) as connection:
-        told = [one for work in book.works for one in work.dispatches]
-        await order_book.answered(connection, lab.context, told, state, words, NOW)
-
-
-def downloading(lab: Laboratory) -> None:
-    """Its analyzer is told of its work without asking."""
-    lab.context = replace(lab.context, settings=replace(lab.context.settings, download=True))
-
-
-async def owed(lab: Laboratory) -> list[BookWork]:
-    async with lab.database.transaction(lab.organization_id) as connection:
-        return await order_book.owed(connection, lab.context, NOW)
-
-
-def codes(works: Sequence[BookWork]) -> list[tuple[str, tuple[str, ...]]]:
-    return [(one.work.specimen_id, tuple(step.code for step in one.steps)) for one in works]
-
-
-async def rows(lab: Laboratory) -> list[tuple[str, str]]:
-    found = await lab.owner.fetch("select code, state from lab.dispatch order by work_id")
-    return [(row["code"], row["state"]) for row in found]
-
-
-def told(book: Book) -> dict[str, dict[str, str]]:
-    """By specimen: the work ids by code."""
-    return {one.work.specimen_id: {test.code: test.item_id for test in one.work.tests} for one in book.works}
 
 
 async def test_an_analyzer_is_given_what_is_ordered_by_its_own_codes_and_the_same_again(lab: Laboratory) -> None:
@@ -162,21 +117,6 @@ async def test_a_message_of_which_some_is_off_is_not_sent_again(lab: Laboratory)
 
 
 # ---- how work ends
-
-
-async def result(lab: Laboratory, specimen: str, code: str, value: str = "5.1", control: str = "C1") -> None:
-    """As a Sysmex XN sends it (drivers/sysmex_xn/vectors)."""
-    header = f"H|\\^&|{control}||    XN-550^00-24^90001^^^^TEST9001||||||||E1394-97"
-    order = f"O|1||^^{specimen:>22}^B|^^^^{code}|||||||N||||||||||||||F"
-    unit, at = {"WBC": "10*3/uL", "HGB": "g/dL"}[code], "20260102080000"
-    await lab.send([header, "P|1", order, f"R|1|^^^^{code}^1|{value}|{unit}||N||F||||{at}", "L|1|N"])
-    await lab.settle()
-
-
-async def cancel(lab: Laboratory, order: OrderView, *tests: str) -> None:
-    items = [item.id for item in order.items if item.test_code in tests]
-    async with lab.database.transaction(lab.organization_id) as connection:
-        await order_changes.cancel(connection, lab.director, order.id, "not needed", item_ids=items)
 
 
 async def test_a_result_ends_the_work_in_the_transaction_that_decides_it(lab: Laboratory) -> None:
@@ -474,11 +414,3 @@ async def test_a_silent_hospital_is_said_of_the_answer(lab: Laboratory) -> None:
     assert (await ask(lab, "S-1")).stale == ""
     value = telemetry.REGISTRY.get_sample_value("labora_link_heard_timestamp_seconds", {"link": "his"})
     assert value == heard.timestamp()
-
-
-async def another(lab: Laboratory, name: str, role: LinkRole = LinkRole.ANALYZER) -> Laboratory:
-    """The same laboratory at another analyzer of the same kind."""
-    settings = replace(lab.context.settings, id=name, role=role)
-    async with lab.database.transaction(lab.organization_id) as connection:
-        context = await register(connection, lab.organization_id, settings, lab.context.driver)
-    return replace(lab, context=context)

@@ -1,0 +1,250 @@
+"""Who measures what, by the site's routes, and what people do about an analyzer's work."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from interface.domain.permissions import Role, permissions
+from interface.domain.routing import DispatchState, Missing, NoWork, WhenDown
+from interface.domain.views import Actor, ActorKind
+from interface.errors import ApiError, IllegalStep
+from interface.flow import dispatches
+from interface.flow.dispatch_watch import LinkSeen, look
+from interface.flow.dispatches import RouteEntry
+from interface.flow.order_book import Book
+from interface.flow.problems import OrderError
+from interface.store import dispatch_views
+from interface.store.db import Connection
+from interface.store.dispatch_views import DispatchFilter, DispatchView
+from interface.store.ids import uuid7
+from tests.flow.dispatching import NOW, another, ask, codes, downloading, owed, result, rows, say, tell, told
+from tests.flow.laboratory import Laboratory, laboratory
+
+MINE = (Missing("S-1", NoWork.NOT_FOR_THIS_ANALYZER),)
+
+
+@pytest.fixture
+async def lab(database_url: str) -> AsyncIterator[Laboratory]:
+    async with laboratory(database_url, "sysmex_xn") as made:
+        yield made
+
+
+def person(lab: Laboratory, role: Role = Role.LABORATORY_DIRECTOR) -> Actor:
+    return Actor(ActorKind.USER, uuid7(), role.value, lab.organization_id, permissions([role]))
+
+
+async def route(lab: Laboratory, *entries: RouteEntry, test: str = "WBC") -> None:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await dispatches.set_routes(connection, person(lab), test, entries, "as the site has it")
+
+
+async def is_down(lab: Laboratory, analyzer: str, down: bool = True) -> None:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await dispatches.set_down(connection, person(lab), analyzer, "broken", is_down=down)
+
+
+async def views(lab: Laboratory, *, open_only: bool = True) -> list[DispatchView]:
+    async with lab.database.organization(lab.organization_id) as connection:
+        return (await dispatch_views.find(connection, DispatchFilter(open_only=open_only)))[::-1]
+
+
+Change = Callable[[Connection, Actor, UUID, str], Awaitable[DispatchView]]
+
+
+async def change(lab: Laboratory, what: Change, work: DispatchView, actor: Actor | None = None) -> DispatchView:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        return await what(connection, actor or person(lab), work.id, "because")
+
+
+# ---- routing
+
+
+async def test_routed_work_is_its_analyzers_alone_and_the_next_ones_while_it_is_down(lab: Laboratory) -> None:
+    other = await another(lab, "second")
+    await route(lab, RouteEntry("bench"), RouteEntry("second"))
+    await lab.order("S-1", "WBC", "HGB")
+    assert told(await ask(other, "S-1"))["S-1"].keys() == {"HGB"}  # which has no route
+    await is_down(lab, "bench")
+    moved = await ask(other, "S-1")
+    assert told(moved)["S-1"].keys() == {"WBC", "HGB"}
+    await tell(other, moved)
+    await is_down(lab, "bench", down=False)
+    assert "WBC" not in told(await ask(lab, "S-1"))["S-1"]  # the other has it
+    await is_down(lab, "second")
+    assert told(await ask(lab, "S-1"))["S-1"].keys() == {"WBC", "HGB"}
+    taken = [one for one in await views(lab) if one.analyzer == "second" and one.code == "WBC"]
+    assert [(one.kind, one.state) for one in taken] == [("cancel", "queued")]
+
+
+async def test_an_analyzer_that_is_down_may_ask_all_the_same(lab: Laboratory) -> None:
+    await another(lab, "second")
+    await route(lab, RouteEntry("bench"), RouteEntry("second"))
+    await lab.order("S-1", "WBC")
+    await is_down(lab, "bench")
+    assert told(await ask(lab, "S-1"))["S-1"].keys() == {"WBC"}
+
+
+async def test_pushed_work_goes_to_the_next_while_an_analyzer_is_down(lab: Laboratory) -> None:
+    other = await another(lab, "second")
+    downloading(lab)
+    downloading(other)
+    await route(lab, RouteEntry("bench", when_down=WhenDown.NEXT), RouteEntry("second"))
+    await route(lab, RouteEntry("bench", when_down=WhenDown.WAIT), RouteEntry("second"), test="HGB")
+    assert (await owed(lab), await owed(other)) == ([], [])
+    await lab.order("S-1", "WBC", "HGB")
+    assert codes(await owed(other)) == []
+    assert codes(await owed(lab)) == [("S-1", ("WBC", "HGB"))]
+    await is_down(lab, "bench")
+    assert codes(await owed(other)) == [("S-1", ("WBC",))]
+    assert codes(await owed(lab)) == [("S-1", ("HGB",))]
+
+
+async def test_a_link_that_is_silent_for_too_long_is_down(lab: Laboratory) -> None:
+    other = await another(lab, "second")
+    await route(lab, RouteEntry("bench"), RouteEntry("second"))
+    await lab.order("S-1", "WBC")
+    strict = replace(lab.context, settings=replace(lab.context.settings, down_after_s=600))
+    up = LinkSeen(other.context, True, NOW)
+    now = await lab.owner.fetchval("select now()")
+    for seen, has in (
+        (LinkSeen(lab.context, False, None), False),  # nobody has said how long is too long
+        (LinkSeen(strict, True, None), False),
+        (LinkSeen(strict, False, now), False),
+        (LinkSeen(strict, False, NOW), True),
+    ):
+        await look(lab.database, [seen, up], now)
+        assert bool((await ask(other, "S-1")).works) is has
+
+
+async def test_what_was_refused_may_be_had_by_the_next(lab: Laboratory) -> None:
+    other = await another(lab, "second")
+    downloading(other)
+    await route(lab, RouteEntry("bench"), RouteEntry("second"))
+    await lab.order("S-1", "WBC")
+    assert await owed(other) == []
+    book = await ask(lab, "S-1")
+    await tell(lab, book)
+    await say(lab, book, DispatchState.REFUSED, "no reagent")
+    assert codes(await owed(other)) == [("S-1", ("WBC",))]
+
+
+async def test_a_share_divides_specimens_and_a_code_map_with_two_codes_waits_for_the_routes_word(
+    lab: Laboratory,
+) -> None:
+    other = await another(lab, "second")
+    await lab.owner.execute(
+        """insert into lab.code_map (id, organization_id, driver, code, test_id, origin)
+           select gen_random_uuid(), organization_id, driver, 'WBC-2', test_id, origin from lab.code_map
+            where driver = 'sysmex_xn' and code = 'WBC' and ended_at is null"""
+    )
+    await lab.order("S-0", "WBC")
+    book = await ask(lab, "S-0")
+    assert [(one.location, one.text) for one in book.problems] == [
+        ("WBC", "several codes would measure it: WBC, WBC-2; the routing can say which")
+    ]
+    assert book.missing == (Missing("S-0", NoWork.NOT_FOR_THIS_ANALYZER),)
+    both = ("WBC", "WBC-2")
+    await route(lab, RouteEntry("bench", 1, codes=("WBC-2",)), RouteEntry("second", 1, codes=both))
+    for at in range(1, 9):
+        await lab.order(f"S-{at}", "WBC", patient_id=f"P-{at}")
+    names = [f"S-{at}" for at in range(1, 9)]
+    mine, theirs = told(await ask(lab, *names)), told(await ask(other, *names))
+    assert sorted([*mine, *theirs]) == names
+    assert all(list(work) == ["WBC-2"] for work in mine.values())
+    assert all(list(work) == ["WBC", "WBC-2"] for work in theirs.values())
+
+
+async def test_faults_of_routes_are_said_together(lab: Laboratory) -> None:
+    entries = (RouteEntry("bench", -1), RouteEntry("bench", codes=(" ",)), RouteEntry("nobody"))
+    with pytest.raises(OrderError) as raised:
+        await route(lab, *entries, test="NONE")
+    assert len(raised.value.problems) == 5
+    with pytest.raises(ApiError, match="map:write"):
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await dispatches.set_routes(connection, person(lab, Role.TECHNOLOGIST), "WBC", [], "x")
+    await route(lab, RouteEntry("bench"))
+    await route(lab)
+    assert await lab.owner.fetchval("select count(*) from lab.route where ended_at is null") == 0
+    steps = await lab.owner.fetch("select action from lab.audit_event where entity_kind = 'route' order by id")
+    assert [row["action"] for row in steps] == ["set", "unset"]
+
+
+async def test_an_analyzer_is_said_to_be_down_once(lab: Laboratory) -> None:
+    with pytest.raises(OrderError, match="nobody has said"):
+        await is_down(lab, "bench", down=False)
+    await is_down(lab, "bench")
+    with pytest.raises(OrderError, match="already"):
+        await is_down(lab, "bench")
+    with pytest.raises(OrderError, match="no analyzer"):
+        await is_down(lab, "nobody")
+
+
+# ---- people
+
+
+async def test_what_was_refused_is_sent_again_as_new_work(lab: Laboratory) -> None:
+    downloading(lab)
+    await lab.order("S-1", "WBC")
+    book = Book(tuple(await owed(lab)))
+    await tell(lab, book)
+    await say(lab, book, DispatchState.REFUSED, "no reagent")
+    [refused] = await views(lab)
+    with pytest.raises(ApiError, match="dispatch:write"):
+        await change(lab, dispatches.resend, refused, person(lab, Role.VIEWER))
+    again = await change(lab, dispatches.resend, refused)
+    assert (again.state, again.code) == ("queued", "WBC")
+    assert int(again.work_id) > int(refused.work_id)
+    assert [step.work_id for one in await owed(lab) for step in one.steps] == [again.work_id]
+    with pytest.raises(IllegalStep, match="not told yet"):
+        await change(lab, dispatches.resend, again)
+    with pytest.raises(IllegalStep, match="has ended"):
+        await change(lab, dispatches.resend, refused)
+    [row] = await lab.owner.fetch("select * from lab.audit_event where action = 'resend'")
+    assert (row["actor_name"], row["entity_id"], row["detail"]["reason"]) == (
+        "laboratory_director", again.id, "because"
+    )  # fmt: skip
+
+
+async def test_what_a_person_cancels_is_off_for_this_analyzer_and_waits_for_another(lab: Laboratory) -> None:
+    other = await another(lab, "second")
+    downloading(other)
+    await route(lab, RouteEntry("bench"), RouteEntry("second"))
+    await lab.order("S-1", "WBC")
+    assert await owed(other) == []
+    await tell(lab, await ask(lab, "S-1"))
+    [work] = await views(lab)
+    off = await change(lab, dispatches.cancel, work)
+    assert (off.kind, off.state, off.barred, off.item_status) == ("cancel", "queued", True, "received")
+    assert (await ask(lab, "S-1")).missing == MINE
+    assert codes(await owed(other)) == [("S-1", ("WBC",))]
+    [told_so] = await owed(lab)
+    await tell(lab, Book((told_so,)))
+    await say(lab, Book((told_so,)), DispatchState.REFUSED, "in process")  # it cannot be taken back
+    [cannot] = [one for one in await views(lab) if one.analyzer == "bench"]
+    assert (cannot.kind, cannot.state) == ("cancel", "refused")
+    gone = await change(lab, dispatches.cancel, cannot)
+    assert gone.state == "cancelled"
+    with pytest.raises(IllegalStep, match="already"):
+        await change(lab, dispatches.cancel, gone)
+    back = await change(lab, dispatches.resend, gone)
+    assert told(await ask(lab, "S-1")) == {"S-1": {"WBC": back.work_id}}
+
+
+async def test_what_has_come_or_waits_no_more_is_not_sent_again(lab: Laboratory) -> None:
+    await lab.order("S-1", "WBC")
+    await tell(lab, await ask(lab, "S-1"))
+    [work] = await views(lab)
+    await result(lab, "S-1", "WBC")
+    with pytest.raises(IllegalStep, match=r"waits for no measurement|has come"):
+        await change(lab, dispatches.resend, work)
+    assert await rows(lab) == [("WBC", "resulted")]
+    with pytest.raises(OrderError, match="no work"):
+        await change(lab, dispatches.resend, replace(work, id=uuid7()))
+    async with lab.database.transaction(lab.organization_id) as connection:
+        assert await dispatches.find_id(connection, work.work_id) == work.id
+        with pytest.raises(OrderError, match="no work"):
+            await dispatches.find_id(connection, "999999")
