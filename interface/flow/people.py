@@ -284,6 +284,7 @@ async def find_or_create(connection: Connection, actor: Actor, patient: NewPatie
     await lab_changes.lock_orders(connection, actor.organization_id)  # two at once must not make the patient twice
     await people.lock_merging(connection, actor.organization_id, share=True)
     if found := await find_patient(connection, patient):
+        await audit.record(connection, actor, "read", "patient", found, {"by": "create patient"})
         return await in_use(connection, found), False
     return await insert_patient(connection, actor, patient), True
 

@@ -48,6 +48,18 @@ BODIES: dict[str, Any] = {**SPECIMEN_BODIES, **LOT_BODIES, **RESULT_BODIES} | {
     "/api/intervals/{id}": {"reason": "other lot", "low": "2"},
     "/api/intervals/{id}/end": {"reason": "not used"},
 }
+_EVA = {"resourceType": "Patient", "name": [{"family": "Muster"}]}
+_TEST = {"code": {"coding": [{"system": "urn:labora:test", "code": "HGB"}]}, "status": "active", "intent": "order"}
+BODIES |= {  # over FHIR
+    "/fhir": {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [{"resource": _EVA, "request": {"method": "POST", "url": "Patient"}}],
+    },
+    "/fhir/Patient": _EVA,
+    "/fhir/ServiceRequest": {"resourceType": "ServiceRequest", **_TEST},
+    "/fhir/ServiceRequest/{id}": {"resourceType": "ServiceRequest", **_TEST, "status": "revoked"},
+}
 BODIES |= {
     route.path: OF_PBRTQC[word]
     for route in ROUTES
@@ -81,7 +93,7 @@ async def events(laboratory: Laboratory) -> list[Any]:
 
 async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) -> int:
     """Ask for something that is there, in the way the route wants to be asked; the answer's status."""
-    kind = route.path.split("/")[2]
+    kind = route.path.split("/")[2] if route.path != "/fhir" else ""
     if kind in ("results", "criticals", "review"):
         return await use_review(bench, laboratory, token, route)
     if kind == "rules":
@@ -110,6 +122,8 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
             await bench.ask("POST", f"/api/patients/{key}/merge", token, json=merge)
         else:
             options["json"] = merge
+    if route.path == "/fhir/ServiceRequest":
+        options["json"] = {**options["json"], "subject": {"reference": f"Patient/{of['patient']}"}}
     code = {"panels": "PANEL", "specimen-types": "NEW"}.get(kind, "WBC")
     path = route.path.replace("{id}", str(key)).replace("{code}", code)
     answer = await bench.ask(route.method, path, token, **options)
