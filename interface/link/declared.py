@@ -13,11 +13,14 @@ from interface import telemetry
 from interface.errors import LinkLost, NotAttributed, StoreError
 from interface.link.clock import Clock
 from interface.link.intake import BlockIntake, Intake, Receipt, ReceivedBlock
-from interface.link.session import IDLE_WAIT_S, SLICE_BYTES, Connection, Counters
+from interface.link.session import IDLE_WAIT_S, SLICE_BYTES, Connection, Counters, earlier
+from interface.link.speaker import Speaker
 from interface.link.stream import ByteStream
 from interface.wire import declared
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 30.0
+# Of a message of ours, as LIS01-A2 has them: a session that a driver declares is the same dialogue without frames.
+REPLY_WAIT_S, MOST_REJECTIONS = 15.0, 6
 
 log = structlog.get_logger(__name__)
 
@@ -44,16 +47,27 @@ class DeclaredSession(Connection):
         self._core, self._grammar = core, core.grammar
         self._busy = False
         self._opened = False  # the device was told that it may send
+        self._heard = b""  # behind the answer to something of ours
+        speaks = declared.may_send(self._grammar)
+        self._speaker = Speaker(link, intake, stream.peer, clock, self._wake) if speaks else None
 
     @property
     def idle(self) -> bool:
-        return not (self._busy or self._opened or self._core.inside)
+        said = self._speaker is None or self._speaker.idle
+        return said and not (self._busy or self._opened or self._core.inside)
 
     async def run(self) -> None:
+        reason = "lost"
         try:
             while not (self._stopping and self.idle):
-                wait_s = self._core.wait_s
-                data = await self._read(self._idle_deadline() if wait_s is None else self._clock.now() + wait_s)
+                if self._speaker is not None and not (self._opened or self._core.inside or self._stopping):
+                    await self._speak(self._speaker)
+                wait_s, again_at = self._core.wait_s, self._look_at()
+                deadline = self._idle_deadline() if wait_s is None else self._clock.now() + wait_s
+                data = await self._next(earlier(deadline, again_at))
+                woken, self._woken = self._woken, False
+                if data is None and (woken or (again_at is not None and self._clock.now() >= again_at)):
+                    continue
                 self._busy = True
                 try:
                     if not await self._take(data, waited=wait_s is not None):
@@ -62,9 +76,84 @@ class DeclaredSession(Connection):
                     self._busy = False
         except LinkLost:
             return
+        except asyncio.CancelledError:
+            reason = "stop"
+            raise
         finally:
-            self._keep(self._core.eof())
-            await self._close()
+            try:
+                if self._speaker is not None:
+                    await self._speaker.close(reason)
+            finally:
+                self._keep(self._core.eof())
+                await self._close()
+
+    def _look_at(self) -> float | None:
+        busy = self._speaker is None or self._opened or self._core.inside or self._stopping
+        return None if busy or self._speaker is None else self._speaker.look_at
+
+    async def _next(self, deadline: float | None) -> bytes | None:
+        """What was heard and not looked at yet, else what comes."""
+        heard, self._heard = self._heard, b""
+        return heard or await self._read(deadline)
+
+    # ---- what is said ----
+
+    async def _speak(self, speaker: Speaker) -> None:
+        """Put our next message on the line, which nobody has. Raises LinkLost."""
+        if speaker.taken is None:
+            speaker.look()
+            return
+        sending = speaker.begin()
+        if sending is None:
+            return
+        if not declared.sendable(self._grammar, sending.data):
+            log.error("message cannot be sent", link=self._link, action="link.unsendable", reason="marks")
+            speaker.told(False, reason="unsendable")
+            return
+        reason = await self._say(declared.encode(self._grammar, sending.data))
+        speaker.told(not reason, reason=reason)
+
+    async def _say(self, block: bytes) -> str:
+        """Why the device did not take it; "" where it did. Raises LinkLost."""
+        grammar = self._grammar
+        await self._write(grammar.opens)
+        word = await self._word(grammar.ready, grammar.busy)
+        if word == grammar.opens:
+            return "contention"  # it has the line; it is answered as ever
+        if word != grammar.ready:
+            if word == b"":
+                await self._write(grammar.closes)
+            return "silent" if word == b"" else "busy"
+        for _ in range(MOST_REJECTIONS):
+            await self._write(block)
+            word = await self._word(grammar.good, grammar.bad)
+            if word != grammar.bad:
+                break
+        await self._write(grammar.closes)
+        return {grammar.good: "", grammar.bad: "refused"}.get(word, "timeout")
+
+    async def _word(self, *words: bytes) -> bytes:
+        """The device's answer, or that it begins itself; b"" when none came in time. Raises LinkLost at the end."""
+        until = self._clock.now() + REPLY_WAIT_S
+        while True:
+            data = await self._next(until)
+            self._woken = False
+            if data == b"":
+                raise LinkLost("the connection has ended")
+            if data is None:
+                if self._clock.now() >= until:
+                    return b""
+                continue
+            for at in range(len(data)):
+                if data[at : at + 1] == self._grammar.opens:
+                    self._heard = data[at:]
+                    return self._grammar.opens
+                if data[at : at + 1] in words:
+                    self._heard = data[at + 1 :]
+                    return data[at : at + 1]
+            self._reject("skipped", data)
+
+    # ---- what is heard ----
 
     async def _take(self, data: bytes | None, *, waited: bool) -> bool:
         """What a read brought; False at the end of the connection. `waited`: for the rest of a block."""
@@ -109,6 +198,8 @@ class DeclaredSession(Connection):
                     await self._write(self._grammar.busy)
             case declared.Closed():
                 self._opened = False
+                if self._speaker is not None:
+                    self._speaker.heard()
 
     async def _store(self, event: declared.BlockReceived) -> None:
         """Commit, and only then answer."""

@@ -183,6 +183,19 @@ def encode(grammar: Grammar, text: bytes) -> bytes:
     return whole + check.of(whole[check.skip :] if check.covers_end else body[check.skip :])
 
 
+def may_send(grammar: Grammar) -> bool:
+    """Whether we can say something ourselves: there are sessions, whose marks are single characters that are answered,
+    and a block's end is known to whoever receives it."""
+    marks = (grammar.opens, grammar.closes, grammar.ready, grammar.good, grammar.bad)
+    return all(len(mark) == 1 for mark in marks) and bool(grammar.start and grammar.end) and not grammar.sized
+
+
+def sendable(grammar: Grammar, text: bytes) -> bool:
+    """Whether a text has nothing in it that would be taken for a mark."""
+    marks = (grammar.start, grammar.end, grammar.opens, grammar.closes)
+    return bool(text) and len(text) <= grammar.max_bytes and not any(mark in text for mark in marks)
+
+
 class Decoder:
     """Finds the blocks of a grammar in a byte stream. `max_bytes`: the link's own limit, the lower one counts."""
 
