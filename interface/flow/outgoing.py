@@ -25,6 +25,7 @@ from interface.domain.routing import DispatchKind, DispatchState
 from interface.errors import LaboraError, StoreError
 from interface.flow import order_book, waking
 from interface.flow.context import LinkContext
+from interface.flow.queries import takes_back
 from interface.flow.speech import Sent, Speech
 from interface.link.intake import Outgoing, Sending
 from interface.settings import TransportType
@@ -177,10 +178,13 @@ class LinkOutgoing:
             message = await self._next_answer(connection) or await self._next_of_ours()
             if message is not None:
                 self._under_way.add(message.sent.id)
+            else:
+                await self._say_unsaid()  # what was dropped meanwhile
             return message
 
     async def _next_answer(self, connection: ConnectionOutgoing) -> _Message | None:
         while connection.answers or connection.queries:
+            await self._take_back(connection)
             if connection.answers:
                 message = connection.answers.popleft()
                 if await self._again(message):
@@ -201,6 +205,17 @@ class LinkOutgoing:
             connection.answers.extend(made)
             self._under_way.update(message.sent.id for message in made)
         return None
+
+    async def _take_back(self, connection: ConnectionOutgoing) -> None:
+        """Forget what a later query has taken back while the line was busy: nobody waits for its answer."""
+        later = list(connection.queries)[0 if connection.answers else 1 :]
+        for asked in reversed(later):
+            async with self._database.organization(self.link.organization_id) as database:
+                message = await read_message(database, asked.message_id)
+            if message is not None and takes_back(self.link, message):
+                for unsaid in connection.forget_before(asked):
+                    self._drop(unsaid, "late")
+                return
 
     async def _again(self, message: _Message) -> bool:
         """Record that an answer goes now; False for one that nobody waits for any more."""

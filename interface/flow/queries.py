@@ -83,6 +83,12 @@ async def answer(
     return Answered(told.texts, told.dispatches, settled, told.reason, any(one.cancels for one in decoded.queries))
 
 
+def takes_back(link: LinkContext, message: StoredMessage) -> bool:
+    """Whether a query says only that what was asked before it is not wanted any more (LIS02-A2 Q-13 A)."""
+    asked = registry.decode(link.driver, message_text(message), link.settings.encoding).queries
+    return bool(asked) and all(query.cancels for query in asked)
+
+
 # ---- HL7: the answer is the reply -----------------------------------------------------------------------------------
 
 

@@ -372,3 +372,26 @@ async def test_who_is_told_without_asking(
     lab: Laboratory, change: Callable[[LinkContext], LinkContext], says: bool
 ) -> None:
     assert (speech_of(change(lab.context)) is not None) is says
+
+
+async def test_what_is_taken_back_while_the_line_is_busy_is_not_said(lab: Laboratory) -> None:
+    await lab.order("S-1", "GLU")
+    await lab.order("S-2", "NA", patient_id="P-2")
+    async with line(lab) as at:
+        await at.ask("S-1")
+        await at.ask(more=("Q|1|^S-1||ALL||||||||A",))
+        await at.ask("S-2")
+        assert b"|S-2|" in (await at.deliver()).data
+        await at.nothing()
+        assert await at.states() == [("new", "accepted")]
+
+
+async def test_an_answer_that_waits_is_taken_back_too(lab: Laboratory) -> None:
+    for number in (1, 2):
+        await lab.order(f"S-{number}", "GLU", patient_id=f"P-{number}")
+    async with line(lab) as at:
+        await at.ask("S-1", "S-2")  # each has an answer of its own
+        await at.fail("busy")
+        await at.ask(more=("Q|1|^S-1||ALL||||||||A",))
+        await at.nothing()
+        assert await at.states() == [("new", "queued"), ("new", "queued")]
