@@ -137,6 +137,7 @@ class Links:
             async with self._database.transaction(organization_id) as connection:
                 try:
                     context = await register(connection, organization_id, link, driver)
+                    context = replace(context, others=self._by_id.get)
                 except DriverError as error:  # a revision that is named and that nobody knows
                     raise ConfigError([ConfigProblem(f"link[{at}].driver", str(error))]) from error
                 contexts.append(context)

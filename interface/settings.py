@@ -197,6 +197,7 @@ class LinkSettings:
     timezone: str = "UTC"  # the analyzer's clock, an IANA zone
     rules: str = "default"  # the name of the rule set that decides about its results
     unsolicited: Unsolicited = Unsolicited.HOLD
+    racks: bool = False  # what the analyzer calls a carrier or tray is a rack of the laboratory's
     barcode: BarcodeRules = BarcodeRules()
     orders_stale_after_s: float = 0.0  # the hospital said nothing: answers say that orders may be missing; 0: never
     down_after_s: float = 0.0  # without connection or message, its work is given to the next analyzer; 0: never

@@ -103,6 +103,10 @@ def _endpoint(
     "--answer-wait", "answer_wait_s", type=click.FloatRange(min=0.0), default=15.0, show_default=True,
     metavar="SECONDS", help="How long the host has for its answer to a query.",
 )  # fmt: skip
+@click.option(
+    "--listen", type=AddressType(),
+    help="Where an analyzer that speaks IHE LAW is told of its work: ask about each --specimen, do that, report it.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 @DRIVER_PATH
 def simulate(
@@ -113,6 +117,7 @@ def simulate(
     line_format: LineFormat | None,
     driver_id: str | None,
     faults: tuple[str, ...],
+    listen: Address | None,
     as_json: bool,
     driver_path: tuple[Path, ...],
     **more: Any,
@@ -127,6 +132,10 @@ def simulate(
     endpoint = _endpoint(address, serial, baud, line_format)
     if source is None and driver_id is None:
         raise click.UsageError("give a FILE to play, or the --driver of an analyzer to be")
+    if listen is not None:
+        if source is not None or not isinstance(endpoint, Address) or faults:
+            raise click.UsageError("--listen is for an analyzer without FILE, --serial and --fault")
+        return _be_law(str(driver_id), endpoint, listen, as_json, driver_path, more)
     if source is None:
         return _be(str(driver_id), endpoint, faults, as_json, driver_path, more)
     _only_without_file(more)
@@ -189,6 +198,37 @@ def _be(
         click.echo(f"{one.specimen_id}: {says}", err=True)
     status = _shown(made.report, {"queries": answers, "specimens": [_measured(run) for run in made.runs]}, as_json)
     return status if all(one.heard for one in made.answers) else EXIT_FAILED
+
+
+def _be_law(
+    driver_id: str, host: Address, listen: Address, as_json: bool, driver_path: tuple[Path, ...], more: dict[str, Any]
+) -> int:
+    from interface.driver import registry
+    from interface.simulator.law import Worked, law_analyzer, work_through
+
+    if registry.load(driver_id, driver_path).law is None:
+        raise click.UsageError(f"{driver_id} does not speak IHE LAW: its driver has no [law]")
+    if not more["specimens"]:
+        raise click.UsageError("name the specimens that it has: --specimen")
+
+    async def day() -> list[Worked]:
+        async with law_analyzer(host, listen) as analyzer:
+            wait_s = more["answer_wait_s"]
+            return await work_through(analyzer, more["specimens"], seed=more["seed"], answer_wait_s=wait_s)
+
+    made = asyncio.run(day())
+    for one in made:
+        says = " ".join(one.tests) or ("no work" if one.heard else "no answer from the host")
+        click.echo(f"{one.specimen_id}: {says}", err=True)
+    shown = [
+        {
+            "specimen_id": one.specimen_id, "answered": one.heard, "tests": list(one.tests), "acknowledged": one.answer,
+            "results": [{"code": each.code, "value": each.value, "work_id": each.step_id} for each in one.results],
+        }
+        for one in made
+    ]  # fmt: skip
+    emit({"specimens": shown} if as_json else {"specimens": len(made)}, as_json)
+    return 0 if all(one.heard and one.answer in ("", "AA") for one in made) else EXIT_FAILED
 
 
 def _measured(run: Run) -> dict[str, object]:

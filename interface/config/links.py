@@ -99,6 +99,7 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         timezone=_timezone(table),
         rules=table.name("rules", "default"),
         unsolicited=table.choice("unsolicited", Unsolicited.HOLD),
+        racks=table.flag("racks") is True,
         barcode=read_barcode(table),
         orders_stale_after_s=table.seconds("orders_stale_after_s", 0.0, 0.0, 366 * 86400.0),
         down_after_s=table.seconds("down_after_s", 0.0, 0.0, 366 * 86400.0),

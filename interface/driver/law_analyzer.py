@@ -58,7 +58,8 @@ class Voice:
     """An analyzer's side of the conversation. Control ids count up within it."""
 
     def __init__(self, name: str, host: str = "LABORA", accept: str = "NE", application: str = "AL") -> None:
-        self.name, self.host = name, host
+        self.name, self.host, self.application = name, host, application
+        self.wants = ""  # MSH-15 of its answers to work
         self._conditions = f"{accept}|{application}"
         self._said = 0
 
@@ -79,7 +80,7 @@ class Voice:
     def answers(self, now: datetime, order: HeardOrder, controls: Sequence[str], structure: str = "ORL_O42") -> bytes:
         """ORL^O34: what it does with each step, ORC-1 for each; none for a specimen with nothing to do (LAB28-009)."""
         status = {"OK": "SC", "UA": "CA", "CR": "CA", "UC": "IP"}
-        lines = [self._msh(now, f"ORL^O34^{structure}", "LAB-28^IHE", "|"), f"MSA|AA|{order.control_id}"]
+        lines = [self._msh(now, f"ORL^O34^{structure}", "LAB-28^IHE", f"{self.wants}|"), f"MSA|AA|{order.control_id}"]
         if controls:
             lines += [f"SPM|1||||||||||{order.role}^^HL70369", f"SAC|||{hl7.escape(order.specimen_id)}"]
             lines += [

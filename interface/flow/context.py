@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from interface.domain.views import Actor, ActorKind
@@ -12,6 +13,10 @@ from interface.settings import LinkSettings
 from interface.store import audit
 from interface.store.db import Connection
 from interface.store.ids import uuid7
+
+
+def _nobody(link_id: UUID) -> LinkContext | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,8 @@ class LinkContext:
     driver: Driver
     offered_revision: str = ""  # what the driver's folder has; the link runs `driver.revision`
     driver_changed: bool = False  # under the revision that the folder says there is other content than was first used
+    # The links as they are now, for what one of an analyzer's links says in the other's place.
+    others: Callable[[UUID], LinkContext | None] = field(default=_nobody, compare=False, repr=False)
 
     @property
     def name(self) -> str:

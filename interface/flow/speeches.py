@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from interface.driver.manifest import LinkFraming
-from interface.flow import queries
+from interface.flow import law, queries
 from interface.flow.context import LinkContext
 from interface.flow.downloads import downloads
 from interface.flow.outgoing import Answer
@@ -13,7 +13,7 @@ from interface.flow.speech import Speech
 from interface.settings import LinkRole, TransportType
 
 # The first that has words for a link has it.
-SPEECHES: tuple[Callable[[LinkContext], Speech | None], ...] = (downloads,)
+SPEECHES: tuple[Callable[[LinkContext], Speech | None], ...] = (law.speech, downloads)
 
 
 def speech_of(link: LinkContext) -> Speech | None:

@@ -348,6 +348,19 @@ async def add_sending(
     )  # fmt: skip
 
 
+async def times_sent(connection: Connection, dispatch_ids: Sequence[UUID], sending_id: UUID) -> int:
+    """How often a message that speaks of these was sent, as far as anybody knows."""
+    return int(
+        await connection.fetchval(
+            """select coalesce(max(n), 0) from (
+                   select count(*) as n from lab.dispatch_event where dispatch_id = any($1::uuid[]) and sending_id = $2
+                      and state = 'sent' and answer = '' group by dispatch_id) each""",
+            list(dispatch_ids),
+            sending_id,
+        )
+    )
+
+
 async def set_sent(
     connection: Connection, dispatch_ids: Sequence[UUID], link_id: UUID, sending_id: UUID, now: datetime
 ) -> None:

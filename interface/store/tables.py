@@ -33,6 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from interface.store import dispatch_tables as dispatch_tables  # their tables are of the same metadata
+from interface.store import law_tables as law_tables
 from interface.store import pbrtqc_tables as pbrtqc_tables
 from interface.store import qc_tables as qc_tables
 from interface.store.columns import (
