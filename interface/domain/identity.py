@@ -10,6 +10,8 @@ from hashlib import blake2b
 
 from interface.domain.model import Observed, ObservedSpecimen
 
+_BEGINNING = 12  # bytes of the specimen's id
+
 
 def natural_key(analyzer_id: str, specimen: ObservedSpecimen, observed: Observed, *, message: str = "") -> bytes:
     """Analyzer, specimen as sent, full code path with sub-id, occurrence in the message, instrument time as sent.
@@ -17,21 +19,28 @@ def natural_key(analyzer_id: str, specimen: ObservedSpecimen, observed: Observed
     Value and status are not in it: another value under the same key is a new version. `message` is put in where the key
     would otherwise join what may not belong together (no specimen id; a control from an analyzer without a clock).
     Of controls see `control_keys`.
-    The keys of a specimen begin alike, so that they lie together in an index however many results there are.
+    The keys of a specimen begin as its id does. Laboratories count their specimens, so that what is measured now lies
+    together in an index, at its end, however many results there are of before.
     """
-    specimen_key, told = _specimen(analyzer_id, specimen.specimen_id or "")
-    return (
-        specimen_key
-        + blake2b(
-            told
-            + _told(observed.code_path or observed.code)
-            + _told(observed.sub_id)
-            + _told(str(observed.occurrence))
-            + _told(observed.instrument_time)
-            + _told(message),
-            digest_size=16,
-        ).digest()
-    )
+    beginning, told = _specimen(analyzer_id, specimen.specimen_id or "")
+    return beginning + _digest(told, observed, message)
+
+
+def _control_key(analyzer_id: str, specimen: ObservedSpecimen, observed: Observed, message: str) -> bytes:
+    _, told = _specimen(analyzer_id, specimen.specimen_id or "")
+    return blake2b(told, digest_size=8).digest() + _digest(told, observed, message)
+
+
+def _digest(told: bytes, observed: Observed, message: str) -> bytes:
+    return blake2b(
+        told
+        + _told(observed.code_path or observed.code)
+        + _told(observed.sub_id)
+        + _told(str(observed.occurrence))
+        + _told(observed.instrument_time)
+        + _told(message),
+        digest_size=16,
+    ).digest()
 
 
 def control_keys(
@@ -49,10 +58,10 @@ def control_keys(
         said = observed.measured_with
         parts = (message, said.module, said.control_lot, said.level, observed.raw_value, observed.unit)
         own = "".join(f"{len(part)}:{part}" for part in parts)
-        key = natural_key(analyzer_id, specimen, replace(observed, occurrence=0), message=own)
+        key = _control_key(analyzer_id, specimen, replace(observed, occurrence=0), own)
         if seen[key]:
             nth = replace(observed, occurrence=seen[key])
-            yield specimen, observed, natural_key(analyzer_id, specimen, nth, message=own)
+            yield specimen, observed, _control_key(analyzer_id, specimen, nth, own)
         else:
             yield specimen, observed, key
         seen[key] += 1
@@ -60,8 +69,8 @@ def control_keys(
 
 @lru_cache(maxsize=256)
 def _specimen(analyzer_id: str, specimen_id: str) -> tuple[bytes, bytes]:
-    told = _told(analyzer_id) + _told(specimen_id)
-    return blake2b(told, digest_size=8).digest(), told
+    beginning = specimen_id.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "surrogatepass")
+    return beginning[:_BEGINNING].ljust(_BEGINNING, b"\0"), _told(analyzer_id) + _told(specimen_id)
 
 
 @lru_cache(maxsize=4096)  # most parts are the same in every message, or in every result of one

@@ -129,7 +129,7 @@ _VERSIONS = f"""
 select v.id, v.result_id, v.version, v.status, v.held, v.kind, v.comparator, v.value, v.unit, v.flags, v.created_at,
        {SENT_COLUMNS}, v.actor_kind, coalesce(u.username, l.name, g.name || '@' || g.revision, '') as actor_name,
        coalesce(d.driver_revision, '') as driver_revision,
-       coalesce(d.map_revision, 0) as map_revision, coalesce(d.steps, '[]') as steps
+       coalesce(d.map_revision, 0) as map_revision, coalesce(lab.explained(d.steps), '[]') as steps
 from lab.result_version v
 left join lab.decision d on d.result_version_id = v.id
 left join lab.app_user u on u.id = v.actor_id
@@ -139,8 +139,15 @@ where v.result_id = any($1::uuid[])
 order by v.result_id, v.version, v.id
 """  # noqa: S608 - names of ours
 _OWED = """
-select entity_id, entity_version, destination, created_at, delivered_at
-from lab.outbox where kind = 'result' and entity_id = any($1::uuid[]) order by entity_id, id
+select result_id, version, destination, created_at, delivered_at from (
+    select o.entity_id as result_id, o.entity_version as version, o.destination, o.created_at, o.delivered_at, o.id
+    from lab.outbox o where o.kind = 'result' and o.entity_id = any($1::uuid[])
+    union all
+    select v.result_id, v.version, o.destination, o.created_at, o.delivered_at, o.id
+    from (select distinct order_id from lab.result where id = any($1::uuid[])) r
+    join lab.outbox o on o.entity_id = r.order_id and o.kind = 'order'
+    join lab.result_version v on v.id = any(o.versions) and v.result_id = any($1::uuid[])
+) owed order by result_id, id, version
 """
 
 
@@ -203,9 +210,9 @@ async def _owed(connection: Connection, result_ids: Sequence[UUID]) -> dict[UUID
     rows = await connection.fetch(_OWED, result_ids)
     return {
         result_id: tuple(
-            Owed(row["entity_version"], row["destination"], row["created_at"], row["delivered_at"]) for row in group
+            Owed(row["version"], row["destination"], row["created_at"], row["delivered_at"]) for row in group
         )
-        for result_id, group in groupby(rows, key=lambda row: row["entity_id"])
+        for result_id, group in groupby(rows, key=lambda row: row["result_id"])
     }
 
 

@@ -33,6 +33,12 @@ def tenant_seen_to() -> Column[Any]:
     return Column("organization_id", Uuid, nullable=False)
 
 
+def tenant_key(*, seen_to: bool = False) -> tuple[Column[Any], Column[Any]]:
+    """Where rows are many, one key: what refers to them names the organization too, and row-level security asks it."""
+    reference = () if seen_to else (ForeignKey("lab.organization.id"),)
+    return Column("organization_id", Uuid, *reference, primary_key=True), Column("id", Uuid, primary_key=True)
+
+
 def read_before(name: str) -> Column[Any]:
     """A reference that is not checked again: it was read, under the organization's row-level security and with its row
     locked, in the transaction that writes it, and no row of its target is ever deleted."""

@@ -2,17 +2,24 @@
 
 What a version's own columns say is not written once more: `receive` and `decode` get it back when they are read for
 people (`as_sent`). Rows of before have it in their steps.
+
+Steps that explain many results are written once, to `explanation`; what refers to them is a text in place of objects.
+`lab.explained(decision.steps)` has them in it, and is what everybody reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
+from uuid import UUID
 
 import orjson
 from asyncpg import Record
 
 from interface.domain.model import Step
+from interface.domain.record import record
+from interface.store.ids import of_int
 
 # By step: what it has as inputs, and the column of the version that says it.
 _SENT = {
@@ -42,6 +49,66 @@ def _write(step: Step) -> str:
     made = text.decode()
     object.__setattr__(step, "written", made)
     return made
+
+
+# ---- what many results share -----------------------------------------------------------------------------------------
+
+# What is said in these is said of one result: its own number, or another that it is compared with.
+_OWN = frozenset({"delta", "rule", "consistency", "calculation", "run", "version", "review", "again"})
+_SHORT = 120  # characters; a reference has 39
+_MOST = 4000
+
+
+@record
+class Part:
+    """Steps that explain many results, and their id, which is made of them and of the organization."""
+
+    id: UUID
+    steps: str
+
+
+# By organization: runs of other steps that were written before, each with what it is kept as from its second time on.
+_before: dict[UUID, dict[tuple[str, ...], Part | None]] = {}
+
+
+def in_parts(organization_id: UUID, explanations: Iterable[Sequence[Step]]) -> tuple[list[str], list[Part]]:
+    """`decision.steps` of explanations, and the rows of `explanation` they refer to, which must be there with them."""
+    known = _before.setdefault(organization_id, {})
+    if len(known) > _MOST:
+        known.clear()
+    parts: dict[UUID, Part] = {}
+    texts = []
+    for steps in explanations:
+        written = [step.written or _write(step) for step in steps]
+        pieces = []
+        start = 0
+        for place in [at for at, step in enumerate(steps) if step.step in _OWN]:
+            if start < place:
+                pieces.append(_piece(organization_id, tuple(written[start:place]), known, parts))
+            pieces.append(written[place])
+            start = place + 1
+        if start < len(written):
+            pieces.append(_piece(organization_id, tuple(written[start:]), known, parts))
+        texts.append(f"[{','.join(pieces)}]")
+    return texts, sorted(parts.values(), key=lambda part: part.id)  # so that no two transactions wait for each other
+
+
+def _piece(
+    organization_id: UUID, run: tuple[str, ...], known: dict[tuple[str, ...], Part | None], parts: dict[UUID, Part]
+) -> str:
+    """The run itself, or the reference to what it is kept as."""
+    part = known.get(run)
+    if part is None:
+        steps = ",".join(run)
+        if len(steps) < _SHORT:
+            return steps
+        if run not in known:
+            known[run] = None
+            return steps
+        digest = blake2b(organization_id.bytes + steps.encode(), digest_size=16).digest()
+        part = known[run] = Part(of_int(int.from_bytes(digest)), steps)
+    parts[part.id] = part
+    return f'"{part.id}"'
 
 
 def read_steps(text: str | bytes) -> tuple[Step, ...]:

@@ -211,7 +211,7 @@ async def result_history(connection: Connection, result_id: UUID, audience: Audi
 async def explanations(connection: Connection, version_ids: Iterable[UUID]) -> dict[UUID, tuple[Step, ...]]:
     """Why each of these result versions is as it is; versions without an explanation are left out. For staff."""
     rows = await connection.fetch(
-        f"""select d.result_version_id, d.steps, {SENT_COLUMNS} from lab.decision d
+        f"""select d.result_version_id, lab.explained(d.steps) as steps, {SENT_COLUMNS} from lab.decision d
             join lab.result_version v on v.id = d.result_version_id where d.result_version_id = any($1::uuid[])""",  # noqa: S608 - names of ours
         list(version_ids),
     )

@@ -401,8 +401,8 @@ async def copy_version(
     )
     # With what the analyzer said, which the columns of the new version may not say any more.
     before = await connection.fetchrow(
-        f"""select d.steps, {SENT_COLUMNS} from lab.decision d join lab.result_version v on v.id = d.result_version_id
-            where v.id = $1""",  # noqa: S608 - names of ours
+        f"""select lab.explained(d.steps) as steps, {SENT_COLUMNS} from lab.decision d
+            join lab.result_version v on v.id = d.result_version_id where v.id = $1""",  # noqa: S608 - names of ours
         source or row.candidate_id,
     )
     said_before = as_sent(read_steps(before["steps"]), before) if before is not None else ()

@@ -39,7 +39,7 @@ SELECT l.name AS link, l.driver, h.code, coalesce(s.specimen_type, '') AS specim
   JOIN lab.link l ON l.id = m.link_id
   LEFT JOIN LATERAL (
        SELECT step -> 'inputs' ->> 'specimen_type' AS specimen_type
-         FROM lab.decision d, json_array_elements(d.steps::json) AS step
+         FROM lab.decision d, json_array_elements(lab.explained(d.steps)::json) AS step
         WHERE d.result_version_id = h.version_id AND step ->> 'step' = 'map' LIMIT 1) s ON true
  GROUP BY 1, 2, 3, 4
  ORDER BY results DESC, link, code, specimen_type

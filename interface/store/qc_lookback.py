@@ -150,7 +150,7 @@ join lab.result i on i.id = k.id join lab.test t on t.id = i.test_id join lab.sp
 join lab.specimen f on f.id in (s.id, s.parent_id) or f.parent_id in (s.id, s.parent_id)
 join lab.result r on r.specimen_id = f.id join lab.decision d on d.result_version_id = r.version_id
 where r.origin = 'calculation' and r.status in ('final', 'corrected', 'amended') and r.id <> all($1)
-  and exists (select from json_array_elements(d.steps::json) as e (step)
+  and exists (select from json_array_elements(lab.explained(d.steps)::json) as e (step)
               where e.step ->> 'step' = 'calculation' and e.step -> 'inputs' ->> t.code in (
                   select w.comparator || w.value from lab.result_version w where w.result_id = i.id))
 order by r.id, k.of

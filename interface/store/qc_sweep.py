@@ -71,7 +71,7 @@ async def calculated_of(connection: Connection, specimen_id: UUID, test: str) ->
            join lab.specimen f on f.id in (s.id, s.parent_id) or f.parent_id in (s.id, s.parent_id)
            join lab.result r on r.specimen_id = f.id join lab.decision d on d.result_version_id = r.version_id
            where s.id = $1 and r.origin = 'calculation' and r.status in ('registered', 'preliminary')
-           and exists (select from json_array_elements(d.steps::json) as e (step)
+           and exists (select from json_array_elements(lab.explained(d.steps)::json) as e (step)
                        where e.step ->> 'step' = 'calculation' and e.step -> 'inputs' -> $2 is not null)
            order by r.id""",
         specimen_id,
@@ -88,7 +88,7 @@ join lab.result r on r.specimen_id = f.id join lab.decision d on d.result_versio
 where k.analyzer_id = $1 and k.test_id = $2 and k.module = $3 and i.of_result_id is null and m.reportable
   and m.status in ('final', 'corrected', 'amended')
   and r.origin = 'calculation' and r.status in ('registered', 'preliminary') and r.pending_version_id is null
-  and exists (select from json_array_elements(d.steps::json) as e (step)
+  and exists (select from json_array_elements(lab.explained(d.steps)::json) as e (step)
               where e.step ->> 'step' = 'calculation' and e.step -> 'inputs' -> t.code is not null)
   and {also} order by 1
 """

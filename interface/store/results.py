@@ -16,7 +16,7 @@ from interface.domain.states import may_become
 from interface.domain.views import ActorKind
 from interface.store.db import Connection
 from interface.store.dispatch_ends import resulted
-from interface.store.explanations import write_steps
+from interface.store.explanations import in_parts
 from interface.store.ids import uuid7
 from interface.store.order_changes import none_waits
 from interface.store.rows import Columns, rows_json
@@ -112,11 +112,6 @@ class ResultVersion:
     module: str = ""  # that the analyzer measured it with
     reagent_lot: str = ""
     calibrator_lot: str = ""
-
-    @property
-    def explanation(self) -> str:
-        """The steps as `decision.steps` holds them."""
-        return write_steps(self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +266,7 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
     versions = await connection.fetch(
         """SELECT v.id, v.raw_value, v.raw_unit, v.raw_flags, v.raw_status, v.comments, v.flags,
                   CASE WHEN v.actor_kind = 'user' THEN (
-                      SELECT d.steps::json -> -1 ->> 'step' FROM lab.decision d
+                      SELECT lab.explained(d.steps)::json -> -1 ->> 'step' FROM lab.decision d
                        WHERE d.result_version_id = v.id) END AS step
              FROM lab.result_version v WHERE v.id = ANY($1)""",
         version_ids,
@@ -330,7 +325,8 @@ _DECISION = Columns(
     "lab.decision_row", {"id": "uuid", "explanation": "text", "driver_revision": "text", "map_revision": "int"},
     once=("id", "explanation"),
 )  # fmt: skip
-ROWS = (_RESULT, _VERSION, _DECISION)
+_EXPLANATION = Columns("lab.explanation_row", {"id": "uuid", "steps": "text"}, once=("id", "steps"))
+ROWS = (_RESULT, _VERSION, _DECISION, _EXPLANATION)
 _NEW_VERSIONS = """
 WITH i AS MATERIALIZED (
     {source}
@@ -346,6 +342,9 @@ WITH i AS MATERIALIZED (
 ), d AS (
     INSERT INTO lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)
     SELECT id, $1, explanation, driver_revision, map_revision FROM ({decisions}) i
+), e AS (
+    INSERT INTO lab.explanation (organization_id, id, steps) SELECT $1, id, steps FROM ({explanations}) i
+    ON CONFLICT DO NOTHING
 ), n AS (
     INSERT INTO lab.result (id, organization_id, natural_key, analyzer_id, specimen_id, patient_id, order_id,
         order_item_id, test_id, version_id, version, status, held, reportable, origin, effective_at, released_at)
@@ -353,8 +352,12 @@ WITH i AS MATERIALIZED (
         version, status, held, reportable, origin, coalesce(effective_at, now()),
         CASE WHEN status = 'final' THEN now() END FROM i WHERE fresh
 ), {changed}b AS (
+    INSERT INTO lab.outbox (id, organization_id, kind, entity_id, versions)
+    SELECT (array_agg(id))[1], $1, 'order', order_id, array_agg(id) FROM i
+    WHERE status = 'final' AND order_id IS NOT NULL GROUP BY order_id
+), s AS (
     INSERT INTO lab.outbox (id, organization_id, kind, entity_id, entity_version)
-    SELECT id, $1, 'result', result_id, version FROM i WHERE status = 'final'
+    SELECT id, $1, 'result', result_id, version FROM i WHERE status = 'final' AND order_id IS NULL
 ), l AS (
     UPDATE lab.lab_order SET version = version + 1, updated_at = now()
     WHERE id IN (SELECT order_id FROM i WHERE status = 'final')
@@ -379,7 +382,10 @@ _CHANGED = """u AS (
 ), p AS (
     UPDATE lab.result r SET pending_version_id = i.id FROM i WHERE r.id = i.result_id AND i.pending
 ), """
-_SOURCES = {"source": _RESULT.source(4), "versions": _VERSION.source(5), "decisions": _DECISION.source(6)}
+_SOURCES = {
+    "source": _RESULT.source(4), "versions": _VERSION.source(5), "decisions": _DECISION.source(6),
+    "explanations": _EXPLANATION.source(7),
+}  # fmt: skip
 _NEW = _NEW_VERSIONS.format(**_SOURCES, changed="")  # of results that are new themselves
 _ANY = _NEW_VERSIONS.format(**_SOURCES, changed=_CHANGED)
 
@@ -503,7 +509,11 @@ async def write_versions(connection: Connection, organization_id: UUID, versions
         may = (may_become(ItemStatus.COMPLETED), may_become(ItemStatus.VERIFIED))
         for some in _apart(versions):
             sql = _NEW if all([one.fresh and not one.pending for one in some]) else _ANY
-            told = await connection.fetchval(sql, organization_id, *may, *[columns.rows(some) for columns in ROWS])
+            explanations, parts = in_parts(organization_id, [one.steps for one in some])
+            told = await connection.fetchval(
+                sql, organization_id, *may, _RESULT.rows(some), _VERSION.rows(some),
+                _DECISION.rows(some, explanation=explanations), _EXPLANATION.rows(parts),
+            )  # fmt: skip
             if told:  # an analyzer was given one of the items to measure
                 await resulted(connection, organization_id, some)
         await none_waits(connection, {one.order_id for one in versions if one.status is ResultStatus.FINAL})

@@ -14,6 +14,7 @@ APPEND_ONLY = frozenset(
         "frame",
         "result_version",
         "decision",
+        "explanation",
         "audit_event",
         "qc_result",
         "qc_action",

@@ -352,7 +352,7 @@ class Waited:
 
 _WAITED = """
 SELECT r.natural_key, r.analyzer_id, coalesce(a.name, '') AS analyzer, coalesce(a.driver, '') AS driver, r.effective_at,
-       v.*, d.driver_revision, d.map_revision, d.steps, m.received_at
+       v.*, d.driver_revision, d.map_revision, lab.explained(d.steps) AS steps, m.received_at
 FROM unnest($1::uuid[]) AS k(id)
 CROSS JOIN LATERAL (SELECT * FROM lab.result_version w WHERE w.id = k.id OFFSET 0) v
 JOIN lab.result r ON r.id = v.result_id
@@ -380,7 +380,7 @@ async def rules_of(connection: Connection, result_ids: Collection[UUID]) -> str:
     """The name of the rule set that decided about these results last; "" where none did."""
     version = await connection.fetchval(
         """SELECT step ->> 'version' FROM lab.result_version v JOIN lab.decision d ON d.result_version_id = v.id
-           CROSS JOIN LATERAL json_array_elements(d.steps::json) WITH ORDINALITY AS s (step, n)
+           CROSS JOIN LATERAL json_array_elements(lab.explained(d.steps)::json) WITH ORDINALITY AS s (step, n)
            WHERE v.result_id = ANY($1) AND step ->> 'step' = 'autoverification' AND step ->> 'version' <> ''
            ORDER BY v.created_at DESC, v.version DESC, n DESC LIMIT 1""",
         list(result_ids),

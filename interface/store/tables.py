@@ -49,6 +49,7 @@ from interface.store.columns import (
     string,
     strings,
     tenant,
+    tenant_key,
     tenant_seen_to,
 )
 from interface.store.columns import metadata as metadata
@@ -339,7 +340,7 @@ specimen_event = Table(  # every step of a specimen and every place it had; appe
     at("created_at", True), Index(None, "specimen_id"),
 )  # fmt: skip
 order_item = Table(
-    "order_item", metadata, key(), tenant(), ref("order_id", "lab_order", True), ref("test_id", "test", True),
+    "order_item", metadata, *tenant_key(), ref("order_id", "lab_order", True), ref("test_id", "test", True),
     ref("specimen_id", "specimen"), Column("status", Text, nullable=False, server_default=text("'requested'")),
     string("reason"),  # why it was cancelled, rejected or goes back
     # no index over the status: its change stays on its page; what waits is found by `lab_order.waiting`
@@ -382,7 +383,7 @@ worksheet_item = Table(  # `open`: it is worked on here and nowhere else
 # ---- results --------------------------------------------------------------------------------------------------------
 
 result = Table(  # the pointer to the current version
-    "result", metadata, key(), tenant_seen_to(),
+    "result", metadata, *tenant_key(seen_to=True),
     # DESIGN §1.2: analyzer, specimen, code path, occurrence, its time
     Column("natural_key", LargeBinary, nullable=False),
     read_before("analyzer_id"),  # null: a person's or a calculated one
@@ -433,9 +434,13 @@ result_version = Table(
 )  # fmt: skip
 decision = Table(  # the explanation of one result version: its steps in order
     "decision", metadata, Column("result_version_id", Uuid, primary_key=True), tenant_seen_to(),
-    Column("steps", Text, nullable=False),  # JSON, but checked by who writes it: for every result, read by few
+    # JSON, but checked by who writes it: for every result, read by few, by `lab.explained`: see `store.explanations`
+    Column("steps", Text, nullable=False),
     string("driver_revision"), integer("map_revision"), at("created_at", True),
 )  # fmt: skip
+explanation = Table(  # steps that explain many results, which refer to it; the id is made of them
+    "explanation", metadata, *tenant_key(), Column("steps", Text, nullable=False), at("created_at", True)
+)
 follow_up = Table(  # what follows from a result: another run of it, at a dilution perhaps, or another test
     "follow_up", metadata, key(), tenant(), Column("kind", Text, nullable=False),  # reflex, rerun, dilution
     ref("result_id", "result", True), string("rule"), integer("depth", 1),
@@ -483,8 +488,10 @@ critical_event = Table(  # append-only: who did what about a critical result
 )  # fmt: skip
 outbox = Table(  # what an EMR is owed, in order per destination
     "outbox", metadata, key(), tenant_seen_to(), string("destination"), Column("kind", Text, nullable=False),
+    # a result's version, or an order with the versions of its results
     Column("entity_id", Uuid, nullable=False), integer("entity_version"), integer("attempts"), at("created_at", True),
     at("not_before"), at("delivered_at"), string("error"),
+    Column("versions", ARRAY(Uuid), nullable=False, server_default=text("'{}'")), Index(None, "entity_id"),
     Index("outbox_due_idx", "organization_id", "destination", "id", postgresql_where=text("delivered_at IS NULL")),
 )  # fmt: skip
 report = Table(
@@ -501,7 +508,7 @@ def _refer(table: Table, column: Column[Any]) -> None:
     it a row could refer to another organization's, and would tell by being taken that there is one of that id."""
     target = metadata.tables[f"{SCHEMA}.{column.info['target']}"]
     name = f"{target.name}_organization_id_id_key"
-    if name not in {constraint.name for constraint in target.constraints}:
+    if "organization_id" not in target.primary_key and name not in {each.name for each in target.constraints}:
         target.append_constraint(UniqueConstraint("organization_id", "id", name=name))
     table.append_constraint(
         ForeignKeyConstraint(

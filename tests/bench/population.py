@@ -72,7 +72,7 @@ _RELEASED = (
                                order_id, order_item_id, version_id, status, created_at, updated_at, released_at,
                                effective_at)
        select bench_id(ms, 'r' || barcode || k), $1,
-              substr(sha256(barcode::bytea), 1, 8) || substr(sha256((barcode || k)::bytea), 1, 16), $2,
+              substr((barcode || '-  ')::bytea, 1, 12) || substr(sha256((barcode || k)::bytea), 1, 16), $2,
               former, patient, test, former_order, bench_id(ms, 'x' || barcode || k),
               bench_id(ms, 'v' || barcode || k), 'final', at, at, at, at
        from bench_people cross join bench_tests order by n, k""",

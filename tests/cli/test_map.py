@@ -53,7 +53,7 @@ async def test_a_code_is_mapped_from_now_on_and_the_explanation_names_the_change
     assert (result.test_code, result.value, result.held) == ("GLU", "91", ())
     step = next(
         one
-        for one in await bench.laboratory.owner.fetchval("select steps::json from lab.decision")
+        for one in await bench.laboratory.owner.fetchval("select lab.explained(steps)::json from lab.decision")
         if one["step"] == "map"
     )
     row = (await bench.run("map", "list", "--code", "NEWGLU", "--json")).json[0]
@@ -165,7 +165,7 @@ async def test_unset_holds_a_code_whatever_the_shipped_map_says(bench: Workbench
     await bench.order("S1", "BLD", "HGB")
     await bench.receive("S1", "HGB|13.5|g/dL")
     assert (await bench.laboratory.results())[0].held == (HoldReason.UNMAPPED_CODE,)
-    steps = await bench.laboratory.owner.fetchval("select steps::json from lab.decision")
+    steps = await bench.laboratory.owner.fetchval("select lab.explained(steps)::json from lab.decision")
     assert next(step["text"] for step in steps if step["step"] == "map") == "the laboratory wants this code held"
     await bench.change("unset", "HGB", *DRIVER, "--own")
     assert await mapped(bench, "HGB") == "HGB"

@@ -194,7 +194,8 @@ async def test_a_replay_shows_first_and_then_decides_what_waited(bench: Workbenc
     assert await bench.laboratory.messages() == [("complete", "released")]
     assert await bench.laboratory.results(Audience.EMR) == []
     steps = await bench.laboratory.owner.fetchval(
-        "select d.steps::json as steps from lab.decision d where d.result_version_id = $1", result.version_id
+        "select lab.explained(d.steps)::json as steps from lab.decision d where d.result_version_id = $1",
+        result.version_id,
     )
     assert [step["step"] for step in steps][:2] == ["receive", "replay"]
     assert (steps[1]["text"], steps[1]["inputs"]) == ("decided anew by vera", {"reason": "mapped today"})

@@ -96,7 +96,8 @@ async def test_what_waits_for_another_result_is_judged_anew_when_that_comes(
         # And again: nothing is new.
         await send(lab, "C3", **comes)
         assert (await said(lab))[code] == (FINAL, (), 2)
-        assert await lab.owner.fetchval("select count(*) from lab.outbox where entity_id = $1", after.id) == 1
+        (owed,) = await lab.owner.fetch("select * from lab.outbox where $1 = any(versions)", after.version_id)
+        assert (owed["kind"], owed["entity_id"]) == ("order", after.order_id)
 
 
 async def test_what_comes_with_its_companion_missing_still_or_disagreeing_stays_held(database_url: str) -> None:

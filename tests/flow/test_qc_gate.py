@@ -68,7 +68,7 @@ async def test_every_result_says_which_control_vouches_for_it_or_why_it_is_held(
         await at.send("S1", 190, NA="140", K="4.1")
         found = await by_code(lab)
         said = await lab.owner.fetchval(
-            "select steps::json from lab.decision where result_version_id = $1", found["NA"].version_id
+            "select lab.explained(steps)::json from lab.decision where result_version_id = $1", found["NA"].version_id
         )
         (step,) = [one for one in said if one["step"] == "qc"]
         assert (step["verdict"], step["version"], step["inputs"]) == (
@@ -80,7 +80,7 @@ async def test_every_result_says_which_control_vouches_for_it_or_why_it_is_held(
         await at.send("S2", 90, NA="140")
         (held,) = [one for one in await lab.results() if one.barcode == "S2"]
         said = await lab.owner.fetchval(
-            "select steps::json from lab.decision where result_version_id = $1", held.version_id
+            "select lab.explained(steps)::json from lab.decision where result_version_id = $1", held.version_id
         )
         (step,) = [one for one in said if one["step"] == "qc"]
         assert (step["verdict"], step["inputs"]) == ("hold", {"state": "fail", "point": str(bad)})

@@ -53,7 +53,7 @@ async def test_every_result_has_its_explanation_and_the_message_its_audit(databa
         await lab.order("S1", "WBC")
         await lab.send(message(P1, specimen("S1"), WBC))
         await lab.settle()
-        steps = await lab.owner.fetchval("select steps::json from lab.decision")
+        steps = await lab.owner.fetchval("select lab.explained(steps)::json from lab.decision")
         assert [step["step"] for step in steps][:4] == ["receive", "decode", "map", "match"]
         assert all(step["text"] for step in steps)
         audit = await lab.owner.fetchrow("select * from lab.audit_event where action = 'message.settle'")
@@ -436,7 +436,8 @@ async def test_an_explanation_names_the_version_that_is_released(database_url: s
             await lab.send(message(specimen("S1"), WBC.replace("7.35", f"8.{number}"), control=f"D{number}"))
         await lab.settle()
         steps = await lab.owner.fetch(
-            "select d.steps::json as steps from lab.decision d join lab.result_version v on v.id = d.result_version_id"
+            "select lab.explained(d.steps)::json as steps from lab.decision d"
+            " join lab.result_version v on v.id = d.result_version_id"
             " where v.version > 2 order by v.version"
         )
         texts = [step["text"] for row in steps for step in row["steps"] if step["step"] == "version"]

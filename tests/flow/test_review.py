@@ -55,7 +55,7 @@ async def test_a_release_appends_a_final_version_and_all_that_follows(laboratory
     async with transaction(laboratory) as connection:
         now = await lab.get_order(connection, order.id, Audience.EMR)
         steps = await connection.fetchval(
-            "select steps::json from lab.decision where result_version_id = $1", released.version_id
+            "select lab.explained(steps)::json from lab.decision where result_version_id = $1", released.version_id
         )
         author = await connection.fetchrow(
             "select actor_kind, actor_id from lab.result_version where id = $1", released.version_id

@@ -30,7 +30,7 @@ async def versions(lab: Laboratory) -> dict[str, set[str]]:
     rows = await lab.owner.fetch(
         "select v.test_code, s ->> 'version' as version"
         " from lab.result r join lab.result_version v on v.id = r.version_id"
-        " join lab.decision d on d.result_version_id = v.id, json_array_elements(d.steps::json) s"
+        " join lab.decision d on d.result_version_id = v.id, json_array_elements(lab.explained(d.steps)::json) s"
         " where s ->> 'step' in ('autoverification', 'calculation')"
     )
     return {

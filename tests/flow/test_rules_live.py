@@ -33,7 +33,8 @@ async def test_a_switch_works_on_the_next_message_and_a_shadow_is_compared_with_
         }  # fmt: skip
         async with lab.database.transaction(lab.organization_id) as connection:
             told = await connection.fetchval(
-                "select steps::json from lab.decision where result_version_id = $1", found["S2", "K"].version_id
+                "select lab.explained(steps)::json from lab.decision where result_version_id = $1",
+                found["S2", "K"].version_id,
             )
             assert told[-1]["text"] == "waits for a person: switched off for the test K"
             await release(connection, lab.director, found["S2", "K"].id)

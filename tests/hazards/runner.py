@@ -265,7 +265,7 @@ _COUNTS = (
     "select count(*) from lab.message where settled is null and organization_id = $1",
     "select count(*) from lab.message where settled = 'parked' and organization_id = $1",
     "select count(*) from lab.result_version v left join lab.decision d on d.result_version_id = v.id"
-    " where v.organization_id = $1 and (d.steps is null or json_array_length(d.steps::json) < 2)",
+    " where v.organization_id = $1 and (d.steps is null or json_array_length(lab.explained(d.steps)::json) < 2)",
 )
 _RESULTS = """
 select r.id, r.status, r.held, r.reportable, r.origin, r.patient_id, v.specimen_as_sent, v.code, v.instrument_time,

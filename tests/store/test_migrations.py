@@ -22,11 +22,15 @@ from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from interface.domain.identity import natural_key
+from interface.domain.model import Observed, ObservedSpecimen
+from interface.domain.values import parse_value
 from interface.errors import ConfigError
 from interface.settings import DatabaseSettings, Settings, packaged
 from interface.store import migrate
 from interface.store.db import Database, open_connection
 from interface.store.embedded import open_database, opened_database
+from interface.store.ids import uuid7
 from interface.store.programs import choose_programs, reachable, server_account
 from interface.store.schema import APP_ROLE, APPEND_ONLY, DELETABLE, PARTITIONED, SCHEMA, WITHOUT_ROW_SECURITY
 from interface.store.tables import metadata
@@ -234,6 +238,35 @@ async def test_intervals_of_an_earlier_version_were_valid_ever_since_unless_they
     assert [tuple(row) for row in rows] == [
         ("A", "new", True, "both"), ("B", "new", False, "both"), ("B", "old", False, "both"),
     ]  # fmt: skip
+
+
+async def test_results_of_an_earlier_version_are_found_by_the_keys_that_are_made_now(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "TARGET", "0021")
+    await migrate.upgrade(empty_url)
+    connection = await open_connection(empty_url)
+    analyzer = str(uuid7())
+    ids = ("S1", "", "20261126-0001-7", "µ" * 6 + "x", "\U0001f9ea" * 4)
+    now = {of: natural_key(analyzer, ObservedSpecimen(specimen_id=of), Observed("K", parse_value("4"))) for of in ids}
+    other = b"\1" * 24  # of a calculated result
+    await connection.execute("insert into lab.organization (id, name) values (gen_random_uuid(), 'main')")
+    before = [(of, b"\2" * 8 + key[12:], "analyzer") for of, key in now.items()]
+    for of, key, origin in [*before, ("S1", other, "calculation")]:
+        await connection.execute(
+            """with v as (insert into lab.result_version (id, organization_id, result_id, status, kind, actor_kind,
+                                                          specimen_as_sent)
+                          select gen_random_uuid(), id, gen_random_uuid(), 'final', 'numeric', 'link', $1
+                          from lab.organization returning *)
+               insert into lab.result (id, organization_id, natural_key, version_id, status, origin)
+               select result_id, organization_id, $2, id, 'final', $3 from v""",
+            of, key, origin,
+        )  # fmt: skip
+    monkeypatch.undo()
+    await migrate.upgrade(empty_url)
+    rows = await connection.fetch("select natural_key from lab.result")
+    await connection.close()
+    assert {row["natural_key"] for row in rows} == {*now.values(), other}
 
 
 # ---- a server of the laboratory's own, as it comes: nothing of ours is there
