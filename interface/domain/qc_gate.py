@@ -77,7 +77,8 @@ class StreamGate(QcGate):
         """What the controls say of that time, in the words of a history."""
         found = self._streams.get((analyzer, test), ())
         speaking = [said for one in found if (said := _speaks(one, module, at, reagent_lot, found)) is not None]
-        return min(speaking, key=lambda one: WORST.index(one.state), default=At(QcState.UNKNOWN))
+        # Of two that are as bad the one counts that opens nothing.
+        return min(speaking, key=lambda one: (WORST.index(one.state), one.opens), default=At(QcState.UNKNOWN))
 
     def _lane(self, key: tuple[str, str, str, str]) -> _Lane:
         if len(self._lanes) >= MOST_LANES:  # an analyzer that says another lot in each result

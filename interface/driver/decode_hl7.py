@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
 from interface.domain.model import (
@@ -35,6 +36,7 @@ from interface.driver.observe import (
     observe,
     read_date,
     read_sex,
+    take_from_order,
 )
 from interface.driver.rules import CODE_PATH, SPECIMEN_ID_PATH, VALUE_PATH, FieldPath, Reader
 from interface.errors import SegmentError
@@ -324,6 +326,9 @@ class _Engine:
         if order.named or order.results:
             specimen = self._entry(order, segments)
             used = [inv for result in order.results for inv in result[3]] if self._materials else []
+            if not order.results and "OBR" in segments:
+                place, read = self._location(segments["OBR"]), partial(self._read, segments)
+                take_from_order(self._driver, specimen, read, place, partial(_reader, segments, ()))
             again = not self._materials and all(one.id != "OBX" for one in order.others)
             for result in order.results:
                 if not again or not self._seen(segments, result, specimen):

@@ -32,6 +32,7 @@ from interface.driver.observe import (
     observe,
     read_date,
     read_sex,
+    take_from_order,
 )
 from interface.driver.rules import CODE_PATH, SPECIMEN_ID_PATH, VALUE_PATH, FieldPath, Reader, met
 from interface.errors import RecordError
@@ -196,6 +197,10 @@ class _Engine:
         if record.type == "O":
             specimen.comments = tuple(text for one in node.comments if (text := one.read(4)).strip("^ "))
         below = scope.inside(record)  # its R is each result in turn
+        if record.type == "O" and all(child.record.type != "R" for child in node.children):
+            take_from_order(self._driver, specimen, below.read, record.location, below.reader)
+            if record.location in self._faulty:
+                specimen.results[:] = [_held(one, HoldReason.UNREADABLE_VALUE) for one in specimen.results]
         doubtful = False  # a record that cannot be read may have been the next O: what follows it may be another's
         for child in node.children:
             if child.record.type == "R":

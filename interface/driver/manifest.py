@@ -18,6 +18,7 @@ from interface.driver.dialogue import Answer
 from interface.driver.download import Download
 from interface.driver.law import LawDialect
 from interface.driver.materials import MaterialRule
+from interface.driver.order_value import OrderValue
 from interface.driver.rules import (
     CODE_PATH,
     VALUE_PATH,
@@ -189,6 +190,7 @@ class Driver:
     ack_colliding_enq: bool = False  # in contention the analyzer expects its ENQ to be acknowledged at once
     match: tuple[HeaderMatch, ...] = ()
     paths: FieldPaths = FieldPaths()
+    control: OrderValue | None = None  # of controls that have no OBX
     specimen_ids: SpecimenIdRule = field(default_factory=SpecimenIdRule)
     code_parts: tuple[tuple[FieldPath, ...], ...] = ()  # of a composite code; () where `paths.code` says all
     code_join: str = "/"

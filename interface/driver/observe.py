@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
@@ -24,8 +24,9 @@ from interface.domain.model import (
     Value,
     ValueKind,
 )
+from interface.domain.values import read_field
 from interface.driver.manifest import Driver, StatusMeaning
-from interface.driver.rules import Classification, FieldPath, Reader, RecordKind
+from interface.driver.rules import CODE_PATH, VALUE_PATH, Classification, FieldPath, Reader, RecordKind
 
 NO_SPECIMEN_ID = "no specimen id where this driver looks for it"
 
@@ -251,3 +252,35 @@ def _holds(driver: Driver, raw: RawResult, value: Value, meaning: StatusMeaning)
     if driver.alarm is not None:
         reasons += [hold for alarm in raw.alarms if (hold := driver.alarm.hold(alarm)) is not None]
     return tuple(dict.fromkeys(reasons)) if reasons else ()
+
+
+def take_from_order(
+    driver: Driver,
+    specimen: OpenSpecimen,
+    read: Callable[[tuple[FieldPath, ...]], str],
+    location: str,
+    reader: Callable[[dict[FieldPath, str]], Reader],
+) -> None:
+    """The result of a control that has no record of its own, where the driver says that its order has it. `read`: what
+    paths say; `reader`: what conditions see."""
+    rule = driver.control
+    if rule is None or specimen.role is not SpecimenRole.QC:
+        return
+    code, text = read(rule.code), read(rule.value)
+    reading = read_field(text, driver.grammar)
+    raw = RawResult(
+        location,
+        driver.code(code),
+        code,
+        text,
+        reading.value,
+        text,
+        reading.flags,
+        "",
+        name=read(rule.name),
+        unit=read(rule.unit) or reading.unit,
+        instrument_time=read(rule.instrument_time),
+        measured_with=MeasuredWith(control_lot=read(rule.control_lot), level=read(rule.level)),
+    )
+    specimen.specimen_id = read(rule.specimen_id) or None
+    specimen.results.append(observe(driver, raw, reader({CODE_PATH: raw.code, VALUE_PATH: text}))[0])

@@ -11,6 +11,7 @@ from interface.domain.model import Protocol
 from interface.domain.table import Table
 from interface.driver.defaults import CONTROL_ROLES, DEFAULT_PATHS, MATERIALS, TRAINING_ROLES
 from interface.driver.manifest import Driver, Feature, FieldPaths, HeaderMatch, Tier
+from interface.driver.order_value import read_order_value
 from interface.driver.parse_declared import read_framing, read_layout
 from interface.driver.parse_dialogue import read_answer, read_download, read_law, read_query_rule
 from interface.driver.parse_rules import (
@@ -99,6 +100,7 @@ def read_driver(root: Table) -> Driver:
         layout=read_layout(root, protocol),
         match=_matches(root.table("match"), generic, protocol),
         paths=_paths(paths, protocol),
+        control=read_order_value(root, protocol),
         specimen_ids=read_specimen_ids(root.table("specimen_id")),
         code_parts=_code_parts(paths),
         code_join=join,

@@ -140,7 +140,7 @@ left join lab.message m on m.id = v.message_id
 where r.updated_at >= $5::timestamptz - $4::interval and r.test_id = $2 and {MEASURED_ON} = $1
   and r.status in ('final', 'corrected', 'amended')
   and ($7 in ('', v.module) or v.module = '') and ($8 in ('', v.reagent_lot) or v.reagent_lot = '')
-  and {MEASURED} > $5 and ($6::timestamptz is null or {MEASURED} < $6)
+  and {MEASURED} >= $5 and ($6::timestamptz is null or {MEASURED} < $6)
 order by r.id
 """  # noqa: S608 - put together of constants
 # What was calculated of results, by the explanation of the version that is released; of whichever of its versions.
@@ -159,7 +159,8 @@ order by r.id, k.of
 
 @dataclass(frozen=True, slots=True)
 class Lookback:
-    """A list. `since`: the last acceptable run before the failure, exclusively; `until`: the first after it."""
+    """A list. `since`: the last acceptable run before the failure; what was measured in the same instant is in it, as a
+    clock may say seconds only. `until`: the first after it, exclusively."""
 
     id: UUID
     stream: Stream
@@ -268,7 +269,7 @@ cross join lateral (select w.instrument_at, w.message_id
                     from lab.result_version w where w.id = r.version_id offset 0) v
 left join lab.message m on m.id = v.message_id
 where i.lookback_id = $1 and i.state = 'waiting' and r.id = coalesce(i.of_result_id, i.result_id)
-  and ($2::timestamptz is not null and {MEASURED} <= $2 or $5::timestamptz is not null and {MEASURED} >= $5)
+  and ($2::timestamptz is not null and {MEASURED} < $2 or $5::timestamptz is not null and {MEASURED} >= $5)
 """  # noqa: S608 - put together of constants
 
 

@@ -200,3 +200,14 @@ def test_the_same_words_are_one_object() -> None:
     said = gate.says("xn", "NA", at(10))
     assert said is gate.says("xn", "NA", at(11)) and said.step is not None
     assert (said.step.version, said.step.inputs) == ("xn NA 2", {"state": "ok", "point": "8+1"})
+
+
+def test_of_two_modules_that_are_unknown_one_that_opens_nothing_counts() -> None:
+    """A person's word ended the failure of the one; of the other nothing vouched at that time, and nobody said so."""
+    opened = history(point(9, "-"), action(10, "9-1"), point(11, "+"))
+    never = history(point(10, "+"))
+    assert (opened.at(at(8)).opens, never.at(at(8)).opens) == (True, False)
+    for streams in ([opened, never], [never, opened]):
+        gate = StreamGate({("xn", "NA"): [GateStream(str(n), one, "all 1") for n, one in enumerate(streams)]})
+        said = gate.says("xn", "NA", at(8))
+        assert (said.state, said.opens) == (UNKNOWN, False)

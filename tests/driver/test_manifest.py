@@ -71,6 +71,8 @@ def test_other_paths_are_refused(text: str) -> None:
         ("[paths]\ncode = 'X9'", "paths.code: 'X9' is not a field path"),
         ("[paths]\ncodes = 'R.3.4'", "paths.codes: is not a known key"),
         ("[speciment_id]\nstrip = ' '", "speciment_id: is not a known key"),
+        ("[control]\nspecimen_id = 'O.12.2'\ncode = 'O.5.1'", "control.value: is missing"),
+        ("[control]\nspecimen_id = 'O.3'\ncode = 'R.3.4'\nvalue = 'O.12.8'", "control: all of it stands in O"),
         ("[specimen_id]\npattern = '('", "specimen_id.pattern"),
         ("[framing]\nleniencies = ['no_frames']", "framing.leniencies: 'no_frames' is not a known leniency"),
         ("[framing]\nframe_text_bytes = 0", "framing.frame_text_bytes: is not between 1 and 63993"),

@@ -119,6 +119,19 @@ async def test_nothing_is_released_that_is_calculated_of_a_result_on_the_list(da
         assert (await by_code(lab))["AGAP"].status.value == "final"
 
 
+async def test_what_was_measured_in_the_same_instant_as_the_last_good_control_is_looked_back_at(
+    database_url: str,
+) -> None:
+    """A clock that says seconds does not say which was first; what waits is held for it as well."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab)
+        await at.control(300)
+        await lab.order("S1", "NA")
+        await at.send("S1", 300, NA="140")
+        await at.control(200, REJECT)
+        assert await listed(lab) == [("S1", "NA", "waiting")]
+
+
 # ---- what a person said before they knew -----------------------------------------------------------------------------
 
 
