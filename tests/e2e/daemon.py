@@ -81,14 +81,14 @@ async def running(
         yield daemon
 
 
-async def eventually(probe: Callable[[], Awaitable[_T | None]]) -> _T:
+async def eventually(probe: Callable[[], Awaitable[_T | None]], every_s: float = 0.02) -> _T:
     """What `probe` gives as soon as it gives anything true; what it waits for happens in another process."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             found = await probe()
             if found:
                 return found
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(every_s)
 
 
 async def get(address: Address, path: str) -> tuple[int, str]:

@@ -62,9 +62,9 @@ class EmrAndStaff:
         return [entry["resource"] for entry in bundle.get("entry", [])]
 
 
-async def register_people(state_dir: Path, api: Address, *roles: Role) -> EmrAndStaff:
+async def register_people(state_dir: Path, api: Address, *roles: Role, url: str = "embedded") -> EmrAndStaff:
     """Make a user with roles and an EMR client in the organization `main`, and log both in over HTTP."""
-    settings = Settings(state_dir, DatabaseSettings("embedded"))
+    settings = Settings(state_dir, DatabaseSettings(url))
     async with opened_database(settings) as database:
         organization_id = await actors.find_organization(database, "main")
         setup = actors.setup_actor(organization_id)
