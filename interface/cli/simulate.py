@@ -79,6 +79,7 @@ def _endpoint(
     "--driver", "driver_id",
     help="The analyzer to be, where there is no FILE; else the driver that declares its framing, if no standard does.",
 )  # fmt: skip
+@click.option("--hospital", is_flag=True, help="Be a hospital that orders over HL7 v2, instead of an analyzer.")
 @click.option("--orders", type=click.IntRange(min=0), default=1, show_default=True, help="Specimens to be invented.")
 @click.option("--specimen", "specimens", multiple=True, metavar="ID", help="A specimen by its id, instead of --orders.")
 @click.option("--test", "codes", multiple=True, metavar="CODE", help="What to measure, in the analyzer's codes.")
@@ -116,13 +117,15 @@ def simulate(
     baud: int | None,
     line_format: LineFormat | None,
     driver_id: str | None,
+    hospital: bool,
     faults: tuple[str, ...],
     listen: Address | None,
     as_json: bool,
     driver_path: tuple[Path, ...],
     **more: Any,
 ) -> int:
-    """Play FILE, a capture or a driver's *.trace, as the analyzer would; or, without FILE, be the analyzer of a driver.
+    """Play FILE, a capture or a driver's *.trace, as the analyzer would; or, without FILE, be the analyzer of a driver
+    or, with --hospital, one that orders.
 
     Of FILE the same bytes are sent each time: a host must take a repetition of patients' results for a resend (of
     controls without a time it is a second measurement). Without it, results are invented in the form that the driver
@@ -130,8 +133,12 @@ def simulate(
     query answered.
     """
     endpoint = _endpoint(address, serial, baud, line_format)
+    if hospital:
+        if source is not None or driver_id is not None or listen is not None or not isinstance(endpoint, Address):
+            raise click.UsageError("--hospital orders over TCP, without FILE and --driver")
+        return _order(endpoint, faults, as_json, more)
     if source is None and driver_id is None:
-        raise click.UsageError("give a FILE to play, or the --driver of an analyzer to be")
+        raise click.UsageError("give a FILE to play, the --driver of an analyzer to be, or --hospital")
     if listen is not None:
         if source is not None or not isinstance(endpoint, Address) or faults:
             raise click.UsageError("--listen is for an analyzer without FILE, --serial and --fault")
@@ -165,6 +172,31 @@ def _play(
         repeat=more["repeat"], linger_s=more["linger_s"],
     )  # fmt: skip
     return _shown(asyncio.run(playing), {}, as_json)
+
+
+def _order(endpoint: Address, faults: tuple[str, ...], as_json: bool, more: dict[str, Any]) -> int:
+    from interface.simulator import Fault, play
+    from interface.simulator.hospital import CODES, Ordering, source, told
+
+    for option in ("controls", "query", "reruns"):
+        if more[option]:
+            raise click.UsageError("--qc, --query and --reruns are for an analyzer")
+    if len(faults) > 1:
+        raise click.UsageError("one --fault at a time goes with --hospital")
+    ordering = Ordering(
+        at=more["at"] or datetime.now().astimezone().replace(tzinfo=None), orders=more["orders"],
+        specimens=more["specimens"], codes=more["codes"] or CODES, seed=more["seed"],
+    )  # fmt: skip
+    playing = play(
+        source(ordering), endpoint, rate_per_s=more["rate"], fault=Fault(faults[0] if faults else "none"),
+        repeat=more["repeat"], linger_s=more["linger_s"],
+    )  # fmt: skip
+    report = asyncio.run(playing)
+    answers = [
+        {"control": one.control, "placer": one.placer, "filler": one.filler, "status": one.status}
+        for one in told(report.replies)
+    ]
+    return _shown(report, {"services": answers}, as_json)
 
 
 def _be(

@@ -250,7 +250,8 @@ class _Desk:
         if self.batch is None:
             if self.said.person is None:
                 raise OrderError(["the message names no patient"])
-            patient_id = await hospital_patients.ordered_for(self.connection, self.actor, self.said.person)
+            patient_id, warnings = await hospital_patients.ordered_for(self.connection, self.actor, self.said.person)
+            self.faults += warnings
             self.batch = Batch(self.actor, patient_id, self.request.link.link_id)
         return self.batch
 

@@ -43,21 +43,24 @@ async def take(connection: Connection, actor: Actor, said: PatientMessage) -> li
         if merged:
             warnings += await _merge(connection, actor, one)
         else:
-            await _said(connection, actor, one.person)
+            warnings += (await _said(connection, actor, one.person))[1]
     return warnings
 
 
-async def ordered_for(connection: Connection, actor: Actor, person: Person) -> UUID:
-    """The patient of an order, as the order says. Raises OrderError where the number leads to somebody who is called
-    otherwise and was born at another time: a typing mistake in one of them is made, in both it is another person."""
+async def ordered_for(connection: Connection, actor: Actor, person: Person) -> tuple[UUID, list[Fault]]:
+    """The patient of an order, as the order says, and what is to be told of it.
+
+    Raises OrderError where the number leads to somebody who is called otherwise and was born at another time: a typing
+    mistake in one of them is made, in both it is another person.
+    """
     carriers, survivor = await _find(connection, person)
     if survivor is not None:
         records = await people.find_rows(connection, {row.id for row in carriers} | {survivor})
         if all(_another(person, row) for row in records):
             text = "the patient number belongs to a patient of another name and birth date"
             raise OrderError([text], conflict=True)
-    patient_id = await _said(connection, actor, person)
-    return await in_use(connection, patient_id)
+    patient_id, warnings = await _said(connection, actor, person)
+    return await in_use(connection, patient_id), warnings
 
 
 async def is_of(connection: Connection, person: Person, order_id: UUID) -> bool:
@@ -85,16 +88,17 @@ def _another(person: Person, row: PatientRow) -> bool:
     return born and bool(known and said) and not known & said
 
 
-async def _said(connection: Connection, actor: Actor, person: Person) -> UUID:
-    """The patient, added or changed."""
+async def _said(connection: Connection, actor: Actor, person: Person) -> tuple[UUID, list[Fault]]:
+    """The patient, added or changed, and what is to be told of it."""
     carriers, survivor = await _find(connection, person)
     if survivor is None:
         new = _new(person)
         if problems := patient_problems(new):
             raise OrderError(problems)
-        return await insert_patient(connection, actor, new)
+        return await insert_patient(connection, actor, new), []
     if all(row.id != survivor for row in carriers):
-        return survivor  # by the number of a record that was merged
+        text = "the number was merged into another; what is said of the patient under it was left out"
+        return survivor, [Fault(person.location, UNKNOWN_KEY, text, warning=True)]
     [row] = await people.find_rows(connection, [survivor], lock=True)
     change = _change(person, row)
     if change != PatientChange():
@@ -104,7 +108,7 @@ async def _said(connection: Connection, actor: Actor, person: Person) -> UUID:
     for identifier in person.identifiers:
         if (identifier.authority, identifier.value) not in carried:
             await add_identifier(connection, actor, survivor, identifier)
-    return survivor
+    return survivor, []
 
 
 def _new(person: Person) -> NewPatient:
@@ -141,8 +145,7 @@ async def _merge(connection: Connection, actor: Actor, one: PatientEvent) -> lis
         (each.authority, each.value) for each in one.person.identifiers
     }:
         raise OrderError(["the prior number of the merge is the survivor's"])
-    survivor = await _said(connection, actor, one.person)
-    warnings: list[Fault] = []
+    survivor, warnings = await _said(connection, actor, one.person)
     prior = await _prior(connection, one.prior)
     if prior is None:
         prior = await insert_patient(connection, actor, NewPatient(one.prior))

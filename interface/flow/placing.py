@@ -170,10 +170,25 @@ async def find(connection: Connection, placer: PlacerNumber, filler: str = "") -
 
 async def _again(connection: Connection, batch: Batch, known: Placed, asked: Placing) -> Placed:
     await _of_patient(connection, batch, known)
-    if asked.content is None or asked.content not in (known.content, known.first_content):
+    if known.content is None:
+        same = await _orders_the_same(connection, known, asked)
+    else:
+        same = asked.content in (known.content, known.first_content)
+    if not same:
         raise OtherContent(["there is already an order with this placer number, and it says something else"], True)
     await audit.record(connection, batch.actor, "read", "order", known.order_id, {"by": "place"})
     return known
+
+
+async def _orders_the_same(connection: Connection, known: Placed, asked: Placing) -> bool:
+    """Of a number that came without a digest, by REST or FHIR: whether these tests are ordered on these tubes."""
+    items = await rows.items(connection, known.id)
+    tests, problems = await orders.expand(connection, [NewSpecimen(asked.tests)])
+    tubes = await rows.tubes(connection, {item.specimen_id for item in items if item.specimen_id})
+    named = {tube.specimen.barcode for tube in asked.tubes if tube.specimen.barcode}
+    return (
+        not problems and {item.test_id for item in items} == set(tests[0]) and named <= {tube.barcode for tube in tubes}
+    )
 
 
 async def _of_patient(connection: Connection, batch: Batch, known: Placed) -> Placed:
@@ -380,7 +395,9 @@ async def replace_placed(
     """In place of some numbers others: all of it, or (a savepoint of the caller's) nothing."""
     if not news:
         raise OrderError(["nothing is named that replaces it"])
+    # First the new ones: an order of which nothing is wanted any more is closed, and its expected tubes with it.
+    placed = [await place(connection, batch, one) for one in news]
     for old in olds:
         await _of_patient(connection, batch, old)
         await cancel(connection, batch.actor, old, reason, message=message)
-    return [await place(connection, batch, one) for one in news]
+    return placed

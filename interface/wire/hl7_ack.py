@@ -235,7 +235,7 @@ def _msh(header: Segment, stamp: str, control_id: str, of: tuple[str, str] | Non
     marks = header.delimiters
     version = _clean(header.field(12)) or "2.5.1"
     name, event = of or ("ACK", _clean(header.value(9, 2)))
-    structure = f"{name}_{event}" if of else name
+    structure = name if name == "ACK" else f"{name}_{event}"
     kind = marks.component.join([name, event, structure] if event and not _before(version, 2, 4) else [name, event])
     msh = [
         "MSH",

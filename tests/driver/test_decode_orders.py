@@ -17,6 +17,7 @@ from interface.driver import decode_orders
 from interface.driver.encode_orders import MOST_ERRORS, Answered, Outcome, Tube, reply
 from interface.driver.orders import Fault, OrderMessage, OrderRequest, Terms
 from interface.errors import SegmentError, UnsupportedMessage
+from interface.flow.conformance import check
 from interface.wire import hl7
 from interface.wire.hl7_ack import AckCode
 from tests.flow.hospital_use import PID, message, order
@@ -199,6 +200,21 @@ def test_the_answer_is_in_the_senders_words_and_delimiters() -> None:
     )
     assert (orc.value(16, 2), obr.value(4, 2), spm.value(2)) == ("no ! of this | kind", "a!b", "B|1")
     assert (err.field(2), err.value(3), err.value(4), err.value(8)) == ("OBR!1!4", "204", "E", "why")
+
+
+def test_a_second_opinion_finds_the_replies_of_the_standards_structure() -> None:
+    for kind, name in (("OML^O21^OML_O21", "ORL_O22"), ("OML^O33^OML_O33", "ORL_O34"), ("ADT^A08^ADT_A01", "ACK")):
+        spm = "" if "O33" in kind else "SPM|1|B||SER"
+        first = ["SPM|1|B||SER", "SAC|||B"] if "O33" in kind else []
+        lines = [*order("1^HIS", "K", spm=spm, priority="S"), *order("2", "NA", spm=spm)] if "ADT" not in kind else []
+        asked = hl7.parse(message(kind, PID, *first, *lines))
+        answers = tuple(
+            Answered(asked.location(orc), "OK", "F-1", "SC", "why", (Tube("B", "SER", 1),)) for orc in asked.all("ORC")
+        )
+        text = reply(asked, Outcome(AckCode.AE, answers, (Fault("PID^1", 207, "x"),)), control_id="C", now=NOW)
+        assert hl7.parse(text).header.value(9, 3) == name
+        # A warning is hl7apy's: its table 0396 of coding systems lacks HL70357.
+        assert [each for each in check(text).findings if not each.startswith("Warning")] == [], name
 
 
 def test_a_reply_has_not_more_errors_than_anybody_reads() -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from interface.cli import run_command
 from interface.link.tcp import connect
 from interface.settings import Address, packaged
-from interface.simulator import load, play
+from interface.simulator import hospital, load, play
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.schema import OWNER_ROLE
 from interface.wire import hl7, mllp
@@ -109,6 +112,21 @@ async def test_the_simulator_plays_a_hospital(bench: Bench) -> None:
         if trace.name != "order-2.3.trace":  # whose first message is late once its second is there
             assert (await play(load(trace), bench.his)).complete
     assert await bench.count("lab_order") == before, "said again"
+
+
+async def test_an_invented_hospital_is_answered_and_said_again_it_orders_nothing_more(bench: Bench) -> None:
+    said_by = hospital.Ordering(datetime(2026, 1, 5, 8, tzinfo=UTC), orders=60, seed=7)
+    report = await play(hospital.source(said_by), bench.his)
+    assert report.complete and report.rejections == 0
+    counted = Counter(one.control for one in hospital.told(report.replies))
+    assert counted["OK"] >= 60 and {"OK", "CR", "XR", "RQ", "RO"} == set(counted)
+    tables = ("lab_order", "order_item", "placer_order", "specimen", "patient", "specimen_event")
+    before = [await bench.count(table) for table in tables]
+    again = await play(hospital.source(said_by), bench.his)
+    assert again.complete and Counter(one.control for one in hospital.told(again.replies)) == counted
+    assert [await bench.count(table) for table in tables] == before
+    arguments = ["simulate", "--hospital", "--orders", "3", "--seed", "8", "--to", str(bench.clinic)]
+    assert await asyncio.to_thread(run_command, arguments) == 0
 
 
 async def test_an_order_is_answered_whatever_way_its_bytes_come(bench: Bench) -> None:

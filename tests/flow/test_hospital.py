@@ -12,6 +12,7 @@ from interface.domain.model import ItemStatus, Priority
 from interface.flow.context import register
 from interface.flow.handlers import HANDLERS
 from interface.flow.intake import LinkIntake
+from interface.flow.orders import NewOrder, NewSpecimen, create_order
 from interface.flow.requests import Requests
 from interface.settings import LinkRole, OrderReply
 from tests.flow.hospital_use import PEER, PID, Hospital, hospital, message, order, read
@@ -70,6 +71,23 @@ async def test_another_order_under_a_known_number_is_refused(his: Hospital) -> N
         assert (said.code, said.controls, said.errors) == ("AE", ["UA"], [("ORC^1", "205", "E")])
         assert await his.everything() == before
         assert (await his.lab.messages())[-1] == ("complete", "rejected")
+
+
+async def test_a_number_that_came_by_rest_is_the_same_order(his: Hospital) -> None:
+    made = await his.lab.order("B-1", "K", patient_id="P-1")
+    async with his.lab.database.transaction(his.lab.organization_id) as connection:
+        tube = NewSpecimen(("NA",), "B-2")
+        new = NewOrder((tube,), patient_id=made.patient_id, placer_number="A-1", placer_authority="HIS")
+        placed = await create_order(connection, his.actor, new)
+    pid = PID.replace("HOSP^MR", "TEST")
+    before = await his.everything()
+    same = await his.oml(*order("A-1^HIS", "NA", barcode="B-2"), pid=pid)
+    assert same.orders == [("OK", "A-1", placed.number, "SC")]
+    other = await his.oml(*order("A-1^HIS", "K", barcode="B-2"), pid=pid)
+    assert (other.controls, other.errors) == (["UA"], [("ORC^1", "205", "E")])
+    assert await his.everything() == before
+    gone = await his.oml(*order("A-1^HIS", "NA", control="CA"), pid=pid)
+    assert gone.controls == ["CR"]
 
 
 async def test_a_number_of_another_authority_is_another_order(his: Hospital) -> None:
@@ -294,6 +312,11 @@ async def test_an_order_is_replaced_whole_or_not_at_all(his: Hospital) -> None:
     ]  # fmt: skip
     before = await his.everything()
     assert (await his.send(block)).orders == done.orders
+    await his.oml(*order("90", "K", barcode="B-90"))
+    only = await his.oml(*order("90", "K", control="RP", spm=""), *order("91", "NA", control="RO", barcode="B-90"))
+    assert only.controls == ["RQ", "RO"], "the only one of its order and of its tube"
+    assert (await his.tests())[1] == [("K", "cancelled", "B-90"), ("NA", "requested", "B-90")]
+    before = await his.everything()
     await step(his, "NA", ItemStatus.IN_PROGRESS)
     begun = await his.oml(*order("2", "NA", control="RP", spm=""), *order("5", "UREA", control="RO", barcode="B-1"))
     wrong = await his.oml(*order("3", "GLU", control="RP", spm=""), *order("6", "NONE", control="RO", barcode="B-1"))

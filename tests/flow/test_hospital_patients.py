@@ -125,6 +125,7 @@ async def test_a_merge_leads_every_later_message_to_the_survivor_and_can_be_take
 
     said = await his.oml(*order("2", "NA", barcode="B-1"), pid=pid("P-OLD", "STALE^NAME"))
     assert said.controls == ["OK"], "the same person's tube"
+    assert said.errors == [("PID^1", "204", "W")] and "was merged" in said.words[0]
     fresh = await his.oml(*order("3", "GLU"), pid=pid("P-OLD"))
     assert fresh.controls == ["OK"]
     assert [one.patient_id for one in await his.orders()] == [old.id, new.id]
