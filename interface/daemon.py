@@ -33,7 +33,7 @@ from interface.settings import Address, Settings
 from interface.store.audit import AuditWriter
 from interface.store.db import Database
 from interface.store.embedded import keep_partitions, open_database
-from interface.store.upkeep import keep_statistics, keep_wire_log
+from interface.store.upkeep import keep_counted, keep_statistics, keep_wire_log
 
 if TYPE_CHECKING:
     from interface.api.app import LinkStatus
@@ -144,6 +144,7 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
             keep_partitions(settings, server),
             keep_wire_log(links.settings, server, links.wire_log),
             keep_statistics(links.settings, server),
+            keep_counted(links.settings, server),
             watch_criticals(database, lambda: list(links.journals)),
             watch_patients(database, lambda: list(links.journals)),
             watch_quality_control(database, lambda: list(links.journals)),

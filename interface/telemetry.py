@@ -259,6 +259,8 @@ _criticals = Gauge("labora_criticals_waiting", "Critical results of which nobody
                    " their times for escalation have passed", ["level"], registry=REGISTRY)  # fmt: skip
 _dispatches = Gauge("labora_dispatches", "Work of analyzers that waits to be told, or that they refused or could not be"
                     " told: a person decides about these", ["state"], registry=REGISTRY)  # fmt: skip
+_patient_alarms = Gauge("labora_pbrtqc_alarms", "Open alarms that patients' own results gave, by what their plan does",
+                        ["mode"], registry=REGISTRY)  # fmt: skip
 _heard = Gauge("labora_link_heard_timestamp_seconds", "When a link said something last", ["link"], registry=REGISTRY)
 _sendings = Counter("labora_sendings", "Attempts at messages of our own, by what became of them", ["link", "outcome"],
                     registry=REGISTRY)  # fmt: skip
@@ -343,6 +345,12 @@ def set_dispatches(states: Mapping[str, int]) -> None:
     """How much work of analyzers is in each of these states."""
     for state, number in states.items():
         _dispatches.labels(state).set(number)
+
+
+def set_patient_alarms(modes: Mapping[str, int]) -> None:
+    """How many alarms of patient-based quality control are open, by mode."""
+    for mode, number in modes.items():
+        _patient_alarms.labels(mode).set(number)
 
 
 def set_heard(link: str, timestamp_s: float) -> None:

@@ -110,23 +110,25 @@ def url(context: Context, role: str, as_json: bool) -> None:
 @db.command(epilog=_ENVIRONMENT)
 @pass_context
 def maintain(context: Context) -> None:
-    """Make the partitions of the coming months, and bring the links' wire logs back to their bounds.
+    """Make the partitions of the coming months, bring the links' wire logs back to their bounds, and delete what
+    patient-based quality control counted more than 400 days ago.
 
-    The daemon does both where it may; a timer may too.
+    The daemon does it where it may; a timer may too.
     """
-    made, pruned = asyncio.run(_maintain(context.settings))
+    made, pruned, counted = asyncio.run(_maintain(context.settings))
     done = [f"made {', '.join(made)}"] if made else []
     done += [f"deleted {pruned} rows of wire log"] if pruned else []
+    done += [f"deleted {counted} counted values"] if counted else []
     click.echo("; ".join(done) or "nothing to do", err=True)
 
 
-async def _maintain(settings: Settings) -> tuple[list[str], int]:
+async def _maintain(settings: Settings) -> tuple[list[str], int, int]:
     from interface.store.embedded import login_url
     from interface.store.migrate import maintain
-    from interface.store.upkeep import prune_wire_log
+    from interface.store.upkeep import prune_counted, prune_wire_log
 
     async with login_url(settings) as url:
-        return await maintain(url), await prune_wire_log(settings, url)
+        return await maintain(url), await prune_wire_log(settings, url), await prune_counted(url)
 
 
 def without_password(url: str) -> str:

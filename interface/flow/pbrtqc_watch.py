@@ -19,6 +19,7 @@ from uuid import UUID
 
 import structlog
 
+from interface import telemetry
 from interface.domain.pbrtqc import Follower, Mode, Side, beyond, treated
 from interface.domain.pbrtqc_plan import Plan
 from interface.domain.views import Actor, ActorKind
@@ -74,6 +75,11 @@ class PatientWatch:
                 self._rounds[organization_id] = now + 1
                 return done
             await asyncio.sleep(0)
+
+    async def alarms(self, organization_id: UUID) -> dict[str, int]:
+        """How many alarms are open, by mode. Raises StoreError."""
+        async with self._database.organization(organization_id) as connection:
+            return await store.alarms_by_mode(connection)
 
     async def _page(
         self, organization_id: UUID, after: UUID | None, before: UUID, back_s: float
@@ -235,11 +241,23 @@ async def watch_patients(database: Database, organization_ids: Callable[[], Iter
     """Follow until cancelled."""
     watch = PatientWatch(database)
     while True:
-        for organization_id in organization_ids():
-            try:
-                await watch.follow(organization_id)
-            except StoreError as error:
-                log.warning("results not followed", action="pbrtqc.follow", error=error.slug)
-            except Exception as error:  # a fault of ours in one laboratory's plan must not end the others'
-                log.error("results not followed", action="pbrtqc.follow", exc_info=error)
+        await follow_all(watch, organization_ids())
         await asyncio.sleep(FOLLOW_S)
+
+
+async def follow_all(watch: PatientWatch, organization_ids: Iterable[UUID]) -> None:
+    """One round of all laboratories, after which the metric of open alarms is true."""
+    counted, known = dict.fromkeys(map(str, Mode), 0), True
+    for organization_id in organization_ids:
+        try:
+            await watch.follow(organization_id)
+            for mode, number in (await watch.alarms(organization_id)).items():
+                counted[mode] += number
+        except StoreError as error:
+            log.warning("results not followed", action="pbrtqc.follow", error=error.slug)
+            known = False
+        except Exception as error:  # a fault of ours in one laboratory's plan must not end the others'
+            log.error("results not followed", action="pbrtqc.follow", exc_info=error)
+            known = False
+    if known:
+        telemetry.set_patient_alarms(counted)

@@ -27,6 +27,7 @@ from interface.domain.qc import Stream
 from interface.domain.views import Actor
 from interface.store.db import Connection
 from interface.store.ids import uuid7, uuid7_floor
+from interface.store.schema import OWNER_ROLE
 
 # Held for these a result is as good a measurement as any: a person was to look at it for what it says.
 COUNTED = (HoldReason.RULE, HoldReason.AMBIGUOUS_INTERVAL, HoldReason.MEASURING_RANGE)
@@ -393,6 +394,52 @@ async def window(connection: Connection, use_id: UUID, after: int, most: int) ->
     return [
         Reading(row["number"], Comparator(row["comparator"]) if row["comparator"] else None) for row in reversed(rows)
     ]
+
+
+async def alarms_by_mode(connection: Connection) -> dict[str, int]:
+    """How many alarms of plans in use are open, by mode."""
+    rows = await connection.fetch(
+        """select u.mode, count(*) as number from lab.pbrtqc_state s join lab.pbrtqc_use u on u.id = s.use_id
+           where s.alarm_id is not null and u.ended_at is null group by u.mode"""
+    )
+    return {row["mode"]: row["number"] for row in rows}
+
+
+KEPT = timedelta(days=400)  # a year with the month beside it
+_ALWAYS, _AT_ONCE = 10_000, 50_000  # the last values of each use, whatever their age: a window; rows a transaction
+# By the order in which they were counted, along the key: of the oldest those that are old, up to the first that is not.
+_PRUNE = """
+delete from lab.pbrtqc_value where use_id = $1 and ordinal <= (
+    select max(ordinal) from (
+        select ordinal, bool_and(measured_at < $2) over (order by ordinal) as old from (
+            select ordinal, measured_at from lab.pbrtqc_value
+            where use_id = $1 and ordinal <= $3 order by ordinal limit $4) first) oldest
+    where old)
+"""
+
+
+async def prune(connection: Connection, now: datetime) -> int:
+    """Delete values that were counted longer than KEPT ago; how many. What happened (`pbrtqc_event`) stays. The login
+    must be the owner's: whoever counts only adds."""
+    async with connection.transaction():
+        await connection.execute(f"set local role {OWNER_ROLE}")
+        organizations = await connection.fetch("select id from lab.organization order by id")
+    pruned = 0
+    for organization in organizations:
+        done = _AT_ONCE
+        while done:
+            done = 0
+            async with connection.transaction():
+                # The owner is held to row-level security as well.
+                await connection.execute(f"set local role {OWNER_ROLE}")
+                await connection.execute("select set_config('labora.org', $1, true)", str(organization["id"]))
+                for row in await connection.fetch("select use_id, ordinal from lab.pbrtqc_state"):
+                    told = await connection.execute(
+                        _PRUNE, row["use_id"], now - KEPT, row["ordinal"] - _ALWAYS, _AT_ONCE
+                    )  # fmt: skip
+                    done += int(told.split()[-1])
+            pruned += done
+    return pruned
 
 
 async def add_values(connection: Connection, organization_id: UUID, use_id: UUID, values: Sequence[Counted]) -> None:

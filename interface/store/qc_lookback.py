@@ -140,7 +140,7 @@ left join lab.message m on m.id = v.message_id
 where r.updated_at >= $5::timestamptz - $4::interval and r.test_id = $2 and {MEASURED_ON} = $1
   and r.status in ('final', 'corrected', 'amended')
   and ($7 in ('', v.module) or v.module = '') and ($8 in ('', v.reagent_lot) or v.reagent_lot = '')
-  and {MEASURED} >= $5 and ($6::timestamptz is null or {MEASURED} < $6)
+  and {MEASURED} >= $5 and ($9 or {MEASURED} > $5) and ($6::timestamptz is null or {MEASURED} < $6)
 order by r.id
 """  # noqa: S608 - put together of constants
 # What was calculated of results, by the explanation of the version that is released; of whichever of its versions.
@@ -160,7 +160,8 @@ order by r.id, k.of
 @dataclass(frozen=True, slots=True)
 class Lookback:
     """A list. `since`: the last acceptable run before the failure; what was measured in the same instant is in it, as a
-    clock may say seconds only. `until`: the first after it, exclusively."""
+    clock may say seconds only. Of an alarm: when the statistic stood at its centre, exclusively. `until`: the first
+    acceptable run after it, exclusively."""
 
     id: UUID
     stream: Stream
@@ -231,7 +232,7 @@ async def fill(connection: Connection, organization_id: UUID, of: Lookback, hori
     begin = of.since if of.since is not None else of.created_at - horizon
     found = await connection.fetch(
         _RELEASED, of.stream.analyzer_id, of.stream.test_id, CLOCK_BEHIND, CLOCK_AHEAD, begin, of.until,
-        of.stream.module, of.reagent_lot,
+        of.stream.module, of.reagent_lot, of.qc_result_id is not None,
     )  # fmt: skip
     if not found:
         return 0

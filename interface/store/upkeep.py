@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import asyncpg
 import structlog
 
 from interface.errors import ConfigError, StoreError
 from interface.settings import WIRE_LOG_MB, Settings
+from interface.store import pbrtqc
 from interface.store.db import Connection, open_connection
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.migrate import may_upgrade
 from interface.store.schema import OWNER_ROLE, SCHEMA
 from interface.store.wire_log import WireLogWriter, prune
 
+COUNTED_PAUSE_S = 86_400.0
 PRUNE_PAUSE_S, STATISTICS_PAUSE_S, LONGEST_PAUSE_S = 30.0, 5.0, 60.0
 GROWN_ROWS = 500  # a table that has changed by so many rows, and by as many as it has, is analyzed
 
@@ -63,6 +66,29 @@ async def keep_wire_log(
         except (StoreError, ConfigError, asyncpg.PostgresError) as error:  # nothing more is logged meanwhile
             log.warning("wire log not pruned", action="wire_log.prune", reason=str(error))
         await asyncio.sleep(PRUNE_PAUSE_S)
+
+
+async def prune_counted(owner_url: str) -> int:
+    """Delete what patient-based quality control counted long ago; how many values. The login must be the owner's."""
+    connection = await open_connection(owner_url)
+    try:
+        return await pbrtqc.prune(connection, datetime.now(UTC))
+    finally:
+        await connection.close()
+
+
+async def keep_counted(settings: Callable[[], Settings], server: EmbeddedPostgres | None) -> None:
+    """The same once a day for as long as the daemon runs, where it may."""
+    owner_url = settings().database.url if server is None else server.url(OWNER_ROLE)
+    while True:
+        try:
+            if not await may_upgrade(owner_url):
+                return
+            if rows := await prune_counted(owner_url):
+                log.info("counted values pruned", action="pbrtqc.prune", rows=rows)
+        except (StoreError, ConfigError, asyncpg.PostgresError) as error:
+            log.warning("counted values not pruned", action="pbrtqc.prune", reason=str(error))
+        await asyncio.sleep(COUNTED_PAUSE_S)
 
 
 async def keep_statistics(settings: Callable[[], Settings], server: EmbeddedPostgres | None) -> None:

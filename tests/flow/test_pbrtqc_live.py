@@ -10,11 +10,12 @@ from uuid import UUID
 
 import pytest
 
+from interface import telemetry
 from interface.domain.pbrtqc import ENGINE, Limits, Method, Mode, Statistic
 from interface.domain.pbrtqc_plan import Stamp
 from interface.errors import StoreUnavailable
 from interface.flow import pbrtqc, pbrtqc_watch
-from interface.flow.pbrtqc_watch import SETTLE_S, PatientWatch, watch_patients
+from interface.flow.pbrtqc_watch import SETTLE_S, PatientWatch, follow_all, watch_patients
 from interface.store import pbrtqc as store
 from interface.store.ids import uuid7
 from tests.flow.controls import Bench, bench
@@ -119,3 +120,31 @@ async def test_a_laboratory_that_cannot_be_followed_keeps_no_other_from_it(
         with suppress(asyncio.CancelledError):
             await task
         assert seen[:6] == [*faults, lab.organization_id] * 2
+
+
+async def test_open_alarms_are_counted_and_old_values_deleted(database_url: str) -> None:
+    """By their mode; values by when they were measured, but for the last of each use. What happened stays."""
+
+    def shown(mode: str) -> float | None:
+        return telemetry.REGISTRY.get_sample_value("labora_pbrtqc_alarms", {"mode": mode})
+
+    async with laboratory(database_url) as lab:
+        at = await bench(lab)
+        await holding(lab)
+        await at.control(300)
+        watch = PatientWatch(lab.database, later)
+        await follow_all(watch, [lab.organization_id])
+        assert (shown("hold"), shown("watch")) == (0, 0)
+        await send(at, 60, **{f"A{number}": "150" for number in range(6)})
+        await follow_all(watch, [lab.organization_id])
+        assert (shown("hold"), shown("watch")) == (1, 0)
+        events = await lab.owner.fetchval("select count(*) from lab.pbrtqc_event")
+        number = len(await counted(lab))
+        assert number > 2 and events == 1
+        now = datetime.now(UTC)
+        assert await store.prune(lab.owner, now + store.KEPT) == 0  # the last of a use, whatever their age
+        await lab.owner.execute("update lab.pbrtqc_state set ordinal = ordinal + 9998")
+        assert await store.prune(lab.owner, now) == 0  # nor what is young
+        assert await store.prune(lab.owner, now + store.KEPT) == number - 2
+        assert len(await counted(lab)) == 2
+        assert await lab.owner.fetchval("select count(*) from lab.pbrtqc_event") == events
