@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -255,11 +256,11 @@ def write(
     without += [Without(one.specimen_id, "not_for_this_analyzer") for _, one in fit if not one.tests]
     parts: list[tuple[tuple[Line, ...], list[tuple[int, Work]], list[Without], str]] = []
     for lines in dialect.found if work else ():
-        each = [[one] for one in work] if _of_one(lines, asked) else [work]
+        each = [[one] for one in work] if _of_one(lines, asked.id_places) else [work]
         parts += [(lines, group, without, str(at) if at < len(each) else "") for at, group in enumerate(each, start=1)]
     told = not without or any(_repeats(lines, Over.MISSING) for lines in dialect.found)
     for lines in dialect.none if not work or (asked.protocol is Protocol.LIS2 and not told) else ():
-        one_by_one = _of_one(lines, asked)
+        one_by_one = _of_one(lines, asked.id_places)
         if work and not one_by_one and not _repeats(lines, Over.MISSING):
             continue  # it would say of the whole query that there is nothing
         parts += [(lines, [], [one], "") for one in without] if one_by_one and without else [(lines, [], without, "")]
@@ -307,33 +308,31 @@ def _spelled(work: Work, codec: str) -> Work:
     return replace(work, patient=replace(work.patient, name=name))
 
 
-def _of_one(lines: Sequence[Line], asked: Asked) -> bool:
+@lru_cache(1024)
+def _of_one(lines: tuple[Line, ...], id_places: frozenset[FieldPath]) -> bool:
     """Whether a message speaks of one specimen: outside of what it repeats for each."""
-    of_ids = {(one.record, one.field) for one in asked.id_places}
-    for line in lines:
-        if isinstance(line, Each):
-            if line.over is Over.TEST or (line.over is Over.STALE and _of_one(line.lines, asked)):
-                return True
-            continue
-        for match in _PLACE.finditer(line):
-            if match[1] in _OF_A_SPECIMEN:
-                return True
-            if match[1] not in WORDS and (path := path_of(match[1])).component is not None:
-                if (path.record, path.field) in of_ids:
-                    return True
-    return False
+    of_ids = {(one.record, one.field) for one in id_places}
+    inner = [line for line in lines if isinstance(line, Each)]
+    return (
+        any(line.over is Over.TEST or (line.over is Over.STALE and _of_one(line.lines, id_places)) for line in inner)
+        or any(place.name in _OF_A_SPECIMEN for place in _places(lines))
+        or any(
+            place.path is not None and place.path.component and (place.path.record, place.path.field) in of_ids
+            for place in _places(lines)
+        )
+    )
 
 
-def _repeats(lines: Sequence[Line], over: Over) -> bool:
+@lru_cache(1024)
+def _repeats(lines: tuple[Line, ...], over: Over) -> bool:
     return any(isinstance(line, Each) and (line.over is over or _repeats(line.lines, over)) for line in lines)
 
 
-def _orders(lines: Sequence[Line]) -> bool:
+@lru_cache(1024)
+def _orders(lines: tuple[Line, ...]) -> bool:
     """Whether a message names tests."""
-    return any(
-        _orders(line.lines) if isinstance(line, Each) else any(m[1] in ("tests", "code") for m in _PLACE.finditer(line))
-        for line in lines
-    )
+    inner = any(_orders(line.lines) for line in lines if isinstance(line, Each))
+    return inner or any(place.name in ("tests", "code") for place in _places(lines))
 
 
 def _as_asked(work: Work, dialect: Answer) -> Work:
@@ -468,26 +467,60 @@ class _Writer:
             "count": str(len(work.tests)),
             "n": str(at),
             "tests": (dialect.join or self._repeat).join(
-                self._filled(dialect.test, {"code": test.code, "item_id": test.item_id}, at) for test in work.tests
+                self._filled(
+                    dialect.test, {"specimen_id": work.specimen_id, "code": test.code, "item_id": test.item_id}, at
+                )
+                for test in work.tests
             ),
         }
 
     def _filled(self, line: str, said: Mapping[str, str], at: int) -> str:
-        def place(match: re.Match[str]) -> str:
-            name, more, side, width = match[1], int(match[2] or 0), match[3], int(match[4] or 0)
-            if name == "tests":
-                return said.get(name, "")
-            if name in WORDS:
-                text, raw = said.get(name, self._always.get(name, "")), False
-                text = str(int(text) + more) if more and text.isdigit() else text
-            else:
-                text, raw = self._asked.echo(path_of(name), said["specimen_id"], at)
-            text = text.rjust(width) if side == ">" else text.ljust(width)
-            return text if raw else self._escape(text)
+        return "".join(part if isinstance(part, str) else self._said(part, said, at) for part in _parts(line))
 
-        return _PLACE.sub(place, line)
+    def _said(self, place: _Place, said: Mapping[str, str], at: int) -> str:
+        raw = False
+        if place.path is not None:
+            text, raw = self._asked.echo(place.path, said["specimen_id"], at)
+        else:
+            text = said.get(place.name, self._always.get(place.name, ""))
+            if place.name == "tests":
+                return text
+            if place.more and text.isdigit():
+                text = str(int(text) + place.more)
+        if place.width:
+            text = text.rjust(place.width) if place.side == ">" else text.ljust(place.width)
+        return text if raw or not text or text.isalnum() else self._escape(text)  # no mark is a letter or a digit
 
 
+class _Place(NamedTuple):
+    name: str
+    more: int
+    side: str
+    width: int
+    path: FieldPath | None  # of the query
+
+
+@lru_cache(4096)
+def _parts(line: str) -> tuple[str | _Place, ...]:
+    """A line taken apart: every line of a dialect is written again and again."""
+    parts: list[str | _Place] = []
+    at = 0
+    for match in _PLACE.finditer(line):
+        name = match[1]
+        parts.append(line[at : match.start()])
+        path = None if name in WORDS else path_of(name)
+        parts.append(_Place(name, int(match[2] or 0), match[3] or "", int(match[4] or 0), path))
+        at = match.end()
+    return tuple(part for part in (*parts, line[at:]) if part)
+
+
+def _places(lines: Sequence[Line]) -> Iterator[_Place]:
+    for line in lines:
+        if isinstance(line, str):
+            yield from (part for part in _parts(line) if not isinstance(part, str))
+
+
+@lru_cache(1024)
 def _marks(protocol: Protocol, head: str) -> tuple[str, Callable[[str], str]]:
     """The repeat delimiter and the escaping of a message, by its first line."""
     if protocol is Protocol.LIS2:
