@@ -85,7 +85,7 @@ async def get_journey(request: web.Request) -> web.StreamResponse:
     require(actor, Permission.RESULT_READ)
     async with services(request).database.organization(actor.organization_id) as connection:
         found = await trace(connection, barcode)
-    known = bool(found.specimens or found.results)
+    known = bool(found.specimens or found.results or found.queries)
     specimen_id = found.specimens[0].id if len(found.specimens) == 1 else None
     patients = [view.patient_id for view in found.specimens]
     patients += [one.current.patient_id for one in found.results]

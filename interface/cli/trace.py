@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from interface.domain.qc_views import ControlView
     from interface.flow.trace import Trace, TracedMessage, TracedResult, TracedVersion
     from interface.settings import Settings
+    from interface.store.dispatch_views import DispatchView
 
 
 @click.command(epilog=ENVIRONMENT)
@@ -28,7 +29,7 @@ def trace(context: Context, specimen: str, organization: str | None, username: s
     """Explain every result of a specimen, from the bytes on the wire to what an EMR is owed. It is audited."""
     found = asyncio.run(_trace(context.settings, organization, username, specimen))
     emit(found if as_json else "\n".join(map(_plain, _lines(found))), as_json)
-    if not (found.specimens or found.results or found.controls):
+    if not (found.specimens or found.results or found.controls or found.queries):
         click.echo("nothing is known of this specimen", err=True)
         return EXIT_FAILED
     return 0
@@ -54,6 +55,11 @@ def _lines(found: Trace) -> Iterator[str]:
     for specimen in found.specimens:
         order = f"order {specimen.order_id}" if specimen.order_id else "no order"
         yield f"specimen {specimen.barcode} {specimen.type} {specimen.status}, {order}".replace("  ", " ")
+    for work in found.works:
+        yield _work(work)
+    for query in found.queries:
+        at = query.asked_at.isoformat(timespec="seconds")
+        yield f"query {query.message_id} on {query.link}, {at}: no work, {query.reason}"
     for message in found.messages:
         yield from _message(message)
     for result in found.results:
@@ -73,6 +79,14 @@ def control_line(one: ControlView) -> str:
         else "no point"
     )
     return f"{one.role} {one.id}  {one.specimen_as_sent} {one.test or one.code}: {one.value} {one.sent_unit}, {said}"
+
+
+def _work(work: DispatchView) -> str:
+    told = f", told {work.sent_at.isoformat(timespec='seconds')}" if work.sent_at else ""
+    words = "; ".join(filter(None, (work.answer, work.reason)))
+    return f"work {work.work_id} of {work.analyzer}, {work.kind} {work.code}: {work.state}{told}" + (
+        f" ({words})" if words else ""
+    )
 
 
 def _message(message: TracedMessage) -> Iterator[str]:

@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 MOST_ASKED = 500  # specimens that one query may name
 MOST_ID = 100  # characters of an id that is looked up; no barcode is longer
 _MOST_NOTE = 500
+_REASONS = frozenset(one.value for one in routing.NoWork)
 _UNSUPPORTED_TYPE, _NOT_IN_TABLE = 200, 103  # HL7 table 0357
 ANSWERED_WITHIN = timedelta(minutes=10)  # an acknowledgement that comes later is of something else
 
@@ -224,6 +225,15 @@ def _notes(query: Query, book: Book) -> Iterator[str]:
         yield f"there is more work than for {len(book.works)} specimens"
     if book.stale:
         yield book.stale
+
+
+def why_nothing(note: str, specimen_id: str) -> str:
+    """What the note of a query says of a specimen: a `NoWork`, or ""."""
+    for part in note.split("; "):
+        reason, _, ids = part.partition(": ")
+        if reason in _REASONS and specimen_id in ids.split(", "):
+            return reason
+    return ""
 
 
 def _by_reason(missing: Iterable[routing.Missing]) -> Sequence[tuple[str, list[str]]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from uuid import UUID
 
@@ -17,15 +17,19 @@ from asyncpg import Record
 from interface.domain.model import Comparator, HoldReason, ResultStatus, Step, ValueKind
 from interface.domain.qc_views import ControlView
 from interface.domain.views import Audience, ResultView, SpecimenView
+from interface.flow import queries
 from interface.flow.message import frame_text
-from interface.store import follow_ups, journal, lab
+from interface.store import dispatch_views, follow_ups, journal, lab
 from interface.store.db import Connection
+from interface.store.dispatch_views import DispatchView
 from interface.store.explanations import SENT_COLUMNS, as_sent, read_steps
 from interface.store.follow_ups import FollowUp
+from interface.store.ids import uuid7_floor
 from interface.store.journal import StoredMessage
 from interface.store.qc_find import ControlFilter, find_controls
 
 MOST_RESULTS = 10_000
+QUERY_DAYS = 7  # an analyzer asks when the specimen is there
 _RECORD_END = re.compile(rb"[\r\n]+")
 _LOCATION = re.compile(r"([A-Z][A-Z0-9]{0,2})[ ^]([0-9]+)")  # `R 3` and `OBX^7`: the kind, and which of its kind
 
@@ -109,15 +113,27 @@ class TracedResult:
 
 
 @dataclass(frozen=True, slots=True)
+class TracedQuery:
+    """A query of the last days that was answered that there is no work on the specimen."""
+
+    message_id: UUID
+    link: str
+    asked_at: datetime
+    reason: str  # of `domain.routing.NoWork`
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """Everything that is known of a barcode. All empty: nothing is. `controls`: measured under this id, or told of in
-    the same messages."""
+    the same messages. `works`: what analyzers were told to measure, or are to be; `queries`: that had nothing."""
 
     barcode: str
     specimens: tuple[SpecimenView, ...]
     messages: tuple[TracedMessage, ...]
     results: tuple[TracedResult, ...]
     controls: tuple[ControlView, ...] = ()
+    works: tuple[DispatchView, ...] = ()
+    queries: tuple[TracedQuery, ...] = ()
 
 
 _RESULT_IDS = """
@@ -148,6 +164,14 @@ select result_id, version, destination, created_at, delivered_at from (
     join lab.outbox o on o.entity_id = r.order_id and o.kind = 'order'
     join lab.result_version v on v.id = any(o.versions) and v.result_id = any($1::uuid[])
 ) owed order by result_id, id, version
+"""
+
+
+_QUERIES = """
+select distinct m.id, l.name as link, m.received_at, m.reason
+from lab.sending s join lab.message m on m.id = s.query_id join lab.link l on l.id = m.link_id
+where s.id > $1 and position($2 in m.reason) > 0
+order by m.id
 """
 
 
@@ -191,7 +215,27 @@ async def trace(connection: Connection, barcode: str) -> Trace:
         TracedResult(one, versions.get(one.id, ()), owed.get(one.id, ()), asked.get(one.id, ())) for one in results
     )
     controls = await _controls(connection, barcode, message_ids)
-    return Trace(barcode, tuple(specimens), await _messages(connection, messages.values()), traced, controls)
+    page = lab.Page(limit=MOST_RESULTS)
+    works = await dispatch_views.find(connection, dispatch_views.DispatchFilter(barcodes=(barcode,), page=page))
+    return Trace(
+        barcode,
+        tuple(specimens),
+        await _messages(connection, messages.values()),
+        traced,
+        controls,
+        tuple(reversed(works)),
+        await _queries(connection, barcode),
+    )
+
+
+async def _queries(connection: Connection, barcode: str) -> tuple[TracedQuery, ...]:
+    since = uuid7_floor(datetime.now(UTC) - timedelta(days=QUERY_DAYS))
+    rows = await connection.fetch(_QUERIES, since, barcode.replace("\0", ""))
+    return tuple(
+        TracedQuery(row["id"], row["link"], row["received_at"], reason)
+        for row in rows
+        if (reason := queries.why_nothing(row["reason"], barcode))
+    )
 
 
 async def _controls(connection: Connection, barcode: str, message_ids: Sequence[UUID]) -> tuple[ControlView, ...]:

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from interface.cli.trace import _lines
 from interface.domain import routing
-from interface.domain.routing import NoWork
+from interface.domain.routing import DispatchState, NoWork
 from interface.domain.specimens import RejectReason
 from interface.driver import registry
 from interface.driver.dialogue import REASONS
@@ -19,6 +20,7 @@ from interface.flow.handlers import HANDLERS
 from interface.flow.intake import LinkIntake
 from interface.flow.queries import Answered
 from interface.flow.requests import Requests
+from interface.flow.trace import trace
 from interface.link.intake import Receipt
 from interface.store.ids import uuid7
 from interface.store.journal import read_message
@@ -256,3 +258,18 @@ async def test_odd_ids_are_answered_and_kept(mindray: Laboratory) -> None:
         assert receipt.reply is not None and receipt.message_id is not None
         assert b"DSR" not in receipt.reply and receipt.then == ()
     assert {state for state, _ in await settled(mindray)} <= {"released", "rejected"}
+
+
+async def test_a_trace_tells_what_the_analyzer_was_told_and_why_it_had_nothing(mindray: Laboratory) -> None:
+    await mindray.order("S-1", "GLU")
+    await say(mindray, QRY.format(id="5", specimen="S-1~S-10~S-9"))
+    await say(mindray, ACK.format(id="5", code="AE", number="207"))
+    async with mindray.database.transaction(mindray.organization_id) as connection:
+        known, unknown, other = [await trace(connection, one) for one in ("S-1", "S-9", "S")]
+    assert [(one.code, one.state, one.answer) for one in known.works] == [("29", DispatchState.REFUSED, "AE 207")]
+    assert (known.queries, other.queries) == ((), ())
+    assert [(one.link, one.reason) for one in unknown.queries] == [("bench", "unknown_specimen")]
+    assert any(
+        line.endswith("of bench, new 29: refused, told 2026-01-02T08:00:00+00:00 (AE 207)") for line in _lines(known)
+    )
+    assert any(line.endswith("no work, unknown_specimen") for line in _lines(unknown))
