@@ -249,6 +249,7 @@ class ObservedSpecimen:
     results: tuple[Observed, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     comments: tuple[str, ...] = ()  # on the specimen, not on one of its results
+    work_id: str = ""  # ours, of the work these results come from, where the analyzer returns it
 
 
 @dataclass(frozen=True, slots=True)

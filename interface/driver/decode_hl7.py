@@ -363,6 +363,8 @@ class _Engine:
             self._read(segments, paths.order_code),
             self._read(segments, paths.collected),
         )
+        if self._driver.law is not None and (named := segments.get("OBR")) is not None:
+            specimen.work_id = named.value(2).strip()
         self._draft.specimens.append(specimen)
         return specimen
 

@@ -58,6 +58,7 @@ class OpenSpecimen:
     results: list[Observed] = field(default_factory=list)
     attachments: list[Attachment] = field(default_factory=list)
     comments: tuple[str, ...] = ()
+    work_id: str = ""
 
 
 @dataclass(slots=True)
@@ -102,6 +103,7 @@ class Draft:
                     tuple(results),
                     tuple(specimen.attachments),
                     specimen.comments,
+                    specimen.work_id,
                 )
             )
         return DecodedMessage(

@@ -31,6 +31,7 @@ from interface.flow.results import decode
 from interface.flow.rules import RuleError, load, rule_sets
 from interface.flow.surroundings import add_neighbours, rules_for, surroundings, used_by
 from interface.flow.work import Work
+from interface.flow.work_ids import compared, names_work
 from interface.store import audit
 from interface.store import results as store
 from interface.store.catalogue import read_catalogue
@@ -206,9 +207,10 @@ async def _work(connection: Connection, message_id: UUID, find_link: Callable[[U
     if link is None:
         raise ReplayError("the message's link is not in the configuration any more")
     try:
-        return decode(message, link)
+        work = decode(message, link)
     except Exception as error:  # whatever a driver stumbles over; its text may quote a patient
         raise ReplayError(f"the message cannot be decoded ({type(error).__name__})") from error
+    return await compared(connection, work) if names_work(work) else work
 
 
 def _of_interest(

@@ -38,6 +38,7 @@ from interface.flow.qc_sweep import follow
 from interface.flow.rules import rule_sets
 from interface.flow.surroundings import add_neighbours, gate_beside, rules_for, surroundings, used_by
 from interface.flow.work import Work, said_again
+from interface.flow.work_ids import compared, names_work
 from interface.settings import LimitSettings
 from interface.store import results as store
 from interface.store.catalogue import read_catalogue
@@ -222,7 +223,7 @@ class ResultWorker:
             message = messages.get(claim.message_id)
             job = await self._courtesy.turn(self._waited_s, partial(self._decoded, claim, message))
             if job is not None:
-                jobs.append(job)
+                jobs.append(await self._compared(job))
             if not at % 4:
                 await asyncio.sleep(0)  # what is being decided goes on meanwhile
         earlier = [each for other in self._windows for each in other.begun]
@@ -232,6 +233,13 @@ class ResultWorker:
             before |= {task for other, task in earlier if batch.follows(other)}
             tasks.append(asyncio.create_task(self._after(batch, before)))
             window.begun.append((batch, tasks[-1]))
+
+    async def _compared(self, job: Job) -> Job:
+        """The message, held where it names another specimen's work."""
+        if not names_work(job.work):
+            return job
+        async with self._database.organization(job.claim.organization_id) as connection:
+            return Job(job.claim, await compared(connection, job.work))
 
     async def _urgent(self, jobs: Sequence[Job]) -> set[tuple[UUID, str]]:
         """Which of their specimens were ordered at once. Asked for only where there is a choice."""

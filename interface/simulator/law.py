@@ -78,7 +78,7 @@ class LawAnalyzer:
         self.trace: list[Line] = []
         self.mute = 0  # answers to LAB-28 that are lost on their way
         self.brief = False  # it answers work with a header alone
-        self._host, self._clock, self._asked, self._tags = host, clock, set[str](), 0
+        self.host, self._clock, self._asked, self._tags = host, clock, set[str](), 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -92,7 +92,7 @@ class LawAnalyzer:
 
     def reach(self, host: Address) -> None:
         """Where LAB-27 and LAB-29 go."""
-        self._host = host
+        self.host = host
 
     def run(self, step_id: str) -> None:
         """Begin to measure: it cannot be cancelled any more."""
@@ -127,7 +127,7 @@ class LawAnalyzer:
 
     async def say(self, block: bytes) -> hl7.Message:
         """One message on a connection of its own; what the host answers. Raises Silence, LinkLost."""
-        stream, decoder = await connect(self._host), mllp.Decoder()
+        stream, decoder = await connect(self.host), mllp.Decoder()
         self._heard(Line(True, True, block))
         try:
             await stream.write(mllp.encode(block))

@@ -49,5 +49,8 @@ def test_results_name_their_steps() -> None:
     message = hl7.parse(Voice("A1").reports(NOW, "S-1", results))
     assert [one.value(2) for one in message.all("OBR")] == ["7", "", "9"]
     assert [one.value(29, 2) for one in message.all("OBR")] == ["", "7", ""]
+    told = registry.decode(registry.load("ihe_law"), Voice("A1").reports(NOW, "S-1", results))
+    assert [one.work_id for one in told.specimens] == ["7", "", "9"]
     decoded = registry.decode(registry.load("generic_hl7"), Voice("A1").reports(NOW, "S-1", results))
     assert not decoded.problems and [one.specimen_id for one in decoded.specimens] == ["S-1"] * len(decoded.specimens)
+    assert {one.work_id for one in decoded.specimens} == {""}, "an order's number is not ours where nobody says so"

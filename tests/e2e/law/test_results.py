@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from interface.domain.model import FollowUpKind
 from interface.driver.law_analyzer import NULL, Result
+from interface.flow import follow_ups
 from interface.wire import hl7
 from tests.e2e.law.bench import LawBench, eventually, law_bench
 
@@ -177,3 +180,31 @@ async def test_what_could_not_be_measured_is_no_result(founded_url: str, tmp_pat
         assert code(await bench.analyzer.report("S-1", (failed,))) == "AA"
         (result,) = await bench.results(1)
         assert "run_failed" in {str(one) for one in result.held}
+
+
+async def test_a_result_under_another_specimens_work_id_is_held(founded_url: str, tmp_path: Path) -> None:
+    """The container and the work id name two specimens: which is right a person says. The right one goes on."""
+    async with law_bench(founded_url, tmp_path) as bench:
+        ids = {barcode: (await given(bench, barcode, "GLU"))["GLU"] for barcode in ("S-1", "S-2")}
+        for barcode, named in (("S-2", ids["S-1"]), ("S-1", ids["S-1"])):
+            reply = await bench.analyzer.report(barcode, (Result(named, "GLU", "98.5", "mg/dL"),))
+            assert code(reply) == "AA"
+        doubtful, right = await bench.results(2)
+        assert doubtful.barcode == "S-2" and "ambiguous_specimen" in {str(one) for one in doubtful.held}
+        assert right.barcode == "S-1" and "ambiguous_specimen" not in {str(one) for one in right.held}
+
+
+async def test_a_dilution_that_was_asked_for_is_a_new_step_with_its_factor(founded_url: str, tmp_path: Path) -> None:
+    """A person asks for another, diluted run of a result: told by a new work id, TCD-2 with the factor."""
+    async with law_bench(founded_url, tmp_path) as bench:
+        ids = await given(bench, "S-1", "GLU", "CREA")
+        await bench.analyzer.report("S-1", (Result(ids["GLU"], "GLU", "698.5", "mg/dL"),))
+        (result,) = await bench.results(1)
+        async with bench.database.transaction(bench.organization_id) as connection:
+            await follow_ups.request(
+                connection, bench.director, result.id, FollowUpKind.DILUTION, dilution=Decimal(5), reason="too high"
+            )
+        await bench.analyzer.ask("S-1")
+        steps = {step.code: step for step in (await bench.analyzer.next()).order.steps}
+        assert (steps["GLU"].control, steps["GLU"].dilution, steps["CREA"].dilution) == ("NW", "^1^:^5", "")
+        assert steps["GLU"].step_id not in ids.values()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
+from interface.cli import run_command
 from interface.domain.model import Priority
 from interface.driver.law_analyzer import Heard, HeardOrder
 from interface.simulator.law import Policy
@@ -228,3 +231,24 @@ async def test_an_answer_that_wants_to_be_acknowledged_is(founded_url: str, tmp_
             return len(heard) == 3 and b"\rMSA|CA|" + hl7.control_id(heard[1].data).encode() in heard[2].data
 
         await eventually(acknowledged)
+
+
+async def test_the_simulator_is_such_an_analyzer(
+    founded_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`labora simulate --listen`: it asks about each specimen, is told over the other connection, and reports."""
+    async with law_bench(founded_url, tmp_path) as bench:
+        await bench.order("S-1", "GLU", "CREA")
+        listen, host = bench.analyzer.address, bench.analyzer.host
+        await bench.analyzer.close()
+        arguments = ["simulate", "--driver", "ihe_law", "--to", str(host), "--listen", str(listen), "--json"]
+        capsys.readouterr()
+        status = await asyncio.to_thread(run_command, [*arguments, "--specimen", "S-1", "--specimen", "S-9"])
+        said = capsys.readouterr()
+        known, unknown = json.loads(said.out[said.out.index("{") :])["specimens"]
+        assert status == 0
+        assert (known["tests"], known["acknowledged"]) == (["GLU", "CREA"], "AA")
+        assert unknown == {"specimen_id": "S-9", "answered": True, "tests": [], "acknowledged": "", "results": []}
+        measured = {one.code: one.value for one in await bench.results(2)}
+        assert measured == {one["code"]: one["value"] for one in known["results"]}
+        await bench.become("resulted", "resulted")
