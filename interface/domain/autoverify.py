@@ -17,7 +17,7 @@ from interface.domain.facts import Facts, Finding, Verdict
 from interface.domain.model import LabTest
 from interface.domain.predicates import Case
 from interface.domain.rule_set import RuleSet
-from interface.domain.rules import ENGINE, Action, AutoVerdict, evaluate, is_held, together
+from interface.domain.rules import ENGINE, Action, AutoVerdict, evaluated, is_held, together
 
 
 class Scope(StrEnum):
@@ -81,7 +81,7 @@ def decide(now: Autoverification, cases: Sequence[Case]) -> tuple[AutoVerdict, .
     said = []
     for case in cases:
         why = now.off(case.facts)
-        verdict = _off(now, why, case) if why else evaluate(now.active, case.facts, case.verdicts)
+        verdict = _off(now, why, case) if why else evaluated(now.active, case)
         said.append((case.facts, verdict))
     return together(now.active, said)
 
@@ -89,7 +89,7 @@ def decide(now: Autoverification, cases: Sequence[Case]) -> tuple[AutoVerdict, .
 def shadowed(rule_set: RuleSet, cases: Sequence[Case]) -> tuple[AutoVerdict, ...]:
     """What a revision in the shadow would have done; the cases' verdicts are those of its own checks."""
     on = rule_set if rule_set.autoverification else replace(rule_set, autoverification=True)
-    return together(on, [(case.facts, evaluate(on, case.facts, case.verdicts)) for case in cases])
+    return together(on, [(case.facts, evaluated(on, case)) for case in cases])
 
 
 OFF = "off"  # among the inputs of the step: nothing was released then, whatever the rules said

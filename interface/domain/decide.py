@@ -43,6 +43,8 @@ RULES = "decide/4"  # the version of these rules in explanations; raise it with 
 HOLD = "hold"  # the step that says what a result waits for
 MAX_DIGITS = 40  # of a number, and of its distance from the point: what is larger is no measurement
 
+_PATIENT = SpecimenRole.PATIENT
+_REGISTERED, _PRELIMINARY = ResultStatus.REGISTERED, ResultStatus.PRELIMINARY
 _NUMERIC = frozenset({ValueKind.NUMERIC})
 _MEASURED = _NUMERIC | {ValueKind.RATIO, ValueKind.RANGE}
 _WORDS = frozenset({ValueKind.TEXT, ValueKind.CODED})
@@ -205,7 +207,7 @@ def waiting(holds: tuple[HoldReason, ...]) -> Step:
 def decide(observed: Observed, specimen: ObservedSpecimen, context: DecisionContext) -> Decision:
     """Decide one observation. Never raises for what an analyzer sends; every doubt is a hold reason with its step."""
     decoded, said = _decoded(observed, context)
-    if specimen.role is not SpecimenRole.PATIENT:
+    if specimen.role is not _PATIENT:
         step = Step("match", "hold", f"a {specimen.role.value} specimen", RULES)
         holds = tuple(dict.fromkeys((*said, HoldReason.NOT_PATIENT)))
         steps = (decoded, step, waiting(holds))
@@ -256,7 +258,7 @@ def _decision(
         steps = (*steps, waiting(holds))
     return Decision(
         reading.value,
-        ResultStatus.REGISTERED if holds else ResultStatus.PRELIMINARY,
+        _REGISTERED if holds else _PRELIMINARY,
         test,
         found.specimen,
         found.item,

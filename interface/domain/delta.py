@@ -35,7 +35,7 @@ from interface.errors import UnknownUnit
 Z = Decimal("1.96")  # both directions, 95 %
 CHECK = "delta"
 _RCV_DECIMALS = 6  # of a per cent: far finer than any variation is known
-_HOLDS = (HoldReason.DELTA,)
+_HOLDS, _PASS = (HoldReason.DELTA,), Finding.PASS
 _ONE, _TWO, _HUNDRED, _DAY_S, _HOUR_S = Decimal(1), Decimal(2), Decimal(100), Decimal(86_400), Decimal(3600)
 _SECOND = timedelta(seconds=1)
 
@@ -222,7 +222,7 @@ def _compared(rule: Delta, facts: Facts, number: Decimal, before: Decimal, passe
     if down is not None and change.copy_negate() > EXACT.multiply(down, unit):
         return _failed(rule, version, DELTA_DOWN, previous, EXACT.divide(change, unit), down.copy_negate())
     inputs = {"previous": previous, "difference": str(difference)}
-    return Verdict(CHECK, Finding.PASS, "the change is within the limit", rule.name, version, inputs)
+    return Verdict(CHECK, _PASS, "the change is within the limit", rule.name, version, inputs)
 
 
 def _failed(rule: Delta, version: str, flag: str, previous: str, change: Decimal, limit: Decimal) -> Verdict:

@@ -11,6 +11,7 @@ EXACT = Context(prec=34, rounding=ROUND_HALF_EVEN)  # as many digits as a conver
 # Powers, roots, logarithms: correct to within the last of these digits, and what is printed has at most ten.
 _FARTHEST = 60  # powers of ten from one; a number that decisions take has at most forty digits on either side
 FINE = Context(prec=22, rounding=ROUND_HALF_EVEN)
+_NUMERIC = ValueKind.NUMERIC
 
 
 def rounded(number: Decimal, decimals: int | None) -> Decimal:
@@ -23,7 +24,7 @@ def rounded(number: Decimal, decimals: int | None) -> Decimal:
 
 def exact_number(value: Value) -> Decimal | None:
     """The number of a value that is one; None for `<5`, words, and whatever else stands for more than one number."""
-    if value.kind is not ValueKind.NUMERIC or value.comparator is not None or not measurable(value.number):
+    if value.kind is not _NUMERIC or value.comparator is not None or not measurable(value.number):
         return None
     return value.number
 

@@ -19,7 +19,7 @@ from interface.domain.reflex import Request
 from interface.domain.rule_set import RuleSet
 
 NO_RULES = RuleSet("none")
-_HOLDING = (Finding.HOLD, Finding.UNKNOWN)
+_HOLDING, _NOT_APPLICABLE = (Finding.HOLD, Finding.UNKNOWN), Finding.NOT_APPLICABLE
 _QC_HOLDS = {QcState.FAIL: HoldReason.QC_FAILED, QcState.EXPIRED: HoldReason.QC_EXPIRED}
 
 
@@ -146,7 +146,7 @@ def steps(verdicts: Sequence[Verdict]) -> list[Step]:
     return [
         one.step or _step(one)
         for one in verdicts
-        if one.finding is not Finding.NOT_APPLICABLE or one.check == AUTOVERIFICATION
+        if one.finding is not _NOT_APPLICABLE or one.check == AUTOVERIFICATION
     ]
 
 

@@ -19,6 +19,7 @@ from interface.domain.model import Comparator, HoldReason, Priority, Sex, Value,
 from interface.domain.values import numeric
 
 CRITICAL_FLAGS = ("LL", "HH", "AA")
+_CRITICAL = frozenset(CRITICAL_FLAGS)
 _HOUR = 3600
 _AN_INSTANT = datetime(2026, 1, 1, 12, tzinfo=UTC)  # of cases that are written down: only differences matter
 _A_NUMBER = Decimal(1)
@@ -257,7 +258,7 @@ def _put_previous_age(case: Case, _: str, value: Any) -> Case:
 
 
 def _critical(case: Case, _: str) -> bool:
-    return any(flag in CRITICAL_FLAGS for flag in case.facts.flags)
+    return not _CRITICAL.isdisjoint(case.facts.flags)
 
 
 def _put_critical(case: Case, _: str, value: Any) -> Case:

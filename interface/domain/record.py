@@ -22,6 +22,10 @@ def record(cls: type[T]) -> type[T]:
 
 class Word(StrEnum):
     """One of a closed list of words. It is looked for in sets and tables for each result: an enumeration's own hash is
-    made in Python, a text's is kept with the text."""
+    made in Python, a text's is kept with the text.
+
+    To read a member from its class takes four times as long as a name of the module (Python 3.11: 130 to 30 ns). Where
+    that is done for each result, the module has a name for it.
+    """
 
     __hash__ = str.__hash__

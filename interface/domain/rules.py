@@ -178,7 +178,7 @@ def _found(rule: Rule, case: Case, answers: list[bool | None]) -> tuple[Finding,
         return Finding.UNKNOWN, f"not known: {unknown}"
     required = answers[first:]
     if all(required) if rule.plain else joined(rule.require, required):
-        return Finding.PASS, "passed"
+        return _PASS, "passed"
     return Finding.HOLD, f"not met: {', '.join(_unmet(rule, required))}"
 
 
@@ -216,7 +216,7 @@ class AutoVerdict:
 
     @property
     def holds(self) -> tuple[HoldReason, ...]:
-        return _RULE if self.action is Action.HOLD else ()
+        return _RULE if self.action is _HOLD else ()
 
 
 def evaluate(rule_set: RuleSet, facts: Facts, verdicts: Sequence[Verdict]) -> AutoVerdict:
@@ -226,13 +226,18 @@ def evaluate(rule_set: RuleSet, facts: Facts, verdicts: Sequence[Verdict]) -> Au
     holds or says unknown or is missing, quality control is in order or not asked for, there are critical limits or are
     meant to be none, and nothing holds it already. Never raises for what facts say.
     """
+    return evaluated(rule_set, Case(facts, tuple(verdicts)))
+
+
+def evaluated(rule_set: RuleSet, case: Case) -> AutoVerdict:
+    """The same of a case."""
+    facts, verdicts = case.facts, case.verdicts
     part = rule_set.of(facts.test.code)
     held = is_held(facts, verdicts)
     if not rule_set.autoverification:
         return _waiting(rule_set, f"autoverification is off in {rule_set.version}", ("off",), held)
     if not part.named:
         return _waiting(rule_set, f"no rule of {rule_set.version} is for {facts.test.code}", ("no rule",), held)
-    case = Case(facts, tuple(verdicts))
     said: list[Verdict] = []
     against: list[str] = []
     passed = False
@@ -241,22 +246,28 @@ def evaluate(rule_set: RuleSet, facts: Facts, verdicts: Sequence[Verdict]) -> Au
         said.append(one)
         if one.finding in _FAILED:
             against.append(f"rule {rule.name}")
-        elif one.finding is Finding.PASS and rule.tests:
+        elif one.finding is _PASS and rule.tests:
             passed = True
     failed = bool(against)
-    against += _against(part, facts, verdicts)
+    against += _against(part, facts, verdicts, held=held)
     if not failed and not passed:
         against.append("no rule")
-    action = Action.HOLD if failed else Action.WAIT if against else Action.RELEASE
+    action = _HOLD if failed else Action.WAIT if against else _RELEASE
     return AutoVerdict(action, (*said, _sum(part, action, against)), tuple(against), held)
 
 
 def is_held(facts: Facts, verdicts: Sequence[Verdict]) -> bool:
     """Whether something holds the result before any rule is asked."""
-    return bool(facts.holds) or any([verdict.finding in _FAILED for verdict in verdicts])
+    if facts.holds:
+        return True
+    for verdict in verdicts:
+        if verdict.finding in _FAILED:
+            return True
+    return False
 
 
-_FAILED = (Finding.HOLD, Finding.UNKNOWN)
+_PASS, _FAILED = Finding.PASS, (Finding.HOLD, Finding.UNKNOWN)
+_RELEASE, _HOLD = Action.RELEASE, Action.HOLD
 _ANSWERS: dict[bool | None, str] = {True: ": true", False: ": false", None: ": unknown"}
 
 
@@ -289,16 +300,18 @@ def _judged(rule: Rule, case: Case, version: str) -> Verdict:
     return Verdict("rule", finding, text, rule.name, version, inputs, _RULE if finding in _FAILED else ())
 
 
-def _against(part: RuleSet, facts: Facts, verdicts: Sequence[Verdict]) -> list[str]:
+def _against(part: RuleSet, facts: Facts, verdicts: Sequence[Verdict], *, held: bool) -> list[str]:
     """What must be true of every result that is released without a person, and is not."""
-    found = [f"held {reason.value}" for reason in facts.holds] if facts.holds else []
+    found = [f"held {reason.value}" for reason in facts.holds] if held else []
     if facts.value.kind not in _RELEASABLE:
         found.append(f"value {facts.value.kind.value}")
-    found += [f"{one.check} {one.finding.value}" for one in verdicts if one.finding in _FAILED]
-    if part.checks:
-        made = [verdict.check for verdict in verdicts]
-        found += [f"{check} not made" for check in part.checks if check not in made]
-    if facts.qc not in _IN_CONTROL and not (facts.qc is QcState.UNKNOWN and part.qc_exempt):
+    if held:
+        found += [f"{one.check} {one.finding.value}" for one in verdicts if one.finding in _FAILED]
+    made = [verdict.check for verdict in verdicts]
+    for check in part.checks:
+        if check not in made:
+            found.append(f"{check} not made")
+    if facts.qc not in _IN_CONTROL and not (part.qc_exempt and facts.qc is QcState.UNKNOWN):
         found.append(f"qc {facts.qc.value}")
     limited = facts.critical_low is not None or facts.critical_high is not None
     if not limited and not part.no_critical:
@@ -310,7 +323,7 @@ _IN_CONTROL = (QcState.OK, QcState.WARN)
 
 
 def _sum(part: RuleSet, action: Action, against: Sequence[str]) -> Verdict:
-    if action is Action.RELEASE:
+    if action is _RELEASE:
         return part.released
     finding, holds = (Finding.HOLD, _RULE) if action is Action.HOLD else (Finding.NOT_APPLICABLE, ())
     text = f"waits for a person: {', '.join(against)}"
@@ -346,7 +359,7 @@ def together(rule_set: RuleSet, decided: Sequence[tuple[Facts, AutoVerdict]]) ->
     if not rule_set.linked:
         return tuple(verdict for _, verdict in decided)
     return tuple(
-        _with_others(rule_set, facts, verdict, decided) if verdict.action is Action.RELEASE else verdict
+        _with_others(rule_set, facts, verdict, decided) if verdict.action is _RELEASE else verdict
         for facts, verdict in decided
     )
 

@@ -50,6 +50,8 @@ _SAME_KEY = {
     Origin.MANUAL: "entered again for the same order item: a new version",
     Origin.CALCULATION: "calculated anew: a new version",
 }
+_REGISTERED, _PRELIMINARY, _FINAL = ResultStatus.REGISTERED, ResultStatus.PRELIMINARY, ResultStatus.FINAL
+_ANALYZER, _RELEASE, _DELTA = Origin.ANALYZER, Action.RELEASE, HoldReason.DELTA
 _AGAIN = "judged anew with what came beside it: a new version"
 _NO_VALUE = frozenset({ValueKind.EMPTY, ValueKind.FAILED})
 _UNREAD = frozenset({HoldReason.UNKNOWN_UNIT, HoldReason.UNREADABLE_VALUE})
@@ -326,7 +328,7 @@ def facts_of(
         subject = subjects[kind] = _subject(specimen, kind, context)
     led = beside.led.get(case.item.id, ()) if case.item else ()
     near = beside.neighbours.get(test.id)
-    observed, measured = case.observed, case.origin is Origin.ANALYZER
+    observed, measured = case.observed, case.origin is _ANALYZER
     using = observed.measured_with if observed else UNSAID
     at = _qc_time(case, context)
     qc = rules.qc.says(rules.analyzer, test.code, at, using.module, using.reagent_lot)
@@ -378,7 +380,7 @@ def _not_timed(subject: Subject) -> Subject:
 
 def _whose_specimen(cases: Sequence[Case], rules: Rules) -> None:
     """Several tests of one tube that changed too much at once: each of them says what that most often is."""
-    changed = [case for case in cases if HoldReason.DELTA in case.holds and case.judged is not None]
+    changed = [case for case in cases if _DELTA in case.holds and case.judged is not None]
     if len(changed) < 2:
         return
     judged = {case.decision.test.code: case.judged.verdicts for case in cases if case.judged and case.decision.test}
@@ -413,7 +415,7 @@ def _ruled(case: Case, auto: AutoVerdict, against: str) -> None:
     """`against`: what no rule can know, and what forbids it to release the result."""
     case.auto = auto
     verdicts: Sequence[Verdict] = auto.verdicts
-    if against and auto.action is Action.RELEASE:
+    if against and auto.action is _RELEASE:
         version = verdicts[-1].version
         text = f"waits for a person: {against}"
         summed = Verdict(judging.AUTOVERIFICATION, Finding.NOT_APPLICABLE, text, version=version)
@@ -448,12 +450,10 @@ def _finish(case: Case) -> None:
         else:
             case.steps.append(Step("version", "ok", _AGAIN if case.waited else _SAME_KEY[case.origin], inputs=inputs))
     if case.holds:
-        case.status = ResultStatus.REGISTERED
+        case.status = _REGISTERED
         case.steps.append(waiting(case.holds))
-    elif case.auto is not None and case.auto.action is Action.RELEASE:
-        case.status = ResultStatus.FINAL
     else:
-        case.status = ResultStatus.PRELIMINARY
+        case.status = _FINAL if case.auto is not None and case.auto.action is _RELEASE else _PRELIMINARY
 
 
 def steps_of(case: Case) -> tuple[Step, ...]:

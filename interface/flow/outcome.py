@@ -69,6 +69,10 @@ _BY_CHECKS = frozenset(
 )  # fmt: skip
 
 
+_ANALYZER, _MANUAL, _CALCULATION = Origin.ANALYZER, Origin.MANUAL, Origin.CALCULATION
+_FINAL, _VERIFIED, _COMPLETED = ResultStatus.FINAL, ItemStatus.VERIFIED, ItemStatus.COMPLETED
+_RULE_SET = ActorKind.RULE_SET
+
 Wanted: TypeAlias = Callable[[Case, CurrentResult | None], bool]
 _LATER = datetime.max.replace(tzinfo=UTC)
 
@@ -102,10 +106,10 @@ def outcome_of(
     """Decide every result of a message. `controls`: those of it, which are written already."""
     decided = decisions(work, catalogue, at, rules)
     by = by_link(work, rules)
-    versions = tuple(version_of(case, by) for one in decided for case in one.cases)
+    cases = [case for one in decided for case in one.cases]
+    versions = tuple([version_of(case, by) for case in cases])
     problems = tuple(f"{problem.location}: {problem.text}" for problem in work.decoded.problems)
-    own = {case.result_id for one in decided for case in one.cases if case.waited is None}
-    held = problems or work.incomplete or any(version.held for version in versions if version.result_id in own)
+    held = problems or work.incomplete or any([case.holds for case in cases if case.waited is None])
     settled, reason = ("held", "") if held else ("released", "")
     if work.decoded.queries and not versions and not controls:
         settled, reason = "rejected", "query_not_answered"
@@ -133,7 +137,7 @@ def decisions(
         at_instrument = instant(observed.instrument_time, timezone)
         if rules.used is not None and decision.test is not None:
             observed = _with_lots(observed, decision.test, rules.used, measured_at(at_instrument, received_at))
-        case = Case(key, decision, Origin.ANALYZER, observed, specimen, came, None, at_instrument, next(ids), next(ids))
+        case = Case(key, decision, _ANALYZER, observed, specimen, came, None, at_instrument, next(ids), next(ids))
         known, retracted = at.current.get(key), at.retracted.get(key)
         if wanted is not None:
             if not wanted(case, known or retracted):
@@ -374,8 +378,8 @@ _NOTHING_SENT = Observed("", EMPTY)
 def version_of(case: Case, by: By) -> ResultVersion:
     """A case as the row to write."""
     decision, specimen, item, test = case.decision, case.decision.specimen, case.item, case.decision.test
-    analyzer = case.origin is Origin.ANALYZER
-    ruled = case.released or case.origin is Origin.CALCULATION or case.waited is not None
+    analyzer = case.origin is _ANALYZER
+    ruled = case.released or case.origin is _CALCULATION or case.waited is not None
     if case.waited is not None:
         of = case.waited
         by = replace(by, message_id=of.message_id, received_at=of.effective_at, analyzer_id=of.analyzer_id,
@@ -393,7 +397,7 @@ def version_of(case: Case, by: By) -> ResultVersion:
         case.holds,  # held
         value.kind,  # kind
         by.message_id,  # message_id
-        ActorKind.RULE_SET if ruled else by.kind,  # actor_kind
+        _RULE_SET if ruled else by.kind,  # actor_kind
         by.rule_set_id if ruled else by.id,  # actor_id
         by.analyzer_id if analyzer else None,  # analyzer_id
         _uuid(specimen.id) if specimen else None,  # specimen_id
@@ -440,7 +444,7 @@ def version_of(case: Case, by: By) -> ResultVersion:
 
 def _note(case: Case, by: By) -> str:
     """The laboratory's words for the report: a person's, and those that a check adds."""
-    own = by.note if case.origin is Origin.MANUAL else ""
+    own = by.note if case.origin is _MANUAL else ""
     said = [one.comment for one in case.judged.verdicts if one.comment] if case.judged is not None else []
     if not said:
         return own
@@ -451,9 +455,9 @@ def _item_status(case: Case) -> str:
     """What becomes of the order item; "" leaves it as it is."""
     if case.item is None or case.pending:
         return ""
-    if case.status is ResultStatus.FINAL or case.beside_released:
-        return ItemStatus.VERIFIED
-    return ItemStatus.COMPLETED if case.reportable and not case.holds else ""
+    if case.status is _FINAL or case.beside_released:
+        return _VERIFIED
+    return _COMPLETED if case.reportable and not case.holds else ""
 
 
 def effects_of(decided: Sequence[Decided], catalogue: Catalogue) -> Effects:

@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
-from uuid import UUID
+from uuid import RFC_4122, UUID
 
 import asyncpg
 import pytest
 
 from interface.errors import ConfigError, StoreAmbiguous, StoreError, StoreUnavailable
+from interface.store import ids
 from interface.store.db import (
     MOST_POOLS,
     Connection,
@@ -22,7 +23,7 @@ from interface.store.db import (
     store_errors,
     translate,
 )
-from interface.store.ids import instant_of, uuid7, uuid7_floor
+from interface.store.ids import instant_of, uuid7, uuid7_floor, uuid7s
 from interface.store.schema import APP_ROLE, OWNER_ROLE
 from tests.conftest import Organization, owner_of
 
@@ -38,6 +39,16 @@ def test_ids_are_version_7_and_always_grow() -> None:
 def test_ids_differ_even_without_their_low_24_bits() -> None:
     made = [uuid7().int >> 24 for _ in range(20_000)]
     assert len(set(made)) == len(made)
+
+
+@pytest.mark.parametrize("counter", [5, (1 << 30) - 3, (1 << 42) - 3])
+def test_ids_that_are_made_at_once_stand_in_the_same_order(counter: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the counter passes the variant between its two parts, and where it begins anew."""
+    monkeypatch.setattr(ids, "_last_ms", 4_000_000_000_000)
+    monkeypatch.setattr(ids, "_last_counter", counter)
+    made = [uuid7(), *uuid7s(5), *uuid7s(0), uuid7(), *uuid7s(1)]
+    assert made == sorted(set(made))
+    assert {(one.version, one.variant) for one in made} == {(7, RFC_4122)}
 
 
 def test_the_floor_of_an_instant_is_below_its_ids_and_above_those_before() -> None:
