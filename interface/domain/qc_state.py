@@ -32,6 +32,7 @@ from interface.domain.record import record
 
 BEGIN, END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 MOST_SPANS = 64  # of a history that are kept: with three runs a day, three weeks
+MOST_BESIDE = 4  # runs that were broken off and may go on
 # The worst first. What is expired or failed holds; what is not known is released by nobody but a person.
 WORST = (QcState.FAIL, QcState.EXPIRED, QcState.UNKNOWN, QcState.WARN, QcState.OK)
 IN_CONTROL = frozenset({QcState.OK, QcState.WARN})
@@ -168,6 +169,7 @@ class StreamState:
     warned: bool = False
     run: str = ""
     seen: Mapping[int, Measured] = field(default_factory=dict)  # acceptable ones of the run, by level
+    beside: Mapping[str, Mapping[int, Measured]] = field(default_factory=dict)  # the same of runs that were broken off
     failure: Failure | None = None
     ended: tuple[Failure, ...] = ()  # failures that were made good
     spans: tuple[Span, ...] = ()
@@ -185,11 +187,22 @@ class StreamState:
 Event = Measured | Acted
 
 
+def _of_run(state: StreamState, point: Measured) -> tuple[Mapping[int, Measured], Mapping[str, Mapping[int, Measured]]]:
+    """What was acceptable of a point's run; and of the others that it may go on with, the newest of them: two may be
+    measured side by side."""
+    if point.run == state.run:
+        return state.seen, state.beside
+    others = {**state.beside, state.run: state.seen} if state.seen else state.beside
+    kept = [run for run in others if run != point.run][-MOST_BESIDE:]
+    return others.get(point.run, {}), {run: others[run] for run in kept}
+
+
 def _vouch(state: StreamState, point: Measured) -> StreamState:
     """An acceptable point; when it makes its run whole, the run vouches."""
-    seen = {**(state.seen if point.run == state.run else {}), point.level: point}
+    seen, beside = _of_run(state, point)
+    seen = {**seen, point.level: point}
     warned = any(one.verdict is QcVerdict.WARN for one in seen.values())
-    state = replace(state, run=point.run, seen=seen)
+    state = replace(state, run=point.run, seen=seen, beside=beside)
     if not point.whole(seen.keys()):
         if point.verdict is QcVerdict.WARN and state.ok_at is not None and not state.warned:
             return replace(state, warned=True, spans=(*state.spans, Span(point.at, QcState.WARN, point.id)))
@@ -200,10 +213,11 @@ def _vouch(state: StreamState, point: Measured) -> StreamState:
 
 
 def _fail(state: StreamState, point: Measured) -> StreamState:
-    shown = frozenset(state.seen) - {point.level} if point.run == state.run else frozenset[int]()
+    seen, _ = _of_run(state, point)
+    shown = frozenset(seen) - {point.level}
     failed = frozenset({point.level})
     failure = Failure(_good_until(state), point.id, point.at, point.id, point.known_at, failed, shown)
-    return replace(state, run=point.run, seen={}, failure=failure)
+    return replace(state, run=point.run, seen={}, beside={}, failure=failure)
 
 
 def _good_until(state: StreamState) -> datetime | None:
@@ -221,7 +235,7 @@ def _fail_again(state: StreamState, point: Measured) -> StreamState:
         was, last=point.id, known_at=known_at, failed=failed, shown=was.shown - failed, good_at=None, good="",
         action=None, warned=False,
     )  # fmt: skip
-    return replace(state, run=point.run, seen={}, failure=failure)
+    return replace(state, run=point.run, seen={}, beside={}, failure=failure)
 
 
 def _show(state: StreamState, point: Measured) -> StreamState:
@@ -232,8 +246,9 @@ def _show(state: StreamState, point: Measured) -> StreamState:
     if good_at is None and was.failed <= shown:
         good_at, good = point.at, point.id
     failure = replace(was, shown=shown, warned=warned, good_at=good_at, good=good)
-    seen = {**(state.seen if point.run == state.run else {}), point.level: point}
-    return _mended(replace(state, run=point.run, seen=seen, failure=failure), point)
+    seen, beside = _of_run(state, point)
+    seen = {**seen, point.level: point}
+    return _mended(replace(state, run=point.run, seen=seen, beside=beside, failure=failure), point)
 
 
 def _act(state: StreamState, action: Acted) -> StreamState:

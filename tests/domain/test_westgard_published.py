@@ -146,3 +146,27 @@ def test_rules_that_count_are_broken_by_the_last_of_so_many_runs(rule: QcRule, n
 def test_rules_as_courses_and_definitions_put_them(rule: QcRule, text: str, found: bool) -> None:
     points = series(text)
     assert any(each.violations for each in judged(points, only(rule), len(text.split()[0].split(",")))) is found
+
+
+# thienchiedu/iqc-pro, tests/westgard-compliance.test.ts, as stored at 0fd45ef: one control of mean 100 and SD 5, a run
+# each, and the rule that its authors expect. They take a limit as broken on it, the protocol beyond it (`on_it`).
+@pytest.mark.parametrize(
+    ("rule", "values", "on_it"),
+    [
+        (QcRule.R10X, "102 102 102 102 102 102 102 102 102 102", False),
+        (QcRule.R6X, "102 102 102 102 102 102", False),
+        (QcRule.R9X, "101 101 101 101 101 101 101 101 101", False),
+        (QcRule.R7T, "95 96 97 98 99 100 101", False),
+        (QcRule.R2_2S, "90 89", True),
+        (QcRule.R4_1S, "106 107 105 108", True),
+        (QcRule.R2OF3_2S, "90 89 95", True),
+        (QcRule.R3_1S, "106 107 105", True),
+    ],
+)
+def test_series_of_another_projects_tests_with_the_rule_it_expects(rule: QcRule, values: str, on_it: bool) -> None:
+    found = judged(measured(values, (100, 5)), only(rule), 1)
+    assert [each.violations != () for each in found] == [False] * (len(found) - 1) + [not on_it]
+    if on_it:  # a hair further out they are broken as expected
+        further = [point(run, 1, z_of(Decimal(value), Decimal(100), Decimal("4.999"))) for run, value in
+                   enumerate(values.split(), start=1)]  # fmt: skip
+        assert any(each.violations for each in judged(further, only(rule), 1))

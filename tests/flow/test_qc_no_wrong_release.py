@@ -99,8 +99,7 @@ class Model:
         told += [(max(w.at, ats[w.about]), 1, None, w) for w in self.words if w.about in ats]
         vouched: datetime | None = None  # the last run that vouches, or end of a failure
         run_ok: datetime | None = None
-        seen: dict[int, Control] = {}
-        run: UUID | None = None
+        seen: dict[UUID, dict[int, Control]] = {}  # of each run
         failing: list[Control] = []
         shown: dict[int, datetime] = {}
         good_at: datetime | None = None
@@ -112,21 +111,19 @@ class Model:
                     word = one
             elif one.verdict == "reject":
                 if not failing:
-                    shown = {level: c.at for level, c in seen.items() if one.run == run and level != one.level}
+                    shown = {level: c.at for level, c in seen.get(one.run, {}).items() if level != one.level}
                 failing.append(one)
                 shown.pop(one.level, None)
                 for each in failing:
                     shown.pop(each.level, None)
-                seen, run, good_at, word = {}, one.run, None, None
+                seen, good_at, word = {}, None, None
             elif one.good:
-                if one.run != run:
-                    seen, run = {}, one.run
-                seen[one.level] = one
+                seen.setdefault(one.run, {})[one.level] = one
                 if failing:
                     shown[one.level] = one.at
                     if good_at is None and {c.level for c in failing} <= set(shown):
                         good_at = one.at
-                elif len(seen) >= self.levels:
+                elif len(seen[one.run]) >= self.levels:
                     vouched = run_ok = one.at
                     made.append(Period(one.at, None, "in"))
             if failing and good_at is not None and word is not None:
