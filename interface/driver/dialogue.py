@@ -240,6 +240,8 @@ def write(
     missing: Sequence[str | Without] = (),
     encoding: str = "",
     stale: str = "",
+    *,
+    leave_out: bool = False,
 ) -> tuple[Written, ...]:
     """The messages that answer a query: of `found` when there is work, else of `none`.
 
@@ -247,34 +249,69 @@ def write(
     them, in LIS02-A2 else by `none`, if that names them. `now`: local time of the analyzer. `stale`: since when the
     hospital was not heard of, in words. A further message's control id is the first's with `-2`, `-3`.
 
-    A name in letters that the encoding lacks is written without their marks, or not at all; anything else that cannot
-    be written raises DriverError: nothing is changed.
+    A name in letters that the encoding lacks is written without their marks, or not at all. Nothing else is changed:
+    what cannot be written raises DriverError, or with `leave_out` its specimen is left out.
     """
+    codec = encoding or (lis02.DEFAULT_ENCODING if asked.protocol is Protocol.LIS2 else asked.charset or "utf-8")
     fit = [(at, _as_asked(one, dialect)) for at, one in enumerate(worklist)]
-    work = [(at, one) for at, one in fit if one.tests]
     without = [Without(one) if isinstance(one, str) else one for one in missing]
     without += [Without(one.specimen_id, "not_for_this_analyzer") for _, one in fit if not one.tests]
-    parts: list[tuple[tuple[Line, ...], list[tuple[int, Work]], list[Without], str]] = []
+    work = [(at, one) for at, one in fit if one.tests]
+    if leave_out:
+        work = [(at, one) for at, one in work if _has(codec, *_words_of(one))]
+        without = [one for one in without if _has(codec, one.specimen_id)]
+    written = []
+    for number, part in enumerate(_planned(dialect, asked, work, without), start=1):
+        own = control_id if number == 1 else f"{control_id}-{number}"
+        reasons = dict.fromkeys(REASONS.get(one.reason, "") for one in part.without)
+        writer = _Writer(dialect, asked, part.lines, {
+            "now": now.strftime(dialect.time_format), "control_id": own, "more": part.more, "stale": stale,
+            "note": "; ".join(filter(None, (*reasons, stale))),
+        })  # fmt: skip
+        text = _encoded(writer, [one for _, one in part.work], part.without, codec)
+        written.append(Written(text, tuple(at for at, _ in part.work) if _orders(part.lines) else ()))
+    return tuple(written)
+
+
+class _Part(NamedTuple):
+    """One message of an answer. `more`: see the word."""
+
+    lines: tuple[Line, ...]
+    work: Sequence[tuple[int, Work]] = ()
+    without: Sequence[Without] = ()
+    more: str = ""
+
+
+def _planned(
+    dialect: Answer, asked: Asked, work: Sequence[tuple[int, Work]], without: Sequence[Without]
+) -> Iterator[_Part]:
     for lines in dialect.found if work else ():
         each = [[one] for one in work] if _of_one(lines, asked.id_places) else [work]
-        parts += [(lines, group, without, str(at) if at < len(each) else "") for at, group in enumerate(each, start=1)]
+        for at, group in enumerate(each, start=1):
+            yield _Part(lines, group, without, str(at) if at < len(each) else "")
     told = not without or any(_repeats(lines, Over.MISSING) for lines in dialect.found)
     for lines in dialect.none if not work or (asked.protocol is Protocol.LIS2 and not told) else ():
         one_by_one = _of_one(lines, asked.id_places)
-        if work and not one_by_one and not _repeats(lines, Over.MISSING):
-            continue  # it would say of the whole query that there is nothing
-        parts += [(lines, [], [one], "") for one in without] if one_by_one and without else [(lines, [], without, "")]
-    codec = encoding or (lis02.DEFAULT_ENCODING if asked.protocol is Protocol.LIS2 else asked.charset or "utf-8")
-    written = []
-    for number, (lines, group, those, more) in enumerate(parts, start=1):
-        own = control_id if number == 1 else f"{control_id}-{number}"
-        writer = _Writer(dialect, asked, lines, {
-            "now": now.strftime(dialect.time_format), "control_id": own, "more": more, "stale": stale,
-            "note": "; ".join(filter(None, (*dict.fromkeys(REASONS.get(one.reason, "") for one in those), stale))),
-        })  # fmt: skip
-        text = _encoded(writer, [one for _, one in group], those, codec)
-        written.append(Written(text, tuple(at for at, _ in group) if _orders(lines) else ()))
-    return tuple(written)
+        if one_by_one and without:
+            for one in without:
+                yield _Part(lines, (), [one])
+        elif not work or one_by_one or _repeats(lines, Over.MISSING):
+            yield _Part(lines, (), without)  # else it would say of the whole query that there is nothing
+
+
+def _words_of(work: Work) -> Iterator[str]:
+    """What must be written of it as it is."""
+    yield from (work.specimen_id, work.specimen_type, work.order_id, work.patient.patient_id)
+    yield from (word for test in work.tests for word in (test.code, test.item_id))
+
+
+def _has(codec: str, *words: str) -> bool:
+    """Whether an encoding has all the characters."""
+    try:
+        "".join(words).encode(codec)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _encoded(writer: _Writer, works: Sequence[Work], without: Sequence[Without], codec: str) -> bytes:
@@ -292,17 +329,11 @@ def _spelled(work: Work, codec: str) -> Work:
     """The work with its patient's name in the letters of an encoding. A part of it that has others is left out."""
 
     def spelled(part: str) -> str:
-        try:
-            part.encode(codec)
+        if _has(codec, part):
             return part
-        except UnicodeEncodeError:
-            plain = unicodedata.normalize("NFKD", part.translate(_LETTERS))
-        try:
-            kept = "".join(letter for letter in plain if not unicodedata.combining(letter))
-            kept.encode(codec)
-            return kept
-        except UnicodeEncodeError:
-            return ""
+        plain = unicodedata.normalize("NFKD", part.translate(_LETTERS))
+        kept = "".join(letter for letter in plain if not unicodedata.combining(letter))
+        return kept if _has(codec, kept) else ""
 
     name = "^".join(spelled(part) for part in work.patient.name.split("^"))
     return replace(work, patient=replace(work.patient, name=name))

@@ -172,12 +172,17 @@ async def _answered(
         book = await _looked_up(connection, link, query, now)
         missing = [Without(each.specimen_id, each.reason.value) for each in book.missing]
         own = first_id if not texts else f"{first_id}-{len(texts) + 1}"
-        for written in write(
-            dialect, one, [each.work for each in book.works], local, own, missing, encoding, book.stale
-        ):  # fmt: skip
+        works = [each.work for each in book.works]
+        told: set[int] = set()
+        for written in write(dialect, one, works, local, own, missing, encoding, book.stale, leave_out=True):
             texts.append(written.text)
             dispatches.append(tuple(id_ for at in written.works for id_ in book.works[at].dispatches))
+            told.update(written.works)
         notes += _notes(query, book)
+        if left_out := [each.specimen_id for at, each in enumerate(works) if at not in told]:
+            log.warning("specimens cannot be written in the analyzer's words", action="query.left_out", link=link.name,
+                        specimens=len(left_out))  # fmt: skip
+            notes.append(f"cannot be written for this analyzer: {', '.join(left_out)}")
     if not texts:
         raise DriverError("the driver's dialect says nothing")
     return Answered(tuple(texts), tuple(dispatches), reason="; ".join(dict.fromkeys(notes))[:_MOST_NOTE])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime
 
 import pytest
@@ -144,6 +145,16 @@ def test_a_character_of_an_id_that_the_encoding_lacks_stops_the_answer() -> None
     chosen = dialect(lines(r"""'H|\^&', 'O|1|{specimen_id}'"""))
     with pytest.raises(DriverError, match="cannot be written in latin-1"):
         said(chosen, work("Ω-1", "A"))
+
+
+def test_a_specimen_that_cannot_be_written_does_not_keep_the_others_from_being_told() -> None:
+    asked, chosen = read_query(Protocol.LIS2, QUERY), DEFAULT_ANSWERS[Protocol.LIS2]
+    odd = replace(work("S-2", "A"), patient=ObservedPatient("رقم", "Testa^Anna"))
+    worklist = [work("Ω-1", "A"), odd, work("S-3", "A")]
+    [told] = write(chosen, asked, worklist, NOW, "", ("Ω-9",), leave_out=True)
+    assert told.works == (2,) and b"|S-3|" in told.text
+    [none] = write(chosen, asked, worklist[:2], NOW, "", (), leave_out=True)
+    assert none.works == () and none.text.endswith(b"\rL|1|I\r")
 
 
 # As cobas and Sysmex have it: one specimen in a message, with what the query says of its place.

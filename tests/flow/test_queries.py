@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -273,3 +274,32 @@ async def test_a_trace_tells_what_the_analyzer_was_told_and_why_it_had_nothing(m
         line.endswith("of bench, new 29: refused, told 2026-01-02T08:00:00+00:00 (AE 207)") for line in _lines(known)
     )
     assert any(line.endswith("no work, unknown_specimen") for line in _lines(unknown))
+
+
+async def test_one_barcode_that_the_analyzer_cannot_read_does_not_hide_the_others(lab: Laboratory) -> None:
+    await lab.order("S-1", "GLU", patient_id="P-1")
+    await lab.order("S-2", "GLU", patient_id="رقم")
+    answered = await told(lab, "Q|1|ALL||ALL")
+    assert orders(answered) == [("S-1", "^^^2345-7")]
+    assert answered.reason == "cannot be written for this analyzer: S-2"
+    assert len(answered.dispatches[0]) == 1
+
+
+async def test_a_query_never_waits_behind_results(mindray: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    await mindray.order("S-1", "GLU")
+    begun, never = asyncio.Event(), asyncio.Event()
+
+    async def stuck(row: object) -> bool:
+        begun.set()
+        await never.wait()
+        return False
+
+    monkeypatch.setattr(mindray.journal, "append_block", stuck)
+    requests = Requests(mindray.context, mindray.database, HANDLERS, 5.0)
+    intake = LinkIntake(mindray.context, mindray.journal, lambda: NOW, requests)
+    result = QRY.format(id="1", specimen="S-1").replace("QRY^Q02", "ORU^R01").encode()
+    waiting = asyncio.create_task(intake.block(result, "127.0.0.1:2"))
+    await begun.wait()
+    receipt = await intake.block(QRY.format(id="2", specimen="S-1").encode(), PEER)
+    assert receipt.reply is not None and b"QAK|SR|OK|" in receipt.reply and not waiting.done()
+    waiting.cancel()
