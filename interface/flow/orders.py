@@ -115,17 +115,25 @@ async def create_order(
         raise OrderError(problems)
     order = replace(order, specimens=tuple(_one_by_one(order.specimens)))
     await lab_changes.lock_orders(connection, actor.organization_id)
-    existing = await placing.find(connection, order.placer) if order.placer_number else None
+    existing = await placed_order(connection, order.placer)
     tests, problems = await expand(connection, order.specimens)
     if problems:
         raise OrderError(problems)
     if existing is not None:
-        return await _repeated(connection, actor, existing.order_id, order, tests, audience)
+        return await _repeated(connection, actor, existing, order, tests, audience)
     order_id, number = await _make(connection, actor, order, tests)
     if order.placer_number:
         placed_id = await placing.insert(connection, actor.organization_id, order.placer, order_id, number)
         await placing.stand_for_order(connection, actor.organization_id, placed_id, order_id)
     return await _view(connection, order_id, audience)
+
+
+async def placed_order(connection: Connection, placer: PlacerNumber) -> UUID | None:
+    """The order that is known by this number: a service's, the order's own, or the group's in which it was placed."""
+    if not placer.number:
+        return None
+    known = await placing.find(connection, placer)
+    return known.order_id if known is not None else await placing.order_of_group(connection, placer)
 
 
 async def make_order(connection: Connection, actor: Actor, order: NewOrder) -> tuple[UUID, str]:

@@ -15,6 +15,8 @@ from fhir.resources.R4B.bundle import Bundle
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 
 from interface.domain.permissions import Role
+from interface.store import placing
+from interface.store.placing import PlacerNumber
 from tests.api.bench import Answer, Bench, Laboratory
 
 FHIR = {"Content-Type": "application/fhir+json"}
@@ -150,6 +152,30 @@ async def test_a_panel_is_told_by_its_members_and_tests_without_a_specimen_expec
     note = answer.json["entry"][1]["response"]["outcome"]["issue"][0]
     assert (told[1][0], note["severity"]) == ("201", "information")
     assert note["diagnostics"].count("ServiceRequest/") == 2 and "HCT" in note["diagnostics"]
+    assert await counted(laboratory) == (1, 1, 1, 2)
+
+
+async def test_a_requests_own_number_is_one_of_its_authority_by_whichever_way(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    def own(code: str, value: str, **more: Any) -> Json:
+        number = {"type": {"coding": [{"code": "PLAC"}]}, "system": "urn:his", "value": value}
+        return request(code, identifier=[number], **more)
+
+    sent = bundle(entry(patient(), EVA), entry(specimen(), TUBE), entry(own("HGB", "R-1")), entry(own("WBC", "R-2")))
+    for status in ("201", "200"):
+        assert {said for said, _ in answered(await send(bench, token, sent))} >= {status}
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        group = PlacerNumber("PL-1", "urn:ward")
+        for number, test in (("R-1", "HGB"), ("R-2", "WBC")):
+            known = await placing.find(connection, PlacerNumber(number, "urn:his"))
+            assert known is not None and known.group == group
+            assert [item.test_code for item in await placing.items(connection, known.id)] == [test]
+    assert await counted(laboratory) == (1, 1, 1, 2)
+    second = "urn:uuid:0190a7c0-0000-7000-8000-000000000003"
+    stolen = own("HGB", "R-1", placer="PL-2", specimen=[{"reference": second}])
+    other = await send(bench, token, bundle(entry(patient(), EVA), entry(specimen("B-9"), second), entry(stolen)))
+    assert other.status == 409
     assert await counted(laboratory) == (1, 1, 1, 2)
 
 

@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 
 from interface.domain.model import ItemStatus, Priority
+from interface.domain.views import OrderView
 from interface.flow.context import register
 from interface.flow.handlers import HANDLERS
 from interface.flow.intake import LinkIntake
-from interface.flow.orders import NewOrder, NewSpecimen, create_order
+from interface.flow.orders import NewOrder, NewSpecimen, OrderError, create_order
 from interface.flow.requests import Requests
 from interface.settings import LinkRole, OrderReply
 from tests.flow.hospital_use import PEER, PID, Hospital, hospital, message, order, read
@@ -455,3 +456,24 @@ async def test_other_messages_are_refused_and_kept(his: Hospital) -> None:
         said = await his.send(message(kind, PID))
         assert (said.code, said.errors[0][1]) == ("AR", code)
     assert await his.lab.messages() == [("complete", "rejected")] * 4
+
+
+async def test_what_a_hospital_has_placed_is_not_placed_again_by_rest(his: Hospital) -> None:
+    await his.oml(*order("A-1^HIS", "K", barcode="B-1", group="G-1^HIS"))
+    [made] = await his.orders()
+
+    async def by_rest(number: str, *tests: str) -> OrderView:
+        new = NewOrder(
+            (NewSpecimen(tests, "B-1", "SER"),),
+            patient_id=made.patient_id,
+            placer_number=number,
+            placer_authority="HIS",
+        )
+        async with his.lab.database.transaction(his.lab.organization_id) as connection:
+            return await create_order(connection, his.actor, new)
+
+    for number in ("A-1", "G-1"):
+        assert (await by_rest(number, "K")).id == made.id
+        with pytest.raises(OrderError, match="already an order with this placer number"):
+            await by_rest(number, "NA")
+    assert len(await his.orders()) == 1

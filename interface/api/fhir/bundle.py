@@ -15,6 +15,7 @@ from interface.domain.views import IdentifierView
 from interface.errors import ApiError
 from interface.flow.orders import NewPractitioner
 from interface.flow.people import NewPatient
+from interface.flow.placing import PlacerNumber
 from interface.render.fhir import authority_of
 
 CREATED: Final = ("Patient", "Practitioner", "Specimen", "ServiceRequest")
@@ -38,7 +39,7 @@ class Group:
     """The requests of one order, each with the entry it came in; `specimens`: what each is done on, None where no
     specimen is named."""
 
-    placer: str
+    placer: PlacerNumber
     requests: tuple[tuple[int, RequestSaid], ...]
     subject: Reference | None
     requester: NewPractitioner | None
@@ -156,7 +157,7 @@ def _group(done: Transaction) -> None:
     """Requests with one placer number are one order; one without is an order of its own."""
     together: dict[object, list[tuple[int, RequestSaid]]] = {}
     for place, request in done.requests.items():
-        together.setdefault(request.placer or place, []).append((place, request))
+        together.setdefault(request.placer if request.placer.number else place, []).append((place, request))
     done.groups = [_as_group(done, requests) for requests in together.values()]
     used = {one.path for group in done.groups for one in group.specimens if one is not None}
     for specimen in done.specimens.values():

@@ -37,14 +37,13 @@ from interface.domain.permissions import Permission, allows
 from interface.domain.views import Actor, ActorKind, Audience, OrderItemView, OrderView
 from interface.errors import ApiError
 from interface.flow import order_changes, people
-from interface.flow.orders import NewOrder, NewSpecimen, OrderError, create_order
+from interface.flow.orders import NewOrder, NewSpecimen, OrderError, create_order, placed_order
 from interface.flow.people import NewPatient
 from interface.render import fhir
 from interface.render.fhir import Json
 from interface.store import lab, lab_changes, placing
 from interface.store.db import Connection
 from interface.store.lab import OrderFilter
-from interface.store.placing import PlacerNumber
 
 _URGENCY = (Priority.STAT, Priority.ASAP, Priority.ROUTINE)
 _REVOKING = frozenset({"revoked", "entered-in-error"})
@@ -124,9 +123,11 @@ class _Ordering:
         keys = list(dict.fromkeys(group.specimens))  # in the order in which they are named
         on = {place: one for (place, _), one in zip(group.requests, group.specimens, strict=True)}
         new = [_specimen(key, [codes[place] for place, _ in group.requests if on[place] == key]) for key in keys]
-        order = _with_facts(NewOrder(tuple(new), placer_number=group.placer, requester=group.requester), group)
+        number, authority = group.placer.number, group.placer.authority
+        order = NewOrder(tuple(new), placer_number=number, requester=group.requester, placer_authority=authority)
+        order = _with_facts(order, group)
         order, subject = await self._for_patient(order, group)
-        known = await placing.find(self._connection, PlacerNumber(group.placer)) if group.placer else None
+        known = await placed_order(self._connection, group.placer)
         try:
             view = await create_order(self._connection, self._actor, order, self._audience)
         except OrderError as error:
@@ -172,14 +173,30 @@ class _Ordering:
         version = fhir.version_of(view.version, view.updated_at)
         members = await lab_changes.find_codes(self._connection, list(codes.values()))
         tests = await lab_changes.test_codes(self._connection, {id for [found] in members.values() for id in found})
-        for place, _ in group.requests:
+        for place, request in group.requests:
             wanted = {tests[id] for id in members[codes[place]][0]}
             items = [i for i in view.items if i.specimen_id == by_key.get(on[place]) and i.test_code in wanted]
+            await self._name(request, group, view, [item.id for item in items])
             self.done[place] = Done("ServiceRequest", items[0].id if items else None, created, version,
                                     view.updated_at, _panel(items))  # fmt: skip
         for place, specimen in self._asked.specimens.items():
             if specimen in by_key:
                 self.done[place] = Done("Specimen", by_key[specimen], created)
+
+    async def _name(self, request: RequestSaid, group: Group, view: OrderView, items: Sequence[UUID]) -> None:
+        """The request's own number stands for its items, as an ORC-2 of HL7 v2 does."""
+        if not request.own.number or request.own == group.placer:
+            return
+        organization_id, known = self._actor.organization_id, await placing.find(self._connection, request.own)
+        if known is not None and known.order_id != view.id:
+            text = f"{request.path}.identifier is the placer number of another order"
+            raise OrderError([text], conflict=True)
+        if known is None:
+            filler = await placing.next_filler(self._connection, view.id)
+            placed_id = await placing.insert(
+                self._connection, organization_id, request.own, view.id, filler, group=group.placer
+            )
+            await placing.stand_for(self._connection, organization_id, placed_id, items)
 
 
 def _specimen(sent: SpecimenSaid | None, tests: Sequence[str]) -> NewSpecimen:

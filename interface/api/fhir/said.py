@@ -15,6 +15,7 @@ from interface.domain.model import Priority, Sex
 from interface.domain.views import IdentifierView
 from interface.flow.orders import NewPractitioner
 from interface.flow.people import NewPatient
+from interface.flow.placing import PlacerNumber
 from interface.render.fhir import (
     BIRTH_TIME,
     LOINC,
@@ -60,11 +61,16 @@ class SpecimenSaid:
     path: str
 
 
+_NO_NUMBER = PlacerNumber()
+
+
 @dataclass(frozen=True, slots=True)
 class RequestSaid:
-    """A request for one test or panel. `placer`: the number of the order it belongs to; "": it is one of its own."""
+    """A request for one test or panel. `placer`: the number of the order it belongs to; without one it is an order of
+    its own. `own`: its own number, where it has one beside the requisition's."""
 
-    placer: str
+    placer: PlacerNumber
+    own: PlacerNumber
     codings: tuple[Coding, ...]
     subject: Reference | None
     specimens: tuple[Reference, ...]
@@ -191,8 +197,10 @@ def request(element: Element) -> RequestSaid:
         element.fault("is missing", "code", "required")
     if (priority := element.text("priority")) not in _PRIORITIES:
         element.fault(f"is none of {', '.join(filter(None, _PRIORITIES))}", "priority", "code-invalid")
+    placer, own = _placer(element)
     return RequestSaid(
-        placer=_placer(element),
+        placer=placer,
+        own=own,
         codings=code.codings() if code is not None else (),
         subject=reference(element, "subject"),
         specimens=tuple(_reference(one) for one in element.many("specimen")),
@@ -205,14 +213,20 @@ def request(element: Element) -> RequestSaid:
     )
 
 
-def _placer(element: Element) -> str:
-    """The number of the order: the requisition's, else the placer's own (v2-to-FHIR: of type PLAC), else the first."""
-    if (requisition := element.one("requisition")) is not None:
-        return identifier(requisition).value
+def _placer(element: Element) -> tuple[PlacerNumber, PlacerNumber]:
+    """The number of the order, the requisition's, else the placer's own (v2-to-FHIR: of type PLAC), else the first; and
+    the request's own beside a requisition. Whose a number is, its system says; ours is nobody's in particular."""
+    requisition = element.one("requisition")
     own = [(one, one.text("system")) for one in element.many("identifier")]
     known = [(identifier(one), system) for one, system in own]
     placers = [each for each, system in known if each.type == "PLAC" or system == PLACER_SYSTEM]
-    return next(iter(placers or [each for each, _ in known]), IdentifierView("", "")).value
+    mine = next(iter(placers or ([each for each, _ in known] if requisition is None else [])), IdentifierView("", ""))
+    number = _number(mine)
+    return (number, _NO_NUMBER) if requisition is None else (_number(identifier(requisition)), number)
+
+
+def _number(of: IdentifierView) -> PlacerNumber:
+    return PlacerNumber(of.value, "" if of.authority == PLACER_SYSTEM else of.authority)
 
 
 def _history(element: Element) -> str:
