@@ -129,15 +129,20 @@ def _encode_json(value: object) -> str:
 
 async def prepare(connection: Connection) -> None:
     """Set the codecs: json and jsonb as Python values (Decimal as text), timestamptz from aware datetimes only, rows as
-    `rows.Columns` makes them."""
-    for json in ("json", "jsonb"):
+    `rows.Columns` makes them. A connection that could not be prepared, for an error or because nobody waits for it any
+    more, is cut: it is nobody's yet."""
+    try:
+        for json in ("json", "jsonb"):
+            await connection.set_type_codec(
+                json, schema="pg_catalog", encoder=_encode_json, decoder=orjson.loads, format="text"
+            )
         await connection.set_type_codec(
-            json, schema="pg_catalog", encoder=_encode_json, decoder=orjson.loads, format="text"
+            "timestamptz", schema="pg_catalog", encoder=_encode_instant, decoder=_decode_instant, format="tuple"
         )
-    await connection.set_type_codec(
-        "timestamptz", schema="pg_catalog", encoder=_encode_instant, decoder=_decode_instant, format="tuple"
-    )
-    await travel(connection)
+        await travel(connection)
+    except BaseException:
+        connection.terminate()
+        raise
 
 
 def session_settings(role: str | None, organization_id: UUID | None = None) -> dict[str, str]:

@@ -27,9 +27,13 @@ class Line:
         if self._connection is None or self._connection.is_closed():
             async with asyncio.timeout(CONNECT_WAIT_S):  # a server may freeze between its first answer and its second
                 connection = await self._database.dedicated(self._organization_id)
-                await connection.execute(PREPARE_SESSION)
-                # Instants here are aware by their making; the driver's own way to write them is the quicker one.
-                await connection.reset_type_codec("timestamptz", schema="pg_catalog")
+                try:
+                    await connection.execute(PREPARE_SESSION)
+                    # Instants here are aware by their making; the driver's own way to write them is the quicker one.
+                    await connection.reset_type_codec("timestamptz", schema="pg_catalog")
+                except BaseException:
+                    connection.terminate()
+                    raise
                 self._connection = connection
                 self._statements.clear()
         return self._connection

@@ -342,3 +342,33 @@ async def test_many_organizations_do_not_keep_connections_from_one_another(
         assert open_now <= MOST_POOLS + 3  # a server process or two may still be on its way out
     finally:
         await database.close()
+
+
+async def test_a_connection_nobody_waits_for_any_more_is_not_left_open(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled while it is being prepared, by `open_connection` or for a pool."""
+    made: list[Connection] = []
+    at_work = asyncio.Event()
+
+    async def hangs(connection: Connection) -> None:
+        made.append(connection)
+        at_work.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("interface.store.db.travel", hangs)
+    database = Database(database_url)
+
+    async def of_a_pool() -> None:
+        async with database.system():
+            raise AssertionError("it is never ready")
+
+    for wait in (open_connection(database_url, role=APP_ROLE), of_a_pool()):
+        at_work.clear()
+        task = asyncio.ensure_future(wait)
+        await at_work.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await database.close()
+    assert len(made) == 2 and all(connection.is_closed() for connection in made)
