@@ -104,7 +104,8 @@ async def _anew(connection: Connection, actor: Actor, row: DispatchRow, reason: 
         kind = DispatchKind.RERUN
     new = NewDispatch(row.order_item_id, row.specimen_id, kind, row.code, row.specimen_told, row.follow_up_id,
                       row.dilution)  # fmt: skip
-    [made] = await dispatch.add(connection, actor, row.analyzer_id, [new])
+    [made] = await dispatch.add(connection, actor.organization_id, row.analyzer_id, [new])
+    await dispatch.add_events(connection, actor, [made.id], reason=reason)
     return made.id
 
 

@@ -18,7 +18,6 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from interface.domain.barcodes import barcode_of, control_like
-from interface.domain.mapping import Effective
 from interface.domain.model import ItemStatus, ObservedPatient, Priority, Problem
 from interface.domain.routing import (
     ALERTS,
@@ -34,7 +33,6 @@ from interface.domain.routing import (
     by_state,
     choose_codes,
     may_measure,
-    menu,
     outcome,
     waits,
     why_none,
@@ -43,6 +41,7 @@ from interface.domain.states import SPECIMEN_STATUS, SpecimenStatus
 from interface.driver import law as driver_law
 from interface.driver.dialogue import Ordered, Work, ordered_code
 from interface.flow.context import LinkContext
+from interface.flow.menus import Menu, menu_of
 from interface.store import dispatch as store
 from interface.store import dispatch_ends
 from interface.store.db import Connection
@@ -118,10 +117,7 @@ async def record_sent(
     The same sending may be recorded once more. `query_id`: the message it answers; without work it says that there is
     none.
     """
-    await store.add_sending(connection, link.organization_id, link.link_id, sending_id, data, query_id, now)
-    told = [row.id for row in await store.lock(connection, dispatches) if row.state not in ENDED]
-    await store.set_sent(connection, told, link.link_id, sending_id, now)
-    await store.add_events(connection, link.actor, told)
+    await store.tell(connection, link.actor, link.link_id, sending_id, dispatches, data, query_id, now)
 
 
 async def answered(
@@ -288,7 +284,7 @@ async def _offer(
     offer = _Offer()
     if not specimens:
         return offer
-    planner = await _Planner.read(connection, link, list(specimens.values()))
+    planner = await _Planner.read(connection, link, list(specimens.values()), now)
     wanted = [one for told, specimen in specimens.items() for one in planner.plan(told, specimen, offer)]
     still = await store.still_open(connection, {one.item.id for one in wanted}) if wanted else set()
     wanted = [one for one in wanted if one.item.id in still]
@@ -313,28 +309,32 @@ class _Planner:
 
     link: LinkContext
     items: Mapping[UUID, Sequence[BookItem]]
-    map: Effective
+    menu: Menu
     open: Mapping[UUID, Sequence[DispatchRow]]
     routes: Mapping[tuple[UUID, str], Sequence[Route]]
     down: Collection[UUID]
 
     @classmethod
-    async def read(cls, connection: Connection, link: LinkContext, specimens: Sequence[BookSpecimen]) -> _Planner:
+    async def read(
+        cls, connection: Connection, link: LinkContext, specimens: Sequence[BookSpecimen], now: datetime
+    ) -> _Planner:
         items = await store.items_of(connection, {one.id for one in specimens})
         waiting = [item for several in items.values() for item in several if _waits(item)]
-        routes = await store.routes_of(connection, {item.test_id for item in waiting})
+        tests = {item.test_id for item in waiting}
+        routes = await store.routes_of(connection, tests) if specimens[0].routed else {}
+        told = {item.id for item in waiting if item.told}
         return cls(
             link,
             items,
-            await store.code_map(connection, link.driver.id, link.link_id),
-            await store.open_of(connection, {item.id for item in waiting}),
+            await menu_of(connection, link, specimens[0].map_changes, now),
+            await store.open_of(connection, told) if told else {},
             routes,
             await store.down(connection) if routes else set(),
         )
 
     def plan(self, told: str, specimen: BookSpecimen, offer: _Offer) -> list[_Wanted]:
         """What the analyzer is to measure on one specimen; where that is nothing, the offer says why."""
-        possible = menu(self.map, specimen.type) if self._takes(specimen.type) else {}
+        possible = self.menu.of(specimen.type) if self._takes(specimen.type) else {}
         wanted: list[_Wanted] = []
         mine: list[tuple[ItemStatus, bool]] = []
         for item in self.items.get(specimen.id, ()):
@@ -419,7 +419,7 @@ async def _rows(
         await store.set_state(connection, gone, DispatchState.CANCELLED, now, reason=reason)
         await store.add_events(connection, link.actor, gone, reason=reason)
     if new:
-        made = await store.add(connection, link.actor, link.analyzer_id, new)
+        made = await store.add(connection, link.organization_id, link.analyzer_id, new)
         found |= {(row.order_item_id, row.code): row for row in made}
     return found
 

@@ -45,6 +45,8 @@ class BookSpecimen:
     given: str
     birth_date: date | None
     sex: Sex | None
+    map_changes: int  # the number of the organization's last change of a code map at that moment
+    routed: bool  # whether the organization has any route
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class BookItem:
-    """An order item. `measured`: it has a result that a person has not discarded and that is no failed run."""
+    """An order item. `measured`: it has a result that a person has not discarded and that is no failed run; `told`: an
+    analyzer has it to do, or is not to have it."""
 
     id: UUID
     specimen_id: UUID
@@ -67,6 +70,7 @@ class BookItem:
     test: str
     status: ItemStatus
     measured: bool
+    told: bool
     again: Again | None
 
 
@@ -113,7 +117,9 @@ select s.id, s.barcode, s.type, s.state, s.collected_at, s.received_at, s.create
        coalesce(o.number, '') as order_number, coalesce(o.priority, 'routine') as priority,
        coalesce((select n.value from lab.patient_identifier n where n.patient_id = p.id and n.ended_at is null
                   order by n.id limit 1), '') as patient_id,
-       coalesce(p.family, '') as family, coalesce(p.given, '') as given, p.birth_date, p.sex
+       coalesce(p.family, '') as family, coalesce(p.given, '') as given, p.birth_date, p.sex,
+       (select coalesce(max(number), 0) from lab.map_change) as map_changes,
+       exists (select from lab.route where ended_at is null) as routed
 from lab.specimen s
 left join lab.lab_order o on o.id = s.order_id
 left join lab.patient w on w.id = s.patient_id
@@ -124,7 +130,10 @@ _ITEMS = """
 select i.id, i.specimen_id, i.test_id, t.code as test, i.status, exists (
            select from lab.result r where r.order_id = i.order_id and r.order_item_id = i.id
            and r.status not in ('cancelled', 'entered-in-error') and not r.held && '{run_failed,no_value}'
-       ) as measured, f.id as again_id, f.kind as again_kind, f.dilution, f.analyzer_id
+       ) as measured, exists (
+           select from lab.dispatch d where d.order_item_id = i.id
+           and (d.state not in ('resulted', 'cancelled') or d.barred)
+       ) as told, f.id as again_id, f.kind as again_kind, f.dilution, f.analyzer_id
 from lab.order_item i join lab.test t on t.id = i.test_id
 left join lateral (
     select f.id, f.kind, f.dilution, r.analyzer_id from lab.follow_up f join lab.result r on r.id = f.result_id
@@ -157,7 +166,7 @@ async def items_of(connection: Connection, specimen_ids: Collection[UUID]) -> di
         found[row["specimen_id"]].append(
             BookItem(
                 row["id"], row["specimen_id"], row["test_id"], row["test"], ItemStatus(row["status"]), row["measured"],
-                again,
+                row["told"], again,
             )
         )  # fmt: skip
     return found
@@ -277,29 +286,32 @@ async def still_open(connection: Connection, item_ids: Iterable[UUID]) -> set[UU
     return {row["id"] for row in rows}
 
 
-async def add(connection: Connection, actor: Actor, analyzer_id: UUID, new: Sequence[NewDispatch]) -> list[DispatchRow]:
+async def add(
+    connection: Connection, organization_id: UUID, analyzer_id: UUID, new: Sequence[NewDispatch]
+) -> list[DispatchRow]:
     """Make work of an analyzer, queued; what another connection of it makes at the same moment is found, not doubled.
     Returns all of it."""
     made = await connection.fetch(
-        """
+        f"""
         with i as (
             select * from unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::uuid[],
                                  $10::numeric[])
                 as t (id, order_item_id, specimen_id, kind, code, specimen_told, follow_up_id, dilution)
         )
-        insert into lab.dispatch (id, organization_id, analyzer_id, work_id, order_item_id, specimen_id, kind, code,
-                                  specimen_told, follow_up_id, dilution, state)
+        insert into lab.dispatch as d (id, organization_id, analyzer_id, work_id, order_item_id, specimen_id, kind,
+                                       code, specimen_told, follow_up_id, dilution, state)
         select id, $1, $2, nextval('lab.dispatch_work_id_seq'), order_item_id, specimen_id, kind, code, specimen_told,
                follow_up_id, dilution, 'queued'
           from i order by order_item_id, code
         on conflict (order_item_id, analyzer_id, code) where state not in ('resulted', 'cancelled') do nothing
-        returning id
-        """,
-        actor.organization_id, analyzer_id, [uuid7() for _ in new], [one.order_item_id for one in new],
+        returning {_COLUMNS}
+        """,  # noqa: S608 - constants
+        organization_id, analyzer_id, [uuid7() for _ in new], [one.order_item_id for one in new],
         [one.specimen_id for one in new], [one.kind.value for one in new], [one.code for one in new],
         [one.specimen_told for one in new], [one.follow_up_id for one in new], [one.dilution for one in new],
     )  # fmt: skip
-    await add_events(connection, actor, [row["id"] for row in made])
+    if len(made) == len(new):
+        return [_dispatch(row) for row in made]
     there = await open_of(connection, {one.order_item_id for one in new})
     wanted = {(one.order_item_id, one.code) for one in new}
     return [
@@ -336,15 +348,35 @@ async def locked(connection: Connection, condition: str, *values: object, skip: 
     return [_dispatch(row) for row in await connection.fetch(text, *values)]
 
 
-async def add_sending(
-    connection: Connection, organization_id: UUID, link_id: UUID, sending_id: UUID, data: bytes, query_id: UUID | None,
-    now: datetime,
+async def tell(
+    connection: Connection, actor: Actor, link_id: UUID, sending_id: UUID, dispatch_ids: Collection[UUID], data: bytes,
+    query_id: UUID | None, now: datetime,
 ) -> None:  # fmt: skip
-    """Keep a message of ours before it leaves; once more with the same id is the same."""
+    """Keep a message of ours before it leaves, and that it tells of these pieces of work, as far as they have not
+    ended. Once more with the same id is the same message."""
+    ids = sorted(set(dispatch_ids))
     await connection.execute(
-        """insert into lab.sending (id, organization_id, link_id, query_id, bytes, created_at)
-           values ($1, $2, $3, $4, $5, $6) on conflict (id) do nothing""",
-        sending_id, organization_id, link_id, query_id, data, now,
+        """
+        with s as (
+            insert into lab.sending (id, organization_id, link_id, query_id, bytes, created_at)
+            values ($1, $2, $3, $4, $5, $6) on conflict (id) do nothing
+        ), l as materialized (
+            select d.id, i.event_id from unnest($7::uuid[], $8::uuid[]) as i (id, event_id)
+              join lab.dispatch d on d.id = i.id where d.state not in ('resulted', 'cancelled')
+             order by d.id for update of d
+        ), d as (
+            update lab.dispatch d set state = 'sent', link_id = $3, sending_id = $1, sent_at = $6, answer = '',
+                   updated_at = $6 from l where d.id = l.id returning d.id, d.kind, d.follow_up_id
+        ), e as (
+            insert into lab.dispatch_event (id, organization_id, dispatch_id, kind, state, sending_id, actor_kind,
+                                            actor_id, actor_name)
+            select l.event_id, $2, d.id, d.kind, 'sent', $1, $9, $10, $11 from d join l using (id)
+        )
+        update lab.follow_up f set state = 'sent', updated_at = $6 from d
+         where f.id = d.follow_up_id and f.state = 'requested'
+        """,
+        sending_id, actor.organization_id, link_id, query_id, data, now, ids, [uuid7() for _ in ids],
+        actor.kind.value, actor.id, actor.name,
     )  # fmt: skip
 
 
@@ -358,27 +390,6 @@ async def times_sent(connection: Connection, dispatch_ids: Sequence[UUID], sendi
             list(dispatch_ids),
             sending_id,
         )
-    )
-
-
-async def set_sent(
-    connection: Connection, dispatch_ids: Sequence[UUID], link_id: UUID, sending_id: UUID, now: datetime
-) -> None:
-    """These, which are locked, were told by a link."""
-    await connection.execute(
-        """
-        with d as (
-            update lab.dispatch set state = 'sent', link_id = $2, sending_id = $3, sent_at = $4, answer = '',
-                   updated_at = $4
-             where id = any($1::uuid[]) returning follow_up_id
-        )
-        update lab.follow_up f set state = 'sent', updated_at = $4 from d
-         where f.id = d.follow_up_id and f.state = 'requested'
-        """,
-        list(dispatch_ids),
-        link_id,
-        sending_id,
-        now,
     )
 
 

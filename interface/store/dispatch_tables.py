@@ -34,19 +34,20 @@ from interface.store.columns import (
     string,
     strings,
     tenant,
+    tenant_seen_to,
 )
 
 _OPEN = "state not in ('resulted', 'cancelled')"
 
 sending = Table(  # append-only: a message of ours to an analyzer, stored before it leaves
-    "sending", metadata, key(), tenant(), ref("link_id", "link", True),
+    "sending", metadata, key(), tenant_seen_to(), ref("link_id", "link", True),
     ref("query_id", "message"),  # that it answers
     Column("bytes", LargeBinary, nullable=False), at("created_at", True), Index(None, "query_id"),
 )  # fmt: skip
 # Its item and specimen are read, under the organization's row-level security, before it is written, and no row of them
 # is ever deleted; a foreign key to the specimen would wait for whoever decides about its results.
 dispatch = Table(
-    "dispatch", metadata, key(), tenant(),
+    "dispatch", metadata, key(), tenant_seen_to(),
     Column("order_item_id", Uuid, nullable=False), Column("specimen_id", Uuid, nullable=False),
     ref("analyzer_id", "analyzer", True), ref("link_id", "link"),  # by which it was told last
     # From the sequence `dispatch_work_id_seq`, which goes back for nobody: a number is never used again.
@@ -69,7 +70,7 @@ dispatch = Table(
     Index("dispatch_alert_idx", "organization_id", "id", postgresql_where=text("state in ('refused', 'failed')")),
 )  # fmt: skip
 dispatch_event = Table(  # append-only
-    "dispatch_event", metadata, key(), tenant(), ref("dispatch_id", "dispatch", True),
+    "dispatch_event", metadata, key(), tenant_seen_to(), ref("dispatch_id", "dispatch", True),
     Column("kind", Text, nullable=False), Column("state", Text, nullable=False),  # from then on
     string("answer"), string("reason"), read_before("sending_id"), *did(), Index(None, "dispatch_id"),
     Index("dispatch_event_sending_id_idx", "sending_id", postgresql_where=text("sending_id is not null")),

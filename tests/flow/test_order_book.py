@@ -75,7 +75,6 @@ async def test_what_an_analyzer_answers_is_kept_with_each_step(lab: Laboratory) 
     await say(lab, book, DispatchState.REFUSED, "no reagent")
     steps = await lab.owner.fetch("select state, answer, actor_kind, actor_name from lab.dispatch_event order by id")
     assert [tuple(row) for row in steps] == [
-        ("queued", "", "link", "bench"),
         ("sent", "", "link", "bench"),
         ("sent", "header only", "link", "bench"),
         ("refused", "no reagent", "link", "bench"),
