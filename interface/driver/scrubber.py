@@ -58,7 +58,8 @@ class Scrubber:
         words |= {word for one in maker for word in (one, one.upper(), one.lower())}
         self._protected = frozenset(words | self.keep | _HARMLESS)
         kept = (paths.code, paths.name, paths.value, paths.unit, paths.flags, paths.status, paths.reference,
-                paths.order_code, paths.specimen_type, *driver.code_parts)  # fmt: skip
+                paths.order_code, paths.specimen_type, *driver.code_parts,
+                *((driver.control.value, driver.control.unit) if driver.control is not None else ()))  # fmt: skip
         self._of_results = {}
         for path in (one for group in kept for one in group):
             self._of_results.setdefault(path.record, set()).add(path.field)
