@@ -74,7 +74,7 @@ async def orders(request: Request) -> Reply:
     for together in _together(said.orders):
         await desk.do(together)
     answers = await desk.answers()
-    faults = [*said.faults, *desk.faults]
+    faults = list(dict.fromkeys((*said.faults, *desk.faults)))  # a patient is looked for again after an order is undone
     code = AckCode.AE if any(not fault.warning for fault in faults) else AckCode.AA
     return _reply(request, Outcome(code, answers, tuple(faults)))
 

@@ -32,6 +32,7 @@ from interface.flow.rules import RuleError, load, rule_sets
 from interface.flow.surroundings import add_neighbours, rules_for, surroundings, used_by
 from interface.flow.work import Work
 from interface.flow.work_ids import compared, names_work
+from interface.settings import LinkRole
 from interface.store import audit
 from interface.store import results as store
 from interface.store.catalogue import read_catalogue
@@ -206,6 +207,8 @@ async def _work(connection: Connection, message_id: UUID, find_link: Callable[[U
     link = find_link(message.link_id)
     if link is None:
         raise ReplayError("the message's link is not in the configuration any more")
+    if link.settings.role is LinkRole.HOSPITAL:
+        raise ReplayError("a hospital's message was answered when it came; have the hospital send it again")
     try:
         work = decode(message, link)
     except Exception as error:  # whatever a driver stumbles over; its text may quote a patient

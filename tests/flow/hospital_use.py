@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from interface.domain.views import Actor, Audience, OrderView
+from interface.flow.context import LinkContext
 from interface.flow.handlers import HANDLERS
 from interface.flow.intake import LinkIntake
 from interface.flow.requests import Requests
@@ -80,6 +81,7 @@ def read(receipt: Receipt) -> Said:
 @dataclass(slots=True)
 class Hospital:
     lab: Laboratory
+    context: LinkContext
     intake: LinkIntake
 
     async def send(self, block: bytes) -> Said:
@@ -117,13 +119,14 @@ class Hospital:
         return self.lab.context.actor
 
 
-def link_of(lab: Laboratory, **settings: object) -> LinkIntake:
+def link_of(lab: Laboratory, **settings: object) -> tuple[LinkContext, LinkIntake]:
     changed = replace(lab.context.settings, role=LinkRole.HOSPITAL, **settings)  # type: ignore[arg-type]
     context = replace(lab.context, settings=changed)
-    return LinkIntake(context, lab.journal, requests=Requests(context, lab.database, HANDLERS, 20.0))
+    return context, LinkIntake(context, lab.journal, requests=Requests(context, lab.database, HANDLERS, 20.0))
 
 
 @asynccontextmanager
 async def hospital(database_url: str, **settings: object) -> AsyncIterator[Hospital]:
     async with laboratory(database_url, "generic_hospital") as lab:
-        yield Hospital(lab, link_of(lab, **settings))
+        context, intake = link_of(lab, **settings)
+        yield Hospital(lab, context, intake)

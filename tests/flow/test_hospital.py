@@ -9,13 +9,16 @@ from dataclasses import replace
 import pytest
 
 from interface.domain.model import ItemStatus, Priority
-from interface.domain.views import OrderView
+from interface.domain.permissions import permissions
+from interface.domain.views import Actor, ActorKind, OrderView
 from interface.flow.context import register
 from interface.flow.handlers import HANDLERS
 from interface.flow.intake import LinkIntake
 from interface.flow.orders import NewOrder, NewSpecimen, OrderError, create_order
+from interface.flow.replay import ReplayError, replay
 from interface.flow.requests import Requests
 from interface.settings import LinkRole, OrderReply
+from interface.store.ids import uuid7
 from tests.flow.hospital_use import PEER, PID, Hospital, hospital, message, order, read
 
 
@@ -449,6 +452,17 @@ async def test_an_order_never_waits_behind_results(his: Hospital) -> None:
     assert (await his.oml(*order("1", "K", barcode="S-1"))).controls == ["OK"]
     assert await his.count("queue") == 1
     assert await his.lab.messages() == [("complete", None), ("complete", "released")]
+
+
+async def test_an_answered_message_is_not_decided_anew(his: Hospital) -> None:
+    """Whoever was answered no would not hear that it is yes now."""
+    said = await his.oml(*order("1", "NONE"))
+    roles = frozenset({"administrator", "laboratory_director"})
+    person = Actor(ActorKind.USER, uuid7(), "anna", his.lab.organization_id, permissions(roles), roles)
+    assert said.receipt.message_id is not None
+    with pytest.raises(ReplayError, match="send it again"):
+        await replay(his.lab.database, person, said.receipt.message_id, lambda _: his.context, dry_run=False)
+    assert await his.lab.messages() == [("complete", "rejected")]
 
 
 async def test_other_messages_are_refused_and_kept(his: Hospital) -> None:
