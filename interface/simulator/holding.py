@@ -136,8 +136,8 @@ class Holder:
                     await self._answered.wait()
             except TimeoutError:
                 return ()
-            if self._answers and not told(self.model.driver, self._answers, specimen_id):
-                return ()
+            if self._answers and not self._hl7 and not told(self.model.driver, self._answers, specimen_id):
+                return ()  # HL7 may say first that it has heard, and the orders behind it
         return tests
 
     async def report(self, specimen_id: str, codes: Sequence[str], run: int = 0) -> bool:

@@ -93,6 +93,9 @@ async def test_killed_between_commit_and_ack_the_resend_is_answered_and_not_doub
             def declared(self, peer: str) -> Dying:
                 return self
 
+            def outgoing(self, peer: str, due: object) -> None:
+                return None
+
             async def block(self, block: ReceivedBlock) -> Receipt:
                 await lab.intake.declared("127.0.0.1:1").block(block)
                 raise asyncio.CancelledError
