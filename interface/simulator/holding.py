@@ -265,7 +265,8 @@ def _lis2_orders(text: bytes) -> tuple[Order, ...]:
     for record in lis02.parse(text).records:
         if record.type == "O":
             for number in range(1, len(record.repeats(5)) + 1):
-                code = record.component(5, 4, number) or record.component(5, 5, number)
+                # LIS02-A2 has the maker's code in the fourth component; some makers have it elsewhere.
+                code = next(filter(None, (record.component(5, at, number) for at in (4, 5, 1, 2, 3))), "")
                 if code:
                     found.append(Order(record.component(3, 1).strip(), code, record.field(12) in _CANCEL))
     return tuple(found)
