@@ -26,7 +26,7 @@ from interface.settings import Address
 from interface.simulator import parse_source, play
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.schema import OWNER_ROLE
-from tests.e2e.daemon import Process, eventually, get
+from tests.e2e.daemon import Process, eventually, free_ports, get
 from tests.e2e.people import EmrAndStaff, register_people
 
 POISON = "VENENUM"  # rows with this word are refused by the database
@@ -121,6 +121,33 @@ async def analyzers(daemon: Process) -> None:
     await send_raw(daemon.astm, b"\x05", *whole[:-1])
 
 
+HOSPITAL = """
+[[link]]
+id = "his"
+organization = "main"
+role = "hospital"
+driver = "generic_hospital"
+transport = {{ type = "mllp-listen", listen = "127.0.0.1:{port}" }}
+"""
+
+
+async def hospital(address: Address) -> None:
+    """Orders and patients that are taken, refused, and refused by the database."""
+
+    def oml(kind: str, code: str, history: str = "", control: str = "NW") -> bytes:
+        number, told = canary(), history or canary()
+        placed = f"ORC|{control}|{number}|{canary()}\rOBR|1|{number}||{code}|||||||||{told}\rZOR|"
+        return hl7(kind, canary(), canary()).replace(b"ORC|RE|", placed.encode())
+
+    for block in (
+        oml("OML^O21", "K"), oml("OML^O21", canary()), oml("OML^O21", "K", canary(POISON)), oml("ORM^O01", "K"),
+        oml("OML^O33", "K"), oml("OML^O21", "K", control="CA"), oml("OML^O21", "K", control=canary()),
+        hl7("ADT^A01", canary(), canary()), hl7("ADT^A40", canary(), canary()), hl7("ADT^A34", canary(), canary()),
+        hl7("ADT^A08", canary(), canary()).replace(b"PID|1|", b"PID|1|\xff"),
+    ):  # fmt: skip
+        await send(address, block)
+
+
 async def clients(daemon: Process, people: EmrAndStaff) -> None:
     api, staff, emr = daemon.api, people.staff, people.emr
     c = canary
@@ -210,10 +237,13 @@ def written(state_dir: Path, folder: Path) -> dict[str, bytes]:
 
 async def test_no_word_of_a_patient_is_in_any_log_or_metric(state_dir: Path, tmp_path: Path) -> None:
     _given.clear()
-    async with Process(state_dir, tmp_path) as daemon:
+    daemon, [port] = Process(state_dir, tmp_path), free_ports(1)
+    daemon.config.write_text(daemon.config.read_text() + HOSPITAL.format(port=port))
+    async with daemon:
         people = await register_people(state_dir, daemon.api, Role.ADMINISTRATOR, Role.TECHNOLOGIST)
         await poison(state_dir)
         await analyzers(daemon)
+        await hospital(Address("127.0.0.1", port))
         await clients(daemon, people)
         said = await commands(daemon)
         log = tmp_path / "log"
@@ -234,7 +264,8 @@ async def test_no_word_of_a_patient_is_in_any_log_or_metric(state_dir: Path, tmp
         metrics = (await get(daemon.api, "/metrics"))[1].encode()
         assert await daemon.end() == 0
     everything = {"metrics": metrics, "stderr of commands": said, **written(state_dir, tmp_path)}
-    assert b"api.failed" in everything[str(log)] and b"message.failed" in everything[str(log)]
+    assert b"api.failed" in everything[str(log)] and b"request.fault" in everything[str(log)]
+    assert b"message.failed" in everything[str(log)]
     assert b"Traceback" not in everything[str(log)]
     assert len(everything[str(state_dir / "pg" / "server.log")]) > 0
     assert any(word in found for word in _given), "the canaries did not get in"
