@@ -80,7 +80,7 @@ async def test_law_001_redundant_work_is_cancelled_elsewhere(founded_url: str, t
 
 
 async def test_law_002_what_the_analyzer_intends_is_kept(founded_url: str, tmp_path: Path) -> None:
-    """What each step was, queued, sent, accepted, is kept with who said so, and never overwritten."""
+    """What became of each step, sent and accepted, is kept with who said so, and never overwritten."""
     async with law_bench(founded_url, tmp_path) as bench:
         await given(bench, "S-1", "GLU")
         await bench.become("accepted")
@@ -88,7 +88,6 @@ async def test_law_002_what_the_analyzer_intends_is_kept(founded_url: str, tmp_p
             "select state, answer, actor_kind, actor_name from lab.dispatch_event order by id"
         )
         assert [tuple(row) for row in events] == [
-            ("queued", "", "link", "law-1-in"),
             ("sent", "", "link", "law-1-out"),
             ("accepted", "ORC-1 OK, ORC-5 SC", "link", "law-1-out"),
         ]
