@@ -20,6 +20,8 @@ from interface.domain.routing import ALERTS, DispatchState
 from interface.domain.views import Actor, ActorKind
 from interface.errors import StoreError
 from interface.flow.context import LinkContext
+from interface.flow.speeches import speech_of
+from interface.settings import LinkRole
 from interface.store import dispatch_ends, routes
 from interface.store.db import Database
 
@@ -58,6 +60,7 @@ async def look(database: Database, seen: Sequence[LinkSeen], now: datetime) -> C
             states = [(one.link.link_id, one.up(now), one.heard_at) for one in links]
             heard = await routes.note_links(connection, organization_id, states, now)
             actor = Actor(ActorKind.SETUP, None, "order book", organization_id)
+            await dispatch_ends.give_up(connection, actor, _deaf(links))
             gone = await dispatch_ends.sweep(connection, actor)
             await routes.offer_elsewhere(connection)
             counted.update(await routes.count_states(connection))
@@ -68,6 +71,12 @@ async def look(database: Database, seen: Sequence[LinkSeen], now: datetime) -> C
                 telemetry.set_heard(one.link.name, at.timestamp())
     telemetry.set_dispatches(counted)
     return counted
+
+
+def _deaf(links: Sequence[LinkSeen]) -> set[UUID]:
+    """The analyzers that ask for their work and cannot be told anything else: no link of theirs has words for it."""
+    analyzers = {one.link.analyzer_id for one in links if one.link.settings.role is LinkRole.ANALYZER}
+    return analyzers - {one.link.analyzer_id for one in links if speech_of(one.link) is not None}
 
 
 async def watch_dispatches(database: Database, seen: Callable[[], Sequence[LinkSeen]]) -> None:

@@ -91,6 +91,7 @@ async def work_for(
 
     `renew`: what it was told before goes by new work ids, and the old ones end; for dialects that take an id once.
     """
+    await store.plan_once(connection)
     asked = list(dict.fromkeys(query.specimen_ids))
     found = await _asked(connection, link, asked, now)
     wanted = {told: one for told, one in found.items() if isinstance(one, BookSpecimen)}

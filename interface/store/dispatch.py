@@ -112,6 +112,7 @@ class NewDispatch:
 
 # ---- what there is to measure ---------------------------------------------------------------------------------------
 
+# Each patient by its id, whatever the planner makes of a record that may have been merged: else all of them are read.
 _SPECIMENS = """
 select s.id, s.barcode, s.type, s.state, s.collected_at, s.received_at, s.created_at,
        coalesce(o.number, '') as order_number, coalesce(o.priority, 'routine') as priority,
@@ -122,8 +123,9 @@ select s.id, s.barcode, s.type, s.state, s.collected_at, s.received_at, s.create
        exists (select from lab.route where ended_at is null) as routed
 from lab.specimen s
 left join lab.lab_order o on o.id = s.order_id
-left join lab.patient w on w.id = s.patient_id
-left join lab.patient p on p.id = coalesce(w.merged_into_id, w.id)
+left join lateral (
+    select coalesce(merged_into_id, id) as id from lab.patient where id = s.patient_id offset 0) w on true
+left join lateral (select * from lab.patient where id = w.id offset 0) p on true
 where {} order by s.id
 """
 _ITEMS = """
@@ -142,6 +144,12 @@ left join lateral (
 ) f on true
 where i.specimen_id = any($1::uuid[]) order by i.id
 """
+
+
+async def plan_once(connection: Connection) -> None:
+    """Let the statements of this transaction be planned once for each connection: to plan them anew for the specimens
+    that are asked for takes longer than they do, and finds the same plans."""
+    await connection.execute("set local plan_cache_mode = force_generic_plan")
 
 
 async def by_barcode(connection: Connection, barcodes: Collection[str]) -> list[BookSpecimen]:
@@ -361,9 +369,10 @@ async def tell(
             insert into lab.sending (id, organization_id, link_id, query_id, bytes, created_at)
             values ($1, $2, $3, $4, $5, $6) on conflict (id) do nothing
         ), l as materialized (
-            select d.id, i.event_id from unnest($7::uuid[], $8::uuid[]) as i (id, event_id)
-              join lab.dispatch d on d.id = i.id where d.state not in ('resulted', 'cancelled')
-             order by d.id for update of d
+            select l.id, i.event_id from unnest($7::uuid[], $8::uuid[]) as i (id, event_id)
+             cross join lateral (
+                 select d.id from lab.dispatch d where d.id = i.id and d.state not in ('resulted', 'cancelled')
+                    for update) l
         ), d as (
             update lab.dispatch d set state = 'sent', link_id = $3, sending_id = $1, sent_at = $6, answer = '',
                    updated_at = $6 from l where d.id = l.id returning d.id, d.kind, d.follow_up_id
@@ -372,8 +381,8 @@ async def tell(
                                             actor_id, actor_name)
             select l.event_id, $2, d.id, d.kind, 'sent', $1, $9, $10, $11 from d join l using (id)
         )
-        update lab.follow_up f set state = 'sent', updated_at = $6 from d
-         where f.id = d.follow_up_id and f.state = 'requested'
+        update lab.follow_up f set state = 'sent', updated_at = $6
+         where f.id = any(array(select follow_up_id from d where follow_up_id is not null)) and f.state = 'requested'
         """,
         sending_id, actor.organization_id, link_id, query_id, data, now, ids, [uuid7() for _ in ids],
         actor.kind.value, actor.id, actor.name,

@@ -106,6 +106,17 @@ async def sweep(connection: Connection, actor: Actor) -> int:
     return len(rows)
 
 
+async def give_up(connection: Connection, actor: Actor, analyzer_ids: Collection[UUID]) -> int:
+    """These analyzers cannot be told that work is off: it has ended all the same, and a result of it that comes is held
+    as any that was not ordered. Returns how much that was."""
+    condition = "d.analyzer_id = any($1::uuid[]) and d.state = 'queued' and d.kind = 'cancel'"
+    rows = [row.id for row in await dispatch.locked(connection, condition, list(analyzer_ids), skip=True)]
+    if rows:
+        await dispatch.set_state(connection, rows, DispatchState.CANCELLED, datetime.now(UTC))
+        await dispatch.add_events(connection, actor, rows, reason="the analyzer cannot be told")
+    return len(rows)
+
+
 # ---- what could not be told -----------------------------------------------------------------------------------------
 
 

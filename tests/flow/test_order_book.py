@@ -14,9 +14,11 @@ from interface import telemetry
 from interface.domain.model import FollowUpKind
 from interface.domain.routing import DispatchKind, DispatchState, Missing, NoWork, Query
 from interface.domain.specimens import RejectReason
+from interface.driver import registry
 from interface.flow import follow_ups, order_book, order_changes, specimens
 from interface.flow.dispatch_watch import LinkSeen, look
 from interface.flow.order_book import Book
+from interface.flow.speeches import speech_of
 from interface.settings import BarcodeRules, LinkRole
 from interface.store import surroundings
 from interface.store.dispatch_ends import Unconfirmed
@@ -231,6 +233,22 @@ async def test_an_offer_and_the_end_of_its_item_in_one_moment_are_put_right(lab:
     await lab.owner.execute("update lab.dispatch set updated_at = now() - interval '1 hour'")
     assert (await look(lab.database, seen, NOW))["queued"] == 1
     assert [one.cancels for one in await owed(lab)] == [True]
+
+
+async def test_what_an_analyzer_cannot_be_told_is_off_without_its_word(lab: Laboratory) -> None:
+    order = await lab.order("S-1", "WBC")
+    await tell(lab, await ask(lab, "S-1"))
+    await cancel(lab, order, "WBC")
+    settings = replace(lab.context.settings, download=True)
+    speaks = replace(lab.context, settings=settings, driver=registry.load("generic_lis2"))
+    assert speech_of(speaks) is not None
+    await look(lab.database, [LinkSeen(speaks, True, None)], NOW)
+    assert await rows(lab) == [("WBC", "queued")]  # it is told by its link
+    assert speech_of(lab.context) is None  # it asks, and its driver has no words for anything else
+    await look(lab.database, [LinkSeen(lab.context, True, None)], NOW)
+    assert await rows(lab) == [("WBC", "cancelled")]
+    last = await lab.owner.fetchval("select reason from lab.dispatch_event order by id desc limit 1")
+    assert last == "the analyzer cannot be told"
 
 
 # ---- two at once
