@@ -123,8 +123,8 @@ class _Body:
         return lines
 
     def _of(self, of: Group) -> Answered | None:
-        first = of.first("ORC") or of.first("OBR")
-        return self._answers.get(self._message.location(first)) if first is not None else None
+        first = of.first("ORC") or of.first("OBR") or next(of.segments())  # as `decode_orders` places it
+        return self._answers.get(self._message.location(first))
 
     def _order(self, of: Group, answered: Answered) -> list[str]:
         orc, obr = of.first("ORC"), of.first("OBR")

@@ -89,6 +89,8 @@ async def bench_arguments(shell: Shell, name: str) -> dict[str, tuple[str, ...]]
         "specimen label": (barcode,),
         "order add": (number, "--test", "WBC", *VERA),
         "order cancel": (number, *WHY, *VERA),
+        "order change": (number, "--priority", "stat", *VERA),
+        "order replace": (number, "--test", "PLT", *WHY, *VERA),
         "worksheet waiting": (),
         "worksheet build": ("--test", "HGB", *VERA),
         "worksheet show": (sheet,),
@@ -101,6 +103,7 @@ MAKERS = {
     "patient": people_arguments, "provider": people_arguments, "test": catalogue_arguments,
     "panel": catalogue_arguments, "interval": catalogue_arguments, "specimen": bench_arguments,
     "worksheet": bench_arguments, "order add": bench_arguments, "order cancel": bench_arguments,
+    "order change": bench_arguments, "order replace": bench_arguments,
 }  # fmt: skip
 
 
