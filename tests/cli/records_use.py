@@ -90,7 +90,7 @@ async def bench_arguments(shell: Shell, name: str) -> dict[str, tuple[str, ...]]
         "order add": (number, "--test", "WBC", *VERA),
         "order cancel": (number, *WHY, *VERA),
         "order change": (number, "--priority", "stat", *VERA),
-        "order replace": (number, "--test", "PLT", *WHY, *VERA),
+        "order replace": (number, "--test", "WBC", *WHY, *VERA),
         "worksheet waiting": (),
         "worksheet build": ("--test", "HGB", *VERA),
         "worksheet show": (sheet,),
