@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from interface.domain.barcodes import barcode_of, control_like
-from interface.domain.model import ItemStatus, ObservedPatient, Priority, Problem
+from interface.domain.model import ItemStatus, ObservedPatient, Problem
 from interface.domain.routing import (
     ALERTS,
     ENDED,
@@ -40,6 +40,7 @@ from interface.domain.routing import (
 from interface.domain.states import SPECIMEN_STATUS, SpecimenStatus
 from interface.driver import law as driver_law
 from interface.driver.dialogue import Ordered, Work, ordered_code
+from interface.errors import StoreUnavailable
 from interface.flow.context import LinkContext
 from interface.flow.menus import Menu, menu_of
 from interface.store import dispatch as store
@@ -53,7 +54,6 @@ log = structlog.get_logger(__name__)
 MOST_SPECIMENS = 500  # in the answer to a query for all, for a range or a rack
 MOST_DUE = 500  # items at a time of an analyzer that is told of its work
 MOST_OWED = 50  # specimens at a time
-_URGENCY = (Priority.STAT, Priority.ASAP, Priority.PREOP, Priority.CALLBACK, Priority.ROUTINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,11 @@ async def record_sent(
     """Record a message to the analyzer before it leaves, and that it tells of these pieces of work.
 
     The same sending may be recorded once more. `query_id`: the message it answers; without work it says that there is
-    none.
+    none. Raises StoreUnavailable where some of it is not to be done since a moment: it must not be said.
     """
-    await store.tell(connection, link.actor, link.link_id, sending_id, dispatches, data, query_id, now)
+    told = await store.tell(connection, link.actor, link.link_id, sending_id, dispatches, data, query_id, now)
+    if told < len(set(dispatches)):
+        raise StoreUnavailable("work ended in the moment in which it was to be told")
 
 
 async def answered(
@@ -189,7 +191,7 @@ async def owed(connection: Connection, link: LinkContext, now: datetime, *, most
     for row in rows:
         together.setdefault((row.specimen_id, row.specimen_told, row.kind is DispatchKind.CANCEL), []).append(row)
     works = [_book_work(link, told, known[specimen_id], group) for (specimen_id, told, _), group in together.items()]
-    works.sort(key=lambda one: (not one.cancels, _URGENCY.index(one.work.priority)))
+    works.sort(key=lambda one: (not one.cancels, store.URGENCY.index(one.work.priority)))
     return works[:MOST_OWED]
 
 

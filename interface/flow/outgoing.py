@@ -21,7 +21,7 @@ from uuid import UUID
 import structlog
 
 from interface import telemetry
-from interface.domain.routing import DispatchKind, DispatchState
+from interface.domain.routing import ENDED, DispatchKind, DispatchState
 from interface.errors import LaboraError, StoreError
 from interface.flow import order_book, waking
 from interface.flow.context import LinkContext
@@ -74,13 +74,14 @@ Answer = Callable[[Connection, LinkContext, StoredMessage, UUID, datetime], Awai
 @dataclass(slots=True)
 class _Message:
     """One that is recorded. `asked_at`: of an answer; `tries`: attempts that count; `reply`: one is waited for;
-    `again`: it did not arrive before."""
+    `again`: it did not arrive before; `waited`: that, or another was said before it."""
 
     sent: Sent
     reply: bool
     asked_at: datetime | None = None
     tries: int = 0
     again: bool = False
+    waited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,22 +219,32 @@ class LinkOutgoing:
                 return
 
     async def _again(self, message: _Message) -> bool:
-        """Record that an answer goes now; False for one that nobody waits for any more."""
-        if message.asked_at is not None and self._now() - message.asked_at > timedelta(seconds=ANSWER_S):
+        """Record that an answer goes now; False for one that nobody waits for any more, or whose work is off in part:
+        who asked asks again."""
+        late = message.asked_at is not None and self._now() - message.asked_at > timedelta(seconds=ANSWER_S)
+        if late or (message.waited and not await self._still_so(message)):
             self._drop(message, "late")
             return False
-        if message.again:  # the first time it was recorded when it was built
-            await self._record(message.sent)
         return True
+
+    async def _still_so(self, message: _Message) -> bool:
+        """Whether all that it says is still to be done; then it is recorded that it goes again."""
+        async with self._database.transaction(self.link.organization_id) as connection:
+            if not await self._wanted(connection, message.sent):
+                return False
+            if message.again:  # the first time it was recorded when it was built
+                await self._recorded(connection, message.sent)
+        return True
+
+    async def _wanted(self, connection: Connection, sent: Sent) -> bool:
+        """Whether no part of its work has ended or is to be taken back; it stays so until the transaction ends."""
+        rows = await dispatch.lock(connection, sent.dispatches)
+        return not any(row.state in ENDED or row.kind is DispatchKind.CANCEL for row in rows)
 
     def _drop(self, message: _Message, reason: str) -> None:
         """An answer that is not said any more: what it spoke of is to be told when it is asked for again."""
         self._under_way.discard(message.sent.id)
         self._unsaid.append(_Fate(message, False, reason=reason))
-
-    async def _record(self, sent: Sent) -> None:
-        async with self._database.transaction(self.link.organization_id) as connection:
-            await self._recorded(connection, sent)
 
     async def _recorded(self, connection: Connection, sent: Sent) -> None:
         await order_book.record_sent(
@@ -251,11 +262,11 @@ class LinkOutgoing:
                 return []
             first = uuid7()
             answered = await self._answer(database, self.link, message, first, now)
-            made = []
+            made: list[_Message] = []
             for at, (text, dispatches) in enumerate(zip(answered.texts, answered.dispatches, strict=True)):
                 sent = Sent(first if not at else uuid7(), text, dispatches, asked.message_id)
                 await self._recorded(database, sent)
-                made.append(_Message(sent, self._replied, asked.at))
+                made.append(_Message(sent, self._replied, asked.at, waited=bool(made)))
             if answered.settled:
                 outcome = Outcome(
                     asked.message_id, answered.settled, self.link.link_id, self.link.name, reason=answered.reason
@@ -328,7 +339,7 @@ class LinkOutgoing:
     def _keep(self, fate: _Fate, connection: ConnectionOutgoing) -> None:
         """A message that did not arrive waits for its next turn: here, where the order book does not keep it."""
         message = fate.message
-        message.again = True
+        message.again = message.waited = True
         if message.asked_at is not None:
             if fate.reason not in ("lost", "stop"):
                 connection.answers.appendleft(message)

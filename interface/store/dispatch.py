@@ -26,6 +26,8 @@ from interface.store.db import Connection
 from interface.store.ids import uuid7
 from interface.store.routes import DOWN
 
+URGENCY = (Priority.STAT, Priority.ASAP, Priority.PREOP, Priority.CALLBACK, Priority.ROUTINE)
+
 
 @dataclass(frozen=True, slots=True)
 class BookSpecimen:
@@ -359,11 +361,11 @@ async def locked(connection: Connection, condition: str, *values: object, skip: 
 async def tell(
     connection: Connection, actor: Actor, link_id: UUID, sending_id: UUID, dispatch_ids: Collection[UUID], data: bytes,
     query_id: UUID | None, now: datetime,
-) -> None:  # fmt: skip
-    """Keep a message of ours before it leaves, and that it tells of these pieces of work, as far as they have not
-    ended. Once more with the same id is the same message."""
+) -> int:  # fmt: skip
+    """Keep a message of ours before it leaves, and that it tells of these pieces of work. Once more with the same id is
+    the same message. Returns how many are told: none that has ended, nor in an answer one that is to be taken back."""
     ids = sorted(set(dispatch_ids))
-    await connection.execute(
+    told: int = await connection.fetchval(
         """
         with s as (
             insert into lab.sending (id, organization_id, link_id, query_id, bytes, created_at)
@@ -372,7 +374,7 @@ async def tell(
             select l.id, i.event_id from unnest($7::uuid[], $8::uuid[]) as i (id, event_id)
              cross join lateral (
                  select d.id from lab.dispatch d where d.id = i.id and d.state not in ('resulted', 'cancelled')
-                    for update) l
+                    and (d.kind <> 'cancel' or $4::uuid is null) for update) l
         ), d as (
             update lab.dispatch d set state = 'sent', link_id = $3, sending_id = $1, sent_at = $6, answer = '',
                    updated_at = $6 from l where d.id = l.id returning d.id, d.kind, d.follow_up_id
@@ -380,13 +382,17 @@ async def tell(
             insert into lab.dispatch_event (id, organization_id, dispatch_id, kind, state, sending_id, actor_kind,
                                             actor_id, actor_name)
             select l.event_id, $2, d.id, d.kind, 'sent', $1, $9, $10, $11 from d join l using (id)
+        ), f as (
+            update lab.follow_up f set state = 'sent', updated_at = $6
+             where f.state = 'requested'
+               and f.id = any(array(select follow_up_id from d where follow_up_id is not null))
         )
-        update lab.follow_up f set state = 'sent', updated_at = $6
-         where f.id = any(array(select follow_up_id from d where follow_up_id is not null)) and f.state = 'requested'
+        select count(*) from l
         """,
         sending_id, actor.organization_id, link_id, query_id, data, now, ids, [uuid7() for _ in ids],
         actor.kind.value, actor.id, actor.name,
     )  # fmt: skip
+    return told
 
 
 async def times_sent(connection: Connection, dispatch_ids: Sequence[UUID], sending_id: UUID) -> int:
@@ -478,16 +484,19 @@ async def make_due(connection: Connection, item_ids: Collection[UUID], but: UUID
 
 
 async def take_due(connection: Connection, analyzer_id: UUID, most: int) -> list[UUID]:
-    """Items that the analyzer may have to be told of; they are due no more."""
+    """Items that the analyzer may have to be told of, the most urgent first; they are due no more."""
     rows = await connection.fetch(
         """
         delete from lab.work_due where (analyzer_id, order_item_id) in (
-            select analyzer_id, order_item_id from lab.work_due where analyzer_id = $1
-            order by order_item_id limit $2 for update skip locked)
+            select w.analyzer_id, w.order_item_id from lab.work_due w
+              left join lab.order_item i on i.id = w.order_item_id left join lab.lab_order o on o.id = i.order_id
+             where w.analyzer_id = $1
+             order by array_position($3::text[], o.priority), w.order_item_id limit $2 for update of w skip locked)
         returning order_item_id
         """,
         analyzer_id,
         most,
+        [one.value for one in URGENCY],
     )
     return [row["order_item_id"] for row in rows]
 
@@ -501,17 +510,29 @@ async def specimens_of(connection: Connection, item_ids: Collection[UUID]) -> li
 
 
 async def queued(connection: Connection, analyzer_id: UUID, most: int, *, everything: bool = True) -> list[DispatchRow]:
-    """What the analyzer is to be told and no message that is on its way tells it, the oldest first; else what is to be
-    taken back alone."""
-    rows = await connection.fetch(
-        f"""select {_COLUMNS} from lab.dispatch d
-             where d.analyzer_id = $1 and d.state = 'queued' and d.sending_id is null and (d.kind = 'cancel' or $3)
-             order by d.id limit $2""",  # noqa: S608 - constants
+    """What the analyzer is to be told and no message that is on its way tells it: what is to be taken back, the most
+    urgent, the oldest; not `everything`: what is to be taken back alone. Returned in the order of their ids.
+
+    They are locked, so that who ends one of them does it before, and it is not told, or after, and takes it back.
+    """
+    first = await connection.fetch(
+        """select d.id from lab.dispatch d
+             left join lab.order_item i on i.id = d.order_item_id left join lab.lab_order o on o.id = i.order_id
+            where d.analyzer_id = $1 and d.state = 'queued' and d.sending_id is null and (d.kind = 'cancel' or $3)
+            order by d.kind <> 'cancel', array_position($4::text[], o.priority), d.id limit $2""",
         analyzer_id,
         most,
         everything,
+        [one.value for one in URGENCY],
     )
-    return [_dispatch(row) for row in rows]
+    if not first:
+        return []
+    return await locked(
+        connection,
+        "d.id = any($1::uuid[]) and d.state = 'queued' and d.sending_id is null and (d.kind = 'cancel' or $2)",
+        [row["id"] for row in first],
+        everything,
+    )
 
 
 async def is_waiting(connection: Connection, analyzer_id: UUID, link_id: UUID) -> bool:

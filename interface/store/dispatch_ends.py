@@ -154,21 +154,24 @@ class Unconfirmed:
     dispatches: tuple[UUID, ...]
 
 
+_UNCONFIRMED = """
+select s.id, s.bytes, array_agg(d.id order by d.id) as ids, (
+           select count(distinct e.dispatch_id) from lab.dispatch_event e where e.sending_id = s.id) as told
+  from lab.dispatch d join lab.sending s on s.id = d.sending_id
+ where d.link_id = $1 and d.state in ('queued', 'sent') and s.query_id is null
+ group by s.id, s.bytes order by s.id
+"""
+
+
 async def unconfirmed(connection: Connection, actor: Actor, link_id: UUID) -> list[Unconfirmed]:
     """The link's messages that were not asked for and to which there was no answer, the oldest first.
 
     One of whose work some has ended or is to be taken back is not sent again; the rest of its work is queued anew.
     """
-    rows = await connection.fetch(
-        """
-        select s.id, s.bytes, array_agg(d.id order by d.id) as ids, (
-                   select count(distinct e.dispatch_id) from lab.dispatch_event e where e.sending_id = s.id) as told
-          from lab.dispatch d join lab.sending s on s.id = d.sending_id
-         where d.link_id = $1 and d.state in ('queued', 'sent') and s.query_id is null
-         group by s.id, s.bytes order by s.id
-        """,
-        link_id,
-    )
+    rows = await connection.fetch(_UNCONFIRMED, link_id)
+    if rows:  # who ends one of them now comes before this, or takes it back after
+        await dispatch.lock(connection, [dispatch_id for row in rows for dispatch_id in row["ids"]])
+        rows = await connection.fetch(_UNCONFIRMED, link_id)
     broken = [dispatch_id for row in rows if len(row["ids"]) < row["told"] for dispatch_id in row["ids"]]
     if broken:
         await dispatch.lock(connection, broken)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
+import asyncpg
 import pytest
 
 from interface import telemetry
@@ -56,6 +57,18 @@ async def test_owed_work_is_told_once(lab: Laboratory) -> None:
     await tell(lab, Book(tuple(works)))
     await lab.order("S-2", "HGB", patient_id="P-2")
     assert codes(await owed(lab)) == [("S-2", ("HGB",))]
+
+
+async def test_who_ends_work_waits_for_it_to_be_told(lab: Laboratory) -> None:
+    """Else it would end between the look into the book and the record of the message, and be said all the same."""
+    downloading(lab)
+    await lab.order("S-1", "WBC")
+    await owed(lab)
+    await lab.owner.execute("set lock_timeout = '1ms'")
+    async with lab.database.transaction(lab.organization_id) as connection:
+        assert len(await order_book.owed(connection, lab.context, NOW)) == 1
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await lab.owner.execute("update lab.dispatch set state = 'cancelled'")
 
 
 async def test_what_is_not_there_is_said_with_its_reason(lab: Laboratory) -> None:

@@ -13,7 +13,7 @@ import pytest
 from interface.domain.model import Protocol
 from interface.driver.download import STANDARD, Download
 from interface.errors import StoreUnavailable
-from interface.flow import order_book, order_changes
+from interface.flow import dispatches, downloads, order_book, order_changes
 from interface.flow.context import LinkContext
 from interface.flow.downloads import Downloads
 from interface.flow.intake import LinkIntake
@@ -395,3 +395,66 @@ async def test_an_answer_that_waits_is_taken_back_too(lab: Laboratory) -> None:
         await at.ask(more=("Q|1|^S-1||ALL||||||||A",))
         await at.nothing()
         assert await at.states() == [("new", "queued"), ("new", "queued")]
+
+
+async def test_an_answer_that_waits_is_not_said_once_part_of_its_work_is_off(lab: Laboratory) -> None:
+    """Else the analyzer would be ordered what was cancelled, and its taking that pass for taking the cancellation."""
+    order = await lab.order("S-1", "GLU", "NA")
+    async with line(lab) as at:
+        await at.ask("S-1")
+        await at.fail("timeout")
+        glucose = [item.id for item in order.items if item.test_code == "GLU"]
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await order_changes.cancel(connection, lab.director, order.id, "not needed", item_ids=glucose)
+        await at.nothing()
+        assert sorted(await at.states()) == [("cancel", "queued"), ("new", "queued")]
+        await at.ask("S-1")
+        assert [tests for _, tests, _ in orders(await at.deliver())] == [SODIUM]
+
+
+async def test_the_second_of_two_answers_is_not_said_once_its_work_is_off(lab: Laboratory) -> None:
+    await lab.order("S-1", "GLU")
+    second = await lab.order("S-2", "GLU", patient_id="P-2")
+    async with line(lab) as at:
+        await at.ask("S-1", "S-2")
+        assert b"|S-1|" in (await at.deliver()).data
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await order_changes.cancel(connection, lab.director, second.id, "not needed")
+        await at.nothing()
+
+
+async def test_work_that_ends_in_the_moment_in_which_it_is_told_is_not_said(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person takes it from the analyzer between the look into the order book and the record of the message."""
+    await lab.order("S-1", "GLU")
+    async with line(lab) as at:
+        await at.ask("S-1")
+        await at.fail("lost")
+        [work] = [row["id"] for row in await lab.owner.fetch("select id from lab.dispatch")]
+        record = order_book.record_sent
+
+        async def recorded(*given: object) -> None:
+            monkeypatch.setattr(order_book, "record_sent", record)
+            async with lab.database.transaction(lab.organization_id) as connection:
+                await dispatches.cancel(connection, lab.director, work, "its reagent is empty")
+            await record(*given)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(order_book, "record_sent", recorded)
+        await at.ask("S-1")
+        with pytest.raises(StoreUnavailable):
+            await at.out.take()
+        assert orders(await at.deliver()) == []
+        assert await at.states() == [("cancel", "queued")]
+
+
+async def test_what_is_urgent_is_told_before_all_that_waits(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "ITEMS_AT_ONCE", 2)
+    for number in range(1, 8):
+        await lab.order(f"S-{number}", "GLU", patient_id=f"P-{number}")
+    async with line(lab, download=True) as at:
+        await at.deliver()
+        await at.deliver()
+        urgent = await lab.order("S-9", "GLU", patient_id="P-9")
+        await lab.owner.execute("update lab.lab_order set priority = 'stat' where id = $1", urgent.id)
+        assert orders(await at.deliver())[0][0] == "S-9"
