@@ -48,6 +48,7 @@ from interface.store import dispatch_ends
 from interface.store.db import Connection
 from interface.store.dispatch import BookItem, BookSpecimen, DispatchRow, NewDispatch
 from interface.store.dispatch_ends import Unconfirmed
+from interface.store.dispatch_specimens import waiting_specimens
 
 log = structlog.get_logger(__name__)
 
@@ -241,7 +242,7 @@ async def _open_ended(connection: Connection, link: LinkContext, query: Query) -
     tests = {UUID(row.span.target.test) for row in rows.values() if row.span.target.test}
     rules = link.settings.barcode
     ranges = [(barcode_of(first, rules), barcode_of(last, rules)) for first, last in query.ranges]
-    ids = await store.waiting_specimens(
+    ids = await waiting_specimens(
         connection,
         link.analyzer_id,
         tests,

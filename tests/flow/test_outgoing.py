@@ -10,10 +10,10 @@ from uuid import UUID
 
 import pytest
 
-from interface.domain.model import Protocol
+from interface.domain.model import FollowUpKind, Protocol
 from interface.driver.download import STANDARD, Download
 from interface.errors import StoreUnavailable
-from interface.flow import dispatches, downloads, order_book, order_changes
+from interface.flow import dispatches, downloads, follow_ups, menus, order_book, order_changes, review
 from interface.flow.context import LinkContext
 from interface.flow.downloads import Downloads
 from interface.flow.intake import LinkIntake
@@ -23,7 +23,8 @@ from interface.flow.speeches import answer_of, speech_of
 from interface.link.intake import Outgoing, Sending
 from interface.settings import TransportType
 from interface.store import results
-from tests.flow.laboratory import Laboratory, frames, laboratory
+from interface.store.ids import uuid7
+from tests.flow.laboratory import Laboratory, frames, laboratory, message
 
 BEGIN = datetime(2026, 1, 2, 8, tzinfo=UTC)
 GLU, SODIUM = "^^^2345-7", "^^^2951-2"
@@ -458,3 +459,57 @@ async def test_what_is_urgent_is_told_before_all_that_waits(lab: Laboratory, mon
         urgent = await lab.order("S-9", "GLU", patient_id="P-9")
         await lab.owner.execute("update lab.lab_order set priority = 'stat' where id = $1", urgent.id)
         assert orders(await at.deliver())[0][0] == "S-9"
+
+
+async def _measured(lab: Laboratory, status: str) -> UUID:
+    """The analyzer has measured glucose, with this R-9; the result."""
+    await lab.send(
+        message("P|1", "O|1|S-1||^^^2345-7|R", f"R|1|^^^2345-7|90|mg/dL||N||{status}||||20260102080000"), end="eot"
+    )
+    await lab.settle()
+    [view] = await lab.results()
+    return view.id
+
+
+@pytest.mark.parametrize("status", ["F", "X", "P"])  # final, a failed run, preliminary: the last two are held
+async def test_an_analyzer_with_a_worklist_is_told_of_another_run_whatever_became_of_the_first(
+    status: str, lab: Laboratory
+) -> None:
+    await lab.order("S-1", "GLU")
+    async with line(lab, download=True) as at:
+        await at.deliver()
+        result_id = await _measured(lab, status)
+        await at.nothing()
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await follow_ups.request(connection, lab.director, result_id, FollowUpKind.RERUN, reason="look again")
+        assert orders(await at.deliver())[0][:2] == ("S-1", GLU)
+        await at.nothing()
+
+
+async def test_what_a_person_discards_is_to_be_measured_and_told_again(lab: Laboratory) -> None:
+    await lab.order("S-1", "GLU")
+    async with line(lab, download=True) as at:
+        await at.deliver()
+        result_id = await _measured(lab, "P")
+        await at.nothing()
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await review.reject(connection, lab.director, result_id, "of a tube that had clotted")
+        assert orders(await at.deliver())[0][:2] == ("S-1", GLU)
+
+
+async def test_a_test_that_the_code_map_names_later_is_told_then(lab: Laboratory) -> None:
+    """Else what was ordered before would never be measured, and nobody be told why."""
+    glucose = "select id from lab.test where code = 'GLU'"
+    mapped = await lab.owner.fetchrow(f"select * from lab.code_map where test_id = ({glucose})")  # noqa: S608
+    assert mapped is not None
+    await lab.owner.execute("update lab.code_map set ended_at = now() where id = $1", mapped["id"])
+    await lab.order("S-1", "GLU")
+    async with line(lab, download=True) as at:
+        await at.nothing()
+        await lab.owner.execute(
+            """insert into lab.code_map (id, organization_id, driver, code, test_id, origin)
+               values ($1, $2, $3, $4, $5, 'site')""",
+            uuid7(), lab.organization_id, mapped["driver"], mapped["code"], mapped["test_id"],
+        )  # fmt: skip
+        at.now += 2 * menus.KEPT
+        assert orders(await at.deliver())[0][:2] == ("S-1", GLU)
