@@ -53,17 +53,17 @@ async def get_dispatch(request: web.Request) -> web.StreamResponse:
 
 async def resend(request: web.Request) -> web.StreamResponse:
     """`{reason}`: it is told again, as new work; the answer is that."""
-    reason, actor = await _reason(request), actor_of(request)
+    actor, (dispatch_id, reason) = actor_of(request), await _what(request)
     async with services(request).database.transaction(actor.organization_id) as connection:
-        view = await dispatches.resend(connection, actor, await _id(request, connection), reason)
+        view = await dispatches.resend(connection, actor, dispatch_id, reason)
     return json_response({"dispatch": view})
 
 
 async def cancel(request: web.Request) -> web.StreamResponse:
     """`{reason}`: this analyzer is not to measure it."""
-    reason, actor = await _reason(request), actor_of(request)
+    actor, (dispatch_id, reason) = actor_of(request), await _what(request)
     async with services(request).database.transaction(actor.organization_id) as connection:
-        view = await dispatches.cancel(connection, actor, await _id(request, connection), reason)
+        view = await dispatches.cancel(connection, actor, dispatch_id, reason)
     return json_response({"dispatch": view})
 
 
@@ -72,6 +72,7 @@ async def list_routes(request: web.Request) -> web.StreamResponse:
     query = Query(request, "api/routes", ("test",))
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found = await dispatch_views.find_routes(connection, one(query.text("test")))
+    await note_read(request, "search", "route", None, (), {"query": query.words})
     return json_response({"routes": found})
 
 
@@ -118,6 +119,13 @@ async def _set_down(request: web.Request, *, is_down: bool) -> web.StreamRespons
 
 async def _id(request: web.Request, connection: Connection) -> UUID:
     return await dispatches.find_id(connection, request.match_info["id"])
+
+
+async def _what(request: web.Request) -> tuple[UUID, str]:
+    """The work and the reason. An id that is not known is 404 whatever the body says, another laboratory's too."""
+    async with services(request).database.organization(actor_of(request).organization_id) as connection:
+        dispatch_id = await _id(request, connection)
+    return dispatch_id, await _reason(request)
 
 
 async def _reason(request: web.Request) -> str:

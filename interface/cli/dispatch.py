@@ -191,6 +191,7 @@ def list_routes(
         async with desk(context.settings, organization, username, named=False) as at:
             at.require(Permission.ORDER_READ)
             async with at.transaction() as connection:
+                await at.note_read(connection, "search", "route")
                 return await find_routes(connection, tests)
 
     found = asyncio.run(run())

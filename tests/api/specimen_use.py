@@ -29,8 +29,8 @@ BEFORE = {"move": ("receive",), "aliquot": ("receive",), "reinstate": ("reject",
 
 
 def is_theirs(route: Route) -> bool:
-    kind = route.path.split("/")[2]
-    return kind in ("specimens", "worksheets") or route.path in SPECIMEN_BODIES or route.path == "/api/orders/worklist"
+    of = ("/api/specimens", "/api/worksheets", "/api/orders/worklist")
+    return route.path.startswith(of) or route.path in SPECIMEN_BODIES
 
 
 async def use_specimens(bench: Bench, laboratory: Laboratory, token: str, route: Route) -> int:

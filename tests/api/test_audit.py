@@ -11,6 +11,7 @@ from interface.api.context import Route
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
 from tests.api.bench import PASSWORD, Bench, Laboratory
+from tests.api.dispatch_use import USERS as OF_DISPATCHES
 from tests.api.pbrtqc_use import BODIES as OF_PBRTQC
 from tests.api.qc_lots_use import LOT_BODIES
 from tests.api.qc_results_use import RESULT_BODIES
@@ -98,8 +99,8 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
         return await use_review(bench, laboratory, token, route)
     if kind == "rules":
         return await use_rules(bench, laboratory, token, route)
-    if kind in OF_QC:
-        return await OF_QC[kind](bench, laboratory, token, route)
+    if (user := OF_QC.get(kind) or OF_DISPATCHES.get(kind)) is not None:
+        return await user(bench, laboratory, token, route)
     if is_theirs(route):
         return await use_specimens(bench, laboratory, token, route)
     of = await laboratory.order(mrn=(number := uuid4().hex))
@@ -122,7 +123,7 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
             await bench.ask("POST", f"/api/patients/{key}/merge", token, json=merge)
         else:
             options["json"] = merge
-    if route.path == "/fhir/ServiceRequest":
+    if (route.method, route.path) == ("POST", "/fhir/ServiceRequest"):
         options["json"] = {**options["json"], "subject": {"reference": f"Patient/{of['patient']}"}}
     code = {"panels": "PANEL", "specimen-types": "NEW"}.get(kind, "WBC")
     path = route.path.replace("{id}", str(key)).replace("{code}", code)

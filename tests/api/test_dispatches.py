@@ -2,37 +2,11 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from interface.domain.permissions import Role
 from interface.store.db import Database
 from interface.store.ids import uuid7
 from tests.api.bench import Bench, Laboratory, found_laboratory
-
-
-async def refused(laboratory: Laboratory, barcode: str) -> UUID:
-    """Work that an analyzer has refused."""
-    ids = await laboratory.order(barcode)
-    async with laboratory.database.transaction(laboratory.organization_id) as connection:
-        organization_id = laboratory.organization_id
-        analyzer_id = await connection.fetchval(
-            """insert into lab.analyzer (id, organization_id, name) values ($1, $2, 'chem-1')
-               on conflict (organization_id, name) do update set name = excluded.name returning id""",
-            uuid7(), organization_id,
-        )  # fmt: skip
-        await connection.execute(
-            """insert into lab.link (id, organization_id, name, analyzer_id, driver, role)
-               values ($1, $2, 'chem-1', $3, 'd', 'analyzer') on conflict do nothing""",
-            uuid7(), organization_id, analyzer_id,
-        )  # fmt: skip
-        dispatch_id: UUID = await connection.fetchval(
-            """insert into lab.dispatch (id, organization_id, analyzer_id, order_item_id, specimen_id, work_id, code,
-                                         state, answer, sent_at)
-               values ($1, $2, $3, $4, $5, nextval('lab.dispatch_work_id_seq'), 'HB', 'refused', 'no reagent', now())
-               returning id""",
-            uuid7(), organization_id, analyzer_id, ids["item"], ids["specimen"],
-        )  # fmt: skip
-    return dispatch_id
+from tests.api.dispatch_use import refused
 
 
 async def test_work_is_listed_shown_sent_again_and_taken_back(bench: Bench, laboratory: Laboratory) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.cli.desk import Shell
+from tests.cli.dispatch_use import dispatch_arguments
 
 VERA, ADA = ("--as", "vera"), ("--as", "ada")
 WHY = ("--reason", "because")
@@ -104,6 +105,7 @@ MAKERS = {
     "panel": catalogue_arguments, "interval": catalogue_arguments, "specimen": bench_arguments,
     "worksheet": bench_arguments, "order add": bench_arguments, "order cancel": bench_arguments,
     "order change": bench_arguments, "order replace": bench_arguments,
+    "dispatch": dispatch_arguments,
 }  # fmt: skip
 
 

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from interface.store.db import Database
-from interface.store.ids import uuid7
 from tests.cli.desk import Shell, open_shell
+from tests.cli.dispatch_use import refused
 from tests.conftest import Organization
 
 
@@ -21,26 +20,6 @@ async def shell(
     capsys: pytest.CaptureFixture[str],
 ) -> Shell:
     return await open_shell(database, shared_database_url, organization, tmp_path, monkeypatch, capsys)
-
-
-async def refused(shell: Shell) -> str:
-    """The work id of work that an analyzer has refused."""
-    barcode = uuid4().hex[:12]
-    flags = ("--test", "HGB", "--barcode", barcode, "--family", "Muster", "--received", "2026-01-02T08:00Z")
-    made = await shell.run("order", "create", "--as", "vera", "--json", *flags)
-    assert made.status == 0, made.err
-    [item] = made.json["items"]
-    organization_id = shell.organization.id
-    async with shell.laboratory.database.transaction(organization_id) as connection:
-        analyzer_id = await connection.fetchval("select analyzer_id from lab.link where name = 'hema-1'")
-        work_id: int = await connection.fetchval(
-            """insert into lab.dispatch (id, organization_id, analyzer_id, order_item_id, specimen_id, work_id, code,
-                                         state, answer, sent_at)
-               select $1, $2, $3, id, specimen_id, nextval('lab.dispatch_work_id_seq'), 'HB', 'refused', 'no reagent',
-                      now() from lab.order_item where id = $4 returning work_id""",
-            uuid7(), organization_id, analyzer_id, item["id"],
-        )  # fmt: skip
-    return str(work_id)
 
 
 async def test_refused_work_is_seen_sent_again_and_taken_back(shell: Shell) -> None:
