@@ -133,14 +133,17 @@ async def answered(
     None: its words alone are kept. What has ended meanwhile stays ended. `answer` holds no patient data.
     """
     refused: list[UUID] = []
+    together: dict[DispatchState, list[UUID]] = {}
     for row in await store.lock(connection, dispatches):
         new = outcome(row.kind, row.state, state)
-        await store.set_state(connection, [row.id], new, now, answer=answer)
-        await store.add_events(connection, link.actor, [row.id], answer)
+        together.setdefault(new, []).append(row.id)
         if new in ALERTS and new is not row.state:
             log.warning("an analyzer does not do its work", action=f"dispatch.{new}", link=link.name,
                         work_id=row.work_id, kind=row.kind.value)  # fmt: skip
             refused.append(row.order_item_id)
+    for new, ids in together.items():
+        await store.set_state(connection, ids, new, now, answer=answer)
+        await store.add_events(connection, link.actor, ids, answer)
     if refused:
         await store.make_due(connection, refused, link.analyzer_id)
 

@@ -130,17 +130,20 @@ left join lateral (
 left join lateral (select * from lab.patient where id = w.id offset 0) p on true
 where {} order by s.id
 """
+# What is said of an item is looked up for each, by index: what the planner would rather do, read a whole table once, is
+# dear as soon as the plan is older than the rows. `limit` leaves it no choice.
 _ITEMS = """
-select i.id, i.specimen_id, i.test_id, t.code as test, i.status, exists (
-           select from lab.result r where r.order_id = i.order_id and r.order_item_id = i.id
-           and r.status not in ('cancelled', 'entered-in-error') and not r.held && '{run_failed,no_value}'
-       ) as measured, exists (
-           select from lab.dispatch d where d.order_item_id = i.id
-           and (d.state not in ('resulted', 'cancelled') or d.barred)
-       ) as told, f.id as again_id, f.kind as again_kind, f.dilution, f.analyzer_id
+select i.id, i.specimen_id, i.test_id, t.code as test, i.status, coalesce((
+           select true from lab.result r where r.order_id = i.order_id and r.order_item_id = i.id
+           and r.status not in ('cancelled', 'entered-in-error') and not r.held && '{run_failed,no_value}' limit 1
+       ), false) as measured, coalesce((
+           select true from lab.dispatch d where d.order_item_id = i.id
+           and (d.state not in ('resulted', 'cancelled') or d.barred) limit 1
+       ), false) as told, f.id as again_id, f.kind as again_kind, f.dilution, f.analyzer_id
 from lab.order_item i join lab.test t on t.id = i.test_id
 left join lateral (
-    select f.id, f.kind, f.dilution, r.analyzer_id from lab.follow_up f join lab.result r on r.id = f.result_id
+    select f.id, f.kind, f.dilution, (select r.analyzer_id from lab.result r where r.id = f.result_id)
+    from lab.follow_up f
     where f.order_item_id = i.id and f.state in ('requested', 'sent') and f.kind in ('rerun', 'dilution')
     order by f.id desc limit 1
 ) f on true
@@ -149,8 +152,9 @@ where i.specimen_id = any($1::uuid[]) order by i.id
 
 
 async def plan_once(connection: Connection) -> None:
-    """Let the statements of this transaction be planned once for each connection: to plan them anew for the specimens
-    that are asked for takes longer than they do, and finds the same plans."""
+    """Let the statements of this transaction be planned once for each connection and not anew for the specimens that
+    are asked for, which takes longer than they do. A plan of when a table was all but empty may read all of it: it ends
+    when the table is analyzed (`store.upkeep`)."""
     await connection.execute("set local plan_cache_mode = force_generic_plan")
 
 
@@ -373,8 +377,9 @@ async def tell(
         ), l as materialized (
             select l.id, i.event_id from unnest($7::uuid[], $8::uuid[]) as i (id, event_id)
              cross join lateral (
-                 select d.id from lab.dispatch d where d.id = i.id and d.state not in ('resulted', 'cancelled')
-                    and (d.kind <> 'cancel' or $4::uuid is null) for update) l
+                 select d.id, d.state, d.kind from lab.dispatch d where d.id = i.id offset 0 for update) l
+             where l.state not in ('resulted', 'cancelled')  -- outside, lest the index of what is open be read for it
+               and (l.kind <> 'cancel' or $4::uuid is null)
         ), d as (
             update lab.dispatch d set state = 'sent', link_id = $3, sending_id = $1, sent_at = $6, answer = '',
                    updated_at = $6 from l where d.id = l.id returning d.id, d.kind, d.follow_up_id
