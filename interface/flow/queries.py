@@ -133,7 +133,8 @@ async def _acknowledged(request: Request) -> Reply:
         return Reply(b"", reason="it acknowledges nothing that is known")
     # The vendor's answer has the query's own control id, so has what acknowledges it; the last of that id is meant.
     rows = await request.connection.fetch(
-        """SELECT d.id FROM lab.dispatch d WHERE d.sending_id = (
+        """SELECT DISTINCT d.id FROM lab.dispatch_event e
+             JOIN lab.dispatch d ON d.id = e.dispatch_id AND d.sending_id = e.sending_id WHERE e.sending_id = (
                SELECT s.id FROM lab.sending s JOIN lab.message m ON m.id = s.query_id
                WHERE s.id > $1 AND s.link_id = $2 AND m.control_id = $3 ORDER BY s.id DESC LIMIT 1)""",
         uuid7_floor(request.received_at - ANSWERED_WITHIN), request.link.link_id, storable(msa.value(2)),
