@@ -8,7 +8,7 @@ order book owes.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -35,6 +35,10 @@ from interface.wire import hl7, hl7_ack
 from interface.wire.hl7_ack import APPLICATION_ERROR, Outcome
 
 log = structlog.get_logger(__name__)
+
+# What stands in a place is so for as long as its rack stays in the analyzer; an answer that comes later would order one
+# patient's work on the tube of another.
+PLACE_S = 60.0
 
 
 # ---- LAB-27 ----------------------------------------------------------------------------------------------------------
@@ -141,15 +145,15 @@ class LawSpeech:
             data = law.nothing(one.specimen_id, place, parties, at, own, _dialect(link))
             return Said(data, (), asked.message_id, True)
         data = law.order(_order(work, place), parties, at, own, _dialect(link))
-        return Said(data, work.dispatches, asked.message_id, True)
+        return Said(data, work.dispatches, asked.message_id, True, until=_until(asked))
 
     async def _work(self, connection: Connection, link: LinkContext, asked: LawOwed, now: datetime) -> BookWork | None:
         """The work on what was asked for. Of a place only where the site says that its racks are the analyzer's
-        carriers, and where one specimen stands there: another's work would be done on this one."""
+        carriers, where one specimen stands there, and in time: another's work would be done on this one."""
         one = asked.asked
         if one.asking == Asking.SPECIMEN:
             query = Query(specimen_ids=(one.specimen_id,))
-        elif one.asking == Asking.ALL or not link.settings.racks:
+        elif one.asking == Asking.ALL or not link.settings.racks or ((until := _until(asked)) and now > until):
             return None
         elif one.asking == Asking.RACK:
             query = Query(places=((one.rack, one.rack_position),))
@@ -186,6 +190,12 @@ class LawSpeech:
         """The query is answered no more where it is given up: its work is failed, and the analyzer may ask again."""
         if given_up:
             await store.set_told(connection, sent.id, now)
+
+
+def _until(asked: LawOwed) -> datetime | None:
+    """The last moment at which an answer to it may be said."""
+    by_place = asked.asked.asking in (Asking.RACK, Asking.TRAY)
+    return asked.asked_at + timedelta(seconds=PLACE_S) if by_place else None
 
 
 def _steps(data: bytes) -> list[str]:

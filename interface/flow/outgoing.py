@@ -74,7 +74,7 @@ Answer = Callable[[Connection, LinkContext, StoredMessage, UUID, datetime], Awai
 @dataclass(slots=True)
 class _Message:
     """One that is recorded. `asked_at`: of an answer; `tries`: attempts that count; `reply`: one is waited for;
-    `again`: it did not arrive before; `waited`: that, or another was said before it."""
+    `again`: it did not arrive before; `waited`: that, or another was said before it; `until`: its last moment."""
 
     sent: Sent
     reply: bool
@@ -82,6 +82,7 @@ class _Message:
     tries: int = 0
     again: bool = False
     waited: bool = False
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +289,9 @@ class LinkOutgoing:
             return None
         while self._loose:
             message = self._loose.popleft()
-            if await self._record_loose(message.sent):
+            if message.until is not None and self._now() > message.until:
+                await self._give_up(self._speech, message.sent)
+            elif await self._record_loose(message.sent):
                 return message
         now = self._now()
         async with self._database.transaction(self.link.organization_id) as connection:
@@ -303,7 +306,12 @@ class LinkOutgoing:
                 return None
             sent = Sent(sending_id, said.data, said.dispatches, said.query_id)
             await self._recorded(connection, sent)
-            return _Message(sent, said.expects_reply)
+            return _Message(sent, said.expects_reply, until=said.until)
+
+    async def _give_up(self, speech: Speech, sent: Sent) -> None:
+        """Nobody may be told this any more. Its work is queued since it did not arrive, and stays so."""
+        async with self._database.transaction(self.link.organization_id) as connection:
+            await speech.undelivered(connection, self.link, sent, "late", True, self._now())
 
     async def _record_loose(self, sent: Sent) -> bool:
         """Record that it goes again; False where part of it is not to be done any more."""

@@ -138,23 +138,31 @@ async def cancel(
     waiting = [item for item in items if item.status not in CLOSED_ITEM]
     if known.ended or not waiting or any(item.status in DONE_ITEM for item in waiting):
         raise OrderError([_why_not(known, items)], conflict=True)
-    own = [item.id for item in waiting if not item.shared]
-    if own:
-        await order_changes.cancel(connection, actor, known.order_id, reason, item_ids=own, audience=Audience.EMR)
+    await _off(connection, actor, waiting, reason)
     await rows.end(connection, known.id, message)
     detail = {"placer": known.placer.number, "reason": reason}
     await audit.record(connection, actor, "cancel", "placer_order", known.id, detail)
 
 
+async def _off(connection: Connection, actor: Actor, items: Sequence[PlacedItem], reason: str) -> None:
+    """Cancel what no other number asks for, of each order what is of it."""
+    own: dict[UUID, list[UUID]] = {}
+    for item in items:
+        if not item.shared:
+            own.setdefault(item.order_id, []).append(item.id)
+    for order_id, ids in sorted(own.items()):
+        await order_changes.cancel(connection, actor, order_id, reason, item_ids=ids, audience=Audience.EMR)
+
+
 async def ordered(connection: Connection, known: Sequence[Placed]) -> dict[UUID, list[OrderItemView]]:
     """The items of each number, by the number's id, as an EMR may see them."""
-    orders_of = tuple({one.order_id for one in known})
-    if not orders_of:
-        return {}
-    filter = lab.OrderFilter(ids=orders_of, page=lab.Page(limit=len(orders_of)))
+    stands = await rows.items_of(connection, [one.id for one in known])
+    wanted = tuple({id for ids in stands.values() for id in ids})
+    if not wanted:
+        return {one.id: [] for one in known}
+    filter = lab.OrderFilter(item_ids=wanted, page=lab.Page(limit=len(wanted)))
     views = await lab.find_orders(connection, filter, Audience.EMR)
     items = {item.id: item for view in views for item in view.items}
-    stands = await rows.items_of(connection, [one.id for one in known])
     return {one.id: [items[id] for id in stands.get(one.id, ()) if id in items] for one in known}
 
 
@@ -333,14 +341,12 @@ async def _retest(
         raise OrderError(problems)
     on = list(dict.fromkeys(item.specimen_id for item in items if item.specimen_id and item.status not in CLOSED_ITEM))
     gone = [item for item in items if item.test_id not in tests[0] and item.status not in CLOSED_ITEM]
+    of = {item.specimen_id: item.order_id for item in items}
     found: list[UUID] = []
     for specimen_id in on:
-        found += (await _ordered(connection, batch.actor, known.order_id, specimen_id, asked.tests, tests[0])).values()
+        found += (await _ordered(connection, batch.actor, of[specimen_id], specimen_id, asked.tests, tests[0])).values()
     await rows.stand_for(connection, batch.actor.organization_id, known.id, found)
-    if own := [item.id for item in gone if not item.shared]:
-        await order_changes.cancel(
-            connection, batch.actor, known.order_id, "changed by who ordered it", item_ids=own, audience=Audience.EMR
-        )
+    await _off(connection, batch.actor, gone, "changed by who ordered it")
     await rows.drop(connection, known.id, [item.id for item in gone])
     tubes = [tube for tube in asked.tubes if tube != _ANY_TUBE]
     if len(tubes) == len(on):

@@ -37,7 +37,7 @@ from interface.store.journal import StoredMessage
 
 log = structlog.get_logger(__name__)
 
-MOST_ASKED = 500  # specimens that one query may name
+MOST_ASKED = 500  # specimens that the queries of one message may name, and how many they may be
 MOST_ID = 100  # characters of an id that is looked up; no barcode is longer
 _MOST_NOTE = 500
 _REASONS = frozenset(one.value for one in routing.NoWork)
@@ -167,10 +167,16 @@ async def _answered(
     dispatches: list[tuple[UUID, ...]] = []
     notes: list[str] = []
     local = now.astimezone(ZoneInfo(link.settings.timezone))
+    named = sum(len(query.specimen_ids) + len(query.ranges) for query in decoded.queries)
+    if len(decoded.queries) > MOST_ASKED:  # each has an answer of its own, if only that there is nothing
+        raise DriverError(f"the message has more than {MOST_ASKED} queries")
+    if named > MOST_ASKED:
+        log.warning("a query for too many specimens", action="query.too_large", link=link.name,
+                    specimens=named, most=MOST_ASKED)  # fmt: skip
     for query, one in zip(decoded.queries, asked, strict=False):
         if query.cancels:
             continue
-        book = await _looked_up(connection, link, query, now)
+        book = await _looked_up(connection, link, query, now, named)
         missing = [Without(each.specimen_id, each.reason.value) for each in book.missing]
         own = first_id if not texts else f"{first_id}-{len(texts) + 1}"
         works = [each.work for each in book.works]
@@ -179,7 +185,7 @@ async def _answered(
             texts.append(written.text)
             dispatches.append(tuple(id_ for at in written.works for id_ in book.works[at].dispatches))
             told.update(written.works)
-        notes += _notes(query, book)
+        notes += _notes(book, named)
         if left_out := [each.specimen_id for at, each in enumerate(works) if at not in told]:
             log.warning("specimens cannot be written in the analyzer's words", action="query.left_out", link=link.name,
                         specimens=len(left_out))  # fmt: skip
@@ -189,11 +195,9 @@ async def _answered(
     return Answered(tuple(texts), tuple(dispatches), reason="; ".join(dict.fromkeys(notes))[:_MOST_NOTE])
 
 
-async def _looked_up(connection: Connection, link: LinkContext, query: Query, now: datetime) -> Book:
-    """The order book's answer. What cannot be a specimen's id is not looked for."""
-    if len(query.specimen_ids) + len(query.ranges) > MOST_ASKED:
-        log.warning("a query for too many specimens", action="query.too_large", link=link.name,
-                    specimens=len(query.specimen_ids), most=MOST_ASKED)  # fmt: skip
+async def _looked_up(connection: Connection, link: LinkContext, query: Query, now: datetime, named: int) -> Book:
+    """The order book's answer. What cannot be a specimen's id is not looked for. `named`: by the whole message."""
+    if named > MOST_ASKED:
         return Book()
     possible = tuple(one for one in query.specimen_ids if _may_be(one))
     ranges = tuple(ends for ends in query.ranges if all(map(_may_be, ends)))
@@ -219,9 +223,9 @@ def _tell(link: LinkContext, query: Query, book: Book) -> None:
                     problem=problem.text)  # fmt: skip
 
 
-def _notes(query: Query, book: Book) -> Iterator[str]:
+def _notes(book: Book, named: int) -> Iterator[str]:
     """Why somebody finds less at the analyzer than was expected, for the journal."""
-    if len(query.specimen_ids) + len(query.ranges) > MOST_ASKED:
+    if named > MOST_ASKED:
         yield f"more than {MOST_ASKED} specimens were asked for: not answered"
     for reason, ids in _by_reason(book.missing):
         yield f"{reason}: {', '.join(ids)}"

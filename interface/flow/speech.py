@@ -18,13 +18,15 @@ from interface.store.db import Connection
 class Said:
     """One message to be sent that is not recorded yet, without envelope. `dispatches`: the work it speaks of.
 
-    `query_id`: the message that asked for it. `expects_reply`: HL7, see `link.intake.Sending`.
+    `query_id`: the message that asked for it. `expects_reply`: HL7, see `link.intake.Sending`. `until`: after that it
+    is not said, nor said again: it is given up.
     """
 
     data: bytes
     dispatches: tuple[UUID, ...] = ()
     query_id: UUID | None = None
     expects_reply: bool = False
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

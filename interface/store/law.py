@@ -36,11 +36,12 @@ class LawAsked:
 
 @dataclass(frozen=True, slots=True)
 class LawOwed:
-    """A query that is to be answered. `link_id`: the link it came by; `message_id`: it."""
+    """A query that is to be answered. `link_id`: the link it came by; `message_id`: it; `asked_at`: when it came."""
 
     id: UUID
     link_id: UUID
     message_id: UUID
+    asked_at: datetime
     asked: LawAsked
     parties: LawParties
 
@@ -87,15 +88,16 @@ async def add(
 async def oldest(connection: Connection, analyzer_id: UUID) -> LawOwed | None:
     """The query that is to be answered next, locked; one that another connection is about to answer is left to it."""
     row = await connection.fetchrow(
-        f"""select id, link_id, message_id, {_COLUMNS} from lab.law_query
-             where analyzer_id = $1 and told_at is null order by id limit 1 for update skip locked""",  # noqa: S608
+        f"""select q.id, q.link_id, q.message_id, m.received_at, {_COLUMNS}
+              from lab.law_query q join lab.message m on m.id = q.message_id
+             where q.analyzer_id = $1 and q.told_at is null order by q.id limit 1 for update of q skip locked""",  # noqa: S608
         analyzer_id,
     )
     if row is None:
         return None
     asked = LawAsked(**{name: row[name] for name in _ASKED})
     parties = LawParties(**{name: row[name] for name in _PARTIES})
-    return LawOwed(row["id"], row["link_id"], row["message_id"], asked, parties)
+    return LawOwed(row["id"], row["link_id"], row["message_id"], row["received_at"], asked, parties)
 
 
 async def set_sending(connection: Connection, query_id: UUID, sending_id: UUID) -> None:

@@ -42,9 +42,11 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class PlacedItem:
-    """An item that a number stands for. `shared`: another number that has not ended stands for it as well."""
+    """An item that a number stands for. `shared`: another number that has not ended stands for it as well. `order_id`:
+    not the number's own where it was added to a tube of another order."""
 
     id: UUID
+    order_id: UUID
     specimen_id: UUID | None
     test_id: UUID
     test_code: str
@@ -201,7 +203,7 @@ async def items(connection: Connection, placed_id: UUID) -> list[PlacedItem]:
     """What the number stands for, locked, in the order of the items' ids."""
     rows = await connection.fetch(
         """
-        select i.id, i.specimen_id, i.test_id, t.code as test_code, i.status, exists (
+        select i.id, i.order_id, i.specimen_id, i.test_id, t.code as test_code, i.status, exists (
             select from lab.placer_item other join lab.placer_order p on p.id = other.placer_order_id
             where other.order_item_id = i.id and other.placer_order_id <> $1 and other.dropped_at is null
               and p.ended_at is null) as shared
@@ -253,6 +255,10 @@ async def concerned(
         select s.id from lab.specimen s where s.order_id in (
             select p.order_id from unnest($1::text[], $2::text[]) as w (number, authority)
             join lab.placer_order p on p.number = w.number and p.authority = w.authority
+            union all
+            select i.order_id from unnest($1::text[], $2::text[]) as w (number, authority)
+            join lab.placer_order p on p.number = w.number and p.authority = w.authority
+            join lab.placer_item own on own.placer_order_id = p.id join lab.order_item i on i.id = own.order_item_id
             union all
             select p.order_id from unnest($3::text[], $4::text[]) as w (number, authority)
             join lab.placer_order p on p.group_number = w.number and p.group_authority = w.authority

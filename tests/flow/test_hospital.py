@@ -226,6 +226,25 @@ async def test_a_barcode_of_another_patient_or_of_another_type_is_refused(his: H
     assert await his.everything() == before
 
 
+async def test_a_service_on_a_tube_that_is_there_and_on_a_new_one_is_one_service(his: Hospital) -> None:
+    """Its items are of two orders of the laboratory's: both are told, changed and cancelled under the one number."""
+    await his.oml(*order("1", "K", barcode="B-1"))
+    both = (*order("2", "NA", barcode="B-1"), "SPM|2|B-2||SER")
+    said = await his.oml(*both)
+    assert (said.controls, said.barcodes) == (["OK"], ["B-1", "B-2"])
+    assert await his.tests() == [
+        [("K", "requested", "B-1"), ("NA", "requested", "B-1")],
+        [("NA", "requested", "B-2")],
+    ]
+    assert (await his.oml(*order("2", "CREA", control="XO", spm=""))).controls == ["XR"]
+    left = [sorted(test for test, status, _ in one if status == "requested") for one in await his.tests()]
+    assert left == [["CREA", "K"], ["CREA"]]
+    gone = await his.oml(*order("2", "CREA", control="CA", spm=""))
+    assert gone.orders[0][::3] == ("CR", "CA")
+    left = [sorted(test for test, status, _ in one if status == "requested") for one in await his.tests()]
+    assert left == [["K"], []]
+
+
 async def test_a_rejected_specimen_is_told_and_its_tests_are_not_awaited(his: Hospital) -> None:
     said = await his.oml(*order("1", "K", barcode="B-1", spm="SPM|1|{barcode}||SER|||||||||||||||||RH^Haemolysed"))
     assert said.orders[0][0::3] == ("OK", "CA")

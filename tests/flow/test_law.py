@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from interface.driver import registry
 from interface.driver.law_analyzer import Voice, hear
 from interface.flow import law, order_book
-from interface.flow.law import LawSpeech
+from interface.flow.law import PLACE_S, LawSpeech
+from interface.flow.outgoing import LinkOutgoing
 from interface.flow.requests import Refused, Request, request_row
 from interface.flow.speech import Sent, Word
 from interface.settings import Address, Transport, TransportType
@@ -24,6 +25,7 @@ from tests.flow.laboratory import Laboratory, laboratory
 
 NOW = datetime(2026, 1, 2, 8, tzinfo=UTC)
 VOICE = Voice("A1")
+ADDRESS = Address("127.0.0.1", 1)
 
 
 @pytest.fixture
@@ -51,11 +53,11 @@ async def ask(lab: Laboratory, *asked: LawAsked) -> None:
         )  # fmt: skip
 
 
-async def say(lab: Laboratory) -> Sent | None:
+async def say(lab: Laboratory, now: datetime = NOW) -> Sent | None:
     """The next LAB-28, recorded as `flow.outgoing` does it."""
     sending_id = uuid7()
     async with lab.database.transaction(lab.organization_id) as connection:
-        said = await LawSpeech().next(connection, lab.context, sending_id, NOW)
+        said = await LawSpeech().next(connection, lab.context, sending_id, now)
         if said is None:
             return None
         await order_book.record_sent(
@@ -173,4 +175,39 @@ async def test_a_query_is_not_acknowledged_where_no_link_leads_back(lab: Laborat
     reply = hl7.parse(caught.value.reply.text)
     assert [one.id for one in reply.segments] == ["MSH", "MSA", "ERR", "QAK", "QPD"]
     assert [one.value(3) for one in reply.all("ERR")] == ["207"]
+    assert await owed(lab) == 0
+
+
+@pytest.mark.parametrize("asking", ["rack", "tray"])
+async def test_a_place_is_not_answered_once_another_rack_may_stand_there(asking: str, lab: Laboratory) -> None:
+    """The line was down: a specimen that is put there since is another, and its work would be done on the first."""
+    lab.context = replace(lab.context, settings=replace(lab.context.settings, racks=True))
+    await lab.order("S-2", "GLU")
+    await lab.owner.execute("update lab.specimen set rack = 'R1', position = '3'")
+    place = {asking: "R1", f"{asking}_position": "3"}
+    await ask(lab, LawAsked(asking, **place))
+    sent = await say(lab, NOW + timedelta(seconds=PLACE_S + 1))
+    assert sent is not None and sent.dispatches == () and b"\rORC|DC|" in sent.data
+    await hear_of(lab, sent, VOICE.refuses(NOW, "X", "AA"))
+    await ask(lab, LawAsked(asking, **place))
+    sent = await say(lab, NOW + timedelta(seconds=PLACE_S))
+    assert sent is not None and len(sent.dispatches) == 1
+
+
+async def test_an_answer_for_a_place_does_not_go_again_after_its_time(lab: Laboratory) -> None:
+    settings = replace(lab.context.settings, racks=True, transport=Transport(TransportType.MLLP_DIAL, ADDRESS))
+    link = replace(lab.context, settings=settings)
+    await lab.order("S-2", "GLU")
+    await lab.owner.execute("update lab.specimen set rack = 'R1', position = '3'")
+    await ask(lab, LawAsked("rack", rack="R1", rack_position="3"))
+    now = [NOW]
+    out = LinkOutgoing(link, lab.database, None, LawSpeech(), lambda: now[0]).of("analyzer", lambda: None)
+    assert out is not None
+    for wait_s in (0, PLACE_S):
+        now[0] = NOW + timedelta(seconds=wait_s)
+        sending = await out.take()
+        assert sending is not None and b"|S-2|" in sending.data
+        await out.told(sending, False, None, "lost")
+    now[0] += timedelta(seconds=1)
+    assert await out.take() is None
     assert await owed(lab) == 0

@@ -15,6 +15,7 @@ from interface.domain.routing import DispatchState, NoWork
 from interface.domain.specimens import RejectReason
 from interface.driver import registry
 from interface.driver.dialogue import REASONS
+from interface.errors import DriverError
 from interface.flow import order_book, queries, specimens
 from interface.flow.context import LinkContext, register
 from interface.flow.handlers import HANDLERS
@@ -138,6 +139,11 @@ async def test_a_query_for_more_specimens_than_any_rack_holds_is_not_looked_up(l
     assert answered.reason == "more than 500 specimens were asked for: not answered"
     hundred_thousand = "\\".join(f"^S-{at}" for at in range(100_000))
     assert (await told(lab, f"Q|1|{hundred_thousand}||ALL")).reason == answered.reason
+    one_by_one = [f"Q|{at}|^S-{at}\\^T-{at}||ALL" for at in range(1, 252)]
+    answered = await told(lab, *one_by_one)
+    assert (len(answered.texts), orders(answered)) == (251, [])
+    with pytest.raises(DriverError, match="more than 500 queries"):
+        await told(lab, *(f"Q|{at}|^S-{at}||ALL" for at in range(queries.MOST_ASKED + 1)))
 
 
 async def test_an_analyzer_is_told_nothing_that_is_for_another_or_for_another_laboratory(lab: Laboratory) -> None:
