@@ -43,6 +43,7 @@ from interface.driver.dialogue import Ordered, Work, ordered_code
 from interface.errors import StoreUnavailable
 from interface.flow.context import LinkContext
 from interface.flow.menus import Menu, menu_of
+from interface.flow.message import storable
 from interface.store import dispatch as store
 from interface.store import dispatch_ends
 from interface.store.db import Connection
@@ -55,6 +56,7 @@ log = structlog.get_logger(__name__)
 MOST_SPECIMENS = 500  # in the answer to a query for all, for a range or a rack
 MOST_DUE = 500  # items at a time of an analyzer that is told of its work
 MOST_OWED = 50  # specimens at a time
+MOST_WORDS = 1000  # characters of an analyzer's, kept with each piece of its work
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ async def answered(
 
     None: its words alone are kept. What has ended meanwhile stays ended. `answer` holds no patient data.
     """
+    answer = storable(answer, MOST_WORDS)
     refused: list[UUID] = []
     together: dict[DispatchState, list[UUID]] = {}
     for row in await store.lock(connection, dispatches):

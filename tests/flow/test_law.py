@@ -105,6 +105,18 @@ async def test_a_message_that_is_refused_as_a_whole_refuses_its_work(lab: Labora
     assert await states(lab) == [("refused", words), ("refused", words)]
 
 
+async def test_hostile_words_of_a_refusal_neither_undo_nor_swell_it(lab: Laboratory) -> None:
+    """Text of PostgreSQL holds no NUL; the words are kept with every step and every event."""
+    await lab.order("S-1", "GLU", "CREA")
+    await ask(lab, LawAsked("specimen", "S-1"))
+    sent = await say(lab)
+    assert sent is not None
+    (order,) = hear(sent.data)
+    words = "\0" + "x" * 100_000
+    assert await hear_of(lab, sent, VOICE.refuses(NOW, order.control_id, "AR", f"ERR|||103^{words}|E")) == Word()
+    assert [(state, len(answer)) for state, answer in await states(lab)] == [("refused", order_book.MOST_WORDS)] * 2
+
+
 async def test_an_answer_that_cannot_be_read_is_kept_and_says_nothing(lab: Laboratory) -> None:
     await lab.order("S-1", "GLU")
     await ask(lab, LawAsked("specimen", "S-1"))
