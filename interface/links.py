@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -28,6 +29,7 @@ from interface.store.db import Database
 from interface.store.embedded import login_url
 from interface.store.journal import Journal
 from interface.store.wire_log import WireLogWriter
+from interface.store.worklists import set_worklists
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +63,7 @@ class Links:
         """
         contexts = await self._contexts(settings)
         await self._start_journals({context.organization_id for context in contexts})
+        await self._set_worklists(contexts)
         self.contexts = contexts
         self._by_id.update((context.link_id, context) for context in contexts)
         return tuple(
@@ -146,6 +149,16 @@ class Links:
                     detail = {"driver": driver.id, "rows": str(rows)}
                     await record(connection, context.actor, "load", "code_map", None, detail)
         return tuple(contexts)
+
+    async def _set_worklists(self, contexts: Sequence[LinkContext]) -> None:
+        """The analyzers that a link tells of their work, and no others: also those are left out that have no link."""
+        for organization_id in self.journals:
+            told = {
+                context.analyzer_id for context in contexts
+                if context.organization_id == organization_id and context.settings.download
+            }  # fmt: skip
+            async with self._database.transaction(organization_id) as connection:
+                await set_worklists(connection, organization_id, told)
 
     async def _organizations(self, settings: Settings) -> dict[str, UUID]:
         """The organizations the links name. Into a database that has none yet they are put at the first start."""

@@ -1,7 +1,8 @@
 """The HTTP server: its routes from their tables, and what is true of every request.
 
 From the outside in: request id, headers and metrics; errors in the words of the interface asked (OperationOutcome below
-/fhir, RFC 9457 elsewhere), never with internals; authentication (`api.auth`); the handler.
+/fhir, RFC 9457 elsewhere), never with internals; authentication (`api.auth`); waking
+the links that may have to tell of what was changed; the handler.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from interface.api import (
     worksheets,
 )
 from interface.api.context import (
+    ACTOR,
     NEEDS,
     REQUEST_ID,
     SERVICES,
@@ -43,6 +45,7 @@ from interface.api.context import (
     Readiness,
     Route,
     Services,
+    actor_of,
     json_response,
     services,
 )
@@ -51,6 +54,7 @@ from interface.api.fhir import routes as fhir
 from interface.api.paging import Pages
 from interface.domain.review import Refusal, ReviewError
 from interface.errors import ApiError, IllegalStep, Issue, StoreError
+from interface.flow import waking
 from interface.flow.problems import OrderError
 from interface.render.fhir import operation_outcome
 from interface.settings import Settings
@@ -98,7 +102,7 @@ def build_app(
     link_status: Callable[[], Sequence[LinkStatus]],
 ) -> web.Application:
     """The application, to be served by the caller; the caller also starts and closes `audit`."""
-    app = web.Application(middlewares=[_frame, _errors, auth.authenticate], client_max_size=MOST_BODY_BYTES)
+    app = web.Application(middlewares=[_frame, _errors, auth.authenticate, _wake], client_max_size=MOST_BODY_BYTES)
     app[SERVICES] = Services(database, settings, audit, ready, link_status, Pages())
     app[NEEDS] = {(route.method, route.path): route.need for route in routes()}
     for route in routes():
@@ -158,6 +162,15 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         _log.error("request failed", action="api.failed", request=request[REQUEST_ID], exc_info=True)
         text = f"something went wrong inside; the laboratory finds it in its log as {request[REQUEST_ID]}"
         return _problem(request, 500, "exception", text)
+
+
+@web.middleware
+async def _wake(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What was changed, by whatever route, may be work for analyzers: their links look now, for it is committed."""
+    response = await handler(request)
+    if request.method not in ("GET", "HEAD") and ACTOR in request and not request.path.endswith("/_search"):
+        waking.wake(actor_of(request).organization_id)
+    return response
 
 
 def _problem(

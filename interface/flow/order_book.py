@@ -185,7 +185,6 @@ async def owed(connection: Connection, link: LinkContext, now: datetime, *, most
     Nothing is changed by it but that work is queued: what is not sent is owed again. `most`: items at a time.
     """
     if link.settings.download:
-        await store.set_worklist(connection, link.analyzer_id)
         if due := await store.take_due(connection, link.analyzer_id, most):
             specimens = await store.by_id(connection, await store.specimens_of(connection, due))
             fit = {one.barcode: one for one in specimens if by_state(one.state) is None}

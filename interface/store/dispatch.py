@@ -458,22 +458,6 @@ def _dispatch(row: Record) -> DispatchRow:
 # ---- analyzers that are told of their work --------------------------------------------------------------------------
 
 
-async def set_worklist(connection: Connection, analyzer_id: UUID) -> None:
-    """From now on the analyzer is told of its work without asking, what waits already included."""
-    changed = await connection.fetchval(
-        "update lab.analyzer set worklist = true where id = $1 and not worklist returning true", analyzer_id
-    )
-    if changed:
-        await connection.execute(
-            """
-            insert into lab.work_due (analyzer_id, order_item_id, organization_id)
-            select $1, i.id, i.organization_id from lab.lab_order o join lab.order_item i on i.order_id = o.id
-             where o.waiting and i.status in ('received', 'in_progress') on conflict do nothing
-            """,
-            analyzer_id,
-        )
-
-
 async def make_due(connection: Connection, item_ids: Collection[UUID], but: UUID) -> None:
     """Analyzers that are told of their work, `but` this one, are to be looked at again for these items."""
     await connection.execute(

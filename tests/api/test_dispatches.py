@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from interface.domain.permissions import Role
+from interface.flow import waking
 from interface.store.db import Database
 from interface.store.ids import uuid7
 from tests.api.bench import Bench, Laboratory, found_laboratory
@@ -70,3 +71,43 @@ async def test_another_laboratory_has_none_of_it(bench: Bench, laboratory: Labor
     assert (await bench.get(f"/api/dispatches/{work}", token)).status == 404
     assert (await bench.ask("POST", f"/api/dispatches/{work}/cancel", token, json={"reason": "x"})).status == 404
     assert (await bench.get("/api/dispatches?all=true", token)).json["dispatches"] == []
+
+
+async def test_who_changes_something_wakes_the_links_that_may_have_to_tell_it(
+    bench: Bench, laboratory: Laboratory
+) -> None:
+    """Once it is committed, and nobody else's; who reads or is refused wakes nobody."""
+    work = await refused(laboratory, "T-1")
+    order = {"patient": {"family": "Muster"}, "specimens": [{"barcode": "T-2", "tests": ["HGB"]}]}
+    technologist, client = await laboratory.user_token(Role.TECHNOLOGIST), await laboratory.client_token("system/*.s")
+    url, why = f"/api/dispatches/{work}", {"json": {"reason": "reagent is in"}}
+    calls: list[str] = []
+
+    def ours() -> None:
+        calls.append("ours")
+
+    def theirs() -> None:
+        calls.append("theirs")
+
+    waking.sleep(laboratory.organization_id, uuid7(), ours)
+    stranger = uuid7()
+    waking.sleep(stranger, uuid7(), theirs)
+    try:
+        for method, path, token, sent, status, woken in (
+            ("GET", url, technologist, {}, 200, 0),
+            ("POST", f"{url}/resend", technologist, {"json": {}}, 422, 0),
+            ("POST", "/fhir/Patient/_search", client, {"data": {"_count": "1"}}, 200, 0),
+            ("POST", f"{url}/resend", technologist, why, 200, 1),
+            ("POST", f"{url}/resend", technologist, why, 409, 0),
+            ("POST", "/api/orders", technologist, {"json": order}, 201, 1),
+        ):
+            calls.clear()
+            answer = await bench.ask(method, path, token, **sent)
+            assert (answer.status, calls) == (status, ["ours"] * woken), (method, path)
+        (again,) = (await bench.get("/api/dispatches", technologist)).json["dispatches"]
+        calls.clear()
+        assert (await bench.ask("POST", f"/api/dispatches/{again['id']}/cancel", technologist, **why)).status == 200
+        assert calls == ["ours"]
+    finally:
+        waking.leave(laboratory.organization_id, ours)
+        waking.leave(stranger, theirs)

@@ -10,11 +10,12 @@ from uuid import UUID
 from interface.domain.routing import DispatchState, Query
 from interface.domain.views import OrderView
 from interface.flow import order_book, order_changes
-from interface.flow.context import register
+from interface.flow.context import LinkContext, register
 from interface.flow.intake import LinkIntake
 from interface.flow.order_book import Book, BookWork
 from interface.settings import LinkRole
 from interface.store.ids import uuid7
+from interface.store.worklists import set_worklists
 from tests.flow.laboratory import Laboratory
 
 NOW = datetime(2026, 1, 2, 8, tzinfo=UTC)
@@ -37,9 +38,17 @@ async def say(lab: Laboratory, book: Book, state: DispatchState | None, words: s
         await order_book.answered(connection, lab.context, told, state, words, NOW)
 
 
-def downloading(lab: Laboratory) -> None:
-    """Its analyzer is told of its work without asking."""
+async def downloading(lab: Laboratory) -> None:
+    """Its analyzer is told of its work without asking, as the configuration has it."""
     lab.context = replace(lab.context, settings=replace(lab.context.settings, download=True))
+    await begin(lab, lab.context)
+
+
+async def begin(lab: Laboratory, link: LinkContext) -> None:
+    """Have the analyzer of a link told of its work, and those that are."""
+    async with lab.database.transaction(lab.organization_id) as connection:
+        told = await connection.fetch("select id from lab.analyzer where worklist")
+        await set_worklists(connection, lab.organization_id, {link.analyzer_id, *(row["id"] for row in told)})
 
 
 async def owed(lab: Laboratory) -> list[BookWork]:

@@ -90,8 +90,8 @@ async def test_an_analyzer_that_is_down_may_ask_all_the_same(lab: Laboratory) ->
 
 async def test_pushed_work_goes_to_the_next_while_an_analyzer_is_down(lab: Laboratory) -> None:
     other = await another(lab, "second")
-    downloading(lab)
-    downloading(other)
+    await downloading(lab)
+    await downloading(other)
     await route(lab, RouteEntry("bench", when_down=WhenDown.NEXT), RouteEntry("second"))
     await route(lab, RouteEntry("bench", when_down=WhenDown.WAIT), RouteEntry("second"), test="HGB")
     assert (await owed(lab), await owed(other)) == ([], [])
@@ -122,7 +122,7 @@ async def test_a_link_that_is_silent_for_too_long_is_down(lab: Laboratory) -> No
 
 async def test_what_was_refused_may_be_had_by_the_next(lab: Laboratory) -> None:
     other = await another(lab, "second")
-    downloading(other)
+    await downloading(other)
     await route(lab, RouteEntry("bench"), RouteEntry("second"))
     await lab.order("S-1", "WBC")
     assert await owed(other) == []
@@ -187,7 +187,7 @@ async def test_an_analyzer_is_said_to_be_down_once(lab: Laboratory) -> None:
 
 
 async def test_what_was_refused_is_sent_again_as_new_work(lab: Laboratory) -> None:
-    downloading(lab)
+    await downloading(lab)
     await lab.order("S-1", "WBC")
     book = Book(tuple(await owed(lab)))
     await tell(lab, book)
@@ -211,7 +211,7 @@ async def test_what_was_refused_is_sent_again_as_new_work(lab: Laboratory) -> No
 
 async def test_what_a_person_cancels_is_off_for_this_analyzer_and_waits_for_another(lab: Laboratory) -> None:
     other = await another(lab, "second")
-    downloading(other)
+    await downloading(other)
     await route(lab, RouteEntry("bench"), RouteEntry("second"))
     await lab.order("S-1", "WBC")
     assert await owed(other) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import asyncpg
@@ -15,15 +15,18 @@ from interface import telemetry
 from interface.domain.model import FollowUpKind
 from interface.domain.routing import DispatchKind, DispatchState, Missing, NoWork, Query
 from interface.domain.specimens import RejectReason
+from interface.domain.views import IdentifierView
 from interface.driver import registry
 from interface.flow import follow_ups, order_book, order_changes, specimens
-from interface.flow.dispatch_watch import LinkSeen, look
+from interface.flow.dispatch_watch import WATCH_S, LinkSeen, look
 from interface.flow.order_book import Book
+from interface.flow.orders import NewOrder, NewPatient, NewSpecimen, create_order
 from interface.flow.speeches import speech_of
 from interface.settings import BarcodeRules, LinkRole
 from interface.store import surroundings
 from interface.store.dispatch_ends import Unconfirmed
 from interface.store.ids import uuid7
+from interface.store.worklists import set_worklists
 from tests.flow.dispatching import NOW, another, ask, cancel, codes, downloading, owed, result, rows, say, tell, told
 from tests.flow.laboratory import Laboratory, laboratory
 
@@ -50,7 +53,7 @@ async def test_an_analyzer_is_given_what_is_ordered_by_its_own_codes_and_the_sam
 async def test_owed_work_is_told_once(lab: Laboratory) -> None:
     await lab.order("S-1", "WBC", "GLU")  # before anybody knew that it is told
     assert codes(await owed(lab)) == []
-    downloading(lab)
+    await downloading(lab)
     for _ in range(2):
         works = await owed(lab)
         assert codes(works) == [("S-1", ("WBC",))]
@@ -61,7 +64,7 @@ async def test_owed_work_is_told_once(lab: Laboratory) -> None:
 
 async def test_who_ends_work_waits_for_it_to_be_told(lab: Laboratory) -> None:
     """Else it would end between the look into the book and the record of the message, and be said all the same."""
-    downloading(lab)
+    await downloading(lab)
     await lab.order("S-1", "WBC")
     await owed(lab)
     await lab.owner.execute("set lock_timeout = '1ms'")
@@ -98,7 +101,7 @@ async def test_what_an_analyzer_answers_is_kept_with_each_step(lab: Laboratory) 
 
 
 async def test_what_was_not_delivered_goes_again_as_it_is_and_fails_at_the_last_attempt(lab: Laboratory) -> None:
-    downloading(lab)
+    await downloading(lab)
     await lab.order("S-1", "WBC", "HGB")
     book, sending = Book(tuple(await owed(lab))), uuid7()
     await tell(lab, book, sending)
@@ -119,7 +122,7 @@ async def test_what_was_not_delivered_goes_again_as_it_is_and_fails_at_the_last_
 
 
 async def test_a_message_of_which_some_is_off_is_not_sent_again(lab: Laboratory) -> None:
-    downloading(lab)
+    await downloading(lab)
     order = await lab.order("S-1", "WBC", "HGB")
     book = Book(tuple(await owed(lab)))
     await tell(lab, book)
@@ -351,6 +354,82 @@ async def test_a_query_that_finds_an_item_cancelled_in_the_same_moment_does_not_
     book = await asking
     assert book.works == ()
     assert book.missing == (Missing("S-1", NoWork.CANCELLED),)
+
+
+async def test_an_order_that_is_made_while_its_analyzer_begins_to_be_told_is_due(lab: Laboratory) -> None:
+    """Its transaction begins first: it reads that nobody is to be told, and who says so waits for it."""
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    patient = NewPatient(identifiers=(IdentifierView("TEST", "P-1"),), family="Muster", given="Maria")
+    specimen = NewSpecimen(tests=("WBC",), barcode="S-1", type="", collected_at=at, received_at=at)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await create_order(connection, lab.context.actor, NewOrder((specimen,), patient=patient))
+        beginning = asyncio.create_task(downloading(lab))
+        await blocked(lab)
+    await beginning
+    assert codes(await owed(lab)) == [("S-1", ("WBC",))]
+
+
+async def test_an_order_that_is_made_after_its_analyzer_began_to_be_told_is_due(lab: Laboratory) -> None:
+    """The other way round: what the configuration says is not committed yet, and the order waits for it."""
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await set_worklists(connection, lab.organization_id, {lab.context.analyzer_id})
+        ordering = asyncio.create_task(lab.order("S-1", "WBC"))
+        await blocked(lab)
+    await ordering
+    await downloading(lab)
+    assert codes(await owed(lab)) == [("S-1", ("WBC",))]
+
+
+async def test_an_analyzer_that_is_told_no_more_has_nothing_due_and_what_waits_is_due_when_it_is_again(
+    lab: Laboratory,
+) -> None:
+    await downloading(lab)
+    await lab.order("S-1", "WBC")
+    other = await another(lab, "b")
+    due = "select count(*) from lab.work_due"
+    assert await lab.owner.fetchval(due) == 1
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await set_worklists(connection, lab.organization_id, {other.context.analyzer_id})
+    assert await lab.owner.fetchval(f"{due} where analyzer_id = $1", lab.context.analyzer_id) == 0
+    await lab.order("S-2", "WBC", patient_id="P-2")
+    assert await lab.owner.fetchval(f"{due} where analyzer_id = $1", lab.context.analyzer_id) == 0
+    assert await lab.owner.fetchval(f"{due} where analyzer_id = $1", other.context.analyzer_id) == 2
+    await downloading(lab)
+    assert [specimen for specimen, _ in codes(await owed(lab))] == ["S-1", "S-2"]
+
+
+async def test_an_offer_and_a_result_that_are_committed_in_one_moment_are_put_right_by_the_next_look(
+    lab: Laboratory,
+) -> None:
+    """Neither sees the other. What is told of for nothing is taken back by the first look that is 30 s after it."""
+    other = await another(lab, "b")
+    await lab.order("S-1", "WBC")
+    offered, decided = asyncio.Event(), asyncio.Event()
+
+    async def offer() -> None:
+        async with lab.database.transaction(lab.organization_id) as connection:
+            book = await order_book.work_for(connection, other.context, Query(("S-1",)), NOW)
+            sent = book.works[0].dispatches
+            await order_book.record_sent(connection, other.context, uuid7(), sent, b"x", None, datetime.now(UTC))
+            offered.set()
+            await decided.wait()
+
+    async def decide() -> None:
+        await offered.wait()
+        await result(lab, "S-1", "WBC")
+        decided.set()
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(offer(), decide())
+    assert await lab.owner.fetchval("select status from lab.order_item") in ("completed", "verified")
+    assert await rows(lab) == [("WBC", "sent")]  # it measures for nothing
+    assert (await ask(other, "S-1")).works == ()  # and is not told again
+    assert WATCH_S == 10  # so that 40 s are the most
+    seen = [LinkSeen(other.context, True, None)]
+    for age, queued in ((29, 0), (31, 1)):
+        await lab.owner.execute("update lab.dispatch set updated_at = now() - make_interval(secs => $1)", age)
+        assert (await look(lab.database, seen, NOW))["queued"] == queued
+    assert [one.cancels for one in await owed(other)] == [True]
 
 
 # ---- other ways to ask, other reasons

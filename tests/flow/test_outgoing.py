@@ -24,6 +24,7 @@ from interface.link.intake import Outgoing, Sending
 from interface.settings import TransportType
 from interface.store import results
 from interface.store.ids import uuid7
+from tests.flow.dispatching import begin
 from tests.flow.laboratory import Laboratory, frames, laboratory, message
 
 BEGIN = datetime(2026, 1, 2, 8, tzinfo=UTC)
@@ -103,7 +104,10 @@ def orders(sending: Sending) -> list[tuple[str, str, str]]:
 
 @asynccontextmanager
 async def line(lab: Laboratory, **settings: object) -> AsyncIterator[Line]:
-    yield Line(lab, replace(lab.context, settings=replace(lab.context.settings, **settings)))  # type: ignore[arg-type]
+    link = replace(lab.context, settings=replace(lab.context.settings, **settings))  # type: ignore[arg-type]
+    if link.settings.download:
+        await begin(lab, link)
+    yield Line(lab, link)
 
 
 @pytest.fixture
@@ -342,6 +346,7 @@ async def test_an_hl7_analyzer_says_of_each_message_what_becomes_of_it(lab: Labo
     link = replace(
         lab.context, driver=driver, settings=replace(settings, download=True, send_attempts=2, transport=dialled)
     )
+    await begin(lab, link)
     at = Line(lab, link, Downloads(ORM))
     for n in (1, 2, 3):
         await lab.order(f"S-{n}", "GLU", patient_id=f"P-{n}")

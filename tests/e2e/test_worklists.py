@@ -1,0 +1,57 @@
+"""Who is told of work without asking is what the configuration says, also when it is read again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from interface.links import Links
+from interface.settings import (
+    Address,
+    LinkSettings,
+    Settings,
+    Transport,
+    TransportType,
+)
+from tests.flow.laboratory import Laboratory, laboratory
+
+LISTEN = Transport(TransportType.TCP_LISTEN, Address("127.0.0.1", 0))
+
+
+@pytest.fixture
+async def lab(founded_url: str) -> AsyncIterator[Laboratory]:
+    async with laboratory(founded_url) as made:
+        yield made
+
+
+async def test_download_is_switched_on_and_off_by_the_configuration(lab: Laboratory, tmp_path: Path) -> None:
+    name = await lab.owner.fetchval("select name from lab.organization where id = $1", lab.organization_id)
+    told = LinkSettings("told", name, "generic_lis2", LISTEN, download=True)
+    asks = replace(told, id="asks", download=False)
+    two = (  # links of one analyzer: one of them says it
+        replace(told, id="in", analyzer="two", download=False), replace(told, id="out", analyzer="two"),
+    )  # fmt: skip
+    settings = Settings(tmp_path)
+    links = Links(lab.database, settings)
+    await lab.order("S-1", "GLU")
+
+    async def due(*configured: LinkSettings) -> list[str]:
+        await links.prepare(replace(settings, links=configured))
+        rows = await lab.owner.fetch(
+            "select a.name from lab.work_due w join lab.analyzer a on a.id = w.analyzer_id order by a.name"
+        )
+        flags = await lab.owner.fetch("select name from lab.analyzer where worklist order by name")
+        assert [row["name"] for row in rows] == [row["name"] for row in flags]
+        return [row["name"] for row in rows]
+
+    try:
+        assert await due(told, asks, *two) == ["told", "two"]
+        assert await due(replace(told, download=False), asks, *two) == ["two"]
+        assert await due(told, asks) == ["told"]  # the other is not there any more
+        assert await due(asks) == []
+        assert await due(told) == ["told"]
+    finally:
+        await links.close()
