@@ -75,8 +75,7 @@ async def resend(connection: Connection, actor: Actor, dispatch_id: UUID, reason
     _may_resend(row)
     if cancels:
         again = row.id
-        await dispatch.set_state(connection, [again], DispatchState.QUEUED, now, reason=said, unsent=True)
-        await dispatch.add_events(connection, actor, [again], reason=said)
+        await dispatch.set_state(connection, actor, [again], DispatchState.QUEUED, now, reason=said, unsent=True)
     else:
         again = await _anew(connection, actor, row, said, now)
     detail = {"work": str(row.work_id), "reason": said}
@@ -97,8 +96,7 @@ async def _anew(connection: Connection, actor: Actor, row: DispatchRow, reason: 
     """The same work by another work id. Its first kind is that of what it follows from."""
     await dispatch.unbar(connection, row.order_item_id, row.analyzer_id)
     if row.state not in ENDED:
-        await dispatch.set_state(connection, [row.id], DispatchState.CANCELLED, now, reason=reason)
-        await dispatch.add_events(connection, actor, [row.id], reason=reason)
+        await dispatch.set_state(connection, actor, [row.id], DispatchState.CANCELLED, now, reason=reason)
     kind = DispatchKind.DILUTION if row.dilution is not None else DispatchKind.NEW
     if row.follow_up_id is not None and row.dilution is None:
         kind = DispatchKind.RERUN
@@ -124,8 +122,7 @@ async def cancel(connection: Connection, actor: Actor, dispatch_id: UUID, reason
     if row.state in ENDED:
         raise IllegalStep(f"it is {row.state} already")
     if row.kind is DispatchKind.CANCEL:
-        await dispatch.set_state(connection, [row.id], DispatchState.CANCELLED, now, reason=said)
-        await dispatch.add_events(connection, actor, [row.id], reason=said)
+        await dispatch.set_state(connection, actor, [row.id], DispatchState.CANCELLED, now, reason=said)
     else:
         await dispatch.bar(connection, row.id)
         await dispatch_ends.take_back(connection, actor, [row.id], said, now)

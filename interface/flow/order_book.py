@@ -145,8 +145,7 @@ async def answered(
                         work_id=row.work_id, kind=row.kind.value)  # fmt: skip
             refused.append(row.order_item_id)
     for new, ids in together.items():
-        await store.set_state(connection, ids, new, now, answer=answer)
-        await store.add_events(connection, link.actor, ids, answer)
+        await store.set_state(connection, link.actor, ids, new, now, answer=answer)
     if refused:
         await store.make_due(connection, refused, link.analyzer_id)
 
@@ -295,8 +294,9 @@ async def _offer(
         return offer
     planner = await _Planner.read(connection, link, list(specimens.values()), now)
     wanted = [one for told, specimen in specimens.items() for one in planner.plan(told, specimen, offer)]
-    still = await store.still_open(connection, {one.item.id for one in wanted}) if wanted else set()
-    wanted = [one for one in wanted if one.item.id in still]
+    if planner.open:  # what is all new is looked at when it is made
+        still = await store.still_open(connection, {one.item.id for one in wanted}) if wanted else set()
+        wanted = [one for one in wanted if one.item.id in still]
     rows = await _rows(connection, link, wanted, planner.open, now, renew=renew)
     taken = [one.item.id for one in wanted if one.alone and planner.has_other(one.item.id)]
     await dispatch_ends.withdraw(connection, link.actor, taken, "given to another analyzer", but=link.analyzer_id)
@@ -425,8 +425,7 @@ async def _rows(
     if old:
         gone = [row.id for row in await store.lock(connection, old) if row.state not in ENDED]
         reason = "told anew by another work id"
-        await store.set_state(connection, gone, DispatchState.CANCELLED, now, reason=reason)
-        await store.add_events(connection, link.actor, gone, reason=reason)
+        await store.set_state(connection, link.actor, gone, DispatchState.CANCELLED, now, reason=reason)
     if new:
         made = await store.add(connection, link.organization_id, link.analyzer_id, new)
         found |= {(row.order_item_id, row.code): row for row in made}

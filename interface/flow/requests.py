@@ -145,34 +145,37 @@ class Requests:
         self, handler: Handler, message: hl7.Message, block: bytes, row: MessageRow, control_id: str
     ) -> Reply | LaboraError:
         organization_id = self._context.organization_id
-        async with self._database.transaction(organization_id) as connection:
-            try:
-                async with connection.transaction():
-                    await append_within(connection, organization_id, _append(row, block))
-                    reply = await handler(
-                        Request(connection, self._context, row.id, message, block, control_id, row.received_at)
-                    )
-                    if reply.reason:
-                        await _note(connection, row.id, "rejected", reply.reason)
-                    elif reply.note:
-                        await _note(connection, row.id, "released", reply.note)
-                    return reply
-            except StoreError:
+        done = False
+        try:
+            async with self._database.transaction(organization_id) as connection:
+                await append_within(connection, organization_id, _append(row, block))
+                reply = await handler(
+                    Request(connection, self._context, row.id, message, block, control_id, row.received_at)
+                )
+                if reply.reason:
+                    await _note(connection, row.id, "rejected", reply.reason)
+                elif reply.note:
+                    await _note(connection, row.id, "released", reply.note)
+                done = True
+            return reply
+        except StoreError:
+            raise
+        except Refused as refused:
+            answer: Reply | LaboraError = refused.reply
+            reason = refused.reply.reason
+        except LaboraError as fault:
+            answer = fault
+            reason = f"{fault.slug}: {fault.text if isinstance(fault, LocatedError) else fault}"
+        except Exception as error:  # DESIGN §1.7: the fault is ours, the link goes on
+            if done or translate(error) is not None:
                 raise
-            except Refused as refused:
-                answer: Reply | LaboraError = refused.reply
-                reason = refused.reply.reason
-            except LaboraError as fault:
-                answer = fault
-                reason = f"{fault.slug}: {fault.text if isinstance(fault, LocatedError) else fault}"
-            except Exception as error:  # DESIGN §1.7: the fault is ours, the link goes on
-                if translate(error) is not None:
-                    raise
-                log.exception("request not answered", action="request.fault", link=self._context.name,
-                              message_id=str(row.id), error=type(error).__name__)  # fmt: skip
-                answer = HandlerFault("this could not be done for a fault of the laboratory's system")
-                reason = f"{HandlerFault.slug}: {type(error).__name__}"
-            rejected = row._replace(settled="rejected", reason=storable(reason, _MOST_REASON))
+            log.exception("request not answered", action="request.fault", link=self._context.name,
+                          message_id=str(row.id), error=type(error).__name__)  # fmt: skip
+            answer = HandlerFault("this could not be done for a fault of the laboratory's system")
+            reason = f"{HandlerFault.slug}: {type(error).__name__}"
+        # All that was written is undone; that it came, and why nothing was done, is kept.
+        rejected = row._replace(settled="rejected", reason=storable(reason, _MOST_REASON))
+        async with self._database.transaction(organization_id) as connection:
             await append_within(connection, organization_id, _append(rejected, block))
         return answer
 

@@ -253,6 +253,7 @@ _COLUMNS = """d.id, d.order_item_id, d.specimen_id, d.analyzer_id, d.link_id, d.
     d.answer, d.reason, d.follow_up_id, d.dilution, d.specimen_told, d.attempts, d.sending_id, d.sent_at,
     d.barred, d.created_at"""
 _OPEN = "d.state not in ('resulted', 'cancelled')"
+_WAIT = [status.value for status in sorted(OPEN_ITEM)]  # of an item
 
 
 async def open_of(connection: Connection, item_ids: Collection[UUID]) -> dict[UUID, list[DispatchRow]]:
@@ -295,7 +296,7 @@ async def still_open(connection: Connection, item_ids: Iterable[UUID]) -> set[UU
         """select id from lab.order_item where id = any($1::uuid[]) and status = any($2::text[])
             order by id for key share""",
         list(item_ids),
-        [status.value for status in sorted(OPEN_ITEM)],
+        _WAIT,
     )
     return {row["id"] for row in rows}
 
@@ -303,30 +304,34 @@ async def still_open(connection: Connection, item_ids: Iterable[UUID]) -> set[UU
 async def add(
     connection: Connection, organization_id: UUID, analyzer_id: UUID, new: Sequence[NewDispatch]
 ) -> list[DispatchRow]:
-    """Make work of an analyzer, queued; what another connection of it makes at the same moment is found, not doubled.
-    Returns all of it."""
+    """Make work of an analyzer, queued, of the items that are still to be measured, which are kept so as by
+    `still_open`; what another connection of it makes at the same moment is found, not doubled. Returns all of it."""
     made = await connection.fetch(
         f"""
         with i as (
             select * from unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::uuid[],
                                  $10::numeric[])
                 as t (id, order_item_id, specimen_id, kind, code, specimen_told, follow_up_id, dilution)
+        ), o as materialized (
+            select id from lab.order_item where id = any($4::uuid[]) and status = any($11::text[])
+             order by id for key share
         )
         insert into lab.dispatch as d (id, organization_id, analyzer_id, work_id, order_item_id, specimen_id, kind,
                                        code, specimen_told, follow_up_id, dilution, state)
-        select id, $1, $2, nextval('lab.dispatch_work_id_seq'), order_item_id, specimen_id, kind, code, specimen_told,
-               follow_up_id, dilution, 'queued'
-          from i order by order_item_id, code
+        select i.id, $1, $2, nextval('lab.dispatch_work_id_seq'), order_item_id, specimen_id, kind, code,
+               specimen_told, follow_up_id, dilution, 'queued'
+          from i join o on o.id = i.order_item_id order by order_item_id, code
         on conflict (order_item_id, analyzer_id, code) where state not in ('resulted', 'cancelled') do nothing
         returning {_COLUMNS}
         """,  # noqa: S608 - constants
         organization_id, analyzer_id, [uuid7() for _ in new], [one.order_item_id for one in new],
         [one.specimen_id for one in new], [one.kind.value for one in new], [one.code for one in new],
         [one.specimen_told for one in new], [one.follow_up_id for one in new], [one.dilution for one in new],
+        _WAIT,
     )  # fmt: skip
     if len(made) == len(new):
         return [_dispatch(row) for row in made]
-    there = await open_of(connection, {one.order_item_id for one in new})
+    there = await open_of(connection, await still_open(connection, {one.order_item_id for one in new}))
     wanted = {(one.order_item_id, one.code) for one in new}
     return [
         row for rows in there.values() for row in rows
@@ -414,19 +419,32 @@ async def times_sent(connection: Connection, dispatch_ids: Sequence[UUID], sendi
 
 
 async def set_state(
-    connection: Connection, dispatch_ids: Sequence[UUID], state: DispatchState, now: datetime, *,
-    kind: DispatchKind | None = None, answer: str | None = None, reason: str | None = None, unsent: bool = False,
+    connection: Connection, actor: Actor, dispatch_ids: Sequence[UUID], state: DispatchState, now: datetime, *,
+    kind: DispatchKind | None = None, answer: str | None = None, reason: str | None = None, why: str | None = None,
+    unsent: bool = False,
 ) -> None:  # fmt: skip
-    """The new state of these, which are locked. None: as it is. `unsent`: to be told by another message."""
+    """The new state of these, which are locked, with an event of each. None: as it is. `why`: the event's reason, where
+    it is not the work's. `unsent`: to be told by another message."""
+    if not dispatch_ids:
+        return
     await connection.execute(
         """
-        update lab.dispatch set state = $2, kind = coalesce($4, kind), answer = coalesce($5, answer),
-               reason = coalesce($6, reason), answered_at = case when $5::text is null then answered_at else $3 end,
-               ended_at = case when $2 in ('resulted', 'cancelled') then $3 end, updated_at = $3,
-               sending_id = case when $7 then null else sending_id end, attempts = case when $7 then 0 else attempts end
-        where id = any($1::uuid[])
+        with d as (
+            update lab.dispatch set state = $2, kind = coalesce($4, kind), answer = coalesce($5, answer),
+                   reason = coalesce($6, reason), answered_at = case when $5::text is null then answered_at else $3 end,
+                   ended_at = case when $2 in ('resulted', 'cancelled') then $3 end, updated_at = $3,
+                   sending_id = case when $7 then null else sending_id end,
+                   attempts = case when $7 then 0 else attempts end
+             where id = any($1::uuid[]) returning id, organization_id, kind, sending_id
+        )
+        insert into lab.dispatch_event (id, organization_id, dispatch_id, kind, state, answer, reason, sending_id,
+                                        actor_kind, actor_id, actor_name)
+        select i.event_id, d.organization_id, d.id, d.kind, $2, coalesce($5, ''), coalesce($9, $6, ''), d.sending_id,
+               $10, $11, $12
+          from unnest($1::uuid[], $8::uuid[]) as i (id, event_id) join d on d.id = i.id
         """,
         list(dispatch_ids), state.value, now, kind.value if kind else None, answer, reason, unsent,
+        [uuid7() for _ in dispatch_ids], why, actor.kind, actor.id, actor.name,
     )  # fmt: skip
 
 

@@ -41,8 +41,7 @@ async def resulted(connection: Connection, organization_id: UUID, versions: Sequ
     actor = await _who(connection, organization_id, versions[0])
     now = datetime.now(UTC)
     if mine:
-        await dispatch.set_state(connection, mine, DispatchState.RESULTED, now)
-        await dispatch.add_events(connection, actor, mine)
+        await dispatch.set_state(connection, actor, mine, DispatchState.RESULTED, now)
     await _take_back(connection, actor, others, "another run of the test has come", now)
 
 
@@ -78,12 +77,10 @@ async def _take_back(
     untold = [row.id for row in going if not knows(row)]
     if told:
         await dispatch.set_state(
-            connection, told, DispatchState.QUEUED, now, kind=DispatchKind.CANCEL, reason=reason, unsent=True
+            connection, actor, told, DispatchState.QUEUED, now, kind=DispatchKind.CANCEL, reason=reason, unsent=True
         )
-        await dispatch.add_events(connection, actor, told, reason=reason)
     if untold:
-        await dispatch.set_state(connection, untold, DispatchState.CANCELLED, now, reason=reason)
-        await dispatch.add_events(connection, actor, untold, reason=reason)
+        await dispatch.set_state(connection, actor, untold, DispatchState.CANCELLED, now, reason=reason)
 
 
 def knows(row: DispatchRow) -> bool:
@@ -112,8 +109,8 @@ async def give_up(connection: Connection, actor: Actor, analyzer_ids: Collection
     condition = "d.analyzer_id = any($1::uuid[]) and d.state = 'queued' and d.kind = 'cancel'"
     rows = [row.id for row in await dispatch.locked(connection, condition, list(analyzer_ids), skip=True)]
     if rows:
-        await dispatch.set_state(connection, rows, DispatchState.CANCELLED, datetime.now(UTC))
-        await dispatch.add_events(connection, actor, rows, reason="the analyzer cannot be told")
+        why = "the analyzer cannot be told"
+        await dispatch.set_state(connection, actor, rows, DispatchState.CANCELLED, datetime.now(UTC), why=why)
     return len(rows)
 
 
@@ -133,8 +130,7 @@ async def not_delivered(
         await dispatch.count_attempts(connection, [row.id for row in rows])
     for ids, state in ((again, DispatchState.QUEUED), (failed, DispatchState.FAILED)):
         if ids:
-            await dispatch.set_state(connection, ids, state, now, reason=reason)
-            await dispatch.add_events(connection, actor, ids, reason=reason)
+            await dispatch.set_state(connection, actor, ids, state, now, reason=reason)
     await (
         connection.execute(  # an answer that was not said is not said later unasked: its work is queued like any other
             """update lab.dispatch d set sending_id = null where d.id = any($1::uuid[])
@@ -177,7 +173,6 @@ async def unconfirmed(connection: Connection, actor: Actor, link_id: UUID) -> li
         await dispatch.lock(connection, broken)
         reason = "its message is not sent again: not all of it is to be done"
         await dispatch.set_state(
-            connection, broken, DispatchState.QUEUED, datetime.now(UTC), reason=reason, unsent=True
+            connection, actor, broken, DispatchState.QUEUED, datetime.now(UTC), reason=reason, unsent=True
         )
-        await dispatch.add_events(connection, actor, broken, reason=reason)
     return [Unconfirmed(row["id"], row["bytes"], tuple(row["ids"])) for row in rows if len(row["ids"]) >= row["told"]]
