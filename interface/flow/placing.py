@@ -398,12 +398,16 @@ async def replace_placed(
     connection: Connection, batch: Batch, olds: Sequence[Placed], news: Sequence[Placing], reason: str,
     *, message: bytes | None = None,
 ) -> list[Placed]:  # fmt: skip
-    """In place of some numbers others: all of it, or (a savepoint of the caller's) nothing."""
+    """In place of some numbers others: all of it, or (a savepoint of the caller's) nothing. What is so already is
+    answered, by whichever message it is said again."""
     if not news:
         raise OrderError(["nothing is named that replaces it"])
+    there = [await rows.find(connection, one.placer) for one in news]
+    done = all(one is not None for one in there) and all(old.ended for old in olds)
     # First the new ones: an order of which nothing is wanted any more is closed, and its expected tubes with it.
     placed = [await place(connection, batch, one) for one in news]
     for old in olds:
         await _of_patient(connection, batch, old)
-        await cancel(connection, batch.actor, old, reason, message=message)
+        if not done:
+            await cancel(connection, batch.actor, old, reason, message=message)
     return placed

@@ -351,6 +351,20 @@ async def test_an_order_is_replaced_whole_or_not_at_all(his: Hospital) -> None:
     assert await his.everything() == before
 
 
+async def test_a_replacement_that_is_said_again_by_another_message_is_answered_again(his: Hospital) -> None:
+    """Its answer was lost, and the hospital's second message has a control id of its own: a no would have it order a
+    third time."""
+    await his.oml(*order("1", "K"))
+    swap = (*order("1", "K", control="RP", spm=""), *order("2", "NA", control="RO"))
+    first, before = await his.oml(*swap, control_id="A"), await his.everything()
+    again = await his.oml(*swap, control_id="B")
+    assert again.orders == first.orders and again.controls == ["RQ", "RO"]
+    assert await his.everything() == before
+    other = (*order("1", "K", control="RP", spm=""), *order("3", "NA", control="RO"))
+    assert (await his.oml(*other)).controls == ["UM", "UA"], "it has been replaced by another"
+    assert await his.everything() == before
+
+
 async def test_the_number_and_the_status_may_be_asked_for(his: Hospital) -> None:
     first = await his.oml(*order("1", "K", barcode="B-1"), *order("2", "NA", barcode="B-1"))
     number = await his.oml("ORC|SN|1", pid="")
