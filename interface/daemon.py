@@ -28,6 +28,7 @@ from interface.flow.dispatch_watch import LinkSeen, watch_dispatches
 from interface.flow.outgoing import watch_work
 from interface.flow.pbrtqc_watch import watch_patients
 from interface.flow.qc_watch import watch_quality_control
+from interface.link.clock import Clock
 from interface.links import Links
 from interface.settings import Address, Settings
 from interface.store.audit import AuditWriter
@@ -115,8 +116,8 @@ class Running:
 
 
 @asynccontextmanager
-async def started(settings: Settings) -> AsyncIterator[Running]:
-    """The whole daemon for the duration of the block."""
+async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Running]:
+    """The whole daemon for the duration of the block. `clock`: of the links, else the event loop's."""
     async with AsyncExitStack() as stack:
         # A third of the time to READY is the web server's import: it is made while PostgreSQL starts.
         api = asyncio.create_task(asyncio.to_thread(importlib.import_module, "interface.api.app"))
@@ -127,7 +128,7 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         if server is not None:
             stack.push_async_callback(server.stop)
         stack.push_async_callback(database.close)
-        links = Links(database, settings)
+        links = Links(database, settings, clock)
         stack.push_async_callback(links.close)
         specs = await links.prepare(settings)
         await links.worker.start(sorted(links.journals))

@@ -20,6 +20,7 @@ from interface.flow.outgoing import LinkOutgoing
 from interface.flow.requests import Requests
 from interface.flow.results import ResultWorker
 from interface.flow.speeches import answer_of, speech_of
+from interface.link.clock import Clock
 from interface.link.supervisor import LinkSpec, Supervisor
 from interface.settings import Settings
 from interface.store import migrate
@@ -42,7 +43,7 @@ class Links:
     wire log is started and stopped by whoever starts and stops the supervisor.
     """
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, clock: Clock | None = None) -> None:
         self._database, self._settings = database, settings
         self._by_id: dict[UUID, LinkContext] = {}  # removed ones as well: their last messages are still decided
         self.contexts: tuple[LinkContext, ...] = ()
@@ -54,7 +55,7 @@ class Links:
             lambda: any(journal.busy for journal in self.journals.values()),
         )
         self.wire_log = WireLogWriter(database)
-        self.supervisor = Supervisor(())
+        self.supervisor = Supervisor((), clock)
 
     async def prepare(self, settings: Settings) -> tuple[LinkSpec, ...]:
         """Rows and journals for the links of `settings`, which are then known to the worker.

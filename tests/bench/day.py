@@ -1,12 +1,12 @@
 """`scripts/bench day`: a day of a laboratory with 12 analyzers, as fast as it goes, and what became of every order.
 
-A hospital orders over HL7 and FHIR, says some of it twice and takes some of it back. Eight analyzers ask for their work
-(LIS01-A2 and HL7), four are told of it; they measure and report, some of it twice because a person wants that. One
-refuses all that it is told until somebody has seen to it: then half of that work is sent to it again and half goes to
-another analyzer. Two drop their line in the middle of a message. What is cancelled too late some analyzers measure all
-the same. Then people release what is not held. All of it goes over real sockets to a whole daemon on the embedded
-server, and is judged against a plan that was written before: see `day_plan`, `day_verdict`. Printed: counts; status 1
-for any difference.
+A hospital orders over HL7 and FHIR, says some of it twice and takes some of it back. Eight analyzers ask for their
+work (LIS01-A2 and HL7), four are told of it; they measure and report, some of it twice because a person wants that.
+One refuses all that it is told until somebody has seen to it: then half of that work is sent to it again and half
+goes to another analyzer. Two drop their line in the middle of a message. What is cancelled too late some analyzers
+measure all the same. Then people release what is not held. All of it goes over real sockets to a whole daemon on the
+embedded server, whose links wait a tenth of the time, and is judged against a plan that was written before: see
+`day_plan`, `day_verdict`. Printed: counts; status 1 for any difference.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ from interface.store import maps
 from interface.store.db import Database
 from interface.store.embedded import EmbeddedPostgres, opened_database
 from interface.store.schema import OWNER_ROLE
+from tests.bench.day_clock import FASTER, FastClock
 from tests.bench.day_hospital import Hospital, ask
 from tests.bench.day_lab import Bench
 from tests.bench.day_plan import (
@@ -64,6 +65,7 @@ from tests.bench.day_plan import (
     SITE_MAPS,
     Fate,
     Placed,
+    mended_after,
     plan,
 )  # fmt: skip
 from tests.bench.day_verdict import ITEMS, RESULTS, SHOWN, WORK, Found, Told, analyzer, by, judged, of_lines, of_nobody
@@ -73,6 +75,7 @@ from tests.cluster import new_state_dir
 ANY = Address("127.0.0.1", 0)
 AT = datetime(2026, 1, 2, 8)  # noqa: DTZ001 - an instrument's clock has no zone
 PASSWORD = "a long enough password 1"
+LIMITS = LimitSettings(commit_wait_s=14.0 * FASTER, reply_s=5.0 * FASTER)
 PATIENCE_S = 60.0  # without anything that goes on
 LANES = 6  # orders, and releases, under way at the same time
 # LIS02-A2's order download in the driver's own words for tests, sexes and types: these documents show a query alone.
@@ -208,14 +211,16 @@ class Day:
                 {"analyzer": analyzer(RESERVE), "codes": [code]},
             ]
             await self.staff_ask("PUT", f"/api/routes/{test}", {"analyzers": places, "reason": "a reserve"})
-        moved = {one.barcode: one for one in self.orders if one.moved}
+        mine = {one.barcode: one for one in self.orders if one.refused and not one.cancelled}
+        moved = {barcode: one for barcode, one in mine.items() if one.moved}
         for row in await self.alerts():
+            if row["barcode"] not in mine:
+                continue
             step = "cancel" if row["barcode"] in moved else "resend"
             await self.staff_ask("POST", f"/api/dispatches/{row['id']}/{step}", {"reason": "the analyzer was out"})
             self.moved, self.resent = self.moved + (step == "cancel"), self.resent + (step == "resend")
         for one in moved.values():
-            if not one.cancelled:
-                self.benches[RESERVE].scans.put_nowait(one.barcode)
+            self.benches[RESERVE].scans.put_nowait(one.barcode)
 
     async def rerun(self, order: Placed) -> None:
         rows = await self.rows(
@@ -238,6 +243,9 @@ OPEN_WORK = """select count(*) from lab.dispatch d where d.state in ('queued', '
 UNTOLD = """select count(*) from lab.order_item i join lab.specimen s on s.id = i.specimen_id
     where s.barcode = any($1) and not exists (
       select from lab.dispatch d where d.order_item_id = i.id and d.state in ('sent', 'accepted', 'failed'))"""
+UNREFUSED = """select count(*) from lab.order_item i join lab.specimen s on s.id = i.specimen_id
+    join lab.test t on t.id = i.test_id where s.barcode = any($1) and t.code = any($2) and not exists (
+      select from lab.dispatch d where d.order_item_id = i.id and d.state = 'failed')"""
 STILL_TOLD = """select count(*) from lab.dispatch d join lab.specimen s on s.id = d.specimen_id
     where s.barcode = any($1) and d.state <> 'cancelled'"""
 OPEN_ITEMS = """select count(*) from lab.order_item i join lab.specimen s on s.id = i.specimen_id
@@ -245,26 +253,39 @@ OPEN_ITEMS = """select count(*) from lab.order_item i join lab.specimen s on s.i
       and not exists (select from lab.dispatch d where d.order_item_id = i.id and d.state = 'failed')
       and not exists (select from lab.result r where r.order_item_id = i.id)"""
 UNDECIDED = "select count(*) from lab.message where settled is null and state = 'complete'"
+RUN_AGAIN = "select count(*) from lab.dispatch where kind = 'rerun' and state = 'resulted'"
 LOOSE = "select count(*) from lab.result where order_item_id is null"
+
+
+async def refused(day: Day) -> None:
+    """The beginning of the day: one analyzer refuses what it is told until somebody has seen to it."""
+    holder = day.benches[REFUSING].holder
+    holder.mood = Mood.REFUSING
+    say("placing, one analyzer refuses")
+    await day.each(day.orders[: mended_after(len(day.orders))], day.place)
+    awaited = [one.barcode for one in day.orders if one.refused and one.fate is not Fate.EARLY]
+    await day.until(UNREFUSED, awaited, list(RESERVE_TESTS), what="tests were neither told nor refused")
+    numbers = {one.barcode: one.number for one in day.orders}
+    day.told.failed.update(numbers.get(row["barcode"], "") for row in await day.alerts())
+    holder.mood = Mood.WILLING
+    say("mending")
+    await day.mend()
 
 
 async def spend(day: Day) -> None:
     """The whole day."""
     off = day.of(Fate.LATE, Fate.IGNORED)
     off_codes = [one.barcode for one in off]
-    refusing = day.benches[REFUSING].holder
-    refusing.mood = Mood.REFUSING
+    await refused(day)
     say("placing")
-    half = len(day.orders) // 2
-    await day.each(day.orders[:half], day.place)
+    first, half = mended_after(len(day.orders)), len(day.orders) // 2
+    await day.each(day.orders[first:half], day.place)
     for at in DROPPING:
         day.benches[at].holder.mood = Mood.DROPPING
     await day.each(day.orders[half:], day.place)
     say("measuring")
     await day.until(OPEN_ITEMS, off_codes, what="tests have no result")
     await day.until(UNTOLD, off_codes, what="tests to be called off were not told")
-    numbers = {one.barcode: one.number for one in day.orders}
-    day.told.failed.update(numbers.get(row["barcode"], "") for row in await day.alerts())
     say("calling off")
     await day.each(off, day.call_off)
     await day.until(STILL_TOLD, off_codes, what="pieces of work that was called off have not ended")
@@ -273,11 +294,10 @@ async def spend(day: Day) -> None:
     for one in off:
         for at in one.analyzers:
             day.benches[at].scans.put_nowait(one.barcode)
-    say("mending, running again")
-    refusing.mood = Mood.WILLING
-    await day.mend()
+    say("running again")
     await day.each(day.of(Fate.RERUN), day.rerun)
     await day.until(OPEN_ITEMS, off_codes, what="tests have no result")
+    await day.until(f"select {day.reran} - ({RUN_AGAIN})", what="tests were not measured again")
     await day.until(OPEN_WORK, off_codes, what="pieces of work have not ended")
     ignored = sum(len(one.tests) for one in day.of(Fate.IGNORED))
     await day.until(f"select greatest({ignored} - ({LOOSE}), 0)", what="results of cancelled tests have not come")
@@ -367,10 +387,10 @@ async def run(orders: int, seed: int) -> int:
         ]  # fmt: skip
         his = LinkSettings("his", "main", "generic_hospital", Transport(TransportType.MLLP_LISTEN, ANY))
         settings = Settings(
-            state, DatabaseSettings("embedded"), ApiSettings(ANY), LimitSettings(commit_wait_s=14.0),
+            state, DatabaseSettings("embedded"), ApiSettings(ANY), LIMITS,
             (*links, replace(his, role=LinkRole.HOSPITAL)), path,
         )  # fmt: skip
-        async with started(settings) as daemon:
+        async with started(settings, FastClock()) as daemon:
             return await lived(daemon, settings, plan(orders, seed), path)
     finally:
         shutil.rmtree(state, ignore_errors=True)
@@ -381,7 +401,7 @@ async def lived(daemon: Running, settings: Settings, orders: list[Placed], path:
     staff, emr = await people(settings, daemon.api)
     benches = []
     for at, kind in enumerate(KINDS):
-        holder = Holder(model(kind.driver, path), daemon.links[analyzer(at)], AT, seed=at)
+        holder = Holder(model(kind.driver, path), daemon.links[analyzer(at)], AT, seed=at, clock=FastClock())
         benches.append(Bench(kind, holder))
         if kind.told:
             holder.hear = benches[-1].hear

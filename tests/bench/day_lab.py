@@ -7,8 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from interface.simulator.holding import Holder, Order
+from tests.bench.day_clock import FASTER
 from tests.bench.day_plan import Kind
 
+ANSWERED_S = 10.0 * FASTER
 ASKED_AT_MOST = 3  # times: whose line dropped asks again
 
 
@@ -58,7 +60,7 @@ class Bench:
         for _ in range(ASKED_AT_MOST):
             connections = self.holder.connections
             self.asked += 1
-            tests = await self.holder.ask(specimen, 10.0)
+            tests = await self.holder.ask(specimen, ANSWERED_S)
             if tests or connections == self.holder.connections:
                 break
         self.nothing += not tests

@@ -72,6 +72,7 @@ class Placed:
     tests: tuple[str, ...]
     over: str  # hl7, fhir
     fate: Fate = Fate.PLAIN
+    refused: bool = False  # what of it is for the analyzer that refuses is placed while it does
     resources: list[str] = field(default_factory=list)  # FHIR: its ServiceRequests
 
     @property
@@ -83,14 +84,14 @@ class Placed:
         return self.fate in CANCELS
 
     @property
-    def refused(self) -> bool:
-        """Whether a part of it is for the analyzer that refuses."""
-        return REFUSING in self.kinds
-
-    @property
     def moved(self) -> bool:
         """What is refused of it goes to the reserve when a person says so, not to the analyzer again."""
         return self.refused and int(self.number[1:]) // len(KINDS) % 2 == 1
+
+
+def mended_after(orders: int) -> int:
+    """How many orders are placed before a person sees to the analyzer that refuses."""
+    return min(orders // 2, 240)
 
 
 def plan(orders: int, seed: int) -> list[Placed]:
@@ -108,7 +109,9 @@ def plan(orders: int, seed: int) -> list[Placed]:
             own = list(KINDS[at].tests)
             pairs += [(at, test) for test in dice.sample(own, dice.randint(1, len(own)))]
         kinds, tests = zip(*pairs, strict=True)
-        made.append(Placed(f"O{n:06d}", f"26{n:08d}", kinds, tests, "hl7" if n // len(KINDS) % 2 else "fhir"))
+        over = "hl7" if n // len(KINDS) % 2 else "fhir"
+        refused = REFUSING in kinds and n < mended_after(orders)
+        made.append(Placed(f"O{n:06d}", f"26{n:08d}", kinds, tests, over, refused=refused))
     free = dice.sample(made, len(made))
     for fate, share in _SHARES.items():
         for _ in range(max(2, round(share * orders))):

@@ -71,7 +71,7 @@ def judged(order: Placed, found: Found, told: Told) -> list[str]:
         wrong += [f"{test}: {text}" for text in judge(order, at, item, found, again=again)]
     if (order.number in told.refused) != (order.fate is Fate.TOO_LATE):
         wrong.append(f"its cancellation was {'refused' if order.number in told.refused else 'taken'}")
-    refused = order.kinds.count(REFUSING) if order.fate is not Fate.EARLY else 0
+    refused = order.kinds.count(REFUSING) if order.refused and order.fate is not Fate.EARLY else 0
     if told.failed[order.number] != refused:
         wrong.append(f"{told.failed[order.number]} of its codes were shown as failed and not {refused}")
     repeated = 2 if order.fate is Fate.AGAIN else 0
@@ -97,12 +97,13 @@ def _measured(order: Placed, at: int, item: asyncpg.Record, found: Found, *, aga
     expected = Counter({("new", "resulted", who): 1})
     if again:
         expected["rerun", "resulted", who] = 1
-    if at == REFUSING:
+    failed = order.refused and at == REFUSING
+    if failed:
         # What failed was taken from it, of which it is told since it may know of it, or was sent again as new work.
         expected["cancel" if order.moved else "new", "cancelled", analyzer(REFUSING)] += 1
     if (ends := Counter((row["kind"], row["state"], row["analyzer"]) for row in work)) != expected:
         wrong.append("its work ended as " + ", ".join(f"{n} {' '.join(key)}" for key, n in sorted(ends.items())))
-    if sum(row["failed"] for row in work) != (at == REFUSING):
+    if sum(row["failed"] for row in work) != failed:
         wrong.append(f"{sum(row['failed'] for row in work)} pieces of its work failed")
     return wrong
 
