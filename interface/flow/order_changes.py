@@ -188,8 +188,13 @@ async def cancel(
         raise OrderError(["the order has no item of one of these ids"])
     going: list[ItemLocked] = []
     kept: list[str] = []
+    # Who ordered it takes back its own word only; a member of staff says that it is not measured.
+    others = await placing.asked_twice(connection, item_ids or [item.id for item in items])
     for item in wanted:
         if item.status is ItemStatus.CANCELLED:
+            continue
+        if item.id in others and audience is not Audience.STAFF:
+            kept.append(f"{item.test_code}: asked for by another number as well")
             continue
         try:
             _may_cancel(item, in_progress)

@@ -215,6 +215,19 @@ async def items(connection: Connection, placed_id: UUID) -> list[PlacedItem]:
     return [PlacedItem(**{**dict(row.items()), "status": ItemStatus(row["status"])}) for row in rows]
 
 
+async def asked_twice(connection: Connection, item_ids: Iterable[UUID]) -> frozenset[UUID]:
+    """Those of the items that more than one placer's number stands for, of numbers that have not ended."""
+    rows = await connection.fetch(
+        """
+        select own.order_item_id as id from lab.placer_item own join lab.placer_order p on p.id = own.placer_order_id
+        where own.order_item_id = any($1::uuid[]) and own.dropped_at is null and p.ended_at is null
+        group by own.order_item_id having count(*) > 1
+        """,
+        list(item_ids),
+    )
+    return frozenset(row["id"] for row in rows)
+
+
 async def open_tubes(connection: Connection, barcode: str) -> list[Tube]:
     """The specimens of this barcode that may be measured."""
     return await _tubes(connection, "s.barcode = $1 and s.status = 'available'", barcode)

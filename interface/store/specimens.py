@@ -82,6 +82,18 @@ async def specimens_of(connection: Connection, order_id: UUID) -> list[UUID]:
     return [row["id"] for row in rows]
 
 
+async def specimens_beside(connection: Connection, item_ids: Iterable[UUID]) -> list[UUID]:
+    """All specimens of the orders that these items belong to."""
+    rows = await connection.fetch(
+        """
+        select id from lab.specimen
+        where order_id in (select order_id from lab.order_item where id = any($1::uuid[])) order by id
+        """,
+        list(item_ids),
+    )
+    return [row["id"] for row in rows]
+
+
 async def find_by_barcode(connection: Connection, barcode: str) -> list[UUID]:
     """The specimens of this barcode that may be measured; where there are none, the newest of the others."""
     rows = await connection.fetch(

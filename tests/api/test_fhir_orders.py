@@ -15,7 +15,10 @@ from fhir.resources.R4B.bundle import Bundle
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 
 from interface.domain.permissions import Role
-from interface.store import placing
+from interface.domain.views import Actor, ActorKind
+from interface.flow.orders import NewSpecimen
+from interface.flow.placing import Batch, PlacedTube, Placing, place
+from interface.store import lab_changes, placing
 from interface.store.placing import PlacerNumber
 from tests.api.bench import Answer, Bench, Laboratory
 
@@ -313,6 +316,24 @@ async def test_a_request_is_revoked_and_nothing_else(bench: Bench, laboratory: L
         assert (await bench.get(f"/fhir/{path}", token)).json["status"] == "revoked"
     missing = "/fhir/ServiceRequest/7d1c2f58-3c1f-4a87-9a52-0d2b7f6f0a11"
     assert (await send(bench, token, request(status="revoked"), missing, "PUT")).status == 404
+
+
+async def test_what_another_number_asks_for_as_well_is_not_revoked(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    kind = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "PLAC"}]}
+    numbered = request(identifier=[{"type": kind, "system": "urn:ward", "value": "A-1"}], placer="G-1")
+    told = answered(await send(bench, token, bundle(entry(patient(), EVA), entry(specimen(), TUBE), entry(numbered))))
+    person, path = UUID(told[0][1].partition("/")[2]), told[2][1]
+    actor = Actor(ActorKind.LINK, UUID(int=1), "hospital", laboratory.organization_id)
+    again = Placing(PlacerNumber("A-2", "urn:ward"), ("HGB",), (PlacedTube(NewSpecimen((), "B-1")),))
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await lab_changes.lock_orders(connection, laboratory.organization_id)
+        await place(connection, Batch(actor, person), again)
+    assert await counted(laboratory) == (1, 1, 1, 1), "both are measured once"
+    answer = await send(bench, token, request(status="revoked"), f"/fhir/{path}", "PUT")
+    assert (answer.status, answer.json["issue"][0]["code"]) == (409, "conflict"), answer.body
+    assert (await bench.get(f"/fhir/{path}", token)).json["status"] == "active"
 
 
 async def test_each_entry_needs_its_scope(bench: Bench, laboratory: Laboratory) -> None:

@@ -41,7 +41,7 @@ from interface.flow.orders import NewOrder, NewSpecimen, OrderError, create_orde
 from interface.flow.people import NewPatient
 from interface.render import fhir
 from interface.render.fhir import Json
-from interface.store import lab, lab_changes, placing
+from interface.store import lab, lab_changes, placing, specimens
 from interface.store.db import Connection
 from interface.store.lab import OrderFilter
 
@@ -79,6 +79,10 @@ class _Ordering:
         asked = self._asked
         asked.faults.check()
         await lab_changes.lock_orders(self._connection, self._actor.organization_id)
+        # All at once and by id, as everybody locks: one order's after another's could meet who decides of both.
+        revoked = [entry.id for entry in asked.entries if entry.id is not None]
+        beside = await specimens.specimens_beside(self._connection, revoked)
+        await specimens.lock_specimens(self._connection, beside)
         codes = await self._codes()
         asked.faults.check()
         for place, patient in asked.patients.items():
