@@ -419,6 +419,8 @@ async def lived(daemon: Running, settings: Settings, orders: list[Placed], path:
             except TimeoutError as error:
                 whole = False
                 print(f"gave up: {error}")
+            finally:
+                await hospital.close()
             print(f"a day of {len(orders)} orders in {time.monotonic() - began:.0f} s")
             return 1 if await verdict(day) or not whole else 0
     finally:

@@ -42,6 +42,12 @@ class Hospital:
             raise RuntimeError(f"{order.number} was placed as {places} and before as {order.resources}")
         order.resources = places
 
+    async def close(self) -> None:
+        """End its connections."""
+        while not self._streams.empty():
+            stream, _ = self._streams.get_nowait()
+            await stream.close()
+
     async def take_back(self, session: aiohttp.ClientSession, order: Placed) -> bool:
         """Whether the laboratory says that all of it is cancelled. Raises RuntimeError when it says so of a part."""
         if order.over == "hl7":
