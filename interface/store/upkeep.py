@@ -32,6 +32,12 @@ def wire_log_bound(settings: Settings) -> Callable[[str, str], int]:
     return lambda organization, link: known.get((organization, link), WIRE_LOG_MB) << 20
 
 
+# The database is away, or ends in mid-answer: what is upkept waits for the next time.
+_PASSING = (
+    StoreError, ConfigError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError,
+)  # fmt: skip
+
+
 async def prune_wire_log(settings: Settings, owner_url: str) -> int:
     """Delete the oldest rows of logs that are over their bound; returns how many. The login must be the owner's."""
     connection = await open_connection(owner_url)
@@ -63,7 +69,7 @@ async def keep_wire_log(
                     action="wire_log.full",
                 )
             await writer.measure()
-        except (StoreError, ConfigError, asyncpg.PostgresError) as error:  # nothing more is logged meanwhile
+        except _PASSING as error:  # nothing more is logged meanwhile
             log.warning("wire log not pruned", action="wire_log.prune", reason=str(error))
         await asyncio.sleep(PRUNE_PAUSE_S)
 
@@ -86,7 +92,7 @@ async def keep_counted(settings: Callable[[], Settings], server: EmbeddedPostgre
                 return
             if rows := await prune_counted(owner_url):
                 log.info("counted values pruned", action="pbrtqc.prune", rows=rows)
-        except (StoreError, ConfigError, asyncpg.PostgresError) as error:
+        except _PASSING as error:
             log.warning("counted values not pruned", action="pbrtqc.prune", reason=str(error))
         await asyncio.sleep(COUNTED_PAUSE_S)
 
@@ -108,7 +114,7 @@ async def keep_statistics(settings: Callable[[], Settings], server: EmbeddedPost
                     log.info("tables analyzed", action="statistics.analyze", tables=" ".join(grown))
             finally:
                 await connection.close()
-        except (StoreError, ConfigError, asyncpg.PostgresError) as error:
+        except _PASSING as error:
             log.warning("tables not analyzed", action="statistics.analyze", reason=str(error))
 
 

@@ -167,7 +167,12 @@ async def test_a_daemon_that_is_killed_between_commit_and_reply_answers_the_rese
 
     async def committing() -> bool | None:
         found: bool = await bench.owner.fetchval(
-            "select exists (select from pg_stat_activity where wait_event = 'SyncRep' and pid <> pg_backend_pid())"
+            """select exists (
+                select from pg_stat_activity a
+                join pg_locks l on l.pid = a.pid and l.locktype = 'advisory' and l.granted
+                join lab.organization o on (l.classid::bigint << 32) | l.objid::bigint
+                    = hashtextextended('labora.orders.' || o.id, 0)
+                where a.wait_event = 'SyncRep')"""  # others commit too: it is the one that makes orders
         )
         return found
 

@@ -20,8 +20,9 @@ async def findings(block: bytes) -> list[str]:
 
 
 async def test_a_sound_message_has_no_findings_and_the_process_no_hl7apy() -> None:
+    before = {name for name in sys.modules if name.startswith("hl7apy")}  # another test of this process may have it
     assert await validate([GOOD]) == [Checked()]
-    assert "hl7apy" not in sys.modules
+    assert {name for name in sys.modules if name.startswith("hl7apy")} == before
 
 
 async def test_planted_structure_faults_are_found_each_in_its_message() -> None:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from uuid import UUID
 
+import asyncpg
+import pytest
+
+from interface.settings import DatabaseSettings, Settings
+from interface.store import upkeep
 from interface.store.db import Connection
 from interface.store.upkeep import GROWN_ROWS, analyze_grown
 from tests.flow.laboratory import laboratory
@@ -44,3 +51,31 @@ async def test_a_table_of_a_few_rows_is_left_alone(database_url: str) -> None:
         async with lab.database.organization(lab.organization_id) as connection:
             await _fill(connection, lab.organization_id, 3)
         assert "result" not in await analyze_grown(lab.owner)
+
+
+async def test_a_server_that_ends_in_mid_answer_ends_no_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the driver then says is no error of PostgreSQL's."""
+    faults: list[Exception] = [
+        asyncpg.InterfaceError("the underlying connection is closed"),
+        asyncpg.InternalClientError("cannot switch to state 12"),
+        OSError("reset"),
+    ]
+    done = asyncio.Event()
+
+    async def pruned(owner_url: str) -> int:
+        if faults:
+            raise faults.pop()
+        done.set()
+        return 0
+
+    async def may(owner_url: str) -> bool:
+        return True
+
+    monkeypatch.setattr(upkeep, "prune_counted", pruned)
+    monkeypatch.setattr(upkeep, "may_upgrade", may)
+    monkeypatch.setattr(upkeep, "COUNTED_PAUSE_S", 0.0)
+    settings = Settings(Path("unused"), database=DatabaseSettings("postgresql:///none"))
+    task = asyncio.create_task(upkeep.keep_counted(lambda: settings, None))
+    await done.wait()
+    assert not task.done()
+    task.cancel()
