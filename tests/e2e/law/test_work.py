@@ -214,7 +214,13 @@ async def test_a_query_that_was_acknowledged_is_answered_after_a_restart(founded
         await bench.analyzer.listen(address)
         told = await bench.analyzer.next()
         assert (told.order.specimen_id, codes(told.order.steps)) == ("S-1", ["GLU"])
-        await bench.become("accepted")
+
+        async def accepted_once() -> bool:
+            """What was written for the connection that was down is off, and its work ids with it (LAB28-006)."""
+            *before, last = [state for (state,) in await bench.dispatches("state")]
+            return last == "accepted" and set(before) <= {"cancelled"}
+
+        await eventually(accepted_once)
 
 
 async def test_an_answer_that_wants_to_be_acknowledged_is(founded_url: str, tmp_path: Path) -> None:
