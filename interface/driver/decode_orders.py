@@ -31,6 +31,7 @@ from interface.wire.hl7 import REQUIRED_MISSING, SEGMENT_SEQUENCE, TABLE_VALUE, 
 from interface.wire.hl7_groups import Group, group
 from interface.wire.hl7_structures import Part
 
+MOST_REPEATS = 100  # of a field: nobody has more numbers or names, and each is looked up
 MOST_ORDERS = 200  # of one message: a laboratory's day is some thousands, and they are placed in one transaction
 DATA_TYPE = 102  # HL7 table 0357
 
@@ -94,6 +95,14 @@ class _Reader:
     def at(self, segment: Segment, field: int = 0, repeat: int = 0, component: int = 0) -> str:
         return self._message.location(segment, field, repeat, component)
 
+    def _each(self, segment: Segment, field: int) -> range:
+        """The numbers of a field's repetitions. Each is read by itself, so that too many would take for ever."""
+        count = len(segment.repeats(field))
+        if count > MOST_REPEATS:
+            text = f"the field is repeated more than {MOST_REPEATS} times"
+            self.fault(self.at(segment, field), DATA_TYPE, text)
+        return range(1, min(count, MOST_REPEATS) + 1)
+
     # ---- data types --------------------------------------------------------------------------------------------------
 
     def entity(self, segment: Segment | None, field: int) -> EntityId:
@@ -123,7 +132,7 @@ class _Reader:
     def identifiers(self, segment: Segment, field: int) -> tuple[IdentifierView, ...]:
         """CX: number (1), assigning authority (4), type (5). One without an authority is nobody's."""
         found: dict[tuple[str, str], IdentifierView] = {}
-        for repeat in range(1, len(segment.repeats(field)) + 1):
+        for repeat in self._each(segment, field):
             value = segment.value(field, 1, repeat).strip()
             if not value:
                 continue
@@ -161,7 +170,7 @@ class _Reader:
 
     def _name(self, pid: Segment) -> tuple[str | None, str | None]:
         """XPN: the legal name where several are told, else the first."""
-        repeats = range(1, len(pid.repeats(5)) + 1)
+        repeats = self._each(pid, 5)
         at = next((at for at in repeats if pid.value(5, 7, at).strip().upper() == "L"), 1)
         family = pid.value(5, 1, at).strip()
         given = " ".join(part for place in (2, 3) if (part := pid.value(5, place, at).strip()))
@@ -306,7 +315,7 @@ class _Orders(_Reader):
         lines: list[str] = []
         if obr is not None:
             lines.append(obr.value(13).strip())
-            for at in range(1, len(obr.repeats(31)) + 1):
+            for at in self._each(obr, 31):
                 lines.append(obr.value(31, 2, at).strip() or obr.value(31, 1, at).strip())
         for segment in of.own("DG1"):
             code, text = segment.value(3).strip(), segment.value(3, 2).strip() or segment.value(4).strip()
@@ -320,7 +329,7 @@ class _Orders(_Reader):
         pregnant: bool | None = None
         weeks: int | None = None
         if visit is not None:
-            status = [visit.value(15, 1, at).strip().upper() for at in range(1, len(visit.repeats(15)) + 1)]
+            status = [visit.value(15, 1, at).strip().upper() for at in self._each(visit, 15)]
             pregnant = True if _PREGNANT in status else None
         for seen in of.groups(Part.OBSERVATION):
             obx = seen.first("OBX")

@@ -71,7 +71,7 @@ def read_query(message: hl7.Message) -> LawQuery:
         return LawQuery(Asking.ALL, said, tag)
     rack, position, tray, tray_position, location = (segment.value(number).strip() for number in (4, 5, 6, 7, 8))
     place = Place(rack, position, tray, tray_position, location)
-    repeats = (segment.value(3, repeat=number + 1).strip() for number in range(len(segment.repeats(3))))
+    repeats = (each.strip() for each in segment.every(3))
     if ids := tuple(dict.fromkeys(filter(None, repeats))):
         return LawQuery(Asking.SPECIMEN, said, tag, ids, place)
     for by, where, field in ((Asking.RACK, (rack, position), 4), (Asking.TRAY, (tray, tray_position), 6)):

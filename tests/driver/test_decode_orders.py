@@ -261,3 +261,25 @@ def test_on_any_bytes_nothing_is_raised_and_the_answer_can_be_read(seed: int, pi
         assert len({each.location for each in found.orders}) == len(found.orders)
     back = hl7.check_syntax(reply(asked, Outcome(AckCode.AE, answers, faults), control_id="C", now=NOW))
     assert sum(1 for _ in back.all("ORC")) == len(answers)
+
+
+@pytest.mark.parametrize(
+    ("kind", "segment", "location"),
+    [
+        ("ADT^A08", "PID|1||{}||Muster^Eva||19800101|F", "PID^1^3"),
+        ("ADT^A08", "PID|1||P-1^^^H||{}||19800101|F", "PID^1^5"),
+        ("OML^O21", "PID|1||P-1^^^H||X\rPV1|1||||||||||||||{}\rORC|NW|A\rOBR|1|A||K", "PV1^1^15"),
+        ("OML^O21", "PID|1||P-1^^^H||X\rORC|NW|A\rOBR|1|A||K" + "|" * 27 + "{}", "OBR^1^31"),
+    ],
+)
+def test_a_field_that_is_repeated_without_end_is_refused_and_not_read(kind: str, segment: str, location: str) -> None:
+    """Each repetition is read by itself: 400 kB of them held the daemon for half a minute (DESIGN §1.7)."""
+    many = "~".join(f"{at}^^^H" for at in range(decode_orders.MOST_REPEATS + 1))
+    text = f"MSH|^~\\&|H|H|L|L|20260101||{kind}|1|P|2.5.1\r{segment.format(many)}\r"
+    asked = hl7.check_syntax(text.encode())
+    if kind.startswith("ADT"):
+        faults = decode_orders.patients(asked, Terms("H"), ZONE).faults
+    else:
+        found = decode_orders.orders(asked, Terms("H"), ZONE)
+        faults = (*found.faults, *(fault for each in found.orders for fault in each.faults))
+    assert location in {fault.location for fault in faults if "repeated more than" in fault.text}
