@@ -17,6 +17,7 @@ from interface.flow import waking
 from interface.flow.blocks import BlockJournal, note_sealed
 from interface.flow.context import LinkContext
 from interface.flow.frames import Hl7Transmission, Transmission
+from interface.flow.message import storable
 from interface.flow.outgoing import LinkOutgoing
 from interface.flow.requests import Handler, Reply, Requests, request_row
 from interface.flow.speech import control_id as control_id_of
@@ -96,8 +97,8 @@ class LinkIntake:
                 return await self._refused(block, peer, read)
             if self._requests is not None and (handler := self._requests.handler(read)) is not None:
                 return await self._answered(self._requests, handler, read, block, peer)
-        control_id = known.control_id if known else _storable(hl7.control_id(block))
-        kind = known.shape.message_type if known else _storable(hl7.message_type(block))
+        control_id = known.control_id if known else storable(hl7.control_id(block))
+        kind = known.shape.message_type if known else storable(hl7.message_type(block))
         digest, now = blake2b(block, digest_size=32).digest(), self._now()
         row = BlockRow(new_message_id(), self._context.link_id, control_id, kind, digest, now, peer, block)
         try:
@@ -142,8 +143,8 @@ class LinkIntake:
         self, requests: Requests, handler: Handler, message: hl7.Message, block: bytes, peer: str
     ) -> Receipt:
         """A request and its answer. The accept acknowledgement goes before it, where the sender wants one."""
-        kind, control_id = _storable(hl7.message_type(block)), control_id_of(uuid7())
-        row = request_row(self._context, block, self._now(), peer, _storable(hl7.control_id(block)), kind)
+        kind, control_id = storable(hl7.message_type(block)), control_id_of(uuid7())
+        row = request_row(self._context, block, self._now(), peer, storable(hl7.control_id(block)), kind)
         try:
             answered = await requests.answer(handler, message, block, row, control_id)
         except StoreError as error:
@@ -203,8 +204,8 @@ class LinkIntake:
             sealed_at=now,
             peer=peer,
             settled="rejected",
-            control_id=_storable(hl7.control_id(block)),
-            message_type=_storable(hl7.message_type(block)),
+            control_id=storable(hl7.control_id(block)),
+            message_type=storable(hl7.message_type(block)),
             reason=f"{fault.slug}: {fault.text}",
             bytes=len(block),
         )
@@ -237,8 +238,3 @@ class LinkIntake:
 def _receipt(message_id: UUID, replies: Sequence[bytes], refused: str = "") -> Receipt:
     first = replies[0] if replies else None
     return Receipt(message_id, first, tuple(replies[1:]), frames=(message_id,), refused=refused)
-
-
-def _storable(text: str) -> str:
-    """PostgreSQL text holds no NUL; the bytes themselves are in the frame."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:200]

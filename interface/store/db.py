@@ -56,7 +56,7 @@ _LOST: Final = ("08", "57P")  # the session ended; what it was doing may or may 
 
 
 # InternalClientError is what the driver's own state machine makes of a session that ends in mid-answer.
-_DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
 def translate(error: BaseException, *, committing: bool = False) -> StoreError | None:
@@ -96,7 +96,7 @@ def store_errors(*, committing: bool = False) -> Iterator[None]:
     """Raise driver errors of the block as StoreError (see `translate`); everything else passes unchanged."""
     try:
         yield
-    except _DRIVER_ERRORS as error:
+    except DRIVER_ERRORS as error:
         translated = translate(error, committing=committing)
         if translated is None:
             raise
@@ -190,7 +190,7 @@ async def open_connection(
         ):
             with attempt:
                 connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, server_settings=settings)
-    except (*_DRIVER_ERRORS, ValueError) as error:
+    except (*DRIVER_ERRORS, ValueError) as error:
         refusal = _refusal(error, role)
         if refusal is not None:
             raise refusal from error
@@ -269,7 +269,7 @@ class Database:
         pool = await self.pool(organization_id)
         try:
             connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
-        except _DRIVER_ERRORS as error:
+        except DRIVER_ERRORS as error:
             # nothing was sent yet, so even a timeout is not ambiguous
             raise StoreUnavailable(f"the database cannot be reached: {error or type(error).__name__}") from error
         try:
@@ -277,7 +277,7 @@ class Database:
         finally:
             try:
                 await pool.release(connection)
-            except _DRIVER_ERRORS as error:
+            except DRIVER_ERRORS as error:
                 log.info("connection discarded", action="db.discard", error=type(error).__name__)
 
     @asynccontextmanager
@@ -348,7 +348,7 @@ async def _transaction(connection: Connection) -> AsyncIterator[None]:
         except BaseException:
             try:
                 await transaction.rollback()
-            except _DRIVER_ERRORS as error:
+            except DRIVER_ERRORS as error:
                 # the server rolls back what has no commit; the first error is the one to tell
                 log.info("rollback not confirmed", action="db.rollback", error=type(error).__name__)
             raise
@@ -359,7 +359,7 @@ async def _transaction(connection: Connection) -> AsyncIterator[None]:
 async def _close(pool: Pool) -> None:
     try:
         await asyncio.wait_for(pool.close(), CONNECT_TIMEOUT_S)
-    except _DRIVER_ERRORS:
+    except DRIVER_ERRORS:
         pool.terminate()
 
 

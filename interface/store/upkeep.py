@@ -7,13 +7,12 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-import asyncpg
 import structlog
 
 from interface.errors import ConfigError, StoreError
 from interface.settings import WIRE_LOG_MB, Settings
 from interface.store import pbrtqc
-from interface.store.db import Connection, open_connection
+from interface.store.db import DRIVER_ERRORS, Connection, open_connection
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.migrate import may_upgrade
 from interface.store.schema import OWNER_ROLE, SCHEMA
@@ -33,9 +32,7 @@ def wire_log_bound(settings: Settings) -> Callable[[str, str], int]:
 
 
 # The database is away, or ends in mid-answer: what is upkept waits for the next time.
-_PASSING = (
-    StoreError, ConfigError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError,
-)  # fmt: skip
+_PASSING = (StoreError, ConfigError, *DRIVER_ERRORS)
 
 
 async def prune_wire_log(settings: Settings, owner_url: str) -> int:

@@ -85,21 +85,22 @@ class _Ordering:
         await specimens.lock_specimens(self._connection, beside)
         codes = await self._codes()
         asked.faults.check()
-        for place, patient in asked.patients.items():
-            if patient.identifiers:
-                self._patients[place], made = await people.find_or_create(self._connection, self._actor, patient)
-                self.done[place] = Done("Patient", self._patients[place], made)
+        await self._register([place for place, patient in asked.patients.items() if patient.identifiers])
         for group in asked.groups:
             await self._order(group, codes)
-        for place, patient in asked.patients.items():
-            if place not in self._patients:  # nobody can be found by it, and nothing is ordered for it
-                self._patients[place], made = await people.find_or_create(self._connection, self._actor, patient)
-                self.done[place] = Done("Patient", self._patients[place], made)
+        # Who has no identifier is made with the first order, which is compared by name when it comes again.
+        await self._register([place for place in asked.patients if place not in self._patients])
         for place in asked.practitioners:
             self.done[place] = Done("Practitioner", None, False, note="taken as the requester")
         for entry in asked.entries:
             if entry.method == "PUT":
                 self.done[entry.place] = await _revoke(self._connection, self._actor, self._audience, entry)
+
+    async def _register(self, places: Sequence[int]) -> None:
+        for place in places:
+            patient = self._asked.patients[place]
+            self._patients[place], made = await people.find_or_create(self._connection, self._actor, patient)
+            self.done[place] = Done("Patient", self._patients[place], made)
 
     async def _codes(self) -> dict[int, str]:
         """The test or panel of each request, by the place of its entry."""
