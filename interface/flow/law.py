@@ -22,6 +22,7 @@ from interface.errors import SegmentError
 from interface.flow import order_book
 from interface.flow.context import LinkContext
 from interface.flow.order_book import BookWork
+from interface.flow.queries import MOST_ASKED
 from interface.flow.requests import Handler, Refused, Reply, Request
 from interface.flow.speech import Said, Sent, Speech, Word, control_id
 from interface.settings import TransportType
@@ -77,6 +78,8 @@ def _asked(link: LinkContext, query: LawQuery) -> tuple[LawAsked, ...]:
     where = (place.rack, place.rack_position, place.tray, place.tray_position, place.location)
     if query.asking is not Asking.SPECIMEN:
         return (LawAsked(query.asking, "", *where),)
+    if len(query.specimen_ids) > MOST_ASKED:  # each is told by a message of its own, one after the other
+        raise SegmentError(f"more than {MOST_ASKED} specimens are asked for", "QPD^1^3", APPLICATION_ERROR)
     asked = []
     for raw in query.specimen_ids:
         read, wrong = link.driver.specimen_ids.take(raw)

@@ -25,15 +25,18 @@ from interface.domain.routing import ENDED, DispatchKind, DispatchState
 from interface.errors import LaboraError, StoreError
 from interface.flow import order_book, waking
 from interface.flow.context import LinkContext
+from interface.flow.message import storable
 from interface.flow.queries import takes_back
+from interface.flow.requests import append_of, request_row
 from interface.flow.speech import Sent, Speech
 from interface.link.intake import Outgoing, Sending
 from interface.settings import TransportType
 from interface.store import dispatch, results
 from interface.store.db import Connection, Database, translate
 from interface.store.ids import uuid7
-from interface.store.journal import StoredMessage, read_message
+from interface.store.journal import Append, StoredMessage, append_within, read_message
 from interface.store.results import AlreadySettled, Outcome
+from interface.wire import hl7
 
 log = structlog.get_logger(__name__)
 
@@ -87,12 +90,13 @@ class _Message:
 
 @dataclass(frozen=True, slots=True)
 class _Fate:
-    """What became of a message."""
+    """What became of a message. `kept`: the rows of its reply, the same when it has to be committed again."""
 
     message: _Message
     delivered: bool
     reply: bytes | None = None
     reason: str = ""
+    kept: Append | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +333,8 @@ class LinkOutgoing:
         self, connection: ConnectionOutgoing, message: _Message, delivered: bool, reply: bytes | None, reason: str
     ) -> bytes | None:
         """See `Outgoing.told`."""
-        fate = _Fate(message, delivered, reply, reason)
+        kept = self._kept(connection.peer, reply) if reply is not None else None
+        fate = _Fate(message, delivered, reply, reason, kept)
         async with self._turn:
             self._under_way.discard(message.sent.id)
             outcome = await self._said(fate)
@@ -343,6 +348,11 @@ class LinkOutgoing:
         said = "given_up" if given_up else "delivered" if fate.delivered else fate.reason
         telemetry.count_sending(self.link.name, said)
         return answer
+
+    def _kept(self, peer: str, reply: bytes) -> Append:
+        """A reply is kept as it came, before it is acknowledged in its turn (DESIGN §1.1)."""
+        control_id, kind = storable(hl7.control_id(reply)), storable(hl7.message_type(reply))
+        return append_of(request_row(self.link, reply, self._now(), peer, control_id, kind), reply)
 
     def _keep(self, fate: _Fate, connection: ConnectionOutgoing) -> None:
         """A message that did not arrive waits for its next turn: here, where the order book does not keep it."""
@@ -388,6 +398,8 @@ class LinkOutgoing:
         link, message, now = self.link, fate.message, self._now()
         sent = message.sent
         async with self._database.transaction(link.organization_id) as connection:
+            if fate.kept is not None:
+                await append_within(connection, link.organization_id, fate.kept)
             if fate.delivered and fate.reply is not None and self._speech is not None:
                 word = await self._speech.replied(connection, link, sent, fate.reply, now)
                 return _Outcome(word.delivered, word.answer)

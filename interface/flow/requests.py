@@ -148,7 +148,7 @@ class Requests:
         done = False
         try:
             async with self._database.transaction(organization_id) as connection:
-                await append_within(connection, organization_id, _append(row, block))
+                await append_within(connection, organization_id, append_of(row, block))
                 reply = await handler(
                     Request(connection, self._context, row.id, message, block, control_id, row.received_at)
                 )
@@ -176,19 +176,20 @@ class Requests:
         # All that was written is undone; that it came, and why nothing was done, is kept.
         rejected = row._replace(settled="rejected", reason=storable(reason, _MOST_REASON))
         async with self._database.transaction(organization_id) as connection:
-            await append_within(connection, organization_id, _append(rejected, block))
+            await append_within(connection, organization_id, append_of(rejected, block))
         return answer
 
 
 def request_row(context: LinkContext, block: bytes, now: datetime, peer: str, control_id: str, kind: str) -> MessageRow:
-    """The journal's row of a request, done. Without a digest, so that none is taken for a resend."""
+    """The journal's row of a message that is settled with it. Without a digest, so that none is taken for a resend."""
     return MessageRow(
         new_message_id(), context.link_id, "hl7", "complete", received_at=now, sealed_at=now, peer=peer,
         settled="released", control_id=control_id, message_type=kind, bytes=len(block),
     )  # fmt: skip
 
 
-def _append(row: MessageRow, block: bytes) -> Append:
+def append_of(row: MessageRow, block: bytes) -> Append:
+    """The rows of a message in one block."""
     return Append((row,), (FrameRow(row.id, 0, 0, None, block, row.received_at),))
 
 

@@ -13,6 +13,7 @@ from interface.driver.law_analyzer import Voice, hear
 from interface.flow import law, order_book
 from interface.flow.law import PLACE_S, LawSpeech
 from interface.flow.outgoing import LinkOutgoing
+from interface.flow.queries import MOST_ASKED
 from interface.flow.requests import Refused, Request, request_row
 from interface.flow.speech import Sent, Word
 from interface.settings import Address, Transport, TransportType
@@ -173,6 +174,19 @@ async def test_the_link_that_dials_says_it(driver: str, kind: TransportType, spe
     )
     assert (law.speech(link) is not None) is speaks
     assert (law.handler(link) is not None) is (driver == "ihe_law")
+
+
+async def test_a_query_for_specimens_without_end_is_refused(lab: Laboratory) -> None:
+    """Each would be told by a message of its own, and nothing else meanwhile."""
+    block = VOICE.asks(NOW, "T1", "~".join(f"S-{at}" for at in range(MOST_ASKED + 1)))
+    block = block.replace(b"\\R\\", b"~")  # as an analyzer repeats a field
+    handler = law.handler(lab.context)
+    assert handler is not None
+    async with lab.database.transaction(lab.organization_id) as connection:
+        request = Request(connection, lab.context, uuid7(), hl7.parse(block), block, "L1", NOW)
+        with pytest.raises(Refused, match=f"more than {MOST_ASKED}"):
+            await handler(request)
+    assert await owed(lab) == 0
 
 
 async def test_a_query_is_not_acknowledged_where_no_link_leads_back(lab: Laboratory) -> None:

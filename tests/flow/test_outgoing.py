@@ -363,6 +363,9 @@ async def test_an_hl7_analyzer_says_of_each_message_what_becomes_of_it(lab: Labo
     assert [state for _, state in await at.states()] == ["accepted", "refused", "failed"]
     answers = [row["answer"] for row in await lab.owner.fetch("select answer from lab.dispatch order by work_id")]
     assert answers[:2] == ["", "AE 204"], "its codes, and nothing that names a patient"
+    kept = await lab.owner.fetch("select bytes from lab.frame order by id")
+    said = [ack(accepted, "AA"), ack(refused, "AE", "204"), ack(later, "CE")]
+    assert [row["bytes"] for row in kept] == said, "as it came, before it could be acknowledged"
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,9 @@ async def test_lab27_002_the_query_is_acknowledged_at_once(founded_url: str, tmp
         assert refused.first("ERR").field(2) == "QPD^1^3"  # type: ignore[union-attr]
         with pytest.raises(Silence):
             await bench.analyzer.next(0.3)
-        settled = await bench.owner.fetch("select settled, reason from lab.message order by id")
+        settled = await bench.owner.fetch(
+            "select settled, reason from lab.message where message_type = 'QBP^Q11' order by id"
+        )
         assert [row["settled"] for row in settled] == ["released", "rejected"]
         assert settled[1]["reason"].startswith("segment: ")
 

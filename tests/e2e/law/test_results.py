@@ -188,9 +188,10 @@ async def test_a_result_under_another_specimens_work_id_is_held(founded_url: str
         for barcode, named in (("S-2", ids["S-1"]), ("S-1", ids["S-1"])):
             reply = await bench.analyzer.report(barcode, (Result(named, "GLU", "98.5", "mg/dL"),))
             assert code(reply) == "AA"
-        doubtful, right = await bench.results(2)
-        assert doubtful.barcode == "S-2" and "ambiguous_specimen" in {str(one) for one in doubtful.held}
-        assert right.barcode == "S-1" and "ambiguous_specimen" not in {str(one) for one in right.held}
+        # Order is kept within a specimen: which of the two is decided first is nobody's promise.
+        held = {one.barcode: {str(reason) for reason in one.held} for one in await bench.results(2)}
+        assert held.keys() == {"S-1", "S-2"}
+        assert "ambiguous_specimen" in held["S-2"] and "ambiguous_specimen" not in held["S-1"]
 
 
 async def test_a_dilution_that_was_asked_for_is_a_new_step_with_its_factor(founded_url: str, tmp_path: Path) -> None:
