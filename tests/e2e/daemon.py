@@ -8,8 +8,9 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TypeVar
@@ -96,13 +97,29 @@ async def get(address: Address, path: str) -> tuple[int, str]:
         return response.status, await response.text()
 
 
+def _ports() -> Iterator[int]:
+    """Below those that the kernel gives to connections (net.ipv4.ip_local_port_range): what is free now is free when it
+    is bound, also once more after a kill. Each worker of a run has its own."""
+    worker = int("".join(filter(str.isdigit, os.environ.get("PYTEST_XDIST_WORKER", ""))) or 0)
+    first, size = 20_000 + worker % 6 * 2_000, 2_000
+    for at in count(os.getpid()):
+        yield first + at % size
+
+
+_PORTS = _ports()
+
+
 def free_ports(number: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    """Ports that nobody listens on, all different."""
+    found: list[int] = []
+    while len(found) < number:
+        port = next(_PORTS)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        found.append(port)
+    return found
 
 
 class Process:
