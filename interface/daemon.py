@@ -33,8 +33,8 @@ from interface.links import Links
 from interface.settings import Address, Settings
 from interface.store.audit import AuditWriter
 from interface.store.db import Database
-from interface.store.embedded import keep_partitions, open_database
-from interface.store.upkeep import keep_counted, keep_statistics, keep_wire_log
+from interface.store.embedded import open_database
+from interface.store.upkeep import keep_counted, keep_partitions, keep_statistics, keep_wire_log
 
 if TYPE_CHECKING:
     from interface.api.app import LinkStatus
@@ -142,7 +142,7 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         stack.push_async_callback(links.supervisor.stop, settings.limits.drain_s)
         await links.supervisor.start(specs)
         for upkeep in (
-            keep_partitions(settings, server),
+            keep_partitions(links.settings, server),
             keep_wire_log(links.settings, server, links.wire_log),
             keep_statistics(links.settings, server),
             keep_counted(links.settings, server),

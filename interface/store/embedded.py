@@ -41,7 +41,6 @@ PREDECESSOR_WAIT_S: Final = 1.0  # then our own is tried, which says what is wro
 RESTART_FIRST_S: Final = 0.05
 RESTART_LONGEST_S: Final = 5.0
 LOG_LIMIT_BYTES: Final = 4 * 1024 * 1024
-MAINTAIN_S: Final = 86_400.0
 
 _PR_SET_PDEATHSIG: Final = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -529,15 +528,3 @@ async def _upgraded(owner_url: str) -> None:
             await connection.close()
         applied = await migrate.upgrade(owner_url)
         log.info("schema upgraded", action="db.upgrade", revisions=applied)
-
-
-async def keep_partitions(settings: Settings, server: EmbeddedPostgres | None) -> None:
-    """Make the coming months' partitions now and every day, for as long as the daemon runs and where it may."""
-    owner_url = settings.database.url if server is None else server.url(OWNER_ROLE)
-    while True:
-        try:
-            if await migrate.may_upgrade(owner_url):
-                await migrate.maintain(owner_url)
-        except (StoreError, ConfigError, asyncpg.PostgresError) as error:  # rows go to the DEFAULT partition meanwhile
-            log.warning("partitions not made", action="db.maintain", reason=str(error))
-        await asyncio.sleep(MAINTAIN_S)

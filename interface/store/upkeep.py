@@ -1,5 +1,5 @@
-"""What only the schema's owner may do while the daemon runs: keep each link's wire log within its bound, and the
-planner's statistics near the truth while tables are young."""
+"""What only the schema's owner may do while the daemon runs: make the coming partitions, keep each link's wire log
+within its bound, and the planner's statistics near the truth while tables are young."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from interface.settings import WIRE_LOG_MB, Settings
 from interface.store import pbrtqc
 from interface.store.db import DRIVER_ERRORS, Connection, open_connection
 from interface.store.embedded import EmbeddedPostgres
-from interface.store.migrate import may_upgrade
+from interface.store.migrate import maintain, may_upgrade
 from interface.store.schema import OWNER_ROLE, SCHEMA
 from interface.store.wire_log import WireLogWriter, prune
 
-COUNTED_PAUSE_S = 86_400.0
+COUNTED_PAUSE_S = PARTITIONS_PAUSE_S = 86_400.0
 PRUNE_PAUSE_S, STATISTICS_PAUSE_S, LONGEST_PAUSE_S = 30.0, 5.0, 60.0
 GROWN_ROWS = 500  # a table that has changed by so many rows, and by as many as it has, is analyzed
 
@@ -33,6 +33,18 @@ def wire_log_bound(settings: Settings) -> Callable[[str, str], int]:
 
 # The database is away, or ends in mid-answer: what is upkept waits for the next time.
 _PASSING = (StoreError, ConfigError, *DRIVER_ERRORS)
+
+
+async def keep_partitions(settings: Callable[[], Settings], server: EmbeddedPostgres | None) -> None:
+    """Make the coming months' partitions now and every day, for as long as the daemon runs and where it may."""
+    owner_url = settings().database.url if server is None else server.url(OWNER_ROLE)
+    while True:
+        try:
+            if await may_upgrade(owner_url):
+                await maintain(owner_url)
+        except _PASSING as error:  # rows go to the DEFAULT partition meanwhile
+            log.warning("partitions not made", action="db.maintain", reason=str(error))
+        await asyncio.sleep(PARTITIONS_PAUSE_S)
 
 
 async def prune_wire_log(settings: Settings, owner_url: str) -> int:

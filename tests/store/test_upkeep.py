@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from uuid import UUID
 
@@ -53,16 +54,28 @@ async def test_a_table_of_a_few_rows_is_left_alone(database_url: str) -> None:
         assert "result" not in await analyze_grown(lab.owner)
 
 
-async def test_a_server_that_ends_in_mid_answer_ends_no_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("keep", "work", "pause"),
+    [
+        (upkeep.keep_counted, "prune_counted", "COUNTED_PAUSE_S"),
+        (upkeep.keep_partitions, "maintain", "PARTITIONS_PAUSE_S"),
+    ],
+)
+async def test_a_server_that_ends_in_mid_answer_ends_no_upkeep(
+    monkeypatch: pytest.MonkeyPatch,
+    keep: Callable[[Callable[[], Settings], None], Coroutine[None, None, None]],
+    work: str,
+    pause: str,
+) -> None:
     """What the driver then says is no error of PostgreSQL's."""
     faults: list[Exception] = [
         asyncpg.InterfaceError("the underlying connection is closed"),
         asyncpg.InternalClientError("cannot switch to state 12"),
-        OSError("reset"),
+        BrokenPipeError("broken pipe"),
     ]
     done = asyncio.Event()
 
-    async def pruned(owner_url: str) -> int:
+    async def worked(owner_url: str) -> int:
         if faults:
             raise faults.pop()
         done.set()
@@ -71,11 +84,11 @@ async def test_a_server_that_ends_in_mid_answer_ends_no_upkeep(monkeypatch: pyte
     async def may(owner_url: str) -> bool:
         return True
 
-    monkeypatch.setattr(upkeep, "prune_counted", pruned)
+    monkeypatch.setattr(upkeep, work, worked)
     monkeypatch.setattr(upkeep, "may_upgrade", may)
-    monkeypatch.setattr(upkeep, "COUNTED_PAUSE_S", 0.0)
+    monkeypatch.setattr(upkeep, pause, 0.0)
     settings = Settings(Path("unused"), database=DatabaseSettings("postgresql:///none"))
-    task = asyncio.create_task(upkeep.keep_counted(lambda: settings, None))
+    task = asyncio.create_task(keep(lambda: settings, None))
     await done.wait()
     assert not task.done()
     task.cancel()
