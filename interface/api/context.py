@@ -10,7 +10,7 @@ from uuid import UUID
 from aiohttp import web
 
 from interface.api.paging import Pages
-from interface.domain.permissions import Permission, allows
+from interface.domain.permissions import Permission, allows, restrictions
 from interface.domain.views import Actor, ActorKind, Audience
 from interface.render.json import dumps
 from interface.settings import Preliminary, Settings
@@ -84,6 +84,8 @@ class Need:
     """What a caller must have: a user one permission, a client one action (of `cruds`) on one FHIR type.
 
     Without `permission` no user may, without `resource` no client may; `public` is open to everyone.
+    `narrowed`: the handler applies the `restrictions` of the client's scopes itself; without it, a client whose scope a
+    query narrows may not.
     """
 
     permission: Permission | None = None
@@ -91,6 +93,7 @@ class Need:
     action: str = ""
     public: bool = False
     any_actor: bool = False  # whoever is authenticated
+    narrowed: bool = False
 
     def met_by(self, actor: Actor) -> bool:
         if self.public or self.any_actor:
@@ -98,7 +101,8 @@ class Need:
         if actor.kind is ActorKind.USER:
             return self.permission is not None and self.permission.value in actor.scopes
         if actor.kind is ActorKind.CLIENT:
-            return bool(self.resource) and allows(actor.scopes, self.resource, self.action)
+            meets = restrictions if self.narrowed else allows
+            return bool(self.resource) and bool(meets(actor.scopes, self.resource, self.action))
         return False
 
 

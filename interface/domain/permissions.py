@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from urllib.parse import quote, unquote_plus
 
 
 class Permission(StrEnum):
@@ -84,52 +86,139 @@ def permissions(roles: Iterable[str]) -> frozenset[str]:
 
 # ---- SMART scopes ---------------------------------------------------------------------------------------------------
 
-RESOURCES = ("DiagnosticReport", "Observation", "Patient", "ServiceRequest", "Specimen")
+# What a query may narrow a scope to (SMART 2.0 "Finer-grained resource constraints using search parameters"), of each
+# resource that the façade serves: the search must be able to apply it, so the list is closed.
+NARROWING: dict[str, frozenset[str]] = {
+    "AuditEvent": frozenset({"patient"}),
+    "Binary": frozenset(),
+    "Device": frozenset({"_id", "identifier"}),
+    "DiagnosticReport": frozenset({"_id", "category", "code", "patient", "status"}),
+    "Observation": frozenset({"_id", "category", "code", "patient", "specimen", "status"}),
+    "Organization": frozenset({"_id", "identifier"}),
+    "Patient": frozenset({"_id", "identifier"}),
+    "Practitioner": frozenset({"_id", "identifier"}),
+    "Provenance": frozenset({"_id", "target"}),
+    "ServiceRequest": frozenset({"_id", "category", "code", "patient", "status"}),
+    "Specimen": frozenset({"_id", "patient", "status", "type"}),
+    "Subscription": frozenset({"_id", "status"}),
+}
+RESOURCES = tuple(NARROWING)
+MOST_SCOPE_CHARACTERS, MOST_SCOPES = 2000, 100  # of one scope; of a list
+
 _ORDER = "cruds"  # SMART 2.0: the letters stand in this order
 _V1 = {"read": "rs", "write": "cud", "*": "cruds"}
-_SCOPE = re.compile(r"system/(?P<resource>[A-Za-z]+|\*)\.(?P<actions>read|write|\*|c?r?u?d?s?)", re.ASCII)
+_SCOPE = re.compile(
+    r"system/(?P<resource>[A-Za-z]+|\*)\.(?P<actions>read|write|\*|c?r?u?d?s?)(?:\?(?P<query>[!-~]+))?", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """`system/<resource>.<actions>`; resource `*` is every one, actions are letters of `cruds`."""
+    """`system/<resource>.<actions>?<query>`; resource `*` is every one, actions are letters of `cruds`.
+
+    `query`: search parameters, sorted, that what is read or found must all meet; empty: no restriction.
+    """
 
     resource: str
     actions: frozenset[str]
+    query: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        return f"system/{self.resource}.{''.join(letter for letter in _ORDER if letter in self.actions)}"
+        plain = f"system/{self.resource}.{''.join(letter for letter in _ORDER if letter in self.actions)}"
+        query = "&".join(f"{name}={quote(value, safe='/:|,.')}" for name, value in self.query)
+        return f"{plain}?{query}" if query else plain
+
+    def covers(self, other: Scope) -> bool:
+        """Whether all that `other` allows is allowed by this one alone."""
+        return (
+            self.resource in ("*", other.resource)
+            and self.actions >= other.actions
+            and set(self.query) <= set(other.query)
+        )
 
 
+@dataclass(frozen=True, slots=True)
+class Restriction:
+    """Search parameters (name, value) that must all hold of a resource; none: every resource of the type."""
+
+    parameters: tuple[tuple[str, str], ...] = ()
+
+
+@lru_cache(maxsize=1024)
 def parse_scope(text: str) -> Scope:
     """One SMART scope, version 1 or 2. ValueError, with a text for the reader, when it cannot be granted."""
-    match = _SCOPE.fullmatch(text)
+    match = _SCOPE.fullmatch(text) if len(text) <= MOST_SCOPE_CHARACTERS else None
     if match is None or not match["actions"]:
         raise ValueError(
-            f"{text!r} is not a scope; it reads system/<resource>.<actions>, for example system/Observation.rs"
+            f"{text[:100]!r} is not a scope; it reads system/<resource>.<actions>, for example system/Observation.rs"
         )
     if match["resource"] != "*" and match["resource"] not in RESOURCES:
         raise ValueError(f"{text!r}: the resource is none of {', '.join(RESOURCES)}, *")
-    return Scope(match["resource"], frozenset(_V1.get(match["actions"], match["actions"])))
+    actions = frozenset(_V1.get(match["actions"], match["actions"]))
+    if match["query"] is None:
+        return Scope(match["resource"], actions)
+    if match["actions"] in _V1 or not actions <= {"r", "s"}:
+        raise ValueError(f"{text!r}: only what is read (.r, .s, .rs) can be narrowed by a query")
+    return Scope(match["resource"], actions, _query(text, match["resource"], match["query"]))
+
+
+def _query(text: str, resource: str, query: str) -> tuple[tuple[str, str], ...]:
+    possible = NARROWING.get(resource, frozenset())
+    pairs = []
+    for pair in query.split("&"):
+        name, _, value = (unquote_plus(part, errors="replace") for part in pair.partition("="))
+        if name not in possible:
+            known = ", ".join(sorted(possible)) or "nothing"
+            raise ValueError(f"{text!r}: {resource} can be narrowed by {known}, not by {name!r}")
+        if not value or not value.isprintable():
+            raise ValueError(f"{text!r}: {name} has no value")
+        pairs.append((name, value))
+    return tuple(sorted(set(pairs)))
 
 
 def parse_scopes(texts: Iterable[str]) -> tuple[Scope, ...]:
-    """Every scope of a space-separated list, or of several. ValueError at the first that is none."""
-    return tuple(parse_scope(text) for part in texts for text in part.split())
+    """Every scope of a space-separated list, or of several. ValueError at the first that is none, or for too many."""
+    words = [word for text in texts for word in text.split()]
+    if len(words) > MOST_SCOPES:
+        raise ValueError(f"these are more than {MOST_SCOPES} scopes")
+    return tuple(map(parse_scope, words))
 
 
 def granted(requested: Iterable[Scope], allowed: Iterable[Scope]) -> tuple[Scope, ...]:
-    """The part of `requested` that lies within `allowed`, resource by resource."""
+    """The part of `requested` that lies within `allowed`, each as short as it can be said.
+
+    What is asked for without the query that it is allowed with is given with it; of two queries both must hold.
+    """
     possible = tuple(allowed)
-    found: dict[str, frozenset[str]] = {}
+    found: dict[tuple[str, tuple[tuple[str, str], ...]], frozenset[str]] = {}
     for wanted in requested:
         for have in possible:
             if "*" in (wanted.resource, have.resource) or wanted.resource == have.resource:
                 resource = have.resource if wanted.resource == "*" else wanted.resource
-                found[resource] = found.get(resource, frozenset()) | (wanted.actions & have.actions)
-    return tuple(Scope(resource, actions) for resource, actions in sorted(found.items()) if actions)
+                key = (resource, tuple(sorted({*wanted.query, *have.query})))
+                found[key] = found.get(key, frozenset()) | (wanted.actions & have.actions)
+    scopes = [Scope(resource, actions, query) for (resource, query), actions in sorted(found.items()) if actions]
+    return tuple(one for one in scopes if not any(other != one and other.covers(one) for other in scopes))
+
+
+def restrictions(scopes: Iterable[str], resource: str, action: str) -> tuple[Restriction, ...]:
+    """What a client holding these scopes (as granted, canonical) may do `action` (a letter of `cruds`) to.
+
+    (): to nothing. Otherwise to what meets any one of them; one without parameters means all, and then stands alone.
+    """
+    found = {
+        Restriction(scope.query)
+        for scope in parse_scopes(scopes)
+        if scope.resource in ("*", resource) and action in scope.actions
+    }
+    if Restriction() in found:
+        return (Restriction(),)
+    return tuple(sorted(found, key=lambda one: one.parameters))
 
 
 def allows(scopes: Iterable[str], resource: str, action: str) -> bool:
-    """Whether a client holding these scopes (as granted, canonical) may do `action` (a letter of `cruds`)."""
-    return any(scope.resource in ("*", resource) and action in scope.actions for scope in parse_scopes(scopes))
+    """Whether a client holding these scopes (as granted, canonical) may do `action` (a letter of `cruds`) to every one.
+
+    A scope that a query narrows does not: who takes it must apply `restrictions`.
+    """
+    return restrictions(scopes, resource, action) == (Restriction(),)

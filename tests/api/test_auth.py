@@ -99,7 +99,8 @@ async def test_a_client_may_ask_for_less_than_it_has_and_never_gets_more(bench: 
     assert await granted("system/*.cruds") == "system/Observation.rs system/Patient.r"
     assert await granted("system/Patient.rs system/Specimen.rs") == "system/Patient.r"
     assert await granted("system/Specimen.rs") == "400 invalid_scope"
-    assert await granted("system/Observation.rs?category=laboratory") == "400 invalid_scope"
+    assert await granted("system/Observation.rs?code=1") == "system/Observation.rs?code=1"
+    assert await granted("system/Observation.rs?nothing=1") == "400 invalid_scope"
     assert await granted("patient/Observation.rs") == "400 invalid_scope"
 
 
@@ -215,6 +216,15 @@ async def test_a_client_may_what_its_scopes_say_and_no_more(bench: Bench, labora
         permitted = permitted and need.action in letters
         answer = await bench.ask(route.method, a_path(route.path), token)
         assert (answer.status == 403) == (not permitted), route
+
+
+async def test_a_scope_that_a_query_narrows_opens_only_what_applies_the_query(
+    bench: Bench, laboratory: Laboratory
+) -> None:
+    token = await laboratory.client_token("system/Observation.rs?status=final")
+    for route in routes():
+        if not route.need.public and not route.need.any_actor and not route.need.narrowed:
+            assert (await bench.ask(route.method, a_path(route.path), token)).status == 403, route
 
 
 async def test_a_refused_request_leaves_an_audit_row(bench: Bench, laboratory: Laboratory) -> None:

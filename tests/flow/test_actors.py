@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from interface.domain.permissions import ROLE_PERMISSIONS, Permission, Role, allows, granted, parse_scopes, permissions
+from interface.domain.permissions import ROLE_PERMISSIONS, Permission, Role, permissions
 from interface.domain.views import Actor, ActorKind
 from interface.errors import ApiError
 from interface.flow import actors, passwords
@@ -225,37 +225,3 @@ def test_every_role_has_permissions_and_only_laboratory_staff_release() -> None:
 def test_a_client_has_scopes_and_no_permissions() -> None:
     client = Actor(ActorKind.CLIENT, uuid4(), "emr", uuid4(), frozenset({"result:release"}))
     assert not actors.may(client, Permission.RESULT_RELEASE)
-
-
-@pytest.mark.parametrize(
-    ("text", "canonical"),
-    [
-        ("system/Observation.rs", "system/Observation.rs"), ("system/Observation.read", "system/Observation.rs"),
-        ("system/Patient.write", "system/Patient.cud"), ("system/*.*", "system/*.cruds"),
-        ("system/ServiceRequest.c", "system/ServiceRequest.c"),
-    ],
-)  # fmt: skip
-def test_scopes_of_both_versions_are_read(text: str, canonical: str) -> None:
-    assert [str(scope) for scope in parse_scopes([text])] == [canonical]
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["user/Observation.rs", "system/Observation.sr", "system/Observation.", "system/Observation",
-     "system/Medication.rs", "system/Observation.rs?category=laboratory", "openid", "system/Observation.rs\nx"],
-)  # fmt: skip
-def test_what_is_no_scope_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"scope|resource"):
-        parse_scopes([text])
-
-
-def test_what_is_granted_lies_within_both() -> None:
-    def grant(requested: str, allowed: str) -> str:
-        return " ".join(map(str, granted(parse_scopes([requested]), parse_scopes([allowed]))))
-
-    assert grant("system/*.cruds", "system/Patient.r system/Observation.rs") == "system/Observation.rs system/Patient.r"
-    assert grant("system/Patient.rs", "system/*.r") == "system/Patient.r"
-    assert grant("system/Patient.c", "system/*.rs") == ""
-    assert allows(["system/*.r"], "Patient", "r")
-    assert not allows(["system/Patient.r"], "Patient", "s")
-    assert not allows(["system/Patient.rs"], "Specimen", "r")
