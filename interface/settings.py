@@ -242,6 +242,7 @@ class ApiSettings:
     base_url: str = ""  # as clients see it; empty: http://<listen>
     preliminary: Preliminary = Preliminary.HIDDEN
     token_lifetime_s: int = 3600
+    jwks_hosts: frozenset[str] = frozenset()  # `host` or `host:port`, from where clients' public keys may be fetched
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,10 +51,12 @@ from interface.api.context import (
 )
 from interface.api.fhir import ordering
 from interface.api.fhir import routes as fhir
+from interface.api.key_fetch import KeyFetcher
 from interface.api.paging import Pages
 from interface.domain.review import Refusal, ReviewError
 from interface.errors import ApiError, IllegalStep, Issue, StoreError
 from interface.flow import waking
+from interface.flow.client_keys import KeySource
 from interface.flow.problems import OrderError
 from interface.render.fhir import operation_outcome
 from interface.settings import Settings
@@ -100,10 +102,15 @@ def build_app(
     *,
     ready: Callable[[], Readiness],
     link_status: Callable[[], Sequence[LinkStatus]],
+    keys: KeySource | None = None,
 ) -> web.Application:
-    """The application, to be served by the caller; the caller also starts and closes `audit`."""
+    """The application, to be served by the caller; the caller also starts and closes `audit`.
+
+    `keys`: from where the public keys of clients are fetched; by default as `[api] jwks_hosts` allows.
+    """
     app = web.Application(middlewares=[_frame, _errors, auth.authenticate, _wake], client_max_size=MOST_BODY_BYTES)
-    app[SERVICES] = Services(database, settings, audit, ready, link_status, Pages())
+    keys = keys or KeyFetcher(settings.api.jwks_hosts)
+    app[SERVICES] = Services(database, settings, audit, ready, link_status, Pages(), keys)
     app[NEEDS] = {(route.method, route.path): route.need for route in routes()}
     for route in routes():
         app.router.add_route(route.method, route.path, route.handler)

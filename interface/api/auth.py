@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from urllib.parse import unquote_plus
 
 from aiohttp import web
@@ -26,6 +27,7 @@ from interface.domain.permissions import RESOURCES
 from interface.domain.views import ActorKind
 from interface.errors import ApiError
 from interface.flow import actors
+from interface.flow.client_keys import ALGORITHMS
 
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 5.1
 
@@ -75,15 +77,13 @@ class _OauthError(Exception):
         super().__init__(text)
 
 
+_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 2.2
+
+
 async def token(request: web.Request) -> web.StreamResponse:
     try:
         form = await _form(request)
-        client_id, secret = _client(request, form)
-        scope = form.get("scope", "")
-        lifetime_s = services(request).settings.api.token_lifetime_s
-        issued = await actors.client_token(
-            services(request).database, client_id, secret, scope, lifetime_s, request.remote or ""
-        )
+        issued = await _issued(request, form)
     except _OauthError as error:
         return _oauth_error(request, error)
     except actors.BadCredentials as error:
@@ -99,6 +99,27 @@ async def token(request: web.Request) -> web.StreamResponse:
         "scope": " ".join(sorted(issued.actor.scopes)),
     }
     return json_response(answer, headers=_NO_STORE)
+
+
+async def _issued(request: web.Request, form: Mapping[str, str]) -> actors.IssuedToken:
+    at, address, scope = services(request), request.remote or "", form.get("scope", "")
+    lifetime_s = at.settings.api.token_lifetime_s
+    if not form.keys() & {"client_assertion", "client_assertion_type"}:
+        return await actors.client_token(at.database, *_client(request, form), scope, lifetime_s, address)
+    if "client_secret" in form or request.headers.get("Authorization"):  # RFC 6749 2.3: one method a request
+        raise _OauthError("invalid_request", "a client signs or has a secret, not both")
+    if form.get("client_assertion_type") != _ASSERTION_TYPE:
+        raise _OauthError("invalid_request", f"client_assertion_type is {_ASSERTION_TYPE}")
+    return await actors.assertion_token(
+        at.database,
+        form.get("client_assertion", ""),
+        form.get("client_id", ""),
+        scope,
+        lifetime_s,
+        f"{at.base_url}/oauth/token",
+        at.keys,
+        address,
+    )
 
 
 async def _form(request: web.Request) -> dict[str, str]:
@@ -117,7 +138,7 @@ async def _form(request: web.Request) -> dict[str, str]:
     return form
 
 
-def _client(request: web.Request, form: dict[str, str]) -> tuple[str, str]:
+def _client(request: web.Request, form: Mapping[str, str]) -> tuple[str, str]:
     header = request.headers.get("Authorization", "")
     scheme, _, encoded = header.partition(" ")
     if not header:
@@ -149,10 +170,16 @@ async def smart_configuration(request: web.Request) -> web.StreamResponse:
     return json_response(
         {
             "token_endpoint": f"{services(request).base_url}/oauth/token",
-            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "token_endpoint_auth_methods_supported": ["private_key_jwt", "client_secret_basic", "client_secret_post"],
+            "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
             "grant_types_supported": ["client_credentials"],
             "scopes_supported": [f"system/{resource}.rs" for resource in RESOURCES] + ["system/*.rs"],
-            "capabilities": ["client-confidential-symmetric", "permission-v1", "permission-v2"],
+            "capabilities": [
+                "client-confidential-asymmetric",
+                "client-confidential-symmetric",
+                "permission-v1",
+                "permission-v2",
+            ],
         }
     )
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from interface.api.paging import Pages
 from interface.domain.permissions import Permission, allows, restrictions
 from interface.domain.views import Actor, ActorKind, Audience
+from interface.flow.client_keys import KeySource
 from interface.render.json import dumps
 from interface.settings import Preliminary, Settings
 from interface.store.audit import AuditWriter
@@ -61,6 +62,7 @@ class Services:
     ready: Callable[[], Readiness]
     link_status: Callable[[], Sequence[LinkStatus]]
     pages: Pages
+    keys: KeySource
 
     @property
     def base_url(self) -> str:

@@ -172,8 +172,12 @@ def _api(table: Table | None) -> ApiSettings:
     listen = table.address("listen", default.listen) or default.listen
     preliminary = table.choice("preliminary", Preliminary.HIDDEN)
     lifetime = table.whole("token_lifetime_s", default.token_lifetime_s, 60, 86400)
+    hosts = table.texts("jwks_hosts")
+    for index, text in enumerate(hosts):
+        if not re.fullmatch(r"([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", text):
+            table.problem(f"jwks_hosts[{index}]", f'"{text}" is not a host in lower case, or host:port')
     table.close()
-    return ApiSettings(listen, base_url.rstrip("/"), preliminary, lifetime)
+    return ApiSettings(listen, base_url.rstrip("/"), preliminary, lifetime, frozenset(hosts))
 
 
 def _limits(table: Table | None) -> LimitSettings:

@@ -14,7 +14,7 @@ import secrets
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
@@ -22,7 +22,8 @@ import asyncpg
 from interface.domain.permissions import Permission, Role, granted, parse_scopes, permissions
 from interface.domain.views import Actor, ActorKind
 from interface.errors import ApiError
-from interface.flow import passwords
+from interface.flow import client_keys, passwords
+from interface.flow.client_keys import ClientKeys, KeySource, Refused
 from interface.store import actors as rows
 from interface.store import audit, catalogue
 from interface.store.actors import ClientView, OrganizationView, UserView
@@ -32,7 +33,6 @@ from interface.store.ids import uuid7
 FAILURES_TO_LOCK, LOCK_S = 5, 900.0
 TOKEN_PREFIX = "lab1"  # noqa: S105 - the format's name, not a token
 _TOKEN = re.compile(TOKEN_PREFIX + r"\.([0-9a-f]{32})\.[A-Za-z0-9_-]{43}")
-_CLIENT_ID = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{32})")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 _NOBODY = UUID(int=0)  # no organization has it: what is looked up there is not found, at the same cost
 
@@ -47,7 +47,8 @@ class NewUser:
 
 @dataclass(frozen=True, slots=True)
 class IssuedClient:
-    """`client_id` and `secret` are what the EMR is configured with; the secret cannot be shown again."""
+    """`client_id` and `secret` are what the EMR is configured with; the secret, which a client that signs has none of,
+    cannot be shown again."""
 
     client: ClientView
     client_id: str
@@ -256,8 +257,18 @@ async def login(
 # ---- clients --------------------------------------------------------------------------------------------------------
 
 
-async def create_client(database: Database, actor: Actor, name: str, scopes: Sequence[str]) -> IssuedClient:
-    """A new client with SMART scopes. Raises ApiError 403, 409 (name taken), 422 (name or scope)."""
+async def create_client(
+    database: Database,
+    actor: Actor,
+    name: str,
+    scopes: Sequence[str],
+    keys: ClientKeys | None = None,
+    key_hosts: frozenset[str] = frozenset(),
+) -> IssuedClient:
+    """A new client with SMART scopes, and with a secret, or with `keys` that it signs with.
+
+    `key_hosts`: from where keys may be fetched. Raises ApiError 403, 409 (name taken), 422 (name, scope or keys).
+    """
     name = _checked_name(name, "a client")
     try:
         allowed = granted(parse_scopes(scopes), parse_scopes(["system/*.cruds"]))
@@ -265,18 +276,47 @@ async def create_client(database: Database, actor: Actor, name: str, scopes: Seq
         raise ApiError(422, "value", str(error)) from None
     if not allowed:
         raise ApiError(422, "required", "a client needs at least one scope")
-    secret = secrets.token_urlsafe(32)
+    keys = client_keys.checked(keys, key_hosts) if keys is not None else None
+    secret = "" if keys else secrets.token_urlsafe(32)
     try:
         async with database.transaction(actor.organization_id) as connection:
             await _authorize(connection, actor, Permission.CLIENT_WRITE)
             view = await rows.insert_client(
-                connection, actor.organization_id, name, _sha256(secret), [str(scope) for scope in allowed]
-            )
-            detail = {"name": name, "scopes": " ".join(view.scopes)}
+                connection, actor.organization_id, name, [str(scope) for scope in allowed],
+                secret_hash=_sha256(secret) if secret else None,
+                jwks=keys.document if keys else None, jwks_url=keys.url if keys else "",
+            )  # fmt: skip
+            detail = {"name": name, "scopes": " ".join(view.scopes), "authentication": view.authentication}
             await audit.record(connection, actor, "create", "client", view.id, detail)
     except asyncpg.UniqueViolationError:
         raise ApiError(409, "duplicate", f"there is a client {name} already") from None
     return IssuedClient(view, client_id_of(actor.organization_id, view), secret)
+
+
+async def set_client_keys(
+    database: Database, actor: Actor, name: str, keys: ClientKeys, key_hosts: frozenset[str]
+) -> None:
+    """Give a client other keys, in place of those it had or of its secret; its tokens end.
+
+    Raises ApiError 403, 404, 422 (keys).
+    """
+    require(actor, Permission.CLIENT_WRITE)
+    keys = client_keys.checked(keys, key_hosts)
+    async with database.transaction(actor.organization_id) as connection:
+        changed = await rows.set_client_keys(connection, _folded(name), keys.document, keys.url)
+        if changed is None:
+            raise ApiError(404, "not-found", "there is no such client")
+        await audit.record(connection, actor, "keys", "client", changed, {"name": _folded(name), "url": keys.url})
+
+
+async def disable_client(database: Database, actor: Actor, name: str) -> None:
+    """End a client's tokens and let it have no others. Raises ApiError 403, 404."""
+    require(actor, Permission.CLIENT_WRITE)
+    async with database.transaction(actor.organization_id) as connection:
+        ended = await rows.disable_client(connection, _folded(name))
+        if ended is None:
+            raise ApiError(404, "not-found", "there is no such client")
+        await audit.record(connection, actor, "disable", "client", ended, {"name": _folded(name)})
 
 
 async def list_clients(database: Database, actor: Actor) -> tuple[ClientView, ...]:
@@ -300,26 +340,94 @@ async def client_token(
 
     Raises BadCredentials; ApiError 400 `invalid_scope` when nothing of the scope is allowed or it cannot be read.
     """
-    match = _CLIENT_ID.fullmatch(client_id)
-    organization_id, row_id = (UUID(match[1]), UUID(match[2])) if match else (_NOBODY, _NOBODY)
+    organization_id, row_id = client_keys.organization_of(client_id) or (_NOBODY, _NOBODY)
     async with database.claimed(organization_id) as connection:
         client = await rows.find_client_secret(connection, row_id)
-        right = hmac.compare_digest(client.secret_hash if client else b"\0" * 32, _sha256(secret))
+        right = hmac.compare_digest((client and client.secret_hash) or b"\0" * 32, _sha256(secret))
         if client is None:
-            raise BadCredentials("unknown client or wrong secret")
-        actor = Actor(ActorKind.CLIENT, client.id, client.name, organization_id, address=address)
-        if not right or client.disabled:
+            await _note_unknown(connection, organization_id, row_id, address)
+        elif not right or client.disabled:
+            actor = _client_actor(client, organization_id, address)
             reason = "disabled" if right else "wrong_secret"
             await audit.record(connection, actor, "token", "client", client.id, {"reason": reason}, "refused")
-    if not right or client.disabled:
+    if client is None or not right or client.disabled:
         raise BadCredentials("unknown client or wrong secret")
+    actor = await _with_scopes(database, client, _client_actor(client, organization_id, address), scope)
+    return await _issue(database, actor, lifetime_s)
+
+
+async def assertion_token(
+    database: Database,
+    assertion: str,
+    client_id: str,
+    scope: str,
+    lifetime_s: int,
+    token_url: str,
+    source: KeySource,
+    address: str = "",
+) -> IssuedToken:
+    """The same for a client that signs (private_key_jwt): `assertion` is a JWT for `token_url`, taken once.
+
+    `client_id`, where it is sent as well, must be the assertion's subject.
+
+    Raises BadCredentials; ApiError 400 `invalid_scope`. Why an assertion is refused stands in the audit.
+    """
+    refusal = BadCredentials("the client assertion is not accepted")
+    try:
+        claimed = client_keys.peek(assertion)
+    except Refused:
+        raise refusal from None
+    organization_id, row_id = client_keys.organization_of(claimed.client_id) or (_NOBODY, _NOBODY)
+    async with database.claimed(organization_id) as connection:
+        client = await rows.find_client_secret(connection, row_id)
+        if client is None:
+            await _note_unknown(connection, organization_id, row_id, address)
+    if client is None:
+        raise refusal
+    actor = _client_actor(client, organization_id, address)
+    try:
+        if client_id and client_id != claimed.client_id:
+            raise Refused("issuer")
+        if client.disabled:
+            raise Refused("disabled")
+        key = await client_keys.signing_key(claimed, client.jwks, client.jwks_url, source)
+        claims = client_keys.verified(assertion, key, claimed.algorithm)
+        if problem := client_keys.claims_problem(claims, claimed.client_id, token_url, datetime.now(UTC)):
+            raise Refused(problem)
+        async with database.transaction(organization_id) as connection:
+            if not await rows.take_assertion(connection, organization_id, client.id, *client_keys.spent(claims)):
+                raise Refused("replayed")
+    except Refused as error:
+        async with database.transaction(organization_id) as connection:
+            await audit.record(connection, actor, "token", "client", client.id, {"reason": error.reason}, "refused")
+        raise refusal from None
+    return await _issue(database, await _with_scopes(database, client, actor, scope), lifetime_s)
+
+
+def _client_actor(client: rows.ClientSecret, organization_id: UUID, address: str) -> Actor:
+    return Actor(ActorKind.CLIENT, client.id, client.name, organization_id, address=address)
+
+
+async def _note_unknown(connection: Connection, organization_id: UUID, claimed: UUID, address: str) -> None:
+    """Somebody claims to be a client that there is not: in the audit of the laboratory that it would be of."""
+    if await rows.organization_exists(connection):
+        actor = Actor(ActorKind.CLIENT, None, claimed.hex, organization_id, address=address)
+        await audit.record(connection, actor, "token", "client", None, {"reason": "unknown_client"}, "refused")
+
+
+async def _with_scopes(database: Database, client: rows.ClientSecret, actor: Actor, scope: str) -> Actor:
+    """The client with the part of `scope` that it is allowed. Raises ApiError 400 `invalid_scope`, audited."""
+    problem = "the client is allowed none of these scopes"
     try:
         scopes = granted(parse_scopes([scope or " ".join(client.scopes)]), parse_scopes(client.scopes))
     except ValueError as error:
-        raise ApiError(400, "invalid_scope", str(error)) from None
+        scopes, problem = (), str(error)
     if not scopes:
-        raise ApiError(400, "invalid_scope", "the client is allowed none of these scopes")
-    return await _issue(database, replace(actor, scopes=frozenset(map(str, scopes))), lifetime_s)
+        async with database.transaction(actor.organization_id) as connection:
+            detail = {"reason": "scope", "asked": scope}
+            await audit.record(connection, actor, "token", "client", client.id, detail, "refused")
+        raise ApiError(400, "invalid_scope", problem)
+    return replace(actor, scopes=frozenset(map(str, scopes)))
 
 
 # ---- tokens ---------------------------------------------------------------------------------------------------------

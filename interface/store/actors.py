@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -37,6 +37,8 @@ class ClientView:
     scopes: tuple[str, ...]
     created_at: datetime
     disabled_at: datetime | None
+    authentication: str = "secret"  # or jwks, jwks_url
+    jwks_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,9 @@ class UserSecret:
 class ClientSecret:
     id: UUID
     name: str
-    secret_hash: bytes
+    secret_hash: bytes | None  # None: it signs, with a key of `jwks` or of what is at `jwks_url`
+    jwks: Mapping[str, object]
+    jwks_url: str
     scopes: tuple[str, ...]
     disabled: bool
 
@@ -183,30 +187,94 @@ async def disable_user(connection: Connection, user_id: UUID) -> None:
     await revoke_tokens_of_user(connection, user_id)
 
 
+_CLIENT = """id, name, scopes, created_at, disabled_at, jwks_url,
+    case when jwks_url <> '' then 'jwks_url' when jwks <> '{}' then 'jwks' else 'secret' end as authentication"""
+
+
 async def insert_client(
-    connection: Connection, organization_id: UUID, name: str, secret_hash: bytes, scopes: Sequence[str]
+    connection: Connection,
+    organization_id: UUID,
+    name: str,
+    scopes: Sequence[str],
+    *,
+    secret_hash: bytes | None = None,
+    jwks: Mapping[str, object] | None = None,
+    jwks_url: str = "",
 ) -> ClientView:
-    """Raises asyncpg.UniqueViolationError when the organization has a client of that name."""
+    """Exactly one of the ways to prove who it is. Raises asyncpg.UniqueViolationError when the organization has one of
+    that name."""
     row = await connection.fetchrow(
-        "insert into lab.client (id, organization_id, name, secret_hash, scopes) values ($1, $2, $3, $4, $5)"
-        " returning id, name, scopes, created_at, disabled_at",
-        uuid7(), organization_id, name, secret_hash, list(scopes),
+        "insert into lab.client (id, organization_id, name, scopes, secret_hash, jwks, jwks_url)"  # noqa: S608 - ours
+        f" values ($1, $2, $3, $4, $5, $6, $7) returning {_CLIENT}",
+        uuid7(), organization_id, name, list(scopes), secret_hash, jwks or {}, jwks_url,
     )  # fmt: skip
     assert row is not None  # noqa: S101 - insert … returning gives its row or raises
     return ClientView(**{**row, "scopes": tuple(row["scopes"])})
 
 
 async def list_clients(connection: Connection) -> tuple[ClientView, ...]:
-    rows = await connection.fetch("select id, name, scopes, created_at, disabled_at from lab.client order by name")
+    rows = await connection.fetch(f"select {_CLIENT} from lab.client order by name")  # noqa: S608 - words of ours
     return tuple(ClientView(**{**row, "scopes": tuple(row["scopes"])}) for row in rows)
 
 
 async def find_client_secret(connection: Connection, client_id: UUID) -> ClientSecret | None:
     row = await connection.fetchrow(
-        "select id, name, secret_hash, scopes, disabled_at is not null as disabled from lab.client where id = $1",
+        "select id, name, secret_hash, jwks, jwks_url, scopes, disabled_at is not null as disabled"
+        " from lab.client where id = $1",
         client_id,
     )
     return None if row is None else ClientSecret(**{**row, "scopes": tuple(row["scopes"])})
+
+
+async def set_client_keys(
+    connection: Connection, name: str, jwks: Mapping[str, object] | None, jwks_url: str
+) -> UUID | None:
+    """Give a client other keys, which ends its secret and its tokens; its id, or None where there is none."""
+    found: UUID | None = await connection.fetchval(
+        "update lab.client set secret_hash = null, jwks = $2, jwks_url = $3 where name = $1 returning id",
+        name, jwks or {}, jwks_url,
+    )  # fmt: skip
+    if found is not None:
+        await _revoke_tokens_of_client(connection, found)
+    return found
+
+
+async def disable_client(connection: Connection, name: str) -> UUID | None:
+    """Also ends its tokens; its id, or None where there is none."""
+    found: UUID | None = await connection.fetchval(
+        "update lab.client set disabled_at = coalesce(disabled_at, clock_timestamp()) where name = $1 returning id",
+        name,
+    )
+    if found is not None:
+        await _revoke_tokens_of_client(connection, found)
+    return found
+
+
+async def _revoke_tokens_of_client(connection: Connection, client_id: UUID) -> None:
+    await connection.execute(
+        "update lab.access_token set revoked_at = clock_timestamp() where client_id = $1 and revoked_at is null",
+        client_id,
+    )
+
+
+async def take_assertion(
+    connection: Connection, organization_id: UUID, client_id: UUID, jti_digest: bytes, expires_at: datetime
+) -> bool:
+    """Keep that a client's assertion was used, until it would have expired; False when it had been."""
+    await connection.execute(
+        "delete from lab.client_assertion where client_id = $1 and expires_at < clock_timestamp()", client_id
+    )
+    taken = await connection.fetchval(
+        "insert into lab.client_assertion (organization_id, client_id, jti_digest, expires_at) values ($1, $2, $3, $4)"
+        " on conflict do nothing returning true",
+        organization_id, client_id, jti_digest, expires_at,
+    )  # fmt: skip
+    return bool(taken)
+
+
+async def organization_exists(connection: Connection) -> bool:
+    """Whether there is the organization that the connection acts for."""
+    return bool(await connection.fetchval("select exists (select from lab.organization)"))
 
 
 async def insert_token(

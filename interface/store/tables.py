@@ -73,9 +73,18 @@ app_user = Table(
 )  # fmt: skip
 client = Table(
     "client", metadata, key(), tenant(),
-    Column("name", Text, nullable=False), Column("secret_hash", LargeBinary, nullable=False), strings("scopes"),
+    Column("name", Text, nullable=False), Column("secret_hash", LargeBinary, nullable=True), strings("scopes"),
     at("created_at", True), at("disabled_at"),
+    document("jwks"), string("jwks_url"),  # of a client that signs: its public keys, or where they are
     UniqueConstraint("organization_id", "name"),
+    CheckConstraint("(secret_hash is not null)::int + (jwks <> '{}')::int + (jwks_url <> '')::int <= 1",
+                    name="client_one_method_check"),
+)  # fmt: skip
+client_assertion = Table(  # what a client signed and was given a token for: none is taken twice
+    "client_assertion", metadata,
+    Column("organization_id", Uuid, ForeignKey("lab.organization.id"), primary_key=True),
+    ref("client_id", "client", key=True), Column("jti_digest", LargeBinary, primary_key=True),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
 )  # fmt: skip
 access_token = Table(
     "access_token", metadata, Column("token_hash", LargeBinary, primary_key=True), tenant(),

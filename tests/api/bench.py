@@ -20,6 +20,7 @@ from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
 from interface.domain.views import Actor, ActorKind
 from interface.flow import actors
+from interface.flow.client_keys import KeySource
 from interface.settings import Address, ApiSettings, Preliminary, Settings
 from interface.store import people
 from interface.store.audit import AuditWriter
@@ -176,17 +177,24 @@ class Bench:
 
 
 @asynccontextmanager
-async def serving(database: Database, preliminary: Preliminary = Preliminary.HIDDEN) -> AsyncIterator[Bench]:
-    """The application on a free loopback port."""
+async def serving(
+    database: Database,
+    preliminary: Preliminary = Preliminary.HIDDEN,
+    *,
+    keys: KeySource | None = None,
+    **settings: Any,
+) -> AsyncIterator[Bench]:
+    """The application on a free loopback port; `settings`: more of `[api]`."""
     listener = socket.create_server(("127.0.0.1", 0))
     port: int = listener.getsockname()[1]
-    api = ApiSettings(listen=Address("127.0.0.1", port), preliminary=preliminary)
+    api = ApiSettings(listen=Address("127.0.0.1", port), preliminary=preliminary, **settings)
     readiness, links = [Readiness(True, True)], list[LinkStatus]()
     writer = AuditWriter(database)
     writer.start()
     app = build_app(
-        database, Settings(Path("unused"), api=api), writer, ready=lambda: readiness[0], link_status=lambda: links
-    )
+        database, Settings(Path("unused"), api=api), writer, ready=lambda: readiness[0], link_status=lambda: links,
+        keys=keys,
+    )  # fmt: skip
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

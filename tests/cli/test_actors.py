@@ -12,6 +12,7 @@ import pytest
 from interface import cli
 from interface.flow import actors
 from interface.store.db import Database
+from tests.api.signing import ec_key, public
 from tests.conftest import owner_of
 
 PASSWORD, OTHER = "correct horse battery", "another horse battery"
@@ -118,6 +119,30 @@ async def test_users_are_listed_disabled_and_change_their_password(terminal: Ter
     assert (await in_thread(terminal.run, "user", "disable", "vera", "--as", "admin", **admin))[0] == 0
     users = await in_thread(terminal.json, "user", "list")
     assert [user["disabled_at"] is None for user in users] == [True, False]
+
+
+async def test_a_client_that_signs_has_no_secret_and_gets_other_keys(terminal: Terminal, tmp_path: Path) -> None:
+    await in_thread(set_up, terminal)
+    keys, admin = tmp_path / "keys.json", {"PASSWORD": PASSWORD}
+    keys.write_text(json.dumps({"keys": [public(ec_key(), "1")]}))
+    create = ("client", "create", "emr", "--scope", "system/*.rs", "--as", "admin", "--jwks")
+    for source, status, says in (
+        (str(tmp_path / "nothing"), 2, "cannot be read"),
+        (str(tmp_path / "config.toml"), 2, "is not JSON"),
+        ("https://emr.example/keys", 1, "jwks_hosts does not name: emr.example"),
+    ):
+        found = await in_thread(terminal.run, *create, source, **admin)
+        assert (found[0], found[1]) == (status, "")
+        assert says in found[2]
+    made = await in_thread(terminal.json, *create, str(keys), **admin)
+    assert made.keys() == {"name", "client_id", "scopes"}
+    (tmp_path / "config.toml").write_text('[api]\njwks_hosts = ["emr.example"]')
+    change = ("client", "keys", "emr", "--jwks", "https://emr.example/keys", "--as", "admin")
+    assert (await in_thread(terminal.run, *change, **admin))[0] == 0
+    assert (await in_thread(terminal.run, "client", "disable", "emr", "--as", "admin", **admin))[0] == 0
+    [listed] = await in_thread(terminal.json, "client", "list", "--as", "admin", **admin)
+    assert (listed["authentication"], listed["jwks_url"]) == ("jwks_url", "https://emr.example/keys")
+    assert listed["disabled_at"] is not None
 
 
 async def test_a_wrong_word_is_one_sentence_and_a_status(terminal: Terminal) -> None:

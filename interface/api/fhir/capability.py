@@ -50,7 +50,7 @@ def _security(base_url: str) -> Json:
             {"url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris", "extension": uris}
         ],
         "service": [{"coding": [{"system": TERMINOLOGY + "restful-security-service", "code": "SMART-on-FHIR"}]}],
-        "description": "OAuth 2.0 client credentials with SMART scopes, system/<type>.<cruds>",
+        "description": "OAuth 2.0 client credentials, by private_key_jwt or secret; scopes system/<type>.<cruds>",
     }
 
 
