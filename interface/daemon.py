@@ -25,6 +25,7 @@ from interface import telemetry
 from interface.errors import LaboraError
 from interface.flow.critical_watch import watch_criticals
 from interface.flow.dispatch_watch import LinkSeen, watch_dispatches
+from interface.flow.feed import Feed
 from interface.flow.outgoing import watch_work
 from interface.flow.pbrtqc_watch import watch_patients
 from interface.flow.qc_watch import watch_quality_control
@@ -136,7 +137,8 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         audit = AuditWriter(database)
         audit.start()
         stack.push_async_callback(audit.close)
-        address = await _serve(settings, database, audit, links, stack)
+        feed = Feed(database)
+        address = await _serve(settings, database, audit, links, feed, stack)
         await links.wire_log.start()
         stack.push_async_callback(links.wire_log.stop)
         stack.push_async_callback(links.supervisor.stop, settings.limits.drain_s)
@@ -151,6 +153,7 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             watch_quality_control(database, lambda: list(links.journals)),
             watch_work(database),
             watch_dispatches(database, lambda: _seen(links)),
+            feed.run(lambda: list(links.journals)),
         ):
             stack.push_async_callback(_cancelled, asyncio.create_task(upkeep, name="upkeep"))
         yield Running(links.supervisor.addresses, address, links.reload)
@@ -177,6 +180,7 @@ async def _serve(
     database: Database,
     audit: AuditWriter,
     links: Links,
+    feed: Feed,
     stack: AsyncExitStack,
 ) -> Address:
     """Start the API; returns where it listens. Raises LaboraError when its address cannot be had."""
@@ -190,7 +194,7 @@ async def _serve(
         text = "the database is not available" if not stored else f"{len(down)} links are not up" if down else ""
         return Readiness(stored, not down, text)
 
-    app = build_app(database, settings, audit, ready=ready, link_status=lambda: _statuses(links))
+    app = build_app(database, settings, audit, ready=ready, link_status=lambda: _statuses(links), feed=feed)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=settings.limits.drain_s)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)

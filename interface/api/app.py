@@ -17,6 +17,7 @@ from interface import telemetry
 from interface.api import (
     auth,
     catalogue,
+    changes,
     criticals,
     dispatches,
     health,
@@ -57,6 +58,7 @@ from interface.domain.review import Refusal, ReviewError
 from interface.errors import ApiError, IllegalStep, Issue, StoreError
 from interface.flow import waking
 from interface.flow.client_keys import KeySource
+from interface.flow.feed import Feed
 from interface.flow.problems import OrderError
 from interface.render.fhir import operation_outcome
 from interface.settings import Settings
@@ -91,7 +93,7 @@ def routes() -> tuple[Route, ...]:
     # Worksheets before orders: the worklist's path is also that of an order, and the first that takes it has it.
     bench = (worksheets, orders, specimens, results, criticals, dispatches)
     of_qc = (qc_gate, qc, qc_lots, qc_peers, qc_charts, pbrtqc)  # the gate first: `status` is no result's id
-    rooms = (health, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, fhir, ordering)
+    rooms = (health, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, changes, fhir, ordering)
     return tuple(route for room in rooms for route in room.ROUTES)
 
 
@@ -103,14 +105,15 @@ def build_app(
     ready: Callable[[], Readiness],
     link_status: Callable[[], Sequence[LinkStatus]],
     keys: KeySource | None = None,
+    feed: Feed | None = None,
 ) -> web.Application:
-    """The application, to be served by the caller; the caller also starts and closes `audit`.
+    """The application, to be served by the caller; the caller also starts and closes `audit`, and runs `feed`.
 
     `keys`: from where the public keys of clients are fetched; by default as `[api] jwks_hosts` allows.
     """
     app = web.Application(middlewares=[_frame, _errors, auth.authenticate, _wake], client_max_size=MOST_BODY_BYTES)
-    keys = keys or KeyFetcher(settings.api.jwks_hosts)
-    app[SERVICES] = Services(database, settings, audit, ready, link_status, Pages(), keys)
+    keys, feed = keys or KeyFetcher(settings.api.jwks_hosts), feed or Feed(database)
+    app[SERVICES] = Services(database, settings, audit, ready, link_status, Pages(), keys, feed)
     app[NEEDS] = {(route.method, route.path): route.need for route in routes()}
     for route in routes():
         app.router.add_route(route.method, route.path, route.handler)
@@ -177,6 +180,7 @@ async def _wake(request: web.Request, handler: Handler) -> web.StreamResponse:
     response = await handler(request)
     if request.method not in ("GET", "HEAD") and ACTOR in request and not request.path.endswith("/_search"):
         waking.wake(actor_of(request).organization_id)
+        services(request).feed.poke(actor_of(request).organization_id)
     return response
 
 

@@ -13,6 +13,7 @@ from interface.api.paging import Pages
 from interface.domain.permissions import Permission, allows, restrictions
 from interface.domain.views import Actor, ActorKind, Audience
 from interface.flow.client_keys import KeySource
+from interface.flow.feed import Feed
 from interface.render.json import dumps
 from interface.settings import Preliminary, Settings
 from interface.store.audit import AuditWriter
@@ -63,6 +64,7 @@ class Services:
     link_status: Callable[[], Sequence[LinkStatus]]
     pages: Pages
     keys: KeySource
+    feed: Feed
 
     @property
     def base_url(self) -> str:

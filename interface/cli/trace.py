@@ -114,8 +114,8 @@ def _result(result: TracedResult) -> Iterator[str]:
         reason = f": {asked.reason}" if asked.reason else ""
         yield f"  {asked.kind} by {asked.rule}, {asked.state}{reason}"
     for owed in result.owed:
-        when = owed.delivered_at.isoformat(timespec="seconds") if owed.delivered_at else "not delivered yet"
-        yield f"  owed {owed.destination or 'to EMRs'}: version {owed.version}, {when}"
+        when = owed.sealed_at.isoformat(timespec="seconds") if owed.sealed_at else "not yet"
+        yield f"  told to EMRs: version {owed.version}, {when}" + (f", change {owed.position}" if owed.position else "")
 
 
 def _version(version: TracedVersion) -> Iterator[str]:

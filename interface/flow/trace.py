@@ -94,12 +94,12 @@ class TracedVersion:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """A version an EMR is owed, and when it had it."""
+    """A version an EMR is owed, and where it is in the feed of changes that EMRs follow."""
 
     version: int
-    destination: str
+    position: int | None
     since: datetime
-    delivered_at: datetime | None
+    sealed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,15 +155,15 @@ where v.result_id = any($1::uuid[])
 order by v.result_id, v.version, v.id
 """  # noqa: S608 - names of ours
 _OWED = """
-select result_id, version, destination, created_at, delivered_at from (
-    select o.entity_id as result_id, o.entity_version as version, o.destination, o.created_at, o.delivered_at, o.id
+select result_id, version, seq, created_at, sealed_at from (
+    select o.entity_id as result_id, o.entity_version as version, o.seq, o.created_at, o.sealed_at, o.place
     from lab.outbox o where o.kind = 'result' and o.entity_id = any($1::uuid[])
     union all
-    select v.result_id, v.version, o.destination, o.created_at, o.delivered_at, o.id
+    select v.result_id, v.version, o.seq, o.created_at, o.sealed_at, o.place
     from (select distinct order_id from lab.result where id = any($1::uuid[])) r
     join lab.outbox o on o.entity_id = r.order_id and o.kind = 'order'
     join lab.result_version v on v.id = any(o.versions) and v.result_id = any($1::uuid[])
-) owed order by result_id, id, version
+) owed order by result_id, place, version
 """
 
 
@@ -253,9 +253,7 @@ def _comparator(row: Record) -> Comparator | None:
 async def _owed(connection: Connection, result_ids: Sequence[UUID]) -> dict[UUID, tuple[Owed, ...]]:
     rows = await connection.fetch(_OWED, result_ids)
     return {
-        result_id: tuple(
-            Owed(row["version"], row["destination"], row["created_at"], row["delivered_at"]) for row in group
-        )
+        result_id: tuple(Owed(row["version"], row["seq"], row["created_at"], row["sealed_at"]) for row in group)
         for result_id, group in groupby(rows, key=lambda row: row["result_id"])
     }
 

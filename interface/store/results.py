@@ -358,6 +358,10 @@ WITH i AS MATERIALIZED (
 ), s AS (
     INSERT INTO lab.outbox (id, organization_id, kind, entity_id, entity_version)
     SELECT id, $1, 'result', result_id, version FROM i WHERE status = 'final' AND order_id IS NULL
+), m AS (
+    INSERT INTO lab.outbox (id, organization_id, kind, entity_id, versions)
+    SELECT (array_agg(id))[1], $1, 'preliminary', coalesce(order_id, result_id), array_agg(id) FROM i
+    WHERE status = 'preliminary' AND held = '{{}}' GROUP BY coalesce(order_id, result_id)
 ), l AS (
     UPDATE lab.lab_order SET version = version + 1, updated_at = now()
     WHERE id IN (SELECT order_id FROM i WHERE status = 'final')

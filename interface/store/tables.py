@@ -32,7 +32,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from interface.store import dispatch_tables as dispatch_tables  # their tables are of the same metadata
+from interface.store import change_tables as change_tables  # their tables are of the same metadata
+from interface.store import dispatch_tables as dispatch_tables
 from interface.store import law_tables as law_tables
 from interface.store import pbrtqc_tables as pbrtqc_tables
 from interface.store import qc_tables as qc_tables
@@ -494,14 +495,6 @@ critical_event = Table(  # append-only: who did what about a critical result
     string("outcome"), Column("read_back", Boolean, nullable=True), string("comment"),
     Column("actor_kind", Text, nullable=False), Column("actor_id", Uuid, nullable=True), string("actor_name"),
     at("created_at", True), Index(None, "notification_id"),
-)  # fmt: skip
-outbox = Table(  # what an EMR is owed, in order per destination
-    "outbox", metadata, key(), tenant_seen_to(), string("destination"), Column("kind", Text, nullable=False),
-    # a result's version, or an order with the versions of its results
-    Column("entity_id", Uuid, nullable=False), integer("entity_version"), integer("attempts"), at("created_at", True),
-    at("not_before"), at("delivered_at"), string("error"),
-    Column("versions", ARRAY(Uuid), nullable=False, server_default=text("'{}'")), Index(None, "entity_id"),
-    Index("outbox_due_idx", "organization_id", "destination", "id", postgresql_where=text("delivered_at IS NULL")),
 )  # fmt: skip
 report = Table(
     "report", metadata, key(), tenant(), ref("order_id", "lab_order", True), integer("version", 1),

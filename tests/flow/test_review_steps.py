@@ -139,7 +139,7 @@ class Bench:
         """How many audit rows of changes and how many owed versions there are."""
         changes = "entity_id = $1 and entity_kind = 'result' and action <> 'read'"
         audited = await self.laboratory.count("audit_event", changes, result_id)
-        return audited, await self.laboratory.count("outbox", "entity_id = $1", result_id)
+        return audited, await self.laboratory.count("outbox", "entity_id = $1 and kind = 'result'", result_id)
 
 
 @pytest.fixture

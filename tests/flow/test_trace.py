@@ -54,7 +54,7 @@ async def test_a_trace_leads_from_the_bytes_to_the_release(laboratory: Laborator
     assert [step.step for step in first.steps] == ["decode", "map"]
     assert (final.status, final.made_by) == (ResultStatus.FINAL, "user")
     assert [(step.step, step.verdict) for step in final.steps][-1] == ("release", "ok")
-    assert [(owed.version, owed.delivered_at) for owed in result.owed] == [(2, None)]
+    assert [(owed.version, owed.position, owed.sealed_at) for owed in result.owed] == [(2, None, None)]
 
 
 async def test_a_record_is_found_in_the_frame_that_carries_it(laboratory: Laboratory) -> None:

@@ -1,0 +1,184 @@
+"""The feed of changes: what was committed, in one order, to which nothing is ever added but at its end.
+
+Who changes a record says so in `outbox`, in the same transaction. A row has no position until it is sealed, which
+happens after its commit, in passes of which there is one at a time: the pass holds the organization's counter, and
+reads after it has it. So of two positions in different passes the smaller was committed first, and who has read up to a
+position has missed nothing, however long a transaction took. Within a pass rows stand as they were written (`place`):
+of two changes of one record, the second is written when the first is committed.
+
+A row is about one record; which resources it means (`resources`) is made of it when it is read. What they hold, and
+who may see them, is read when it is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from interface.store.db import Connection
+
+BATCH: Final = 1000  # rows of a pass
+_COUNTER: Final = "changes"
+
+# Of each type: the resources that the rows after $1 and up to $2 mean, as (seq, id), in the order they are told in.
+_RESULTS = """
+    select o.seq, v.result_id as id, u.place from lab.outbox o
+    cross join lateral unnest(o.versions) with ordinality as u (version_id, place)
+    join lab.result_version v on v.id = u.version_id
+    where o.seq > $1 and o.seq <= $2 and o.kind in ('order', 'preliminary')
+    union all
+    select o.seq, o.entity_id, 0 from lab.outbox o where o.seq > $1 and o.seq <= $2 and o.kind = 'result'
+"""
+_REPORTS = """
+    select o.seq, o.entity_id as id, 0 as place from lab.outbox o where o.seq > $1 and o.seq <= $2 and o.kind = 'order'
+    union all
+    select o.seq, r.order_id, 0 from lab.outbox o join lab.result r on r.id = o.entity_id
+    where o.seq > $1 and o.seq <= $2 and o.kind = 'result' and r.order_id is not null
+    union all
+    select o.seq, o.entity_id, 0 from lab.outbox o join lab.lab_order l on l.id = o.entity_id
+    where o.seq > $1 and o.seq <= $2 and o.kind = 'preliminary'
+"""
+_REQUESTS = """
+    select o.seq, i.id, row_number() over (partition by o.seq order by i.id) as place
+    from lab.outbox o join lab.order_item i on i.order_id = o.entity_id
+    where o.seq > $1 and o.seq <= $2 and o.kind = 'order'
+"""
+# A specimen that no order knows is seen once a result of it is: the result's row means it too.
+_SPECIMENS = """
+    select o.seq, o.entity_id as id, 0 as place from lab.outbox o
+    where o.seq > $1 and o.seq <= $2 and o.kind = 'specimen'
+    union all
+    select o.seq, r.specimen_id, 0 from lab.outbox o join lab.result r on r.id = o.entity_id
+    where o.seq > $1 and o.seq <= $2 and o.kind = 'result' and r.order_id is null and r.specimen_id is not null
+"""
+_PATIENTS = """
+    select o.seq, o.entity_id as id, 0 as place from lab.outbox o
+    where o.seq > $1 and o.seq <= $2 and o.kind = 'patient'
+"""
+_MEANT: Final = {
+    "Patient": _PATIENTS,
+    "ServiceRequest": _REQUESTS,
+    "Specimen": _SPECIMENS,
+    "Observation": _RESULTS,
+    "DiagnosticReport": _REPORTS,
+}
+FOLLOWED: Final = tuple(_MEANT)  # the types whose changes are in the feed, in the order in which a row tells them
+RELEASED: Final = ("order", "result", "patient", "specimen")  # kinds of rows that tell what an EMR may see
+PRELIMINARY: Final = (*RELEASED, "preliminary")  # and what it may see where `[api] preliminary` shows it
+ALERTS: Final = ("critical", "qc_problem", "link", "subscription")  # kinds of rows for the laboratory's own people
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row of the feed. `at`: when its transaction began, which is also the records' own time of change."""
+
+    position: int
+    kind: str
+    entity_id: UUID
+    note: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A resource that a row of the feed means."""
+
+    position: int
+    type: str
+    id: UUID
+
+
+async def unsealed(connection: Connection) -> bool:
+    """Whether there are rows without a position."""
+    return bool(await connection.fetchval("select exists (select from lab.outbox where seq is null)"))
+
+
+async def seal(connection: Connection, organization_id: UUID, limit: int = BATCH) -> int:
+    """Give positions to rows that have none, `limit` at most; returns to how many. In a transaction of its own, which
+    waits for one that does so too."""
+    await connection.execute(
+        "insert into lab.counter (organization_id, name) values ($1, $2) on conflict do nothing",
+        organization_id,
+        _COUNTER,
+    )
+    last: int = await connection.fetchval("select value from lab.counter where name = $1 for update", _COUNTER)
+    # A statement of its own: it sees what was committed until now, the last pass among it.
+    rows = await connection.fetch(
+        """
+        with due as (
+            select id, row_number() over (order by place) as number
+            from (select id, place from lab.outbox where seq is null order by place limit $2) d
+        )
+        update lab.outbox o set seq = $1 + due.number, sealed_at = clock_timestamp() from due where o.id = due.id
+        returning o.seq
+        """,
+        last,
+        limit,
+    )
+    await connection.execute("update lab.counter set value = $2 where name = $1", _COUNTER, last + len(rows))
+    return len(rows)
+
+
+async def last_position(connection: Connection, kinds: Sequence[str] = ()) -> int:
+    """The last row's position, of these kinds (none: of all): 0 where nothing has changed yet."""
+    if not kinds:
+        return int(await connection.fetchval("select coalesce(max(seq), 0) from lab.outbox where seq is not null"))
+    found = await connection.fetchval(
+        "select seq from lab.outbox where seq is not null and kind = any($1::text[]) order by seq desc limit 1",
+        list(kinds),
+    )
+    return int(found or 0)
+
+
+async def after(connection: Connection, position: int, limit: int, kinds: Sequence[str]) -> list[Change]:
+    """The rows of these kinds after a position, the first `limit` of them."""
+    rows = await connection.fetch(
+        """select seq, kind, entity_id, note, created_at from lab.outbox
+            where seq > $1 and kind = any($3::text[]) order by seq limit $2""",
+        position, limit, list(kinds),
+    )  # fmt: skip
+    return [Change(row["seq"], row["kind"], row["entity_id"], row["note"], row["created_at"]) for row in rows]
+
+
+async def resources(connection: Connection, type: str, after: int, until: int) -> list[Resource]:
+    """What the rows of (after, until] mean of one type, in order. A resource that changed twice is there twice."""
+    text = " ".join(("select seq, id from (", _MEANT[type], ") meant order by seq, place, id"))
+    return [Resource(row["seq"], type, row["id"]) for row in await connection.fetch(text, after, until)]
+
+
+async def all_resources(connection: Connection, types: Sequence[str], after: int, until: int) -> list[Resource]:
+    """The same of several types: row by row, and of a row type by type as FOLLOWED has them."""
+    found = [one for type in FOLLOWED if type in types for one in await resources(connection, type, after, until)]
+    return sorted(found, key=lambda one: one.position)  # stable: what a row means stays as it was found
+
+
+async def changed_since(connection: Connection, since: datetime) -> datetime:
+    """From which time of change on everything is found that was not there to be read before `since`.
+
+    A record's time of change is when its transaction began: one that was under way at `since` wrote an earlier time.
+    It got its position after `since`, as all that was committed later; the earliest of these began the search.
+    """
+    earliest = await connection.fetchval(
+        "select min(created_at) from lab.outbox where sealed_at >= $1 or sealed_at is null", since
+    )
+    return min(since, earliest) if earliest is not None else since
+
+
+async def note_preliminary(connection: Connection, organization_id: UUID, result_id: UUID, version_id: UUID) -> None:
+    """A version that nobody has released and nothing holds, in the transaction in which it becomes the current one."""
+    await connection.execute(
+        """insert into lab.outbox (id, organization_id, kind, entity_id, versions)
+           values (lab.new_id(), $1, 'preliminary', $2, array[$3::uuid])""",
+        organization_id, result_id, version_id,
+    )  # fmt: skip
+
+
+async def note_alert(connection: Connection, organization_id: UUID, kind: str, entity_id: UUID, note: str) -> None:
+    """Something for the laboratory's own people, in the transaction in which it happens. No patient data in `note`."""
+    await connection.execute(
+        "insert into lab.outbox (id, organization_id, kind, entity_id, note) values (lab.new_id(), $1, $2, $3, $4)",
+        organization_id, kind, entity_id, note,
+    )  # fmt: skip
