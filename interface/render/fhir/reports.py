@@ -1,0 +1,69 @@
+"""DiagnosticReports: an order with what is known of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from interface.domain.model import RELEASED, ItemStatus, ResultStatus
+from interface.domain.views import ReportView
+from interface.render.fhir.parts import (
+    LOINC,
+    TERMINOLOGY,
+    Json,
+    instant,
+    meta,
+    order_identifiers,
+    reference,
+    version_of,
+    without_empty,
+)
+
+
+def report_status(view: ReportView) -> str:
+    """diagnostic-report-status, from what the audience sees of the order and its results."""
+    statuses = [one.status for one in view.results if one.status is not ResultStatus.ENTERED_IN_ERROR]
+    retracted = len(statuses) < len(view.results)
+    released = [status for status in statuses if status in RELEASED]
+    if view.order.cancelled and not released:
+        return "cancelled"
+    if not statuses:
+        return "entered-in-error" if retracted else "registered"
+    if not released:
+        return "preliminary" if ResultStatus.PRELIMINARY in statuses else "registered"
+    answered = {result.order_item_id for result in view.results if result.status in RELEASED}
+    closed = (ItemStatus.CANCELLED, ItemStatus.REJECTED)
+    if len(released) < len(statuses) or any(i.id not in answered and i.status not in closed for i in view.order.items):
+        return "partial"
+    if retracted or ResultStatus.CORRECTED in released:
+        return "corrected"
+    return "amended" if ResultStatus.AMENDED in released else "final"
+
+
+def report_time(view: ReportView) -> datetime | None:
+    """When the first of its specimens was taken (else measured), as far as the audience sees results of it."""
+    return min((at for one in view.results if (at := one.collected_at or one.instrument_at) is not None), default=None)
+
+
+def diagnostic_report(view: ReportView, laboratory: str = "") -> Json:
+    """One order with its results."""
+    order = view.order
+    taken = report_time(view)
+    specimens = dict.fromkeys(item.specimen_id for item in order.items if item.specimen_id is not None)
+    return without_empty(
+        {
+            "resourceType": "DiagnosticReport",
+            "id": str(order.id),
+            "meta": meta(version_of(order.version, view.updated_at), view.updated_at),
+            "identifier": order_identifiers(order),
+            "basedOn": [{"reference": f"ServiceRequest/{item.id}"} for item in order.items],
+            "status": report_status(view),
+            "category": [{"coding": [{"system": TERMINOLOGY + "v2-0074", "code": "LAB"}]}],
+            "code": {"coding": [{"system": LOINC, "code": "11502-2"}], "text": "Laboratory report"},
+            "subject": reference("Patient", order.patient_id),
+            "effectiveDateTime": instant(taken) if taken else "",
+            "issued": instant(view.updated_at) if view.results else "",
+            "performer": [{"display": laboratory}] if laboratory else [],
+            "specimen": [{"reference": f"Specimen/{id}"} for id in specimens],
+            "result": [{"reference": f"Observation/{result.id}"} for result in view.results],
+        }
+    )
