@@ -391,6 +391,9 @@ def observe_request(method: str, route: str, status: int, seconds: float) -> Non
     _request.labels(route).observe(seconds)
 
 
+METRICS_MEDIA = CONTENT_TYPE_LATEST.partition(";")[0]
+
+
 def metrics_page() -> tuple[bytes, str]:
     """The body and the content type of `/metrics`, in OpenMetrics text."""
     return cast(bytes, cast(Any, generate_latest)(REGISTRY)), CONTENT_TYPE_LATEST

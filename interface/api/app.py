@@ -21,6 +21,7 @@ from interface.api import (
     criticals,
     dispatches,
     health,
+    openapi,
     orders,
     pbrtqc,
     people,
@@ -93,7 +94,7 @@ def routes() -> tuple[Route, ...]:
     # Worksheets before orders: the worklist's path is also that of an order, and the first that takes it has it.
     bench = (worksheets, orders, specimens, results, criticals, dispatches)
     of_qc = (qc_gate, qc, qc_lots, qc_peers, qc_charts, pbrtqc)  # the gate first: `status` is no result's id
-    rooms = (health, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, changes, fhir, ordering)
+    rooms = (health, openapi, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, changes, fhir, ordering)
     return tuple(route for room in rooms for route in room.ROUTES)
 
 
@@ -114,6 +115,7 @@ def build_app(
     app = web.Application(middlewares=[_frame, _errors, auth.authenticate, _wake], client_max_size=MOST_BODY_BYTES)
     keys, feed = keys or KeyFetcher(settings.api.jwks_hosts), feed or Feed(database)
     app[SERVICES] = Services(database, settings, audit, ready, link_status, Pages(), keys, feed)
+    app[openapi.DESCRIBED] = openapi.Described(routes())
     app[NEEDS] = {(route.method, route.path): route.need for route in routes()}
     for route in routes():
         app.router.add_route(route.method, route.path, route.handler)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
+from datetime import datetime
 from urllib.parse import unquote_plus
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import read_body
 from interface.api.context import (
     ACTOR,
     NEEDS,
@@ -189,7 +190,7 @@ async def smart_configuration(request: web.Request) -> web.StreamResponse:
 
 async def login(request: web.Request) -> web.StreamResponse:
     """`{organization, username, password}` → a token. 401 says nothing about which of them was wrong."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     organization, username, password = body.text("organization"), body.text("username"), body.text("password")
     body.done()
     issued = await actors.login(
@@ -217,10 +218,21 @@ async def logout(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
+_TOKEN = {"access_token": str, "token_type": str, "expires_in": int, "scope": str}
+_REFUSED = {"error": str, "error_description": str}
+_LOGIN = {
+    "access_token": str,
+    "token_type": str,
+    "expires_in": int,
+    "expires_at": datetime,
+    "user": str,
+    "roles": [str],
+    "permissions": [str],
+}
 ROUTES = (
-    Route("POST", "/oauth/token", token, PUBLIC),
+    Route("POST", "/oauth/token", token, PUBLIC, gives=_TOKEN, also={400: _REFUSED, 401: _REFUSED}),
     Route("GET", "/.well-known/smart-configuration", smart_configuration, PUBLIC),
     Route("GET", "/fhir/.well-known/smart-configuration", smart_configuration, PUBLIC),
-    Route("POST", "/api/login", login, PUBLIC),
-    Route("POST", "/api/logout", logout, Need(any_actor=True)),
+    Route("POST", "/api/login", login, PUBLIC, gives=_LOGIN),
+    Route("POST", "/api/logout", logout, Need(any_actor=True), status=204),
 )

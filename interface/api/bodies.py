@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -15,7 +15,16 @@ from aiohttp import web
 from interface.errors import ApiError
 
 E = TypeVar("E", bound=StrEnum)
+V = TypeVar("V")
 MOST_PROBLEMS = 50
+
+
+async def read_body(request: web.Request, *, optional: bool = False) -> Body:
+    """The JSON object that is the body. `optional`: none is as good as an empty one. Raises as `read_json`."""
+    described: Callable[[], Body] | None = getattr(request, "described_body", None)  # see `api.described`
+    if described is not None:
+        return described()
+    return Body(await read_json(request) if request.can_read_body or not optional else {})
 
 
 async def read_json(request: web.Request) -> object:
@@ -121,6 +130,13 @@ class Body:
         except ValueError:
             self._problem(name, f"is none of {', '.join(word.value for word in words)}")
             return default
+
+    def word(self, name: str, words: Mapping[str, V]) -> V | None:
+        """What one of `words` stands for; it must be there."""
+        text = self.text(name)
+        if text and text not in words:
+            self._problem(name, f"is none of {', '.join(words)}")
+        return words.get(text)
 
     def day(self, name: str) -> date | None:
         text = self.text(name, "")

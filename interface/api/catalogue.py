@@ -12,13 +12,13 @@ from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import Body, read_body
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
-from interface.api.lists import Query, not_found, one, path_id
+from interface.api.lists import not_found, one, path_id, read_query
 from interface.domain.model import Interval, IntervalUse, Sex, ValueKind
 from interface.domain.permissions import Permission
 from interface.domain.units import Substance
-from interface.domain.views import Actor, IntervalView
+from interface.domain.views import Actor, IntervalView, LabTestView, PanelView, SpecimenTypeView
 from interface.flow import catalogue
 from interface.store import catalogue_rows as rows
 from interface.store.db import Connection
@@ -28,7 +28,7 @@ from interface.store.db import Connection
 
 async def list_tests(request: web.Request) -> web.StreamResponse:
     """All of them: a catalogue has no pages."""
-    query = Query(request, "api/tests", ("code", "department", "active"))
+    query = read_query(request, "api/tests", ("code", "department", "active"))
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         codes = one(query.text("code")) or None
         found = await rows.read_tests(connection, codes, query.text("department"), query.asked("active"))
@@ -49,7 +49,7 @@ async def get_test(request: web.Request) -> web.StreamResponse:
 
 
 async def list_panels(request: web.Request) -> web.StreamResponse:
-    query = Query(request, "api/panels", ("code", "active"))
+    query = read_query(request, "api/panels", ("code", "active"))
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found = await rows.read_panels(connection, one(query.text("code")) or None, query.asked("active"))
     await note_read(request, "search", "panel", None, (), {"query": query.words})
@@ -57,7 +57,7 @@ async def list_panels(request: web.Request) -> web.StreamResponse:
 
 
 async def list_specimen_types(request: web.Request) -> web.StreamResponse:
-    query = Query(request, "api/specimen-types", ("active",))
+    query = read_query(request, "api/specimen-types", ("active",))
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found = await rows.read_specimen_types(connection, query.asked("active"))
     await note_read(request, "search", "specimen_type", None, (), {"query": query.words})
@@ -66,7 +66,7 @@ async def list_specimen_types(request: web.Request) -> web.StreamResponse:
 
 async def list_intervals(request: web.Request) -> web.StreamResponse:
     """`ended=true`: also those that apply to no specimen that is collected from now on."""
-    query = Query(request, "api/intervals", ("test", "ended"))
+    query = read_query(request, "api/intervals", ("test", "ended"))
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found = await rows.read_intervals(connection, one(query.text("test")) or None, ended=query.flag("ended"))
     await note_read(request, "search", "interval", None, (), {"query": query.words})
@@ -82,7 +82,7 @@ def _flat(view: IntervalView) -> dict[str, object]:
 
 async def put_test(request: web.Request) -> web.StreamResponse:
     """Add a test or change one; only the members that are given change. `decimals` null: as measured."""
-    code, body = request.match_info["code"], Body(await read_json(request))
+    code, body = request.match_info["code"], await read_body(request)
     as_measured = body.null("decimals")
     substance = None
     if body.has("molar_mass") or body.has("valence"):
@@ -108,7 +108,7 @@ async def put_test(request: web.Request) -> web.StreamResponse:
 
 
 async def put_panel(request: web.Request) -> web.StreamResponse:
-    code, body = request.match_info["code"], Body(await read_json(request))
+    code, body = request.match_info["code"], await read_body(request)
     change = catalogue.PanelChange(
         name=_word(body, "name"),
         loinc=_word(body, "loinc"),
@@ -124,7 +124,7 @@ async def put_panel(request: web.Request) -> web.StreamResponse:
 
 
 async def put_specimen_type(request: web.Request) -> web.StreamResponse:
-    code, body = request.match_info["code"], Body(await read_json(request))
+    code, body = request.match_info["code"], await read_body(request)
     name, source, active = _word(body, "name"), _word(body, "source"), _flag(body, "active")
     reason = body.text("reason")
     body.done()
@@ -136,7 +136,7 @@ async def put_specimen_type(request: web.Request) -> web.StreamResponse:
 
 async def deactivate(request: web.Request) -> web.StreamResponse:
     """Take a test or panel out of use, for a `reason`."""
-    code, body = request.match_info["code"], Body(await read_json(request))
+    code, body = request.match_info["code"], await read_body(request)
     reason = body.text("reason")
     body.done()
     step = catalogue.deactivate_test if request.path.startswith("/api/tests/") else catalogue.deactivate_panel
@@ -144,7 +144,7 @@ async def deactivate(request: web.Request) -> web.StreamResponse:
 
 
 async def add_interval(request: web.Request) -> web.StreamResponse:
-    body = Body(await read_json(request))
+    body = await read_body(request)
     test, reason = body.text("test"), body.text("reason")
     new = interval_of(body, Interval("", "", ""))
     body.done()
@@ -161,7 +161,7 @@ async def _add(connection: Connection, actor: Actor, test: str, new: Interval, r
 
 async def change_interval(request: web.Request) -> web.StreamResponse:
     """Ends the interval and adds another that differs in what is given, from `at` (now) on; answers with that one."""
-    interval_id, body = path_id(request), Body(await read_json(request))
+    interval_id, body = path_id(request), await read_body(request)
     reason, at = body.text("reason"), body.instant("at")
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found = await rows.read_intervals(connection, ids=[interval_id], ended=True)
@@ -180,7 +180,7 @@ async def _replace(
 
 async def end_interval(request: web.Request) -> web.StreamResponse:
     """`{reason, at, never}`; `never`: it was wrong, and applies to no specimen whenever collected."""
-    interval_id, body = path_id(request), Body(await read_json(request))
+    interval_id, body = path_id(request), await read_body(request)
     reason, at, never = body.text("reason"), body.instant("at"), body.flag("never")
     body.done()
     return await _change(request, lambda connection, actor: _end(connection, actor, interval_id, reason, at, never))
@@ -245,17 +245,17 @@ async def _change(
 _P = Permission
 _READ, _WRITE = Need(_P.RESULT_READ), Need(_P.CATALOGUE_WRITE)
 ROUTES = (
-    Route("GET", "/api/tests", list_tests, _READ),
-    Route("GET", "/api/tests/{code}", get_test, _READ),
-    Route("PUT", "/api/tests/{code}", put_test, _WRITE),
-    Route("POST", "/api/tests/{code}/deactivate", deactivate, _WRITE),
-    Route("GET", "/api/panels", list_panels, _READ),
-    Route("PUT", "/api/panels/{code}", put_panel, _WRITE),
-    Route("POST", "/api/panels/{code}/deactivate", deactivate, _WRITE),
-    Route("GET", "/api/specimen-types", list_specimen_types, _READ),
-    Route("PUT", "/api/specimen-types/{code}", put_specimen_type, _WRITE),
-    Route("GET", "/api/intervals", list_intervals, _READ),
-    Route("POST", "/api/intervals", add_interval, _WRITE),
-    Route("PATCH", "/api/intervals/{id}", change_interval, _WRITE),
-    Route("POST", "/api/intervals/{id}/end", end_interval, _WRITE),
+    Route("GET", "/api/tests", list_tests, _READ, gives={"tests": [LabTestView]}),
+    Route("GET", "/api/tests/{code}", get_test, _READ, gives={"test": LabTestView, "intervals": [dict[str, object]]}),
+    Route("PUT", "/api/tests/{code}", put_test, _WRITE, gives=LabTestView),
+    Route("POST", "/api/tests/{code}/deactivate", deactivate, _WRITE, gives=LabTestView),
+    Route("GET", "/api/panels", list_panels, _READ, gives={"panels": [PanelView]}),
+    Route("PUT", "/api/panels/{code}", put_panel, _WRITE, gives=PanelView),
+    Route("POST", "/api/panels/{code}/deactivate", deactivate, _WRITE, gives=PanelView),
+    Route("GET", "/api/specimen-types", list_specimen_types, _READ, gives={"specimen_types": [SpecimenTypeView]}),
+    Route("PUT", "/api/specimen-types/{code}", put_specimen_type, _WRITE, gives=SpecimenTypeView),
+    Route("GET", "/api/intervals", list_intervals, _READ, gives={"intervals": [dict[str, object]]}),
+    Route("POST", "/api/intervals", add_interval, _WRITE, gives=dict[str, object], status=201),
+    Route("PATCH", "/api/intervals/{id}", change_interval, _WRITE, gives=dict[str, object]),
+    Route("POST", "/api/intervals/{id}/end", end_interval, _WRITE, gives=dict[str, object]),
 )

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
 from interface.api.fhir.reading import EVERYTHING, Parameters, Reader, permission_of
-from interface.api.lists import Query
+from interface.api.lists import read_query
 from interface.domain.permissions import restrictions
 from interface.domain.views import Actor, ActorKind, Audience
 from interface.errors import ApiError
@@ -70,14 +70,14 @@ async def list_changes(request: web.Request) -> web.StreamResponse:
     `after=now`: the end, from which to follow after a first full read.
     """
     served, actor = services(request), actor_of(request)
-    query = Query(request, "changes", ("after", "type"))
-    may = _asked(query.text("type"), readable(actor))
+    query = read_query(request, "changes", ("after", "type"))
+    may, asked, limit = _asked(query.text("type"), readable(actor)), query.text("after"), query.limit
     await served.feed.look(actor.organization_id)
     async with served.database.organization(actor.organization_id) as connection:
         kinds = kinds_of(served.emr)
-        after = position_of(query.text("after") or "0", await changes.last_position(connection, kinds))
-        rows = await changes.after(connection, after, query.limit + 1, kinds)
-        more, rows = len(rows) > query.limit, rows[: query.limit]
+        after = position_of(asked or "0", await changes.last_position(connection, kinds))
+        rows = await changes.after(connection, after, limit + 1, kinds)
+        more, rows = len(rows) > limit, rows[:limit]
         until = rows[-1].position if rows else after
         found = await told(connection, Reader(served.emr, served.base_url), may, after, until)
     # At the end it stays where something was told: that something else happened is nothing to tell.
@@ -90,6 +90,9 @@ async def list_changes(request: web.Request) -> web.StreamResponse:
 def kinds_of(audience: Audience) -> tuple[str, ...]:
     """Which rows an audience follows."""
     return changes.RELEASED if audience is Audience.EMR else changes.PRELIMINARY
+
+
+_SHOWN = {"position": int, "type": str, "id": UUID, "version": str}
 
 
 def shown(one: Told) -> dict[str, object]:
@@ -121,4 +124,12 @@ def _asked(wanted: str, may: dict[str, tuple[Parameters, ...]]) -> dict[str, tup
     return {type: within for type, within in may.items() if not types or type in types}
 
 
-ROUTES = (Route("GET", "/api/changes", list_changes, Need(any_actor=True)),)
+ROUTES = (
+    Route(
+        "GET",
+        "/api/changes",
+        list_changes,
+        Need(any_actor=True),
+        gives={"changes": [_SHOWN], "next": int, "more": bool},
+    ),
+)

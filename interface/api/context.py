@@ -119,6 +119,11 @@ class Route:
     path: str
     handler: Handler = field(repr=False)
     need: Need
+    # What it answers with, for `api.schema`: a type, members by name, or a list of one; None: an answer without body
+    gives: object = None
+    status: int = 200
+    media: str | tuple[str, ...] = "application/json"
+    also: Mapping[int, object] = field(default_factory=dict)  # other answers, by status
 
 
 def services(request: web.Request) -> Services:

@@ -6,19 +6,19 @@ from datetime import datetime
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import Body, read_body
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
-from interface.api.lists import Query, path_id
+from interface.api.lists import path_id, read_query
 from interface.domain.critical import Means, Obstacle
 from interface.domain.permissions import Permission
 from interface.flow import criticals
 from interface.flow.criticals import Told
-from interface.store.criticals import CriticalView
+from interface.store.criticals import CriticalView, EventView
 
 
 async def list_criticals(request: web.Request) -> web.StreamResponse:
     """What is not finished, the longest waiting first; `overdue=true`: what is past its time."""
-    query = Query(request, "api/results/critical", ("overdue",))
+    query = read_query(request, "api/results/critical", ("overdue",))
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found = await criticals.waiting(connection, overdue=query.flag("overdue"), limit=query.limit)
     await note_read(request, "search", "critical", None, [task.patient_id for task in found], {"query": query.words})
@@ -88,7 +88,7 @@ def _common(body: Body) -> tuple[Means, datetime | None, str, int | None]:
 
 
 async def _body(request: web.Request) -> Body:
-    return Body(await read_json(request) if request.can_read_body else {})
+    return await read_body(request, optional=True)
 
 
 def _answer(task: CriticalView) -> web.StreamResponse:
@@ -97,10 +97,16 @@ def _answer(task: CriticalView) -> web.StreamResponse:
 
 _P = Permission
 ROUTES = (
-    Route("GET", "/api/results/critical", list_criticals, Need(_P.RESULT_READ)),
-    Route("GET", "/api/criticals/{id}", get_critical, Need(_P.RESULT_READ)),
-    Route("POST", "/api/criticals/{id}/attempt", attempt, Need(_P.CRITICAL_WRITE)),
-    Route("POST", "/api/criticals/{id}/notify", notify, Need(_P.CRITICAL_WRITE)),
-    Route("POST", "/api/criticals/{id}/close", close, Need(_P.CRITICAL_WRITE)),
-    Route("POST", "/api/criticals/{id}/withdraw", withdraw, Need(_P.CRITICAL_WRITE)),
+    Route("GET", "/api/results/critical", list_criticals, Need(_P.RESULT_READ), gives={"criticals": [CriticalView]}),
+    Route(
+        "GET",
+        "/api/criticals/{id}",
+        get_critical,
+        Need(_P.RESULT_READ),
+        gives={"critical": CriticalView, "events": [EventView]},
+    ),
+    Route("POST", "/api/criticals/{id}/attempt", attempt, Need(_P.CRITICAL_WRITE), gives={"critical": CriticalView}),
+    Route("POST", "/api/criticals/{id}/notify", notify, Need(_P.CRITICAL_WRITE), gives={"critical": CriticalView}),
+    Route("POST", "/api/criticals/{id}/close", close, Need(_P.CRITICAL_WRITE), gives={"critical": CriticalView}),
+    Route("POST", "/api/criticals/{id}/withdraw", withdraw, Need(_P.CRITICAL_WRITE), gives={"critical": CriticalView}),
 )

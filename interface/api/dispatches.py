@@ -6,23 +6,23 @@ from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import read_body
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
-from interface.api.lists import Query, one
+from interface.api.lists import listing, one, read_query
 from interface.domain.permissions import Permission
 from interface.domain.routing import DispatchKind, DispatchState, WhenDown
 from interface.flow import dispatches
 from interface.flow.dispatches import RouteEntry
 from interface.store import dispatch_views
 from interface.store.db import Connection
-from interface.store.dispatch_views import DispatchFilter
+from interface.store.dispatch_views import DispatchEventView, DispatchFilter, DispatchView, RouteView
 from interface.store.query import Cursor
 
 
 async def list_dispatches(request: web.Request) -> web.StreamResponse:
     """The newest first: what has not ended, of `state` whatever is asked for, with `all=true` everything."""
     known = ("state", "kind", "analyzer", "barcode", "order", "test", "all")
-    query = Query(request, "api/dispatches", known)
+    query = read_query(request, "api/dispatches", known)
     states = query.choices("state", DispatchState)
     filter = DispatchFilter(
         states=states,
@@ -69,7 +69,7 @@ async def cancel(request: web.Request) -> web.StreamResponse:
 
 async def list_routes(request: web.Request) -> web.StreamResponse:
     """Those in force, of `test` or all."""
-    query = Query(request, "api/routes", ("test",))
+    query = read_query(request, "api/routes", ("test",))
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found = await dispatch_views.find_routes(connection, one(query.text("test")))
     await note_read(request, "search", "route", None, (), {"query": query.words})
@@ -79,7 +79,7 @@ async def list_routes(request: web.Request) -> web.StreamResponse:
 async def set_routes(request: web.Request) -> web.StreamResponse:
     """`{analyzers: [{analyzer, share, when_down, codes}], specimen_type, reason}`, in order of preference; none: all
     that can measure it are offered it."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     entries = []
     for entry in body.objects("analyzers"):
         entries.append(
@@ -129,7 +129,7 @@ async def _what(request: web.Request) -> tuple[UUID, str]:
 
 
 async def _reason(request: web.Request) -> str:
-    body = Body(await read_json(request))
+    body = await read_body(request)
     reason = body.text("reason")
     body.done()
     return reason
@@ -137,12 +137,20 @@ async def _reason(request: web.Request) -> str:
 
 _P = Permission
 ROUTES = (
-    Route("GET", "/api/dispatches", list_dispatches, Need(_P.ORDER_READ)),
-    Route("GET", "/api/dispatches/{id}", get_dispatch, Need(_P.ORDER_READ)),
-    Route("POST", "/api/dispatches/{id}/resend", resend, Need(_P.DISPATCH_WRITE)),
-    Route("POST", "/api/dispatches/{id}/cancel", cancel, Need(_P.DISPATCH_WRITE)),
-    Route("GET", "/api/routes", list_routes, Need(_P.ORDER_READ)),
-    Route("PUT", "/api/routes/{test}", set_routes, Need(_P.MAP_WRITE)),
-    Route("POST", "/api/analyzers/{name}/down", set_down, Need(_P.DISPATCH_WRITE)),
-    Route("POST", "/api/analyzers/{name}/up", set_up, Need(_P.DISPATCH_WRITE)),
+    Route("GET", "/api/dispatches", list_dispatches, Need(_P.ORDER_READ), gives=listing("dispatches", DispatchView)),
+    Route(
+        "GET",
+        "/api/dispatches/{id}",
+        get_dispatch,
+        Need(_P.ORDER_READ),
+        gives={"dispatch": DispatchView, "events": [DispatchEventView]},
+    ),
+    Route("POST", "/api/dispatches/{id}/resend", resend, Need(_P.DISPATCH_WRITE), gives={"dispatch": DispatchView}),
+    Route("POST", "/api/dispatches/{id}/cancel", cancel, Need(_P.DISPATCH_WRITE), gives={"dispatch": DispatchView}),
+    Route("GET", "/api/routes", list_routes, Need(_P.ORDER_READ), gives={"routes": [RouteView]}),
+    Route("PUT", "/api/routes/{test}", set_routes, Need(_P.MAP_WRITE), gives={"routes": [RouteView]}),
+    Route(
+        "POST", "/api/analyzers/{name}/down", set_down, Need(_P.DISPATCH_WRITE), gives={"analyzer": str, "down": bool}
+    ),
+    Route("POST", "/api/analyzers/{name}/up", set_up, Need(_P.DISPATCH_WRITE), gives={"analyzer": str, "down": bool}),
 )

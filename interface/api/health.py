@@ -26,8 +26,9 @@ async def metrics(request: web.Request) -> web.StreamResponse:
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 
+_READY = {"ready": bool, "database": bool, "links": bool, "text": str}
 ROUTES = (
-    Route("GET", "/health", health, PUBLIC),
-    Route("GET", "/ready", ready, PUBLIC),
-    Route("GET", "/metrics", metrics, PUBLIC),
+    Route("GET", "/health", health, PUBLIC, gives={"status": str}),
+    Route("GET", "/ready", ready, PUBLIC, gives=_READY, also={503: _READY}),
+    Route("GET", "/metrics", metrics, PUBLIC, gives=str, media=telemetry.METRICS_MEDIA),
 )

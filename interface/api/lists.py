@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Protocol, TypeVar
@@ -57,6 +57,16 @@ class Query:
 
     def text(self, name: str) -> str:
         return self._given.get(name, "")
+
+    def given(self, name: str) -> str | None:
+        """As it was given, also where that is nothing: for a parameter whose emptiness says something."""
+        return self._request.query.get(name)
+
+    def needed(self, name: str, text: str) -> str:
+        """A parameter without which nothing can be answered. Raises ApiError 400 with `text`."""
+        if name not in self._given:
+            raise ApiError(400, "required", text)
+        return self._given[name]
 
     def id(self, name: str) -> tuple[UUID, ...]:
         try:
@@ -115,6 +125,19 @@ class Query:
         actor = actor_of(self._request)
         page = NextPage(self._kind, actor.id, actor.organization_id, tuple(self._given.items()), after)
         return f"/api/{name}?cursor={services(self._request).pages.keep(page)}"
+
+
+def read_query(request: web.Request, kind: str, known: Sequence[str]) -> Query:
+    """The parameters of a list: those of `known`, `limit` and `cursor`. Raises ApiError 400 and 410."""
+    described: Callable[[Sequence[str]], Query] | None = getattr(request, "described_query", None)
+    if described is not None:  # see `api.described`
+        return described(known)
+    return Query(request, kind, known)
+
+
+def listing(name: str, kind: type) -> dict[str, object]:
+    """What `Query.answer` answers with, for a route's `gives`."""
+    return {name: [kind], "next": str | None}
 
 
 def path_id(request: web.Request) -> UUID:

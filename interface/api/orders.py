@@ -6,13 +6,13 @@ from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import Body, read_body
 from interface.api.context import Need, Route, actor_of, audience_of, json_response, note_read, services
-from interface.api.lists import Query, not_found, one, path_id
+from interface.api.lists import listing, not_found, one, path_id, read_query
 from interface.api.people import new_patient, version_of
 from interface.domain.model import Priority
 from interface.domain.permissions import Permission
-from interface.domain.views import Audience
+from interface.domain.views import Audience, OrderView
 from interface.errors import ApiError
 from interface.flow import order_changes, orders
 from interface.store import lab
@@ -67,7 +67,7 @@ def _practitioner(body: Body) -> orders.NewPractitioner:
 
 async def create_order(request: web.Request) -> web.StreamResponse:
     """Sent again with the same placer number and content, it is answered with the order that exists."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     new = new_order(body)
     body.done()
     actor = actor_of(request)
@@ -77,7 +77,7 @@ async def create_order(request: web.Request) -> web.StreamResponse:
 
 
 async def list_orders(request: web.Request) -> web.StreamResponse:
-    query = Query(request, "api/orders", ("patient_id", "number", "barcode", "test"))
+    query = read_query(request, "api/orders", ("patient_id", "number", "barcode", "test"))
     filter = OrderFilter(
         patient_ids=query.id("patient_id"),
         numbers=one(query.text("number")),
@@ -113,7 +113,7 @@ async def get_order(request: web.Request) -> web.StreamResponse:
 async def add_items(request: web.Request) -> web.StreamResponse:
     """`{tests, specimen_id}`: on a specimen the order has; `{specimen: {tests, type, container, …}}`: on one more."""
     order_id = path_id(request)
-    body = Body(await read_json(request))
+    body = await read_body(request)
     specimen, specimen_id, tests = body.part("specimen"), body.id("specimen_id"), body.texts("tests")
     new = new_specimen(specimen) if specimen is not None else None
     body.done()
@@ -129,7 +129,7 @@ async def change(request: web.Request) -> web.StreamResponse:
     """Only the members that are given change; null empties `pregnant`, `gestation_weeks` and `requester`. `version`:
     what was looked at, in the body or as If-Match. Nothing can be changed once nothing of the order waits any more."""
     order_id = path_id(request)
-    body = Body(await read_json(request))
+    body = await read_body(request)
     cleared = frozenset(name for name in order_changes.CLEARABLE if body.null(name))
     requester = body.part("requester")
     said = order_changes.OrderChange(
@@ -157,7 +157,7 @@ async def replace(request: web.Request) -> web.StreamResponse:
     """`{reason, order, in_progress}`: the whole order is cancelled and `order`, as it is made by POST, takes its place;
     its patient need not be named again."""
     order_id = path_id(request)
-    body = Body(await read_json(request))
+    body = await read_body(request)
     reason, in_progress, part = body.text("reason"), body.flag("in_progress"), body.part("order")
     if part is None:
         body.required("order")
@@ -179,7 +179,7 @@ async def replace(request: web.Request) -> web.StreamResponse:
 async def cancel(request: web.Request) -> web.StreamResponse:
     """`{reason, items, in_progress}`: these items, or the whole order; `in_progress`: also what is being measured."""
     order_id = path_id(request)
-    body = Body(await read_json(request))
+    body = await read_body(request)
     reason, items, in_progress = body.text("reason"), body.ids("items"), body.flag("in_progress")
     body.done()
     actor, audience = actor_of(request), audience_of(request)
@@ -194,11 +194,32 @@ async def cancel(request: web.Request) -> web.StreamResponse:
 
 _P = Permission
 ROUTES = (
-    Route("POST", "/api/orders", create_order, Need(_P.ORDER_WRITE, "ServiceRequest", "c")),
-    Route("GET", "/api/orders", list_orders, Need(_P.ORDER_READ, "ServiceRequest", "s")),
-    Route("GET", "/api/orders/{id}", get_order, Need(_P.ORDER_READ, "ServiceRequest", "r")),
-    Route("PATCH", "/api/orders/{id}", change, Need(_P.ORDER_WRITE, "ServiceRequest", "u")),
-    Route("POST", "/api/orders/{id}/replace", replace, Need(_P.ORDER_WRITE, "ServiceRequest", "u")),
-    Route("POST", "/api/orders/{id}/items", add_items, Need(_P.ORDER_WRITE, "ServiceRequest", "u")),
-    Route("POST", "/api/orders/{id}/cancel", cancel, Need(_P.ORDER_WRITE, "ServiceRequest", "u")),
+    Route(
+        "POST", "/api/orders", create_order, Need(_P.ORDER_WRITE, "ServiceRequest", "c"), gives=OrderView, status=201
+    ),
+    Route(
+        "GET",
+        "/api/orders",
+        list_orders,
+        Need(_P.ORDER_READ, "ServiceRequest", "s"),
+        gives=listing("orders", OrderView),
+    ),
+    Route("GET", "/api/orders/{id}", get_order, Need(_P.ORDER_READ, "ServiceRequest", "r"), gives=OrderView),
+    Route("PATCH", "/api/orders/{id}", change, Need(_P.ORDER_WRITE, "ServiceRequest", "u"), gives=OrderView),
+    Route(
+        "POST",
+        "/api/orders/{id}/replace",
+        replace,
+        Need(_P.ORDER_WRITE, "ServiceRequest", "u"),
+        gives=OrderView,
+        status=201,
+    ),
+    Route("POST", "/api/orders/{id}/items", add_items, Need(_P.ORDER_WRITE, "ServiceRequest", "u"), gives=OrderView),
+    Route(
+        "POST",
+        "/api/orders/{id}/cancel",
+        cancel,
+        Need(_P.ORDER_WRITE, "ServiceRequest", "u"),
+        gives=order_changes.Cancelled,
+    ),
 )

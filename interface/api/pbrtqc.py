@@ -10,9 +10,9 @@ from decimal import Decimal
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import Body, read_body
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
-from interface.api.lists import Query, not_found, path_id
+from interface.api.lists import not_found, path_id, read_query
 from interface.domain.pbrtqc import Limits, Method, Mode, Outlying, Statistic
 from interface.domain.pbrtqc_plan import Goal, parse_bias
 from interface.domain.pbrtqc_simulation import HORIZON, RUNS, Bias
@@ -43,7 +43,7 @@ def _named(request: web.Request) -> tuple[str, int]:
 
 async def list_plans(request: web.Request) -> web.StreamResponse:
     """`?name=`: one plan's revisions only. The newest first."""
-    name = request.query.get("name", "")
+    name = read_query(request, "api/pbrtqc", ("name",)).text("name")
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found = await store.read_revisions(connection, name)
     await note_read(request, "search", "pbrtqc_plan", None, (), {"query": name})
@@ -67,7 +67,7 @@ async def get_status(request: web.Request) -> web.StreamResponse:
 
 async def list_alarms(request: web.Request) -> web.StreamResponse:
     """`?name=`: of one plan. Alarms and what ended them, the newest first."""
-    query = Query(request, "api/pbrtqc/alarms", ("name",))
+    query = read_query(request, "api/pbrtqc/alarms", ("name",))
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found = await store.read_events(connection, query.text("name"), query.limit)
     await note_read(request, "search", "pbrtqc_event", None, (), {"query": query.words})
@@ -76,7 +76,7 @@ async def list_alarms(request: web.Request) -> web.StreamResponse:
 
 async def get_chart(request: web.Request) -> web.StreamResponse:
     """`?from=&to=&values=`: the newest values of results measured then; the last 30 days without."""
-    query = Query(request, "api/pbrtqc/chart", ("from", "to", "values"))
+    query = read_query(request, "api/pbrtqc/chart", ("from", "to", "values"))
     end = _instant(query.text("to")) or datetime.now(UTC)
     begin = _instant(query.text("from")) or end - timedelta(days=CHART_DAYS)
     values = min(query.number("values") or CHART_VALUES, MOST_CHART_VALUES)
@@ -99,7 +99,7 @@ def _instant(text: str) -> datetime | None:
 
 async def write_plan(request: web.Request) -> web.StreamResponse:
     """The next revision of `name`. `limits`, or `training` from which they are established; see docs/qc.md."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     reason = body.text("reason")
     draft = _draft(body)
     body.done()
@@ -171,7 +171,7 @@ def _bias(body: Body, name: str) -> Bias:
 
 async def simulate(request: web.Request) -> web.StreamResponse:
     """`{from, to, biases, seed, runs}`: nothing is kept. Without biases those of the goals, without seed the plan's."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     begin, end, runs = _period(body)
     seed = body.number("seed")
     try:
@@ -190,7 +190,7 @@ async def simulate(request: web.Request) -> web.StreamResponse:
 
 async def validate(request: web.Request) -> web.StreamResponse:
     """`{from, to, runs}`: the plan's goals, its own seed; the outcome is kept, met or not."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     begin, end, runs = _period(body)
     body.done()
     actor = actor_of(request)
@@ -211,7 +211,7 @@ def _period(body: Body) -> tuple[datetime, datetime, int]:
 
 async def activate(request: web.Request) -> web.StreamResponse:
     """`{mode, reason}`: watch, warn or hold. To warn or hold wants a validation of exactly this revision."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     body.required("mode")
     mode, reason = body.choice("mode", Mode, Mode.WATCH), body.text("reason")
     body.done()
@@ -222,7 +222,7 @@ async def activate(request: web.Request) -> web.StreamResponse:
 
 
 async def _reason(request: web.Request) -> str:
-    body = Body(await read_json(request))
+    body = await read_body(request)
     reason = body.text("reason")
     body.done()
     return reason
@@ -249,15 +249,15 @@ async def close(request: web.Request) -> web.StreamResponse:
 _READ, _WRITE, _MANAGE = Need(Permission.QC_READ), Need(Permission.QC_WRITE), Need(Permission.QC_MANAGE)
 _ONE = "/api/pbrtqc/{id}"  # name@revision
 ROUTES = (
-    Route("GET", "/api/pbrtqc", list_plans, _READ),
-    Route("POST", "/api/pbrtqc", write_plan, _MANAGE),
-    Route("GET", "/api/pbrtqc/status", get_status, _READ),
-    Route("GET", "/api/pbrtqc/alarms", list_alarms, _READ),
-    Route("POST", "/api/pbrtqc/alarms/{id}/close", close, _WRITE),
-    Route("GET", _ONE, get_plan, _READ),
-    Route("GET", f"{_ONE}/chart-data", get_chart, _READ),
-    Route("POST", f"{_ONE}/simulate", simulate, _MANAGE),
-    Route("POST", f"{_ONE}/validate", validate, _MANAGE),
-    Route("POST", f"{_ONE}/activate", activate, _MANAGE),
-    Route("POST", f"{_ONE}/deactivate", deactivate, _MANAGE),
+    Route("GET", "/api/pbrtqc", list_plans, _READ, gives={"plans": [dict[str, object]]}),
+    Route("POST", "/api/pbrtqc", write_plan, _MANAGE, gives=dict[str, object], status=201),
+    Route("GET", "/api/pbrtqc/status", get_status, _READ, gives={"status": [dict[str, object]]}),
+    Route("GET", "/api/pbrtqc/alarms", list_alarms, _READ, gives={"alarms": [dict[str, object]]}),
+    Route("POST", "/api/pbrtqc/alarms/{id}/close", close, _WRITE, gives=dict[str, object]),
+    Route("GET", _ONE, get_plan, _READ, gives=dict[str, object]),
+    Route("GET", f"{_ONE}/chart-data", get_chart, _READ, gives=dict[str, object]),
+    Route("POST", f"{_ONE}/simulate", simulate, _MANAGE, gives=dict[str, object]),
+    Route("POST", f"{_ONE}/validate", validate, _MANAGE, gives=dict[str, object]),
+    Route("POST", f"{_ONE}/activate", activate, _MANAGE, gives=dict[str, object]),
+    Route("POST", f"{_ONE}/deactivate", deactivate, _MANAGE, gives=dict[str, object]),
 )

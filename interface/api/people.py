@@ -8,12 +8,13 @@ from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import Body, read_body
 from interface.api.context import Need, Route, actor_of, audience_of, json_response, note_read, services
-from interface.api.lists import Query, not_found, path_id
+from interface.api.lists import listing, not_found, path_id, read_query
+from interface.api.schema import members
 from interface.domain.model import Sex
 from interface.domain.permissions import Permission
-from interface.domain.views import Audience, IdentifierView, PatientView
+from interface.domain.views import Audience, FormerIdentifier, IdentifierView, PatientView
 from interface.errors import ApiError
 from interface.flow import people
 from interface.store import patients
@@ -46,7 +47,7 @@ def _identifier(entry: Body) -> IdentifierView:
 
 
 async def create_patient(request: web.Request) -> web.StreamResponse:
-    body = Body(await read_json(request))
+    body = await read_body(request)
     new = new_patient(body)
     body.done()
     actor = actor_of(request)
@@ -58,7 +59,7 @@ async def create_patient(request: web.Request) -> web.StreamResponse:
 async def list_patients(request: web.Request) -> web.StreamResponse:
     """`name`: the beginnings of words of the name, in any order, as somebody types them."""
     known = ("identifier", "authority", "family", "given", "name", "birth_date", "sex", "active")
-    query = Query(request, "api/patients", known)
+    query = read_query(request, "api/patients", known)
     born = query.day("birth_date")
     filter = PatientFilter(
         identifier=query.text("identifier"),
@@ -97,7 +98,7 @@ async def get_patient(request: web.Request) -> web.StreamResponse:
 async def update_patient(request: web.Request) -> web.StreamResponse:
     """Only the members that are given change; null empties `birth_date` and `birth_at`. `version`: what was looked at,
     in the body or as If-Match."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     cleared = frozenset(name for name in people.CLEARABLE if body.null(name))
     change = people.PatientChange(
         family=body.text("family", "") if body.has("family") else None,
@@ -127,7 +128,7 @@ def version_of(request: web.Request, body: Body) -> int:
 
 
 async def add_identifier(request: web.Request) -> web.StreamResponse:
-    body = Body(await read_json(request))
+    body = await read_body(request)
     identifier = _identifier(body)
     body.done()
     return await _change(
@@ -136,7 +137,7 @@ async def add_identifier(request: web.Request) -> web.StreamResponse:
 
 
 async def end_identifier(request: web.Request) -> web.StreamResponse:
-    body = Body(await read_json(request))
+    body = await read_body(request)
     authority, value, reason = body.text("authority", ""), body.text("value"), body.text("reason")
     body.done()
     return await _change(
@@ -147,7 +148,7 @@ async def end_identifier(request: web.Request) -> web.StreamResponse:
 
 async def merge(request: web.Request) -> web.StreamResponse:
     """`{into, reason, accept_differences}`: the patient of the path is the one of `into`, which is the answer."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     into, reason, accept = body.id("into"), body.text("reason"), body.flag("accept_differences")
     body.done()
     if into is None:
@@ -158,7 +159,7 @@ async def merge(request: web.Request) -> web.StreamResponse:
 
 
 async def unmerge(request: web.Request) -> web.StreamResponse:
-    body = Body(await read_json(request))
+    body = await read_body(request)
     reason = body.text("reason")
     body.done()
     return await _change(request, lambda connection, id: people.unmerge(connection, actor_of(request), id, reason))
@@ -170,7 +171,7 @@ async def duplicates(request: web.Request) -> web.StreamResponse:
     asked = None if request.method == "POST" else path_id(request)
     new = people.NewPatient()
     if asked is None:
-        body = Body(await read_json(request))
+        body = await read_body(request)
         new = new_patient(body)
         body.done()
     async with services(request).database.organization(actor.organization_id) as connection:
@@ -193,15 +194,38 @@ async def _change(
 
 
 _P = Permission
+_PATIENT = members(PatientView) | {"former_identifiers?": [FormerIdentifier]}
 ROUTES = (
-    Route("POST", "/api/patients", create_patient, Need(_P.PATIENT_WRITE, "Patient", "c")),
-    Route("GET", "/api/patients", list_patients, Need(_P.PATIENT_READ, "Patient", "s")),
-    Route("POST", "/api/patients/duplicates", duplicates, Need(_P.PATIENT_READ)),
-    Route("GET", "/api/patients/{id}/duplicates", duplicates, Need(_P.PATIENT_READ)),
-    Route("GET", "/api/patients/{id}", get_patient, Need(_P.PATIENT_READ, "Patient", "r")),
-    Route("PATCH", "/api/patients/{id}", update_patient, Need(_P.PATIENT_WRITE, "Patient", "u")),
-    Route("POST", "/api/patients/{id}/identifiers", add_identifier, Need(_P.PATIENT_WRITE, "Patient", "u")),
-    Route("POST", "/api/patients/{id}/identifiers/end", end_identifier, Need(_P.PATIENT_WRITE)),
-    Route("POST", "/api/patients/{id}/merge", merge, Need(_P.PATIENT_MERGE)),
-    Route("POST", "/api/patients/{id}/unmerge", unmerge, Need(_P.PATIENT_MERGE)),
+    Route(
+        "POST", "/api/patients", create_patient, Need(_P.PATIENT_WRITE, "Patient", "c"), gives=PatientView, status=201
+    ),
+    Route(
+        "GET",
+        "/api/patients",
+        list_patients,
+        Need(_P.PATIENT_READ, "Patient", "s"),
+        gives=listing("patients", PatientView),
+    ),
+    Route(
+        "POST", "/api/patients/duplicates", duplicates, Need(_P.PATIENT_READ), gives={"duplicates": [people.Duplicate]}
+    ),
+    Route(
+        "GET",
+        "/api/patients/{id}/duplicates",
+        duplicates,
+        Need(_P.PATIENT_READ),
+        gives={"duplicates": [people.Duplicate]},
+    ),
+    Route("GET", "/api/patients/{id}", get_patient, Need(_P.PATIENT_READ, "Patient", "r"), gives=_PATIENT),
+    Route("PATCH", "/api/patients/{id}", update_patient, Need(_P.PATIENT_WRITE, "Patient", "u"), gives=PatientView),
+    Route(
+        "POST",
+        "/api/patients/{id}/identifiers",
+        add_identifier,
+        Need(_P.PATIENT_WRITE, "Patient", "u"),
+        gives=PatientView,
+    ),
+    Route("POST", "/api/patients/{id}/identifiers/end", end_identifier, Need(_P.PATIENT_WRITE), gives=PatientView),
+    Route("POST", "/api/patients/{id}/merge", merge, Need(_P.PATIENT_MERGE), gives=PatientView),
+    Route("POST", "/api/patients/{id}/unmerge", unmerge, Need(_P.PATIENT_MERGE), gives=PatientView),
 )

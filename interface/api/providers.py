@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import read_body
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
-from interface.api.lists import Query, not_found, path_id
+from interface.api.lists import listing, not_found, path_id, read_query
 from interface.api.people import identifiers_of, version_of
 from interface.domain.permissions import Permission
+from interface.domain.views import ProviderView
 from interface.flow import practitioners as flow
 from interface.store import practitioners
 from interface.store.practitioners import ProviderFilter
 
 
 async def list_providers(request: web.Request) -> web.StreamResponse:
-    query = Query(request, "api/providers", ("identifier", "authority", "name", "active"))
+    query = read_query(request, "api/providers", ("identifier", "authority", "name", "active"))
     filter = ProviderFilter(
         identifier=query.text("identifier"),
         authority=query.text("authority") or None,
@@ -40,7 +41,7 @@ async def get_provider(request: web.Request) -> web.StreamResponse:
 
 
 async def create_provider(request: web.Request) -> web.StreamResponse:
-    body = Body(await read_json(request))
+    body = await read_body(request)
     words = {name: body.text(name, "") for name in ("family", "given", "role")}
     new = flow.NewProvider(identifiers_of(body), **words)
     body.done()
@@ -52,7 +53,7 @@ async def create_provider(request: web.Request) -> web.StreamResponse:
 
 async def update_provider(request: web.Request) -> web.StreamResponse:
     """Only the members that are given change; `identifiers` are then all of them. `version` as of a patient."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     words = {name: body.text(name, "") if body.has(name) else None for name in ("family", "given", "role")}
     change = flow.ProviderChange(
         identifiers=identifiers_of(body) if body.has("identifiers") else None,
@@ -69,8 +70,8 @@ async def update_provider(request: web.Request) -> web.StreamResponse:
 
 _P = Permission
 ROUTES = (
-    Route("GET", "/api/providers", list_providers, Need(_P.ORDER_READ)),
-    Route("POST", "/api/providers", create_provider, Need(_P.PROVIDER_WRITE)),
-    Route("GET", "/api/providers/{id}", get_provider, Need(_P.ORDER_READ)),
-    Route("PATCH", "/api/providers/{id}", update_provider, Need(_P.PROVIDER_WRITE)),
+    Route("GET", "/api/providers", list_providers, Need(_P.ORDER_READ), gives=listing("providers", ProviderView)),
+    Route("POST", "/api/providers", create_provider, Need(_P.PROVIDER_WRITE), gives=ProviderView, status=201),
+    Route("GET", "/api/providers/{id}", get_provider, Need(_P.ORDER_READ), gives=ProviderView),
+    Route("PATCH", "/api/providers/{id}", update_provider, Need(_P.PROVIDER_WRITE), gives=ProviderView),
 )

@@ -11,9 +11,9 @@ from datetime import UTC, datetime, time
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import read_body
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
-from interface.api.lists import Query, path_id
+from interface.api.lists import Query, listing, path_id, read_query
 from interface.domain.permissions import Permission
 from interface.domain.qc import QcVerdict
 from interface.domain.qc_views import ControlView
@@ -35,7 +35,7 @@ _FILTERS = (
 async def list_controls(request: web.Request) -> web.StreamResponse:
     """Controls, the newest first. `since` and `until`: days on which they were measured; `problems=true`: those that
     made no point and wait for a person."""
-    query = Query(request, "api/qc-results", _FILTERS)
+    query = read_query(request, "api/qc-results", _FILTERS)
     since, until = _days(query)
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         lots = await lots_named(connection, query.text("lot")) if query.text("lot") else ()
@@ -54,7 +54,7 @@ async def list_controls(request: web.Request) -> web.StreamResponse:
 async def enter_control(request: web.Request) -> web.StreamResponse:
     """`{analyzer, test, lot, value, unit, module, measured_at, reagent_lot, calibrator_lot, comment}`. `value` is text,
     read as an analyzer's would be; without `unit` it is in the test's own, without `measured_at` of now."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     entry = Entry(
         body.text("analyzer"), body.text("test"), body.text("lot"), body.text("value"), body.text("unit", ""),
         body.text("module", ""), body.instant("measured_at"), body.text("reagent_lot", ""),
@@ -94,7 +94,7 @@ async def dismiss(request: web.Request) -> web.StreamResponse:
 async def assign(request: web.Request) -> web.StreamResponse:
     """`{lot, reason, test}`: of which lot a control is that made no point; it is judged now. `test`: where no map says
     of which it is."""
-    id, body = path_id(request), Body(await read_json(request))
+    id, body = path_id(request), await read_body(request)
     lot, reason, test = body.text("lot"), body.text("reason"), body.text("test", "")
     body.done()
     return await _done(request, lambda connection, actor: qc_people.assign(connection, actor, id, lot, reason, test))
@@ -102,7 +102,7 @@ async def assign(request: web.Request) -> web.StreamResponse:
 
 async def comment(request: web.Request) -> web.StreamResponse:
     """`{text}`: a remark on a point."""
-    id, body = path_id(request), Body(await read_json(request))
+    id, body = path_id(request), await read_body(request)
     text = body.text("text")
     body.done()
     return await _done(request, lambda connection, actor: qc_people.comment(connection, actor, id, text))
@@ -111,7 +111,7 @@ async def comment(request: web.Request) -> web.StreamResponse:
 async def analysis(request: web.Request) -> web.StreamResponse:
     """Per stream, lot and target: n, mean, SD, CV, bias, SDI, total error and sigma of the counted points; of a month
     unless `since` and `until` are given."""
-    query = Query(request, "api/qc-results/analysis", ("analyzer", "module", "test", "lot", "since", "until"))
+    query = read_query(request, "api/qc-results/analysis", ("analyzer", "module", "test", "lot", "since", "until"))
     begin, end = qc_people.window(*_days(query))
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         lots = await lots_named(connection, query.text("lot")) if query.text("lot") else ()
@@ -133,7 +133,7 @@ def _days(query: Query) -> tuple[datetime | None, datetime | None]:
 
 
 async def _reason(request: web.Request) -> str:
-    body = Body(await read_json(request))
+    body = await read_body(request)
     reason = body.text("reason")
     body.done()
     return reason
@@ -152,13 +152,19 @@ async def _done(
 
 _P = Permission
 ROUTES = (
-    Route("GET", "/api/qc-results", list_controls, Need(_P.QC_READ)),
-    Route("POST", "/api/qc-results", enter_control, Need(_P.QC_WRITE)),
-    Route("GET", "/api/qc-results/analysis", analysis, Need(_P.QC_READ)),
-    Route("GET", "/api/qc-results/{id}", get_control, Need(_P.QC_READ)),
-    Route("POST", "/api/qc-results/{id}/exclude", exclude, Need(_P.QC_WRITE)),
-    Route("POST", "/api/qc-results/{id}/restore", restore, Need(_P.QC_WRITE)),
-    Route("POST", "/api/qc-results/{id}/assign", assign, Need(_P.QC_WRITE)),
-    Route("POST", "/api/qc-results/{id}/dismiss", dismiss, Need(_P.QC_WRITE)),
-    Route("POST", "/api/qc-results/{id}/comment", comment, Need(_P.QC_WRITE)),
+    Route("GET", "/api/qc-results", list_controls, Need(_P.QC_READ), gives=listing("qc-results", ControlView)),
+    Route("POST", "/api/qc-results", enter_control, Need(_P.QC_WRITE), gives=ControlView, status=201),
+    Route(
+        "GET",
+        "/api/qc-results/analysis",
+        analysis,
+        Need(_P.QC_READ),
+        gives={"since": datetime, "until": datetime, "analysis": [dict[str, object]]},
+    ),
+    Route("GET", "/api/qc-results/{id}", get_control, Need(_P.QC_READ), gives=ControlView),
+    Route("POST", "/api/qc-results/{id}/exclude", exclude, Need(_P.QC_WRITE), gives=ControlView),
+    Route("POST", "/api/qc-results/{id}/restore", restore, Need(_P.QC_WRITE), gives=ControlView),
+    Route("POST", "/api/qc-results/{id}/assign", assign, Need(_P.QC_WRITE), gives=ControlView),
+    Route("POST", "/api/qc-results/{id}/dismiss", dismiss, Need(_P.QC_WRITE), gives=ControlView),
+    Route("POST", "/api/qc-results/{id}/comment", comment, Need(_P.QC_WRITE), gives=ControlView),
 )

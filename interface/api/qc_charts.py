@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from interface.api.context import Need, Route, actor_of, note_read, services
-from interface.api.lists import Query
+from interface.api.lists import Query, read_query
 from interface.domain.permissions import Permission
 from interface.domain.qc import Chart
 from interface.domain.qc_report import MonthReport
@@ -76,7 +76,7 @@ async def get_report(request: web.Request) -> web.StreamResponse:
     """A month's report, such as `2026-11.pdf`; `?paper=letter` for a4."""
     from interface.render.pdf import Paper
 
-    query, month = Query(request, "api/qc/reports", _REPORT), request.match_info["month"]
+    query, month = read_query(request, "api/qc/reports", _REPORT), request.match_info["month"]
     papers = query.choices("paper", Paper)
     actor = actor_of(request)
     async with services(request).database.transaction(actor.organization_id) as connection:
@@ -99,22 +99,21 @@ def _printed(report: MonthReport, paper: Paper) -> bytes:
 
 
 async def _chart(request: web.Request, kind: _Kind) -> web.StreamResponse:
-    query, test = Query(request, "api/qc/charts", _CHART), request.match_info["test"]
-    if not (analyzer := query.text("analyzer")):
-        raise ApiError(400, "required", "a chart is of an analyzer: say which, with ?analyzer=")
+    query, test = read_query(request, "api/qc/charts", _CHART), request.match_info["test"]
+    analyzer = query.needed("analyzer", "a chart is of an analyzer: say which, with ?analyzer=")
     width = query.number("width") or Look().width
     if not LEAST_WIDTH <= width <= MOST_WIDTH:
         raise ApiError(400, "value", f"width is a number of pixels from {LEAST_WIDTH} to {MOST_WIDTH}")
-    module = request.query.get("module")  # "" is the analyzer without modules
-    days = query.number("days") or qc_reports.DEFAULT_DAYS
+    module = query.given("module")  # "" is the analyzer without modules
+    days, first, last = query.number("days") or qc_reports.DEFAULT_DAYS, query.day("from"), query.day("to")
+    together, asked_zone = query.flag("together"), _zone(query)
     async with services(request).database.transaction(actor_of(request).organization_id) as connection:
         chart, zone = await qc_reports.chart(
-            connection, analyzer, test, module=module, days=days, first=query.day("from"), last=query.day("to"),
-            zone=_zone(query),
+            connection, analyzer, test, module=module, days=days, first=first, last=last, zone=asked_zone,
         )  # fmt: skip
     said = {"analyzer": chart.analyzer, "module": chart.module, "test": chart.test}
     await note_read(request, "read", "qc_chart", None, (), said)
-    body = await asyncio.to_thread(kind.make, chart, Look(width, zone, query.flag("together")))
+    body = await asyncio.to_thread(kind.make, chart, Look(width, zone, together))
     return _kept(request, body, kind.media)
 
 
@@ -149,10 +148,18 @@ def _accepted(header: str) -> _Kind:
 
 
 _P = Permission
+_KEPT = {304: None}
 ROUTES = (  # the first that takes a path has it: those with an ending before the one without
-    Route("GET", "/api/qc/charts/{test}.svg", get_svg, Need(_P.QC_READ)),
-    Route("GET", "/api/qc/charts/{test}.png", get_png, Need(_P.QC_READ)),
-    Route("GET", "/api/qc/charts/{test}", get_chart, Need(_P.QC_READ)),
-    Route("GET", "/api/qc/reports/{month}.pdf", get_report, Need(_P.QC_READ)),
-    Route("GET", "/api/qc/reports/{month}", get_report, Need(_P.QC_READ)),
+    Route("GET", "/api/qc/charts/{test}.svg", get_svg, Need(_P.QC_READ), gives=str, media=SVG.media, also=_KEPT),
+    Route("GET", "/api/qc/charts/{test}.png", get_png, Need(_P.QC_READ), gives=bytes, media=PNG.media, also=_KEPT),
+    Route(
+        "GET",
+        "/api/qc/charts/{test}",
+        get_chart,
+        Need(_P.QC_READ),
+        gives=dict[str, object],
+        media=tuple(dict.fromkeys(kind.media for kind in _KINDS.values())),
+    ),
+    Route("GET", "/api/qc/reports/{month}.pdf", get_report, Need(_P.QC_READ), gives=bytes, media="application/pdf"),
+    Route("GET", "/api/qc/reports/{month}", get_report, Need(_P.QC_READ), gives=bytes, media="application/pdf"),
 )

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import read_body
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
-from interface.api.lists import Query, path_id
+from interface.api.lists import path_id, read_query
+from interface.domain.facts import QcState
 from interface.domain.permissions import Permission
 from interface.domain.qc import QcMode, QcRule
 from interface.domain.qc_state import DEFAULT_PLAN, Meanwhile, Plan
 from interface.flow import qc_gate, qc_lookback, qc_plans
-from interface.flow.qc_lookback import Decision
+from interface.flow.qc_lookback import Decision, LookbackView
 from interface.flow.qc_sweep import follow
 from interface.store import qc_gate as rows
+from interface.store.qc_lookback import Lookback
 
 
 async def status(request: web.Request) -> web.StreamResponse:
     """`?due=true`: only where a control or an action is wanted now, or within `due_minutes`."""
-    query = Query(request, "api/qc-results/status", ("due", "due_minutes", "analyzer", "test"))
+    query = read_query(request, "api/qc-results/status", ("due", "due_minutes", "analyzer", "test"))
     minutes, analyzer, test = query.number("due_minutes"), query.text("analyzer"), query.text("test")
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found = await qc_plans.status(
@@ -35,7 +39,7 @@ async def status(request: web.Request) -> web.StreamResponse:
 
 async def list_actions(request: web.Request) -> web.StreamResponse:
     """The newest `limit`, of an analyzer and test where they are named."""
-    query = Query(request, "api/qc-actions", ("analyzer", "test"))
+    query = read_query(request, "api/qc-actions", ("analyzer", "test"))
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found = await rows.actions(connection, query.text("analyzer"), query.text("test"), query.limit)
     await note_read(request, "search", "qc_action", None, (), {"query": query.words})
@@ -45,7 +49,7 @@ async def list_actions(request: web.Request) -> web.StreamResponse:
 async def act(request: web.Request) -> web.StreamResponse:
     """`{analyzer, test, module, kind, text, meanwhile, point}`; `meanwhile` of a corrective one about a failure: what
     was measured then `stands`, or is to be done `again`."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     analyzer, test, module = body.text("analyzer"), body.text("test"), body.text("module", "")
     kind, text, point_id = body.text("kind", qc_gate.CORRECTIVE), body.text("text"), body.id("point")
     meanwhile = body.choice("meanwhile", Meanwhile, Meanwhile.AGAIN) if body.has("meanwhile") else None
@@ -65,7 +69,7 @@ async def act(request: web.Request) -> web.StreamResponse:
 
 async def list_lookbacks(request: web.Request) -> web.StreamResponse:
     """`?closed=true`: those that are closed as well."""
-    query = Query(request, "api/qc-lookbacks", ("closed",))
+    query = read_query(request, "api/qc-lookbacks", ("closed",))
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found = await qc_lookback.lookbacks(connection, closed=query.flag("closed"), limit=query.limit)
     await note_read(request, "search", "qc_lookback", None, (), {"query": query.words})
@@ -85,7 +89,7 @@ async def decide(request: web.Request) -> web.StreamResponse:
     lookback_id = path_id(request)
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         await qc_lookback.view(connection, lookback_id)  # of another laboratory's list nothing is said
-    body = Body(await read_json(request))
+    body = await read_body(request)
     body.required("decision")
     decision, reason = body.choice("decision", Decision, Decision.STANDS), body.text("reason")
     results = body.ids("results")
@@ -109,7 +113,7 @@ async def list_plans(request: web.Request) -> web.StreamResponse:
 
 async def set_plan(request: web.Request) -> web.StreamResponse:
     """A plan, whole; without `analyzer` of every one, without `test` the same. `interval_minutes` null: no limit."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     endless, interval = body.null("interval_minutes"), body.number("interval_minutes")
     levels, run_minutes = body.number("levels"), body.number("run_minutes")
     plan = Plan(
@@ -135,7 +139,7 @@ async def set_plan(request: web.Request) -> web.StreamResponse:
 
 async def end_plan(request: web.Request) -> web.StreamResponse:
     """`{analyzer, test}`: the next more general plan holds from now on."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     analyzer, test = body.text("analyzer", ""), body.text("test", "")
     body.done()
     actor, database = actor_of(request), services(request).database
@@ -147,13 +151,13 @@ async def end_plan(request: web.Request) -> web.StreamResponse:
 
 _P = Permission
 ROUTES = (
-    Route("GET", "/api/qc-results/status", status, Need(_P.QC_READ)),
-    Route("GET", "/api/qc-actions", list_actions, Need(_P.QC_READ)),
-    Route("POST", "/api/qc-actions", act, Need(_P.QC_WRITE)),
-    Route("GET", "/api/qc-lookbacks", list_lookbacks, Need(_P.QC_READ)),
-    Route("GET", "/api/qc-lookbacks/{id}", get_lookback, Need(_P.RESULT_READ)),
-    Route("POST", "/api/qc-lookbacks/{id}/decide", decide, Need(_P.RESULT_RELEASE)),
-    Route("GET", "/api/qc-plans", list_plans, Need(_P.QC_READ)),
-    Route("PUT", "/api/qc-plans", set_plan, Need(_P.QC_MANAGE)),
-    Route("POST", "/api/qc-plans/end", end_plan, Need(_P.QC_MANAGE)),
+    Route("GET", "/api/qc-results/status", status, Need(_P.QC_READ), gives={"streams": [qc_plans.StreamStatus]}),
+    Route("GET", "/api/qc-actions", list_actions, Need(_P.QC_READ), gives={"actions": [rows.ActionView]}),
+    Route("POST", "/api/qc-actions", act, Need(_P.QC_WRITE), gives={"id": UUID, "state": QcState}, status=201),
+    Route("GET", "/api/qc-lookbacks", list_lookbacks, Need(_P.QC_READ), gives={"lookbacks": [Lookback]}),
+    Route("GET", "/api/qc-lookbacks/{id}", get_lookback, Need(_P.RESULT_READ), gives=LookbackView),
+    Route("POST", "/api/qc-lookbacks/{id}/decide", decide, Need(_P.RESULT_RELEASE), gives=LookbackView),
+    Route("GET", "/api/qc-plans", list_plans, Need(_P.QC_READ), gives={"plans": [rows.PlanView], "default": Plan}),
+    Route("PUT", "/api/qc-plans", set_plan, Need(_P.QC_MANAGE), gives={"plans": [rows.PlanView]}),
+    Route("POST", "/api/qc-plans/end", end_plan, Need(_P.QC_MANAGE), gives={"plans": [rows.PlanView]}),
 )

@@ -12,13 +12,21 @@ from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import Body, read_body
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
-from interface.api.lists import Query, path_id
+from interface.api.lists import Query, path_id, read_query
 from interface.domain.map_files import FileFaults
 from interface.domain.permissions import Permission
-from interface.domain.qc_lots import LotKind, LotView, TargetKind, TargetSource, TargetView
-from interface.domain.qc_targets import Spread
+from interface.domain.qc_lots import (
+    AnalyzerLotView,
+    LotKind,
+    LotView,
+    MaterialView,
+    TargetKind,
+    TargetSource,
+    TargetView,
+)
+from interface.domain.qc_targets import Proposal, Spread
 from interface.domain.views import Actor
 from interface.errors import ApiError
 from interface.flow import qc_lot_files, qc_lots, qc_targets
@@ -44,7 +52,7 @@ class View(Protocol):
 
 async def list_materials(request: web.Request) -> web.StreamResponse:
     """`closed=true`: also those that are not used any more."""
-    query = Query(request, "api/qc-materials", ("closed",))
+    query = read_query(request, "api/qc-materials", ("closed",))
     found = await _read(request, lambda connection: rows.read_materials(connection, closed=query.flag("closed")))
     await note_read(request, "search", "qc_material", None, (), {"query": query.words})
     return json_response({"materials": found})
@@ -60,7 +68,7 @@ async def get_material(request: web.Request) -> web.StreamResponse:
 
 
 async def create_material(request: web.Request) -> web.StreamResponse:
-    body = Body(await read_json(request))
+    body = await read_body(request)
     body.required("name")
     new = _material(body)
     body.done()
@@ -69,7 +77,7 @@ async def create_material(request: web.Request) -> web.StreamResponse:
 
 async def change_material(request: web.Request) -> web.StreamResponse:
     """Only the members that are given change."""
-    material_id, body = path_id(request), Body(await read_json(request))
+    material_id, body = path_id(request), await read_body(request)
     change, reason, version = _material(body), body.text("reason"), body.number("version")
     body.done()
     return await _change(
@@ -91,7 +99,7 @@ def _material(body: Body) -> MaterialChange:
 
 async def list_lots(request: web.Request) -> web.StreamResponse:
     """`material`: of this one, by id or name; `lot`: as people call it; `closed=true`: also those that are closed."""
-    query = Query(request, "api/qc-lots", ("material", "lot", "closed"))
+    query = read_query(request, "api/qc-lots", ("material", "lot", "closed"))
     found = await _read(request, lambda connection: _lots(connection, query))
     await note_read(request, "search", "qc_lot", None, (), {"query": query.words})
     return json_response({"lots": found})
@@ -116,7 +124,7 @@ async def get_lot(request: web.Request) -> web.StreamResponse:
 
 async def create_lot(request: web.Request) -> web.StreamResponse:
     """`{material, lot, level, …}`; the material by its id or its name."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     material = body.text("material")
     body.required("lot")
     new = _lot(body)
@@ -131,7 +139,7 @@ async def create_lot(request: web.Request) -> web.StreamResponse:
 
 async def change_lot(request: web.Request) -> web.StreamResponse:
     """Only the members that are given change; `identifiers` and `analyzers` are then all of them."""
-    lot_id, body = path_id(request), Body(await read_json(request))
+    lot_id, body = path_id(request), await read_body(request)
     change, reason, version = _lot(body), body.text("reason"), body.number("version")
     body.done()
     return await _change(request, lambda c, actor: qc_lots.change_lot(c, actor, lot_id, change, reason, version))
@@ -158,7 +166,7 @@ def _lot(body: Body) -> LotChange:
 
 async def import_lots(request: web.Request) -> web.StreamResponse:
     """`{file, reason, dry_run}`: the text of a CSV or JSON file. All of it or nothing, every fault with its line."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     text, reason, dry_run = body.text("file"), body.text("reason"), body.flag("dry_run")
     body.done()
     actor = actor_of(request)
@@ -175,7 +183,7 @@ async def import_lots(request: web.Request) -> web.StreamResponse:
 
 async def export_lots(request: web.Request) -> web.StreamResponse:
     """CSV that `import` takes: open lots with the targets that are not over. `material`, `closed` as of the list."""
-    query = Query(request, "api/qc-lots/export", ("material", "closed"))
+    query = read_query(request, "api/qc-lots/export", ("material", "closed"))
     found = await _read(
         request,
         lambda connection: qc_lot_files.export_lots(
@@ -191,7 +199,7 @@ async def export_lots(request: web.Request) -> web.StreamResponse:
 
 async def list_targets(request: web.Request) -> web.StreamResponse:
     """`analyzer`, `test`, `lot`; `at`: in force then; `ended=true`: all there ever were."""
-    query = Query(request, "api/qc-targets", ("analyzer", "test", "lot", "at", "ended"))
+    query = read_query(request, "api/qc-targets", ("analyzer", "test", "lot", "at", "ended"))
 
     async def find(connection: Connection) -> list[TargetView]:
         wanted = await qc_targets.filter_of(
@@ -214,7 +222,7 @@ async def get_target(request: web.Request) -> web.StreamResponse:
 
 async def set_target(request: web.Request) -> web.StreamResponse:
     """`{lot, analyzer, test, mean, sd, unit, reason, …}`."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     for name in ("mean", "sd"):
         body.required(name)
     place, said, reason = _place(body), _target(body), body.text("reason")
@@ -230,7 +238,7 @@ async def set_target(request: web.Request) -> web.StreamResponse:
 
 async def replace_target(request: web.Request) -> web.StreamResponse:
     """From `at` (now) on another target in its place, which differs in what is given; answers with that one."""
-    target_id, body = path_id(request), Body(await read_json(request))
+    target_id, body = path_id(request), await read_body(request)
     change, at, reason = _target(body), body.instant("at"), body.text("reason")
     body.done()
     return await _change(
@@ -240,7 +248,7 @@ async def replace_target(request: web.Request) -> web.StreamResponse:
 
 async def end_target(request: web.Request) -> web.StreamResponse:
     """`{reason, at, never}`; `never`: it was wrong from its begin."""
-    target_id, body = path_id(request), Body(await read_json(request))
+    target_id, body = path_id(request), await read_body(request)
     reason, at, never = body.text("reason"), body.instant("at"), body.flag("never")
     body.done()
     return await _change(request, lambda c, actor: qc_targets.end_target(c, actor, target_id, reason, at, never))
@@ -265,7 +273,7 @@ async def recompute_targets(request: web.Request) -> web.StreamResponse:
 async def propose_target(request: web.Request) -> web.StreamResponse:
     """What a lot's own points make of its target, beside the lot in use; sets nothing."""
     known = ("lot", "analyzer", "test", "module", "reagent_lot", "spread", "fewest_points", "fewest_days", "since")
-    query = Query(request, "api/qc-targets/proposal", known)
+    query = read_query(request, "api/qc-targets/proposal", known)
     place = Place(*(query.text(name) for name in known[:5]))
     [spread] = query.choices("spread", Spread) or (Spread.OBSERVED,)
     of = Establishing(
@@ -279,7 +287,7 @@ async def propose_target(request: web.Request) -> web.StreamResponse:
 
 async def establish_target(request: web.Request) -> web.StreamResponse:
     """Set what the proposal showed, asked in the same way. `points`: from how many that was."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     body.required("points")
     place, points, reason = _place(body), body.number("points"), body.text("reason")
     of = Establishing(
@@ -319,7 +327,7 @@ def _target(body: Body) -> TargetChange:
 
 async def list_uses(request: web.Request) -> web.StreamResponse:
     """`analyzer`, `kind`; `ended=true`: also what is not used any more."""
-    query = Query(request, "api/analyzer-lots", ("analyzer", "kind", "ended"))
+    query = read_query(request, "api/analyzer-lots", ("analyzer", "kind", "ended"))
     [kind] = query.choices("kind", LotKind) or (None,)
 
     async def find(connection: Connection) -> object:
@@ -334,7 +342,7 @@ async def list_uses(request: web.Request) -> web.StreamResponse:
 
 async def enter_use(request: web.Request) -> web.StreamResponse:
     """`{analyzer, kind, lot, module, test, expires_on, from}`: from then on, in place of what was used."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     body.required("kind")
     new = NewUse(
         body.text("analyzer"), body.choice("kind", LotKind, LotKind.REAGENT), body.text("lot"), body.text("module", ""),
@@ -345,7 +353,7 @@ async def enter_use(request: web.Request) -> web.StreamResponse:
 
 
 async def end_use(request: web.Request) -> web.StreamResponse:
-    use_id, body = path_id(request), Body(await read_json(request))
+    use_id, body = path_id(request), await read_body(request)
     reason, at = body.text("reason"), body.instant("at")
     body.done()
     return await _change(request, lambda c, actor: qc_lots.end_use(c, actor, use_id, reason, at))
@@ -371,7 +379,7 @@ async def _change(
 
 async def _reason(request: web.Request) -> str:
     """Of a body that says nothing else."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     reason = body.text("reason")
     body.done()
     return reason
@@ -395,30 +403,30 @@ def _instant(query: Query, name: str) -> datetime | None:
 _P = Permission
 _READ, _MANAGE, _WRITE = Need(_P.QC_READ), Need(_P.QC_MANAGE), Need(_P.QC_WRITE)
 ROUTES = (
-    Route("GET", "/api/qc-materials", list_materials, _READ),
-    Route("POST", "/api/qc-materials", create_material, _MANAGE),
-    Route("GET", "/api/qc-materials/{id}", get_material, _READ),
-    Route("PATCH", "/api/qc-materials/{id}", change_material, _MANAGE),
-    Route("POST", "/api/qc-materials/{id}/close", switch_material, _MANAGE),
-    Route("POST", "/api/qc-materials/{id}/reopen", switch_material, _MANAGE),
-    Route("GET", "/api/qc-lots", list_lots, _READ),
-    Route("POST", "/api/qc-lots", create_lot, _MANAGE),
-    Route("GET", "/api/qc-lots/export", export_lots, _READ),
-    Route("POST", "/api/qc-lots/import", import_lots, _MANAGE),
-    Route("GET", "/api/qc-lots/{id}", get_lot, _READ),
-    Route("PATCH", "/api/qc-lots/{id}", change_lot, _MANAGE),
-    Route("POST", "/api/qc-lots/{id}/close", switch_lot, _MANAGE),
-    Route("POST", "/api/qc-lots/{id}/reopen", switch_lot, _MANAGE),
-    Route("GET", "/api/qc-targets", list_targets, _READ),
-    Route("POST", "/api/qc-targets", set_target, _MANAGE),
-    Route("GET", "/api/qc-targets/proposal", propose_target, _READ),
-    Route("POST", "/api/qc-targets/establish", establish_target, _MANAGE),
-    Route("POST", "/api/qc-targets/recompute", recompute_targets, _MANAGE),
-    Route("GET", "/api/qc-targets/{id}", get_target, _READ),
-    Route("POST", "/api/qc-targets/{id}/replace", replace_target, _MANAGE),
-    Route("POST", "/api/qc-targets/{id}/end", end_target, _MANAGE),
-    Route("POST", "/api/qc-targets/{id}/recompute", recompute_target, _MANAGE),
-    Route("GET", "/api/analyzer-lots", list_uses, _READ),
-    Route("POST", "/api/analyzer-lots", enter_use, _WRITE),
-    Route("POST", "/api/analyzer-lots/{id}/end", end_use, _WRITE),
+    Route("GET", "/api/qc-materials", list_materials, _READ, gives={"materials": [MaterialView]}),
+    Route("POST", "/api/qc-materials", create_material, _MANAGE, gives=MaterialView, status=201),
+    Route("GET", "/api/qc-materials/{id}", get_material, _READ, gives={"material": MaterialView, "lots": [LotView]}),
+    Route("PATCH", "/api/qc-materials/{id}", change_material, _MANAGE, gives=MaterialView),
+    Route("POST", "/api/qc-materials/{id}/close", switch_material, _MANAGE, gives=MaterialView),
+    Route("POST", "/api/qc-materials/{id}/reopen", switch_material, _MANAGE, gives=MaterialView),
+    Route("GET", "/api/qc-lots", list_lots, _READ, gives={"lots": [LotView]}),
+    Route("POST", "/api/qc-lots", create_lot, _MANAGE, gives=LotView, status=201),
+    Route("GET", "/api/qc-lots/export", export_lots, _READ, gives=str, media="text/csv"),
+    Route("POST", "/api/qc-lots/import", import_lots, _MANAGE, gives=qc_lot_files.Imported),
+    Route("GET", "/api/qc-lots/{id}", get_lot, _READ, gives={"lot": LotView, "targets": [TargetView]}),
+    Route("PATCH", "/api/qc-lots/{id}", change_lot, _MANAGE, gives=LotView),
+    Route("POST", "/api/qc-lots/{id}/close", switch_lot, _MANAGE, gives=LotView),
+    Route("POST", "/api/qc-lots/{id}/reopen", switch_lot, _MANAGE, gives=LotView),
+    Route("GET", "/api/qc-targets", list_targets, _READ, gives={"targets": [TargetView]}),
+    Route("POST", "/api/qc-targets", set_target, _MANAGE, gives=TargetView, status=201),
+    Route("GET", "/api/qc-targets/proposal", propose_target, _READ, gives=Proposal),
+    Route("POST", "/api/qc-targets/establish", establish_target, _MANAGE, gives=TargetView, status=201),
+    Route("POST", "/api/qc-targets/recompute", recompute_targets, _MANAGE, gives={"targets": [TargetView]}),
+    Route("GET", "/api/qc-targets/{id}", get_target, _READ, gives=TargetView),
+    Route("POST", "/api/qc-targets/{id}/replace", replace_target, _MANAGE, gives=TargetView, status=201),
+    Route("POST", "/api/qc-targets/{id}/end", end_target, _MANAGE, gives=TargetView),
+    Route("POST", "/api/qc-targets/{id}/recompute", recompute_target, _MANAGE, gives=TargetView, status=201),
+    Route("GET", "/api/analyzer-lots", list_uses, _READ, gives={"lots": [AnalyzerLotView]}),
+    Route("POST", "/api/analyzer-lots", enter_use, _WRITE, gives=AnalyzerLotView, status=201),
+    Route("POST", "/api/analyzer-lots/{id}/end", end_use, _WRITE, gives=AnalyzerLotView),
 )

@@ -7,11 +7,12 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import read_body
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
-from interface.api.lists import Query
+from interface.api.lists import read_query
 from interface.domain.map_files import FileFaults
 from interface.domain.permissions import Permission
+from interface.domain.qc_peers import ComparedView, PeerView
 from interface.errors import ApiError
 from interface.flow import qc_peers
 from interface.render.qc_fhir import periods_bundle
@@ -25,7 +26,7 @@ FORMS = ("csv", "fhir")
 
 async def list_peers(request: web.Request) -> web.StreamResponse:
     """What was imported, the newest month first. `period` (2026-11), `peer_group`, `test`."""
-    query = Query(request, "api/qc-peers", ("period", "peer_group", "test"))
+    query = read_query(request, "api/qc-peers", ("period", "peer_group", "test"))
     wanted = {name: query.text(name) for name in ("period", "peer_group", "test")}
     found = await _read(request, lambda connection: rows.find_peers(connection, **wanted, limit=query.limit))
     await note_read(request, "search", "qc_peer", None, (), {"query": query.words})
@@ -34,7 +35,7 @@ async def list_peers(request: web.Request) -> web.StreamResponse:
 
 async def import_peers(request: web.Request) -> web.StreamResponse:
     """`{file, reason, source, dry_run}`: the text of a CSV file. All of it or nothing, every fault with its line."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     text, reason, source = body.text("file"), body.text("reason"), body.text("source", "")
     dry_run = body.flag("dry_run")
     body.done()
@@ -52,7 +53,7 @@ async def import_peers(request: web.Request) -> web.StreamResponse:
 
 async def compare(request: web.Request) -> web.StreamResponse:
     """The laboratory beside its peers in a month. `period`, which must be there; `analyzer`, `test`, `peer_group`."""
-    query = Query(request, "api/qc-peers/compare", ("period", "analyzer", "test", "peer_group"))
+    query = read_query(request, "api/qc-peers/compare", ("period", "analyzer", "test", "peer_group"))
     wanted = {name: query.text(name) for name in ("analyzer", "test", "peer_group")}
     found = await _read(request, lambda connection: qc_peers.compare(connection, query.text("period"), **wanted))
     await note_read(request, "read", "qc_peer", None, (), {"query": query.words})
@@ -61,7 +62,7 @@ async def compare(request: web.Request) -> web.StreamResponse:
 
 async def export(request: web.Request) -> web.StreamResponse:
     """Our own month for a peer programme. `period`, which must be there; `analyzer`, `test`; `form`: csv or fhir."""
-    query = Query(request, "api/qc-peers/export", ("period", "analyzer", "test", "form"))
+    query = read_query(request, "api/qc-peers/export", ("period", "analyzer", "test", "form"))
     if (form := query.text("form") or "csv") not in FORMS:
         raise ApiError(400, "value", f"form is one of {', '.join(FORMS)}")
     wanted = {name: query.text(name) for name in ("analyzer", "test")}
@@ -79,8 +80,8 @@ async def _read(request: web.Request, find: Callable[[Connection], Awaitable[T]]
 
 _READ, _MANAGE = Need(Permission.QC_READ), Need(Permission.QC_MANAGE)
 ROUTES = (
-    Route("GET", "/api/qc-peers", list_peers, _READ),
-    Route("POST", "/api/qc-peers/import", import_peers, _MANAGE),
-    Route("GET", "/api/qc-peers/compare", compare, _READ),
-    Route("GET", "/api/qc-peers/export", export, _READ),
+    Route("GET", "/api/qc-peers", list_peers, _READ, gives={"peers": [PeerView]}),
+    Route("POST", "/api/qc-peers/import", import_peers, _MANAGE, gives=qc_peers.Imported),
+    Route("GET", "/api/qc-peers/compare", compare, _READ, gives={"compared": [ComparedView]}),
+    Route("GET", "/api/qc-peers/export", export, _READ, gives=str, media="text/csv"),
 )

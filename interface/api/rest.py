@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import read_body
 from interface.api.context import (
+    LinkStatus,
     Need,
     Route,
     actor_of,
@@ -17,6 +18,7 @@ from interface.api.context import (
 )
 from interface.domain.permissions import Permission
 from interface.flow import actors
+from interface.store.actors import UserView
 
 # ---- users ----------------------------------------------------------------------------------------------------------
 
@@ -27,7 +29,7 @@ async def list_users(request: web.Request) -> web.StreamResponse:
 
 
 async def create_user(request: web.Request) -> web.StreamResponse:
-    body = Body(await read_json(request))
+    body = await read_body(request)
     new = actors.NewUser(
         body.text("username"), body.text("password"), body.texts("roles"), full_name=body.text("full_name", "")
     )
@@ -46,7 +48,7 @@ async def list_links(request: web.Request) -> web.StreamResponse:
 
 _P = Permission
 ROUTES = (
-    Route("GET", "/api/users", list_users, Need(_P.USER_READ)),
-    Route("POST", "/api/users", create_user, Need(_P.USER_WRITE)),
-    Route("GET", "/api/links", list_links, Need(_P.LINK_READ)),
+    Route("GET", "/api/users", list_users, Need(_P.USER_READ), gives={"users": [UserView]}),
+    Route("POST", "/api/users", create_user, Need(_P.USER_WRITE), gives=UserView, status=201),
+    Route("GET", "/api/links", list_links, Need(_P.LINK_READ), gives={"links": [LinkStatus]}),
 )

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import Body, read_body
 from interface.api.context import (
     Handler,
     Need,
@@ -23,8 +23,8 @@ from interface.api.context import (
     note_read,
     services,
 )
-from interface.api.lists import Query, not_found, one, path_id
-from interface.domain.model import HoldReason, Priority, ResultStatus
+from interface.api.lists import Query, not_found, one, path_id, read_query
+from interface.domain.model import HoldReason, Priority, ResultStatus, Step
 from interface.domain.permissions import Permission
 from interface.domain.review import ReviewStep
 from interface.domain.views import Actor, Audience, ResultView
@@ -60,7 +60,7 @@ _QUEUE = (
 
 async def list_results(request: web.Request) -> web.StreamResponse:
     """Newest change first; with `queue`, what waits for a person: STAT first, then the longest waiting."""
-    query = Query(request, "api/results", tuple(dict.fromkeys((*_PLAIN, *_QUEUE))))
+    query = read_query(request, "api/results", tuple(dict.fromkeys((*_PLAIN, *_QUEUE))))
     if query.text("queue"):
         return await _queue(request, query)
     if strange := [name for name in _QUEUE if name not in _PLAIN and query.text(name)]:
@@ -178,7 +178,7 @@ def _handler(step: ReviewStep) -> Handler:
 
     async def take(request: web.Request) -> web.StreamResponse:
         result_id = path_id(request)
-        body = Body(await read_json(request) if request.can_read_body else {})
+        body = await read_body(request, optional=True)
         version = body.number("version")
         decide = _read_step(step, body, follow=True)
         body.done()
@@ -200,14 +200,9 @@ class _Batch:
     all_or_none: bool
 
 
-def _read_batch(value: object) -> _Batch:
+def _read_batch(body: Body) -> _Batch:
     """`{step, results: [{id, version}], all_or_none, …}`, and what the step itself has."""
-    body = Body(value)
-    word = body.text("step")
-    steps = {step.value.replace("_", "-"): step for step in ReviewStep}
-    step = steps.get(word)
-    if word and step is None:
-        raise ApiError(422, "value", f"step is one of {', '.join(steps)}")
+    step = body.word("step", {step.value.replace("_", "-"): step for step in ReviewStep})
     results = []
     for entry in body.objects("results"):
         result_id, version = entry.id("id"), entry.number("version")
@@ -226,7 +221,7 @@ def _read_batch(value: object) -> _Batch:
 
 async def batch(request: web.Request) -> web.StreamResponse:
     """One step for many results, each answered for itself; `all_or_none`: 409 and nothing done when one refuses."""
-    asked = _read_batch(await read_json(request))
+    asked = _read_batch(await read_body(request))
     actor = actor_of(request)
     try:
         async with services(request).database.transaction(actor.organization_id) as connection:
@@ -258,7 +253,7 @@ async def list_policies(request: web.Request) -> web.StreamResponse:
 
 async def put_policy(request: web.Request) -> web.StreamResponse:
     """`{test, two_steps, critical_minutes}`; no test: the organization's. What is left out is as above it."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     two_steps = body.flag("two_steps") if body.has("two_steps") else None
     minutes = body.numbers("critical_minutes")
     policy = Policy(body.text("test", ""), two_steps, minutes or None)
@@ -270,15 +265,37 @@ async def put_policy(request: web.Request) -> web.StreamResponse:
 
 
 _P = Permission
+_ANSWER = {"id": UUID, "result": ResultView | None, "error": dict[str, str] | None}
+# a queue's entries have more about why they wait
+_LISTED = {"results": list[ResultView] | list[dict[str, object]], "next": str | None, "reasons?": dict[str, int]}
+_ANSWERS = {"done": int, "refused": int, "results": [_ANSWER]}
 ROUTES = (
-    Route("GET", "/api/results", list_results, Need(_P.RESULT_READ, "Observation", "s")),
-    Route("GET", "/api/results/comments", list_comments, Need(_P.RESULT_READ)),
-    Route("POST", "/api/results/batch", batch, Need(_P.RESULT_RELEASE)),
-    Route("GET", "/api/review/policies", list_policies, Need(_P.RESULT_READ)),
-    Route("PUT", "/api/review/policies", put_policy, Need(_P.RULE_WRITE)),
-    Route("GET", "/api/results/{id}", get_result, Need(_P.RESULT_READ, "Observation", "r")),
+    Route(
+        "GET",
+        "/api/results",
+        list_results,
+        Need(_P.RESULT_READ, "Observation", "s"),
+        gives=_LISTED,
+    ),
+    Route("GET", "/api/results/comments", list_comments, Need(_P.RESULT_READ), gives={"comments": dict[str, str]}),
+    Route("POST", "/api/results/batch", batch, Need(_P.RESULT_RELEASE), gives=_ANSWERS, also={409: _ANSWERS}),
+    Route("GET", "/api/review/policies", list_policies, Need(_P.RESULT_READ), gives={"policies": [Policy]}),
+    Route("PUT", "/api/review/policies", put_policy, Need(_P.RULE_WRITE), gives={"policies": [Policy]}),
+    Route(
+        "GET",
+        "/api/results/{id}",
+        get_result,
+        Need(_P.RESULT_READ, "Observation", "r"),
+        gives={"result": ResultView, "explanation?": [Step], "versions?": [dict[str, object]]},
+    ),
     *(
-        Route("POST", f"/api/results/{{id}}/{step.value.replace('_', '-')}", _handler(step), Need(_P.RESULT_RELEASE))
+        Route(
+            "POST",
+            f"/api/results/{{id}}/{step.value.replace('_', '-')}",
+            _handler(step),
+            Need(_P.RESULT_RELEASE),
+            gives={"result": ResultView},
+        )
         for step in ReviewStep
     ),
 )

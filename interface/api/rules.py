@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import read_body
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
-from interface.api.lists import Query, not_found
+from interface.api.lists import not_found, read_query
 from interface.domain.agreement import Agreement
 from interface.domain.autoverify import Scope, Switch
 from interface.domain.permissions import Permission
@@ -54,7 +54,7 @@ def _switch(one: store.SwitchView) -> dict[str, object]:
 
 async def list_rules(request: web.Request) -> web.StreamResponse:
     """`?name=`: one set's revisions only. The newest first, and what is switched off."""
-    name = request.query.get("name", "")
+    name = read_query(request, "api/rules", ("name",)).text("name")
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found, off = await store.read_revisions(connection, name), await store.read_switches(connection)
     await note_read(request, "search", "rule_set", None, (), {"query": name})
@@ -78,7 +78,7 @@ async def list_switches(request: web.Request) -> web.StreamResponse:
 
 async def report(request: web.Request) -> web.StreamResponse:
     """`?since=`: what the revision would have done in the shadow since then, beside what people did."""
-    query = Query(request, "api/rules/report", ("since",))
+    query = read_query(request, "api/rules/report", ("since",))
     since = _instant(query.text("since"))
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found = await rule_proof.compare(connection, *_named(request), since, query.limit)
@@ -112,7 +112,7 @@ def _instant(text: str) -> datetime | None:
 
 async def import_rules(request: web.Request) -> web.StreamResponse:
     """`{body, reason, source}`: the document becomes the next revision of its name; nothing is in force by it."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     text, reason, source = body.text("body"), body.text("reason"), body.text("source", "")
     body.done()
     actor = actor_of(request)
@@ -126,7 +126,7 @@ async def import_rules(request: web.Request) -> web.StreamResponse:
 
 async def prove(request: web.Request) -> web.StreamResponse:
     """`{cases, form, stamp}`: a file of cases, toml or csv. `stamp`: keep the validation in the caller's name."""
-    body = Body(await read_json(request) if request.can_read_body else {})
+    body = await read_body(request, optional=True)
     cases, form, stamp = body.text("cases", ""), body.text("form", FORMS[0]), body.flag("stamp")
     body.done()
     actor = actor_of(request)
@@ -155,7 +155,7 @@ def _cases(text: str, form: str) -> tuple[WrittenCase, ...]:
 
 
 async def _reason(request: web.Request) -> str:
-    body = Body(await read_json(request))
+    body = await read_body(request)
     reason = body.text("reason")
     body.done()
     return reason
@@ -178,7 +178,7 @@ async def deactivate(request: web.Request) -> web.StreamResponse:
 
 async def shadow(request: web.Request) -> web.StreamResponse:
     """`{reason, stop}`."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     reason, stop = body.text("reason"), body.flag("stop")
     body.done()
     actor = actor_of(request)
@@ -207,7 +207,7 @@ async def switch_on(request: web.Request) -> web.StreamResponse:
 
 
 async def _asked(request: web.Request) -> Switch:
-    body = Body(await read_json(request))
+    body = await read_body(request)
     switch = Switch(body.choice("scope", Scope, Scope.ORGANIZATION), body.text("key", ""), body.text("reason"))
     body.done()
     return switch
@@ -217,15 +217,15 @@ _READ, _WRITE = Need(Permission.RULE_READ), Need(Permission.RULE_WRITE)
 _ONE = "/api/rules/{id}"  # name@revision
 # `flow.rules` says that also who may release results may switch off: every one of them may read rules.
 ROUTES = (
-    Route("GET", "/api/rules", list_rules, _READ),
-    Route("POST", "/api/rules", import_rules, _WRITE),
-    Route("GET", "/api/rules/switches", list_switches, _READ),
-    Route("POST", "/api/rules/off", switch_off, _READ),
-    Route("POST", "/api/rules/on", switch_on, _WRITE),
-    Route("GET", _ONE, get_rules, _READ),
-    Route("POST", f"{_ONE}/test", prove, _READ),
-    Route("POST", f"{_ONE}/activate", activate, _WRITE),
-    Route("POST", f"{_ONE}/deactivate", deactivate, _WRITE),
-    Route("POST", f"{_ONE}/shadow", shadow, _WRITE),
-    Route("GET", f"{_ONE}/report", report, _READ),
+    Route("GET", "/api/rules", list_rules, _READ, gives={"rules": [dict[str, object]], "off": [dict[str, object]]}),
+    Route("POST", "/api/rules", import_rules, _WRITE, gives=dict[str, object], status=201),
+    Route("GET", "/api/rules/switches", list_switches, _READ, gives={"off": [dict[str, object]]}),
+    Route("POST", "/api/rules/off", switch_off, _READ, gives={"off": [dict[str, object]], "drained": bool}),
+    Route("POST", "/api/rules/on", switch_on, _WRITE, gives={"off": [dict[str, object]]}),
+    Route("GET", _ONE, get_rules, _READ, gives=dict[str, object]),
+    Route("POST", f"{_ONE}/test", prove, _READ, gives=dict[str, object]),
+    Route("POST", f"{_ONE}/activate", activate, _WRITE, gives=dict[str, object]),
+    Route("POST", f"{_ONE}/deactivate", deactivate, _WRITE, gives=dict[str, object]),
+    Route("POST", f"{_ONE}/shadow", shadow, _WRITE, gives=dict[str, object]),
+    Route("GET", f"{_ONE}/report", report, _READ, gives=dict[str, object]),
 )

@@ -7,18 +7,18 @@ from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import Body, read_body
 from interface.api.context import Need, Route, actor_of, audience_of, json_response, note_read, services
-from interface.api.lists import Query, not_found, one, path_id
+from interface.api.lists import listing, not_found, one, path_id, read_query
 from interface.domain.permissions import Permission
 from interface.domain.specimens import RejectReason
 from interface.domain.states import SpecimenState
-from interface.domain.views import Audience, SpecimenView
+from interface.domain.views import Audience, SpecimenEventView, SpecimenView
 from interface.errors import ApiError
 from interface.flow import specimens
 from interface.flow.actors import require
 from interface.flow.labels import label_of
-from interface.flow.trace import trace
+from interface.flow.trace import Trace, trace
 from interface.render import labels
 from interface.render.code128 import Unprintable
 from interface.store import specimens as store
@@ -30,7 +30,7 @@ _SVG, _ZPL = "image/svg+xml", "application/zpl"
 
 async def list_specimens(request: web.Request) -> web.StreamResponse:
     known = ("barcode", "order_id", "patient_id", "type", "state", "rack", "parent_id")
-    query = Query(request, "api/specimens", known)
+    query = read_query(request, "api/specimens", known)
     filter = SpecimenFilter(
         barcodes=one(query.text("barcode")),
         order_ids=query.id("order_id"),
@@ -119,15 +119,13 @@ async def _label(request: web.Request, draw: Callable[[labels.Label, labels.Size
 
 
 def _size(request: web.Request) -> labels.Size:
-    def number(name: str, default: int, allowed: range | tuple[int, ...]) -> int:
-        text = request.query.get(name, str(default))
-        if not (text.isascii() and text.isdigit() and int(text[:4]) in allowed):
-            raise ApiError(400, "value", f"{name} is a whole number that a label has")
-        return int(text)
+    query, default = read_query(request, "api/specimens/label", ("width", "height", "dpmm")), labels.Size()
 
-    if set(request.query) - {"width", "height", "dpmm"}:
-        raise ApiError(400, "value", "a parameter is not one of width, height, dpmm")
-    default = labels.Size()
+    def number(name: str, standard: int, allowed: range | tuple[int, ...]) -> int:
+        if (value := query.number(name) or standard) not in allowed:
+            raise ApiError(400, "value", f"{name} is a whole number that a label has")
+        return value
+
     return labels.Size(
         number("width", default.width_um // 1000, range(20, 201)) * 1000,
         number("height", default.height_um // 1000, range(10, 201)) * 1000,
@@ -149,7 +147,7 @@ async def _do(request: web.Request, body: Body, step: Callable[..., Awaitable[ob
 
 
 async def _body(request: web.Request) -> Body:
-    return Body(await read_json(request) if request.can_read_body else {})
+    return await read_body(request, optional=True)
 
 
 async def collect(request: web.Request) -> web.StreamResponse:
@@ -204,21 +202,36 @@ async def aliquot(request: web.Request) -> web.StreamResponse:
 
 
 _P = Permission
+_WHOLE = {"specimen": SpecimenView, "aliquots?": [SpecimenView], "history?": [SpecimenEventView]}
 _READ, _WRITE = Need(_P.ORDER_READ, "Specimen", "r"), Need(_P.SPECIMEN_WRITE)
 ROUTES = (
-    Route("GET", "/api/specimens", list_specimens, Need(_P.ORDER_READ, "Specimen", "s")),
-    Route("GET", "/api/specimens/barcode/{barcode}", get_by_barcode, Need(_P.ORDER_READ, "Specimen", "s")),
-    Route("GET", "/api/specimens/barcode/{barcode}/journey", get_journey, Need(_P.MESSAGE_READ)),
-    Route("GET", "/api/specimens/{barcode}/journey", get_journey, Need(_P.MESSAGE_READ)),
-    Route("GET", "/api/specimens/{id}", get_specimen, _READ),
-    Route("GET", "/api/specimens/{id}/label.svg", get_svg, Need(_P.ORDER_READ)),
-    Route("GET", "/api/specimens/{id}/label.zpl", get_zpl, Need(_P.ORDER_READ)),
-    Route("POST", "/api/specimens/{id}/collect", collect, Need(_P.SPECIMEN_WRITE, "Specimen", "u")),
-    Route("POST", "/api/specimens/{id}/receive", receive, _WRITE),
-    Route("POST", "/api/specimens/{id}/move", move, _WRITE),
-    Route("POST", "/api/specimens/{id}/reject", reject, _WRITE),
-    Route("POST", "/api/specimens/{id}/reinstate", reinstate, _WRITE),
-    Route("POST", "/api/specimens/{id}/exhaust", exhaust, _WRITE),
-    Route("POST", "/api/specimens/{id}/dispose", dispose, _WRITE),
-    Route("POST", "/api/specimens/{id}/aliquot", aliquot, _WRITE),
+    Route(
+        "GET",
+        "/api/specimens",
+        list_specimens,
+        Need(_P.ORDER_READ, "Specimen", "s"),
+        gives=listing("specimens", SpecimenView),
+    ),
+    Route(
+        "GET", "/api/specimens/barcode/{barcode}", get_by_barcode, Need(_P.ORDER_READ, "Specimen", "s"), gives=_WHOLE
+    ),
+    Route("GET", "/api/specimens/barcode/{barcode}/journey", get_journey, Need(_P.MESSAGE_READ), gives=Trace),
+    Route("GET", "/api/specimens/{barcode}/journey", get_journey, Need(_P.MESSAGE_READ), gives=Trace),
+    Route("GET", "/api/specimens/{id}", get_specimen, _READ, gives=_WHOLE),
+    Route("GET", "/api/specimens/{id}/label.svg", get_svg, Need(_P.ORDER_READ), gives=str, media=_SVG),
+    Route("GET", "/api/specimens/{id}/label.zpl", get_zpl, Need(_P.ORDER_READ), gives=str, media=_ZPL),
+    Route(
+        "POST",
+        "/api/specimens/{id}/collect",
+        collect,
+        Need(_P.SPECIMEN_WRITE, "Specimen", "u"),
+        gives={"specimen": SpecimenView},
+    ),
+    Route("POST", "/api/specimens/{id}/receive", receive, _WRITE, gives={"specimen": SpecimenView}),
+    Route("POST", "/api/specimens/{id}/move", move, _WRITE, gives={"specimen": SpecimenView}),
+    Route("POST", "/api/specimens/{id}/reject", reject, _WRITE, gives=dict[str, object]),
+    Route("POST", "/api/specimens/{id}/reinstate", reinstate, _WRITE, gives={"specimen": SpecimenView}),
+    Route("POST", "/api/specimens/{id}/exhaust", exhaust, _WRITE, gives={"specimen": SpecimenView}),
+    Route("POST", "/api/specimens/{id}/dispose", dispose, _WRITE, gives={"specimen": SpecimenView}),
+    Route("POST", "/api/specimens/{id}/aliquot", aliquot, _WRITE, gives=dict[str, object]),
 )

@@ -6,24 +6,25 @@ from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_json
+from interface.api.bodies import read_body
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
-from interface.api.lists import MOST_LIMIT, Query, one
+from interface.api.lists import MOST_LIMIT, one, read_query
 from interface.domain.model import ItemStatus, Priority
 from interface.domain.permissions import Permission
 from interface.domain.states import OPEN_ITEM
+from interface.domain.views import ResultView
 from interface.errors import ApiError
 from interface.flow import worksheets
 from interface.flow.problems import OrderError
 from interface.flow.worksheets import PlaceEntry
 from interface.store import worksheets as store
 from interface.store.db import Connection
-from interface.store.worksheets import WorkFilter, WorksheetState
+from interface.store.worksheets import PendingView, WorkFilter, WorksheetState, WorksheetView
 
 
 async def worklist(request: web.Request) -> web.StreamResponse:
     """What waits, the most urgent first; `more`: whether there is more than `limit`."""
-    query = Query(request, "api/worklist", ("analyzer", "test", "department", "ward", "priority", "status"))
+    query = read_query(request, "api/worklist", ("analyzer", "test", "department", "ward", "priority", "status"))
     if query.after is not None:
         raise ApiError(400, "value", "the worklist has no pages: what is done leaves it")
     statuses = query.choices("status", ItemStatus)
@@ -47,7 +48,7 @@ async def worklist(request: web.Request) -> web.StreamResponse:
 
 async def list_worksheets(request: web.Request) -> web.StreamResponse:
     """The newest `limit`, without their items."""
-    query = Query(request, "api/worksheets", ("state",))
+    query = read_query(request, "api/worksheets", ("state",))
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found = await store.find(connection, states=query.choices("state", WorksheetState), limit=query.limit)
     await note_read(request, "search", "worksheet", None, (), {"query": query.words})
@@ -64,7 +65,7 @@ async def get_worksheet(request: web.Request) -> web.StreamResponse:
 
 async def build(request: web.Request) -> web.StreamResponse:
     """`{name, analyzers, tests, departments, wards, priorities, limit, expected}`."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     name, expected = body.text("name", ""), body.flag("expected")
     limit = body.number("limit")
     filter = WorkFilter(
@@ -84,7 +85,7 @@ async def build(request: web.Request) -> web.StreamResponse:
 
 async def enter(request: web.Request) -> web.StreamResponse:
     """`{entries: [{place, value, unit, comment}], version}`: all of them or none."""
-    body = Body(await read_json(request))
+    body = await read_body(request)
     entries = []
     for entry in body.objects("entries"):
         entry.required("place")
@@ -102,7 +103,7 @@ async def enter(request: web.Request) -> web.StreamResponse:
 
 async def complete(request: web.Request) -> web.StreamResponse:
     """`{note, unmeasured, version}`; `unmeasured`: why what was not measured is left."""
-    body = Body(await read_json(request) if request.can_read_body else {})
+    body = await read_body(request, optional=True)
     note, unmeasured, version = body.text("note", ""), body.text("unmeasured", ""), body.number("version")
     body.done()
     actor = actor_of(request)
@@ -127,10 +128,16 @@ async def _id(request: web.Request, connection: Connection) -> UUID:
 
 _P = Permission
 ROUTES = (
-    Route("GET", "/api/orders/worklist", worklist, Need(_P.ORDER_READ)),
-    Route("GET", "/api/worksheets", list_worksheets, Need(_P.RESULT_READ)),
-    Route("POST", "/api/worksheets", build, Need(_P.WORKSHEET_WRITE)),
-    Route("GET", "/api/worksheets/{id}", get_worksheet, Need(_P.RESULT_READ)),
-    Route("POST", "/api/worksheets/{id}/entries", enter, Need(_P.WORKSHEET_WRITE)),
-    Route("POST", "/api/worksheets/{id}/complete", complete, Need(_P.WORKSHEET_WRITE)),
+    Route("GET", "/api/orders/worklist", worklist, Need(_P.ORDER_READ), gives={"items": [PendingView], "more": bool}),
+    Route("GET", "/api/worksheets", list_worksheets, Need(_P.RESULT_READ), gives={"worksheets": [WorksheetView]}),
+    Route("POST", "/api/worksheets", build, Need(_P.WORKSHEET_WRITE), gives=WorksheetView, status=201),
+    Route("GET", "/api/worksheets/{id}", get_worksheet, Need(_P.RESULT_READ), gives=WorksheetView),
+    Route(
+        "POST",
+        "/api/worksheets/{id}/entries",
+        enter,
+        Need(_P.WORKSHEET_WRITE),
+        gives={"worksheet": WorksheetView, "results": [ResultView]},
+    ),
+    Route("POST", "/api/worksheets/{id}/complete", complete, Need(_P.WORKSHEET_WRITE), gives=WorksheetView),
 )

@@ -143,7 +143,7 @@ class SpecimenEventView:
 @dataclass(frozen=True, slots=True)
 class RequesterView:
     id: UUID
-    identifier: str = ""
+    identifier: str | None = None
     family: str = ""
     given: str = ""
 

@@ -26,6 +26,7 @@ from interface.store import people
 from interface.store.audit import AuditWriter
 from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
+from tests.api.conforming import conforms
 
 PASSWORD = "correct horse battery"
 
@@ -195,6 +196,7 @@ async def serving(
         database, Settings(Path("unused"), api=api), writer, ready=lambda: readiness[0], link_status=lambda: links,
         keys=keys,
     )  # fmt: skip
+    app.on_response_prepare.append(conforms)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

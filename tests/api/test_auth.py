@@ -18,6 +18,8 @@ OPEN = {
     ("GET", "/health"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
+    ("GET", "/api/docs"),
+    ("GET", "/api/openapi.json"),
     ("POST", "/oauth/token"),
     ("POST", "/api/login"),
     ("GET", "/.well-known/smart-configuration"),

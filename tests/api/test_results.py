@@ -154,7 +154,7 @@ async def test_many_are_answered_each_or_all_or_none(bench: Bench, laboratory: L
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"step": "nonsense"}, "step is one of"),
+        ({"step": "nonsense"}, "step is none of"),
         ({"step": None}, "step is missing"),
         ({"results": []}, "1 to 500"),
         ({"results": [{"version": 1}]}, "each of results has an id"),
