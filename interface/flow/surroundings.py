@@ -18,13 +18,12 @@ from interface.flow.cases import Rules
 from interface.flow.context import LinkContext
 from interface.flow.outcome import Surroundings, instant
 from interface.flow.qc_gate import gate_of
-from interface.flow.work import Work, keys_after, keys_apart
+from interface.flow.work import Rerun, Work, keys_after, keys_apart, keys_of_reruns
 from interface.store import qc
 from interface.store import results as store
 from interface.store import surroundings as rows
 from interface.store.db import Connection
 from interface.store.qc_lots import in_use
-from interface.store.results import CurrentResult
 from interface.store.surroundings import Asked
 
 
@@ -40,12 +39,32 @@ async def surroundings(connection: Connection, works: Sequence[Work]) -> Surroun
         apart |= keys_apart(work, locked.specimens, current)
     if apart:
         current |= await store.load_current(connection, list(apart.values()))
-    retracted: dict[bytes, CurrentResult] = {}
-    while after := [one for work in works if current for one in keys_after(work, apart, current)]:
-        apart |= {key: own for key, own, _ in after}
-        retracted |= {own: known for _, own, known in after}
-        current |= await store.load_current(connection, [own for _, own, _ in after])
-    return Surroundings(locked, current=current, apart=apart, retracted=retracted)
+    at = Surroundings(locked, current=current, apart=apart)
+    while current and await _follow(connection, works, at):
+        pass
+    return at
+
+
+async def _follow(connection: Connection, works: Sequence[Work], at: Surroundings) -> bool:
+    """Go on to the keys of what comes after a result that was retracted, and of a run that was asked for again; whether
+    there are any."""
+    after = [one for work in works for one in keys_after(work, at.apart, at.current)]
+    again = [(work, *one) for work in works for one in keys_of_reruns(work, at.apart, at.current, at.locked)]
+    if not after and not again:
+        return False
+    found = await store.load_current(connection, [own for _, own, _ in after] + [own for _, _, own, _ in again])
+    reruns = [(key, own, rerun) for work, key, own, rerun in again if own in found or _answers(work, rerun)]
+    at.current |= found
+    at.retracted |= {own: known for _, own, known in after}
+    at.reruns |= {own: rerun for _, own, rerun in reruns}
+    at.apart |= {key: own for key, own, _ in (*after, *reruns)}
+    return bool(after or reruns)
+
+
+def _answers(work: Work, rerun: Rerun) -> bool:
+    """Whether what came may be a run that nothing has answered. The bytes of a message that came before are a rerun
+    where the analyzer was told of it; else nothing says that they are more than a resend."""
+    return rerun.open and (rerun.told or work.message.duplicate_of is None)
 
 
 async def add_neighbours(

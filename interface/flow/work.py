@@ -21,6 +21,7 @@ from interface.domain.model import (
 from interface.flow.context import LinkContext
 from interface.store.journal import StoredMessage
 from interface.store.results import CurrentResult
+from interface.store.surroundings import Locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +87,12 @@ class Work:
 
 
 def said_again(decoded: DecodedMessage) -> DecodedMessage:
-    """What a message says whose bytes came before, from a sender that had taken our reply to them: of the controls that
-    have no time the second measurement. Nothing else is anything new (DESIGN §1.2)."""
+    """What a message may say whose bytes came before, from a sender that had taken our reply to them: what has no time,
+    of controls the second measurement, of patients a rerun that was told (`Surroundings.reruns`). Nothing else is
+    anything new (DESIGN §1.2)."""
     specimens = (
         replace(specimen, results=tuple(one for one in specimen.results if not one.instrument_time))
         for specimen in decoded.specimens
-        if not is_patient(specimen)
     )
     return replace(decoded, specimens=tuple(one for one in specimens if one.results), queries=(), problems=())
 
@@ -134,6 +135,39 @@ def keys_after(
         if known is not None and known.status is ResultStatus.ENTERED_IN_ERROR:
             own = f"after {known.id}"
             yield key, natural_key(str(work.link.analyzer_id), specimen, observed, message=own), known
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """The run that a result without a time may be. `before`: the run that it repeats; `told`: the analyzer was told to.
+
+    `open`: nothing has answered it.
+    """
+
+    before: CurrentResult
+    told: bool
+    open: bool
+
+
+def keys_of_reruns(
+    work: Work, apart: Mapping[bytes, bytes], current: Mapping[bytes, CurrentResult], locked: Locked
+) -> Iterator[tuple[bytes, bytes, Rerun]]:
+    """Of the results of which another run was asked for before the message came: the key as sent, and the run's own.
+
+    An analyzer that sends no time says a rerun under the key of the run before, of which it would be a version, or
+    nothing new where the value is the same: the run that was asked for would never come.
+    """
+    if not locked.led:
+        return
+    items = {one.id: one.item_id for results in locked.results.values() for one in results}
+    came = work.message.received_at
+    for specimen, observed, key in work.observations():
+        known = current.get(apart.get(key, key)) if not observed.instrument_time else None
+        led = [one for one in locked.led.get(items.get(known.id, ""), ()) if one.result_id == known.id] if known else []
+        if known is not None and (led := [one for one in led if one.asked_at < came]):
+            own = natural_key(str(work.link.analyzer_id), specimen, observed, message=f"run again after {known.id}")
+            rerun = Rerun(known, any(one.told(came) for one in led), any(one.open for one in led))
+            yield key, own, rerun
 
 
 def own_key(*parts: str) -> bytes:

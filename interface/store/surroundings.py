@@ -40,6 +40,7 @@ from interface.domain.values import parse_value
 from interface.store import people
 from interface.store.db import Connection
 from interface.store.explanations import read_steps
+from interface.store.ids import instant_of
 
 _ITEM_STATUS = {status.value: status for status in ItemStatus}
 _KINDS = {kind.value: kind for kind in ValueKind}
@@ -73,17 +74,26 @@ class KnownResult:
 
 @dataclass(frozen=True, slots=True)
 class Led:
-    """A follow-up whose result answers an order item."""
+    """A follow-up whose result answers an order item. `changed_at`: it has its state since."""
 
     id: UUID
     item_id: str
     result_id: UUID
     depth: int
     state: FollowUpState
+    changed_at: datetime
 
     @property
     def open(self) -> bool:
         return self.state in (FollowUpState.REQUESTED, FollowUpState.SENT)
+
+    @property
+    def asked_at(self) -> datetime:
+        return instant_of(self.id)
+
+    def told(self, before: datetime) -> bool:
+        """Whether an analyzer was told of it before then, and nothing has answered it."""
+        return self.state is FollowUpState.SENT and self.changed_at < before
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +220,11 @@ def _specimen(
 
 # There are many items, and few follow-ups: these one by one, by their index.
 _ITEMS = """
-SELECT i.id::text, i.test_id::text, i.order_id::text, i.status, i.specimen_id, f.id, f.result_id, f.depth, f.state
+SELECT i.id::text, i.test_id::text, i.order_id::text, i.status, i.specimen_id,
+       f.id, f.result_id, f.depth, f.state, f.updated_at
 FROM lab.order_item i
 LEFT JOIN LATERAL (
-    SELECT id, result_id, depth, state FROM lab.follow_up
+    SELECT id, result_id, depth, state, updated_at FROM lab.follow_up
     WHERE order_item_id = i.id AND state <> 'cancelled' OFFSET 0
 ) f ON true
 WHERE i.specimen_id = ANY($1) ORDER BY i.id, f.id
@@ -227,12 +238,13 @@ async def _items(
     items: dict[UUID, list[OrderedItem]] = defaultdict(list)
     led: dict[str, tuple[Led, ...]] = {}
     for row in await connection.fetch(_ITEMS, list(specimen_ids)):
-        item_id, test_id, order_id, status, specimen_id, follow_up_id, result_id, depth, state = row
+        item_id, test_id, order_id, status, specimen_id, follow_up_id, result_id, depth, state, changed_at = row
         known = led.get(item_id)
         if known is None:
             items[specimen_id].append(OrderedItem(item_id, test_id, order_id, _ITEM_STATUS[status]))
         if follow_up_id is not None:
-            led[item_id] = (*(known or ()), Led(follow_up_id, item_id, result_id, depth, FollowUpState(state)))
+            one = Led(follow_up_id, item_id, result_id, depth, FollowUpState(state), changed_at)
+            led[item_id] = (*(known or ()), one)
     return items, led
 
 

@@ -138,7 +138,9 @@ class Paper:
         effects = effects_of(decided, CATALOGUE)
         self.reported |= dict(effects.reported)
         for row in effects.follow_ups:
-            one = Led(row.id, str(row.order_item_id), row.result_id, row.depth, FollowUpState.REQUESTED)
+            one = Led(
+                row.id, str(row.order_item_id), row.result_id, row.depth, FollowUpState.REQUESTED, datetime.now(UTC)
+            )
             if (str(row.result_id), row.rule) not in self.led:
                 self.led[str(row.result_id), row.rule] = one
                 if row.test_id is not None:
