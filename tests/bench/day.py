@@ -68,6 +68,7 @@ from tests.bench.day_plan import (
     mended_after,
     plan,
 )  # fmt: skip
+from tests.bench.day_trace import traced
 from tests.bench.day_verdict import ITEMS, RESULTS, SHOWN, WORK, Found, Told, analyzer, by, judged, of_lines, of_nobody
 from tests.bench.day_verdict import planned as words_of_plan
 from tests.cluster import new_state_dir
@@ -313,6 +314,13 @@ async def spend(day: Day) -> None:
     await day.each(day.of(Fate.TOO_LATE), day.take_back)
 
 
+async def left_over(day: Day) -> list[str]:
+    """The history of work that has not ended, of the oldest first."""
+    off = [one.barcode for one in day.of(Fate.LATE, Fate.IGNORED)]
+    ids = [row["id"] for row in await day.rows(OPEN_WORK.replace("count(*)", "d.id") + " order by d.id", off)]
+    return await traced(day, {analyzer(at): bench for at, bench in enumerate(day.benches)}, ids)
+
+
 def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
@@ -419,6 +427,8 @@ async def lived(daemon: Running, settings: Settings, orders: list[Placed], path:
             except TimeoutError as error:
                 whole = False
                 print(f"gave up: {error}")
+                for line in await left_over(day):
+                    print(line)
             finally:
                 await hospital.close()
             print(f"a day of {len(orders)} orders in {time.monotonic() - began:.0f} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -28,9 +29,11 @@ class Bench:
     paused: set[str] = field(default_factory=set)  # specimens that are not to be measured yet
     deaf: set[str] = field(default_factory=set)  # specimens of which it ignores that nothing is to be measured
     runs: Counter[str] = field(default_factory=Counter)
+    history: dict[str, list[str]] = field(default_factory=dict)  # what it did, by specimen
 
     def hear(self, order: Order) -> None:
         """Take what it is told without having asked."""
+        self._note(order.specimen_id, f"told {'to leave ' if order.cancel else ''}{order.code}")
         waits = self.heard.setdefault(order.specimen_id, [])
         if order.cancel:
             if order.code in waits and order.specimen_id not in self.deaf:
@@ -52,9 +55,17 @@ class Bench:
             return
         await asyncio.sleep(0)  # the rest of the message that it was told in
         codes = self.heard.pop(specimen, [])
-        if codes and await self.holder.report(specimen, codes, self.runs[specimen]):
+        if not codes:
+            return
+        self._note(specimen, f"reports {codes}")
+        taken = await self.holder.report(specimen, codes, self.runs[specimen])
+        self._note(specimen, f"report {'taken' if taken else 'refused'}")
+        if taken:
             self.runs[specimen] += 1
             self.reported += len(codes)
+
+    def _note(self, specimen: str, text: str) -> None:
+        self.history.setdefault(specimen, []).append(f"{time.strftime('%H:%M:%S')} {text}")
 
     async def _ask(self, specimen: str) -> list[str]:
         for _ in range(ASKED_AT_MOST):
