@@ -2,7 +2,7 @@
 
 A patient's are also those of the patients that were merged into it (`store.patients`).
 
-Who may see which result is decided here and nowhere else (DESIGN §1.4), by `_visible` and `_VISIBLE_STATUSES`; every
+Who may see which result is decided here and nowhere else (DESIGN §1.4), by `visible` and `_VISIBLE_STATUSES`; every
 read below that touches a result goes through it. An order's items, which would give an unreleased result away by
 their status, are shown to an EMR as they were before it came.
 
@@ -117,7 +117,7 @@ class SpecimenFilter:
     page: Page = FIRST_PAGE
 
 
-def _visible(query: Query, audience: Audience, row: str = "r") -> str:
+def visible(audience: Audience, row: str = "r") -> str:
     """THE rule who sees a result (or a version of one, `row`): staff everything, an EMR what was released, or where it
     is so configured also what is preliminary; nothing that is held, and of several runs only the one to report.
 
@@ -125,9 +125,9 @@ def _visible(query: Query, audience: Audience, row: str = "r") -> str:
     """
     if audience is Audience.STAFF:
         return "true"
-    statuses = sorted(_VISIBLE_STATUSES[audience])
+    statuses = ", ".join(f"'{status.value}'" for status in sorted(_VISIBLE_STATUSES[audience]))
     reported = " and r.reportable" if row == "r" else ""
-    shown = f"{row}.status = any({query.bind(statuses)}::text[]) and {row}.held = '{{}}'{reported}"
+    shown = f"{row}.status in ({statuses}) and {row}.held = '{{}}'{reported}"
     return f"({shown} or {row}.status = 'entered-in-error' and r.released_at is not null)"
 
 
@@ -201,8 +201,8 @@ async def result_history(connection: Connection, result_id: UUID, audience: Audi
     query = Query()
     query.where("v.result_id = ?", result_id)
     if audience is not Audience.STAFF:
-        query.where(_visible(query, audience, "r"))
-        query.where(_visible(query, audience, "v"))
+        query.where(visible(audience, "r"))
+        query.where(visible(audience, "v"))
         query.where("v.version <= r.version")
     rows = await connection.fetch(" ".join((_HISTORY, query.conditions, "order by v.version, v.id")), *query.values)
     return [read_result(row, audience) for row in rows]
@@ -220,7 +220,7 @@ async def explanations(connection: Connection, version_ids: Iterable[UUID]) -> d
 
 def _result_query(filter: ResultFilter, audience: Audience) -> Query:
     query = Query()
-    query.where(_visible(query, audience))
+    query.where(visible(audience))
     query.any("r.id = any(?::uuid[])", filter.ids)
     of_persons(query, "r.patient_id", filter.patient_ids)
     query.any("r.order_id = any(?::uuid[])", filter.order_ids)
@@ -306,6 +306,13 @@ _ITEM_SHOWN = """
     when s.collected_at is not null then 'collected'
     else 'requested' end
 """
+
+
+def item_shown(audience: Audience) -> str:
+    """An order item's status (`i`, its specimen `s`) as the audience sees it."""
+    return "i.status" if audience is Audience.STAFF else _ITEM_SHOWN.format(visible=visible(audience))
+
+
 _ORDERS = """
 with page as (
     select o.*, {stamp} as stamp
@@ -372,15 +379,14 @@ async def _orders(
     connection: Connection, filter: OrderFilter, audience: Audience, report: bool
 ) -> list[tuple[OrderView, datetime]]:
     query = Query()
-    visible = _visible(query, audience)
-    stamp = _REPORT_STAMP.format(visible=visible) if report else "o.updated_at"
+    stamp = _REPORT_STAMP.format(visible=visible(audience)) if report else "o.updated_at"
     _order_conditions(query, filter)
     end = query.page(filter.page, stamp, "o.id")
     text = _ORDERS.format(
         stamp=stamp,
         conditions=query.conditions,
         end=end,
-        item_status="i.status" if audience is Audience.STAFF else _ITEM_SHOWN.format(visible=visible),
+        item_status=item_shown(audience),
         direction="desc" if filter.page.newest_first else "asc",
     )
     rows = await connection.fetch(text, *query.values)
@@ -459,7 +465,14 @@ select s.id, s.version, s.updated_at, s.barcode, s.type, s.status, s.patient_id,
 from lab.specimen s
 where
 """
-_SPECIMEN_RESULT = "(s.order_id is not null or exists (select from lab.result r where r.specimen_id = s.id and {}))"
+
+
+def specimen_visible(audience: Audience) -> str:
+    """Which specimens (`s`) the audience sees: those of an order, and those of which it sees a result."""
+    if audience is Audience.STAFF:
+        return "true"
+    result = f"select from lab.result r where r.specimen_id = s.id and {visible(audience)}"  # noqa: S608 - words of ours
+    return f"(s.order_id is not null or exists ({result}))"
 
 
 async def find_specimens(connection: Connection, filter: SpecimenFilter, audience: Audience) -> list[SpecimenView]:
@@ -482,8 +495,7 @@ async def count_specimens(connection: Connection, filter: SpecimenFilter, audien
 
 def _specimen_query(filter: SpecimenFilter, audience: Audience) -> Query:
     query = Query()
-    if audience is not Audience.STAFF:
-        query.where(_SPECIMEN_RESULT.format(_visible(query, audience)))
+    query.where(specimen_visible(audience))
     query.any("s.id = any(?::uuid[])", filter.ids)
     query.any("s.barcode = any(?::text[])", filter.barcodes)
     of_persons(query, "s.patient_id", filter.patient_ids)

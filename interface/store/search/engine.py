@@ -1,0 +1,239 @@
+"""Statements that find resources: the tree of `domain.search`, by the tables of `kinds`, as SQL.
+
+Who may see what is part of every set of rows that a statement names, however deep: what is not visible is not found, is
+not counted, refers to nothing and is referred to by nothing. A set is always a subselect by id, never joined, so that
+none can change what another one finds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from uuid import UUID
+
+from interface.domain.search import All, Among, Either, Is, Missing, Node, Not, Referred, Refers
+from interface.store.db import Connection
+from interface.store.search.fields import Link, Pairs, Parameter, either
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A resource type as rows. Expressions are over `table` and those of `joins` (alias: text) that they name.
+
+    `updated`: when it changed last. `visible`: what the audience may see of it. `sorts`: by parameter the expression
+    that a search is put in order by and its SQL type; nulls come last.
+    """
+
+    name: str
+    table: str
+    id: str
+    updated: str
+    parameters: tuple[Parameter, ...]
+    visible: str = "true"
+    joins: Mapping[str, str] = field(default_factory=dict)
+    sorts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def parameter(self, name: str) -> Parameter | None:
+        return next((each for each in self.parameters if each.name == name), None)
+
+
+Kinds = Mapping[str, Kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The resources of a type for which `where` holds."""
+
+    kind: str
+    where: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """By these sorts of the kind, each descending or not, then by id: every place in it is one resource's."""
+
+    by: tuple[tuple[str, bool], ...] = ()
+
+    @property
+    def id_descending(self) -> bool:
+        return self.by[0][1] if self.by else False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a resource stands in an order: its sort values as text, and its id."""
+
+    keys: tuple[str, ...]
+    id: UUID
+
+
+class Statement:
+    """One statement's text and bound values."""
+
+    def __init__(self, kinds: Kinds) -> None:
+        self._kinds = kinds
+        self.values: list[object] = []
+
+    def bind(self, value: object) -> str:
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+    def select(self, rows: Rows, what: str, more: Sequence[str] = ()) -> str:
+        """`select what` of the rows; `more`: conditions beside."""
+        kind = self._kinds[rows.kind]
+        conditions = [each for each in (kind.visible, self._condition(kind, rows.where), *more) if each != "true"]
+        text = " and ".join(conditions) or "true"
+        joined = " ".join(_joins(kind, f"{what} {text}"))
+        return f"select {what} from {kind.table} {joined} where {text}"  # noqa: S608 - words of ours
+
+    def _condition(self, kind: Kind, node: Node) -> str:
+        match node:
+            case All():
+                found = [text for each in node.nodes if (text := self._condition(kind, each)) != "true"]
+                return f"({' and '.join(found)})" if found else "true"
+            case Either():
+                return either(self._condition(kind, each) for each in node.nodes)
+            case Not():
+                return f"({self._condition(kind, node.node)}) is not true"
+            case Is():
+                return self._parameter(kind, node.parameter).field.condition(node.values, self.bind)
+            case Among():
+                return f"{kind.id} = any({self.bind(list(node.ids))}::uuid[])"
+            case Missing():
+                return self._missing(kind, self._parameter(kind, node.parameter))
+            case Refers():
+                return self._refers(kind, node)
+            case Referred():
+                return self._referred(kind, node)
+
+    def _parameter(self, kind: Kind, name: str) -> Parameter:
+        found = kind.parameter(name)
+        if found is None:
+            raise KeyError(f"{kind.name} has no search parameter {name}")
+        return found
+
+    def _link(self, kind: Kind, name: str) -> Link:
+        found = self._parameter(kind, name).field
+        if not isinstance(found, Link):
+            raise TypeError(f"{name} of {kind.name} is no reference")
+        return found
+
+    # ---- references
+
+    def _refers(self, kind: Kind, node: Refers) -> str:
+        relation = self._link(kind, node.parameter).targets.get(node.target)
+        if relation is None or node.target not in self._kinds:
+            return "false"
+        among = self._among(node)
+        if isinstance(relation, Pairs):
+            return f"{kind.id} in (select x.f from ({relation.select}) x where x.t {among})"  # noqa: S608 - words of ours
+        return f"{relation} {among}"
+
+    def _among(self, node: Refers) -> str:
+        """What the id of a target must be among. Of a patient also those who were merged into it (`store.people`)."""
+        target = self._kinds[node.target]
+        if node.ids is not None and target.visible == "true":
+            ids = f"{self.bind(list(node.ids))}::uuid[]"
+            if node.target != "Patient":
+                return f"= any({ids})"
+            return (
+                f"= any(array(select e.id from lab.patient e where e.id = any({ids}) or e.merged_into_id = any({ids})))"  # noqa: S608 - words of ours
+            )
+        where = node.where if node.ids is None else Among(node.ids)
+        inner = self.select(Rows(node.target, where or All()), target.id)
+        if node.target == "Patient":
+            inner += f" union all select e.id from lab.patient e where e.merged_into_id in ({inner})"  # noqa: S608 - words of ours
+        return f"in ({inner})"
+
+    def _referred(self, kind: Kind, node: Referred) -> str:
+        source = self._kinds[node.kind]
+        relation = self._link(source, node.parameter).targets.get(kind.name)
+        if relation is None:
+            return "false"
+        rows = Rows(node.kind, node.where)
+        if isinstance(relation, Pairs):
+            inner = f"select x.t from ({relation.select}) x where x.f in ({self.select(rows, source.id)})"  # noqa: S608 - words of ours
+        else:
+            inner = self.select(rows, relation)
+        if kind.name == "Patient":
+            inner += f" union all select e.merged_into_id from lab.patient e where e.id in ({inner})"  # noqa: S608 - words of ours
+        return f"{kind.id} in ({inner})"
+
+    def _missing(self, kind: Kind, parameter: Parameter) -> str:
+        if not isinstance(parameter.field, Link):
+            return parameter.field.missing()
+        there = [self._refers(kind, Refers(parameter.name, name)) for name in parameter.field.targets]
+        return f"({either(there)}) is not true"
+
+    # ---- pages
+
+    def page(self, rows: Rows, order: Order, after: Place | None, limit: int) -> str:
+        """A page of the rows: their ids and sort values as text, in order."""
+        kind = self._kinds[rows.kind]
+        keys = [_key(kind, name, descending) for name, descending in order.by]
+        turns = [descending for _, descending in order.by] + [order.id_descending]
+        what = ", ".join([f"{kind.id} as id", *(f"({text})::text as k{n}" for n, (text, _) in enumerate(keys))])
+        more = [self._beyond(kind, keys, turns, after)] if after is not None else []
+        places = [
+            f"{text} {'desc' if turn else 'asc'}"
+            for text, turn in zip([*(text for text, _ in keys), kind.id], turns, strict=True)
+        ]
+        return f"{self.select(rows, what, more)} order by {', '.join(places)} limit {self.bind(limit)}"
+
+    def _beyond(self, kind: Kind, keys: Sequence[tuple[str, str]], turns: Sequence[bool], after: Place) -> str:
+        left = [*(text for text, _ in keys), kind.id]
+        right = [f"{self.bind(value)}::text::{cast}" for value, (_, cast) in zip(after.keys, keys, strict=True)]
+        right.append(f"{self.bind(after.id)}::uuid")
+        if len(set(turns)) == 1:
+            return f"({', '.join(left)}) {'<' if turns[0] else '>'} ({', '.join(right)})"
+        ways = []
+        for place, turn in enumerate(turns):
+            same = [f"{a} = {b}" for a, b in zip(left[:place], right[:place], strict=True)]
+            ways.append(" and ".join([*same, f"{left[place]} {'<' if turn else '>'} {right[place]}"]))
+        return f"({' or '.join(ways)})"
+
+
+def _key(kind: Kind, name: str, descending: bool) -> tuple[str, str]:
+    """A sort's expression without nulls, and its type."""
+    text, cast = kind.sorts[name]
+    last = {"timestamptz": "-infinity" if descending else "infinity", "date": "-infinity" if descending else "infinity"}
+    if text == kind.updated or cast == "text":
+        return (text, cast) if text == kind.updated else (f"coalesce({text}, '')", cast)
+    return f"coalesce({text}, '{last[cast]}'::{cast})", cast
+
+
+@lru_cache(maxsize=4096)
+def _named(alias: str, text: str) -> bool:
+    return re.search(rf"(?<![\w.]){alias}\.", text) is not None
+
+
+def _joins(kind: Kind, text: str) -> list[str]:
+    """The joins that a text names, and those that they name."""
+    needed: list[str] = []
+    for alias, join in reversed(list(kind.joins.items())):
+        if _named(alias, text) or any(_named(alias, each) for each in needed):
+            needed.insert(0, join)
+    return needed
+
+
+# ---- what callers ask -----------------------------------------------------------------------------------------------
+
+
+async def find_places(
+    connection: Connection, kinds: Kinds, rows: Rows, order: Order, after: Place | None, limit: int
+) -> list[Place]:
+    """A page of resources after a place, at most `limit`."""
+    statement = Statement(kinds)
+    text = statement.page(rows, order, after, limit)
+    found = await connection.fetch(text, *statement.values)
+    return [Place(tuple(row[1:]), row[0]) for row in (tuple(each.values()) for each in found)]
+
+
+async def count_rows(connection: Connection, kinds: Kinds, rows: Rows) -> int:
+    """How many resources there are on all pages."""
+    statement = Statement(kinds)
+    text = statement.select(rows, "count(*)")
+    count: int = await connection.fetchval(text, *statement.values)
+    return count

@@ -1,0 +1,285 @@
+"""The table of the types that FHIR searches find, and of their parameters: what of a row each looks at.
+
+A type is a row of `_KINDS`, made for an audience: what it may not see is in no expression. What is rendered of a row is
+said by `api.fhir.types` and `render.fhir`; a parameter finds exactly what the resource shows, and a test compares.
+A parameter without codings or targets is one that no resource of ours has a value for: it finds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+
+from interface.domain.model import RELEASED
+from interface.domain.systems import (
+    BARCODE_SYSTEM,
+    LOINC,
+    ORDER_SYSTEM,
+    PLACER_SYSTEM,
+    SNOMED,
+    SPECIMEN_TYPE_SYSTEM,
+    TERMINOLOGY,
+    TEST_SYSTEM,
+)
+from interface.domain.views import Audience
+from interface.store.lab import item_shown, specimen_visible, visible
+from interface.store.search.engine import Kind
+from interface.store.search.fields import (
+    Coded,
+    Identified,
+    Instant,
+    Link,
+    Numbered,
+    Pairs,
+    Parameter,
+    PatientName,
+    Quantity,
+    Text,
+)
+
+HL7 = "http://hl7.org/fhir/"
+_NONE = "; none is kept"
+
+
+def _subject(column: str) -> tuple[Parameter, ...]:
+    return (
+        Parameter(
+            "patient", Link({"Patient": column}), "the patient, under whichever of the merged records", "subject"
+        ),
+        Parameter(
+            "subject", Link({"Patient": column}), "the patient, under whichever of the merged records", "subject"
+        ),
+    )
+
+
+def _codes(code: str, loinc: str, name: str) -> Coded:
+    """A test, as `render.fhir` puts it: its LOINC code and the laboratory's own, and its name."""
+    return Coded((LOINC, loinc), (TEST_SYSTEM, code), label=f"coalesce(nullif({name}, ''), {code})")
+
+
+# ---- patients -------------------------------------------------------------------------------------------------------
+
+
+def _patient(audience: Audience) -> Kind:
+    identifiers = "p.id in (select i.patient_id from lab.patient_identifier i where i.ended_at is null and {})"
+    return Kind(
+        name="Patient",
+        table="lab.patient p",
+        id="p.id",
+        updated="p.updated_at",
+        parameters=(
+            Parameter("identifier", Identified("i.authority", "i.value", "i.type", identifiers),
+                      "an identifier of the patient", "identifier"),
+            Parameter("family", PatientName("family"), "how a word of the family name begins", "name.family"),
+            Parameter("given", PatientName("given"), "how a word of the given names begins", "name.given"),
+            Parameter("name", PatientName(), "how a word of any name begins", "name"),
+            Parameter("birthdate", Instant("p.birth_date", day=True), "the date of birth", "birthDate"),
+            Parameter("gender", Coded((HL7 + "administrative-gender", "p.sex")), "administrative gender", "gender"),
+            Parameter("active", Coded(("", "(p.active and p.merged_into_id is null)::text")),
+                      "whether the record is in use: true or false", "active"),
+            Parameter("telecom", Coded(), "a way to reach the patient" + _NONE, "telecom"),
+            Parameter("phone", Coded(), "a telephone number" + _NONE, "telecom.where(system='phone')"),
+            Parameter("email", Coded(), "an e-mail address" + _NONE, "telecom.where(system='email')"),
+            Parameter("link", Link({"Patient": Pairs(_LINKS)}), "a record of the same patient", "link.other"),
+        ),
+        sorts={"birthdate": ("p.birth_date", "date"), "family": ("p.family", "text"), "given": ("p.given", "text")},
+    )  # fmt: skip
+
+
+_LINKS = """select id as f, merged_into_id as t from lab.patient where merged_into_id is not null
+    union all select merged_into_id, id from lab.patient where merged_into_id is not null"""
+
+
+# ---- results --------------------------------------------------------------------------------------------------------
+
+TAKEN = "coalesce(s.collected_at, v.instrument_at)"  # when a result was so: Observation.effective
+# What a retracted result was is not told (`store.lab`): neither may it be found by it.
+_SHOWN = "v.status <> 'entered-in-error'"
+
+
+def _value(*kinds: str) -> str:
+    named = ", ".join(f"'{kind}'" for kind in kinds)
+    return f"case when v.kind in ({named}) and {_SHOWN} then btrim(v.value) else '' end"
+
+
+def _observation(audience: Audience) -> Kind:
+    code = _codes("v.test_code", "v.loinc", "v.test_name")
+    number = f"(v.kind = 'numeric' and v.number is not null and {_SHOWN})"
+    return Kind(
+        name="Observation",
+        table="lab.result r",
+        id="r.id",
+        updated="r.updated_at",
+        visible=visible(audience),
+        joins={
+            "v": "join lab.result_version v on v.id = r.version_id",
+            "s": "left join lab.specimen s on s.id = r.specimen_id",
+        },
+        parameters=(
+            *_subject("r.patient_id"),
+            Parameter("identifier", Coded(), "an identifier of the result" + _NONE, "identifier"),
+            Parameter("status", Coded((HL7 + "observation-status", "r.status")), "the status of the result", "status"),
+            Parameter("category", Coded((TERMINOLOGY + "observation-category", "'laboratory'")),
+                      "laboratory", "category"),
+            Parameter("code", code, "the test: LOINC code, or the laboratory's own", "code"),
+            Parameter("combo-code", code, "as code: no result has components", "code"),
+            Parameter("date", Instant(TAKEN), "when the specimen was taken, else measured", "effective"),
+            Parameter("specimen", Link({"Specimen": "r.specimen_id"}), "the specimen", "specimen"),
+            Parameter("based-on", Link({"ServiceRequest": "r.order_item_id"}), "the request", "basedOn"),
+            Parameter("device", Link({}), "the analyzer" + _NONE, "device"),
+            Parameter("performer", Link({}), "who measured" + _NONE, "performer"),
+            Parameter("has-member", Link({}), "a member of a group" + _NONE, "hasMember"),
+            Parameter("value-quantity", Quantity("v.number", "v.comparator", "v.unit", number),
+                      "a numeric value; units are UCUM codes and are not converted", "value"),
+            Parameter("value-concept", Coded(label=_value("coded")), "a coded value, by its text", "value"),
+            Parameter("value-string", Text(_value("text")), "a value in words", "value"),
+        ),
+        sorts={"date": (TAKEN, "timestamptz"), "code": ("v.test_code", "text"), "status": ("r.status", "text")},
+    )  # fmt: skip
+
+
+# ---- orders and reports ---------------------------------------------------------------------------------------------
+
+# What the audience sees of the results of an order, in one row
+_TOLD = """left join lateral (
+    select max(r.updated_at) as changed, min(coalesce(s.collected_at, v.instrument_at)) as taken, count(*) as results,
+           count(*) filter (where r.status <> 'entered-in-error') as said,
+           count(*) filter (where r.status in ({released})) as released,
+           count(*) filter (where r.status = 'preliminary') as preliminary,
+           count(*) filter (where r.status = 'corrected') as corrected,
+           count(*) filter (where r.status = 'amended') as amended
+    from lab.result r join lab.result_version v on v.id = r.version_id
+    left join lab.specimen s on s.id = r.specimen_id
+    where r.order_id = o.id and {visible}
+) t on true"""
+# `render.fhir.report_status`, in SQL
+_REPORT_STATUS = """(case
+    when o.cancelled_at is not null and t.released = 0 then 'cancelled'
+    when t.said = 0 then case when t.results > 0 then 'entered-in-error' else 'registered' end
+    when t.released = 0 then case when t.preliminary > 0 then 'preliminary' else 'registered' end
+    when t.released < t.said or exists (
+        select from lab.order_item i where i.order_id = o.id and i.status not in ('cancelled', 'rejected')
+        and not exists (select from lab.result r where r.order_id = o.id and r.order_item_id = i.id
+                        and r.status in ({released}) and {visible})) then 'partial'
+    when t.said < t.results or t.corrected > 0 then 'corrected'
+    when t.amended > 0 then 'amended' else 'final' end)"""
+_RELEASED = ", ".join(f"'{status.value}'" for status in sorted(RELEASED))
+_SPECIMENS = "select order_id as f, specimen_id as t from lab.order_item where specimen_id is not null"
+_OWN_NUMBER = (ORDER_SYSTEM, "select n.id from lab.lab_order n where n.number {}")
+_NUMBERS = Numbered(
+    "o.id",
+    (
+        _OWN_NUMBER,
+        (PLACER_SYSTEM, "select n.id from lab.lab_order n where n.placer_number {} and n.placer_number <> ''"),
+        (PLACER_SYSTEM, "select n.order_id from lab.placer_order n where n.number {}"),
+    ),
+)
+
+
+def _report(audience: Audience) -> Kind:
+    seen = {"visible": visible(audience), "released": _RELEASED}
+    status, updated = _REPORT_STATUS.format(**seen), "greatest(o.updated_at, t.changed)"
+    return Kind(
+        name="DiagnosticReport",
+        table="lab.lab_order o",
+        id="o.id",
+        updated=updated,
+        joins={"t": _TOLD.format(**seen)},
+        parameters=(
+            *_subject("o.patient_id"),
+            Parameter("identifier", _NUMBERS, "the order's number, the laboratory's or the placer's", "identifier"),
+            Parameter("status", Coded((HL7 + "diagnostic-report-status", status)), "how far it is", "status"),
+            Parameter("category", Coded((TERMINOLOGY + "v2-0074", "'LAB'")), "LAB", "category"),
+            Parameter("code", Coded((LOINC, "'11502-2'"), label="'Laboratory report'"),
+                      "11502-2, laboratory report", "code"),
+            Parameter("date", Instant("t.taken"), "when the first specimen was taken, else measured", "effective"),
+            Parameter("issued", Instant(f"case when t.results > 0 then {updated} end"), "its last change", "issued"),
+            Parameter("based-on", Link({"ServiceRequest": Pairs("select order_id as f, id as t from lab.order_item")}),
+                      "the request", "basedOn"),
+            Parameter("result", Link({"Observation": Pairs("select order_id as f, id as t from lab.result")}),
+                      "a result in it", "result"),
+            Parameter("specimen", Link({"Specimen": Pairs(_SPECIMENS)}), "a specimen of the order", "specimen"),
+            Parameter("performer", Link({}), "the laboratory" + _NONE, "performer"),
+            Parameter("conclusion", Coded(), "a coded conclusion" + _NONE, "conclusionCode"),
+        ),
+        sorts={"date": ("t.taken", "timestamptz"), "issued": ("t.changed", "timestamptz")},
+    )  # fmt: skip
+
+
+_REQUEST_STATUS = """(case when o.cancelled_at is not null or i.status in ('cancelled', 'rejected') then 'revoked'
+    when {shown} in ('completed', 'verified') then 'completed' else 'active' end)"""
+_PRIORITY = """(case o.priority when 'stat' then 'stat' when 'asap' then 'asap' when 'routine' then 'routine'
+    else 'urgent' end)"""
+
+
+def _request(audience: Audience) -> Kind:
+    return Kind(
+        name="ServiceRequest",
+        table="lab.order_item i join lab.lab_order o on o.id = i.order_id",
+        id="i.id",
+        updated="o.updated_at",
+        joins={
+            "m": "join lab.test m on m.id = i.test_id",
+            "s": "left join lab.specimen s on s.id = i.specimen_id",
+        },
+        parameters=(
+            *_subject("o.patient_id"),
+            Parameter("identifier", _NUMBERS, "the order's number, the laboratory's or the placer's", "identifier"),
+            Parameter("requisition", Numbered("o.id", (_OWN_NUMBER,)), "the laboratory's number of the order",
+                      "requisition"),
+            Parameter("status", Coded((HL7 + "request-status", _REQUEST_STATUS.format(shown=item_shown(audience)))),
+                      "the status of the request", "status"),
+            Parameter("intent", Coded((HL7 + "request-intent", "'order'")), "order", "intent"),
+            Parameter("priority", Coded((HL7 + "request-priority", _PRIORITY)), "how soon", "priority"),
+            Parameter("code", _codes("m.code", "m.loinc", "m.name"), "the test: LOINC code, or the laboratory's own",
+                      "code"),
+            Parameter("category", Coded((SNOMED, "'108252007'")), "laboratory procedure", "category"),
+            Parameter("authored", Instant("o.ordered_at"), "when it was ordered", "authoredOn"),
+            Parameter("occurrence", Instant("null::timestamptz"), "when it is to be done" + _NONE, "occurrence"),
+            Parameter("requester", Link({}), "who asks" + _NONE, "requester"),
+            Parameter("specimen", Link({"Specimen": "i.specimen_id"}), "the specimen", "specimen"),
+            Parameter("based-on", Link({}), "what it fulfils" + _NONE, "basedOn"),
+        ),
+        sorts={"authored": ("o.ordered_at", "timestamptz"), "code": ("m.code", "text")},
+    )  # fmt: skip
+
+
+def _specimen(audience: Audience) -> Kind:
+    barcode = Coded((BARCODE_SYSTEM, "s.barcode"))
+    return Kind(
+        name="Specimen",
+        table="lab.specimen s",
+        id="s.id",
+        updated="s.updated_at",
+        visible=specimen_visible(audience),
+        parameters=(
+            *_subject("s.patient_id"),
+            Parameter("identifier", barcode, "the barcode", "identifier"),
+            Parameter("accession", barcode, "the barcode", "accessionIdentifier"),
+            Parameter("status", Coded((HL7 + "specimen-status", "s.status")), "whether it can be used", "status"),
+            Parameter("type", Coded((SPECIMEN_TYPE_SYSTEM, "s.type"), label="s.type"), "what it is", "type"),
+            Parameter("collected", Instant("s.collected_at"), "when it was taken", "collection.collected"),
+            Parameter("container-id", Coded(), "an identifier of the container" + _NONE, "container.identifier"),
+            Parameter("parent", Link({}), "the specimen it is of" + _NONE, "parent"),
+        ),
+        sorts={"collected": ("s.collected_at", "timestamptz")},
+    )
+
+
+_KINDS: tuple[Callable[[Audience], Kind], ...] = (_patient, _observation, _report, _request, _specimen)
+
+
+def _with_common(kind: Kind) -> Kind:
+    common = (
+        Parameter("_id", Coded(("", f"{kind.id}::text")), "the resource's id", "id"),
+        Parameter("_lastUpdated", Instant(kind.updated), "when it last changed", "meta.lastUpdated"),
+    )
+    sorts = {"_lastUpdated": (kind.updated, "timestamptz"), **kind.sorts}
+    return Kind(kind.name, kind.table, kind.id, kind.updated, common + kind.parameters, kind.visible, kind.joins, sorts)
+
+
+@cache
+def kinds(audience: Audience) -> Mapping[str, Kind]:
+    """Every type by its name, as the audience sees it."""
+    made = (_with_common(make(audience)) for make in _KINDS)
+    return {kind.name: kind for kind in made}
