@@ -11,10 +11,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from interface.errors import ApiError
 from interface.store.query import Cursor
+from interface.store.search.engine import Place
 
 MOST_PAGES, PAGE_LIFETIME_S = 20_000, 3600.0
 
@@ -23,16 +25,17 @@ MOST_PAGES, PAGE_LIFETIME_S = 20_000, 3600.0
 class NextPage:
     """Where a search goes on. `kind`: what it searches; `parameters` in order, as applied; `total` as first counted.
 
-    `shown`: matches of the row after `after` that the page before has shown already (an order gives several).
+    `after`: the last row of a list; `place`: the last resource of a FHIR search, which was begun at `asked_at`.
     """
 
     kind: str
     actor_id: UUID | None
     organization_id: UUID
     parameters: tuple[tuple[str, str], ...]
-    after: Cursor | None
-    shown: tuple[UUID, ...] = ()
+    after: Cursor | None = None
+    place: Place | None = None
     total: int | None = None
+    asked_at: datetime | None = None
 
 
 class Pages:

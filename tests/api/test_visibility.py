@@ -10,17 +10,18 @@ from uuid import UUID
 import pytest
 
 from interface.api.app import routes
-from interface.api.fhir.search import PARAMETERS
+from interface.api.fhir.types import TYPES
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
 from interface.domain.review import ReviewError
-from interface.domain.views import Actor, ResultView
+from interface.domain.views import Actor, Audience, ResultView
 from interface.flow import review
 from interface.flow.correction import NewValue
 from interface.settings import Preliminary
 from interface.store import review as rows
 from interface.store.db import Connection, Database
 from interface.store.review import Policy
+from interface.store.search.kinds import kinds
 from tests.api.bench import Bench, Laboratory, found_laboratory, serving
 from tests.api.test_audit import body_of
 from tests.flow import laboratory as flow
@@ -56,6 +57,9 @@ async def make_case(database: Database) -> Case:
     return Case(laboratory, orders, results)
 
 
+_ANY = {"token": "x", "string": "x", "date": "gt2000", "quantity": "gt0", "reference": "Patient/x", "number": "gt0"}
+
+
 def searches(case: Case) -> Iterator[str]:
     """Every type by every parameter, with values that name what must not be seen."""
     for name, order in case.orders.items():
@@ -67,12 +71,16 @@ def searches(case: Case) -> Iterator[str]:
             "accession": f"bc-{name}", "family": "M", "given": "E", "name": "M", "birthdate": "gt1900",
             "gender": "female",
         }  # fmt: skip
-        for resource, parameters in PARAMETERS.items():
+        for resource, kind in kinds(Audience.EMR).items():
             yield f"/fhir/{resource}"
             yield f"/fhir/{resource}?_count=0"
             yield f"/fhir/{resource}?_sort=-_lastUpdated"
-            for parameter in parameters:
-                yield f"/fhir/{resource}?{parameter.name}={values[parameter.name]}"
+            for parameter in kind.parameters:
+                value = values.get(parameter.name, _ANY[parameter.field.type])
+                yield f"/fhir/{resource}?{parameter.name}={value}"
+    for resource, kind in kinds(Audience.EMR).items():
+        for parameter in kind.parameters:
+            yield f"/fhir/{resource}?{parameter.name}:missing=true"
     yield "/fhir/Observation?_sort=date"
     yield "/fhir/Observation?_include=Observation:specimen"
     yield "/api/results"
@@ -210,7 +218,7 @@ async def seen_by(bench: Bench, token: str, ids: list[UUID]) -> dict[str, tuple[
         if route.method == "GET" and not route.need.public
         for id in (ids if "{id}" in route.path else ids[:1])
     ]
-    for kind in PARAMETERS:
+    for kind in TYPES:
         paths += [f"/fhir/{kind}?{query}" for query in ("_count=0", "_sort=-_lastUpdated", "_lastUpdated=gt2000")]
     paths += [f"/fhir/DiagnosticReport?status={status}" for status in ("registered", "partial", "final")]
     answers = {}

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Iterator
 from datetime import date
 
 from interface import __version__
-from interface.api.fhir.search import PARAMETERS
+from interface.api.fhir.search import MOST_COUNT
+from interface.api.fhir.types import TYPES
 from interface.render.fhir import TERMINOLOGY, Json
+from interface.store.search.engine import Kind, Kinds
+from interface.store.search.fields import Link
 
 FHIR_VERSION = "4.0.1"
 PUBLISHED = date(2026, 11, 26)  # of this description; changes with it
+# R4 http.html: what a route of a type is; the places in its path are named as they may be
+_INTERACTIONS = {
+    ("GET", "/{}"): "read",
+    ("GET", "/{}/_history/{}"): "vread",
+    ("PUT", "/{}"): "update",
+    ("PATCH", "/{}"): "patch",
+    ("DELETE", "/{}"): "delete",
+    ("GET", "/{}/_history"): "history-instance",
+    ("GET", "/_history"): "history-type",
+    ("POST", ""): "create",
+    ("GET", ""): "search-type",
+}
+_WHOLE = {("POST", ""): "transaction", ("GET", "/_history"): "history-system", ("GET", ""): "search-system"}
+_DOCUMENTATION = f"""Results appear once a person or a validated rule has released them. Page links hold their place
+under inserts. _total counts when asked for (accurate); _count is at most {MOST_COUNT}. A chained parameter and _has
+need the scope .s of the type that they search, an include .r of the type that comes along.
+A transaction orders: ServiceRequests with their Patient (found by identifier, or created) and
+Specimens. Requests of one requisition, or of one placer number, are one order; it is made once however often it is
+sent, and refused where the number is another order's. A request is updated to be revoked only."""
+
+Served = Collection[tuple[str, str]]  # methods and paths of the routes
 
 
-_WRITTEN = {"Patient": ("create",), "ServiceRequest": ("create", "update")}
-
-
-def capability_statement(base_url: str) -> Json:
-    """`base_url`: of the server, without /fhir and without a slash at the end."""
+def capability_statement(base_url: str, kinds: Kinds, served: Served) -> Json:
+    """`base_url`: of the server, without /fhir and without a slash at the end; `served`: every route there is."""
+    paths = {(method, re.sub(r"\{[^}]*\}", "{}", path)) for method, path in served}
     return {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -29,14 +53,12 @@ def capability_statement(base_url: str) -> Json:
         "rest": [
             {
                 "mode": "server",
-                "documentation": "Results appear once a person or a validated rule has released them. Page links are "
-                "good for an hour. Chained parameters, includes and conditional reads are not supported. A transaction "
-                "orders: ServiceRequests with their Patient (found by identifier, or created) and Specimens. Requests "
-                "of one requisition, or of one placer number, are one order; it is made once however often it is "
-                "sent, and refused where the number is another order's. A request is updated to be revoked only.",
-                "interaction": [{"code": "transaction"}],
+                "documentation": " ".join(_DOCUMENTATION.split()),
+                "interaction": [
+                    {"code": code} for (method, path), code in _WHOLE.items() if (method, f"/fhir{path}") in paths
+                ],
                 "security": _security(base_url),
-                "resource": [_resource(name) for name in PARAMETERS],
+                "resource": [_resource(kinds[name], kinds, paths) for name in TYPES],
             }
         ],
     }
@@ -54,19 +76,33 @@ def _security(base_url: str) -> Json:
     }
 
 
-def _resource(name: str) -> Json:
-    return {
-        "type": name,
-        "interaction": [{"code": code} for code in ("read", "search-type", *_WRITTEN.get(name, ()))],
+def _resource(kind: Kind, kinds: Kinds, paths: Served) -> Json:
+    codes = [code for (method, path), code in _INTERACTIONS.items() if (method, f"/fhir/{kind.name}{path}") in paths]
+    found: Json = {
+        "type": kind.name,
+        "interaction": [{"code": code} for code in codes],
         "versioning": "versioned",
-        "readHistory": False,
+        "readHistory": "vread" in codes,
         "updateCreate": False,
-        "conditionalCreate": "create" in _WRITTEN.get(name, ()),
-        "conditionalRead": "not-supported",
+        "conditionalCreate": "create" in codes,
+        "conditionalRead": "full-support",
         "conditionalUpdate": False,
         "conditionalDelete": "not-supported",
+        "searchInclude": [f"{kind.name}:{name}" for name, targets in _links(kind) if targets],
+        "searchRevInclude": [
+            f"{other.name}:{name}"
+            for other in kinds.values()
+            for name, targets in _links(other)
+            if kind.name in targets
+        ],
         "searchParam": [
-            {"name": parameter.name, "type": parameter.type, "documentation": parameter.text}
-            for parameter in PARAMETERS[name]
+            {"name": one.name, "type": one.field.type, "documentation": one.text} for one in kind.parameters
         ],
     }
+    return {name: value for name, value in found.items() if value not in ([], None)}
+
+
+def _links(kind: Kind) -> Iterator[tuple[str, Collection[str]]]:
+    for parameter in kind.parameters:
+        if isinstance(parameter.field, Link):
+            yield parameter.name, parameter.field.targets

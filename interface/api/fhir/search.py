@@ -1,416 +1,314 @@
-"""Searches: the table of parameters each type has, and what their values mean (FHIR R4 search.html).
+"""A FHIR search, read: parameters, chains, `_has`, includes, order and what is to be told, as a `domain.search` tree.
 
-The table is the only list: routes, CapabilityStatement and tests read it. A parameter that is not in it is ignored, or
-refused under `Prefer: handling=strict`; a modifier, prefix, chain or list that is not supported is always refused,
-because leaving out a condition shows other patients.
+Which parameters there are is said by `store.search.kinds`. A parameter that is not there is ignored, or refused under
+`Prefer: handling=strict`; a modifier, prefix or chain that is not supported is always refused, because leaving out a
+condition shows other patients. What a caller may not read narrows every set that a search names (`Access`).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
-from interface.domain.model import ResultStatus, Sex
+from interface.api.fhir.types import TYPES
+from interface.api.fhir.values import READERS, alternatives, bad, plain, read_id, unsupported
+from interface.domain.permissions import Restriction, restrictions
+from interface.domain.search import NEVER, All, Among, Either, Is, Missing, Node, Not, Referred, Refers
+from interface.domain.views import Actor, ActorKind
 from interface.errors import ApiError
-from interface.render import fhir
+from interface.store.search.engine import Kind, Kinds, Order
+from interface.store.search.fields import Instant, Link, Parameter
 
 DEFAULT_COUNT, MOST_COUNT = 50, 500
-
-Interval = tuple[datetime | None, datetime | None]  # since inclusive, until exclusive
-
-
-def bad(text: str) -> ApiError:
-    return ApiError(400, "value", text)
-
-
-def unsupported(text: str) -> ApiError:
-    return ApiError(400, "not-supported", text)
+# What one search may cost: each is refused in a sentence that says the limit
+MOST_PARAMETERS, MOST_VALUES, MOST_CHARACTERS, MOST_DEPTH, MOST_INCLUDES, MOST_SORTS = 30, 200, 6000, 3, 10, 3
+CONTROLS = (
+    "_count", "_sort", "_total", "_summary", "_elements", "_include", "_revinclude", "_format", "_pretty",
+)  # fmt: skip
 
 
-@dataclass
-class Criteria:
-    """What a search asks. Repeated parameters must all hold: sets are intersected, intervals too."""
-
-    base_url: str
-    sets: dict[str, frozenset[object]] = field(default_factory=dict)
-    intervals: dict[str, Interval] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-    nothing: bool = False  # no row can match
-    sort: str = "_lastUpdated"
-    descending: bool = False
-    count: int = DEFAULT_COUNT
-
-    def among(self, name: str, values: Sequence[object]) -> None:
-        """The field must be one of `values`."""
-        self.sets[name] = frozenset(values) & self.sets.get(name, frozenset(values))
-        self.nothing = self.nothing or not self.sets[name]
-
-    def within(self, name: str, interval: Interval) -> None:
-        since, until = self.intervals.get(name, (None, None))
-        since = max(filter(None, (since, interval[0])), default=None)
-        until = min(filter(None, (until, interval[1])), default=None)
-        self.intervals[name] = since, until
-        self.nothing = self.nothing or (since is not None and until is not None and since >= until)
-
-    def like(self, name: str, text: str) -> None:
-        if self.texts.get(name, text) != text:
-            raise unsupported(f"{name} is given twice")
-        self.texts[name] = text
-
-    def ids(self, name: str) -> tuple[UUID, ...]:
-        return tuple(value for value in self.sets.get(name, ()) if isinstance(value, UUID))
-
-    def words(self, name: str) -> tuple[str, ...]:
-        return tuple(value for value in self.sets.get(name, ()) if isinstance(value, str))
+class Summary(StrEnum):
+    FALSE = "false"
+    TRUE = "true"
+    TEXT = "text"
+    DATA = "data"
+    COUNT = "count"
 
 
 @dataclass(frozen=True, slots=True)
-class Parameter:
-    """One search parameter. `apply` takes the values of one occurrence, of which any may match."""
+class Include:
+    """What comes along: what `parameter` of `kind` refers to of type `target`; `reverse`: `kind`, which refers to
+    `target`. `iterate`: also of what came along."""
 
-    name: str
-    type: str  # search-param-type
-    text: str
-    apply: Callable[[Criteria, Sequence[str]], None]
-    targets: tuple[str, ...] = ()  # of a reference: the types that may stand as modifier, `subject:Patient`
-
-
-# ---- values ---------------------------------------------------------------------------------------------------------
-
-_DATE = re.compile(
-    r"(?P<prefix>[a-z]{2})?(?P<year>\d{4})(?:-(?P<month>\d\d)(?:-(?P<day>\d\d)"
-    r"(?:T(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9}))?)?"
-    r"(?P<zone>Z|[+ -]\d\d:\d\d)?)?)?)?",
-    re.ASCII,
-)
+    kind: str
+    parameter: str
+    target: str
+    reverse: bool = False
+    iterate: bool = False
 
 
-def split(value: str, separator: str) -> list[str]:
-    """Split at `separator` unless a backslash stands before it, then take the backslashes away (R4 search.html)."""
-    parts, part, escaped = [], "", False
-    for letter in value:
-        if escaped:
-            part, escaped = part + (letter if letter in ",|$\\" else "\\" + letter), False
-        elif letter == "\\":
-            escaped = True
-        elif letter == separator:
-            parts.append(part)
-            part = ""
-        else:
-            part += letter
-    return [*parts, part + ("\\" if escaped else "")]
+@dataclass(slots=True)
+class Search:
+    """A search as it was understood. `applied`: the parameters that were, in their order; `total`: it is to be counted;
+    `included`: of each type what may come along."""
+
+    kind: str
+    where: Node
+    order: Order = field(default_factory=Order)
+    count: int = DEFAULT_COUNT
+    total: bool = False
+    summary: Summary = Summary.FALSE
+    elements: frozenset[str] = frozenset()
+    includes: list[Include] = field(default_factory=list)
+    included: dict[str, Node] = field(default_factory=dict)
+    applied: list[tuple[str, str]] = field(default_factory=list)
 
 
-def alternatives(value: str) -> list[str]:
-    """The comma-separated values, still escaped for what is within them; empty ones say nothing."""
-    parts, part, escaped = [], "", False
-    for letter in value:
-        if letter == "," and not escaped:
-            parts.append(part)
-            part = ""
-            continue
-        part += letter
-        escaped = letter == "\\" and not escaped
-    return [one for one in (*parts, part) if one]
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a caller may do to each type: a user by permission, a client by scope, which may say to which ones."""
+
+    actor: Actor
+
+    def to(self, kind: str, action: str) -> tuple[Restriction, ...]:
+        """(): to none. `action`: r to be shown it, s to find it, or something by it."""
+        if self.actor.kind is ActorKind.CLIENT:
+            return restrictions(self.actor.scopes, kind, action)
+        known = TYPES.get(kind)
+        return (Restriction(),) if known and known.permission.value in self.actor.scopes else ()
 
 
-def interval(value: str, name: str) -> Interval:
-    """A date with a prefix as the instants that match, each an instant too (R4 search.html 3.1.1.4.5)."""
-    match = _DATE.fullmatch(value)
-    if match is None:
-        raise bad(f"{name} is not a date")
-    try:
-        low, high = _bounds(match)
-    except (ValueError, OverflowError):
-        raise bad(f"{name} is not a date") from None
-    prefix = match["prefix"] or "eq"
-    if prefix == "eq":
-        return low, high
-    if prefix in ("gt", "sa"):
-        return high, None
-    if prefix == "ge":
-        return low, None
-    if prefix in ("lt", "eb"):
-        return None, low
-    if prefix == "le":
-        return None, high
-    if prefix in ("ne", "ap"):
-        raise unsupported(f"the prefix {prefix} of {name} is not supported")
-    raise bad(f"{name} has a prefix that is none")
+class Reader:
+    """Reads searches for one caller. `base_url`: of the server, without a slash at its end; `now`: for `ap`."""
+
+    def __init__(
+        self, kinds: Kinds, access: Access | Mapping[str, tuple[Restriction, ...]], base_url: str, now: datetime
+    ) -> None:
+        self._kinds, self._access, self._now = kinds, access, now
+        self._base = f"{base_url}/fhir/"
+
+    def search(self, kind: str, given: Sequence[tuple[str, str]], strict: bool = False) -> Search:
+        """Raises ApiError 400, and 403 for what leads to a type that the caller may not search or read."""
+        given = [(name, value) for name, value in given if value and name not in ("_format", "_pretty")]
+        _check_cost(given)
+        found = Search(kind, All())
+        conditions = [self.narrowed(kind, "s")]
+        for name, value in given:
+            if "\0" in value:
+                raise bad(f"{name[:60]} holds a character that is none")
+            control = _CONTROLS.get(name.partition(":")[0])
+            if control is not None:
+                if control(self, found, name, value):
+                    found.applied.append((name, value))
+                    continue
+            elif (node := self.condition(self._kinds[kind], name, value)) is not None:
+                conditions.append(node)
+                found.applied.append((name, value))
+                continue
+            if strict:
+                raise unsupported(f"a {kind} has no search parameter {f'{name}={value}'[:80]!r}")
+        found.where = All(tuple(conditions))
+        return found
+
+    def narrowed(self, kind: str, action: str) -> Node:
+        """The resources of a type that the caller may do this to. Raises ApiError 403 where there are none."""
+        access = self._access
+        allowed = access.to(kind, action) if isinstance(access, Access) else access.get(kind, ())
+        if not allowed:
+            raise ApiError(403, "forbidden", f"this needs the scope system/{kind}.{action}, or the permission")
+        return Either(tuple(self._restriction(kind, one) for one in allowed))
+
+    def _restriction(self, kind: str, one: Restriction) -> Node:
+        nodes = []
+        for name, value in one.parameters:
+            node = self._own(self._kinds[kind], name, value)
+            nodes.append(NEVER if node is None else node)  # what cannot be applied allows nothing
+        return All(tuple(nodes))
+
+    # ---- conditions
+
+    def condition(self, kind: Kind, name: str, value: str, depth: int = 0) -> Node | None:
+        """One parameter; None when the type has none of this name."""
+        if name.startswith("_has:"):
+            return self._has(kind, name, value, depth)
+        head, dot, rest = name.partition(".")
+        return self._chain(kind, head, rest, value, depth) if dot else self._own(kind, name, value)
+
+    def _has(self, kind: Kind, name: str, value: str, depth: int) -> Node:
+        _, source, link, rest = (*name.split(":", 3), "", "", "")[:4]
+        self._check_depth(depth)
+        referring = self._kinds.get(source)
+        parameter = referring.parameter(link) if referring else None
+        if referring is None or parameter is None or not rest:
+            raise unsupported(f"{name[:80]!r} is not understood: _has:<type>:<reference>:<parameter>")
+        if not isinstance(parameter.field, Link) or kind.name not in parameter.field.targets:
+            raise unsupported(f"{link} of {source} does not refer to a {kind.name}")
+        node = self.condition(referring, rest, value, depth + 1)
+        if node is None:
+            raise unsupported(f"a {source} has no search parameter {rest[:60]!r}")
+        return Referred(source, link, All((self.narrowed(source, "s"), node)))
+
+    def _chain(self, kind: Kind, head: str, rest: str, value: str, depth: int) -> Node | None:
+        base, _, typed = head.partition(":")
+        parameter = kind.parameter(base)
+        if parameter is None:
+            return None
+        self._check_depth(depth)
+        if not isinstance(parameter.field, Link) or (typed and typed not in parameter.field.targets):
+            raise unsupported(f"{head[:60]!r} of a {kind.name} refers to nothing that could be searched by")
+        ways: list[Node] = []
+        for target in [typed] if typed else parameter.field.targets:
+            node = self.condition(self._kinds[target], rest, value, depth + 1) if target in self._kinds else None
+            if node is not None:
+                ways.append(Refers(base, target, None, All((self.narrowed(target, "s"), node))))
+        if not ways and parameter.field.targets:
+            raise unsupported(f"what {head} refers to has no search parameter {rest[:60]!r}")
+        return Either(tuple(ways))
+
+    def _own(self, kind: Kind, name: str, value: str) -> Node | None:
+        base, _, modifier = name.partition(":")
+        parameter = kind.parameter(base)
+        if parameter is None:
+            return None
+        if modifier == "missing":
+            if value not in ("true", "false"):
+                raise bad(f"{name} is true or false")
+            return Missing(base) if value == "true" else Not(Missing(base))
+        if isinstance(parameter.field, Link):
+            return self._reference(kind, parameter, parameter.field, modifier, value)
+        if modifier and modifier not in parameter.field.modifiers:
+            raise unsupported(f"the modifier {modifier[:40]!r} of {base} is not supported")
+        node = self._values(parameter, modifier, value)
+        return Not(node) if modifier == "not" else node
+
+    def _values(self, parameter: Parameter, modifier: str, value: str) -> Node:
+        each = alternatives(value)
+        if parameter.name == "_id":
+            return Among(tuple(id for one in each if (id := read_id(one)) is not None))
+        if isinstance(parameter.field, Instant) and parameter.field.day and "T" in value:
+            raise bad(f"{parameter.name} has no time")
+        read = READERS[(parameter.field.type, modifier)]
+        return Is(parameter.name, tuple(read(one, parameter.name, self._now) for one in each))
+
+    def _reference(self, kind: Kind, parameter: Parameter, link: Link, modifier: str, value: str) -> Node:
+        """`id`, `Type/id` or an absolute URL of ours; others refer to nothing that we have."""
+        if modifier == "identifier":
+            return self._chain(kind, parameter.name, "identifier", value, 0) or NEVER
+        if modifier and modifier not in link.targets:
+            raise unsupported(f"the modifier {modifier[:40]!r} of {parameter.name} is not supported")
+        found: dict[str, list[UUID]] = {}
+        for one in alternatives(value):
+            kind_of, slash, id_text = plain(one).removeprefix(self._base).partition("/")
+            id = read_id(id_text if slash else kind_of)
+            named = kind_of if slash else modifier
+            for target in [named] if named else link.targets:
+                if id is not None and target in link.targets and modifier in ("", target):
+                    found.setdefault(target, []).append(id)
+        return Either(tuple(Refers(parameter.name, target, tuple(ids)) for target, ids in found.items()))
+
+    @staticmethod
+    def _check_depth(depth: int) -> None:
+        if depth >= MOST_DEPTH:
+            raise ApiError(400, "too-costly", f"a chain is at most {MOST_DEPTH} references long")
+
+    # ---- what is told, and in which order
+
+    def _read_count(self, found: Search, name: str, value: str) -> bool:
+        if not (value.isascii() and value.isdigit()):
+            raise bad("_count is a number")
+        found.count = min(int(value[:9]), MOST_COUNT)
+        if not found.count:
+            found.summary = Summary.COUNT
+        return True
+
+    def _read_sort(self, found: Search, name: str, value: str) -> bool:
+        sorts = self._kinds[found.kind].sorts
+        keys = [(one.strip().removeprefix("-"), one.strip().startswith("-")) for one in value.split(",")]
+        if any(one not in sorts for one, _ in keys):
+            raise unsupported(f"a {found.kind} can be sorted by {', '.join(sorts)}")
+        if len(keys) > MOST_SORTS or len({one for one, _ in keys}) < len(keys):
+            raise ApiError(400, "too-costly", f"a search is sorted by at most {MOST_SORTS} different parameters")
+        found.order = Order(tuple(keys))
+        return True
+
+    def _read_total(self, found: Search, name: str, value: str) -> bool:
+        if value not in ("none", "estimate", "accurate"):
+            raise bad("_total is none, estimate or accurate")
+        found.total = value != "none"
+        return True
+
+    def _read_summary(self, found: Search, name: str, value: str) -> bool:
+        if value not in frozenset(Summary):
+            raise bad(f"_summary is one of {', '.join(Summary)}")
+        found.summary = Summary(value)
+        return True
+
+    def _read_elements(self, found: Search, name: str, value: str) -> bool:
+        found.elements = frozenset(one.strip().removeprefix(f"{found.kind}.") for one in value.split(",")) - {""}
+        return True
+
+    def _read_include(self, found: Search, name: str, value: str) -> bool:
+        """`_include=type:parameter[:target]`, `type:*` and `*`; `_revinclude` likewise."""
+        base, _, modifier = name.partition(":")
+        if modifier not in ("", "iterate"):
+            raise unsupported(f"the modifier {modifier[:40]!r} of {base} is not supported")
+        each = list(self._included(found, base == "_revinclude", value, modifier == "iterate"))
+        found.includes += each
+        if len({(one.kind, one.parameter, one.reverse) for one in found.includes}) > MOST_INCLUDES and "*" not in value:
+            raise ApiError(400, "too-costly", f"a search has at most {MOST_INCLUDES} includes")
+        return bool(each)
+
+    def _included(self, found: Search, reverse: bool, value: str, iterate: bool) -> Iterator[Include]:
+        kind, _, rest = value.partition(":")
+        named, _, target = rest.partition(":")
+        wild = value == "*" or named == "*"
+        sources = list(self._kinds) if value == "*" and reverse else [found.kind if value == "*" else kind]
+        for source in sources:
+            known = self._kinds.get(source)
+            for parameter in known.parameters if known is not None else ():
+                if not isinstance(parameter.field, Link) or (not wild and parameter.name != named):
+                    continue
+                if wild and parameter.name == "subject" and known is not None and known.parameter("patient"):
+                    continue  # the same as `patient`
+                for to in parameter.field.targets:
+                    reaches = iterate or (to if reverse else source) == found.kind
+                    if target in ("", to) and reaches and self._may_come(found, source if reverse else to, wild):
+                        yield Include(source, parameter.name, to, reverse, iterate)
+
+    def _may_come(self, found: Search, kind: str, wild: bool) -> bool:
+        """Whether a type may come along; what is asked for by name and may not is refused."""
+        if kind not in self._kinds:
+            return False
+        try:
+            found.included[kind] = self.narrowed(kind, "r")
+        except ApiError:
+            if not wild:
+                raise
+            return False
+        return True
 
 
-def _bounds(match: re.Match[str]) -> tuple[datetime, datetime]:
-    year, month = int(match["year"]), int(match["month"] or 1)
-    if match["month"] is None:
-        return datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
-    if match["day"] is None:
-        return datetime(year, month, 1, tzinfo=UTC), datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
-    low = datetime(year, month, int(match["day"]), tzinfo=UTC)
-    if match["hour"] is None:
-        return low, low + timedelta(days=1)
-    zone = (match["zone"] or "Z").replace(" ", "+")  # a + that was not escaped arrives as a blank
-    if zone != "Z":
-        offset = timedelta(hours=int(zone[1:3]), minutes=int(zone[4:6]))
-        low = low.replace(tzinfo=timezone(-offset if zone[0] == "-" else offset))
-    low = low.replace(hour=int(match["hour"]), minute=int(match["minute"]))
-    if match["second"] is None:
-        return low, low + timedelta(minutes=1)
-    low = low.replace(second=int(match["second"]))
-    if match["fraction"] is None:
-        return low, low + timedelta(seconds=1)
-    digits = match["fraction"][:6]
-    low = low.replace(microsecond=int(digits.ljust(6, "0")))
-    return low, low + timedelta(microseconds=10 ** (6 - len(digits)))
-
-
-def _only(values: Sequence[str], name: str) -> str:
-    if len(values) != 1:
-        raise unsupported(f"{name} takes one value, not a list")
-    return values[0]
-
-
-def _token(value: str) -> tuple[str | None, str]:
-    """System and code: None is any system, "" is none."""
-    parts = split(value, "|")
-    if len(parts) > 2:
-        raise bad("a token is system|code")
-    if len(parts) == 2 and not parts[1]:
-        raise unsupported("a token without a code is not supported")
-    return (None, parts[0]) if len(parts) == 1 else (parts[0], parts[1])
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text) if str(UUID(text)) == text.lower() else None
-    except ValueError:
-        return None
-
-
-def _id(name: str) -> Callable[[Criteria, Sequence[str]], None]:
-    def apply(criteria: Criteria, values: Sequence[str]) -> None:
-        criteria.among(name, [id for id in map(_uuid, values) if id is not None])
-
-    return apply
-
-
-def _reference(name: str, kind: str) -> Callable[[Criteria, Sequence[str]], None]:
-    """`id`, `Type/id` or an absolute URL of ours; others refer to nothing that we have."""
-
-    def apply(criteria: Criteria, values: Sequence[str]) -> None:
-        found = []
-        for value in values:
-            text = split(value, ",")[0].removeprefix(f"{criteria.base_url}/fhir/").removeprefix(f"{kind}/")
-            if (id := _uuid(text)) is not None:
-                found.append(id)
-        criteria.among(name, found)
-
-    return apply
-
-
-def _coded(name: str, *systems: str) -> Callable[[Criteria, Sequence[str]], None]:
-    """Pairs of (system, code), so that what must both hold is compared as what it is."""
-
-    def apply(criteria: Criteria, values: Sequence[str]) -> None:
-        pairs = []
-        for system, code in map(_token, values):
-            pairs += [(known, code) for known in systems if system in (None, known)]
-        criteria.among(name, pairs)
-
-    return apply
-
-
-_code = _coded("code", fhir.LOINC, fhir.TEST_SYSTEM)  # a test
-
-
-def _fixed(*codings: tuple[str, str]) -> Callable[[Criteria, Sequence[str]], None]:
-    """An element that is the same in every resource of the type."""
-
-    def apply(criteria: Criteria, values: Sequence[str]) -> None:
-        tokens = list(map(_token, values))
-        if not any(code == own and system in (None, at) for system, code in tokens for at, own in codings):
-            criteria.nothing = True
-
-    return apply
-
-
-def _status(name: str, system: str, known: Sequence[str]) -> Callable[[Criteria, Sequence[str]], None]:
-    def apply(criteria: Criteria, values: Sequence[str]) -> None:
-        tokens = list(map(_token, values))
-        criteria.among(name, [code for at, code in tokens if code in known and at in (None, system)])
-
-    return apply
-
-
-def _number(name: str, *systems: str) -> Callable[[Criteria, Sequence[str]], None]:
-    """An identifier that the laboratory gave."""
-
-    def apply(criteria: Criteria, values: Sequence[str]) -> None:
-        criteria.among(name, [code for system, code in map(_token, values) if system is None or system in systems])
-
-    return apply
-
-
-def _patient_identifier(criteria: Criteria, values: Sequence[str]) -> None:
-    system, value = _token(_only(values, "identifier"))
-    criteria.like("identifier", value)
-    if system == "":
-        criteria.nothing = True  # `|value`: without a system, which every identifier of ours has
-    elif system is not None:
-        criteria.like("authority", fhir.authority_of(system))
-
-
-def _gender(criteria: Criteria, values: Sequence[str]) -> None:
-    _, code = _token(_only(values, "gender"))
-    criteria.among("gender", [sex.value for sex in Sex if sex.value == code])
-
-
-def _date(name: str, parameter: str) -> Callable[[Criteria, Sequence[str]], None]:
-    def apply(criteria: Criteria, values: Sequence[str]) -> None:
-        criteria.within(name, interval(_only(values, parameter), parameter))
-
-    return apply
-
-
-def _day(criteria: Criteria, values: Sequence[str]) -> None:
-    if "T" in _only(values, "birthdate"):
-        raise bad("birthdate has no time")
-    criteria.within("birthdate", interval(values[0], "birthdate"))
-
-
-def _string(name: str) -> Callable[[Criteria, Sequence[str]], None]:
-    def apply(criteria: Criteria, values: Sequence[str]) -> None:
-        criteria.like(name, split(_only(values, name), ",")[0])
-
-    return apply
-
-
-# ---- the table ------------------------------------------------------------------------------------------------------
-
-_COMMON = (
-    Parameter("_id", "token", "the resource's id", _id("_id")),
-    Parameter("_lastUpdated", "date", "when it last changed", _date("_lastUpdated", "_lastUpdated")),
-)
-_SUBJECT = (
-    Parameter("patient", "reference", "the patient", _reference("patient", "Patient"), ("Patient",)),
-    Parameter("subject", "reference", "the patient", _reference("patient", "Patient"), ("Patient",)),
-)
-_ORDER_NUMBER = Parameter(
-    "identifier", "token", "the number of the order, the laboratory's or the placer's",
-    _coded("number", fhir.ORDER_SYSTEM, fhir.PLACER_SYSTEM),
-)  # fmt: skip
-REPORT_STATUSES = ("registered", "partial", "preliminary", "final", "amended", "corrected", "appended", "cancelled")
-REQUEST_STATUSES = ("draft", "active", "on-hold", "revoked", "completed", "entered-in-error", "unknown")
-
-PARAMETERS: dict[str, tuple[Parameter, ...]] = {
-    "Patient": (
-        *_COMMON,
-        Parameter("identifier", "token", "an identifier of the patient", _patient_identifier),
-        Parameter("family", "string", "how the family name begins", _string("family")),
-        Parameter("given", "string", "how the given name begins", _string("given")),
-        Parameter("name", "string", "how the family or the given name begins", _string("name")),
-        Parameter("birthdate", "date", "the date of birth", _day),
-        Parameter("gender", "token", "administrative gender", _gender),
-    ),
-    "Observation": (
-        *_COMMON,
-        *_SUBJECT,
-        Parameter("code", "token", "the test: LOINC code, or the laboratory's own", _code),
-        Parameter(
-            "status", "token", "the status of the result",
-            _status("status", "http://hl7.org/fhir/observation-status", [status.value for status in ResultStatus]),
-        ),
-        Parameter(
-            "category", "token", "laboratory", _fixed((fhir.TERMINOLOGY + "observation-category", "laboratory"))
-        ),
-        Parameter("date", "date", "when the specimen was taken, else measured", _date("date", "date")),
-        Parameter("specimen", "reference", "the specimen", _reference("specimen", "Specimen"), ("Specimen",)),
-    ),
-    "DiagnosticReport": (
-        *_COMMON,
-        *_SUBJECT,
-        _ORDER_NUMBER,
-        Parameter(
-            "status", "token", "the status of the report",
-            _status("status", "http://hl7.org/fhir/diagnostic-report-status", REPORT_STATUSES),
-        ),
-        Parameter("category", "token", "LAB", _fixed((fhir.TERMINOLOGY + "v2-0074", "LAB"))),
-        Parameter("code", "token", "11502-2, laboratory report", _fixed((fhir.LOINC, "11502-2"))),
-        Parameter("date", "date", "when the specimen was taken, else measured", _date("date", "date")),
-        Parameter(
-            "based-on", "reference", "the request", _reference("based-on", "ServiceRequest"), ("ServiceRequest",)
-        ),
-    ),
-    "ServiceRequest": (
-        *_COMMON,
-        *_SUBJECT,
-        _ORDER_NUMBER,
-        Parameter("code", "token", "the test: LOINC code, or the laboratory's own", _code),
-        Parameter(
-            "status", "token", "the status of the request",
-            _status("status", "http://hl7.org/fhir/request-status", REQUEST_STATUSES),
-        ),
-        Parameter("category", "token", "laboratory procedure", _fixed((fhir.SNOMED, "108252007"))),
-        Parameter("authored", "date", "when it was ordered", _date("authored", "authored")),
-        Parameter("specimen", "reference", "the specimen", _reference("specimen", "Specimen"), ("Specimen",)),
-    ),
-    "Specimen": (
-        *_COMMON,
-        *_SUBJECT,
-        Parameter("identifier", "token", "the barcode", _number("barcode", fhir.BARCODE_SYSTEM)),
-        Parameter("accession", "token", "the barcode", _number("barcode", fhir.BARCODE_SYSTEM)),
-    ),
-}  # fmt: skip
-SORTS: dict[str, tuple[str, ...]] = {
-    resource: ("_lastUpdated", "date") if resource == "Observation" else ("_lastUpdated",) for resource in PARAMETERS
+_CONTROLS: dict[str, Callable[[Reader, Search, str, str], bool]] = {
+    "_count": Reader._read_count,
+    "_sort": Reader._read_sort,
+    "_total": Reader._read_total,
+    "_summary": Reader._read_summary,
+    "_elements": Reader._read_elements,
+    "_include": Reader._read_include,
+    "_revinclude": Reader._read_include,
 }
 
 
-def read_search(
-    resource: str, given: Sequence[tuple[str, str]], base_url: str, strict: bool
-) -> tuple[Criteria, tuple[tuple[str, str], ...]]:
-    """What a search of `resource` asks, and the parameters as they were applied. Raises ApiError 400."""
-    criteria, applied = Criteria(base_url), []
-    known = {parameter.name: parameter for parameter in PARAMETERS[resource]}
-    for name, value in given:
-        if name in ("_format", "_pretty") or not value:
-            continue
-        if "\0" in value:
-            raise bad(f"{name} holds a character that is none")
-        if name == "_count":
-            criteria.count = _count(value)
-        elif name == "_sort":
-            _sort(criteria, resource, value)
-        elif (parameter := _parameter(known, name)) is not None:
-            parameter.apply(criteria, alternatives(value))
-        elif strict:
-            raise unsupported(f"a {resource} has no search parameter {name[:60]!r}")
-        else:
-            continue
-        applied.append((name, value))
-    return criteria, tuple(applied)
-
-
-def _parameter(known: dict[str, Parameter], name: str) -> Parameter | None:
-    """The parameter of that name; None when there is none and it may be ignored."""
-    base, _, modifier = name.partition(":")
-    if base == "_has" or ("." in name and base.partition(".")[0] in known) or "." in modifier:
-        raise unsupported("chained parameters are not supported")
-    parameter = known.get(base)
-    if parameter is not None and modifier and modifier not in parameter.targets:
-        raise unsupported(f"the modifier {modifier[:40]!r} of {base} is not supported")
-    return parameter
-
-
-def _count(value: str) -> int:
-    if not (value.isascii() and value.isdigit()):
-        raise bad("_count is a number")
-    return min(int(value[:9]), MOST_COUNT)
-
-
-def _sort(criteria: Criteria, resource: str, value: str) -> None:
-    if value.removeprefix("-") not in SORTS[resource]:
-        raise unsupported(f"a {resource} can be sorted by one of {', '.join(SORTS[resource])}")
-    criteria.sort, criteria.descending = value.removeprefix("-"), value.startswith("-")
+def _check_cost(given: Sequence[tuple[str, str]]) -> None:
+    characters = sum(len(name) + len(value) for name, value in given)
+    values = max((value.count(",") + 1 for _, value in given), default=0)
+    for asked, most, what in (
+        (len(given), MOST_PARAMETERS, "parameters"),
+        (values, MOST_VALUES, "values of one parameter"),
+        (characters, MOST_CHARACTERS, "characters"),
+    ):
+        if asked > most:
+            raise ApiError(400, "too-costly", f"a search has at most {most} {what}, this one has {asked}")

@@ -1,0 +1,134 @@
+"""A page of a search: the matches in order, what comes along with them, and where the next page begins.
+
+Ids first, by the search's statement; then the covering rows of just these. A resource that is gone from one to the
+other, or may no longer be seen, is left out: what is shown is always read by the rule of `store.lab`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from interface.api.fhir.search import Include, Search, Summary
+from interface.api.fhir.types import TYPES, Shown
+from interface.domain.search import All, Among, Node, Referred, Refers
+from interface.domain.views import Audience
+from interface.render.fhir import Json
+from interface.store.db import Connection
+from interface.store.search.engine import Kinds, Order, Place, Rows, count_rows, find_places
+from interface.store.search.kinds import kinds
+
+MOST_INCLUDED, MOST_ROUNDS = 1000, 5
+SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One page. `after`: where the next one begins, None at the end; `total`: where it is known; `cut`: not everything
+    that should come along did."""
+
+    matches: list[Shown]
+    included: list[Shown]
+    after: Place | None = None
+    total: int | None = None
+    cut: bool = False
+
+
+async def shown(connection: Connection, kind: str, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
+    """The resources of these ids, in their order."""
+    if not ids:
+        return []
+    found = {one.id: one for one in await TYPES[kind].fetch(connection, ids, audience)}
+    return [found[id] for id in ids if id in found]
+
+
+async def find_page(connection: Connection, search: Search, audience: Audience, after: Place | None = None) -> Found:
+    """A page of what the search finds; its total where it costs nothing or is asked for, on the first page."""
+    known, rows = kinds(audience), Rows(search.kind, search.where)
+    if search.summary is Summary.COUNT:
+        return Found([], [], total=await count_rows(connection, known, rows))
+    places = await find_places(connection, known, rows, search.order, after, search.count + 1)
+    more = len(places) > search.count
+    matches = await shown(connection, search.kind, [place.id for place in places[: search.count]], audience)
+    total = None
+    if after is None:
+        total = len(matches) if not more else await count_rows(connection, known, rows) if search.total else None
+    included, cut = await _included(connection, known, search, matches, audience)
+    return Found(matches, included, places[search.count - 1] if more else None, total, cut)
+
+
+async def read_one(connection: Connection, kind: str, id: UUID, allowed: Node, audience: Audience) -> Shown | None:
+    """One resource, if it is among those that the caller may read (`Reader.narrowed`)."""
+    rows = Rows(kind, All((Among((id,)), allowed)))
+    places = await find_places(connection, kinds(audience), rows, Order(), None, 1)
+    found = await shown(connection, kind, [place.id for place in places], audience)
+    return found[0] if found else None
+
+
+# ---- what comes along -----------------------------------------------------------------------------------------------
+
+
+async def _included(
+    connection: Connection, known: Kinds, search: Search, matches: Iterable[Shown], audience: Audience
+) -> tuple[list[Shown], bool]:
+    """What the matches refer to, and what refers to them; with `iterate` from what came along in turn."""
+    have = {search.kind: dict.fromkeys(one.id for one in matches)}
+    fresh = {kind: list(ids) for kind, ids in have.items()}
+    includes, came, cut = search.includes, list[tuple[str, UUID]](), False
+    for _ in range(MOST_ROUNDS):
+        added: dict[str, list[UUID]] = {}
+        for include in includes:
+            kind, node = _reached(include, fresh)
+            if node is None:
+                continue
+            limit = MOST_INCLUDED - len(came) + 1
+            rows = Rows(kind, All((node, search.included[kind])))
+            found = [place.id for place in await find_places(connection, known, rows, Order(), None, limit)]
+            new = [id for id in found if id not in have.setdefault(kind, {})]
+            cut = cut or len(found) == limit
+            have[kind].update(dict.fromkeys(new))
+            added.setdefault(kind, []).extend(new)
+            came += [(kind, id) for id in new]
+        includes, fresh = [one for one in includes if one.iterate], added
+        if cut or not includes or not any(fresh.values()):
+            break
+    else:
+        cut = True
+    by_kind: dict[str, list[UUID]] = {}
+    for kind, id in came[:MOST_INCLUDED]:
+        by_kind.setdefault(kind, []).append(id)
+    return [one for kind, ids in by_kind.items() for one in await shown(connection, kind, ids, audience)], cut
+
+
+def _reached(include: Include, fresh: dict[str, list[UUID]]) -> tuple[str, Node | None]:
+    """The type that an include leads to from these resources, and which of it."""
+    kind, source = (include.kind, include.target) if include.reverse else (include.target, include.kind)
+    ids = tuple(fresh.get(source, ()))
+    if not ids:
+        return kind, None
+    if include.reverse:
+        return kind, Refers(include.parameter, include.target, ids)
+    return kind, Referred(include.kind, include.parameter, Among(ids))
+
+
+# ---- parts of resources ---------------------------------------------------------------------------------------------
+
+
+def subset(resource: Json, search: Search) -> Json:
+    """The resource with the elements that `_summary` or `_elements` asks for, and a tag that says so (R4)."""
+    kind = TYPES[resource["resourceType"]]
+    if search.elements and kind.name == search.kind:
+        kept = search.elements | kind.required
+    elif search.summary is Summary.TRUE:
+        kept = kind.summary | kind.required
+    elif search.summary is Summary.TEXT:
+        kept = kind.required | {"text"}
+    elif search.summary is Summary.DATA:
+        kept = frozenset(resource) - {"text"}
+    else:
+        return resource
+    kept |= {"resourceType", "id", "meta", "implicitRules"}
+    part = {name: value for name, value in resource.items() if name in kept or name.removeprefix("_") in kept}
+    meta = resource.get("meta", {})
+    return {**part, "meta": {**meta, "tag": [*meta.get("tag", []), SUBSETTED]}}

@@ -1,0 +1,127 @@
+"""The FHIR types that are served: who may read each, and how the rows that a search found become resources.
+
+A row here and one in `store.search.kinds` are all that a type needs to be read, searched, included, chained, and said
+in the CapabilityStatement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from interface.domain.permissions import Permission
+from interface.domain.views import Audience
+from interface.render import fhir
+from interface.render.fhir import Json
+from interface.store import actors, lab, patients
+from interface.store.db import Connection
+from interface.store.lab import OrderFilter, ResultFilter, SpecimenFilter
+from interface.store.patients import PatientFilter
+from interface.store.query import Page
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One resource as it is shown. `patient_id`: whose data it is."""
+
+    id: UUID
+    resource: Json
+    updated_at: datetime
+    patient_id: UUID | None
+
+
+Fetch = Callable[[Connection, Sequence[UUID], Audience], Awaitable[list[Shown]]]  # in any order
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """One resource type. `summary`: the elements that its StructureDefinition (R4) marks as summary; `required`: those
+    that a resource must have."""
+
+    name: str
+    permission: Permission
+    fetch: Fetch
+    summary: frozenset[str]
+    required: frozenset[str] = frozenset()
+
+
+async def _patients(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
+    filter = PatientFilter(ids=tuple(ids), page=Page(limit=len(ids)))
+    found = await patients.find_patients(connection, filter)
+    return [Shown(view.id, fhir.patient(view), view.updated_at, view.id) for view in found]
+
+
+async def _results(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
+    found = await lab.find_results(connection, ResultFilter(ids=tuple(ids), page=Page(limit=len(ids))), audience)
+    laboratory = await actors.laboratory_name(connection)
+    return [Shown(one.id, fhir.observation(one, laboratory), one.updated_at, one.patient_id) for one in found]
+
+
+async def _reports(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
+    found = await lab.find_reports(connection, OrderFilter(ids=tuple(ids), page=Page(limit=len(ids))), audience)
+    laboratory = await actors.laboratory_name(connection)
+    return [
+        Shown(one.order.id, fhir.diagnostic_report(one, laboratory), one.updated_at, one.order.patient_id)
+        for one in found
+    ]
+
+
+async def _requests(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
+    found = await lab.find_orders(connection, OrderFilter(item_ids=tuple(ids), page=Page(limit=len(ids))), audience)
+    wanted = frozenset(ids)
+    return [
+        Shown(item.id, fhir.service_request(order, item), order.updated_at, order.patient_id)
+        for order in found
+        for item in order.items
+        if item.id in wanted
+    ]
+
+
+async def _specimens(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
+    found = await lab.find_specimens(connection, SpecimenFilter(ids=tuple(ids), page=Page(limit=len(ids))), audience)
+    return [Shown(view.id, fhir.specimen(view), view.updated_at, view.patient_id) for view in found]
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Elements: isSummary and min of the R4 StructureDefinitions (https://hl7.org/fhir/R4/<type>.html, column Flags: Σ)
+TYPES: dict[str, Type] = {
+    one.name: one
+    for one in (
+        Type(
+            "Patient", Permission.PATIENT_READ, _patients,
+            _names("identifier active name telecom gender birthDate _birthDate deceasedBoolean deceasedDateTime address"
+                   " managingOrganization link"),
+        ),
+        Type(
+            "Observation", Permission.RESULT_READ, _results,
+            _names("identifier basedOn partOf status code subject focus encounter effectiveDateTime effectivePeriod"
+                   " issued performer valueQuantity valueCodeableConcept valueString valueRange valueRatio"
+                   " valueDateTime valueTime valuePeriod valueInteger valueBoolean valueSampledData hasMember"
+                   " derivedFrom component"),
+            _names("status code"),
+        ),
+        Type(
+            "DiagnosticReport", Permission.RESULT_READ, _reports,
+            _names("identifier basedOn status category code subject encounter effectiveDateTime effectivePeriod issued"
+                   " performer resultsInterpreter media"),
+            _names("status code"),
+        ),
+        Type(
+            "ServiceRequest", Permission.ORDER_READ, _requests,
+            _names("identifier instantiatesCanonical instantiatesUri basedOn replaces requisition status intent"
+                   " category priority doNotPerform code orderDetail quantityQuantity subject encounter"
+                   " occurrenceDateTime occurrencePeriod asNeededBoolean authoredOn requester performerType performer"
+                   " locationCode locationReference reasonCode reasonReference specimen bodySite patientInstruction"),
+            _names("status intent subject"),
+        ),
+        Type(
+            "Specimen", Permission.ORDER_READ, _specimens,
+            _names("identifier accessionIdentifier status type subject receivedTime"),
+        ),
+    )
+}  # fmt: skip
