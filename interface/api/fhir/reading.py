@@ -5,50 +5,46 @@ What an EMR may not see is not found; a scope's query is one more search.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from uuid import UUID
 
-from interface.api.fhir.routes import TYPES, Match
-from interface.api.fhir.search import Criteria, read_search
-from interface.domain.permissions import Permission
+from interface.api.fhir import search
+from interface.api.fhir.page import shown
+from interface.api.fhir.search import CONTROLS
+from interface.api.fhir.types import TYPES, Shown
+from interface.domain.permissions import Permission, Restriction
+from interface.domain.search import All, Among, Is, Moment, Node, Prefix
 from interface.domain.views import Audience
 from interface.errors import ApiError
 from interface.store.db import Connection
-from interface.store.query import Cursor, Page
+from interface.store.search.engine import Order, Place, Rows, find_places
+from interface.store.search.kinds import kinds
 
-_TYPES = {kind.name: kind for kind in TYPES}
 EVERYTHING: tuple[tuple[tuple[str, str], ...], ...] = ((),)
 Parameters = tuple[tuple[str, str], ...]
-_RESULT_CONTROL = (
-    "_count",
-    "_sort",
-    "_include",
-    "_revinclude",
-    "_total",
-    "_summary",
-    "_elements",
-    "_format",
-    "_cursor",
-)
+_BY_CHANGE = Order((("_lastUpdated", False),))
+_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """How resources are read: as which audience, and under which address they refer to each other."""
+    """How resources are read: as which audience, under which address they refer to each other, and (`may_search`) by
+    which other types they may be searched, in a chain or `_has`."""
 
     audience: Audience
     base_url: str
+    may_search: Mapping[str, tuple[Restriction, ...]] = field(default_factory=dict)
 
     def check(self, type: str, parameters: Parameters) -> None:
         """Raise ApiError for what a search of this type would refuse, or what says how to show what is found."""
-        if type not in _TYPES:
+        if type not in TYPES:
             raise ApiError(422, "not-supported", f"{type[:60]!r} cannot be searched here")
         for name, _ in parameters:
-            if name.partition(":")[0] in _RESULT_CONTROL:
+            if name.partition(":")[0] in (*CONTROLS, "_cursor"):
                 raise ApiError(422, "not-supported", f"{name} has no meaning here: it does not say which resources")
-        self._criteria(type, parameters)
+        self._where(type, parameters, EVERYTHING)
 
     async def among(
         self,
@@ -57,18 +53,14 @@ class Reader:
         ids: Sequence[UUID],
         parameters: Parameters,
         within: Sequence[Parameters],
-    ) -> dict[UUID, Match]:
+    ) -> dict[UUID, Shown]:
         """Those of `ids` that meet the parameters and one of `within` (`permissions.restrictions`), and are seen."""
-        found: dict[UUID, Match] = {}
-        for narrowed in within if ids else ():
-            criteria = self._criteria(type, (*parameters, *narrowed))
-            criteria.among("_id", list(ids))
-            if criteria.nothing:
-                continue
-            page = Page(limit=max(len(ids), 1))
-            for row in await _TYPES[type].rows(connection, criteria, self.audience, page):
-                found.update((match.id, match) for match in row if match.resource and match.id in criteria.sets["_id"])
-        return found
+        if not ids or not within:
+            return {}
+        rows = Rows(type, All((Among(tuple(ids)), self._where(type, parameters, within))))
+        places = await find_places(connection, kinds(self.audience), rows, Order(), None, len(ids))
+        found = await shown(connection, type, [place.id for place in places], self.audience)
+        return {one.id: one for one in found}
 
     async def page(
         self,
@@ -76,22 +68,25 @@ class Reader:
         type: str,
         parameters: Parameters,
         since: datetime | None,
-        after: Cursor | None,
+        after: Place | None,
         limit: int,
-    ) -> tuple[list[Match], Cursor | None]:
+        within: Sequence[Parameters] = EVERYTHING,
+    ) -> tuple[list[Shown], Place | None]:
         """The next resources in the order of their last change, and where to go on; None at the end."""
-        criteria = self._criteria(type, parameters)
-        if criteria.nothing:
-            return [], None
-        rows = await _TYPES[type].rows(connection, criteria, self.audience, Page(since=since, after=after, limit=limit))
-        matches = [match for row in rows for match in row if match.resource]
-        return matches, rows[-1][0].at if len(rows) == limit else None
+        where = self._where(type, parameters, within)
+        if since is not None:
+            where = All((where, Is("_lastUpdated", (Moment(Prefix.GE, since, _LAST),))))
+        rows = Rows(type, where)
+        places = await find_places(connection, kinds(self.audience), rows, _BY_CHANGE, after, limit)
+        found = await shown(connection, type, [place.id for place in places], self.audience)
+        return found, places[-1] if len(places) == limit else None
 
-    def _criteria(self, type: str, parameters: Parameters) -> Criteria:
-        criteria, _ = read_search(type, parameters, self.base_url, strict=True)
-        return criteria
+    def _where(self, type: str, parameters: Parameters, within: Sequence[Parameters]) -> Node:
+        allowed = {**self.may_search, type: tuple(map(Restriction, within))}
+        reader = search.Reader(kinds(self.audience), allowed, self.base_url, datetime.now(UTC))
+        return reader.search(type, parameters, strict=True).where
 
 
 def permission_of(type: str) -> Permission:
     """What a user needs to read resources of a type."""
-    return _TYPES[type].permission
+    return TYPES[type].permission
