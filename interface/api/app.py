@@ -21,6 +21,7 @@ from interface.api import (
     criticals,
     dispatches,
     health,
+    idempotency,
     openapi,
     orders,
     pbrtqc,
@@ -112,7 +113,9 @@ def build_app(
 
     `keys`: from where the public keys of clients are fetched; by default as `[api] jwks_hosts` allows.
     """
-    app = web.Application(middlewares=[_frame, _errors, auth.authenticate, _wake], client_max_size=MOST_BODY_BYTES)
+    app = web.Application(
+        middlewares=[_frame, _errors, auth.authenticate, _wake, idempotency.once], client_max_size=MOST_BODY_BYTES
+    )
     keys, feed = keys or KeyFetcher(settings.api.jwks_hosts), feed or Feed(database)
     app[SERVICES] = Services(database, settings, audit, ready, link_status, Pages(), keys, feed)
     app[openapi.DESCRIBED] = openapi.Described(routes())

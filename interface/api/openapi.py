@@ -11,6 +11,7 @@ from aiohttp import web
 from interface import __version__
 from interface.api.context import PUBLIC, Route, json_response
 from interface.api.described import Taken, describe
+from interface.api.idempotency import HEADER
 from interface.api.openapi_page import STYLE_HASH, page
 from interface.api.schema import Schema, Schemas
 
@@ -142,6 +143,8 @@ def _parameters(route: Route, taken: Taken) -> list[Schema]:
         {"name": name, "in": "query", "required": name in taken.required, "schema": schema}
         for name, schema in taken.parameters.items()
     ]
+    if route.method != "GET" and not route.need.public:
+        found.append({"name": HEADER, "in": "header", "schema": {"type": "string", "pattern": "^[!-~]{1,200}$"}})
     found += [
         {"name": name, "in": "header", "schema": {"type": "string"}} for name in sorted(taken.headers - {"Accept"})
     ]

@@ -11,8 +11,9 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -202,6 +203,16 @@ async def open_connection(
 # ---- the pools -------------------------------------------------------------------------------------------------------
 
 
+class _Joined(NamedTuple):
+    database: Database
+    organization_id: UUID
+    task: asyncio.Task[object] | None
+    connection: Connection
+
+
+_joined: ContextVar[_Joined | None] = ContextVar("joined", default=None)
+
+
 class Database:
     """The application's connections: one small pool per organization, and one that belongs to none.
 
@@ -283,6 +294,9 @@ class Database:
     @asynccontextmanager
     async def organization(self, organization_id: UUID) -> AsyncIterator[Connection]:
         """A connection for one organization. Each statement is its own transaction, so a lost one is ambiguous."""
+        if (outer := self._outer(organization_id)) is not None:
+            yield outer
+            return
         async with self._acquired(organization_id) as connection:
             with store_errors(committing=True):
                 yield connection
@@ -290,8 +304,28 @@ class Database:
     @asynccontextmanager
     async def transaction(self, organization_id: UUID) -> AsyncIterator[Connection]:
         """A transaction for one organization: committed at the end of the block, rolled back when it raises."""
+        if (outer := self._outer(organization_id)) is not None:
+            async with _transaction(outer):  # a savepoint
+                yield outer
+            return
         async with self._acquired(organization_id) as connection, _transaction(connection):
             yield connection
+
+    @asynccontextmanager
+    async def joined(self, organization_id: UUID) -> AsyncIterator[Connection]:
+        """A transaction of which those are part that the same task begins for the same organization inside the block:
+        all of it is committed at the end, or nothing."""
+        async with self.transaction(organization_id) as connection:
+            token = _joined.set(_Joined(self, organization_id, asyncio.current_task(), connection))
+            try:
+                yield connection
+            finally:
+                _joined.reset(token)
+
+    def _outer(self, organization_id: UUID) -> Connection | None:
+        joined = _joined.get()
+        mine = joined is not None and joined[:3] == (self, organization_id, asyncio.current_task())
+        return joined.connection if joined is not None and mine else None
 
     @asynccontextmanager
     async def claimed(self, organization_id: UUID) -> AsyncIterator[Connection]:

@@ -46,6 +46,6 @@ APPEND_ONLY = frozenset(
         "analyzer_down",
     }
 )
-DELETABLE = frozenset({"client_assertion", "queue", "patient_word", "work_due"})
+DELETABLE = frozenset({"client_assertion", "idempotency_key", "queue", "patient_word", "work_due"})
 WITHOUT_ROW_SECURITY = frozenset({"queue"})
 PARTITIONED = {"frame": "month", "audit_event": "month", "result_version": "year"}

@@ -87,6 +87,13 @@ client_assertion = Table(  # what a client signed and was given a token for: non
     ref("client_id", "client", key=True), Column("jti_digest", LargeBinary, primary_key=True),
     Column("expires_at", DateTime(timezone=True), nullable=False),
 )  # fmt: skip
+idempotency_key = Table(  # what was answered under a client's own key, so that the same request is answered so again
+    "idempotency_key", metadata, Column("organization_id", Uuid, ForeignKey("lab.organization.id"), primary_key=True),
+    Column("actor_id", Uuid, primary_key=True), Column("key", Text, primary_key=True),
+    Column("request", LargeBinary, nullable=False, server_default=text("''")),
+    Column("status", SmallInteger, nullable=False, server_default=text("0")), string("media"), string("location"),
+    string("etag"), Column("body", LargeBinary, nullable=False, server_default=text("''")), at("created_at", True),
+)  # fmt: skip
 access_token = Table(
     "access_token", metadata, Column("token_hash", LargeBinary, primary_key=True), tenant(),
     ref("client_id", "client"), ref("user_id", "app_user"), strings("scopes"),

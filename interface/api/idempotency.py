@@ -1,0 +1,71 @@
+"""The Idempotency-Key header: a change that is sent again under the same key is not made again, but answered as it was,
+also after a crash between the commit and the answer. The answer is kept in the transaction of the change."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from aiohttp import web
+
+from interface.api.context import ACTOR, Handler, actor_of, services
+from interface.errors import ApiError
+from interface.store import idempotency
+from interface.store.idempotency import Kept
+
+HEADER, REPLAYED = "Idempotency-Key", "Idempotency-Replayed"
+_KEY = re.compile(r"[\x21-\x7e]{1,200}")
+_SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+class _Undone(Exception):
+    """The answer is a refusal: nothing was changed, and nothing is kept."""
+
+    def __init__(self, response: web.StreamResponse) -> None:
+        self.response = response
+        super().__init__()
+
+
+@web.middleware
+async def once(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Around the handlers of changes. Raises ApiError 422 for a key that stood for another request."""
+    key = request.headers.get(HEADER)
+    if key is None or ACTOR not in request or request.method in _SAFE or request.path.endswith("/_search"):
+        return await handler(request)
+    actor = actor_of(request)
+    if not _KEY.fullmatch(key) or actor.id is None:
+        raise ApiError(400, "value", f"{HEADER} is 1 to 200 visible characters")
+    asked = hashlib.sha256(b"\n".join((f"{request.method} {request.path_qs}".encode(), await request.read()))).digest()
+    try:
+        async with services(request).database.joined(actor.organization_id) as connection:
+            known = await idempotency.claim(connection, actor.organization_id, actor.id, key)
+            if known is not None:
+                return _again(known, asked)
+            response = await handler(request)
+            if response.status >= 400 or not isinstance(response, web.Response):
+                raise _Undone(response)
+            await idempotency.keep(connection, actor.id, key, _kept(response, asked))
+            return response
+    except _Undone as undone:
+        return undone.response
+
+
+def _kept(response: web.Response, asked: bytes) -> Kept:
+    body = response.body
+    return Kept(
+        asked,
+        response.status,
+        response.headers.get("Content-Type", "") if body else "",
+        response.headers.get("Location", ""),
+        response.headers.get("ETag", ""),
+        body if isinstance(body, bytes) else b"",
+    )
+
+
+def _again(kept: Kept, asked: bytes) -> web.Response:
+    if kept.request != asked:
+        raise ApiError(422, "business-rule", f"this {HEADER} stood for another request: a new one needs a new key")
+    said = {"Content-Type": kept.media, "Location": kept.location, "ETag": kept.etag, REPLAYED: "true"}
+    return web.Response(
+        body=kept.body or None, status=kept.status, headers={name: value for name, value in said.items() if value}
+    )
