@@ -33,6 +33,7 @@ from interface.link.clock import Clock
 from interface.links import Links
 from interface.settings import Address, Settings
 from interface.store.audit import AuditWriter
+from interface.store.audit_sealer import Sealer
 from interface.store.db import Database
 from interface.store.embedded import open_database
 from interface.store.upkeep import keep_counted, keep_partitions, keep_statistics, keep_wire_log
@@ -134,6 +135,8 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         specs = await links.prepare(settings)
         await links.worker.start(sorted(links.journals))
         stack.push_async_callback(links.worker.stop)
+        sealer = Sealer(database)
+        stack.push_async_callback(sealer.close)  # when the last row is written
         audit = AuditWriter(database)
         audit.start()
         stack.push_async_callback(audit.close)
@@ -154,6 +157,7 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             watch_work(database),
             watch_dispatches(database, lambda: _seen(links)),
             feed.run(lambda: list(links.journals)),
+            sealer.run(),
         ):
             stack.push_async_callback(_cancelled, asyncio.create_task(upkeep, name="upkeep"))
         yield Running(links.supervisor.addresses, address, links.reload)

@@ -12,8 +12,8 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from interface.store.db import Connection
 from interface.store.ids import uuid7
 
 MAX_TEXT_CHARACTERS = 2000  # of one audited text; a search may be as long as a request
+WAITED = timedelta(minutes=1)
 _RETRY_FIRST_S, _RETRY_LONGEST_S = 0.2, 5.0
 
 _INSERT = """
@@ -186,6 +187,7 @@ class AuditWriter:
         """Write until it is done; only cancellation ends it earlier."""
         delay_s = _RETRY_FIRST_S
         while True:
+            events = [_current(each, datetime.now(UTC)) for each in events]
             try:
                 async with self._database.transaction(organization_id) as connection:
                     # A read that was served and then forgotten in a power cut changed nothing; waiting for the disk on
@@ -204,6 +206,15 @@ class AuditWriter:
                 _log.warning("audit rows wait", action="audit_wait", rows=len(events), error=type(error).__name__)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _RETRY_LONGEST_S)
+
+
+def _current(event: AuditEvent, now: datetime) -> AuditEvent:
+    """A row that waited for the database says when it was written, and beside it when it happened: among the rows of
+    its time nobody could tell it from one that somebody made up later (`store.audit_chain`)."""
+    if now - event.at < WAITED:
+        return event
+    detail = {"happened_at": event.at.isoformat(), **json.loads(event.detail)}
+    return replace(event, at=now, detail=json.dumps(detail))
 
 
 async def _insert(connection: Connection, events: Sequence[AuditEvent]) -> None:

@@ -224,6 +224,7 @@ class Database:
         self._url, self._role, self._pool_size = url, role, pool_size
         self._pools: dict[UUID | None, Pool] = {}  # least recently used first
         self._users: Counter[UUID | None] = Counter()
+        self._served: set[UUID] = set()
         self._closed = False
 
     @classmethod
@@ -240,6 +241,8 @@ class Database:
         """The pool whose connections act for one organization (None: for none); made on first use."""
         if self._closed:
             raise StoreUnavailable("the database is closed")
+        if organization_id is not None:
+            self._served.add(organization_id)
         pool = self._pools.pop(organization_id, None)
         if pool is not None:
             self._pools[organization_id] = pool
@@ -257,6 +260,11 @@ class Database:
             )
             await pool
         return pool
+
+    @property
+    def served(self) -> tuple[UUID, ...]:
+        """The organizations that this process has acted for."""
+        return tuple(self._served)
 
     @asynccontextmanager
     async def _acquired(self, organization_id: UUID | None) -> AsyncIterator[Connection]:

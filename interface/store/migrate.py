@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
+import structlog
 
 from interface.errors import ConfigError, StoreUnavailable
 from interface.settings import packaged
-from interface.store import partitions
+from interface.store import audit_chain, partitions
 from interface.store.db import (
     CONNECT_TIMEOUT_S,
     START_WAIT_S,
@@ -32,6 +33,7 @@ _BY_HAND = (
 )
 
 TARGET = "head"
+_log = structlog.get_logger(__name__)
 
 _one_at_a_time = (
     asyncio.Lock()
@@ -174,6 +176,7 @@ async def maintain(url: str) -> list[str]:
     connection = await open_connection(url)
     try:
         with store_errors():
+            await _rebase(connection)
             return await partitions.ensure(connection, datetime.now(UTC))
     except asyncpg.InsufficientPrivilegeError as error:
         raise database_problem(
@@ -181,6 +184,17 @@ async def maintain(url: str) -> list[str]:
         ) from error
     finally:
         await connection.close()
+
+
+async def _rebase(connection: Connection) -> None:
+    """Let audit rows follow on those of the server that the database came from, where this login may."""
+    async with connection.transaction():
+        if await connection.fetchval(
+            "select to_regclass('lab.audit_segment') is not null and pg_has_role($1, 'member')", OWNER_ROLE
+        ):
+            await connection.execute(f"set local role {OWNER_ROLE}")
+            if offset := await audit_chain.rebase(connection):
+                _log.info("audit positions go on", action="audit.rebase", offset=offset)
 
 
 async def _run_alembic(url: str) -> list[str]:

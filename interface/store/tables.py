@@ -106,8 +106,21 @@ audit_event = Table(
     Column("action", Text, nullable=False),  # read, search, create, release, …
     Column("entity_kind", Text, nullable=False), Column("entity_id", Uuid, nullable=True),
     string("address"), string("outcome"), document("detail"),
+    Column("position", BigInteger, nullable=False,
+           server_default=text("pg_current_xact_id()::text::bigint + lab.audit_offset()")),
     Index(None, "organization_id", "entity_id"), Index(None, "organization_id", "at"),
+    Index(None, "organization_id", "position", "id"),
     postgresql_partition_by="RANGE (id)",
+)  # fmt: skip
+audit_segment = Table(  # seals the audit rows between two places: `store.audit_chain`
+    "audit_segment", metadata,
+    Column("organization_id", Uuid, ForeignKey("lab.organization.id"), primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("began_position", BigInteger, nullable=False), Column("began_id", Uuid, nullable=False),
+    Column("ended_position", BigInteger, nullable=False), Column("ended_id", Uuid, nullable=False),
+    Column("sealed_at", DateTime(timezone=True), nullable=False), Column("rows", Integer, nullable=False),
+    Column("entries", LargeBinary, nullable=False),  # id and digest of each row
+    Column("previous", LargeBinary, nullable=False), Column("digest", LargeBinary, nullable=False),
 )  # fmt: skip
 
 # ---- links and the journal ------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -11,6 +12,7 @@ import pytest
 
 from interface import cli
 from interface.store.db import Database
+from tests.api.signing import ec_key, public
 from tests.cli.desk import PASSWORD, Shell, open_shell
 from tests.cli.qc_use import qc_arguments
 from tests.cli.records_use import record_arguments
@@ -90,12 +92,15 @@ async def test_a_command_about_records_is_in_the_audit(
     result_id = str(await shell.laboratory.result(of))
     message_id = str(await store_message(shell.laboratory, (1, b"\x021H|\\^&\r\x0300\r\n")))
     why = ("--as", "ada", "--reason", "because")
-    codes, plan = tmp_path / "codes.csv", tmp_path / "plan"
+    codes, plan, keys = tmp_path / "codes.csv", tmp_path / "plan", tmp_path / "keys.json"
     codes.write_text("link,code,test\nhema-1,Z,WBC\n")
     plan.mkdir()
     if name.startswith("map"):
         assert (await shell.run("map", "set", "X", "HGB", "--link", "hema-1", *why)).status == 0
         (plan / "codes.csv").write_text(codes.read_text())
+    if name in ("client keys", "client disable"):
+        keys.write_text(json.dumps({"keys": [public(ec_key(), "1")]}))
+        assert (await shell.run("client", "create", "emr", "--scope", "system/Patient.r", "--as", "ada")).status == 0
     of_rules = {name: await rule_arguments(shell, name, tmp_path)} if name.startswith("rule ") else {}
     arguments = (
         of_rules
@@ -123,6 +128,11 @@ async def test_a_command_about_records_is_in_the_audit(
             "user password": ("vera", "--as", "ada"),
             "client create": ("emr", "--scope", "system/Patient.r", "--as", "ada"),
             "client list": ("--as", "ada"),
+            "client keys": ("emr", "--jwks", str(keys), "--as", "ada"),
+            "client disable": ("emr", "--as", "ada"),
+            "audit list": ("--as", "ada"),
+            "audit verify": ("--as", "ada"),
+            "audit head": ("--as", "ada"),
             "link wire": ("hema-1", "--as", "vera"),
             "message list": (),
             "message show": (message_id, "--as", "vera"),
