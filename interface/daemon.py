@@ -15,14 +15,13 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvloop
 
 from interface import telemetry
-from interface.errors import LaboraError
 from interface.flow.critical_watch import watch_criticals
 from interface.flow.dispatch_watch import LinkSeen, watch_dispatches
 from interface.flow.feed import Feed
@@ -39,7 +38,8 @@ from interface.store.embedded import open_database
 from interface.store.upkeep import keep_counted, keep_partitions, keep_statistics, keep_wire_log
 
 if TYPE_CHECKING:
-    from interface.api.app import LinkStatus
+    from interface.api.app import LinkStatus, Readiness
+    from interface.servers import Servers
 
 log = structlog.get_logger(__name__)
 
@@ -105,12 +105,13 @@ async def _reload_when(asked: asyncio.Event, reload: Callable[[], Awaitable[None
 class Running:
     """A daemon that has started: where it listens (ports that were configured as 0 are real ones here).
 
-    `reload` reads the configuration file again and changes the links.
+    `reload` reads the configuration file again, changes the links and puts new API processes in the place of the old.
     """
 
     addresses: Callable[[], dict[str, Address]]
     api: Address
     reload: Callable[[], Awaitable[None]]
+    servers: Servers | None = None  # the API's processes, where it has some of its own
 
     @property
     def links(self) -> Mapping[str, Address]:
@@ -141,11 +142,13 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         audit.start()
         stack.push_async_callback(audit.close)
         feed = Feed(database)
-        address = await _serve(settings, database, audit, links, feed, stack)
+        address, servers = await _serve(settings, database, audit, links, feed, stack)
         await links.wire_log.start()
         stack.push_async_callback(links.wire_log.stop)
         stack.push_async_callback(links.supervisor.stop, settings.limits.drain_s)
         await links.supervisor.start(specs)
+        if servers is not None:  # analyzers first: a server takes a second to be there
+            await servers.start(settings.api.workers)
         for upkeep in (
             keep_partitions(links.settings, server),
             keep_wire_log(links.settings, server, links.wire_log),
@@ -160,7 +163,13 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             sealer.run(),
         ):
             stack.push_async_callback(_cancelled, asyncio.create_task(upkeep, name="upkeep"))
-        yield Running(links.supervisor.addresses, address, links.reload)
+
+        async def reload() -> None:
+            await links.reload()
+            if servers is not None:
+                await servers.restart()
+
+        yield Running(links.supervisor.addresses, address, reload, servers)
 
 
 @asynccontextmanager
@@ -186,28 +195,36 @@ async def _serve(
     links: Links,
     feed: Feed,
     stack: AsyncExitStack,
-) -> Address:
+) -> tuple[Address, Servers | None]:
     """Start the API; returns where it listens. Raises LaboraError when its address cannot be had."""
-    from aiohttp import web
+    from interface.api.app import build_app
+    from interface.serving import listen_on, serving
 
-    from interface.api.app import Readiness, build_app
+    listener = listen_on(settings.api.listen)
+    address = Address(settings.api.listen.host, listener.getsockname()[1])
+    drain_s = settings.limits.drain_s
+    if settings.api.workers == 1:
+        app = build_app(
+            database, settings, audit, ready=lambda: _ready(links), link_status=lambda: _statuses(links), feed=feed
+        )
+        await stack.enter_async_context(serving(app, listener, drain_s=drain_s))
+        return address, None
+    from interface.servers import Servers, State
 
-    def ready() -> Readiness:
-        down = [status for status in links.supervisor.statuses() if not status.up]
-        stored = all(journal.available for journal in links.journals.values())
-        text = "the database is not available" if not stored else f"{len(down)} links are not up" if down else ""
-        return Readiness(stored, not down, text)
+    stack.callback(listener.close)
+    at_work = replace(settings, database=replace(settings.database, url=database.url))
+    servers = Servers(at_work, listener, lambda: State(_ready(links), tuple(_statuses(links))), drain_s)
+    stack.push_async_callback(servers.stop)
+    return address, servers
 
-    app = build_app(database, settings, audit, ready=ready, link_status=lambda: _statuses(links), feed=feed)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=settings.limits.drain_s)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    listen = settings.api.listen
-    try:
-        await web.TCPSite(runner, listen.host, listen.port).start()
-    except OSError as error:
-        raise LaboraError(f"api.listen: cannot listen on {listen}: {os.strerror(error.errno or 0)}") from error
-    return Address(listen.host, runner.addresses[0][1])
+
+def _ready(links: Links) -> Readiness:
+    from interface.api.app import Readiness
+
+    down = [status for status in links.supervisor.statuses() if not status.up]
+    stored = all(journal.available for journal in links.journals.values())
+    text = "the database is not available" if not stored else f"{len(down)} links are not up" if down else ""
+    return Readiness(stored, not down, text)
 
 
 def _statuses(links: Links) -> list[LinkStatus]:

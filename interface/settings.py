@@ -243,6 +243,7 @@ class ApiSettings:
     preliminary: Preliminary = Preliminary.HIDDEN
     token_lifetime_s: int = 3600
     jwks_hosts: frozenset[str] = frozenset()  # `host` or `host:port`, from where clients' public keys may be fetched
+    workers: int = 1  # processes that serve; 1: the daemon's own
 
 
 @dataclass(frozen=True, slots=True)

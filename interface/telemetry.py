@@ -13,13 +13,14 @@ import secrets
 import sys
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
 import orjson
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
@@ -391,9 +392,56 @@ def observe_request(method: str, route: str, status: int, seconds: float) -> Non
     _request.labels(route).observe(seconds)
 
 
+# ---- several processes of one daemon ----------------------------------------------------------------------------
+
+_SUMMED = ("counter", "histogram")  # a gauge is the daemon's own
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a process has counted since its start, by sample: its name and labels."""
+
+    samples: Mapping[tuple[str, tuple[tuple[str, str], ...]], float] = field(default_factory=dict)
+
+
+def counted() -> Counted:
+    """What this process has counted."""
+    families = (family for family in REGISTRY.collect() if family.type in _SUMMED)
+    return Counted({(one.name, tuple(one.labels.items())): one.value for each in families for one in each.samples})
+
+
+def count_apart(before: Counted, now: Counted) -> None:
+    """Another process of the daemon has counted `now`, and `before` when it said so last."""
+    for sample, value in now.samples.items():
+        if not sample[0].endswith("_created"):
+            _apart[sample] = _apart.get(sample, 0.0) + value - before.samples.get(sample, 0.0)
+
+
+_apart: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+
+
+class _Together(Collector):
+    """What this process and others have counted."""
+
+    def collect(self) -> Iterator[Metric]:
+        for family in REGISTRY.collect():
+            ends = ("_total", "_bucket", "_count", "_sum")
+            others = {key: value for key, value in _apart.items() if key[0] in {family.name + end for end in ends}}
+            if family.type not in _SUMMED or not others:
+                yield family
+                continue
+            made = Metric(family.name, family.documentation, family.type)
+            for one in family.samples:
+                value = one.value + others.pop((one.name, tuple(one.labels.items())), 0.0)
+                made.add_sample(one.name, one.labels, value, one.timestamp, one.exemplar)
+            for (name, labels), value in others.items():
+                made.add_sample(name, dict(labels), value)
+            yield made
+
+
 METRICS_MEDIA = CONTENT_TYPE_LATEST.partition(";")[0]
 
 
 def metrics_page() -> tuple[bytes, str]:
     """The body and the content type of `/metrics`, in OpenMetrics text."""
-    return cast(bytes, cast(Any, generate_latest)(REGISTRY)), CONTENT_TYPE_LATEST
+    return cast(bytes, cast(Any, generate_latest)(_Together())), CONTENT_TYPE_LATEST

@@ -7,8 +7,9 @@ the links that may have to tell of what was changed; the handler.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from aiohttp import web
@@ -40,6 +41,7 @@ from interface.api import (
 )
 from interface.api.context import (
     ACTOR,
+    ENDING,
     NEEDS,
     REQUEST_ID,
     SERVICES,
@@ -108,21 +110,30 @@ def build_app(
     link_status: Callable[[], Sequence[LinkStatus]],
     keys: KeySource | None = None,
     feed: Feed | None = None,
+    metrics: Callable[[], Awaitable[tuple[bytes, str]]] | None = None,
 ) -> web.Application:
     """The application, to be served by the caller; the caller also starts and closes `audit`, and runs `feed`.
 
+    `metrics`: what `/metrics` shows, by default what this process counts.
     `keys`: from where the public keys of clients are fetched; by default as `[api] jwks_hosts` allows.
     """
     app = web.Application(
         middlewares=[_frame, _errors, auth.authenticate, _wake, idempotency.once], client_max_size=MOST_BODY_BYTES
     )
     keys, feed = keys or KeyFetcher(settings.api.jwks_hosts), feed or Feed(database)
-    app[SERVICES] = Services(database, settings, audit, ready, link_status, Pages(), keys, feed)
+    app[ENDING] = asyncio.Event()
+    app[SERVICES] = Services(
+        database, settings, audit, ready, metrics or _own_metrics, link_status, Pages(), keys, feed
+    )
     app[openapi.DESCRIBED] = openapi.Described(routes())
     app[NEEDS] = {(route.method, route.path): route.need for route in routes()}
     for route in routes():
         app.router.add_route(route.method, route.path, route.handler)
     return app
+
+
+async def _own_metrics() -> tuple[bytes, str]:
+    return telemetry.metrics_page()
 
 
 # ---- what is true of every request ----------------------------------------------------------------------------------
@@ -146,6 +157,8 @@ async def _frame(request: web.Request, handler: Handler) -> web.StreamResponse:
     if services(request).base_url.startswith("https:"):
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
     response.headers["X-Request-Id"] = request[REQUEST_ID]
+    if request.app[ENDING].is_set():
+        response.force_close()
     return response
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -61,6 +62,7 @@ class Services:
     settings: Settings
     audit: AuditWriter
     ready: Callable[[], Readiness]
+    metrics: Callable[[], Awaitable[tuple[bytes, str]]]
     link_status: Callable[[], Sequence[LinkStatus]]
     pages: Pages
     keys: KeySource
@@ -78,6 +80,7 @@ class Services:
         return Audience.EMR_PRELIMINARY if visible else Audience.EMR
 
 
+ENDING: web.AppKey[asyncio.Event] = web.AppKey("ending", asyncio.Event)  # clients are to go elsewhere
 SERVICES = web.AppKey("services", Services)
 NEEDS: web.AppKey[dict[tuple[str, str], Need]] = web.AppKey("needs", dict)
 ACTOR, TOKEN, REQUEST_ID = web.RequestKey("actor", Actor), web.RequestKey("token", str), web.RequestKey("id", str)

@@ -22,7 +22,7 @@ async def ready(request: web.Request) -> web.StreamResponse:
 
 async def metrics(request: web.Request) -> web.StreamResponse:
     """OpenMetrics text."""
-    body, content_type = telemetry.metrics_page()
+    body, content_type = await services(request).metrics()
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 

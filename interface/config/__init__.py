@@ -162,6 +162,9 @@ def _url_problem(url: str) -> str:
     return ""
 
 
+MOST_API_WORKERS = 16
+
+
 def _api(table: Table | None) -> ApiSettings:
     default = ApiSettings()
     if table is None:
@@ -176,8 +179,9 @@ def _api(table: Table | None) -> ApiSettings:
     for index, text in enumerate(hosts):
         if not re.fullmatch(r"([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", text):
             table.problem(f"jwks_hosts[{index}]", f'"{text}" is not a host in lower case, or host:port')
+    workers = table.whole("workers", default.workers, 1, MOST_API_WORKERS)
     table.close()
-    return ApiSettings(listen, base_url.rstrip("/"), preliminary, lifetime, frozenset(hosts))
+    return ApiSettings(listen, base_url.rstrip("/"), preliminary, lifetime, frozenset(hosts), workers)
 
 
 def _limits(table: Table | None) -> LimitSettings:

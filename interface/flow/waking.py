@@ -1,4 +1,4 @@
-"""Tells the links of this process that they may have something to say, once what makes it so is committed.
+"""Tells the links that they may have something to say, once what makes it so is committed.
 
 Only a shorter way: what nobody is woken for is found a little later, by whoever looks at the order book now and then.
 """
@@ -9,6 +9,15 @@ from collections.abc import Callable
 from uuid import UUID
 
 _sleepers: dict[UUID, dict[Callable[[], None], UUID]] = {}  # by organization: who is to be woken, and whose it is
+
+
+_elsewhere: Callable[[UUID], None] | None = None
+
+
+def elsewhere(wake: Callable[[UUID], None]) -> None:
+    """The links are another process's, which `wake` tells."""
+    global _elsewhere
+    _elsewhere = wake
 
 
 def sleep(organization_id: UUID, analyzer_id: UUID, wake: Callable[[], None]) -> None:
@@ -31,6 +40,8 @@ def sleeping() -> dict[UUID, set[UUID]]:
 
 def wake(organization_id: UUID, analyzer_id: UUID | None = None) -> None:
     """There may be work for the links of an analyzer, or for all of the organization. Returns at once."""
+    if _elsewhere is not None:
+        _elsewhere(organization_id)
     for call, whose in list(_sleepers.get(organization_id, {}).items()):
         if analyzer_id is None or whose == analyzer_id:
             call()

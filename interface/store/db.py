@@ -227,6 +227,11 @@ class Database:
         self._served: set[UUID] = set()
         self._closed = False
 
+    @property
+    def url(self) -> str:
+        """Where it is, for another process of ours. It may hold a password."""
+        return self._url
+
     @classmethod
     async def connect(cls, url: str, *, role: str = APP_ROLE, pool_size: int = 8) -> Database:
         """Reach the server (waiting a few seconds for one that starts) and make sure that `role` can be had.

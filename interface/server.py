@@ -1,0 +1,108 @@
+"""One process that serves the HTTP interface for a daemon that keeps the links: `python -m interface.server FD`.
+
+`FD`: our end of a socket pair with `interface.servers`, which says everything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+from contextlib import AsyncExitStack
+from typing import Final
+
+import uvloop
+
+from interface import telemetry
+from interface.api.app import build_app
+from interface.flow import waking
+from interface.flow.feed import Feed
+from interface.servers import AskMetrics, Begin, Channel, Metrics, Started, State, Wake
+from interface.serving import serving
+from interface.store.audit import AuditWriter
+from interface.store.db import Database
+
+COUNTED_PAUSE_S: Final = 1.0
+LINGER_S: Final = 1.0
+
+
+class _Server:
+    def __init__(self, channel: Channel, begin: Begin) -> None:
+        self._channel, self._begin, self._state = channel, begin, begin.state
+        self._metrics: list[asyncio.Future[tuple[bytes, str]]] = []
+        self.ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until the daemon says so, or is no more."""
+        settings = self._begin.settings
+        waking.elsewhere(lambda organization_id: self._channel.say(Wake(organization_id)))
+        async with AsyncExitStack() as stack:
+            database = Database(settings.database.url)
+            stack.push_async_callback(database.close)
+            audit = AuditWriter(database)
+            audit.start()
+            stack.push_async_callback(audit.close)
+            feed = Feed(database)
+            app = build_app(
+                database, settings, audit,
+                ready=lambda: self._state.ready, link_status=lambda: self._state.links, feed=feed, metrics=self._page,
+            )  # fmt: skip
+            listener = socket.socket(fileno=self._begin.fd)
+            await stack.enter_async_context(serving(app, listener, drain_s=settings.limits.drain_s, linger_s=LINGER_S))
+            for work in (self._hear(), self._count(), feed.run(tuple)):
+                stack.push_async_callback(_cancelled, asyncio.create_task(work, name="server"))
+            self._channel.say(Started())
+            await self.ended.wait()
+        self._channel.say(telemetry.counted())
+
+    async def _hear(self) -> None:
+        while (said := await self._channel.hear()) is not None:
+            match said:
+                case State():
+                    self._state = said
+                case Metrics(page, media):
+                    waiting, self._metrics = self._metrics, []
+                    for one in waiting:
+                        if not one.done():
+                            one.set_result((page, media))
+        self.ended.set()  # the daemon is no more
+
+    async def _count(self) -> None:
+        while True:
+            await asyncio.sleep(COUNTED_PAUSE_S)
+            self._channel.say(telemetry.counted())
+
+    async def _page(self) -> tuple[bytes, str]:
+        """What the daemon and all its processes have counted."""
+        self._channel.say(telemetry.counted())
+        answer: asyncio.Future[tuple[bytes, str]] = asyncio.get_running_loop().create_future()
+        self._metrics.append(answer)
+        self._channel.say(AskMetrics())
+        return await answer
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def main(fd: int) -> None:
+    channel = await Channel.over(socket.socket(fileno=fd))
+    begin = await channel.hear()
+    if not isinstance(begin, Begin):
+        return
+    server = _Server(channel, begin)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, server.ended.set)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C is for the daemon, which ends us
+    gc.freeze()
+    await server.run()
+    await channel.closed()
+
+
+if __name__ == "__main__":
+    telemetry.configure_logs()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(int(sys.argv[1])))

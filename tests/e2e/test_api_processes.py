@@ -1,0 +1,116 @@
+"""`[api] workers`: several processes serve one port, and are replaced without a client noticing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+
+from interface.daemon import Running, started
+from interface.domain.permissions import Role
+from interface.flow import waking
+from interface.servers import Servers
+from interface.settings import ApiSettings, Settings
+from interface.store.embedded import opened_database
+from interface.store.ids import uuid7
+from tests.e2e.daemon import ANY, PATIENCE_S, Process, eventually, get, settings
+from tests.e2e.people import register_people
+
+CLIENTS, KEEPING = 16, 4
+
+
+@asynccontextmanager
+async def several(state_dir: Path) -> AsyncIterator[tuple[Running, Servers]]:
+    async with started(replace(settings(state_dir), api=ApiSettings(ANY, workers=2))) as daemon:
+        assert daemon.servers is not None
+        yield daemon, daemon.servers
+
+
+async def test_several_processes_serve_one_port_and_count_together(state_dir: Path) -> None:
+    async with several(state_dir) as (daemon, servers):
+        assert len(set(servers.pids)) == 2
+        assert os.getpid() not in servers.pids
+        answers = await asyncio.gather(*(get(daemon.api, "/health") for _ in range(40)))
+        assert {status for status, _ in answers} == {200}
+        assert await get(daemon.api, "/ready") == (200, '{"ready":true,"database":true,"links":true,"text":""}')
+
+        async def counted() -> bool:
+            _, page = await get(daemon.api, "/metrics")
+            return 'labora_api_requests_total{method="GET",route="/health",status="200"} 40.0' in page
+
+        assert await eventually(counted)
+
+
+async def test_processes_are_replaced_under_load_and_nobody_is_refused_reset_or_left_unanswered(
+    state_dir: Path,
+) -> None:
+    async with several(state_dir) as (daemon, servers):
+        before, ended, asked = set(servers.pids), asyncio.Event(), [0]
+
+        async def client(keeps: bool) -> None:
+            connector = aiohttp.TCPConnector(limit=1, force_close=not keeps)
+            async with aiohttp.ClientSession(connector=connector) as session:
+                while not ended.is_set():
+                    async with session.get(f"http://{daemon.api}/health") as response:
+                        assert response.status == 200
+                        assert await response.json() == {"status": "ok"}
+                    asked[0] += 1
+
+        async with asyncio.TaskGroup() as group:
+            for place in range(CLIENTS):
+                group.create_task(client(place < KEEPING))
+            for _ in range(2):
+                await servers.restart()
+            ended.set()
+        assert not before & set(servers.pids)
+        assert asked[0] > 100
+
+
+async def test_a_process_that_dies_is_replaced(state_dir: Path) -> None:
+    async with several(state_dir) as (daemon, servers):
+        lost = servers.pids[0]
+        os.kill(lost, signal.SIGKILL)
+
+        async def replaced() -> bool:
+            return lost not in servers.pids
+
+        assert await eventually(replaced)
+        answers = await asyncio.gather(*(get(daemon.api, "/health") for _ in range(20)))
+        assert {status for status, _ in answers} == {200}
+
+
+async def test_processes_end_when_the_daemon_is_killed(state_dir: Path, tmp_path: Path) -> None:
+    daemon = Process(state_dir, tmp_path)
+    daemon.config.write_text(daemon.config.read_text().replace("[limits]", "workers = 2\n[limits]"))
+    await daemon.start()
+    assert (await get(daemon.api, "/health"))[0] == 200
+    await daemon.end(signal.SIGKILL)
+
+    async def free() -> bool:
+        try:
+            (await asyncio.start_server(lambda *_: None, daemon.api.host, daemon.api.port)).close()
+        except OSError:
+            return False
+        return True
+
+    assert await eventually(free), "a process of the API still listens"
+
+
+async def test_a_change_over_any_process_wakes_the_links_of_the_daemon(state_dir: Path) -> None:
+    async with several(state_dir) as (daemon, _):
+        people = await register_people(state_dir, daemon.api, Role.ADMINISTRATOR, Role.TECHNOLOGIST)
+        async with opened_database(Settings(state_dir)) as database:
+            organization_id = await database.find_organization("main")
+        assert organization_id is not None
+        woken = asyncio.Event()
+        waking.sleep(organization_id, uuid7(), woken.set)
+        await people.order("S-1", "HGB")
+        async with asyncio.timeout(PATIENCE_S):
+            await woken.wait()
+        waking.leave(organization_id, woken.set)
