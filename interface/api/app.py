@@ -33,6 +33,7 @@ from interface.api import (
     qc_gate,
     qc_lots,
     qc_peers,
+    reports,
     rest,
     results,
     rules,
@@ -95,7 +96,7 @@ _HTTP_CODES = {400: "structure", 404: "not-found", 405: "not-supported", 413: "t
 def routes() -> tuple[Route, ...]:
     """Every route there is, with what it needs."""
     # Worksheets before orders: the worklist's path is also that of an order, and the first that takes it has it.
-    bench = (worksheets, orders, specimens, results, criticals, dispatches)
+    bench = (worksheets, orders, specimens, results, criticals, dispatches, reports)
     of_qc = (qc_gate, qc, qc_lots, qc_peers, qc_charts, pbrtqc)  # the gate first: `status` is no result's id
     rooms = (health, openapi, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, changes, fhir, ordering)
     return tuple(route for room in rooms for route in room.ROUTES)

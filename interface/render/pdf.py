@@ -7,8 +7,7 @@ into the file; the same report is the same bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from enum import StrEnum
+from datetime import UTC, datetime
 from functools import lru_cache
 from io import BytesIO
 from typing import Any, Literal
@@ -23,17 +22,13 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import BaseDocTemplate, Flowable, Frame, PageTemplate, Paragraph, Table, TableStyle
 
 from interface.domain.record import record
+from interface.domain.report import Paper as Paper
 from interface.render import typeface
 from interface.render.drawing import BOLD, HALO, Anchor, Disc, Drawing, Stroke, Words
 
 FONT = "Arimo"
 MARGIN, _HEAD, _FOOT = 40.0, 34.0, 26.0  # points of 1/72 inch
 _INK, _FAINT, _GROUND = HexColor("#222222"), HexColor("#AAAAAA"), HexColor("#EEF2F5")
-
-
-class Paper(StrEnum):
-    A4 = "a4"
-    LETTER = "letter"
 
 
 _SIZES = {Paper.A4: A4, Paper.LETTER: LETTER}
@@ -175,6 +170,23 @@ def build(sheet: Sheet, story: Sequence[Flowable]) -> bytes:
             super().save()
 
     document.build(list(story), canvasmaker=Numbered)
+    return out.getvalue()
+
+
+def drawn(pages: Sequence[Drawing], title: str, author: str, at: datetime, language: str) -> bytes:
+    """A document of pages that are drawings, each in points. `at`: the file's date."""
+    _fonts()
+    out = BytesIO()
+    canvas = Canvas(out, invariant=1, lang=language, pageCompression=1)
+    canvas.setDateFormatter(lambda *_: f"D:{at.astimezone(UTC):%Y%m%d%H%M%S}Z")
+    canvas.setTitle(title)
+    canvas.setAuthor(author)
+    canvas.setCreator("Labora")
+    for page in pages:
+        canvas.setPageSize((page.width, page.height))
+        _paint(canvas, page)
+        canvas.showPage()
+    canvas.save()
     return out.getvalue()
 
 

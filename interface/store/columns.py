@@ -62,6 +62,11 @@ def string(name: str, required: bool = True) -> Column[Any]:
     return Column(name, Text, nullable=not required, server_default=text("''") if required else None)
 
 
+def word(name: str, default: str) -> Column[Any]:
+    """Text that is one of ours; `default` is one too."""
+    return Column(name, Text, nullable=False, server_default=text(f"'{default}'"))
+
+
 def strings(name: str) -> Column[Any]:
     return Column(name, ARRAY(Text), nullable=False, server_default=text("'{}'"))
 

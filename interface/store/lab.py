@@ -208,6 +208,24 @@ async def result_history(connection: Connection, result_id: UUID, audience: Audi
     return [read_result(row, audience) for row in rows]
 
 
+async def released_before(
+    connection: Connection, result_ids: Iterable[UUID], audience: Audience
+) -> dict[UUID, tuple[ResultView, ...]]:
+    """Of each of these results the versions before the current one that were released, oldest first; for an EMR.
+
+    `released_at` is when that version was made. What is preliminary was given out as such, and is no former value.
+    """
+    query = Query()
+    query.where("v.result_id = any(?::uuid[])", list(result_ids))
+    query.where(visible(audience, "r"))
+    query.where("v.status = any(?::text[]) and v.held = '{}' and v.version < r.version", sorted(RELEASED))
+    text = " ".join((_HISTORY, query.conditions, "order by v.result_id, v.version, v.id"))
+    found: dict[UUID, list[ResultView]] = {}
+    for row in await connection.fetch(text, *query.values):
+        found.setdefault(row["id"], []).append(read_result(row, audience))
+    return {id: tuple(views) for id, views in found.items()}
+
+
 async def explanations(connection: Connection, version_ids: Iterable[UUID]) -> dict[UUID, tuple[Step, ...]]:
     """Why each of these result versions is as it is; versions without an explanation are left out. For staff."""
     rows = await connection.fetch(

@@ -45,8 +45,20 @@ APPEND_ONLY = frozenset(
         "dispatch_event",
         "route",
         "analyzer_down",
+        "report",
+        "report_file",
     }
 )
-DELETABLE = frozenset({"client_assertion", "idempotency_key", "queue", "patient_word", "work_due"})
+DELETABLE = frozenset(
+    {
+        "client_assertion",
+        "idempotency_key",
+        "patient_word",
+        "queue",
+        "report_due",
+        "turnaround_target",
+        "work_due",
+    }
+)
 WITHOUT_ROW_SECURITY = frozenset({"queue"})
 PARTITIONED = {"frame": "month", "audit_event": "month", "result_version": "year"}

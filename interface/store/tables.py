@@ -37,6 +37,7 @@ from interface.store import dispatch_tables as dispatch_tables
 from interface.store import law_tables as law_tables
 from interface.store import pbrtqc_tables as pbrtqc_tables
 from interface.store import qc_tables as qc_tables
+from interface.store import report_tables as report_tables
 from interface.store.columns import (
     at,
     did,
@@ -515,11 +516,6 @@ critical_event = Table(  # append-only: who did what about a critical result
     string("outcome"), Column("read_back", Boolean, nullable=True), string("comment"),
     Column("actor_kind", Text, nullable=False), Column("actor_id", Uuid, nullable=True), string("actor_name"),
     at("created_at", True), Index(None, "notification_id"),
-)  # fmt: skip
-report = Table(
-    "report", metadata, key(), tenant(), ref("order_id", "lab_order", True), integer("version", 1),
-    Column("status", Text, nullable=False), Column("body", LargeBinary, nullable=True), at("created_at", True),
-    UniqueConstraint("order_id", "version"),
 )  # fmt: skip
 
 # ---- references -----------------------------------------------------------------------------------------------------

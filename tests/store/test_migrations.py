@@ -91,7 +91,7 @@ async def test_the_migrated_schema_is_the_one_the_program_was_written_for(databa
 @pytest.mark.parametrize(
     "fault",
     [
-        "alter table lab.patient drop column sex",
+        "alter table lab.patient drop column sex cascade",
         "alter table lab.patient add column hidden text",
         "alter table lab.frame alter column fn type integer",
         "alter table lab.patient alter column active set default false",

@@ -1,0 +1,361 @@
+"""Versions of reports as rows, what they are made of, and the orders whose report is to be looked at again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from asyncpg import Record
+
+from interface.domain.report import Language, Paper, ReportSettings, StoredReport
+from interface.domain.views import Audience, ReportView, ResultView
+from interface.store.db import Connection
+from interface.store.ids import uuid7
+from interface.store.lab import OrderFilter, find_reports, released_before
+
+MOST_EARLIER = 5  # of a test: what a trend is drawn of
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRow:
+    """A released result that the patient had before. `of`: the result that it is earlier than."""
+
+    of: UUID
+    at: datetime
+    value: str
+    number: Any
+    comparator: str
+
+
+@dataclass(frozen=True, slots=True)
+class Releaser:
+    """Who made a version, and when. `kind`: of an actor."""
+
+    at: datetime
+    kind: str
+    name: str
+    verified_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class TubeRow:
+    id: UUID
+    barcode: str
+    type: str
+    collected_at: datetime | None
+    received_at: datetime | None
+    rejected: str
+    time_point_min: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """All that a report of an order says, as rows."""
+
+    view: ReportView
+    history: dict[UUID, tuple[ResultView, ...]]  # versions before the current one, that an EMR could see, oldest first
+    earlier: dict[UUID, tuple[EarlierRow, ...]]
+    releasers: dict[UUID, Releaser]  # by version
+    departments: dict[str, str]  # by test code
+    tubes: tuple[TubeRow, ...]
+
+
+# ---- what a report is made of ---------------------------------------------------------------------------------------
+
+_EARLIER = """
+select c.id as of, e.at, e.value, e.number, e.comparator
+from unnest($1::uuid[]) as c (id)
+join lab.result r on r.id = c.id
+join lab.result_version v on v.id = r.version_id
+join lateral (
+    select p.id from lab.patient p
+    where p.id = (select coalesce(m.merged_into_id, m.id) from lab.patient m where m.id = r.patient_id)
+       or p.merged_into_id = (select coalesce(m.merged_into_id, m.id) from lab.patient m where m.id = r.patient_id)
+) w on true
+join lateral (
+    select b.effective_at as at, x.value, x.number, x.comparator from lab.result b
+    join lab.result_version x on x.id = b.version_id
+    where b.patient_id = w.id and b.test_id = r.test_id and b.reportable
+      and b.status in ('final', 'corrected', 'amended') and b.held = '{}' and b.effective_at < r.effective_at
+      and b.id <> r.id and b.order_item_id is distinct from r.order_item_id and x.unit = v.unit and x.kind = v.kind
+    order by b.effective_at desc limit $2
+) e on true
+order by c.id, e.at desc
+"""
+_RELEASERS = """
+select v.id, v.created_at, v.actor_kind, case v.actor_kind
+           when 'user' then coalesce(nullif(u.full_name, ''), u.username, '')
+           when 'rule_set' then coalesce(s.name || ' ' || s.revision, '') else '' end as name,
+       coalesce(nullif(w.full_name, ''), w.username, '') as verified_by
+from lab.result_version v
+left join lab.app_user u on v.actor_kind = 'user' and u.id = v.actor_id
+left join lab.rule_set s on v.actor_kind = 'rule_set' and s.id = v.actor_id
+left join lab.result_version f on f.result_id = v.result_id and f.version = v.version - 1  -- where two people verify
+left join lab.app_user w on w.id = f.verified_by
+where v.id = any($1::uuid[])
+"""
+_TUBES = """
+select s.id, s.barcode, coalesce(nullif(t.name, ''), s.type) as type, s.collected_at, s.received_at, s.time_point_min,
+       case when s.state = 'rejected' then coalesce(nullif(s.reject_reason, ''), nullif(s.reject_code, ''), 'rejected')
+            else '' end as rejected
+from lab.specimen s left join lab.specimen_type t on t.code = s.type
+where s.order_id = $1 or s.id = any($2::uuid[])
+order by s.collected_at nulls last, s.id
+"""
+
+
+async def material(connection: Connection, order_id: UUID, audience: Audience) -> Material | None:
+    """What `audience`, which is no staff, may see of an order; None when there is no such order."""
+    found = await find_reports(connection, OrderFilter(ids=(order_id,)), audience)
+    if not found:
+        return None
+    [view] = found
+    ids = [one.id for one in view.results]
+    named = {item.specimen_id for item in view.order.items} | {one.specimen_id for one in view.results}
+    codes = {item.test_code for item in view.order.items} | {one.test_code for one in view.results}
+    return Material(
+        view,
+        await released_before(connection, ids, audience),
+        await _earlier(connection, ids),
+        await _releasers(connection, [one.version_id for one in view.results]),
+        await _departments(connection, codes),
+        await _tubes(connection, order_id, [id for id in named if id is not None]),
+    )
+
+
+async def _earlier(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, tuple[EarlierRow, ...]]:
+    found: dict[UUID, list[EarlierRow]] = {}
+    for row in await connection.fetch(_EARLIER, ids, MOST_EARLIER) if ids else ():
+        found.setdefault(row["of"], []).append(EarlierRow(**dict(row.items())))
+    # Of a person with several records, each has given its own.
+    return {id: tuple(sorted(rows, key=lambda one: one.at, reverse=True)[:MOST_EARLIER]) for id, rows in found.items()}
+
+
+async def _releasers(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Releaser]:
+    rows = await connection.fetch(_RELEASERS, ids) if ids else ()
+    return {row["id"]: Releaser(row["created_at"], row["actor_kind"], row["name"], row["verified_by"]) for row in rows}
+
+
+async def _departments(connection: Connection, codes: Iterable[str]) -> dict[str, str]:
+    rows = await connection.fetch("select code, department from lab.test where code = any($1::text[])", sorted(codes))
+    return {row["code"]: row["department"] for row in rows}
+
+
+async def _tubes(connection: Connection, order_id: UUID, ids: Sequence[UUID]) -> tuple[TubeRow, ...]:
+    return tuple(TubeRow(**dict(row.items())) for row in await connection.fetch(_TUBES, order_id, ids))
+
+
+# ---- versions -------------------------------------------------------------------------------------------------------
+
+_STORED = "select id, order_id, version, status, created_at, preliminary, paper, language from lab.report where"
+_NUMBERED = "and version = coalesce($3, version) order by version desc limit 1"
+# A version that tells what is preliminary is there only for those who may see that.
+_SHOWN = "($2 or not preliminary)"
+
+
+def _stored(row: Record) -> StoredReport:
+    return StoredReport(**{**dict(row.items()), "paper": Paper(row["paper"]), "language": Language(row["language"])})
+
+
+def _preliminary(audience: Audience) -> bool:
+    return audience is Audience.EMR_PRELIMINARY
+
+
+async def lock(connection: Connection, order_id: UUID) -> None:
+    """One at a time makes a version of an order's report, to the end of the transaction."""
+    await connection.execute("select pg_advisory_xact_lock(hashtextextended('labora.report.' || $1, 0))", str(order_id))
+
+
+async def versions(connection: Connection, order_id: UUID, audience: Audience) -> list[StoredReport]:
+    """The oldest first."""
+    rows = await connection.fetch(
+        " ".join((_STORED, "order_id = $1 and", _SHOWN, "order by version")), order_id, _preliminary(audience)
+    )
+    return [_stored(row) for row in rows]
+
+
+async def get_version(
+    connection: Connection, order_id: UUID, audience: Audience, version: int | None = None
+) -> StoredReport | None:
+    """A version, or the newest; None when there is none that the audience may see."""
+    row = await connection.fetchrow(
+        " ".join((_STORED, "order_id = $1 and", _SHOWN, _NUMBERED)),
+        order_id, _preliminary(audience), version,
+    )  # fmt: skip
+    return _stored(row) if row is not None else None
+
+
+async def find_version(connection: Connection, report_id: UUID, audience: Audience) -> StoredReport | None:
+    """By its own id."""
+    row = await connection.fetchrow(" ".join((_STORED, "id = $1 and", _SHOWN)), report_id, _preliminary(audience))
+    return _stored(row) if row is not None else None
+
+
+async def content_of(connection: Connection, report_id: UUID) -> bytes:
+    """The content of a version that is there."""
+    body: bytes = await connection.fetchval("select body from lab.report where id = $1", report_id)
+    return body
+
+
+async def last(connection: Connection, order_id: UUID, audience: Audience) -> tuple[bytes, datetime] | None:
+    """Digest and time of an order's last version that the audience may see."""
+    row = await connection.fetchrow(
+        """select digest, created_at from lab.report
+            where order_id = $1 and ($2 or not preliminary) order by version desc limit 1""",
+        order_id,
+        _preliminary(audience),
+    )
+    return (row["digest"] or b"", row["created_at"]) if row is not None else None
+
+
+async def last_number(connection: Connection, order_id: UUID) -> int:
+    """Of all its versions; 0 without one."""
+    number: int = await connection.fetchval(
+        "select coalesce(max(version), 0) from lab.report where order_id = $1", order_id
+    )
+    return number
+
+
+async def own_organization(connection: Connection) -> UUID:
+    """The one that the connection acts for: it sees no other."""
+    id: UUID = await connection.fetchval("select id from lab.organization")
+    return id
+
+
+async def add_version(
+    connection: Connection, organization_id: UUID, report: StoredReport, digest: bytes, body: bytes
+) -> None:
+    await connection.execute(
+        """insert into lab.report (id, organization_id, order_id, version, status, body, digest, preliminary, paper,
+                                   language, created_at)
+           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)""",
+        report.id, organization_id, report.order_id, report.version, report.status, body, digest, report.preliminary,
+        report.paper.value, report.language.value, report.created_at,
+    )  # fmt: skip
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    sha1: bytes
+    size: int
+    body: bytes
+
+
+async def get_file(connection: Connection, report_id: UUID, paper: Paper, language: Language) -> FileRow | None:
+    row = await connection.fetchrow(
+        "select sha1, size, body from lab.report_file where report_id = $1 and paper = $2 and language = $3",
+        report_id, paper.value, language.value,
+    )  # fmt: skip
+    return FileRow(**dict(row.items())) if row is not None else None
+
+
+async def add_file(
+    connection: Connection, organization_id: UUID, report_id: UUID, paper: Paper, language: Language, file: FileRow
+) -> None:
+    """The first that is made is kept."""
+    await connection.execute(
+        """insert into lab.report_file (id, organization_id, report_id, paper, language, sha1, size, body)
+           values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing""",
+        uuid7(), organization_id, report_id, paper.value, language.value, file.sha1, file.size, file.body,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What a DiagnosticReport says of its PDF. Without `hash` and `size` while it has not been printed."""
+
+    report: StoredReport
+    hash: bytes | None
+    size: int | None
+
+
+_ATTACHED = """
+select distinct on (p.order_id) p.id, p.order_id, p.version, p.status, p.created_at, p.preliminary, p.paper,
+       p.language, f.sha1, f.size
+from lab.report p
+left join lab.report_file f on f.report_id = p.id and f.paper = p.paper and f.language = p.language
+where p.order_id = any($1::uuid[]) and ($2 or not p.preliminary)
+  and not exists (select from lab.report_due d where d.order_id = p.order_id)
+order by p.order_id, p.version desc
+"""
+
+
+async def attached(connection: Connection, order_ids: Sequence[UUID], audience: Audience) -> dict[UUID, Attached]:
+    """The newest version of each of these orders, where it says what the order's records say now."""
+    found = {}
+    for row in await connection.fetch(_ATTACHED, list(order_ids), _preliminary(audience)) if order_ids else ():
+        said = dict(row.items())
+        sha1, size = said.pop("sha1"), said.pop("size")
+        report = StoredReport(**{**said, "paper": Paper(said["paper"]), "language": Language(said["language"])})
+        found[report.order_id] = Attached(report, sha1, size)
+    return found
+
+
+async def unprinted(connection: Connection, limit: int) -> list[StoredReport]:
+    """Newest versions of the last hour that nobody has printed in their own form."""
+    rows = await connection.fetch(
+        """select p.id, p.order_id, p.version, p.status, p.created_at, p.preliminary, p.paper, p.language
+             from lab.report p
+            where p.created_at > now() - interval '1 hour' and not exists (
+                select from lab.report_file f
+                where f.report_id = p.id and f.paper = p.paper and f.language = p.language)
+            order by p.id limit $1""",
+        limit,
+    )
+    return [_stored(row) for row in rows]
+
+
+# ---- orders to be looked at -----------------------------------------------------------------------------------------
+
+
+async def is_due(connection: Connection, order_id: UUID) -> bool:
+    return bool(await connection.fetchval("select exists (select from lab.report_due where order_id = $1)", order_id))
+
+
+async def due_orders(connection: Connection, limit: int) -> list[UUID]:
+    """Orders whose records have changed, the one that waits longest first."""
+    rows = await connection.fetch(
+        "select order_id from lab.report_due group by order_id order by min(created_at) limit $1", limit
+    )
+    return [row["order_id"] for row in rows]
+
+
+async def due_rows(connection: Connection, order_id: UUID) -> list[UUID]:
+    rows = await connection.fetch("select id from lab.report_due where order_id = $1", order_id)
+    return [row["id"] for row in rows]
+
+
+async def looked_at(connection: Connection, ids: Sequence[UUID]) -> None:
+    if ids:
+        await connection.execute("delete from lab.report_due where id = any($1::uuid[])", list(ids))
+
+
+# ---- settings -------------------------------------------------------------------------------------------------------
+
+
+async def get_settings(connection: Connection) -> ReportSettings:
+    row = await connection.fetchrow(
+        "select address, phone, director, accreditation, zone, paper, language, version from lab.report_setting"
+    )
+    if row is None:
+        return ReportSettings()
+    return ReportSettings(**{**dict(row.items()), "paper": Paper(row["paper"]), "language": Language(row["language"])})
+
+
+async def put_settings(connection: Connection, organization_id: UUID, settings: ReportSettings) -> None:
+    """`version` is the one that is written."""
+    await connection.execute(
+        """insert into lab.report_setting (id, organization_id, address, phone, director, accreditation, zone, paper,
+                                           language, version)
+           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+           on conflict (organization_id) do update set address = $3, phone = $4, director = $5, accreditation = $6,
+               zone = $7, paper = $8, language = $9, version = $10, updated_at = now()""",
+        uuid7(), organization_id, settings.address, settings.phone, settings.director, settings.accreditation,
+        settings.zone, settings.paper.value, settings.language.value, settings.version,
+    )  # fmt: skip

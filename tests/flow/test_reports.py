@@ -1,0 +1,343 @@
+"""Versions of a report: one whenever what an EMR may see has changed, none that tells what it may not, none altered."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pypdfium2
+import pytest
+
+from interface.domain.model import HoldReason
+from interface.domain.permissions import Role
+from interface.domain.report import Language, OrderReport, Paper
+from interface.domain.specimens import RejectReason
+from interface.domain.views import Audience, OrderView
+from interface.errors import ApiError
+from interface.flow import people, reports, review, specimens
+from interface.flow.correction import NewValue
+from interface.store import reports as rows
+from interface.store.db import Connection, Database
+from interface.store.review import Policy, set_policy
+from tests.conftest import Organization
+from tests.records import Laboratory, found, order, patient, user
+
+EMR, EARLY = Audience.EMR, Audience.EMR_PRELIMINARY
+
+
+@pytest.fixture
+async def laboratory(database: Database, organization: Organization) -> Laboratory:
+    return await found(database, organization.id)
+
+
+@asynccontextmanager
+async def transaction(laboratory: Laboratory) -> AsyncIterator[Connection]:
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        yield connection
+
+
+async def contents(laboratory: Laboratory, order_id: UUID, audience: Audience = EMR) -> list[OrderReport]:
+    """Of every version, as the audience finds them now."""
+    async with transaction(laboratory) as connection:
+        try:
+            found = await reports.versions(connection, order_id, audience)
+        except ApiError as error:
+            assert error.status == 404
+            return []
+        return [await reports.content_of(connection, one) for one in found]
+
+
+async def due(laboratory: Laboratory, order_id: UUID) -> bool:
+    async with transaction(laboratory) as connection:
+        return await rows.is_due(connection, order_id)
+
+
+async def done(laboratory: Laboratory, step: Callable[..., Awaitable[Any]], *arguments: Any, **more: Any) -> Any:
+    async with transaction(laboratory) as connection:
+        return await step(connection, laboratory.technologist, *arguments, **more)
+
+
+async def released(laboratory: Laboratory, value: str = "13.50") -> tuple[OrderView, UUID]:
+    """An order with one result that is released and reported."""
+    placed = await laboratory.order()
+    result_id = await laboratory.result(placed, value)
+    await done(laboratory, review.release, result_id)
+    assert len(await contents(laboratory, placed.id)) == 1
+    return placed, result_id
+
+
+async def test_nothing_is_reported_before_something_is_released(laboratory: Laboratory) -> None:
+    placed = await laboratory.order()
+    result_id = await laboratory.result(placed, "13.50")
+    assert await contents(laboratory, placed.id) == []
+    await done(laboratory, review.release, result_id, comment="seen")
+    [report] = await contents(laboratory, placed.id)
+    [line] = report.lines
+    assert (report.version, report.status, line.value, line.unit) == (1, "final", "13.50", "g/dL")
+    assert line.comments == ("seen",) and line.made_at is not None and report.replaces_at is None
+    assert report.header.laboratory and report.number == placed.number and report.person is not None
+    assert [tube.barcode for tube in report.tubes] == [placed.items[0].barcode]
+    assert len(await contents(laboratory, placed.id)) == 1, "what is read again is the same version"
+
+
+async def test_a_correction_is_a_version_with_what_it_was_and_the_original_stays(laboratory: Laboratory) -> None:
+    placed, result_id = await released(laboratory)
+    async with transaction(laboratory) as connection:
+        first = await reports.pdf_of(connection, placed.id, EMR)
+    await done(laboratory, review.correct, result_id, NewValue("9.10"), "wrong tube")
+    original, report = await contents(laboratory, placed.id)
+    assert (report.version, report.status, report.lines[0].value) == (2, "corrected", "9.10")
+    assert [(one.value, one.unit, one.status) for one in report.lines[0].before] == [("13.50", "g/dL", "final")]
+    assert report.replaces_at == original.issued_at and original.lines[0].value == "13.50"
+    async with transaction(laboratory) as connection:
+        assert await reports.pdf_of(connection, placed.id, EMR, version=1) == first
+        corrected = await reports.pdf_of(connection, placed.id, EMR)
+    assert corrected.report.version == 2 and corrected.hash != first.hash
+    text = pypdfium2.PdfDocument(corrected.body)[0].get_textpage().get_text_range()
+    assert "9.10" in text and "13.50 g/dL" in text and "CORRECTED" in text
+
+
+async def test_what_was_withdrawn_is_told_without_a_value_but_for_what_was_reported(laboratory: Laboratory) -> None:
+    placed, result_id = await released(laboratory)
+    await done(laboratory, review.retract, result_id, "another patient's tube")
+    _, report = await contents(laboratory, placed.id)
+    [line] = report.lines
+    assert line.withdrawn and (line.value, line.number) == ("", None) and line.made_at is not None
+    assert [one.value for one in line.before] == ["13.50"] and not report.empty
+
+
+@pytest.mark.parametrize("audience", [EMR, EARLY])
+async def test_what_is_held_or_waits_is_in_no_version(laboratory: Laboratory, audience: Audience) -> None:
+    placed, result_id = await released(laboratory)
+    await laboratory.change(result_id, "77.70")
+    await laboratory.result(placed, "88.80", held=(HoldReason.QUESTIONABLE,))
+    [report] = await contents(laboratory, placed.id, audience)
+    assert [line.value for line in report.lines] == ["13.50"]
+    other = await laboratory.order()
+    await laboratory.result(other, "99.90", held=(HoldReason.QUESTIONABLE,))
+    assert await contents(laboratory, other.id, audience) == []
+    assert await contents(laboratory, other.id, Audience.STAFF) == [], "a report is what was reported"
+
+
+async def test_what_is_preliminary_is_seen_only_where_that_is_shown(laboratory: Laboratory) -> None:
+    placed = await laboratory.order()
+    result_id = await laboratory.result(placed, "12.20")
+    [early] = await contents(laboratory, placed.id, EARLY)
+    assert (early.status, early.lines[0].status) == ("preliminary", "preliminary")
+    assert await contents(laboratory, placed.id) == []
+    async with transaction(laboratory) as connection:
+        [hidden] = await reports.versions(connection, placed.id, EARLY)
+        assert await rows.find_version(connection, hidden.id, EMR) is None
+        assert await reports.binary_of(connection, hidden.id, EMR) is None
+        assert await reports.attached(connection, [placed.id], EMR) == {}
+    await done(laboratory, review.release, result_id)
+    assert [one.version for one in await contents(laboratory, placed.id)] == [2]
+    assert [one.version for one in await contents(laboratory, placed.id, EARLY)] == [1, 2]
+
+
+async def test_versions_are_for_ever(laboratory: Laboratory) -> None:
+    placed, _ = await released(laboratory)
+    async with transaction(laboratory) as connection:
+        await reports.pdf_of(connection, placed.id, EMR)
+    for change in (
+        "update lab.report set body = ''", "delete from lab.report",
+        "update lab.report_file set body = ''", "delete from lab.report_file",
+    ):  # fmt: skip
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            async with transaction(laboratory) as connection:
+                await connection.execute(change)
+
+
+# What an EMR sees of an order changes: whoever does it, by whatever way, the report is due and the next one differs.
+async def _rename(laboratory: Laboratory, placed: OrderView, _: UUID) -> None:
+    assert placed.patient_id is not None
+    await done(laboratory, people.update_patient, placed.patient_id, people.PatientChange(family="Master"), 1)
+
+
+async def _number(laboratory: Laboratory, placed: OrderView, _: UUID) -> None:
+    async with transaction(laboratory) as connection:
+        await connection.execute(
+            "update lab.patient_identifier set value = 'new' where patient_id = $1", placed.patient_id
+        )
+
+
+async def _move(laboratory: Laboratory, placed: OrderView, _: UUID) -> None:
+    async with transaction(laboratory) as connection:
+        await connection.execute("update lab.lab_order set ward = 'ICU' where id = $1", placed.id)
+
+
+async def _collect(laboratory: Laboratory, placed: OrderView, _: UUID) -> None:
+    async with transaction(laboratory) as connection:
+        await connection.execute(
+            "update lab.specimen set collected_at = now() - interval '2 hours' where id = $1",
+            placed.items[0].specimen_id,
+        )
+
+
+async def _add(laboratory: Laboratory, placed: OrderView, _: UUID) -> None:
+    async with transaction(laboratory) as connection:
+        await connection.execute(
+            """insert into lab.order_item (organization_id, id, order_id, test_id, specimen_id)
+               select organization_id, gen_random_uuid(), order_id, $2, specimen_id from lab.order_item
+               where order_id = $1""",
+            placed.id,
+            laboratory.tests["WBC"],
+        )
+
+
+async def _comment(laboratory: Laboratory, _: OrderView, result_id: UUID) -> None:
+    await done(laboratory, review.comment, result_id, "lipaemic")
+
+
+@pytest.mark.parametrize("change", [_rename, _number, _move, _collect, _add, _comment])
+async def test_every_change_that_an_emr_sees_is_a_version(
+    laboratory: Laboratory, change: Callable[[Laboratory, OrderView, UUID], Awaitable[None]]
+) -> None:
+    placed, result_id = await released(laboratory)
+    assert not await due(laboratory, placed.id)
+    await change(laboratory, placed, result_id)
+    async with transaction(laboratory) as connection:
+        assert await reports.attached(connection, [placed.id], EMR) == {}, "what is old is not offered as current"
+    assert await due(laboratory, placed.id)
+    first, second = await contents(laboratory, placed.id)
+    assert first.content != second.content and not await due(laboratory, placed.id)
+
+
+async def test_a_specimen_that_was_rejected_is_reported_without_a_result(laboratory: Laboratory) -> None:
+    placed = await laboratory.order()
+    await done(
+        laboratory, specimens.reject, placed.items[0].specimen_id, RejectReason.HAEMOLYSED, "please send another"
+    )
+    assert await due(laboratory, placed.id)
+    [report] = await contents(laboratory, placed.id)
+    assert report.tubes[0].rejected and [one.status for one in report.open] == ["rejected"]
+
+
+async def test_a_person_that_was_merged_is_named_as_who_it_is(laboratory: Laboratory) -> None:
+    placed, _ = await released(laboratory)
+    async with transaction(laboratory) as connection:
+        survivor = await people.create_patient(
+            connection, laboratory.technologist, replace(patient(), family="Survivor")
+        )
+    await done(laboratory, people.merge, placed.patient_id, survivor.id, "one person", accept_differences=True)
+    *_, report = await contents(laboratory, placed.id)
+    assert report.person is not None and report.person.family == "Survivor"
+
+
+async def test_earlier_results_of_the_person_are_shown_and_none_that_an_emr_may_not_see(laboratory: Laboratory) -> None:
+    first, _ = await released(laboratory, "11.10")
+    placer = replace(order(), patient=replace(patient(), identifiers=(await _identifier(laboratory, first),)))
+    held, second = await laboratory.order(placer), await laboratory.order(placer)
+    await laboratory.result(held, "66.60", held=(HoldReason.QUESTIONABLE,))
+    preliminary = await laboratory.result(held, "55.50")
+    result_id = await laboratory.result(second, "12.20")
+    await done(laboratory, review.release, result_id)
+    [report] = await contents(laboratory, second.id)
+    assert [(one.value, str(one.number)) for one in report.lines[0].earlier] == [("11.10", "11.10")]
+    await done(laboratory, review.release, preliminary)
+    assert len(await contents(laboratory, second.id)) == 1, "another order's results make no version of this one"
+
+
+async def _identifier(laboratory: Laboratory, of: OrderView) -> Any:
+    from interface.store.patients import get_patient
+
+    assert of.patient_id is not None
+    async with transaction(laboratory) as connection:
+        view = await get_patient(connection, of.patient_id)
+    assert view is not None
+    return view.identifiers[0]
+
+
+async def test_who_checked_and_who_released_are_both_named(laboratory: Laboratory) -> None:
+    placed = await laboratory.order()
+    result_id = await laboratory.result(placed)
+    names = {}
+    async with transaction(laboratory) as connection:
+        await set_policy(connection, laboratory.organization_id, Policy("", True, None))
+        for name in ("Ayu", "Budi"):
+            actor = user(laboratory.organization_id, Role.TECHNOLOGIST, name)
+            names[name] = actor
+            await connection.execute(
+                "insert into lab.app_user (id, organization_id, username, full_name, password_hash)"
+                " values ($1, $2, $3, $4, '')",
+                actor.id, laboratory.organization_id, name, f"{name} Putri",
+            )  # fmt: skip
+        await review.verify(connection, names["Ayu"], result_id)
+        await review.verify(connection, names["Budi"], result_id)
+    [report] = await contents(laboratory, placed.id)
+    [line] = report.lines
+    assert (line.released_by, line.verified_by, line.by_rules) == ("Budi Putri", "Ayu Putri", False)
+
+
+async def test_of_readers_at_once_one_makes_the_version(laboratory: Laboratory) -> None:
+    placed = await laboratory.order()
+    result_id = await laboratory.result(placed)
+    await done(laboratory, review.release, result_id)
+
+    async def read() -> tuple[int, bytes]:
+        async with transaction(laboratory) as connection:
+            made = await reports.pdf_of(connection, placed.id, EMR)
+        return made.report.version, made.hash
+
+    assert len(set(await asyncio.gather(*(read() for _ in range(4))))) == 1
+    assert len(await contents(laboratory, placed.id)) == 1
+
+
+async def test_a_file_is_made_once_and_told_to_who_lists_reports(laboratory: Laboratory) -> None:
+    placed, _ = await released(laboratory)
+    async with transaction(laboratory) as connection:
+        before = await reports.attached(connection, [placed.id], EMR)
+        assert (before[placed.id].hash, before[placed.id].size) == (None, None), "nothing is printed for a list"
+        made = await reports.pdf_of(connection, placed.id, EMR)
+        after = (await reports.attached(connection, [placed.id], Audience.STAFF))[placed.id]
+        assert (after.hash, after.size, after.report) == (made.hash, made.size, made.report)
+        assert hashlib.sha1(made.body, usedforsecurity=False).digest() == made.hash and made.size == len(made.body)
+        other = await reports.pdf_of(connection, placed.id, EMR, paper=Paper.LETTER, language=Language.INDONESIAN)
+        assert other.hash != made.hash and other.report == made.report
+        assert await reports.binary_of(connection, made.report.id, EMR) == made
+        files = await connection.fetchval("select count(*) from lab.report_file where report_id = $1", made.report.id)
+    assert files == 2
+
+
+async def test_reports_look_as_the_laboratory_says_and_old_ones_as_it_said(laboratory: Laboratory) -> None:
+    placed, result_id = await released(laboratory)
+    change = reports.SettingsChange(
+        address="Jl. Sudirman  45", director="dr. S.", zone="Asia/Jakarta", language=Language.INDONESIAN,
+        paper=Paper.LETTER,
+    )  # fmt: skip
+    await done(laboratory, reports.change_settings, change)
+    [old] = await contents(laboratory, placed.id)
+    assert old.header.address == "", "a new director is no reason to issue every report again"
+    await done(laboratory, review.comment, result_id, "lipaemic")
+    _, new = await contents(laboratory, placed.id)
+    assert (new.header.address, new.header.director, new.header.zone) == ("Jl. Sudirman 45", "dr. S.", "Asia/Jakarta")
+    async with transaction(laboratory) as connection:
+        made = await reports.pdf_of(connection, placed.id, EMR)
+        assert (made.paper, made.language) == (Paper.LETTER, Language.INDONESIAN)
+        first = await reports.pdf_of(connection, placed.id, EMR, version=1)
+        assert (first.paper, first.language) == (Paper.A4, Language.ENGLISH)
+        assert (
+            await connection.fetchval(
+                "select detail ->> 'address' from lab.audit_event where entity_kind = 'report_setting'"
+            )
+            == " \N{RIGHTWARDS ARROW} Jl. Sudirman 45"
+        )
+    for wrong in (reports.SettingsChange(zone="Mars"), reports.SettingsChange(director="x" * 500),
+                  reports.SettingsChange(version=0)):  # fmt: skip
+        with pytest.raises(ApiError):
+            await done(laboratory, reports.change_settings, wrong)
+
+
+async def test_an_order_that_is_not_there_has_no_report(laboratory: Laboratory) -> None:
+    placed, _ = await released(laboratory)
+    for wanted, version in ((UUID(int=1), None), (placed.id, 2), (placed.id, 0)):
+        with pytest.raises(ApiError) as caught:
+            async with transaction(laboratory) as connection:
+                await reports.pdf_of(connection, wanted, EMR, version=version)
+        assert caught.value.status == 404
