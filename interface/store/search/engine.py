@@ -80,91 +80,81 @@ class Statement:
         self.values.append(value)
         return f"${len(self.values)}"
 
-    def select(self, rows: Rows, what: str, more: Sequence[str] = ()) -> str:
-        """`select what` of the rows; `more`: conditions beside."""
+    def select(self, rows: Rows, what: str, more: Sequence[str] = (), level: int = 0) -> str:
+        """`select what` of the rows; `more`: conditions beside; `level`: how many sets it is within."""
         kind = self._kinds[rows.kind]
-        conditions = [each for each in (kind.visible, self._condition(kind, rows.where), *more) if each != "true"]
+        scope = _Scope(kind, level)
+        scope.note(what, kind.visible, *more)
+        conditions = [each for each in (kind.visible, self._condition(scope, rows.where), *more) if each != "true"]
         text = " and ".join(conditions) or "true"
-        joined = " ".join(_joins(kind, f"{what} {text}"))
-        return f"select {what} from {kind.table} {joined} where {text}"  # noqa: S608 - words of ours
+        return f"select {what} from {kind.table} {scope.joins} where {text}"  # noqa: S608 - words of ours
 
-    def _condition(self, kind: Kind, node: Node) -> str:
+    def _condition(self, scope: _Scope, node: Node) -> str:
         match node:
             case All():
-                found = [text for each in node.nodes if (text := self._condition(kind, each)) != "true"]
+                found = [text for each in node.nodes if (text := self._condition(scope, each)) != "true"]
                 return f"({' and '.join(found)})" if found else "true"
             case Either():
-                return either(self._condition(kind, each) for each in node.nodes)
+                each_of = [self._condition(scope, each) for each in node.nodes]
+                return "true" if "true" in each_of else either(each_of)
             case Not():
-                return f"({self._condition(kind, node.node)}) is not true"
+                return f"({self._condition(scope, node.node)}) is not true"
             case Is():
-                return self._parameter(kind, node.parameter).field.condition(node.values, self.bind)
+                return scope.note(_parameter(scope.kind, node.parameter).field.condition(node.values, self.bind))
             case Among():
-                return f"{kind.id} = any({self.bind(list(node.ids))}::uuid[])"
+                return f"{scope.kind.id} = any({self.bind(list(node.ids))}::uuid[])"
             case Missing():
-                return self._missing(kind, self._parameter(kind, node.parameter))
+                return self._missing(scope, _parameter(scope.kind, node.parameter))
             case Refers():
-                return self._refers(kind, node)
+                return self._refers(scope, node)
             case Referred():
-                return self._referred(kind, node)
-
-    def _parameter(self, kind: Kind, name: str) -> Parameter:
-        found = kind.parameter(name)
-        if found is None:
-            raise KeyError(f"{kind.name} has no search parameter {name}")
-        return found
-
-    def _link(self, kind: Kind, name: str) -> Link:
-        found = self._parameter(kind, name).field
-        if not isinstance(found, Link):
-            raise TypeError(f"{name} of {kind.name} is no reference")
-        return found
+                return self._referred(scope, node)
 
     # ---- references
 
-    def _refers(self, kind: Kind, node: Refers) -> str:
-        relation = self._link(kind, node.parameter).targets.get(node.target)
+    def _refers(self, scope: _Scope, node: Refers) -> str:
+        relation = _link(scope.kind, node.parameter).targets.get(node.target)
         if relation is None or node.target not in self._kinds:
             return "false"
-        among = self._among(node)
         if isinstance(relation, Pairs):
-            return f"{kind.id} in (select x.f from ({relation.select}) x where x.t {among})"  # noqa: S608 - words of ours
-        return f"{relation} {among}"
+            among = self._among(node, scope.level + 1)
+            return _within(scope.kind.id, f"select x.f from ({relation.select}) x where x.t {among}", scope.level)  # noqa: S608
+        return f"{scope.note(relation)} {self._among(node, scope.level)}"
 
-    def _among(self, node: Refers) -> str:
+    def _among(self, node: Refers, level: int) -> str:
         """What the id of a target must be among. Of a patient also those who were merged into it (`store.people`)."""
         target = self._kinds[node.target]
         if node.ids is not None and target.visible == "true":
             ids = f"{self.bind(list(node.ids))}::uuid[]"
             if node.target != "Patient":
                 return f"= any({ids})"
-            return (
-                f"= any(array(select e.id from lab.patient e where e.id = any({ids}) or e.merged_into_id = any({ids})))"  # noqa: S608 - words of ours
-            )
+            same = f"e.id = any({ids}) or e.merged_into_id = any({ids})"
+            return f"= any(array(select e.id from lab.patient e where {same}))"  # noqa: S608 - words of ours
         where = node.where if node.ids is None else Among(node.ids)
-        inner = self.select(Rows(node.target, where or All()), target.id)
+        inner = self.select(Rows(node.target, where or All()), target.id, level=level + 1)
         if node.target == "Patient":
-            inner += f" union all select e.id from lab.patient e where e.merged_into_id in ({inner})"  # noqa: S608 - words of ours
-        return f"in ({inner})"
+            inner += f" union all select e.id from lab.patient e where e.merged_into_id = any(array({inner}))"  # noqa: S608
+        return _within("", inner, level)
 
-    def _referred(self, kind: Kind, node: Referred) -> str:
+    def _referred(self, scope: _Scope, node: Referred) -> str:
         source = self._kinds[node.kind]
-        relation = self._link(source, node.parameter).targets.get(kind.name)
+        relation = _link(source, node.parameter).targets.get(scope.kind.name)
         if relation is None:
             return "false"
         rows = Rows(node.kind, node.where)
         if isinstance(relation, Pairs):
-            inner = f"select x.t from ({relation.select}) x where x.f in ({self.select(rows, source.id)})"  # noqa: S608 - words of ours
+            among = _within("x.f", self.select(rows, source.id, level=scope.level + 2), scope.level + 1)
+            inner = f"select x.t from ({relation.select}) x where {among}"  # noqa: S608 - words of ours
         else:
-            inner = self.select(rows, relation)
-        if kind.name == "Patient":
-            inner += f" union all select e.merged_into_id from lab.patient e where e.id in ({inner})"  # noqa: S608 - words of ours
-        return f"{kind.id} in ({inner})"
+            inner = self.select(rows, relation, level=scope.level + 1)
+        if scope.kind.name == "Patient":
+            inner += f" union all select e.merged_into_id from lab.patient e where e.id = any(array({inner}))"  # noqa: S608
+        return _within(scope.kind.id, inner, scope.level)
 
-    def _missing(self, kind: Kind, parameter: Parameter) -> str:
+    def _missing(self, scope: _Scope, parameter: Parameter) -> str:
         if not isinstance(parameter.field, Link):
-            return parameter.field.missing()
-        there = [self._refers(kind, Refers(parameter.name, name)) for name in parameter.field.targets]
+            return scope.note(parameter.field.missing())
+        there = [self._refers(scope, Refers(parameter.name, name)) for name in parameter.field.targets]
         return f"({either(there)}) is not true"
 
     # ---- pages
@@ -204,18 +194,58 @@ def _key(kind: Kind, name: str, descending: bool) -> tuple[str, str]:
     return f"coalesce({text}, '{last[cast]}'::{cast})", cast
 
 
+class _Scope:
+    """One set of rows while its conditions are put together: the joins that they name."""
+
+    def __init__(self, kind: Kind, level: int) -> None:
+        self.kind, self.level = kind, level
+        self._needed: set[str] = set()
+
+    def note(self, *texts: str) -> str:
+        """The first text; the joins that any names are needed, and those that these name."""
+        for alias in self.kind.joins:
+            if any(_named(alias, text) for text in texts):
+                self._need(alias)
+        return texts[0]
+
+    def _need(self, alias: str) -> None:
+        self._needed.add(alias)
+        for other in self.kind.joins:
+            if (
+                other != alias
+                and other not in self._needed
+                and _named(other, self.kind.joins[alias].partition(" on ")[2])
+            ):
+                self._need(other)
+
+    @property
+    def joins(self) -> str:
+        return " ".join(text for alias, text in self.kind.joins.items() if alias in self._needed)
+
+
 @lru_cache(maxsize=4096)
 def _named(alias: str, text: str) -> bool:
     return re.search(rf"(?<![\w.]){alias}\.", text) is not None
 
 
-def _joins(kind: Kind, text: str) -> list[str]:
-    """The joins that a text names, and those that they name."""
-    needed: list[str] = []
-    for alias, join in reversed(list(kind.joins.items())):
-        if _named(alias, text) or any(_named(alias, each) for each in needed):
-            needed.insert(0, join)
-    return needed
+def _within(expression: str, select: str, level: int) -> str:
+    """An id is of a set. The outermost set may be joined as the planner likes; what is within a set is worked out once,
+    from the inside: of sets in sets the planner knows too little, and has chosen loops within loops."""
+    return f"{expression} in ({select})" if level == 0 else f"{expression} = any(array({select}))"
+
+
+def _parameter(kind: Kind, name: str) -> Parameter:
+    found = kind.parameter(name)
+    if found is None:
+        raise KeyError(f"{kind.name} has no search parameter {name}")
+    return found
+
+
+def _link(kind: Kind, name: str) -> Link:
+    found = _parameter(kind, name).field
+    if not isinstance(found, Link):
+        raise TypeError(f"{name} of {kind.name} is no reference")
+    return found
 
 
 # ---- what callers ask -----------------------------------------------------------------------------------------------
