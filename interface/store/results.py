@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from interface.domain.flags import CRITICAL
 from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, Origin, ResultStatus, Step
-from interface.domain.record import record
 from interface.domain.states import may_become
 from interface.domain.views import ActorKind
 from interface.store.db import Connection
@@ -56,9 +55,11 @@ class CurrentResult:
     critical: bool = False  # by the laboratory's own limits
 
 
-@record
-class ResultVersion:
-    """One version of a result to be written. `fresh`: also the result itself; `pending`: beside a released version."""
+class ResultVersion(NamedTuple):
+    """One version of a result to be written. `fresh`: also the result itself; `pending`: beside a released version.
+
+    A tuple, for it is only ever made whole and turned into columns: docs/decisions/records.md.
+    """
 
     id: UUID
     result_id: UUID
@@ -513,10 +514,12 @@ async def write_versions(connection: Connection, organization_id: UUID, versions
         may = (may_become(ItemStatus.COMPLETED), may_become(ItemStatus.VERIFIED))
         for some in _apart(versions):
             sql = _NEW if all([one.fresh and not one.pending for one in some]) else _ANY
-            explanations, parts = in_parts(organization_id, [one.steps for one in some])
+            columns: dict[str, Sequence[Any]] = dict(zip(ResultVersion._fields, zip(*some, strict=True), strict=True))
+            columns["explanation"], parts = in_parts(organization_id, columns["steps"])
+            shared: dict[str, Sequence[Any]] = {"id": [part.id for part in parts], "steps": [part.steps for part in parts]}
             told = await connection.fetchval(
-                sql, organization_id, *may, _RESULT.rows(some), _VERSION.rows(some),
-                _DECISION.rows(some, explanation=explanations), _EXPLANATION.rows(parts),
+                sql, organization_id, *may, *(each.rows(columns, len(some)) for each in (_RESULT, _VERSION, _DECISION)),
+                _EXPLANATION.rows(shared, len(parts)),
             )  # fmt: skip
             if told:  # an analyzer was given one of the items to measure
                 await resulted(connection, organization_id, some)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from operator import attrgetter
+from itertools import repeat
 from struct import Struct
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
@@ -124,22 +124,27 @@ class _Pieces(dict[Any, bytes]):
         return [none if value is None else head + value.bytes for value in values]
 
 
+def _fields(kept: _Pieces, kind: str, *, again: bool) -> Callable[[Sequence[Any]], Iterable[bytes]]:
+    if again:
+        return kept.again
+    return kept.ids if kind == "uuid" else kept.once
+
+
 class Columns:
-    """Objects of one type as one argument: an array of the composite type `name`, whose attributes are these of theirs.
+    """Columns of values as one argument: an array of the composite type `name`, whose attributes they are.
 
     `once`: those whose values hardly come again. The connection must have been prepared by `travel`.
     """
 
     def __init__(self, name: str, types: dict[str, str], once: Collection[str] = ()) -> None:
         self.name, self._types = name, types
-        self._of = {name: attrgetter(name) for name in types}
         kept = {kind: _Pieces(kind) for kind in types.values()}
-        self._fields = [
-            kept[kind].again if name not in once else kept[kind].ids if kind == "uuid" else kept[kind].once
+        # Of each its name, whether it is a number, whether its values come again, and what makes fields of them.
+        self._columns = [
+            (name, kind == "numeric", name not in once, _fields(kept[kind], kind, again=name not in once))
             for name, kind in types.items()
         ]
-        # Numbers that are equal are not the same: 4.10 says more than 4.1.
-        self._numbers = [at for at, kind in enumerate(types.values()) if kind == "numeric"]
+        self._head = _LENGTH.pack(len(types))
 
     @property
     def ddl(self) -> str:
@@ -151,15 +156,28 @@ class Columns:
         fields = ", ".join(f"{name}::numeric" if kind == "numeric" else name for name, kind in self._types.items())
         return f"SELECT {fields} FROM unnest(${argument}::{self.name}[])"  # noqa: S608 - names of ours
 
-    def rows(self, objects: Sequence[object], **given: Sequence[Any]) -> Rows:
-        """The argument. `given`: attributes that the objects have not, by name."""
-        columns = [given[name] if name in given else list(map(of, objects)) for name, of in self._of.items()]
-        for at in self._numbers:
-            columns[at] = [None if value is None else str(value) for value in columns[at]]
-        fields = [field(column) for field, column in zip(self._fields, columns, strict=True)]
-        head, pack, join = _LENGTH.pack(len(fields)), _LENGTH.pack, b"".join
-        rows = list(map(join, zip(*fields, strict=True)))
-        return len(rows), join([piece for row in rows for piece in (pack(len(row) + 4), head, row)])
+    def rows(self, columns: Mapping[str, Sequence[Any]], count: int) -> Rows:
+        """The argument: `count` rows of these columns, by name; others than the type's are left out."""
+        if not count:
+            return 0, b""
+        parts: list[Iterable[bytes]] = []
+        same = self._head  # the beginning of each row, and then what is the same in all of them until one differs
+        for name, number, again, field in self._columns:
+            column = columns[name]
+            if number:  # those that are equal are not the same: 4.10 says more than 4.1
+                column = [None if value is None else str(value) for value in column]
+            first = column[0]
+            if again and first == column[-1] and column.count(first) == count:
+                same += next(iter(field((first,))))
+                continue
+            if same:
+                parts.append(repeat(same, count))
+                same = b""
+            parts.append(field(column))
+        parts.append(repeat(same, count))
+        pack, join = _LENGTH.pack, b"".join
+        rows = list(map(join, zip(*parts, strict=True)))
+        return count, join([piece for row in rows for piece in (pack(len(row)), row)])
 
 
 async def travel(connection: Connection) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -70,7 +70,7 @@ def test_each_column_of_what_an_analyzer_sent_says_what_it_is_called() -> None:
         "origin": Origin.ANALYZER, "effective_at": AT, "item_status": "", "module": "m-1", "reagent_lot": "lot-1",
         "calibrator_lot": "cal-1",
     }  # fmt: skip
-    assert {one.name: getattr(version, one.name) for one in fields(ResultVersion)} == wanted
+    assert version._asdict() == wanted
 
 
 def test_what_nobody_ordered_or_sent_has_nothing_of_it() -> None:

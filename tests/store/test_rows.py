@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -51,10 +51,18 @@ async def test_rows_come_back_as_they_were(database_url: str) -> None:
     await prepare(connection)
 
     async def back(rows: list[Row]) -> list[Row]:
-        found = await connection.fetch(COLUMNS.source(1), COLUMNS.rows(rows))
+        columns = {one.name: [getattr(row, one.name) for row in rows] for one in fields(Row)}
+        found = await connection.fetch(COLUMNS.source(1), COLUMNS.rows(columns, len(rows)))
         return [Row(row["name"], tuple(row["texts"]), row["number"], row["at"]) for row in found]
 
-    cases = [[Row("", (), Decimal(equal), None) for equal in ("4.1", "4.10")]]
+    one = Row("same", ("x",), Decimal("4.1"), None)
+    cases = [
+        [Row("", (), Decimal(equal), None) for equal in ("4.1", "4.10")],
+        [one] * 3,  # each column the same in all rows, some, or the first and last alike with another between
+        [one, replace(one, name="other"), one],
+        [one, replace(one, number=None), replace(one, at=datetime(2026, 1, 2, tzinfo=UTC)), one],
+        [],
+    ]
 
     @settings(max_examples=200, suppress_health_check=list(HealthCheck))
     @given(MADE)
