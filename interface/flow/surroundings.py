@@ -73,12 +73,13 @@ async def add_neighbours(
     """Read the results of the same persons that a check or rule compares with, of what is in force or in the shadow."""
     asked: dict[tuple[str, str], Asked] = {}
     by: dict[str, tuple[Catalogue, Autoverification]] = {}
-    compared: dict[tuple[int, int, str, str], tuple[str, ...]] = {}  # what a code is compared with, found once
+    found: dict[tuple[int, int], dict[tuple[str, str], tuple[str, ...]]] = {}  # what a code is compared with
     for work, catalogue, now in works:
         for barcode in work.barcodes:
             by |= {one.id: (catalogue, now) for one in at.specimens.get(barcode, ())}
+        compared = found.setdefault((id(catalogue), id(now)), {})
         for specimen, observed, specimen_type in _measured(work, at.specimens):
-            key = id(catalogue), id(now), observed.code, specimen_type
+            key = observed.code, specimen_type
             test_ids = compared.get(key)
             if test_ids is None:
                 mapping = catalogue.mapping(observed.code, specimen_type)

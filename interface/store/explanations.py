@@ -79,16 +79,19 @@ def in_parts(organization_id: UUID, explanations: Iterable[Sequence[Step]]) -> t
     parts: dict[UUID, Part] = {}
     texts = []
     for steps in explanations:
-        written = [step.written or _write(step) for step in steps]
-        pieces = []
-        start = 0
-        for place in [at for at, step in enumerate(steps) if step.step in _OWN]:
-            if start < place:
-                pieces.append(_piece(organization_id, tuple(written[start:place]), known, parts))
-            pieces.append(written[place])
-            start = place + 1
-        if start < len(written):
-            pieces.append(_piece(organization_id, tuple(written[start:]), known, parts))
+        pieces: list[str] = []
+        run: list[str] = []  # of steps that others may share
+        for step in steps:
+            written = step.written or _write(step)
+            if step.step not in _OWN:
+                run.append(written)
+                continue
+            if run:
+                pieces.append(_piece(organization_id, tuple(run), known, parts))
+                run = []
+            pieces.append(written)
+        if run:
+            pieces.append(_piece(organization_id, tuple(run), known, parts))
         texts.append(f"[{','.join(pieces)}]")
     return texts, sorted(parts.values(), key=lambda part: part.id)  # so that no two transactions wait for each other
 

@@ -174,6 +174,7 @@ class Effects:
 
 
 NOTHING = Effects()
+_FINAL = ResultStatus.FINAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -489,17 +490,19 @@ async def write_controls(connection: Connection, organization_id: UUID, controls
 
 def _settling(outcome: Outcome) -> dict[str, object]:
     detail = dict(outcome.detail)
-    if outcome.versions:
-        detail["results"] = " ".join(str(version.result_id) for version in outcome.versions)
+    results = [str(version.result_id) for version in outcome.versions]
+    if results:
+        detail["results"] = " ".join(results)
     return {
         "audit_id": uuid7(), "message_id": outcome.message_id, "settled": outcome.settled, "link_id": outcome.link_id,
         "link_name": outcome.link_name, "problems": outcome.problems, "reason": outcome.reason, "detail": detail,
-    } | _releasing(outcome)  # fmt: skip
+    } | _releasing(outcome, results)  # fmt: skip
 
 
-def _releasing(outcome: Outcome) -> dict[str, object]:
-    """What the rules released, for the audit."""
-    final = [str(one.result_id) for one in outcome.versions if one.status is ResultStatus.FINAL and not one.pending]
+def _releasing(outcome: Outcome, results: Sequence[str]) -> dict[str, object]:
+    """What the rules released, for the audit. `results`: the ids of all."""
+    told = zip(results, outcome.versions, strict=True)
+    final = [result for result, one in told if one.status is _FINAL and not one.pending]
     if not final:
         return {}
     return {
@@ -516,14 +519,17 @@ async def write_versions(connection: Connection, organization_id: UUID, versions
             sql = _NEW if all([one.fresh and not one.pending for one in some]) else _ANY
             columns: dict[str, Sequence[Any]] = dict(zip(ResultVersion._fields, zip(*some, strict=True), strict=True))
             columns["explanation"], parts = in_parts(organization_id, columns["steps"])
-            shared: dict[str, Sequence[Any]] = {"id": [part.id for part in parts], "steps": [part.steps for part in parts]}
+            shared: dict[str, Sequence[Any]] = {
+                "id": [part.id for part in parts],
+                "steps": [part.steps for part in parts],
+            }
             told = await connection.fetchval(
                 sql, organization_id, *may, *(each.rows(columns, len(some)) for each in (_RESULT, _VERSION, _DECISION)),
                 _EXPLANATION.rows(shared, len(parts)),
             )  # fmt: skip
             if told:  # an analyzer was given one of the items to measure
                 await resulted(connection, organization_id, some)
-        await none_waits(connection, {one.order_id for one in versions if one.status is ResultStatus.FINAL})
+        await none_waits(connection, {one.order_id for one in versions if one.status is _FINAL})
 
 
 def _apart(versions: Sequence[ResultVersion]) -> list[Sequence[ResultVersion]]:

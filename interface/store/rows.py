@@ -156,8 +156,8 @@ class Columns:
         fields = ", ".join(f"{name}::numeric" if kind == "numeric" else name for name, kind in self._types.items())
         return f"SELECT {fields} FROM unnest(${argument}::{self.name}[])"  # noqa: S608 - names of ours
 
-    def rows(self, columns: Mapping[str, Sequence[Any]], count: int) -> Rows:
-        """The argument: `count` rows of these columns, by name; others than the type's are left out."""
+    def rows(self, columns: Mapping[str, Any], count: int) -> Rows:
+        """The argument: `count` rows of these columns, sequences by name; others than the type's are left out."""
         if not count:
             return 0, b""
         parts: list[Iterable[bytes]] = []

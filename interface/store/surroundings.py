@@ -44,6 +44,7 @@ from interface.store.ids import instant_of
 
 _ITEM_STATUS = {status.value: status for status in ItemStatus}
 _KINDS = {kind.value: kind for kind in ValueKind}
+_NUMERIC = ValueKind.NUMERIC
 
 
 @record
@@ -331,9 +332,12 @@ async def _results(
 
 def value_of(row: Record | Mapping[str, str]) -> Value:
     """A version's value as it was decided."""
-    kind, text = _KINDS[row["kind"]], row["value"]
-    comparator = Comparator(row["comparator"]) if row["comparator"] else None
-    if kind is ValueKind.NUMERIC:
+    return _value(row["kind"], row["comparator"], row["value"])
+
+
+def _value(kind_as_kept: str, sign: str, text: str) -> Value:
+    kind, comparator = _KINDS[kind_as_kept], Comparator(sign) if sign else None
+    if kind is _NUMERIC:
         return Value(kind, text, Decimal(text), comparator)
     if kind in (ValueKind.RATIO, ValueKind.RANGE):
         parsed = parse_value(text)
@@ -414,7 +418,7 @@ def _observed(row: Record) -> Observed:
 # ---- previous results ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Asked:
     """Which results next to this one in time are asked for: of the specimen's person, of the test, at its time."""
 
@@ -434,7 +438,8 @@ class Neighbours:
 
 # Two walks down an index for each question, one on either side of the specimen's own time.
 _NEIGHBOURS = """
-SELECT q.n, near.later, near.specimen_id, near.effective_at, near.version_id, v.kind, v.comparator, v.value, v.unit
+SELECT q.n, near.later, near.specimen_id, near.effective_at, near.version_id::text, v.kind, v.comparator, v.value,
+       v.unit
 FROM unnest($1::int[], $2::int[], $3::uuid[]) AS q (n, place, test_id)
 JOIN unnest($4::uuid[], $5::uuid[], $6::timestamptz[], $7::text[], $8::int[])
      WITH ORDINALITY AS p (patient_id, specimen_id, at, type, time_point, place) USING (place)
@@ -465,24 +470,27 @@ async def neighbours(connection: Connection, asked: Sequence[Asked]) -> dict[tup
     places: dict[tuple[str, str, datetime], int] = {}  # of each specimen and record of its person
     sides: list[tuple[str, str, datetime, str, int | None]] = []
     questions: list[tuple[int, int, str]] = []
+    own: list[int] = []  # the places of the specimen that is asked about
+    last: Asked | None = None
     for n, one in enumerate(asked):
-        specimen = one.specimen
-        for patient_id in specimen.person:
-            place = places.setdefault((patient_id, specimen.id, one.at), len(sides) + 1)
-            if place > len(sides):
-                sides.append((patient_id, specimen.id, one.at, specimen.type, specimen.time_point_min))
-            questions.append((n, place, one.test_id))
+        if last is None or one.specimen is not last.specimen or one.at != last.at:
+            specimen, own, last = one.specimen, [], one
+            for patient_id in specimen.person:
+                place = places.setdefault((patient_id, specimen.id, one.at), len(sides) + 1)
+                if place > len(sides):
+                    sides.append((patient_id, specimen.id, one.at, specimen.type, specimen.time_point_min))
+                own.append(place)
+        questions += [(n, place, one.test_id) for place in own]
     if not questions:
         return {}
     columns = [list(column) for rows in (questions, sides) for column in zip(*rows, strict=True)]
     found: dict[tuple[str, str], Neighbours] = {}
     for row in await connection.fetch(_NEIGHBOURS, *columns):
-        one = asked[row["n"]]
+        n, later, specimen_id, at, version_id, kind, comparator, value, unit = row
+        one = asked[n]
         key = (one.specimen.id, one.test_id)
-        result = PreviousResult(
-            value_of(row), row["unit"], row["effective_at"], str(row["version_id"]), row["specimen_id"]
-        )
-        found[key] = nearer(found.get(key), result, later=row["later"])
+        result = PreviousResult(_value(kind, comparator, value), unit, at, version_id, specimen_id)
+        found[key] = nearer(found.get(key), result, later=later)
     return found
 
 

@@ -27,7 +27,6 @@ from interface.domain.model import (
 from interface.domain.views import ActorKind
 from interface.flow.cases import Case
 from interface.flow.outcome import By, version_of
-from interface.store.results import ResultVersion
 
 AT = datetime(2026, 11, 26, 8, tzinfo=UTC)
 ID = [UUID(int=number) for number in range(20)]
