@@ -161,6 +161,7 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             watch_dispatches(database, lambda: _seen(links)),
             feed.run(lambda: list(links.journals)),
             sealer.run(),
+            _tell(settings, database, audit, feed),
         ):
             stack.push_async_callback(_cancelled, asyncio.create_task(upkeep, name="upkeep"))
 
@@ -225,6 +226,13 @@ def _ready(links: Links) -> Readiness:
     stored = all(journal.available for journal in links.journals.values())
     text = "the database is not available" if not stored else f"{len(down)} links are not up" if down else ""
     return Readiness(stored, not down, text)
+
+
+async def _tell(settings: Settings, database: Database, audit: AuditWriter, feed: Feed) -> None:
+    """Send what subscriptions ask for, until cancelled."""
+    from interface.api.told import subscription_sender
+
+    await subscription_sender(settings, database, audit, feed).run()
 
 
 def _statuses(links: Links) -> list[LinkStatus]:

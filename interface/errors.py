@@ -17,6 +17,10 @@ LaboraError
 │   ├── UnmappedCode  UnknownUnit  NoSuchSpecimen  AmbiguousSpecimen  PatientMismatch  DriverMismatch  RunFailed
 │   └── IncompleteTransmission
 ├── IllegalStep                409; an order item or specimen cannot go from its state to that one; nothing changes
+├── DeliveryError              an EMR was not told of a change
+│   ├── DeliveryTransient      certainly not taken; again later, in order
+│   ├── DeliveryAmbiguous      it may have been taken; again later all the same
+│   └── DeliveryRejected       refused for what it says; a few times, then a letter for a person
 ├── DriverError                a driver folder that cannot be used; names file and key
 └── ApiError                   OperationOutcome or problem+json; no internals
 """
@@ -203,6 +207,34 @@ class IllegalStep(LaboraError):
     """A step of an order item or a specimen that its state does not allow; the rules are in `domain.states`."""
 
     slug = "illegal_step"
+
+
+class DeliveryError(LaboraError):
+    """An EMR was not told of a change. The text is for people of the laboratory and the EMR, without patient data."""
+
+    slug = "delivery"
+
+
+class DeliveryTransient(DeliveryError):
+    """Certainly not taken. `wait_s`: how long the endpoint asked us to wait, 0 where it did not."""
+
+    slug = "delivery_transient"
+
+    def __init__(self, text: str, wait_s: float = 0.0) -> None:
+        self.wait_s = wait_s
+        super().__init__(text)
+
+
+class DeliveryAmbiguous(DeliveryError):
+    """Sent, and without an answer. It is sent again: once too often rather than never."""
+
+    slug = "delivery_ambiguous"
+
+
+class DeliveryRejected(DeliveryError):
+    """Refused for what it says; another message may be taken."""
+
+    slug = "delivery_rejected"
 
 
 class DriverError(LaboraError):

@@ -244,6 +244,8 @@ class ApiSettings:
     token_lifetime_s: int = 3600
     jwks_hosts: frozenset[str] = frozenset()  # `host` or `host:port`, from where clients' public keys may be fetched
     workers: int = 1  # processes that serve; 1: the daemon's own
+    hooks: tuple[str, ...] = ()  # endpoints that subscriptions may send to, or below: `domain.hooks`
+    hook_networks: tuple[str, ...] = ()  # that are not public, in which their names may resolve
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,6 +276,8 @@ _commit = Histogram(
 )  # fmt: skip
 _group = Histogram("labora_journal_group_size", "Appends in one group commit", registry=REGISTRY,
                    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))  # fmt: skip
+_notifications = Counter("labora_notifications", "Messages to EMRs about changes, by what became of them", ["outcome"],
+                         registry=REGISTRY)  # fmt: skip
 _queries = Counter("labora_queries", "Analyzers' queries answered, by whether there was work", ["link", "outcome"],
                    registry=REGISTRY)  # fmt: skip
 _requests = Counter("labora_api_requests", "HTTP requests", ["method", "route", "status"], registry=REGISTRY)
@@ -362,6 +364,11 @@ def set_heard(link: str, timestamp_s: float) -> None:
 def set_connections(link: str, number: int) -> None:
     """How many connections `link` has now."""
     _connections.labels(_link_label(link)).set(number)
+
+
+def count_notification(outcome: str) -> None:
+    """`outcome`: sent, or the slug of a DeliveryError."""
+    _notifications.labels(outcome).inc()
 
 
 def count_query(link: str, outcome: str) -> None:

@@ -336,3 +336,12 @@ def test_a_hospitals_link_has_keys_of_its_own_and_none_about_results(drivers: Pa
         "authorities",
         "order_reply",
     ]
+
+
+def test_endpoints_and_networks_of_hooks_are_checked() -> None:
+    text = """[api]
+    hooks = ["https://emr.example.org/fhir", "http://emr.example.org", "https://u@h", "http://127.0.0.1:9000"]
+    hook_networks = ["10.1.2.0/24", "10.1.2.1/24", "0.0.0.0/0", "169.254.0.0/16"]"""
+    assert list(problems(text)) == [
+        "api.hooks[1]", "api.hooks[2]", "api.hook_networks[1]", "api.hook_networks[2]", "api.hook_networks[3]"
+    ]  # fmt: skip

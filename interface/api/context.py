@@ -70,14 +70,21 @@ class Services:
 
     @property
     def base_url(self) -> str:
-        """As clients see the server, without a slash at the end; never taken from a request's Host."""
-        return (self.settings.api.base_url or f"http://{self.settings.api.listen}").rstrip("/")
+        return base_url_of(self.settings)
 
     @property
     def emr(self) -> Audience:
-        """What an EMR may see (`[api] preliminary`)."""
-        visible = self.settings.api.preliminary is Preliminary.VISIBLE
-        return Audience.EMR_PRELIMINARY if visible else Audience.EMR
+        return emr_of(self.settings)
+
+
+def base_url_of(settings: Settings) -> str:
+    """As clients see the server, without a slash at the end; never taken from a request's Host."""
+    return (settings.api.base_url or f"http://{settings.api.listen}").rstrip("/")
+
+
+def emr_of(settings: Settings) -> Audience:
+    """What an EMR may see (`[api] preliminary`)."""
+    return Audience.EMR_PRELIMINARY if settings.api.preliminary is Preliminary.VISIBLE else Audience.EMR
 
 
 ENDING: web.AppKey[asyncio.Event] = web.AppKey("ending", asyncio.Event)  # clients are to go elsewhere

@@ -58,6 +58,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {  # noun: (its module's attribute, on
     "user": ("interface.cli.user:user", "Create, list and disable users."),
     "client": ("interface.cli.client:client", "Create and list API clients."),
     "audit": ("interface.cli.audit:audit", "See who did what; prove that the audit trail is whole."),
+    "subscription": ("interface.cli.subscription:subscription", "See to the EMRs that are told of changes."),
     "trace": ("interface.cli.trace:trace", "Explain every result of a specimen, from the bytes on."),
 }
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from interface.config.hooks import read_hooks
 from interface.config.links import read_link, unique
 from interface.config.table import Table, parse_address, parse_line_format
 from interface.errors import ConfigError, ConfigProblem
@@ -180,8 +181,10 @@ def _api(table: Table | None) -> ApiSettings:
         if not re.fullmatch(r"([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", text):
             table.problem(f"jwks_hosts[{index}]", f'"{text}" is not a host in lower case, or host:port')
     workers = table.whole("workers", default.workers, 1, MOST_API_WORKERS)
+    hooks, networks = read_hooks(table)
     table.close()
-    return ApiSettings(listen, base_url.rstrip("/"), preliminary, lifetime, frozenset(hosts), workers)
+    base_url = base_url.rstrip("/")
+    return ApiSettings(listen, base_url, preliminary, lifetime, frozenset(hosts), workers, hooks, networks)
 
 
 def _limits(table: Table | None) -> LimitSettings:

@@ -7,7 +7,7 @@ A pass excludes every other, whichever process makes it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 from uuid import UUID
 
@@ -31,6 +31,7 @@ class Feed:
         self._ends: dict[UUID, int] = {}
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
         self._poked = asyncio.Event()
+        self._moving: set[asyncio.Event] = set()
 
     @property
     def organizations(self) -> tuple[UUID, ...]:
@@ -56,7 +57,7 @@ class Feed:
         async with self._database.organization(organization_id) as connection:
             end = await changes.last_position(connection)
         if end != self._ends.get(organization_id):
-            for waiting in self._waiting.get(organization_id, ()):
+            for waiting in (*self._waiting.get(organization_id, ()), *self._moving):
                 waiting.set()
         self._ends[organization_id] = end
         return end
@@ -78,6 +79,21 @@ class Feed:
             if not self._waiting[organization_id]:
                 del self._waiting[organization_id]
         return True
+
+    async def moved(self, seen: Mapping[UUID, int], timeout_s: float) -> Mapping[UUID, int]:
+        """The ends of all feeds, as soon as they are other than `seen`, or after `timeout_s`."""
+        waiting = asyncio.Event()
+        self._moving.add(waiting)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._ends == seen:
+                    waiting.clear()
+                    await waiting.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._moving.discard(waiting)
+        return dict(self._ends)
 
     async def run(self, organization_ids: Callable[[], Iterable[UUID]]) -> None:
         """Look until cancelled, at the organizations of `organization_ids` and those that became known."""

@@ -8,8 +8,10 @@ from datetime import date
 
 from interface import __version__
 from interface.api.fhir.search import MOST_COUNT
+from interface.api.fhir.subscription import PARAMETERS as SUBSCRIPTION
 from interface.api.fhir.types import TYPES
 from interface.render.fhir import TERMINOLOGY, Json
+from interface.store.changes import FOLLOWED
 from interface.store.search.engine import Kind, Kinds
 from interface.store.search.fields import Link
 
@@ -58,7 +60,7 @@ def capability_statement(base_url: str, kinds: Kinds, served: Served) -> Json:
                     {"code": code} for (method, path), code in _WHOLE.items() if (method, f"/fhir{path}") in paths
                 ],
                 "security": _security(base_url),
-                "resource": [_resource(kinds[name], kinds, paths) for name in TYPES],
+                "resource": [*(_resource(kinds[name], kinds, paths) for name in TYPES), _subscription(paths)],
             }
         ],
     }
@@ -73,6 +75,28 @@ def _security(base_url: str) -> Json:
         ],
         "service": [{"coding": [{"system": TERMINOLOGY + "restful-security-service", "code": "SMART-on-FHIR"}]}],
         "description": "OAuth 2.0 client credentials, by private_key_jwt or secret; scopes system/<type>.<cruds>",
+    }
+
+
+def _subscription(paths: Served) -> Json:
+    """It is no record of a laboratory's: it has no table of parameters, and cannot be chained to."""
+    codes = [code for (method, path), code in _INTERACTIONS.items() if (method, f"/fhir/Subscription{path}") in paths]
+    return {
+        "type": "Subscription",
+        "documentation": f"rest-hook, of {', '.join(FOLLOWED)}; a client sees its own. With the payload "
+        "application/fhir+json a resource is PUT to [endpoint]/[type]/[id], without one the endpoint is POSTed to.",
+        "interaction": [{"code": code} for code in codes],
+        "versioning": "versioned-update",
+        "readHistory": False,
+        "updateCreate": False,
+        "conditionalCreate": False,
+        "conditionalRead": "full-support",
+        "conditionalUpdate": False,
+        "conditionalDelete": "not-supported",
+        "searchParam": [
+            {"name": name, "type": "string" if name == "criteria" else "token", "documentation": text}
+            for name, text in SUBSCRIPTION.items()
+        ],
     }
 
 

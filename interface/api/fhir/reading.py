@@ -5,8 +5,8 @@ What an EMR may not see is not found; a scope's query is one more search.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from interface.api.fhir import search
 from interface.api.fhir.page import shown
 from interface.api.fhir.search import CONTROLS
 from interface.api.fhir.types import TYPES, Shown
-from interface.domain.permissions import Permission, Restriction
+from interface.domain.permissions import Permission, Restriction, restrictions
 from interface.domain.search import All, Among, Is, Moment, Node, Prefix
 from interface.domain.views import Audience
 from interface.errors import ApiError
@@ -36,6 +36,11 @@ class Reader:
     audience: Audience
     base_url: str
     may_search: Mapping[str, tuple[Restriction, ...]] = field(default_factory=dict)
+
+    def of(self, scopes: Iterable[str]) -> Reader:
+        """The same for a client with these scopes: what leads from one type to another needs both."""
+        held = tuple(scopes)
+        return replace(self, may_search={type: restrictions(held, type, "s") for type in TYPES})
 
     def check(self, type: str, parameters: Parameters) -> None:
         """Raise ApiError for what a search of this type would refuse, or what says how to show what is found."""

@@ -1,0 +1,186 @@
+"""Subscription: a client has itself told of changes (R4 subscription.html, rest-hook); docs/changes.md.
+
+Each client sees its own. What is wrong with one is said all at once; what it asks for is active at once. Values of
+headers are not shown: `Authorization: ***` sent back for the same endpoint leaves the value as it is.
+"""
+
+from __future__ import annotations
+
+from email.utils import format_datetime
+from typing import Final
+from urllib.parse import urlencode
+from uuid import UUID
+
+import orjson
+from aiohttp import web
+
+from interface.api.context import Need, Route, actor_of, json_response, note_read, services
+from interface.api.fhir.element import Element, Faults
+from interface.api.fhir.negotiation import JSON_TYPES, MEDIA_TYPE, negotiate, resource_response
+from interface.api.fhir.reading import Reader
+from interface.api.fhir.values import read_id
+from interface.errors import ApiError
+from interface.flow import subscriptions
+from interface.flow.hooks import Hooks
+from interface.flow.subscriptions import Asked
+from interface.render import fhir
+from interface.render.fhir import Json
+from interface.store import subscriptions as rows
+from interface.store.subscriptions import SubscriptionView
+
+PARAMETERS: Final = {"_id": "the resource's id", "status": "active, error or off", "criteria": "the whole criteria"}
+
+
+def resource(view: SubscriptionView) -> Json:
+    channel: Json = {"type": "rest-hook", "endpoint": view.endpoint}
+    if view.payload:
+        channel["payload"] = view.payload
+    if view.headers:
+        channel["header"] = [subscriptions.masked(one) for one in view.headers]
+    found: Json = {
+        "resourceType": "Subscription",
+        "id": str(view.id),
+        "meta": {"versionId": str(view.version), "lastUpdated": fhir.instant(view.updated_at)},
+        "status": view.status.value,
+        "reason": view.reason or "changes",
+        "criteria": view.criteria,
+        "channel": channel,
+    }
+    if view.ends_at is not None:
+        found["end"] = fhir.instant(view.ends_at)
+    if view.error:
+        found["error"] = view.error
+    return found
+
+
+async def _asked(request: web.Request, id: UUID | None = None) -> Asked:
+    """Raises ApiError 400, 415, 422."""
+    if request.content_type not in JSON_TYPES:
+        raise ApiError(415, "not-supported", f"the body is {MEDIA_TYPE}")
+    try:
+        value = orjson.loads(await request.read())
+    except orjson.JSONDecodeError:
+        raise ApiError(400, "structure", "the body is not JSON") from None
+    faults = Faults()
+    body = Element(value, "Subscription", faults)
+    if body.text("resourceType") != "Subscription":
+        raise ApiError(400, "structure", "the body is not a Subscription")
+    if id is not None and body.text("id").lower() != str(id):
+        raise ApiError(400, "value", "Subscription.id is not that of the address")
+    channel = body.one("channel") or Element({}, "Subscription.channel", faults)
+    if channel.text("type", required=True) not in ("rest-hook", ""):
+        channel.fault("is rest-hook here", "type", "not-supported")
+    asked = Asked(
+        body.text("status", required=True),
+        body.text("criteria", required=True),
+        channel.text("endpoint", required=True),
+        channel.text("payload"),
+        channel.texts("header"),
+        body.text("reason", required=True),
+        body.instant("end"),
+    )
+    faults.check()
+    return asked
+
+
+def _parts(request: web.Request) -> tuple[Hooks, Reader]:
+    served = services(request)
+    api = served.settings.api
+    return Hooks.of(api.hooks, api.hook_networks), Reader(served.emr, served.base_url)
+
+
+async def create(request: web.Request) -> web.StreamResponse:
+    asked, actor = await _asked(request), actor_of(request)
+    await services(request).feed.look(actor.organization_id)  # it is told of what comes now, and of nothing before
+    async with services(request).database.transaction(actor.organization_id) as connection:
+        view = await subscriptions.create(connection, actor, asked, *_parts(request))
+    url = f"{services(request).base_url}/fhir/Subscription/{view.id}"
+    headers = {"Location": f"{url}/_history/{view.version}"}
+    return _answer(view, 201, headers)
+
+
+async def update(request: web.Request) -> web.StreamResponse:
+    id, actor = _id(request), actor_of(request)
+    async with services(request).database.organization(actor.organization_id) as connection:
+        await subscriptions.own(connection, actor, id)  # what is not there has no body that could be wrong
+    asked, version = await _asked(request, id), _version(request.headers.get("If-Match", ""))
+    async with services(request).database.transaction(actor.organization_id) as connection:
+        view = await subscriptions.update(connection, actor, id, asked, *_parts(request), version)
+    return _answer(view, 200, {})
+
+
+def _answer(view: SubscriptionView, status: int, headers: dict[str, str]) -> web.Response:
+    tags = {
+        "ETag": f'W/"{view.version}"',
+        "Last-Modified": format_datetime(view.updated_at.replace(microsecond=0), usegmt=True),
+    }
+    return json_response(resource(view), status, headers | tags, MEDIA_TYPE)
+
+
+async def delete(request: web.Request) -> web.StreamResponse:
+    actor = actor_of(request)
+    async with services(request).database.transaction(actor.organization_id) as connection:
+        await subscriptions.delete(connection, actor, _id(request))
+    return web.Response(status=204)
+
+
+async def read(request: web.Request) -> web.StreamResponse:
+    negotiate(request)
+    id, actor = _id(request), actor_of(request)
+    await note_read(request, "read", "Subscription", id)
+    async with services(request).database.organization(actor.organization_id) as connection:
+        view = await subscriptions.own(connection, actor, id)
+    return resource_response(request, resource(view), view.updated_at)
+
+
+async def search(request: web.Request) -> web.StreamResponse:
+    """The client's own, all on one page: there are at most MOST_OF_A_CLIENT that are not off."""
+    negotiate(request)
+    served, actor = services(request), actor_of(request)
+    given = [*request.query.items()]
+    if request.method == "POST":
+        if request.content_type != "application/x-www-form-urlencoded":
+            raise ApiError(415, "not-supported", "a search is posted as application/x-www-form-urlencoded")
+        given += [(name, value) for name, value in (await request.post()).items() if isinstance(value, str)]
+    applied = [(name, value) for name, value in given if value and name in PARAMETERS]
+    if odd := next((name for name, _ in given if name.partition(":")[0] in PARAMETERS and ":" in name), ""):
+        raise ApiError(400, "not-supported", f"the modifier of {odd[:40]!r} is not supported")
+    async with served.database.organization(actor.organization_id) as connection:
+        found = [resource(view) for view in await rows.all_of(connection, actor.id)]
+    matches = [one for one in found if all(_matches(one, name, value) for name, value in applied)]
+    await note_read(request, "search", "Subscription", None, (), {"matches": str(len(matches))})
+    base = f"{served.base_url}/fhir"
+    url = f"{base}/Subscription" + (f"?{urlencode(applied)}" if applied else "")
+    return json_response(fhir.searchset(base, matches, url, "", len(matches)), content_type=MEDIA_TYPE)
+
+
+def _matches(one: Json, name: str, value: str) -> bool:
+    if name == "criteria":
+        return bool(one["criteria"] == value)
+    return one[{"_id": "id"}.get(name, name)] in [part.rpartition("|")[2] for part in value.split(",")]
+
+
+def _id(request: web.Request) -> UUID:
+    id = read_id(request.match_info["id"])
+    if id is None:
+        raise ApiError(404, "not-found", "there is no Subscription of this id")
+    return id
+
+
+def _version(tag: str) -> int | None:
+    if not tag:
+        return None
+    text = tag.strip().removeprefix("W/").strip('"')
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise ApiError(412, "conflict", "If-Match is not a version of this resource")
+    return int(text)
+
+
+ROUTES = (
+    Route("GET", "/fhir/Subscription", search, Need(None, "Subscription", "s")),
+    Route("POST", "/fhir/Subscription/_search", search, Need(None, "Subscription", "s")),
+    Route("GET", "/fhir/Subscription/{id}", read, Need(None, "Subscription", "r")),
+    Route("POST", "/fhir/Subscription", create, Need(None, "Subscription", "c")),
+    Route("PUT", "/fhir/Subscription/{id}", update, Need(None, "Subscription", "u")),
+    Route("DELETE", "/fhir/Subscription/{id}", delete, Need(None, "Subscription", "d")),
+)

@@ -1,0 +1,237 @@
+"""Subscriptions against real endpoints: in order, at least once, and nothing that the EMR may not see."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aiohttp import web
+
+from interface.domain.model import HoldReason, ResultStatus
+from interface.domain.permissions import Role
+from interface.domain.subscription import MOST_ATTEMPTS
+from tests.api.bench import Laboratory, found_laboratory
+from tests.api.hooks_use import Hooked, hooked
+
+HELD = (HoldReason.QUESTIONABLE,)
+
+
+@pytest.fixture
+async def emr(laboratory: Laboratory) -> AsyncIterator[Hooked]:
+    async with hooked(laboratory) as emr:
+        yield emr
+
+
+async def test_what_matches_is_put_to_the_endpoint_in_order(emr: Hooked) -> None:
+    await emr.released("10.0")  # before there was a subscription
+    made = await emr.subscribe(
+        "Observation?code=http://loinc.org|718-7", channel={"header": ["Authorization: Bearer s3cret", "X-Site: 4"]}
+    )
+    assert (made["status"], made["channel"]["header"]) == ("active", ["Authorization: ***", "X-Site: ***"])
+    first = await emr.released("11.0")
+    await emr.released("1.0", loinc="2345-7", test_code="GLU")
+    second = await emr.released("12.0")
+    await emr.told()
+    assert emr.receiver.paths == [f"PUT /hook/Observation/{first}", f"PUT /hook/Observation/{second}"]
+    assert emr.receiver.values == ["11.0", "12.0"]
+    _, _, headers, body = emr.receiver.got[0]
+    assert (headers["Authorization"], headers["Content-Type"]) == (
+        "Bearer s3cret", "application/fhir+json; charset=utf-8"
+    )  # fmt: skip
+    assert body == (await emr.bench.get(f"/fhir/Observation/{first}", emr.token)).json
+    await emr.told()
+    assert len(emr.receiver.got) == 2, "once, when all goes well"
+    await emr.bench.writer.flush()
+    assert [row["entity_id"] for row in await emr.laboratory.audit("send")] == [first, second]
+    assert len(await emr.laboratory.audit("disclose")) >= 2
+
+
+async def test_nothing_is_told_that_the_emr_may_not_see(emr: Hooked) -> None:
+    await emr.subscribe()
+    await emr.released("9.1", status=ResultStatus.FINAL, held=HELD)
+    await emr.released("9.2", status=ResultStatus.PRELIMINARY)
+    narrow = await emr.laboratory.client_token(
+        "system/Observation.rs?code=http://loinc.org|2345-7", "system/Subscription.c"
+    )
+    await emr.subscribe(token=narrow)
+    await emr.told()
+    assert emr.receiver.got == []
+    await emr.released("9.3")
+    await emr.told()
+    assert emr.receiver.values == ["9.3"], "by the one whose scopes read it, and the one held still is not"
+
+
+async def test_a_dead_endpoint_is_waited_out_in_order_and_then_off_until_resumed(emr: Hooked) -> None:
+    made = await emr.subscribe()
+    emr.receiver.answers = [503] * MOST_ATTEMPTS
+    for value in ("11.0", "12.0"):
+        await emr.released(value)
+    await emr.told()
+    assert await emr.state(made) == ("error", f"{emr.receiver.url} answered 503")
+    await emr.told()
+    assert emr.receiver.values == ["11.0"], "not before it is due"
+    await emr.later(2)
+    await emr.later(3)
+    assert emr.receiver.values == ["11.0"] * 2, "2 s, then 4 s"
+    for _ in range(MOST_ATTEMPTS):
+        await emr.later(3601)
+    assert emr.receiver.values == ["11.0"] * MOST_ATTEMPTS, "what is behind waits"
+    status, error = await emr.state(made)
+    assert (status, error) == ("off", f"stopped after {MOST_ATTEMPTS} attempts: {emr.receiver.url} answered 503")
+    emr.receiver.got.clear()
+    token = await emr.laboratory.user_token(Role.ADMINISTRATOR)
+    [shown] = (await emr.bench.get("/api/subscriptions", token)).json["subscriptions"]
+    assert (shown["id"], shown["status"], shown["behind"] > 0) == (made["id"], "off", True)
+    resumed = await emr.bench.ask("POST", f"/api/subscriptions/{made['id']}/resume", token)
+    assert resumed.status == 200
+    await emr.told()
+    assert (emr.receiver.values, await emr.state(made)) == (["11.0", "12.0"], ("active", ""))
+
+
+async def test_what_is_refused_becomes_a_letter_and_the_next_is_told(emr: Hooked) -> None:
+    made = await emr.subscribe()
+    emr.receiver.answers = [422, 422, 422]
+    for value in ("11.0", "12.0"):
+        await emr.released(value)
+    await emr.told()
+    for _ in range(4):
+        await emr.later(60)
+    assert emr.receiver.values == ["11.0", "11.0", "11.0", "12.0"]
+    token = await emr.laboratory.user_token(Role.ADMINISTRATOR)
+    shown = (await emr.bench.get(f"/api/subscriptions/{made['id']}", token)).json
+    assert [(one["attempts"], one["error"]) for one in shown["letters"]] == [(3, f"{emr.receiver.url} answered 422")]
+    await emr.bench.ask("POST", f"/api/subscriptions/{made['id']}/resume", token, json={"letters": True})
+    await emr.told()
+    assert emr.receiver.values[-1] == "11.0"
+    assert (await emr.bench.get(f"/api/subscriptions/{made['id']}", token)).json["letters"] == []
+
+
+async def test_a_process_that_dies_before_noting_has_it_sent_again_first(
+    emr: Hooked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await emr.subscribe()
+    first, second = await emr.released("11.0"), await emr.released("12.0")
+
+    async def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(emr.sender, "_note", dies)
+    with pytest.raises(KeyboardInterrupt):
+        await emr.told()
+    emr.sender = emr.another()
+    await emr.later(61)
+    ids = [first, first, second]
+    assert emr.receiver.paths == [f"PUT /hook/Observation/{id}" for id in ids]
+
+
+async def test_while_one_has_it_claimed_no_other_sends(emr: Hooked, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = await emr.subscribe()
+    await emr.released("11.0")
+    await emr.feed.look(emr.laboratory.organization_id)
+    rival = emr.another()
+
+    seen: list[list[UUID]] = []
+
+    async def meanwhile(*given: Any) -> None:
+        seen.append(await rival.due(emr.laboratory.organization_id))
+        assert not await rival.serve(emr.laboratory.organization_id, UUID(made["id"]))
+        await send(*given)
+
+    send = emr.sender._send
+    monkeypatch.setattr(emr.sender, "_send", meanwhile)
+    await emr.told()
+    assert (seen, len(emr.receiver.got)) == ([[]], 1)
+
+
+async def test_without_a_payload_the_endpoint_is_only_told_that_something_is_new(emr: Hooked) -> None:
+    await emr.subscribe(channel={"payload": ""})
+    for value in ("11.0", "12.0"):
+        await emr.released(value)
+    await emr.told()
+    assert [(one[0], one[1], one[3]) for one in emr.receiver.got] == [("POST", "/hook", None)]
+
+
+async def test_a_redirect_is_not_followed_and_an_endless_answer_not_read(emr: Hooked) -> None:
+    made = await emr.subscribe()
+    elsewhere = f"{emr.receiver.url}/elsewhere"
+    emr.receiver.answers = [
+        lambda _: web.Response(status=307, headers={"Location": elsewhere}),
+        lambda _: web.Response(status=200, body=b"x" * 1_000_000),
+    ]
+    await emr.released("11.0")
+    await emr.told()
+    status, error = await emr.state(made)
+    assert (status, "which is not followed" in error, len(emr.receiver.got)) == ("error", True, 1)
+    await emr.later(3)
+    assert (await emr.state(made), len(emr.receiver.got)) == (("active", ""), 2)
+
+
+async def test_who_may_no_longer_read_is_told_nothing_more(emr: Hooked) -> None:
+    async with emr.laboratory.database.organization(emr.laboratory.organization_id) as connection:
+        for change, text in (
+            ("scopes = '{system/Patient.rs}'", "may not read Observation any more"),
+            ("scopes = '{system/*.cruds}', disabled_at = now()", "is disabled"),
+        ):
+            made = await emr.subscribe()
+            await emr.released("11.0")
+            await connection.execute(" ".join(("update lab.client set", change)))
+            await emr.told()
+            found = await connection.fetchrow(
+                "select status, error from lab.subscription where id = $1", UUID(made["id"])
+            )
+            assert found is not None and (found["status"], text in found["error"]) == ("off", True)
+    assert emr.receiver.got == []
+
+
+async def test_each_client_has_its_own_and_may_end_them(emr: Hooked) -> None:
+    made = await emr.subscribe()
+    path = f"/fhir/Subscription/{made['id']}"
+    other = await emr.laboratory.client_token("system/*.cruds")
+    stranger = await (await found_laboratory(emr.laboratory.database)).client_token("system/*.cruds")
+    for token in (other, stranger):
+        for method in ("GET", "DELETE"):
+            assert (await emr.bench.ask(method, path, token)).status == 404
+        assert (await emr.bench.ask("PUT", path, token, json={**emr.wish(), "id": made["id"]})).status == 404
+        assert (await emr.bench.get("/fhir/Subscription", token)).json["total"] == 0
+    found = (await emr.bench.get("/fhir/Subscription?status=active", emr.token)).json
+    assert [one["resource"]["id"] for one in found["entry"]] == [made["id"]]
+    read = await emr.bench.get(path, emr.token)
+    off = {**emr.wish(), "id": made["id"], "status": "off"}
+    stale = await emr.bench.ask("PUT", path, emr.token, json=off, headers={"If-Match": 'W/"99"'})
+    assert stale.status == 412
+    done = await emr.bench.ask("PUT", path, emr.token, json=off, headers={"If-Match": read.headers["ETag"]})
+    assert (done.status, done.json["status"]) == (200, "off")
+    await emr.released("11.0")
+    await emr.told()
+    again = await emr.bench.ask("PUT", path, emr.token, json={**emr.wish(), "id": made["id"]})
+    assert again.json["status"] == "active"
+    await emr.told()
+    assert emr.receiver.values == ["11.0"], "its place was kept"
+    assert [(await emr.bench.ask("DELETE", path, emr.token)).status for _ in range(2)] == [204, 204]
+    assert (await emr.bench.get(path, emr.token)).status == 410
+    await emr.released("12.0")
+    await emr.told()
+    assert emr.receiver.values == ["11.0"]
+
+
+async def test_everything_wrong_with_one_is_said_at_once(emr: Hooked) -> None:
+    bad = emr.wish("Observation?status=", status="error", channel={"header": ["Host: x"], "payload": "text/plain"})
+    bad["channel"]["endpoint"] = "http://169.254.169.254/latest"
+    answer = await emr.bench.ask("POST", "/fhir/Subscription", emr.token, json=bad)
+    assert (answer.status, len(answer.json["issue"])) == (422, 4), answer.json
+    cases: list[tuple[dict[str, Any], int]] = [
+        (emr.wish("Medication?code=1"), 422),
+        (emr.wish("Observation?unknown=1"), 422),
+        (emr.wish("Observation?_include=Observation:patient"), 422),
+        (emr.wish(channel={"type": "websocket"}), 422),
+        (emr.wish() | {"resourceType": "Patient"}, 400),
+    ]
+    for body, status in cases:
+        answer = await emr.bench.ask("POST", "/fhir/Subscription", emr.token, json=body)
+        assert answer.status == status, (body, answer.json)
+    reader = await emr.laboratory.client_token("system/Patient.rs", "system/Subscription.cruds")
+    assert (await emr.bench.ask("POST", "/fhir/Subscription", reader, json=emr.wish())).status == 403
+    user = await emr.laboratory.user_token(Role.ADMINISTRATOR)
+    assert (await emr.bench.ask("POST", "/fhir/Subscription", user, json=emr.wish())).status == 403
