@@ -20,19 +20,27 @@ from tests.api.review_use import use_review
 from tests.api.rules_use import BODIES as OF_RULES
 from tests.api.rules_use import use_rules
 from tests.api.specimen_use import SPECIMEN_BODIES, is_theirs, use_specimens
+from tests.api.told_use import BODIES as OF_SUBSCRIPTIONS
+from tests.api.told_use import use_subscriptions
 
 WITHOUT_DATA = {
     "/api/links",
     "/api/results/comments",
 }  # neither a patient's nor anybody's: what the configuration says, and whether it works
 ROUTES = sorted(
-    (route for route in routes() if not route.need.public and route.path not in WITHOUT_DATA),
+    (
+        route
+        for route in routes()
+        if not route.need.public
+        and route.path not in WITHOUT_DATA
+        and (route.need.permission is not None or route.need.any_actor)  # a client's own: see test_subscriptions
+    ),
     key=lambda route: route.path == "/api/logout",  # last: it ends the session
 )
 EVERYBODY = (Role.TECHNOLOGIST, Role.LABORATORY_DIRECTOR)  # and, as the first user, administrator
 
 
-BODIES: dict[str, Any] = {**SPECIMEN_BODIES, **LOT_BODIES, **RESULT_BODIES} | {
+BODIES: dict[str, Any] = {**SPECIMEN_BODIES, **LOT_BODIES, **RESULT_BODIES, **OF_SUBSCRIPTIONS} | {
     "/api/patients/{id}": {"version": 1, "given": "Eva"},
     "/api/patients/{id}/identifiers": {"authority": "urn:card", "value": uuid4().hex},
     "/api/patients/{id}/identifiers/end": {"authority": "urn:hospital", "value": "1", "reason": "not theirs"},
@@ -101,6 +109,8 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
         return await use_rules(bench, laboratory, token, route)
     if (user := OF_QC.get(kind) or OF_DISPATCHES.get(kind)) is not None:
         return await user(bench, laboratory, token, route)
+    if kind == "subscriptions":
+        return await use_subscriptions(bench, laboratory, token, route)
     if is_theirs(route):
         return await use_specimens(bench, laboratory, token, route)
     of = await laboratory.order(mrn=(number := uuid4().hex))

@@ -211,6 +211,14 @@ async def test_each_client_has_its_own_and_may_end_them(emr: Hooked) -> None:
     assert emr.receiver.values == ["11.0"], "its place was kept"
     assert [(await emr.bench.ask("DELETE", path, emr.token)).status for _ in range(2)] == [204, 204]
     assert (await emr.bench.get(path, emr.token)).status == 410
+    await emr.bench.writer.flush()
+    async with emr.laboratory.database.organization(emr.laboratory.organization_id) as connection:
+        rows = await connection.fetch(
+            "select action, actor_kind from lab.audit_event where lower(entity_kind) = 'subscription' and actor_name = $1",
+            emr.client.client.name,
+        )
+    assert {row["action"] for row in rows} >= {"create", "read", "search", "update", "off", "delete"}
+    assert {row["actor_kind"] for row in rows} == {"client"}
     await emr.released("12.0")
     await emr.told()
     assert emr.receiver.values == ["11.0"]
