@@ -25,6 +25,7 @@ from interface import telemetry
 from interface.flow.critical_watch import watch_criticals
 from interface.flow.dispatch_watch import LinkSeen, watch_dispatches
 from interface.flow.feed import Feed
+from interface.flow.link_watch import LinkUp, LinkWatch
 from interface.flow.outgoing import watch_work
 from interface.flow.pbrtqc_watch import watch_patients
 from interface.flow.qc_watch import watch_quality_control
@@ -162,6 +163,7 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             feed.run(lambda: list(links.journals)),
             sealer.run(),
             _tell(settings, database, audit, feed),
+            LinkWatch(database, lambda: _ups(links)).run(),
         ):
             stack.push_async_callback(_cancelled, asyncio.create_task(upkeep, name="upkeep"))
 
@@ -228,11 +230,20 @@ def _ready(links: Links) -> Readiness:
     return Readiness(stored, not down, text)
 
 
-async def _tell(settings: Settings, database: Database, audit: AuditWriter, feed: Feed) -> None:
-    """Send what subscriptions ask for, until cancelled."""
-    from interface.api.told import subscription_sender
+def _ups(links: Links) -> list[LinkUp]:
+    by_name = {context.name: context for context in links.contexts}
+    return [
+        LinkUp(by_name[link.id].organization_id, by_name[link.id].link_id, link.up)
+        for link in links.supervisor.statuses()
+        if link.id in by_name  # while SIGHUP is at work, it may be one that goes
+    ]
 
-    await subscription_sender(settings, database, audit, feed).run()
+
+async def _tell(settings: Settings, database: Database, audit: AuditWriter, feed: Feed) -> None:
+    """Tell EMRs of changes, until cancelled."""
+    from interface.api.told import tell
+
+    await tell(settings, database, audit, feed)
 
 
 def _statuses(links: Links) -> list[LinkStatus]:

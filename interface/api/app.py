@@ -21,6 +21,7 @@ from interface.api import (
     changes,
     criticals,
     dispatches,
+    events,
     health,
     idempotency,
     openapi,
@@ -56,7 +57,7 @@ from interface.api.context import (
     json_response,
     services,
 )
-from interface.api.fhir import ordering, subscription
+from interface.api.fhir import export, ordering, subscription
 from interface.api.fhir import routes as fhir
 from interface.api.key_fetch import KeyFetcher
 from interface.api.paging import Pages
@@ -99,7 +100,7 @@ def routes() -> tuple[Route, ...]:
     # Worksheets before orders: the worklist's path is also that of an order, and the first that takes it has it.
     bench = (worksheets, orders, specimens, results, criticals, dispatches, reports)
     of_qc = (qc_gate, qc, qc_lots, qc_peers, qc_charts, pbrtqc)  # the gate first: `status` is no result's id
-    told = (changes, subscriptions, subscription)
+    told = (changes, events, subscriptions, subscription, export)
     rooms = (health, openapi, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, *told, fhir, ordering)
     return tuple(route for room in rooms for route in room.ROUTES)
 
@@ -128,6 +129,7 @@ def build_app(
     app[SERVICES] = Services(
         database, settings, audit, ready, metrics or _own_metrics, link_status, Pages(), keys, feed
     )
+    events.attach(app)
     app[openapi.DESCRIBED] = openapi.Described(routes())
     app[NEEDS] = {(route.method, route.path): route.need for route in routes()}
     for route in routes():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from interface.api.changes import kinds_of
 from interface.api.context import base_url_of, emr_of
+from interface.api.fhir.export import exporter
 from interface.api.fhir.reading import Reader
 from interface.flow.feed import Feed
 from interface.flow.hooks import Hooks
@@ -11,6 +14,13 @@ from interface.flow.subscription_sender import SubscriptionSender
 from interface.settings import Settings
 from interface.store.audit import AuditWriter
 from interface.store.db import Database
+
+
+async def tell(settings: Settings, database: Database, audit: AuditWriter, feed: Feed) -> None:
+    """Send what subscriptions ask for and work on exports, until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(subscription_sender(settings, database, audit, feed).run(), name="subscriptions")
+        group.create_task(exporter(settings, database, feed).run(), name="exports")
 
 
 def subscription_sender(settings: Settings, database: Database, audit: AuditWriter, feed: Feed) -> SubscriptionSender:

@@ -38,6 +38,10 @@ class Feed:
         """Those that are looked at."""
         return tuple(self._ends)
 
+    def end(self, organization_id: UUID) -> int:
+        """The position of the last row that is known of, whatever its kind."""
+        return self._ends.get(organization_id, 0)
+
     def know(self, organization_id: UUID) -> None:
         """Look at this organization's feed from now on."""
         self._ends.setdefault(organization_id, 0)

@@ -21,6 +21,7 @@ from interface.domain.permissions import Role
 from interface.domain.views import Actor, ActorKind
 from interface.flow import actors
 from interface.flow.client_keys import KeySource
+from interface.flow.feed import Feed
 from interface.settings import Address, ApiSettings, Preliminary, Settings
 from interface.store import people
 from interface.store.audit import AuditWriter
@@ -183,6 +184,8 @@ async def serving(
     preliminary: Preliminary = Preliminary.HIDDEN,
     *,
     keys: KeySource | None = None,
+    feed: Feed | None = None,
+    state_dir: Path = Path("unused"),
     **settings: Any,
 ) -> AsyncIterator[Bench]:
     """The application on a free loopback port; `settings`: more of `[api]`."""
@@ -193,8 +196,8 @@ async def serving(
     writer = AuditWriter(database)
     writer.start()
     app = build_app(
-        database, Settings(Path("unused"), api=api), writer, ready=lambda: readiness[0], link_status=lambda: links,
-        keys=keys,
+        database, Settings(state_dir, api=api), writer, ready=lambda: readiness[0], link_status=lambda: links,
+        keys=keys, feed=feed,
     )  # fmt: skip
     app.on_response_prepare.append(conforms)
     runner = web.AppRunner(app, access_log=None)

@@ -135,6 +135,8 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
             options["json"] = merge
     if (route.method, route.path) == ("POST", "/fhir/ServiceRequest"):
         options["json"] = {**options["json"], "subject": {"reference": f"Patient/{of['patient']}"}}
+    if kind == "events":
+        options["params"] = {"after": "0", "wait": "false"}  # it does not end of itself
     code = {"panels": "PANEL", "specimen-types": "NEW"}.get(kind, "WBC")
     path = route.path.replace("{id}", str(key)).replace("{code}", code)
     answer = await bench.ask(route.method, path, token, **options)

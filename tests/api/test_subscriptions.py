@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -126,6 +129,41 @@ async def test_a_process_that_dies_before_noting_has_it_sent_again_first(
     assert emr.receiver.paths == [f"PUT /hook/Observation/{id}" for id in ids]
 
 
+async def test_a_process_killed_between_sending_and_noting_sends_it_again_first(
+    emr: Hooked, shared_database_url: str
+) -> None:
+    """kill -9, while the endpoint has the message and has not answered."""
+    await emr.subscribe()
+    first, second = await emr.released("11.0"), await emr.released("12.0")
+    command = (sys.executable, "-m", "tests.api.sender_process", shared_database_url,
+               str(emr.laboratory.organization_id), emr.receiver.url)  # fmt: skip
+    killed, done = await asyncio.create_subprocess_exec(*command), asyncio.Event()
+
+    def kill(_: web.Request) -> web.Response:
+        killed.kill()
+        return web.Response()
+
+    def answer(_: web.Request) -> web.Response:
+        if len(emr.receiver.got) == 3:
+            done.set()
+        return web.Response()
+
+    emr.receiver.answers = [kill, answer, answer]
+    assert await killed.wait() == -signal.SIGKILL
+    async with emr.laboratory.database.organization(emr.laboratory.organization_id) as connection:
+        row = await connection.fetchrow("select sent, claimed_by from lab.subscription")
+        assert row is not None and (row["sent"], row["claimed_by"] is None) == (0, False)
+        # a minute passes
+        await connection.execute("update lab.subscription set claimed_until = claimed_until - interval '61 seconds'")
+    another = await asyncio.create_subprocess_exec(*command)
+    try:
+        await done.wait()
+    finally:
+        another.kill()
+        await another.wait()
+    assert emr.receiver.paths == [f"PUT /hook/Observation/{id}" for id in (first, first, second)]
+
+
 async def test_while_one_has_it_claimed_no_other_sends(emr: Hooked, monkeypatch: pytest.MonkeyPatch) -> None:
     made = await emr.subscribe()
     await emr.released("11.0")
@@ -214,7 +252,8 @@ async def test_each_client_has_its_own_and_may_end_them(emr: Hooked) -> None:
     await emr.bench.writer.flush()
     async with emr.laboratory.database.organization(emr.laboratory.organization_id) as connection:
         rows = await connection.fetch(
-            "select action, actor_kind from lab.audit_event where lower(entity_kind) = 'subscription' and actor_name = $1",
+            "select action, actor_kind from lab.audit_event"
+            " where lower(entity_kind) = 'subscription' and actor_name = $1",
             emr.client.client.name,
         )
     assert {row["action"] for row in rows} >= {"create", "read", "search", "update", "off", "delete"}

@@ -1,0 +1,260 @@
+"""Bulk export: what a client may read, whole, once begun to its end, and for nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import orjson
+import pytest
+
+from interface.api.fhir.export import exporter
+from interface.domain.model import HoldReason, ResultStatus
+from interface.domain.permissions import Role
+from interface.flow import exporting
+from interface.flow.exporting import Exporter
+from interface.flow.feed import Feed
+from interface.render.json import dumps
+from interface.settings import Settings
+from tests.api.bench import Answer, Bench, Laboratory, found_laboratory, serving
+
+ASYNC = {"Prefer": "respond-async"}
+HELD = (HoldReason.QUESTIONABLE,)
+
+
+@dataclass(slots=True)
+class Export:
+    laboratory: Laboratory
+    bench: Bench
+    folder: Path
+    feed: Feed
+    exporter: Exporter
+    token: str
+
+    def another(self) -> Exporter:
+        """As a process that starts anew."""
+        return exporter(Settings(self.folder), self.laboratory.database, self.feed)
+
+    async def begin(self, query: str = "", token: str = "", level: str = "") -> str:
+        answer = await self.bench.get(f"/fhir{level}/$export?{query}", token or self.token, headers=ASYNC)
+        assert answer.status == 202, answer.body
+        return answer.headers["Content-Location"]
+
+    async def work(self) -> None:
+        while await self.exporter.work(self.laboratory.organization_id):
+            pass
+
+    async def files(self, url: str, token: str = "") -> dict[str, list[Any]]:
+        """The resources of each type of a job that is at its end."""
+        answer = await self.bench.get(url, token or self.token)
+        assert answer.status == 200, answer.body
+        found = {}
+        for one in answer.json["output"]:
+            file = await self.bench.get(one["url"], token or self.token)
+            assert (file.status, file.headers["Content-Type"]) == (200, "application/fhir+ndjson")
+            found[one["type"]] = [orjson.loads(line) for line in file.body.splitlines()]
+            assert len(found[one["type"]]) == one["count"]
+        return found
+
+    async def exported(self, query: str = "", token: str = "", level: str = "") -> dict[str, list[Any]]:
+        url = await self.begin(query, token, level)
+        await self.work()
+        return await self.files(url, token)
+
+
+@pytest.fixture
+async def export(laboratory: Laboratory, tmp_path: Path) -> AsyncIterator[Export]:
+    feed = Feed(laboratory.database)
+    async with serving(laboratory.database, feed=feed, state_dir=tmp_path) as bench:
+        made = exporter(Settings(tmp_path), laboratory.database, feed)
+        yield Export(laboratory, bench, tmp_path, feed, made, await laboratory.client_token("system/*.rs"))
+
+
+def values(found: dict[str, list[Any]]) -> set[str]:
+    return {str(one["valueQuantity"]["value"]) for one in found.get("Observation", [])}
+
+
+async def test_everything_that_the_client_may_read_is_in_the_files(
+    export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "PAGE", 2)
+    for value in ("11.1", "11.2", "11.3", "11.4", "11.5"):
+        await export.laboratory.result(of := await export.laboratory.order(), value)
+    await export.laboratory.result(of, "9.1", status=ResultStatus.PRELIMINARY)
+    await export.laboratory.result(of, "9.2", held=HELD)
+    other = await found_laboratory(export.laboratory.database)
+    await other.result(await other.order(), "1.0")
+    url = await export.begin()
+    waiting = await export.bench.get(url, export.token)
+    assert (waiting.status, waiting.headers["Retry-After"]) == (202, "5")
+    assert waiting.headers["X-Progress"].startswith("0 resources")
+    await export.work()
+    found = await export.files(url)
+    assert values(found) == {"11.1", "11.2", "11.3", "11.4", "11.5"}
+    assert {
+        type: len(found[type]) for type in ("Patient", "ServiceRequest", "Specimen", "Observation")
+    } == dict.fromkeys(("Patient", "ServiceRequest", "Specimen", "Observation"), 5)
+    manifest = (await export.bench.get(url, export.token)).json
+    assert manifest["requiresAccessToken"] and manifest["request"].endswith("/fhir/$export")
+    one = next(each for each in found["Observation"] if each["valueQuantity"]["value"] == 11.1)
+    assert one == (await export.bench.get(f"/fhir/Observation/{one['id']}", export.token)).json
+    for path in export.folder.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, "nobody but the service reads it"
+
+
+async def test_types_filters_and_scopes_narrow_it(export: Export) -> None:
+    of = await export.laboratory.order()
+    await export.laboratory.result(of, "11.1")
+    await export.laboratory.result(of, "5.5", loinc="2345-7", test_code="GLU")
+    filtered = await export.exported("_type=Observation,Patient&_typeFilter=Observation%3Fcode%3D2345-7")
+    assert (set(filtered), values(filtered)) == ({"Observation", "Patient"}, {"5.5"})
+    token = await export.laboratory.client_token(
+        "system/Observation.rs?code=http://loinc.org|718-7", "system/Patient.rs"
+    )
+    assert values(narrow := await export.exported(token=token, level="/Patient")) == {"11.1"}
+    assert set(narrow) == {"Observation", "Patient"}
+
+
+async def test_what_changed_since_the_last_export_is_in_the_next(export: Export) -> None:
+    await export.laboratory.result(await export.laboratory.order(), "11.1")
+    url = await export.begin("_type=Observation")
+    async with export.laboratory.database.transaction(export.laboratory.organization_id) as slow:
+        # under way while the first export reads, with a time of change from before it
+        await slow.execute("insert into lab.patient (id, organization_id) values (lab.new_id(), $1)",
+                           export.laboratory.organization_id)  # fmt: skip
+        await export.work()
+    since = (await export.bench.get(url, export.token)).json["transactionTime"]
+    await export.laboratory.result(await export.laboratory.order(), "11.2")
+    found = await export.exported(f"_since={since}")
+    assert values(found) == {"11.2"}
+    assert len(found["Patient"]) == 2, "the late one and the new order's"
+
+
+async def test_a_process_that_dies_leaves_what_is_whole_and_another_goes_on(
+    export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await export.laboratory.result(await export.laboratory.order(), "11.1")
+    url = await export.begin("_type=Patient,Observation")
+
+    def dies(value: Any) -> bytes:
+        if value["resourceType"] == "Observation":
+            raise SystemExit
+        return dumps(value)
+
+    monkeypatch.setattr(exporting, "dumps", dies)
+    with pytest.raises(SystemExit):
+        await export.work()
+    monkeypatch.setattr(exporting, "dumps", dumps)
+    progress = (await export.bench.get(url, export.token)).headers["X-Progress"]
+    assert progress.endswith("1 of 2 types")
+    now = datetime.now(UTC)
+    rival = export.another()
+    assert not await rival.work(export.laboratory.organization_id), "it is claimed"
+    rival._now = lambda: now + timedelta(seconds=exporting.LEASE_S + 1)
+    export.exporter = rival
+    await export.work()
+    assert values(await export.files(url)) == {"11.1"}
+
+
+async def test_what_never_comes_to_its_end_fails_and_says_so(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    await export.laboratory.order()
+    url = await export.begin()
+    monkeypatch.setattr(exporting, "LEASE_S", -1.0)
+
+    def dies(_: Any) -> bytes:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exporting, "dumps", dies)
+        for _ in range(exporting.MOST_ATTEMPTS):
+            with pytest.raises(SystemExit):
+                await export.work()
+    await export.work()
+    answer = await export.bench.get(url, export.token)
+    assert (answer.status, answer.json["resourceType"]) == (500, "OperationOutcome")
+    assert "never came to its end" in answer.json["issue"][0]["diagnostics"]
+
+
+async def test_a_stop_is_gone_on_with_at_once(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    await export.laboratory.order()
+    url = await export.begin("_type=Patient")
+    began, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(*_: Any, **__: Any) -> Any:
+        began.set()
+        await go.wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export.exporter, "_file", slow)
+        task = asyncio.create_task(export.work())
+        await began.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    export.exporter = export.another()
+    await export.work()
+    assert len((await export.files(url))["Patient"]) == 1
+
+
+async def test_only_so_many_are_under_way_and_a_cancelled_one_is_gone(export: Export) -> None:
+    await export.laboratory.order()
+    urls = [await export.begin() for _ in range(exporting.MOST_OF_A_CLIENT)]
+    refused = await export.bench.get("/fhir/$export", export.token, headers=ASYNC)
+    assert (refused.status, refused.json["issue"][0]["code"]) == (429, "throttled")
+    assert (await export.bench.ask("DELETE", urls[0], export.token)).status == 202
+    assert (await export.bench.get(urls[0], export.token)).status == 404
+    await export.work()
+    file = (await export.bench.get(urls[1], export.token)).json["output"][0]["url"]
+    job = UUID(urls[1].rpartition("/")[2])
+    assert export.exporter.folder_of(job).is_dir()
+    now = datetime.now(UTC) + timedelta(seconds=exporting.KEPT_S + 60)
+    export.exporter._now = lambda: now
+    await export.exporter.sweep(export.laboratory.organization_id)
+    assert not export.exporter.folder_of(job).exists()
+    for url in (urls[1], file):
+        assert (await export.bench.get(url, export.token)).status == 404
+
+
+async def test_nobody_else_comes_near_it(export: Export) -> None:
+    await export.laboratory.order()
+    url = await export.begin()
+    await export.work()
+    file = (await export.bench.get(url, export.token)).json["output"][0]["url"]
+    strangers = [
+        await export.laboratory.client_token("system/*.rs"),
+        await (await found_laboratory(export.laboratory.database)).client_token("system/*.rs"),
+    ]
+    for token in strangers:
+        for method, at in (("GET", url), ("DELETE", url), ("GET", file)):
+            assert (await export.bench.ask(method, at, token)).status == 404
+    for name in ("..%2F..%2Fconfig.toml", "1.Patient.part", "2.Patient.ndjson"):
+        path = urlsplit(file).path.rpartition("/")[0]
+        assert (await export.bench.get(f"{path}/{name}", export.token)).status == 404
+    user = await export.laboratory.user_token(Role.ADMINISTRATOR)
+    assert [(await export.bench.get(at, token)).status for at, token in ((url, user), (file, user), (file, ""))] == [
+        403, 403, 401,
+    ]  # fmt: skip
+
+
+async def test_what_is_not_supported_is_refused_in_words(export: Export) -> None:
+    narrow = await export.laboratory.client_token("system/Patient.rs")
+    cases: list[tuple[str, dict[str, str], str, int]] = [
+        ("/fhir/$export", {}, export.token, 400), ("/fhir/$export?_type=Medication", ASYNC, export.token, 400),
+        ("/fhir/$export?_outputFormat=text/csv", ASYNC, export.token, 400),
+        ("/fhir/$export?_since=yesterday", ASYNC, export.token, 400),
+        ("/fhir/$export?_elements=id", ASYNC, export.token, 400),
+        ("/fhir/$export?_typeFilter=Observation%3Fnothing%3D1", ASYNC, export.token, 400),
+        ("/fhir/$export?_type=Observation", ASYNC, narrow, 403),
+        (f"/fhir/Group/{UUID(int=1)}/$export", ASYNC, export.token, 404),
+    ]  # fmt: skip
+    answers: list[Answer] = []
+    for path, headers, token, status in cases:
+        answer = await export.bench.get(path, token, headers=headers)
+        assert (answer.status, answer.json["resourceType"]) == (status, "OperationOutcome"), (path, answer.body)
+        answers.append(answer)
+    assert "Groups" in answers[-1].json["issue"][0]["diagnostics"]
