@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
@@ -129,7 +130,7 @@ def build_app(
     app[SERVICES] = Services(
         database, settings, audit, ready, metrics or _own_metrics, link_status, Pages(), keys, feed
     )
-    events.attach(app)
+    app[events.STREAMS] = Counter()
     app[openapi.DESCRIBED] = openapi.Described(routes())
     app[NEEDS] = {(route.method, route.path): route.need for route in routes()}
     for route in routes():

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
 from aiohttp import web
 
 from interface.api.changes import Told, kinds_of, position_of, readable, told
-from interface.api.context import TOKEN, Need, Route, actor_of, note_read, services
+from interface.api.context import ENDING, TOKEN, Need, Route, actor_of, note_read, services
 from interface.api.fhir.reading import Reader
 from interface.api.lists import read_query
 from interface.domain.permissions import Permission
@@ -50,25 +49,7 @@ _HEADERS: Final = {
 }
 
 
-@dataclass(slots=True)
-class Streams:
-    """Those that are open, by whose they are. `closing`: the server stops."""
-
-    open: Counter[UUID | None] = field(default_factory=Counter)
-    closing: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-STREAMS = web.AppKey("streams", Streams)
-
-
-def attach(app: web.Application) -> None:
-    """Have streams end when the server stops: they would hold it up otherwise."""
-    app[STREAMS] = Streams()
-
-    async def close(_: web.Application) -> None:
-        app[STREAMS].closing.set()
-
-    app.on_shutdown.append(close)
+STREAMS: web.AppKey[Counter[UUID | None]] = web.AppKey("streams", Counter)  # that are open, by whose they are
 
 
 def alerts_of(actor: Actor) -> frozenset[str]:
@@ -91,14 +72,14 @@ async def events(request: web.Request) -> web.StreamResponse:
         end = await changes.last_position(connection, kinds)
     position = position_of(request.headers.get("Last-Event-ID", "") or asked or "now", end)
     streams = request.app[STREAMS]
-    if streams.open[actor.id] >= MOST_OF_ONE or streams.open.total() >= MOST_OF_ALL:
+    if streams[actor.id] >= MOST_OF_ONE or streams.total() >= MOST_OF_ALL:
         raise ApiError(429, "throttled", f"at most {MOST_OF_ONE} streams are open for one; close another")
     await note_read(request, "listen", "event", None, (), {"after": str(position)})
-    streams.open[actor.id] += 1
+    streams[actor.id] += 1
     try:
         return await _stream(request, actor, kinds, position, wait)
     finally:
-        streams.open[actor.id] -= 1
+        streams[actor.id] -= 1
 
 
 def _kinds(request: web.Request, actor: Actor) -> tuple[str, ...]:
@@ -134,7 +115,7 @@ async def _stream(
 
 async def _over(request: web.Request, end: int) -> bool:
     """Wait for something after `end`, or for HEARTBEAT_S; whether the server stops."""
-    closing = asyncio.create_task(request.app[STREAMS].closing.wait())
+    closing = asyncio.create_task(request.app[ENDING].wait())
     feed = services(request).feed
     news = asyncio.create_task(feed.wait(actor_of(request).organization_id, end, HEARTBEAT_S))
     try:

@@ -1,4 +1,4 @@
-"""A process that only sends what subscriptions ask for, to be killed: `python -m tests.api.sender_process URL ORG HOOK`."""
+"""Only sends what subscriptions ask for, to be killed: `python -m tests.api.sender_process URL ORGANIZATION HOOK`."""
 
 from __future__ import annotations
 
