@@ -319,6 +319,7 @@ async def test_the_capability_statement_is_public_and_true(bench: Bench, token: 
         known = {
             "read": ("GET", f"/fhir/{kind}/{{id}}"), "search-type": ("GET", f"/fhir/{kind}"),
             "create": ("POST", f"/fhir/{kind}"), "update": ("PUT", f"/fhir/{kind}/{{id}}"),
+            "delete": ("DELETE", f"/fhir/{kind}/{{id}}"),
         }  # fmt: skip
         assert {one["code"] for one in resource["interaction"]} == {
             name for name, route in known.items() if route in served

@@ -29,6 +29,7 @@ _INTERACTIONS = {
     ("POST", ""): "create",
     ("GET", ""): "search-type",
 }
+_BULK_DATA = "http://hl7.org/fhir/uv/bulkdata"
 _WHOLE = {("POST", ""): "transaction", ("GET", "/_history"): "history-system", ("GET", ""): "search-system"}
 _DOCUMENTATION = f"""Results appear once a person or a validated rule has released them. Page links hold their place
 under inserts. _total counts when asked for (accurate); _count is at most {MOST_COUNT}. A chained parameter and _has
@@ -59,6 +60,7 @@ def capability_statement(base_url: str, kinds: Kinds, served: Served) -> Json:
                 "interaction": [
                     {"code": code} for (method, path), code in _WHOLE.items() if (method, f"/fhir{path}") in paths
                 ],
+                **_operations("", "export", paths),
                 "security": _security(base_url),
                 "resource": [*(_resource(kinds[name], kinds, paths) for name in TYPES), _subscription(paths)],
             }
@@ -123,7 +125,15 @@ def _resource(kind: Kind, kinds: Kinds, paths: Served) -> Json:
             {"name": one.name, "type": one.field.type, "documentation": one.text} for one in kind.parameters
         ],
     }
+    found |= _operations(f"/{kind.name}", f"{kind.name.lower()}-export", paths)
     return {name: value for name, value in found.items() if value not in ([], None)}
+
+
+def _operations(path: str, name: str, paths: Served) -> Json:
+    """Bulk Data Access 2.0, where there is a route of it."""
+    if ("GET", f"/fhir{path}/$export") not in paths:
+        return {}
+    return {"operation": [{"name": "export", "definition": f"{_BULK_DATA}/OperationDefinition/{name}"}]}
 
 
 def _links(kind: Kind) -> Iterator[tuple[str, Collection[str]]]:

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
 from interface.api.fhir.element import Element, Faults
-from interface.api.fhir.negotiation import JSON_TYPES, MEDIA_TYPE, negotiate, resource_response
+from interface.api.fhir.negotiation import JSON_TYPES, MEDIA_TYPE, negotiate, resource_response, strict
 from interface.api.fhir.reading import Reader
 from interface.api.fhir.values import read_id
 from interface.errors import ApiError
@@ -145,6 +145,9 @@ async def search(request: web.Request) -> web.StreamResponse:
     applied = [(name, value) for name, value in given if value and name in PARAMETERS]
     if odd := next((name for name, _ in given if name.partition(":")[0] in PARAMETERS and ":" in name), ""):
         raise ApiError(400, "not-supported", f"the modifier of {odd[:40]!r} is not supported")
+    unknown = [name for name, _ in given if name not in (*PARAMETERS, "_count", "_format", "_pretty")]
+    if unknown and strict(request):
+        raise ApiError(400, "not-supported", f"a Subscription has no search parameter {unknown[0][:40]!r}")
     async with served.database.organization(actor.organization_id) as connection:
         found = [resource(view) for view in await rows.all_of(connection, actor.id)]
     matches = [one for one in found if all(_matches(one, name, value) for name, value in applied)]
