@@ -31,7 +31,7 @@ class BlockJournal:
         journal: Journal,
         peer: str,
         now: Callable[[], datetime],
-        asked: Callable[[UUID], None] | None = None,
+        asked: Callable[[UUID, bytes | None], None] | None = None,
     ) -> None:
         """`asked`: as of `flow.frames.Transmission`."""
         self._context, self._journal, self._peer, self._now, self._asked = context, journal, peer, now, asked
@@ -54,7 +54,7 @@ class BlockJournal:
         self._unsure, self._last = None, block.raw
         self._taken.sealed((row,))
         if row.asks and self._asked is not None:
-            self._asked(row.id)
+            self._asked(row.id, None)
         return Receipt(row.id, frames=(frame_id(row.id, 0, 0),))
 
     def _append(self, block: ReceivedBlock) -> Append:

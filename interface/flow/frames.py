@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
@@ -72,6 +72,11 @@ class _Open:
         self._begin = text[-1:] in (b"\r", b"\n")
 
     @property
+    def whole_text(self) -> bytes | None:
+        """All of it, where that is no more than its head."""
+        return self.head if len(self.head) == self.bytes else None
+
+    @property
     def whole(self) -> bool:
         """Whether it may be complete without an L record: H to the end of a record, and no more was announced."""
         return self.ended and self._begin and bool(self.head) and begins_header(self.head, 0)
@@ -85,6 +90,7 @@ class _Change:
     splitter: MessageSplitter | Hl7Splitter
     open: _Open | None
     sealed: UUID | None
+    texts: Mapping[UUID, bytes | None]  # of the queries that it ends, where they are at hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +112,10 @@ class Transmission:
         journal: Journal,
         peer: str,
         now: Callable[[], datetime],
-        asked: Callable[[UUID], None] | None = None,
+        asked: Callable[[UUID, bytes | None], None] | None = None,
     ) -> None:
-        """`asked`: told of each query that has been committed; None where the link answers none."""
+        """`asked`: told of each query that has been committed, and its text where it is short; None where the link
+        answers none."""
         self._context, self._journal, self._peer, self._now, self._asked = context, journal, peer, now, asked
         self._most_bytes = context.settings.max_message_bytes
         self._splitter = self._new_splitter()
@@ -143,7 +150,7 @@ class Transmission:
             self._went_on()
         if change.sealed is not None:
             self._note_sealed(change.sealed, duplicates)
-        self._tell_of_queries(change.append.messages)
+        self._tell_of_queries(change.append.messages, change.texts)
         return Receipt(
             message_id=change.sealed,
             frames=tuple(frame_id(row.message_id, row.ordinal, row.attempt) for row in change.append.frames),
@@ -177,7 +184,7 @@ class Transmission:
             return Receipt()
         if sealed is not None:
             self._note_sealed(opened.id, duplicates)
-            self._tell_of_queries((sealed,))
+            self._tell_of_queries((sealed,), {opened.id: opened.whole_text})
             return Receipt(message_id=opened.id)
         telemetry.count_message(self._context.name, "incomplete")
         log.warning("transmission cut", action="message.incomplete", link=self._context.name,
@@ -189,11 +196,11 @@ class Transmission:
         if self.protocol is Protocol.LIS2 and not self._filed:
             self._taken.went_on()
 
-    def _tell_of_queries(self, rows: Iterable[MessageRow]) -> None:
+    def _tell_of_queries(self, rows: Iterable[MessageRow], texts: Mapping[UUID, bytes | None]) -> None:
         if self._asked is not None:
             for row in rows:
                 if row.asks:
-                    self._asked(row.id)
+                    self._asked(row.id, texts.get(row.id))
 
     def _note_sealed(self, message_id: UUID, duplicates: frozenset[UUID]) -> None:
         state = "duplicate" if message_id in duplicates else "complete"
@@ -202,6 +209,7 @@ class Transmission:
     def _change(self, frame: ReceivedFrame) -> _Change:
         splitter = self._splitter.fork()
         opened = self._open.copy() if self._open else None
+        texts: dict[UUID, bytes | None] = {}
         messages: dict[UUID, MessageRow] = {}  # one row each: what is opened here may be sealed here as well
         frames: list[FrameRow] = []
         sealed: UUID | None = None
@@ -225,11 +233,13 @@ class Transmission:
             opened.take(part_text(frame.text, frame.last, piece.start, piece.stop))
             if piece.seals:
                 sealed = opened.id
+                if opened.query:
+                    texts[sealed] = opened.whole_text
                 messages[sealed] = _not_twice(self._sealed(opened, "complete", ""), messages.values())
                 opened = None
         if any(row.ordinal > MAX_ORDINAL for row in frames) or (opened and opened.bytes > self._most_bytes):
             raise StoreUnavailable("the message has more frames or bytes than can be decoded")
-        return _Change(Append(tuple(messages.values()), tuple(frames)), splitter, opened, sealed)
+        return _Change(Append(tuple(messages.values()), tuple(frames)), splitter, opened, sealed, texts)
 
     def _row(
         self, frame: ReceivedFrame, piece: Piece, opened: _Open, received_at: datetime, *, whole: bool

@@ -72,7 +72,7 @@ class LinkIntake:
     def declared(self, peer: str) -> BlockJournal:
         return BlockJournal(self._context, self._journal, peer, self._now, self._asked(peer))
 
-    def _asked(self, peer: str) -> Callable[[UUID], None] | None:
+    def _asked(self, peer: str) -> Callable[[UUID, bytes | None], None] | None:
         """Who is to hear of a connection's queries; None where the worker says that they are not answered."""
         if self._outgoing is None or not self._outgoing.answers:
             return None

@@ -9,6 +9,7 @@ Locks are taken in one order: order items (shared, see `store.dispatch`), then d
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -44,12 +45,16 @@ from interface.errors import StoreUnavailable
 from interface.flow.context import LinkContext
 from interface.flow.menus import Menu, menu_of
 from interface.flow.message import storable
+from interface.flow.speech import Sent
 from interface.store import dispatch as store
+from interface.store import dispatch_at_once as store_at_once
 from interface.store import dispatch_ends
 from interface.store.db import Connection
 from interface.store.dispatch import BookItem, BookSpecimen, DispatchRow, NewDispatch
+from interface.store.dispatch_at_once import Arrived, Told, Waiting
 from interface.store.dispatch_ends import Unconfirmed
 from interface.store.dispatch_specimens import waiting_specimens
+from interface.store.ids import uuid7
 
 log = structlog.get_logger(__name__)
 
@@ -96,20 +101,77 @@ async def work_for(
     """
     await store.plan_once(connection)
     asked = list(dict.fromkeys(query.specimen_ids))
-    found = await _asked(connection, link, asked, now)
+    barcodes = {barcode_of(one, link.settings.barcode) for one in asked}
+    found = _found(link, asked, await store.by_barcode(connection, barcodes), now)
     wanted = {told: one for told, one in found.items() if isinstance(one, BookSpecimen)}
-    missing = [Missing(told, one) for told, one in found.items() if isinstance(one, NoWork)]
     more = False
     if query.open_ended or query.places:
         others, more = await _open_ended(connection, link, query)
         wanted |= {one.barcode: one for one in others if one.barcode not in wanted}
     offer = await _offer(connection, link, wanted, now, renew=renew)
-    named = set(asked)
-    missing += [Missing(told, reason) for told, reason in offer.without.items() if told in named]
-    order = {told: at for at, told in enumerate(asked)}
-    missing.sort(key=lambda one: order[one.specimen_id])
     stale = await staleness(connection, link.settings.orders_stale_after_s, now)
-    return Book(tuple(offer.works), tuple(missing), tuple(offer.problems), stale, more)
+    return Book(tuple(offer.works), _missing(asked, found, offer), tuple(offer.problems), stale, more)
+
+
+def _missing(asked: Sequence[str], found: Mapping[str, BookSpecimen | NoWork], offer: _Offer) -> tuple[Missing, ...]:
+    """In the order in which they were asked for."""
+    without = {told: one for told, one in found.items() if isinstance(one, NoWork)} | offer.without
+    return tuple(Missing(told, without[told]) for told in asked if told in without)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The answer to a query of which nothing is written yet. `rows`: all its work by id; `new`: what is not there."""
+
+    book: Book
+    rows: Mapping[UUID, DispatchRow]
+    new: Collection[UUID]
+
+
+async def draft(connection: Connection, link: LinkContext, specimen_ids: Sequence[str], now: datetime) -> Draft | None:
+    """As `work_for`, of what needs nothing but that its work is told (`tell_at_once`); None where more is to be
+    changed, or more is to be told than is told at once. `connection`: of `Database.at_once`."""
+    asked = list(dict.fromkeys(specimen_ids))
+    specimens, items = await store_at_once.look(connection, {barcode_of(one, link.settings.barcode) for one in asked})
+    found = _found(link, asked, specimens, now)
+    wanted = {told: one for told, one in found.items() if isinstance(one, BookSpecimen)}
+    offer = _Offer()
+    rows: dict[tuple[UUID, str], DispatchRow] = {}
+    new: list[DispatchRow] = []
+    if wanted:
+        planner = await _Planner.read(connection, link, list(wanted.values()), now, items)
+        to_do = [one for told, specimen in wanted.items() for one in planner.plan(told, specimen, offer)]
+        rows, old, missing = _choose(link, to_do, planner.open, renew=False)
+        if old or any(one.alone and planner.has_other(one.item.id) for one in to_do):
+            return None
+        new = await _made(connection, link, missing, now)
+        rows |= {(row.order_item_id, row.code): row for row in new}
+        _fill(offer, link, wanted, to_do, rows)
+    stale = await staleness(connection, link.settings.orders_stale_after_s, now)
+    book = Book(tuple(offer.works), _missing(asked, found, offer), tuple(offer.problems), stale)
+    return Draft(book, {row.id: row for row in rows.values()}, {row.id for row in new})
+
+
+async def tell_at_once(
+    connection: Connection, link: LinkContext, draft: Draft, said: Sequence[Sent], query: Arrived | Waiting,
+    now: datetime,
+) -> bool:  # fmt: skip
+    """Commit the messages that answer a query, what they tell of a draft, and that the query is answered. What is not
+    told is not made.
+
+    False: nothing is written, for something has changed since the draft was made. Raises StoreError.
+    """
+    told = [
+        Told(
+            one.id,
+            one.data,
+            tuple(draft.rows[each] for each in one.dispatches if each in draft.new),
+            tuple(each for each in one.dispatches if each not in draft.new),
+        )
+        for one in said
+    ]
+    items = {draft.rows[each].order_item_id for one in said for each in one.dispatches}
+    return await store_at_once.tell(connection, link.actor, link.analyzer_id, told, items, query, now)
 
 
 async def record_sent(
@@ -148,6 +210,16 @@ async def answered(
         await store.set_state(connection, link.actor, ids, new, now, answer=answer)
     if refused:
         await store.make_due(connection, refused, link.analyzer_id)
+
+
+async def taken_at_once(
+    connection: Connection, link: LinkContext, sent: Sent, answer: str, arrived: Arrived | None, now: datetime
+) -> bool:
+    """The analyzer has taken all that a message told it: `answered` as one statement, by a connection of
+    `Database.at_once`, and `arrived`, which says so, is kept. False: nothing is written, for some of it is something
+    else by now."""
+    answer = storable(answer, MOST_WORDS)
+    return await store_at_once.taken(connection, link.actor, sent.id, sent.dispatches, answer, arrived, now)
 
 
 async def not_delivered(
@@ -212,15 +284,14 @@ async def staleness(connection: Connection, after_s: float, now: datetime) -> st
 # ---- which specimen -------------------------------------------------------------------------------------------------
 
 
-async def _asked(
-    connection: Connection, link: LinkContext, asked: Sequence[str], now: datetime
+def _found(
+    link: LinkContext, asked: Sequence[str], specimens: Iterable[BookSpecimen], now: datetime
 ) -> dict[str, BookSpecimen | NoWork]:
-    """By the id as it was asked: the specimen, or why it cannot be measured."""
-    barcodes = {told: barcode_of(told, link.settings.barcode) for told in asked}
+    """By the id as it was asked: the specimen, or why it cannot be measured. `specimens`: all with such a barcode."""
     carrying: dict[str, list[BookSpecimen]] = {}
-    for one in await store.by_barcode(connection, set(barcodes.values())):
+    for one in specimens:
         carrying.setdefault(one.barcode, []).append(one)
-    return {told: _chosen(link, told, carrying.get(barcode, ()), now) for told, barcode in barcodes.items()}
+    return {told: _chosen(link, told, carrying.get(barcode_of(told, link.settings.barcode), ()), now) for told in asked}
 
 
 def _chosen(link: LinkContext, told: str, carrying: Sequence[BookSpecimen], now: datetime) -> BookSpecimen | NoWork:
@@ -300,16 +371,24 @@ async def _offer(
     rows = await _rows(connection, link, wanted, planner.open, now, renew=renew)
     taken = [one.item.id for one in wanted if one.alone and planner.has_other(one.item.id)]
     await dispatch_ends.withdraw(connection, link.actor, taken, "given to another analyzer", but=link.analyzer_id)
+    _fill(offer, link, specimens, wanted, rows)
+    return offer
+
+
+def _fill(
+    offer: _Offer, link: LinkContext, specimens: Mapping[str, BookSpecimen], wanted: Iterable[_Wanted],
+    rows: Mapping[tuple[UUID, str], DispatchRow],
+) -> None:  # fmt: skip
+    """The works of an offer, from the rows by item and code."""
+    mine: dict[str, list[DispatchRow]] = {}
+    for one in wanted:
+        places = [(one.item.id, code) for code in one.codes]
+        mine.setdefault(one.told, []).extend(rows[place] for place in places if place in rows)
     for told, specimen in specimens.items():
-        mine = [
-            rows[one.item.id, code] for one in wanted if one.told == told for code in one.codes
-            if (one.item.id, code) in rows
-        ]  # fmt: skip
-        if mine:
-            offer.works.append(_book_work(link, told, specimen, mine))
+        if mine.get(told):
+            offer.works.append(_book_work(link, told, specimen, mine[told]))
         else:
             offer.without.setdefault(told, NoWork.CANCELLED)  # what there was is gone since a moment
-    return offer
 
 
 @dataclass(slots=True)
@@ -325,10 +404,13 @@ class _Planner:
 
     @classmethod
     async def read(
-        cls, connection: Connection, link: LinkContext, specimens: Sequence[BookSpecimen], now: datetime
-    ) -> _Planner:
-        items = await store.items_of(connection, {one.id for one in specimens})
-        waiting = [item for several in items.values() for item in several if _waits(item)]
+        cls, connection: Connection, link: LinkContext, specimens: Sequence[BookSpecimen], now: datetime,
+        items: Mapping[UUID, Sequence[BookItem]] | None = None,
+    ) -> _Planner:  # fmt: skip
+        """`items`: by specimen, where they are known."""
+        if items is None:
+            items = await store.items_of(connection, {one.id for one in specimens})
+        waiting = [item for one in specimens for item in items.get(one.id, ()) if _waits(item)]
         tests = {item.test_id for item in waiting}
         routes = await store.routes_of(connection, tests) if specimens[0].routed else {}
         told = {item.id for item in waiting if item.told}
@@ -405,6 +487,21 @@ async def _rows(
     open_: Mapping[UUID, Sequence[DispatchRow]], now: datetime, *, renew: bool,
 ) -> dict[tuple[UUID, str], DispatchRow]:  # fmt: skip
     """The dispatches of what is wanted, by item and code: those there are, and new ones for the rest."""
+    found, old, new = _choose(link, wanted, open_, renew=renew)
+    if old:
+        gone = [row.id for row in await store.lock(connection, old) if row.state not in ENDED]
+        reason = "told anew by another work id"
+        await store.set_state(connection, link.actor, gone, DispatchState.CANCELLED, now, reason=reason)
+    if new:
+        made = await store.add(connection, link.organization_id, link.analyzer_id, new)
+        found |= {(row.order_item_id, row.code): row for row in made}
+    return found
+
+
+def _choose(
+    link: LinkContext, wanted: Sequence[_Wanted], open_: Mapping[UUID, Sequence[DispatchRow]], *, renew: bool
+) -> tuple[dict[tuple[UUID, str], DispatchRow], list[UUID], list[NewDispatch]]:
+    """The dispatches there are of what is wanted, by item and code; those that end; those that are to be made."""
     found: dict[tuple[UUID, str], DispatchRow] = {}
     old: list[UUID] = []
     new: list[NewDispatch] = []
@@ -422,14 +519,33 @@ async def _rows(
             new.append(NewDispatch(one.item.id, one.item.specimen_id, one.kind, code, one.told,
                                    again.id if again else None, again.dilution if again else None))  # fmt: skip
         old += [row.id for row in mine.values()]  # by a code that it is not ordered by any more
-    if old:
-        gone = [row.id for row in await store.lock(connection, old) if row.state not in ENDED]
-        reason = "told anew by another work id"
-        await store.set_state(connection, link.actor, gone, DispatchState.CANCELLED, now, reason=reason)
-    if new:
-        made = await store.add(connection, link.organization_id, link.analyzer_id, new)
-        found |= {(row.order_item_id, row.code): row for row in made}
-    return found
+    return found, old, new
+
+
+# ---- work ids that a link has in hand -------------------------------------------------------------------------------
+
+RESERVED = 128  # at a time: what a process does not use is used by nobody
+MOST_LINKS = 1024
+_spare: dict[UUID, deque[int]] = {}
+
+
+async def _made(
+    connection: Connection, link: LinkContext, new: Sequence[NewDispatch], now: datetime
+) -> list[DispatchRow]:
+    """Work as it will be once it is told."""
+    if len(_spare) >= MOST_LINKS:
+        _spare.clear()
+    spare = _spare.setdefault(link.link_id, deque())
+    while len(spare) < len(new):
+        spare.extend(await store_at_once.work_ids(connection, max(RESERVED, len(new))))
+    return [
+        DispatchRow(
+            uuid7(), one.order_item_id, one.specimen_id, link.analyzer_id, link.link_id, spare.popleft(), one.kind,
+            one.code, DispatchState.SENT, "", "", one.follow_up_id, one.dilution, one.specimen_told, 0, None, now,
+            False, now,
+        )
+        for one in sorted(new, key=lambda each: (each.order_item_id, each.code))
+    ]  # fmt: skip
 
 
 def _book_work(link: LinkContext, told: str, specimen: BookSpecimen, rows: Sequence[DispatchRow]) -> BookWork:

@@ -26,7 +26,7 @@ from interface.errors import LaboraError, StoreError
 from interface.flow import order_book, waking
 from interface.flow.context import LinkContext
 from interface.flow.message import storable
-from interface.flow.queries import takes_back
+from interface.flow.queries import answer, answer_at_once, takes_back
 from interface.flow.requests import append_of, request_row
 from interface.flow.speech import Sent, Speech
 from interface.link.intake import Outgoing, Sending
@@ -110,10 +110,11 @@ class _Outcome:
 
 @dataclass(slots=True)
 class _Asked:
-    """A query that waits for its answer."""
+    """A query that waits for its answer. `text`: it, where it is short."""
 
     message_id: UUID
     at: datetime
+    text: bytes | None
 
 
 def _utc() -> datetime:
@@ -162,10 +163,10 @@ class LinkOutgoing:
             waking.sleep(self.link.organization_id, self.link.analyzer_id, due)
         return connection
 
-    def asked(self, peer: str, message_id: UUID) -> None:
-        """A query was sealed; it is answered on the connection that it came by."""
+    def asked(self, peer: str, message_id: UUID, text: bytes | None) -> None:
+        """A query was sealed; it is answered on the connection that it came by. `text`: it, where it is at hand."""
         if (connection := self._connections.get(peer)) is not None:
-            connection.ask(_Asked(message_id, self._now()))
+            connection.ask(_Asked(message_id, self._now(), text))
 
     def closed(self, connection: ConnectionOutgoing) -> None:
         """A connection is over."""
@@ -261,6 +262,8 @@ class LinkOutgoing:
         now = self._now()
         if self._answer is None or now - asked.at > timedelta(seconds=ANSWER_S):
             return []
+        if self._answer is answer and (said := await self._at_once(asked, now)) is not None:
+            return said
         async with self._database.transaction(self.link.organization_id) as database:
             message = await read_message(database, asked.message_id)
             if message is None or message.settled is not None:
@@ -286,6 +289,14 @@ class LinkOutgoing:
             for message_of_before in connection.forget_before(asked):
                 self._drop(message_of_before, "late")
         return made
+
+    async def _at_once(self, asked: _Asked, now: datetime) -> list[_Message] | None:
+        """The same by one statement, where it can be done so."""
+        said = await answer_at_once(self._database, self.link, asked.message_id, asked.text, now)
+        if said is None:
+            return None
+        telemetry.count_message(self.link.name, "released")
+        return [_Message(sent, self._replied, asked.at, waited=bool(at)) for at, sent in enumerate(said)]
 
     async def _next_of_ours(self) -> _Message | None:
         """What waits to be said again, then what is new."""
@@ -397,6 +408,10 @@ class LinkOutgoing:
     async def _commit(self, fate: _Fate) -> _Outcome:
         link, message, now = self.link, fate.message, self._now()
         sent = message.sent
+        if fate.delivered and fate.kept is None and sent.dispatches:
+            async with self._database.at_once(link.organization_id) as connection:
+                if await order_book.taken_at_once(connection, link, sent, "", None, now):
+                    return _Outcome(True)
         async with self._database.transaction(link.organization_id) as connection:
             if fate.kept is not None:
                 await append_within(connection, link.organization_id, fate.kept)

@@ -73,6 +73,30 @@ class HandlerFault(LaboraError):
     slug = "handler_fault"
 
 
+@dataclass(frozen=True, slots=True)
+class Unstored:
+    """A message that wants an answer, of which nothing is stored yet. `row`: its own, as it is to be."""
+
+    database: Database
+    link: LinkContext
+    row: MessageRow
+    message: hl7.Message
+    block: bytes
+    control_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AtOnce:
+    """A handler that may do without a transaction of several statements. `alone`: it, what it does and the message are
+    committed by one statement, and here is the reply; None: nothing is, and it is to be done `within` a transaction."""
+
+    alone: Callable[[Unstored], Awaitable[Reply | None]]
+    within: Callable[[Request], Awaitable[Reply]]
+
+    async def __call__(self, request: Request) -> Reply:
+        return await self.within(request)
+
+
 Handler = Callable[[Request], Awaitable[Reply]]
 # By role and message type, `QBP^Q11` or all events of a type, `ADT`; None where this link's driver cannot answer it.
 Handlers = Mapping[LinkRole, Mapping[str, Callable[[LinkContext], Handler | None]]]
@@ -147,6 +171,10 @@ class Requests:
         organization_id = self._context.organization_id
         done = False
         try:
+            if isinstance(handler, AtOnce):
+                unstored = Unstored(self._database, self._context, row, message, block, control_id)
+                if (done_at_once := await handler.alone(unstored)) is not None:
+                    return done_at_once
             async with self._database.transaction(organization_id) as connection:
                 await append_within(connection, organization_id, append_of(row, block))
                 reply = await handler(

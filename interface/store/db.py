@@ -1,8 +1,9 @@
 """The way to PostgreSQL: connections that act for one organization, driver errors in our words, checks of the server.
 
 Row-level security needs `labora.org` on the connection. A small pool per organization carries it as a start-up setting,
-so that it costs no round trip and the pool's RESET ALL returns to it. The start-up setting `role` makes the
-application role the one that RESET ROLE returns to, whoever logged in.
+so that it costs no round trip and the pool's RESET ALL returns to it. A second, smaller one is for single statements
+that somebody waits for (`at_once`): they change nothing of the session, so that nothing is reset after them. The
+start-up setting `role` makes the application role the one that RESET ROLE returns to, whoever logged in.
 """
 
 from __future__ import annotations
@@ -39,9 +40,17 @@ log = structlog.get_logger(__name__)
 CONNECT_TIMEOUT_S: Final = 5.0
 ACQUIRE_TIMEOUT_S: Final = 10.0
 COMMAND_TIMEOUT_S: Final = 60.0
+AT_ONCE_SIZE: Final = 4  # connections: more statements at the same time only take the processors from one another
 MOST_POOLS: Final = 8  # kept with idle connections; a server has 100 connections for everybody
 START_WAIT_S: Final = 8.0  # how long a server that is still starting is waited for
 MINIMUM_SERVER: Final = 140000
+
+# Planned once for each connection, and by index, whatever the tables held at that moment: none of these statements has
+# a reason to read a whole table.
+_AT_ONCE: Final = {
+    "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}  # fmt: skip
 
 _PG_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -202,6 +211,12 @@ async def open_connection(
 
 # ---- the pools -------------------------------------------------------------------------------------------------------
 
+_Key: TypeAlias = tuple[UUID | None, bool]  # an organization, and whether it is the pool of `at_once`
+
+
+async def _as_it_is(connection: Connection) -> None:
+    """What is done to a connection of `at_once` between two users."""
+
 
 class _Joined(NamedTuple):
     database: Database
@@ -222,8 +237,8 @@ class Database:
 
     def __init__(self, url: str, role: str = APP_ROLE, pool_size: int = 8) -> None:
         self._url, self._role, self._pool_size = url, role, pool_size
-        self._pools: dict[UUID | None, Pool] = {}  # least recently used first
-        self._users: Counter[UUID | None] = Counter()
+        self._pools: dict[_Key, Pool] = {}  # least recently used first
+        self._users: Counter[_Key] = Counter()
         self._served: set[UUID] = set()
         self._closed = False
 
@@ -242,26 +257,28 @@ class Database:
         await first.close()
         return cls(url, role, pool_size)
 
-    async def pool(self, organization_id: UUID | None) -> Pool:
+    async def pool(self, organization_id: UUID | None, *, at_once: bool = False) -> Pool:
         """The pool whose connections act for one organization (None: for none); made on first use."""
         if self._closed:
             raise StoreUnavailable("the database is closed")
         if organization_id is not None:
             self._served.add(organization_id)
-        pool = self._pools.pop(organization_id, None)
+        key = organization_id, at_once
+        pool = self._pools.pop(key, None)
         if pool is not None:
-            self._pools[organization_id] = pool
+            self._pools[key] = pool
         else:
             # min_size 0: making the pool opens no connection, so there is no wait in which a second could be made
-            pool = self._pools[organization_id] = asyncpg.create_pool(
+            pool = self._pools[key] = asyncpg.create_pool(
                 self._url,
                 min_size=0,
-                max_size=self._pool_size,
+                max_size=min(self._pool_size, AT_ONCE_SIZE) if at_once else self._pool_size,
                 init=prepare,
+                reset=_as_it_is if at_once else None,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=COMMAND_TIMEOUT_S,
                 max_inactive_connection_lifetime=300.0,
-                server_settings=session_settings(self._role, organization_id),
+                server_settings=session_settings(self._role, organization_id) | (_AT_ONCE if at_once else {}),
             )
             await pool
         return pool
@@ -272,25 +289,27 @@ class Database:
         return tuple(self._served)
 
     @asynccontextmanager
-    async def _acquired(self, organization_id: UUID | None) -> AsyncIterator[Connection]:
-        self._users[organization_id] += 1
+    async def _acquired(self, organization_id: UUID | None, *, at_once: bool = False) -> AsyncIterator[Connection]:
+        key = organization_id, at_once
+        self._users[key] += 1
         try:
-            async with self._connection_of(organization_id) as connection:
+            async with self._connection_of(key) as connection:
                 yield connection
         finally:
-            self._users[organization_id] -= 1
-            await self._close_idle_pools()
+            self._users[key] -= 1
+            if len(self._pools) > MOST_POOLS:
+                await self._close_idle_pools()
 
     async def _close_idle_pools(self) -> None:
         """Many organizations must not keep connections from one another: of the pools nobody uses, the latest stay."""
-        unused = [organization_id for organization_id in self._pools if not self._users[organization_id]]
-        for organization_id in unused[: max(0, len(self._pools) - MOST_POOLS)]:
-            del self._users[organization_id]
-            await _close(self._pools.pop(organization_id))
+        unused = [key for key in self._pools if not self._users[key]]
+        for key in unused[: max(0, len(self._pools) - MOST_POOLS)]:
+            del self._users[key]
+            await _close(self._pools.pop(key))
 
     @asynccontextmanager
-    async def _connection_of(self, organization_id: UUID | None) -> AsyncIterator[Connection]:
-        pool = await self.pool(organization_id)
+    async def _connection_of(self, key: _Key) -> AsyncIterator[Connection]:
+        pool = await self.pool(key[0], at_once=key[1])
         try:
             connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
         except DRIVER_ERRORS as error:
@@ -311,6 +330,14 @@ class Database:
             yield outer
             return
         async with self._acquired(organization_id) as connection:
+            with store_errors(committing=True):
+                yield connection
+
+    @asynccontextmanager
+    async def at_once(self, organization_id: UUID) -> AsyncIterator[Connection]:
+        """As `organization`, for statements that reach every row by an index and that somebody waits for. None of them
+        may change the session: what one leaves there the next user finds."""
+        async with self._acquired(organization_id, at_once=True) as connection:
             with store_errors(committing=True):
                 yield connection
 
@@ -346,7 +373,7 @@ class Database:
 
         Who is not known yet must not be able to open connections by inventing organizations.
         """
-        if organization_id in self._pools:
+        if (organization_id, False) in self._pools:
             async with self.transaction(organization_id) as connection:
                 yield connection
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
@@ -115,7 +115,7 @@ class NewDispatch:
 # ---- what there is to measure ---------------------------------------------------------------------------------------
 
 # Each patient by its id, whatever the planner makes of a record that may have been merged: else all of them are read.
-_SPECIMENS = """
+SPECIMENS = """
 select s.id, s.barcode, s.type, s.state, s.collected_at, s.received_at, s.created_at,
        coalesce(o.number, '') as order_number, coalesce(o.priority, 'routine') as priority,
        coalesce((select n.value from lab.patient_identifier n where n.patient_id = p.id and n.ended_at is null
@@ -132,10 +132,10 @@ where {} order by s.id
 """
 # What is said of an item is looked up for each, by index: what the planner would rather do, read a whole table once, is
 # dear as soon as the plan is older than the rows. `limit` leaves it no choice.
-_ITEMS = """
-select i.id, i.specimen_id, i.test_id, t.code as test, i.status, coalesce((
+ITEMS = """
+select i.id as item_id, i.specimen_id, i.test_id, t.code as test, i.status, coalesce((
            select true from lab.result r where r.order_id = i.order_id and r.order_item_id = i.id
-           and r.status not in ('cancelled', 'entered-in-error') and not r.held && '{run_failed,no_value}' limit 1
+           and r.status not in ('cancelled', 'entered-in-error') and not r.held && '{{run_failed,no_value}}' limit 1
        ), false) as measured, coalesce((
            select true from lab.dispatch d where d.order_item_id = i.id
            and (d.state not in ('resulted', 'cancelled') or d.barred) limit 1
@@ -147,7 +147,7 @@ left join lateral (
     where f.order_item_id = i.id and f.state in ('requested', 'sent') and f.kind in ('rerun', 'dilution')
     order by f.id desc limit 1
 ) f on true
-where i.specimen_id = any($1::uuid[]) order by i.id
+where i.specimen_id = {} order by i.id
 """
 
 
@@ -161,36 +161,44 @@ async def plan_once(connection: Connection) -> None:
 async def by_barcode(connection: Connection, barcodes: Collection[str]) -> list[BookSpecimen]:
     """Every specimen that carries one of the barcodes, whatever its state."""
     possible = [barcode for barcode in barcodes if "\0" not in barcode]  # text of PostgreSQL holds no NUL
-    rows = await connection.fetch(_SPECIMENS.format("s.barcode = any($1::text[])"), possible) if possible else []
-    return [_specimen(row) for row in rows]
+    rows = await connection.fetch(SPECIMENS.format("s.barcode = any($1::text[])"), possible) if possible else []
+    return [specimen_of(row) for row in rows]
 
 
 async def by_id(connection: Connection, specimen_ids: Collection[UUID]) -> list[BookSpecimen]:
-    rows = await connection.fetch(_SPECIMENS.format("s.id = any($1::uuid[])"), list(specimen_ids))
-    return [_specimen(row) for row in rows]
+    rows = await connection.fetch(SPECIMENS.format("s.id = any($1::uuid[])"), list(specimen_ids))
+    return [specimen_of(row) for row in rows]
 
 
 async def items_of(connection: Connection, specimen_ids: Collection[UUID]) -> dict[UUID, list[BookItem]]:
     """Every order item, by specimen, in the order in which they were asked for."""
     found: defaultdict[UUID, list[BookItem]] = defaultdict(list)
-    for row in await connection.fetch(_ITEMS, list(specimen_ids)) if specimen_ids else []:
-        again = None
-        if row["again_id"] is not None:
-            again = Again(row["again_id"], FollowUpKind(row["again_kind"]), row["dilution"], row["analyzer_id"])
-        found[row["specimen_id"]].append(
-            BookItem(
-                row["id"], row["specimen_id"], row["test_id"], row["test"], ItemStatus(row["status"]), row["measured"],
-                row["told"], again,
-            )
-        )  # fmt: skip
+    query = ITEMS.format("any($1::uuid[])")
+    for row in await connection.fetch(query, list(specimen_ids)) if specimen_ids else []:
+        found[row["specimen_id"]].append(item_of(row))
     return found
 
 
-def _specimen(row: Record) -> BookSpecimen:
-    fields = dict(row.items())
-    fields["state"], fields["priority"] = SpecimenState(row["state"]), Priority(row["priority"])
-    fields["sex"] = Sex(row["sex"]) if row["sex"] else None
-    return BookSpecimen(**fields)
+def item_of(row: Record) -> BookItem:
+    """A row of `ITEMS`."""
+    again = None
+    if row["again_id"] is not None:
+        again = Again(row["again_id"], FollowUpKind(row["again_kind"]), row["dilution"], row["analyzer_id"])
+    return BookItem(
+        row["item_id"], row["specimen_id"], row["test_id"], row["test"], ItemStatus(row["status"]), row["measured"],
+        row["told"], again,
+    )  # fmt: skip
+
+
+_OF_SPECIMEN = [one.name for one in fields(BookSpecimen)]
+
+
+def specimen_of(row: Record) -> BookSpecimen:
+    """A row of `SPECIMENS`."""
+    known = {name: row[name] for name in _OF_SPECIMEN}
+    known["state"], known["priority"] = SpecimenState(row["state"]), Priority(row["priority"])
+    known["sex"] = Sex(row["sex"]) if row["sex"] else None
+    return BookSpecimen(**known)
 
 
 async def code_map(connection: Connection, driver: str, link_id: UUID) -> Effective:
@@ -253,7 +261,7 @@ _COLUMNS = """d.id, d.order_item_id, d.specimen_id, d.analyzer_id, d.link_id, d.
     d.answer, d.reason, d.follow_up_id, d.dilution, d.specimen_told, d.attempts, d.sending_id, d.sent_at,
     d.barred, d.created_at"""
 _OPEN = "d.state not in ('resulted', 'cancelled')"
-_WAIT = [status.value for status in sorted(OPEN_ITEM)]  # of an item
+WAITING = [status.value for status in sorted(OPEN_ITEM)]  # of an item
 
 
 async def open_of(connection: Connection, item_ids: Collection[UUID]) -> dict[UUID, list[DispatchRow]]:
@@ -296,7 +304,7 @@ async def still_open(connection: Connection, item_ids: Iterable[UUID]) -> set[UU
         """select id from lab.order_item where id = any($1::uuid[]) and status = any($2::text[])
             order by id for key share""",
         list(item_ids),
-        _WAIT,
+        WAITING,
     )
     return {row["id"] for row in rows}
 
@@ -327,7 +335,7 @@ async def add(
         organization_id, analyzer_id, [uuid7() for _ in new], [one.order_item_id for one in new],
         [one.specimen_id for one in new], [one.kind.value for one in new], [one.code for one in new],
         [one.specimen_told for one in new], [one.follow_up_id for one in new], [one.dilution for one in new],
-        _WAIT,
+        WAITING,
     )  # fmt: skip
     if len(made) == len(new):
         return [_dispatch(row) for row in made]
@@ -467,10 +475,13 @@ async def count_attempts(connection: Connection, dispatch_ids: Sequence[UUID]) -
     )
 
 
+_KIND, _STATE = (tuple(one.name for one in fields(DispatchRow)).index(name) for name in ("kind", "state"))
+
+
 def _dispatch(row: Record) -> DispatchRow:
-    fields = dict(row.items())
-    fields["kind"], fields["state"] = DispatchKind(row["kind"]), DispatchState(row["state"])
-    return DispatchRow(**fields)
+    known = list(row)  # in the order of `_COLUMNS`, which is that of the fields
+    known[_KIND], known[_STATE] = DispatchKind(known[_KIND]), DispatchState(known[_STATE])
+    return DispatchRow(*known)
 
 
 # ---- analyzers that are told of their work --------------------------------------------------------------------------

@@ -213,6 +213,15 @@ class Wire:
             raise RuntimeError("the query was refused")
 
 
+async def _connected(port: int) -> Wire:
+    """To a daemon whose links begin to listen one after the other."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with suppress(ConnectionRefusedError):
+                return Wire(*await asyncio.open_connection("127.0.0.1", port))
+            await asyncio.sleep(0.05)
+
+
 async def whole(
     url: str, folder: Path, each: int, rounds: int, postmaster: int, owner: asyncpg.Connection[asyncpg.Record]
 ) -> float:
@@ -226,7 +235,7 @@ async def whole(
     config.write_text(text)
     command = [_program(), "--config", str(config), "run"]
     with server(command, ports[0], folder / "daemon.log", {"LABORA_DATABASE_URL": url}):
-        wires = [Wire(*await asyncio.open_connection("127.0.0.1", port)) for port in ports[:LINKS]]
+        wires = [await _connected(port) for port in ports[:LINKS]]
         both: dict[str, list[float]] = {"mllp": [], "astm": []}
 
         async def ask(number: int, specimen: str) -> float:

@@ -184,7 +184,7 @@ async def test_more_queries_than_are_kept_forget_the_oldest(lab: Laboratory) -> 
     async with line(lab) as at:
         connection = at.sender._connections[at.peer]
         for n in range(MOST_QUERIES + 1):
-            at.sender.asked(at.peer, UUID(int=n))
+            at.sender.asked(at.peer, UUID(int=n), None)
         assert [asked.message_id.int for asked in connection.queries] == list(range(1, MOST_QUERIES + 1))
 
 
@@ -298,16 +298,15 @@ async def test_what_arrived_is_not_said_again_though_it_could_not_be_stored_at_o
     async with line(lab, download=True) as at:
         await lab.order("S-1", "GLU")
         sending = await at.take()
-        answered = order_book.answered
 
         async def away(*args: object, **more: object) -> None:
             raise StoreUnavailable("the database is away")
 
-        monkeypatch.setattr(order_book, "answered", away)
-        assert await at.out.told(sending, True, None, "") is None
-        with pytest.raises(StoreUnavailable):
-            await at.out.take()
-        monkeypatch.setattr(order_book, "answered", answered)
+        with monkeypatch.context() as broken:
+            broken.setattr(order_book, "taken_at_once", away)
+            assert await at.out.told(sending, True, None, "") is None
+            with pytest.raises(StoreUnavailable):
+                await at.out.take()
         await at.nothing()
         assert await at.states() == [("new", "accepted")]
 
@@ -432,8 +431,13 @@ async def test_the_second_of_two_answers_is_not_said_once_its_work_is_off(lab: L
         await at.nothing()
 
 
+@pytest.mark.parametrize(
+    ("asked", "between"),
+    [(("S-1",), "tell_at_once"), (("S-1", "S-2"), "record_sent")],
+    ids=["at once", "two questions"],
+)
 async def test_work_that_ends_in_the_moment_in_which_it_is_told_is_not_said(
-    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...], between: str
 ) -> None:
     """A person takes it from the analyzer between the look into the order book and the record of the message."""
     await lab.order("S-1", "GLU")
@@ -441,18 +445,19 @@ async def test_work_that_ends_in_the_moment_in_which_it_is_told_is_not_said(
         await at.ask("S-1")
         await at.fail("lost")
         [work] = [row["id"] for row in await lab.owner.fetch("select id from lab.dispatch")]
-        record = order_book.record_sent
+        record = getattr(order_book, between)
 
-        async def recorded(*given: object) -> None:
-            monkeypatch.setattr(order_book, "record_sent", record)
+        async def recorded(*given: object) -> object:
+            monkeypatch.setattr(order_book, between, record)
             async with lab.database.transaction(lab.organization_id) as connection:
                 await dispatches.cancel(connection, lab.director, work, "its reagent is empty")
-            await record(*given)  # type: ignore[arg-type]
+            return await record(*given)
 
-        monkeypatch.setattr(order_book, "record_sent", recorded)
-        await at.ask("S-1")
-        with pytest.raises(StoreUnavailable):
-            await at.out.take()
+        monkeypatch.setattr(order_book, between, recorded)
+        await at.ask(*asked)
+        if between == "record_sent":
+            with pytest.raises(StoreUnavailable):
+                await at.out.take()
         assert orders(await at.deliver()) == []
         assert await at.states() == [("cancel", "queued")]
 
