@@ -38,14 +38,18 @@ class Menu:
 _menus: dict[tuple[UUID, str], Menu] = {}
 
 
+def menu_at_hand(link: LinkContext, changes: int, now: datetime) -> Menu | None:
+    """The link's menu, unless it is old or the number of the last change is another."""
+    known = _menus.get((link.link_id, link.driver.id))
+    return known if known is not None and known.changes == changes and abs(now - known.read_at) < KEPT else None
+
+
 async def menu_of(connection: Connection, link: LinkContext, changes: int, now: datetime) -> Menu:
-    """The link's menu, read anew when the number of the last change is another or it is old."""
-    key = link.link_id, link.driver.id
-    known = _menus.get(key)
-    if known is not None and known.changes == changes and abs(now - known.read_at) < KEPT:
+    """The link's menu, read anew where it is not at hand."""
+    if (known := menu_at_hand(link, changes, now)) is not None:
         return known
     if len(_menus) >= MOST_LINKS:
         _menus.clear()
     made = Menu(changes, now, await dispatch.code_map(connection, link.driver.id, link.link_id))
-    _menus[key] = made
+    _menus[link.link_id, link.driver.id] = made
     return made

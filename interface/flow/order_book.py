@@ -43,15 +43,14 @@ from interface.driver import law as driver_law
 from interface.driver.dialogue import Ordered, Work, ordered_code
 from interface.errors import StoreUnavailable
 from interface.flow.context import LinkContext
-from interface.flow.menus import Menu, menu_of
+from interface.flow.menus import Menu, menu_at_hand, menu_of
 from interface.flow.message import storable
 from interface.flow.speech import Sent
 from interface.store import dispatch as store
-from interface.store import dispatch_at_once as store_at_once
 from interface.store import dispatch_ends
-from interface.store.db import Connection
+from interface.store.db import Connection, Database
 from interface.store.dispatch import BookItem, BookSpecimen, DispatchRow, NewDispatch
-from interface.store.dispatch_at_once import Arrived, Told, Waiting
+from interface.store.dispatch_at_once import Arrived, Taking, Telling, Told, Waiting, desk_of, work_ids
 from interface.store.dispatch_ends import Unconfirmed
 from interface.store.dispatch_specimens import waiting_specimens
 from interface.store.ids import uuid7
@@ -128,40 +127,46 @@ class Draft:
     new: Collection[UUID]
 
 
-async def draft(connection: Connection, link: LinkContext, specimen_ids: Sequence[str], now: datetime) -> Draft | None:
+async def draft(database: Database, link: LinkContext, specimen_ids: Sequence[str], now: datetime) -> Draft | None:
     """As `work_for`, of what needs nothing but that its work is told (`tell_at_once`); None where more is to be
-    changed, or more is to be told than is told at once. `connection`: of `Database.at_once`."""
+    changed, or more is to be told than is told at once. Raises StoreError."""
     asked = list(dict.fromkeys(specimen_ids))
-    specimens, items = await store_at_once.look(connection, {barcode_of(one, link.settings.barcode) for one in asked})
+    barcodes = {barcode_of(one, link.settings.barcode) for one in asked}
+    specimens, items = await desk_of(database, link.organization_id).look(barcodes)
     found = _found(link, asked, specimens, now)
     wanted = {told: one for told, one in found.items() if isinstance(one, BookSpecimen)}
     offer = _Offer()
     rows: dict[tuple[UUID, str], DispatchRow] = {}
     new: list[DispatchRow] = []
     if wanted:
-        planner = await _Planner.read(connection, link, list(wanted.values()), now, items)
+        planner = _Planner.at_hand(link, list(wanted.values()), items, now)
+        if planner is None:
+            async with database.at_once(link.organization_id) as connection:
+                planner = await _Planner.read(connection, link, list(wanted.values()), now, items)
         to_do = [one for told, specimen in wanted.items() for one in planner.plan(told, specimen, offer)]
         rows, old, missing = _choose(link, to_do, planner.open, renew=False)
         if old or any(one.alone and planner.has_other(one.item.id) for one in to_do):
             return None
-        new = await _made(connection, link, missing, now)
+        new = await _made(database, link, missing, now)
         rows |= {(row.order_item_id, row.code): row for row in new}
         _fill(offer, link, wanted, to_do, rows)
-    stale = await staleness(connection, link.settings.orders_stale_after_s, now)
+    stale = ""
+    if link.settings.orders_stale_after_s:
+        async with database.at_once(link.organization_id) as connection:
+            stale = await staleness(connection, link.settings.orders_stale_after_s, now)
     book = Book(tuple(offer.works), _missing(asked, found, offer), tuple(offer.problems), stale)
     return Draft(book, {row.id: row for row in rows.values()}, {row.id for row in new})
 
 
 async def tell_at_once(
-    connection: Connection, link: LinkContext, draft: Draft, said: Sequence[Sent], query: Arrived | Waiting,
-    now: datetime,
-) -> bool:  # fmt: skip
+    database: Database, link: LinkContext, draft: Draft, said: Sequence[Sent], query: Arrived | Waiting, now: datetime
+) -> bool:
     """Commit the messages that answer a query, what they tell of a draft, and that the query is answered. What is not
     told is not made.
 
     False: nothing is written, for something has changed since the draft was made. Raises StoreError.
     """
-    told = [
+    told = tuple(
         Told(
             one.id,
             one.data,
@@ -169,9 +174,10 @@ async def tell_at_once(
             tuple(each for each in one.dispatches if each not in draft.new),
         )
         for one in said
-    ]
-    items = {draft.rows[each].order_item_id for one in said for each in one.dispatches}
-    return await store_at_once.tell(connection, link.actor, link.analyzer_id, told, items, query, now)
+    )
+    items = frozenset(draft.rows[each].order_item_id for one in said for each in one.dispatches)
+    telling = Telling(link.actor, link.analyzer_id, told, items, query, now)
+    return await desk_of(database, link.organization_id).tell(telling)
 
 
 async def record_sent(
@@ -213,13 +219,12 @@ async def answered(
 
 
 async def taken_at_once(
-    connection: Connection, link: LinkContext, sent: Sent, answer: str, arrived: Arrived | None, now: datetime
+    database: Database, link: LinkContext, sent: Sent, answer: str, arrived: Arrived | None, now: datetime
 ) -> bool:
-    """The analyzer has taken all that a message told it: `answered` as one statement, by a connection of
-    `Database.at_once`, and `arrived`, which says so, is kept. False: nothing is written, for some of it is something
-    else by now."""
-    answer = storable(answer, MOST_WORDS)
-    return await store_at_once.taken(connection, link.actor, sent.id, sent.dispatches, answer, arrived, now)
+    """The analyzer has taken all that a message told it: `answered` as one statement, which keeps `arrived`, by which
+    it says so. False: nothing is written, for some of it is something else by now. Raises StoreError."""
+    taking = Taking(link.actor, sent.id, frozenset(sent.dispatches), storable(answer, MOST_WORDS), arrived, now)
+    return await desk_of(database, link.organization_id).take(taking)
 
 
 async def not_delivered(
@@ -403,6 +408,19 @@ class _Planner:
     down: Collection[UUID]
 
     @classmethod
+    def at_hand(
+        cls, link: LinkContext, specimens: Sequence[BookSpecimen], items: Mapping[UUID, Sequence[BookItem]],
+        now: datetime,
+    ) -> _Planner | None:  # fmt: skip
+        """What `read` would give, where it would read nothing more."""
+        known = menu_at_hand(link, specimens[0].map_changes, now)
+        if known is None or specimens[0].routed:
+            return None
+        if any(item.told for one in specimens for item in items.get(one.id, ()) if _waits(item)):
+            return None
+        return cls(link, items, known, {}, {}, ())
+
+    @classmethod
     async def read(
         cls, connection: Connection, link: LinkContext, specimens: Sequence[BookSpecimen], now: datetime,
         items: Mapping[UUID, Sequence[BookItem]] | None = None,
@@ -529,15 +547,14 @@ MOST_LINKS = 1024
 _spare: dict[UUID, deque[int]] = {}
 
 
-async def _made(
-    connection: Connection, link: LinkContext, new: Sequence[NewDispatch], now: datetime
-) -> list[DispatchRow]:
+async def _made(database: Database, link: LinkContext, new: Sequence[NewDispatch], now: datetime) -> list[DispatchRow]:
     """Work as it will be once it is told."""
     if len(_spare) >= MOST_LINKS:
         _spare.clear()
     spare = _spare.setdefault(link.link_id, deque())
     while len(spare) < len(new):
-        spare.extend(await store_at_once.work_ids(connection, max(RESERVED, len(new))))
+        async with database.at_once(link.organization_id) as connection:
+            spare.extend(await work_ids(connection, max(RESERVED, len(new))))
     return [
         DispatchRow(
             uuid7(), one.order_item_id, one.specimen_id, link.analyzer_id, link.link_id, spare.popleft(), one.kind,

@@ -409,9 +409,8 @@ class LinkOutgoing:
         link, message, now = self.link, fate.message, self._now()
         sent = message.sent
         if fate.delivered and fate.kept is None and sent.dispatches:
-            async with self._database.at_once(link.organization_id) as connection:
-                if await order_book.taken_at_once(connection, link, sent, "", None, now):
-                    return _Outcome(True)
+            if await order_book.taken_at_once(self._database, link, sent, "", None, now):
+                return _Outcome(True)
         async with self._database.transaction(link.organization_id) as connection:
             if fate.kept is not None:
                 await append_within(connection, link.organization_id, fate.kept)

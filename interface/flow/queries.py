@@ -97,28 +97,28 @@ async def answer_at_once(
 
     Raises StoreError, and DriverError as `answer` does.
     """
-    async with database.at_once(link.organization_id) as connection:
-        if text is None:
+    if text is None:
+        async with database.at_once(link.organization_id) as connection:
             message = await read_message(connection, message_id)
-            if message is None or message.settled is not None:
-                return None
-            text = message_text(message)
-        decoded = registry.decode(link.driver, text, link.settings.encoding)
-        if not _plain(decoded) or any(one.results for one in decoded.specimens):
+        if message is None or message.settled is not None:
             return None
-        first = uuid7()
-        drafts = _Drafts(connection, link, now)
-        try:
-            told = await _answered(drafts.look, link, text, decoded, control_id(first), now)
-        except _NotAtOnce:
-            return None
-        ids = [first, *(uuid7() for _ in told.texts[1:])]
-        said = tuple(
-            Sent(id_, each, dispatches, message_id)
-            for id_, each, dispatches in zip(ids, told.texts, told.dispatches, strict=True)
-        )
-        if not await drafts.tell(said, Waiting(message_id, storable(told.reason, _MOST_NOTE))):
-            return None
+        text = message_text(message)
+    decoded = registry.decode(link.driver, text, link.settings.encoding)
+    if not _plain(decoded) or any(one.results for one in decoded.specimens):
+        return None
+    first = uuid7()
+    drafts = _Drafts(database, link, now)
+    try:
+        told = await _answered(drafts.look, link, text, decoded, control_id(first), now)
+    except _NotAtOnce:
+        return None
+    ids = [first, *(uuid7() for _ in told.texts[1:])]
+    said = tuple(
+        Sent(id_, each, dispatches, message_id)
+        for id_, each, dispatches in zip(ids, told.texts, told.dispatches, strict=True)
+    )
+    if not await drafts.tell(said, Waiting(message_id, storable(told.reason, _MOST_NOTE))):
+        return None
     _log(link, told)
     return said
 
@@ -135,21 +135,21 @@ class _NotAtOnce(Exception):
 
 
 class _Drafts:
-    """What one query is answered from, and then its answer, by one connection."""
+    """What one query is answered from, and then its answer."""
 
-    def __init__(self, connection: Connection, link: LinkContext, now: datetime) -> None:
-        self._connection, self._link, self._now = connection, link, now
+    def __init__(self, database: Database, link: LinkContext, now: datetime) -> None:
+        self._database, self._link, self._now = database, link, now
         self._draft: Draft | None = None
 
     async def look(self, query: routing.Query) -> Book:
-        self._draft = await order_book.draft(self._connection, self._link, query.specimen_ids, self._now)
+        self._draft = await order_book.draft(self._database, self._link, query.specimen_ids, self._now)
         if self._draft is None:
             raise _NotAtOnce
         return self._draft.book
 
     async def tell(self, said: Sequence[Sent], query: Arrived | Waiting) -> bool:
         draft = self._draft or Draft(Book(), {}, ())
-        return await order_book.tell_at_once(self._connection, self._link, draft, said, query, self._now)
+        return await order_book.tell_at_once(self._database, self._link, draft, said, query, self._now)
 
 
 def takes_back(link: LinkContext, message: StoredMessage) -> bool:
@@ -191,15 +191,14 @@ async def _reply_alone(query: Unstored) -> Reply | None:
     decoded = _decoded(link, query.message, query.block)
     if not _plain(decoded):
         return None
-    async with query.database.at_once(link.organization_id) as connection:
-        drafts = _Drafts(connection, link, now)
-        try:
-            told = await _answered(drafts.look, link, query.block, decoded, query.control_id, now)
-        except _NotAtOnce:
-            return None
-        said = _to_record(told, query.row.id)
-        if not await drafts.tell(said, Arrived(query.row, query.block, storable(told.reason, _MOST_NOTE))):
-            return None
+    drafts = _Drafts(query.database, link, now)
+    try:
+        told = await _answered(drafts.look, link, query.block, decoded, query.control_id, now)
+    except _NotAtOnce:
+        return None
+    said = _to_record(told, query.row.id)
+    if not await drafts.tell(said, Arrived(query.row, query.block, storable(told.reason, _MOST_NOTE))):
+        return None
     _remember(link, query.row.control_id, said[-1])
     _log(link, told)
     return Reply(told.texts[0], told.texts[1:], note=told.reason)
@@ -249,10 +248,9 @@ async def _acknowledged_alone(answer: Unstored) -> Reply | None:
     sent = _unacknowledged.pop((link.link_id, storable(msa.value(2))), None)
     if sent is None or answer.row.received_at - instant_of(sent.id) > ANSWERED_WITHIN:
         return None
-    async with answer.database.at_once(link.organization_id) as connection:
-        arrived = Arrived(answer.row, answer.block)
-        if await order_book.taken_at_once(connection, link, sent, _words(msa), arrived, answer.row.received_at):
-            return Reply(b"")
+    arrived, now = Arrived(answer.row, answer.block), answer.row.received_at
+    if await order_book.taken_at_once(answer.database, link, sent, _words(msa), arrived, now):
+        return Reply(b"")
     return None
 
 
