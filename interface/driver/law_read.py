@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from interface.errors import SegmentError
-from interface.wire import hl7
+from interface.wire import hl7, hl7_reply
 from interface.wire.hl7 import REQUIRED_MISSING, SEGMENT_SEQUENCE, TABLE_VALUE
 
 
@@ -142,8 +142,10 @@ class Judged:
 def read_answer(block: bytes) -> OrderAnswer:
     """An ORL^O34 of either structure (ORL_O34, ORL_O42), or the plain ACK that some send in its place.
 
-    Raises SegmentError for what is no HL7 or has no MSA.
+    Raises SegmentError for what is no HL7, has no MSA or no end.
     """
+    if not hl7_reply.readable(block):
+        raise SegmentError("the answer is too long to be read", "MSH^1", SEGMENT_SEQUENCE)
     message = hl7.parse(block)
     msa = message.first("MSA")
     if msa is None or not msa.value(1).strip():

@@ -88,9 +88,11 @@ class Downloads:
 
 
 def _said(code: str, reply: bytes) -> str:
-    """MSA-1, and the codes of the errors: ERR-3, before version 2.5 in ERR-1."""
+    """MSA-1, and the codes of the errors: ERR-3, before version 2.5 in ERR-1. Of a reply without end MSA-1 alone."""
     if code in _POSITIVE:
         return ""
+    if not hl7_reply.readable(reply):
+        return code
     try:
         errors = [one.value(3) or one.value(1, 4) for one in hl7.parse(reply).segments if one.id == "ERR"]
     except SegmentError:

@@ -10,6 +10,8 @@ from interface.wire.hl7 import read_header
 
 _MSA = re.compile(rb"[\r\n]MSA([^\r\n]*)")
 _MSA_WINDOW_BYTES = 65_536  # MSA stands behind MSH and SFT
+# Of a reply that is read beyond its MSA: it speaks of one message of ours. One of 10 MB took half a minute to be read.
+MOST_BYTES, MOST_LINES = 262_144, 5_000
 
 
 class Verdict(NamedTuple):
@@ -28,6 +30,11 @@ def verdict(block: bytes) -> Verdict | None:
     if len(fields) < 3:
         return None
     return Verdict(fields[1].strip().decode("ascii", "replace").upper(), fields[2].strip().decode("utf-8", "replace"))
+
+
+def readable(block: bytes) -> bool:
+    """Whether a reply is short enough to be read to its end while others wait."""
+    return len(block) <= MOST_BYTES and block.count(b"\r") + block.count(b"\n") <= MOST_LINES
 
 
 def is_last(message: bytes, code: str) -> bool:

@@ -21,7 +21,7 @@ from interface.store import law as store
 from interface.store.ids import uuid7
 from interface.store.journal import Append, FrameRow, append_within
 from interface.store.law import LawAsked, LawParties
-from interface.wire import hl7
+from interface.wire import hl7, hl7_reply
 from tests.flow.laboratory import Laboratory, laboratory
 
 NOW = datetime(2026, 1, 2, 8, tzinfo=UTC)
@@ -125,6 +125,20 @@ async def test_an_answer_that_cannot_be_read_is_kept_and_says_nothing(lab: Labor
     assert sent is not None
     assert await hear_of(lab, sent, b"MSH|^~\\&|A1||H||20260102||ORL^O34^ORL_O42|7|P|2.5.1\rMSA\r") == Word()
     assert await states(lab) == [("sent", "segment: the answer has no MSA-1")]
+    assert await owed(lab) == 0
+
+
+async def test_an_answer_without_end_is_kept_and_not_read(lab: Laboratory) -> None:
+    """Of 10 MB in short segments it takes half a minute, in which no other link would be served."""
+    await lab.order("S-1", "GLU")
+    await ask(lab, LawAsked("specimen", "S-1"))
+    sent = await say(lab)
+    assert sent is not None
+    (order,) = hear(sent.data)
+    answer = VOICE.answers(NOW, order, ("OK",))
+    for swollen in (answer + b"NTE|1\r" * hl7_reply.MOST_LINES, answer + b"NTE|" + b"x~" * hl7_reply.MOST_BYTES):
+        assert await hear_of(lab, sent, swollen) == Word()
+        assert await states(lab) == [("sent", "segment: the answer is too long to be read")]
     assert await owed(lab) == 0
 
 

@@ -24,6 +24,7 @@ from interface.link.intake import Outgoing, Sending
 from interface.settings import TransportType
 from interface.store import results
 from interface.store.ids import uuid7
+from interface.wire import hl7_reply
 from tests.flow.dispatching import begin
 from tests.flow.laboratory import Laboratory, frames, laboratory, message
 
@@ -347,7 +348,7 @@ async def test_an_hl7_analyzer_says_of_each_message_what_becomes_of_it(lab: Labo
     )
     await begin(lab, link)
     at = Line(lab, link, Downloads(ORM))
-    for n in (1, 2, 3):
+    for n in (1, 2, 3, 4):
         await lab.order(f"S-{n}", "GLU", patient_id=f"P-{n}")
     accepted = await at.take()
     assert accepted.expects_reply
@@ -355,15 +356,19 @@ async def test_an_hl7_analyzer_says_of_each_message_what_becomes_of_it(lab: Labo
     await at.out.told(accepted, True, ack(accepted, "AA"), "")
     refused = await at.take()
     await at.out.told(refused, True, ack(refused, "AE", "204"), "")
+    long = await at.take()
+    swollen = ack(long, "AE", "204") + b"ERR|||204\r" * hl7_reply.MOST_LINES
+    await at.out.told(long, True, swollen, "")
     later = await at.take()
     await at.out.told(later, True, ack(later, "CE"), "")
     assert await at.take() == later, "it could not be kept, so it goes again"
     await at.out.told(later, False, None, "timeout")
-    assert [state for _, state in await at.states()] == ["accepted", "refused", "failed"]
+    assert [state for _, state in await at.states()] == ["accepted", "refused", "refused", "failed"]
     answers = [row["answer"] for row in await lab.owner.fetch("select answer from lab.dispatch order by work_id")]
     assert answers[:2] == ["", "AE 204"], "its codes, and nothing that names a patient"
+    assert answers[2] == "AE", "what is too long is not read to its end"
     kept = await lab.owner.fetch("select bytes from lab.frame order by id")
-    said = [ack(accepted, "AA"), ack(refused, "AE", "204"), ack(later, "CE")]
+    said = [ack(accepted, "AA"), ack(refused, "AE", "204"), swollen, ack(later, "CE")]
     assert [row["bytes"] for row in kept] == said, "as it came, before it could be acknowledged"
 
 
