@@ -64,7 +64,8 @@ class _Saying:
 
 @dataclass
 class Holder:
-    """The analyzer. `at`: its clock as it begins. `hear` is called with each order as it comes, willing or not.
+    """The analyzer. `at`: its clock as it begins. `hear` is called with each order that it takes; not of a message that
+    came before byte for byte, which says nothing new.
 
     Use: `run` as a task; `ask`, `report` and `tell` from others.
     """
@@ -80,6 +81,7 @@ class Holder:
     messages: Counter[bytes] = field(default_factory=Counter)  # whole messages of the host, as often as they came
     refusals: int = 0
     connections: int = 0
+    silences: int = 0  # queries without an answer: it did not come in time, or the line broke before
     _todo: deque[_Saying] = field(default_factory=deque)
     _due: Callable[[], None] = lambda: None
     _sent: int = 0
@@ -101,6 +103,7 @@ class Holder:
                 continue
             self.connections += 1
             self._splitter, self._open = MessageSplitter(), bytearray()
+            self._answered.set()  # who waits for an answer waits in vain: it goes where its query came from
             await self._session(self._stream).run()
             await self.clock.sleep(REDIAL_S)
 
@@ -128,13 +131,17 @@ class Holder:
         self._answers.clear()
         if not await self.say((compose_query(self.model.known, specimen_id, self._stamp()),)):
             return ()
-        until = self.clock.now() + wait_s
+        until, connection = self.clock.now() + wait_s, self.connections
         while not (tests := told(self.model.driver, self._answers, specimen_id)):
             self._answered.clear()
             try:
                 async with self.clock.timeout_at(until):
                     await self._answered.wait()
             except TimeoutError:
+                self.silences += 1
+                return ()
+            if connection != self.connections:
+                self.silences += 1
                 return ()
             if self._answers and not self._hl7 and not told(self.model.driver, self._answers, specimen_id):
                 return ()  # HL7 may say first that it has heard, and the orders behind it
@@ -252,7 +259,8 @@ class Holder:
         self._answered.set()
         for order in orders(self.model.driver.protocol, text):
             self.said_to_it[order] += 1
-            self.hear(order)
+            if self.messages[text] == 1:
+                self.hear(order)
 
 
 def orders(protocol: Protocol, text: bytes) -> tuple[Order, ...]:

@@ -28,7 +28,6 @@ import aiohttp
 import asyncpg
 
 from interface import telemetry
-from interface.daemon import Running, started
 from interface.domain.mapping import MapKey, Target, Wanted
 from interface.domain.permissions import Role
 from interface.domain.views import Actor
@@ -53,6 +52,7 @@ from interface.store.db import Database
 from interface.store.embedded import EmbeddedPostgres, opened_database
 from interface.store.schema import OWNER_ROLE
 from tests.bench.day_clock import FASTER, FastClock
+from tests.bench.day_daemon import House, housed
 from tests.bench.day_hospital import Hospital, ask
 from tests.bench.day_lab import Bench
 from tests.bench.day_plan import (
@@ -69,7 +69,20 @@ from tests.bench.day_plan import (
     plan,
 )  # fmt: skip
 from tests.bench.day_trace import traced
-from tests.bench.day_verdict import ITEMS, RESULTS, SHOWN, WORK, Found, Told, analyzer, by, judged, of_lines, of_nobody
+from tests.bench.day_verdict import (
+    ITEMS,
+    RESULTS,
+    SHOWN,
+    WORK,
+    Found,
+    Told,
+    analyzer,
+    by,
+    judged,
+    of_analyzers,
+    of_lines,
+    of_nobody,
+)
 from tests.bench.day_verdict import planned as words_of_plan
 from tests.cluster import new_state_dir
 
@@ -106,7 +119,7 @@ def site_drivers(folder: Path) -> tuple[Path, ...]:
 
 @dataclass
 class Day:
-    daemon: Running
+    house: House
     url: str
     staff: str
     hospital: Hospital
@@ -142,8 +155,8 @@ class Day:
             for _ in range(LANES):
                 lanes.create_task(lane())
 
-    async def staff_ask(self, method: str, path: str, body: Any = None) -> Any:
-        return await ask(self.session, self.daemon.api, method, path, self.staff, body)
+    async def staff_ask(self, method: str, path: str, body: Any = None, *, once: bool = False) -> Any:
+        return await ask(self.session, self.house, method, path, self.staff, body, once=once)
 
     async def place(self, order: Placed) -> None:
         if order.fate in (Fate.LATE, Fate.IGNORED):
@@ -158,7 +171,7 @@ class Day:
             await self.take_back(order)
             return
         found = await self.staff_ask("GET", f"/api/specimens/barcode/{order.barcode}")
-        await self.staff_ask("POST", f"/api/specimens/{found['specimen']['id']}/receive", {})
+        await self.staff_ask("POST", f"/api/specimens/{found['specimen']['id']}/receive", {}, once=True)
         self.scan(order)
 
     async def say_again(self, order: Placed) -> None:
@@ -178,7 +191,7 @@ class Day:
             order.barcode,
         )
         body = {"reason": "not wanted any more", "in_progress": True}
-        await self.staff_ask("POST", f"/api/orders/{rows[0]['order_id']}/cancel", body)
+        await self.staff_ask("POST", f"/api/orders/{rows[0]['order_id']}/cancel", body, once=True)
 
     def scan(self, order: Placed) -> None:
         for at in order.analyzers:
@@ -218,24 +231,27 @@ class Day:
             if row["barcode"] not in mine:
                 continue
             step = "cancel" if row["barcode"] in moved else "resend"
-            await self.staff_ask("POST", f"/api/dispatches/{row['id']}/{step}", {"reason": "the analyzer was out"})
+            body = {"reason": "the analyzer was out"}
+            await self.staff_ask("POST", f"/api/dispatches/{row['id']}/{step}", body, once=True)
             self.moved, self.resent = self.moved + (step == "cancel"), self.resent + (step == "resend")
         for one in moved.values():
             self.benches[RESERVE].scans.put_nowait(one.barcode)
 
     async def rerun(self, order: Placed) -> None:
         rows = await self.rows(
-            "select r.id from lab.result r join lab.order_item i on i.id = r.order_item_id"
+            "select r.id, v.version from lab.result r join lab.order_item i on i.id = r.order_item_id"
+            " join lab.result_version v on v.id = r.version_id"
             " join lab.test t on t.id = i.test_id join lab.specimen s on s.id = i.specimen_id"
             " where s.barcode = $1 and t.code = $2", order.barcode, order.tests[0],
         )  # fmt: skip
         for row in rows:
-            await self.staff_ask("POST", f"/api/results/{row['id']}/rerun", {"comment": "to be sure"})
+            body = {"comment": "to be sure", "version": row["version"]}
+            await self.staff_ask("POST", f"/api/results/{row['id']}/rerun", body, once=True)
             self.reran += 1
         self.scan(order)
 
     async def release(self, result_id: str) -> None:
-        await self.staff_ask("POST", f"/api/results/{result_id}/release", {})
+        await self.staff_ask("POST", f"/api/results/{result_id}/release", {}, once=True)
         self.released += 1
 
 
@@ -345,7 +361,9 @@ async def verdict(day: Day) -> int:
         for at, holder in enumerate(holders) if KINDS[at].told
     }  # fmt: skip
     wrong += of_nobody(day.orders, found)
-    wrong += of_lines(twice, [one.connections for one in holders], [one.refusals for one in holders])
+    kills = day.house.kills
+    wrong += of_lines(twice, [one.connections for one in holders], [one.refusals for one in holders], kills)
+    wrong += of_analyzers({one.kind.driver: (one.unanswered, one.rejected) for one in day.benches})
     show(day, found, work, fine)
     print(f"differences from the plan: {len(wrong) or 'none'}")
     for text in wrong[:SHOWN]:
@@ -362,6 +380,10 @@ def show(day: Day, found: Found, work: Sequence[asyncpg.Record], fine: Counter[s
     print(f"tests: {sum(statuses.values())}: " + listed(statuses))
     print(f"results: {sum(results.values())}: {listed(results)}; of cancelled tests, held: "
           f"{len(found.results.get(None, ()))}")  # fmt: skip
+    if day.house.kills:
+        again = sum(n - 1 for one in day.benches if one.kind.told for n in one.holder.messages.values())
+        print(f"the daemon was killed {day.house.kills} times: {day.house.cut} requests were made again, {again}"
+              " messages came to an analyzer again")  # fmt: skip
     print("work: " + listed(Counter(f"{row['kind']} {row['state']}" for row in work)))
     print(
         f"shown as failed {sum(day.told.failed.values())}, sent again by a person {day.resent}, given to the reserve"
@@ -379,10 +401,11 @@ def listed(counts: Counter[str]) -> str:
     return ", ".join(f"{key} {n}" for key, n in sorted(counts.items()))
 
 
-async def run(orders: int, seed: int) -> int:
-    """Live the day; 0 when it came as planned."""
+async def run(orders: int, seed: int, kills: int = 0) -> int:
+    """Live the day; 0 when it came as planned. `kills`: how often the daemon is killed in it."""
     telemetry.configure_logs(50)
     state, drivers = new_state_dir(), Path(tempfile.mkdtemp(prefix="labora-day-"))
+    server = EmbeddedPostgres(state)
     try:
         path = site_drivers(drivers)
         links = [
@@ -398,29 +421,37 @@ async def run(orders: int, seed: int) -> int:
             state, DatabaseSettings("embedded"), ApiSettings(ANY), LIMITS,
             (*links, replace(his, role=LinkRole.HOSPITAL)), path,
         )  # fmt: skip
-        async with started(settings, FastClock()) as daemon:
-            return await lived(daemon, settings, plan(orders, seed), path)
+        if kills:  # the database outlives the daemon, as one of the system's does
+            await server.start()
+            (own := state / "daemon").mkdir()
+            # What is alone at work three times when the daemon dies is parked for a person: here it is never to blame.
+            limits = replace(LIMITS, max_attempts=LIMITS.max_attempts + kills)
+            database = DatabaseSettings(server.url(OWNER_ROLE))
+            settings = replace(settings, state_dir=own, database=database, limits=limits)
+        async with housed(settings, drivers, orders, kills, seed) as house:
+            return await lived(house, settings, server.url(OWNER_ROLE), plan(orders, seed), path)
     finally:
+        await server.stop()
         shutil.rmtree(state, ignore_errors=True)
         shutil.rmtree(drivers, ignore_errors=True)
 
 
-async def lived(daemon: Running, settings: Settings, orders: list[Placed], path: tuple[Path, ...]) -> int:
-    staff, emr = await people(settings, daemon.api)
+async def lived(house: House, settings: Settings, url: str, orders: list[Placed], path: tuple[Path, ...]) -> int:
+    staff, emr = await people(settings, house.api)
     benches = []
     for at, kind in enumerate(KINDS):
-        holder = Holder(model(kind.driver, path), daemon.links[analyzer(at)], AT, seed=at, clock=FastClock())
+        holder = Holder(model(kind.driver, path), house.links[analyzer(at)], AT, seed=at, clock=FastClock())
         benches.append(Bench(kind, holder))
         if kind.told:
             holder.hear = benches[-1].hear
     tasks = [asyncio.create_task(work) for one in benches for work in (one.holder.run(), one.work())]
-    url = EmbeddedPostgres(settings.state_dir).url(OWNER_ROLE)
     began = time.monotonic()
     try:
         async with aiohttp.ClientSession() as session:
-            hospital = Hospital(daemon.links["his"], daemon.api, emr)
-            day = Day(daemon, url, staff, hospital, orders, benches, session)
+            hospital = Hospital(house, emr)
+            day = Day(house, url, staff, hospital, orders, benches, session)
             await route(day)
+            house.begun.set()
             whole = True
             try:
                 await spend(day)
@@ -480,8 +511,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench day", description=__doc__.split("\n\n")[0])
     parser.add_argument("--orders", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=0, help="how often the daemon is killed in the middle of a step")
     given = parser.parse_args()
-    return asyncio.run(run(given.orders, given.seed))
+    return asyncio.run(run(given.orders, given.seed, given.kills))
 
 
 if __name__ == "__main__":

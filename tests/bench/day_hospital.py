@@ -8,9 +8,10 @@ from typing import Any
 
 import aiohttp
 
+from interface.errors import LinkLost
 from interface.link.tcp import connect
-from interface.settings import Address
 from interface.wire import hl7_reply, mllp
+from tests.bench.day_daemon import House
 from tests.bench.day_plan import KINDS, Placed
 
 
@@ -25,8 +26,8 @@ class Refused(RuntimeError):
 class Hospital:
     """Orders over HL7, on a few connections, and over FHIR."""
 
-    def __init__(self, address: Address, api: Address, token: str) -> None:
-        self._address, self._api, self._token = address, api, token
+    def __init__(self, house: House, token: str) -> None:
+        self._house, self._token = house, token
         self._streams: asyncio.Queue[Any] = asyncio.Queue()
         self._number = 0
 
@@ -82,12 +83,18 @@ class Hospital:
         return "".join(f"{line}\r" for line in lines).encode()
 
     async def _send(self, message: bytes) -> bytes:
+        return await self._house.persist(lambda tried: self._exchange(message))
+
+    async def _exchange(self, message: bytes) -> bytes:
         stream, decoder = await self._streams.get() if not self._streams.empty() else (
-            await connect(self._address), mllp.Decoder(),
+            await connect(self._house.links["his"]), mllp.Decoder(),
         )  # fmt: skip
         await stream.write(mllp.encode(message))
         while True:
-            for event in decoder.receive(await stream.read()):
+            data = await stream.read()
+            if not data:
+                raise LinkLost("the laboratory has hung up")
+            for event in decoder.receive(data):
                 if isinstance(event, mllp.BlockReceived):
                     said = hl7_reply.verdict(event.block)
                     if said is None or said.code != "AA":
@@ -135,17 +142,25 @@ class Hospital:
         return ["/fhir/" + place.rpartition("/fhir/")[2] for place in places if "ServiceRequest" in place]
 
     async def _ask(self, session: aiohttp.ClientSession, method: str, path: str, body: Any = None) -> Any:
-        return await ask(session, self._api, method, path, self._token, body)
+        return await ask(session, self._house, method, path, self._token, body)
 
 
 async def ask(
-    session: aiohttp.ClientSession, api: Address, method: str, path: str, token: str, body: Any = None
-) -> Any:
-    """The parsed answer. Raises Refused for anything but success."""
+    session: aiohttp.ClientSession, house: House, method: str, path: str, token: str, body: Any = None, *,
+    once: bool = False,
+) -> Any:  # fmt: skip
+    """The parsed answer. Raises Refused for anything but success; but `once`, which is refused with a conflict when it
+    was done before, and was asked again because nobody knows, gives None."""
     headers = {"Authorization": f"Bearer {token}"}
     if path.startswith("/fhir"):
         headers["Content-Type"] = headers["Accept"] = "application/fhir+json"
-    async with session.request(method, f"http://{api}{path}", json=body, headers=headers) as response:
-        if response.status >= 300:
-            raise Refused(response.status, f"{method} {path}: {response.status} {(await response.text())[:300]}")
-        return await response.json(content_type=None)
+
+    async def asked(tried: int) -> Any:
+        async with session.request(method, f"http://{house.api}{path}", json=body, headers=headers) as response:
+            if tried and once and response.status == 409:
+                return None
+            if response.status >= 300:
+                raise Refused(response.status, f"{method} {path}: {response.status} {(await response.text())[:300]}")
+            return await response.json(content_type=None)
+
+    return await house.persist(asked)

@@ -12,7 +12,6 @@ from tests.bench.day_clock import FASTER
 from tests.bench.day_plan import Kind
 
 ANSWERED_S = 10.0 * FASTER
-ASKED_AT_MOST = 3  # times: whose line dropped asks again
 
 
 @dataclass
@@ -24,6 +23,8 @@ class Bench:
     asked: int = 0
     nothing: int = 0
     reported: int = 0
+    unanswered: int = 0  # queries, though the line did not drop
+    rejected: int = 0  # reports that the host did not take
     heard: dict[str, list[str]] = field(default_factory=dict)  # what waits to be measured, by specimen
     scans: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     paused: set[str] = field(default_factory=set)  # specimens that are not to be measured yet
@@ -63,16 +64,19 @@ class Bench:
         if taken:
             self.runs[specimen] += 1
             self.reported += len(codes)
+        else:
+            self.rejected += 1
 
     def _note(self, specimen: str, text: str) -> None:
         self.history.setdefault(specimen, []).append(f"{time.strftime('%H:%M:%S')} {text}")
 
     async def _ask(self, specimen: str) -> list[str]:
-        for _ in range(ASKED_AT_MOST):
-            connections = self.holder.connections
+        answered = False
+        while not answered:  # whose line dropped asks again
+            connections, silences = self.holder.connections, self.holder.silences
             self.asked += 1
             tests = await self.holder.ask(specimen, ANSWERED_S)
-            if tests or connections == self.holder.connections:
-                break
+            answered = self.holder.silences == silences
+            self.unanswered += not answered and connections == self.holder.connections
         self.nothing += not tests
         return list(self.holder.codes_of(tests))

@@ -141,15 +141,26 @@ def of_nobody(orders: Sequence[Placed], found: Found) -> list[str]:
     return wrong
 
 
-def of_lines(told_twice: Mapping[str, int], connections: Sequence[int], refusals: Sequence[int]) -> list[str]:
-    """What is wrong with the lines: those that were to drop have, once; who is told nothing was said twice of."""
-    wrong = [f"{name} took {n} messages twice" for name, n in told_twice.items() if n]
+def of_lines(
+    told_twice: Mapping[str, int], connections: Sequence[int], refusals: Sequence[int], kills: int = 0
+) -> list[str]:
+    """What is wrong with the lines: those that were to drop have, once; who is told nothing was said twice of, but one
+    message for each time that the daemon was killed."""
+    wrong = [f"{name} took {n} messages twice" for name, n in told_twice.items() if n > kills]
     for at, kind in enumerate(KINDS):
-        if connections[at] != (2 if at in DROPPING else 1):
+        least = 2 if at in DROPPING else 1
+        if not least <= connections[at] <= least + kills:
             wrong.append(f"{kind.driver} was connected {connections[at]} times")
         if bool(refusals[at]) != (at == REFUSING):
             wrong.append(f"{kind.driver} refused {refusals[at]} frames")
     return wrong
+
+
+def of_analyzers(lost: Mapping[str, tuple[int, int]]) -> list[str]:
+    """What is wrong with the host's answers: of each analyzer the queries that had none while its line held, and the
+    reports that were not taken."""
+    wrong = [f"{n} queries of {name} had no answer" for name, (n, _) in lost.items() if n]
+    return wrong + [f"{n} reports of {name} were not taken" for name, (_, n) in lost.items() if n]
 
 
 def planned(orders: Sequence[Placed]) -> str:

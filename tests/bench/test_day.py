@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 
 from tests.bench.day import run
-from tests.bench.day_plan import KINDS, REFUSING, RESERVE, Fate, Placed, plan
-from tests.bench.day_verdict import Found, Told, analyzer, judged, of_nobody
+from tests.bench.day_plan import DROPPING, KINDS, REFUSING, RESERVE, Fate, Placed, plan
+from tests.bench.day_verdict import Found, Told, analyzer, judged, of_analyzers, of_lines, of_nobody
 
 ITEM = UUID(int=1)
 
@@ -22,6 +22,12 @@ async def test_a_day_of_40_orders_comes_as_planned() -> None:
     assert await run(40, 1) == 0
 
 
+@pytest.mark.long
+@pytest.mark.timeout(400)
+async def test_a_day_on_which_the_daemon_dies_in_the_middle_of_its_steps_comes_as_planned() -> None:
+    assert await run(24, 2, kills=12) == 0
+
+
 def test_the_plan_has_every_fate_and_is_the_same_for_a_seed() -> None:
     orders = plan(40, 1)
     assert {one.fate for one in orders} == set(Fate)
@@ -30,6 +36,19 @@ def test_the_plan_has_every_fate_and_is_the_same_for_a_seed() -> None:
     assert any(one.moved for one in orders)
     assert any(one.refused and not one.moved for one in orders)
     assert orders == plan(40, 1)
+
+
+def test_a_line_that_drops_or_says_twice_and_a_host_that_does_not_answer_are_faults() -> None:
+    once = [2 if at in DROPPING else 1 for at in range(len(KINDS))]
+    refused = [int(at == REFUSING) for at in range(len(KINDS))]
+    assert of_lines({"told": 0}, once, refused) == []
+    assert of_lines({"told": 2}, [n + 2 for n in once], refused, kills=2) == []
+    assert of_lines({"told": 1}, once, refused)
+    assert of_lines({"told": 3}, once, refused, kills=2)
+    assert of_lines({}, [n + 1 for n in once], refused)
+    assert of_lines({}, once, [0] * len(KINDS))
+    assert of_analyzers({"one": (0, 0)}) == []
+    assert of_analyzers({"one": (1, 0)}) and of_analyzers({"one": (0, 1)})
 
 
 @dataclass
