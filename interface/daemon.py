@@ -29,6 +29,7 @@ from interface.flow.link_watch import LinkUp, LinkWatch
 from interface.flow.outgoing import watch_work
 from interface.flow.pbrtqc_watch import watch_patients
 from interface.flow.qc_watch import watch_quality_control
+from interface.flow.report_watch import emr_audience, watch_reports
 from interface.link.clock import Clock
 from interface.links import Links
 from interface.settings import Address, Settings
@@ -159,6 +160,7 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             watch_patients(database, lambda: list(links.journals)),
             watch_quality_control(database, lambda: list(links.journals)),
             watch_work(database),
+            watch_reports(database, lambda: list(links.journals), emr_audience(settings)),
             watch_dispatches(database, lambda: _seen(links)),
             feed.run(lambda: list(links.journals)),
             sealer.run(),

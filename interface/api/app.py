@@ -40,6 +40,7 @@ from interface.api import (
     results,
     rules,
     specimens,
+    statistics,
     subscriptions,
     worksheets,
 )
@@ -99,7 +100,7 @@ _HTTP_CODES = {400: "structure", 404: "not-found", 405: "not-supported", 413: "t
 def routes() -> tuple[Route, ...]:
     """Every route there is, with what it needs."""
     # Worksheets before orders: the worklist's path is also that of an order, and the first that takes it has it.
-    bench = (worksheets, orders, specimens, results, criticals, dispatches, reports)
+    bench = (worksheets, orders, specimens, results, criticals, dispatches, reports, statistics)
     of_qc = (qc_gate, qc, qc_lots, qc_peers, qc_charts, pbrtqc)  # the gate first: `status` is no result's id
     told = (changes, events, subscriptions, subscription, export)
     rooms = (health, openapi, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, *told, fhir, ordering)

@@ -15,8 +15,9 @@ from interface.domain.permissions import Permission, allows, restrictions
 from interface.domain.views import Actor, ActorKind, Audience
 from interface.flow.client_keys import KeySource
 from interface.flow.feed import Feed
+from interface.flow.report_watch import emr_audience
 from interface.render.json import dumps
-from interface.settings import Preliminary, Settings
+from interface.settings import Settings
 from interface.store.audit import AuditWriter
 from interface.store.db import Database
 
@@ -84,7 +85,7 @@ def base_url_of(settings: Settings) -> str:
 
 def emr_of(settings: Settings) -> Audience:
     """What an EMR may see (`[api] preliminary`)."""
-    return Audience.EMR_PRELIMINARY if settings.api.preliminary is Preliminary.VISIBLE else Audience.EMR
+    return emr_audience(settings)
 
 
 ENDING: web.AppKey[asyncio.Event] = web.AppKey("ending", asyncio.Event)  # clients are to go elsewhere

@@ -82,12 +82,12 @@ async def get_report(request: web.Request) -> web.StreamResponse:
     async with services(request).database.transaction(actor.organization_id) as connection:
         report = await qc_reports.month(connection, actor, month, zone=_zone(query))
     await note_read(request, "print", "qc_report", None, (), {"month": report.month})
-    body = await asyncio.to_thread(_printed, report, papers[0] if papers else Paper.A4)
+    body = await asyncio.to_thread(printed, report, papers[0] if papers else Paper.A4)
     named = {"Content-Disposition": f'inline; filename="quality-control-{report.month}.pdf"'}
     return web.Response(body=body, headers=named, content_type="application/pdf")  # printed now: not to be kept
 
 
-def _printed(report: MonthReport, paper: Paper) -> bytes:
+def printed(report: MonthReport, paper: Paper) -> bytes:
     """A small report here; of more tests, each of which takes 50 ms, in a process of its own that comes after others:
     the links of this one must not wait for it."""
     from interface.render.qc_pdf import pdf

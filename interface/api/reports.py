@@ -57,6 +57,7 @@ async def list_versions(request: web.Request) -> web.StreamResponse:
 async def get_settings(request: web.Request) -> web.StreamResponse:
     async with services(request).database.transaction(actor_of(request).organization_id) as connection:
         found = await reports.get_settings(connection)
+    await note_read(request, "read", "report_setting")
     return json_response(found)
 
 

@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {  # noun: (its module's attribute, on
     "result": ("interface.cli.result:result", "List, show, verify, release and correct results."),
     "critical": ("interface.cli.critical:critical", "Tell critical results, and say who was told."),
     "qc": ("interface.cli.qc:qc", "Control materials and lots, their results, what they gate."),
+    "report": ("interface.cli.report:report", "Reports of orders, workload, turn-around time, quality control."),
     "patient": ("interface.cli.patient:patient", "Find, add, change and merge patients."),
     "provider": ("interface.cli.provider:provider", "List, add and change who orders."),
     "test": ("interface.cli.test:test", "List and change the laboratory's tests."),

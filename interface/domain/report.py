@@ -156,6 +156,7 @@ class OrderReport:
     version: int = 0
     issued_at: datetime | None = None
     replaces_at: datetime | None = None
+    replaces: int = 0  # the version before, for who may see it
 
     @property
     def empty(self) -> bool:
@@ -173,7 +174,7 @@ class OrderReport:
         """What makes a version: the order's own part. A new director, an earlier result of another order that was
         corrected and the hour are no reason to issue every report again."""
         lines = tuple(replace(line, earlier=()) for line in self.lines)
-        return replace(self, header=Header(""), lines=lines, version=0, issued_at=None, replaces_at=None)
+        return replace(self, header=Header(""), lines=lines, version=0, issued_at=None, replaces_at=None, replaces=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,9 @@ async def _add_version(
     if (last is not None and last[0] == digest) or (last is None and content.empty):
         return None
     number = await rows.last_number(connection, order_id) + 1
-    content = replace(content, version=number, issued_at=now, replaces_at=last[1] if last is not None else None)
+    content = replace(content, version=number, issued_at=now)
+    if last is not None:
+        content = replace(content, replaces=last[1], replaces_at=last[2])
     report = StoredReport(
         uuid7(), order_id, number, content.status, now, content.preliminary, settings.paper, settings.language
     )

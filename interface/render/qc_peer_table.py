@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
-from io import StringIO
 
 from interface.domain.map_files import Fault, FileFaults
 from interface.domain.qc_peers import COLUMNS, MOST_ROWS, REQUIRED, OwnPeriod, PeerRow, PeerRows, read_row, written
+from interface.render.csv_text import write
 from interface.render.map_table import text_lines
 
 WRITTEN = (
@@ -46,16 +45,5 @@ def read_peers(file: str, text: str) -> PeerRows:
 
 def write_periods(laboratory: str, periods: Iterable[OwnPeriod]) -> str:
     """A row for each stream and level of a lot. No spreadsheet takes a cell of it for a formula."""
-    out = StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(WRITTEN)
-    for period in periods:
-        row = {"laboratory": laboratory, **written(period)}
-        writer.writerow([_cell(row[name]) for name in WRITTEN])
-    return out.getvalue()
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else format(value, "f") if hasattr(value, "as_tuple") else str(value)
-    # a text such as "=1+1" is run by spreadsheets; a number may begin with a minus
-    return "'" + text if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t") else text
+    rows = [{"laboratory": laboratory, **written(period)} for period in periods]
+    return write(WRITTEN, ([row[name] for name in WRITTEN] for row in rows))

@@ -96,18 +96,19 @@ class _Layout:
     def _page_head(self, on: Pages) -> None:
         """On every page but the first: whose report it is. A page may go astray."""
         on.words(typeface.cut(legible(self.report.header.laboratory), 8.5, on.wide * 0.36), on.left, on.y, 8.5)
-        whose = typeface.cut(self._whose(), 8.5, on.wide * 0.62)
-        on.words(whose, on.right, on.y, 8.5, bold=True, right=True)
+        on.words(self._whose(on.wide * 0.62), on.right, on.y, 8.5, bold=True, right=True)
         on.y += 8.5 * LEADING + 2
         on.rule(on.y, INK, 0.8)
         on.y += 6
 
-    def _whose(self) -> str:
+    def _whose(self, room: float) -> str:
+        """Of a long name less, of number and date of birth all that there is room for."""
         person = self.report.person
         name = legible(_name(person.family, person.given)) if person is not None else self.text["unknown"]
         first = person.numbers[0].value if person is not None and person.numbers else ""
         born = said.day(person.birth_date, self.language) if person is not None and person.birth_date else ""
-        return ", ".join(filter(None, (name, legible(first), born)))
+        rest = "".join(f", {text}" for text in (legible(first), born) if text)
+        return typeface.cut(typeface.cut(name, 8.5, room - typeface.width(rest, 8.5)) + rest, 8.5, room)
 
     def _banner(self) -> None:
         on, report = self.on, self.report
@@ -126,7 +127,7 @@ class _Layout:
             words = self.text["issued"].format(report.version, issued)
             if report.replaces_at is not None:
                 before = self.moment(report.replaces_at)
-                words = self.text["replaces"].format(report.version, issued, report.version - 1, before)
+                words = self.text["replaces"].format(report.version, issued, report.replaces, before)
             on.paragraph(words, 8, colour=GREY, after=4)
 
     def _person(self) -> None:
@@ -372,4 +373,4 @@ class _Layout:
 
 def _name(family: str, given: str) -> str:
     """The family name first, as it is filed."""
-    return ", ".join(filter(None, (family.strip(), given.strip())))
+    return ", ".join(filter(None, (legible(family), legible(given))))

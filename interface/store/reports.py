@@ -200,15 +200,15 @@ async def content_of(connection: Connection, report_id: UUID) -> bytes:
     return body
 
 
-async def last(connection: Connection, order_id: UUID, audience: Audience) -> tuple[bytes, datetime] | None:
-    """Digest and time of an order's last version that the audience may see."""
+async def last(connection: Connection, order_id: UUID, audience: Audience) -> tuple[bytes, int, datetime] | None:
+    """Digest, number and time of an order's last version that the audience may see."""
     row = await connection.fetchrow(
-        """select digest, created_at from lab.report
+        """select digest, version, created_at from lab.report
             where order_id = $1 and ($2 or not preliminary) order by version desc limit 1""",
         order_id,
         _preliminary(audience),
     )
-    return (row["digest"] or b"", row["created_at"]) if row is not None else None
+    return (row["digest"] or b"", row["version"], row["created_at"]) if row is not None else None
 
 
 async def last_number(connection: Connection, order_id: UUID) -> int:
@@ -297,20 +297,6 @@ async def attached(connection: Connection, order_ids: Sequence[UUID], audience: 
     return found
 
 
-async def unprinted(connection: Connection, limit: int) -> list[StoredReport]:
-    """Newest versions of the last hour that nobody has printed in their own form."""
-    rows = await connection.fetch(
-        """select p.id, p.order_id, p.version, p.status, p.created_at, p.preliminary, p.paper, p.language
-             from lab.report p
-            where p.created_at > now() - interval '1 hour' and not exists (
-                select from lab.report_file f
-                where f.report_id = p.id and f.paper = p.paper and f.language = p.language)
-            order by p.id limit $1""",
-        limit,
-    )
-    return [_stored(row) for row in rows]
-
-
 # ---- orders to be looked at -----------------------------------------------------------------------------------------
 
 
@@ -319,9 +305,11 @@ async def is_due(connection: Connection, order_id: UUID) -> bool:
 
 
 async def due_orders(connection: Connection, limit: int) -> list[UUID]:
-    """Orders whose records have changed, the one that waits longest first."""
+    """Orders whose records have changed, the one that waits longest first; none that was put off."""
     rows = await connection.fetch(
-        "select order_id from lab.report_due group by order_id order by min(created_at) limit $1", limit
+        """select order_id from lab.report_due group by order_id having max(created_at) <= now()
+            order by min(created_at) limit $1""",
+        limit,
     )
     return [row["order_id"] for row in rows]
 
@@ -329,6 +317,13 @@ async def due_orders(connection: Connection, limit: int) -> list[UUID]:
 async def due_rows(connection: Connection, order_id: UUID) -> list[UUID]:
     rows = await connection.fetch("select id from lab.report_due where order_id = $1", order_id)
     return [row["id"] for row in rows]
+
+
+async def put_off(connection: Connection, order_id: UUID) -> None:
+    """For a minute; who reads the report asks for it nevertheless."""
+    await connection.execute(
+        "update lab.report_due set created_at = now() + interval '1 minute' where order_id = $1", order_id
+    )
 
 
 async def looked_at(connection: Connection, ids: Sequence[UUID]) -> None:

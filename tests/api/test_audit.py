@@ -56,6 +56,8 @@ BODIES: dict[str, Any] = {**SPECIMEN_BODIES, **LOT_BODIES, **RESULT_BODIES, **OF
     "/api/intervals": {"reason": "new", "test": "WBC", "low": "1", "specimen_type": "CSF", "source": "ours"},
     "/api/intervals/{id}": {"reason": "other lot", "low": "2"},
     "/api/intervals/{id}/end": {"reason": "not used"},
+    "/api/reports/settings": {"director": "dr. S. Wijaya"},
+    "/api/reports/turnaround/targets": {"targets": [{"stage": "received-released", "minutes": 60}]},
 }
 _EVA = {"resourceType": "Patient", "name": [{"family": "Muster"}]}
 _TEST = {"code": {"coding": [{"system": "urn:labora:test", "code": "HGB"}]}, "status": "active", "intent": "order"}
@@ -137,6 +139,8 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
         options["json"] = {**options["json"], "subject": {"reference": f"Patient/{of['patient']}"}}
     if kind == "events":
         options["params"] = {"after": "0", "wait": "false"}  # it does not end of itself
+    if route.path == "/api/reports/qc":
+        options["params"] = {"month": "2026-11"}
     code = {"panels": "PANEL", "specimen-types": "NEW"}.get(kind, "WBC")
     path = route.path.replace("{id}", str(key)).replace("{code}", code)
     answer = await bench.ask(route.method, path, token, **options)

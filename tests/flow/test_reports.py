@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -22,10 +23,12 @@ from interface.domain.views import Audience, OrderView
 from interface.errors import ApiError
 from interface.flow import people, reports, review, specimens
 from interface.flow.correction import NewValue
+from interface.render import report_json
 from interface.store import reports as rows
 from interface.store.db import Connection, Database
 from interface.store.review import Policy, set_policy
 from tests.conftest import Organization
+from tests.qc_records import add_judged, add_lot, add_target
 from tests.records import Laboratory, found, order, patient, user
 
 EMR, EARLY = Audience.EMR, Audience.EMR_PRELIMINARY
@@ -123,6 +126,15 @@ async def test_what_is_held_or_waits_is_in_no_version(laboratory: Laboratory, au
     await laboratory.result(other, "99.90", held=(HoldReason.QUESTIONABLE,))
     assert await contents(laboratory, other.id, audience) == []
     assert await contents(laboratory, other.id, Audience.STAFF) == [], "a report is what was reported"
+
+
+async def test_no_control_is_in_a_report(laboratory: Laboratory) -> None:
+    lot = await add_lot(laboratory)
+    aim = await add_target(laboratory, "4711/low")
+    await add_judged(laboratory, lot, aim, ["3.07"], datetime.now(UTC), timedelta(minutes=5))
+    placed, _ = await released(laboratory)
+    [report] = await contents(laboratory, placed.id)
+    assert b"3.07" not in report_json.dumps(report) and [line.value for line in report.lines] == ["13.50"]
 
 
 async def test_what_is_preliminary_is_seen_only_where_that_is_shown(laboratory: Laboratory) -> None:

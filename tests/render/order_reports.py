@@ -66,7 +66,7 @@ def corrected() -> OrderReport:
     )  # fmt: skip
     return replace(
         report, status="corrected", lines=(withdrawn, changed, *report.lines[2:]), version=2,
-        replaces_at=AT - timedelta(hours=1),
+        replaces_at=AT - timedelta(hours=1), replaces=1,
     )  # fmt: skip
 
 

@@ -196,7 +196,7 @@ def test_a_version_is_of_what_the_order_says_and_of_nothing_else() -> None:
     report = usual()
     same = (
         replace(report, header=replace(report.header, director="another")),
-        replace(report, version=7, issued_at=None, replaces_at=AT),
+        replace(report, version=7, issued_at=None, replaces_at=AT, replaces=6),
         replace(report, lines=(replace(report.lines[0], earlier=()), *report.lines[1:])),
     )
     assert {report_json.digest(each) for each in same} == {report_json.digest(report)}

@@ -1,0 +1,84 @@
+"""Versions of reports are made soon after what they tell has changed, and printed once in their own form.
+
+Whoever reads a report before that makes its version then (`flow.reports`). Deciding and links go first: a round is
+short, and the next waits for several times as long as it took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from time import monotonic
+from uuid import UUID
+
+import structlog
+
+from interface.domain.report import StoredReport
+from interface.domain.views import Audience
+from interface.errors import StoreError
+from interface.flow import reports
+from interface.settings import Preliminary, Settings
+from interface.store import reports as rows
+from interface.store.db import Database
+
+WATCH_S = 1.0
+REST = 4  # times as long as a round took
+MOST_ORDERS, MOST_FILES = 20, 5  # in a round, of one organization
+
+MOST_UNPRINTED = 10_000  # of more, those that wait longest are printed when they are read
+
+log = structlog.get_logger(__name__)
+
+
+def emr_audience(settings: Settings) -> Audience:
+    """What EMRs may see of this daemon (`[api] preliminary`), and reports tell."""
+    visible = settings.api.preliminary is Preliminary.VISIBLE
+    return Audience.EMR_PRELIMINARY if visible else Audience.EMR
+
+
+async def look(database: Database, organization_id: UUID, audience: Audience, unprinted: deque[StoredReport]) -> int:
+    """One round: the orders that wait longest, then a few of the versions in `unprinted`, to which it adds those that
+    it has made. How many orders and versions. Raises StoreError.
+
+    A fault of ours with one keeps no other from its report: the order is put off, the version printed when it is read.
+    """
+    async with database.transaction(organization_id) as connection:
+        due = await rows.due_orders(connection, MOST_ORDERS)
+    for order_id in due:
+        try:
+            async with database.transaction(organization_id) as connection:
+                made = await reports.refresh(connection, order_id, audience)
+            unprinted.extend([made] if made is not None else [])
+        except StoreError:
+            raise
+        except Exception as error:
+            log.error("report not made", action="report.make", order=str(order_id), exc_info=error)
+            async with database.transaction(organization_id) as connection:
+                await rows.put_off(connection, order_id)
+    printed = min(MOST_FILES, len(unprinted))
+    for _ in range(printed):
+        report = unprinted.popleft()
+        try:
+            async with database.transaction(organization_id) as connection:
+                await reports.document(connection, report)
+        except StoreError:
+            raise
+        except Exception as error:
+            log.error("report not printed", action="report.print", report=str(report.id), exc_info=error)
+    return len(due) + printed
+
+
+async def watch_reports(database: Database, organization_ids: Callable[[], Iterable[UUID]], audience: Audience) -> None:
+    """Look until cancelled."""
+    unprinted: defaultdict[UUID, deque[StoredReport]] = defaultdict(lambda: deque(maxlen=MOST_UNPRINTED))
+    while True:
+        began = monotonic()
+        for organization_id in organization_ids():
+            try:
+                await look(database, organization_id, audience, unprinted[organization_id])
+            except StoreError as error:
+                log.warning("reports not made", action="report.watch", error=error.slug)
+            except Exception as error:  # nor one laboratory's the other laboratories
+                log.error("reports not made", action="report.watch", exc_info=error)
+        await asyncio.sleep(max(WATCH_S, REST * (monotonic() - began)))

@@ -1,0 +1,94 @@
+"""Versions are made by themselves soon after a change, and printed once; one that fails keeps nobody from theirs."""
+
+from __future__ import annotations
+
+from collections import deque
+from uuid import UUID
+
+import pytest
+
+from interface.domain.report import Language, OrderReport, Paper, StoredReport
+from interface.domain.views import Audience
+from interface.flow import report_watch, reports, review
+from interface.settings import ApiSettings, Preliminary, Settings
+from interface.store import reports as rows
+from interface.store.db import Connection, Database
+from tests.conftest import Organization
+from tests.flow.test_reports import contents, done, due, transaction
+from tests.records import Laboratory, found
+
+
+@pytest.fixture
+async def laboratory(database: Database, organization: Organization) -> Laboratory:
+    return await found(database, organization.id)
+
+
+async def _released(laboratory: Laboratory) -> UUID:
+    placed = await laboratory.order()
+    await done(laboratory, review.release, await laboratory.result(placed))
+    return placed.id
+
+
+async def test_a_round_makes_the_versions_and_prints_them(laboratory: Laboratory) -> None:
+    orders = [await _released(laboratory) for _ in range(3)]
+    waiting = await laboratory.order()
+    await laboratory.result(waiting)  # preliminary: nothing that an EMR sees
+    assert await report_watch.look(laboratory.database, laboratory.organization_id, Audience.EMR, deque()) == 4 + 3
+    async with transaction(laboratory) as connection:
+        told = await reports.attached(connection, [*orders, waiting.id], Audience.EMR)
+    assert set(told) == set(orders)
+    assert all(one.hash is not None and one.size is not None for one in told.values())
+    assert await report_watch.look(laboratory.database, laboratory.organization_id, Audience.EMR, deque()) == 0
+
+
+async def test_a_fault_with_one_order_keeps_no_other_from_its_report(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, whole = await _released(laboratory), await _released(laboratory)
+    material = rows.material
+
+    async def failing(connection: Connection, order_id: UUID, audience: Audience) -> rows.Material | None:
+        if order_id == broken:
+            raise ZeroDivisionError
+        return await material(connection, order_id, audience)
+
+    monkeypatch.setattr(rows, "material", failing)
+    await report_watch.look(laboratory.database, laboratory.organization_id, Audience.EMR, deque())
+    assert await due(laboratory, broken) and not await due(laboratory, whole)
+    assert await report_watch.look(laboratory.database, laboratory.organization_id, Audience.EMR, deque()) == 0, (
+        "put off"
+    )
+    monkeypatch.undo()
+    assert len(await contents(laboratory, broken)) == 1, "who reads it has it"
+
+
+async def test_a_version_that_cannot_be_printed_keeps_no_other_from_it(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, whole = await _released(laboratory), await _released(laboratory)
+    number = (await contents(laboratory, broken))[0].number
+    printed = reports._printed
+
+    def failing(content: OrderReport, paper: Paper, language: Language) -> bytes:
+        if content.number == number:
+            raise ZeroDivisionError
+        return printed(content, paper, language)
+
+    monkeypatch.setattr(reports, "_printed", failing)
+    unprinted: deque[StoredReport] = deque()
+    async with transaction(laboratory) as connection:
+        unprinted.append(await reports.version_of(connection, broken, Audience.EMR))
+    for expected in (3, 0):  # two to be printed and an order to be looked at; nothing is tried again
+        look = report_watch.look(laboratory.database, laboratory.organization_id, Audience.EMR, unprinted)
+        assert await look == expected
+    async with transaction(laboratory) as connection:
+        told = await reports.attached(connection, [broken, whole], Audience.EMR)
+    assert told[broken].size is None and told[whole].size is not None
+
+
+def test_reports_tell_what_emrs_may_see() -> None:
+    from pathlib import Path
+
+    for preliminary, audience in ((Preliminary.HIDDEN, Audience.EMR), (Preliminary.VISIBLE, Audience.EMR_PRELIMINARY)):
+        settings = Settings(Path("unused"), api=ApiSettings(preliminary=preliminary))
+        assert report_watch.emr_audience(settings) is audience
