@@ -49,6 +49,7 @@ from interface.api.context import (
     ENDING,
     NEEDS,
     REQUEST_ID,
+    SEAL,
     SERVICES,
     Handler,
     LinkStatus,
@@ -124,12 +125,13 @@ def build_app(
     `keys`: from where the public keys of clients are fetched; by default as `[api] jwks_hosts` allows.
     """
     app = web.Application(
-        middlewares=[_frame, _errors, auth.authenticate, _wake, idempotency.once], client_max_size=MOST_BODY_BYTES
+        middlewares=[_frame, _errors, auth.authenticate, _sealed, _wake, idempotency.once],
+        client_max_size=MOST_BODY_BYTES,
     )
     keys, feed = keys or KeyFetcher(settings.api.jwks_hosts), feed or Feed(database)
     app[ENDING] = asyncio.Event()
     app[SERVICES] = Services(
-        database, settings, audit, ready, metrics or _own_metrics, link_status, Pages(), keys, feed
+        database, settings, audit, ready, metrics or _own_metrics, link_status, Pages(database), keys, feed
     )
     app[events.STREAMS] = Counter()
     app[openapi.DESCRIBED] = openapi.Described(routes())
@@ -197,6 +199,14 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         _log.error("request failed", action="api.failed", request=request[REQUEST_ID], exc_info=True)
         text = f"something went wrong inside; the laboratory finds it in its log as {request[REQUEST_ID]}"
         return _problem(request, 500, "exception", text)
+
+
+@web.middleware
+async def _sealed(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What page links are made and opened with, of the organization of who asks."""
+    if ACTOR in request:
+        request[SEAL] = await services(request).pages.seal(actor_of(request).organization_id)
+    return await handler(request)
 
 
 @web.middleware

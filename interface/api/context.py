@@ -10,7 +10,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.paging import Pages
+from interface.api.paging import Pages, Seal
 from interface.domain.permissions import Permission, allows, restrictions
 from interface.domain.views import Actor, ActorKind, Audience
 from interface.flow.client_keys import KeySource
@@ -91,6 +91,7 @@ def emr_of(settings: Settings) -> Audience:
 ENDING: web.AppKey[asyncio.Event] = web.AppKey("ending", asyncio.Event)  # clients are to go elsewhere
 SERVICES = web.AppKey("services", Services)
 NEEDS: web.AppKey[dict[tuple[str, str], Need]] = web.AppKey("needs", dict)
+SEAL = web.RequestKey("seal", Seal)  # of the page links of who asks
 ACTOR, TOKEN, REQUEST_ID = web.RequestKey("actor", Actor), web.RequestKey("token", str), web.RequestKey("id", str)
 
 

@@ -21,7 +21,6 @@ from aiohttp import web
 from interface.api.bodies import Body
 from interface.api.context import ACTOR, REQUEST_ID, SERVICES, TOKEN, Handler, Services
 from interface.api.lists import MOST_LIMIT, Query
-from interface.api.paging import Pages
 from interface.api.schema import Schema, words_of
 from interface.domain.permissions import Permission
 from interface.domain.views import Actor, ActorKind
@@ -105,9 +104,7 @@ class _Request:
         self.match_info = _Match()
         self.headers = _Headers(taken)
         stop = cast(Any, _Stop())
-        served = Services(
-            **{one.name: stop for one in fields(Services)} | {"settings": Settings(Path()), "pages": Pages()}
-        )
+        served = Services(**{one.name: stop for one in fields(Services)} | {"settings": Settings(Path())})
         self.app = _App({SERVICES: served})
         every = frozenset(permission.value for permission in Permission)
         self._said = {ACTOR: Actor(ActorKind.USER, _ID, "", _ID, every), REQUEST_ID: "", TOKEN: ""}

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.context import actor_of, json_response, services
+from interface.api.context import SEAL, actor_of, json_response
 from interface.api.paging import NextPage
 from interface.errors import ApiError
 from interface.store.query import Cursor, Page
@@ -42,7 +42,7 @@ class Query:
         if cursor is not None:
             if len(given) > 1:
                 raise ApiError(400, "value", "cursor stands alone: it holds the other parameters")
-            page = services(request).pages.find(cursor, kind, actor.id, actor.organization_id)
+            page = request[SEAL].find(cursor, kind, actor.id, actor.organization_id)
             given, self.after = page.parameters, page.after
         self._given = dict(given)
         unknown = sorted(set(self._given) - {*known, "limit"})
@@ -124,7 +124,7 @@ class Query:
         """Where the search goes on."""
         actor = actor_of(self._request)
         page = NextPage(self._kind, actor.id, actor.organization_id, tuple(self._given.items()), after)
-        return f"/api/{name}?cursor={services(self._request).pages.keep(page)}"
+        return f"/api/{name}?cursor={self._request[SEAL].keep(page)}"
 
 
 def read_query(request: web.Request, kind: str, known: Sequence[str]) -> Query:

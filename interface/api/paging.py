@@ -1,24 +1,36 @@
-"""Page links that say nothing: a random name for a search and a place in it, kept by the server.
+"""Page links that say nothing: a search and a place in it, sealed with a key that only the database holds.
 
 A search may carry a patient's name or number; a link that carried the search on would put these into the logs of every
-proxy on the way (DESIGN §1.9). The names live in memory: after a restart, or an hour, a client searches again.
+proxy on the way (DESIGN §1.9). Sealed (AES-GCM, NIST SP 800-38D), whoever serves the database opens it, after a restart
+and in every process, and nothing is kept for pages that nobody asks for. It opens for its owner and its search only.
 """
 
 from __future__ import annotations
 
-import secrets
+import base64
+import binascii
+import os
 import time
-from collections import OrderedDict
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from interface.errors import ApiError
+from interface.store.db import Database
+from interface.store.page_keys import page_key
 from interface.store.query import Cursor
 from interface.store.search.engine import Place
 
-MOST_PAGES, PAGE_LIFETIME_S = 20_000, 3600.0
+PAGE_LIFETIME_S = 86400.0
+_NONCE_BYTES = 12
+MOST_NAME = 8000  # a line of a request is at most 8190 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +50,76 @@ class NextPage:
     asked_at: datetime | None = None
 
 
-class Pages:
-    """The pages to come of the searches of the last hour; the oldest go first when there are too many."""
+class Seal:
+    """Makes and opens the page links of one organization."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._kept: OrderedDict[str, tuple[float, NextPage]] = OrderedDict()
+    def __init__(self, key: bytes, clock: Callable[[], float] = time.time) -> None:
+        self._cipher, self._clock = AESGCM(key), clock
 
     def keep(self, page: NextPage) -> str:
         """A name for the page, good for PAGE_LIFETIME_S."""
-        now = self._clock()
-        while self._kept and (len(self._kept) >= MOST_PAGES or next(iter(self._kept.values()))[0] < now):
-            self._kept.popitem(last=False)
-        name = secrets.token_urlsafe(18)
-        self._kept[name] = (now + PAGE_LIFETIME_S, page)
-        return name
+        place, after = page.place, page.after
+        content = orjson.dumps(
+            [
+                self._clock() + PAGE_LIFETIME_S,
+                page.parameters,
+                [after.updated_at, str(after.id)] if after is not None else None,
+                [place.keys, str(place.id)] if place is not None else None,
+                page.total,
+                page.asked_at,
+            ]
+        )
+        nonce = os.urandom(_NONCE_BYTES)
+        owner = _owner(page.kind, page.actor_id, page.organization_id)
+        sealed = nonce + self._cipher.encrypt(nonce, zlib.compress(content), owner)
+        return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
     def find(self, name: str, kind: str, actor_id: UUID | None, organization_id: UUID) -> NextPage:
         """The page of that name; another actor's does not exist. Raises ApiError 410 (issue type `expired`)."""
-        until, page = self._kept.get(name, (0.0, None))
-        mine = page is not None and (page.kind, page.actor_id, page.organization_id) == (
+        try:
+            sealed = base64.b64decode(name + "=" * (-len(name) % 4), altchars=b"-_", validate=True)
+            owner = _owner(kind, actor_id, organization_id)
+            content = self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], owner)
+            until, parameters, after, place, total, asked_at = orjson.loads(zlib.decompress(content))
+        except (binascii.Error, ValueError, InvalidTag):
+            raise _gone() from None
+        if until < self._clock():
+            raise _gone()
+        return NextPage(
             kind,
             actor_id,
             organization_id,
+            tuple((one, value) for one, value in parameters),
+            Cursor(_instant(after[0]), UUID(after[1])) if after else None,
+            Place(tuple(place[0]), UUID(place[1])) if place else None,
+            total,
+            _instant(asked_at) if asked_at else None,
         )
-        if page is None or not mine or until < self._clock():
-            raise ApiError(410, "expired", "this page is no longer there; search again")
-        return page
+
+
+def _owner(kind: str, actor_id: UUID | None, organization_id: UUID) -> bytes:
+    """What a page is sealed for, beside its content."""
+    return f"{organization_id} {actor_id} {kind}".encode()
+
+
+def _instant(text: Any) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _gone() -> ApiError:
+    return ApiError(410, "expired", "this page is no longer there; search again")
+
+
+class Pages:
+    """The seals of the organizations, whose keys are in the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._seals: dict[UUID, Seal] = {}
+
+    async def seal(self, organization_id: UUID) -> Seal:
+        seal = self._seals.get(organization_id)
+        if seal is None:
+            async with self._database.transaction(organization_id) as connection:
+                seal = self._seals[organization_id] = Seal(await page_key(connection, organization_id))
+        return seal

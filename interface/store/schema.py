@@ -16,6 +16,7 @@ APPEND_ONLY = frozenset(
         "decision",
         "explanation",
         "audit_event",
+        "page_key",
         "audit_segment",
         "qc_result",
         "qc_action",

@@ -67,6 +67,10 @@ counter = Table(  # numbers an organization hands out, such as order numbers: ga
     "counter", metadata, Column("organization_id", Uuid, ForeignKey("lab.organization.id"), primary_key=True),
     Column("name", Text, primary_key=True), Column("value", BigInteger, nullable=False, server_default=text("0")),
 )  # fmt: skip
+page_key = Table(  # that an organization's page links are sealed with; never shown
+    "page_key", metadata, Column("organization_id", Uuid, ForeignKey("lab.organization.id"), primary_key=True),
+    Column("key", LargeBinary, nullable=False), at("created_at", True),
+)  # fmt: skip
 app_user = Table(
     "app_user", metadata, key(), tenant(),
     Column("username", Text, nullable=False), string("full_name"), Column("password_hash", Text, nullable=False),

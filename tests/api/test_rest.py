@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from interface.api.context import LinkStatus, Readiness
-from interface.api.paging import PAGE_LIFETIME_S, NextPage, Pages
+from interface.api.paging import PAGE_LIFETIME_S, NextPage, Seal
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
 from interface.errors import ApiError
 from interface.store.db import Database
+from interface.store.query import Cursor
+from interface.store.search.engine import Place
 from tests.api.bench import PASSWORD, Bench, Laboratory, serving
 
 ORDER: dict[str, Any] = {
@@ -260,15 +264,34 @@ async def test_a_fault_inside_is_told_by_its_id_only(bench: Bench, token: str, m
     assert answer.headers["X-Request-Id"] in answer.json["detail"]
 
 
-def test_page_links_end_and_the_oldest_make_room() -> None:
+def test_a_page_link_says_nothing_is_its_owners_and_ends() -> None:
     now = [0.0]
-    pages = Pages(clock=lambda: now[0])
+    seal = Seal(b"k" * 32, clock=lambda: now[0])
     actor, organization = UUID(int=1), UUID(int=2)
-    page = NextPage("results", actor, organization, (), None)
-    name = pages.keep(page)
-    assert pages.find(name, "results", actor, organization) is page
-    assert pages.find(name, "results", actor, organization) is page, "a link may be followed twice"
+    at = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
+    page = NextPage(
+        "Patient",
+        actor,
+        organization,
+        (("name", "Muster"),),
+        Cursor(at, UUID(int=3)),
+        Place(("a", ""), UUID(int=4)),
+        5,
+        at,
+    )
+    name = seal.keep(page)
+    assert seal.keep(page) != name
+    assert seal.find(name, "Patient", actor, organization) == page
+    assert b"Muster" not in base64.urlsafe_b64decode(name + "==")
+    strangers = (("Patient", UUID(int=9), organization), ("Patient", actor, actor), ("Specimen", actor, organization))
+    for kind, who, where in strangers:
+        with pytest.raises(ApiError, match="no longer there"):
+            seal.find(name, kind, who, where)
+    for wrong in ("", "x", name[:-2], name[4:], "ä" * 40, "A" * len(name), "=" * 5):
+        with pytest.raises(ApiError, match="no longer there"):
+            seal.find(wrong, "Patient", actor, organization)
+    with pytest.raises(ApiError, match="no longer there"):
+        Seal(b"l" * 32, clock=lambda: 0.0).find(name, "Patient", actor, organization)
     now[0] = PAGE_LIFETIME_S + 1
-    with pytest.raises(ApiError) as caught:
-        pages.find(name, "results", actor, organization)
-    assert caught.value.status == 410
+    with pytest.raises(ApiError, match="no longer there"):
+        seal.find(name, "Patient", actor, organization)

@@ -85,9 +85,10 @@ async def _included(
             limit = MOST_INCLUDED - len(came) + 1
             rows = Rows(kind, All((node, search.included[kind])))
             found = [place.id for place in await find_places(connection, known, rows, Order(), None, limit)]
-            new = [id for id in found if id not in have.setdefault(kind, {})]
+            already = have.setdefault(kind, {})
+            new = [id for id in found if id not in already]
             cut = cut or len(found) == limit
-            have[kind].update(dict.fromkeys(new))
+            already.update(dict.fromkeys(new))
             added.setdefault(kind, []).extend(new)
             came += [(kind, id) for id in new]
         includes, fresh = [one for one in includes if one.iterate], added

@@ -13,7 +13,18 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from interface.api.context import NEEDS, PUBLIC, Handler, Need, Route, actor_of, json_response, note_read, services
+from interface.api.context import (
+    NEEDS,
+    PUBLIC,
+    SEAL,
+    Handler,
+    Need,
+    Route,
+    actor_of,
+    json_response,
+    note_read,
+    services,
+)
 from interface.api.fhir.capability import capability_statement
 from interface.api.fhir.negotiation import MEDIA_TYPE as MEDIA_TYPE
 from interface.api.fhir.negotiation import negotiate, resource_response, strict
@@ -46,7 +57,7 @@ def _search(kind: Type) -> Handler:
         total: int | None = None
         asked_at = datetime.now(UTC)
         if cursor is not None:
-            place = served.pages.find(cursor, kind.name, actor.id, actor.organization_id)
+            place = request[SEAL].find(cursor, kind.name, actor.id, actor.organization_id)
             given, after, total = list(place.parameters), place.place, place.total
             asked_at = place.asked_at or asked_at
             asked = reader_of(request, asked_at).search(kind.name, given)
@@ -68,7 +79,7 @@ def _search(kind: Type) -> Handler:
                 total=total,
                 asked_at=asked_at,
             )
-            next_url = f"{served.base_url}/fhir/{kind.name}?_cursor={served.pages.keep(page)}"
+            next_url = f"{served.base_url}/fhir/{kind.name}?_cursor={request[SEAL].keep(page)}"
         bundle = _bundle(f"{served.base_url}/fhir", asked, found, self_url, next_url, total)
         detail = {"query": urlencode(asked.applied), "matches": str(len(found.matches))}
         patients = [one.patient_id for one in (*found.matches, *found.included)]

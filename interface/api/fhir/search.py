@@ -24,7 +24,7 @@ from interface.store.search.fields import Instant, Link, Parameter
 
 DEFAULT_COUNT, MOST_COUNT = 50, 500
 # What one search may cost: each is refused in a sentence that says the limit
-MOST_PARAMETERS, MOST_VALUES, MOST_CHARACTERS, MOST_DEPTH, MOST_INCLUDES, MOST_SORTS = 30, 200, 6000, 3, 10, 3
+MOST_PARAMETERS, MOST_VALUES, MOST_CHARACTERS, MOST_DEPTH, MOST_INCLUDES, MOST_SORTS = 30, 200, 4000, 3, 10, 3
 CONTROLS = (
     "_count", "_sort", "_total", "_summary", "_elements", "_include", "_revinclude", "_format", "_pretty",
 )  # fmt: skip
@@ -303,7 +303,7 @@ _CONTROLS: dict[str, Callable[[Reader, Search, str, str], bool]] = {
 
 
 def _check_cost(given: Sequence[tuple[str, str]]) -> None:
-    characters = sum(len(name) + len(value) for name, value in given)
+    characters = sum(len(name.encode()) + len(value.encode()) for name, value in given)
     values = max((value.count(",") + 1 for _, value in given), default=0)
     for asked, most, what in (
         (len(given), MOST_PARAMETERS, "parameters"),
