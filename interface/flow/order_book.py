@@ -9,7 +9,6 @@ Locks are taken in one order: order items (shared, see `store.dispatch`), then d
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -50,7 +49,7 @@ from interface.store import dispatch as store
 from interface.store import dispatch_ends
 from interface.store.db import Connection, Database
 from interface.store.dispatch import BookItem, BookSpecimen, DispatchRow, NewDispatch
-from interface.store.dispatch_at_once import Arrived, Taking, Telling, Told, Waiting, desk_of, work_ids
+from interface.store.dispatch_at_once import Arrived, Taking, Telling, Told, Waiting, desk_of
 from interface.store.dispatch_ends import Unconfirmed
 from interface.store.dispatch_specimens import waiting_specimens
 from interface.store.ids import uuid7
@@ -132,7 +131,8 @@ async def draft(database: Database, link: LinkContext, specimen_ids: Sequence[st
     changed, or more is to be told than is told at once. Raises StoreError."""
     asked = list(dict.fromkeys(specimen_ids))
     barcodes = {barcode_of(one, link.settings.barcode) for one in asked}
-    specimens, items = await desk_of(database, link.organization_id).look(barcodes)
+    desk = desk_of(database, link.organization_id)
+    specimens, items = await desk.look(barcodes)
     found = _found(link, asked, specimens, now)
     wanted = {told: one for told, one in found.items() if isinstance(one, BookSpecimen)}
     offer = _Offer()
@@ -147,7 +147,7 @@ async def draft(database: Database, link: LinkContext, specimen_ids: Sequence[st
         rows, old, missing = _choose(link, to_do, planner.open, renew=False)
         if old or any(one.alone and planner.has_other(one.item.id) for one in to_do):
             return None
-        new = await _made(database, link, missing, now)
+        new = _made(link, missing, await desk.work_ids(len(missing)), now)
         rows |= {(row.order_item_id, row.code): row for row in new}
         _fill(offer, link, wanted, to_do, rows)
     stale = ""
@@ -540,28 +540,14 @@ def _choose(
     return found, old, new
 
 
-# ---- work ids that a link has in hand -------------------------------------------------------------------------------
-
-RESERVED = 128  # at a time: what a process does not use is used by nobody
-MOST_LINKS = 1024
-_spare: dict[UUID, deque[int]] = {}
-
-
-async def _made(database: Database, link: LinkContext, new: Sequence[NewDispatch], now: datetime) -> list[DispatchRow]:
+def _made(link: LinkContext, new: Sequence[NewDispatch], work_ids: Iterable[int], now: datetime) -> list[DispatchRow]:
     """Work as it will be once it is told."""
-    if len(_spare) >= MOST_LINKS:
-        _spare.clear()
-    spare = _spare.setdefault(link.link_id, deque())
-    while len(spare) < len(new):
-        async with database.at_once(link.organization_id) as connection:
-            spare.extend(await work_ids(connection, max(RESERVED, len(new))))
     return [
         DispatchRow(
-            uuid7(), one.order_item_id, one.specimen_id, link.analyzer_id, link.link_id, spare.popleft(), one.kind,
-            one.code, DispatchState.SENT, "", "", one.follow_up_id, one.dilution, one.specimen_told, 0, None, now,
-            False, now,
+            uuid7(), one.order_item_id, one.specimen_id, link.analyzer_id, link.link_id, work_id, one.kind, one.code,
+            DispatchState.SENT, "", "", one.follow_up_id, one.dilution, one.specimen_told, 0, None, now, False, now,
         )
-        for one in sorted(new, key=lambda each: (each.order_item_id, each.code))
+        for one, work_id in zip(sorted(new, key=lambda each: (each.order_item_id, each.code)), work_ids, strict=True)
     ]  # fmt: skip
 
 

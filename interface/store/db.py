@@ -45,8 +45,8 @@ MOST_POOLS: Final = 8  # kept with idle connections; a server has 100 connection
 START_WAIT_S: Final = 8.0  # how long a server that is still starting is waited for
 MINIMUM_SERVER: Final = 140000
 
-# Planned once for each connection, and by index, whatever the tables held at that moment: none of these statements has
-# a reason to read a whole table.
+# Planned once for each connection and by index: none of these statements has a reason to read a whole table, whatever
+# the tables held at that moment.
 _AT_ONCE: Final = {
     "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_hashjoin": "off",
     "enable_mergejoin": "off",

@@ -10,6 +10,7 @@ What several links want at the same moment is one statement and one commit for a
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -65,8 +66,7 @@ async def _look(connection: Connection, asked: Sequence[Collection[str]]) -> lis
     return [(mine, {specimen.id: items[specimen.id] for specimen in mine}) for mine in each]
 
 
-async def work_ids(connection: Connection, number: int) -> list[int]:
-    """So many work ids that nobody else gets, in their order."""
+async def _work_ids(connection: Connection, number: int) -> list[int]:
     rows = await connection.fetch(
         "select nextval('lab.dispatch_work_id_seq') as work_id from generate_series(1, $1::int)", number
     )
@@ -335,6 +335,7 @@ async def _taken(connection: Connection, takings: Sequence[Taking]) -> bool:
 
 _One = TypeVar("_One")
 MOST_TOGETHER = 32  # queries
+RESERVED = 512  # work ids at a time: what a process does not use is used by nobody
 HELD_S = 0.01  # so long at most what was taken waits while somebody is answered
 
 
@@ -346,10 +347,21 @@ class Desk:
         self._looks: Together[Collection[str], Look] = Together(self._do_look, MOST_TOGETHER)
         self._tellings: Together[Telling, bool] = Together(self._do_tell, MOST_TOGETHER)
         self._takings: Together[Taking, bool] = Together(self._do_take, MOST_TOGETHER)
+        self._work_ids: deque[int] = deque()  # in hand
+        self._reserving = asyncio.Lock()
 
     async def look(self, barcodes: Collection[str]) -> Look:
         """`dispatch.by_barcode` and `dispatch.items_of` at once. Raises StoreError."""
         return await self._looks.want(barcodes)
+
+    async def work_ids(self, number: int) -> list[int]:
+        """So many that nobody else gets, in their order. Raises StoreError."""
+        while len(self._work_ids) < number:
+            async with self._reserving:
+                if len(self._work_ids) < number:
+                    async with self._database.at_once(self._organization_id) as connection:
+                        self._work_ids.extend(await _work_ids(connection, max(RESERVED, number)))
+        return [self._work_ids.popleft() for _ in range(number)]
 
     async def tell(self, telling: Telling) -> bool:
         """Commit what a link answers to a query, and that the query is answered.
