@@ -26,19 +26,22 @@ create or replace function bench_id(ms text, key text) returns uuid language sql
 _MS = "lpad(to_hex((extract(epoch from {}) * 1000)::bigint), 12, '0')"
 _PEOPLE = f"""
 create unlogged table bench_people as
-select n, barcode, at, ms, now_ms, bench_id(now_ms, 'p' || barcode) as patient,
+select n, barcode, at, ms, now_ms, bench_id(now_ms, 'p' || $2 || lpad(person::text, 8, '0')) as patient,
+       n = person as new,
        bench_id(now_ms, 'o' || barcode) as lab_order,
        bench_id(now_ms, 's' || barcode) as specimen, bench_id(ms, 'f' || barcode) as former,
        bench_id(ms, 'g' || barcode) as former_order
 from generate_series(1, $1::int) as n,
+     lateral (select (n - 1) % greatest(1, $1 / $5::int) + 1 as person) p,
      lateral (select $2 || lpad(n::text, 8, '0') as barcode, $3::timestamptz - ($1 - n) * $4::interval as at) a,
      lateral (select {_MS.format("at")} as ms, {_MS.format("now()")} as now_ms) b
 """  # noqa: S608 - words of ours
 _PATIENTS = (
     """insert into lab.patient (id, organization_id, family, given, birth_date, sex)
-       select patient, $1, 'BENCH', 'PATIENT', '1980-05-01', 'female' from bench_people order by n""",
+       select patient, $1, 'BENCH', 'PATIENT', '1980-05-01', 'female' from bench_people where new order by n""",
     """insert into lab.patient_identifier (id, organization_id, patient_id, authority, value, type)
-       select bench_id(ms, 'i' || barcode), $1, patient, 'LAB', 'P' || barcode, 'MR' from bench_people order by n""",
+       select bench_id(ms, 'i' || barcode), $1, patient, 'LAB', 'P' || barcode, 'MR'
+       from bench_people where new order by n""",
     """insert into lab.lab_order (id, organization_id, number, patient_id, ordered_at, updated_at, version, waiting)
        select former_order, $1, barcode || '-', patient, at, at, 2, false from bench_people order by n""",
     # What a result is compared with is the same person's on a specimen of the same type.
@@ -122,16 +125,19 @@ class Population:
         values = {code: value for code, _, value in ANALYTES}
         return [Measurand(row["id"], row["code"], row["unit"], values[row["sent"]]) for row in rows]
 
-    async def store(self, results: int, beside: asyncpg.Connection[asyncpg.Record]) -> None:
-        """So many released results of people who are not measured, 25 each, in the order of their time. Indexes are
-        built after the rows, no row is asked whether what it refers to is there, and a second connection helps."""
+    async def store(
+        self, results: int, beside: asyncpg.Connection[asyncpg.Record], *, visits: int = 1, apart: timedelta = APART
+    ) -> None:
+        """So many released results of people who are not measured, 25 for each of their `visits`, in the order of their
+        time, `apart` from one another. Indexes are built after the rows, no row is asked whether what it refers to is
+        there, and a second connection helps."""
         connection = self._connection
         indexes = await connection.fetch(_INDEXES, [f"lab.{name}" for name in _LARGE])
         for each in (connection, beside):
             await each.execute("set session_replication_role = replica; set maintenance_work_mem = '512MB'")
         for index in indexes:
             await connection.execute(f'drop index lab."{index["name"]}"')
-        await self._make("S", results // len(ANALYTES), APART, beside=beside)
+        await self._make("S", results // len(ANALYTES), apart, beside=beside, visits=visits)
         for index in indexes:
             await connection.execute(index["made"].replace(" ON ONLY ", " ON "))
         await connection.execute("reset session_replication_role")
@@ -146,7 +152,7 @@ class Population:
 
     async def _make(
         self, prefix: str, number: int, apart: timedelta, *, ordered: bool = False,
-        beside: asyncpg.Connection[asyncpg.Record] | None = None,
+        beside: asyncpg.Connection[asyncpg.Record] | None = None, visits: int = 1,
     ) -> None:  # fmt: skip
         connection, own, tests = self._connection, self._organization_id, await self.tests()
         analyzer = await connection.fetchval(
@@ -155,7 +161,7 @@ class Population:
         ids = [test.id for test in tests]
         facts = [[test.code for test in tests], [test.value for test in tests], [test.unit for test in tests]]
         await connection.execute(_ID)
-        await connection.execute(_PEOPLE, number, prefix, datetime.now(UTC) - AGO, apart)
+        await connection.execute(_PEOPLE, number, prefix, datetime.now(UTC) - AGO, apart, visits)
         await connection.execute(_TESTS, ids, *facts)
         for statement in (*_PATIENTS, *(_ORDERS if ordered else ())):
             await connection.execute(statement, own)

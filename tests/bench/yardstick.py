@@ -79,7 +79,17 @@ class Yardstick:
 
     def drive(self, driver: str, port: int, servers: Sequence[int], *arguments: str) -> Load:
         """Run a load driver against a port; the CPU of the processes `servers` counts as the target's."""
-        command = [sys.executable, str(self.folder / f"{driver}_load.py"), "127.0.0.1", str(port), *arguments]
+        return self._measure(driver, servers, "127.0.0.1", str(port), *arguments)
+
+    def fetch(self, urls: Sequence[str], servers: Sequence[int], *arguments: str) -> Load:
+        """The same over HTTP: each of these URLs in turn, over and over."""
+        with tempfile.NamedTemporaryFile("w", suffix=".urls") as file:
+            file.write("\n".join(urls))
+            file.flush()
+            return self._measure("http", servers, "--urls", file.name, *arguments)
+
+    def _measure(self, driver: str, servers: Sequence[int], *arguments: str) -> Load:
+        command = [sys.executable, str(self.folder / f"{driver}_load.py"), *arguments]
         busy, own, spent, began = self.busy(), self.cpu(servers), os.times(), time.monotonic()
         done = subprocess.run([*command, "--json", "-"], capture_output=True, text=True, check=False)
         took, after = time.monotonic() - began, os.times()
@@ -206,6 +216,7 @@ class Links:
 
     mllp: tuple[int, ...]
     astm: tuple[int, ...]
+    api: int
 
 
 LINK = """
@@ -219,11 +230,12 @@ max_connections = 128
 
 
 @contextmanager
-def daemon(url: str, folder: Path, *, mllp: int = 1, astm: int = 1) -> Iterator[tuple[int, Links]]:
-    """`labora run` as configured by default, on an external PostgreSQL; gives its process id and its ports."""
+def daemon(url: str, folder: Path, *, mllp: int = 1, astm: int = 1, api: str = "") -> Iterator[tuple[int, Links]]:
+    """`labora run` as configured by default, on an external PostgreSQL; gives its process id and its ports. `api`: more
+    lines of `[api]`."""
     ports = free_ports(mllp + astm + 1)
-    links = Links(tuple(ports[1 : mllp + 1]), tuple(ports[mllp + 1 :]))
-    text = f'state_dir = "{folder}"\n[api]\nlisten = "127.0.0.1:{ports[0]}"\n'
+    links = Links(tuple(ports[1 : mllp + 1]), tuple(ports[mllp + 1 :]), ports[0])
+    text = f'state_dir = "{folder}"\n[api]\nlisten = "127.0.0.1:{ports[0]}"\n{api}'
     for name, driver, transport, own in (
         ("hl7", "generic_hl7", "mllp-listen", links.mllp),
         ("astm", "generic_lis2", "tcp-listen", links.astm),
