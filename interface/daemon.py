@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -144,7 +145,7 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         audit.start()
         stack.push_async_callback(audit.close)
         feed = Feed(database)
-        address, servers = await _serve(settings, database, audit, links, feed, stack)
+        address, servers, renew = await _serve(settings, database, audit, links, feed, stack)
         await links.wire_log.start()
         stack.push_async_callback(links.wire_log.stop)
         stack.push_async_callback(links.supervisor.stop, settings.limits.drain_s)
@@ -171,8 +172,7 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
 
         async def reload() -> None:
             await links.reload()
-            if servers is not None:
-                await servers.restart()
+            await renew()
 
         yield Running(links.supervisor.addresses, address, reload, servers)
 
@@ -200,10 +200,13 @@ async def _serve(
     links: Links,
     feed: Feed,
     stack: AsyncExitStack,
-) -> tuple[Address, Servers | None]:
-    """Start the API; returns where it listens. Raises LaboraError when its address cannot be had."""
+) -> tuple[Address, Servers | None, Callable[[], Awaitable[None]]]:
+    """Start the API; returns where it listens, its processes, and what reads its certificate again at SIGHUP.
+
+    Raises LaboraError when its address cannot be had.
+    """
     from interface.api.app import build_app
-    from interface.serving import listen_on, serving
+    from interface.serving import listen_on, renew_certificate, serving
 
     listener = listen_on(settings.api.listen)
     address = Address(settings.api.listen.host, listener.getsockname()[1])
@@ -213,14 +216,14 @@ async def _serve(
             database, settings, audit, ready=lambda: _ready(links), link_status=lambda: _statuses(links), feed=feed
         )
         await stack.enter_async_context(serving(app, listener, drain_s=drain_s))
-        return address, None
+        return address, None, partial(renew_certificate, app)
     from interface.servers import Servers, State
 
     stack.callback(listener.close)
     at_work = replace(settings, database=replace(settings.database, url=database.url))
     servers = Servers(at_work, listener, lambda: State(_ready(links), tuple(_statuses(links))), drain_s)
     stack.push_async_callback(servers.stop)
-    return address, servers
+    return address, servers, servers.restart
 
 
 def _ready(links: Links) -> Readiness:

@@ -22,6 +22,7 @@ from interface.flow.feed import Feed
 from interface.servers import AskMetrics, Begin, Channel, Metrics, Started, State, Wake
 from interface.serving import serving
 from interface.store.audit import AuditWriter
+from interface.store.audit_sealer import Sealer
 from interface.store.db import Database
 
 COUNTED_PAUSE_S: Final = 1.0
@@ -41,6 +42,8 @@ class _Server:
         async with AsyncExitStack() as stack:
             database = Database(settings.database.url)
             stack.push_async_callback(database.close)
+            sealer = Sealer(database)
+            stack.push_async_callback(sealer.close)  # when the last row is written
             audit = AuditWriter(database)
             audit.start()
             stack.push_async_callback(audit.close)
@@ -51,7 +54,7 @@ class _Server:
             )  # fmt: skip
             listener = socket.socket(fileno=self._begin.fd)
             await stack.enter_async_context(serving(app, listener, drain_s=settings.limits.drain_s, linger_s=LINGER_S))
-            for work in (self._hear(), self._count(), feed.run(tuple)):
+            for work in (self._hear(), self._count(), feed.run(tuple), sealer.run()):
                 stack.push_async_callback(_cancelled, asyncio.create_task(work, name="server"))
             self._channel.say(Started())
             await self.ended.wait()

@@ -11,17 +11,23 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import structlog
 from aiohttp import web
 
-from interface.api.context import ENDING
+from interface.api import connections
+from interface.api.context import ENDING, SERVICES
 from interface.errors import LaboraError
+from interface.link.tls import listen_context, listen_problems
 from interface.settings import Address
 
 BACKLOG = 1024
+TLS = web.AppKey("tls", ssl.SSLContext)
 _LOOK_S = 0.05
+_log = structlog.get_logger(__name__)
 
 
 def listen_on(address: Address) -> socket.socket:
@@ -41,12 +47,14 @@ async def serving(
 ) -> AsyncIterator[None]:
     """Serve for the duration of the block. At its end requests that came are answered, within `drain_s`; `linger_s`:
     how long others are awaited that are on their way on connections that exist."""
+    if (tls := app[SERVICES].settings.api.tls) is not None:
+        app[TLS] = await asyncio.to_thread(listen_context, tls)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=drain_s)
     await runner.setup()
     server, loop = runner.server, asyncio.get_running_loop()
     if server is None:
         raise AssertionError("a runner that is set up has a server")
-    accepting = await loop.create_server(server, sock=listener)
+    accepting = await connections.listen(runner, app.get(TLS), sock=listener)
     try:
         yield
     finally:
@@ -56,3 +64,15 @@ async def serving(
         while server.connections and loop.time() < until:  # noqa: ASYNC110  aiohttp tells of no connection that ends
             await asyncio.sleep(_LOOK_S)
         await runner.cleanup()
+
+
+async def renew_certificate(app: web.Application) -> None:
+    """Read the certificate again; open connections stay. One that cannot be used changes nothing."""
+    context, tls = app.get(TLS), app[SERVICES].settings.api.tls
+    if context is None or tls is None:
+        return
+    if problems := await asyncio.to_thread(listen_problems, tls):
+        said = "; ".join(f"api.tls.{key}: {text}" for key, text in problems)
+        _log.error("the API's certificate is not read again", action="daemon.configuration", problems=said)
+        return
+    await asyncio.to_thread(context.load_cert_chain, tls.cert, tls.key)

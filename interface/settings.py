@@ -246,6 +246,11 @@ class ApiSettings:
     workers: int = 1  # processes that serve; 1: the daemon's own
     hooks: tuple[str, ...] = ()  # endpoints that subscriptions may send to, or below: `domain.hooks`
     hook_networks: tuple[str, ...] = ()  # that are not public, in which their names may resolve
+    tls: ListenTls | None = None
+    behind_proxy: bool = False  # a proxy with TLS stands before it, and nothing else reaches it
+    trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-For is believed
+    address_rate: int = 500  # requests a second from one address; 0: without limit
+    client_rate: int = 200  # of one user or client
 
 
 @dataclass(frozen=True, slots=True)

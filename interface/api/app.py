@@ -8,6 +8,7 @@ the links that may have to tell of what was changed; the handler.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,6 +26,7 @@ from interface.api import (
     events,
     health,
     idempotency,
+    limits,
     openapi,
     orders,
     pbrtqc,
@@ -125,9 +127,13 @@ def build_app(
     `keys`: from where the public keys of clients are fetched; by default as `[api] jwks_hosts` allows.
     """
     app = web.Application(
-        middlewares=[_frame, _errors, auth.authenticate, _sealed, _wake, idempotency.once],
+        middlewares=[
+            _frame, _errors, limits.of_address, auth.authenticate, limits.of_client, limits.of_body, _sealed,
+            _wake, idempotency.once,
+        ],
         client_max_size=MOST_BODY_BYTES,
-    )
+    )  # fmt: skip
+    app[limits.LIMITS], app[limits.MOST_BODY] = limits.Limits.of(settings.api), MOST_BODY_BYTES
     keys, feed = keys or KeyFetcher(settings.api.jwks_hosts), feed or Feed(database)
     app[ENDING] = asyncio.Event()
     app[SERVICES] = Services(
@@ -163,7 +169,7 @@ async def _frame(request: web.Request, handler: Handler) -> web.StreamResponse:
         telemetry.observe_request(request.method, pattern, status, time.perf_counter() - started)
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
-    if services(request).base_url.startswith("https:"):
+    if services(request).base_url.startswith("https:"):  # RFC 6797; also where a proxy has the certificate
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
     response.headers["X-Request-Id"] = request[REQUEST_ID]
     if request.app[ENDING].is_set():
@@ -179,6 +185,9 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except ApiError as error:
         headers = {"WWW-Authenticate": 'Bearer realm="labora"'} if error.status == 401 else {}
+        if error.status == 429:  # RFC 6585 4
+            wait_s = error.retry_after_s if isinstance(error, limits.Throttled) else 1.0
+            headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
         return _problem(request, error.status, error.code, str(error), headers, error.issues)
     except OrderError as error:
         kind = (409, "conflict") if error.conflict else (404, "not-found") if error.missing else (422, "business-rule")

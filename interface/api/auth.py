@@ -13,6 +13,7 @@ from aiohttp import web
 from interface.api.bodies import read_body
 from interface.api.context import (
     ACTOR,
+    ADDRESS,
     NEEDS,
     PUBLIC,
     REQUEST_ID,
@@ -45,8 +46,9 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     if need.public:
         return await handler(request)
     token = _bearer(request)
-    actor = await actors.token_actor(services(request).database, token, request.remote or "") if token else None
+    actor = await actors.token_actor(services(request).database, token, request[ADDRESS]) if token else None
     if actor is None:
+        await _note_refused(request, token)
         raise ApiError(401, "login", "a valid bearer token is needed")
     request[ACTOR], request[TOKEN] = actor, token
     if not need.met_by(actor):
@@ -54,6 +56,15 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
         await services(request).audit.read(actor, request.method.lower(), "route", None, detail, "refused")
         raise ApiError(403, "forbidden", f"this needs {_needed(need, actor.kind)}")
     return await handler(request)
+
+
+async def _note_refused(request: web.Request, token: str) -> None:
+    """A token that is not valid, in the audit of the laboratory that it would be of."""
+    refused = await actors.refused_token(services(request).database, token, request[ADDRESS]) if token else None
+    if refused is not None:
+        holder, reason = refused
+        detail = {"request": request[REQUEST_ID], "reason": reason}
+        await services(request).audit.read(holder, "authenticate", "token", None, detail, "refused")
 
 
 def _bearer(request: web.Request) -> str:
@@ -103,7 +114,7 @@ async def token(request: web.Request) -> web.StreamResponse:
 
 
 async def _issued(request: web.Request, form: Mapping[str, str]) -> actors.IssuedToken:
-    at, address, scope = services(request), request.remote or "", form.get("scope", "")
+    at, address, scope = services(request), request[ADDRESS], form.get("scope", "")
     lifetime_s = at.settings.api.token_lifetime_s
     if not form.keys() & {"client_assertion", "client_assertion_type"}:
         return await actors.client_token(at.database, *_client(request, form), scope, lifetime_s, address)
@@ -199,7 +210,7 @@ async def login(request: web.Request) -> web.StreamResponse:
         username,
         password,
         services(request).settings.api.token_lifetime_s,
-        request.remote or "",
+        request[ADDRESS],
     )
     answer = {
         "access_token": issued.token,

@@ -17,6 +17,7 @@ from interface.errors import ApiError
 E = TypeVar("E", bound=StrEnum)
 V = TypeVar("V")
 MOST_PROBLEMS = 50
+MOST_DEPTH = 50  # of objects and lists in one another
 
 
 async def read_body(request: web.Request, *, optional: bool = False) -> Body:
@@ -31,10 +32,32 @@ async def read_json(request: web.Request) -> object:
     """The body as JSON. Raises ApiError 415 for another media type, 400 for what is no JSON."""
     if request.content_type != "application/json":
         raise ApiError(415, "not-supported", "the body is application/json")
+    return parse_json(await request.read())
+
+
+def parse_json(text: bytes) -> object:
+    """What JSON says. Raises ApiError 400 for what is none, or is nested deeper than anything that we take."""
     try:
-        return orjson.loads(await request.read())
+        value: object = orjson.loads(text)
     except orjson.JSONDecodeError:
         raise ApiError(400, "structure", "the body is not JSON") from None
+    if text.count(b"{") + text.count(b"[") > MOST_DEPTH and _depth(value) > MOST_DEPTH:
+        raise ApiError(400, "structure", f"the body is nested more than {MOST_DEPTH} deep")
+    return value
+
+
+def _depth(value: object) -> int:
+    """Level by level: what recurses over it later is sure of its bound."""
+    level, depth = [value], 0
+    while level and depth <= MOST_DEPTH:
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
+            if isinstance(inner, dict | list)
+        ]
+        depth += 1
+    return depth
 
 
 class Body:

@@ -80,7 +80,8 @@ class Services:
 
 def base_url_of(settings: Settings) -> str:
     """As clients see the server, without a slash at the end; never taken from a request's Host."""
-    return (settings.api.base_url or f"http://{settings.api.listen}").rstrip("/")
+    scheme = "https" if settings.api.tls is not None else "http"
+    return (settings.api.base_url or f"{scheme}://{settings.api.listen}").rstrip("/")
 
 
 def emr_of(settings: Settings) -> Audience:
@@ -93,6 +94,7 @@ SERVICES = web.AppKey("services", Services)
 NEEDS: web.AppKey[dict[tuple[str, str], Need]] = web.AppKey("needs", dict)
 SEAL = web.RequestKey("seal", Seal)  # of the page links of who asks
 ACTOR, TOKEN, REQUEST_ID = web.RequestKey("actor", Actor), web.RequestKey("token", str), web.RequestKey("id", str)
+ADDRESS = web.RequestKey("address", str)  # from where it comes, `limits.client_address`
 
 
 @dataclass(frozen=True, slots=True)

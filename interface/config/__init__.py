@@ -7,21 +7,18 @@ Secrets come from the environment only, so a password in the file is a problem a
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-from interface.config.hooks import read_hooks
+from interface.config.api import read_api
 from interface.config.links import read_link, unique
 from interface.config.table import Table, parse_address, parse_line_format
 from interface.errors import ConfigError, ConfigProblem
 from interface.settings import (
-    ApiSettings,
     DatabaseSettings,
     LimitSettings,
-    Preliminary,
     Settings,
     packaged,
 )
@@ -30,8 +27,10 @@ __all__ = ["find_config", "load", "parse", "parse_address", "parse_line_format"]
 
 SYSTEM_CONFIG = Path("/etc/labora/config.toml")
 SYSTEM_DRIVERS = Path("/etc/labora/drivers")
+CREDENTIAL = "labora.database-url"  # systemd.exec(5) LoadCredential=, in place of LABORA_DATABASE_URL
 ENVIRONMENT = ("LABORA_CONFIG", "LABORA_DATABASE_URL", "LABORA_STATE_DIR")
 
+_EVERYBODYS = ("", "postgres", "password", "labora", "admin", "changeme", "secret", "test")
 _TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
@@ -80,6 +79,15 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
     return (Path(home) if home.startswith("/") else Path.home() / ".local" / "state") / "labora"
 
 
+def credential(name: str, environ: Mapping[str, str]) -> str:
+    """A secret that systemd hands over in a file that nobody else reads; "" where there is none."""
+    folder = environ.get("CREDENTIALS_DIRECTORY", "")
+    try:
+        return (Path(folder) / name).read_text(encoding="utf-8").strip() if folder else ""
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def has_password(url: str) -> bool:
     """Whether a database URL carries a secret, in its authority or among its parameters."""
     try:
@@ -93,7 +101,7 @@ def _settings(root: Table, source: Path, environ: Mapping[str, str]) -> Settings
     state_dir = _state_dir(root, environ)
     driver_path = _driver_path(root)
     database = _database(root.table("database"), environ, root)
-    api = _api(root.table("api"))
+    api = read_api(root.table("api"))
     limits = _limits(root.table("limits"))
     links = [read_link(table, driver_path) for table in root.tables("link")]
     unique(root, api, links, driver_path)
@@ -132,7 +140,7 @@ def _database(table: Table | None, environ: Mapping[str, str], root: Table) -> D
         table.problem("url", "carries a password: secrets come from the environment only, set LABORA_DATABASE_URL")
     elif text := _url_problem(url):
         table.problem("url", text)
-    if named := environ.get("LABORA_DATABASE_URL"):
+    if named := environ.get("LABORA_DATABASE_URL") or credential(CREDENTIAL, environ):
         url = named
         if text := _url_problem(url):
             root.problem("LABORA_DATABASE_URL", text)
@@ -155,36 +163,14 @@ def _url_problem(url: str) -> str:
             return "has a port that is not between 1 and 65535"
     except ValueError:
         return "is not a URL: check the host and the port"
+    if parts.password is not None and parts.password.lower() in (*_EVERYBODYS, (parts.username or "").lower()):
+        return "carries a password that everybody knows: give the login another one"
     parameters = dict(parse_qsl(parts.query))
     if "sslmode" in parameters and parameters["sslmode"] not in _TLS_MODES:
         return f"has an unknown sslmode: it must be one of {', '.join(_TLS_MODES)}"
     if not parts.path.strip("/") and not parameters.keys() & {"dbname", "database"}:
         return "names no database: postgresql://user@host/database"
     return ""
-
-
-MOST_API_WORKERS = 16
-
-
-def _api(table: Table | None) -> ApiSettings:
-    default = ApiSettings()
-    if table is None:
-        return default
-    base_url = table.text("base_url")
-    if base_url and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", base_url):
-        table.problem("base_url", "is not an http:// or https:// URL without user, query and fragment")
-    listen = table.address("listen", default.listen) or default.listen
-    preliminary = table.choice("preliminary", Preliminary.HIDDEN)
-    lifetime = table.whole("token_lifetime_s", default.token_lifetime_s, 60, 86400)
-    hosts = table.texts("jwks_hosts")
-    for index, text in enumerate(hosts):
-        if not re.fullmatch(r"([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", text):
-            table.problem(f"jwks_hosts[{index}]", f'"{text}" is not a host in lower case, or host:port')
-    workers = table.whole("workers", default.workers, 1, MOST_API_WORKERS)
-    hooks, networks = read_hooks(table)
-    table.close()
-    base_url = base_url.rstrip("/")
-    return ApiSettings(listen, base_url, preliminary, lifetime, frozenset(hosts), workers, hooks, networks)
 
 
 def _limits(table: Table | None) -> LimitSettings:

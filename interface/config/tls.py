@@ -22,6 +22,20 @@ def read_tls(table: Table, *, dials: bool) -> ListenTls | DialTls | None:
     return found
 
 
+def read_server_tls(table: Table) -> ListenTls | None:
+    """The certificate of the HTTP server; None when a problem leaves none. Clients prove who they are by tokens."""
+    from interface.link import tls
+
+    cert, key = _path(table, "cert", required=True), _path(table, "key", required=True)
+    table.close()
+    if cert is None or key is None:
+        return None
+    found = ListenTls(cert, key)
+    for name, text in tls.listen_problems(found):
+        table.problem(name, text)
+    return found
+
+
 def _listen(table: Table) -> ListenTls | None:
     cert, key, ca = (_path(table, name, required=name != "client_ca") for name in ("cert", "key", "client_ca"))
     allow = table.texts("allow")

@@ -468,6 +468,24 @@ async def token_actor(database: Database, token: str, address: str = "") -> Acto
     return Actor(ActorKind.USER, holder.user_id, holder.name, organization_id, permissions(roles), roles, address)
 
 
+async def refused_token(database: Database, token: str, address: str = "") -> tuple[Actor, str] | None:
+    """Of a token that `token_actor` does not take: whose it was, or claims to be, and why it is not taken; None when it
+    is of no laboratory that there is."""
+    match = _TOKEN.fullmatch(token)
+    if match is None:
+        return None
+    organization_id = UUID(match[1])
+    async with database.claimed(organization_id) as connection:
+        ended = await rows.find_ended_token(connection, _sha256(token))
+        if ended is None and not await rows.organization_exists(connection):
+            return None
+    if ended is None:
+        return Actor(ActorKind.CLIENT, None, "", organization_id, address=address), "unknown"
+    holder, reason = ended
+    kind = ActorKind.CLIENT if holder.user_id is None else ActorKind.USER
+    return Actor(kind, holder.user_id or holder.client_id, holder.name, organization_id, address=address), reason
+
+
 async def revoke_token(database: Database, actor: Actor, token: str) -> None:
     """End the session that `token` is; once is enough, again does nothing."""
     async with database.transaction(actor.organization_id) as connection:

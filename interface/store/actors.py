@@ -313,6 +313,25 @@ async def find_token(connection: Connection, token_hash: bytes) -> TokenHolder |
     return TokenHolder(**{**row, "roles": tuple(row["roles"]), "scopes": tuple(row["scopes"])})
 
 
+async def find_ended_token(connection: Connection, token_hash: bytes) -> tuple[TokenHolder, str] | None:
+    """The holder of a token that is known but is not valid, and why."""
+    row = await connection.fetchrow(
+        """
+        select t.user_id, t.client_id, coalesce(u.username, c.name) as name, t.scopes,
+               case when t.revoked_at is not null then 'revoked' when t.expires_at <= clock_timestamp() then 'expired'
+                    else 'disabled' end as reason
+        from lab.access_token t
+        left join lab.app_user u on u.id = t.user_id left join lab.client c on c.id = t.client_id
+        where t.token_hash = $1
+        """,
+        token_hash,
+    )
+    if row is None:
+        return None
+    holder = TokenHolder(row["user_id"], row["client_id"], row["name"] or "", (), tuple(row["scopes"]))
+    return holder, row["reason"]
+
+
 async def revoke_token(connection: Connection, token_hash: bytes) -> bool:
     """True when there was a token to revoke."""
     status = await connection.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import orjson
 from aiohttp import ClientSession, web
 
 from interface.api.app import LinkStatus, Readiness, build_app
+from interface.api.connections import MOST_CONNECTIONS, listen
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
 from interface.domain.views import Actor, ActorKind
@@ -186,6 +188,8 @@ async def serving(
     keys: KeySource | None = None,
     feed: Feed | None = None,
     state_dir: Path = Path("unused"),
+    context: ssl.SSLContext | None = None,
+    most_connections: int = MOST_CONNECTIONS,
     **settings: Any,
 ) -> AsyncIterator[Bench]:
     """The application on a free loopback port; `settings`: more of `[api]`."""
@@ -203,9 +207,10 @@ async def serving(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.SockSite(runner, listener).start()
+        server = await listen(runner, context, most=most_connections, sock=listener)
         async with ClientSession() as session:
-            yield Bench(f"http://127.0.0.1:{port}", session, writer, app, readiness, links)
+            yield Bench(f"{'https' if context else 'http'}://127.0.0.1:{port}", session, writer, app, readiness, links)
     finally:
+        server.close()
         await runner.cleanup()
         await writer.close()

@@ -14,9 +14,9 @@ from datetime import datetime
 from email.utils import format_datetime
 from uuid import UUID
 
-import orjson
 from aiohttp import web
 
+from interface.api.bodies import parse_json
 from interface.api.context import Handler, Need, Route, actor_of, audience_of, json_response, services
 from interface.api.fhir import said
 from interface.api.fhir.bundle import (
@@ -331,10 +331,7 @@ def _alone(done: Done, base_url: str) -> web.Response:
 async def _body(request: web.Request) -> object:
     if request.content_type not in _JSON_TYPES:
         raise ApiError(415, "not-supported", f"the body is {MEDIA_TYPE}")
-    try:
-        return orjson.loads(await request.read())
-    except orjson.JSONDecodeError:
-        raise ApiError(400, "structure", "the body is not JSON") from None
+    return parse_json(await request.read())
 
 
 _P = Permission

@@ -1,0 +1,119 @@
+"""Connections of HTTP clients: so many, and none that is slow without end.
+
+The daemon's analyzers have their connections in the same process, so those of HTTP must not use up what it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+import orjson
+import structlog
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+
+MOST_CONNECTIONS = 512
+HEADERS_WAIT_S = 10.0  # from a connection's first byte, or from a request's, to the end of its headers
+IDLE_S = 75.0  # a connection is kept for another request
+UNREAD_WAIT_S = 60.0  # for a client to read what it asked for
+MOST_LINE_BYTES, MOST_HEADERS = 8190, 100
+_LINGER_S = 5.0  # what comes after an answer that did not wait for it
+
+_log = structlog.get_logger(__name__)
+
+
+class BoundedHandler(RequestHandler):
+    """aiohttp's connection, with an end to waiting for headers and for a reader, and errors in our words."""
+
+    __slots__ = ("_most", "_timer")
+
+    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, most: int) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # as AppRunner does: paths may name patients
+            keepalive_timeout=IDLE_S,
+            lingering_time=_LINGER_S,
+            max_line_size=MOST_LINE_BYTES,
+            max_field_size=MOST_LINE_BYTES,
+            max_headers=MOST_HEADERS,
+        )
+        self._most = most
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self._manager is not None and len(self._manager.connections) > self._most:
+            _log.warning("too many HTTP connections", action="api.connections", most=self._most)
+            self.abort_connection()
+            return
+        self._wait(HEADERS_WAIT_S)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._current_request is not None or self._messages:
+            self._wait(None)
+        elif self._timer is None:
+            self._wait(HEADERS_WAIT_S)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait(UNREAD_WAIT_S)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._wait(None)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._wait(None)
+        super().connection_lost(exc)
+
+    def abort_connection(self) -> None:
+        """Cut the connection, whatever is still to be sent."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _wait(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self._loop.call_later(seconds, self.abort_connection)
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is no HTTP, or fails outside every middleware. Neither the answer nor the log repeats anything of it."""
+        _log.info("request refused", action="api.malformed", status=status, error=type(exc).__name__)
+        problem: dict[str, Any] = {"type": "about:blank", "status": status, "code": "structure"}
+        problem["detail"] = "this is not a request that can be read" if status < 500 else "something went wrong inside"
+        response = web.Response(
+            body=orjson.dumps(problem),
+            status=status,
+            content_type="application/problem+json",
+            headers={"Server": "Labora", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+        )
+        response.force_close()
+        return response
+
+
+async def listen(
+    runner: web.AppRunner, context: ssl.SSLContext | None = None, *, most: int = MOST_CONNECTIONS, **where: Any
+) -> asyncio.Server:
+    """Serve what `runner` was set up for. `where`: what `loop.create_server` takes, host and port or a socket.
+
+    The caller closes the server before it cleans the runner up.
+    """
+    server = runner.server
+    if server is None:
+        raise ValueError("the runner is not set up")
+    loop = asyncio.get_running_loop()
+    handshake_s = HEADERS_WAIT_S if context is not None else None
+    return await loop.create_server(
+        lambda: BoundedHandler(server, loop, most), ssl=context, ssl_handshake_timeout=handshake_s, **where
+    )
