@@ -25,7 +25,7 @@ async def read_body(request: web.Request, *, optional: bool = False) -> Body:
     described: Callable[[], Body] | None = getattr(request, "described_body", None)  # see `api.described`
     if described is not None:
         return described()
-    return Body(await read_json(request) if request.can_read_body or not optional else {})
+    return Body(await read_json(request) if request.body_exists or not optional else {})
 
 
 async def read_json(request: web.Request) -> object:

@@ -113,7 +113,7 @@ class _Request:
         return self._said[cast(Any, key)]
 
     @property
-    def can_read_body(self) -> bool:
+    def body_exists(self) -> bool:
         self._taken.body_optional = True
         return True
 

@@ -29,7 +29,7 @@ FAILURES_PER_S, MOST_FAILURES = 1.0, 50.0  # wrong tokens, passwords and asserti
 TOLD_EVERY_S = 60.0  # that a client is slowed down stands in the audit once a minute, not once a request
 BODY_WAIT_S = 10.0
 MOST_PUBLIC_BODY_BYTES = 1 << 16  # of what needs no token
-_UNLIMITED = frozenset({"/health", "/ready", "/metrics"})  # what watches the daemon is not to take it for dead
+UNLIMITED = frozenset({"/health", "/ready", "/metrics"})  # what watches the daemon is not to take it for dead
 _PROVING = frozenset({"/oauth/token", "/api/login"})
 
 _log = structlog.get_logger(__name__)
@@ -152,7 +152,7 @@ async def of_address(request: web.Request, handler: Handler) -> web.StreamRespon
     forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
     request[ADDRESS] = client_address(request.remote or "", forwarded, at.settings.api.trusted_proxies)
     key = bucket_of(request[ADDRESS])
-    if request.path in _UNLIMITED:
+    if request.path in UNLIMITED:
         return await handler(request)
     if wait_s := limits.addresses.take(key, limits.clock()):
         _tell(limits, key)
@@ -186,7 +186,7 @@ def _tell(limits: Limits, key: str) -> None:
 async def of_client(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let a user or client ask so often and no more; that it was slowed down stands in the audit."""
     actor: Actor | None = request.get(ACTOR)
-    if actor is None or request.path in _UNLIMITED:
+    if actor is None or request.path in UNLIMITED:
         return await handler(request)
     limits, key = request.app[LIMITS], (actor.organization_id, actor.kind, actor.id)
     if wait_s := limits.clients.take(key, limits.clock()):
@@ -201,7 +201,7 @@ async def of_client(request: web.Request, handler: Handler) -> web.StreamRespons
 async def of_body(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Read the body, bounded in length and time, before anything is done with it: a slow one holds nothing but its
     connection."""
-    if not request.can_read_body:
+    if not request.body_exists:
         return await handler(request)
     known = request.content_length
     most = request.app[MOST_BODY] if ACTOR in request else MOST_PUBLIC_BODY_BYTES

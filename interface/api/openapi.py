@@ -12,6 +12,7 @@ from interface import __version__
 from interface.api.context import PUBLIC, Route, json_response
 from interface.api.described import Taken, describe
 from interface.api.idempotency import HEADER
+from interface.api.limits import UNLIMITED
 from interface.api.openapi_page import STYLE_HASH, page
 from interface.api.schema import Schema, Schemas
 
@@ -27,6 +28,7 @@ _TEXTS = {
     403: "The token does not allow it.",
     404: "There is none.",
     406: "It is not to be had in what Accept wants.",
+    408: "The body did not come in time.",
     409: "What is there forbids it, or has changed meanwhile.",
     410: "The page link is too old; search again.",
     412: "It is not the version that was looked at.",
@@ -173,14 +175,16 @@ def _statuses(route: Route, taken: Taken) -> list[int]:
     found = {400}
     if not route.need.public:
         found |= {401, 403}
+    if route.path not in UNLIMITED:
+        found.add(429)
     if route.path not in _ALWAYS:
-        found |= {429, 503}
+        found.add(503)
     if _PATH_PART.search(route.path):
         found.add(404)
     if route.path == "/api/login":
         found.add(401)
     if taken.body is not None or route.method != "GET":
-        found |= {404, 409, 413, 415, 422}
+        found |= {404, 408, 409, 413, 415, 422}
     if taken.parameters:
         found |= {404, 410, 422}
     found |= {412, 428} if "If-Match" in taken.headers else set()
