@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import cast
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from interface.domain.model import HoldReason, ResultStatus
@@ -175,3 +179,59 @@ async def test_alerts_are_rows_of_the_same_feed_and_mean_no_resource(laboratory:
         made = await connection.fetchval("select id from lab.outbox where seq = $1", one.position)
     assert (one.kind, one.entity_id, one.note) == ("link", laboratory.link_id, "down")
     assert (made.version, made.variant) == (7, "specified in RFC 4122")
+
+
+async def test_the_feed_is_read_by_its_indexes(
+    database: Database, owner: asyncpg.Connection[asyncpg.Record], organization: Organization
+) -> None:
+    """Every process asks twice a second whether there is something new; a feed has millions of rows."""
+    async with database.transaction(organization.id) as connection:
+        await connection.execute(
+            "insert into lab.outbox (id, organization_id, kind, entity_id, seq, sealed_at)"
+            " select lab.new_id(), $1, 'patient', lab.new_id(), n, now() from generate_series(1, 20000) n",
+            organization.id,
+        )
+    await owner.execute("analyze lab.outbox")
+    plans: dict[str, str] = {}
+
+    class Explained:
+        """A connection that explains what it is asked, for any values."""
+
+        def __init__(self, connection: Connection) -> None:
+            self._connection = connection
+
+        async def _plan(self, text: str, *values: object) -> None:
+            name = f"p{len(plans)}"
+            await self._connection.execute(f"prepare {name} as {text}")
+            given = f"({', '.join(map(_literal, values))})" if values else ""
+            rows = await self._connection.fetch(f"explain execute {name}{given}")
+            plans[text] = "\n".join(row[0] for row in rows)
+
+        async def fetch(self, text: str, *values: object) -> list[object]:
+            await self._plan(text, *values)
+            return []
+
+        async def fetchval(self, text: str, *values: object) -> None:
+            await self._plan(text, *values)
+
+    async with database.transaction(organization.id) as connection:
+        await connection.execute("set local plan_cache_mode = force_generic_plan")
+        asking = cast(Connection, Explained(connection))
+        await changes.unsealed(asking)
+        with suppress(TypeError):
+            await changes.last_position(asking)
+        await changes.last_position(asking, changes.RELEASED)
+        await changes.after(asking, 19_990, 100, changes.RELEASED)
+        for type in changes.FOLLOWED:
+            await changes.resources(asking, type, 19_990, 20_000)
+        with suppress(TypeError):
+            await changes.changed_since(asking, datetime.now(UTC))
+    assert len(plans) == 5 + len(changes.FOLLOWED)
+    for text, plan in plans.items():
+        assert "Seq Scan on outbox" not in plan, (text, plan)
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, list):
+        return "array[" + ", ".join(f"'{one}'" for one in value) + "]::text[]"
+    return f"'{value.isoformat()}'" if isinstance(value, datetime) else str(value)
