@@ -62,7 +62,7 @@ from interface.api.context import (
     json_response,
     services,
 )
-from interface.api.fhir import export, ordering, subscription
+from interface.api.fhir import binary, export, ordering, subscription
 from interface.api.fhir import routes as fhir
 from interface.api.key_fetch import KeyFetcher
 from interface.api.paging import Pages
@@ -105,7 +105,7 @@ def routes() -> tuple[Route, ...]:
     # Worksheets before orders: the worklist's path is also that of an order, and the first that takes it has it.
     bench = (worksheets, orders, specimens, results, criticals, dispatches, reports, statistics)
     of_qc = (qc_gate, qc, qc_lots, qc_peers, qc_charts, pbrtqc)  # the gate first: `status` is no result's id
-    told = (changes, events, subscriptions, subscription, export)
+    told = (changes, events, subscriptions, subscription, export, binary)
     rooms = (health, openapi, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, *told, fhir, ordering)
     return tuple(route for room in rooms for route in room.ROUTES)
 

@@ -38,6 +38,20 @@ A transaction orders: ServiceRequests with their Patient (found by identifier, o
 Specimens. Requests of one requisition, or of one placer number, are one order; it is made once however often it is
 sent, and refused where the number is another order's. A request is updated to be revoked only."""
 
+_BINARY: Json = {
+    "type": "Binary",
+    "documentation": "The report of an order as PDF (DiagnosticReport.presentedForm), as application/pdf or "
+    "application/fhir+json; by the id of a version, or for the newest by that of the order.",
+    "interaction": [{"code": "read"}],
+    "versioning": "no-version",
+    "readHistory": False,
+    "updateCreate": False,
+    "conditionalCreate": False,
+    "conditionalRead": "full-support",
+    "conditionalUpdate": False,
+    "conditionalDelete": "not-supported",
+}
+
 Served = Collection[tuple[str, str]]  # methods and paths of the routes
 
 
@@ -62,7 +76,7 @@ def capability_statement(base_url: str, kinds: Kinds, served: Served) -> Json:
                 ],
                 **_operations("", "export", paths),
                 "security": _security(base_url),
-                "resource": [*(_resource(kinds[name], kinds, paths) for name in TYPES), _subscription(paths)],
+                "resource": [*(_resource(kinds[name], kinds, paths) for name in TYPES), _subscription(paths), _BINARY],
             }
         ],
     }

@@ -12,9 +12,11 @@ from datetime import datetime
 from uuid import UUID
 
 from interface.domain.permissions import Permission
-from interface.domain.views import Audience
+from interface.domain.views import Audience, ReportView
+from interface.flow import reports
 from interface.render import fhir
 from interface.render.fhir import Json
+from interface.render.fhir.binaries import presented_form
 from interface.store import actors, lab, patients
 from interface.store.db import Connection
 from interface.store.lab import OrderFilter, ResultFilter, SpecimenFilter
@@ -62,10 +64,22 @@ async def _results(connection: Connection, ids: Sequence[UUID], audience: Audien
 async def _reports(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
     found = await lab.find_reports(connection, OrderFilter(ids=tuple(ids), page=Page(limit=len(ids))), audience)
     laboratory = await actors.laboratory_name(connection)
+    printed = await reports.attached(connection, ids, audience)
     return [
-        Shown(one.order.id, fhir.diagnostic_report(one, laboratory), one.updated_at, one.order.patient_id)
+        Shown(
+            one.order.id,
+            fhir.diagnostic_report(one, laboratory) | _presented(one, printed.get(one.order.id)),
+            one.updated_at,
+            one.order.patient_id,
+        )
         for one in found
     ]
+
+
+def _presented(view: ReportView, printed: reports.Attached | None) -> Json:
+    known = (printed.report, printed.hash, printed.size) if printed is not None else (None, None, None)
+    forms = presented_form(view, *known)
+    return {"presentedForm": forms} if forms else {}
 
 
 async def _requests(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
