@@ -457,7 +457,8 @@ async def token_actor(database: Database, token: str, address: str = "") -> Acto
     if match is None:
         return None
     organization_id = UUID(match[1])
-    async with database.claimed(organization_id) as connection:
+    known = database.knows(organization_id)  # asked for each request, by one statement where it may be
+    async with database.at_once(organization_id) if known else database.claimed(organization_id) as connection:
         holder = await rows.find_token(connection, _sha256(token))
     if holder is None:
         return None

@@ -27,6 +27,7 @@ from interface.store.ids import uuid7
 MAX_TEXT_CHARACTERS = 2000  # of one audited text; a search may be as long as a request
 WAITED = timedelta(minutes=1)
 _RETRY_FIRST_S, _RETRY_LONGEST_S = 0.2, 5.0
+_GATHER_S = 0.02  # in which the rows of one batch come together: each batch is a transaction
 
 _INSERT = """
 insert into lab.audit_event
@@ -165,6 +166,8 @@ class AuditWriter:
             rows: list[AuditEvent] = []
             taken = 0
             entry = await self._queue.get()
+            if entry is not None:
+                await asyncio.sleep(_GATHER_S)
             while True:
                 taken += 1
                 if entry is None:

@@ -367,13 +367,17 @@ class Database:
         mine = joined is not None and joined[:3] == (self, organization_id, asyncio.current_task())
         return joined.connection if joined is not None and mine else None
 
+    def knows(self, organization_id: UUID) -> bool:
+        """Whether it is one that a connection has acted for: an existing one."""
+        return (organization_id, False) in self._pools
+
     @asynccontextmanager
     async def claimed(self, organization_id: UUID) -> AsyncIterator[Connection]:
         """`transaction` for an organization that a caller only claims to be of: no pool is made for it.
 
         Who is not known yet must not be able to open connections by inventing organizations.
         """
-        if (organization_id, False) in self._pools:
+        if self.knows(organization_id):
             async with self.transaction(organization_id) as connection:
                 yield connection
             return
