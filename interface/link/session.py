@@ -25,6 +25,7 @@ from interface.wire import lis01
 WRITE_WAIT_S = 30.0  # a peer that takes no reply for so long is cut off
 IDLE_WAIT_S = 24 * 3600.0  # the longest a connection may be silent unless the link says otherwise
 BARE_TRIES, BARE_RETRY_S = 3, 1.0  # commits of a record whose sender cannot be told to repeat it
+MOST_EMPTY, EMPTY_WINDOW_S = 32, 0.1  # sessions without a frame in so long; who bids for more has to wait
 SLICE_BYTES = 4096  # fed to a core at once, so that no flood of control characters keeps the other links waiting
 
 log = structlog.get_logger(__name__)
@@ -168,6 +169,7 @@ class AstmSession(Connection):
         self._core = core
         self._frames: FrameIntake = intake.frames(stream.peer)
         self._in_session = False  # as far as the intake knows
+        self._empty, self._empty_since = 0, 0.0  # sessions that had no frame, since then
         self._heard_at = 0.0  # when the last good frame was, or the session's begin
         self._timer: lis01.Timer | None = None
         self._deadline: float | None = None
@@ -270,6 +272,7 @@ class AstmSession(Connection):
                 await self._store(event)
             case lis01.SessionStarted():
                 self._in_session, self._heard_at = True, self._clock.now()
+                await self._pace(self._heard_at)
             case lis01.SessionEnded(reason):
                 await self._end(self._as_meant(reason))
                 self._speaker.heard()
@@ -291,9 +294,20 @@ class AstmSession(Connection):
             case lis01.SendFailed(_, reason):
                 self._speaker.told(False, reason="refused" if reason == "rejected" else reason)
 
+    async def _pace(self, now: float) -> None:
+        """Let a line that bids again and again, and says nothing, wait: each bid is answered, and the other links would
+        wait for that."""
+        if now - self._empty_since >= EMPTY_WINDOW_S:
+            self._empty, self._empty_since = 0, now
+        self._empty += 1
+        if self._empty > MOST_EMPTY:
+            await self._clock.sleep(self._empty_since + EMPTY_WINDOW_S - now)
+            self._empty, self._empty_since = 0, self._clock.now()
+
     async def _store(self, event: lis01.FrameReceived) -> None:
         """Commit, and only then answer."""
         self._heard_at = self._clock.now()
+        self._empty = 0
         frame = ReceivedFrame(event.fn, event.raw, event.text, event.last)
         try:
             receipt = await (self._frames.frame(frame) if event.fn is not None else self._insist(frame))

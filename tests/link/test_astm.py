@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from interface.errors import StoreAmbiguous, StoreUnavailable
-from interface.link.session import AstmSession, Counters
+from interface.link.session import EMPTY_WINDOW_S, MOST_EMPTY, AstmSession, Counters
 from interface.link.stream import null_modem
 from interface.link.supervisor import LinkSpec, Supervisor
 from interface.link.tcp import connect
@@ -241,3 +241,29 @@ async def test_a_slow_frame_may_take_longer_than_the_wait_between_frames() -> No
     assert intake.ends == []
     await ours.close()
     await task
+
+
+async def test_a_line_that_bids_without_end_is_heard_no_faster_than_an_analyzer_bids() -> None:
+    """Other links would wait for it: two that send ENQ as fast as a network can took all of a processor."""
+    intake, clock = RecordingIntake(), FakeClock()
+    ours, theirs = null_modem(capacity_bytes=1 << 20)
+    session = AstmSession("s", theirs, intake, Counters(), clock, DataLink(Station.HOST))
+    task = asyncio.create_task(session.run())
+    heard = 0
+
+    async def hear() -> None:
+        nonlocal heard
+        while chunk := await ours.read():
+            heard += len(chunk)
+
+    hearing = asyncio.create_task(hear())
+    await ours.write(ENQ * 1000)
+    await settle()
+    await settle()
+    assert 0 < heard <= 2 * MOST_EMPTY
+    for _ in range(1000 // MOST_EMPTY + 1):
+        await clock.advance(EMPTY_WINDOW_S)
+    await settle()
+    assert heard >= 1000  # nobody is refused, and nothing forgotten
+    await ours.close()
+    await asyncio.gather(task, hearing)
