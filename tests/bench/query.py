@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import re
 import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -40,7 +41,7 @@ from tests.bench.yardstick import _program, free_ports, say, server, stopped_by_
 from tests.conftest import with_database
 
 LINKS, ITEMS, WANTED_MS = 16, 100_000, 50.0
-WARM_ROUNDS = 10
+WARM_ROUNDS, COUNTED = 10, 20
 PATIENCE_S = 20.0
 ORGANIZATION = "bench"
 CHEMISTRY = ("GLU", "AST", "ALT", "ALP", "TP", "ALB", "GGT", "CREA")
@@ -222,9 +223,9 @@ async def _connected(port: int) -> Wire:
             await asyncio.sleep(0.05)
 
 
-async def whole(
-    url: str, folder: Path, each: int, rounds: int, postmaster: int, owner: asyncpg.Connection[asyncpg.Record]
-) -> float:
+@asynccontextmanager
+async def running(url: str, folder: Path) -> AsyncIterator[list[Wire]]:
+    """`labora run` with all the links, and a connection to each."""
     ports = free_ports(LINKS + 1)
     text = f'state_dir = "{folder}"\n[api]\nlisten = "127.0.0.1:{ports[-1]}"\n'
     for number in range(LINKS):
@@ -236,28 +237,66 @@ async def whole(
     command = [_program(), "--config", str(config), "run"]
     with server(command, ports[0], folder / "daemon.log", {"LABORA_DATABASE_URL": url}):
         wires = [await _connected(port) for port in ports[:LINKS]]
-        both: dict[str, list[float]] = {"mllp": [], "astm": []}
-
-        async def ask(number: int, specimen: str) -> float:
-            name = "astm" if number % 2 else "mllp"
-            wire = wires[number]
-            async with asyncio.timeout(PATIENCE_S):
-                waited = await (wire.astm(specimen) if number % 2 else wire.mllp(specimen))
-            both[name].append(waited)
-            return waited
-
         try:
-            p99 = await measure(ask, each, rounds, "labora run, 16 links", postmaster, owner)
+            yield wires
         finally:
             for wire in wires:
                 wire.writer.close()
                 with suppress(OSError):
                     await wire.writer.wait_closed()
+
+
+async def _asked(wires: Sequence[Wire], number: int, specimen: str) -> float:
+    async with asyncio.timeout(PATIENCE_S):
+        return await (wires[number].astm(specimen) if number % 2 else wires[number].mllp(specimen))
+
+
+async def whole(
+    url: str, folder: Path, each: int, rounds: int, postmaster: int, owner: asyncpg.Connection[asyncpg.Record]
+) -> float:
+    both: dict[str, list[float]] = {"mllp": [], "astm": []}
+    async with running(url, folder) as wires:
+
+        async def ask(number: int, specimen: str) -> float:
+            waited = await _asked(wires, number, specimen)
+            both["astm" if number % 2 else "mllp"].append(waited)
+            return waited
+
+        p99 = await measure(ask, each, rounds, "labora run, 16 links", postmaster, owner)
     for name, waited in both.items():
         waited = sorted(waited[WARM_ROUNDS * LINKS // 2 :])
         say(f"  {name:<26} {len(waited):>6} answers  p50 {waited[len(waited) // 2]:6.1f}"
             f"  p99 {waited[int(len(waited) * 0.99)]:6.1f}  worst {waited[-1]:6.1f} ms")  # fmt: skip
     return p99
+
+
+async def round_trips(
+    url: str, folder: Path, each: int, server_log: Path, owner: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """Print how many statements the daemon sends for a query, from its first frame to what became of its answer. Each
+    is a round trip, and so is the begin and the end of a transaction."""
+    await owner.execute(f"alter role {APP_ROLE} set log_statement = 'all'")
+    rng = random.Random("counted")  # noqa: S311 - no secret
+    async with running(url, folder) as wires:
+
+        async def ask(links: Sequence[int], times: int) -> None:
+            for _ in range(times):
+                together = (_asked(wires, link, f"{KINDS[link % 2][0]}{rng.randint(1, each)}") for link in links)
+                await asyncio.gather(*together)
+
+        await ask(range(LINKS), WARM_ROUNDS)
+        for what, links in (("one asks over MLLP", [0]), ("one asks over LIS01-A2", [1]), ("all ask", range(LINKS))):
+            await asyncio.sleep(1.0)  # what the daemon writes behind it
+            before = _statements(server_log)
+            await ask(links, COUNTED)
+            await asyncio.sleep(0.1)
+            said = (_statements(server_log) - before) / (COUNTED * len(links))
+            say(f"{what:<28} {said:6.1f} round trips a query")
+    await owner.execute(f"alter role {APP_ROLE} reset log_statement")
+
+
+def _statements(server_log: Path) -> int:
+    return len(re.findall(r"LOG:  (?:execute|statement)", server_log.read_text(errors="replace")))
 
 
 async def run(items: int, rounds: int) -> int:
@@ -282,6 +321,8 @@ async def run(items: int, rounds: int) -> int:
                 own.mkdir()
                 p99 = await whole(url, own, each, rounds, pid, owner)
                 shutil.rmtree(own, ignore_errors=True)
+                own.mkdir()
+                await round_trips(url, own, each, folder / "pg" / "server.log", owner)
             finally:
                 await owner.close()
                 await database.close()
