@@ -231,6 +231,17 @@ async def test_a_released_connection_returns_to_its_organization(
         assert await connection.fetchval("select current_setting('labora.org')") == str(organization.id)
 
 
+async def test_a_statement_at_once_acts_for_its_organization_and_reads_by_index(
+    database: Database, organization: Organization, other_organization: Organization
+) -> None:
+    for one in (organization, other_organization):
+        async with database.at_once(one.id) as connection:
+            assert await connection.fetchval("select name from lab.organization") == one.name
+            assert await connection.fetchval("select current_user") == APP_ROLE
+            assert await connection.fetchval("show plan_cache_mode") == "force_generic_plan"
+            assert await connection.fetchval("show enable_seqscan") == "off"
+
+
 async def test_a_dedicated_connection_acts_for_its_organization(database: Database, organization: Organization) -> None:
     connection = await database.dedicated(organization.id)
     try:
