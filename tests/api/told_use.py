@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from interface.api.context import Route
 from interface.store import subscriptions
+from interface.store.actors import insert_client
 from interface.store.subscriptions import NewSubscription
 from tests.api.bench import Bench, Laboratory
 
@@ -14,10 +15,13 @@ BODIES = {"/api/subscriptions/{id}/off": {"reason": "moved"}, "/api/subscription
 
 async def made(laboratory: Laboratory) -> UUID:
     """A subscription of a client's."""
-    client = (await laboratory.client("system/*.rs")).client.id
     endpoint = "https://emr.example.org/fhir"
-    new = NewSubscription(client, "Observation", "Observation", endpoint, "", (), "", None, ("system/*.rs",))
     async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        # not by `flow.actors`, which leaves an audit row of its own
+        client = await insert_client(
+            connection, laboratory.organization_id, uuid4().hex, ["system/*.rs"], secret_hash=b"x" * 32
+        )
+        new = NewSubscription(client.id, "Observation", "Observation", endpoint, "", (), "", None, ("system/*.rs",))
         return (await subscriptions.insert(connection, laboratory.organization_id, new, 0)).id
 
 
