@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -51,6 +52,23 @@ _AT_ONCE: Final = {
     "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }  # fmt: skip
+SEARCH_TIMEOUT_S: Final = 10.0  # a search that takes longer is stopped: it keeps everybody else from the database
+# A search is planned once, not over every partition anew for each value; it writes nothing.
+_SEARCH: Final = {
+    "plan_cache_mode": "force_generic_plan", "jit": "off", "default_transaction_read_only": "on",
+    "statement_timeout": str(int(SEARCH_TIMEOUT_S * 1000)),
+}  # fmt: skip
+
+
+class Use(Enum):
+    """What a pool's connections are for, and the settings that they have for it."""
+
+    ANY = "any"
+    AT_ONCE = "at once"
+    SEARCH = "search"
+
+
+_SETTINGS: Final[dict[Use, dict[str, str]]] = {Use.ANY: {}, Use.AT_ONCE: _AT_ONCE, Use.SEARCH: _SEARCH}
 
 _PG_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -211,11 +229,11 @@ async def open_connection(
 
 # ---- the pools -------------------------------------------------------------------------------------------------------
 
-_Key: TypeAlias = tuple[UUID | None, bool]  # an organization, and whether it is the pool of `at_once`
+_Key: TypeAlias = tuple[UUID | None, Use]  # an organization, and what the pool is for
 
 
 async def _as_it_is(connection: Connection) -> None:
-    """What is done to a connection of `at_once` between two users."""
+    """What is done to a connection of `at_once` or `searching` between two users."""
 
 
 class _Joined(NamedTuple):
@@ -257,13 +275,13 @@ class Database:
         await first.close()
         return cls(url, role, pool_size)
 
-    async def pool(self, organization_id: UUID | None, *, at_once: bool = False) -> Pool:
+    async def pool(self, organization_id: UUID | None, use: Use = Use.ANY) -> Pool:
         """The pool whose connections act for one organization (None: for none); made on first use."""
         if self._closed:
             raise StoreUnavailable("the database is closed")
         if organization_id is not None:
             self._served.add(organization_id)
-        key = organization_id, at_once
+        key = organization_id, use
         pool = self._pools.pop(key, None)
         if pool is not None:
             self._pools[key] = pool
@@ -272,13 +290,13 @@ class Database:
             pool = self._pools[key] = asyncpg.create_pool(
                 self._url,
                 min_size=0,
-                max_size=min(self._pool_size, AT_ONCE_SIZE) if at_once else self._pool_size,
+                max_size=min(self._pool_size, AT_ONCE_SIZE) if use is Use.AT_ONCE else self._pool_size,
                 init=prepare,
-                reset=_as_it_is if at_once else None,
+                reset=None if use is Use.ANY else _as_it_is,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=COMMAND_TIMEOUT_S,
                 max_inactive_connection_lifetime=300.0,
-                server_settings=session_settings(self._role, organization_id) | (_AT_ONCE if at_once else {}),
+                server_settings=session_settings(self._role, organization_id) | _SETTINGS[use],
             )
             await pool
         return pool
@@ -289,8 +307,8 @@ class Database:
         return tuple(self._served)
 
     @asynccontextmanager
-    async def _acquired(self, organization_id: UUID | None, *, at_once: bool = False) -> AsyncIterator[Connection]:
-        key = organization_id, at_once
+    async def _acquired(self, organization_id: UUID | None, use: Use = Use.ANY) -> AsyncIterator[Connection]:
+        key = organization_id, use
         self._users[key] += 1
         try:
             async with self._connection_of(key) as connection:
@@ -309,7 +327,7 @@ class Database:
 
     @asynccontextmanager
     async def _connection_of(self, key: _Key) -> AsyncIterator[Connection]:
-        pool = await self.pool(key[0], at_once=key[1])
+        pool = await self.pool(*key)
         try:
             connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
         except DRIVER_ERRORS as error:
@@ -337,8 +355,16 @@ class Database:
     async def at_once(self, organization_id: UUID) -> AsyncIterator[Connection]:
         """As `organization`, for statements that reach every row by an index and that somebody waits for. None of them
         may change the session: what one leaves there the next user finds."""
-        async with self._acquired(organization_id, at_once=True) as connection:
+        async with self._acquired(organization_id, Use.AT_ONCE) as connection:
             with store_errors(committing=True):
+                yield connection
+
+    @asynccontextmanager
+    async def searching(self, organization_id: UUID) -> AsyncIterator[Connection]:
+        """As `organization`, for searches: it cannot write, and what takes longer than SEARCH_TIMEOUT_S is stopped
+        (asyncpg.QueryCanceledError). Nothing may change the session."""
+        async with self._acquired(organization_id, Use.SEARCH) as connection:
+            with store_errors():
                 yield connection
 
     @asynccontextmanager

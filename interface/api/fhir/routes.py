@@ -36,7 +36,8 @@ from interface.api.paging import NextPage
 from interface.errors import ApiError
 from interface.render import fhir
 from interface.render.fhir import Json
-from interface.store.search.engine import Place
+from interface.store.db import SEARCH_TIMEOUT_S
+from interface.store.search.engine import Place, TooCostly
 from interface.store.search.kinds import kinds
 
 
@@ -65,8 +66,12 @@ def _search(kind: Type) -> Handler:
         else:
             asked = reader_of(request, asked_at).search(kind.name, given, strict(request))
             self_url += f"?{urlencode(asked.applied)}" if asked.applied else ""
-        async with served.database.organization(actor.organization_id) as connection:
-            found = await find_page(connection, asked, served.emr, after)
+        try:
+            async with served.database.searching(actor.organization_id) as connection:
+                found = await find_page(connection, asked, served.emr, after)
+        except TooCostly:
+            text = f"this search takes more than {SEARCH_TIMEOUT_S:.0f} s: name a patient, a specimen or an order"
+            raise ApiError(400, "too-costly", text) from None
         total = found.total if found.total is not None else total
         next_url = ""
         if found.after is not None:
@@ -112,7 +117,7 @@ def _read(kind: Type) -> Handler:
         allowed = reader_of(request).narrowed(kind.name, "r")
         found = None
         if id is not None:
-            async with served.database.organization(actor.organization_id) as connection:
+            async with served.database.searching(actor.organization_id) as connection:
                 found = await read_one(connection, kind.name, id, allowed, served.emr)
         patients = [found.patient_id] if found is not None else []
         await note_read(request, "read", kind.name, id, patients, {"found": "yes" if found is not None else "no"})

@@ -1,0 +1,136 @@
+"""The plans of the searches that EMRs ask all day, as the pool for reading makes them: once, whatever the values."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from interface.api.fhir.search import Reader
+from interface.api.fhir.types import TYPES
+from interface.domain.permissions import Restriction
+from interface.domain.search import All
+from interface.domain.views import Audience
+from interface.store import db
+from interface.store.db import Connection, Database, Use
+from interface.store.search.engine import Kind, Order, Place, Rows, Statement, TooCostly, find_places
+from interface.store.search.kinds import kinds
+from tests.api.bench import Laboratory, found_laboratory
+
+PATIENTS, RESULTS = 2000, 8_000
+ID = "01a21824-a424-7760-a1f0-3ef051021a2d"
+HOT = {
+    "Observation?patient={id}&category=laboratory&date=ge2026-01-01&date=lt2026-06-01": "patient_id",
+    "Observation?patient={id}&category=laboratory&_sort=-date": "patient_id",
+    "Observation?patient={id}&code=http://loinc.org|718-7": "patient_id",
+    "Observation?patient.identifier=urn:hospital|M-7": "patient_id",
+    "Observation?specimen=Specimen/{id}": "specimen_id",
+    "Observation?_id={id}": "result_pkey",
+    "Observation?_lastUpdated=gt2026-01-01&_sort=_lastUpdated": "organization_id_updated_at",
+    "Observation?category=laboratory": "result_pkey",
+    "DiagnosticReport?patient={id}&category=LAB": "lab_order_patient_id",
+    "ServiceRequest?patient={id}&category=108252007": "patient_id",
+    "ServiceRequest?identifier=urn:labora:order|N-7": "lab_order_organization_id_number",
+    "Specimen?patient={id}": "specimen_patient_id",
+    "Patient?identifier=urn:hospital|M-7": "patient_identifier",
+    "Patient?family=Must&given=Ev": "patient_word",
+    "Patient?_id={id}": "patient",
+}
+_FILL = (
+    """insert into lab.patient (id, organization_id, family, given)
+       select gen_random_uuid(), $1, 'F' || n, 'G' || n from generate_series(1, $2::int) n""",
+    """insert into lab.patient_identifier (id, organization_id, patient_id, authority, value)
+       select gen_random_uuid(), $1, id, 'urn:hospital', 'M-' || family from lab.patient where organization_id = $1
+       and $2 > 0""",
+    """insert into lab.patient_word (organization_id, patient_id, word, part)
+       select $1, id, lower(family), 'family' from lab.patient where organization_id = $1 and $2 > 0""",
+    """insert into lab.lab_order (id, organization_id, number, patient_id)
+       select gen_random_uuid(), $1, 'N-' || p.family || '-' || n, p.id
+       from lab.patient p, generate_series(1, 2) n where p.organization_id = $1 and $2 > 0""",
+    """insert into lab.specimen (id, organization_id, barcode, order_id, patient_id, collected_at)
+       select gen_random_uuid(), $1, o.number, o.id, o.patient_id, now()
+       from lab.lab_order o where o.organization_id = $1 and $2 > 0""",
+    """insert into lab.order_item (id, organization_id, order_id, test_id, specimen_id)
+       select gen_random_uuid(), $1, s.order_id, t.id, s.id from lab.specimen s, lab.test t
+       where s.organization_id = $1 and t.organization_id = $1 and t.code in ('HGB', 'WBC', 'PLT') and $2 > 0""",
+    """with made as (
+           select gen_random_uuid() as id, gen_random_uuid() as version, s.id as specimen, s.patient_id, s.order_id
+           from lab.specimen s, generate_series(1, $2::int / 4000) n
+           where s.organization_id = $1
+       ), versions as (
+           insert into lab.result_version (id, organization_id, result_id, status, kind, test_code, loinc, actor_kind)
+           select version, $1, id, 'final', 'text', 'HGB', '718-7', 'link' from made
+       )
+       insert into lab.result (id, organization_id, natural_key, version_id, status, patient_id, specimen_id, order_id)
+       select id, $1, uuid_send(id), version, 'final', patient_id, specimen, order_id from made""",
+)
+
+
+async def fill(laboratory: Laboratory, owner: asyncpg.Connection[asyncpg.Record]) -> None:
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        for place, text in enumerate(_FILL):
+            await connection.execute(text, laboratory.organization_id, RESULTS if place == 6 else PATIENTS)
+    for name in ("patient", "patient_identifier", "patient_word", "lab_order", "specimen", "order_item", "result",
+                 "result_version"):  # fmt: skip
+        await owner.execute(f"analyze lab.{name}")
+
+
+def literal(value: object) -> str:
+    if isinstance(value, list):
+        return "'{" + ",".join(map(str, value)) + "}'"
+    return str(value) if isinstance(value, int) else f"'{value}'"
+
+
+async def plan(connection: Connection, query: str, after: Place | None) -> str:
+    kind, _, text = query.format(id=ID).partition("?")
+    reader = Reader(kinds(Audience.EMR), {name: (Restriction(),) for name in TYPES}, "http://lab", datetime.now(UTC))
+    search = reader.search(kind, [tuple(one.split("=", 1)) for one in text.split("&")], strict=True)  # type: ignore[misc]
+    statement = Statement(kinds(Audience.EMR))
+    made = statement.page(Rows(kind, search.where), search.order, after, 26)
+    await connection.execute(f"prepare hot as {made}")
+    values = ", ".join(map(literal, statement.values))
+    rows = await connection.fetch(f"explain execute hot ({values})")
+    await connection.execute("deallocate hot")
+    return "\n".join(row[0] for row in rows)
+
+
+async def test_hot_searches_follow_an_index(database: Database, owner: asyncpg.Connection[asyncpg.Record]) -> None:
+    laboratory = await found_laboratory(database)
+    await fill(laboratory, owner)
+    wrong = []
+    async with database.searching(laboratory.organization_id) as connection:
+        await connection.execute("set enable_seqscan = off")  # of tables as small as these it would read some whole
+        for query, index in HOT.items():
+            keys = ("2026-01-01",) if "_sort" in query else ()
+            for after in (None, Place(keys, UUID(ID))):
+                found = await plan(connection, query, after)
+                if "Seq Scan" in found or not re.search(index, found):
+                    wrong.append(f"{query}\n{found}")
+        await connection.execute("reset all")
+    assert not wrong, "\n\n".join(wrong)
+
+
+async def test_the_pool_for_reading_writes_nothing_and_plans_once(database: Database) -> None:
+    laboratory = await found_laboratory(database)
+    async with database.searching(laboratory.organization_id) as connection:
+        assert await connection.fetchval("show plan_cache_mode") == "force_generic_plan"
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            await connection.execute("delete from lab.queue")
+        assert await connection.fetchval("select name from lab.organization") == laboratory.name
+
+
+async def test_a_search_that_takes_too_long_is_stopped(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert db._SETTINGS[Use.SEARCH]["statement_timeout"] == str(int(db.SEARCH_TIMEOUT_S * 1000))
+    monkeypatch.setitem(db._SETTINGS, Use.SEARCH, {"statement_timeout": "50"})
+    made = await Database.connect(database_url)
+    try:
+        slow = Kind("Slow", "(select gen_random_uuid() as id, pg_sleep(30)) t", "t.id", "now()", ())
+        async with made.searching(UUID(ID)) as connection:
+            with pytest.raises(TooCostly):
+                await find_places(connection, {"Slow": slow}, Rows("Slow", All()), Order(), None, 1)
+            assert await connection.fetchval("select 1") == 1
+    finally:
+        await made.close()
