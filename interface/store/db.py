@@ -395,7 +395,7 @@ class Database:
 
     def knows(self, organization_id: UUID) -> bool:
         """Whether it is one that a connection has acted for: an existing one."""
-        return (organization_id, False) in self._pools
+        return (organization_id, Use.ANY) in self._pools
 
     @asynccontextmanager
     async def claimed(self, organization_id: UUID) -> AsyncIterator[Connection]:

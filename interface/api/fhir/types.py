@@ -121,7 +121,7 @@ TYPES: dict[str, Type] = {
         ),
         Type(
             "DiagnosticReport", Permission.RESULT_READ, _reports,
-            _names("identifier basedOn status category code subject encounter effectiveDateTime effectivePeriod issued"
+            _names("identifier status category code subject encounter effectiveDateTime effectivePeriod issued"
                    " performer resultsInterpreter media"),
             _names("status code"),
         ),
@@ -135,7 +135,7 @@ TYPES: dict[str, Type] = {
         ),
         Type(
             "Specimen", Permission.ORDER_READ, _specimens,
-            _names("identifier accessionIdentifier status type subject receivedTime"),
+            _names("identifier accessionIdentifier status type subject receivedTime condition"),
         ),
     )
 }  # fmt: skip

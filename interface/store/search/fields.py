@@ -18,12 +18,15 @@ Bind = Callable[[object], str]  # the place of a value in the statement
 
 
 class Field(Protocol):
-    """`type` is FHIR's search-param-type, `modifiers` those that it takes beside `:missing`."""
+    """`type` is FHIR's search-param-type, `modifiers` those that it takes beside `:missing`; `selective`: one value of
+    it is few rows, which an index finds."""
 
     @property
     def type(self) -> str: ...
     @property
     def modifiers(self) -> tuple[str, ...]: ...
+    @property
+    def selective(self) -> bool: ...
 
     def condition(self, value: Sequence[Value], bind: Bind) -> str:
         """It has one of the values; false or null where it has not."""
@@ -67,16 +70,18 @@ class Coded:
     codings: tuple[tuple[str, str], ...]
     label: str
     inside: str
+    selective: bool
     type: ClassVar[str] = "token"
 
     @property
     def modifiers(self) -> tuple[str, ...]:
         return ("not", "text") if self.label else ("not",)
 
-    def __init__(self, *codings: tuple[str, str], label: str = "", inside: str = "{}") -> None:
+    def __init__(self, *codings: tuple[str, str], label: str = "", inside: str = "{}", selective: bool = False) -> None:
         object.__setattr__(self, "codings", codings)
         object.__setattr__(self, "label", label)
         object.__setattr__(self, "inside", inside)
+        object.__setattr__(self, "selective", selective)
 
     def condition(self, value: Sequence[Value], bind: Bind) -> str:
         tokens = [one for one in value if isinstance(one, Token)]
@@ -104,6 +109,7 @@ class Numbered:
     id: str
     codings: tuple[tuple[str, str], ...]
     type: ClassVar[str] = "token"
+    selective: ClassVar[bool] = True
     modifiers: ClassVar[tuple[str, ...]] = ("not",)
 
     def condition(self, value: Sequence[Value], bind: Bind) -> str:
@@ -131,6 +137,7 @@ class Identified:
     kind: str
     inside: str
     type: ClassVar[str] = "token"
+    selective: ClassVar[bool] = True
     modifiers: ClassVar[tuple[str, ...]] = ("not", "of-type")
 
     def condition(self, value: Sequence[Value], bind: Bind) -> str:
@@ -170,6 +177,7 @@ class Instant:
     expression: str
     day: bool = False
     type: ClassVar[str] = "date"
+    selective: ClassVar[bool] = False
     modifiers: ClassVar[tuple[str, ...]] = ()
 
     def condition(self, value: Sequence[Value], bind: Bind) -> str:
@@ -208,6 +216,7 @@ class Quantity:
     unit: str
     present: str
     type: ClassVar[str] = "quantity"
+    selective: ClassVar[bool] = False
     modifiers: ClassVar[tuple[str, ...]] = ()
 
     def condition(self, value: Sequence[Value], bind: Bind) -> str:
@@ -234,6 +243,7 @@ class Text:
 
     expression: str
     type: ClassVar[str] = "string"
+    selective: ClassVar[bool] = False
     modifiers: ClassVar[tuple[str, ...]] = ("exact", "contains")
 
     def condition(self, value: Sequence[Value], bind: Bind) -> str:
@@ -255,6 +265,7 @@ class PatientName:
 
     part: str = ""
     type: ClassVar[str] = "string"
+    selective: ClassVar[bool] = True
     modifiers: ClassVar[tuple[str, ...]] = ("exact", "contains")
 
     def condition(self, value: Sequence[Value], bind: Bind) -> str:
@@ -295,6 +306,7 @@ class Link:
 
     targets: Mapping[str, str | Pairs]
     type: ClassVar[str] = "reference"
+    selective: ClassVar[bool] = True
     modifiers: ClassVar[tuple[str, ...]] = ("identifier",)
 
     def condition(self, value: Sequence[Value], bind: Bind) -> str:

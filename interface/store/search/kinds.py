@@ -245,7 +245,7 @@ def _request(audience: Audience) -> Kind:
 
 
 def _specimen(audience: Audience) -> Kind:
-    barcode = Coded((BARCODE_SYSTEM, "s.barcode"))
+    barcode = Coded((BARCODE_SYSTEM, "s.barcode"), selective=True)
     return Kind(
         name="Specimen",
         table="lab.specimen s",
