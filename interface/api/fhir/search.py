@@ -30,6 +30,9 @@ CONTROLS = (
 )  # fmt: skip
 
 
+EVERYTHING: Node = Either((All(),))  # what a scope that no query narrows allows
+
+
 class Summary(StrEnum):
     FALSE = "false"
     TRUE = "true"

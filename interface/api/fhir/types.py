@@ -40,13 +40,14 @@ Fetch = Callable[[Connection, Sequence[UUID], Audience], Awaitable[list[Shown]]]
 @dataclass(frozen=True, slots=True)
 class Type:
     """One resource type. `summary`: the elements that its StructureDefinition (R4) marks as summary; `required`: those
-    that a resource must have."""
+    that a resource must have. `by_rule`: `fetch` itself leaves out what the audience may not see."""
 
     name: str
     permission: Permission
     fetch: Fetch
     summary: frozenset[str]
     required: frozenset[str] = frozenset()
+    by_rule: bool = False
 
 
 async def _patients(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
@@ -110,6 +111,7 @@ TYPES: dict[str, Type] = {
             "Patient", Permission.PATIENT_READ, _patients,
             _names("identifier active name telecom gender birthDate _birthDate deceasedBoolean deceasedDateTime address"
                    " managingOrganization link"),
+            by_rule=True,
         ),
         Type(
             "Observation", Permission.RESULT_READ, _results,
@@ -118,12 +120,14 @@ TYPES: dict[str, Type] = {
                    " valueDateTime valueTime valuePeriod valueInteger valueBoolean valueSampledData hasMember"
                    " derivedFrom component"),
             _names("status code"),
+            by_rule=True,
         ),
         Type(
             "DiagnosticReport", Permission.RESULT_READ, _reports,
             _names("identifier status category code subject encounter effectiveDateTime effectivePeriod issued"
                    " performer resultsInterpreter media"),
             _names("status code"),
+            by_rule=True,
         ),
         Type(
             "ServiceRequest", Permission.ORDER_READ, _requests,
@@ -132,10 +136,12 @@ TYPES: dict[str, Type] = {
                    " occurrenceDateTime occurrencePeriod asNeededBoolean authoredOn requester performerType performer"
                    " locationCode locationReference reasonCode reasonReference specimen bodySite patientInstruction"),
             _names("status intent subject"),
+            by_rule=True,
         ),
         Type(
             "Specimen", Permission.ORDER_READ, _specimens,
             _names("identifier accessionIdentifier status type subject receivedTime condition"),
+            by_rule=True,
         ),
     )
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
-from decimal import Decimal
+from decimal import Context, Decimal
 from uuid import UUID
 
 from interface.domain.search import Amount, Label, Match, Moment, Phrase, Prefix, Token, Value
@@ -20,6 +20,7 @@ _DATE = re.compile(
 _NUMBER = re.compile(
     r"(?P<prefix>[a-z]{2})?(?P<number>[+-]?\d{1,18}(?:\.\d{1,18})?)(?:[eE](?P<power>[+-]?\d{1,2}))?", re.ASCII
 )
+_EXACT = Context(prec=300)  # more digits than a number here can have
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
@@ -128,7 +129,7 @@ def _bounds(match: re.Match[str]) -> tuple[datetime, datetime]:
     zone = (match["zone"] or "Z").replace(" ", "+")  # a + that was not escaped arrives as a blank
     if zone != "Z":
         offset = timedelta(hours=int(zone[1:3]), minutes=int(zone[4:6]))
-        low = low.replace(tzinfo=timezone(-offset if zone[0] == "-" else offset)) + timedelta(0)
+        low = low.replace(tzinfo=timezone(-offset if zone[0] == "-" else offset))
     low = low.replace(hour=int(match["hour"]), minute=int(match["minute"]))
     if match["second"] is None:
         return low, low + timedelta(minutes=1)
@@ -146,14 +147,15 @@ def amount(value: str, name: str, now: datetime) -> Amount:
     match = _NUMBER.fullmatch(parts[0])
     if match is None or len(parts) not in (1, 3):
         raise bad(f"{name} is a quantity, number|system|code")
-    number = Decimal(match["number"]).scaleb(int(match["power"] or 0))
+    number = _EXACT.scaleb(Decimal(match["number"]), int(match["power"] or 0))
     exponent = number.as_tuple().exponent
-    half = Decimal(5).scaleb(int(exponent) - 1)  # R4 search.html#number: 5.40 is from 5.395 to 5.405
+    half = _EXACT.scaleb(Decimal(5), int(exponent) - 1)  # R4 search.html#number: 5.40 is from 5.395 to 5.405
     prefix = match["prefix"] or "eq"
     system, unit = (parts[1] or None, parts[2] or None) if len(parts) == 3 else (None, None)
     if prefix == "ap":
-        half, prefix = max(half, abs(number) / 10), "eq"
-    return Amount(_prefix(prefix, name), number, number - half, number + half, system, unit)
+        half, prefix = max(half, _EXACT.scaleb(abs(number), -1)), "eq"
+    low, high = _EXACT.subtract(number, half), _EXACT.add(number, half)
+    return Amount(_prefix(prefix, name), number, low, high, system, unit)
 
 
 def phrase(value: str, how: Match) -> Phrase:
