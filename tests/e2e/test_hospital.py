@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiohttp
 import asyncpg
 import pytest
 
 from interface.cli import run_command
+from interface.flow import actors
 from interface.link.tcp import connect
-from interface.settings import Address, packaged
+from interface.settings import Address, DatabaseSettings, Settings, packaged
 from interface.simulator import hospital, load, play
-from interface.store.embedded import EmbeddedPostgres
+from interface.store.embedded import EmbeddedPostgres, opened_database
 from interface.store.schema import OWNER_ROLE
 from interface.wire import hl7, mllp
 from tests.cluster import new_state_dir
@@ -153,6 +155,87 @@ async def test_two_links_with_one_number_at_the_same_moment_make_one_order(bench
     assert await bench.owner.fetchval("select count(*) from lab.placer_order where number like 'T-%'") == 20
     for line in lines:
         line.writer.close()
+
+
+async def test_one_number_over_hl7_fhir_and_rest_at_the_same_moment_is_one_order(bench: Bench) -> None:
+    settings = Settings(bench.daemon.state_dir, DatabaseSettings(bench.server.url(OWNER_ROLE)))
+    async with opened_database(settings) as database:
+        setup = actors.setup_actor(await actors.find_organization(database, "main"))
+        client = await actors.create_client(database, setup, "everything", ["system/*.cruds"])
+    line, url = await Line.to(bench.his), f"http://{bench.daemon.api}"
+    form = {"grant_type": "client_credentials", "client_id": client.client_id, "client_secret": client.secret}
+    answers: Counter[tuple[str, int | str]] = Counter()
+    async with aiohttp.ClientSession() as session:
+        async with session.post(f"{url}/oauth/token", data=form) as response:
+            bearer = {"Authorization": f"Bearer {(await response.json())['access_token']}"}
+
+        async def by_hl7(number: str) -> None:
+            pid = PID.replace("^^^HOSP", "^^^urn:hosp")
+            block = message("OML^O21", pid, *order(f"{number}^urn:his", "K", barcode=number))
+            answers["hl7", said(await line.ask(block))[1][0][0]] += 1
+
+        async def posted(name: str, path: str, body: object) -> None:
+            kind = {"Content-Type": "application/fhir+json"} if name == "fhir" else {}
+            async with session.post(f"{url}{path}", json=body, headers=bearer | kind) as response:
+                answers[name, response.status] += 1
+
+        for at in range(20):
+            number = f"W-{at}"
+            three = [
+                by_hl7(number),
+                posted("fhir", "/fhir", bundle(number)),
+                posted("rest", "/api/orders", rest(number)),
+            ]
+            await asyncio.gather(*(three[(at + turn) % 3] for turn in range(3)))
+    line.writer.close()
+    assert sum(answers.values()) == 60
+    fine = {("hl7", "OK"), ("hl7", "UA"), ("fhir", 200), ("fhir", 409), ("rest", 201), ("rest", 200), ("rest", 409)}
+    assert set(answers) <= fine, answers
+    for table, column in (("placer_order", "number"), ("specimen", "barcode")):
+        rows = await bench.owner.fetch(
+            f"select count(*) as n from lab.{table} where {column} like 'W-%' group by {column}"  # noqa: S608
+        )
+        assert [row["n"] for row in rows] == [1] * 20, table
+    items = """select count(*) as n, count(distinct i.order_id) as orders from lab.order_item i
+        join lab.specimen s on s.id = i.specimen_id where s.barcode like 'W-%' group by s.barcode"""
+    assert [tuple(row) for row in await bench.owner.fetch(items)] == [(1, 1)] * 20
+
+
+def rest(number: str) -> dict[str, object]:
+    patient = {"identifiers": [{"authority": "urn:hosp", "value": "P-1"}], "family": "MUSTER", "given": "MARIA",
+               "birth_date": "1980-05-01", "sex": "female"}  # fmt: skip
+    return {
+        "placer_number": number, "placer_authority": "urn:his", "patient": patient,
+        "specimens": [{"barcode": number, "type": "SER", "tests": ["K"]}],
+    }  # fmt: skip
+
+
+def bundle(number: str) -> dict[str, object]:
+    """The same as a transaction."""
+    person, tube = "urn:uuid:00000000-0000-4000-8000-000000000001", "urn:uuid:00000000-0000-4000-8000-000000000002"
+    patient = {
+        "resourceType": "Patient", "identifier": [{"system": "urn:hosp", "value": "P-1"}], "gender": "female",
+        "name": [{"family": "MUSTER", "given": ["MARIA"]}], "birthDate": "1980-05-01",
+    }  # fmt: skip
+    serum = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0487", "code": "SER"}]}
+    specimen = {
+        "resourceType": "Specimen", "accessionIdentifier": {"value": number}, "subject": {"reference": person},
+        "type": serum,
+    }  # fmt: skip
+    request = {
+        "resourceType": "ServiceRequest", "status": "active", "intent": "order",
+        "requisition": {"system": "urn:his", "value": number}, "subject": {"reference": person},
+        "code": {"coding": [{"system": "urn:labora:test", "code": "K"}]}, "specimen": [{"reference": tube}],
+    }  # fmt: skip
+    entry = [
+        {"resource": one, "request": {"method": "POST", "url": one["resourceType"]}, "fullUrl": place}
+        for one, place in (
+            (patient, person),
+            (specimen, tube),
+            (request, "urn:uuid:00000000-0000-4000-8000-000000000003"),
+        )
+    ]
+    return {"resourceType": "Bundle", "type": "transaction", "entry": entry}
 
 
 async def test_a_daemon_that_is_killed_between_commit_and_reply_answers_the_resend_with_the_same_order(
