@@ -97,6 +97,7 @@ _REFUSALS = {
     Refusal.CONFLICT: (409, "conflict"),
     Refusal.INVALID: (422, "value"),
 }
+_NOTED_ELSEWHERE = (401, 403, 429)  # by `auth` and `limits`
 _HTTP_CODES = {400: "structure", 404: "not-found", 405: "not-supported", 413: "too-long", 415: "not-supported"}
 
 
@@ -128,7 +129,7 @@ def build_app(
     """
     app = web.Application(
         middlewares=[
-            _frame, _errors, limits.of_address, auth.authenticate, limits.of_client, limits.of_body, _sealed,
+            _frame, _noted, _errors, limits.of_address, auth.authenticate, limits.of_client, limits.of_body, _sealed,
             _wake, idempotency.once,
         ],
         client_max_size=MOST_BODY_BYTES,
@@ -208,6 +209,20 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         _log.error("request failed", action="api.failed", request=request[REQUEST_ID], exc_info=True)
         text = f"something went wrong inside; the laboratory finds it in its log as {request[REQUEST_ID]}"
         return _problem(request, 500, "exception", text)
+
+
+@web.middleware
+async def _noted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A change that was refused was tried: it stands in the audit, as one that was made does."""
+    response = await handler(request)
+    asks = request.method in ("GET", "HEAD") or request.path.endswith("/_search")
+    if ACTOR not in request or asks or not 400 <= response.status < 500 or response.status in _NOTED_ELSEWHERE:
+        return response
+    resource = request.match_info.route.resource
+    pattern = resource.canonical if resource is not None else ""
+    detail = {"request": request[REQUEST_ID], "route": pattern, "status": str(response.status)}
+    await services(request).audit.read(actor_of(request), request.method.lower(), "route", None, detail, "refused")
+    return response
 
 
 @web.middleware

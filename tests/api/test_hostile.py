@@ -25,11 +25,12 @@ from interface.api.bodies import MOST_DEPTH
 from interface.domain.model import ResultStatus
 from interface.domain.permissions import Role
 from interface.domain.views import Audience
+from interface.flow.actors import FAILURES_TO_LOCK
 from interface.store.db import Database
 from interface.store.ids import uuid7
 from interface.store.search.fields import Link
 from interface.store.search.kinds import kinds
-from tests.api.bench import Answer, Bench, Laboratory, found_laboratory
+from tests.api.bench import PASSWORD, Answer, Bench, Laboratory, found_laboratory
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -373,3 +374,52 @@ async def test_guessing_is_slowed_down_and_is_in_the_audit(bench: Bench, laborat
     assert (await bench.ask("POST", "/oauth/token", data=good)).status == 429
     now[0] += 1.0
     assert (await bench.ask("POST", "/oauth/token", data=good)).status == 200, "a right one does not count"
+
+
+# ---- requests of ours to elsewhere ----------------------------------------------------------------------------------
+
+ELSEWHERE = (
+    "http://127.0.0.1:{port}/", "http://localhost:{port}/", "http://[::1]:{port}/", "http://2130706433:{port}/",
+    "http://0x7f.1:{port}/", "http://[::ffff:127.0.0.1]:{port}/", "https://127.0.0.1:{port}/", "http://0:{port}/",
+    "http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "gopher://127.0.0.1:{port}/",
+    "https://emr.example@127.0.0.1:{port}/", "//127.0.0.1:{port}/", "http://127.0.0.1:{port}/\r\nX: y",
+)  # fmt: skip
+
+
+async def test_no_subscription_sends_anything_where_nobody_allowed(bench: Bench, laboratory: Laboratory) -> None:
+    asked = asyncio.Event()
+
+    def take(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    token = await laboratory.client_token("system/*.cruds")
+    for pattern in ELSEWHERE:
+        endpoint = pattern.format(port=server.sockets[0].getsockname()[1])
+        wish = {
+            "resourceType": "Subscription", "status": "requested", "reason": "x", "criteria": "Observation?",
+            "channel": {"type": "rest-hook", "endpoint": endpoint, "payload": "application/fhir+json"},
+        }  # fmt: skip
+        answer = await bench.ask("POST", "/fhir/Subscription", token, json=wish)
+        assert answer.status in (400, 422), endpoint
+    assert not asked.is_set()
+    server.close()
+    await bench.writer.flush()
+    rows = [row for row in await laboratory.audit("post") if row["outcome"] == "refused"]
+    assert [row["detail"]["route"] for row in rows] == ["/fhir/Subscription"] * len(ELSEWHERE)
+
+
+# ---- passwords ------------------------------------------------------------------------------------------------------
+
+
+async def test_wrong_passwords_lock_a_user_out_over_rest(bench: Bench, laboratory: Laboratory) -> None:
+    name = await laboratory.user(Role.VIEWER)
+    body = {"organization": laboratory.name, "username": name}
+    for _ in range(FAILURES_TO_LOCK):
+        answer = await bench.ask("POST", "/api/login", json={**body, "password": "wrong horse battery"})
+        assert answer.status == 401
+    right = await bench.ask("POST", "/api/login", json={**body, "password": PASSWORD})
+    assert (right.status, right.body) == (401, answer.body), "nor is it said that the user is locked"
+    rows = [row["detail"]["reason"] for row in await laboratory.audit("login")]
+    assert rows == ["wrong_password"] * (FAILURES_TO_LOCK - 1) + ["wrong_password, now locked", "locked"]
