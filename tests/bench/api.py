@@ -81,7 +81,7 @@ class Bench:
                 with daemon(url, folder, astm=0):
                     pass  # the first start makes the organization
                 token, results, patients = asyncio.run(_fill(url, observations))
-                api = f"workers = {self._workers}\n"
+                api = f"workers = {self._workers}\nclient_rate = 0\naddress_rate = 0\n"
                 with daemon(url, folder, astm=0, api=api) as (pid, links):
                     base, header = f"http://127.0.0.1:{links.api}/fhir", ("--header", f"Authorization: Bearer {token}")
                     reads = [f"{base}/Observation/{id}" for id in results]

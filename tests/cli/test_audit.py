@@ -18,6 +18,7 @@ from tests.cli.qc_use import qc_arguments
 from tests.cli.records_use import record_arguments
 from tests.cli.rules_use import rule_arguments
 from tests.cli.test_review import critical
+from tests.cli.test_subscription import stopped
 from tests.conftest import Organization
 from tests.records import store_message
 
@@ -75,6 +76,16 @@ async def reviewing(shell: Shell, name: str) -> dict[str, tuple[str, ...]]:
     }
 
 
+async def subscription_arguments(shell: Shell) -> dict[str, tuple[str, ...]]:
+    id, by = str(await stopped(shell)), ("--as", "ada")
+    return {
+        "subscription list": (),
+        "subscription show": (id,),
+        "subscription resume": (id, *by),
+        "subscription off": (id, "--reason", "because", *by),
+    }
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 async def test_a_command_about_records_is_in_the_audit(
     name: str,
@@ -101,9 +112,13 @@ async def test_a_command_about_records_is_in_the_audit(
     if name in ("client keys", "client disable"):
         keys.write_text(json.dumps({"keys": [public(ec_key(), "1")]}))
         assert (await shell.run("client", "create", "emr", "--scope", "system/Patient.r", "--as", "ada")).status == 0
+    if name == "report order":  # there is one from the first release on
+        assert (await shell.run("result", "release", result_id, "--as", "vera")).status == 0
+    of_subscriptions = await subscription_arguments(shell) if name.startswith("subscription ") else {}
     of_rules = {name: await rule_arguments(shell, name, tmp_path)} if name.startswith("rule ") else {}
     arguments = (
         of_rules
+        or of_subscriptions
         or await qc_arguments(shell, name, tmp_path)
         or await record_arguments(shell, name)
         or {
@@ -144,6 +159,12 @@ async def test_a_command_about_records_is_in_the_audit(
             "order list": (),
             "order show": (of.number,),
             "trace": (barcode,),
+            "report order": (of.number, "--output", str(tmp_path / "report.pdf")),
+            "report settings": ("--phone", "1", "--as", "ada"),
+            "report target": ("ordered-released=60", "--as", "ada"),
+            "report workload": (),
+            "report turnaround": (),
+            "report qc": ("--month", "2026-01"),
         }
     )
     where = "action <> 'login'"
