@@ -62,7 +62,7 @@ from interface.api.context import (
     json_response,
     services,
 )
-from interface.api.fhir import binary, export, ordering, subscription
+from interface.api.fhir import binary, everything, export, history, ordering, subscription
 from interface.api.fhir import routes as fhir
 from interface.api.key_fetch import KeyFetcher
 from interface.api.paging import Pages
@@ -107,7 +107,8 @@ def routes() -> tuple[Route, ...]:
     bench = (worksheets, orders, specimens, results, criticals, dispatches, reports, statistics)
     of_qc = (qc_gate, qc, qc_lots, qc_peers, qc_charts, pbrtqc)  # the gate first: `status` is no result's id
     told = (changes, events, subscriptions, subscription, export, binary)
-    rooms = (health, openapi, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, *told, fhir, ordering)
+    of_fhir = (fhir, history, everything, ordering)
+    rooms = (health, openapi, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, *told, *of_fhir)
     return tuple(route for room in rooms for route in room.ROUTES)
 
 

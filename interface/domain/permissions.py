@@ -103,6 +103,9 @@ NARROWING: dict[str, frozenset[str]] = {
     "Subscription": frozenset({"_id", "status"}),
 }
 RESOURCES = tuple(NARROWING)
+# Who may read everything may not therefore read who read it: `*` is without these, a scope must name them.
+NAMED_ONLY = frozenset({"AuditEvent"})
+EVERYTHING = ("system/*.cruds", *(f"system/{name}.cruds" for name in sorted(NAMED_ONLY)))  # that can be granted
 MOST_SCOPE_CHARACTERS, MOST_SCOPES = 2000, 100  # of one scope; of a list
 
 _ORDER = "cruds"  # SMART 2.0: the letters stand in this order
@@ -131,10 +134,14 @@ class Scope:
     def covers(self, other: Scope) -> bool:
         """Whether all that `other` allows is allowed by this one alone."""
         return (
-            self.resource in ("*", other.resource)
+            _reaches(self.resource, other.resource)
             and self.actions >= other.actions
             and set(self.query) <= set(other.query)
         )
+
+
+def _reaches(resource: str, other: str) -> bool:
+    return resource == other or (resource == "*" and other not in NAMED_ONLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +200,9 @@ def granted(requested: Iterable[Scope], allowed: Iterable[Scope]) -> tuple[Scope
     found: dict[tuple[str, tuple[tuple[str, str], ...]], frozenset[str]] = {}
     for wanted in requested:
         for have in possible:
-            if "*" in (wanted.resource, have.resource) or wanted.resource == have.resource:
-                resource = have.resource if wanted.resource == "*" else wanted.resource
+            within = _reaches(have.resource, wanted.resource)
+            if within or _reaches(wanted.resource, have.resource):
+                resource = wanted.resource if within else have.resource
                 key = (resource, tuple(sorted({*wanted.query, *have.query})))
                 found[key] = found.get(key, frozenset()) | (wanted.actions & have.actions)
     scopes = [Scope(resource, actions, query) for (resource, query), actions in sorted(found.items()) if actions]
@@ -209,7 +217,7 @@ def restrictions(scopes: Iterable[str], resource: str, action: str) -> tuple[Res
     found = {
         Restriction(scope.query)
         for scope in parse_scopes(scopes)
-        if scope.resource in ("*", resource) and action in scope.actions
+        if _reaches(scope.resource, resource) and action in scope.actions
     }
     if Restriction() in found:
         return (Restriction(),)

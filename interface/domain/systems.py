@@ -17,6 +17,9 @@ SPECIMEN_TYPE_SYSTEM: Final = LOCAL + "specimen-type"
 ORDER_SYSTEM: Final = LOCAL + "order"
 PLACER_SYSTEM: Final = LOCAL + "placer-order"
 BARCODE_SYSTEM: Final = LOCAL + "specimen"
+ORGANIZATION_SYSTEM: Final = LOCAL + "organization"
+ANALYZER_SYSTEM: Final = LOCAL + "analyzer"
+SERIAL_SYSTEM: Final = LOCAL + "serial"
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+", re.ASCII)
 

@@ -226,6 +226,7 @@ class ResultView:
     collected_at: datetime | None = None  # when the specimen was taken, as far as the order says
     reportable: bool = True  # of several runs for one order item exactly one is
     origin: Origin = Origin.ANALYZER
+    analyzer_id: UUID | None = None  # None: a person's or a calculated one
 
 
 @dataclass(frozen=True, slots=True)

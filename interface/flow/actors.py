@@ -19,7 +19,7 @@ from uuid import UUID
 
 import asyncpg
 
-from interface.domain.permissions import Permission, Role, granted, parse_scopes, permissions
+from interface.domain.permissions import EVERYTHING, Permission, Role, granted, parse_scopes, permissions
 from interface.domain.views import Actor, ActorKind
 from interface.errors import ApiError
 from interface.flow import client_keys, passwords
@@ -271,7 +271,7 @@ async def create_client(
     """
     name = _checked_name(name, "a client")
     try:
-        allowed = granted(parse_scopes(scopes), parse_scopes(["system/*.cruds"]))
+        allowed = granted(parse_scopes(scopes), parse_scopes(EVERYTHING))
     except ValueError as error:
         raise ApiError(422, "value", str(error)) from None
     if not allowed:

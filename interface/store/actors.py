@@ -7,16 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from interface.domain.evidence import OrganizationView as OrganizationView
 from interface.store.db import Connection
 from interface.store.ids import uuid7
-
-
-@dataclass(frozen=True, slots=True)
-class OrganizationView:
-    id: UUID
-    name: str
-    title: str
-    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,14 @@ def visible(audience: Audience, row: str = "r") -> str:
     return f"({shown} or {row}.status = 'entered-in-error' and r.released_at is not null)"
 
 
+def version_visible(audience: Audience, row: str = "v") -> str:
+    """Who sees a version of a result `r`: nothing of a result that the audience may not see as it stands now, and an
+    EMR no version that was never current."""
+    if audience is Audience.STAFF:
+        return "true"
+    return f"{visible(audience)} and {visible(audience, row)} and {row}.version <= r.version"
+
+
 # ---- results --------------------------------------------------------------------------------------------------------
 
 VERSION_COLUMNS = """
@@ -138,7 +146,7 @@ VERSION_COLUMNS = """
     r.order_id, r.order_item_id, r.pending_version_id, v.message_id, v.specimen_as_sent, v.code, v.raw_value,
     v.raw_unit, v.raw_flags, v.instrument_time, v.instrument_at, v.comments, v.test_code, v.test_name, v.loinc, v.kind,
     v.comparator, v.number, v.value, v.unit, v.low, v.high, v.reference, v.flags, v.note,
-    coalesce(a.name, '') as analyzer, r.reportable, r.origin,
+    coalesce(a.name, '') as analyzer, r.analyzer_id, r.reportable, r.origin,
     s.collected_at
 """
 _CURRENT = """
@@ -198,14 +206,14 @@ async def result_history(connection: Connection, result_id: UUID, audience: Audi
 
     Nothing of a result that the audience may not see as it stands now, and to an EMR no version that was never current.
     """
-    query = Query()
-    query.where("v.result_id = ?", result_id)
-    if audience is not Audience.STAFF:
-        query.where(visible(audience, "r"))
-        query.where(visible(audience, "v"))
-        query.where("v.version <= r.version")
-    rows = await connection.fetch(" ".join((_HISTORY, query.conditions, "order by v.version, v.id")), *query.values)
-    return [read_result(row, audience) for row in rows]
+    text = " ".join((_HISTORY, "v.result_id = $1 and", version_visible(audience), "order by v.version, v.id"))
+    return [read_result(row, audience) for row in await connection.fetch(text, result_id)]
+
+
+async def result_versions(connection: Connection, order_id: UUID, audience: Audience) -> list[ResultView]:
+    """The same of every result of an order."""
+    text = " ".join((_HISTORY, "r.order_id = $1 and", version_visible(audience), "order by r.id, v.version, v.id"))
+    return [read_result(row, audience) for row in await connection.fetch(text, order_id)]
 
 
 async def released_before(
@@ -309,6 +317,7 @@ def _view(row: Record, audience: Audience) -> ResultView:
         collected_at=row["collected_at"],
         reportable=row["reportable"],
         origin=Origin(row["origin"]),
+        analyzer_id=row["analyzer_id"],
     )
 
 

@@ -15,6 +15,7 @@ APPEND_ONLY = frozenset(
         "result_version",
         "decision",
         "explanation",
+        "record_version",
         "audit_event",
         "page_key",
         "audit_segment",

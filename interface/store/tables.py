@@ -34,6 +34,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from interface.store import change_tables as change_tables  # their tables are of the same metadata
 from interface.store import dispatch_tables as dispatch_tables
+from interface.store import history_tables as history_tables
 from interface.store import law_tables as law_tables
 from interface.store import pbrtqc_tables as pbrtqc_tables
 from interface.store import qc_tables as qc_tables

@@ -128,7 +128,8 @@ class Laboratory:
             test_id = await connection.fetchval("select id from lab.test where code = 'HGB'")
             columns: dict[str, Any] = {
                 "code": "HB", "raw_value": value, "test_code": "HGB", "test_name": "Haemoglobin", "loinc": "718-7",
-                "kind": "numeric", "number": Decimal(value), "value": value, "unit": "g/dL", "low": Decimal("11.90"),
+                "kind": "numeric", "value": value, "number": None if "kind" in changed else Decimal(value),
+                "unit": "g/dL", "low": Decimal("11.90"),
                 "high": Decimal("15.0"), "flags": ["N"], "actor_kind": "link",
             }  # fmt: skip
             await self._insert(

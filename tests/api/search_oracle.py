@@ -62,6 +62,19 @@ ELEMENTS: Mapping[str, Mapping[str, tuple[str, str, str]]] = {
         "subject": ("reference", "subject", ""), "container-id": ("token", "container.identifier", ""),
         "parent": ("reference", "parent", ""),
     },
+    "Practitioner": {
+        "identifier": ("token", "identifier", ""), "family": ("string", "name.family", ""),
+        "given": ("string", "name.given", ""), "name": ("string", "name.family|name.given", ""),
+        "active": ("token", "active", ""),
+    },
+    "Organization": {
+        "identifier": ("token", "identifier", ""), "name": ("string", "name", ""), "type": ("token", "type", ""),
+        "active": ("token", "active", ""),
+    },
+    "Device": {
+        "identifier": ("token", "identifier", ""), "device-name": ("string", "deviceName.name", ""),
+        "status": ("token", "status", STATUS + "device-status"),
+    },
 }  # fmt: skip
 COMMON = {"_id": ("token", "id", ""), "_lastUpdated": ("date", "meta.lastUpdated", "")}
 

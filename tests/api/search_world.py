@@ -44,6 +44,7 @@ class Maker:
     def __init__(self, laboratory: Laboratory, seed: int) -> None:
         self._laboratory, self._random = laboratory, random.Random(seed)  # noqa: S311
         self._patients: list[UUID] = []
+        self._practitioners: list[UUID] = []
         self._tests: dict[str, UUID] = {}
 
     async def make(self, patients: int, orders: int) -> None:
@@ -56,6 +57,8 @@ class Maker:
                 await self._patient(connection)
             prior, survivor = self._patients[0], self._patients[1]
             await connection.execute("update lab.patient set merged_into_id = $2 where id = $1", prior, survivor)
+            for name in ("House", "Öztürk", ""):
+                await self._practitioner(connection, name)
             for number in range(orders):
                 await self._order(connection, number)
 
@@ -94,6 +97,17 @@ class Maker:
         taken: bool = await connection.fetchval(text, authority, number)
         return taken
 
+    async def _practitioner(self, connection: Connection, family: str) -> None:
+        id = await self._insert(
+            connection, "practitioner", family=family, given="Ada Zoë" if family else "", active=bool(family),
+            updated_at=self._moment(),
+        )  # fmt: skip
+        await self._insert(
+            connection, "practitioner_identifier", practitioner_id=id, authority="St. Anna", type="DN",
+            value=f"D-{len(self._practitioners)}",
+        )  # fmt: skip
+        self._practitioners.append(id)
+
     async def _order(self, connection: Connection, number: int) -> None:
         choose = self._random.choice
         patient_id = choose((*self._patients, None))
@@ -102,6 +116,7 @@ class Maker:
             connection, "lab_order", patient_id=patient_id, number=f"N-{number}", ordered_at=self._moment(),
             placer_number=choose(("", f"N-{number + 1}", f"PL-{number}")), updated_at=at,
             priority=choose(("stat", "asap", "routine", "preop")), cancelled_at=choose((None, None, None, at)),
+            requester_id=choose((*self._practitioners, None)),
         )  # fmt: skip
         specimens = [
             await self._insert(

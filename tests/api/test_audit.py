@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from interface.api.app import routes
 from interface.api.context import Route
@@ -102,6 +102,22 @@ async def events(laboratory: Laboratory) -> list[Any]:
         return await connection.fetch("select * from lab.audit_event order by id")
 
 
+async def evidence_key(laboratory: Laboratory, kind: str, result_id: UUID) -> UUID | None:
+    """The id of what stands behind a result, of this FHIR type."""
+    asked = {
+        "Organization": "select id from lab.organization", "Device": "select id from lab.analyzer",
+        "Provenance": "select version_id from lab.result where id = $1",
+        "AuditEvent": "select id from lab.audit_event where action = 'search' limit 1",
+        "Practitioner": "insert into lab.practitioner (id, organization_id) select gen_random_uuid(), id"
+                        " from lab.organization returning id",
+    }.get(kind)  # fmt: skip
+    if asked is None:
+        return None
+    async with laboratory.database.organization(laboratory.organization_id) as connection:
+        id: UUID = await connection.fetchval(asked, *((result_id,) if "$1" in asked else ()))
+        return id
+
+
 async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) -> int:
     """Ask for something that is there, in the way the route wants to be asked; the answer's status."""
     kind = route.path.split("/")[2] if route.path != "/fhir" else ""
@@ -122,6 +138,7 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
     if kind in ("providers", "intervals"):
         made = await bench.ask("POST", f"/api/{kind}", token, json=new_of(f"/api/{kind}"))
         key = made.json["id"]
+    key = await evidence_key(laboratory, kind, result_id) or key
     options: dict[str, Any] = {}
     if route.method == "POST" and route.path.endswith("_search"):
         options["data"] = {"_count": "10"}
@@ -143,6 +160,9 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
         options["params"] = {"month": "2026-11"}
     code = {"panels": "PANEL", "specimen-types": "NEW"}.get(kind, "WBC")
     path = route.path.replace("{id}", str(key)).replace("{code}", code)
+    if "{vid}" in path:
+        past = await bench.get(path.removesuffix("/{vid}"), token)
+        path = path.replace("{vid}", past.json["entry"][0]["resource"]["meta"]["versionId"])
     answer = await bench.ask(route.method, path, token, **options)
     assert answer.status < 300, answer.body
     return answer.status

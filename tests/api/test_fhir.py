@@ -309,7 +309,8 @@ async def test_errors_are_operation_outcomes(bench: Bench, laboratory: Laborator
             assert answer.headers["Allow"]
 
 
-async def test_the_capability_statement_is_public_and_true(bench: Bench, token: str) -> None:
+async def test_the_capability_statement_is_public_and_true(bench: Bench, laboratory: Laboratory) -> None:
+    token = await laboratory.client_token("system/*.rs", "system/AuditEvent.rs")
     statement = (await bench.get("/fhir/metadata")).json
     CapabilityStatement.model_validate(statement)
     assert statement["fhirVersion"] == "4.0.1"
@@ -320,6 +321,8 @@ async def test_the_capability_statement_is_public_and_true(bench: Bench, token: 
             "read": ("GET", f"/fhir/{kind}/{{id}}"), "search-type": ("GET", f"/fhir/{kind}"),
             "create": ("POST", f"/fhir/{kind}"), "update": ("PUT", f"/fhir/{kind}/{{id}}"),
             "delete": ("DELETE", f"/fhir/{kind}/{{id}}"),
+            "vread": ("GET", f"/fhir/{kind}/{{id}}/_history/{{vid}}"),
+            "history-instance": ("GET", f"/fhir/{kind}/{{id}}/_history"),
         }  # fmt: skip
         assert {one["code"] for one in resource["interaction"]} == {
             name for name, route in known.items() if route in served

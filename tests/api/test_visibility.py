@@ -193,6 +193,7 @@ async def test_another_laboratorys_ids_are_unknown_in_every_route(database: Data
             await stranger.user_token(Role.LABORATORY_DIRECTOR, Role.ADMINISTRATOR),
         ]
         ids = [id for order in case.orders.values() for id in order.values()] + list(case.results.values())
+        theirs = (case.laboratory.organization_id, case.laboratory.analyzer_id)
         for token in tokens:
             for route in (route for route in routes() if "{id}" in route.path):
                 for id in ids:
@@ -201,6 +202,9 @@ async def test_another_laboratorys_ids_are_unknown_in_every_route(database: Data
                     assert answer.status in (404, 403), (route, id)
             for path in dict.fromkeys(searches(case)):
                 answer = await bench.get(path, token)
+                if path.startswith(("/fhir/AuditEvent", "/fhir/Organization", "/fhir/Device")):  # of its own there are
+                    assert not any(str(id).encode() in answer.body for id in theirs), path
+                    continue
                 assert answer.status == 200, path
                 body = answer.json
                 found = body.get("entry", body.get("results", body.get("orders", [])))

@@ -71,6 +71,9 @@ def test_a_list_without_end_is_refused() -> None:
         ("system/*.cruds", "system/Patient.r system/Observation.rs", "system/Observation.rs system/Patient.r"),
         ("system/Patient.rs", "system/*.r", "system/Patient.r"),
         ("system/Patient.c", "system/*.rs", ""),
+        # the audit trail must be named: it is in no `*`
+        ("system/AuditEvent.rs", "system/*.cruds", ""), ("system/*.cruds", "system/AuditEvent.rs", ""),
+        ("system/*.rs system/AuditEvent.r", "system/*.rs system/AuditEvent.rs", "system/*.rs system/AuditEvent.r"),
         # narrower than allowed; wider than allowed; beside what is allowed: both queries must hold
         ("system/Observation.rs?status=final", "system/*.rs", "system/Observation.rs?status=final"),
         ("system/Observation.rs", "system/Observation.r?status=final", "system/Observation.r?status=final"),
@@ -103,7 +106,7 @@ def test_what_is_granted_lies_within_both(requested: str, allowed: str, found: s
         ("system/Observation.r?status=final&code=1 system/Observation.r?code=2", "Observation", "r",
          [(("code", "1"), ("status", "final")), (("code", "2"),)]),
         ("system/Observation.r?status=final system/*.r", "Observation", "r", [()]),
-        ("", "Patient", "r", []),
+        ("", "Patient", "r", []), ("system/*.cruds", "AuditEvent", "r", []),
     ],
 )  # fmt: skip
 def test_what_scopes_allow_is_nothing_everything_or_what_meets_a_query(

@@ -16,6 +16,7 @@ from fhir.resources.R4B.patient import Patient
 from fhir.resources.R4B.servicerequest import ServiceRequest
 from fhir.resources.R4B.specimen import Specimen
 
+from interface.domain.evidence import OrganizationView
 from interface.domain.model import Comparator, ItemStatus, Priority, ResultStatus, Sex, ValueKind
 from interface.domain.views import (
     IdentifierView,
@@ -30,6 +31,7 @@ from interface.render import fhir
 from interface.render.json import dumps
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+LABORATORY = OrganizationView(UUID(int=9), "lab", "Test Laboratory", AT)
 RESULT = ResultView(
     id=UUID(int=1), version=2, version_id=UUID(int=2), status=ResultStatus.FINAL, held=(), updated_at=AT, created_at=AT,
     released_at=AT, test_code="HGB", test_name="Haemoglobin", loinc="718-7", kind=ValueKind.NUMERIC, value="5.10",
@@ -38,6 +40,7 @@ RESULT = ResultView(
     order_id=UUID(int=5), order_item_id=UUID(int=6), analyzer="xn-1", message_id=None, code="HGB", raw_value="5.10",
     raw_unit="g/dL", raw_flags="L", instrument_time="20260102100405",
     instrument_at=datetime(2026, 1, 2, 10, 4, 5, tzinfo=timezone(timedelta(hours=7))),
+    analyzer_id=UUID(int=8),
 )  # fmt: skip
 ITEM = OrderItemView(UUID(int=6), "HGB", "Haemoglobin", "718-7", ItemStatus.VERIFIED, UUID(int=3), "B")
 ORDER = OrderView(
@@ -56,7 +59,7 @@ SPECIMEN_STATUS = {"available", "unavailable", "unsatisfactory", "entered-in-err
 
 def observation(**changed: Any) -> dict[str, Any]:
     """The resource as JSON says it, checked for structure and for what may never be."""
-    body = dumps(fhir.observation(replace(RESULT, **changed), "Test Laboratory"))
+    body = dumps(fhir.observation(replace(RESULT, **changed), LABORATORY))
     Observation.model_validate_json(body)
     resource: dict[str, Any] = orjson.loads(body)
     check(resource)
@@ -82,7 +85,7 @@ def test_a_numeric_result_whole() -> None:
     assert observation(note="checked", comments=("diluted",), collected_at=AT) == {
         "resourceType": "Observation",
         "id": str(RESULT.id),
-        "meta": {"versionId": "2", "lastUpdated": "2026-01-02T03:04:05Z"},
+        "meta": {"versionId": str(RESULT.version_id), "lastUpdated": "2026-01-02T03:04:05Z"},
         "basedOn": [{"reference": f"ServiceRequest/{RESULT.order_item_id}"}],
         "status": "final",
         "category": [{"coding": [category]}],
@@ -96,12 +99,12 @@ def test_a_numeric_result_whole() -> None:
         "subject": {"reference": f"Patient/{RESULT.patient_id}"},
         "effectiveDateTime": "2026-01-02T03:04:05Z",
         "issued": "2026-01-02T03:04:05Z",
-        "performer": [{"display": "Test Laboratory"}],
+        "performer": [{"reference": f"Organization/{LABORATORY.id}", "display": "Test Laboratory"}],
         "valueQuantity": {"value": 5.1, "unit": "g/dL", "system": "http://unitsofmeasure.org", "code": "g/dL"},
         "interpretation": [{"coding": [{"system": fhir.INTERPRETATION, "code": "L"}]}],
         "note": [{"text": "diluted"}, {"text": "checked"}],
         "specimen": {"reference": f"Specimen/{RESULT.specimen_id}"},
-        "device": {"display": "xn-1"},
+        "device": {"reference": f"Device/{UUID(int=8)}", "display": "xn-1"},
         "referenceRange": [
             {
                 "low": {"value": 11.9, "unit": "g/dL", "system": "http://unitsofmeasure.org", "code": "g/dL"},
@@ -167,7 +170,8 @@ def test_every_status_is_one_of_the_required_binding(status: ResultStatus) -> No
 def test_what_is_not_known_is_left_out() -> None:
     resource = observation(
         test_code="", test_name="", loinc="", patient_id=None, specimen_id=None, order_item_id=None, instrument_at=None,
-        low=None, high=None, reference="", flags=("", "odd flag"), analyzer="", released_at=None, unit="",
+        low=None, high=None, reference="", flags=("", "odd flag"), analyzer="", analyzer_id=None, released_at=None,
+        unit="",
     )  # fmt: skip
     assert not {"subject", "specimen", "basedOn", "effectiveDateTime", "referenceRange", "device"} & set(resource)
     assert resource["interpretation"] == [{"text": "odd flag"}]

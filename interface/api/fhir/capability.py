@@ -29,7 +29,14 @@ _INTERACTIONS = {
     ("POST", ""): "create",
     ("GET", ""): "search-type",
 }
-_BULK_DATA = "http://hl7.org/fhir/uv/bulkdata"
+_BULK_DATA = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/"
+_OPERATIONS = {  # by route: of which type ("" of the whole), and as whose definition
+    "/fhir/$export": ("", "export", _BULK_DATA + "export"),
+    "/fhir/Patient/$export": ("Patient", "export", _BULK_DATA + "patient-export"),
+    "/fhir/Patient/{}/$everything": (
+        "Patient", "everything", "http://hl7.org/fhir/OperationDefinition/Patient-everything"
+    ),
+}  # fmt: skip
 _WHOLE = {("POST", ""): "transaction", ("GET", "/_history"): "history-system", ("GET", ""): "search-system"}
 _DOCUMENTATION = f"""Results appear once a person or a validated rule has released them. Page links hold their place
 under inserts. _total counts when asked for (accurate); _count is at most {MOST_COUNT}. A chained parameter and _has
@@ -74,7 +81,7 @@ def capability_statement(base_url: str, kinds: Kinds, served: Served) -> Json:
                 "interaction": [
                     {"code": code} for (method, path), code in _WHOLE.items() if (method, f"/fhir{path}") in paths
                 ],
-                **_operations("", "export", paths),
+                **_operations("", paths),
                 "security": _security(base_url),
                 "resource": [*(_resource(kinds[name], kinds, paths) for name in TYPES), _subscription(paths), _BINARY],
             }
@@ -139,15 +146,17 @@ def _resource(kind: Kind, kinds: Kinds, paths: Served) -> Json:
             {"name": one.name, "type": one.field.type, "documentation": one.text} for one in kind.parameters
         ],
     }
-    found |= _operations(f"/{kind.name}", f"{kind.name.lower()}-export", paths)
+    found |= _operations(kind.name, paths)
     return {name: value for name, value in found.items() if value not in ([], None)}
 
 
-def _operations(path: str, name: str, paths: Served) -> Json:
-    """Bulk Data Access 2.0, where there is a route of it."""
-    if ("GET", f"/fhir{path}/$export") not in paths:
-        return {}
-    return {"operation": [{"name": "export", "definition": f"{_BULK_DATA}/OperationDefinition/{name}"}]}
+def _operations(kind: str, paths: Served) -> Json:
+    found = [
+        {"name": name, "definition": definition}
+        for route, (of, name, definition) in _OPERATIONS.items()
+        if of == kind and ("GET", route) in paths
+    ]
+    return {"operation": found} if found else {}
 
 
 def _links(kind: Kind) -> Iterator[tuple[str, Collection[str]]]:

@@ -175,7 +175,7 @@ class _Ordering:
         """Where each request and each specimen is to be found now."""
         ids = await lab_changes.order_specimen_ids(self._connection, view.id)
         by_key = dict(zip(keys, ids, strict=False))
-        version = fhir.version_of(view.version, view.updated_at)
+        version = fhir.version_of(view.updated_at)
         members = await lab_changes.find_codes(self._connection, list(codes.values()))
         tests = await lab_changes.test_codes(self._connection, {id for [found] in members.values() for id in found})
         for place, request in group.requests:
@@ -242,7 +242,7 @@ async def _revoke(connection: Connection, actor: Actor, audience: Audience, entr
     reason = "; ".join(note.text("text") for note in resource.many("note")) or "revoked by who ordered it"
     resource.faults.check()
     done = await order_changes.cancel(connection, actor, found[0].id, reason, item_ids=(id,), audience=audience)
-    version = fhir.version_of(done.order.version, done.order.updated_at)
+    version = fhir.version_of(done.order.updated_at)
     return Done("ServiceRequest", id, False, version, done.order.updated_at)
 
 

@@ -17,10 +17,11 @@ from interface.flow import reports
 from interface.render import fhir
 from interface.render.fhir import Json
 from interface.render.fhir.binaries import presented_form
-from interface.store import actors, lab, patients
+from interface.store import evidence, lab, patients, practitioners
 from interface.store.db import Connection
 from interface.store.lab import OrderFilter, ResultFilter, SpecimenFilter
 from interface.store.patients import PatientFilter
+from interface.store.practitioners import ProviderFilter
 from interface.store.query import Page
 
 
@@ -58,13 +59,13 @@ async def _patients(connection: Connection, ids: Sequence[UUID], audience: Audie
 
 async def _results(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
     found = await lab.find_results(connection, ResultFilter(ids=tuple(ids), page=Page(limit=len(ids))), audience)
-    laboratory = await actors.laboratory_name(connection)
+    laboratory = await evidence.laboratory(connection)
     return [Shown(one.id, fhir.observation(one, laboratory), one.updated_at, one.patient_id) for one in found]
 
 
 async def _reports(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
     found = await lab.find_reports(connection, OrderFilter(ids=tuple(ids), page=Page(limit=len(ids))), audience)
-    laboratory = await actors.laboratory_name(connection)
+    laboratory = await evidence.laboratory(connection)
     printed = await reports.attached(connection, ids, audience)
     return [
         Shown(
@@ -97,6 +98,34 @@ async def _requests(connection: Connection, ids: Sequence[UUID], audience: Audie
 async def _specimens(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
     found = await lab.find_specimens(connection, SpecimenFilter(ids=tuple(ids), page=Page(limit=len(ids))), audience)
     return [Shown(view.id, fhir.specimen(view), view.updated_at, view.patient_id) for view in found]
+
+
+async def _practitioners(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
+    filter = ProviderFilter(ids=tuple(ids), page=Page(limit=len(ids)))
+    found = await practitioners.find_providers(connection, filter)
+    return [Shown(view.id, fhir.practitioner(view), view.updated_at, None) for view in found]
+
+
+async def _organizations(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
+    view = await evidence.laboratory(connection)
+    known = view is not None and view.id in ids
+    return [Shown(view.id, fhir.organization(view), view.created_at, None)] if view and known else []
+
+
+async def _devices(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
+    found = await evidence.find_devices(connection, ids)
+    return [Shown(view.id, fhir.device(view), view.created_at, None) for view in found]
+
+
+async def _provenance(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
+    found = await evidence.find_provenance(connection, ids, audience)
+    return [Shown(view.id, fhir.provenance(view), view.recorded_at, view.patient_id) for view in found]
+
+
+async def _accesses(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
+    """Whose data was reached is said in them, but they are no patient's data."""
+    found = await evidence.find_accesses(connection, ids)
+    return [Shown(view.id, fhir.audit_event(view), view.at, None) for view in found]
 
 
 def _names(text: str) -> frozenset[str]:
@@ -141,6 +170,27 @@ TYPES: dict[str, Type] = {
         Type(
             "Specimen", Permission.ORDER_READ, _specimens,
             _names("identifier accessionIdentifier status type subject receivedTime condition"),
+            by_rule=True,
+        ),
+        Type(
+            "Practitioner", Permission.ORDER_READ, _practitioners,
+            _names("identifier active name telecom address gender birthDate"),
+            by_rule=True,
+        ),
+        Type(
+            "Organization", Permission.RESULT_READ, _organizations, _names("identifier active type name"),
+            by_rule=True,
+        ),
+        Type("Device", Permission.RESULT_READ, _devices, frozenset(), by_rule=True),
+        Type(
+            "Provenance", Permission.RESULT_READ, _provenance, _names("target recorded"),
+            _names("target recorded agent"),
+            by_rule=True,
+        ),
+        Type(
+            "AuditEvent", Permission.AUDIT_READ, _accesses,
+            _names("type subtype action period recorded outcome outcomeDesc purposeOfEvent"),
+            _names("type recorded agent source"),
             by_rule=True,
         ),
     )

@@ -8,9 +8,12 @@ ServiceRequest is an order item.
 
 from __future__ import annotations
 
+from interface.render.fhir.actors import device, organization, practitioner
+from interface.render.fhir.audit import audit_event
 from interface.render.fhir.containers import operation_outcome, searchset
 from interface.render.fhir.observations import observation
 from interface.render.fhir.parts import (
+    ABSENT_SYSTEM,
     BARCODE_SYSTEM,
     INTERPRETATION,
     LOCAL,
@@ -30,16 +33,19 @@ from interface.render.fhir.parts import (
     version_of,
 )
 from interface.render.fhir.people import BIRTH_TIME, patient
+from interface.render.fhir.provenance import MESSAGE_SYSTEM, provenance
 from interface.render.fhir.reports import diagnostic_report, report_status, report_time
 from interface.render.fhir.requests import service_request
 from interface.render.fhir.specimens import specimen
 
 __all__ = [
+    "ABSENT_SYSTEM",
     "BARCODE_SYSTEM",
     "BIRTH_TIME",
     "INTERPRETATION",
     "LOCAL",
     "LOINC",
+    "MESSAGE_SYSTEM",
     "ORDER_SYSTEM",
     "PLACER_SYSTEM",
     "SNOMED",
@@ -48,12 +54,17 @@ __all__ = [
     "TEST_SYSTEM",
     "UCUM",
     "Json",
+    "audit_event",
     "authority_of",
+    "device",
     "diagnostic_report",
     "instant",
     "observation",
     "operation_outcome",
+    "organization",
     "patient",
+    "practitioner",
+    "provenance",
     "reference",
     "report_status",
     "report_time",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from interface.domain.model import ResultStatus, ValueKind
+from interface.domain.evidence import OrganizationView
+from interface.domain.model import Origin, ResultStatus, ValueKind
 from interface.domain.views import ResultView
 from interface.render.fhir.parts import (
     INTERPRETATION,
@@ -15,6 +16,7 @@ from interface.render.fhir.parts import (
     concept,
     instant,
     meta,
+    performed_by,
     quantity,
     reference,
     without_empty,
@@ -32,12 +34,17 @@ _ABSENT = {  # data-absent-reason, by kind of value
     ValueKind.EMPTY: "unknown",
 }
 _ABSENT_BY_STATUS = {ResultStatus.CANCELLED: "not-performed", ResultStatus.ENTERED_IN_ERROR: "error"}
+_METHODS = {Origin.MANUAL: "entered by hand", Origin.CALCULATION: "calculated"}  # an analyzer does not say its own
 _RATIO = re.compile(r"(\d+(?:\.\d+)?)\s*[:/]\s*(\d+(?:\.\d+)?)", re.ASCII)
 _RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)", re.ASCII)
 
 
-def observation(view: ResultView, laboratory: str = "") -> Json:
-    """One result. `laboratory`: the performing organization's title."""
+def observation(view: ResultView, laboratory: OrganizationView | None = None) -> Json:
+    """One result. `laboratory`: who performs.
+
+    versionId is the id of the version, not its number: what is missing in a row of numbers would tell that something
+    was held between two that were released.
+    """
     effective = view.collected_at or view.instrument_at
     value = _value(view)
     notes = [text for text in (clean(note) for note in (*view.comments, view.note)) if text]
@@ -45,7 +52,7 @@ def observation(view: ResultView, laboratory: str = "") -> Json:
         {
             "resourceType": "Observation",
             "id": str(view.id),
-            "meta": meta(view.version, view.updated_at),
+            "meta": meta(view.version_id, view.updated_at),
             "basedOn": [{"reference": f"ServiceRequest/{view.order_item_id}"}] if view.order_item_id else [],
             "status": view.status.value,
             "category": [{"coding": [{"system": TERMINOLOGY + "observation-category", "code": "laboratory"}]}],
@@ -53,14 +60,15 @@ def observation(view: ResultView, laboratory: str = "") -> Json:
             "subject": reference("Patient", view.patient_id),
             "effectiveDateTime": instant(effective) if effective else "",
             "issued": instant(view.updated_at),  # R4: when this version was made available
-            "performer": [{"display": laboratory}] if laboratory else [],
+            "performer": [performed_by(laboratory)] if laboratory else [],
             **value,
             # R4 obs-6: dataAbsentReason only where there is no value
             "dataAbsentReason": None if value else _absent(view),
             "interpretation": [_interpretation(flag) for flag in view.flags if clean(flag)],
             "note": [{"text": text} for text in notes],
+            "method": {"text": _METHODS[view.origin]} if view.origin in _METHODS else None,
             "specimen": reference("Specimen", view.specimen_id),
-            "device": {"display": clean(view.analyzer)} if clean(view.analyzer) else None,
+            "device": _device(view),
             "referenceRange": _reference_range(view),
         }
     )
@@ -84,6 +92,11 @@ def _value(view: ResultView) -> Json:
     if view.kind is ValueKind.CODED:
         return {"valueCodeableConcept": {"text": text}}
     return {"valueString": text}
+
+
+def _device(view: ResultView) -> Json | None:
+    device = {"reference": f"Device/{view.analyzer_id}" if view.analyzer_id else "", "display": clean(view.analyzer)}
+    return without_empty(device) or None
 
 
 def _absent(view: ResultView) -> Json:

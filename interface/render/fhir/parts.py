@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from urllib.parse import quote, unquote
 from uuid import UUID
 
+from interface.domain.evidence import OrganizationView
+from interface.domain.systems import BARCODE_SYSTEM as BARCODE_SYSTEM
+from interface.domain.systems import LOCAL as LOCAL
+from interface.domain.systems import LOINC as LOINC
+from interface.domain.systems import ORDER_SYSTEM as ORDER_SYSTEM
+from interface.domain.systems import PLACER_SYSTEM as PLACER_SYSTEM
+from interface.domain.systems import SNOMED as SNOMED
+from interface.domain.systems import SPECIMEN_TYPE_SYSTEM as SPECIMEN_TYPE_SYSTEM
+from interface.domain.systems import TERMINOLOGY as TERMINOLOGY
+from interface.domain.systems import TEST_SYSTEM as TEST_SYSTEM
+from interface.domain.systems import UCUM as UCUM
+from interface.domain.systems import authority_of as authority_of
+from interface.domain.systems import system_of as system_of
 from interface.domain.views import IdentifierView, OrderView
 
 Json = dict[str, Any]
-LOINC, UCUM, SNOMED = "http://loinc.org", "http://unitsofmeasure.org", "http://snomed.info/sct"
-TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
+ABSENT_SYSTEM = TERMINOLOGY + "data-absent-reason"
 INTERPRETATION = TERMINOLOGY + "v3-ObservationInterpretation"
-# What the laboratory names itself. A site's own authority may be a URI, which is then used as it is.
-LOCAL = "urn:labora:"
-TEST_SYSTEM, SPECIMEN_TYPE_SYSTEM = LOCAL + "test", LOCAL + "specimen-type"
-ORDER_SYSTEM, PLACER_SYSTEM, BARCODE_SYSTEM = LOCAL + "order", LOCAL + "placer-order", LOCAL + "specimen"
-
-# v3-ObservationInterpretation: what the table 0078 map of v2-to-FHIR names as targets
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -46,13 +51,14 @@ def without_empty(resource: Mapping[str, Any]) -> Json:
     return {name: value for name, value in resource.items() if value or value is False or isinstance(value, Decimal)}
 
 
-def meta(version: int | str, updated_at: datetime) -> Json:
+def meta(version: int | str | UUID, updated_at: datetime) -> Json:
     return {"versionId": str(version), "lastUpdated": instant(updated_at)}
 
 
-def version_of(version: int, updated_at: datetime) -> str:
-    """A versionId for what is put together from several rows: it changes when any of them does."""
-    return f"{version}-{int(updated_at.timestamp() * 1_000_000)}"
+def version_of(updated_at: datetime) -> str:
+    """A versionId for what is put together from several rows: the microsecond of the last change of any of them, from
+    which the version can be put together again (`store.history`)."""
+    return str((updated_at - _EPOCH) // timedelta(microseconds=1))
 
 
 def concept(code: str, name: str, loinc: str) -> Json:
@@ -70,24 +76,13 @@ def quantity(number: Decimal | None, unit: str) -> Json | None:
     return without_empty({"value": number, "unit": unit, "system": UCUM if unit else "", "code": unit})
 
 
-def system_of(authority: str) -> str:
-    """The identifier system of an assigning authority: itself when it is a URI, else one made of its name."""
-    if not authority:
-        return LOCAL + "patient"
-    return authority if _URI.fullmatch(authority) else LOCAL + "authority:" + quote(authority, safe="")
-
-
-def authority_of(system: str) -> str:
-    """The assigning authority that `system_of` made the system of."""
-    if system == LOCAL + "patient":
-        return ""
-    prefix = LOCAL + "authority:"
-    return unquote(system.removeprefix(prefix)) if system.startswith(prefix) else system
-
-
 def identifier(identifier: IdentifierView) -> Json:
     kind = {"coding": [{"system": TERMINOLOGY + "v2-0203", "code": identifier.type}]} if identifier.type else None
     return without_empty({"type": kind, "system": system_of(identifier.authority), "value": clean(identifier.value)})
+
+
+def performed_by(laboratory: OrganizationView) -> Json:
+    return {"reference": f"Organization/{laboratory.id}", "display": clean(laboratory.title) or clean(laboratory.name)}
 
 
 def order_identifier(kind: str, system: str, value: str) -> Json | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from interface.domain.evidence import OrganizationView
 from interface.domain.model import RELEASED, ItemStatus, ResultStatus
 from interface.domain.views import ReportView
 from interface.render.fhir.parts import (
@@ -13,10 +14,13 @@ from interface.render.fhir.parts import (
     instant,
     meta,
     order_identifiers,
+    performed_by,
     reference,
     version_of,
     without_empty,
 )
+
+_UNKNOWN = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}
 
 
 def report_status(view: ReportView) -> str:
@@ -44,7 +48,7 @@ def report_time(view: ReportView) -> datetime | None:
     return min((at for one in view.results if (at := one.collected_at or one.instrument_at) is not None), default=None)
 
 
-def diagnostic_report(view: ReportView, laboratory: str = "") -> Json:
+def diagnostic_report(view: ReportView, laboratory: OrganizationView | None = None) -> Json:
     """One order with its results."""
     order = view.order
     taken = report_time(view)
@@ -53,7 +57,7 @@ def diagnostic_report(view: ReportView, laboratory: str = "") -> Json:
         {
             "resourceType": "DiagnosticReport",
             "id": str(order.id),
-            "meta": meta(version_of(order.version, view.updated_at), view.updated_at),
+            "meta": meta(version_of(view.updated_at), view.updated_at),
             "identifier": order_identifiers(order),
             "basedOn": [{"reference": f"ServiceRequest/{item.id}"} for item in order.items],
             "status": report_status(view),
@@ -61,8 +65,10 @@ def diagnostic_report(view: ReportView, laboratory: str = "") -> Json:
             "code": {"coding": [{"system": LOINC, "code": "11502-2"}], "text": "Laboratory report"},
             "subject": reference("Patient", order.patient_id),
             "effectiveDateTime": instant(taken) if taken else "",
+            # US Core us-core-8: a report of results says when they were so, or that it is not known
+            "_effectiveDateTime": None if taken or not view.results else {"extension": [_UNKNOWN]},
             "issued": instant(view.updated_at) if view.results else "",
-            "performer": [{"display": laboratory}] if laboratory else [],
+            "performer": [performed_by(laboratory)] if laboratory else [],
             "specimen": [{"reference": f"Specimen/{id}"} for id in specimens],
             "result": [{"reference": f"Observation/{result.id}"} for result in view.results],
         }

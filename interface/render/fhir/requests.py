@@ -40,12 +40,13 @@ _REQUEST_STATUS = {
 
 def service_request(order: OrderView, item: OrderItemView) -> Json:
     """One ordered test. An order of several is told by its `requisition`."""
+    reason = item.reason or order.cancel_reason  # R4 has no element for why a request was revoked
     revoked = order.cancelled or item.status in (ItemStatus.CANCELLED, ItemStatus.REJECTED)
     return without_empty(
         {
             "resourceType": "ServiceRequest",
             "id": str(item.id),
-            "meta": meta(version_of(order.version, order.updated_at), order.updated_at),
+            "meta": meta(version_of(order.updated_at), order.updated_at),
             "identifier": order_identifiers(order),
             "requisition": order_identifier("FILL", ORDER_SYSTEM, order.number),
             "status": "revoked" if revoked else _REQUEST_STATUS[item.status],
@@ -55,7 +56,11 @@ def service_request(order: OrderView, item: OrderItemView) -> Json:
             "code": concept(item.test_code, item.test_name, item.loinc),
             "subject": reference("Patient", order.patient_id) or {"display": "not known to the laboratory"},
             "authoredOn": instant(order.ordered_at),
+            # without the name: it may change, and the request would say something else under the same versionId
+            "requester": reference("Practitioner", order.requester.id) if order.requester else None,
+            "locationCode": [{"text": clean(order.ward)}] if clean(order.ward) else [],
             "reasonCode": [{"text": clean(order.clinical_history)}] if clean(order.clinical_history) else [],
             "specimen": [{"reference": f"Specimen/{item.specimen_id}"}] if item.specimen_id else [],
+            "note": [{"text": clean(reason)}] if clean(reason) else [],
         }
     )

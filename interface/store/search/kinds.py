@@ -24,6 +24,7 @@ from interface.domain.systems import (
 from interface.domain.views import Audience
 from interface.store.lab import item_shown, specimen_visible, visible
 from interface.store.search.engine import Kind
+from interface.store.search.evidence import EVIDENCE
 from interface.store.search.fields import (
     Coded,
     Identified,
@@ -126,8 +127,8 @@ def _observation(audience: Audience) -> Kind:
             Parameter("date", Instant(TAKEN), "when the specimen was taken, else measured", "effective"),
             Parameter("specimen", Link({"Specimen": "r.specimen_id"}), "the specimen", "specimen"),
             Parameter("based-on", Link({"ServiceRequest": "r.order_item_id"}), "the request", "basedOn"),
-            Parameter("device", Link({}), "the analyzer" + _NONE, "device"),
-            Parameter("performer", Link({}), "who measured" + _NONE, "performer"),
+            Parameter("device", Link({"Device": "r.analyzer_id"}), "the analyzer", "device"),
+            Parameter("performer", Link({"Organization": "r.organization_id"}), "the laboratory", "performer"),
             Parameter("has-member", Link({}), "a member of a group" + _NONE, "hasMember"),
             Parameter("value-quantity", Quantity("v.number", "v.comparator", "v.unit", number),
                       "a numeric value; units are UCUM codes and are not converted", "value"),
@@ -199,7 +200,7 @@ def _report(audience: Audience) -> Kind:
             Parameter("result", Link({"Observation": Pairs("select order_id as f, id as t from lab.result")}),
                       "a result in it", "result"),
             Parameter("specimen", Link({"Specimen": Pairs(_SPECIMENS)}), "a specimen of the order", "specimen"),
-            Parameter("performer", Link({}), "the laboratory" + _NONE, "performer"),
+            Parameter("performer", Link({"Organization": "o.organization_id"}), "the laboratory", "performer"),
             Parameter("conclusion", Coded(), "a coded conclusion" + _NONE, "conclusionCode"),
         ),
         sorts={"date": ("t.taken", "timestamptz"), "issued": ("t.changed", "timestamptz")},
@@ -236,12 +237,17 @@ def _request(audience: Audience) -> Kind:
             Parameter("category", Coded((SNOMED, "'108252007'")), "laboratory procedure", "category"),
             Parameter("authored", Instant("o.ordered_at"), "when it was ordered", "authoredOn"),
             Parameter("occurrence", Instant("null::timestamptz"), "when it is to be done" + _NONE, "occurrence"),
-            Parameter("requester", Link({}), "who asks" + _NONE, "requester"),
+            Parameter("requester", Link({"Practitioner": "o.requester_id"}), "who asks", "requester"),
             Parameter("specimen", Link({"Specimen": "i.specimen_id"}), "the specimen", "specimen"),
             Parameter("based-on", Link({}), "what it fulfils" + _NONE, "basedOn"),
         ),
         sorts={"authored": ("o.ordered_at", "timestamptz"), "code": ("m.code", "text")},
     )  # fmt: skip
+
+
+# A type that nobody has said is shown as unknown
+_UNSAID = (TERMINOLOGY + "data-absent-reason", "case when btrim(s.type) = '' then 'unknown' else '' end")
+_TYPE = "coalesce(nullif(btrim(s.type), ''), 'not known')"
 
 
 def _specimen(audience: Audience) -> Kind:
@@ -257,16 +263,18 @@ def _specimen(audience: Audience) -> Kind:
             Parameter("identifier", barcode, "the barcode", "identifier"),
             Parameter("accession", barcode, "the barcode", "accessionIdentifier"),
             Parameter("status", Coded((HL7 + "specimen-status", "s.status")), "whether it can be used", "status"),
-            Parameter("type", Coded((SPECIMEN_TYPE_SYSTEM, "s.type"), label="s.type"), "what it is", "type"),
+            Parameter("type", Coded((SPECIMEN_TYPE_SYSTEM, "s.type"), _UNSAID, label=_TYPE), "what it is", "type"),
             Parameter("collected", Instant("s.collected_at"), "when it was taken", "collection.collected"),
             Parameter("container-id", Coded(), "an identifier of the container" + _NONE, "container.identifier"),
-            Parameter("parent", Link({}), "the specimen it is of" + _NONE, "parent"),
+            Parameter("parent", Link({"Specimen": "s.parent_id"}), "the specimen it is of", "parent"),
         ),
         sorts={"collected": ("s.collected_at", "timestamptz")},
     )
 
 
-_KINDS: tuple[Callable[[Audience], Kind], ...] = (_patient, _observation, _report, _request, _specimen)
+_KINDS: tuple[Callable[[Audience], Kind], ...] = (
+    _patient, _observation, _report, _request, _specimen, *EVIDENCE
+)  # fmt: skip
 
 
 def _with_common(kind: Kind) -> Kind:

@@ -1,0 +1,203 @@
+"""vread and the history of one resource (FHIR R4 http.html#vread, #history): what an EMR could see of it, newest first.
+
+Of a type that is not in PASTS nothing is kept of what it was before, and the CapabilityStatement says so. Whoever may
+not read a resource as it stands may not read it as it stood, and a version that was not to be seen is none: neither is
+it listed, nor is there a gap where it would be. Nothing is ever deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import urlencode
+from uuid import UUID
+
+from aiohttp import web
+
+from interface.api.context import Handler, Need, Route, actor_of, json_response, note_read, services
+from interface.api.fhir.negotiation import MEDIA_TYPE, negotiate, resource_response
+from interface.api.fhir.page import read_one
+from interface.api.fhir.routes import reader_of
+from interface.api.fhir.search import DEFAULT_COUNT, MOST_COUNT
+from interface.api.fhir.types import TYPES, Shown
+from interface.api.fhir.values import bad, moment, read_id
+from interface.domain.views import Audience
+from interface.errors import ApiError
+from interface.render import fhir
+from interface.store import evidence, history, lab
+from interface.store.db import Connection
+
+Versions = Callable[[Connection, UUID, Audience], Awaitable[list[Shown]]]  # newest first
+
+
+async def _patients(connection: Connection, id: UUID, audience: Audience) -> list[Shown]:
+    found = await history.patient_versions(connection, id)
+    return [Shown(id, fhir.patient(view), view.updated_at, id) for view in found]
+
+
+async def _practitioners(connection: Connection, id: UUID, audience: Audience) -> list[Shown]:
+    found = await history.provider_versions(connection, id)
+    return [Shown(id, fhir.practitioner(view), view.updated_at, None) for view in found]
+
+
+async def _specimens(connection: Connection, id: UUID, audience: Audience) -> list[Shown]:
+    found = await history.specimen_versions(connection, id)
+    return [Shown(id, fhir.specimen(view), view.updated_at, view.patient_id) for view in found]
+
+
+async def _results(connection: Connection, id: UUID, audience: Audience) -> list[Shown]:
+    laboratory = await evidence.laboratory(connection)
+    found = reversed(await lab.result_history(connection, id, audience))
+    return [Shown(id, fhir.observation(view, laboratory), view.updated_at, view.patient_id) for view in found]
+
+
+async def _reports(connection: Connection, id: UUID, audience: Audience) -> list[Shown]:
+    laboratory = await evidence.laboratory(connection)
+    past = await history.order_past(connection, id, audience)
+    views = [view for at in past.report_instants() if (view := past.at(at)) is not None]
+    return [Shown(id, fhir.diagnostic_report(one, laboratory), one.updated_at, one.order.patient_id) for one in views]
+
+
+async def _requests(connection: Connection, id: UUID, audience: Audience) -> list[Shown]:
+    order_id = await history.order_of(connection, id)
+    past = await history.order_past(connection, order_id, audience) if order_id else history.OrderPast((), ())
+    return [
+        Shown(id, fhir.service_request(view.order, item), view.updated_at, view.order.patient_id)
+        for at in past.request_instants()
+        if (view := past.at(at)) is not None
+        for item in view.order.items
+        if item.id == id
+    ]
+
+
+async def _only(connection: Connection, id: UUID, audience: Audience) -> list[Shown]:
+    """Of what never changes: it is its one version."""
+    return []
+
+
+PASTS: Final[dict[str, Versions]] = {
+    "Patient": _patients,
+    "Observation": _results,
+    "DiagnosticReport": _reports,
+    "ServiceRequest": _requests,
+    "Specimen": _specimens,
+    "Practitioner": _practitioners,
+    "Provenance": _only,
+    "AuditEvent": _only,
+}
+
+
+def version_of(shown: Shown) -> str:
+    version: str = shown.resource["meta"]["versionId"]
+    return version
+
+
+async def versions(request: web.Request, connection: Connection, kind: str, id: UUID) -> list[Shown]:
+    """All versions that who asks may see, newest first: the present one as it is read, then what was before it. Empty
+    where the resource may not be read."""
+    audience = services(request).emr
+    now = await read_one(connection, kind, id, reader_of(request).narrowed(kind, "r"), audience)
+    if now is None:
+        return []
+    before = [
+        one
+        for one in await PASTS[kind](connection, id, audience)
+        if version_of(one) != version_of(now) and one.updated_at <= now.updated_at
+    ]
+    return [now, *before]
+
+
+# ---- handlers -------------------------------------------------------------------------------------------------------
+
+
+async def _found(request: web.Request, kind: str, id: UUID | None) -> list[Shown]:
+    if id is None:
+        return []
+    async with services(request).database.organization(actor_of(request).organization_id) as connection:
+        return await versions(request, connection, kind, id)
+
+
+def _vread(kind: str) -> Handler:
+    async def vread(request: web.Request) -> web.StreamResponse:
+        negotiate(request)
+        id, version = read_id(request.match_info["id"]), request.match_info["vid"]
+        found = next((one for one in await _found(request, kind, id) if version_of(one) == version), None)
+        patients = [found.patient_id] if found is not None else []
+        await note_read(request, "vread", kind, id, patients, {"found": "yes" if found is not None else "no"})
+        if found is None:
+            raise ApiError(404, "not-found", f"there is no such version of a {kind} of this id")
+        return resource_response(request, found.resource, found.updated_at)
+
+    return vread
+
+
+def _history(kind: str) -> Handler:
+    async def past(request: web.Request) -> web.StreamResponse:
+        negotiate(request)
+        id, asked = read_id(request.match_info["id"]), _asked(request)
+        found = await _found(request, kind, id)
+        await note_read(request, "history", kind, id, [one.patient_id for one in found], {"versions": str(len(found))})
+        if not found:
+            raise ApiError(404, "not-found", f"there is no {kind} of this id")
+        return json_response(_bundle(request, kind, found, *asked), content_type=MEDIA_TYPE)
+
+    return past
+
+
+def _asked(request: web.Request) -> tuple[int, datetime | None, str]:
+    """`_count`, `_since`, and the version that the page before ended with."""
+    count, since = request.query.get("_count", ""), request.query.get("_since", "")
+    if count and not (count.isascii() and count.isdigit()):
+        raise bad("_count is a number")
+    return (
+        min(int(count[:9]), MOST_COUNT) if count else DEFAULT_COUNT,
+        moment(since, "_since", datetime.now(UTC)).low if since else None,
+        request.query.get("_cursor", ""),
+    )
+
+
+def _bundle(
+    request: web.Request, kind: str, found: Sequence[Shown], count: int, since: datetime | None, after: str
+) -> fhir.Json:
+    base = f"{services(request).base_url}/fhir"
+    oldest = version_of(found[-1])
+    within = [one for one in found if since is None or one.updated_at >= since]
+    start = next(
+        (place for place, one in enumerate(within, 1) if version_of(one) == after), len(within) if after else 0
+    )
+    page = within[start : start + count]
+    url = f"{base}/{kind}/{found[0].id}/_history"
+    applied = {name: text for name in ("_count", "_since", "_cursor") if (text := request.query.get(name))}
+    links = [{"relation": "self", "url": f"{url}?{urlencode(applied)}" if applied else url}]
+    if page and start + count < len(within):
+        following = urlencode({**applied, "_cursor": version_of(page[-1])})
+        links.append({"relation": "next", "url": f"{url}?{following}"})
+    bundle: fhir.Json = {"resourceType": "Bundle", "type": "history", "total": len(within), "link": links}
+    if page:
+        bundle["entry"] = [_entry(base, kind, one, created=version_of(one) == oldest) for one in page]
+    return bundle
+
+
+def _entry(base: str, kind: str, one: Shown, *, created: bool) -> fhir.Json:
+    url = f"{kind}/{one.id}"
+    return {
+        "fullUrl": f"{base}/{url}",
+        "resource": one.resource,
+        "request": {"method": "POST" if created else "PUT", "url": kind if created else url},
+        "response": {
+            "status": "201" if created else "200",
+            "etag": f'W/"{version_of(one)}"',
+            "lastModified": fhir.instant(one.updated_at),
+        },
+    }
+
+
+def _routes() -> Iterator[Route]:
+    for kind in PASTS:
+        need = Need(TYPES[kind].permission, kind, "r", narrowed=True)
+        yield Route("GET", f"/fhir/{kind}/{{id}}/_history", _history(kind), need)
+        yield Route("GET", f"/fhir/{kind}/{{id}}/_history/{{vid}}", _vread(kind), need)
+
+
+ROUTES = tuple(_routes())

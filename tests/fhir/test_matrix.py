@@ -1,0 +1,91 @@
+"""Everything the server says in FHIR, for every kind of result, is taken by five validators nobody here wrote."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from interface.domain.permissions import Role
+from interface.settings import Preliminary
+from interface.store.db import Database
+from tests.api.bench import Bench, found_laboratory, serving
+from tests.fhir.matrix import KINDS, around, released_of_every_kind
+from tests.fhir.validators import NAMES, judge, needs_node
+
+TYPES = (
+    "Patient", "Observation", "DiagnosticReport", "ServiceRequest", "Specimen", "Practitioner", "Organization",
+    "Device", "Provenance", "AuditEvent",
+)  # fmt: skip
+
+
+async def _everything(bench: Bench, token: str, type: str) -> list[tuple[str, bytes]]:
+    """Every resource of a type, some as their own read says them, and the Bundle that they came in."""
+    page = await bench.get(f"/fhir/{type}?_count=200", token)
+    assert page.status == 200, page.body
+    found = [(f"Bundle of {type}", page.body)]
+    for number, entry in enumerate(page.json["entry"]):
+        body = orjson.dumps(entry["resource"])
+        if number % 10 == 0:
+            read = await bench.get(f"/fhir/{type}/{entry['resource']['id']}", token)
+            assert (read.status, read.json) == (200, entry["resource"]), read.body
+            body = read.body
+        found.append((type, body))
+    return found
+
+
+async def _of_one(bench: Bench, token: str, result_id: UUID) -> list[tuple[str, bytes]]:
+    """What is said of one patient at once, of the past, and the printed report as a resource."""
+    result = (await bench.get(f"/fhir/Observation/{result_id}", token)).json
+    patient = result["subject"]["reference"]
+    paths = [f"{patient}/$everything", f"{patient}/_history", f"Observation/{result_id}/_history"]
+    reports = (await bench.get(f"/fhir/DiagnosticReport?result=Observation/{result_id}", token)).json
+    [form] = reports["entry"][0]["resource"]["presentedForm"]
+    found = []
+    for path in (*paths, form["url"]):
+        answer = await bench.get(f"/fhir/{path}", token, headers={"Accept": "application/fhir+json"})
+        assert answer.status == 200, answer.body
+        found.append((f"{answer.json['resourceType']} {path.rpartition('/')[2] if path in paths else ''}", answer.body))
+    return found
+
+
+@needs_node
+async def test_all_that_is_said_is_valid_for_every_kind_of_result(database: Database) -> None:
+    laboratory = await found_laboratory(database)
+    results = await released_of_every_kind(laboratory)
+    await around(laboratory)
+    names = {str(id): name for name, id in results.items()}
+    said: list[tuple[str, bytes]] = []
+    async with serving(database, Preliminary.VISIBLE) as bench:
+        token = await laboratory.user_token(Role.ADMINISTRATOR)
+        for type in TYPES:
+            await bench.writer.flush()
+            said += await _everything(bench, token, type)
+        said += await _of_one(bench, token, results["corrected"])
+        said.append(("CapabilityStatement", (await bench.get("/fhir/metadata")).body))
+        for path in ("Patient/x", "Observation?date=x", "Nothing"):
+            said.append(("OperationOutcome", (await bench.get(f"/fhir/{path}", token)).body))
+    verdicts = judge([body for _, body in said])
+    faults = [
+        f"{what} {name}: {one} {body[:1500].decode()}"
+        for (what, body), verdict in zip(said, verdicts, strict=True)
+        for name in NAMES
+        for one in verdict[name]
+    ]
+    assert not faults, "\n".join(faults[:20])
+    resources: dict[str, list[Any]] = {}
+    for what, body in said:
+        resources.setdefault(what, []).append(orjson.loads(body))
+    shown = {names[one["id"]]: one for one in resources["Observation"]}
+    assert set(shown) == set(KINDS)
+    _print(shown, Counter(what for what, _ in said))
+
+
+def _print(shown: dict[str, Any], counted: Counter[str]) -> None:
+    print("\nkind of result                 status            value               " + " ".join(NAMES))
+    for name, one in shown.items():
+        value = next((key for key in one if key.startswith("value")), "dataAbsentReason")
+        print(f"{name:30} {one['status']:17} {value:19} " + " ".join("ok".ljust(len(by)) for by in NAMES))
+    print("\n" + "\n".join(f"{what:30} {number:4} valid by all {len(NAMES)}" for what, number in counted.items()))
