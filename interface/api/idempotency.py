@@ -8,7 +8,7 @@ import re
 
 from aiohttp import web
 
-from interface.api.context import ACTOR, Handler, actor_of, services
+from interface.api.context import ACTOR, REQUEST_ID, Handler, actor_of, services
 from interface.errors import ApiError
 from interface.store import idempotency
 from interface.store.idempotency import Kept
@@ -40,7 +40,9 @@ async def once(request: web.Request, handler: Handler) -> web.StreamResponse:
         async with services(request).database.joined(actor.organization_id) as connection:
             known = await idempotency.claim(connection, actor.organization_id, actor.id, key)
             if known is not None:
-                return _again(known, asked)
+                answer = _again(known, asked)
+                await _note(request, known)
+                return answer
             response = await handler(request)
             if response.status >= 400 or not isinstance(response, web.Response):
                 raise _Undone(response)
@@ -48,6 +50,14 @@ async def once(request: web.Request, handler: Handler) -> web.StreamResponse:
             return response
     except _Undone as undone:
         return undone.response
+
+
+async def _note(request: web.Request, kept: Kept) -> None:
+    """Who is answered again has what the answer tells of a patient again, and no handler says so."""
+    resource = request.match_info.route.resource
+    pattern = resource.canonical if resource is not None else ""
+    detail = {"request": request[REQUEST_ID], "route": pattern, "location": kept.location}
+    await services(request).audit.read(actor_of(request), "replay", "route", None, detail)
 
 
 def _kept(response: web.Response, asked: bytes) -> Kept:

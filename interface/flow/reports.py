@@ -95,9 +95,22 @@ async def binary_of(connection: Connection, report_id: UUID, audience: Audience)
 
 
 async def attached(connection: Connection, order_ids: Sequence[UUID], audience: Audience) -> dict[UUID, Attached]:
-    """What DiagnosticReports say of their PDF, from rows alone: nothing is made or printed. An order whose records have
-    changed since its last version is left out until the next is made."""
-    return await rows.attached(connection, order_ids, _seen_by(audience))
+    """What DiagnosticReports say of their PDF, from rows alone: nothing is made or printed. An order of which the last
+    version says something else than its records do now is left out until the next is made.
+
+    What changed where the audience does not see it, such as a change to a released result that waits, leaves all as it
+    was: who looks must not learn of it.
+    """
+    seen = _seen_by(audience)
+    found = await rows.attached(connection, order_ids, seen)
+    return {id: one for id, one in found.items() if not one.due or await _still_says(connection, id, seen, one.digest)}
+
+
+async def _still_says(connection: Connection, order_id: UUID, audience: Audience, digest: bytes) -> bool:
+    material = await rows.material(connection, order_id, audience)
+    if material is None:
+        return False
+    return report_json.digest(await _content(connection, material, await rows.get_settings(connection))) == digest
 
 
 async def content_of(connection: Connection, report: StoredReport) -> OrderReport:

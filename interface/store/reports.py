@@ -268,32 +268,35 @@ async def add_file(
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What a DiagnosticReport says of its PDF. Without `hash` and `size` while it has not been printed."""
+    """What a DiagnosticReport says of its PDF. Without `hash` and `size` while it has not been printed. `due`: some part
+    of the order has changed since, perhaps what the version tells, of which `digest` is the digest."""
 
     report: StoredReport
+    digest: bytes
+    due: bool
     hash: bytes | None
     size: int | None
 
 
 _ATTACHED = """
 select distinct on (p.order_id) p.id, p.order_id, p.version, p.status, p.created_at, p.preliminary, p.paper,
-       p.language, f.sha1, f.size
+       p.language, f.sha1, f.size, p.digest,
+       exists (select from lab.report_due d where d.order_id = p.order_id) as due
 from lab.report p
 left join lab.report_file f on f.report_id = p.id and f.paper = p.paper and f.language = p.language
 where p.order_id = any($1::uuid[]) and ($2 or not p.preliminary)
-  and not exists (select from lab.report_due d where d.order_id = p.order_id)
 order by p.order_id, p.version desc
 """
 
 
 async def attached(connection: Connection, order_ids: Sequence[UUID], audience: Audience) -> dict[UUID, Attached]:
-    """The newest version of each of these orders, where it says what the order's records say now."""
+    """The newest version of each of these orders."""
     found = {}
     for row in await connection.fetch(_ATTACHED, list(order_ids), _preliminary(audience)) if order_ids else ():
         said = dict(row.items())
-        sha1, size = said.pop("sha1"), said.pop("size")
+        sha1, size, digest, due = (said.pop(name) for name in ("sha1", "size", "digest", "due"))
         report = StoredReport(**{**said, "paper": Paper(said["paper"]), "language": Language(said["language"])})
-        found[report.order_id] = Attached(report, sha1, size)
+        found[report.order_id] = Attached(report, digest or b"", due, sha1, size)
     return found
 
 

@@ -121,6 +121,21 @@ async def test_types_filters_and_scopes_narrow_it(export: Export) -> None:
     assert set(narrow) == {"Observation", "Patient"}
 
 
+async def test_a_token_that_reads_less_has_no_file_that_another_asked_for(export: Export) -> None:
+    of = await export.laboratory.order()
+    await export.laboratory.result(of, "11.1")
+    await export.laboratory.result(of, "5.5", loinc="2345-7", test_code="GLU")
+    url = await export.begin("_type=Observation")
+    await export.work()
+    [file] = [one["url"] for one in (await export.bench.get(url, export.token)).json["output"]]
+    hgb, glu = (f"system/Observation.rs?code=http://loinc.org|{code}" for code in ("718-7", "2345-7"))
+    for scopes, status in (([hgb], 403), ([hgb, glu], 403), (["system/Observation.r", hgb], 200)):
+        async with export.laboratory.database.transaction(export.laboratory.organization_id) as connection:
+            await connection.execute("update lab.access_token set scopes = $1 where client_id = (select client_id from"
+                                     " lab.export_job)", ["system/Patient.rs", *scopes])  # fmt: skip
+        assert (await export.bench.get(file, export.token)).status == status, scopes
+
+
 async def test_what_changed_since_the_last_export_is_in_the_next(export: Export) -> None:
     await export.laboratory.result(await export.laboratory.order(), "11.1")
     url = await export.begin("_type=Observation")

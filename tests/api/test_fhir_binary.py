@@ -62,6 +62,20 @@ async def test_a_report_says_where_its_pdf_is_and_what_it_is(case: Case) -> None
     assert (await case.bench.get(f"/fhir/{form['url']}", case.token, headers=known)).status == 304
 
 
+async def test_what_is_hidden_changes_nothing_of_what_is_said_of_the_pdf(case: Case) -> None:
+    """A released result has a change that waits, another is not released: the report that an EMR sees is the same."""
+    await case.bench.get(f"/fhir/{(await case.form())['url']}", case.token)
+    before = await case.form()
+    assert before["hash"]
+    async with case.laboratory.database.transaction(case.laboratory.organization_id) as connection:
+        await connection.execute("update lab.result set pending_version_id = version_id")
+    assert await case.form() == before
+    await case.laboratory.result(case.order, "9.10", ResultStatus.PRELIMINARY)
+    assert await case.form() == before
+    await case.laboratory.result(case.order, "8.20")
+    assert await case.form() != before, "what an EMR sees is another matter"
+
+
 async def test_without_being_read_it_is_made_by_itself(case: Case) -> None:
     await report_watch.look(case.laboratory.database, case.laboratory.organization_id, Audience.EMR, deque())
     form = await case.form()

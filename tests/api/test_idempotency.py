@@ -47,6 +47,18 @@ async def test_the_same_request_again_is_answered_as_the_first_and_nothing_is_ma
     assert other.json["id"] != first.json["id"], "another key is another request"
 
 
+async def test_who_is_answered_again_stands_in_the_audit_again(bench: Bench, laboratory: Laboratory) -> None:
+    token, key, body = await laboratory.user_token(Role.TECHNOLOGIST), uuid4().hex, someone()
+    first = await post(bench, token, key, body)
+    again = await post(bench, token, key, body)
+    await bench.writer.flush()
+    [row] = [
+        row for row in await laboratory.audit("replay") if row["detail"]["request"] == again.headers["X-Request-Id"]
+    ]
+    assert (row["outcome"], row["detail"]["route"]) == ("ok", "/api/patients")
+    assert row["detail"]["location"] == first.headers["Location"]
+
+
 async def test_a_key_of_another_request_or_of_another_user_stands_for_nothing(
     bench: Bench, laboratory: Laboratory
 ) -> None:
