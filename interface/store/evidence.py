@@ -94,10 +94,12 @@ def _provenance(row: Record) -> ProvenanceView:
 
 # ---- who saw or changed what ----------------------------------------------------------------------------------------
 
-# What FHIR shows of the trail: who reached patients' data, and all that clients did. What the staff did with results
-# before they were released would tell of results that nobody outside may know of; `labora audit list` has it.
+# What FHIR shows of the trail: who reached patients' data over FHIR, and all that clients did. Over FHIR the staff too
+# sees only what an EMR may see. What they did and saw elsewhere would tell of results that nobody outside may know of,
+# and of quality control; `labora audit list` has it.
 AUDITED = """(a.actor_kind = 'client'
-    or a.action in ('read', 'vread', 'history', 'search', 'disclose', 'export', 'everything'))"""
+    or (a.action in ('read', 'vread', 'history', 'search', 'export', 'everything') and a.entity_kind ~ '^[A-Z]')
+    or (a.action = 'disclose' and a.detail ->> 'by' ~ '^[a-z]+ [A-Z]'))"""
 
 
 _ACCESSES = """

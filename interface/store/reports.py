@@ -268,8 +268,8 @@ async def add_file(
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What a DiagnosticReport says of its PDF. Without `hash` and `size` while it has not been printed. `due`: some part
-    of the order has changed since, perhaps what the version tells, of which `digest` is the digest."""
+    """What a DiagnosticReport says of its PDF. Without `hash` and `size` while it has not been printed. `due`: the
+    order has changed since, perhaps in what the version tells, of which `digest` is the digest."""
 
     report: StoredReport
     digest: bytes

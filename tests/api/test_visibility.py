@@ -173,6 +173,29 @@ async def test_a_hidden_result_is_answered_exactly_like_an_unknown_id(database: 
             assert answers.pop()[0] == 404
 
 
+async def test_no_audit_event_tells_of_what_the_staff_saw_before_it_was_released(database: Database) -> None:
+    case = await make_case(database)
+    async with serving(database) as bench:
+        staff = await case.laboratory.user_token(Role.TECHNOLOGIST)
+        client = await case.laboratory.client_token("system/*.rs", "system/AuditEvent.rs")
+        asked = [f"/api/results/{id}" for id in case.results.values()]
+        asked += ["/api/results?held=true", "/api/qc-results"]
+        for path in asked:
+            assert (await bench.get(path, staff)).status == 200, path
+        patient = case.orders["released"]["patient"]
+        for path in (f"/fhir/Patient/{patient}", f"/fhir/Observation/{case.results['released']}"):
+            assert (await bench.get(path, staff)).status == 200, path
+        await bench.writer.flush()
+        events = await bench.get("/fhir/AuditEvent?_count=100", client)
+        for name in ("held", "held_final", "unreleased"):
+            for id in (case.results[name], case.orders[name]["patient"]):
+                assert str(id).encode() not in events.body, name
+        seen = [one["resource"] for one in events.json["entry"]]
+        told = [entity["description"] for one in seen for entity in one["entity"]
+                if "description" in entity and one["agent"][0]["who"]["type"] == "Practitioner"]  # fmt: skip
+        assert sorted(told) == ["Observation", "Patient", "patient"], "what is seen over FHIR, and whose it is"
+
+
 async def test_staff_see_all_of_it_but_not_through_fhir(database: Database) -> None:
     case = await make_case(database)
     async with serving(database) as bench:
