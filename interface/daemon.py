@@ -161,7 +161,7 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             watch_patients(database, lambda: list(links.journals)),
             watch_quality_control(database, lambda: list(links.journals)),
             watch_work(database),
-            watch_reports(database, lambda: list(links.journals), emr_audience(settings)),
+            watch_reports(database, lambda: list(links.journals), emr_audience(settings), lambda: links.worker.at_work),
             watch_dispatches(database, lambda: _seen(links)),
             feed.run(lambda: list(links.journals)),
             sealer.run(),

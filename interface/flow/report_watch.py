@@ -1,7 +1,7 @@
 """Versions of reports are made soon after what they tell has changed, and printed once in their own form.
 
 Whoever reads a report before that makes its version then (`flow.reports`). Deciding and links go first: a round is
-short, and the next waits for several times as long as it took.
+short, the next waits for several times as long as it took, and for a pause in deciding.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from interface.store.db import Database
 
 WATCH_S = 1.0
 REST = 4  # times as long as a round took
+LONGEST_S = 30.0  # results that are being decided have gone first for long enough
 MOST_ORDERS, MOST_FILES = 20, 5  # in a round, of one organization
 
 MOST_UNPRINTED = 10_000  # of more, those that wait longest are printed when they are read
@@ -69,8 +70,13 @@ async def look(database: Database, organization_id: UUID, audience: Audience, un
     return len(due) + printed
 
 
-async def watch_reports(database: Database, organization_ids: Callable[[], Iterable[UUID]], audience: Audience) -> None:
-    """Look until cancelled."""
+async def watch_reports(
+    database: Database,
+    organization_ids: Callable[[], Iterable[UUID]],
+    audience: Audience,
+    busy: Callable[[], bool] = lambda: False,
+) -> None:
+    """Look until cancelled; while `busy`, as when results are being decided, only now and then."""
     unprinted: defaultdict[UUID, deque[StoredReport]] = defaultdict(lambda: deque(maxlen=MOST_UNPRINTED))
     while True:
         began = monotonic()
@@ -81,4 +87,8 @@ async def watch_reports(database: Database, organization_ids: Callable[[], Itera
                 log.warning("reports not made", action="report.watch", error=error.slug)
             except Exception as error:  # nor one laboratory's the other laboratories
                 log.error("reports not made", action="report.watch", exc_info=error)
-        await asyncio.sleep(max(WATCH_S, REST * (monotonic() - began)))
+        rest_s = max(WATCH_S, REST * (monotonic() - began))
+        ended = monotonic()
+        await asyncio.sleep(rest_s)
+        while busy() and monotonic() - ended < LONGEST_S:  # noqa: ASYNC110  it is asked, nobody is told
+            await asyncio.sleep(WATCH_S)

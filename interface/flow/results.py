@@ -99,6 +99,11 @@ class ResultWorker:
         self._windows: list[_Window] = []  # what is being decided, the oldest first
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def at_work(self) -> bool:
+        """Whether messages are being decided at this moment."""
+        return bool(self._windows)
+
     def wake(self) -> None:
         """There is something new in the queue."""
         self._woken.set()

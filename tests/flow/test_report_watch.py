@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from uuid import UUID
 
@@ -92,3 +93,30 @@ def test_reports_tell_what_emrs_may_see() -> None:
     for preliminary, audience in ((Preliminary.HIDDEN, Audience.EMR), (Preliminary.VISIBLE, Audience.EMR_PRELIMINARY)):
         settings = Settings(Path("unused"), api=ApiSettings(preliminary=preliminary))
         assert report_watch.emr_audience(settings) is audience
+
+
+async def test_results_that_are_being_decided_go_first_but_not_for_ever(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, rounds, waits = [0.0], 0, list[float]()
+
+    async def looked(*_: object) -> int:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 3:
+            raise asyncio.CancelledError
+        return 0
+
+    async def slept(seconds: float) -> None:
+        waits.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(report_watch, "look", looked)
+    monkeypatch.setattr(report_watch, "monotonic", lambda: now[0])
+    monkeypatch.setattr("interface.flow.report_watch.asyncio.sleep", slept)
+    busy = iter([True, True, False, *[True] * 100])
+    with pytest.raises(asyncio.CancelledError):
+        await report_watch.watch_reports(
+            laboratory.database, lambda: [laboratory.organization_id], Audience.EMR, lambda: next(busy)
+        )
+    assert len(waits) == 3 + 30, "until the pause, then no longer than LONGEST_S"
