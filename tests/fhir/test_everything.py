@@ -74,6 +74,10 @@ async def test_everything_of_a_patient_comes_once_in_pages_of_any_size(bench: Be
         ("_type=Patient,Observation&_since=2100-01-01T00:00:00Z", "*.rs", {}),
         ("_type=Observation", "Patient.r system/Observation.r?code=718-7", {"Observation": 2}),
         ("_type=Observation", "Patient.r system/Observation.r?code=nothing", {}),
+        # who asked for what is not told to who may not read the requests, nor by results that may not be read
+        ("_type=Practitioner,Device", "Patient.r system/Practitioner.r system/Device.r", {}),
+        ("_type=Practitioner,Device", "Patient.r system/Device.r system/Observation.r?code=718-7", {"Device": 1}),
+        ("_type=Practitioner,Device", "Patient.r system/Device.r system/Observation.r?code=nothing", {}),
     ],
 )  # fmt: skip
 async def test_it_can_be_narrowed_and_is_by_scopes(

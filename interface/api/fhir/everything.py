@@ -16,12 +16,12 @@ from interface.api.context import SEAL, Need, Route, actor_of, json_response, no
 from interface.api.fhir.negotiation import MEDIA_TYPE, negotiate
 from interface.api.fhir.page import read_one, shown
 from interface.api.fhir.routes import reader_of
-from interface.api.fhir.search import DEFAULT_COUNT, MOST_COUNT, Access
+from interface.api.fhir.search import DEFAULT_COUNT, MOST_COUNT, Access, Reader
 from interface.api.fhir.types import Shown
 from interface.api.fhir.values import bad, moment, read_id, unsupported
 from interface.api.paging import NextPage
 from interface.domain.permissions import Permission
-from interface.domain.search import All, Among, Either, Is, Moment, Node, Prefix, Referred, Refers
+from interface.domain.search import NEVER, All, Among, Either, Is, Moment, Node, Prefix, Referred, Refers
 from interface.errors import ApiError
 from interface.render import fhir
 from interface.store.db import Connection
@@ -50,9 +50,9 @@ _FIRST = UUID(int=0)
 class _Asked:
     """What is asked of one patient: which types, since when, from when to when."""
 
-    def __init__(self, patient_id: UUID, given: dict[str, str], access: Access) -> None:
+    def __init__(self, patient_id: UUID, given: dict[str, str], access: Access, reader: Reader) -> None:
         now = datetime.now(UTC)
-        self.patient_id = patient_id
+        self.patient_id, self._access, self._reader = patient_id, access, reader
         named = [one for one in given.get("_type", "").split(",") if one]
         if unknown := [one for one in named if one not in _ALL]:
             raise unsupported(f"_type names {unknown[0][:40]!r}, which is not served of a patient")
@@ -79,8 +79,10 @@ class _Asked:
             return Refers("target", "Observation", where=self._his("Observation"))
         if kind in _DATED:
             return Refers("patient", "Patient", (self.patient_id,))
-        first, *more = (Referred(source, link, self._his(source)) for source, link in _REFERRED[kind])
-        return Either((first, *more)) if more else first
+        # Who asked for what, and who measured it, is what requests and results say: to those who may read them.
+        ways = [Referred(source, link, All((self._his(source), self._reader.narrowed(source, "r"))))
+                for source, link in _REFERRED[kind] if self._access.to(source, "r")]  # fmt: skip
+        return Either(tuple(ways)) if ways else NEVER
 
 
 def _at_or_after(parameter: str, at: datetime) -> Node:
@@ -121,7 +123,7 @@ async def _everything(request: web.Request) -> web.StreamResponse:
         if patient is None or id is None:
             await note_read(request, "everything", "Patient", id, [], {"found": "no"})
             raise ApiError(404, "not-found", "there is no Patient of this id")
-        asked = _Asked(id, given, Access(actor))
+        asked = _Asked(id, given, Access(actor), reader_of(request))
         if after.keys[0] not in asked.types:
             after = Place((asked.types[0],), _FIRST) if asked.types else after
         found, following = await _page(request, connection, asked, count, after) if asked.types else ([], None)
