@@ -57,6 +57,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ('base_url = "ftp://lab.example.org"', "api.base_url", "is not an http"),
         ('base_url = "https://a:b@lab.example.org"', "api.base_url", "without user"),
         ('jwks_hosts = ["https://emr.example.org"]', "api.jwks_hosts[0]", "is not a host"),
+        ("behind_proxy = true", "api.trusted_proxies", "keeps everybody from logging in"),
         ('trusted_proxies = ["proxy"]', "api.trusted_proxies[0]", "is not an address"),
         ('trusted_proxies = ["10.0.0.1/8"]', "api.trusted_proxies[0]", "is not an address"),
         ("client_rate = -1", "api.client_rate", "is not between"),
@@ -71,7 +72,8 @@ def test_what_is_unsafe_or_wrong_is_a_problem(line: str, path: str, text: str) -
 
 @pytest.mark.parametrize(
     "line",
-    ['listen = "0.0.0.0:8080"\nbehind_proxy = true', 'listen = "[::1]:8080"', 'listen = "localhost:8080"',
+    ['listen = "0.0.0.0:8080"\nbehind_proxy = true\ntrusted_proxies = ["10.1.2.3"]',
+     'listen = "[::1]:8080"', 'listen = "localhost:8080"',
      'base_url = "http://127.0.0.1:8080"', 'base_url = "http://[::1]:8080"', 'base_url = "http://localhost/x"'],
 )  # fmt: skip
 def test_what_only_this_machine_or_a_proxy_reaches_may_do_without_tls(line: str) -> None:

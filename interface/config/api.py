@@ -34,6 +34,13 @@ def read_api(table: Table | None) -> ApiSettings:
             f"{listen} is reached from other machines, without TLS: set [api] tls, or behind_proxy = true where only a"
             " proxy with TLS reaches it",
         )
+    trusted_proxies = _networks(table, "trusted_proxies")
+    if behind_proxy and not table.has("trusted_proxies"):
+        table.problem(
+            "trusted_proxies",
+            "is missing: name the proxy's address, or all who come by it are one to the limits and the audit, and who"
+            " guesses passwords keeps everybody from logging in",
+        )
     hooks, hook_networks = read_hooks(table)
     settings = ApiSettings(
         listen=listen,
@@ -46,7 +53,7 @@ def read_api(table: Table | None) -> ApiSettings:
         hook_networks=hook_networks,
         tls=read_server_tls(tls) if tls is not None else None,
         behind_proxy=behind_proxy,
-        trusted_proxies=_networks(table, "trusted_proxies"),
+        trusted_proxies=trusted_proxies,
         address_rate=table.whole("address_rate", default.address_rate, 0, MOST_RATE),
         client_rate=table.whole("client_rate", default.client_rate, 0, MOST_RATE),
     )
