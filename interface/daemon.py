@@ -221,7 +221,7 @@ async def _serve(
 
     stack.callback(listener.close)
     at_work = replace(settings, database=replace(settings.database, url=database.url))
-    servers = Servers(at_work, listener, lambda: State(_ready(links), tuple(_statuses(links))), drain_s)
+    servers = Servers(at_work, listener, lambda: State(_ready(links), tuple(_statuses(links))), drain_s, feed.poke)
     stack.push_async_callback(servers.stop)
     return address, servers, servers.restart
 

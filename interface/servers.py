@@ -124,10 +124,18 @@ class _Server:
 
 
 class Servers:
-    """The server processes of a daemon."""
+    """The server processes of a daemon. `woken`: told for which organization there may be work."""
 
-    def __init__(self, settings: Settings, listener: socket.socket, state: Callable[[], State], drain_s: float) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        state: Callable[[], State],
+        drain_s: float,
+        woken: Callable[[UUID], None],
+    ) -> None:
         self._settings, self._listener, self._state, self._drain_s = settings, listener, state, drain_s
+        self._woken = woken
         self._servers: list[_Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()
@@ -186,6 +194,7 @@ class Servers:
                     server.started.set()
                 case Wake(organization_id):
                     waking.wake(organization_id)
+                    self._woken(organization_id)
                 case AskMetrics():
                     server.channel.say(Metrics(*telemetry.metrics_page()))
                 case Counted():

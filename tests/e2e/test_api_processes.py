@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from interface.daemon import Running, started
 from interface.domain.permissions import Role
-from interface.flow import waking
+from interface.flow import actors, waking
 from interface.servers import Servers
 from interface.settings import ApiSettings, Settings
 from interface.store.embedded import opened_database
@@ -123,3 +124,24 @@ async def test_a_change_over_any_process_wakes_the_links_of_the_daemon(state_dir
         async with asyncio.timeout(PATIENCE_S):
             await woken.wait()
         waking.leave(organization_id, woken.set)
+
+
+async def test_the_daemon_works_for_a_laboratory_without_links_that_asks_over_any_process(state_dir: Path) -> None:
+    """What is once is done by the daemon, which knows of itself only the laboratories of its links."""
+    alone = replace(settings(state_dir), links=(), api=ApiSettings(ANY, workers=2))
+    async with started(alone) as daemon:
+        async with opened_database(Settings(state_dir)) as database:
+            await actors.create_organization(database, "main")
+        people = await register_people(state_dir, daemon.api, Role.ADMINISTRATOR)
+        headers = {"Authorization": f"Bearer {people.emr}", "Prefer": "respond-async"}
+        base = f"http://{daemon.api}"
+        async with aiohttp.ClientSession(base, headers=headers) as session:
+            async with session.get("/fhir/$export?_type=Patient") as begun:
+                assert begun.status == 202, await begun.text()
+                path = urlsplit(begun.headers["Content-Location"]).path
+
+            async def done() -> bool:
+                async with session.get(path) as answer:
+                    return answer.status == 200
+
+            assert await eventually(done)

@@ -20,7 +20,7 @@ from interface.api.fhir.values import read_id
 from interface.domain.permissions import restrictions
 from interface.domain.views import Actor
 from interface.errors import ApiError
-from interface.flow import exporting
+from interface.flow import exporting, waking
 from interface.flow.exporting import Exporter
 from interface.flow.feed import Feed
 from interface.flow.subscriptions import read_criteria
@@ -77,11 +77,19 @@ async def _begin(request: web.Request, level: str) -> web.StreamResponse:
     async with served.database.transaction(actor.organization_id) as connection:
         url = f"{served.base_url}{path}{query}"
         id = await exporting.begin(connection, actor, url, level, types, filters, since)
+    _wanted(request)
     headers = {"Content-Location": f"{served.base_url}/fhir/$export-status/{id}"}
     said = fhir.operation_outcome(
         "informational", "the export has begun; Content-Location says where to ask", "information"
     )
     return json_response(said, 202, headers, MEDIA_TYPE)
+
+
+def _wanted(request: web.Request) -> None:
+    """Who works on exports knows only laboratories that have links or that somebody has asked for since it began."""
+    organization_id = actor_of(request).organization_id
+    services(request).feed.poke(organization_id)
+    waking.wake(organization_id)  # the daemon, where this is another process
 
 
 async def _parameters(request: web.Request) -> list[tuple[str, str]]:
@@ -135,6 +143,7 @@ async def status(request: web.Request) -> web.StreamResponse:
     if job.state == "failed":
         raise ApiError(500, "exception", f"the export failed: {job.error}")
     if job.state != "completed" or job.transaction_time is None:
+        _wanted(request)
         progress = f"{job.progress} resources, {len(job.files)} of {len(job.types)} types"
         return web.Response(status=202, headers={"X-Progress": progress, "Retry-After": str(POLL_S)})
     headers = {"Expires": job.expires_at.strftime("%a, %d %b %Y %H:%M:%S GMT")} if job.expires_at else {}
