@@ -15,6 +15,7 @@ from interface.store.idempotency import Kept
 
 HEADER, REPLAYED = "Idempotency-Key", "Idempotency-Replayed"
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
+_PART_OF_IT = ("Content-Type", "If-Match", "If-None-Exist")
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
@@ -35,7 +36,7 @@ async def once(request: web.Request, handler: Handler) -> web.StreamResponse:
     actor = actor_of(request)
     if not _KEY.fullmatch(key) or actor.id is None:
         raise ApiError(400, "value", f"{HEADER} is 1 to 200 visible characters")
-    asked = hashlib.sha256(b"\n".join((f"{request.method} {request.path_qs}".encode(), await request.read()))).digest()
+    asked = await _asked(request)
     try:
         async with services(request).database.joined(actor.organization_id) as connection:
             known = await idempotency.claim(connection, actor.organization_id, actor.id, key)
@@ -58,6 +59,12 @@ async def _note(request: web.Request, kept: Kept) -> None:
     pattern = resource.canonical if resource is not None else ""
     detail = {"request": request[REQUEST_ID], "route": pattern, "location": kept.location}
     await services(request).audit.read(actor_of(request), "replay", "route", None, detail)
+
+
+async def _asked(request: web.Request) -> bytes:
+    """A digest of what is asked: what must be the same for it to be the same request."""
+    said = (request.method, request.path_qs, *(request.headers.get(name, "") for name in _PART_OF_IT))
+    return hashlib.sha256(b"\0".join((*(one.encode() for one in said), await request.read()))).digest()
 
 
 def _kept(response: web.Response, asked: bytes) -> Kept:

@@ -72,6 +72,17 @@ async def test_a_key_of_another_request_or_of_another_user_stands_for_nothing(
     assert mine.json["id"] != first.json["id"]
 
 
+async def test_what_was_looked_at_is_part_of_a_request(bench: Bench, laboratory: Laboratory) -> None:
+    token, key = await laboratory.user_token(Role.TECHNOLOGIST), uuid4().hex
+    path = (await post(bench, token, uuid4().hex, someone())).headers["Location"]
+
+    async def change(version: str) -> Answer:
+        headers = {HEADER: key, "If-Match": version}
+        return await bench.ask("PATCH", path, token, json={"given": "Eva"}, headers=headers)
+
+    assert [(await change("1")).status, (await change("1")).status, (await change("2")).status] == [200, 200, 422]
+
+
 async def test_what_was_refused_is_not_kept_and_leaves_nothing(bench: Bench, laboratory: Laboratory) -> None:
     token, key = await laboratory.user_token(Role.TECHNOLOGIST), uuid4().hex
     patient = someone()
