@@ -107,7 +107,8 @@ async def evidence_key(laboratory: Laboratory, kind: str, result_id: UUID) -> UU
     asked = {
         "Organization": "select id from lab.organization", "Device": "select id from lab.analyzer",
         "Provenance": "select version_id from lab.result where id = $1",
-        "AuditEvent": "select id from lab.audit_event where action = 'search' limit 1",
+        "AuditEvent": "select id from lab.audit_event where action = 'search' and entity_kind ~ '^[A-Z]'"
+                      " limit 1",
         "Practitioner": "insert into lab.practitioner (id, organization_id) select gen_random_uuid(), id"
                         " from lab.organization returning id",
     }.get(kind)  # fmt: skip

@@ -80,7 +80,11 @@ async def test_results_come_as_they_are_released_and_are_resumed_without_a_gap(
     token = await laboratory.client_token("system/Observation.rs")
     async with listening(live, token) as stream:
         first = await released(laboratory, "11.0")
-        assert await stream.next() == ("Observation", {"type": "Observation", "id": first, "version": "1"})
+        kind, told = await stream.next()
+        assert (kind, told["type"], told["id"]) == ("Observation", "Observation", first)
+        async with laboratory.database.organization(laboratory.organization_id) as connection:
+            version = await connection.fetchval("select version_id::text from lab.result where id = $1::uuid", first)
+        assert told["version"] == version, "its versionId in FHIR"
     missed = await released(laboratory, "12.0")
     async with listening(live, token, **{"Last-Event-ID": stream.last_id}) as again:
         assert (await again.next())[1]["id"] == missed
