@@ -18,6 +18,7 @@ from aiohttp import ClientSession, web
 
 from interface.api.app import LinkStatus, Readiness, build_app
 from interface.api.connections import MOST_CONNECTIONS, listen
+from interface.api.context import ENDING
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
 from interface.domain.views import Actor, ActorKind
@@ -196,7 +197,8 @@ async def serving(
     """The application on a free loopback port; `settings`: more of `[api]`."""
     listener = socket.create_server(("127.0.0.1", 0))
     port: int = listener.getsockname()[1]
-    api = ApiSettings(listen=Address("127.0.0.1", port), preliminary=preliminary, **settings)
+    unlimited = {"client_rate": 0, "address_rate": 0}  # a test asks as fast as it can
+    api = ApiSettings(listen=Address("127.0.0.1", port), preliminary=preliminary, **unlimited | settings)
     readiness, links = [Readiness(True, True)], list[LinkStatus]()
     writer = AuditWriter(database)
     writer.start()
@@ -213,5 +215,6 @@ async def serving(
             yield Bench(f"{'https' if context else 'http'}://127.0.0.1:{port}", session, writer, app, readiness, links)
     finally:
         server.close()
+        app[ENDING].set()  # streams of events end now, not with their next heartbeat
         await runner.cleanup()
         await writer.close()
