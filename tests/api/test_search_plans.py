@@ -39,6 +39,13 @@ HOT = {
     "Patient?family=Must&given=Ev": "patient_word",
     "Patient?_id={id}": "patient",
 }
+BY_KEY = {  # with what of a result
+    "Patient?_id={id}": "patient_id",
+    "Observation?_id={id}": "id",
+    "Observation?patient={id}&category=laboratory&date=ge2026-01-01&date=lt2026-06-01": "patient_id",
+    "Observation?patient={id}&category=laboratory&_sort=-date": "patient_id",
+    "Specimen?patient={id}": "patient_id",
+}
 WALKS = ("Observation?_lastUpdated=gt2026-01-01&_sort=_lastUpdated", "Observation?category=laboratory")
 _FILL = (
     """insert into lab.patient (id, organization_id, family, given)
@@ -70,14 +77,15 @@ _FILL = (
 )
 
 
-async def fill(laboratory: Laboratory, owner: asyncpg.Connection[asyncpg.Record]) -> None:
+async def fill(laboratory: Laboratory, owner: asyncpg.Connection[asyncpg.Record], thought: int = 1) -> None:
+    """`thought`: how many laboratories the planner is to think there are, whatever other tests have left; with many of
+    them it thinks this one small."""
     async with laboratory.database.transaction(laboratory.organization_id) as connection:
         for place, text in enumerate(_FILL):
             await connection.execute(text, laboratory.organization_id, RESULTS if place == 6 else PATIENTS)
     for name in ("patient", "patient_identifier", "patient_word", "lab_order", "specimen", "order_item", "result",
                  "result_version"):  # fmt: skip
-        # As where one laboratory is all there is: among the many of the tests, one would be thought small.
-        await owner.execute(f"alter table lab.{name} alter column organization_id set (n_distinct = 1)")
+        await owner.execute(f"alter table lab.{name} alter column organization_id set (n_distinct = {thought})")
         await owner.execute(f"analyze lab.{name}")
 
 
@@ -122,6 +130,21 @@ async def test_hot_searches_follow_an_index(database: Database, owner: asyncpg.C
                 wrong.append(f"{query} reads {max(removed)} rows that are not wanted\n{found}")
         await connection.execute("reset all")
     assert not wrong, "\n\n".join(wrong)
+
+
+async def test_what_is_asked_for_by_its_key_is_read_alone_in_however_small_a_laboratory(
+    database: Database, owner: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """It may not be small: the planner knows how many there are of each on average only."""
+    laboratory = await found_laboratory(database)
+    await fill(laboratory, owner, thought=100)
+    async with database.searching(laboratory.organization_id) as connection:
+        ids = await connection.fetchrow("select patient_id, id from lab.result order by id limit 1")
+        assert ids is not None
+        for query, id in BY_KEY.items():
+            found = await plan(connection, query, None, ids[id], analyze=True)
+            removed = [int(one) for one in re.findall(r"Rows Removed by \w+: (\d+)", found)]
+            assert max(removed, default=0) <= FEW, f"{query}\n{found}"
 
 
 async def test_the_pool_for_reading_writes_nothing_and_plans_once(database: Database) -> None:
