@@ -22,12 +22,15 @@ import structlog
 
 from interface import telemetry
 from interface.api.context import LinkStatus, Readiness
+from interface.errors import LaboraError
 from interface.flow import waking
 from interface.settings import Settings
 from interface.telemetry import Counted
 
 READY_WAIT_S: Final = 30.0
 STATE_PAUSE_S: Final = 1.0
+PROGRAM: Final = "interface.server"
+MOST_UNREAD: Final = 4 << 20  # bytes
 _AGAIN_FIRST_S, _AGAIN_LONGEST_S = 0.5, 30.0
 _LENGTH: Final = struct.Struct(">I")
 
@@ -89,8 +92,9 @@ class Channel:
         return cls(*await asyncio.open_unix_connection(sock=end))
 
     def say(self, said: Said) -> None:
-        """Returns at once; what the other end does not read any more is lost with it."""
-        if not self._writer.is_closing():
+        """Returns at once. What the other end does not read is lost with it, and more than MOST_UNREAD is not kept:
+        all that is said often replaces what was said before."""
+        if not self._writer.is_closing() and self._writer.transport.get_write_buffer_size() <= MOST_UNREAD:
             data = pickle.dumps(said)
             self._writer.write(_LENGTH.pack(len(data)) + data)
 
@@ -145,8 +149,11 @@ class Servers:
         return [server.process.pid for server in self._servers]
 
     async def start(self, number: int) -> None:
-        """Return when all serve. Raises TimeoutError when one does not in time."""
-        self._servers += await asyncio.gather(*(self._begin() for _ in range(number)))
+        """Return when all serve. Raises LaboraError when one ends instead, or does not in time."""
+        begun = await asyncio.gather(*(self._begin() for _ in range(number)), return_exceptions=True)
+        self._servers += [one for one in begun if isinstance(one, _Server)]
+        if failed := next((one for one in begun if isinstance(one, BaseException)), None):
+            raise failed  # `stop` ends those that began
         self._do(self._tell())
 
     async def restart(self) -> None:
@@ -170,7 +177,7 @@ class Servers:
 
     async def _begin(self) -> _Server:
         ours, theirs = socket.socketpair()
-        command = (sys.executable, "-m", "interface.server", str(theirs.fileno()))
+        command = (sys.executable, "-m", PROGRAM, str(theirs.fileno()))
         process = await asyncio.create_subprocess_exec(
             *command, pass_fds=(theirs.fileno(), self._listener.fileno()), stdin=asyncio.subprocess.DEVNULL
         )
@@ -178,12 +185,13 @@ class Servers:
         server = _Server(process, await Channel.over(ours))
         server.channel.say(Begin(self._settings, self._listener.fileno(), self._state()))
         server.hearing = asyncio.create_task(self._hear(server), name="api-server")
-        try:
-            async with asyncio.timeout(READY_WAIT_S):
-                await server.started.wait()
-        except TimeoutError:
+        serves = asyncio.create_task(server.started.wait())
+        await asyncio.wait((serves, server.hearing), timeout=READY_WAIT_S, return_when=asyncio.FIRST_COMPLETED)
+        serves.cancel()
+        if not server.started.is_set():
+            ended = "ended" if server.hearing.done() else f"did not serve within {READY_WAIT_S:.0f} s"
             await self._end(server)
-            raise
+            raise LaboraError(f"api.workers: a process of the API {ended} (status {process.returncode}); see the log")
         return server
 
     async def _hear(self, server: _Server) -> None:
@@ -202,7 +210,7 @@ class Servers:
                     server.counted = said
         server.channel.close()
         status = await server.process.wait()
-        if server.wanted:
+        if server.wanted and server.started.is_set():
             log.error("an API process ended", action="api.process", pid=server.process.pid, status=status)
             self._do(self._replace(server))
 
@@ -215,7 +223,7 @@ class Servers:
                 async with self._changing:
                     if lost in self._servers:
                         self._servers[self._servers.index(lost)] = await self._begin()
-            except (OSError, TimeoutError) as error:
+            except (OSError, LaboraError) as error:
                 log.error("an API process does not start", action="api.process", error=type(error).__name__)
 
     async def _end(self, server: _Server) -> None:

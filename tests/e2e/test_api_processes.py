@@ -13,9 +13,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
+import pytest
 
+from interface import servers as servers_module
 from interface.daemon import Running, started
 from interface.domain.permissions import Role
+from interface.errors import LaboraError
 from interface.flow import actors, waking
 from interface.servers import Servers
 from interface.settings import ApiSettings, Settings
@@ -145,3 +148,12 @@ async def test_the_daemon_works_for_a_laboratory_without_links_that_asks_over_an
                     return answer.status == 200
 
             assert await eventually(done)
+
+
+async def test_a_process_that_does_not_start_is_one_clear_sentence(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers_module, "PROGRAM", "interface.no_such_server")
+    with pytest.raises(LaboraError, match=r"api\.workers: a process of the API ended \(status 1\)"):
+        async with several(state_dir):
+            pass
