@@ -38,7 +38,7 @@ from interface.store.audit import AuditWriter
 from interface.store.audit_sealer import Sealer
 from interface.store.db import Database
 from interface.store.embedded import open_database
-from interface.store.upkeep import keep_counted, keep_partitions, keep_statistics, keep_wire_log
+from interface.store.upkeep import keep_answers, keep_counted, keep_partitions, keep_statistics, keep_wire_log
 
 if TYPE_CHECKING:
     from interface.api.app import LinkStatus, Readiness
@@ -157,6 +157,7 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             keep_wire_log(links.settings, server, links.wire_log),
             keep_statistics(links.settings, server),
             keep_counted(links.settings, server),
+            keep_answers(database),
             watch_criticals(database, lambda: list(links.journals)),
             watch_patients(database, lambda: list(links.journals)),
             watch_quality_control(database, lambda: list(links.journals)),

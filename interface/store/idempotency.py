@@ -26,12 +26,8 @@ class Kept:
 async def claim(connection: Connection, organization_id: UUID, actor_id: UUID, key: str) -> Kept | None:
     """Take the key for the transaction that `connection` is in: None; or what was answered under it.
 
-    Waits while another transaction has it. The actor's keys that are too old to count are forgotten.
+    Waits while another transaction has it.
     """
-    await connection.execute(
-        "delete from lab.idempotency_key where actor_id = $1 and created_at < now() - make_interval(hours => $2)",
-        actor_id, KEPT_HOURS,
-    )  # fmt: skip
     taken = await connection.fetchval(
         "insert into lab.idempotency_key (organization_id, actor_id, key) values ($1, $2, $3)"
         " on conflict do nothing returning true",
@@ -46,6 +42,14 @@ async def claim(connection: Connection, organization_id: UUID, actor_id: UUID, k
     if row is None:  # it was forgotten between the two statements: this is the first again
         return await claim(connection, organization_id, actor_id, key)
     return Kept(*row)
+
+
+async def forget(connection: Connection) -> int:
+    """Delete the organization's answers that have been kept for long enough; how many."""
+    done = await connection.execute(
+        "delete from lab.idempotency_key where created_at < now() - make_interval(hours => $1)", KEPT_HOURS
+    )
+    return int(done.split()[-1])
 
 
 async def keep(connection: Connection, actor_id: UUID, key: str, kept: Kept) -> None:

@@ -11,13 +11,14 @@ import structlog
 
 from interface.errors import ConfigError, StoreError
 from interface.settings import WIRE_LOG_MB, Settings
-from interface.store import pbrtqc
-from interface.store.db import DRIVER_ERRORS, Connection, open_connection
+from interface.store import idempotency, pbrtqc
+from interface.store.db import DRIVER_ERRORS, Connection, Database, open_connection
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.migrate import maintain, may_upgrade
 from interface.store.schema import OWNER_ROLE, SCHEMA
 from interface.store.wire_log import WireLogWriter, prune
 
+ANSWERS_PAUSE_S = 3600.0
 COUNTED_PAUSE_S = PARTITIONS_PAUSE_S = 86_400.0
 PRUNE_PAUSE_S, STATISTICS_PAUSE_S, LONGEST_PAUSE_S = 30.0, 5.0, 60.0
 GROWN_ROWS = 500  # a table that has changed by so many rows, and by as many as it has, is analyzed
@@ -104,6 +105,19 @@ async def keep_counted(settings: Callable[[], Settings], server: EmbeddedPostgre
         except _PASSING as error:
             log.warning("counted values not pruned", action="pbrtqc.prune", reason=str(error))
         await asyncio.sleep(COUNTED_PAUSE_S)
+
+
+async def keep_answers(database: Database) -> None:
+    """Forget, hour by hour, what was answered under clients' own keys: it may be of patients (`store.idempotency`)."""
+    while True:
+        for organization_id in database.served:
+            try:
+                async with database.transaction(organization_id) as connection:
+                    if rows := await idempotency.forget(connection):
+                        log.info("answers forgotten", action="idempotency.forget", rows=rows)
+            except _PASSING as error:
+                log.warning("answers not forgotten", action="idempotency.forget", reason=str(error))
+        await asyncio.sleep(ANSWERS_PAUSE_S)
 
 
 async def keep_statistics(settings: Callable[[], Settings], server: EmbeddedPostgres | None) -> None:

@@ -127,3 +127,17 @@ async def test_a_key_that_is_none_is_refused(bench: Bench, laboratory: Laborator
     token = await laboratory.user_token(Role.TECHNOLOGIST)
     answer = await post(bench, token, key, someone())
     assert (answer.status, answer.json["code"]) == (400, "value")
+
+
+async def test_what_was_answered_is_forgotten_whoever_asks_next(bench: Bench, laboratory: Laboratory) -> None:
+    """An answer may be of a patient: it does not stay until its client comes again."""
+    token, old, new = await laboratory.user_token(Role.TECHNOLOGIST), uuid4().hex, uuid4().hex
+    for key in (old, new):
+        await post(bench, token, key, someone())
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await connection.execute(
+            "update lab.idempotency_key set created_at = now() - make_interval(hours => $1, secs => 1) where key = $2",
+            idempotency.KEPT_HOURS, old,
+        )  # fmt: skip
+        assert await idempotency.forget(connection) == 1
+        assert await connection.fetchval("select key from lab.idempotency_key") == new
