@@ -27,6 +27,7 @@ from interface.store.subscriptions import LetterView, NewSubscription, Subscript
 Parameters = tuple[tuple[str, str], ...]
 MOST_CRITERIA_CHARACTERS = 2000
 HIDDEN = "***"
+BY_LABORATORY = "switched off by the laboratory: "  # begins the error of one that only a person turns on again
 
 
 class Found(Protocol):
@@ -119,10 +120,13 @@ async def update(
     reading: Reading,
     version: int | None = None,
 ) -> SubscriptionView:
-    """What the EMR says anew; `off` ends the telling and keeps the place. Raises ApiError 403, 404, 410, 412, 422."""
+    """What the EMR says anew; `off` ends the telling and keeps the place. Raises ApiError 403, 404, 409 (a person of
+    the laboratory switched it off), 410, 412, 422."""
     before = await own(connection, actor, id, lock=True)
     if version is not None and version != before.version:
         raise ApiError(412, "conflict", f"it is at version {before.version} now")
+    if before.status is Status.OFF and before.error.startswith(BY_LABORATORY):
+        raise ApiError(409, "conflict", f"{before.error}; the laboratory resumes it")
     if asked.status == "off":
         await rows.set_status(connection, id, Status.OFF, "switched off by its client")
         await audit.record(connection, actor, "off", "subscription", id)
@@ -266,7 +270,7 @@ async def switch_off(connection: Connection, actor: Actor, id: UUID, reason: str
     if not reason.strip():
         raise ApiError(422, "required", "switching a subscription off needs a reason, which its client is told")
     await _any(connection, id, lock=True)
-    await rows.set_status(connection, id, Status.OFF, f"switched off by the laboratory: {reason.strip()[:500]}")
+    await rows.set_status(connection, id, Status.OFF, BY_LABORATORY + reason.strip()[:500])
     await audit.record(connection, actor, "off", "subscription", id, {"reason": reason.strip()})
     return await _shown(connection, await _any(connection, id), await changes.last_position(connection))
 

@@ -263,6 +263,24 @@ async def test_each_client_has_its_own_and_may_end_them(emr: Hooked) -> None:
     assert emr.receiver.values == ["11.0"]
 
 
+async def test_what_the_laboratory_switched_off_only_a_person_turns_on(emr: Hooked) -> None:
+    made = await emr.subscribe()
+    path, person = f"/fhir/Subscription/{made['id']}", await emr.laboratory.user_token(Role.ADMINISTRATOR)
+    said = {"json": {"reason": "sends to the wrong ward"}}
+    assert (await emr.bench.ask("POST", f"/api/subscriptions/{made['id']}/off", person, **said)).status == 200
+    await emr.released("11.0")
+    for status in ("requested", "off"):
+        body = {**emr.wish(), "id": made["id"], "status": status}
+        answer = await emr.bench.ask("PUT", path, emr.token, json=body)
+        assert answer.status == 409 and "sends to the wrong ward" in str(answer.json), answer.json
+    await emr.told()
+    assert emr.receiver.values == []
+    again = await emr.bench.ask("POST", f"/api/subscriptions/{made['id']}/resume", person, json={"letters": False})
+    assert again.json["subscription"]["status"] == "active"
+    await emr.told()
+    assert emr.receiver.values == ["11.0"], "its place was kept"
+
+
 async def test_everything_wrong_with_one_is_said_at_once(emr: Hooked) -> None:
     bad = emr.wish("Observation?status=", status="error", channel={"header": ["Host: x"], "payload": "text/plain"})
     bad["channel"]["endpoint"] = "http://169.254.169.254/latest"

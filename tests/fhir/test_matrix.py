@@ -11,7 +11,8 @@ import orjson
 from interface.domain.permissions import Role
 from interface.settings import Preliminary
 from interface.store.db import Database
-from tests.api.bench import Bench, found_laboratory, serving
+from tests.api.bench import Bench, Laboratory, found_laboratory, serving
+from tests.api.hooks_use import hooked
 from tests.fhir.matrix import KINDS, around, released_of_every_kind
 from tests.fhir.validators import NAMES, judge, needs_node
 
@@ -51,6 +52,29 @@ async def _of_one(bench: Bench, token: str, result_id: UUID) -> list[tuple[str, 
     return found
 
 
+async def _subscriptions(laboratory: Laboratory) -> list[tuple[str, bytes]]:
+    """One in each state it can be in, with all that it may say and with as little, and the Bundle of them."""
+    async with hooked(laboratory) as emr:
+        full = {"header": ["Authorization: Bearer s3cret"]}
+        made = [
+            await emr.subscribe(channel=full, end="2099-01-01T00:00:00Z"),
+            await emr.subscribe(channel={"payload": ""}),
+        ]
+        for one in made:
+            found = (await emr.bench.get(f"/fhir/Subscription/{one['id']}", emr.token)).json
+            assert found["status"] == "active"
+        emr.receiver.answers = [503, 503]
+        await emr.released("1")
+        await emr.told()
+        off = {**emr.wish(), "id": made[1]["id"], "status": "off"}
+        assert (await emr.bench.ask("PUT", f"/fhir/Subscription/{made[1]['id']}", emr.token, json=off)).status == 200
+        bundle = await emr.bench.get("/fhir/Subscription", emr.token)
+        resources = [entry["resource"] for entry in bundle.json["entry"]]
+        assert {one["status"] for one in resources} == {"error", "off"}
+        bodies = [orjson.dumps(one) for one in (*made, *resources)]
+    return [("Bundle of Subscription", bundle.body), *(("Subscription", body) for body in bodies)]
+
+
 @needs_node
 async def test_all_that_is_said_is_valid_for_every_kind_of_result(database: Database) -> None:
     laboratory = await found_laboratory(database)
@@ -64,6 +88,7 @@ async def test_all_that_is_said_is_valid_for_every_kind_of_result(database: Data
             await bench.writer.flush()
             said += await _everything(bench, token, type)
         said += await _of_one(bench, token, results["corrected"])
+        said += await _subscriptions(laboratory)
         said.append(("CapabilityStatement", (await bench.get("/fhir/metadata")).body))
         for path in ("Patient/x", "Observation?date=x", "Nothing"):
             said.append(("OperationOutcome", (await bench.get(f"/fhir/{path}", token)).body))
