@@ -239,7 +239,7 @@ def _ready(links: Links) -> Readiness:
 def _ups(links: Links) -> list[LinkUp]:
     by_name = {context.name: context for context in links.contexts}
     return [
-        LinkUp(by_name[link.id].organization_id, by_name[link.id].link_id, link.up)
+        LinkUp(by_name[link.id].organization_id, link.id, link.up, link.fault)
         for link in links.supervisor.statuses()
         if link.id in by_name  # while SIGHUP is at work, it may be one that goes
     ]

@@ -19,6 +19,7 @@ from interface.api.changes import Told, kinds_of, position_of, readable, told
 from interface.api.context import ENDING, TOKEN, Need, Route, actor_of, note_read, services
 from interface.api.fhir.reading import Reader
 from interface.api.lists import read_query
+from interface.domain.alerts import Told as AlertTold
 from interface.domain.permissions import Permission
 from interface.domain.views import Actor, ActorKind
 from interface.errors import ApiError
@@ -36,8 +37,7 @@ MOST_OF_ONE, MOST_OF_ALL = 10, 500
 _ALERTS: Final = {
     "critical": Permission.RESULT_READ,
     "qc_problem": Permission.QC_READ,
-    "link": Permission.LINK_READ,
-    "subscription": Permission.CLIENT_WRITE,
+    changes.ALERT: Permission.ALERT_READ,
 }
 
 # It is sent before the rest of the server could add its own.
@@ -162,10 +162,17 @@ def _events(rows: Iterable[Change], found: Iterable[Told]) -> Iterable[tuple[str
         by_row.setdefault(one.position, []).append((one.type, data))
     for row in rows:
         if row.kind in _ALERTS:
-            by_row.setdefault(row.position, []).append((row.kind, {"id": row.entity_id, "what": row.note}))
+            by_row.setdefault(row.position, []).append((row.kind, {"id": row.entity_id, **_said(row)}))
     for position, events in sorted(by_row.items()):
         for place, (name, data) in enumerate(events, 1):
             yield name, data, position if place == len(events) else None
+
+
+def _said(row: Change) -> dict[str, object]:
+    if row.kind != changes.ALERT:
+        return {"what": row.note}
+    said = AlertTold.read(row.note)
+    return {"what": said.phase, "kind": said.kind, "thing": said.subject.thing, "subject": said.subject.name}
 
 
 def _event(name: str, data: dict[str, object], position: int | None) -> bytes:

@@ -36,6 +36,8 @@ class Permission(StrEnum):
     MESSAGE_READ = "message:read"
     MESSAGE_REPLAY = "message:replay"
     LINK_READ = "link:read"
+    ALERT_READ = "alert:read"
+    ALERT_WRITE = "alert:write"  # sees to one, has some not told for a while
     MAP_WRITE = "map:write"
     USER_READ = "user:read"
     USER_WRITE = "user:write"
@@ -56,7 +58,7 @@ _P = Permission
 _CLINICAL_READ = frozenset({_P.PATIENT_READ, _P.ORDER_READ, _P.RESULT_READ, _P.QC_READ})
 _BENCH_WORK = frozenset(
     {_P.SPECIMEN_WRITE, _P.WORKSHEET_WRITE, _P.CRITICAL_WRITE, _P.RULE_READ, _P.PROVIDER_WRITE, _P.QC_WRITE}
-    | {_P.DISPATCH_WRITE}
+    | {_P.DISPATCH_WRITE, _P.ALERT_READ, _P.ALERT_WRITE}
 )
 
 # An administrator runs the system and may not sign a result, nor say which are released without a person, nor that an
@@ -74,7 +76,7 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
     | {_P.PATIENT_MERGE},
     Role.PHLEBOTOMIST: frozenset({_P.PATIENT_READ, _P.PATIENT_WRITE, _P.ORDER_READ, _P.ORDER_WRITE, _P.SPECIMEN_WRITE}),
     Role.VIEWER: _CLINICAL_READ,
-    Role.AUDITOR: frozenset({_P.AUDIT_READ, _P.USER_READ, _P.LINK_READ}),
+    Role.AUDITOR: frozenset({_P.AUDIT_READ, _P.USER_READ, _P.LINK_READ, _P.ALERT_READ}),
 }
 
 

@@ -1,8 +1,9 @@
-"""Tells the laboratory's people when a link goes down or comes up: a row of the feed of changes each time."""
+"""Links that are down as alerts: entered when one goes down, recovered when it is up or configured no more."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -10,11 +11,13 @@ from uuid import UUID
 
 import structlog
 
+from interface.domain.alerts import AlertKind, Subject
 from interface.errors import StoreError
-from interface.store import changes
+from interface.flow import alerting
 from interface.store.db import Database
 
 WATCH_S: Final = 1.0
+START_LOOKS: Final = 15  # so long a link that was not up yet may take to be so
 
 log = structlog.get_logger(__name__)
 
@@ -22,25 +25,37 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class LinkUp:
     organization_id: UUID
-    link_id: UUID
+    name: str
     up: bool
+    fault: str = ""  # why it is not
 
 
 class LinkWatch:
-    """What is told is what it is now and was not before; how links are at the start is nothing to tell."""
+    """The first look settles what stood when the daemon was stopped; later ones ask only for what is new."""
 
     def __init__(self, database: Database, links: Callable[[], Iterable[LinkUp]]) -> None:
         self._database, self._links = database, links
-        self._known: dict[UUID, bool] = {one.link_id: one.up for one in links()}
+        self._settled: dict[UUID, frozenset[Subject]] = {}  # those that are down
+        self._begun: set[tuple[UUID, str]] = set()  # were up once, or had the time for it
+        self._looks = 0
 
     async def look(self) -> None:
         """Raises StoreError; then it is told at the next look."""
+        down: dict[UUID, dict[Subject, str]] = defaultdict(dict)
+        starting = self._looks < START_LOOKS
         for one in self._links():
-            if self._known.get(one.link_id, one.up) != one.up:
-                async with self._database.transaction(one.organization_id) as connection:
-                    what = "up" if one.up else "down"
-                    await changes.note_alert(connection, one.organization_id, "link", one.link_id, what)
-            self._known[one.link_id] = one.up
+            found, key = down[one.organization_id], (one.organization_id, one.name)
+            if one.up or not starting:
+                self._begun.add(key)
+            if not one.up and key in self._begun:
+                found[Subject("link", one.name)] = one.fault
+        for organization_id in (*down, *(gone for gone in self._settled if gone not in down)):
+            found = down.get(organization_id, {})
+            if self._settled.get(organization_id) != found.keys():
+                async with self._database.transaction(organization_id) as connection:
+                    await alerting.settle(connection, organization_id, AlertKind.LINK_DOWN, found)
+                self._settled[organization_id] = frozenset(found)
+        self._looks += 1
 
     async def run(self) -> None:
         """Look until cancelled."""

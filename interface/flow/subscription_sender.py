@@ -20,6 +20,7 @@ from uuid import UUID
 import structlog
 
 from interface import telemetry
+from interface.domain.alerts import AlertKind, Subject
 from interface.domain.subscription import (
     JSON,
     MOST_ATTEMPTS,
@@ -30,6 +31,7 @@ from interface.domain.subscription import (
 )
 from interface.domain.views import Actor, ActorKind
 from interface.errors import DeliveryError, DeliveryRejected, DeliveryTransient, StoreError
+from interface.flow import alerting
 from interface.flow.feed import Feed
 from interface.flow.hooks import Hooks, Sender
 from interface.flow.subscriptions import Found, Parameters, Reading, read_criteria, scopes_of, within
@@ -279,14 +281,18 @@ class SubscriptionSender:
             await rows.insert_letter(connection, organization_id, id, one.position, one.id, error, attempts)
             detail = {"error": error, "resource": f"{one.type}/{one.id}"}
             await audit.record(connection, turn.actor, "letter", "subscription", id, detail)
-            await changes.note_alert(connection, organization_id, "subscription", id, "letter")
+            subject = Subject("subscription", str(id))
+            await alerting.enter(connection, organization_id, AlertKind.DELIVERY, subject, text)
 
     async def _stop(self, view: SubscriptionView, actor: Actor, text: str, attempts: int = 0) -> None:
         """Off, at the place where it is; the laboratory's people are told."""
         async with self._database.transaction(actor.organization_id) as connection:
             if await rows.note_failure(connection, view.id, self.holder, Status.OFF, text, attempts, self._now()):
                 await audit.record(connection, actor, "off", "subscription", view.id, {"error": text})
-                await changes.note_alert(connection, actor.organization_id, "subscription", view.id, "off")
+                subject = Subject("subscription", str(view.id))
+                await alerting.enter(
+                    connection, actor.organization_id, AlertKind.DELIVERY, subject, f"it is off: {text}"
+                )
         log.warning("subscription is off", action="subscription.off", subscription=str(view.id))
 
 

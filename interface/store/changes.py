@@ -68,7 +68,8 @@ _MEANT: Final = {
 FOLLOWED: Final = tuple(_MEANT)  # the types whose changes are in the feed, in the order in which a row tells them
 RELEASED: Final = ("order", "result", "patient", "specimen")  # kinds of rows that tell what an EMR may see
 PRELIMINARY: Final = (*RELEASED, "preliminary")  # and what it may see where `[api] preliminary` shows it
-ALERTS: Final = ("critical", "qc_problem", "link", "subscription")  # kinds of rows for the laboratory's own people
+ALERT: Final = "alert"  # entered, or recovered: `store.alerts`
+ALERTS: Final = ("critical", "qc_problem", ALERT)  # kinds of rows for the laboratory's own people
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,8 @@ async def note_preliminary(connection: Connection, organization_id: UUID, result
 
 
 async def note_alert(connection: Connection, organization_id: UUID, kind: str, entity_id: UUID, note: str) -> None:
-    """Something for the laboratory's own people, in the transaction in which it happens. No patient data in `note`."""
+    """Something for the laboratory's own people, in the transaction in which it happens, of one of the kinds ALERTS.
+    No patient data in `note`."""
     await connection.execute(
         "insert into lab.outbox (id, organization_id, kind, entity_id, note) values (lab.new_id(), $1, $2, $3, $4)",
         organization_id, kind, entity_id, note,

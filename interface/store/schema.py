@@ -6,9 +6,9 @@ SCHEMA = "lab"
 OWNER_ROLE = "labora_owner"
 APP_ROLE = "labora_app"
 
-# `code_map`, `rule_use`, `rule_switch`, `qc_target`, `qc_problem`, `analyzer_lot`, `pbrtqc_use`, `route` and
-# `analyzer_down` but for the columns that say when a row was ended, and by what or whom; `qc_point` but for those that
-# say by whom it was excluded.
+# `code_map`, `rule_use`, `rule_switch`, `qc_target`, `qc_problem`, `analyzer_lot`, `pbrtqc_use`, `route`,
+# `analyzer_down` and `alert_silence` but for the columns that say when a row was ended, and by what or whom; `qc_point`
+# but for those that say by whom it was excluded.
 APPEND_ONLY = frozenset(
     {
         "frame",
@@ -25,6 +25,8 @@ APPEND_ONLY = frozenset(
         "qc_problem",
         "qc_target",
         "qc_event",
+        "alert_event",
+        "alert_silence",
         "analyzer_lot",
         "pbrtqc_plan",
         "pbrtqc_validation",
@@ -49,6 +51,7 @@ APPEND_ONLY = frozenset(
         "analyzer_down",
         "report",
         "report_file",
+        "notice",
     }
 )
 DELETABLE = frozenset(

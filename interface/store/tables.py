@@ -32,7 +32,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from interface.store import change_tables as change_tables  # their tables are of the same metadata
+from interface.store import alert_tables as alert_tables  # their tables are of the same metadata
+from interface.store import change_tables as change_tables
 from interface.store import dispatch_tables as dispatch_tables
 from interface.store import history_tables as history_tables
 from interface.store import law_tables as law_tables

@@ -112,26 +112,26 @@ async def test_people_hear_of_links_and_alerts_and_clients_do_not(live: Bench, l
     await laboratory.user()
     viewer, technologist = await laboratory.user_token(Role.VIEWER), await laboratory.user_token(Role.TECHNOLOGIST)
     client = await laboratory.client_token("system/*.rs")
-    link_id, up = uuid7(), [True]
-    watch = LinkWatch(laboratory.database, lambda: [LinkUp(laboratory.organization_id, link_id, up[0])])
+    up = [True]
+    watch = LinkWatch(laboratory.database, lambda: [LinkUp(laboratory.organization_id, "hema-1", up[0])])
     await watch.look()
     for up[0] in (False, False, True):
         await watch.look()
     async with laboratory.database.transaction(laboratory.organization_id) as connection:
-        for kind in ("critical", "qc_problem", "subscription"):
-            await changes.note_alert(connection, laboratory.organization_id, kind, link_id, "opened")
+        for kind in ("critical", "qc_problem"):
+            await changes.note_alert(connection, laboratory.organization_id, kind, uuid7(), "opened")
 
-    async def heard(token: str) -> list[tuple[str, str]]:
+    async def heard(token: str) -> list[tuple[str, ...]]:
         found = []
         async with listening(live, token, "after=0&wait=false") as stream:
             try:
                 while True:
                     name, data = await stream.next()
-                    found.append((name, data["what"]))
+                    found.append((name, *[data[key] for key in ("what", "kind", "thing", "subject") if key in data]))
             except EOFError:
                 return found
 
-    links = [("link", "down"), ("link", "up")]
+    links = [("alert", what, "link_down", "link", "hema-1") for what in ("entered", "recovered")]
     assert await heard(technologist) == [*links, ("critical", "opened"), ("qc_problem", "opened")]
     assert await heard(viewer) == [("critical", "opened"), ("qc_problem", "opened")]
     assert await heard(client) == []

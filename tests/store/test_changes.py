@@ -172,12 +172,12 @@ async def test_an_order_that_changes_twice_in_a_transaction_says_so_once(laborat
 async def test_alerts_are_rows_of_the_same_feed_and_mean_no_resource(laboratory: Laboratory) -> None:
     before = await position(laboratory)
     async with laboratory.database.transaction(laboratory.organization_id) as connection:
-        await changes.note_alert(connection, laboratory.organization_id, "link", laboratory.link_id, "down")
+        await changes.note_alert(connection, laboratory.organization_id, "critical", laboratory.link_id, "opened")
     assert await meant(laboratory, before) == []
     async with laboratory.database.organization(laboratory.organization_id) as connection:
         [one] = await changes.after(connection, before, 10, changes.ALERTS)
         made = await connection.fetchval("select id from lab.outbox where seq = $1", one.position)
-    assert (one.kind, one.entity_id, one.note) == ("link", laboratory.link_id, "down")
+    assert (one.kind, one.entity_id, one.note) == ("critical", laboratory.link_id, "opened")
     assert (made.version, made.variant) == (7, "specified in RFC 4122")
 
 
