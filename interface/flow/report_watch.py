@@ -1,7 +1,7 @@
 """Versions of reports are made soon after what they tell has changed, and printed once in their own form.
 
 Whoever reads a report before that makes its version then (`flow.reports`). Deciding and links go first: a round is
-short, the next waits for several times as long as it took, and for a pause in deciding.
+short and over when deciding begins, the next waits for several times as long as it took, and for a pause in deciding.
 """
 
 from __future__ import annotations
@@ -38,36 +38,46 @@ def emr_audience(settings: Settings) -> Audience:
     return Audience.EMR_PRELIMINARY if visible else Audience.EMR
 
 
-async def look(database: Database, organization_id: UUID, audience: Audience, unprinted: deque[StoredReport]) -> int:
+async def look(
+    database: Database,
+    organization_id: UUID,
+    audience: Audience,
+    unprinted: deque[StoredReport],
+    over: Callable[[], bool] = lambda: False,
+) -> int:
     """One round: the orders that wait longest, then a few of the versions in `unprinted`, to which it adds those that
-    it has made. How many orders and versions. Raises StoreError.
+    it has made. How many orders and versions. Begins nothing more as soon as the round is `over`. Raises StoreError.
 
     A fault of ours with one keeps no other from its report: the order is put off, the version printed when it is read.
     """
-    async with database.transaction(organization_id) as connection:
+    async with database.by_index(organization_id) as connection:
         due = await rows.due_orders(connection, MOST_ORDERS)
+    looked_at = printed = 0
     for order_id in due:
+        if over():
+            return looked_at
+        looked_at += 1
         try:
-            async with database.transaction(organization_id) as connection:
+            async with database.by_index(organization_id) as connection:
                 made = await reports.refresh(connection, order_id, audience)
             unprinted.extend([made] if made is not None else [])
         except StoreError:
             raise
         except Exception as error:
             log.error("report not made", action="report.make", order=str(order_id), exc_info=error)
-            async with database.transaction(organization_id) as connection:
+            async with database.by_index(organization_id) as connection:
                 await rows.put_off(connection, order_id)
-    printed = min(MOST_FILES, len(unprinted))
-    for _ in range(printed):
+    while printed < MOST_FILES and unprinted and not over():
+        printed += 1
         report = unprinted.popleft()
         try:
-            async with database.transaction(organization_id) as connection:
+            async with database.by_index(organization_id) as connection:
                 await reports.document(connection, report)
         except StoreError:
             raise
         except Exception as error:
             log.error("report not printed", action="report.print", report=str(report.id), exc_info=error)
-    return len(due) + printed
+    return looked_at + printed
 
 
 async def watch_reports(
@@ -78,11 +88,13 @@ async def watch_reports(
 ) -> None:
     """Look until cancelled; while `busy`, as when results are being decided, only now and then."""
     unprinted: defaultdict[UUID, deque[StoredReport]] = defaultdict(lambda: deque(maxlen=MOST_UNPRINTED))
+    waited = True  # for long enough: the next round is made, whoever is busy
     while True:
         began = monotonic()
+        over = _never if waited else busy
         for organization_id in organization_ids():
             try:
-                await look(database, organization_id, audience, unprinted[organization_id])
+                await look(database, organization_id, audience, unprinted[organization_id], over)
             except StoreError as error:
                 log.warning("reports not made", action="report.watch", error=error.slug)
             except Exception as error:  # nor one laboratory's the other laboratories
@@ -90,5 +102,9 @@ async def watch_reports(
         rest_s = max(WATCH_S, REST * (monotonic() - began))
         ended = monotonic()
         await asyncio.sleep(rest_s)
-        while busy() and monotonic() - ended < LONGEST_S:  # noqa: ASYNC110  it is asked, nobody is told
+        while (waited := busy()) and monotonic() - ended < LONGEST_S:  # noqa: ASYNC110  it is asked, nobody is told
             await asyncio.sleep(WATCH_S)
+
+
+def _never() -> bool:
+    return False

@@ -203,7 +203,7 @@ class ResultWorker:
         heads: dict[UUID, StoredMessage] = {}
         for organization_id in {claim.organization_id for claim in claims}:
             ids = [claim.message_id for claim in claims if claim.organization_id == organization_id]
-            async with self._database.organization(organization_id) as connection:
+            async with self._database.by_index(organization_id) as connection:
                 heads |= await read_messages(connection, ids, with_frames=False)
         portion: list[Claim] = []
         size = 0
@@ -221,7 +221,7 @@ class ResultWorker:
         messages: dict[UUID, StoredMessage] = {}
         for organization_id in {claim.organization_id for claim in claims}:
             ids = [claim.message_id for claim in claims if claim.organization_id == organization_id]
-            async with self._database.organization(organization_id) as connection:
+            async with self._database.by_index(organization_id) as connection:
                 messages |= await read_messages(connection, ids)
         jobs = []
         for at, claim in enumerate(claims, 1):
@@ -253,7 +253,7 @@ class ResultWorker:
         found = set()
         for organization_id in {job.claim.organization_id for job in jobs}:
             lanes = {lane for job in jobs for lane in job.lanes if lane[0] == organization_id}
-            async with self._database.organization(organization_id) as connection:
+            async with self._database.by_index(organization_id) as connection:
                 urgent = await ordered_at_once(connection, [barcode for _, barcode in lanes])
             found |= {(organization_id, barcode) for barcode in urgent}
         return found
@@ -316,7 +316,7 @@ class ResultWorker:
     async def _decide(self, organization_id: UUID, jobs: Sequence[Job]) -> list[Outcome]:
         outcomes = []
         analyzers = {job.analyzer for job in jobs}
-        async with self._database.transaction(organization_id) as connection:
+        async with self._database.by_index(organization_id) as connection:
             for one in {job.analyzer for job in jobs if job.barrier}:
                 await lock_judging(connection, organization_id, one)
             works = [(job.work, await self._catalogue(connection, job.work.link)) for job in jobs]

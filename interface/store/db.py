@@ -66,9 +66,12 @@ class Use(Enum):
     ANY = "any"
     AT_ONCE = "at once"
     SEARCH = "search"
+    BY_INDEX = "by index"
 
 
-_SETTINGS: Final[dict[Use, dict[str, str]]] = {Use.ANY: {}, Use.AT_ONCE: _AT_ONCE, Use.SEARCH: _SEARCH}
+_SETTINGS: Final[dict[Use, dict[str, str]]] = {
+    Use.ANY: {}, Use.AT_ONCE: _AT_ONCE, Use.SEARCH: _SEARCH, Use.BY_INDEX: _AT_ONCE,
+}  # fmt: skip
 
 _PG_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -378,6 +381,14 @@ class Database:
                 yield outer
             return
         async with self._acquired(organization_id) as connection, _transaction(connection):
+            yield connection
+
+    @asynccontextmanager
+    async def by_index(self, organization_id: UUID) -> AsyncIterator[Connection]:
+        """As `transaction`, for work behind the links and the API that is made of the same statements over and over,
+        each of which reaches its rows by an index: they are planned once for each connection. Nothing may change the
+        session."""
+        async with self._acquired(organization_id, Use.BY_INDEX) as connection, _transaction(connection):
             yield connection
 
     @asynccontextmanager

@@ -65,24 +65,29 @@ class Material:
 
 # ---- what a report is made of ---------------------------------------------------------------------------------------
 
+# Step by step from one result to the next, each by an index, whatever the planner thinks of a table that has grown.
 _EARLIER = """
 select c.id as of, e.at, e.value, e.number, e.comparator
 from unnest($1::uuid[]) as c (id)
-join lab.result r on r.id = c.id
-join lab.result_version v on v.id = r.version_id
-join lateral (
-    select p.id from lab.patient p
-    where p.id = (select coalesce(m.merged_into_id, m.id) from lab.patient m where m.id = r.patient_id)
-       or p.merged_into_id = (select coalesce(m.merged_into_id, m.id) from lab.patient m where m.id = r.patient_id)
-) w on true
-join lateral (
+cross join lateral (
+    select r.id, r.version_id, r.patient_id, r.test_id, r.effective_at, r.order_item_id
+    from lab.result r where r.id = c.id offset 0
+) r
+cross join lateral (select v.unit, v.kind from lab.result_version v where v.id = r.version_id offset 0) v
+cross join lateral (
+    select coalesce(m.merged_into_id, m.id) as id from lab.patient m where m.id = r.patient_id offset 0
+) s
+cross join lateral (
+    select s.id union all select p.id from lab.patient p where p.merged_into_id = s.id offset 0
+) w
+cross join lateral (
     select b.effective_at as at, x.value, x.number, x.comparator from lab.result b
-    join lab.result_version x on x.id = b.version_id
+    cross join lateral (select * from lab.result_version y where y.id = b.version_id offset 0) x
     where b.patient_id = w.id and b.test_id = r.test_id and b.reportable
       and b.status in ('final', 'corrected', 'amended') and b.held = '{}' and b.effective_at < r.effective_at
       and b.id <> r.id and b.order_item_id is distinct from r.order_item_id and x.unit = v.unit and x.kind = v.kind
     order by b.effective_at desc limit $2
-) e on true
+) e
 order by c.id, e.at desc
 """
 _RELEASERS = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -87,6 +88,18 @@ async def test_a_version_that_cannot_be_printed_keeps_no_other_from_it(
     assert told[broken].size is None and told[whole].size is not None
 
 
+async def test_a_round_ends_when_results_are_being_decided(laboratory: Laboratory) -> None:
+    orders = [await _released(laboratory) for _ in range(3)]
+    asked = iter([False, False, True, True])
+    unprinted: deque[StoredReport] = deque()
+    round = report_watch.look(
+        laboratory.database, laboratory.organization_id, Audience.EMR, unprinted, lambda: next(asked)
+    )
+    assert await round == 2 and len(unprinted) == 2
+    assert [await due(laboratory, one) for one in orders] == [False, False, True], "the one that waits longest first"
+    assert await report_watch.look(laboratory.database, laboratory.organization_id, Audience.EMR, unprinted) == 1 + 3
+
+
 def test_reports_tell_what_emrs_may_see() -> None:
     from pathlib import Path
 
@@ -98,11 +111,12 @@ def test_reports_tell_what_emrs_may_see() -> None:
 async def test_results_that_are_being_decided_go_first_but_not_for_ever(
     laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now, rounds, waits = [0.0], 0, list[float]()
+    now, rounds, waits, pressed = [0.0], 0, list[float](), list[bool]()
 
-    async def looked(*_: object) -> int:
+    async def looked(*said: Any) -> int:
         nonlocal rounds
         rounds += 1
+        pressed.append(said[-1]())
         if rounds == 3:
             raise asyncio.CancelledError
         return 0
@@ -120,3 +134,6 @@ async def test_results_that_are_being_decided_go_first_but_not_for_ever(
             laboratory.database, lambda: [laboratory.organization_id], Audience.EMR, lambda: next(busy)
         )
     assert len(waits) == 3 + 30, "until the pause, then no longer than LONGEST_S"
+    assert pressed == [False, True, False], (
+        "a round is over when deciding begins, but not one that waited for long enough"
+    )

@@ -235,11 +235,23 @@ async def test_a_statement_at_once_acts_for_its_organization_and_reads_by_index(
     database: Database, organization: Organization, other_organization: Organization
 ) -> None:
     for one in (organization, other_organization):
-        async with database.at_once(one.id) as connection:
-            assert await connection.fetchval("select name from lab.organization") == one.name
-            assert await connection.fetchval("select current_user") == APP_ROLE
-            assert await connection.fetchval("show plan_cache_mode") == "force_generic_plan"
-            assert await connection.fetchval("show enable_seqscan") == "off"
+        for use in (database.at_once, database.by_index):
+            async with use(one.id) as connection:
+                assert await connection.fetchval("select name from lab.organization") == one.name
+                assert await connection.fetchval("select current_user") == APP_ROLE
+                assert await connection.fetchval("show plan_cache_mode") == "force_generic_plan"
+                assert await connection.fetchval("show enable_seqscan") == "off"
+
+
+async def test_work_by_index_is_one_transaction(database: Database, organization: Organization) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with database.by_index(organization.id) as connection:
+            await connection.execute(
+                "insert into lab.counter (organization_id, name) values ($1, 'x')", organization.id
+            )
+            raise ZeroDivisionError
+    async with database.by_index(organization.id) as connection:
+        assert await connection.fetchval("select count(*) from lab.counter where name = 'x'") == 0
 
 
 async def test_a_dedicated_connection_acts_for_its_organization(database: Database, organization: Organization) -> None:
