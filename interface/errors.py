@@ -21,6 +21,7 @@ LaboraError
 │   ├── DeliveryTransient      certainly not taken; again later, in order
 │   ├── DeliveryAmbiguous      it may have been taken; again later all the same
 │   └── DeliveryRejected       refused for what it says; a few times, then a letter for a person
+├── BackupError                a backup that cannot be made, or not be used; what is there stays as it is
 ├── DriverError                a driver folder that cannot be used; names file and key
 └── ApiError                   OperationOutcome or problem+json; no internals
 """
@@ -235,6 +236,12 @@ class DeliveryRejected(DeliveryError):
     """Refused for what it says; another message may be taken."""
 
     slug = "delivery_rejected"
+
+
+class BackupError(LaboraError):
+    """A backup cannot be made, verified or restored. Nothing that was there before has changed."""
+
+    slug = "backup"
 
 
 class DriverError(LaboraError):

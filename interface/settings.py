@@ -264,6 +264,30 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadSettings:
+    """Where backups are copied to: an S3-compatible service. The keys come from the environment or credentials."""
+
+    bucket: str
+    endpoint: str = ""  # empty: Amazon's, of the region
+    region: str = "us-east-1"
+    prefix: str = ""  # before each object's name
+    access_key: str = field(default="", repr=False)
+    secret_key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BackupSettings:
+    """`recipients` (age or SSH public keys) or `gpg_recipients`: for whom backups are encrypted; none: not at all."""
+
+    directory: Path | None = None  # None: `backups` in the state directory
+    recipients: tuple[str, ...] = ()
+    gpg_recipients: tuple[str, ...] = ()
+    keep_days: int = 30  # younger ones are kept
+    keep_number: int = 7  # and so many, however old
+    upload: UploadSettings | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     state_dir: Path
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
@@ -272,6 +296,7 @@ class Settings:
     links: tuple[LinkSettings, ...] = ()
     driver_path: tuple[Path, ...] = ()  # searched before the packaged drivers/
     source: Path | None = None  # the file they were read from; read again at SIGHUP
+    backup: BackupSettings = field(default_factory=BackupSettings)
 
 
 def packaged(name: str) -> Path:

@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {  # noun: (its module's attribute, on
     "decode": ("interface.cli.decode:decode", "Show what a raw capture says, without a database."),
     "simulate": ("interface.cli.simulate:simulate", "Play a capture or vector as the analyzer would."),
     "db": ("interface.cli.db:db", "Upgrade the database, show its state."),
+    "backup": ("interface.cli.backup:backup", "Make backups, prove that they can be restored, restore them."),
     "link": ("interface.cli.link:link", "List links and their state."),
     "driver": ("interface.cli.driver:driver", "List, show and test analyzer drivers."),
     "map": ("interface.cli.map:map_", "Map analyzers' codes to tests, check and undo it."),

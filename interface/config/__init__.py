@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from interface.config.api import read_api
+from interface.config.backup import read_backup
+from interface.config.credentials import credential
 from interface.config.links import read_link, unique
 from interface.config.table import Table, parse_address, parse_line_format
 from interface.errors import ConfigError, ConfigProblem
@@ -79,15 +81,6 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
     return (Path(home) if home.startswith("/") else Path.home() / ".local" / "state") / "labora"
 
 
-def credential(name: str, environ: Mapping[str, str]) -> str:
-    """A secret that systemd hands over in a file that nobody else reads; "" where there is none."""
-    folder = environ.get("CREDENTIALS_DIRECTORY", "")
-    try:
-        return (Path(folder) / name).read_text(encoding="utf-8").strip() if folder else ""
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
 def has_password(url: str) -> bool:
     """Whether a database URL carries a secret, in its authority or among its parameters."""
     try:
@@ -103,10 +96,13 @@ def _settings(root: Table, source: Path, environ: Mapping[str, str]) -> Settings
     database = _database(root.table("database"), environ, root)
     api = read_api(root.table("api"))
     limits = _limits(root.table("limits"))
+    backup = read_backup(root.table("backup"), environ)
     links = [read_link(table, driver_path) for table in root.tables("link")]
     unique(root, api, links, driver_path)
     root.close()
-    return Settings(state_dir, database, api, limits, tuple(link for link in links if link), driver_path, source)
+    return Settings(
+        state_dir, database, api, limits, tuple(link for link in links if link), driver_path, source, backup
+    )
 
 
 def _state_dir(root: Table, environ: Mapping[str, str]) -> Path:

@@ -27,7 +27,7 @@ from interface.store.db import (
 )
 from interface.store.schema import APP_ROLE, OWNER_ROLE, SCHEMA
 
-_BY_HAND = (
+BY_HAND = (
     f"as a superuser: create role {OWNER_ROLE} nologin; create role {APP_ROLE} nologin; "
     f"grant {OWNER_ROLE}, {APP_ROLE} to LOGIN; grant create on database DATABASE to {OWNER_ROLE}, LOGIN;"
 )
@@ -166,7 +166,7 @@ async def upgrade(url: str) -> list[str]:
         async with _one_at_a_time:
             applied = await _run_alembic(url) if found.pending else []
     except asyncpg.InsufficientPrivilegeError as error:
-        raise database_problem(f"this login may not upgrade the schema ({error.message}); {_BY_HAND}") from error
+        raise database_problem(f"this login may not upgrade the schema ({error.message}); {BY_HAND}") from error
     await maintain(url)
     return applied
 

