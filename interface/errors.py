@@ -12,6 +12,7 @@ LaboraError
 ├── UnsupportedMessage         AR with ERR-3 200 to 203; the message is kept
 ├── StoreError
 │   ├── StoreUnavailable       NAK, AR or CE 207, 503; the peer resends
+│   │   └── LeaseLost          the same; the daemon closes its links and ends: another has them
 │   └── StoreAmbiguous         the same; the digest makes the resend idempotent
 ├── HoldError                  a result that waits for a person; replayable
 │   ├── UnmappedCode  UnknownUnit  NoSuchSpecimen  AmbiguousSpecimen  PatientMismatch  DriverMismatch  RunFailed
@@ -142,6 +143,13 @@ class StoreUnavailable(StoreError):
     """Certainly not stored. Nothing positive may be said to the peer."""
 
     slug = "store_unavailable"
+
+
+class LeaseLost(StoreUnavailable):
+    """Another daemon has ended this one, or it has not heard for so long that it has not. Nothing positive may be said,
+    nothing is stored any more; it ends (docs/standby.md)."""
+
+    slug = "lease_lost"
 
 
 class StoreAmbiguous(StoreError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -89,6 +89,8 @@ class ResultWorker:
         self._courtesy = Courtesy(busy)
         self._waited_s = 0.0  # how long the oldest message of the window has waited
         self._woken = asyncio.Event()
+        self._organization_ids: set[UUID] | None = None  # of whose messages it decides; None: of all
+        self.not_of: frozenset[UUID] = frozenset()  # links whose messages are left alone: who has them knows them
         self._stopping = self._away = False
         self._unreturned: set[UUID] = set()  # claimed, not decided, and not given back because the database was away
         self._slots = asyncio.Semaphore(limits.workers)
@@ -109,16 +111,19 @@ class ResultWorker:
         self._woken.set()
 
     async def start(self, organization_ids: Sequence[UUID]) -> None:
-        """Free what a former life had claimed, then work."""
-        async with self._database.system() as system:
-            waiting = await store.free_all(system, organization_ids)
-        telemetry.set_queue_depth(waiting)
+        """Work, for these alone; what whoever did so before had claimed is free."""
+        self._organization_ids = set()
+        await self.take_on(organization_ids)
         self._task = asyncio.create_task(self._run(), name="results")
 
-    async def take_on(self, organization_ids: Sequence[UUID]) -> None:
-        """Work for organizations that have links only now, as `start` did for the others. Raises StoreError."""
+    async def take_on(self, organization_ids: Sequence[UUID], answering: Collection[UUID] = ()) -> None:
+        """Work for these too, as `start` did for the others: only one daemon decides for an organization at a time,
+        for what is said of a specimen is decided in the order in which it came. `answering`: links of other daemons.
+        Raises StoreError."""
         async with self._database.system() as system:
-            await store.free_all(system, organization_ids)
+            telemetry.set_queue_depth(await store.free_all(system, organization_ids, answering))
+        if self._organization_ids is not None:
+            self._organization_ids.update(organization_ids)
         self.wake()
 
     async def stop(self) -> None:
@@ -140,7 +145,8 @@ class ResultWorker:
             if self._unreturned:
                 await store.give_back(system, self._unreturned, refund=True)
                 self._unreturned.clear()
-            claims = await store.claim(system, BUSY_MESSAGES if self._courtesy.busy() else CLAIM_MESSAGES)
+            most = BUSY_MESSAGES if self._courtesy.busy() else CLAIM_MESSAGES
+            claims = await store.claim(system, most, self._organization_ids, self.not_of)
             telemetry.set_queue_depth(await store.depth(system) if claims else 0)
         if claims:
             oldest = instant_of(min(claim.message_id for claim in claims))

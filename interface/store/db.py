@@ -23,7 +23,7 @@ import orjson
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from interface.errors import ConfigError, ConfigProblem, StoreAmbiguous, StoreError, StoreUnavailable
+from interface.errors import ConfigError, ConfigProblem, LeaseLost, StoreAmbiguous, StoreError, StoreUnavailable
 from interface.store.rows import travel
 from interface.store.schema import APP_ROLE
 
@@ -81,6 +81,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _REFUSED: Final = ("28", "3D000")  # authentication, no such database: waiting does not help
 # Certainly rolled back: no resources (disk, memory, connections), cancelled, lock not obtained, standby, input/output.
 _ROLLED_BACK: Final = ("53", "57014", "55P03", "25006", "58", *_REFUSED)
+ENDED: Final = "LB001"  # `lab.refuse_ended`
 # The driver has no class for these: the connection, or the pool, went away before the call.
 _GONE: Final = ("connection is closed", "connection was closed", "pool is clos", "released back to the pool")
 _LOST: Final = ("08", "57P")  # the session ended; what it was doing may or may not have been done
@@ -102,6 +103,8 @@ def translate(error: BaseException, *, committing: bool = False) -> StoreError |
         return StoreAmbiguous("the database did not answer in time")
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
+        if state == ENDED:
+            return LeaseLost("another daemon has taken this one's place")
         if state.startswith(_LOST):
             return _lost(committing)
         if state.startswith(_ROLLED_BACK):
@@ -176,8 +179,15 @@ async def prepare(connection: Connection) -> None:
         raise
 
 
-def session_settings(role: str | None, organization_id: UUID | None = None) -> dict[str, str]:
-    """The start-up settings of a session: these are what RESET returns to."""
+def application_name(daemon_id: UUID) -> str:
+    """What a daemon's sessions are called, by which another ends them."""
+    return f"labora {daemon_id}"
+
+
+def session_settings(
+    role: str | None, organization_id: UUID | None = None, daemon_id: UUID | None = None
+) -> dict[str, str]:
+    """The start-up settings of a session: these are what RESET returns to. `daemon_id`: see `store.leases`."""
     settings = {"application_name": "labora", "TimeZone": "UTC", "idle_in_transaction_session_timeout": "5min"}
     # Our statements read few rows each. Estimated dear (many partitions, a plan that is to use an index whatever it
     # costs), they would be compiled for longer than they run.
@@ -186,6 +196,8 @@ def session_settings(role: str | None, organization_id: UUID | None = None) -> d
         settings["role"] = role
     if organization_id is not None:
         settings["labora.org"] = str(organization_id)
+    if daemon_id is not None:
+        settings |= {"labora.daemon": str(daemon_id), "application_name": application_name(daemon_id)}
     return settings
 
 
@@ -207,14 +219,19 @@ def _refusal(error: Exception, role: str | None) -> ConfigError | None:
 
 
 async def open_connection(
-    url: str, *, role: str | None = None, organization_id: UUID | None = None, wait_s: float = 0.0
+    url: str,
+    *,
+    role: str | None = None,
+    organization_id: UUID | None = None,
+    daemon_id: UUID | None = None,
+    wait_s: float = 0.0,
 ) -> asyncpg.Connection[asyncpg.Record]:
     """One connection outside every pool, as `role` or as the login itself; the caller closes it.
 
     A server that cannot be reached is tried again for `wait_s`; a refused login is not.
     Raises ConfigError, StoreUnavailable.
     """
-    settings = session_settings(role, organization_id)
+    settings = session_settings(role, organization_id, daemon_id)
     try:
         async for attempt in AsyncRetrying(
             stop=stop_after_delay(wait_s),
@@ -259,8 +276,9 @@ class Database:
     when it is lost in use; constraint violations and programming errors pass as the driver raises them.
     """
 
-    def __init__(self, url: str, role: str = APP_ROLE, pool_size: int = 8) -> None:
-        self._url, self._role, self._pool_size = url, role, pool_size
+    def __init__(self, url: str, role: str = APP_ROLE, pool_size: int = 8, daemon_id: UUID | None = None) -> None:
+        """`daemon_id`: of the daemon that it is of, which others may end; then what it writes is refused."""
+        self._url, self._role, self._pool_size, self._daemon_id = url, role, pool_size, daemon_id
         self._pools: dict[_Key, Pool] = {}  # least recently used first
         self._users: Counter[_Key] = Counter()
         self._served: set[UUID] = set()
@@ -272,14 +290,16 @@ class Database:
         return self._url
 
     @classmethod
-    async def connect(cls, url: str, *, role: str = APP_ROLE, pool_size: int = 8) -> Database:
+    async def connect(
+        cls, url: str, *, role: str = APP_ROLE, pool_size: int = 8, daemon_id: UUID | None = None
+    ) -> Database:
         """Reach the server (waiting a few seconds for one that starts) and make sure that `role` can be had.
 
         Raises ConfigError (bad URL, refused login, missing role or database) or StoreUnavailable.
         """
         first = await open_connection(url, role=role, wait_s=START_WAIT_S)
         await first.close()
-        return cls(url, role, pool_size)
+        return cls(url, role, pool_size, daemon_id)
 
     async def pool(self, organization_id: UUID | None, use: Use = Use.ANY) -> Pool:
         """The pool whose connections act for one organization (None: for none); made on first use."""
@@ -302,7 +322,7 @@ class Database:
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=COMMAND_TIMEOUT_S,
                 max_inactive_connection_lifetime=300.0,
-                server_settings=session_settings(self._role, organization_id) | _SETTINGS[use],
+                server_settings=session_settings(self._role, organization_id, self._daemon_id) | _SETTINGS[use],
             )
             await pool
         return pool
@@ -427,7 +447,7 @@ class Database:
 
     @asynccontextmanager
     async def system(self) -> AsyncIterator[Connection]:
-        """A connection that acts for no organization: it sees `queue`, and of every other table no row."""
+        """A connection that acts for no organization: it sees `queue` and `daemon`, and of every other table no row."""
         async with self._acquired(None) as connection:
             with store_errors(committing=True):
                 yield connection
@@ -438,7 +458,9 @@ class Database:
         Raises StoreUnavailable when it cannot be had.
         """
         try:
-            return await open_connection(self._url, role=self._role, organization_id=organization_id)
+            return await open_connection(
+                self._url, role=self._role, organization_id=organization_id, daemon_id=self._daemon_id
+            )
         except ConfigError as error:  # it could be had at the start, so it is the server that has changed
             raise StoreUnavailable(str(error)) from error
 

@@ -36,6 +36,7 @@ from interface.store.dispatch import (
 )
 from interface.store.ids import uuid7
 from interface.store.journal import MessageRow
+from interface.store.leases import FENCE
 from interface.store.together import Together
 
 _LOOK = f"""
@@ -187,7 +188,7 @@ with o as materialized (
 ), ok as materialized (
     select from (select (select count(*) from o) = cardinality($2::uuid[])
                     and (select count(*) from l) = cardinality($3::uuid[])
-                    and (select count(*) from w) = cardinality($9::uuid[]) as go) c where c.go
+                    and (select count(*) from w) = cardinality($9::uuid[]) as go) c where c.go and {FENCE}
 ), i as materialized (
     select i.* from ok cross join
            unnest($14::uuid[], $15::uuid[], $16::uuid[], $17::text[], $18::text[], $19::text[], $20::uuid[],
@@ -304,7 +305,7 @@ with l as materialized (
          select d.id, d.state, d.kind, d.sending_id from lab.dispatch d where d.id = t.id offset 0 for update) l
      where l.state = 'sent' and l.kind <> 'cancel' and l.sending_id = t.sending_id
 ), ok as materialized (
-    select from (select count(*) = cardinality($2::uuid[]) as go from l) c where c.go
+    select from (select count(*) = cardinality($2::uuid[]) as go from l) c where c.go and {FENCE}
 ), u as (
     update lab.dispatch d set state = 'accepted', answer = l.words, answered_at = l.at, updated_at = l.at
       from ok cross join l where d.id = l.id

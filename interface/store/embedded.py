@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -460,20 +461,20 @@ async def login_url(settings: Settings) -> AsyncIterator[str]:
         yield server.url(OWNER_ROLE)
 
 
-async def open_database(settings: Settings) -> tuple[Database, EmbeddedPostgres | None]:
-    """For the daemon: the database, migrated where that is permitted, checked and of this program's schema.
+async def open_database(settings: Settings, daemon_id: UUID | None = None) -> tuple[Database, EmbeddedPostgres | None]:
+    """For the daemon of this id: the database, migrated where that is permitted, checked and of this program's schema.
 
     The caller closes the database, then stops the server (None where the database is not embedded).
     Raises ConfigError or StoreUnavailable, each a sentence for the administrator.
     """
     if settings.database.url != "embedded":
-        return await _open(settings.database.url, settings.database.url, embedded=False), None
+        return await _open(settings.database.url, settings.database.url, False, daemon_id), None
     server = EmbeddedPostgres(settings.state_dir, settings.database.bin_dir)
     await server.start()
     if server.account == "nobody":
         log.warning("PostgreSQL runs as nobody, whom others share: for trying only", action="embedded.account")
     try:
-        return await _open(server.url(APP_ROLE), server.url(OWNER_ROLE), embedded=True), server
+        return await _open(server.url(APP_ROLE), server.url(OWNER_ROLE), True, daemon_id), server
     except BaseException:
         await server.stop()
         raise
@@ -483,37 +484,37 @@ async def open_database(settings: Settings) -> tuple[Database, EmbeddedPostgres 
 async def opened_database(settings: Settings) -> AsyncIterator[Database]:
     """For a command: as `open_database`, beside a daemon that may be running; closed at the end of the block."""
     if settings.database.url != "embedded":
-        database = await _open(settings.database.url, settings.database.url, embedded=False)
+        database = await _open(settings.database.url, settings.database.url, False)
         try:
             yield database
         finally:
             await database.close()
         return
     async with attach(settings) as server:
-        database = await _open(server.url(APP_ROLE), server.url(OWNER_ROLE), embedded=True)
+        database = await _open(server.url(APP_ROLE), server.url(OWNER_ROLE), True)
         try:
             yield database
         finally:
             await database.close()
 
 
-async def _open(url: str, owner_url: str, *, embedded: bool) -> Database:
+async def _open(url: str, owner_url: str, embedded: bool, daemon_id: UUID | None = None) -> Database:
     """One connection tells whether all is well, and then nothing else is asked before the first ACK."""
     try:
-        return await _checked(url, embedded=embedded)
+        return await _checked(url, embedded, daemon_id)
     except ConfigError:  # no schema, an older one, or what an upgrade cannot mend: then it is said again below
         await _upgraded(owner_url)
-    return await _checked(url, embedded=embedded)
+    return await _checked(url, embedded, daemon_id)
 
 
-async def _checked(url: str, *, embedded: bool) -> Database:
+async def _checked(url: str, embedded: bool, daemon_id: UUID | None) -> Database:
     connection = await open_connection(url, role=APP_ROLE, wait_s=START_WAIT_S)
     try:
         await migrate.gate(connection)
         await check_server(connection, embedded=embedded)
     finally:
         await connection.close()
-    return Database(url)
+    return Database(url, daemon_id=daemon_id)
 
 
 async def _upgraded(owner_url: str) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -31,7 +31,7 @@ import asyncpg
 import structlog
 
 from interface import telemetry
-from interface.errors import StoreAmbiguous, StoreError, StoreUnavailable
+from interface.errors import LeaseLost, StoreAmbiguous, StoreError, StoreUnavailable
 from interface.store.db import Connection, Database, translate
 from interface.store.ids import of_int, uuid7_number
 from interface.store.journal_line import Line
@@ -210,7 +210,8 @@ class Journal:
     """The group-committing writer of one organization. `start()` before, `stop()` after use.
 
     `resend_window_s`: how long the same bytes on the same link are taken for a resend. `commit_wait_s`: how long an
-    append may wait for its commit. `wake` is called after each commit that put a message into the queue.
+    append may wait for its commit. `wake` is called after each commit that put a message into the queue. `vouched`:
+    whether the links are still this daemon's; what was committed while nobody knew that is not acknowledged.
     """
 
     def __init__(
@@ -221,8 +222,9 @@ class Journal:
         resend_window_s: float,
         commit_wait_s: float,
         wake: Callable[[], None],
+        vouched: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        self._database, self._organization_id = database, organization_id
+        self._database, self._organization_id, self._vouched = database, organization_id, vouched
         self._window = timedelta(seconds=resend_window_s)
         self._commit_wait_s, self._wake = commit_wait_s, wake
         self._waiting: deque[_Entry] = deque()
@@ -245,8 +247,9 @@ class Journal:
         self.appended_at = -math.inf  # loop time at which a link last wanted something committed
 
     async def start(self) -> None:
-        """Connect and seal what a former life left open; raises StoreError when the database is not there."""
-        await self._recover()
+        """Connect and seal what was left open where nobody has the link; raises StoreError when the database is not
+        there."""
+        await self.recover(())
         self._tasks = [
             asyncio.create_task(self._write_forever(), name="journal"),
             asyncio.create_task(self._help_forever(), name="journal, second group"),
@@ -430,6 +433,8 @@ class Journal:
                 began = loop.time()
                 duplicates, queued = await self._write(line, group, again)
                 telemetry.observe_commit(loop.time() - began, len(group))
+                if self._vouched is not None and not await self._vouched():  # this process was stopped, or cut off
+                    raise LeaseLost("another daemon may have the links by now")
             except Exception as error:
                 store_error = translate(error, committing=True)
                 if isinstance(error, asyncpg.UniqueViolationError) and not again:
@@ -437,6 +442,9 @@ class Journal:
                     continue
                 if store_error is None:
                     await self._find_culprit(line, group, error)
+                    return
+                if isinstance(store_error, LeaseLost):
+                    self._refuse(group, store_error)
                     return
                 again = True
                 self._went_away(line, error)
@@ -538,12 +546,18 @@ class Journal:
             row.state != "receiving" and row.settled is None for row in messages
         )
 
-    async def _recover(self) -> None:
-        """Seal as incomplete what was still being received when the last process ended."""
-        connection = await self._first.connect()
-        sealed = await connection.fetchval(RECOVER, self._organization_id)
+    async def recover(self, link_ids: Collection[UUID]) -> None:
+        """Seal as incomplete what was still being received when the last process ended: over links that nobody has, and
+        over these, which are ours from now on and over which nothing comes yet. Raises StoreError."""
+        try:
+            connection = await self._first.connect()
+            sealed = await connection.fetchval(RECOVER, self._organization_id, list(link_ids))
+        except Exception as error:
+            self._first.cut()
+            raise translate(error) or error from error
         if sealed:
             log.warning("cut transmissions sealed", action="journal.recovered", messages=sealed)
+            self._wake()
 
 
 async def append_within(connection: Connection, organization_id: UUID, append: Append) -> None:

@@ -2,12 +2,15 @@
 
 They are run as generic plans on a connection of their own (`PREPARE_SESSION`): planning them costs more than running
 them. Such a plan may have been made while the tables were empty, so it must be right whatever they hold: existing rows
-are reached by primary keys only, through ON CONFLICT, and nothing that exists is joined.
+are reached by primary keys only, through ON CONFLICT, and nothing that exists is joined. Those that append are refused
+to a daemon that another has ended (`FENCE`).
 """
 
 from __future__ import annotations
 
 from typing import Final
+
+from interface.store.leases import FENCE
 
 PREPARE_SESSION: Final = "SET plan_cache_mode = force_generic_plan"
 
@@ -50,7 +53,7 @@ _QUEUED: Final = f"""
 
 # Any group, also one of which some may be stored already.
 APPEND: Final = (
-    """
+    f"""
 WITH f AS (
     INSERT INTO lab.frame (id, organization_id, message_id, ordinal, attempt, fn, bytes, start, stop, digest,
                            received_at)
@@ -58,6 +61,7 @@ WITH f AS (
     FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::smallint[], $6::smallint[], $7::bytea[], $8::int[], $9::int[],
                 $10::bytea[], $11::timestamptz[])
         AS t(id, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at)
+    WHERE {FENCE}
     ON CONFLICT (id) DO NOTHING
 ), m_in AS (
     SELECT * FROM unnest($12::uuid[], $13::uuid[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
@@ -65,7 +69,8 @@ WITH f AS (
                          $25::smallint[], $26::boolean[], $27::boolean[])
         AS t(id, link_id, protocol, state, settled, control_id, message_type, reason,
              digest, bytes, received_at, sealed_at, peer, priority, again, asks)
-"""
+    WHERE {FENCE}
+"""  # noqa: S608  a constant
     + _KEYED % {"window": "$28", "again": "again"}
     + """
 ), m AS (
@@ -99,25 +104,27 @@ SELECT id FROM m WHERE settled = 'duplicate'
 
 # What most groups of LIS01-A2 frames are: no message begins or ends, and none of it is stored. Raises UniqueViolation
 # where some is, as the next one does: to look first costs a row more than to write it.
-APPEND_FRAMES: Final = """
+APPEND_FRAMES: Final = f"""
 INSERT INTO lab.frame (id, organization_id, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at)
 SELECT id, $1, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at
 FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::smallint[], $6::smallint[], $7::bytea[], $8::int[], $9::int[],
             $10::bytea[], $11::timestamptz[])
     AS t(id, message_id, ordinal, attempt, fn, bytes, start, stop, digest, received_at)
-"""
+WHERE {FENCE}
+"""  # noqa: S608  a constant
 
 # What most groups of HL7 are: whole messages of one block each, nothing about them decided yet, none of them stored.
 APPEND_BLOCKS: Final = (
-    """
+    f"""
 WITH m_in AS (
     SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::bytea[], $7::timestamptz[], $8::text[],
                          $9::bytea[])
         AS t(id, link_id, control_id, message_type, digest, sealed_at, peer, block)
+    WHERE {FENCE}
 ), f AS (
     INSERT INTO lab.frame (id, organization_id, message_id, ordinal, attempt, bytes, digest, received_at)
     SELECT id, $1, id, 0, 0, block, substr(digest, 1, 16), sealed_at FROM m_in
-"""
+"""  # noqa: S608  a constant
     + _KEYED % {"window": "$10", "again": "false"}
     + """
 ), m AS (
@@ -154,11 +161,15 @@ WITH m AS (
 ) SELECT count(*) FROM m
 """
 
-# What a former process was still receiving when it ended.
+# What a former process was still receiving when it ended: over the links in $2, which are this one's from now on, and
+# over those that nobody has. What another daemon is receiving is left alone.
 RECOVER: Final = """
 WITH m AS (
-    UPDATE lab.message SET state = 'incomplete', reason = 'restart', sealed_at = now(), reply = 'unsent'
-    WHERE state = 'receiving' RETURNING id, link_id
+    UPDATE lab.message m SET state = 'incomplete', reason = 'restart', sealed_at = now(), reply = 'unsent'
+    WHERE m.state = 'receiving' AND (m.link_id = ANY($2) OR NOT EXISTS (
+        SELECT FROM lab.lease l JOIN lab.daemon d ON d.id = l.daemon_id
+        WHERE l.organization_id = m.organization_id AND l.id = m.link_id AND d.gone_at IS NULL))
+    RETURNING m.id, m.link_id
 ), q AS (
     INSERT INTO lab.queue (message_id, organization_id, lane) SELECT id, $1, link_id FROM m
     ON CONFLICT (message_id) DO NOTHING

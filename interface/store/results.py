@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -17,6 +17,7 @@ from interface.store.db import Connection
 from interface.store.dispatch_ends import resulted
 from interface.store.explanations import in_parts
 from interface.store.ids import uuid7
+from interface.store.leases import FENCE
 from interface.store.order_changes import none_waits
 from interface.store.rows import Columns, rows_json
 from interface.store.rules import ShadowRow
@@ -199,16 +200,21 @@ class Outcome:
 # ---- the queue ------------------------------------------------------------------------------------------------------
 
 
-async def claim(system: Connection, most: int) -> list[Claim]:
+async def claim(
+    system: Connection, most: int, organization_ids: Collection[UUID] | None = None, not_of: Collection[UUID] = ()
+) -> list[Claim]:
     """Take up to `most` messages that are due, oldest first within their priority. Commits the attempt.
+
+    `organization_ids`: only theirs (None: all); `not_of`: but for those of these links.
 
     A message that has been tried before is taken alone: when the process ends in the middle of it, nobody else is to
     blame, and none that merely waited beside it comes nearer to being parked.
     """
     rows = await system.fetch(
-        """WITH due AS (
+        f"""WITH due AS (
                SELECT message_id, priority, attempts, row_number() OVER (ORDER BY priority, message_id) AS place FROM (
                    SELECT message_id, priority, attempts FROM lab.queue WHERE not_before <= now()
+                       AND ($3::uuid[] IS NULL OR organization_id = ANY($3)) AND lane <> ALL($4) AND {FENCE}
                    ORDER BY priority, message_id LIMIT $1 FOR UPDATE SKIP LOCKED) AS locked
            ), taken AS (
                SELECT message_id FROM due
@@ -216,27 +222,31 @@ async def claim(system: Connection, most: int) -> list[Claim]:
            )
            UPDATE lab.queue q SET attempts = attempts + 1, not_before = now() + make_interval(secs => $2)
            FROM taken WHERE q.message_id = taken.message_id
-           RETURNING q.priority, q.message_id, q.organization_id, q.lane, q.attempts""",
-        most,
-        CLAIM_S,
-    )
+           RETURNING q.priority, q.message_id, q.organization_id, q.lane, q.attempts""",  # noqa: S608  a constant
+        most, CLAIM_S, None if organization_ids is None else list(organization_ids), list(not_of),
+    )  # fmt: skip
     return [Claim(*list(row)[1:]) for row in sorted(rows, key=lambda row: (row["priority"], row["message_id"]))]
 
 
 async def give_back(system: Connection, message_ids: Iterable[UUID], *, refund: bool) -> None:
-    """Free claimed messages. `refund`: nothing was tried, the attempt does not count."""
+    """Free claimed messages; a daemon that was ended frees none. `refund`: nothing was tried, the attempt does not
+    count."""
     await system.execute(
-        "UPDATE lab.queue SET not_before = now(), attempts = greatest(attempts - $2, 0) WHERE message_id = ANY($1)",
+        f"""UPDATE lab.queue SET not_before = now(), attempts = greatest(attempts - $2, 0)
+             WHERE message_id = ANY($1) AND {FENCE}""",  # noqa: S608  a constant
         list(message_ids),
         1 if refund else 0,
     )
 
 
-async def free_all(system: Connection, organization_ids: Iterable[UUID]) -> int:
-    """At start: what a former life of this process had claimed is due now. Returns how many messages wait."""
+async def free_all(system: Connection, organization_ids: Iterable[UUID], answering: Collection[UUID] = ()) -> int:
+    """What whoever decided for these before had claimed is due now, and queries that nobody answers any more, which
+    links in `answering` do. Returns how many messages wait."""
     await system.execute(
-        "UPDATE lab.queue SET not_before = now() WHERE not_before > now() AND organization_id = ANY($1)",
+        """UPDATE lab.queue SET not_before = now()
+            WHERE not_before > now() AND organization_id = ANY($1) AND (attempts > 0 OR lane <> ALL($2))""",
         list(organization_ids),
+        list(answering),
     )
     return await depth(system)
 
@@ -440,11 +450,12 @@ FROM jsonb_to_recordset($2::text::jsonb) AS t(
 ON CONFLICT (organization_id, natural_key) DO NOTHING
 """
 
-_SETTLE = """
+_SETTLE = f"""
 WITH i AS (
     SELECT * FROM jsonb_to_recordset($2::text::jsonb) AS t(
         audit_id uuid, message_id uuid, settled text, link_id uuid, link_name text, problems text[], reason text,
         detail jsonb, release_id uuid, rule_set_id uuid, rule_set text, released jsonb)
+    WHERE {FENCE}
 ), gone AS (
     DELETE FROM lab.queue q USING i WHERE q.message_id = i.message_id RETURNING q.message_id, q.attempts
 ), a AS (
@@ -461,7 +472,7 @@ WITH i AS (
 UPDATE lab.message m SET settled = i.settled, settled_at = now(), problems = i.problems, attempts = gone.attempts,
     reason = CASE WHEN i.reason = '' THEN m.reason ELSE i.reason END
 FROM i JOIN gone USING (message_id) WHERE m.id = i.message_id RETURNING m.id
-"""
+"""  # noqa: S608  a constant
 
 
 class AlreadySettled(Exception):
@@ -471,7 +482,7 @@ class AlreadySettled(Exception):
 async def commit(connection: Connection, organization_id: UUID, outcomes: Sequence[Outcome]) -> None:
     """Write outcomes in the caller's transaction: versions, explanations, audit, the journal settled.
 
-    The queue's rows are the claims: raises AlreadySettled when one is gone.
+    The queue's rows are the claims: raises AlreadySettled when one is gone, LeaseLost when this daemon was ended.
     """
     settled = await connection.fetch(_SETTLE, organization_id, rows_json(list(map(_settling, outcomes))))
     if len(settled) < len(outcomes):

@@ -66,5 +66,5 @@ DELETABLE = frozenset(
         "work_due",
     }
 )
-WITHOUT_ROW_SECURITY = frozenset({"queue"})
+WITHOUT_ROW_SECURITY = frozenset({"daemon", "queue"})
 PARTITIONED = {"frame": "month", "audit_event": "month", "result_version": "year"}

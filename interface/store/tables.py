@@ -1,8 +1,9 @@
 """The schema `lab`, once: SQLAlchemy metadata that the Alembic migrations must agree with (a test compares them).
 
-Every row carries `organization_id` and every table but `queue` is under row-level security (DESIGN §5). Ids are UUIDv7.
-The application role may only INSERT and SELECT on `schema.APPEND_ONLY`. `frame` and `audit_event` (by month) and
-`result_version` (by year) are partitioned by range of their id; idempotency keys therefore live in tables of their own.
+Every row carries `organization_id` (but those of `daemon`), and every table but `queue` and `daemon` is under row-level
+security (DESIGN §5). Ids are UUIDv7. The application role may only INSERT and SELECT on `schema.APPEND_ONLY`. `frame`
+and `audit_event` (by month) and `result_version` (by year) are partitioned by range of their id; idempotency keys
+therefore live in tables of their own.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from interface.store import change_tables as change_tables
 from interface.store import dispatch_tables as dispatch_tables
 from interface.store import history_tables as history_tables
 from interface.store import law_tables as law_tables
+from interface.store import lease_tables as lease_tables
 from interface.store import pbrtqc_tables as pbrtqc_tables
 from interface.store import qc_tables as qc_tables
 from interface.store import report_tables as report_tables
@@ -150,10 +152,6 @@ driver_revision = Table(  # what a revision of a driver said when it was first u
     Column("digest", Text, nullable=False), Column("manifest", Text, nullable=False), at("first_used_at", True),
     PrimaryKeyConstraint("organization_id", "driver", "revision"),
 )  # fmt: skip
-lease = Table(
-    "lease", metadata, ref("link_id", "link", key=True), tenant(),
-    string("holder"), Column("epoch", BigInteger, nullable=False, server_default=text("0")), at("expires_at"),
-)  # fmt: skip
 message = Table(
     "message", metadata, key(), tenant_seen_to(), ref("link_id", "link", True),
     Column("protocol", Text, nullable=False),
@@ -197,7 +195,7 @@ wire_log = Table(  # what went over a connection and is in no frame, and which f
     Column("events", LargeBinary, nullable=False),  # `wire.wirelog.encode`
     Index(None, "link_id", "ended_at"),
 )  # fmt: skip
-queue = Table(  # work to do; no patient data, the only table outside row-level security
+queue = Table(  # work to do; no patient data; it is outside row-level security
     "queue", metadata, Column("message_id", Uuid, primary_key=True), Column("organization_id", Uuid, nullable=False),
     Column("lane", Uuid, nullable=False), Column("priority", SmallInteger, nullable=False, server_default=text("5")),
     integer("attempts"), at("not_before", True),

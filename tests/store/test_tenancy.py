@@ -220,7 +220,9 @@ async def test_an_absurd_organization_gives_an_error_or_no_rows(database: Databa
         assert seen == []
 
 
-async def test_every_table_but_the_queue_forces_row_security(owner: asyncpg.Connection[asyncpg.Record]) -> None:
+async def test_every_table_but_the_queue_and_the_daemons_forces_row_security(
+    owner: asyncpg.Connection[asyncpg.Record],
+) -> None:
     found = await owner.fetch(
         "select c.relname as name, c.relrowsecurity as enabled, c.relforcerowsecurity as forced,"
         " c.relispartition as part, has_table_privilege('labora_app', c.oid, 'select') as readable,"
@@ -242,6 +244,12 @@ async def test_every_table_but_the_queue_forces_row_security(owner: asyncpg.Conn
 def test_the_queue_names_no_patient() -> None:
     allowed = {"message_id", "organization_id", "lane", "priority", "attempts", "not_before"}
     assert {column.name for column in metadata.tables["lab.queue"].columns} == allowed
+
+
+def test_a_daemon_is_of_no_laboratory() -> None:
+    allowed = {"id", "name", "place", "roles", "version", "configuration", "lease_ms", "started_at", "beat", "ended_at",
+               "ended_by", "gone_at"}  # fmt: skip
+    assert {column.name for column in metadata.tables["lab.daemon"].columns} == allowed
 
 
 async def test_every_reference_is_within_one_organization(owner: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -306,7 +314,7 @@ async def test_no_organization_can_take_the_keys_of_anothers_link(
             await connection.execute(key.partition("on conflict")[0], link_id, organization.id)
         with pytest.raises(asyncpg.ForeignKeyViolationError):
             await connection.execute(
-                "insert into lab.lease (link_id, organization_id) values ($1, $2)", link_id, organization.id
+                "insert into lab.lease (id, link_id, organization_id) values ($1, $1, $2)", link_id, organization.id
             )
     async with database.organization(other_organization.id) as connection:
         assert await connection.execute(key, link_id, other_organization.id) == "INSERT 0 1", "its own, untouched"
