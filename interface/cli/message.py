@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from interface.flow.conformance import Checked
     from interface.flow.wire_log import Conversation
     from interface.settings import Settings
-    from interface.store.journal import StoredMessage
+    from interface.store.stored_messages import StoredMessage
 
 _LIST = """
 select m.id, m.received_at, l.name as link, m.protocol, m.control_id, m.message_type, m.state,
@@ -239,13 +239,13 @@ async def _show(
 ) -> tuple[StoredMessage, Conversation | None, list[ControlView]]:
     """The message, with `wire` its conversation, and what became of its controls."""
     from interface.flow.wire_log import conversation_of
-    from interface.store import journal
     from interface.store.qc_find import ControlFilter, find_controls
+    from interface.store.stored_messages import read_message
 
     async with desk(settings, organization, username, named=True) as at:
         at.require(Permission.MESSAGE_READ)
         async with at.transaction() as connection:
-            stored = await journal.read_message(connection, message_id)
+            stored = await read_message(connection, message_id)
             said = await conversation_of(connection, stored) if stored and wire else None
             controls = await find_controls(connection, ControlFilter(message_ids=(message_id,)))
             found = {"found": "yes" if stored else "no"}

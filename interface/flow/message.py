@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from interface.errors import LinkFrameError
-from interface.store.journal import StoredFrame, StoredMessage
+from interface.store.stored_messages import StoredFrame, StoredMessage
 from interface.wire.frames import parse_frame
 from interface.wire.transmission import part_text
 

@@ -34,8 +34,9 @@ from interface.settings import TransportType
 from interface.store import dispatch, results
 from interface.store.db import Connection, Database, translate
 from interface.store.ids import uuid7
-from interface.store.journal import Append, StoredMessage, append_within, read_message
+from interface.store.journal import Append, append_within
 from interface.store.results import AlreadySettled, Outcome
+from interface.store.stored_messages import StoredMessage, read_message
 from interface.wire import hl7
 
 log = structlog.get_logger(__name__)

@@ -34,7 +34,7 @@ from interface.flow.speech import Sent, control_id
 from interface.store.db import Connection, Database
 from interface.store.dispatch_at_once import Arrived, Waiting
 from interface.store.ids import instant_of, uuid7, uuid7_floor
-from interface.store.journal import StoredMessage, read_message
+from interface.store.stored_messages import StoredMessage, read_message
 from interface.wire import hl7
 
 log = structlog.get_logger(__name__)

@@ -37,9 +37,9 @@ from interface.store import audit
 from interface.store import results as store
 from interface.store.catalogue import read_catalogue
 from interface.store.db import Connection, Database
-from interface.store.journal import read_messages
 from interface.store.replay import Candidate, candidates, lock_message, settle_again
 from interface.store.results import CurrentResult, ResultVersion
+from interface.store.stored_messages import read_messages
 
 
 class ReplayError(LaboraError):

@@ -44,10 +44,10 @@ from interface.store import results as store
 from interface.store.catalogue import read_catalogue
 from interface.store.db import Connection, Database
 from interface.store.ids import instant_of
-from interface.store.journal import StoredMessage, read_messages
 from interface.store.qc_gate import lock_judging
 from interface.store.results import AlreadySettled, Claim, ControlResult, Outcome
 from interface.store.rules import add_shadow
+from interface.store.stored_messages import StoredMessage, read_messages
 from interface.store.surroundings import ordered_at_once
 
 log = structlog.get_logger(__name__)

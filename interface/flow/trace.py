@@ -19,14 +19,14 @@ from interface.domain.qc_views import ControlView
 from interface.domain.views import Audience, ResultView, SpecimenView
 from interface.flow import queries
 from interface.flow.message import frame_text
-from interface.store import dispatch_views, follow_ups, journal, lab
+from interface.store import dispatch_views, follow_ups, lab, stored_messages
 from interface.store.db import Connection
 from interface.store.dispatch_views import DispatchView
 from interface.store.explanations import SENT_COLUMNS, as_sent, read_steps
 from interface.store.follow_ups import FollowUp
 from interface.store.ids import uuid7_floor
-from interface.store.journal import StoredMessage
 from interface.store.qc_find import ControlFilter, find_controls
+from interface.store.stored_messages import StoredMessage
 
 MOST_RESULTS = 10_000
 QUERY_DAYS = 7  # an analyzer asks when the specimen is there
@@ -184,7 +184,7 @@ async def trace(connection: Connection, barcode: str) -> Trace:
     results = await lab.find_results(connection, wanted, staff) if ids else []
     rows = await connection.fetch(_VERSIONS, ids)
     message_ids = list(dict.fromkeys(row["message_id"] for row in rows if row["message_id"] is not None))
-    messages = await journal.read_messages(connection, message_ids)
+    messages = await stored_messages.read_messages(connection, message_ids)
     texts = {message.id: _Text(message) for message in messages.values()}
     versions = {
         result_id: tuple(

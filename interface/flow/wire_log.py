@@ -10,7 +10,8 @@ from uuid import UUID
 from interface.errors import LinkFrameError
 from interface.store import wire_log
 from interface.store.db import Connection
-from interface.store.journal import StoredMessage, message_of, ordinal_of
+from interface.store.journal import message_of, ordinal_of
+from interface.store.stored_messages import StoredMessage
 from interface.store.wire_log import WireLogRow
 from interface.wire import mllp
 from interface.wire.conversation import of_block, of_frames

@@ -19,8 +19,8 @@ from interface.domain.model import (
     SpecimenRole,
 )
 from interface.flow.context import LinkContext
-from interface.store.journal import StoredMessage
 from interface.store.results import CurrentResult
+from interface.store.stored_messages import StoredMessage
 from interface.store.surroundings import Locked
 
 

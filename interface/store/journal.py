@@ -35,7 +35,7 @@ from interface.errors import LeaseLost, StoreAmbiguous, StoreError, StoreUnavail
 from interface.store.db import Connection, Database, translate
 from interface.store.ids import of_int, uuid7_number
 from interface.store.journal_line import Line
-from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, READ_FRAMES, RECOVER, SEAL_CUT
+from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, RECOVER, SEAL_CUT
 from interface.store.notes import Notes
 from interface.store.pressure import Pressure
 
@@ -150,40 +150,6 @@ class Append(NamedTuple):
         return (self.messages[0].link_id, self.messages[0].peer) if self.messages else None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFrame:
-    ordinal: int
-    fn: int | None
-    bytes: bytes
-    start: int | None
-    stop: int | None
-    received_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
-    """A message with its frames, the last attempt of each ordinal, in order."""
-
-    id: UUID
-    organization_id: UUID
-    link_id: UUID
-    protocol: str
-    state: str
-    settled: str | None
-    control_id: str
-    message_type: str
-    reason: str
-    reply: str
-    bytes: int
-    attempts: int
-    received_at: datetime
-    sealed_at: datetime | None
-    settled_at: datetime | None
-    peer: str
-    duplicate_of: UUID | None
-    frames: tuple[StoredFrame, ...] = ()
-
-
 @dataclass(slots=True, eq=False)
 class _Entry:
     """An append on its way: who waits for it and until when (loop time)."""
@@ -198,12 +164,6 @@ class _Entry:
     @property
     def rows(self) -> Append:
         return self.append if isinstance(self.append, Append) else self.append.in_general()
-
-
-_READ_MESSAGES = """
-SELECT id, organization_id, link_id, protocol, state, settled, control_id, message_type, reason, reply, bytes, attempts,
-       received_at, sealed_at, settled_at, peer, duplicate_of FROM lab.message WHERE id = ANY($1)
-"""
 
 
 class Journal:
@@ -590,22 +550,3 @@ def _columns(rows: Sequence[MessageRow] | Sequence[FrameRow], *names: str) -> li
         return [() for _ in names]
     columns = dict(zip(rows[0]._fields, zip(*rows, strict=True), strict=True))
     return [columns[name] for name in names]
-
-
-async def read_messages(
-    connection: Connection, message_ids: Sequence[UUID], *, with_frames: bool = True
-) -> dict[UUID, StoredMessage]:
-    """Messages by id, with their frames (last attempt of each ordinal) unless told otherwise; unknown ids left out."""
-    heads = await connection.fetch(_READ_MESSAGES, list(message_ids))
-    frames: dict[UUID, dict[int, StoredFrame]] = {row["id"]: {} for row in heads}
-    if with_frames:
-        last = [UUID(int=message_id.int | (1 << FRAME_BITS) - 1) for message_id in frames]
-        rows = await connection.fetch(READ_FRAMES, list(frames), last)
-        for row in rows:  # in order of (ordinal, attempt): the last attempt wins
-            frames[row["message_id"]][row["ordinal"]] = StoredFrame(*list(row)[1:])
-    return {row["id"]: StoredMessage(**dict(row), frames=tuple(frames[row["id"]].values())) for row in heads}
-
-
-async def read_message(connection: Connection, message_id: UUID) -> StoredMessage | None:
-    """One message with its frames, or None."""
-    return (await read_messages(connection, [message_id])).get(message_id)

@@ -15,8 +15,8 @@ from interface.flow.message import message_text
 from interface.settings import Address
 from interface.store.db import Database
 from interface.store.embedded import EmbeddedPostgres
-from interface.store.journal import StoredMessage, read_messages
 from interface.store.schema import OWNER_ROLE
+from interface.store.stored_messages import StoredMessage, read_messages
 from interface.wire.frames import build_frame
 from interface.wire.mllp import encode
 from interface.wire.wirelog import Noted, What, decode

@@ -37,8 +37,8 @@ from interface.flow.context import LinkContext
 from interface.flow.outcome import Surroundings, decisions, effects_of, said_of
 from interface.flow.work import Work, keys_apart
 from interface.settings import Address, LinkSettings, Transport, TransportType
-from interface.store.journal import StoredMessage
 from interface.store.results import CurrentResult
+from interface.store.stored_messages import StoredMessage
 from interface.store.surroundings import KnownResult, Led, Locked, Neighbours, nearer
 from tests.flow.rulebook import RULES, TESTS, UNITS
 

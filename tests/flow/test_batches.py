@@ -15,8 +15,8 @@ from interface.flow.batches import BATCH_MESSAGES, Batch, Job, batches, urgent_f
 from interface.flow.context import LinkContext
 from interface.flow.work import Work
 from interface.settings import Address, LinkSettings, Transport, TransportType
-from interface.store.journal import StoredMessage
 from interface.store.results import Claim
+from interface.store.stored_messages import StoredMessage
 
 HERE = UUID(int=1)
 SETTINGS = LinkSettings(

@@ -15,7 +15,8 @@ from interface.link.declared import DeclaredSession
 from interface.link.intake import Receipt, ReceivedBlock
 from interface.link.session import Counters
 from interface.link.stream import null_modem
-from interface.store.journal import Append, read_messages
+from interface.store.journal import Append
+from interface.store.stored_messages import read_messages
 from interface.wire.declared import Decoder
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.link.bench import ACK, ENQ, EOT, NAK, Analyzer, FakeClock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from interface.flow.message import message_text
 from interface.link.intake import ReceivedFrame
-from interface.store.journal import read_messages
+from interface.store.stored_messages import read_messages
 from interface.wire.frames import build_frame, parse_frame
 from tests.flow.laboratory import Laboratory, laboratory
 

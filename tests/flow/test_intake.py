@@ -18,7 +18,8 @@ from interface.flow.intake import LinkIntake
 from interface.flow.message import message_text
 from interface.link.intake import Receipt, ReceivedFrame
 from interface.settings import AckPolicy, LinkRole, OnStoreFailure
-from interface.store.journal import Append, BlockRow, StoredMessage, read_messages
+from interface.store.journal import Append, BlockRow
+from interface.store.stored_messages import StoredMessage, read_messages
 from interface.wire.frames import build_frame
 from tests.flow.laboratory import Laboratory, laboratory
 

@@ -25,7 +25,7 @@ from interface.flow.requests import Requests
 from interface.flow.trace import trace
 from interface.link.intake import Receipt
 from interface.store.ids import uuid7
-from interface.store.journal import read_message
+from interface.store.stored_messages import read_message
 from tests.flow.laboratory import Laboratory, frames, laboratory
 
 NOW = datetime(2026, 1, 2, 8, tzinfo=UTC)

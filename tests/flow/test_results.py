@@ -15,7 +15,7 @@ from interface.driver import registry
 from interface.driver.rules import Classification, RecordKind
 from interface.flow import results as flow
 from interface.settings import Unsolicited
-from interface.store.journal import StoredMessage
+from interface.store.stored_messages import StoredMessage
 from tests.flow.laboratory import Laboratory, laboratory, message
 
 WBC = "R|1|^^^WBC|7.35|10*3/uL||N||F||||20260102030000"

@@ -19,8 +19,8 @@ from interface.flow.work import Work
 from interface.settings import LimitSettings
 from interface.store import results as store
 from interface.store.db import Connection
-from interface.store.journal import StoredMessage
 from interface.store.results import Outcome
+from interface.store.stored_messages import StoredMessage
 from tests.flow.laboratory import Laboratory, laboratory, message
 
 RECORDS = ("P|1||P-1", "O|1|S1||^^^CBC|R", "R|1|^^^WBC|7.35|10*3/uL||N||F||||20260102030000")

@@ -25,8 +25,8 @@ from interface.store.journal import (
     MessageRow,
     frame_id,
     new_message_id,
-    read_message,
 )
+from interface.store.stored_messages import read_message
 from tests.conftest import Organization, make_organization, owner_of
 from tests.store.journals import (
     AT,
