@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
-import os
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -39,6 +37,7 @@ from interface.store.audit_sealer import Sealer
 from interface.store.db import Database
 from interface.store.embedded import open_database
 from interface.store.upkeep import keep_answers, keep_counted, keep_partitions, keep_statistics, keep_wire_log
+from interface.systemd import API, Progress, Sockets, Standstill, notify, watchdog_s
 
 if TYPE_CHECKING:
     from interface.api.app import LinkStatus, Readiness
@@ -49,6 +48,9 @@ log = structlog.get_logger(__name__)
 # What a message leaves is small and without cycles. Messages that are decided together keep some 20,000 objects until
 # they are committed: to look through those for cycles again and again cost 4 % of the rate.
 GC_THRESHOLDS = (100_000, 20, 20)
+# Every wait for the database ends within 14 s (`commit_wait_s`) and 60 s (`store.db`), and is a turn: what takes longer
+# than this is a fault of ours.
+JOURNAL_STUCK_S, WORKER_STUCK_S = 60.0, 300.0
 
 
 def run_daemon(settings: Settings) -> int:
@@ -73,8 +75,13 @@ async def run(settings: Settings) -> int:
         loop.add_signal_handler(number, end)
     reload = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, reload.set)
+    sockets = Sockets.of_process()
     try:
-        async with started(settings) as running, _cancelled_after(_reload_when(reload, running.reload)):
+        async with (
+            started(settings, sockets=sockets) as running,
+            _cancelled_after(_reload_when(reload, running.reload)),
+            _cancelled_after(_live(running.stuck)),
+        ):
             starting = None
             gc.collect()
             gc.freeze()  # what is there now stays: the collector need not look at it again and again
@@ -87,6 +94,8 @@ async def run(settings: Settings) -> int:
     except asyncio.CancelledError:
         if not stop.is_set():
             raise
+    finally:
+        sockets.close()
     log.info("stopped", action="daemon.stopped")
     return 0
 
@@ -104,6 +113,21 @@ async def _reload_when(asked: asyncio.Event, reload: Callable[[], Awaitable[None
         notify("READY=1")
 
 
+async def _live(stuck: Callable[[], list[str]]) -> None:
+    """Tell systemd's watchdog that all is well for as long as it is: the event loop turns, since this runs in it, and
+    nothing that has work stands still. Else systemd ends this process and starts another, which has lost nothing."""
+    every_s = watchdog_s()
+    said = False
+    while every_s is not None:
+        if not (names := stuck()):
+            notify("WATCHDOG=1")
+            said = False
+        elif not said:
+            said = True
+            log.critical("stands still; systemd will start the daemon anew", action="daemon.stuck", what=names)
+        await asyncio.sleep(every_s / 3)
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """A daemon that has started: where it listens (ports that were configured as 0 are real ones here).
@@ -114,6 +138,7 @@ class Running:
     addresses: Callable[[], dict[str, Address]]
     api: Address
     reload: Callable[[], Awaitable[None]]
+    stuck: Callable[[], list[str]]  # what has work and stands still, for the watchdog
     servers: Servers | None = None  # the API's processes, where it has some of its own
 
     @property
@@ -122,8 +147,11 @@ class Running:
 
 
 @asynccontextmanager
-async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Running]:
+async def started(
+    settings: Settings, clock: Clock | None = None, sockets: Sockets | None = None
+) -> AsyncIterator[Running]:
     """The whole daemon for the duration of the block. `clock`: of the links, else the event loop's."""
+    sockets = sockets or Sockets()
     async with AsyncExitStack() as stack:
         # A third of the time to READY is the web server's import: it is made while PostgreSQL starts.
         api = asyncio.create_task(asyncio.to_thread(importlib.import_module, "interface.api.app"))
@@ -134,7 +162,7 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         if server is not None:
             stack.push_async_callback(server.stop)
         stack.push_async_callback(database.close)
-        links = Links(database, settings, clock)
+        links = Links(database, settings, clock, sockets)
         stack.push_async_callback(links.close)
         specs = await links.prepare(settings)
         await links.worker.start(sorted(links.journals))
@@ -145,7 +173,7 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         audit.start()
         stack.push_async_callback(audit.close)
         feed = Feed(database)
-        address, servers, renew = await _serve(settings, database, audit, links, feed, stack)
+        address, servers, renew = await _serve(settings, sockets, database, audit, links, feed, stack)
         await links.wire_log.start()
         stack.push_async_callback(links.wire_log.stop)
         stack.push_async_callback(links.supervisor.stop, settings.limits.drain_s)
@@ -175,7 +203,7 @@ async def started(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             await links.reload()
             await renew()
 
-        yield Running(links.supervisor.addresses, address, reload, servers)
+        yield Running(links.supervisor.addresses, address, reload, partial(_stuck, links, Standstill()), servers)
 
 
 @asynccontextmanager
@@ -196,6 +224,7 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 async def _serve(
     settings: Settings,
+    sockets: Sockets,
     database: Database,
     audit: AuditWriter,
     links: Links,
@@ -207,16 +236,17 @@ async def _serve(
     Raises LaboraError when its address cannot be had.
     """
     from interface.api.app import build_app
-    from interface.serving import listen_on, renew_certificate, serving
+    from interface.serving import LINGER_S, listen_on, renew_certificate, serving
 
-    listener = listen_on(settings.api.listen)
+    passed = sockets.take(API, settings.api.listen)
+    listener = passed or listen_on(settings.api.listen)
     address = Address(settings.api.listen.host, listener.getsockname()[1])
     drain_s = settings.limits.drain_s
     if settings.api.workers == 1:
         app = build_app(
             database, settings, audit, ready=lambda: _ready(links), link_status=lambda: _statuses(links), feed=feed
         )
-        await stack.enter_async_context(serving(app, listener, drain_s=drain_s))
+        await stack.enter_async_context(serving(app, listener, drain_s=drain_s, linger_s=LINGER_S if passed else 0.0))
         return address, None, partial(renew_certificate, app)
     from interface.servers import Servers, State
 
@@ -225,6 +255,14 @@ async def _serve(
     servers = Servers(at_work, listener, lambda: State(_ready(links), tuple(_statuses(links))), drain_s, feed.poke)
     stack.push_async_callback(servers.stop)
     return address, servers, servers.restart
+
+
+def _stuck(links: Links, standstill: Standstill) -> list[str]:
+    """What has had work for too long without doing any of it."""
+    watched: dict[Progress, float] = {journal: JOURNAL_STUCK_S for journal in links.journals.values()}
+    watched[links.worker] = WORKER_STUCK_S
+    found = standstill.look(asyncio.get_running_loop().time(), watched)
+    return ["worker" if each is links.worker else "journal" for each in found]
 
 
 def _ready(links: Links) -> Readiness:
@@ -286,11 +324,3 @@ def _seen(links: Links) -> list[LinkSeen]:
         for link in links.supervisor.statuses()
         if link.id in by_name  # while SIGHUP is at work, it may be one that goes
     ]
-
-
-def notify(state: str) -> None:
-    """Tell systemd (sd_notify(3)); nothing where it did not start us."""
-    path = os.environ.get("NOTIFY_SOCKET", "")
-    if path:
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            channel.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)

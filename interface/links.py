@@ -31,6 +31,7 @@ from interface.store.embedded import login_url
 from interface.store.journal import Journal
 from interface.store.wire_log import WireLogWriter
 from interface.store.worklists import set_worklists
+from interface.systemd import Sockets
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +44,9 @@ class Links:
     wire log is started and stopped by whoever starts and stops the supervisor.
     """
 
-    def __init__(self, database: Database, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, clock: Clock | None = None, sockets: Sockets | None = None
+    ) -> None:
         self._database, self._settings = database, settings
         self._by_id: dict[UUID, LinkContext] = {}  # removed ones as well: their last messages are still decided
         self.contexts: tuple[LinkContext, ...] = ()
@@ -55,7 +58,7 @@ class Links:
             lambda: any(journal.busy for journal in self.journals.values()),
         )
         self.wire_log = WireLogWriter(database)
-        self.supervisor = Supervisor((), clock)
+        self.supervisor = Supervisor((), clock, sockets=sockets)
 
     async def prepare(self, settings: Settings) -> tuple[LinkSpec, ...]:
         """Rows and journals for the links of `settings`, which are then known to the worker.

@@ -20,13 +20,12 @@ from interface.api.app import build_app
 from interface.flow import waking
 from interface.flow.feed import Feed
 from interface.servers import AskMetrics, Begin, Channel, Metrics, Started, State, Wake
-from interface.serving import serving
+from interface.serving import LINGER_S, serving
 from interface.store.audit import AuditWriter
 from interface.store.audit_sealer import Sealer
 from interface.store.db import Database
 
 COUNTED_PAUSE_S: Final = 1.0
-LINGER_S: Final = 1.0
 
 
 class _Server:

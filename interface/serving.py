@@ -25,6 +25,7 @@ from interface.link.tls import listen_context, listen_problems
 from interface.settings import Address
 
 BACKLOG = 1024
+LINGER_S = 1.0  # for requests that are on their way, where somebody takes up what comes after them
 TLS = web.AppKey("tls", ssl.SSLContext)
 _LOOK_S = 0.05
 _log = structlog.get_logger(__name__)

@@ -100,6 +100,12 @@ class ResultWorker:
         self._catalogues: dict[UUID, tuple[float, Catalogue]] = {}
         self._windows: list[_Window] = []  # what is being decided, the oldest first
         self._task: asyncio.Task[None] | None = None
+        self.turns = 0  # that it is not stuck: looks at the queue, and batches done
+
+    @property
+    def engaged(self) -> bool:
+        """Whether it works on the queue, which it looks at once a second when there is nothing in it."""
+        return self._task is not None and not self._stopping
 
     @property
     def at_work(self) -> bool:
@@ -181,6 +187,7 @@ class ResultWorker:
     async def _run(self) -> None:
         while not self._stopping:
             self._woken.clear()
+            self.turns += 1
             self._away, claimed = False, 0
             try:
                 claimed = await self._begin()
@@ -312,6 +319,7 @@ class ResultWorker:
         return False
 
     async def _done(self, organization_id: UUID, jobs: Sequence[Job]) -> bool:
+        self.turns += 1
         outcomes = await self._courtesy.turn(self._waited_s, partial(self._decide, organization_id, jobs))
         for job, outcome in zip(jobs, outcomes, strict=True):
             self._count(job.work, outcome)

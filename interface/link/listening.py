@@ -16,6 +16,7 @@ from interface.link.stream import ByteStream
 from interface.link.tcp import TcpListener, TcpStream
 from interface.link.tls import TlsError, accept, listen_context
 from interface.settings import Address, ListenTls
+from interface.systemd import Sockets
 
 CHECK_S = 5.0  # how often a listener is looked after
 HANDSHAKE_WAIT_S = 10.0  # a peer that is silent for so long in its TLS handshake is cut off
@@ -28,7 +29,7 @@ log = structlog.get_logger(__name__)
 class ListeningLink(Link):
     """A link that is connected to: a listener, and a task for each connection."""
 
-    def __init__(self, spec: LinkSpec, clock: Clock, address: Address) -> None:
+    def __init__(self, spec: LinkSpec, clock: Clock, address: Address, sockets: Sockets | None = None) -> None:
         super().__init__(spec, clock)
         self._tls: ssl.SSLContext | None = None
         self.listener = TcpListener(
@@ -39,6 +40,8 @@ class ListeningLink(Link):
             secure=self._secure if self.settings.tls else None,
             stale=self._stale,
             refused=self._refused,
+            sockets=sockets,
+            name=f"link-{self.settings.id}",
         )
         self._refusals = Refusals(clock)
         self._watch: asyncio.Task[None] | None = None

@@ -37,6 +37,7 @@ from interface.link.session import Counters
 from interface.link.shared_log import SharedLog
 from interface.link.stream import ByteStream
 from interface.settings import Address, LinkSettings, Match
+from interface.systemd import Sockets
 from interface.wire import hl7, hl7_ack
 from interface.wire.transmission import MessageSplitter, begins_header
 
@@ -127,9 +128,11 @@ class Member:
 class SharedPort(ListeningLink):
     """The listener of several links. Its own settings are the first one's, under the name of its address."""
 
-    def __init__(self, specs: Sequence[LinkSpec], clock: Clock, address: Address) -> None:
+    def __init__(
+        self, specs: Sequence[LinkSpec], clock: Clock, address: Address, sockets: Sockets | None = None
+    ) -> None:
         first = specs[0]
-        super().__init__(replace(first, settings=replace(first.settings, id=str(address))), clock, address)
+        super().__init__(replace(first, settings=replace(first.settings, id=str(address))), clock, address, sockets)
         self.members = tuple(Member(spec, clock) for spec in specs)
         self._intakes: dict[str, SharedIntake] = {}  # by peer, of connections that are open
         self._unattributed = Refusals(clock)

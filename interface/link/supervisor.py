@@ -19,6 +19,7 @@ from interface.link.folder import FolderLink
 from interface.link.listening import ListeningLink
 from interface.link.shared import SharedPort
 from interface.settings import Address, Folder, SerialPort
+from interface.systemd import Sockets
 
 __all__ = ["Changes", "LinkSpec", "LinkState", "LinkStatus", "Supervisor"]
 
@@ -35,12 +36,18 @@ class Changes:
 
 
 class Supervisor:
-    """All links of the daemon. `jitter` gives numbers between 0 and 1 for the waits of links that dial."""
+    """All links of the daemon. `jitter` gives numbers between 0 and 1 for the waits of links that dial; `sockets` has
+    those on which links listen and that outlive the process.
+    """
 
     def __init__(
-        self, specs: Iterable[LinkSpec] = (), clock: Clock | None = None, jitter: Callable[[], float] = random
+        self,
+        specs: Iterable[LinkSpec] = (),
+        clock: Clock | None = None,
+        jitter: Callable[[], float] = random,
+        sockets: Sockets | None = None,
     ) -> None:
-        self._clock, self._jitter = clock or LoopClock(), jitter
+        self._clock, self._jitter, self._sockets = clock or LoopClock(), jitter, sockets or Sockets()
         self._specs = {spec.settings.id: spec for spec in specs}
         self._links = self._made(self._specs.values())
 
@@ -61,6 +68,7 @@ class Supervisor:
         if faults:
             await self.stop(0.0)
             raise LinkError("; ".join(faults))
+        self._sockets.settle()
 
     async def apply(self, specs: Sequence[LinkSpec], drain_s: float) -> Changes:
         """Serve exactly these links from now on. Those that are the same as before go on, connections and all.
@@ -87,6 +95,7 @@ class Supervisor:
         for name in units.keys() - same:
             with suppress(LinkError):  # the link has logged it
                 await self._links[name].start()
+        self._sockets.settle()
         return Changes(
             tuple(name for name in self._specs if name not in before),
             tuple(name for name, spec in self._specs.items() if name in before and not spec.same_as(before[name])),
@@ -109,8 +118,8 @@ class Supervisor:
         if transport.type.dials:
             return DialLink(spec, self._clock, transport.endpoint, self._jitter)
         if spec.settings.match is not None:
-            return SharedPort(unit, self._clock, transport.endpoint)
-        return ListeningLink(spec, self._clock, transport.endpoint)
+            return SharedPort(unit, self._clock, transport.endpoint, self._sockets)
+        return ListeningLink(spec, self._clock, transport.endpoint, self._sockets)
 
     def statuses(self) -> tuple[LinkStatus, ...]:
         """Every link as it is now, in the order of the configuration."""

@@ -15,6 +15,7 @@ from interface.errors import LinkError, LinkLost
 from interface.link.stream import CHUNK_BYTES, ByteStream
 from interface.link.tls import TlsError
 from interface.settings import Address
+from interface.systemd import Sockets, can_be_kept
 
 # A peer that lost its power is noticed after 60 + 4 * 15 s; analyzers are silent for hours otherwise.
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
@@ -168,7 +169,8 @@ class TcpListener:
     `allow`: networks that may connect, empty for all. `secure` makes a TLS stream of a connection or raises TlsError;
     only what has passed it counts for `max_connections`. `stale(tasks)`: which of the tasks that serve connections from
     the newcomer's address may be cut to make room for it. `refused(reason, peer)` is told of those that were not
-    admitted (`address`, `limit`, `busy`, or the reason of a TlsError).
+    admitted (`address`, `limit`, `busy`, or the reason of a TlsError). `sockets` has the listening socket of a former
+    life, and keeps ours under `name` for the next.
     """
 
     def __init__(
@@ -181,11 +183,14 @@ class TcpListener:
         secure: Callable[[TcpStream], Awaitable[ByteStream]] | None = None,
         stale: Callable[[list[asyncio.Task[None]]], asyncio.Task[None] | None] = lambda tasks: None,
         refused: Callable[[str, str], None] = lambda reason, peer: None,
+        sockets: Sockets | None = None,
+        name: str = "",
     ) -> None:
         self._address, self._serve = address, serve
         self._secure, self._stale, self._refused = secure, stale, refused
         self._allow: tuple[Network, ...] = tuple(ipaddress.ip_network(text, strict=False) for text in allow)
         self._max_connections = max_connections
+        self._sockets, self._name = sockets or Sockets(), name.replace(":", "-")  # which separates names
         self._server: asyncio.Server | None = None
         self._stopped = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -208,13 +213,18 @@ class TcpListener:
     async def start(self) -> None:
         """Listen; raises LinkError with one sentence when the address cannot be had."""
         self._stopped = False
+        self._sockets.drop(self._name)  # one that failed, where it listens again
+        loop, host, port = asyncio.get_running_loop(), self._address.host, self._address.port
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: TcpStream(self._connected), self._address.host, self._address.port, backlog=_BACKLOG
-            )
+            if (sock := self._sockets.take(self._name, self._address)) is not None:
+                self._server = await loop.create_server(self._stream, sock=sock, backlog=_BACKLOG)
+            else:
+                self._server = await loop.create_server(self._stream, host, port, backlog=_BACKLOG)
         except (OSError, OverflowError) as error:
             raise LinkError(f"cannot listen on {self._address}: {_reason(error)}") from error
-        self._address = Address(self._address.host, self._server.sockets[0].getsockname()[1])
+        self._address = Address(host, self._server.sockets[0].getsockname()[1])
+        if can_be_kept(self._address):
+            self._sockets.keep(self._name, self._server.sockets[0].fileno())
 
     async def stop(self) -> None:
         """Accept no more, not even who is on his way in; connections that are open go on."""
@@ -222,6 +232,10 @@ class TcpListener:
         if self._server is not None:
             self._server.close()
             self._server = None
+            self._sockets.drop(self._name)
+
+    def _stream(self) -> TcpStream:
+        return TcpStream(self._connected)
 
     def _connected(self, stream: TcpStream) -> None:
         if self._stopped:

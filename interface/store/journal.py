@@ -205,6 +205,7 @@ class Journal:
         self._stopping = False
         self.available = True
         self.appended_at = -math.inf  # loop time at which a link last wanted something committed
+        self.turns = 0  # of the writer: that it is not stuck
 
     async def start(self) -> None:
         """Connect and seal what was left open where nobody has the link; raises StoreError when the database is not
@@ -227,6 +228,11 @@ class Journal:
             line.cut()
         if self._late is not None:
             self._late.cancel()
+
+    @property
+    def engaged(self) -> bool:
+        """Whether the writer has something to do."""
+        return bool(self._waiting or self._flying or self._cut)
 
     @property
     def busy(self) -> bool:
@@ -293,6 +299,7 @@ class Journal:
 
     async def _write_forever(self) -> None:
         while True:
+            self.turns += 1
             if self._cut and self.available and not self._flying:  # what is being committed may have to be sealed
                 await self._seal_cut()
             if self._waiting:
@@ -389,6 +396,7 @@ class Journal:
         """
         loop = asyncio.get_running_loop()
         while group:
+            self.turns += 1
             try:
                 began = loop.time()
                 duplicates, queued = await self._write(line, group, again)

@@ -122,6 +122,13 @@ def free_ports(number: int) -> list[int]:
     return found
 
 
+async def _heard(channel: socket.socket) -> bytes:
+    """The next thing that the daemon tells, but for the sockets that it gives away (tests/systemd)."""
+    while (said := await asyncio.get_running_loop().sock_recv(channel, 100)).startswith(b"FDSTORE"):
+        pass
+    return said
+
+
 class Process:
     """`labora run` as a process. It tells by sd_notify(3) when it is ready, as it would tell systemd."""
 
@@ -147,7 +154,7 @@ class Process:
                 str(Path(sys.executable).with_name("labora")), "--config", str(self.config), "run",
                 stdout=log, stderr=log, env={**os.environ, "NOTIFY_SOCKET": str(path)},
             )  # fmt: skip
-            said = asyncio.create_task(asyncio.get_running_loop().sock_recv(channel, 100))
+            said = asyncio.create_task(_heard(channel))
             ended = asyncio.create_task(self._process.wait())
             async with asyncio.timeout(PATIENCE_S):
                 await asyncio.wait({said, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -166,7 +173,7 @@ class Process:
             channel.setblocking(False)
             self.tell(signal.SIGHUP)
             async with asyncio.timeout(PATIENCE_S):
-                begun, done = [await asyncio.get_running_loop().sock_recv(channel, 100) for _ in range(2)]
+                begun, done = [await _heard(channel) for _ in range(2)]
         assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=[0-9]+", begun)
         assert done == b"READY=1"
 
