@@ -75,7 +75,7 @@ async def list_changes(request: web.Request) -> web.StreamResponse:
     await served.feed.look(actor.organization_id)
     async with served.database.organization(actor.organization_id) as connection:
         kinds = kinds_of(served.emr)
-        after = position_of(asked or "0", await changes.last_position(connection, kinds))
+        after = await position_of(connection, asked or "0", kinds)
         rows = await changes.after(connection, after, limit + 1, kinds)
         more, rows = len(rows) > limit, rows[:limit]
         until = rows[-1].position if rows else after
@@ -99,16 +99,16 @@ def shown(one: Told) -> dict[str, object]:
     return {"position": one.position, "type": one.type, "id": one.id, "version": one.version}
 
 
-def position_of(text: str, end: int) -> int:
-    """A place in the feed. Raises ApiError 400 for what is none, 410 for one that this feed never had."""
+async def position_of(connection: Connection, text: str, kinds: Sequence[str]) -> int:
+    """A place in the feed. Raises ApiError 400 for what is none, 410 for one that this feed does not have."""
     if text == "now":
-        return end
+        return await changes.last_position(connection, kinds)
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise ApiError(400, "value", "a position is a number that this server gave, or now")
-    if int(text) > end:
-        # a database restored from an older copy: going on from here would pass over what comes now
-        raise ApiError(410, "expired", "the feed does not reach this position; read everything anew, then follow")
-    return int(text)
+    if (position := int(text)) and not await changes.has(connection, position):
+        # a database restored from an older copy, or a reader who was away for years: what came after it is not all here
+        raise ApiError(410, "expired", "the feed does not have this position; read everything anew, then follow")
+    return position
 
 
 def _asked(wanted: str, may: dict[str, tuple[Parameters, ...]]) -> dict[str, tuple[Parameters, ...]]:

@@ -69,8 +69,8 @@ async def events(request: web.Request) -> web.StreamResponse:
     await served.feed.look(actor.organization_id)
     kinds = _kinds(request, actor)
     async with served.database.organization(actor.organization_id) as connection:
-        end = await changes.last_position(connection, kinds)
-    position = position_of(request.headers.get("Last-Event-ID", "") or asked or "now", end)
+        asked = request.headers.get("Last-Event-ID", "") or asked or "now"
+        position = await position_of(connection, asked, kinds)
     streams = request.app[STREAMS]
     if streams[actor.id] >= MOST_OF_ONE or streams.total() >= MOST_OF_ALL:
         raise ApiError(429, "throttled", f"at most {MOST_OF_ONE} streams are open for one; close another")

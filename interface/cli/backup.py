@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING
 import click
 
 from interface.cli import EXIT_FAILED, Context, emit, pass_context
-from interface.cli.laboratory import json_option
+from interface.cli.laboratory import INSTANT, json_option
+from interface.errors import LaboraError
 
 if TYPE_CHECKING:
     from interface.ops.backup import BackupInfo
+    from interface.settings import Settings
+    from interface.store.databases import Replaced
 
 _ENVIRONMENT = """Environment: LABORA_CONFIG, LABORA_DATABASE_URL, LABORA_STATE_DIR, PGPASSWORD; for the upload
 LABORA_S3_ACCESS_KEY and LABORA_S3_SECRET_KEY."""
+
+
+_identity_option = click.option(
+    "--identity", type=click.Path(path_type=Path, dir_okay=False), envvar="LABORA_BACKUP_IDENTITY", show_envvar=True,
+    help="File of the private key, for a backup encrypted with age.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +46,21 @@ def backup() -> None:
 
 
 @backup.command(epilog=_ENVIRONMENT)
+@click.option(
+    "--directory", "folder", type=click.Path(path_type=Path, file_okay=False), help="Where to, in place of `[backup]`."
+)
+@click.option("--plain", is_flag=True, help="Neither encrypted nor uploaded, whatever `[backup]` says.")
 @json_option
 @pass_context
-def create(context: Context, as_json: bool) -> None:
+def create(context: Context, folder: Path | None, plain: bool, as_json: bool) -> None:
     """Make a backup, beside a daemon that may be running, and delete those kept long enough.
 
-    Prints its name. It is consistent, compressed, and encrypted where `[backup]` names recipients.
+    Prints its name. It is consistent, compressed, and encrypted where `[backup]` names recipients. --plain is for one
+    that stays on this machine for an hour, as before an upgrade.
     """
     from interface.ops.backup import create
 
-    made = asyncio.run(create(context.settings))
+    made = asyncio.run(create(_as_asked(context.settings, folder, plain)))
     info, manifest = made.info, made.manifest
     if as_json:
         emit({"name": info.name, "path": info.path, "taken_at": info.taken_at, "bytes": info.bytes,
@@ -66,11 +80,20 @@ def create(context: Context, as_json: bool) -> None:
         click.echo(f"deleted {name}", err=True)
 
 
+def _as_asked(settings: Settings, folder: Path | None, plain: bool) -> Settings:
+    asked = settings.backup
+    if folder is not None:
+        asked = replace(asked, directory=folder.absolute())
+    if plain:
+        asked = replace(asked, recipients=(), gpg_recipients=(), upload=None)
+    return replace(settings, backup=asked)
+
+
 @backup.command("list", epilog=_ENVIRONMENT)
 @json_option
 @pass_context
 def list_all(context: Context, as_json: bool) -> None:
-    """List the backups, the newest first."""
+    """List the backups, the newest first, and say which replaced database still waits."""
     from interface.ops.backup import directory, found
 
     now = datetime.now(UTC)
@@ -78,6 +101,22 @@ def list_all(context: Context, as_json: bool) -> None:
     emit([_row(one, now) for one in infos], as_json)
     if not infos:
         click.echo(f"no backups in {directory(context.settings)}", err=True)
+    for one in asyncio.run(_waiting(context.settings)):
+        click.echo(
+            f"the database {one.name}, replaced at {one.at.isoformat()}, waits: `labora backup confirm` drops it, "
+            "`labora backup restore --back` takes the restore back",
+            err=True,
+        )
+
+
+async def _waiting(settings: Settings) -> tuple[Replaced, ...]:
+    from interface.ops.backup_restore import replaced
+
+    try:
+        return await replaced(settings)
+    except LaboraError as error:
+        click.echo(f"whether a replaced database waits is not known: {error}", err=True)
+        return ()
 
 
 def _row(info: BackupInfo, now: datetime) -> _Row:
@@ -96,10 +135,7 @@ def _span(span: timedelta) -> str:
 
 @backup.command(epilog=_ENVIRONMENT)
 @click.argument("name", required=False)
-@click.option(
-    "--identity", type=click.Path(path_type=Path, dir_okay=False), envvar="LABORA_BACKUP_IDENTITY", show_envvar=True,
-    help="File of the private key, for a backup encrypted with age.",
-)  # fmt: skip
+@_identity_option
 @click.option("--checksum", is_flag=True, help="Compare the file with its checksum only; needs no key.")
 @json_option
 @pass_context
@@ -127,3 +163,76 @@ def verify(context: Context, name: str | None, identity: Path | None, checksum: 
         )
     click.echo("differs from what was backed up" if verdict.differences else "good", err=True)
     return EXIT_FAILED if verdict.differences else 0
+
+
+@backup.command(epilog=_ENVIRONMENT)
+@click.argument("name", required=False)
+@_identity_option
+@click.option("--back", is_flag=True, help="Take the last restore back: the database that it replaced comes again.")
+@json_option
+@pass_context
+def restore(context: Context, name: str | None, identity: Path | None, back: bool, as_json: bool) -> None:
+    """Put a backup into the place of the database. NAME: its name or path; else the newest. The daemon must be stopped.
+
+    It is restored beside the database, compared, brought to this program's schema, and put into its place by renaming,
+    all or nothing. The replaced database waits until `labora backup confirm`. Numbers, work ids and positions of the
+    feed go on beyond all that can have been given since; nobody is logged in any more. See docs/backup.md for what to
+    tell analyzers and EMRs.
+    """
+    if back:
+        _take_back(context.settings, as_json)
+        return
+    from interface.ops.backup_restore import restore
+
+    done = asyncio.run(restore(context.settings, name, identity))
+    emit(done if as_json else done.name, as_json)
+    since = done.taken_at.isoformat(timespec="seconds")
+    lines = [
+        f"RPO {_span(timedelta(seconds=done.age_s))}: what was stored after {since} is not in it",
+        f"RTO {done.seconds:.1f} s: checked, restored, compared, in its place",
+        *([f"schema upgraded to {done.applied[-1]}"] if done.applied else []),
+        f"have analyzers and hospitals send again what they sent since {since}; EMRs read anew (docs/backup.md)",
+        "users and clients log in again; those disabled since are enabled again: look at them",
+    ]
+    if done.replaced:
+        lines.append(f"the replaced database waits as {done.replaced}: `labora backup confirm` drops it")
+    for line in lines:
+        click.echo(line, err=True)
+
+
+def _take_back(settings: Settings, as_json: bool) -> None:
+    from interface.ops.backup_restore import take_back
+
+    found = asyncio.run(take_back(settings))
+    emit(found if as_json else found.name, as_json)
+    click.echo("it is in its place again; the restored one waits: `labora backup confirm` drops it", err=True)
+
+
+@backup.command(epilog=_ENVIRONMENT)
+@json_option
+@pass_context
+def confirm(context: Context, as_json: bool) -> None:
+    """Drop the databases that restores have replaced. They cannot come again."""
+    from interface.ops.backup_restore import confirm
+
+    names = asyncio.run(confirm(context.settings))
+    emit(names if as_json else "\n".join(names), as_json) if names or as_json else None
+    click.echo(f"dropped {len(names)}" if names else "no replaced database waits", err=True)
+
+
+@backup.command(epilog=_ENVIRONMENT)
+@click.option(
+    "--taken-at", required=True, type=INSTANT, help="The moment that the database was brought back to; UTC if unsaid."
+)
+@pass_context
+def adopt(context: Context, taken_at: datetime) -> None:
+    """Let a database go on that was brought back to an earlier moment by other means than `labora backup restore`.
+
+    As `scripts/pitr restore` does, or the snapshot of a disk. Before the daemon starts: numbers, work ids and positions
+    of the feed go on beyond all that can have been given since; nobody is logged in any more.
+    """
+    from interface.ops.backup_restore import adopt
+
+    at = taken_at if taken_at.tzinfo else taken_at.replace(tzinfo=UTC)
+    asyncio.run(adopt(context.settings, at))
+    click.echo(f"it goes on from {at.isoformat()}", err=True)

@@ -21,7 +21,7 @@ from uuid import UUID
 from interface.store.db import Connection
 
 BATCH: Final = 1000  # rows of a pass
-_COUNTER: Final = "changes"
+COUNTER: Final = "changes"  # the name of the counter that positions are of
 
 # Of each type: the resources that the rows after $1 and up to $2 mean, as (seq, id), in the order they are told in.
 _RESULTS = """
@@ -103,9 +103,9 @@ async def seal(connection: Connection, organization_id: UUID, limit: int = BATCH
     await connection.execute(
         "insert into lab.counter (organization_id, name) values ($1, $2) on conflict do nothing",
         organization_id,
-        _COUNTER,
+        COUNTER,
     )
-    last: int = await connection.fetchval("select value from lab.counter where name = $1 for update", _COUNTER)
+    last: int = await connection.fetchval("select value from lab.counter where name = $1 for update", COUNTER)
     # A statement of its own: it sees what was committed until now, the last pass among it.
     rows = await connection.fetch(
         """
@@ -119,7 +119,7 @@ async def seal(connection: Connection, organization_id: UUID, limit: int = BATCH
         last,
         limit,
     )
-    await connection.execute("update lab.counter set value = $2 where name = $1", _COUNTER, last + len(rows))
+    await connection.execute("update lab.counter set value = $2 where name = $1", COUNTER, last + len(rows))
     return len(rows)
 
 
@@ -132,6 +132,12 @@ async def last_position(connection: Connection, kinds: Sequence[str] = ()) -> in
         list(kinds),
     )
     return int(found or 0)
+
+
+async def has(connection: Connection, position: int) -> bool:
+    """Whether the feed has a row of this position, which whoever read up to it was given. It has not when the database
+    was restored from a moment before, and when rows that old are no longer kept: something may have been missed."""
+    return bool(await connection.fetchval("select exists (select from lab.outbox where seq = $1)", position))
 
 
 async def after(connection: Connection, position: int, limit: int, kinds: Sequence[str]) -> list[Change]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
+from typing import Final
 from uuid import UUID
 
 from interface.domain import states
@@ -156,6 +157,9 @@ async def known_barcodes(connection: Connection, barcodes: Iterable[str], open_o
         open_only,
     )
     return frozenset(row["barcode"] for row in rows)
+
+
+NUMBERED: Final = ("order", "specimen", "worksheet")  # what has numbers of a year: `NAME.YEAR`
 
 
 async def next_number(connection: Connection, organization_id: UUID, name: str) -> int:
