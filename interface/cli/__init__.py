@@ -33,6 +33,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS: Mapping[str, tuple[str, str]] = {  # noun: (its module's attribute, one line for --help)
     "run": ("interface.cli.run:run", "Run the daemon in the foreground."),
     "check": ("interface.cli.check:check", "Check the configuration, drivers, ports and database."),
+    "doctor": ("interface.cli.doctor:doctor", "Find what is wrong or will be, and what mends it."),
     "demo": ("interface.cli.demo:demo", "Run the whole way once, from analyzers to an EMR."),
     "decode": ("interface.cli.decode:decode", "Show what a raw capture says, without a database."),
     "simulate": ("interface.cli.simulate:simulate", "Play a capture or vector as the analyzer would."),

@@ -59,6 +59,7 @@ def _look(settings: Settings) -> Iterator[Finding]:
     yield _state_dir(settings)
     yield from _drivers(settings)
     yield from _ports(settings)
+    yield from _certificates(settings)
     yield from asyncio.run(_database(settings))
 
 
@@ -100,6 +101,16 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             yield Finding(f"link[{index}].transport.dial", 0, f"{endpoint} will be dialled")
         else:
             yield look_at(f"link[{index}].transport.listen", endpoint, ours)
+
+
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    """When they end; nothing of a link is stopped by one that has expired, and its peers may refuse it."""
+    from interface.domain.alerts import Severity
+    from interface.ops.machine import certificates
+
+    for found in certificates(settings):
+        late = found.severity is not None and found.severity.rank >= Severity.URGENT.rank
+        yield Finding(str(found.subject), EXIT_FAILED if late else 0, found.text)
 
 
 def look_at(subject: str, endpoint: Address | SerialPort | Folder, ours: bool) -> Finding:

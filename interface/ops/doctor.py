@@ -1,0 +1,234 @@
+"""`labora doctor`: what is wrong or will be, each with the command that mends it.
+
+The machine's findings (`ops.machine`) need no database; what is found in it is turned into findings here, by functions
+of the facts alone. The daemon looks at the machine every minute by `machine_findings`, so that what a person would find
+by asking becomes an alert without being asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from interface.domain.alerts import AlertKind, Severity, Subject
+from interface.errors import ConfigError, LaboraError
+from interface.flow import qc_plans
+from interface.flow.qc_plans import StreamStatus
+from interface.ops import machine
+from interface.ops.findings import Finding
+from interface.settings import Settings
+from interface.store import alerts, conditions, criticals, migrate
+from interface.store.alerts import AlertView
+from interface.store.conditions import Laboratory, Server
+from interface.store.db import Connection, Database, check_server, open_connection
+from interface.store.embedded import EmbeddedPostgres
+from interface.store.schema import APP_ROLE
+
+_BACKLOG: Final = ((Severity.URGENT, timedelta(hours=1)), (Severity.WARNING, timedelta(minutes=5)))
+_LONG_TRANSACTION_S: Final = 900.0
+_FROZEN: Final = ((Severity.URGENT, 1_500_000_000), (Severity.WARNING, 1_000_000_000))  # of 2^31
+_CONNECTIONS: Final = 0.85
+_HELD: Final = timedelta(days=1)
+CONNECT_WAIT_S: Final = 5.0
+_DATABASE: Final = Subject("database", "")
+
+
+# ---- the machine ----------------------------------------------------------------------------------------------------
+
+
+def folders(settings: Settings) -> Iterator[Path]:
+    """Where room is needed."""
+    yield settings.state_dir
+    yield Path("/var/log")
+    yield from (Path(folder) for folder in ("/var/lib/postgresql",) if settings.database.url != "embedded")
+
+
+def machine_findings(settings: Settings) -> list[Finding]:
+    """What may be looked at every minute: nothing of it takes long or asks the database."""
+    return [
+        *(machine.disk(room) for room in machine.rooms(folders(settings))),
+        machine.time_server(machine.synchronized()),
+        *machine.certificates(settings),
+    ]
+
+
+# ---- the database ---------------------------------------------------------------------------------------------------
+
+
+def server_findings(server: Server, now: datetime) -> list[Finding]:
+    """What the server tells of itself; `now`: this machine's clock at the same moment."""
+    found = [
+        Finding(AlertKind.DATABASE, _DATABASE, None,
+                f"PostgreSQL {server.version}, {server.size / machine.GIB:.1f} GiB,"
+                f" {server.connections} of {server.most_connections} connections"),
+        machine.apart((now - server.now).total_seconds()),
+        _backlog(server),
+    ]  # fmt: skip
+    if server.connections > server.most_connections * _CONNECTIONS:
+        text = f"{server.connections} of {server.most_connections} connections are taken"
+        command = "labora db url --role owner   # psql: select * from pg_stat_activity"
+        found.append(Finding(AlertKind.DATABASE, Subject("database", "connections"), Severity.WARNING, text, command))
+    if server.longest_s > _LONG_TRANSACTION_S:
+        text = f"a transaction has been open for {server.longest_s / 60:.0f} minutes: tables grow meanwhile"
+        command = "psql: select pid, usename, xact_start, state from pg_stat_activity order by xact_start"
+        found.append(Finding(AlertKind.DATABASE, Subject("database", "transaction"), Severity.WARNING, text, command))
+    for severity, age in _FROZEN:
+        if server.frozen_age > age:
+            text = f"transaction ids: {server.frozen_age / 2**31:.0%} used since the last freeze"
+            found.append(
+                Finding(AlertKind.DATABASE, Subject("database", "freeze"), severity, text, "vacuumdb --freeze labora")
+            )
+            break
+    return found
+
+
+def _backlog(server: Server) -> Finding:
+    subject = Subject("queue", "")
+    if server.oldest_waiting_at is None:
+        return Finding(AlertKind.BACKLOG, subject, None, "no message waits to be decided")
+    age = server.now - server.oldest_waiting_at
+    text = f"{server.waiting} messages wait to be decided, the oldest for {_long(age)}"
+    for severity, most in _BACKLOG:
+        if age > most:
+            return Finding(AlertKind.BACKLOG, subject, severity, text, "journalctl -u labora -n 100   # is it at work?")
+    return Finding(AlertKind.BACKLOG, subject, None, text)
+
+
+def _long(span: timedelta) -> str:
+    minutes = int(span.total_seconds() // 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} days"
+
+
+# ---- a laboratory ---------------------------------------------------------------------------------------------------
+
+# What is counted, by the field of `Laboratory`: its kind, how grave it is, in words, and what to run.
+_COUNTED: Final = (
+    ("unmapped", AlertKind.UNMAPPED, Severity.WARNING, "results wait for their code to be mapped",
+     "labora map unmapped"),
+    ("parked", AlertKind.HELD_AGE, Severity.URGENT, "messages ended their decoding three times and are parked",
+     "labora message list --state parked"),
+    ("refused", AlertKind.DISPATCH, Severity.WARNING, "works were refused by an analyzer, or could not be told it",
+     "labora dispatch list --state refused --state failed"),
+    ("off", AlertKind.DELIVERY, Severity.WARNING, "subscriptions of EMRs are not told", "labora subscription list"),
+)  # fmt: skip
+
+
+def laboratory_findings(name: str, found: Laboratory, now: datetime) -> list[Finding]:
+    """What waits in one laboratory."""
+    subject = Subject("organization", name)
+    told = [
+        Finding(kind, subject, severity, f"{number} {words}", f"{command} --organization {name}")
+        for field, kind, severity, words, command in _COUNTED
+        if (number := getattr(found, field))
+    ]
+    text = f"{found.held} results are held"
+    age = now - found.oldest_held_at if found.oldest_held_at is not None else timedelta(0)
+    if age > _HELD:
+        command = f"labora result list --held --organization {name}"
+        text += f", the oldest for {_long(age)}"
+        return [*told, Finding(AlertKind.HELD_AGE, subject, Severity.NOTICE, text, command)]
+    return [*told, Finding(AlertKind.HELD_AGE, subject, None, text)]
+
+
+def control_findings(name: str, due: Sequence[StreamStatus]) -> list[Finding]:
+    """Controls that are wanted: what they gate is held until they come."""
+    subject = Subject("organization", name)
+    overdue = [one for one in due if one.due == "overdue" or one.action_due]
+    if not due:
+        return [Finding(AlertKind.QC_DUE, subject, None, "no control is due")]
+    severity = Severity.WARNING if overdue else Severity.NOTICE
+    text = f"{len(due)} tests want a control or an action, {len(overdue)} of them overdue"
+    return [Finding(AlertKind.QC_DUE, subject, severity, text, f"labora qc status --due --organization {name}")]
+
+
+def critical_findings(name: str, levels: dict[int, int]) -> list[Finding]:
+    late = sum(tasks for level, tasks in levels.items() if level)
+    if not late:
+        return []
+    text = f"{late} critical results are not confirmed as known, past their time"
+    command = f"labora critical list --organization {name}"
+    return [Finding(AlertKind.CRITICAL_UNTOLD, Subject("organization", name), Severity.URGENT, text, command)]
+
+
+def standing_findings(name: str, standing: Sequence[AlertView]) -> list[Finding]:
+    """Alerts that stand, as the daemon entered them."""
+    return [
+        Finding(AlertKind(one.kind), Subject(one.thing, one.subject), one.severity,
+                f"{one.note or 'stands'} (since {one.entered_at:%Y-%m-%d %H:%M} UTC)",
+                f"labora alert show {one.id} --organization {name}")
+        for one in standing
+    ]  # fmt: skip
+
+
+# ---- all of it ------------------------------------------------------------------------------------------------------
+
+
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """Look at everything, one after the other; what cannot be looked at is a finding. Changes nothing."""
+    for finding in (*machine_findings(settings), *machine.services(machine.units()), machine.daemon(settings.api)):
+        yield finding
+    try:
+        database = await _opened(settings)
+    except (LaboraError, OSError) as error:
+        yield _unreachable(settings, error)
+        return
+    try:
+        async for finding in _database(settings, database):
+            yield finding
+    except (LaboraError, OSError) as error:
+        yield _unreachable(settings, error)
+    finally:
+        await database.close()
+
+
+def _unreachable(settings: Settings, error: Exception) -> Finding:
+    embedded = settings.database.url == "embedded"
+    command = "systemctl status labora" if embedded else "systemctl status postgresql"
+    if isinstance(error, ConfigError):
+        command = "labora db status"
+    text = str(error) if isinstance(error, LaboraError) else (getattr(error, "strerror", "") or type(error).__name__)
+    return Finding(AlertKind.DATABASE, _DATABASE, Severity.URGENT, text, command)
+
+
+async def _opened(settings: Settings) -> Database:
+    """The database as it is: nothing is started or upgraded. Raises LaboraError, OSError."""
+    embedded = settings.database.url == "embedded"
+    url = settings.database.url
+    if embedded:
+        server = EmbeddedPostgres(settings.state_dir, settings.database.bin_dir)
+        url = server.url(APP_ROLE)
+    connection = await open_connection(url, role=APP_ROLE, wait_s=CONNECT_WAIT_S)
+    try:
+        await migrate.gate(connection)
+        await check_server(connection, embedded=embedded)
+    finally:
+        await connection.close()
+    return Database(url)
+
+
+async def _database(settings: Settings, database: Database) -> AsyncIterator[Finding]:
+    async with database.system() as system:
+        started = time.time()
+        server = await conditions.of_server(system)
+        now = datetime.fromtimestamp((started + time.time()) / 2, UTC)
+    for finding in server_findings(server, now):
+        yield finding
+    for name in sorted({link.organization for link in settings.links}):
+        organization_id = await database.find_organization(name)
+        if organization_id is None:
+            continue
+        async with database.organization(organization_id) as connection:
+            for finding in await _laboratory(connection, name, server.now):
+                yield finding
+
+
+async def _laboratory(connection: Connection, name: str, now: datetime) -> list[Finding]:
+    return [
+        *laboratory_findings(name, await conditions.of_laboratory(connection), now),
+        *control_findings(name, await qc_plans.status(connection, only_due=True)),
+        *critical_findings(name, await criticals.levels(connection)),
+        *standing_findings(name, await alerts.find(connection, standing=True)),
+    ]

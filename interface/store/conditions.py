@@ -1,0 +1,82 @@
+"""What waits or does not go on, counted, for `labora doctor`: of one organization, and of the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from interface.store.db import Connection
+from interface.store.ids import instant_of
+
+PARKED_DAYS = 7  # so far back messages are looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Laboratory:
+    """Of one organization. `held`: results that wait for a person; `parked`: messages that crashed their decoding in
+    the last days; `refused`: works that an analyzer refused or could not be told; `off`: EMRs' subscriptions that are
+    not told."""
+
+    held: int
+    oldest_held_at: datetime | None
+    unmapped: int
+    parked: int
+    refused: int
+    off: int
+
+
+_OF_LABORATORY = f"""
+select (select count(*) from lab.result where held <> '{{}}') as held,
+       (select min(created_at) from lab.result where held <> '{{}}') as oldest_held_at,
+       (select count(*) from lab.result where held <> '{{}}' and 'unmapped_code' = any(held)) as unmapped,
+       (select count(*) from lab.message
+         where settled = 'parked' and received_at > now() - interval '{PARKED_DAYS} days') as parked,
+       (select count(*) from lab.dispatch where state in ('refused', 'failed')) as refused,
+       (select count(*) from lab.subscription where status in ('error', 'off') and error <> '') as off
+"""  # noqa: S608 - our own words
+
+
+async def of_laboratory(connection: Connection) -> Laboratory:
+    """The connection is the organization's."""
+    row = await connection.fetchrow(_OF_LABORATORY)
+    assert row is not None  # noqa: S101 - a query without from has one
+    return Laboratory(**dict(row.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Of the database server. `longest_s`: the longest transaction under way; `frozen_age`: transactions since the
+    oldest that is not frozen, of two thousand million; `waiting`: messages that nothing was decided about yet."""
+
+    version: str
+    now: datetime
+    size: int
+    connections: int
+    most_connections: int
+    longest_s: float
+    frozen_age: int
+    waiting: int
+    oldest_waiting_at: datetime | None
+
+
+_OF_SERVER = """
+select current_setting('server_version') as version, clock_timestamp() as now,
+       pg_database_size(current_database()) as size,
+       (select count(*) from pg_stat_activity where backend_type = 'client backend')::int as connections,
+       current_setting('max_connections')::int as most_connections,
+       coalesce((select extract(epoch from max(clock_timestamp() - xact_start)) from pg_stat_activity
+                  where xact_start is not null and backend_type = 'client backend'), 0)::float8 as longest_s,
+       (select age(datfrozenxid) from pg_database where datname = current_database())::bigint as frozen_age,
+       (select count(*) from lab.queue) as waiting,
+       (select min(message_id::text) from lab.queue) as oldest
+"""
+
+
+async def of_server(system: Connection) -> Server:
+    """The connection is the system's: it sees the queue, and no organization's rows."""
+    row = await system.fetchrow(_OF_SERVER)
+    assert row is not None  # noqa: S101
+    fields = dict(row.items())
+    oldest = fields.pop("oldest")
+    return Server(**fields, oldest_waiting_at=instant_of(UUID(oldest)) if oldest else None)

@@ -1,0 +1,124 @@
+"""`labora doctor` against a real database: what waits is found, each thing with the command that mends it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from interface.domain.alerts import AlertKind, Severity, Subject
+from interface.domain.model import HoldReason, ResultStatus
+from interface.flow import alerting
+from interface.ops import doctor
+from interface.ops.findings import Finding, worst
+from interface.store import conditions
+from interface.store.conditions import Laboratory, Server
+from interface.store.db import Database
+from interface.store.ids import uuid7
+from tests.cli.desk import Shell, open_shell
+from tests.conftest import Organization
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+SERVER = Server("15.1", NOW, 1 << 30, 9, 100, 0.0, 1, 0, None)
+EMPTY = Laboratory(0, None, 0, 0, 0, 0)
+
+
+@pytest.fixture
+async def shell(
+    database: Database, shared_database_url: str, organization: Organization, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> Shell:  # fmt: skip
+    return await open_shell(database, shared_database_url, organization, tmp_path, monkeypatch, capsys)
+
+
+def grave(findings: list[Finding]) -> dict[str, tuple[Severity, str]]:
+    return {f"{one.kind} {one.subject}": (one.severity, one.text) for one in findings if one.severity is not None}
+
+
+def test_a_server_that_is_well() -> None:
+    found = doctor.server_findings(SERVER, NOW)
+    assert worst(found) is None
+    assert not any(one.command for one in found)
+
+
+@pytest.mark.parametrize(
+    ("changed", "what", "severity"),
+    [
+        ({"connections": 86}, "database database connections", Severity.WARNING),
+        ({"longest_s": 901.0}, "database database transaction", Severity.WARNING),
+        ({"frozen_age": 1_000_000_001}, "database database freeze", Severity.WARNING),
+        ({"frozen_age": 1_500_000_001}, "database database freeze", Severity.URGENT),
+        ({"now": NOW - timedelta(hours=1)}, "clock machine clock apart", Severity.URGENT),
+        ({"waiting": 3, "oldest_waiting_at": NOW - timedelta(minutes=6)}, "backlog queue", Severity.WARNING),
+        ({"waiting": 3, "oldest_waiting_at": NOW - timedelta(minutes=61)}, "backlog queue", Severity.URGENT),
+    ],
+)
+def test_what_is_wrong_with_a_server(changed: dict[str, object], what: str, severity: Severity) -> None:
+    found = grave(doctor.server_findings(replace(SERVER, **changed), NOW))  # type: ignore[arg-type]
+    assert {name: gravity for name, (gravity, _) in found.items()} == {what: severity}
+
+
+def test_messages_that_wait_for_less_than_minutes_are_no_backlog() -> None:
+    at_work = replace(SERVER, waiting=900, oldest_waiting_at=NOW - timedelta(seconds=30))
+    assert worst(doctor.server_findings(at_work, NOW)) is None
+
+
+def test_every_count_has_its_command() -> None:
+    found = doctor.laboratory_findings("main", Laboratory(4, NOW - timedelta(days=3), 1, 2, 3, 4), NOW)
+    assert all(one.command.endswith("--organization main") for one in found)
+    assert grave(found) == {
+        "unmapped organization main": (Severity.WARNING, "1 results wait for their code to be mapped"),
+        "held_age organization main": (Severity.NOTICE, "4 results are held, the oldest for 3 days"),
+        "dispatch organization main": (
+            Severity.WARNING,
+            "3 works were refused by an analyzer, or could not be told it",
+        ),
+        "delivery organization main": (Severity.WARNING, "4 subscriptions of EMRs are not told"),
+    }
+    assert Severity.URGENT in [one.severity for one in found if "parked" in one.text]
+    assert worst(doctor.laboratory_findings("main", EMPTY, NOW)) is None
+
+
+async def test_the_facts_are_the_databases(shell: Shell, database: Database) -> None:
+    laboratory = shell.laboratory
+    order = await laboratory.order()
+    await laboratory.result(order, held=(HoldReason.UNMAPPED_CODE,), status=ResultStatus.REGISTERED)
+    async with database.organization(shell.organization.id) as connection:
+        found = await conditions.of_laboratory(connection)
+    assert (found.held, found.unmapped, found.parked, found.refused, found.off) == (1, 1, 0, 0, 0)
+    assert found.oldest_held_at is not None
+    async with database.system() as system:
+        server = await conditions.of_server(system)
+    assert server.waiting >= 0 and server.most_connections > server.connections > 0
+    assert abs((server.now - datetime.now(UTC)).total_seconds()) < 60
+
+
+async def test_the_command_finds_what_waits_and_the_alerts_that_stand(shell: Shell, database: Database) -> None:
+    laboratory = shell.laboratory
+    await laboratory.result(await laboratory.order(), held=(HoldReason.UNMAPPED_CODE,), status=ResultStatus.REGISTERED)
+    async with database.transaction(shell.organization.id) as connection:
+        await alerting.enter(
+            connection, shell.organization.id, AlertKind.CERTIFICATE, Subject("certificate", "ours.pem"), "expired"
+        )
+    answer = await shell.run("doctor", "--json")
+    assert answer.status == 1, answer.err
+    found = {(one["kind"], one["subject"]["thing"]): one for one in answer.json}
+    assert found["unmapped", "organization"]["text"] == "1 results wait for their code to be mapped"
+    assert found["certificate", "certificate"]["text"].startswith("expired (since ")
+    assert found["certificate", "certificate"]["command"].startswith("labora alert show ")
+    assert found["database", "database"]["severity"] is None
+    quiet = await shell.run("doctor", "--quiet")
+    assert "labora map unmapped --organization" in quiet.out
+    assert not [line for line in quiet.out.splitlines() if line.startswith("ok")]
+
+
+async def test_a_database_that_is_away_is_a_finding_like_others(shell: Shell) -> None:
+    shell.environment.setenv("LABORA_DATABASE_URL", f"postgresql://nobody@127.0.0.1:1/{uuid7().hex}")
+    shell.environment.setattr(doctor, "CONNECT_WAIT_S", 0.0)
+    answer = await shell.run("doctor", "--json")
+    assert answer.status == 1
+    [found] = [one for one in answer.json if one["kind"] == "database"]
+    assert found["severity"] == "urgent" and "cannot be reached" in found["text"]
+    assert found["command"] == "systemctl status postgresql"
