@@ -164,18 +164,21 @@ async def test_a_transaction_that_raises_leaves_nothing(database: Database, orga
 
 
 async def test_a_cancelled_transaction_leaves_nothing_and_the_pool_goes_on(
-    database: Database, organization: Organization
+    database: Database, owner: asyncpg.Connection[asyncpg.Record], organization: Organization
 ) -> None:
-    inside = asyncio.Event()
+    inside: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def hang() -> None:
         async with database.transaction(organization.id) as connection:
             await _add_analyzer(connection, organization.id, "xn-1")
-            inside.set()
+            inside.set_result(await connection.fetchval("select pg_backend_pid()"))
             await connection.execute("select pg_sleep(100)")
 
     task = asyncio.create_task(hang())
-    await inside.wait()
+    pid = await inside
+    # A cancel request that comes before the statement it means cancels nothing (PostgreSQL, protocol flow).
+    while await owner.fetchval("select wait_event from pg_stat_activity where pid = $1", pid) != "PgSleep":
+        pass
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
