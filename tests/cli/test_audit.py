@@ -23,7 +23,8 @@ from tests.conftest import Organization
 from tests.records import store_message
 
 WITHOUT_RECORDS = {  # nothing of a laboratory's passes through these
-    "run", "check", "demo", "doctor", "decode", "simulate", "db upgrade", "db status", "db url", "db maintain",
+    "run", "backup create", "backup list", "backup verify", "check", "demo", "doctor", "decode", "simulate",
+    "db upgrade", "db status", "db url", "db maintain",
     "driver list", "driver diff", "driver new", "driver schema", "driver show", "driver test", "driver vector",
     "link doctor", "link list", "link ports", "link status", "link test", "organization list", "result comments",
 }  # fmt: skip
