@@ -12,15 +12,15 @@ import logging
 import secrets
 import sys
 import traceback
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
 import orjson
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
@@ -245,6 +245,53 @@ class _Tally(Collector):
         yield family
 
 
+class Asked(Collector):
+    """Gauges whose values are asked for when they are read: what the daemon knows anyway is not counted twice."""
+
+    def __init__(self, read: Callable[[], Iterable[Reading]]) -> None:
+        self._read = read
+        REGISTRY.register(self)
+
+    def describe(self) -> list[Metric]:
+        """Nothing: else the registry would ask before there is something to tell."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """See `prometheus_client`."""
+        families: dict[str, GaugeMetricFamily] = {}
+        for one in self._read():
+            name, documentation, labels = GAUGES[one.gauge]
+            family = families.setdefault(one.gauge, GaugeMetricFamily(name, documentation, labels=labels))
+            family.add_metric(one.labels, one.value)
+        yield from families.values()
+
+    def close(self) -> None:
+        """Tell no more."""
+        REGISTRY.unregister(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A value of one of GAUGES."""
+
+    gauge: str
+    labels: tuple[str, ...]
+    value: float
+
+
+# What is read when it is asked for: its name, what it is, its labels.
+GAUGES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    "link_up": ("labora_link_up", "1 where the link listens, is connected or has its port, else 0", ("link",)),
+    "findings": ("labora_findings", "What the machine's doctor found, by how grave it is", ("kind", "severity")),
+    "disk_free": ("labora_disk_free_bytes", "Room on the file systems that are needed", ("path",)),
+    "certificate": ("labora_certificate_expiry_timestamp_seconds", "When a certificate ends", ("certificate",)),
+    "backup": ("labora_backup_timestamp_seconds", "When the newest whole backup was taken", ()),
+    "queue_age": ("labora_queue_oldest_seconds", "For how long the oldest message waits for its decision", ()),
+    "held": ("labora_results_waiting", "Held results that wait for a person", ()),
+    "unmapped": ("labora_results_unmapped", "Held results that wait for their code to be mapped", ()),
+    "alerts": ("labora_alerts", "Alerts that stand", ("kind",)),
+}
+ProcessCollector(namespace="labora", registry=REGISTRY)
 _frames = _Tally("labora_frames", "Frames and HL7 blocks committed and acknowledged", ["link"])
 _naks = Counter("labora_naks", "Negative replies to analyzers", ["link", "reason"], registry=REGISTRY)
 _leniencies = Counter("labora_leniencies", "Departures from the standards that a link took", ["link", "leniency"],

@@ -17,34 +17,39 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--quiet", is_flag=True, help="Say only what is not well.")
+@click.option("--alert", is_flag=True, help="Make alerts of what only this user sees: services, backups.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 @pass_context
-def doctor(context: Context, quiet: bool, as_json: bool) -> int:
+def doctor(context: Context, quiet: bool, alert: bool, as_json: bool) -> int:
     """Look at everything that could go wrong: disks, clock, certificates, services, database, what waits.
 
-    Changes nothing, and may be run beside the daemon or without it. Status 1 where something must be seen to; what is
-    only a notice does not count.
+    May be run beside the daemon or without it, and changes nothing but alerts, with --alert (a timer runs it so; what
+    the daemon sees itself it makes alerts of every minute). Status 1 where something must be seen to; what is only a
+    notice does not count.
     """
     from interface.domain.alerts import Severity
     from interface.ops.findings import worst
 
-    found = asyncio.run(_examined(context.settings, quiet, tell=not as_json))
+    found = asyncio.run(_examined(context.settings, quiet, alert, tell=not as_json))
     if as_json:
         emit(found, True)
     gravest = worst(found)
     return EXIT_FAILED if gravest is not None and gravest.rank >= Severity.WARNING.rank else 0
 
 
-async def _examined(settings: Settings, quiet: bool, *, tell: bool) -> list[Finding]:
-    from interface.ops.doctor import examine
+async def _examined(settings: Settings, quiet: bool, alert: bool, *, tell: bool) -> list[Finding]:
+    from interface.ops.doctor import enter_alerts, examine
 
-    found = []
+    found, looked_at = [], []
     async for finding in examine(settings):
+        looked_at.append(finding)
         if quiet and finding.severity is None:
             continue
         found.append(finding)
         if tell:
             click.echo(line(finding))
+    if alert:
+        await enter_alerts(settings, looked_at)
     return found
 
 

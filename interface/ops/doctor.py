@@ -1,7 +1,7 @@
 """`labora doctor`: what is wrong or will be, each with the command that mends it.
 
 The machine's findings (`ops.machine`) need no database; what is found in it is turned into findings here, by functions
-of the facts alone. The daemon looks at the machine every minute by `machine_findings`, so that what a person would find
+of the facts alone. The daemon looks at the machine every minute (`ops.machine_watch`), so that what a person would find
 by asking becomes an alert without being asked for.
 """
 
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from interface.domain.alerts import AlertKind, Severity, Subject
-from interface.errors import ConfigError, LaboraError
-from interface.flow import qc_plans
+from interface.errors import BackupError, ConfigError, LaboraError
+from interface.flow import alerting, qc_plans
 from interface.flow.qc_plans import StreamStatus
+from interface.ops import backup as backups
 from interface.ops import machine
 from interface.ops.findings import Finding
 from interface.settings import Settings
@@ -28,6 +29,7 @@ from interface.store.embedded import EmbeddedPostgres
 from interface.store.schema import APP_ROLE
 
 _BACKLOG: Final = ((Severity.URGENT, timedelta(hours=1)), (Severity.WARNING, timedelta(minutes=5)))
+_BACKUP: Final = ((Severity.URGENT, timedelta(days=3)), (Severity.WARNING, timedelta(hours=26)))  # one is made daily
 _LONG_TRANSACTION_S: Final = 900.0
 _FROZEN: Final = ((Severity.URGENT, 1_500_000_000), (Severity.WARNING, 1_000_000_000))  # of 2^31
 _CONNECTIONS: Final = 0.85
@@ -52,7 +54,24 @@ def machine_findings(settings: Settings) -> list[Finding]:
         *(machine.disk(room) for room in machine.rooms(folders(settings))),
         machine.time_server(machine.synchronized()),
         *machine.certificates(settings),
+        backup(settings, datetime.now(UTC))[0],
     ]
+
+
+def backup(settings: Settings, now: datetime) -> tuple[Finding, datetime | None]:
+    """How old the newest whole backup is, and of when."""
+    subject, command = Subject("backup", ""), "labora backup create"
+    try:
+        newest = backups.newest(settings)
+    except BackupError as error:  # root's, and who asks is not root
+        return Finding(AlertKind.BACKUP_AGE, subject, None, f"not known: {error}"), None
+    if newest is None:
+        text = f"there is no backup in {backups.directory(settings)}"
+        return Finding(AlertKind.BACKUP_AGE, subject, Severity.WARNING, text, command), None
+    age = now - newest.taken_at
+    text = f"the newest, {newest.name}, is {_long(age)} old"
+    severity = next((severity for severity, most in _BACKUP if age > most), None)
+    return Finding(AlertKind.BACKUP_AGE, subject, severity, text, command if severity else ""), newest.taken_at
 
 
 # ---- the database ---------------------------------------------------------------------------------------------------
@@ -232,3 +251,28 @@ async def _laboratory(connection: Connection, name: str, now: datetime) -> list[
         *critical_findings(name, await criticals.levels(connection)),
         *standing_findings(name, await alerts.find(connection, standing=True)),
     ]
+
+
+# What is seen by whoever may ask systemd and read root's folders, and not by the daemon.
+ALERTED: Final = (AlertKind.SERVICE, AlertKind.BACKUP_AGE)
+
+
+async def enter_alerts(settings: Settings, findings: Sequence[Finding]) -> None:
+    """Settle the alerts of ALERTED kinds by what was found, in every laboratory of the configuration. Raises
+    LaboraError, OSError where the database is not to be had: then the daemon says that."""
+    database = await _opened(settings)
+    try:
+        for name in sorted({link.organization for link in settings.links}):
+            organization_id = await database.find_organization(name)
+            if organization_id is None:
+                continue
+            async with database.transaction(organization_id) as connection:
+                for kind in ALERTED:
+                    found = {
+                        one.subject: one.text
+                        for one in findings
+                        if one.kind is kind and one.severity and one.severity.rank >= Severity.WARNING.rank
+                    }
+                    await alerting.settle(connection, organization_id, kind, found)
+    finally:
+        await database.close()

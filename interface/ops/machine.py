@@ -91,8 +91,8 @@ def apart(seconds: float) -> Finding:
     for severity, most in _APART:
         if abs(seconds) >= most:
             text = f"the clock is {_long(abs(seconds))} {way} the database server's"
-            return Finding(AlertKind.CLOCK, Subject("machine", "clock apart"), severity, text, _CLOCK_COMMAND)
-    return Finding(AlertKind.CLOCK, Subject("machine", "clock apart"), None, "as the database server's")
+            return Finding(AlertKind.CLOCK, Subject("machine", "clock"), severity, text, _CLOCK_COMMAND)
+    return Finding(AlertKind.CLOCK, Subject("machine", "clock"), None, "as the database server's")
 
 
 def _long(seconds: float) -> str:
@@ -118,7 +118,7 @@ class Steps:
         self._offset = wall_s - monotonic_s
         if abs(step) >= _STEP_S:
             self._step, self._at = step, monotonic_s
-        subject = Subject("machine", "clock step")
+        subject = Subject("machine", "clock")
         if monotonic_s - self._at >= _STEP_TOLD_S:
             return Finding(AlertKind.CLOCK, subject, None, "not stepped")
         way = "forward" if self._step > 0 else "back"

@@ -1,0 +1,138 @@
+"""The daemon's look at its machine, every minute: what is found becomes alerts and metrics.
+
+An alert is entered at the first look that finds something, and recovers when it was not found for five minutes: what
+swings about a limit is told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from interface.domain.alerts import AlertKind, Severity, Subject
+from interface.errors import StoreError
+from interface.flow import alerting
+from interface.ops import doctor, machine
+from interface.ops.findings import Finding
+from interface.settings import Settings
+from interface.store import conditions
+from interface.store.db import Database
+from interface.telemetry import Reading
+
+WATCH_S: Final = 60.0
+STANDS_S: Final = 300.0
+WATCHED: Final = (AlertKind.DISK, AlertKind.CLOCK, AlertKind.CERTIFICATE, AlertKind.BACKUP_AGE)
+
+log = structlog.get_logger(__name__)
+
+
+class MachineWatch:
+    """`organizations`: those whose people are told. `wall`, `monotonic`: the clocks that are compared, in seconds."""
+
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        database: Database,
+        organizations: Callable[[], Iterable[UUID]],
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings, self._database, self._organizations = settings, database, organizations
+        self._wall, self._monotonic = wall, monotonic
+        self._steps = machine.Steps(wall(), monotonic())
+        self._seen: dict[tuple[AlertKind, Subject], tuple[float, Finding]] = {}
+        self._findings: list[Finding] = []
+        self._blind: set[AlertKind] = set()  # kinds that this process cannot see: another settles them
+        self._readings: list[Reading] = []
+
+    async def look(self) -> list[Finding]:
+        """What is found, stored as alerts. Raises StoreError: then it is stored at the next look."""
+        settings, now = self._settings(), datetime.fromtimestamp(self._wall(), UTC)
+        found, self._readings = await asyncio.to_thread(_of_machine, settings, now)
+        backed_up = any(one.gauge == "backup" for one in self._readings)
+        self._blind = {
+            one.kind for one in found if one.kind is AlertKind.BACKUP_AGE and not (backed_up or one.severity)
+        }
+        found.append(self._steps.look(self._wall(), self._monotonic()))
+        self._note(found)
+        try:
+            apart, readings = await self._of_database()
+            found.append(apart)
+            self._readings += readings
+            self._note([apart])
+        finally:
+            self._findings = found
+        await self._settle()
+        return found
+
+    def _note(self, found: list[Finding]) -> None:
+        at = self._monotonic()
+        for one in found:
+            if one.severity is not None and one.severity.rank >= Severity.WARNING.rank and one.kind in WATCHED:
+                self._seen[one.kind, one.subject] = at, one
+        for key in [key for key, (last, _) in self._seen.items() if at - last >= STANDS_S]:
+            del self._seen[key]
+
+    async def _of_database(self) -> tuple[Finding, list[Reading]]:
+        async with self._database.system() as system:
+            before = self._wall()
+            server = await conditions.of_server(system)
+            apart = machine.apart((before + self._wall()) / 2 - server.now.timestamp())
+        readings = []
+        if server.oldest_waiting_at is not None:
+            readings.append(Reading("queue_age", (), (server.now - server.oldest_waiting_at).total_seconds()))
+        held = unmapped = 0
+        for organization_id in self._organizations():
+            async with self._database.organization(organization_id) as connection:
+                of = await conditions.of_laboratory(connection)
+            held, unmapped = held + of.held, unmapped + of.unmapped
+        return apart, [*readings, Reading("held", (), held), Reading("unmapped", (), unmapped)]
+
+    async def _settle(self) -> None:
+        for organization_id in self._organizations():
+            async with self._database.transaction(organization_id) as connection:
+                for kind in (one for one in WATCHED if one not in self._blind):
+                    standing = {subject: one.text for (of, subject), (_, one) in self._seen.items() if of is kind}
+                    await alerting.settle(connection, organization_id, kind, standing)
+
+    def readings(self) -> Iterator[Reading]:
+        """For `telemetry.Asked`: as of the last look."""
+        yield from self._readings
+        counted: dict[tuple[str, str], int] = {}
+        for one in self._findings:
+            if one.severity is not None:
+                counted[one.kind, one.severity] = counted.get((one.kind, one.severity), 0) + 1
+        for labels, number in counted.items():
+            yield Reading("findings", labels, number)
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except StoreError as error:
+                log.warning("what is found of the machine is not stored yet", action="machine.watch", error=error.slug)
+            await asyncio.sleep(WATCH_S)
+
+
+def _of_machine(settings: Settings, now: datetime) -> tuple[list[Finding], list[Reading]]:
+    """In a thread: files are read."""
+    rooms = list(machine.rooms(doctor.folders(settings)))
+    readings = [Reading("disk_free", (str(room.path),), room.free) for room in rooms]
+    for path in dict.fromkeys(path for _, path, authorities in machine.certificate_files(settings) if not authorities):
+        try:
+            end = machine.ends_at(path, authorities=False)
+        except (OSError, ValueError):
+            continue
+        readings.append(Reading("certificate", (str(path),), end.timestamp()))
+    backup, taken_at = doctor.backup(settings, now)
+    if taken_at is not None:
+        readings.append(Reading("backup", (), taken_at.timestamp()))
+    found = [machine.disk(room) for room in rooms]
+    return [*found, machine.time_server(machine.synchronized()), *machine.certificates(settings, now), backup], readings

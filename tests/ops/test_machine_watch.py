@@ -1,0 +1,157 @@
+"""What the daemon finds of its machine is one alert when it begins and one when it is over, and is in the metrics."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from interface import telemetry
+from interface.errors import StoreError
+from interface.ops.machine_watch import STANDS_S, MachineWatch
+from interface.settings import Address, ApiSettings, ListenTls, Settings
+from interface.store import alerts
+from interface.store.db import Database
+from tests.conftest import Organization
+from tests.link.certificates import Authority
+
+
+@dataclass
+class Clock:
+    """A clock that can be stepped, and one that only goes on."""
+
+    start: float = field(default_factory=lambda: datetime.now(UTC).timestamp())
+    passed: float = 0.0
+    stepped: float = 0.0
+
+    def wall(self) -> float:
+        return datetime.now(UTC).timestamp() + self.stepped
+
+    def monotonic(self) -> float:
+        return self.wall() - self.stepped + self.passed
+
+    def later(self, seconds: float) -> None:
+        """Both go on."""
+        self.passed += seconds
+        self.stepped += seconds
+
+
+@dataclass
+class Watched:
+    watch: MachineWatch
+    clock: Clock
+    database: Database
+    organization: Organization
+
+    async def standing(self) -> dict[str, str]:
+        async with self.database.organization(self.organization.id) as connection:
+            return {one.kind: one.note for one in await alerts.find(connection)}
+
+    async def told(self, kind: str) -> list[str]:
+        """What the feed of changes has been told."""
+        async with self.database.organization(self.organization.id) as connection:
+            rows = await connection.fetch("select note from lab.outbox where kind = 'alert' order by id")
+        return [row["note"].split()[0] for row in rows if row["note"].split()[1] == kind]
+
+
+def watched(database: Database, organization: Organization, settings: Settings) -> Watched:
+    clock = Clock()
+    watch = MachineWatch(lambda: settings, database, lambda: [organization.id], clock.wall, clock.monotonic)
+    return Watched(watch, clock, database, organization)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: a small file system is mounted")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=False)
+    if made.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_a_disk_that_fills_up_is_one_alert_and_its_room_another(
+    database: Database, organization: Organization, small_disk: Path
+) -> None:
+    at = watched(database, organization, Settings(small_disk))
+    await at.watch.look()
+    assert "disk" not in await at.standing()
+    full = small_disk / "full"
+    with pytest.raises(OSError, match="No space left"), full.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 16))
+    for _ in range(3):
+        await at.watch.look()
+        at.clock.later(60)
+    assert "free" in (await at.standing())["disk"]
+    assert ("disk", "urgent") in [one.labels for one in at.watch.readings() if one.gauge == "findings"]
+    full.unlink()
+    at.clock.later(STANDS_S - 61)
+    await at.watch.look()
+    assert "disk" in await at.standing(), "what swings about a limit is told once"
+    at.clock.later(61)
+    await at.watch.look()
+    assert "disk" not in await at.standing()
+    assert await at.told("disk") == ["entered", "recovered"]
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+async def test_a_clock_that_is_stepped_is_one_alert(
+    database: Database, organization: Organization, tmp_path: Path, step: float
+) -> None:
+    at = watched(database, organization, Settings(tmp_path))
+    await at.watch.look()
+    before = await at.standing()
+    at.clock.stepped += step
+    await at.watch.look()
+    await at.watch.look()
+    assert [kind for kind in await at.standing() if kind == "clock"] == ["clock"]
+    if "clock" not in before:  # it may have no time server
+        assert await at.told("clock") == ["entered"]
+
+
+async def test_a_certificate_that_ends_is_one_alert_until_there_is_a_new_one(
+    database: Database, organization: Organization, tmp_path: Path
+) -> None:
+    authority, now = Authority(tmp_path), datetime.now(UTC)
+    old = authority.pair("ours", not_before=now - timedelta(days=90), not_after=now - timedelta(seconds=1))
+    api = ApiSettings(listen=Address("127.0.0.1", 0), tls=ListenTls(old.cert, old.key))
+    at = watched(database, organization, Settings(tmp_path, api=api))
+    await at.watch.look()
+    await at.watch.look()
+    assert (await at.standing())["certificate"].startswith("expired")
+    asked = telemetry.Asked(at.watch.readings)
+    page = telemetry.metrics_page()[0].decode()
+    asked.close()
+    assert f'labora_certificate_expiry_timestamp_seconds{{certificate="{old.cert}"}}' in page
+    authority.pair("ours", not_after=now + timedelta(days=90))
+    at.clock.later(STANDS_S)
+    await at.watch.look()
+    assert await at.told("certificate") == ["entered", "recovered"]
+
+
+async def test_while_the_database_is_away_what_is_found_is_kept(
+    database: Database, organization: Organization, tmp_path: Path
+) -> None:
+    authority, now = Authority(tmp_path), datetime.now(UTC)
+    old = authority.pair("ours", not_before=now - timedelta(days=90), not_after=now - timedelta(seconds=1))
+    api = ApiSettings(listen=Address("127.0.0.1", 0), tls=ListenTls(old.cert, old.key))
+    nowhere = Database("postgresql://nobody@127.0.0.1:1/nothing")
+    settings = Settings(tmp_path, api=api)
+    watch = MachineWatch(lambda: settings, nowhere, lambda: [organization.id])
+    with pytest.raises(StoreError):
+        await watch.look()
+    await nowhere.close()
+    watch._database = database  # it is back
+    await watch.look()
+    async with database.organization(organization.id) as connection:
+        assert "certificate" in [one.kind for one in await alerts.find(connection)]
