@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from interface.domain.model import (
@@ -227,6 +228,43 @@ class ResultView:
     reportable: bool = True  # of several runs for one order item exactly one is
     origin: Origin = Origin.ANALYZER
     analyzer_id: UUID | None = None  # None: a person's or a calculated one
+
+
+class ObservationRow(NamedTuple):
+    """Of a result what an Observation shows, as plain as the tables have it: a page of them is made at once, and what
+    many share is found again by being equal (`render.fhir`). None and "" say nothing.
+
+    Instants are RFC 3339 texts in UTC, numbers the digits that they were reported with.
+    """
+
+    id: UUID
+    version_id: UUID
+    order_item_id: UUID | None
+    updated: str
+    effective: str
+    patient_id: UUID | None
+    laboratory_id: UUID | None
+    laboratory_title: str | None
+    laboratory_name: str | None
+    test_code: str
+    test_name: str
+    loinc: str
+    status: str
+    kind: str
+    comparator: str
+    number: str | None
+    value: str
+    unit: str
+    low: str | None
+    high: str | None
+    reference: str
+    flags: tuple[str, ...] | None
+    comments: tuple[str, ...] | None
+    note: str
+    origin: str
+    specimen_id: UUID | None
+    analyzer_id: UUID | None
+    analyzer: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,14 @@ import pytest
 
 from interface.api.fhir.page import Found, find_page
 from interface.api.fhir.search import MOST_COUNT, Reader
-from interface.api.fhir.types import TYPES
+from interface.api.fhir.types import TYPES, ShownRow
 from interface.domain.permissions import Restriction
 from interface.domain.views import Audience
+from interface.render import fhir
+from interface.render.json import dumps
+from interface.store import evidence
 from interface.store.db import Connection, Database
+from interface.store.lab import Page, ResultFilter, find_results
 from interface.store.search.fields import Link
 from interface.store.search.kinds import kinds
 from tests.api.bench import found_laboratory
@@ -214,6 +218,25 @@ async def agree(asking: Asking, world: World, wrong: list[str], kind: str, asked
 
 
 @pytest.mark.parametrize("audience", AUDIENCES)
+async def test_an_observation_that_a_search_shows_is_the_one_that_its_own_rows_give(
+    database: Database, audience: Audience
+) -> None:
+    """Whichever statement reads it, and however it is put together."""
+    laboratory = await found_laboratory(database)
+    await Maker(laboratory, 5).make(patients=6, orders=8)
+    async with database.organization(laboratory.organization_id) as connection:
+        page = await Asking(connection, audience).page("Observation", [("_sort", "-date")])
+        by = await evidence.laboratory(connection)
+        read = {
+            one.id: dumps(fhir.observation(one, by))
+            for one in await find_results(connection, ResultFilter(page=Page(limit=MOST_COUNT)), audience)
+        }
+        assert {one.id: one.json for one in page.matches} == read
+        assert {one.id: dumps(one.resource) for one in page.matches} == read
+        assert len({one.row.status for one in page.matches if isinstance(one, ShownRow)}) > 2
+
+
+@pytest.mark.parametrize("audience", AUDIENCES)
 async def test_includes_bring_what_the_matches_refer_to(database: Database, audience: Audience) -> None:
     laboratory = await found_laboratory(database)
     await Maker(laboratory, 11).make(patients=6, orders=8)
@@ -225,7 +248,7 @@ async def test_includes_bring_what_the_matches_refer_to(database: Database, audi
                 if of != "reference":
                     continue
                 found = await asking.page(kind, [("_include", f"{kind}:{name}")] if _targets(kind, name) else [])
-                came = {(one.resource["resourceType"], str(one.id)) for one in found.included}
+                came = {(type, str(one.id)) for type, one in found.included}
                 matched = {(kind, str(one.id)) for one in found.matches}
                 expected = {
                     (target, id)
@@ -236,7 +259,7 @@ async def test_includes_bring_what_the_matches_refer_to(database: Database, audi
                 assert came == expected - matched, f"_include={kind}:{name}"
                 for target in _targets(kind, name):
                     back = await asking.page(target, [("_revinclude", f"{kind}:{name}")])
-                    came = {(one.resource["resourceType"], str(one.id)) for one in back.included}
+                    came = {(type, str(one.id)) for type, one in back.included}
                     expected = {
                         (kind, id)
                         for id, one in world.resources[kind].items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -15,9 +16,11 @@ from fhir.resources.R4B.observation import Observation
 from fhir.resources.R4B.patient import Patient
 from fhir.resources.R4B.servicerequest import ServiceRequest
 from fhir.resources.R4B.specimen import Specimen
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from interface.domain.evidence import OrganizationView
-from interface.domain.model import Comparator, ItemStatus, Priority, ResultStatus, Sex, ValueKind
+from interface.domain.model import Comparator, ItemStatus, Origin, Priority, ResultStatus, Sex, ValueKind
 from interface.domain.views import (
     IdentifierView,
     OrderItemView,
@@ -59,7 +62,9 @@ SPECIMEN_STATUS = {"available", "unavailable", "unsatisfactory", "entered-in-err
 
 def observation(**changed: Any) -> dict[str, Any]:
     """The resource as JSON says it, checked for structure and for what may never be."""
-    body = dumps(fhir.observation(replace(RESULT, **changed), LABORATORY))
+    view = replace(RESULT, **changed)
+    body = dumps(fhir.observation(view, LABORATORY))
+    assert fhir.observation_json(fhir.observation_row(view, LABORATORY)) == body
     Observation.model_validate_json(body)
     resource: dict[str, Any] = orjson.loads(body)
     check(resource)
@@ -113,6 +118,37 @@ def test_a_numeric_result_whole() -> None:
             }
         ],
     }
+
+
+_WORDS = st.sampled_from(["", " ", "HGB", "pos", "1:128", "5-10", "10-5", "<", 'a"b', "\x07", "é ß", "N", "odd\u2028"])
+_NUMBERS = st.one_of(st.none(), st.sampled_from(["5.10", "5.1", "0", "-0.0", "1E-7", "0.0000001", "1E+3"]).map(Decimal))
+_IDS = st.one_of(st.none(), st.integers(1, 3).map(lambda n: UUID(int=n)))
+_TIMES = st.sampled_from([AT, AT + timedelta(microseconds=1), AT.astimezone(timezone(timedelta(hours=7)))])
+_VIEWS = st.builds(
+    partial(replace, RESULT),
+    version_id=_IDS.filter(bool), order_item_id=_IDS, patient_id=_IDS, specimen_id=_IDS, analyzer_id=_IDS,
+    updated_at=_TIMES, collected_at=st.none() | _TIMES, instrument_at=st.none() | _TIMES,
+    status=st.sampled_from(ResultStatus), kind=st.sampled_from(ValueKind), origin=st.sampled_from(Origin),
+    comparator=st.none() | st.sampled_from(Comparator), number=_NUMBERS, low=_NUMBERS, high=_NUMBERS,
+    value=_WORDS, unit=_WORDS, reference=_WORDS, note=_WORDS, test_code=_WORDS, test_name=_WORDS, loinc=_WORDS,
+    analyzer=_WORDS, flags=st.lists(_WORDS, max_size=2).map(tuple), comments=st.lists(_WORDS, max_size=2).map(tuple),
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(_VIEWS, st.sampled_from([None, LABORATORY, replace(LABORATORY, title="")]))
+def test_an_observation_put_together_of_remembered_parts_is_the_same_letter_for_letter(
+    view: ResultView, laboratory: OrganizationView | None
+) -> None:
+    """Of values that are nearly the same too: 5.1 is not 5.10, and nobody's subject is somebody's."""
+    row = fhir.observation_row(view, laboratory)
+    whole = dumps(fhir.observation(view, laboratory))
+    assert fhir.observation_json(row) == whole
+    check(orjson.loads(whole))
+    assert orjson.loads(whole).get("subject") == (
+        {"reference": f"Patient/{view.patient_id}"} if view.patient_id else None
+    )
+    assert orjson.loads(whole)["id"] == str(view.id)
 
 
 @pytest.mark.parametrize("text", ["5.10", "0", "0.00", "-1.50", "123456789012345678901.1234567890", "1E-7", "1E+3"])

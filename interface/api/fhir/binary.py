@@ -10,6 +10,7 @@ from interface.api.context import Need, Route, actor_of, note_read, services
 from interface.api.fhir.negotiation import MEDIA_TYPE, negotiate, resource_response
 from interface.api.fhir.page import read_one
 from interface.api.fhir.routes import reader_of
+from interface.api.fhir.types import Shown
 from interface.api.fhir.values import read_id
 from interface.domain.permissions import Permission
 from interface.domain.report import ReportDocument
@@ -38,7 +39,7 @@ async def read_binary(request: web.Request) -> web.StreamResponse:
     if found is None or id is None:
         raise ApiError(404, "not-found", "there is no Binary of this id")
     if as_resource:
-        return resource_response(request, binary(id, found), found.report.created_at)
+        return resource_response(request, Shown(id, binary(id, found), found.report.created_at, None))
     headers = {
         "ETag": f'"{found.hash.hex()}"',
         "Vary": "Accept, Authorization",

@@ -12,12 +12,12 @@ from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.context import SEAL, Need, Route, actor_of, json_response, note_read, services
-from interface.api.fhir.negotiation import MEDIA_TYPE, negotiate
+from interface.api.context import SEAL, Need, Route, actor_of, note_read, services
+from interface.api.fhir.negotiation import fhir_response, negotiate
 from interface.api.fhir.page import read_one, shown
 from interface.api.fhir.routes import reader_of
 from interface.api.fhir.search import DEFAULT_COUNT, MOST_COUNT, Access, Reader
-from interface.api.fhir.types import Shown
+from interface.api.fhir.types import AnyShown
 from interface.api.fhir.values import bad, moment, read_id, unsupported
 from interface.api.paging import NextPage
 from interface.domain.permissions import Permission
@@ -91,16 +91,16 @@ def _at_or_after(parameter: str, at: datetime) -> Node:
 
 async def _page(
     request: web.Request, connection: Connection, asked: _Asked, count: int, after: Place
-) -> tuple[list[Shown], Place | None]:
+) -> tuple[list[tuple[str, AnyShown]], Place | None]:
     """The next resources, and where the page after them begins."""
     audience, reader = services(request).emr, reader_of(request)
-    found: list[Shown] = []
+    found: list[tuple[str, AnyShown]] = []
     for kind in asked.types[asked.types.index(after.keys[0]) :]:
         last = Place((), after.id) if kind == after.keys[0] and after.id != _FIRST else None
         rows = Rows(kind, All((asked.where(kind), reader.narrowed(kind, "r"))))
         left = count - len(found)
         places = await find_places(connection, kinds(audience), rows, Order(), last, left + 1)
-        found += await shown(connection, kind, [place.id for place in places[:left]], audience)
+        found += [(kind, one) for one in await shown(connection, kind, [place.id for place in places[:left]], audience)]
         if len(places) > left:
             return found, Place((kind,), places[left - 1].id if left else _FIRST)
     return found, None
@@ -133,10 +133,11 @@ async def _everything(request: web.Request) -> web.StreamResponse:
         page = NextPage(_NAME, actor.id, actor.organization_id, kept, place=following)
         next_url = f"{url}?_cursor={request[SEAL].keep(page)}"
     self_url = f"{url}?{request.query_string}" if request.query_string else url
-    bundle = fhir.searchset(f"{served.base_url}/fhir", [one.resource for one in found], self_url, next_url)
+    entries = [(kind, one.id, one.json) for kind, one in found]
+    body = fhir.searchset(f"{served.base_url}/fhir", entries, self_url, next_url)
     detail = {"found": "yes", "resources": str(len(found))}
-    await note_read(request, "everything", "Patient", id, [one.patient_id for one in found], detail)
-    return json_response(bundle, content_type=MEDIA_TYPE)
+    await note_read(request, "everything", "Patient", id, [one.patient_id for _, one in found], detail)
+    return fhir_response(body)
 
 
 def _count(text: str) -> int:

@@ -20,7 +20,7 @@ from interface.api.fhir.negotiation import MEDIA_TYPE, negotiate, resource_respo
 from interface.api.fhir.page import read_one
 from interface.api.fhir.routes import reader_of
 from interface.api.fhir.search import DEFAULT_COUNT, MOST_COUNT
-from interface.api.fhir.types import TYPES, Shown
+from interface.api.fhir.types import TYPES, AnyShown, Shown
 from interface.api.fhir.values import bad, moment, read_id
 from interface.domain.views import Audience
 from interface.errors import ApiError
@@ -88,12 +88,7 @@ PASTS: Final[dict[str, Versions]] = {
 }
 
 
-def version_of(shown: Shown) -> str:
-    version: str = shown.resource["meta"]["versionId"]
-    return version
-
-
-async def versions(request: web.Request, connection: Connection, kind: str, id: UUID) -> list[Shown]:
+async def versions(request: web.Request, connection: Connection, kind: str, id: UUID) -> list[AnyShown]:
     """All versions that who asks may see, newest first: the present one as it is read, then what was before it. Empty
     where the resource may not be read."""
     audience = services(request).emr
@@ -103,7 +98,7 @@ async def versions(request: web.Request, connection: Connection, kind: str, id: 
     before = [
         one
         for one in await PASTS[kind](connection, id, audience)
-        if version_of(one) != version_of(now) and one.updated_at <= now.updated_at
+        if one.version != now.version and one.updated_at <= now.updated_at
     ]
     return [now, *before]
 
@@ -111,7 +106,7 @@ async def versions(request: web.Request, connection: Connection, kind: str, id: 
 # ---- handlers -------------------------------------------------------------------------------------------------------
 
 
-async def _found(request: web.Request, kind: str, id: UUID | None) -> list[Shown]:
+async def _found(request: web.Request, kind: str, id: UUID | None) -> list[AnyShown]:
     if id is None:
         return []
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
@@ -122,12 +117,12 @@ def _vread(kind: str) -> Handler:
     async def vread(request: web.Request) -> web.StreamResponse:
         negotiate(request)
         id, version = read_id(request.match_info["id"]), request.match_info["vid"]
-        found = next((one for one in await _found(request, kind, id) if version_of(one) == version), None)
+        found = next((one for one in await _found(request, kind, id) if one.version == version), None)
         patients = [found.patient_id] if found is not None else []
         await note_read(request, "vread", kind, id, patients, {"found": "yes" if found is not None else "no"})
         if found is None:
             raise ApiError(404, "not-found", f"there is no such version of a {kind} of this id")
-        return resource_response(request, found.resource, found.updated_at)
+        return resource_response(request, found)
 
     return vread
 
@@ -158,28 +153,26 @@ def _asked(request: web.Request) -> tuple[int, datetime | None, str]:
 
 
 def _bundle(
-    request: web.Request, kind: str, found: Sequence[Shown], count: int, since: datetime | None, after: str
+    request: web.Request, kind: str, found: Sequence[AnyShown], count: int, since: datetime | None, after: str
 ) -> fhir.Json:
     base = f"{services(request).base_url}/fhir"
-    oldest = version_of(found[-1])
+    oldest = found[-1].version
     within = [one for one in found if since is None or one.updated_at >= since]
-    start = next(
-        (place for place, one in enumerate(within, 1) if version_of(one) == after), len(within) if after else 0
-    )
+    start = next((place for place, one in enumerate(within, 1) if one.version == after), len(within) if after else 0)
     page = within[start : start + count]
     url = f"{base}/{kind}/{found[0].id}/_history"
     applied = {name: text for name in ("_count", "_since", "_cursor") if (text := request.query.get(name))}
     links = [{"relation": "self", "url": f"{url}?{urlencode(applied)}" if applied else url}]
     if page and start + count < len(within):
-        following = urlencode({**applied, "_cursor": version_of(page[-1])})
+        following = urlencode({**applied, "_cursor": page[-1].version})
         links.append({"relation": "next", "url": f"{url}?{following}"})
     bundle: fhir.Json = {"resourceType": "Bundle", "type": "history", "total": len(within), "link": links}
     if page:
-        bundle["entry"] = [_entry(base, kind, one, created=version_of(one) == oldest) for one in page]
+        bundle["entry"] = [_entry(base, kind, one, created=one.version == oldest) for one in page]
     return bundle
 
 
-def _entry(base: str, kind: str, one: Shown, *, created: bool) -> fhir.Json:
+def _entry(base: str, kind: str, one: AnyShown, *, created: bool) -> fhir.Json:
     url = f"{kind}/{one.id}"
     return {
         "fullUrl": f"{base}/{url}",
@@ -187,7 +180,7 @@ def _entry(base: str, kind: str, one: Shown, *, created: bool) -> fhir.Json:
         "request": {"method": "POST" if created else "PUT", "url": kind if created else url},
         "response": {
             "status": "201" if created else "200",
-            "etag": f'W/"{version_of(one)}"',
+            "etag": f'W/"{one.version}"',
             "lastModified": fhir.instant(one.updated_at),
         },
     }

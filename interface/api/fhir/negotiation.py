@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 
 from aiohttp import web
 
-from interface.api.context import json_response
+from interface.api.fhir.types import AnyShown
 from interface.errors import ApiError
-from interface.render.fhir import Json
 
 MEDIA_TYPE = "application/fhir+json"
 JSON_TYPES = frozenset({MEDIA_TYPE, "application/json", "text/json"})
@@ -43,16 +42,21 @@ def strict(request: web.Request) -> bool:
     return "handling=strict" in ",".join(request.headers.getall("Prefer", [])).replace(" ", "").lower()
 
 
-def resource_response(request: web.Request, resource: Json, updated_at: datetime) -> web.Response:
+def fhir_response(body: bytes, headers: Mapping[str, str] | None = None) -> web.Response:
+    """An answer whose JSON is made."""
+    return web.Response(body=body, headers=headers, content_type=MEDIA_TYPE, charset="utf-8")
+
+
+def resource_response(request: web.Request, found: AnyShown) -> web.Response:
     """A read's answer: the resource, or 304 where the client has it (R4 http.html#cread)."""
-    version = resource["meta"]["versionId"]
+    version, updated_at = found.version, found.updated_at
     headers = {
         "ETag": f'W/"{version}"',
         "Last-Modified": format_datetime(updated_at.astimezone(UTC).replace(microsecond=0), usegmt=True),
     }
     if _has_it(request, version, updated_at):
         return web.Response(status=304, headers=headers)
-    return json_response(resource, headers=headers, content_type=MEDIA_TYPE)
+    return fhir_response(found.json, headers)
 
 
 def _has_it(request: web.Request, version: str, updated_at: datetime) -> bool:

@@ -1,7 +1,8 @@
 """A page of a search: the matches in order, what comes along with them, and where the next page begins.
 
-Ids first, by the search's statement; then the covering rows of just these. A resource that is gone from one to the
-other, or may no longer be seen, is left out: what is shown is always read by the rule of `store.lab`.
+Ids first, by the search's statement; then the covering rows of just these, where these are not columns of the same
+statement (`Type.find`). A resource that is gone from one to the other, or may no longer be seen, is left out: what is
+shown is always read by the rule of `store.lab`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from interface.api.fhir.search import EVERYTHING, Include, Search, Summary
-from interface.api.fhir.types import TYPES, Shown
+from interface.api.fhir.types import TYPES, AnyShown, Type
 from interface.domain.search import All, Among, Node, Referred, Refers
 from interface.domain.views import Audience
-from interface.render.fhir import Json
+from interface.render.json import dumps
 from interface.store.db import Connection
 from interface.store.search.engine import Kinds, Order, Place, Rows, count_rows, find_places
 from interface.store.search.kinds import kinds
@@ -25,17 +26,17 @@ SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValu
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One page. `after`: where the next one begins, None at the end; `total`: where it is known; `cut`: not everything
-    that should come along did."""
+    """One page. `included`: each with its type; `after`: where the next one begins, None at the end; `total`: where it
+    is known; `cut`: not everything that should come along did."""
 
-    matches: list[Shown]
-    included: list[Shown]
+    matches: Sequence[AnyShown]
+    included: Sequence[tuple[str, AnyShown]]
     after: Place | None = None
     total: int | None = None
     cut: bool = False
 
 
-async def shown(connection: Connection, kind: str, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
+async def shown(connection: Connection, kind: str, ids: Sequence[UUID], audience: Audience) -> list[AnyShown]:
     """The resources of these ids, in their order."""
     if not ids:
         return []
@@ -48,17 +49,29 @@ async def find_page(connection: Connection, search: Search, audience: Audience, 
     known, rows = kinds(audience), Rows(search.kind, search.where)
     if search.summary is Summary.COUNT:
         return Found([], [], total=await count_rows(connection, known, rows))
-    places = await find_places(connection, known, rows, search.order, after, search.count + 1)
-    more = len(places) > search.count
-    matches = await shown(connection, search.kind, [place.id for place in places[: search.count]], audience)
+    matches, following = await _matches(connection, rows, search, after, audience)
     total = None
     if after is None:
-        total = len(matches) if not more else await count_rows(connection, known, rows) if search.total else None
-    included, cut = await _included(connection, known, search, matches, audience)
-    return Found(matches, included, places[search.count - 1] if more else None, total, cut)
+        total = len(matches) if following is None else None
+        if following is not None and search.total:
+            total = await count_rows(connection, known, rows)
+    included, cut = await _included(connection, known, search, matches, audience) if search.includes else ([], False)
+    return Found(matches, included, following, total, cut)
 
 
-async def read_one(connection: Connection, kind: str, id: UUID, allowed: Node, audience: Audience) -> Shown | None:
+async def _matches(
+    connection: Connection, rows: Rows, search: Search, after: Place | None, audience: Audience
+) -> tuple[Sequence[AnyShown], Place | None]:
+    """The page, and the place of its last if there are more."""
+    find, count = TYPES[search.kind].find, search.count
+    if find is not None:
+        return await find(connection, rows, search.order, after, count, audience)
+    places = await find_places(connection, kinds(audience), rows, search.order, after, count + 1)
+    matches = await shown(connection, search.kind, [place.id for place in places[:count]], audience)
+    return matches, places[count - 1] if len(places) > count else None
+
+
+async def read_one(connection: Connection, kind: str, id: UUID, allowed: Node, audience: Audience) -> AnyShown | None:
     """One resource, if it is among those that the caller may read (`Reader.narrowed`)."""
     if allowed == EVERYTHING and TYPES[kind].by_rule:
         found = await shown(connection, kind, (id,), audience)
@@ -73,8 +86,8 @@ async def read_one(connection: Connection, kind: str, id: UUID, allowed: Node, a
 
 
 async def _included(
-    connection: Connection, known: Kinds, search: Search, matches: Iterable[Shown], audience: Audience
-) -> tuple[list[Shown], bool]:
+    connection: Connection, known: Kinds, search: Search, matches: Iterable[AnyShown], audience: Audience
+) -> tuple[list[tuple[str, AnyShown]], bool]:
     """What the matches refer to, and what refers to them; with `iterate` from what came along in turn."""
     have = {search.kind: dict.fromkeys(one.id for one in matches)}
     fresh = {kind: list(ids) for kind, ids in have.items()}
@@ -102,7 +115,7 @@ async def _included(
     by_kind: dict[str, list[UUID]] = {}
     for kind, id in came[:MOST_INCLUDED]:
         by_kind.setdefault(kind, []).append(id)
-    return [one for kind, ids in by_kind.items() for one in await shown(connection, kind, ids, audience)], cut
+    return [(kind, one) for kind, ids in by_kind.items() for one in await shown(connection, kind, ids, audience)], cut
 
 
 def _reached(include: Include, fresh: dict[str, list[UUID]]) -> tuple[str, Node | None]:
@@ -119,9 +132,8 @@ def _reached(include: Include, fresh: dict[str, list[UUID]]) -> tuple[str, Node 
 # ---- parts of resources ---------------------------------------------------------------------------------------------
 
 
-def subset(resource: Json, search: Search) -> Json:
-    """The resource with the elements that `_summary` or `_elements` asks for, and a tag that says so (R4)."""
-    kind = TYPES[resource["resourceType"]]
+def subset(kind: Type, one: AnyShown, search: Search) -> bytes:
+    """The resource as JSON, with the elements that `_summary` or `_elements` asks for, and a tag that says so (R4)."""
     if search.elements and kind.name == search.kind:
         kept = search.elements | kind.required
     elif search.summary is Summary.TRUE:
@@ -129,10 +141,11 @@ def subset(resource: Json, search: Search) -> Json:
     elif search.summary is Summary.TEXT:
         kept = kind.required | {"text"}
     elif search.summary is Summary.DATA:
-        kept = frozenset(resource) - {"text"}
+        kept = frozenset(one.resource) - {"text"}
     else:
-        return resource
+        return one.json
     kept |= {"resourceType", "id", "meta", "implicitRules"}
+    resource = one.resource
     part = {name: value for name, value in resource.items() if name in kept or name.removeprefix("_") in kept}
     meta = resource.get("meta", {})
-    return {**part, "meta": {**meta, "tag": [*meta.get("tag", []), SUBSETTED]}}
+    return dumps({**part, "meta": {**meta, "tag": [*meta.get("tag", []), SUBSETTED]}})

@@ -13,7 +13,7 @@ from uuid import UUID
 from interface.api.fhir import search
 from interface.api.fhir.page import shown
 from interface.api.fhir.search import CONTROLS
-from interface.api.fhir.types import TYPES, Shown
+from interface.api.fhir.types import TYPES, AnyShown
 from interface.domain.permissions import Permission, Restriction, restrictions
 from interface.domain.search import All, Among, Is, Moment, Node, Prefix
 from interface.domain.views import Audience
@@ -58,7 +58,7 @@ class Reader:
         ids: Sequence[UUID],
         parameters: Parameters,
         within: Sequence[Parameters],
-    ) -> dict[UUID, Shown]:
+    ) -> dict[UUID, AnyShown]:
         """Those of `ids` that meet the parameters and one of `within` (`permissions.restrictions`), and are seen."""
         if not ids or not within:
             return {}
@@ -76,7 +76,7 @@ class Reader:
         after: Place | None,
         limit: int,
         within: Sequence[Parameters] = EVERYTHING,
-    ) -> tuple[list[Shown], Place | None]:
+    ) -> tuple[list[AnyShown], Place | None]:
         """The next resources in the order of their last change, and where to go on; None at the end."""
         where = self._where(type, parameters, within)
         if since is not None:

@@ -27,7 +27,7 @@ from interface.api.context import (
 )
 from interface.api.fhir.capability import capability_statement
 from interface.api.fhir.negotiation import MEDIA_TYPE as MEDIA_TYPE
-from interface.api.fhir.negotiation import negotiate, resource_response, strict
+from interface.api.fhir.negotiation import fhir_response, negotiate, resource_response, strict
 from interface.api.fhir.page import MOST_INCLUDED, Found, find_page, read_one, subset
 from interface.api.fhir.search import Access, Reader, Search
 from interface.api.fhir.types import TYPES, Type
@@ -35,7 +35,6 @@ from interface.api.fhir.values import read_id
 from interface.api.paging import NextPage
 from interface.errors import ApiError
 from interface.render import fhir
-from interface.render.fhir import Json
 from interface.store.db import SEARCH_TIMEOUT_S
 from interface.store.search.engine import Place, TooCostly
 from interface.store.search.kinds import kinds
@@ -85,29 +84,24 @@ def _search(kind: Type) -> Handler:
                 asked_at=asked_at,
             )
             next_url = f"{served.base_url}/fhir/{kind.name}?_cursor={request[SEAL].keep(page)}"
-        bundle = _bundle(f"{served.base_url}/fhir", asked, found, self_url, next_url, total)
+        body = _bundle(f"{served.base_url}/fhir", asked, found, self_url, next_url, total)
         detail = {"query": urlencode(asked.applied), "matches": str(len(found.matches))}
-        patients = [one.patient_id for one in (*found.matches, *found.included)]
+        patients = [one.patient_id for one in (*found.matches, *(one for _, one in found.included))]
         await note_read(request, "search", kind.name, None, patients, detail)
-        return json_response(bundle, content_type=MEDIA_TYPE)
+        return fhir_response(body)
 
     return search
 
 
-def _bundle(base: str, asked: Search, found: Found, self_url: str, next_url: str, total: int | None) -> Json:
-    bundle = fhir.searchset(base, [subset(one.resource, asked) for one in found.matches], self_url, next_url, total)
-    entries = bundle.get("entry", [])
-    for one in found.included:
-        resource = subset(one.resource, asked)
-        url = f"{base}/{resource['resourceType']}/{resource['id']}"
-        entries.append({"fullUrl": url, "resource": resource, "search": {"mode": "include"}})
+def _bundle(base: str, asked: Search, found: Found, self_url: str, next_url: str, total: int | None) -> bytes:
+    of = TYPES[asked.kind]
+    matches = [(of.name, one.id, subset(of, one, asked)) for one in found.matches]
+    included = [(kind, one.id, subset(TYPES[kind], one, asked)) for kind, one in found.included]
+    outcome = None
     if found.cut:
         text = f"not everything that belongs to these comes along: at most {MOST_INCLUDED} resources do"
         outcome = fhir.operation_outcome("incomplete", text, "warning")
-        entries.append({"resource": outcome, "search": {"mode": "outcome"}})
-    if entries:
-        bundle["entry"] = entries
-    return bundle
+    return fhir.searchset(base, matches, self_url, next_url, total, included=included, outcome=outcome)
 
 
 def _read(kind: Type) -> Handler:
@@ -123,7 +117,7 @@ def _read(kind: Type) -> Handler:
         await note_read(request, "read", kind.name, id, patients, {"found": "yes" if found is not None else "no"})
         if found is None:
             raise ApiError(404, "not-found", f"there is no {kind.name} of this id")
-        return resource_response(request, found.resource, found.updated_at)
+        return resource_response(request, found)
 
     return read
 

@@ -16,8 +16,16 @@ from aiohttp import web
 
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
 from interface.api.fhir.element import Element, Faults
-from interface.api.fhir.negotiation import JSON_TYPES, MEDIA_TYPE, negotiate, resource_response, strict
+from interface.api.fhir.negotiation import (
+    JSON_TYPES,
+    MEDIA_TYPE,
+    fhir_response,
+    negotiate,
+    resource_response,
+    strict,
+)
 from interface.api.fhir.reading import Reader
+from interface.api.fhir.types import Shown
 from interface.api.fhir.values import read_id
 from interface.errors import ApiError
 from interface.flow import subscriptions
@@ -25,6 +33,7 @@ from interface.flow.hooks import Hooks
 from interface.flow.subscriptions import Asked
 from interface.render import fhir
 from interface.render.fhir import Json
+from interface.render.json import dumps
 from interface.store import subscriptions as rows
 from interface.store.subscriptions import SubscriptionView
 
@@ -130,7 +139,7 @@ async def read(request: web.Request) -> web.StreamResponse:
     await note_read(request, "read", "Subscription", id)
     async with services(request).database.organization(actor.organization_id) as connection:
         view = await subscriptions.own(connection, actor, id)
-    return resource_response(request, resource(view), view.updated_at)
+    return resource_response(request, Shown(view.id, resource(view), view.updated_at, None))
 
 
 async def search(request: web.Request) -> web.StreamResponse:
@@ -154,7 +163,8 @@ async def search(request: web.Request) -> web.StreamResponse:
     await note_read(request, "search", "Subscription", None, (), {"matches": str(len(matches))})
     base = f"{served.base_url}/fhir"
     url = f"{base}/Subscription" + (f"?{urlencode(applied)}" if applied else "")
-    return json_response(fhir.searchset(base, matches, url, "", len(matches)), content_type=MEDIA_TYPE)
+    entries = [("Subscription", one["id"], dumps(one)) for one in matches]
+    return fhir_response(fhir.searchset(base, entries, url, "", len(matches)))
 
 
 def _matches(one: Json, name: str, value: str) -> bool:

@@ -12,17 +12,22 @@ from datetime import datetime
 from uuid import UUID
 
 from interface.domain.permissions import Permission
-from interface.domain.views import Audience, ReportView
+from interface.domain.search import Among
+from interface.domain.views import Audience, ObservationRow, ReportView
 from interface.flow import reports
 from interface.render import fhir
 from interface.render.fhir import Json
 from interface.render.fhir.binaries import presented_form
+from interface.render.json import dumps
 from interface.store import evidence, lab, patients, practitioners
 from interface.store.db import Connection
-from interface.store.lab import OrderFilter, ResultFilter, SpecimenFilter
+from interface.store.lab import OrderFilter, SpecimenFilter
 from interface.store.patients import PatientFilter
 from interface.store.practitioners import ProviderFilter
 from interface.store.query import Page
+from interface.store.search.cover import read_observation
+from interface.store.search.engine import Order, Place, Rows, find_covered
+from interface.store.search.kinds import kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +39,54 @@ class Shown:
     updated_at: datetime
     patient_id: UUID | None
 
+    @property
+    def json(self) -> bytes:
+        return dumps(self.resource)
 
-Fetch = Callable[[Connection, Sequence[UUID], Audience], Awaitable[list[Shown]]]  # in any order
+    @property
+    def version(self) -> str:
+        """meta.versionId."""
+        found: str = self.resource["meta"]["versionId"]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRow:
+    """The same of a row that is rendered when it is asked for: as JSON at once where nobody needs the elements."""
+
+    row: ObservationRow
+
+    @property
+    def id(self) -> UUID:
+        return self.row.id
+
+    @property
+    def patient_id(self) -> UUID | None:
+        return self.row.patient_id
+
+    @property
+    def updated_at(self) -> datetime:
+        return datetime.fromisoformat(self.row.updated)
+
+    @property
+    def version(self) -> str:
+        return str(self.row.version_id)
+
+    @property
+    def resource(self) -> Json:
+        return fhir.observation_of(self.row)
+
+    @property
+    def json(self) -> bytes:
+        return fhir.observation_json(self.row)
+
+
+AnyShown = Shown | ShownRow
+Fetch = Callable[[Connection, Sequence[UUID], Audience], Awaitable[Sequence[AnyShown]]]  # in any order
+# A page of a search as it is shown, by one statement; see `engine.find_covered`.
+Find = Callable[
+    [Connection, Rows, Order, Place | None, int, Audience], Awaitable[tuple[Sequence[AnyShown], Place | None]]
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +100,7 @@ class Type:
     summary: frozenset[str]
     required: frozenset[str] = frozenset()
     by_rule: bool = False
+    find: Find | None = None
 
 
 async def _patients(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
@@ -57,10 +109,18 @@ async def _patients(connection: Connection, ids: Sequence[UUID], audience: Audie
     return [Shown(view.id, fhir.patient(view), view.updated_at, view.id) for view in found]
 
 
-async def _results(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
-    found = await lab.find_results(connection, ResultFilter(ids=tuple(ids), page=Page(limit=len(ids))), audience)
-    laboratory = await evidence.laboratory(connection)
-    return [Shown(one.id, fhir.observation(one, laboratory), one.updated_at, one.patient_id) for one in found]
+async def _results(connection: Connection, ids: Sequence[UUID], audience: Audience) -> Sequence[AnyShown]:
+    found, _ = await _find_results(
+        connection, Rows("Observation", Among(tuple(ids))), Order(), None, len(ids), audience
+    )
+    return found
+
+
+async def _find_results(
+    connection: Connection, rows: Rows, order: Order, after: Place | None, limit: int, audience: Audience
+) -> tuple[Sequence[AnyShown], Place | None]:
+    found, following = await find_covered(connection, kinds(audience), rows, order, after, limit)
+    return [ShownRow(read_observation(row, audience)) for row in found], following
 
 
 async def _reports(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
@@ -149,7 +209,7 @@ TYPES: dict[str, Type] = {
                    " valueDateTime valueTime valuePeriod valueInteger valueBoolean valueSampledData hasMember"
                    " derivedFrom component"),
             _names("status code"),
-            by_rule=True,
+            by_rule=True, find=_find_results,
         ),
         Type(
             "DiagnosticReport", Permission.RESULT_READ, _reports,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from interface.render.fhir.actors import device, organization, practitioner
 from interface.render.fhir.audit import audit_event
 from interface.render.fhir.containers import operation_outcome, searchset
-from interface.render.fhir.observations import observation
+from interface.render.fhir.observations import observation, observation_json, observation_of, observation_row
 from interface.render.fhir.parts import (
     ABSENT_SYSTEM,
     BARCODE_SYSTEM,
@@ -60,6 +60,9 @@ __all__ = [
     "diagnostic_report",
     "instant",
     "observation",
+    "observation_json",
+    "observation_of",
+    "observation_row",
     "operation_outcome",
     "organization",
     "patient",

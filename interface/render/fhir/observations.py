@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
 
 from interface.domain.evidence import OrganizationView
 from interface.domain.model import Origin, ResultStatus, ValueKind
-from interface.domain.views import ResultView
+from interface.domain.views import ObservationRow, ResultView
 from interface.render.fhir.parts import (
     INTERPRETATION,
     TERMINOLOGY,
@@ -15,12 +18,12 @@ from interface.render.fhir.parts import (
     clean,
     concept,
     instant,
-    meta,
     performed_by,
     quantity,
     reference,
     without_empty,
 )
+from interface.render.json import dumps
 
 _INTERPRETATIONS = frozenset(
     (
@@ -35,86 +38,193 @@ _ABSENT = {  # data-absent-reason, by kind of value
 }
 _ABSENT_BY_STATUS = {ResultStatus.CANCELLED: "not-performed", ResultStatus.ENTERED_IN_ERROR: "error"}
 _METHODS = {Origin.MANUAL: "entered by hand", Origin.CALCULATION: "calculated"}  # an analyzer does not say its own
+_MOST_KEPT, _LARGEST_KEPT = 20_000, 2_000  # parts of each sort, bytes
 _RATIO = re.compile(r"(\d+(?:\.\d+)?)\s*[:/]\s*(\d+(?:\.\d+)?)", re.ASCII)
 _RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)", re.ASCII)
 
 
 def observation(view: ResultView, laboratory: OrganizationView | None = None) -> Json:
-    """One result. `laboratory`: who performs.
+    """One result. `laboratory`: who performs."""
+    return observation_of(observation_row(view, laboratory))
 
-    versionId is the id of the version, not its number: what is missing in a row of numbers would tell that something
-    was held between two that were released.
-    """
+
+def observation_row(view: ResultView, laboratory: OrganizationView | None = None) -> ObservationRow:
     effective = view.collected_at or view.instrument_at
-    value = _value(view)
-    notes = [text for text in (clean(note) for note in (*view.comments, view.note)) if text]
+    return ObservationRow(
+        id=view.id,
+        version_id=view.version_id,
+        order_item_id=view.order_item_id,
+        updated=instant(view.updated_at),
+        effective=instant(effective) if effective else "",
+        patient_id=view.patient_id,
+        laboratory_id=laboratory.id if laboratory else None,
+        laboratory_title=laboratory.title if laboratory else None,
+        laboratory_name=laboratory.name if laboratory else None,
+        test_code=view.test_code,
+        test_name=view.test_name,
+        loinc=view.loinc,
+        status=view.status.value,
+        kind=view.kind.value,
+        comparator=view.comparator.value if view.comparator else "",
+        number=_digits(view.number),
+        value=view.value,
+        unit=view.unit,
+        low=_digits(view.low),
+        high=_digits(view.high),
+        reference=view.reference,
+        flags=view.flags,
+        comments=view.comments,
+        note=view.note,
+        origin=view.origin.value,
+        specimen_id=view.specimen_id,
+        analyzer_id=view.analyzer_id,
+        analyzer=view.analyzer,
+    )
+
+
+def observation_of(row: ObservationRow) -> Json:
+    """The resource: its head, and the parts of _PARTS one after the other."""
+    fields: tuple[Any, ...] = row
+    return _head(*row[:4]) | {name: value for part in _PARTS for name, value in part.make(*fields[part.of]).items()}
+
+
+def observation_json(row: ObservationRow) -> bytes:
+    """The same as JSON, of parts that are remembered: most of a result is what others of its test, visit and specimen
+    are too."""
+    fields: tuple[Any, ...] = row
+    return b"".join((dumps(_head(*row[:4]))[:-1], *[part[fields[part.of]] for part in _PARTS], b"}"))
+
+
+class _Part(dict[tuple[Any, ...], bytes]):
+    """Elements that stand together and are made of the fields `of` of a row: as JSON by these fields, with a comma
+    before it. Bounded in number and size."""
+
+    def __init__(self, first: str, last: str, make: Callable[..., Json]) -> None:
+        super().__init__()
+        names = ObservationRow._fields
+        self.of, self.make = slice(names.index(first), names.index(last) + 1), make
+
+    def __missing__(self, fields: tuple[Any, ...]) -> bytes:
+        found = self.make(*fields)
+        part = b"," + dumps(found)[1:-1] if found else b""
+        if len(part) <= _LARGEST_KEPT:
+            if len(self) >= _MOST_KEPT:
+                self.clear()
+            self[fields] = part
+        return part
+
+
+def _head(id: UUID, version_id: UUID, order_item_id: UUID | None, updated: str) -> Json:
+    """versionId is the id of the version, not its number: what is missing in a row of numbers would tell that something
+    was held between two that were released."""
+    head: Json = {
+        "resourceType": "Observation",
+        "id": str(id),
+        "meta": {"versionId": str(version_id), "lastUpdated": updated},
+    }
+    if order_item_id:
+        head["basedOn"] = [{"reference": f"ServiceRequest/{order_item_id}"}]
+    return head
+
+
+def _what(test_code: str, test_name: str, loinc: str, status: str) -> Json:
+    return {
+        "status": status,
+        "category": [{"coding": [{"system": TERMINOLOGY + "observation-category", "code": "laboratory"}]}],
+        "code": concept(test_code, test_name, loinc) or {"text": "not known to the laboratory"},
+    }
+
+
+def _when(
+    updated: str,
+    effective: str,
+    patient_id: UUID | None,
+    laboratory_id: UUID | None,
+    title: str | None,
+    name: str | None,
+) -> Json:
+    performer = [performed_by(laboratory_id, title or "", name or "")] if laboratory_id else []
     return without_empty(
         {
-            "resourceType": "Observation",
-            "id": str(view.id),
-            "meta": meta(view.version_id, view.updated_at),
-            "basedOn": [{"reference": f"ServiceRequest/{view.order_item_id}"}] if view.order_item_id else [],
-            "status": view.status.value,
-            "category": [{"coding": [{"system": TERMINOLOGY + "observation-category", "code": "laboratory"}]}],
-            "code": concept(view.test_code, view.test_name, view.loinc) or {"text": "not known to the laboratory"},
-            "subject": reference("Patient", view.patient_id),
-            "effectiveDateTime": instant(effective) if effective else "",
-            "issued": instant(view.updated_at),  # R4: when this version was made available
-            "performer": [performed_by(laboratory)] if laboratory else [],
-            **value,
-            # R4 obs-6: dataAbsentReason only where there is no value
-            "dataAbsentReason": None if value else _absent(view),
-            "interpretation": [_interpretation(flag) for flag in view.flags if clean(flag)],
-            "note": [{"text": text} for text in notes],
-            "method": {"text": _METHODS[view.origin]} if view.origin in _METHODS else None,
-            "specimen": reference("Specimen", view.specimen_id),
-            "device": _device(view),
-            "referenceRange": _reference_range(view),
+            "subject": reference("Patient", patient_id),
+            "effectiveDateTime": effective,
+            "issued": updated,  # R4: when this version was made available
+            "performer": performer,
         }
     )
 
 
-def _value(view: ResultView) -> Json:
+def _said(status: str, kind: str, comparator: str, number: str | None, value: str, unit: str) -> Json:
+    # R4 obs-6: dataAbsentReason only where there is no value
+    return _value(ValueKind(kind), comparator, _decimal(number), clean(value), unit) or {
+        "dataAbsentReason": _absent(ResultStatus(status), ValueKind(kind))
+    }
+
+
+def _value(kind: ValueKind, comparator: str, number: Decimal | None, text: str, unit: str) -> Json:
     """value[x] by the kind of value; nothing when there is none."""
-    text = clean(view.value)
-    if view.kind is ValueKind.NUMERIC and view.number is not None:
-        number = quantity(view.number, view.unit) or {}
-        if view.comparator is not None:
-            number = {"value": view.number, "comparator": view.comparator.value, **number}
-        return {"valueQuantity": number}
-    if not text or view.kind in _ABSENT:
+    if kind is ValueKind.NUMERIC and number is not None:
+        quantified = quantity(number, unit) or {}
+        return {
+            "valueQuantity": {"value": number, "comparator": comparator, **quantified} if comparator else quantified
+        }
+    if not text or kind in _ABSENT:
         return {}
-    if view.kind is ValueKind.RATIO and (match := _RATIO.fullmatch(text)):
+    if kind is ValueKind.RATIO and (match := _RATIO.fullmatch(text)):
         return {"valueRatio": {"numerator": {"value": Decimal(match[1])}, "denominator": {"value": Decimal(match[2])}}}
-    if view.kind is ValueKind.RANGE and (match := _RANGE.fullmatch(text)) and Decimal(match[1]) <= Decimal(match[2]):
-        low, high = quantity(Decimal(match[1]), view.unit), quantity(Decimal(match[2]), view.unit)
-        return {"valueRange": {"low": low, "high": high}}
-    if view.kind is ValueKind.CODED:
+    if kind is ValueKind.RANGE and (match := _RANGE.fullmatch(text)) and Decimal(match[1]) <= Decimal(match[2]):
+        return {"valueRange": {"low": quantity(Decimal(match[1]), unit), "high": quantity(Decimal(match[2]), unit)}}
+    if kind is ValueKind.CODED:
         return {"valueCodeableConcept": {"text": text}}
     return {"valueString": text}
 
 
-def _device(view: ResultView) -> Json | None:
-    device = {"reference": f"Device/{view.analyzer_id}" if view.analyzer_id else "", "display": clean(view.analyzer)}
-    return without_empty(device) or None
-
-
-def _absent(view: ResultView) -> Json:
-    reason = _ABSENT_BY_STATUS.get(view.status) or _ABSENT.get(view.kind, "unknown")
+def _absent(status: ResultStatus, kind: ValueKind) -> Json:
+    reason = _ABSENT_BY_STATUS.get(status) or _ABSENT.get(kind, "unknown")
     return {"coding": [{"system": TERMINOLOGY + "data-absent-reason", "code": reason}]}
+
+
+def _remarks(flags: tuple[str, ...] | None, comments: tuple[str, ...] | None, note: str, origin: str) -> Json:
+    notes = [text for text in (clean(note) for note in (*(comments or ()), note)) if text]
+    return without_empty(
+        {
+            "interpretation": [_interpretation(flag) for flag in flags or () if clean(flag)],
+            "note": [{"text": text} for text in notes],
+            "method": {"text": _METHODS[Origin(origin)]} if origin in _METHODS else None,
+        }
+    )
 
 
 def _interpretation(flag: str) -> Json:
     return {"coding": [{"system": INTERPRETATION, "code": flag}]} if flag in _INTERPRETATIONS else {"text": clean(flag)}
 
 
-def _reference_range(view: ResultView) -> list[Json]:
+def _measured(specimen_id: UUID | None, analyzer_id: UUID | None, analyzer: str | None) -> Json:
+    device = {"reference": f"Device/{analyzer_id}" if analyzer_id else "", "display": clean(analyzer or "")}
+    return without_empty({"specimen": reference("Specimen", specimen_id), "device": without_empty(device)})
+
+
+def _reference_range(unit: str, low: str | None, high: str | None, text: str) -> Json:
     # R4 obs-3: low, high or text must be there
     interval = without_empty(
-        {
-            "low": quantity(view.low, view.unit),
-            "high": quantity(view.high, view.unit),
-            "text": clean(view.reference),
-        }
+        {"low": quantity(_decimal(low), unit), "high": quantity(_decimal(high), unit), "text": clean(text)}
     )
-    return [interval] if interval else []
+    return {"referenceRange": [interval]} if interval else {}
+
+
+def _digits(number: Decimal | None) -> str | None:
+    return str(number) if number is not None else None
+
+
+def _decimal(digits: str | None) -> Decimal | None:
+    return Decimal(digits) if digits is not None else None
+
+
+_PARTS: Final = (
+    _Part("test_code", "status", _what),
+    _Part("updated", "laboratory_name", _when),
+    _Part("status", "unit", _said),
+    _Part("flags", "origin", _remarks),
+    _Part("specimen_id", "analyzer", _measured),
+    _Part("unit", "reference", _reference_range),
+)

@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from interface.domain.evidence import OrganizationView
 from interface.domain.systems import BARCODE_SYSTEM as BARCODE_SYSTEM
 from interface.domain.systems import LOCAL as LOCAL
 from interface.domain.systems import LOINC as LOINC
@@ -81,8 +80,8 @@ def identifier(identifier: IdentifierView) -> Json:
     return without_empty({"type": kind, "system": system_of(identifier.authority), "value": clean(identifier.value)})
 
 
-def performed_by(laboratory: OrganizationView) -> Json:
-    return {"reference": f"Organization/{laboratory.id}", "display": clean(laboratory.title) or clean(laboratory.name)}
+def performed_by(laboratory_id: UUID, title: str, name: str) -> Json:
+    return {"reference": f"Organization/{laboratory_id}", "display": clean(title) or clean(name)}
 
 
 def order_identifier(kind: str, system: str, value: str) -> Json | None:

@@ -68,7 +68,7 @@ def diagnostic_report(view: ReportView, laboratory: OrganizationView | None = No
             # US Core us-core-8: a report of results says when they were so, or that it is not known
             "_effectiveDateTime": None if taken or not view.results else {"extension": [_UNKNOWN]},
             "issued": instant(view.updated_at) if view.results else "",
-            "performer": [performed_by(laboratory)] if laboratory else [],
+            "performer": [performed_by(laboratory.id, laboratory.title, laboratory.name)] if laboratory else [],
             "specimen": [{"reference": f"Specimen/{id}"} for id in specimens],
             "result": [{"reference": f"Observation/{result.id}"} for result in view.results],
         }

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
 from asyncpg import QueryCanceledError, Record
@@ -22,8 +23,35 @@ from interface.store.search.fields import Link, Pairs, Parameter, either
 
 
 @dataclass(frozen=True, slots=True)
+class Join:
+    """The one row of another table that `on` says. `always`: there is one."""
+
+    table: str  # with its alias
+    on: str
+    always: bool = True
+
+    def text(self, alias: str, few: bool) -> str:
+        """`few`: of few rows, each of which looks it up; of many the planner joins as it likes, and of few it has
+        thought that reading the whole table is as cheap."""
+        how = "" if self.always else "left "
+        if few:
+            return f"{how}join lateral (select * from {self.table} where {self.on} limit 1) {alias} on true"  # noqa: S608
+        return f"{how}join {self.table} on {self.on}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """What is shown of each row of a page, by the statement that finds it: `columns` over the kind's own `carried`, as
+    columns of `m`, and over `joins`."""
+
+    carried: Mapping[str, str]
+    columns: str
+    joins: str
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
-    """A resource type as rows. Expressions are over `table` and those of `joins` (alias: text) that they name.
+    """A resource type as rows. Expressions are over `table` and those of `joins` (by alias) that they name.
 
     `updated`: when it changed last. `visible`: what the audience may see of it. `sorts`: by parameter the expression
     that a search is put in order by and its SQL type; nulls come last.
@@ -35,8 +63,9 @@ class Kind:
     updated: str
     parameters: tuple[Parameter, ...]
     visible: str = "true"
-    joins: Mapping[str, str] = field(default_factory=dict)
+    joins: Mapping[str, Join | str] = field(default_factory=dict)
     sorts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    cover: Cover | None = None
 
     def parameter(self, name: str) -> Parameter | None:
         return next((each for each in self.parameters if each.name == name), None)
@@ -90,7 +119,8 @@ class Statement:
         scope.note(what, kind.visible, *more)
         conditions = [each for each in (kind.visible, self._condition(scope, rows.where), *more) if each != "true"]
         text = " and ".join(conditions) or "true"
-        return f"select {what} from {kind.table} {scope.joins} where {text}"  # noqa: S608 - words of ours
+        joins = scope.joins(self._selective(kind, rows.where))
+        return f"select {what} from {kind.table} {joins} where {text}"  # noqa: S608 - words of ours
 
     def _condition(self, scope: _Scope, node: Node) -> str:
         match node:
@@ -131,9 +161,7 @@ class Statement:
         target = self._kinds[node.target]
         if node.ids is not None and target.visible == "true":
             ids = f"{self.bind(list(node.ids))}::uuid[]"
-            if node.target != "Patient":
-                return f"= any({ids})"
-            return f"= any(array({persons(ids, ids)}))"
+            return f"= any({persons(ids) if node.target == 'Patient' else ids})"
         where = node.where if node.ids is None else Among(node.ids)
         inner = self.select(Rows(node.target, where or All()), target.id, level=level + 1)
         if node.target == "Patient":
@@ -163,8 +191,8 @@ class Statement:
 
     # ---- pages
 
-    def page(self, rows: Rows, order: Order, after: Place | None, limit: int) -> str:
-        """A page of the rows: their ids and sort values as text, in order.
+    def page(self, rows: Rows, order: Order, after: Place | None, limit: int, cover: Cover | None = None) -> str:
+        """A page of the rows: their ids and sort values as text, in order, and what covers them.
 
         What a selective condition finds is found first and then put in order: of a walk along the order's own index,
         leaving out what does not fit, the planner expects far less than it costs. Without one the walk is right.
@@ -172,15 +200,19 @@ class Statement:
         kind = self._kinds[rows.kind]
         keys = [_key(kind, name, descending) for name, descending in order.by]
         turns = [descending for _, descending in order.by] + [order.id_descending]
-        what = ", ".join([f"{kind.id} as id", *(f"({text}) as k{n}" for n, (text, _) in enumerate(keys))])
+        carried = [f"{text} as {name}" for name, text in cover.carried.items()] if cover is not None else []
+        what = ", ".join([f"{kind.id} as id", *(f"({text}) as k{n}" for n, (text, _) in enumerate(keys)), *carried])
         more = [self._beyond(kind, keys, turns, after)] if after is not None else []
-        shown = ", ".join(["m.id", *(f"m.k{n}::text as k{n}" for n in range(len(keys)))])
         named = [*(f"m.k{n}" for n in range(len(keys))), "m.id"]
         places = ", ".join(f"{text} {'desc' if turn else 'asc'}" for text, turn in zip(named, turns, strict=True))
         fence = "materialized" if self._selective(kind, rows.where) else "not materialized"
         # the limit is in the text: of one that it does not know the planner expects a tenth of the rows
-        found = self.select(rows, what, more)
-        return f"with m as {fence} ({found}) select {shown} from m order by {places} limit {int(limit)}"  # noqa: S608
+        found, end = self.select(rows, what, more), f"order by {places} limit {int(limit)}"
+        shown = ", ".join(["m.id", *(f"m.k{n}::text as k{n}" for n in range(len(keys)))])
+        if cover is None:
+            return f"with m as {fence} ({found}) select {shown} from m {end}"  # noqa: S608 - words of ours
+        page = f"(select * from m {end}) m {cover.joins} order by {places}"  # noqa: S608 - words of ours
+        return f"with m as {fence} ({found}) select {shown}, {cover.columns} from {page}"  # noqa: S608 - words of ours
 
     def _selective(self, kind: Kind, node: Node) -> bool:
         """Whether a condition finds few of a type's rows, by an index."""
@@ -241,13 +273,17 @@ class _Scope:
             if (
                 other != alias
                 and other not in self._needed
-                and _named(other, self.kind.joins[alias].partition(" on ")[2])
+                and isinstance(join := self.kind.joins[alias], Join)
+                and _named(other, join.on)
             ):
                 self._need(other)
 
-    @property
-    def joins(self) -> str:
-        return " ".join(text for alias, text in self.kind.joins.items() if alias in self._needed)
+    def joins(self, few: bool) -> str:
+        return " ".join(
+            join.text(alias, few) if isinstance(join, Join) else join
+            for alias, join in self.kind.joins.items()
+            if alias in self._needed
+        )
 
 
 @lru_cache(maxsize=4096)
@@ -289,6 +325,18 @@ async def find_places(
     statement = Statement(kinds)
     found = await _fetch(connection, statement.page(rows, order, after, limit), statement)
     return [Place(tuple(row[1:]), row[0]) for row in (tuple(each.values()) for each in found)]
+
+
+async def find_covered(
+    connection: Connection, kinds: Kinds, rows: Rows, order: Order, after: Place | None, limit: int
+) -> tuple[list[tuple[Any, ...]], Place | None]:
+    """A page of resources after a place, at most `limit`, as the columns of the kind's cover, and the last one's place
+    if there are more. Raises TooCostly."""
+    statement, width = Statement(kinds), len(order.by) + 1
+    text = statement.page(rows, order, after, limit + 1, kinds[rows.kind].cover)
+    found = [tuple(each) for each in await _fetch(connection, text, statement)]
+    last = found[limit - 1] if len(found) > limit else None
+    return [each[width:] for each in found[:limit]], Place(last[1:width], last[0]) if last is not None else None
 
 
 async def count_rows(connection: Connection, kinds: Kinds, rows: Rows) -> int:

@@ -8,6 +8,7 @@ A parameter without codings or targets is one that no resource of ours has a val
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 
 from interface.domain.model import RELEASED
@@ -23,7 +24,8 @@ from interface.domain.systems import (
 )
 from interface.domain.views import Audience
 from interface.store.lab import item_shown, specimen_visible, visible
-from interface.store.search.engine import Kind
+from interface.store.search.cover import OBSERVATION
+from interface.store.search.engine import Join, Kind
 from interface.store.search.evidence import EVIDENCE
 from interface.store.search.fields import (
     Coded,
@@ -93,7 +95,9 @@ _LINKS = """select id as f, merged_into_id as t from lab.patient where merged_in
 
 # ---- results --------------------------------------------------------------------------------------------------------
 
-TAKEN = "coalesce(s.collected_at, v.instrument_at)"  # when a result was so: Observation.effective
+# When a result was so: Observation.effective. A version is looked up only where no collection is known.
+TAKEN = """coalesce(s.collected_at,
+    (select w.instrument_at from lab.result_version w where w.id = r.version_id))"""
 # What a retracted result was is not told (`store.lab`): neither may it be found by it.
 _SHOWN = "v.status <> 'entered-in-error'"
 
@@ -113,8 +117,8 @@ def _observation(audience: Audience) -> Kind:
         updated="r.updated_at",
         visible=visible(audience),
         joins={
-            "v": "join lab.result_version v on v.id = r.version_id",
-            "s": "left join lab.specimen s on s.id = r.specimen_id",
+            "v": Join("lab.result_version v", "v.id = r.version_id"),
+            "s": Join("lab.specimen s", "s.id = r.specimen_id", always=False),
         },
         parameters=(
             *_subject("r.patient_id"),
@@ -136,6 +140,7 @@ def _observation(audience: Audience) -> Kind:
             Parameter("value-string", Text(_value("text")), "a value in words", "value"),
         ),
         sorts={"date": (TAKEN, "timestamptz"), "code": ("v.test_code", "text"), "status": ("r.status", "text")},
+        cover=OBSERVATION,
     )  # fmt: skip
 
 
@@ -220,8 +225,8 @@ def _request(audience: Audience) -> Kind:
         id="i.id",
         updated="o.updated_at",
         joins={
-            "m": "join lab.test m on m.id = i.test_id",
-            "s": "left join lab.specimen s on s.id = i.specimen_id",
+            "m": Join("lab.test m", "m.id = i.test_id"),
+            "s": Join("lab.specimen s", "s.id = i.specimen_id", always=False),
         },
         parameters=(
             *_subject("o.patient_id"),
@@ -283,7 +288,7 @@ def _with_common(kind: Kind) -> Kind:
         Parameter("_lastUpdated", Instant(kind.updated), "when it last changed", "meta.lastUpdated"),
     )
     sorts = {"_lastUpdated": (kind.updated, "timestamptz"), **kind.sorts}
-    return Kind(kind.name, kind.table, kind.id, kind.updated, common + kind.parameters, kind.visible, kind.joins, sorts)
+    return replace(kind, parameters=common + kind.parameters, sorts=sorts)
 
 
 @cache

@@ -1,0 +1,73 @@
+"""What is shown of each Observation that a search found, as columns of the same statement, and these as they are shown.
+
+Of 25 results most is the same: it is looked up row by row of the page, by its key, and remembered by the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from interface.domain.model import ResultStatus
+from interface.domain.views import Audience, ObservationRow
+from interface.store.search.engine import Cover
+
+# In the order of `ObservationRow`. Instants travel as PostgreSQL's own eight bytes (`timestamptz_send`): most of a page
+# are the same few, and text is made of each once.
+OBSERVATION = Cover(
+    carried={
+        name: f"r.{name}"
+        for name in (
+            "version_id", "updated_at", "patient_id", "order_item_id", "specimen_id", "analyzer_id", "origin",
+            "organization_id",
+        )
+    },
+    columns="""m.id, m.version_id, m.order_item_id, timestamptz_send(m.updated_at),
+        timestamptz_send(coalesce(s.collected_at, v.instrument_at)), m.patient_id, m.organization_id,
+        (select o.title from lab.organization o limit 1), (select o.name from lab.organization o limit 1),
+        v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator, v.number::text, v.value, v.unit, v.low::text,
+        v.high::text, v.reference, nullif(v.flags, '{}'), nullif(v.comments, '{}'), v.note, m.origin, m.specimen_id,
+        m.analyzer_id, a.name""",
+    joins="""join lateral (select * from lab.result_version v where v.id = m.version_id limit 1) v on true
+        left join lateral (select s.collected_at from lab.specimen s where s.id = m.specimen_id limit 1) s on true
+        left join lateral (select a.name from lab.analyzer a where a.id = m.analyzer_id limit 1) a on true""",
+)  # fmt: skip
+
+_PG_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_KEPT = 20_000
+
+
+class _Instants(dict[bytes | None, str]):
+    """Instants as RFC 3339 has them in UTC, "" for none. Bounded."""
+
+    def __missing__(self, sent: bytes | None) -> str:
+        text = ""
+        if sent is not None:
+            at = _PG_EPOCH + timedelta(microseconds=int.from_bytes(sent, signed=True))
+            text = at.isoformat().replace("+00:00", "Z")
+        if len(self) >= _KEPT:
+            self.clear()
+        self[sent] = text
+        return text
+
+
+_INSTANTS = _Instants()
+_UPDATED, _EFFECTIVE, _STATUS, _COMPARATOR, _FLAGS, _COMMENTS = (
+    ObservationRow._fields.index(name) for name in ("updated", "effective", "status", "comparator", "flags", "comments")
+)
+_NO_VALUE: Final[dict[str, Any]] = {"comparator": "", "number": None, "value": "", "flags": None, "comments": None}
+
+
+def read_observation(columns: Sequence[Any], audience: Audience) -> ObservationRow:
+    """A row of the cover. What a retracted result was is not told to those who might take it for one (`store.lab`)."""
+    fields = list(columns)
+    fields[_UPDATED], fields[_EFFECTIVE] = _INSTANTS[fields[_UPDATED]], _INSTANTS[fields[_EFFECTIVE]]
+    if fields[_FLAGS]:
+        fields[_FLAGS] = tuple(fields[_FLAGS])
+    if fields[_COMMENTS]:
+        fields[_COMMENTS] = tuple(fields[_COMMENTS])
+    row = ObservationRow._make(fields)
+    if audience is not Audience.STAFF and row.status == ResultStatus.ENTERED_IN_ERROR:
+        return row._replace(**_NO_VALUE)
+    return row
