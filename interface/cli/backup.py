@@ -52,7 +52,7 @@ def backup() -> None:
 @click.option("--plain", is_flag=True, help="Neither encrypted nor uploaded, whatever `[backup]` says.")
 @json_option
 @pass_context
-def create(context: Context, folder: Path | None, plain: bool, as_json: bool) -> None:
+def create(context: Context, folder: Path | None, plain: bool, as_json: bool) -> int:
     """Make a backup, beside a daemon that may be running, and delete those kept long enough.
 
     Prints its name. It is consistent, compressed, and encrypted where `[backup]` names recipients. --plain is for one
@@ -65,7 +65,7 @@ def create(context: Context, folder: Path | None, plain: bool, as_json: bool) ->
     if as_json:
         emit({"name": info.name, "path": info.path, "taken_at": info.taken_at, "bytes": info.bytes,
               "sha256": manifest.stored.sha256, "encryption": info.encryption, "schema": info.schema,
-              "seconds": round(made.seconds, 1), "deleted": made.deleted}, True)  # fmt: skip
+              "seconds": round(made.seconds, 1), "uploaded": made.uploaded, "deleted": made.deleted}, True)  # fmt: skip
     else:
         emit(info.name, False)
     rows = manifest.tables
@@ -78,6 +78,11 @@ def create(context: Context, folder: Path | None, plain: bool, as_json: bool) ->
         click.echo("not encrypted: [backup] names no recipient", err=True)
     for name in made.deleted:
         click.echo(f"deleted {name}", err=True)
+    if made.uploaded:
+        click.echo(f"copied to {made.uploaded}", err=True)
+    if made.problem:
+        click.echo(made.problem, err=True)
+    return EXIT_FAILED if made.problem else 0
 
 
 def _as_asked(settings: Settings, folder: Path | None, plain: bool) -> Settings:

@@ -20,7 +20,7 @@ from typing import Final
 
 from interface import __version__
 from interface.errors import BackupError
-from interface.ops import backup_manifest, backup_pipe
+from interface.ops import backup_manifest, backup_pipe, backup_upload
 from interface.ops.backup_manifest import DUMP, MANIFEST, PART, SUMS, Manifest
 from interface.ops.backup_pipe import Encryption, Run
 from interface.settings import BackupSettings, Settings
@@ -50,11 +50,14 @@ class BackupInfo:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A backup that was just made; `deleted`: the names of those that were kept long enough."""
+    """A backup that was just made. `uploaded`: where a copy is; `problem`: why there is none, though one is wanted.
+    `deleted`: the names of those that were kept long enough."""
 
     info: BackupInfo
     manifest: Manifest
     seconds: float
+    uploaded: str
+    problem: str
     deleted: tuple[str, ...]
 
 
@@ -120,6 +123,8 @@ async def create(settings: Settings) -> Made:
     """Make a backup, then delete what was kept long enough. Raises BackupError, ConfigError, StoreUnavailable."""
     encryption, recipients = _encryption(settings.backup)
     backup_pipe.check_recipients(encryption, recipients)
+    if settings.backup.upload is not None:
+        backup_upload.check_keys(settings.backup.upload)
     folder = directory(settings)
     began = datetime.now(UTC)
     with _alone(folder):
@@ -133,8 +138,19 @@ async def create(settings: Settings) -> Made:
             shutil.rmtree(part, ignore_errors=True)
             raise
         info = info_of(path, manifest)
+        uploaded, problem = await asyncio.to_thread(_uploaded, settings.backup, path, manifest)
         deleted = await asyncio.to_thread(_prune, settings.backup, folder, datetime.now(UTC))
-    return Made(info, manifest, (datetime.now(UTC) - began).total_seconds(), deleted)
+    return Made(info, manifest, (datetime.now(UTC) - began).total_seconds(), uploaded, problem, deleted)
+
+
+def _uploaded(settings: BackupSettings, path: Path, manifest: Manifest) -> tuple[str, str]:
+    """A backup that was not copied is one all the same."""
+    if settings.upload is None:
+        return "", ""
+    try:
+        return backup_upload.upload(settings.upload, path, manifest.file), ""
+    except BackupError as error:
+        return "", str(error)
 
 
 def _encryption(settings: BackupSettings) -> tuple[Encryption, Sequence[str]]:
