@@ -196,6 +196,7 @@ async def started(
             sealer.run(),
             _tell(settings, database, audit, feed),
             LinkWatch(database, lambda: _ups(links)).run(),
+            _watch_machine(links, database),
         ):
             stack.push_async_callback(_cancelled, asyncio.create_task(upkeep, name="upkeep"))
 
@@ -288,6 +289,22 @@ async def _tell(settings: Settings, database: Database, audit: AuditWriter, feed
     from interface.api.told import tell
 
     await tell(settings, database, audit, feed)
+
+
+async def _watch_machine(links: Links, database: Database) -> None:
+    """Look at disks, clock, certificates and backups until cancelled, and tell the metrics."""
+    from interface.ops.machine_watch import MachineWatch
+
+    watch = MachineWatch(links.settings, database, lambda: list(links.journals))
+    asked = telemetry.Asked(lambda: (*_up_gauges(links), *watch.readings()))
+    try:
+        await watch.run()
+    finally:
+        asked.close()
+
+
+def _up_gauges(links: Links) -> list[telemetry.Reading]:
+    return [telemetry.Reading("link_up", (link.id,), float(link.up)) for link in links.supervisor.statuses()]
 
 
 def _statuses(links: Links) -> list[LinkStatus]:

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import secrets
 import sys
+import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,6 +104,50 @@ def _exception(_logger: object, _method: str, event: structlog.typing.EventDict)
     return event
 
 
+REPEATS_S = 60.0
+_MOST_KINDS = 256
+
+
+class Repeats:
+    """Warnings and errors that say the same again within a minute are counted, not repeated: a cable that is cut or a
+    database that is away must not fill the disk, nor hide what else goes wrong.
+
+    The same is what has the same words, of the same link and message; numbers may differ. The first is told at once;
+    the next one after the minute says in `repeated` how many there were in between, and where none comes, the next
+    line about anything else is preceded by one that says it. `clock`: seconds that only go on.
+    """
+
+    def __init__(self, tell: Callable[[structlog.typing.EventDict], object], clock: Callable[[], float]) -> None:
+        self._tell, self._clock = tell, clock
+        self._told: dict[tuple[tuple[str, str], ...], tuple[float, int]] = {}  # when, how often since; the oldest first
+
+    def __call__(self, _logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        """A processor of structlog's."""
+        now = self._clock()
+        words = {name: text for name, text in event.items() if isinstance(text, str) and name != "timestamp"}
+        key = tuple(sorted(words.items()))
+        self._expire(now, key)
+        if method not in ("warning", "error", "critical"):
+            return event
+        at, times = self._told.get(key, (-REPEATS_S, 0))
+        if now - at < REPEATS_S:
+            self._told[key] = at, times + 1
+            raise structlog.DropEvent
+        self._told.pop(key, None)
+        self._told[key] = now, 0
+        return {**event, "repeated": times} if times else event
+
+    def _expire(self, now: float, but: tuple[tuple[str, str], ...]) -> None:
+        while self._told:
+            key = next(iter(self._told))
+            at, times = self._told[key]
+            if key == but or (now - at < REPEATS_S and len(self._told) <= _MOST_KINDS):
+                return
+            del self._told[key]
+            if times:
+                self._tell({**dict(key), "repeated": times})
+
+
 class _JournalLogger:
     """Writes finished lines to a stream and outlives it: a closed journal must never stop a link."""
 
@@ -136,17 +181,21 @@ def _serialize(event: object, **_: object) -> bytes:
 def configure_logs(level: int = logging.INFO, stream: IO[bytes] | None = None) -> None:
     """Send our logs and those of the libraries as JSON lines to `stream` (default: stderr)."""
     target = stream or sys.stderr.buffer
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    journal = _JournalLogger(target)
+    repeats = Repeats(lambda event: journal.msg(_serialize(stamp(None, "", event))), time.monotonic)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            stamp,
             _exception,
             _redact,
+            repeats,
             structlog.processors.JSONRenderer(serializer=_serialize),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: _JournalLogger(target),
+        logger_factory=lambda *_: journal,
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()

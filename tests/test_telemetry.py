@@ -126,3 +126,57 @@ def test_what_is_counted_is_on_the_metrics_page() -> None:
 def test_an_absent_identifier_stays_empty(journal: io.BytesIO, key: str) -> None:
     telemetry.logger().info("seen", **{key: ""})
     assert lines(journal)[0][key] == ""
+
+
+class Ticks:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.told: list[dict[str, Any]] = []
+        self.repeats = telemetry.Repeats(lambda event: self.told.append(dict(event)), lambda: self.now)
+
+    def say(self, method: str, **event: Any) -> dict[str, Any] | None:
+        try:
+            return dict(self.repeats(None, method, {"level": method, **event}))
+        except structlog.DropEvent:
+            return None
+
+
+def test_what_is_said_again_within_a_minute_is_counted_and_not_repeated() -> None:
+    at = Ticks()
+    away = {"event": "not stored", "link": "hema-1"}
+    assert at.say("warning", **away, attempt=1) == {"level": "warning", **away, "attempt": 1}
+    assert [at.say("warning", **away, attempt=number) for number in range(2, 101)] == [None] * 99
+    assert at.say("warning", event="not stored", link="chem-1") is not None, "another link's is another"
+    assert at.say("warning", **away, message_id="m1") is not None, "another message's is another"
+    assert at.say("error", **away) is not None
+    at.now = 59.9
+    assert at.say("warning", **away) is None
+    at.now = 60.0
+    assert at.say("warning", **away) == {"level": "warning", **away, "repeated": 100}
+    assert at.say("warning", **away) is None
+    assert at.told == []
+
+
+def test_what_stops_being_said_is_summed_up_before_the_next_line() -> None:
+    at = Ticks()
+    for _ in range(5):
+        at.say("error", event="not stored", link="hema-1", timestamp=f"{at.now}")
+    at.now = 61.0
+    assert at.say("info", event="ready") == {"level": "info", "event": "ready"}
+    assert at.told == [{"level": "error", "event": "not stored", "link": "hema-1", "repeated": 4}]
+    assert at.say("error", event="not stored", link="hema-1") is not None
+
+
+def test_what_is_no_warning_is_always_said_and_kinds_are_bounded() -> None:
+    at = Ticks()
+    assert all(at.say("info", event="sealed") is not None for _ in range(9))
+    for number in range(2000):
+        at.say("warning", event=f"kind {number}")
+    assert len(at.repeats._told) <= 258
+
+
+def test_a_flood_of_one_error_is_two_lines_of_the_journal(journal: io.BytesIO) -> None:
+    for number in range(1000):
+        telemetry.logger(link="hema-1").warning("not stored", action="journal.append", tried=number)
+    telemetry.logger(link="hema-2").warning("not stored", action="journal.append")
+    assert [line["link"] for line in lines(journal)] == ["hema-1", "hema-2"]

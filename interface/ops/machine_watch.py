@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final
@@ -21,7 +22,7 @@ from interface.flow import alerting
 from interface.ops import doctor, machine
 from interface.ops.findings import Finding
 from interface.settings import Settings
-from interface.store import conditions
+from interface.store import alerts, conditions
 from interface.store.db import Database
 from interface.telemetry import Reading
 
@@ -88,10 +89,13 @@ class MachineWatch:
         if server.oldest_waiting_at is not None:
             readings.append(Reading("queue_age", (), (server.now - server.oldest_waiting_at).total_seconds()))
         held = unmapped = 0
+        standing: Counter[str] = Counter()
         for organization_id in self._organizations():
             async with self._database.organization(organization_id) as connection:
                 of = await conditions.of_laboratory(connection)
+                standing.update(one.kind for one in await alerts.find(connection))
             held, unmapped = held + of.held, unmapped + of.unmapped
+        readings += [Reading("alerts", (kind,), number) for kind, number in standing.items()]
         return apart, [*readings, Reading("held", (), held), Reading("unmapped", (), unmapped)]
 
     async def _settle(self) -> None:
