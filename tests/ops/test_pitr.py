@@ -1,0 +1,141 @@
+"""A PostgreSQL of the system's own: backups by roles without special rights, and recovery to a moment by its WAL."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from interface.ops import backup, backup_restore, backup_verify
+from interface.settings import DatabaseSettings, Settings
+from interface.store.migrate import upgrade
+from tests.flow.laboratory import laboratory
+from tests.ops.system_cluster import ROLES, SystemCluster
+from tests.ops.test_backup import store
+
+SCRIPT = str(Path(__file__).parent.parent.parent / "scripts" / "pitr")
+
+
+@pytest.fixture(scope="module")
+async def cluster() -> AsyncIterator[SystemCluster]:
+    """A server with a schema that was made as `scripts/install` makes it."""
+    made = SystemCluster()
+    try:
+        made.make()
+        await made.start()
+        await made.execute(*ROLES, "select 1")
+        await upgrade(made.url())
+        yield made
+    finally:
+        made.remove()
+
+
+async def count(cluster: SystemCluster) -> object:
+    return await cluster.execute("select count(*) from lab.message", database="labora")
+
+
+async def test_roles_without_special_rights_back_up_verify_and_restore(
+    cluster: SystemCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(tmp_path, DatabaseSettings(cluster.url()))
+    async with laboratory(cluster.url("labora_app")) as lab:
+        await store(lab, "S1", "S2")
+    made = await backup.create(settings)
+    assert made.manifest.tables["message"].rows == 2  # past row-level security
+    monkeypatch.setattr(backup_verify, "server_at_least", lambda *_: None)
+    assert (await backup_verify.verify(settings, None, None)).differences == ()
+    async with laboratory(cluster.url("labora_app")) as lab:
+        await store(lab, "S3")
+    done = await backup_restore.restore(settings, None, None)
+    assert (await count(cluster), done.replaced is not None) == (2, True)
+    assert await backup_restore.confirm(settings) == (done.replaced,)
+    # The application works with it as before: its grants and policies came back, too.
+    async with laboratory(cluster.url("labora_app")) as lab:
+        await store(lab, "S4")
+        async with lab.database.organization(lab.organization_id) as connection:
+            assert await connection.fetchval("select count(*) from lab.message") == 1
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute("delete from lab.result_version")
+
+
+async def archived(cluster: SystemCluster) -> None:
+    """Close the segment, and wait until it is in the archive."""
+    last = await cluster.execute("select pg_walfile_name(pg_switch_wal())")
+    for _ in range(1000):
+        if str(await cluster.execute("select coalesce(last_archived_wal, '') from pg_stat_archiver")) >= str(last):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError((cluster.folder / "log").read_text()[-3000:])
+
+
+def pitr(cluster: SystemCluster, *arguments: str) -> str:
+    done = cluster.command(SCRIPT, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+async def test_a_server_is_brought_back_to_a_moment(cluster: SystemCluster, tmp_path: Path) -> None:
+    """F19: base backup and WAL into a new directory, after the server was killed and its disk is gone. All that was
+    acknowledged up to the moment is there, and nothing that came after."""
+    archive, new = cluster.folder / "archive", cluster.folder / "new"
+    archive.mkdir()
+    cluster.account.take(archive)
+    pitr(cluster, "setup", str(archive))
+    cluster.stop()
+    await cluster.start()
+    name = pitr(cluster, "base", str(archive)).split()[-1]
+    before = await count(cluster)
+    async with laboratory(cluster.url("labora_app")) as lab:
+        await store(lab, "P1", "P2", "P3")
+        moment = await cluster.execute("select clock_timestamp()")
+        assert isinstance(moment, datetime) and isinstance(before, int)
+        await store(lab, "P4")
+        number = await cluster.execute("select nextval('lab.dispatch_work_id_seq')", database="labora")
+        organization_id = lab.organization_id
+    await archived(cluster)
+    said = pitr(cluster, "status", str(archive))
+    assert re.search(r"RPO +\d+ s", said) and "failing    no" in said and name in said
+    cluster.stop(signal.SIGKILL)
+    shutil.rmtree(cluster.data)
+
+    said = pitr(cluster, "restore", str(archive), str(new), "--to", moment.isoformat())
+    print(said)  # RPO and RTO
+    assert not (new / "recovery.signal").exists()  # replayed, not only begun
+    assert "RTO " in said and "RPO: everything up to" in said
+    await cluster.start(new)
+    assert await count(cluster) == before + 3
+    adopt = re.search(r"labora backup adopt --taken-at (\S+);", said)
+    assert adopt is not None and abs((datetime.fromisoformat(adopt[1]) - moment).total_seconds()) < 1
+    await backup_restore.adopt(Settings(tmp_path, DatabaseSettings(cluster.url())), moment)
+    later = await cluster.execute("select nextval('lab.dispatch_work_id_seq')", database="labora")
+    assert isinstance(later, int) and isinstance(number, int) and later > number
+    async with laboratory(cluster.url("labora_app")) as lab:
+        await store(lab, "P5")  # it goes on
+    trail = f"select count(*) from lab.audit_event where action = 'restore' and organization_id = '{organization_id}'"  # noqa: S608
+    assert await cluster.execute(trail, database="labora") == 1
+
+
+def test_the_archive_keeps_what_it_has(cluster: SystemCluster, tmp_path: Path) -> None:
+    """A segment is on the disk under its name, whole, or not at all; another one never replaces it."""
+    folder = cluster.folder / "segments"
+    folder.mkdir()
+    cluster.account.take(folder)
+    first, other = folder / "first", folder / "other"
+    first.write_bytes(b"first")
+    other.write_bytes(b"other")
+    target = str(folder / "000000010000000000000001")
+    for _ in range(2):  # the server asks again where it did not hear the answer
+        assert cluster.command(SCRIPT, "archive", str(first), target).returncode == 0
+    refused = cluster.command(SCRIPT, "archive", str(other), target)
+    assert refused.returncode == 1 and "is another" in refused.stderr
+    assert Path(target).read_bytes() == b"first"
+    assert cluster.command(SCRIPT, "archive", str(folder / "missing"), target + "2").returncode != 0
+    assert not Path(target + "2").exists()
+    assert cluster.command(SCRIPT).returncode == 2
