@@ -64,11 +64,13 @@ from interface.api.context import (
 )
 from interface.api.fhir import binary, everything, export, history, ordering, subscription
 from interface.api.fhir import routes as fhir
+from interface.api.fhir.reads import READS, Reads
 from interface.api.key_fetch import KeyFetcher
 from interface.api.paging import Pages
 from interface.domain.review import Refusal, ReviewError
 from interface.errors import ApiError, IllegalStep, Issue, StoreError
 from interface.flow import waking
+from interface.flow.actors import Tokens
 from interface.flow.client_keys import KeySource
 from interface.flow.feed import Feed
 from interface.flow.problems import OrderError
@@ -139,8 +141,10 @@ def build_app(
     keys, feed = keys or KeyFetcher(settings.api.jwks_hosts), feed or Feed(database)
     app[ENDING] = asyncio.Event()
     app[SERVICES] = Services(
-        database, settings, audit, ready, metrics or _own_metrics, link_status, Pages(database), keys, feed
-    )
+        database, settings, audit, ready, metrics or _own_metrics, link_status, Pages(database), keys, feed,
+        Tokens(database),
+    )  # fmt: skip
+    app[READS] = Reads(database)
     app[events.STREAMS] = Counter()
     app[openapi.DESCRIBED] = openapi.Described(routes())
     app[NEEDS] = {(route.method, route.path): route.need for route in routes()}

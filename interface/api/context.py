@@ -13,6 +13,7 @@ from aiohttp import web
 from interface.api.paging import Pages, Seal
 from interface.domain.permissions import Permission, allows, restrictions
 from interface.domain.views import Actor, ActorKind, Audience
+from interface.flow.actors import Tokens
 from interface.flow.client_keys import KeySource
 from interface.flow.feed import Feed
 from interface.flow.report_watch import emr_audience
@@ -68,6 +69,7 @@ class Services:
     pages: Pages
     keys: KeySource
     feed: Feed
+    tokens: Tokens
 
     @property
     def base_url(self) -> str:

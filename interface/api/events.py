@@ -23,7 +23,6 @@ from interface.domain.alerts import Told as AlertTold
 from interface.domain.permissions import Permission
 from interface.domain.views import Actor, ActorKind
 from interface.errors import ApiError
-from interface.flow import actors
 from interface.render.json import dumps
 from interface.store import changes
 from interface.store.changes import Change
@@ -129,7 +128,7 @@ async def _over(request: web.Request, end: int) -> bool:
 
 async def _may_no_more(request: web.Request, actor: Actor) -> bool:
     """Whether the token has ended, or what it may: the client comes again with what it has then."""
-    now = await actors.token_actor(services(request).database, request[TOKEN], actor.address)
+    now = await services(request).tokens.actor(request[TOKEN], actor.address)
     return now is None or now.scopes != actor.scopes
 
 

@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 import asyncpg
@@ -26,11 +27,13 @@ from interface.flow import client_keys, passwords
 from interface.flow.client_keys import ClientKeys, KeySource, Refused
 from interface.store import actors as rows
 from interface.store import audit, catalogue
-from interface.store.actors import ClientView, OrganizationView, UserView
+from interface.store.actors import ClientView, OrganizationView, TokenHolder, UserView
 from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
+from interface.store.together import Together
 
 FAILURES_TO_LOCK, LOCK_S = 5, 900.0
+MOST_TOKENS = 64  # that one statement looks for
 TOKEN_PREFIX = "lab1"  # noqa: S105 - the format's name, not a token
 _TOKEN = re.compile(TOKEN_PREFIX + r"\.([0-9a-f]{32})\.[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
@@ -453,20 +456,48 @@ async def token_actor(database: Database, token: str, address: str = "") -> Acto
 
     A user's permissions are those of the roles of now, not of the login.
     """
-    match = _TOKEN.fullmatch(token)
-    if match is None:
-        return None
-    organization_id = UUID(match[1])
-    known = database.knows(organization_id)  # asked for each request, by one statement where it may be
-    async with database.at_once(organization_id) if known else database.claimed(organization_id) as connection:
-        holder = await rows.find_token(connection, _sha256(token))
-    if holder is None:
-        return None
-    if holder.user_id is None:
-        scopes = frozenset(holder.scopes)
-        return Actor(ActorKind.CLIENT, holder.client_id, holder.name, organization_id, scopes, address=address)
-    roles = frozenset(holder.roles)
-    return Actor(ActorKind.USER, holder.user_id, holder.name, organization_id, permissions(roles), roles, address)
+    return await Tokens(database).actor(token, address)
+
+
+class Tokens:
+    """Who bearer tokens stand for, asked of the database for every request. Those that come while a statement is under
+    way share the next: it begins after each of them came, so what was committed before one came holds for it. Nothing
+    is remembered."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._asked: dict[UUID, Together[bytes, TokenHolder | None]] = {}  # of organizations that exist
+
+    async def actor(self, token: str, address: str = "") -> Actor | None:
+        """As `token_actor`."""
+        match = _TOKEN.fullmatch(token)
+        if match is None:
+            return None
+        organization_id, digest = UUID(match[1]), _sha256(token)
+        if self._database.knows(organization_id):
+            holder = await self._of(organization_id).want(digest)
+        else:
+            async with self._database.claimed(organization_id) as connection:
+                holder = (await rows.find_tokens(connection, (digest,))).get(digest)
+        if holder is None:
+            return None
+        if holder.user_id is None:
+            scopes = frozenset(holder.scopes)
+            return Actor(ActorKind.CLIENT, holder.client_id, holder.name, organization_id, scopes, address=address)
+        roles = frozenset(holder.roles)
+        return Actor(ActorKind.USER, holder.user_id, holder.name, organization_id, permissions(roles), roles, address)
+
+    def _of(self, organization_id: UUID) -> Together[bytes, TokenHolder | None]:
+        asked = self._asked.get(organization_id)
+        if asked is None:
+            find = partial(self._find, organization_id)
+            asked = self._asked[organization_id] = Together(find, MOST_TOKENS)
+        return asked
+
+    async def _find(self, organization_id: UUID, digests: Sequence[bytes]) -> list[TokenHolder | None]:
+        async with self._database.at_once(organization_id) as connection:
+            found = await rows.find_tokens(connection, dict.fromkeys(digests))
+        return [found.get(digest) for digest in digests]
 
 
 async def refused_token(database: Database, token: str, address: str = "") -> tuple[Actor, str] | None:

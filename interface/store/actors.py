@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -289,21 +289,23 @@ async def insert_token(
     return expires_at
 
 
-async def find_token(connection: Connection, token_hash: bytes) -> TokenHolder | None:
-    """The holder, if the token is known, neither expired nor revoked, and its user or client not disabled."""
-    row = await connection.fetchrow(
-        """
-        select t.user_id, t.client_id, coalesce(u.username, c.name) as name, coalesce(u.roles, '{}') as roles, t.scopes
-        from lab.access_token t
-        left join lab.app_user u on u.id = t.user_id left join lab.client c on c.id = t.client_id
-        where t.token_hash = $1 and t.expires_at > clock_timestamp() and t.revoked_at is null
-          and u.disabled_at is null and c.disabled_at is null and coalesce(u.id, c.id) is not null
-        """,
-        token_hash,
-    )
-    if row is None:
-        return None
-    return TokenHolder(**{**row, "roles": tuple(row["roles"]), "scopes": tuple(row["scopes"])})
+_TOKENS = """
+select t.token_hash, t.user_id, t.client_id, coalesce(u.username, c.name) as name, coalesce(u.roles, '{}') as roles,
+       t.scopes
+from lab.access_token t
+left join lab.app_user u on u.id = t.user_id left join lab.client c on c.id = t.client_id
+where t.token_hash = any($1::bytea[]) and t.expires_at > clock_timestamp() and t.revoked_at is null
+  and u.disabled_at is null and c.disabled_at is null and coalesce(u.id, c.id) is not null
+"""
+
+
+async def find_tokens(connection: Connection, token_hashes: Iterable[bytes]) -> dict[bytes, TokenHolder]:
+    """The holders of those that are known, neither expired nor revoked, and whose user or client is not disabled."""
+    rows = await connection.fetch(_TOKENS, list(token_hashes))
+    return {
+        hash: TokenHolder(user, client, name, tuple(roles), tuple(scopes))
+        for hash, user, client, name, roles, scopes in rows
+    }
 
 
 async def find_ended_token(connection: Connection, token_hash: bytes) -> tuple[TokenHolder, str] | None:

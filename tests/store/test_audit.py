@@ -91,15 +91,18 @@ class Failing:
     def __init__(self, database: Database) -> None:
         self._database, self.back, self.asked = database, False, asyncio.Event()
         self.commits: list[str] = []
+        self.after: list[str] = []
 
     @asynccontextmanager
-    async def transaction(self, organization_id: UUID) -> AsyncIterator[Connection]:
+    async def at_once(self, organization_id: UUID) -> AsyncIterator[Connection]:
         self.asked.set()
         if not self.back:
             raise StoreUnavailable("not now")
-        async with self._database.transaction(organization_id) as connection:
-            yield connection
-            self.commits.append(await connection.fetchval("show synchronous_commit"))
+        async with self._database.at_once(organization_id) as connection:
+            async with connection.transaction():  # what is said for the statement's transaction is said for this one
+                yield connection
+                self.commits.append(await connection.fetchval("show synchronous_commit"))
+            self.after.append(await connection.fetchval("show synchronous_commit"))
 
 
 async def test_a_failure_keeps_the_rows_and_a_full_queue_makes_readers_wait(
@@ -120,6 +123,7 @@ async def test_a_failure_keeps_the_rows_and_a_full_queue_makes_readers_wait(
     await writer.flush()
     assert [row["entity_kind"] for row in await rows(database, organization)] == ["first", "second", "third", "fourth"]
     assert set(failing.commits) == {"off"}, "a read never waits for the disk"
+    assert set(failing.after) == {"on"}, "who uses the connection next does"
     await writer.close()
 
 

@@ -28,7 +28,8 @@ from interface.api.context import (
 from interface.api.fhir.capability import capability_statement
 from interface.api.fhir.negotiation import MEDIA_TYPE as MEDIA_TYPE
 from interface.api.fhir.negotiation import fhir_response, negotiate, resource_response, strict
-from interface.api.fhir.page import MOST_INCLUDED, Found, find_page, read_one, subset
+from interface.api.fhir.page import MOST_INCLUDED, Found, find_page, subset
+from interface.api.fhir.reads import READS
 from interface.api.fhir.search import Access, Reader, Search
 from interface.api.fhir.types import TYPES, Type
 from interface.api.fhir.values import read_id
@@ -109,10 +110,8 @@ def _read(kind: Type) -> Handler:
         negotiate(request)
         served, actor, id = services(request), actor_of(request), read_id(request.match_info["id"])
         allowed = reader_of(request).narrowed(kind.name, "r")
-        found = None
-        if id is not None:
-            async with served.database.searching(actor.organization_id) as connection:
-                found = await read_one(connection, kind.name, id, allowed, served.emr)
+        reads, own = request.app[READS], actor.organization_id
+        found = await reads.one(own, kind.name, id, allowed, served.emr) if id is not None else None
         patients = [found.patient_id] if found is not None else []
         await note_read(request, "read", kind.name, id, patients, {"found": "yes" if found is not None else "no"})
         if found is None:

@@ -110,9 +110,8 @@ async def _patients(connection: Connection, ids: Sequence[UUID], audience: Audie
 
 
 async def _results(connection: Connection, ids: Sequence[UUID], audience: Audience) -> Sequence[AnyShown]:
-    found, _ = await _find_results(
-        connection, Rows("Observation", Among(tuple(ids))), Order(), None, len(ids), audience
-    )
+    limit = 1 << len(ids).bit_length()  # in the statement's text: few different ones are planned
+    found, _ = await _find_results(connection, Rows("Observation", Among(tuple(ids))), Order(), None, limit, audience)
     return found
 
 
