@@ -72,6 +72,17 @@ ALERT: Final = "alert"  # entered, or recovered: `store.alerts`
 ALERTS: Final = ("critical", "qc_problem", ALERT)  # kinds of rows for the laboratory's own people
 
 
+_SEAL = """
+update lab.outbox o set seq = $1 + due.number, sealed_at = clock_timestamp()
+from (
+    select d.id, row_number() over (order by d.place) as number
+    from (select id, place from lab.outbox where seq is null order by place limit $2) d
+) due
+where o.id = due.id
+returning o.seq
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One row of the feed. `at`: when its transaction began, which is also the records' own time of change."""
@@ -107,18 +118,7 @@ async def seal(connection: Connection, organization_id: UUID, limit: int = BATCH
     )
     last: int = await connection.fetchval("select value from lab.counter where name = $1 for update", COUNTER)
     # A statement of its own: it sees what was committed until now, the last pass among it.
-    rows = await connection.fetch(
-        """
-        with due as (
-            select id, row_number() over (order by place) as number
-            from (select id, place from lab.outbox where seq is null order by place limit $2) d
-        )
-        update lab.outbox o set seq = $1 + due.number, sealed_at = clock_timestamp() from due where o.id = due.id
-        returning o.seq
-        """,
-        last,
-        limit,
-    )
+    rows = await connection.fetch(_SEAL, last, limit)
     await connection.execute("update lab.counter set value = $2 where name = $1", COUNTER, last + len(rows))
     return len(rows)
 

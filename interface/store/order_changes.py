@@ -74,6 +74,28 @@ WHERE o.id = ANY($1) AND o.waiting AND NOT EXISTS (
 """
 
 
+# In the order in which everybody locks several.
+_LOCK = "SELECT FROM lab.lab_order WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE"
+_COUNT_RELEASED = """
+UPDATE lab.lab_order o SET version = version + 1, updated_at = now(), waiting = waiting AND EXISTS (
+    SELECT FROM lab.order_item i WHERE i.order_id = o.id
+    AND i.status IN ('requested', 'collected', 'received', 'in_progress'))
+WHERE o.id = ANY($1)
+"""
+
+
+async def count_released(connection: Connection, order_ids: Iterable[UUID | None]) -> None:
+    """The next version of orders of which results have been released, by earlier statements of the transaction; with
+    what `none_waits` says of them.
+
+    In one change of each order, for each change writes all its indexes. Whoever adds an item at the same moment holds
+    the order (migration 0017): it is waited for before the items are looked at, or waits itself.
+    """
+    if known := [order_id for order_id in order_ids if order_id is not None]:
+        await connection.execute(_LOCK, known)
+        await connection.execute(_COUNT_RELEASED, known)
+
+
 async def none_waits(connection: Connection, order_ids: Iterable[UUID | None]) -> None:
     """Say of those of the orders whose items have all come that nothing of them is waited for.
 

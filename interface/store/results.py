@@ -18,7 +18,7 @@ from interface.store.dispatch_ends import resulted
 from interface.store.explanations import in_parts
 from interface.store.ids import uuid7
 from interface.store.leases import FENCE
-from interface.store.order_changes import none_waits
+from interface.store.order_changes import count_released
 from interface.store.rows import Columns, rows_json
 from interface.store.rules import ShadowRow
 
@@ -374,9 +374,6 @@ WITH i AS MATERIALIZED (
     INSERT INTO lab.outbox (id, organization_id, kind, entity_id, versions)
     SELECT (array_agg(id))[1], $1, 'preliminary', coalesce(order_id, result_id), array_agg(id) FROM i
     WHERE status = 'preliminary' AND held = '{{}}' GROUP BY coalesce(order_id, result_id)
-), l AS (
-    UPDATE lab.lab_order SET version = version + 1, updated_at = now()
-    WHERE id IN (SELECT order_id FROM i WHERE status = 'final')
 ), o AS (
     UPDATE lab.order_item o SET status = i.item_status, updated_at = now()
     FROM i WHERE o.id = i.order_item_id
@@ -540,7 +537,7 @@ async def write_versions(connection: Connection, organization_id: UUID, versions
             )  # fmt: skip
             if told:  # an analyzer was given one of the items to measure
                 await resulted(connection, organization_id, some)
-        await none_waits(connection, {one.order_id for one in versions if one.status is _FINAL})
+        await count_released(connection, {one.order_id for one in versions if one.status is _FINAL})
 
 
 def _apart(versions: Sequence[ResultVersion]) -> list[Sequence[ResultVersion]]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from itertools import accumulate
 from uuid import UUID
 
 from asyncpg import Record
@@ -436,61 +437,69 @@ class Neighbours:
     later: PreviousResult | None = None
 
 
-# Two walks down an index for each question, one on either side of the specimen's own time.
+# Two walks down an index for each question, one on either side of the specimen's own time. The questions about one
+# specimen and record lie together, from `first` to `last`.
 _NEIGHBOURS = """
-SELECT q.n, near.later, near.specimen_id, near.effective_at, near.version_id::text, v.kind, v.comparator, v.value,
-       v.unit
-FROM unnest($1::int[], $2::int[], $3::uuid[]) AS q (n, place, test_id)
-JOIN unnest($4::uuid[], $5::uuid[], $6::timestamptz[], $7::text[], $8::int[])
-     WITH ORDINALITY AS p (patient_id, specimen_id, at, type, time_point, place) USING (place)
+SELECT q.n, near.later, near.specimen_id, near.effective_at, near.version_id
+FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::int[], $6::int[], $7::int[])
+     AS p (patient_id, specimen_id, at, type, time_point, first, last)
+CROSS JOIN LATERAL unnest(($8::int[])[p.first:p.last], ($9::uuid[])[p.first:p.last]) AS q (n, test_id)
 CROSS JOIN LATERAL (
-    (SELECT false AS later, r.version_id, r.specimen_id::text, r.effective_at
+    (SELECT false AS later, r.version_id, r.specimen_id, r.effective_at
        FROM lab.result r JOIN lab.specimen s ON s.id = r.specimen_id
       WHERE r.patient_id = p.patient_id AND r.test_id = q.test_id AND r.reportable
         AND r.status IN ('final', 'corrected', 'amended') AND r.effective_at <= p.at AND r.specimen_id <> p.specimen_id
         AND s.type = p.type AND s.time_point_min IS NOT DISTINCT FROM p.time_point
       ORDER BY r.effective_at DESC LIMIT 1)
     UNION ALL
-    (SELECT true, r.version_id, r.specimen_id::text, r.effective_at
+    (SELECT true, r.version_id, r.specimen_id, r.effective_at
        FROM lab.result r JOIN lab.specimen s ON s.id = r.specimen_id
       WHERE r.patient_id = p.patient_id AND r.test_id = q.test_id AND r.reportable
         AND r.status IN ('final', 'corrected', 'amended') AND r.effective_at > p.at AND r.specimen_id <> p.specimen_id
         AND s.type = p.type AND s.time_point_min IS NOT DISTINCT FROM p.time_point
       ORDER BY r.effective_at LIMIT 1)
 ) near
-CROSS JOIN LATERAL (
-    SELECT kind, comparator, value, unit FROM lab.result_version w WHERE w.id = near.version_id OFFSET 0
-) v
+"""
+# Apart: to find each row's partition beside its walks costs twice as much. A version never changes.
+_VALUES = """
+SELECT i.id, v.kind, v.comparator, v.value, v.unit FROM unnest($1::uuid[]) AS i (id)
+CROSS JOIN LATERAL (SELECT kind, comparator, value, unit FROM lab.result_version w WHERE w.id = i.id OFFSET 0) v
 """
 
 
 async def neighbours(connection: Connection, asked: Sequence[Asked]) -> dict[tuple[str, str], Neighbours]:
     """By specimen and test: the newest released result before it and the oldest after it, of all records of the person
     and of specimens of the same type and time point. Where there is none, left out."""
-    places: dict[tuple[str, str, datetime], int] = {}  # of each specimen and record of its person
+    of: dict[tuple[str, str, datetime], list[int]] = {}  # of each specimen and record of its person: the questions
     sides: list[tuple[str, str, datetime, str, int | None]] = []
-    questions: list[tuple[int, int, str]] = []
-    own: list[int] = []  # the places of the specimen that is asked about
+    own: list[list[int]] = []  # those of the specimen that is asked about
     last: Asked | None = None
     for n, one in enumerate(asked):
         if last is None or one.specimen is not last.specimen or one.at != last.at:
             specimen, own, last = one.specimen, [], one
             for patient_id in specimen.person:
-                place = places.setdefault((patient_id, specimen.id, one.at), len(sides) + 1)
-                if place > len(sides):
+                key = patient_id, specimen.id, one.at
+                if key not in of:
+                    of[key] = []
                     sides.append((patient_id, specimen.id, one.at, specimen.type, specimen.time_point_min))
-                own.append(place)
-        questions += [(n, place, one.test_id) for place in own]
-    if not questions:
+                own.append(of[key])
+        for questions in own:
+            questions.append(n)
+    if not sides:
         return {}
-    columns = [list(column) for rows in (questions, sides) for column in zip(*rows, strict=True)]
+    ends = list(accumulate(map(len, of.values())))
+    firsts = [1, *(end + 1 for end in ends[:-1])]
+    numbers = [n for questions in of.values() for n in questions]
+    near = await connection.fetch(
+        _NEIGHBOURS, *map(list, zip(*sides, strict=True)), firsts, ends, numbers, [asked[n].test_id for n in numbers]
+    )
+    values = {row["id"]: row for row in await connection.fetch(_VALUES, [row["version_id"] for row in near])}
     found: dict[tuple[str, str], Neighbours] = {}
-    for row in await connection.fetch(_NEIGHBOURS, *columns):
-        n, later, specimen_id, at, version_id, kind, comparator, value, unit = row
-        one = asked[n]
-        key = (one.specimen.id, one.test_id)
-        result = PreviousResult(_value(kind, comparator, value), unit, at, version_id, specimen_id)
-        found[key] = nearer(found.get(key), result, later=later)
+    for n, later, specimen_id, at, version_id in near:
+        one, (_, kind, comparator, value, unit) = asked[n], values[version_id]
+        place = one.specimen.id, one.test_id
+        result = PreviousResult(_value(kind, comparator, value), unit, at, str(version_id), str(specimen_id))
+        found[place] = nearer(found.get(place), result, later=later)
     return found
 
 

@@ -64,10 +64,11 @@ async def test_the_neighbours_of_a_specimen_are_found_by_index_among_many_result
         assert near.previous is not None
         assert near.later is not None
         assert (near.previous.at, near.later.at) == (AT + timedelta(days=11), AT + timedelta(days=12))
+        assert (near.previous.value.text, near.later.value.text, near.previous.unit) == ("12", "13", "mmol/L")
         assert (others.id, str(test_id)) not in found
         plan = await connection.fetch(
-            "explain (costs off) " + surroundings._NEIGHBOURS, [0], [1], [test_id], [patient_id],
-            [UUID(facts.id)], [asked[0].at], ["SER"], [None],
+            "explain (costs off) " + surroundings._NEIGHBOURS, [patient_id], [UUID(facts.id)], [asked[0].at], ["SER"],
+            [None], [1], [1], [0], [test_id],
         )  # fmt: skip
     text = "\n".join(row[0] for row in plan)
     assert text.count("result_previous_idx") == 2

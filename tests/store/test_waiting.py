@@ -13,7 +13,7 @@ from interface.domain.model import ItemStatus
 from interface.domain.states import OPEN_ITEM
 from interface.store.db import Connection, Database
 from interface.store.lab_changes import insert_items
-from interface.store.order_changes import none_waits
+from interface.store.order_changes import count_released, none_waits
 from interface.store.specimens import set_items, touch_orders
 from interface.store.worksheets import WorkFilter, pending
 from tests.conftest import Organization
@@ -56,8 +56,9 @@ async def test_an_order_waits_until_its_last_item_has_come_and_again_when_one_is
 
 
 @pytest.mark.parametrize("added_first", [True, False])
+@pytest.mark.parametrize("released", [True, False])
 async def test_an_item_that_is_added_while_the_last_one_comes_waits(
-    laboratory: Laboratory, owner: asyncpg.Connection[asyncpg.Record], added_first: bool
+    laboratory: Laboratory, owner: asyncpg.Connection[asyncpg.Record], added_first: bool, released: bool
 ) -> None:
     made = await laboratory.order(order())
     item = made.items[0]
@@ -70,8 +71,11 @@ async def test_an_item_that_is_added_while_the_last_one_comes_waits(
 
     async def measure(connection: Connection) -> None:
         await connection.execute("update lab.order_item set status = 'verified' where id = $1", item.id)
-        await touch_orders(connection, [made.id])
-        await none_waits(connection, [made.id])
+        if released:
+            await count_released(connection, [made.id])
+        else:
+            await touch_orders(connection, [made.id])
+            await none_waits(connection, [made.id])
 
     async def in_a_transaction(work: Callable[[Connection], Awaitable[None]]) -> None:
         async with laboratory.database.transaction(laboratory.organization_id) as connection:
