@@ -228,6 +228,8 @@ class LinkSettings:
     authorities: tuple[tuple[str, str], ...] = ()
     order_reply: OrderReply = OrderReply.APPLICATION
     wire_log_mb: int = WIRE_LOG_MB  # how much of what went over the wire and is in no frame is kept
+    silent_after_s: float = 0.0  # of its working hours, in which nothing was heard: an alert; 0: never
+    working_hours: tuple[str, ...] = ()  # as `domain.hours` reads them, in the laboratory's time zone; empty: always
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +263,70 @@ class LimitSettings:
     resend_window_s: float = 7 * 86400.0  # the same bytes on the same link within it are a resend
     max_attempts: int = 3  # a message that crashes its decoding this often is parked
     workers: int = 4  # results decided at the same time
+
+
+class ChannelType(StrEnum):
+    """By what alerts are sent."""
+
+    SMTP = "smtp"
+    WEBHOOK = "webhook"  # JSON of our own, or of a template
+    SLACK = "slack"
+    TEAMS = "teams"
+    SMS = "sms"  # a gateway that is asked over HTTP
+
+
+class MailSecurity(StrEnum):
+    STARTTLS = "starttls"
+    TLS = "tls"
+    NONE = "none"
+
+
+class Content(StrEnum):
+    """What a message may say of whose result or order it is about. Names and values never are in one."""
+
+    NONE = "none"
+    ORDER_NUMBER = "order_number"
+    TEST = "test"  # the order's number and the test's name
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSettings:
+    """One `[[alerts.channel]]`. `url`, `body` and `headers` are templates: {to}, {title}, {text}, {key}, {secret}."""
+
+    id: str
+    type: ChannelType
+    server: Address | None = None  # SMTP only, as are the next three
+    security: MailSecurity = MailSecurity.STARTTLS
+    sender: str = ""
+    user: str = ""
+    url: str = ""
+    method: str = "POST"
+    body: str = ""
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+    ca: Path | None = None  # the authority that its certificate is checked by; None: those this machine trusts
+    wait_s: float = 20.0  # for the whole of an attempt
+    secret: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertSettings:
+    """When something is wrong, and by what channels it is told; to whom is in the roster."""
+
+    channels: tuple[ChannelSettings, ...] = ()
+    roster: Path | None = None
+    timezone: str = "UTC"  # the laboratory's, an IANA zone
+    critical_content: Content = Content.NONE
+    notice_content: Content = Content.NONE
+    gather_s: float = 10.0  # what enters within it is told together
+    apart_s: float = 60.0  # and so are messages to one address that would come sooner after another
+    link_down_after_s: float = 60.0  # before anybody is told that a link is down
+    database_after_s: float = 30.0
+    backlog_messages: int = 1000  # 0: never, as of all that follow
+    backlog_age_s: float = 300.0
+    held_after_s: float = 4 * 3600.0
+    unmapped_after_s: float = 24 * 3600.0
+    qc_due_min: int = 60  # a control is due so long before the last one expires
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +363,7 @@ class Settings:
     driver_path: tuple[Path, ...] = ()  # searched before the packaged drivers/
     source: Path | None = None  # the file they were read from; read again at SIGHUP
     backup: BackupSettings = field(default_factory=BackupSettings)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
 
 
 def packaged(name: str) -> Path:

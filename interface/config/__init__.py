@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from interface.config.alerts import read_alerts
 from interface.config.api import read_api
 from interface.config.backup import read_backup
 from interface.config.credentials import credential
 from interface.config.links import read_link, unique
+from interface.config.roster import read_roster
 from interface.config.table import Table, parse_address, parse_line_format
 from interface.errors import ConfigError, ConfigProblem
 from interface.settings import (
@@ -67,6 +69,7 @@ def parse(text: str, source: Path, environ: Mapping[str, str]) -> Settings:
         raise ConfigError([ConfigProblem(str(source), f"is not TOML: {error}")]) from None
     problems: list[ConfigProblem] = []
     settings = _settings(Table(document, "", problems), source, environ)
+    read_roster(settings.alerts, problems)
     if problems:
         raise ConfigError(problems)
     return settings
@@ -97,12 +100,12 @@ def _settings(root: Table, source: Path, environ: Mapping[str, str]) -> Settings
     api = read_api(root.table("api"))
     limits = _limits(root.table("limits"))
     backup = read_backup(root.table("backup"), environ)
+    alerts = read_alerts(root.table("alerts"), environ)
     links = [read_link(table, driver_path) for table in root.tables("link")]
     unique(root, api, links, driver_path)
     root.close()
-    return Settings(
-        state_dir, database, api, limits, tuple(link for link in links if link), driver_path, source, backup
-    )
+    found = tuple(link for link in links if link)
+    return Settings(state_dir, database, api, limits, found, driver_path, source, backup, alerts)
 
 
 def _state_dir(root: Table, environ: Mapping[str, str]) -> Path:

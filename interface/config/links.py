@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from interface.config.alerts import read_working_hours
 from interface.config.barcodes import read_barcode, read_patterns
 from interface.config.hospital import read_hospital
 from interface.config.match import read_match, sharing_problem
@@ -129,6 +130,8 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         authorities=hospital.authorities,
         order_reply=hospital.order_reply,
         wire_log_mb=table.whole("wire_log_mb", WIRE_LOG_MB, 1, 65_536),
+        silent_after_s=table.seconds("silent_after_s", 0.0, 0.0, 31 * 86400.0),
+        working_hours=read_working_hours(table, "working_hours"),
     )
     table.close()
     return link

@@ -194,12 +194,12 @@ def dial_context(tls: DialTls) -> ssl.SSLContext:
 def listen_problems(tls: ListenTls) -> list[tuple[str, str]]:
     """What is wrong with the files, as (key, sentence)."""
     found = _pair_problems(tls.cert, tls.key, server=True)
-    return found + (_ca_problems("client_ca", tls.client_ca) if tls.client_ca is not None else [])
+    return found + (ca_problems("client_ca", tls.client_ca) if tls.client_ca is not None else [])
 
 
 def dial_problems(tls: DialTls) -> list[tuple[str, str]]:
     """What is wrong with the files, as (key, sentence)."""
-    found = _ca_problems("ca", tls.ca) if tls.ca is not None else []
+    found = ca_problems("ca", tls.ca) if tls.ca is not None else []
     if tls.cert is not None and tls.key is not None:
         found += _pair_problems(tls.cert, tls.key, server=False)
     return found
@@ -258,7 +258,7 @@ def _verdict(ours: ssl.SSLContext, cert: Path, key: Path, *, server: bool) -> st
     return ""
 
 
-def _ca_problems(name: str, path: Path) -> list[tuple[str, str]]:
+def ca_problems(name: str, path: Path) -> list[tuple[str, str]]:
     if text := _file_problem(path, b"-----BEGIN CERTIFICATE-----"):
         return [(name, text)]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
