@@ -45,7 +45,7 @@ def fill_url(template: str, values: Mapping[str, str]) -> str:
 
 
 def fill_header(template: str, values: Mapping[str, str]) -> str:
-    return _fill(template, values, _header)
+    return _header(_fill(template, values, _plain))
 
 
 def fill_body(template: str, content_type: str, values: Mapping[str, str]) -> str:

@@ -1,0 +1,107 @@
+"""Sends the messages that wait, in order for each address, at least once, with one key however often.
+
+A message is claimed, tried once and noted. Whoever dies in between has it sent again, under the same key. A failure is
+waited out, longer each time; after FALTERS of them the channel itself is an alert, told by whatever else the roster
+has, until it takes a message again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from interface.domain.alerts import AlertKind, Subject
+from interface.errors import DeliveryError, DeliveryRejected, DeliveryTransient, StoreError
+from interface.flow import alerting
+from interface.ops.channels import Outgoing, send
+from interface.settings import ChannelSettings
+from interface.store import alert_messages as rows
+from interface.store.alert_messages import Waiting
+from interface.store.db import Database
+from interface.store.ids import uuid7
+
+LEASE: Final = timedelta(minutes=5)  # longer than any attempt
+FALTERS: Final = 3
+MOST_REFUSALS: Final = 3  # of one message for what it says, or for whom it is
+GIVEN_UP_AFTER: Final = timedelta(hours=24)
+AT_ONCE: Final = 8
+
+log = structlog.get_logger(__name__)
+
+
+def wait_s(attempts: int) -> float:
+    """5 s, 15 s, 45 s … to ten minutes."""
+    return min(5.0 * 3.0 ** max(0, attempts - 1), 600.0)
+
+
+class AlertSender:
+    def __init__(
+        self,
+        database: Database,
+        channels: Callable[[], Mapping[str, ChannelSettings]],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database, self._channels, self._now = database, channels, now
+        self.holder = uuid7()
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    async def serve(self, organization_id: UUID) -> int:
+        """Try once what is due; returns how many messages were taken. Raises StoreError."""
+        now = self._now()
+        async with self._database.transaction(organization_id) as connection:
+            claimed = await rows.claim(connection, self.holder, now, now + LEASE)
+        if not claimed:
+            return 0
+        try:
+            async with asyncio.TaskGroup() as group:
+                tried = [group.create_task(self._try(organization_id, one)) for one in claimed]
+        except ExceptionGroup as group_error:
+            raise group_error.exceptions[0] from None
+        except asyncio.CancelledError:
+            await asyncio.shield(self._release(organization_id, [one.id for one in claimed]))
+            raise
+        return sum(task.result() for task in tried)
+
+    async def _release(self, organization_id: UUID, ids: list[UUID]) -> None:
+        try:
+            async with self._database.transaction(organization_id) as connection:
+                await rows.release(connection, ids, self.holder)
+        except StoreError:
+            return  # their lease ends
+
+    async def _try(self, organization_id: UUID, message: Waiting) -> bool:
+        channel = self._channels().get(message.channel)
+        try:
+            if channel is None:
+                raise DeliveryTransient(f"there is no channel {message.channel} any more")
+            outgoing = Outgoing(message.id, message.address, message.title, message.body, message.severity)
+            async with self._places:
+                await send(channel, outgoing)
+        except DeliveryError as error:
+            await self._failed(organization_id, message, error)
+            return False
+        actor = alerting.watch_actor(organization_id)
+        async with self._database.transaction(organization_id) as connection:
+            await rows.note_sent(connection, actor, message, self.holder, self._now())
+            await alerting.recover(connection, organization_id, AlertKind.CHANNEL, Subject("channel", message.channel))
+        log.info("alert told", action="alert.told", channel=message.channel, message=str(message.id))
+        return True
+
+    async def _failed(self, organization_id: UUID, message: Waiting, error: DeliveryError) -> None:
+        attempts, now = message.attempts + 1, self._now()
+        refused = isinstance(error, DeliveryRejected) and attempts >= MOST_REFUSALS
+        over = refused or now - message.created_at >= GIVEN_UP_AFTER
+        due_at = None if over else now + timedelta(seconds=max(wait_s(attempts), getattr(error, "wait_s", 0.0)))
+        actor = alerting.watch_actor(organization_id)
+        async with self._database.transaction(organization_id) as connection:
+            await rows.note_failure(connection, actor, message, self.holder, str(error), due_at)
+            if attempts >= FALTERS:
+                subject = Subject("channel", message.channel)
+                await alerting.enter(connection, organization_id, AlertKind.CHANNEL, subject, str(error))
+        log.warning("alert not told", action="alert.wait", channel=message.channel, message=str(message.id),
+                    error=error.slug, attempts=attempts, given_up=over)  # fmt: skip
