@@ -14,13 +14,16 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import structlog
 import uvloop
 
 from interface import telemetry
+from interface.errors import ConfigError
 from interface.flow.critical_watch import watch_criticals
 from interface.flow.dispatch_watch import LinkSeen, watch_dispatches
 from interface.flow.feed import Feed
@@ -41,6 +44,7 @@ from interface.systemd import API, Progress, Sockets, Standstill, notify, watchd
 
 if TYPE_CHECKING:
     from interface.api.app import LinkStatus, Readiness
+    from interface.ops.alert_center import AlertCenter
     from interface.servers import Servers
 
 log = structlog.get_logger(__name__)
@@ -180,6 +184,7 @@ async def started(
         await links.supervisor.start(specs)
         if servers is not None:  # analyzers first: a server takes a second to be there
             await servers.start(settings.api.workers)
+        alerts = _alerts(links, database)
         for upkeep in (
             keep_partitions(links.settings, server),
             keep_wire_log(links.settings, server, links.wire_log),
@@ -196,12 +201,14 @@ async def started(
             sealer.run(),
             _tell(settings, database, audit, feed),
             LinkWatch(database, lambda: _ups(links)).run(),
-            _watch_machine(links, database),
+            _watch_machine(links, database, alerts),
+            alerts.run(),
         ):
             stack.push_async_callback(_cancelled, asyncio.create_task(upkeep, name="upkeep"))
 
         async def reload() -> None:
             await links.reload()
+            _configure(alerts, links)
             await renew()
 
         yield Running(links.supervisor.addresses, address, reload, partial(_stuck, links, Standstill()), servers)
@@ -291,11 +298,49 @@ async def _tell(settings: Settings, database: Database, audit: AuditWriter, feed
     await tell(settings, database, audit, feed)
 
 
-async def _watch_machine(links: Links, database: Database) -> None:
+def _alerts(links: Links, database: Database) -> AlertCenter:
+    """What finds out what is wrong, and tells people; to be run by the caller."""
+    from interface.ops.alert_center import AlertCenter
+    from interface.ops.alert_watch import LinkHeard
+
+    since = datetime.now(UTC)
+
+    def heard() -> dict[UUID, list[LinkHeard]]:
+        found: dict[UUID, list[LinkHeard]] = {}
+        for seen in _seen(links):
+            of = seen.link.settings
+            one = LinkHeard(seen.link.link_id, of.id, of.silent_after_s, of.working_hours, seen.heard_at, since)
+            found.setdefault(seen.link.organization_id, []).append(one)
+        return found
+
+    def organizations() -> dict[UUID, str]:
+        return {context.organization_id: context.settings.organization for context in links.contexts}
+
+    def available() -> bool:
+        return all(journal.available for journal in links.journals.values())
+
+    center = AlertCenter(database, links.settings().state_dir, organizations, heard, available)
+    _configure(center, links)
+    return center
+
+
+def _configure(center: AlertCenter, links: Links) -> None:
+    """At the start and at SIGHUP, after the configuration: a roster that cannot be used changes nothing."""
+    from interface.config.roster import load_roster
+
+    alerts = links.settings().alerts
+    try:
+        center.configure(alerts, load_roster(alerts))
+    except ConfigError as error:
+        problems = [str(problem) for problem in error.problems]
+        log.error("the roster has problems; nothing was changed", action="daemon.configuration", problems=problems)
+
+
+async def _watch_machine(links: Links, database: Database, alerts: AlertCenter) -> None:
     """Look at disks, clock, certificates and backups until cancelled, and tell the metrics."""
     from interface.ops.machine_watch import MachineWatch
 
-    watch = MachineWatch(links.settings, database, lambda: list(links.journals))
+    watch = MachineWatch(links.settings, database, lambda: list(links.journals), settle=alerts.settle)
     asked = telemetry.Asked(lambda: (*_up_gauges(links), *watch.readings()))
     try:
         await watch.run()

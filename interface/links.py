@@ -112,7 +112,9 @@ class Links:
         kept = [key for key in _AT_START if getattr(settings, key) != getattr(self._settings, key)]
         if kept:
             log.warning("some changes need a restart", action="daemon.configuration", kept=kept)
-        self._settings = replace(self._settings, links=settings.links, driver_path=settings.driver_path)
+        self._settings = replace(
+            self._settings, links=settings.links, driver_path=settings.driver_path, alerts=settings.alerts
+        )
         log.info("configuration applied", action="daemon.configuration", added=changes.added,
                  changed=changes.changed, removed=changes.removed)  # fmt: skip
 

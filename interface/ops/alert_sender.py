@@ -58,14 +58,15 @@ class AlertSender:
         if not claimed:
             return 0
         try:
-            async with asyncio.TaskGroup() as group:
-                tried = [group.create_task(self._try(organization_id, one)) for one in claimed]
-        except ExceptionGroup as group_error:
-            raise group_error.exceptions[0] from None
+            # all of them to their end: one that cannot be noted does not break off what another is sending
+            tried = await asyncio.gather(*(self._try(organization_id, one) for one in claimed), return_exceptions=True)
         except asyncio.CancelledError:
             await asyncio.shield(self._release(organization_id, [one.id for one in claimed]))
             raise
-        return sum(task.result() for task in tried)
+        for one in tried:
+            if isinstance(one, BaseException):
+                raise one
+        return sum(one is True for one in tried)
 
     async def _release(self, organization_id: UUID, ids: list[UUID]) -> None:
         try:

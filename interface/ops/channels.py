@@ -16,7 +16,6 @@ from typing import Final
 from uuid import UUID
 
 import aiohttp
-import aiosmtplib
 from yarl import URL
 
 from interface.domain import templates
@@ -85,6 +84,8 @@ def mail(channel: ChannelSettings, message: Outgoing) -> EmailMessage:
 
 
 async def _mail(channel: ChannelSettings, message: Outgoing) -> str:
+    import aiosmtplib  # for those who send mail: a start is quicker without it
+
     server = channel.server or Address("", 0)
     client = aiosmtplib.SMTP(
         hostname=server.host,

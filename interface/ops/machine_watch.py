@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -26,6 +26,7 @@ from interface.store import alerts, conditions
 from interface.store.db import Database
 from interface.telemetry import Reading
 
+Settle = Callable[[UUID, AlertKind, Mapping[Subject, str]], Awaitable[None]]
 WATCH_S: Final = 60.0
 STANDS_S: Final = 300.0
 WATCHED: Final = (AlertKind.DISK, AlertKind.CLOCK, AlertKind.CERTIFICATE, AlertKind.BACKUP_AGE)
@@ -34,7 +35,8 @@ log = structlog.get_logger(__name__)
 
 
 class MachineWatch:
-    """`organizations`: those whose people are told. `wall`, `monotonic`: the clocks that are compared, in seconds."""
+    """`organizations`: those whose people are told. `settle`: enters and recovers, also where the database does not
+    serve; by default in the database alone. `wall`, `monotonic`: the clocks that are compared, in seconds."""
 
     def __init__(
         self,
@@ -43,9 +45,11 @@ class MachineWatch:
         organizations: Callable[[], Iterable[UUID]],
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        settle: Settle | None = None,
     ) -> None:
         self._settings, self._database, self._organizations = settings, database, organizations
         self._wall, self._monotonic = wall, monotonic
+        self._settle_one = settle or self._store
         self._steps = machine.Steps(wall(), monotonic())
         self._seen: dict[tuple[AlertKind, Subject], tuple[float, Finding]] = {}
         self._findings: list[Finding] = []
@@ -69,7 +73,7 @@ class MachineWatch:
             self._note([apart])
         finally:
             self._findings = found
-        await self._settle()
+            await self._settle()
         return found
 
     def _note(self, found: list[Finding]) -> None:
@@ -100,10 +104,13 @@ class MachineWatch:
 
     async def _settle(self) -> None:
         for organization_id in self._organizations():
-            async with self._database.transaction(organization_id) as connection:
-                for kind in (one for one in WATCHED if one not in self._blind):
-                    standing = {subject: one.text for (of, subject), (_, one) in self._seen.items() if of is kind}
-                    await alerting.settle(connection, organization_id, kind, standing)
+            for kind in (one for one in WATCHED if one not in self._blind):
+                standing = {subject: one.text for (of, subject), (_, one) in self._seen.items() if of is kind}
+                await self._settle_one(organization_id, kind, standing)
+
+    async def _store(self, organization_id: UUID, kind: AlertKind, found: Mapping[Subject, str]) -> None:
+        async with self._database.transaction(organization_id) as connection:
+            await alerting.settle(connection, organization_id, kind, found)
 
     def readings(self) -> Iterator[Reading]:
         """For `telemetry.Asked`: as of the last look."""

@@ -121,7 +121,8 @@ async def insert(connection: Connection, actor: Actor, messages: Sequence[NewMes
         await connection.execute(
             """insert into lab.alert_message (id, organization_id, about, channel, person, address, severity, title,
                    body, state, due_at, created_at, sent_at)
-               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12)""",
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce($12::timestamptz, $11::timestamptz),
+                   $12)""",
             id, actor.organization_id, one.about, to.channel, to.person, to.address, one.severity.value, one.title,
             one.body, "waiting" if one.sent_at is None else "sent", now, one.sent_at,
         )  # fmt: skip

@@ -151,3 +151,12 @@ async def acknowledge(connection: Connection, actor: Actor, id: UUID) -> None:
                version = version + 1 where id = $1""",
         id, actor.id, actor.name,
     )  # fmt: skip
+
+
+async def standing_id(connection: Connection, kind: AlertKind, subject: Subject) -> UUID | None:
+    """The alert that stands of it."""
+    found: UUID | None = await connection.fetchval(
+        "select id from lab.alert where kind = $1 and thing = $2 and subject = $3 and recovered_at is null",
+        kind.value, subject.thing, subject.name,
+    )  # fmt: skip
+    return found

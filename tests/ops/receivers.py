@@ -44,6 +44,7 @@ class MailServer:
             return self.refuse["DATA"]
         assert isinstance(envelope.content, bytes)
         self.got.append(message_from_bytes(envelope.content, EmailMessage, policy=policy.default))
+        assert server.transport is not None
         self.encrypted.append(server.transport.get_extra_info("sslcontext") is not None)
         self.arrived.set()
         return "250 2.0.0 Ok: queued as 4F1"
@@ -89,7 +90,7 @@ async def mail_server(folder: Path, *, tls: bool = False) -> AsyncIterator[MailS
         server.close()
         for one in made_of:  # a handshake that failed leaves its connection open
             if one.transport is not None and not one.transport.is_closing():
-                one.transport.abort()
+                one.transport.close()
         await asyncio.sleep(0)
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from interface.domain.alerts import AlertKind, Severity, Subject
 from interface.flow import alerting
-from interface.ops import alert_sender
 from interface.settings import ChannelType
+from interface.store import alert_messages
 from tests.ops.telling import CHIEF, HEMA, Telling
 from tests.records import user
 
@@ -130,7 +130,7 @@ async def test_one_that_dies_after_sending_has_it_sent_again_under_the_same_key(
         raise RuntimeError
 
     with monkeypatch.context() as patch:
-        patch.setattr(alert_sender.rows, "note_sent", dies)
+        patch.setattr(alert_messages, "note_sent", dies)
         with pytest.raises(RuntimeError):
             await telling.send()
     telling.sender = telling.new_sender()

@@ -1,0 +1,100 @@
+"""What the daemon looks at for alerts, of one organization: backlog, held results, untold tasks, work, deliveries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from interface.store.db import Connection
+from interface.store.ids import instant_of
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """`oldest`: since when the oldest of them waits; None where there are none."""
+
+    number: int
+    oldest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class UntoldCritical:
+    """A task nobody has confirmed to know of. `order_number` and `test`: for a policy that allows to say them."""
+
+    id: UUID
+    order_number: str
+    test: str
+
+
+async def backlog(connection: Connection, organization_id: UUID) -> Amount:
+    """Messages that wait to be decided."""
+    row = await connection.fetchrow(
+        """select count(*)::int as number, min(message_id::text) as oldest from lab.queue where organization_id = $1""",
+        organization_id,
+    )
+    return Amount(row["number"], instant_of(UUID(row["oldest"])) if row["oldest"] else None) if row else Amount(0, None)
+
+
+async def held(connection: Connection, before: datetime) -> Amount:
+    """Results that are held since before then."""
+    row = await connection.fetchrow(
+        """select count(*)::int as number, min(created_at) as oldest from lab.result
+            where held <> '{}' and created_at < $1""",
+        before,
+    )
+    return Amount(row["number"], row["oldest"]) if row else Amount(0, None)
+
+
+async def unmapped(connection: Connection, before: datetime) -> dict[str, int]:
+    """How many results of which analyzer wait for a map since before then."""
+    rows = await connection.fetch(
+        """select coalesce(a.name, '') as analyzer, count(*)::int as number
+             from lab.result r left join lab.analyzer a on a.id = r.analyzer_id
+            where r.held <> '{}' and 'unmapped_code' = any(r.held) and r.created_at < $1 group by 1""",
+        before,
+    )
+    return {row["analyzer"]: row["number"] for row in rows}
+
+
+async def refused_work(connection: Connection) -> dict[str, int]:
+    """How much work which analyzer has refused, or could not be told."""
+    rows = await connection.fetch(
+        """select a.name as analyzer, count(*)::int as number
+             from lab.dispatch d join lab.analyzer a on a.id = d.analyzer_id
+            where d.state in ('refused', 'failed') group by 1"""
+    )
+    return {row["analyzer"]: row["number"] for row in rows}
+
+
+async def untold_criticals(connection: Connection, limit: int = 500) -> list[UntoldCritical]:
+    rows = await connection.fetch(
+        """select t.id, coalesce(o.number, '') as order_number, v.test_name as test
+             from lab.critical_notification t
+             join lab.result r on r.id = t.result_id
+             join lab.result_version v on v.id = t.result_version_id
+             left join lab.lab_order o on o.id = r.order_id
+            where t.state in ('open', 'attempted') or (t.state = 'notified' and not t.read_back)
+            order by t.created_at limit $1""",
+        limit,
+    )
+    return [UntoldCritical(row["id"], row["order_number"], row["test"]) for row in rows]
+
+
+async def deliveries(connection: Connection, least_attempts: int) -> dict[UUID, str]:
+    """Subscriptions that are not told, though no person switched them off, or whose endpoint refused something: why."""
+    rows = await connection.fetch(
+        """select s.id, s.error from lab.subscription s
+            where s.ended_at is null and (
+                (s.status = 'error' and s.attempts >= $1) or (s.status = 'off' and s.error <> '')
+                or exists (select from lab.subscription_letter l where l.subscription_id = s.id and l.sent_at is null))
+            order by s.id limit 500""",
+        least_attempts,
+    )
+    return {row["id"]: row["error"] for row in rows}
+
+
+async def heard(connection: Connection) -> dict[UUID, datetime]:
+    """When each link was heard last, as it is stored."""
+    rows = await connection.fetch("select link_id, heard_at from lab.link_state where heard_at is not null")
+    return {row["link_id"]: row["heard_at"] for row in rows}
