@@ -1,0 +1,248 @@
+"""Run inside a booted Debian on which scripts/install has run: what the service does there, as JSON in /report.
+
+Nothing but the standard library, and nothing of ours imported: what is asked here is asked of systemd and of ports.
+Each check gives what it saw; a check that raises gives the reason, and the others go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+REPORT = Path("/report")
+CONFIG = Path("/etc/labora/config.toml")
+PORT = 4001
+LINK = f"""
+[[link]]
+id = "hema-1"
+organization = "main"
+driver = "generic_lis2"
+transport = {{ type = "tcp-listen", listen = "127.0.0.1:{PORT}" }}
+"""
+PATIENCE_S = 30.0
+seen: dict[str, object] = {}
+
+
+def run(*command: str, status: int | None = 0) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if status is not None and done.returncode != status:
+        raise RuntimeError(f"{' '.join(command)}: status {done.returncode}: {done.stdout[-1500:]}{done.stderr[-1500:]}")
+    return done.stdout
+
+
+def show(what: str, unit: str = "labora.service") -> str:
+    return run("systemctl", "show", "--property", what, "--value", unit).strip()
+
+
+def until(probe: Callable[[], bool], what: str) -> float:
+    """Wait for what another process does; how long it took, in seconds."""
+    began = time.monotonic()
+    while not probe():
+        if time.monotonic() - began > PATIENCE_S:
+            raise RuntimeError(f"{what} did not happen")
+        time.sleep(0.02)
+    return round(time.monotonic() - began, 2)
+
+
+def connects(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def enquire() -> bool:
+    """ENQ of LIS01-A2 is answered with ACK: the link serves, and does not only listen."""
+    with socket.create_connection(("127.0.0.1", PORT), timeout=PATIENCE_S) as analyzer:
+        analyzer.sendall(b"\x05")
+        answered = analyzer.recv(1) == b"\x06"
+        analyzer.sendall(b"\x04")
+        return answered
+
+
+def http(path: str) -> int:
+    with socket.create_connection(("127.0.0.1", 8080), timeout=PATIENCE_S) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        return int(client.recv(4096).split()[1])
+
+
+class Load:
+    """Connections one after the other to a link and to the API, for as long as the block takes."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self.made, self.refused, self.longest_s = 0, 0, 0.0
+        self._threads = [threading.Thread(target=self._go, args=(port,)) for port in (PORT, 8080)]
+
+    def _go(self, port: int) -> None:
+        while not self.ended.is_set():
+            began = time.monotonic()
+            try:
+                with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as peer:
+                    if port == PORT:
+                        peer.sendall(b"\x05")
+                        peer.recv(1)
+                self.made += 1
+            except ConnectionRefusedError:
+                self.refused += 1
+            except OSError:  # cut in mid-conversation: it had been taken
+                self.made += 1
+            self.longest_s = max(self.longest_s, time.monotonic() - began)
+            time.sleep(0.002)
+
+    def __enter__(self) -> Load:
+        for each in self._threads:
+            each.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        for each in self._threads:
+            each.join()
+
+    def report(self) -> dict[str, object]:
+        return {"made": self.made, "refused": self.refused, "longest_s": round(self.longest_s, 2)}
+
+
+# ---- the checks, in this order --------------------------------------------------------------------------------------
+
+
+def start() -> object:
+    """multi-user.target wanted the service; the start is over when the daemon has said READY."""
+    until(lambda: show("ActiveState") == "active", "the start")
+    return {
+        "type": show("Type"), "user": show("User"), "status": http("/ready"),
+        "sockets": run("systemctl", "is-active", "labora-api.socket").strip(),
+        "timers": sorted(line.split()[-2] for line in run("systemctl", "list-timers", "--no-legend", "labora-*").splitlines()),
+        "failed": run("systemctl", "list-units", "--failed", "--no-legend", "--plain").split("\n")[:-1],
+    }  # fmt: skip
+
+
+def check() -> object:
+    return run("labora", "check")
+
+
+def reload() -> object:
+    """A link that was written into the configuration is there after `systemctl reload`, in the same process."""
+    pid = show("MainPID")
+    CONFIG.write_text(CONFIG.read_text() + LINK)
+    run("systemctl", "reload", "labora")
+    return {"serves": enquire(), "same process": pid == show("MainPID"), "stored": show("NFileDescriptorStore")}
+
+
+def restart() -> object:
+    pid = show("MainPID")
+    with Load() as load:
+        until(lambda: load.made > 20, "load")
+        run("systemctl", "restart", "labora")
+        before = load.made
+        until(lambda: load.made > before + 20, "load")
+    return {**load.report(), "other process": pid != show("MainPID"), "serves": enquire()}
+
+
+def killed() -> object:
+    pid = int(show("MainPID"))
+    with Load() as load:
+        until(lambda: load.made > 20, "load")
+        os.kill(pid, signal.SIGKILL)
+        back_s = until(lambda: show("ActiveState") == "active" and show("MainPID") not in ("0", str(pid)), "the restart")
+        before = load.made
+        until(lambda: load.made > before + 20, "load")
+    return {**load.report(), "back_s": back_s, "serves": enquire()}
+
+
+def watchdog() -> object:
+    """A daemon that does nothing any more is ended and started anew."""
+    drop_in = Path("/run/systemd/system/labora.service.d/watchdog.conf")
+    drop_in.parent.mkdir(parents=True, exist_ok=True)
+    drop_in.write_text("[Service]\nWatchdogSec=2\n")
+    run("systemctl", "daemon-reload")
+    run("systemctl", "restart", "labora")
+    pid, since = int(show("MainPID")), time.time()
+    time.sleep(2.5)  # it feeds
+    fed = int(show("MainPID")) == pid
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: show("MainPID") not in ("0", str(pid)) and show("ActiveState") == "active", "the watchdog's restart")
+    drop_in.unlink()
+    run("systemctl", "daemon-reload")
+    said = run("journalctl", "-u", "labora", "--since", f"@{int(since)}", "-o", "cat")
+    return {"fed": fed, "result": "Failed with result 'watchdog'" in said, "serves": enquire()}
+
+
+def health() -> object:
+    run("systemctl", "start", "labora-healthcheck.service")
+    return show("Result", "labora-healthcheck.service")
+
+
+def due() -> object:
+    run("systemctl", "start", "labora-qc-due.service")
+    return show("Result", "labora-qc-due.service")
+
+
+def backup() -> object:
+    run("systemctl", "start", "labora-backup.service")
+    return len(json.loads(run("labora", "backup", "list", "--json")))
+
+
+def proxy() -> object:
+    """nginx speaks TLS, passes on, and logs neither what was asked for nor of whom."""
+    context = ssl.create_default_context(cafile="/etc/labora/tls/server.pem")
+    with (
+        socket.create_connection(("127.0.0.1", 443), timeout=PATIENCE_S) as plain,
+        context.wrap_socket(plain, server_hostname="lab.example.org") as client,
+    ):
+        client.sendall(
+            b"GET /fhir/Patient/canary-id?family=Canary-Name HTTP/1.1\r\nHost: lab.example.org\r\n"
+            b"Referer: https://canary-referrer/\r\nConnection: close\r\n\r\n"
+        )
+        status = int(client.recv(4096).split()[1])
+    logs = "".join(each.read_text() for each in Path("/var/log/nginx").iterdir())
+    return {"status": status, "log": logs.splitlines()[-1].split("] ", 1)[-1], "canary": "canary" in logs.lower()}
+
+
+def jail() -> object:
+    run("systemctl", "is-active", "fail2ban")
+    line = '192.0.2.7 [2026-01-02T03:04:05+00:00] "POST /api/login" 401 120 0.004\n'
+    Path("/tmp/log").write_text(line)  # noqa: S108
+    found = run("fail2ban-regex", "/tmp/log", "/etc/fail2ban/filter.d/labora.conf", status=None)  # noqa: S108
+    return {"jails": run("fail2ban-client", "status").split("Jail list:")[-1].split(), "matches": "1 matched" in found}
+
+
+def stop() -> object:
+    """Stopped is stopped: nothing listens, and nobody who knocks starts it again."""
+    run("systemctl", "stop", "labora.service")
+    until(lambda: show("ActiveState", "labora-api.socket") == "inactive", "the end of the socket")
+    return {"refused": not connects(PORT) and not connects(8080), "state": show("ActiveState"), "result": show("Result")}
+
+
+CHECKS = (start, check, reload, restart, killed, watchdog, health, due, backup, proxy, jail, stop)
+
+
+def main(names: list[str]) -> None:
+    began = time.monotonic()
+    for each in CHECKS:
+        if not names or each.__name__ in names:
+            at = time.monotonic()
+            try:
+                seen[each.__name__] = each()
+            except Exception as error:
+                seen[each.__name__] = f"{type(error).__name__}: {error}"
+            seen[f"{each.__name__} took"] = round(time.monotonic() - at, 2)
+    with suppress(Exception):
+        seen["journal"] = run("journalctl", "-b", "-u", "labora*", "-o", "short-monotonic", "--no-pager")[-20000:]
+    seen["seconds"] = round(time.monotonic() - began, 1)
+    REPORT.write_text(json.dumps(seen, indent=1))
+
+
+main(sys.argv[1:])
