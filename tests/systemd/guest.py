@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -34,7 +35,7 @@ seen: dict[str, object] = {}
 
 
 def run(*command: str, status: int | None = 0) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if status is not None and done.returncode != status:
         raise RuntimeError(f"{' '.join(command)}: status {done.returncode}: {done.stdout[-1500:]}{done.stderr[-1500:]}")
     return done.stdout
@@ -121,10 +122,11 @@ class Load:
 def start() -> object:
     """multi-user.target wanted the service; the start is over when the daemon has said READY."""
     until(lambda: show("ActiveState") == "active", "the start")
+    timers = run("systemctl", "list-timers", "--no-legend", "labora-*").splitlines()
     return {
         "type": show("Type"), "user": show("User"), "status": http("/ready"),
         "sockets": run("systemctl", "is-active", "labora-api.socket").strip(),
-        "timers": sorted(line.split()[-2] for line in run("systemctl", "list-timers", "--no-legend", "labora-*").splitlines()),
+        "timers": sorted(line.split()[-2] for line in timers if line),
         "failed": run("systemctl", "list-units", "--failed", "--no-legend", "--plain").split("\n")[:-1],
     }  # fmt: skip
 
@@ -156,7 +158,9 @@ def killed() -> object:
     with Load() as load:
         until(lambda: load.made > 20, "load")
         os.kill(pid, signal.SIGKILL)
-        back_s = until(lambda: show("ActiveState") == "active" and show("MainPID") not in ("0", str(pid)), "the restart")
+        back_s = until(
+            lambda: show("ActiveState") == "active" and show("MainPID") not in ("0", str(pid)), "the restart"
+        )
         before = load.made
         until(lambda: load.made > before + 20, "load")
     return {**load.report(), "back_s": back_s, "serves": enquire()}
@@ -181,8 +185,13 @@ def watchdog() -> object:
 
 
 def health() -> object:
-    run("systemctl", "start", "labora-healthcheck.service")
-    return show("Result", "labora-healthcheck.service")
+    run("systemctl", "start", "labora-healthcheck.service", status=None)
+    said = run("journalctl", "-u", "labora-healthcheck", "-o", "cat", "--no-pager")
+    return {
+        "result": show("Result", "labora-healthcheck.service"),
+        "status": show("ExecMainStatus", "labora-healthcheck.service"),
+        "said": said.splitlines()[-12:],
+    }
 
 
 def due() -> object:
@@ -219,14 +228,92 @@ def jail() -> object:
     return {"jails": run("fail2ban-client", "status").split("Jail list:")[-1].split(), "matches": "1 matched" in found}
 
 
+# What a release is made of that has a migration more; it is named after every other.
+MIGRATION = """
+from alembic import op
+revision, down_revision, branch_labels, depends_on = "9999", "{head}", None, None
+
+def upgrade() -> None:
+    op.execute("create table lab.of_the_new_release ()")
+    {then}
+"""
+
+
+def checkout(name: str, *, fails: bool = False, migrates: str = "") -> Path:
+    """Another release: this one with something of its own."""
+    folder = Path("/srv") / name
+    shutil.copytree(
+        "/opt/labora/current", folder, symlinks=True, ignore=shutil.ignore_patterns(".venv", ".whole", "__pycache__")
+    )
+    (folder / "CHANGELOG.md").write_text(name)
+    if fails:
+        daemon = folder / "interface" / "daemon.py"
+        daemon.write_text(daemon.read_text() + "\nraise SystemExit(3)\n")
+    if migrates:
+        versions = folder / "migrations" / "versions"
+        head = sorted(path.name for path in versions.glob("[0-9]*_*.py"))[-1].split("_")[0]
+        (versions / "9999_new.py").write_text(MIGRATION.format(head=head, then=migrates))
+    return folder
+
+
+def upgrade_to(folder: Path) -> dict[str, object]:
+    """`scripts/upgrade` of it, under load; what it said, and what is true afterwards."""
+    before, backups = os.readlink("/opt/labora/current"), len(json.loads(run("labora", "backup", "list", "--json")))
+    environ = {**os.environ, "PIP_NO_INDEX": "1"}
+    with Load() as load:
+        until(lambda: load.made > 20, "load")
+        done = subprocess.run(
+            [folder / "scripts" / "upgrade"], capture_output=True, text=True, check=False, env=environ, timeout=300
+        )
+        made = load.made
+        until(lambda: load.made > made + 20, "load")
+    schema = json.loads(run("labora", "db", "status", "--json", status=None))["schema"]
+    names = run(
+        "runuser", "-u", "postgres", "--", "psql", "-Atqc", "select datname from pg_database where datname ~ 'labora'"
+    )
+    return {
+        **load.report(), "status": done.returncode, "said": (done.stdout + done.stderr).splitlines()[-6:],
+        "changed": os.readlink("/opt/labora/current") != before, "schema": schema, "databases": names.split(),
+        "backups": len(json.loads(run("labora", "backup", "list", "--json"))) - backups, "serves": enquire(),
+        "left": Path("/run/systemd/system/labora.service.d/upgrade.conf").exists(),
+    }  # fmt: skip
+
+
+def upgrade() -> object:
+    return upgrade_to(checkout("next"))
+
+
+def upgrade_fails() -> object:
+    return upgrade_to(checkout("broken", fails=True))
+
+
+def upgrade_fails_after_migrating() -> object:
+    return upgrade_to(checkout("broken-later", fails=True, migrates="pass"))
+
+
+def upgrade_fails_in_migrating() -> object:
+    return upgrade_to(checkout("broken-migration", migrates="op.execute('select 1 / 0')"))
+
+
+def upgrade_migrates() -> object:
+    return upgrade_to(checkout("migrating", migrates="pass"))
+
+
 def stop() -> object:
     """Stopped is stopped: nothing listens, and nobody who knocks starts it again."""
     run("systemctl", "stop", "labora.service")
     until(lambda: show("ActiveState", "labora-api.socket") == "inactive", "the end of the socket")
-    return {"refused": not connects(PORT) and not connects(8080), "state": show("ActiveState"), "result": show("Result")}
+    return {
+        "refused": not connects(PORT) and not connects(8080),
+        "state": show("ActiveState"),
+        "result": show("Result"),
+    }
 
 
-CHECKS = (start, check, reload, restart, killed, watchdog, health, due, backup, proxy, jail, stop)
+CHECKS = (
+    start, check, reload, restart, killed, watchdog, due, backup, health, proxy, jail, upgrade, upgrade_fails,
+    upgrade_fails_after_migrating, upgrade_fails_in_migrating, upgrade_migrates, stop,
+)  # fmt: skip
 
 
 def main(names: list[str]) -> None:
@@ -239,6 +326,7 @@ def main(names: list[str]) -> None:
             except Exception as error:
                 seen[each.__name__] = f"{type(error).__name__}: {error}"
             seen[f"{each.__name__} took"] = round(time.monotonic() - at, 2)
+            REPORT.write_text(json.dumps(seen, indent=1))  # as far as we got
     with suppress(Exception):
         seen["journal"] = run("journalctl", "-b", "-u", "labora*", "-o", "short-monotonic", "--no-pager")[-20000:]
     seen["seconds"] = round(time.monotonic() - began, 1)
