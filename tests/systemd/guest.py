@@ -140,6 +140,7 @@ def reload() -> object:
     pid = show("MainPID")
     CONFIG.write_text(CONFIG.read_text() + LINK)
     run("systemctl", "reload", "labora")
+    until(lambda: connects(PORT), "the link")  # on a busy machine systemd hears RELOADING only after it has returned
     return {"serves": enquire(), "same process": pid == show("MainPID"), "stored": show("NFileDescriptorStore")}
 
 

@@ -48,7 +48,7 @@ class Installed:
                 stdin=subprocess.DEVNULL,
             )  # fmt: skip
         assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
-        return done.stdout + done.stderr
+        return done.stdout
 
 
 @contextmanager
