@@ -488,11 +488,22 @@ def observe_commit(seconds: float, group: int) -> None:
     _group.observe(group)
 
 
+_MOST_REMEMBERED = 4096
+_of_request: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # to look both up costs more than to count
+
+
 def observe_request(method: str, route: str, status: int, seconds: float) -> None:
     """One HTTP request. `route` is its pattern (`/api/results/{id}`), never the path, which may name a patient."""
-    route = _route_label(route)
-    _requests.labels(_closed(method, _METHODS), route, str(status)).inc()
-    _request.labels(route).observe(seconds)
+    key = method, route, status
+    found = _of_request.get(key)
+    if found is None:
+        method, route = _closed(method, _METHODS), _route_label(route)
+        found = _requests.labels(method, route, str(status)), _request.labels(route)
+        if len(_of_request) < _MOST_REMEMBERED:
+            _of_request[key] = found
+    requests, latency = found
+    requests.inc()
+    latency.observe(seconds)
 
 
 # ---- several processes of one daemon ----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -100,6 +101,7 @@ _REFUSALS = {
     Refusal.INVALID: (422, "value"),
 }
 _NOTED_ELSEWHERE = (401, 403, 429)  # by `auth` and `limits`
+_NUL = re.compile("%00|\0")
 _HTTP_CODES = {400: "structure", 404: "not-found", 405: "not-supported", 413: "too-long", 415: "not-supported"}
 
 
@@ -186,7 +188,9 @@ async def _frame(request: web.Request, handler: Handler) -> web.StreamResponse:
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        if "\0" in request.path or any("\0" in value for value in request.query.values()):
+        if _NUL.search(request.raw_path) and (
+            "\0" in request.path or any("\0" in value for value in request.query.values())
+        ):
             raise ApiError(400, "value", "the address holds a character that is none")
         return await handler(request)
     except ApiError as error:

@@ -216,6 +216,11 @@ def restrictions(scopes: Iterable[str], resource: str, action: str) -> tuple[Res
 
     (): to nothing. Otherwise to what meets any one of them; one without parameters means all, and then stands alone.
     """
+    return _restrictions(frozenset(scopes), resource, action)
+
+
+@lru_cache(maxsize=4096)
+def _restrictions(scopes: frozenset[str], resource: str, action: str) -> tuple[Restriction, ...]:
     found = {
         Restriction(scope.query)
         for scope in parse_scopes(scopes)

@@ -29,11 +29,11 @@ from interface.store import actors as rows
 from interface.store import audit, catalogue
 from interface.store.actors import ClientView, OrganizationView, TokenHolder, UserView
 from interface.store.db import Connection, Database
-from interface.store.ids import uuid7
+from interface.store.ids import read_id, uuid7
 from interface.store.together import Together
 
 FAILURES_TO_LOCK, LOCK_S = 5, 900.0
-MOST_TOKENS = 64  # that one statement looks for
+MOST_TOKENS, TURNS = 64, 4  # that one statement looks for, see `Together`
 TOKEN_PREFIX = "lab1"  # noqa: S105 - the format's name, not a token
 _TOKEN = re.compile(TOKEN_PREFIX + r"\.([0-9a-f]{32})\.[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
@@ -473,7 +473,7 @@ class Tokens:
         match = _TOKEN.fullmatch(token)
         if match is None:
             return None
-        organization_id, digest = UUID(match[1]), _sha256(token)
+        organization_id, digest = read_id(match[1]), _sha256(token)
         if self._database.knows(organization_id):
             holder = await self._of(organization_id).want(digest)
         else:
@@ -491,7 +491,7 @@ class Tokens:
         asked = self._asked.get(organization_id)
         if asked is None:
             find = partial(self._find, organization_id)
-            asked = self._asked[organization_id] = Together(find, MOST_TOKENS)
+            asked = self._asked[organization_id] = Together(find, MOST_TOKENS, TURNS)
         return asked
 
     async def _find(self, organization_id: UUID, digests: Sequence[bytes]) -> list[TokenHolder | None]:

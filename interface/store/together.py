@@ -17,11 +17,12 @@ class Together(Generic[Wanted, Had]):
     """What comes while one group is being done is the next; alone, nobody waits for another.
 
     `do`: gives what each of a group gets, in its order, or raises; a group that fails for anything but the database's
-    absence is done one by one, so that only who is at fault hears of it. `most`: in a group.
+    absence is done one by one, so that only who is at fault hears of it. `most`: in a group. `turns`: of the loop, in
+    which those come that have arrived already and are read from their connections one after the other.
     """
 
-    def __init__(self, do: Callable[[Sequence[Wanted]], Awaitable[Sequence[Had]]], most: int) -> None:
-        self._do, self._most = do, most
+    def __init__(self, do: Callable[[Sequence[Wanted]], Awaitable[Sequence[Had]]], most: int, turns: int = 0) -> None:
+        self._do, self._most, self._turns = do, most, turns
         self._waiting: deque[tuple[Wanted, asyncio.Future[Had]]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
@@ -51,6 +52,10 @@ class Together(Generic[Wanted, Had]):
         try:
             while self._waiting:
                 group = []
+                for _ in range(self._turns):
+                    if len(self._waiting) >= self._most:
+                        break
+                    await asyncio.sleep(0)
                 while self._waiting and len(group) < self._most:
                     one, done = self._waiting.popleft()
                     if not done.done():  # else nobody waits for it any more

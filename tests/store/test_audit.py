@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from interface.domain.views import Actor, ActorKind
-from interface.errors import StoreUnavailable
+from interface.errors import StoreAmbiguous, StoreUnavailable
 from interface.store import audit
 from interface.store.audit import MAX_TEXT_CHARACTERS, AuditWriter
 from interface.store.db import Connection, Database
@@ -125,6 +125,32 @@ async def test_a_failure_keeps_the_rows_and_a_full_queue_makes_readers_wait(
     assert set(failing.commits) == {"off"}, "a read never waits for the disk"
     assert set(failing.after) == {"on"}, "who uses the connection next does"
     await writer.close()
+
+
+class Doubtful:
+    """A database that does what it is asked, and the first time does not get to say so."""
+
+    def __init__(self, database: Database) -> None:
+        self._database, self.asked = database, 0
+
+    @asynccontextmanager
+    async def at_once(self, organization_id: UUID) -> AsyncIterator[Connection]:
+        async with self._database.at_once(organization_id) as connection:
+            yield connection
+        self.asked += 1
+        if self.asked == 1:
+            raise StoreAmbiguous("was it done?")
+
+
+async def test_rows_whose_commit_is_in_doubt_are_there_once(database: Database, organization: Organization) -> None:
+    doubtful = Doubtful(database)
+    writer = AuditWriter(doubtful)
+    for kind in ("first", "second"):
+        await writer.read(reader(organization), "read", kind)
+    writer.start()
+    await writer.close()
+    assert doubtful.asked == 2
+    assert [row["entity_kind"] for row in await rows(database, organization)] == ["first", "second"]
 
 
 async def test_a_close_without_a_database_ends(database: Database, organization: Organization) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -14,6 +15,8 @@ from interface.errors import ApiError
 MEDIA_TYPE = "application/fhir+json"
 JSON_TYPES = frozenset({MEDIA_TYPE, "application/json", "text/json"})
 _VERSIONS = ("4.0", "4.0.1")
+_ANYTHING = ("*/*",)
+_CONTENT = {"Content-Type": f"{MEDIA_TYPE}; charset=utf-8"}
 
 
 def negotiate(request: web.Request) -> None:
@@ -23,12 +26,17 @@ def negotiate(request: web.Request) -> None:
         if wanted != "json" and wanted not in JSON_TYPES:
             raise ApiError(406, "not-supported", f"this server speaks {MEDIA_TYPE} only")
         return
-    if not any(_acceptable(request.headers.getall("Accept", ["*/*"]))):
+    if not _accepts(",".join(request.headers.getall("Accept", _ANYTHING))):
         raise ApiError(406, "not-supported", f"this server speaks {MEDIA_TYPE} only, of FHIR 4.0")
 
 
-def _acceptable(headers: Sequence[str]) -> Iterator[bool]:
-    for entry in ",".join(headers).split(","):
+@lru_cache(maxsize=256)
+def _accepts(header: str) -> bool:
+    return any(_acceptable(header))
+
+
+def _acceptable(header: str) -> Iterator[bool]:
+    for entry in header.split(","):
         media_type, *options = (part.strip().lower().replace(" ", "") for part in entry.split(";"))
         asked = dict(option.partition("=")[::2] for option in options)
         refused = asked.get("q", "") in ("0", "0.0", "0.00", "0.000")
@@ -44,7 +52,7 @@ def strict(request: web.Request) -> bool:
 
 def fhir_response(body: bytes, headers: Mapping[str, str] | None = None) -> web.Response:
     """An answer whose JSON is made."""
-    return web.Response(body=body, headers=headers, content_type=MEDIA_TYPE, charset="utf-8")
+    return web.Response(body=body, headers={**_CONTENT, **headers} if headers else _CONTENT)
 
 
 def resource_response(request: web.Request, found: AnyShown) -> web.Response:
@@ -65,7 +73,9 @@ def _has_it(request: web.Request, version: str, updated_at: datetime) -> bool:
         tags = [tag.strip().removeprefix("W/").strip('"') for tag in ",".join(known).split(",")]
         return version in tags or "*" in tags
     since = request.headers.get("If-Modified-Since", "")
+    if not since:
+        return False
     try:
-        return bool(since) and updated_at.replace(microsecond=0) <= parsedate_to_datetime(since)
+        return updated_at.replace(microsecond=0) <= parsedate_to_datetime(since)
     except (ValueError, TypeError):
         return False  # no date, or one without a zone: RFC 9110 says to ignore it

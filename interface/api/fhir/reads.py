@@ -18,6 +18,7 @@ from interface.store.db import Database
 from interface.store.together import Together
 
 MOST_TOGETHER = 16  # of one statement: what is read with many waits for all of them
+TURNS = 4
 
 _Group: TypeAlias = tuple[UUID, str, Audience]  # an organization, a type, and who reads
 
@@ -42,7 +43,7 @@ class Reads:
     def _of(self, group: _Group) -> Together[UUID, AnyShown | None]:
         asked = self._asked.get(group)
         if asked is None:
-            asked = self._asked[group] = Together(partial(self._read, group), MOST_TOGETHER)
+            asked = self._asked[group] = Together(partial(self._read, group), MOST_TOGETHER, TURNS)
         return asked
 
     async def _read(self, group: _Group, ids: Sequence[UUID]) -> list[AnyShown | None]:

@@ -30,6 +30,7 @@ CONTROLS = (
 )  # fmt: skip
 
 
+_UNRESTRICTED = (Restriction(),)
 EVERYTHING: Node = Either((All(),))  # what a scope that no query narrows allows
 
 
@@ -122,6 +123,8 @@ class Reader:
         allowed = access.to(kind, action) if isinstance(access, Access) else access.get(kind, ())
         if not allowed:
             raise ApiError(403, "forbidden", f"this needs the scope system/{kind}.{action}, or the permission")
+        if allowed == _UNRESTRICTED:
+            return EVERYTHING
         return Either(tuple(self._restriction(kind, one) for one in allowed))
 
     def _restriction(self, kind: str, one: Restriction) -> Node:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from interface.domain.search import Amount, Label, Match, Moment, Phrase, Prefix, Token, Value
 from interface.errors import ApiError
+from interface.store import ids
 
 _DATE = re.compile(
     r"(?P<prefix>[a-z]{2})?(?P<year>\d{4})(?:-(?P<month>\d\d)(?:-(?P<day>\d\d)"
@@ -69,9 +70,10 @@ def alternatives(value: str) -> list[str]:
 def read_id(text: str) -> UUID | None:
     """An id of ours; None for what can be none."""
     try:
-        return UUID(text) if str(UUID(text)) == text.lower() else None
+        id = ids.read_id(text)
     except ValueError:
         return None
+    return id if str(id) == text.lower() else None
 
 
 # ---- by type of parameter -------------------------------------------------------------------------------------------
