@@ -116,7 +116,8 @@ def _checked(rule: Range, facts: Facts, version: str) -> Verdict:
             return _unknown(rule, version, "what the rule asks for is not known of this result")
         if not applies:
             return _none(rule, version, "not of such a result")
-    low, high = rule.low, rule.high
+    low: Decimal | None = rule.low
+    high: Decimal | None = rule.high
     if rule.unit not in ("", facts.unit):
         try:
             low = low if low is None else in_unit_of(facts.test, low, rule.unit, facts.unit)

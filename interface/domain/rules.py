@@ -109,6 +109,10 @@ def joined(node: Node, answers: Sequence[bool | None]) -> bool | None:
     return _joined(node, iter([answer is True for answer in answers]))
 
 
+class _Mark:
+    """What a rule is known by in tables: itself, not what it says."""
+
+
 _Ask = tuple[Callable[[Case, str], object], str, Callable[[object], bool | None]]
 
 
@@ -128,7 +132,7 @@ class Rule:
     first: int = field(init=False, default=0)  # where those of `require` begin
     plain: bool = field(init=False, default=False)  # all of them must be true
     again: bool = field(init=False, default=False)  # other results have the same facts
-    mark: object = field(init=False, default_factory=object, compare=False, repr=False)  # what it is known by
+    mark: _Mark = field(init=False, default_factory=_Mark, compare=False, repr=False)  # what it is known by
 
     def __post_init__(self) -> None:
         when, require = tuple(leaves(self.when)), tuple(leaves(self.require))

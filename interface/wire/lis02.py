@@ -24,7 +24,7 @@ DEFAULT_ENCODING = "latin-1"  # every byte is a character: nothing an analyzer s
 # LIS02-A2 hierarchy: H and L 0, P 1, O 2, R 3. Q and S stand beside P. C and M attach to the record before them.
 LEVELS = {"H": 0, "L": 0, "P": 1, "Q": 1, "S": 1, "O": 2, "R": 3}
 ATTACHED = frozenset("CM")
-_TYPES = ATTACHED | LEVELS.keys()
+_TYPES = ATTACHED.union(LEVELS)
 
 _HEX = re.compile(r"X((?:[0-9A-Fa-f]{2})+)")
 _MAX_CONTROL_ID = 80
