@@ -1,9 +1,9 @@
 """The hot rooms as machine code, where `scripts/prepare` could make it and the sources are still those it was made of.
 
-What was compiled lies in `.build/rooms/`, outside the package, with the digest of every source that it depends on. Python
-finds it only by the finder that is put in place here, and only after all those digests were compared with the files that
-are there now: one changed byte in one of them, and every room runs from its source. So no rule runs that is not what
-the source says (docs/decisions/compiled-rooms.md). Without compiled rooms everything works the same, and slower.
+What was compiled lies in `.build/rooms/`, outside the package, with the digest of every source that it depends on.
+Python finds it only by the finder that is put in place here, and only after all those digests were compared with the
+files that are there now: one changed byte in one of them, and every room runs from its source. So no rule runs that is
+not what the source says (docs/decisions/compiled-rooms.md). Without compiled rooms everything works as well, slower.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def changed(root: Path, sources: Mapping[str, str]) -> str:
     return ""
 
 
-class _Finder(MetaPathFinder):
+class Finder(MetaPathFinder):
+    """Finds the modules of a compiled library, and the library."""
+
     def __init__(self, modules: Sequence[str], path: Path) -> None:
         self._modules, self._path = frozenset((*modules, LIBRARY)), str(path)
 
@@ -98,7 +100,7 @@ def install(root: Path) -> str:
     library = found.library(root)
     if not library.is_file():
         return "compiled for another Python"
-    finder = _Finder(found.modules, library)
+    finder = Finder(found.modules, library)
     sys.meta_path.insert(0, finder)
     try:
         importlib.import_module(LIBRARY)

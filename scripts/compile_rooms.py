@@ -1,4 +1,6 @@
-"""Compiles the hot rooms with mypyc into .build/rooms, where they are not yet what the sources say: scripts/prepare runs it.
+"""Compiles the hot rooms with mypyc into .build/rooms, where they are not yet what the sources say.
+
+`scripts/prepare --compile` runs it.
 
 What is compiled: pyproject.toml, [tool.labora] compiled. Why, and why it is safe: docs/decisions/compiled-rooms.md.
 The dataclasses among them get an `__init__` that is written out, which mypyc compiles; the one that `dataclasses` makes
@@ -201,7 +203,7 @@ def _link(sources: Sequence[Path], include: Sequence[str], target: Path) -> None
     def compile_one(pair: tuple[Path, Path]) -> None:
         source, made = pair
         if not made.is_file():
-            subprocess.run([*compiler, "-c", str(source), "-o", f"{made}.new"], check=True)
+            subprocess.run([*compiler, "-c", str(source), "-o", f"{made}.new"], check=True)  # noqa: S603 - as built above
             os.replace(f"{made}.new", made)
 
     largest_first = sorted(zip(sources, objects, strict=True), key=lambda pair: -pair[0].stat().st_size)
@@ -209,7 +211,7 @@ def _link(sources: Sequence[Path], include: Sequence[str], target: Path) -> None
         for _ in pool.map(compile_one, largest_first):
             pass
     target.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run([*compiler, "-shared", *map(str, objects), "-o", str(target)], check=True)
+    subprocess.run([*compiler, "-shared", *map(str, objects), "-o", str(target)], check=True)  # noqa: S603
 
 
 def missing() -> str:
@@ -226,8 +228,9 @@ def main() -> int:
     modules = tuple(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["labora"]["compiled"])
     if len({name.rpartition(".")[2] for name in modules}) < len(modules):
         raise SystemExit("two of the modules to be compiled have the same last name")  # they share one library
-    own = digest(Path(__file__).read_bytes())
-    tool = f"{own} mypy {version('mypy')} {sys.version.split()[0]} {EXTENSION_SUFFIXES[0]} {digest(repr(modules).encode())}"
+    python = f"{sys.version.split()[0]} {EXTENSION_SUFFIXES[0]}"
+    own = digest(Path(__file__).read_bytes() + repr(modules).encode())
+    tool = f"{own} mypy {version('mypy')} {python}"
     known = read_manifest(ROOT)
     if known and known.tool == tool and known.library(ROOT).is_file() and not changed(ROOT, known.sources):
         return 0

@@ -6,7 +6,7 @@ Quantities are text, as everywhere they must be exact. A change needs a `reason`
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -74,7 +74,7 @@ async def list_intervals(request: web.Request) -> web.StreamResponse:
 
 
 def _flat(view: IntervalView) -> dict[str, object]:
-    return {"test": view.test, **{name: getattr(view.interval, name) for name in Interval.__slots__}}
+    return {"test": view.test, **{one.name: getattr(view.interval, one.name) for one in fields(Interval)}}
 
 
 # ---- changing --------------------------------------------------------------------------------------------------------

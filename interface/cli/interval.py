@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -58,7 +58,7 @@ def _limits(command: _Command) -> _Command:
 
 def flat(view: IntervalView) -> dict[str, object]:
     """With the test's code, and the interval's own fields beside it."""
-    return {"test": view.test, **{name: getattr(view.interval, name) for name in Interval.__slots__}}
+    return {"test": view.test, **{one.name: getattr(view.interval, one.name) for one in fields(Interval)}}
 
 
 def _given(base: Interval, options: dict[str, Any]) -> Interval:

@@ -37,7 +37,8 @@ QC_UNKNOWN = QcSays(QcState.UNKNOWN)
 
 
 class QcGate(Protocol):
-    """The state of quality control, for whoever decides about patients' results."""
+    """The state of quality control, for whoever decides about patients' results. What has these methods is one:
+    classes do not name it as a base, since none that Python makes may inherit from a compiled one."""
 
     def state(self, analyzer: str, test: str, at: datetime | None, module: str = "", reagent_lot: str = "") -> QcState:
         """Of an analyzer's stream for a test (its code), at the time of the measurement, on a module and with a reagent

@@ -47,8 +47,9 @@ class _Lane:
         self.said: list[QcSays | None] = [None] * (len(self.begins) + 1)
 
 
-class StreamGate(QcGate):
-    """Of the streams by analyzer (its name) and test (its code). `says` gives the same object for the same words."""
+class StreamGate:
+    """A `QcGate`: of the streams by analyzer (its name) and test (its code). `says` gives the same object for the same
+    words."""
 
     def __init__(self, streams: Mapping[tuple[str, str], Sequence[GateStream]]) -> None:
         self._streams = streams
@@ -114,8 +115,8 @@ def _says(at: At, plan: str) -> QcSays:
 
 
 @dataclass(frozen=True, slots=True)
-class JoinedGate(QcGate):
-    """Several gates, of different analyzers, as one."""
+class JoinedGate:
+    """A `QcGate`: several gates, of different analyzers, as one."""
 
     gates: tuple[StreamGate, ...] = field(default=())
 

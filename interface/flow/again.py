@@ -18,7 +18,7 @@ from interface.domain import judging
 from interface.domain.autoverify import OFF
 from interface.domain.decide import DecisionContext, decide_value
 from interface.domain.facts import QcState
-from interface.domain.judging import QcGate, QcSays
+from interface.domain.judging import QcSays
 from interface.domain.model import RELEASED, HoldReason, ObservedSpecimen, Origin, SpecimenFacts, Step
 from interface.domain.states import CLOSED_ITEM
 from interface.flow.cases import Beside, Case, Decided, Rules, judge_together
@@ -118,8 +118,8 @@ def held_for_controls(
 
 
 @dataclass(frozen=True, slots=True)
-class _AsItWas(QcGate):
-    """Quality control as the reasons to hold say that it was, by test."""
+class _AsItWas:
+    """A `QcGate`: quality control as the reasons to hold say that it was, by test."""
 
     held: Mapping[str, tuple[HoldReason, ...]]
 

@@ -8,15 +8,13 @@ from unittest.mock import patch
 import pytest
 
 from interface.domain import rule_bench
-from interface.domain import rules as engine
-from interface.domain.conditions import Bounds, Tags, Words
-from interface.domain.facts import Finding
 from interface.domain.model import LabTest, ValueKind
 from interface.domain.rule_bench import Report, run
 from interface.domain.rule_cases import parse_cases
 from interface.domain.rule_files import RuleFileError
 from interface.domain.rules import Action
 from tests.domain.cases import POTASSIUM, RULE, rules
+from tests.sources import from_sources
 
 TESTS = {
     "K": POTASSIUM,
@@ -83,28 +81,34 @@ def test_what_no_case_reaches_is_said() -> None:
     assert report.uncovered == ("rule never: no case in which it passes",)
 
 
-WRONG: list[tuple[type, str, Callable[..., object]]] = [
-    (Bounds, "_number", lambda self, number: self.min is None or number > self.min),  # a bound that is left out
-    (Bounds, "_set", lambda self, value: True),
-    (Words, "judge", lambda self, observed: True),
-    (Tags, "judge", lambda self, observed: not observed),
+WRONG: list[tuple[str, str, Callable[..., object]]] = [
+    ("Bounds", "_number", lambda self, number: self.min is None or number > self.min),  # a bound that is left out
+    ("Bounds", "_set", lambda self, value: True),
+    ("Words", "judge", lambda self, observed: True),
+    ("Tags", "judge", lambda self, observed: not observed),
 ]
 
 
 @pytest.mark.parametrize(("kind", "name", "wrong"), WRONG, ids=lambda one: getattr(one, "__name__", str(one)))
 def test_an_engine_that_judges_otherwise_than_the_definition_fails(
-    kind: type, name: str, wrong: Callable[..., object]
+    kind: str, name: str, wrong: Callable[..., object]
 ) -> None:
-    with patch.object(kind, name, wrong):
-        assert not run(rules(MIXED), TESTS).passed
+    with (
+        from_sources(__name__, "interface.domain.conditions") as (here, conditions),
+        patch.object(getattr(conditions, kind), name, wrong),
+    ):
+        assert not here.run(here.rules(MIXED), here.TESTS).passed
 
 
 def test_an_engine_that_lets_something_unknown_pass_fails() -> None:
-    def kleene(rule: engine.Rule, case: object, answers: list[bool | None]) -> tuple[Finding, str]:
-        return Finding.HOLD if False in answers else Finding.PASS, ""
+    with from_sources(__name__, "interface.domain.rules") as (here, engine):
+        finding = engine.Finding
 
-    with patch.object(engine, "_found", kleene):
-        report = run(rules(MIXED), TESTS)
+        def kleene(rule: object, case: object, answers: list[bool | None]) -> tuple[object, str]:
+            return finding.HOLD if False in answers else finding.PASS, ""
+
+        with patch.object(engine, "_found", kleene):
+            report = here.run(here.rules(MIXED), here.TESTS)
     assert any("passed with something not known" in failure for failure in report.failures)
 
 
