@@ -25,7 +25,7 @@ from interface.flow.surroundings import add_neighbours_of
 from interface.store import audit
 from interface.store import results as store
 from interface.store import surroundings as rows
-from interface.store.catalogue import read_catalogue
+from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection
 from interface.store.review import report_run
 from interface.store.surroundings import KnownResult

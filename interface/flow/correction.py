@@ -11,7 +11,7 @@ from interface.domain.review import Refusal, ReviewError
 from interface.domain.values import parse_value
 from interface.domain.views import Actor
 from interface.store import surroundings
-from interface.store.catalogue import read_catalogue
+from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection
 from interface.store.lab_changes import ResultRow
 

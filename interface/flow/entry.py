@@ -43,7 +43,7 @@ from interface.flow.work import own_key
 from interface.store import audit, lab
 from interface.store import results as store
 from interface.store import surroundings as rows
-from interface.store.catalogue import read_catalogue
+from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection
 
 LONGEST_VALUE = 4000  # characters, of a value and of a comment

@@ -53,7 +53,7 @@ from interface.store import qc_lookback as lists
 from interface.store import qc_sweep as waits
 from interface.store import results as store
 from interface.store import surroundings as near
-from interface.store.catalogue import read_catalogue
+from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection, Database
 from interface.store.qc_gate import StreamRow
 from interface.store.qc_sweep import Waits

@@ -35,7 +35,7 @@ from interface.flow.work_ids import compared, names_work
 from interface.settings import LinkRole
 from interface.store import audit
 from interface.store import results as store
-from interface.store.catalogue import read_catalogue
+from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection, Database
 from interface.store.replay import Candidate, candidates, lock_message, settle_again
 from interface.store.results import CurrentResult, ResultVersion

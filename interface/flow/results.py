@@ -41,7 +41,7 @@ from interface.flow.work import Work, said_again
 from interface.flow.work_ids import compared, names_work
 from interface.settings import LimitSettings
 from interface.store import results as store
-from interface.store.catalogue import read_catalogue
+from interface.store.catalogues import Catalogues
 from interface.store.db import Connection, Database
 from interface.store.ids import instant_of
 from interface.store.qc_gate import lock_judging
@@ -58,7 +58,7 @@ CLAIM_MESSAGES, LOAD_BYTES = 64, 16 << 20
 WINDOWS = 3  # of claimed messages at work: while one is decided, one is committed, and the next is read and decoded
 BUSY_MESSAGES = 8  # claimed at once while links deliver: what is decided slowly need not be held long
 THREAD_BYTES = 64 << 10  # larger messages are worked on in a thread: the links answer meanwhile
-POLL_S, RETRY_S, CATALOGUE_S = 1.0, 0.5, 15.0
+POLL_S, RETRY_S = 1.0, 0.5
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ class ResultWorker:
         self._deciding = asyncio.Lock()  # one batch after the other: the first is committed while the next is decided
         self._rule_sets = rule_sets()
         self._lots = qc.LotsSaid()
-        self._catalogues: dict[UUID, tuple[float, Catalogue]] = {}
+        self._catalogues = Catalogues()
         self._windows: list[_Window] = []  # what is being decided, the oldest first
         self._task: asyncio.Task[None] | None = None
         self.turns = 0  # that it is not stuck: looks at the queue, and batches done
@@ -365,12 +365,8 @@ class ResultWorker:
         return outcomes
 
     async def _catalogue(self, connection: Connection, link: LinkContext) -> Catalogue:
-        now = asyncio.get_running_loop().time()
-        read_at, catalogue = self._catalogues.get(link.link_id, (now - 2 * CATALOGUE_S, Catalogue()))
-        if now - read_at > CATALOGUE_S:
-            catalogue = await read_catalogue(connection, link.organization_id, link.driver.id, link.link_id)
-            self._catalogues[link.link_id] = (now, catalogue)
-        return catalogue
+        now_s = asyncio.get_running_loop().time()
+        return await self._catalogues.of(connection, link.organization_id, link.driver.id, link.link_id, now_s)
 
     async def _failed(self, claim: Claim, link: LinkContext, error: Exception) -> bool:
         """A fault of ours or a poisoned message: again, or parked at the last attempt. True: it is out of the way."""

@@ -18,8 +18,7 @@ from uuid import UUID
 
 import asyncpg
 
-from interface.domain.barcodes import NO_CONTROLS, ControlNames, control_names
-from interface.domain.catalogue import Catalogue
+from interface.domain.barcodes import ControlNames, control_names
 from interface.domain.model import CodeMapping, Interval, IntervalUse, LabTest, Sex, ValueKind
 from interface.domain.units import UNKNOWN_SUBSTANCE, Substance, UnitAliases
 from interface.settings import packaged
@@ -373,42 +372,8 @@ async def load_code_map(connection: Connection, organization_id: UUID, driver_id
 # ---- back, for decisions ---------------------------------------------------------------------------------------------
 
 
-async def read_catalogue(
-    connection: Connection, organization_id: UUID, driver_id: str, link_id: UUID | None
-) -> Catalogue:
-    """What is valid now for one link: active tests, their intervals, and the code map of its driver.
-
-    Intervals are all there, also those that have ended: a specimen is judged by what was valid when it was collected.
-
-    For one code and specimen type a site's row wins over a shipped one, then the link's own over the driver's, then the
-    newest revision. The caller keeps the catalogue for as long as it suits; it does not change.
-    """
-    tests = await read_tests(connection, organization_id)
-    intervals = await connection.fetch(
-        """SELECT id, test_id, unit, low, high, critical_low, critical_high, sex, age_low_d, age_high_d, specimen_type,
-                  text, source, priority, age_low_h, age_high_h, pregnant, gestation_low_w, gestation_high_w, method,
-                  analyzer, use, valid_from, valid_to, normal_values, abnormal_values, critical_values
-             FROM lab.reference_interval
-            WHERE organization_id = $1""",
-        organization_id,
-    )
-    codes = await connection.fetch(
-        """SELECT id, code, test_id, specimen_type, unit, revision, origin FROM lab.code_map
-            WHERE organization_id = $1 AND driver = $2 AND (link_id IS NULL OR link_id = $3) AND ended_at IS NULL
-              AND valid_from <= now() AND (valid_to IS NULL OR valid_to > now())
-            ORDER BY (origin = $4), (link_id IS NOT NULL), revision, id""",
-        organization_id, driver_id, link_id, SITE,
-    )  # fmt: skip
-    return Catalogue(
-        tests={test.id: test for test in tests},
-        intervals=_by_test(lab_interval(row) for row in intervals),
-        mappings={(row["code"], row["specimen_type"]): _mapping(row) for row in codes},  # the last, strongest row stays
-        aliases=shipped_aliases(),
-        controls=await _control_names(connection, link_id) if link_id else NO_CONTROLS,
-    )
-
-
-async def _control_names(connection: Connection, link_id: UUID) -> ControlNames:
+async def read_control_names(connection: Connection, link_id: UUID) -> ControlNames:
+    """What the open lots of controls are called that the link may send."""
     rows = await connection.fetch(
         """SELECT DISTINCT unnest(l.identifiers) AS name FROM lab.qc_lot l JOIN lab.link k ON k.id = $1
             WHERE l.closed_at IS NULL AND (l.analyzer_ids = '{}' OR k.analyzer_id = ANY(l.analyzer_ids))""",
@@ -427,7 +392,34 @@ async def read_tests(connection: Connection, organization_id: UUID | None = None
     return [_lab_test(row) for row in rows]
 
 
-def _by_test(intervals: Iterable[Interval]) -> dict[str, tuple[Interval, ...]]:
+async def read_intervals(connection: Connection, organization_id: UUID) -> list[asyncpg.Record]:
+    """Every interval as a row for `lab_interval`, also those that have ended: a specimen is judged by what was valid
+    when it was collected."""
+    rows: list[asyncpg.Record] = await connection.fetch(
+        """SELECT id, test_id, unit, low, high, critical_low, critical_high, sex, age_low_d, age_high_d, specimen_type,
+                  text, source, priority, age_low_h, age_high_h, pregnant, gestation_low_w, gestation_high_w, method,
+                  analyzer, use, valid_from, valid_to, normal_values, abnormal_values, critical_values
+             FROM lab.reference_interval
+            WHERE organization_id = $1 ORDER BY id""",
+        organization_id,
+    )
+    return rows
+
+
+async def read_code_map(connection: Connection, organization_id: UUID, driver_id: str) -> list[asyncpg.Record]:
+    """What is valid now of a driver's code map, for all links and for single ones, the weakest first: for one code and
+    specimen type a site's row wins over a shipped one, then the link's own over the driver's, then the newest."""
+    rows: list[asyncpg.Record] = await connection.fetch(
+        """SELECT id, code, test_id, specimen_type, unit, revision, origin, link_id FROM lab.code_map
+            WHERE organization_id = $1 AND driver = $2 AND ended_at IS NULL
+              AND valid_from <= now() AND (valid_to IS NULL OR valid_to > now())
+            ORDER BY (origin = $3), (link_id IS NOT NULL), revision, id""",
+        organization_id, driver_id, SITE,
+    )  # fmt: skip
+    return rows
+
+
+def intervals_by_test(intervals: Iterable[Interval]) -> dict[str, tuple[Interval, ...]]:
     grouped: defaultdict[str, list[Interval]] = defaultdict(list)
     for interval in intervals:
         grouped[interval.test_id].append(interval)
@@ -479,7 +471,7 @@ def lab_interval(row: asyncpg.Record) -> Interval:
     )
 
 
-def _mapping(row: asyncpg.Record) -> CodeMapping:
+def code_mapping(row: asyncpg.Record) -> CodeMapping:
     return CodeMapping(
         row["code"],
         str(row["test_id"]) if row["test_id"] else "",

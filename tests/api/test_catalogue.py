@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from interface.domain.permissions import Role
-from interface.store.catalogue import read_catalogue
+from interface.store.catalogues import read_catalogue
 from interface.store.db import Database
 from tests.api.bench import Answer, Bench, Laboratory, found_laboratory
 

@@ -10,7 +10,7 @@ import pytest
 
 from interface.domain.mapping import effective
 from interface.domain.model import HoldReason
-from interface.store.catalogue import read_catalogue
+from interface.store.catalogues import read_catalogue
 from interface.store.maps import read_rows
 from tests.cli.workbench import Workbench, open_workbench
 

@@ -24,7 +24,6 @@ from interface.store.catalogue import (
     CatalogueCounts,
     load_code_map,
     load_shipped,
-    read_catalogue,
     shipped_aliases,
     shipped_code_map,
     shipped_intervals,
@@ -32,6 +31,7 @@ from interface.store.catalogue import (
     shipped_specimen_types,
     shipped_tests,
 )
+from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
 from tests.conftest import Organization
