@@ -269,12 +269,9 @@ def upgrade_to(folder: Path) -> dict[str, object]:
         made = load.made
         until(lambda: load.made > made + 20, "load")
     schema = json.loads(run("labora", "db", "status", "--json", status=None))["schema"]
-    names = run(
-        "runuser", "-u", "postgres", "--", "psql", "-Atqc", "select datname from pg_database where datname ~ 'labora'"
-    )
     return {
         **load.report(), "status": done.returncode, "said": (done.stdout + done.stderr).splitlines()[-6:],
-        "changed": os.readlink("/opt/labora/current") != before, "schema": schema, "databases": names.split(),
+        "changed": os.readlink("/opt/labora/current") != before, "schema": schema, "databases": _names(_DATABASES),
         "backups": len(json.loads(run("labora", "backup", "list", "--json"))) - backups, "serves": enquire(),
         "left": Path("/run/systemd/system/labora.service.d/upgrade.conf").exists(),
     }  # fmt: skip
@@ -311,9 +308,51 @@ def stop() -> object:
     }
 
 
+def credential() -> object:
+    """A secret is passed to the service, and only there can it be read."""
+    secret = Path("/etc/labora/credentials/database-url")
+    secret.write_text("postgresql:///labora?host=/run/postgresql&user=labora_app&application_name=by-credential")
+    secret.chmod(0o600)
+    run("/opt/labora/current/scripts/install", "--host", "lab.example.org", "--without-nginx")
+    run("systemctl", "restart", "labora")
+    return {
+        "names": os.listdir("/run/credentials/labora.service"), "status": http("/ready"),
+        "by the account": run("runuser", "-u", "labora", "--", "cat", str(secret), status=1),
+    }  # fmt: skip
+
+
+def _left() -> list[str]:
+    kept = ("/etc/labora", "/var/lib/labora", "/var/backups/labora", "/opt/labora", "/usr/local/bin/labora",
+            "/etc/systemd/system/labora.service", "/etc/nginx/sites-enabled/labora")  # fmt: skip
+    return [each for each in kept if os.path.lexists(each)]
+
+
+def _names(query: str) -> list[str]:
+    return run("runuser", "-u", "postgres", "--", "psql", "-Atqc", query).split()
+
+
+_DATABASES = "select datname from pg_database where datname ~ 'labora'"
+_ROLES = "select rolname from pg_roles where rolname ~ 'labora' order by 1"
+
+
+def uninstall() -> object:
+    """The service goes, what it knows stays, and goes too when that is asked for."""
+    shutil.copytree("/opt/labora/current", "/srv/last", symlinks=True, ignore=shutil.ignore_patterns(".venv", ".whole"))
+    run("/opt/labora/current/scripts/uninstall")
+    first = {"left": _left(), "databases": _names(_DATABASES), "roles": _names(_ROLES), "refused": not connects(8080)}
+    run("/srv/last/scripts/uninstall", "--purge")
+    return {
+        "first": first, "left": _left(), "databases": _names(_DATABASES), "roles": _names(_ROLES),
+        "account": run("getent", "passwd", "labora", status=2),
+        "access": run("grep", "-r", "labora", "/etc/postgresql", status=1),
+        "PostgreSQL": run("pg_lsclusters", "-h").split()[3],
+    }  # fmt: skip
+
+
 CHECKS = (
     start, check, reload, restart, killed, watchdog, due, backup, health, proxy, jail, upgrade, upgrade_fails,
-    upgrade_fails_after_migrating, upgrade_fails_in_migrating, upgrade_migrates, stop,
+    upgrade_fails_after_migrating, upgrade_fails_in_migrating, upgrade_migrates, credential, stop,
+    uninstall,
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ MOST_EXPOSED = 20  # tenths
 DEFAULT = ("start", "check", "reload", "restart", "killed", "due", "backup", "health", "proxy", "stop")
 LONG = (
     "start", "reload", "watchdog", "jail", "upgrade", "upgrade_fails", "upgrade_fails_after_migrating",
-    "upgrade_fails_in_migrating", "upgrade_migrates",
+    "upgrade_fails_in_migrating", "upgrade_migrates", "credential", "uninstall",
 )  # fmt: skip
 
 
@@ -169,6 +169,22 @@ def an_upgrade_migrates_the_schema(seen: Report) -> None:
     assert found["refused"] == 0
 
 
+def a_secret_is_passed_to_the_service_and_read_nowhere_else(seen: Report) -> None:
+    assert seen["credential"] == {"names": ["labora.database-url"], "status": 200, "by the account": ""}
+
+
+def uninstalled_it_leaves_what_it_knows_until_that_is_purged(seen: Report) -> None:
+    found = seen["uninstall"]
+    assert found.pop("first") == {
+        "left": ["/etc/labora", "/var/lib/labora", "/var/backups/labora"],
+        "databases": ["labora"],
+        "roles": ["labora_app", "labora_backup", "labora_owner"],
+        "refused": True,
+    }
+    nothing: dict[str, object] = {"left": [], "databases": [], "roles": [], "account": "", "access": ""}
+    assert found == {**nothing, "PostgreSQL": "online"}
+
+
 @pytest.mark.timeout(600)  # where the root is made, which is kept
 def test_installed_on_a_debian_it_boots_serves_refuses_nobody_and_stops() -> None:
     with installed() as system:
@@ -198,3 +214,5 @@ def test_it_survives_a_standstill_and_releases_that_do_not_run() -> None:
     for how in ("upgrade_fails", "upgrade_fails_after_migrating", "upgrade_fails_in_migrating"):
         a_release_that_does_not_run_is_taken_back_with_its_schema(seen, how)
     an_upgrade_migrates_the_schema(seen)
+    a_secret_is_passed_to_the_service_and_read_nowhere_else(seen)
+    uninstalled_it_leaves_what_it_knows_until_that_is_purged(seen)
