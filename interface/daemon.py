@@ -34,6 +34,7 @@ from interface.flow.qc_watch import watch_quality_control
 from interface.flow.report_watch import emr_audience, watch_reports
 from interface.link.clock import Clock
 from interface.links import Links
+from interface.ops import retention
 from interface.settings import Address, Settings
 from interface.store.audit import AuditWriter
 from interface.store.audit_sealer import Sealer
@@ -191,6 +192,7 @@ async def started(
             keep_statistics(links.settings, server),
             keep_counted(links.settings, server),
             keep_answers(database),
+            retention.keep(links.settings, server),
             watch_criticals(database, lambda: list(links.journals)),
             watch_patients(database, lambda: list(links.journals)),
             watch_quality_control(database, lambda: list(links.journals)),

@@ -354,6 +354,21 @@ class BackupSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionSettings:
+    """How long what is kept, in whole months or in days; 0: for ever. Results, quality control and reports always are.
+
+    The defaults are the longest that laws which say a number ask of each class: docs/retention.md.
+    """
+
+    frames_months: int = 24
+    audit_months: int = 120
+    feed_months: int = 24
+    wire_log_days: int = 180
+    exports_days: int = 30
+    tokens_days: int = 90
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     state_dir: Path
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
@@ -364,6 +379,7 @@ class Settings:
     source: Path | None = None  # the file they were read from; read again at SIGHUP
     backup: BackupSettings = field(default_factory=BackupSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
 
 
 def packaged(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The `[backup]` table: what is read of it, and where its secrets come from."""
+"""The `[backup]` and `[retention]` tables: what is read of them, and where secrets come from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from interface.config import parse
 from interface.errors import ConfigError
-from interface.settings import BackupSettings, UploadSettings
+from interface.settings import BackupSettings, RetentionSettings, UploadSettings
 
 HERE = Path("config.toml")
 AGE = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"  # of age's own README
@@ -62,3 +62,14 @@ def test_what_cannot_be_is_said_with_its_place(line: str, path: str, text: str) 
     said = {problem.path: problem.text for problem in caught.value.problems}
     assert text in said[path]
     assert "AGE-SECRET" not in str(caught.value)
+
+
+def test_what_is_kept_is_said_by_class() -> None:
+    assert parse("[retention]", HERE, {}).retention == RetentionSettings(24, 120, 24, 180, 30, 90)
+    assert parse("[retention]\nframes_months = 0\ntokens_days = 7", HERE, {}).retention == RetentionSettings(
+        0, tokens_days=7
+    )
+    with pytest.raises(ConfigError) as caught:
+        parse("[retention]\nframes_months = -1\nresults_months = 12", HERE, {})
+    said = {problem.path: problem.text for problem in caught.value.problems}
+    assert "is not between 0" in said["retention.frames_months"] and "is not a key" in said["retention.results_months"]

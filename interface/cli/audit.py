@@ -101,6 +101,8 @@ def verify(
     else:
         click.echo(f"{verdict.rows} rows in {verdict.segments} segments are as they were sealed")
         click.echo(f"head {verdict.head or 'none'}")
+        if verdict.anchor is not None:
+            click.echo(f"up to segment {verdict.anchor} it was deleted when it had been kept long enough", err=True)
     if verdict.unsealed:
         click.echo(
             f"{verdict.unsealed} rows since {verdict.oldest} wait for their seal: nothing proves them yet", err=True
@@ -147,6 +149,7 @@ def _told(verdict: Verdict) -> dict[str, object]:
         "rows": verdict.rows,
         "head": str(verdict.head) if verdict.head else None,
         "sealed_last": verdict.sealed_last,
+        "anchor": str(verdict.anchor) if verdict.anchor else None,
         "unsealed": verdict.unsealed,
         "unsealed_since": verdict.oldest,
         "findings": verdict.findings,

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 import click
 
 from interface.cli import EXIT_FAILED, Context, emit, pass_context
+from interface.cli.db_hold import hold
 from interface.settings import Settings
 
 _ENVIRONMENT = "Environment: LABORA_CONFIG, LABORA_DATABASE_URL, LABORA_STATE_DIR, PGPASSWORD."
@@ -28,7 +29,10 @@ class DatabaseState:
 
 @click.group()
 def db() -> None:
-    """Upgrade the database, show its state."""
+    """Upgrade the database, show its state, delete what was kept long enough."""
+
+
+db.add_command(hold)
 
 
 @db.command(epilog=_ENVIRONMENT)
@@ -108,27 +112,48 @@ def url(context: Context, role: str, as_json: bool) -> None:
 
 
 @db.command(epilog=_ENVIRONMENT)
+@click.option("--dry-run", is_flag=True, help="Only say what `[retention]` would delete.")
 @pass_context
-def maintain(context: Context) -> None:
-    """Make the partitions of the coming months, bring the links' wire logs back to their bounds, and delete what
-    patient-based quality control counted more than 400 days ago.
+def maintain(context: Context, dry_run: bool) -> None:
+    """Make the partitions of the coming months, bring the links' wire logs back to their bounds, delete what
+    patient-based quality control counted more than 400 days ago, and what was kept as long as `[retention]` says.
 
-    The daemon does it where it may; a timer may too.
+    Says each step when it is done; killed in the middle, it goes on the next time. The daemon does it where it may; a
+    timer may too. See docs/retention.md for what is never deleted.
     """
-    made, pruned, counted = asyncio.run(_maintain(context.settings))
-    done = [f"made {', '.join(made)}"] if made else []
-    done += [f"deleted {pruned} rows of wire log"] if pruned else []
-    done += [f"deleted {counted} counted values"] if counted else []
-    click.echo("; ".join(done) or "nothing to do", err=True)
+    done = asyncio.run(_maintain(context.settings, dry_run))
+    click.echo("" if done else "nothing to do", err=True, nl=not done)
 
 
-async def _maintain(settings: Settings) -> tuple[list[str], int, int]:
+async def _maintain(settings: Settings, dry_run: bool) -> bool:
+    """Whether anything was done, or would be."""
+    from datetime import UTC, datetime
+
+    from interface.ops.retention import deleted
     from interface.store.embedded import login_url
     from interface.store.migrate import maintain
     from interface.store.upkeep import prune_counted, prune_wire_log
 
+    said = 0
+
+    def say(text: str) -> None:
+        nonlocal said
+        said += 1
+        click.echo(text, err=True)
+
     async with login_url(settings) as url:
-        return await maintain(url), await prune_wire_log(settings, url), await prune_counted(url)
+        if not dry_run:
+            if made := await maintain(url):
+                say(f"made {', '.join(made)}")
+            if pruned := await prune_wire_log(settings, url):
+                say(f"deleted {pruned} rows of wire log")
+            if counted := await prune_counted(url):
+                say(f"deleted {counted} counted values")
+        async for one in deleted(url, settings.retention, datetime.now(UTC), dry_run=dry_run):
+            done = "would delete" if dry_run else "deleted"
+            kept = f", kept {one.kept}" if one.kept else ""
+            say(f"{one.name}: {one.why or f'{done} {one.rows} rows{kept}'}")
+    return bool(said)
 
 
 def without_password(url: str) -> str:

@@ -43,6 +43,7 @@ class Permission(StrEnum):
     USER_WRITE = "user:write"
     CLIENT_WRITE = "client:write"
     AUDIT_READ = "audit:read"
+    HOLD_WRITE = "hold:write"  # what is kept beyond its time, and no longer
 
 
 class Role(StrEnum):
@@ -67,7 +68,7 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.ADMINISTRATOR: frozenset(_P) - {_P.RESULT_RELEASE, _P.RULE_WRITE, _P.QC_WRITE},
     Role.LABORATORY_DIRECTOR: _CLINICAL_READ
     | {_P.PATIENT_WRITE, _P.ORDER_WRITE, _P.RESULT_RELEASE, _P.MESSAGE_READ, _P.MESSAGE_REPLAY, _P.LINK_READ}
-    | {_P.MAP_WRITE, _P.USER_READ, _P.AUDIT_READ, _P.CATALOGUE_WRITE, _P.RULE_WRITE, _P.QC_MANAGE}
+    | {_P.MAP_WRITE, _P.USER_READ, _P.AUDIT_READ, _P.CATALOGUE_WRITE, _P.RULE_WRITE, _P.QC_MANAGE, _P.HOLD_WRITE}
     | _BENCH_WORK
     | {_P.PATIENT_MERGE},
     Role.TECHNOLOGIST: _CLINICAL_READ

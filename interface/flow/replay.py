@@ -204,6 +204,8 @@ async def _work(connection: Connection, message_id: UUID, find_link: Callable[[U
     if settled == "duplicate":
         raise ReplayError("the message repeats an earlier one, which is the one to replay")
     message = (await read_messages(connection, [message_id]))[message_id]
+    if not message.frames:
+        raise ReplayError("the message's frames are no longer kept: there is nothing to decode")
     link = find_link(message.link_id)
     if link is None:
         raise ReplayError("the message's link is not in the configuration any more")

@@ -51,6 +51,12 @@ _NEVER = f"""select {_COLUMNS} from lab.audit_event where position < 0
         coalesce(pg_current_xact_id_if_assigned()::text::bigint + 1, 0)) + lab.audit_offset()
     limit $2"""  # noqa: S608
 _SEGMENTS = "select * from lab.audit_segment where number > $1 order by number limit 50"
+_ANCHOR = (
+    "select number, digest, ended_position, ended_id, sealed_at from lab.audit_anchor order by number desc limit 1"
+)
+_TOLD = """select exists (select from lab.audit_event where action = 'delete' and entity_kind = 'audit_event'
+    and detail ->> 'anchor' = $1)"""
+_BEFORE = "select id from lab.audit_event where (position, id) < ($1, $2) limit 1"
 _INSERT = """insert into lab.audit_segment (organization_id, number, began_position, began_id, ended_position, ended_id,
     sealed_at, rows, entries, previous, digest) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"""
 
@@ -99,6 +105,7 @@ class Verdict:
     unsealed: int
     oldest: datetime | None
     findings: tuple[Finding, ...]
+    anchor: Head | None = None  # what lies before it was deleted when it had been kept long enough: `store.retention`
 
 
 def parse_head(text: str) -> Head:
@@ -246,6 +253,7 @@ async def verify(
     """
     findings: list[Finding] = []
     checked = _Checked()
+    anchor = await _anchored(connection, checked, findings)
     async for segment in _segments(connection):
         checked.heads[segment["number"]] = segment["digest"]
         _follows(checked, organization_id, segment, findings)
@@ -255,6 +263,8 @@ async def verify(
             break
     findings += await _outside(connection, most_findings)
     for each in kept:
+        if anchor is not None and each.number < anchor.number:
+            continue  # its segment was deleted with what it sealed
         if checked.heads.get(each.number) != each.digest:
             text = f"the chain has no segment {each.number} with the digest that was kept elsewhere"
             findings.append(Finding(Tampering.HEAD, each.number, None, text))
@@ -265,14 +275,32 @@ async def verify(
     )
     assert waiting is not None  # noqa: S101 - an aggregate gives one row
     return Verdict(
-        segments=len(checked.heads),
+        segments=len(checked.heads) - (anchor is not None),
         rows=checked.rows,
         head=Head(last["number"], last["digest"]) if last else None,
         sealed_last=last["sealed_at"] if last else None,
         unsealed=waiting["rows"],
         oldest=waiting["oldest"],
         findings=tuple(findings[:most_findings]),
+        anchor=anchor,
     )
+
+
+async def _anchored(connection: Connection, checked: _Checked, findings: list[Finding]) -> Head | None:
+    """Where the trail begins: after a segment that was deleted with all before it, which a row of the trail tells of,
+    and of which nothing is left."""
+    row = await connection.fetchrow(_ANCHOR)
+    if row is None:
+        return None
+    anchor = Head(row["number"], row["digest"])
+    checked.last, checked.heads[anchor.number] = row, anchor.digest
+    if not await connection.fetchval(_TOLD, str(anchor)):
+        text = f"segments up to {anchor.number} are gone, and no row says who deleted them"
+        findings.append(Finding(Tampering.MISSING, anchor.number, None, text))
+    if left := await connection.fetchval(_BEFORE, row["ended_position"], row["ended_id"]):
+        text = "it stands before all that was deleted"
+        findings.append(Finding(Tampering.INSERTED, anchor.number, left, text))
+    return anchor
 
 
 async def _outside(connection: Connection, most: int) -> list[Finding]:
@@ -308,7 +336,9 @@ def _follows(checked: _Checked, organization_id: UUID, segment: Any, findings: l
     expected = last["number"] + 1 if last else 1
     before = last["digest"] if last else _NO_DIGEST
     began = (last["ended_position"], last["ended_id"]) if last else _START
-    if number != expected:
+    if number < expected:
+        findings.append(Finding(Tampering.BROKEN, number, None, "it stands before all that was deleted"))
+    elif number != expected:
         gone = f"segment {expected} is" if number == expected + 1 else f"segments {expected} to {number - 1} are"
         findings.append(Finding(Tampering.MISSING, expected, None, f"{gone} gone"))
     elif segment["previous"] != before or (segment["began_position"], segment["began_id"]) != began:

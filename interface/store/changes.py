@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from interface.store.db import Connection
 
+LONGEST: Final = timedelta(minutes=10)  # that a transaction takes: an idle one is ended after five
 BATCH: Final = 1000  # rows of a pass
 COUNTER: Final = "changes"  # the name of the counter that positions are of
 
@@ -171,7 +172,15 @@ async def changed_since(connection: Connection, since: datetime) -> datetime:
     earliest = await connection.fetchval(
         "select min(created_at) from lab.outbox where sealed_at >= $1 or sealed_at is null", since
     )
+    first: int | None = await connection.fetchval("select min(seq) from lab.outbox where seq is not null")
+    if first is not None and first > 1 and not await _told_before(connection, since):
+        # Rows that old are no longer kept (`store.retention`): nothing says what was under way then.
+        since -= LONGEST
     return min(since, earliest) if earliest is not None else since
+
+
+async def _told_before(connection: Connection, since: datetime) -> bool:
+    return bool(await connection.fetchval("select exists (select from lab.outbox where sealed_at < $1)", since))
 
 
 async def note_preliminary(connection: Connection, organization_id: UUID, result_id: UUID, version_id: UUID) -> None:

@@ -20,6 +20,8 @@ APPEND_ONLY = frozenset(
         "audit_event",
         "page_key",
         "audit_segment",
+        "audit_anchor",
+        "legal_hold",
         "qc_result",
         "qc_action",
         "qc_point",

@@ -42,6 +42,7 @@ from interface.store import lease_tables as lease_tables
 from interface.store import pbrtqc_tables as pbrtqc_tables
 from interface.store import qc_tables as qc_tables
 from interface.store import report_tables as report_tables
+from interface.store import retention_tables as retention_tables
 from interface.store.columns import (
     at,
     did,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from interface.cli.db import without_password
+from tests.conftest import FOUNDED, owner_of
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -63,3 +64,16 @@ async def test_an_unreachable_database_is_one_sentence(tmp_path: Path, state_dir
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
     assert without_password(url) == shown
+
+
+async def test_what_retention_would_delete_is_said_first_and_holds_are_kept_by_name(
+    founded_url: str, state_dir: Path
+) -> None:
+    url = owner_of(founded_url)
+    status, _, err = await labora(url, state_dir, "db", "maintain", "--dry-run")
+    assert status == 0 and "nothing to do" in err
+    arguments = ("db", "hold", "add", "--organization", FOUNDED, "--reason", "claim 17")
+    status, _, err = await labora(url, state_dir, *arguments)
+    assert status == 2 and "say who does it" in err
+    status, out, err = await labora(url, state_dir, "db", "hold", "list", "--organization", FOUNDED, "--json")
+    assert (status, json.loads(out)) == (0, [])

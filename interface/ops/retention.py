@@ -1,0 +1,137 @@
+"""What was kept long enough is deleted by the schema's owner: once a day by a daemon that may, or `labora db maintain`.
+
+Each month of frames and audit rows is one transaction, and each few thousand rows of anything else: killed in the
+middle, it goes on the next time where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import asyncpg
+import structlog
+
+from interface.errors import ConfigError, StoreError
+from interface.settings import RetentionSettings, Settings
+from interface.store import retention
+from interface.store.db import DRIVER_ERRORS, Connection, open_connection, store_errors
+from interface.store.embedded import EmbeddedPostgres
+from interface.store.migrate import may_upgrade
+from interface.store.retention import BATCH, Deleted, Kind, Month
+from interface.store.schema import OWNER_ROLE
+
+FIRST_S, PAUSE_S = 900.0, 86_400.0  # a start has other things to do
+_PASSING: Final = (StoreError, ConfigError, *DRIVER_ERRORS)
+_IN_USE: Final = "in use; the next time"
+
+_log = structlog.get_logger(__name__)
+
+
+def months_before(now: datetime, months: int) -> datetime:
+    """The first instant of the month so many months ago."""
+    at = now.astimezone(UTC)
+    index = at.year * 12 + at.month - 1 - months
+    return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
+
+
+async def deleted(url: str, settings: RetentionSettings, now: datetime, *, dry_run: bool) -> AsyncIterator[Deleted]:
+    """Delete what was kept long enough, saying each step when it is done. The login must be the owner or a member.
+
+    `dry_run`: nothing is deleted, and what would be is said.
+    """
+    connection = await open_connection(url)
+    try:
+        with store_errors():
+            if settings.frames_months:
+                async for one in _frames(connection, months_before(now, settings.frames_months), dry_run):
+                    yield one
+            if settings.audit_months:
+                async for one in _audit(connection, months_before(now, settings.audit_months), dry_run):
+                    yield one
+            for kind, before in _limits(settings, now):
+                async for one in _rows(connection, kind, before, dry_run):
+                    yield one
+            if not dry_run:
+                for each in await retention.organizations(connection):
+                    await retention.forget_assertions(connection, each, now)
+    finally:
+        await connection.close()
+
+
+def _limits(settings: RetentionSettings, now: datetime) -> list[tuple[Kind, datetime]]:
+    days = {
+        Kind.WIRE_LOG: settings.wire_log_days, Kind.EXPORTS: settings.exports_days, Kind.TOKENS: settings.tokens_days,
+    }  # fmt: skip
+    found = [(kind, now - timedelta(days=number)) for kind, number in days.items() if number]
+    if settings.feed_months:
+        found.append((Kind.FEED, months_before(now, settings.feed_months)))
+    return found
+
+
+async def _frames(connection: Connection, before: datetime, dry_run: bool) -> AsyncIterator[Deleted]:
+    for month in await retention.months(connection, "frame", before):
+        done = await _month(retention.drop_frames, connection, month, Kind.FRAMES, dry_run)
+        if done != _nothing(done):
+            yield done
+    for each in await retention.organizations(connection):
+        swept = await retention.sweep_frames(connection, each, before, dry_run=dry_run)
+        if swept.rows:
+            yield swept
+
+
+async def _audit(connection: Connection, before: datetime, dry_run: bool) -> AsyncIterator[Deleted]:
+    """In order, and none after one that stays: a trail is cut at its beginning only."""
+    for month in await retention.months(connection, "audit_event", before):
+        done = await _month(retention.drop_audit, connection, month, Kind.AUDIT, dry_run)
+        if done != _nothing(done):
+            yield done
+        if done.why:
+            return
+
+
+def _nothing(done: Deleted) -> Deleted:
+    """The same step, of a month in which nothing was."""
+    return Deleted(done.kind, done.name, 0, 0)
+
+
+async def _month(
+    drop: Callable[..., object], connection: Connection, month: Month, kind: Kind, dry_run: bool
+) -> Deleted:  # fmt: skip
+    try:
+        done = await drop(connection, month, dry_run=dry_run)  # type: ignore[misc]
+    except asyncpg.LockNotAvailableError:  # somebody reads it for long: a backup
+        return Deleted(kind, month.name, 0, 0, _IN_USE)
+    assert isinstance(done, Deleted)  # noqa: S101
+    return done
+
+
+async def _rows(connection: Connection, kind: Kind, before: datetime, dry_run: bool) -> AsyncIterator[Deleted]:
+    for each in await retention.organizations(connection):
+        while True:
+            done = await retention.delete_rows(connection, kind, each, before, dry_run=dry_run)
+            if done.rows:
+                yield done
+            if dry_run or done.rows < BATCH:
+                break
+
+
+async def keep(settings: Callable[[], Settings], server: EmbeddedPostgres | None) -> None:
+    """Once a day, for as long as the daemon runs, where its login may."""
+    owner_url = settings().database.url if server is None else server.url(OWNER_ROLE)
+    pause_s = FIRST_S
+    while True:
+        await asyncio.sleep(pause_s)
+        pause_s = PAUSE_S
+        try:
+            if not await may_upgrade(owner_url):
+                return
+            async for one in deleted(owner_url, settings().retention, datetime.now(UTC), dry_run=False):
+                _log.info(
+                    "deleted what was kept long enough", action="retention.delete", kind=one.kind, what=one.name,
+                    rows=one.rows, kept=one.kept, why=one.why,
+                )  # fmt: skip
+        except _PASSING as error:
+            _log.warning("retention not done", action="retention.delete", reason=str(error))

@@ -1,0 +1,289 @@
+"""Retention deletes what was kept long enough, and nothing that somebody still waits for, holds or was not told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from interface.domain.review import ReviewError
+from interface.domain.views import Actor, ActorKind
+from interface.flow import holds
+from interface.ops.retention import deleted, months_before
+from interface.settings import RetentionSettings
+from interface.store import audit, audit_chain, changes, retention
+from interface.store.audit_chain import Tampering, Verdict
+from interface.store.holds import HoldKind, standing
+from interface.store.retention import Deleted, Kind
+from tests.conftest import owner_of
+from tests.flow.laboratory import Laboratory, laboratory, message
+
+LATER = datetime.now(UTC) + timedelta(days=5 * 366)  # everything that a test stores is old then
+EVERYTHING = RetentionSettings(1, 1, 1, 1, 1, 1)
+NOTHING = RetentionSettings(0, 0, 0, 0, 0, 0)
+
+
+@pytest.fixture
+async def lab(founded_url: str) -> AsyncIterator[Laboratory]:
+    async with laboratory(founded_url) as made:
+        yield made
+
+
+async def swept(
+    lab: Laboratory, settings: RetentionSettings, *, dry_run: bool = False, now: datetime = LATER
+) -> list[Deleted]:
+    url = owner_of(lab.database.url)
+    return [one async for one in deleted(url, settings, now, dry_run=dry_run)]
+
+
+async def result(lab: Laboratory, barcode: str, *, ordered: tuple[str, ...] = ("WBC",), patient: str = "P-1") -> UUID:
+    """A released result of a specimen; the id of its message."""
+    if ordered:
+        await lab.order(barcode, *ordered, patient_id=patient)
+    text = (f"P|1||{patient}", f"O|1|{barcode}||^^^WBC", "R|1|^^^WBC|7.35|10*3/uL||N||F||||20260102030405")
+    receipt = await lab.send(message(*text, control=barcode))
+    await lab.settle()
+    assert receipt.message_id is not None
+    return receipt.message_id
+
+
+async def release(lab: Laboratory, message_id: UUID) -> None:
+    await lab.release(
+        await lab.owner.fetchval("select result_id from lab.result_version where message_id = $1", message_id)
+    )
+
+
+async def frames(lab: Laboratory) -> set[UUID]:
+    """The messages that have frames."""
+    return {row["message_id"] for row in await lab.owner.fetch("select distinct message_id from lab.frame")}
+
+
+async def hold(lab: Laboratory, kind: HoldKind, name: str) -> UUID:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        return await holds.add(connection, lab.director, kind, name, "a lawsuit")
+
+
+async def test_open_and_held_messages_keep_their_frames_until_they_are_neither(lab: Laboratory) -> None:
+    done, waits, ward, of_held, order_held = [
+        await result(lab, barcode, ordered=ordered, patient=patient)
+        for barcode, ordered, patient in (
+            ("A", ("WBC",), "P-1"), ("B", ("WBC",), "P-1"), ("C", ("WBC", "NA"), "P-1"), ("D", ("WBC",), "P-2"),
+            ("E", ("WBC",), "P-3"),
+        )
+    ]  # fmt: skip
+    for each in (done, ward, of_held, order_held):
+        await release(lab, each)
+    parked = await result(lab, "F")
+    await release(lab, parked)
+    await lab.owner.execute("update lab.message set settled = 'parked' where id = $1", parked)
+    unordered = await result(lab, "X", ordered=())  # held: no order
+    empty = (await lab.send(message("C|1|L|a comment alone", control="G"))).message_id
+    await lab.settle()
+    queued = (await lab.send(message("P|1", "O|1|Q||^^^WBC", "R|1|^^^WBC|1|10*3/uL||N||F", control="Q"))).message_id
+    cut = await lab.send(message("P|1", "O|1|R||^^^WBC", control="R")[:-1], end="timeout")
+    assert empty is not None and queued is not None
+    assert cut is not None
+    patient = await lab.owner.fetchval("select patient_id from lab.specimen where barcode = 'D'")
+    number = await lab.owner.fetchval(
+        "select number from lab.lab_order o join lab.specimen s on s.order_id = o.id where s.barcode = 'E'"
+    )
+    held = [await hold(lab, HoldKind.PATIENT, str(patient)), await hold(lab, HoldKind.ORDER, number)]
+
+    before = await frames(lab)
+    said = await swept(lab, RetentionSettings(1, 0, 0, 0, 0, 0), dry_run=True)
+    assert await frames(lab) == before and [one.kind for one in said] == [Kind.FRAMES]
+    assert await swept(lab, RetentionSettings(1, 0, 0, 0, 0, 0)) == said
+    gone = before - await frames(lab)
+    assert done in gone
+    assert not gone & {waits, ward, of_held, order_held, parked, unordered, queued}
+    assert await lab.owner.fetchval("select count(*) from lab.message where id = $1", done) == 1  # what it came to
+    homes = await lab.owner.fetch("select distinct tableoid::regclass::text as name from lab.frame")
+    assert [row["name"] for row in homes] == ["lab.frame_default"]
+    told = await lab.owner.fetchval(
+        "select detail from lab.audit_event where action = 'delete' and entity_kind = 'frame'"
+    )
+    assert (int(told["rows"]), int(told["kept"])) == (said[0].rows, said[0].kept)
+
+    async with lab.database.transaction(lab.organization_id) as connection:
+        assert [one.subject for one in await standing(connection)] == [str(patient), number]
+        for each in held:
+            await holds.remove(connection, lab.director, each, "settled out of court")
+    await release(lab, waits)
+    await lab.owner.execute(
+        "update lab.order_item set status = 'cancelled' where status not in ('completed', 'verified')"
+    )
+    await swept(lab, RetentionSettings(1, 0, 0, 0, 0, 0))
+    gone = before - await frames(lab)
+    assert {done, waits, of_held, order_held, ward} <= gone and not gone & {parked, unordered, queued}
+
+
+async def test_a_month_is_there_or_gone(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is killed in the middle is rolled back: the month is attached, and whole."""
+    await release(lab, await result(lab, "A"))
+    before = await frames(lab)
+
+    async def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(retention, "_told", killed)
+    with pytest.raises(KeyboardInterrupt):
+        await swept(lab, EVERYTHING)
+    monkeypatch.undo()
+    assert await frames(lab) == before
+    await swept(lab, RetentionSettings(1, 0, 0, 0, 0, 0))
+    assert await frames(lab) == set()
+
+
+async def test_nothing_is_deleted_that_is_young_or_kept_for_ever(lab: Laboratory) -> None:
+    await release(lab, await result(lab, "A"))
+    before = await frames(lab)
+    assert await swept(lab, EVERYTHING, now=datetime.now(UTC)) == []
+    assert await swept(lab, NOTHING) == []
+    assert await frames(lab) == before
+    assert months_before(datetime(2026, 3, 31, 23, tzinfo=UTC), 4) == datetime(2025, 11, 1, tzinfo=UTC)
+
+
+# ---- the audit trail ------------------------------------------------------------------------------------------------
+
+
+async def sealed(lab: Laboratory, rows: int) -> audit_chain.Head:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        actor = Actor(ActorKind.USER, uuid4(), "vera", lab.organization_id)
+        for _ in range(rows):
+            await audit.record(connection, actor, "release", "result", uuid4())
+    while True:
+        async with lab.database.transaction(lab.organization_id) as connection:
+            done = await audit_chain.seal(connection, lab.organization_id)
+        if not (await verified(lab)).unsealed:
+            assert done.head is not None
+            return done.head
+
+
+async def verified(lab: Laboratory, *kept: audit_chain.Head) -> Verdict:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        return await audit_chain.verify(connection, lab.organization_id, kept)
+
+
+AUDIT = RetentionSettings(0, 1, 0, 0, 0, 0)
+
+
+async def test_what_is_left_of_an_audit_trail_can_be_verified(lab: Laboratory) -> None:
+    [unsealed] = await swept(lab, AUDIT)
+    assert (unsealed.rows, unsealed.why) == (0, "it is not sealed")
+    early, middle, last = await sealed(lab, 5), await sealed(lab, 3), await sealed(lab, 2)
+    held = await hold(lab, HoldKind.ORGANIZATION, "")
+    [stays] = await swept(lab, AUDIT)
+    assert (stays.rows, stays.why) == (0, "a legal hold stands")
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await holds.remove(connection, lab.director, held, "over")
+    newest = await sealed(lab, 1)
+    before = (await verified(lab)).rows
+    [done] = await swept(lab, AUDIT)
+    assert done.rows > 0 and done.kept > 0
+    verdict = await verified(lab, early, middle, last, newest)
+    assert verdict.findings == () and verdict.anchor is not None
+    assert verdict.rows < before and verdict.anchor.number < newest.number
+    assert (await sealed(lab, 2)).number > newest.number  # and it goes on
+    assert (await verified(lab, newest)).findings == ()
+
+    # Who deletes, and puts an anchor there for it, is found: no row of the trail says so.
+    head = (await verified(lab)).head
+    assert head is not None
+    await lab.owner.execute(
+        "delete from lab.audit_event where position < (select max(ended_position) from lab.audit_segment)"
+    )
+    await lab.owner.execute(
+        """insert into lab.audit_anchor (organization_id, number, digest, ended_position, ended_id, sealed_at, rows)
+           select organization_id, number, digest, ended_position, ended_id, sealed_at, 0 from lab.audit_segment
+           order by number desc limit 1"""
+    )
+    await lab.owner.execute("delete from lab.audit_segment where number <= (select max(number) from lab.audit_anchor)")
+    assert [each.what for each in (await verified(lab)).findings] == [Tampering.MISSING]
+
+
+async def test_an_anchor_alone_hides_nothing(lab: Laboratory) -> None:
+    await sealed(lab, 3)
+    await sealed(lab, 3)
+    await lab.owner.execute(
+        """insert into lab.audit_anchor (organization_id, number, digest, ended_position, ended_id, sealed_at, rows)
+           select organization_id, number, digest, ended_position, ended_id, sealed_at, 0 from lab.audit_segment
+           order by number limit 1"""
+    )
+    found = {each.what for each in (await verified(lab)).findings}
+    assert {Tampering.MISSING, Tampering.INSERTED, Tampering.BROKEN} <= found
+
+
+# ---- what goes row by row -------------------------------------------------------------------------------------------
+
+
+async def test_the_feed_keeps_what_a_subscription_was_not_told_and_its_end(lab: Laboratory) -> None:
+    for barcode in ("A", "B", "C"):
+        await release(lab, await result(lab, barcode))
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await changes.seal(connection, lab.organization_id)
+        last = await changes.last_position(connection)
+    client = await lab.owner.fetchval(
+        "insert into lab.client (id, organization_id, name) values ($1, $2, 'emr') returning id",
+        uuid4(), lab.organization_id,
+    )  # fmt: skip
+    subscription = await lab.owner.fetchval(
+        """insert into lab.subscription (id, organization_id, client_id, status, resource, criteria, endpoint, position)
+           values ($1, $2, $3, 'off', 'Observation', '', '', 2) returning id""",
+        uuid4(), lab.organization_id, client,
+    )  # fmt: skip
+    feed = RetentionSettings(0, 0, 1, 0, 0, 0)
+    assert [(one.name, one.rows) for one in await swept(lab, feed)] == [("outbox", 2)]
+    await lab.owner.execute("update lab.subscription set ended_at = now() where id = $1", subscription)
+    assert [one.rows for one in await swept(lab, feed)] == [last - 3]
+    async with lab.database.transaction(lab.organization_id) as connection:
+        assert await changes.last_position(connection) == last and await changes.has(connection, last)
+        assert not await changes.has(connection, 1)
+        # What was under way then is not known any more: so much earlier is read, rather than something missed.
+        since = datetime.now(UTC) - timedelta(days=1)
+        assert await changes.changed_since(connection, since) == since - changes.LONGEST
+
+
+async def test_what_has_ended_goes_row_by_row_and_is_told(lab: Laboratory) -> None:
+    client = await lab.owner.fetchval(
+        "insert into lab.client (id, organization_id, name) values ($1, $2, 'emr') returning id",
+        uuid4(), lab.organization_id,
+    )  # fmt: skip
+    ended = datetime.now(UTC) - timedelta(hours=2)
+    for at in (ended, LATER + timedelta(days=1)):
+        await lab.owner.execute(
+            "insert into lab.client_assertion (organization_id, client_id, jti_digest, expires_at)"
+            " values ($1, $2, $3, $4)",
+            lab.organization_id, client, str(at).encode(), at,
+        )  # fmt: skip
+        await lab.owner.execute(
+            "insert into lab.access_token (token_hash, organization_id, expires_at) values ($1, $2, $3)",
+            str(at).encode(), lab.organization_id, at,
+        )  # fmt: skip
+    for files, removed in (("[]", None), ('["a"]', None), ('["a"]', ended)):
+        await lab.owner.execute(
+            """insert into lab.export_job (id, organization_id, client_id, state, request, level, files, ended_at,
+                   removed_at) values ($1, $2, $3, 'completed', '', 'system', $4, $5, $6)""",
+            uuid4(), lab.organization_id, client, json.loads(files), ended, removed,
+        )  # fmt: skip
+    said = {one.name: one.rows for one in await swept(lab, RetentionSettings(0, 0, 0, 1, 1, 1))}
+    assert said == {"export_job": 2, "access_token": 1}
+    assert await lab.owner.fetchval("select count(*) from lab.client_assertion") == 1
+    told = await lab.owner.fetch("select entity_kind from lab.audit_event where action = 'delete' order by 1")
+    assert [row["entity_kind"] for row in told] == ["access_token", "export_job"]
+
+
+async def test_only_who_may_says_what_is_kept(lab: Laboratory) -> None:
+    viewer = Actor(ActorKind.USER, uuid4(), "viewer", lab.organization_id)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        for actor, kind, name, reason in (
+            (viewer, HoldKind.ORGANIZATION, "", "why"), (lab.director, HoldKind.ORGANIZATION, "", " "),
+            (lab.director, HoldKind.PATIENT, "nobody", "why"), (lab.director, HoldKind.ORDER, "2026-000000", "why"),
+        ):  # fmt: skip
+            with pytest.raises(ReviewError):
+                await holds.add(connection, actor, kind, name, reason)
+        with pytest.raises(ReviewError):
+            await holds.remove(connection, lab.director, uuid4(), "why")
+        assert await standing(connection) == []
