@@ -70,6 +70,7 @@ def list_all(context: Context, organization: str | None, username: str | None, a
 
     async def work() -> list[Hold]:
         async with desk(context.settings, organization, username, named=False) as at, at.transaction() as connection:
+            await at.note_read(connection, "search", "legal_hold")
             return await standing(connection)
 
     found = asyncio.run(work())

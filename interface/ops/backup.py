@@ -19,17 +19,18 @@ from pathlib import Path
 from typing import Final
 
 from interface import __version__
+from interface.domain.views import Actor, ActorKind
 from interface.errors import BackupError
 from interface.ops import backup_manifest, backup_pipe, backup_upload
 from interface.ops.backup_manifest import DUMP, MANIFEST, PART, SUMS, Manifest
 from interface.ops.backup_pipe import Encryption, Run
 from interface.settings import BackupSettings, Settings
-from interface.store import census
+from interface.store import audit, census
 from interface.store.databases import for_programs
 from interface.store.db import Connection, open_connection, store_errors
 from interface.store.embedded import login_url
 from interface.store.programs import Programs, client_at_least
-from interface.store.schema import SCHEMA
+from interface.store.schema import OWNER_ROLE, SCHEMA
 
 _LOCK: Final = ".lock"
 
@@ -132,8 +133,10 @@ async def create(settings: Settings) -> Made:
         try:
             async with login_url(settings) as url:
                 manifest = await _dumped(settings, url, part, encryption, recipients)
-            _finish(part, manifest)
-            path = _named(part, manifest.taken_at)
+                _finish(part, manifest)
+                path = _free(part.parent, manifest.taken_at)
+                await _told(url, path.name, manifest)  # before it is one: none leaves without a row in every trail
+            _name(part, path)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
@@ -282,13 +285,35 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _named(part: Path, at: datetime) -> Path:
+def _free(folder: Path, at: datetime) -> Path:
     number = 0
-    while (path := part.parent / backup_manifest.name_of(at, number)).exists():
+    while (path := folder / backup_manifest.name_of(at, number)).exists():
         number += 1
+    return path
+
+
+def _name(part: Path, path: Path) -> None:
     part.rename(path)
     _sync(path.parent)
-    return path
+
+
+async def _told(url: str, name: str, manifest: Manifest) -> None:
+    """All records of every laboratory are in it: each one's audit trail says so."""
+    detail = {
+        "backup": name, "sha256": manifest.stored.sha256, "encryption": manifest.encryption.value,
+        "results": str(manifest.tables["result"].rows),
+    }  # fmt: skip
+    connection = await open_connection(url)
+    try:
+        with store_errors():
+            async with connection.transaction():
+                await connection.execute(f"set local role {OWNER_ROLE}")
+                for one in manifest.laboratories:
+                    await connection.execute("select set_config('labora.org', $1, true)", str(one.id))
+                    actor = Actor(ActorKind.SETUP, None, "command line", one.id)
+                    await audit.record(connection, actor, "backup", "database", None, detail)
+    finally:
+        await connection.close()
 
 
 # ---- keeping so many ------------------------------------------------------------------------------------------------

@@ -19,13 +19,14 @@ from tests.cli.records_use import record_arguments
 from tests.cli.rules_use import rule_arguments
 from tests.cli.test_review import critical
 from tests.cli.test_subscription import stopped
-from tests.conftest import Organization
+from tests.conftest import Organization, owner_of
 from tests.records import store_message
 
 WITHOUT_RECORDS = {  # nothing of a laboratory's passes through these
-    "run", "backup create", "backup list", "backup verify", "check", "demo", "doctor", "decode", "simulate",
+    "run", "backup list", "backup verify", "backup confirm", "check", "demo", "doctor", "decode", "simulate",
     "db upgrade", "db status", "db url", "db maintain",
     "driver list", "driver diff", "driver new", "driver schema", "driver show", "driver test", "driver vector",
+    "backup restore", "backup adopt",  # what they leave in each trail: tests/ops/test_backup_restore.py
     "link doctor", "link list", "link ports", "link status", "link test", "organization list", "result comments",
 }  # fmt: skip
 
@@ -114,6 +115,11 @@ async def test_a_command_about_records_is_in_the_audit(
         assert (await shell.run("client", "create", "emr", "--scope", "system/Patient.r", "--as", "ada")).status == 0
     if name == "report order":  # there is one from the first release on
         assert (await shell.run("result", "release", result_id, "--as", "vera")).status == 0
+    hold = ""
+    if name == "db hold remove":
+        hold = (await shell.run("db", "hold", "add", *why)).out.strip()
+    if name == "backup create":  # which sees every laboratory's rows
+        monkeypatch.setenv("LABORA_DATABASE_URL", owner_of(shared_database_url))
     of_subscriptions = await subscription_arguments(shell) if name.startswith("subscription ") else {}
     of_rules = {name: await rule_arguments(shell, name, tmp_path)} if name.startswith("rule ") else {}
     arguments = (
@@ -122,6 +128,10 @@ async def test_a_command_about_records_is_in_the_audit(
         or await qc_arguments(shell, name, tmp_path)
         or await record_arguments(shell, name)
         or {
+            "backup create": (),
+            "db hold add": why,
+            "db hold remove": (hold, *why),
+            "db hold list": (),
             "map list": (),
             "map history": (),
             "map export": (),
