@@ -50,7 +50,7 @@ with hold as (select kind, subject_id from lab.legal_hold where organization_id 
             or r.order_id in (select subject_id from hold where kind = 'order')
             or r.patient_id in (select id from held_patient)))
 select m.id from lab.message m join lab.link l on l.id = m.link_id and l.organization_id = m.organization_id
-where m.organization_id = $1 and m.id >= $2 and m.id < $3 and (
+where m.organization_id = $1 and m.id >= $2 and m.id < $3 and ($4::uuid[] is null or m.id = any($4)) and (
     m.settled is null or m.settled = 'parked'
     or exists (select from lab.queue q where q.message_id = m.id)
     or exists (select from hold where kind = 'organization')
@@ -163,10 +163,12 @@ async def _counts(connection: Connection, name: str) -> dict[UUID, int]:
 # ---- raw frames -----------------------------------------------------------------------------------------------------
 
 
-async def kept_messages(connection: Connection, organization_id: UUID, start: datetime, stop: datetime) -> list[UUID]:
-    """The messages of a span that must keep their frames. In a transaction as the owner."""
+async def kept_messages(
+    connection: Connection, organization_id: UUID, start: datetime, stop: datetime, among: list[UUID] | None = None
+) -> list[UUID]:
+    """The messages of a span, `among` these, that must keep their frames. In a transaction as the owner."""
     await _act_for(connection, organization_id)
-    rows = await connection.fetch(_KEPT, organization_id, uuid7_floor(start), uuid7_floor(stop))
+    rows = await connection.fetch(_KEPT, organization_id, uuid7_floor(start), uuid7_floor(stop), among)
     return [row["id"] for row in rows]
 
 
@@ -205,14 +207,14 @@ async def drop_frames(connection: Connection, month: Month, *, dry_run: bool) ->
 async def sweep_frames(connection: Connection, organization_id: UUID, before: datetime, *, dry_run: bool) -> Deleted:
     """Of the DEFAULT partition, where frames went that had to stay: those that need not any more."""
     async with _as_owner(connection):
-        first = await connection.fetchval(
-            f"select min(received_at) from {SCHEMA}.frame_default where organization_id = $1 and id < $2",  # noqa: S608
+        there = await connection.fetch(
+            f"select distinct message_id as id from {SCHEMA}.frame_default where organization_id = $1 and id < $2",  # noqa: S608
             organization_id, uuid7_floor(before),
         )  # fmt: skip
-        if first is None:
+        if not there:
             return Deleted(Kind.FRAMES, "frame_default", 0, 0)
-        start = datetime(1970, 1, 1, tzinfo=UTC)
-        kept = await kept_messages(connection, organization_id, start, before)
+        begin = datetime(1970, 1, 1, tzinfo=UTC)
+        kept = await kept_messages(connection, organization_id, begin, before, [row["id"] for row in there])
         where = f"from {SCHEMA}.frame_default where organization_id = $1 and id < $2 and message_id"
         arguments = organization_id, uuid7_floor(before), kept
         stay = await connection.fetchval(f"select count(*) {where} = any($3)", *arguments)
