@@ -19,6 +19,7 @@ from aiohttp import web
 
 from interface import telemetry
 from interface.api import (
+    alerts,
     auth,
     catalogue,
     changes,
@@ -110,7 +111,7 @@ def routes() -> tuple[Route, ...]:
     # Worksheets before orders: the worklist's path is also that of an order, and the first that takes it has it.
     bench = (worksheets, orders, specimens, results, criticals, dispatches, reports, statistics)
     of_qc = (qc_gate, qc, qc_lots, qc_peers, qc_charts, pbrtqc)  # the gate first: `status` is no result's id
-    told = (changes, events, subscriptions, subscription, export, binary)
+    told = (changes, events, alerts, subscriptions, subscription, export, binary)
     of_fhir = (fhir, history, everything, ordering)
     rooms = (health, openapi, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, *told, *of_fhir)
     return tuple(route for room in rooms for route in room.ROUTES)

@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {  # noun: (its module's attribute, on
     "simulate": ("interface.cli.simulate:simulate", "Play a capture or vector as the analyzer would."),
     "db": ("interface.cli.db:db", "Upgrade the database, show its state."),
     "backup": ("interface.cli.backup:backup", "Make backups, prove that they can be restored, restore them."),
+    "alert": ("interface.cli.alert:alert", "See what is wrong, see to it, silence it, try the channels."),
     "link": ("interface.cli.link:link", "List links and their state."),
     "driver": ("interface.cli.driver:driver", "List, show and test analyzer drivers."),
     "map": ("interface.cli.map:map_", "Map analyzers' codes to tests, check and undo it."),

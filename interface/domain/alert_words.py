@@ -16,11 +16,11 @@ from interface.domain.alerts import Phase, Severity, Subject
 
 MOST_LISTED: Final = 20  # of one message; of more, how many there are
 
-# What is the matter with one subject, with several, and where to look. {} is the subject's name.
+# What is the matter with one subject, with several ("": the same), and where to look. {} is the subject's name.
 _WORDS: Final[dict[str, tuple[str, str, str]]] = {
     "link_down": ("link {} is down", "links are down", "labora link status"),
     "link_silent": ("nothing is heard from link {}", "links are silent", "labora link status"),
-    "backlog": ("messages wait to be decided", "backlogs", "labora message list"),
+    "backlog": ("messages wait to be decided", "", "labora message list"),
     "held_age": ("held results wait for a person", "laboratories' held results wait", "labora result list"),
     "unmapped": ("{} sends codes without a map", "analyzers send codes without a map", "labora map unmapped"),
     "dispatch": ("{} does not take its work", "analyzers do not take their work", "labora dispatch list"),
@@ -97,7 +97,7 @@ def _summary(lines: Sequence[Line]) -> str:
         for kind, number in of_kind.most_common():
             only = next(line for line in lines if (line.phase, line.kind) == (phase, kind))
             plural = _WORDS.get(kind, ("", f"alerts of {kind.replace('_', ' ')}", ""))[1]
-            clauses.append(f"{number} {plural}" if number > 1 else matter(kind, only.subject))
+            clauses.append(f"{number} {plural}" if number > 1 and plural else matter(kind, only.subject))
         if clauses:
             said.append(before + ", ".join(clauses))
     return "; ".join(said)

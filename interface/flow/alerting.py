@@ -8,7 +8,8 @@ Note and subject hold nothing of a patient: they leave the house.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from interface.domain.alerts import (
@@ -25,8 +26,10 @@ from interface.domain.views import Actor, ActorKind
 from interface.flow.actors import may
 from interface.store import alerts as store
 from interface.store import audit
-from interface.store.alerts import AlertEvent, AlertView
+from interface.store.alerts import AlertEvent, AlertView, SilenceView
 from interface.store.db import Connection
+
+LONGEST_SILENCE: Final = timedelta(days=31)
 
 
 def watch_actor(organization_id: UUID) -> Actor:
@@ -131,5 +134,56 @@ async def acknowledge(connection: Connection, actor: Actor, id: UUID, comment: s
 
 
 def _need(actor: Actor, permission: Permission) -> None:
-    if not may(actor, permission):
+    """Who reads at the machine without a name has got at the database itself."""
+    asks = actor.kind is ActorKind.SETUP and permission is Permission.ALERT_READ
+    if not asks and not may(actor, permission):
         raise ReviewError(Refusal.FORBIDDEN, f"this needs the permission {permission}")
+
+
+# ---- silences -------------------------------------------------------------------------------------------------------
+
+
+async def silences(connection: Connection, actor: Actor, *, past: bool = False) -> list[SilenceView]:
+    """What is quiet now or will be; `past`: and what was. Raises ReviewError."""
+    _need(actor, Permission.ALERT_READ)
+    return await store.silences(connection, past=past)
+
+
+async def silence(
+    connection: Connection,
+    actor: Actor,
+    *,
+    ends_at: datetime,
+    reason: str,
+    kind: AlertKind | None = None,
+    subject: Subject | None = None,
+    begins_at: datetime | None = None,
+) -> SilenceView:
+    """Have nothing told of these alerts for a while, of a maintenance perhaps: they are entered all the same, and told
+    when it ends, if they still stand. Without kind and subject: of all. Raises ReviewError."""
+    _need(actor, Permission.ALERT_WRITE)
+    now = datetime.now(UTC)
+    begins_at = begins_at or now
+    if not reason.strip():
+        raise ReviewError(Refusal.INVALID, "a silence needs a reason")
+    if not max(begins_at, now) < ends_at <= now + LONGEST_SILENCE:
+        days = LONGEST_SILENCE.days
+        raise ReviewError(Refusal.INVALID, f"a silence ends after it begins, in the next {days} days")
+    about = _short(subject) if subject else Subject("", "")
+    note = _line(reason, MOST_NOTE_CHARACTERS)
+    id = await store.insert_silence(connection, actor, kind.value if kind else "", about, begins_at, ends_at, note)
+    detail = {"kind": kind.value if kind else "", "subject": str(about), "until": ends_at.isoformat(), "reason": note}
+    await audit.record(connection, actor, "silence", "alert_silence", id, detail)
+    (made,) = await store.silences(connection, ids=(id,))
+    return made
+
+
+async def end_silence(connection: Connection, actor: Actor, id: UUID) -> SilenceView:
+    """Have them told again; again it does nothing. Raises ReviewError."""
+    _need(actor, Permission.ALERT_WRITE)
+    if await store.end_silence(connection, actor, id):
+        await audit.record(connection, actor, "end", "alert_silence", id)
+    found = await store.silences(connection, ids=(id,), past=True)
+    if not found:
+        raise ReviewError(Refusal.NOT_FOUND, "there is no silence of this id")
+    return found[0]

@@ -25,6 +25,7 @@ from interface.ops.alert_desk import AlertDesk
 from interface.ops.alert_sender import AlertSender
 from interface.ops.alert_teller import tell
 from interface.ops.alert_watch import LinkHeard
+from interface.ops.notices import tell_of_orders
 from interface.settings import AlertSettings, ChannelSettings
 from interface.store import alerts as store
 from interface.store.db import Database
@@ -102,8 +103,10 @@ class AlertCenter:
                 self._looked_long[organization_id] = now
         self._desk.forget(stored)
         async with self._database.transaction(organization_id) as connection:
-            if await tell(connection, organization_id, name, self._alerts, self._roster, now):
-                self._made.set()
+            made = await tell(connection, organization_id, name, self._alerts, self._roster, now)
+            made += await tell_of_orders(connection, organization_id, name, self._alerts, self._roster, now)
+        if made:
+            self._made.set()
 
     async def _database_is(self, down: bool, now: datetime) -> None:
         """An alert while it does not serve: told directly after a while, and stored when it serves again."""

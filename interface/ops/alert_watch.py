@@ -70,7 +70,7 @@ async def _backlog(connection: Connection, organization_id: UUID, alerts: AlertS
     if threshold(alerts.backlog_messages).stands(amount.number, QUEUE in standing):
         found[QUEUE] = f"{amount.number} messages wait"
     if threshold(alerts.backlog_age_s).stands(age_s, QUEUE_AGE in standing):
-        found[QUEUE_AGE] = f"the oldest waits since {_long(age_s)}"
+        found[QUEUE_AGE] = f"the oldest for {_long(age_s)}"
     return found
 
 

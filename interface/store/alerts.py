@@ -160,3 +160,59 @@ async def standing_id(connection: Connection, kind: AlertKind, subject: Subject)
         kind.value, subject.thing, subject.name,
     )  # fmt: skip
     return found
+
+
+# ---- silences -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceView:
+    """Of what nothing is told from `begins_at` to `ends_at`, or until a person ended it; empty words: of everything."""
+
+    id: UUID
+    kind: str
+    thing: str
+    subject: str
+    begins_at: datetime
+    ends_at: datetime
+    reason: str
+    by: str
+    ended_at: datetime | None
+    ended_by: str
+
+
+async def insert_silence(
+    connection: Connection, actor: Actor, kind: str, subject: Subject, begins_at: datetime, ends_at: datetime,
+    reason: str,
+) -> UUID:  # fmt: skip
+    id = uuid7()
+    await connection.execute(
+        """insert into lab.alert_silence (id, organization_id, kind, thing, subject, begins_at, ends_at, reason,
+               actor_kind, actor_id, actor_name) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)""",
+        id, actor.organization_id, kind, subject.thing, subject.name, begins_at, ends_at, reason, actor.kind.value,
+        actor.id, actor.name,
+    )  # fmt: skip
+    return id
+
+
+async def silences(connection: Connection, *, ids: Iterable[UUID] = (), past: bool = False) -> list[SilenceView]:
+    """Those that are, and are to come; `past`: and those that were, a year back."""
+    rows = await connection.fetch(
+        """select id, kind, thing, subject, begins_at, ends_at, reason, actor_name as by, ended_at,
+               ended_by_name as ended_by from lab.alert_silence
+           where (cardinality($1::uuid[]) = 0 or id = any($1))
+             and ((ended_at is null and ends_at > now()) or ($2 and ends_at > now() - interval '1 year'))
+           order by begins_at, id""",
+        list(ids), past,
+    )  # fmt: skip
+    return [SilenceView(**dict(row.items())) for row in rows]
+
+
+async def end_silence(connection: Connection, actor: Actor, id: UUID) -> bool:
+    """False where it has ended."""
+    done = await connection.execute(
+        """update lab.alert_silence set ended_at = now(), ended_by = $2, ended_by_name = $3
+            where id = $1 and ended_at is null and ends_at > now()""",
+        id, actor.id, actor.name,
+    )  # fmt: skip
+    return bool(done == "UPDATE 1")

@@ -10,6 +10,7 @@ from interface.api.app import routes
 from interface.api.context import Route
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
+from tests.api.alerts_use import use_alerts
 from tests.api.bench import PASSWORD, Bench, Laboratory
 from tests.api.dispatch_use import USERS as OF_DISPATCHES
 from tests.api.pbrtqc_use import BODIES as OF_PBRTQC
@@ -128,6 +129,8 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
         return await use_rules(bench, laboratory, token, route)
     if (user := OF_QC.get(kind) or OF_DISPATCHES.get(kind)) is not None:
         return await user(bench, laboratory, token, route)
+    if kind in ("alerts", "alert-silences"):
+        return await use_alerts(bench, laboratory, token, route)
     if kind == "subscriptions":
         return await use_subscriptions(bench, laboratory, token, route)
     if is_theirs(route):

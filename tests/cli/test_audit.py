@@ -17,6 +17,7 @@ from tests.cli.desk import PASSWORD, Shell, open_shell
 from tests.cli.qc_use import qc_arguments
 from tests.cli.records_use import record_arguments
 from tests.cli.rules_use import rule_arguments
+from tests.cli.test_alert import alert_arguments
 from tests.cli.test_review import critical
 from tests.cli.test_subscription import stopped
 from tests.conftest import Organization, owner_of
@@ -25,6 +26,7 @@ from tests.records import store_message
 WITHOUT_RECORDS = {  # nothing of a laboratory's passes through these
     "run", "backup list", "backup verify", "backup confirm", "check", "demo", "doctor", "decode", "simulate",
     "db upgrade", "db status", "db url", "db maintain",
+    "alert test",
     "driver list", "driver diff", "driver new", "driver schema", "driver show", "driver test", "driver vector",
     "backup restore", "backup adopt",  # what they leave in each trail: tests/ops/test_backup_restore.py
     "link doctor", "link list", "link ports", "link status", "link test", "organization list", "result comments",
@@ -121,6 +123,7 @@ async def test_a_command_about_records_is_in_the_audit(
     if name == "backup create":  # which sees every laboratory's rows
         monkeypatch.setenv("LABORA_DATABASE_URL", owner_of(shared_database_url))
     of_subscriptions = await subscription_arguments(shell) if name.startswith("subscription ") else {}
+    of_subscriptions |= await alert_arguments(shell) if name.startswith("alert ") else {}
     of_rules = {name: await rule_arguments(shell, name, tmp_path)} if name.startswith("rule ") else {}
     arguments = (
         of_rules

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from interface.domain.alerts import AlertKind, Severity, Subject
@@ -195,3 +197,22 @@ async def test_severity_may_be_set_and_decides_the_channels(telling: Telling) ->
     assert [to for to, _ in await telling.told(10)] == ["anna@lab.example", "sms"]
     assert telling.post.got[0]["Importance"] == "high"
     assert telling.channels["sms"].type is ChannelType.SMS
+
+
+async def test_what_is_silenced_is_told_when_the_silence_ends_if_it_still_stands(telling: Telling) -> None:
+    anna = user(telling.organization.id)
+    await telling.enter(AlertKind.DISPATCH, Subject("analyzer", "xn-1"))
+    assert await telling.told(10) != []
+    async with telling.transaction() as connection:
+        await alerting.silence(
+            connection, anna, ends_at=telling.now + timedelta(hours=2), reason="the switch is changed",
+            begins_at=telling.now - timedelta(minutes=1),
+        )  # fmt: skip
+    await telling.enter(DOWN)
+    await telling.enter(DOWN, Subject("link", "chem-1"))
+    assert await telling.told(1000) == [], "neither told nor escalated"
+    await telling.recover(AlertKind.DISPATCH, Subject("analyzer", "xn-1"))
+    await telling.recover(DOWN)
+    over = ("anna@lab.example", "Over: xn-1 does not take its work")
+    assert await telling.told(10) == [over], "who was told that it is so is told that it is over"
+    assert await telling.told(7200) == [("anna@lab.example", "Link chem-1 is down")]

@@ -1,0 +1,107 @@
+"""Of which orders a ward or a practitioner may have to be told: found by the feed of changes, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from interface.domain.roster import NoticeKind
+from interface.store import changes
+from interface.store.db import Connection
+
+ROWS = 200  # of the feed at once
+_COUNTER = "notices"
+_KINDS = ("order", "result", "specimen")
+
+# Orders that rows of the feed mean, with what is true of each now.
+_ORDERS = """
+with meant as (
+    select o.entity_id as id from lab.outbox o where o.seq > $1 and o.seq <= $2 and o.kind = 'order'
+    union
+    select r.order_id from lab.outbox o join lab.result r on r.id = o.entity_id
+     where o.seq > $1 and o.seq <= $2 and o.kind = 'result' and r.order_id is not null
+)
+select case when l.cancelled_at is not null then 'cancelled' else 'final' end as what, l.id as record_id,
+       l.id as order_id
+  from meant m join lab.lab_order l on l.id = m.id
+ where l.cancelled_at is not null
+    or (exists (select from lab.order_item i where i.order_id = l.id and i.status = 'verified')
+        and not exists (select from lab.order_item i
+                         where i.order_id = l.id and i.status not in ('verified', 'cancelled', 'rejected')))
+union all
+select 'rejected', s.id, s.order_id from lab.outbox o join lab.specimen s on s.id = o.entity_id
+ where o.seq > $1 and o.seq <= $2 and o.kind = 'specimen' and s.state = 'rejected' and s.order_id is not null
+"""
+# Of what is released only: whoever is told of a result that is held knows that there is one.
+_CRITICAL = """
+select 'critical' as what, t.id as record_id, r.order_id
+  from lab.critical_notification t join lab.result r on r.id = t.result_id
+ where (t.state in ('open', 'attempted') or (t.state = 'notified' and not t.read_back))
+   and t.kind = 'critical' and r.order_id is not null and r.version_id = t.result_version_id
+   and r.status in ('final', 'corrected', 'amended') and r.held = '{}'
+   and not exists (select from lab.notice n
+                    where n.organization_id = t.organization_id and n.what = 'critical' and n.record_id = t.id)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """`practitioners`: the numbers of who ordered it, each as `authority|value` and as `value`."""
+
+    what: NoticeKind
+    record_id: UUID
+    order_number: str
+    ward: str
+    practitioners: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+async def happened(connection: Connection, organization_id: UUID) -> list[Happened]:
+    """What has happened since the last call and was never noted; noted in the caller's transaction. The first call
+    finds nothing: what happened before is no news."""
+    await connection.execute(
+        """insert into lab.counter (organization_id, name, value)
+           values ($1, $2, (select coalesce(max(seq), 0) from lab.outbox where seq is not null))
+           on conflict do nothing""",
+        organization_id, _COUNTER,
+    )  # fmt: skip
+    position: int = await connection.fetchval("select value from lab.counter where name = $1 for update", _COUNTER)
+    rows = await changes.after(connection, position, ROWS, _KINDS)
+    found = [(row["what"], row["record_id"], row["order_id"]) for row in await connection.fetch(_CRITICAL)]
+    if rows:
+        until = rows[-1].position
+        of_orders = await connection.fetch(_ORDERS, position, until)
+        found += [(row["what"], row["record_id"], row["order_id"]) for row in of_orders]
+        await connection.execute("update lab.counter set value = $2 where name = $1", _COUNTER, until)
+    return await _noted(connection, organization_id, list(dict.fromkeys(found)))
+
+
+async def _noted(
+    connection: Connection, organization_id: UUID, found: Sequence[tuple[str, UUID, UUID]]
+) -> list[Happened]:
+    rows = await connection.fetch(
+        """with fresh as (
+               insert into lab.notice (organization_id, what, record_id)
+               select distinct $1::uuid, i.what, i.record_id from unnest($2::text[], $3::uuid[]) as i (what, record_id)
+               on conflict do nothing returning what, record_id
+           )
+           select f.what, f.record_id, l.number as order_number, l.ward,
+                  array(select x from lab.practitioner_identifier p,
+                               unnest(array[p.authority || '|' || p.value, p.value]) x
+                         where p.practitioner_id = l.requester_id and p.ended_at is null) as practitioners,
+                  array(select distinct t.name from lab.order_item i join lab.test t on t.id = i.test_id
+                         where i.order_id = l.id and i.status <> 'cancelled' order by t.name) as tests
+             from fresh f
+             join unnest($2::text[], $3::uuid[], $4::uuid[]) as i (what, record_id, order_id)
+               on i.what = f.what and i.record_id = f.record_id
+             join lab.lab_order l on l.id = i.order_id""",
+        organization_id, [what for what, _, _ in found], [id for _, id, _ in found], [order for _, _, order in found],
+    )  # fmt: skip
+    return [
+        Happened(
+            NoticeKind(row["what"]), row["record_id"], row["order_number"], row["ward"], tuple(row["practitioners"]),
+            tuple(row["tests"]),
+        )
+        for row in rows
+    ]  # fmt: skip
