@@ -67,6 +67,7 @@ from interface.api.context import (
 from interface.api.fhir import binary, everything, export, history, ordering, subscription
 from interface.api.fhir import routes as fhir
 from interface.api.fhir.reads import READS, Reads
+from interface.api.fhir.searches import SEARCHES, Searches
 from interface.api.key_fetch import KeyFetcher
 from interface.api.paging import Pages
 from interface.domain.review import Refusal, ReviewError
@@ -148,6 +149,7 @@ def build_app(
         Tokens(database),
     )  # fmt: skip
     app[READS] = Reads(database)
+    app[SEARCHES] = Searches(database)
     app[events.STREAMS] = Counter()
     app[openapi.DESCRIBED] = openapi.Described(routes())
     app[NEEDS] = {(route.method, route.path): route.need for route in routes()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -282,6 +283,8 @@ def test_a_page_link_says_nothing_is_its_owners_and_ends() -> None:
     name = seal.keep(page)
     assert seal.keep(page) != name
     assert seal.find(name, "Patient", actor, organization) == page
+    long = replace(page, parameters=(("name", "Muster," * 500),))
+    assert seal.find(seal.keep(long), "Patient", actor, organization) == long
     assert b"Muster" not in base64.urlsafe_b64decode(name + "==")
     strangers = (("Patient", UUID(int=9), organization), ("Patient", actor, actor), ("Specimen", actor, organization))
     for kind, who, where in strangers:

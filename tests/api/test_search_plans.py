@@ -16,10 +16,22 @@ from interface.domain.search import All
 from interface.domain.views import Audience
 from interface.store import db
 from interface.store.db import Connection, Database, Use
-from interface.store.search.engine import Kind, Order, Place, Rows, Statement, TooCostly, find_places
+from interface.store.search.engine import (
+    Covered,
+    Kind,
+    Order,
+    Place,
+    Rows,
+    Statement,
+    TooCostly,
+    find_places,
+    find_together,
+    form_of,
+)
 from interface.store.search.kinds import kinds
 from tests.api.bench import Laboratory, found_laboratory
 
+READER = Reader(kinds(Audience.EMR), {name: (Restriction(),) for name in TYPES}, "http://lab", datetime.now(UTC))
 PATIENTS, RESULTS, FEW = 2000, 8_000, 50
 ID = "01a21824-a424-7760-a1f0-3ef051021a2d"
 HOT = {
@@ -97,8 +109,7 @@ def literal(value: object) -> str:
 
 async def plan(connection: Connection, query: str, after: Place | None, id: object = ID, analyze: bool = False) -> str:
     kind, _, text = query.format(id=id).partition("?")
-    reader = Reader(kinds(Audience.EMR), {name: (Restriction(),) for name in TYPES}, "http://lab", datetime.now(UTC))
-    search = reader.search(kind, [tuple(one.split("=", 1)) for one in text.split("&")], strict=True)  # type: ignore[misc]
+    search = READER.search(kind, [tuple(one.split("=", 1)) for one in text.split("&")], strict=True)  # type: ignore[misc]
     statement, known = Statement(kinds(Audience.EMR)), kinds(Audience.EMR)[kind]
     made = statement.page(Rows(kind, search.where), search.order, after, 26, known.cover)
     await connection.execute(f"prepare hot as {made}")
@@ -147,6 +158,39 @@ async def test_what_is_asked_for_by_its_key_is_read_alone_in_however_small_a_lab
             assert max(removed, default=0) <= FEW, f"{query}\n{found}"
             # of a page each row looks up what it shows: no table is read whole to be joined, however small
             assert not re.search(r"(Hash|Merge) Join|Seq Scan on (specimen|result|patient) ", found), found
+
+
+async def test_searches_that_share_a_statement_read_what_is_each_ones_alone(
+    database: Database, owner: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    laboratory = await found_laboratory(database)
+    await fill(laboratory, owner, thought=100)
+    async with database.searching(laboratory.organization_id) as connection:
+        some = await connection.fetch("select distinct patient_id from lab.result limit 4")
+        for query in HOT:
+            if not query.startswith("Observation?patient={id}"):
+                continue
+            pages = [covered(query.format(id=row["patient_id"])) for row in some]
+            form = form_of(pages[0])
+            assert form is not None and {form_of(page) for page in pages} == {form}
+            alone = [(await page.find(connection))[0] for page in pages]
+            together = await find_together(connection, form, [page.values for page in pages])
+            assert [page.page(rows)[0] for page, rows in zip(pages, together, strict=True)] == alone
+            await connection.execute(f"prepare hot as {form.text}")
+            values = ", ".join(literal([one[0] if isinstance(one, list) else one for one in each])
+                               for each in zip(*(page.values for page in pages), strict=True))  # fmt: skip
+            rows = await connection.fetch(f"explain (analyze, timing off) execute hot ({values})")
+            await connection.execute("deallocate hot")
+            found = "\n".join(row[0] for row in rows)
+            removed = [int(one) for one in re.findall(r"Rows Removed by \w+: (\d+)", found)]
+            assert max(removed, default=0) <= FEW, f"{query}\n{found}"
+            assert not re.search(r"(Hash|Merge) Join|Seq Scan on (specimen|result|patient) ", found), found
+
+
+def covered(query: str) -> Covered:
+    kind, _, text = query.partition("?")
+    search = READER.search(kind, [tuple(one.split("=", 1)) for one in text.split("&")], strict=True)  # type: ignore[misc]
+    return Covered.of(kinds(Audience.EMR), Rows(kind, search.where), search.order, None, 25)
 
 
 async def test_the_pool_for_reading_writes_nothing_and_plans_once(database: Database) -> None:

@@ -17,7 +17,7 @@ from interface.domain.search import All, Among, Node, Referred, Refers
 from interface.domain.views import Audience
 from interface.render.json import dumps
 from interface.store.db import Connection
-from interface.store.search.engine import Kinds, Order, Place, Rows, count_rows, find_places
+from interface.store.search.engine import Covered, Kinds, Order, Place, Rows, count_rows, find_places
 from interface.store.search.kinds import kinds
 
 MOST_INCLUDED, MOST_ROUNDS = 1000, 5
@@ -63,9 +63,10 @@ async def _matches(
     connection: Connection, rows: Rows, search: Search, after: Place | None, audience: Audience
 ) -> tuple[Sequence[AnyShown], Place | None]:
     """The page, and the place of its last if there are more."""
-    find, count = TYPES[search.kind].find, search.count
-    if find is not None:
-        return await find(connection, rows, search.order, after, count, audience)
+    count, read = search.count, TYPES[search.kind].read
+    if read is not None:
+        found, following = await Covered.of(kinds(audience), rows, search.order, after, count).find(connection)
+        return [read(row, audience) for row in found], following
     places = await find_places(connection, kinds(audience), rows, search.order, after, count + 1)
     matches = await shown(connection, search.kind, [place.id for place in places[:count]], audience)
     return matches, places[count - 1] if len(places) > count else None

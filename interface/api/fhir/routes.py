@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -28,9 +27,10 @@ from interface.api.context import (
 from interface.api.fhir.capability import capability_statement
 from interface.api.fhir.negotiation import MEDIA_TYPE as MEDIA_TYPE
 from interface.api.fhir.negotiation import fhir_response, negotiate, resource_response, strict
-from interface.api.fhir.page import MOST_INCLUDED, Found, find_page, subset
+from interface.api.fhir.page import MOST_INCLUDED, Found, subset
 from interface.api.fhir.reads import READS
 from interface.api.fhir.search import Access, Reader, Search
+from interface.api.fhir.searches import SEARCHES
 from interface.api.fhir.types import TYPES, Type
 from interface.api.fhir.values import read_id
 from interface.api.paging import NextPage
@@ -65,10 +65,9 @@ def _search(kind: Type) -> Handler:
             self_url += f"?_cursor={cursor}"
         else:
             asked = reader_of(request, asked_at).search(kind.name, given, strict(request))
-            self_url += f"?{urlencode(asked.applied)}" if asked.applied else ""
+            self_url += f"?{asked.query}" if asked.applied else ""
         try:
-            async with served.database.searching(actor.organization_id) as connection:
-                found = await find_page(connection, asked, served.emr, after)
+            found = await request.app[SEARCHES].page(actor.organization_id, asked, served.emr, after)
         except TooCostly:
             text = f"this search takes more than {SEARCH_TIMEOUT_S:.0f} s: name a patient, a specimen or an order"
             raise ApiError(400, "too-costly", text) from None
@@ -86,7 +85,7 @@ def _search(kind: Type) -> Handler:
             )
             next_url = f"{served.base_url}/fhir/{kind.name}?_cursor={request[SEAL].keep(page)}"
         body = _bundle(f"{served.base_url}/fhir", asked, found, self_url, next_url, total)
-        detail = {"query": urlencode(asked.applied), "matches": str(len(found.matches))}
+        detail = {"query": asked.query, "matches": str(len(found.matches))}
         patients = [one.patient_id for one in (*found.matches, *(one for _, one in found.included))]
         await note_read(request, "search", kind.name, None, patients, detail)
         return fhir_response(body)

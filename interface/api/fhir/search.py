@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
+from urllib.parse import urlencode
 from uuid import UUID
 
 from interface.api.fhir.types import TYPES
@@ -54,7 +56,7 @@ class Include:
     iterate: bool = False
 
 
-@dataclass(slots=True)
+@dataclass
 class Search:
     """A search as it was understood. `applied`: the parameters that were, in their order; `total`: it is to be counted;
     `included`: of each type what may come along."""
@@ -69,6 +71,11 @@ class Search:
     includes: list[Include] = field(default_factory=list)
     included: dict[str, Node] = field(default_factory=dict)
     applied: list[tuple[str, str]] = field(default_factory=list)
+
+    @cached_property
+    def query(self) -> str:
+        """The same as the query of a URL."""
+        return urlencode(self.applied)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from interface.store.patients import PatientFilter
 from interface.store.practitioners import ProviderFilter
 from interface.store.query import Page
 from interface.store.search.cover import read_observation
-from interface.store.search.engine import Order, Place, Rows, find_covered
+from interface.store.search.engine import Covered, Order, Row, Rows
 from interface.store.search.kinds import kinds
 
 
@@ -83,16 +83,13 @@ class ShownRow:
 
 AnyShown = Shown | ShownRow
 Fetch = Callable[[Connection, Sequence[UUID], Audience], Awaitable[Sequence[AnyShown]]]  # in any order
-# A page of a search as it is shown, by one statement; see `engine.find_covered`.
-Find = Callable[
-    [Connection, Rows, Order, Place | None, int, Audience], Awaitable[tuple[Sequence[AnyShown], Place | None]]
-]
 
 
 @dataclass(frozen=True, slots=True)
 class Type:
     """One resource type. `summary`: the elements that its StructureDefinition (R4) marks as summary; `required`: those
-    that a resource must have. `by_rule`: `fetch` itself leaves out what the audience may not see."""
+    that a resource must have. `by_rule`: `fetch` itself leaves out what the audience may not see. `read`: shows what
+    the cover of its `Kind` gives."""
 
     name: str
     permission: Permission
@@ -100,7 +97,7 @@ class Type:
     summary: frozenset[str]
     required: frozenset[str] = frozenset()
     by_rule: bool = False
-    find: Find | None = None
+    read: Callable[[Row, Audience], AnyShown] | None = None
 
 
 async def _patients(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
@@ -111,15 +108,13 @@ async def _patients(connection: Connection, ids: Sequence[UUID], audience: Audie
 
 async def _results(connection: Connection, ids: Sequence[UUID], audience: Audience) -> Sequence[AnyShown]:
     limit = 1 << len(ids).bit_length()  # in the statement's text: few different ones are planned
-    found, _ = await _find_results(connection, Rows("Observation", Among(tuple(ids))), Order(), None, limit, audience)
-    return found
+    rows = Rows("Observation", Among(tuple(ids)))
+    found, _ = await Covered.of(kinds(audience), rows, Order(), None, limit).find(connection)
+    return [_result(row, audience) for row in found]
 
 
-async def _find_results(
-    connection: Connection, rows: Rows, order: Order, after: Place | None, limit: int, audience: Audience
-) -> tuple[Sequence[AnyShown], Place | None]:
-    found, following = await find_covered(connection, kinds(audience), rows, order, after, limit)
-    return [ShownRow(read_observation(row, audience)) for row in found], following
+def _result(row: Row, audience: Audience) -> AnyShown:
+    return ShownRow(read_observation(row, audience))
 
 
 async def _reports(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
@@ -208,7 +203,7 @@ TYPES: dict[str, Type] = {
                    " valueDateTime valueTime valuePeriod valueInteger valueBoolean valueSampledData hasMember"
                    " derivedFrom component"),
             _names("status code"),
-            by_rule=True, find=_find_results,
+            by_rule=True, read=_result,
         ),
         Type(
             "DiagnosticReport", Permission.RESULT_READ, _reports,

@@ -13,8 +13,8 @@ from interface.domain.model import ResultStatus
 from interface.domain.views import Audience, ObservationRow
 from interface.store.search.engine import Cover
 
-# In the order of `ObservationRow`. Instants travel as PostgreSQL's own eight bytes (`timestamptz_send`): most of a page
-# are the same few, and text is made of each once.
+# In the order of `ObservationRow`, whose first is the id. Instants travel as PostgreSQL's own eight bytes
+# (`timestamptz_send`): most of a page are the same few, and text is made of each once.
 OBSERVATION = Cover(
     carried={
         name: f"r.{name}"
@@ -23,13 +23,16 @@ OBSERVATION = Cover(
             "organization_id",
         )
     },
-    columns="""m.id, m.version_id, m.order_item_id, timestamptz_send(m.updated_at),
+    columns="""m.version_id, m.order_item_id, timestamptz_send(m.updated_at),
         timestamptz_send(coalesce(s.collected_at, v.instrument_at)), m.patient_id, m.organization_id,
         (select o.title from lab.organization o limit 1), (select o.name from lab.organization o limit 1),
         v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator, v.number::text, v.value, v.unit, v.low::text,
         v.high::text, v.reference, nullif(v.flags, '{}'), nullif(v.comments, '{}'), v.note, m.origin, m.specimen_id,
         m.analyzer_id, a.name""",
-    joins="""join lateral (select * from lab.result_version v where v.id = m.version_id limit 1) v on true
+    joins="""join lateral (
+            select v.instrument_at, v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator, v.number,
+                   v.value, v.unit, v.low, v.high, v.reference, v.flags, v.comments, v.note
+            from lab.result_version v where v.id = m.version_id limit 1) v on true
         left join lateral (select s.collected_at from lab.specimen s where s.id = m.specimen_id limit 1) s on true
         left join lateral (select a.name from lab.analyzer a where a.id = m.analyzer_id limit 1) a on true""",
 )  # fmt: skip
@@ -56,12 +59,14 @@ _INSTANTS = _Instants()
 _UPDATED, _EFFECTIVE, _STATUS, _COMPARATOR, _FLAGS, _COMMENTS = (
     ObservationRow._fields.index(name) for name in ("updated", "effective", "status", "comparator", "flags", "comments")
 )
+_WIDTH = len(ObservationRow._fields)
 _NO_VALUE: Final[dict[str, Any]] = {"comparator": "", "number": None, "value": "", "flags": None, "comments": None}
 
 
 def read_observation(columns: Sequence[Any], audience: Audience) -> ObservationRow:
-    """A row of the cover. What a retracted result was is not told to those who might take it for one (`store.lab`)."""
-    fields = list(columns)
+    """The id and the columns of the cover. What a retracted result was is not told to those who might take it for one
+    (`store.lab`)."""
+    fields = list(columns[:_WIDTH])
     fields[_UPDATED], fields[_EFFECTIVE] = _INSTANTS[fields[_UPDATED]], _INSTANTS[fields[_EFFECTIVE]]
     if fields[_FLAGS]:
         fields[_FLAGS] = tuple(fields[_FLAGS])

@@ -8,10 +8,12 @@ none can change what another one finds.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from asyncpg import QueryCanceledError, Record
@@ -30,12 +32,13 @@ class Join:
     on: str
     always: bool = True
 
-    def text(self, alias: str, few: bool) -> str:
-        """`few`: of few rows, each of which looks it up; of many the planner joins as it likes, and of few it has
-        thought that reading the whole table is as cheap."""
+    def text(self, alias: str, columns: Iterable[str], few: bool) -> str:
+        """`columns`: of it that are wanted. `few`: of few rows, each of which looks it up; of many the planner joins as
+        it likes, and of few it has thought that reading the whole table is as cheap."""
         how = "" if self.always else "left "
         if few:
-            return f"{how}join lateral (select * from {self.table} where {self.on} limit 1) {alias} on true"  # noqa: S608
+            what = ", ".join(f"{alias}.{name}" for name in sorted(columns))
+            return f"{how}join lateral (select {what} from {self.table} where {self.on} limit 1) {alias} on true"  # noqa: S608
         return f"{how}join {self.table} on {self.on}"
 
 
@@ -119,7 +122,7 @@ class Statement:
         scope.note(what, kind.visible, *more)
         conditions = [each for each in (kind.visible, self._condition(scope, rows.where), *more) if each != "true"]
         text = " and ".join(conditions) or "true"
-        joins = scope.joins(self._selective(kind, rows.where))
+        joins = scope.joins(self.selective(kind, rows.where))
         return f"select {what} from {kind.table} {joins} where {text}"  # noqa: S608 - words of ours
 
     def _condition(self, scope: _Scope, node: Node) -> str:
@@ -192,7 +195,7 @@ class Statement:
     # ---- pages
 
     def page(self, rows: Rows, order: Order, after: Place | None, limit: int, cover: Cover | None = None) -> str:
-        """A page of the rows: their ids and sort values as text, in order, and what covers them.
+        """A page of the rows: their ids and sort values as text, in order; what covers them, and the number of each.
 
         What a selective condition finds is found first and then put in order: of a walk along the order's own index,
         leaving out what does not fit, the planner expects far less than it costs. Without one the walk is right.
@@ -205,30 +208,45 @@ class Statement:
         more = [self._beyond(kind, keys, turns, after)] if after is not None else []
         named = [*(f"m.k{n}" for n in range(len(keys))), "m.id"]
         places = ", ".join(f"{text} {'desc' if turn else 'asc'}" for text, turn in zip(named, turns, strict=True))
-        fence = "materialized" if self._selective(kind, rows.where) else "not materialized"
+        fence = "materialized" if self.selective(kind, rows.where) else "not materialized"
         # the limit is in the text: of one that it does not know the planner expects a tenth of the rows
         found, end = self.select(rows, what, more), f"order by {places} limit {int(limit)}"
-        shown = ", ".join(["m.id", *(f"m.k{n}::text as k{n}" for n in range(len(keys)))])
+        shown = ", ".join([*(f"m.k{n}::text as k{n}" for n in range(len(keys))), "m.id"])
         if cover is None:
             return f"with m as {fence} ({found}) select {shown} from m {end}"  # noqa: S608 - words of ours
-        page = f"(select * from m {end}) m {cover.joins} order by {places}"  # noqa: S608 - words of ours
-        return f"with m as {fence} ({found}) select {shown}, {cover.columns} from {page}"  # noqa: S608 - words of ours
+        what, number = f"{shown}, {cover.columns}", f"row_number() over (order by {places}) as n"
+        page = f"select {what}, {number} from (select * from m {end}) m {cover.joins}"  # noqa: S608 - words of ours
+        return f"with m as {fence} ({found}) {page} order by n"
 
-    def _selective(self, kind: Kind, node: Node) -> bool:
+    def selective(self, kind: Kind, node: Node) -> bool:
         """Whether a condition finds few of a type's rows, by an index."""
         match node:
             case All():
-                return any(self._selective(kind, each) for each in node.nodes)
+                return any(self.selective(kind, each) for each in node.nodes)
             case Either():
-                return bool(node.nodes) and all(self._selective(kind, each) for each in node.nodes)
+                return bool(node.nodes) and all(self.selective(kind, each) for each in node.nodes)
             case Among():
                 return True
             case Refers():
-                return node.ids is not None or self._selective(self._kinds[node.target], node.where or All())
+                return node.ids is not None or self.selective(self._kinds[node.target], node.where or All())
             case Referred():
-                return self._selective(self._kinds[node.kind], node.where)
+                return self.selective(self._kinds[node.kind], node.where)
             case Is():
                 return _parameter(kind, node.parameter).field.selective
+        return False
+
+    def of_one(self, kind: Kind, node: Node) -> bool:
+        """Whether a condition asks for one resource, or for those of one patient, specimen, order: however many there
+        are, these are few."""
+        match node:
+            case All():
+                return any(self.of_one(kind, each) for each in node.nodes)
+            case Either():
+                return len(node.nodes) == 1 and self.of_one(kind, node.nodes[0])
+            case Among():
+                return len(node.ids) == 1
+            case Refers():
+                return node.ids is not None and len(node.ids) == 1 and _link(kind, node.parameter).few
         return False
 
     def _beyond(self, kind: Kind, keys: Sequence[tuple[str, str]], turns: Sequence[bool], after: Place) -> str:
@@ -254,41 +272,35 @@ def _key(kind: Kind, name: str, descending: bool) -> tuple[str, str]:
 
 
 class _Scope:
-    """One set of rows while its conditions are put together: the joins that they name."""
+    """One set of rows while its conditions are put together: the joins that they name, and which columns of each."""
 
     def __init__(self, kind: Kind, level: int) -> None:
         self.kind, self.level = kind, level
-        self._needed: set[str] = set()
+        self._needed: dict[str, set[str]] = {}
 
     def note(self, *texts: str) -> str:
         """The first text; the joins that any names are needed, and those that these name."""
-        for alias in self.kind.joins:
-            if any(_named(alias, text) for text in texts):
-                self._need(alias)
+        for alias, join in self.kind.joins.items():
+            for text in texts:
+                if columns := _columns(alias, text):
+                    if alias not in self._needed:
+                        self._needed[alias] = set()
+                        if isinstance(join, Join):
+                            self.note(join.on)
+                    self._needed[alias] |= columns
         return texts[0]
-
-    def _need(self, alias: str) -> None:
-        self._needed.add(alias)
-        for other in self.kind.joins:
-            if (
-                other != alias
-                and other not in self._needed
-                and isinstance(join := self.kind.joins[alias], Join)
-                and _named(other, join.on)
-            ):
-                self._need(other)
 
     def joins(self, few: bool) -> str:
         return " ".join(
-            join.text(alias, few) if isinstance(join, Join) else join
+            join.text(alias, self._needed[alias], few) if isinstance(join, Join) else join
             for alias, join in self.kind.joins.items()
             if alias in self._needed
         )
 
 
 @lru_cache(maxsize=4096)
-def _named(alias: str, text: str) -> bool:
-    return re.search(rf"(?<![\w.]){alias}\.", text) is not None
+def _columns(alias: str, text: str) -> frozenset[str]:
+    return frozenset(re.findall(rf"(?<![\w.]){alias}\.(\w+)", text))
 
 
 def _within(expression: str, select: str, level: int) -> str:
@@ -323,32 +335,104 @@ async def find_places(
 ) -> list[Place]:
     """A page of resources after a place, at most `limit`. Raises TooCostly."""
     statement = Statement(kinds)
-    found = await _fetch(connection, statement.page(rows, order, after, limit), statement)
-    return [Place(tuple(row[1:]), row[0]) for row in (tuple(each.values()) for each in found)]
+    found = await _fetch(connection, statement.page(rows, order, after, limit), statement.values)
+    return [Place(tuple(row[:-1]), row[-1]) for row in (tuple(each.values()) for each in found)]
 
 
-async def find_covered(
-    connection: Connection, kinds: Kinds, rows: Rows, order: Order, after: Place | None, limit: int
-) -> tuple[list[tuple[Any, ...]], Place | None]:
-    """A page of resources after a place, at most `limit`, as the columns of the kind's cover, and the last one's place
-    if there are more. Raises TooCostly."""
-    statement, width = Statement(kinds), len(order.by) + 1
-    text = statement.page(rows, order, after, limit + 1, kinds[rows.kind].cover)
-    found = [tuple(each) for each in await _fetch(connection, text, statement)]
-    last = found[limit - 1] if len(found) > limit else None
-    return [each[width:] for each in found[:limit]], Place(last[1:width], last[0]) if last is not None else None
+Row: TypeAlias = tuple[Any, ...]  # the id and the columns of the cover
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """The statement that finds a page of at most `limit` resources after a place with what covers them."""
+
+    text: str
+    values: Sequence[object]
+    limit: int
+    keys: int  # sort values before the id
+    one: bool  # it asks for what is of one patient, specimen or the like: it reads few rows
+
+    @classmethod
+    def of(cls, kinds: Kinds, rows: Rows, order: Order, after: Place | None, limit: int) -> Covered:
+        statement = Statement(kinds)
+        text = statement.page(rows, order, after, limit + 1, kinds[rows.kind].cover)
+        return cls(text, statement.values, limit, len(order.by), statement.of_one(kinds[rows.kind], rows.where))
+
+    async def find(self, connection: Connection) -> tuple[list[Row], Place | None]:
+        """The rows in order, and the last one's place if there are more. Raises TooCostly."""
+        return self.page([tuple(each) for each in await _fetch(connection, self.text, self.values)])
+
+    def page(self, found: list[Row]) -> tuple[list[Row], Place | None]:
+        """The same of what the statement gave."""
+        keys, limit = self.keys, self.limit
+        last = found[limit - 1] if len(found) > limit else None
+        shown = found[:limit]
+        return (
+            [each[keys:] for each in shown] if keys else shown,
+            Place(last[:keys], last[keys]) if last is not None else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The statement of several searches that differ in their values only; `casts`: of each value the SQL type, and
+    whether it is the one of a list."""
+
+    text: str
+    casts: tuple[tuple[str, bool], ...]
+
+
+_TYPES = ((UUID, "uuid"), (str, "text"), (datetime, "timestamptz"), (date, "date"), (Decimal, "numeric"))
+
+
+def form_of(page: Covered) -> Form | None:
+    """The form of a search; None where a list of its values is not of one: that is another statement each time."""
+    casts = []
+    for value in page.values:
+        listed = isinstance(value, list)
+        one = value if not isinstance(value, list) else value[0] if len(value) == 1 else None
+        cast = next((sql for known, sql in _TYPES if isinstance(one, known)), None)
+        if cast is None:
+            return None
+        casts.append((cast, listed))
+    return _form(page.text, tuple(casts))
+
+
+@lru_cache(maxsize=512)
+def _form(text: str, casts: tuple[tuple[str, bool], ...]) -> Form:
+    def place(match: re.Match[str]) -> str:
+        number = int(match[1])
+        return f"array[q.p{number}]" if casts[number - 1][1] else f"q.p{number}"
+
+    arrays = ", ".join(f"${n}::{cast}[]" for n, (cast, _) in enumerate(casts, 1))
+    names = ", ".join([*(f"p{n}" for n in range(1, len(casts) + 1)), "n"])
+    page = re.sub(r"\$(\d+)", place, text)
+    asked = f"unnest({arrays}) with ordinality q({names}), lateral ({page}) x order by q.n, x.n"
+    return Form(f"select q.n, x.* from {asked}", casts)  # noqa: S608 - words of ours
+
+
+async def find_together(connection: Connection, form: Form, asked: Sequence[Sequence[object]]) -> list[list[Row]]:
+    """What `Covered.page` takes, of each of the searches that have these values. Raises TooCostly."""
+    columns: list[list[object]] = [
+        [value[0] if listed else value for value in each]
+        for each, (_, listed) in zip(zip(*asked, strict=True), form.casts, strict=True)
+    ]
+    found: list[list[Row]] = [[] for _ in asked]
+    for row in await _fetch(connection, form.text, columns):
+        found[row[0] - 1].append(row[1:])
+    return found
 
 
 async def count_rows(connection: Connection, kinds: Kinds, rows: Rows) -> int:
     """How many resources there are on all pages. Raises TooCostly."""
     statement = Statement(kinds)
-    [found] = await _fetch(connection, statement.select(rows, "count(*)"), statement)
+    [found] = await _fetch(connection, statement.select(rows, "count(*)"), statement.values)
     count: int = found[0]
     return count
 
 
-async def _fetch(connection: Connection, text: str, statement: Statement) -> list[Record]:
+async def _fetch(connection: Connection, text: str, values: Sequence[object]) -> list[Record]:
     try:
-        return await connection.fetch(text, *statement.values)
+        return await connection.fetch(text, *values)
     except QueryCanceledError as error:
         raise TooCostly from error

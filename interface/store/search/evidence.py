@@ -119,7 +119,7 @@ def _provenance(audience: Audience) -> Kind:
         parameters=(
             Parameter("target", Link({"Observation": "v.result_id"}), "the result", "target"),
             Parameter("recorded", Instant("v.created_at"), "when the version was made", "recorded"),
-            Parameter("agent", Link({"Device": "case when r.origin = 'analyzer' then r.analyzer_id end"}),
+            Parameter("agent", Link({"Device": "case when r.origin = 'analyzer' then r.analyzer_id end"}, few=False),
                       "the analyzer", "agent.who"),
         ),
         sorts={"recorded": ("v.created_at", "timestamptz")},

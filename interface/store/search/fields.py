@@ -302,9 +302,11 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A reference: by type of what it refers to, the expression of its id, or pairs. Without any it is never there."""
+    """A reference: by type of what it refers to, the expression of its id, or pairs. Without any it is never there.
+    `few`: one of what it refers to is referred to by few."""
 
     targets: Mapping[str, str | Pairs]
+    few: bool = True
     type: ClassVar[str] = "reference"
     selective: ClassVar[bool] = True
     modifiers: ClassVar[tuple[str, ...]] = ("identifier",)

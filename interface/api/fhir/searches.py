@@ -1,0 +1,66 @@
+"""Searches that are in flight at the same moment: those of one form share a statement, which costs more than its rows.
+
+Only searches for what is of one patient, specimen or the like: how long one takes, the others wait. A statement begins
+after each of those came that share it, none is of two organizations or audiences, and nothing is remembered.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+from typing import TypeAlias
+from uuid import UUID
+
+from aiohttp import web
+
+from interface.api.fhir.page import Found, find_page
+from interface.api.fhir.search import Search, Summary
+from interface.api.fhir.types import TYPES
+from interface.domain.views import Audience
+from interface.store.db import Database
+from interface.store.search.engine import Covered, Form, Place, Row, Rows, find_together, form_of
+from interface.store.search.kinds import kinds
+from interface.store.together import Together
+
+MOST_TOGETHER = 8
+MOST_FORMS = 64  # that are remembered; EMRs ask in few
+
+_Values: TypeAlias = Sequence[object]
+
+
+class Searches:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._asked: OrderedDict[tuple[UUID, Form], Together[_Values, list[Row]]] = OrderedDict()
+
+    async def page(self, organization_id: UUID, search: Search, audience: Audience, after: Place | None) -> Found:
+        """As `find_page`. Raises TooCostly."""
+        read, more = TYPES[search.kind].read, search.includes or search.total or search.summary is Summary.COUNT
+        if read is not None and not more:
+            rows = Rows(search.kind, search.where)
+            page = Covered.of(kinds(audience), rows, search.order, after, search.count)
+            form = form_of(page) if page.one else None
+            if form is not None:
+                found, following = page.page(await self._of(organization_id, form).want(page.values))
+                total = len(found) if after is None and following is None else None
+                return Found([read(row, audience) for row in found], [], following, total)
+        async with self._database.searching(organization_id) as connection:
+            return await find_page(connection, search, audience, after)
+
+    def _of(self, organization_id: UUID, form: Form) -> Together[_Values, list[Row]]:
+        key = organization_id, form
+        asked = self._asked.get(key)
+        if asked is None:
+            asked = self._asked[key] = Together(partial(self._find, organization_id, form), MOST_TOGETHER)
+            if len(self._asked) > MOST_FORMS:
+                self._asked.popitem(last=False)  # who waits in it is served all the same
+        self._asked.move_to_end(key)
+        return asked
+
+    async def _find(self, organization_id: UUID, form: Form, asked: Sequence[_Values]) -> list[list[Row]]:
+        async with self._database.searching(organization_id) as connection:
+            return await find_together(connection, form, asked)
+
+
+SEARCHES: web.AppKey[Searches] = web.AppKey("searches", Searches)
