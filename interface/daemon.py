@@ -1,7 +1,10 @@
 """The daemon: everything is built here, started in order and stopped in reverse (DESIGN §3).
 
-Start: database → schema → journals (a cut transmission is sealed) → workers → links and API → READY.
-Stop: links take nothing more and finish what they hold → API → workers → journals → database.
+Start: database → schema → leases → journals (a cut transmission is sealed) → workers → links and API → READY.
+Stop: links take nothing more and finish what they hold → API → workers → journals → leases → database.
+
+A process may do a part of it (`roles`), and a daemon whose links another one has is ready to take them over
+(docs/standby.md).
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import gc
 import importlib
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -35,13 +38,15 @@ from interface.flow.report_watch import emr_audience, watch_reports
 from interface.link.clock import Clock
 from interface.links import Links
 from interface.ops import retention
-from interface.settings import Address, Settings
+from interface.ownership import Ownership, joined
+from interface.settings import ROLES, Address, Role, Settings
 from interface.store.audit import AuditWriter
 from interface.store.audit_sealer import Sealer
 from interface.store.db import Database
-from interface.store.embedded import open_database
+from interface.store.embedded import EmbeddedPostgres, open_database
+from interface.store.ids import uuid7
 from interface.store.upkeep import keep_answers, keep_counted, keep_partitions, keep_statistics, keep_wire_log
-from interface.systemd import API, Progress, Sockets, Standstill, notify, watchdog_s
+from interface.systemd import API, Progress, Sockets, Standstill, notify, passed_sockets, watchdog_s
 
 if TYPE_CHECKING:
     from interface.api.app import LinkStatus, Readiness
@@ -56,16 +61,18 @@ GC_THRESHOLDS = (100_000, 20, 20)
 # Every wait for the database ends within 14 s (`commit_wait_s`) and 60 s (`store.db`), and is a turn: what takes longer
 # than this is a fault of ours.
 JOURNAL_STUCK_S, WORKER_STUCK_S = 60.0, 300.0
+EXIT_LOST = 1  # another daemon has ended this one: whoever runs it starts another life, which stands by
 
 
-def run_daemon(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit status. Raises LaboraError for what prevents the start."""
+def run_daemon(settings: Settings, roles: Collection[Role] = ROLES) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit status, 1 where another daemon has ended this one. Raises
+    LaboraError for what prevents the start."""
     telemetry.configure_logs()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(settings))
+        return runner.run(run(settings, roles))
 
 
-async def run(settings: Settings) -> int:
+async def run(settings: Settings, roles: Collection[Role] = ROLES) -> int:
     """The daemon's life inside an event loop. A signal before it is ready breaks the start off."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -80,10 +87,11 @@ async def run(settings: Settings) -> int:
         loop.add_signal_handler(number, end)
     reload = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, reload.set)
-    sockets = Sockets.of_process()
+    # Where another machine may open the links, systemd must not hold this one's open with nobody behind them.
+    sockets = Sockets(passed_sockets()) if settings.standby.enabled else Sockets.of_process()
     try:
         async with (
-            started(settings, sockets=sockets) as running,
+            started(settings, sockets=sockets, roles=roles) as running,
             _cancelled_after(_reload_when(reload, running.reload)),
             _cancelled_after(_live(running.stuck)),
         ):
@@ -93,7 +101,7 @@ async def run(settings: Settings) -> int:
             gc.set_threshold(*GC_THRESHOLDS)
             notify("READY=1")
             log.info("ready", action="daemon.ready", links=len(settings.links), api=str(settings.api.listen))
-            await stop.wait()
+            await _either(stop, running.lost)
             notify("STOPPING=1")
             log.info("stopping", action="daemon.stopping")
     except asyncio.CancelledError:
@@ -102,7 +110,14 @@ async def run(settings: Settings) -> int:
     finally:
         sockets.close()
     log.info("stopped", action="daemon.stopped")
-    return 0
+    return 0 if stop.is_set() else EXIT_LOST
+
+
+async def _either(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
 
 
 async def _reload_when(asked: asyncio.Event, reload: Callable[[], Awaitable[None]]) -> None:
@@ -144,6 +159,7 @@ class Running:
     api: Address
     reload: Callable[[], Awaitable[None]]
     stuck: Callable[[], list[str]]  # what has work and stands still, for the watchdog
+    lost: asyncio.Event  # another daemon has ended this one, whose links are closed
     servers: Servers | None = None  # the API's processes, where it has some of its own
 
     @property
@@ -153,67 +169,106 @@ class Running:
 
 @asynccontextmanager
 async def started(
-    settings: Settings, clock: Clock | None = None, sockets: Sockets | None = None
+    settings: Settings,
+    clock: Clock | None = None,
+    sockets: Sockets | None = None,
+    roles: Collection[Role] = ROLES,
 ) -> AsyncIterator[Running]:
-    """The whole daemon for the duration of the block. `clock`: of the links, else the event loop's."""
+    """The whole daemon, or what it does in these roles, for the duration of the block. `clock`: of the links, else the
+    event loop's."""
     sockets = sockets or Sockets()
     async with AsyncExitStack() as stack:
         # A third of the time to READY is the web server's import: it is made while PostgreSQL starts.
         api = asyncio.create_task(asyncio.to_thread(importlib.import_module, "interface.api.app"))
+        id = uuid7()
         try:
-            database, server = await open_database(settings)
+            database, server = await open_database(settings, id)
         finally:
             await api
         if server is not None:
             stack.push_async_callback(server.stop)
         stack.push_async_callback(database.close)
-        links = Links(database, settings, clock, sockets)
+        membership = await joined(database.url, id, settings, roles, stack)
+        links = Links(database, settings, clock, sockets, journaling=Role.LINKS in roles, vouched=membership.vouched)
         stack.push_async_callback(links.close)
-        specs = await links.prepare(settings)
-        await links.worker.start(sorted(links.journals))
+        if roles != {Role.API}:
+            await links.prepare(settings)
+        owned = Ownership(membership, links, settings, roles)
+        stack.push_async_callback(owned.end_work)
         stack.push_async_callback(links.worker.stop)
+        await owned.begin()
         sealer = Sealer(database)
         stack.push_async_callback(sealer.close)  # when the last row is written
         audit = AuditWriter(database)
         audit.start()
         stack.push_async_callback(audit.close)
         feed = Feed(database)
-        address, servers, renew = await _serve(settings, sockets, database, audit, links, feed, stack)
+        address, servers = settings.api.listen, None
+        renew: Callable[[], Awaitable[None]] = _nothing
+        if Role.API in roles:
+            address, servers, renew = await _serve(settings, sockets, database, audit, owned, feed, stack)
         await links.wire_log.start()
         stack.push_async_callback(links.wire_log.stop)
+        stack.push_async_callback(owned.end_links)
         stack.push_async_callback(links.supervisor.stop, settings.limits.drain_s)
-        await links.supervisor.start(specs)
+        await links.supervisor.start(links.served())
         if servers is not None:  # analyzers first: a server takes a second to be there
             await servers.start(settings.api.workers)
-        alerts = _alerts(links, database)
-        for upkeep in (
-            keep_partitions(links.settings, server),
-            keep_wire_log(links.settings, server, links.wire_log),
-            keep_statistics(links.settings, server),
-            keep_counted(links.settings, server),
-            keep_answers(database),
-            retention.keep(links.settings, server),
-            watch_criticals(database, lambda: list(links.journals)),
-            watch_patients(database, lambda: list(links.journals)),
-            watch_quality_control(database, lambda: list(links.journals)),
-            watch_work(database),
-            watch_reports(database, lambda: list(links.journals), emr_audience(settings), lambda: links.worker.at_work),
-            watch_dispatches(database, lambda: _seen(links)),
-            feed.run(lambda: list(links.journals)),
-            sealer.run(),
-            _tell(settings, database, audit, feed),
-            LinkWatch(database, lambda: _ups(links)).run(),
-            _watch_machine(links, database, alerts),
-            alerts.run(),
-        ):
+        beside = [owned.run(), owned.close_lost(), sealer.run(), feed.run(lambda: owned.organizations)]
+        alerts = _alerts(owned, database)
+        beside.append(_watch_machine(owned, database, alerts))
+        if Role.LINKS in roles:
+            beside += _beside_links(links, server)
+        if Role.WORKERS in roles:
+            beside += [*_beside_work(owned, settings, server), _tell(settings, database, audit, feed), alerts.run()]
+        for upkeep in beside:
             stack.push_async_callback(_cancelled, asyncio.create_task(upkeep, name="upkeep"))
 
         async def reload() -> None:
-            await links.reload()
-            _configure(alerts, links)
+            if roles != {Role.API}:
+                async with owned.turn:
+                    await links.reload()
+                _configure(alerts, links)
             await renew()
 
-        yield Running(links.supervisor.addresses, address, reload, partial(_stuck, links, Standstill()), servers)
+        stuck = partial(_stuck, links, Standstill())
+        yield Running(links.supervisor.addresses, address, reload, stuck, membership.lost, servers)
+
+
+async def _nothing() -> None:
+    return
+
+
+def _beside_links(links: Links, server: EmbeddedPostgres | None) -> list[Coroutine[Any, Any, None]]:
+    """What goes on where links are served."""
+    database = links.database
+    return [
+        keep_wire_log(links.settings, server, links.wire_log),
+        watch_work(database),
+        watch_dispatches(database, lambda: _seen(links)),
+        LinkWatch(database, lambda: _ups(links)).run(),
+    ]
+
+
+def _beside_work(
+    owned: Ownership, settings: Settings, server: EmbeddedPostgres | None
+) -> list[Coroutine[Any, Any, None]]:
+    """What goes on where messages are decided, in one daemon at a time for each organization; and what one daemon does
+    for the whole database."""
+    links, database = owned.links, owned.links.database
+    return [
+        keep_partitions(links.settings, server, lambda: owned.leads),
+        keep_statistics(links.settings, server, lambda: owned.leads),
+        keep_counted(links.settings, server, lambda: owned.leads),
+        keep_answers(database),
+        retention.keep(links.settings, server),
+        watch_criticals(database, lambda: owned.organizations),
+        watch_patients(database, lambda: owned.organizations),
+        watch_quality_control(database, lambda: owned.organizations),
+        watch_reports(
+            database, lambda: owned.organizations, emr_audience(settings), lambda: links.worker.at_work
+        ),
+    ]  # fmt: skip
 
 
 @asynccontextmanager
@@ -237,7 +292,7 @@ async def _serve(
     sockets: Sockets,
     database: Database,
     audit: AuditWriter,
-    links: Links,
+    owned: Ownership,
     feed: Feed,
     stack: AsyncExitStack,
 ) -> tuple[Address, Servers | None, Callable[[], Awaitable[None]]]:
@@ -254,7 +309,12 @@ async def _serve(
     drain_s = settings.limits.drain_s
     if settings.api.workers == 1:
         app = build_app(
-            database, settings, audit, ready=lambda: _ready(links), link_status=lambda: _statuses(links), feed=feed
+            database,
+            settings,
+            audit,
+            ready=lambda: _ready(owned),
+            link_status=lambda: _statuses(owned.links),
+            feed=feed,
         )
         await stack.enter_async_context(serving(app, listener, drain_s=drain_s, linger_s=LINGER_S if passed else 0.0))
         return address, None, partial(renew_certificate, app)
@@ -262,7 +322,9 @@ async def _serve(
 
     stack.callback(listener.close)
     at_work = replace(settings, database=replace(settings.database, url=database.url))
-    servers = Servers(at_work, listener, lambda: State(_ready(links), tuple(_statuses(links))), drain_s, feed.poke)
+    servers = Servers(
+        at_work, listener, lambda: State(_ready(owned), tuple(_statuses(owned.links))), drain_s, feed.poke
+    )
     stack.push_async_callback(servers.stop)
     return address, servers, servers.restart
 
@@ -275,13 +337,15 @@ def _stuck(links: Links, standstill: Standstill) -> list[str]:
     return ["worker" if each is links.worker else "journal" for each in found]
 
 
-def _ready(links: Links) -> Readiness:
+def _ready(owned: Ownership) -> Readiness:
     from interface.api.app import Readiness
 
+    links = owned.links
     down = [status for status in links.supervisor.statuses() if not status.up]
-    stored = all(journal.available for journal in links.journals.values())
+    stored = owned.membership.valid and all(journal.available for journal in links.journals.values())
     text = "the database is not available" if not stored else f"{len(down)} links are not up" if down else ""
-    return Readiness(stored, not down, text)
+    text = text or ("standing by: another daemon has the links" if owned.waits else "")
+    return Readiness(stored, not down, text, owned.active)
 
 
 def _ups(links: Links) -> list[LinkUp]:
@@ -300,12 +364,13 @@ async def _tell(settings: Settings, database: Database, audit: AuditWriter, feed
     await tell(settings, database, audit, feed)
 
 
-def _alerts(links: Links, database: Database) -> AlertCenter:
-    """What finds out what is wrong, and tells people; to be run by the caller."""
+def _alerts(owned: Ownership, database: Database) -> AlertCenter:
+    """What finds out what is wrong with laboratories for which this daemon decides, and tells people; to be run by the
+    caller."""
     from interface.ops.alert_center import AlertCenter
     from interface.ops.alert_watch import LinkHeard
 
-    since = datetime.now(UTC)
+    since, links = datetime.now(UTC), owned.links
 
     def heard() -> dict[UUID, list[LinkHeard]]:
         found: dict[UUID, list[LinkHeard]] = {}
@@ -316,10 +381,13 @@ def _alerts(links: Links, database: Database) -> AlertCenter:
         return found
 
     def organizations() -> dict[UUID, str]:
-        return {context.organization_id: context.settings.organization for context in links.contexts}
+        return {
+            context.organization_id: context.settings.organization
+            for context in links.contexts if context.organization_id in owned.work
+        }  # fmt: skip
 
     def available() -> bool:
-        return all(journal.available for journal in links.journals.values())
+        return owned.membership.valid and all(journal.available for journal in links.journals.values())
 
     center = AlertCenter(database, links.settings().state_dir, organizations, heard, available)
     _configure(center, links)
@@ -338,11 +406,13 @@ def _configure(center: AlertCenter, links: Links) -> None:
         log.error("the roster has problems; nothing was changed", action="daemon.configuration", problems=problems)
 
 
-async def _watch_machine(links: Links, database: Database, alerts: AlertCenter) -> None:
-    """Look at disks, clock, certificates and backups until cancelled, and tell the metrics."""
+async def _watch_machine(owned: Ownership, database: Database, alerts: AlertCenter) -> None:
+    """Look at disks, clock, certificates and backups until cancelled, and tell the metrics. A laboratory has alerts of
+    one machine: of several, of the one where its messages are decided."""
     from interface.ops.machine_watch import MachineWatch
 
-    watch = MachineWatch(links.settings, database, lambda: list(links.journals), settle=alerts.settle)
+    links = owned.links
+    watch = MachineWatch(links.settings, database, lambda: owned.organizations, settle=alerts.settle)
     asked = telemetry.Asked(lambda: (*_up_gauges(links), *watch.readings()))
     try:
         await watch.run()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -36,18 +37,32 @@ from interface.systemd import Sockets
 log = structlog.get_logger(__name__)
 
 # What only a start can put into force; beside `link` and `driver_path`, all there is.
-_AT_START = ("state_dir", "database", "api", "limits")
+_AT_START = ("state_dir", "database", "api", "limits", "standby")
 
 
 class Links:
-    """Built by `prepare`; the supervisor serves what it gives. `close` after the supervisor and the worker stopped; the
-    wire log is started and stopped by whoever starts and stops the supervisor.
+    """Built by `prepare`; the supervisor serves what is `served`. `close` after the supervisor and the worker stopped;
+    the wire log is started and stopped by whoever starts and stops the supervisor.
+
+    `journaling`: whether links are served here at all; `vouched`: see `Journal`.
     """
 
     def __init__(
-        self, database: Database, settings: Settings, clock: Clock | None = None, sockets: Sockets | None = None
+        self,
+        database: Database,
+        settings: Settings,
+        clock: Clock | None = None,
+        sockets: Sockets | None = None,
+        *,
+        journaling: bool = True,
+        vouched: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        self._database, self._settings = database, settings
+        self.database, self._settings, self._journaling, self._vouched = database, settings, journaling, vouched
+        self.serves: set[UUID] | None = None  # the links that this daemon has the leases of; None: all
+        self.queued: Callable[[UUID], None] = lambda _: self.worker.wake()  # messages of an organization wait
+        self.taking: Callable[[], Awaitable[None]] | None = None  # before links are served, and after some are not
+        self.leaving: Callable[[], Awaitable[None]] | None = None
+        self._specs: dict[UUID, LinkSpec] = {}
         self._by_id: dict[UUID, LinkContext] = {}  # removed ones as well: their last messages are still decided
         self.contexts: tuple[LinkContext, ...] = ()
         self.journals: dict[UUID, Journal] = {}
@@ -66,24 +81,43 @@ class Links:
         Raises ConfigError for organizations that are not there; then nothing has changed.
         """
         contexts = await self._contexts(settings)
-        await self._start_journals({context.organization_id for context in contexts})
-        await self._set_worklists(contexts)
+        if self._journaling:
+            await self._start_journals({context.organization_id for context in contexts})
+            await self._set_worklists(contexts)
         self.contexts = contexts
         self._by_id.update((context.link_id, context) for context in contexts)
-        return tuple(
-            LinkSpec(
+        self._specs = {
+            context.link_id: LinkSpec(
                 context.settings,
                 LinkIntake(
                     context,
                     self.journals[context.organization_id],
-                    requests=Requests(context, self._database, HANDLERS, self._settings.limits.reply_s),
-                    outgoing=LinkOutgoing(context, self._database, answer_of(context), speech_of(context)),
+                    requests=Requests(context, self.database, HANDLERS, self._settings.limits.reply_s),
+                    outgoing=LinkOutgoing(context, self.database, answer_of(context), speech_of(context)),
                 ),
                 context.driver,
                 self.wire_log.of(context.organization_id, context.link_id, context.settings.wire_log_mb << 20),
             )
-            for context in contexts
-        )
+            for context in contexts if self._journaling
+        }  # fmt: skip
+        return self.served()
+
+    def served(self) -> tuple[LinkSpec, ...]:
+        """What the supervisor is to serve now."""
+        return tuple(spec for id, spec in self._specs.items() if self.serves is None or id in self.serves)
+
+    def standing(self) -> dict[UUID, Mapping[str, object]]:
+        """How the links are that are served here, for who reads it in the database (`store.leases`)."""
+        by_name = {context.name: context for context in self.contexts}
+        return {
+            by_name[link.id].link_id: {
+                "role": by_name[link.id].settings.role.value, "driver": link.driver, "transport": link.transport,
+                "listen": link.address, "up": link.up, "connections": link.connections, "text": link.fault,
+                "leniencies": dict(link.leniencies), "messages": link.messages,
+                "last_activity": link.last_activity.isoformat() if link.last_activity else None,
+            }
+            for link in self.supervisor.statuses() if link.id in by_name
+        }  # fmt: skip
 
     def settings(self) -> Settings:
         """What is in force now."""
@@ -96,10 +130,9 @@ class Links:
         """
         try:
             settings = config.load(self._settings.source)
-            before = frozenset(self.journals)
-            specs = await self.prepare(settings)
-            if fresh := self.journals.keys() - before:
-                await self.worker.take_on(sorted(fresh))
+            await self.prepare(settings)
+            if self.taking is not None:
+                await self.taking()
         except ConfigError as error:
             problems = [str(problem) for problem in error.problems]
             log.error("configuration has problems; nothing was changed", action="daemon.configuration",
@@ -108,7 +141,12 @@ class Links:
         except LaboraError as error:
             log.error("links could not be changed", action="daemon.configuration", error=error)
             return
-        changes = await self.supervisor.apply(specs, self._settings.limits.drain_s)
+        changes = await self.supervisor.apply(self.served(), self._settings.limits.drain_s)
+        try:
+            if self.leaving is not None:
+                await self.leaving()
+        except LaboraError as error:  # nobody else can serve them yet
+            log.warning("leases not given back", action="lease.return", error=error.slug)
         kept = [key for key in _AT_START if getattr(settings, key) != getattr(self._settings, key)]
         if kept:
             log.warning("some changes need a restart", action="daemon.configuration", kept=kept)
@@ -127,14 +165,18 @@ class Links:
         limits = self._settings.limits
         for organization_id in sorted(organization_ids - self.journals.keys()):
             journal = Journal(
-                self._database,
+                self.database,
                 organization_id,
                 resend_window_s=limits.resend_window_s,
                 commit_wait_s=limits.commit_wait_s,
-                wake=self.worker.wake,
+                wake=partial(self._queued, organization_id),
+                vouched=self._vouched,
             )
             await journal.start()
             self.journals[organization_id] = journal
+
+    def _queued(self, organization_id: UUID) -> None:
+        self.queued(organization_id)
 
     async def _contexts(self, settings: Settings) -> tuple[LinkContext, ...]:
         """The links with their rows in the database. Raises ConfigError for organizations that are not there."""
@@ -143,7 +185,7 @@ class Links:
         for at, link in enumerate(settings.links):
             organization_id = organizations[link.organization]
             driver = registry.load(link.driver, settings.driver_path)
-            async with self._database.transaction(organization_id) as connection:
+            async with self.database.transaction(organization_id) as connection:
                 try:
                     context = await register(connection, organization_id, link, driver)
                     context = replace(context, others=self._by_id.get)
@@ -163,7 +205,7 @@ class Links:
                 context.analyzer_id for context in contexts
                 if context.organization_id == organization_id and context.settings.download
             }  # fmt: skip
-            async with self._database.transaction(organization_id) as connection:
+            async with self.database.transaction(organization_id) as connection:
                 await set_worklists(connection, organization_id, told)
 
     async def _organizations(self, settings: Settings) -> dict[str, UUID]:
@@ -174,11 +216,11 @@ class Links:
         for at, link in enumerate(settings.links):
             if link.organization in found:
                 continue
-            organization_id = await self._database.find_organization(link.organization)
+            organization_id = await self.database.find_organization(link.organization)
             if organization_id is None and first_start is None:
                 first_start = not await _any_organization(self._settings)
             if organization_id is None and first_start:
-                organization_id = (await actors.create_organization(self._database, link.organization)).id
+                organization_id = (await actors.create_organization(self.database, link.organization)).id
                 log.info("organization created", action="organization.create", organization=link.organization)
             if organization_id is None:
                 text = f"there is no organization {link.organization}; create it with `labora organization create`"

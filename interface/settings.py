@@ -16,6 +16,17 @@ class LinkRole(StrEnum):
     HOSPITAL = "hospital"
 
 
+class Role(StrEnum):
+    """What a process of `labora run` does; by default all of it."""
+
+    LINKS = "links"
+    WORKERS = "workers"
+    API = "api"
+
+
+ROLES = frozenset(Role)
+
+
 class TransportType(StrEnum):
     TCP_LISTEN = "tcp-listen"
     MLLP_LISTEN = "mllp-listen"
@@ -369,6 +380,15 @@ class RetentionSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StandbySettings:
+    """Several daemons on one database (docs/standby.md)."""
+
+    enabled: bool = False
+    name: str = ""  # as others see this daemon; empty: the host's name
+    lease_s: float = 6.0  # without a sign of life for so long it is taken for dead
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     state_dir: Path
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
@@ -380,6 +400,7 @@ class Settings:
     backup: BackupSettings = field(default_factory=BackupSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    standby: StandbySettings = field(default_factory=StandbySettings)
 
 
 def packaged(name: str) -> Path:

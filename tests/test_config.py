@@ -17,6 +17,7 @@ from interface.settings import (
     OnStoreFailure,
     OrderReply,
     Preliminary,
+    StandbySettings,
     TransportType,
     Unsolicited,
     packaged,
@@ -245,6 +246,13 @@ def test_a_bad_url_in_the_environment_is_named_by_its_variable_and_not_repeated(
 )
 def test_a_database_url_is_checked(url: str, said: str) -> None:
     assert said in problems(f'[database]\nurl = "{url}"')["database.url"]
+
+
+def test_a_standby_needs_a_server_of_its_own() -> None:
+    assert "embedded" in problems("[standby]\nenabled = true")["standby.enabled"]
+    assert problems("[standby]\nlease_s = 0.5\nname = 'Two Words'").keys() == {"standby.lease_s", "standby.name"}
+    text = "[database]\nurl = 'postgresql://u@h/d'\n[standby]\nenabled = true\nname = 'lab-a'\nlease_s = 10"
+    assert parse(text).standby == StandbySettings(True, "lab-a", 10.0)
 
 
 def test_a_socket_folder_in_the_url_is_fine() -> None:

@@ -32,6 +32,7 @@ class Readiness:
     database: bool
     links: bool
     text: str = ""
+    active: bool = True  # it has the links of its configuration
 
     @property
     def ready(self) -> bool:
@@ -54,6 +55,8 @@ class LinkStatus:
     leniencies: Mapping[str, int] = field(default_factory=dict)  # departures that were taken since the start, by name
     messages: int = 0  # that were taken since the start
     last_activity: datetime | None = None  # when a byte came last
+    owner: str = ""  # the daemon that has it; "": none at the moment, and then it is not up
+    owned_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

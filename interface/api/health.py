@@ -20,6 +20,12 @@ async def ready(request: web.Request) -> web.StreamResponse:
     return json_response(answer, 200 if state.ready else 503)
 
 
+async def active(request: web.Request) -> web.StreamResponse:
+    """This daemon has the links of its configuration; 503 where another has one of them (docs/standby.md)."""
+    state = services(request).ready()
+    return json_response({"active": state.active}, 200 if state.active else 503)
+
+
 async def metrics(request: web.Request) -> web.StreamResponse:
     """OpenMetrics text."""
     body, content_type = await services(request).metrics()
@@ -30,5 +36,6 @@ _READY = {"ready": bool, "database": bool, "links": bool, "text": str}
 ROUTES = (
     Route("GET", "/health", health, PUBLIC, gives={"status": str}),
     Route("GET", "/ready", ready, PUBLIC, gives=_READY, also={503: _READY}),
+    Route("GET", "/active", active, PUBLIC, gives={"active": bool}, also={503: {"active": bool}}),
     Route("GET", "/metrics", metrics, PUBLIC, gives=str, media=telemetry.METRICS_MEDIA),
 )

@@ -46,6 +46,8 @@ class LinkLine:
     analyzer: str
     last_message_at: datetime | None
     configured: bool
+    owner: str = ""  # the daemon that has it; "": none at the moment
+    owned_since: datetime | None = None
     offered_revision: str = ""  # what the driver's folder has; `labora driver diff` says what is other in it
 
 
@@ -63,7 +65,7 @@ link.add_command(wire)
 @json_option
 @pass_context
 def list_links(context: Context, as_json: bool) -> None:
-    """List the links of the configuration, and those that the database remembers."""
+    """List the links of the configuration, and those that the database remembers; whose each is, and since when."""
     found = asyncio.run(_list(context.settings))
     emit(found, as_json)
     if not found:
@@ -112,34 +114,38 @@ def _in_words(link: object) -> object:
 
 async def _list(settings: Settings) -> list[LinkLine]:
     from interface.driver import registry
+    from interface.store import leases
     from interface.store.embedded import opened_database
 
     lines: list[LinkLine] = []
     async with opened_database(settings) as database:
         for organization in dict.fromkeys(one.organization for one in settings.links):
             organization_id = await database.find_organization(organization)
-            rows = []
+            rows, owners = [], dict[str, leases.Owner]()
             if organization_id is not None:
                 async with database.transaction(organization_id) as connection:
                     rows = await connection.fetch(_KNOWN + " order by l.name")
+                    owners = {one.link: one for one in await leases.owners(connection)}
             known = {row["name"]: row for row in rows}
             for one in settings.links:
                 if one.organization != organization:
                     continue
-                row = known.pop(one.id, None)
+                row, owner = known.pop(one.id, None), owners.get(one.id)
                 lines.append(
                     LinkLine(
                         one.id, organization, one.role.value, one.driver, row["driver_revision"] if row else "",
                         one.transport.type.value, str(one.transport.endpoint), one.analyzer or one.id,
-                        row["last_message_at"] if row else None, True,
+                        row["last_message_at"] if row else None, True, owner.daemon if owner else "",
+                        owner.since if owner else None,
                         registry.load(one.driver, settings.driver_path).revision,
                     )
                 )  # fmt: skip
             for name, row in known.items():
+                owner = owners.get(name)
                 lines.append(
                     LinkLine(
                         name, organization, "", "", row["driver_revision"], "", "", row["analyzer"],
-                        row["last_message_at"], False,
+                        row["last_message_at"], False, owner.daemon if owner else "", owner.since if owner else None,
                     )
                 )  # fmt: skip
     return lines

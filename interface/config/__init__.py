@@ -19,6 +19,7 @@ from interface.config.credentials import credential
 from interface.config.links import read_link, unique
 from interface.config.retention import read_retention
 from interface.config.roster import read_roster
+from interface.config.standby import read_standby
 from interface.config.table import Table, parse_address, parse_line_format
 from interface.errors import ConfigError, ConfigProblem
 from interface.settings import (
@@ -101,13 +102,14 @@ def _settings(root: Table, source: Path, environ: Mapping[str, str]) -> Settings
     api = read_api(root.table("api"))
     limits = _limits(root.table("limits"))
     backup = read_backup(root.table("backup"), environ)
+    standby = read_standby(root.table("standby"), database)
     alerts = read_alerts(root.table("alerts"), environ)
     retention = read_retention(root.table("retention"))
     links = [read_link(table, driver_path) for table in root.tables("link")]
     unique(root, api, links, driver_path)
     root.close()
     found = tuple(link for link in links if link)
-    return Settings(state_dir, database, api, limits, found, driver_path, source, backup, alerts, retention)
+    return Settings(state_dir, database, api, limits, found, driver_path, source, backup, alerts, retention, standby)
 
 
 def _state_dir(root: Table, environ: Mapping[str, str]) -> Path:

@@ -14,8 +14,8 @@ _sleepers: dict[UUID, dict[Callable[[], None], UUID]] = {}  # by organization: w
 _elsewhere: Callable[[UUID], None] | None = None
 
 
-def elsewhere(wake: Callable[[UUID], None]) -> None:
-    """The links are another process's, which `wake` tells."""
+def elsewhere(wake: Callable[[UUID], None] | None) -> None:
+    """The links are, or may be, another process's, which `wake` tells; None: not any more."""
     global _elsewhere
     _elsewhere = wake
 
@@ -42,6 +42,11 @@ def wake(organization_id: UUID, analyzer_id: UUID | None = None) -> None:
     """There may be work for the links of an analyzer, or for all of the organization. Returns at once."""
     if _elsewhere is not None:
         _elsewhere(organization_id)
+    here(organization_id, analyzer_id)
+
+
+def here(organization_id: UUID, analyzer_id: UUID | None = None) -> None:
+    """The same for links of this process alone."""
     for call, whose in list(_sleepers.get(organization_id, {}).items()):
         if analyzer_id is None or whose == analyzer_id:
             call()

@@ -127,6 +127,11 @@ async def gone(connection: Connection, id: UUID) -> None:
     await connection.execute("update lab.daemon set gone_at = now() where id = $1 and ended_at is not null", id)
 
 
+async def lead(connection: Connection) -> bool:
+    """Ask to do what one daemon does for the whole database; yes for as long as the connection is there."""
+    return bool(await connection.fetchval("select pg_try_advisory_lock(hashtextextended('labora leads', 0))"))
+
+
 async def lives_at(connection: Connection, place: str) -> list[UUID]:
     """The daemons of a place that are not gone."""
     rows = await connection.fetch(

@@ -25,6 +25,7 @@ from interface.store.schema import APP_ROLE
 
 CHANNEL: Final = "labora"
 FREE: Final = "lease"  # a bell: something is free to be taken
+ENDED: Final = "ended"  # heard here alone: another has ended this daemon
 _CUT_PAUSE_S: Final = 0.02
 _LAST_WAIT_S: Final = 2.0
 _RING_PAUSE_S: Final = 0.02  # bells that are rung meanwhile are one
@@ -46,7 +47,9 @@ class Membership:
         self._rung: dict[str, None] = {}
         self._ring, self._look = asyncio.Event(), asyncio.Event()
         self._listeners: list[Callable[[str], None]] = []
+        self._heard_of = True  # whether the last beat was taken
         self.others: tuple[Other, ...] = ()
+        self.leads = False  # among all daemons of the database that ask to
         self.lost = asyncio.Event()  # another has ended this daemon
 
     @property
@@ -94,14 +97,19 @@ class Membership:
                 try:
                     await self.tick()
                 except LaboraError as error:
-                    log.warning("not seen by other daemons", action="daemon.beat", error=error.slug)
+                    self._note(False, error.slug)
+                else:
+                    self._note(True)
         finally:
             bells.cancel()
             await asyncio.gather(bells, return_exceptions=True)
 
-    def look_soon(self) -> None:
-        """Beat and look without waiting for the next time."""
-        self._look.set()
+    def _note(self, heard: bool, why: str = "") -> None:
+        """Once for each time that the database goes away."""
+        if heard != self._heard_of:
+            self._heard_of = heard
+            log.warning("seen by other daemons again" if heard else "not seen by other daemons: the database is away",
+                        action="daemon.beat", error=why)  # fmt: skip
 
     async def tick(self) -> None:
         """Beat once, look once, end who is dead. Raises StoreError."""
@@ -109,6 +117,7 @@ class Membership:
         try:
             async with self._connected() as connection:
                 alive, others = await leases.beat(connection, self.id)
+                self.leads = self.leads or await leases.lead(connection)
         except LaboraError:
             self._watch.interrupted()
             raise
@@ -128,6 +137,7 @@ class Membership:
         if not self.lost.is_set():
             log.error("another daemon has ended this one", action="daemon.lost")
             self.lost.set()
+            self._tell(ENDED)
 
     async def _see_off(self, id: UUID, seen: int | None) -> None:
         """End a daemon, and let others take what it had when nothing of it is under way any more."""
@@ -210,6 +220,7 @@ class Membership:
         connection = await open_connection(self._url, role=APP_ROLE, daemon_id=self.id)
         try:
             await connection.add_listener(CHANNEL, self._heard)
+            connection.add_termination_listener(lambda _: self._look.set())  # it may have been another's doing
         except BaseException:
             connection.terminate()
             raise
@@ -219,6 +230,7 @@ class Membership:
         if self._connection is not None:
             self._connection.terminate()  # never waits: the server may be frozen
             self._connection = None
+        self.leads = False
 
     def _heard(self, connection: object, pid: int, channel: str, payload: object) -> None:
         self._tell(str(payload))

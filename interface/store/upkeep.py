@@ -36,12 +36,21 @@ def wire_log_bound(settings: Settings) -> Callable[[str, str], int]:
 _PASSING = (StoreError, ConfigError, *DRIVER_ERRORS)
 
 
-async def keep_partitions(settings: Callable[[], Settings], server: EmbeddedPostgres | None) -> None:
-    """Make the coming months' partitions now and every day, for as long as the daemon runs and where it may."""
+def _always() -> bool:
+    return True
+
+
+async def keep_partitions(
+    settings: Callable[[], Settings], server: EmbeddedPostgres | None, leads: Callable[[], bool] = _always
+) -> None:
+    """Make the coming months' partitions now and every day, for as long as the daemon runs and where it may.
+
+    `leads`: of several daemons on one database, whether this is the one that does it.
+    """
     owner_url = settings().database.url if server is None else server.url(OWNER_ROLE)
     while True:
         try:
-            if await may_upgrade(owner_url):
+            if leads() and await may_upgrade(owner_url):
                 await maintain(owner_url)
         except _PASSING as error:  # rows go to the DEFAULT partition meanwhile
             log.warning("partitions not made", action="db.maintain", reason=str(error))
@@ -93,14 +102,16 @@ async def prune_counted(owner_url: str) -> int:
         await connection.close()
 
 
-async def keep_counted(settings: Callable[[], Settings], server: EmbeddedPostgres | None) -> None:
+async def keep_counted(
+    settings: Callable[[], Settings], server: EmbeddedPostgres | None, leads: Callable[[], bool] = _always
+) -> None:
     """The same once a day for as long as the daemon runs, where it may."""
     owner_url = settings().database.url if server is None else server.url(OWNER_ROLE)
     while True:
         try:
             if not await may_upgrade(owner_url):
                 return
-            if rows := await prune_counted(owner_url):
+            if leads() and (rows := await prune_counted(owner_url)):
                 log.info("counted values pruned", action="pbrtqc.prune", rows=rows)
         except _PASSING as error:
             log.warning("counted values not pruned", action="pbrtqc.prune", reason=str(error))
@@ -120,7 +131,9 @@ async def keep_answers(database: Database) -> None:
         await asyncio.sleep(ANSWERS_PAUSE_S)
 
 
-async def keep_statistics(settings: Callable[[], Settings], server: EmbeddedPostgres | None) -> None:
+async def keep_statistics(
+    settings: Callable[[], Settings], server: EmbeddedPostgres | None, leads: Callable[[], bool] = _always
+) -> None:
     """Analyze what has grown, for as long as the daemon runs, where it may; else autovacuum does, a minute later."""
     owner_url = settings().database.url if server is None else server.url(OWNER_ROLE)
     pause_s = STATISTICS_PAUSE_S
@@ -130,6 +143,8 @@ async def keep_statistics(settings: Callable[[], Settings], server: EmbeddedPost
         try:
             if not await may_upgrade(owner_url):
                 return
+            if not leads():
+                continue
             connection = await open_connection(owner_url)
             try:
                 if grown := await analyze_grown(connection):

@@ -126,6 +126,14 @@ def test_a_faulty_file_ends_any_command_with_78(tmp_path: Path, capsys: pytest.C
     assert [line.split(" ")[1] for line in capsys.readouterr().err.splitlines()] == ["api.listen:", "api.port:"]
 
 
+def test_roles_are_not_shared_out_over_an_embedded_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("")
+    assert cli.run_command(["--config", str(file), "run", "--role", "links", "--role", "api"]) == 78
+    assert capsys.readouterr().err.startswith("labora: database.url: ")
+    assert cli.run_command(["--config", str(file), "run", "--role", "everything"]) == 2
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     test: str

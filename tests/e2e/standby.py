@@ -1,0 +1,148 @@
+"""Two daemons on one database, as processes on two addresses of this machine as if it were two, and an analyzer that
+knows both."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+
+from interface.settings import Address
+from tests.bench.messages import hl7_message
+from tests.e2e.daemon import PATIENCE_S, Process, free_ports
+
+TRY_S = 15.0  # for a connection and an acknowledgement
+AGAIN_S = 0.05
+CONFIG = """
+state_dir = "{state}"
+[database]
+url = "{url}"
+[api]
+listen = "127.0.0.1:{api}"
+[limits]
+commit_wait_s = 14.0
+[standby]
+enabled = true
+name = "{name}"
+lease_s = {lease_s}
+[[link]]
+id = "hl7"
+organization = "{organization}"
+driver = "generic_hl7"
+transport = {{ type = "mllp-listen", listen = "{hl7}" }}
+"""
+LOST = """
+select a.id from unnest($1::text[]) as a (id) where 1 <> (
+    select count(*) from lab.message m where m.control_id = a.id and m.state = 'complete'
+       and m.settled is distinct from 'duplicate')
+"""
+WAITING = "select count(*) from lab.queue"
+
+
+class Daemon(Process):
+    """One of the two; `host`: the machine that it is on."""
+
+    def __init__(self, url: str, organization: str, folder: Path, name: str, hl7: Address, lease_s: float) -> None:
+        self.folder = folder / name
+        self.folder.mkdir()
+        self.state_dir, self.name, self.hl7 = self.folder / "state", name, hl7
+        self.api = Address("127.0.0.1", free_ports(1)[0])
+        self.config = self.folder / "config.toml"
+        self.config.write_text(
+            CONFIG.format(state=self.state_dir, url=url, api=self.api.port, name=name, hl7=hl7, lease_s=lease_s,
+                          organization=organization)
+        )  # fmt: skip
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        return self._process is None or self._process.returncode is not None
+
+    async def wait(self) -> int:
+        assert self._process is not None
+        async with asyncio.timeout(PATIENCE_S):
+            return await self._process.wait()
+
+
+def two(url: str, organization: str, folder: Path, lease_s: float) -> tuple[Daemon, Daemon]:
+    [port] = free_ports(1)
+    a, b = (
+        Daemon(url, organization, folder, name, Address(host, port), lease_s)
+        for name, host in (("a", "127.0.0.1"), ("b", "127.0.0.2"))
+    )
+    return a, b
+
+
+async def listens(address: Address) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(address.host, address.port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+@dataclass(slots=True)
+class Analyzer:
+    """Sends messages, each until it is acknowledged, to whichever of its addresses takes it."""
+
+    addresses: tuple[Address, ...]
+    name: str
+    acknowledged: list[tuple[str, Address, float]] = field(default_factory=list)  # control id, by whom, loop time
+    refused: int = 0
+    _number: int = 0
+    _at: int = 0
+    _line: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def send(self) -> float:
+        """One message; the loop's time at which it was acknowledged."""
+        self._number += 1
+        control_id = f"{self.name}-{self._number}"
+        async with asyncio.timeout(PATIENCE_S):
+            while not await self._try(control_id):
+                await self.close()
+                self._at = (self._at + 1) % len(self.addresses)
+                await asyncio.sleep(AGAIN_S)
+        return self.acknowledged[-1][2]
+
+    async def _try(self, control_id: str) -> bool:
+        address = self.addresses[self._at]
+        try:
+            async with asyncio.timeout(TRY_S):
+                if self._line is None:
+                    self._line = await asyncio.open_connection(address.host, address.port)
+                reader, writer = self._line
+                writer.write(b"\x0b" + hl7_message(f"S{control_id}", control_id) + b"\x1c\r")
+                answer = await reader.readuntil(b"\x1c\r")
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            return False
+        if re.search(rb"\rMSA\|[AC]A\|%s\r" % control_id.encode(), answer) is None:
+            self.refused += 1
+            return False
+        self.acknowledged.append((control_id, address, asyncio.get_running_loop().time()))
+        return True
+
+    async def close(self) -> None:
+        if self._line is not None:
+            self._line[1].close()
+            with suppress(OSError):
+                await self._line[1].wait_closed()
+        self._line = None
+
+
+async def accounted(owner: asyncpg.Connection[asyncpg.Record], *analyzers: Analyzer) -> list[str]:
+    """Once all is decided: the acknowledged messages that are not there, or more than once."""
+    async with asyncio.timeout(PATIENCE_S):
+        while await owner.fetchval(WAITING):  # noqa: ASYNC110  another process empties it
+            await asyncio.sleep(0.05)
+    ids = [control_id for analyzer in analyzers for control_id, _, _ in analyzer.acknowledged]
+    return [row["id"] for row in await owner.fetch(LOST, ids)]
