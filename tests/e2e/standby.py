@@ -12,11 +12,12 @@ from pathlib import Path
 import asyncpg
 
 from interface.settings import Address
-from tests.bench.messages import hl7_message
+from interface.wire.frames import build_frame
+from tests.bench.messages import hl7_message, lis2_message
 from tests.e2e.daemon import PATIENCE_S, Process, free_ports
 
-TRY_S = 15.0  # for a connection and an acknowledgement
 AGAIN_S = 0.05
+ENQ, EOT, ACK = b"\x05", b"\x04", b"\x06"
 CONFIG = """
 state_dir = "{state}"
 [database]
@@ -34,11 +35,16 @@ id = "hl7"
 organization = "{organization}"
 driver = "generic_hl7"
 transport = {{ type = "mllp-listen", listen = "{hl7}" }}
+[[link]]
+id = "astm"
+organization = "{organization}"
+driver = "generic_lis2"
+transport = {{ type = "tcp-listen", listen = "{astm}" }}
 """
 LOST = """
-select a.id from unnest($1::text[]) as a (id) where 1 <> (
-    select count(*) from lab.message m where m.control_id = a.id and m.state = 'complete'
-       and m.settled is distinct from 'duplicate')
+select a.id from unnest($1::text[]) as a (id) left join lab.message m
+    on m.control_id = a.id and m.state = 'complete' and m.settled is distinct from 'duplicate'
+ group by a.id having count(m.id) <> 1
 """
 WAITING = "select count(*) from lab.queue"
 
@@ -46,15 +52,17 @@ WAITING = "select count(*) from lab.queue"
 class Daemon(Process):
     """One of the two; `host`: the machine that it is on."""
 
-    def __init__(self, url: str, organization: str, folder: Path, name: str, hl7: Address, lease_s: float) -> None:
+    def __init__(
+        self, url: str, organization: str, folder: Path, name: str, hl7: Address, astm: Address, lease_s: float
+    ) -> None:
         self.folder = folder / name
         self.folder.mkdir()
-        self.state_dir, self.name, self.hl7 = self.folder / "state", name, hl7
+        self.state_dir, self.name, self.hl7, self.astm = self.folder / "state", name, hl7, astm
         self.api = Address("127.0.0.1", free_ports(1)[0])
         self.config = self.folder / "config.toml"
         self.config.write_text(
-            CONFIG.format(state=self.state_dir, url=url, api=self.api.port, name=name, hl7=hl7, lease_s=lease_s,
-                          organization=organization)
+            CONFIG.format(state=self.state_dir, url=url, api=self.api.port, name=name, hl7=hl7, astm=astm,
+                          lease_s=lease_s, organization=organization)
         )  # fmt: skip
         self._process: asyncio.subprocess.Process | None = None
 
@@ -74,9 +82,9 @@ class Daemon(Process):
 
 
 def two(url: str, organization: str, folder: Path, lease_s: float) -> tuple[Daemon, Daemon]:
-    [port] = free_ports(1)
+    hl7, astm = free_ports(2)
     a, b = (
-        Daemon(url, organization, folder, name, Address(host, port), lease_s)
+        Daemon(url, organization, folder, name, Address(host, hl7), Address(host, astm), lease_s)
         for name, host in (("a", "127.0.0.1"), ("b", "127.0.0.2"))
     )
     return a, b
@@ -97,6 +105,8 @@ class Analyzer:
 
     addresses: tuple[Address, ...]
     name: str
+    astm: bool = False
+    try_s: float = 15.0  # for a connection, and for each answer
     acknowledged: list[tuple[str, Address, float]] = field(default_factory=list)  # control id, by whom, loop time
     refused: int = 0
     _number: int = 0
@@ -117,18 +127,34 @@ class Analyzer:
     async def _try(self, control_id: str) -> bool:
         address = self.addresses[self._at]
         try:
-            async with asyncio.timeout(TRY_S):
+            async with asyncio.timeout(self.try_s):
                 if self._line is None:
                     self._line = await asyncio.open_connection(address.host, address.port)
-                reader, writer = self._line
-                writer.write(b"\x0b" + hl7_message(f"S{control_id}", control_id) + b"\x1c\r")
-                answer = await reader.readuntil(b"\x1c\r")
+            taken = await (self._session if self.astm else self._block)(*self._line, control_id)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             return False
-        if re.search(rb"\rMSA\|[AC]A\|%s\r" % control_id.encode(), answer) is None:
+        if not taken:
             self.refused += 1
             return False
         self.acknowledged.append((control_id, address, asyncio.get_running_loop().time()))
+        return True
+
+    async def _block(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, control_id: str) -> bool:
+        writer.write(b"\x0b" + hl7_message(f"S{control_id}", control_id) + b"\x1c\r")
+        async with asyncio.timeout(self.try_s):
+            answer = await reader.readuntil(b"\x1c\r")
+        return re.search(rb"\rMSA\|[AC]A\|%s\r" % control_id.encode(), answer) is not None
+
+    async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, control_id: str) -> bool:
+        records = lis2_message(f"S{control_id}", control_id).split(b"\r")[:-1]
+        frames = [build_frame(number, record + b"\r", True) for number, record in enumerate(records, 1)]
+        for data in (ENQ, *frames):
+            writer.write(data)
+            async with asyncio.timeout(self.try_s):
+                if await reader.readexactly(1) != ACK:
+                    writer.write(EOT)
+                    return False
+        writer.write(EOT)
         return True
 
     async def close(self) -> None:
@@ -139,9 +165,11 @@ class Analyzer:
         self._line = None
 
 
-async def accounted(owner: asyncpg.Connection[asyncpg.Record], *analyzers: Analyzer) -> list[str]:
+async def accounted(
+    owner: asyncpg.Connection[asyncpg.Record], *analyzers: Analyzer, patience_s: float = PATIENCE_S
+) -> list[str]:
     """Once all is decided: the acknowledged messages that are not there, or more than once."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(patience_s):
         while await owner.fetchval(WAITING):  # noqa: ASYNC110  another process empties it
             await asyncio.sleep(0.05)
     ids = [control_id for analyzer in analyzers for control_id, _, _ in analyzer.acknowledged]
