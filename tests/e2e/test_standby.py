@@ -89,10 +89,10 @@ async def _frozen(frozen: Daemon, other: Daemon, analyzer: Analyzer) -> None:
 
 
 async def test_an_orderly_stop_hands_over_at_once(founded_url: str, tmp_path: Path) -> None:
-    """With a lease that nobody would wait for: an hour's."""
+    """With a lease that is waited for much longer; that the other is told at once: `tests.store.test_leases`."""
     chosen = [
         replace(
-            settings(tmp_path / name, founded_url), standby=StandbySettings(True, name, 3600.0),
+            settings(tmp_path / name, founded_url), standby=StandbySettings(True, name, 60.0),
             links=(link("hl7", TransportType.MLLP_LISTEN, "generic_hl7", FOUNDED),),
         )
         for name in ("first", "second")
