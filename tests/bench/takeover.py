@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--analyzers", type=int, default=4)
     parser.add_argument("--every-s", type=float, default=0.1, help="between two messages of an analyzer")
     parser.add_argument("--lease-s", type=float, default=6.0)
-    parser.add_argument("--try-s", type=float, default=5.0, help="how long an analyzer waits for each answer")
+    parser.add_argument("--try-s", type=float, default=1.0, help="how long an analyzer waits for each answer")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="labora-takeover-"))

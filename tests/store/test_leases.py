@@ -13,15 +13,17 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from interface.errors import LeaseLost
+from interface.errors import LeaseLost, StoreError
 from interface.flow.results import ResultWorker
 from interface.settings import LimitSettings
 from interface.store import leases, place, results
 from interface.store.db import Database
+from interface.store.embedded import EmbeddedPostgres
 from interface.store.ids import uuid7
 from interface.store.journal import Append, FrameRow, Journal, MessageRow, new_message_id
 from interface.store.leases import DaemonRow
 from interface.store.membership import FREE, Membership
+from interface.store.schema import APP_ROLE, OWNER_ROLE
 from tests.conftest import Organization, make_organization, owner_of
 from tests.store.journals import AT, block_of, make_link, until, whole
 
@@ -334,3 +336,35 @@ async def test_a_daemon_that_nobody_knows_is_refused(founded_url: str, link_id: 
         await journal.append(whole(link_id, b"one"))
     await journal.stop()
     await database.close()
+
+
+async def test_after_an_outage_of_the_database_everybody_has_what_he_had(state_dir: Path) -> None:
+    """For a minute, ten leases long, nobody beats and nobody can look; then each comes back in his own time."""
+    server = EmbeddedPostgres(state_dir)
+    await server.start()
+    owner = await asyncpg.connect(server.url(OWNER_ROLE))
+    daemons = Daemons(server.url(APP_ROLE))
+    try:
+        laboratory = await make_organization(owner)
+        link_id = await make_link(owner, laboratory)
+        await owner.close()
+        first, second = await daemons.join("a"), await daemons.join("b")
+        wanted = [(laboratory.id, [link_id], True)]
+        await first.take(wanted)
+        await daemons.pass_s(2, first, second)
+        await server.stop()
+        for _ in range(60):
+            for one in (first, second):
+                with pytest.raises(StoreError):
+                    await daemons.pass_s(1, one)
+        assert not first.valid, "it does not know"
+        await server.start()
+        await daemons.pass_s(2, second)  # who stands by is the first to be back
+        await daemons.pass_s(1, first)
+        await daemons.pass_s(60, first, second)
+        assert first.valid and not first.lost.is_set()
+        assert await second.take(wanted) == {}
+        await second.leave()
+        await first.leave()
+    finally:
+        await server.stop()
