@@ -105,6 +105,7 @@ def _exception(_logger: object, _method: str, event: structlog.typing.EventDict)
 
 
 REPEATS_S = 60.0
+_ANSWERS = frozenset({"daemon.configuration"})  # what a person asked for is answered each time
 _MOST_KINDS = 256
 
 
@@ -124,10 +125,10 @@ class Repeats:
     def __call__(self, _logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         """A processor of structlog's."""
         now = self._clock()
-        words = {name: text for name, text in event.items() if isinstance(text, str) and name != "timestamp"}
-        key = tuple(sorted(words.items()))
+        words = {name: said for name, said in event.items() if isinstance(said, str | list | tuple)}
+        key = tuple(sorted((name, str(said)) for name, said in words.items() if name != "timestamp"))
         self._expire(now, key)
-        if method not in ("warning", "error", "critical"):
+        if method not in ("warning", "error", "critical") or event.get("action") in _ANSWERS:
             return event
         at, times = self._told.get(key, (-REPEATS_S, 0))
         if now - at < REPEATS_S:

@@ -148,6 +148,8 @@ def test_what_is_said_again_within_a_minute_is_counted_and_not_repeated() -> Non
     assert [at.say("warning", **away, attempt=number) for number in range(2, 101)] == [None] * 99
     assert at.say("warning", event="not stored", link="chem-1") is not None, "another link's is another"
     assert at.say("warning", **away, message_id="m1") is not None, "another message's is another"
+    assert at.say("warning", **away, problems=["one"]) is not None, "another list of problems is another"
+    assert at.say("warning", **away, problems=["another"]) is not None
     assert at.say("error", **away) is not None
     at.now = 59.9
     assert at.say("warning", **away) is None
@@ -173,6 +175,12 @@ def test_what_is_no_warning_is_always_said_and_kinds_are_bounded() -> None:
     for number in range(2000):
         at.say("warning", event=f"kind {number}")
     assert len(at.repeats._told) <= 258
+
+
+def test_whoever_reloads_the_configuration_is_answered_each_time() -> None:
+    at = Ticks()
+    said = [at.say("error", event="nothing was changed", action="daemon.configuration") for _ in range(3)]
+    assert None not in said
 
 
 def test_a_flood_of_one_error_is_two_lines_of_the_journal(journal: io.BytesIO) -> None:
