@@ -8,17 +8,20 @@ not what the source says (docs/decisions/compiled-rooms.md). Without compiled ro
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any, get_type_hints
 
 PURE = "LABORA_PURE"  # in the environment, set to anything: run from the sources
 GROUP = "labora_rooms"
@@ -108,3 +111,30 @@ def install(root: Path) -> str:
         sys.meta_path.remove(finder)
         return f"cannot be loaded: {error}"
     return ""
+
+
+def hints(kind: type) -> dict[str, Any]:
+    """The types of a class's members, as its source says them: of `dict[str, str]` machine code keeps `dict` only."""
+    found: dict[str, Any] = {}
+    for one in reversed(kind.__mro__):
+        module = sys.modules[one.__module__]
+        if not isinstance(module.__spec__ and module.__spec__.loader, ExtensionFileLoader):
+            found |= get_type_hints(one) if one is not object else {}
+        elif (said := _said(one.__module__).get(one.__qualname__)) is not None:
+            found |= {name: eval(text, vars(module)) for name, text in said.items()}  # noqa: S307 - our own source
+    return found
+
+
+@cache
+def _said(module: str) -> Mapping[str, Mapping[str, str]]:
+    """What the source of a module says of the members of its classes, by class."""
+    path = Path(__file__).parents[1] / f"{module.replace('.', '/')}.py"
+    return {
+        of.name: {
+            line.target.id: ast.unparse(line.annotation)
+            for line in of.body
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+        }
+        for of in ast.parse(path.read_text("utf-8")).body
+        if isinstance(of, ast.ClassDef)
+    }

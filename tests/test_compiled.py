@@ -8,17 +8,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 import interface
-from interface.compiled import FOLDER, LIBRARY, MANIFEST, PURE, Finder, Manifest, digest, install, read_manifest
-from interface.domain import rule_bench
+from interface.compiled import FOLDER, LIBRARY, MANIFEST, PURE, Finder, Manifest, digest, hints, install, read_manifest
+from interface.domain import model, rule_bench
 from interface.driver import registry
 from tests.bench.messages import hl7_message, lis2_message
 from tests.domain import test_rule_bench
@@ -199,3 +199,11 @@ def test_every_source_that_a_room_depends_on_is_watched(tool: dict[str, Any]) ->
     found = {str(path) for path in tool["sources_of"](("interface.flow.cases",))}
     assert {"interface/domain/record.py", "interface/flow/work.py", "interface/store/surroundings.py"} <= found
     assert all((ROOT / path).is_file() for path in found)
+
+
+def test_the_types_of_members_are_told_as_the_source_says_them() -> None:
+    kinds = {name: kind for name, kind in vars(model).items() if isinstance(kind, type) and is_dataclass(kind)}
+    told = {name: str(hints(kind)) for name, kind in kinds.items() if kind.__module__ == model.__name__}
+    assert hints(model.Step)["inputs"] == dict[str, str]
+    with from_sources("interface.domain.model") as (source,):
+        assert told == {name: str(get_type_hints(vars(source)[name])) for name in told}

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin
 from uuid import UUID
+
+from interface.compiled import hints
 
 Schema = dict[str, Any]
 
@@ -39,8 +41,8 @@ def words_of(words: type[Enum]) -> Schema:
 def members(kind: type) -> dict[str, object]:
     """A dataclass's members, as JSON shows them, with their types."""
     fields: dict[str, object] = kind.__dataclass_fields__  # type: ignore[attr-defined]
-    hints = get_type_hints(kind)
-    return {name: hints[name] for name in fields if not name.startswith("_")}
+    types_of = hints(kind)
+    return {name: types_of[name] for name in fields if not name.startswith("_")}
 
 
 class Schemas:

@@ -22,6 +22,7 @@ OPEN = {
     ("GET", "/api/docs"),
     ("GET", "/api/openapi.json"),
     ("POST", "/oauth/token"),
+    ("GET", "/active"),
     ("POST", "/api/login"),
     ("GET", "/.well-known/smart-configuration"),
     ("GET", "/fhir/.well-known/smart-configuration"),
