@@ -125,8 +125,12 @@ class Repeats:
     def __call__(self, _logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         """A processor of structlog's."""
         now = self._clock()
-        words = {name: said for name, said in event.items() if isinstance(said, str | list | tuple)}
-        key = tuple(sorted((name, str(said)) for name, said in words.items() if name != "timestamp"))
+        words = {
+            name: str(said)
+            for name, said in event.items()
+            if name != "timestamp" and said is not None and not isinstance(said, int | float)
+        }
+        key = tuple(sorted(words.items()))
         self._expire(now, key)
         if method not in ("warning", "error", "critical") or event.get("action") in _ANSWERS:
             return event

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 import structlog
@@ -148,8 +149,10 @@ def test_what_is_said_again_within_a_minute_is_counted_and_not_repeated() -> Non
     assert [at.say("warning", **away, attempt=number) for number in range(2, 101)] == [None] * 99
     assert at.say("warning", event="not stored", link="chem-1") is not None, "another link's is another"
     assert at.say("warning", **away, message_id="m1") is not None, "another message's is another"
-    assert at.say("warning", **away, problems=["one"]) is not None, "another list of problems is another"
-    assert at.say("warning", **away, problems=["another"]) is not None
+    assert at.say("warning", **away, problems=["link[0]: no driver"]) is not None, "another problem is another"
+    assert at.say("warning", **away, problems=["link[1]: no driver"]) is not None
+    assert at.say("warning", **away, id=UUID(int=1)) is not None, "and another thing, whatever it is called by"
+    assert at.say("warning", **away, id=UUID(int=2)) is not None
     assert at.say("error", **away) is not None
     at.now = 59.9
     assert at.say("warning", **away) is None

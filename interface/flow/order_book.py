@@ -210,7 +210,7 @@ async def answered(
         together.setdefault(new, []).append(row.id)
         if new in ALERTS and new is not row.state:
             log.warning("an analyzer does not do its work", action=f"dispatch.{new}", link=link.name,
-                        work_id=row.work_id, kind=row.kind.value)  # fmt: skip
+                        work_id=str(row.work_id), kind=row.kind.value)  # fmt: skip
             refused.append(row.order_item_id)
     for new, ids in together.items():
         await store.set_state(connection, link.actor, ids, new, now, answer=answer)

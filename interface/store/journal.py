@@ -517,12 +517,16 @@ class Journal:
     async def recover(self, link_ids: Collection[UUID]) -> None:
         """Seal as incomplete what was still being received when the last process ended: over links that nobody has, and
         over these, which are ours from now on and over which nothing comes yet. Raises StoreError."""
+        # While other links are served the writer's own may be in the middle of a commit.
+        line = Line(self._database, self._organization_id) if self._tasks else self._first
         try:
-            connection = await self._first.connect()
+            connection = await line.connect()
             sealed = await connection.fetchval(RECOVER, self._organization_id, list(link_ids))
         except Exception as error:
-            self._first.cut()
+            line.cut()
             raise translate(error) or error from error
+        if line is not self._first:
+            line.cut()
         if sealed:
             log.warning("cut transmissions sealed", action="journal.recovered", messages=sealed)
             self._wake()

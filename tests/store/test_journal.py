@@ -267,6 +267,25 @@ async def test_a_second_group_is_committed_while_the_first_is(
         assert await journal.append(whole(link_id, b"and on")) == frozenset()
 
 
+async def test_a_link_is_taken_over_while_others_are_being_committed(
+    database: Database, owner: Owner, organization: Organization
+) -> None:
+    """As when SIGHUP adds a link: what commits for the others is neither in the way nor cut."""
+    link_id, taken = await make_link(owner, organization), await make_link(owner, organization)
+    opened = MessageRow(new_message_id(), taken, "lis2", "receiving", received_at=AT)
+    stuck = whole(link_id, b"stuck")
+    async with running(database, organization) as journal:
+        await journal.append(Append((opened,), (FrameRow(opened.id, 0, 0, 1, b"one", AT),)))
+        async with hanging(owner, organization, stuck):
+            first = asyncio.create_task(journal.append(stuck))
+            await until(lambda: _in_flight(owner))
+            await journal.recover([taken])
+            assert await owner.fetchval("select state from lab.message where id = $1", opened.id) == "incomplete"
+            assert await _in_flight(owner)
+        assert await first == frozenset()
+        assert journal.available
+
+
 async def test_a_group_waits_for_half_of_what_links_have_under_way_and_no_longer(
     database: Database, owner: Owner, organization: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
