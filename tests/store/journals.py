@@ -104,3 +104,27 @@ async def is_sealed(owner: Owner, message_id: UUID) -> bool:
 async def is_answered(owner: Owner, append: Append) -> bool:
     reply: str = await owner.fetchval("select reply from lab.message where id = $1", append.messages[0].id)
     return reply == "sent"
+
+
+@asynccontextmanager
+async def hanging(owner: Owner, organization: Organization, append: Append) -> AsyncIterator[None]:
+    """Whoever wants to commit this append waits, for somebody else holds its key, until the block ends."""
+    row = append.messages[0]
+    transaction = owner.transaction()
+    await transaction.start()
+    await owner.execute(
+        "insert into lab.message_key (link_id, digest, organization_id, message_id, sealed_at)"
+        " values ($1, $2, $3, $4, $5)", row.link_id, row.digest, organization.id, uuid7(), AT,
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        await transaction.rollback()
+
+
+async def in_flight(owner: Owner) -> bool:
+    """Whether somebody waits for the end of the owner's transaction."""
+    waiting: int = await owner.fetchval(
+        "select count(*) from pg_locks where not granted and transactionid = pg_current_xact_id()::xid"
+    )
+    return waiting > 0

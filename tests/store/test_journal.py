@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -32,6 +30,8 @@ from tests.store.journals import (
     AT,
     Owner,
     append_blocks_as_such,
+    hanging,
+    in_flight,
     is_answered,
     is_available,
     is_sealed,
@@ -235,22 +235,6 @@ async def test_opening_going_on_and_sealing_share_a_group(
     assert await owner.fetchval("select count(*) from lab.queue where organization_id = $1", organization.id) == 2
 
 
-@asynccontextmanager
-async def hanging(owner: Owner, organization: Organization, append: Append) -> AsyncIterator[None]:
-    """Whoever wants to commit this append waits, for somebody else holds its key, until the block ends."""
-    row = append.messages[0]
-    transaction = owner.transaction()
-    await transaction.start()
-    await owner.execute(
-        "insert into lab.message_key (link_id, digest, organization_id, message_id, sealed_at)"
-        " values ($1, $2, $3, $4, $5)", row.link_id, row.digest, organization.id, uuid7(), AT,
-    )  # fmt: skip
-    try:
-        yield
-    finally:
-        await transaction.rollback()
-
-
 async def test_a_second_group_is_committed_while_the_first_is(
     database: Database, owner: Owner, organization: Organization
 ) -> None:
@@ -260,7 +244,7 @@ async def test_a_second_group_is_committed_while_the_first_is(
     async with running(database, organization) as journal:
         async with hanging(owner, organization, stuck):
             first = asyncio.create_task(journal.append(stuck))
-            await until(lambda: _in_flight(owner))
+            await until(lambda: in_flight(owner))
             assert await asyncio.gather(*map(journal.append, others)) == [frozenset()] * SECOND_ENTRIES
             assert not first.done()
         assert await first == frozenset()
@@ -278,10 +262,10 @@ async def test_a_link_is_taken_over_while_others_are_being_committed(
         await journal.append(Append((opened,), (FrameRow(opened.id, 0, 0, 1, b"one", AT),)))
         async with hanging(owner, organization, stuck):
             first = asyncio.create_task(journal.append(stuck))
-            await until(lambda: _in_flight(owner))
+            await until(lambda: in_flight(owner))
             await journal.recover([taken])
             assert await owner.fetchval("select state from lab.message where id = $1", opened.id) == "incomplete"
-            assert await _in_flight(owner)
+            assert await in_flight(owner)
         assert await first == frozenset()
         assert journal.available
 
@@ -306,14 +290,6 @@ async def test_a_group_waits_for_half_of_what_links_have_under_way_and_no_longer
     assert groups == [8, 4, 1, 1]
 
 
-async def _in_flight(owner: Owner) -> bool:
-    """Whether somebody waits for the end of the owner's transaction."""
-    waiting: int = await owner.fetchval(
-        "select count(*) from pg_locks where not granted and transactionid = pg_current_xact_id()::xid"
-    )
-    return waiting > 0
-
-
 @pytest.mark.parametrize("twin", ["connection", "digest"])
 async def test_what_must_keep_its_order_does_not_overtake_the_group_before(
     database: Database, owner: Owner, organization: Organization, twin: str
@@ -329,7 +305,7 @@ async def test_what_must_keep_its_order_does_not_overtake_the_group_before(
     async with running(database, organization) as journal:
         async with hanging(owner, organization, stuck):
             tasks = [asyncio.create_task(journal.append(stuck))]
-            await until(lambda: _in_flight(owner))
+            await until(lambda: in_flight(owner))
             tasks += [asyncio.create_task(journal.append(one)) for one in later]
             for _ in range(5):
                 await owner.fetchval("select 1")
@@ -357,9 +333,9 @@ async def test_a_cut_transmission_whose_begin_is_still_being_committed_is_sealed
         async with hanging(beside, organization, second):
             async with hanging(owner, organization, first):
                 hung = asyncio.create_task(journal.append(first))
-                await until(lambda: _in_flight(owner))
+                await until(lambda: in_flight(owner))
                 tasks = [asyncio.create_task(journal.append(one)) for one in (begun, second, *others[1:])]
-                await until(lambda: _in_flight(beside))
+                await until(lambda: in_flight(beside))
             await hung
             journal.seal_later([opened._replace(state="incomplete", sealed_at=AT, reason="lost")])
             await journal.append(others[0])
