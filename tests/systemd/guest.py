@@ -217,7 +217,12 @@ def proxy() -> object:
             b"Referer: https://canary-referrer/\r\nConnection: close\r\n\r\n"
         )
         status = int(client.recv(4096).split()[1])
-    logs = "".join(each.read_text() for each in Path("/var/log/nginx").iterdir())
+
+    def logged() -> str:
+        return "".join(each.read_text() for each in Path("/var/log/nginx").iterdir())
+
+    until(lambda: '"GET ' in logged(), "the line of nginx's log")  # it writes after it has answered
+    logs = logged()
     return {"status": status, "log": logs.splitlines()[-1].split("] ", 1)[-1], "canary": "canary" in logs.lower()}
 
 
