@@ -13,6 +13,11 @@ from interface.domain.model import ResultStatus
 from interface.domain.views import Audience, ObservationRow
 from interface.store.search.engine import Cover
 
+# Of whom the connection is, found once and by its key: by the policies alone every laboratory's row would be read.
+_OURS = (
+    "(select o.{} from lab.organization o where o.id = (select nullif(current_setting('labora.org', true), '')::uuid))"
+)
+
 # In the order of `ObservationRow`, whose first is the id. Instants travel as PostgreSQL's own eight bytes
 # (`timestamptz_send`): most of a page are the same few, and text is made of each once.
 OBSERVATION = Cover(
@@ -23,11 +28,11 @@ OBSERVATION = Cover(
             "organization_id",
         )
     },
-    columns="""m.version_id, m.order_item_id, timestamptz_send(m.updated_at),
+    columns=f"""m.version_id, m.order_item_id, timestamptz_send(m.updated_at),
         timestamptz_send(coalesce(s.collected_at, v.instrument_at)), m.patient_id, m.organization_id,
-        (select o.title from lab.organization o limit 1), (select o.name from lab.organization o limit 1),
+        {_OURS.format("title")}, {_OURS.format("name")},
         v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator, v.number::text, v.value, v.unit, v.low::text,
-        v.high::text, v.reference, nullif(v.flags, '{}'), nullif(v.comments, '{}'), v.note, m.origin, m.specimen_id,
+        v.high::text, v.reference, nullif(v.flags, '{{}}'), nullif(v.comments, '{{}}'), v.note, m.origin, m.specimen_id,
         m.analyzer_id, a.name""",
     joins="""join lateral (
             select v.instrument_at, v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator, v.number,
