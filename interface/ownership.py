@@ -161,10 +161,12 @@ class Ownership:
         if not valid:
             return
         before = len(self._mine)
-        await self.take()
-        if len(self._mine) > before:
-            log.warning("links taken over", action="lease.taken", links=len(self._mine) - before)
-            await self._serve()
+        try:
+            await self.take()
+        finally:  # what it has is opened also where the rest could not be taken: nobody else will
+            if len(self._mine) > before:
+                log.warning("links taken over", action="lease.taken", links=len(self._mine) - before)
+                await self._serve()
 
     async def _serve(self) -> None:
         self.links.serves = set(self._mine) if self._open else set()

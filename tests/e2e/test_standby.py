@@ -17,8 +17,10 @@ import pytest
 from interface.cli import run_command
 from interface.daemon import Running, started
 from interface.domain.permissions import Role as User
-from interface.errors import LaboraError
+from interface.errors import LaboraError, StoreUnavailable
+from interface.flow.results import ResultWorker
 from interface.settings import ApiSettings, Role, StandbySettings, TransportType
+from interface.store.membership import Membership
 from tests.bench.messages import hl7_message
 from tests.conftest import FOUNDED, owner_of
 from tests.e2e.daemon import ANY, eventually, get, link, settings
@@ -110,6 +112,41 @@ async def test_an_orderly_stop_hands_over_at_once(founded_url: str, tmp_path: Pa
         await analyzer.send()
         await analyzer.close()
         await stopping
+
+
+async def test_a_takeover_that_is_broken_off_midway_opens_the_links_all_the_same(
+    founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leases are taken and the database fails before it is known who decides: the next look must not take the links
+    for served."""
+    take, take_on, faults, gone = Membership.take, ResultWorker.take_on, list[StoreUnavailable](), asyncio.Event()
+
+    async def taking(membership: Membership, wanted: Any) -> Any:
+        if not gone.is_set():  # links and decisions become free at once, as when the first is killed
+            raise StoreUnavailable("the connection was lost")
+        return await take(membership, wanted)
+
+    async def taking_on(worker: ResultWorker, *of: Any) -> None:
+        if faults:
+            raise faults.pop()
+        await take_on(worker, *of)
+
+    first, second = (
+        started(replace(
+            settings(tmp_path / name, founded_url), standby=StandbySettings(True, name, LEASE_S),
+            links=(link("hl7", TransportType.MLLP_LISTEN, "generic_hl7", FOUNDED),),
+        ))
+        for name in ("first", "second")
+    )  # fmt: skip
+    await first.__aenter__()
+    async with second as standby:
+        faults.append(StoreUnavailable("the connection was lost"))
+        monkeypatch.setattr(Membership, "take", taking)
+        monkeypatch.setattr(ResultWorker, "take_on", taking_on)
+        await first.__aexit__(None, None, None)
+        gone.set()
+        await eventually(lambda: _listens(standby))
+        assert not faults
 
 
 async def _listens(daemon: Running) -> bool:
