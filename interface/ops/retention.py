@@ -1,7 +1,8 @@
 """What was kept long enough is deleted by the schema's owner: once a day by a daemon that may, or `labora db maintain`.
 
 Each month of frames and audit rows is one transaction, and each few thousand rows of anything else: killed in the
-middle, it goes on the next time where it was.
+middle, it goes on the next time where it was. A run takes one month that holds something, the oldest, of each: that is
+all there is to take where it runs every day, and a clock that is years ahead deletes a month until somebody sees it.
 """
 
 from __future__ import annotations
@@ -76,6 +77,9 @@ async def _frames(connection: Connection, before: datetime, dry_run: bool) -> As
         done = await _month(retention.drop_frames, connection, month, Kind.FRAMES, dry_run)
         if done != _nothing(done):
             yield done
+            if not dry_run:
+                before = month.stop
+                break
     for each in await retention.organizations(connection):
         swept = await retention.sweep_frames(connection, each, before, dry_run=dry_run)
         if swept.rows:
@@ -88,7 +92,7 @@ async def _audit(connection: Connection, before: datetime, dry_run: bool) -> Asy
         done = await _month(retention.drop_audit, connection, month, Kind.AUDIT, dry_run)
         if done != _nothing(done):
             yield done
-        if done.why:
+        if done.why or (done.rows and not dry_run):
             return
 
 

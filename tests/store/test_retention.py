@@ -17,6 +17,7 @@ from interface.settings import RetentionSettings
 from interface.store import audit, audit_chain, changes, retention
 from interface.store.audit_chain import Tampering, Verdict
 from interface.store.holds import HoldKind, standing
+from interface.store.ids import uuid7_floor
 from interface.store.retention import Deleted, Kind
 from tests.conftest import owner_of
 from tests.flow.laboratory import Laboratory, laboratory, message
@@ -135,6 +136,21 @@ async def test_a_month_is_there_or_gone(lab: Laboratory, monkeypatch: pytest.Mon
     assert await frames(lab) == before
     await swept(lab, RetentionSettings(1, 0, 0, 0, 0, 0))
     assert await frames(lab) == set()
+
+
+async def test_a_run_takes_one_month_however_far_the_clock_is_ahead(lab: Laboratory) -> None:
+    older, newer = await result(lab, "A"), await result(lab, "B", patient="P-2")
+    for each in (older, newer):
+        await release(lab, each)
+    coming = months_before(datetime.now(UTC), -1) + timedelta(days=1)
+    for number, row in enumerate(await lab.owner.fetch("select id from lab.frame where message_id = $1", newer)):
+        id = UUID(int=uuid7_floor(coming).int + number)
+        await lab.owner.execute("update lab.frame set id = $1 where id = $2", id, row["id"])
+    only = RetentionSettings(1, 0, 0, 0, 0, 0)
+    assert len(await swept(lab, only, dry_run=True)) == 2
+    for left in ({newer}, set[UUID]()):
+        assert len(await swept(lab, only)) == 1
+        assert await frames(lab) == left
 
 
 async def test_nothing_is_deleted_that_is_young_or_kept_for_ever(lab: Laboratory) -> None:
