@@ -113,20 +113,21 @@ def url(context: Context, role: str, as_json: bool) -> None:
 
 @db.command(epilog=_ENVIRONMENT)
 @click.option("--dry-run", is_flag=True, help="Only say what `[retention]` would delete.")
+@click.option("--keep", is_flag=True, help="Delete nothing that `[retention]` names: before a backup is made.")
 @pass_context
-def maintain(context: Context, dry_run: bool) -> None:
+def maintain(context: Context, dry_run: bool, keep: bool) -> None:
     """Make the partitions of the coming months, bring the links' wire logs back to their bounds, delete what
     patient-based quality control counted more than 400 days ago, and what was kept as long as `[retention]` says.
 
     Says each step when it is done; killed in the middle, it goes on the next time. The daemon does it where it may; a
     timer may too. See docs/retention.md for what is never deleted.
     """
-    done = asyncio.run(_maintain(context.settings, dry_run))
+    done = asyncio.run(_maintain(context.settings, dry_run, keep))
     click.echo("" if done else "nothing to do", err=True, nl=not done)
 
 
-async def _maintain(settings: Settings, dry_run: bool) -> bool:
-    """Whether anything was done, or would be."""
+async def _maintain(settings: Settings, dry_run: bool, keep: bool) -> bool:
+    """Whether anything was done, or would be. `keep`: without what `[retention]` names."""
     from datetime import UTC, datetime
 
     from interface.ops.retention import deleted
@@ -149,6 +150,8 @@ async def _maintain(settings: Settings, dry_run: bool) -> bool:
                 say(f"deleted {pruned} rows of wire log")
             if counted := await prune_counted(url):
                 say(f"deleted {counted} counted values")
+        if keep:
+            return bool(said)
         async for one in deleted(url, settings.retention, datetime.now(UTC), dry_run=dry_run):
             done = "would delete" if dry_run else "deleted"
             kept = f", kept {one.kept}" if one.kept else ""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from interface.cli.db import without_password
@@ -77,3 +78,20 @@ async def test_what_retention_would_delete_is_said_first_and_holds_are_kept_by_n
     assert status == 2 and "say who does it" in err
     status, out, err = await labora(url, state_dir, "db", "hold", "list", "--organization", FOUNDED, "--json")
     assert (status, json.loads(out)) == (0, [])
+
+
+async def test_before_a_backup_is_made_nothing_is_deleted_that_retention_names(
+    founded_url: str, state_dir: Path
+) -> None:
+    url = owner_of(founded_url)
+    owner = await asyncpg.connect(url)
+    organization_id = await owner.fetchval("select id from lab.organization where name = $1", FOUNDED)
+    await owner.execute(
+        "insert into lab.access_token (token_hash, organization_id, expires_at)"
+        " values ('\\x01', $1, now() - interval '5 years')", organization_id,
+    )  # fmt: skip
+    for arguments, left in ((("--keep",), 1), ((), 0)):
+        status, _, err = await labora(url, state_dir, "db", "maintain", *arguments)
+        assert status == 0, err
+        assert await owner.fetchval("select count(*) from lab.access_token") == left
+    await owner.close()

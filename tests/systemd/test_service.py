@@ -33,6 +33,14 @@ def test_a_service_is_shut_in(unit: Path) -> None:
     assert judged.returncode == 0, judged.stdout[-400:] + judged.stderr
 
 
+def test_nothing_is_deleted_in_a_night_without_a_backup() -> None:
+    unit = (UNITS / "labora-backup.service").read_text()
+    runs = re.findall(r"^(Exec\w+)=.*/labora (.*)$", unit, re.MULTILINE)
+    assert runs == [
+        ("ExecStartPre", "db maintain --keep"), ("ExecStart", "backup create"), ("ExecStartPost", "db maintain"),
+    ]  # fmt: skip
+
+
 def test_serial_ports_stay_usable_and_cores_are_never_written() -> None:
     unit = (UNITS / "labora.service").read_text()
     directives = re.findall(r"^([A-Za-z]+)=(.*)$", unit, re.MULTILINE)
