@@ -290,35 +290,25 @@ def _gpg_environment() -> dict[str, str]:
 def _encrypt_gpg(run: Run, source: IO[bytes], writer: _Writer, recipients: Sequence[str]) -> None:
     named = [part for text in recipients for part in ("--recipient", text)]
     # always: the administrator who wrote the key into the configuration has decided that it is the right one
-    command = ["gpg", "--batch", "--no-tty", "--quiet", "--trust-model", "always", "--compress-algo", "none", *named]
+    how = ["--trust-model", "always", "--compress-algo", "none", *named, "--output", "-", "--encrypt"]
+    _through_gpg(run, how, source, writer)
+
+
+def _decrypt_gpg(run: Run, file: IO[bytes], target: IO[bytes], _identity: Path | None) -> None:
+    _through_gpg(run, ["--decrypt"], file, target)
+
+
+def _through_gpg(run: Run, how: Sequence[str], source: IO[bytes], target: _Writer | IO[bytes]) -> None:
+    """Raises BackupError in gpg's own words where it fails."""
     with tempfile.TemporaryFile() as said:
         process = run.start(
-            [*command, "--output", "-", "--encrypt"], _gpg_environment(),
+            ["gpg", "--batch", "--no-tty", "--quiet", *how], _gpg_environment(),
             stdin=source, stdout=subprocess.PIPE, stderr=said,
         )  # fmt: skip
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
         try:
-            with process.stdout as encrypted:
-                _copy(encrypted, writer)
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            status = process.wait()
-        if status != 0:
-            raise _gpg_failed(said)
-
-
-def _decrypt_gpg(run: Run, file: IO[bytes], target: IO[bytes], _identity: Path | None) -> None:
-    with tempfile.TemporaryFile() as said:
-        process = run.start(
-            ["gpg", "--batch", "--no-tty", "--quiet", "--decrypt"], _gpg_environment(),
-            stdin=file, stdout=subprocess.PIPE, stderr=said,
-        )  # fmt: skip
-        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
-        try:
-            with process.stdout as plain:
-                _copy(plain, target)
+            with process.stdout as made:
+                _copy(made, target)
         except BaseException:
             process.kill()
             raise
