@@ -30,13 +30,11 @@ _WORDS: Final[dict[str, tuple[str, str, str]]] = {
     "delivery": ("an EMR does not take what it asked for", "EMRs do not take what they asked for",
                  "labora subscription list"),
     "channel": ("alerts cannot be sent by {}", "channels cannot send alerts", "labora alert test"),
-    "audit": ("the audit trail does not verify", "audit trails do not verify", "labora audit verify"),
     "database": ("the database does not serve", "databases do not serve", "labora db status"),
     "disk": ("disk space is short: {}", "disks are short of space", "labora doctor"),
     "clock": ("the machine's clock is wrong", "clocks are wrong", "labora doctor"),
     "certificate": ("certificate {} ends soon, or has ended", "certificates end soon, or have ended", "labora doctor"),
     "backup_age": ("there is no recent backup", "backups are old", "labora backup list"),
-    "memory": ("memory is short", "processes are short of memory", "labora doctor"),
     "service": ("service {} is not well", "services are not well", "labora doctor"),
 }  # fmt: skip
 

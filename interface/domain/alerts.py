@@ -25,13 +25,11 @@ class AlertKind(StrEnum):
     QC_PROBLEM = "qc_problem"
     DELIVERY = "delivery"  # an EMR does not take what it asked for
     CHANNEL = "channel"  # alerts cannot be sent by it
-    AUDIT = "audit"
     DATABASE = "database"
     DISK = "disk"
     CLOCK = "clock"
     CERTIFICATE = "certificate"
     BACKUP_AGE = "backup_age"
-    MEMORY = "memory"
     SERVICE = "service"  # a unit of systemd's
 
 
@@ -60,7 +58,6 @@ SEVERITY: Final[dict[AlertKind, Severity]] = dict.fromkeys(AlertKind, Severity.W
     AlertKind.QC_DUE: Severity.NOTICE,
     AlertKind.HELD_AGE: Severity.NOTICE,
     AlertKind.CRITICAL_UNTOLD: Severity.URGENT,
-    AlertKind.AUDIT: Severity.URGENT,
     AlertKind.DATABASE: Severity.URGENT,
     AlertKind.DISK: Severity.URGENT,
 }
