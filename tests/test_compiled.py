@@ -30,12 +30,12 @@ HEADERS = Path(sys.base_prefix, "include", f"python{sys.version_info.major}.{sys
 
 
 @pytest.fixture(scope="module")
-def tool() -> Iterator[dict[str, Any]]:
-    """scripts/compile_rooms.py, as a module's names."""
+def tool() -> dict[str, Any]:
+    """scripts/compile_rooms.py, as a module's names; what it does to its own process is undone at once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(PURE, os.environ.get(PURE, ""))
         patch.setattr(sys, "path", [*sys.path])
-        yield runpy.run_path(str(ROOT / "scripts" / "compile_rooms.py"))
+        return runpy.run_path(str(ROOT / "scripts" / "compile_rooms.py"))
 
 
 @pytest.fixture
