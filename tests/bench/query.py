@@ -37,7 +37,7 @@ from interface.store.schema import APP_ROLE, OWNER_ROLE
 from interface.telemetry import configure_logs
 from interface.wire.frames import build_frame
 from tests.bench.settle import _folder, _server_cpu_s
-from tests.bench.yardstick import _program, free_ports, say, server, stopped_by_signal
+from tests.bench.yardstick import free_ports, program, say, server, stopped_by_signal
 from tests.conftest import with_database
 
 LINKS, ITEMS, WANTED_MS = 16, 100_000, 50.0
@@ -234,7 +234,7 @@ async def running(url: str, folder: Path) -> AsyncIterator[list[Wire]]:
                  f'transport = {{ type = "{transport}", listen = "127.0.0.1:{ports[number]}" }}\n')  # fmt: skip
     config = folder / "config.toml"
     config.write_text(text)
-    command = [_program(), "--config", str(config), "run"]
+    command = [program(), "--config", str(config), "run"]
     with server(command, ports[0], folder / "daemon.log", {"LABORA_DATABASE_URL": url}):
         wires = [await _connected(port) for port in ports[:LINKS]]
         try:

@@ -145,7 +145,7 @@ class Postgres:
             "psql", "-At", "-d", "postgres", "-c", "select datname from pg_database"
         ):
             self._run("createdb", "migrated")
-            _labora("db", "upgrade", env={"LABORA_DATABASE_URL": self._url("migrated")})
+            upgrade(self._url("migrated"))
         self._made += 1
         name = f"bench_{self._made}"
         self._run("createdb", *(["-T", "migrated"] if migrated else []), name)
@@ -169,16 +169,17 @@ def free_port() -> int:
         return port
 
 
-def _program() -> str:
+def program() -> str:
+    """The path of `labora`."""
     return str(Path(sys.executable).with_name("labora"))
 
 
-def _labora(*arguments: str, env: dict[str, str]) -> None:
-    done = subprocess.run(
-        [_program(), *arguments], env={**os.environ, **env}, capture_output=True, text=True, check=False
-    )
+def upgrade(url: str) -> None:
+    """Bring a database to the schema of this code."""
+    environment = {**os.environ, "LABORA_DATABASE_URL": url}
+    done = subprocess.run([program(), "db", "upgrade"], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise NoYardstick(f"labora {' '.join(arguments)} failed: {done.stderr.strip()[-300:]}")
+        raise NoYardstick(f"labora db upgrade failed: {done.stderr.strip()[-300:]}")
 
 
 @contextmanager
@@ -244,7 +245,7 @@ def daemon(url: str, folder: Path, *, mllp: int = 1, astm: int = 1, api: str = "
             text += LINK.format(name=name, number=number, driver=driver, transport=transport, port=port)
     config = folder / "config.toml"
     config.write_text(text)
-    command = [_program(), "--config", str(config), "run"]
+    command = [program(), "--config", str(config), "run"]
     with server(command, ports[-1], folder / "daemon.log", {"LABORA_DATABASE_URL": url}) as pid:
         yield pid, links
 
