@@ -17,6 +17,7 @@ from hl7apy.parser import parse_message
 from interface.driver import registry
 from interface.wire import hl7, lis02
 from tests.bench.messages import hl7_message, lis2_message
+from tests.bench.record import note
 from tests.bench.timing import cpu_us, rate_line
 
 OBX = ((1, 1), (2, 1), (3, 1), (3, 2), (3, 3), (5, 1), (6, 1), (7, 1), (8, 1), (11, 1), (14, 1))
@@ -78,18 +79,20 @@ def main() -> None:
     marked = block + b"SPM|2|S2&LAB\rNTE|1|L|5\\T\\6~7\r"
     wanted = read_hl7(block)
     assert len(wanted) == len(read_lis02(message)) == 25 * 11
-    others: tuple[tuple[str, Callable[[bytes], list[str]]], ...] = (
-        ("python-hl7", read_python_hl7),
-        ("hl7apy", read_hl7apy),
+    others: tuple[tuple[str, str, Callable[[bytes], list[str]]], ...] = (
+        ("P6-hl7", "python-hl7", read_python_hl7),
+        ("P6-hl7apy", "hl7apy", read_hl7apy),
     )
-    print(rate_line("HL7: read", cpu_us(partial(read_hl7, block))))
+    own = cpu_us(partial(read_hl7, block))
+    print(rate_line("HL7: read", own))
     print(rate_line("HL7: read, escape and repetition in it", cpu_us(partial(read_hl7, marked))))
     print(rate_line("HL7: naive split", cpu_us(partial(split, block))))
-    for name, read in others:
+    for target, name, read in others:
         assert read(block) == wanted, name
-        note = f"few rounds: {SLOW_ROUNDS} of {SLOW_CALLS}" if read is read_hl7apy else ""
-        us = cpu_us(partial(read, block), SLOW_ROUNDS, SLOW_CALLS) if note else cpu_us(partial(read, block), 5, 10)
-        print(rate_line(f"HL7: {name}", us, note))
+        few = f"few rounds: {SLOW_ROUNDS} of {SLOW_CALLS}" if read is read_hl7apy else ""
+        us = cpu_us(partial(read, block), SLOW_ROUNDS, SLOW_CALLS) if few else cpu_us(partial(read, block), 5, 10)
+        print(rate_line(f"HL7: {name}", us, few))
+        note(target, own / us, f"{own:,.0f} us of {us:,.0f} us")
     print(rate_line("LIS02: read", cpu_us(partial(read_lis02, message))))
     print(rate_line("LIS02: naive split", cpu_us(partial(split, message))))
     for name, text in (("generic_hl7", block), ("generic_lis2", message)):
