@@ -1,15 +1,20 @@
 """What was kept long enough is deleted by the schema's owner: once a day by a daemon that may, or `labora db maintain`.
 
+How old something is, is not the clock's to say alone: a time in which nothing was stored counts as a week at most
+(`proven`). So a clock that is years ahead makes nothing more than a week older.
+
 Each month of frames and audit rows is one transaction, and each few thousand rows of anything else: killed in the
 middle, it goes on the next time where it was. A run takes one month that holds something, the oldest, of each: that is
-all there is to take where it runs every day, and a clock that is years ahead deletes a month until somebody sees it.
+all there is to take where it runs every day.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Final
 
 import asyncpg
@@ -24,7 +29,9 @@ from interface.store.migrate import may_upgrade
 from interface.store.retention import BATCH, Deleted, Kind, Month
 from interface.store.schema import OWNER_ROLE
 
+SILENCE: Final = timedelta(days=7)  # a laboratory that is closed for longer keeps its data for so much longer
 FIRST_S, PAUSE_S = 900.0, 86_400.0  # a start has other things to do
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PASSING: Final = (StoreError, ConfigError, *DRIVER_ERRORS)
 _IN_USE: Final = "in use; the next time"
 
@@ -38,6 +45,30 @@ def months_before(now: datetime, months: int) -> datetime:
     return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
 
 
+class Proven:
+    """How long ago something was, by the days on which something was stored: `days`, the last first, are drawn as they
+    are needed."""
+
+    def __init__(self, now: datetime, days: AsyncIterator[datetime]) -> None:
+        self._days = days
+        self._passed = [(timedelta(0), now)]  # so much time has passed for certain since then
+
+    async def since(self, wanted: datetime) -> datetime:
+        """The instant since which as much time has passed for certain as the clock says has passed since `wanted`;
+        that one itself where there was no silence. 1970 where there never was as much."""
+        period = self._passed[0][1] - wanted
+        while self._passed[-1][0] < period:
+            passed, at = self._passed[-1]
+            day = await anext(self._days, None)
+            if day is None:
+                return at - (period - passed) if period - passed <= SILENCE else _NEVER
+            self._passed.append((passed + min(at - day, SILENCE), day))
+        for (before, later), (after, _) in pairwise(self._passed):
+            if period <= after:
+                return later - (period - before)
+        return wanted
+
+
 async def deleted(url: str, settings: RetentionSettings, now: datetime, *, dry_run: bool) -> AsyncIterator[Deleted]:
     """Delete what was kept long enough, saying each step when it is done. The login must be the owner or a member.
 
@@ -46,20 +77,31 @@ async def deleted(url: str, settings: RetentionSettings, now: datetime, *, dry_r
     connection = await open_connection(url)
     try:
         with store_errors():
-            if settings.frames_months:
-                async for one in _frames(connection, months_before(now, settings.frames_months), dry_run):
-                    yield one
-            if settings.audit_months:
-                async for one in _audit(connection, months_before(now, settings.audit_months), dry_run):
-                    yield one
-            for kind, before in _limits(settings, now):
-                async for one in _rows(connection, kind, before, dry_run):
+            laboratories = await retention.organizations(connection)
+            async with aclosing(retention.lived_days(connection, laboratories, now)) as days:
+                async for one in _by_class(connection, settings, now, Proven(now, days), dry_run):
                     yield one
             if not dry_run:
-                for each in await retention.organizations(connection):
+                for each in laboratories:
                     await retention.forget_assertions(connection, each, now)
     finally:
         await connection.close()
+
+
+async def _by_class(
+    connection: Connection, settings: RetentionSettings, now: datetime, proven: Proven, dry_run: bool
+) -> AsyncIterator[Deleted]:
+    if settings.frames_months:
+        before = await proven.since(months_before(now, settings.frames_months))
+        async for one in _frames(connection, before, dry_run):
+            yield one
+    if settings.audit_months:
+        before = await proven.since(months_before(now, settings.audit_months))
+        async for one in _audit(connection, before, dry_run):
+            yield one
+    for kind, wanted in _limits(settings, now):
+        async for one in _rows(connection, kind, await proven.since(wanted), dry_run):
+            yield one
 
 
 def _limits(settings: RetentionSettings, now: datetime) -> list[tuple[Kind, datetime]]:

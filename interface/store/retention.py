@@ -12,10 +12,10 @@ audit row that is not sealed. Results, quality control and reports are not delet
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
@@ -23,10 +23,11 @@ from uuid import UUID
 from interface.domain.views import Actor, ActorKind
 from interface.store import audit
 from interface.store.db import Connection
-from interface.store.ids import uuid7_floor
+from interface.store.ids import instant_of, uuid7_floor
 from interface.store.schema import OWNER_ROLE, SCHEMA
 
 BATCH: Final = 5000
+DAY: Final = timedelta(days=1)
 LOCK_WAIT: Final = "2s"  # longer, those who wait behind us would notice
 _MONTH: Final = re.compile(r"_(\d{4})_(\d{2})$")
 
@@ -67,6 +68,19 @@ _CUT: Final = """select number, digest, ended_position, ended_id, sealed_at from
     where organization_id = $1 and sealed_at < $2
         and number < (select max(number) from lab.audit_segment where organization_id = $1)
     order by number desc limit 1"""
+
+
+# Of days, those on which something was stored. Messages are never deleted; what is rests on its own rows.
+_LIVED: Final = """select d.at from unnest($2::timestamptz[], $3::uuid[], $4::uuid[]) as d (at, low, high)
+    where exists (select from lab.message m where m.organization_id = $1 and m.id >= d.low and m.id < d.high)
+        or exists (select from lab.audit_event a where a.organization_id = $1 and a.id >= d.low and a.id < d.high)
+        or exists (select from lab.outbox o where o.organization_id = $1 and o.id >= d.low and o.id < d.high)"""
+_LAST_BEFORE: Final = """select id from (
+    (select id from lab.message where organization_id = $1 and id < $2 order by id desc limit 1)
+    union all (select id from lab.audit_event where organization_id = $1 and id < $2 order by id desc limit 1)
+    union all (select id from lab.outbox where organization_id = $1 and id < $2 order by id desc limit 1)) as of_each
+    order by id desc limit 1"""
+_DAYS_AT_ONCE: Final = 400
 
 
 class Kind(StrEnum):
@@ -118,6 +132,34 @@ async def months(connection: Connection, table: str, before: datetime) -> list[M
             if stop <= before:
                 found.append(Month(table, row["name"], start, stop))
     return sorted(found, key=lambda one: one.start)
+
+
+async def lived_days(
+    connection: Connection, organization_ids: Sequence[UUID], now: datetime
+) -> AsyncGenerator[datetime, None]:
+    """The days of UTC, by their beginnings and the last first, on which any of these organizations stored something;
+    none that begins after `now`."""
+    stop = day_of(now) + DAY
+    while True:
+        days = [stop - DAY * number for number in range(1, _DAYS_AT_ONCE + 1)]
+        floors = [uuid7_floor(day) for day in days], [uuid7_floor(day + DAY) for day in days]
+        found: set[datetime] = set()
+        last: list[UUID] = []
+        for each in organization_ids:
+            async with _as_owner(connection):
+                await _act_for(connection, each)
+                found |= {row["at"] for row in await connection.fetch(_LIVED, each, days, *floors)}
+                last += filter(None, [await connection.fetchval(_LAST_BEFORE, each, floors[0][-1])])
+        for day in sorted(found, reverse=True):
+            yield day
+        if not last:
+            return
+        stop = day_of(instant_of(max(last))) + DAY
+
+
+def day_of(at: datetime) -> datetime:
+    """The beginning of its day, of UTC."""
+    return at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 @asynccontextmanager

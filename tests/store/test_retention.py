@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -12,19 +12,31 @@ import pytest
 from interface.domain.review import ReviewError
 from interface.domain.views import Actor, ActorKind
 from interface.flow import holds
-from interface.ops.retention import deleted, months_before
+from interface.ops.retention import Proven, deleted, months_before
 from interface.settings import RetentionSettings
 from interface.store import audit, audit_chain, changes, retention
 from interface.store.audit_chain import Tampering, Verdict
 from interface.store.holds import HoldKind, standing
-from interface.store.ids import uuid7_floor
+from interface.store.ids import uuid7, uuid7_floor
 from interface.store.retention import Deleted, Kind
 from tests.conftest import owner_of
 from tests.flow.laboratory import Laboratory, laboratory, message
 
+pytestmark = pytest.mark.usefixtures("lived")
 LATER = datetime.now(UTC) + timedelta(days=5 * 366)  # everything that a test stores is old then
 EVERYTHING = RetentionSettings(1, 1, 1, 1, 1, 1)
 NOTHING = RetentionSettings(0, 0, 0, 0, 0, 0)
+
+
+@pytest.fixture
+def lived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something was stored on every day until LATER."""
+
+    async def every_day(_connection: object, _organizations: object, now: datetime) -> AsyncGenerator[datetime, None]:
+        for number in range(10 * 366):
+            yield retention.day_of(now) - retention.DAY * number
+
+    monkeypatch.setattr(retention, "lived_days", every_day)
 
 
 @pytest.fixture
@@ -129,10 +141,10 @@ async def test_a_month_is_there_or_gone(lab: Laboratory, monkeypatch: pytest.Mon
     async def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(retention, "_told", killed)
-    with pytest.raises(KeyboardInterrupt):
-        await swept(lab, EVERYTHING)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(retention, "_told", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await swept(lab, EVERYTHING)
     assert await frames(lab) == before
     await swept(lab, RetentionSettings(1, 0, 0, 0, 0, 0))
     assert await frames(lab) == set()
@@ -160,6 +172,72 @@ async def test_nothing_is_deleted_that_is_young_or_kept_for_ever(lab: Laboratory
     assert await swept(lab, NOTHING) == []
     assert await frames(lab) == before
     assert months_before(datetime(2026, 3, 31, 23, tzinfo=UTC), 4) == datetime(2025, 11, 1, tzinfo=UTC)
+
+
+# ---- how old something is -------------------------------------------------------------------------------------------
+
+
+DAY = timedelta(days=1)
+
+
+async def since(now: datetime, wanted: datetime, *days: datetime) -> datetime:
+    async def drawn() -> AsyncIterator[datetime]:
+        for day in days:
+            yield day
+
+    return await Proven(now, drawn()).since(wanted)
+
+
+async def test_a_silence_makes_nothing_older_than_a_week_does() -> None:
+    now = datetime(2026, 11, 26, 14, tzinfo=UTC)
+    today = retention.day_of(now)
+    weekdays = [day for day in (today - DAY * number for number in range(1000)) if day.weekday() < 5]
+    wanted = now - 90 * DAY
+    assert await since(now, wanted, *weekdays) == wanted, "weekends are no silence"
+    assert await since(now, now - 7 * DAY) == now - 7 * DAY, "nothing was ever stored: a week is believed"
+    assert (await since(now, now - 8 * DAY)).year == 1970
+    ahead = now + 365 * DAY
+    assert await since(ahead, ahead - 90 * DAY, ahead - 14 * timedelta(hours=1), *weekdays) > now - 90 * DAY
+    assert await since(ahead, ahead - 90 * DAY, *weekdays) == today - 83 * DAY, "a year of silence is a week"
+    closed = [today, today - DAY, *(day - 20 * DAY for day in weekdays)]
+    assert await since(now, now - 90 * DAY, *closed) < now - 100 * DAY
+
+
+async def test_a_clock_that_is_a_year_ahead_deletes_nothing(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also once something was stored by that clock."""
+    monkeypatch.undo()
+    await release(lab, await result(lab, "A"))
+    await sealed(lab, 3)
+    client = await lab.owner.fetchval(
+        "insert into lab.client (id, organization_id, name) values ($1, $2, 'emr') returning id",
+        uuid4(), lab.organization_id,
+    )  # fmt: skip
+    ended = datetime.now(UTC)
+    await lab.owner.execute(
+        "insert into lab.access_token (token_hash, organization_id, expires_at) values ('t', $1, $2)",
+        lab.organization_id, ended,
+    )  # fmt: skip
+    await lab.owner.execute(
+        """insert into lab.export_job (id, organization_id, client_id, state, request, level, files, ended_at)
+           values ($1, $2, $3, 'completed', '', 'system', '[]', $4)""",
+        uuid4(), lab.organization_id, client, ended,
+    )  # fmt: skip
+    ahead = ended + 400 * DAY
+    await lab.owner.execute(
+        "insert into lab.audit_event (id, organization_id, at, actor_kind, actor_name, action, entity_kind)"
+        " values ($1, $2, $3, 'setup', 'x', 'x', 'x')",
+        uuid7(int(ahead.timestamp() * 1000) - 1000), lab.organization_id, ahead,
+    )  # fmt: skip
+    assert await swept(lab, RetentionSettings(2, 2, 2, 30, 30, 30), now=ahead) == []
+    lived = [ahead + DAY * number for number in range(0, 120, 5)]  # the clock was right: time goes on
+    for at in lived:
+        await lab.owner.execute(
+            "insert into lab.audit_event (id, organization_id, at, actor_kind, actor_name, action, entity_kind)"
+            " values ($1, $2, $3, 'setup', 'x', 'x', 'x')",
+            uuid7(int(at.timestamp() * 1000)), lab.organization_id, at,
+        )  # fmt: skip
+    said = await swept(lab, RetentionSettings(2, 2, 2, 30, 30, 30), now=lived[-1])
+    assert {one.kind for one in said} >= {Kind.FRAMES, Kind.EXPORTS, Kind.TOKENS}
 
 
 # ---- the audit trail ------------------------------------------------------------------------------------------------
