@@ -98,7 +98,8 @@ class AlertCenter:
             if not down:
                 await alerting.settle(connection, organization_id, AlertKind.DATABASE, {})
             await alert_watch.look(connection, organization_id, self._alerts, self._roster, links, now)
-            if (last := self._looked_long.get(organization_id)) is None or now - last >= LONG_LOOK:
+            last = self._looked_long.get(organization_id)
+            if last is None or not last <= now < last + LONG_LOOK:  # the clock may have been put back
                 await alert_watch.look_long(connection, organization_id, self._alerts, now)
                 self._looked_long[organization_id] = now
         self._desk.forget(stored)
@@ -111,7 +112,7 @@ class AlertCenter:
     async def _database_is(self, down: bool, now: datetime) -> None:
         """An alert while it does not serve: told directly after a while, and stored when it serves again."""
         names = self._organizations()
-        if down and self._down_since is None:
+        if down and (self._down_since is None or self._down_since > now):
             self._down_since = now
         elif not down:
             self._down_since = None

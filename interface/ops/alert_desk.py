@@ -25,7 +25,7 @@ from interface.domain.alerts import SEVERITY, AlertKind, Phase, Severity, Subjec
 from interface.domain.roster import Roster
 from interface.errors import DeliveryError, DeliveryTransient
 from interface.flow import alerting
-from interface.ops.alert_sender import wait_s
+from interface.ops.alert_sender import LONGEST, wait_s
 from interface.ops.alert_teller import Lines, address, messages_of
 from interface.ops.channels import Outgoing, send
 from interface.render.json import dumps
@@ -111,7 +111,7 @@ class AlertDesk:
     ) -> None:
         """Tell directly what was not told, one message for each person and channel, and try again what failed."""
         self._compose(names, roster, now)
-        for one in [one for one in self.messages.values() if one.sent_at is None and one.due_at <= now]:
+        for one in [one for one in self.messages.values() if one.sent_at is None and _due(one.due_at, now)]:
             one.attempts += 1
             try:
                 channel = channels.get(one.receiver.channel)
@@ -231,6 +231,10 @@ class AlertDesk:
             return
         self.alerts = {one.key: one for one in alerts}
         self.messages = {one.id: one for one in messages}
+
+
+def _due(at: datetime, now: datetime) -> bool:
+    return at <= now or at > now + LONGEST  # by a clock that has been put back since
 
 
 def _at(text: str | None) -> datetime | None:

@@ -30,6 +30,7 @@ FALTERS: Final = 3
 MOST_REFUSALS: Final = 3  # of one message for what it says, or for whom it is
 GIVEN_UP_AFTER: Final = timedelta(hours=24)
 AT_ONCE: Final = 8
+LONGEST: Final = timedelta(minutes=15)  # nothing waits so long
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +55,7 @@ class AlertSender:
         """Try once what is due; returns how many messages were taken. Raises StoreError."""
         now = self._now()
         async with self._database.transaction(organization_id) as connection:
-            claimed = await rows.claim(connection, self.holder, now, now + LEASE)
+            claimed = await rows.claim(connection, self.holder, now, now + LEASE, LONGEST)
         if not claimed:
             return 0
         try:

@@ -23,6 +23,8 @@ from interface.store.alert_messages import NewMessage, Pending, Receiver
 from interface.store.db import Connection
 
 Lines = dict[Receiver, list[Line]]
+# What was noted for later than that was noted by a clock that has been put back since: it is not waited for.
+AHEAD = timedelta(minutes=1)
 
 
 async def tell(
@@ -33,7 +35,9 @@ async def tell(
     if not found:
         return 0
     last = await rows.last_made(connection)
-    early = last is not None and now < last + timedelta(seconds=alerts.apart_s)
+    early = last is not None and now < _noted(last, now) + timedelta(seconds=alerts.apart_s)
+    if ahead := [one.id for one in found if one.told_at is not None and one.told_at > now + AHEAD]:
+        await rows.told_from(connection, ahead, now)  # and what follows by that is counted from here
     lines: Lines = defaultdict(list)
     steps = _entered(found, laboratory, alerts, roster, now, early, lines)
     steps |= _escalated(found, laboratory, roster, now, lines)
@@ -79,7 +83,7 @@ def _entered(
     lines: Lines,
 ) -> dict[UUID, int]:  # fmt: skip
     untold = [one for one in found if one.told_at is None and one.recovered_at is None and not one.silenced]
-    ready = {one.id: one.entered_at + _wait(one, alerts) for one in untold}
+    ready = {one.id: _noted(one.entered_at, now) + _wait(one, alerts) for one in untold}
     due = [one for one in untold if ready[one.id] <= now and (not early or one.severity is Severity.URGENT)]
     if not due:
         return {}
@@ -94,6 +98,11 @@ def _entered(
     return steps
 
 
+def _noted(at: datetime, now: datetime) -> datetime:
+    """When it was, as far as the clock is right now: long ago, where that is not known."""
+    return at if at <= now + AHEAD else now - timedelta(days=1)
+
+
 def _wait(one: Pending, alerts: AlertSettings) -> timedelta:
     after_s = alerts.link_down_after_s if one.kind == AlertKind.LINK_DOWN else 0.0
     return timedelta(seconds=max(after_s, alerts.gather_s))
@@ -106,7 +115,7 @@ def _escalated(
     for one in found:
         if one.told_at is None or one.recovered_at is not None or one.acknowledged or one.silenced:
             continue
-        waited_s = (now - one.told_at).total_seconds()
+        waited_s = max(0.0, (now - one.told_at).total_seconds())
         step, people = roster.escalated(laboratory, one.kind, one.severity, one.step, waited_s)
         if people:
             steps[one.id] = step
@@ -119,7 +128,7 @@ async def _recovered(
 ) -> list[UUID]:
     over = [one for one in found if one.recovered_at is not None]
     gathered = now - timedelta(seconds=alerts.gather_s)
-    if early or not any(one.recovered_at is not None and one.recovered_at <= gathered for one in over):
+    if early or not any(one.recovered_at is not None and _noted(one.recovered_at, now) <= gathered for one in over):
         return []
     told = await rows.receivers(connection, [one.id for one in over])
     for one in over:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from asyncpg import Record
@@ -150,23 +150,34 @@ async def note_recovery_told(connection: Connection, ids: Collection[UUID], now:
     await connection.execute("update lab.alert set recovery_told_at = $2 where id = any($1)", list(ids), now)
 
 
+async def told_from(connection: Connection, ids: Collection[UUID], now: datetime) -> None:
+    """Count from now how long nobody has seen to them."""
+    await connection.execute("update lab.alert set told_at = $2 where id = any($1)", list(ids), now)
+
+
 # ---- sending --------------------------------------------------------------------------------------------------------
 
 
-async def claim(connection: Connection, holder: UUID, now: datetime, until: datetime) -> list[Waiting]:
-    """Of each address the first message that waits, where it is due and nobody has it: what is behind it waits."""
+async def claim(
+    connection: Connection, holder: UUID, now: datetime, until: datetime, longest: timedelta
+) -> list[Waiting]:
+    """Of each address the first message that waits, where it is due and nobody has it: what is behind it waits.
+
+    `longest` after now nothing is due, nor anybody's, but by a clock that has been put back since.
+    """
     rows = await connection.fetch(
         """with first as (
                select distinct on (channel, address) id from lab.alert_message where state = 'waiting'
                 order by channel, address, place
            ), due as (
                select m.id from lab.alert_message m join first f on f.id = m.id
-                where m.state = 'waiting' and m.due_at <= $2 and (m.claimed_until is null or m.claimed_until < $2)
+                where m.state = 'waiting' and (m.due_at <= $2 or m.due_at > $4)
+                  and (m.claimed_until is null or m.claimed_until < $2 or m.claimed_until > $4)
                 order by m.place limit 100 for update of m skip locked
            )
            update lab.alert_message m set claimed_by = $1, claimed_until = $3 from due where m.id = due.id
            returning m.id, m.channel, m.person, m.address, m.severity, m.title, m.body, m.attempts, m.created_at""",
-        holder, now, until,
+        holder, now, until, now + longest,
     )  # fmt: skip
     return [_waiting(row) for row in rows]
 
@@ -213,3 +224,35 @@ async def release(connection: Connection, ids: Collection[UUID], holder: UUID) -
             where id = any($1) and claimed_by = $2 and state = 'waiting'""",
         list(ids), holder,
     )  # fmt: skip
+
+
+async def tell_nothing_old(connection: Connection, actor: Actor, reason: str) -> int:
+    """Of a database of an earlier moment: what waits to be sent may have been sent since, and is not sent, which the
+    history says; what stood is told anew where it stands still, and nobody is told that it is over. The messages."""
+    number: int = await connection.fetchval(
+        """with unsent as (
+               update lab.alert_message set state = 'failed', error = $3, claimed_by = null, claimed_until = null
+                where organization_id = $1 and state = 'waiting' returning id, channel, person
+           ), said as (
+               insert into lab.alert_event (id, organization_id, alert_id, message_id, what, channel, person, note,
+                   actor_kind, actor_id, actor_name)
+               select lab.new_id(), $1, t.alert_id, u.id, 'failed', u.channel, u.person, $3, $2, $4, $5
+                 from unsent u cross join lateral (
+                     select distinct e.alert_id from lab.alert_event e
+                      where e.organization_id = $1 and e.message_id = u.id and e.what = 'told') t
+           )
+           select count(*) from unsent""",
+        actor.organization_id, actor.kind.value, reason, actor.id, actor.name,
+    )  # fmt: skip
+    await connection.execute(
+        """update lab.alert set recovery_told_at = coalesce(recovery_told_at, now()), version = version + 1
+            where organization_id = $1 and recovered_at is not null and told_at is not null
+              and recovery_told_at is null""",
+        actor.organization_id,
+    )
+    await connection.execute(
+        """update lab.alert set told_at = null, step = 0, stepped_at = null, version = version + 1
+            where organization_id = $1 and recovered_at is null and told_at is not null and acknowledged_at is null""",
+        actor.organization_id,
+    )
+    return number

@@ -6,6 +6,9 @@ which. So each counter goes on beyond anything that can have been issued: by wha
 that was begun, and beyond what the replaced database says, where it can still be asked. A position that the feed does
 not have is answered with 410 (`store.changes.has`); tokens and page links are no longer taken.
 
+Nor may it call people about what was so then: messages about alerts that waited are not sent. What EMRs follow goes on
+from where it was: to be told the same version of a resource twice changes nothing (docs/changes.md).
+
 Ids of rows are UUIDv7 and repeat by no restore.
 """
 
@@ -20,7 +23,7 @@ from uuid import UUID
 import asyncpg
 
 from interface.domain.views import Actor, ActorKind
-from interface.store import audit, changes
+from interface.store import alert_messages, audit, changes
 from interface.store.db import Connection
 from interface.store.lab_changes import NUMBERED
 from interface.store.schema import OWNER_ROLE
@@ -74,7 +77,11 @@ async def go_on(connection: Connection, taken_at: datetime, now: datetime, repla
             )
             await connection.execute("delete from lab.page_key where organization_id = $1", organization_id)
             actor = Actor(ActorKind.SETUP, None, "command line", organization_id)
-            detail = {"backup": backup, "taken_at": taken_at.isoformat(), "days": str(days)}
+            reason = f"not sent: it waited at {taken_at:%Y-%m-%d %H:%M} UTC, and the database was restored of then"
+            unsent = await alert_messages.tell_nothing_old(connection, actor, reason)
+            detail = {
+                "backup": backup, "taken_at": taken_at.isoformat(), "days": str(days), "messages_not_sent": str(unsent)
+            }  # fmt: skip
             await audit.record(connection, actor, "restore", "database", None, detail)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from interface.domain.flags import CRITICAL
@@ -17,6 +17,7 @@ from interface.store.db import Connection
 from interface.store.dispatch_ends import resulted
 from interface.store.explanations import in_parts
 from interface.store.ids import uuid7
+from interface.store.journal_sql import QUERY_HELD_S
 from interface.store.leases import FENCE
 from interface.store.order_changes import count_released
 from interface.store.rows import Columns, rows_json
@@ -200,6 +201,10 @@ class Outcome:
 # ---- the queue ------------------------------------------------------------------------------------------------------
 
 
+# What is later than anything waits was written by a clock that has been put back since.
+_DUE: Final = f"(not_before <= now() OR not_before > now() + interval '{2 * max(CLAIM_S, QUERY_HELD_S)} s')"
+
+
 async def claim(
     system: Connection, most: int, organization_ids: Collection[UUID] | None = None, not_of: Collection[UUID] = ()
 ) -> list[Claim]:
@@ -213,7 +218,7 @@ async def claim(
     rows = await system.fetch(
         f"""WITH due AS (
                SELECT message_id, priority, attempts, row_number() OVER (ORDER BY priority, message_id) AS place FROM (
-                   SELECT message_id, priority, attempts FROM lab.queue WHERE not_before <= now()
+                   SELECT message_id, priority, attempts FROM lab.queue WHERE {_DUE}
                        AND ($3::uuid[] IS NULL OR organization_id = ANY($3)) AND lane <> ALL($4) AND {FENCE}
                    ORDER BY priority, message_id LIMIT $1 FOR UPDATE SKIP LOCKED) AS locked
            ), taken AS (

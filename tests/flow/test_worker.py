@@ -82,6 +82,18 @@ async def test_when_the_process_is_killed_again_and_again_only_what_was_alone_at
         assert await lab.messages() == [("complete", "parked"), *[("complete", "released")] * 4]
 
 
+async def test_a_message_that_waits_while_the_clock_is_put_back_does_not_wait_until_it_is_there_again(
+    database_url: str,
+) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "WBC", patient_id="P-1")
+        await lab.send(message("P|1||P-1", "O|1|S1||^^^CBC|R", RECORDS[2]))
+        await lab.owner.execute("update lab.queue set not_before = not_before + interval '1 h'")
+        async with lab.database.system() as system:
+            assert len(await store.claim(system, 64)) == 1
+            assert await store.claim(system, 64) == [], "claimed for as long as ever"
+
+
 async def _specimens(lab: Laboratory, *numbers: int) -> None:
     """A message for each of these specimens, each of another patient; the first of a number orders it."""
     for at, number in enumerate(numbers):

@@ -94,6 +94,23 @@ async def test_nobody_having_seen_to_it_the_next_is_told_until_somebody_has(tell
     assert await telling.told(10) == everybody, "who was told is told that it is over"
 
 
+async def test_a_clock_that_is_put_back_keeps_nothing_from_being_told(telling: Telling) -> None:
+    """What was noted by the clock that was an hour ahead is not waited for until the right one is there."""
+    await telling.enter(AlertKind.DISPATCH, Subject("analyzer", "xn-1"))
+    assert len(await telling.told(10)) == 1
+    telling.post.refuse = {"DATA": "451 4.3.0 later"}
+    await telling.enter(AlertKind.UNMAPPED, Subject("analyzer", "xn-1"))
+    await telling.told(70)
+    telling.post.refuse = {}
+    await telling.enter(DOWN)
+    telling.now -= timedelta(hours=1)
+    await telling.enter(AlertKind.BACKLOG, Subject("queue", ""))
+    said = [title for _, title in await telling.told()]
+    assert said == ["Messages wait to be decided, link hema-1 is down", "Xn-1 sends codes without a map"]
+    assert await telling.told(899) == []
+    assert [to for to, _ in await telling.told(1)] == ["chief@lab.example"], "counted from when the clock was put back"
+
+
 async def test_nobody_on_shift_is_the_next_at_once_and_nobody_at_all_is_told_when_there_is_somebody(
     telling: Telling,
 ) -> None:

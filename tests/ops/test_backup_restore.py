@@ -16,15 +16,19 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from interface.domain.alerts import AlertKind, Subject
 from interface.errors import BackupError
+from interface.flow import alerting
 from interface.ops import backup, backup_restore
 from interface.settings import DatabaseSettings, Settings, packaged
 from interface.store import audit_chain, changes, databases, lab_changes, page_keys
 from interface.store.audit_chain import Head
 from interface.store.databases import with_database
 from interface.store.restored import NUMBERS_A_DAY, POSITIONS_A_DAY, Issued
-from tests.conftest import owner_of
+from tests.conftest import FOUNDED, Organization, owner_of
 from tests.flow.laboratory import Laboratory, laboratory
+from tests.ops.receivers import MailServer, WebServer
+from tests.ops.telling import Telling
 from tests.ops.test_backup import store
 
 
@@ -222,6 +226,48 @@ async def test_numbers_of_the_new_year_go_on_too(founded_url: str, settings: Set
             for stem in lab_changes.NUMBERED:
                 number = await lab_changes.next_number(connection, lab.organization_id, f"{stem}.{year}")
                 assert number == 2 * NUMBERS_A_DAY + 1
+
+
+async def test_a_restore_calls_nobody_about_an_old_alert(
+    founded_url: str, settings: Settings, post: MailServer, web: WebServer
+) -> None:
+    """What waited to be sent at the backup's moment may have been sent since; what stood then may be long over."""
+    async with laboratory(founded_url) as lab:
+        telling = Telling(lab.database, Organization(lab.organization_id, FOUNDED), post, web)
+        told, over, waits, seen_to = [Subject("link", name) for name in ("told", "over", "waits", "seen-to")]
+        ids = {each: await telling.enter(AlertKind.DISK, each) for each in (told, over, seen_to)}
+        await telling.tell(60)
+        await telling.send()
+        await telling.recover(AlertKind.DISK, over)
+        async with telling.transaction() as connection:
+            await alerting.acknowledge(connection, lab.director, ids[seen_to], "on my way")
+        ids[waits] = await telling.enter(AlertKind.DISK, waits)
+        await telling.tell(300)  # of both, and nothing is sent
+        before = len(post.got)
+        await backup_restore._go_on(settings.database.url, telling.now, telling.now, Issued(), "labora-x")
+
+        assert await telling.send() == 0 and len(post.got) == before
+        _, history = await telling.alert(ids[waits])
+        assert [one.note for one in history if one.what == "failed"] == 2 * [  # the mail, and the SMS
+            f"not sent: it waited at {telling.now:%Y-%m-%d %H:%M} UTC, and the database was restored of then"
+        ]
+        for each in (told, waits):  # the first look of the daemon: they are not so any more
+            await telling.recover(AlertKind.DISK, each)
+        assert await telling.told(3600) == []
+        detail = await lab.owner.fetchval("select detail from lab.audit_event where action = 'restore'")
+        assert detail["messages_not_sent"] == "2"
+
+
+async def test_what_still_stands_after_a_restore_is_told_as_new(
+    founded_url: str, settings: Settings, post: MailServer, web: WebServer
+) -> None:
+    """Not escalated for the time that has passed since the backup."""
+    async with laboratory(founded_url) as lab:
+        telling = Telling(lab.database, Organization(lab.organization_id, FOUNDED), post, web)
+        await telling.enter(AlertKind.DISPATCH)
+        assert len(await telling.told(60)) == 1
+        await backup_restore._go_on(settings.database.url, telling.now, telling.now, Issued(), "labora-x")
+        assert [to for to, _ in await telling.told(86400)] == ["anna@lab.example"]
 
 
 def test_everything_that_is_numbered_goes_on() -> None:
