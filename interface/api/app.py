@@ -27,6 +27,7 @@ from interface.api import (
     dispatches,
     events,
     health,
+    holds,
     idempotency,
     limits,
     openapi,
@@ -114,7 +115,8 @@ def routes() -> tuple[Route, ...]:
     of_qc = (qc_gate, qc, qc_lots, qc_peers, qc_charts, pbrtqc)  # the gate first: `status` is no result's id
     told = (changes, events, alerts, subscriptions, subscription, export, binary)
     of_fhir = (fhir, history, everything, ordering)
-    rooms = (health, openapi, auth, rest, people, providers, *bench, catalogue, rules, *of_qc, *told, *of_fhir)
+    of_staff = (people, providers, *bench, catalogue, rules, holds)
+    rooms = (health, openapi, auth, rest, *of_staff, *of_qc, *told, *of_fhir)
     return tuple(route for room in rooms for route in room.ROUTES)
 
 

@@ -21,6 +21,7 @@ from tests.api.review_use import use_review
 from tests.api.rules_use import BODIES as OF_RULES
 from tests.api.rules_use import use_rules
 from tests.api.specimen_use import SPECIMEN_BODIES, is_theirs, use_specimens
+from tests.api.test_holds import use_holds
 from tests.api.told_use import BODIES as OF_SUBSCRIPTIONS
 from tests.api.told_use import use_subscriptions
 
@@ -131,6 +132,8 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
         return await user(bench, laboratory, token, route)
     if kind in ("alerts", "alert-silences"):
         return await use_alerts(bench, laboratory, token, route)
+    if kind == "legal-holds":
+        return await use_holds(bench, laboratory, token, route)
     if kind == "subscriptions":
         return await use_subscriptions(bench, laboratory, token, route)
     if is_theirs(route):

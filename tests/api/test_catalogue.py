@@ -134,7 +134,7 @@ async def test_a_change_of_an_interval_ends_it_and_adds_another(
     assert first not in {one["id"] for one in listed}
     again = await bench.ask("PATCH", path, token, json={"high": "6", "reason": "too late"})
     assert again.status == 409
-    same = {"high": "5.50", "reason": "the same"}
+    same = {"high": "5.5", "reason": "the same"}
     assert (await bench.ask("PATCH", f"/api/intervals/{changed.json['id']}", token, json=same)).status == 422
     [event] = [row for row in await laboratory.audit("update") if row["entity_kind"] == "interval"]
     assert {"high": "4.95 → 5.5", "code": "CRP", "reason": "a new reagent"}.items() <= event["detail"].items()
@@ -146,6 +146,14 @@ async def test_a_change_of_an_interval_ends_it_and_adds_another(
         catalogue = await read_catalogue(connection, laboratory.organization_id, "generic_lis2", None)
     kept = {interval.id for group in catalogue.intervals.values() for interval in group}
     assert first in kept
+
+
+async def test_a_limit_is_changed_to_the_same_number_with_another_digit(bench: Bench, token: str) -> None:
+    """Reports print limits as they are written."""
+    made = await post(bench, token, "intervals", **OURS)
+    path = f"/api/intervals/{made.json['id']}"
+    changed = await bench.ask("PATCH", path, token, json={"high": "4.950", "reason": "as the method resolves"})
+    assert changed.status == 200 and b'"high":4.950' in changed.body
 
 
 @pytest.mark.parametrize(
