@@ -218,7 +218,8 @@ async def change_interval(
     reason = await _begin(connection, actor, known.test, reason)
     at = at or datetime.now(UTC)
     of, old = await _test_of(connection, known.test), known.interval
-    if replace(new, id=old.id, test_id=old.test_id, valid_from=old.valid_from, valid_to=old.valid_to) == old:
+    same = replace(new, id=old.id, test_id=old.test_id, valid_from=old.valid_from, valid_to=old.valid_to)
+    if repr(same) == repr(old):  # reports print limits as they are written: 5.00 for 5.0 is a change
         raise ApiError(422, "value", "this changes nothing")
     new = replace(new, id=str(uuid7()), test_id=old.test_id, valid_from=at, valid_to=old.valid_to)
     await _end(connection, old, at)

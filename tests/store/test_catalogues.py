@@ -101,6 +101,19 @@ async def test_a_change_is_seen_once_it_is_read_anew(kept: Kept, sql: str, what:
         assert getattr(after, other) == getattr(before, other)
 
 
+async def test_a_limit_that_gets_another_digit_is_seen_though_it_is_the_same_number(kept: Kept) -> None:
+    before = await kept.of()
+    await kept.change("update lab.reference_interval set high = round(high, scale(high) + 1) where high is not null")
+    kept.now_s += FRESH_S + 1
+    after = await kept.of()
+    written = [
+        {one.id: str(one.high) for several in each.intervals.values() for one in several if one.high is not None}
+        for each in (before, after)
+    ]
+    assert written[0].keys() == written[1].keys()
+    assert all(len(new) > len(old) for old, new in zip(*(each.values() for each in written), strict=True))
+
+
 async def test_of_a_link_that_gets_a_row_of_its_own_the_row_counts(kept: Kept) -> None:
     link = await kept.link()
     before = await kept.of(link)
