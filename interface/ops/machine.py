@@ -142,7 +142,8 @@ def synchronized() -> bool | None:
 
 
 def time_server(state: bool | None) -> Finding:
-    subject = Subject("machine", "clock")
+    """Of its own subject: a clock that nobody sets is stepped all the more, and that is told apart."""
+    subject = Subject("machine", "time server")
     if state is None:
         return Finding(AlertKind.CLOCK, subject, None, "whether it follows a time server is not known here")
     if state:

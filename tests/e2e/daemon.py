@@ -140,6 +140,12 @@ class Process:
         self.config.write_text(CONFIG.format(state=state_dir, api=api, astm=astm, hl7=hl7))
         self._process: asyncio.subprocess.Process | None = None
 
+    def _command(self) -> list[str]:
+        return [str(Path(sys.executable).with_name("labora")), "--config", str(self.config), "run"]
+
+    def _environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
     def _log(self) -> IO[bytes]:
         return open(self.folder / "log", "ab")
 
@@ -151,9 +157,8 @@ class Process:
             channel.bind(str(path))
             channel.setblocking(False)
             self._process = await asyncio.create_subprocess_exec(
-                str(Path(sys.executable).with_name("labora")), "--config", str(self.config), "run",
-                stdout=log, stderr=log, env={**os.environ, "NOTIFY_SOCKET": str(path)},
-            )  # fmt: skip
+                *self._command(), stdout=log, stderr=log, env=self._environment() | {"NOTIFY_SOCKET": str(path)}
+            )
             said = asyncio.create_task(_heard(channel))
             ended = asyncio.create_task(self._process.wait())
             async with asyncio.timeout(PATIENCE_S):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +108,7 @@ class Analyzer:
     name: str
     astm: bool = False
     try_s: float = 15.0  # for a connection, and for each answer
+    tls: ssl.SSLContext | None = None
     acknowledged: list[tuple[str, Address, float]] = field(default_factory=list)  # control id, by whom, loop time
     refused: int = 0
     _number: int = 0
@@ -129,7 +131,7 @@ class Analyzer:
         try:
             async with asyncio.timeout(self.try_s):
                 if self._line is None:
-                    self._line = await asyncio.open_connection(address.host, address.port)
+                    self._line = await asyncio.open_connection(address.host, address.port, ssl=self.tls)
             taken = await (self._session if self.astm else self._block)(*self._line, control_id)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             return False

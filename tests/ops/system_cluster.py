@@ -29,10 +29,10 @@ ROLES: Final = (  # what scripts/install makes
 
 
 class SystemCluster:
-    """One server in a folder of its own; everybody may log in as anybody over its socket."""
+    """One server in a folder of its own, or in one that is given; everybody may log in as anybody over its socket."""
 
-    def __init__(self) -> None:
-        self.folder = new_state_dir()
+    def __init__(self, folder: Path | None = None, *options: str) -> None:
+        self.folder, self._options = folder or new_state_dir(), options
         self.account = server_account(self.folder / "none")
         found = server_at_least(14, None)
         assert found is not None
@@ -75,7 +75,7 @@ class SystemCluster:
         with open(self.folder / "log", "ab") as output:
             return subprocess.Popen(
                 [self.programs.path("postgres"), "-D", str(data), "-c", "listen_addresses=",
-                 "-c", f"unix_socket_directories={self.run}"],
+                 "-c", f"unix_socket_directories={self.run}", *self._options],
                 **self.account.popen(), env=self.environment, cwd="/", stdout=output, stderr=output,
             )  # fmt: skip
 

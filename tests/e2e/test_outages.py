@@ -1,0 +1,215 @@
+"""What a server lives through, with a whole daemon: its PostgreSQL is stopped and started, its disk is full, its clock
+is stepped, its certificate ends. Each is survived, `labora doctor` shows it, and people are told of it once, and once
+that it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from interface.ops import doctor, machine
+from tests.cluster import new_state_dir
+from tests.e2e.daemon import eventually
+from tests.e2e.outage import FAKETIME, ROSTER, Site, site
+from tests.e2e.standby import Analyzer
+from tests.ops.receivers import web_server
+
+DATABASE = "atabase does not serve"
+ONCE = Counter(entered=1, recovered=1)
+
+
+@pytest.fixture(autouse=True)
+def quick_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "CONNECT_WAIT_S", 0.2)
+    monkeypatch.setattr(machine, "synchronized", lambda: True)
+
+
+@pytest.fixture(scope="module")
+async def lived() -> AsyncIterator[Site]:
+    folder = new_state_dir()
+    async with web_server(folder) as hook, site(folder, hook) as made:
+        yield made
+
+
+async def stop_and_start(at: Site, capsys: pytest.CaptureFixture[str], times: int) -> None:
+    words, before = DATABASE, at.titles(DATABASE)[0]
+    assert at.cluster is not None
+    for number in range(before + 1, before + times + 1):
+        await asyncio.to_thread(at.cluster.stop)
+        await at.told(words, number, number - 1)
+        assert "database" in await at.doctor(capsys)
+        await at.cluster.start()
+        await at.told(words, number, number)
+
+
+async def test_a_database_that_is_stopped_and_started(lived: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    async with lived.load():
+        await stop_and_start(lived, capsys, 2)
+    assert await lived.alerts("database") == [ONCE] * lived.titles(DATABASE)[0]
+    assert "database" not in await lived.doctor(capsys)
+
+
+async def fill_and_free(at: Site, capsys: pytest.CaptureFixture[str], times: int) -> None:
+    words = "isk space is short"
+    before, _ = at.titles(words)
+    for number in range(before + 1, before + times + 1):
+        refused = sum(one.refused for one in at.sent)
+        filler = await asyncio.to_thread(at.fill)
+        await at.told(words, number, number - 1)
+        assert str(at.disk) in (await at.doctor(capsys))["disk"]
+
+        async def refuses(refused: int = refused) -> bool:
+            return sum(one.refused for one in at.sent) > refused
+
+        await eventually(refuses)
+        filler.unlink()
+        await at.serve_again()
+        await at.told(words, number, number)
+
+
+async def test_a_disk_that_is_filled_and_freed(lived: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    if lived.disk is None:
+        pytest.skip("needs root and a loop device: a small file system is mounted")
+    async with lived.load():
+        await fill_and_free(lived, capsys, 1)
+    assert await lived.alerts("disk", str(lived.disk)) == [ONCE]
+    assert str(lived.disk) not in (await lived.doctor(capsys)).get("disk", "")
+
+
+async def step(at: Site, capsys: pytest.CaptureFixture[str], seconds: int) -> None:
+    """Away from the true time, and back."""
+    words = "clock is wrong"
+    before, _ = at.titles(words)
+    at.step(seconds)
+    await at.told(words, before + 1, before)
+    assert "clock" in await at.doctor(capsys)
+    for one in at.sent[-2:]:
+        taken = len(one.acknowledged)
+
+        async def goes_on(one: Analyzer = one, taken: int = taken) -> bool:
+            return len(one.acknowledged) > taken + 1
+
+        await eventually(goes_on)
+    await at.nothing_lost()
+    at.step(0)
+    await at.told(words, before + 1, before + 1)
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="needs libfaketime: apt-get install faketime")
+async def test_a_clock_that_is_stepped(lived: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    async with lived.load():
+        for seconds in (3600, -3600):
+            await step(lived, capsys, seconds)
+    assert await lived.alerts("clock") == [ONCE] * 2
+    assert "clock" not in await lived.doctor(capsys)
+
+
+async def test_a_certificate_that_ends(lived: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "ertificate"
+    before, over = lived.titles(words)
+    trusting = ssl.create_default_context(cafile=lived.authority.file)
+    careless = ssl._create_unverified_context()  # noqa: S323  as many analyzers are
+    async with lived.load():
+        lived.certificate(timedelta(seconds=2))
+        await lived.reload()
+        connected = lived.analyzer(lived.tls, tls=trusting)
+        await connected.send()
+        await lived.told(words, before + 1, over)
+
+        async def ended() -> bool:
+            return "expired" in (await lived.doctor(capsys))["certificate"]
+
+        await eventually(ended)
+        await lived.reload()  # for whatever: it keeps no link from going on
+        await connected.send()
+        assert len({address for _, address, _ in connected.acknowledged}) == 1 and connected.refused == 0
+        await lived.analyzer(lived.tls, tls=careless).send()
+        with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+            await asyncio.open_connection(lived.tls.host, lived.tls.port, ssl=trusting)
+        lived.certificate()
+        await lived.reload()
+        await lived.analyzer(lived.tls, tls=trusting).send()
+        await lived.told(words, before + 1, over + 1)
+    assert await lived.alerts("certificate") == [ONCE] * (before + 1)
+    assert "certificate" not in await lived.doctor(capsys)
+
+
+async def test_a_roster_that_is_changed_counts_from_the_next_reload_on(lived: Site) -> None:
+    """Another is on shift; one with a fault changes nothing."""
+    words = "ertificate"
+    before, over = lived.titles(words)
+    lived.roster.write_text(ROSTER.replace('to = "anna"', 'to = "berta"'))
+    await lived.reload()
+    lived.roster.write_text(ROSTER.replace("[[shift]]", "[[shaft]]"))
+    await lived.reload()
+    lived.certificate(timedelta(days=5))
+    await lived.told(words, before + 1, over)
+    lived.roster.write_text(ROSTER)
+    await lived.reload()
+    lived.certificate()
+    await lived.told(words, before + 1, over + 1)
+    told = [json.loads(one.body) for one in lived.hook.got[-2:]]
+    assert [(one["to"], words in one["title"]) for one in told] == [("berta", True)] * 2, (
+        "who was told, that it is over"
+    )
+
+
+# ---- the long forms -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_twenty_times(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the API in processes of its own, whose clock is stepped too."""
+    folder = new_state_dir()
+    async with web_server(folder) as hook, site(folder, hook, workers=2) as at:
+        async with at.load():
+            await stop_and_start(at, capsys, 20)
+        print(f"PostgreSQL stopped and started 20 times: {at.counted()}")
+        assert await at.alerts("database") == [ONCE] * 20
+        assert at.disk is not None, "needs root and a loop device"
+        async with at.load():
+            await fill_and_free(at, capsys, 5)
+        print(f"disk filled and freed 5 times: {at.counted()}")
+        assert await at.alerts("disk", str(at.disk)) == [ONCE] * 5
+        assert FAKETIME is not None, "needs libfaketime: apt-get install faketime"
+        async with at.load():
+            for seconds in (3600, -3600) * 10:
+                await step(at, capsys, seconds)
+        print(f"clock stepped 20 times by an hour and back: {at.counted()}")
+        assert await at.alerts("clock") == [ONCE] * 20
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_a_daemon_with_its_own_server_lives_through_a_full_disk_and_kills_without_anybody(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = new_state_dir()
+    async with web_server(folder) as hook, site(folder, hook, embedded=True) as at:
+        assert at.disk is not None, "needs root and a loop device"
+        async with at.load():
+            await fill_and_free(at, capsys, 3)
+        print(f"its own server's disk filled and freed 3 times: {at.counted()}")
+        assert await at.alerts("disk", str(at.disk)) == [ONCE] * 3
+        async with at.load():
+            for number in range(20):
+                path = at.state_dir / "pg" / "data" / "postmaster.pid"
+                taken = at.acknowledged
+                os.kill(int(path.read_text().split()[0]), (signal.SIGKILL, signal.SIGINT, signal.SIGQUIT)[number % 3])
+
+                async def goes_on(taken: int = taken) -> bool:
+                    return at.acknowledged > taken + 4
+
+                await eventually(goes_on)
+        print(f"its own server ended 20 times: {at.counted()}")
+        # Who is told hangs on how long it was away; of one that is told, both is.
+        assert all(told in (ONCE, Counter()) for told in await at.alerts("database"))
