@@ -1,0 +1,80 @@
+"""The fault loop: break, mend, look for everything that was acknowledged; again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.fault.audit import Finding
+from tests.fault.rig import Fault, Rig, Where, moment, rig
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run of cycles has shown. `next_ack_s`: of each cycle, from the break to the next acknowledgement."""
+
+    where: Where
+    seed: int
+    cycles: Counter[Fault] = field(default_factory=Counter)
+    failed: Counter[Fault] = field(default_factory=Counter)  # cycles
+    acknowledged: Counter[Fault] = field(default_factory=Counter)  # looked for after a fault of this kind
+    next_ack_s: dict[Fault, list[float]] = field(default_factory=dict)
+    findings: list[tuple[Fault | None, Finding]] = field(default_factory=list)
+    damaged: str | None = None
+
+    def __str__(self) -> str:
+        lines = [f"{self.where.value} database, seed {self.seed}: {self.acknowledged.total()} acknowledged, "
+                 f"{len(self.findings)} wrong, pages {self.damaged or 'whole'}"]  # fmt: skip
+        for fault, took in self.next_ack_s.items():
+            lines.append(
+                f"  {fault.value:<12} {len(took):>5} cycles; to the next acknowledgement p50 "
+                f"{percentile(took, 50):.2f} s, p95 {percentile(took, 95):.2f} s, longest {max(took):.2f} s"
+            )
+        return "\n".join([*lines, *(f"  {when.value if when else 'end'}: {one}" for when, one in self.findings[:20])])
+
+
+def percentile(seconds: Sequence[float], percent: int) -> float:
+    """By nearest rank."""
+    ordered = sorted(seconds)
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+
+
+async def cycle(at: Rig, fault: Fault, chance: random.Random, into: Outcome) -> None:
+    await asyncio.sleep(moment(chance))
+    took = await at.broken(fault)
+    number, findings = await at.audit()
+    into.cycles[fault] += 1
+    into.next_ack_s.setdefault(fault, []).append(took)
+    into.acknowledged[fault] += number
+    into.failed[fault] += bool(findings)
+    into.findings.extend((fault, one) for one in findings)
+
+
+async def run(
+    where: Where,
+    faults: Sequence[Fault],
+    seed: int,
+    *,
+    lie: str | None = None,
+    state: Path | None = None,
+    enough: Callable[[Outcome], bool] = lambda _: False,
+) -> Outcome:
+    """These faults one after another, each at a moment of the seed's; then everything that was ever acknowledged is
+    looked for once more, and every page of the database is read. `enough`: to be done before that."""
+    chance, outcome = random.Random(seed), Outcome(where, seed)  # noqa: S311  no secret
+    async with rig(where, power=Fault.POWER_CUT in faults, lie=lie, state=state) as at:
+        try:
+            for fault in faults:
+                await cycle(at, fault, chance, outcome)
+                if enough(outcome):
+                    return outcome
+            await at.stop_sending()
+            outcome.findings.extend((None, one) for one in (await at.audit(everything=True))[1])
+            outcome.damaged = await at.damaged()
+        except Exception as error:
+            raise AssertionError(f"{outcome}\n{fault.value}: {error!r}\n{at.daemon.said()[-4000:]}") from error
+    return outcome
