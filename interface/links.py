@@ -14,7 +14,7 @@ from interface import config
 from interface.driver import registry
 from interface.errors import ConfigError, ConfigProblem, DriverError, LaboraError
 from interface.flow import actors
-from interface.flow.context import LinkContext, register
+from interface.flow.context import Before, LinkContext, register
 from interface.flow.handlers import HANDLERS
 from interface.flow.intake import LinkIntake
 from interface.flow.outgoing import LinkOutgoing
@@ -27,7 +27,7 @@ from interface.settings import Settings
 from interface.store import migrate
 from interface.store.audit import record
 from interface.store.catalogue import load_code_map
-from interface.store.db import Database
+from interface.store.db import Connection, Database
 from interface.store.embedded import login_url
 from interface.store.journal import Journal
 from interface.store.wire_log import WireLogWriter
@@ -181,22 +181,33 @@ class Links:
     async def _contexts(self, settings: Settings) -> tuple[LinkContext, ...]:
         """The links with their rows in the database. Raises ConfigError for organizations that are not there."""
         organizations = await self._organizations(settings)
-        contexts: list[LinkContext] = []
-        for at, link in enumerate(settings.links):
-            organization_id = organizations[link.organization]
-            driver = registry.load(link.driver, settings.driver_path)
+        found: dict[str, LinkContext] = {}
+        for name, organization_id in organizations.items():
             async with self.database.transaction(organization_id) as connection:
-                try:
-                    context = await register(connection, organization_id, link, driver)
-                    context = replace(context, others=self._by_id.get)
-                except DriverError as error:  # a revision that is named and that nobody knows
-                    raise ConfigError([ConfigProblem(f"link[{at}].driver", str(error))]) from error
-                contexts.append(context)
-                _tell_of_revisions(context)
-                if rows := await load_code_map(connection, organization_id, driver.id):
-                    detail = {"driver": driver.id, "rows": str(rows)}
-                    await record(connection, context.actor, "load", "code_map", None, detail)
-        return tuple(contexts)
+                found |= await self._contexts_of(connection, name, organization_id, settings)
+        return tuple(found[link.id] for link in settings.links)
+
+    async def _contexts_of(
+        self, connection: Connection, organization: str, organization_id: UUID, settings: Settings
+    ) -> dict[str, LinkContext]:
+        """An organization's links by name."""
+        found: dict[str, LinkContext] = {}
+        mapped: set[str] = set()  # drivers
+        before = await Before.read(connection, organization_id)
+        for at, link in enumerate(settings.links):
+            if link.organization != organization:
+                continue
+            driver = registry.load(link.driver, settings.driver_path)
+            try:
+                context = await register(connection, organization_id, link, driver, before)
+            except DriverError as error:  # a revision that is named and that nobody knows
+                raise ConfigError([ConfigProblem(f"link[{at}].driver", str(error))]) from error
+            found[link.id] = replace(context, others=self._by_id.get)
+            _tell_of_revisions(context)
+            if driver.id not in mapped:
+                mapped.add(driver.id)
+                await _load_codes(connection, context)
+        return found
 
     async def _set_worklists(self, contexts: Sequence[LinkContext]) -> None:
         """The analyzers that a link tells of their work, and no others: also those are left out that have no link."""
@@ -230,6 +241,13 @@ class Links:
         if problems:
             raise ConfigError(problems)
         return found
+
+
+async def _load_codes(connection: Connection, context: LinkContext) -> None:
+    """The code map that is shipped for the link's driver, where there is one and it is the first time."""
+    if rows := await load_code_map(connection, context.organization_id, context.driver.id):
+        detail = {"driver": context.driver.id, "rows": str(rows)}
+        await record(connection, context.actor, "load", "code_map", None, detail)
 
 
 def _tell_of_revisions(context: LinkContext) -> None:

@@ -24,7 +24,7 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from interface.errors import ConfigError, ConfigProblem, LeaseLost, StoreAmbiguous, StoreError, StoreUnavailable
-from interface.store.rows import travel
+from interface.store.rows import know_arrays, travel
 from interface.store.schema import APP_ROLE
 
 if TYPE_CHECKING:
@@ -174,6 +174,7 @@ async def prepare(connection: Connection) -> None:
             "timestamptz", schema="pg_catalog", encoder=_encode_instant, decoder=_decode_instant, format="tuple"
         )
         await travel(connection)
+        know_arrays(connection)
     except BaseException:
         connection.terminate()
         raise

@@ -11,6 +11,7 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from interface.store.db import Database
 from interface.store.journal_sql import PREPARE_SESSION
+from interface.store.rows import know_arrays
 
 CONNECT_WAIT_S: Final = 10.0
 
@@ -31,6 +32,7 @@ class Line:
                     await connection.execute(PREPARE_SESSION)
                     # Instants here are aware by their making; the driver's own way to write them is the quicker one.
                     await connection.reset_type_codec("timestamptz", schema="pg_catalog")
+                    know_arrays(connection)
                 except BaseException:
                     connection.terminate()
                     raise

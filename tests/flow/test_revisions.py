@@ -11,7 +11,8 @@ import pytest
 from interface.driver import registry
 from interface.driver.revisions import changes, digest_of, split_pin
 from interface.errors import DriverError
-from interface.flow.context import LinkContext, register
+from interface.flow.context import Before, LinkContext, register
+from interface.settings import LinkRole, LinkSettings
 from tests.flow.laboratory import Laboratory, laboratory, message
 
 WBC = "R|1|^^^WBC|7.35|10*3/uL||N||F||||20260102030000"
@@ -49,6 +50,41 @@ async def test_a_link_stays_at_its_revision_until_the_configuration_names_anothe
         assert (await start(lab, tmp_path)).driver.revision == "2", "what it was moved to is where it stays"
         back = await start(lab, tmp_path, "1")
         assert (back.driver.revision, back.driver.grammar.decimal_comma) == ("1", False), "an older one is still known"
+
+
+async def test_a_start_that_finds_all_as_it_was_writes_nothing(database_url: str, tmp_path: Path) -> None:
+    acme(tmp_path, "1")
+    async with laboratory(database_url, "acme_one", drivers=[tmp_path]) as lab:
+        context, driver = lab.context, registry.load("acme_one", [tmp_path])
+        other = replace(context.settings, id="other", analyzer="twin")
+
+        async def rows() -> list[asyncpg.Record]:
+            async with lab.database.organization(lab.organization_id) as connection:
+                return await connection.fetch(
+                    """select 'link', xmin::text, name, role from lab.link
+                       union all select 'analyzer', xmin::text, name, driver from lab.analyzer
+                       union all select 'audit', '', actor_name, action from lab.audit_event where entity_kind = 'link'
+                       order by 1, 3, 4"""
+                )
+
+        async def started(*links: LinkSettings) -> list[LinkContext]:
+            async with lab.database.transaction(lab.organization_id) as connection:
+                before = await Before.read(connection, lab.organization_id)
+                return [await register(connection, lab.organization_id, one, driver, before) for one in links]
+
+        first, was = await started(context.settings, other), await rows()
+        assert [one.link_id for one in first] == [context.link_id, first[1].link_id]
+        assert await started(context.settings, other) == first
+        assert await rows() == was
+        changed = replace(other, role=LinkRole.HOSPITAL), replace(context.settings, analyzer="twin")
+        moved = await started(*changed)
+        assert [one.analyzer_id for one in moved] == [first[1].analyzer_id] * 2
+        now = await rows()
+        assert {row["name"]: row["role"] for row in now if row[0] == "link"} == {
+            context.settings.id: "analyzer",
+            "other": "hospital",
+        }
+        assert len([row for row in now if row[0] == "audit"]) == len([row for row in was if row[0] == "audit"]) + 2
 
 
 async def test_results_name_the_revision_that_decoded_them(database_url: str, tmp_path: Path) -> None:

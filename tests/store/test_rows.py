@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -95,3 +96,26 @@ async def test_the_database_has_the_type_that_rows_travel_as(
     short = {"integer": "int", "timestamp with time zone": "timestamptz"}
     made = [f"{row['attname']} {short.get(row['kind'], row['kind'])}" for row in rows]
     assert made == columns.ddl.split(", ")
+
+
+ARRAYS = {
+    "bool": True, "bytea": b"\0", "name": "a", "int2": 2, "int4": 4, "int8": 8, "float8": 0.5, "date": date(2026, 1, 2),
+    "timestamptz": datetime(2026, 1, 2, 3, tzinfo=UTC), "interval": timedelta(hours=1), "numeric": Decimal("4.10"),
+    "uuid": UUID(int=1), "jsonb": {"a": [1]},
+}  # fmt: skip
+
+
+async def test_arrays_of_the_servers_own_types_are_known_without_asking_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def asked(*_: object) -> None:
+        raise AssertionError("the driver has asked the server for a type")
+
+    connection = await asyncpg.connect(database_url)
+    try:
+        await prepare(connection)
+        monkeypatch.setattr(asyncpg.Connection, "_introspect_types", asked)
+        for name, value in ARRAYS.items():
+            assert await connection.fetchval(f"select $1::{name}[]", [value, None, value]) == [value, None, value], name
+    finally:
+        connection.terminate()
