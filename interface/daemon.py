@@ -1,7 +1,10 @@
 """The daemon: everything is built here, started in order and stopped in reverse (DESIGN §3).
 
-Start: database → schema → leases → journals (a cut transmission is sealed) → workers → links and API → READY.
+Start: database → schema → leases → journals (a cut transmission is sealed) → links → workers and API → READY.
 Stop: links take nothing more and finish what they hold → API → workers → journals → leases → database.
+
+An acknowledgement needs the journal's commit and nothing else: so the links are opened before the rest is even imported
+(`interface.beside`). What is sent meanwhile waits in the queue.
 
 A process may do a part of it (`roles`), and a daemon whose links another one has is ready to take them over
 (docs/standby.md).
@@ -16,41 +19,24 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import structlog
 import uvloop
 
 from interface import telemetry
-from interface.errors import ConfigError
-from interface.flow.critical_watch import watch_criticals
-from interface.flow.dispatch_watch import LinkSeen, watch_dispatches
-from interface.flow.feed import Feed
-from interface.flow.link_watch import LinkUp, LinkWatch
-from interface.flow.outgoing import watch_work
-from interface.flow.pbrtqc_watch import watch_patients
-from interface.flow.qc_watch import watch_quality_control
-from interface.flow.report_watch import emr_audience, watch_reports
 from interface.link.clock import Clock
 from interface.links import Links
-from interface.ops import retention
 from interface.ownership import Ownership, joined
 from interface.settings import ROLES, Address, Role, Settings
-from interface.store.audit import AuditWriter
-from interface.store.audit_sealer import Sealer
-from interface.store.db import Database
-from interface.store.embedded import EmbeddedPostgres, open_database
+from interface.store.embedded import open_database
 from interface.store.ids import uuid7
-from interface.store.upkeep import keep_answers, keep_counted, keep_partitions, keep_statistics, keep_wire_log
-from interface.systemd import API, Progress, Sockets, Standstill, notify, passed_sockets, watchdog_s
+from interface.systemd import Progress, Sockets, Standstill, notify, passed_sockets, watchdog_s
 
 if TYPE_CHECKING:
-    from interface.api.app import LinkStatus, Readiness
-    from interface.ops.alert_center import AlertCenter
+    from interface.beside import Beside
     from interface.servers import Servers
 
 log = structlog.get_logger(__name__)
@@ -96,11 +82,12 @@ async def run(settings: Settings, roles: Collection[Role] = ROLES) -> int:
             _cancelled_after(_live(running.stuck)),
         ):
             starting = None
+            notify("READY=1")
+            log.info("ready", action="daemon.ready", links=len(settings.links), api=str(settings.api.listen))
             gc.collect()
             gc.freeze()  # what is there now stays: the collector need not look at it again and again
             gc.set_threshold(*GC_THRESHOLDS)
-            notify("READY=1")
-            log.info("ready", action="daemon.ready", links=len(settings.links), api=str(settings.api.listen))
+            gc.enable()  # `labora run` did without it
             await _either(stop, running.lost)
             notify("STOPPING=1")
             log.info("stopping", action="daemon.stopping")
@@ -178,97 +165,55 @@ async def started(
     event loop's."""
     sockets = sockets or Sockets()
     async with AsyncExitStack() as stack:
-        # A third of the time to READY is the web server's import: it is made while PostgreSQL starts.
-        api = asyncio.create_task(asyncio.to_thread(importlib.import_module, "interface.api.app"))
         id = uuid7()
-        try:
-            database, server = await open_database(settings, id)
-        finally:
-            await api
+        importing: asyncio.Task[type[Beside]] | None = None
+        if settings.database.url == "embedded":  # there is time while that starts
+            importing = asyncio.create_task(_beside())
+            stack.push_async_callback(_cancelled, importing)
+        database, server = await open_database(settings, id)
         if server is not None:
             stack.push_async_callback(server.stop)
         stack.push_async_callback(database.close)
         membership = await joined(database.url, id, settings, roles, stack)
         links = Links(database, settings, clock, sockets, journaling=Role.LINKS in roles, vouched=membership.vouched)
         stack.push_async_callback(links.close)
-        if roles != {Role.API}:
-            await links.prepare(settings)
         owned = Ownership(membership, links, settings, roles)
         stack.push_async_callback(owned.end_work)
-        stack.push_async_callback(links.worker.stop)
+        if roles != {Role.API}:
+            await links.prepare(settings)
         await owned.begin()
-        sealer = Sealer(database)
-        stack.push_async_callback(sealer.close)  # when the last row is written
-        audit = AuditWriter(database)
-        audit.start()
-        stack.push_async_callback(audit.close)
-        feed = Feed(database)
-        address, servers = settings.api.listen, None
-        renew: Callable[[], Awaitable[None]] = _nothing
-        if Role.API in roles:
-            address, servers, renew = await _serve(settings, sockets, database, audit, owned, feed, stack)
-        await links.wire_log.start()
-        stack.push_async_callback(links.wire_log.stop)
-        stack.push_async_callback(owned.end_links)
-        stack.push_async_callback(links.supervisor.stop, settings.limits.drain_s)
+        opened = AsyncExitStack()  # analyzers are answered first, and closed first in the end
+        stack.push_async_callback(opened.aclose)
+        links.wire_log.start()
+        opened.push_async_callback(links.wire_log.stop)
+        opened.push_async_callback(owned.end_links)
+        opened.push_async_callback(links.supervisor.stop, settings.limits.drain_s)
         await links.supervisor.start(links.served())
-        if servers is not None:  # analyzers first: a server takes a second to be there
-            await servers.start(settings.api.workers)
-        beside = [owned.run(), owned.close_lost(), sealer.run(), feed.run(lambda: owned.organizations)]
-        alerts = _alerts(owned, database)
-        beside.append(_watch_machine(owned, database, alerts))
-        if Role.LINKS in roles:
-            beside += _beside_links(links, server)
-        if Role.WORKERS in roles:
-            beside += [*_beside_work(owned, settings, server), _tell(settings, database, audit, feed), alerts.run()]
-        for upkeep in beside:
-            stack.push_async_callback(_cancelled, asyncio.create_task(upkeep, name="upkeep"))
+        kind = await (importing or _beside())
+        rest = kind(owned, settings, sockets, server, roles)
+        stack.push_async_callback(links.worker.stop)
+        await owned.begin_work()
+        await rest.serve(stack)
+        stack.push_async_callback(opened.aclose)
+        await rest.watch(stack)
 
         async def reload() -> None:
             if roles != {Role.API}:
                 async with owned.turn:
                     await links.reload()
-                _configure(alerts, links)
-            await renew()
+                rest.configure()
+            await rest.renew()
 
         stuck = partial(_stuck, links, Standstill())
-        yield Running(links.supervisor.addresses, address, reload, stuck, membership.lost, servers)
+        yield Running(links.supervisor.addresses, rest.address, reload, stuck, membership.lost, rest.servers)
 
 
-async def _nothing() -> None:
-    return
-
-
-def _beside_links(links: Links, server: EmbeddedPostgres | None) -> list[Coroutine[Any, Any, None]]:
-    """What goes on where links are served."""
-    database = links.database
-    return [
-        keep_wire_log(links.settings, server, links.wire_log),
-        watch_work(database),
-        watch_dispatches(database, lambda: _seen(links)),
-        LinkWatch(database, lambda: _ups(links)).run(),
-    ]
-
-
-def _beside_work(
-    owned: Ownership, settings: Settings, server: EmbeddedPostgres | None
-) -> list[Coroutine[Any, Any, None]]:
-    """What goes on where messages are decided, in one daemon at a time for each organization; and what one daemon does
-    for the whole database."""
-    links, database = owned.links, owned.links.database
-    return [
-        keep_partitions(links.settings, server, lambda: owned.leads),
-        keep_statistics(links.settings, server, lambda: owned.leads),
-        keep_counted(links.settings, server, lambda: owned.leads),
-        keep_answers(database),
-        retention.keep(links.settings, server),
-        watch_criticals(database, lambda: owned.organizations),
-        watch_patients(database, lambda: owned.organizations),
-        watch_quality_control(database, lambda: owned.organizations),
-        watch_reports(
-            database, lambda: owned.organizations, emr_audience(settings), lambda: links.worker.at_work
-        ),
-    ]  # fmt: skip
+async def _beside() -> type[Beside]:
+    """What nothing that is acknowledged waits for: half of the time to READY is its import. In a thread, so that the
+    links answer meanwhile."""
+    module = await asyncio.to_thread(importlib.import_module, "interface.beside")
+    found: type[Beside] = module.Beside
+    return found
 
 
 @asynccontextmanager
@@ -287,174 +232,9 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
         await task
 
 
-async def _serve(
-    settings: Settings,
-    sockets: Sockets,
-    database: Database,
-    audit: AuditWriter,
-    owned: Ownership,
-    feed: Feed,
-    stack: AsyncExitStack,
-) -> tuple[Address, Servers | None, Callable[[], Awaitable[None]]]:
-    """Start the API; returns where it listens, its processes, and what reads its certificate again at SIGHUP.
-
-    Raises LaboraError when its address cannot be had.
-    """
-    from interface.api.app import build_app
-    from interface.serving import LINGER_S, listen_on, renew_certificate, serving
-
-    passed = sockets.take(API, settings.api.listen)
-    listener = passed or listen_on(settings.api.listen)
-    address = Address(settings.api.listen.host, listener.getsockname()[1])
-    drain_s = settings.limits.drain_s
-    if settings.api.workers == 1:
-        app = build_app(
-            database,
-            settings,
-            audit,
-            ready=lambda: _ready(owned),
-            link_status=lambda: _statuses(owned.links),
-            feed=feed,
-        )
-        await stack.enter_async_context(serving(app, listener, drain_s=drain_s, linger_s=LINGER_S if passed else 0.0))
-        return address, None, partial(renew_certificate, app)
-    from interface.servers import Servers, State
-
-    stack.callback(listener.close)
-    at_work = replace(settings, database=replace(settings.database, url=database.url))
-    servers = Servers(
-        at_work, listener, lambda: State(_ready(owned), tuple(_statuses(owned.links))), drain_s, feed.poke
-    )
-    stack.push_async_callback(servers.stop)
-    return address, servers, servers.restart
-
-
 def _stuck(links: Links, standstill: Standstill) -> list[str]:
     """What has had work for too long without doing any of it."""
     watched: dict[Progress, float] = {journal: JOURNAL_STUCK_S for journal in links.journals.values()}
     watched[links.worker] = WORKER_STUCK_S
     found = standstill.look(asyncio.get_running_loop().time(), watched)
     return ["worker" if each is links.worker else "journal" for each in found]
-
-
-def _ready(owned: Ownership) -> Readiness:
-    from interface.api.app import Readiness
-
-    links = owned.links
-    down = [status for status in links.supervisor.statuses() if not status.up]
-    stored = owned.membership.valid and all(journal.available for journal in links.journals.values())
-    text = "the database is not available" if not stored else f"{len(down)} links are not up" if down else ""
-    text = text or ("standing by: another daemon has the links" if owned.waits else "")
-    return Readiness(stored, not down, text, owned.active)
-
-
-def _ups(links: Links) -> list[LinkUp]:
-    by_name = {context.name: context for context in links.contexts}
-    return [
-        LinkUp(by_name[link.id].organization_id, link.id, link.up, link.fault)
-        for link in links.supervisor.statuses()
-        if link.id in by_name  # while SIGHUP is at work, it may be one that goes
-    ]
-
-
-async def _tell(settings: Settings, database: Database, audit: AuditWriter, feed: Feed) -> None:
-    """Tell EMRs of changes, until cancelled."""
-    from interface.api.told import tell
-
-    await tell(settings, database, audit, feed)
-
-
-def _alerts(owned: Ownership, database: Database) -> AlertCenter:
-    """What finds out what is wrong with laboratories for which this daemon decides, and tells people; to be run by the
-    caller."""
-    from interface.ops.alert_center import AlertCenter
-    from interface.ops.alert_watch import LinkHeard
-
-    since, links = datetime.now(UTC), owned.links
-
-    def heard() -> dict[UUID, list[LinkHeard]]:
-        found: dict[UUID, list[LinkHeard]] = {}
-        for seen in _seen(links):
-            of = seen.link.settings
-            one = LinkHeard(seen.link.link_id, of.id, of.silent_after_s, of.working_hours, seen.heard_at, since)
-            found.setdefault(seen.link.organization_id, []).append(one)
-        return found
-
-    def organizations() -> dict[UUID, str]:
-        return {
-            context.organization_id: context.settings.organization
-            for context in links.contexts if context.organization_id in owned.work
-        }  # fmt: skip
-
-    def available() -> bool:
-        return owned.membership.valid and all(journal.available for journal in links.journals.values())
-
-    center = AlertCenter(database, links.settings().state_dir, organizations, heard, available)
-    _configure(center, links)
-    return center
-
-
-def _configure(center: AlertCenter, links: Links) -> None:
-    """At the start and at SIGHUP, after the configuration: a roster that cannot be used changes nothing."""
-    from interface.config.roster import load_roster
-
-    alerts = links.settings().alerts
-    try:
-        center.configure(alerts, load_roster(alerts))
-    except ConfigError as error:
-        problems = [str(problem) for problem in error.problems]
-        log.error("the roster has problems; nothing was changed", action="daemon.configuration", problems=problems)
-
-
-async def _watch_machine(owned: Ownership, database: Database, alerts: AlertCenter) -> None:
-    """Look at disks, clock, certificates and backups until cancelled, and tell the metrics. A laboratory has alerts of
-    one machine: of several, of the one where its messages are decided."""
-    from interface.ops.machine_watch import MachineWatch
-
-    links = owned.links
-    watch = MachineWatch(links.settings, database, lambda: owned.organizations, settle=alerts.settle)
-    asked = telemetry.Asked(lambda: (*_up_gauges(links), *watch.readings()))
-    try:
-        await watch.run()
-    finally:
-        asked.close()
-
-
-def _up_gauges(links: Links) -> list[telemetry.Reading]:
-    return [telemetry.Reading("link_up", (link.id,), float(link.up)) for link in links.supervisor.statuses()]
-
-
-def _statuses(links: Links) -> list[LinkStatus]:
-    """The links as the API shows them, each to its own organization."""
-    from interface.api.app import LinkStatus
-
-    organization = {context.name: context.organization_id for context in links.contexts}
-    roles = {context.name: context.settings.role.value for context in links.contexts}
-    return [
-        LinkStatus(
-            name=link.id,
-            organization_id=organization[link.id],
-            role=roles[link.id],
-            driver=link.driver,
-            transport=link.transport,
-            listen=link.address,
-            up=link.up,
-            connections=link.connections,
-            text=link.fault,
-            leniencies=link.leniencies,
-            messages=link.messages,
-            last_activity=link.last_activity,
-        )
-        for link in links.supervisor.statuses()
-        if link.id in organization  # while SIGHUP is at work, it may be one that goes
-    ]
-
-
-def _seen(links: Links) -> list[LinkSeen]:
-    """The links as they stand."""
-    by_name = {context.name: context for context in links.contexts}
-    return [
-        LinkSeen(by_name[link.id], link.connections > 0, link.last_activity)
-        for link in links.supervisor.statuses()
-        if link.id in by_name  # while SIGHUP is at work, it may be one that goes
-    ]

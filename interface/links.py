@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
@@ -13,13 +14,11 @@ import structlog
 from interface import config
 from interface.driver import registry
 from interface.errors import ConfigError, ConfigProblem, DriverError, LaboraError
-from interface.flow import actors
 from interface.flow.context import Before, LinkContext, register
 from interface.flow.handlers import HANDLERS
 from interface.flow.intake import LinkIntake
 from interface.flow.outgoing import LinkOutgoing
 from interface.flow.requests import Requests
-from interface.flow.results import ResultWorker
 from interface.flow.speeches import answer_of, speech_of
 from interface.link.clock import Clock
 from interface.link.supervisor import LinkSpec, Supervisor
@@ -33,6 +32,9 @@ from interface.store.journal import Journal
 from interface.store.wire_log import WireLogWriter
 from interface.store.worklists import set_worklists
 from interface.systemd import Sockets
+
+if TYPE_CHECKING:
+    from interface.flow.results import ResultWorker
 
 log = structlog.get_logger(__name__)
 
@@ -66,14 +68,20 @@ class Links:
         self._by_id: dict[UUID, LinkContext] = {}  # removed ones as well: their last messages are still decided
         self.contexts: tuple[LinkContext, ...] = ()
         self.journals: dict[UUID, Journal] = {}
-        self.worker = ResultWorker(
-            database,
-            self._by_id.get,
-            settings.limits,
-            lambda: any(journal.busy for journal in self.journals.values()),
-        )
         self.wire_log = WireLogWriter(database)
         self.supervisor = Supervisor((), clock, sockets=sockets)
+
+    @cached_property
+    def worker(self) -> ResultWorker:
+        """Who decides what the links took. What it imports is not needed to acknowledge: a start comes to it last."""
+        from interface.flow.results import ResultWorker
+
+        return ResultWorker(
+            self.database,
+            self._by_id.get,
+            self._settings.limits,
+            lambda: any(journal.busy for journal in self.journals.values()),
+        )
 
     async def prepare(self, settings: Settings) -> tuple[LinkSpec, ...]:
         """Rows and journals for the links of `settings`, which are then known to the worker.
@@ -161,7 +169,8 @@ class Links:
         await asyncio.gather(*(journal.stop() for journal in self.journals.values()))
 
     async def _start_journals(self, organization_ids: set[UUID]) -> None:
-        """One running journal per organization (row-level security holds for it too)."""
+        """One journal per organization (row-level security holds for it too). Where links are served by their leases,
+        who takes those starts it: it recovers then what the former owner was receiving."""
         limits = self._settings.limits
         for organization_id in sorted(organization_ids - self.journals.keys()):
             journal = Journal(
@@ -172,7 +181,8 @@ class Links:
                 wake=partial(self._queued, organization_id),
                 vouched=self._vouched,
             )
-            await journal.start()
+            if self.serves is None:
+                await journal.start()
             self.journals[organization_id] = journal
 
     def _queued(self, organization_id: UUID) -> None:
@@ -231,6 +241,8 @@ class Links:
             if organization_id is None and first_start is None:
                 first_start = not await _any_organization(self._settings)
             if organization_id is None and first_start:
+                from interface.flow import actors  # which a start that finds them does not wait for
+
                 organization_id = (await actors.create_organization(self.database, link.organization)).id
                 log.info("organization created", action="organization.create", organization=link.organization)
             if organization_id is None:

@@ -66,7 +66,8 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 
 class Ownership:
-    """`begin` before the links are opened; `run` beside them; `end_links`, `end_work` when they are closed."""
+    """`begin` before the links are opened, `begin_work` then; `run` beside them; `end_links`, `end_work` when they are
+    closed."""
 
     def __init__(self, membership: Membership, links: Links, settings: Settings, roles: Collection[Role]) -> None:
         self.membership, self.links, self._roles = membership, links, roles
@@ -75,6 +76,7 @@ class Ownership:
         self._mine: dict[UUID, UUID] = {}  # links whose leases it has, with their organizations
         self._unsealed: set[UUID] = set()  # it has the lease, and what was being received is not sealed yet
         self._undecided: set[UUID] = set()  # it has the lease, and the worker does not know yet
+        self._decides = False  # the worker is there
         self.turn = asyncio.Lock()  # who changes which links are served
         self._woken = asyncio.Event()
         self._open = True
@@ -108,8 +110,6 @@ class Ownership:
         """Take what is free. Without a standby all of it must be: who was killed is waited for. Raises LaboraError."""
         loop = asyncio.get_running_loop()
         until = loop.time() + 1.5 * self.membership.row.lease_s
-        if Role.WORKERS in self._roles:
-            await self.links.worker.start(())
         waking.elsewhere(self._wake_elsewhere)
         await self.take()
         while not self._standby and self.waits and loop.time() < until:
@@ -119,6 +119,14 @@ class Ownership:
             raise LaboraError(
                 f"{self._whose()}; stop that daemon, or let this one stand by ([standby] enabled = true, on both)"
             )
+
+    async def begin_work(self) -> None:
+        """Decide for whom it has the lease to. What was acknowledged before waits in the queue. Raises StoreError."""
+        if Role.WORKERS in self._roles:
+            await self.links.worker.start(())
+            self._decides = True
+            for organization_id in sorted(self._undecided):
+                await self._take_on(organization_id)
 
     def _whose(self) -> str:
         names = sorted({one.name for one in self.membership.others if Role.LINKS in one.roles})
@@ -200,11 +208,14 @@ class Ownership:
                 self._unsealed -= mine
             if organization_id in taken:
                 self._undecided.add(organization_id)
-            if organization_id in self._undecided:
-                await self.links.worker.take_on([organization_id], await self._of_others(organization_id))
-                self._undecided.remove(organization_id)
-                self.work.add(organization_id)
+            if self._decides and organization_id in self._undecided:
+                await self._take_on(organization_id)
         self.links.serves = set(self._mine) if self._open else set()
+
+    async def _take_on(self, organization_id: UUID) -> None:
+        await self.links.worker.take_on([organization_id], await self._of_others(organization_id))
+        self._undecided.remove(organization_id)
+        self.work.add(organization_id)
 
     async def _give_back(self) -> None:
         """Let others have what this daemon serves no more. Raises StoreError."""
@@ -217,7 +228,7 @@ class Ownership:
     async def end_work(self) -> None:
         """Nothing is decided any more: another may. Never raises."""
         waking.elsewhere(None)
-        await self._returned(set(self.work))
+        await self._returned(self.work | self._undecided)
 
     async def _returned(self, ids: set[UUID]) -> None:
         try:
@@ -234,6 +245,7 @@ class Ownership:
         for id in ids:
             self._mine.pop(id, None)
             self.work.discard(id)
+            self._undecided.discard(id)
 
     # ---- what is said to others -------------------------------------------------------------------------------------
 

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from interface.driver.decode_orders import ADT
 from interface.driver.encode_orders import REPLIES
-from interface.flow import hospital, law, queries
-from interface.flow.requests import Handlers
+from interface.flow import law, queries
+from interface.flow.context import LinkContext
+from interface.flow.requests import Handler, Handlers
 from interface.settings import LinkRole
+
+
+def _orders(link: LinkContext) -> Handler:
+    """What a hospital orders is imported when the first comes, or when the links are open: analyzers need none of it
+    to be acknowledged."""
+    from interface.flow import hospital
+
+    return hospital.orders
+
+
+def _patients(link: LinkContext) -> Handler:
+    from interface.flow import hospital
+
+    return hospital.patients
+
 
 HANDLERS: Handlers = {
     LinkRole.ANALYZER: {
@@ -17,7 +33,7 @@ HANDLERS: Handlers = {
         "ACK": queries.handler_of_acknowledgements,
     },
     LinkRole.HOSPITAL: {
-        **{kind: lambda _: hospital.orders for kind in REPLIES},
-        **{f"ADT^{event}": lambda _: hospital.patients for event in ADT},
+        **{kind: _orders for kind in REPLIES},
+        **{f"ADT^{event}": _patients for event in ADT},
     },
 }

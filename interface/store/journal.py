@@ -167,7 +167,7 @@ class _Entry:
 
 
 class Journal:
-    """The group-committing writer of one organization. `start()` before, `stop()` after use.
+    """The group-committing writer of one organization. `start()`, or a first `recover()`, before; `stop()` after use.
 
     `resend_window_s`: how long the same bytes on the same link are taken for a resend. `commit_wait_s`: how long an
     append may wait for its commit. `wake` is called after each commit that put a message into the queue. `vouched`:
@@ -211,11 +211,6 @@ class Journal:
         """Connect and seal what was left open where nobody has the link; raises StoreError when the database is not
         there."""
         await self.recover(())
-        self._tasks = [
-            asyncio.create_task(self._write_forever(), name="journal"),
-            asyncio.create_task(self._help_forever(), name="journal, second group"),
-        ]
-        self._notes.start()
 
     async def stop(self) -> None:
         """Commit what waits (no longer than an append may wait), then stop. Nothing may be appended afterwards."""
@@ -530,6 +525,12 @@ class Journal:
         if sealed:
             log.warning("cut transmissions sealed", action="journal.recovered", messages=sealed)
             self._wake()
+        if not self._tasks:
+            self._tasks = [
+                asyncio.create_task(self._write_forever(), name="journal"),
+                asyncio.create_task(self._help_forever(), name="journal, second group"),
+            ]
+            self._notes.start()
 
 
 async def append_within(connection: Connection, organization_id: UUID, append: Append) -> None:

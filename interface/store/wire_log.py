@@ -119,9 +119,8 @@ class WireLogWriter:
         self.waiting_bytes += row.size
         self._arrived.set()
 
-    async def start(self) -> None:
-        """Raises StoreError when the database is not there."""
-        await self.measure()
+    def start(self) -> None:
+        """How large the logs are is asked before the first piece is written."""
         self._task = asyncio.create_task(self._write_forever(), name="wire log")
 
     async def stop(self) -> None:
