@@ -226,7 +226,7 @@ async def _cancelled_after(work: Coroutine[Any, Any, None]) -> AsyncIterator[Non
         await _cancelled(task)
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
+async def _cancelled(task: asyncio.Task[Any]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task

@@ -1,8 +1,10 @@
 """`scripts/bench memory`: what a daemon of 64 links weighs after many messages, and how soon it is there again.
 
-64 links, a connection each; messages of 25 results over all of them, some with an order, the rest held. Then the daemon
-is killed (-9) `--kills` times while one analyzer goes on sending: how long until it is READY, and until the next
-acknowledgement. `--stored 10000000`: on a database with so many results already.
+64 links, a connection each; messages of 25 results over all of them, some with an order, the rest held. Its weight is
+the resident memory of the daemon and of every process that it has started, added up; what they share counts in each.
+Then the daemon is killed (-9) `--kills` times while one analyzer goes on sending: how long until it is READY, and until
+the next acknowledgement. `--stored 10000000`: on a database with so many results already. `--database URL`: on one
+that is there, which keeps what the kills store in it; with `--messages 0` nothing else is.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
@@ -25,10 +27,10 @@ from interface.wire.mllp import encode
 from tests.bench.flow import _rules_in_force
 from tests.bench.messages import hl7_message
 from tests.bench.population import Population
+from tests.bench.record import TARGETS, note
 from tests.bench.soak import memory_mb
 from tests.bench.yardstick import (
     NoYardstick,
-    Postgres,
     Yardstick,
     daemon,
     say,
@@ -37,8 +39,8 @@ from tests.bench.yardstick import (
 )
 
 LINKS, ORDERED = 64, 4000
-MOST_MB, MOST_READY_S, MOST_ACK_S = 150.0, 1.5, 1.0
-LOOK_S = 1.0
+IDLE = 20 * LINKS  # connections that say nothing
+LOOK_S, SETTLE_S = 1.0, 3.0
 
 
 async def _populate(url: str, stored: int) -> None:
@@ -63,20 +65,46 @@ async def _acked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, num
         raise NoYardstick(f"not accepted: {answer[:200]!r}")
 
 
-async def _load(url: str, pid: int, ports: tuple[int, ...], messages: int) -> tuple[float, list[float]]:
-    """What it weighs before the first message, with every connection open, and every second until all is decided."""
+def _weight_mb(pid: int) -> float:
+    """Of a process and all that it has started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return memory_mb(pid) + sum(_weight_mb(int(child)) for child in children)
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """In MB. `seen`: with how many messages had been sent, every second; `idle_kb`: of each connection that is idle."""
+
+    before: float
+    seen: list[tuple[int, float]]
+    idle_kb: float
+
+    @property
+    def growth(self) -> float:
+        """Over a million messages, by the second half of them: until then tables of what comes again fill up."""
+        half = [one for one in self.seen if one[0] * 2 >= self.seen[-1][0]]
+        if len({messages for messages, _ in half}) < 2:
+            return 0.0
+        return statistics.linear_regression(*zip(*half, strict=True)).slope * 1e6
+
+
+async def _load(url: str, pid: int, ports: tuple[int, ...], messages: int) -> _Weights:
+    """What it weighs with every connection open, every second until all is decided, and with many more connections."""
     numbers = iter(range(1, messages + 1))
     opened = [await asyncio.open_connection("127.0.0.1", port) for port in ports]
-    before, seen = memory_mb(pid), [memory_mb(pid)]
+    before, sent = _weight_mb(pid), 0
+    seen = [(0, before)]
 
     async def link(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
         for number in numbers:
             await _acked(reader, writer, number)
+            sent += 1
 
     async def look() -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            seen.append(memory_mb(pid))
+            seen.append((sent, _weight_mb(pid)))
 
     looking = asyncio.create_task(look())
     await asyncio.gather(*(link(*one) for one in opened))
@@ -85,9 +113,13 @@ async def _load(url: str, pid: int, ports: tuple[int, ...], messages: int) -> tu
         await asyncio.sleep(LOOK_S)
     await connection.close()
     looking.cancel()
-    for _, writer in opened:
+    seen.append((sent, _weight_mb(pid)))
+    more = [await asyncio.open_connection("127.0.0.1", ports[at % LINKS]) for at in range(IDLE)]
+    await asyncio.sleep(SETTLE_S)
+    idle_kb = (_weight_mb(pid) - seen[-1][1]) * 1024 / IDLE
+    for _, writer in opened + more:
         writer.close()
-    return before, seen
+    return _Weights(before, seen, idle_kb)
 
 
 class _Killed:
@@ -130,49 +162,59 @@ class _Killed:
 def _kills(folder: Path, url: str, port: int, kills: int, first: int) -> tuple[list[float], list[float]]:
     """Seconds from the start to READY, and from the kill to the next acknowledgement."""
     at = _Killed(folder, url, port)
-    ready, acked = [at.start()], []
+    ready: list[float] = []
+    acked: list[float] = []
+
+    async def again(number: int) -> None:
+        began = time.perf_counter()
+        ready_s, acked_s = await asyncio.gather(asyncio.to_thread(at.start), at.next_ack(number, began))
+        ready.append(ready_s)
+        acked.append(acked_s)
+
+    at.start()
     try:
         for number in range(first, first + kills):
             at.kill()
-            began = time.perf_counter()
-            ready.append(at.start())
-            acked.append(asyncio.run(at.next_ack(number, began)))
+            asyncio.run(again(number))
     finally:
         at.kill()
-    return ready[1:], acked
+    return ready, acked
 
 
 def _p95(found: list[float]) -> float:
     return statistics.quantiles(found, n=20)[-1] if len(found) > 1 else found[0]
 
 
-def _measure(postgres: Postgres, messages: int, kills: int, stored: int) -> bool:
-    verdicts: list[bool] = []
+def _verdict(name: str, value: float, how: str) -> bool:
+    target = TARGETS[name]
+    say(f"{target.what:<56}{value:>9.2f} {target.unit:<3} (wanted at most {target.wanted:g})  {how}")
+    return note(name, value, how)
 
-    def verdict(what: str, value: float, most: float, unit: str, told: Callable[[float], str]) -> None:
-        verdicts.append(value <= most)
-        say(f"{what:<44}{told(value):>10} {unit}   (wanted at most {told(most)})")
 
-    url = postgres.fresh(migrated=True)
-    try:
-        with scratch_folder() as folder:
+def _measure(url: str, messages: int, kills: int, stored: int, *, fresh: bool) -> bool:
+    met = []
+    held = f"{stored:,} results stored before" if stored else ""
+    with scratch_folder() as folder:
+        if fresh:
             with daemon(url, folder, mllp=LINKS, astm=0):
                 pass
             asyncio.run(_populate(url, stored))
-            with daemon(url, folder, mllp=LINKS, astm=0) as (pid, links):
-                before, seen = asyncio.run(_load(url, pid, links.mllp, messages))
-                port = links.mllp[0]
-            say(f"{LINKS} links, a connection each{'':<16}{before:>10.0f} MB   before the first message")
-            verdict(f"after {messages:,} messages", seen[-1], MOST_MB, "MB", lambda value: f"{value:.0f}")
-            say(f"{'the most meanwhile':<44}{max(seen):>10.0f} MB")
-            ready, acked = _kills(folder, url, port, kills, messages + 1)
-            verdict(f"READY, warm, p95 of {kills}", _p95(ready), MOST_READY_S, "s ", lambda value: f"{value:.2f}")
-            verdict(
-                f"kill -9 to the next ACK, p95 of {kills}", _p95(acked), MOST_ACK_S, "s ", lambda value: f"{value:.2f}"
-            )
-    finally:
-        postgres.drop(url)
-    return all(verdicts)
+        with daemon(url, folder, mllp=LINKS, astm=0) as (pid, links):
+            port = links.mllp[0]
+            if messages:
+                weights = asyncio.run(_load(url, pid, links.mllp, messages))
+        if messages:
+            most = max(mb for _, mb in weights.seen)
+            how = f"after {messages:,} messages; {weights.before:.0f} before, {most:.0f} at most; {held}"
+            met.append(_verdict("P13-rss", weights.seen[-1][1], how.strip("; ")))
+            met.append(_verdict("P13-growth", weights.growth, f"by the second half of {messages:,} messages"))
+            met.append(_verdict("P13-idle", weights.idle_kb, f"{IDLE:,} more connections"))
+        if kills:
+            ready, acked = _kills(folder, url, port, kills, round(time.time()))
+            for name, found in (("ready", ready), ("next-ack", acked)):
+                how = f"of {kills}; median {statistics.median(found):.2f}; {held}".strip("; ")
+                met.append(_verdict(name, _p95(found), how))
+    return all(met)
 
 
 def main() -> None:
@@ -181,11 +223,19 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--stored", type=int, default=0)
+    parser.add_argument("--database", metavar="URL", help="of an administrator")
     options = parser.parse_args()
     stopped_by_signal()
     try:
-        with Yardstick().postgres() as postgres:
-            met = _measure(postgres, options.messages, options.kills, options.stored)
+        if options.database:
+            met = _measure(options.database, options.messages, options.kills, options.stored, fresh=False)
+        else:
+            with Yardstick().postgres() as postgres:
+                url = postgres.fresh(migrated=True)
+                try:
+                    met = _measure(url, options.messages, options.kills, options.stored, fresh=True)
+                finally:
+                    postgres.drop(url)
     except NoYardstick as error:
         sys.exit(str(error))
     sys.exit(0 if met else 1)

@@ -60,6 +60,7 @@ TARGETS = {
     "P12": Target("a backlog of 27,000 messages is decided", "s", most=60.0, stretch=30.0),
     "P13-rss": Target("memory of a daemon of 64 links", "MB", most=150.0, stretch=100.0),
     "P13-growth": Target("its growth over a million messages", "MB", most=5.0),
+    "P13-idle": Target("of each connection more that is idle", "kB", most=50.0),
     "P14": Target("CPU a message, PostgreSQL included", "times limit-pg-full's", most=2.0, stretch=1.5),
     "P15-syncs": Target("WAL syncs a message, 16 connections", "a message", most=0.5, stretch=0.2),
     "P15-bytes": Target("WAL a message, 16 connections", "kB", most=8.0),
