@@ -184,11 +184,11 @@ async def started(
         await owned.begin()
         opened = AsyncExitStack()  # analyzers are answered first, and closed first in the end
         stack.push_async_callback(opened.aclose)
-        links.wire_log.start()
         opened.push_async_callback(links.wire_log.stop)
         opened.push_async_callback(owned.end_links)
         opened.push_async_callback(links.supervisor.stop, settings.limits.drain_s)
         await links.supervisor.start(links.served())
+        await links.wire_log.start()  # keeps until then what it is given
         kind = await (importing or _beside())
         rest = kind(owned, settings, sockets, server, roles)
         stack.push_async_callback(links.worker.stop)

@@ -119,8 +119,9 @@ class WireLogWriter:
         self.waiting_bytes += row.size
         self._arrived.set()
 
-    def start(self) -> None:
-        """How large the logs are is asked before the first piece is written."""
+    async def start(self) -> None:
+        """Raises StoreError when the database is not there."""
+        await self.measure()
         self._task = asyncio.create_task(self._write_forever(), name="wire log")
 
     async def stop(self) -> None:

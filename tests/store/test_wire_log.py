@@ -36,7 +36,7 @@ async def writing(
 ) -> AsyncIterator[tuple[WireLogWriter, LinkLog]]:
     writer = WireLogWriter(database)
     link = writer.of(organization.id, link_id, bound_bytes)
-    writer.start()
+    await writer.start()
     try:
         yield writer, link
     finally:
@@ -108,7 +108,7 @@ async def test_a_row_the_database_does_not_take_is_dropped_and_the_next_is_writt
     link_id = await make_link(owner, organization)
     writer = WireLogWriter(database)
     unknown, link = writer.of(organization.id, uuid7(), MB), writer.of(organization.id, link_id, MB)
-    writer.start()
+    await writer.start()
     assert keep(unknown, b"of a link that is not there")
     await written(unknown)
     assert keep(link, b"good")
@@ -191,7 +191,7 @@ async def test_stopping_does_not_wait_for_a_database_that_is_away(
     link_id = await make_link(owner, organization)
     writer = WireLogWriter(database)
     link = writer.of(organization.id, link_id, MB)
-    writer.start()
+    await writer.start()
     async with owner.transaction():
         await owner.execute("lock table lab.wire_log in access exclusive mode")
         assert keep(link)

@@ -65,7 +65,7 @@ class LawBench:
         self.links = links = Links(self.database, self.settings)
         specs = await links.prepare(self.settings)
         await links.worker.start(sorted(links.journals))
-        links.wire_log.start()
+        await links.wire_log.start()
         await links.supervisor.start(specs)
         self.watching = asyncio.create_task(watch_work(self.database))
         for name, analyzer in self.analyzers.items():
