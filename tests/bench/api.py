@@ -2,9 +2,11 @@
 
 A daemon as configured by default but for `[api] workers`, on a PostgreSQL of its own, with token check and audit on,
 and `limit-http-pg` (aiohttp, one query of a table of two columns) on the same server. Once with 100,000 observations,
-once with as many as asked for, two visits of 25 for each patient over a year. Wanted (status 1 where it is not met):
-reads at half of the ceiling's rate and more than 1,000 a second; searches by patient, category and date at 0.35 of its
-Bundle of 25, 95 of 100 within 15 ms and 99 within 40; and not a fifth slower with many.
+once with as many as asked for, two visits of 25 for each patient over a year. Wanted (P7, P8, P10; status 1 where it is
+not met): reads at half of the ceiling's rate and more than 1,000 a second; searches by patient, category and date at
+0.35 of its Bundle of 25, 95 of 100 within 15 ms and 99 within 40; and not a fifth slower with many.
+
+`--keep DIR`: what is stored is kept there and used again; ten million take minutes to fill and 12 GB.
 """
 
 from __future__ import annotations
@@ -13,10 +15,9 @@ import argparse
 import asyncio
 import random
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import asyncpg
@@ -25,7 +26,8 @@ from interface.domain.views import Actor, ActorKind
 from interface.flow import actors
 from interface.store.db import Database
 from interface.store.ids import uuid7
-from tests.bench.population import Population
+from tests.bench.record import TARGETS, note
+from tests.bench.stored import stored
 from tests.bench.yardstick import (
     Load,
     NoYardstick,
@@ -39,10 +41,8 @@ from tests.bench.yardstick import (
     stopped_by_signal,
 )
 
-FEW, CLIENTS, VISITS = 100_000, 16, 2
-READ, SEARCH, FASTER_THAN = 0.5, 0.35, 1000.0
-P95_MS, P99_MS, SLOWER = 15.0, 40.0, 0.8
-PERIOD = timedelta(days=365)
+FEW, CLIENTS = 100_000, 16
+FASTER_THAN = 1000.0  # reads a second
 URLS = 5000
 
 
@@ -75,23 +75,16 @@ class Bench:
             self._postgres.drop(url)
 
     def ours(self, observations: int) -> Rates:
-        url = self._postgres.fresh(migrated=True)
-        try:
-            with scratch_folder() as folder:
-                with daemon(url, folder, astm=0):
-                    pass  # the first start makes the organization
-                token, results, patients = asyncio.run(_fill(url, observations))
-                api = f"workers = {self._workers}\nclient_rate = 0\naddress_rate = 0\n"
-                with daemon(url, folder, astm=0, api=api) as (pid, links):
-                    base, header = f"http://127.0.0.1:{links.api}/fhir", ("--header", f"Authorization: Bearer {token}")
-                    reads = [f"{base}/Observation/{id}" for id in results]
-                    searches = [
-                        f"{base}/Observation?patient={id}&category=laboratory&date=ge2020-01-01&_count=25"
-                        for id in patients
-                    ]
-                    return Rates(self._fetch(reads, [pid], *header), self._fetch(searches, [pid], *header))
-        finally:
-            self._postgres.drop(url)
+        url = stored(self._postgres, observations)
+        token, results, patients = asyncio.run(_asked_for(url, observations))
+        api = f"workers = {self._workers}\nclient_rate = 0\naddress_rate = 0\n"
+        with scratch_folder() as folder, daemon(url, folder, astm=0, api=api) as (pid, links):
+            base, header = f"http://127.0.0.1:{links.api}/fhir", ("--header", f"Authorization: Bearer {token}")
+            reads = [f"{base}/Observation/{id}" for id in results]
+            searches = [
+                f"{base}/Observation?patient={id}&category=laboratory&date=ge2020-01-01&_count=25" for id in patients
+            ]
+            return Rates(self._fetch(reads, [pid], *header), self._fetch(searches, [pid], *header))
 
     def _fetch(self, urls: Sequence[str], servers: Sequence[int], *more: str) -> Load:
         found = self._yardstick.fetch(urls, [*servers, self._postgres.pid], *self._options, *more)
@@ -100,18 +93,14 @@ class Bench:
         return found
 
 
-async def _fill(url: str, observations: int) -> tuple[str, list[UUID], list[UUID]]:
+async def _asked_for(url: str, observations: int) -> tuple[str, list[UUID], list[UUID]]:
     """A token for an EMR, and ids of observations and patients to ask for."""
-    connection, beside = await asyncpg.connect(url), await asyncpg.connect(url)
+    connection = await asyncpg.connect(url)
     database = await Database.connect(url)
     try:
-        began = time.perf_counter()
         own = await connection.fetchval("select id from lab.organization where name = 'main'")
-        apart = PERIOD / max(1, observations // 25)
-        await Population(connection, own).store(observations, beside, visits=VISITS, apart=apart)
-        say(f"{'':<28}{observations:,} observations stored in {time.perf_counter() - began:.0f} s")
         actor = Actor(ActorKind.USER, uuid7(), "bench", own, frozenset({"client:write"}))
-        made = await actors.create_client(database, actor, "bench", ["system/*.rs"])
+        made = await actors.create_client(database, actor, f"bench-{actor.id}", ["system/*.rs"])
         issued = await actors.client_token(database, made.client_id, made.secret, "", 3600)
         share = min(100.0, 300.0 * URLS / observations)
         results = await connection.fetch(
@@ -122,23 +111,30 @@ async def _fill(url: str, observations: int) -> tuple[str, list[UUID], list[UUID
     finally:
         await database.close()
         await connection.close()
-        await beside.close()
 
 
-def _say(name: str, found: Load, ceiling: Load, wanted: float) -> float:
-    share = found.per_s / ceiling.per_s
-    say(
-        f"{name:<28}{found.per_s:>8,.0f}/s  p95 {found.latency['p95']:.1f}  p99 {found.latency['p99']:.1f} ms"
-        f"  {found.server_cpu_ms:.2f} ms CPU  {share:.2f} of the ceiling's {ceiling.per_s:,.0f}/s (wanted {wanted})"
+def _judged(name: str, found: Load, ceiling: Load, target: str) -> str:
+    """Says what was found, and gives it for the record."""
+    text = (
+        f"{found.per_s:>8,.0f}/s  p95 {found.latency['p95']:.1f}  p99 {found.latency['p99']:.1f} ms"
+        f"  {found.server_cpu_ms:.2f} ms CPU  {found.per_s / ceiling.per_s:.2f} of the ceiling's {ceiling.per_s:,.0f}/s"
     )
-    return share
+    say(f"{name:<28}{text} (wanted {TARGETS[target].wanted})")
+    return text.strip()
 
 
-def _judged(name: str, found: Rates, ceiling: Rates) -> bool:
-    reads = _say(f"read, {name}", found.read, ceiling.read, READ)
-    searches = _say(f"search of 25, {name}", found.search, ceiling.search, SEARCH)
-    quick = found.search.latency["p95"] <= P95_MS and found.search.latency["p99"] <= P99_MS
-    return reads >= READ and searches >= SEARCH and quick and found.read.per_s > FASTER_THAN
+def _met(found: Rates, ceiling: Rates, observations: int, *, noted: bool) -> bool:
+    """`noted`: these are the figures of P7 and P8."""
+    read = _judged(f"read, {observations:,}", found.read, ceiling.read, "P7")
+    search = _judged(f"search of 25, {observations:,}", found.search, ceiling.search, "P8")
+    figures = (
+        ("P7", found.read.per_s / ceiling.read.per_s, read),
+        ("P8", found.search.per_s / ceiling.search.per_s, search),
+        ("P8-p95", found.search.latency["p95"], search),
+        ("P8-p99", found.search.latency["p99"], search),
+    )
+    met = [note(*one) if noted else TARGETS[one[0]].met(one[1]) for one in figures]
+    return all(met) and found.read.per_s > FASTER_THAN
 
 
 def main() -> None:
@@ -147,23 +143,26 @@ def main() -> None:
     parser.add_argument("--observations", type=int, default=0, help="also with so many stored, such as 10000000")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--workers", type=int, default=2, help="processes that serve")
+    parser.add_argument("--keep", type=Path, help="the folder of a database server whose data stay there")
     options = parser.parse_args()
     stopped_by_signal()
     met = True
     try:
         yardstick = Yardstick()
-        with yardstick.postgres() as postgres:
+        with yardstick.postgres(options.keep) as postgres:
+            for observations in (FEW, options.observations):
+                stored(postgres, observations or FEW)  # before anything is measured
             bench = Bench(yardstick, postgres, options.seconds, options.workers)
             ceiling = bench.ceiling()
             few = bench.ours(FEW)
-            met &= _judged(f"{FEW:,}", few, ceiling)
+            met &= _met(few, ceiling, FEW, noted=True)
             if options.observations:
                 many = bench.ours(options.observations)
-                met &= _judged(f"{options.observations:,}", many, ceiling)
+                met &= _met(many, ceiling, options.observations, noted=False)
                 for name, before, after in (("read", few.read, many.read), ("search", few.search, many.search)):
                     share = after.per_s / before.per_s
-                    say(f"{name + ', many beside few':<28}{share:>8.2f} (wanted {SLOWER})")
-                    met &= share >= SLOWER
+                    say(f"{name + ', many beside few':<28}{share:>8.2f} (wanted {TARGETS[f'P10-{name}'].wanted})")
+                    met &= note(f"P10-{name}", share, f"{options.observations:,} beside {FEW:,}")
     except NoYardstick as error:
         sys.exit(str(error))
     sys.exit(0 if met else 1)

@@ -30,11 +30,13 @@ select n, barcode, at, ms, now_ms, bench_id(now_ms, 'p' || $2 || lpad(person::te
        n = person as new,
        bench_id(now_ms, 'o' || barcode) as lab_order,
        bench_id(now_ms, 's' || barcode) as specimen, bench_id(ms, 'f' || barcode) as former,
-       bench_id(ms, 'g' || barcode) as former_order
+       bench_id(ms, 'g' || barcode) as former_order, bench_id(ms, 'm' || barcode) as message,
+       ms || '7' || substr(digest, 1, 3) || '8' || substr(digest, 4, 11) as stem,
+       substr((barcode || '-  ')::bytea, 1, 12) || substr(sha256(barcode::bytea), 1, 14) as natural_stem
 from generate_series(1, $1::int) as n,
      lateral (select (n - 1) % greatest(1, $1 / $5::int) + 1 as person) p,
      lateral (select $2 || lpad(n::text, 8, '0') as barcode, $3::timestamptz - ($1 - n) * $4::interval as at) a,
-     lateral (select {_MS.format("at")} as ms, {_MS.format("now()")} as now_ms) b
+     lateral (select {_MS.format("at")} as ms, {_MS.format("now()")} as now_ms, md5(barcode) as digest) b
 """  # noqa: S608 - words of ours
 _PATIENTS = (
     """insert into lab.patient (id, organization_id, family, given, birth_date, sex)
@@ -63,33 +65,35 @@ insert into lab.order_item (id, organization_id, order_id, test_id, specimen_id,
 select bench_id(now_ms, 'y' || barcode || test), $1, lab_order, test, specimen, 'received'
 from bench_people cross join unnest($2::uuid[]) as test order by n
 """
+# What differs within one person's ids and keys: put to the person's stem, as making ten million digests takes minutes.
 _TESTS = """
 create unlogged table bench_tests as
-select * from unnest($1::uuid[], $2::text[], $3::numeric[], $4::text[]) with ordinality as t(test, code, value, unit, k)
+select t.*, value::text as said, int2send(k::int2) as natural_tail, '0' || place as item, '1' || place as result,
+       '2' || place as version
+from unnest($1::uuid[], $2::text[], $3::numeric[], $4::text[]) with ordinality as t(test, code, value, unit, k),
+     lateral (select lpad(to_hex(k), 3, '0') as place) h
 """
+# Person by person, as the tables are read: an order by of ten million rows would sort them.
 _RELEASED = (
     """insert into lab.order_item (id, organization_id, order_id, test_id, specimen_id, status, updated_at)
-       select bench_id(ms, 'x' || barcode || k), $1, former_order, test, former, 'verified', at
-       from bench_people cross join bench_tests order by n, k""",
+       select (stem || item)::uuid, $1, former_order, test, former, 'verified', at
+       from bench_people cross join bench_tests""",
     """insert into lab.result (id, organization_id, natural_key, analyzer_id, specimen_id, patient_id, test_id,
                                order_id, order_item_id, version_id, status, created_at, updated_at, released_at,
                                effective_at)
-       select bench_id(ms, 'r' || barcode || k), $1,
-              substr((barcode || '-  ')::bytea, 1, 12) || substr(sha256((barcode || k)::bytea), 1, 16), $2,
-              former, patient, test, former_order, bench_id(ms, 'x' || barcode || k),
-              bench_id(ms, 'v' || barcode || k), 'final', at, at, at, at
-       from bench_people cross join bench_tests order by n, k""",
+       select (stem || result)::uuid, $1, natural_stem || natural_tail, $2, former, patient, test, former_order,
+              (stem || item)::uuid, (stem || version)::uuid, 'final', at, at, at, at
+       from bench_people cross join bench_tests""",
     """insert into lab.result_version (id, organization_id, result_id, status, message_id, specimen_as_sent, code,
                                        code_path, raw_value, raw_unit, test_code, test_name, kind, number, value,
                                        unit, actor_kind, created_at)
-       select bench_id(ms, 'v' || barcode || k), $1, bench_id(ms, 'r' || barcode || k), 'final',
-              bench_id(ms, 'm' || barcode), barcode || '-', code, code, value::text, unit, code, code, 'numeric',
-              value, value::text, unit, 'link', at
-       from bench_people cross join bench_tests order by n, k""",
+       select (stem || version)::uuid, $1, (stem || result)::uuid, 'final', message, barcode || '-', code, code, said,
+              unit, code, code, 'numeric', value, said, unit, 'link', at
+       from bench_people cross join bench_tests""",
     """insert into lab.decision (result_version_id, organization_id, steps, created_at)
-       select bench_id(ms, 'v' || barcode || k), $1,
+       select (stem || version)::uuid, $1,
               '[{"step":"release","verdict":"ok","text":"made for a measurement"}]', at
-       from bench_people cross join bench_tests order by n, k""",
+       from bench_people cross join bench_tests""",
 )
 _LARGE = ("order_item", "result", "result_version")
 _INDEXES = """
@@ -135,6 +139,7 @@ class Population:
         indexes = await connection.fetch(_INDEXES, [f"lab.{name}" for name in _LARGE])
         for each in (connection, beside):
             await each.execute("set session_replication_role = replica; set maintenance_work_mem = '512MB'")
+            await each.execute("set synchronize_seqscans = off")
         for index in indexes:
             await connection.execute(f'drop index lab."{index["name"]}"')
         await self._make("S", results // len(ANALYTES), apart, beside=beside, visits=visits)
@@ -163,6 +168,7 @@ class Population:
         await connection.execute(_ID)
         await connection.execute(_PEOPLE, number, prefix, datetime.now(UTC) - AGO, apart, visits)
         await connection.execute(_TESTS, ids, *facts)
+        await connection.execute("analyze bench_people, bench_tests")
         for statement in (*_PATIENTS, *(_ORDERS if ordered else ())):
             await connection.execute(statement, own)
         if ordered:

@@ -16,14 +16,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-START_S, STOP_S = 60.0, 30.0
+START_S, STOP_S = 600.0, 60.0  # a server that ends is not waited for
+RECOVERY_S = 600.0
+# While a database is filled that is worth nothing before it is whole: no log that is read after a crash only.
+_TO_FILL = {
+    "fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "wal_level": "minimal",
+    "max_wal_senders": "0", "max_wal_size": "8GB", "checkpoint_timeout": "1h", "autovacuum": "off",
+}  # fmt: skip
 _FILES = ("ref_server.py", "mllp_load.py", "astm_load.py", "compare.py", "pg_scratch.py")
 
 
@@ -61,13 +67,24 @@ class Yardstick:
         self._scratch: Any = importlib.import_module("pg_scratch")
 
     @contextmanager
-    def postgres(self) -> Iterator[Postgres]:
-        """A server of its own that is removed at the end."""
+    def postgres(self, keep: Path | None = None) -> Iterator[Postgres]:
+        """A server of its own that is removed at the end; with `keep`, the one whose data are in this folder, which
+        stay there for the next time."""
         scratch = self._scratch.ScratchPostgres(free_port())
         if not Path(scratch.bin, "initdb").exists():
             raise NoYardstick("no PostgreSQL server found; install the package `postgresql`")
-        with scratch:
-            yield Postgres(scratch)
+        if keep is None:
+            with scratch:
+                yield Postgres(scratch)
+            return
+        _lie_in(scratch, keep)
+        try:
+            scratch.start(RECOVERY_S)
+            server = Postgres(scratch)
+            server.forget("migrated")  # of an earlier state of the migrations
+            yield server
+        finally:
+            scratch.stop()
 
     def reference(self, mode: str, port: int, dsn: str = "") -> list[str]:
         """The command of a reference server."""
@@ -124,12 +141,28 @@ class Yardstick:
         return spent
 
 
+def _lie_in(scratch: Any, folder: Path) -> None:
+    """Let the server's data be in this folder, made where there are none yet."""
+    os.rmdir(scratch.root)
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch.root, scratch.data = str(folder), str(folder / "data")
+    if os.geteuid() == 0:
+        shutil.chown(folder, scratch.user, scratch.user)
+    if not Path(scratch.data, "PG_VERSION").exists():
+        scratch.init()
+
+
 class Postgres:
     """A scratch server with a migrated database to copy for each measurement."""
 
     def __init__(self, scratch: Any) -> None:
         self._scratch, self._made = scratch, 0
-        self.pid: int = scratch.process.pid
+
+    @property
+    def pid(self) -> int:
+        """Of the process that started the others."""
+        pid: int = self._scratch.process.pid
+        return pid
 
     def _url(self, name: str) -> str:
         return f"{self._scratch.dsn.rpartition('/')[0]}/{name}"
@@ -141,15 +174,50 @@ class Postgres:
 
     def fresh(self, *, migrated: bool) -> str:
         """The URL of a new database; migrated ones are copies of one."""
-        if migrated and "migrated" not in self._run(
-            "psql", "-At", "-d", "postgres", "-c", "select datname from pg_database"
-        ):
+        if migrated and "migrated" not in self._databases():
             self._run("createdb", "migrated")
             upgrade(self._url("migrated"))
         self._made += 1
         name = f"bench_{self._made}"
+        self.forget(name)  # where the server is a kept one that was cut off
         self._run("createdb", *(["-T", "migrated"] if migrated else []), name)
         return self._url(name)
+
+    def filled(self, name: str, fill: Callable[[str], None]) -> str:
+        """The URL of a database that is filled once, with the organization that a first start makes, by `fill`, and
+        then is there for as long as the server; brought to the newest migration each time."""
+        if name not in self._databases():
+            begun = f"{name}_begun"  # cut off, it is not taken for a whole one
+            self.forget(begun)
+            self._run("createdb", begun)
+            upgrade(self._url(begun))
+            with scratch_folder() as folder, daemon(self._url(begun), folder, astm=0):
+                pass
+            self._restart(_TO_FILL)
+            fill(self._url(begun))
+            self._run("psql", "-d", "postgres", "-c", "checkpoint")
+            self._restart({})
+            self._run("psql", "-d", "postgres", "-c", f"alter database {begun} rename to {name}")
+        upgrade(self._url(name))
+        return self._url(name)
+
+    def _restart(self, settings: Mapping[str, str]) -> None:
+        """With other settings; what was written is on the disk, however the settings of before were."""
+        scratch, usual = self._scratch, self._scratch.settings
+        scratch.stop()
+        os.sync()
+        scratch.settings = {**usual, **settings}
+        try:
+            scratch.start(RECOVERY_S)
+        finally:
+            scratch.settings = usual
+
+    def _databases(self) -> list[str]:
+        return self._run("psql", "-At", "-d", "postgres", "-c", "select datname from pg_database").split()
+
+    def forget(self, name: str) -> None:
+        """Remove a database of this name, if there is one."""
+        self._run("dropdb", "--if-exists", "--force", name)
 
     def drop(self, url: str) -> None:
         """Remove a database, whoever is in it."""
