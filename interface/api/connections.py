@@ -6,8 +6,10 @@ The daemon's analyzers have their connections in the same process, so those of H
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 import orjson
 import structlog
@@ -20,8 +22,11 @@ HEADERS_WAIT_S = 10.0  # from a connection's first byte, or from a request's, to
 IDLE_S = 75.0  # a connection is kept for another request
 UNREAD_WAIT_S = 60.0  # for a client to read what it asked for
 MOST_LINE_BYTES, MOST_HEADERS = 8190, 100
+_EACH_WAITS_S, _LONGEST_WAIT_S = 0.001, 0.004  # before another is taken, for each that is there
+_WITHOUT_DESCRIPTORS_S = 1.0
 _LINGER_S = 5.0  # what comes after an answer that did not wait for it
 
+Held: TypeAlias = Callable[[], int]
 _log = structlog.get_logger(__name__)
 
 
@@ -102,18 +107,81 @@ class BoundedHandler(RequestHandler):
         return response
 
 
-async def listen(
-    runner: web.AppRunner, context: ssl.SSLContext | None = None, *, most: int = MOST_CONNECTIONS, **where: Any
-) -> asyncio.Server:
-    """Serve what `runner` was set up for. `where`: what `loop.create_server` takes, host and port or a socket.
+class Accepting:
+    """Takes connections from a listening socket, of which other processes may take too.
 
-    The caller closes the server before it cleans the runner up.
+    Left to the event loop, who wakes first takes all that wait, and of two processes one has all the work. Here whoever
+    has connections lets the others take before it does.
+    """
+
+    def __init__(self, listener: socket.socket, take: Callable[[socket.socket], Awaitable[object]], held: Held) -> None:
+        """`take`: serves a connection; `held`: how many there are."""
+        self._loop, self._listener, self._take, self._held = asyncio.get_running_loop(), listener, take, held
+        self._begun: set[asyncio.Task[None]] = set()
+        listener.setblocking(False)
+        self._timer: asyncio.TimerHandle | None = None
+        self._look()
+
+    def close(self) -> None:
+        """Take no more and close the socket; what was taken is served."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        else:
+            self._loop.remove_reader(self._listener)
+        self._listener.close()
+
+    def _look(self) -> None:
+        self._timer = None
+        self._loop.add_reader(self._listener, self._ready)
+
+    def _ready(self) -> None:
+        self._loop.remove_reader(self._listener)
+        waited = min(_EACH_WAITS_S * self._count(), _LONGEST_WAIT_S)
+        self._timer = self._loop.call_later(waited, self._accept)
+
+    def _count(self) -> int:
+        return self._held() + len(self._begun)
+
+    def _accept(self) -> None:
+        for _ in range(1 + self._count() // 8):  # with many there may be many who come
+            try:
+                connection, _address = self._listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                break  # another process has it
+            except OSError as error:  # no descriptor is left; it may be better in a while
+                _log.warning("no connection taken", action="api.accept", error=error.errno)
+                self._timer = self._loop.call_later(_WITHOUT_DESCRIPTORS_S, self._look)
+                return
+            connection.setblocking(False)
+            task = self._loop.create_task(self._serve(connection))
+            self._begun.add(task)
+            task.add_done_callback(self._begun.discard)
+        self._look()
+
+    async def _serve(self, connection: socket.socket) -> None:
+        try:
+            await self._take(connection)
+        except (OSError, TimeoutError):  # it went, or spoke no TLS
+            connection.close()
+
+
+async def listen(
+    runner: web.AppRunner, context: ssl.SSLContext | None = None, *, most: int = MOST_CONNECTIONS, sock: socket.socket
+) -> Accepting:
+    """Serve what `runner` was set up for, to who connects to a listening socket.
+
+    The caller closes what it is given before it cleans the runner up.
     """
     server = runner.server
     if server is None:
         raise ValueError("the runner is not set up")
     loop = asyncio.get_running_loop()
     handshake_s = HEADERS_WAIT_S if context is not None else None
-    return await loop.create_server(
-        lambda: BoundedHandler(server, loop, most), ssl=context, ssl_handshake_timeout=handshake_s, **where
-    )
+
+    def take(connection: socket.socket) -> Awaitable[object]:
+        return loop.connect_accepted_socket(
+            lambda: BoundedHandler(server, loop, most), connection, ssl=context, ssl_handshake_timeout=handshake_s
+        )
+
+    return Accepting(sock, take, lambda: len(server.connections))
