@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from interface.domain.search import NEVER, All, Among, Either, Is, Missing, Node
 from interface.domain.views import Actor, ActorKind
 from interface.errors import ApiError
 from interface.store.search.engine import Kind, Kinds, Order
-from interface.store.search.fields import Instant, Link, Parameter
+from interface.store.search.fields import Coded, Instant, Link, Parameter
 
 DEFAULT_COUNT, MOST_COUNT = 50, 500
 # What one search may cost: each is refused in a sentence that says the limit
@@ -32,6 +32,7 @@ CONTROLS = (
 )  # fmt: skip
 
 
+_ANY_TIME = datetime.min.replace(tzinfo=UTC)  # for what does not depend on now
 _UNRESTRICTED = (Restriction(),)
 EVERYTHING: Node = Either((All(),))  # what a scope that no query narrows allows
 
@@ -203,8 +204,9 @@ class Reader:
             return Among(tuple(id for one in each if (id := read_id(one)) is not None))
         if isinstance(parameter.field, Instant) and parameter.field.day and "T" in value:
             raise bad(f"{parameter.name} has no time")
-        read = READERS[(parameter.field.type, modifier)]
-        return Is(parameter.name, tuple(read(one, parameter.name, self._now) for one in each))
+        known = isinstance(parameter.field, Coded | Instant) and not any(one.startswith("ap") for one in each)
+        read = _read if known else _read.__wrapped__
+        return read(parameter.name, parameter.field.type, modifier, tuple(each), _ANY_TIME if known else self._now)
 
     def _reference(self, kind: Kind, parameter: Parameter, link: Link, modifier: str, value: str) -> Node:
         """`id`, `Type/id` or an absolute URL of ours; others refer to nothing that we have."""
@@ -313,6 +315,12 @@ _CONTROLS: dict[str, Callable[[Reader, Search, str, str], bool]] = {
     "_include": Reader._read_include,
     "_revinclude": Reader._read_include,
 }
+
+
+@lru_cache(maxsize=1024)  # codes and dates are the same over and over
+def _read(name: str, type: str, modifier: str, each: tuple[str, ...], now: datetime) -> Is:
+    read = READERS[(type, modifier)]
+    return Is(name, tuple(read(one, name, now) for one in each))
 
 
 def _check_cost(given: Sequence[tuple[str, str]]) -> None:

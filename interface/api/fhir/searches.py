@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TypeAlias
 from uuid import UUID
 
@@ -19,14 +19,20 @@ from interface.api.fhir.search import Search, Summary
 from interface.api.fhir.types import TYPES
 from interface.domain.views import Audience
 from interface.store.db import Database
-from interface.store.search.engine import Covered, Form, Place, Row, Rows, find_together, form_of
+from interface.store.search.engine import Form, Place, Row, Rows, find_together
 from interface.store.search.kinds import kinds
+from interface.store.search.shapes import Shapes
 from interface.store.together import Together
 
 MOST_TOGETHER = 8
 MOST_FORMS = 64  # that are remembered; EMRs ask in few
 
 _Values: TypeAlias = Sequence[object]
+
+
+@cache
+def _shapes(audience: Audience) -> Shapes:
+    return Shapes(kinds(audience))
 
 
 class Searches:
@@ -38,11 +44,9 @@ class Searches:
         """As `find_page`. Raises TooCostly."""
         read, more = TYPES[search.kind].read, search.includes or search.total or search.summary is Summary.COUNT
         if read is not None and not more:
-            rows = Rows(search.kind, search.where)
-            page = Covered.of(kinds(audience), rows, search.order, after, search.count)
-            form = form_of(page) if page.one else None
-            if form is not None:
-                found, following = page.page(await self._of(organization_id, form).want(page.values))
+            known = _shapes(audience).page(Rows(search.kind, search.where), search.order, after, search.count)
+            if known.form is not None:
+                found, following = known.page.page(await self._of(organization_id, known.form).want(known.page.values))
                 total = len(found) if after is None and following is None else None
                 return Found([read(row, audience) for row in found], [], following, total)
         async with self._database.searching(organization_id) as connection:

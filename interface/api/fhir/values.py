@@ -35,6 +35,8 @@ def unsupported(text: str) -> ApiError:
 
 def split(value: str, separator: str) -> list[str]:
     """Split at `separator` unless a backslash stands before it, then take the backslashes away (R4 search.html)."""
+    if "\\" not in value:
+        return value.split(separator)
     parts, part, escaped = [], "", False
     for letter in value:
         if escaped:
@@ -51,11 +53,13 @@ def split(value: str, separator: str) -> list[str]:
 
 def plain(value: str) -> str:
     """A value that has no parts, without its backslashes."""
-    return split(value, "\0")[0]
+    return split(value, "\0")[0]  # which no value holds
 
 
 def alternatives(value: str) -> list[str]:
     """The comma-separated values, still escaped for what is within them; empty ones say nothing."""
+    if "\\" not in value:
+        return [one for one in value.split(",") if one]
     parts, part, escaped = [], "", False
     for letter in value:
         if letter == "," and not escaped:
