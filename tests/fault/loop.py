@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from tests.fault.audit import Finding
@@ -62,13 +63,15 @@ async def run(
     lie: str | None = None,
     state: Path | None = None,
     enough: Callable[[Outcome], bool] = lambda _: False,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """These faults one after another, each at a moment of the seed's; then everything that was ever acknowledged is
-    looked for once more, and every page of the database is read. `enough`: to be done before that."""
+    looked for once more, and every page of the database is read. `enough`: to be done before that;
+    `stopped`: to break nothing more."""
     chance, outcome = random.Random(seed), Outcome(where, seed)  # noqa: S311  no secret
     async with rig(where, power=Fault.POWER_CUT in faults, lie=lie, state=state) as at:
         try:
-            for fault in faults:
+            for fault in takewhile(lambda _: not stopped(), faults):
                 await cycle(at, fault, chance, outcome)
                 if enough(outcome):
                     return outcome
@@ -76,5 +79,5 @@ async def run(
             outcome.findings.extend((None, one) for one in (await at.audit(everything=True))[1])
             outcome.damaged = await at.damaged()
         except Exception as error:
-            raise AssertionError(f"{outcome}\n{fault.value}: {error!r}\n{at.daemon.said()[-4000:]}") from error
+            raise AssertionError(f"{outcome}\n{error!r}\n{at.daemon.said()[-4000:]}") from error
     return outcome

@@ -54,7 +54,7 @@ PLAN: Final[dict[str, tuple[str, ...]]] = {
         _MAIN + "test_a_frame_in_mid_session_is_refused_while_postgresql_is_away_and_taken_afterwards",
         _JOURNAL + "test_a_cut_connection_is_survived_within_the_time_an_append_may_wait",
         "tests/e2e/test_hospital.py::test_while_the_database_is_away_nothing_is_promised_and_afterwards_it_is_done",
-        "tests/ops/test_alert_center.py::test_twenty_outages_are_twenty_alerts_each_told_once",
+        "tests/e2e/test_outages.py::test_a_database_that_is_stopped_and_started",
     ),
     "F4": (  # PostgreSQL does not answer, or one table is locked
         _LOOP + "test_a_server_that_the_daemon_finds_is_ended_frozen_and_locked",
@@ -69,6 +69,7 @@ PLAN: Final[dict[str, tuple[str, ...]]] = {
         "tests/e2e/test_api_processes.py::test_processes_are_replaced_under_load_and_nobody_is_refused_reset_or_left_unanswered",
     ),
     "F6": (  # the disk is full
+        "tests/e2e/test_outages.py::test_a_disk_that_is_filled_and_freed",
         "tests/link/test_folder.py::test_a_disk_that_is_full_at_the_move_stores_nothing_twice",
         "tests/ops/test_backup.py::test_a_full_disk_leaves_no_half_backup",
         "tests/ops/test_machine_watch.py::test_a_disk_that_fills_up_is_one_alert_and_its_room_another",
@@ -135,6 +136,7 @@ PLAN: Final[dict[str, tuple[str, ...]]] = {
     ),
     "F16": (  # TLS
         _TLS + "test_no_tls_below_1_2",
+        "tests/e2e/test_outages.py::test_a_certificate_that_ends",
         _TLS + "test_where_an_authority_is_named_a_peer_must_show_a_certificate_of_it",
         _TLS + "test_a_peer_that_says_nothing_takes_no_place_and_is_cut_off",
         _TLS + "test_handshakes_under_way_are_limited",
@@ -150,6 +152,7 @@ PLAN: Final[dict[str, tuple[str, ...]]] = {
         _LIMITS + "test_who_asks_too_often_is_told_when_to_come_again",
     ),
     "F18": (  # clocks
+        "tests/e2e/test_outages.py::test_a_clock_that_is_stepped",
         _INTAKE + "test_a_clock_that_goes_back_neither_loses_nor_doubles",
         "tests/ops/test_machine_watch.py::test_a_clock_that_is_stepped_is_one_alert",
         "tests/domain/test_intervals.py::test_an_hour_is_sixty_minutes_when_the_clocks_change",

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
@@ -22,11 +24,10 @@ from tests.fault.ledger import Kind, Row, row_of
 from tests.fault.loop import Outcome, percentile, run
 from tests.fault.rig import Fault, Where
 
-BATCH = 25  # cycles for each daemon and database that is made
 KINDS = {Fault.KILL: Kind.KILL, Fault.PG_KILL: Kind.PG_KILL, Fault.POWER_CUT: Kind.POWER_CUT}
 
 
-def rows_of(outcome: Outcome) -> list[Row]:
+def rows_of(outcome: Outcome, timed: bool) -> list[Row]:
     """One for each kind of fault. What is found at the end, after them all, is entered with the last of them."""
     rows, last = [], list(outcome.cycles)[-1]
     for fault, cycles in outcome.cycles.items():
@@ -38,28 +39,48 @@ def rows_of(outcome: Outcome) -> list[Row]:
         rows.append(row_of(
             kind=KINDS.get(fault, Kind.OTHER).value, what=database if fault in KINDS else f"{fault.value}, {database}",
             count=cycles, failed=outcome.failed[fault], seed=outcome.seed, acknowledged=outcome.acknowledged[fault],
-            lost=lost, doubled=doubled, wrong=found.total() + damaged, next_ack_p50_s=round(percentile(took, 50), 2),
-            next_ack_p95_s=round(percentile(took, 95), 2), by="scripts/soak", text=outcome.damaged or "",
+            lost=lost, doubled=doubled, wrong=found.total() + damaged,
+            next_ack_p50_s=round(percentile(took, 50), 2) if timed else None,
+            next_ack_p95_s=round(percentile(took, 95), 2) if timed else None,
+            by="scripts/soak", text=outcome.damaged or "",
         ))  # fmt: skip
     return rows
 
 
-def soak(
-    where: Where, faults: Sequence[Fault], cycles: int, seed: int, record: Path | None, until: float
-) -> bool:  # fmt: skip
+@dataclass(slots=True)
+class Stop:
+    """When no more is to be broken: after a time, or once a signal has come. What was done is entered all the same."""
+
+    at: float  # time.monotonic
+    told: bool = False
+
+    def __call__(self) -> bool:
+        return self.told or time.monotonic() >= self.at
+
+    def tell(self) -> None:
+        self.told = True
+
+
+async def batch(where: Where, faults: Sequence[Fault], seed: int, stop: Stop) -> Outcome:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.tell)
+    return await run(where, faults, seed, stopped=stop)
+
+
+def soak(where: Where, faults: Sequence[Fault], options: argparse.Namespace) -> bool:
     """Batches of a daemon each; whether nothing was wrong."""
-    good = True
-    while cycles > 0 and time.monotonic() < until:
-        batch = min(BATCH, cycles)
-        chosen = [fault for _ in range(batch) for fault in faults]
+    good, left, seed, stop = True, options.cycles, options.seed, Stop(time.monotonic() + options.minutes * 60)
+    while left > 0 and not stop():
+        cycles = min(options.batch, left)
+        chosen = [fault for _ in range(cycles) for fault in faults]
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            outcome = runner.run(run(where, chosen, seed))
+            outcome = runner.run(batch(where, chosen, seed, stop))
         print(outcome, flush=True)
-        if record:
-            ledger.append(*rows_of(outcome), to=record)
+        if options.record and outcome.cycles:
+            ledger.append(*rows_of(outcome, not options.busy), to=options.record)
             ledger.write()
         good &= not outcome.findings and outcome.damaged is None
-        cycles, seed = cycles - batch, seed + 1
+        left, seed = left - cycles, seed + 1
     return good
 
 
@@ -74,8 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cycles", type=int, default=30, help="of each fault (default: 30)")
     parser.add_argument("--database", choices=[where.value for where in Where], default=Where.EMBEDDED.value)
     parser.add_argument("--seed", type=int, default=time.time_ns() & 0xFFFFFF, help="printed with the result")
-    parser.add_argument("--minutes", type=float, default=600.0, help="begin no batch of cycles after so long")
+    parser.add_argument("--batch", type=int, default=25, help="cycles of each daemon and database that is made")
+    parser.add_argument("--minutes", type=float, default=600.0, help="break nothing more after so long")
     parser.add_argument("--patience", type=float, default=60.0, metavar="S", help="how long anything may take")
+    parser.add_argument("--busy", action="store_true", help="the machine does other things too: times are not entered")
     parser.add_argument("--record", type=Path, nargs="?", const=ledger.ROWS, metavar="FILE",
                         help="enter the run into the ledger, or a file to be added to it")  # fmt: skip
     options = parser.parse_args(given)
@@ -85,8 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for module in (daemon, standby, audit, rig):
         vars(module)["PATIENCE_S"] = options.patience
-    until = time.monotonic() + options.minutes * 60
-    return 0 if soak(Where(options.database), faults, options.cycles, options.seed, options.record, until) else 1
+    return 0 if soak(Where(options.database), faults, options) else 1
 
 
 def enter(given: Sequence[str]) -> int:

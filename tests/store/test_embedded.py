@@ -285,6 +285,16 @@ async def test_data_of_a_version_whose_programs_are_missing_is_left_alone(empty_
     assert (data / "PG_VERSION").read_text() == "9\n"
 
 
+@pytest.mark.parametrize("said", ["", "\0\0\0", "fifteen\n"])
+def test_a_data_directory_that_a_power_cut_has_damaged_is_named_and_left_alone(
+    empty_state_dir: Path, said: str
+) -> None:
+    (empty_state_dir / "PG_VERSION").write_text(said)
+    with pytest.raises(ConfigError, match=r"is damaged: its PG_VERSION names no version; move .* restore a backup"):
+        programs.choose_programs(empty_state_dir, None)
+    assert (empty_state_dir / "PG_VERSION").read_text() == said
+
+
 def test_a_folder_without_programs_is_named(empty_state_dir: Path) -> None:
     with pytest.raises(ConfigError, match=r"database\.bin_dir: .* has no PostgreSQL programs"):
         programs.choose_programs(empty_state_dir / "data", empty_state_dir)
