@@ -59,7 +59,7 @@ class Acked:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong. `kind`: lost, doubled, order, decision, values, explanation."""
+    """What is wrong. `kind`: lost, doubled, order, decision, values, explanation, log."""
 
     kind: str
     control_id: str

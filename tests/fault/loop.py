@@ -13,6 +13,8 @@ from pathlib import Path
 from tests.fault.audit import Finding
 from tests.fault.rig import Fault, Rig, Where, moment, rig
 
+PERSON = ("PATIENT", "19800501")  # of whom the messages are; no log says it, whatever breaks
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -78,6 +80,8 @@ async def run(
             await at.stop_sending()
             outcome.findings.extend((None, one) for one in (await at.audit(everything=True))[1])
             outcome.damaged = await at.damaged()
+            if said := [word for word in PERSON if word in at.daemon.said()]:
+                outcome.findings.append((None, Finding("log", "", f"the daemon's log says {', '.join(said)}")))
         except Exception as error:
             raise AssertionError(f"{outcome}\n{error!r}\n{at.daemon.said()[-4000:]}") from error
     return outcome

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -106,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if Fault.POWER_CUT in faults and (why := disk.obstacle()):
         print(f"power-cut {why}", file=sys.stderr)
         return 2
+    os.environ.setdefault("PYTEST_XDIST_WORKER", "gw5")  # a range of ports beside those of `scripts/test`
     for module in (daemon, standby, audit, rig):
         vars(module)["PATIENCE_S"] = options.patience
     return 0 if soak(Where(options.database), faults, options) else 1
