@@ -33,7 +33,7 @@ from tests.flow.controls import IN_CONTROL, modular
 from tests.flow.laboratory import Laboratory, laboratory, message
 from tests.flow.rulebook import LOINC, put_in_force, sent
 
-SEEDS, MANY = 10, 1_000
+SEEDS, MANY = 5, 1_000
 STEPS = 20
 NA = LOINC["NA"]
 FINAL, FAILED, EXPIRED, ALONE = "final", "registered qc_failed", "registered qc_expired", "preliminary"
