@@ -46,7 +46,8 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     if need.public:
         return await handler(request)
     token = _bearer(request)
-    actor = await services(request).tokens.actor(token, request[ADDRESS]) if token else None
+    find = need.along(request) if need.along is not None else None
+    actor = await services(request).tokens.actor(token, request[ADDRESS], find) if token else None
     if actor is None:
         await _note_refused(request, token)
         raise ApiError(401, "login", "a valid bearer token is needed")

@@ -13,7 +13,7 @@ from aiohttp import web
 from interface.api.paging import Pages, Seal
 from interface.domain.permissions import Permission, allows, restrictions
 from interface.domain.views import Actor, ActorKind, Audience
-from interface.flow.actors import Tokens
+from interface.flow.actors import FindHolder, Tokens
 from interface.flow.client_keys import KeySource
 from interface.flow.feed import Feed
 from interface.flow.report_watch import emr_audience
@@ -108,7 +108,7 @@ class Need:
 
     Without `permission` no user may, without `resource` no client may; `public` is open to everyone.
     `narrowed`: the handler applies the `restrictions` of the client's scopes itself; without it, a client whose scope a
-    query narrows may not.
+    query narrows may not. `along`: what finds who asks by the statement that finds what they ask for, if it can.
     """
 
     permission: Permission | None = None
@@ -117,6 +117,7 @@ class Need:
     public: bool = False
     any_actor: bool = False  # whoever is authenticated
     narrowed: bool = False
+    along: Callable[[web.Request], FindHolder | None] | None = field(default=None, repr=False, compare=False)
 
     def met_by(self, actor: Actor) -> bool:
         if self.public or self.any_actor:

@@ -289,7 +289,8 @@ async def insert_token(
     return expires_at
 
 
-_TOKENS = """
+# Of the digests of an array those that are valid, with their holders.
+TOKENS = """
 select t.token_hash, t.user_id, t.client_id, coalesce(u.username, c.name) as name, coalesce(u.roles, '{}') as roles,
        t.scopes
 from lab.access_token t
@@ -301,7 +302,7 @@ where t.token_hash = any($1::bytea[]) and t.expires_at > clock_timestamp() and t
 
 async def find_tokens(connection: Connection, token_hashes: Iterable[bytes]) -> dict[bytes, TokenHolder]:
     """The holders of those that are known, neither expired nor revoked, and whose user or client is not disabled."""
-    rows = await connection.fetch(_TOKENS, list(token_hashes))
+    rows = await connection.fetch(TOKENS, list(token_hashes))
     return {
         hash: TokenHolder(user, client, name, tuple(roles), tuple(scopes))
         for hash, user, client, name, roles, scopes in rows

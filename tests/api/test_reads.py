@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
+from interface.api.fhir.negotiation import Ready
+from interface.api.fhir.reads import LONGEST_KEPT, Rendered
 from interface.domain.permissions import Role
+from interface.domain.views import Audience
 from interface.flow import actors
-from interface.store import actors as rows
+from interface.store import observation_reads
 from interface.store.db import Connection, Database
+from interface.store.observation_reads import Asked, Beside, Said, Told
 from interface.store.together import Together
 from tests.api.bench import Answer, Bench, Laboratory, found_laboratory, serving
 
@@ -74,17 +81,18 @@ async def laboratory(late: Late) -> Laboratory:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Asks, and knows when what it asked for is wanted of the database: `wanted` has what is, in turn."""
+    """Asks for Observations, and knows when what it asked for is wanted of the database, with whose it is: `wanted` has
+    what is, in turn."""
 
     bench: Bench
     wanted: asyncio.Queue[object]
 
-    async def read(self, id: UUID, token: str, until: type) -> asyncio.Task[Answer]:
-        """A read that has come as far as wanting something of a type: bytes its token's holder, UUID the resource."""
+    async def read(self, id: UUID, token: str) -> asyncio.Task[Answer]:
+        """A read that has come as far as that."""
         while not self.wanted.empty():
             self.wanted.get_nowait()
         asked = asyncio.create_task(self.bench.get(f"/fhir/Observation/{id}", token))
-        while not isinstance(await self.wanted.get(), until):
+        while not isinstance(await self.wanted.get(), Asked):
             pass
         return asked
 
@@ -106,14 +114,14 @@ async def test_a_token_that_ends_while_others_are_looked_up_opens_nothing_more(
 ) -> None:
     result = await laboratory.result(await laboratory.order())
     token = await laboratory.user_token(Role.VIEWER)
-    assert (await (await ask.read(result, token, UUID))).status == 200
+    assert (await (await ask.read(result, token))).status == 200
     actor = await actors.token_actor(late, token)
     assert actor is not None
     async with late.under_way("at_once"):
-        before = await ask.read(result, token, bytes)
+        before = await ask.read(result, token)
         await late.done.wait()
         await actors.revoke_token(late, actor, token)
-        after = await ask.read(result, token, bytes)
+        after = await ask.read(result, token)
     assert ((await before).status, (await after).status) == (200, 401)
 
 
@@ -123,15 +131,15 @@ async def test_a_result_that_changes_while_others_are_read_is_shown_as_it_is_now
 ) -> None:
     result = await laboratory.result(await laboratory.order(), "13.50")
     token = await laboratory.client_token("system/*.rs")
-    assert (await (await ask.read(result, token, UUID))).status == 200
+    assert (await (await ask.read(result, token))).status == 200
     changes = {
         "held": "update lab.result set held = '{questionable}' where id = $1",
         "retracted": "update lab.result set status = 'preliminary' where id = $1",
         "corrected": """update lab.result r set version_id = o.version_id from lab.result o
                         where r.id = $1 and o.id = $2""",
     }
-    async with late.under_way("searching"):
-        before = await ask.read(result, token, UUID)
+    async with late.under_way("at_once"):
+        before = await ask.read(result, token)
         await late.done.wait()
         async with late.transaction(laboratory.organization_id) as connection:
             if change == "corrected":
@@ -139,7 +147,7 @@ async def test_a_result_that_changes_while_others_are_read_is_shown_as_it_is_now
                 await connection.execute(changes[change], result, other)
             else:
                 await connection.execute(changes[change], result)
-        after = await ask.read(result, token, UUID)
+        after = await ask.read(result, token)
     then, now = await before, await after
     assert then.status == 200 and b"13.50" in then.body
     if change == "corrected":
@@ -148,14 +156,97 @@ async def test_a_result_that_changes_while_others_are_read_is_shown_as_it_is_now
         assert now.status == 404 and b"13.50" not in now.body
 
 
-async def test_names_that_change_are_shown_in_the_next_read(bench: Bench, laboratory: Laboratory, late: Late) -> None:
+_WHAT_IS_BESIDE = {
+    "the laboratory's title": ("organization set title = 'Anew' where id", b"Anew"),
+    "the analyzer's name": ("analyzer set name = 'hema-2' where organization_id", b"hema-2"),
+    "when it was collected": (
+        "specimen set collected_at = '2026-01-02T03:04:05Z' where organization_id", b"2026-01-02T03:04:05Z"
+    ),
+    "when it changed": (
+        "result set updated_at = '2036-01-02T03:04:05Z' where organization_id", b"2036-01-02T03:04:05Z"
+    ),
+    "how it came": ("result set origin = 'manual' where organization_id", b"entered by hand"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", _WHAT_IS_BESIDE)
+async def test_what_changes_beside_a_version_is_shown_in_the_next_read(
+    bench: Bench, laboratory: Laboratory, owner: Connection, change: str
+) -> None:
+    statement, now = _WHAT_IS_BESIDE[change]
     result, token = await laboratory.result(await laboratory.order()), await laboratory.client_token("system/*.rs")
-    first = (await bench.get(f"/fhir/Observation/{result}", token)).json
-    assert (first["performer"][0]["display"], first["device"]["display"]) == ("Test Laboratory", "hema")
-    async with late.transaction(laboratory.organization_id) as connection:
-        await connection.execute("update lab.analyzer set name = 'hema-2'")
-    again = (await bench.get(f"/fhir/Observation/{result}", token)).json
-    assert again["device"]["display"] == "hema-2"
+    first = [(await bench.get(f"/fhir/Observation/{result}", token)).body for _ in range(2)]
+    assert first[0] == first[1] and now not in first[0]
+    await owner.execute(f"update lab.{statement} = $1", laboratory.organization_id)
+    again = await bench.get(f"/fhir/Observation/{result}", token)
+    assert now in again.body
+    found = await bench.get(f"/fhir/Observation?_id={result}", token)
+    assert found.json["entry"][0]["resource"] == again.json  # as the search shows it, which remembers no resource
+
+
+async def test_what_was_shown_once_is_not_made_again(
+    bench: Bench, laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, token = await laboratory.result(await laboratory.order()), await laboratory.client_token("system/*.rs")
+    await bench.get("/fhir/Patient", token)  # from here on the laboratory is known
+    made, said_by = list[UUID](), observation_reads.said_by
+
+    async def counted(connection: Connection, version_ids: Collection[UUID]) -> dict[UUID, Said]:
+        made.extend(version_ids)
+        return await said_by(connection, version_ids)
+
+    monkeypatch.setattr(observation_reads, "said_by", counted)
+    bodies = {(await bench.get(f"/fhir/Observation/{result}", token)).body for _ in range(3)}
+    assert (len(bodies), len(made)) == (1, 1)
+
+
+# ---- what is kept ---------------------------------------------------------------------------------------------------
+
+_OF, _ID = (UUID(int=1), Audience.EMR), UUID(int=2)
+_BESIDE = Beside(
+    UUID(int=3), UUID(int=4), b"updated", b"collected", UUID(int=5), UUID(int=1), "Title", "name", "analyzer",
+    UUID(int=6), UUID(int=7), "hema",
+)  # fmt: skip
+
+
+def _ready(body: bytes = b"{}") -> Ready:
+    return Ready(_ID, None, "1", datetime(2026, 1, 2, tzinfo=UTC), body, CIMultiDictProxy(CIMultiDict()))
+
+
+@pytest.mark.parametrize("name", Beside._fields)
+def test_what_is_kept_is_found_only_with_all_that_it_was_made_of(name: str) -> None:
+    rendered, ready = Rendered(), _ready()
+    rendered.keep(_OF, _ID, _BESIDE, ready)
+    assert rendered.get(_OF, _ID, _BESIDE) is ready
+    for other in (None, b"other", UUID(int=9)):
+        fields: list[Any] = [other if each == name else getattr(_BESIDE, each) for each in Beside._fields]
+        assert rendered.get(_OF, _ID, Beside(*fields)) is None
+
+
+def test_what_is_kept_is_of_one_laboratory_audience_and_result() -> None:
+    rendered = Rendered()
+    rendered.keep(_OF, _ID, _BESIDE, _ready())
+    for of, id in (
+        ((UUID(int=8), Audience.EMR), _ID),
+        ((UUID(int=1), Audience.EMR_PRELIMINARY), _ID),
+        ((UUID(int=1), Audience.STAFF), _ID),
+        (_OF, UUID(int=8)),
+    ):
+        assert rendered.get(of, id, _BESIDE) is None
+
+
+def test_so_many_are_kept_and_none_that_is_long() -> None:
+    rendered = Rendered(most=2)
+    rendered.keep(_OF, UUID(int=1), _BESIDE, _ready(b"x" * (LONGEST_KEPT + 1)))
+    assert len(rendered) == 0
+    for n in (1, 2):
+        rendered.keep(_OF, UUID(int=n), _BESIDE, _ready())
+    assert rendered.get(_OF, UUID(int=1), _BESIDE) is not None
+    rendered.keep(_OF, UUID(int=3), _BESIDE, _ready())
+    assert [rendered.get(_OF, UUID(int=n), _BESIDE) is not None for n in (1, 2, 3)] == [True, False, True]
+
+
+# ---- and of several laboratories ------------------------------------------------------------------------------------
 
 
 async def test_reads_share_statements_by_laboratory_and_each_gets_its_own(
@@ -169,19 +260,19 @@ async def test_reads_share_statements_by_laboratory_and_each_gets_its_own(
     narrowed = await laboratory.client_token(f"system/Observation.rs?patient={orders[0]['patient']}")
     elsewhere = await laboratory.client_token("system/Patient.rs")
     for one in (token, foreign, narrowed, elsewhere):
-        await (await ask.read(results[0], one, bytes))
-    looked_up, find = list[int](), rows.find_tokens
+        await (await ask.read(results[0], one))
+    looked_up, find = list[int](), observation_reads.find
 
-    async def counted(connection: Connection, digests: Collection[bytes]) -> dict[bytes, rows.TokenHolder]:
-        looked_up.append(len(digests))
-        return await find(connection, digests)
+    async def counted(connection: Connection, asked: Sequence[Asked], audience: Audience) -> list[Told | None]:
+        looked_up.append(len(asked))
+        return await find(connection, asked, audience)
 
-    monkeypatch.setattr(rows, "find_tokens", counted)
+    monkeypatch.setattr(observation_reads, "find", counted)
     async with late.under_way("at_once"):
-        first = await ask.read(results[0], token, bytes)
+        first = await ask.read(results[0], token)
         await late.done.wait()
         asked = [
-            (n, own, await ask.read(id, own, bytes))
+            (n, own, await ask.read(id, own))
             for n, id in enumerate(results)
             for own in (token, foreign, narrowed, elsewhere)
         ]
@@ -194,4 +285,4 @@ async def test_reads_share_statements_by_laboratory_and_each_gets_its_own(
             assert answer.json["id"] == str(results[n]) and f"1{n}.25".encode() in answer.body
         else:
             assert b"25" not in answer.body.replace(str(results[n]).encode(), b"")
-    assert looked_up == [1, 1, 3, 1]  # the first, the other laboratory's first, and then the others of each
+    assert looked_up == [1, 1, 16, 5, 2]  # the first, the other laboratory's first, and then the others of each

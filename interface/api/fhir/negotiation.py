@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from functools import lru_cache
+from uuid import UUID
 
 from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from interface.api.fhir.types import AnyShown
 from interface.errors import ApiError
@@ -55,21 +58,36 @@ def fhir_response(body: bytes, headers: Mapping[str, str] | None = None) -> web.
     return web.Response(body=body, headers={**_CONTENT, **headers} if headers else _CONTENT)
 
 
-def resource_response(request: web.Request, found: AnyShown) -> web.Response:
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A resource as it leaves: its JSON and its headers, made once. `patient_id`: whose data it is."""
+
+    id: UUID
+    patient_id: UUID | None
+    version: str
+    updated_at: datetime
+    json: bytes
+    headers: CIMultiDictProxy[str]
+
+    @classmethod
+    def of(cls, found: AnyShown) -> Ready:
+        headers = CIMultiDict(_CONTENT)
+        headers["ETag"] = f'W/"{found.version}"'
+        at = found.updated_at.astimezone(UTC).replace(microsecond=0)
+        headers["Last-Modified"] = format_datetime(at, usegmt=True)
+        return cls(found.id, found.patient_id, found.version, found.updated_at, found.json, CIMultiDictProxy(headers))
+
+
+def resource_response(request: web.Request, found: AnyShown | Ready) -> web.Response:
     """A read's answer: the resource, or 304 where the client has it (R4 http.html#cread)."""
-    version, updated_at = found.version, found.updated_at
-    headers = {
-        "ETag": f'W/"{version}"',
-        "Last-Modified": format_datetime(updated_at.astimezone(UTC).replace(microsecond=0), usegmt=True),
-    }
-    if _has_it(request, version, updated_at):
-        return web.Response(status=304, headers=headers)
-    return fhir_response(found.json, headers)
+    ready = found if isinstance(found, Ready) else Ready.of(found)
+    if _has_it(request, ready.version, ready.updated_at):
+        return web.Response(status=304, headers={name: ready.headers[name] for name in ("ETag", "Last-Modified")})
+    return web.Response(body=ready.json, headers=ready.headers)
 
 
 def _has_it(request: web.Request, version: str, updated_at: datetime) -> bool:
-    known = request.headers.getall("If-None-Match", [])
-    if known:  # RFC 9110 13.1.3: then the date does not count
+    if known := request.headers.getall("If-None-Match", ()):  # RFC 9110 13.1.3: then the date does not count
         tags = [tag.strip().removeprefix("W/").strip('"') for tag in ",".join(known).split(",")]
         return version in tags or "*" in tags
     since = request.headers.get("If-Modified-Since", "")

@@ -2,34 +2,88 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from aiohttp import web
 
+from interface.api.context import services
+from interface.api.fhir.negotiation import Ready
 from interface.api.fhir.page import read_one, shown
 from interface.api.fhir.search import EVERYTHING
-from interface.api.fhir.types import TYPES, AnyShown
+from interface.api.fhir.types import TYPES, AnyShown, ShownRow
+from interface.api.fhir.values import read_id
 from interface.domain.search import Node
 from interface.domain.views import Audience
-from interface.store.db import Database
+from interface.flow.actors import FindHolder
+from interface.store import observation_reads
+from interface.store.actors import TokenHolder
+from interface.store.db import Connection, Database
+from interface.store.observation_reads import Asked, Beside, Told
 from interface.store.together import Together
 
 MOST_TOGETHER = 16  # of one statement: what is read with many waits for all of them
 TURNS = 4
+MOST_KEPT, LONGEST_KEPT = 4096, 4000  # Observations as JSON, and bytes of one
 
 _Group: TypeAlias = tuple[UUID, str, Audience]  # an organization, a type, and who reads
+_Readers: TypeAlias = tuple[UUID, Audience]
+_Found: TypeAlias = tuple[TokenHolder, Ready | None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """What was found along with who asks; `one`: None where there is nothing that the audience may see."""
+
+    one: Ready | None
+
+
+class Rendered:
+    """Observations as they were shown, by organization, audience and id, the latest; each with all that it was made of.
+
+    It is asked for only with what a read has just found in the database: that the result is there, is this
+    organization's and may be seen, which version is the current one, and every word that is shown beside the version
+    (`Beside`). What was kept is shown again only if all of these are the same, and a version never changes. So nothing
+    that is held, older, of another organization or another audience's can come out of it, whatever it holds.
+    """
+
+    def __init__(self, most: int = MOST_KEPT) -> None:
+        self._most = most
+        self._kept: OrderedDict[tuple[UUID, Audience, UUID], tuple[Beside, Ready]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, of: _Readers, id: UUID, beside: Beside) -> Ready | None:
+        key = (*of, id)
+        kept = self._kept.get(key)
+        if kept is None or kept[0] != beside:
+            return None
+        self._kept.move_to_end(key)
+        return kept[1]
+
+    def keep(self, of: _Readers, id: UUID, beside: Beside, shown: Ready) -> None:
+        if len(shown.json) > LONGEST_KEPT:
+            return
+        self._kept[*of, id] = beside, shown
+        self._kept.move_to_end((*of, id))
+        if len(self._kept) > self._most:
+            self._kept.popitem(last=False)
 
 
 class Reads:
     """What a read shows. A statement begins after each of those came that share it, and none is of two organizations or
-    audiences; nothing is remembered."""
+    audiences; nothing but `Rendered` is remembered."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._asked: dict[_Group, Together[UUID, AnyShown | None]] = {}
+        self._observed: dict[_Readers, Together[Asked, _Found]] = {}
+        self._rendered = Rendered()
 
     async def one(
         self, organization_id: UUID, kind: str, id: UUID, allowed: Node, audience: Audience
@@ -52,5 +106,55 @@ class Reads:
             found = {one.id: one for one in await shown(connection, kind, list(dict.fromkeys(ids)), audience)}
         return [found.get(id) for id in ids]
 
+    # ---- Observations, with who asks for them
+
+    async def observation(self, organization_id: UUID, audience: Audience, asked: Asked) -> _Found:
+        """Whose the token is, and the Observation that it asks for; None where the token is not valid."""
+        of = organization_id, audience
+        together = self._observed.get(of)
+        if together is None:
+            together = self._observed[of] = Together(partial(self._observe, of), MOST_TOGETHER, TURNS)
+        return await together.want(asked)
+
+    async def _observe(self, of: _Readers, asked: Sequence[Asked]) -> list[_Found]:
+        async with self._database.at_once(of[0]) as connection:
+            told = await observation_reads.find(connection, asked, of[1])
+            ready = await self._ready(connection, of, asked, told)
+        return [(one.holder, ready.get(each.id)) if one else None for each, one in zip(asked, told, strict=True)]
+
+    async def _ready(
+        self, connection: Connection, of: _Readers, asked: Sequence[Asked], told: Sequence[Told | None]
+    ) -> dict[UUID, Ready]:
+        """Each that is there as it is shown: as it was before, where it is still made of the same."""
+        there = {each.id: one.beside for each, one in zip(asked, told, strict=True) if one and one.beside is not None}
+        ready = {id: known for id, beside in there.items() if (known := self._rendered.get(of, id, beside)) is not None}
+        new = {id: beside for id, beside in there.items() if id not in ready}
+        said = await observation_reads.said_by(connection, {beside.version_id for beside in new.values()})
+        for id, beside in new.items():
+            if (words := said.get(beside.version_id)) is None:
+                continue  # deleted since, with its result (`store.retention`)
+            row = observation_reads.observation_row(id, beside, words, of[1])
+            ready[id] = Ready.of(ShownRow(row))
+            self._rendered.keep(of, id, beside, ready[id])
+        return ready
+
 
 READS: web.AppKey[Reads] = web.AppKey("reads", Reads)
+ALONG: Final = web.RequestKey("along", Along)
+
+
+def observation_along(request: web.Request) -> FindHolder | None:
+    """What finds who asks for an Observation together with it, and leaves it in the request's ALONG."""
+    id = read_id(request.match_info["id"])
+    if id is None:
+        return None
+    reads, audience = request.app[READS], services(request).emr
+
+    async def find(organization_id: UUID, digest: bytes) -> TokenHolder | None:
+        found = await reads.observation(organization_id, audience, Asked(digest, id))
+        if found is None:
+            return None
+        request[ALONG] = Along(found[1])
+        return found[0]
+
+    return find

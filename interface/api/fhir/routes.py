@@ -26,12 +26,12 @@ from interface.api.context import (
 )
 from interface.api.fhir.capability import capability_statement
 from interface.api.fhir.negotiation import MEDIA_TYPE as MEDIA_TYPE
-from interface.api.fhir.negotiation import fhir_response, negotiate, resource_response, strict
+from interface.api.fhir.negotiation import Ready, fhir_response, negotiate, resource_response, strict
 from interface.api.fhir.page import MOST_INCLUDED, Found, subset
-from interface.api.fhir.reads import READS
-from interface.api.fhir.search import Access, Reader, Search
+from interface.api.fhir.reads import ALONG, READS, observation_along
+from interface.api.fhir.search import EVERYTHING, Access, Reader, Search
 from interface.api.fhir.searches import SEARCHES
-from interface.api.fhir.types import TYPES, Type
+from interface.api.fhir.types import TYPES, AnyShown, Type
 from interface.api.fhir.values import read_id
 from interface.api.paging import NextPage
 from interface.errors import ApiError
@@ -110,7 +110,12 @@ def _read(kind: Type) -> Handler:
         served, actor, id = services(request), actor_of(request), read_id(request.match_info["id"])
         allowed = reader_of(request).narrowed(kind.name, "r")
         reads, own = request.app[READS], actor.organization_id
-        found = await reads.one(own, kind.name, id, allowed, served.emr) if id is not None else None
+        along = request.get(ALONG) if allowed == EVERYTHING else None
+        found: AnyShown | Ready | None = None
+        if along is not None:
+            found = along.one
+        elif id is not None:
+            found = await reads.one(own, kind.name, id, allowed, served.emr)
         patients = [found.patient_id] if found is not None else []
         await note_read(request, "read", kind.name, id, patients, {"found": "yes" if found is not None else "no"})
         if found is None:
@@ -146,7 +151,9 @@ def _routes() -> Iterator[Route]:
         found = Need(kind.permission, kind.name, "s", narrowed=True)
         yield Route("GET", f"/fhir/{kind.name}", search, found)
         yield Route("POST", f"/fhir/{kind.name}/_search", search, found)
-        yield Route("GET", f"/fhir/{kind.name}/{{id}}", read, Need(kind.permission, kind.name, "r", narrowed=True))
+        along = observation_along if kind.name == "Observation" else None
+        needs = Need(kind.permission, kind.name, "r", narrowed=True, along=along)
+        yield Route("GET", f"/fhir/{kind.name}/{{id}}", read, needs)
 
 
 ROUTES = tuple(_routes())

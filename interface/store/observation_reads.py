@@ -1,0 +1,111 @@
+"""Reads of one result each, as many as there are at the same moment: who asks and what is there, by one statement, and
+what the versions say that nobody has read yet by another.
+
+Nothing is looked up for a token that is not valid; what the audience may not see is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
+from uuid import UUID
+
+from interface.domain.views import Audience, ObservationRow
+from interface.store.actors import TOKENS, TokenHolder
+from interface.store.db import Connection
+from interface.store.search.cover import read_observation
+from interface.store.search.kinds import kinds
+
+
+class Asked(NamedTuple):
+    """A result that somebody asks for, and with which token."""
+
+    token_hash: bytes
+    id: UUID
+
+
+class Beside(NamedTuple):
+    """All that an Observation shows of a result but what its version says. Instants as `timestamptz_send` has them."""
+
+    version_id: UUID
+    order_item_id: UUID | None
+    updated: bytes
+    collected: bytes | None
+    patient_id: UUID | None
+    laboratory_id: UUID
+    laboratory_title: str
+    laboratory_name: str
+    origin: str
+    specimen_id: UUID | None
+    analyzer_id: UUID | None
+    analyzer: str | None
+
+
+class Told(NamedTuple):
+    """`beside`: None where there is no such result, or none that the audience may see."""
+
+    holder: TokenHolder
+    beside: Beside | None
+
+
+# What an Observation shows of a version, which is never changed: the application has no right to.
+Said: TypeAlias = tuple[Any, ...]
+
+# The organization is found once and by its key: by the policies alone every laboratory's row would be read.
+_LABORATORY = """select o.id, o.title, o.name from lab.organization o
+    where o.id = (select nullif(current_setting('labora.org', true), '')::uuid)"""
+_FIND = """
+with t as materialized ({tokens}), o as materialized ({laboratory})
+select a.n, t.user_id, t.client_id, t.name, t.roles, t.scopes,
+       m.version_id, m.order_item_id, timestamptz_send(m.updated_at), timestamptz_send(s.collected_at), m.patient_id,
+       o.id, o.title, o.name, m.origin, m.specimen_id, m.analyzer_id, d.name
+from unnest($2::bytea[], $3::uuid[]) with ordinality a (hash, id, n)
+join t on t.token_hash = a.hash cross join o
+left join lateral (
+    select r.version_id, r.order_item_id, r.updated_at, r.patient_id, r.origin, r.specimen_id, r.analyzer_id
+    from lab.result r where r.id = a.id and {visible} limit 1) m on true
+left join lateral (select s.collected_at from lab.specimen s where s.id = m.specimen_id limit 1) s on true
+left join lateral (select d.name from lab.analyzer d where d.id = m.analyzer_id limit 1) d on true
+"""
+_SAID = """
+select v.id, timestamptz_send(v.instrument_at), v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator,
+       v.number::text, v.value, v.unit, v.low::text, v.high::text, v.reference, nullif(v.flags, '{}'),
+       nullif(v.comments, '{}'), v.note
+from lab.result_version v where v.id = any($1::uuid[])
+"""
+
+
+@cache
+def _find(audience: Audience) -> str:
+    visible = kinds(audience)["Observation"].visible
+    return _FIND.format(tokens=TOKENS, laboratory=_LABORATORY, visible=visible)
+
+
+async def find(connection: Connection, asked: Sequence[Asked], audience: Audience) -> list[Told | None]:
+    """What each finds; None of a token that is not valid."""
+    hashes = [one.token_hash for one in asked]
+    found: list[Told | None] = [None] * len(asked)
+    for row in await connection.fetch(_find(audience), list(dict.fromkeys(hashes)), hashes, [one.id for one in asked]):
+        user, client, name, roles, scopes = row[1:6]
+        beside = Beside._make(row[6:])
+        holder = TokenHolder(user, client, name, tuple(roles), tuple(scopes))
+        found[row[0] - 1] = Told(holder, beside if beside.version_id is not None else None)
+    return found
+
+
+async def said_by(connection: Connection, version_ids: Collection[UUID]) -> dict[UUID, Said]:
+    """What these versions say."""
+    if not version_ids:
+        return {}
+    return {row[0]: tuple(row)[1:] for row in await connection.fetch(_SAID, list(version_ids))}
+
+
+def observation_row(id: UUID, beside: Beside, said: Said, audience: Audience) -> ObservationRow:
+    """The same row as the search makes of the result."""
+    measured, *words = said
+    shown = (
+        id, beside.version_id, beside.order_item_id, beside.updated, beside.collected or measured, *beside[4:8],
+        *words, *beside[8:],
+    )  # fmt: skip
+    return read_observation(shown, audience)
