@@ -1,8 +1,8 @@
 """The HTTP server: its routes from their tables, and what is true of every request.
 
 From the outside in: request id, headers and metrics; errors in the words of the interface asked (OperationOutcome below
-/fhir, RFC 9457 elsewhere), never with internals; authentication (`api.auth`); waking
-the links that may have to tell of what was changed; the handler.
+/fhir, RFC 9457 elsewhere), never with internals; authentication (`api.auth`); limits; of changes, that each is made
+once, and waking the links that may have to tell of it; the handler.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ from interface.api.context import (
     Route,
     Services,
     actor_of,
+    base_url_of,
     json_response,
     services,
 )
@@ -72,6 +73,7 @@ from interface.api.fhir.searches import SEARCHES, Searches
 from interface.api.key_fetch import KeyFetcher
 from interface.api.paging import Pages
 from interface.domain.review import Refusal, ReviewError
+from interface.domain.views import Actor
 from interface.errors import ApiError, IllegalStep, Issue, StoreError
 from interface.flow import waking
 from interface.flow.actors import Tokens
@@ -97,6 +99,8 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_OF_TLS = {"Strict-Transport-Security": "max-age=31536000"}  # RFC 6797
+_OF_ALL: web.AppKey[tuple[tuple[str, str], ...]] = web.AppKey("of_all", tuple)  # headers of every answer
 _REFUSALS = {
     Refusal.NOT_FOUND: (404, "not-found"),
     Refusal.FORBIDDEN: (403, "forbidden"),
@@ -138,14 +142,15 @@ def build_app(
     """
     app = web.Application(
         middlewares=[
-            _frame, _noted, _errors, limits.of_address, auth.authenticate, limits.of_client, limits.of_body, _sealed,
-            _wake, idempotency.once,
+            _frame, _errors, limits.of_address, auth.authenticate, _taken, _changed,
         ],
         client_max_size=MOST_BODY_BYTES,
     )  # fmt: skip
     app[limits.LIMITS], app[limits.MOST_BODY] = limits.Limits.of(settings.api), MOST_BODY_BYTES
     keys, feed = keys or KeyFetcher(settings.api.jwks_hosts), feed or Feed(database)
     app[ENDING] = asyncio.Event()
+    secure = base_url_of(settings).startswith("https:")  # also where a proxy has the certificate
+    app[_OF_ALL] = (*_HEADERS.items(), *(_OF_TLS.items() if secure else ()))
     app[SERVICES] = Services(
         database, settings, audit, ready, metrics or _own_metrics, link_status, Pages(database), keys, feed,
         Tokens(database),
@@ -171,23 +176,37 @@ async def _own_metrics() -> tuple[bytes, str]:
 async def _frame(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Request id, security headers, metrics by route pattern (a path may name a patient)."""
     started = time.perf_counter()
-    request[REQUEST_ID] = str(uuid7())
+    id = request[REQUEST_ID] = str(uuid7())
     resource = request.match_info.route.resource
     pattern = resource.canonical if resource is not None else "unknown"
     status = 500
     try:
         response = await handler(request)
         status = response.status
+        if 400 <= status < 500:
+            await _note_refused(request, pattern, status)
     finally:
         telemetry.observe_request(request.method, pattern, status, time.perf_counter() - started)
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
-    if services(request).base_url.startswith("https:"):  # RFC 6797; also where a proxy has the certificate
-        response.headers["Strict-Transport-Security"] = "max-age=31536000"
-    response.headers["X-Request-Id"] = request[REQUEST_ID]
+    headers = response.headers
+    for name, value in request.app[_OF_ALL]:
+        headers.setdefault(name, value)
+    headers["X-Request-Id"] = id
     if request.app[ENDING].is_set():
         response.force_close()
     return response
+
+
+async def _note_refused(request: web.Request, pattern: str, status: int) -> None:
+    """A change that was refused was tried: it stands in the audit, as one that was made does."""
+    if ACTOR not in request or _asks(request) or status in _NOTED_ELSEWHERE:
+        return
+    detail = {"request": request[REQUEST_ID], "route": pattern, "status": str(status)}
+    await services(request).audit.read(actor_of(request), request.method.lower(), "route", None, detail, "refused")
+
+
+def _asks(request: web.Request) -> bool:
+    """Whether the request changes nothing."""
+    return request.method in ("GET", "HEAD") or request.path.endswith("/_search")
 
 
 @web.middleware
@@ -226,34 +245,27 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 @web.middleware
-async def _noted(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A change that was refused was tried: it stands in the audit, as one that was made does."""
-    response = await handler(request)
-    asks = request.method in ("GET", "HEAD") or request.path.endswith("/_search")
-    if ACTOR not in request or asks or not 400 <= response.status < 500 or response.status in _NOTED_ELSEWHERE:
-        return response
-    resource = request.match_info.route.resource
-    pattern = resource.canonical if resource is not None else ""
-    detail = {"request": request[REQUEST_ID], "route": pattern, "status": str(response.status)}
-    await services(request).audit.read(actor_of(request), request.method.lower(), "route", None, detail, "refused")
-    return response
-
-
-@web.middleware
-async def _sealed(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What page links are made and opened with, of the organization of who asks."""
-    if ACTOR in request:
-        request[SEAL] = await services(request).pages.seal(actor_of(request).organization_id)
+async def _taken(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """How often who asks may ask, the body, and what page links are made and opened with, of who asks' organization."""
+    actor: Actor | None = request.get(ACTOR)
+    if actor is not None and request.path not in limits.UNLIMITED:
+        await limits.of_client(request, actor)
+    if request.body_exists:
+        await limits.of_body(request)
+    if actor is not None:
+        request[SEAL] = await services(request).pages.seal(actor.organization_id)
     return await handler(request)
 
 
 @web.middleware
-async def _wake(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What was changed, by whatever route, may be work for analyzers: their links look now, for it is committed."""
-    response = await handler(request)
-    if request.method not in ("GET", "HEAD") and ACTOR in request and not request.path.endswith("/_search"):
-        waking.wake(actor_of(request).organization_id)
-        services(request).feed.poke(actor_of(request).organization_id)
+async def _changed(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A change is made once (`idempotency`). What was changed, by whatever route, may be work for analyzers: their
+    links look now, for it is committed."""
+    if ACTOR not in request or _asks(request):
+        return await handler(request)
+    response = await idempotency.once(request, handler)
+    waking.wake(actor_of(request).organization_id)
+    services(request).feed.poke(actor_of(request).organization_id)
     return response
 
 

@@ -8,7 +8,7 @@ import re
 
 from aiohttp import web
 
-from interface.api.context import ACTOR, REQUEST_ID, Handler, actor_of, services
+from interface.api.context import REQUEST_ID, Handler, actor_of, services
 from interface.errors import ApiError
 from interface.store import idempotency
 from interface.store.idempotency import Kept
@@ -16,7 +16,6 @@ from interface.store.idempotency import Kept
 HEADER, REPLAYED = "Idempotency-Key", "Idempotency-Replayed"
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _PART_OF_IT = ("Content-Type", "If-Match", "If-None-Exist")
-_SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 class _Undone(Exception):
@@ -27,11 +26,10 @@ class _Undone(Exception):
         super().__init__()
 
 
-@web.middleware
 async def once(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Around the handlers of changes. Raises ApiError 422 for a key that stood for another request."""
+    """Around the handlers of changes by an actor. Raises ApiError 422 for a key that stood for another request."""
     key = request.headers.get(HEADER)
-    if key is None or ACTOR not in request or request.method in _SAFE or request.path.endswith("/_search"):
+    if key is None:
         return await handler(request)
     actor = actor_of(request)
     if not _KEY.fullmatch(key) or actor.id is None:

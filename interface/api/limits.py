@@ -182,27 +182,19 @@ def _tell(limits: Limits, key: str) -> None:
         _log.warning("an address is slowed down", action="api.throttled", address=key)
 
 
-@web.middleware
-async def of_client(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let a user or client ask so often and no more; that it was slowed down stands in the audit."""
-    actor: Actor | None = request.get(ACTOR)
-    if actor is None or request.path in UNLIMITED:
-        return await handler(request)
+async def of_client(request: web.Request, actor: Actor) -> None:
+    """Let a user or client ask so often and no more; that it was slowed down stands in the audit. Raises Throttled."""
     limits, key = request.app[LIMITS], (actor.organization_id, actor.kind, actor.id)
     if wait_s := limits.clients.take(key, limits.clock()):
         if not limits.told.take(key, limits.clock()):
             detail = {"request": request[REQUEST_ID]}
             await request.app[SERVICES].audit.read(actor, "throttle", "route", None, detail, "refused")
         raise Throttled(wait_s)
-    return await handler(request)
 
 
-@web.middleware
-async def of_body(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def of_body(request: web.Request) -> None:
     """Read the body, bounded in length and time, before anything is done with it: a slow one holds nothing but its
-    connection."""
-    if not request.body_exists:
-        return await handler(request)
+    connection. Raises ApiError 408, 413."""
     known = request.content_length
     most = request.app[MOST_BODY] if ACTOR in request else MOST_PUBLIC_BODY_BYTES
     if known is not None and known > most:
@@ -214,7 +206,6 @@ async def of_body(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise ApiError(408, "timeout", "the body did not come in time") from None
     if len(body) > most:
         raise ApiError(413, "too-long", f"the body is longer than {most} bytes")
-    return await handler(request)
 
 
 MOST_BODY = web.AppKey("most_body", int)

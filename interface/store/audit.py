@@ -88,7 +88,6 @@ def event(
     outcome: str = "ok",
 ) -> AuditEvent:
     """An audit row of now. Texts are made storable (no NUL, no lone surrogates) and cut at MAX_TEXT_CHARACTERS."""
-    words = {_clean(key): _clean(text) for key, text in (detail or {}).items()}
     return AuditEvent(
         id=uuid7(),
         organization_id=actor.organization_id,
@@ -101,8 +100,18 @@ def event(
         entity_id=entity_id,
         address=_clean(actor.address),
         outcome=_clean(outcome),
-        detail=orjson.dumps(words).decode(),
+        detail=_words(detail or {}),
     )
+
+
+def _words(detail: Mapping[str, str]) -> str:
+    try:
+        said = orjson.dumps(detail)
+        if len(said) <= MAX_TEXT_CHARACTERS and b"u0000" not in said:  # so written, no text has what `_clean` is for
+            return said.decode()
+    except orjson.JSONEncodeError:  # a surrogate
+        pass
+    return orjson.dumps({_clean(key): _clean(text) for key, text in detail.items()}).decode()
 
 
 async def record(
@@ -165,7 +174,11 @@ class AuditWriter:
         outcome: str = "ok",
     ) -> None:
         """Queue the row of a read; waits while the queue is full."""
-        await self._queue.put(event(actor, action, entity_kind, entity_id, detail, outcome))
+        row = event(actor, action, entity_kind, entity_id, detail, outcome)
+        if self._queue.full():
+            await self._queue.put(row)
+        else:
+            self._queue.put_nowait(row)
         self._unwritten += 1
 
     async def _run(self) -> None:

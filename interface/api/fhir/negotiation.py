@@ -24,8 +24,8 @@ _CONTENT = {"Content-Type": f"{MEDIA_TYPE}; charset=utf-8"}
 
 def negotiate(request: web.Request) -> None:
     """Raise ApiError 406 unless JSON is acceptable. `_format` wins over Accept (R4 http.html 3.1.0.1.11)."""
-    wanted = request.query.get("_format", "").replace(" ", "+").partition(";")[0].strip().lower()
-    if wanted:
+    asked = request.query.get("_format", "") if "?" in request.raw_path else ""
+    if wanted := asked.replace(" ", "+").partition(";")[0].strip().lower():
         if wanted != "json" and wanted not in JSON_TYPES:
             raise ApiError(406, "not-supported", f"this server speaks {MEDIA_TYPE} only")
         return
