@@ -26,8 +26,9 @@ from interface.domain.views import Actor, ActorKind
 from interface.flow import actors
 from interface.store.db import Database
 from interface.store.ids import uuid7
+from tests.bench.ingesting import Ingesting, Stored
 from tests.bench.record import TARGETS, note
-from tests.bench.stored import stored
+from tests.bench.stored import fill, stored
 from tests.bench.yardstick import (
     Load,
     NoYardstick,
@@ -113,6 +114,12 @@ async def _asked_for(url: str, observations: int) -> tuple[str, list[UUID], list
         await connection.close()
 
 
+async def _few(url: str) -> Stored:
+    await fill(url, FEW)
+    token, results, _ = await _asked_for(url, FEW)
+    return Stored(token, results)
+
+
 def _judged(name: str, found: Load, ceiling: Load, target: str) -> str:
     """Says what was found, and gives it for the record."""
     text = (
@@ -144,12 +151,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--workers", type=int, default=2, help="processes that serve")
     parser.add_argument("--keep", type=Path, help="the folder of a database server whose data stay there")
+    parser.add_argument("--ingesting", action="store_true", help="only reads while results come in: P9 and P11")
     options = parser.parse_args()
     stopped_by_signal()
     met = True
     try:
         yardstick = Yardstick()
         with yardstick.postgres(options.keep) as postgres:
+            if options.ingesting:
+                beside = Ingesting(yardstick, postgres, max(8.0, options.seconds), options.workers)
+                sys.exit(0 if beside.measure(_few) else 1)
             for observations in (FEW, options.observations):
                 stored(postgres, observations or FEW)  # before anything is measured
             bench = Bench(yardstick, postgres, options.seconds, options.workers)

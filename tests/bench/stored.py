@@ -29,10 +29,11 @@ PERIOD = timedelta(days=365)
 
 def stored(postgres: Postgres, results: int) -> str:
     """The URL of the database with so many results."""
-    return postgres.filled(f"stored_{results}", lambda url: asyncio.run(_fill(url, results)))
+    return postgres.filled(f"stored_{results}", lambda url: asyncio.run(fill(url, results)))
 
 
-async def _fill(url: str, results: int) -> None:
+async def fill(url: str, results: int) -> None:
+    """So many results in a database that a daemon has been started on."""
     connection, beside = await asyncpg.connect(url), await asyncpg.connect(url)
     try:
         began = time.perf_counter()

@@ -28,6 +28,7 @@ PARTS: tuple[tuple[str, ...], ...] = (
     ("flow",),
     ("query",),
     ("api",),
+    ("api", "--ingesting"),
     ("memory",),
 )
 PAGE, DATA = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.json"

@@ -1,0 +1,224 @@
+"""`scripts/bench api --ingesting`: what reads wait for while results come in, and how soon what came in is read.
+
+Three measurements on one daemon with 100,000 observations, every answer checked. What it reaches: messages of 25 OBX
+from the first byte to the last decision (P1, sustained), reads of one Observation in a closed loop (P7). Then both at
+once in an open loop, reads at half of that rate and messages at a quarter (P9): a read counts from when it was due.
+Then messages alone at half of theirs (P11): of each of some, how long after its acknowledgement a search finds its
+results, which are committed together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import aiohttp
+import asyncpg
+
+from interface.wire.mllp import encode
+from tests.bench.flow import _rules_in_force
+from tests.bench.messages import hl7_message
+from tests.bench.population import Population
+from tests.bench.record import TARGETS, note
+from tests.bench.yardstick import Load, NoYardstick, Postgres, Yardstick, daemon, say, scratch_folder
+
+PREFIX, PEOPLE = "B", 5000
+BURST, CONNECTIONS, CLIENTS = 800, 16, 16
+LOOKED_AT_PER_S, LOOK_S, MOST_WAIT_S = 25.0, 0.005, 20.0
+POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the daemon has been given: a token for an EMR, and ids of Observations to ask for."""
+
+    token: str
+    results: Sequence[UUID]
+
+
+@dataclass(slots=True)
+class _Sender:
+    """Messages over CONNECTIONS, each with the next barcode: as fast as they are acknowledged, or so many a second."""
+
+    port: int
+    barcodes: list[str]  # the next one last
+
+    async def send(self, count: int, per_s: float = 0.0, acked: Callable[[str], None] | None = None) -> None:
+        if len(self.barcodes) < count:
+            raise NoYardstick(f"{PEOPLE} people are not enough for this machine")
+        own, began = [self.barcodes.pop() for _ in range(count)], time.perf_counter()
+
+        async def link(first: int) -> None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            try:
+                for at in range(first, count, CONNECTIONS):
+                    if per_s:
+                        await asyncio.sleep(max(0.0, began + at / per_s - time.perf_counter()))
+                    writer.write(encode(hl7_message(own[at], f"C{own[at]}", int(own[at][1:]))))
+                    answer = await reader.readuntil(b"\x1c\r")
+                    if b"MSA|AA|" not in answer and b"MSA|CA|" not in answer:
+                        raise NoYardstick(f"not accepted: {answer[:200]!r}")
+                    if acked is not None:
+                        acked(own[at])
+            finally:
+                writer.close()
+
+        await asyncio.gather(*(link(first) for first in range(CONNECTIONS)))
+
+
+class _Looker:
+    """Asks over FHIR for the results of specimens until they are there. `waited`: how long each took, in seconds."""
+
+    def __init__(self, base: str, token: str, specimens: dict[str, UUID]) -> None:
+        self._base, self._headers, self._specimens = base, {"Authorization": f"Bearer {token}"}, specimens
+        self._looks: list[asyncio.Task[None]] = []
+        self._session: aiohttp.ClientSession | None = None
+        self._next = 0.0
+        self.waited: list[float] = []
+
+    async def __aenter__(self) -> _Looker:
+        self._session = aiohttp.ClientSession(headers=self._headers)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._session is not None
+        await asyncio.gather(*self._looks, return_exceptions=True)
+        await self._session.close()
+
+    def acked(self, barcode: str) -> None:
+        """Look for this one, unless another was just now."""
+        now = time.perf_counter()
+        if now >= self._next:
+            self._next = now + 1 / LOOKED_AT_PER_S
+            self._looks.append(asyncio.create_task(self._look(self._specimens[barcode], now)))
+
+    async def _look(self, specimen: UUID, began: float) -> None:
+        assert self._session is not None
+        url = f"{self._base}/Observation?specimen=Specimen/{specimen}&_summary=count"
+        while time.perf_counter() - began < MOST_WAIT_S:
+            async with self._session.get(url) as answer:
+                found = await answer.json(content_type=None)
+            if answer.status != 200:
+                raise NoYardstick(f"a search was answered with {answer.status}")
+            if found["total"]:
+                break
+            await asyncio.sleep(LOOK_S)
+        self.waited.append(time.perf_counter() - began)
+
+    async def done(self) -> None:
+        """Raises what a look raised."""
+        await asyncio.gather(*self._looks)
+
+
+class Ingesting:
+    def __init__(self, yardstick: Yardstick, postgres: Postgres, seconds: float, workers: int) -> None:
+        self._yardstick, self._postgres, self._seconds, self._workers = yardstick, postgres, seconds, workers
+
+    def measure(self, fill: Callable[[str], Awaitable[Stored]]) -> bool:
+        """`fill`: stores Observations in a database that the daemon has been started on. Whether all is as wanted."""
+        url = self._postgres.fresh(migrated=True)
+        try:
+            with scratch_folder() as folder:
+                with daemon(url, folder, astm=0):
+                    pass  # the first start makes the organization
+                stored = asyncio.run(_filled(url, fill))
+                api = f"workers = {self._workers}\nclient_rate = 0\naddress_rate = 0\n"
+                with daemon(url, folder, astm=0, api=api) as (pid, links):
+                    reads = [f"http://127.0.0.1:{links.api}/fhir/Observation/{id}" for id in stored.results]
+                    return asyncio.run(self._all(url, links.mllp[0], links.api, reads, stored.token, pid))
+        finally:
+            self._postgres.drop(url)
+
+    async def _all(self, url: str, port: int, api: int, reads: Sequence[str], token: str, pid: int) -> bool:
+        connection = await asyncpg.connect(url)
+        try:
+            sender = _Sender(port, [f"{PREFIX}{at:08d}" for at in range(PEOPLE, 0, -1)])
+            began = time.perf_counter()
+            await sender.send(BURST)
+            await _decided(connection)
+            messages_per_s = BURST / (time.perf_counter() - began)
+
+            def fetch(*more: str) -> Load:
+                header = ("--header", f"Authorization: Bearer {token}")
+                return self._yardstick.fetch(reads, [pid, self._postgres.pid], *self._options, *header, *more)
+
+            reached = await asyncio.to_thread(fetch)
+            say(f"{'reached':<28}{messages_per_s:>8,.0f} messages/s decided, {reached.per_s:,.0f} reads/s")
+            met = await self._beside(sender, fetch, messages_per_s / 4, reached.per_s / 2)
+            await _decided(connection)
+            rows = await connection.fetch(
+                "select barcode, id from lab.specimen where barcode = any($1)", sender.barcodes
+            )
+            async with _Looker(
+                f"http://127.0.0.1:{api}/fhir", token, {row["barcode"]: row["id"] for row in rows}
+            ) as looker:
+                rate = messages_per_s / 2
+                await sender.send(int(rate * self._seconds), rate, looker.acked)
+                await looker.done()
+            return _visible(looker.waited, rate) and met
+        finally:
+            await connection.close()
+
+    @property
+    def _options(self) -> tuple[str, ...]:
+        return ("--concurrency", str(CLIENTS), "--duration", str(self._seconds), "--warmup", "40")
+
+    async def _beside(
+        self, sender: _Sender, fetch: Callable[..., Load], messages_per_s: float, reads_per_s: float
+    ) -> bool:
+        """Reads while messages come in, from a second before to a second after."""
+        count = int(messages_per_s * (self._seconds + 2))
+        sending = asyncio.create_task(sender.send(count, messages_per_s))
+        await asyncio.sleep(1)
+        found = await asyncio.to_thread(fetch, "--rate", str(reads_per_s))
+        await sending
+        p95, p99 = found.latency["p95"], found.latency["p99"]
+        how = f"{found.per_s:,.0f} reads/s beside {messages_per_s:,.0f} messages/s"
+        say(
+            f"{'reads while results come in':<28}{found.per_s:>8,.0f}/s beside {messages_per_s:,.0f} messages/s:"
+            f" p50 {found.latency['p50']:.1f}  p95 {p95:.1f}  p99 {p99:.1f} ms, {found.bad} bad,"
+            f" others {found.others:.0%} (wanted {TARGETS['P9-p95'].wanted:.0f} and {TARGETS['P9-p99'].wanted:.0f})"
+        )
+        return all([note("P9-p95", p95, how), note("P9-p99", p99, how)]) and not found.bad
+
+
+def _visible(waited: list[float], messages_per_s: float) -> bool:
+    ordered = [1e3 * each for each in sorted(waited)]
+    p50, p95, p99 = (ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.95, 0.99))
+    how = f"{len(ordered)} of {messages_per_s:,.0f} messages/s looked for every {LOOK_S * 1e3:.0f} ms"
+    say(
+        f"{'acknowledged to visible':<28}p50 {p50:.0f}  p95 {p95:.0f}  p99 {p99:.0f}  max {ordered[-1]:.0f} ms, {how}"
+        f" (wanted {TARGETS['P11-p95'].wanted:.0f} and {TARGETS['P11-p99'].wanted:.0f})"
+    )
+    return all([note("P11-p95", p95, how), note("P11-p99", p99, how)])
+
+
+async def _filled(url: str, fill: Callable[[str], Awaitable[Stored]]) -> Stored:
+    stored = await fill(url)
+    await _people(url)
+    return stored
+
+
+async def _people(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        own = await connection.fetchval("select id from lab.organization where name = 'main'")
+        population = Population(connection, own)
+        began = time.perf_counter()
+        await population.make(PREFIX, PEOPLE)
+        await _rules_in_force(url, own, population)
+        say(f"{'':<28}{PEOPLE:,} people whose results are awaited, made in {time.perf_counter() - began:.0f} s")
+    finally:
+        await connection.close()
+
+
+async def _decided(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Wait until nothing is left to decide."""
+    began = time.perf_counter()
+    while await connection.fetchval("select count(*) from lab.queue"):
+        await asyncio.sleep(POLL_S)
+        if time.perf_counter() - began > 60:
+            raise NoYardstick("what came in was not decided within a minute")
