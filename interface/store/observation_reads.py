@@ -68,7 +68,7 @@ left join lateral (
 left join lateral (select s.collected_at from lab.specimen s where s.id = m.specimen_id limit 1) s on true
 left join lateral (select d.name from lab.analyzer d where d.id = m.analyzer_id limit 1) d on true
 """
-_SAID = """
+SAID = """
 select v.id, timestamptz_send(v.instrument_at), v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator,
        v.number::text, v.value, v.unit, v.low::text, v.high::text, v.reference, nullif(v.flags, '{}'),
        nullif(v.comments, '{}'), v.note
@@ -77,7 +77,8 @@ from lab.result_version v where v.id = any($1::uuid[])
 
 
 @cache
-def _find(audience: Audience) -> str:
+def find_text(audience: Audience) -> str:
+    """The statement of `find`, planned once on each connection."""
     visible = kinds(audience)["Observation"].visible
     return _FIND.format(tokens=TOKENS, laboratory=_LABORATORY, visible=visible)
 
@@ -86,7 +87,9 @@ async def find(connection: Connection, asked: Sequence[Asked], audience: Audienc
     """What each finds; None of a token that is not valid."""
     hashes = [one.token_hash for one in asked]
     found: list[Told | None] = [None] * len(asked)
-    for row in await connection.fetch(_find(audience), list(dict.fromkeys(hashes)), hashes, [one.id for one in asked]):
+    for row in await connection.fetch(
+        find_text(audience), list(dict.fromkeys(hashes)), hashes, [one.id for one in asked]
+    ):
         user, client, name, roles, scopes = row[1:6]
         beside = Beside._make(row[6:])
         holder = TokenHolder(user, client, name, tuple(roles), tuple(scopes))
@@ -98,7 +101,7 @@ async def said_by(connection: Connection, version_ids: Collection[UUID]) -> dict
     """What these versions say."""
     if not version_ids:
         return {}
-    return {row[0]: tuple(row)[1:] for row in await connection.fetch(_SAID, list(version_ids))}
+    return {row[0]: tuple(row)[1:] for row in await connection.fetch(SAID, list(version_ids))}
 
 
 def observation_row(id: UUID, beside: Beside, said: Said, audience: Audience) -> ObservationRow:

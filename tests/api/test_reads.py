@@ -20,7 +20,7 @@ from interface.domain.views import Audience
 from interface.flow import actors
 from interface.store import observation_reads
 from interface.store.db import Connection, Database
-from interface.store.observation_reads import Asked, Beside, Said, Told
+from interface.store.observation_reads import SAID, Asked, Beside, Said, Told
 from interface.store.together import Together
 from tests.api.bench import Answer, Bench, Laboratory, found_laboratory, serving
 
@@ -198,6 +198,18 @@ async def test_what_was_shown_once_is_not_made_again(
     monkeypatch.setattr(observation_reads, "said_by", counted)
     bodies = {(await bench.get(f"/fhir/Observation/{result}", token)).body for _ in range(3)}
     assert (len(bodies), len(made)) == (1, 1)
+
+
+async def test_reads_reach_every_row_by_an_index(late: Late, laboratory: Laboratory) -> None:
+    """As the pool for single statements plans them, once: whatever the tables hold at that moment."""
+    async with late.at_once(laboratory.organization_id) as connection:
+        for text, types in ((observation_reads.find_text(Audience.EMR), "bytea[], bytea[], uuid[]"), (SAID, "uuid[]")):
+            await connection.execute(f"prepare planned({types}) as {text}")
+            values = ", ".join("'{}'" for _ in types.split(","))
+            rows = await connection.fetch(f"explain (costs off) execute planned({values})")
+            await connection.execute("deallocate planned")
+            plan = "\n".join(row[0] for row in rows)
+            assert "Seq Scan" not in plan and "Index" in plan, plan
 
 
 # ---- what is kept ---------------------------------------------------------------------------------------------------
