@@ -16,6 +16,7 @@ from interface.domain.search import All
 from interface.domain.views import Audience
 from interface.store import db
 from interface.store.db import Connection, Database, Use
+from interface.store.schema import APP_ROLE
 from interface.store.search.engine import (
     Covered,
     Kind,
@@ -178,9 +179,10 @@ async def test_searches_that_share_a_statement_read_what_is_each_ones_alone(
             pages = [covered(query.format(id=row["patient_id"])) for row in some]
             form = form_of(pages[0])
             assert form is not None and {form_of(page) for page in pages} == {form}
-            alone = [(await page.find(connection))[0] for page in pages]
+            alone = [[tuple(row) for row in (await page.find(connection))[0]] for page in pages]
             together = await find_together(connection, form, [page.values for page in pages])
-            assert [page.page(rows)[0] for page, rows in zip(pages, together, strict=True)] == alone
+            both = zip(pages, together, strict=True)
+            assert [[tuple(row)[:-1] for row in page.page(rows)[0]] for page, rows in both] == alone
             await connection.execute(f"prepare hot as {form.text}")
             values = ", ".join(literal([one[0] if isinstance(one, list) else one for one in each])
                                for each in zip(*(page.values for page in pages), strict=True))  # fmt: skip
@@ -190,6 +192,29 @@ async def test_searches_that_share_a_statement_read_what_is_each_ones_alone(
             removed = unwanted(found)
             assert max(removed, default=0) <= FEW, f"{query}\n{found}"
             assert not re.search(r"(Hash|Merge) Join|Seq Scan on (specimen|result|patient) ", found), found
+
+
+async def test_a_laboratory_is_read_by_its_key_however_many_there_are(
+    database: Database, owner: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    laboratory = await found_laboratory(database)
+    page, many = covered(f"Observation?patient={ID}"), owner.transaction()
+    settings = db.session_settings(APP_ROLE, laboratory.organization_id) | db._SETTINGS[Use.SEARCH]
+    await many.start()
+    try:
+        await owner.execute(
+            "insert into lab.organization (id, name) select gen_random_uuid(), 'one of many ' || n"
+            " from generate_series(1, 150) n"
+        )
+        await owner.execute("analyze lab.organization")
+        for name, value in settings.items():
+            await owner.execute("select set_config($1, $2, true)", name, value)
+        rows = await owner.fetch(f"explain {page.text}", *page.values)
+    finally:
+        await many.rollback()
+    found = "\n".join(row[0] for row in rows)
+    assert "organization_pkey" in found, found
+    assert "Seq Scan on organization" not in found, found
 
 
 def covered(query: str) -> Covered:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from interface.domain.permissions import Permission
@@ -50,8 +51,7 @@ class Shown:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class ShownRow:
+class ShownRow(NamedTuple):
     """The same of a row that is rendered when it is asked for: as JSON at once where nobody needs the elements."""
 
     row: ObservationRow

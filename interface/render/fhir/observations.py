@@ -84,25 +84,28 @@ def observation_row(view: ResultView, laboratory: OrganizationView | None = None
 
 def observation_of(row: ObservationRow) -> Json:
     """The resource: its head, and the parts of _PARTS one after the other."""
-    fields: tuple[Any, ...] = row
-    return _head(*row[:4]) | {name: value for part in _PARTS for name, value in part.make(*fields[part.of]).items()}
+    return _head(*row[:4]) | {name: value for part, of in _PARTS for name, value in part.make(*of(row)).items()}
 
 
 def observation_json(row: ObservationRow) -> bytes:
     """The same as JSON, of parts that are remembered: most of a result is what others of its test, visit and specimen
     are too."""
-    fields: tuple[Any, ...] = row
-    return b"".join((dumps(_head(*row[:4]))[:-1], *[part[fields[part.of]] for part in _PARTS], b"}"))
+    id, version_id, order_item_id, updated = row[:4]
+    based_on = f',"basedOn":[{{"reference":"ServiceRequest/{order_item_id}"}}]' if order_item_id else ""
+    meta = f'"meta":{{"versionId":"{version_id}","lastUpdated":"{updated}"}}'  # none of which JSON escapes
+    head = f'{{"resourceType":"Observation","id":"{id}",{meta}{based_on}'
+    # the fields of _PARTS, in a row: it is done for every result of every page
+    what, visit, said, rest = row[9:13], row[3:9] + row[25:], row[12:18], row[17:25]
+    return b"".join((head.encode(), _WHAT[what], _VISIT[visit], _SAID[said], _REST[rest], b"}"))
 
 
 class _Part(dict[tuple[Any, ...], bytes]):
-    """Elements that stand together and are made of the fields `of` of a row: as JSON by these fields, with a comma
+    """Elements that stand together and are made of the same fields of a row: as JSON by these fields, with a comma
     before it. Bounded in number and size."""
 
-    def __init__(self, first: str, last: str, make: Callable[..., Json]) -> None:
+    def __init__(self, make: Callable[..., Json]) -> None:
         super().__init__()
-        names = ObservationRow._fields
-        self.of, self.make = slice(names.index(first), names.index(last) + 1), make
+        self.make = make
 
     def __missing__(self, fields: tuple[Any, ...]) -> bytes:
         found = self.make(*fields)
@@ -135,14 +138,18 @@ def _what(test_code: str, test_name: str, loinc: str, status: str) -> Json:
     }
 
 
-def _when(
+def _visit(
     updated: str,
     effective: str,
     patient_id: UUID | None,
     laboratory_id: UUID | None,
     title: str | None,
     name: str | None,
+    specimen_id: UUID | None,
+    analyzer_id: UUID | None,
+    analyzer: str | None,
 ) -> Json:
+    device = {"reference": f"Device/{analyzer_id}" if analyzer_id else "", "display": clean(analyzer or "")}
     performer = [performed_by(laboratory_id, title or "", name or "")] if laboratory_id else []
     return without_empty(
         {
@@ -150,6 +157,8 @@ def _when(
             "effectiveDateTime": effective,
             "issued": updated,  # R4: when this version was made available
             "performer": performer,
+            "specimen": reference("Specimen", specimen_id),
+            "device": without_empty(device),
         }
     )
 
@@ -184,32 +193,31 @@ def _absent(status: ResultStatus, kind: ValueKind) -> Json:
     return {"coding": [{"system": TERMINOLOGY + "data-absent-reason", "code": reason}]}
 
 
-def _remarks(flags: tuple[str, ...] | None, comments: tuple[str, ...] | None, note: str, origin: str) -> Json:
+def _rest(
+    unit: str,
+    low: str | None,
+    high: str | None,
+    reference: str,
+    flags: tuple[str, ...] | None,
+    comments: tuple[str, ...] | None,
+    note: str,
+    origin: str,
+) -> Json:
     notes = [text for text in (clean(note) for note in (*(comments or ()), note)) if text]
+    # R4 obs-3: low, high or text must be there
+    interval = {"low": quantity(_decimal(low), unit), "high": quantity(_decimal(high), unit), "text": clean(reference)}
     return without_empty(
         {
             "interpretation": [_interpretation(flag) for flag in flags or () if clean(flag)],
             "note": [{"text": text} for text in notes],
             "method": {"text": _METHODS[Origin(origin)]} if origin in _METHODS else None,
+            "referenceRange": [without_empty(interval)] if any(interval.values()) else [],
         }
     )
 
 
 def _interpretation(flag: str) -> Json:
     return {"coding": [{"system": INTERPRETATION, "code": flag}]} if flag in _INTERPRETATIONS else {"text": clean(flag)}
-
-
-def _measured(specimen_id: UUID | None, analyzer_id: UUID | None, analyzer: str | None) -> Json:
-    device = {"reference": f"Device/{analyzer_id}" if analyzer_id else "", "display": clean(analyzer or "")}
-    return without_empty({"specimen": reference("Specimen", specimen_id), "device": without_empty(device)})
-
-
-def _reference_range(unit: str, low: str | None, high: str | None, text: str) -> Json:
-    # R4 obs-3: low, high or text must be there
-    interval = without_empty(
-        {"low": quantity(_decimal(low), unit), "high": quantity(_decimal(high), unit), "text": clean(text)}
-    )
-    return {"referenceRange": [interval]} if interval else {}
 
 
 def _digits(number: Decimal | None) -> str | None:
@@ -220,11 +228,11 @@ def _decimal(digits: str | None) -> Decimal | None:
     return Decimal(digits) if digits is not None else None
 
 
-_PARTS: Final = (
-    _Part("test_code", "status", _what),
-    _Part("updated", "laboratory_name", _when),
-    _Part("status", "unit", _said),
-    _Part("flags", "origin", _remarks),
-    _Part("specimen_id", "analyzer", _measured),
-    _Part("unit", "reference", _reference_range),
+_WHAT, _VISIT, _SAID, _REST = _Part(_what), _Part(_visit), _Part(_said), _Part(_rest)
+_FIELDS = tuple[Any, ...]
+_PARTS: Final[tuple[tuple[_Part, Callable[[_FIELDS], _FIELDS]], ...]] = (
+    (_WHAT, lambda row: row[9:13]),  # test_code to status
+    (_VISIT, lambda row: row[3:9] + row[25:]),  # updated to laboratory_name, specimen_id to analyzer
+    (_SAID, lambda row: row[12:18]),  # status to unit
+    (_REST, lambda row: row[17:25]),  # unit to origin
 )

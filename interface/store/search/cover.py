@@ -5,13 +5,12 @@ Of 25 results most is the same: it is looked up row by row of the page, by its k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from interface.domain.model import ResultStatus
 from interface.domain.views import Audience, ObservationRow
-from interface.store.search.engine import Cover
+from interface.store.search.engine import Cover, Row
 
 # Of whom the connection is, found once and by its key: by the policies alone every laboratory's row would be read.
 _OURS = (
@@ -37,9 +36,9 @@ OBSERVATION = Cover(
     joins="""join lateral (
             select v.instrument_at, v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator, v.number,
                    v.value, v.unit, v.low, v.high, v.reference, v.flags, v.comments, v.note
-            from lab.result_version v where v.id = m.version_id limit 1) v on true
-        left join lateral (select s.collected_at from lab.specimen s where s.id = m.specimen_id limit 1) s on true
-        left join lateral (select a.name from lab.analyzer a where a.id = m.analyzer_id limit 1) a on true""",
+            from lab.result_version v where v.id = m.version_id offset 0) v on true
+        left join lateral (select s.collected_at from lab.specimen s where s.id = m.specimen_id offset 0) s on true
+        left join lateral (select a.name from lab.analyzer a where a.id = m.analyzer_id offset 0) a on true""",
 )  # fmt: skip
 
 _PG_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -61,23 +60,23 @@ class _Instants(dict[bytes | None, str]):
 
 
 _INSTANTS = _Instants()
-_UPDATED, _EFFECTIVE, _STATUS, _COMPARATOR, _FLAGS, _COMMENTS = (
-    ObservationRow._fields.index(name) for name in ("updated", "effective", "status", "comparator", "flags", "comments")
+_UPDATED, _PATIENT, _STATUS, _FLAGS, _COMMENTS = (
+    ObservationRow._fields.index(name) for name in ("updated", "patient_id", "status", "flags", "comments")
 )
 _WIDTH = len(ObservationRow._fields)
+_RETRACTED: Final = ResultStatus.ENTERED_IN_ERROR.value
 _NO_VALUE: Final[dict[str, Any]] = {"comparator": "", "number": None, "value": "", "flags": None, "comments": None}
 
 
-def read_observation(columns: Sequence[Any], audience: Audience) -> ObservationRow:
+def read_observation(columns: Row, audience: Audience) -> ObservationRow:
     """The id and the columns of the cover. What a retracted result was is not told to those who might take it for one
     (`store.lab`)."""
-    fields = list(columns[:_WIDTH])
-    fields[_UPDATED], fields[_EFFECTIVE] = _INSTANTS[fields[_UPDATED]], _INSTANTS[fields[_EFFECTIVE]]
-    if fields[_FLAGS]:
-        fields[_FLAGS] = tuple(fields[_FLAGS])
-    if fields[_COMMENTS]:
-        fields[_COMMENTS] = tuple(fields[_COMMENTS])
-    row = ObservationRow._make(fields)
-    if audience is not Audience.STAFF and row.status == ResultStatus.ENTERED_IN_ERROR:
+    updated, effective = columns[_UPDATED:_PATIENT]
+    fields = (*columns[:_UPDATED], _INSTANTS[updated], _INSTANTS[effective], *columns[_PATIENT:_WIDTH])
+    row = tuple.__new__(ObservationRow, fields)
+    flags, comments = columns[_FLAGS], columns[_COMMENTS]
+    if flags or comments:
+        row = row._replace(flags=tuple(flags or ()), comments=tuple(comments or ()))
+    if row[_STATUS] == _RETRACTED and audience is not Audience.STAFF:
         return row._replace(**_NO_VALUE)
     return row

@@ -339,7 +339,7 @@ async def find_places(
     return [Place(tuple(row[:-1]), row[-1]) for row in (tuple(each.values()) for each in found)]
 
 
-Row: TypeAlias = tuple[Any, ...]  # the id and the columns of the cover
+Row: TypeAlias = tuple[Any, ...] | Record  # the id, the columns of the cover, and what the statement needs itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,18 +358,18 @@ class Covered:
         text = statement.page(rows, order, after, limit + 1, kinds[rows.kind].cover)
         return cls(text, statement.values, limit, len(order.by), statement.of_one(kinds[rows.kind], rows.where))
 
-    async def find(self, connection: Connection) -> tuple[list[Row], Place | None]:
+    async def find(self, connection: Connection) -> tuple[Sequence[Row], Place | None]:
         """The rows in order, and the last one's place if there are more. Raises TooCostly."""
-        return self.page([tuple(each) for each in await _fetch(connection, self.text, self.values)])
+        return self.page(await _fetch(connection, self.text, self.values))
 
-    def page(self, found: list[Row]) -> tuple[list[Row], Place | None]:
+    def page(self, found: Sequence[Row]) -> tuple[Sequence[Row], Place | None]:
         """The same of what the statement gave."""
         keys, limit = self.keys, self.limit
         last = found[limit - 1] if len(found) > limit else None
         shown = found[:limit]
         return (
             [each[keys:] for each in shown] if keys else shown,
-            Place(last[:keys], last[keys]) if last is not None else None,
+            Place(tuple(last[:keys]), last[keys]) if last is not None else None,
         )
 
 
@@ -408,7 +408,7 @@ def _form(text: str, casts: tuple[tuple[str, bool], ...]) -> Form:
     names = ", ".join([*(f"p{n}" for n in range(1, len(casts) + 1)), "n"])
     page = re.sub(r"\$(\d+)", place, text)
     asked = f"unnest({arrays}) with ordinality q({names}), lateral ({page}) x order by q.n, x.n"
-    return Form(f"select q.n, x.* from {asked}", casts)  # noqa: S608 - words of ours
+    return Form(f"select x.*, q.n from {asked}", casts)  # noqa: S608 - words of ours
 
 
 async def find_together(connection: Connection, form: Form, asked: Sequence[Sequence[object]]) -> list[list[Row]]:
@@ -419,7 +419,7 @@ async def find_together(connection: Connection, form: Form, asked: Sequence[Sequ
     ]
     found: list[list[Row]] = [[] for _ in asked]
     for row in await _fetch(connection, form.text, columns):
-        found[row[0] - 1].append(row[1:])
+        found[row[-1] - 1].append(row)
     return found
 
 
