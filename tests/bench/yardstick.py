@@ -251,14 +251,18 @@ def upgrade(url: str) -> None:
 
 
 @contextmanager
-def server(command: Sequence[str], port: int, log: Path, env: dict[str, str] | None = None) -> Iterator[int]:
-    """A server's process for the block, from when it listens; gives its process id."""
+def server(
+    command: Sequence[str], port: int, log: Path, env: dict[str, str] | None = None, *, later: int | None = None
+) -> Iterator[int]:
+    """A server's process for the block, from when it listens, on a `later` port too; gives its process id."""
     with open(log, "ab") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=output, env={**os.environ, **(env or {})}, start_new_session=True
         )
         try:
-            _wait_for(process, port, log)
+            for each in (port, later):
+                if each is not None:
+                    _wait_for(process, each, log)
             yield process.pid
         finally:
             process.send_signal(signal.SIGTERM)
@@ -314,7 +318,8 @@ def daemon(url: str, folder: Path, *, mllp: int = 1, astm: int = 1, api: str = "
     config = folder / "config.toml"
     config.write_text(text)
     command = [program(), "--config", str(config), "run"]
-    with server(command, ports[-1], folder / "daemon.log", {"LABORA_DATABASE_URL": url}) as pid:
+    # the links are open before the API is
+    with server(command, ports[-1], folder / "daemon.log", {"LABORA_DATABASE_URL": url}, later=ports[0]) as pid:
         yield pid, links
 
 
