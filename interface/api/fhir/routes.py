@@ -29,7 +29,7 @@ from interface.api.fhir.negotiation import MEDIA_TYPE as MEDIA_TYPE
 from interface.api.fhir.negotiation import Ready, fhir_response, negotiate, resource_response, strict
 from interface.api.fhir.page import MOST_INCLUDED, Found, subset
 from interface.api.fhir.reads import ALONG, READS, observation_along
-from interface.api.fhir.search import EVERYTHING, Access, Reader, Search, Summary
+from interface.api.fhir.search import EVERYTHING, Access, Reader, Search
 from interface.api.fhir.searches import SEARCHES
 from interface.api.fhir.types import TYPES, AnyShown, Type
 from interface.api.fhir.values import read_id
@@ -95,7 +95,7 @@ def _search(kind: Type) -> Handler:
 
 def _bundle(base: str, asked: Search, found: Found, self_url: str, next_url: str, total: int | None) -> bytes:
     of = TYPES[asked.kind]
-    if asked.summary is Summary.FALSE and not asked.elements:
+    if asked.whole:
         matches = [(of.name, one.id, one.json) for one in found.matches]
     else:
         matches = [(of.name, one.id, subset(of, one, asked)) for one in found.matches]

@@ -73,6 +73,11 @@ class Search:
     included: dict[str, Node] = field(default_factory=dict)
     applied: list[tuple[str, str]] = field(default_factory=list)
 
+    @property
+    def whole(self) -> bool:
+        """Resources are shown with all their elements."""
+        return self.summary is Summary.FALSE and not self.elements
+
     @cached_property
     def query(self) -> str:
         """The same as the query of a URL."""
