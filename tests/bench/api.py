@@ -58,9 +58,8 @@ class Rates:
 class Bench:
     def __init__(self, yardstick: Yardstick, postgres: Postgres, seconds: float, workers: int) -> None:
         self._yardstick, self._postgres, self._workers = yardstick, postgres, workers
-        # each is asked for once before: what the disk has to bring costs what the disk does
-        warm = str(URLS // CLIENTS + 1)
-        self._options = ("--concurrency", str(CLIENTS), "--duration", str(seconds), "--warmup", warm)
+        self._clients = ("--concurrency", str(CLIENTS))
+        self._options = (*self._clients, "--duration", str(seconds), "--warmup", "40")
 
     def ceiling(self) -> Rates:
         url, port = self._postgres.fresh(migrated=False), free_port()
@@ -90,6 +89,8 @@ class Bench:
             return Rates(self._fetch(reads, [pid], *header), self._fetch(searches, [pid], *header))
 
     def _fetch(self, urls: Sequence[str], servers: Sequence[int], *more: str) -> Load:
+        # Each is asked for once before: what the disk has to bring costs what the disk does.
+        self._yardstick.fetch(urls, servers, *self._clients, "--requests", str(URLS), *more)
         found = self._yardstick.fetch(urls, [*servers, self._postgres.pid], *self._options, *more)
         if found.bad:
             raise NoYardstick(f"{found.bad} answers were wrong")
