@@ -27,6 +27,7 @@ import structlog
 import uvloop
 
 from interface import telemetry
+from interface.footprint import give_back
 from interface.link.clock import Clock
 from interface.links import Links
 from interface.ownership import Ownership, joined
@@ -53,6 +54,7 @@ EXIT_LOST = 1  # another daemon has ended this one: whoever runs it starts anoth
 def run_daemon(settings: Settings, roles: Collection[Role] = ROLES) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status, 1 where another daemon has ended this one. Raises
     LaboraError for what prevents the start."""
+    give_back()
     telemetry.configure_logs()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run(settings, roles))

@@ -19,6 +19,7 @@ from interface import telemetry
 from interface.api.app import build_app
 from interface.flow import waking
 from interface.flow.feed import Feed
+from interface.footprint import give_back
 from interface.servers import AskMetrics, Begin, Channel, Metrics, Started, State, Wake
 from interface.serving import LINGER_S, serving
 from interface.store.audit import AuditWriter
@@ -105,6 +106,7 @@ async def main(fd: int) -> None:
 
 
 if __name__ == "__main__":
+    give_back()
     telemetry.configure_logs()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main(int(sys.argv[1])))

@@ -52,7 +52,7 @@ _ARRAY = Struct("!iiIii")
 _PG_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _TEXT_OID = 25
-_KEPT_BYTES, _KEPT_PIECES = 80, 20_000
+_KEPT_BYTES, _KEPT_PIECES = 80, 10_000  # of each kind; 200 bytes each
 
 Rows: TypeAlias = tuple[int, bytes]  # how many, and they, each with its length before it
 
@@ -127,6 +127,10 @@ class _Pieces(dict[Any, bytes]):
         return [none if value is None else head + value.bytes for value in values]
 
 
+# By kind of column, for all types: a specimen's id stands in the rows of each.
+_kept: dict[str, _Pieces] = {}
+
+
 def _fields(kept: _Pieces, kind: str, *, again: bool) -> Callable[[Sequence[Any]], Iterable[bytes]]:
     if again:
         return kept.again
@@ -141,7 +145,7 @@ class Columns:
 
     def __init__(self, name: str, types: dict[str, str], once: Collection[str] = ()) -> None:
         self.name, self._types = name, types
-        kept = {kind: _Pieces(kind) for kind in types.values()}
+        kept = {kind: _kept.setdefault(kind, _Pieces(kind)) for kind in types.values()}
         # Of each its name, whether it is a number, whether its values come again, and what makes fields of them.
         self._columns = [
             (name, kind == "numeric", name not in once, _fields(kept[kind], kind, again=name not in once))

@@ -73,11 +73,10 @@ def _weight_mb(pid: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Weights:
-    """In MB. `seen`: with how many messages had been sent, every second; `idle_kb`: of each connection that is idle."""
+    """In MB. `seen`: with how many messages had been sent, every second."""
 
     before: float
     seen: list[tuple[int, float]]
-    idle_kb: float
 
     @property
     def growth(self) -> float:
@@ -89,7 +88,7 @@ class _Weights:
 
 
 async def _load(url: str, pid: int, ports: tuple[int, ...], messages: int) -> _Weights:
-    """What it weighs with every connection open, every second until all is decided, and with many more connections."""
+    """What it weighs with every connection open, and every second until all is decided."""
     numbers = iter(range(1, messages + 1))
     opened = [await asyncio.open_connection("127.0.0.1", port) for port in ports]
     before, sent = _weight_mb(pid), 0
@@ -114,12 +113,22 @@ async def _load(url: str, pid: int, ports: tuple[int, ...], messages: int) -> _W
     await connection.close()
     looking.cancel()
     seen.append((sent, _weight_mb(pid)))
-    more = [await asyncio.open_connection("127.0.0.1", ports[at % LINKS]) for at in range(IDLE)]
-    await asyncio.sleep(SETTLE_S)
-    idle_kb = (_weight_mb(pid) - seen[-1][1]) * 1024 / IDLE
-    for _, writer in opened + more:
+    for _, writer in opened:
         writer.close()
-    return _Weights(before, seen, idle_kb)
+    return _Weights(before, seen)
+
+
+async def _idle_kb(pid: int, ports: tuple[int, ...]) -> float:
+    """What each connection weighs that says nothing, of a daemon that has no memory to spare yet."""
+    opened = [await asyncio.open_connection("127.0.0.1", port) for port in ports]
+    await asyncio.sleep(SETTLE_S)
+    before = _weight_mb(pid)
+    opened += [await asyncio.open_connection("127.0.0.1", ports[at % LINKS]) for at in range(IDLE)]
+    await asyncio.sleep(SETTLE_S)
+    weight_kb = (_weight_mb(pid) - before) * 1024
+    for _, writer in opened:
+        writer.close()
+    return weight_kb / IDLE
 
 
 class _Killed:
@@ -199,6 +208,9 @@ def _measure(url: str, messages: int, kills: int, stored: int, *, fresh: bool) -
             with daemon(url, folder, mllp=LINKS, astm=0):
                 pass
             asyncio.run(_populate(url, stored))
+        if messages:
+            with daemon(url, folder, mllp=LINKS, astm=0) as (pid, links):
+                met.append(_verdict("P13-idle", asyncio.run(_idle_kb(pid, links.mllp)), f"{IDLE:,} more connections"))
         with daemon(url, folder, mllp=LINKS, astm=0) as (pid, links):
             port = links.mllp[0]
             if messages:
@@ -208,7 +220,6 @@ def _measure(url: str, messages: int, kills: int, stored: int, *, fresh: bool) -
             how = f"after {messages:,} messages; {weights.before:.0f} before, {most:.0f} at most; {held}"
             met.append(_verdict("P13-rss", weights.seen[-1][1], how.strip("; ")))
             met.append(_verdict("P13-growth", weights.growth, f"by the second half of {messages:,} messages"))
-            met.append(_verdict("P13-idle", weights.idle_kb, f"{IDLE:,} more connections"))
         if kills:
             ready, acked = _kills(folder, url, port, kills, round(time.time()))
             for name, found in (("ready", ready), ("next-ack", acked)):
