@@ -7,6 +7,7 @@ imports it while they answer.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -45,7 +46,6 @@ from interface.store.audit_sealer import Sealer
 from interface.store.db import Database
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.upkeep import keep_answers, keep_counted, keep_partitions, keep_statistics, keep_wire_log
-from interface.systemd import API, Sockets
 
 log = structlog.get_logger(__name__)
 
@@ -53,19 +53,19 @@ log = structlog.get_logger(__name__)
 class Beside:
     """Of one daemon. `serve` when its worker is at work, then `watch`; both end with the stack that they are given.
 
-    `address`: where the API listens; `servers`: its processes, where it has some of its own; `renew` reads its
-    certificate again.
+    `passed`: the socket on which the API listens, where there is one already; `address`: where it does; `servers`: its
+    processes, where it has some of its own; `renew` reads its certificate again.
     """
 
     def __init__(
         self,
         owned: Ownership,
         settings: Settings,
-        sockets: Sockets,
+        passed: socket.socket | None,
         server: EmbeddedPostgres | None,
         roles: Collection[Role],
     ) -> None:
-        self._owned, self._settings, self._sockets, self._server, self._roles = owned, settings, sockets, server, roles
+        self._owned, self._settings, self._passed, self._server, self._roles = owned, settings, passed, server, roles
         self._links, self._database = owned.links, owned.links.database
         self._audit, self._feed = AuditWriter(self._database), Feed(self._database)
         self._sealer = Sealer(self._database)
@@ -103,8 +103,7 @@ class Beside:
 
     async def _serve(self, stack: AsyncExitStack) -> None:
         settings, drain_s = self._settings, self._settings.limits.drain_s
-        passed = self._sockets.take(API, settings.api.listen)
-        listener = passed or listen_on(settings.api.listen)
+        listener = self._passed or listen_on(settings.api.listen)
         self.address = Address(settings.api.listen.host, listener.getsockname()[1])
         if settings.api.workers == 1:
             app = build_app(
@@ -115,7 +114,7 @@ class Beside:
                 link_status=lambda: _statuses(self._links),
                 feed=self._feed,
             )
-            linger_s = LINGER_S if passed else 0.0
+            linger_s = LINGER_S if self._passed else 0.0
             await stack.enter_async_context(serving(app, listener, drain_s=drain_s, linger_s=linger_s))
             self.renew = partial(renew_certificate, app)
             return

@@ -34,7 +34,7 @@ from interface.ownership import Ownership, joined
 from interface.settings import ROLES, Address, Role, Settings
 from interface.store.embedded import open_database
 from interface.store.ids import uuid7
-from interface.systemd import Progress, Sockets, Standstill, notify, passed_sockets, watchdog_s
+from interface.systemd import API, Progress, Sockets, Standstill, notify, passed_sockets, watchdog_s
 
 if TYPE_CHECKING:
     from interface.beside import Beside
@@ -184,6 +184,10 @@ async def started(
         if roles != {Role.API}:
             await links.prepare(settings)
         await owned.begin()
+        # The API's from systemd, before the links settle what nobody took.
+        passed = sockets.take(API, settings.api.listen) if Role.API in roles else None
+        if passed is not None:
+            stack.callback(passed.close)
         opened = AsyncExitStack()  # analyzers are answered first, and closed first in the end
         stack.push_async_callback(opened.aclose)
         opened.push_async_callback(links.wire_log.stop)
@@ -192,7 +196,7 @@ async def started(
         await links.supervisor.start(links.served())
         await links.wire_log.start()  # keeps until then what it is given
         kind = await (importing or _beside())
-        rest = kind(owned, settings, sockets, server, roles)
+        rest = kind(owned, settings, passed, server, roles)
         stack.push_async_callback(links.worker.stop)
         await owned.begin_work()
         await rest.serve(stack)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,9 +22,10 @@ from interface.domain.permissions import Role
 from interface.errors import LaboraError
 from interface.flow import actors, waking
 from interface.servers import Servers
-from interface.settings import ApiSettings, Settings
+from interface.settings import Address, ApiSettings, Settings
 from interface.store.embedded import opened_database
 from interface.store.ids import uuid7
+from interface.systemd import API, Sockets
 from tests.e2e.daemon import ANY, PATIENCE_S, Process, eventually, get, settings
 from tests.e2e.people import register_people
 
@@ -42,6 +44,18 @@ def counted_of(page: str) -> float:
         r'^labora_api_requests_total{method="GET",route="/health",status="200"} (\S+)', page, re.MULTILINE
     )
     return float(found[1]) if found else 0.0
+
+
+async def test_the_api_answers_on_the_socket_that_systemd_has_passed(state_dir: Path, founded_url: str) -> None:
+    """Also though links open first, and what nobody has taken then is closed."""
+    with socket.create_server((ANY.host, 0)) as passed:
+        passed.setblocking(False)
+        at = Address(*passed.getsockname())
+        asking = asyncio.create_task(get(at, "/health"))  # before anybody accepts
+        given = replace(settings(state_dir, founded_url), api=ApiSettings(at), links=())
+        async with started(given, sockets=Sockets([(API, passed)])) as daemon:
+            assert daemon.api == at
+            assert (await asking)[0] == 200
 
 
 async def test_several_processes_serve_one_port_and_count_together(state_dir: Path) -> None:
