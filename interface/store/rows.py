@@ -52,7 +52,7 @@ _ARRAY = Struct("!iiIii")
 _PG_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _TEXT_OID = 25
-_KEPT_BYTES, _KEPT_PIECES = 80, 10_000  # of each kind; 200 bytes each
+_KEPT_BYTES, _KEPT_PIECES = 80, 4_000  # of each kind; 200 bytes each
 
 Rows: TypeAlias = tuple[int, bytes]  # how many, and they, each with its length before it
 
