@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -47,7 +47,7 @@ from interface.store.ids import instant_of
 from interface.store.qc_gate import lock_judging
 from interface.store.results import AlreadySettled, Claim, ControlResult, Outcome
 from interface.store.rules import add_shadow
-from interface.store.stored_messages import StoredMessage, read_messages
+from interface.store.stored_messages import StoredMessage, add_frames, read_messages
 from interface.store.surroundings import ordered_at_once
 
 log = structlog.get_logger(__name__)
@@ -224,18 +224,19 @@ class ResultWorker:
             head = heads.get(claim.message_id)
             size += head.bytes if head else 0
             if portion and size > LOAD_BYTES:
-                await self._portion(window, portion)
+                await self._portion(window, portion, heads)
                 await window.end()
                 portion, size = [], head.bytes if head else 0
             portion.append(claim)
-        await self._portion(window, portion)
+        await self._portion(window, portion, heads)
 
-    async def _portion(self, window: _Window, claims: Sequence[Claim]) -> None:
+    async def _portion(self, window: _Window, claims: Sequence[Claim], heads: Mapping[UUID, StoredMessage]) -> None:
         messages: dict[UUID, StoredMessage] = {}
-        for organization_id in {claim.organization_id for claim in claims}:
-            ids = [claim.message_id for claim in claims if claim.organization_id == organization_id]
+        known = [heads[claim.message_id] for claim in claims if claim.message_id in heads]
+        for organization_id in {one.organization_id for one in known}:
+            own = {one.id: one for one in known if one.organization_id == organization_id}
             async with self._database.by_index(organization_id) as connection:
-                messages |= await read_messages(connection, ids)
+                messages |= await add_frames(connection, own)
         jobs = []
         for at, claim in enumerate(claims, 1):
             message = messages.get(claim.message_id)

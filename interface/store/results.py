@@ -344,6 +344,8 @@ _DECISION = Columns(
 )  # fmt: skip
 _EXPLANATION = Columns("lab.explanation_row", {"id": "uuid", "steps": "text"}, once=("id", "steps"))
 ROWS = (_RESULT, _VERSION, _DECISION, _EXPLANATION)
+# What an update is joined with is kept whole beside each row, should that have changed meanwhile: `o` takes no more of
+# it than it needs.
 _NEW_VERSIONS = """
 WITH i AS MATERIALIZED (
     {source}
@@ -380,9 +382,9 @@ WITH i AS MATERIALIZED (
     SELECT (array_agg(id))[1], $1, 'preliminary', coalesce(order_id, result_id), array_agg(id) FROM i
     WHERE status = 'preliminary' AND held = '{{}}' GROUP BY coalesce(order_id, result_id)
 ), o AS (
-    UPDATE lab.order_item o SET status = i.item_status, updated_at = now()
-    FROM i WHERE o.id = i.order_item_id
-        AND (i.item_status = 'completed' AND o.status = ANY($2) OR i.item_status = 'verified' AND o.status = ANY($3))
+    UPDATE lab.order_item o SET status = t.item_status, updated_at = now()
+    FROM (SELECT order_item_id, item_status FROM i WHERE item_status <> '' OFFSET 0) t WHERE o.id = t.order_item_id
+        AND (t.item_status = 'completed' AND o.status = ANY($2) OR t.item_status = 'verified' AND o.status = ANY($3))
 )
 SELECT EXISTS (
     SELECT FROM i CROSS JOIN LATERAL (

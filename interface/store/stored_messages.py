@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -56,14 +56,19 @@ async def read_messages(
     connection: Connection, message_ids: Sequence[UUID], *, with_frames: bool = True
 ) -> dict[UUID, StoredMessage]:
     """Messages by id, with their frames (last attempt of each ordinal) unless told otherwise; unknown ids left out."""
-    heads = await connection.fetch(_READ_MESSAGES, list(message_ids))
-    frames: dict[UUID, dict[int, StoredFrame]] = {row["id"]: {} for row in heads}
-    if with_frames:
-        last = [UUID(int=message_id.int | (1 << FRAME_BITS) - 1) for message_id in frames]
-        rows = await connection.fetch(READ_FRAMES, list(frames), last)
-        for row in rows:  # in order of (ordinal, attempt): the last attempt wins
-            frames[row["message_id"]][row["ordinal"]] = StoredFrame(*list(row)[1:])
-    return {row["id"]: StoredMessage(**dict(row), frames=tuple(frames[row["id"]].values())) for row in heads}
+    rows = await connection.fetch(_READ_MESSAGES, list(message_ids))
+    heads = {row["id"]: StoredMessage(**dict(row)) for row in rows}
+    return await add_frames(connection, heads) if with_frames else heads
+
+
+async def add_frames(connection: Connection, heads: Mapping[UUID, StoredMessage]) -> dict[UUID, StoredMessage]:
+    """Sealed messages that were read without their frames, with them."""
+    frames: dict[UUID, dict[int, StoredFrame]] = {message_id: {} for message_id in heads}
+    last = [UUID(int=message_id.int | (1 << FRAME_BITS) - 1) for message_id in heads]
+    for row in await connection.fetch(READ_FRAMES, list(heads), last):
+        # in order of (ordinal, attempt): the last attempt wins
+        frames[row["message_id"]][row["ordinal"]] = StoredFrame(*list(row)[1:])
+    return {one.id: replace(one, frames=tuple(frames[one.id].values())) for one in heads.values()}
 
 
 async def read_message(connection: Connection, message_id: UUID) -> StoredMessage | None:
