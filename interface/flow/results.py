@@ -26,7 +26,7 @@ from interface.domain.qc_lots import Used
 from interface.driver import registry
 from interface.errors import StoreError
 from interface.flow import qc
-from interface.flow.batches import BATCH_MESSAGES, Batch, Job, batches, urgent_first
+from interface.flow.batches import Batch, Job, batches, urgent_first
 from interface.flow.context import LinkContext
 from interface.flow.controls import controls_of
 from interface.flow.courtesy import Courtesy
@@ -247,7 +247,7 @@ class ResultWorker:
                 await asyncio.sleep(0)  # what is being decided goes on meanwhile
         earlier = [each for other in self._windows for each in other.begun]
         tasks: list[asyncio.Task[bool]] = []
-        for batch in batches(urgent_first(jobs, await self._urgent(jobs))):
+        for batch in await self._batches(jobs):
             before = {tasks[number] for number in batch.after}
             before |= {task for other, task in earlier if batch.follows(other)}
             tasks.append(asyncio.create_task(self._after(batch, before)))
@@ -260,10 +260,14 @@ class ResultWorker:
         async with self._database.organization(job.claim.organization_id) as connection:
             return Job(job.claim, await compared(connection, job.work))
 
+    async def _batches(self, jobs: Sequence[Job]) -> list[Batch]:
+        """The messages in batches; what was ordered at once first, where one batch does not take them all."""
+        made = batches(jobs)
+        urgent = await self._urgent(jobs) if len(made) > 1 else set()
+        return batches(urgent_first(jobs, urgent)) if urgent else made
+
     async def _urgent(self, jobs: Sequence[Job]) -> set[tuple[UUID, str]]:
-        """Which of their specimens were ordered at once. Asked for only where there is a choice."""
-        if len(jobs) <= BATCH_MESSAGES:
-            return set()
+        """Which of their specimens were ordered at once."""
         found = set()
         for organization_id in {job.claim.organization_id for job in jobs}:
             lanes = {lane for job in jobs for lane in job.lanes if lane[0] == organization_id}

@@ -70,6 +70,11 @@ async def test_the_neighbours_of_a_specimen_are_found_by_index_among_many_result
             "explain (costs off) " + surroundings._NEIGHBOURS, [patient_id], [UUID(facts.id)], [asked[0].at], ["SER"],
             [None], [1], [1], [0], [test_id],
         )  # fmt: skip
+        own = UUID(near.previous.version_id)
+        values = await connection.fetch("explain (costs off) " + surroundings._VALUES, [own], own, own)
     text = "\n".join(row[0] for row in plan)
     assert text.count("result_previous_idx") == 2
     assert "Seq Scan on result " not in text
+    text = "\n".join(row[0] for row in values)
+    assert "Seq Scan" not in text
+    assert text.count("result_version_") == 2  # one partition and its index: the others are left out
