@@ -5,7 +5,7 @@ that looks at each and releases it; each person has values of their own. They ar
 acknowledges them; then it decides what has piled up, PostgreSQL beside it. The rate is that of the decided messages
 from the last acknowledgement to the end; CPU and WAL of a message are counted from the first one sent to the last
 decision. `--messages 27000`: also how long eight hours of the worst laboratory take (PERFORMANCE P12).
-`--stored 5000000`: once more with as many results stored already.
+`--stored 5000000`: once more with as many results stored already. `--keep DIR`: they are kept there and used again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
 from uuid import UUID
 
 import asyncpg
@@ -30,6 +32,7 @@ from interface.wire.mllp import encode
 from tests.bench.messages import hl7_message
 from tests.bench.population import Population, rule_set
 from tests.bench.record import TARGETS, note
+from tests.bench.stored import stored
 from tests.bench.yardstick import (
     Load,
     NoYardstick,
@@ -100,6 +103,16 @@ async def _send(port: int, barcodes: Sequence[str]) -> None:
     await asyncio.gather(*(link(barcodes[at::CONNECTIONS]) for at in range(CONNECTIONS)))
 
 
+async def _unused(connection: asyncpg.Connection[asyncpg.Record]) -> str:
+    """A letter with which no barcode begins: in a database that is kept, others were measured before."""
+    for letter in ascii_uppercase:
+        if not await connection.fetchval(
+            "select exists (select from lab.specimen where barcode = $1)", f"{letter}00000001"
+        ):
+            return letter
+    raise NoYardstick("every letter has been used up in this database: remove it, it is filled anew")
+
+
 class Bench:
     """Runs single measurements."""
 
@@ -118,31 +131,32 @@ class Bench:
             finally:
                 self._postgres.drop(url)
 
-    def drained(self, stored: int) -> Drained:
-        """A daemon on a database of its own with `stored` results."""
-        url = self._postgres.fresh(migrated=True)
+    def drained(self, results: int = 0) -> Drained:
+        """A daemon on a database of its own, or on the one in which so many results are stored."""
+        url = stored(self._postgres, results) if results else self._postgres.fresh(migrated=True)
         try:
             with scratch_folder() as folder:
-                with daemon(url, folder, astm=0):
-                    pass  # the first start makes the organization, its catalogue and its links
-                asyncio.run(self._populate(url, stored))
+                if not results:
+                    with daemon(url, folder, astm=0):
+                        pass  # the first start makes the organization, its catalogue and its links
+                barcodes = asyncio.run(self._populate(url))
                 with daemon(url, folder, astm=0) as (pid, links):
-                    return asyncio.run(self._drain(url, [pid, self._postgres.pid], links.mllp[0]))
+                    return asyncio.run(self._drain(url, [pid, self._postgres.pid], links.mllp[0], barcodes))
         finally:
-            self._postgres.drop(url)
+            if not results:
+                self._postgres.drop(url)
 
-    async def _populate(self, url: str, stored: int) -> None:
+    async def _populate(self, url: str) -> list[str]:
+        """The barcodes of specimens that wait to be measured, and the rules that will decide."""
         connection = await asyncpg.connect(url)
         try:
             organization_id = await connection.fetchval("select id from lab.organization where name = 'main'")
             population = Population(connection, organization_id)
-            if stored:
-                began, beside = time.perf_counter(), await asyncpg.connect(url)
-                await population.store(stored, beside)
-                await beside.close()
-                say(f"{'':<28}{stored:,} results stored in {time.perf_counter() - began:.0f} s")
-            await population.make("B", self._messages)
-            await _rules_in_force(url, organization_id, population)
+            prefix = await _unused(connection)
+            await population.make(prefix, self._messages)
+            if not await connection.fetchval("select exists (select from lab.rule_use where mode = 'active')"):
+                await _rules_in_force(url, organization_id, population)
+            return [f"{prefix}{at:08d}" for at in range(1, self._messages + 1)]
         finally:
             await connection.close()
 
@@ -152,13 +166,13 @@ class Bench:
         syncs, written = await connection.fetchrow(_WAL) or (0, 0)
         return int(syncs), int(written)
 
-    async def _drain(self, url: str, servers: Sequence[int], port: int) -> Drained:
+    async def _drain(self, url: str, servers: Sequence[int], port: int, barcodes: Sequence[str]) -> Drained:
         connection = await asyncpg.connect(url)
         waiting = "select count(*) from lab.queue"
         try:
             servers_s, (syncs, written) = self._yardstick.cpu(servers), await self._wal(connection)
             began = time.perf_counter()
-            await _send(port, [f"B{at:08d}" for at in range(1, self._messages + 1)])
+            await _send(port, barcodes)
             acked = time.perf_counter()
             left, cpu = await connection.fetchval(waiting), self._yardstick.cpu(servers)
             first = left
@@ -220,17 +234,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=4.0, help="of the ceiling's measurement")
     parser.add_argument("--stored", type=int, default=0, help="also with so many results stored already")
+    parser.add_argument("--keep", type=Path, help="the folder of a database server whose data stay there")
     options = parser.parse_args()
     stopped_by_signal()
     met = True
     try:
         yardstick = Yardstick()
-        with yardstick.postgres() as postgres:
+        with yardstick.postgres(options.keep) as postgres:
             bench = Bench(yardstick, postgres, options.messages)
             for _ in range(options.rounds):
                 ceiling = bench.ceiling(options.seconds)
                 say(f"{'pg-full, 16 connections':<28}{ceiling.per_s:>8,.0f} messages/s")
-                empty = bench.drained(0)
+                empty = bench.drained()
                 released = _report("journal to decisions", empty, ceiling)
                 met &= released >= 0.95 and empty.per_s >= WANTED * ceiling.per_s
                 _note(empty, ceiling)

@@ -194,6 +194,21 @@ async def test_batches_are_decided_one_after_the_other_so_that_one_is_committed_
         assert len(set(await _transactions(lab))) == 2
 
 
+async def test_what_was_ordered_at_once_goes_first_where_a_claim_is_more_than_one_batch(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "BATCH_MESSAGES", 1)
+    async with laboratory(database_url, limits=LimitSettings(workers=1)) as lab:
+        await _specimens(lab, 1, 2, 3)
+        await lab.owner.execute(
+            "update lab.lab_order o set priority = 'stat' from lab.specimen s"
+            " where s.order_id = o.id and s.barcode = 'S3'"
+        )
+        await lab.settle()
+        settled = await lab.owner.fetch("select control_id from lab.message order by settled_at")
+        assert [row["control_id"] for row in settled] == ["C2", "C0", "C1"]
+
+
 @pytest.mark.parametrize("same", [True, False])
 async def test_the_next_window_is_decided_meanwhile_but_for_what_must_come_after(
     database_url: str, monkeypatch: pytest.MonkeyPatch, same: bool
