@@ -208,7 +208,7 @@ def _report(name: str, found: Drained, ceiling: Load) -> float:
     say(f"{name:<28}{found.per_s:>8,.0f} messages/s  {found.per_s / ceiling.per_s:>5.2f} of pg-full"
         f" (wanted {WANTED}, then {wanted})")  # fmt: skip
     say(f"{'':<28}{found.cpu_ms:.1f} ms CPU each; {found.decided} decided after {found.acked_per_s:,.0f} acks/s")
-    say(f"{'':<28}with its acknowledgement {found.whole_cpu_ms:.1f} ms CPU ({ceiling.server_cpu_ms:.2f} of pg-full),"
+    say(f"{'':<28}with its acknowledgement {found.whole_cpu_ms:.1f} ms CPU (pg-full: {ceiling.server_cpu_ms:.2f}),"
         f" {found.wal_syncs:.2f} WAL syncs, {found.wal_kb:.1f} kB of WAL")  # fmt: skip
     say(f"{'':<28}{share:.1%} released: " + ", ".join(f"{number} {state}" for state, number in found.states.items()))
     return share
