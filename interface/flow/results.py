@@ -93,6 +93,7 @@ class ResultWorker:
         self.not_of: frozenset[UUID] = frozenset()  # links whose messages are left alone: who has them knows them
         self._stopping = self._away = False
         self._unreturned: set[UUID] = set()  # claimed, not decided, and not given back because the database was away
+        self._doubtful = False  # a claim may have been committed whose answer was lost
         self._slots = asyncio.Semaphore(limits.workers)
         self._deciding = asyncio.Lock()  # one batch after the other: the first is committed while the next is decided
         self._rule_sets = rule_sets()
@@ -147,13 +148,7 @@ class ResultWorker:
 
     async def _begin(self) -> int:
         """Claim one window of messages, decode them and begin to decide them; returns how many were claimed."""
-        async with self._database.system() as system:
-            if self._unreturned:
-                await store.give_back(system, self._unreturned, refund=True)
-                self._unreturned.clear()
-            most = BUSY_MESSAGES if self._courtesy.busy() else CLAIM_MESSAGES
-            claims = await store.claim(system, most, self._organization_ids, self.not_of)
-            telemetry.set_queue_depth(await store.depth(system) if claims else 0)
+        claims = await self._claimed()
         if claims:
             oldest = instant_of(min(claim.message_id for claim in claims))
             self._waited_s = (datetime.now(UTC) - oldest).total_seconds()
@@ -171,6 +166,22 @@ class ResultWorker:
             if claims[0].attempts > 1:
                 await self._see_through(0)
         return len(claims)
+
+    async def _claimed(self) -> list[Claim]:
+        """Claim, after what was claimed in vain is free again: nothing overtakes it."""
+        async with self._database.system() as system:
+            if self._unreturned:
+                await store.give_back(system, self._unreturned, refund=True)
+                self._unreturned.clear()
+            if self._doubtful:
+                at_work = [claim.message_id for window in self._windows for claim in window.claims]
+                await store.free_lost(system, self._organization_ids, at_work)
+            self._doubtful = True
+            most = BUSY_MESSAGES if self._courtesy.busy() else CLAIM_MESSAGES
+            claims = await store.claim(system, most, self._organization_ids, self.not_of)
+            telemetry.set_queue_depth(await store.depth(system) if claims else 0)
+        self._doubtful = False
+        return claims
 
     async def _see_through(self, most: int) -> None:
         """Wait until no more than so many windows are being decided."""

@@ -80,7 +80,8 @@ ACTIONS = {
     Action.WAIT_CONTENTION: "hold off {host_hold_off_s:g} s as host, {instrument_hold_off_s:g} s as instrument; the "
     "message stays queued",
     Action.WAIT_SILENCE: "send EOT, hold off {busy_hold_off_s:g} s; the message stays queued",
-    Action.WAIT_NOBODY: "send EOT, hold off {busy_hold_off_s:g} s; the message stays queued",
+    Action.WAIT_NOBODY: "send EOT, unless other bytes came: their sender may be in mid-message, and would take it for"
+    " an ACK; hold off {busy_hold_off_s:g} s; the message stays queued",
     Action.YIELD: "send EOT, hold off {interrupt_hold_off_s:g} s; the message stays queued, from its first frame",
     Action.FAIL_ALL: "what is queued has failed",
 }

@@ -103,6 +103,7 @@ class DataLink:
         self._in = ByteQueue()
         self._junk = bytearray()  # the current run of bytes without meaning
         self._junk_seen = False  # this run has been counted as a reply already
+        self._talking = False  # somebody has said something else since our ENQ
         self._fresh = True  # what comes next is at the begin of a line of text
         self._frames = FrameReader(self.options)
         self._records = RecordReader(self.options.max_frame_bytes - FRAME_OVERHEAD_BYTES)
@@ -274,6 +275,7 @@ class DataLink:
 
     def _take_junk(self, count: int) -> None:
         self._skip(self._in.take(count))
+        self._talking = True
         if not self._junk_seen:
             # LIS01-A2: any byte other than ACK and EOT rejects the frame; a burst does so once
             self._junk_seen = True
@@ -510,7 +512,7 @@ class DataLink:
         self._reply(NAK)
 
     def _enquire(self) -> None:
-        self._wanted = False
+        self._wanted = self._talking = False
         self._queue[0].attempts += 1
         self._out.append(ENQ)
         self._arm(self.options.reply_wait_s)
@@ -548,7 +550,9 @@ class DataLink:
         self._hold_off("contention", self.options.host_hold_off_s if host else self.options.instrument_hold_off_s)
 
     def _leave(self, reason: str, seconds: float) -> None:
-        self._out.append(EOT)
+        # Who talks and does not answer our ENQ may be in mid-message: his frame, which nobody stored, EOT acknowledges.
+        if reason != "silent" or not self._talking:
+            self._out.append(EOT)
         self._hold_off(reason, seconds)
 
     def _fail_all(self) -> None:

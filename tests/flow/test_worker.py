@@ -11,7 +11,7 @@ import pytest
 
 from interface.domain.catalogue import Catalogue
 from interface.domain.qc_lots import Used
-from interface.errors import StoreUnavailable
+from interface.errors import StoreAmbiguous, StoreUnavailable
 from interface.flow import batches, outcome, results, surroundings
 from interface.flow.context import LinkContext
 from interface.flow.outcome import Surroundings
@@ -62,6 +62,31 @@ async def test_what_was_claimed_when_the_database_went_away_is_due_again_at_once
         assert await lab.worker.work() == 1
         assert await lab.messages() == [("complete", "released")]
         assert await lab.owner.fetchval("select attempts from lab.message") == 1
+
+
+@pytest.mark.parametrize("lost", ["claim", "depth"])
+async def test_nothing_overtakes_what_was_claimed_when_the_answer_was_lost(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """The newer value of a specimen's result would be decided first, and the older one then take its place."""
+    async with laboratory(database_url) as lab:
+        await _specimens(lab, 1)
+        real = getattr(store, lost)
+
+        async def unheard(*arguments: object) -> None:
+            await real(*arguments)
+            raise StoreAmbiguous("the connection to the database was lost during a commit")
+
+        with monkeypatch.context() as broken, pytest.raises(StoreAmbiguous):
+            broken.setattr(store, lost, unheard)
+            await lab.worker.work()
+        assert await lab.owner.fetchval("select not_before > now() from lab.queue") is True
+        record = "R|1|^^^WBC|8.8|10*3/uL||N||F||||20260102030000"
+        await lab.send(message("P|1||P-1", "O|1|S1||^^^CBC|R", record, control="C2"))
+        assert await lab.worker.work() == 2
+        await lab.settle()
+        assert [view.value for view in await lab.results()] == ["8.8"]
+        assert await lab.owner.fetchval("select max(attempts) from lab.message") == 1
 
 
 async def test_when_the_process_is_killed_again_and_again_only_what_was_alone_at_work_is_parked(

@@ -89,6 +89,8 @@ LOST = ConnectionResetError("reset by peer")
         (asyncpg.OutOfMemoryError("memory"), True, StoreUnavailable),
         (asyncpg.QueryCanceledError("statement timeout"), False, StoreUnavailable),
         (asyncpg.ReadOnlySQLTransactionError("standby"), False, StoreUnavailable),
+        (asyncpg.DeadlockDetectedError("deadlock"), True, StoreUnavailable),  # nothing is said against the work
+        (asyncpg.SerializationError("concurrent update"), True, StoreUnavailable),
         (asyncpg.UniqueViolationError("twice"), True, None),
         (asyncpg.InsufficientPrivilegeError("no"), False, None),
         (asyncpg.InterfaceError("another operation is in progress"), False, None),

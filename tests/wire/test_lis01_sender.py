@@ -316,3 +316,12 @@ def test_no_reply_wedges_the_sender(replies: list[bytes]) -> None:
         sender.say(*[ACK] * 5)
     assert sender.link.idle
     assert [event for event in sender.events if isinstance(event, Delivered | SendFailed)]
+
+
+def test_who_talks_and_does_not_answer_our_enq_is_not_sent_an_eot_that_would_acknowledge_its_frame() -> None:
+    """LIS01-A2: EOT stands for ACK to a sender. We were started anew in the middle of its message."""
+    sender = Sender(Station.HOST)
+    assert sender.say(build_frame(4, b"R|1|^^^WBC|7.3\r", True)) == ENQ
+    assert (sender.wait(), sender.link.state, sender.timer_s) == (b"", State.HOLD_OFF, 10.0)
+    assert sender.wait() == ENQ
+    assert sender.wait() == EOT  # nobody was heard any more
