@@ -1,7 +1,9 @@
-"""What the fuzzer begins with: the corpus where there is one, the drivers' vectors always."""
+"""What the fuzzer begins with: what it kept before (`corpus/`), what we wrote, the drivers' vectors, and recorded
+messages where there are some. Of those nothing is ever kept."""
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +12,11 @@ from interface.driver import registry
 from interface.driver.capture import CaptureError, read_capture
 from interface.errors import LinkFrameError
 from tests import corpus
+from tests.fuzz.written import written
 
 MOST_BYTES = 2048  # long inputs make few tries
+KEPT = Path(__file__).parent / "corpus"
+WRITTEN = frozenset({"fhir", "oauth", "configuration", "mappings"})  # of which no analyzer shows anything
 
 
 def captures() -> Iterator[bytes]:
@@ -24,8 +29,21 @@ def captures() -> Iterator[bytes]:
             yield corpus.read(file)
 
 
+def kept(target: str) -> list[bytes]:
+    """What was found from our own inputs to reach something new, or to break a promise once: a literal on each line."""
+    path = KEPT / f"{target}.txt"
+    lines = path.read_text("ascii").splitlines() if path.is_file() else ()
+    return [ast.literal_eval(line) for line in lines if not line.startswith("#")]
+
+
 def seeds(target: str) -> list[bytes]:
     """Inputs for one target, in the form that it takes."""
+    own = [*kept(target), *written(target)]
+    return own if target in WRITTEN else own + _sent(target)
+
+
+def _sent(target: str) -> list[bytes]:
+    """What analyzers send, for one target."""
     found: list[bytes] = []
     for data in captures():
         if target in ("trace", "capture", "declared"):
