@@ -7,7 +7,7 @@ errors. What a statement does is in `statements`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -89,6 +89,12 @@ class Server:
         for connection in list(self.connections):
             if connection.process is process:
                 spawn(None, connection.abandoned())
+
+    def see_off(self, dead: Sequence[Process]) -> None:
+        """What is left of former lives ends before another begins, as `store.membership` has it (`Membership.join`)."""
+        for connection in list(self.connections):
+            if connection.process in dead:
+                connection.drop()
 
     async def run(self, transaction: Transaction, text: str, arguments: tuple[Any, ...]) -> list[Row]:
         """One statement, whole or not at all."""

@@ -225,6 +225,7 @@ class World:
         """Systemd: a daemon that has ended is started again, until it is stopped for good."""
         while True:
             self.lives += 1
+            self.server.see_off(self.dead)
             process = self.process = Process(f"life {self.lives}")
             self.note(process.name, "begins")
             task = spawn(
