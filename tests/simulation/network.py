@@ -55,6 +55,10 @@ class SimTransport(asyncio.Transport):
         host, _, port = self.names[1].rpartition(":")
         return (host, int(port)) if name == "peername" else default
 
+    @property
+    def over(self) -> bool:
+        return self._over
+
     def is_closing(self) -> bool:
         return self._closing
 

@@ -288,7 +288,7 @@ class World:
         for sender in self.senders:
             sender.calm = True
         for end in self.network.ends:  # a keep-alive finds what is half open, sooner or later
-            if end.fate[0] == "half_open":
+            if end.fate[0] == "half_open" or end.other.over:
                 end.break_off()
             end.fate = ("", 0)
         self.note("calm")
