@@ -126,8 +126,20 @@ class Server:
             asyncio.get_running_loop().call_later(_SYNC_S, self.tables.synced)
 
 
+class _Codecs:
+    """What the driver is told of types, which the model has no use for."""
+
+    def get_settings(self) -> _Codecs:
+        return self
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
 class SimConnection:
     """`asyncpg.Connection`, as far as it is used."""
+
+    _protocol = _Codecs()
 
     def __init__(self, server: Server, process: Process | None) -> None:
         self.server, self.process = server, process
