@@ -169,13 +169,14 @@ class ResultWorker:
 
     async def _claimed(self) -> list[Claim]:
         """Claim, after what was claimed in vain is free again: nothing overtakes it."""
+        if self._doubtful:  # then nothing that is claimed is at work, but what nobody knows of
+            await self._see_through(0)
         async with self._database.system() as system:
             if self._unreturned:
                 await store.give_back(system, self._unreturned, refund=True)
                 self._unreturned.clear()
             if self._doubtful:
-                at_work = [claim.message_id for window in self._windows for claim in window.claims]
-                await store.free_lost(system, self._organization_ids, at_work)
+                await store.free_lost(system, self._organization_ids)
             self._doubtful = True
             most = BUSY_MESSAGES if self._courtesy.busy() else CLAIM_MESSAGES
             claims = await store.claim(system, most, self._organization_ids, self.not_of)

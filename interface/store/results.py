@@ -244,25 +244,22 @@ async def give_back(system: Connection, message_ids: Iterable[UUID], *, refund: 
     )
 
 
-async def free_lost(system: Connection, organization_ids: Collection[UUID] | None, at_work: Collection[UUID]) -> None:
+async def free_lost(system: Connection, organization_ids: Collection[UUID] | None) -> None:
     """What a `claim` took whose answer was lost is due again, and its attempt does not count: else what comes after it
-    would be decided before it. Only for who alone decides for these organizations (None: all). `at_work`: the messages
-    that were claimed, and are known to be.
+    would be decided before it. Only for who alone decides for these organizations (None: all), and is at work on none.
 
     Such a claim may still be under way, and then has locked what it takes: that is waited for.
     """
-    whose = None if organization_ids is None else list(organization_ids), list(at_work)
+    whose = None if organization_ids is None else list(organization_ids)
     async with system.transaction():
         await system.execute(
-            """SELECT FROM lab.queue WHERE ($1::uuid[] IS NULL OR organization_id = ANY($1))
-                  AND message_id <> ALL($2) ORDER BY priority, message_id FOR UPDATE""",
-            *whose,
-        )
+            """SELECT FROM lab.queue WHERE $1::uuid[] IS NULL OR organization_id = ANY($1)
+                ORDER BY priority, message_id FOR UPDATE""", whose,
+        )  # fmt: skip
         await system.execute(
-            f"""UPDATE lab.queue SET not_before = now(), attempts = attempts - 1
-                 WHERE not_before > now() AND attempts > 0 AND ($1::uuid[] IS NULL OR organization_id = ANY($1))
-                   AND message_id <> ALL($2) AND {FENCE}""",  # noqa: S608  a constant
-            *whose,
+            f"""UPDATE lab.queue SET not_before = now(), attempts = attempts - 1 WHERE not_before > now()
+                   AND attempts > 0 AND ($1::uuid[] IS NULL OR organization_id = ANY($1)) AND {FENCE}""",  # noqa: S608
+            whose,
         )
 
 

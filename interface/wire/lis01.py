@@ -102,8 +102,7 @@ class DataLink:
         self._out = bytearray()
         self._in = ByteQueue()
         self._junk = bytearray()  # the current run of bytes without meaning
-        self._junk_seen = False  # this run has been counted as a reply already
-        self._talking = False  # somebody has said something else since our ENQ
+        self._junk_seen = self._talking = False  # this run has counted as a reply; one has come since our ENQ
         self._fresh = True  # what comes next is at the begin of a line of text
         self._frames = FrameReader(self.options)
         self._records = RecordReader(self.options.max_frame_bytes - FRAME_OVERHEAD_BYTES)
@@ -550,7 +549,7 @@ class DataLink:
         self._hold_off("contention", self.options.host_hold_off_s if host else self.options.instrument_hold_off_s)
 
     def _leave(self, reason: str, seconds: float) -> None:
-        # Who talks and does not answer our ENQ may be in mid-message: his frame, which nobody stored, EOT acknowledges.
+        # Who talks and does not answer ENQ may be in mid-message: EOT would be the ACK of a frame that nobody stored.
         if reason != "silent" or not self._talking:
             self._out.append(EOT)
         self._hold_off(reason, seconds)

@@ -225,9 +225,9 @@ class Network:
         port: int,
         process: Process | None,
         label: str = "",
-        answered: Callable[[bytes], None] = lambda data: None,
+        answered: Callable[[bytes, Any], None] = lambda data, protocol: None,
     ) -> tuple[SimTransport, Any]:
-        """`answered` is told what the other end writes. Raises ConnectionRefusedError where nobody listens."""
+        """`answered` is told what the other end writes, and to whom. Raises ConnectionRefusedError."""
         await asyncio.sleep(self.dice.uniform(*self.weather.delay_s))
         server = self.servers.get(f"{host}:{port}")
         if server is None or not (server.process is None or server.process.alive):
@@ -236,7 +236,8 @@ class Network:
         mine = f"10.0.0.{1 + self._ports % 7}:{self._ports}"
         near = SimTransport(self, factory(), process, (mine, server.at))
         far = SimTransport(self, None, server.process, (server.at, mine))
-        near.other, far.other, far.written = far, near, answered
+        near.other, far.other = far, near
+        far.written = lambda data: answered(data, near.protocol)
         near.label, far.label = label or mine, f"{server.at} from {label or mine}"
         chance = self.dice.random()
         if chance < self.weather.reset + self.weather.half_open:
@@ -284,7 +285,7 @@ class Port:
         self.protocol: Any = None  # the analyzer's
         self._last = [0.0, 0.0]
         self._coming: tuple[deque[bytes], deque[bytes]] = (deque(), deque())
-        self.answered: Callable[[bytes], None] = lambda data: None
+        self.answered: Callable[[bytes, Any], None] = lambda data, protocol: None
 
     def open(self, noted: Callable[[LineFault], None]) -> SerialEnd:
         """Our end. Raises OSError."""
@@ -306,7 +307,7 @@ class Port:
 
     def reply(self, data: bytes) -> None:
         """As the host."""
-        self.answered(data)
+        self.answered(data, self.protocol)
         self.network.note(f"{self.label} host", "sends", data)
         self._carry(1, data, self._heard)
 

@@ -107,7 +107,7 @@ class Sender:
         self.wire = Wire()
         self.address: tuple[str, int] | None = None
         self.port: Port | None = None
-        self.promised: Callable[[bytes], None] = lambda data: None
+        self.promised: Callable[[bytes, Any], None] = lambda data, wire: None
         self.calm = False  # the faults are over
 
     @property

@@ -236,18 +236,17 @@ def give_back(view: View, now: datetime, ids: Sequence[UUID], refunded: int) -> 
     return []
 
 
-def lock_queue(view: View, now: datetime, organizations: Sequence[UUID] | None, at_work: Sequence[UUID]) -> list[Row]:
+def lock_queue(view: View, now: datetime, organizations: Sequence[UUID] | None) -> list[Row]:
     """`results.free_lost`, its first statement."""
     for id, _ in sorted(view.scan("queue"), key=lambda one: (one[1]["priority"], one[0])):
-        if id not in at_work:
-            view.lock("queue", id)
+        view.lock("queue", id)
     return []
 
 
-def free_lost(view: View, now: datetime, organizations: Sequence[UUID] | None, at_work: Sequence[UUID]) -> list[Row]:
+def free_lost(view: View, now: datetime, organizations: Sequence[UUID] | None) -> list[Row]:
     """Its second."""
     for id, row in view.scan("queue"):
-        if row["not_before"] > now and row["attempts"] > 0 and id not in at_work:
+        if row["not_before"] > now and row["attempts"] > 0:
             view.change("queue", id, not_before=now, attempts=row["attempts"] - 1)
     return []
 
@@ -344,7 +343,7 @@ _BY_BEGIN: Final[tuple[tuple[str, Statement], ...]] = (
     ("WITH due AS", claim),
     ("UPDATE lab.queue SET not_before = now(), attempts = greatest", give_back),
     ("UPDATE lab.queue SET not_before = now() WHERE not_before > now()", free_all),
-    ("SELECT FROM lab.queue WHERE ($1::uuid[] IS NULL", lock_queue),
+    ("SELECT FROM lab.queue WHERE $1::uuid[] IS NULL", lock_queue),
     ("UPDATE lab.queue SET not_before = now(), attempts = attempts - 1", free_lost),
     ("SELECT count(*) FROM lab.queue", depth),
     ("select t.oid, t.typarray", nothing),

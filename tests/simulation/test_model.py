@@ -172,7 +172,7 @@ class Operations:
         return (list(self.links[:1]),)
 
     def _free_lost(self) -> tuple[Any, ...]:
-        return (self._some(),)
+        return ()
 
     def _settle(self) -> tuple[Any, ...]:
         return ([(id, self.dice.choice(("released", "held", "parked")), uuid7()) for id in self._some()],)
@@ -239,8 +239,8 @@ class Operations:
     async def do_free_all(self, connection: Any, answering: Sequence[UUID]) -> None:
         await results.free_all(connection, [self.organization_id], answering)
 
-    async def do_free_lost(self, connection: Any, at_work: Sequence[UUID]) -> None:
-        await results.free_lost(connection, [self.organization_id], at_work)
+    async def do_free_lost(self, connection: Any) -> None:
+        await results.free_lost(connection, [self.organization_id])
 
     async def do_settle(self, connection: Any, settled: Sequence[tuple[UUID, str, UUID]]) -> object:
         """By `results._SETTLE`; as `results.commit`, with audit ids that are the same on both."""
@@ -342,7 +342,7 @@ async def test_a_row_that_a_transaction_has_settled_is_passed_over_by_notes_and_
                 assert found[block[0].id][1] is None  # what is not committed nobody sees
             await other.execute("set lock_timeout = 1")
             with pytest.raises(asyncpg.LockNotAvailableError):
-                await operations.do(other, "free_lost", ([],))
+                await operations.do(other, "free_lost", ())
             await other.execute("reset lock_timeout")
         for connection in (second, other):
             found = await operations.do(connection, "read", ([block[0].id],))

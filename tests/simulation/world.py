@@ -204,15 +204,20 @@ class World:
         """Not raised where it is found, which is in the daemon's code."""
         self.loop.faults.append(self.broken(text))
 
-    def _promised_frames(self, sender: Any) -> Callable[[bytes], None]:
-        def promised(data: bytes) -> None:
-            if data[:1] in (ACK, EOT) and sender.pending is not None and sender.pending not in self._stored():
+    def _promised_frames(self, sender: Any) -> Callable[[bytes, Any], None]:
+        def promised(data: bytes, wire: Any) -> None:
+            if (
+                wire is sender.wire
+                and data[:1] in (ACK, EOT)
+                and sender.pending is not None
+                and sender.pending not in self._stored()
+            ):
                 self._promised_in_vain(f"{sender.name} is told {data[:1]!r} for a frame that is not committed")
 
         return promised
 
-    def _promised_blocks(self, sender: Any) -> Callable[[bytes], None]:
-        def promised(data: bytes) -> None:
+    def _promised_blocks(self, sender: Any) -> Callable[[bytes, Any], None]:
+        def promised(data: bytes, wire: Any) -> None:
             for message in sender.messages:
                 if f"MSA|AA|{message.control_id}\r".encode() in data and message.text not in self._stored():
                     self._promised_in_vain(f"{sender.name} is told AA for {message.control_id}, which is not committed")
