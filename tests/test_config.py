@@ -272,6 +272,10 @@ def test_a_malformed_address_is_a_problem(address: str) -> None:
         ("[[link]]\ntransport = 3\nid = 'a'\norganization = 'o'\ndriver = 7", "link[0].transport"),
         ("driver_path = 'x'", "driver_path"),
         ("state_dir = 'relative'", "state_dir"),
+        ("state_dir = '~nobody-of-this-name/x'", "state_dir"),
+        (f"driver_path = ['/{'x' * 300}']", "driver_path[0]"),
+        ("driver_path = ['~nobody-of-this-name/x']", "driver_path[0]"),
+        ("[backup]\ndirectory = '~nobody-of-this-name/x'", "backup.directory"),
         ("[limits]\nworkers = true", "limits.workers"),
     ],
 )

@@ -117,7 +117,7 @@ def _state_dir(root: Table, environ: Mapping[str, str]) -> Path:
     key, value = ("LABORA_STATE_DIR", environ["LABORA_STATE_DIR"]) if environ.get("LABORA_STATE_DIR") else ("", written)
     if not value:
         return default_state_dir(environ)
-    path = Path(value).expanduser()
+    path = Path(os.path.expanduser(value))
     if not path.is_absolute():
         root.problem(key or "state_dir", f'"{value}" must be an absolute path')
     return path
@@ -125,12 +125,14 @@ def _state_dir(root: Table, environ: Mapping[str, str]) -> Path:
 
 def _driver_path(root: Table) -> tuple[Path, ...]:
     folders = []
+    # By functions that raise for no name: a path may be too long, behind a folder of others, or of a user who is not.
     for index, text in enumerate(root.texts("driver_path")):
-        path = Path(text).expanduser()
+        path = Path(os.path.expanduser(text))
         if not path.is_absolute():
             root.problem(f"driver_path[{index}]", f'"{text}" must be an absolute path')
-        elif not path.is_dir():
+        elif not os.path.isdir(path):
             root.problem(f"driver_path[{index}]", f'"{text}" is not a folder')
+            continue
         folders.append(path)
     return (*folders, SYSTEM_DRIVERS) if SYSTEM_DRIVERS.is_dir() else tuple(folders)
 
@@ -148,7 +150,7 @@ def _database(table: Table | None, environ: Mapping[str, str], root: Table) -> D
         if text := _url_problem(url):
             root.problem("LABORA_DATABASE_URL", text)
     bin_dir = table.text("bin_dir")
-    if bin_dir and not (Path(bin_dir) / "postgres").is_file():
+    if bin_dir and not os.path.isfile(Path(bin_dir) / "postgres"):
         table.problem("bin_dir", f'"{bin_dir}" does not hold the program postgres')
     table.close()
     return DatabaseSettings(url, Path(bin_dir) if bin_dir else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,7 +74,7 @@ def _roster(table: Table) -> Path | None:
     text = table.text("roster")
     if not text:
         return SYSTEM_ROSTER if SYSTEM_ROSTER.is_file() else None
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if not path.is_absolute():
         table.problem("roster", f'"{text}" must be an absolute path')
         return None

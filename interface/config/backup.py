@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +27,8 @@ def read_backup(table: Table | None, environ: Mapping[str, str]) -> BackupSettin
     if table is None:
         return default
     directory = table.text("directory")
-    if directory and not Path(directory).expanduser().is_absolute():
+    directory = os.path.expanduser(directory)
+    if directory and not Path(directory).is_absolute():
         table.problem("directory", f'"{directory}" must be an absolute path')
     recipients, gpg = table.texts("recipient"), table.texts("gpg_recipient")
     for index, text in enumerate(recipients):
@@ -40,7 +42,7 @@ def read_backup(table: Table | None, environ: Mapping[str, str]) -> BackupSettin
     if recipients and gpg:
         table.problem("gpg_recipient", "stands beside recipient: a backup is encrypted with age or with GPG")
     settings = BackupSettings(
-        Path(directory).expanduser() if directory else None,
+        Path(directory) if directory else None,
         recipients,
         gpg,
         table.whole("keep_days", default.keep_days, 0, 36500),

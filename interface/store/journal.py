@@ -34,7 +34,7 @@ from interface import telemetry
 from interface.errors import LeaseLost, StoreAmbiguous, StoreError, StoreUnavailable
 from interface.store.db import Connection, Database, translate
 from interface.store.ids import of_int, uuid7_number
-from interface.store.journal_line import Line
+from interface.store.journal_line import Line, Session
 from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, RECOVER, SEAL_CUT
 from interface.store.notes import Notes
 from interface.store.pressure import Pressure
@@ -196,7 +196,8 @@ class Journal:
         self._cut: dict[UUID, MessageRow] = {}  # to be sealed once the database is back
         self._arrived = asyncio.Event()
         self._crowded, self._landed = asyncio.Event(), asyncio.Event()
-        self._first, self._second = (Line(database, organization_id) for _ in range(2))
+        former: set[Session] = set()
+        self._first, self._second = (Line(database, organization_id, former) for _ in range(2))
         self._flying: list[list[_Entry]] = []  # groups that are being committed
         self._flying_since = 0.0  # loop time, where one is
         self._pressure = Pressure()

@@ -14,7 +14,8 @@ from typing import Any
 
 import asyncpg
 
-from tests.simulation.loop import Process, current, spawn, utc
+from interface.store.journal_line import SEE_OFF, WHO
+from tests.simulation.loop import EPOCH, Process, current, spawn, utc
 from tests.simulation.statements import find, name_of, nothing
 from tests.simulation.tables import Row, Tables, Transaction, View, Waits
 
@@ -49,6 +50,7 @@ class Server:
         self.troubles = NONE
         self.connections: list[SimConnection] = []
         self.up, self.full = True, False
+        self.pids = 0
         self.thawed = asyncio.Event()  # not frozen
         self.thawed.set()
 
@@ -143,6 +145,8 @@ class SimConnection:
 
     def __init__(self, server: Server, process: Process | None) -> None:
         self.server, self.process = server, process
+        server.pids += 1
+        self.pid = server.pids
         self._open = True
         self._transaction: Transaction | None = None
         self._asked: asyncio.Task[Any] | None = None
@@ -291,6 +295,13 @@ class SimConnection:
     async def _statement(self, text: str, arguments: tuple[Any, ...]) -> list[Row]:
         server, transaction = self.server, self._transaction
         statement = find(text)
+        if text == WHO:
+            return [Row(("pid", "backend_start"), (self.pid, EPOCH))]
+        if text == SEE_OFF:
+            found = [one for one in server.connections if one.pid == arguments[0]]
+            for one in found:
+                one.drop()
+            return [Row(("done",), (True,)) for _ in found]
         if transaction is not None:
             if transaction.aborted:
                 raise asyncpg.InFailedSQLTransactionError("current transaction is aborted")

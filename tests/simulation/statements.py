@@ -348,6 +348,8 @@ _BY_BEGIN: Final[tuple[tuple[str, Statement], ...]] = (
     ("SELECT count(*) FROM lab.queue", depth),
     ("select t.oid, t.typarray", nothing),
     ("SET ", nothing),
+    ("SELECT pid, backend_start FROM", nothing),
+    ("SELECT pg_terminate_backend(pid)", nothing),
 )
 
 
