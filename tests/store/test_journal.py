@@ -348,23 +348,6 @@ async def _is_sealed(owner: Owner, message_id: UUID) -> bool:
     return bool(await owner.fetchval("select state = 'incomplete' from lab.message where id = $1", message_id))
 
 
-async def test_what_was_given_up_is_not_done_after_what_was_said_later(
-    database: Database, owner: Owner, organization: Organization
-) -> None:
-    """A seal waits for a lock until nobody waits for it; done after the message was sealed as cut, it would make the
-    resend a duplicate of that."""
-    sealed = whole(await make_link(owner, organization), b"text")
-    (row,) = sealed.messages
-    async with running(database, organization, commit_wait_s=1.0) as journal:
-        await journal.append(Append((row._replace(state="receiving", sealed_at=None, digest=None),), sealed.frames))
-        async with hanging(owner, organization, sealed):
-            with pytest.raises(StoreError):
-                await journal.append(Append(sealed.messages))
-            await journal.append(Append((row._replace(state="incomplete", digest=None, reason="lost"),)))
-            assert not await in_flight(owner)
-        assert await journal.append(whole(row.link_id, b"text")) == frozenset()
-
-
 async def test_no_statement_of_the_hot_path_searches_a_table_that_grows(
     database: Database, organization: Organization
 ) -> None:
