@@ -377,6 +377,7 @@ class RetentionSettings:
     wire_log_days: int = 180
     exports_days: int = 30
     tokens_days: int = 90
+    alerts_months: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ def read_retention(table: Table | None) -> RetentionSettings:
         table.whole("wire_log_days", default.wire_log_days, 0, 36500),
         table.whole("exports_days", default.exports_days, 0, 36500),
         table.whole("tokens_days", default.tokens_days, 0, 36500),
+        table.whole("alerts_months", default.alerts_months, 0, 1200),
     )
     table.close()
     return settings

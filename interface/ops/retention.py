@@ -109,9 +109,8 @@ def _limits(settings: RetentionSettings, now: datetime) -> list[tuple[Kind, date
         Kind.WIRE_LOG: settings.wire_log_days, Kind.EXPORTS: settings.exports_days, Kind.TOKENS: settings.tokens_days,
     }  # fmt: skip
     found = [(kind, now - timedelta(days=number)) for kind, number in days.items() if number]
-    if settings.feed_months:
-        found.append((Kind.FEED, months_before(now, settings.feed_months)))
-    return found
+    months = {Kind.FEED: settings.feed_months, Kind.ALERTS: settings.alerts_months}
+    return found + [(kind, months_before(now, number)) for kind, number in months.items() if number]
 
 
 async def _frames(connection: Connection, before: datetime, dry_run: bool) -> AsyncIterator[Deleted]:
@@ -156,12 +155,13 @@ async def _month(
 
 async def _rows(connection: Connection, kind: Kind, before: datetime, dry_run: bool) -> AsyncIterator[Deleted]:
     for each in await retention.organizations(connection):
-        while True:
-            done = await retention.delete_rows(connection, kind, each, before, dry_run=dry_run)
-            if done.rows:
-                yield done
-            if dry_run or done.rows < BATCH:
-                break
+        for table in retention.tables(kind):
+            while True:
+                done = await retention.delete_rows(connection, kind, table, each, before, dry_run=dry_run)
+                if done.rows:
+                    yield done
+                if dry_run or done.rows < BATCH:
+                    break
 
 
 async def keep(settings: Callable[[], Settings], server: EmbeddedPostgres | None) -> None:

@@ -6,7 +6,8 @@ else goes row by row, so many in a transaction. Killed in the middle, a month is
 
 Never deleted: a message that is not settled or was parked, one with a result that waits, is held or belongs to an order
 that is still worked on, what stands under a legal hold, a row of the feed that a subscription has not been told of, an
-audit row that is not sealed. Results, quality control and reports are not deleted at all (docs/retention.md).
+audit row that is not sealed, an alert that stands. Results, quality control and reports are not deleted at all
+(docs/retention.md says why).
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class Kind(StrEnum):
     WIRE_LOG = "wire_log"
     EXPORTS = "exports"
     TOKENS = "tokens"
+    ALERTS = "alerts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,30 +349,48 @@ async def _cut_trail(
 
 # ---- what goes row by row -------------------------------------------------------------------------------------------
 
+_NO_HOLD: Final = "not exists (select from lab.legal_hold where organization_id = $1 and ended_at is null)"
+_OVER: Final = """a.recovered_at < $2 and (a.told_at is null or a.recovery_told_at is not null)"""
+# Of each class its tables with what must be so of a row, one after the other.
 _ROWS: Final = {
     # The last row stays: who has read up to it must find it (`store.changes.has`).
-    Kind.FEED: (
+    Kind.FEED: ((
         "outbox",
         """t.seq is not null and t.sealed_at < $2
            and t.seq < (select max(seq) from lab.outbox where organization_id = $1)
            and t.seq <= coalesce((select min(position) from lab.subscription
                                   where organization_id = $1 and ended_at is null), t.seq)""",
+    ),),
+    Kind.WIRE_LOG: (("wire_log", f"t.ended_at < $2 and {_NO_HOLD}"),),
+    Kind.EXPORTS: (("export_job", "t.ended_at < $2 and (t.files = '[]' or t.removed_at is not null)"),),
+    Kind.TOKENS: (("access_token", "coalesce(t.revoked_at, t.expires_at) < $2"),),
+    # What is over, and was told to be; what was told of it, once it speaks of nothing else.
+    Kind.ALERTS: (
+        ("alert_event",
+         f"""t.created_at < $2 and {_NO_HOLD}
+             and (t.alert_id is null or exists (select from lab.alert a where a.id = t.alert_id and {_OVER}))
+             and not exists (select from lab.alert_message m where m.id = t.message_id and m.state = 'waiting')"""),  # noqa: S608
+        ("alert_message",
+         f"""t.created_at < $2 and t.state <> 'waiting' and {_NO_HOLD}
+             and not exists (select from lab.alert_event e where e.message_id = t.id)"""),
+        ("alert",
+         f"""{_OVER.replace("a.", "t.")} and {_NO_HOLD}
+             and not exists (select from lab.alert_event e where e.alert_id = t.id)"""),
     ),
-    Kind.WIRE_LOG: (
-        "wire_log",
-        """t.ended_at < $2 and not exists (
-               select from lab.legal_hold where organization_id = $1 and ended_at is null)""",
-    ),
-    Kind.EXPORTS: ("export_job", "t.ended_at < $2 and (t.files = '[]' or t.removed_at is not null)"),
-    Kind.TOKENS: ("access_token", "coalesce(t.revoked_at, t.expires_at) < $2"),
-}
+}  # fmt: skip
+
+
+def tables(kind: Kind) -> tuple[str, ...]:
+    """The tables of a class that goes row by row, in the order in which their rows can go."""
+    return tuple(table for table, _ in _ROWS[kind])
 
 
 async def delete_rows(
-    connection: Connection, kind: Kind, organization_id: UUID, before: datetime, *, dry_run: bool, most: int = BATCH
-) -> Deleted:
-    """At most `most` rows of a class, told in the audit trail; `rows` equal to it: there may be more."""
-    table, condition = _ROWS[kind]
+    connection: Connection, kind: Kind, table: str, organization_id: UUID, before: datetime, *, dry_run: bool,
+    most: int = BATCH,
+) -> Deleted:  # fmt: skip
+    """At most `most` rows of a table of a class, told in the audit trail; `rows` equal to it: there may be more."""
+    condition = dict(_ROWS[kind])[table]
     where = f"from {SCHEMA}.{table} t where t.organization_id = $1 and {condition}"
     async with _as_owner(connection):
         await _act_for(connection, organization_id)

@@ -7,12 +7,15 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from interface.cli.db import without_password
+from interface.store.db import prepare
+from interface.store.ids import uuid7
 from tests.conftest import FOUNDED, owner_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -85,11 +88,18 @@ async def test_before_a_backup_is_made_nothing_is_deleted_that_retention_names(
 ) -> None:
     url = owner_of(founded_url)
     owner = await asyncpg.connect(url)
+    await prepare(owner)
     organization_id = await owner.fetchval("select id from lab.organization where name = $1", FOUNDED)
     await owner.execute(
         "insert into lab.access_token (token_hash, organization_id, expires_at)"
         " values ('\\x01', $1, now() - interval '5 years')", organization_id,
     )  # fmt: skip
+    weeks = [datetime.now(UTC) - timedelta(weeks=number) for number in range(15)]
+    await owner.executemany(  # the laboratory was at work meanwhile
+        "insert into lab.audit_event (id, organization_id, at, actor_kind, action, entity_kind)"
+        " values ($1, $2, $3, 'setup', 'read', 'test')",
+        [(uuid7(int(at.timestamp() * 1000)), organization_id, at) for at in weeks],
+    )
     for arguments, left in ((("--keep",), 1), ((), 0)):
         status, _, err = await labora(url, state_dir, "db", "maintain", *arguments)
         assert status == 0, err

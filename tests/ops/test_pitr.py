@@ -16,11 +16,13 @@ import pytest
 from interface.ops import backup, backup_restore, backup_verify
 from interface.ops.retention import deleted
 from interface.settings import DatabaseSettings, RetentionSettings, Settings
+from interface.store import retention
 from interface.store.migrate import upgrade
 from interface.store.retention import Kind
 from tests.flow.laboratory import laboratory
 from tests.ops.system_cluster import ROLES, SystemCluster
 from tests.ops.test_backup import store
+from tests.store.lived import every_day
 
 SCRIPT = str(Path(__file__).parent.parent.parent / "scripts" / "pitr")
 
@@ -67,6 +69,7 @@ async def test_roles_without_special_rights_back_up_verify_and_restore(
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute("delete from lab.result_version")
     # The owner, who is held to the policies too, deletes what was kept long enough: here all are held results'.
+    monkeypatch.setattr(retention, "lived_days", every_day)
     later = datetime.now(UTC) + timedelta(days=2000)
     said = [one async for one in deleted(cluster.url(), RetentionSettings(1, 1, 1, 1, 1, 1), later, dry_run=False)]
     assert [(one.kind, one.rows) for one in said if one.kind is Kind.FRAMES] == [(Kind.FRAMES, 0)]

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
+from interface.domain.alerts import AlertKind, Severity, Subject
 from interface.domain.review import ReviewError
 from interface.domain.views import Actor, ActorKind
-from interface.flow import holds
+from interface.flow import alerting, holds
 from interface.ops.retention import Proven, deleted, months_before
 from interface.settings import RetentionSettings
-from interface.store import audit, audit_chain, changes, retention
+from interface.store import alert_messages, audit, audit_chain, changes, retention
+from interface.store.alert_messages import NewMessage, Receiver
 from interface.store.audit_chain import Tampering, Verdict
 from interface.store.holds import HoldKind, standing
 from interface.store.ids import uuid7, uuid7_floor
 from interface.store.retention import Deleted, Kind
 from tests.conftest import owner_of
 from tests.flow.laboratory import Laboratory, laboratory, message
+from tests.store.lived import every_day
 
 pytestmark = pytest.mark.usefixtures("lived")
 LATER = datetime.now(UTC) + timedelta(days=5 * 366)  # everything that a test stores is old then
@@ -31,11 +34,6 @@ NOTHING = RetentionSettings(0, 0, 0, 0, 0, 0)
 @pytest.fixture
 def lived(monkeypatch: pytest.MonkeyPatch) -> None:
     """Something was stored on every day until LATER."""
-
-    async def every_day(_connection: object, _organizations: object, now: datetime) -> AsyncGenerator[datetime, None]:
-        for number in range(10 * 366):
-            yield retention.day_of(now) - retention.DAY * number
-
     monkeypatch.setattr(retention, "lived_days", every_day)
 
 
@@ -367,6 +365,35 @@ async def test_what_has_ended_goes_row_by_row_and_is_told(lab: Laboratory) -> No
     assert await lab.owner.fetchval("select count(*) from lab.client_assertion") == 1
     told = await lab.owner.fetch("select entity_kind from lab.audit_event where action = 'delete' order by 1")
     assert [row["entity_kind"] for row in told] == ["access_token", "export_job"]
+
+
+async def test_alerts_go_when_they_are_over_and_were_told_to_be(lab: Laboratory) -> None:
+    over, untold, stands, waits = [Subject("disk", name) for name in ("over", "untold", "stands", "waits")]
+    own, now = lab.organization_id, datetime.now(UTC)
+    ids = {}
+    async with lab.database.transaction(own) as connection:
+        for each in (over, untold, stands, waits):
+            id = await alerting.enter(connection, own, AlertKind.DISK, each)
+            assert id is not None
+            ids[each] = id
+            sent = None if each is waits else now
+            message = NewMessage(
+                Receiver("mail", "anna", "a@lab.example"), "entered", Severity.URGENT, "t", "b", ((id, "entered"),),
+                sent_at=sent,
+            )  # fmt: skip
+            await alert_messages.insert(connection, alerting.watch_actor(own), [message], now)
+        await alert_messages.note_told(connection, dict.fromkeys(ids.values(), 0), now)
+        for each in (over, untold, waits):
+            await alerting.recover(connection, own, AlertKind.DISK, each)
+        await alert_messages.note_recovery_told(connection, [ids[over], ids[waits]], now)
+    alerts = RetentionSettings(0, 0, 0, 0, 0, 0, 1)
+    foreseen = await swept(lab, alerts, dry_run=True)
+    assert [(one.kind, one.name) for one in foreseen] == [(Kind.ALERTS, "alert_event")]
+    said = [(one.name, one.rows) for one in await swept(lab, alerts)]
+    # Of what a message tells that waits yet, the rows stay that say what it tells of.
+    assert said == [("alert_event", 5), ("alert_message", 1), ("alert", 1)]
+    left = await lab.owner.fetch("select subject from lab.alert order by entered_at, id")
+    assert [row["subject"] for row in left] == ["untold", "stands", "waits"]
 
 
 async def test_only_who_may_says_what_is_kept(lab: Laboratory) -> None:
