@@ -198,7 +198,12 @@ class Process:
             return await self._process.wait()
 
     async def __aenter__(self) -> Process:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            if self._process is not None and self._process.returncode is None:
+                await self.end(signal.SIGKILL)
+            raise
         return self
 
     async def __aexit__(

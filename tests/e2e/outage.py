@@ -139,6 +139,7 @@ class Site(Process):
         self._process: asyncio.subprocess.Process | None = None
         self._names = count(1)
         self.sent: list[Analyzer] = []
+        self.resumed_s: list[float] = []  # after each time that there was room again
         self.step(0)
 
     def _command(self) -> list[str]:
@@ -213,6 +214,17 @@ class Site(Process):
     @property
     def acknowledged(self) -> int:
         return sum(len(one.acknowledged) for one in self.sent)
+
+    async def next_acknowledged(self) -> float:
+        """Seconds until something is acknowledged."""
+        loop = asyncio.get_running_loop()
+        began, before = loop.time(), self.acknowledged
+
+        async def more() -> bool:
+            return self.acknowledged > before
+
+        await eventually(more)
+        return loop.time() - began
 
     def counted(self) -> str:
         """For who reads the output of a long run."""
