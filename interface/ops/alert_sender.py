@@ -1,6 +1,7 @@
 """Sends the messages that wait, in order for each address, at least once, with one key however often.
 
-A message is claimed, tried once and noted. Whoever dies in between has it sent again, under the same key. A failure is
+A message is claimed, tried once and noted; while the database does not take what came of it, that is remembered.
+Whoever dies in between has it sent again, under the same key. A failure is
 waited out, longer each time; after FALTERS of them the channel itself is an alert, told by whatever else the roster
 has, until it takes a message again.
 """
@@ -49,10 +50,17 @@ class AlertSender:
     ) -> None:
         self._database, self._channels, self._now = database, channels, now
         self.holder = uuid7()
+        # What came of messages, which the database did not take: noted before anything else is sent.
+        self._owed: dict[UUID, dict[UUID, tuple[Waiting, DeliveryError | None]]] = {}
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def serve(self, organization_id: UUID) -> int:
-        """Try once what is due; returns how many messages were taken. Raises StoreError."""
+        """Try once what is due; returns how many messages were taken. One call at a time for an organization. Raises
+        StoreError."""
+        owed = self._owed.get(organization_id, {})
+        for message, error in list(owed.values()):
+            await self._note(organization_id, message, error)
+            del owed[message.id]
         now = self._now()
         async with self._database.transaction(organization_id) as connection:
             claimed = await rows.claim(connection, self.holder, now, now + LEASE, LONGEST)
@@ -77,7 +85,7 @@ class AlertSender:
             return  # their lease ends
 
     async def _try(self, organization_id: UUID, message: Waiting) -> bool:
-        channel = self._channels().get(message.channel)
+        channel, failed = self._channels().get(message.channel), None
         try:
             if channel is None:
                 raise DeliveryTransient(f"there is no channel {message.channel} any more")
@@ -85,14 +93,23 @@ class AlertSender:
             async with self._places:
                 await send(channel, outgoing)
         except DeliveryError as error:
-            await self._failed(organization_id, message, error)
-            return False
+            failed = error
+        try:
+            await self._note(organization_id, message, failed)
+        except StoreError:
+            self._owed.setdefault(organization_id, {})[message.id] = message, failed
+            raise
+        return failed is None
+
+    async def _note(self, organization_id: UUID, message: Waiting, failed: DeliveryError | None) -> None:
+        if failed is not None:
+            await self._failed(organization_id, message, failed)
+            return
         actor = alerting.watch_actor(organization_id)
         async with self._database.transaction(organization_id) as connection:
             await rows.note_sent(connection, actor, message, self.holder, self._now())
             await alerting.recover(connection, organization_id, AlertKind.CHANNEL, Subject("channel", message.channel))
         log.info("alert told", action="alert.told", channel=message.channel, message=str(message.id))
-        return True
 
     async def _failed(self, organization_id: UUID, message: Waiting, error: DeliveryError) -> None:
         attempts, now = message.attempts + 1, self._now()

@@ -161,7 +161,8 @@ async def told_from(connection: Connection, ids: Collection[UUID], now: datetime
 async def claim(
     connection: Connection, holder: UUID, now: datetime, until: datetime, longest: timedelta
 ) -> list[Waiting]:
-    """Of each address the first message that waits, where it is due and nobody has it: what is behind it waits.
+    """Of each address the first message that waits, where it is due and nobody else has it: what is behind it waits.
+    The holder itself has nothing under way: what it has claimed already it does not know of.
 
     `longest` after now nothing is due, nor anybody's, but by a clock that has been put back since.
     """
@@ -172,7 +173,7 @@ async def claim(
            ), due as (
                select m.id from lab.alert_message m join first f on f.id = m.id
                 where m.state = 'waiting' and (m.due_at <= $2 or m.due_at > $4)
-                  and (m.claimed_until is null or m.claimed_until < $2 or m.claimed_until > $4)
+                  and (m.claimed_until is null or m.claimed_by = $1 or m.claimed_until < $2 or m.claimed_until > $4)
                 order by m.place limit 100 for update of m skip locked
            )
            update lab.alert_message m set claimed_by = $1, claimed_until = $3 from due where m.id = due.id

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from interface.domain.alerts import AlertKind, Severity, Subject
+from interface.errors import StoreUnavailable
 from interface.flow import alerting
 from interface.settings import ChannelType
 from interface.store import alert_messages
@@ -157,6 +158,44 @@ async def test_one_that_dies_after_sending_has_it_sent_again_under_the_same_key(
     assert await telling.send(300) == 2
     assert len({one["Message-ID"] for one in telling.post.got}) == 1 < len(telling.post.got)
     assert len({one.headers["Idempotency-Key"] for one in telling.web.got}) == 1
+
+
+async def test_a_database_that_goes_between_sending_and_noting_has_nothing_sent_twice_or_late(
+    telling: Telling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent is remembered, and what is behind it does not wait until its claim ends."""
+
+    async def away(*_: object) -> None:
+        raise StoreUnavailable("the database cannot be reached")
+
+    await telling.enter(DOWN)
+    await telling.tell(60)
+    with monkeypatch.context() as patch:
+        patch.setattr(alert_messages, "note_sent", away)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await telling.send()
+    await telling.recover(DOWN)
+    await telling.tell(70)
+    telling.post.refuse = {"DATA": "451 4.3.0 later"}
+    with monkeypatch.context() as patch:
+        patch.setattr(alert_messages, "note_failure", away)
+        with pytest.raises(StoreUnavailable):
+            await telling.send()
+    telling.post.refuse = {}
+    assert await telling.send() == 0, "it is tried again when it is due"
+    assert await telling.send(5) == 1
+    titles = [str(one["Subject"]).partition("] ")[2] for one in telling.post.got]
+    assert titles == ["Link hema-1 is down", "Over: link hema-1 is down"]
+
+
+async def test_a_claim_that_nobody_knows_whether_it_was_made_holds_nothing_up(telling: Telling) -> None:
+    await telling.enter(DOWN)
+    await telling.tell(60)
+    async with telling.transaction() as connection:
+        lease = telling.now + timedelta(minutes=5)
+        await alert_messages.claim(connection, telling.sender.holder, telling.now, lease, timedelta(hours=1))
+    assert await telling.send() == 1
 
 
 async def test_two_senders_send_each_message_once(telling: Telling) -> None:
