@@ -36,7 +36,7 @@ from tests.link.certificates import Authority
 from tests.ops.receivers import WebServer
 from tests.ops.system_cluster import ROLES, SUPERUSER, SystemCluster
 
-DISK_MB = 160
+DISK_MB, OWN_SERVERS_DISK_MB = 160, 640  # which is given its options by nobody, and keeps more of its log
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 PACE_S = 0.05
 CONFIG = """
@@ -98,12 +98,12 @@ select distinct results from (
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[Path | None]:
-    """A file system of DISK_MB on a loop device, which everybody may pass through; None where none can be mounted."""
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
+    """A file system on a loop device, which everybody may pass through; None where none can be mounted."""
     image, at = folder / "disk.img", folder / "disk"
     at.mkdir()
     with image.open("wb") as file:
-        file.truncate(DISK_MB << 20)
+        file.truncate(megabytes << 20)
     commands = ["mkfs.ext4", "-q", "-m", "0", str(image)], ["mount", "-o", "loop", str(image), str(at)]
     made = os.geteuid() == 0 and all(
         shutil.which(command[0]) and not subprocess.run(command, capture_output=True).returncode for command in commands
@@ -288,7 +288,7 @@ class Site(Process):
 
 @asynccontextmanager
 async def site(folder: Path, hook: WebServer, *, workers: int = 1, embedded: bool = False) -> AsyncIterator[Site]:
-    with small_disk(folder) as disk:
+    with small_disk(folder, OWN_SERVERS_DISK_MB if embedded else DISK_MB) as disk:
         if disk is not None:
             disk.chmod(0o755)
         async with AsyncExitStack() as stack:
