@@ -182,14 +182,18 @@ async def another(**options: Any) -> AsyncIterator[Site]:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-async def test_a_database_that_is_stopped_twenty_times_and_a_disk_that_is_full_five(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+async def test_a_database_that_is_stopped_twenty_times(capsys: pytest.CaptureFixture[str]) -> None:
     async with another() as at:
         async with at.load():
             await stop_and_start(at, capsys, 20)
         assert await at.alerts("database") == [ONCE] * 20
         say(capsys, f"PostgreSQL stopped and started 20 times: {at.counted()}")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_a_disk_that_is_filled_five_times(capsys: pytest.CaptureFixture[str]) -> None:
+    async with another() as at:
         async with at.load():
             await fill_and_free(at, capsys, 5)
         assert await at.alerts("disk", str(at.disk)) == [ONCE] * 5
