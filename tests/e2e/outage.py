@@ -112,7 +112,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
         yield at if made else None
     finally:
         if made:
-            subprocess.run(["umount", str(at)], check=True)
+            subprocess.run(["umount", "--lazy", str(at)], check=True)  # a killed daemon's server ends after it
 
 
 class Site(Process):
