@@ -58,7 +58,7 @@ class AlertCenter:
         self._sender = AlertSender(database, lambda: self._channels, now)
         self._made = asyncio.Event()
         self._down_since: datetime | None = None
-        self._standing: dict[tuple[UUID, AlertKind], set[Subject]] = {}  # as the database said last
+        self._told: dict[tuple[UUID, AlertKind], set[Subject]] = {}  # of what stands, as the database said last
         self._looked_long: dict[UUID, datetime] = {}
 
     def configure(self, alerts: AlertSettings, roster: Roster) -> None:
@@ -68,12 +68,15 @@ class AlertCenter:
     async def settle(self, organization_id: UUID, kind: AlertKind, found: Mapping[Subject, str]) -> None:
         """As `flow.alerting.settle`; what the database does not take is told without it. Never raises StoreError."""
         key = organization_id, kind
-        try:
-            async with self._database.transaction(organization_id) as connection:
-                await alerting.settle(connection, organization_id, kind, found)
-                self._standing[key] = await store.standing(connection, kind)
-        except StoreError:
-            self._desk.settle(organization_id, kind, found, self._standing.get(key, set()), self._now())
+        if self._down_since is None:  # else it may take this all the same, and no message: its disk is full
+            try:
+                async with self._database.transaction(organization_id) as connection:
+                    await alerting.settle(connection, organization_id, kind, found)
+                    self._told[key] = await store.told(connection, kind)
+                return
+            except StoreError:
+                pass
+        self._desk.settle(organization_id, kind, found, self._told.get(key, set()), self._now())
 
     async def look(self) -> None:
         """One round for every organization; what the database does not take is told without it."""

@@ -113,6 +113,15 @@ async def standing(connection: Connection, kind: AlertKind) -> set[Subject]:
     return {Subject(row["thing"], row["subject"]) for row in rows}
 
 
+async def told(connection: Connection, kind: AlertKind) -> set[Subject]:
+    """Of what alerts of a kind stand of which people were told, or are to be by a message that is there."""
+    rows = await connection.fetch(
+        "select thing, subject from lab.alert where kind = $1 and recovered_at is null and told_at is not null",
+        kind.value,
+    )
+    return {Subject(row["thing"], row["subject"]) for row in rows}
+
+
 async def find(
     connection: Connection, *, ids: Iterable[UUID] = (), kinds: Iterable[str] = (), standing: bool = True,
     limit: int = 500,

@@ -134,6 +134,24 @@ async def test_what_is_found_while_it_is_gone_is_told_with_it_and_stored_after(c
     ) == 1
 
 
+async def test_what_was_stored_and_not_told_yet_is_told_without_it(center: Center) -> None:
+    """A disk that fills up at once: the alert is stored yet, and the message about it is not."""
+    await center.round()
+    await center.center.settle(center.organization.id, AlertKind.DISK, {DISK: "0 MB are free"})
+    await center.take_away()
+    for _ in range(3):
+        await center.center.settle(center.organization.id, AlertKind.DISK, {DISK: "0 MB are free"})
+        assert await center.round() == []
+    assert await center.round() == ["URGENT: Disk space is short: /var/lib, the database does not serve"]
+    await center.give_back()
+    await center.center.settle(center.organization.id, AlertKind.DISK, {})
+    told = [title for _ in range(3) for title in await center.round(61)]
+    assert told == ["Over: disk space is short: /var/lib, the database does not serve"]
+    rows = {row.kind: row for row in await center.rows()}
+    assert len(await center.rows()) == 2 and rows.keys() == {"database", "disk"}
+    assert all(row.recovered_at is not None and row.told_at is not None for row in rows.values())
+
+
 async def test_a_mail_that_did_not_go_out_without_it_goes_out_after_under_the_same_key(center: Center) -> None:
     center.post.refuse = {"DATA": "451 later"}
     await center.take_away()
