@@ -76,6 +76,11 @@ def every_step_is_a_line_and_the_last_ones_are_a_check_and_what_to_do_next(syste
     assert PASSWORD not in system.said
 
 
+def without_a_compiler_it_says_so_and_goes_on(system: Installed) -> None:
+    (line,) = [each for each in system.said.splitlines() if each.startswith("machine code ")]
+    assert "none, without a C compiler" in line and "gcc" in line
+
+
 def run_again_it_changes_nothing(system: Installed) -> None:
     assert "(new)" not in system.again
     assert "\n0 changes." in system.again
@@ -198,6 +203,7 @@ def test_installed_on_a_debian_it_boots_serves_refuses_nobody_and_stops() -> Non
     with installed() as system:
         systemd_takes_the_units_as_they_are_installed(system)
         every_step_is_a_line_and_the_last_ones_are_a_check_and_what_to_do_next(system)
+        without_a_compiler_it_says_so_and_goes_on(system)
         run_again_it_changes_nothing(system)
         secrets_and_patients_data_are_nobody_elses(system)
         seen = boot(system, *DEFAULT)
