@@ -16,6 +16,7 @@ from interface import cli, errors, telemetry
 from interface.domain.model import HoldReason
 from interface.driver import registry
 from interface.driver.manifest import Driver, Feature
+from tests.docs.keys import keys
 
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "reference"
 _MADE: Final = "<!-- Made of the code by `python -m tests.docs.reference`; change the code, not this page. -->"
@@ -45,7 +46,7 @@ def _commands(command: click.Command, context: click.Context) -> Iterator[tuple[
 def _command(command: click.Command, context: click.Context) -> str:
     depth = len(context.command_path.split())
     paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
-    said = "\n\n".join(f"```\n{one[2:]}\n```" if one.startswith("\b\n") else one for one in paragraphs)
+    said = "\n\n".join(f"```text\n{one[2:]}\n```" if one.startswith("\b\n") else one for one in paragraphs)
     usage = " ".join((context.command_path, *command.collect_usage_pieces(context)))
     records = [parameter.get_help_record(context) for parameter in command.params]
     options = [(f"`{one[0]}`", " ".join(one[1].split())) for one in records if one and not one[0].startswith("--help")]
@@ -69,6 +70,20 @@ def command_line() -> str:
     context = click.Context(cli.labora, info_name="labora", terminal_width=10_000, max_content_width=10_000)
     found = [_command(command, at) for command, at in _commands(cli.labora, context)]
     return _page("Commands", *found)
+
+
+# ---- config.toml ----------------------------------------------------------------------------------------------------
+
+
+def configuration() -> str:
+    """Every key that the parser asks for."""
+    rows = [(f"`{path}`", kind, f"`{default}`" if default not in ("", "required") else default)
+            for path, kind, default in keys()]  # fmt: skip
+    said = (
+        "`config.toml` as its parser asks for it; keys of a `[[link]]` stand below `link`."
+        " [configuration.md](../configuration.md) says what each means, also where it is left out."
+    )
+    return _page("Settings", said, _table(("key", "what it is", "default"), rows))
 
 
 # ---- metrics --------------------------------------------------------------------------------------------------------
@@ -110,7 +125,8 @@ def error_tree() -> str:
     ]
     tree = (errors.__doc__ or "").partition("\n\n")[2].rstrip()
     return _page(
-        "Errors", "What becomes of each, by class:", f"```\n{tree}\n```", _table(("class", "slug", "what it is"), rows),
+        "Errors", "What becomes of each, by class:", f"```text\n{tree}\n```",
+        _table(("class", "slug", "what it is"), rows),
         "Why a result is held, as it stands in `held`:", ", ".join(f"`{one}`" for one in HoldReason) + ".",
     )  # fmt: skip
 
@@ -142,7 +158,8 @@ def drivers() -> str:
 
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
-    "cli.md": command_line, "metrics.md": metrics, "errors.md": error_tree, "drivers.md": drivers,
+    "cli.md": command_line, "configuration.md": configuration, "metrics.md": metrics, "errors.md": error_tree,
+    "drivers.md": drivers,
 }  # fmt: skip
 
 if __name__ == "__main__":

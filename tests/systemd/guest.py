@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 
 REPORT = Path("/report")
+PAGES = Path("/pages.json")  # commands of the documentation
 CONFIG = Path("/etc/labora/config.toml")
 PORT = 4001
 LINK = f"""
@@ -269,7 +270,13 @@ def upgrade_to(folder: Path) -> dict[str, object]:
     with Load() as load:
         until(lambda: load.made > 20, "load")
         done = subprocess.run(
-            [folder / "scripts" / "upgrade"], capture_output=True, text=True, check=False, env=environ, timeout=300
+            ["sh", "-ec", json.loads(PAGES.read_text())["upgrade"]],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environ,
+            timeout=300,
         )
         made = load.made
         until(lambda: load.made > made + 20, "load")
@@ -300,6 +307,19 @@ def upgrade_fails_in_migrating() -> object:
 
 def upgrade_migrates() -> object:
     return upgrade_to(checkout("migrating", migrates="pass"))
+
+
+def pages() -> object:
+    """What the pages say to root, in their order: the status of each block, and what it said where that is not 0."""
+    run("systemctl", "start", "labora-backup.service")
+    said = {}
+    for where, text in json.loads(PAGES.read_text())["blocks"]:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text], cwd="/root", stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        said[where] = [done.returncode, done.stdout[-1500:] if done.returncode else ""]
+    return {"said": said, "serves": enquire(), "ready": http("/ready")}
 
 
 def stop() -> object:
@@ -355,7 +375,7 @@ def uninstall() -> object:
 
 
 CHECKS = (
-    start, check, reload, restart, killed, watchdog, due, backup, health, proxy, jail, upgrade, upgrade_fails,
+    start, check, reload, restart, killed, watchdog, due, backup, health, proxy, jail, pages, upgrade, upgrade_fails,
     upgrade_fails_after_migrating, upgrade_fails_in_migrating, upgrade_migrates, credential, stop,
     uninstall,
 )  # fmt: skip

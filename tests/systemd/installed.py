@@ -15,9 +15,12 @@ from typing import Any
 import pytest
 
 from tests.cluster import new_state_dir
+from tests.docs.pages import DOCS, Block, blocks
 from tests.systemd import root as roots
 
 HOST, PASSWORD = "lab.example.org", "first-password-1"
+# Whose blocks for root are run here: the first of the first two to install and to upgrade, the others in the guest.
+PAGES = ("install.md", "upgrade.md", "recover.md", "backup.md")
 BOOT_WAIT_S = 400.0
 _GUEST = Path(__file__).with_name("guest.py")
 _UNIT = """
@@ -28,6 +31,10 @@ Type=oneshot
 ExecStart=-/usr/bin/python3 /guest.py {checks}
 ExecStopPost=/bin/systemctl poweroff --no-block
 """
+
+
+def for_root(page: str) -> list[Block]:
+    return [block for block in blocks(DOCS / page) if "root" in block.marks]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +68,10 @@ def installed() -> Iterator[Installed]:
     try:
         with roots.layer(folder) as root:
             before = Installed(root, "", "")
-            said = before.run("/srv/labora/scripts/install", "--host", HOST)
-            again = before.run("/srv/labora/scripts/install", "--host", HOST)
+            install = f"cd /srv/labora && {for_root('install.md')[0].text}"
+            assert HOST in install
+            said = before.run("sh", "-ec", install)
+            again = before.run("sh", "-ec", install)
             yield Installed(root, said, again)
     except roots.CannotBuild as error:
         (pytest.fail if must else pytest.skip)(str(error))
@@ -78,6 +87,10 @@ def boot(installed: Installed, *checks: str) -> Report:
     units, report = installed.root / "etc/systemd/system", installed.root / "report"
     report.unlink(missing_ok=True)
     shutil.copy(_GUEST, installed.root / "guest.py")
+    (_, *others), (upgrade,) = for_root("install.md"), for_root("upgrade.md")
+    others += [block for page in PAGES[2:] for block in for_root(page)]
+    told = {"upgrade": upgrade.text, "blocks": [(block.where, block.text) for block in others]}
+    (installed.root / "pages.json").write_text(json.dumps(told))
     (units / "guest.service").write_text(_UNIT.format(checks=" ".join(checks)))
     wants = units / "graphical.target.wants"
     wants.mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ UNITS = Path(__file__).parent.parent.parent / "systemd"
 MOST_EXPOSED = 20  # tenths
 DEFAULT = ("start", "check", "reload", "restart", "killed", "due", "backup", "health", "proxy", "stop")
 LONG = (
-    "start", "reload", "watchdog", "jail", "upgrade", "upgrade_fails", "upgrade_fails_after_migrating",
+    "start", "reload", "watchdog", "jail", "pages", "upgrade", "upgrade_fails", "upgrade_fails_after_migrating",
     "upgrade_fails_in_migrating", "upgrade_migrates", "credential", "uninstall",
 )  # fmt: skip
 
@@ -162,6 +162,12 @@ def who_guesses_passwords_is_kept_away(seen: Report) -> None:
     assert seen["jail"]["matches"]
 
 
+def what_the_pages_say_to_root_is_done(seen: Report) -> None:
+    assert len(seen["pages"]["said"]) >= 4
+    assert [where for where, (status, _) in seen["pages"]["said"].items() if status] == [], seen["pages"]
+    assert (seen["pages"]["serves"], seen["pages"]["ready"]) == (True, 200)
+
+
 def an_upgrade_refuses_nobody(seen: Report) -> None:
     found = seen["upgrade"]
     assert (found["status"], found["changed"], found["refused"]) == (0, True, 0), found
@@ -224,6 +230,7 @@ def test_it_survives_a_standstill_and_releases_that_do_not_run() -> None:
         seen = boot(system, *LONG)
     a_daemon_that_hangs_is_ended_and_started_anew(seen)
     who_guesses_passwords_is_kept_away(seen)
+    what_the_pages_say_to_root_is_done(seen)
     an_upgrade_refuses_nobody(seen)
     for how in ("upgrade_fails", "upgrade_fails_after_migrating", "upgrade_fails_in_migrating"):
         a_release_that_does_not_run_is_taken_back_with_its_schema(seen, how)
