@@ -217,3 +217,11 @@ def test_the_index_has_every_page_once() -> None:
 
 def test_what_is_marked_for_root_is_run_by_the_guest() -> None:
     assert {block.page for block in every() if "root" in block.marks} == set(PAGES)
+
+
+def test_a_command_that_no_test_runs_exists() -> None:
+    for block in every():
+        if any(block.text.startswith(first) for first in NOT_RUN):
+            for line in block.text.splitlines():
+                if line.startswith("labora "):
+                    assert fault(shlex.split(line, comments=True)[1:]) == "", line
