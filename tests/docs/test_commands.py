@@ -24,10 +24,10 @@ from tests.e2e.daemon import free_ports
 from tests.systemd.installed import PAGES
 
 TUTORIAL: Final = "tutorial.md"
-# Followed while the tutorial's daemon runs, and after it was stopped.
-BESIDE: Final = (
-    "connect-an-emr.md", "bring-up-a-link.md", "mapping.md", "two-way.md", "patients.md", "security.md", "alerts.md",
-    "monitoring.md", "retention.md", "qc.md",
+# Followed beside the tutorial's daemon: with every run of the tests, and with `--long`; and when it has been stopped.
+BESIDE: Final = ("connect-an-emr.md", "bring-up-a-link.md")
+LONG: Final = (
+    "mapping.md", "two-way.md", "patients.md", "security.md", "alerts.md", "monitoring.md", "retention.md", "qc.md",
 )  # fmt: skip
 AFTER: Final = ("backup.md",)
 # What another test runs as it stands in the page: by page and kind of block.
@@ -72,32 +72,43 @@ def follow(shell: Shell, page: str) -> None:
         shell.environment = before
 
 
-@pytest.mark.timeout(900)  # under a load; alone it takes half a minute
-def test_the_pages_do_what_they_say(folder: Path) -> None:
+def walk(folder: Path, beside: Sequence[str], after: Sequence[str] = ()) -> list[str]:
+    """What is wrong with the tutorial and these pages."""
     swap = {"/tmp/first-lab": str(folder / "first-lab")}  # noqa: S108
-    swap |= {
-        f"127.0.0.1:{port}": f"127.0.0.1:{here}" for port, here in zip((8080, 4001, 4009), free_ports(3), strict=True)
-    }
+    ports = (8080, 4001, 4009)
+    swap |= {f"127.0.0.1:{port}": f"127.0.0.1:{here}" for port, here in zip(ports, free_ports(3), strict=True)}
     wrong: list[str] = []
     with opened(folder, swap) as shell:
         shell.environment["PWD"] = str(ROOT)
         *begin, stop = of(TUTORIAL)
         shell.run(begin)
-        world = Block("world", 1, "sh", frozenset(), (SETUPS / "world.sh").read_text(encoding="utf-8"))
-        shell.run([world])
-        for page in (*BESIDE, None, *AFTER):
+        if set(beside) & set(LONG):
+            world = (SETUPS / "world.sh").read_text(encoding="utf-8")
+            shell.run([Block("world", 1, "sh", frozenset(), world)])
+        for page in (*beside, TUTORIAL, *after):
             try:
-                shell.run([stop]) if page is None else follow(shell, page)
+                shell.run([stop]) if page == TUTORIAL else follow(shell, page)
             except Differs as differs:
                 wrong.append(str(differs))
-    assert not wrong, "\n\n".join(wrong)
+    return wrong
+
+
+@pytest.mark.timeout(600)  # beside much else; alone it takes a tenth of that
+def test_the_tutorial_and_what_comes_next_do_what_they_say(folder: Path) -> None:
+    assert not (wrong := walk(folder, BESIDE)), "\n\n".join(wrong)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_the_pages_do_what_they_say(folder: Path) -> None:
+    assert not (wrong := walk(folder, LONG, AFTER)), "\n\n".join(wrong)
 
 
 # ---- nothing is left out --------------------------------------------------------------------------------------------
 
 
 def test_every_block_of_commands_is_run_by_a_test() -> None:
-    here = {TUTORIAL, *BESIDE, *AFTER}
+    here = {TUTORIAL, *BESIDE, *LONG, *AFTER}
     nobody = [
         f"{block.where} {block.first}"
         for block in every()
