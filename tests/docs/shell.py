@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Final
 
 from tests.docs.pages import ROOT, Block
 from tests.docs.quick_labora import CLIENT
 
 SETUPS: Final = Path(__file__).parent / "setup"
-PATIENCE_S: Final = 300.0
+PATIENCE_S: Final = 900.0  # beside much else; alone a page takes a few seconds
 _BIN: Final = Path(sys.executable).parent
 # `pick`: of JSON on stdin what a Python expression over it, `it`, says. `until_so`: wait for what another process does.
 _HELPERS: Final = """
@@ -63,12 +64,12 @@ class Shell:
             f'{_HELPERS}\n{setup}\nset -E; trap \'printf "\\001failed %s: %s\\n" "$?" "$BASH_COMMAND"\' ERR\n{body}\n'
             f'{{ pwd; env -0; }} > "{state}"\nprintf "\\001done\\n"\n'
         )
-        with open(self.folder / ".out", "w+b") as out:
+        with TemporaryFile() as out:  # not a pipe: what goes on in the background would keep it open
             status = self._bash(script, out)
             out.seek(0)
             said = out.read().decode()
         if status != 0 or not said.endswith("\001done\n"):
-            raise Differs(f"{blocks[0].page}: status {status}: {said[-1200:]}")
+            raise Differs(f"{blocks[0].page}: status {status}: {said[-1500:]}")
         where, _, environ = state.read_bytes().partition(b"\n")
         self.environment = dict(line.decode().split("=", 1) for line in environ.split(b"\0") if b"=" in line)
         self.environment["PWD"] = where.decode()
@@ -80,12 +81,12 @@ class Shell:
         """Its status; None where it did not end."""
         bash = subprocess.Popen(
             ["bash", "-c", script], cwd=self.environment["PWD"], env=self.environment,
-            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
             return bash.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
-            bash.kill()
+            os.killpg(bash.pid, signal.SIGKILL)
             bash.wait()
             return None
 

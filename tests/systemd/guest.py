@@ -31,7 +31,7 @@ organization = "main"
 driver = "generic_lis2"
 transport = {{ type = "tcp-listen", listen = "127.0.0.1:{PORT}" }}
 """
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0  # beside much else
 seen: dict[str, object] = {}
 
 
@@ -276,7 +276,7 @@ def upgrade_to(folder: Path) -> dict[str, object]:
             text=True,
             check=False,
             env=environ,
-            timeout=300,
+            timeout=900,
         )
         made = load.made
         until(lambda: load.made > made + 20, "load")
@@ -316,10 +316,11 @@ def pages() -> object:
     for where, text in json.loads(PAGES.read_text())["blocks"]:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text], cwd="/root", stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=300,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=900,
         )  # fmt: skip
         said[where] = [done.returncode, done.stdout[-1500:] if done.returncode else ""]
-    return {"said": said, "serves": enquire(), "ready": http("/ready")}
+    active = show("ActiveState") == "active"
+    return {"said": said, "serves": active and enquire(), "ready": http("/ready") if active else 0}
 
 
 def stop() -> object:

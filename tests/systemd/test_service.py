@@ -224,7 +224,7 @@ def test_installed_on_a_debian_it_boots_serves_refuses_nobody_and_stops() -> Non
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_it_survives_a_standstill_and_releases_that_do_not_run() -> None:
     with installed() as system:
         seen = boot(system, *LONG)
