@@ -23,6 +23,7 @@ IDLE_S = 75.0  # a connection is kept for another request
 UNREAD_WAIT_S = 60.0  # for a client to read what it asked for
 MOST_LINE_BYTES, MOST_HEADERS = 8190, 100
 _EACH_WAITS_S, _LONGEST_WAIT_S = 0.001, 0.004  # before another is taken, for each that is there
+_MOST_AT_ONCE = 128
 _WITHOUT_DESCRIPTORS_S = 1.0
 _LINGER_S = 5.0  # what comes after an answer that did not wait for it
 
@@ -111,13 +112,15 @@ class Accepting:
     """Takes connections from a listening socket, of which other processes may take too.
 
     Left to the event loop, who wakes first takes all that wait, and of two processes one has all the work. Here whoever
-    has connections lets the others take before it does.
+    has connections lets the others take before it does. When more wait than it takes in a turn it takes twice as many in
+    the next, so that no queue grows which one process alone could serve.
     """
 
     def __init__(self, listener: socket.socket, take: Callable[[socket.socket], Awaitable[object]], held: Held) -> None:
         """`take`: serves a connection; `held`: how many there are."""
         self._loop, self._listener, self._take, self._held = asyncio.get_running_loop(), listener, take, held
         self._begun: set[asyncio.Task[None]] = set()
+        self._at_once = 1
         listener.setblocking(False)
         self._timer: asyncio.TimerHandle | None = None
         self._look()
@@ -144,10 +147,12 @@ class Accepting:
         return self._held() + len(self._begun)
 
     def _accept(self) -> None:
-        for _ in range(1 + self._count() // 8):  # with many there may be many who come
+        at_once, self._at_once = self._at_once, min(2 * self._at_once, _MOST_AT_ONCE)
+        for _ in range(max(at_once, 1 + self._count() // 8)):  # with many there may be many who come
             try:
                 connection, _address = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
+                self._at_once = 1
                 break  # another process has it
             except OSError as error:  # no descriptor is left; it may be better in a while
                 _log.warning("no connection taken", action="api.accept", error=error.errno)

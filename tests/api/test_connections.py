@@ -87,3 +87,33 @@ async def test_without_descriptors_it_takes_again_later(
             await taker.came.wait()
     assert not refused
     taker.close()
+
+
+async def test_a_queue_of_short_connections_is_taken_in_few_turns(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[int] = []
+    real = Accepting._accept
+
+    def counted(self: Accepting) -> None:
+        turns.append(1)
+        real(self)
+
+    monkeypatch.setattr(Accepting, "_accept", counted)
+    clients = [socket.create_connection(listener.getsockname()) for _ in range(100)]
+    all_taken, taken = asyncio.Event(), 0
+
+    async def take(connection: socket.socket) -> None:
+        nonlocal taken
+        connection.close()  # so that none is held
+        taken += 1
+        if taken == len(clients):
+            all_taken.set()
+
+    accepting = Accepting(listener.dup(), take, lambda: 0)
+    async with asyncio.timeout(20):
+        await all_taken.wait()
+    assert len(turns) <= 10
+    accepting.close()
+    for one in clients:
+        one.close()
