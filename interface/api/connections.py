@@ -112,8 +112,8 @@ class Accepting:
     """Takes connections from a listening socket, of which other processes may take too.
 
     Left to the event loop, who wakes first takes all that wait, and of two processes one has all the work. Here whoever
-    has connections lets the others take before it does. When more wait than it takes in a turn it takes twice as many in
-    the next, so that no queue grows which one process alone could serve.
+    has connections lets the others take before it does. When more wait than it takes in a turn it takes twice as many
+    in the next, so that no queue grows which one process alone could serve.
     """
 
     def __init__(self, listener: socket.socket, take: Callable[[socket.socket], Awaitable[object]], held: Held) -> None:
