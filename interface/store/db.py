@@ -221,6 +221,10 @@ def _refusal(error: Exception, role: str | None) -> ConfigError | None:
     return None
 
 
+def _reason(error: Exception) -> str:
+    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+
+
 async def open_connection(
     url: str,
     *,
@@ -248,7 +252,7 @@ async def open_connection(
         refusal = _refusal(error, role)
         if refusal is not None:
             raise refusal from error
-        raise StoreUnavailable(f"the database cannot be reached: {error or type(error).__name__}") from error
+        raise StoreUnavailable(f"the database cannot be reached: {_reason(error)}") from error
     await prepare(connection)
     return connection
 
@@ -361,7 +365,7 @@ class Database:
             connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
         except DRIVER_ERRORS as error:
             # nothing was sent yet, so even a timeout is not ambiguous
-            raise StoreUnavailable(f"the database cannot be reached: {error or type(error).__name__}") from error
+            raise StoreUnavailable(f"the database cannot be reached: {_reason(error)}") from error
         try:
             yield connection
         finally:

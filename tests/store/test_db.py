@@ -294,6 +294,27 @@ async def test_an_unreachable_server_is_unavailable_in_one_sentence(tmp_path: Pa
         await open_connection(f"postgresql:///labora?host={tmp_path}&user=labora_app")
 
 
+async def test_a_server_that_does_not_answer_is_said_not_to(
+    empty_state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("interface.store.db.CONNECT_TIMEOUT_S", 0.02)
+
+    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_unix_server(silence, empty_state_dir / ".s.PGSQL.5432")
+    url = f"postgresql:///labora?host={empty_state_dir}&user=labora_app"
+    async with silent:
+        with pytest.raises(StoreUnavailable, match=r"cannot be reached: no answer in time$"):
+            await open_connection(url)
+        database = Database(url)
+        with pytest.raises(StoreUnavailable, match=r"cannot be reached: no answer in time$"):
+            async with database.system():
+                pass
+        await database.close()
+
+
 async def test_an_unknown_database_is_a_configuration_fault_at_once(database_url: str) -> None:
     with pytest.raises(ConfigError, match=r"database\.url: .*does not exist"):
         await Database.connect(database_url.replace("postgresql:///", "postgresql:///no_"))
