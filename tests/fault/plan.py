@@ -117,6 +117,8 @@ PLAN: Final[dict[str, tuple[str, ...]]] = {
     ),
     "F12": (  # simulation
         "tests/link/test_contention.py::test_in_300_seeded_collisions_nothing_is_lost_doubled_or_stuck_and_the_host_yields",
+        "tests/simulation/test_simulation.py::test_what_was_promised_is_so_whatever_a_seed_brings",
+        "tests/simulation/test_simulation.py::test_a_seed_replays_event_by_event_also_in_another_process",
     ),
     "F13": ("tests/fuzz/test_fuzz.py::test_the_seeds_raise_nothing",),
     "F14": (  # poison, unknown codes, wrong charsets, large fields, a control id used again
