@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,9 +38,18 @@ def quick_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 async def lived() -> AsyncIterator[Site]:
-    folder = new_state_dir()
-    async with web_server(folder) as hook, site(folder, hook) as made:
+    async with _folder() as folder, web_server(folder) as hook, site(folder, hook) as made:
         yield made
+
+
+@asynccontextmanager
+async def _folder() -> AsyncIterator[Path]:
+    """Short enough for a socket in it, and gone afterwards: what fills the disk in it is in memory."""
+    folder = new_state_dir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def stop_and_start(at: Site, capsys: pytest.CaptureFixture[str], times: int) -> None:
@@ -172,12 +182,10 @@ async def test_a_roster_that_is_changed_counts_from_the_next_reload_on(lived: Si
 
 @asynccontextmanager
 async def another(**options: Any) -> AsyncIterator[Site]:
-    folder = new_state_dir()
-    async with web_server(folder) as hook, site(folder, hook, **options) as made:
+    async with _folder() as folder, web_server(folder) as hook, site(folder, hook, **options) as made:
         assert made.disk is not None, "needs root and a loop device"
         assert FAKETIME is not None, "needs libfaketime: apt-get install faketime"
         yield made
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.long
