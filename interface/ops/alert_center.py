@@ -58,7 +58,7 @@ class AlertCenter:
         self._sender = AlertSender(database, lambda: self._channels, now)
         self._made = asyncio.Event()
         self._down_since: datetime | None = None
-        self._told: dict[tuple[UUID, AlertKind], set[Subject]] = {}  # of what stands, as the database said last
+        self._told: dict[UUID, set[tuple[AlertKind, Subject]]] = {}  # of what stands, as the database said last
         self._looked_long: dict[UUID, datetime] = {}
 
     def configure(self, alerts: AlertSettings, roster: Roster) -> None:
@@ -67,16 +67,15 @@ class AlertCenter:
 
     async def settle(self, organization_id: UUID, kind: AlertKind, found: Mapping[Subject, str]) -> None:
         """As `flow.alerting.settle`; what the database does not take is told without it. Never raises StoreError."""
-        key = organization_id, kind
         if self._down_since is None:  # else it may take this all the same, and no message: its disk is full
             try:
                 async with self._database.transaction(organization_id) as connection:
                     await alerting.settle(connection, organization_id, kind, found)
-                    self._told[key] = await store.told(connection, kind)
                 return
             except StoreError:
                 pass
-        self._desk.settle(organization_id, kind, found, self._told.get(key, set()), self._now())
+        told = {subject for of, subject in self._told.get(organization_id, ()) if of is kind}
+        self._desk.settle(organization_id, kind, found, told, self._now())
 
     async def look(self) -> None:
         """One round for every organization; what the database does not take is told without it."""
@@ -107,8 +106,11 @@ class AlertCenter:
                 self._looked_long[organization_id] = now
         self._desk.forget(stored)
         async with self._database.transaction(organization_id) as connection:
-            made = await tell(connection, organization_id, name, self._alerts, self._roster, now)
+            elsewhere = self._desk.holds(organization_id)
+            made = await tell(connection, organization_id, name, self._alerts, self._roster, now, elsewhere)
             made += await tell_of_orders(connection, organization_id, name, self._alerts, self._roster, now)
+            told = await store.told(connection)
+        self._told[organization_id] = told
         if made:
             self._made.set()
 

@@ -106,6 +106,10 @@ class AlertDesk:
         if changed:
             self.save()
 
+    def holds(self, organization_id: UUID) -> set[tuple[AlertKind, Subject]]:
+        """What is told from here, and not by what the database has of it."""
+        return {(kind, subject) for of, kind, subject in self.alerts if of == organization_id}
+
     async def tell(
         self, channels: Mapping[str, ChannelSettings], names: Mapping[UUID, str], roster: Roster, now: datetime
     ) -> None:

@@ -9,7 +9,7 @@ ends, if it still stands; who was told that something is wrong is told that it i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -28,10 +28,15 @@ AHEAD = timedelta(minutes=1)
 
 
 async def tell(
-    connection: Connection, organization_id: UUID, laboratory: str, alerts: AlertSettings, roster: Roster, now: datetime
-) -> int:
-    """One pass, in the caller's transaction; returns how many messages were made."""
-    found = await rows.pending(connection, now)
+    connection: Connection, organization_id: UUID, laboratory: str, alerts: AlertSettings, roster: Roster,
+    now: datetime, elsewhere: Collection[tuple[AlertKind, Subject]] = (),
+) -> int:  # fmt: skip
+    """One pass, in the caller's transaction; returns how many messages were made. `elsewhere`: what is told without the
+    database."""
+    found = [
+        one for one in await rows.pending(connection, now)
+        if (one.kind, Subject(one.thing, one.subject)) not in elsewhere
+    ]  # fmt: skip
     if not found:
         return 0
     last = await rows.last_made(connection)

@@ -113,13 +113,12 @@ async def standing(connection: Connection, kind: AlertKind) -> set[Subject]:
     return {Subject(row["thing"], row["subject"]) for row in rows}
 
 
-async def told(connection: Connection, kind: AlertKind) -> set[Subject]:
-    """Of what alerts of a kind stand of which people were told, or are to be by a message that is there."""
+async def told(connection: Connection) -> set[tuple[AlertKind, Subject]]:
+    """Of what alerts stand of which people were told, or are to be by a message that is there."""
     rows = await connection.fetch(
-        "select thing, subject from lab.alert where kind = $1 and recovered_at is null and told_at is not null",
-        kind.value,
+        "select kind, thing, subject from lab.alert where recovered_at is null and told_at is not null"
     )
-    return {Subject(row["thing"], row["subject"]) for row in rows}
+    return {(AlertKind(row["kind"]), Subject(row["thing"], row["subject"])) for row in rows}
 
 
 async def find(

@@ -152,6 +152,36 @@ async def test_what_was_stored_and_not_told_yet_is_told_without_it(center: Cente
     assert all(row.recovered_at is not None and row.told_at is not None for row in rows.values())
 
 
+async def test_while_only_messages_are_not_stored_nothing_is_told_both_ways(center: Center) -> None:
+    """The disk is full: what analyzers send is refused, and some of what is written here is not."""
+    await center.center.settle(center.organization.id, AlertKind.DISK, {DISK: "0 MB are free"})
+    center.center._available = lambda: False
+    titles = await center.round(1)
+    for _ in range(5):
+        await center.center.settle(center.organization.id, AlertKind.DISK, {DISK: "0 MB are free"})
+        titles += await center.round()
+    assert titles == ["URGENT: The database does not serve, disk space is short: /var/lib"]
+    center.center._available = lambda: True
+    await center.center.settle(center.organization.id, AlertKind.DISK, {})
+    over = [title for _ in range(3) for title in await center.round(61)]
+    assert [sorted(title.removeprefix("Over: ").split(", ")) for title in over] == [
+        ["disk space is short: /var/lib", "the database does not serve"]
+    ]
+    assert len(await center.rows()) == 2 and all(row.recovered_at for row in await center.rows())
+
+
+async def test_what_was_told_before_it_went_is_not_told_again_without_it(center: Center) -> None:
+    await center.round()
+    await center.center.settle(center.organization.id, AlertKind.DISK, {DISK: "0 MB are free"})
+    assert await center.round() == ["URGENT: Disk space is short: /var/lib"]
+    await center.take_away()
+    titles = []
+    for _ in range(5):
+        await center.center.settle(center.organization.id, AlertKind.DISK, {DISK: "0 MB are free"})
+        titles += await center.round()
+    assert titles == ["URGENT: The database does not serve"]
+
+
 async def test_a_mail_that_did_not_go_out_without_it_goes_out_after_under_the_same_key(center: Center) -> None:
     center.post.refuse = {"DATA": "451 later"}
     await center.take_away()
