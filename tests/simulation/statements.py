@@ -346,6 +346,7 @@ _BY_BEGIN: Final[tuple[tuple[str, Statement], ...]] = (
     ("SELECT FROM lab.queue WHERE $1::uuid[] IS NULL", lock_queue),
     ("UPDATE lab.queue SET not_before = now(), attempts = attempts - 1", free_lost),
     ("SELECT count(*) FROM lab.queue", depth),
+    ("SELECT DISTINCT s.barcode FROM lab.specimen s JOIN lab.lab_order o", nothing),  # no order book, so none is urgent
     ("select t.oid, t.typarray", nothing),
     ("SET ", nothing),
     ("SELECT pid, backend_start FROM", nothing),
