@@ -483,6 +483,7 @@ def run(seed: int, *, faults: bool = True) -> Run:
             (ids, "time", _Time(loop)), (ids, "os", _System(world.ids)), (ids, "_last_ms", -1), (ids, "_random", []),
             (ids, "_last_counter", 0), (results, "datetime", _Instants),
         )  # fmt: skip
+        structlog.reset_defaults()  # what a command has set is no part of a seed
         structlog.configure(processors=[world.log], cache_logger_on_first_use=False)
         try:
             with replaced:
