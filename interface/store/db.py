@@ -81,8 +81,9 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 _REFUSED: Final = ("28", "3D000")  # authentication, no such database: waiting does not help
 # Certainly rolled back: no resources (disk, memory, connections), cancelled, lock not obtained, standby, input/output,
-# and for another transaction's sake (a deadlock), which says nothing against the work either.
-_ROLLED_BACK: Final = ("53", "57014", "55P03", "25006", "58", "40", *_REFUSED)
+# and for another transaction's sake, which says nothing against the work either. Not all of class 40: 40003 is the one
+# after which nobody knows.
+_ROLLED_BACK: Final = ("53", "57014", "55P03", "25006", "58", "40001", "40P01", *_REFUSED)
 ENDED: Final = "LB001"  # `lab.refuse_ended`
 # The driver has no class for these: the connection, or the pool, went away before the call.
 _GONE: Final = ("connection is closed", "connection was closed", "pool is clos", "released back to the pool")

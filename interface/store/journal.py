@@ -32,7 +32,7 @@ import structlog
 
 from interface import telemetry
 from interface.errors import LeaseLost, StoreAmbiguous, StoreError, StoreUnavailable
-from interface.store.db import Connection, Database, translate
+from interface.store.db import COMMAND_TIMEOUT_S, Connection, Database, translate
 from interface.store.ids import of_int, uuid7_number
 from interface.store.journal_line import Line, Session
 from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, RECOVER, SEAL_CUT
@@ -196,8 +196,8 @@ class Journal:
         self._cut: dict[UUID, MessageRow] = {}  # to be sealed once the database is back
         self._arrived = asyncio.Event()
         self._crowded, self._landed = asyncio.Event(), asyncio.Event()
-        former: set[Session] = set()
-        self._first, self._second = (Line(database, organization_id, former) for _ in range(2))
+        self._former: set[Session] = set()
+        self._first, self._second = (Line(database, organization_id, self._former) for _ in range(2))
         self._flying: list[list[_Entry]] = []  # groups that are being committed
         self._flying_since = 0.0  # loop time, where one is
         self._pressure = Pressure()
@@ -514,15 +514,20 @@ class Journal:
         """Seal as incomplete what was still being received when the last process ended: over links that nobody has, and
         over these, which are ours from now on and over which nothing comes yet. Raises StoreError."""
         # While other links are served the writer's own may be in the middle of a commit.
-        line = Line(self._database, self._organization_id) if self._tasks else self._first
+        line = Line(self._database, self._organization_id, self._former) if self._tasks else self._first
         try:
             connection = await line.connect()
-            sealed = await connection.fetchval(RECOVER, self._organization_id, list(link_ids))
+            sealed = await connection.fetchval(
+                RECOVER, self._organization_id, list(link_ids), timeout=COMMAND_TIMEOUT_S
+            )
+        except asyncio.CancelledError:
+            line.cut()
+            raise
         except Exception as error:
             line.cut()
             raise translate(error) or error from error
         if line is not self._first:
-            line.cut()
+            line.cut(idle=True)
         if sealed:
             log.warning("cut transmissions sealed", action="journal.recovered", messages=sealed)
             self._wake()

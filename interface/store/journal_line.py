@@ -78,13 +78,14 @@ class Line:
         rows: list[asyncpg.Record] = await prepared.fetch(*arguments, timeout=timeout_s)
         return rows
 
-    def cut(self) -> None:
+    def cut(self, *, idle: bool = False) -> None:
+        """Let go of the connection. `idle`: its last answer has come, so that nothing of it goes on in the server."""
         if self._connection is not None:
             self._connection.terminate()  # never waits: the server may be frozen
             self._connection = None
-        if self._session is not None:
+        if self._session is not None and not idle:
             self._former.add(self._session)
-            self._session = None
+        self._session = None
 
 
 async def _session(connection: asyncpg.Connection[Any]) -> Session:

@@ -26,3 +26,22 @@ async def test_what_was_given_up_is_not_done_after_what_was_said_later(
             await journal.append(Append((row._replace(state="incomplete", digest=None, reason="lost"),)))
             assert not await in_flight(owner)
         assert await journal.append(whole(row.link_id, b"text")) == frozenset()
+
+
+async def test_a_recovery_that_was_given_up_seals_nothing_later(
+    database: Database, owner: Owner, organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Done when its links are served again, it would cut what is just coming over them."""
+    monkeypatch.setattr("interface.store.journal.COMMAND_TIMEOUT_S", 0.5)
+    sealed = whole(await make_link(owner, organization), b"text")
+    (row,) = sealed.messages
+    async with running(database, organization) as journal:
+        await journal.append(Append((row._replace(state="receiving", sealed_at=None, digest=None),), sealed.frames))
+        async with owner.transaction():
+            await owner.execute("select from lab.message where id = $1 for update", row.id)
+            with pytest.raises(StoreError):
+                await journal.recover((row.link_id,))
+            await journal.append(whole(row.link_id, b"another", "2"))
+            assert not await in_flight(owner)
+        await journal.recover((row.link_id,))
+        assert await owner.fetchval("select state from lab.message where id = $1", row.id) == "incomplete"
