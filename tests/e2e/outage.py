@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -89,7 +89,7 @@ _ALERTS = """
 select a.kind, a.subject, a.recovered_at is not null as over,
        coalesce(array_agg(e.note) filter (where e.message_id = any($1::uuid[])), '{}') as told
   from lab.alert a left join lab.alert_event e on e.alert_id = a.id and e.what = 'told'
- where a.kind = any($2) group by a.id order by a.entered_at
+ where a.kind = any($2) and a.id <> all($3) group by a.id order by a.entered_at
 """
 _RESULTS = """
 select distinct results from (
@@ -273,15 +273,20 @@ class Site(Process):
         except TimeoutError:
             raise AssertionError(f"{self.titles(words)} of {words}: {self.said()[-5000:]}") from None
 
-    async def alerts(self, kind: str, subject: str = "") -> list[Counter[str]]:
+    async def alert_ids(self) -> list[UUID]:
+        """Of all alerts that there were."""
+        async with self.owner() as owner:
+            return [row["id"] for row in await owner.fetch("select id from lab.alert")]
+
+    async def alerts(self, kind: str, subject: str = "", *, but: Collection[UUID] = ()) -> list[Counter[str]]:
         """Of each alert of a kind that there was, all of which are over, what was told how often by messages that have
-        come, none of which has come twice."""
+        come, none of which has come twice; but of those not that are named."""
         ids = [UUID(json.loads(one.body)["id"]) for one in self.hook.got]
         assert len(ids) == len(set(ids))
 
         async def over() -> list[asyncpg.Record] | None:
             async with self.owner() as owner:
-                rows = [row for row in await owner.fetch(_ALERTS, ids, [kind]) if subject in row["subject"]]
+                rows = [row for row in await owner.fetch(_ALERTS, ids, [kind], list(but)) if subject in row["subject"]]
             return rows if all(row["over"] for row in rows) else None
 
         return [Counter(row["told"]) for row in await eventually(over)]
