@@ -11,7 +11,7 @@ from uuid import UUID
 
 import structlog
 
-from interface import config
+from interface import config, telemetry
 from interface.driver import registry
 from interface.errors import ConfigError, ConfigProblem, DriverError, LaboraError
 from interface.flow.context import Before, LinkContext, register
@@ -93,6 +93,8 @@ class Links:
             await self._start_journals({context.organization_id for context in contexts})
             await self._set_worklists(contexts)
         self.contexts = contexts
+        for context in contexts:
+            telemetry.expect(context.name)
         self._by_id.update((context.link_id, context) for context in contexts)
         self._specs = {
             context.link_id: LinkSpec(

@@ -385,6 +385,17 @@ _requests = Counter("labora_api_requests", "HTTP requests", ["method", "route", 
 _request = Histogram("labora_api_request_seconds", "Time to answer an HTTP request", ["route"], registry=REGISTRY)
 
 
+# The first of these is an alarm already. A series that is not there before it rises has not risen, for Prometheus.
+_ALARMING_STATE, _ALARMING_NAKS = "parked", ("store_unavailable", "store_ambiguous")
+
+
+def expect(link: str) -> None:
+    """`link` is served: what is to be zero of it until something is wrong is told as zero."""
+    _messages.count(0, _link_label(link), _ALARMING_STATE)
+    for reason in _ALARMING_NAKS:
+        _naks.labels(_link_label(link), reason)
+
+
 def count_frame(link: str, number: int = 1) -> None:
     """`number` frames (HL7: blocks) of `link` were committed."""
     _frames.count(number, _link_label(link))

@@ -60,6 +60,24 @@ def test_every_rule_says_what_to_run() -> None:
     assert set(commands) <= set(COMMANDS)
 
 
+def test_what_alarms_at_the_first_is_told_as_zero_before_it() -> None:
+    """`increase()` of a series that begins with 1 is 0: nobody would hear of the first."""
+    telemetry.expect("monitoring-test")
+    told = telemetry.metrics_page()[0].decode()
+    first = re.findall(r"increase\((\w+)\{(\w+)=~?\"([^\"]*)\"\}\[\w+\]\)\)? > 0", RULES)
+    assert len(first) >= 2
+    for name, label, wanted in first:
+        of_the_link = [line for line in told.splitlines() if line.startswith(name) and 'link="monitoring-test"' in line]
+        at = {found[1]: line.split()[1] for line in of_the_link if (found := re.search(rf'{label}="([^"]*)"', line))}
+        values = [value for value in at if re.fullmatch(wanted, value)]
+        assert values and all(float(at[value]) == 0.0 for value in values), (name, wanted, of_the_link)
+
+
+def test_a_laboratory_without_any_backup_is_told_of() -> None:
+    """A time that is not there is never too long ago."""
+    assert re.search(r"expr: up\{job=\"labora\"\} == 1 unless on ?\(instance\) labora_backup_timestamp_seconds", RULES)
+
+
 def test_panels_do_not_lie_upon_one_another() -> None:
     taken: dict[tuple[int, int], str] = {}
     for panel in DASHBOARD["panels"]:

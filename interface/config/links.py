@@ -67,26 +67,8 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
     role = table.choice("role", LinkRole.ANALYZER)
     transport = _transport(table.table("transport", required=True))
     hospital = read_hospital(table, role, transport)
-    if transport and transport.type not in _LISTENERS:
-        for key in _LISTENER_KEYS:
-            if table.has(key):
-                table.problem(key, f"is of no use with {transport.type}: nobody connects to this link")
-    if transport and LinkFraming.LIS01 not in _CARRIES[transport.type]:
-        for key in _FRAME_LINK_KEYS:
-            if table.has(key):
-                table.problem(key, f"is about LIS01-A2, which {transport.type} does not carry")
-    if transport and not isinstance(transport.endpoint, Address):
-        for key in _NETWORK_KEYS:
-            if table.has(key):
-                table.problem(key, f"is of no use with {transport.type}, which has no network")
-    if transport and transport.type is TransportType.FOLDER:
-        for key in _SENDER_KEYS:
-            if table.has(key):
-                table.problem(key, "is of no use with folder: nothing can be said to it")
-    if transport and LinkFraming.MLLP not in _CARRIES[transport.type]:
-        for key in _HL7_LINK_KEYS:
-            if table.has(key):
-                table.problem(key, "is of use only on a link that carries HL7 v2")
+    if transport:
+        _say_what_is_of_no_use(table, transport)
     driver_id, driver_revision = _driver(table, driver_path, transport)
     link = LinkSettings(
         id=table.name("id", required=True),
@@ -135,6 +117,22 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
     )
     table.close()
     return link
+
+
+def _say_what_is_of_no_use(table: Table, transport: Transport) -> None:
+    """Keys that say nothing on such a transport: whoever wrote them expects something that will not be."""
+    kind, carries = transport.type, _CARRIES[transport.type]
+    useless = (
+        (kind not in _LISTENERS, _LISTENER_KEYS, f"is of no use with {kind}: nobody connects to this link"),
+        (LinkFraming.LIS01 not in carries, _FRAME_LINK_KEYS, f"is about LIS01-A2, which {kind} does not carry"),
+        (not isinstance(transport.endpoint, Address), _NETWORK_KEYS, f"is of no use with {kind}, which has no network"),
+        (kind is TransportType.FOLDER, _SENDER_KEYS, "is of no use with folder: nothing can be said to it"),
+        (LinkFraming.MLLP not in carries, _HL7_LINK_KEYS, "is of use only on a link that carries HL7 v2"),
+    )
+    for so, keys, why in useless:
+        for key in keys:
+            if so and table.has(key):
+                table.problem(key, why)
 
 
 def _leniencies(table: Table) -> frozenset[str]:

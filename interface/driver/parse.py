@@ -31,7 +31,7 @@ from interface.driver.parse_rules import (
 )
 from interface.driver.paths import PATH, PLACES
 from interface.driver.revisions import digest_of
-from interface.driver.rules import FieldPath
+from interface.driver.rules import AttachmentRule, FieldPath, RoleRule
 from interface.errors import DriverError
 from interface.wire.datalink_events import Leniency
 from interface.wire.frames import MAX_TEXT_BYTES
@@ -61,15 +61,9 @@ def parse_manifest(text: str, file: str, folder: str = "") -> Driver:
 def read_driver(root: Table) -> Driver:
     """What the tables say. Every problem is said to `root`, whose `finish` also says what was not taken."""
     head = root.table("driver")
-    driver_id = head.text("id", None)
-    if driver_id and not _ID.fullmatch(driver_id):
-        head.say(head.at("id"), "is not lower-case letters, digits and underscores")
     protocol = head.choice("protocol", Protocol, Protocol.LIS2)
     generic = head.flag("generic")
-    evidence = head.texts("evidence")
-    document = head.text("document")
-    if not generic and not evidence and not document:
-        head.say(head.at("evidence"), "a driver names the document or the capture it is made from")
+    document, evidence = _grounds(head, generic)
     flags, flag_holds = read_flags(root.table("flags"))
     values = root.table("value")
     paths, code = root.table("paths"), root.table("code")
@@ -77,7 +71,7 @@ def read_driver(root: Table) -> Driver:
     framing = root.table("framing")
     link, grammar = read_framing(framing, protocol)
     return Driver(
-        id=driver_id,
+        id=_id(head),
         revision=head.text("revision", None),
         protocol=protocol,
         tier=head.choice("tier", Tier, Tier.SIMULATED),
@@ -107,11 +101,7 @@ def read_driver(root: Table) -> Driver:
         code_pattern=_code_pattern(code),
         codes=read_codes(root),
         units=read_units(root.table("units")),
-        roles=(
-            *TRAINING_ROLES.get(protocol, ()),
-            *(read_role(rule, protocol) for rule in root.tables("role")),
-            *CONTROL_ROLES.get(protocol, ()),
-        ),
+        roles=_roles(root, protocol),
         grammar=read_values(values),
         flag_separator=values.text("flag_separator"),
         flag_width=values.whole("flag_width"),
@@ -120,9 +110,7 @@ def read_driver(root: Table) -> Driver:
         statuses=read_statuses(root.table("status")),
         classifications=tuple(read_classification(item, protocol) for item in root.tables("classify")),
         holds=tuple(read_hold(item, protocol) for item in root.tables("hold")),
-        attachments=tuple(
-            rule for item in root.tables("attachment") if (rule := read_attachment(item, protocol)) is not None
-        ),
+        attachments=_attachments(root, protocol),
         query=read_query_rule(root.table("query"), protocol),
         answer=read_answer(root, protocol, join),
         download=read_download(root, protocol),
@@ -130,6 +118,32 @@ def read_driver(root: Table) -> Driver:
         alarm=read_alarm(root),
         materials=(*read_materials(root, paths, protocol), *MATERIALS.get(protocol, ())),
     )
+
+
+def _id(head: Table) -> str:
+    driver_id = head.text("id", None)
+    if driver_id and not _ID.fullmatch(driver_id):
+        head.say(head.at("id"), "is not lower-case letters, digits and underscores")
+    return driver_id
+
+
+def _grounds(head: Table, generic: bool) -> tuple[str, tuple[str, ...]]:
+    """The document and the captures from which it is known what the analyzer says."""
+    document, evidence = head.text("document"), head.texts("evidence")
+    if not generic and not evidence and not document:
+        head.say(head.at("evidence"), "a driver names the document or the capture it is made from")
+    return document, evidence
+
+
+def _roles(root: Table, protocol: Protocol) -> tuple[RoleRule, ...]:
+    """The first that fits says what a specimen is: training before what the driver says, and controls after it."""
+    own = (read_role(rule, protocol) for rule in root.tables("role"))
+    return (*TRAINING_ROLES.get(protocol, ()), *own, *CONTROL_ROLES.get(protocol, ()))
+
+
+def _attachments(root: Table, protocol: Protocol) -> tuple[AttachmentRule, ...]:
+    rules = (read_attachment(item, protocol) for item in root.tables("attachment"))
+    return tuple(rule for rule in rules if rule is not None)
 
 
 def _encoding(head: Table) -> str:

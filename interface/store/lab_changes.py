@@ -403,14 +403,22 @@ async def copy_version(
         json.dumps(said | dict(changes), default=str),
         comment,
     )
+    await _copy_explanation(connection, actor, source or row.candidate_id, version_id, (*steps, step))
+    return version_id, version
+
+
+async def _copy_explanation(
+    connection: Connection, actor: Actor, source: UUID, version_id: UUID, steps: Sequence[Step]
+) -> None:
+    """The source's explanation for the new version, with `steps` after it."""
     # With what the analyzer said, which the columns of the new version may not say any more.
     before = await connection.fetchrow(
         f"""select lab.explained(d.steps) as steps, {SENT_COLUMNS} from lab.decision d
             join lab.result_version v on v.id = d.result_version_id where v.id = $1""",  # noqa: S608 - names of ours
-        source or row.candidate_id,
+        source,
     )
     said_before = as_sent(read_steps(before["steps"]), before) if before is not None else ()
-    added = write_steps([*said_before, *steps, step])
+    told = write_steps([*said_before, *steps])
     done = await connection.execute(
         """
         insert into lab.decision
@@ -418,18 +426,17 @@ async def copy_version(
             'steps', $3::text))).*
         from lab.decision d where result_version_id = $1
         """,
-        source or row.candidate_id,
+        source,
         version_id,
-        added,
+        told,
     )
     if not done.endswith(" 1"):  # there was no explanation yet
         await connection.execute(
             "insert into lab.decision (result_version_id, organization_id, steps) values ($1, $2, $3)",
             version_id,
             actor.organization_id,
-            added,
+            told,
         )
-    return version_id, version
 
 
 async def point_to(
