@@ -8,6 +8,8 @@ from datetime import datetime
 from hashlib import blake2b
 from uuid import UUID
 
+import structlog
+
 from interface import telemetry
 from interface.domain.model import Protocol
 from interface.flow.context import LinkContext
@@ -17,6 +19,8 @@ from interface.link.intake import Receipt, ReceivedBlock
 from interface.settings import TransportType
 from interface.store.journal import Append, FrameRow, Journal, MessageRow, frame_id, new_message_id
 from interface.wire import hl7, lis02
+
+log = structlog.get_logger(__name__)
 
 _LIS2_QUERY = re.compile(rb"(?:\A|[\r\n])[Qq](?![A-Za-z0-9])")
 _HL7_QUERY = frozenset({"QBP", "QRY"})
@@ -95,5 +99,11 @@ class BlockJournal:
 def note_sealed(context: LinkContext, row: MessageRow, duplicates: frozenset[UUID]) -> None:
     """Count a message that has been committed whole."""
     telemetry.count_frame(context.name)
-    state = row.settled or ("duplicate" if row.id in duplicates else "complete")
+    note_message(context, row.id, row.settled or ("duplicate" if row.id in duplicates else "complete"), row.peer)
+
+
+def note_message(context: LinkContext, message_id: UUID, state: str, peer: str) -> None:
+    """Count and say a message that is whole and committed. Its id leads on to its decision, the audit and FHIR."""
     telemetry.count_message(context.name, state)
+    log.info("message sealed", action="message.sealed", link=context.name, message_id=str(message_id), state=state,
+             peer=peer)  # fmt: skip

@@ -14,6 +14,7 @@ import structlog
 from interface import telemetry
 from interface.domain.model import Protocol
 from interface.errors import StoreError, StoreUnavailable
+from interface.flow.blocks import note_message
 from interface.flow.context import LinkContext
 from interface.flow.message import storable
 from interface.flow.taken import Taken
@@ -203,8 +204,7 @@ class Transmission:
                     self._asked(row.id, texts.get(row.id))
 
     def _note_sealed(self, message_id: UUID, duplicates: frozenset[UUID]) -> None:
-        state = "duplicate" if message_id in duplicates else "complete"
-        telemetry.count_message(self._context.name, state)
+        note_message(self._context, message_id, "duplicate" if message_id in duplicates else "complete", self._peer)
 
     def _change(self, frame: ReceivedFrame) -> _Change:
         splitter = self._splitter.fork()

@@ -14,7 +14,7 @@ from interface import telemetry
 from interface.domain.model import Protocol
 from interface.errors import LaboraError, LocatedError, SegmentError, StoreError, UnsupportedMessage
 from interface.flow import waking
-from interface.flow.blocks import BlockJournal, note_sealed
+from interface.flow.blocks import BlockJournal, note_message, note_sealed
 from interface.flow.context import LinkContext
 from interface.flow.frames import Hl7Transmission, Transmission
 from interface.flow.message import storable
@@ -106,7 +106,7 @@ class LinkIntake:
         except StoreError as error:
             return self._not_stored(block, error)
         telemetry.count_frame(self._context.name)
-        telemetry.count_message(self._context.name, "duplicate" if resent else "complete")
+        note_message(self._context, row.id, "duplicate" if resent else "complete", peer)
         return _receipt(row.id, self._replies(known, row.id) if known else self._due(block, Outcome.STORED))
 
     async def _refused(self, block: bytes, peer: str, fault: LocatedError) -> Receipt:
@@ -152,7 +152,7 @@ class LinkIntake:
         analyzer = self._context.settings.role is LinkRole.ANALYZER
         waking.wake(self._context.organization_id, self._context.analyzer_id if analyzer else None)
         telemetry.count_frame(self._context.name)
-        telemetry.count_message(self._context.name, "complete")
+        note_message(self._context, row.id, "complete", peer)
         replies: list[bytes] = []
         reason = answered.reason if isinstance(answered, Reply) else str(answered)
         due = hl7_ack.due_of_request(block, bool(reason), self._context.settings.ack)

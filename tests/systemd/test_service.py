@@ -13,7 +13,7 @@ from tests.systemd.installed import PASSWORD, Installed, Report, boot, installed
 
 UNITS = Path(__file__).parent.parent.parent / "systemd"
 MOST_EXPOSED = 20  # tenths
-DEFAULT = ("start", "check", "reload", "restart", "killed", "due", "backup", "health", "proxy", "stop")
+DEFAULT = ("start", "check", "reload", "restart", "killed", "due", "backup", "health", "proxy", "canary", "stop")
 LONG = (
     "start", "reload", "watchdog", "jail", "pages", "upgrade", "upgrade_fails", "upgrade_fails_after_migrating",
     "upgrade_fails_in_migrating", "upgrade_migrates", "credential", "uninstall",
@@ -146,6 +146,13 @@ def nginx_passes_on_and_logs_nothing_of_patients(seen: Report) -> None:
     assert proxy["canary"] is False
 
 
+def no_word_of_a_patient_is_in_any_log_of_the_machine(seen: Report) -> None:
+    found = seen["canary"]
+    assert found["found"] == []
+    assert found["journal"] and found["logs"] >= 4, found
+    assert all(400 <= status < 500 for status in found["statuses"]), found
+
+
 def stopped_it_stays_stopped(seen: Report) -> None:
     assert seen["stop"] == {"refused": True, "state": "inactive", "result": "success"}
 
@@ -220,6 +227,7 @@ def test_installed_on_a_debian_it_boots_serves_refuses_nobody_and_stops() -> Non
     nobody_is_refused_while_it_starts_anew(seen, "killed")
     its_jobs_run(seen)
     nginx_passes_on_and_logs_nothing_of_patients(seen)
+    no_word_of_a_patient_is_in_any_log_of_the_machine(seen)
     stopped_it_stays_stopped(seen)
 
 
