@@ -364,6 +364,8 @@ _dispatches = Gauge("labora_dispatches", "Work of analyzers that waits to be tol
 _patient_alarms = Gauge("labora_pbrtqc_alarms", "Open alarms that patients' own results gave, by what their plan does",
                         ["mode"], registry=REGISTRY)  # fmt: skip
 _heard = Gauge("labora_link_heard_timestamp_seconds", "When a link said something last", ["link"], registry=REGISTRY)
+_clocks = Gauge("labora_link_clock_seconds", "How far a sender's clock was ahead of ours, by its last message's header",
+                ["link"], registry=REGISTRY)  # fmt: skip
 _sendings = Counter("labora_sendings", "Attempts at messages of our own, by what became of them", ["link", "outcome"],
                     registry=REGISTRY)  # fmt: skip
 _connections = Gauge("labora_link_connections", "Open connections", ["link"], registry=REGISTRY)
@@ -471,6 +473,11 @@ def set_patient_alarms(modes: Mapping[str, int]) -> None:
 def set_heard(link: str, timestamp_s: float) -> None:
     """When `link` said something last, in seconds since 1970: how old an order from the hospital may be at least."""
     _heard.labels(_link_label(link)).set(timestamp_s)
+
+
+def set_clock(link: str, ahead_s: float) -> None:
+    """How far the clock of who sends on `link` was ahead of ours, by its last message; what the way took is in it."""
+    _clocks.labels(_link_label(link)).set(ahead_s)
 
 
 def set_connections(link: str, number: int) -> None:

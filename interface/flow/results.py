@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import ParamSpec, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -24,6 +25,7 @@ from interface.domain.catalogue import Catalogue
 from interface.domain.model import HoldReason
 from interface.domain.qc_lots import Used
 from interface.driver import registry
+from interface.driver.sent_at import sent_at
 from interface.errors import StoreError
 from interface.flow import qc
 from interface.flow.batches import Batch, Job, batches, urgent_first
@@ -31,7 +33,7 @@ from interface.flow.context import LinkContext
 from interface.flow.controls import controls_of
 from interface.flow.courtesy import Courtesy
 from interface.flow.criticals import open_for
-from interface.flow.message import whole_records
+from interface.flow.message import frame_text, whole_records
 from interface.flow.outcome import judged_of, outcome_of
 from interface.flow.qc_gate import gate_of
 from interface.flow.qc_sweep import follow
@@ -39,7 +41,7 @@ from interface.flow.rules import rule_sets
 from interface.flow.surroundings import add_neighbours, gate_beside, rules_for, surroundings, used_by
 from interface.flow.work import Work, said_again
 from interface.flow.work_ids import compared, names_work
-from interface.settings import LimitSettings
+from interface.settings import LimitSettings, TransportType
 from interface.store import results as store
 from interface.store.catalogues import Catalogues
 from interface.store.db import Connection, Database
@@ -419,9 +421,19 @@ class ResultWorker:
     def _count(work: Work, outcome: Outcome) -> None:
         telemetry.count_message(work.link.name, outcome.settled)
         telemetry.count_results((version.status, version.held) for version in outcome.versions)
+        _note_clock(work)
         log.info("message settled", action="message.settled", link=work.link.name, message_id=str(work.message.id),
                  settled=outcome.settled, results=len(outcome.versions), controls=len(outcome.controls),
                  held=sum(bool(version.held) for version in outcome.versions))  # fmt: skip
+
+
+def _note_clock(work: Work) -> None:
+    """A clock that goes astray is told before results are dated by it. What is read from a file came at any time."""
+    message, settings = work.message, work.link.settings
+    if message.duplicate_of is None and message.frames and settings.transport.type is not TransportType.FOLDER:
+        sent = sent_at(message.protocol, frame_text(message.frames[0]), ZoneInfo(settings.timezone))
+        if sent is not None:
+            telemetry.set_clock(work.link.name, (sent - message.received_at).total_seconds())
 
 
 async def _controls(connection: Connection, work: Work, catalogue: Catalogue) -> tuple[ControlResult, ...]:

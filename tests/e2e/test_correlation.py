@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 from interface.domain.permissions import Role
-from tests.e2e.daemon import Process, eventually
+from tests.e2e.daemon import Process, eventually, get
 from tests.e2e.people import register_people
 from tests.e2e.test_main_job import ASTM, HL7, send
+
+
+async def clock(daemon: Process) -> float:
+    """How far the analyzer's clock is ahead, as the metrics have it."""
+    found = re.search(r'labora_link_clock_seconds{link="astm"} (\S+)', (await get(daemon.api, "/metrics"))[1])
+    assert found is not None
+    return float(found[1])
 
 
 async def test_a_messages_id_is_in_each_line_about_it_and_in_the_provenance_of_its_result(
@@ -30,6 +39,8 @@ async def test_a_messages_id_is_in_each_line_about_it_and_in_the_provenance_of_i
             (sources[seen["code"]["text"]],) = {
                 one["what"]["identifier"]["value"] for one in entities if one["role"] == "source"
             }
+        behind = datetime.now(UTC) - datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)  # as the message's header has it
+        assert abs(await clock(daemon) + behind.total_seconds()) < 60
     lines = [json.loads(line) for line in daemon.said().splitlines()]
     told = {  # by message: each step once, in this order
         id: [(one["action"], one["link"]) for one in lines if one.get("message_id") == id]

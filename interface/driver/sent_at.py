@@ -1,0 +1,21 @@
+"""When a sender's own clock says that it made a message."""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+
+from interface.domain.model import Protocol
+from interface.domain.times import instrument_instant
+
+
+def sent_at(protocol: str, text: bytes, zone: tzinfo) -> datetime | None:
+    """Of a message's beginning, with its header: H.14 of LIS02-A2, MSH-7 of HL7 v2. None where it says none."""
+    header = text.partition(b"\r")[0]
+    # LIS02-A2 6.3: the delimiter follows the H and is field 2. HL7 v2.5.1 2.14.9.1: it follows MSH and is field 1.
+    if protocol == Protocol.LIS2 and header[:1] in (b"H", b"h"):
+        fields, at = header.split(header[1:2] or b"|"), 13
+    elif protocol == Protocol.HL7 and header[:3] == b"MSH":
+        fields, at = header.split(header[3:4] or b"|"), 6
+    else:
+        return None
+    return instrument_instant(fields[at].decode("latin-1"), zone) if len(fields) > at else None
