@@ -196,14 +196,6 @@ def _alerts(owned: Ownership, database: Database) -> AlertCenter:
     caller."""
     since, links = datetime.now(UTC), owned.links
 
-    def heard() -> dict[UUID, list[LinkHeard]]:
-        found: dict[UUID, list[LinkHeard]] = {}
-        for seen in _seen(links):
-            of = seen.link.settings
-            one = LinkHeard(seen.link.link_id, of.id, of.silent_after_s, of.working_hours, seen.heard_at, since)
-            found.setdefault(seen.link.organization_id, []).append(one)
-        return found
-
     def organizations() -> dict[UUID, str]:
         return {
             context.organization_id: context.settings.organization
@@ -213,9 +205,20 @@ def _alerts(owned: Ownership, database: Database) -> AlertCenter:
     def available() -> bool:
         return owned.membership.valid and all(journal.available for journal in links.journals.values())
 
-    center = AlertCenter(database, links.settings().state_dir, organizations, heard, available)
+    center = AlertCenter(database, links.settings().state_dir, organizations, lambda: heard_of(links, since), available)
     _configure(center, links)
     return center
+
+
+def heard_of(links: Links, since: datetime) -> dict[UUID, list[LinkHeard]]:
+    """The configured links by organization, whoever serves them: of another's it is stored when it was heard."""
+    here = {one.link.link_id: one.heard_at for one in _seen(links)}
+    found: dict[UUID, list[LinkHeard]] = {}
+    for context in links.contexts:
+        of, heard_at = context.settings, here.get(context.link_id)
+        one = LinkHeard(context.link_id, of.id, of.silent_after_s, of.working_hours, heard_at, since)
+        found.setdefault(context.organization_id, []).append(one)
+    return found
 
 
 def _configure(center: AlertCenter, links: Links) -> None:

@@ -7,7 +7,7 @@ Note and subject hold nothing of a patient: they leave the house.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -75,10 +75,12 @@ async def settle(
     kind: AlertKind,
     found: Mapping[Subject, str],
     recovery: str = "",
+    mine: Callable[[Subject], bool] = lambda _: True,
 ) -> int:
-    """Enter what was found, with its note, and recover all else of the kind that stands; returns how many of both."""
+    """Enter what was found, with its note, and recover all else of the kind that stands and that is `mine` to see;
+    returns how many of both."""
     wanted = {_short(subject): note for subject, note in found.items()}
-    there = await store.standing(connection, kind)
+    there = {subject for subject in await store.standing(connection, kind) if subject in wanted or mine(subject)}
     for subject in sorted(wanted.keys() - there):
         await enter(connection, organization_id, kind, subject, wanted[subject])
     for subject in sorted(there - wanted.keys()):

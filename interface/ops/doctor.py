@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -258,8 +259,10 @@ ALERTED: Final = (AlertKind.SERVICE, AlertKind.BACKUP_AGE)
 
 
 async def enter_alerts(settings: Settings, findings: Sequence[Finding]) -> None:
-    """Settle the alerts of ALERTED kinds by what was found, in every laboratory of the configuration. Raises
-    LaboraError, OSError where the database is not to be had: then the daemon says that."""
+    """Settle the alerts of ALERTED kinds by what was found, in every laboratory of the configuration. Where another
+    machine does the same, each settles its own. Raises LaboraError, OSError where the database is not to be had: then
+    the daemon says that."""
+    here = machine.name(settings)
     database = await _opened(settings)
     try:
         for name in sorted({link.organization for link in settings.links}):
@@ -269,10 +272,11 @@ async def enter_alerts(settings: Settings, findings: Sequence[Finding]) -> None:
             async with database.transaction(organization_id) as connection:
                 for kind in ALERTED:
                     found = {
-                        one.subject: one.text
+                        machine.named(one.subject, here): one.text
                         for one in findings
                         if one.kind is kind and one.severity and one.severity.rank >= Severity.WARNING.rank
                     }
-                    await alerting.settle(connection, organization_id, kind, found)
+                    mine = partial(machine.is_of, machine=here)
+                    await alerting.settle(connection, organization_id, kind, found, mine=mine)
     finally:
         await database.close()

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,25 @@ from interface.ops.findings import Finding
 from interface.settings import ApiSettings, DialTls, ListenTls, Settings
 
 GIB: Final = 1 << 30
+
+# ---- which machine --------------------------------------------------------------------------------------------------
+
+
+def name(settings: Settings) -> str:
+    """Of this machine among those of the laboratory (docs/standby.md); "" where it is the only one."""
+    standby = settings.standby
+    return standby.name or (socket.gethostname() if standby.enabled else "")
+
+
+def named(subject: Subject, machine: str) -> Subject:
+    """The same of a machine, so that two that have the same units are told apart."""
+    return Subject(subject.thing, f"{subject.name} on {machine}".strip()) if machine else subject
+
+
+def is_of(subject: Subject, machine: str) -> bool:
+    """Whether it is this machine's; all is of the only one."""
+    return not machine or f" {subject.name}".endswith(f" on {machine}")
+
 
 # ---- disks ----------------------------------------------------------------------------------------------------------
 

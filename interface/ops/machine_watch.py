@@ -64,6 +64,8 @@ class MachineWatch:
         self._blind = {
             one.kind for one in found if one.kind is AlertKind.BACKUP_AGE and not (backed_up or one.severity)
         }
+        if machine.name(settings):  # each machine's timer tells of its own
+            self._blind.add(AlertKind.BACKUP_AGE)
         found.append(self._steps.look(self._wall(), self._monotonic()))
         self._note(found)
         try:

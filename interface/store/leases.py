@@ -186,6 +186,16 @@ async def tell(connection: Connection, daemon_id: UUID, statuses: Mapping[UUID, 
     )
 
 
+async def elsewhere(connection: Connection) -> set[str]:
+    """The links, of the connection's organization, that another daemon has than the connection's."""
+    rows = await connection.fetch(
+        f"""select k.name from lab.lease l join lab.link k on k.id = l.link_id
+              join lab.daemon d on d.id = l.daemon_id and d.gone_at is null
+             where d.id is distinct from {_ME}"""  # noqa: S608 - a constant
+    )
+    return {row["name"] for row in rows}
+
+
 async def owners(connection: Connection) -> list[Owner]:
     """Who has what, of the connection's organization: its links by name, then who decides for it."""
     rows = await connection.fetch(

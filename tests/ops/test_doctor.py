@@ -13,15 +13,18 @@ from interface.domain.model import HoldReason, ResultStatus
 from interface.flow import alerting
 from interface.ops import doctor
 from interface.ops.findings import Finding, worst
+from interface.settings import DatabaseSettings, Settings, StandbySettings, TransportType
 from interface.store import conditions
 from interface.store.conditions import Laboratory, Server
 from interface.store.db import Database
 from interface.store.ids import uuid7
 from tests.cli.desk import Shell, open_shell
 from tests.conftest import Organization
+from tests.e2e.daemon import link
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 SERVER = Server("15.1", NOW, 1 << 30, 9, 100, 0.0, 1, 0, None)
+MLLP = TransportType.MLLP_LISTEN
 EMPTY = Laboratory(0, None, 0, 0, 0, 0)
 
 
@@ -112,6 +115,35 @@ async def test_the_command_finds_what_waits_and_the_alerts_that_stand(shell: She
     quiet = await shell.run("doctor", "--quiet")
     assert "labora map unmapped --organization" in quiet.out
     assert not [line for line in quiet.out.splitlines() if line.startswith("ok")]
+
+
+async def test_two_machines_of_one_laboratory_each_tell_of_themselves(
+    shell: Shell, database: Database, shared_database_url: str, tmp_path: Path
+) -> None:
+    """What one finds the other does not take for over, or people would be told of both every five minutes."""
+    name = shell.organization.name
+    one = Settings(tmp_path, DatabaseSettings(shared_database_url), links=(link("hl7", MLLP, "generic_hl7", name),))
+    a, b = (replace(one, standby=StandbySettings(True, machine)) for machine in ("lab-a", "lab-b"))
+    failed = Finding(AlertKind.SERVICE, Subject("unit", "labora-backup.service"), Severity.URGENT, "failed", "x")
+    old = Finding(AlertKind.BACKUP_AGE, Subject("backup", ""), Severity.WARNING, "there is no backup", "x")
+
+    async def seen() -> list[tuple[str, str, bool]]:
+        async with database.organization(shell.organization.id) as connection:
+            rows = await connection.fetch("select kind, subject, recovered_at from lab.alert order by kind, subject")
+        return [(row["kind"], row["subject"], row["recovered_at"] is not None) for row in rows]
+
+    for _ in range(2):
+        await doctor.enter_alerts(a, [failed])
+        await doctor.enter_alerts(b, [failed, old])
+    assert await seen() == [
+        ("backup_age", "on lab-b", False),
+        ("service", "labora-backup.service on lab-a", False),
+        ("service", "labora-backup.service on lab-b", False),
+    ]
+    await doctor.enter_alerts(a, [])
+    assert [over for _, _, over in await seen()] == [False, True, False]
+    await doctor.enter_alerts(one, [])  # there is one machine only from now on
+    assert [over for _, _, over in await seen()] == [True, True, True]
 
 
 async def test_a_database_that_is_away_is_a_finding_like_others(shell: Shell) -> None:
