@@ -17,6 +17,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import asyncpg
 
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.schema import OWNER_ROLE
@@ -48,6 +51,26 @@ def new_state_dir(*, on_disk: bool = False) -> Path:
     path = Path(tempfile.mkdtemp(prefix="labora-", dir=None if on_disk else _in_memory()))
     path.chmod(0o755)
     return path
+
+
+def with_database(url: str, name: str, role: str) -> str:
+    """The same server's URL for another database and login."""
+    query = {**dict(parse_qsl(urlsplit(url).query)), "user": role}
+    return f"postgresql:///{name}?{urlencode(query, safe='/')}"
+
+
+def owner_of(url: str) -> str:
+    """The administrator's URL for the database of an application URL such as `database_url`."""
+    return with_database(url, urlsplit(url).path.lstrip("/"), OWNER_ROLE)
+
+
+async def administer(url: str, statement: str) -> None:
+    """One statement over a connection of its own."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 @contextmanager

@@ -12,10 +12,10 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import UUID, uuid4
 
 import asyncpg
+import hypothesis
 import pytest
 import structlog
 from argon2 import PasswordHasher
@@ -28,9 +28,16 @@ from interface.store.embedded import open_database
 from interface.store.ids import uuid7
 from interface.store.migrate import upgrade
 from interface.store.schema import APP_ROLE, OWNER_ROLE
-from tests.cluster import new_state_dir, shared_cluster
+from tests.cluster import administer, new_state_dir, owner_of, shared_cluster, with_database
+from tests.lasting import Lasting, Lender
+from tests.recycling import Recycler
 
 FOUNDED = "founded"
+
+
+# A machine that has much else to do is no fault: no test is about time.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.hookimpl(trylast=True)
@@ -45,25 +52,6 @@ class Organization:
 
     id: UUID
     name: str
-
-
-def with_database(url: str, name: str, role: str) -> str:
-    """The same server's URL for another database and login."""
-    query = {**dict(parse_qsl(urlsplit(url).query)), "user": role}
-    return f"postgresql:///{name}?{urlencode(query, safe='/')}"
-
-
-def owner_of(url: str) -> str:
-    """The administrator's URL for the database of an application URL such as `database_url`."""
-    return with_database(url, urlsplit(url).path.lstrip("/"), OWNER_ROLE)
-
-
-async def _administer(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -132,65 +120,109 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 async def template(cluster_url: str) -> AsyncIterator[str]:
     """The name of this worker's migrated database, which nobody connects to: new ones are copies of it."""
     name = f"template_{uuid4().hex}"
-    await _administer(cluster_url, f"create database {name}")
+    await administer(cluster_url, f"create database {name}")
     await upgrade(with_database(cluster_url, name, OWNER_ROLE))
     yield name
-    await _administer(cluster_url, f"drop database {name} with (force)")
+    await administer(cluster_url, f"drop database {name} with (force)")
 
 
 @pytest.fixture
 async def database_url(cluster_url: str, template: str) -> AsyncIterator[str]:
     """A fresh, migrated database for one test, under the application's login (see `owner_of`)."""
     name = f"test_{uuid4().hex}"
-    await _administer(cluster_url, f"create database {name} template {template}")
+    await administer(cluster_url, f"create database {name} template {template}")
     yield with_database(cluster_url, name, APP_ROLE)
-    await _administer(cluster_url, f"drop database {name} with (force)")
+    await administer(cluster_url, f"drop database {name} with (force)")
 
 
 @pytest.fixture
 async def founded_url(cluster_url: str, founded: str) -> AsyncIterator[str]:
     """The same with one organization, FOUNDED, to which nothing has happened yet: `tests.flow.laboratory` takes it."""
     name = f"test_{uuid4().hex}"
-    await _administer(cluster_url, f"create database {name} template {founded}")
+    await administer(cluster_url, f"create database {name} template {founded}")
     yield with_database(cluster_url, name, APP_ROLE)
-    await _administer(cluster_url, f"drop database {name} with (force)")
+    await administer(cluster_url, f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="session")
+async def _recycled(cluster_url: str, template: str) -> AsyncIterator[Recycler]:
+    recycler = Recycler(cluster_url, template)
+    yield recycler
+    await recycler.drop()
+
+
+@pytest.fixture
+async def recycled_url(_recycled: Recycler) -> AsyncIterator[str]:
+    """As `database_url`, but not made for the test: every trace of the last one was taken out of it."""
+    async with _recycled.database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def _recycled_founded(cluster_url: str, founded: str) -> AsyncIterator[Recycler]:
+    recycler = Recycler(cluster_url, founded)
+    yield recycler
+    await recycler.drop()
+
+
+@pytest.fixture
+async def recycled_founded_url(_recycled_founded: Recycler) -> AsyncIterator[str]:
+    """As `founded_url`, and recycled."""
+    async with _recycled_founded.database() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
 async def founded(cluster_url: str, template: str) -> AsyncIterator[str]:
     """What `founded_url` gives copies of: an organization's catalogue takes a tenth of a second to load."""
     name = f"founded_{uuid4().hex}"
-    await _administer(cluster_url, f"create database {name} template {template}")
+    await administer(cluster_url, f"create database {name} template {template}")
     database = await Database.connect(with_database(cluster_url, name, APP_ROLE))
     made = await actors.create_organization(database, FOUNDED)
     async with database.transaction(made.id) as connection:
         await load_code_map(connection, made.id, "generic_lis2")
     await database.close()
     yield name
-    await _administer(cluster_url, f"drop database {name} with (force)")
+    await administer(cluster_url, f"drop database {name} with (force)")
 
 
 @pytest.fixture
 async def empty_url(cluster_url: str) -> AsyncIterator[str]:
     """A fresh database without a schema, under the owner's login."""
     name = f"empty_{uuid4().hex}"
-    await _administer(cluster_url, f"create database {name}")
+    await administer(cluster_url, f"create database {name}")
     yield with_database(cluster_url, name, OWNER_ROLE)
-    await _administer(cluster_url, f"drop database {name} with (force)")
+    await administer(cluster_url, f"drop database {name} with (force)")
 
 
 @pytest.fixture(scope="session")
 async def shared_database_url(cluster_url: str, template: str) -> AsyncIterator[str]:
     """This worker's shared, migrated database, under the application's login."""
     name = f"shared_{uuid4().hex}"
-    await _administer(cluster_url, f"create database {name} template {template}")
+    await administer(cluster_url, f"create database {name} template {template}")
     yield with_database(cluster_url, name, APP_ROLE)
-    await _administer(cluster_url, f"drop database {name} with (force)")
+    await administer(cluster_url, f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="session")
+async def lender(shared_database_url: str) -> AsyncIterator[Lender]:
+    """The connections that `database` has."""
+    lender = Lender(shared_database_url)
+    yield lender
+    lender.terminate()
 
 
 @pytest.fixture
-async def database(shared_database_url: str) -> AsyncIterator[Database]:
-    """The application's way into the shared database; of one test, for each organization keeps connections open."""
+async def database(lender: Lender) -> AsyncIterator[Database]:
+    """The application's way into the shared database; of one test, over connections that every test has."""
+    database = Lasting(lender)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def own_database(shared_database_url: str) -> AsyncIterator[Database]:
+    """The same over pools of its own, as a daemon has them."""
     database = await Database.connect(shared_database_url)
     yield database
     await database.close()

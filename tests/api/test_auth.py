@@ -12,8 +12,8 @@ import pytest
 from interface.api.app import routes
 from interface.api.context import Need
 from interface.domain.permissions import NAMED_ONLY, ROLE_PERMISSIONS, Role
-from interface.store.db import Use
-from tests.api.bench import PASSWORD, Bench, Laboratory
+from interface.store.db import Database, Use
+from tests.api.bench import PASSWORD, Bench, Laboratory, found_laboratory, serving
 
 OPEN = {
     ("GET", "/health"),
@@ -239,8 +239,15 @@ async def test_a_refused_request_leaves_an_audit_row(bench: Bench, laboratory: L
     assert [(row["outcome"], row["entity_kind"]) for row in rows] == [("refused", "route")]
 
 
-async def test_invented_organizations_open_no_connections(bench: Bench, laboratory: Laboratory) -> None:
-    before = set(laboratory.database._pools)
+async def test_invented_organizations_open_no_connections(own_database: Database) -> None:
+    async with serving(own_database) as bench:
+        await found_laboratory(own_database)
+        before = set(own_database._pools)
+        await _invent_organizations(bench)
+        assert set(own_database._pools) - before <= {(None, Use.ANY)}
+
+
+async def _invent_organizations(bench: Bench) -> None:
     for _ in range(5):
         organization = uuid4().hex
         assert (await bench.get("/fhir/Patient", f"lab1.{organization}.{'A' * 43}")).status == 401
@@ -248,4 +255,3 @@ async def test_invented_organizations_open_no_connections(bench: Bench, laborato
         assert (await bench.ask("POST", "/oauth/token", data=form)).status == 401
     body = {"organization": "nowhere", "username": "x", "password": "x"}
     assert (await bench.ask("POST", "/api/login", json=body)).status == 401
-    assert set(laboratory.database._pools) - before <= {(None, Use.ANY)}

@@ -27,8 +27,7 @@ from interface.store.catalogue import shipped_tests
 from interface.store.migrate import upgrade
 from interface.store.schema import APP_ROLE, OWNER_ROLE
 from interface.telemetry import configure_logs
-from tests.cluster import new_state_dir
-from tests.conftest import with_database
+from tests.cluster import new_state_dir, with_database
 from tests.flow.laboratory import laboratory
 
 CODES, PASSWORD = 5000, "correct horse battery"

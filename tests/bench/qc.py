@@ -31,7 +31,7 @@ from interface.store.schema import APP_ROLE, OWNER_ROLE
 from interface.telemetry import configure_logs
 from tests.api.bench import Laboratory, found_laboratory
 from tests.bench.qc_charts import POINTS, _fill, _folder
-from tests.conftest import with_database
+from tests.cluster import with_database
 from tests.records import user
 
 ROUNDS = 100

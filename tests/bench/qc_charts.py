@@ -27,8 +27,7 @@ from interface.store.schema import APP_ROLE, OWNER_ROLE
 from interface.telemetry import configure_logs
 from tests import qc_records
 from tests.api.bench import Bench, found_laboratory, serving
-from tests.cluster import new_state_dir
-from tests.conftest import with_database
+from tests.cluster import new_state_dir, with_database
 
 POINTS, DAYS, ROUNDS = 100_000, 730, 30
 _RESULTS = """

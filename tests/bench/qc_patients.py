@@ -27,7 +27,7 @@ from interface.store.migrate import upgrade
 from interface.store.schema import APP_ROLE, OWNER_ROLE
 from interface.telemetry import configure_logs
 from tests.bench.settle import _folder, _server_cpu_s
-from tests.conftest import with_database
+from tests.cluster import with_database
 from tests.flow.patients import Patients, healthy
 from tests.records import found
 

@@ -39,7 +39,7 @@ from interface.wire.frames import build_frame
 from tests.bench.record import note
 from tests.bench.settle import _folder, _server_cpu_s
 from tests.bench.yardstick import free_ports, program, say, server, stopped_by_signal
-from tests.conftest import with_database
+from tests.cluster import with_database
 
 LINKS, ITEMS = 16, 100_000
 WARM_ROUNDS, COUNTED = 10, 20

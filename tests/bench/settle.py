@@ -25,8 +25,7 @@ from interface.store.schema import APP_ROLE, OWNER_ROLE
 from interface.telemetry import configure_logs
 from tests.bench.messages import ANALYTES, hl7_message
 from tests.bench.timing import line
-from tests.cluster import new_state_dir
-from tests.conftest import with_database
+from tests.cluster import new_state_dir, with_database
 from tests.flow.laboratory import Laboratory, laboratory
 
 MESSAGES, ROUNDS = 100, 3

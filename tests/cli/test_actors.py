@@ -13,7 +13,7 @@ from interface import cli
 from interface.flow import actors
 from interface.store.db import Database
 from tests.api.signing import ec_key, public
-from tests.conftest import owner_of
+from tests.cluster import owner_of
 
 PASSWORD, OTHER = "correct horse battery", "another horse battery"
 

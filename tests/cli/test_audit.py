@@ -20,7 +20,8 @@ from tests.cli.rules_use import rule_arguments
 from tests.cli.test_alert import alert_arguments
 from tests.cli.test_review import critical
 from tests.cli.test_subscription import stopped
-from tests.conftest import Organization, owner_of
+from tests.cluster import owner_of
+from tests.conftest import Organization
 from tests.records import store_message
 
 WITHOUT_RECORDS = {  # nothing of a laboratory's passes through these

@@ -11,7 +11,7 @@ import pytest
 from interface.cli import run_command
 from interface.ops import backup_verify
 from interface.settings import packaged
-from tests.conftest import owner_of
+from tests.cluster import owner_of
 from tests.flow.laboratory import laboratory
 from tests.ops.test_backup import store
 

@@ -16,7 +16,8 @@ import pytest
 from interface.cli.db import without_password
 from interface.store.db import prepare
 from interface.store.ids import uuid7
-from tests.conftest import FOUNDED, owner_of
+from tests.cluster import owner_of
+from tests.conftest import FOUNDED
 
 ROOT = Path(__file__).parent.parent.parent
 

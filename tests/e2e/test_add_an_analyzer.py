@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from interface.driver import registry
 from interface.driver.manifest import Tier
+from tests.docs.shell import opened
 from tests.e2e.daemon import free_ports
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-an-analyzer.md"
@@ -30,19 +30,18 @@ def commands() -> str:
 
 def walk(folder: Path, script: str) -> tuple[int, str]:
     """Run the page's commands in one shell; everything it started is gone afterwards."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("LABORA_")}
-    environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
-    process = subprocess.Popen(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        out, _ = process.communicate(timeout=540)
-    finally:
+    with opened(folder, {}) as shell:
+        process = subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=shell.environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
         try:
-            os.killpg(process.pid, signal.SIGTERM)
-        except ProcessLookupError:
-            pass  # all has ended by itself, as it should
+            out, _ = process.communicate(timeout=540)
+        finally:
+            try:
+                os.killpg(process.pid, signal.SIGTERM)
+            except ProcessLookupError:
+                pass  # all has ended by itself, as it should
     return process.returncode, out
 
 

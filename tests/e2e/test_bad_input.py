@@ -17,7 +17,7 @@ import pytest
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.ids import uuid7
 from interface.store.schema import OWNER_ROLE
-from tests.conftest import owner_of
+from tests.cluster import owner_of
 from tests.e2e.daemon import CONFIG, eventually, free_ports
 
 LABORA = str(Path(sys.executable).with_name("labora"))

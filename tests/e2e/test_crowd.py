@@ -15,7 +15,7 @@ from interface.daemon import started
 from interface.settings import ApiSettings, DatabaseSettings, LimitSettings, LinkSettings, Settings, TransportType
 from interface.store.ids import uuid7
 from tests.bench.crowd import MISDEEDS, Healthy, Protocol, Report, misbehave, shared_out
-from tests.conftest import owner_of
+from tests.cluster import owner_of
 from tests.e2e.daemon import ANY, COMMIT_WAIT_S, link
 
 LINKS, MESSAGES = 20, 3

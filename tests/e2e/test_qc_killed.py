@@ -26,8 +26,7 @@ from interface.store.db import Database
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.ids import uuid7
 from interface.store.schema import APP_ROLE, OWNER_ROLE
-from tests.cluster import new_state_dir
-from tests.conftest import with_database
+from tests.cluster import new_state_dir, with_database
 from tests.e2e.daemon import Process, eventually
 from tests.e2e.people import EmrAndStaff, register_people
 from tests.flow.controls import IN_CONTROL

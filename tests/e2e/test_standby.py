@@ -22,7 +22,8 @@ from interface.flow.results import ResultWorker
 from interface.settings import ApiSettings, Role, StandbySettings, TransportType
 from interface.store.membership import Membership
 from tests.bench.messages import hl7_message
-from tests.conftest import FOUNDED, owner_of
+from tests.cluster import owner_of
+from tests.conftest import FOUNDED
 from tests.e2e.daemon import ANY, eventually, get, link, settings
 from tests.e2e.people import register_people
 from tests.e2e.standby import Analyzer, Daemon, accounted, listens, two

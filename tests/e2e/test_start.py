@@ -14,7 +14,8 @@ from interface import daemon
 from interface.daemon import started
 from interface.settings import Address, Transport, TransportType
 from tests.bench.yardstick import free_port
-from tests.conftest import FOUNDED, owner_of
+from tests.cluster import owner_of
+from tests.conftest import FOUNDED
 from tests.e2e.daemon import eventually, link, settings
 from tests.e2e.standby import Analyzer
 

@@ -34,8 +34,7 @@ from interface.store.schema import OWNER_ROLE
 from interface.wire.frames import build_frame
 from interface.wire.trace import unescape
 from interface.wire.wirelog import Noted, What, decode
-from tests.cluster import new_state_dir
-from tests.conftest import with_database
+from tests.cluster import new_state_dir, with_database
 from tests.e2e.daemon import PATIENCE_S, Process, eventually, settings
 from tests.flow.laboratory import laboratory
 from tests.link.bench import FakeClock

@@ -6,5 +6,5 @@ import pytest
 
 
 @pytest.fixture
-def database_url(founded_url: str) -> str:
-    return founded_url
+def database_url(recycled_founded_url: str) -> str:
+    return recycled_founded_url

@@ -29,7 +29,10 @@ from interface.store.ids import uuid7
 from interface.store.journal import Journal
 from interface.store.lab import ResultFilter, find_results
 from interface.wire.frames import build_frame, parse_frame
-from tests.conftest import FOUNDED, owner_of
+from tests.cluster import owner_of
+from tests.conftest import FOUNDED
+from tests.lasting import Lasting
+from tests.recycling import LENDERS
 
 HEADER = "H|\\^&|{control}||Testmaker^Bench^1||||||||LIS2-A2|20260102030405"
 
@@ -115,10 +118,37 @@ async def laboratory(
     drivers: Sequence[Path] = (), limits: LimitSettings | None = None,
 ) -> AsyncIterator[Laboratory]:  # fmt: skip
     """Build it on a database of its own; the worker works when `settle` is called."""
-    limits = limits or LimitSettings()
+    async with reaching(database_url) as (database, owner):
+        async with _built(database, owner, driver, unsolicited, drivers, limits or LimitSettings()) as made:
+            yield made
+
+
+@asynccontextmanager
+async def reaching(database_url: str) -> AsyncIterator[tuple[Database, asyncpg.Connection[asyncpg.Record]]]:
+    """The application's and the administrator's ways into a database; over lasting connections where it has them."""
+    if (lender := LENDERS.get(database_url)) is not None:
+        async with lender.owner() as owner:
+            database: Database = Lasting(lender)
+            try:
+                yield database, owner
+            finally:
+                await database.close()
+        return
     database = await Database.connect(database_url)
     owner = await asyncpg.connect(owner_of(database_url))
     await prepare(owner)
+    try:
+        yield database, owner
+    finally:
+        await owner.close()
+        await database.close()
+
+
+@asynccontextmanager
+async def _built(
+    database: Database, owner: asyncpg.Connection[asyncpg.Record], driver: str, unsolicited: Unsolicited,
+    drivers: Sequence[Path], limits: LimitSettings,
+) -> AsyncIterator[Laboratory]:  # fmt: skip
     name = f"lab-{uuid7().hex}"
     organization_id = await owner.fetchval(
         "update lab.organization set name = $1 where name = $2 returning id", name, FOUNDED
@@ -142,5 +172,3 @@ async def laboratory(
         yield Laboratory(database, owner, context, journal, LinkIntake(context, journal), worker, contexts)
     finally:
         await journal.stop()
-        await owner.close()
-        await database.close()

@@ -11,7 +11,7 @@ from interface.flow.message import message_text, whole_records
 from interface.link.intake import Receipt, ReceivedFrame
 from interface.store.journal import Append, Journal
 from interface.store.stored_messages import StoredMessage
-from tests.conftest import owner_of
+from tests.cluster import owner_of
 from tests.flow.laboratory import Laboratory
 from tests.flow.test_intake import END, HEADER, RECORDS, WBC, bench, cut, frame, give, stored, whole
 

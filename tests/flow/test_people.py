@@ -490,12 +490,13 @@ where p.organization_id = $1 and not exists (select from lab.patient_word k wher
 """
 
 
-async def test_a_name_is_found_by_an_index_among_many_under_row_level_security(database_url: str) -> None:
-    """`database_url`: a database of its own, whose statistics are then of these patients."""
-    from tests.conftest import make_organization, owner_of
+async def test_a_name_is_found_by_an_index_among_many_under_row_level_security(founded_url: str) -> None:
+    """`founded_url`: a database of its own, whose statistics are then of these patients."""
+    from tests.cluster import owner_of
+    from tests.conftest import make_organization
 
-    owner = await asyncpg.connect(owner_of(database_url))
-    database = await Database.connect(database_url)
+    owner = await asyncpg.connect(owner_of(founded_url))
+    database = await Database.connect(founded_url)
     try:
         mine, theirs = await make_organization(owner), await make_organization(owner)
         for place, organization in enumerate((mine, theirs)):

@@ -14,8 +14,7 @@ import structlog
 
 from interface.store.migrate import upgrade
 from interface.store.schema import APP_ROLE, OWNER_ROLE
-from tests.cluster import shared_cluster
-from tests.conftest import with_database
+from tests.cluster import shared_cluster, with_database
 from tests.hazards.generator import plan
 from tests.hazards.report import lines, sample
 from tests.hazards.runner import run

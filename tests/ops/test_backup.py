@@ -20,7 +20,7 @@ from interface.ops import backup, backup_manifest, backup_pipe, backup_verify
 from interface.ops.backup_pipe import Encryption
 from interface.settings import BackupSettings, DatabaseSettings, Settings
 from interface.store import audit_chain, census
-from tests.conftest import owner_of
+from tests.cluster import owner_of
 from tests.flow.laboratory import Laboratory, laboratory, message
 
 RESULTS = ("P|1||P-1", "O|1|{}||^^^GLU", "R|1|^^^GLU|5.4|mmol/L||N||F||||20260102030405")

@@ -13,8 +13,7 @@ import pytest
 
 from interface.ops import backup, backup_verify
 from interface.settings import DatabaseSettings, Settings
-from tests.cluster import new_state_dir
-from tests.conftest import owner_of
+from tests.cluster import new_state_dir, owner_of
 from tests.flow.laboratory import laboratory
 from tests.ops.test_backup import store
 

@@ -25,7 +25,8 @@ from interface.store import audit_chain, changes, databases, lab_changes, page_k
 from interface.store.audit_chain import Head
 from interface.store.databases import with_database
 from interface.store.restored import NUMBERS_A_DAY, POSITIONS_A_DAY, Issued
-from tests.conftest import FOUNDED, Organization, owner_of
+from tests.cluster import owner_of
+from tests.conftest import FOUNDED, Organization
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.ops.receivers import MailServer, WebServer
 from tests.ops.telling import Telling

@@ -95,7 +95,7 @@ async def test_a_backup_that_is_not_copied_is_one_and_the_problem_is_said(
     database_url: str, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from interface.settings import DatabaseSettings
-    from tests.conftest import owner_of
+    from tests.cluster import owner_of
 
     settings = Settings(
         tmp_path, DatabaseSettings(owner_of(database_url)), backup=BackupSettings(upload=service.settings)

@@ -23,7 +23,8 @@ from interface.store.audit_sealer import Sealer
 from interface.store.db import Database, prepare
 from interface.store.ids import uuid7
 from interface.store.migrate import maintain
-from tests.conftest import FOUNDED, Organization, owner_of
+from tests.cluster import owner_of
+from tests.conftest import FOUNDED, Organization
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -25,7 +25,15 @@ from interface.store.db import (
 )
 from interface.store.ids import instant_of, uuid7, uuid7_floor, uuid7s
 from interface.store.schema import APP_ROLE, OWNER_ROLE
-from tests.conftest import Organization, owner_of
+from tests.cluster import owner_of
+from tests.conftest import Organization
+
+
+@pytest.fixture
+def database(own_database: Database) -> Database:
+    """With pools of its own, which are the subject."""
+    return own_database
+
 
 # ---- identifiers
 

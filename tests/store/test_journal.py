@@ -25,7 +25,8 @@ from interface.store.journal import (
     new_message_id,
 )
 from interface.store.stored_messages import read_message
-from tests.conftest import Organization, make_organization, owner_of
+from tests.cluster import owner_of
+from tests.conftest import Organization, make_organization
 from tests.store.journals import (
     AT,
     Owner,

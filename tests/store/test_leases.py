@@ -24,7 +24,8 @@ from interface.store.journal import Append, FrameRow, Journal, MessageRow, new_m
 from interface.store.leases import DaemonRow
 from interface.store.membership import FREE, Membership
 from interface.store.schema import APP_ROLE, OWNER_ROLE
-from tests.conftest import Organization, make_organization, owner_of
+from tests.cluster import owner_of
+from tests.conftest import Organization, make_organization
 from tests.store.journals import AT, block_of, make_link, until, whole
 
 LEASE_S = 6.0

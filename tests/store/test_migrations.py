@@ -36,8 +36,7 @@ from interface.store.schema import APP_ROLE, APPEND_ONLY, DELETABLE, PARTITIONED
 from interface.store.tables import metadata
 from interface.store.upkeep import prune_wire_log
 from interface.wire.wirelog import Came, Noted, What, decode
-from tests.cluster import new_state_dir
-from tests.conftest import owner_of
+from tests.cluster import new_state_dir, owner_of
 
 
 def _ours(item: Any, name: str | None, kind: str, reflected: bool, _compared: Any) -> bool:

@@ -12,7 +12,8 @@ import pytest
 from interface.store.db import Connection, prepare
 from interface.store.ids import uuid7
 from interface.store.partitions import ensure
-from tests.conftest import make_organization, owner_of
+from tests.cluster import owner_of
+from tests.conftest import make_organization
 
 LATER = datetime(2031, 11, 30, 23, 59, tzinfo=UTC)  # no migration's own partitions reach it
 

@@ -21,7 +21,7 @@ from interface.store.audit_chain import Tampering, Verdict
 from interface.store.holds import HoldKind, standing
 from interface.store.ids import uuid7, uuid7_floor
 from interface.store.retention import Deleted, Kind
-from tests.conftest import owner_of
+from tests.cluster import owner_of
 from tests.flow.laboratory import Laboratory, laboratory, message
 from tests.store.lived import every_day
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from interface.store.db import prepare
 from interface.store.results import ROWS
 from interface.store.rows import Columns, rows_json
-from tests.conftest import owner_of
+from tests.cluster import owner_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,13 @@ from interface.store.schema import APPEND_ONLY, DELETABLE, PARTITIONED, SCHEMA, 
 from interface.store.tables import metadata
 from tests.conftest import Organization
 
+
+@pytest.fixture
+def database(own_database: Database) -> Database:
+    """With pools of its own, which are the subject."""
+    return own_database
+
+
 TABLES = sorted(metadata.tables.values(), key=lambda table: table.name)
 PROTECTED = [table for table in TABLES if table.name not in WITHOUT_ROW_SECURITY]
 

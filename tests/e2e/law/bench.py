@@ -39,7 +39,8 @@ from interface.simulator.law import LawAnalyzer, Policy, law_analyzer, takes_all
 from interface.store.db import Database, prepare
 from interface.store.ids import uuid7
 from interface.store.lab import ResultFilter, find_results
-from tests.conftest import FOUNDED, owner_of
+from tests.cluster import owner_of
+from tests.conftest import FOUNDED
 
 ANY = Address("127.0.0.1", 0)
 PATIENCE_S = 10.0
