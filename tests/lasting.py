@@ -40,21 +40,22 @@ class Lender:
     def __init__(self, url: str) -> None:
         self.url = url
         self._pools: dict[Use, Pool] = {}
-        self._acts_for: dict[int, UUID | None] = {}  # by its backend
+        self._acts_for: dict[int, tuple[object, UUID | None]] = {}  # by its backend: whose it was, and for whom
         self._lent: set[int] = set()
         self._owner: asyncpg.Connection[asyncpg.Record] | None = None
 
     @asynccontextmanager
-    async def lend(self, organization_id: UUID | None, use: Use) -> AsyncIterator[Connection]:
-        """A connection that acts for the organization. Raises StoreUnavailable."""
+    async def lend(self, borrower: object, organization_id: UUID | None, use: Use) -> AsyncIterator[Connection]:
+        """A connection that acts for the organization; what another borrower has set is gone. Raises
+        StoreUnavailable."""
         try:
             pool = await self._pool(use)
             connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
             pid = connection.get_server_pid()
             self._lent.add(pid)
-            if self._acts_for.get(pid) != organization_id:
-                await connection.execute(_acting_for(organization_id))
-                self._acts_for[pid] = organization_id
+            if self._acts_for.get(pid) != (borrower, organization_id):
+                await connection.execute(f"{connection.get_reset_query()}\n{_acting_for(organization_id)}")
+                self._acts_for[pid] = borrower, organization_id
         except DRIVER_ERRORS as error:
             raise StoreUnavailable("the database cannot be reached") from error
         try:
@@ -77,7 +78,7 @@ class Lender:
 
     async def _reset(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         """As the driver does it, and back to what is a start-up setting in a pool of an organization's own."""
-        organization_id = self._acts_for[connection.get_server_pid()]
+        _, organization_id = self._acts_for[connection.get_server_pid()]
         await connection.execute(f"{connection.get_reset_query()}\n{_acting_for(organization_id)}")
 
     async def _as_it_is(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -133,7 +134,7 @@ class Lasting(Database):
             self._served.add(organization_id)
             if use is Use.ANY:
                 self._known.add(organization_id)
-        async with self._lender.lend(organization_id, use) as connection:
+        async with self._lender.lend(self, organization_id, use) as connection:
             self._lent.add(connection)
             self._returned.clear()
             try:

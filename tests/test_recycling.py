@@ -10,7 +10,9 @@ import pytest
 from interface.flow import actors
 from interface.store.db import Database
 from tests.cluster import owner_of
+from tests.conftest import Organization
 from tests.flow.laboratory import laboratory, message
+from tests.lasting import Lasting, Lender
 from tests.recycling import Recycler
 
 SUM = """
@@ -60,6 +62,17 @@ async def test_what_a_test_wrote_is_gone_before_the_next(recycler: Recycler, fou
             assert await lab.owner.fetchval("show search_path") != "nowhere"
             assert await lab.results() == []
     await left.close()
+
+
+async def test_what_a_test_set_in_a_session_the_next_does_not_find(lender: Lender, organization: Organization) -> None:
+    for _ in range(2):
+        database = Lasting(lender)
+        for connected in (database.organization, database.searching, database.at_once, database.by_index):
+            async with connected(organization.id) as connection:
+                assert await connection.fetchval("show work_mem") != "64kB"
+                assert await connection.fetchval("show labora.org") == str(organization.id)
+                await connection.execute("set work_mem = '64kB'")
+        await database.close()
 
 
 @pytest.mark.parametrize(
