@@ -13,7 +13,6 @@ A process may do a part of it (`roles`), and a daemon whose links another one ha
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import signal
 import time
@@ -27,7 +26,7 @@ import structlog
 import uvloop
 
 from interface import telemetry
-from interface.footprint import give_back
+from interface.footprint import give_back, settle
 from interface.link.clock import Clock
 from interface.links import Links
 from interface.ownership import Ownership, joined
@@ -42,10 +41,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# What a message leaves is small and without cycles. Messages that are decided together keep some 20,000 objects until
-# they are committed: to look through those for cycles again and again cost 4 % of the rate. With 100,000 the daemon
-# weighs 15 MB more after the first thousand messages, and is no faster.
-GC_THRESHOLDS = (30_000, 20, 20)
 # Every wait for the database ends within 14 s (`commit_wait_s`) and 60 s (`store.db`), and is a turn: what takes longer
 # than this is a fault of ours.
 JOURNAL_STUCK_S, WORKER_STUCK_S = 60.0, 300.0
@@ -87,10 +82,7 @@ async def run(settings: Settings, roles: Collection[Role] = ROLES) -> int:
             starting = None
             notify("READY=1")
             log.info("ready", action="daemon.ready", links=len(settings.links), api=str(settings.api.listen))
-            gc.collect()
-            gc.freeze()  # what is there now stays: the collector need not look at it again and again
-            gc.set_threshold(*GC_THRESHOLDS)
-            gc.enable()  # `labora run` did without it
+            settle()
             await _either(stop, running.lost)
             notify("STOPPING=1")
             log.info("stopping", action="daemon.stopping")

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import socket
 import sys
@@ -19,7 +18,7 @@ from interface import telemetry
 from interface.api.app import build_app
 from interface.flow import waking
 from interface.flow.feed import Feed
-from interface.footprint import give_back
+from interface.footprint import give_back, settle
 from interface.servers import AskMetrics, Begin, Channel, Metrics, Started, State, Wake
 from interface.serving import LINGER_S, serving
 from interface.store.audit import AuditWriter
@@ -57,6 +56,7 @@ class _Server:
             for work in (self._hear(), self._count(), feed.run(tuple), sealer.run()):
                 stack.push_async_callback(_cancelled, asyncio.create_task(work, name="server"))
             self._channel.say(Started())
+            settle()
             await self.ended.wait()
         self._channel.say(telemetry.counted())
 
@@ -100,7 +100,6 @@ async def main(fd: int) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, server.ended.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C is for the daemon, which ends us
-    gc.freeze()
     await server.run()
     await channel.closed()
 

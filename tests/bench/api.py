@@ -90,10 +90,12 @@ class Bench:
 
     def _fetch(self, urls: Sequence[str], servers: Sequence[int], *more: str) -> Load:
         # Each is asked for once before: what the disk has to bring costs what the disk does.
-        self._yardstick.fetch(urls, servers, *self._clients, "--requests", str(URLS), *more)
+        first = self._yardstick.fetch(urls, servers, *self._clients, "--requests", str(URLS), *more)
+        if first.bad:
+            say(f"{'asked for the first time':<28}{first.bad} answers were wrong, such as {'; '.join(first.wrong)}")
         found = self._yardstick.fetch(urls, [*servers, self._postgres.pid], *self._options, *more)
         if found.bad:
-            raise NoYardstick(f"{found.bad} answers were wrong")
+            raise NoYardstick(f"{found.bad} answers were wrong, such as {'; '.join(found.wrong)}")
         return found
 
 

@@ -9,7 +9,6 @@ the daemon sets it. The database is a server of its own that is removed at the e
 from __future__ import annotations
 
 import asyncio
-import gc
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,8 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from interface.daemon import GC_THRESHOLDS
 from interface.domain.permissions import Role
+from interface.footprint import settle
 from interface.store.db import Database
 from interface.store.migrate import upgrade
 from interface.store.schema import APP_ROLE, OWNER_ROLE
@@ -105,9 +104,7 @@ async def _measure(folder: Path) -> None:
         async with serving(database) as bench:
             token = await made.user_token(Role.LABORATORY_DIRECTOR)
             chart = "/api/qc/charts/HGB"
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*GC_THRESHOLDS)
+            settle()
             for days in ("30", "90"):
                 for form in (".svg", ".png", ""):
                     what = f"chart of {days} days, {form[1:] or 'data'}"

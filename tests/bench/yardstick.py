@@ -46,6 +46,7 @@ class Load:
     latency: dict[str, float]
     frame: dict[str, float]  # ASTM: one frame
     bad: int
+    wrong: tuple[str, ...]  # what the first of the bad ones were
     driver_cpu: float
     server_cpu_ms: float  # per message or session, PostgreSQL included
     others: float
@@ -114,8 +115,9 @@ class Yardstick:
         target_s = self.cpu(servers) - own
         others_s = self.busy() - busy - driver_s - target_s
         try:
-            row = json.loads(done.stdout.splitlines()[-1])
-        except (IndexError, ValueError):
+            *said, last = done.stdout.splitlines()
+            row = json.loads(last)
+        except ValueError:
             raise NoYardstick(
                 f"{driver}_load.py gave no report: {(done.stderr or done.stdout).strip()[-300:]}"
             ) from None
@@ -125,6 +127,7 @@ class Yardstick:
             latency=row["latency_ms"],
             frame=row.get("frame_ack_ms", {}),
             bad=row["bad"],
+            wrong=tuple(line.strip() for line in said if line.strip().partition(": ")[0] in row["counts"]),
             driver_cpu=row["driver_cpu"],
             server_cpu_ms=target_s / max(1, row["ok"]) * 1e3,
             others=max(0.0, others_s / took / (os.cpu_count() or 1)),
