@@ -109,18 +109,13 @@ class Laboratory:
                 """
                 insert into lab.result_version (id, organization_id, result_id, version, status, held, message_id,
                     location, specimen_as_sent, code, raw_value, test_code, test_name, loinc, kind, number, value, unit,
-                    flags, actor_kind, actor_id, comparator)
+                    flags, actor_kind, actor_id, comparator, steps, driver_revision, map_revision)
                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'HB', $10, $11, 'Haemoglobin', $12, $13, $14, $10, 'g/dL',
-                        '{N}', 'link', $15, $16)
+                        '{N}', 'link', $15, $16, $17, 'test 1', 1)
                 """,
                 version_id, self.organization_id, result_id, version, status.value, list(held), message_id, location,
                 barcode or (item.barcode if item else ""), value, item.test_code if item else "",
-                item.loinc if item else "", kind.value, number, self.link_id, comparator,
-            )  # fmt: skip
-            await connection.execute(
-                "insert into lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)"
-                " values ($1, $2, $3::text::json, 'test 1', 1)",
-                version_id, self.organization_id, write_steps(steps),
+                item.loinc if item else "", kind.value, number, self.link_id, comparator, write_steps(steps),
             )  # fmt: skip
         return version_id
 

@@ -1,10 +1,12 @@
-"""An explanation as `decision.steps` holds it: a JSON array of objects, the fields of `Step` that are not empty.
+"""An explanation as `result_version.steps` holds it: a JSON array of objects, the fields of `Step` that are not empty.
 
 What a version's own columns say is not written once more: `receive` and `decode` get it back when they are read for
 people (`as_sent`). Rows of before have it in their steps.
 
-Steps that explain many results are written once, to `explanation`; what refers to them is a text in place of objects.
-`lab.explained(decision.steps)` has them in it, and is what everybody reads.
+Steps that explain many results are written once, to `explanation`; what refers to them is a text in place of objects:
+their id. Where results are explained by the same words but for the inputs of some steps, the words are kept with holes
+in them, and an array in place of objects has their id and what is in the holes. `lab.explained(decision.steps)` has all
+of it in it, and is what everybody reads; `decision` is a view that knows where a version's explanation is.
 """
 
 from __future__ import annotations
@@ -43,12 +45,17 @@ def _write(step: Step) -> str:
         written["version"] = step.version
     if step.inputs:
         written["inputs"] = step.inputs
-    text = orjson.dumps(written)
-    if b"\\u0000" in text:  # PostgreSQL's JSON functions refuse a NUL; the bytes themselves are in the frame
-        text = text.replace(b"\\u0000", "\N{REPLACEMENT CHARACTER}".encode())
-    made = text.decode()
+    made = _text(written)
     object.__setattr__(step, "written", made)
     return made
+
+
+def _text(value: object) -> str:
+    """As JSON. PostgreSQL's functions for it refuse a NUL; the bytes themselves are in the frame."""
+    text = orjson.dumps(value)
+    if b"\\u0000" in text:
+        text = text.replace(b"\\u0000", "\N{REPLACEMENT CHARACTER}".encode())
+    return text.decode()
 
 
 # ---- what many results share -----------------------------------------------------------------------------------------
@@ -57,6 +64,7 @@ def _write(step: Step) -> str:
 _OWN = frozenset({"delta", "rule", "consistency", "calculation", "run", "version", "review", "again"})
 _SHORT = 120  # characters; a reference has 39
 _MOST = 4000
+_HOLE = "\x01"  # in JSON it is written otherwise
 
 
 @record
@@ -67,33 +75,83 @@ class Part:
     steps: str
 
 
-# By organization: runs of other steps that were written before, each with what it is kept as from its second time on.
-_before: dict[UUID, dict[tuple[str, ...], Part | None]] = {}
+# By organization: what was written before, each with what it is kept as from its second time on. `_runs`: of steps that
+# others may share; `_shapes`: whole explanations, without the inputs of steps that are one result's own.
+_runs: dict[UUID, dict[tuple[str, ...], Part | None]] = {}
+_shapes: dict[UUID, dict[tuple[object, ...], Part | None]] = {}
 
 
 def in_parts(organization_id: UUID, explanations: Iterable[Sequence[Step]]) -> tuple[list[str], list[Part]]:
-    """`decision.steps` of explanations, and the rows of `explanation` they refer to, which must be there with them."""
-    known = _before.setdefault(organization_id, {})
-    if len(known) > _MOST:
-        known.clear()
+    """`result_version.steps` of explanations, and the rows of `explanation` they refer to, which must be there with
+    them."""
+    runs, shapes = _runs.setdefault(organization_id, {}), _shapes.setdefault(organization_id, {})
+    for known in (runs, shapes):
+        if len(known) > _MOST:
+            known.clear()
     parts: dict[UUID, Part] = {}
     texts = []
     for steps in explanations:
-        pieces: list[str] = []
-        run: list[str] = []  # of steps that others may share
-        for step in steps:
-            written = step.written or _write(step)
-            if step.step not in _OWN:
-                run.append(written)
-                continue
-            if run:
-                pieces.append(_piece(organization_id, tuple(run), known, parts))
-                run = []
-            pieces.append(written)
+        shape, inputs = _shape(steps)
+        part = shapes.get(shape)
+        if part is None and shape in shapes and inputs:
+            part = shapes[shape] = _with_holes(organization_id, steps)
+        if part is None:
+            shapes.setdefault(shape)
+            texts.append(_in_runs(organization_id, steps, runs, parts))
+            continue
+        parts[part.id] = part
+        texts.append(f"[{_text([str(part.id), *inputs])}]")
+    return texts, sorted(parts.values(), key=lambda part: part.id)  # so that no two transactions wait for each other
+
+
+def _shape(steps: Sequence[Step]) -> tuple[tuple[object, ...], list[str]]:
+    """What is the same in explanations that differ in inputs only, and these."""
+    shape: list[object] = []
+    inputs: list[str] = []
+    for step in steps:
+        if step.step in _OWN and step.inputs:
+            shape.append((step.step, step.verdict, step.text, step.version, *step.inputs))
+            inputs += step.inputs.values()
+        else:
+            shape.append(step.written or _write(step))
+    return tuple(shape), inputs
+
+
+def _with_holes(organization_id: UUID, steps: Iterable[Step]) -> Part:
+    pieces = []
+    for step in steps:
+        if step.step in _OWN and step.inputs:
+            empty = Step(step.step, step.verdict, step.text, step.version)
+            names = ",".join([f"{_text(name)}:{_HOLE}" for name in step.inputs])
+            pieces.append(f'{_write(empty)[:-1]},"inputs":{{{names}}}}}')
+        else:
+            pieces.append(step.written or _write(step))
+    return _part(organization_id, ",".join(pieces))
+
+
+def _part(organization_id: UUID, steps: str) -> Part:
+    digest = blake2b(organization_id.bytes + steps.encode(), digest_size=16).digest()
+    return Part(of_int(int.from_bytes(digest)), steps)
+
+
+def _in_runs(
+    organization_id: UUID, steps: Sequence[Step], known: dict[tuple[str, ...], Part | None], parts: dict[UUID, Part]
+) -> str:
+    """An explanation of which runs of steps may be kept."""
+    pieces: list[str] = []
+    run: list[str] = []  # of steps that others may share
+    for step in steps:
+        written = step.written or _write(step)
+        if step.step not in _OWN:
+            run.append(written)
+            continue
         if run:
             pieces.append(_piece(organization_id, tuple(run), known, parts))
-        texts.append(f"[{','.join(pieces)}]")
-    return texts, sorted(parts.values(), key=lambda part: part.id)  # so that no two transactions wait for each other
+            run = []
+        pieces.append(written)
+    if run:
+        pieces.append(_piece(organization_id, tuple(run), known, parts))
+    return f"[{','.join(pieces)}]"
 
 
 def _piece(
@@ -108,8 +166,7 @@ def _piece(
         if run not in known:
             known[run] = None
             return steps
-        digest = blake2b(organization_id.bytes + steps.encode(), digest_size=16).digest()
-        part = known[run] = Part(of_int(int.from_bytes(digest)), steps)
+        part = known[run] = _part(organization_id, steps)
     parts[part.id] = part
     return f'"{part.id}"'
 

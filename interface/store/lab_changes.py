@@ -391,6 +391,7 @@ async def copy_version(
         "id": version_id, "version": version, "status": status, "held": list(held), "actor_kind": actor.kind,
         "actor_id": actor.id, "verified_by": None,
     }  # fmt: skip
+    said |= await _explanation(connection, source or row.candidate_id, (*steps, step))
     # All columns of the source, whichever there are: a column that is added later is not lost here.
     await connection.execute(
         """
@@ -403,40 +404,24 @@ async def copy_version(
         json.dumps(said | dict(changes), default=str),
         comment,
     )
-    await _copy_explanation(connection, actor, source or row.candidate_id, version_id, (*steps, step))
     return version_id, version
 
 
-async def _copy_explanation(
-    connection: Connection, actor: Actor, source: UUID, version_id: UUID, steps: Sequence[Step]
-) -> None:
-    """The source's explanation for the new version, with `steps` after it."""
+async def _explanation(connection: Connection, source: UUID, steps: Sequence[Step]) -> dict[str, object]:
+    """The source's explanation with `steps` after it, as columns of a version."""
     # With what the analyzer said, which the columns of the new version may not say any more.
     before = await connection.fetchrow(
-        f"""select lab.explained(d.steps) as steps, {SENT_COLUMNS} from lab.decision d
-            join lab.result_version v on v.id = d.result_version_id where v.id = $1""",  # noqa: S608 - names of ours
+        f"""select lab.explained(d.steps) as steps, d.driver_revision, d.map_revision, {SENT_COLUMNS}
+            from lab.decision d join lab.result_version v on v.id = d.result_version_id where v.id = $1""",  # noqa: S608 - names of ours
         source,
     )
-    said_before = as_sent(read_steps(before["steps"]), before) if before is not None else ()
-    told = write_steps([*said_before, *steps])
-    done = await connection.execute(
-        """
-        insert into lab.decision
-        select (jsonb_populate_record(d, jsonb_build_object('result_version_id', $2::uuid, 'created_at', now(),
-            'steps', $3::text))).*
-        from lab.decision d where result_version_id = $1
-        """,
-        source,
-        version_id,
-        told,
-    )
-    if not done.endswith(" 1"):  # there was no explanation yet
-        await connection.execute(
-            "insert into lab.decision (result_version_id, organization_id, steps) values ($1, $2, $3)",
-            version_id,
-            actor.organization_id,
-            told,
-        )
+    if before is None:
+        return {"steps": write_steps(steps)}
+    said = as_sent(read_steps(before["steps"]), before)
+    return {
+        "steps": write_steps([*said, *steps]), "driver_revision": before["driver_revision"],
+        "map_revision": before["map_revision"],
+    }  # fmt: skip
 
 
 async def point_to(

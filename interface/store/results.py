@@ -332,7 +332,7 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
 # ---- the commit -----------------------------------------------------------------------------------------------------
 
 # What is written to each table travels as an array of a composite type (migration 0017); one more column also needs
-# `alter type … add attribute` in a migration, in the same order.
+# `alter type … add attribute` in a migration, in the same order. Versions are wide and looked at once: they are apart.
 _RESULT = Columns(
     "lab.result_row",
     {
@@ -353,16 +353,12 @@ _VERSION = Columns(
         "comments": "text[]", "test_code": "text", "test_name": "text", "loinc": "text", "comparator": "text",
         "number": "numeric", "value": "text", "unit": "text", "low": "numeric", "high": "numeric",
         "reference": "text", "flags": "text[]", "note": "text", "module": "text", "reagent_lot": "text",
-        "calibrator_lot": "text",
+        "calibrator_lot": "text", "explanation": "text", "driver_revision": "text", "map_revision": "int",
     },
-    once=("id", "result_id"),
-)  # fmt: skip
-_DECISION = Columns(
-    "lab.decision_row", {"id": "uuid", "explanation": "text", "driver_revision": "text", "map_revision": "int"},
-    once=("id", "explanation"),
+    once=("id", "result_id", "explanation"),
 )  # fmt: skip
 _EXPLANATION = Columns("lab.explanation_row", {"id": "uuid", "steps": "text"}, once=("id", "steps"))
-ROWS = (_RESULT, _VERSION, _DECISION, _EXPLANATION)
+ROWS = (_RESULT, _VERSION, _EXPLANATION)
 # What an update is joined with is kept whole beside each row, should that have changed meanwhile: `o` takes no more of
 # it than it needs.
 _NEW_VERSIONS = """
@@ -372,14 +368,13 @@ WITH i AS MATERIALIZED (
     INSERT INTO lab.result_version (id, organization_id, result_id, version, status, held, message_id, location,
         specimen_as_sent, code, code_path, raw_value, raw_unit, raw_flags, raw_status, raw_reference, instrument_time,
         instrument_at, comments, test_code, test_name, loinc, kind, comparator, number, value, unit, low, high,
-        reference, flags, note, actor_kind, actor_id, module, reagent_lot, calibrator_lot)
+        reference, flags, note, actor_kind, actor_id, module, reagent_lot, calibrator_lot, steps, driver_revision,
+        map_revision)
     SELECT id, $1, result_id, version, status, held, message_id, location, specimen_as_sent, code, code_path, raw_value,
         raw_unit, raw_flags, raw_status, raw_reference, instrument_time, instrument_at, comments, test_code, test_name,
         loinc, kind, comparator, number, value, unit, low, high, reference, flags, note, actor_kind,
-        actor_id, module, reagent_lot, calibrator_lot FROM ({versions}) i
-), d AS (
-    INSERT INTO lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)
-    SELECT id, $1, explanation, driver_revision, map_revision FROM ({decisions}) i
+        actor_id, module, reagent_lot, calibrator_lot, explanation, driver_revision, map_revision
+    FROM ({versions}) i
 ), e AS (
     INSERT INTO lab.explanation (organization_id, id, steps) SELECT $1, id, steps FROM ({explanations}) i
     ON CONFLICT DO NOTHING
@@ -406,9 +401,8 @@ WITH i AS MATERIALIZED (
         AND (t.item_status = 'completed' AND o.status = ANY($2) OR t.item_status = 'verified' AND o.status = ANY($3))
 )
 SELECT EXISTS (
-    SELECT FROM i CROSS JOIN LATERAL (
-        SELECT FROM lab.dispatch d WHERE d.order_item_id = i.order_item_id AND d.state NOT IN ('resulted', 'cancelled')
-        LIMIT 1) d
+    SELECT FROM lab.dispatch d WHERE d.order_item_id = ANY(ARRAY(SELECT order_item_id FROM i))
+    AND d.state NOT IN ('resulted', 'cancelled')
 )
 """
 _CHANGED = """u AS (
@@ -421,10 +415,7 @@ _CHANGED = """u AS (
 ), p AS (
     UPDATE lab.result r SET pending_version_id = i.id FROM i WHERE r.id = i.result_id AND i.pending
 ), """
-_SOURCES = {
-    "source": _RESULT.source(4), "versions": _VERSION.source(5), "decisions": _DECISION.source(6),
-    "explanations": _EXPLANATION.source(7),
-}  # fmt: skip
+_SOURCES = {"source": _RESULT.source(4), "versions": _VERSION.source(5), "explanations": _EXPLANATION.source(6)}
 _NEW = _NEW_VERSIONS.format(**_SOURCES, changed="")  # of results that are new themselves
 _ANY = _NEW_VERSIONS.format(**_SOURCES, changed=_CHANGED)
 
@@ -558,7 +549,7 @@ async def write_versions(connection: Connection, organization_id: UUID, versions
                 "steps": [part.steps for part in parts],
             }
             told = await connection.fetchval(
-                sql, organization_id, *may, *(each.rows(columns, len(some)) for each in (_RESULT, _VERSION, _DECISION)),
+                sql, organization_id, *may, *(each.rows(columns, len(some)) for each in (_RESULT, _VERSION)),
                 _EXPLANATION.rows(shared, len(parts)),
             )  # fmt: skip
             if told:  # an analyzer was given one of the items to measure

@@ -14,7 +14,7 @@ APPEND_ONLY = frozenset(
     {
         "frame",
         "result_version",
-        "decision",
+        "decision_before",
         "explanation",
         "record_version",
         "audit_event",

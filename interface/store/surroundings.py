@@ -371,7 +371,11 @@ _WAITED = """
 SELECT r.natural_key, r.analyzer_id, coalesce(a.name, '') AS analyzer, coalesce(a.driver, '') AS driver, r.effective_at,
        v.*, d.driver_revision, d.map_revision, lab.explained(d.steps) AS steps, m.received_at
 FROM unnest($1::uuid[]) AS k(id)
-CROSS JOIN LATERAL (SELECT * FROM lab.result_version w WHERE w.id = k.id OFFSET 0) v
+CROSS JOIN LATERAL (
+    SELECT id, result_id, message_id, specimen_as_sent, code, kind, comparator, value, raw_value, code_path, test_name,
+           raw_unit, raw_reference, raw_flags, raw_status, instrument_time, instrument_at, comments, location, module,
+           reagent_lot, calibrator_lot
+    FROM lab.result_version w WHERE w.id = k.id OFFSET 0) v
 JOIN lab.result r ON r.id = v.result_id
 JOIN lab.decision d ON d.result_version_id = v.id
 LEFT JOIN lab.analyzer a ON a.id = r.analyzer_id

@@ -464,17 +464,18 @@ result_version = Table(
     Column("verified_by", Uuid, nullable=True),  # the first of two people who verify
     string("module"), string("reagent_lot"), string("calibrator_lot"),  # that the analyzer measured it with
     Column("actor_kind", Text, nullable=False), Column("actor_id", Uuid, nullable=True), at("created_at", True),
+    # Its explanation, the steps in order: JSON, but checked by who writes it: for every result, read by few, by
+    # `lab.explained`: see `store.explanations`. Empty: it is in `decision_before`; the view `decision` knows.
+    string("steps"), string("driver_revision"), integer("map_revision"),
     Index(None, "result_id"), Index(None, "message_id"),
     Index(None, "organization_id", "specimen_as_sent", postgresql_ops={"specimen_as_sent": "text_pattern_ops"}),
     postgresql_partition_by="RANGE (id)",
 )  # fmt: skip
-decision = Table(  # the explanation of one result version: its steps in order
-    "decision", metadata, Column("result_version_id", Uuid, primary_key=True), tenant_seen_to(),
-    # JSON, but checked by who writes it: for every result, read by few, by `lab.explained`: see `store.explanations`
-    Column("steps", Text, nullable=False),
-    string("driver_revision"), integer("map_revision"), at("created_at", True),
+decision_before = Table(  # explanations of versions from before migration 0038; nothing is added
+    "decision_before", metadata, Column("result_version_id", Uuid, primary_key=True), tenant_seen_to(),
+    Column("steps", Text, nullable=False), string("driver_revision"), integer("map_revision"), at("created_at", True),
 )  # fmt: skip
-explanation = Table(  # steps that explain many results, which refer to it; the id is made of them
+explanation = Table(  # steps that explain many results, which refer to it; may have holes; the id is made of them
     "explanation", metadata, *tenant_key(), Column("steps", Text, nullable=False), at("created_at", True)
 )
 follow_up = Table(  # what follows from a result: another run of it, at a dilution perhaps, or another test

@@ -86,13 +86,10 @@ _RELEASED = (
        from bench_people cross join bench_tests""",
     """insert into lab.result_version (id, organization_id, result_id, status, message_id, specimen_as_sent, code,
                                        code_path, raw_value, raw_unit, test_code, test_name, kind, number, value,
-                                       unit, actor_kind, created_at)
+                                       unit, actor_kind, created_at, steps)
        select (stem || version)::uuid, $1, (stem || result)::uuid, 'final', message, barcode || '-', code, code, said,
-              unit, code, code, 'numeric', value, said, unit, 'link', at
-       from bench_people cross join bench_tests""",
-    """insert into lab.decision (result_version_id, organization_id, steps, created_at)
-       select (stem || version)::uuid, $1,
-              '[{"step":"release","verdict":"ok","text":"made for a measurement"}]', at
+              unit, code, code, 'numeric', value, said, unit, 'link', at,
+              '[{"step":"release","verdict":"ok","text":"made for a measurement"}]'
        from bench_people cross join bench_tests""",
 )
 _LARGE = ("order_item", "result", "result_version")

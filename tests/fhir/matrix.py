@@ -42,6 +42,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "calculated": {"value": "7", "number": Decimal(7), "origin": Origin.CALCULATION},
     "manual": {"value": "7", "number": Decimal(7), "origin": Origin.MANUAL, "actor_kind": "user"},
 }
+EXPLAINED: dict[str, Any] = {
+    "steps": '[{"step":"map","verdict":"ok","text":"HGB Haemoglobin <&>","version":"test map 3"},'
+    '{"step":"delta","verdict":"ok","text":"another result was 9.9"},'
+    '{"step":"hold","verdict":"hold","text":"waits for a person"}]',
+    "driver_revision": "generic_lis2 1",
+    "map_revision": 3,
+}
 
 
 async def released_of_every_kind(laboratory: Laboratory) -> dict[str, UUID]:
@@ -51,7 +58,7 @@ async def released_of_every_kind(laboratory: Laboratory) -> dict[str, UUID]:
         version = {key: value for key, value in columns.items() if key not in ("value", "status", "origin")}
         order = await laboratory.order()
         status = columns.get("status", ResultStatus.FINAL)
-        results[name] = await laboratory.result(order, columns["value"], status, **version)
+        results[name] = await laboratory.result(order, columns["value"], status, **EXPLAINED, **version)
         await _complete(laboratory, order, results[name], columns.get("origin", Origin.ANALYZER), len(results))
     return results
 
@@ -63,14 +70,6 @@ async def _complete(laboratory: Laboratory, order: dict[str, UUID], result_id: U
             "update lab.result set released_at = now(), origin = $2::text,"
             " analyzer_id = case when $2::text = 'analyzer' then analyzer_id end where id = $1",
             result_id, origin.value,
-        )  # fmt: skip
-        await connection.execute(
-            "insert into lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)"
-            " select version_id, organization_id, $2, 'generic_lis2 1', 3 from lab.result where id = $1",
-            result_id,
-            '[{"step":"map","verdict":"ok","text":"HGB Haemoglobin <&>","version":"test map 3"},'
-            '{"step":"delta","verdict":"ok","text":"another result was 9.9"},'
-            '{"step":"hold","verdict":"hold","text":"waits for a person"}]',
         )  # fmt: skip
         if n % 2:
             await connection.execute(

@@ -26,7 +26,6 @@ OWN = {
     "frame": {"id": "lab.new_id()"},
     "result": {"id": "lab.new_id()", "natural_key": "sha256(n::text::bytea)"},
     "result_version": {"id": "lab.new_id()"},
-    "decision": {"result_version_id": "lab.new_id()"},
     "audit_event": {"id": "lab.new_id()"},
 }
 

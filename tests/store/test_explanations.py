@@ -52,7 +52,7 @@ def test_a_step_that_says_it_itself_is_left_alone() -> None:
     assert as_sent((older, Step("flag", "N", "against it")), VERSION) == (older, Step("flag", "N", "against it"))
 
 
-DELTA = Step("delta", "ok", "the change is within the limit", "default 1", {"difference": "0.1"})
+DELTA = Step("delta", "ok", "the change is within the limit", "default 1")
 RELEASED = Step("autoverification", "ok", "released by the rules", "default 1")
 
 
@@ -78,3 +78,41 @@ async def test_what_explains_many_results_is_kept_once_and_read_with_each(
             )  # fmt: skip
             back = [await connection.fetchval("select lab.explained($1)", text) for text in texts]
         assert [read_steps(text) for text in back] == all_steps
+
+
+def delta(previous: str, difference: str) -> Step:
+    return Step("delta", "ok", 'within "the" limit\1', "default 1", {"previous": previous, 'differ"ence': difference})
+
+
+async def test_words_that_many_results_share_are_kept_with_holes_for_what_is_their_own(
+    database: Database, owner: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    organization_id = uuid7()
+    await owner.execute("insert into lab.organization (id, name) values ($1, 'main')", organization_id)
+    shared = (RECEIVED, DECODED, Step("interval", "ok", "3.5 - 5.2", "i 1", {"row": "µ\1"}))
+    odd = ("a", "-1"), ("b", ""), ('"', "\1\\"), ("", "\0 µ"), ("[0]", '{"a":1}')
+    rule = Step("rule", "ok", "passed", "default 1", {"value above 0": "5: true"})
+    all_steps = [(*shared, delta(*each), rule, RELEASED) for each in odd]
+    other = (*shared, Step("delta", "hold", "more than the limit", "default 1", {"previous": "a"}), rule, RELEASED)
+    texts, parts = in_parts(organization_id, [*all_steps, other])
+    assert texts[0] == write_steps(all_steps[0]), "it may never come again"
+    assert [len(parts), "hold" in texts[-1]] == [2, True]
+    assert all(len(text) < 80 for text in texts[2:-1])
+    async with database.organization(organization_id) as connection:
+        (lost,) = read_steps(await connection.fetchval("select lab.explained($1)", texts[1]))
+        assert (lost.step, lost.verdict) == ("lost", "hold")
+        await connection.executemany(
+            "insert into lab.explanation (organization_id, id, steps) values ($1, $2, $3)",
+            [(organization_id, part.id, part.steps) for part in parts],
+        )
+        back = [read_steps(await connection.fetchval("select lab.explained($1)", text)) for text in texts]
+    assert back == [read_steps(write_steps(steps)) for steps in [*all_steps, other]]
+
+
+async def test_what_never_comes_again_is_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    organization_id = uuid7()
+    steps = [(RECEIVED, Step("review", "ok", f"because {n}", inputs={"by": "a"})) for n in range(10_000)]
+    for at in range(0, len(steps), 1000):
+        texts, parts = in_parts(organization_id, steps[at : at + 1000])
+        assert texts == [write_steps(each) for each in steps[at : at + 1000]] and parts == []
+    assert len(in_parts(organization_id, steps[-1:])[1]) <= 1

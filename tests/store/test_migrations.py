@@ -268,6 +268,36 @@ async def test_results_of_an_earlier_version_are_found_by_the_keys_that_are_made
     assert {row["natural_key"] for row in rows} == {*now.values(), other}
 
 
+async def test_versions_of_an_earlier_version_are_explained_as_they_were(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "TARGET", "0037")
+    await migrate.upgrade(empty_url)
+    connection = await open_connection(empty_url)
+    version, other, part = uuid7(), uuid7(), uuid7()
+    steps = '{"step":"decode","verdict":"ok","text":"read"}'
+    for organization_id, of in ((uuid7(), version), (uuid7(), other)):
+        await connection.execute(
+            """with o as (insert into lab.organization (id, name) values ($1, gen_random_uuid()) returning id),
+                    v as (insert into lab.result_version (id, organization_id, result_id, status, kind, actor_kind)
+                          select $2, id, gen_random_uuid(), 'final', 'numeric', 'link' from o),
+                    e as (insert into lab.explanation (organization_id, id, steps) select id, $3, $4 from o)
+               insert into lab.decision (result_version_id, organization_id, steps, driver_revision, map_revision)
+               select $2, id, $5, 'xn 2', 3 from o""",
+            organization_id, of, part, steps, f'["{part}",{{"step":"release","verdict":"ok","text":"{of}"}}]',
+        )  # fmt: skip
+        await connection.execute("select set_config('labora.org', $1, false)", str(organization_id))
+    monkeypatch.undo()
+    await migrate.upgrade(empty_url)
+    await connection.execute("set role labora_app")
+    said = "select result_version_id, lab.explained(steps)::json, driver_revision, map_revision from lab.decision"
+    rows = await connection.fetch(said)
+    await connection.close()
+    assert [(id, [one["step"] for one in steps], *more) for id, steps, *more in rows] == [
+        (other, ["decode", "release"], "xn 2", 3)
+    ], "as they were, and only one's own"
+
+
 # ---- a server of the laboratory's own, as it comes: nothing of ours is there
 
 
