@@ -4,7 +4,8 @@
 
 What is compiled: pyproject.toml, [tool.labora] compiled. Why, and why it is safe: docs/decisions/compiled-rooms.md.
 The dataclasses among them get an `__init__` that is written out, which mypyc compiles; the one that `dataclasses` makes
-stays interpreted, and is the dearer way to make a native object. Nothing else of a source is touched.
+stays interpreted, and is the dearer way to make a native object. Records and drafts, in which nothing leads back to
+themselves, are left to no garbage collector. Nothing else of a source is touched.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from interface.compiled import FOLDER, GROUP, LIBRARY, MANIFEST, Manifest, chang
 
 WORK = ROOT / ".build" / "compiling"
 FLAGS = ("-O2", "-g0", "-fPIC", "-w", "-fwrapv", "-DNDEBUG")
+RECORDS, ACYCLIC = ("record", "draft"), "@mypyc_attr(acyclic=True)"
 MYPY = "[mypy]\nstrict = true\nfollow_imports = silent\nignore_missing_imports = true\nwarn_unused_ignores = false\n"
 
 
@@ -37,7 +39,7 @@ MYPY = "[mypy]\nstrict = true\nfollow_imports = silent\nignore_missing_imports =
 
 
 def expand(text: str) -> str:
-    """The module's source with an `__init__` in each of its dataclasses and records that has no base."""
+    """The module's source with an `__init__` in each of its dataclasses, records and drafts that has no base."""
     lines, edits, used = text.split("\n"), [], False
     for node in ast.parse(text).body:
         if isinstance(node, ast.ClassDef) and not node.bases:
@@ -47,18 +49,24 @@ def expand(text: str) -> str:
                     used = True
     for first, last, new in sorted(edits, reverse=True):
         lines[first - 1 : last] = new
-    text = "\n".join(lines)
+    text, imports = "\n".join(lines), []
     if used and not re.search(r"^from dataclasses import .*\bdataclass\b", text, re.M):
-        text = text.replace("\nfrom __future__ import annotations\n", "\n@IMPORT@\n", 1)
-        text = text.replace("@IMPORT@", "from __future__ import annotations\nfrom dataclasses import dataclass", 1)
-    return text
+        imports.append("from dataclasses import dataclass")
+    if f"\n{ACYCLIC}\n" in text:  # read by mypyc; what runs has no need of mypy
+        imports += [
+            "from typing import TYPE_CHECKING",
+            "if TYPE_CHECKING:",
+            "    from mypy_extensions import mypyc_attr",
+        ]
+    future = "\nfrom __future__ import annotations\n"
+    return text.replace(future, future + "".join(f"{line}\n" for line in imports), 1)
 
 
 def _expanded(node: ast.ClassDef, decorator: ast.expr) -> list[tuple[int, int, list[str]]] | None:
     """What takes the place of which lines of a class; None where the decorator makes no dataclass of it."""
     called = decorator.func if isinstance(decorator, ast.Call) else decorator
     own = any(isinstance(one, ast.FunctionDef) and one.name == "__init__" for one in node.body)
-    if not isinstance(called, ast.Name) or called.id not in ("record", "dataclass") or own:
+    if not isinstance(called, ast.Name) or called.id not in (*RECORDS, "dataclass") or own:
         return None
     options = {one.arg: ast.unparse(one.value) for one in getattr(decorator, "keywords", ())}
     # Frozen by the type checker, which looked at the source as it stands; the machine code sets no field twice.
@@ -74,8 +82,10 @@ def _expanded(node: ast.ClassDef, decorator: ast.expr) -> list[tuple[int, int, l
         body.append("self.__post_init__()")
     end = fields[-1].end_lineno or 0
     made = ["", f"    def __init__(self, {', '.join(parameters)}) -> None:", *(f"        {line}" for line in body)]
-    written = f"@dataclass({', '.join(f'{key}={value}' for key, value in options.items())})"
-    return [(decorator.lineno, decorator.end_lineno or 0, [written]), (end + 1, end, made)]
+    written = [f"@dataclass({', '.join(f'{key}={value}' for key, value in options.items())})"]
+    if called.id in RECORDS:
+        written.append(ACYCLIC)
+    return [(decorator.lineno, decorator.end_lineno or 0, written), (end + 1, end, made)]
 
 
 def _written(fields: Sequence[ast.AnnAssign]) -> tuple[list[str], list[str]]:

@@ -14,7 +14,11 @@ _KEPT = ("interface", "interface.compiled")  # else the compiled rooms would be 
 
 
 def _ours() -> list[str]:
-    return [one for one in sys.modules if one.startswith(("interface.", "tests.domain.")) and one not in _KEPT]
+    return [
+        one
+        for one in sys.modules
+        if one.startswith(("interface.", "tests.domain.", "tests.flow.")) and one not in _KEPT
+    ]
 
 
 def _package(module: str) -> str:

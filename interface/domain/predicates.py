@@ -16,6 +16,7 @@ from typing import Any
 
 from interface.domain.facts import Facts, Finding, PreviousResult, QcState, Sibling, Verdict
 from interface.domain.model import Comparator, HoldReason, Priority, Sex, Value, ValueKind
+from interface.domain.record import record
 from interface.domain.values import numeric
 
 CRITICAL_FLAGS = ("LL", "HH", "AA")
@@ -25,7 +26,7 @@ _AN_INSTANT = datetime(2026, 1, 1, 12, tzinfo=UTC)  # of cases that are written 
 _A_NUMBER = Decimal(1)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Case:
     """What a rule sees of one result: the facts, and what the checks before it said."""
 

@@ -13,6 +13,7 @@ from decimal import Decimal
 from types import MappingProxyType
 
 from interface.domain.model import Comparator, Value, ValueKind
+from interface.domain.record import record
 
 # `----` analysis impossible, `++++` out of the counting range, `****` not reliable: seen on haematology analyzers.
 DEFAULT_FAILED_PATTERNS = (r"-{2,}", r"\+{4,}", r"\*{2,}", r"[?]+", r"[.]{2,}")
@@ -126,7 +127,7 @@ def numeric(number: Decimal, comparator: Comparator | None = None) -> Value:
     return Value(ValueKind.NUMERIC, format(number, "f"), number, comparator)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reading:
     """A field taken apart: its value, and the unit, flags and words that stood with it."""
 

@@ -24,6 +24,7 @@ from interface.domain.model import (
     Value,
     ValueKind,
 )
+from interface.domain.record import draft
 from interface.domain.values import read_field
 from interface.driver.manifest import Driver, StatusMeaning
 from interface.driver.rules import CODE_PATH, VALUE_PATH, Classification, FieldPath, Reader, RecordKind
@@ -119,7 +120,7 @@ class Draft:
         )
 
 
-@dataclass(slots=True)
+@draft
 class RawResult:
     """The fields of one result record, read by the driver's paths. Not frozen: one is made and read for each record."""
 

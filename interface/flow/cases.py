@@ -35,6 +35,7 @@ from interface.domain.model import (
 )
 from interface.domain.predicates import Case as Rated
 from interface.domain.qc_lots import Used
+from interface.domain.record import draft
 from interface.domain.reflex import Request
 from interface.domain.rule_set import RuleSet
 from interface.domain.rules import Action, AutoVerdict
@@ -62,7 +63,7 @@ _MAY_ASK = MEASURED | {HoldReason.RUN_FAILED, HoldReason.NO_VALUE}
 Said: TypeAlias = tuple[ResultStatus, frozenset[HoldReason], frozenset[str], frozenset[str]]
 
 
-@dataclass(slots=True)
+@draft
 class Case:
     """One value on its way to a version. `pending`: it will wait beside the result's released version."""
 
