@@ -16,6 +16,7 @@ import uvloop
 
 from interface import telemetry
 from interface.api.app import build_app
+from interface.api.shares import Share, Shares
 from interface.flow import waking
 from interface.flow.feed import Feed
 from interface.footprint import give_back, settle
@@ -52,7 +53,9 @@ class _Server:
                 ready=lambda: self._state.ready, link_status=lambda: self._state.links, feed=feed, metrics=self._page,
             )  # fmt: skip
             listener = socket.socket(fileno=self._begin.fd)
-            await stack.enter_async_context(serving(app, listener, drain_s=settings.limits.drain_s, linger_s=LINGER_S))
+            share = Share(Shares(self._begin.shares_fd), self._begin.place)
+            drain_s = settings.limits.drain_s
+            await stack.enter_async_context(serving(app, listener, drain_s=drain_s, linger_s=LINGER_S, share=share))
             for work in (self._hear(), self._count(), feed.run(tuple), sealer.run()):
                 stack.push_async_callback(_cancelled, asyncio.create_task(work, name="server"))
             self._channel.say(Started())

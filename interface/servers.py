@@ -8,6 +8,7 @@ ready, for whom links are to look for work, and what it has counted. A server en
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import socket
 import struct
@@ -15,13 +16,16 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Final
 from uuid import UUID
 
 import structlog
 
 from interface import telemetry
+from interface.api import shares
 from interface.api.context import LinkStatus, Readiness
+from interface.api.shares import MOST_PLACES, NOBODY, Shares
 from interface.errors import LaboraError
 from interface.flow import waking
 from interface.settings import Settings
@@ -47,10 +51,13 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The first a server is told. `fd`: the listening socket."""
+    """The first a server is told. `fd`: the listening socket; `shares_fd`, `place`: where it says how many connections
+    it has."""
 
     settings: Settings
     fd: int
+    shares_fd: int
+    place: int
     state: State
 
 
@@ -121,6 +128,7 @@ class Channel:
 class _Server:
     process: asyncio.subprocess.Process
     channel: Channel
+    place: int
     started: asyncio.Event = field(default_factory=asyncio.Event)
     counted: Counted = field(default_factory=Counted)
     wanted: bool = True  # False: it was told to end
@@ -143,6 +151,8 @@ class Servers:
         self._servers: list[_Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()
+        self._shares_fd = shares.memory()
+        self._shares, self._places = Shares(self._shares_fd), cycle(range(MOST_PLACES))
 
     @property
     def pids(self) -> Sequence[int]:
@@ -169,6 +179,9 @@ class Servers:
                 task.cancel()
             await asyncio.gather(*map(self._end, self._servers))
             self._servers = []
+            if self._shares_fd >= 0:
+                os.close(self._shares_fd)
+                self._shares_fd = -1
 
     def _do(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work, name="api-servers")
@@ -179,11 +192,13 @@ class Servers:
         ours, theirs = socket.socketpair()
         command = (sys.executable, "-m", PROGRAM, str(theirs.fileno()))
         process = await asyncio.create_subprocess_exec(
-            *command, pass_fds=(theirs.fileno(), self._listener.fileno()), stdin=asyncio.subprocess.DEVNULL
-        )
+            *command, pass_fds=(theirs.fileno(), self._listener.fileno(), self._shares_fd),
+            stdin=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
         theirs.close()
-        server = _Server(process, await Channel.over(ours))
-        server.channel.say(Begin(self._settings, self._listener.fileno(), self._state()))
+        server = _Server(process, await Channel.over(ours), next(self._places))
+        begin = Begin(self._settings, self._listener.fileno(), self._shares_fd, server.place, self._state())
+        server.channel.say(begin)
         server.hearing = asyncio.create_task(self._hear(server), name="api-server")
         serves = asyncio.create_task(server.started.wait())
         await asyncio.wait((serves, server.hearing), timeout=READY_WAIT_S, return_when=asyncio.FIRST_COMPLETED)
@@ -210,6 +225,7 @@ class Servers:
                     server.counted = said
         server.channel.close()
         status = await server.process.wait()
+        self._shares.tell(server.place, NOBODY)  # also where it could not say so itself
         if server.wanted and server.started.is_set():
             log.error("an API process ended", action="api.process", pid=server.process.pid, status=status)
             self._do(self._replace(server))

@@ -20,6 +20,7 @@ from aiohttp import web
 
 from interface.api import connections
 from interface.api.context import ENDING, SERVICES
+from interface.api.shares import Share
 from interface.errors import LaboraError
 from interface.link.tls import listen_context, listen_problems
 from interface.settings import Address
@@ -44,10 +45,11 @@ def listen_on(address: Address) -> socket.socket:
 
 @asynccontextmanager
 async def serving(
-    app: web.Application, listener: socket.socket, *, drain_s: float, linger_s: float = 0.0
+    app: web.Application, listener: socket.socket, *, drain_s: float, linger_s: float = 0.0, share: Share | None = None
 ) -> AsyncIterator[None]:
     """Serve for the duration of the block. At its end requests that came are answered, within `drain_s`; `linger_s`:
-    how long others are awaited that are on their way on connections that exist."""
+    how long others are awaited that are on their way on connections that exist; `share`: with whom connections are
+    shared."""
     if (tls := app[SERVICES].settings.api.tls) is not None:
         app[TLS] = await asyncio.to_thread(listen_context, tls)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=drain_s)
@@ -55,7 +57,7 @@ async def serving(
     server, loop = runner.server, asyncio.get_running_loop()
     if server is None:
         raise AssertionError("a runner that is set up has a server")
-    accepting = await connections.listen(runner, app.get(TLS), sock=listener)
+    accepting = await connections.listen(runner, app.get(TLS), sock=listener, share=share)
     try:
         yield
     finally:

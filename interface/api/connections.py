@@ -17,12 +17,14 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
+from interface.api.shares import NOBODY, Share
+
 MOST_CONNECTIONS = 512
 HEADERS_WAIT_S = 10.0  # from a connection's first byte, or from a request's, to the end of its headers
 IDLE_S = 75.0  # a connection is kept for another request
 UNREAD_WAIT_S = 60.0  # for a client to read what it asked for
 MOST_LINE_BYTES, MOST_HEADERS = 8190, 100
-_EACH_WAITS_S, _LONGEST_WAIT_S = 0.001, 0.004  # before another is taken, for each that is there
+_OTHERS_FIRST_S = 0.004  # who has more connections than another leaves it what waits
 _MOST_AT_ONCE = 128
 _WITHOUT_DESCRIPTORS_S = 1.0
 _LINGER_S = 5.0  # what comes after an answer that did not wait for it
@@ -34,9 +36,12 @@ _log = structlog.get_logger(__name__)
 class BoundedHandler(RequestHandler):
     """aiohttp's connection, with an end to waiting for headers and for a reader, and errors in our words."""
 
-    __slots__ = ("_most", "_timer")
+    __slots__ = ("_changed", "_most", "_timer")
 
-    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, most: int) -> None:
+    def __init__(
+        self, server: web.Server, loop: asyncio.AbstractEventLoop, most: int, changed: Callable[[], None]
+    ) -> None:
+        """`changed`: called when a connection has ended."""
         super().__init__(
             server,
             loop=loop,
@@ -47,7 +52,7 @@ class BoundedHandler(RequestHandler):
             max_field_size=MOST_LINE_BYTES,
             max_headers=MOST_HEADERS,
         )
-        self._most = most
+        self._most, self._changed = most, changed
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -76,6 +81,7 @@ class BoundedHandler(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._wait(None)
         super().connection_lost(exc)
+        self._changed()
 
     def abort_connection(self) -> None:
         """Cut the connection, whatever is still to be sent."""
@@ -111,22 +117,31 @@ class BoundedHandler(RequestHandler):
 class Accepting:
     """Takes connections from a listening socket, of which other processes may take too.
 
-    Left to the event loop, who wakes first takes all that wait, and of two processes one has all the work. Here whoever
-    has connections lets the others take before it does. When more wait than it takes in a turn it takes twice as many
-    in the next, so that no queue grows which one process alone could serve.
+    Left to the event loop, who wakes first takes all that wait, and of two processes one has all the work. Here who has
+    more than another (`Share`) leaves what waits to that one for a moment; who has fewest takes until it has as many.
+    When more wait than it takes in a turn it takes twice as many in the next, so that no queue grows which one process
+    alone could serve.
     """
 
-    def __init__(self, listener: socket.socket, take: Callable[[socket.socket], Awaitable[object]], held: Held) -> None:
-        """`take`: serves a connection; `held`: how many there are."""
+    def __init__(
+        self, listener: socket.socket, take: Callable[[socket.socket], Awaitable[object]], held: Held,
+        share: Share | None = None,
+    ) -> None:  # fmt: skip
+        """`take`: serves a connection; `held`: how many there are; `share`: None where nobody else takes any."""
         self._loop, self._listener, self._take, self._held = asyncio.get_running_loop(), listener, take, held
+        self._share = share or Share()
         self._begun: set[asyncio.Task[None]] = set()
         self._at_once = 1
         listener.setblocking(False)
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self.tell()
         self._look()
 
     def close(self) -> None:
         """Take no more and close the socket; what was taken is served."""
+        self._closed = True
+        self._share.tell(NOBODY)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -134,21 +149,33 @@ class Accepting:
             self._loop.remove_reader(self._listener)
         self._listener.close()
 
+    def tell(self) -> None:
+        """Say how many there are, to those who take from the same socket: whenever there are more or fewer."""
+        if not self._closed:
+            self._share.tell(self._count())
+
     def _look(self) -> None:
         self._timer = None
         self._loop.add_reader(self._listener, self._ready)
 
     def _ready(self) -> None:
-        self._loop.remove_reader(self._listener)
-        waited = min(_EACH_WAITS_S * self._count(), _LONGEST_WAIT_S)
-        self._timer = self._loop.call_later(waited, self._accept)
+        least = self._share.others()
+        if least is None or self._count() <= least:
+            self._accept(_MOST_AT_ONCE if least is None else least - self._count() + 1)
+            return
+        self._wait(_OTHERS_FIRST_S, self._accept)
 
     def _count(self) -> int:
         return self._held() + len(self._begun)
 
-    def _accept(self) -> None:
+    def _wait(self, seconds: float, then: Callable[[], None]) -> None:
+        if self._timer is None:
+            self._loop.remove_reader(self._listener)
+        self._timer = self._loop.call_later(seconds, then)
+
+    def _accept(self, wanted: int = 1) -> None:
         at_once, self._at_once = self._at_once, min(2 * self._at_once, _MOST_AT_ONCE)
-        for _ in range(max(at_once, 1 + self._count() // 8)):  # with many there may be many who come
+        for _ in range(min(max(at_once, wanted), _MOST_AT_ONCE)):
             try:
                 connection, _address = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -156,13 +183,19 @@ class Accepting:
                 break  # another process has it
             except OSError as error:  # no descriptor is left; it may be better in a while
                 _log.warning("no connection taken", action="api.accept", error=error.errno)
-                self._timer = self._loop.call_later(_WITHOUT_DESCRIPTORS_S, self._look)
+                self._wait(_WITHOUT_DESCRIPTORS_S, self._look)
                 return
             connection.setblocking(False)
             task = self._loop.create_task(self._serve(connection))
             self._begun.add(task)
-            task.add_done_callback(self._begun.discard)
-        self._look()
+            task.add_done_callback(self._done)
+        self.tell()
+        if self._timer is not None:
+            self._look()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._begun.discard(task)
+        self.tell()
 
     async def _serve(self, connection: socket.socket) -> None:
         try:
@@ -172,8 +205,9 @@ class Accepting:
 
 
 async def listen(
-    runner: web.AppRunner, context: ssl.SSLContext | None = None, *, most: int = MOST_CONNECTIONS, sock: socket.socket
-) -> Accepting:
+    runner: web.AppRunner, context: ssl.SSLContext | None = None, *, most: int = MOST_CONNECTIONS, sock: socket.socket,
+    share: Share | None = None,
+) -> Accepting:  # fmt: skip
     """Serve what `runner` was set up for, to who connects to a listening socket.
 
     The caller closes what it is given before it cleans the runner up.
@@ -186,7 +220,9 @@ async def listen(
 
     def take(connection: socket.socket) -> Awaitable[object]:
         return loop.connect_accepted_socket(
-            lambda: BoundedHandler(server, loop, most), connection, ssl=context, ssl_handshake_timeout=handshake_s
-        )
+            lambda: BoundedHandler(server, loop, most, accepting.tell), connection, ssl=context,
+            ssl_handshake_timeout=handshake_s,
+        )  # fmt: skip
 
-    return Accepting(sock, take, lambda: len(server.connections))
+    accepting = Accepting(sock, take, lambda: len(server.connections), share)
+    return accepting
