@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -31,6 +32,7 @@ from interface.store.search.engine import (
 )
 from interface.store.search.kinds import kinds
 from tests.api.bench import Laboratory, found_laboratory
+from tests.lasting import Lasting, Lender
 
 READER = Reader(kinds(Audience.EMR), {name: (Restriction(),) for name in TYPES}, "http://lab", datetime.now(UTC))
 PATIENTS, RESULTS, FEW = 2000, 8_000, 50
@@ -90,15 +92,24 @@ _FILL = (
 )
 
 
-async def fill(laboratory: Laboratory, owner: asyncpg.Connection[asyncpg.Record], thought: int = 1) -> None:
-    """`thought`: how many laboratories the planner is to think there are, whatever other tests have left; with many of
-    them it thinks this one small."""
-    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+@pytest.fixture(scope="module")
+async def filled(lender: Lender) -> AsyncIterator[Laboratory]:
+    """A laboratory with patients and results, which these tests read."""
+    database = Lasting(lender)
+    laboratory = await found_laboratory(database)
+    async with database.transaction(laboratory.organization_id) as connection:
         for place, text in enumerate(_FILL):
             await connection.execute(text, laboratory.organization_id, RESULTS if place == 6 else PATIENTS)
+    yield laboratory
+    await database.close()
+
+
+async def think(owner: asyncpg.Connection[asyncpg.Record], laboratories: int) -> None:
+    """How many laboratories the planner is to think there are, whatever other tests have left; with many of them it
+    thinks the one of `filled` small."""
     for name in ("patient", "patient_identifier", "patient_word", "lab_order", "specimen", "order_item", "result",
                  "result_version"):  # fmt: skip
-        await owner.execute(f"alter table lab.{name} alter column organization_id set (n_distinct = {thought})")
+        await owner.execute(f"alter table lab.{name} alter column organization_id set (n_distinct = {laboratories})")
         await owner.execute(f"analyze lab.{name}")
 
 
@@ -127,11 +138,12 @@ def unwanted(found: str) -> list[int]:
     return [int(one) for one in re.findall(r"Rows Removed by \w+: (\d+)", found)]
 
 
-async def test_hot_searches_follow_an_index(database: Database, owner: asyncpg.Connection[asyncpg.Record]) -> None:
-    laboratory = await found_laboratory(database)
-    await fill(laboratory, owner)
+async def test_hot_searches_follow_an_index(
+    database: Database, filled: Laboratory, owner: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await think(owner, 1)
     wrong = []
-    async with database.searching(laboratory.organization_id) as connection:
+    async with database.searching(filled.organization_id) as connection:
         patient = await connection.fetchval("select patient_id from lab.result order by id limit 1")
         await connection.execute("set enable_seqscan = off")  # of tables as small as these it would read some whole
         for query, index in HOT.items():
@@ -151,12 +163,11 @@ async def test_hot_searches_follow_an_index(database: Database, owner: asyncpg.C
 
 
 async def test_what_is_asked_for_by_its_key_is_read_alone_in_however_small_a_laboratory(
-    database: Database, owner: asyncpg.Connection[asyncpg.Record]
+    database: Database, filled: Laboratory, owner: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     """It may not be small: the planner knows how many there are of each on average only."""
-    laboratory = await found_laboratory(database)
-    await fill(laboratory, owner, thought=100)
-    async with database.searching(laboratory.organization_id) as connection:
+    await think(owner, 100)
+    async with database.searching(filled.organization_id) as connection:
         ids = await connection.fetchrow("select patient_id, id from lab.result order by id limit 1")
         assert ids is not None
         for query, id in BY_KEY.items():
@@ -168,11 +179,10 @@ async def test_what_is_asked_for_by_its_key_is_read_alone_in_however_small_a_lab
 
 
 async def test_searches_that_share_a_statement_read_what_is_each_ones_alone(
-    database: Database, owner: asyncpg.Connection[asyncpg.Record]
+    database: Database, filled: Laboratory, owner: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    laboratory = await found_laboratory(database)
-    await fill(laboratory, owner, thought=100)
-    async with database.searching(laboratory.organization_id) as connection:
+    await think(owner, 100)
+    async with database.searching(filled.organization_id) as connection:
         some = await connection.fetch("select distinct patient_id from lab.result limit 4")
         for query in HOT:
             if not query.startswith("Observation?patient={id}"):

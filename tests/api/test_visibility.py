@@ -258,11 +258,11 @@ async def seen_by(bench: Bench, token: str, ids: list[UUID]) -> dict[str, tuple[
 
 @pytest.mark.parametrize("preliminary", Preliminary)
 async def test_nothing_that_comes_before_a_release_changes_any_answer_to_an_emr(
-    founded_url: str, preliminary: Preliminary
+    recycled_founded_url: str, preliminary: Preliminary
 ) -> None:
     """Whatever arrives, is held, waits as a change, is discarded or rejected: to an EMR nothing has happened."""
     wbc, hgb = "R|1|^^^WBC|7.35|10*3/uL||N||F||||20260102030000", "R|2|^^^HGB|9.1|g/dL||L||F||||20260102030000"
-    async with flow.laboratory(founded_url) as lab, serving(lab.database, preliminary) as bench:
+    async with flow.laboratory(recycled_founded_url) as lab, serving(lab.database, preliminary) as bench:
         token = await Laboratory(lab.database, lab.organization_id, "lab").client_token("system/*.rs")
         await lab.order("S1", "WBC", "HGB")
         await lab.order("S2", "WBC", patient_id="P-2")

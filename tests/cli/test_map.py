@@ -19,9 +19,9 @@ DRIVER = ("--driver", "generic_lis2")
 
 @pytest.fixture
 async def bench(
-    founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recycled_founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> AsyncIterator[Workbench]:
-    async with open_workbench(founded_url, tmp_path, monkeypatch, capsys) as opened:
+    async with open_workbench(recycled_founded_url, tmp_path, monkeypatch, capsys) as opened:
         yield opened
 
 

@@ -20,9 +20,9 @@ GLU, GLU_SI, CREA = "2345-7", "14749-6", "2160-0"
 
 @pytest.fixture
 async def bench(
-    founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recycled_founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> AsyncIterator[Workbench]:
-    async with open_workbench(founded_url, tmp_path, monkeypatch, capsys) as opened:
+    async with open_workbench(recycled_founded_url, tmp_path, monkeypatch, capsys) as opened:
         yield opened
 
 

@@ -21,9 +21,9 @@ DRIVER = ("--driver", "generic_lis2")
 
 @pytest.fixture
 async def bench(
-    founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recycled_founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> AsyncIterator[Workbench]:
-    async with open_workbench(founded_url, tmp_path, monkeypatch, capsys) as opened:
+    async with open_workbench(recycled_founded_url, tmp_path, monkeypatch, capsys) as opened:
         yield opened
 
 
@@ -148,9 +148,9 @@ async def test_a_livd_file_and_other_maps_are_heard(bench: Workbench) -> None:
 
 
 async def test_coverage_is_of_what_the_driver_declares_and_what_was_sent(
-    founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recycled_founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with open_workbench(founded_url, tmp_path, monkeypatch, capsys, "sysmex_xn") as bench:
+    async with open_workbench(recycled_founded_url, tmp_path, monkeypatch, capsys, "sysmex_xn") as bench:
         [before, second] = (await bench.run("map", "coverage", "--json")).json
         assert (before["link"], second["link"]) == ("bench", "second")
         assert before["mapped"] + before["unmapped"] + before["held"] == before["declared"] > 20

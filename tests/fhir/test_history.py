@@ -79,8 +79,8 @@ class World:
 
 
 @pytest.fixture
-async def world(founded_url: str) -> AsyncIterator[World]:
-    async with flow.laboratory(founded_url) as lab, serving(lab.database) as bench:
+async def world(recycled_founded_url: str) -> AsyncIterator[World]:
+    async with flow.laboratory(recycled_founded_url) as lab, serving(lab.database) as bench:
         token = await Laboratory(lab.database, lab.organization_id, "lab").client_token("system/*.rs")
         yield World(lab, Emr(bench, token))
 
