@@ -15,11 +15,12 @@ from interface.driver.hearing import ordered
 from interface.driver.parse import parse_manifest
 from interface.driver.planned import Stamp
 from interface.driver.repertoire import repertoire
-from interface.simulator.analyzer import model, told
+from interface.simulator.analyzer import told
 from interface.simulator.invent import Dice, measure, specimen_ids
+from tests.analyzers import modelled
 
 AT = datetime(2026, 2, 3, 4, 5, 6)  # noqa: DTZ001 - an instrument's clock has no zone
-ASKING = [driver.id for driver in registry.find_all() if model(driver.id).known.asking]
+ASKING = [driver.id for driver in registry.find_all() if modelled(driver.id).known.asking]
 
 HEAD = """
 [driver]
@@ -70,7 +71,7 @@ drop_check_digit = true
 
 @pytest.mark.parametrize("driver_id", ASKING)
 def test_the_answer_orders_what_the_host_meant(driver_id: str) -> None:
-    one = model(driver_id)
+    one = modelled(driver_id)
     (specimen,) = specimen_ids(one.known, 1, Dice(9))
     codes = tuple(one.known.sayings)[:5]
     query = compose_query(one.known, specimen, Stamp(AT, "C1"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
 
 import pytest
 from hypothesis import given
@@ -23,7 +22,7 @@ from interface.driver.repertoire import repertoire
 from interface.errors import DriverError
 from interface.link.base import LinkSpec
 from interface.settings import TransportType
-from interface.simulator.analyzer import Model, model
+from interface.simulator.analyzer import Model
 from interface.simulator.framing import frame_habit, framed
 from interface.simulator.invent import Dice, control_id, measure, specimen_ids
 from interface.simulator.source import PlayProtocol, Source
@@ -31,12 +30,12 @@ from interface.wire import declared, lis01, mllp
 from interface.wire.datalink_events import Leniency
 from interface.wire.hl7_frames import Hl7Splitter
 from interface.wire.transmission import MessageSplitter, part_text
+from tests.analyzers import modelled
 from tests.link.bench import HastyClock, settings
 
 AT = datetime(2026, 2, 3, 4, 5, 6)  # noqa: DTZ001 - an instrument's clock has no zone
 HOSPITALS = {"generic_hospital"}  # it orders, and measures nothing
 DRIVERS = [driver.id for driver in registry.find_all() if driver.id not in HOSPITALS]
-_model = cache(model)
 
 
 def received(one: Model, source: Source) -> list[bytes]:
@@ -94,15 +93,15 @@ def heard(one: Model, texts: list[bytes], run: Run) -> Said:
 @pytest.mark.parametrize("driver_id", DRIVERS)
 def test_a_driver_shows_what_its_analyzer_says(driver_id: str) -> None:
     """Without this the next test would prove nothing of a driver whose vectors show no result."""
-    known = _model(driver_id).known
+    known = modelled(driver_id).known
     assert known.panel(SpecimenRole.PATIENT), "no vector with results that nothing is said against"
 
 
 @pytest.mark.parametrize("driver_id", DRIVERS)
-@examples(max_examples=25)
+@examples(max_examples=15)
 @given(seed=st.integers(0, 2**32), run=st.integers(0, 3))
 def test_what_is_rendered_framed_received_and_decoded_is_what_was_meant(driver_id: str, seed: int, run: int) -> None:
-    one, dice = _model(driver_id), Dice(seed)
+    one, dice = modelled(driver_id), Dice(seed)
     for specimen in specimen_ids(one.known, 2, dice):
         made = measure(one.known, specimen, dice, run=run)
         assert made.results
@@ -110,21 +109,21 @@ def test_what_is_rendered_framed_received_and_decoded_is_what_was_meant(driver_i
         assert heard(one, received(one, framed(one.driver, one.habit, texts)), made) == meant(made)
 
 
-@pytest.mark.parametrize("driver_id", [each for each in DRIVERS if SpecimenRole.QC in _model(each).known.shapes])
+@pytest.mark.parametrize("driver_id", [each for each in DRIVERS if SpecimenRole.QC in modelled(each).known.shapes])
 @examples(max_examples=10)
 @given(seed=st.integers(0, 2**32))
 def test_a_control_is_a_control_again(driver_id: str, seed: int) -> None:
-    one = _model(driver_id)
+    one = modelled(driver_id)
     made = measure(one.known, control_id(one.known), Dice(seed), role=SpecimenRole.QC)
     texts = compose(one.known, made, Stamp(AT, "C1"))
     assert heard(one, received(one, framed(one.driver, one.habit, texts)), made) == meant(made)
 
 
-@pytest.mark.parametrize("driver_id", [each for each in DRIVERS if _model(each).known.asking])
+@pytest.mark.parametrize("driver_id", [each for each in DRIVERS if modelled(each).known.asking])
 @examples(max_examples=10)
 @given(seed=st.integers(0, 2**32))
 def test_a_query_asks_for_its_specimen(driver_id: str, seed: int) -> None:
-    one = _model(driver_id)
+    one = modelled(driver_id)
     (specimen,) = specimen_ids(one.known, 1, Dice(seed))
     text = compose_query(one.known, specimen, Stamp(AT, "C1"))
     (again_,) = received(one, framed(one.driver, one.habit, (text,)))
@@ -134,7 +133,7 @@ def test_a_query_asks_for_its_specimen(driver_id: str, seed: int) -> None:
 @pytest.mark.parametrize("driver_id", DRIVERS)
 async def test_its_links_own_receiver_takes_what_it_says(driver_id: str) -> None:
     """The real session on a line in memory, with no leniency but the driver's."""
-    one = _model(driver_id)
+    one = modelled(driver_id)
     driver = one.driver
     intake = MemoryIntake(hl7_in_frames=driver.protocol is Protocol.HL7 and driver.link is LinkFraming.LIS01)
     (specimen,) = specimen_ids(one.known, 1, Dice(7))
@@ -147,7 +146,7 @@ async def test_its_links_own_receiver_takes_what_it_says(driver_id: str) -> None
 
 
 def test_the_same_seed_invents_the_same_and_another_does_not() -> None:
-    known = _model("sysmex_xn").known
+    known = modelled("sysmex_xn").known
     (one,), (same,), (other,) = (specimen_ids(known, 1, Dice(seed)) for seed in (1, 1, 2))
     assert one == same != other
     assert measure(known, one, Dice(1)) == measure(known, one, Dice(1)) != measure(known, one, Dice(2))
@@ -155,7 +154,7 @@ def test_the_same_seed_invents_the_same_and_another_does_not() -> None:
 
 
 def test_values_are_plausible_and_say_when_they_are_high() -> None:
-    known = _model("mindray_bc5380").known
+    known = modelled("mindray_bc5380").known
     flags = set()
     for seed in range(40):
         for result in measure(known, "S-1", Dice(seed)).results:
@@ -168,30 +167,30 @@ def test_values_are_plausible_and_say_when_they_are_high() -> None:
 
 
 def test_a_patient_is_not_measured_in_the_form_of_a_control() -> None:
-    known = _model("mindray_bc5380").known
+    known = modelled("mindray_bc5380").known
     for role in (SpecimenRole.PATIENT, SpecimenRole.QC):
         for one in (known.said(role, code) for code in ("6690-2", "789-8", "718-7")):
             assert {bool(saying.seen.flags) for saying in one} == {role is SpecimenRole.PATIENT}
 
 
 def test_what_no_vector_shows_is_not_said() -> None:
-    one = _model("sysmex_xn")
+    one = modelled("sysmex_xn")
     with pytest.raises(DriverError, match="'NOPE'"):
         measure(one.known, "S-1", Dice(1), codes=["NOPE"])
     with pytest.raises(DriverError, match="no vector with a query"):
-        compose_query(_model("hipro_crp").known, "S-1", Stamp(AT))
+        compose_query(modelled("hipro_crp").known, "S-1", Stamp(AT))
     with pytest.raises(DriverError, match="no vector with results"):
         compose(repertoire(one.driver, []), Run("S-1"), Stamp(AT))
 
 
 def test_a_message_that_would_read_back_as_another_is_never_given_out() -> None:
-    known = _model("mindray_bc5380").known
+    known = modelled("mindray_bc5380").known
     (result, *_) = (one for one in measure(known, "S-1", Dice(1)).results if one.value.number is not None)
     with pytest.raises(DriverError, match="reads back as"):
         compose(known, Run("S-1", results=(replace(result, value=numeric(Decimal(1))),)), Stamp(AT))
     assert compose(known, Run("S|1", results=(flagged(again(result.like), "A|B"),)), Stamp(AT))
     with pytest.raises(DriverError, match="reads back as"):
-        compose(_model("sysmex_xn").known, Run("QC-1", results=()), Stamp(AT))  # the driver takes QC- for a control
+        compose(modelled("sysmex_xn").known, Run("QC-1", results=()), Stamp(AT))  # the driver takes QC- for a control
 
 
 def test_a_time_keeps_its_form() -> None:
@@ -202,7 +201,7 @@ def test_a_time_keeps_its_form() -> None:
 
 
 def test_frames_are_as_the_vectors_show_and_the_leniencies_allow() -> None:
-    xn, lis2 = _model("sysmex_xn"), _model("generic_lis2")
+    xn, lis2 = modelled("sysmex_xn"), modelled("generic_lis2")
     assert xn.habit.whole
     assert not lis2.habit.whole
     odd = b"\x021H|\\^&\r\x03\r\n\x022L|1\r\x03\r\n"

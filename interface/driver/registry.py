@@ -62,11 +62,16 @@ def folders(site: Sequence[Path] = ()) -> dict[str, Path]:
 
 def load(driver_id: str, site: Sequence[Path] = ()) -> Driver:
     """The driver `driver_id`. Raises DriverError when there is none or it cannot be used."""
+    manifest = _folder(driver_id, site) / MANIFEST
+    return _read(manifest, manifest.stat().st_mtime_ns)
+
+
+def _folder(driver_id: str, site: Sequence[Path]) -> Path:
     for root in search_path(site):
         folder = root / driver_id
         # The id comes from configuration and users: it names a folder here and nothing elsewhere.
         if folder.parent == root and (folder / MANIFEST).is_file():
-            return _read(folder / MANIFEST, (folder / MANIFEST).stat().st_mtime_ns)
+            return folder
     known = ", ".join(sorted(folders(site)))
     raise DriverError(f"there is no driver {driver_id!r}; known are {known or 'none'}")
 
@@ -77,10 +82,8 @@ def find_all(site: Sequence[Path] = ()) -> tuple[Driver, ...]:
 
 
 def vectors(driver_id: str, site: Sequence[Path] = ()) -> tuple[Vector, ...]:
-    """The vectors of a driver folder, by name."""
-    folder = folders(site).get(driver_id)
-    if folder is None:
-        raise DriverError(f"there is no driver {driver_id!r}")
+    """The vectors of a driver folder, by name. Raises DriverError where there is none."""
+    folder = _folder(driver_id, site)
     return tuple(
         Vector(trace.stem, trace, trace.with_suffix(".expected.json"))
         for trace in sorted((folder / "vectors").glob("*.trace"))

@@ -73,14 +73,16 @@ async def test_the_page_shows_every_route_and_needs_nothing_from_elsewhere(bench
     assert "http" not in text.replace("http://www.w3.org", "")
 
 
+@pytest.mark.parametrize("examples", [1, pytest.param(10, marks=pytest.mark.long)])
 @pytest.mark.timeout(300)
 async def test_schemathesis_finds_no_fault_inside_and_no_status_that_is_not_said(
-    bench: Bench, laboratory: Laboratory, tmp_path: Path
+    examples: int, bench: Bench, laboratory: Laboratory, tmp_path: Path
 ) -> None:
     token = await laboratory.user_token(Role.ADMINISTRATOR, Role.LABORATORY_DIRECTOR)
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     command = (
-        "run", f"{bench.url}/api/openapi.json", "--checks", checks, "--phases", "fuzzing", "--max-examples", "3",
+        "run", f"{bench.url}/api/openapi.json", "--checks", checks, "--phases", "fuzzing",
+        "--max-examples", str(examples),
         "--header", f"Authorization: Bearer {token}", "--no-color", "--exclude-path", "/api/logout",
         "--seed", "8", "--suppress-health-check", "all", "--max-failures", "20",
     )  # fmt: skip

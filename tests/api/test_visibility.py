@@ -91,6 +91,12 @@ def searches(case: Case) -> Iterator[str]:
     yield "/api/orders"
 
 
+# What an EMR is shown early where that is configured, `test_where_configured_…` says; with every route it takes longer.
+SHOWN = pytest.mark.parametrize(
+    "preliminary", [Preliminary.HIDDEN, pytest.param(Preliminary.VISIBLE, marks=pytest.mark.long)]
+)
+
+
 async def everything(bench: Bench, case: Case, token: str) -> dict[str, bytes]:
     """Every GET route's answer, with every id there is; and every search."""
     answers: dict[str, bytes] = {}
@@ -112,7 +118,7 @@ async def everything(bench: Bench, case: Case, token: str) -> dict[str, bytes]:
     return answers
 
 
-@pytest.mark.parametrize("preliminary", Preliminary)
+@SHOWN
 async def test_no_route_shows_an_emr_what_is_held_or_not_released(database: Database, preliminary: Preliminary) -> None:
     case = await make_case(database)
     visible = {"released"} | ({"unreleased"} if preliminary is Preliminary.VISIBLE else set())
@@ -256,7 +262,7 @@ async def seen_by(bench: Bench, token: str, ids: list[UUID]) -> dict[str, tuple[
     return answers
 
 
-@pytest.mark.parametrize("preliminary", Preliminary)
+@SHOWN
 async def test_nothing_that_comes_before_a_release_changes_any_answer_to_an_emr(
     recycled_founded_url: str, preliminary: Preliminary
 ) -> None:

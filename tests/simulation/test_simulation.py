@@ -18,13 +18,14 @@ from interface.wire.lis01 import DataLink
 from tests.simulation.world import Broken, run
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEDS, AT_ONCE = 200, 50
+SEEDS = 200
+PORTIONS = [range(0, 40), range(40, 80), pytest.param(range(80, SEEDS), marks=pytest.mark.long)]
 REPLAYED = range(12)
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
-def test_what_was_promised_is_so_whatever_a_seed_brings(first: int) -> None:
-    for seed in range(first, first + AT_ONCE):
+@pytest.mark.parametrize("seeds", PORTIONS, ids=str)
+def test_what_was_promised_is_so_whatever_a_seed_brings(seeds: range) -> None:
+    for seed in seeds:
         run(seed)
 
 

@@ -259,10 +259,18 @@ def test_the_short_way_for_results_finds_what_the_search_finds() -> None:
     assert shape(plain) == shape(commented).replace(" NTE", "")
 
 
+LONG_KINDS = ("ORU^R01", "OUL^R22", "OML^O21", "OML^O33")
+REPEATED = ("OBX", "OBR OBX", "ORC OBR", "PID", "PID ORC", "SPM", "SAC", "NTE", "ZZZ", "TQ1 ORC")
+
+
 @pytest.mark.parametrize(
-    "segments", ["OBX", "OBR OBX", "ORC OBR", "PID", "PID ORC", "SPM", "SAC", "NTE", "ZZZ", "TQ1 ORC"]
+    ("kind", "segments"),
+    [
+        pytest.param(kind, segments, marks=() if at % len(LONG_KINDS) == number else pytest.mark.long)
+        for number, kind in enumerate(LONG_KINDS)
+        for at, segments in enumerate(REPEATED)
+    ],
 )
-@pytest.mark.parametrize("kind", ["ORU^R01", "OUL^R22", "OML^O21", "OML^O33"])
 def test_a_long_message_takes_no_longer_than_its_length(kind: str, segments: str) -> None:
     read = message(kind, f"PID ORC=NW OBR {' '.join([segments] * (20_000 // len(segments.split())))}")
     began = process_time()
