@@ -18,6 +18,7 @@ from interface.api.openapi import described, document
 from interface.domain.permissions import Role
 from tests.api.bench import Bench, Laboratory
 
+EXAMPLES = pytest.mark.parametrize("examples", [1, pytest.param(10, marks=pytest.mark.long)])  # of each route
 PATTERNS = [(route.method, route.path) for route in described(routes())]
 
 
@@ -73,7 +74,7 @@ async def test_the_page_shows_every_route_and_needs_nothing_from_elsewhere(bench
     assert "http" not in text.replace("http://www.w3.org", "")
 
 
-@pytest.mark.parametrize("examples", [1, pytest.param(10, marks=pytest.mark.long)])
+@EXAMPLES
 @pytest.mark.timeout(300)
 async def test_schemathesis_finds_no_fault_inside_and_no_status_that_is_not_said(
     examples: int, bench: Bench, laboratory: Laboratory, tmp_path: Path
