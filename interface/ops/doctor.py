@@ -51,11 +51,13 @@ def folders(settings: Settings) -> Iterator[Path]:
 
 def machine_findings(settings: Settings) -> list[Finding]:
     """What may be looked at every minute: nothing of it takes long or asks the database."""
+    now, api = datetime.now(UTC), settings.api
     return [
         *(machine.disk(room) for room in machine.rooms(folders(settings))),
         machine.time_server(machine.synchronized()),
-        *machine.certificates(settings),
-        backup(settings, datetime.now(UTC))[0],
+        *machine.certificates(settings, now),
+        *machine.of_proxy(api, now, machine.shown_by_proxy(api)),
+        backup(settings, now)[0],
     ]
 
 

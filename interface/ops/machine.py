@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from cryptography import x509
 
@@ -174,6 +175,7 @@ def time_server(state: bool | None) -> Finding:
 
 # ---- certificates ---------------------------------------------------------------------------------------------------
 
+_PROXY_WAIT_S: Final = 2.0
 _ENDS: Final = ((Severity.URGENT, timedelta(days=7)), (Severity.WARNING, timedelta(days=30)))
 
 
@@ -206,14 +208,36 @@ def certificate(owner: str, path: Path, now: datetime, *, authorities: bool) -> 
     except (OSError, ValueError) as error:
         reason = (error.strerror or "") if isinstance(error, OSError) else "it is no certificate"
         return Finding(AlertKind.CERTIFICATE, subject, Severity.URGENT, f"cannot be read: {reason}", f"ls -l {path}")
-    text = f"{'expired' if end <= now else 'is good until'} {end:%Y-%m-%d %H:%M} UTC"
     command = (
         f"openssl x509 -in {path} -noout -subject -enddate   # put the new one there, then: systemctl reload labora"
     )
+    return _ending(subject, end, now, command)
+
+
+def _ending(subject: Subject, end: datetime, now: datetime, command: str) -> Finding:
+    text = f"{'expired' if end <= now else 'is good until'} {end:%Y-%m-%d %H:%M} UTC"
     for severity, left in _ENDS:
         if end - now < left:
             return Finding(AlertKind.CERTIFICATE, subject, severity, text, command)
     return Finding(AlertKind.CERTIFICATE, subject, None, text)
+
+
+def shown_by_proxy(api: ApiSettings) -> datetime | None:
+    """When the certificate ends that a proxy on this machine shows to clients; None where there is none. It is asked
+    for, since where its file lies is the proxy's affair, and who looks may not be allowed to read it."""
+    url = urlsplit(api.base_url)
+    if not api.behind_proxy or url.scheme != "https" or url.hostname is None:
+        return None
+    context = ssl._create_unverified_context()  # noqa: S323 - looked at, not trusted
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", url.port or 443), timeout=_PROXY_WAIT_S) as plain,
+            context.wrap_socket(plain, server_hostname=url.hostname) as tls,
+        ):
+            shown = tls.getpeercert(binary_form=True)
+        return x509.load_der_x509_certificate(shown).not_valid_after_utc if shown else None
+    except (OSError, ValueError):
+        return None
 
 
 def certificates(settings: Settings, now: datetime | None = None) -> list[Finding]:
@@ -222,6 +246,14 @@ def certificates(settings: Settings, now: datetime | None = None) -> list[Findin
         certificate(owner, path, at, authorities=authorities)
         for owner, path, authorities in dict.fromkeys(certificate_files(settings))
     ]
+
+
+def of_proxy(api: ApiSettings, now: datetime, end: datetime | None) -> list[Finding]:
+    """Whether the certificate that `shown_by_proxy` has seen is good for some time to come."""
+    if end is None:
+        return []
+    command = "grep ssl_certificate /etc/nginx/sites-enabled/*   # put the new one there, then: systemctl reload nginx"
+    return [_ending(Subject("certificate", f"of {api.base_url}"), end, now, command)]
 
 
 # ---- systemd --------------------------------------------------------------------------------------------------------

@@ -144,8 +144,11 @@ def _of_machine(settings: Settings, now: datetime) -> tuple[list[Finding], list[
         except (OSError, ValueError):
             continue
         readings.append(Reading("certificate", (str(path),), end.timestamp()))
+    if (shown := machine.shown_by_proxy(settings.api)) is not None:
+        readings.append(Reading("certificate", (settings.api.base_url,), shown.timestamp()))
     backup, taken_at = doctor.backup(settings, now)
     if taken_at is not None:
         readings.append(Reading("backup", (), taken_at.timestamp()))
     found = [machine.disk(room) for room in rooms]
-    return [*found, machine.time_server(machine.synchronized()), *machine.certificates(settings, now), backup], readings
+    found += [machine.time_server(machine.synchronized()), *machine.certificates(settings, now)]
+    return [*found, *machine.of_proxy(settings.api, now, shown), backup], readings

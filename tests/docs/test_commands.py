@@ -6,6 +6,7 @@ daemon.
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import shutil
@@ -173,6 +174,24 @@ def fault(words: Sequence[str]) -> str:
 def test_a_command_named_in_a_sentence_exists(path: Path) -> None:
     wrong = [f"`labora {said}`: {why}" for said, words in words_in_prose(path) if (why := fault(words))]
     assert not wrong
+
+
+def commands_of_findings() -> Iterator[str]:
+    """What `labora doctor` and the rules for Prometheus name to be run, of ours."""
+    for path in sorted((ROOT / "interface" / "ops").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            pieces = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts = [str(one.value) if isinstance(one, ast.Constant) else "X" for one in pieces]
+            if isinstance(node, ast.JoinedStr | ast.Constant) and texts[0].startswith("labora "):
+                yield "".join(texts)
+    rules = (DOCS / "monitoring" / "prometheus-rules.yml").read_text(encoding="utf-8")
+    yield from re.findall(r"command: (labora .*)", rules)
+
+
+def test_a_command_that_a_finding_names_exists_with_its_options() -> None:
+    named = [shlex.split(text, comments=True)[1:] for text in commands_of_findings()]
+    assert len(named) > 20
+    assert [(words, why) for words in named if (why := fault(words))] == []
 
 
 def test_links_between_pages_lead_somewhere() -> None:

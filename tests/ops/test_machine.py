@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -10,8 +13,8 @@ from threading import Thread
 
 import pytest
 
-from interface.domain.alerts import Severity
-from interface.ops import machine
+from interface.domain.alerts import AlertKind, Severity
+from interface.ops import doctor, machine
 from interface.ops.machine import GIB, Room, Steps
 from interface.settings import (
     Address,
@@ -131,6 +134,27 @@ def test_every_certificate_of_the_configuration_is_looked_at(tmp_path: Path) -> 
         ("api", "api.pem", False), ("link a", "one.pem", False), ("link a", "ca.pem", True),
         ("link b", "two.pem", False), ("link b", "their-ca.pem", True),
     ]  # fmt: skip
+
+
+async def test_the_certificate_that_a_proxy_here_shows_to_clients_is_looked_at(tmp_path: Path) -> None:
+    """scripts/install's nginx has it: it is in no configuration of ours, and ends after a year."""
+    authority, now = Authority(tmp_path), datetime.now(UTC)
+    pair = authority.pair("web", "lab.example.org", not_after=now + timedelta(days=3))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    api = ApiSettings(behind_proxy=True, base_url=f"https://lab.example.org:{port}")
+    async with server:
+        ends = await asyncio.to_thread(machine.shown_by_proxy, api)
+        assert ends is not None and abs(ends - (now + timedelta(days=3))) < timedelta(seconds=2)
+        for none in (replace(api, behind_proxy=False), replace(api, base_url="")):
+            assert await asyncio.to_thread(machine.shown_by_proxy, none) is None
+        found = await asyncio.to_thread(doctor.machine_findings, Settings(tmp_path, api=api))
+    (seen,) = [one for one in found if one.kind is AlertKind.CERTIFICATE]
+    assert (seen.severity, seen.subject.name) == (Severity.URGENT, f"of {api.base_url}")
+    assert "systemctl reload nginx" in seen.command
+    assert machine.shown_by_proxy(api) is None, "a proxy that is elsewhere is not seen from here"
 
 
 @pytest.mark.parametrize(

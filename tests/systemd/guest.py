@@ -391,6 +391,28 @@ def pages() -> object:
     return {"said": said, "serves": active and enquire(), "ready": http("/ready") if active else 0}
 
 
+def misconfigured() -> object:
+    """A configuration that is wrong stays wrong: nothing starts the daemon again, neither systemd nor who knocks at its
+    port. The health check sees it; mended, `systemctl start` is all that it takes."""
+    text, since = CONFIG.read_text(), time.time()
+    CONFIG.write_text(text.replace("[api]", "[apy]"))
+    run("systemctl", "restart", "labora", status=1)
+    with suppress(OSError), socket.create_connection(("127.0.0.1", 8080), timeout=5.0) as client:
+        client.sendall(b"GET /ready HTTP/1.1\r\n")
+        client.recv(1)  # answered by nobody, and closed
+    until(lambda: show("ActiveState", "labora-api.socket") == "inactive" and show("ActiveState") == "failed", "the end")
+    said = run("journalctl", "-u", "labora", "--since", f"@{int(since)}", "-o", "cat")
+    run("systemctl", "start", "labora-healthcheck", status=1)
+    seen = run("journalctl", "-u", "labora-healthcheck", "--since", f"@{int(since)}", "-o", "cat")
+    CONFIG.write_text(text)
+    run("systemctl", "start", "labora")
+    return {
+        "starts": said.count("Starting "),
+        "ready": http("/ready"),
+        "seen": "apy: is not a key" in seen,
+    }
+
+
 def stop() -> object:
     """Stopped is stopped: nothing listens, and nobody who knocks starts it again."""
     run("systemctl", "stop", "labora.service")
@@ -445,8 +467,8 @@ def uninstall() -> object:
 
 CHECKS = (
     start, check, reload, restart, killed, watchdog, due, backup, health, proxy, canary, jail, pages, upgrade,
-    upgrade_fails, upgrade_fails_after_migrating, upgrade_fails_in_migrating, upgrade_migrates, credential, stop,
-    uninstall,
+    upgrade_fails, upgrade_fails_after_migrating, upgrade_fails_in_migrating, upgrade_migrates, credential,
+    misconfigured, stop, uninstall,
 )  # fmt: skip
 
 

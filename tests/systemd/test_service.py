@@ -13,7 +13,10 @@ from tests.systemd.installed import PASSWORD, Installed, Report, boot, installed
 
 UNITS = Path(__file__).parent.parent.parent / "systemd"
 MOST_EXPOSED = 20  # tenths
-DEFAULT = ("start", "check", "reload", "restart", "killed", "due", "backup", "health", "proxy", "canary", "stop")
+DEFAULT = (
+    "start", "check", "reload", "restart", "killed", "due", "backup", "health", "proxy", "canary", "misconfigured",
+    "stop",
+)  # fmt: skip
 LONG = (
     "start", "reload", "watchdog", "jail", "pages", "upgrade", "upgrade_fails", "upgrade_fails_after_migrating",
     "upgrade_fails_in_migrating", "upgrade_migrates", "credential", "uninstall",
@@ -153,6 +156,12 @@ def no_word_of_a_patient_is_in_any_log_of_the_machine(seen: Report) -> None:
     assert all(400 <= status < 500 for status in found["statuses"]), found
 
 
+def a_wrong_configuration_is_not_tried_again_until_it_is_mended(seen: Report) -> None:
+    found = seen["misconfigured"]
+    assert found["starts"] in (1, 2), found  # once by who asked for it, and once by who knocked before the port closed
+    assert (found["seen"], found["ready"]) == (True, 200)
+
+
 def stopped_it_stays_stopped(seen: Report) -> None:
     assert seen["stop"] == {"refused": True, "state": "inactive", "result": "success"}
 
@@ -228,6 +237,7 @@ def test_installed_on_a_debian_it_boots_serves_refuses_nobody_and_stops() -> Non
     its_jobs_run(seen)
     nginx_passes_on_and_logs_nothing_of_patients(seen)
     no_word_of_a_patient_is_in_any_log_of_the_machine(seen)
+    a_wrong_configuration_is_not_tried_again_until_it_is_mended(seen)
     stopped_it_stays_stopped(seen)
 
 
