@@ -24,8 +24,8 @@ def doctor(context: Context, quiet: bool, alert: bool, as_json: bool) -> int:
     """Look at everything that could go wrong: disks, clock, certificates, services, database, what waits.
 
     May be run beside the daemon or without it, and changes nothing but alerts, with --alert (a timer runs it so; what
-    the daemon sees itself it makes alerts of every minute). Status 1 where something must be seen to; what is only a
-    notice does not count.
+    the daemon sees itself it makes alerts of every minute, and while it does not answer they are told from here).
+    Status 1 where something must be seen to; what is only a notice does not count.
     """
     from interface.domain.alerts import Severity
     from interface.ops.findings import worst
@@ -38,7 +38,8 @@ def doctor(context: Context, quiet: bool, alert: bool, as_json: bool) -> int:
 
 
 async def _examined(settings: Settings, quiet: bool, alert: bool, *, tell: bool) -> list[Finding]:
-    from interface.ops.doctor import enter_alerts, examine
+    from interface.config.roster import load_roster
+    from interface.ops.doctor import enter_alerts, examine, tell_alerts, unanswered
 
     found, looked_at = [], []
     async for finding in examine(settings):
@@ -50,6 +51,8 @@ async def _examined(settings: Settings, quiet: bool, alert: bool, *, tell: bool)
             click.echo(line(finding))
     if alert:
         await enter_alerts(settings, looked_at)
+        if unanswered(looked_at):  # who else would say that it is dead
+            await tell_alerts(settings, load_roster(settings.alerts))
     return found
 
 

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from interface.domain.alerts import AlertKind, Severity, Subject
+from interface.domain.roster import Roster
 from interface.errors import BackupError, ConfigError, LaboraError
 from interface.flow import alerting, qc_plans
 from interface.flow.qc_plans import StreamStatus
 from interface.ops import backup as backups
 from interface.ops import machine
+from interface.ops.alert_sender import AlertSender
+from interface.ops.alert_teller import tell
 from interface.ops.findings import Finding
 from interface.settings import Settings
 from interface.store import alerts, conditions, criticals, migrate
@@ -238,10 +243,7 @@ async def _database(settings: Settings, database: Database) -> AsyncIterator[Fin
         now = datetime.fromtimestamp((started + time.time()) / 2, UTC)
     for finding in server_findings(server, now):
         yield finding
-    for name in sorted({link.organization for link in settings.links}):
-        organization_id = await database.find_organization(name)
-        if organization_id is None:
-            continue
+    for name, organization_id in await _laboratories(settings, database):
         async with database.organization(organization_id) as connection:
             for finding in await _laboratory(connection, name, server.now):
                 yield finding
@@ -267,10 +269,7 @@ async def enter_alerts(settings: Settings, findings: Sequence[Finding]) -> None:
     here = machine.name(settings)
     database = await _opened(settings)
     try:
-        for name in sorted({link.organization for link in settings.links}):
-            organization_id = await database.find_organization(name)
-            if organization_id is None:
-                continue
+        for _, organization_id in await _laboratories(settings, database):
             async with database.transaction(organization_id) as connection:
                 for kind in ALERTED:
                     found = {
@@ -282,3 +281,32 @@ async def enter_alerts(settings: Settings, findings: Sequence[Finding]) -> None:
                     await alerting.settle(connection, organization_id, kind, found, mine=mine)
     finally:
         await database.close()
+
+
+def unanswered(findings: Sequence[Finding]) -> bool:
+    """Whether the daemon of this machine says nothing."""
+    return any(one.subject.thing == "daemon" and one.severity is Severity.URGENT for one in findings)
+
+
+async def tell_alerts(settings: Settings, roster: Roster) -> None:
+    """Tell people of what stands, in the place of a daemon that does not; each message is sent by one of both. Raises
+    LaboraError, OSError."""
+    at_once = replace(settings.alerts, gather_s=0.0)  # the next look is minutes away
+    channels = {channel.id: channel for channel in settings.alerts.channels}
+    database = await _opened(settings)
+    sender = AlertSender(database, lambda: channels)
+    try:
+        for name, organization_id in await _laboratories(settings, database):
+            async with database.transaction(organization_id) as connection:
+                await tell(connection, organization_id, name, at_once, roster, datetime.now(UTC))
+            while await sender.serve(organization_id):
+                pass
+    finally:
+        await database.close()
+
+
+async def _laboratories(settings: Settings, database: Database) -> list[tuple[str, UUID]]:
+    """Those of the configuration that there are, by name."""
+    names = sorted({link.organization for link in settings.links})
+    found = [(name, await database.find_organization(name)) for name in names]
+    return [(name, id) for name, id in found if id is not None]

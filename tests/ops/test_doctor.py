@@ -11,16 +11,17 @@ import pytest
 from interface.domain.alerts import AlertKind, Severity, Subject
 from interface.domain.model import HoldReason, ResultStatus
 from interface.flow import alerting
-from interface.ops import doctor
+from interface.ops import doctor, machine
 from interface.ops.findings import Finding, worst
-from interface.settings import DatabaseSettings, Settings, StandbySettings, TransportType
+from interface.settings import Address, ApiSettings, DatabaseSettings, Settings, StandbySettings, TransportType
 from interface.store import conditions
 from interface.store.conditions import Laboratory, Server
 from interface.store.db import Database
 from interface.store.ids import uuid7
 from tests.cli.desk import Shell, open_shell
 from tests.conftest import Organization
-from tests.e2e.daemon import link
+from tests.e2e.daemon import free_ports, link
+from tests.ops.telling import Telling
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 SERVER = Server("15.1", NOW, 1 << 30, 9, 100, 0.0, 1, 0, None)
@@ -144,6 +145,25 @@ async def test_two_machines_of_one_laboratory_each_tell_of_themselves(
     assert [over for _, _, over in await seen()] == [False, True, False]
     await doctor.enter_alerts(one, [])  # there is one machine only from now on
     assert [over for _, _, over in await seen()] == [True, True, True]
+
+
+async def test_in_the_place_of_a_daemon_that_is_dead_the_check_tells_once(
+    database: Database, organization: Organization, telling: Telling, shared_database_url: str, tmp_path: Path
+) -> None:
+    [port] = free_ports(1)
+    settings = Settings(
+        tmp_path, DatabaseSettings(shared_database_url), ApiSettings(Address("127.0.0.1", port)),
+        links=(link("hl7", MLLP, "generic_hl7", organization.name),), alerts=telling.settings,
+    )  # fmt: skip
+    found = [machine.daemon(settings.api)]
+    assert doctor.unanswered(found)
+    for _ in range(2):
+        await doctor.enter_alerts(settings, found)
+        await doctor.tell_alerts(settings, telling.roster)
+    (mail,) = telling.post.got
+    assert str(mail["To"]) == "anna@lab.example" and f"127.0.0.1:{port}" in mail.get_content()
+    await doctor.enter_alerts(settings, [])  # it runs again, and tells that this is over
+    assert [title for to, title in await telling.told(120) if to != "sms" and title.startswith("Over: ")]
 
 
 async def test_a_database_that_is_away_is_a_finding_like_others(shell: Shell) -> None:
