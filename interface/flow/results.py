@@ -70,8 +70,23 @@ class _Window:
     claims: Sequence[Claim]
     begun: list[tuple[Batch, asyncio.Task[bool]]] = field(default_factory=list)
 
+    @property
+    def failed(self) -> bool:
+        """Whether a batch has ended undecided."""
+        over = [task for _, task in self.begun if task.done()]
+        return any(task.cancelled() or task.exception() or not task.result() for task in over)
+
     async def end(self) -> None:
-        await asyncio.gather(*(task for _, task in self.begun))
+        """Wait for all of it, also where something failed; then raise what the first of them raised."""
+        ends = await asyncio.gather(*(task for _, task in self.begun), return_exceptions=True)
+        for error in ends:
+            if isinstance(error, BaseException):
+                raise error
+
+
+class _Again(Exception):
+    """A message could not be read and is to be tried again: of what it speaks is not known, so nothing is decided that
+    came after it."""
 
 
 class ResultWorker:
@@ -154,16 +169,17 @@ class ResultWorker:
         if claims:
             oldest = instant_of(min(claim.message_id for claim in claims))
             self._waited_s = (datetime.now(UTC) - oldest).total_seconds()
-            window = _Window(claims)
-            if claims[0].attempts > 1:  # it may have ended the process: nothing else is at work beside it
-                await self._see_through(0)
+            before, window = list(self._windows), _Window(claims)
             self._windows.append(window)
             try:
+                if claims[0].attempts > 1:  # it may have ended the process: nothing else is at work beside it
+                    for other in before:  # which stay: what of them was not decided must be before it
+                        await other.end()
                 await self._window(window)
             except BaseException:
                 self._windows.remove(window)
-                await window.end()
                 self._unreturned.update(claim.message_id for claim in claims)
+                await window.end()
                 raise
             if claims[0].attempts > 1:
                 await self._see_through(0)
@@ -171,8 +187,8 @@ class ResultWorker:
 
     async def _claimed(self) -> list[Claim]:
         """Claim, after what was claimed in vain is free again: nothing overtakes it."""
-        if self._doubtful:  # then nothing that is claimed is at work, but what nobody knows of
-            await self._see_through(0)
+        if self._doubtful or any(window.failed for window in self._windows):
+            await self._see_through(0)  # then nothing that is claimed is at work, but what nobody knows of
         async with self._database.system() as system:
             if self._unreturned:
                 await store.give_back(system, self._unreturned, refund=True)
@@ -238,13 +254,15 @@ class ResultWorker:
             head = heads.get(claim.message_id)
             size += head.bytes if head else 0
             if portion and size > LOAD_BYTES:
-                await self._portion(window, portion, heads)
+                if not await self._portion(window, portion, heads):
+                    return
                 await window.end()
                 portion, size = [], head.bytes if head else 0
             portion.append(claim)
         await self._portion(window, portion, heads)
 
-    async def _portion(self, window: _Window, claims: Sequence[Claim], heads: Mapping[UUID, StoredMessage]) -> None:
+    async def _portion(self, window: _Window, claims: Sequence[Claim], heads: Mapping[UUID, StoredMessage]) -> bool:
+        """False: one of them is to be tried again, and what was claimed after it has been given back."""
         messages: dict[UUID, StoredMessage] = {}
         known = [heads[claim.message_id] for claim in claims if claim.message_id in heads]
         for organization_id in {one.organization_id for one in known}:
@@ -252,9 +270,16 @@ class ResultWorker:
             async with self._database.by_index(organization_id) as connection:
                 messages |= await add_frames(connection, own)
         jobs = []
+        whole = True
         for at, claim in enumerate(claims, 1):
             message = messages.get(claim.message_id)
-            job = await self._courtesy.turn(self._waited_s, partial(self._decoded, claim, message))
+            try:
+                job = await self._courtesy.turn(self._waited_s, partial(self._decoded, claim, message))
+            except _Again:
+                after = window.claims[window.claims.index(claim) + 1 :]
+                await self._give_back([one.message_id for one in after], refund=True)
+                whole = False
+                break
             if job is not None:
                 jobs.append(await self._compared(job))
             if not at % 4:
@@ -266,6 +291,7 @@ class ResultWorker:
             before |= {task for other, task in earlier if batch.follows(other)}
             tasks.append(asyncio.create_task(self._after(batch, before)))
             window.begun.append((batch, tasks[-1]))
+        return whole
 
     async def _compared(self, job: Job) -> Job:
         """The message, held where it names another specimen's work."""
@@ -291,19 +317,20 @@ class ResultWorker:
         return found
 
     async def _decoded(self, claim: Claim, message: StoredMessage | None) -> Job | None:
-        """The message decoded; None when that failed, and then it has been parked or given back."""
+        """The message decoded; None when it has been parked. Raises _Again."""
         link = self._find_link(claim.link_id)
         if message is None or link is None:
-            await self._park(claim, link, "the message or its link is not known here")
-            return None
-        if claim.attempts > self._limits.max_attempts:
-            await self._park(claim, link, "every attempt to decode it ended the process")
-            return None
-        try:
-            return Job(claim, await _aside(message, decode, message, link))
-        except Exception as error:  # whatever a driver stumbles over costs this message only (DESIGN §1.7)
-            await self._failed(claim, link, error)
-            return None
+            parked = await self._park(claim, link, "the message or its link is not known here")
+        elif claim.attempts > self._limits.max_attempts:
+            parked = await self._park(claim, link, "every attempt to decode it ended the process")
+        else:
+            try:
+                return Job(claim, await _aside(message, decode, message, link))
+            except Exception as error:  # whatever a driver stumbles over costs this message only (DESIGN §1.7)
+                parked = await self._failed(claim, link, error)
+        if not parked:
+            raise _Again
+        return None
 
     async def _after(self, batch: Batch, before: set[asyncio.Task[bool]]) -> bool:
         """Decide when the earlier messages of the same specimens are done; False when one of them was not."""
@@ -405,7 +432,9 @@ class ResultWorker:
         except AlreadySettled:
             return True
         except StoreError:
-            return False  # its claim runs out and it is tried again
+            self._away = True
+            self._unreturned.add(claim.message_id)
+            return False
         telemetry.count_message(name, "parked")
         log.error("message parked", action="message.parked", link=name, message_id=str(claim.message_id), reason=reason)
         return True

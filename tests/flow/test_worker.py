@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -19,7 +20,7 @@ from interface.flow.work import Work
 from interface.settings import LimitSettings
 from interface.store import results as store
 from interface.store.db import Connection
-from interface.store.results import Outcome
+from interface.store.results import Claim, Outcome
 from interface.store.stored_messages import StoredMessage
 from tests.flow.laboratory import Laboratory, laboratory, message
 
@@ -89,6 +90,96 @@ async def test_nothing_overtakes_what_was_claimed_when_the_answer_was_lost(
         assert await lab.owner.fetchval("select max(attempts) from lab.message") == 1
 
 
+async def test_what_is_taken_alone_does_not_overtake_what_failed_while_it_waited(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second message has been tried before, so the first is waited for; whose deciding fails, and both go back."""
+    real, real_claim = surroundings.surroundings, store.claim
+    claimed: list[int] = []
+    begun: list[str] = []
+    both = asyncio.Event()
+
+    async def claiming(*arguments: Any) -> list[Claim]:
+        claims = await real_claim(*arguments)
+        claimed.extend(one.attempts for one in claims)
+        if len(claimed) == 2:
+            both.set()
+        return claims
+
+    async def failing(connection: Connection, works: list[Work]) -> Surroundings:
+        begun.append(works[0].decoded.control_id)
+        if len(begun) == 1:
+            await both.wait()
+            raise StoreUnavailable("the connection to the database was lost")
+        return await real(connection, works)
+
+    monkeypatch.setattr(store, "claim", claiming)
+    monkeypatch.setattr(results, "surroundings", failing)
+    async with laboratory(database_url) as lab:
+        await _specimens(lab, 1, 1)
+        await lab.owner.execute(
+            "update lab.queue q set attempts = 1 from lab.message m where m.id = message_id and control_id = 'C1'"
+        )
+        await lab.worker.start([lab.organization_id])
+        async with asyncio.timeout(30):
+            await both.wait()
+        await lab.worker.stop()
+        await lab.settle()
+        assert claimed[:2] == [1, 2]
+        assert await _settled(lab) == ["C0", "C1"]
+        assert await lab.messages() == [("complete", "released")] * 2
+        assert await lab.owner.fetchval("select max(attempts) from lab.message") == 2
+
+
+@pytest.mark.parametrize("most", [3, 4])
+async def test_nothing_overtakes_what_a_driver_stumbles_over(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """What it speaks of is not known until it can be read, at the fourth attempt, or is parked at the third."""
+    real = results.decode
+    tried: list[str] = []
+
+    def stumbling(message: StoredMessage, link: LinkContext) -> Work:
+        tried.append(message.control_id)
+        if message.control_id == "C1" and tried.count("C1") < 4:
+            raise RuntimeError
+        return real(message, link)
+
+    monkeypatch.setattr(results, "decode", stumbling)
+    async with laboratory(database_url, limits=LimitSettings(max_attempts=most)) as lab:
+        await _specimens(lab, 1, 2, 2, 3)
+        await lab.settle()
+        assert (await _settled(lab))[:2] == ["C0", "C1"]
+        ends = [end for _, end in await lab.messages()]
+        assert ends == ["released", "parked" if most == 3 else "released", "released", "released"]
+        attempts = await lab.owner.fetch("select attempts from lab.message order by id")
+        assert [row["attempts"] for row in attempts] == [1, most, 1, 1]
+        assert tried == ["C0", *["C1"] * most, "C2", "C3"], "nothing after it was looked at in vain"
+
+
+async def test_nothing_overtakes_what_could_not_be_parked(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = results.decode
+
+    def stumbling(message: StoredMessage, link: LinkContext) -> Work:
+        if message.control_id == "C0":
+            raise RuntimeError
+        return real(message, link)
+
+    monkeypatch.setattr(results, "decode", stumbling)
+    async with laboratory(database_url, limits=LimitSettings(max_attempts=1)) as lab:
+        await _specimens(lab, 1, 1)
+
+        async def lost(*_: object) -> None:
+            raise StoreUnavailable("the connection to the database was lost")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(store, "commit", lost)
+            assert await lab.worker.work() == 2
+        await lab.settle()
+        assert await lab.messages() == [("complete", "parked"), ("complete", "released")]
+        assert await _settled(lab) == ["C0", "C1"]
+
+
 async def test_when_the_process_is_killed_again_and_again_only_what_was_alone_at_work_is_parked(
     database_url: str,
 ) -> None:
@@ -126,6 +217,12 @@ async def _specimens(lab: Laboratory, *numbers: int) -> None:
             await lab.order(f"S{number}", "WBC", patient_id=f"P-{number}")
         record = f"R|1|^^^WBC|7.{at}|10*3/uL||N||F||||202601020300{at:02d}"
         await lab.send(message(f"P|1||P-{number}", f"O|1|S{number}||^^^CBC|R", record, control=f"C{at}"))
+
+
+async def _settled(lab: Laboratory) -> list[str]:
+    """The control ids of what is settled, the first first."""
+    rows = await lab.owner.fetch("select control_id from lab.message where settled is not null order by settled_at")
+    return [row["control_id"] for row in rows]
 
 
 async def _transactions(lab: Laboratory) -> list[str]:
