@@ -19,8 +19,6 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from interface.errors import ApiError
 from interface.store.db import Database
@@ -55,7 +53,11 @@ class Seal:
     """Makes and opens the page links of one organization."""
 
     def __init__(self, key: bytes, clock: Callable[[], float] = time.time) -> None:
-        self._cipher, self._clock = AESGCM(key), clock
+        # Megabytes that a daemon of which nobody asks a second page does without.
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        self._cipher, self._clock, self._forged = AESGCM(key), clock, InvalidTag
 
     def keep(self, page: NextPage) -> str:
         """A name for the page, good for PAGE_LIFETIME_S."""
@@ -85,7 +87,7 @@ class Seal:
             content = self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], owner)
             content = content if content.startswith(b"[") else zlib.decompress(content)
             until, parameters, after, place, total, asked_at = orjson.loads(content)
-        except (binascii.Error, ValueError, zlib.error, InvalidTag):
+        except (binascii.Error, ValueError, zlib.error, self._forged):
             raise _gone() from None
         if until < self._clock():
             raise _gone()

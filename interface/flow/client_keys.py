@@ -2,6 +2,8 @@
 
 A client's public keys are kept, or fetched from the address it was registered with; `RS384` and `ES384` are what a key
 may be for, and nothing that an assertion's header says widens that. An assertion is taken once.
+
+`jwt` and the library behind it are imported with the first key or assertion: many a daemon meets none.
 """
 
 from __future__ import annotations
@@ -11,16 +13,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import jwt
 import orjson
-from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from interface.errors import ApiError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 ALGORITHMS = ("RS384", "ES384")
 LONGEST_AHEAD_S = 300  # SMART: exp is no more than five minutes in the future
@@ -123,6 +126,10 @@ def _usable(key: Mapping[str, Any], algorithm: str) -> RSAPublicKey | EllipticCu
         return None
     if key.get("use", "sig") != "sig":
         return None
+    import jwt
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
     try:
         found = jwt.PyJWK({name: key[name] for name in key.keys() - _PRIVATE}, algorithm=algorithm).key
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
@@ -141,6 +148,8 @@ def peek(assertion: str) -> Claimed:
     """Who an assertion says that signed it, and how. Raises Refused."""
     if len(assertion) > MOST_ASSERTION_CHARACTERS:
         raise Refused("malformed")
+    import jwt
+
     try:
         complete = jwt.api_jws.decode_complete(assertion, options={"verify_signature": False})
         claims = orjson.loads(complete["payload"])
@@ -159,6 +168,8 @@ def peek(assertion: str) -> Claimed:
 
 def verified(assertion: str, key: RSAPublicKey | EllipticCurvePublicKey, algorithm: str) -> Mapping[str, object]:
     """The claims that `key` has signed. Raises Refused."""
+    import jwt
+
     try:
         claims = orjson.loads(jwt.api_jws.decode(assertion, key, algorithms=[algorithm]))
     except (jwt.PyJWTError, ValueError, TypeError):

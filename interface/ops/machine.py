@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from cryptography import x509
-
 from interface.domain.alerts import AlertKind, Severity, Subject
 from interface.ops.findings import Finding
 from interface.settings import ApiSettings, DialTls, ListenTls, Settings
@@ -195,6 +193,8 @@ def certificate_files(settings: Settings) -> Iterator[tuple[str, Path, bool]]:
 
 def ends_at(path: Path, *, authorities: bool) -> datetime:
     """When the file's first certificate (of authorities: its last) ends. Raises OSError, ValueError."""
+    from cryptography import x509  # megabytes that who has no certificate does without
+
     found = x509.load_pem_x509_certificates(path.read_bytes())
     ends = [one.not_valid_after_utc for one in found]
     return max(ends) if authorities else min(ends)
@@ -228,6 +228,8 @@ def shown_by_proxy(api: ApiSettings) -> datetime | None:
     url = urlsplit(api.base_url)
     if not api.behind_proxy or url.scheme != "https" or url.hostname is None:
         return None
+    from cryptography import x509  # as above
+
     context = ssl._create_unverified_context()  # noqa: S323 - looked at, not trusted
     try:
         with (

@@ -22,6 +22,9 @@ from tests.e2e.standby import Analyzer
 # The heaviest of what the API, the worker and a hospital's orders need.
 LATER = "aiohttp argon2 interface.api interface.beside interface.flow.hospital interface.flow.results interface.ops jwt"
 
+# Megabytes each.
+SELDOM = "PIL cryptography jwt reportlab"
+
 
 def test_what_no_acknowledgement_needs_is_not_imported_with_the_daemon() -> None:
     program = "import sys, interface.cli.run, interface.daemon; print(*sys.modules)"
@@ -29,6 +32,15 @@ def test_what_no_acknowledgement_needs_is_not_imported_with_the_daemon() -> None
     found = done.stdout.split()
     assert "interface.store.journal" in found
     assert not set(found).intersection(LATER.split())
+
+
+def test_what_not_every_daemon_needs_is_imported_when_it_does() -> None:
+    """By who asks for a second page, registers a key, signs in with one or has a certificate; who reads a report."""
+    program = "import sys, interface.daemon, interface.beside; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    found = done.stdout.split()
+    assert "interface.api.app" in found
+    assert not set(found).intersection(SELDOM.split())
 
 
 async def test_links_acknowledge_before_the_rest_is_there_and_it_is_decided_then(
