@@ -1,4 +1,5 @@
-"""Versions of reports are made soon after what they tell has changed, and printed once in their own form.
+"""Versions of reports are made soon after what they tell has changed, and printed once in their own form, by a process
+of its own.
 
 Whoever reads a report before that makes its version then (`flow.reports`). Deciding and links go first: a round is
 short and over when deciding begins, the next waits for several times as long as it took, and for a pause in deciding.
@@ -18,6 +19,7 @@ from interface.domain.report import StoredReport
 from interface.domain.views import Audience
 from interface.errors import StoreError
 from interface.flow import reports
+from interface.flow.printing import Printer, PrintError
 from interface.settings import Preliminary, Settings
 from interface.store import reports as rows
 from interface.store.db import Database
@@ -25,7 +27,7 @@ from interface.store.db import Database
 WATCH_S = 1.0
 REST = 4  # times as long as a round took
 LONGEST_S = 30.0  # results that are being decided have gone first for long enough
-MOST_ORDERS, MOST_FILES = 20, 5  # in a round, of one organization
+MOST_ORDERS, MOST_FILES = 20, 20  # in a round, of one organization
 
 MOST_UNPRINTED = 10_000  # of more, those that wait longest are printed when they are read
 
@@ -67,16 +69,14 @@ async def look(
             log.error("report not made", action="report.make", order=str(order_id), exc_info=error)
             async with database.by_index(organization_id) as connection:
                 await rows.put_off(connection, order_id)
-    while printed < MOST_FILES and unprinted and not over():
-        printed += 1
-        report = unprinted.popleft()
-        try:
-            async with database.by_index(organization_id) as connection:
-                await reports.document(connection, report)
-        except StoreError:
-            raise
-        except Exception as error:
-            log.error("report not printed", action="report.print", report=str(report.id), exc_info=error)
+    async with Printer() as printer:
+        while printed < MOST_FILES and unprinted and not over():
+            printed += 1
+            report = unprinted.popleft()
+            try:
+                await reports.print_ahead(database, organization_id, report, printer)
+            except PrintError as error:
+                log.error("report not printed", action="report.print", report=str(report.id), error=str(error))
     return looked_at + printed
 
 

@@ -34,11 +34,12 @@ from interface.domain.report import (
 from interface.domain.views import Actor, ActorKind, Audience, PatientView, ResultView
 from interface.errors import ApiError
 from interface.flow.changes import record_change, refuse, same_version
+from interface.flow.printing import Printer
 from interface.render import report_json
 from interface.render.fhir import report_status
 from interface.store import actors, patients
 from interface.store import reports as rows
-from interface.store.db import Connection
+from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
 from interface.store.reports import Attached as Attached
 from interface.store.reports import FileRow, Material
@@ -125,13 +126,27 @@ async def document(
     content = await content_of(connection, report)
     file = await rows.get_file(connection, report.id, paper, language)
     if file is None:
-        body = await asyncio.to_thread(_printed, content, paper, language)
-        file = FileRow(hashlib.sha1(body, usedforsecurity=False).digest(), len(body), body)
+        file = _file(await asyncio.to_thread(_printed, content, paper, language))
         organization_id = await rows.own_organization(connection)
         await rows.add_file(connection, organization_id, report.id, paper, language, file)
         file = await rows.get_file(connection, report.id, paper, language) or file
     patient_id = await connection.fetchval("select patient_id from lab.lab_order where id = $1", report.order_id)
     return ReportDocument(report, patient_id, content.number, paper, language, file.sha1, file.size, file.body)
+
+
+async def print_ahead(database: Database, organization_id: UUID, report: StoredReport, printer: Printer) -> None:
+    """Print a version in its own form, unless that was done; no connection waits for it. Raises PrintError."""
+    async with database.by_index(organization_id) as connection:
+        if await rows.get_file(connection, report.id, report.paper, report.language) is not None:
+            return
+        content = await rows.content_of(connection, report.id)
+    file = _file(await printer.pdf(content, report.paper, report.language))
+    async with database.by_index(organization_id) as connection:
+        await rows.add_file(connection, organization_id, report.id, report.paper, report.language, file)
+
+
+def _file(body: bytes) -> FileRow:
+    return FileRow(hashlib.sha1(body, usedforsecurity=False).digest(), len(body), body)
 
 
 def _printed(content: OrderReport, paper: Paper, language: Language) -> bytes:

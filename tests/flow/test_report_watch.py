@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections import deque
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from interface.domain.report import Language, OrderReport, Paper, StoredReport
+from interface.domain.report import StoredReport
 from interface.domain.views import Audience
 from interface.flow import report_watch, reports, review
 from interface.settings import ApiSettings, Preliminary, Settings
@@ -68,24 +70,55 @@ async def test_a_version_that_cannot_be_printed_keeps_no_other_from_it(
     laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken, whole = await _released(laboratory), await _released(laboratory)
-    number = (await contents(laboratory, broken))[0].number
-    printed = reports._printed
-
-    def failing(content: OrderReport, paper: Paper, language: Language) -> bytes:
-        if content.number == number:
-            raise ZeroDivisionError
-        return printed(content, paper, language)
-
-    monkeypatch.setattr(reports, "_printed", failing)
     unprinted: deque[StoredReport] = deque()
     async with transaction(laboratory) as connection:
         unprinted.append(await reports.version_of(connection, broken, Audience.EMR))
+    content_of, report = rows.content_of, unprinted[0].id
+
+    async def damaged(connection: Connection, report_id: UUID) -> bytes:
+        return b"{}" if report_id == report else await content_of(connection, report_id)
+
+    monkeypatch.setattr(rows, "content_of", damaged)
     for expected in (3, 0):  # two to be printed and an order to be looked at; nothing is tried again
         look = report_watch.look(laboratory.database, laboratory.organization_id, Audience.EMR, unprinted)
         assert await look == expected
     async with transaction(laboratory) as connection:
         told = await reports.attached(connection, [broken, whole], Audience.EMR)
     assert told[broken].size is None and told[whole].size is not None
+    monkeypatch.undo()
+    async with transaction(laboratory) as connection:
+        assert (await reports.pdf_of(connection, broken, Audience.EMR)).body, "printed when it is read"
+
+
+_ROUND = """
+import asyncio, sys
+from collections import deque
+from uuid import UUID
+from interface.domain.views import Audience
+from interface.flow import report_watch
+from interface.store.db import Database
+
+async def round():
+    database = await Database.connect(sys.argv[1])
+    print(await report_watch.look(database, UUID(sys.argv[2]), Audience.EMR, deque()))
+    await database.close()
+
+asyncio.run(round())
+print(*sys.modules)
+"""
+
+
+async def test_who_has_reports_printed_ahead_does_not_carry_what_prints_them(
+    laboratory: Laboratory, shared_database_url: str
+) -> None:
+    await _released(laboratory)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _ROUND, shared_database_url, str(laboratory.organization_id), stdout=subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    printed, *modules = said.decode().split()
+    assert printed == "2", "an order and its version"
+    assert not {"PIL", "anyascii", "fontpkg_arimo", "reportlab"}.intersection(modules)
 
 
 async def test_a_round_ends_when_results_are_being_decided(laboratory: Laboratory) -> None:
