@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -37,6 +37,7 @@ else:
     Pool = asyncpg.Pool
 
 log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
 
 CONNECT_TIMEOUT_S: Final = 5.0
 ACQUIRE_TIMEOUT_S: Final = 10.0
@@ -226,6 +227,28 @@ def _reason(error: Exception) -> str:
     return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
 
 
+async def _reached(connect: Callable[[], Awaitable[_T]], role: str | None, wait_s: float) -> _T:
+    """A connection. A server that cannot be reached is tried again for `wait_s`; a refused login is not.
+
+    Raises ConfigError, StoreUnavailable.
+    """
+    try:
+        async for attempt in AsyncRetrying(
+            stop=stop_after_delay(wait_s),
+            wait=wait_exponential(multiplier=0.05, max=1.0),
+            retry=retry_if_exception_type((OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)),
+            reraise=True,
+        ):
+            with attempt:
+                connection = await connect()
+    except (*DRIVER_ERRORS, ValueError) as error:
+        refusal = _refusal(error, role)
+        if refusal is not None:
+            raise refusal from error
+        raise StoreUnavailable(f"the database cannot be reached: {_reason(error)}") from error
+    return connection
+
+
 async def open_connection(
     url: str,
     *,
@@ -240,20 +263,9 @@ async def open_connection(
     Raises ConfigError, StoreUnavailable.
     """
     settings = session_settings(role, organization_id, daemon_id)
-    try:
-        async for attempt in AsyncRetrying(
-            stop=stop_after_delay(wait_s),
-            wait=wait_exponential(multiplier=0.05, max=1.0),
-            retry=retry_if_exception_type((OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)),
-            reraise=True,
-        ):
-            with attempt:
-                connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, server_settings=settings)
-    except (*DRIVER_ERRORS, ValueError) as error:
-        refusal = _refusal(error, role)
-        if refusal is not None:
-            raise refusal from error
-        raise StoreUnavailable(f"the database cannot be reached: {_reason(error)}") from error
+    connection = await _reached(
+        lambda: asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, server_settings=settings), role, wait_s
+    )
     await prepare(connection)
     return connection
 
@@ -305,9 +317,24 @@ class Database:
 
         Raises ConfigError (bad URL, refused login, missing role or database) or StoreUnavailable.
         """
-        first = await open_connection(url, role=role, wait_s=START_WAIT_S)
-        await first.close()
-        return cls(url, role, pool_size, daemon_id)
+        made = cls(url, role, pool_size, daemon_id)
+        async with made.reached(START_WAIT_S):
+            return made
+
+    @asynccontextmanager
+    async def reached(self, wait_s: float) -> AsyncIterator[Connection]:
+        """The first connection, for which a server that starts is waited for: as `system`, which has it afterwards.
+        Closed where that or the block raises. Raises ConfigError, StoreUnavailable."""
+        try:
+            pool = await self.pool(None)
+            connection = await _reached(lambda: pool.acquire(timeout=ACQUIRE_TIMEOUT_S), self._role, wait_s)
+            try:
+                yield connection
+            finally:
+                await _release(pool, connection)
+        except BaseException:
+            await self.close()
+            raise
 
     async def pool(self, organization_id: UUID | None, use: Use = Use.ANY) -> Pool:
         """The pool whose connections act for one organization (None: for none); made on first use."""
@@ -370,10 +397,7 @@ class Database:
         try:
             yield connection
         finally:
-            try:
-                await pool.release(connection)
-            except DRIVER_ERRORS as error:
-                log.info("connection discarded", action="db.discard", error=type(error).__name__)
+            await _release(pool, connection)
 
     @asynccontextmanager
     async def organization(self, organization_id: UUID) -> AsyncIterator[Connection]:
@@ -502,6 +526,13 @@ async def _transaction(connection: Connection) -> AsyncIterator[None]:
             raise
     with store_errors(committing=True):
         await transaction.commit()
+
+
+async def _release(pool: Pool, connection: Any) -> None:
+    try:
+        await pool.release(connection)
+    except DRIVER_ERRORS as error:
+        log.info("connection discarded", action="db.discard", error=type(error).__name__)
 
 
 async def _close(pool: Pool) -> None:

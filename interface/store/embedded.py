@@ -508,13 +508,11 @@ async def _open(url: str, owner_url: str, embedded: bool, daemon_id: UUID | None
 
 
 async def _checked(url: str, embedded: bool, daemon_id: UUID | None) -> Database:
-    connection = await open_connection(url, role=APP_ROLE, wait_s=START_WAIT_S)
-    try:
+    database = Database(url, daemon_id=daemon_id)
+    async with database.reached(START_WAIT_S) as connection:
         await migrate.gate(connection)
         await check_server(connection, embedded=embedded)
-    finally:
-        await connection.close()
-    return Database(url, daemon_id=daemon_id)
+    return database
 
 
 async def _upgraded(owner_url: str) -> None:
