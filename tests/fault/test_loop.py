@@ -30,12 +30,12 @@ def sound(outcome: Outcome, faults: Sequence[Fault]) -> None:
 
 
 async def test_processes_of_the_daemon_and_of_its_own_database_are_ended_in_every_way(started_once: Path) -> None:
-    faults = (Fault.KILL, Fault.PG_KILL, Fault.TERM, Fault.PG_RESTART, Fault.RELOAD, Fault.PG_SESSIONS, Fault.KILL)
+    faults = (Fault.KILL, Fault.PG_KILL, Fault.TERM, Fault.PG_RESTART, Fault.RELOAD, Fault.PG_SESSIONS)
     sound(await run(Where.EMBEDDED, faults, SEED, state=started_once), faults)
 
 
 async def test_a_server_that_the_daemon_finds_is_ended_frozen_and_locked() -> None:
-    faults = (Fault.PG_KILL, Fault.PG_FREEZE, Fault.PG_RESTART, Fault.PG_LOCK, Fault.PG_SESSIONS, Fault.PG_KILL)
+    faults = (Fault.PG_KILL, Fault.PG_FREEZE, Fault.PG_RESTART, Fault.PG_LOCK, Fault.PG_SESSIONS)
     sound(await run(Where.EXTERNAL, faults, SEED), faults)
 
 
