@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -73,6 +73,29 @@ async def administer(url: str, statement: str) -> None:
         await connection.close()
 
 
+async def once(folder: Path, name: str, make: Callable[[], Awaitable[str]]) -> str:
+    """What the first of all workers with this folder made, as long as the server is the same one."""
+    made = folder / f"made {name}"
+    with _locked(folder / "once"):
+        if not made.exists():
+            made.write_text(await make())
+        return made.read_text()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with open(path, "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_made(folder: Path) -> None:
+    for made in folder.glob("made *"):
+        if (path := Path(made.read_text())).is_absolute():
+            shutil.rmtree(path, ignore_errors=True)
+        made.unlink()
+
+
 @contextmanager
 def shared_cluster(folder: Path) -> Iterator[str]:
     """The owner's URL of the server that everyone with this folder shares; started by whoever comes first."""
@@ -112,6 +135,7 @@ async def _keep(folder: Path) -> None:
         os.write(1, b"ready\n")
         users = os.open(folder / "users", os.O_WRONLY)
         await asyncio.to_thread(fcntl.flock, users, fcntl.LOCK_EX)  # once nobody holds it any more
+        _remove_made(folder)
         (folder / "url").unlink()  # whoever comes now waits for the lock, which ends with us, and starts a new one
     finally:
         await server.stop()

@@ -28,7 +28,7 @@ from interface.store.embedded import open_database
 from interface.store.ids import uuid7
 from interface.store.migrate import upgrade
 from interface.store.schema import APP_ROLE, OWNER_ROLE
-from tests.cluster import administer, new_state_dir, owner_of, shared_cluster, with_database
+from tests.cluster import administer, new_state_dir, once, owner_of, shared_cluster, with_database
 from tests.lasting import Lasting, Lender
 from tests.recycling import Recycler
 
@@ -95,35 +95,45 @@ def state_dir(empty_state_dir: Path, started_once: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-async def started_once() -> AsyncIterator[Path]:
+async def started_once(session_folder: Path, cluster_url: str) -> Path:
     """What `state_dir` is a copy of: making a server takes a second, of which no test but those of the making is."""
-    path = new_state_dir()
-    database, server = await open_database(Settings(state_dir=path))
-    await database.close()
-    assert server is not None
-    await server.stop()
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+
+    async def make() -> str:
+        path = new_state_dir()
+        database, server = await open_database(Settings(state_dir=path))
+        await database.close()
+        assert server is not None
+        await server.stop()
+        return str(path)
+
+    return Path(await once(session_folder, "started", make))
 
 
 @pytest.fixture(scope="session")
-def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The session's server under the owner's login (a superuser), connected to its maintenance database."""
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shared by all workers of the session."""
     folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # the workers of one session share it
-    with shared_cluster(folder) as url:
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def cluster_url(session_folder: Path) -> Iterator[str]:
+    """The session's server under the owner's login (a superuser), connected to its maintenance database."""
+    with shared_cluster(session_folder) as url:
         yield with_database(url, "postgres", OWNER_ROLE)
 
 
 @pytest.fixture(scope="session")
-async def template(cluster_url: str) -> AsyncIterator[str]:
-    """The name of this worker's migrated database, which nobody connects to: new ones are copies of it."""
-    name = f"template_{uuid4().hex}"
-    await administer(cluster_url, f"create database {name}")
-    await upgrade(with_database(cluster_url, name, OWNER_ROLE))
-    yield name
-    await administer(cluster_url, f"drop database {name} with (force)")
+async def template(session_folder: Path, cluster_url: str) -> str:
+    """The name of the session's migrated database, which nobody connects to: new ones are copies of it."""
+
+    async def make() -> str:
+        name = f"template_{uuid4().hex}"
+        await administer(cluster_url, f"create database {name}")
+        await upgrade(with_database(cluster_url, name, OWNER_ROLE))
+        return name
+
+    return await once(session_folder, "template", make)
 
 
 @pytest.fixture
@@ -173,17 +183,20 @@ async def recycled_founded_url(_recycled_founded: Recycler) -> AsyncIterator[str
 
 
 @pytest.fixture(scope="session")
-async def founded(cluster_url: str, template: str) -> AsyncIterator[str]:
+async def founded(session_folder: Path, cluster_url: str, template: str) -> str:
     """What `founded_url` gives copies of: an organization's catalogue takes a tenth of a second to load."""
-    name = f"founded_{uuid4().hex}"
-    await administer(cluster_url, f"create database {name} template {template}")
-    database = await Database.connect(with_database(cluster_url, name, APP_ROLE))
-    made = await actors.create_organization(database, FOUNDED)
-    async with database.transaction(made.id) as connection:
-        await load_code_map(connection, made.id, "generic_lis2")
-    await database.close()
-    yield name
-    await administer(cluster_url, f"drop database {name} with (force)")
+
+    async def make() -> str:
+        name = f"founded_{uuid4().hex}"
+        await administer(cluster_url, f"create database {name} template {template}")
+        database = await Database.connect(with_database(cluster_url, name, APP_ROLE))
+        made = await actors.create_organization(database, FOUNDED)
+        async with database.transaction(made.id) as connection:
+            await load_code_map(connection, made.id, "generic_lis2")
+        await database.close()
+        return name
+
+    return await once(session_folder, "founded", make)
 
 
 @pytest.fixture
