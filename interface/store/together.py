@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from interface.errors import StoreError
 
+MOST_BESIDE = 3  # groups that are done at the same time: each has a connection of its own
 Wanted = TypeVar("Wanted")
 Had = TypeVar("Had")
 
@@ -18,20 +19,26 @@ class Together(Generic[Wanted, Had]):
 
     `do`: gives what each of a group gets, in its order, or raises; a group that fails for anything but the database's
     absence is done one by one, so that only who is at fault hears of it. `most`: in a group. `turns`: of the loop, in
-    which those come that have arrived already and are read from their connections one after the other.
+    which those come that have arrived already and are read from their connections one after the other. `patience_s`:
+    for a group that takes longer nobody else waits, the next is done beside it, up to MOST_BESIDE; None: one group is
+    done after the other.
     """
 
-    def __init__(self, do: Callable[[Sequence[Wanted]], Awaitable[Sequence[Had]]], most: int, turns: int = 0) -> None:
-        self._do, self._most, self._turns = do, most, turns
+    def __init__(
+        self, do: Callable[[Sequence[Wanted]], Awaitable[Sequence[Had]]], most: int, turns: int = 0,
+        patience_s: float | None = None,
+    ) -> None:  # fmt: skip
+        self._do, self._most, self._turns, self._patience_s = do, most, turns, patience_s
         self._waiting: deque[tuple[Wanted, asyncio.Future[Had]]] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._taker: asyncio.Task[None] | None = None  # which of them does the next group; None: who is ready first
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
     def busy(self) -> bool:
         """Whether anything is being done or waits."""
-        return self._task is not None
+        return bool(self._tasks)
 
     async def idle(self) -> None:
         """Wait until nothing does."""
@@ -39,34 +46,63 @@ class Together(Generic[Wanted, Had]):
 
     async def want(self, one: Wanted) -> Had:
         """Raises what `do` does. Who waits no longer may have been served all the same."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Had] = loop.create_future()
+        done: asyncio.Future[Had] = asyncio.get_running_loop().create_future()
         self._waiting.append((one, done))
-        if self._task is None:
-            self._idle.clear()
-            self._task = loop.create_task(self._serve())
+        if self._taker is None and len(self._tasks) < MOST_BESIDE:
+            self._take()
         return await done
 
+    def _take(self) -> None:
+        self._idle.clear()
+        self._taker = asyncio.get_running_loop().create_task(self._serve())
+        self._tasks.add(self._taker)
+
+    def _pass_on(self) -> None:
+        """The group that is being done is slow: it keeps nobody else."""
+        self._taker = None
+        if self._waiting and len(self._tasks) < MOST_BESIDE:
+            self._take()
+
     async def _serve(self) -> None:
+        own = asyncio.current_task()
         group: list[tuple[Wanted, asyncio.Future[Had]]] = []
         try:
-            while self._waiting:
-                group = []
-                for _ in range(self._turns):
-                    if len(self._waiting) >= self._most:
-                        break
-                    await asyncio.sleep(0)
-                while self._waiting and len(group) < self._most:
-                    one, done = self._waiting.popleft()
-                    if not done.done():  # else nobody waits for it any more
-                        group.append((one, done))
-                await self._group(group)
+            while self._waiting and self._taker in (own, None):
+                self._taker = own
+                group = await self._next()
+                await self._patiently(group)
         finally:
-            for _, done in (*group, *self._waiting):
+            others = self._taker not in (own, None)
+            for _, done in (*group, *(() if others else self._waiting)):
                 done.cancel()  # of a loop that ends; else all of them are done
-            self._waiting.clear()
-            self._task = None
-            self._idle.set()
+            if not others:
+                self._waiting.clear()
+                self._taker = None
+            self._tasks = {one for one in self._tasks if one is not own}
+            if not self._tasks:
+                self._idle.set()
+
+    async def _patiently(self, group: Sequence[tuple[Wanted, asyncio.Future[Had]]]) -> None:
+        if self._patience_s is None:
+            await self._group(group)
+            return
+        slow = asyncio.get_running_loop().call_later(self._patience_s, self._pass_on)
+        try:
+            await self._group(group)
+        finally:
+            slow.cancel()
+
+    async def _next(self) -> list[tuple[Wanted, asyncio.Future[Had]]]:
+        for _ in range(self._turns):
+            if len(self._waiting) >= self._most:
+                break
+            await asyncio.sleep(0)
+        group: list[tuple[Wanted, asyncio.Future[Had]]] = []
+        while self._waiting and len(group) < self._most:
+            one, done = self._waiting.popleft()
+            if not done.done():  # else nobody waits for it any more
+                group.append((one, done))
+        return group
 
     async def _group(self, group: Sequence[tuple[Wanted, asyncio.Future[Had]]]) -> None:
         try:

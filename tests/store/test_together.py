@@ -79,3 +79,55 @@ async def test_nothing_is_done_for_who_does_not_wait_any_more() -> None:
     assert work.groups == [[1], [3]]
     with pytest.raises(asyncio.CancelledError):
         await gone
+
+
+class Slow:
+    """Does what is not above three when it may, everything else at once."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.all_begun = asyncio.Event()
+        self.may = {number: asyncio.Event() for number in (1, 2, 3)}
+
+    async def do(self, group: Sequence[int]) -> list[int]:
+        self.begun += group
+        if len(self.begun) == 3:
+            self.all_begun.set()
+        for one in group:
+            if one in self.may:
+                await self.may[one].wait()
+        return [2 * one for one in group]
+
+
+async def test_for_a_group_that_is_slow_nobody_else_waits() -> None:
+    """Beside three that are slow there is no fourth; who ends first goes on with what waits."""
+    work = Slow()
+    together = Together(work.do, 1, patience_s=0.001)
+    slow = [asyncio.create_task(together.want(one)) for one in work.may]
+    async with asyncio.timeout(20):
+        await work.all_begun.wait()
+        fourth = asyncio.create_task(together.want(4))
+        await asyncio.wait((fourth,), timeout=0.01)
+        assert work.begun == [1, 2, 3] and together.busy
+        work.may[2].set()
+        assert (await fourth, await slow[1]) == (8, 4)
+        assert await together.want(5) == 10
+        assert not slow[0].done() and not slow[2].done()
+        for may in work.may.values():
+            may.set()
+        assert [await one for one in slow] == [2, 4, 6]
+        await together.idle()
+    assert not together.busy
+
+
+async def test_what_is_being_done_when_the_loop_ends_is_given_up() -> None:
+    work = Slow()
+    together = Together(work.do, 1, patience_s=0.001)
+    wanted = [asyncio.create_task(together.want(one)) for one in (1, 2, 3, 4)]
+    async with asyncio.timeout(20):
+        await work.all_begun.wait()
+        for one in asyncio.all_tasks() - {*wanted, asyncio.current_task()}:
+            one.cancel()
+        said = await asyncio.gather(*wanted, return_exceptions=True)
+        await together.idle()
+    assert all(isinstance(one, asyncio.CancelledError) for one in said)

@@ -1,7 +1,8 @@
 """Searches that are in flight at the same moment: those of one form share a statement, which costs more than its rows.
 
-Only searches for what is of one patient, specimen or the like: how long one takes, the others wait. A statement begins
-after each of those came that share it, none is of two organizations or audiences, and nothing is remembered.
+Only searches for what is of one patient, specimen or the like: how long one takes, those that share the statement wait;
+for one that the disk is slow for, those that come after it do not. A statement begins after each of those came that
+share it, none is of two organizations or audiences, and nothing is remembered.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from interface.store.search.shapes import Shapes
 from interface.store.together import Together
 
 MOST_TOGETHER = 8
+PATIENCE_S = 0.03  # with what is in memory a statement takes 3 ms
 MOST_FORMS = 64  # that are remembered; EMRs ask in few
 
 _Values: TypeAlias = Sequence[object]
@@ -56,7 +58,8 @@ class Searches:
         key = organization_id, form
         asked = self._asked.get(key)
         if asked is None:
-            asked = self._asked[key] = Together(partial(self._find, organization_id, form), MOST_TOGETHER)
+            find = partial(self._find, organization_id, form)
+            asked = self._asked[key] = Together(find, MOST_TOGETHER, patience_s=PATIENCE_S)
             if len(self._asked) > MOST_FORMS:
                 self._asked.popitem(last=False)  # who waits in it is served all the same
         self._asked.move_to_end(key)
