@@ -128,6 +128,7 @@ class Load:
 def start() -> object:
     """multi-user.target wanted the service; the start is over when the daemon has said READY."""
     until(lambda: show("ActiveState") == "active", "the start")
+    until(lambda: http("/ready") == 200, "being ready")  # a starved machine beats its leases late, and says so
     timers = run("systemctl", "list-timers", "--no-legend", "labora-*").splitlines()
     return {
         "type": show("Type"), "user": show("User"), "status": http("/ready"),
@@ -278,6 +279,12 @@ def canary() -> object:
             client.sendall(
                 f"{method} {path} HTTP/1.1\r\nHost: lab.example.org\r\n{header}\r\nContent-Length: {len(body)}\r\n"
                 f"Connection: close\r\n\r\n{body}".encode()
+            )
+            statuses.append(int(client.recv(4096).split()[1]))
+    for host in ("lab.example.org", "127.0.0.1"):  # without TLS, by its name and by an address: it was mistyped
+        with socket.create_connection(("127.0.0.1", 80), timeout=PATIENCE_S) as client:
+            client.sendall(
+                f"GET /fhir/Patient?family={w()} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
             )
             statuses.append(int(client.recv(4096).split()[1]))
     # Not by the whole word: the journal keeps the command line of whoever says something in it, runuser's too.

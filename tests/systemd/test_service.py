@@ -153,7 +153,9 @@ def no_word_of_a_patient_is_in_any_log_of_the_machine(seen: Report) -> None:
     found = seen["canary"]
     assert found["found"] == []
     assert found["journal"] and found["logs"] >= 4, found
-    assert all(400 <= status < 500 for status in found["statuses"]), found
+    *refused, by_name, by_address = found["statuses"]
+    assert all(400 <= status < 500 for status in refused), found
+    assert (by_name, by_address) == (301, 301)
 
 
 def a_wrong_configuration_is_not_tried_again_until_it_is_mended(seen: Report) -> None:
