@@ -17,13 +17,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 REPORT = Path("/report")
 PAGES = Path("/pages.json")  # commands of the documentation
 CONFIG = Path("/etc/labora/config.toml")
-PORT = 4001
+PORT, HOST = 4001, "lab.example.org"
 LINK = f"""
 [[link]]
 id = "hema-1"
@@ -239,6 +239,52 @@ def frame(number: int, text: str, end: str) -> bytes:
     return b"\x02" + inside + f"{sum(inside) % 256:02X}\r\n".encode()
 
 
+def transmit(word: Callable[[], str]) -> None:
+    """A result over the link, its first frame once with a checksum that is none."""
+    w = word
+    records = (
+        rf"H|\^&|{w()}||{w()}|||||||P|LIS2-A2|20260102030405", f"P|1|{w()}|{w()}||{w()}^{w()}||19310317|F||{w()}",
+        f"O|1|{w()}|{w()}|^^^{w()}|R", f"R|1|^^^{w()}|{w()}|{w()}|{w()}||||{w()}||20260102030000", f"C|1|I|{w()}|G",
+        "L|1|N",
+    )  # fmt: skip
+    bad = frame(1, rf"H|\^&|{w()}", "\x03")[:-4] + b"ZZ\r\n"
+    with socket.create_connection(("127.0.0.1", PORT), timeout=PATIENCE_S) as analyzer:
+        for said in (b"\x05", bad, *(frame(at % 8, one, "\x03") for at, one in enumerate(records, 1))):
+            analyzer.sendall(said)
+            if analyzer.recv(1) not in (b"\x06", b"\x15"):
+                raise RuntimeError("neither ACK nor NAK")
+        analyzer.sendall(b"\x04")
+
+
+def knock(word: Callable[[], str]) -> list[int]:
+    """Requests to nginx that it or the API refuses, and two without TLS, by its name and an address; the statuses."""
+    w, form = word, "application/x-www-form-urlencoded"
+    tries = [
+        ("GET", f"/fhir/Patient/{w()}?family={w()}", f"Authorization: Bearer {w()}", ""),
+        ("GET", f"/{w()}/{w()}", f"Referer: https://{w()}/", ""),
+        ("POST", "/api/login", "Content-Type: application/json", json.dumps({"organization": w(), "username": w()})),
+        ("POST", "/oauth/token", f"Content-Type: {form}", f"client_id={w()}&{w()}=1"),
+        ("POST", f"/api/orders/{w()}", "Content-Type: application/json", json.dumps({"family": w()})[:-1]),
+        (w(), f"/fhir/{w()}", f"X-{w()}: 1", ""),
+    ]
+    plain = [(host, ("GET", f"/fhir/Patient?family={w()}", "Accept: */*", "")) for host in (HOST, "127.0.0.1")]
+    context = ssl.create_default_context(cafile="/etc/labora/tls/server.pem")
+    statuses: list[int] = []
+    for host, (method, path, header, body) in [*((HOST, one) for one in tries), *plain]:
+        tls = len(statuses) < len(tries)
+        with ExitStack() as stack:
+            address = "127.0.0.1", 443 if tls else 80
+            client = stack.enter_context(socket.create_connection(address, timeout=PATIENCE_S))
+            if tls:
+                client = stack.enter_context(context.wrap_socket(client, server_hostname=host))
+            client.sendall(
+                f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{header}\r\nContent-Length: {len(body)}\r\n"
+                f"Connection: close\r\n\r\n{body}".encode()
+            )
+            statuses.append(int(client.recv(4096).split()[1]))
+    return statuses
+
+
 def canary() -> object:
     """Words that occur nowhere else come in over a link and through nginx; then every log of the whole boot, of any
     program's, and the metrics are searched for them."""
@@ -248,45 +294,8 @@ def canary() -> object:
         given.append(f"QZX{chr(65 + len(given) // 26)}{chr(65 + len(given) % 26)}CANARYXZQ")  # a method is of letters
         return given[-1]
 
-    barcode, w = word(), word
-    records = (
-        rf"H|\^&|{w()}||{w()}|||||||P|LIS2-A2|20260102030405", f"P|1|{w()}|{w()}||{w()}^{w()}||19310317|F||{w()}",
-        f"O|1|{barcode}|{w()}|^^^{w()}|R", f"R|1|^^^{w()}|{w()}|{w()}|{w()}||||{w()}||20260102030000", f"C|1|I|{w()}|G",
-        "L|1|N",
-    )  # fmt: skip
-    with socket.create_connection(("127.0.0.1", PORT), timeout=PATIENCE_S) as analyzer:
-        bad = frame(1, rf"H|\^&|{w()}", "\x03")[:-4] + b"ZZ\r\n"  # whose checksum is none
-        for said in (b"\x05", bad, *(frame(at % 8, one, "\x03") for at, one in enumerate(records, 1))):
-            analyzer.sendall(said)
-            if analyzer.recv(1) not in (b"\x06", b"\x15"):
-                raise RuntimeError("neither ACK nor NAK")
-        analyzer.sendall(b"\x04")
-    tries = (
-        ("GET", f"/fhir/Patient/{w()}?family={w()}", f"Authorization: Bearer {w()}", ""),
-        ("GET", f"/{w()}/{w()}", f"Referer: https://{w()}/", ""),
-        ("POST", "/api/login", "Content-Type: application/json", json.dumps({"organization": w(), "username": w()})),
-        ("POST", "/oauth/token", "Content-Type: application/x-www-form-urlencoded", f"client_id={w()}&{w()}=1"),
-        ("POST", f"/api/orders/{w()}", "Content-Type: application/json", json.dumps({"family": w()})[:-1]),
-        (w(), f"/fhir/{w()}", f"X-{w()}: 1", ""),
-    )
-    context = ssl.create_default_context(cafile="/etc/labora/tls/server.pem")
-    statuses = []
-    for method, path, header, body in tries:
-        with (
-            socket.create_connection(("127.0.0.1", 443), timeout=PATIENCE_S) as plain,
-            context.wrap_socket(plain, server_hostname="lab.example.org") as client,
-        ):
-            client.sendall(
-                f"{method} {path} HTTP/1.1\r\nHost: lab.example.org\r\n{header}\r\nContent-Length: {len(body)}\r\n"
-                f"Connection: close\r\n\r\n{body}".encode()
-            )
-            statuses.append(int(client.recv(4096).split()[1]))
-    for host in ("lab.example.org", "127.0.0.1"):  # without TLS, by its name and by an address: it was mistyped
-        with socket.create_connection(("127.0.0.1", 80), timeout=PATIENCE_S) as client:
-            client.sendall(
-                f"GET /fhir/Patient?family={w()} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
-            )
-            statuses.append(int(client.recv(4096).split()[1]))
+    transmit(word)
+    statuses = knock(word)
     # Not by the whole word: the journal keeps the command line of whoever says something in it, runuser's too.
     stored = "select count(*) from lab.result_version where specimen_as_sent like 'QZX%XZQ'"
     until(lambda: _names(stored, "labora") == ["1"], "the result")
