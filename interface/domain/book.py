@@ -1,4 +1,5 @@
-"""What one catalogue says to the results of one analyzer, looked up once: what a code stands for, whose limits count.
+"""What one catalogue says to the results of analyzers that are alike, looked up once: what a code stands for, whose
+limits count.
 
 Everything in here follows from a catalogue, which never changes; so results with the same code share one `Plan`, and
 those of people whom no interval tells apart share one `Limits` for each test. Both are known by identity. Pure.
@@ -45,7 +46,7 @@ NO_LIMITS = Limits(Selection())
 
 
 class Book:
-    """Made by `book_of`. `driver`: of the analyzer, `method` and `analyzer`: what intervals may ask for."""
+    """Made by `book_of`. `driver`: of the analyzer, `method` and `analyzer`: where intervals ask for them."""
 
     __slots__ = ("_bands", "_catalogue", "_limits", "_marks", "analyzer", "driver", "method", "plans")
 
@@ -117,7 +118,14 @@ class _Marks:
 
 
 def book_of(catalogue: Catalogue, driver: str, method: str, analyzer: str) -> Book:
-    """The catalogue's book for an analyzer."""
+    """The catalogue's book for an analyzer. Those that no interval tells apart share one: of 64 that are alike each
+    would else keep all that its values come to."""
     key = driver, method, analyzer
     known = catalogue.books.get(key)
-    return known if known is not None else catalogue.books.setdefault(key, Book(catalogue, *key))
+    if known is None:
+        intervals = [one for several in catalogue.intervals.values() for one in several]
+        methods, analyzers = {one.method for one in intervals}, {one.analyzer for one in intervals}
+        shared = driver, method if method in methods else "", analyzer if analyzer in analyzers else ""
+        known = catalogue.books.get(shared) or catalogue.books.setdefault(shared, Book(catalogue, *shared))
+        catalogue.books[key] = known
+    return known

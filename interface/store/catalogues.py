@@ -71,7 +71,10 @@ class _Shelf(Generic[_Made]):
         if known is not None and now_s - known[0] <= FRESH_S:
             return known[2]
         given = await read()
-        made = known[2] if known is not None and known[1] == given else make(given)
+        if known is not None and known[1] == given:
+            _, given, made = known  # what `made` was made of, and not the same once more
+        else:
+            made = make(given)
         self._kept[key] = now_s, given, made
         return made
 

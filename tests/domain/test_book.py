@@ -11,6 +11,7 @@ import pytest
 
 from interface.domain.catalogue import Catalogue
 from interface.domain.decide import Decision, DecisionContext, decide
+from interface.domain.intervals import select
 from interface.domain.model import (
     CodeMapping,
     Comparator,
@@ -82,6 +83,27 @@ def test_people_share_limits_only_where_no_interval_tells_them_apart() -> None:
             assert shared == alone, (at, sex, kind, pregnant, weeks)
             texts.add((shared.reference, shared.critical_high))
     assert len(texts) == 8
+
+
+def test_analyzers_share_limits_only_where_no_interval_tells_them_apart() -> None:
+    named = replace(INTERVALS[2], id="i-named", high=D("4.9"), analyzer="A1")
+    of_method = replace(INTERVALS[2], id="i-method", high=D("4.8"), method="ISE")
+    of, one = specimen(BORN + timedelta(days=40), Sex.MALE, "SER", None, None), Observed("K", number("4.85"))
+    analyzers = list(product(("", "A1", "A2", "A3"), ("", "ISE", "FES")))
+    for intervals, books in ((INTERVALS, 1), ((*INTERVALS, named), 2), ((*INTERVALS, named, of_method), 4)):
+        catalogue = replace(CATALOGUE, intervals={K.id: intervals})
+        for analyzer, method in analyzers:
+            context = DecisionContext(
+                catalogue, "xn", "2", (of,), received_at=BORN + timedelta(days=50), analyzer=analyzer, method=method
+            )
+            alone = replace(context, catalogue=replace(catalogue))
+            assert decide(one, ObservedSpecimen(specimen_id="B"), context) == decide(
+                one, ObservedSpecimen(specimen_id="B"), alone
+            )
+            subjects = context.collections(of, "SER")
+            chosen = select(intervals, subjects[0], method=method, analyzer=analyzer)
+            assert context.book.limits(K, subjects).selection == chosen
+        assert len(set(catalogue.books.values())) == books
 
 
 VALUES = (
