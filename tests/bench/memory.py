@@ -66,22 +66,27 @@ async def _acked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, num
 
 
 def _weight_mb(pid: int) -> float:
-    """Of a process and all that it has started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return memory_mb(pid) + sum(_weight_mb(int(child)) for child in children)
+    """Of a process and all that it has started; one that ends meanwhile, as those that print, weighs nothing."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return memory_mb(pid) + sum(_weight_mb(int(child)) for child in children)
+    except (OSError, IndexError):  # of what has ended, the system tells nothing any more
+        return 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Weights:
-    """In MB. `seen`: with how many messages had been sent, every second."""
+    """In MB. `seen`: with how many messages had been sent, every second; `own`: of the daemon's process alone."""
 
     before: float
     seen: list[tuple[int, float]]
+    own: list[tuple[int, float]]
 
     @property
     def growth(self) -> float:
-        """Over a million messages, by the second half of them: until then tables of what comes again fill up."""
-        half = [one for one in self.seen if one[0] * 2 >= self.seen[-1][0]]
+        """Over a million messages, by the second half of them: until then tables of what comes again fill up. Of the
+        daemon alone: a process that prints a few reports comes and goes."""
+        half = [one for one in self.own if one[0] * 2 >= self.own[-1][0]]
         if len({messages for messages, _ in half}) < 2:
             return 0.0
         return statistics.linear_regression(*zip(*half, strict=True)).slope * 1e6
@@ -92,7 +97,7 @@ async def _load(url: str, pid: int, ports: tuple[int, ...], messages: int) -> _W
     numbers = iter(range(1, messages + 1))
     opened = [await asyncio.open_connection("127.0.0.1", port) for port in ports]
     before, sent = _weight_mb(pid), 0
-    seen = [(0, before)]
+    seen, own = [(0, before)], [(0, memory_mb(pid))]
 
     async def link(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal sent
@@ -104,6 +109,7 @@ async def _load(url: str, pid: int, ports: tuple[int, ...], messages: int) -> _W
         while True:
             await asyncio.sleep(LOOK_S)
             seen.append((sent, _weight_mb(pid)))
+            own.append((sent, memory_mb(pid)))
 
     looking = asyncio.create_task(look())
     await asyncio.gather(*(link(*one) for one in opened))
@@ -115,7 +121,7 @@ async def _load(url: str, pid: int, ports: tuple[int, ...], messages: int) -> _W
     seen.append((sent, _weight_mb(pid)))
     for _, writer in opened:
         writer.close()
-    return _Weights(before, seen)
+    return _Weights(before, seen, own)
 
 
 async def _idle_kb(pid: int, ports: tuple[int, ...]) -> float:
