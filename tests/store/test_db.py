@@ -256,6 +256,22 @@ async def test_a_statement_at_once_acts_for_its_organization_and_reads_by_index(
                 assert await connection.fetchval("show enable_seqscan") == "off"
 
 
+def _faults(pid: int) -> int:
+    """How many pages a process has been given."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
+async def test_a_connection_for_work_by_index_keeps_what_a_statement_took(
+    database: Database, organization: Organization
+) -> None:
+    async with database.by_index(organization.id) as connection:
+        faults = []
+        for _ in range(4):
+            await connection.fetchval("select cardinality($1::text[])", ["x"] * 200_000)  # some 8 MB there
+            faults.append(_faults(connection.get_server_pid()))
+        assert faults[-1] - faults[-2] < 300, "pages were taken anew; it were 700"
+
+
 async def test_work_by_index_is_one_transaction(database: Database, organization: Organization) -> None:
     with pytest.raises(ZeroDivisionError):
         async with database.by_index(organization.id) as connection:
