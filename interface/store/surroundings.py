@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from itertools import accumulate
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from asyncpg import Record
@@ -441,8 +442,21 @@ class Neighbours:
     later: PreviousResult | None = None
 
 
-# Two walks down an index for each question, one on either side of the specimen's own time. The questions about one
-# specimen and record lie together, from `first` to `last`.
+# A walk down an index for each question, to the newest result: mostly it is the one before the specimen, and then none
+# is after it. The questions about one specimen and record lie together, from `first` to `last`.
+_NEWEST = """
+SELECT p.side, q.n, r.specimen_id, r.effective_at, r.version_id
+FROM unnest($1::int[], $2::uuid[], $3::int[], $4::int[]) AS p (side, patient_id, first, last)
+CROSS JOIN LATERAL unnest(($5::int[])[p.first:p.last], ($6::uuid[])[p.first:p.last]) AS q (n, test_id)
+CROSS JOIN LATERAL (
+    SELECT version_id, specimen_id, effective_at FROM lab.result
+     WHERE patient_id = p.patient_id AND test_id = q.test_id AND reportable
+       AND status IN ('final', 'corrected', 'amended')
+     ORDER BY effective_at DESC LIMIT 1
+) r
+"""
+_TUBES = "SELECT id, type, time_point_min FROM lab.specimen WHERE id = ANY($1)"
+# For the others two walks, one on either side of the specimen's own time.
 _NEIGHBOURS = """
 SELECT q.n, near.later, near.specimen_id, near.effective_at, near.version_id
 FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::int[], $6::int[], $7::int[])
@@ -472,32 +486,25 @@ WHERE id = ANY($1::uuid[]) AND id BETWEEN $2 AND $3
 """
 
 
+class _Side(NamedTuple):
+    """Of a specimen and a record of its person: the numbers of the questions."""
+
+    patient_id: str
+    specimen_id: UUID
+    at: datetime
+    type: str
+    time_point: int | None
+    questions: list[int]
+
+
 async def neighbours(connection: Connection, asked: Sequence[Asked]) -> dict[tuple[str, str], Neighbours]:
     """By specimen and test: the newest released result before it and the oldest after it, of all records of the person
     and of specimens of the same type and time point. Where there is none, left out."""
-    of: dict[tuple[str, str, datetime], list[int]] = {}  # of each specimen and record of its person: the questions
-    sides: list[tuple[str, str, datetime, str, int | None]] = []
-    own: list[list[int]] = []  # those of the specimen that is asked about
-    last: Asked | None = None
-    for n, one in enumerate(asked):
-        if last is None or one.specimen is not last.specimen or one.at != last.at:
-            specimen, own, last = one.specimen, [], one
-            for patient_id in specimen.person:
-                key = patient_id, specimen.id, one.at
-                if key not in of:
-                    of[key] = []
-                    sides.append((patient_id, specimen.id, one.at, specimen.type, specimen.time_point_min))
-                own.append(of[key])
-        for questions in own:
-            questions.append(n)
-    if not sides:
-        return {}
-    ends = list(accumulate(map(len, of.values())))
-    firsts = [1, *(end + 1 for end in ends[:-1])]
-    numbers = [n for questions in of.values() for n in questions]
-    near = await connection.fetch(
-        _NEIGHBOURS, *map(list, zip(*sides, strict=True)), firsts, ends, numbers, [asked[n].test_id for n in numbers]
-    )
+    sides = _sides(asked)
+    near, left = await _newest(connection, asked, sides)
+    if left:
+        columns = list(map(list, zip(*(side[:5] for side in left), strict=True)))
+        near += map(tuple, await connection.fetch(_NEIGHBOURS, *columns, *_questions(asked, left)))
     found: dict[tuple[str, str], Neighbours] = {}
     if not near:
         return found
@@ -509,6 +516,56 @@ async def neighbours(connection: Connection, asked: Sequence[Asked]) -> dict[tup
         result = PreviousResult(_value(kind, comparator, value), unit, at, str(version_id), str(specimen_id))
         found[place] = nearer(found.get(place), result, later=later)
     return found
+
+
+def _sides(asked: Sequence[Asked]) -> list[_Side]:
+    known: dict[tuple[str, str, datetime], _Side] = {}
+    own: list[_Side] = []  # those of the specimen that is asked about
+    last: Asked | None = None
+    for n, one in enumerate(asked):
+        if last is None or one.specimen is not last.specimen or one.at != last.at:
+            specimen, own, last = one.specimen, [], one
+            for patient_id in specimen.person:
+                key = patient_id, specimen.id, one.at
+                if key not in known:
+                    known[key] = _Side(
+                        patient_id, UUID(specimen.id), one.at, specimen.type, specimen.time_point_min, []
+                    )
+                own.append(known[key])
+        for side in own:
+            side.questions.append(n)
+    return list(known.values())
+
+
+def _questions(asked: Sequence[Asked], sides: Sequence[_Side]) -> tuple[list[int], list[int], list[int], list[str]]:
+    """Of each side the place of its first and of its last question; and of all their numbers and tests."""
+    lasts = list(accumulate([len(side.questions) for side in sides]))
+    numbers = [n for side in sides for n in side.questions]
+    return [1, *(last + 1 for last in lasts[:-1])], lasts, numbers, [asked[n].test_id for n in numbers]
+
+
+async def _newest(
+    connection: Connection, asked: Sequence[Asked], sides: Sequence[_Side]
+) -> tuple[list[tuple[Any, ...]], list[_Side]]:
+    """The newest results that are neighbours, as `_NEIGHBOURS` gives them; and what it is still to be asked for."""
+    patients = [side.patient_id for side in sides]
+    rows = (
+        await connection.fetch(_NEWEST, list(range(len(sides))), patients, *_questions(asked, sides)) if sides else []
+    )
+    if not rows:
+        return [], []
+    of = list({row[2] for row in rows if row[2] is not None})
+    tubes = {row[0]: (row[1], row[2]) for row in await connection.fetch(_TUBES, of)}
+    near: list[tuple[Any, ...]] = []
+    left: dict[int, list[int]] = defaultdict(list)
+    for number, n, specimen_id, at, version_id in rows:
+        side = sides[number]
+        same = tubes.get(specimen_id) == (side.type, side.time_point)
+        if same and at <= side.at and specimen_id != side.specimen_id:
+            near.append((n, False, specimen_id, at, version_id))
+        else:
+            left[number].append(n)
+    return near, [sides[number]._replace(questions=questions) for number, questions in left.items()]
 
 
 def nearer(known: Neighbours | None, result: PreviousResult, *, later: bool) -> Neighbours:

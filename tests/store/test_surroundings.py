@@ -66,12 +66,31 @@ async def test_the_neighbours_of_a_specimen_are_found_by_index_among_many_result
         assert (near.previous.at, near.later.at) == (AT + timedelta(days=11), AT + timedelta(days=12))
         assert (near.previous.value.text, near.later.value.text, near.previous.unit) == ("12", "13", "mmol/L")
         assert (others.id, str(test_id)) not in found
+        # Where the newest of all is before it, nothing is after it.
+        last = replace(facts, id=str(uuid7()))
+        after = AT + timedelta(days=90)
+        found = await surroundings.neighbours(connection, [Asked(last, str(test_id), after), *asked])
+        newest = await owner.fetchval("select max(effective_at) from lab.result where reportable")
+        assert [(near.previous and near.previous.at, near.later and near.later.at) for near in found.values()] == [
+            (newest, None), (AT + timedelta(days=11), AT + timedelta(days=12)),
+        ]  # fmt: skip
+        # Of the newest one's own specimen, the one before it.
+        own_id = await owner.fetchval(
+            "select specimen_id from lab.result where patient_id = $1 and effective_at = $2", patient_id, newest
+        )
+        found = await surroundings.neighbours(connection, [Asked(replace(last, id=str(own_id)), str(test_id), after)])
+        (near,) = found.values()
+        assert near.previous is not None and near.previous.at < newest
+        newest_plan = await connection.fetch(
+            "explain (costs off) " + surroundings._NEWEST, [0], [patient_id], [1], [1], [0], [test_id]
+        )
         plan = await connection.fetch(
             "explain (costs off) " + surroundings._NEIGHBOURS, [patient_id], [UUID(facts.id)], [asked[0].at], ["SER"],
             [None], [1], [1], [0], [test_id],
         )  # fmt: skip
         own = UUID(near.previous.version_id)
         values = await connection.fetch("explain (costs off) " + surroundings._VALUES, [own], own, own)
+    assert "result_previous_idx" in "\n".join(row[0] for row in newest_plan)
     text = "\n".join(row[0] for row in plan)
     assert text.count("result_previous_idx") == 2
     assert "Seq Scan on result " not in text
