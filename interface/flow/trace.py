@@ -147,7 +147,7 @@ select v.id, v.result_id, v.version, v.status, v.held, v.kind, v.comparator, v.v
        coalesce(d.driver_revision, '') as driver_revision,
        coalesce(d.map_revision, 0) as map_revision, coalesce(lab.explained(d.steps), '[]') as steps
 from lab.result_version v
-left join lab.decision d on d.result_version_id = v.id
+left join lateral (select * from lab.decision y where y.result_version_id = v.id offset 0) d on true
 left join lab.app_user u on u.id = v.actor_id
 left join lab.link l on l.id = v.actor_id
 left join lab.rule_set g on g.id = v.actor_id

@@ -67,7 +67,7 @@ select v.id, v.result_id, v.created_at as recorded_at, v.status, r.patient_id, r
 from lab.result_version v
 join lab.result r on r.id = v.result_id
 left join lab.analyzer a on a.id = r.analyzer_id
-left join lab.decision d on d.result_version_id = v.id
+left join lateral (select * from lab.decision y where y.result_version_id = v.id offset 0) d on true
 left join lab.app_user u on u.id = v.actor_id
 left join lab.app_user w on w.id = v.verified_by
 left join lab.client c on c.id = v.actor_id

@@ -6,7 +6,8 @@ people (`as_sent`). Rows of before have it in their steps.
 Steps that explain many results are written once, to `explanation`; what refers to them is a text in place of objects:
 their id. Where results are explained by the same words but for the inputs of some steps, the words are kept with holes
 in them, and an array in place of objects has their id and what is in the holes. `lab.explained(decision.steps)` has all
-of it in it, and is what everybody reads; `decision` is a view that knows where a version's explanation is.
+of it in it, and is what everybody reads; `decision` is a view that knows where a version's explanation is; it is
+looked up by the version (`lateral`), for the planner does not look into it for a join.
 """
 
 from __future__ import annotations

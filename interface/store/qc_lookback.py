@@ -148,7 +148,8 @@ _CALCULATED = """
 select distinct on (r.id) r.id, r.version_id, k.of from unnest($1::uuid[], $2::uuid[]) as k (id, of)
 join lab.result i on i.id = k.id join lab.test t on t.id = i.test_id join lab.specimen s on s.id = i.specimen_id
 join lab.specimen f on f.id in (s.id, s.parent_id) or f.parent_id in (s.id, s.parent_id)
-join lab.result r on r.specimen_id = f.id join lab.decision d on d.result_version_id = r.version_id
+join lab.result r on r.specimen_id = f.id
+cross join lateral (select * from lab.decision y where y.result_version_id = r.version_id offset 0) d
 where r.origin = 'calculation' and r.status in ('final', 'corrected', 'amended') and r.id <> all($1)
   and exists (select from json_array_elements(lab.explained(d.steps)::json) as e (step)
               where e.step ->> 'step' = 'calculation' and e.step -> 'inputs' ->> t.code in (

@@ -69,7 +69,8 @@ async def calculated_of(connection: Connection, specimen_id: UUID, test: str) ->
     rows = await connection.fetch(
         """select r.id from lab.specimen s
            join lab.specimen f on f.id in (s.id, s.parent_id) or f.parent_id in (s.id, s.parent_id)
-           join lab.result r on r.specimen_id = f.id join lab.decision d on d.result_version_id = r.version_id
+           join lab.result r on r.specimen_id = f.id
+           cross join lateral (select * from lab.decision y where y.result_version_id = r.version_id offset 0) d
            where s.id = $1 and r.origin = 'calculation' and r.status in ('registered', 'preliminary')
            and exists (select from json_array_elements(lab.explained(d.steps)::json) as e (step)
                        where e.step ->> 'step' = 'calculation' and e.step -> 'inputs' -> $2 is not null)
@@ -84,7 +85,8 @@ _OF_LISTED = """
 select distinct {wanted} from lab.qc_lookback k join lab.qc_lookback_item i on i.lookback_id = k.id
 join lab.result m on m.id = i.result_id join lab.test t on t.id = m.test_id join lab.specimen s on s.id = m.specimen_id
 join lab.specimen f on f.id in (s.id, s.parent_id) or f.parent_id in (s.id, s.parent_id)
-join lab.result r on r.specimen_id = f.id join lab.decision d on d.result_version_id = r.version_id
+join lab.result r on r.specimen_id = f.id
+cross join lateral (select * from lab.decision y where y.result_version_id = r.version_id offset 0) d
 where k.analyzer_id = $1 and k.test_id = $2 and k.module = $3 and i.of_result_id is null and m.reportable
   and m.status in ('final', 'corrected', 'amended')
   and r.origin = 'calculation' and r.status in ('registered', 'preliminary') and r.pending_version_id is null

@@ -378,7 +378,7 @@ CROSS JOIN LATERAL (
            reagent_lot, calibrator_lot
     FROM lab.result_version w WHERE w.id = k.id OFFSET 0) v
 JOIN lab.result r ON r.id = v.result_id
-JOIN lab.decision d ON d.result_version_id = v.id
+CROSS JOIN LATERAL (SELECT * FROM lab.decision y WHERE y.result_version_id = v.id OFFSET 0) d
 LEFT JOIN lab.analyzer a ON a.id = r.analyzer_id
 LEFT JOIN lab.message m ON m.id = v.message_id
 """
@@ -401,7 +401,8 @@ async def waited(connection: Connection, version_ids: Sequence[UUID]) -> dict[UU
 async def rules_of(connection: Connection, result_ids: Collection[UUID]) -> str:
     """The name of the rule set that decided about these results last; "" where none did."""
     version = await connection.fetchval(
-        """SELECT step ->> 'version' FROM lab.result_version v JOIN lab.decision d ON d.result_version_id = v.id
+        """SELECT step ->> 'version' FROM lab.result_version v
+           CROSS JOIN LATERAL (SELECT * FROM lab.decision y WHERE y.result_version_id = v.id OFFSET 0) d
            CROSS JOIN LATERAL json_array_elements(lab.explained(d.steps)::json) WITH ORDINALITY AS s (step, n)
            WHERE v.result_id = ANY($1) AND step ->> 'step' = 'autoverification' AND step ->> 'version' <> ''
            ORDER BY v.created_at DESC, v.version DESC, n DESC LIMIT 1""",

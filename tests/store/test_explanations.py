@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from uuid import UUID
 
 import asyncpg
@@ -9,6 +11,7 @@ import orjson
 import pytest
 
 from interface.domain.model import Step
+from interface.flow import trace
 from interface.store.db import Database
 from interface.store.explanations import as_sent, in_parts, read_steps, write_steps
 from interface.store.ids import uuid7
@@ -116,3 +119,13 @@ async def test_what_never_comes_again_is_not_remembered_for_ever(monkeypatch: py
         texts, parts = in_parts(organization_id, steps[at : at + 1000])
         assert texts == [write_steps(each) for each in steps[at : at + 1000]] and parts == []
     assert len(in_parts(organization_id, steps[-1:])[1]) <= 1
+
+
+async def test_a_versions_explanation_is_looked_up_not_joined(owner: asyncpg.Connection[asyncpg.Record]) -> None:
+    """The planner does not look into the view for a join: it would read every version there is."""
+    await owner.execute("set enable_seqscan = off")
+    plan = await owner.fetch("explain (costs off) " + trace._VERSIONS, [uuid7()])
+    text = "\n".join(row[0] for row in plan)
+    assert re.search(r"using result_version_\d+_pkey on", text) and "using decision_before_pkey on" in text
+    for path in Path(trace.__file__).parents[1].rglob("*.py"):
+        assert not re.search(r"join\s+lab\.decision\b", path.read_text(), re.I), path
