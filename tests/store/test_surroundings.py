@@ -70,7 +70,9 @@ async def test_the_neighbours_of_a_specimen_are_found_by_index_among_many_result
         last = replace(facts, id=str(uuid7()))
         after = AT + timedelta(days=90)
         found = await surroundings.neighbours(connection, [Asked(last, str(test_id), after), *asked])
-        newest = await owner.fetchval("select max(effective_at) from lab.result where reportable")
+        newest = await owner.fetchval(
+            "select max(effective_at) from lab.result where reportable and patient_id = $1", patient_id
+        )
         assert [(near.previous and near.previous.at, near.later and near.later.at) for near in found.values()] == [
             (newest, None), (AT + timedelta(days=11), AT + timedelta(days=12)),
         ]  # fmt: skip
