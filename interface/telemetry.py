@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -354,6 +355,7 @@ _rejected = Counter("labora_rejected", "Frames, blocks and runs of stray bytes t
                     registry=REGISTRY)  # fmt: skip
 _messages = _Tally("labora_messages", "Messages by the state they were sealed or settled in", ["link", "state"])
 _results = Counter("labora_results", "Result versions by status", ["status"], registry=REGISTRY)
+_results_of = cache(_results.labels)  # what is asked for with every message
 _holds = Counter("labora_results_held", "Held result versions by reason", ["reason"], registry=REGISTRY)
 _qc_problems = Counter("labora_qc_problems", "Controls that made no point, by why", ["problem"], registry=REGISTRY)
 _queue = Gauge("labora_queue_messages", "Messages that wait for their decision", registry=REGISTRY)
@@ -366,6 +368,7 @@ _patient_alarms = Gauge("labora_pbrtqc_alarms", "Open alarms that patients' own 
 _heard = Gauge("labora_link_heard_timestamp_seconds", "When a link said something last", ["link"], registry=REGISTRY)
 _clocks = Gauge("labora_link_clock_seconds", "How far a sender's clock was ahead of ours, by its last message's header",
                 ["link"], registry=REGISTRY)  # fmt: skip
+_clock_of = cache(_clocks.labels)
 _sendings = Counter("labora_sendings", "Attempts at messages of our own, by what became of them", ["link", "outcome"],
                     registry=REGISTRY)  # fmt: skip
 _connections = Gauge("labora_link_connections", "Open connections", ["link"], registry=REGISTRY)
@@ -441,7 +444,7 @@ def count_results(results: Iterable[tuple[ResultStatus, Iterable[HoldReason]]]) 
         for reason in held:
             holds[reason] = holds.get(reason, 0) + 1
     for status, number in statuses.items():
-        _results.labels(status.value).inc(number)
+        _results_of(status.value).inc(number)
     for reason, number in holds.items():
         _holds.labels(reason.value).inc(number)
 
@@ -477,7 +480,7 @@ def set_heard(link: str, timestamp_s: float) -> None:
 
 def set_clock(link: str, ahead_s: float) -> None:
     """How far the clock of who sends on `link` was ahead of ours, by its last message; what the way took is in it."""
-    _clocks.labels(_link_label(link)).set(ahead_s)
+    _clock_of(_link_label(link)).set(ahead_s)
 
 
 def set_connections(link: str, number: int) -> None:

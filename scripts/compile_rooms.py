@@ -65,20 +65,20 @@ def expand(text: str) -> str:
 def _expanded(node: ast.ClassDef, decorator: ast.expr) -> list[tuple[int, int, list[str]]] | None:
     """What takes the place of which lines of a class; None where the decorator makes no dataclass of it."""
     called = decorator.func if isinstance(decorator, ast.Call) else decorator
-    own = any(isinstance(one, ast.FunctionDef) and one.name == "__init__" for one in node.body)
-    if not isinstance(called, ast.Name) or called.id not in (*RECORDS, "dataclass") or own:
+    own = {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
+    if not isinstance(called, ast.Name) or called.id not in (*RECORDS, "dataclass") or "__init__" in own:
         return None
     options = {one.arg: ast.unparse(one.value) for one in getattr(decorator, "keywords", ())}
     # Frozen by the type checker, which looked at the source as it stands; the machine code sets no field twice.
     if called.id == "record" or (options.pop("frozen", "") and options.get("eq") != "False"):
-        options["unsafe_hash"] = "True"
+        options["unsafe_hash"] = str("__hash__" not in own)
     options.pop("slots", None)  # a native object has no dictionary either
     options["init"] = "False"
     fields = [one for one in node.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)]
     if not fields:
         return None
     parameters, body = _written(fields)
-    if any(isinstance(one, ast.FunctionDef) and one.name == "__post_init__" for one in node.body):
+    if "__post_init__" in own:
         body.append("self.__post_init__()")
     end = fields[-1].end_lineno or 0
     made = ["", f"    def __init__(self, {', '.join(parameters)}) -> None:", *(f"        {line}" for line in body)]

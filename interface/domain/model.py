@@ -167,6 +167,10 @@ class Value:
     numerator: Decimal | None = None  # ratio and titre: 1:128 is 1 and 128; range: low and high
     denominator: Decimal | None = None
 
+    def __hash__(self) -> int:
+        """Of what is shown alone: a number's own takes as long as all else that is done with it."""
+        return hash(self.text)
+
 
 # ---- what the analyzer said ------------------------------------------------------------------------------------------
 

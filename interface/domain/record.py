@@ -20,7 +20,7 @@ def record(cls: type[T]) -> type[T]:
     What is in one was there before it, and must not lead back to it: compiled, the garbage collector does not look at
     records (docs/decisions/compiled-rooms.md).
     """
-    return dataclass(slots=True, unsafe_hash=True)(cls)
+    return dataclass(slots=True, unsafe_hash="__hash__" not in vars(cls))(cls)
 
 
 @dataclass_transform(field_specifiers=(field,))

@@ -54,7 +54,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _TEXT_OID = 25
 _KEPT_BYTES, _KEPT_PIECES = 80, 4_000  # of each kind; 200 bytes each
 
-Rows: TypeAlias = tuple[int, bytes]  # how many, and they, each with its length before it
+Rows: TypeAlias = tuple[int, list[bytes]]  # how many, and they in pieces, each with its length before it
 
 
 def _with_length(data: bytes) -> bytes:
@@ -112,8 +112,14 @@ class _Pieces(dict[Any, bytes]):
         return piece
 
     def again(self, values: Sequence[Any]) -> Iterable[bytes]:
-        """The fields of values that come again."""
-        return map(self.__getitem__, values)
+        """The fields of values that come again, many of them in a row."""
+        pieces: list[bytes] = []
+        last, piece = values[0], self[values[0]]
+        for value in values:
+            if value is not last:
+                last, piece = value, self[value]
+            pieces.append(piece)
+        return pieces
 
     def once(self, values: Sequence[Any]) -> Iterable[bytes]:
         """The fields of values that hardly do."""
@@ -166,7 +172,7 @@ class Columns:
     def rows(self, columns: Mapping[str, Any], count: int) -> Rows:
         """The argument: `count` rows of these columns, sequences by name; others than the type's are left out."""
         if not count:
-            return 0, b""
+            return 0, []
         parts: list[Iterable[bytes]] = []
         same = self._head  # the beginning of each row, and then what is the same in all of them until one differs
         for name, number, again, field in self._columns:
@@ -184,7 +190,7 @@ class Columns:
         parts.append(repeat(same, count))
         pack, join = _LENGTH.pack, b"".join
         rows = list(map(join, zip(*parts, strict=True)))
-        return count, join([piece for row in rows for piece in (pack(len(row)), row)])
+        return count, [piece for row in rows for piece in (pack(len(row)), row)]
 
 
 async def travel(connection: Connection) -> None:
@@ -204,7 +210,8 @@ async def travel(connection: Connection) -> None:
 
 def _take(connection: Any, oid: int, array_oid: int, name: str) -> None:
     def encode(rows: Rows) -> bytes:
-        return _array(oid, *rows)
+        count, pieces = rows  # megabytes: copied once
+        return b"".join([_array(oid, count, b""), *pieces]) if count else _array(oid, 0, b"")
 
     settings = connection._protocol.get_settings()
     settings.add_python_codec(array_oid, f"{name}[]", SCHEMA, [], "scalar", encode, bytes, "binary")

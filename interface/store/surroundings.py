@@ -459,7 +459,7 @@ CROSS JOIN LATERAL (
 _TUBES = "SELECT id, type, time_point_min FROM lab.specimen WHERE id = ANY($1)"
 # For the others two walks, one on either side of the specimen's own time.
 _NEIGHBOURS = """
-SELECT q.n, near.later, near.specimen_id, near.effective_at, near.version_id
+SELECT q.n, near.later, near.specimen_id::text, near.effective_at, near.version_id::text
 FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::int[], $6::int[], $7::int[])
      AS p (patient_id, specimen_id, at, type, time_point, first, last)
 CROSS JOIN LATERAL unnest(($8::int[])[p.first:p.last], ($9::uuid[])[p.first:p.last]) AS q (n, test_id)
@@ -482,7 +482,7 @@ CROSS JOIN LATERAL (
 # Apart: to find each row's partition beside its walks costs twice as much. The bounds leave out, before anything is
 # looked for, the partitions in which none of them is. A version never changes.
 _VALUES = """
-SELECT id, kind, comparator, value, unit FROM lab.result_version
+SELECT id::text, kind, comparator, value, unit FROM lab.result_version
 WHERE id = ANY($1::uuid[]) AND id BETWEEN $2 AND $3
 """
 
@@ -514,7 +514,7 @@ async def neighbours(connection: Connection, asked: Sequence[Asked]) -> dict[tup
     for n, later, specimen_id, at, version_id in near:
         one, (_, kind, comparator, value, unit) = asked[n], values[version_id]
         place = one.specimen.id, one.test_id
-        result = PreviousResult(_value(kind, comparator, value), unit, at, str(version_id), str(specimen_id))
+        result = PreviousResult(_value(kind, comparator, value), unit, at, version_id, specimen_id)
         found[place] = nearer(found.get(place), result, later=later)
     return found
 
