@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -75,6 +76,9 @@ _SETTINGS: Final[dict[Use, dict[str, str]]] = {
     Use.ANY: {}, Use.AT_ONCE: _AT_ONCE, Use.SEARCH: _SEARCH, Use.BY_INDEX: _AT_ONCE,
 }  # fmt: skip
 
+# What a statement of thousands of rows took the server's C library gives back, and takes again page by page: 5 % of
+# what deciding costs there. Once it has freed a block of this size, it keeps so much (mallopt(3), M_MMAP_THRESHOLD).
+_KEEP_MEMORY: Final = "select length(repeat(repeat('x', 1024), 8 * 1024))"
 _PG_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -165,7 +169,7 @@ def _encode_json(value: object) -> str:
     return orjson.dumps(value, default=str).decode()  # Decimal becomes its exact text, never a float
 
 
-async def prepare(connection: Connection) -> None:
+async def prepare(connection: Connection, first: str | None = None) -> None:
     """Set the codecs: json and jsonb as Python values (Decimal as text), timestamptz from aware datetimes only, rows as
     `rows.Columns` makes them. A connection that could not be prepared, for an error or because nobody waits for it any
     more, is cut: it is nobody's yet."""
@@ -179,18 +183,8 @@ async def prepare(connection: Connection) -> None:
         )
         await travel(connection)
         know_arrays(connection)
-    except BaseException:
-        connection.terminate()
-        raise
-
-
-async def prepare_by_index(connection: Connection) -> None:
-    """The same, for statements that are given thousands of rows. What they took the server's C library gives back to
-    the system, and takes again for the next, page by page: 5 % of what deciding costs the server. Of a session that has
-    freed one block of this size it keeps so much (glibc's mallopt(3), M_MMAP_THRESHOLD)."""
-    await prepare(connection)
-    try:
-        await connection.fetchval("select length(repeat(repeat('x', 1024), 8 * 1024))")
+        if first:
+            await connection.fetchval(first)
     except BaseException:
         connection.terminate()
         raise
@@ -364,7 +358,7 @@ class Database:
                 self._url,
                 min_size=0,
                 max_size=min(self._pool_size, AT_ONCE_SIZE) if use is Use.AT_ONCE else self._pool_size,
-                init=prepare_by_index if use is Use.BY_INDEX else prepare,
+                init=partial(prepare, first=_KEEP_MEMORY if use is Use.BY_INDEX else None),
                 reset=None if use is Use.ANY else _as_it_is,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=COMMAND_TIMEOUT_S,
