@@ -287,7 +287,7 @@ class Astm(Sender):
                 buffer.clear()
 
     def _taken(self, heard: _Heard, frame: bytes) -> bytes:
-        right = int(frame[-4:-2], 16) == sum(frame[1:-4]) % 256 if frame[-4:-2].isalnum() else False
+        right = frame[-4:-2] == b"%02X" % (sum(frame[1:-4]) % 256)  # what noise left there may be no number
         if not right or self.chance(self.habits.refuses):
             return NAK
         if frame == heard.last:
