@@ -446,7 +446,7 @@ class Neighbours:
 # A walk down an index for each question, to the newest result: mostly it is the one before the specimen, and then none
 # is after it. The questions about one specimen and record lie together, from `first` to `last`.
 _NEWEST = """
-SELECT p.side, q.n, r.specimen_id, r.effective_at, r.version_id
+SELECT p.side, q.n, r.specimen_id::text, r.effective_at, r.version_id::text
 FROM unnest($1::int[], $2::uuid[], $3::int[], $4::int[]) AS p (side, patient_id, first, last)
 CROSS JOIN LATERAL unnest(($5::int[])[p.first:p.last], ($6::uuid[])[p.first:p.last]) AS q (n, test_id)
 CROSS JOIN LATERAL (
@@ -456,7 +456,7 @@ CROSS JOIN LATERAL (
      ORDER BY effective_at DESC LIMIT 1
 ) r
 """
-_TUBES = "SELECT id, type, time_point_min FROM lab.specimen WHERE id = ANY($1)"
+_TUBES = "SELECT id::text, type, time_point_min FROM lab.specimen WHERE id = ANY($1)"
 # For the others two walks, one on either side of the specimen's own time.
 _NEIGHBOURS = """
 SELECT q.n, near.later, near.specimen_id::text, near.effective_at, near.version_id::text
@@ -491,7 +491,7 @@ class _Side(NamedTuple):
     """Of a specimen and a record of its person: the numbers of the questions."""
 
     patient_id: str
-    specimen_id: UUID
+    specimen_id: str
     at: datetime
     type: str
     time_point: int | None
@@ -529,9 +529,7 @@ def _sides(asked: Sequence[Asked]) -> list[_Side]:
             for patient_id in specimen.person:
                 key = patient_id, specimen.id, one.at
                 if key not in known:
-                    known[key] = _Side(
-                        patient_id, UUID(specimen.id), one.at, specimen.type, specimen.time_point_min, []
-                    )
+                    known[key] = _Side(patient_id, specimen.id, one.at, specimen.type, specimen.time_point_min, [])
                 own.append(known[key])
         for side in own:
             side.questions.append(n)

@@ -29,9 +29,8 @@ select m.control_id as id, m.id as message_id, m.settled, m.reason,
 # what the current ones say and of which message they are.
 _RESULTS = """
 with v as (
-    select v.*, r.version_id = v.id as current, d.steps is not null and d.steps not in ('', '[]') as explained
+    select v.*, r.version_id = v.id as current, v.steps not in ('', '[]') as explained
       from lab.result_version v join lab.result r on r.id = v.result_id
-      left join lab.decision d on d.result_version_id = v.id
      where v.organization_id = (select id from lab.organization where name = 'main') and v.specimen_as_sent = any($1)
 )
 select specimen_as_sent as specimen, count(*) filter (where current) as results,
