@@ -56,7 +56,7 @@ log = structlog.get_logger(__name__)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-CLAIM_MESSAGES, LOAD_BYTES = 64, 16 << 20
+CLAIM_MESSAGES, LOAD_BYTES = 128, 16 << 20  # two batches: one is decided while the other is committed
 WINDOWS = 3  # of claimed messages at work: while one is decided, one is committed, and the next is read and decoded
 BUSY_MESSAGES = 8  # claimed at once while links deliver: what is decided slowly need not be held long
 THREAD_BYTES = 64 << 10  # larger messages are worked on in a thread: the links answer meanwhile
