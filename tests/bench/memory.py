@@ -119,6 +119,7 @@ async def _load(url: str, pid: int, ports: tuple[int, ...], messages: int) -> _W
     await connection.close()
     looking.cancel()
     seen.append((sent, _weight_mb(pid)))
+    own.append((sent, memory_mb(pid)))
     for _, writer in opened:
         writer.close()
     return _Weights(before, seen, own)
@@ -223,7 +224,9 @@ def _measure(url: str, messages: int, kills: int, stored: int, *, fresh: bool) -
                 weights = asyncio.run(_load(url, pid, links.mllp, messages))
         if messages:
             most = max(mb for _, mb in weights.seen)
-            how = f"after {messages:,} messages; {weights.before:.0f} before, {most:.0f} at most; {held}"
+            alone = max(mb for _, mb in weights.own)
+            how = (f"after {messages:,} messages; {weights.before:.0f} before, {most:.0f} at most; the daemon without "
+                   f"what it has started {weights.own[-1][1]:.0f}, at most {alone:.0f}; {held}")  # fmt: skip
             met.append(_verdict("P13-rss", weights.seen[-1][1], how.strip("; ")))
             met.append(_verdict("P13-growth", weights.growth, f"by the second half of {messages:,} messages"))
         if kills:
