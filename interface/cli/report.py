@@ -196,7 +196,7 @@ def qc(
 @click.option("--phone")
 @click.option("--director", metavar="NAME")
 @click.option("--accreditation", metavar="TEXT")
-@click.option("--zone", metavar="ZONE", help="Of all times on the page, such as Asia/Jakarta.")
+@click.option("--zone", metavar="ZONE", help="Of all times on the page and of the days of ages, such as Asia/Jakarta.")
 @click.option("--paper", type=click.Choice(["a4", "letter"]))
 @click.option("--language", type=click.Choice(["en", "id"]))
 @laboratory_options

@@ -68,6 +68,10 @@ class Book:
             known = self._bands[band] = {}
         return known
 
+    def may_differ_between(self, first: Subject, last: Subject) -> bool:
+        """Whether an interval may apply to a subject at a time between these two and at neither of them."""
+        return self._marks.between(first, last) > 1
+
     def limits(self, test: LabTest, subjects: tuple[Subject, ...]) -> Limits:
         """The interval at collection. When that time is unknown: the one that applies whenever it may have been."""
         intervals = self._catalogue.intervals.get(test.id, ())
@@ -115,6 +119,19 @@ class _Marks:
             None if subject.age_h is None else bisect_right(self._hours, subject.age_h),
             None if at is None else bisect_right(self._times, at),
         )
+
+    def between(self, first: Subject, last: Subject) -> int:
+        """How many of them lie between two subjects; what is not known of one of the two may be anything."""
+        passed = _passed(self._days, first.age_d, last.age_d) + _passed(self._hours, first.age_h, last.age_h)
+        if first.collected_at is not None and last.collected_at is not None:
+            passed += bisect_right(self._times, last.collected_at) - bisect_right(self._times, first.collected_at)
+        return passed
+
+
+def _passed(marks: list[int], first: int | None, last: int | None) -> int:
+    if first is None or last is None:
+        return 0 if first is last else len(marks)
+    return bisect_right(marks, last) - bisect_right(marks, first)
 
 
 def book_of(catalogue: Catalogue, driver: str, method: str, analyzer: str) -> Book:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING
 
 from interface.domain.barcodes import NO_CONTROLS, ControlNames
@@ -23,6 +24,7 @@ class Catalogue:
     mappings: Mapping[tuple[str, str], CodeMapping] = field(default_factory=dict)  # by (code, specimen type)
     aliases: UnitAliases = field(default_factory=UnitAliases)
     controls: ControlNames = NO_CONTROLS  # what the open lots of controls are called that the link may send
+    zone: tzinfo = UTC  # of the laboratory: an age is counted in its days
     books: dict[tuple[str, str, str], Book] = field(default_factory=dict, init=False, compare=False, repr=False)
     _codes: frozenset[str] = field(init=False, compare=False, repr=False)  # that are mapped
     _by_code: Mapping[str, LabTest] = field(init=False, compare=False, repr=False)

@@ -7,7 +7,7 @@ a held decision is `registered`, one without holds is `preliminary`, and nothing
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 
@@ -73,7 +73,6 @@ class DecisionContext:
     incomplete: bool = False  # the transmission was cut before its end
     received_at: datetime | None = None  # when the message came; bounds an unknown collection time
     holds: tuple[HoldReason, ...] = ()  # what stands against the whole message, such as driver_mismatch
-    zone: tzinfo = UTC  # of the laboratory: an age is counted in its days
     analyzer: str = ""  # its name in this laboratory, and the method it measures by: intervals may ask for them
     method: str = ""
     _subjects: dict[tuple[str, str], tuple[Subject, ...]] = field(
@@ -89,12 +88,24 @@ class DecisionContext:
         key = (specimen.id if specimen else "", specimen_type)
         found = self._subjects.get(key)
         if found is None:
-            patient, collected_at = (specimen.patient, specimen.collected_at) if specimen else (None, None)
-            found = self._subjects[key] = tuple(
-                at_collection(patient, specimen, specimen_type, at, self.zone)
-                for at in possible_collections(collected_at, self.received_at)
-            )
+            found = self._of(specimen, specimen_type, possible_collections(*self._times(specimen)))
+            if len(found) > 1 and self.book.may_differ_between(found[0], found[-1]):
+                found = self._of(specimen, specimen_type, possible_collections(*self._times(specimen), hourly=True))
+            self._subjects[key] = found
         return found
+
+    def _of(
+        self, specimen: SpecimenFacts | None, specimen_type: str, instants: tuple[datetime | None, ...]
+    ) -> tuple[Subject, ...]:
+        patient, zone = specimen.patient if specimen else None, self.catalogue.zone
+        return tuple([at_collection(patient, specimen, specimen_type, at, zone) for at in instants])
+
+    def _times(self, specimen: SpecimenFacts | None) -> tuple[datetime | None, datetime | None]:
+        """When the specimen was collected, and when it was here for certain: with a message about it at the latest."""
+        if specimen is None:
+            return None, self.received_at
+        known = [at for at in (specimen.received_at, self.received_at) if at is not None]
+        return specimen.collected_at, min(known, default=None)
 
     @property
     def book(self) -> Book:

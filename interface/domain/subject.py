@@ -77,8 +77,14 @@ def at_collection(
     )
 
 
-def possible_collections(collected_at: datetime | None, received_at: datetime | None) -> tuple[datetime | None, ...]:
-    """When the specimen was collected; where that is unknown, the first and last instant at which it may have been."""
+def possible_collections(
+    collected_at: datetime | None, received_at: datetime | None, *, hourly: bool = False
+) -> tuple[datetime | None, ...]:
+    """When the specimen was collected; where that is unknown, the first and last instant at which it may have been.
+    `hourly`: and one in each hour between them, which no age in whole hours or days escapes."""
     if collected_at is not None or received_at is None:
         return (collected_at,)
-    return received_at - MAX_SPECIMEN_AGE, received_at
+    first = received_at - MAX_SPECIMEN_AGE
+    if not hourly:
+        return first, received_at
+    return tuple(first + timedelta(hours=hour) for hour in range(MAX_SPECIMEN_AGE // timedelta(hours=1) + 1))

@@ -162,7 +162,7 @@ def _case(
     item = next((one for one in specimen.items if one.id == known.item_id and one.status not in CLOSED_ITEM), None)
     if test is None or item is None or not specimen.available:
         return None
-    of = DecisionContext(context.catalogue, received_at=known.created_at, zone=context.zone, analyzer=waited.analyzer)
+    of = DecisionContext(context.catalogue, received_at=known.created_at, analyzer=waited.analyzer)
     decision = decide_value(test, known.value, known.unit, specimen, item, of, came)
     if decision.holds:
         return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -32,6 +32,7 @@ from interface.store.people import PatientRow
 from interface.store.query import Page
 
 CLEARABLE: Final = frozenset({"birth_date", "birth_at"})
+_FIRST_ZONE = timedelta(hours=14)  # where a day begins first: who is born there in its morning is born tomorrow in UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +324,7 @@ def patient_problems(patient: NewPatient) -> list[str]:
     problems += identifier_problems("patient", patient.identifiers)
     for name, text in (("family name", patient.family), ("given name", patient.given)):
         problems += text_problems(name, text)
-    if patient.birth_date is not None and patient.birth_date > datetime.now(UTC).date():
+    if patient.birth_date is not None and patient.birth_date > (datetime.now(UTC) + _FIRST_ZONE).date():
         problems.append("the birth date is in the future")
     if patient.birth_at is not None:
         problems += instant_problems("the time of birth", patient.birth_at)

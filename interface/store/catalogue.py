@@ -392,6 +392,11 @@ async def read_tests(connection: Connection, organization_id: UUID | None = None
     return [_lab_test(row) for row in rows]
 
 
+async def read_zone(connection: Connection) -> str:
+    """The laboratory's time zone, which its reports are in as well (`report setting --zone`)."""
+    return str(await connection.fetchval("SELECT zone FROM lab.report_setting") or "UTC")
+
+
 async def read_intervals(connection: Connection, organization_id: UUID) -> list[asyncpg.Record]:
     """Every interval as a row for `lab_interval`, also those that have ended: a specimen is judged by what was valid
     when it was collected. `digits`: rows whose limits are written otherwise (5.0, 5.00) are not equal."""

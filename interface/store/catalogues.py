@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from asyncpg import Record
 
@@ -24,10 +26,11 @@ FRESH_S = 15.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Laboratory:
-    """Tests and intervals of an organization."""
+    """Tests and intervals of an organization, and its time zone."""
 
     tests: dict[str, LabTest]
     intervals: dict[str, tuple[Interval, ...]]
+    zone: tzinfo
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +56,7 @@ class _Parts:
 
 
 _Made = TypeVar("_Made")
+_LaboratoryRows: TypeAlias = tuple[Sequence[LabTest], Sequence[Record], str]
 
 
 class _Shelf(Generic[_Made]):
@@ -98,9 +102,9 @@ class Catalogues:
     ) -> Catalogue:
         """`now_s`: of a clock that only goes on."""
 
-        async def laboratory_rows() -> tuple[Sequence[LabTest], Sequence[Record]]:
+        async def laboratory_rows() -> _LaboratoryRows:
             tests = await rows.read_tests(connection, organization_id)
-            return tests, await rows.read_intervals(connection, organization_id)
+            return tests, await rows.read_intervals(connection, organization_id), await rows.read_zone(connection)
 
         laboratory = await self._laboratories.take(organization_id, now_s, laboratory_rows, _laboratory)
         read_map = partial(rows.read_code_map, connection, organization_id, driver_id)
@@ -114,16 +118,17 @@ class Catalogues:
         if (known := self._made.get(link_id)) is None or not known[0].same(parts):
             same = (made for of, made in self._made.values() if of.same(parts))
             made = next(same, None) or Catalogue(
-                laboratory.tests, laboratory.intervals, mappings, rows.shipped_aliases(), controls
-            )
+                laboratory.tests, laboratory.intervals, mappings, rows.shipped_aliases(), controls,
+                laboratory.zone,
+            )  # fmt: skip
             known = self._made[link_id] = parts, made
         return known[1]
 
 
-def _laboratory(given: tuple[Sequence[LabTest], Sequence[Record]]) -> _Laboratory:
-    tests, intervals = given
+def _laboratory(given: _LaboratoryRows) -> _Laboratory:
+    tests, intervals, zone = given
     by_test = rows.intervals_by_test(rows.lab_interval(row) for row in intervals)
-    return _Laboratory({test.id: test for test in tests}, by_test)
+    return _Laboratory({test.id: test for test in tests}, by_test, ZoneInfo(zone))
 
 
 def _code_map(codes: Sequence[Record]) -> _CodeMap:

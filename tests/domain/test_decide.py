@@ -333,6 +333,30 @@ def test_an_unknown_collection_time_is_bounded_by_the_receipt_and_never_guessed(
     assert _collected(None, nearly, COLLECTED).flags == ()  # of age at receipt, perhaps not at collection
 
 
+def test_an_interval_for_days_in_between_is_not_passed_over_where_the_collection_is_not_known() -> None:
+    """A child of eight days: neither on the day of receipt nor a week before it was it three to five days old."""
+    newborn = replace(INTERVALS[1], id="i-n", sex=None, age_low_d=3, age_high_d=6, low=Decimal(145))
+    anybody = replace(INTERVALS[1], id="i-a", sex=None, age_low_d=0)
+    catalogue = replace(CATALOGUE, intervals={"t-hgb": (newborn, anybody)})
+    for born, low in (
+        (COLLECTED.date() - timedelta(days=8), None),
+        (COLLECTED.date() - timedelta(days=1), Decimal("12.0")),  # it was not three days old yet
+        (COLLECTED.date() - timedelta(days=14), Decimal("12.0")),
+    ):
+        one = replace(SPECIMEN, collected_at=None, patient=replace(PATIENT, birth_date=born))
+        context = replace(CONTEXT, catalogue=catalogue, specimens=(one,), received_at=COLLECTED)
+        assert decided(observed("HGB", "118", "g/L"), context).low == low
+
+
+def test_an_unknown_collection_was_before_the_receipt_of_the_specimen_however_late_its_result_comes() -> None:
+    ten_days = COLLECTED.date() - timedelta(days=6574 - 10)
+    one = replace(
+        SPECIMEN, collected_at=None, received_at=COLLECTED, patient=replace(PATIENT, birth_date=ten_days)
+    )  # of age ten days after the laboratory got it
+    context = replace(CONTEXT, specimens=(one,), received_at=COLLECTED + timedelta(days=20))
+    assert decided(observed("HGB", "118", "g/L"), context).flags == ()
+
+
 def test_two_intervals_that_nothing_decides_between_hold_the_result() -> None:
     rows = (INTERVALS[2], replace(INTERVALS[2], id="other", high=Decimal(110)))
     context = replace(CONTEXT, catalogue=replace(CATALOGUE, intervals={"t-glu": rows}))
@@ -388,7 +412,10 @@ def test_the_age_is_of_the_day_it_is_where_the_specimen_was_taken(zone: str, fla
     evening = datetime(2026, 2, 28, 20, 0, tzinfo=UTC)
     assert (evening.date() - born).days == 6573
     one = replace(SPECIMEN, collected_at=evening, patient=replace(PATIENT, birth_date=born))
-    found = decided(observed("HGB", "11.8", "g/dL"), replace(CONTEXT, specimens=(one,), zone=ZoneInfo(zone)))
+    found = decided(
+        observed("HGB", "11.8", "g/dL"),
+        replace(CONTEXT, specimens=(one,), catalogue=replace(CATALOGUE, zone=ZoneInfo(zone))),
+    )
     assert found.flags == flags
 
 

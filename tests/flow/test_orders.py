@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from uuid import uuid4
 
 import pytest
@@ -99,6 +99,13 @@ async def test_unknown_codes_are_all_named_and_leave_no_patient(laboratory: Labo
 )
 async def test_what_makes_no_order_is_refused(laboratory: Laboratory, new: NewOrder, text: str) -> None:
     assert (await refused(laboratory, new)).problems == (text,)
+
+
+async def test_a_child_may_be_born_on_a_day_that_has_not_begun_in_utc(laboratory: Laboratory) -> None:
+    """In Jakarta it is tomorrow for seven hours of each day."""
+    today = datetime.now(timezone(timedelta(hours=14))).date()
+    born = NewPatient(family="Newborn", birth_date=today)
+    assert (await laboratory.order(NewOrder((NewSpecimen(("HGB",)),), born))).patient_id
 
 
 async def test_an_open_barcode_is_refused_and_a_closed_one_is_free_again(laboratory: Laboratory) -> None:

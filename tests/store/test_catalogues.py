@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -99,6 +100,16 @@ async def test_a_change_is_seen_once_it_is_read_anew(kept: Kept, sql: str, what:
     assert getattr(after, what) != getattr(before, what)
     for other in {"tests", "intervals", "mappings"} - {what}:
         assert getattr(after, other) == getattr(before, other)
+
+
+async def test_the_zone_in_whose_days_ages_are_counted_is_that_of_the_laboratory_s_reports(kept: Kept) -> None:
+    assert (await kept.of()).zone == ZoneInfo("UTC")
+    await kept.change(
+        "insert into lab.report_setting (id, organization_id, zone) values ($1, $2, 'Asia/Jakarta')",
+        uuid7(), kept.organization.id,
+    )  # fmt: skip
+    kept.now_s += FRESH_S + 1
+    assert (await kept.of()).zone == ZoneInfo("Asia/Jakarta")
 
 
 async def test_a_limit_that_gets_another_digit_is_seen_though_it_is_the_same_number(kept: Kept) -> None:
