@@ -48,7 +48,7 @@ from interface.domain.review import (
 )
 from interface.domain.views import Actor, Audience, ResultView
 from interface.errors import IllegalStep
-from interface.flow import consequences, criticals, follow_ups, qc_gate
+from interface.flow import consequences, criticals, follow_ups, judged_for, qc_gate
 from interface.flow.actors import may
 from interface.flow.coded_comments import coded_comments
 from interface.flow.correction import NewValue, columns, decided, shown
@@ -448,6 +448,8 @@ async def _begin(
         reason = await qc_gate.against(connection, row.candidate_id)
         if reason is not None:
             raise ReviewError(Refusal.CONFLICT, refused({reason}))
+    if step in _RELEASING and not again and (text := await judged_for.against(connection, row)):
+        raise ReviewError(Refusal.CONFLICT, text)
     change = step in (ReviewStep.ACCEPT_CHANGE, ReviewStep.REJECT_CHANGE)
     # Whoever repeats a step has looked at the version it was made from.
     _same_version(row.candidate_version if change else row.version, version, also=row.version - 1 if again else None)

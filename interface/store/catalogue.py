@@ -397,17 +397,20 @@ async def read_zone(connection: Connection) -> str:
     return str(await connection.fetchval("SELECT zone FROM lab.report_setting") or "UTC")
 
 
-async def read_intervals(connection: Connection, organization_id: UUID) -> list[asyncpg.Record]:
-    """Every interval as a row for `lab_interval`, also those that have ended: a specimen is judged by what was valid
-    when it was collected. `digits`: rows whose limits are written otherwise (5.0, 5.00) are not equal."""
+async def read_intervals(
+    connection: Connection, organization_id: UUID, test_id: UUID | None = None
+) -> list[asyncpg.Record]:
+    """Every interval (of a test) as a row for `lab_interval`, also those that have ended: a specimen is judged by what
+    was valid when it was collected. `digits`: rows whose limits are written otherwise (5.0, 5.00) are not equal."""
     rows: list[asyncpg.Record] = await connection.fetch(
         """SELECT id, test_id, unit, low, high, critical_low, critical_high, sex, age_low_d, age_high_d, specimen_type,
                   text, source, priority, age_low_h, age_high_h, pregnant, gestation_low_w, gestation_high_w, method,
                   analyzer, use, valid_from, valid_to, normal_values, abnormal_values, critical_values,
                   concat_ws(' ', low, high, critical_low, critical_high) AS digits
              FROM lab.reference_interval
-            WHERE organization_id = $1 ORDER BY id""",
+            WHERE organization_id = $1 AND ($2::uuid IS NULL OR test_id = $2) ORDER BY id""",
         organization_id,
+        test_id,
     )
     return rows
 

@@ -298,6 +298,7 @@ class ResultRow:
     """A locked result as far as a decision needs it. `candidate` is the pending version, else the current one."""
 
     id: UUID
+    organization_id: UUID
     specimen_id: UUID | None
     order_id: UUID | None
     order_item_id: UUID | None
@@ -342,9 +343,9 @@ async def lock_result(connection: Connection, result_id: UUID) -> ResultRow | No
     await lock_results(connection, [result_id])
     row = await connection.fetchrow(  # a statement of its own: it sees what a transaction waited for has committed
         """
-        select r.id, r.specimen_id, r.order_id, r.order_item_id, r.test_id, r.version_id, r.version, r.status, r.held,
-               r.released_at is not null as released, r.pending_version_id is not null as pending, c.flags,
-               c.verified_by, v.id as candidate_id, v.version as candidate_version, v.held as candidate_held,
+        select r.id, r.organization_id, r.specimen_id, r.order_id, r.order_item_id, r.test_id, r.version_id, r.version,
+               r.status, r.held, r.released_at is not null as released, r.pending_version_id is not null as pending,
+               c.flags, c.verified_by, v.id as candidate_id, v.version as candidate_version, v.held as candidate_held,
                v.kind as candidate_kind, v.flags as candidate_flags,
                case when v.actor_kind = 'user' then v.actor_id end as candidate_author,
                v.verified_by as candidate_verified_by,

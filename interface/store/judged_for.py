@@ -1,0 +1,78 @@
+"""What is read to see whether a result would be judged otherwise now. In the caller's transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from interface.domain.catalogue import Catalogue
+from interface.domain.model import Value
+from interface.store import catalogue as rows
+from interface.store.db import Connection
+from interface.store.surroundings import value_of
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedVersion:
+    """A version as it was judged, by which analyzer's limits, and when its message came."""
+
+    value: Value
+    unit: str
+    low: Decimal | None
+    high: Decimal | None
+    reference: str
+    flags: frozenset[str]
+    analyzer: str
+    received_at: datetime
+
+
+# A patient's record changes with its merges too. An order does with all that becomes of it: of what it says of the
+# patient intervals ask for a pregnancy.
+_CHANGED = """
+SELECT v.kind, v.comparator, v.value, v.unit, v.low, v.high, v.reference, v.flags, coalesce(a.name, '') AS analyzer,
+       coalesce(m.received_at, r.created_at) AS received_at
+FROM lab.result r
+JOIN lab.result_version v ON v.id = $2
+JOIN lab.specimen s ON s.id = r.specimen_id
+LEFT JOIN lab.lab_order o ON o.id = s.order_id
+LEFT JOIN lab.patient p ON p.id = r.patient_id
+LEFT JOIN lab.patient w ON w.id = p.merged_into_id
+LEFT JOIN lab.analyzer a ON a.id = r.analyzer_id
+LEFT JOIN lab.message m ON m.id = v.message_id
+WHERE r.id = $1 AND (
+    v.created_at <= greatest(s.updated_at, p.updated_at, w.updated_at)
+    OR (v.created_at <= o.updated_at AND EXISTS (
+        SELECT FROM lab.reference_interval i WHERE i.test_id = r.test_id AND i.pregnant IS NOT NULL)))
+"""
+
+
+async def changed_since(connection: Connection, result_id: UUID, version_id: UUID) -> JudgedVersion | None:
+    """The version, where its specimen, order or patient may be another since it was made."""
+    row = await connection.fetchrow(_CHANGED, result_id, version_id)
+    if row is None:
+        return None
+    return JudgedVersion(
+        value_of(row), row["unit"], row["low"], row["high"], row["reference"], frozenset(row["flags"]),
+        row["analyzer"], row["received_at"],
+    )  # fmt: skip
+
+
+async def analyzer_of(connection: Connection, result_id: UUID) -> str:
+    """The name of the analyzer that measured the result; "" where none did."""
+    return str(
+        await connection.fetchval(
+            "SELECT a.name FROM lab.result r JOIN lab.analyzer a ON a.id = r.analyzer_id WHERE r.id = $1", result_id
+        )
+        or ""
+    )
+
+
+async def catalogue_of(connection: Connection, organization_id: UUID, test_id: UUID) -> Catalogue:
+    """As much of the catalogue as judging values of one test takes; without the test where it is not in use."""
+    tests = {test.id: test for test in await rows.read_tests(connection, organization_id) if test.id == str(test_id)}
+    found = [rows.lab_interval(row) for row in await rows.read_intervals(connection, organization_id, test_id)]
+    zone = ZoneInfo(await rows.read_zone(connection))
+    return Catalogue(tests, {str(test_id): tuple(found)}, aliases=rows.shipped_aliases(), zone=zone)

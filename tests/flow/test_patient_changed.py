@@ -1,0 +1,97 @@
+"""A patient of whom something else is known than when a result was judged: nobody gives out somebody else's limits."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from interface.domain.model import Interval, IntervalUse, ResultStatus, Sex
+from interface.domain.review import ReviewError
+from interface.domain.views import ResultView
+from interface.flow import review
+from interface.flow.catalogue import add_interval
+from interface.flow.correction import NewValue
+from interface.flow.people import PatientChange, update_patient
+from interface.flow.replay import Replayed, replay
+from tests.flow.laboratory import Laboratory, laboratory
+from tests.flow.rulebook import sent
+
+PRELIMINARY, FINAL = ResultStatus.PRELIMINARY, ResultStatus.FINAL
+
+
+async def creatinine(lab: Laboratory) -> ResultView:
+    """1.2 mg/dL of a woman: high; a man's limits are others."""
+    await lab.order("S1", "CREA")
+    await lab.send(["P|1" if record.startswith("P|") else record for record in sent("S1", {"CREA": "1.20"})])
+    await lab.settle()
+    [found] = await lab.results()
+    assert (found.status, found.flags, found.high) == (PRELIMINARY, ("H",), Decimal("1.1"))
+    return found
+
+
+async def is_a_man(lab: Laboratory, result: ResultView) -> None:
+    assert result.patient_id is not None
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await update_patient(connection, lab.director, result.patient_id, PatientChange(sex=Sex.MALE), 1)
+
+
+async def replayed(lab: Laboratory, result: ResultView, *, dry_run: bool = False) -> Replayed:
+    assert result.message_id is not None
+    return await replay(lab.database, lab.director, result.message_id, lab.contexts.get, dry_run=dry_run)
+
+
+async def test_a_replay_judges_a_result_anew_that_has_the_same_value_and_other_limits(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        result = await creatinine(lab)
+        assert not (await replayed(lab, result)).changes
+        await is_a_man(lab, result)
+        [change] = (await replayed(lab, result, dry_run=True)).changes
+        assert (change.before.flags, change.after.flags) == (("H",), ("N",))
+        assert change.before.reference != change.after.reference
+        assert await lab.results() == [result]
+        await replayed(lab, result)
+        [found] = await lab.results()
+        assert (found.version, found.status, found.flags, found.high) == (2, PRELIMINARY, ("N",), Decimal("1.3"))
+        assert not (await replayed(lab, result)).changes
+
+
+@pytest.mark.parametrize("way", ["replay", "correct"])
+async def test_nothing_is_released_with_the_limits_of_whom_it_is_not_of(database_url: str, way: str) -> None:
+    async with laboratory(database_url) as lab:
+        result = await creatinine(lab)
+        await is_a_man(lab, result)
+        for step in (review.release, review.verify):
+            async with lab.database.transaction(lab.organization_id) as connection:
+                with pytest.raises(ReviewError, match=r"H \(0\.6 - 1\.1\) then, N \(0\.8 - 1\.3\) now"):
+                    await step(connection, lab.director, result.id)
+        if way == "replay":
+            await replayed(lab, result)
+        else:
+            async with lab.database.transaction(lab.organization_id) as connection:
+                await review.correct(connection, lab.director, result.id, NewValue("1.20"), "for a man")
+        released = await lab.release(result.id)
+        assert (released.status, released.flags, released.high) == (FINAL, ("N",), Decimal("1.3"))
+
+
+async def test_what_changes_nothing_about_a_result_keeps_nobody_from_releasing_it(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        result = await creatinine(lab)
+        assert result.patient_id is not None
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await update_patient(connection, lab.director, result.patient_id, PatientChange(family="Mustermann"), 1)
+        assert (await lab.release(result.id)).status is FINAL
+
+
+async def test_a_corrected_value_has_the_limits_of_the_analyzer_that_measured_it(database_url: str) -> None:
+    """Critical limits that only this analyzer has are not lost by a correction."""
+    async with laboratory(database_url) as lab:
+        its = Interval(
+            "", "", "mg/dL", analyzer="bench", critical_high=Decimal("4.0"), use=IntervalUse.CRITICAL, source="a book"
+        )
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await add_interval(connection, lab.director, "CREA", its, "its method")
+        result = await creatinine(lab)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            corrected = await review.correct(connection, lab.director, result.id, NewValue("4.20"), "a typing error")
+        assert corrected.flags == ("HH",)
