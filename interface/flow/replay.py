@@ -234,6 +234,8 @@ def _of_interest(
     waits = bool(before.held) or known.status is ResultStatus.PRELIMINARY
     if before.message_id != message_id or not waits:
         return False
+    if before.by_person and known.status in RELEASED:  # the correction that a person proposes, or has verified
+        return False
     return code is None or (before.code == code and HoldReason.UNMAPPED_CODE in before.held)
 
 

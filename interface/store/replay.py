@@ -31,6 +31,7 @@ class Candidate:
     high: Decimal | None
     reference: str
     flags: tuple[str, ...]
+    by_person: bool
 
 
 async def lock_message(connection: Connection, message_id: UUID) -> tuple[str | None, bool] | None:
@@ -63,7 +64,8 @@ async def candidates(connection: Connection, result_ids: Collection[UUID]) -> di
     """What waits of each result; the caller has locked them."""
     rows = await connection.fetch(
         """SELECT r.id AS result_id, v.message_id, v.id AS version_id, v.version, v.held, v.code, v.test_code,
-                  v.comparator, v.value, v.unit, v.low, v.high, v.reference, v.flags
+                  v.comparator, v.value, v.unit, v.low, v.high, v.reference, v.flags,
+                  v.actor_kind IN ('user', 'client') AS by_person
              FROM lab.result r JOIN lab.result_version v ON v.id = coalesce(r.pending_version_id, r.version_id)
             WHERE r.id = ANY($1)""",
         list(result_ids),
@@ -75,7 +77,7 @@ def _candidate(row: Record) -> Candidate:
     return Candidate(
         row["message_id"], row["version_id"], row["version"], frozenset(map(HoldReason, row["held"])), row["code"],
         row["test_code"], row["comparator"], row["value"], row["unit"],
-        row["low"], row["high"], row["reference"], tuple(row["flags"]),
+        row["low"], row["high"], row["reference"], tuple(row["flags"]), row["by_person"],
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -16,10 +17,12 @@ from interface.flow.entry import Entry, enter
 from interface.flow.people import add_identifier
 from interface.flow.replay import replay
 from interface.flow.review_many import many
+from interface.flow.review_policy import set_policy
 from interface.flow.specimens import aliquot, reject
 from interface.store.db import Connection
+from interface.store.ids import uuid7
 from interface.store.lab_changes import lock_orders
-from interface.store.review import QueueFilter, waiting
+from interface.store.review import Policy, QueueFilter, waiting
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import RULES, put_in_force, sent
 from tests.flow.test_two_links import waits_for_a_lock
@@ -278,3 +281,22 @@ async def test_who_gives_a_patient_an_identifier_waits_for_who_orders_with_nothi
             await waits_for_a_lock(lab)
             await ordering.execute("select from lab.patient where id = $1 for update nowait", patient_id)
         await adding
+
+
+async def test_a_correction_that_waits_for_another_person_is_not_undone_by_a_replay(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "NA")
+        await lab.send(sent("S1", {"NA": "140"}))
+        await lab.settle()
+        result = await only(lab, "NA")
+        assert result.message_id is not None
+        await lab.release(result.id)
+        await decide(lab, lambda connection: set_policy(connection, lab.director, Policy("NA", True, None)))
+        correct = review.correct
+        await decide(lab, lambda at: correct(at, lab.director, result.id, NewValue("150"), "was diluted"))
+        done = await replay(lab.database, lab.director, result.message_id, lab.contexts.get, dry_run=False)
+        assert not done.changes
+        other = replace(lab.director, id=uuid7(), name="other")
+        await decide(lab, lambda at: review.accept_change(at, other, result.id, "seen", accept_hold=True))
+        after = await only(lab, "NA")
+        assert (after.status, after.value) == (ResultStatus.CORRECTED, "150")
