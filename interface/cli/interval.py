@@ -40,7 +40,7 @@ _OPTIONS = (
     click.option("--gestation-low-w", type=click.IntRange(0), help="Weeks of gestation."),
     click.option("--gestation-high-w", type=click.IntRange(1)),
     click.option("--specimen-type", metavar="CODE"),
-    click.option("--method"),
+    click.option("--method", help="Not known of any result yet: name the analyzer."),
     click.option("--analyzer", metavar="NAME"),
     click.option("--use", type=click.Choice([use.value for use in IntervalUse])),
     click.option("--normal", "normal_values", multiple=True, metavar="WORD"),

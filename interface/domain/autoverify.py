@@ -104,14 +104,21 @@ def _off(now: Autoverification, why: str, case: Case) -> AutoVerdict:
 
 
 def catalogue_digest(rule_set: RuleSet, tests: Iterable[LabTest]) -> str:
-    """Of what a validation relies on in the catalogue: the units, decimals and kinds of the tests that are named."""
+    """Of what a validation relies on in the catalogue: the units, decimals and kinds of the tests that are named, and
+    the substances by which limits and values are converted."""
     known = {test.code: test for test in tests}
     lines = []
     for code in sorted(rule_set.tests()):
         test = known.get(code)
-        said = f"{test.unit}|{test.decimals}|{test.kind.value}" if test else "-"
-        lines.append(f"{code}|{said}\n")
+        lines.append(f"{code}|{_relied_on(test) if test else '-'}\n")
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _relied_on(test: LabTest) -> str:
+    """Of a test of which no substance is known, the same as ever."""
+    said, substance = f"{test.unit}|{test.decimals}|{test.kind.value}", test.substance
+    known = (substance.molar_mass, substance.valence) != (None, None)
+    return f"{said}|{substance.molar_mass}|{substance.valence}" if known else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +138,9 @@ def void(stamp: Stamp | None, digest: str, catalogue: str) -> str:
         return "its text is another one"
     if stamp.engine != ENGINE:
         return f"rules mean something else now ({stamp.engine}, {ENGINE})"
-    return "" if stamp.catalogue == catalogue else "a test that it names has another unit, decimals or kind now"
+    return (
+        "" if stamp.catalogue == catalogue else "a test that it names has another unit, decimals, kind or substance now"
+    )
 
 
 def digest_of(text: str) -> str:

@@ -272,6 +272,8 @@ def _interval_problems(new: Interval, test: LabTestView) -> Iterable[str]:
     for name in ("text", "source", "method", "analyzer"):
         yield from text_problems(name, getattr(new, name))
     yield from faults(new)
+    if new.method:  # nothing says by which method a result was measured: it would apply to none, and nobody would see
+        yield "no result says its method: name the analyzer instead"
     if new.age_low_d < 0 or (new.age_low_h or 0) < 0 or (new.gestation_low_w or 0) < 0:
         yield "ages and weeks begin at 0"
     for below, above, text in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -24,6 +25,7 @@ from interface.domain.model import LabTest, ValueKind
 from interface.domain.predicates import Case
 from interface.domain.rule_files import parse_rule_set
 from interface.domain.rules import ENGINE, Action
+from interface.domain.units import Substance
 from tests.domain.cases import POTASSIUM, RULE, facts
 
 ON = parse_rule_set(RULE, revision=3)
@@ -68,7 +70,8 @@ def test_a_validation_is_void_once_anything_it_relied_on_is_another() -> None:
     assert "rules/0" in void(replace(stamp, engine="rules/0"), digest_of(RULE), catalogue)
     for other in (
         replace(POTASSIUM, unit="mg/dL"), replace(POTASSIUM, decimals=2), replace(POTASSIUM, kind=ValueKind.TEXT),
-        replace(POTASSIUM, code="K2"),
+        replace(POTASSIUM, code="K2"), replace(POTASSIUM, substance=Substance(Decimal("39.1"))),
+        replace(POTASSIUM, substance=Substance(None, 2)),
     ):  # fmt: skip
         assert "another unit" in void(stamp, digest_of(RULE), catalogue_digest(ON, [other]))
     unnamed = LabTest("9", "NA", "Sodium", unit="mg/dL")
