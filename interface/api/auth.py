@@ -10,7 +10,7 @@ from urllib.parse import unquote_plus
 
 from aiohttp import web
 
-from interface.api.bodies import read_body
+from interface.api.bodies import read_body, read_form
 from interface.api.context import (
     ACTOR,
     ADDRESS,
@@ -136,12 +136,13 @@ async def _issued(request: web.Request, form: Mapping[str, str]) -> actors.Issue
 
 
 async def _form(request: web.Request) -> dict[str, str]:
-    if request.content_type != "application/x-www-form-urlencoded":
-        raise _OauthError("invalid_request", "the body is application/x-www-form-urlencoded")
-    fields = await request.post()
+    try:
+        fields = await read_form(request)
+    except ApiError as error:
+        raise _OauthError("invalid_request", str(error)) from None
     form: dict[str, str] = {}
-    for name, value in fields.items():
-        if name in form or not isinstance(value, str):  # RFC 6749 3.2: no parameter twice
+    for name, value in fields:
+        if name in form:  # RFC 6749 3.2: no parameter twice
             raise _OauthError("invalid_request", "a parameter is repeated")
         form[name] = value
     if not form.get("grant_type"):

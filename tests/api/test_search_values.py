@@ -19,6 +19,7 @@ from interface.store.search.engine import Rows, Statement
 from interface.store.search.kinds import kinds
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
+END = datetime.max.isoformat()
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,9 @@ def test_the_digits_of_a_number_say_what_it_means(text: str, low: str, high: str
         ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05", "2026-01-02T03:04:06"),
         ("2026-01-02T03:04:05.25Z", "2026-01-02T03:04:05.250", "2026-01-02T03:04:05.260"),
         ("2026-01-02T03:04:05+07:00", "2026-01-01T20:04:05", "2026-01-01T20:04:06"),
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00", "2017-01-01T00:00:01"),
+        ("9999", "9999-01-01", END), ("9999-12", "9999-12-01", END), ("9999-12-31", "9999-12-31", END),
+        ("9999-12-31T23:59:59.9999999Z", "9999-12-31T23:59:59.999999", END),
     ],
 )  # fmt: skip
 def test_the_precision_of_a_date_says_what_it_means(text: str, low: str, high: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
@@ -22,9 +22,12 @@ _ANYTHING = ("*/*",)
 _CONTENT = {"Content-Type": f"{MEDIA_TYPE}; charset=utf-8"}
 
 
-def negotiate(request: web.Request) -> None:
-    """Raise ApiError 406 unless JSON is acceptable. `_format` wins over Accept (R4 http.html 3.1.0.1.11)."""
-    asked = request.query.get("_format", "") if "?" in request.raw_path else ""
+def negotiate(request: web.Request, given: Iterable[tuple[str, str]] | None = None) -> None:
+    """Raise ApiError 406 unless JSON is acceptable. `_format` wins over Accept (R4 http.html 3.1.0.1.11); it is among
+    `given` where a form has parameters too."""
+    if given is None:
+        given = request.query.items() if "?" in request.raw_path else ()
+    asked = next((value for name, value in given if name == "_format"), "")
     if wanted := asked.replace(" ", "+").partition(";")[0].strip().lower():
         if wanted != "json" and wanted not in JSON_TYPES:
             raise ApiError(406, "not-supported", f"this server speaks {MEDIA_TYPE} only")
@@ -95,5 +98,5 @@ def _has_it(request: web.Request, version: str, updated_at: datetime) -> bool:
         return False
     try:
         return updated_at.replace(microsecond=0) <= parsedate_to_datetime(since)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return False  # no date, or one without a zone: RFC 9110 says to ignore it

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 from aiohttp import web
 
+from interface.api.bodies import read_form
 from interface.api.context import (
     NEEDS,
     PUBLIC,
@@ -49,9 +49,9 @@ def reader_of(request: web.Request, now: datetime | None = None) -> Reader:
 
 def _search(kind: Type) -> Handler:
     async def search(request: web.Request) -> web.StreamResponse:
-        negotiate(request)
-        served, actor = services(request), actor_of(request)
         given = await _given(request)
+        negotiate(request, given)
+        served, actor = services(request), actor_of(request)
         cursor = dict(given).get("_cursor")
         self_url = f"{served.base_url}/fhir/{kind.name}"
         after: Place | None = None
@@ -139,11 +139,8 @@ async def _metadata(request: web.Request) -> web.StreamResponse:
 async def _given(request: web.Request) -> list[tuple[str, str]]:
     """The parameters of the URL, and of the form where there is one."""
     given = list(request.query.items())
-    if request.method == "POST":
-        if request.content_type != "application/x-www-form-urlencoded":
-            raise ApiError(415, "not-supported", "a search is posted as application/x-www-form-urlencoded")
-        form: Any = await request.post()
-        given += [(name, value) for name, value in form.items() if isinstance(value, str)]
+    if request.method == "POST" and request.body_exists:
+        given += await read_form(request)
     return given
 
 

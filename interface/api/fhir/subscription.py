@@ -14,6 +14,7 @@ from uuid import UUID
 import orjson
 from aiohttp import web
 
+from interface.api.bodies import read_form
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
 from interface.api.fhir.element import Element, Faults
 from interface.api.fhir.negotiation import (
@@ -144,13 +145,11 @@ async def read(request: web.Request) -> web.StreamResponse:
 
 async def search(request: web.Request) -> web.StreamResponse:
     """The client's own, all on one page: there are at most MOST_OF_A_CLIENT that are not off."""
-    negotiate(request)
     served, actor = services(request), actor_of(request)
     given = [*request.query.items()]
     if request.method == "POST":
-        if request.content_type != "application/x-www-form-urlencoded":
-            raise ApiError(415, "not-supported", "a search is posted as application/x-www-form-urlencoded")
-        given += [(name, value) for name, value in (await request.post()).items() if isinstance(value, str)]
+        given += await read_form(request) if request.body_exists else []
+    negotiate(request, given)
     applied = [(name, value) for name, value in given if value and name in PARAMETERS]
     if odd := next((name for name, _ in given if name.partition(":")[0] in PARAMETERS and ":" in name), ""):
         raise ApiError(400, "not-supported", f"the modifier of {odd[:40]!r} is not supported")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import MAXYEAR, UTC, datetime, timedelta, timezone
 from decimal import Context, Decimal
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from interface.store import ids
 
 _DATE = re.compile(
     r"(?P<prefix>[a-z]{2})?(?P<year>\d{4})(?:-(?P<month>\d\d)(?:-(?P<day>\d\d)"
-    r"(?:T(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9}))?)?"
+    r"(?:T(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>[0-5]\d|60)(?:\.(?P<fraction>\d{1,9}))?)?"
     r"(?P<zone>Z|[+ -]\d\d:\d\d)?)?)?)?",
     re.ASCII,
 )
@@ -126,25 +126,34 @@ def _prefix(text: str, name: str) -> Prefix:
 def _bounds(match: re.Match[str]) -> tuple[datetime, datetime]:
     year, month = int(match["year"]), int(match["month"] or 1)
     if match["month"] is None:
-        return datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+        return datetime(year, 1, 1, tzinfo=UTC), _first_of(year + 1, 1)
     if match["day"] is None:
-        return datetime(year, month, 1, tzinfo=UTC), datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+        return datetime(year, month, 1, tzinfo=UTC), _first_of(year + month // 12, month % 12 + 1)
     low = datetime(year, month, int(match["day"]), tzinfo=UTC)
     if match["hour"] is None:
-        return low, low + timedelta(days=1)
+        return low, _after(low, timedelta(days=1))
     zone = (match["zone"] or "Z").replace(" ", "+")  # a + that was not escaped arrives as a blank
     if zone != "Z":
         offset = timedelta(hours=int(zone[1:3]), minutes=int(zone[4:6]))
         low = low.replace(tzinfo=timezone(-offset if zone[0] == "-" else offset))
-    low = low.replace(hour=int(match["hour"]), minute=int(match["minute"]))
+    low = low.replace(hour=int(match["hour"]), minute=int(match["minute"])).astimezone(UTC)
     if match["second"] is None:
-        return low, low + timedelta(minutes=1)
-    low = low.replace(second=int(match["second"]))
+        return low, _after(low, timedelta(minutes=1))
+    low += timedelta(seconds=int(match["second"]))  # 60: a leap second, which is the next minute's first here
     if match["fraction"] is None:
-        return low, low + timedelta(seconds=1)
+        return low, _after(low, timedelta(seconds=1))
     digits = match["fraction"][:6]
     low = low.replace(microsecond=int(digits.ljust(6, "0")))
-    return low, low + timedelta(microseconds=10 ** (6 - len(digits)))
+    return low, _after(low, timedelta(microseconds=10 ** (6 - len(digits))))
+
+
+def _first_of(year: int, month: int) -> datetime:
+    return datetime(year, month, 1, tzinfo=UTC) if year <= MAXYEAR else _LATEST
+
+
+def _after(low: datetime, length: timedelta) -> datetime:
+    """The end of what begins at `low`; 9999-12-31, by which many say that there is none, ends with time itself."""
+    return low + length if _LATEST - low > length else _LATEST
 
 
 def amount(value: str, name: str, now: datetime) -> Amount:
