@@ -9,6 +9,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any, TypeAlias
 
 import orjson
@@ -93,6 +94,13 @@ class BoundedHandler(RequestHandler):
             self._timer.cancel()
         self._timer = None if seconds is None else self._loop.call_later(seconds, self.abort_connection)
 
+    async def finish_response(
+        self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        if isinstance(resp, web.HTTPException):  # outside every middleware: it expects what aiohttp does not do
+            resp = self.handle_error(request, 400, resp)
+        return await super().finish_response(request, resp, start_time)
+
     def handle_error(
         self,
         request: BaseRequest,
@@ -102,7 +110,8 @@ class BoundedHandler(RequestHandler):
     ) -> web.StreamResponse:
         """What is no HTTP, or fails outside every middleware. Neither the answer nor the log repeats anything of it."""
         _log.info("request refused", action="api.malformed", status=status, error=type(exc).__name__)
-        problem: dict[str, Any] = {"type": "about:blank", "status": status, "code": "structure"}
+        title = HTTPStatus(status).phrase
+        problem: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "code": "structure"}
         problem["detail"] = "this is not a request that can be read" if status < 500 else "something went wrong inside"
         response = web.Response(
             body=orjson.dumps(problem),

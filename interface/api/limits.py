@@ -194,7 +194,7 @@ async def of_client(request: web.Request, actor: Actor) -> None:
 
 async def of_body(request: web.Request) -> None:
     """Read the body, bounded in length and time, before anything is done with it: a slow one holds nothing but its
-    connection. Raises ApiError 408, 413."""
+    connection. Raises ApiError 400, 408, 413."""
     known = request.content_length
     most = request.app[MOST_BODY] if ACTOR in request else MOST_PUBLIC_BODY_BYTES
     if known is not None and known > most:
@@ -204,6 +204,8 @@ async def of_body(request: web.Request) -> None:
             body = await request.read()
     except TimeoutError:
         raise ApiError(408, "timeout", "the body did not come in time") from None
+    except (web.RequestPayloadError, ConnectionError):  # not encoded as it says, or cut off
+        raise ApiError(400, "structure", "the body did not come whole") from None
     if len(body) > most:
         raise ApiError(413, "too-long", f"the body is longer than {most} bytes")
 

@@ -166,7 +166,8 @@ def _responses(route: Route, taken: Taken, schemas: Schemas) -> dict[str, Schema
         answers[str(status)] = {"description": _TEXTS[status], **content}
     for status in _statuses(route, taken):
         problem = {"application/problem+json": {"schema": {"$ref": _PROBLEM}}}
-        answers.setdefault(str(status), {"description": _TEXTS[status], "content": problem})
+        answer = answers.setdefault(str(status), {"description": _TEXTS[status]})
+        answer["content"] = {**answer.get("content", {}), **problem}  # OAuth's own words, or what is before it
     return answers
 
 

@@ -298,6 +298,24 @@ async def test_what_is_no_request_is_refused_without_a_word_about_us(bench: Benc
     assert (await bench.get("/health")).status == 200
 
 
+async def test_a_body_that_does_not_come_as_it_says_is_no_fault_of_ours(bench: Bench) -> None:
+    head = b"POST /oauth/token HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    with capture_logs() as logs:
+        odd = await Raw(port(bench)).say(head + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}")
+        await Raw(port(bench)).say(head + b"Content-Length: 50\r\n\r\nab", end=True)
+        assert (await bench.get("/health")).status == 200
+    assert odd.startswith(b"HTTP/1.1 400 ")
+    assert not [line for line in logs if line["log_level"] == "error"]
+
+
+@pytest.mark.parametrize("path", [b"/health", b"/nothing"])
+async def test_what_nobody_can_expect_is_refused_in_our_words(bench: Bench, path: bytes) -> None:
+    answer = await Raw(port(bench)).say(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\nExpect: the-worst\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"Server: Labora\r\n" in answer
+    assert b"worst" not in answer
+
+
 async def test_a_header_says_nothing_for_us(bench: Bench, laboratory: Laboratory) -> None:
     await with_records(laboratory, "19.9909")
     token = await laboratory.client_token("system/*.rs")

@@ -19,7 +19,7 @@ from interface.store.search.engine import Rows, Statement
 from interface.store.search.kinds import kinds
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
-END = datetime.max.isoformat()
+END = "9999-12-31T23:59:59.999999"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ an EMR may see. Groups are not kept here, so that there is none to export.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -128,11 +128,11 @@ def _filters(reader: Reader, types: list[str], texts: list[str]) -> dict[str, st
 def _since(texts: list[str]) -> datetime | None:
     try:
         instants = [datetime.fromisoformat(text.replace(" ", "+")) for text in texts]
-    except ValueError:
+        if len(instants) > 1 or any(one.tzinfo is None for one in instants):
+            raise ApiError(400, "value", "_since is one instant with its zone, 2026-01-02T03:04:05Z")
+        return instants[0].astimezone(UTC) if instants else None
+    except (ValueError, OverflowError):
         raise ApiError(400, "value", "_since is an instant, 2026-01-02T03:04:05Z") from None
-    if len(instants) > 1 or any(one.tzinfo is None for one in instants):
-        raise ApiError(400, "value", "_since is one instant with its zone, 2026-01-02T03:04:05Z")
-    return instants[0] if instants else None
 
 
 async def status(request: web.Request) -> web.StreamResponse:
