@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from interface.domain.views import Audience, ObservationRow
 from interface.store.actors import TOKENS, TokenHolder
 from interface.store.db import Connection
-from interface.store.search.cover import read_observation
+from interface.store.search.cover import INSTANTS, hides
 from interface.store.search.kinds import kinds
 
 
@@ -106,9 +106,12 @@ async def said_by(connection: Connection, version_ids: Collection[UUID]) -> dict
 
 def observation_row(id: UUID, beside: Beside, said: Said, audience: Audience) -> ObservationRow:
     """The same row as the search makes of the result."""
-    measured, *words = said
-    shown = (
-        id, beside.version_id, beside.order_item_id, beside.updated, beside.collected or measured, *beside[4:8],
-        *words, *beside[8:],
-    )  # fmt: skip
-    return read_observation(shown, audience)
+    measured, *words, flags, comments, note = said
+    effective = INSTANTS[beside.collected or measured]
+    told = (tuple(flags) if flags else None, tuple(comments) if comments else None)
+    named = id, beside.version_id, beside.order_item_id, INSTANTS[beside.updated], effective
+    row = ObservationRow._make((*named, *beside[4:8], *words, *told, note, *beside[8:]))
+    return row._replace(**_NO_VALUE) if hides(row.status, audience) else row
+
+
+_NO_VALUE: Final[dict[str, Any]] = {"comparator": "", "number": None, "value": "", "flags": None, "comments": None}

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from interface.api.fhir.observations import ShownResult
 from interface.api.fhir.page import Found, find_page
 from interface.api.fhir.search import MOST_COUNT, Reader
-from interface.api.fhir.types import TYPES, ShownRow
+from interface.api.fhir.types import TYPES
 from interface.domain.permissions import Restriction
 from interface.domain.views import Audience
 from interface.render import fhir
@@ -233,7 +234,7 @@ async def test_an_observation_that_a_search_shows_is_the_one_that_its_own_rows_g
         }
         assert {one.id: one.json for one in page.matches} == read
         assert {one.id: dumps(one.resource) for one in page.matches} == read
-        assert len({one.row.status for one in page.matches if isinstance(one, ShownRow)}) > 2
+        assert len({one.row.status for one in page.matches if isinstance(one, ShownResult)}) > 2
 
 
 @pytest.mark.parametrize("audience", AUDIENCES)

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from interface.api.fhir.observations import ShownResult
 from interface.domain.permissions import Permission
 from interface.domain.search import Among
 from interface.domain.views import Audience, ObservationRow, ReportView
@@ -26,7 +27,6 @@ from interface.store.lab import OrderFilter, SpecimenFilter
 from interface.store.patients import PatientFilter
 from interface.store.practitioners import ProviderFilter
 from interface.store.query import Page
-from interface.store.search.cover import read_observation
 from interface.store.search.engine import Covered, Order, Row, Rows
 from interface.store.search.kinds import kinds
 
@@ -52,7 +52,7 @@ class Shown:
 
 
 class ShownRow(NamedTuple):
-    """The same of a row that is rendered when it is asked for: as JSON at once where nobody needs the elements."""
+    """The same of a row that is rendered when it is asked for."""
 
     row: ObservationRow
 
@@ -81,7 +81,7 @@ class ShownRow(NamedTuple):
         return fhir.observation_json(self.row)
 
 
-AnyShown = Shown | ShownRow
+AnyShown = Shown | ShownRow | ShownResult
 Fetch = Callable[[Connection, Sequence[UUID], Audience], Awaitable[Sequence[AnyShown]]]  # in any order
 
 
@@ -110,11 +110,7 @@ async def _results(connection: Connection, ids: Sequence[UUID], audience: Audien
     limit = 1 << len(ids).bit_length()  # in the statement's text: few different ones are planned
     rows = Rows("Observation", Among(tuple(ids)))
     found, _ = await Covered.of(kinds(audience), rows, Order(), None, limit).find(connection)
-    return [_result(row, audience) for row in found]
-
-
-def _result(row: Row, audience: Audience) -> AnyShown:
-    return ShownRow(read_observation(row, audience))
+    return [ShownResult.of(row, audience) for row in found]
 
 
 async def _reports(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
@@ -203,7 +199,7 @@ TYPES: dict[str, Type] = {
                    " valueDateTime valueTime valuePeriod valueInteger valueBoolean valueSampledData hasMember"
                    " derivedFrom component"),
             _names("status code"),
-            by_rule=True, read=_result,
+            by_rule=True, read=ShownResult.of,
         ),
         Type(
             "DiagnosticReport", Permission.RESULT_READ, _reports,

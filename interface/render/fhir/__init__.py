@@ -11,7 +11,17 @@ from __future__ import annotations
 from interface.render.fhir.actors import device, organization, practitioner
 from interface.render.fhir.audit import audit_event
 from interface.render.fhir.containers import operation_outcome, searchset
-from interface.render.fhir.observations import observation, observation_json, observation_of, observation_row
+from interface.render.fhir.observations import (
+    observation,
+    observation_json,
+    observation_of,
+    observation_rest,
+    observation_row,
+    observation_said,
+    observation_together,
+    observation_visit,
+    observation_what,
+)
 from interface.render.fhir.parts import (
     ABSENT_SYSTEM,
     BARCODE_SYSTEM,
@@ -62,7 +72,12 @@ __all__ = [
     "observation",
     "observation_json",
     "observation_of",
+    "observation_rest",
     "observation_row",
+    "observation_said",
+    "observation_together",
+    "observation_visit",
+    "observation_what",
     "operation_outcome",
     "organization",
     "patient",

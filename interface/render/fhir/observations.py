@@ -38,7 +38,7 @@ _ABSENT = {  # data-absent-reason, by kind of value
 }
 _ABSENT_BY_STATUS = {ResultStatus.CANCELLED: "not-performed", ResultStatus.ENTERED_IN_ERROR: "error"}
 _METHODS = {Origin.MANUAL: "entered by hand", Origin.CALCULATION: "calculated"}  # an analyzer does not say its own
-_MOST_KEPT, _LARGEST_KEPT = 20_000, 2_000  # parts of each sort, bytes
+_MOST_KEPT, _LARGEST_KEPT = 20_000, 2_000  # parts of each sort, characters
 _RATIO = re.compile(r"(\d+(?:\.\d+)?)\s*[:/]\s*(\d+(?:\.\d+)?)", re.ASCII)
 _RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)", re.ASCII)
 
@@ -90,16 +90,23 @@ def observation_of(row: ObservationRow) -> Json:
 def observation_json(row: ObservationRow) -> bytes:
     """The same as JSON, of parts that are remembered: most of a result is what others of its test, visit and specimen
     are too."""
-    id, version_id, order_item_id, updated = row[:4]
-    based_on = f',"basedOn":[{{"reference":"ServiceRequest/{order_item_id}"}}]' if order_item_id else ""
-    meta = f'"meta":{{"versionId":"{version_id}","lastUpdated":"{updated}"}}'  # none of which JSON escapes
-    head = f'{{"resourceType":"Observation","id":"{id}",{meta}{based_on}'
-    # the fields of _PARTS, in a row: it is done for every result of every page
-    what, visit, said, rest = row[9:13], row[3:9] + row[25:], row[12:18], row[17:25]
-    return b"".join((head.encode(), _WHAT[what], _VISIT[visit], _SAID[said], _REST[rest], b"}"))
+    what, visit, said, rest = (part[of(row)] for part, of in _PARTS)
+    ids = f"{row.id}{row.version_id}{row.order_item_id or ''}"
+    return observation_together(ids, row.updated, what, visit, said, rest)
 
 
-class _Part(dict[tuple[Any, ...], bytes]):
+def observation_together(ids: str, updated: str, what: str, visit: str, said: str, rest: str) -> bytes:
+    """The resource as JSON. `ids`: the ids of the result, of its version and, where there is one, of its order item, 36
+    characters each; then the parts, as `observation_what` and the like give them."""
+    id, version, item = ids[:36], ids[36:72], ids[72:]
+    based_on = f',"basedOn":[{{"reference":"ServiceRequest/{item}"}}]' if item else ""
+    return (  # JSON escapes nothing of ids and instants
+        f'{{"resourceType":"Observation","id":"{id}","meta":{{"versionId":"{version}","lastUpdated":"{updated}"}}'
+        f"{based_on}{what}{visit}{said}{rest}}}"
+    ).encode()
+
+
+class _Part(dict[tuple[Any, ...], str]):
     """Elements that stand together and are made of the same fields of a row: as JSON by these fields, with a comma
     before it. Bounded in number and size."""
 
@@ -107,14 +114,18 @@ class _Part(dict[tuple[Any, ...], bytes]):
         super().__init__()
         self.make = make
 
-    def __missing__(self, fields: tuple[Any, ...]) -> bytes:
-        found = self.make(*fields)
-        part = b"," + dumps(found)[1:-1] if found else b""
+    def __missing__(self, fields: tuple[Any, ...]) -> str:
+        part = self.json(*fields)
         if len(part) <= _LARGEST_KEPT:
             if len(self) >= _MOST_KEPT:
                 self.clear()
             self[fields] = part
         return part
+
+    def json(self, *fields: Any) -> str:
+        """The elements, which are not remembered."""
+        found = self.make(*fields)
+        return "," + dumps(found)[1:-1].decode() if found else ""
 
 
 def _head(id: UUID, version_id: UUID, order_item_id: UUID | None, updated: str) -> Json:
@@ -229,6 +240,9 @@ def _decimal(digits: str | None) -> Decimal | None:
 
 
 _WHAT, _VISIT, _SAID, _REST = _Part(_what), _Part(_visit), _Part(_said), _Part(_rest)
+observation_what, observation_visit, observation_said, observation_rest = (
+    part.json for part in (_WHAT, _VISIT, _SAID, _REST)
+)
 _FIELDS = tuple[Any, ...]
 _PARTS: Final[tuple[tuple[_Part, Callable[[_FIELDS], _FIELDS]], ...]] = (
     (_WHAT, lambda row: row[9:13]),  # test_code to status

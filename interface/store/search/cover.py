@@ -1,12 +1,17 @@
 """What is shown of each Observation that a search found, as columns of the same statement, and these as they are shown.
 
 Of 25 results most is the same: it is looked up row by row of the page, by its key, and remembered by the database.
+What stands together in a resource is sent together, as the bytes that PostgreSQL has for a row: thirty columns of each
+of 25 results cost more to take apart than to find, and what was sent before is known by its bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from struct import Struct
+from typing import Final, NamedTuple, TypeAlias
+from uuid import UUID
 
 from interface.domain.model import ResultStatus
 from interface.domain.views import Audience, ObservationRow
@@ -17,8 +22,8 @@ _OURS = (
     "(select o.{} from lab.organization o where o.id = (select nullif(current_setting('labora.org', true), '')::uuid))"
 )
 
-# In the order of `ObservationRow`, whose first is the id. Instants travel as PostgreSQL's own eight bytes
-# (`timestamptz_send`): most of a page are the same few, and text is made of each once.
+# After the id: the ids of the result, its version and its order item as one text, 36 characters each; then `Visit`,
+# `Test` and `Said`, each as `record_send` has it.
 OBSERVATION = Cover(
     carried={
         name: f"r.{name}"
@@ -27,12 +32,12 @@ OBSERVATION = Cover(
             "organization_id",
         )
     },
-    columns=f"""m.version_id, m.order_item_id, timestamptz_send(m.updated_at),
-        timestamptz_send(coalesce(s.collected_at, v.instrument_at)), m.patient_id, m.organization_id,
-        {_OURS.format("title")}, {_OURS.format("name")},
-        v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator, v.number::text, v.value, v.unit, v.low::text,
-        v.high::text, v.reference, nullif(v.flags, '{{}}'), nullif(v.comments, '{{}}'), v.note, m.origin, m.specimen_id,
-        m.analyzer_id, a.name""",
+    columns=f"""concat(m.id, m.version_id, m.order_item_id),
+        record_send(row(m.updated_at, coalesce(s.collected_at, v.instrument_at), m.patient_id, m.organization_id,
+                        {_OURS.format("title")}, {_OURS.format("name")}, m.specimen_id, m.analyzer_id, a.name)),
+        record_send(row(v.test_code, v.test_name, v.loinc, v.status, v.unit, v.low::text, v.high::text, v.reference,
+                        v.flags, v.comments, v.note, m.origin)),
+        record_send(row(v.status, v.kind, v.comparator, v.number::text, v.value, v.unit))""",
     joins="""join lateral (
             select v.instrument_at, v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator, v.number,
                    v.value, v.unit, v.low, v.high, v.reference, v.flags, v.comments, v.note
@@ -40,13 +45,19 @@ OBSERVATION = Cover(
         left join lateral (select s.collected_at from lab.specimen s where s.id = m.specimen_id offset 0) s on true
         left join lateral (select a.name from lab.analyzer a where a.id = m.analyzer_id offset 0) a on true""",
 )  # fmt: skip
+IDS, VISIT, TEST, SAID = range(1, 5)  # where they are in a row
 
 _PG_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _KEPT = 20_000
+_RETRACTED: Final = ResultStatus.ENTERED_IN_ERROR.value
+_FIELD = Struct(">Ii")  # of a row: type, length
+_ARRAY = Struct(">iiI")  # dimensions, whether there are nulls, type; then of each dimension its length and lower bound
+_LENGTH = Struct(">i")
+_Sent: TypeAlias = bytes | None
 
 
 class _Instants(dict[bytes | None, str]):
-    """Instants as RFC 3339 has them in UTC, "" for none. Bounded."""
+    """Instants as RFC 3339 has them in UTC, "" for none, by PostgreSQL's own eight bytes. Bounded."""
 
     def __missing__(self, sent: bytes | None) -> str:
         text = ""
@@ -59,24 +70,117 @@ class _Instants(dict[bytes | None, str]):
         return text
 
 
-_INSTANTS = _Instants()
-_UPDATED, _PATIENT, _STATUS, _FLAGS, _COMMENTS = (
-    ObservationRow._fields.index(name) for name in ("updated", "patient_id", "status", "flags", "comments")
-)
-_WIDTH = len(ObservationRow._fields)
-_RETRACTED: Final = ResultStatus.ENTERED_IN_ERROR.value
-_NO_VALUE: Final[dict[str, Any]] = {"comparator": "", "number": None, "value": "", "flags": None, "comments": None}
+INSTANTS = _Instants()
 
 
-def read_observation(columns: Row, audience: Audience) -> ObservationRow:
-    """The id and the columns of the cover. What a retracted result was is not told to those who might take it for one
-    (`store.lab`)."""
-    updated, effective = columns[_UPDATED:_PATIENT]
-    fields = (*columns[:_UPDATED], _INSTANTS[updated], _INSTANTS[effective], *columns[_PATIENT:_WIDTH])
-    row = tuple.__new__(ObservationRow, fields)
-    flags, comments = columns[_FLAGS], columns[_COMMENTS]
-    if flags or comments:
-        row = row._replace(flags=tuple(flags or ()), comments=tuple(comments or ()))
-    if row[_STATUS] == _RETRACTED and audience is not Audience.STAFF:
-        return row._replace(**_NO_VALUE)
-    return row
+class Visit(NamedTuple):
+    """When, of whom, by whom."""
+
+    updated: str
+    effective: str
+    patient_id: UUID | None
+    laboratory_id: UUID | None
+    laboratory_title: str
+    laboratory_name: str
+    specimen_id: UUID | None
+    analyzer_id: UUID | None
+    analyzer: str | None
+
+
+class Test(NamedTuple):
+    """What was measured, and what is told beside the value."""
+
+    test_code: str
+    test_name: str
+    loinc: str
+    status: str
+    unit: str
+    low: str | None
+    high: str | None
+    reference: str
+    flags: tuple[str, ...] | None
+    comments: tuple[str, ...] | None
+    note: str
+    origin: str
+
+
+class Said(NamedTuple):
+    """The value."""
+
+    status: str
+    kind: str
+    comparator: str
+    number: str | None
+    value: str
+    unit: str
+
+
+def hides(status: str, audience: Audience) -> bool:
+    """What a retracted result was is not told to those who might take it for one (`store.lab`)."""
+    return status == _RETRACTED and audience is not Audience.STAFF
+
+
+def read_visit(sent: bytes) -> Visit:
+    updated, effective, patient, laboratory, title, name, specimen, analyzer, called = _fields(sent)
+    return Visit(
+        INSTANTS[updated], INSTANTS[effective], _id(patient), _id(laboratory), _text(title), _text(name),
+        _id(specimen), _id(analyzer), _words(called),
+    )  # fmt: skip
+
+
+def read_test(sent: bytes, audience: Audience) -> Test:
+    code, name, loinc, status, unit, low, high, reference, flags, comments, note, origin = _fields(sent)
+    found = Test(
+        _text(code), _text(name), _text(loinc), _text(status), _text(unit), _words(low), _words(high),
+        _text(reference), tuple(_array(flags)) or None, tuple(_array(comments)) or None, _text(note), _text(origin),
+    )  # fmt: skip
+    return found._replace(flags=None, comments=None) if hides(found.status, audience) else found
+
+
+def read_said(sent: bytes, audience: Audience) -> Said:
+    status, kind, comparator, number, value, unit = _fields(sent)
+    found = Said(_text(status), _text(kind), _text(comparator), _words(number), _text(value), _text(unit))
+    return found._replace(comparator="", number=None, value="") if hides(found.status, audience) else found
+
+
+def read_observation(row: Row, audience: Audience) -> ObservationRow:
+    """A row of the cover, all of it."""
+    ids, visit = row[IDS], read_visit(row[VISIT])
+    test, said = read_test(row[TEST], audience), read_said(row[SAID], audience)
+    named = UUID(ids[:36]), UUID(ids[36:72]), UUID(ids[72:]) if len(ids) > 72 else None
+    return ObservationRow._make((*named, *visit[:6], *test[:4], *said[1:], *test[5:], *visit[6:]))
+
+
+def _fields(sent: bytes) -> Iterator[_Sent]:
+    """The columns of a row."""
+    at = _LENGTH.size  # how many there are
+    while at < len(sent):
+        _, length = _FIELD.unpack_from(sent, at)
+        at += _FIELD.size
+        yield sent[at : at + length] if length >= 0 else None
+        at += max(0, length)
+
+
+def _array(sent: _Sent) -> Iterator[str]:
+    """The texts of an array of one dimension, or none."""
+    if sent is None:
+        return
+    dimensions, *_ = _ARRAY.unpack_from(sent)
+    at = _ARRAY.size + 8 * dimensions
+    while at < len(sent):
+        [length] = _LENGTH.unpack_from(sent, at)
+        at += _LENGTH.size
+        yield sent[at : at + max(0, length)].decode()
+        at += max(0, length)
+
+
+def _text(sent: _Sent) -> str:
+    return sent.decode() if sent else ""
+
+
+def _words(sent: _Sent) -> str | None:
+    return sent.decode() if sent is not None else None
+
+
+def _id(sent: _Sent) -> UUID | None:
+    return UUID(bytes=sent) if sent else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -215,8 +216,9 @@ class Statement:
         if cover is None:
             return f"with m as {fence} ({found}) select {shown} from m {end}"  # noqa: S608 - words of ours
         what, number = f"{shown}, {cover.columns}", f"row_number() over (order by {places}) as n"
+        # put in order by who asked: the rows nearly always come in it, and the database would sort them again
         page = f"select {what}, {number} from (select * from m {end}) m {cover.joins}"  # noqa: S608 - words of ours
-        return f"with m as {fence} ({found}) {page} order by n"
+        return f"with m as {fence} ({found}) {page}"
 
     def selective(self, kind: Kind, node: Node) -> bool:
         """Whether a condition finds few of a type's rows, by an index."""
@@ -360,7 +362,9 @@ class Covered:
 
     async def find(self, connection: Connection) -> tuple[Sequence[Row], Place | None]:
         """The rows in order, and the last one's place if there are more. Raises TooCostly."""
-        return self.page(await _fetch(connection, self.text, self.values))
+        found = await _fetch(connection, self.text, self.values)
+        found.sort(key=itemgetter(-1))
+        return self.page(found)
 
     def page(self, found: Sequence[Row]) -> tuple[Sequence[Row], Place | None]:
         """The same of what the statement gave."""
@@ -407,7 +411,7 @@ def _form(text: str, casts: tuple[tuple[str, bool], ...]) -> Form:
     arrays = ", ".join(f"${n}::{cast}[]" for n, (cast, _) in enumerate(casts, 1))
     names = ", ".join([*(f"p{n}" for n in range(1, len(casts) + 1)), "n"])
     page = re.sub(r"\$(\d+)", place, text)
-    asked = f"unnest({arrays}) with ordinality q({names}), lateral ({page}) x order by q.n, x.n"
+    asked = f"unnest({arrays}) with ordinality q({names}), lateral ({page}) x"
     return Form(f"select x.*, q.n from {asked}", casts)  # noqa: S608 - words of ours
 
 
@@ -420,6 +424,8 @@ async def find_together(connection: Connection, form: Form, asked: Sequence[Sequ
     found: list[list[Row]] = [[] for _ in asked]
     for row in await _fetch(connection, form.text, columns):
         found[row[-1] - 1].append(row)
+    for rows in found:
+        rows.sort(key=itemgetter(-2))
     return found
 
 
