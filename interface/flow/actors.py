@@ -479,7 +479,7 @@ class Tokens:
             return None
         organization_id, digest = read_id(match[1]), _sha256(token)
         if self._database.knows(organization_id):
-            holder = await (find or self._holder)(organization_id, digest)
+            holder = await (find or self.holder)(organization_id, digest)
         else:
             async with self._database.claimed(organization_id) as connection:
                 holder = (await rows.find_tokens(connection, (digest,))).get(digest)
@@ -491,7 +491,8 @@ class Tokens:
         roles = frozenset(holder.roles)
         return Actor(ActorKind.USER, holder.user_id, holder.name, organization_id, permissions(roles), roles, address)
 
-    async def _holder(self, organization_id: UUID, digest: bytes) -> TokenHolder | None:
+    async def holder(self, organization_id: UUID, digest: bytes) -> TokenHolder | None:
+        """Whom the token of this digest stands for, of a laboratory that there is; None where it is not valid."""
         return await self._of(organization_id).want(digest)
 
     def _of(self, organization_id: UUID) -> Together[bytes, TokenHolder | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 
 from aiohttp import web
 
@@ -30,7 +31,7 @@ from interface.api.fhir.negotiation import Ready, fhir_response, negotiate, reso
 from interface.api.fhir.page import MOST_INCLUDED, Found, subset
 from interface.api.fhir.reads import ALONG, READS, observation_along
 from interface.api.fhir.search import EVERYTHING, Access, Reader, Search
-from interface.api.fhir.searches import SEARCHES
+from interface.api.fhir.searches import AHEAD, SEARCHES, search_along
 from interface.api.fhir.types import TYPES, AnyShown, Type
 from interface.api.fhir.values import read_id
 from interface.api.paging import NextPage
@@ -56,7 +57,7 @@ def _search(kind: Type) -> Handler:
         self_url = f"{served.base_url}/fhir/{kind.name}"
         after: Place | None = None
         total: int | None = None
-        asked_at = datetime.now(UTC)
+        asked_at, known = datetime.now(UTC), None
         if cursor is not None:
             place = request[SEAL].find(cursor, kind.name, actor.id, actor.organization_id)
             given, after, total = list(place.parameters), place.place, place.total
@@ -64,10 +65,14 @@ def _search(kind: Type) -> Handler:
             asked = reader_of(request, asked_at).search(kind.name, given)
             self_url += f"?_cursor={cursor}"
         else:
-            asked = reader_of(request, asked_at).search(kind.name, given, strict(request))
+            reader, ahead = reader_of(request, asked_at), request.get(AHEAD)
+            if ahead is not None and reader.narrowed(kind.name, "s") == EVERYTHING:
+                asked, asked_at, known = ahead.search, ahead.asked_at, ahead.found
+            else:
+                asked = reader.search(kind.name, given, strict(request))
             self_url += f"?{asked.query}" if asked.applied else ""
         try:
-            found = await request.app[SEARCHES].page(actor.organization_id, asked, served.emr, after)
+            found = await _found(request, asked, after, known)
         except TooCostly:
             text = f"this search takes more than {SEARCH_TIMEOUT_S:.0f} s: name a patient, a specimen or an order"
             raise ApiError(400, "too-costly", text) from None
@@ -91,6 +96,15 @@ def _search(kind: Type) -> Handler:
         return fhir_response(body)
 
     return search
+
+
+async def _found(request: web.Request, asked: Search, after: Place | None, known: Found | TooCostly | None) -> Found:
+    """The page; `known`: what was found along with who asks."""
+    if isinstance(known, TooCostly):
+        raise known
+    if known is not None:
+        return known
+    return await request.app[SEARCHES].page(actor_of(request).organization_id, asked, services(request).emr, after)
 
 
 def _bundle(base: str, asked: Search, found: Found, self_url: str, next_url: str, total: int | None) -> bytes:
@@ -148,7 +162,8 @@ def _routes() -> Iterator[Route]:
     yield Route("GET", "/fhir/metadata", _metadata, PUBLIC)
     for kind in TYPES.values():
         search, read = _search(kind), _read(kind)
-        found = Need(kind.permission, kind.name, "s", narrowed=True)
+        ahead = partial(search_along, kind.name) if kind.read is not None else None
+        found = Need(kind.permission, kind.name, "s", narrowed=True, along=ahead)
         yield Route("GET", f"/fhir/{kind.name}", search, found)
         yield Route("POST", f"/fhir/{kind.name}/_search", search, found)
         along = observation_along if kind.name == "Observation" else None

@@ -7,15 +7,14 @@ of 25 results cost more to take apart than to find, and what was sent before is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from struct import Struct
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from interface.domain.model import ResultStatus
 from interface.domain.views import Audience, ObservationRow
 from interface.store.search.engine import Cover, Row
+from interface.store.search.sent import fields, optional_id, optional_text, text, texts
 
 # Of whom the connection is, found once and by its key: by the policies alone every laboratory's row would be read.
 _OURS = (
@@ -50,10 +49,6 @@ IDS, VISIT, TEST, SAID = range(1, 5)  # where they are in a row
 _PG_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _KEPT = 20_000
 _RETRACTED: Final = ResultStatus.ENTERED_IN_ERROR.value
-_FIELD = Struct(">Ii")  # of a row: type, length
-_ARRAY = Struct(">iiI")  # dimensions, whether there are nulls, type; then of each dimension its length and lower bound
-_LENGTH = Struct(">i")
-_Sent: TypeAlias = bytes | None
 
 
 class _Instants(dict[bytes | None, str]):
@@ -121,25 +116,25 @@ def hides(status: str, audience: Audience) -> bool:
 
 
 def read_visit(sent: bytes) -> Visit:
-    updated, effective, patient, laboratory, title, name, specimen, analyzer, called = _fields(sent)
+    updated, effective, patient, laboratory, title, name, specimen, analyzer, called = fields(sent)
     return Visit(
-        INSTANTS[updated], INSTANTS[effective], _id(patient), _id(laboratory), _text(title), _text(name),
-        _id(specimen), _id(analyzer), _words(called),
+        INSTANTS[updated], INSTANTS[effective], optional_id(patient), optional_id(laboratory), text(title), text(name),
+        optional_id(specimen), optional_id(analyzer), optional_text(called),
     )  # fmt: skip
 
 
 def read_test(sent: bytes, audience: Audience) -> Test:
-    code, name, loinc, status, unit, low, high, reference, flags, comments, note, origin = _fields(sent)
+    code, name, loinc, status, unit, low, high, reference, flags, comments, note, origin = fields(sent)
     found = Test(
-        _text(code), _text(name), _text(loinc), _text(status), _text(unit), _words(low), _words(high),
-        _text(reference), tuple(_array(flags)) or None, tuple(_array(comments)) or None, _text(note), _text(origin),
+        text(code), text(name), text(loinc), text(status), text(unit), optional_text(low), optional_text(high),
+        text(reference), tuple(texts(flags)) or None, tuple(texts(comments)) or None, text(note), text(origin),
     )  # fmt: skip
     return found._replace(flags=None, comments=None) if hides(found.status, audience) else found
 
 
 def read_said(sent: bytes, audience: Audience) -> Said:
-    status, kind, comparator, number, value, unit = _fields(sent)
-    found = Said(_text(status), _text(kind), _text(comparator), _words(number), _text(value), _text(unit))
+    status, kind, comparator, number, value, unit = fields(sent)
+    found = Said(text(status), text(kind), text(comparator), optional_text(number), text(value), text(unit))
     return found._replace(comparator="", number=None, value="") if hides(found.status, audience) else found
 
 
@@ -149,38 +144,3 @@ def read_observation(row: Row, audience: Audience) -> ObservationRow:
     test, said = read_test(row[TEST], audience), read_said(row[SAID], audience)
     named = UUID(ids[:36]), UUID(ids[36:72]), UUID(ids[72:]) if len(ids) > 72 else None
     return ObservationRow._make((*named, *visit[:6], *test[:4], *said[1:], *test[5:], *visit[6:]))
-
-
-def _fields(sent: bytes) -> Iterator[_Sent]:
-    """The columns of a row."""
-    at = _LENGTH.size  # how many there are
-    while at < len(sent):
-        _, length = _FIELD.unpack_from(sent, at)
-        at += _FIELD.size
-        yield sent[at : at + length] if length >= 0 else None
-        at += max(0, length)
-
-
-def _array(sent: _Sent) -> Iterator[str]:
-    """The texts of an array of one dimension, or none."""
-    if sent is None:
-        return
-    dimensions, *_ = _ARRAY.unpack_from(sent)
-    at = _ARRAY.size + 8 * dimensions
-    while at < len(sent):
-        [length] = _LENGTH.unpack_from(sent, at)
-        at += _LENGTH.size
-        yield sent[at : at + max(0, length)].decode()
-        at += max(0, length)
-
-
-def _text(sent: _Sent) -> str:
-    return sent.decode() if sent else ""
-
-
-def _words(sent: _Sent) -> str | None:
-    return sent.decode() if sent is not None else None
-
-
-def _id(sent: _Sent) -> UUID | None:
-    return UUID(bytes=sent) if sent else None

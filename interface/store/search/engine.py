@@ -337,7 +337,7 @@ async def find_places(
 ) -> list[Place]:
     """A page of resources after a place, at most `limit`. Raises TooCostly."""
     statement = Statement(kinds)
-    found = await _fetch(connection, statement.page(rows, order, after, limit), statement.values)
+    found = await fetch(connection, statement.page(rows, order, after, limit), statement.values)
     return [Place(tuple(row[:-1]), row[-1]) for row in (tuple(each.values()) for each in found)]
 
 
@@ -362,7 +362,7 @@ class Covered:
 
     async def find(self, connection: Connection) -> tuple[Sequence[Row], Place | None]:
         """The rows in order, and the last one's place if there are more. Raises TooCostly."""
-        found = await _fetch(connection, self.text, self.values)
+        found = await fetch(connection, self.text, self.values)
         found.sort(key=itemgetter(-1))
         return self.page(found)
 
@@ -380,10 +380,18 @@ class Covered:
 @dataclass(frozen=True, slots=True)
 class Form:
     """The statement of several searches that differ in their values only; `casts`: of each value the SQL type, and
-    whether it is the one of a list."""
+    whether it is the one of a list; `page`: the page of one of them, whose values are `q.p1` and so on."""
 
     text: str
     casts: tuple[tuple[str, bool], ...]
+    page: str
+
+    def columns(self, asked: Sequence[Sequence[object]]) -> list[list[object]]:
+        """The values of the searches as the statement takes them, an array of each."""
+        return [
+            [value[0] if listed else value for value in each]
+            for each, (_, listed) in zip(zip(*asked, strict=True), self.casts, strict=True)
+        ]
 
 
 _TYPES = ((UUID, "uuid"), (str, "text"), (datetime, "timestamptz"), (date, "date"), (Decimal, "numeric"))
@@ -408,21 +416,23 @@ def _form(text: str, casts: tuple[tuple[str, bool], ...]) -> Form:
         number = int(match[1])
         return f"array[q.p{number}]" if casts[number - 1][1] else f"q.p{number}"
 
-    arrays = ", ".join(f"${n}::{cast}[]" for n, (cast, _) in enumerate(casts, 1))
-    names = ", ".join([*(f"p{n}" for n in range(1, len(casts) + 1)), "n"])
     page = re.sub(r"\$(\d+)", place, text)
-    asked = f"unnest({arrays}) with ordinality q({names}), lateral ({page}) x"
-    return Form(f"select x.*, q.n from {asked}", casts)  # noqa: S608 - words of ours
+    return Form(f"select x.*, q.n from {unnested(casts)}, lateral ({page}) x", casts, page)  # noqa: S608
+
+
+def unnested(casts: tuple[tuple[str, bool], ...], before: tuple[tuple[str, str], ...] = ()) -> str:
+    """The searches that have these values, as rows `q` with their number as `n`; `before`: name and type of what stands
+    with each before its values."""
+    types = [*(cast for _, cast in before), *(cast for cast, _ in casts)]
+    arrays = ", ".join(f"${n}::{cast}[]" for n, cast in enumerate(types, 1))
+    names = ", ".join([*(name for name, _ in before), *(f"p{n}" for n in range(1, len(casts) + 1)), "n"])
+    return f"unnest({arrays}) with ordinality q({names})"
 
 
 async def find_together(connection: Connection, form: Form, asked: Sequence[Sequence[object]]) -> list[list[Row]]:
     """What `Covered.page` takes, of each of the searches that have these values. Raises TooCostly."""
-    columns: list[list[object]] = [
-        [value[0] if listed else value for value in each]
-        for each, (_, listed) in zip(zip(*asked, strict=True), form.casts, strict=True)
-    ]
     found: list[list[Row]] = [[] for _ in asked]
-    for row in await _fetch(connection, form.text, columns):
+    for row in await fetch(connection, form.text, form.columns(asked)):
         found[row[-1] - 1].append(row)
     for rows in found:
         rows.sort(key=itemgetter(-2))
@@ -432,12 +442,13 @@ async def find_together(connection: Connection, form: Form, asked: Sequence[Sequ
 async def count_rows(connection: Connection, kinds: Kinds, rows: Rows) -> int:
     """How many resources there are on all pages. Raises TooCostly."""
     statement = Statement(kinds)
-    [found] = await _fetch(connection, statement.select(rows, "count(*)"), statement.values)
+    [found] = await fetch(connection, statement.select(rows, "count(*)"), statement.values)
     count: int = found[0]
     return count
 
 
-async def _fetch(connection: Connection, text: str, values: Sequence[object]) -> list[Record]:
+async def fetch(connection: Connection, text: str, values: Sequence[object]) -> list[Record]:
+    """Rows of a search's statement. Raises TooCostly."""
     try:
         return await connection.fetch(text, *values)
     except QueryCanceledError as error:
