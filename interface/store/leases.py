@@ -16,6 +16,7 @@ from typing import Final
 from uuid import UUID
 
 from interface.store.db import Connection, application_name
+from interface.store.place import machine_of
 
 _ME: Final = "nullif(current_setting('labora.daemon', true), '')::uuid"
 # True, or an error that is LeaseLost. It is a sub-select, so that it is asked once for each statement. What runs
@@ -132,12 +133,19 @@ async def lead(connection: Connection) -> bool:
     return bool(await connection.fetchval("select pg_try_advisory_lock(hashtextextended('labora leads', 0))"))
 
 
-async def lives_at(connection: Connection, place: str) -> list[UUID]:
-    """The daemons of a place that are not gone."""
+async def lives_at(connection: Connection, place: str) -> list[tuple[UUID, int | None]]:
+    """The daemons that were at a place and are not gone; with their beat where they were there before another boot, of
+    which the database has no connection: one that beats nevertheless is a copy's original."""
     rows = await connection.fetch(
-        "select id from lab.daemon where place = $1 and place <> '' and gone_at is null", place
-    )
-    return [row["id"] for row in rows]
+        """select d.id, case when d.place <> $1 then d.beat end as beat from lab.daemon d
+            where d.gone_at is null and $1 <> ''
+              and (d.place = $1
+                   or $2 <> '' and starts_with(d.place, $2 || '.')
+                  and not exists (select from pg_stat_activity a
+                                   where a.application_name = 'labora ' || d.id and a.datname = current_database()))""",
+        place, machine_of(place),
+    )  # fmt: skip
+    return [(row["id"], row["beat"]) for row in rows]
 
 
 async def leave(connection: Connection, id: UUID) -> None:

@@ -83,9 +83,9 @@ class Membership:
         """Begin to be, in the place of lives that ended here. Raises StoreError."""
         async with self._connected() as connection:
             await leases.register(connection, self.row)
-            former = [one for one in await leases.lives_at(connection, self.row.place) if one != self.id]
-        for id in former:
-            await self._see_off(id, None)
+            former = [one for one in await leases.lives_at(connection, self.row.place) if one[0] != self.id]
+        for id, seen in former:
+            await self._see_off(id, seen)
         await self.tick()
 
     async def run(self) -> None:

@@ -4,12 +4,16 @@ A process that holds the lock of a state directory's file knows that no other do
 process that held it ends, however it ends. So what was at the same place before, which is the same file under the same
 boot of the same kernel, is dead, and need not be waited for. On another machine the place is another one, also where
 the disk is a copy.
+
+After another boot of the same machine nothing proves that it is the same: it may be a copy. Its former life is not
+waited for either where the database has no connection of it.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -18,6 +22,7 @@ from typing import Final
 
 FILE: Final = "daemon.lock"
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+_MACHINE: Final = Path("/etc/machine-id")
 
 
 @contextmanager
@@ -30,16 +35,34 @@ def held(state_dir: Path) -> Iterator[str]:
         yield ""
         return
     try:
-        yield _name(descriptor)
+        yield _name(descriptor, state_dir)
     finally:
         os.close(descriptor)
 
 
-def _name(descriptor: int) -> str:
+def machine_of(place: str) -> str:
+    """What a place has in common with those before another boot; "" where nothing is known of that."""
+    return place.rpartition(".")[0]
+
+
+def _name(descriptor: int, state_dir: Path) -> str:
+    """Machine and boot, with a dot between them. A power cut may take the file, and a boot its device's number."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         boot = _BOOT.read_text()
     except OSError:
         return ""
     file = os.fstat(descriptor)
-    return blake2b(f"{boot} {file.st_dev} {file.st_ino}".encode(), digest_size=16).hexdigest()
+    return f"{_machine(state_dir)}.{_digest(f'{boot} {file.st_dev} {file.st_ino}')}"
+
+
+def _machine(state_dir: Path) -> str:
+    try:
+        machine = _MACHINE.read_text().strip()
+    except OSError:
+        return ""
+    return _digest(f"{machine} {socket.gethostname()} {state_dir.resolve()}") if machine else ""
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=16).hexdigest()

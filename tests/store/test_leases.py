@@ -192,6 +192,43 @@ async def test_a_former_life_at_the_same_place_is_not_waited_for(
     assert first.lost.is_set()
 
 
+async def _gone(administrator: Owner, member: Membership) -> bool:
+    return await sessions_of(administrator, member) == 0
+
+
+async def test_a_life_before_another_boot_is_not_waited_for_where_it_has_no_connection(
+    daemons: Daemons, administrator: Owner, laboratory: Organization, link_id: UUID, tmp_path: Path
+) -> None:
+    wanted = [(laboratory.id, [link_id], False)]
+    with place.held(tmp_path) as here:
+        machine = place.machine_of(here)
+    assert machine
+    first = await daemons.join("a", f"{machine}.the boot before")
+    await first.take(wanted)
+    copy = await daemons.join("a", here)
+    assert await copy.take(wanted) == {}, "its original is connected: nothing is proved"
+    await copy.leave()
+    first._hang_up()  # the power is cut
+    await until(lambda: _gone(administrator, first))
+    elsewhere = await daemons.join("b", "another machine.another boot")
+    assert await elsewhere.take(wanted) == {}
+    second = await daemons.join("a", here)
+    assert await second.take(wanted) == {link_id: 2}
+    await first.tick()
+    assert first.lost.is_set()
+
+
+async def test_without_the_machines_name_a_life_before_another_boot_is_waited_for(
+    daemons: Daemons, administrator: Owner, laboratory: Organization, link_id: UUID
+) -> None:
+    first = await daemons.join("a", ".the boot before")
+    await first.take([(laboratory.id, [link_id], False)])
+    first._hang_up()
+    await until(lambda: _gone(administrator, first))
+    second = await daemons.join("a", ".this boot")
+    assert await second.take([(laboratory.id, [link_id], False)]) == {}
+
+
 # ---- fencing --------------------------------------------------------------------------------------------------------
 
 
