@@ -46,12 +46,18 @@ def percentile(seconds: Sequence[float], percent: int) -> float:
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
-async def cycle(at: Rig, fault: Fault, chance: random.Random, into: Outcome) -> None:
+async def cycle(at: Rig, fault: Fault, chance: random.Random, into: Outcome, look: bool) -> None:
     await asyncio.sleep(moment(chance))
     took = await at.broken(fault)
-    number, findings = await at.audit()
     into.cycles[fault] += 1
     into.next_ack_s.setdefault(fault, []).append(took)
+    if look:
+        await looked(at, fault, into)
+
+
+async def looked(at: Rig, fault: Fault, into: Outcome) -> None:
+    """For all that was acknowledged since this was asked last."""
+    number, findings = await at.audit()
     into.acknowledged[fault] += number
     into.failed[fault] += bool(findings)
     into.findings.extend((fault, one) for one in findings)
@@ -66,18 +72,21 @@ async def run(
     state: Path | None = None,
     enough: Callable[[Outcome], bool] = lambda _: False,
     stopped: Callable[[], bool] = lambda: False,
+    every: int = 1,
 ) -> Outcome:
     """These faults one after another, each at a moment of the seed's; then everything that was ever acknowledged is
     looked for once more, and every page of the database is read. `enough`: to be done before that;
-    `stopped`: to break nothing more."""
+    `stopped`: to break nothing more; `every`: after how many cycles is looked for what was acknowledged in them."""
     chance, outcome = random.Random(seed), Outcome(where, seed)  # noqa: S311  no secret
     async with rig(where, power=Fault.POWER_CUT in faults, lie=lie, state=state) as at:
         try:
-            for fault in takewhile(lambda _: not stopped(), faults):
-                await cycle(at, fault, chance, outcome)
+            for number, fault in enumerate(takewhile(lambda _: not stopped(), faults), 1):
+                await cycle(at, fault, chance, outcome, look=number % every == 0)
                 if enough(outcome):
                     return outcome
             await at.stop_sending()
+            if outcome.cycles:
+                await looked(at, fault, outcome)
             outcome.findings.extend((None, one) for one in (await at.audit(everything=True))[1])
             outcome.damaged = await at.damaged()
             if said := [word for word in PERSON if word in at.daemon.said()]:

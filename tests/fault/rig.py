@@ -62,6 +62,29 @@ class Daemon(Process):
     """`lie`: which lie of `tests.fault.liar` it tells."""
 
     lie: str | None = None
+    _starting: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Start it, without waiting for anything."""
+        self._starting = asyncio.create_task(self.start())
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended before it was ready."""
+        return self._starting is not None and self._starting.done() and self._starting.exception() is not None
+
+    async def settled(self) -> None:
+        """Once it is ready; raises what it said where it ended before."""
+        if self._starting is not None:
+            await self._starting
+
+    async def killed(self) -> None:
+        """Whether it was ready or not."""
+        assert await self.end(signal.SIGKILL) == -signal.SIGKILL
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+            self._starting.exception()  # that it ended before it was ready
+        self._starting = None
 
     def _command(self) -> list[str]:
         command = super()._command()
@@ -99,11 +122,18 @@ class Rig:
     # ---- what is broken ---------------------------------------------------------------------------------------------
 
     async def broken(self, fault: Fault) -> float:
-        """Break it and mend it. Returns the seconds from the break to the next acknowledgement."""
+        """Break it and mend it. Returns the seconds from the break to the next acknowledgement.
+
+        Who is killed may be killed while it still starts, as soon as it has acknowledged something.
+        """
+        if fault not in (Fault.KILL, Fault.POWER_CUT):
+            await self.daemon.settled()
         began = asyncio.get_running_loop().time()
         since = await self._BREAKS[fault](self)
         async with asyncio.timeout(PATIENCE_S):
-            while (last := self._last_ack()) <= since:  # noqa: ASYNC110  another process answers
+            while (last := self._last_ack()) <= since:  # another process answers
+                if self.daemon.failed:
+                    await self.daemon.settled()
                 await asyncio.sleep(0.002)
         first = min(when for one in self.analyzers for _, _, when in one.acknowledged[-200:] if when > since)
         assert last >= first
@@ -118,9 +148,9 @@ class Rig:
         return asyncio.get_running_loop().time()
 
     async def _kill(self) -> float:
-        assert await self.daemon.end(signal.SIGKILL) == -signal.SIGKILL
+        await self.daemon.killed()
         since = await self._now()
-        await self.daemon.start()
+        self.daemon.begin()
         return since
 
     async def _term(self) -> float:
@@ -184,7 +214,7 @@ class Rig:
         assert self.disk is not None
         pid = postmaster(self.data)
         self.disk.cut()
-        await self.daemon.end(signal.SIGKILL)
+        await self.daemon.killed()
         await gone(signal_all(pid, signal.SIGKILL))
         if self.server is not None:
             self.server.stop()
@@ -193,7 +223,7 @@ class Rig:
         self.disk.mount()
         if self.server is not None:
             await self.server.start()
-        await self.daemon.start()
+        self.daemon.begin()
         return since
 
     _BREAKS: ClassVar[Mapping[Fault, Callable[[Rig], Awaitable[float]]]] = {
@@ -213,6 +243,7 @@ class Rig:
 
     async def audit(self, everything: bool = False) -> tuple[int, list[Finding]]:
         """How many messages were acknowledged since the audit before, or at any time, and what is wrong with them."""
+        await self.daemon.settled()  # only then it decides
         ends = [len(one.acknowledged) for one in self.analyzers]
         acked = [
             Acked(control_id, one.name, int(control_id.rpartition("-")[2]), one.astm)

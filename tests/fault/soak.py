@@ -62,10 +62,10 @@ class Stop:
         self.told = True
 
 
-async def batch(where: Where, faults: Sequence[Fault], seed: int, stop: Stop) -> Outcome:
+async def batch(where: Where, faults: Sequence[Fault], seed: int, stop: Stop, every: int) -> Outcome:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.tell)
-    return await run(where, faults, seed, stopped=stop)
+    return await run(where, faults, seed, stopped=stop, every=every)
 
 
 def soak(where: Where, faults: Sequence[Fault], options: argparse.Namespace) -> bool:
@@ -75,7 +75,7 @@ def soak(where: Where, faults: Sequence[Fault], options: argparse.Namespace) -> 
         cycles = min(options.batch, left)
         chosen = [fault for _ in range(cycles) for fault in faults]
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            outcome = runner.run(batch(where, chosen, seed, stop))
+            outcome = runner.run(batch(where, chosen, seed, stop, options.every))
         print(outcome, flush=True)
         if options.record and outcome.cycles:
             ledger.append(*rows_of(outcome, not options.busy), to=options.record)
@@ -97,6 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--database", choices=[where.value for where in Where], default=Where.EMBEDDED.value)
     parser.add_argument("--seed", type=int, default=time.time_ns() & 0xFFFFFF, help="printed with the result")
     parser.add_argument("--batch", type=int, default=25, help="cycles of each daemon and database that is made")
+    every = "look for what was acknowledged after so many cycles, and at the end (more ends than that in a row, and a "
+    every += "message is parked as their cause)"
+    parser.add_argument("--every", type=int, default=2, metavar="N", help=every)
     parser.add_argument("--minutes", type=float, default=600.0, help="break nothing more after so long")
     parser.add_argument("--patience", type=float, default=60.0, metavar="S", help="how long anything may take")
     parser.add_argument("--busy", action="store_true", help="the machine does other things too: times are not entered")
