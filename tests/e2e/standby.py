@@ -142,7 +142,7 @@ class Analyzer:
         return True
 
     async def _block(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, control_id: str) -> bool:
-        writer.write(b"\x0b" + hl7_message(f"S{control_id}", control_id) + b"\x1c\r")
+        _write(writer, b"\x0b" + hl7_message(f"S{control_id}", control_id) + b"\x1c\r")
         async with asyncio.timeout(self.try_s):
             answer = await reader.readuntil(b"\x1c\r")
         return re.search(rb"\rMSA\|[AC]A\|%s\r" % control_id.encode(), answer) is not None
@@ -151,12 +151,12 @@ class Analyzer:
         records = lis2_message(f"S{control_id}", control_id).split(b"\r")[:-1]
         frames = [build_frame(number, record + b"\r", True) for number, record in enumerate(records, 1)]
         for data in (ENQ, *frames):
-            writer.write(data)
+            _write(writer, data)
             async with asyncio.timeout(self.try_s):
                 if await reader.readexactly(1) != ACK:
-                    writer.write(EOT)
+                    _write(writer, EOT)
                     return False
-        writer.write(EOT)
+        _write(writer, EOT)
         return True
 
     async def close(self) -> None:
@@ -165,6 +165,13 @@ class Analyzer:
             with suppress(OSError):
                 await self._line[1].wait_closed()
         self._line = None
+
+
+def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Raises ConnectionError for a line that was cut: of a transport that is closed uvloop raises RuntimeError."""
+    if writer.transport.is_closing():
+        raise ConnectionResetError
+    writer.write(data)
 
 
 async def accounted(
