@@ -27,7 +27,7 @@ from tests.fault.disk import LoopDisk
 from tests.fault.server import Server, damaged_pages, gone, postmaster, signal_all
 from tests.ops.system_cluster import SUPERUSER
 
-PACE_S = 0.1
+PACE_S = 0.2
 FROZEN_S = 1.0
 STOP_WITHIN_S = 10.0
 _LOCK = "lock table lab.result in access exclusive mode"
