@@ -78,15 +78,14 @@ class Bench:
 
     def ours(self, observations: int) -> Rates:
         url = stored(self._postgres, observations)
-        token, results, patients = asyncio.run(_asked_for(url, observations))
+        token, results, patients = asyncio.run(asked_for(url, observations))
         api = f"workers = {self._workers}\nclient_rate = 0\naddress_rate = 0\n"
         with scratch_folder() as folder, daemon(url, folder, astm=0, api=api) as (pid, links):
             base, header = f"http://127.0.0.1:{links.api}/fhir", ("--header", f"Authorization: Bearer {token}")
-            reads = [f"{base}/Observation/{id}" for id in results]
-            searches = [
-                f"{base}/Observation?patient={id}&category=laboratory&date=ge2020-01-01&_count=25" for id in patients
-            ]
-            return Rates(self._fetch(reads, [pid], *header), self._fetch(searches, [pid], *header))
+            return Rates(
+                self._fetch(reads_of(base, results), [pid], *header),
+                self._fetch(searches_of(base, patients), [pid], *header),
+            )
 
     def _fetch(self, urls: Sequence[str], servers: Sequence[int], *more: str) -> Load:
         # Each is asked for once before: what the disk has to bring costs what the disk does.
@@ -99,7 +98,17 @@ class Bench:
         return found
 
 
-async def _asked_for(url: str, observations: int) -> tuple[str, list[UUID], list[UUID]]:
+def reads_of(base: str, results: Sequence[UUID]) -> list[str]:
+    """The URLs of reads by id."""
+    return [f"{base}/Observation/{id}" for id in results]
+
+
+def searches_of(base: str, patients: Sequence[UUID]) -> list[str]:
+    """The URLs of searches that find 25."""
+    return [f"{base}/Observation?patient={id}&category=laboratory&date=ge2020-01-01&_count=25" for id in patients]
+
+
+async def asked_for(url: str, observations: int) -> tuple[str, list[UUID], list[UUID]]:
     """A token for an EMR, and ids of observations and patients to ask for."""
     connection = await asyncpg.connect(url)
     database = await Database.connect(url)
@@ -121,7 +130,7 @@ async def _asked_for(url: str, observations: int) -> tuple[str, list[UUID], list
 
 async def _few(url: str) -> Stored:
     await fill(url, FEW)
-    token, results, _ = await _asked_for(url, FEW)
+    token, results, _ = await asked_for(url, FEW)
     return Stored(token, results)
 
 

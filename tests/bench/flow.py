@@ -28,7 +28,6 @@ from interface.flow.rule_proof import prove
 from interface.flow.rules import activate, import_rules
 from interface.store.db import Database
 from interface.store.ids import uuid7
-from interface.wire.mllp import encode
 from tests.bench.messages import hl7_message
 from tests.bench.population import Population, rule_set
 from tests.bench.record import TARGETS, note
@@ -38,6 +37,7 @@ from tests.bench.yardstick import (
     NoYardstick,
     Postgres,
     Yardstick,
+    accepted,
     daemon,
     free_port,
     say,
@@ -93,10 +93,7 @@ async def _send(port: int, barcodes: Sequence[str]) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             for barcode in own:
-                writer.write(encode(hl7_message(barcode, f"C{barcode}", int(barcode[1:]))))
-                answer = await reader.readuntil(b"\x1c\r")
-                if b"MSA|AA|" not in answer and b"MSA|CA|" not in answer:
-                    raise NoYardstick(f"not accepted: {answer[:200]!r}")
+                await accepted(reader, writer, hl7_message(barcode, f"C{barcode}", int(barcode[1:])))
         finally:
             writer.close()
 

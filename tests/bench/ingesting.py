@@ -18,12 +18,11 @@ from uuid import UUID
 import aiohttp
 import asyncpg
 
-from interface.wire.mllp import encode
 from tests.bench.flow import _rules_in_force
 from tests.bench.messages import hl7_message
 from tests.bench.population import Population
 from tests.bench.record import TARGETS, note
-from tests.bench.yardstick import Load, NoYardstick, Postgres, Yardstick, daemon, say, scratch_folder
+from tests.bench.yardstick import Load, NoYardstick, Postgres, Yardstick, accepted, daemon, say, scratch_folder
 
 PREFIX, PEOPLE = "B", 5000
 BURST, CONNECTIONS, CLIENTS = 800, 16, 16
@@ -57,10 +56,7 @@ class _Sender:
                 for at in range(first, count, CONNECTIONS):
                     if per_s:
                         await asyncio.sleep(max(0.0, began + at / per_s - time.perf_counter()))
-                    writer.write(encode(hl7_message(own[at], f"C{own[at]}", int(own[at][1:]))))
-                    answer = await reader.readuntil(b"\x1c\r")
-                    if b"MSA|AA|" not in answer and b"MSA|CA|" not in answer:
-                        raise NoYardstick(f"not accepted: {answer[:200]!r}")
+                    await accepted(reader, writer, hl7_message(own[at], f"C{own[at]}", int(own[at][1:])))
                     if acked is not None:
                         acked(own[at])
             finally:

@@ -23,7 +23,6 @@ from pathlib import Path
 
 import asyncpg
 
-from interface.wire.mllp import encode
 from tests.bench.flow import _rules_in_force
 from tests.bench.messages import hl7_message
 from tests.bench.population import Population
@@ -32,6 +31,7 @@ from tests.bench.soak import memory_mb
 from tests.bench.yardstick import (
     NoYardstick,
     Yardstick,
+    accepted,
     daemon,
     say,
     scratch_folder,
@@ -59,17 +59,14 @@ async def _populate(url: str, stored: int) -> None:
 
 
 async def _acked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
-    writer.write(encode(hl7_message(f"B{number:08d}", f"C{number}", number)))
-    answer = await reader.readuntil(b"\x1c\r")
-    if b"MSA|AA|" not in answer and b"MSA|CA|" not in answer:
-        raise NoYardstick(f"not accepted: {answer[:200]!r}")
+    await accepted(reader, writer, hl7_message(f"B{number:08d}", f"C{number}", number))
 
 
-def _weight_mb(pid: int) -> float:
+def weight_mb(pid: int) -> float:
     """Of a process and all that it has started; one that ends meanwhile, as those that print, weighs nothing."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return memory_mb(pid) + sum(_weight_mb(int(child)) for child in children)
+        return memory_mb(pid) + sum(weight_mb(int(child)) for child in children)
     except (OSError, IndexError):  # of what has ended, the system tells nothing any more
         return 0.0
 
@@ -96,7 +93,7 @@ async def _load(url: str, pid: int, ports: tuple[int, ...], messages: int) -> _W
     """What it weighs with every connection open, and every second until all is decided."""
     numbers = iter(range(1, messages + 1))
     opened = [await asyncio.open_connection("127.0.0.1", port) for port in ports]
-    before, sent = _weight_mb(pid), 0
+    before, sent = weight_mb(pid), 0
     seen, own = [(0, before)], [(0, memory_mb(pid))]
 
     async def link(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -108,7 +105,7 @@ async def _load(url: str, pid: int, ports: tuple[int, ...], messages: int) -> _W
     async def look() -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            seen.append((sent, _weight_mb(pid)))
+            seen.append((sent, weight_mb(pid)))
             own.append((sent, memory_mb(pid)))
 
     looking = asyncio.create_task(look())
@@ -118,7 +115,7 @@ async def _load(url: str, pid: int, ports: tuple[int, ...], messages: int) -> _W
         await asyncio.sleep(LOOK_S)
     await connection.close()
     looking.cancel()
-    seen.append((sent, _weight_mb(pid)))
+    seen.append((sent, weight_mb(pid)))
     own.append((sent, memory_mb(pid)))
     for _, writer in opened:
         writer.close()
@@ -129,10 +126,10 @@ async def _idle_kb(pid: int, ports: tuple[int, ...]) -> float:
     """What each connection weighs that says nothing, of a daemon that has no memory to spare yet."""
     opened = [await asyncio.open_connection("127.0.0.1", port) for port in ports]
     await asyncio.sleep(SETTLE_S)
-    before = _weight_mb(pid)
+    before = weight_mb(pid)
     opened += [await asyncio.open_connection("127.0.0.1", ports[at % LINKS]) for at in range(IDLE)]
     await asyncio.sleep(SETTLE_S)
-    weight_kb = (_weight_mb(pid) - before) * 1024
+    weight_kb = (weight_mb(pid) - before) * 1024
     for _, writer in opened:
         writer.close()
     return weight_kb / IDLE
@@ -201,7 +198,7 @@ def _p95(found: list[float]) -> float:
     return statistics.quantiles(found, n=20)[-1] if len(found) > 1 else found[0]
 
 
-def _verdict(name: str, value: float, how: str) -> bool:
+def verdict(name: str, value: float, how: str) -> bool:
     target = TARGETS[name]
     say(f"{target.what:<56}{value:>9.2f} {target.unit:<3} (wanted at most {target.wanted:g})  {how}")
     return note(name, value, how)
@@ -217,7 +214,7 @@ def _measure(url: str, messages: int, kills: int, stored: int, *, fresh: bool) -
             asyncio.run(_populate(url, stored))
         if messages:
             with daemon(url, folder, mllp=LINKS, astm=0) as (pid, links):
-                met.append(_verdict("P13-idle", asyncio.run(_idle_kb(pid, links.mllp)), f"{IDLE:,} more connections"))
+                met.append(verdict("P13-idle", asyncio.run(_idle_kb(pid, links.mllp)), f"{IDLE:,} more connections"))
         with daemon(url, folder, mllp=LINKS, astm=0) as (pid, links):
             port = links.mllp[0]
             if messages:
@@ -227,13 +224,13 @@ def _measure(url: str, messages: int, kills: int, stored: int, *, fresh: bool) -
             alone = max(mb for _, mb in weights.own)
             how = (f"after {messages:,} messages; {weights.before:.0f} before, {most:.0f} at most; the daemon without "
                    f"what it has started {weights.own[-1][1]:.0f}, at most {alone:.0f}; {held}")  # fmt: skip
-            met.append(_verdict("P13-rss", weights.seen[-1][1], how.strip("; ")))
-            met.append(_verdict("P13-growth", weights.growth, f"by the second half of {messages:,} messages"))
+            met.append(verdict("P13-rss", weights.seen[-1][1], how.strip("; ")))
+            met.append(verdict("P13-growth", weights.growth, f"by the second half of {messages:,} messages"))
         if kills:
             ready, acked = _kills(folder, url, port, kills, round(time.time()))
             for name, found in (("ready", ready), ("next-ack", acked)):
                 how = f"of {kills}; median {statistics.median(found):.2f}; {held}".strip("; ")
-                met.append(_verdict(name, _p95(found), how))
+                met.append(verdict(name, _p95(found), how))
     return all(met)
 
 

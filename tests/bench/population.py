@@ -142,7 +142,6 @@ class Population:
         await self._make("S", results // len(ANALYTES), apart, beside=beside, visits=visits)
         for index in indexes:
             await connection.execute(index["made"].replace(" ON ONLY ", " ON "))
-        await connection.execute("reset session_replication_role")
         await connection.execute("vacuum analyze")
         await connection.execute("checkpoint")
 
@@ -170,6 +169,8 @@ class Population:
             await connection.execute(statement, own)
         if ordered:
             await connection.execute(_ITEMS, own, ids)
+        # Of what was released before, everybody was told and each report printed then: no trigger has it done again.
+        await connection.execute("set session_replication_role = replica")
 
         async def released(by: asyncpg.Connection[asyncpg.Record], statements: Sequence[str]) -> None:
             for statement in statements:
@@ -179,6 +180,7 @@ class Population:
             await released(connection, _RELEASED)
         else:
             await asyncio.gather(released(connection, _RELEASED[::2]), released(beside, _RELEASED[1::2]))
+        await connection.execute("reset session_replication_role")
         await connection.execute("drop table bench_people, bench_tests")
 
 

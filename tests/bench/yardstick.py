@@ -6,6 +6,7 @@ own, with this Python; a scratch PostgreSQL keeps fsync and synchronous_commit o
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import os
@@ -21,6 +22,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+from interface.wire.mllp import encode
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_S, STOP_S = 600.0, 60.0  # a server that ends is not waited for
@@ -306,9 +309,11 @@ max_connections = 128
 
 
 @contextmanager
-def daemon(url: str, folder: Path, *, mllp: int = 1, astm: int = 1, api: str = "") -> Iterator[tuple[int, Links]]:
-    """`labora run` as configured by default, on an external PostgreSQL; gives its process id and its ports. `api`: more
-    lines of `[api]`."""
+def daemon(
+    url: str, folder: Path, *, mllp: int = 1, astm: int = 1, api: str = "", link: str = ""
+) -> Iterator[tuple[int, Links]]:
+    """`labora run` as configured by default, on an external PostgreSQL; gives its process id and its ports. `api`,
+    `link`: more lines of `[api]` and of each `[[link]]`."""
     ports = free_ports(mllp + astm + 1)
     links = Links(tuple(ports[1 : mllp + 1]), tuple(ports[mllp + 1 :]), ports[0])
     text = f'state_dir = "{folder}"\n[api]\nlisten = "127.0.0.1:{ports[0]}"\n{api}'
@@ -317,13 +322,21 @@ def daemon(url: str, folder: Path, *, mllp: int = 1, astm: int = 1, api: str = "
         ("astm", "generic_lis2", "tcp-listen", links.astm),
     ):
         for number, port in enumerate(own):
-            text += LINK.format(name=name, number=number, driver=driver, transport=transport, port=port)
+            text += LINK.format(name=name, number=number, driver=driver, transport=transport, port=port) + link
     config = folder / "config.toml"
     config.write_text(text)
     command = [program(), "--config", str(config), "run"]
     # the links are open before the API is
     with server(command, ports[-1], folder / "daemon.log", {"LABORA_DATABASE_URL": url}, later=ports[0]) as pid:
         yield pid, links
+
+
+async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes) -> None:
+    """Send a message over MLLP, and have it accepted."""
+    writer.write(encode(message))
+    answer = await reader.readuntil(b"\x1c\r")
+    if b"MSA|AA|" not in answer and b"MSA|CA|" not in answer:
+        raise NoYardstick(f"not accepted: {answer[:200]!r}")
 
 
 def free_ports(number: int) -> list[int]:
