@@ -166,6 +166,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that serve")
     parser.add_argument("--keep", type=Path, help="the folder of a database server whose data stay there")
     parser.add_argument("--ingesting", action="store_true", help="only reads while results come in: P9 and P11")
+    parser.add_argument("--backlog", type=int, default=0, help="and then so many messages at once, such as 27000: P12")
     options = parser.parse_args()
     stopped_by_signal()
     met = True
@@ -173,7 +174,7 @@ def main() -> None:
         yardstick = Yardstick()
         with yardstick.postgres(options.keep) as postgres:
             if options.ingesting:
-                beside = Ingesting(yardstick, postgres, max(8.0, options.seconds), options.workers)
+                beside = Ingesting(yardstick, postgres, max(8.0, options.seconds), options.workers, options.backlog)
                 sys.exit(0 if beside.measure(_few) else 1)
             for observations in (FEW, options.observations):
                 stored(postgres, observations or FEW)  # before anything is measured

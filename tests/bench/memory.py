@@ -79,15 +79,6 @@ class _Weights:
     seen: list[tuple[int, float]]
     own: list[tuple[int, float]]
 
-    @property
-    def growth(self) -> float:
-        """Over a million messages, by the second half of them: until then tables of what comes again fill up. Of the
-        daemon alone: a process that prints a few reports comes and goes."""
-        half = [one for one in self.own if one[0] * 2 >= self.own[-1][0]]
-        if len({messages for messages, _ in half}) < 2:
-            return 0.0
-        return statistics.linear_regression(*zip(*half, strict=True)).slope * 1e6
-
 
 async def _load(url: str, pid: int, ports: tuple[int, ...], messages: int) -> _Weights:
     """What it weighs with every connection open, and every second until all is decided."""
@@ -225,7 +216,6 @@ def _measure(url: str, messages: int, kills: int, stored: int, *, fresh: bool) -
             how = (f"after {messages:,} messages; {weights.before:.0f} before, {most:.0f} at most; the daemon without "
                    f"what it has started {weights.own[-1][1]:.0f}, at most {alone:.0f}; {held}")  # fmt: skip
             met.append(verdict("P13-rss", weights.seen[-1][1], how.strip("; ")))
-            met.append(verdict("P13-growth", weights.growth, f"by the second half of {messages:,} messages"))
         if kills:
             ready, acked = _kills(folder, url, port, kills, round(time.time()))
             for name, found in (("ready", ready), ("next-ack", acked)):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.bench.record import FILE, TARGETS, note
-from tests.bench.whole import DATA, PAGE, page
+from tests.bench.whole import DATA, PAGE, enter, page
 
 ABOUT = {"commit": "abc", "at": "2026-01-02 03:04 UTC", "machine": "2 x a processor", "python": "3.11"}
 
@@ -30,6 +31,17 @@ def test_the_page_has_every_target_and_hides_no_miss() -> None:
     assert "0.42" in rows["P7"] and "**no**" in rows["P7"] and "stretch" in rows["P2"]
     assert "not measured" in rows["P8"] and "yes" not in rows["P8"]
     assert lines[-1] == "Parts that ended otherwise than with a table: memory."
+
+
+def test_what_was_run_by_itself_stands_beside_a_full_run_and_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "found"
+    file.write_text('{"name": "P13-growth", "value": 3.0, "how": "800,000 messages"}\n')
+    full: dict[str, Any] = {"about": ABOUT, "figures": [{"name": "P7", "value": 0.6, "how": ""}], "failed": []}
+    data = enter(full, file)
+    rows = {line.split(" | ")[0].strip("| "): line for line in page(data).splitlines() if line.startswith("| ")}
+    assert "| yes | 800,000 messages; by itself, `" in rows["P13-growth"] and "by itself" not in rows["P7"]
+    again = {"about": ABOUT, "figures": [{"name": "P13-growth", "value": 6.0, "how": ""}], "failed": []}
+    assert "**no**" in page(again | {"entered": data["entered"]})
 
 
 def test_every_target_has_one_bound() -> None:

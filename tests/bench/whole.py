@@ -1,7 +1,12 @@
 """`scripts/bench all`: every measurement of docs/performance.md in one run, and that page made of it.
 
 Each part runs as it does alone, one after another, on a machine that does nothing else; what it notes (record.py) goes
-to docs/performance.json with the machine and the commit. A part that fails is named and the others go on.
+to docs/performance.json with the machine and the commit. A part that fails is named and the others go on. About twelve
+minutes; what takes longer is run by itself and entered:
+
+    LABORA_BENCH_RECORD=found scripts/bench endurance --messages 1000000   # P13-growth
+    LABORA_BENCH_RECORD=found scripts/bench api --observations 16000000    # P10
+    scripts/bench all --enter found
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,16 +25,16 @@ from typing import Any
 
 from tests.bench import record
 from tests.bench.record import TARGETS
-from tests.bench.yardstick import ROOT, say
+from tests.bench.yardstick import ROOT, say, scratch_folder, stopped_by_signal
 
 PARTS: tuple[tuple[str, ...], ...] = (
     ("wire",),
-    ("links", "--connections", "1", "16"),
+    ("compare", "--rounds", "2"),
+    ("links", "--connections", "16", "--only", "mllp", "--rounds", "1"),
     ("flow",),
     ("query",),
-    ("api",),
-    ("api", "--ingesting"),
-    ("memory",),
+    ("api", "--ingesting", "--backlog", "27000"),
+    ("memory", "--messages", "20000", "--kills", "10"),
 )
 PAGE, DATA = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.json"
 HEAD = """# Performance
@@ -61,41 +66,64 @@ def machine() -> dict[str, str]:
 
 def page(data: dict[str, Any]) -> str:
     """docs/performance.md of a run: a line for every target, measured or not."""
-    about = data["about"]
+    about, entered = data["about"], data.get("entered", {})
+    found = entered | {row["name"]: row for row in data["figures"]}
     lines = [
         f"Commit `{about['commit']}`, {about['at']}. {about['machine']}, Python {about['python']}.\n",
         "| target | what | measured | wanted | met | how |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    found = {row["name"]: row for row in data["figures"]}
     for name, target in TARGETS.items():
         sign = "≤" if target.least is None else "≥"
-        wanted = f"{sign} {target.wanted:g} {target.unit}"
-        if (row := found.get(name)) is None:
+        wanted = f"{sign} {target.wanted:.3g} {target.unit}"
+        if name not in found:
             lines.append(f"| {name} | {target.what} | not measured | {wanted} | | |")
             continue
-        value = row["value"]
+        row, value = found[name], found[name]["value"]
         met = "yes" if target.met(value) else "**no**"
         if target.stretch is not None and target.met(value, target.stretch):
             met = "yes, and the stretch goal"
-        lines.append(f"| {name} | {target.what} | {value:.3g} {target.unit} | {wanted} | {met} | {row['how']} |")
+        by_itself = f"; by itself, `{row['about']['commit']}`, {row['about']['at']}" if "about" in row else ""
+        lines.append(
+            f"| {name} | {target.what} | {value:.3g} {target.unit} | {wanted} | {met} | {row['how']}{by_itself} |"
+        )
     failed = data["failed"]
     more = f"\nParts that ended otherwise than with a table: {', '.join(failed)}.\n" if failed else ""
     return HEAD + "\n".join(lines) + "\n" + more
 
 
+def noted(file: Path) -> list[dict[str, Any]]:
+    """What a part has written down."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
 def run(parts: Sequence[tuple[str, ...]]) -> dict[str, Any]:
     """Every part, and what they noted. Status 1 is a table with a figure that is not met; another is a failure."""
     failed = []
-    with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as file:
+    with scratch_folder() as folder:
+        file = folder / "noted"
+        file.touch()
         for part, *options in parts:
+            began = time.monotonic()
             say(f"\n==== {' '.join((part, *options))}")
             command = [sys.executable, "-m", f"tests.bench.{part}", *options]
-            done = subprocess.run(command, cwd=ROOT, env=os.environ | {record.FILE: file.name}, check=False)
+            done = subprocess.run(command, cwd=ROOT, env=os.environ | {record.FILE: str(file)}, check=False)
             if done.returncode not in (0, 1):
                 failed.append(part)
-        figures = [json.loads(line) for line in file]
-    return {"about": machine(), "figures": figures, "failed": failed}
+            say(f"==== {part}: {time.monotonic() - began:.0f} s")
+        return {"about": machine(), "figures": noted(file), "failed": failed}
+
+
+def enter(data: dict[str, Any], file: Path) -> dict[str, Any]:
+    """With what a part found that was run by itself, by the commit that there is now."""
+    rows = {row["name"]: row | {"about": machine()} for row in noted(file)}
+    return data | {"entered": data.get("entered", {}) | rows}
+
+
+def _write(data: dict[str, Any], to: Path) -> None:
+    to.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if to == DATA:
+        PAGE.write_text(page(data), encoding="utf-8")
 
 
 def main() -> int:
@@ -103,11 +131,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench all", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=[part[0] for part in PARTS], help="these parts")
     parser.add_argument("--to", type=Path, default=DATA, help="another file than docs/performance.json; no page then")
+    parser.add_argument("--enter", type=Path, metavar="FILE", help="nothing is run: add what FILE has to the page")
     options = parser.parse_args()
+    stopped_by_signal()
+    kept = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
+    if options.enter:
+        _write(enter(kept, options.enter), DATA)
+        return 0
     data = run([part for part in PARTS if part[0] in (options.only or [part[0]])])
-    options.to.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if options.to == DATA:
-        PAGE.write_text(page(data), encoding="utf-8")
+    _write(data | {"entered": kept.get("entered", {})}, options.to)
     met = [TARGETS[row["name"]].met(row["value"]) for row in data["figures"]]
     say(f"\n{sum(met)} of {len(met)} figures as wanted" + "".join(f"; {part} failed" for part in data["failed"]))
     return 0 if all(met) and not data["failed"] else 1
