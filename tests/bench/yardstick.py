@@ -40,6 +40,10 @@ class NoYardstick(Exception):
     """One sentence that says what is missing."""
 
 
+class Refused(NoYardstick):
+    """A message was not accepted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """A driver's report of one measurement. Latencies in milliseconds; `others`: the rest of the machine, 0 to 1."""
@@ -332,11 +336,11 @@ def daemon(
 
 
 async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes) -> None:
-    """Send a message over MLLP, and have it accepted."""
+    """Send a message over MLLP, and have it accepted. Raises Refused."""
     writer.write(encode(message))
     answer = await reader.readuntil(b"\x1c\r")
     if b"MSA|AA|" not in answer and b"MSA|CA|" not in answer:
-        raise NoYardstick(f"not accepted: {answer[:200]!r}")
+        raise Refused(f"not accepted: {answer[:200]!r}")
 
 
 def free_ports(number: int) -> list[int]:
