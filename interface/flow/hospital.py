@@ -38,7 +38,7 @@ from interface.flow import hospital_patients, placing
 from interface.flow.context import LinkContext
 from interface.flow.orders import NewOrder, NewPractitioner, NewSpecimen
 from interface.flow.placing import Batch, OtherContent, Placed, PlacedTube, PlacerNumber, Placing
-from interface.flow.problems import OrderError
+from interface.flow.problems import OrderError, is_ahead
 from interface.flow.requests import Refused, Reply, Request
 from interface.settings import OrderReply
 from interface.store import lab_changes, people, specimens
@@ -325,9 +325,12 @@ async def ordered_code(connection: Connection, link: LinkContext, asked: OrderRe
 
 
 def _tube(said: SpecimenRequest, at: int) -> PlacedTube:
+    collected_at = said.collected_at
+    if collected_at is not None and collected_at.tzinfo is not None and is_ahead(collected_at):
+        collected_at = None  # when it is to be taken: it has not been
     specimen = NewSpecimen(
-        (), said.barcode, said.type, said.collected_at, said.received_at, said.container,
-        collected_by=said.collected_by if said.collected_at else "",
+        (), said.barcode, said.type, collected_at, said.received_at, said.container,
+        collected_by=said.collected_by if collected_at else "",
     )  # fmt: skip
     return PlacedTube(specimen, said.reject, said.reject_text, at)
 

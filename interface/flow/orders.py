@@ -21,7 +21,7 @@ from interface.flow.actors import require
 from interface.flow.people import NewPatient as NewPatient
 from interface.flow.people import find_patient, in_use, insert_patient, patient_of, patient_problems
 from interface.flow.problems import OrderError as OrderError
-from interface.flow.problems import instant_problems, text_problems
+from interface.flow.problems import instant_problems, past_problems, text_problems
 from interface.store import audit, lab, lab_changes, people, placing, specimens
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -222,8 +222,8 @@ def specimen_problems(specimen: NewSpecimen) -> Iterable[str]:
         yield "the specimens of a time series have one barcode and time each: give each of them for itself"
     for test in specimen.tests:
         yield from text_problems("test code", test)
-    yield from instant_problems("collected_at", specimen.collected_at)
-    yield from instant_problems("received_at", specimen.received_at)
+    yield from past_problems("collected_at", specimen.collected_at)
+    yield from past_problems("received_at", specimen.received_at)
     if specimen.collected_at and specimen.received_at and specimen.received_at < specimen.collected_at:
         yield "it was received before it was collected"
 

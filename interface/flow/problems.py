@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from interface.domain.views import IdentifierView
 from interface.errors import ApiError, LaboraError
 
 LONGEST_TEXT, LONGEST_REASON = 200, 500  # characters
+AHEAD = timedelta(minutes=5)  # how far a ward's clock may be ahead of ours
 
 
 class OrderError(LaboraError):
@@ -35,6 +36,18 @@ def text_problems(name: str, text: str, longest: int = LONGEST_TEXT, lines: bool
 def instant_problems(name: str, instant: datetime | None) -> Iterable[str]:
     if instant is not None and instant.tzinfo is None:
         yield f"{name} has no time zone"
+
+
+def is_ahead(instant: datetime) -> bool:
+    """Whether it has not happened yet, by more than a ward's clock may be ahead of ours."""
+    return instant > datetime.now(UTC) + AHEAD
+
+
+def past_problems(name: str, instant: datetime | None) -> Iterable[str]:
+    """Of the time of what has happened."""
+    if instant is not None and instant.tzinfo is not None and is_ahead(instant):
+        yield f"{name} is in the future"
+    yield from instant_problems(name, instant)
 
 
 def identifier_problems(of: str, identifiers: Sequence[IdentifierView]) -> Iterable[str]:

@@ -8,9 +8,9 @@ unfit specimen may be released by mistake later. What is released stays, for a p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
 from interface.domain.model import ItemStatus, ResultStatus, Step
@@ -23,7 +23,7 @@ from interface.flow import consequences, orders
 from interface.flow.actors import require
 from interface.flow.criticals import open_for
 from interface.flow.orders import LONGEST_BARCODE, MEASURED
-from interface.flow.problems import OrderError, text_problems
+from interface.flow.problems import OrderError, past_problems, text_problems
 from interface.store import audit, dispatch_ends, lab_changes, order_changes, specimens
 from interface.store.criticals import Judged
 from interface.store.db import Connection
@@ -34,7 +34,6 @@ from interface.store.specimens import ItemLocked, SpecimenLocked
 from interface.store.surroundings import lock_only
 
 LONGEST_REASON = 1000  # characters
-AHEAD = timedelta(minutes=5)  # how far a ward's clock may be ahead of ours
 MOST_ALIQUOTS = 99
 
 
@@ -61,7 +60,7 @@ async def collect(
     """It was taken, `at` (now) by `by` (the actor). Raises IllegalStep, OrderError; ApiError 403."""
     _may(actor)
     problems = [
-        *_at_problems("the time of collection", at),
+        *past_problems("the time of collection", at),
         *_text_problems(("collector", by), ("container", container)),
     ]
     if problems:
@@ -89,7 +88,7 @@ async def receive(
 ) -> SpecimenView:
     """The laboratory has it, `at` (now). `collected_at`: where nobody said before when it was taken."""
     _may(actor)
-    problems = [*_at_problems("the time of receipt", at), *_at_problems("the time of collection", collected_at)]
+    problems = [*past_problems("the time of receipt", at), *past_problems("the time of collection", collected_at)]
     problems += _text_problems(("receiver", by))
     [one] = await _locked(connection, [specimen_id])
     when = at or datetime.now(UTC)
@@ -297,13 +296,6 @@ def _words(code: RejectReason) -> str:
 
 def _text_problems(*texts: tuple[str, str]) -> list[str]:
     return [problem for name, text in texts for problem in text_problems(name, text, LONGEST_REASON)]
-
-
-def _at_problems(name: str, at: datetime | None) -> Iterable[str]:
-    if at is not None and at.tzinfo is None:
-        yield f"{name} has no time zone"
-    elif at is not None and at > datetime.now(UTC) + AHEAD:
-        yield f"{name} is in the future"
 
 
 def _reason(text: str) -> str:

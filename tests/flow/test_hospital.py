@@ -289,6 +289,13 @@ async def test_a_barcode_and_the_collection_may_be_told_later(his: Hospital) -> 
     assert (late.code, late.controls) == ("AA", ["UX"])
 
 
+async def test_a_collection_that_is_planned_is_none_yet(his: Hospital) -> None:
+    planned = "SPM|1|{barcode}||SER|||||||||||||29990105074500"
+    said = await his.oml(*order("1", "K", barcode="B-9", spm=planned))
+    assert said.controls == ["OK"]
+    assert await his.tests() == [[("K", "requested", "B-9")]]
+
+
 async def test_what_is_begun_or_done_cannot_be_changed_or_cancelled(his: Hospital) -> None:
     await his.oml(*order("1", "K", barcode="B-1"))
     before = await his.everything()

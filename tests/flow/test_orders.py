@@ -90,6 +90,10 @@ async def test_unknown_codes_are_all_named_and_leave_no_patient(laboratory: Labo
         (NewOrder((), patient()), "an order needs at least one specimen"),
         (NewOrder((NewSpecimen(("HGB",)),)), "an order names either a patient or a patient's id"),
         (NewOrder((NewSpecimen(("HGB",)),), patient(), uuid7()), "an order names either a patient or a patient's id"),
+        (
+            NewOrder((NewSpecimen(("HGB",), collected_at=datetime(2999, 1, 1, tzinfo=UTC)),), patient()),
+            "specimen 1: collected_at is in the future",
+        ),
         (NewOrder((NewSpecimen(("HGB",)),), patient_id=uuid7()), "there is no patient with this id"),
         (
             NewOrder((NewSpecimen(("HGB",)),), NewPatient(family="A", birth_date=date.max)),
