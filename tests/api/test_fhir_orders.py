@@ -7,7 +7,7 @@ import copy
 import random
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import orjson
 import pytest
@@ -316,6 +316,55 @@ async def test_a_request_is_revoked_and_nothing_else(bench: Bench, laboratory: L
         assert (await bench.get(f"/fhir/{path}", token)).json["status"] == "revoked"
     missing = "/fhir/ServiceRequest/7d1c2f58-3c1f-4a87-9a52-0d2b7f6f0a11"
     assert (await send(bench, token, request(status="revoked"), missing, "PUT")).status == 404
+
+
+async def test_a_request_that_changed_since_it_was_read_is_not_revoked(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    path = answered(await send(bench, token, whole()))[2][1]
+    tag = (await bench.get(f"/fhir/{path}", token)).headers["ETag"]
+    revoked = orjson.dumps(request(status="revoked"))
+    for stale in ('W/"1"', '"x", W/"2"', "none"):
+        answer = await bench.ask("PUT", f"/fhir/{path}", token, data=revoked, headers=FHIR | {"If-Match": stale})
+        assert (answer.status, answer.json["issue"][0]["code"]) == (412, "conflict"), answer.body
+        within = entry(request(status="revoked"), method="PUT", url=path)
+        within["request"]["ifMatch"] = stale
+        assert (await send(bench, token, bundle(within))).status == 412
+    assert (await bench.get(f"/fhir/{path}", token)).json["status"] == "active"
+    listed = FHIR | {"If-Match": f'"x", {tag}'}
+    assert (await bench.ask("PUT", f"/fhir/{path}", token, data=revoked, headers=listed)).status == 200
+
+
+@pytest.mark.parametrize("condition", ["identifier=urn:hospital|other", "status=active", "nonsense"])
+async def test_a_condition_that_is_not_supported_creates_nothing(
+    bench: Bench, laboratory: Laboratory, token: str, condition: str
+) -> None:
+    headers = FHIR | {"If-None-Exist": condition}
+    answer = await bench.ask("POST", "/fhir/Patient", token, data=orjson.dumps(patient()), headers=headers)
+    assert (answer.status, answer.json["issue"][0]["code"]) == (412, "not-supported"), answer.body
+    assert await counted(laboratory) == (0, 0, 0, 0)
+
+
+async def test_what_was_created_is_answered_with_as_is_preferred(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    blind = await laboratory.client_token("system/Patient.c")
+
+    async def created(prefer: str, token: str) -> Answer:
+        headers = FHIR | {"Prefer": prefer, "Idempotency-Key": uuid4().hex}
+        return await bench.ask("POST", "/fhir/Patient", token, data=orjson.dumps(patient()), headers=headers)
+
+    shown = await created("respond-async, return=representation", token)
+    assert (shown.status, shown.json["resourceType"]) == (201, "Patient")
+    assert shown.json["identifier"][0]["value"] == "M-1"
+    assert shown.headers["Location"].endswith(f"/fhir/Patient/{shown.json['id']}")
+    assert shown.headers["ETag"] == f'W/"{shown.json["meta"]["versionId"]}"'
+    await bench.writer.flush()
+    assert [row["entity_id"] for row in await laboratory.audit("read")] == [UUID(shown.json["id"])]
+    said = await created("return=minimal", token)
+    assert (said.status, said.body, said.headers["Location"]) == (200, b"", shown.headers["Location"])
+    for prefer, who in (("return=OperationOutcome", token), ("", token), ("return=representation", blind)):
+        assert (await created(prefer, who)).json["resourceType"] == "OperationOutcome", "who may not read is not shown"
 
 
 async def test_what_another_number_asks_for_as_well_is_not_revoked(

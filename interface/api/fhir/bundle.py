@@ -21,10 +21,12 @@ from interface.render.fhir import authority_of
 CREATED: Final = ("Patient", "Practitioner", "Specimen", "ServiceRequest")
 MOST_ENTRIES = 500
 
+NO_CONDITION = "is not one of the resource's own identifiers"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing to do. `id`: of what is there already, where it is a PUT."""
+    """One thing to do. `id`: of what is there already, where it is a PUT, and `if_match` the versions it may be of."""
 
     place: int
     method: str
@@ -32,6 +34,7 @@ class Entry:
     full_url: str
     resource: Element
     id: UUID | None = None
+    if_match: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +105,11 @@ def _entry(place: int, element: Element, base_url: str) -> Entry | None:
     url = request.text("url", required=True).removeprefix(f"{base_url}/fhir/").strip("/")
     made = Entry(place, method, kind, element.text("fullUrl"), resource)
     if method == "POST" and kind in CREATED and url == kind:
-        check_condition(resource, request.text("ifNoneExist"), request.at("ifNoneExist"))
+        if not supported(resource, request.text("ifNoneExist")):
+            request.fault(NO_CONDITION, "ifNoneExist", "not-supported")
         return made
     if method == "PUT" and kind == "ServiceRequest" and (id := _id(url, kind)):
-        return Entry(place, method, kind, made.full_url, resource, id)
+        return Entry(place, method, kind, made.full_url, resource, id, request.text("ifMatch"))
     request.fault(
         f"is not done here: a transaction creates {', '.join(CREATED)}, and updates ServiceRequest/[id] to revoke it",
         code="not-supported",
@@ -113,10 +117,10 @@ def _entry(place: int, element: Element, base_url: str) -> Entry | None:
     return None
 
 
-def check_condition(resource: Element, condition: str, at: str) -> None:
+def supported(resource: Element, condition: str) -> bool:
     """`ifNoneExist` names the resource by one of its own identifiers, or it is about something else."""
     if not condition:
-        return
+        return True
     pairs = parse_qsl(condition.removeprefix("?").partition("?")[2] or condition.removeprefix("?"))
     own = {(one.authority, one.value) for one in said.identifiers(resource)}
     for name in ("requisition", "accessionIdentifier"):
@@ -126,8 +130,8 @@ def check_condition(resource: Element, condition: str, at: str) -> None:
         system, bar, text = value.rpartition("|")
         same = any(text == known and (not bar or authority == authority_of(system)) for authority, known in own)
         if name != "identifier" or not same:
-            resource.faults.add(f"{at} is not one of the resource's own identifiers", at, "not-supported")
-            return
+            return False
+    return True
 
 
 def _id(url: str, kind: str) -> UUID | None:

@@ -53,7 +53,16 @@ def _acceptable(header: str) -> Iterator[bool]:
 
 def strict(request: web.Request) -> bool:
     """`Prefer: handling=strict` (R4 search.html#errors)."""
-    return "handling=strict" in ",".join(request.headers.getall("Prefer", [])).replace(" ", "").lower()
+    return preference(request, "handling") == "strict"
+
+
+def preference(request: web.Request, name: str) -> str:
+    """What `Prefer` says of it first (RFC 7240 2), in small letters; "" where it says nothing."""
+    for one in ",".join(request.headers.getall("Prefer", ())).lower().split(","):
+        said, _, value = one.partition(";")[0].partition("=")
+        if said.strip() == name:
+            return value.strip().strip('"')
+    return ""
 
 
 def fhir_response(body: bytes, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -89,10 +98,14 @@ def resource_response(request: web.Request, found: AnyShown | Ready) -> web.Resp
     return web.Response(body=ready.json, headers=ready.headers)
 
 
+def is_of(tags: str, version: str) -> bool:
+    """Whether a list of entity tags, or `*`, has this version."""
+    return not {version, "*"}.isdisjoint(tag.strip().removeprefix("W/").strip('"') for tag in tags.split(","))
+
+
 def _has_it(request: web.Request, version: str, updated_at: datetime) -> bool:
     if known := request.headers.getall("If-None-Match", ()):  # RFC 9110 13.1.3: then the date does not count
-        tags = [tag.strip().removeprefix("W/").strip('"') for tag in ",".join(known).split(",")]
-        return version in tags or "*" in tags
+        return is_of(",".join(known), version)
     since = request.headers.get("If-Modified-Since", "")
     if not since:
         return False

@@ -17,20 +17,23 @@ from uuid import UUID
 from aiohttp import web
 
 from interface.api.bodies import parse_json
-from interface.api.context import Handler, Need, Route, actor_of, audience_of, json_response, services
+from interface.api.context import Handler, Need, Route, actor_of, audience_of, json_response, note_read, services
 from interface.api.fhir import said
 from interface.api.fhir.bundle import (
+    NO_CONDITION,
     Entry,
     Group,
     Transaction,
-    check_condition,
     patient_id_of,
     patient_identifier_of,
     read_transaction,
+    supported,
     understood,
 )
 from interface.api.fhir.element import Element, Faults
-from interface.api.fhir.routes import MEDIA_TYPE
+from interface.api.fhir.negotiation import Ready, is_of, preference
+from interface.api.fhir.page import read_one
+from interface.api.fhir.routes import MEDIA_TYPE, reader_of
 from interface.api.fhir.said import RequestSaid, SpecimenSaid
 from interface.domain.model import Priority
 from interface.domain.permissions import Permission, allows
@@ -236,6 +239,8 @@ async def _revoke(connection: Connection, actor: Actor, audience: Audience, entr
     found = await lab.find_orders(connection, OrderFilter(item_ids=(id,)), audience)
     if not found:
         raise ApiError(404, "not-found", "there is no ServiceRequest of this id")
+    if entry.if_match and not is_of(entry.if_match, fhir.version_of(found[0].updated_at)):
+        raise ApiError(412, "conflict", "the request has changed since the version that If-Match names")
     if resource.text("status") not in _REVOKING:
         raise ApiError(422, "not-supported", f"{resource.at('status')}: a request is only ever revoked; "
                        "tests are added with POST /api/orders/[id]/items")  # fmt: skip
@@ -297,9 +302,10 @@ def _creating(kind: str) -> Handler:
         resource = Element(await _body(request), kind, faults)
         if resource.text("resourceType") != kind:
             raise ApiError(400, "structure", f"the body is not a {kind}")
-        check_condition(resource, request.headers.get("If-None-Exist", ""), "If-None-Exist")
+        if not supported(resource, request.headers.get("If-None-Exist", "")):
+            raise ApiError(412, "not-supported", f"If-None-Exist {NO_CONDITION}")
         asked = understood([Entry(0, "POST", kind, "", resource)], faults, served.base_url)
-        return _alone((await _perform(request, asked))[0], served.base_url)
+        return await _alone(request, (await _perform(request, asked))[0])
 
     return create
 
@@ -312,20 +318,47 @@ async def update_request(request: web.Request) -> web.StreamResponse:
         id = UUID(request.match_info["id"])
     except ValueError:
         raise ApiError(404, "not-found", "there is no ServiceRequest of this id") from None
-    asked = understood([Entry(0, "PUT", "ServiceRequest", "", resource, id)], faults, served.base_url)
-    return _alone((await _perform(request, asked))[0], served.base_url)
+    entry = Entry(0, "PUT", "ServiceRequest", "", resource, id, request.headers.get("If-Match", ""))
+    asked = understood([entry], faults, served.base_url)
+    return await _alone(request, (await _perform(request, asked))[0])
 
 
-def _alone(done: Done, base_url: str) -> web.Response:
-    """R4 http.html#create: Location, ETag and Last-Modified; the resource itself is read there."""
-    headers = {"Location": f"{base_url}/fhir/{done.kind}/{done.id}"}
+async def _alone(request: web.Request, done: Done) -> web.Response:
+    """R4 http.html#create: Location, ETag and Last-Modified; the resource itself is read there, or comes along where
+    it is preferred and may be read."""
+    preferred = preference(request, "return")
+    if preferred == "representation" and (shown := await _representation(request, done)) is not None:
+        return shown
+    headers = {"Location": _url(request, done)}
     if done.version:
         headers["ETag"] = f'W/"{done.version}"'
     if done.updated_at is not None:
         headers["Last-Modified"] = format_datetime(done.updated_at.replace(microsecond=0), usegmt=True)
+    status = 201 if done.created else 200
+    if preferred == "minimal":
+        return web.Response(status=status, headers=headers)
     note = done.note or ("created" if done.created else "done")
     outcome = fhir.operation_outcome("informational", note, "information")
-    return json_response(outcome, 201 if done.created else 200, headers, MEDIA_TYPE)
+    return json_response(outcome, status, headers, MEDIA_TYPE)
+
+
+async def _representation(request: web.Request, done: Done) -> web.Response | None:
+    actor, audience = actor_of(request), services(request).emr
+    try:
+        allowed = reader_of(request).narrowed(done.kind, "r")
+    except ApiError:
+        return None
+    async with services(request).database.organization(actor.organization_id) as connection:
+        found = await read_one(connection, done.kind, done.id, allowed, audience) if done.id else None
+    if found is None:
+        return None
+    await note_read(request, "read", done.kind, found.id, [found.patient_id], {"found": "yes"})
+    headers = {**Ready.of(found).headers, "Location": _url(request, done)}
+    return web.Response(body=found.json, status=201 if done.created else 200, headers=headers)
+
+
+def _url(request: web.Request, done: Done) -> str:
+    return f"{services(request).base_url}/fhir/{done.kind}/{done.id}"
 
 
 async def _body(request: web.Request) -> object:
