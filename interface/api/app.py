@@ -53,6 +53,7 @@ from interface.api.context import (
     ACTOR,
     ENDING,
     NEEDS,
+    NOTED,
     REQUEST_ID,
     SEAL,
     SERVICES,
@@ -107,7 +108,8 @@ _REFUSALS = {
     Refusal.CONFLICT: (409, "conflict"),
     Refusal.INVALID: (422, "value"),
 }
-_NOTED_ELSEWHERE = (401, 403, 429)  # by `auth` and `limits`
+_NOTED_ELSEWHERE = (401, 429)  # by `auth` and `limits`
+_REACHED = (403, 410)  # a type that a scope is not for, in an include or chain; a page of somebody else
 _NUL = re.compile("%00|\0")
 _HTTP_CODES = {400: "structure", 404: "not-found", 405: "not-supported", 413: "too-long", 415: "not-supported"}
 
@@ -197,8 +199,11 @@ async def _frame(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 async def _note_refused(request: web.Request, pattern: str, status: int) -> None:
-    """A change that was refused was tried: it stands in the audit, as one that was made does."""
-    if ACTOR not in request or _asks(request) or status in _NOTED_ELSEWHERE:
+    """What was refused was tried: a change stands in the audit as one that was made does, and so does who asked for
+    what is not theirs."""
+    if ACTOR not in request or NOTED in request or status in _NOTED_ELSEWHERE:
+        return
+    if _asks(request) and status not in _REACHED:
         return
     detail = {"request": request[REQUEST_ID], "route": pattern, "status": str(status)}
     await services(request).audit.read(actor_of(request), request.method.lower(), "route", None, detail, "refused")

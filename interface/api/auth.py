@@ -15,6 +15,7 @@ from interface.api.context import (
     ACTOR,
     ADDRESS,
     NEEDS,
+    NOTED,
     PUBLIC,
     REQUEST_ID,
     TOKEN,
@@ -55,6 +56,7 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     if not need.met_by(actor):
         detail = {"request": request[REQUEST_ID], "needs": _needed(need, actor.kind)}
         await services(request).audit.read(actor, request.method.lower(), "route", None, detail, "refused")
+        request[NOTED] = True
         raise ApiError(403, "forbidden", f"this needs {_needed(need, actor.kind)}")
     return await handler(request)
 

@@ -170,6 +170,29 @@ async def test_a_scope_cannot_be_widened(database: Database, bench: Bench, labor
     assert [row["outcome"] for row in await laboratory.audit("token")].count("refused") >= 4
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/fhir/Observation?_include=Observation:subject", 403),
+        ("GET", "/fhir/Observation?patient.name=x", 403),
+        ("POST", "/fhir/Observation/_search?_revinclude=Provenance:target", 403),
+        ("GET", "/api/changes?type=Patient", 403), ("POST", "/fhir", 403), ("GET", "/fhir/Patient", 403),
+        ("GET", "/fhir/Observation?_cursor=of-somebody-else", 410),
+    ],
+)  # fmt: skip
+async def test_whoever_reaches_beyond_a_scope_is_in_the_audit(
+    bench: Bench, laboratory: Laboratory, method: str, path: str, status: int
+) -> None:
+    token = await laboratory.client_token("system/Observation.rs", "system/ServiceRequest.c")
+    stranger = {"resourceType": "Patient", "identifier": [{"system": "urn:h", "value": "1"}]}
+    wanted = [{"resource": stranger, "request": {"method": "POST", "url": "Patient"}}]
+    body = {"resourceType": "Bundle", "type": "transaction", "entry": wanted} if path == "/fhir" else None
+    assert (await bench.ask(method, path, token, json=body)).status == status
+    await bench.writer.flush()
+    refused = [row for row in await laboratory.audit(method.lower()) if row["outcome"] == "refused"]
+    assert [row["entity_kind"] for row in refused] == ["route"], "once"
+
+
 # ---- tokens ---------------------------------------------------------------------------------------------------------
 
 
