@@ -161,10 +161,16 @@ def build_app(
     app[SEARCHES] = Searches(database)
     app[events.STREAMS] = Counter()
     app[openapi.DESCRIBED] = openapi.Described(routes())
-    app[NEEDS] = {(route.method, route.path): route.need for route in routes()}
+    app[NEEDS] = {(method, route.path): route.need for route in routes() for method in _methods(route)}
     for route in routes():
-        app.router.add_route(route.method, route.path, route.handler)
+        for method in _methods(route):
+            app.router.add_route(method, route.path, route.handler)
     return app
+
+
+def _methods(route: Route) -> tuple[str, ...]:
+    """What is read can be asked for without being sent (RFC 9110 9.3.2), but for a stream, which has no end."""
+    return ("GET", "HEAD") if route.method == "GET" and route.media != "text/event-stream" else (route.method,)
 
 
 async def _own_metrics() -> tuple[bytes, str]:

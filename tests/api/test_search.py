@@ -310,6 +310,24 @@ async def test_a_read_is_not_sent_again_to_who_has_it(bench: Bench, token: str, 
         assert (answer.body == b"") == (status == 304)
 
 
+@pytest.mark.parametrize("path", ["Observation/{}", "Observation?_id={}", "Observation/{}/_history", "metadata"])
+async def test_who_asks_for_the_head_has_it_alone(
+    bench: Bench, laboratory: Laboratory, token: str, case: dict[str, UUID], path: str
+) -> None:
+    path = f"/fhir/{path.format(case['result'])}"
+    whole, head = await bench.get(path, token), await bench.ask("HEAD", path, token)
+    own = {"Date", "X-Request-ID"}
+    assert (head.status, head.body) == (200, b"")
+    assert {k: v for k, v in head.headers.items() if k not in own} == {
+        k: v for k, v in whole.headers.items() if k not in own
+    }
+    if path != "/fhir/metadata":
+        assert (await bench.ask("HEAD", path)).status == 401
+        await bench.writer.flush()
+        assert len(await laboratory.audit("disclose")) % 2 == 0, "it says as much as what is sent"
+    assert (await bench.ask("HEAD", "/api/events", token)).status == 405
+
+
 async def test_a_date_near_today_is_found_by_ap(database: Database, bench: Bench) -> None:
     laboratory = await found_laboratory(database)
     token = await laboratory.client_token("system/*.rs")
