@@ -268,3 +268,14 @@ class Body:
         self.close()
         if self.problems:
             raise ApiError(422, "value", "; ".join(self.problems))
+
+
+def version_of(request: web.Request, body: Body) -> int:
+    """The version that a change was made from. Raises ApiError 428 where nobody says it."""
+    version = body.number("version")
+    tag = request.headers.get("If-Match", "").removeprefix("W/").strip('" ')
+    if version is None and tag.isascii() and tag.isdigit():
+        version = int(tag)
+    if version is None:
+        raise ApiError(428, "required", "say from which version the change was made: version, or If-Match")
+    return version

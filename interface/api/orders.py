@@ -6,10 +6,10 @@ from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_body
+from interface.api.bodies import Body, read_body, version_of
 from interface.api.context import Need, Route, actor_of, audience_of, json_response, note_read, services
 from interface.api.lists import listing, not_found, one, path_id, read_query
-from interface.api.people import new_patient, version_of
+from interface.api.people import new_patient
 from interface.domain.model import Priority
 from interface.domain.permissions import Permission
 from interface.domain.views import Audience, OrderView

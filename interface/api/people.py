@@ -8,7 +8,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_body
+from interface.api.bodies import Body, read_body, version_of
 from interface.api.context import Need, Route, actor_of, audience_of, json_response, note_read, services
 from interface.api.lists import listing, not_found, path_id, read_query
 from interface.api.schema import members
@@ -114,17 +114,6 @@ async def update_patient(request: web.Request) -> web.StreamResponse:
     return await _change(
         request, lambda connection, id: people.update_patient(connection, actor_of(request), id, change, version)
     )
-
-
-def version_of(request: web.Request, body: Body) -> int:
-    """The version that a change was made from. Raises ApiError 428 where nobody says it."""
-    version = body.number("version")
-    tag = request.headers.get("If-Match", "").removeprefix("W/").strip('" ')
-    if version is None and tag.isascii() and tag.isdigit():
-        version = int(tag)
-    if version is None:
-        raise ApiError(428, "required", "say from which version the change was made: version, or If-Match")
-    return version
 
 
 async def add_identifier(request: web.Request) -> web.StreamResponse:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from interface.api.bodies import read_body
+from interface.api.bodies import read_body, version_of
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
 from interface.api.lists import listing, not_found, path_id, read_query
-from interface.api.people import identifiers_of, version_of
+from interface.api.people import identifiers_of
 from interface.domain.permissions import Permission
 from interface.domain.views import ProviderView
 from interface.flow import practitioners as flow

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.bodies import Body, read_body
+from interface.api.bodies import Body, read_body, version_of
 from interface.api.context import (
     Handler,
     Need,
@@ -174,13 +174,12 @@ def _read_step(step: ReviewStep, body: Body, *, follow: bool) -> Take:
 
 
 def _handler(step: ReviewStep) -> Handler:
-    """`{comment, version, …}`; `version` is what the person looked at."""
+    """`{comment, version, …}`; `version` is what the person looked at: nothing else is released by them."""
 
     async def take(request: web.Request) -> web.StreamResponse:
         result_id = path_id(request)
         body = await read_body(request, optional=True)
-        version = body.number("version")
-        decide = _read_step(step, body, follow=True)
+        decide, version = _read_step(step, body, follow=True), version_of(request, body)
         body.done()
         actor = actor_of(request)
         async with services(request).database.transaction(actor.organization_id) as connection:
@@ -195,7 +194,7 @@ def _handler(step: ReviewStep) -> Handler:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    results: tuple[tuple[UUID, int | None], ...]
+    results: tuple[tuple[UUID, int], ...]
     decide: Take
     all_or_none: bool
 
@@ -207,8 +206,8 @@ def _read_batch(body: Body) -> _Batch:
     for entry in body.objects("results"):
         result_id, version = entry.id("id"), entry.number("version")
         entry.close()
-        if result_id is None:
-            raise ApiError(422, "value", "each of results has an id")
+        if result_id is None or version is None:
+            raise ApiError(422, "value", "each of results has an id, and the version that was looked at")
         results.append((result_id, version))
     ids = [result_id for result_id, _ in results]
     if not 0 < len(ids) <= MOST_AT_ONCE or len(set(ids)) < len(ids):

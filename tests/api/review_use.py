@@ -53,6 +53,8 @@ async def use_review(bench: Bench, laboratory: Laboratory, token: str, route: Ro
     """Ask for something that is there; the answer's status."""
     step = route.path.rsplit("/", 1)[-1]
     body: Any = BODIES.get(step, {"comment": "seen"})
+    if route.path.startswith("/api/results/{id}/"):
+        body = body | {"version": 2 if step.endswith("-change") else 1}
     if "/criticals/" in route.path:
         key = await _task(bench, laboratory, token, step)
     else:
@@ -82,5 +84,5 @@ async def _task(bench: Bench, laboratory: Laboratory, token: str, step: str) -> 
     if step == "close":
         await bench.ask("POST", f"/api/criticals/{task_id}/notify", token, json=BODIES["notify"])
     if step == "withdraw":
-        await bench.ask("POST", f"/api/results/{result_id}/reject", token, json={"comment": "haemolysed"})
+        await bench.ask("POST", f"/api/results/{result_id}/reject", token, json={"comment": "haemolysed", "version": 1})
     return task_id

@@ -206,8 +206,8 @@ async def test_what_is_answered_again_is_audited_as_a_read(bench: Bench, laborat
     )
     for path, content in (
         ("/api/orders", body),
-        (f"/api/results/{result_id}/release", {}),
-        (f"/api/results/{held_id}/reject", {"comment": "clotted"}),
+        (f"/api/results/{result_id}/release", {"version": 1}),
+        (f"/api/results/{held_id}/reject", {"comment": "clotted", "version": 1}),
     ):
         assert (await bench.ask("POST", path, token, json=content)).status < 300
         before = len(await events(laboratory))

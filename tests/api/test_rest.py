@@ -129,9 +129,11 @@ async def test_a_result_is_released_by_a_user_and_then_seen_by_the_emr(
     assert (await bench.ask("POST", f"/api/results/{result_id}/release", emr)).status == 403
     viewer = await laboratory.user_token(Role.VIEWER)
     assert (await bench.ask("POST", f"/api/results/{result_id}/release", viewer)).status == 403
+    unseen = await bench.ask("POST", f"/api/results/{result_id}/release", token, json={"comment": "seen"})
+    assert (unseen.status, unseen.json["code"]) == (428, "required")
     late = await bench.ask("POST", f"/api/results/{result_id}/release", token, json={"version": 7})
     assert (late.status, late.json["code"]) == (409, "conflict")
-    done = await bench.ask("POST", f"/api/results/{result_id}/release", token, json={"comment": "seen"})
+    done = await bench.ask("POST", f"/api/results/{result_id}/release", token, json={"comment": "seen", "version": 1})
     assert (done.status, done.json["result"]["status"], done.json["result"]["version"]) == (200, "final", 2)
     assert (await bench.get(f"/fhir/Observation/{result_id}", emr)).json["status"] == "final"
     [row] = await laboratory.audit("release")
@@ -143,12 +145,14 @@ async def test_a_held_result_is_listed_explained_and_discarded(
 ) -> None:
     order = await laboratory.order()
     result_id = await laboratory.result(order, status=ResultStatus.REGISTERED, held=[HoldReason.PATIENT_MISMATCH])
-    refused = await bench.ask("POST", f"/api/results/{result_id}/release", token, json={"comment": "x"})
+    refused = await bench.ask("POST", f"/api/results/{result_id}/release", token, json={"comment": "x", "version": 1})
     assert (refused.status, refused.json["code"]) in ((409, "conflict"), (422, "value"))
     shown = (await bench.get(f"/api/results/{result_id}", token)).json
     assert shown["result"]["held"] == ["patient_mismatch"]
     assert [one["version"]["version"] for one in shown["versions"]] == [1]
-    done = await bench.ask("POST", f"/api/results/{result_id}/reject", token, json={"comment": "mixed up"})
+    done = await bench.ask(
+        "POST", f"/api/results/{result_id}/reject", token, json={"comment": "mixed up", "version": 1}
+    )
     assert done.json["result"]["status"] == "cancelled"
     explained = (await bench.get(f"/api/results/{result_id}", token)).json["explanation"]
     assert explained[-1]["inputs"]["comment"] == "mixed up"

@@ -51,7 +51,8 @@ async def _audited(laboratory: Laboratory) -> int:
 
 def sent(route: Route) -> dict[str, Any]:
     body = BODIES.get(route.path.rsplit("/", 1)[-1], {"comment": "seen"})
-    return {} if route.method == "GET" else {"json": body}
+    looked_at = {"version": 1} if route.path.startswith("/api/results/{id}/") else {}
+    return {} if route.method == "GET" else {"json": body | looked_at}
 
 
 async def test_another_laboratory_has_none_of_these_ids(bench: Bench, laboratory: Laboratory) -> None:
@@ -63,7 +64,7 @@ async def test_another_laboratory_has_none_of_these_ids(bench: Bench, laboratory
         for who in tokens:
             answer = await bench.ask(route.method, route.path.replace("{id}", str(key)), who, **sent(route))
             assert answer.status in (403, 404), route
-    batch = {"step": "release", "results": [{"id": str(result_id)}]}
+    batch = {"step": "release", "results": [{"id": str(result_id), "version": 1}]}
     answer = await bench.ask("POST", "/api/results/batch", tokens[0], json=batch)
     assert (answer.json["done"], answer.json["results"][0]["error"]["code"]) == (0, "not-found")
 
@@ -135,7 +136,7 @@ async def test_a_wrong_question_of_a_queue_is_refused(bench: Bench, token: str, 
 
 async def test_many_are_answered_each_or_all_or_none(bench: Bench, laboratory: Laboratory, token: str) -> None:
     good, held = await preliminary(laboratory), await preliminary(laboratory, HoldReason.PATIENT_MISMATCH)
-    every: dict[str, Any] = {"step": "release", "results": [{"id": good, "version": 1}, {"id": held}]}
+    every: dict[str, Any] = {"step": "release", "results": [{"id": id, "version": 1} for id in (good, held)]}
     none = await bench.ask("POST", "/api/results/batch", token, json=every | {"all_or_none": True})
     assert (none.status, none.json["done"], none.json["refused"]) == (409, 0, 1)
     assert [row["result"] for row in none.json["results"]] == [None, None]
@@ -158,12 +159,13 @@ async def test_many_are_answered_each_or_all_or_none(bench: Bench, laboratory: L
         ({"step": None}, "step is missing"),
         ({"results": []}, "1 to 500"),
         ({"results": [{"version": 1}]}, "each of results has an id"),
-        ({"results": [{"id": str(UUID(int=1))}, {"id": str(UUID(int=1))}]}, "each once"),
+        ({"results": [{"id": str(UUID(int=1))}]}, "and the version that was looked at"),
+        ({"results": [{"id": str(UUID(int=1)), "version": 1}] * 2}, "each once"),
         ({"nonsense": 1}, "nonsense is not known"),
     ],
 )
 async def test_a_wrong_batch_is_refused(bench: Bench, token: str, change: dict[str, Any], says: str) -> None:
-    body = {"step": "release", "results": [{"id": str(uuid4())}]} | change
+    body = {"step": "release", "results": [{"id": str(uuid4()), "version": 1}]} | change
     answer = await bench.ask("POST", "/api/results/batch", token, json=body)
     assert answer.status == 422
     assert says in answer.json["detail"]
@@ -174,7 +176,10 @@ async def test_two_batches_at_once_that_name_the_same_results_release_each_once(
 ) -> None:
     ids = [await preliminary(laboratory) for _ in range(6)]
     orders = (ids, ids[::-1], ids[3:] + ids[:3])
-    bodies = [{"step": "release", "results": [{"id": id} for id in order], "all_or_none": True} for order in orders]
+    bodies = [
+        {"step": "release", "results": [{"id": id, "version": 1} for id in order], "all_or_none": True}
+        for order in orders
+    ]
     answers = await asyncio.gather(*(bench.ask("POST", "/api/results/batch", token, json=body) for body in bodies))
     assert {answer.status for answer in answers} == {200}
     assert len(await laboratory.audit("release")) == len(ids)
@@ -187,7 +192,8 @@ async def test_a_released_result_is_corrected_commented_and_retracted_before_the
     emr = await laboratory.client_token("system/*.rs")
 
     async def step(name: str, **body: Any) -> Any:
-        answer = await bench.ask("POST", f"/api/results/{result_id}/{name}", token, json=body)
+        seen = (await bench.get(f"/api/results/{result_id}", token)).json["result"]["version"]
+        answer = await bench.ask("POST", f"/api/results/{result_id}/{name}", token, json=body | {"version": seen})
         assert answer.status == 200, answer.body
         return (await bench.get(f"/fhir/Observation/{result_id}", emr)).json
 
@@ -217,8 +223,11 @@ async def test_another_run_takes_the_place_of_the_one_that_was_reported(
     order = await laboratory.order()
     runs = [str(await laboratory.result(order, value, ResultStatus.PRELIMINARY)) for value in ("13.5", "9.1")]
     emr = await laboratory.client_token("system/*.rs")
-    for name, body in (("release", {}), ("release", {"comment": "the first was clotted", "accept_hold": True})):
-        run = runs[0] if not body else runs[1]
+    for name, body in (
+        ("release", {"version": 1}),
+        ("release", {"version": 1, "comment": "the first was clotted", "accept_hold": True}),
+    ):
+        run = runs["comment" in body]
         answer = await bench.ask("POST", f"/api/results/{run}/{name}", token, json=body)
         assert answer.status == 200, answer.body
     seen = (await bench.get("/fhir/Observation", emr)).json["entry"]
@@ -255,7 +264,7 @@ async def test_only_what_nobody_saw_or_heard_is_withdrawn(bench: Bench, laborato
         return await bench.ask("POST", f"/api/criticals/{task_id}/withdraw", token, json={"comment": "haemolysed"})
 
     async def take(result_id: UUID, step: str) -> None:
-        body = {"comment": "haemolysed"}
+        body = {"comment": "haemolysed", "version": 2 if step == "retract" else 1}
         assert (await bench.ask("POST", f"/api/results/{result_id}/{step}", token, json=body)).status == 200
 
     result_id, task_id = await critical(laboratory)
@@ -283,5 +292,5 @@ async def test_the_policy_is_the_directors(bench: Bench, laboratory: Laboratory,
     technologist = await laboratory.user_token(Role.TECHNOLOGIST)
     assert (await bench.ask("PUT", "/api/review/policies", technologist, json=body)).status == 403
     result_id = await preliminary(laboratory)
-    alone = await bench.ask("POST", f"/api/results/{result_id}/release", token, json={})
+    alone = await bench.ask("POST", f"/api/results/{result_id}/release", token, json={"version": 1})
     assert "two people" in alone.json["detail"]

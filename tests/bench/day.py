@@ -251,7 +251,9 @@ class Day:
         self.scan(order)
 
     async def release(self, result_id: str) -> None:
-        await self.staff_ask("POST", f"/api/results/{result_id}/release", {}, once=True)
+        shown = await self.staff_ask("GET", f"/api/results/{result_id}")
+        seen = {"version": shown["result"]["version"]}
+        await self.staff_ask("POST", f"/api/results/{result_id}/release", seen, once=True)
         self.released += 1
 
 

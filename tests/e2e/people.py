@@ -54,7 +54,8 @@ class EmrAndStaff:
         return found if len(found) >= number else None
 
     async def release(self, result_id: str) -> None:
-        await self.ask("POST", f"/api/results/{result_id}/release", self.staff, {})
+        seen = (await self.ask("GET", f"/api/results/{result_id}", self.staff))["result"]
+        await self.ask("POST", f"/api/results/{result_id}/release", self.staff, {"version": seen["version"]})
 
     async def observations(self) -> list[dict[str, Any]]:
         """What the EMR sees."""

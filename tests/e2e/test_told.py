@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import orjson
@@ -53,13 +54,14 @@ async def test_a_release_reaches_the_endpoint_the_stream_and_the_export(founded_
             async with session.get(url, headers=head) as stream:
                 assert (await play(parse_source(RESULT), daemon.links["astm"])).complete
 
-                async def decided() -> str:
+                async def decided() -> dict[str, Any]:
                     found = (await ask("GET", "/api/results", person)).json["results"]
-                    return str(found[0]["id"]) if found else ""
+                    return found[0] if found else {}
 
-                id = await eventually(decided)
+                result = await eventually(decided)
+                id, seen = result["id"], {"comment": "seen", "version": result["version"]}
                 assert receiver.got == []
-                released = await ask("POST", f"/api/results/{id}/release", person, json={"comment": "seen"})
+                released = await ask("POST", f"/api/results/{id}/release", person, json=seen)
                 assert released.status == 200, released.body
 
                 async def told() -> bool:
