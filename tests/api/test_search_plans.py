@@ -143,11 +143,13 @@ def literal(value: object) -> str:
     return str(value) if isinstance(value, int) else f"'{value}'"
 
 
-async def plan(connection: Connection, query: str, after: Place | None, id: object = ID, analyze: bool = False) -> str:
+async def plan(
+    connection: Connection, query: str, after: Place | None, id: object = ID, analyze: bool = False, limit: int = 26
+) -> str:
     kind, _, text = query.format(id=id).partition("?")
     search = READER.search(kind, [tuple(one.split("=", 1)) for one in text.split("&")], strict=True)  # type: ignore[misc]
     statement, known = Statement(kinds(Audience.EMR)), kinds(Audience.EMR)[kind]
-    made = statement.page(Rows(kind, search.where), search.order, after, 26, known.cover)
+    made = statement.page(Rows(kind, search.where), search.order, after, limit, known.cover)
     await connection.execute(f"prepare hot as {made}")
     values = ", ".join(map(literal, statement.values))
     how = "explain (analyze, timing off)" if analyze else "explain"
@@ -199,6 +201,20 @@ async def test_what_is_asked_for_by_its_key_is_read_alone_in_however_small_a_lab
             assert max(removed, default=0) <= FEW, f"{query}\n{found}"
             # of a page each row looks up what it shows: no table is read whole to be joined, however small
             assert not re.search(r"(Hash|Merge) Join|Seq Scan on (specimen|result|patient) ", found), found
+
+
+async def test_no_more_is_looked_up_than_fills_the_page(
+    database: Database, filled: Laboratory, owner: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await think(owner, 1)
+    query = "Observation?patient={id}&category=laboratory&date=ge2020-01-01&code=http://loinc.org|718-7"
+    async with database.searching(filled.organization_id) as connection:
+        patient = await connection.fetchval(
+            "select patient_id from lab.result group by patient_id having count(*) > 3 limit 1"
+        )
+        found = await plan(connection, query, None, patient, analyze=True, limit=2)
+    times = [int(one) for one in re.findall(r"on (?:specimen|result_version_\w+) .*loops=(\d+)\)", found)]
+    assert times and max(times) <= 2, found
 
 
 async def test_searches_that_share_a_statement_read_what_is_each_ones_alone(

@@ -8,7 +8,7 @@ none can change what another one finds.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -45,8 +45,8 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """What is shown of each row of a page, by the statement that finds it: `columns` over the kind's own `carried`, as
-    columns of `m`, and over `joins`."""
+    """What is shown of each row of a page, by the statement that finds it: `columns` over the kind's own `carried`,
+    which have the names of their columns, as columns of `m`, and over `joins`."""
 
     carried: Mapping[str, str]
     columns: str
@@ -207,18 +207,46 @@ class Statement:
         carried = [f"{text} as {name}" for name, text in cover.carried.items()] if cover is not None else []
         what = ", ".join([f"{kind.id} as id", *(f"({text}) as k{n}" for n, (text, _) in enumerate(keys)), *carried])
         more = [self._beyond(kind, keys, turns, after)] if after is not None else []
-        named = [*(f"m.k{n}" for n in range(len(keys))), "m.id"]
-        places = ", ".join(f"{text} {'desc' if turn else 'asc'}" for text, turn in zip(named, turns, strict=True))
-        fence = "materialized" if self.selective(kind, rows.where) else "not materialized"
-        # the limit is in the text: of one that it does not know the planner expects a tenth of the rows
-        found, end = self.select(rows, what, more), f"order by {places} limit {int(limit)}"
+        places = _places(turns, "m")
         shown = ", ".join([*(f"m.k{n}::text as k{n}" for n in range(len(keys))), "m.id"])
+        # the limit is in the text: of one that it does not know the planner expects a tenth of the rows
+        end = f"order by {places} limit {int(limit)}"
+        selective, rest = self.selective(kind, rows.where), ""
+        if cover is not None and selective:
+            found, rest = self._in_turn(rows, what, more, cover)
+        else:
+            found = self.select(rows, what, more)
+        found = f"with m as {'' if selective else 'not '}materialized ({found})"
         if cover is None:
-            return f"with m as {fence} ({found}) select {shown} from m {end}"  # noqa: S608 - words of ours
-        what, number = f"{shown}, {cover.columns}", f"row_number() over (order by {places}) as n"
+            return f"{found} select {shown} from m {end}"  # noqa: S608 - words of ours
+        page = f"select * from m {end}"  # noqa: S608 - words of ours
+        if rest:  # what is in order already is looked at one by one, until there are enough
+            own = _alias(kind)
+            ordered = f"(select * from m order by {places}) {own} {rest}"  # noqa: S608 - words of ours
+            page = f"select {own}.* from {ordered} order by {_places(turns, own)} limit {int(limit)}"  # noqa: S608
         # put in order by who asked: the rows nearly always come in it, and the database would sort them again
-        page = f"select {what}, {number} from (select * from m {end}) m {cover.joins}"  # noqa: S608 - words of ours
-        return f"with m as {fence} ({found}) {page}"
+        number = f"row_number() over (order by {places}) as n"
+        return f"{found} select {shown}, {cover.columns}, {number} from ({page}) m {cover.joins}"  # noqa: S608
+
+    def _in_turn(self, rows: Rows, what: str, more: Sequence[str], cover: Cover) -> tuple[str, str]:
+        """`select what` of the rows by what their own table says; and the joins and conditions for which another row is
+        looked up for each of them, "" where there are none."""
+        kind = self._kinds[rows.kind]
+        scope, others = _Scope(kind, 0), _Scope(kind, 0)
+        scope.note(what, kind.visible, *more)
+        if scope.joined:
+            return self.select(rows, what, more), ""
+        first, later = [kind.visible, *more], list[str]()
+        for node in _conjuncts(rows.where):
+            of = _Scope(kind, 0)
+            text = self._condition(of, node)
+            (later if of.joined else first).append(text)
+            others.take(of)
+        rest = f"{others.joins(few=True)} where {' and '.join(later)}" if later else ""
+        wanted = sorted(_columns(_alias(kind), rest) - cover.carried.keys() - {"id"})
+        what = ", ".join([what, *(f"{_alias(kind)}.{each} as {each}" for each in wanted)])
+        conditions = " and ".join(text for text in first if text != "true") or "true"
+        return f"select {what} from {kind.table} where {conditions}", rest  # noqa: S608 - words of ours
 
     def selective(self, kind: Kind, node: Node) -> bool:
         """Whether a condition finds few of a type's rows, by an index."""
@@ -264,6 +292,26 @@ class Statement:
         return f"({' or '.join(ways)})"
 
 
+def _alias(kind: Kind) -> str:
+    """Of its own table."""
+    return kind.id.partition(".")[0]
+
+
+def _places(turns: Sequence[bool], of: str) -> str:
+    """An order by the columns of a page: its sort values, each descending or not, and the id."""
+    names = [*(f"k{n}" for n in range(len(turns) - 1)), "id"]
+    return ", ".join(f"{of}.{name} {'desc' if turn else 'asc'}" for name, turn in zip(names, turns, strict=True))
+
+
+def _conjuncts(node: Node) -> Iterator[Node]:
+    """What must all hold for a condition to hold."""
+    if isinstance(node, All):
+        for each in node.nodes:
+            yield from _conjuncts(each)
+    else:
+        yield node
+
+
 def _key(kind: Kind, name: str, descending: bool) -> tuple[str, str]:
     """A sort's expression without nulls, and its type."""
     text, cast = kind.sorts[name]
@@ -291,6 +339,16 @@ class _Scope:
                             self.note(join.on)
                     self._needed[alias] |= columns
         return texts[0]
+
+    def take(self, other: _Scope) -> None:
+        """What another one needs is needed here."""
+        for alias, columns in other._needed.items():
+            self._needed.setdefault(alias, set()).update(columns)
+
+    @property
+    def joined(self) -> bool:
+        """Whether any of the joins are needed."""
+        return bool(self._needed)
 
     def joins(self, few: bool) -> str:
         return " ".join(
