@@ -212,6 +212,7 @@ class Ingesting:
         say(f"{'a backlog':<28}decided in {took_s:.0f} s, {how}: p95 {p95:.1f}  p99 {p99:.1f} ms in the slowest of"
             f" {len(reads)} windows, {bad} bad (wanted {TARGETS['P12'].wanted:.0f} s and"
             f" {TARGETS['P12-p95'].wanted:.0f} ms)")  # fmt: skip
+        say(f"{'':<28}p95 of each: " + ", ".join(f"{one.latency['p95']:.0f}" for one in reads) + " ms")
         return all([note("P12", took_s * BACKLOG / self._backlog, how), note("P12-p95", p95, how)]) and not bad
 
     async def _filled(self, url: str, fill: Callable[[str], Awaitable[Stored]]) -> Stored:

@@ -79,13 +79,17 @@ def recorded(pid: int, to: Path) -> Iterator[None]:
 
 
 class Profiled(Bench):
-    """Decides with py-spy beside it. `raw`: where that writes to."""
+    """Decides with py-spy beside it. `raw`: where that writes to; `cpu_s`: of the daemon and of PostgreSQL."""
 
     raw: Path
+    cpu_s: tuple[float, ...] = ()
 
     async def _drain(self, url: str, servers: Sequence[int], port: int, barcodes: Sequence[str]) -> Drained:
+        before = [self._yardstick.cpu([pid]) for pid in servers]
         with recorded(servers[0], self.raw):
-            return await super()._drain(url, servers, port, barcodes)
+            found = await super()._drain(url, servers, port, barcodes)
+        self.cpu_s = tuple(self._yardstick.cpu([pid]) - spent for pid, spent in zip(servers, before, strict=True))
+        return found
 
 
 def shares(stacks: Counter[tuple[str, ...]]) -> Iterator[tuple[str, float, float]]:
@@ -116,7 +120,9 @@ def main() -> None:
             stacks = merged(bench.raw.read_text(encoding="utf-8"))
     except NoYardstick as error:
         sys.exit(str(error))
-    say(f"{found.decided} messages decided, {found.per_s:,.0f}/s; {stacks.total():,} samples")
+    daemon_ms, postgres_ms = (spent * 1e3 / options.messages for spent in bench.cpu_s)
+    say(f"{found.decided} messages decided, {found.per_s:,.0f}/s, {daemon_ms:.2f} ms CPU of the daemon and"
+        f" {postgres_ms:.2f} ms of PostgreSQL each; {stacks.total():,} samples")  # fmt: skip
     for name, whole, own in list(shares(stacks))[: 3 * SHOWN]:
         say(f"{whole:>6.1%} {own:>6.1%}  {name}")
     options.svg.write_text(flame_graph(stacks, f"A daemon deciding, {stacks.total():,} samples"), encoding="utf-8")
