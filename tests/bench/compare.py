@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ from interface.store.ids import uuid7
 from tests.bench import target
 from tests.bench.links import FRAMES
 from tests.bench.record import TARGETS, note
-from tests.bench.yardstick import ROOT, NoYardstick, Yardstick, say, scratch_folder, stopped_by_signal
+from tests.bench.yardstick import ROOT, NoYardstick, Yardstick, ran, say, scratch_folder, stopped_by_signal
 
 TABLE = ROOT / "tests" / "bench" / "targets.toml"
 QUIET_S = 30.0
@@ -97,19 +95,13 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def run(yardstick: Yardstick, options: Sequence[str]) -> bool:
-    """Runs the comparison; SIGTERM and Ctrl-C end it with what it has started."""
+    """Runs the comparison; whether all that was measured of it is as wanted."""
     with scratch_folder() as folder:
         table, rows = folder / "targets.toml", folder / "rows.jsonl"
         table.write_text(TABLE.read_text().replace("$LABORA/", f"{ROOT}/"))
         command = [sys.executable, str(yardstick.folder / "compare.py"), str(table), "--json", str(rows)]
         quiet = () if "--quiet-wait" in options else ("--quiet-wait", str(QUIET_S))
-        process = subprocess.Popen([*command, *quiet, *options], env=_environment(folder))
-        try:
-            status = process.wait()
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-                process.wait()
+        status = ran([*command, *quiet, *options], _environment(folder))
         met = rows.exists() and judged(rows.read_text().splitlines())
         if status:
             raise NoYardstick(f"compare.py ended with status {status}")

@@ -25,7 +25,7 @@ from typing import Any
 
 from tests.bench import record
 from tests.bench.record import TARGETS
-from tests.bench.yardstick import ROOT, say, scratch_folder, stopped_by_signal
+from tests.bench.yardstick import ROOT, ran, say, scratch_folder, stopped_by_signal
 
 PARTS: tuple[tuple[str, ...], ...] = (
     ("wire",),
@@ -36,6 +36,7 @@ PARTS: tuple[tuple[str, ...], ...] = (
     ("api", "--ingesting", "--backlog", "27000"),
     ("memory", "--messages", "20000", "--kills", "10"),
 )
+PART_S = 900.0  # then a part is told to end, and the next begins
 PAGE, DATA = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.json"
 HEAD = """# Performance
 
@@ -107,8 +108,7 @@ def run(parts: Sequence[tuple[str, ...]]) -> dict[str, Any]:
             began = time.monotonic()
             say(f"\n==== {' '.join((part, *options))}")
             command = [sys.executable, "-m", f"tests.bench.{part}", *options]
-            done = subprocess.run(command, cwd=ROOT, env=os.environ | {record.FILE: str(file)}, check=False)
-            if done.returncode not in (0, 1):
+            if ran(command, os.environ | {record.FILE: str(file)}, PART_S) not in (0, 1):
                 failed.append(part)
             say(f"==== {part}: {time.monotonic() - began:.0f} s")
         return {"about": machine(), "figures": noted(file), "failed": failed}
@@ -133,6 +133,8 @@ def main() -> int:
     parser.add_argument("--to", type=Path, default=DATA, help="another file than docs/performance.json; no page then")
     parser.add_argument("--enter", type=Path, metavar="FILE", help="nothing is run: add what FILE has to the page")
     options = parser.parse_args()
+    if options.only and options.to == DATA:
+        parser.error("the page is of a full run: --only needs --to")
     stopped_by_signal()
     kept = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
     if options.enter:

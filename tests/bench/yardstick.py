@@ -283,6 +283,22 @@ def server(
                 process.wait()
 
 
+def ran(command: Sequence[str], env: Mapping[str, str], limit_s: float | None = None) -> int | None:
+    """The status of a program that ends what it has started when it is told to end; None after `limit_s`."""
+    process = subprocess.Popen(command, env=env, cwd=ROOT)
+    try:
+        return process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        return None
+    except KeyboardInterrupt:
+        process.wait()  # Ctrl-C has reached it too
+        raise
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+
+
 def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     end = time.monotonic() + START_S
     while process.poll() is None and time.monotonic() < end:
