@@ -68,11 +68,14 @@ class Tenth:
         return sorted(self.waited_s)[int(len(self.waited_s) * 0.99)] * 1e3
 
 
-def growth_mb(tenths: Sequence[Tenth], each: int) -> float:
-    """Over a million messages, by the tenths after the first ones; `each` has so many messages."""
+def growth_mb(tenths: Sequence[Tenth], each: int) -> tuple[float, float]:
+    """Over a million messages, by the tenths after the first ones, and its standard error; `each` has so many messages."""
     weights = [one.weight_mb for one in tenths[WARM:]]
     sent = [at * each / 1e6 for at in range(len(weights))]
-    return statistics.linear_regression(sent, weights).slope
+    slope, level = statistics.linear_regression(sent, weights)
+    off = sum((weight - level - slope * at) ** 2 for at, weight in zip(sent, weights, strict=True))
+    apart = sum((at - statistics.fmean(sent)) ** 2 for at in sent)
+    return slope, (off / max(1, len(sent) - 2) / apart) ** 0.5
 
 
 def _processes(pid: int) -> Iterator[int]:
@@ -185,7 +188,8 @@ def judged(tenths: Sequence[Tenth], each: int) -> bool:
         return False
     first, last = measured[0], measured[-1]
     how = f"of {each * len(tenths):,} messages the last {each * len(measured):,}: {first.weight_mb:.1f} MB, then"
-    met = [verdict("P13-growth", growth_mb(tenths, each), f"{how} {last.weight_mb:.1f} MB")]
+    slope, error = growth_mb(tenths, each)
+    met = [verdict("P13-growth", slope, f"± {error:.1f}; {how} {last.weight_mb:.1f} MB")]
     met.append(last.descriptors <= first.descriptors)
     say(f"descriptors: {first.descriptors}, then {last.descriptors}")
     slower = last.p99_ms / first.p99_ms
