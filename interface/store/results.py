@@ -464,6 +464,9 @@ FROM jsonb_to_recordset($2::text::jsonb) AS t(
 ON CONFLICT (organization_id, natural_key) DO NOTHING
 """
 
+# Messages are reached by their key alone, through ON CONFLICT, whatever the planner knew of the table when the session
+# planned this: joined, all of them are read for each batch where few were there then. One that is not there cannot be
+# made here, for no link has its id.
 _SETTLE = f"""
 WITH i AS (
     SELECT * FROM jsonb_to_recordset($2::text::jsonb) AS t(
@@ -471,21 +474,23 @@ WITH i AS (
         detail jsonb, release_id uuid, rule_set_id uuid, rule_set text, released jsonb)
     WHERE {FENCE}
 ), gone AS (
-    DELETE FROM lab.queue q USING i WHERE q.message_id = i.message_id RETURNING q.message_id, q.attempts
+    DELETE FROM lab.queue q USING i WHERE q.message_id = i.message_id RETURNING q.attempts, i.*
 ), a AS (
     INSERT INTO lab.audit_event (id, organization_id, actor_kind, actor_id, actor_name, action, entity_kind, entity_id,
                                  outcome, detail)
-    SELECT i.audit_id, $1::uuid, 'link', i.link_id, i.link_name, 'message.settle', 'message', i.message_id, i.settled,
-        i.detail
-    FROM i JOIN gone USING (message_id)
+    SELECT audit_id, $1::uuid, 'link', link_id, link_name, 'message.settle', 'message', message_id, settled, detail
+    FROM gone
     UNION ALL
-    SELECT i.release_id, $1::uuid, 'rule_set', i.rule_set_id, i.rule_set, 'autoverify', 'message', i.message_id, 'ok',
-        i.released
-    FROM i JOIN gone USING (message_id) WHERE i.release_id IS NOT NULL
+    SELECT release_id, $1::uuid, 'rule_set', rule_set_id, rule_set, 'autoverify', 'message', message_id, 'ok', released
+    FROM gone WHERE release_id IS NOT NULL
 )
-UPDATE lab.message m SET settled = i.settled, settled_at = now(), problems = i.problems, attempts = gone.attempts,
-    reason = CASE WHEN i.reason = '' THEN m.reason ELSE i.reason END
-FROM i JOIN gone USING (message_id) WHERE m.id = i.message_id RETURNING m.id
+INSERT INTO lab.message AS m (id, organization_id, link_id, protocol, state, reply, received_at, settled, settled_at,
+    problems, attempts, reason)
+SELECT message_id, $1::uuid, message_id, '', '', '', now(), settled, now(), problems, attempts, reason FROM gone
+ON CONFLICT (id) DO UPDATE SET settled = excluded.settled, settled_at = excluded.settled_at,
+    problems = excluded.problems, attempts = excluded.attempts,
+    reason = CASE WHEN excluded.reason = '' THEN m.reason ELSE excluded.reason END
+RETURNING m.id
 """  # noqa: S608  a constant
 
 
@@ -514,26 +519,24 @@ async def write_controls(connection: Connection, organization_id: UUID, controls
 
 
 def _settling(outcome: Outcome) -> dict[str, object]:
+    """For the audit, each result is named once: in what the rules released, or in what came of the message."""
+    released: list[str] = []
+    rest: list[str] = []
+    for version in outcome.versions:
+        (released if version.status is _FINAL and not version.pending else rest).append(str(version.result_id))
     detail = dict(outcome.detail)
-    results = [str(version.result_id) for version in outcome.versions]
-    if results:
-        detail["results"] = " ".join(results)
-    return {
+    if rest:
+        detail["results"] = " ".join(rest)
+    settling = {
         "audit_id": uuid7(), "message_id": outcome.message_id, "settled": outcome.settled, "link_id": outcome.link_id,
         "link_name": outcome.link_name, "problems": outcome.problems, "reason": outcome.reason, "detail": detail,
-    } | _releasing(outcome, results)  # fmt: skip
-
-
-def _releasing(outcome: Outcome, results: Sequence[str]) -> dict[str, object]:
-    """What the rules released, for the audit. `results`: the ids of all."""
-    told = zip(results, outcome.versions, strict=True)
-    final = [result for result, one in told if one.status is _FINAL and not one.pending]
-    if not final:
-        return {}
-    return {
-        "release_id": uuid7(), "rule_set_id": outcome.rule_set_id, "rule_set": outcome.rule_set,
-        "released": {"results": " ".join(final)},
     }  # fmt: skip
+    if released:
+        settling |= {
+            "release_id": uuid7(), "rule_set_id": outcome.rule_set_id, "rule_set": outcome.rule_set,
+            "released": {"results": " ".join(released)},
+        }  # fmt: skip
+    return settling
 
 
 async def write_versions(connection: Connection, organization_id: UUID, versions: Sequence[ResultVersion]) -> None:

@@ -70,6 +70,8 @@ async def test_what_passes_every_rule_is_released_by_the_rule_set_with_all_that_
         assert audit is not None
         assert (audit["actor_kind"], audit["actor_name"]) == ("rule_set", "default 1")
         assert set(audit["detail"]["results"].split()) == {str(view.id) for view in found.values()}
+        settled = await lab.owner.fetchval("select detail from lab.audit_event where action = 'message.settle'")
+        assert "results" not in settled  # each stands once in what the trail says of the message
         assert ("autoverification", "ok") in await steps(lab, found["K"])
         assert await lab.owner.fetchval("select version from lab.lab_order") == 2
 

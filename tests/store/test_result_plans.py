@@ -1,0 +1,34 @@
+"""What settles messages finds them by their keys also where the session planned it while there were none.
+
+Statistics follow soon after (`store.upkeep`); until then each batch would read every message there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from interface.store import results
+from tests.flow.laboratory import laboratory
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from _nodes(inner)
+
+
+async def test_messages_are_settled_by_their_keys_however_few_there_were(database_url: str) -> None:
+    async with laboratory(database_url) as lab, lab.database.by_index(lab.organization_id) as connection:
+        await connection.execute(f"prepare settling (uuid, text) as {results._SETTLE}")
+        try:
+            plan = await connection.fetchval("explain (format json) execute settling (null, null)")
+        finally:
+            await connection.execute("deallocate settling")
+        found = orjson.loads(plan) if isinstance(plan, str) else plan
+        read = [node for node in _nodes(found[0]["Plan"]) if "Scan" in node["Node Type"]]
+        tables = {node["Relation Name"]: node.get("Index Cond", "") for node in read if "Relation Name" in node}
+        assert "message" not in tables
+        assert "message_id" in tables["queue"]
