@@ -78,7 +78,7 @@ _SETTINGS: Final[dict[Use, dict[str, str]]] = {
 
 # What a statement of thousands of rows took the server's C library gives back, and takes again page by page: 5 % of
 # what deciding costs there. Once it has freed a block of this size, it keeps so much (mallopt(3), M_MMAP_THRESHOLD).
-_KEEP_MEMORY: Final = "select length(repeat(repeat('x', 1024), 8 * 1024))"
+_KEEP_MEMORY: Final = "select octet_length(repeat(repeat('x', 1024), 8 * 1024))"
 _PG_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 

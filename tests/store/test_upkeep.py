@@ -47,6 +47,23 @@ async def test_a_table_that_has_grown_is_analyzed_once_and_its_plans_are_made_an
         assert "result" not in await analyze_grown(lab.owner)
 
 
+@pytest.mark.parametrize(("young", "buckets"), [(10 * GROWN_ROWS, 10), (GROWN_ROWS, 100)])
+async def test_a_young_table_is_looked_at_briefly_and_a_grown_one_as_closely_as_autovacuum_does(
+    monkeypatch: pytest.MonkeyPatch, database_url: str, young: int, buckets: int
+) -> None:
+    monkeypatch.setattr(upkeep, "YOUNG_ROWS", young)
+    async with laboratory(database_url) as lab:
+        async with lab.database.organization(lab.organization_id) as connection:
+            await _fill(connection, lab.organization_id, 10 * GROWN_ROWS)
+        await analyze_grown(lab.owner)
+        bounds = await lab.owner.fetchval(
+            "select cardinality(histogram_bounds::text::text[]) from pg_stats"
+            " where schemaname = 'lab' and tablename = 'result' and attname = 'version_id'"
+        )
+        assert bounds == buckets + 1
+        assert await lab.owner.fetchval("show default_statistics_target") == "100"
+
+
 async def test_a_table_of_a_few_rows_is_left_alone(database_url: str) -> None:
     async with laboratory(database_url) as lab:
         async with lab.database.organization(lab.organization_id) as connection:
