@@ -125,6 +125,9 @@ class Repeats:
 
     def __call__(self, _logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         """A processor of structlog's."""
+        told = method in ("warning", "error", "critical") and event.get("action") not in _ANSWERS
+        if not told and not self._told:  # nearly every line
+            return event
         now = self._clock()
         words = {
             name: str(said)
@@ -133,7 +136,7 @@ class Repeats:
         }
         key = tuple(sorted(words.items()))
         self._expire(now, key)
-        if method not in ("warning", "error", "critical") or event.get("action") in _ANSWERS:
+        if not told:
             return event
         at, times = self._told.get(key, (-REPEATS_S, 0))
         if now - at < REPEATS_S:

@@ -163,5 +163,8 @@ _WORDS = {Finding.PASS: "ok", Finding.HOLD: "hold", Finding.UNKNOWN: "hold", Fin
 
 
 def _inputs(verdict: Verdict) -> dict[str, str]:
-    named = {"rule": verdict.rule} if verdict.rule and verdict.check != AUTOVERIFICATION else {}
-    return named | dict(verdict.inputs)
+    if not verdict.rule or verdict.check == AUTOVERIFICATION:
+        return dict(verdict.inputs)
+    named = {"rule": verdict.rule}
+    named.update(verdict.inputs)
+    return named

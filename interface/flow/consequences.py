@@ -17,11 +17,11 @@ from interface.domain.model import RELEASED, Step
 from interface.domain.reflex import ReflexKind, evaluate
 from interface.domain.runs import Run, choose
 from interface.domain.views import Actor
+from interface.flow.around import add_neighbours_of
 from interface.flow.cases import Beside, Case, Decided, Rules, calculate_anew, facts_of, siblings_of
 from interface.flow.criticals import open_for
 from interface.flow.outcome import By, Surroundings, beside_of, effects_of, judged_of, known_of, remember, version_of
 from interface.flow.rules import DEFAULT, rule_sets
-from interface.flow.surroundings import add_neighbours_of
 from interface.store import audit
 from interface.store import results as store
 from interface.store import surroundings as rows

@@ -22,6 +22,7 @@ from interface.domain.values import parse_value
 from interface.domain.views import Actor, Audience, ResultView
 from interface.errors import LaboraError
 from interface.flow.actors import may
+from interface.flow.around import add_neighbours_of, gate_beside
 from interface.flow.cases import Case, Decided, Rules
 from interface.flow.criticals import open_for
 from interface.flow.outcome import (
@@ -38,7 +39,6 @@ from interface.flow.outcome import (
 )
 from interface.flow.qc_gate import gate_of
 from interface.flow.rules import rule_sets
-from interface.flow.surroundings import add_neighbours_of, gate_beside
 from interface.flow.work import own_key
 from interface.store import audit, lab
 from interface.store import results as store

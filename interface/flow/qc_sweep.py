@@ -31,6 +31,7 @@ from interface.domain.views import Actor, ActorKind
 from interface.errors import StoreError
 from interface.flow import consequences
 from interface.flow.again import held_for_controls
+from interface.flow.around import add_neighbours_of, gate_beside
 from interface.flow.cases import Decided, Rules
 from interface.flow.criticals import open_for
 from interface.flow.outcome import (
@@ -46,7 +47,6 @@ from interface.flow.outcome import (
 from interface.flow.qc_gate import HOLDS, gate_of
 from interface.flow.qc_lookback import by_controls
 from interface.flow.rules import DEFAULT, rule_sets
-from interface.flow.surroundings import add_neighbours_of, gate_beside
 from interface.store import audit, lab_changes
 from interface.store import qc_gate as rows
 from interface.store import qc_lookback as lists

@@ -20,6 +20,7 @@ from interface.domain.permissions import Permission
 from interface.domain.views import Actor
 from interface.errors import LaboraError
 from interface.flow.actors import may
+from interface.flow.around import add_neighbours, rules_for, surroundings, used_by
 from interface.flow.cases import Case
 from interface.flow.context import LinkContext
 from interface.flow.criticals import open_for
@@ -29,7 +30,6 @@ from interface.flow.qc_sweep import follow
 from interface.flow.replay_controls import ControlChange, judged_again
 from interface.flow.results import decode
 from interface.flow.rules import RuleError, load, rule_sets
-from interface.flow.surroundings import add_neighbours, rules_for, surroundings, used_by
 from interface.flow.work import Work
 from interface.flow.work_ids import compared, names_work
 from interface.settings import LinkRole

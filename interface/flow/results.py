@@ -28,6 +28,7 @@ from interface.driver import registry
 from interface.driver.sent_at import sent_at
 from interface.errors import StoreError
 from interface.flow import qc
+from interface.flow.around import add_neighbours, gate_beside, rules_for, surroundings, used_by
 from interface.flow.batches import Batch, Job, batches, urgent_first
 from interface.flow.context import LinkContext
 from interface.flow.controls import controls_of
@@ -38,7 +39,6 @@ from interface.flow.outcome import judged_of, outcome_of
 from interface.flow.qc_gate import gate_of
 from interface.flow.qc_sweep import follow
 from interface.flow.rules import rule_sets
-from interface.flow.surroundings import add_neighbours, gate_beside, rules_for, surroundings, used_by
 from interface.flow.work import Work, said_again
 from interface.flow.work_ids import compared, names_work
 from interface.settings import LimitSettings, TransportType
@@ -397,6 +397,7 @@ class ResultWorker:
                 for (work, catalogue), own in zip(works, controls, strict=True):
                     rules = rules_for(work.link, now[work.link.settings.rules], gate, used[work.link.link_id])
                     outcomes.append(await _aside(work.message, outcome_of, work, catalogue, at, rules, own))
+                    at.forget()  # no other message of the batch speaks of the same specimens
                     await asyncio.sleep(0)  # the links answer between two messages
             await store.commit(connection, organization_id, outcomes)
             for (work, _), outcome in zip(works, outcomes, strict=True):

@@ -11,11 +11,11 @@ import pytest
 from interface.domain.model import HoldReason, ResultStatus
 from interface.driver import registry
 from interface.flow import results
+from interface.flow.around import surroundings
 from interface.flow.context import register
 from interface.flow.intake import LinkIntake
 from interface.flow.outcome import Surroundings
 from interface.flow.results import ResultWorker
-from interface.flow.surroundings import surroundings
 from interface.flow.work import Work
 from interface.settings import LimitSettings
 from interface.store.db import Connection

@@ -13,7 +13,7 @@ import pytest
 from interface.domain.catalogue import Catalogue
 from interface.domain.qc_lots import Used
 from interface.errors import StoreAmbiguous, StoreUnavailable
-from interface.flow import batches, outcome, results, surroundings
+from interface.flow import around, batches, outcome, results
 from interface.flow.context import LinkContext
 from interface.flow.outcome import Surroundings
 from interface.flow.work import Work
@@ -94,7 +94,7 @@ async def test_what_is_taken_alone_does_not_overtake_what_failed_while_it_waited
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second message has been tried before, so the first is waited for; whose deciding fails, and both go back."""
-    real, real_claim = surroundings.surroundings, store.claim
+    real, real_claim = around.surroundings, store.claim
     claimed: list[int] = []
     begun: list[str] = []
     both = asyncio.Event()
@@ -265,7 +265,7 @@ async def test_of_a_batch_only_the_message_that_cannot_be_decided_is_parked(
 async def test_of_a_batch_of_which_one_message_is_settled_meanwhile_the_others_are_decided(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = surroundings.surroundings
+    real = around.surroundings
     async with laboratory(database_url) as lab:
 
         async def overtaken(connection: Connection, works: list[Work]) -> Surroundings:
@@ -284,7 +284,7 @@ async def test_batches_are_decided_one_after_the_other_so_that_one_is_committed_
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batches, "BATCH_MESSAGES", 2)
-    real, real_used = outcome.outcome_of, surroundings.used_by
+    real, real_used = outcome.outcome_of, around.used_by
     order: list[str] = []
     arrived = 0
     both = asyncio.Event()
@@ -337,7 +337,7 @@ async def test_the_next_window_is_decided_meanwhile_but_for_what_must_come_after
 ) -> None:
     """The first message's deciding stops; the second, claimed after it, is of the same specimen or of another."""
     monkeypatch.setattr(results, "CLAIM_MESSAGES", 1)
-    real_decode, real = results.decode, surroundings.surroundings
+    real_decode, real = results.decode, around.surroundings
     decoded: list[str] = []
     settled: list[str] = []
     second, go_on = asyncio.Event(), asyncio.Event()
