@@ -349,7 +349,7 @@ _BY_BEGIN: Final[tuple[tuple[str, Statement], ...]] = (
     ("SELECT DISTINCT s.barcode FROM lab.specimen s JOIN lab.lab_order o", nothing),  # no order book, so none is urgent
     ("select t.oid, t.typarray", nothing),
     ("SET ", nothing),
-    ("select length(repeat(", nothing),
+    ("select octet_length(repeat(", nothing),
     ("SELECT pid, backend_start FROM", nothing),
     ("SELECT pg_terminate_backend(pid)", nothing),
 )
