@@ -97,6 +97,12 @@ class ShownResult(NamedTuple):
         return found
 
     @property
+    def name(self) -> str:
+        """The id as a text."""
+        found: str = self.covered[IDS][:36]
+        return found
+
+    @property
     def patient_id(self) -> UUID | None:
         return self.visit.patient_id
 

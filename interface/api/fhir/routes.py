@@ -110,9 +110,9 @@ async def _found(request: web.Request, asked: Search, after: Place | None, known
 def _bundle(base: str, asked: Search, found: Found, self_url: str, next_url: str, total: int | None) -> bytes:
     of = TYPES[asked.kind]
     if asked.whole:
-        matches = [(of.name, one.id, one.json) for one in found.matches]
+        matches = [(of.name, one.name, one.json) for one in found.matches]
     else:
-        matches = [(of.name, one.id, subset(of, one, asked)) for one in found.matches]
+        matches = [(of.name, one.name, subset(of, one, asked)) for one in found.matches]
     included = [(kind, one.id, subset(TYPES[kind], one, asked)) for kind, one in found.included]
     outcome = None
     if found.cut:

@@ -41,6 +41,11 @@ class Shown:
     patient_id: UUID | None
 
     @property
+    def name(self) -> str:
+        """The id as a text."""
+        return str(self.id)
+
+    @property
     def json(self) -> bytes:
         return dumps(self.resource)
 
@@ -59,6 +64,11 @@ class ShownRow(NamedTuple):
     @property
     def id(self) -> UUID:
         return self.row.id
+
+    @property
+    def name(self) -> str:
+        """The id as a text."""
+        return str(self.row.id)
 
     @property
     def patient_id(self) -> UUID | None:
