@@ -124,7 +124,8 @@ it with `python -m interface.wire.datalink_doc > docs/datalink.md`, and a test h
 A frame is answered only once its bytes are committed. ACK accepts it, and so does EOT: a receiver that wants the line
 answers each frame with EOT until it has the line. NAK says that it is not stored. The numbers run 1 to 7, then 0. A
 frame byte-identical to the one accepted last is a repeat whose ACK was lost: acknowledged again, stored once. The
-same number with other bytes, or a gap, is refused. What is not in the table cannot happen.
+same number with other bytes, or a gap, is refused. Of ENQs without a frame between them the first is answered: another
+ACK would be taken for that of the first frame. What is not in the table cannot happen.
 
 What a link says of itself (answers to queries, downloads) it says in the neutral state only, one message at a time; its
 rows are committed before. A link makes one attempt at a message, then it is due again, and what is said next may be

@@ -112,6 +112,8 @@ class DataLink:
         self._last_raw = b""
         self._from_one = False  # the session's first frame must be number 1
         self._asked_again = False  # ENQ came within the session, and no frame since
+        self._greeted = False  # the last that we said is the ACK of an ENQ
+        self._crossed = False  # that ENQ and ours crossed: who sent it hears no ACK, and asks again
         self._unanswered = False  # the last frame stands refused
         self._broken = Broken("", b"")
         self._offered: FrameReceived | None = None
@@ -284,7 +286,9 @@ class DataLink:
         """What an ENQ means here."""
         if not self.ready:
             return Input.ENQ_NOT_READY
-        if self._state is State.ENQUIRING and self.options.ack_colliding_enq and self._station is Station.HOST:
+        conceding = self.options.ack_colliding_enq and self._station is Station.HOST
+        self._crossed = self._state is State.ENQUIRING and conceding
+        if self._crossed:
             return Input.ENQ_CONCEDED
         # Numbers that tell nothing cannot show that noise made an ENQ of a frame's STX and our ACK swallowed the frame.
         told = Leniency.FN_UNSEQUENCED not in self._lenient or self._last_fn is None
@@ -311,6 +315,10 @@ class DataLink:
             self._arm(self.options.frame_wait_s)
         elif code == EOT:
             self._step(Input.EOT_ABORT if self._unanswered else Input.EOT)
+        elif self._greeted and self.ready and Leniency.REPEATED_ENQ not in self._lenient:
+            # Our ACK of the first is the answer. Another would be taken for the ACK of the first frame, which is on its
+            # way where noise made an ENQ of an EOT, or ENQs waited in a buffer. Who did not hear it says EOT, or waits.
+            self._skip(bytes([code]))
         else:
             self._step(self._asked())
 
@@ -424,11 +432,13 @@ class DataLink:
 
     def _reply(self, code: int) -> None:
         self._out.append(code)
+        self._greeted = False
         self._arm(self.options.frame_wait_s)
 
     def _accept(self) -> None:
         self._open_session()
         self._reply(ACK)
+        self._greeted = not self._crossed
 
     def _open_session(self) -> None:
         self._last_fn, self._last_raw, self._from_one = None, b"", False

@@ -257,7 +257,7 @@ async def test_a_line_that_bids_without_end_is_heard_no_faster_than_an_analyzer_
             heard += len(chunk)
 
     hearing = asyncio.create_task(hear())
-    await ours.write(ENQ * 1000)
+    await ours.write((ENQ + EOT) * 1000)
     await settle()
     await settle()
     assert 0 < heard <= 2 * MOST_EMPTY

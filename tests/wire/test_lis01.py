@@ -378,6 +378,15 @@ def test_a_host_that_cannot_store_begins_no_session_without_enq() -> None:
     assert not host.link.in_session
 
 
+def test_of_two_enqs_without_a_frame_between_them_one_is_acknowledged() -> None:
+    """The other ACK would be taken for that of the first frame: seed 40116 of the simulation."""
+    host = Receiver()
+    assert host.feed(ENQ, H, P, L, ENQ, ENQ, H) == ACK * 6, "noise made an ENQ of the EOT"
+    assert host.feed(EOT, ENQ, ENQ) == ACK
+    host.link.timeout()
+    assert host.feed(ENQ, H) == ACK * 2, "who has not heard it is waited for"
+
+
 def test_a_repeated_enq_is_acknowledged_and_the_session_goes_on() -> None:
     host = Receiver(Leniency.REPEATED_ENQ)
     assert host.feed(ENQ, ENQ, H, ENQ, P, ENQ, P, L, EOT) == ACK * 8
