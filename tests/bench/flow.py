@@ -213,7 +213,7 @@ def _report(name: str, found: Drained, ceiling: Load) -> float:
 
 def _note(found: Drained, ceiling: Load) -> None:
     """For docs/performance.md."""
-    how = f"{found.per_s:,.0f}/s of {ceiling.per_s:,.0f}/s, {found.decided} waiting"
+    how = f"{found.per_s:,.0f}/s of {ceiling.per_s:,.0f}/s, {found.decided} waiting, others {ceiling.others:.0%}"
     note("P1-decided", found.per_s / ceiling.per_s, how)
     note(
         "P14", found.whole_cpu_ms / ceiling.server_cpu_ms, f"{found.whole_cpu_ms:.2f} of {ceiling.server_cpu_ms:.2f} ms"

@@ -180,7 +180,7 @@ class Ingesting:
         found = await asyncio.to_thread(fetch, "--rate", str(reads_per_s))
         await sending
         p95, p99 = found.latency["p95"], found.latency["p99"]
-        how = f"{found.per_s:,.0f} reads/s beside {messages_per_s:,.0f} messages/s"
+        how = f"{found.per_s:,.0f} reads/s beside {messages_per_s:,.0f} messages/s, others {found.others:.0%}"
         say(
             f"{'reads while results come in':<28}{found.per_s:>8,.0f}/s beside {messages_per_s:,.0f} messages/s:"
             f" p50 {found.latency['p50']:.1f}  p95 {p95:.1f}  p99 {p99:.1f} ms, {found.bad} bad,"

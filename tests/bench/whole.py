@@ -42,7 +42,8 @@ HEAD = """# Performance
 
 Made by `scripts/bench all`; nobody edits it. Every figure is of one run on one machine, and the ratios are to the
 ceilings of that run: reference servers that do the least that can answer (`limit-…` of the yardstick), with the
-drivers and PostgreSQL on the same processors. A figure that is not met stands here as it is.
+drivers and PostgreSQL on the same processors. `others` is what the rest of the machine took meanwhile: above 20 % a
+figure is not to be quoted. One that is not met stands here as it is.
 
 """
 
