@@ -69,7 +69,7 @@ class Tenth:
 
 
 def growth_mb(tenths: Sequence[Tenth], each: int) -> tuple[float, float]:
-    """Over a million messages, by the tenths after the first ones, and its standard error; `each`: messages in one."""
+    """Over a million messages, by the tenths after the first ones, of `each` so many, and its standard error."""
     weights = [one.weight_mb for one in tenths[WARM:]]
     sent = [at * each / 1e6 for at in range(len(weights))]
     slope, level = statistics.linear_regression(sent, weights)
