@@ -88,7 +88,7 @@ def main() -> None:
     kind, port = sys.argv[1], int(sys.argv[2])
     url = os.environ["BENCH_DSN"]
     upgrade(url)
-    folder = Path(tempfile.mkdtemp(prefix="labora-bench-"))
+    folder = Path(tempfile.mkdtemp(prefix="labora-bench-", dir=os.environ.get(FOLDER)))
     config = folder / "config.toml"
     config.write_text(_serves(url, folder, port) if kind == "http" else _links(kind, folder, port))
     os.execve(program(), ["labora", "--config", str(config), "run"], {**os.environ, "LABORA_DATABASE_URL": url})  # noqa: S606
