@@ -110,7 +110,7 @@ access_token = Table(
     at("issued_at", True), Column("expires_at", DateTime(timezone=True), nullable=False), at("revoked_at"),
 )  # fmt: skip
 audit_event = Table(
-    "audit_event", metadata, key(), tenant(), at("at", True),
+    "audit_event", metadata, key(), tenant_seen_to(), at("at", True),
     Column("actor_kind", Text, nullable=False),  # user, client, link, rule_set, setup
     Column("actor_id", Uuid, nullable=True), string("actor_name"),
     Column("action", Text, nullable=False),  # read, search, create, release, …
