@@ -76,7 +76,11 @@ ELEMENTS: Mapping[str, Mapping[str, tuple[str, str, str]]] = {
         "status": ("token", "status", STATUS + "device-status"),
     },
 }  # fmt: skip
-COMMON = {"_id": ("token", "id", ""), "_lastUpdated": ("date", "meta.lastUpdated", "")}
+COMMON = {
+    "_id": ("token", "id", ""), "_lastUpdated": ("date", "meta.lastUpdated", ""), "_tag": ("token", "meta.tag", ""),
+    "_security": ("token", "meta.security", ""), "_profile": ("uri", "meta.profile", ""),
+    "_source": ("uri", "meta.source", ""),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,4 +286,8 @@ def quantity(found: list[Any], system: str, modifier: str, value: str) -> bool:
     return False
 
 
-MATCHERS = {"token": token, "name": name, "string": string, "date": date, "quantity": quantity}
+def uri(found: list[Any], system: str, modifier: str, value: str) -> bool:
+    return value in found
+
+
+MATCHERS = {"uri": uri, "token": token, "name": name, "string": string, "date": date, "quantity": quantity}

@@ -73,7 +73,7 @@ class Questions:
         yield "missing", "false"
         ask = {
             "token": self._tokens, "name": self._words, "string": self._words, "date": self._dates,
-            "quantity": self._quantities, "reference": self._references,
+            "quantity": self._quantities, "reference": self._references, "uri": self._uris,
         }  # fmt: skip
         yield from ask[of](some, system, kind, name)
 
@@ -98,6 +98,10 @@ class Questions:
         if "of-type" in known:
             for one in some:
                 yield "of-type", f"http://terminology.hl7.org/CodeSystem/v2-0203|MR|{one['value']}"
+
+    def _uris(self, some: list[str], system: str, kind: str, name: str) -> Iterator[tuple[str, str]]:
+        yield "", "urn:nothing"
+        yield from (("", one) for one in some)
 
     def _words(self, some: list[str], system: str, kind: str, name: str) -> Iterator[tuple[str, str]]:
         for one in some:

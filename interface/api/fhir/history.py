@@ -16,12 +16,12 @@ from uuid import UUID
 from aiohttp import web
 
 from interface.api.context import Handler, Need, Route, actor_of, json_response, note_read, services
-from interface.api.fhir.negotiation import MEDIA_TYPE, negotiate, resource_response
+from interface.api.fhir.negotiation import MEDIA_TYPE, negotiate
 from interface.api.fhir.page import read_one
-from interface.api.fhir.routes import reader_of
+from interface.api.fhir.routes import part_of, read_response, reader_of
 from interface.api.fhir.search import DEFAULT_COUNT, MOST_COUNT
 from interface.api.fhir.types import TYPES, AnyShown, Shown
-from interface.api.fhir.values import bad, moment, read_id
+from interface.api.fhir.values import bad, moment, read_id, with_article
 from interface.domain.views import Audience
 from interface.errors import ApiError
 from interface.render import fhir
@@ -117,12 +117,13 @@ def _vread(kind: str) -> Handler:
     async def vread(request: web.Request) -> web.StreamResponse:
         negotiate(request)
         id, version = read_id(request.match_info["id"]), request.match_info["vid"]
+        part = part_of(request, kind)
         found = next((one for one in await _found(request, kind, id) if one.version == version), None)
         patients = [found.patient_id] if found is not None else []
         await note_read(request, "vread", kind, id, patients, {"found": "yes" if found is not None else "no"})
         if found is None:
-            raise ApiError(404, "not-found", f"there is no such version of a {kind} of this id")
-        return resource_response(request, found)
+            raise ApiError(404, "not-found", f"there is no such version of {with_article(kind)} of this id")
+        return read_response(request, found, part)
 
     return vread
 
@@ -158,7 +159,9 @@ def _bundle(
     base = f"{services(request).base_url}/fhir"
     oldest = found[-1].version
     within = [one for one in found if since is None or one.updated_at >= since]
-    start = next((place for place, one in enumerate(within, 1) if one.version == after), len(within) if after else 0)
+    start = next((place for place, one in enumerate(within, 1) if one.version == after), 0)
+    if after and not start:
+        raise ApiError(410, "expired", "this page link is none of this history's: begin again without it")
     page = within[start : start + count]
     url = f"{base}/{kind}/{found[0].id}/_history"
     applied = {name: text for name in ("_count", "_since", "_cursor") if (text := request.query.get(name))}

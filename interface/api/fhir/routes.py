@@ -7,6 +7,7 @@ says so. What may not be seen is answered exactly like what is not there.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -121,13 +122,26 @@ def _bundle(base: str, asked: Search, found: Found, self_url: str, next_url: str
     return fhir.searchset(base, matches, self_url, next_url, total, included=included, outcome=outcome)
 
 
+def part_of(request: web.Request, kind: str) -> Search:
+    """What a read shows of the resource."""
+    given = list(request.query.items()) if "?" in request.raw_path else []
+    return reader_of(request).part(kind, given)
+
+
+def read_response(request: web.Request, found: AnyShown | Ready, part: Search) -> web.Response:
+    """A read's answer, with the elements that are asked for."""
+    if not part.whole and not isinstance(found, Ready):
+        found = replace(Ready.of(found), json=subset(TYPES[part.kind], found, part))
+    return resource_response(request, found)
+
+
 def _read(kind: Type) -> Handler:
     async def read(request: web.Request) -> web.StreamResponse:
         negotiate(request)
         served, actor, id = services(request), actor_of(request), read_id(request.match_info["id"])
-        allowed = reader_of(request).narrowed(kind.name, "r")
+        allowed, part = reader_of(request).narrowed(kind.name, "r"), part_of(request, kind.name)
         reads, own = request.app[READS], actor.organization_id
-        along = request.get(ALONG) if allowed == EVERYTHING else None
+        along = request.get(ALONG) if allowed == EVERYTHING and part.whole else None
         found: AnyShown | Ready | None = None
         if along is not None:
             found = along.one
@@ -137,7 +151,7 @@ def _read(kind: Type) -> Handler:
         await note_read(request, "read", kind.name, id, patients, {"found": "yes" if found is not None else "no"})
         if found is None:
             raise ApiError(404, "not-found", f"there is no {kind.name} of this id")
-        return resource_response(request, found)
+        return read_response(request, found, part)
 
     return read
 

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from interface.api.fhir.types import TYPES
-from interface.api.fhir.values import READERS, alternatives, bad, plain, read_id, unsupported
+from interface.api.fhir.values import READERS, alternatives, bad, plain, read_id, unsupported, with_article
 from interface.domain.permissions import Restriction, restrictions
 from interface.domain.search import NEVER, All, Among, Either, Is, Missing, Node, Not, Referred, Refers
 from interface.domain.views import Actor, ActorKind
@@ -126,8 +126,18 @@ class Reader:
                 found.applied.append((name, value))
                 continue
             if strict:
-                raise unsupported(f"a {kind} has no search parameter {f'{name}={value}'[:80]!r}")
+                raise unsupported(f"{with_article(kind)} has no search parameter {f'{name}={value}'[:80]!r}")
         found.where = All(tuple(conditions))
+        return found
+
+    def part(self, kind: str, given: Sequence[tuple[str, str]]) -> Search:
+        """What a read is to show of a resource, by `_elements` and `_summary` (R4 http.html#read)."""
+        found = Search(kind, All())
+        for name, value in given:
+            if value and name in ("_elements", "_summary"):
+                _CONTROLS[name](self, found, name, value)
+        if found.summary is Summary.COUNT:
+            raise bad("_summary=count is for searches")
         return found
 
     def narrowed(self, kind: str, action: str) -> Node:
@@ -164,10 +174,10 @@ class Reader:
         if referring is None or parameter is None or not rest:
             raise unsupported(f"{name[:80]!r} is not understood: _has:<type>:<reference>:<parameter>")
         if not isinstance(parameter.field, Link) or kind.name not in parameter.field.targets:
-            raise unsupported(f"{link} of {source} does not refer to a {kind.name}")
+            raise unsupported(f"{link} of {source} does not refer to {with_article(kind.name)}")
         node = self.condition(referring, rest, value, depth + 1)
         if node is None:
-            raise unsupported(f"a {source} has no search parameter {rest[:60]!r}")
+            raise unsupported(f"{with_article(source)} has no search parameter {rest[:60]!r}")
         return Referred(source, link, All((self.narrowed(source, "s"), node)))
 
     def _chain(self, kind: Kind, head: str, rest: str, value: str, depth: int) -> Node | None:
@@ -177,7 +187,7 @@ class Reader:
             return None
         self._check_depth(depth)
         if not isinstance(parameter.field, Link) or (typed and typed not in parameter.field.targets):
-            raise unsupported(f"{head[:60]!r} of a {kind.name} refers to nothing that could be searched by")
+            raise unsupported(f"{head[:60]!r} of {with_article(kind.name)} refers to nothing that could be searched by")
         ways: list[Node] = []
         for target in [typed] if typed else parameter.field.targets:
             node = self.condition(self._kinds[target], rest, value, depth + 1) if target in self._kinds else None
@@ -247,11 +257,13 @@ class Reader:
     def _read_sort(self, found: Search, name: str, value: str) -> bool:
         sorts = self._kinds[found.kind].sorts
         keys = [(one.strip().removeprefix("-"), one.strip().startswith("-")) for one in value.split(",")]
-        if any(one not in sorts for one, _ in keys):
-            raise unsupported(f"a {found.kind} can be sorted by {', '.join(sorts)}")
-        if len(keys) > MOST_SORTS or len({one for one, _ in keys}) < len(keys):
+        names = [one for one, _ in keys]
+        if any(one not in sorts and one != "_id" for one in names):
+            raise unsupported(f"{with_article(found.kind)} can be sorted by {', '.join(('_id', *sorts))}")
+        if len(keys) > MOST_SORTS or len(set(names)) < len(keys):
             raise ApiError(400, "too-costly", f"a search is sorted by at most {MOST_SORTS} different parameters")
-        found.order = Order(tuple(keys))
+        last = names.index("_id") if "_id" in names else None  # no two are equal in it: what follows decides nothing
+        found.order = Order(tuple(keys[:last]), None if last is None else keys[last][1])
         return True
 
     def _read_total(self, found: Search, name: str, value: str) -> bool:

@@ -33,6 +33,11 @@ def unsupported(text: str) -> ApiError:
     return ApiError(400, "not-supported", text)
 
 
+def with_article(kind: str) -> str:
+    """A type's name with its article."""
+    return f"{'an' if kind[:1] in 'AEIOU' else 'a'} {kind}"
+
+
 def split(value: str, separator: str) -> list[str]:
     """Split at `separator` unless a backslash stands before it, then take the backslashes away (R4 search.html)."""
     if "\\" not in value:
@@ -188,6 +193,7 @@ READERS: dict[tuple[str, str], Callable[[str, str, datetime], Value]] = {  # by 
     ("token", "of-type"): lambda value, name, now: typed_token(value, name),
     ("date", ""): moment,
     ("quantity", ""): amount,
+    ("uri", ""): _text(Match.EXACT),
     ("string", ""): _text(Match.STARTS),
     ("string", "exact"): _text(Match.EXACT),
     ("string", "contains"): _text(Match.CONTAINS),

@@ -88,12 +88,16 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """By these sorts of the kind, each descending or not, then by id: every place in it is one resource's."""
+    """By these sorts of the kind, each descending or not, then by id: every place in it is one resource's. `by_id`:
+    whether the id descends; None: as the first sort does."""
 
     by: tuple[tuple[str, bool], ...] = ()
+    by_id: bool | None = None
 
     @property
     def id_descending(self) -> bool:
+        if self.by_id is not None:
+            return self.by_id
         return self.by[0][1] if self.by else False
 
 

@@ -254,6 +254,21 @@ class Text:
         return f"coalesce({self.expression}, '') = ''"
 
 
+@dataclass(frozen=True, slots=True)
+class NoAddress:
+    """A URI that no resource of ours has."""
+
+    type: ClassVar[str] = "uri"
+    selective: ClassVar[bool] = False
+    modifiers: ClassVar[tuple[str, ...]] = ()
+
+    def condition(self, value: Sequence[Value], bind: Bind) -> str:
+        return "false"
+
+    def missing(self) -> str:
+        return "true"
+
+
 _WORDS = "{id} in (select w.patient_id from lab.patient_word w where {part}({words}))"
 _GIVEN = r"regexp_split_to_array(btrim({}, E' \t\n'), '\s+')"
 

@@ -32,6 +32,7 @@ from interface.store.search.fields import (
     Identified,
     Instant,
     Link,
+    NoAddress,
     Numbered,
     Pairs,
     Parameter,
@@ -288,6 +289,10 @@ def _with_common(kind: Kind) -> Kind:
     common = (
         Parameter("_id", Coded(("", f"{kind.id}::text")), "the resource's id", "id"),
         Parameter("_lastUpdated", Instant(kind.updated), "when it last changed", "meta.lastUpdated"),
+        Parameter("_tag", Coded(), "a tag" + _NONE, "meta.tag"),
+        Parameter("_security", Coded(), "a security label" + _NONE, "meta.security"),
+        Parameter("_profile", NoAddress(), "a profile that it says it follows; none is said", "meta.profile"),
+        Parameter("_source", NoAddress(), "where it says that it comes from; Provenance does", "meta.source"),
     )
     sorts = {"_lastUpdated": (kind.updated, "timestamptz"), **kind.sorts}
     return replace(kind, parameters=common + kind.parameters, sorts=sorts)

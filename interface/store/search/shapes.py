@@ -46,7 +46,7 @@ class Shapes:
         shape = self._shape(self._kinds[rows.kind], rows.where, values)
         if shape is None:
             return self._made(rows, order, after, limit)
-        key = rows.kind, shape, order.by, after is not None, limit
+        key = rows.kind, shape, order.by, order.by_id, after is not None, limit
         known = self._known.get(key)
         if known is not None:
             return Known(replace(known.page, values=values), known.form)
