@@ -73,7 +73,7 @@ def test_whatever_is_asked_becomes_a_statement_or_a_refusal() -> None:
               "1e99"]  # fmt: skip
     reader = Reader(known, {name: (Restriction(),) for name in TYPES}, "http://lab", NOW)
     made = refused = 0
-    for _ in range(3000):
+    for _ in range(5000):
         kind = chosen.choice(list(known))
         name = "".join(chosen.choices(pieces, k=chosen.choice((1, 1, 2, 3, 5))))
         value = "".join(chosen.choices(pieces, k=chosen.choice((1, 1, 2, 3))))
