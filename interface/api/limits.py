@@ -205,6 +205,9 @@ async def of_body(request: web.Request) -> None:
     except TimeoutError:
         raise ApiError(408, "timeout", "the body did not come in time") from None
     except (web.RequestPayloadError, ConnectionError):  # not encoded as it says, or cut off
+        request.content.feed_eof()  # or what is left of it is waited for, and is an error in the log
+        if request.protocol is not None:
+            request.protocol.close()
         raise ApiError(400, "structure", "the body did not come whole") from None
     if len(body) > most:
         raise ApiError(413, "too-long", f"the body is longer than {most} bytes")

@@ -42,7 +42,9 @@ LEFT JOIN lab.patient p ON p.id = r.patient_id
 LEFT JOIN lab.patient w ON w.id = p.merged_into_id
 LEFT JOIN lab.analyzer a ON a.id = r.analyzer_id
 LEFT JOIN lab.message m ON m.id = v.message_id
-WHERE r.id = $1 AND (
+WHERE r.id = $1
+  AND NOT EXISTS (SELECT FROM lab.order_item c WHERE c.id = r.order_item_id AND c.status = 'cancelled')
+  AND (
     v.created_at <= greatest(s.updated_at, p.updated_at, w.updated_at)
     OR (v.created_at <= o.updated_at AND EXISTS (
         SELECT FROM lab.reference_interval i WHERE i.test_id = r.test_id AND i.pregnant IS NOT NULL)))

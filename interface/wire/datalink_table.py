@@ -5,7 +5,12 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+from functools import cache
+
+from interface.wire.datalink_events import Leniency
+from interface.wire.frames import STX
 
 
 class _Name(StrEnum):
@@ -192,3 +197,17 @@ TABLE: dict[tuple[State, Input], tuple[Action, State]] = {
     (state, signal): (action, target or state) for state, rows in _ROWS.items() for signal, action, target in rows
 }
 """What is absent cannot happen: the reader gives each state only the inputs that have a meaning there."""
+
+# LIS01-A2: bytes with a meaning where no frame is expected.
+_MEANING = {
+    State.NEUTRAL: b"\x04\x05", State.HOLD_OFF: b"\x04\x05", State.ENQUIRING: b"\x04\x05\x06\x15",
+    State.SENDING: b"\x04\x06\x15",
+}  # fmt: skip
+
+
+@cache
+def meanings(lenient: frozenset[Leniency]) -> dict[State, re.Pattern[bytes]]:
+    """What is looked for in each state of `_MEANING`."""
+    more = bytes([STX]) * (Leniency.MISSING_ENQ in lenient) + b"Hh" * (Leniency.BARE_RECORDS in lenient)
+    codes = {state: found + more * (state is not State.SENDING) for state, found in _MEANING.items()}
+    return {state: re.compile(b"[" + re.escape(found) + b"]") for state, found in codes.items()}

@@ -12,7 +12,6 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from interface.errors import LinkFrameError
 from interface.wire.buffer import ByteQueue
@@ -35,7 +34,7 @@ from interface.wire.datalink_events import (
     Station,
     Timer,
 )  # fmt: skip
-from interface.wire.datalink_table import TABLE, Action, Input, State
+from interface.wire.datalink_table import TABLE, Action, Input, State, meanings
 from interface.wire.frame_reader import Broken, Cut, FrameReader, RecordReader, Replaced, Whole, bare, departures
 from interface.wire.frames import (
     ACK,
@@ -61,21 +60,8 @@ _READ_AHEAD_BYTES = 65_536
 _FRAME_BEGIN = re.compile(b"[\x02\x04\x05]")
 _HEADER = b"Hh"
 _STORING = (State.STORING, State.BARE_STORING)
-# LIS01-A2: bytes with a meaning where no frame is expected.
-_MEANING = {
-    State.NEUTRAL: b"\x04\x05", State.HOLD_OFF: b"\x04\x05", State.ENQUIRING: b"\x04\x05\x06\x15",
-    State.SENDING: b"\x04\x06\x15",
-}  # fmt: skip
 # LIS01-A2: restricted characters; text that contains one must not be sent.
 _RESTRICTED = re.compile(b"[\x01-\x06\x0a\x10-\x17]")
-
-
-@cache
-def _meanings(lenient: frozenset[Leniency]) -> dict[State, re.Pattern[bytes]]:
-    """What is looked for in each state of `_MEANING`."""
-    more = bytes([STX]) * (Leniency.MISSING_ENQ in lenient) + _HEADER * (Leniency.BARE_RECORDS in lenient)
-    codes = {state: found + more * (state is not State.SENDING) for state, found in _MEANING.items()}
-    return {state: re.compile(b"[" + re.escape(found) + b"]") for state, found in codes.items()}
 
 
 @dataclass(slots=True)
@@ -106,7 +92,7 @@ class DataLink:
         self._fresh = True  # what comes next is at the begin of a line of text
         self._frames = FrameReader(self.options)
         self._records = RecordReader(self.options.max_frame_bytes - FRAME_OVERHEAD_BYTES)
-        self._meaning = _meanings(self._lenient)
+        self._meaning = meanings(self._lenient)
         self._tail_due = False  # after a frame under MISSING_CRLF
         self._last_fn: int | None = None
         self._last_raw = b""
