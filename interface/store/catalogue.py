@@ -392,9 +392,10 @@ async def read_tests(connection: Connection, organization_id: UUID | None = None
     return [_lab_test(row) for row in rows]
 
 
-async def read_zone(connection: Connection) -> str:
-    """The laboratory's time zone, which its reports are in as well (`report setting --zone`)."""
-    return str(await connection.fetchval("SELECT zone FROM lab.report_setting") or "UTC")
+async def read_zone(connection: Connection, organization_id: UUID) -> str:
+    """The laboratory's time zone, which its reports are in as well (`report settings --zone`)."""
+    query = "SELECT zone FROM lab.report_setting WHERE organization_id = $1"
+    return str(await connection.fetchval(query, organization_id) or "UTC")
 
 
 async def read_intervals(

@@ -104,7 +104,8 @@ class Catalogues:
 
         async def laboratory_rows() -> _LaboratoryRows:
             tests = await rows.read_tests(connection, organization_id)
-            return tests, await rows.read_intervals(connection, organization_id), await rows.read_zone(connection)
+            intervals = await rows.read_intervals(connection, organization_id)
+            return tests, intervals, await rows.read_zone(connection, organization_id)
 
         laboratory = await self._laboratories.take(organization_id, now_s, laboratory_rows, _laboratory)
         read_map = partial(rows.read_code_map, connection, organization_id, driver_id)

@@ -76,5 +76,5 @@ async def catalogue_of(connection: Connection, organization_id: UUID, test_id: U
     """As much of the catalogue as judging values of one test takes; without the test where it is not in use."""
     tests = {test.id: test for test in await rows.read_tests(connection, organization_id) if test.id == str(test_id)}
     found = [rows.lab_interval(row) for row in await rows.read_intervals(connection, organization_id, test_id)]
-    zone = ZoneInfo(await rows.read_zone(connection))
+    zone = ZoneInfo(await rows.read_zone(connection, organization_id))
     return Catalogue(tests, {str(test_id): tuple(found)}, aliases=rows.shipped_aliases(), zone=zone)

@@ -173,8 +173,8 @@ async def analyze_grown(connection: Connection) -> list[str]:
         SCHEMA, GROWN_ROWS,
     )  # fmt: skip
     for row in rows:
-        target = str(YOUNG_TARGET) if row["n_live_tup"] <= YOUNG_ROWS else "default"
-        await connection.execute(f"set default_statistics_target = {target}")
-        await connection.execute(f'analyze {SCHEMA}."{row["relname"]}"')
-    await connection.execute("reset default_statistics_target")
+        async with connection.transaction():  # whatever happens, the connection keeps its own target
+            if row["n_live_tup"] <= YOUNG_ROWS:
+                await connection.execute(f"set local default_statistics_target = {YOUNG_TARGET}")
+            await connection.execute(f'analyze {SCHEMA}."{row["relname"]}"')
     return [row["relname"] for row in rows]
