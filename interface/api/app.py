@@ -169,8 +169,10 @@ def build_app(
 
 
 def _methods(route: Route) -> tuple[str, ...]:
-    """What is read can be asked for without being sent (RFC 9110 9.3.2), but for a stream, which has no end."""
-    return ("GET", "HEAD") if route.method == "GET" and route.media != "text/event-stream" else (route.method,)
+    """What is read can be asked for without being sent (RFC 9110 9.3.2), but for a stream, which has no end, and an
+    export, which begins with it."""
+    reads = route.method == "GET" and route.media != "text/event-stream" and not route.path.endswith("/$export")
+    return ("GET", "HEAD") if reads else (route.method,)
 
 
 async def _own_metrics() -> tuple[bytes, str]:

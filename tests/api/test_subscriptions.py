@@ -289,6 +289,7 @@ async def test_everything_wrong_with_one_is_said_at_once(emr: Hooked) -> None:
     cases: list[tuple[dict[str, Any], int]] = [
         (emr.wish("Medication?code=1"), 422),
         (emr.wish("Observation?unknown=1"), 422),
+        (emr.wish("Observation?_tag=x"), 422),  # nothing here has one: it would never tell anything
         (emr.wish("Observation?_include=Observation:patient"), 422),
         (emr.wish(channel={"type": "websocket"}), 422),
         (emr.wish() | {"resourceType": "Patient"}, 400),

@@ -20,7 +20,7 @@ from interface.domain.views import Audience
 from interface.errors import ApiError
 from interface.store.db import Connection
 from interface.store.search.engine import Order, Place, Rows, find_places
-from interface.store.search.kinds import kinds
+from interface.store.search.kinds import NEVER_SAID, kinds
 
 EVERYTHING: tuple[tuple[tuple[str, str], ...], ...] = ((),)
 Parameters = tuple[tuple[str, str], ...]
@@ -49,6 +49,8 @@ class Reader:
         for name, _ in parameters:
             if name.partition(":")[0] in (*CONTROLS, "_cursor"):
                 raise ApiError(422, "not-supported", f"{name} has no meaning here: it does not say which resources")
+            if name in NEVER_SAID:
+                raise ApiError(422, "not-supported", f"nothing here says a {name}: nothing would ever be found")
         self._where(type, parameters, EVERYTHING)
 
     async def among(

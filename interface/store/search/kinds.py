@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
+from typing import Final
 
 from interface.domain.model import RELEASED
 from interface.domain.systems import (
@@ -43,6 +44,7 @@ from interface.store.search.fields import (
 
 HL7 = "http://hl7.org/fhir/"
 _NONE = "; none is kept"
+NEVER_SAID: Final = frozenset({"_tag", "_security", "_profile", "_source"})  # parameters of every type
 
 
 def _subject(column: str) -> tuple[Parameter, ...]:
