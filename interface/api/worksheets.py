@@ -84,14 +84,14 @@ async def build(request: web.Request) -> web.StreamResponse:
 
 
 async def enter(request: web.Request) -> web.StreamResponse:
-    """`{entries: [{place, value, unit, comment}], version}`: all of them or none."""
+    """`{entries: [{place, value, unit, comment, method}], version}`: all of them or none."""
     body = await read_body(request)
     entries = []
     for entry in body.objects("entries"):
         entry.required("place")
         place = entry.number("place") or 0
-        one_entry = PlaceEntry(place, entry.text("value"), entry.text("unit", ""), entry.text("comment", ""))
-        entries.append(one_entry)
+        said = [entry.text(name, "") for name in ("unit", "comment", "method")]
+        entries.append(PlaceEntry(place, entry.text("value"), *said))
         entry.close()
     version = body.number("version")
     body.done()

@@ -40,7 +40,7 @@ _OPTIONS = (
     click.option("--gestation-low-w", type=click.IntRange(0), help="Weeks of gestation."),
     click.option("--gestation-high-w", type=click.IntRange(1)),
     click.option("--specimen-type", metavar="CODE"),
-    click.option("--method", help="Not known of any result yet: name the analyzer."),
+    click.option("--method", help="Measured by it only, as a map or the analyzer calls it.  [default: any]"),
     click.option("--analyzer", metavar="NAME"),
     click.option("--use", type=click.Choice([use.value for use in IntervalUse])),
     click.option("--normal", "normal_values", multiple=True, metavar="WORD"),

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from interface.store.maps import MapChange
 
 ROW_COLUMNS = (
-    "driver", "link", "code", "specimen_type", "test", "loinc", "unit", "valid_from", "valid_to", "origin", "revision",
+    "driver", "link", "code", "specimen_type", "test", "loinc", "unit", "method", "valid_from", "valid_to", "origin",
+    "revision",
 )  # fmt: skip
 FORMATS = ("csv", "conceptmap", "livd", "livd-xlsx")
 
@@ -271,7 +272,7 @@ def _line(row: MapRow) -> MapLine:
     span: Span = row.span
     return MapLine(
         row.key.driver, row.key.link, row.key.code, row.key.specimen_type, span.target.test, row.test_name, row.loinc,
-        span.target.unit, span.start, span.end, span.target.note,
+        span.target.unit, span.target.method, span.start, span.end, span.target.note,
     )  # fmt: skip
 
 

@@ -276,6 +276,7 @@ def understood(read: FileRows, known: Laboratory, choices: Choices) -> Resolved:
 @scope_options
 @click.option("--specimen-type", default="", metavar="TYPE", help="On this type only.  [default: on any]")
 @click.option("--unit", default="", metavar="UCUM", help="What the number is in when the analyzer sends no unit.")
+@click.option("--method", default="", metavar="TEXT", help="By which it is measured.  [default: as the analyzer says]")
 @click.option("--from", "start", type=INSTANT, help="Valid from; without an offset it is UTC.  [default: now]")
 @click.option("--until", "end", type=INSTANT, help="Valid before.  [default: for good]")
 @click.option("--note", default="", metavar="TEXT", help="Kept with the row.")
@@ -283,8 +284,8 @@ def understood(read: FileRows, known: Laboratory, choices: Choices) -> Resolved:
 @pass_context
 def set_(
     context: Context, /, code: str, test: str, driver: str, link: str, specimen_type: str, unit: str,
-    start: datetime | None, end: datetime | None, note: str, organization: str | None, username: str | None,
-    as_json: bool, reason: str, dry_run: bool,
+    method: str, start: datetime | None, end: datetime | None, note: str, organization: str | None,
+    username: str | None, as_json: bool, reason: str, dry_run: bool,
 ) -> int:  # fmt: skip
     """Map an analyzer's code to a test of the laboratory's; - holds its results.
 
@@ -293,12 +294,12 @@ def set_(
     from interface.flow import maps as flow
 
     names = {
-        "code": "CODE", "test": "TEST", "driver": "--driver", "link": "--link", "unit": "--unit",
+        "code": "CODE", "test": "TEST", "driver": "--driver", "link": "--link", "unit": "--unit", "method": "--method",
         "specimen": "--specimen-type", "valid_to": "--until", "note": "--note",
     }  # fmt: skip
     row = FileRow(
         "labora map set", 0, code, test=test or HELD, driver=driver, link=link, specimen=specimen_type, unit=unit,
-        start=aware(start), end=aware(end), note=note, names=names,
+        method=method, start=aware(start), end=aware(end), note=note, names=names,
     )  # fmt: skip
 
     async def propose(connection: Connection, known: Laboratory, basis: Basis) -> Proposal:

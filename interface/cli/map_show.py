@@ -29,6 +29,7 @@ class RowLine:
     test_name: str
     loinc: str
     unit: str
+    method: str
     valid_from: datetime
     valid_to: datetime | None
     origin: str
@@ -41,8 +42,8 @@ class RowLine:
 def row_line(row: MapRow) -> RowLine:
     return RowLine(
         row.key.driver, row.key.link, row.key.code, row.key.specimen_type, row.span.target.test, row.test_name,
-        row.loinc, row.span.target.unit, row.span.start, row.span.end, "site" if row.site else "shipped", row.revision,
-        row.change, row.span.target.note, row.id,
+        row.loinc, row.span.target.unit, row.span.target.method, row.span.start, row.span.end,
+        "site" if row.site else "shipped", row.revision, row.change, row.span.target.note, row.id,
     )  # fmt: skip
 
 
@@ -101,7 +102,8 @@ def proposal_json(proposal: Proposal) -> list[dict[str, object]]:
 def _span_json(span: Span) -> dict[str, object]:
     target = span.target
     return {
-        "test": target.test, "unit": target.unit, "note": target.note, "valid_from": span.start, "valid_to": span.end,
+        "test": target.test, "unit": target.unit, "method": target.method, "note": target.note,
+        "valid_from": span.start, "valid_to": span.end,
     }  # fmt: skip
 
 

@@ -219,4 +219,5 @@ def _control_line(one: ControlChange) -> ChangeLine:
 def _words(decided: Decided) -> str:
     said = " ".join(filter(None, (decided.test, decided.value, decided.unit, *decided.flags)))
     said += f" ({decided.reference})" if decided.reference else ""
+    said += f" by {decided.method}" if decided.method else ""
     return said + (f" held: {', '.join(decided.held)}" if decided.held else "")

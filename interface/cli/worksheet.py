@@ -148,7 +148,7 @@ def show(context: Context, name: str, organization: str | None, username: str | 
 @click.argument("name", metavar="WORKSHEET")
 @click.argument("values", nargs=-1, metavar="[PLACE=VALUE]...")
 @click.option("--file", "file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True, exists=True),
-              help="Lines of place, value, unit and comment with commas between; - reads stdin.")  # fmt: skip
+              help="Lines of place, value, unit, comment and method with commas between; - reads stdin.")  # fmt: skip
 @laboratory_options
 @pass_context
 def enter(
@@ -226,8 +226,8 @@ def _from_file(file: Path) -> list[PlaceEntry]:
 
     with click.open_file(str(file), encoding="utf-8") as source:
         rows = [[cell.strip() for cell in row] for row in csv.reader(source) if row]
-    if any(len(row) < 2 or len(row) > 4 or not row[0].isdigit() for row in rows):
-        raise CommandError(f"{file}: each line is a place, a value, and if need be a unit and a comment")
+    if any(len(row) < 2 or len(row) > 5 or not row[0].isdigit() for row in rows):
+        raise CommandError(f"{file}: each line is a place, a value, and if need be a unit, a comment and a method")
     return [PlaceEntry(int(row[0]), *row[1:]) for row in rows]
 
 

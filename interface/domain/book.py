@@ -34,6 +34,11 @@ class Plan:
     step: Step
     holds: tuple[HoldReason, ...] = ()
 
+    @property
+    def method(self) -> str:
+        """By which the map says that the code is measured."""
+        return self.mapping.method if self.mapping else ""
+
 
 @dataclass(slots=True, eq=False)
 class Limits:
@@ -46,20 +51,22 @@ NO_LIMITS = Limits(Selection())
 
 
 class Book:
-    """Made by `book_of`. `driver`: of the analyzer, `method` and `analyzer`: where intervals ask for them."""
+    """Made by `book_of`. `driver`: of the analyzer, `analyzer`: where intervals ask for it; `methods`: that they ask
+    for."""
 
-    __slots__ = ("_bands", "_catalogue", "_limits", "_marks", "analyzer", "driver", "method", "plans")
+    __slots__ = ("_bands", "_catalogue", "_limits", "_marks", "analyzer", "driver", "methods", "plans")
 
-    def __init__(self, catalogue: Catalogue, driver: str, method: str, analyzer: str) -> None:
+    def __init__(self, catalogue: Catalogue, driver: str, analyzer: str) -> None:
         self._catalogue = catalogue
-        self.driver, self.method, self.analyzer = driver, method, analyzer
+        self.driver, self.analyzer = driver, analyzer
+        self.methods = frozenset([one.method for several in catalogue.intervals.values() for one in several])
         self.plans: dict[tuple[str, str], Plan] = {}
-        self._bands: dict[Band, dict[str, Limits]] = {}
+        self._bands: dict[Band, dict[tuple[str, str], Limits]] = {}
         self._limits: dict[tuple[str, str, str, str], Limits] = {}
         self._marks = _Marks(one for several in catalogue.intervals.values() for one in several)
 
-    def people(self, subjects: tuple[Subject, ...]) -> dict[str, Limits]:
-        """What is known of the limits, by test id, of people like these; `limits` adds to it."""
+    def people(self, subjects: tuple[Subject, ...]) -> dict[tuple[str, str], Limits]:
+        """What is known of the limits of people like these, by test id and method; `limits` adds to it."""
         band = tuple(self._marks.band(subject) for subject in subjects)
         known = self._bands.get(band)
         if known is None:
@@ -72,12 +79,12 @@ class Book:
         """Whether an interval may apply to a subject at a time between these two and at neither of them."""
         return self._marks.between(first, last) > 1
 
-    def limits(self, test: LabTest, subjects: tuple[Subject, ...]) -> Limits:
+    def limits(self, test: LabTest, method: str, subjects: tuple[Subject, ...]) -> Limits:
         """The interval at collection. When that time is unknown: the one that applies whenever it may have been."""
         intervals = self._catalogue.intervals.get(test.id, ())
         if not intervals:
             return NO_LIMITS
-        found = [select(intervals, subject, method=self.method, analyzer=self.analyzer) for subject in subjects]
+        found = [select(intervals, subject, method=method, analyzer=self.analyzer) for subject in subjects]
         if not all(one == found[0] for one in found):
             return NO_LIMITS
         chosen = found[0]
@@ -134,15 +141,14 @@ def _passed(marks: list[int], first: int | None, last: int | None) -> int:
     return bisect_right(marks, last) - bisect_right(marks, first)
 
 
-def book_of(catalogue: Catalogue, driver: str, method: str, analyzer: str) -> Book:
+def book_of(catalogue: Catalogue, driver: str, analyzer: str) -> Book:
     """The catalogue's book for an analyzer. Those that no interval tells apart share one: of 64 that are alike each
     would else keep all that its values come to."""
-    key = driver, method, analyzer
+    key = driver, analyzer
     known = catalogue.books.get(key)
     if known is None:
-        intervals = [one for several in catalogue.intervals.values() for one in several]
-        methods, analyzers = {one.method for one in intervals}, {one.analyzer for one in intervals}
-        shared = driver, method if method in methods else "", analyzer if analyzer in analyzers else ""
+        analyzers = {one.analyzer for several in catalogue.intervals.values() for one in several}
+        shared = driver, analyzer if analyzer in analyzers else ""
         known = catalogue.books.get(shared) or catalogue.books.setdefault(shared, Book(catalogue, *shared))
         catalogue.books[key] = known
     return known

@@ -25,7 +25,7 @@ class Catalogue:
     aliases: UnitAliases = field(default_factory=UnitAliases)
     controls: ControlNames = NO_CONTROLS  # what the open lots of controls are called that the link may send
     zone: tzinfo = UTC  # of the laboratory: an age is counted in its days
-    books: dict[tuple[str, str, str], Book] = field(default_factory=dict, init=False, compare=False, repr=False)
+    books: dict[tuple[str, str], Book] = field(default_factory=dict, init=False, compare=False, repr=False)
     _codes: frozenset[str] = field(init=False, compare=False, repr=False)  # that are mapped
     _by_code: Mapping[str, LabTest] = field(init=False, compare=False, repr=False)
 

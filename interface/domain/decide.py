@@ -39,7 +39,7 @@ from interface.domain.subject import at_collection, possible_collections
 from interface.domain.units import bare, canonical, convert
 from interface.errors import UnknownUnit
 
-RULES = "decide/4"  # the version of these rules in explanations; raise it with every change of what they say
+RULES = "decide/5"  # the version of these rules in explanations; raise it with every change of what they say
 HOLD = "hold"  # the step that says what a result waits for
 MAX_DIGITS = 40  # of a number, and of its distance from the point: what is larger is no measurement
 
@@ -73,12 +73,11 @@ class DecisionContext:
     incomplete: bool = False  # the transmission was cut before its end
     received_at: datetime | None = None  # when the message came; bounds an unknown collection time
     holds: tuple[HoldReason, ...] = ()  # what stands against the whole message, such as driver_mismatch
-    analyzer: str = ""  # its name in this laboratory, and the method it measures by: intervals may ask for them
-    method: str = ""
+    analyzer: str = ""  # its name in this laboratory: intervals may ask for it
     _subjects: dict[tuple[str, str], tuple[Subject, ...]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
-    _people: dict[tuple[str, str], dict[str, Limits]] = field(
+    _people: dict[tuple[str, str], dict[tuple[str, str], Limits]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
     _finders: dict[str | None, Finder] = field(default_factory=dict, init=False, compare=False, repr=False)
@@ -109,7 +108,7 @@ class DecisionContext:
 
     @property
     def book(self) -> Book:
-        return book_of(self.catalogue, self.driver, self.method, self.analyzer)
+        return book_of(self.catalogue, self.driver, self.analyzer)
 
     def find(self, sent: str | None, test_id: str | None) -> Match:
         """The order item that a result of this test on the specimen with this id, as sent, answers."""
@@ -119,15 +118,18 @@ class DecisionContext:
             self._finders[sent] = finder
         return finder.find(test_id)
 
-    def limits(self, test: LabTest, specimen: SpecimenFacts | None, specimen_type: str) -> Limits:
-        """The limits of a test for whom the specimen is of."""
+    def limits(self, test: LabTest, method: str, specimen: SpecimenFacts | None, specimen_type: str) -> Limits:
+        """The limits of a test, measured by a method ("": not known), for whom the specimen is of."""
         key = (specimen.id if specimen else "", specimen_type)
         people = self._people.get(key)
         if people is None:
             people = self._people[key] = self.book.people(self.collections(specimen, specimen_type))
-        known = people.get(test.id)
+        if method and method not in self.book.methods:
+            method = ""  # no interval asks for it
+        known = people.get((test.id, method))
         if known is None:
-            known = people[test.id] = self.book.limits(test, self.collections(specimen, specimen_type))
+            subjects = self.collections(specimen, specimen_type)
+            known = people[test.id, method] = self.book.limits(test, method, subjects)
         return known
 
 
@@ -152,6 +154,7 @@ class Decision:
     holds: tuple[HoldReason, ...] = ()
     steps: tuple[Step, ...] = ()
     map_revision: int = 0
+    method: str = ""  # by which it was measured; "": not known
 
 
 @dataclass(slots=True)
@@ -222,18 +225,21 @@ def decide(observed: Observed, specimen: ObservedSpecimen, context: DecisionCont
         step = Step("match", "hold", f"a {specimen.role.value} specimen", RULES)
         holds = tuple(dict.fromkeys((*said, HoldReason.NOT_PATIENT)))
         steps = (decoded, step, waiting(holds))
-        return Decision(observed.value, ResultStatus.REGISTERED, unit=observed.unit, holds=holds, steps=steps)
+        status, method = ResultStatus.REGISTERED, observed.method
+        return Decision(observed.value, status, unit=observed.unit, holds=holds, steps=steps, method=method)
     specimen_type = context.specimens[0].type if len(context.specimens) == 1 else ""
     specimen_type = specimen_type or specimen.type
     plan = _plan(observed.code, specimen_type, context)
     test = plan.test
     found = context.find(specimen.specimen_id, test.id if test else None)
-    limits = context.limits(test, found.specimen, specimen_type) if test else NO_LIMITS
+    method = plan.method or observed.method
+    mapped = (decoded, plan.step, _measured(method, mapped=bool(plan.method))) if method else (decoded, plan.step)
+    limits = context.limits(test, method, found.specimen, specimen_type) if test else NO_LIMITS
     reading = _reading(plan, limits, observed, context.catalogue)
     policy = "" if context.specimens else context.policy.unsolicited.value
     matched = _matched(found.text, bool(found.holds), found.unsolicited, policy)
     holds = (*said, *plan.holds, *found.holds, *reading.holds)
-    return _decision(reading, found, test, (decoded, plan.step, matched), holds, plan.mapping)
+    return _decision(reading, found, test, (*mapped, matched), holds, plan.mapping, method)
 
 
 def decide_value(
@@ -244,15 +250,17 @@ def decide_value(
     item: OrderedItem | None,
     context: DecisionContext,
     made: Step,
+    method: str = "",
 ) -> Decision:
     """Decide a value that no analyzer sent: what a person entered, or what was calculated; `made` says which.
 
-    `unit` "" is the test's own. It is of the specimen's patient and answers the item; all else is as for an analyzer's.
+    `unit` "" is the test's own, `method` "" is not known. It is of the specimen's patient and answers the item; all
+    else is as for an analyzer's.
     """
     mapping = CodeMapping("", test.id, unit=test.unit)
-    limits = context.limits(test, specimen, specimen.type)
+    limits = context.limits(test, method, specimen, specimen.type)
     reading = _read(value, unit, None, test, mapping, limits.selection, context.catalogue)
-    return _decision(reading, Match(specimen, item, specimen.patient), test, (made,), reading.holds, None)
+    return _decision(reading, Match(specimen, item, specimen.patient), test, (made,), reading.holds, None, method)
 
 
 def _decision(
@@ -262,6 +270,7 @@ def _decision(
     first: tuple[Step, ...],
     holds: tuple[HoldReason, ...],
     mapping: CodeMapping | None,
+    method: str,
 ) -> Decision:
     steps = (*first, *reading.steps)
     if holds:
@@ -285,6 +294,7 @@ def _decision(
         holds,
         steps,
         mapping.revision if mapping and test else 0,
+        method,
     )
 
 
@@ -329,6 +339,12 @@ def _planned(code: str, specimen_type: str, context: DecisionContext) -> Plan:
         return Plan(mapping, None, Step("map", "hold", text, version, inputs), (HoldReason.UNMAPPED_CODE,))
     inputs = {"row": row, "specimen_type": mapping.specimen_type} if mapping.specimen_type else {"row": row}
     return Plan(mapping, test, Step("map", "ok", f"{test.code} {test.name}", version, inputs))
+
+
+@lru_cache(maxsize=1024)
+def _measured(method: str, *, mapped: bool) -> Step:
+    """By which method, and who says so."""
+    return Step("method", "ok", f"{method} {'by the map' if mapped else 'as sent'}", RULES, {"method": method})
 
 
 @lru_cache(maxsize=1024)
@@ -517,7 +533,11 @@ def _judged(selection: Selection, draft: _Draft) -> None:
     else:
         draft.low, draft.high = interval.low, interval.high
         draft.reference = interval.text or reference_text(interval.low, interval.high)
-        draft.add("interval", draft.reference or "no limits", version=interval.id)
+        words = draft.reference or "no limits"
+        if interval.method:
+            draft.add("interval", words, version=interval.id, method=interval.method)
+        else:
+            draft.add("interval", words, version=interval.id)
     if critical is not None:
         draft.critical_low, draft.critical_high = critical.critical_low, critical.critical_high
         if selection.critical is not selection.interval:

@@ -75,6 +75,7 @@ class FileRow:
     link: str = ""
     specimen: str = ""  # a type's code in the laboratory's own file, words in a vendor's
     unit: str = ""
+    method: str = ""
     result: str = ""  # LIVD's Vendor Result Description: often the unit that tells two LOINC codes apart
     name: str = ""
     model: str = ""
@@ -217,7 +218,7 @@ class _Reader:
     def _check_text(self, row: FileRow) -> None:
         if not row.code and not row.vendor:
             self.faults.append(row.fault("code", "is empty"))
-        for name in ("code", "test", "specimen", "unit", "note"):
+        for name in ("code", "test", "specimen", "unit", "method", "note"):
             text: str = getattr(row, name)
             if len(text) > LONGEST:
                 self.faults.append(row.fault(name, f"is longer than {LONGEST} characters"))
@@ -231,7 +232,7 @@ class _Reader:
         if problem := unit_problem(row.unit, test):
             self.faults.append(row.fault("unit", problem))
             return
-        target = Target(test.code if test else "", row.unit, row.note)
+        target = Target(test.code if test else "", row.unit, row.note, " ".join(row.method.split()))
         key = MapKey(driver, link, row.code, row.specimen)
         self._own.append((row, Wanted(key, target, row.start, row.end)))
 

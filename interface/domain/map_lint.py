@@ -114,14 +114,15 @@ def _duplicate(rows: list[MapRow], facts: LintFacts) -> Iterator[Finding]:
 
 
 def _same_test(rows: list[MapRow], facts: LintFacts) -> Iterator[Finding]:
-    """Two codes of one analyzer that the site has mapped to one test: right for two methods, else a slip."""
-    by_test: defaultdict[tuple[str, str, str, str], set[str]] = defaultdict(set)
+    """Two codes of one analyzer that the site has mapped to one test: right for two methods that the rows name, else a
+    slip."""
+    by_test: defaultdict[tuple[str, str, str, str], dict[str, str]] = defaultdict(dict)
     for row in rows:
         if row.span.target.test and row.site:
             place = row.key.driver, row.key.link, row.key.specimen_type, row.span.target.test
-            by_test[place].add(row.key.code)
+            by_test[place][row.key.code] = row.span.target.method
     for (driver, link, specimen_type, test), codes in by_test.items():
-        if len(codes) > 1:
+        if len(codes) > 1 and ("" in codes.values() or len(set(codes.values())) < len(codes)):
             key = MapKey(driver, link, sorted(codes)[0], specimen_type)
             text = f"several codes are {test}: {' '.join(sorted(codes))}"
             yield Finding(Severity.WARNING, "several_codes", str(key), text)

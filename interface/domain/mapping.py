@@ -31,15 +31,18 @@ class MapKey:
 class Target:
     """What a code stands for. `test` is the laboratory's code of the test, "": results are to be held.
 
-    `unit`: the UCUM code of what the number is in when the analyzer sends no unit.
+    `unit`: the UCUM code of what the number is in when the analyzer sends no unit. `method`: by which the code's
+    results are measured, as the laboratory calls it; "": as the analyzer says.
     """
 
     test: str
     unit: str = ""
     note: str = ""
+    method: str = ""
 
     def __str__(self) -> str:
-        return (self.test or "held") + (f" [{self.unit}]" if self.unit else "")
+        said = self.test or "held", self.unit and f"[{self.unit}]", self.method and f"by {self.method}"
+        return " ".join(filter(None, said))
 
 
 @dataclass(frozen=True, slots=True)

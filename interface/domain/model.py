@@ -14,6 +14,8 @@ from decimal import Decimal
 from interface.domain.record import Word, record
 from interface.domain.units import UNKNOWN_SUBSTANCE, Substance
 
+LONGEST_METHOD = 200  # characters of what a method is called
+
 
 class Protocol(Word):
     LIS2 = "lis2"
@@ -230,6 +232,7 @@ class Observed:
     detail: bool = False  # of another result (a count, a cycle, a time): a result of its own only where a map names it
     ucum: str | None = None  # what `unit` means on this analyzer, "" for none; None: the driver does not say
     measured_with: MeasuredWith = UNSAID
+    method: str = ""  # as sent (OBX-17): what a map says of the code comes before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +360,7 @@ class CodeMapping:
     """Analyzer code → test. `unit`: what the number is in when the analyzer sends no unit.
 
     `test_id` "": the laboratory wants the code held. `revision`: of the shipped map, or the number of the laboratory's
-    own change when it is `site`; `row` is the map's row.
+    own change when it is `site`; `row` is the map's row. `method`: by which it measures, "" where the map does not say.
     """
 
     code: str
@@ -367,6 +370,7 @@ class CodeMapping:
     revision: int = 1
     site: bool = False
     row: str = ""
+    method: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,7 +422,7 @@ class SpecimenFacts:
 class Step:
     """One line of a result's explanation: which rule, in which version, on which inputs, said what."""
 
-    step: str  # decode, map, match, unit, interval, flag, hold, release
+    step: str  # decode, map, method, match, unit, interval, flag, hold, release
     verdict: str  # ok, hold, none, or the flag itself
     text: str
     version: str = ""

@@ -484,7 +484,7 @@ PREDICATES: Mapping[str, Predicate] = {
         ),
         _word("analyzer", "the analyzer's name in the laboratory"),
         _word("driver", "the analyzer's driver"),
-        _word("method", "the method"),
+        _word("method", "the method by which it was measured"),
     )
 }  # fmt: skip
 

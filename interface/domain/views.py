@@ -228,6 +228,7 @@ class ResultView:
     reportable: bool = True  # of several runs for one order item exactly one is
     origin: Origin = Origin.ANALYZER
     analyzer_id: UUID | None = None  # None: a person's or a calculated one
+    method: str = ""  # by which it was measured, as the laboratory or else the analyzer calls it; "": not known
 
 
 class ObservationRow(NamedTuple):
@@ -262,6 +263,7 @@ class ObservationRow(NamedTuple):
     comments: tuple[str, ...] | None
     note: str
     origin: str
+    method: str
     specimen_id: UUID | None
     analyzer_id: UUID | None
     analyzer: str | None

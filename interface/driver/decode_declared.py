@@ -199,6 +199,7 @@ class _Engine:
                 row.first(fields, Meaning.OPERATOR),
                 row.every(fields, Meaning.COMMENTS),
                 measured_with=_measured_with(row, fields),
+                method=row.first(fields, Meaning.METHOD),
             ),
             lambda path: (said.get(path, ""),),
         )  # fmt: skip

@@ -432,6 +432,7 @@ class _Engine:
             attachment=self._attachment(segment, kind, text, segments, location) if kind in ATTACHED else None,
             contradicts=contradicts,
             measured_with=self._measured_with(segments, (*own, *notes), others, used) if self._materials else UNSAID,
+            method=read(segments, paths.method),
         )
         seen = _reader(segments, (*others, *notes), {CODE_PATH: code, VALUE_PATH: text})
         observed, attachment = observe(driver, raw, seen)
@@ -457,7 +458,7 @@ class _Engine:
             Observed(
                 known.code, known.value, known.raw_value, known.code_path, known.sub_id, 0, known.name, known.unit,
                 known.reference, known.flags, known.status, time, known.operator, known.comments, known.holds, location,
-                known.detail, known.ucum, known.measured_with,
+                known.detail, known.ucum, known.measured_with, known.method,
             )
         )  # fmt: skip
         return True

@@ -272,6 +272,7 @@ class _Engine:
             (reading.comment, *comments) if reading.comment else comments,
             self._alarms(node) if driver.alarm is not None else (),
             measured_with=self._measured_with(node, scope, order) if self._materials else UNSAID,
+            method=scope.read(paths.method) if paths.method else "",
         )
         observed, attachment = observe(driver, raw, scope.reader({CODE_PATH: code, VALUE_PATH: words}, node, order))
         specimen.results.append(observed)

@@ -57,6 +57,7 @@ _HL7 = FieldPaths(
     status=(_at("OBX", 11, 1),),
     instrument_time=(_at("OBX", 19, 1), _at("OBX", 14, 1)),
     operator=(_at("OBX", 16, 1),),
+    method=(_at("OBX", 17, 2), _at("OBX", 17, 9), _at("OBX", 17, 1)),
 )
 
 DEFAULT_PATHS = {Protocol.LIS2: _LIS2, Protocol.HL7: _HL7}

@@ -72,6 +72,7 @@ def _result(result: Observed) -> dict[str, Any]:
             "comments": list(result.comments),
         }
         | ({"detail": True} if result.detail else {})
+        | ({"method": result.method} if result.method else {})
         | _measured_with(result.measured_with)
     )
 

@@ -44,6 +44,7 @@ class Meaning(StrEnum):
     STATUS = "status"
     INSTRUMENT_TIME = "instrument_time"
     OPERATOR = "operator"
+    METHOD = "method"
     COMMENTS = "comments"
     MODULE = "module"
     REAGENT_LOT = "reagent_lot"
@@ -64,6 +65,7 @@ OF_RESULTS = frozenset(
         Meaning.STATUS,
         Meaning.INSTRUMENT_TIME,
         Meaning.OPERATOR,
+        Meaning.METHOD,
         Meaning.COMMENTS,
         Meaning.SCALE,
         Meaning.MODULE,

@@ -147,6 +147,7 @@ class FieldPaths:
     status: tuple[FieldPath, ...] = ()
     instrument_time: tuple[FieldPath, ...] = ()
     operator: tuple[FieldPath, ...] = ()
+    method: tuple[FieldPath, ...] = ()
 
 
 def _nothing(path: FieldPath) -> tuple[str, ...]:
@@ -231,7 +232,7 @@ class Driver:
         """OBX-1, a number that says nothing, and the time of the measurement."""
         paths = self.paths
         read = [paths.code, paths.name, paths.value, paths.call, paths.unit, paths.reference, paths.flags]
-        read += [paths.status, paths.operator, *self.code_parts]
+        read += [paths.status, paths.operator, paths.method, *self.code_parts]
         rules = [*(rule.when for rule in self.holds), *(rule.when for rule in self.classifications)]
         asked = [one.path for when in rules for one in when]
         here = [path for several in read for path in several]

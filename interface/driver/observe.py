@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from interface.domain.model import (
+    LONGEST_METHOD,
     UNSAID,
     Attachment,
     Comparator,
@@ -143,6 +144,7 @@ class RawResult:
     attachment: Attachment | None = None
     contradicts: bool = False  # the value is not of the kind that the record itself says
     measured_with: MeasuredWith = UNSAID
+    method: str = ""
 
 
 def nothing(path: FieldPath) -> tuple[str, ...]:
@@ -177,9 +179,15 @@ def observe(driver: Driver, raw: RawResult, read: Reader = nothing) -> tuple[Obs
         raw.code, value, raw.raw_value, raw.code_path, raw.sub_id, 0, raw.name, raw.unit, raw.reference, raw.flags,
         raw.status, raw.instrument_time, raw.operator, raw.comments, holds, raw.location,
         kind is not None and kind.kind is RecordKind.DETAIL, driver.units.get(raw.unit) if raw.unit else None,
-        raw.measured_with,
+        raw.measured_with, _method(raw.method) if raw.method else "",
     )  # fmt: skip
     return observed, attachment
+
+
+def _method(sent: str) -> str:
+    """What a method is called, on one line; what is longer than any name of one is none."""
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in sent).split())
+    return text if len(text) <= LONGEST_METHOD else ""
 
 
 def _also(holds: tuple[HoldReason, ...], reason: HoldReason) -> tuple[HoldReason, ...]:

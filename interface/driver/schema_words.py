@@ -34,6 +34,7 @@ WORDS = {
     "paths.code": "The test code; `R.3.4 + R.3.11` makes one of two places.",
     "paths.value": "The value; the first place that says something.",
     "paths.call": "Words beside the number: DETECTED.",
+    "paths.method": "By which method it was measured; what a map says of the code comes before it.",
     "specimen_id": "How an id is read: strip, separator, prefix, suffix, padding, pattern, check digit, in this order.",
     "specimen_id.strip": "Characters that fall away at both ends.",
     "specimen_id.separator": "Between the parts of a composite id.",

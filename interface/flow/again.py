@@ -163,7 +163,7 @@ def _case(
     if test is None or item is None or not specimen.available:
         return None
     of = DecisionContext(context.catalogue, received_at=known.created_at, analyzer=waited.analyzer)
-    decision = decide_value(test, known.value, known.unit, specimen, item, of, came)
+    decision = decide_value(test, known.value, known.unit, specimen, item, of, came, waited.observed.method)
     if decision.holds:
         return None
     names = [step.step for step in waited.steps]

@@ -132,7 +132,6 @@ class Rules:
     now: Autoverification = NOTHING_IN_FORCE
     analyzer: str = ""
     driver: str = ""
-    method: str = ""
     qc: QcGate = field(default_factory=judging.NoQc)
     used: Used | None = None  # where anything is known of it
 
@@ -351,7 +350,7 @@ def facts_of(
         case.holds,
         rules.analyzer if measured else "",
         rules.driver if measured else "",
-        rules.method if measured else "",
+        decision.method,
         previous=near.previous if near else None,
         siblings=siblings,
         qc=qc.state,

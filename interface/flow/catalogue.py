@@ -253,6 +253,7 @@ async def _end(connection: Connection, interval: Interval, at: datetime) -> None
 async def _add(connection: Connection, actor: Actor, test: LabTestView, new: Interval) -> None:
     types = {type.code for type in await rows.read_specimen_types(connection)}
     known = [new.specimen_type] if new.specimen_type else []
+    new = replace(new, method=" ".join(new.method.split()))  # as a result's is: blanks that nobody sees tell none apart
     refuse([*_interval_problems(new, test), *_unknown("specimen type", known, types)])
     there = [view.interval for view in await rows.read_intervals(connection, [test.code], ended=True)]
     others = [one for one in there if one.id != new.id and (one.valid_to is None or one.valid_to > NEVER)]
@@ -272,8 +273,6 @@ def _interval_problems(new: Interval, test: LabTestView) -> Iterable[str]:
     for name in ("text", "source", "method", "analyzer"):
         yield from text_problems(name, getattr(new, name))
     yield from faults(new)
-    if new.method:  # nothing says by which method a result was measured: it would apply to none, and nobody would see
-        yield "no result says its method: name the analyzer instead"
     if new.age_low_d < 0 or (new.age_low_h or 0) < 0 or (new.gestation_low_w or 0) < 0:
         yield "ages and weeks begin at 0"
     for below, above, text in (

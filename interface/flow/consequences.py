@@ -121,7 +121,8 @@ def _asking(one: KnownResult, beside: Beside, rules: Rules, context: DecisionCon
     item = next((item for item in specimen.items if item.id == one.item_id), None) if specimen else None
     if specimen is None or test is None or item is None or not part:
         return None
-    case = Case(b"", decide_value(test, one.value, one.unit, specimen, item, context, Step("release", "ok", "")))
+    came = Step("release", "ok", "")
+    case = Case(b"", decide_value(test, one.value, one.unit, specimen, item, context, came, one.method))
     case.result_id, case.holds = one.id, ()
     facts = facts_of(case, beside, rules, context, siblings_of((), beside.known), {})
     asked = evaluate(part, facts, (), rules.rule_set.version).requests

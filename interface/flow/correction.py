@@ -13,7 +13,7 @@ from interface.domain.views import Actor
 from interface.store import surroundings
 from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection
-from interface.store.judged_for import analyzer_of
+from interface.store.judged_for import measured_by
 from interface.store.lab_changes import ResultRow
 
 LONGEST_VALUE = 4000  # characters
@@ -41,10 +41,10 @@ async def decided(connection: Connection, actor: Actor, row: ResultRow, new: New
     made = Step(
         "enter", "ok", f"entered by {actor.name}", inputs={"value": new.value.strip(), "unit": new.unit.strip()}
     )
-    # Limits may be those of the analyzer that measured it: of a corrected value they are the same.
-    analyzer = await analyzer_of(connection, row.id)
+    # Limits may be those of the analyzer or method by which it was measured: of a corrected value they are the same.
+    analyzer, method = await measured_by(connection, row.id, row.candidate_id)
     context = DecisionContext(catalogue, received_at=datetime.now(UTC), analyzer=analyzer)
-    return decide_value(test, parse_value(new.value), new.unit.strip(), specimen, item, context, made)
+    return decide_value(test, parse_value(new.value), new.unit.strip(), specimen, item, context, made, method)
 
 
 def columns(decision: Decision, new: NewValue) -> dict[str, object]:

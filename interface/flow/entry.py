@@ -14,7 +14,16 @@ from uuid import UUID
 from interface.domain.autoverify import Autoverification
 from interface.domain.catalogue import Catalogue
 from interface.domain.decide import DecisionContext, decide_value
-from interface.domain.model import RELEASED, Observed, OrderedItem, Origin, ResultStatus, SpecimenFacts, Step
+from interface.domain.model import (
+    LONGEST_METHOD,
+    RELEASED,
+    Observed,
+    OrderedItem,
+    Origin,
+    ResultStatus,
+    SpecimenFacts,
+    Step,
+)
 from interface.domain.permissions import Permission
 from interface.domain.runs import GONE
 from interface.domain.states import CLOSED_ITEM
@@ -61,12 +70,14 @@ class EntryError(LaboraError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`value` as it is typed, `unit` as the person says it; "" is the test's own."""
+    """`value` as it is typed, `unit` as the person says it; "" is the test's own. `method`: by which it was measured;
+    "": the person does not say."""
 
     order_item_id: UUID
     value: str
     unit: str = ""
     comment: str = ""
+    method: str = ""
 
 
 async def enter(
@@ -112,9 +123,11 @@ def _check(entries: Sequence[Entry]) -> None:
         seen.add(one.order_item_id)
         if not one.value.strip():
             raise EntryError("an entry has no value", one.order_item_id)
-        for text in (one.value, one.unit, one.comment):
+        for text in (one.value, one.unit, one.comment, one.method):
             if len(text) > LONGEST_VALUE or any(not each.isprintable() and each not in "\r\n\t" for each in text):
                 raise EntryError("an entry is too long, or has a character that cannot be printed", one.order_item_id)
+        if len(one.method) > LONGEST_METHOD:
+            raise EntryError(f"a method is longer than {LONGEST_METHOD} characters", one.order_item_id)
 
 
 async def _specimens(connection: Connection, item_ids: Sequence[UUID]) -> dict[UUID, UUID]:
@@ -170,18 +183,23 @@ def _decided(
     context = DecisionContext(catalogue, received_at=datetime.now(UTC))
     by_specimen: dict[str, list[Case]] = {}
     for entry, specimen, item in found:
-        text = entry.value.strip()
+        text, method = entry.value.strip(), " ".join(entry.method.split())
         value, test = parse_value(text), catalogue.tests[item.test_id]
         observed = Observed(
-            "", value, raw_value=text, unit=entry.unit.strip(), comments=(entry.comment,) if entry.comment else ()
+            "",
+            value,
+            raw_value=text,
+            unit=entry.unit.strip(),
+            comments=(entry.comment,) if entry.comment else (),
+            method=method,
         )
-        inputs = {"value": text, "unit": observed.unit} if observed.unit else {"value": text}
-        made = Step("enter", "ok", f"entered by {actor.name}", inputs=inputs)
-        decision = decide_value(test, value, observed.unit, specimen, item, context, made)
+        said = {"value": text, "unit": observed.unit, "method": method}
+        made = Step("enter", "ok", f"entered by {actor.name}", inputs={name: one for name, one in said.items() if one})
+        decision = decide_value(test, value, observed.unit, specimen, item, context, made, method)
         case = Case(keys[entry.order_item_id], decision, Origin.MANUAL, observed)
         known = at.current.get(case.key)
         if known is not None:
-            if known.status not in GONE and said_of(case) in (known.said, known.pending_said):
+            if known.status not in GONE and _said_before(case, known):
                 continue
             released = known.status in RELEASED
             case.follow(known.id, known.version, known.version_id, known.last_version, released=released)
@@ -194,6 +212,12 @@ def _decided(
         made_of.append(decide_beside(cases, beside, at, rules, context))
         remember(made_of[-1], beside, at)
     return made_of
+
+
+def _said_before(case: Case, known: store.CurrentResult) -> bool:
+    """An entry that names no method says nothing of it."""
+    said = said_of(case)
+    return said == known.pending_said or (said == known.said and case.decision.method in ("", known.method))
 
 
 async def _write(

@@ -34,7 +34,7 @@ async def against(connection: Connection, row: ResultRow) -> str:
     if test is None or specimen is None or judged.unit != test.unit:
         return ""
     context = DecisionContext(catalogue, received_at=judged.received_at, analyzer=judged.analyzer)
-    now = decide_value(test, judged.value, judged.unit, specimen, None, context, _ONLY_TO_COMPARE)
+    now = decide_value(test, judged.value, judged.unit, specimen, None, context, _ONLY_TO_COMPARE, judged.method)
     limits, flags = (now.low, now.high, now.reference), _OF_LIMITS.intersection(now.flags)
     if limits == (judged.low, judged.high, judged.reference) and flags == _OF_LIMITS.intersection(judged.flags):
         return ""

@@ -217,7 +217,6 @@ def _observations(
                 received_at=work.message.received_at,
                 holds=work.holds,
                 analyzer=rules.analyzer,
-                method=rules.method,
             )
         yield specimen, observed, context, at.apart.get(as_sent, as_sent)
 
@@ -349,6 +348,7 @@ def _keep(case: Case, specimen: SpecimenFacts, at: Surroundings) -> None:
         case.result_id, case.id, case.version, case.version, specimen.id, case.item.id if case.item else "",
         decision.test.id if decision.test else "", decision.test.code if decision.test else "", case.status, case.holds,
         case.reportable, case.origin, decision.value, decision.unit, case.flags, now, now,
+        method=decision.method,
     )  # fmt: skip
     for each in specimen.family or (specimen.id,):
         before = at.locked.results.get(each, ())
@@ -463,6 +463,7 @@ def version_of(case: Case, by: By) -> ResultVersion:
             using.module,  # module
             using.reagent_lot,  # reagent_lot
             using.calibrator_lot,  # calibrator_lot
+            decision.method,  # method
         )
     )
 

@@ -58,6 +58,7 @@ class Decided:
     unit: str = ""
     flags: tuple[str, ...] = ()
     reference: str = ""
+    method: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,17 +241,17 @@ def _of_interest(
 
 
 def _alike(before: Candidate, version: ResultVersion, known: CurrentResult | None) -> bool:
-    """Whether it is decided as it was, limits and flags too: then no version is added."""
+    """Whether it is decided as it was, limits, method and flags too: then no version is added."""
     held = before.held - {HoldReason.CHANGED_AFTER_RELEASE}
     same_specimen = known is None or known.status in RELEASED or known.specimen_id == version.specimen_id
     said = (before.test_code, before.comparator, before.value, before.unit)
-    judged = (before.low, before.high, before.reference, frozenset(before.flags))
+    judged = (before.low, before.high, before.reference, before.method, frozenset(before.flags))
     return (
         held == frozenset(version.held) - {HoldReason.CHANGED_AFTER_RELEASE}
         and same_specimen
         and (version.pending or version.status not in RELEASED)
         and said == (version.test_code, version.comparator, version.value, version.unit)
-        and judged == (version.low, version.high, version.reference, frozenset(version.flags))
+        and judged == (version.low, version.high, version.reference, version.method, frozenset(version.flags))
     )
 
 
@@ -258,9 +259,14 @@ def _change(message_id: UUID, before: Candidate | None, after: ResultVersion) ->
     was = Decided()
     if before is not None:
         value = before.comparator + before.value
-        was = Decided(tuple(sorted(before.held)), before.test_code, value, before.unit, before.flags, before.reference)
+        was = Decided(
+            tuple(sorted(before.held)), before.test_code, value, before.unit, before.flags, before.reference,
+            before.method,
+        )  # fmt: skip
     value = after.comparator + after.value
-    now = Decided(tuple(after.held), after.test_code, value, after.unit, after.flags, after.reference)
+    now = Decided(
+        tuple(after.held), after.test_code, value, after.unit, after.flags, after.reference, after.method
+    )  # fmt: skip
     return Change(
         message_id, after.result_id, after.location, after.specimen_as_sent, after.code, was, now, after.status,
         after.patient_id,

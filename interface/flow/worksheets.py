@@ -36,12 +36,13 @@ _IN_THE_LABORATORY = (ItemStatus.RECEIVED,)
 
 @dataclass(frozen=True, slots=True)
 class PlaceEntry:
-    """A value for the item at a place of the worksheet; `unit` "" is the test's own."""
+    """A value for the item at a place of the worksheet; `unit` "" is the test's own, `method` "" is not said."""
 
     place: int
     value: str
     unit: str = ""
     comment: str = ""
+    method: str = ""
 
 
 async def build(
@@ -100,7 +101,7 @@ async def enter(
         raise OrderError(problems)
     if closed := [one.place for one in entries if not places[one.place].open]:
         raise OrderError([f"place {place} was taken off the worksheet" for place in closed], conflict=True)
-    asked = [Entry(places[one.place].item_id, one.value, one.unit, one.comment) for one in entries]
+    asked = [Entry(places[one.place].item_id, one.value, one.unit, one.comment, one.method) for one in entries]
     try:
         results = await decide_entries(connection, actor, asked, analyzer)
     except EntryError as error:

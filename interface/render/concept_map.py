@@ -22,7 +22,7 @@ from interface.domain.map_files import HELD, Fault, FileFaults, FileRow, FileRow
 from interface.render.fhir import LOCAL, LOINC, SPECIMEN_TYPE_SYSTEM, TEST_SYSTEM, UCUM
 from interface.render.map_table import read_instant
 
-DRIVER, LINK, VALID = f"{LOCAL}driver:", f"{LOCAL}link:", f"{LOCAL}valid"
+DRIVER, LINK, VALID, METHOD = f"{LOCAL}driver:", f"{LOCAL}link:", f"{LOCAL}valid", f"{LOCAL}method"
 _LIVD = "http://hl7.org/fhir/uv/livd"
 _SAME = frozenset({"equal", "equivalent"})
 COPYRIGHT = (
@@ -158,7 +158,8 @@ class _Reader:
         source: str = group.get("source", "")
         own = source.startswith((DRIVER, LINK))
         needs = {one["property"]: one["value"] for one in target.get("dependsOn", ())}
-        gives = {one["property"]: one["value"] for one in target.get("product", ()) if one.get("system") == TEST_SYSTEM}
+        known = (TEST_SYSTEM, METHOD) if own else (TEST_SYSTEM,)
+        gives = {one["property"]: one["value"] for one in target.get("product", ()) if one.get("system") in known}
         test = target.get("code", "") if system == TEST_SYSTEM else gives.get("test", "")
         matched = target.get("equivalence", "")
         if own and matched == "unmatched":
@@ -166,7 +167,7 @@ class _Reader:
         refused = "" if own or matched in _SAME else f"the equivalence is {matched or 'not said'}, not equivalent"
         period: Json = next((e["valuePeriod"] for e in target.get("extension", ()) if e["url"] == VALID), {})
         at = self.at
-        if not all(isinstance(text, str) for text in (code, name, test, *needs.values())):
+        if not all(isinstance(text, str) for text in (code, name, test, *needs.values(), *gives.values())):
             raise TypeError("a text is none")
         return FileRow(
             self.file,
@@ -178,6 +179,7 @@ class _Reader:
             link=source.removeprefix(LINK) if source.startswith(LINK) else "",
             specimen=needs.get("specimen", ""),
             unit=needs.get("unit", ""),
+            method=gives.get("method", "") if own else "",
             result=needs.get("result", ""),
             name=name,
             start=read_instant(period["start"]) if "start" in period else None,
@@ -209,6 +211,7 @@ class MapLine:
     test_name: str
     loinc: str
     unit: str
+    method: str
     start: datetime
     end: datetime | None
     note: str
@@ -251,8 +254,15 @@ def _written_target(line: MapLine) -> dict[str, Any]:
         target["comment"] = line.note
     if needs:
         target["dependsOn"] = needs
-    if line.loinc:
-        target["product"] = [{"property": "test", "system": TEST_SYSTEM, "value": line.test}]
+    gives = [
+        {"property": name, "system": system, "value": value}
+        for name, system, value in (
+            ("test", TEST_SYSTEM, line.test if line.loinc else ""), ("method", METHOD, line.method)
+        )
+        if value
+    ]  # fmt: skip
+    if gives:
+        target["product"] = gives
     return target
 
 

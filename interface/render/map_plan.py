@@ -13,8 +13,8 @@ from interface.render.map_table import read_instant
 
 _HEAD = frozenset({"driver", "link", "source", "revision", "codes"})
 _ROW = {
-    "code": "code", "test": "test", "loinc": "loinc", "specimen_type": "specimen", "unit": "unit", "note": "note",
-    "evidence": "note", "valid_from": "start", "valid_to": "end",
+    "code": "code", "test": "test", "loinc": "loinc", "specimen_type": "specimen", "unit": "unit", "method": "method",
+    "note": "note", "evidence": "note", "valid_from": "start", "valid_to": "end",
 }  # fmt: skip
 _CODE = re.compile(r"""^[^#\n]*?[{\s,]code\s*=|^code\s*=""", re.MULTILINE)
 _PLACE = re.compile(r"\(at line (\d+), column \d+\)")

@@ -17,7 +17,7 @@ from interface.render.sheet import SheetError, read_sheets, write_sheet
 # The laboratory's own CSV: column → what of a FileRow it is. TOLD is an export's and says nothing to an import.
 OWN = {
     "driver": "driver", "link": "link", "code": "code", "specimen_type": "specimen", "test": "test", "loinc": "loinc",
-    "unit": "unit", "valid_from": "start", "valid_to": "end", "note": "note",
+    "unit": "unit", "method": "method", "valid_from": "start", "valid_to": "end", "note": "note",
 }  # fmt: skip
 TOLD = ("test_name", "origin", "revision", "change")
 # LIVD: heading (folded, without marks) → what of a FileRow it is.
@@ -145,7 +145,9 @@ def _row(
     return FileRow(file, line, vendor=livd, names=names, **{"code": ""} | texts, **instants), []  # type: ignore[arg-type]
 
 
-_FIELDS = frozenset({"driver", "link", "code", "specimen", "test", "loinc", "unit", "note", "name", "model", "result"})
+_FIELDS = frozenset(
+    ("driver", "link", "code", "specimen", "test", "loinc", "unit", "method", "note", "name", "model", "result")
+)
 
 
 def read_instant(text: str) -> datetime | None:

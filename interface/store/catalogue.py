@@ -420,7 +420,7 @@ async def read_code_map(connection: Connection, organization_id: UUID, driver_id
     """What is valid now of a driver's code map, for all links and for single ones, the weakest first: for one code and
     specimen type a site's row wins over a shipped one, then the link's own over the driver's, then the newest."""
     rows: list[asyncpg.Record] = await connection.fetch(
-        """SELECT id, code, test_id, specimen_type, unit, revision, origin, link_id FROM lab.code_map
+        """SELECT id, code, test_id, specimen_type, unit, revision, origin, link_id, method FROM lab.code_map
             WHERE organization_id = $1 AND driver = $2 AND ended_at IS NULL
               AND valid_from <= now() AND (valid_to IS NULL OR valid_to > now())
             ORDER BY (origin = $3), (link_id IS NOT NULL), revision, id""",
@@ -490,4 +490,5 @@ def code_mapping(row: asyncpg.Record) -> CodeMapping:
         row["revision"],
         row["origin"] == SITE,
         str(row["id"]),
+        row["method"],
     )

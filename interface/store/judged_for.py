@@ -26,14 +26,15 @@ class JudgedVersion:
     reference: str
     flags: frozenset[str]
     analyzer: str
+    method: str
     received_at: datetime
 
 
 # A patient's record changes with its merges too. An order does with all that becomes of it: of what it says of the
 # patient intervals ask for a pregnancy.
 _CHANGED = """
-SELECT v.kind, v.comparator, v.value, v.unit, v.low, v.high, v.reference, v.flags, coalesce(a.name, '') AS analyzer,
-       coalesce(m.received_at, r.created_at) AS received_at
+SELECT v.kind, v.comparator, v.value, v.unit, v.low, v.high, v.reference, v.flags, v.method,
+       coalesce(a.name, '') AS analyzer, coalesce(m.received_at, r.created_at) AS received_at
 FROM lab.result r
 JOIN lab.result_version v ON v.id = $2
 JOIN lab.specimen s ON s.id = r.specimen_id
@@ -58,18 +59,19 @@ async def changed_since(connection: Connection, result_id: UUID, version_id: UUI
         return None
     return JudgedVersion(
         value_of(row), row["unit"], row["low"], row["high"], row["reference"], frozenset(row["flags"]),
-        row["analyzer"], row["received_at"],
+        row["analyzer"], row["method"], row["received_at"],
     )  # fmt: skip
 
 
-async def analyzer_of(connection: Connection, result_id: UUID) -> str:
-    """The name of the analyzer that measured the result; "" where none did."""
-    return str(
-        await connection.fetchval(
-            "SELECT a.name FROM lab.result r JOIN lab.analyzer a ON a.id = r.analyzer_id WHERE r.id = $1", result_id
-        )
-        or ""
+async def measured_by(connection: Connection, result_id: UUID, version_id: UUID) -> tuple[str, str]:
+    """The name of the analyzer that measured the result, "" where none did, and the version's method."""
+    row = await connection.fetchrow(
+        """SELECT coalesce(a.name, '') AS analyzer, v.method FROM lab.result r
+             JOIN lab.result_version v ON v.id = $2 LEFT JOIN lab.analyzer a ON a.id = r.analyzer_id WHERE r.id = $1""",
+        result_id,
+        version_id,
     )
+    return (row["analyzer"], row["method"]) if row else ("", "")
 
 
 async def catalogue_of(connection: Connection, organization_id: UUID, test_id: UUID) -> Catalogue:

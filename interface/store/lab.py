@@ -145,7 +145,7 @@ VERSION_COLUMNS = """
     v.id as version_id, v.version, v.status, v.held, r.id, r.created_at, r.released_at, r.specimen_id, r.patient_id,
     r.order_id, r.order_item_id, r.pending_version_id, v.message_id, v.specimen_as_sent, v.code, v.raw_value,
     v.raw_unit, v.raw_flags, v.instrument_time, v.instrument_at, v.comments, v.test_code, v.test_name, v.loinc, v.kind,
-    v.comparator, v.number, v.value, v.unit, v.low, v.high, v.reference, v.flags, v.note,
+    v.comparator, v.number, v.value, v.unit, v.low, v.high, v.reference, v.flags, v.note, v.method,
     coalesce(a.name, '') as analyzer, r.analyzer_id, r.reportable, r.origin,
     s.collected_at
 """
@@ -318,6 +318,7 @@ def _view(row: Record, audience: Audience) -> ResultView:
         reportable=row["reportable"],
         origin=Origin(row["origin"]),
         analyzer_id=row["analyzer_id"],
+        method=row["method"],
     )
 
 

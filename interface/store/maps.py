@@ -46,7 +46,7 @@ class MapChange:
 
 _ROWS = """
 SELECT m.id, m.driver, coalesce(l.name, '') AS link, m.code, m.specimen_type, coalesce(t.code, '') AS test, m.unit,
-       m.note, m.valid_from, m.valid_to, m.origin, m.revision, coalesce(c.number, 0) AS change,
+       m.method, m.note, m.valid_from, m.valid_to, m.origin, m.revision, coalesce(c.number, 0) AS change,
        coalesce(t.name, '') AS test_name, coalesce(t.loinc, '') AS loinc, coalesce(t.unit, '') AS test_unit,
        m.ended_at, coalesce(e.number, 0) AS ended_by
   FROM lab.code_map m
@@ -122,7 +122,7 @@ def _row(row: Record) -> MapRow:
     return MapRow(
         row["id"],
         MapKey(row["driver"], row["link"], row["code"], row["specimen_type"]),
-        Span(Target(row["test"], row["unit"], row["note"]), row["valid_from"], row["valid_to"]),
+        Span(Target(row["test"], row["unit"], row["note"], row["method"]), row["valid_from"], row["valid_to"]),
         row["origin"] == SITE,
         row["revision"],
         row["change"],
@@ -160,12 +160,13 @@ async def write_change(
     )
     await connection.execute(
         """INSERT INTO lab.code_map (id, organization_id, driver, link_id, code, specimen_type, test_id, unit, note,
-                                     origin, revision, valid_from, valid_to, change_id)
+                                     origin, revision, valid_from, valid_to, change_id, method)
            SELECT n.id, $1, n.driver, l.id, n.code, n.specimen_type, t.id, n.unit, n.note, n.origin, n.revision,
-                  n.valid_from, n.valid_to, $2
+                  n.valid_from, n.valid_to, $2, n.method
              FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-                         $10::text[], $11::text[], $12::int[], $13::timestamptz[], $14::timestamptz[])
-                  AS n (id, driver, link, code, specimen_type, test, unit, note, origin, revision, valid_from, valid_to)
+                         $10::text[], $11::text[], $12::int[], $13::timestamptz[], $14::timestamptz[], $15::text[])
+                  AS n (id, driver, link, code, specimen_type, test, unit, note, origin, revision, valid_from, valid_to,
+                        method)
              LEFT JOIN lab.link l ON l.name = n.link LEFT JOIN lab.test t ON t.code = n.test""",
         organization_id,
         change_id,
@@ -181,6 +182,7 @@ async def write_change(
         [number if one.revision is None else one.revision for one in added],
         [one.span.start for one in added],
         [one.span.end for one in added],
+        [one.span.target.method for one in added],
     )
     return change_id, number
 

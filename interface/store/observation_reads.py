@@ -71,7 +71,7 @@ left join lateral (select d.name from lab.analyzer d where d.id = m.analyzer_id 
 SAID = """
 select v.id, timestamptz_send(v.instrument_at), v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator,
        v.number::text, v.value, v.unit, v.low::text, v.high::text, v.reference, nullif(v.flags, '{}'),
-       nullif(v.comments, '{}'), v.note
+       nullif(v.comments, '{}'), v.note, v.method
 from lab.result_version v where v.id = any($1::uuid[])
 """
 
@@ -106,11 +106,11 @@ async def said_by(connection: Connection, version_ids: Collection[UUID]) -> dict
 
 def observation_row(id: UUID, beside: Beside, said: Said, audience: Audience) -> ObservationRow:
     """The same row as the search makes of the result."""
-    measured, *words, flags, comments, note = said
+    measured, *words, flags, comments, note, method = said
     effective = INSTANTS[beside.collected or measured]
     told = (tuple(flags) if flags else None, tuple(comments) if comments else None)
     named = id, beside.version_id, beside.order_item_id, INSTANTS[beside.updated], effective
-    row = ObservationRow._make((*named, *beside[4:8], *words, *told, note, *beside[8:]))
+    row = ObservationRow._make((*named, *beside[4:8], *words, *told, note, beside.origin, method, *beside[9:]))
     return row._replace(**_NO_VALUE) if hides(row.status, audience) else row
 
 

@@ -31,6 +31,7 @@ class Candidate:
     high: Decimal | None
     reference: str
     flags: tuple[str, ...]
+    method: str
     by_person: bool
 
 
@@ -64,7 +65,7 @@ async def candidates(connection: Connection, result_ids: Collection[UUID]) -> di
     """What waits of each result; the caller has locked them."""
     rows = await connection.fetch(
         """SELECT r.id AS result_id, v.message_id, v.id AS version_id, v.version, v.held, v.code, v.test_code,
-                  v.comparator, v.value, v.unit, v.low, v.high, v.reference, v.flags,
+                  v.comparator, v.value, v.unit, v.low, v.high, v.reference, v.flags, v.method,
                   v.actor_kind IN ('user', 'client') AS by_person
              FROM lab.result r JOIN lab.result_version v ON v.id = coalesce(r.pending_version_id, r.version_id)
             WHERE r.id = ANY($1)""",
@@ -77,7 +78,8 @@ def _candidate(row: Record) -> Candidate:
     return Candidate(
         row["message_id"], row["version_id"], row["version"], frozenset(map(HoldReason, row["held"])), row["code"],
         row["test_code"], row["comparator"], row["value"], row["unit"],
-        row["low"], row["high"], row["reference"], tuple(row["flags"]), row["by_person"],
+        row["low"], row["high"], row["reference"], tuple(row["flags"]), row["method"],
+        row["by_person"],
     )  # fmt: skip
 
 

@@ -55,6 +55,7 @@ class CurrentResult:
     pending_said: Said | None  # the same of the version that waits beside a released one
     by_person: bool = False  # the current version is what a person made of it
     critical: bool = False  # by the laboratory's own limits
+    method: str = ""  # of the current version
 
 
 class ResultVersion(NamedTuple):
@@ -115,6 +116,7 @@ class ResultVersion(NamedTuple):
     module: str = ""  # that the analyzer measured it with
     reagent_lot: str = ""
     calibrator_lot: str = ""
+    method: str = ""  # by which it was measured; "": not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +302,7 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
         return {}
     version_ids = [row[name] for row in rows for name in ("version_id", "pending_version_id") if row[name]]
     versions = await connection.fetch(
-        """SELECT v.id, v.raw_value, v.raw_unit, v.raw_flags, v.raw_status, v.comments, v.flags,
+        """SELECT v.id, v.raw_value, v.raw_unit, v.raw_flags, v.raw_status, v.comments, v.flags, v.method,
                   CASE WHEN v.actor_kind = 'user' THEN (
                       SELECT lab.explained(d.steps)::json -> -1 ->> 'step' FROM lab.decision d
                        WHERE d.result_version_id = v.id) END AS step
@@ -308,6 +310,7 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
         version_ids,
     )
     by_person = {row["id"] for row in versions if row["step"] in _BY_PERSON}
+    methods = {row["id"]: row["method"] for row in versions}
     critical = {row["id"] for row in versions if not CRITICAL.isdisjoint(row["flags"])}
     said: dict[UUID | None, Said] = {
         row["id"]: (row["raw_value"], row["raw_unit"], row["raw_flags"], row["raw_status"], tuple(row["comments"]))
@@ -323,7 +326,7 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
             row["id"], row["version_id"], row["version"], newest[row["id"]], row["specimen_id"],
             ResultStatus(row["status"]), frozenset(map(HoldReason, row["held"])), said[row["version_id"]],
             said.get(row["pending_version_id"]), row["version_id"] in by_person,
-            row["version_id"] in critical,
+            row["version_id"] in critical, methods[row["version_id"]],
         )
         for row in rows
     }  # fmt: skip
@@ -354,6 +357,7 @@ _VERSION = Columns(
         "number": "numeric", "value": "text", "unit": "text", "low": "numeric", "high": "numeric",
         "reference": "text", "flags": "text[]", "note": "text", "module": "text", "reagent_lot": "text",
         "calibrator_lot": "text", "explanation": "text", "driver_revision": "text", "map_revision": "int",
+        "method": "text",
     },
     once=("id", "result_id", "explanation"),
 )  # fmt: skip
@@ -369,11 +373,12 @@ WITH i AS MATERIALIZED (
         specimen_as_sent, code, code_path, raw_value, raw_unit, raw_flags, raw_status, raw_reference, instrument_time,
         instrument_at, comments, test_code, test_name, loinc, kind, comparator, number, value, unit, low, high,
         reference, flags, note, actor_kind, actor_id, module, reagent_lot, calibrator_lot, steps, driver_revision,
-        map_revision)
+        map_revision, method)
     SELECT id, $1, result_id, version, status, held, message_id, location, specimen_as_sent, code, code_path, raw_value,
         raw_unit, raw_flags, raw_status, raw_reference, instrument_time, instrument_at, comments, test_code, test_name,
         loinc, kind, comparator, number, value, unit, low, high, reference, flags, note, actor_kind,
-        actor_id, module, reagent_lot, calibrator_lot, explanation, driver_revision, map_revision
+        actor_id, module, reagent_lot, calibrator_lot, explanation, driver_revision, map_revision,
+        method
     FROM ({versions}) i
 ), e AS (
     INSERT INTO lab.explanation (organization_id, id, steps) SELECT $1, id, steps FROM ({explanations}) i

@@ -73,6 +73,7 @@ class KnownResult:
     pending: tuple[str, str] | None = None
     by_person: bool = False  # whether a person wrote that version
     suspect: str = ""  # of a released one: what a look-back list says of it, waiting or repeat
+    method: str = ""  # by which it was measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +283,7 @@ async def _lock_patients(
 _RESULTS = """
 SELECT r.id, r.version_id, r.specimen_id, r.order_item_id, r.test_id, r.status, r.held, r.reportable, r.origin,
        r.created_at, v.version, v.kind, v.comparator, v.value, v.unit, v.flags, v.test_code, v.created_at AS made_at,
-       v.actor_kind IN ('user', 'client') AS by_person,
+       v.method, v.actor_kind IN ('user', 'client') AS by_person,
        p.value AS pending_value, p.unit AS pending_unit,
        CASE WHEN r.status IN ('final', 'corrected', 'amended') THEN (
            SELECT max(i.state) FROM lab.qc_lookback_item i WHERE i.result_id = r.id
@@ -326,6 +327,7 @@ async def _results(
                 pending=None if row["pending_value"] is None else (row["pending_value"], row["pending_unit"]),
                 by_person=row["by_person"],
                 suspect=row["suspect"] or "",
+                method=row["method"],
             )
         )
     there = {of: tuple(one for one in results if one.status not in GONE) for of, results in found.items()}
@@ -375,7 +377,7 @@ FROM unnest($1::uuid[]) AS k(id)
 CROSS JOIN LATERAL (
     SELECT id, result_id, message_id, specimen_as_sent, code, kind, comparator, value, raw_value, code_path, test_name,
            raw_unit, raw_reference, raw_flags, raw_status, instrument_time, instrument_at, comments, location, module,
-           reagent_lot, calibrator_lot
+           reagent_lot, calibrator_lot, method
     FROM lab.result_version w WHERE w.id = k.id OFFSET 0) v
 JOIN lab.result r ON r.id = v.result_id
 CROSS JOIN LATERAL (SELECT * FROM lab.decision y WHERE y.result_version_id = v.id OFFSET 0) d
@@ -419,6 +421,7 @@ def _observed(row: Record) -> Observed:
         status=row["raw_status"], instrument_time=row["instrument_time"], comments=tuple(row["comments"]),
         location=row["location"],
         measured_with=MeasuredWith(row["module"], row["reagent_lot"], row["calibrator_lot"]),
+        method=row["method"],
     )  # fmt: skip
 
 

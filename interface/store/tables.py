@@ -298,7 +298,7 @@ code_map = Table(
     "code_map", metadata, key(), tenant(), Column("driver", Text, nullable=False), ref("link_id", "link"),
     Column("code", Text, nullable=False), string("specimen_type"), ref("test_id", "test"), string("unit"),
     Column("origin", Text, nullable=False), integer("revision", 1), at("valid_from", True), at("valid_to"),
-    string("note"), ref("change_id", "map_change"), at("ended_at"), ref("ended_by", "map_change"),
+    string("note"), ref("change_id", "map_change"), at("ended_at"), ref("ended_by", "map_change"), string("method"),
     Index(None, "organization_id", "driver"), Index(None, "change_id"), Index(None, "ended_by"),
 )  # fmt: skip
 value_map = Table(  # words of an analyzer → ours
@@ -467,6 +467,7 @@ result_version = Table(
     # Its explanation, the steps in order: JSON, but checked by who writes it: for every result, read by few, by
     # `lab.explained`: see `store.explanations`. Empty: it is in `decision_before`; the view `decision` knows.
     string("steps"), string("driver_revision"), integer("map_revision"),
+    string("method"),  # by which it was measured: as the map says, else as the analyzer or a person said
     Index(None, "result_id"), Index(None, "message_id"),
     Index(None, "organization_id", "specimen_as_sent", postgresql_ops={"specimen_as_sent": "text_pattern_ops"}),
     postgresql_partition_by="RANGE (id)",

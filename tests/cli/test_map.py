@@ -265,5 +265,5 @@ async def test_the_list_says_who_wins_and_is_filtered(bench: Workbench) -> None:
     nothing = await bench.run("map", "list", "--code", "NOTHING")
     assert (nothing.out, nothing.err) == ("", "no rows\n")
     table = (await bench.run("map", "list", "--site")).out.splitlines()
-    assert table[0].split() == ["driver", "link", "code", "specimen", "type", "test", "loinc", "unit", "valid", "from",
-                                "valid", "to", "origin", "revision"]  # fmt: skip
+    assert table[0].split() == ["driver", "link", "code", "specimen", "type", "test", "loinc", "unit", "method",
+                                "valid", "from", "valid", "to", "origin", "revision"]  # fmt: skip

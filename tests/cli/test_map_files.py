@@ -270,13 +270,14 @@ async def test_only_equivalent_targets_of_a_concept_map_are_taken(bench: Workben
 
 async def fill(bench: Workbench) -> None:
     await bench.change("set", "A1", "GLU", *DRIVER, "--specimen-type", "SER", "--note", "by letter")
-    await bench.change("set", "A2", "GLU_SI", *DRIVER, "--specimen-type", "SER", "--unit", "mmol/L")
+    await bench.change("set", "A2", "GLU_SI", *DRIVER, "--specimen-type", "SER", "--unit", "mmol/L",
+                       "--method", "hexokinase,  automated")  # fmt: skip
     await bench.change("set", "A2", "CREA", *DRIVER, "--from", "2099-01-01", "--until", "2099-02-01")
     await bench.change("set", "A3", "-", "--link", "bench")
-    await bench.change("set", "A4", "UA", "--link", "bench")
+    await bench.change("set", "A4", "UA", "--link", "bench", "--method", "uricase")
 
 
-ALIKE = ("driver", "link", "code", "specimen_type", "test", "unit", "valid_from", "valid_to", "note")
+ALIKE = ("driver", "link", "code", "specimen_type", "test", "unit", "method", "valid_from", "valid_to", "note")
 
 
 async def alike(bench: Workbench) -> list[list[object]]:
@@ -288,6 +289,7 @@ async def alike(bench: Workbench) -> list[list[object]]:
 async def test_what_is_exported_comes_back_as_it_went(bench: Workbench, form: str, suffix: str) -> None:
     await fill(bench)
     before = await alike(bench)
+    assert {row[6] for row in before} == {"", "hexokinase, automated", "uricase"}
     out = bench.folder / f"maps.{suffix}"
     answer = await bench.run("map", "export", "--site", "--format", form, "--output", str(out))
     assert (answer.status, answer.out) == (0, "")
@@ -495,6 +497,14 @@ async def test_lint_finds_what_is_wrong_and_what_is_doubtful(bench: Workbench) -
     assert ("warning", "no_interval", "test MPV") in found
     assert (await bench.run("map", "lint")).status == 1
     assert found == sorted(found, key=lambda one: one[0] != "error")
+
+
+async def test_several_codes_of_one_test_are_right_where_each_says_its_method(bench: Workbench) -> None:
+    for code, method in (("C1", "Jaffe"), ("C2", "enzymatic")):
+        await bench.change("set", code, "CREA", *DRIVER, "--method", method)
+    assert all(check != "several_codes" for _, check, _ in await lint(bench))
+    await bench.change("set", "C3", "CREA", *DRIVER, "--method", "Jaffe")
+    assert ("warning", "several_codes", "generic_lis2 C1") in await lint(bench)
 
 
 async def test_lint_judges_rows_by_the_units_that_were_sent(bench: Workbench) -> None:

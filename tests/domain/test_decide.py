@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import product
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -100,6 +101,38 @@ def test_a_result_is_mapped_matched_converted_judged_and_left_preliminary() -> N
     assert found.flags == ("L",)
     assert (found.status, found.holds) == (ResultStatus.PRELIMINARY, ())
     assert found.map_revision == 3
+
+
+def test_the_limits_are_those_of_the_method_by_the_map_or_else_as_sent() -> None:
+    """What is not known, and what no interval asks for, is neither of them."""
+    of = {
+        name: Interval(f"i-{name}", "t-glu", "mg/dL", Decimal(low), Decimal(120), method=name)
+        for name, low in (("GOD", 60), ("HK", 65))
+    }
+    catalogue = replace(
+        CATALOGUE,
+        intervals={"t-glu": (*CATALOGUE.intervals["t-glu"], *of.values())},
+        mappings={**CATALOGUE.mappings, ("GLU2", ""): CodeMapping("GLU2", "t-glu", method="HK")},
+    )
+    context = DecisionContext(catalogue, "xn", "2", (SPECIMEN,))
+    said = {}
+    for code, sent in product(("GLU", "GLU2"), ("", "GOD", "HK", "strip")):
+        found = decided(observed(code, "62", "mg/dL", method=sent), context)
+        assert found == decided(
+            observed(code, "62", "mg/dL", method=sent), replace(context, catalogue=replace(catalogue))
+        )
+        steps = {step.step: step for step in found.steps}
+        asked = steps["interval"].inputs.get("method", "")
+        who = steps["method"].text if "method" in steps else ""
+        said[code, sent] = found.method, found.low, found.flags, asked, who
+    any_method = Decimal(70), ("L",), ""
+    assert said == {
+        ("GLU", ""): ("", *any_method, ""),
+        ("GLU", "GOD"): ("GOD", Decimal(60), ("N",), "GOD", "GOD as sent"),
+        ("GLU", "HK"): ("HK", Decimal(65), ("L",), "HK", "HK as sent"),
+        ("GLU", "strip"): ("strip", *any_method, "strip as sent"),
+        **{("GLU2", sent): ("HK", Decimal(65), ("L",), "HK", "HK by the map") for sent in ("", "GOD", "HK", "strip")},
+    }
 
 
 @pytest.mark.parametrize(

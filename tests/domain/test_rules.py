@@ -418,6 +418,10 @@ KNOWN: dict[str, Any] = {
 }  # fmt: skip
 
 
+def test_a_method_that_is_not_known_is_none_of_those_named() -> None:
+    assert PREDICATES["method"].read(Case(facts(method="")), "") is None
+
+
 def test_every_fact_is_read() -> None:
     case = Case(facts())
     read = {key: predicate.read(case, "NA") for key, predicate in PREDICATES.items()}

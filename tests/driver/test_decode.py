@@ -23,6 +23,7 @@ from interface.domain.model import (
 from interface.driver import registry
 from interface.driver.capture import CaptureError, read_capture
 from interface.driver.manifest import Driver
+from interface.driver.rules import FieldPath
 
 LIS2 = registry.load("generic_lis2")
 HL7 = registry.load("generic_hl7")
@@ -104,6 +105,31 @@ def test_the_sub_components_of_a_code_are_part_of_it() -> None:
     """GeneXpert: `HIV&Ct` is no viral load; it may not be mapped as one."""
     (specimen,) = hl7("OBR|1|||HIV", "OBX|1|NM|HIV&HIV&x&Ct^name||31.2||||||F", "SPM|1|S1").specimens
     assert (specimen.results[0].code, specimen.results[0].name) == ("HIV&HIV&x&Ct", "name")
+
+
+@pytest.mark.parametrize(
+    ("sent", "method"),
+    [
+        ("", ""),
+        ("ISE", "ISE"),
+        ("AP01^Electrochemiluminescence  immunoassay^99X~X^second", "Electrochemiluminescence immunoassay"),
+        ("^^^^^^^^Jaffe, \\X0D\\kinetic", "Jaffe, kinetic"),
+        ("1" * 200, "1" * 200),
+        ("1" * 201, ""),
+    ],
+)
+def test_the_method_is_what_its_field_says(sent: str, method: str) -> None:
+    (specimen,) = hl7("OBR|1|||GLU", f"OBX|1|NM|GLU||5||||||F||||||{sent}", "SPM|1|S1").specimens
+    assert specimen.results[0].method == method
+
+
+def test_a_driver_may_say_where_the_method_stands_or_that_it_stands_nowhere() -> None:
+    here = replace(LIS2, paths=replace(LIS2.paths, method=(FieldPath("R", 3, 5),)))
+    text = b"H|\\^&|||Dev\rP|1\rO|1|S1\rR|1|^^^GLU^hexokinase|5|mmol/L||||F\rL|1\r"
+    assert [registry.decode(one, text).specimens[0].results[0].method for one in (here, LIS2)] == ["hexokinase", ""]
+    silent = registry.load("mindray_cl1000i")
+    message = MSH.format(type="ORU^R01") + "OBR|1|S1||\rOBX|1|NM|2|TBil|5||||||F||||||0\r"
+    assert registry.decode(silent, message.encode()).specimens[0].results[0].method == ""
 
 
 def test_a_failed_run_is_no_negative_result() -> None:

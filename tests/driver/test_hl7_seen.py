@@ -90,6 +90,7 @@ def test_another_charset_or_other_delimiters_are_read_by_themselves() -> None:
     [
         ({}, (1, 19, 14)),
         ({"unit": (FieldPath("OBR", 4),)}, None),
+        ({"method": (FieldPath("OBR", 4, 2),)}, None),
         ({"name": (FieldPath("OBX", 14, 2),)}, None),
         ({"instrument_time": (FieldPath("OBR", 7),)}, (1,)),
         ({"instrument_time": (FieldPath("OBX", 5, 2),)}, None),

@@ -42,7 +42,7 @@ OBSERVED = Observed(
 DECISION = Decision(
     Value(ValueKind.NUMERIC, "4.1", Decimal("4.1"), Comparator.LT), ResultStatus.PRELIMINARY, TEST, SPECIMEN, ITEM,
     str(ID[5]), "mmol/L", Decimal("3.5"), Decimal("5.1"), "3.5 - 5.1", flags=("H",), holds=(HoldReason.DELTA,),
-    steps=(Step("decode", "ok", "read"),), map_revision=7,
+    steps=(Step("decode", "ok", "read"),), map_revision=7, method="ISE",
 )  # fmt: skip
 BY = By(ActorKind.LINK, ID[6], ID[7], AT + timedelta(hours=1), ID[8], "xn 2", ID[9], "typed")
 
@@ -68,7 +68,7 @@ def test_each_column_of_what_an_analyzer_sent_says_what_it_is_called() -> None:
         "high": Decimal("5.1"), "reference": "3.5 - 5.1", "flags": ("H",), "note": "",
         "steps": (Step("decode", "ok", "read"),), "driver_revision": "xn 2", "map_revision": 7, "reportable": False,
         "origin": Origin.ANALYZER, "effective_at": AT, "item_status": "", "module": "m-1", "reagent_lot": "lot-1",
-        "calibrator_lot": "cal-1",
+        "calibrator_lot": "cal-1", "method": "ISE",
     }  # fmt: skip
     assert version._asdict() == wanted
 

@@ -188,6 +188,22 @@ async def test_values_are_decided_as_an_analyzers_with_the_user_as_their_origin(
     assert again.items[1].value == "14"
 
 
+async def test_who_enters_a_value_may_say_by_which_method_it_was_measured(laboratory: Laboratory) -> None:
+    await received(laboratory, "HGB")
+    sheet = await build(laboratory, WorkFilter(test_codes=("HGB",)))
+    said = []
+    for method in ("", "cyanmethaemoglobin", "", " strip  test"):
+        after = await enter(laboratory, sheet, PlaceEntry(1, "13.5", method=method))
+        assert after.items[0].result_id is not None
+        async with transaction(laboratory) as connection:
+            result = await lab.get_result(connection, after.items[0].result_id, Audience.STAFF)
+        assert result is not None
+        said.append((result.version, result.method))
+    assert said == [(1, ""), (2, "cyanmethaemoglobin"), (2, "cyanmethaemoglobin"), (3, "strip test")]
+    with pytest.raises(OrderError, match="a method is longer"):
+        await enter(laboratory, sheet, PlaceEntry(1, "13.5", method="x" * 201))
+
+
 async def test_an_entry_is_whole_or_not_at_all_and_names_the_place(laboratory: Laboratory) -> None:
     for hours in (2, 1):
         await received(laboratory, hours=hours)

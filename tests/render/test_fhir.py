@@ -85,6 +85,14 @@ def check(value: Any) -> None:
             check(inner)
 
 
+def test_the_method_is_what_is_known_of_it() -> None:
+    assert "method" not in observation()
+    assert observation(method="ISE, indirect")["method"] == {"text": "ISE, indirect"}
+    assert observation(origin=Origin.MANUAL)["method"] == {"text": "entered by hand"}
+    assert observation(origin=Origin.MANUAL, method="strip test")["method"] == {"text": "strip test"}
+    assert observation(origin=Origin.CALCULATION)["method"] == {"text": "calculated"}
+
+
 def test_a_numeric_result_whole() -> None:
     category = {"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "laboratory"}
     assert observation(note="checked", comments=("diluted",), collected_at=AT) == {

@@ -301,6 +301,25 @@ async def test_versions_of_an_earlier_version_are_explained_as_they_were(
     ], "as they were, and only one's own"
 
 
+async def test_of_what_was_there_before_no_method_is_known(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate, "TARGET", "0040")
+    await migrate.upgrade(empty_url)
+    connection = await open_connection(empty_url)
+    await connection.execute(
+        """with o as (insert into lab.organization (id, name) values ($1, 'one') returning id),
+                m as (insert into lab.code_map (id, organization_id, driver, code, origin)
+                      select $1, id, 'd', '1', 'site' from o)
+           insert into lab.result_version (id, organization_id, result_id, status, kind, actor_kind)
+           select $1, id, $1, 'final', 'numeric', 'link' from o""",
+        uuid7(),
+    )
+    monkeypatch.undo()
+    await migrate.upgrade(empty_url)
+    said = await connection.fetch("select m.method, v.method from lab.code_map m, lab.result_version v")
+    await connection.close()
+    assert [tuple(row) for row in said] == [("", "")]
+
+
 # ---- a server of the laboratory's own, as it comes: nothing of ours is there
 
 

@@ -37,7 +37,7 @@ _ABSENT = {  # data-absent-reason, by kind of value
     ValueKind.EMPTY: "unknown",
 }
 _ABSENT_BY_STATUS = {ResultStatus.CANCELLED: "not-performed", ResultStatus.ENTERED_IN_ERROR: "error"}
-_METHODS = {Origin.MANUAL: "entered by hand", Origin.CALCULATION: "calculated"}  # an analyzer does not say its own
+_METHODS = {Origin.MANUAL: "entered by hand", Origin.CALCULATION: "calculated"}  # where no other is known
 _MOST_KEPT, _LARGEST_KEPT = 20_000, 2_000  # parts of each sort, characters
 _RATIO = re.compile(r"(\d+(?:\.\d+)?)\s*[:/]\s*(\d+(?:\.\d+)?)", re.ASCII)
 _RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)", re.ASCII)
@@ -76,6 +76,7 @@ def observation_row(view: ResultView, laboratory: OrganizationView | None = None
         comments=view.comments,
         note=view.note,
         origin=view.origin.value,
+        method=view.method,
         specimen_id=view.specimen_id,
         analyzer_id=view.analyzer_id,
         analyzer=view.analyzer,
@@ -213,6 +214,7 @@ def _rest(
     comments: tuple[str, ...] | None,
     note: str,
     origin: str,
+    method: str,
 ) -> Json:
     notes = [text for text in (clean(note) for note in (*(comments or ()), note)) if text]
     # R4 obs-3: low, high or text must be there
@@ -221,7 +223,7 @@ def _rest(
         {
             "interpretation": [_interpretation(flag) for flag in flags or () if clean(flag)],
             "note": [{"text": text} for text in notes],
-            "method": {"text": _METHODS[Origin(origin)]} if origin in _METHODS else None,
+            "method": without_empty({"text": clean(method) or _METHODS.get(Origin(origin), "")}),
             "referenceRange": [without_empty(interval)] if any(interval.values()) else [],
         }
     )
@@ -246,7 +248,7 @@ observation_what, observation_visit, observation_said, observation_rest = (
 _FIELDS = tuple[Any, ...]
 _PARTS: Final[tuple[tuple[_Part, Callable[[_FIELDS], _FIELDS]], ...]] = (
     (_WHAT, lambda row: row[9:13]),  # test_code to status
-    (_VISIT, lambda row: row[3:9] + row[25:]),  # updated to laboratory_name, specimen_id to analyzer
+    (_VISIT, lambda row: row[3:9] + row[26:]),  # updated to laboratory_name, specimen_id to analyzer
     (_SAID, lambda row: row[12:18]),  # status to unit
-    (_REST, lambda row: row[17:25]),  # unit to origin
+    (_REST, lambda row: row[17:26]),  # unit to method
 )

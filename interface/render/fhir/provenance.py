@@ -18,7 +18,7 @@ from interface.render.fhir.parts import LOCAL, TERMINOLOGY, Json, clean, instant
 
 MESSAGE_SYSTEM, RULE_SET_SYSTEM, USER_SYSTEM = LOCAL + "message", LOCAL + "rule-set", LOCAL + "user"
 _PARTICIPANT, _OPERATION = TERMINOLOGY + "provenance-participant-type", TERMINOLOGY + "v3-DataOperation"
-_TOLD = ("receive", "decode", "map", "match", "unit", "value", "interval", "flag")  # of this result alone
+_TOLD = ("receive", "decode", "map", "method", "match", "unit", "value", "interval", "flag")  # of this result alone
 _ACTOR = {  # as what an actor of ours is named: the type of resource it would be, and whose name it is
     ActorKind.USER: ("Practitioner", USER_SYSTEM),
     ActorKind.CLIENT: ("Organization", LOCAL + "client"),

@@ -35,11 +35,11 @@ OBSERVATION = Cover(
         record_send(row(m.updated_at, coalesce(s.collected_at, v.instrument_at), m.patient_id, m.organization_id,
                         {_OURS.format("title")}, {_OURS.format("name")}, m.specimen_id, m.analyzer_id, a.name)),
         record_send(row(v.test_code, v.test_name, v.loinc, v.status, v.unit, v.low::text, v.high::text, v.reference,
-                        v.flags, v.comments, v.note, m.origin)),
+                        v.flags, v.comments, v.note, m.origin, v.method)),
         record_send(row(v.status, v.kind, v.comparator, v.number::text, v.value, v.unit))""",
     joins="""join lateral (
             select v.instrument_at, v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator, v.number,
-                   v.value, v.unit, v.low, v.high, v.reference, v.flags, v.comments, v.note
+                   v.value, v.unit, v.low, v.high, v.reference, v.flags, v.comments, v.note, v.method
             from lab.result_version v where v.id = m.version_id offset 0) v on true
         left join lateral (select s.collected_at from lab.specimen s where s.id = m.specimen_id offset 0) s on true
         left join lateral (select a.name from lab.analyzer a where a.id = m.analyzer_id offset 0) a on true""",
@@ -97,6 +97,7 @@ class Test(NamedTuple):
     comments: tuple[str, ...] | None
     note: str
     origin: str
+    method: str
 
 
 class Said(NamedTuple):
@@ -124,10 +125,11 @@ def read_visit(sent: bytes) -> Visit:
 
 
 def read_test(sent: bytes, audience: Audience) -> Test:
-    code, name, loinc, status, unit, low, high, reference, flags, comments, note, origin = fields(sent)
+    code, name, loinc, status, unit, low, high, reference, flags, comments, note, origin, method = fields(sent)
     found = Test(
         text(code), text(name), text(loinc), text(status), text(unit), optional_text(low), optional_text(high),
         text(reference), tuple(texts(flags)) or None, tuple(texts(comments)) or None, text(note), text(origin),
+        text(method),
     )  # fmt: skip
     return found._replace(flags=None, comments=None) if hides(found.status, audience) else found
 
