@@ -17,6 +17,7 @@ from interface.render.fhir import observation
 from interface.store import maps
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import LOINC, RULES, put_in_force, sent
+from tests.flow.test_hl7_frames import oru, send
 
 WOMEN = Interval("", "", "mg/dL", Decimal("0.3"), Decimal("0.9"), sex=Sex.FEMALE, age_low_d=6574, source="a book")
 ENZYMATIC = replace(WOMEN, method="enzymatic")
@@ -73,6 +74,18 @@ async def test_a_method_without_limits_of_its_own_is_seen_by_a_replay_too(databa
         await mapped(lab, "enzymatic")
         [change] = (await replayed(lab, result, dry_run=True)).changes
         assert (change.before.reference, change.after.method) == (change.after.reference, "enzymatic")
+
+
+async def test_a_method_is_as_sent_where_the_map_says_none(database_url: str) -> None:
+    async with laboratory(database_url, "generic_hl7_lis01") as lab:
+        await lab.order("S1", "GLU")
+        await send(lab, oru("C1", "S1").replace(b"|F\r", b"|F||||||GOD^glucose  oxidase^99X~HK\r"))
+        await lab.settle()
+        [result] = await lab.results()
+        assert (result.method, result.held) == ("glucose oxidase", ())
+        steps = await lab.owner.fetchval("select lab.explained(steps)::json from lab.decision")
+        [line] = [step for step in steps if step["step"] == "method"]
+        assert (line["text"], line["inputs"]) == ("glucose oxidase as sent", {"method": "glucose oxidase"})
 
 
 async def test_a_corrected_value_has_the_limits_of_its_method(database_url: str) -> None:
