@@ -211,10 +211,21 @@ async def _note_refused(request: web.Request, pattern: str, status: int) -> None
     what is not theirs."""
     if ACTOR not in request or NOTED in request or status in _NOTED_ELSEWHERE:
         return
-    if _asks(request) and status not in _REACHED:
+    routed = request.match_info.http_exception is None
+    if _asks(request) and status not in _REACHED and routed:
         return
+    if not routed:
+        pattern = await _pattern(request) or pattern
     detail = {"request": request[REQUEST_ID], "route": pattern, "status": str(status)}
     await services(request).audit.read(actor_of(request), request.method.lower(), "route", None, detail, "refused")
+
+
+async def _pattern(request: web.Request) -> str:
+    """Of the route that has the path, if not the method; "" where none has."""
+    for resource in request.app.router.resources():
+        if (await resource.resolve(request))[1]:
+            return resource.canonical
+    return ""
 
 
 def _asks(request: web.Request) -> bool:

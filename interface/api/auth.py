@@ -26,6 +26,7 @@ from interface.api.context import (
     json_response,
     services,
 )
+from interface.api.limits import slowed
 from interface.domain.permissions import RESOURCES
 from interface.domain.views import ActorKind
 from interface.errors import ApiError
@@ -38,8 +39,9 @@ _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 5.1
 @web.middleware
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let through who may; a route that no table knows is not let through at all."""
-    if request.match_info.http_exception is not None:
-        return await handler(request)  # no such route or method: the router's own answer
+    if request.match_info.http_exception is not None:  # no such route or method: the router's own answer
+        await _recognize(request)
+        return await handler(request)
     resource = request.match_info.route.resource
     need = request.app[NEEDS].get((request.method, resource.canonical if resource is not None else ""))
     if need is None:
@@ -47,7 +49,8 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     if need.public:
         return await handler(request)
     token = _bearer(request)
-    find = need.along(request) if need.along is not None else None
+    ahead = need.along is not None and not slowed(request, token)
+    find = need.along(request) if ahead and need.along is not None else None
     actor = await services(request).tokens.actor(token, request[ADDRESS], find) if token else None
     if actor is None:
         await _note_refused(request, token)
@@ -59,6 +62,14 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
         request[NOTED] = True
         raise ApiError(403, "forbidden", f"this needs {_needed(need, actor.kind)}")
     return await handler(request)
+
+
+async def _recognize(request: web.Request) -> None:
+    """Say who asks for what there is not, if it is somebody: it counts, and stands in the audit."""
+    token = _bearer(request)
+    actor = await services(request).tokens.actor(token, request[ADDRESS]) if token else None
+    if actor is not None:
+        request[ACTOR], request[TOKEN] = actor, token
 
 
 async def _note_refused(request: web.Request, token: str) -> None:

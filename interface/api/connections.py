@@ -10,11 +10,12 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import orjson
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
@@ -24,7 +25,7 @@ MOST_CONNECTIONS = 512
 HEADERS_WAIT_S = 10.0  # from a connection's first byte, or from a request's, to the end of its headers
 IDLE_S = 75.0  # a connection is kept for another request
 UNREAD_WAIT_S = 60.0  # for a client to read what it asked for
-MOST_LINE_BYTES, MOST_HEADERS = 8190, 100
+MOST_LINE_BYTES, MOST_HEADER_BYTES, MOST_HEADERS = 8190, 8192, 100  # two limits: which one was broken tells what was
 _OTHERS_FIRST_S = 0.02  # who has more connections than another leaves it what waits, however busy the machine is
 _MOST_AT_ONCE = 128
 _WITHOUT_DESCRIPTORS_S = 1.0
@@ -50,7 +51,7 @@ class BoundedHandler(RequestHandler):
             keepalive_timeout=IDLE_S,
             lingering_time=_LINGER_S,
             max_line_size=MOST_LINE_BYTES,
-            max_field_size=MOST_LINE_BYTES,
+            max_field_size=MOST_HEADER_BYTES,
             max_headers=MOST_HEADERS,
         )
         self._most, self._changed = most, changed
@@ -109,10 +110,12 @@ class BoundedHandler(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """What is no HTTP, or fails outside every middleware. Neither the answer nor the log repeats anything of it."""
+        status = _too_long(exc) or status
         _log.info("request refused", action="api.malformed", status=status, error=type(exc).__name__)
         title = HTTPStatus(status).phrase
-        problem: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "code": "structure"}
-        problem["detail"] = "this is not a request that can be read" if status < 500 else "something went wrong inside"
+        code, detail = _UNREAD.get(status, _INSIDE if status >= 500 else _NO_REQUEST)
+        problem: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "code": code}
+        problem["detail"] = detail
         response = web.Response(
             body=orjson.dumps(problem),
             status=status,
@@ -121,6 +124,21 @@ class BoundedHandler(RequestHandler):
         )
         response.force_close()
         return response
+
+
+_NO_REQUEST: Final = ("structure", "this is not a request that can be read")
+_INSIDE: Final = ("exception", "something went wrong inside")
+_UNREAD: Final = {
+    414: ("too-long", f"the request's line is longer than {MOST_LINE_BYTES} bytes; a search may be POSTed to _search"),
+    431: ("too-long", f"a header is longer than {MOST_HEADER_BYTES} bytes, or there are more than {MOST_HEADERS}"),
+}
+
+
+def _too_long(error: BaseException | None) -> int:
+    """RFC 9110 15.5.15, RFC 6585 5; 0: it is another fault."""
+    if isinstance(error, LineTooLong):
+        return 414 if error.args[1] == MOST_LINE_BYTES else 431
+    return 431 if isinstance(error, BadHttpMessage) and error.message.startswith("Too many headers") else 0
 
 
 class Accepting:

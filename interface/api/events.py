@@ -97,13 +97,13 @@ async def _stream(
         while True:
             end = services(request).feed.end(actor.organization_id)  # also of what is of no kind that is told here
             position, more = await _send(request, response, actor, kinds, position)
-            if more:
-                continue
-            if not wait or asyncio.get_running_loop().time() > until or await _over(request, end):
+            if not more and (not wait or await _over(request, end)):
                 break
-            if await _may_no_more(request, actor):
+            # Also while there is more: who reads a long feed slowly reads no longer than who waits.
+            if asyncio.get_running_loop().time() > until or await _may_no_more(request, actor):
                 break
-            await _write(response, b":\n\n")  # a comment: it keeps the connection, and finds out that it is gone
+            if not more:
+                await _write(response, b":\n\n")  # a comment: it keeps the connection, and finds out that it is gone
     except (TimeoutError, ConnectionError):
         if request.transport is not None:
             request.transport.abort()

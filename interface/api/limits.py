@@ -18,7 +18,7 @@ from functools import lru_cache
 import structlog
 from aiohttp import web
 
-from interface.api.context import ACTOR, ADDRESS, REQUEST_ID, SERVICES, Handler
+from interface.api.context import ACTOR, ADDRESS, REQUEST_ID, SERVICES, TOKEN, Handler
 from interface.domain.views import Actor
 from interface.errors import ApiError
 from interface.settings import ApiSettings
@@ -83,6 +83,9 @@ class Limits:
     told: Buckets = field(default_factory=lambda: Buckets(1 / TOLD_EVERY_S, 1.0))
     clock: Callable[[], float] = time.monotonic
     body_wait_s: float = BODY_WAIT_S
+    slowed: OrderedDict[str, float] = field(
+        default_factory=OrderedDict
+    )  # tokens with which too much was asked: until when
 
     @classmethod
     def of(cls, api: ApiSettings) -> Limits:
@@ -182,10 +185,21 @@ def _tell(limits: Limits, key: str) -> None:
         _log.warning("an address is slowed down", action="api.throttled", address=key)
 
 
+def slowed(request: web.Request, token: str) -> bool:
+    """Whether too much was asked with this token a moment ago: then nothing is looked for before `of_client` says that
+    it may be, though who asks could be found by the same statement."""
+    limits = request.app[LIMITS]
+    return bool(limits.slowed) and limits.slowed.get(token, 0.0) > limits.clock()
+
+
 async def of_client(request: web.Request, actor: Actor) -> None:
     """Let a user or client ask so often and no more; that it was slowed down stands in the audit. Raises Throttled."""
     limits, key = request.app[LIMITS], (actor.organization_id, actor.kind, actor.id)
     if wait_s := limits.clients.take(key, limits.clock()):
+        limits.slowed[request[TOKEN]] = limits.clock() + wait_s
+        limits.slowed.move_to_end(request[TOKEN])
+        if len(limits.slowed) > MOST_KEYS:
+            limits.slowed.popitem(last=False)
         if not limits.told.take(key, limits.clock()):
             detail = {"request": request[REQUEST_ID]}
             await request.app[SERVICES].audit.read(actor, "throttle", "route", None, detail, "refused")

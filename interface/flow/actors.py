@@ -390,6 +390,8 @@ async def assertion_token(
         raise refusal
     actor = _client_actor(client, organization_id, address)
     try:
+        if claimed.problem:
+            raise Refused(claimed.problem)
         if client_id and client_id != claimed.client_id:
             raise Refused("issuer")
         if client.disabled:

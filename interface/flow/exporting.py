@@ -37,6 +37,7 @@ KEPT_S: Final = 86400.0
 LOOK_S: Final = 1.0
 MOST_ATTEMPTS: Final = 3
 MOST_OF_A_CLIENT, MOST_OF_ALL = 2, 8  # jobs that are not at an end
+MOST_KEPT: Final = 4  # of a client's that are, while it has another made: each is as large as what it may read
 
 log = structlog.get_logger(__name__)
 
@@ -238,6 +239,7 @@ async def begin(
         or await rows.waiting(connection) >= MOST_OF_ALL
     ):  # fmt: skip
         raise ApiError(429, "throttled", "too many exports are under way; ask again when one has ended")
+    await rows.expire_older(connection, actor.id, MOST_KEPT)
     id = await rows.insert(
         connection, actor.organization_id, actor.id, request, level, types, list(filters.values()), since,
         sorted(actor.scopes),

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from io import StringIO
 
 from interface.domain.map_files import Fault, FileFaults, FileRow, FileRows
+from interface.render.csv_text import plain, write
 from interface.render.sheet import SheetError, read_sheets, write_sheet
 
 # The laboratory's own CSV: column → what of a FileRow it is. TOLD is an export's and says nothing to an import.
@@ -117,7 +118,7 @@ def _table(file: str, lines: Sequence[Line]) -> FileRows:
         if any(cell.strip() for cell in cells[max(meanings) + 1 :]) and not livd:
             faults.append(Fault(file, line, "", "has more fields than there are headings"))
             continue
-        said = {meanings[place]: cell.strip() for place, cell in enumerate(cells) if place in meanings}
+        said = {meanings[place]: plain(cell.strip()) for place, cell in enumerate(cells) if place in meanings}
         row, bad = _row(file, line, said, names, livd)
         faults += bad
         if row is not None:
@@ -164,11 +165,8 @@ def read_instant(text: str) -> datetime | None:
 
 def write_csv(rows: Iterable[Mapping[str, str]]) -> bytes:
     """The laboratory's own form: its columns, and what is told beside them."""
-    file = StringIO(newline="")
-    writer = csv.DictWriter(file, [*OWN, *TOLD], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue().encode()
+    names = (*OWN, *TOLD)
+    return write(names, ([row.get(name, "") for name in names] for row in rows)).encode()
 
 
 def write_livd_sheet(rows: Iterable[Mapping[str, str]]) -> bytes:

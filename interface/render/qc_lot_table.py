@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from decimal import Decimal
-from io import StringIO
 
 from interface.domain.map_files import Fault, FileFaults
 from interface.domain.qc_lot_files import BETWEEN, COLUMNS, MOST_ROWS, REQUIRED, WRITTEN, LotRow, LotRows, read_row
+from interface.render.csv_text import plain, write
 from interface.render.map_table import text_lines
 
 
@@ -36,7 +34,7 @@ def _read_csv(file: str, text: str) -> LotRows:
         if any(cell.strip() for cell in cells[len(names) :]):
             faults.append(Fault(file, line, "", "has more fields than there are columns"))
         else:
-            said.append((line, dict(zip(names, cells, strict=False))))
+            said.append((line, dict(zip(names, map(plain, cells), strict=False))))
     return _rows(file, said, faults)
 
 
@@ -85,19 +83,10 @@ def _rows(file: str, said: Iterable[tuple[int, Mapping[str, str]]], faults: list
 
 def write_csv(rows: Iterable[Mapping[str, object]]) -> str:
     """Rows as `domain.qc_lot_files.written` makes them."""
-    out = StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(WRITTEN)
-    for row in rows:
-        writer.writerow([_cell(row.get(name)) for name in WRITTEN])
-    return out.getvalue()
+    return write(WRITTEN, ([_said(row.get(name)) for name in WRITTEN] for row in rows))
 
 
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
+def _said(value: object) -> object:
     if isinstance(value, tuple):
         return BETWEEN.join(value)
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    return f"{value:f}" if isinstance(value, Decimal) else str(value)
+    return value.isoformat() if isinstance(value, datetime | date) else value

@@ -273,12 +273,7 @@ async def verify(
         if len(findings) >= most_findings:
             break
     findings += await _outside(connection, most_findings)
-    for each in kept:
-        if anchor is not None and each.number < anchor.number:
-            continue  # its segment was deleted with what it sealed
-        if checked.heads.get(each.number) != each.digest:
-            text = f"the chain has no segment {each.number} with the digest that was kept elsewhere"
-            findings.append(Finding(Tampering.HEAD, each.number, None, text))
+    findings += _held_against(kept, anchor, checked)
     last = checked.last
     ended = (last["ended_position"], last["ended_id"]) if last else _START
     waiting = await connection.fetchrow(
@@ -295,6 +290,23 @@ async def verify(
         findings=tuple(findings[:most_findings]),
         anchor=anchor,
     )
+
+
+def _held_against(kept: Sequence[Head], anchor: Head | None, checked: _Checked) -> list[Finding]:
+    """Heads that the chain has not. One whose segment was deleted with what it sealed cannot be compared; where that is
+    so of all, they prove nothing: whoever makes a trail anew could say that theirs is what was left."""
+    found, compared = list[Finding](), False
+    for each in kept:
+        if anchor is not None and each.number < anchor.number:
+            continue
+        compared = True
+        if checked.heads.get(each.number) != each.digest:
+            text = f"the chain has no segment {each.number} with the digest that was kept elsewhere"
+            found.append(Finding(Tampering.HEAD, each.number, None, text))
+    if kept and not compared and anchor is not None:
+        text = f"all up to segment {anchor.number} was deleted: no head that was given says anything of what is left"
+        found.append(Finding(Tampering.HEAD, anchor.number, None, text))
+    return found
 
 
 async def _anchored(connection: Connection, checked: _Checked, findings: list[Finding]) -> Head | None:

@@ -162,6 +162,18 @@ async def cancel(connection: Connection, id: UUID) -> None:
     )
 
 
+async def expire_older(connection: Connection, client_id: UUID, kept: int) -> None:
+    """Of a client's jobs that are at an end only the newest stay; the files of the others go at the next sweep."""
+    await connection.execute(
+        """update lab.export_job set expires_at = least(expires_at, clock_timestamp())
+            where removed_at is null and state in ('completed', 'failed') and id in (
+                select id from lab.export_job
+                 where client_id = $1 and removed_at is null and state in ('completed', 'failed')
+                 order by id desc offset $2)""",
+        client_id, kept,
+    )  # fmt: skip
+
+
 async def expired(connection: Connection, now: datetime) -> list[UUID]:
     """Jobs whose files are to go."""
     rows = await connection.fetch(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jwt
 import orjson
 import pytest
 from aiohttp import web
@@ -16,7 +20,7 @@ from interface.api.key_fetch import AT_MOST_EVERY_S, KEPT_S, MOST_BYTES, KeyFetc
 from interface.domain.views import Actor, ActorKind
 from interface.errors import ApiError
 from interface.flow import actors
-from interface.flow.client_keys import ClientKeys, KeysUnavailable
+from interface.flow.client_keys import CLOCK_SKEW_S, LONGEST_AHEAD_S, ClientKeys, KeysUnavailable
 from interface.link.tls import dial_context, listen_context
 from interface.settings import DialTls
 from interface.store.db import Database
@@ -65,12 +69,47 @@ async def test_a_client_gets_a_token_for_what_it_signs_once(bench: Bench, labora
     assert await reasons(laboratory) == ["ok", "replayed", "ok", "replayed", "ok"]
 
 
+def unsigned(signer: Signer) -> str:
+    return jwt.encode(signer.claims(), "", "none", {"kid": signer.kid})
+
+
+def by_public_key(signer: Signer) -> str:
+    """As if the key that everybody may know were a secret (HS384)."""
+    parts = (orjson.dumps(part) for part in ({"alg": "HS384", "kid": signer.kid}, signer.claims()))
+    said = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+    secret = orjson.dumps(KEYS["keys"][1])
+    mac = hmac.digest(secret, said, "sha384")
+    return b".".join((said, base64.urlsafe_b64encode(mac).rstrip(b"="))).decode()
+
+
+async def test_clocks_may_differ_by_a_little(bench: Bench, laboratory: Laboratory) -> None:
+    signer, now = await signing(bench, laboratory), int(time.time())
+    allowed: list[dict[str, Any]] = [
+        {"exp": now - CLOCK_SKEW_S + 5},
+        {"nbf": now + CLOCK_SKEW_S - 5},
+        {"exp": now + LONGEST_AHEAD_S},
+    ]
+    for changed in allowed:
+        assert await answer(bench, signer.form(signer.sign(**changed))) == "200", changed
+
+
 async def test_what_is_signed_otherwise_is_refused_and_in_the_audit(bench: Bench, laboratory: Laboratory) -> None:
     signer = await signing(bench, laboratory)
-    other = await signing(bench, laboratory)
+    other = await signing(bench, laboratory, ClientKeys({"keys": [public(ec_key("other"), "ec")]}))
     stranger = Signer(f"{laboratory.organization_id.hex}.{uuid7().hex}", signer.token_url)
     long_ago = signer.sign(exp=1_700_000_000)
+    now = int(time.time())
     cases = (
+        (signer.form(unsigned(signer)), "algorithm"),
+        (signer.form(by_public_key(signer)), "algorithm"),
+        (signer.form(replace(signer, key=rsa_key(), kid="rsa", algorithm="RS256").sign()), "algorithm"),
+        (signer.form(replace(signer, kid="rsa").sign()), "unknown_key"),  # another algorithm's
+        (signer.form(signer.sign({"crit": ["b64"]})), "malformed"),
+        (signer.form(signer.sign(sub=other.client_id)), "signature"),
+        (signer.form(signer.sign(nbf=now + 60)), "not_yet"),
+        (signer.form(signer.sign(exp=now + 3600)), "too_long"),
+        (signer.form(signer.sign(exp=str(now))), "time"),
+        (signer.form(signer.sign(exp=now - 11)), "expired"),
         (signer.form(replace(signer, key=ec_key("another")).sign()), "signature"),
         (signer.form(replace(signer, kid="none").sign()), "unknown_key"),
         (signer.form(signer.sign({"jku": "https://127.0.0.1/keys"})), "jku"),

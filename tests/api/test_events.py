@@ -150,6 +150,45 @@ async def test_a_quiet_stream_beats_and_ends_with_its_token(
             await task
 
 
+async def test_who_reads_a_long_feed_reads_no_longer_than_the_token_lasts(
+    live: Bench, laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "ROWS", 1)
+    token = await laboratory.client_token("system/*.rs")
+    for value in ("11.1", "11.2", "11.3"):
+        await released(laboratory, value)
+    write, wrote = events._write, 0
+
+    async def ends(response: web.StreamResponse, text: bytes) -> None:
+        nonlocal wrote
+        await write(response, text)
+        wrote += b"event: " in text
+        if wrote == 1:
+            async with laboratory.database.transaction(laboratory.organization_id) as connection:
+                await connection.execute("update lab.access_token set revoked_at = now()")
+
+    monkeypatch.setattr(events, "_write", ends)
+    async with listening(live, token, "after=0") as stream:
+        with pytest.raises(EOFError):
+            while True:
+                await stream.next()
+    assert wrote == 1
+
+
+async def test_places_that_are_none_of_this_feeds_are_refused(live: Bench, laboratory: Laboratory) -> None:
+    await released(laboratory, "11.1")
+    token = await laboratory.client_token("system/*.rs")
+    for place, status in (
+        ("999999999", 410), ("9" * 18, 410), ("9" * 19, 400), ("-1", 400), ("1.5", 400), ("x", 400), ("\u0661", 400),
+        ("0x1", 400), ("' or 1=1", 400),
+    ):  # fmt: skip
+        answer = await live.get("/api/events", token, params={"wait": "false", "after": place})
+        assert answer.status == status, place
+        if place.isascii():
+            headers = {"Last-Event-ID": place}
+            assert (await live.get("/api/events?wait=false", token, headers=headers)).status == status, place
+
+
 async def test_a_reader_that_does_not_read_is_cut_and_streams_are_counted(
     live: Bench, laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,11 +17,13 @@ import pytest
 from interface.api.fhir.export import exporter
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
-from interface.flow import exporting
+from interface.domain.views import Actor, ActorKind
+from interface.flow import actors, exporting
 from interface.flow.exporting import Exporter
 from interface.flow.feed import Feed
 from interface.render.json import dumps
 from interface.settings import Settings
+from interface.store.ids import uuid7
 from tests.api.bench import Answer, Bench, Laboratory, found_laboratory, serving
 
 ASYNC = {"Prefer": "respond-async"}
@@ -233,6 +235,41 @@ async def test_only_so_many_are_under_way_and_a_cancelled_one_is_gone(export: Ex
     assert not export.exporter.folder_of(job).exists()
     for url in (urls[1], file):
         assert (await export.bench.get(url, export.token)).status == 404
+
+
+async def test_what_a_client_lets_lie_does_not_fill_the_disk(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "MOST_KEPT", 2)
+    other = await export.laboratory.client_token("system/*.rs")
+    kept = await export.begin("_type=Patient", other)
+    urls = []
+    for _ in range(4):
+        urls.append(await export.begin("_type=Patient"))
+        await export.work()
+        await export.exporter.sweep(export.laboratory.organization_id)
+    statuses = [(await export.bench.get(url, export.token)).status for url in urls]
+    assert statuses == [404, 200, 200, 200], "what was there when the last began, and the last"
+    assert (await export.bench.get(kept, other)).status == 200, "each has its own"
+    assert len(list(export.folder.glob("exports/*"))) == 4
+
+
+async def test_of_a_client_that_is_disabled_nothing_goes_on(export: Export) -> None:
+    await export.laboratory.order()
+    done, waits = await export.begin("_type=Patient"), ""
+    await export.work()
+    [file] = [one["url"] for one in (await export.bench.get(done, export.token)).json["output"]]
+    waits = await export.begin("_type=Patient")
+    async with export.laboratory.database.organization(export.laboratory.organization_id) as connection:
+        name = await connection.fetchval("select name from lab.client")
+    actor = Actor(ActorKind.USER, uuid7(), "admin", export.laboratory.organization_id, frozenset({"client:write"}))
+    await actors.disable_client(export.laboratory.database, actor, name)
+    for method, url in (("GET", done), ("GET", waits), ("GET", file), ("DELETE", done)):
+        assert (await export.bench.ask(method, url, export.token)).status == 401
+    await export.work()
+    job = UUID(waits.rpartition("/")[2])
+    async with export.laboratory.database.organization(export.laboratory.organization_id) as connection:
+        row = await connection.fetchrow("select state, error from lab.export_job where id = $1", job)
+    assert row is not None and tuple(row) == ("failed", "its client is disabled")
+    assert not export.exporter.folder_of(job).exists()
 
 
 async def test_nobody_else_comes_near_it(export: Export) -> None:

@@ -321,6 +321,46 @@ async def test_what_is_no_request_is_refused_without_a_word_about_us(bench: Benc
     assert (await bench.get("/health")).status == 200
 
 
+TOO_LONG = (
+    (b"GET /fhir/Patient?x=" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+    (b"GET /fhir/Patient?x=" + b"a" * 900_000, 414),
+    (b"GET /health HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 9000 + b"\r\n\r\n", 431),
+    (b"GET /health HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(150)) + b"\r\n", 431),
+)
+
+
+async def test_what_is_too_long_to_be_read_is_said_to_be(bench: Bench) -> None:
+    for said, status in TOO_LONG:
+        head, _, body = (await Raw(port(bench)).say(said)).partition(b"\r\n\r\n")  # and the connection is closed
+        assert head.split()[1] == b"%d" % status, said[:40]
+        assert b"Content-Type: application/problem+json" in head
+        assert orjson.loads(body) | {"detail": "", "title": ""} == {
+            "type": "about:blank", "title": "", "status": status, "code": "too-long", "detail": "",
+        }  # fmt: skip
+
+
+async def test_what_there_is_not_is_asked_for_before_the_audit(bench: Bench, laboratory: Laboratory) -> None:
+    """A method that a path has not, a path that there is not: the path may name a patient."""
+    records = await with_records(laboratory, "17.7707")
+    token = await laboratory.client_token("system/*.cruds")
+    patient = f"/fhir/Patient/{records.ids['patient']}"
+    for method, path, status in (
+        ("DELETE", patient, 405), ("PATCH", patient, 405), ("POST", f"{patient}/$match", 404),
+        ("GET", f"{patient}/x/y", 404),
+    ):  # fmt: skip
+        answer = await bench.ask(method, path, token)
+        assert (answer.status, answer.json["resourceType"]) == (status, "OperationOutcome")
+        assert status != 405 or answer.headers["Allow"] == "GET,HEAD"
+        assert (await bench.ask(method, path)).status == status, "of nobody"
+    await bench.writer.flush()
+    async with laboratory.database.organization(laboratory.organization_id) as connection:
+        rows = await connection.fetch("select * from lab.audit_event where outcome = 'refused' order by id")
+    assert [(row["action"], row["detail"]["route"], row["detail"]["status"]) for row in rows] == [
+        ("delete", "/fhir/Patient/{id}", "405"), ("patch", "/fhir/Patient/{id}", "405"), ("post", "unknown", "404"),
+        ("get", "unknown", "404"),
+    ]  # fmt: skip
+
+
 async def test_a_body_that_does_not_come_as_it_says_is_no_fault_of_ours(bench: Bench) -> None:
     head = b"POST /oauth/token HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     with capture_logs() as logs:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession, TCPConnector
@@ -14,12 +15,14 @@ from structlog.testing import capture_logs
 from interface import serving as running
 from interface.api import connections
 from interface.api.app import Readiness, build_app
+from interface.api.fhir import searches
 from interface.api.limits import BURST_S, LIMITS, Buckets, Limits, bucket_of, client_address
 from interface.domain.permissions import Role
 from interface.link.tls import dial_context, listen_context
 from interface.settings import ApiSettings, DialTls, ListenTls, Settings
 from interface.store.audit import AuditWriter
 from interface.store.db import Database
+from interface.store.search.along import find_along
 from tests.api.bench import Bench, Laboratory, serving
 from tests.link.certificates import Authority
 
@@ -93,6 +96,30 @@ async def test_who_asks_too_often_is_told_when_to_come_again(database: Database,
         assert problem.headers["Content-Type"].startswith("application/problem+json")
         assert problem.json["code"] == "throttled"
         assert (await bench.get("/health")).status == 200, "who watches the daemon is not slowed down"
+
+
+async def test_nothing_is_searched_for_who_asks_too_often(
+    database: Database, laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though who asks is found with what they ask for: once, then first who asks."""
+    asked = list[object]()
+
+    async def noted(*of: Any) -> Any:
+        asked.append(of)
+        return await find_along(*of)
+
+    monkeypatch.setattr(searches, "find_along", noted)
+    of = await laboratory.order()
+    token, now = await laboratory.client_token("system/*.rs"), [0.0]
+    async with serving(database, client_rate=0.1) as bench:
+        bench.app[LIMITS].clock = lambda: now[0]
+        path = f"/fhir/Observation?patient={of['patient']}"
+        statuses = [(await bench.get(path, token)).status for _ in range(5)]
+        assert statuses == [200, 429, 429, 429, 429]
+        assert len(asked) == 2
+        now[0] = 10.0
+        assert (await bench.get(path, token)).status == 200
+        assert len(asked) == 3
 
 
 async def test_an_address_behind_a_proxy_is_told_apart(database: Database, laboratory: Laboratory) -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from uuid import UUID
 
+from interface.api.fhir import observations
 from interface.api.fhir.page import Found, find_page
 from interface.api.fhir.search import Reader, Search
 from interface.api.fhir.searches import Searches
@@ -22,6 +23,17 @@ from tests.api.search_world import Maker
 
 ALL = {name: (Restriction(),) for name in TYPES}
 EMR = Audience.EMR
+
+
+def test_what_is_remembered_of_pages_is_bounded_in_bytes() -> None:
+    parts, longest = observations._Parts(bytes.decode), observations._LARGEST_KEPT
+    for number in range(3 * observations._MOST_BYTES // longest):
+        sent = b"%08d" % number + b"c" * (longest - 8)
+        assert parts[sent] == sent.decode()
+        assert parts[sent] is parts[sent]
+        assert sum(map(len, parts)) <= observations._MOST_BYTES + longest
+    long = b"c" * (longest + 1)
+    assert parts[long] == long.decode() and long not in parts
 
 
 class Counted:

@@ -12,7 +12,7 @@ from interface.domain.map_files import Choices, FileFaults, Laboratory, resolve
 from interface.domain.model import LabTest
 from interface.domain.units import UnitAliases
 from interface.render.map_read import read_map
-from interface.render.map_table import LIVD_COLUMNS, LIVD_SHEET
+from interface.render.map_table import LIVD_COLUMNS, LIVD_SHEET, read_text_table, write_csv
 from interface.render.sheet import write_sheet
 
 GLU = LabTest("1", "GLU", "Glucose", "2345-7", "mg/dL")
@@ -152,3 +152,18 @@ def test_lines_are_told_right_also_where_braces_stand_in_texts() -> None:
     with pytest.raises(FileFaults) as refused:
         resolve(read_map("map.json", text.encode()).rows, LABORATORY, Choices())
     assert [fault.line for fault in refused.value.faults] == [line]
+
+
+def test_no_cell_that_is_written_is_a_formula_and_it_is_read_again_as_it_was() -> None:
+    row = {
+        "driver": "generic_lis2",
+        "code": "=HYPERLINK(1)",
+        "test": "-",
+        "unit": "+/-",
+        "note": "@x",
+        "origin": "site",
+    }
+    text = write_csv([row]).decode()
+    assert text.splitlines()[1].startswith("generic_lis2,,'=HYPERLINK(1),,-,,'+/-,,,'@x,")
+    [read] = read_text_table("f", text).rows
+    assert (read.code, read.test, read.unit, read.note) == (row["code"], "-", "+/-", "@x")

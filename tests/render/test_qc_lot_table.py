@@ -133,3 +133,11 @@ def test_what_is_written_is_read_again() -> None:
     assert read.target is not None
     assert (str(read.target.mean), str(read.target.sd)) == ("1000", "0.10")
     assert read.target.valid_from == row["valid_from"]
+
+
+def test_no_cell_is_a_formula_and_it_is_read_again_as_it_was() -> None:
+    row: dict[str, object] = {"material": "=cmd|' /C calc'!A0", "lot": "+1", "level": "@x", "identifiers": ("-1", "=2")}
+    text = write_csv([row])
+    assert text.splitlines()[1].startswith("'=cmd|' /C calc'!A0,,,'+1,'@x,,,'-1;=2,")
+    [read] = read_lots("f", text).rows
+    assert (read.material, read.lot, read.level, read.identifiers) == (row["material"], "+1", "@x", ("-1", "=2"))

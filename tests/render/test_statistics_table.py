@@ -13,7 +13,7 @@ import pytest
 from interface.domain.report import Paper
 from interface.domain.statistics import By, Stage, Target, TurnaroundReport, TurnaroundRow, WorkloadReport, WorkloadRow
 from interface.render import statistics_table as tables
-from interface.render.csv_text import cell, write
+from interface.render.csv_text import cell, plain, write
 from tests.render.report_cases import usual
 
 BEGIN, END = datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)
@@ -33,10 +33,14 @@ def turnaround() -> TurnaroundReport:
 @pytest.mark.parametrize(
     ("value", "said"),
     [("=1+1", "'=1+1"), ("+1", "'+1"), ("-1", "'-1"), ("@SUM(A1)", "'@SUM(A1)"), ("\t=1", "'\t=1"), ("\r=1", "'\n=1"),
-     (" =1", "' =1"), ("\n=1", "'\n=1"), ("a=1", "a=1"), (-1, "-1"), (Decimal("-5.10"), "-5.10"), (None, ""), ("", "")],
+     (" =1", "' =1"), ("\n=1", "'\n=1"), ("a=1", "a=1"), ("\uff1d1+1", "'\uff1d1+1"), ("\xa0=1", "'\xa0=1"),
+     ("\ufeff@x", "'\ufeff@x"), ("'=1", "''=1"), ("-", "-"), ("+", "+"), ("'a", "'a"),
+     (-1, "-1"), (Decimal("-5.10"), "-5.10"), (None, ""), ("", "")],
 )  # fmt: skip
 def test_no_cell_is_a_formula(value: object, said: str) -> None:
     assert cell(value) == said
+    if isinstance(value, str):
+        assert plain(said) == value.replace("\r", "\n")
     assert next(csv.reader(StringIO(write(["a"], [[value]]).split("\n", 1)[1]))) in ([said], [])
 
 

@@ -281,6 +281,8 @@ async def test_what_is_left_of_an_audit_trail_can_be_verified(lab: Laboratory) -
     assert (await sealed(lab, 2)).number > newest.number  # and it goes on
     assert (await verified(lab, newest)).findings == ()
 
+    assert [one.what for one in (await verified(lab, early)).findings] == [Tampering.HEAD], "it proves nothing any more"
+
     # Who deletes, and puts an anchor there for it, is found: no row of the trail says so.
     head = (await verified(lab)).head
     assert head is not None
@@ -294,6 +296,22 @@ async def test_what_is_left_of_an_audit_trail_can_be_verified(lab: Laboratory) -
     )
     await lab.owner.execute("delete from lab.audit_segment where number <= (select max(number) from lab.audit_anchor)")
     assert [each.what for each in (await verified(lab)).findings] == [Tampering.MISSING]
+
+
+async def test_a_trail_that_is_made_anew_behind_a_forged_beginning_does_not_pass_an_old_head(lab: Laboratory) -> None:
+    """Whoever can do everything in the database also writes the row that tells of a deletion."""
+    kept, forged = await sealed(lab, 3), audit_chain.Head(1_000_000, b"x" * 32)
+    for text in ("delete from lab.audit_event", "delete from lab.audit_segment"):
+        await lab.owner.execute(text)
+    await lab.owner.execute(
+        """insert into lab.audit_anchor (organization_id, number, digest, ended_position, ended_id, sealed_at, rows)
+           values ($1, $2, $3, 0, '00000000-0000-0000-0000-000000000000', now(), 0)""",
+        lab.organization_id, forged.number, forged.digest,
+    )  # fmt: skip
+    async with lab.database.transaction(lab.organization_id) as connection:
+        actor = Actor(ActorKind.USER, uuid4(), "eve", lab.organization_id)
+        await audit.record(connection, actor, "delete", "audit_event", None, {"anchor": str(forged)})
+    assert [one.what for one in (await verified(lab, kept)).findings] == [Tampering.HEAD]
 
 
 async def test_an_anchor_alone_hides_nothing(lab: Laboratory) -> None:

@@ -24,7 +24,8 @@ from interface.store.search.cover import (
 )
 from interface.store.search.engine import Row
 
-_MOST_KEPT, _LARGEST_KEPT = 10_000, 4_000  # parts of each sort, bytes of what was sent
+# Parts of each sort; bytes of what was sent of one, and of all: what is made of them is about as long again.
+_MOST_KEPT, _LARGEST_KEPT, _MOST_BYTES = 10_000, 4_000, 4 << 20
 
 _Part = TypeVar("_Part")
 
@@ -46,13 +47,16 @@ class _Parts(dict[bytes, _Part], Generic[_Part]):
     def __init__(self, make: Callable[[bytes], _Part]) -> None:
         super().__init__()
         self._make = make
+        self._bytes = 0
 
     def __missing__(self, sent: bytes) -> _Part:
         part = self._make(sent)
         if len(sent) <= _LARGEST_KEPT:
-            if len(self) >= _MOST_KEPT:
+            if len(self) >= _MOST_KEPT or self._bytes >= _MOST_BYTES:
                 self.clear()
+                self._bytes = 0
             self[sent] = part
+            self._bytes += len(sent)
         return part
 
 
