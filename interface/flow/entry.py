@@ -1,12 +1,13 @@
 """What a person enters for an order item: decided like an analyzer's result, with the person as its origin.
 
 The same entry again says nothing new; another value is the next version, and one that would change a released result
-waits beside it. Nothing is released by being entered, but what the rules in force release.
+waits beside it. Nothing is released by being entered, but what the rules in force release, and not where two people
+verify: of what one person typed nobody else would have seen anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -54,7 +55,9 @@ from interface.store import results as store
 from interface.store import surroundings as rows
 from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection
+from interface.store.review import of_two_steps
 
+_OF_TWO = "a person entered it, and two people verify this test"
 LONGEST_VALUE = 4000  # characters, of a value and of a comment
 
 
@@ -105,7 +108,8 @@ async def enter(
     await add_neighbours_of(connection, at, tests, catalogue, now)
     gate = await gate_beside(connection, at, gate, analyzers)
     rules = Rules(now, analyzer=analyzer[1] if analyzer else "", qc=gate)
-    decided = _decided(actor, found, keys, at, catalogue, rules)
+    two = await of_two_steps(connection, [item.test_id for _, _, item in found])
+    decided = _decided(actor, found, keys, at, catalogue, rules, two)
     result_ids = {key: known.id for key, known in at.current.items()}
     result_ids |= {case.key: case.result_id for one in decided for case in one.cases}
     await _write(connection, actor, decided, catalogue, now)
@@ -179,7 +183,9 @@ def _decided(
     at: Surroundings,
     catalogue: Catalogue,
     rules: Rules,
+    two: Collection[str],
 ) -> list[Decided]:
+    """`two`: the tests whose results two people verify."""
     context = DecisionContext(catalogue, received_at=datetime.now(UTC))
     by_specimen: dict[str, list[Case]] = {}
     for entry, specimen, item in found:
@@ -196,7 +202,8 @@ def _decided(
         said = {"value": text, "unit": observed.unit, "method": method}
         made = Step("enter", "ok", f"entered by {actor.name}", inputs={name: one for name, one in said.items() if one})
         decision = decide_value(test, value, observed.unit, specimen, item, context, made, method)
-        case = Case(keys[entry.order_item_id], decision, Origin.MANUAL, observed)
+        blocked = _OF_TWO if item.test_id in two else ""
+        case = Case(keys[entry.order_item_id], decision, Origin.MANUAL, observed, blocked=blocked)
         known = at.current.get(case.key)
         if known is not None:
             if known.status not in GONE and _said_before(case, known):

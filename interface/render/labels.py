@@ -15,6 +15,7 @@ from interface.render.code128 import QUIET_MODULES, Unprintable
 # Modules of 0.25 mm, in a long code down to 0.19 mm: 10 mil and 7.5 mil, which the readers of analyzers resolve.
 MODULE_UM, LEAST_MODULE_UM = 250, 190
 _MARGIN_UM, _LINE_UM, _TEXT_UM = 1000, 3000, 2600
+_MOST_BELOW = 24  # letters
 _LETTER_UM, _BOLD_UM = 1500, 1750  # a line is cut by this width of a letter, so that nothing runs out of the label
 
 
@@ -58,9 +59,9 @@ def svg(label: Label, size: Size = Size()) -> str:
         parts.append(f'<rect x="{x}" y="{_MARGIN_UM - 300}" width="{width}" height="{_LINE_UM}"/>')
         parts.append(_svg_text(x + 600, _baseline(0), label.mark, ' font-weight="bold" fill="#fff"'))
     parts.append(_svg_text(_MARGIN_UM, top + height + _TEXT_UM, _cut(label.barcode, size.width_um * 2 // 3)))
-    if label.below:
-        at_end = f' text-anchor="end" textLength="{min(len(label.below) * _LETTER_UM, size.width_um // 3)}"'
-        parts.append(_svg_text(size.width_um - _MARGIN_UM, top + height + _TEXT_UM, label.below, at_end))
+    if below := _below(label):
+        at_end = f' text-anchor="end" textLength="{min(len(below) * _LETTER_UM, size.width_um // 3)}"'
+        parts.append(_svg_text(size.width_um - _MARGIN_UM, top + height + _TEXT_UM, below, at_end))
     parts += ["</g>", f'<path d="{_bars(values, module, left, top, height)}" fill="#000"/>', "</svg>"]
     return "\n".join(parts) + "\n"
 
@@ -92,9 +93,9 @@ def zpl(label: Label, size: Size = Size()) -> str:
     lines.append(f"^FO{left},{at(top)}^BY{dots}^BCN,{at(height)},N,N,N^FD{_invoked(values)}^FS")
     low = at(top + height + 300)
     lines.append(_zpl_text(at(_MARGIN_UM), low, at(_TEXT_UM), _cut(label.barcode, size.width_um * 2 // 3)))
-    if label.below:
-        x = size.width_um - _MARGIN_UM - min(len(label.below) * _LETTER_UM, size.width_um // 3)
-        lines.append(_zpl_text(at(x), low, at(_TEXT_UM), label.below))
+    if below := _below(label):
+        x = size.width_um - _MARGIN_UM - min(len(below) * _LETTER_UM, size.width_um // 3)
+        lines.append(_zpl_text(at(x), low, at(_TEXT_UM), below))
     return "\n".join([*lines, "^PQ1", "^XZ"]) + "\n"
 
 
@@ -134,13 +135,20 @@ def _line(label: Label, size: Size, place: int) -> str:
     return _cut(label.lines[0], room - (_mark_width(label) + 500 if label.mark else 0), _BOLD_UM)
 
 
+def _below(label: Label) -> str:
+    """Narrower than other texts where there is little room, and not narrower than can be read."""
+    return _cut(label.below, _MOST_BELOW * _LETTER_UM)
+
+
 def _mark_width(label: Label) -> int:
     return len(label.mark) * 2000 + 1200
 
 
 def _cut(text: str, width_um: int, letter_um: int = _LETTER_UM) -> str:
+    """Of what can be seen, and so be printed, as much as there is room for."""
     most = max(width_um // letter_um, 1)
-    return text if len(text) <= most else text[: most - 1] + "…"
+    said = "".join(letter for letter in text if letter.isprintable())
+    return said if len(said) <= most else said[: most - 1] + "…"
 
 
 def _mm(um: int) -> str:
@@ -152,8 +160,7 @@ def _mm(um: int) -> str:
 
 
 def _svg_text(x: int, y: int, text: str, more: str = "") -> str:
-    said = "".join(letter for letter in text if letter.isprintable())  # XML has no word for control characters
-    return f'<text x="{x}" y="{y}"{more}>{escape(said)}</text>'
+    return f'<text x="{x}" y="{y}"{more}>{escape(text)}</text>'
 
 
 def _bars(values: tuple[int, ...], module: int, left: int, top: int, height: int) -> str:
@@ -192,5 +199,5 @@ def _invoked(values: tuple[int, ...]) -> str:
 
 def _zpl_text(x: int, y: int, height: int, text: str) -> str:
     """A text field; what would be a command or a hexadecimal escape is written as one (^FH)."""
-    said = "".join(f"_{ord(letter):02X}" if letter in "^~_\\" else letter for letter in text if letter.isprintable())
+    said = "".join(f"_{ord(letter):02X}" if letter in "^~_\\" else letter for letter in text)
     return f"^FO{x},{y}^A0N,{height}^FH^FD{said}^FS"

@@ -6,7 +6,7 @@ kept beside the one that is reported. It is for staff.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
@@ -152,6 +152,17 @@ async def two_steps(connection: Connection, test_id: UUID | None) -> bool:
         test_id,
     )
     return asked
+
+
+async def of_two_steps(connection: Connection, test_ids: Iterable[str]) -> frozenset[str]:
+    """Of these tests those whose results two people must verify."""
+    rows = await connection.fetch(
+        """select t.id::text as id from unnest($1::uuid[]) t (id)
+            where coalesce((select p.two_steps from lab.review_policy p where p.test_id = t.id),
+                           (select p.two_steps from lab.review_policy p where p.test_id is null), false)""",
+        list(dict.fromkeys(test_ids)),
+    )
+    return frozenset(row["id"] for row in rows)
 
 
 async def policies(connection: Connection) -> list[Policy]:

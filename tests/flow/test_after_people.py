@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from interface.domain.model import HoldReason, ResultStatus
+from interface.domain.review import ReviewError
 from interface.domain.specimens import RejectReason
 from interface.domain.views import Audience, IdentifierView, ResultView
 from interface.flow import review
@@ -231,6 +232,23 @@ async def test_what_a_person_took_back_may_be_entered_anew(database_url: str, re
         assert (again.id == first.id) is not released
         seen = [(view.id, view.status) for view in await lab.results(Audience.EMR)]
         assert seen == ([(first.id, ResultStatus.ENTERED_IN_ERROR)] if released else [])
+
+
+async def test_no_rule_releases_what_one_person_typed_where_two_verify(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        vera, otto = lab.director, replace(lab.director, name="otto")
+        for barcode, two, status in (("S1", False, FINAL), ("S2", True, PRELIMINARY)):
+            item = (await lab.order(barcode, "NA")).items[0].id
+            async with lab.database.transaction(lab.organization_id) as connection:
+                await set_policy(connection, vera, Policy("NA", two, None))
+                [one] = await enter(connection, vera, [Entry(item, "140")])
+            assert (one.status, one.held) == (status, ())
+        await decide(lab, lambda connection: review.verify(connection, vera, one.id))
+        with pytest.raises(ReviewError, match="another person must release it"):
+            await decide(lab, lambda connection: review.release(connection, vera, one.id))
+        await decide(lab, lambda connection: review.release(connection, otto, one.id))
+        assert [view.status for view in await lab.results(Audience.EMR)] == [FINAL, FINAL]
 
 
 async def test_no_rule_releases_what_was_critical_and_is_not_any_more(database_url: str) -> None:

@@ -136,6 +136,15 @@ def test_nothing_that_is_written_becomes_markup_or_a_command() -> None:
     assert "~" not in text
 
 
+def test_what_is_not_seen_takes_no_room_and_no_text_is_longer_than_the_label() -> None:
+    hidden = "\0\x1b\u202e\u200b\r\n" * 2000
+    label = Label("1", (hidden + "Muster, Eva", "\u05d0" * 10_000), below="9" * 10_000)
+    for text in (svg(label), zpl(label)):
+        assert "Muster, Eva" in text
+        assert not any(letter in text for letter in "\0\x1b\u202e\u200b\r")
+        assert len(text) < 8_000
+
+
 def test_the_most_important_line_is_cut_before_it_runs_into_the_mark() -> None:
     label = Label("1", ("N" * 60, "n" * 60), mark="STAT")
     first, second = re.findall(r">([Nn]+…)<", svg(label))
