@@ -73,10 +73,14 @@ def said(text: str, style: ParagraphStyle = BODY) -> Paragraph:
 def table(
     head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[float], right: Sequence[int] = ()
 ) -> Table:
-    """Rows under a head that is repeated on every page. `widths`: parts of the page's; `right`: columns of numbers."""
+    """Rows under a head that is repeated on every page. `widths`: parts of the page's; `right`: columns of numbers.
+
+    A row that is higher than a page goes on on the next.
+    """
     styles = [CELL_RIGHT if column in right else CELL for column in range(len(head))]
     cells = [[said(text, style) for text, style in zip(row, styles, strict=True)] for row in (head, *rows)]
-    made = Table(cells, [f"{100 * width / sum(widths):.2f}%" for width in widths], repeatRows=1, hAlign="LEFT")
+    shares = [f"{100 * width / sum(widths):.2f}%" for width in widths]
+    made = Table(cells, shares, repeatRows=1, hAlign="LEFT", splitInRow=1)
     made.setStyle(
         TableStyle(
             [

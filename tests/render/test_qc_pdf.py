@@ -86,6 +86,14 @@ def test_what_is_long_stays_on_the_page_and_is_broken_not_lost() -> None:
     assert all(f" {number} Pemeriksaan" in " ".join(made) for number in range(1, 200))
 
 
+def test_a_row_that_is_higher_than_a_page_goes_on_on_the_next() -> None:
+    """Several long comments on one failure stand in one cell: the month could not be printed."""
+    rows = [("1", "W" * 9000, "right"), ("2", "x" * 3000, "")]
+    made = pages(build(Sheet("", "", "", END), [table(("number", "tet", "more"), rows, (1, 3, 1))]))
+    assert len(made) > 3
+    assert [sum(text.count(letter) for text in made) for letter in "Wx"] == [9000, 3000]
+
+
 def test_letters_go_into_the_file(november: bytes) -> None:
     assert b"/FontFile2" in november and b"Arimo" in november
     [text] = pages(build(Sheet("", "", "", END), [said("µ \N{GREEK SMALL LETTER SIGMA} ± 10⁹/L é ğ ł ≥")]))
