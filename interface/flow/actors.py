@@ -202,6 +202,13 @@ async def _existing_user(connection: Connection, username: str) -> rows.UserSecr
 
 
 async def authenticate(database: Database, organization: str, username: str, password: str, address: str = "") -> Actor:
+    """The user who knows the password. Raises as `_known`."""
+    return (await _known(database, organization, username, password, address))[0]
+
+
+async def _known(
+    database: Database, organization: str, username: str, password: str, address: str
+) -> tuple[Actor, rows.UserSecret]:
     """The user who knows the password. Raises BadCredentials; FAILURES_TO_LOCK wrong ones lock the user for LOCK_S.
 
     Unknown organizations and users, disabled and locked ones take as long as a wrong password.
@@ -237,7 +244,7 @@ async def authenticate(database: Database, organization: str, username: str, pas
             await audit.record(connection, actor, "login", "user", user.id)
     if refused:
         raise BadCredentials
-    return actor
+    return actor, user
 
 
 def _stranger(organization_id: UUID, name: str, address: str) -> Actor:
@@ -254,8 +261,8 @@ async def login(
     database: Database, organization: str, username: str, password: str, lifetime_s: int, address: str = ""
 ) -> IssuedToken:
     """`authenticate`, and a token for what follows."""
-    actor = await authenticate(database, organization, username, password, address)
-    return await _issue(database, actor, lifetime_s)
+    actor, user = await _known(database, organization, username, password, address)
+    return await _issue(database, actor, lifetime_s, user)
 
 
 # ---- clients --------------------------------------------------------------------------------------------------------
@@ -357,7 +364,7 @@ async def client_token(
     if client is None or not right or client.disabled:
         raise BadCredentials("unknown client or wrong secret")
     actor = await _with_scopes(database, client, _client_actor(client, organization_id, address), scope)
-    return await _issue(database, actor, lifetime_s)
+    return await _issue(database, actor, lifetime_s, client)
 
 
 async def assertion_token(
@@ -407,7 +414,7 @@ async def assertion_token(
         async with database.transaction(organization_id) as connection:
             await audit.record(connection, actor, "token", "client", client.id, {"reason": error.reason}, "refused")
         raise refusal from None
-    return await _issue(database, await _with_scopes(database, client, actor, scope), lifetime_s)
+    return await _issue(database, await _with_scopes(database, client, actor, scope), lifetime_s, client)
 
 
 def _client_actor(client: rows.ClientSecret, organization_id: UUID, address: str) -> Actor:
@@ -442,10 +449,16 @@ async def _with_scopes(database: Database, client: rows.ClientSecret, actor: Act
 FindHolder: TypeAlias = Callable[[UUID, bytes], Awaitable[TokenHolder | None]]
 
 
-async def _issue(database: Database, actor: Actor, lifetime_s: int) -> IssuedToken:
+async def _issue(
+    database: Database, actor: Actor, lifetime_s: int, proved: rows.UserSecret | rows.ClientSecret
+) -> IssuedToken:
+    """`proved`: by what the actor has proved who they are. Raises BadCredentials where that is another by now: who
+    changed it has ended the tokens that there were then."""
     token = f"{TOKEN_PREFIX}.{actor.organization_id.hex}.{secrets.token_urlsafe(32)}"
     is_client = actor.kind is ActorKind.CLIENT
     async with database.transaction(actor.organization_id) as connection:
+        if not await _still(connection, proved):
+            raise BadCredentials
         expires_at = await rows.insert_token(
             connection, actor.organization_id, _sha256(token), lifetime_s,
             user_id=None if is_client else actor.id, client_id=actor.id if is_client else None,
@@ -455,6 +468,14 @@ async def _issue(database: Database, actor: Actor, lifetime_s: int) -> IssuedTok
             detail = {"scopes": " ".join(sorted(actor.scopes))}
             await audit.record(connection, actor, "token", "client", actor.id, detail)
     return IssuedToken(token, expires_at, lifetime_s, actor)
+
+
+async def _still(connection: Connection, proved: rows.UserSecret | rows.ClientSecret) -> bool:
+    """Whether it stands, and stays so until the transaction ends."""
+    if isinstance(proved, rows.ClientSecret):
+        return await rows.find_client_secret(connection, proved.id, lock=True) == proved
+    now = await rows.find_user_secret(connection, proved.username, lock=True)
+    return now is not None and not now.disabled and now.password_hash == proved.password_hash
 
 
 async def token_actor(database: Database, token: str, address: str = "") -> Actor | None:

@@ -210,12 +210,13 @@ async def list_clients(connection: Connection) -> tuple[ClientView, ...]:
     return tuple(ClientView(**{**row, "scopes": tuple(row["scopes"])}) for row in rows)
 
 
-async def find_client_secret(connection: Connection, client_id: UUID) -> ClientSecret | None:
-    row = await connection.fetchrow(
+async def find_client_secret(connection: Connection, client_id: UUID, *, lock: bool = False) -> ClientSecret | None:
+    """The client of that id; `lock` keeps its row as it is until the transaction ends."""
+    text = (
         "select id, name, secret_hash, jwks, jwks_url, scopes, disabled_at is not null as disabled"
-        " from lab.client where id = $1",
-        client_id,
+        " from lab.client where id = $1"
     )
+    row = await connection.fetchrow(" ".join((text, "for share" if lock else "")), client_id)
     return None if row is None else ClientSecret(**{**row, "scopes": tuple(row["scopes"])})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import time
@@ -164,6 +165,40 @@ async def test_new_keys_and_the_end_of_a_client(bench: Bench, laboratory: Labora
     ):
         with pytest.raises(ApiError, match="no such client"):
             await change
+
+
+async def test_what_was_proved_by_keys_that_have_been_changed_meanwhile_gives_no_token(
+    bench: Bench, laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change ends the tokens that there are; one that is made after it, by the old key, would have lived on."""
+    admin, signer = administrator(laboratory), await signing(bench, laboratory)
+    [client] = await actors.list_clients(laboratory.database, admin)
+    scopes = actors._with_scopes
+
+    async def changed(*of: Any) -> Actor:
+        await actors.set_client_keys(laboratory.database, admin, client.name, ClientKeys(KEYS), frozenset())
+        return await scopes(*of)
+
+    form = signer.form(signer.sign())
+    with monkeypatch.context() as patch:
+        patch.setattr(actors, "_with_scopes", changed)
+        assert await answer(bench, form) == "200", "the same keys again"
+        other = ClientKeys({"keys": [public(ec_key("newer"), "newer")]})
+        await actors.set_client_keys(laboratory.database, admin, client.name, other, frozenset())
+        newer = replace(signer, key=ec_key("newer"), kid="newer")
+        assert await answer(bench, newer.form(newer.sign())) == "401 invalid_client"
+
+
+async def test_an_assertion_is_taken_once_by_whatever_process(database: Database, laboratory: Laboratory) -> None:
+    url = "http://127.0.0.1:1"
+    async with serving(database, base_url=url) as one, serving(database, base_url=url) as two:
+        signer = await signing(one, laboratory)
+        signer.token_url = f"{url}/oauth/token"
+        form = signer.form(signer.sign())
+        answers = await asyncio.gather(*(answer(bench, form) for bench in (one, two) * 4))
+        assert sorted(answers) == ["200", *["401 invalid_client"] * 7]
+    async with serving(database, base_url=url) as after:
+        assert await answer(after, form) == "401 invalid_client"
 
 
 async def test_the_configuration_says_what_is_true(bench: Bench) -> None:

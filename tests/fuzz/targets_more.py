@@ -76,10 +76,13 @@ def assertions(data: bytes) -> None:
     try:
         claimed = client_keys.peek(text)
     except client_keys.Refused as refused:
-        assert refused.reason in ("malformed", "algorithm")
+        assert refused.reason == "malformed"
+        return
+    client_keys.organization_of(claimed.client_id)
+    if claimed.problem:
+        assert claimed.problem in ("malformed", "algorithm")
         return
     assert claimed.algorithm in client_keys.ALGORITHMS
-    client_keys.organization_of(claimed.client_id)
     claims_said = orjson.loads(base64.urlsafe_b64decode(text.split(".")[1] + "=="))
     if not client_keys.claims_problem(claims_said, CLIENT, TOKEN_URL, NOW):
         client_keys.spent(claims_said)
