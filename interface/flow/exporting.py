@@ -34,6 +34,7 @@ from interface.store.ids import uuid7
 PAGE: Final = 500
 LEASE_S: Final = 60.0  # a page takes far less
 KEPT_S: Final = 86400.0
+TIDIED_EVERY_S: Final = 3600.0
 LOOK_S: Final = 1.0
 MOST_ATTEMPTS: Final = 3
 MOST_OF_A_CLIENT, MOST_OF_ALL = 2, 8  # jobs that are not at an end
@@ -83,6 +84,7 @@ class Exporter:
     ) -> None:
         self._database, self._feed, self._reading, self._folder, self._now = database, feed, reading, folder, now
         self.holder = uuid7()
+        self._tidy_at = now()
 
     async def run(self) -> None:
         """Work until cancelled; what is under way then is gone on with by whoever comes next."""
@@ -96,6 +98,9 @@ class Exporter:
                     log.warning("exports wait", action="export.store", error=error.slug)
                 except OSError as error:
                     log.error("exports cannot be written", action="export.folder", error=type(error).__name__)
+            if self._now() >= self._tidy_at:
+                self._tidy_at = self._now() + timedelta(seconds=TIDIED_EVERY_S)
+                await asyncio.to_thread(self.tidy)
             await asyncio.sleep(LOOK_S)
 
     async def work(self, organization_id: UUID) -> bool:
@@ -212,6 +217,19 @@ class Exporter:
             await asyncio.to_thread(shutil.rmtree, self.folder_of(id), True)
             async with self._database.organization(organization_id) as connection:
                 await rows.note_removed(connection, id)
+
+    def tidy(self) -> None:
+        """Remove what no sweep has come to: of a laboratory that nobody has asked for since the start, or of an export
+        that a daemon on another machine has swept."""
+        before = (self._now() - timedelta(seconds=2 * KEPT_S)).timestamp()
+        for folder in self._folder.glob("*"):
+            try:
+                written = max(one.stat().st_mtime for one in (folder, *folder.glob("*")))
+            except OSError:
+                continue  # it goes just now
+            if written < before:
+                log.info("files of an export that is over", action="export.tidied", job=folder.name)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _made(*folders: Path) -> None:

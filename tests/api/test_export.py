@@ -252,6 +252,21 @@ async def test_what_a_client_lets_lie_does_not_fill_the_disk(export: Export, mon
     assert len(list(export.folder.glob("exports/*"))) == 4
 
 
+async def test_files_that_no_sweep_comes_to_go_all_the_same(export: Export) -> None:
+    """After a restart a laboratory without links is known only once somebody asks for it."""
+    url = await export.begin("_type=Patient")
+    await export.work()
+    folder = export.exporter.folder_of(UUID(url.rpartition("/")[2]))
+    now = [datetime.now(UTC)]
+    nobody = Exporter(export.laboratory.database, Feed(export.laboratory.database), export.exporter._reading,
+                      folder.parent, lambda: now[0])  # fmt: skip
+    for days, there in ((1.9, True), (2.1, False)):
+        now[0] += timedelta(seconds=days * exporting.KEPT_S)
+        nobody.tidy()
+        assert folder.exists() is there
+        now[0] -= timedelta(seconds=days * exporting.KEPT_S)
+
+
 async def test_of_a_client_that_is_disabled_nothing_goes_on(export: Export) -> None:
     await export.laboratory.order()
     done, waits = await export.begin("_type=Patient"), ""
