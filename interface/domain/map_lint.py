@@ -35,7 +35,8 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class LintFacts:
     """What rows are judged by. `declared` has the drivers that say which codes there are; `units_seen` the units as
-    they were sent, by driver and code."""
+    they were sent, by driver and code. By the laboratory's code of a test: `methods_asked` that its intervals are for,
+    `methods_said` by a row of any map or of its results."""
 
     at: datetime
     tests: Mapping[str, LabTest]  # active ones, by the laboratory's code
@@ -45,6 +46,8 @@ class LintFacts:
     declared: Mapping[str, frozenset[str]] = field(default_factory=dict)
     seen: Mapping[str, frozenset[str]] = field(default_factory=dict)
     units_seen: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    methods_asked: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    methods_said: Mapping[str, frozenset[str]] = field(default_factory=dict)
     aliases: UnitAliases = field(default_factory=UnitAliases)
 
 
@@ -167,6 +170,18 @@ def _no_interval(rows: list[MapRow], facts: LintFacts) -> Iterator[Finding]:
             yield Finding(Severity.WARNING, "no_interval", f"test {code}", text)
 
 
+def _method(rows: list[MapRow], facts: LintFacts) -> Iterator[Finding]:
+    """An interval for a method that no result of its test will say, as one that is spelt otherwise."""
+    said: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        said[row.span.target.test].add(row.span.target.method)
+    for code in _mapped_tests(rows, facts):
+        asked = facts.methods_asked.get(code, frozenset())
+        for method in sorted(asked - said[code] - facts.methods_said.get(code, frozenset())):
+            text = f"an interval is for the method {method}, which no row and no result says"
+            yield Finding(Severity.WARNING, "method", f"test {code}", text)
+
+
 _CHECKS: tuple[Callable[[list[MapRow], LintFacts], Iterator[Finding]], ...] = (
     _loinc,
     _not_in_use,
@@ -176,4 +191,5 @@ _CHECKS: tuple[Callable[[list[MapRow], LintFacts], Iterator[Finding]], ...] = (
     _unreachable,
     _specimen_type,
     _no_interval,
+    _method,
 )

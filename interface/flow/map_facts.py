@@ -94,15 +94,18 @@ async def lint_facts(connection: Connection, analyzers: Analyzers, since: dateti
         seen[one.driver].add(one.code)
         units[one.driver, one.code].update(analyzers.units(one.driver, one.units))
     intervals = await connection.fetch(
-        "SELECT DISTINCT t.code FROM lab.reference_interval i JOIN lab.test t ON t.id = i.test_id"
+        "SELECT DISTINCT t.code, i.method FROM lab.reference_interval i JOIN lab.test t ON t.id = i.test_id"
         " WHERE coalesce(i.valid_from <= now(), true) AND (i.valid_to IS NULL OR i.valid_to > now())"
     )
+    asked = [(row["code"], row["method"]) for row in intervals if row["method"]]
     used = {link.driver for link in analyzers.links.values()}
     declared = {driver_id: frozenset(analyzers.declared(driver_id)) for driver_id in used}
     return LintFacts(
         at=at,
         tests=known.tests,
         with_interval=frozenset(row["code"] for row in intervals),
+        methods_asked=_methods(asked),
+        methods_said=_methods(await map_traffic.methods_said(connection, since)) if asked else {},
         links={name: link.driver for name, link in analyzers.links.items()},
         specimen_types=known.specimen_types,
         declared={driver_id: codes for driver_id, codes in declared.items() if codes},
@@ -110,6 +113,13 @@ async def lint_facts(connection: Connection, analyzers: Analyzers, since: dateti
         units_seen={key: frozenset(found) for key, found in units.items()},
         aliases=known.aliases,
     )
+
+
+def _methods(found: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
+    by_test: defaultdict[str, set[str]] = defaultdict(set)
+    for code, method in found:
+        by_test[code].add(method)
+    return {code: frozenset(methods) for code, methods in by_test.items()}
 
 
 async def lint_maps(

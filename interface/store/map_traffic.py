@@ -182,6 +182,18 @@ class WaitingMessage:
     link: str
 
 
+async def methods_said(connection: Connection, since: datetime) -> list[tuple[str, str]]:
+    """Tests, by their codes, with the methods that a map's row, or a result since, says they are measured by."""
+    rows = await connection.fetch(
+        """SELECT t.code, m.method FROM lab.code_map m JOIN lab.test t ON t.id = m.test_id
+            WHERE m.ended_at IS NULL AND m.method <> ''
+           UNION
+           SELECT test_code, method FROM lab.result_version WHERE id >= $1 AND method <> '' AND test_code <> ''""",
+        uuid7_floor(since),
+    )
+    return [(row["code"], row["method"]) for row in rows]
+
+
 async def messages_waiting(connection: Connection, code: str, link: str | None) -> list[WaitingMessage]:
     """The messages whose results, or controls, wait because this code had no test, in the order they came."""
     rows = await connection.fetch(

@@ -499,6 +499,20 @@ async def test_lint_finds_what_is_wrong_and_what_is_doubtful(bench: Workbench) -
     assert found == sorted(found, key=lambda one: one[0] != "error")
 
 
+async def test_an_interval_for_a_method_that_nothing_says_is_found(bench: Workbench) -> None:
+    """As one that is spelt otherwise: it would apply to no result, and nobody would see."""
+    await bench.laboratory.owner.execute(
+        "update lab.reference_interval set method = 'enzymatic' where test_id in"
+        " (select id from lab.test where code = 'CREA')"
+    )
+    await bench.change("set", "C1", "CREA", *DRIVER, "--method", "enzymatc")
+    assert ("warning", "method", "test CREA") in await lint(bench)
+    await bench.change("set", "C1", "CREA", "--link", "second", "--method", "enzymatic")
+    assert all(check != "method" for _, check, _ in await lint(bench))
+    said = await bench.change("set", "C2", "CREA", *DRIVER)
+    assert "[method]" not in said.out + said.err, "a row of another link says it"
+
+
 async def test_several_codes_of_one_test_are_right_where_each_says_its_method(bench: Workbench) -> None:
     for code, method in (("C1", "Jaffe"), ("C2", "enzymatic")):
         await bench.change("set", code, "CREA", *DRIVER, "--method", method)
