@@ -164,6 +164,6 @@ def test_no_cell_that_is_written_is_a_formula_and_it_is_read_again_as_it_was() -
         "origin": "site",
     }
     text = write_csv([row]).decode()
-    assert text.splitlines()[1].startswith("generic_lis2,,'=HYPERLINK(1),,-,,'+/-,,,'@x,")
+    assert text.splitlines()[1].startswith("generic_lis2,,'=HYPERLINK(1),,-,,'+/-,,,,'@x,")
     [read] = read_text_table("f", text).rows
     assert (read.code, read.test, read.unit, read.note) == (row["code"], "-", "+/-", "@x")
