@@ -100,7 +100,7 @@ async def _stream(
             if not more and (not wait or await _over(request, end)):
                 break
             # Also while there is more: who reads a long feed slowly reads no longer than who waits.
-            if asyncio.get_running_loop().time() > until or await _may_no_more(request, actor):
+            if (wait and asyncio.get_running_loop().time() > until) or await _may_no_more(request, actor):
                 break
             if not more:
                 await _write(response, b":\n\n")  # a comment: it keeps the connection, and finds out that it is gone

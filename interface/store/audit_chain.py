@@ -52,6 +52,12 @@ _NEVER = f"""select {_COLUMNS} from lab.audit_event where position < 0
         pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
         coalesce(pg_current_xact_id_if_assigned()::text::bigint + 1, 0)) + lab.audit_offset()
     limit $2"""  # noqa: S608
+# Whether a trail of which nothing was deleted lacks its first rows: that of the laboratory's founding, which is written
+# with it, and all of the time after it.
+_HEADLESS = """select coalesce(e.action, '') <> 'create' or e.entity_kind <> 'organization'
+    from lab.organization o
+    left join lateral (select action, entity_kind, at from lab.audit_event order by position, id limit 1) e on true
+    where coalesce(e.at, clock_timestamp()) > o.created_at + $1"""
 _SEGMENTS = "select * from lab.audit_segment where number > $1 order by number limit 50"
 _ANCHOR = (
     "select number, digest, ended_position, ended_id, sealed_at from lab.audit_anchor order by number desc limit 1"
@@ -314,6 +320,9 @@ async def _anchored(connection: Connection, checked: _Checked, findings: list[Fi
     and of which nothing is left."""
     row = await connection.fetchrow(_ANCHOR)
     if row is None:
+        if await connection.fetchval(_HEADLESS, LATE):
+            text = "it does not begin with the laboratory's founding: what came first is gone"
+            findings.append(Finding(Tampering.MISSING, 1, None, text))
         return None
     anchor = Head(row["number"], row["digest"])
     checked.last, checked.heads[anchor.number] = row, anchor.digest

@@ -223,6 +223,22 @@ async def test_a_tail_that_is_cut_off_is_missed_by_who_kept_the_head(
     assert [log["segment"] for log in logs if log["action"] == "audit.cut"] == [4], "a daemon that runs says so"
 
 
+@pytest.mark.parametrize("since", [0, 2])
+async def test_a_trail_that_was_emptied_whole_lacks_its_beginning(
+    database: Database, owner: Owner, organization: Organization, chain: Head, since: int
+) -> None:
+    """Rows and segments, as if the laboratory had begun today; and what is written since."""
+    await owner.execute(
+        "update lab.organization set created_at = created_at - interval '1 day' where id = $1", organization.id
+    )
+    for table in ("audit_event", "audit_segment"):
+        await owner.execute(" ".join(("delete from", f"lab.{table}", "where organization_id = $1")), organization.id)
+    if since:
+        await write(database, organization, since)
+        await sealed(database, organization)
+    assert found(await verified(database, organization)) == {(T.MISSING, 1)}
+
+
 async def test_a_row_that_is_made_up_later_is_found_by_its_date(
     database: Database, owner: Owner, organization: Organization, chain: Head
 ) -> None:
