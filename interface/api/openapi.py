@@ -33,10 +33,12 @@ _TEXTS = {
     410: "The page link is too old; search again.",
     412: "It is not the version that was looked at.",
     413: "The body is too long.",
+    414: "The address is longer than is read.",
     415: "The body is of another media type.",
     422: "The body says something that cannot be done; each fault with its member.",
     428: "Say from which version the change was made: `version`, or If-Match.",
     429: "Too many requests; Retry-After says when to come again.",
+    431: "A header is longer than is read, or there are too many.",
     503: "The database is not available now; Retry-After says when to come again.",
 }
 _PROBLEM_SCHEMA: Schema = {
@@ -173,7 +175,7 @@ def _responses(route: Route, taken: Taken, schemas: Schemas) -> dict[str, Schema
 
 def _statuses(route: Route, taken: Taken) -> list[int]:
     """Those that a route may answer with besides its own."""
-    found = {400}
+    found = {400, 414, 431}
     if not route.need.public:
         found |= {401, 403}
     if route.path not in UNLIMITED:
