@@ -158,7 +158,8 @@ class Exporter:
             async with self._database.organization(organization_id) as connection:
                 since = await changes.changed_since(connection, since)
         filters = dict(map(read_criteria, job.filters))
-        files, progress = list(job.files), sum(one.count for one in job.files)
+        files = list(job.files) if await asyncio.to_thread(_are_there, folder, job.files) else []
+        progress = sum(one.count for one in files)
         for type in job.types[len(files) :]:  # a file for each that is finished, an empty one too
             narrowed = within(scopes, type)
             if not narrowed:
@@ -230,6 +231,11 @@ class Exporter:
             if written < before:
                 log.info("files of an export that is over", action="export.tidied", job=folder.name)
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _are_there(folder: Path, files: Sequence[ExportFile]) -> bool:
+    """Not where they were made on another machine, or too long ago."""
+    return all((folder / one.name).is_file() for one in files)
 
 
 def _made(*folders: Path) -> None:

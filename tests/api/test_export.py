@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -153,8 +154,9 @@ async def test_what_changed_since_the_last_export_is_in_the_next(export: Export)
     assert len(found["Patient"]) == 2, "the late one and the new order's"
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["here", "where its files are not"])
 async def test_a_process_that_dies_leaves_what_is_whole_and_another_goes_on(
-    export: Export, monkeypatch: pytest.MonkeyPatch
+    export: Export, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
     await export.laboratory.result(await export.laboratory.order(), "11.1")
     url = await export.begin("_type=Patient,Observation")
@@ -175,8 +177,11 @@ async def test_a_process_that_dies_leaves_what_is_whole_and_another_goes_on(
     assert not await rival.work(export.laboratory.organization_id), "it is claimed"
     rival._now = lambda: now + timedelta(seconds=exporting.LEASE_S + 1)
     export.exporter = rival
+    if not kept:
+        shutil.rmtree(export.folder / "exports")
     await export.work()
-    assert values(await export.files(url)) == {"11.1"}
+    found = await export.files(url)
+    assert (values(found), len(found["Patient"])) == ({"11.1"}, 1)
 
 
 async def test_what_never_comes_to_its_end_fails_and_says_so(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
