@@ -29,7 +29,7 @@ from interface.domain.permissions import Permission
 from interface.domain.review import ReviewStep
 from interface.domain.views import Actor, Audience, ResultView
 from interface.errors import ApiError
-from interface.flow import review
+from interface.flow import recalculation, review
 from interface.flow.coded_comments import coded_comments
 from interface.flow.correction import NewValue
 from interface.flow.review_many import Answer, NotAll, many
@@ -189,6 +189,18 @@ def _handler(step: ReviewStep) -> Handler:
     return take
 
 
+async def recalculate(request: web.Request) -> web.StreamResponse:
+    """`{version}`: calculate a calculated result anew, of what is known now."""
+    result_id = path_id(request)
+    body = await read_body(request, optional=True)
+    version = version_of(request, body)
+    body.done()
+    actor = actor_of(request)
+    async with services(request).database.transaction(actor.organization_id) as connection:
+        view = await recalculation.recalculate(connection, actor, result_id, version)
+    return json_response({"result": view})
+
+
 # ---- many -----------------------------------------------------------------------------------------------------------
 
 
@@ -296,5 +308,12 @@ ROUTES = (
             gives={"result": ResultView},
         )
         for step in ReviewStep
+    ),
+    Route(
+        "POST",
+        "/api/results/{id}/recalculate",
+        recalculate,
+        Need(_P.RESULT_RELEASE),
+        gives={"result": ResultView},
     ),
 )

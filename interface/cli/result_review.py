@@ -188,8 +188,18 @@ def retract(context: Context, /, comment: str, **asked: Any) -> int:
     return _take(context, lambda at, who, id, seen: review.retract(at, who, id, comment, seen, follow=False), **asked)
 
 
+@click.command(epilog=ENVIRONMENT)
+@_one
+@pass_context
+def recalculate(context: Context, /, **asked: Any) -> int:
+    """Calculate a calculated result anew, of what is known now. Of a released one the new value waits as a change."""
+    from interface.flow import recalculation
+
+    return _take(context, recalculation.recalculate, **asked)
+
+
 STEPS: tuple[click.Command, ...] = (
-    verify, release, accept_change, reject_change, reject, hold, rerun, comment, correct, retract,
+    verify, release, accept_change, reject_change, reject, hold, rerun, comment, correct, retract, recalculate,
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ result, and the reason is said. The result is rounded half up, once, to the digi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
@@ -14,11 +14,15 @@ from types import MappingProxyType
 from interface.domain.exact import exact_number, in_unit, rounded
 from interface.domain.facts import Finding, Sibling, Subject
 from interface.domain.formulas import FORMULAS, Formula, Input, NoResult
-from interface.domain.model import LabTest, Value, ValueKind
+from interface.domain.model import LabTest, Step, Value, ValueKind
+from interface.domain.subject import years_of
 from interface.domain.table import Table
 from interface.errors import UnknownUnit
 
 CHECK = "calculation"
+CORRECTED = "correct"  # the step of a value that a person put in the place of what was calculated
+RULE, SEX, AGE = "rule", "sex", "age in years"  # in an explanation, beside the tests
+_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class Calculation:
 
 @dataclass(frozen=True, slots=True)
 class Calculated:
-    """`value` None: there is no result, and `text` says why. `made_of`: the versions of the results that went in."""
+    """`value` None: there is no result, and `text` says why. `inputs`: the values that went in, by test; `of`: what the
+    formula takes of the person. `made_of`: the versions of the results that went in."""
 
     target: str
     value: Value | None
@@ -55,6 +60,12 @@ class Calculated:
     version: str = ""
     inputs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     made_of: tuple[str, ...] = ()
+    of: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def explained(self) -> dict[str, str]:
+        """What it is calculated from, as the inputs of its step."""
+        return {RULE: self.rule} | dict(self.inputs) | dict(self.of)
 
 
 def parse(entry: Table) -> Calculation:
@@ -112,6 +123,7 @@ def calculate(
     """What the rule makes of the results of a specimen. `test`: the target, as the laboratory reports it."""
     inputs: dict[str, str] = {}
     made_of: list[str] = []
+    of = _of(rule.formula, subject)
     try:
         if rule.specimen_types and subject.specimen_type not in rule.specimen_types:
             raise NoResult("not of such a specimen")
@@ -122,9 +134,9 @@ def calculate(
         exact = rule.formula.evaluate(numbers, subject, rule.parameters)
         exact = in_unit(exact, rule.formula.unit, test.unit or rule.formula.unit, test.substance)
     except UnknownUnit:
-        return _none(rule, version, "a unit cannot be converted", inputs, made_of)
+        return _none(rule, version, "a unit cannot be converted", inputs, made_of, of)
     except NoResult as error:
-        return _none(rule, version, error.text, inputs, made_of)
+        return _none(rule, version, error.text, inputs, made_of, of)
     number = rounded(exact, rule.formula.decimals if test.decimals is None else test.decimals)
     return Calculated(
         target=rule.target,
@@ -136,7 +148,16 @@ def calculate(
         version=version,
         inputs=MappingProxyType(inputs),
         made_of=tuple(made_of),
+        of=of,
     )
+
+
+def _of(formula: Formula, subject: Subject) -> Mapping[str, str]:
+    """What the formula takes of the person."""
+    of = {SEX: subject.sex.value} if formula.sexed else {}
+    if formula.age_low_y is not None:
+        of[AGE] = _years(subject)
+    return MappingProxyType(of)
 
 
 def _number(
@@ -156,7 +177,9 @@ def _number(
     return in_unit(number, sibling.unit, wanted.unit, wanted.substance)
 
 
-def _none(rule: Calculation, version: str, text: str, inputs: dict[str, str], made_of: list[str]) -> Calculated:
+def _none(
+    rule: Calculation, version: str, text: str, inputs: dict[str, str], made_of: list[str], of: Mapping[str, str]
+) -> Calculated:
     return Calculated(
         rule.target,
         None,
@@ -167,4 +190,38 @@ def _none(rule: Calculation, version: str, text: str, inputs: dict[str, str], ma
         version,
         MappingProxyType(inputs),
         tuple(made_of),
+        of,
     )
+
+
+# ---- what a result was calculated from, afterwards -------------------------------------------------------------------
+
+
+def inputs_of(steps: Sequence[Step]) -> Mapping[str, str] | None:
+    """The inputs of the calculation that an explanation's value is of; None where the value is none, or a person's."""
+    last = next((step for step in reversed(steps) if step.step in (CHECK, CORRECTED)), None)
+    return last.inputs if last is not None and last.step == CHECK else None
+
+
+def outdated(inputs: Mapping[str, str], siblings: Mapping[str, Sibling], subject: Subject) -> list[str]:
+    """Which of the inputs are others now, each in words; `siblings`: the results of the specimen as they are now."""
+    found = []
+    for name, was in inputs.items():
+        if name == SEX and was != subject.sex:
+            found.append(f"the patient's sex was {was}, is {subject.sex}")
+        elif name == AGE and was != (now := _years(subject)):
+            found.append(f"the patient's age at collection was {was} years, is {now}")
+        elif name not in (RULE, SEX, AGE) and (now := _now(siblings.get(name))) != was:
+            found.append(f"{name} was {was}, is {now}")
+    return found
+
+
+def _years(subject: Subject) -> str:
+    years = years_of(subject)
+    return _UNKNOWN if years is None else str(years)
+
+
+def _now(sibling: Sibling | None) -> str:
+    if sibling is None:
+        return "not reported any more"
+    return "held" if sibling.holds else f"{sibling.value.comparator or ''}{sibling.value.text}"

@@ -60,6 +60,11 @@ class Formula:
     sexed: bool = False
     signed: bool = False  # a result below zero is one
 
+    @property
+    def of_persons(self) -> bool:
+        """Whether it takes more than results: sex or age."""
+        return self.sexed or self.age_low_y is not None
+
     def evaluate(self, inputs: Numbers, subject: Subject, parameters: Numbers) -> Decimal:
         """The exact result, unrounded, of inputs in the formula's units. Raises NoResult."""
         for wanted in self.inputs:

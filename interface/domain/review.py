@@ -186,3 +186,10 @@ REFUSED: Mapping[tuple[ReviewStep, Standing], str] = {
     **{(step, _R.BLOCKED): "" for step in (_S.VERIFY, _S.RELEASE)},  # in the words of `refused`
     (_S.CORRECT, _R.CHANGED): "a change to this result waits; accept or reject it first",
 }  # fmt: skip
+
+
+def same_version(now: int, seen: int | None, also: int | None = None) -> None:
+    """Raise ReviewError unless the person looked at the version that there is; None: they do not say."""
+    if seen not in (None, now, also):
+        text = f"the result has changed: version {seen} was looked at, it is now version {now}"
+        raise ReviewError(Refusal.CONFLICT, text)

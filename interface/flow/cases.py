@@ -1,8 +1,8 @@
 """The results of one specimen on their way to versions: which run counts, what the checks say, what follows. Pure.
 
 A case is one value. The cases of a specimen are decided together, with the results that the specimen has already:
-first which of several runs is reported, then the checks with all of them as siblings, then the rules, then what is
-calculated of them, which is a case itself.
+first which of several runs is reported, then the checks with all of them as siblings, then the rules; then what is
+calculated of them, which is a case itself (`flow.calculations`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from uuid import UUID
 
 from interface.domain import delta, judging
 from interface.domain.autoverify import Autoverification, decide
-from interface.domain.calculated import Calculation, calculate
-from interface.domain.decide import HOLD, Decision, DecisionContext, decide_value, waiting
+from interface.domain.decide import HOLD, Decision, DecisionContext, waiting
 from interface.domain.facts import Facts, Finding, Sibling, Subject, Verdict
 from interface.domain.judging import Judged, QcGate
 from interface.domain.model import (
@@ -30,7 +29,6 @@ from interface.domain.model import (
     ResultStatus,
     SpecimenFacts,
     Step,
-    Value,
     ValueKind,
 )
 from interface.domain.predicates import Case as Rated
@@ -40,9 +38,7 @@ from interface.domain.reflex import Request
 from interface.domain.rule_set import RuleSet
 from interface.domain.rules import Action, AutoVerdict
 from interface.domain.runs import MEASURED, Choice, Run, choose, same
-from interface.domain.states import CLOSED_ITEM
 from interface.domain.times import measured_at
-from interface.flow.work import own_key
 from interface.store.ids import uuid7
 from interface.store.surroundings import KnownResult, Led, Neighbours, Waited
 
@@ -90,7 +86,7 @@ class Case:
     judged: Judged | None = None
     auto: AutoVerdict | None = None
     requests: tuple[Request, ...] = ()
-    before: tuple[ResultStatus, frozenset[HoldReason]] | None = None  # of a version that says the same value
+    before: KnownResult | None = None  # calculated before, of the same value
     waited: Waited | None = None  # it says nothing new, and is judged anew with what came beside it
     as_before: Said | None = None  # and what is said of it without that
     item: OrderedItem | None = field(init=False)  # the decision's
@@ -162,39 +158,24 @@ class Beside:
     gone: Mapping[str, KnownResult] = field(default_factory=dict)  # calculated and taken back, by order item
 
 
-def decide_together(
-    cases: Sequence[Case], beside: Beside, rules: Rules, context: DecisionContext, waiting: Iterable[str] = ()
-) -> Decided:
-    """Everything that is decided about the results of one specimen (of none: of one barcode that nobody knows).
-
-    `waiting`: tests whose calculated result is to be judged anew too.
-    """
-    decided = Decided(list(cases))
-    siblings = judge_together(decided, beside, rules, context)
-    _leave(decided, beside, siblings)
-    if rules.rule_set.calculations and beside.specimen is not None:
-        _calculate(decided, beside, rules, context, siblings, waiting)
-    return decided
-
-
 def judge_together(decided: Decided, beside: Beside, rules: Rules, context: DecisionContext) -> dict[str, Sibling]:
-    """The same but for what is calculated; the reported results of the specimen as they are then."""
+    """`decide_together` without what is calculated; the reported results of the specimen as they are then."""
     _choose(decided, beside)
     siblings = siblings_of(decided.cases, beside.known)
     subjects: dict[str, Subject] = {}
     other = False
     for case in decided.cases:
         holds, flags = case.holds, case.flags
-        case.judged = _judge(case, beside, rules, context, siblings, subjects)
+        case.judged = judge(case, beside, rules, context, siblings, subjects)
         other = other or case.holds != holds or case.flags != flags
     if other:
         siblings |= siblings_of(decided.cases, ())  # in place: rules see what the checks made of the others
     _whose_specimen(decided.cases, rules)
-    _conclude(decided.cases, rules)
+    conclude(decided.cases, rules)
     return siblings
 
 
-def _leave(decided: Decided, beside: Beside, siblings: dict[str, Sibling]) -> None:
+def leave(decided: Decided, beside: Beside, siblings: dict[str, Sibling]) -> None:
     """What was judged anew, and of which the same is said as before, stays the version that it is."""
     same = {case.result_id for case in decided.cases if case.waited is not None and case.said() == case.as_before}
     if same:
@@ -276,16 +257,16 @@ def siblings_of(cases: Iterable[Case], known: Iterable[KnownResult]) -> dict[str
             )  # fmt: skip
     for case in cases:
         if case.decision.test is not None and case.reportable and not case.pending:
-            siblings[case.decision.test.code] = _sibling(case, case.decision.test.code)
+            siblings[case.decision.test.code] = sibling_of(case, case.decision.test.code)
     return siblings
 
 
-def _sibling(case: Case, code: str) -> Sibling:
+def sibling_of(case: Case, code: str) -> Sibling:
     decision = case.decision
     return Sibling(code, decision.value, decision.unit, case.flags, case.holds, case.status, str(case.id))
 
 
-def _judge(
+def judge(
     case: Case,
     beside: Beside,
     rules: Rules,
@@ -325,7 +306,7 @@ def facts_of(
     kind = specimen.type if specimen else ""
     subject = subjects.get(kind)
     if subject is None:
-        subject = subjects[kind] = _subject(specimen, kind, context)
+        subject = subjects[kind] = subject_of(specimen, kind, context)
     led = beside.led.get(case.item.id, ()) if case.item else ()
     near = beside.neighbours.get(test.id)
     observed, measured = case.observed, case.origin is _ANALYZER
@@ -368,7 +349,7 @@ def _qc_time(case: Case, context: DecisionContext) -> datetime | None:
     return case.measured_at if received_at is None else measured_at(case.measured_at, received_at)
 
 
-def _subject(specimen: SpecimenFacts | None, kind: str, context: DecisionContext) -> Subject:
+def subject_of(specimen: SpecimenFacts | None, kind: str, context: DecisionContext) -> Subject:
     found = context.collections(specimen, kind)
     return found[0] if len(found) == 1 else _not_timed(found[0])
 
@@ -393,7 +374,7 @@ def _whose_specimen(cases: Sequence[Case], rules: Rules) -> None:
 # ---- the end ---------------------------------------------------------------------------------------------------------
 
 
-def _conclude(cases: Sequence[Case], rules: Rules) -> None:
+def conclude(cases: Sequence[Case], rules: Rules) -> None:
     """Whether the rules release each, and the status of all."""
     if rules.now.active is not None or rules.now.void:
         looked_at = [
@@ -465,134 +446,3 @@ def steps_of(case: Case) -> tuple[Step, ...]:
         return (*decided, *case.steps) if case.came is None else (case.came, *decided, *case.steps)
     first = (step for step in (case.came, case.again) if step is not None)
     return (*first, *decided, *case.steps)
-
-
-# ---- calculated tests ------------------------------------------------------------------------------------------------
-
-
-def _calculate(
-    decided: Decided, beside: Beside, rules: Rules, context: DecisionContext, siblings: dict[str, Sibling],
-    waiting: Iterable[str],
-) -> None:  # fmt: skip
-    """What is calculated anew because one of its inputs is new, or because it waits for what is beside it."""
-    changed = {one.test for one in beside.known if decided.reported.get(one.id)}
-    for case in decided.cases:
-        if case.decision.test is not None and case.reportable and not case.pending:
-            siblings[case.decision.test.code] = _sibling(case, case.decision.test.code)
-            changed.add(case.decision.test.code)
-    decided.cases += calculate_anew(changed, beside, rules, context, siblings, decided.cases, frozenset(waiting))
-
-
-def calculate_anew(
-    changed: Iterable[str],
-    beside: Beside,
-    rules: Rules,
-    context: DecisionContext,
-    siblings: dict[str, Sibling],
-    others: Sequence[Case] = (),
-    waiting: frozenset[str] = frozenset(),
-) -> list[Case]:
-    """The calculated results of a specimen that are new, or other than before, now that these tests have changed.
-
-    Only what is ordered on the specimen is calculated, and nothing that an analyzer or a person has measured. What is
-    made of calculated results is calculated after them; `siblings` gets what was made.
-    """
-    made: list[Case] = []
-    due = {rule.name: rule for code in changed for rule in rules.rule_set.of(code).calculations}
-    if waiting:
-        due |= {rule.name: rule for rule in rules.rule_set.calculations if rule.target in waiting}
-    while due:
-        targets = {rule.target for rule in due.values()}
-        ready = [rule for rule in due.values() if targets.isdisjoint(rule.tests)]
-        if not ready:  # rules that are made of each other: neither is
-            break
-        for rule in ready:
-            del due[rule.name]
-            case = _calculation(rule, beside, rules, context, siblings, others)
-            if case is None:
-                continue
-            case.judged = _judge(case, beside, rules, context, siblings, {})
-            _conclude([case], rules)
-            if case.before == (case.status, frozenset(case.holds)):
-                continue
-            made.append(case)
-            if not case.pending:
-                siblings[rule.target] = _sibling(case, rule.target)
-                due |= {one.name: one for one in rules.rule_set.of(rule.target).calculations}
-    return made
-
-
-def _calculation(
-    rule: Calculation,
-    beside: Beside,
-    rules: Rules,
-    context: DecisionContext,
-    siblings: Mapping[str, Sibling],
-    others: Sequence[Case],
-) -> Case | None:
-    """What one rule makes of the specimen's results; None where nothing is to be said, or nothing new."""
-    specimen, test = beside.specimen, context.catalogue.by_code(rule.target)
-    if specimen is None or test is None:
-        return None
-    item = next((one for one in specimen.items if one.test_id == test.id and one.status not in CLOSED_ITEM), None)
-    if item is None or _measured(item, beside.known, others):
-        return None
-    version = rules.rule_set.version
-    said = calculate(rule, test, siblings, _subject(specimen, specimen.type, context), version)
-    known, gone = next((one for one in beside.known if one.item_id == item.id), None), beside.gone.get(item.id)
-    if said.value is None and known is None:
-        return None
-    value, verdict = (said.value, "ok") if said.value is not None else (Value(ValueKind.EMPTY), "none")
-    step = Step("calculation", verdict, said.text, version, {"rule": said.rule} | dict(said.inputs))
-    case = Case(
-        own_key("calculation", item.id),
-        decide_value(test, value, said.unit, specimen, item, context, step),
-        Origin.CALCULATION,
-    )
-    unreleased = [code for code in said.inputs if code in siblings and siblings[code].status not in RELEASED]
-    if unreleased:
-        case.blocked = f"{' '.join(unreleased)} is not released"
-    suspect = {code: siblings[code].suspect for code in said.inputs if code in siblings and siblings[code].suspect}
-    if suspect:
-        case.blocked = case.blocked or f"{' '.join(suspect)} was released before its control failed"
-    if known is None and gone is not None:  # a person took it back: the same is not said again, another is theirs
-        if (_shown(gone.value), gone.unit) == (_shown(case.decision.value), case.decision.unit):
-            return None
-        case.hold(HoldReason.PERSON, _a_persons(gone))
-        if gone.status is ResultStatus.ENTERED_IN_ERROR:  # whoever has it must go on seeing that
-            case.key = own_key("calculation", item.id, str(gone.id))
-        else:
-            case.follow(gone.id, gone.version, gone.version_id, gone.last_version, released=False)
-    if known is not None:
-        if known.pending == (_shown(case.decision.value), case.decision.unit):
-            return None
-        case.follow(
-            known.id, known.version, known.version_id, known.last_version, released=known.status in RELEASED
-        )  # fmt: skip
-        if (_shown(known.value), known.unit) == (_shown(case.decision.value), case.decision.unit):
-            if known.status in RELEASED or known.by_person:
-                return None
-            case.before = known.status, frozenset(known.held)
-        if known.status not in RELEASED and (known.by_person or HoldReason.PERSON in known.held):
-            case.hold(HoldReason.PERSON, _a_persons(known))
-    # A person cannot know of it either, until what it is made of was looked at; what waits beside a released one does.
-    if waits := [code for code, said_of in suspect.items() if said_of == "waiting" and not case.pending]:
-        text = f"{' '.join(waits)} waits on a look-back list: its control failed"
-        case.hold(HoldReason.QC_FAILED, Step("qc", "hold", text))
-    return case
-
-
-def _a_persons(known: KnownResult) -> Step:
-    text = f"version {known.version} is what a person made of it ({known.status}): a person looks at it again"
-    return Step("review", "hold", text, inputs={"version": str(known.version)})
-
-
-def _shown(value: Value) -> str:
-    return f"{value.comparator or ''}{value.text}"
-
-
-def _measured(item: OrderedItem, known: Iterable[KnownResult], others: Iterable[Case]) -> bool:
-    """Whether somebody has measured what would be calculated."""
-    if any(one.item_id == item.id and one.origin is not Origin.CALCULATION for one in known):
-        return True
-    return any(case.item is not None and case.item.id == item.id for case in others)

@@ -1,16 +1,18 @@
 """What follows when a person has decided about a result: what is calculated of it, and what it makes us do next.
 
 A result that somebody released, corrected or discarded is another input than before. What is calculated of it is
-calculated anew, in the same transaction; of what was released already the new value waits beside it.
+calculated anew, in the same transaction; of what was released already the new value waits beside it, or, where no rule
+in force calculates it any more, a change without one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+from interface.domain.autoverify import Autoverification
 from interface.domain.catalogue import Catalogue
 from interface.domain.decide import DecisionContext, decide_value
 from interface.domain.model import RELEASED, Step
@@ -18,7 +20,8 @@ from interface.domain.reflex import ReflexKind, evaluate
 from interface.domain.runs import Run, choose
 from interface.domain.views import Actor
 from interface.flow.around import add_neighbours_of
-from interface.flow.cases import Beside, Case, Decided, Rules, calculate_anew, facts_of, siblings_of
+from interface.flow.calculations import calculate_anew, left_over
+from interface.flow.cases import Beside, Case, Decided, Rules, facts_of, siblings_of
 from interface.flow.criticals import open_for
 from interface.flow.outcome import By, Surroundings, beside_of, effects_of, judged_of, known_of, remember, version_of
 from interface.flow.rules import DEFAULT, rule_sets
@@ -47,34 +50,42 @@ async def follow(connection: Connection, actor: Actor, result_ids: Collection[UU
     await _report_what_is_left(connection, actor, {row["order_item_id"] for row in results}, at)
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
     now = await rule_sets().current(connection, catalogue.tests, await rows.rules_of(connection, result_ids) or DEFAULT)
-    if now.active is None:
-        return []
     rules, changed = Rules(now), set(result_ids)
     tests = {catalogue.tests[str(row["test_id"])].code for row in results if str(row["test_id"]) in catalogue.tests}
     decided: list[Decided] = []
     for specimen_id in specimen_ids:
         specimen = at.locked.by_id[str(specimen_id)]
-        await add_neighbours_of(
-            connection, at, [(specimen, one.test) for one in _of(specimen.family, at)], catalogue, now
-        )
+        if now.active is not None:
+            known = [(specimen, one.test) for one in known_of(specimen.family, at)]
+            await add_neighbours_of(connection, at, known, catalogue, now)
         beside = beside_of(specimen, at)
         decided.append(_of_specimen(beside, changed, tests, rules, catalogue))
         # An aliquot's is the same order as its tube's: what is calculated for the one is there for the other.
         remember(Decided([case for case in decided[-1].cases if case.result_id not in changed]), beside, at)
+    why = {"of": " ".join(map(str, sorted(changed)))}
+    return await write_calculated(connection, actor, decided, catalogue, now, why, apart_from=changed)
+
+
+async def write_calculated(
+    connection: Connection,
+    actor: Actor,
+    decided: Sequence[Decided],
+    catalogue: Catalogue,
+    now: Autoverification,
+    why: Mapping[str, str],
+    apart_from: Collection[UUID] = (),
+) -> list[UUID]:
+    """Write calculated results and what follows from them; returns their ids. `why`: for the audit; `apart_from`:
+    cases that are there for what they ask for, and are written already."""
     by = By(actor.kind, actor.id, rule_set_id=now.active_id)
-    effects = effects_of(decided, catalogue)
-    versions = [version_of(case, by) for one in decided for case in one.cases if case.result_id not in changed]
+    versions = [version_of(case, by) for one in decided for case in one.cases if case.result_id not in apart_from]
     await store.write_versions(connection, actor.organization_id, versions)
-    await store.write_effects(connection, actor.organization_id, [effects], now.active_id)
+    await store.write_effects(connection, actor.organization_id, [effects_of(decided, catalogue)], now.active_id)
     await open_for(connection, actor, judged_of(versions))
     for version in versions:
-        detail = {"version": str(version.version), "of": " ".join(map(str, sorted(changed)))}
+        detail = {"version": str(version.version), **why}
         await audit.record(connection, actor, "calculate", "result", version.result_id, detail)
     return [version.result_id for version in versions]
-
-
-def _of(family: Collection[str], at: Surroundings) -> list[KnownResult]:
-    return known_of(family, at)
 
 
 async def _report_what_is_left(
@@ -111,6 +122,7 @@ def _of_specimen(
             if case is not None:
                 decided.cases.append(case)
     decided.cases += calculate_anew(tests, beside, rules, context, siblings)
+    decided.cases += left_over(tests, beside, rules, context, siblings)
     return decided
 
 

@@ -15,6 +15,7 @@ from interface.domain.model import Sex
 from interface.domain.names import words
 from interface.domain.views import Actor, Audience, IdentifierView
 from interface.driver.orders import Event, Fault, PatientEvent, PatientMessage, Person
+from interface.flow import recalculation
 from interface.flow.people import (
     NewPatient,
     PatientChange,
@@ -99,6 +100,9 @@ async def _said(connection: Connection, actor: Actor, person: Person) -> tuple[U
     if all(row.id != survivor for row in carriers):
         text = "the number was merged into another; what is said of the patient under it was left out"
         return survivor, [Fault(person.location, UNKNOWN_KEY, text, warning=True)]
+    [row] = await people.find_rows(connection, [survivor])
+    if _change(person, row).of_person:
+        await recalculation.lock(connection, [survivor])  # what is calculated of the person, before its record
     [row] = await people.find_rows(connection, [survivor], lock=True)
     change = _change(person, row)
     if change != PatientChange():

@@ -1,15 +1,24 @@
 """Whether a result is judged otherwise now than it was, because something else is known of its patient, specimen or
-order: a sex that was put right, a time of collection that was added, a pregnancy.
+order: a sex that was put right, a time of collection that was added, a pregnancy. And whether a calculated result is
+still made of what it was calculated from.
 
-Nothing is judged anew by such a change. Whoever would release the result is told, so that nobody gives out the limits
-and flags of somebody else; replaying its message, or entering the value once more, judges it for whom it is of.
+What was measured is not judged anew by such a change. Whoever would release the result is told, so that nobody gives
+out the limits and flags of somebody else; replaying its message, or entering the value once more, judges it for whom it
+is of. What is calculated is calculated anew at once (`flow.recalculation`), unless nothing calculates then: no rules
+are in force, or a program makes the change that does not know of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from interface.domain.calculated import AGE, CHECK, SEX, inputs_of, outdated
 from interface.domain.decide import DecisionContext, decide_value
+from interface.domain.facts import Sibling, Subject
 from interface.domain.flags import ABNORMAL, CRITICAL, HIGH, LOW, NORMAL
+from interface.domain.formulas import FORMULAS
 from interface.domain.model import Step
+from interface.flow.cases import siblings_of, subject_of
 from interface.store import judged_for as rows
 from interface.store import surroundings
 from interface.store.db import Connection
@@ -31,9 +40,15 @@ async def against(connection: Connection, row: ResultRow) -> str:
     test = catalogue.tests.get(str(row.test_id))
     locked = await surroundings.lock(connection, (), [row.specimen_id])
     specimen = locked.by_id.get(str(row.specimen_id))
-    if test is None or specimen is None or judged.unit != test.unit:
+    if test is None or specimen is None:
         return ""
     context = DecisionContext(catalogue, received_at=judged.received_at, analyzer=judged.analyzer)
+    if (inputs := inputs_of(judged.steps)) is not None:
+        known = [one for each in specimen.family for one in locked.results.get(each, ())]
+        if text := _calculated(judged, inputs, siblings_of((), known), subject_of(specimen, specimen.type, context)):
+            return f"{text}; `labora result recalculate` calculates it anew"
+    if not judged.changed or judged.unit != test.unit:
+        return ""
     now = decide_value(test, judged.value, judged.unit, specimen, None, context, _ONLY_TO_COMPARE, judged.method)
     limits, flags = (now.low, now.high, now.reference), _OF_LIMITS.intersection(now.flags)
     if limits == (judged.low, judged.high, judged.reference) and flags == _OF_LIMITS.intersection(judged.flags):
@@ -41,8 +56,21 @@ async def against(connection: Connection, row: ResultRow) -> str:
     was, becomes = _words(judged.reference, judged.flags & _OF_LIMITS), _words(now.reference, flags)
     return (
         f"its patient, specimen or order was changed since it was judged: {was} then, {becomes} now;"
-        " replay its message, or correct it to the same value"
+        f" {'recalculate it' if judged.steps else 'replay its message'}, or correct it to the same value"
     )
+
+
+def _calculated(
+    judged: rows.JudgedVersion, inputs: Mapping[str, str], siblings: Mapping[str, Sibling], subject: Subject
+) -> str:
+    """What a calculated result is not made of any more. Before it was said of whom it is, that may be anybody else."""
+    if others := outdated(inputs, siblings, subject):
+        return f"it was calculated from what has changed since: {'; '.join(others)}"
+    by = next((step.text for step in judged.steps if step.step == CHECK), "")
+    formula = FORMULAS.get(by.removeprefix("by "))
+    if judged.changed and formula is not None and formula.of_persons and not {SEX, AGE}.intersection(inputs):
+        return "its patient or specimen was changed since it was calculated"
+    return ""
 
 
 def _words(reference: str, flags: frozenset[str]) -> str:

@@ -12,6 +12,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from interface.domain.autoverify import shadowed
+from interface.domain.calculated import inputs_of
 from interface.domain.catalogue import Catalogue
 from interface.domain.decide import DecisionContext, decide
 from interface.domain.facts import PreviousResult
@@ -40,7 +41,8 @@ from interface.domain.times import instrument_instant, measured_at
 from interface.domain.values import EMPTY
 from interface.domain.views import ActorKind
 from interface.flow.again import calculations_waiting, with_waiting
-from interface.flow.cases import Beside, Case, Decided, Rules, decide_together, steps_of
+from interface.flow.calculations import decide_together
+from interface.flow.cases import Beside, Case, Decided, Rules, steps_of
 from interface.flow.work import Rerun, Work
 from interface.settings import Unsolicited
 from interface.store.criticals import Judged
@@ -349,6 +351,8 @@ def _keep(case: Case, specimen: SpecimenFacts, at: Surroundings) -> None:
         decision.test.id if decision.test else "", decision.test.code if decision.test else "", case.status, case.holds,
         case.reportable, case.origin, decision.value, decision.unit, case.flags, now, now,
         method=decision.method,
+        inputs=inputs_of(decision.steps) if case.origin is _CALCULATION else None,
+        limits=(decision.low, decision.high, decision.reference),
     )  # fmt: skip
     for each in specimen.family or (specimen.id,):
         before = at.locked.results.get(each, ())
@@ -401,7 +405,7 @@ def version_of(case: Case, by: By) -> ResultVersion:
     """A case as the row to write."""
     decision, specimen, item, test = case.decision, case.decision.specimen, case.item, case.decision.test
     analyzer = case.origin is _ANALYZER
-    ruled = case.released or case.origin is _CALCULATION or case.waited is not None
+    ruled = case.released or (case.origin is _CALCULATION and by.rule_set_id is not None) or case.waited is not None
     if case.waited is not None:
         of = case.waited
         by = replace(by, message_id=of.message_id, received_at=of.effective_at, analyzer_id=of.analyzer_id,

@@ -23,6 +23,7 @@ from interface.domain.names import index_words
 from interface.domain.permissions import Permission
 from interface.domain.views import Actor, ActorKind, IdentifierView, PatientView
 from interface.errors import ApiError
+from interface.flow import recalculation
 from interface.flow.actors import require
 from interface.flow.problems import OrderError, identifier_problems, instant_problems, reason_of, text_problems
 from interface.store import audit, lab_changes, patients, people
@@ -66,6 +67,11 @@ class PatientChange:
     active: bool | None = None
     cleared: frozenset[str] = frozenset()  # of CLEARABLE
 
+    @property
+    def of_person(self) -> bool:
+        """Whether it is about sex or age, of which results are calculated."""
+        return self.sex is not None or self.birth_date is not None or self.birth_at is not None or bool(self.cleared)
+
 
 async def create_patient(connection: Connection, actor: Actor, patient: NewPatient) -> PatientView:
     """Add a patient. Raises OrderError, also when one of the identifiers is already a patient's."""
@@ -83,6 +89,7 @@ async def update_patient(
 ) -> PatientView:
     """Change what is said of a patient; `version` is the one the change was made from."""
     _may(actor)
+    calculated = await recalculation.lock(connection, [patient_id]) if change.of_person else []
     row = await _locked(connection, patient_id, version)
     born_at = None if "birth_at" in change.cleared else change.birth_at or row.birth_at
     born = None if "birth_date" in change.cleared else change.birth_date or row.birth_date
@@ -107,6 +114,7 @@ async def update_patient(
         return await _again(connection, actor, row.id, "update")
     await people.update_patient(connection, actor.organization_id, new)
     await audit.record(connection, actor, "update", "patient", row.id, _difference(row, new))
+    await recalculation.of_specimens(connection, actor, calculated, "its patient was changed")
     return await _view(connection, row.id)
 
 
@@ -169,6 +177,7 @@ async def merge(
     if prior_id == survivor_id:
         raise ApiError(422, "value", "a patient is not merged into itself")
     await people.lock_merging(connection, actor.organization_id)
+    calculated = await recalculation.lock(connection, [prior_id, survivor_id])
     known = await people.persons(connection, [prior_id, survivor_id])
     rows = await people.find_rows(connection, {id for ids in known.values() for id in ids}, lock=True)
     by_id = {row.id: row for row in rows}
@@ -195,6 +204,7 @@ async def merge(
     told = {"survivor": str(survivor_id), "reason": reason, "differ": ", ".join(differing)}
     await audit.record(connection, actor, "merge", "patient", prior_id, told)
     await audit.record(connection, actor, "merge", "patient", survivor_id, {"prior": str(prior_id), "reason": reason})
+    await recalculation.of_specimens(connection, actor, calculated, "its patient was merged")
     return await _view(connection, survivor_id)
 
 
@@ -206,6 +216,7 @@ async def unmerge(connection: Connection, actor: Actor, prior_id: UUID, reason: 
     require(actor, Permission.PATIENT_MERGE)
     reason = reason_of(reason)
     await people.lock_merging(connection, actor.organization_id)
+    calculated = await recalculation.lock(connection, [prior_id])
     known = (await people.persons(connection, [prior_id])).get(prior_id, ())
     rows = await people.find_rows(connection, known, lock=True)
     if not rows:
@@ -223,6 +234,7 @@ async def unmerge(connection: Connection, actor: Actor, prior_id: UUID, reason: 
     await audit.record(
         connection, actor, "unmerge", "patient", edge.survivor, {"prior": str(prior_id), "reason": reason}
     )
+    await recalculation.of_specimens(connection, actor, calculated, "the merge of its patient was taken back")
     return await _view(connection, prior_id)
 
 

@@ -43,6 +43,7 @@ from interface.domain.review import (
     ReviewStep,
     Standing,
     refused,
+    same_version,
     standing,
     words,
 )
@@ -452,7 +453,7 @@ async def _begin(
         raise ReviewError(Refusal.CONFLICT, text)
     change = step in (ReviewStep.ACCEPT_CHANGE, ReviewStep.REJECT_CHANGE)
     # Whoever repeats a step has looked at the version it was made from.
-    _same_version(row.candidate_version if change else row.version, version, also=row.version - 1 if again else None)
+    same_version(row.candidate_version if change else row.version, version, also=row.version - 1 if again else None)
     return row, place
 
 
@@ -461,13 +462,6 @@ def _storable(comment: str) -> None:
         raise ReviewError(Refusal.INVALID, f"the comment is longer than {LONGEST_COMMENT} characters")
     if any(not letter.isprintable() and letter not in "\r\n\t" for letter in comment):
         raise ReviewError(Refusal.INVALID, "the comment contains a character that cannot be printed")
-
-
-def _same_version(now: int, seen: int | None, also: int | None = None) -> None:
-    if seen not in (None, now, also):
-        raise ReviewError(
-            Refusal.CONFLICT, f"the result has changed: version {seen} was looked at, it is now version {now}"
-        )
 
 
 def _accept(reasons: frozenset[HoldReason], comment: str, accept_hold: bool) -> None:

@@ -9,9 +9,10 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from interface.domain.catalogue import Catalogue
-from interface.domain.model import Value
+from interface.domain.model import Step, Value
 from interface.store import catalogue as rows
 from interface.store.db import Connection
+from interface.store.explanations import read_steps
 from interface.store.surroundings import value_of
 
 
@@ -28,13 +29,17 @@ class JudgedVersion:
     analyzer: str
     method: str
     received_at: datetime
+    changed: bool  # its patient, specimen or order may be another since
+    steps: tuple[Step, ...]  # of a calculated result
 
 
 # A patient's record changes with its merges too. An order does with all that becomes of it: of what it says of the
 # patient intervals ask for a pregnancy.
 _CHANGED = """
 SELECT v.kind, v.comparator, v.value, v.unit, v.low, v.high, v.reference, v.flags, v.method,
-       coalesce(a.name, '') AS analyzer, coalesce(m.received_at, r.created_at) AS received_at
+       coalesce(a.name, '') AS analyzer, coalesce(m.received_at, r.created_at) AS received_at, c.changed,
+       CASE WHEN r.origin = 'calculation' THEN (
+           SELECT lab.explained(d.steps) FROM lab.decision d WHERE d.result_version_id = v.id) END AS explained
 FROM lab.result r
 JOIN lab.result_version v ON v.id = $2
 JOIN lab.specimen s ON s.id = r.specimen_id
@@ -43,23 +48,24 @@ LEFT JOIN lab.patient p ON p.id = r.patient_id
 LEFT JOIN lab.patient w ON w.id = p.merged_into_id
 LEFT JOIN lab.analyzer a ON a.id = r.analyzer_id
 LEFT JOIN lab.message m ON m.id = v.message_id
-WHERE r.id = $1
-  AND NOT EXISTS (SELECT FROM lab.order_item c WHERE c.id = r.order_item_id AND c.status = 'cancelled')
-  AND (
+CROSS JOIN LATERAL (SELECT
     v.created_at <= greatest(s.updated_at, p.updated_at, w.updated_at)
     OR (v.created_at <= o.updated_at AND EXISTS (
-        SELECT FROM lab.reference_interval i WHERE i.test_id = r.test_id AND i.pregnant IS NOT NULL)))
+        SELECT FROM lab.reference_interval i WHERE i.test_id = r.test_id AND i.pregnant IS NOT NULL)) AS changed) c
+WHERE r.id = $1 AND (c.changed OR r.origin = 'calculation')
+  AND NOT EXISTS (SELECT FROM lab.order_item c WHERE c.id = r.order_item_id AND c.status = 'cancelled')
 """
 
 
 async def changed_since(connection: Connection, result_id: UUID, version_id: UUID) -> JudgedVersion | None:
-    """The version, where its specimen, order or patient may be another since it was made."""
+    """The version, where its specimen, order or patient may be another since it was made, or where it is calculated."""
     row = await connection.fetchrow(_CHANGED, result_id, version_id)
     if row is None:
         return None
     return JudgedVersion(
         value_of(row), row["unit"], row["low"], row["high"], row["reference"], frozenset(row["flags"]),
-        row["analyzer"], row["method"], row["received_at"],
+        row["analyzer"], row["method"], row["received_at"], row["changed"],
+        read_steps(row["explained"] or "[]"),
     )  # fmt: skip
 
 

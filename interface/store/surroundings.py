@@ -17,6 +17,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
+from interface.domain.calculated import inputs_of
 from interface.domain.facts import PreviousResult
 from interface.domain.model import (
     Comparator,
@@ -74,6 +75,8 @@ class KnownResult:
     by_person: bool = False  # whether a person wrote that version
     suspect: str = ""  # of a released one: what a look-back list says of it, waiting or repeat
     method: str = ""  # by which it was measured
+    inputs: Mapping[str, str] | None = None  # what it was calculated from, in the words of its explanation
+    limits: tuple[Decimal | None, Decimal | None, str] | None = None  # low, high, and as they are reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +286,10 @@ async def _lock_patients(
 _RESULTS = """
 SELECT r.id, r.version_id, r.specimen_id, r.order_item_id, r.test_id, r.status, r.held, r.reportable, r.origin,
        r.created_at, v.version, v.kind, v.comparator, v.value, v.unit, v.flags, v.test_code, v.created_at AS made_at,
-       v.method, v.actor_kind IN ('user', 'client') AS by_person,
+       v.method, v.low, v.high, v.reference,
+       CASE WHEN r.origin = 'calculation' THEN (
+           SELECT lab.explained(d.steps) FROM lab.decision d WHERE d.result_version_id = v.id) END AS explained,
+       v.actor_kind IN ('user', 'client') AS by_person,
        p.value AS pending_value, p.unit AS pending_unit,
        CASE WHEN r.status IN ('final', 'corrected', 'amended') THEN (
            SELECT max(i.state) FROM lab.qc_lookback_item i WHERE i.result_id = r.id
@@ -328,6 +334,8 @@ async def _results(
                 by_person=row["by_person"],
                 suspect=row["suspect"] or "",
                 method=row["method"],
+                inputs=inputs_of(read_steps(row["explained"])) if row["explained"] else None,
+                limits=(row["low"], row["high"], row["reference"]),
             )
         )
     there = {of: tuple(one for one in results if one.status not in GONE) for of, results in found.items()}

@@ -7,11 +7,13 @@ from uuid import UUID
 
 from interface.api.context import Route
 from interface.domain.model import ResultStatus
+from interface.domain.permissions import permissions
 from interface.domain.views import Actor, ActorKind
 from interface.flow.criticals import open_for
 from interface.store.criticals import Judged
 from interface.store.ids import uuid7
 from tests.api.bench import Bench, Laboratory
+from tests.flow.rulebook import put_text_in_force
 
 BODIES: dict[str, Any] = {
     "rerun": {"comment": "doubtful"},
@@ -19,7 +21,30 @@ BODIES: dict[str, Any] = {
     "attempt": {"obstacle": "no_answer", "person": "ward 3"},
     "notify": {"person": "ward 3, nurse Meier", "read_back": True},
     "policies": {"two_steps": False},
+    "recalculate": {},
 }
+# What it would be made of is missing: a calculated result that loses its value.
+_RULES = """
+name = "default"
+
+[[calculation]]
+test = "HGB"
+formula = "average_glucose"
+inputs = { hba1c = ["HCT"] }
+"""
+
+
+async def calculated(laboratory: Laboratory) -> UUID:
+    """A result that rules in force calculate."""
+    result_id = await laboratory.result(await laboratory.order(), status=ResultStatus.PRELIMINARY)
+    roles = frozenset({"laboratory_director"})
+    director = Actor(
+        ActorKind.USER, uuid7(), "dora", laboratory.organization_id, permissions(roles), roles, address="127.0.0.1"
+    )
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await connection.execute("update lab.result set origin = 'calculation' where id = $1", result_id)
+        await put_text_in_force(connection, director, _RULES)
+    return result_id
 
 
 async def critical(laboratory: Laboratory, value: str = "2.1") -> tuple[UUID, UUID]:
@@ -65,6 +90,8 @@ async def use_review(bench: Bench, laboratory: Laboratory, token: str, route: Ro
             await _let_out(laboratory, key)
         if step.endswith("-change"):
             await change(laboratory, key)
+    if step == "recalculate":
+        key = await calculated(laboratory)
     if step == "batch":
         body = {"step": "release", "results": [{"id": str(key), "version": 1}], "comment": "seen"}
     options = {"json": body} if route.method != "GET" else {}

@@ -19,7 +19,8 @@ from interface.domain.model import (
     Step,
 )
 from interface.domain.rule_files import parse_rule_set
-from interface.flow.cases import Beside, Case, Rules, decide_together
+from interface.flow.calculations import decide_together
+from interface.flow.cases import Beside, Case, Rules
 from interface.store.surroundings import Neighbours
 from tests.domain.checks import number
 

@@ -1,0 +1,234 @@
+"""Calculated results of one specimen: made of its other results, with the rules in force, judged as all results. Pure.
+
+What a result was calculated from stands in its explanation: the values that went in and, where the formula asks, the
+sex and the age at collection. A version is left as it is only while a new calculation would say all of that again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from interface.domain.calculated import CHECK, Calculation, calculate, outdated
+from interface.domain.decide import DecisionContext, decide_value
+from interface.domain.facts import Sibling
+from interface.domain.model import (
+    RELEASED,
+    HoldReason,
+    OrderedItem,
+    Origin,
+    ResultStatus,
+    Step,
+    Value,
+    ValueKind,
+)
+from interface.domain.states import CLOSED_ITEM
+from interface.flow.cases import (
+    Beside,
+    Case,
+    Decided,
+    Rules,
+    conclude,
+    judge,
+    judge_together,
+    leave,
+    sibling_of,
+    subject_of,
+)
+from interface.flow.work import own_key
+from interface.store.surroundings import KnownResult
+
+
+def decide_together(
+    cases: Sequence[Case], beside: Beside, rules: Rules, context: DecisionContext, waiting: Iterable[str] = ()
+) -> Decided:
+    """Everything that is decided about the results of one specimen (of none: of one barcode that nobody knows).
+
+    `waiting`: tests whose calculated result is to be judged anew too.
+    """
+    decided = Decided(list(cases))
+    siblings = judge_together(decided, beside, rules, context)
+    leave(decided, beside, siblings)
+    if rules.rule_set.calculations and beside.specimen is not None:
+        _calculate(decided, beside, rules, context, siblings, waiting)
+    return decided
+
+
+def _calculate(
+    decided: Decided, beside: Beside, rules: Rules, context: DecisionContext, siblings: dict[str, Sibling],
+    waiting: Iterable[str],
+) -> None:  # fmt: skip
+    """What is calculated anew because one of its inputs is new, or because it waits for what is beside it."""
+    changed = {one.test for one in beside.known if decided.reported.get(one.id)}
+    for case in decided.cases:
+        if case.decision.test is not None and case.reportable and not case.pending:
+            siblings[case.decision.test.code] = sibling_of(case, case.decision.test.code)
+            changed.add(case.decision.test.code)
+    decided.cases += calculate_anew(changed, beside, rules, context, siblings, decided.cases, frozenset(waiting))
+
+
+def calculate_anew(
+    changed: Iterable[str],
+    beside: Beside,
+    rules: Rules,
+    context: DecisionContext,
+    siblings: dict[str, Sibling],
+    others: Sequence[Case] = (),
+    waiting: frozenset[str] = frozenset(),
+) -> list[Case]:
+    """The calculated results of a specimen that are new, or other than before, now that these tests have changed.
+
+    Only what is ordered on the specimen is calculated, and nothing that an analyzer or a person has measured. What is
+    made of calculated results is calculated after them; `siblings` gets what was made.
+    """
+    made: list[Case] = []
+    due = {rule.name: rule for code in changed for rule in rules.rule_set.of(code).calculations}
+    if waiting:
+        due |= {rule.name: rule for rule in rules.rule_set.calculations if rule.target in waiting}
+    while due:
+        targets = {rule.target for rule in due.values()}
+        ready = [rule for rule in due.values() if targets.isdisjoint(rule.tests)]
+        if not ready:  # rules that are made of each other: neither is
+            break
+        for rule in ready:
+            del due[rule.name]
+            case = _calculation(rule, beside, rules, context, siblings, others)
+            if case is None:
+                continue
+            case.judged = judge(case, beside, rules, context, siblings, {})
+            conclude([case], rules)
+            if case.before is not None and _says_again(case, case.before):
+                continue
+            made.append(case)
+            if not case.pending:
+                siblings[rule.target] = sibling_of(case, rule.target)
+                due |= {one.name: one for one in rules.rule_set.of(rule.target).calculations}
+    return made
+
+
+def _calculation(
+    rule: Calculation,
+    beside: Beside,
+    rules: Rules,
+    context: DecisionContext,
+    siblings: Mapping[str, Sibling],
+    others: Sequence[Case],
+) -> Case | None:
+    """What one rule makes of the specimen's results; None where nothing is to be said, or nothing new."""
+    specimen, test = beside.specimen, context.catalogue.by_code(rule.target)
+    if specimen is None or test is None:
+        return None
+    item = next((one for one in specimen.items if one.test_id == test.id and one.status not in CLOSED_ITEM), None)
+    if item is None or _measured(item, beside.known, others):
+        return None
+    version = rules.rule_set.version
+    said = calculate(rule, test, siblings, subject_of(specimen, specimen.type, context), version)
+    known, gone = next((one for one in beside.known if one.item_id == item.id), None), beside.gone.get(item.id)
+    if said.value is None and known is None:
+        return None
+    value, verdict = (said.value, "ok") if said.value is not None else (Value(ValueKind.EMPTY), "none")
+    step = Step(CHECK, verdict, said.text, version, said.explained)
+    case = Case(
+        own_key("calculation", item.id),
+        decide_value(test, value, said.unit, specimen, item, context, step),
+        Origin.CALCULATION,
+    )
+    unreleased = [code for code in said.inputs if code in siblings and siblings[code].status not in RELEASED]
+    if unreleased:
+        case.blocked = f"{' '.join(unreleased)} is not released"
+    suspect = {code: siblings[code].suspect for code in said.inputs if code in siblings and siblings[code].suspect}
+    if suspect:
+        case.blocked = case.blocked or f"{' '.join(suspect)} was released before its control failed"
+    if known is None and gone is not None:  # a person took it back: the same is not said again, another is theirs
+        if (_shown(gone.value), gone.unit) == (_shown(case.decision.value), case.decision.unit):
+            return None
+        case.hold(HoldReason.PERSON, _a_persons(gone))
+        if gone.status is ResultStatus.ENTERED_IN_ERROR:  # whoever has it must go on seeing that
+            case.key = own_key("calculation", item.id, str(gone.id))
+        else:
+            case.follow(gone.id, gone.version, gone.version_id, gone.last_version, released=False)
+    if known is not None:
+        if known.pending == (_shown(case.decision.value), case.decision.unit):
+            return None
+        case.follow(
+            known.id, known.version, known.version_id, known.last_version, released=known.status in RELEASED
+        )  # fmt: skip
+        if (_shown(known.value), known.unit) == (_shown(case.decision.value), case.decision.unit):
+            if known.status in RELEASED or (known.by_person and known.inputs in (None, step.inputs)):
+                return None
+            case.before = known
+        if known.status not in RELEASED and (known.by_person or HoldReason.PERSON in known.held):
+            case.hold(HoldReason.PERSON, _a_persons(known))
+    # A person cannot know of it either, until what it is made of was looked at; what waits beside a released one does.
+    if waits := [code for code, said_of in suspect.items() if said_of == "waiting" and not case.pending]:
+        text = f"{' '.join(waits)} waits on a look-back list: its control failed"
+        case.hold(HoldReason.QC_FAILED, Step("qc", "hold", text))
+    return case
+
+
+def _says_again(case: Case, before: KnownResult) -> bool:
+    held = (before.status, frozenset(before.held)) == (case.status, frozenset(case.holds))
+    return held and made_of_the_same(case, before)
+
+
+def made_of_the_same(case: Case, before: KnownResult) -> bool:
+    """Of the same value: whether it comes from the same inputs, and has the same limits and flags."""
+    decision = case.decision
+    limits = decision.low, decision.high, decision.reference
+    return (
+        before.inputs in (None, decision.steps[0].inputs)
+        and before.limits in (None, limits)
+        and frozenset(before.flags) == frozenset(case.flags)
+    )
+
+
+def left_over(
+    changed: Collection[str], beside: Beside, rules: Rules, context: DecisionContext, siblings: Mapping[str, Sibling]
+) -> list[Case]:
+    """Of released results that were calculated from these tests, and that no rule in force calculates any more: a
+    change without a value, which waits for a person. What is released would stand there as if nothing had happened."""
+    specimen, made = beside.specimen, []
+    targets = {rule.target for rule in rules.rule_set.calculations}
+    for known in beside.known if specimen is not None else ():
+        if known.status not in RELEASED or known.test in targets or not set(changed).intersection(known.inputs or ()):
+            continue
+        case = _left(known, beside, rules, context, siblings)
+        if case is not None and known.pending != (_shown(case.decision.value), case.decision.unit):
+            made.append(case)
+    return made
+
+
+def _left(
+    known: KnownResult, beside: Beside, rules: Rules, context: DecisionContext, siblings: Mapping[str, Sibling]
+) -> Case | None:
+    specimen, test = beside.specimen, context.catalogue.tests.get(known.test_id)
+    item = next((one for one in specimen.items if one.id == known.item_id), None) if specimen else None
+    if specimen is None or test is None or known.inputs is None:
+        return None
+    others = outdated(known.inputs, siblings, subject_of(specimen, specimen.type, context))
+    if not others:
+        return None
+    step = Step(CHECK, "none", f"no rule in force calculates it: {'; '.join(others)}", inputs=dict(known.inputs))
+    case = Case(
+        own_key("calculation", known.item_id),
+        decide_value(test, Value(ValueKind.EMPTY), "", specimen, item, context, step),
+        Origin.CALCULATION,
+    )
+    case.follow(known.id, known.version, known.version_id, known.last_version, released=True)
+    conclude([case], rules)
+    return case
+
+
+def _a_persons(known: KnownResult) -> Step:
+    text = f"version {known.version} is what a person made of it ({known.status}): a person looks at it again"
+    return Step("review", "hold", text, inputs={"version": str(known.version)})
+
+
+def _shown(value: Value) -> str:
+    return f"{value.comparator or ''}{value.text}"
+
+
+def _measured(item: OrderedItem, known: Iterable[KnownResult], others: Iterable[Case]) -> bool:
+    """Whether somebody has measured what would be calculated."""
+    if any(one.item_id == item.id and one.origin is not Origin.CALCULATION for one in known):
+        return True
+    return any(case.item is not None and case.item.id == item.id for case in others)

@@ -1,0 +1,128 @@
+"""Calculated results of whom something else is known: calculated anew, by the functions that calculate them first.
+
+An eGFR is made of sex and age. When these are put right, or records are merged or taken apart, what was calculated with
+them is calculated anew in the same transaction: the next version of what is not released, judged by the rules in force;
+beside what is released a change that waits for a person, as every change does. What nothing has changed about stays as
+it is. Nothing is calculated where no rule set is in force: the release is refused then (`flow.judged_for`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from uuid import UUID
+
+from interface.domain.catalogue import Catalogue
+from interface.domain.decide import DecisionContext
+from interface.domain.model import RELEASED, Origin
+from interface.domain.permissions import Permission
+from interface.domain.review import Refusal, ReviewError, same_version
+from interface.domain.rule_set import RuleSet
+from interface.domain.runs import GONE
+from interface.domain.views import Actor, Audience, ResultView
+from interface.errors import StoreUnavailable
+from interface.flow.actors import may
+from interface.flow.around import add_neighbours_of
+from interface.flow.calculations import calculate_anew, made_of_the_same
+from interface.flow.cases import Decided, Rules, siblings_of
+from interface.flow.consequences import write_calculated
+from interface.flow.outcome import Surroundings, beside_of, known_of, remember
+from interface.flow.rules import DEFAULT, rule_sets
+from interface.store import audit, lab, lab_changes
+from interface.store import calculated as rows
+from interface.store import surroundings as around
+from interface.store.catalogues import read_catalogue
+from interface.store.db import Connection
+from interface.store.people import persons
+from interface.store.surroundings import KnownResult
+
+
+async def lock(connection: Connection, patient_ids: Iterable[UUID]) -> list[UUID]:
+    """Lock the specimens of these persons on which something is calculated, then the persons, as everybody locks; the
+    specimens' ids. To be called before anything else locks a patient.
+
+    Raises StoreUnavailable where something was calculated for them at the same moment: begin again.
+    """
+    records = {one for ids in (await persons(connection, patient_ids)).values() for one in ids}
+    found = await rows.specimens_of(connection, records)
+    await around.lock_only(connection, sorted(found), records)
+    if await rows.specimens_of(connection, records) - found:
+        raise StoreUnavailable("something was calculated for the patient at the same moment")
+    return sorted(found)
+
+
+async def of_specimens(connection: Connection, actor: Actor, specimen_ids: Collection[UUID], why: str) -> list[UUID]:
+    """Calculate anew what these specimens (locked, as are their patients) have or wait for; the results that were
+    written. `why`: for the audit."""
+    if not specimen_ids:
+        return []
+    at = Surroundings(await around.lock(connection, (), sorted(specimen_ids)))
+    catalogue = await read_catalogue(connection, actor.organization_id, "", None)
+    written: list[UUID] = []
+    for specimen_id in sorted(specimen_ids):
+        written += await _anew(connection, actor, at, specimen_id, catalogue, {"because": why})
+    return written
+
+
+async def recalculate(connection: Connection, actor: Actor, result_id: UUID, version: int | None = None) -> ResultView:
+    """Calculate one result anew for a person, who looked at `version`; where nothing is another than it was, it stays.
+
+    Raises ReviewError.
+    """
+    if not may(actor, Permission.RESULT_RELEASE):
+        text = f"only a user with the permission {Permission.RESULT_RELEASE} may decide about results"
+        raise ReviewError(Refusal.FORBIDDEN, text)
+    row = await lab_changes.lock_result(connection, result_id)
+    if row is None:
+        raise ReviewError(Refusal.NOT_FOUND, "there is no such result")
+    same_version(row.version, version)
+    specimens = [row.specimen_id] if row.specimen_id else []
+    at = Surroundings(await around.lock(connection, (), specimens))
+    one = next((one for known in at.locked.results.values() for one in known if one.id == result_id), None)
+    if one is None or one.origin is not Origin.CALCULATION or one.status in GONE:
+        raise ReviewError(Refusal.CONFLICT, "only a calculated result that is not taken back is calculated anew")
+    catalogue = await read_catalogue(connection, actor.organization_id, "", None)
+    by = {"because": f"{actor.name} asked for it"}
+    if not await _anew(connection, actor, at, specimens[0], catalogue, by, only=one):
+        await audit.record(connection, actor, "read", "result", result_id, {"by": "recalculate"})
+    view = await lab.get_result(connection, result_id, Audience.STAFF)
+    if view is None:
+        raise ReviewError(Refusal.NOT_FOUND, "there is no such result")
+    return view
+
+
+async def _anew(
+    connection: Connection,
+    actor: Actor,
+    at: Surroundings,
+    specimen_id: UUID,
+    catalogue: Catalogue,
+    why: dict[str, str],
+    only: KnownResult | None = None,
+) -> list[UUID]:
+    specimen = at.locked.by_id[str(specimen_id)]
+    known = known_of(specimen.family, at)
+    name = await around.rules_of(connection, [one.id for one in known]) or DEFAULT
+    now = await rule_sets().current(connection, catalogue.tests, name)
+    rules = Rules(now)
+    wanted = {only.test} if only else _wanted(known, rules.rule_set)
+    if only is not None and only.test not in {rule.target for rule in rules.rule_set.calculations}:
+        raise ReviewError(Refusal.CONFLICT, "no rule in force calculates it: correct it, or reject it")
+    if not wanted:
+        return []
+    await add_neighbours_of(connection, at, [(specimen, test) for test in wanted], catalogue, now)
+    beside = beside_of(specimen, at)
+    context = DecisionContext(catalogue, received_at=datetime.now(UTC))
+    siblings = siblings_of((), beside.known)
+    cases = calculate_anew((), beside, rules, context, siblings, waiting=frozenset(wanted))
+    decided = Decided([case for case in cases if case.before is None or not made_of_the_same(case, case.before)])
+    remember(decided, beside, at)
+    return await write_calculated(connection, actor, [decided], catalogue, now, why)
+
+
+def _wanted(known: Collection[KnownResult], rule_set: RuleSet) -> set[str]:
+    """Of what is released only what is made of the person itself: another formula since then is no reason to change
+    it. What is not released may have other limits as well."""
+    of_persons = {rule.target for rule in rule_set.calculations if rule.formula.of_persons}
+    waits = {one.test for one in known if one.origin is Origin.CALCULATION and one.status not in RELEASED}
+    return of_persons | waits

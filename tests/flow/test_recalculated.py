@@ -1,0 +1,258 @@
+"""Calculated results of whose patient, or of whose inputs, something else is known than when they were calculated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import date
+from uuid import UUID
+
+import pytest
+
+from interface.domain.model import HoldReason, ResultStatus, Sex, Step
+from interface.domain.review import ReviewError
+from interface.domain.views import IdentifierView, ResultView
+from interface.flow import review
+from interface.flow.correction import NewValue
+from interface.flow.people import NewPatient, PatientChange, create_patient, merge, unmerge, update_patient
+from interface.flow.recalculation import recalculate
+from interface.flow.rules import deactivate
+from interface.store import lab as store
+from interface.store.db import Connection
+from interface.store.ids import uuid7
+from interface.store.review import Queue, QueueFilter, waiting
+from tests.flow.hospital_use import Hospital, link_of
+from tests.flow.laboratory import Laboratory, laboratory
+from tests.flow.rulebook import RULES, put_in_force, sent
+from tests.flow.test_two_links import waits_for_a_lock
+
+FINAL, PRELIMINARY, CORRECTED = ResultStatus.FINAL, ResultStatus.PRELIMINARY, ResultStatus.CORRECTED
+WITH_EGFR = (
+    RULES.replace('"MG", "AGAP"]', '"MG", "AGAP", "EGFR_2021"]')
+    + """
+[[calculation]]
+test = "EGFR_2021"
+formula = "ckd_epi_2021"
+inputs = { creatinine = ["CREA"] }
+
+[[exempt]]
+test = "EGFR_2021"
+qc = true
+critical = "none"
+reason = "a test of deciding"
+"""
+)
+OFF = WITH_EGFR.replace('autoverification = "on"', 'autoverification = "off"')
+MALE, YOUNGER = PatientChange(sex=Sex.MALE), PatientChange(birth_date=date(1990, 5, 1))
+OF_A_WOMAN, OF_A_MAN, OF_A_YOUNGER_WOMAN = "57", "76", "61"
+
+
+async def only(lab: Laboratory, test: str = "EGFR_2021") -> ResultView:
+    [found] = [view for view in await lab.results() if view.test_code == test]
+    return found
+
+
+async def do(lab: Laboratory, step: Callable[[Connection], Awaitable[object]]) -> None:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await step(connection)
+
+
+async def explained(lab: Laboratory, version_id: UUID) -> tuple[Step, ...]:
+    async with lab.database.organization(lab.organization_id) as connection:
+        return (await store.explanations(connection, [version_id]))[version_id]
+
+
+async def changed(lab: Laboratory) -> list[str]:
+    """The tests of the results that are released and of which a change waits."""
+    async with lab.database.organization(lab.organization_id) as connection:
+        return sorted(one.result.test_code for one in await waiting(connection, QueueFilter(Queue.CHANGED)))
+
+
+@asynccontextmanager
+async def measured(database_url: str, rules: str = OFF, sex: Sex = Sex.FEMALE) -> AsyncIterator[Laboratory]:
+    """A creatinine of 1.20 mg/dL with the eGFR that is calculated of it."""
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, rules)
+        await lab.order("S1", "CREA", "EGFR_2021", sex=sex)
+        await lab.send(["P|1" if record.startswith("P|") else record for record in sent("S1", {"CREA": "1.20"})])
+        await lab.settle()
+        yield lab
+
+
+async def put_right(lab: Laboratory, change: PatientChange) -> None:
+    [patient_id] = {view.patient_id for view in await lab.results()}
+    assert patient_id is not None
+    await do(lab, lambda at: update_patient(at, lab.director, patient_id, change, 1))
+
+
+async def put_right_without_us(lab: Laboratory) -> None:
+    """As a program did it that knew nothing of what is calculated."""
+    await lab.owner.execute("update lab.patient set sex = 'male', version = version + 1, updated_at = now()")
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "of"),
+    [(MALE, OF_A_MAN, ("male", "45")), (YOUNGER, OF_A_YOUNGER_WOMAN, ("female", "35"))],
+    ids=["sex", "birth date"],
+)
+async def test_what_waits_is_calculated_anew_with_its_patient(
+    database_url: str, change: PatientChange, value: str, of: tuple[str, str]
+) -> None:
+    async with measured(database_url) as lab:
+        before = await only(lab)
+        assert (before.value, before.status) == (OF_A_WOMAN, PRELIMINARY)
+        await put_right(lab, change)
+        after = await only(lab)
+        assert (after.value, after.status, after.held, after.version) == (value, PRELIMINARY, (), 2)
+        [step] = [one for one in await explained(lab, after.version_id) if one.step == "calculation"]
+        assert (step.inputs["sex"], step.inputs["age in years"], step.inputs["CREA"]) == (*of, "1.20")
+        assert (await lab.release(after.id)).value == value
+
+
+async def test_of_what_is_released_the_new_value_waits_for_a_person(database_url: str) -> None:
+    async with measured(database_url, WITH_EGFR) as lab:
+        before = await only(lab)
+        assert (before.value, before.status) == (OF_A_WOMAN, FINAL)
+        await put_right(lab, MALE)
+        assert await only(lab) == before.__class__(
+            **{name: getattr(await only(lab), name) for name in before.__slots__}
+        )
+        assert ((await only(lab)).value, await changed(lab)) == (OF_A_WOMAN, ["EGFR_2021"])
+        await do(lab, lambda at: review.accept_change(at, lab.director, before.id, "is a man", accept_hold=True))
+        after = await only(lab)
+        assert (after.value, after.status) == (OF_A_MAN, CORRECTED)
+
+
+async def test_another_name_changes_nothing_that_is_calculated(database_url: str) -> None:
+    async with measured(database_url) as lab:
+        before = await only(lab)
+        await put_right(lab, PatientChange(family="Mustermann"))
+        assert await only(lab) == before
+
+
+async def test_what_could_not_be_calculated_of_an_unknown_sex_is_when_it_is_known(database_url: str) -> None:
+    async with measured(database_url, sex=Sex.UNKNOWN) as lab:
+        assert [view.test_code for view in await lab.results()] == ["CREA"]
+        await put_right(lab, MALE)
+        assert ((await only(lab)).value, (await only(lab)).version) == (OF_A_MAN, 1)
+
+
+async def test_a_merge_and_its_end_are_changes_of_the_patient_too(database_url: str) -> None:
+    async with measured(database_url) as lab:
+        prior = (await only(lab)).patient_id
+        assert prior is not None
+        man = NewPatient((IdentifierView("TEST", "P-2"),), "Muster", "Mario", date(1980, 5, 1), Sex.MALE)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            survivor = (await create_patient(connection, lab.director, man)).id
+        await do(lab, lambda at: merge(at, lab.director, prior, survivor, "one person", accept_differences=True))
+        assert ((await only(lab)).value, (await only(lab)).version) == (OF_A_MAN, 2)
+        await do(lab, lambda at: unmerge(at, lab.director, prior, "two after all"))
+        assert ((await only(lab)).value, (await only(lab)).version) == (OF_A_WOMAN, 3)
+
+
+async def test_what_a_person_said_of_a_calculated_result_is_theirs(database_url: str) -> None:
+    async with measured(database_url) as lab:
+        one = await only(lab)
+        await do(lab, lambda at: review.correct(at, lab.director, one.id, NewValue("90"), "by cystatin"))
+        await put_right(lab, MALE)
+        after = await only(lab)
+        assert (after.value, after.status, after.held) == (OF_A_MAN, ResultStatus.REGISTERED, (HoldReason.PERSON,))
+
+
+async def test_nothing_is_released_that_was_calculated_of_somebody_else(database_url: str) -> None:
+    async with measured(database_url) as lab:
+        before = await only(lab)
+        await put_right_without_us(lab)
+        for step in (review.release, review.verify):
+            async with lab.database.transaction(lab.organization_id) as connection:
+                with pytest.raises(ReviewError, match="the patient's sex was female, is male"):
+                    await step(connection, lab.director, before.id)
+        await do(lab, lambda at: recalculate(at, lab.director, before.id))
+        assert (await lab.release(before.id)).value == OF_A_MAN
+
+
+async def test_without_rules_in_force_a_person_is_told_that_nothing_can_be_calculated(database_url: str) -> None:
+    async with measured(database_url) as lab:
+        before = await only(lab)
+        await do(lab, lambda at: deactivate(at, lab.director, "default", "for the test"))
+        await put_right(lab, MALE)
+        assert await only(lab) == before
+        async with lab.database.transaction(lab.organization_id) as connection:
+            with pytest.raises(ReviewError, match="the patient's sex was female, is male"):
+                await review.release(connection, lab.director, before.id)
+            with pytest.raises(ReviewError, match="no rule in force calculates it"):
+                await recalculate(connection, lab.director, before.id)
+        await do(lab, lambda at: review.correct(at, lab.director, before.id, NewValue(OF_A_MAN), "by hand"))
+        assert (await lab.release(before.id)).value == OF_A_MAN
+
+
+async def test_other_inputs_that_come_to_the_same_are_said_in_a_new_version(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, OFF)
+        await lab.order("S1", "NA", "CL", "HCO3", "AGAP")
+        await lab.send(sent("S1", {"NA": "140", "CL": "100", "HCO3": "24"}))
+        await lab.send(sent("S1", {"NA": "142", "CL": "102"}, control="C2"))
+        await lab.settle()
+        gap = await only(lab, "AGAP")
+        [step] = [one for one in await explained(lab, gap.version_id) if one.step == "calculation"]
+        assert (gap.value, step.inputs["NA"], step.inputs["CL"]) == ("16.0", "142", "102")
+        assert (await lab.release(gap.id)).status is FINAL
+
+
+@pytest.mark.parametrize("in_force", [True, False], ids=["with rules", "without rules"])
+@pytest.mark.parametrize("step", ["retract", "correct"])
+async def test_what_was_calculated_of_what_was_taken_back_waits_for_a_person(
+    database_url: str, step: str, in_force: bool
+) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        await lab.order("S1", "NA", "CL", "HCO3", "AGAP")
+        await lab.send(sent("S1", {"NA": "140", "CL": "100", "HCO3": "24"}))
+        await lab.settle()
+        gap, sodium = await only(lab, "AGAP"), await only(lab, "NA")
+        assert (gap.status, sodium.status) == (FINAL, FINAL)
+        if not in_force:
+            await do(lab, lambda at: deactivate(at, lab.director, "default", "for the test"))
+        if step == "retract":
+            await do(lab, lambda at: review.retract(at, lab.director, sodium.id, "another tube"))
+        else:
+            await do(lab, lambda at: review.correct(at, lab.director, sodium.id, NewValue("150"), "was diluted"))
+        assert await changed(lab) == ["AGAP"]
+        assert ((await only(lab, "AGAP")).value, (await only(lab, "AGAP")).status) == ("16.0", FINAL)
+
+
+async def test_what_a_hospital_says_of_the_patient_is_followed_too(database_url: str) -> None:
+    async with measured(database_url) as lab:
+        his = Hospital(lab, *link_of(lab))
+        said = await his.adt("A08", "PID|1||P-1^^^TEST||MUSTER^MARIO||19800501|M")
+        assert (said.code, (await only(lab)).value, (await only(lab)).version) == ("AA", OF_A_MAN, 2)
+
+
+async def test_what_is_calculated_first_waits_for_nothing_that_deciding_needs(database_url: str) -> None:
+    """Specimens are locked before their patients, as by everybody."""
+    async with measured(database_url) as lab:
+        specimen = await lab.owner.fetchval("select id from lab.specimen")
+        patient = await lab.owner.fetchval("select id from lab.patient")
+        async with lab.database.transaction(lab.organization_id) as deciding:
+            await deciding.execute("select from lab.specimen where id = $1 for update", specimen)
+            changing = asyncio.create_task(put_right(lab, MALE))
+            await waits_for_a_lock(lab)
+            await deciding.execute("select from lab.patient where id = $1 for update nowait", patient)
+        await changing
+        assert (await only(lab)).value == OF_A_MAN
+
+
+async def test_only_what_is_calculated_is_calculated_anew_by_who_has_seen_it(database_url: str) -> None:
+    async with measured(database_url) as lab:
+        rate, creatinine = await only(lab), await only(lab, "CREA")
+        for result_id, version, words in (
+            (creatinine.id, 1, "only a calculated result"),
+            (rate.id, 7, "version 7 was looked at"),
+            (uuid7(), None, "no such result"),
+        ):
+            async with lab.database.transaction(lab.organization_id) as connection:
+                with pytest.raises(ReviewError, match=words):
+                    await recalculate(connection, lab.director, result_id, version)
+        await do(lab, lambda at: recalculate(at, lab.director, rate.id, 1))
+        assert await only(lab) == rate
