@@ -48,7 +48,8 @@ _SAME_KEY = {
     Origin.CALCULATION: "calculated anew: a new version",
 }
 _REGISTERED, _PRELIMINARY, _FINAL = ResultStatus.REGISTERED, ResultStatus.PRELIMINARY, ResultStatus.FINAL
-_ANALYZER, _RELEASE, _DELTA = Origin.ANALYZER, Action.RELEASE, HoldReason.DELTA
+_ANALYZER, _CALCULATION = Origin.ANALYZER, Origin.CALCULATION
+_RELEASE, _DELTA = Action.RELEASE, HoldReason.DELTA
 _AGAIN = "judged anew with what came beside it: a new version"
 _NO_VALUE = frozenset({ValueKind.EMPTY, ValueKind.FAILED})
 _UNREAD = frozenset({HoldReason.UNKNOWN_UNIT, HoldReason.UNREADABLE_VALUE})
@@ -329,7 +330,7 @@ def facts_of(
         decision.critical_low,
         decision.critical_high,
         case.holds,
-        rules.analyzer if measured else "",
+        rules.analyzer if case.origin is not _CALCULATION else "",  # by hand too: on a worksheet of the analyzer
         rules.driver if measured else "",
         decision.method,
         previous=near.previous if near else None,

@@ -30,6 +30,7 @@ from interface.store import results as store
 from interface.store import surroundings as rows
 from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection
+from interface.store.judged_for import analyzers_of
 from interface.store.review import report_run
 from interface.store.surroundings import KnownResult
 
@@ -51,6 +52,7 @@ async def follow(connection: Connection, actor: Actor, result_ids: Collection[UU
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
     now = await rule_sets().current(connection, catalogue.tests, await rows.rules_of(connection, result_ids) or DEFAULT)
     rules, changed = Rules(now), set(result_ids)
+    measured_on = await analyzers_of(connection, changed)
     tests = {catalogue.tests[str(row["test_id"])].code for row in results if str(row["test_id"]) in catalogue.tests}
     decided: list[Decided] = []
     for specimen_id in specimen_ids:
@@ -59,7 +61,7 @@ async def follow(connection: Connection, actor: Actor, result_ids: Collection[UU
             known = [(specimen, one.test) for one in known_of(specimen.family, at)]
             await add_neighbours_of(connection, at, known, catalogue, now)
         beside = beside_of(specimen, at)
-        decided.append(_of_specimen(beside, changed, tests, rules, catalogue))
+        decided.append(_of_specimen(beside, changed, tests, rules, catalogue, measured_on))
         # An aliquot's is the same order as its tube's: what is calculated for the one is there for the other.
         remember(Decided([case for case in decided[-1].cases if case.result_id not in changed]), beside, at)
     why = {"of": " ".join(map(str, sorted(changed)))}
@@ -110,15 +112,19 @@ async def _report_what_is_left(
 
 
 def _of_specimen(
-    beside: Beside, changed: Collection[UUID], tests: Collection[str], rules: Rules, catalogue: Catalogue
-) -> Decided:
-    """What is calculated anew, and a case for each changed result that asks for something, only to carry that."""
+    beside: Beside, changed: Collection[UUID], tests: Collection[str], rules: Rules, catalogue: Catalogue,
+    measured_on: Mapping[UUID, tuple[str, str]],
+) -> Decided:  # fmt: skip
+    """What is calculated anew, and a case for each changed result that asks for something, only to carry that: what it
+    asks for is by the intervals and rules of the analyzer that it was measured on."""
     context = DecisionContext(catalogue, received_at=datetime.now(UTC))
     siblings = siblings_of((), beside.known)
     decided = Decided([])
     for one in beside.known:
         if one.id in changed and one.status in RELEASED and one.reportable:
-            case = _asking(one, beside, rules, context)
+            analyzer, driver = measured_on.get(one.id, ("", ""))
+            its = replace(rules, analyzer=analyzer, driver=driver), replace(context, analyzer=analyzer)
+            case = _asking(one, beside, *its)
             if case is not None:
                 decided.cases.append(case)
     decided.cases += calculate_anew(tests, beside, rules, context, siblings)
@@ -134,7 +140,8 @@ def _asking(one: KnownResult, beside: Beside, rules: Rules, context: DecisionCon
     if specimen is None or test is None or item is None or not part:
         return None
     came = Step("release", "ok", "")
-    case = Case(b"", decide_value(test, one.value, one.unit, specimen, item, context, came, one.method))
+    decision = decide_value(test, one.value, one.unit, specimen, item, context, came, one.method)
+    case = Case(b"", decision, one.origin)
     case.result_id, case.holds = one.id, ()
     facts = facts_of(case, beside, rules, context, siblings_of((), beside.known), {})
     asked = evaluate(part, facts, (), rules.rule_set.version).requests

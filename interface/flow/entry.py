@@ -88,7 +88,8 @@ async def enter(
 ) -> list[ResultView]:
     """Decide and write entries in the caller's transaction; their results, in the entries' order.
 
-    `analyzer`: id and name of that on which they were measured; its controls then speak of them, as of now.
+    `analyzer`: id and name of that on which they were measured: its intervals and its rules decide about them, and its
+    controls speak of them, as of now.
 
     Needs `worksheet:write`. Raises EntryError, and then nothing was written.
     """
@@ -186,7 +187,7 @@ def _decided(
     two: Collection[str],
 ) -> list[Decided]:
     """`two`: the tests whose results two people verify."""
-    context = DecisionContext(catalogue, received_at=datetime.now(UTC))
+    context = DecisionContext(catalogue, received_at=datetime.now(UTC), analyzer=rules.analyzer)
     by_specimen: dict[str, list[Case]] = {}
     for entry, specimen, item in found:
         text, method = entry.value.strip(), " ".join(entry.method.split())

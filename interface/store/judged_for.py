@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -13,6 +14,7 @@ from interface.domain.model import Step, Value
 from interface.store import catalogue as rows
 from interface.store.db import Connection
 from interface.store.explanations import read_steps
+from interface.store.qc_gate import MEASURED_ON
 from interface.store.surroundings import value_of
 
 
@@ -35,7 +37,7 @@ class JudgedVersion:
 
 # A patient's record changes with its merges too. An order does with all that becomes of it: of what it says of the
 # patient intervals ask for a pregnancy.
-_CHANGED = """
+_CHANGED = f"""
 SELECT v.kind, v.comparator, v.value, v.unit, v.low, v.high, v.reference, v.flags, v.method,
        coalesce(a.name, '') AS analyzer, coalesce(m.received_at, r.created_at) AS received_at, c.changed,
        CASE WHEN r.origin = 'calculation' THEN (
@@ -46,7 +48,7 @@ JOIN lab.specimen s ON s.id = r.specimen_id
 LEFT JOIN lab.lab_order o ON o.id = s.order_id
 LEFT JOIN lab.patient p ON p.id = r.patient_id
 LEFT JOIN lab.patient w ON w.id = p.merged_into_id
-LEFT JOIN lab.analyzer a ON a.id = r.analyzer_id
+LEFT JOIN lab.analyzer a ON a.id = {MEASURED_ON}
 LEFT JOIN lab.message m ON m.id = v.message_id
 CROSS JOIN LATERAL (SELECT
     v.created_at <= greatest(s.updated_at, p.updated_at, w.updated_at)
@@ -54,7 +56,7 @@ CROSS JOIN LATERAL (SELECT
         SELECT FROM lab.reference_interval i WHERE i.test_id = r.test_id AND i.pregnant IS NOT NULL)) AS changed) c
 WHERE r.id = $1 AND (c.changed OR r.origin = 'calculation')
   AND NOT EXISTS (SELECT FROM lab.order_item c WHERE c.id = r.order_item_id AND c.status = 'cancelled')
-"""
+"""  # noqa: S608 - a constant
 
 
 async def changed_since(connection: Connection, result_id: UUID, version_id: UUID) -> JudgedVersion | None:
@@ -70,14 +72,26 @@ async def changed_since(connection: Connection, result_id: UUID, version_id: UUI
 
 
 async def measured_by(connection: Connection, result_id: UUID, version_id: UUID) -> tuple[str, str]:
-    """The name of the analyzer that measured the result, "" where none did, and the version's method."""
+    """The name of the analyzer that measured the result, by hand or not, "" where none did, and the version's method."""
     row = await connection.fetchrow(
-        """SELECT coalesce(a.name, '') AS analyzer, v.method FROM lab.result r
-             JOIN lab.result_version v ON v.id = $2 LEFT JOIN lab.analyzer a ON a.id = r.analyzer_id WHERE r.id = $1""",
+        f"""SELECT coalesce(a.name, '') AS analyzer, v.method FROM lab.result r
+              JOIN lab.result_version v ON v.id = $2 LEFT JOIN lab.analyzer a ON a.id = {MEASURED_ON}
+             WHERE r.id = $1""",  # noqa: S608 - a constant
         result_id,
         version_id,
     )
     return (row["analyzer"], row["method"]) if row else ("", "")
+
+
+async def analyzers_of(connection: Connection, result_ids: Collection[UUID]) -> dict[UUID, tuple[str, str]]:
+    """Of each result the name and the driver of the analyzer it was measured on, by hand or not; others are left
+    out. What was typed was read by no driver."""
+    rows = await connection.fetch(
+        f"""SELECT r.id, a.name, CASE WHEN r.analyzer_id IS NULL THEN '' ELSE a.driver END AS driver
+            FROM lab.result r JOIN lab.analyzer a ON a.id = {MEASURED_ON} WHERE r.id = ANY($1)""",  # noqa: S608 - a constant
+        list(result_ids),
+    )
+    return {row["id"]: (row["name"], row["driver"]) for row in rows}
 
 
 async def catalogue_of(connection: Connection, organization_id: UUID, test_id: UUID) -> Catalogue:
