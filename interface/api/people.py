@@ -14,7 +14,7 @@ from interface.api.lists import listing, not_found, path_id, read_query
 from interface.api.schema import members
 from interface.domain.model import Sex
 from interface.domain.permissions import Permission
-from interface.domain.views import Audience, FormerIdentifier, IdentifierView, PatientView
+from interface.domain.views import Audience, FormerIdentifier, IdentifierView, PatientView, UnmergedView
 from interface.errors import ApiError
 from interface.flow import people
 from interface.store import patients
@@ -148,6 +148,7 @@ async def merge(request: web.Request) -> web.StreamResponse:
 
 
 async def unmerge(request: web.Request) -> web.StreamResponse:
+    """The patient, with `look_again`: results that were compared with the other person's while the two were one."""
     body = await read_body(request)
     reason = body.text("reason")
     body.done()
@@ -216,5 +217,5 @@ ROUTES = (
     ),
     Route("POST", "/api/patients/{id}/identifiers/end", end_identifier, Need(_P.PATIENT_WRITE), gives=PatientView),
     Route("POST", "/api/patients/{id}/merge", merge, Need(_P.PATIENT_MERGE), gives=PatientView),
-    Route("POST", "/api/patients/{id}/unmerge", unmerge, Need(_P.PATIENT_MERGE), gives=PatientView),
+    Route("POST", "/api/patients/{id}/unmerge", unmerge, Need(_P.PATIENT_MERGE), gives=UnmergedView),
 )

@@ -328,15 +328,21 @@ def merge(
 def unmerge(
     context: Context, prior: UUID, reason: str, organization: str | None, username: str | None, as_json: bool
 ) -> None:
-    """Take back that PRIOR was merged into another: what was of it is of it again."""
+    """Take back that PRIOR was merged into another: what was of it is of it again.
+
+    Then come the results that were compared with the other person's meanwhile: look at them again.
+    """
     from interface.flow import people
 
-    _show(
-        _change(
-            context, organization, username, lambda connection, actor: people.unmerge(connection, actor, prior, reason)
-        ),
-        as_json,
+    view = _change(
+        context, organization, username, lambda connection, actor: people.unmerge(connection, actor, prior, reason)
     )
+    _show(view, as_json)
+    if view.look_again and not as_json:
+        emit(list(view.look_again), False)
+    if view.look_again:
+        count = f"{len(view.look_again)} result{'s' * (len(view.look_again) != 1)}"
+        click.echo(f"look again: {count} compared with the other person's", err=True)
 
 
 _Made = TypeVar("_Made")

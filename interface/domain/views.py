@@ -91,6 +91,29 @@ class PatientView:
 
 
 @dataclass(frozen=True, slots=True)
+class LookAgain:
+    """A result that was compared with one of another person, because their records were merged then."""
+
+    result_id: UUID
+    version: int
+    status: ResultStatus
+    patient_id: UUID
+    barcode: str
+    test_code: str
+    value: str  # with its unit, as of the other
+    compared_with: UUID  # the other's result
+    other_patient_id: UUID
+    other_value: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnmergedView(PatientView):
+    """A patient whose merge was taken back. `look_again`: what a person has to look at, of either."""
+
+    look_again: tuple[LookAgain, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderView:
     """Who orders."""
 

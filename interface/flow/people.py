@@ -11,7 +11,7 @@ OrderError for what is wrong with a patient, ApiError 403, 404, 409 and 422 for 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -21,19 +21,23 @@ from interface.domain.duplicates import SHOWN, Demographics, compare, near_dates
 from interface.domain.model import Sex
 from interface.domain.names import index_words
 from interface.domain.permissions import Permission
-from interface.domain.views import Actor, ActorKind, IdentifierView, PatientView
+from interface.domain.views import Actor, ActorKind, IdentifierView, PatientView, UnmergedView
 from interface.errors import ApiError
 from interface.flow import recalculation
 from interface.flow.actors import require
 from interface.flow.problems import OrderError, identifier_problems, instant_problems, reason_of, text_problems
 from interface.store import audit, lab_changes, patients, people
 from interface.store.db import Connection
+from interface.store.ids import instant_of
+from interface.store.look_again import compared_with_others
 from interface.store.patients import PatientFilter
 from interface.store.people import PatientRow
 from interface.store.query import Page
 
 CLEARABLE: Final = frozenset({"birth_date", "birth_at"})
 _FIRST_ZONE = timedelta(hours=14)  # where a day begins first: who is born there in its morning is born tomorrow in UTC
+
+_CLOCKS = timedelta(hours=1)  # between this machine's and the database's
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +212,9 @@ async def merge(
     return await _view(connection, survivor_id)
 
 
-async def unmerge(connection: Connection, actor: Actor, prior_id: UUID, reason: str) -> PatientView:
-    """Take back the merge of this patient into another; returns the patient, in use again.
+async def unmerge(connection: Connection, actor: Actor, prior_id: UUID, reason: str) -> UnmergedView:
+    """Take back the merge of this patient into another; returns the patient, in use again, with those results of both
+    that were compared with the other's meanwhile: a person looks at them again.
 
     Those that had been merged into it before are with it again.
     """
@@ -229,13 +234,16 @@ async def unmerge(connection: Connection, actor: Actor, prior_id: UUID, reason: 
     await people.write_merge(connection, actor, prior_id, edge.survivor, reason, edge.id)
     await _follow(connection, {one.prior: one.survivor for one in found if one != edge}, rows)
     await people.touch(connection, [survivor_id])
-    told = {"survivor": str(edge.survivor), "reason": reason}
-    await audit.record(connection, actor, "unmerge", "patient", prior_id, told)
-    await audit.record(
-        connection, actor, "unmerge", "patient", edge.survivor, {"prior": str(prior_id), "reason": reason}
-    )
     await recalculation.of_specimens(connection, actor, calculated, "the merge of its patient was taken back")
-    return await _view(connection, prior_id)
+    persons = {id: records[0] for id, records in (await people.persons(connection, known)).items()}
+    look = await compared_with_others(connection, persons, instant_of(edge.id) - _CLOCKS)
+    again = {"look_again": " ".join(dict.fromkeys(str(one.result_id) for one in look))} if look else {}
+    told = {"survivor": str(edge.survivor), "reason": reason, **again}
+    await audit.record(connection, actor, "unmerge", "patient", prior_id, told)
+    told = {"prior": str(prior_id), "reason": reason, **again}
+    await audit.record(connection, actor, "unmerge", "patient", edge.survivor, told)
+    view = await _view(connection, prior_id)
+    return UnmergedView(**{field.name: getattr(view, field.name) for field in fields(view)}, look_again=look)
 
 
 async def _follow(connection: Connection, parents: Mapping[UUID, UUID], rows: Iterable[PatientRow]) -> None:

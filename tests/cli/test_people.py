@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from interface.domain.model import ResultStatus, Step
 from interface.store.db import Database
+from interface.store.lab_changes import copy_version, lock_result, point_to
 from tests.cli.desk import Answer, Shell, open_shell
 from tests.conftest import Organization
+from tests.records import order
 
 AS = ("--as", "vera", "--json")
 
@@ -81,7 +86,7 @@ async def test_who_is_registered_twice_is_proposed_merged_and_split(shell: Shell
     assert f"merged into {survivor}" in (await shell.run("patient", "list")).out
     assert (await shell.run("patient", "duplicates", prior)).err == "nobody\n"
     split = await shell.run("patient", "unmerge", prior, *AS, "--reason", "two")
-    assert (split.json["id"], split.json["merged_into"]) == (prior, None)
+    assert (split.json["id"], split.json["merged_into"], split.json["look_again"]) == (prior, None, [])
 
 
 async def test_a_change_of_people_needs_a_name_and_a_reason(shell: Shell) -> None:
@@ -108,3 +113,26 @@ async def test_providers_are_added_found_and_changed(shell: Shell) -> None:
     assert (await shell.run("provider", "show", id, "--json")).json == changed.json
     assert "surgeon" in (await shell.run("provider", "list")).out
     assert (await shell.run("provider", "show", "00000000-0000-0000-0000-000000000000")).status == 1
+
+
+async def test_what_was_compared_with_the_other_is_shown_when_a_merge_is_taken_back(shell: Shell) -> None:
+    prior, survivor = [(await add(shell, "--family", family)).json["id"] for family in ("Muster", "Muster-Neu")]
+    flags = ("--as", "vera", "--reason", "one person")
+    assert (await shell.run("patient", "merge", prior, survivor, *flags)).status == 0
+    bench = shell.laboratory
+    before, after = [
+        await bench.result(await bench.order(replace(order(), patient=None, patient_id=UUID(of))), value)
+        for of, value in ((survivor, "13.5"), (survivor, "9.1"))
+    ]
+    async with bench.database.transaction(bench.organization_id) as connection:
+        # the older is of the record that was the prior, the newer was judged by it
+        await connection.execute("update lab.result set patient_id = $2 where id = $1", before, UUID(prior))
+        version = await connection.fetchval("select version_id from lab.result where id = $1", before)
+        row = await lock_result(connection, after)
+        assert row is not None
+        step = Step("delta", "hold", "the change is beyond the limit", inputs={"previous": str(version)})
+        made = await copy_version(connection, bench.technologist, row, ResultStatus.PRELIMINARY, "", step)
+        await point_to(connection, row, *made, ResultStatus.PRELIMINARY, False)
+    split = await shell.run("patient", "unmerge", prior, *flags)
+    assert split.err == "look again: 1 result compared with the other person's\n"
+    assert all(word in split.out for word in (str(after), str(before), "9.1 g/dL", "13.5 g/dL"))

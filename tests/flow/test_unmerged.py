@@ -1,0 +1,72 @@
+"""After a merge by mistake: what was compared with somebody else's results is named, for a person to look at."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from interface.domain.model import ResultStatus
+from interface.domain.views import UnmergedView
+from interface.flow import review
+from interface.flow.people import merge, unmerge
+from tests.flow.laboratory import Laboratory, laboratory
+from tests.flow.rulebook import put_in_force, sent
+
+
+async def measured(lab: Laboratory, barcode: str, patient: str, value: str, control: str) -> UUID:
+    """A creatinine; its patient."""
+    order = await lab.order(barcode, "CREA", patient_id=patient)
+    await lab.send(sent(barcode, {"CREA": value}, control=control, patient=patient))
+    await lab.settle()
+    assert order.patient_id is not None
+    return order.patient_id
+
+
+async def merged(lab: Laboratory, prior: UUID, survivor: UUID) -> None:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await merge(connection, lab.director, prior, survivor, "one person")
+
+
+async def split(lab: Laboratory, prior: UUID) -> UnmergedView:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        return await unmerge(connection, lab.director, prior, "two people")
+
+
+async def test_what_was_compared_with_the_other_is_named_whatever_came_of_it(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        one = await measured(lab, "S1", "P-1", "1.00", "C1")
+        other = (await lab.order("S2", "CREA", patient_id="P-2")).patient_id
+        assert other is not None
+        await merged(lab, one, other)
+        await lab.send(sent("S2", {"CREA": "1.10"}, control="C2", patient="P-2"))
+        await lab.settle()
+        await measured(lab, "S3", "P-2", "2.00", "C3")  # beyond the limit: held
+        first, second, third = await lab.results()
+        assert [view.status for view in (first, second, third)] == [
+            ResultStatus.FINAL, ResultStatus.FINAL, ResultStatus.REGISTERED,
+        ]  # fmt: skip
+        view = await split(lab, one)
+        assert (view.id, view.merged_into) == (one, None)
+        said = [(row.result_id, row.compared_with, row.value, row.other_value, row.barcode) for row in view.look_again]
+        assert said[0] == (second.id, first.id, "1.10 mg/dL", "1.00 mg/dL", "S2")
+        assert {row.result_id for row in view.look_again} <= {second.id, third.id}
+        assert (view.look_again[0].patient_id, view.look_again[0].other_patient_id) == (other, one)
+        told = await lab.owner.fetch("select detail from lab.audit_event where action = 'unmerge'")
+        assert all(str(second.id) in str(row["detail"]) for row in told) and len(told) == 2
+
+
+async def test_what_was_compared_with_ones_own_or_taken_back_is_not_named(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        one = await measured(lab, "S1", "P-1", "1.00", "C1")
+        await measured(lab, "S2", "P-1", "1.10", "C2")  # with its own, before
+        order = await lab.order("S3", "CREA", patient_id="P-2")
+        assert order.patient_id is not None
+        await merged(lab, one, order.patient_id)
+        await lab.send(sent("S3", {"CREA": "1.20"}, control="C3", patient="P-2"))
+        await lab.settle()
+        last = (await lab.results())[-1]
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await review.comment(connection, lab.director, (await lab.results())[1].id, "fasting")  # a version since
+            await review.retract(connection, lab.director, last.id, "another tube")
+        assert (await split(lab, one)).look_again == ()
