@@ -72,7 +72,7 @@ async def changed_since(connection: Connection, result_id: UUID, version_id: UUI
 
 
 async def measured_by(connection: Connection, result_id: UUID, version_id: UUID) -> tuple[str, str]:
-    """The name of the analyzer that measured the result, by hand or not, "" where none did, and the version's method."""
+    """The name of the analyzer on which the result was measured, "" for none, and the version's method."""
     row = await connection.fetchrow(
         f"""SELECT coalesce(a.name, '') AS analyzer, v.method FROM lab.result r
               JOIN lab.result_version v ON v.id = $2 LEFT JOIN lab.analyzer a ON a.id = {MEASURED_ON}
