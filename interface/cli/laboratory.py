@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from datetime import UTC, datetime, time, tzinfo
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 import click
@@ -34,6 +35,45 @@ as_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 INSTANT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z"])
+
+
+_OF_TODAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
+
+
+class _Moment(click.ParamType[datetime | time]):
+    """What INSTANT reads, or the hour and minute of today, which only the laboratory's zone makes an instant."""
+
+    name = "moment"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime | time:
+        if not isinstance(value, str):
+            return cast("datetime | time", value)
+        text = value.strip()
+        if _OF_TODAY.fullmatch(text):
+            return time.fromisoformat(text)
+        with suppress(click.BadParameter):
+            return INSTANT.convert(text.replace(" ", "T", 1), param, ctx)
+        shown = "2026-11-27, 2026-11-27T08:30, 2026-11-27T08:30+07:00 or 08:30"
+        raise click.BadParameter(f"{value!r} is no time; say it as {shown}", ctx, param)
+
+
+MOMENT = _Moment()
+
+
+def instant_of(said: datetime | time, zone: tzinfo, now: datetime) -> datetime:
+    """What MOMENT read: a time of day is today's in the zone, a date or time without an offset is UTC.
+
+    Raises UsageError for what is still to come.
+    """
+    if isinstance(said, time):
+        said = datetime.combine(now.astimezone(zone).date(), said, zone)
+    at = said if said.tzinfo is not None else said.replace(tzinfo=UTC)
+    if at > now:
+        raise click.UsageError(f"{at.isoformat(timespec='minutes')} is still to come")
+    return at
 
 
 def laboratory_options(command: _Command) -> _Command:

@@ -6,17 +6,20 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import click
 
 from interface.cli import EXIT_FAILED, Context, emit, pass_context
 from interface.cli.laboratory import (
     ENVIRONMENT,
+    MOMENT,
     Desk,
     desk,
+    instant_of,
     laboratory_options,
     only_organization,
 )
@@ -45,7 +48,10 @@ class ChangeLine:
 @click.argument("message_ids", type=click.UUID, nargs=-1, metavar="[MESSAGE_ID]...")
 @click.option("--unmapped", metavar="CODE", help="Of all messages, the results that are held because CODE had no test.")
 @click.option("--link", metavar="ID", help="With --unmapped: only of this link.")
-@click.option("--since", type=click.DateTime(), help="All messages received since then (UTC) of which a result waits.")
+@click.option(
+    "--since", type=MOMENT, help="All messages received since then of which a result waits: a date, or a date and "
+    "time, in UTC unless it has an offset; or HH:MM of today in the laboratory's time zone.",
+)  # fmt: skip
 @click.option(
     "--rules", metavar="NAME@REVISION", help="With --dry-run: by this revision of a rule set, in force or not."
 )
@@ -59,7 +65,7 @@ class ChangeLine:
 @pass_context
 def replay(
     context: Context, /, message_ids: tuple[UUID, ...], unmapped: str | None, link: str | None,
-    since: datetime | None, rules: str | None, limit: int, yes: bool, dry_run: bool, reason: str,
+    since: datetime | time | None, rules: str | None, limit: int, yes: bool, dry_run: bool, reason: str,
     organization: str | None, username: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Decide results that wait anew: with the maps, orders, lots and rules of now.
@@ -69,7 +75,7 @@ def replay(
     that made no point are judged in their place; those that are points stay. Status 1 when a message could not be
     replayed.
     """
-    if [bool(message_ids), bool(unmapped), bool(since)].count(True) != 1:
+    if [bool(message_ids), bool(unmapped), since is not None].count(True) != 1:
         raise click.UsageError("say which: messages, --unmapped CODE, or --since TIME")
     if rules and not dry_run:
         raise click.UsageError("--rules belongs to --dry-run: what is not in force decides nothing")
@@ -93,7 +99,7 @@ class _Work:
     limit: int
     reason: str
     as_json: bool
-    since: datetime | None = None
+    since: datetime | time | None = None
     rules: tuple[str, int] | None = None
 
 
@@ -127,12 +133,15 @@ async def _run(work: _Work, message_ids: Sequence[UUID], yes: bool, dry_run: boo
 
 
 async def _waiting(at: Desk, work: _Work) -> list[UUID]:
+    from interface.store.catalogue import read_zone
     from interface.store.map_traffic import messages_waiting
     from interface.store.replay import waiting_since
 
     async with at.transaction() as connection:
         if work.since is not None:
-            since = work.since.replace(tzinfo=UTC)
+            zone = ZoneInfo(await read_zone(connection, at.actor.organization_id))
+            since = instant_of(work.since, zone, datetime.now(UTC))
+            click.echo(f"since {since.astimezone(zone).isoformat(timespec='seconds')}", err=True)
             return await waiting_since(connection, since, work.limit)
         found = await messages_waiting(connection, work.code or "", work.link)
     if len(found) > work.limit:

@@ -214,6 +214,18 @@ async def test_a_replay_shows_first_and_then_decides_what_waited(bench: Workbenc
     assert item == "completed"
 
 
+async def test_a_replay_takes_all_that_waits_since_a_time_in_the_laboratory(bench: Workbench) -> None:
+    await bench.order("S1", "SER", "AST", "K")
+    await bench.receive("S1", "687|31|U/L", "2823-3|4.1|mmol/L")
+    for since in ("2026-01-01", "2026-01-01T08:30+07:00", "00:00"):
+        answer = await bench.run("message", "replay", "--since", since, "--dry-run", "--as", "vera")
+        assert answer.status == 0, answer.err
+        assert "of 1 messages" in answer.err and answer.err.startswith("since 20"), answer.err
+    for since, words in (("yesterday", "'yesterday' is no time; say it as"), ("2999-01-01", "is still to come")):
+        answer = await bench.run("message", "replay", "--since", since, "--dry-run", "--as", "vera")
+        assert (answer.status, words in answer.err, answer.err.count("rror")) == (2, True, 1), answer.err
+
+
 async def test_a_replay_decodes_by_the_revision_that_the_link_runs(bench: Workbench) -> None:
     """And not by the one that a folder has got meanwhile."""
     await bench.order("S1", "SER", "AST")
