@@ -1,9 +1,10 @@
 """Calculated results of whom something else is known: calculated anew, by the functions that calculate them first.
 
-An eGFR is made of sex and age. When these are put right, or records are merged or taken apart, what was calculated with
-them is calculated anew in the same transaction: the next version of what is not released, judged by the rules in force;
-beside what is released a change that waits for a person, as every change does. What nothing has changed about stays as
-it is. Nothing is calculated where no rule set is in force: the release is refused then (`flow.judged_for`).
+An eGFR is made of sex and age. When these are put right, when a time of collection is told afterwards, or when records
+are merged or taken apart, what was calculated with them is calculated anew in the same transaction: the next version of
+what is not released, judged by the rules in force; beside what is released a change that waits for a person, as every
+change does. What nothing has changed about stays as it is. Nothing is calculated where no rule set is in force: the
+release is refused then (`flow.judged_for`).
 """
 
 from __future__ import annotations
@@ -49,6 +50,14 @@ async def lock(connection: Connection, patient_ids: Iterable[UUID]) -> list[UUID
     if await rows.specimens_of(connection, records) - found:
         raise StoreUnavailable("something was calculated for the patient at the same moment")
     return sorted(found)
+
+
+async def lock_measured(connection: Connection, specimen_id: UUID) -> list[UUID]:
+    """The specimen, locked as everybody locks, where it has results already: else nothing is calculated of it."""
+    if not await rows.is_measured(connection, specimen_id):
+        return []
+    await around.lock_only(connection, [specimen_id])
+    return [specimen_id]
 
 
 async def of_specimens(connection: Connection, actor: Actor, specimen_ids: Collection[UUID], why: str) -> list[UUID]:

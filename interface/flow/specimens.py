@@ -19,7 +19,7 @@ from interface.domain.specimens import RejectReason, mistyped
 from interface.domain.states import CLOSED_ITEM, OPEN_ITEM, SPECIMEN_BACK, SpecimenState, item_step, specimen_step
 from interface.domain.views import Actor, ActorKind, Audience, SpecimenView
 from interface.errors import IllegalStep
-from interface.flow import consequences, orders
+from interface.flow import consequences, orders, recalculation
 from interface.flow.actors import require
 from interface.flow.criticals import open_for
 from interface.flow.orders import LONGEST_BARCODE, MEASURED
@@ -35,6 +35,7 @@ from interface.store.surroundings import lock_only
 
 LONGEST_REASON = 1000  # characters
 MOST_ALIQUOTS = 99
+_TIMED = "the time of its collection was told"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ async def collect(
     ]
     if problems:
         raise OrderError(problems)
+    measured = await recalculation.lock_measured(connection, specimen_id)
     [one] = await _locked(connection, [specimen_id])
     specimen_step(one.state, SpecimenState.COLLECTED)
     when = at or datetime.now(UTC)
@@ -74,6 +76,7 @@ async def collect(
     )  # fmt: skip
     await _forward(connection, [one], ItemStatus.COLLECTED)
     await _note(connection, actor, one, "collect", SpecimenState.COLLECTED, at=when)
+    await recalculation.of_specimens(connection, actor, measured, _TIMED)
     return await view(connection, specimen_id, audience)
 
 
@@ -90,6 +93,7 @@ async def receive(
     _may(actor)
     problems = [*past_problems("the time of receipt", at), *past_problems("the time of collection", collected_at)]
     problems += _text_problems(("receiver", by))
+    measured = await recalculation.lock_measured(connection, specimen_id) if collected_at is not None else []
     [one] = await _locked(connection, [specimen_id])
     when = at or datetime.now(UTC)
     taken = collected_at or one.collected_at
@@ -110,6 +114,7 @@ async def receive(
     )  # fmt: skip
     await _forward(connection, [one], ItemStatus.RECEIVED)
     await _note(connection, actor, one, "receive", SpecimenState.RECEIVED, at=when)
+    await recalculation.of_specimens(connection, actor, measured, _TIMED)
     return await view(connection, specimen_id)
 
 

@@ -23,3 +23,8 @@ WHERE o.patient_id = ANY($1) AND o.waiting AND i.status IN ('requested', 'collec
 async def specimens_of(connection: Connection, patient_ids: Iterable[UUID]) -> set[UUID]:
     """The specimens of these records on which something is calculated, or may be."""
     return {row["specimen_id"] for row in await connection.fetch(_OF_PERSONS, list(patient_ids))}
+
+
+async def is_measured(connection: Connection, specimen_id: UUID) -> bool:
+    """Whether the specimen has results."""
+    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM lab.result WHERE specimen_id = $1)", specimen_id))

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import date
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from uuid import UUID
 
 import pytest
 
-from interface.domain.model import HoldReason, ResultStatus, Sex, Step
+from interface.domain.model import HoldReason, Interval, ResultStatus, Sex, Step
 from interface.domain.review import ReviewError
 from interface.domain.views import IdentifierView, ResultView
 from interface.flow import review
+from interface.flow.catalogue import add_interval
 from interface.flow.correction import NewValue
+from interface.flow.orders import NewOrder, NewSpecimen, create_order
 from interface.flow.people import NewPatient, PatientChange, create_patient, merge, unmerge, update_patient
 from interface.flow.recalculation import recalculate
 from interface.flow.rules import deactivate
+from interface.flow.specimens import receive
 from interface.store import lab as store
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -256,3 +260,33 @@ async def test_only_what_is_calculated_is_calculated_anew_by_who_has_seen_it(dat
                     await recalculate(connection, lab.director, result_id, version)
         await do(lab, lambda at: recalculate(at, lab.director, rate.id, 1))
         assert await only(lab) == rate
+
+
+async def test_what_could_not_be_calculated_without_a_time_of_collection_is_when_it_is_told(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, OFF)
+        patient = NewPatient((IdentifierView("TEST", "P-1"),), "Muster", "", date(1980, 5, 1), Sex.FEMALE)
+        new = NewOrder((NewSpecimen(("CREA", "EGFR_2021"), "S1"),), patient=patient)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            order = await create_order(connection, lab.director, new)
+        await lab.send(["P|1" if record.startswith("P|") else record for record in sent("S1", {"CREA": "1.20"})])
+        await lab.settle()
+        assert [view.test_code for view in await lab.results()] == ["CREA"]
+        specimen, taken = order.items[0].specimen_id, datetime(2026, 1, 2, tzinfo=UTC)
+        assert specimen is not None
+        await do(lab, lambda at: receive(at, lab.director, specimen, collected_at=taken))
+        assert ((await only(lab)).value, (await only(lab)).version) == (OF_A_WOMAN, 1)
+
+
+async def test_another_interval_is_in_a_version_of_its_own(database_url: str) -> None:
+    """Of the same inputs and the same value: what is released has the limits of now."""
+    async with measured(database_url) as lab:
+        before = await only(lab)
+        its = Interval("", "", "mL/min/{1.73_m2}", sex=Sex.MALE, age_low_d=6575, low=Decimal(90), source="a book")
+        await do(lab, lambda at: add_interval(at, lab.director, "EGFR_2021", its, "for men"))
+        await lab.owner.execute("update lab.patient set sex = 'male', version = version + 1, updated_at = now()")
+        await do(lab, lambda at: recalculate(at, lab.director, before.id))
+        after = await only(lab)
+        assert (after.value, after.low, after.flags) == (OF_A_MAN, Decimal(90), ("L",))
+        await do(lab, lambda at: recalculate(at, lab.director, before.id))
+        assert await only(lab) == after
