@@ -240,7 +240,7 @@ def test_what_may_be_none_and_is_made_by_default_is_not_compiled(tool: dict[str,
 
 
 def test_every_source_that_a_room_depends_on_is_watched(tool: dict[str, Any]) -> None:
-    found = {str(path) for path in tool["sources_of"](("interface.flow.cases",))}
+    found = {str(path) for path in tool["sources_of"](("interface.flow.calculations",))}
     assert {"interface/domain/record.py", "interface/flow/work.py", "interface/store/surroundings.py"} <= found
     assert all((ROOT / path).is_file() for path in found)
 
