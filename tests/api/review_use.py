@@ -30,7 +30,7 @@ name = "default"
 [[calculation]]
 test = "HGB"
 formula = "average_glucose"
-inputs = { hba1c = ["HCT"] }
+inputs = { hba1c = ["WBC"] }
 """
 
 

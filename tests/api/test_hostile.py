@@ -291,7 +291,7 @@ class Raw:
         except ConnectionResetError:
             return b""
         finally:
-            writer.close()
+            writer.transport.abort()  # what the server did not read is not waited for
 
 
 def port(bench: Bench) -> int:
@@ -323,7 +323,7 @@ async def test_what_is_no_request_is_refused_without_a_word_about_us(bench: Benc
 
 TOO_LONG = (
     (b"GET /fhir/Patient?x=" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
-    (b"GET /fhir/Patient?x=" + b"a" * 900_000, 414),
+    (b"GET /fhir/Patient?x=" + b"a" * 20_000, 414),
     (b"GET /health HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 9000 + b"\r\n\r\n", 431),
     (b"GET /health HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(150)) + b"\r\n", 431),
 )

@@ -12,6 +12,7 @@ import pytest
 
 from interface import cli
 from interface.store.db import Database
+from tests.api.review_use import calculated
 from tests.api.signing import ec_key, public
 from tests.cli.desk import PASSWORD, Shell, open_shell
 from tests.cli.qc_use import qc_arguments
@@ -57,7 +58,10 @@ async def reviewing(shell: Shell, name: str) -> dict[str, tuple[str, ...]]:
     if name.startswith("critical"):
         made = list(map(UUID, await critical(shell)))
     elif name.startswith("result"):
-        made[0] = await shell.laboratory.result(await shell.laboratory.order())
+        recalculated = name == "result recalculate"
+        made[0] = await (
+            calculated(shell.laboratory) if recalculated else shell.laboratory.result(await shell.laboratory.order())
+        )
     result, task = str(made[0]), str(made[1])
     by, why = ("--as", "vera"), ("--comment", "because", "--as", "vera")
     if name.endswith("-change") or name == "result retract":
@@ -70,7 +74,7 @@ async def reviewing(shell: Shell, name: str) -> dict[str, tuple[str, ...]]:
         await shell.run("result", "reject", result, *why)
     return {
         "result policy": (),
-        **{f"result {step}": (result, *by) for step in ("verify", "release", "rerun")},
+        **{f"result {step}": (result, *by) for step in ("verify", "release", "rerun", "recalculate")},
         **{f"result {step}": (result, *why) for step in ("reject", "hold", "comment", "retract")},
         **{f"result {step}-change": (result, *why) for step in ("accept", "reject")},
         "result correct": (result, "--value", "9.1", *why),
