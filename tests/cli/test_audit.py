@@ -12,7 +12,7 @@ import pytest
 
 from interface import cli
 from interface.store.db import Database
-from tests.api.review_use import calculated
+from tests.api.review_use import let_be_calculated
 from tests.api.signing import ec_key, public
 from tests.cli.desk import PASSWORD, Shell, open_shell
 from tests.cli.qc_use import qc_arguments
@@ -58,10 +58,9 @@ async def reviewing(shell: Shell, name: str) -> dict[str, tuple[str, ...]]:
     if name.startswith("critical"):
         made = list(map(UUID, await critical(shell)))
     elif name.startswith("result"):
-        recalculated = name == "result recalculate"
-        made[0] = await (
-            calculated(shell.laboratory) if recalculated else shell.laboratory.result(await shell.laboratory.order())
-        )
+        made[0] = await shell.laboratory.result(await shell.laboratory.order())
+        if name == "result recalculate":
+            await let_be_calculated(shell.laboratory, made[0])
     result, task = str(made[0]), str(made[1])
     by, why = ("--as", "vera"), ("--comment", "because", "--as", "vera")
     if name.endswith("-change") or name == "result retract":
