@@ -109,6 +109,6 @@ async def main(fd: int) -> None:
 
 if __name__ == "__main__":
     give_back()
-    telemetry.configure_logs()
+    telemetry.configure_logs(for_good=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main(int(sys.argv[1])))

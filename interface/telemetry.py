@@ -187,8 +187,9 @@ def _serialize(event: object, **_: object) -> bytes:
     return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
 
 
-def configure_logs(level: int = logging.INFO, stream: IO[bytes] | None = None) -> None:
-    """Send our logs and those of the libraries as JSON lines to `stream` (default: stderr)."""
+def configure_logs(level: int = logging.INFO, stream: IO[bytes] | None = None, *, for_good: bool = False) -> None:
+    """Send our logs and those of the libraries as JSON lines to `stream` (default: stderr). `for_good`: until this
+    process ends, so that each logger is put together once and not for each line."""
     target = stream or sys.stderr.buffer
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     journal = _JournalLogger(target)
@@ -205,7 +206,7 @@ def configure_logs(level: int = logging.INFO, stream: IO[bytes] | None = None) -
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: journal,
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=for_good,
     )
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Foreign)]:
