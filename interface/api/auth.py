@@ -26,7 +26,7 @@ from interface.api.context import (
     json_response,
     services,
 )
-from interface.api.limits import slowed
+from interface.api.limits import UNLIMITED, slowed
 from interface.domain.permissions import RESOURCES
 from interface.domain.views import ActorKind
 from interface.errors import ApiError
@@ -40,7 +40,8 @@ _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 5.1
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let through who may; a route that no table knows is not let through at all."""
     if request.match_info.http_exception is not None:  # no such route or method: the router's own answer
-        await _recognize(request)
+        if request.path not in UNLIMITED:  # else the audit could be filled with it
+            await _recognize(request)
         return await handler(request)
     resource = request.match_info.route.resource
     need = request.app[NEEDS].get((request.method, resource.canonical if resource is not None else ""))

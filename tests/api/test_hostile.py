@@ -339,6 +339,15 @@ async def test_what_is_too_long_to_be_read_is_said_to_be(bench: Bench) -> None:
         }  # fmt: skip
 
 
+async def test_what_is_asked_for_without_limit_fills_no_audit(bench: Bench, laboratory: Laboratory) -> None:
+    token = await laboratory.client_token("system/*.cruds")
+    for path in ("/health", "/ready", "/metrics"):
+        assert (await bench.ask("DELETE", path, token)).status == 405
+    await bench.writer.flush()
+    async with laboratory.database.organization(laboratory.organization_id) as connection:
+        assert await connection.fetchval("select count(*) from lab.audit_event where outcome = 'refused'") == 0
+
+
 async def test_what_there_is_not_is_asked_for_before_the_audit(bench: Bench, laboratory: Laboratory) -> None:
     """A method that a path has not, a path that there is not: the path may name a patient."""
     records = await with_records(laboratory, "17.7707")
