@@ -147,7 +147,8 @@ def _calculation(
         else:
             case.follow(gone.id, gone.version, gone.version_id, gone.last_version, released=False)
     if known is not None:
-        if known.pending == (_shown(case.decision.value), case.decision.unit):
+        again = known.pending == (_shown(case.decision.value), case.decision.unit)
+        if again and known.pending_inputs in (None, step.inputs):
             return None
         case.follow(
             known.id, known.version, known.version_id, known.last_version, released=known.status in RELEASED

@@ -19,6 +19,7 @@ from interface.domain.flags import ABNORMAL, CRITICAL, HIGH, LOW, NORMAL
 from interface.domain.formulas import FORMULAS
 from interface.domain.model import Step
 from interface.flow.cases import siblings_of, subject_of
+from interface.flow.outcome import Surroundings, beside_of
 from interface.store import judged_for as rows
 from interface.store import surroundings
 from interface.store.db import Connection
@@ -44,7 +45,7 @@ async def against(connection: Connection, row: ResultRow) -> str:
         return ""
     context = DecisionContext(catalogue, received_at=judged.received_at, analyzer=judged.analyzer)
     if (inputs := inputs_of(judged.steps)) is not None:
-        known = [one for each in specimen.family for one in locked.results.get(each, ())]
+        known = beside_of(specimen, Surroundings(locked)).known
         if text := _calculated(judged, inputs, siblings_of((), known), subject_of(specimen, specimen.type, context)):
             return f"{text}; `labora result recalculate` calculates it anew"
     if not judged.changed or judged.unit != test.unit:

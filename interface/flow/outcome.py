@@ -358,7 +358,10 @@ def _keep(case: Case, specimen: SpecimenFacts, at: Surroundings) -> None:
         before = at.locked.results.get(each, ())
         if case.pending:  # the released version is still what there is
             said = (f"{decision.value.comparator or ''}{decision.value.text}", decision.unit)
-            waits = {one.id: replace(one, last_version=case.version, pending=said) for one in before}
+            inputs = inputs_of(decision.steps) if case.origin is _CALCULATION else None
+            waits = {
+                one.id: replace(one, last_version=case.version, pending=said, pending_inputs=inputs) for one in before
+            }
             at.locked.results[each] = tuple(waits[one.id] if one.id == case.result_id else one for one in before)
         else:
             at.locked.results[each] = tuple(one for one in before if one.id != case.result_id)

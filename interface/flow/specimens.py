@@ -68,6 +68,7 @@ async def collect(
         raise OrderError(problems)
     measured = await recalculation.lock_measured(connection, specimen_id)
     [one] = await _locked(connection, [specimen_id])
+    measured = measured or await recalculation.lock_measured(connection, specimen_id)  # by whom it waited for
     specimen_step(one.state, SpecimenState.COLLECTED)
     when = at or datetime.now(UTC)
     await specimens.set_state(
@@ -95,6 +96,8 @@ async def receive(
     problems += _text_problems(("receiver", by))
     measured = await recalculation.lock_measured(connection, specimen_id) if collected_at is not None else []
     [one] = await _locked(connection, [specimen_id])
+    if collected_at is not None and not measured:
+        measured = await recalculation.lock_measured(connection, specimen_id)  # by whom it waited for
     when = at or datetime.now(UTC)
     taken = collected_at or one.collected_at
     if collected_at is not None and one.collected_at not in (None, collected_at):

@@ -72,6 +72,7 @@ class KnownResult:
     created_at: datetime
     made_at: datetime
     pending: tuple[str, str] | None = None
+    pending_inputs: Mapping[str, str] | None = None  # what that was calculated from
     by_person: bool = False  # whether a person wrote that version
     suspect: str = ""  # of a released one: what a look-back list says of it, waiting or repeat
     method: str = ""  # by which it was measured
@@ -291,6 +292,9 @@ SELECT r.id, r.version_id, r.specimen_id, r.order_item_id, r.test_id, r.status, 
            SELECT lab.explained(d.steps) FROM lab.decision d WHERE d.result_version_id = v.id) END AS explained,
        v.actor_kind IN ('user', 'client') AS by_person,
        p.value AS pending_value, p.unit AS pending_unit,
+       CASE WHEN r.origin = 'calculation' AND r.pending_version_id IS NOT NULL THEN (
+           SELECT lab.explained(d.steps) FROM lab.decision d
+            WHERE d.result_version_id = r.pending_version_id) END AS pending_explained,
        CASE WHEN r.status IN ('final', 'corrected', 'amended') THEN (
            SELECT max(i.state) FROM lab.qc_lookback_item i WHERE i.result_id = r.id
            AND (i.state = 'waiting' OR i.state = 'repeat' AND i.result_version_id = r.version_id)) END AS suspect,
@@ -331,6 +335,7 @@ async def _results(
                 created_at=row["created_at"],
                 made_at=row["made_at"],
                 pending=None if row["pending_value"] is None else (row["pending_value"], row["pending_unit"]),
+                pending_inputs=inputs_of(read_steps(row["pending_explained"])) if row["pending_explained"] else None,
                 by_person=row["by_person"],
                 suspect=row["suspect"] or "",
                 method=row["method"],

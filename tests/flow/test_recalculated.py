@@ -14,7 +14,7 @@ import pytest
 from interface.domain.model import HoldReason, Interval, ResultStatus, Sex, Step
 from interface.domain.review import ReviewError
 from interface.domain.views import IdentifierView, ResultView
-from interface.flow import review
+from interface.flow import results, review
 from interface.flow.catalogue import add_interval
 from interface.flow.correction import NewValue
 from interface.flow.orders import NewOrder, NewSpecimen, create_order
@@ -29,7 +29,7 @@ from interface.store.review import Queue, QueueFilter, waiting
 from tests.flow.hospital_use import Hospital, link_of
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import RULES, put_in_force, sent
-from tests.flow.test_two_links import waits_for_a_lock
+from tests.flow.test_two_links import Gate, waits_for_a_lock
 
 FINAL, PRELIMINARY, CORRECTED = ResultStatus.FINAL, ResultStatus.PRELIMINARY, ResultStatus.CORRECTED
 WITH_EGFR = (
@@ -290,3 +290,57 @@ async def test_another_interval_is_in_a_version_of_its_own(database_url: str) ->
         assert (after.value, after.low, after.flags) == (OF_A_MAN, Decimal(90), ("L",))
         await do(lab, lambda at: recalculate(at, lab.director, before.id))
         assert await only(lab) == after
+
+
+async def test_what_waits_beside_a_released_one_is_calculated_anew_though_it_comes_to_the_same(
+    database_url: str,
+) -> None:
+    """Else nobody could accept it: it would be of an age that the patient has not."""
+    async with measured(database_url, WITH_EGFR) as lab:
+        before = await only(lab)
+        await put_right(lab, MALE)
+        [patient_id] = {view.patient_id for view in await lab.results()}
+        assert patient_id is not None
+        a_year_younger = PatientChange(birth_date=date(1981, 5, 1))  # 76 as well
+        await do(lab, lambda at: update_patient(at, lab.director, patient_id, a_year_younger, 2))
+        await do(lab, lambda at: review.accept_change(at, lab.director, before.id, "is a man", accept_hold=True))
+        after = await only(lab)
+        [step] = [one for one in await explained(lab, after.version_id) if one.step == "calculation"]
+        assert (after.value, step.inputs["age in years"]) == (OF_A_MAN, "44")
+
+
+async def test_a_merge_that_a_hospital_tells_waits_for_nothing_that_deciding_needs(database_url: str) -> None:
+    async with measured(database_url) as lab:
+        specimen = await lab.owner.fetchval("select id from lab.specimen")
+        patient = await lab.owner.fetchval("select id from lab.patient")
+        his = Hospital(lab, *link_of(lab))
+        async with lab.database.transaction(lab.organization_id) as deciding:
+            await deciding.execute("select from lab.specimen where id = $1 for update", specimen)
+            person = "PID|1||P-1^^^TEST||MUSTER||19800501|F"
+            merging = asyncio.create_task(his.adt("A40^ADT_A39", person, "MRG|P-2^^^TEST"))
+            await waits_for_a_lock(lab)
+            await deciding.execute("select from lab.patient where id = $1 for update nowait", patient)
+        assert (await merging).code == "AA"
+
+
+async def test_what_is_measured_while_the_time_of_collection_is_told_is_calculated(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, OFF)
+        patient = NewPatient((IdentifierView("TEST", "P-1"),), "Muster", "", date(1980, 5, 1), Sex.FEMALE)
+        new = NewOrder((NewSpecimen(("CREA", "EGFR_2021"), "S1"),), patient=patient)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            order = await create_order(connection, lab.director, new)
+        specimen, taken = order.items[0].specimen_id, datetime(2026, 1, 2, tzinfo=UTC)
+        assert specimen is not None
+        gate = Gate("C1")
+        monkeypatch.setattr(results, "surroundings", gate.read)
+        await lab.send(["P|1" if one.startswith("P|") else one for one in sent("S1", {"CREA": "1.20"}, control="C1")])
+        deciding = asyncio.create_task(lab.worker.work())
+        await gate.locked.wait()
+        telling = asyncio.create_task(do(lab, lambda at: receive(at, lab.director, specimen, collected_at=taken)))
+        await waits_for_a_lock(lab)
+        gate.go_on.set()
+        await asyncio.gather(deciding, telling)
+        assert (await only(lab)).value == OF_A_WOMAN
