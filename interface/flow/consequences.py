@@ -84,9 +84,8 @@ async def write_calculated(
     await store.write_versions(connection, actor.organization_id, versions)
     await store.write_effects(connection, actor.organization_id, [effects_of(decided, catalogue)], now.active_id)
     await open_for(connection, actor, judged_of(versions))
-    for version in versions:
-        detail = {"version": str(version.version), **why}
-        await audit.record(connection, actor, "calculate", "result", version.result_id, detail)
+    details = {one.result_id: {"version": str(one.version), **why} for one in versions}
+    await audit.record_each(connection, actor, "calculate", "result", details)
     return [version.result_id for version in versions]
 
 

@@ -9,13 +9,14 @@ release is refused then (`flow.judged_for`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
+from interface.domain.autoverify import Autoverification
 from interface.domain.catalogue import Catalogue
 from interface.domain.decide import DecisionContext
-from interface.domain.model import RELEASED, Origin
+from interface.domain.model import RELEASED, Origin, SpecimenFacts
 from interface.domain.permissions import Permission
 from interface.domain.review import Refusal, ReviewError, same_version
 from interface.domain.rule_set import RuleSet
@@ -67,10 +68,7 @@ async def of_specimens(connection: Connection, actor: Actor, specimen_ids: Colle
         return []
     at = Surroundings(await around.lock(connection, (), sorted(specimen_ids)))
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
-    written: list[UUID] = []
-    for specimen_id in sorted(specimen_ids):
-        written += await _anew(connection, actor, at, specimen_id, catalogue, {"because": why})
-    return written
+    return await _anew(connection, actor, at, sorted(specimen_ids), catalogue, {"because": why})
 
 
 async def recalculate(connection: Connection, actor: Actor, result_id: UUID, version: int | None = None) -> ResultView:
@@ -92,7 +90,7 @@ async def recalculate(connection: Connection, actor: Actor, result_id: UUID, ver
         raise ReviewError(Refusal.CONFLICT, "only a calculated result that is not taken back is calculated anew")
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
     by = {"because": f"{actor.name} asked for it"}
-    if not await _anew(connection, actor, at, specimens[0], catalogue, by, only=one):
+    if not await _anew(connection, actor, at, specimens, catalogue, by, only=one):
         await audit.record(connection, actor, "read", "result", result_id, {"by": "recalculate"})
     view = await lab.get_result(connection, result_id, Audience.STAFF)
     if view is None:
@@ -104,29 +102,50 @@ async def _anew(
     connection: Connection,
     actor: Actor,
     at: Surroundings,
-    specimen_id: UUID,
+    specimen_ids: Collection[UUID],
     catalogue: Catalogue,
     why: dict[str, str],
     only: KnownResult | None = None,
 ) -> list[UUID]:
-    specimen = at.locked.by_id[str(specimen_id)]
-    known = known_of(specimen.family, at)
-    name = await around.rules_of(connection, [one.id for one in known]) or DEFAULT
-    now = await rule_sets().current(connection, catalogue.tests, name)
-    rules = Rules(now)
-    wanted = {only.test} if only else _wanted(known, rules.rule_set)
-    if only is not None and only.test not in {rule.target for rule in rules.rule_set.calculations}:
-        raise ReviewError(Refusal.CONFLICT, "no rule in force calculates it: correct it, or reject it")
-    if not wanted:
-        return []
-    await add_neighbours_of(connection, at, [(specimen, test) for test in wanted], catalogue, now)
-    beside = beside_of(specimen, at)
-    context = DecisionContext(catalogue, received_at=datetime.now(UTC))
-    siblings = siblings_of((), beside.known)
-    cases = calculate_anew((), beside, rules, context, siblings, waiting=frozenset(wanted))
-    decided = Decided([case for case in cases if case.before is None or not made_of_the_same(case, case.before)])
-    remember(decided, beside, at)
-    return await write_calculated(connection, actor, [decided], catalogue, now, why)
+    """All that is read is read before anything is calculated, and then all is written: a person may have hundreds of
+    specimens, and a hospital that tells of one waits for the answer."""
+    specimens = [at.locked.by_id[str(id)] for id in specimen_ids]
+    wanted: list[tuple[SpecimenFacts, Autoverification, frozenset[str]]] = []
+    for now, of in (await _in_force(connection, at, specimens, catalogue)).values():
+        rule_set = Rules(now).rule_set
+        if only is not None and only.test not in {rule.target for rule in rule_set.calculations}:
+            raise ReviewError(Refusal.CONFLICT, "no rule in force calculates it: correct it, or reject it")
+        tests = {one.id: frozenset({only.test} if only else _wanted(known_of(one.family, at), rule_set)) for one in of}
+        await add_neighbours_of(
+            connection, at, [(one, test) for one in of for test in sorted(tests[one.id])], catalogue, now
+        )
+        wanted += [(one, now, tests[one.id]) for one in of if tests[one.id]]
+    made: dict[UUID | None, tuple[Autoverification, list[Decided]]] = {}
+    for specimen, now, tests_of in wanted:
+        beside = beside_of(specimen, at)
+        context = DecisionContext(catalogue, received_at=datetime.now(UTC))
+        cases = calculate_anew((), beside, Rules(now), context, siblings_of((), beside.known), waiting=tests_of)
+        decided = Decided([case for case in cases if case.before is None or not made_of_the_same(case, case.before)])
+        remember(decided, beside, at)
+        made.setdefault(now.active_id, (now, []))[1].append(decided)
+    written: list[UUID] = []
+    for now, several in made.values():
+        written += await write_calculated(connection, actor, several, catalogue, now, why)
+    return written
+
+
+async def _in_force(
+    connection: Connection, at: Surroundings, specimens: Sequence[SpecimenFacts], catalogue: Catalogue
+) -> dict[str, tuple[Autoverification, list[SpecimenFacts]]]:
+    """The specimens by the name of the rules that decided about them last, with what is in force of them."""
+    known = {specimen.id: [one.id for one in known_of(specimen.family, at)] for specimen in specimens}
+    last = await around.rules_of_each(connection, {id for ids in known.values() for id in ids})
+    of: dict[str, list[SpecimenFacts]] = {}
+    for specimen in specimens:
+        name = around.last_rules(last[id] for id in known[specimen.id] if id in last) or DEFAULT
+        of.setdefault(name, []).append(specimen)
+    now = await rule_sets().by_name(connection, catalogue.tests, of)
+    return {name: (now[name], several) for name, several in of.items()}
 
 
 def _wanted(known: Collection[KnownResult], rule_set: RuleSet) -> set[str]:

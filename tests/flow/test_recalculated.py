@@ -344,3 +344,26 @@ async def test_what_is_measured_while_the_time_of_collection_is_told_is_calculat
         gate.go_on.set()
         await asyncio.gather(deciding, telling)
         assert (await only(lab)).value == OF_A_WOMAN
+
+
+async def test_many_specimens_are_calculated_anew_in_as_many_statements_as_one(database_url: str) -> None:
+    """Else a hospital that tells of somebody with hundreds of them would get no answer in time, whenever it asks."""
+    async with measured(database_url) as lab:
+        [patient_id] = {view.patient_id for view in await lab.results()}
+        assert patient_id is not None
+        counts: list[int] = []
+        for version, sex in enumerate((Sex.MALE, Sex.FEMALE), 1):
+            asked: list[object] = []
+            change = PatientChange(sex=sex)
+            async with lab.database.transaction(lab.organization_id) as connection:
+                with connection.query_logger(asked.append):
+                    await update_patient(connection, lab.director, patient_id, change, version)
+            counts.append(len(asked))
+            for barcode in ("S2", "S3", "S4", "S5") if sex is Sex.MALE else ():
+                await lab.order(barcode, "CREA", "EGFR_2021", sex=Sex.MALE)
+                mine = sent(barcode, {"CREA": "1.20"}, control=barcode)
+                await lab.send(["P|1" if record.startswith("P|") else record for record in mine])
+                await lab.settle()
+        assert {view.value for view in await lab.results() if view.test_code == "EGFR_2021"} == {OF_A_WOMAN}
+        assert len(await lab.results()) == 10
+        assert counts[1] <= counts[0]
