@@ -367,3 +367,46 @@ async def test_many_specimens_are_calculated_anew_in_as_many_statements_as_one(d
         assert {view.value for view in await lab.results() if view.test_code == "EGFR_2021"} == {OF_A_WOMAN}
         assert len(await lab.results()) == 10
         assert counts[1] <= counts[0]
+
+
+@pytest.mark.parametrize("way", ["nothing changed", "recalculated", "corrected without rules"])
+async def test_what_was_calculated_before_explanations_said_of_whom_can_be_released(
+    database_url: str, way: str
+) -> None:
+    """Where the patient or the specimen was changed since, not as it is, but there is a way out."""
+    async with measured(database_url) as lab:
+        one = await only(lab)
+        await lab.owner.execute(
+            "update lab.result_version set steps = replace(lab.explained(steps), $1, '') where test_code = 'EGFR_2021'",
+            ',"sex":"female","age in years":"45"',
+        )
+        assert "sex" not in (await explained(lab, one.version_id))[0].inputs
+        if way != "nothing changed":
+            await lab.owner.execute("update lab.specimen set updated_at = now()")
+            async with lab.database.transaction(lab.organization_id) as connection:
+                with pytest.raises(ReviewError, match="was changed since it was calculated"):
+                    await review.release(connection, lab.director, one.id)
+        if way == "recalculated":
+            await do(lab, lambda at: recalculate(at, lab.director, one.id))
+            assert (await explained(lab, (await only(lab)).version_id))[0].inputs["sex"] == "female"
+        elif way == "corrected without rules":
+            await do(lab, lambda at: deactivate(at, lab.director, "default", "for the test"))
+            await do(lab, lambda at: review.correct(at, lab.director, one.id, NewValue(one.value), "it is hers"))
+        after = await lab.release(one.id)
+        assert (after.value, after.status) == (OF_A_WOMAN, FINAL)
+
+
+async def test_a_value_that_waits_for_nobody_any_more_can_be_rejected(database_url: str) -> None:
+    """The sex was put right by mistake, and back: what is released is right, what waits is not."""
+    async with measured(database_url, WITH_EGFR) as lab:
+        before = await only(lab)
+        await put_right(lab, MALE)
+        [patient_id] = {view.patient_id for view in await lab.results()}
+        assert patient_id is not None
+        her = PatientChange(sex=Sex.FEMALE)
+        await do(lab, lambda at: update_patient(at, lab.director, patient_id, her, 2))
+        async with lab.database.transaction(lab.organization_id) as connection:
+            with pytest.raises(ReviewError, match="the patient's sex was male, is female"):
+                await review.accept_change(connection, lab.director, before.id, "is a man", accept_hold=True)
+        await do(lab, lambda at: review.reject_change(at, lab.director, before.id, "is a woman"))
+        assert ((await only(lab)).value, await changed(lab)) == (OF_A_WOMAN, [])
