@@ -166,7 +166,7 @@ def _number(
     sibling = next((siblings[code] for code in codes if code in siblings), None)
     if sibling is None:
         raise NoResult(f"{wanted.name} is missing")
-    inputs[sibling.test] = f"{sibling.value.comparator or ''}{sibling.value.text}"
+    inputs[sibling.test] = _now(sibling)
     if sibling.version_id:
         made_of.append(sibling.version_id)
     if sibling.holds:

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from interface.domain.calculated import Calculated, Calculation, calculate, parse
+from interface.domain.calculated import Calculated, Calculation, calculate, outdated, parse
 from interface.domain.facts import Finding, Sibling
 from interface.domain.model import HoldReason, LabTest, Value, ValueKind
 from interface.domain.units import Substance
@@ -66,6 +66,15 @@ def test_of_several_tests_for_one_input_the_first_that_is_there_is_taken() -> No
 def test_what_is_no_exact_number_or_is_held_never_enters(given: tuple[Sibling, ...], reason: str) -> None:
     found = made(*given)
     assert (found.value, found.finding, found.text) == (None, Finding.NOT_APPLICABLE, reason)
+
+
+def test_what_was_held_then_and_is_now_is_no_change() -> None:
+    """It was not calculated with: a person may say that there is no result."""
+    held = sibling("CREA", "9", "mg/dL", holds=(HoldReason.DELTA,))
+    assert outdated(made(held).explained, siblings(held), ADULT) == []
+    released = sibling("CREA", "9", "mg/dL")
+    assert outdated(made(held).explained, siblings(released), ADULT) == ["CREA was held, is 9"]
+    assert outdated(made(released).explained, siblings(held), ADULT) == ["CREA was 9, is held"]
 
 
 def test_a_held_result_hides_no_other_test_of_the_same_input() -> None:
