@@ -32,6 +32,7 @@ from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection
 from interface.store.judged_for import analyzers_of
 from interface.store.review import report_run
+from interface.store.rules import rules_of
 from interface.store.surroundings import KnownResult
 
 
@@ -50,7 +51,7 @@ async def follow(connection: Connection, actor: Actor, result_ids: Collection[UU
     at = Surroundings(await rows.lock(connection, (), specimen_ids))
     await _report_what_is_left(connection, actor, {row["order_item_id"] for row in results}, at)
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
-    now = await rule_sets().current(connection, catalogue.tests, await rows.rules_of(connection, result_ids) or DEFAULT)
+    now = await rule_sets().current(connection, catalogue.tests, await rules_of(connection, result_ids) or DEFAULT)
     rules, changed = Rules(now), set(result_ids)
     measured_on = await analyzers_of(connection, changed)
     tests = {catalogue.tests[str(row["test_id"])].code for row in results if str(row["test_id"]) in catalogue.tests}

@@ -57,6 +57,7 @@ from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection, Database
 from interface.store.qc_gate import StreamRow
 from interface.store.qc_sweep import Waits
+from interface.store.rules import rules_of
 
 log = structlog.get_logger(__name__)
 
@@ -227,7 +228,7 @@ async def _judged_anew(
         return set()
     ids = [one.id for one in of.values()]
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
-    name = await near.rules_of(connection, ids) or DEFAULT
+    name = await rules_of(connection, ids) or DEFAULT
     now = await rule_sets().current(connection, catalogue.tests, name)
     if now.active is None:
         return set()

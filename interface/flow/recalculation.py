@@ -36,6 +36,7 @@ from interface.store import surroundings as around
 from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection
 from interface.store.people import persons
+from interface.store.rules import last_rules, rules_of_each
 from interface.store.surroundings import KnownResult
 
 
@@ -139,10 +140,10 @@ async def _in_force(
 ) -> dict[str, tuple[Autoverification, list[SpecimenFacts]]]:
     """The specimens by the name of the rules that decided about them last, with what is in force of them."""
     known = {specimen.id: [one.id for one in known_of(specimen.family, at)] for specimen in specimens}
-    last = await around.rules_of_each(connection, {id for ids in known.values() for id in ids})
+    last = await rules_of_each(connection, {id for ids in known.values() for id in ids})
     of: dict[str, list[SpecimenFacts]] = {}
     for specimen in specimens:
-        name = around.last_rules(last[id] for id in known[specimen.id] if id in last) or DEFAULT
+        name = last_rules(last[id] for id in known[specimen.id] if id in last) or DEFAULT
         of.setdefault(name, []).append(specimen)
     now = await rule_sets().by_name(connection, catalogue.tests, of)
     return {name: (now[name], several) for name, several in of.items()}

@@ -7,7 +7,7 @@ and transaction, which must act for the organization.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -313,3 +313,31 @@ async def add_shadow(connection: Connection, organization_id: UUID, rows: Sequen
         [row.action for row in rows],
         ["\n".join(row.against) for row in rows],
     )
+
+
+# ---- by which results were decided -----------------------------------------------------------------------------------
+
+
+async def rules_of(connection: Connection, result_ids: Collection[UUID]) -> str:
+    """The name of the rule set that decided about these results last; "" where none did."""
+    return last_rules((await rules_of_each(connection, result_ids)).values())
+
+
+def last_rules(decided: Iterable[tuple[datetime, int, str]]) -> str:
+    """The name of the rule set that decided last of these; "" where none did."""
+    last = max(decided, default=None)
+    return last[2].rpartition(" ")[0] if last else ""
+
+
+async def rules_of_each(connection: Connection, result_ids: Collection[UUID]) -> dict[UUID, tuple[datetime, int, str]]:
+    """When, in which version and by which rules each of these results was decided last; without those that none did."""
+    rows = await connection.fetch(
+        """SELECT DISTINCT ON (v.result_id) v.result_id, v.created_at, v.version, step ->> 'version' AS rules
+           FROM lab.result_version v
+           CROSS JOIN LATERAL (SELECT * FROM lab.decision y WHERE y.result_version_id = v.id OFFSET 0) d
+           CROSS JOIN LATERAL json_array_elements(lab.explained(d.steps)::json) WITH ORDINALITY AS s (step, n)
+           WHERE v.result_id = ANY($1) AND step ->> 'step' = 'autoverification' AND step ->> 'version' <> ''
+           ORDER BY v.result_id, v.created_at DESC, v.version DESC, n DESC""",
+        list(result_ids),
+    )
+    return {row["result_id"]: (row["created_at"], row["version"], row["rules"]) for row in rows}
