@@ -29,6 +29,8 @@ from interface.store.embedded import AlreadyRunning, EmbeddedPostgres, attach
 from interface.store.restored import Issued
 from interface.store.schema import OWNER_ROLE, SCHEMA
 
+LEAVING_S = 1.0  # how long whoever is still connected may take to go
+
 _log = structlog.get_logger(__name__)
 
 
@@ -178,11 +180,15 @@ def _new_enough(connection: Connection, manifest: Manifest) -> None:
 
 
 async def _unused(connection: Connection, name: str) -> None:
-    if count := await databases.sessions(connection, name):
-        raise BackupError(
-            f"{count} connection{'s are' if count > 1 else ' is'} open to the database {name}: stop the daemon, and "
-            "whatever else uses it"
-        )
+    """Raises BackupError where anybody is connected and stays: of a daemon that was stopped some may yet be leaving."""
+    for _ in range(20):
+        if not (count := await databases.sessions(connection, name)):
+            return
+        await asyncio.sleep(LEAVING_S / 20)
+    raise BackupError(
+        f"{count} connection{'s are' if count > 1 else ' is'} open to the database {name}: stop the daemon, and "
+        "whatever else uses it"
+    )
 
 
 async def _issued(connection: Connection, url: str, name: str) -> Issued | None:

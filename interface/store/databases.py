@@ -86,9 +86,11 @@ async def exists(connection: Connection, name: str) -> bool:
 
 
 async def sessions(connection: Connection, name: str) -> int:
-    """How many connections there are to a database, beside the caller's own."""
+    """How many clients are connected to a database, beside the caller; the server's own, as autovacuum, give way."""
     found: int = await connection.fetchval(
-        "select count(*) from pg_stat_activity where datname = $1 and pid <> pg_backend_pid()", name
+        "select count(*) from pg_stat_activity where datname = $1 and pid <> pg_backend_pid() "
+        "and backend_type = 'client backend'",
+        name,
     )
     return found
 

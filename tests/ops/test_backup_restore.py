@@ -24,6 +24,7 @@ from interface.settings import DatabaseSettings, Settings, packaged
 from interface.store import audit_chain, changes, databases, lab_changes, page_keys
 from interface.store.audit_chain import Head
 from interface.store.databases import with_database
+from interface.store.db import Connection
 from interface.store.restored import NUMBERS_A_DAY, POSITIONS_A_DAY, Issued
 from tests.cluster import owner_of
 from tests.conftest import FOUNDED, Organization
@@ -195,6 +196,25 @@ async def test_a_restore_that_fails_leaves_everything_as_it_was(
     assert await ask(settings, "select count(*) from lab.message") == 1
     assert not await databases.exists(owner_connection, databases.restoring_name(name))
     assert await databases.waiting(owner_connection, name) == ()
+
+
+async def test_who_is_just_leaving_does_not_stop_a_restore(
+    founded_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that has ended a moment ago: the server has not seen each of its connections off."""
+    async with laboratory(founded_url) as lab:
+        await store(lab, "S1")
+        await backup.create(settings)
+    leaving, sessions, seen = await asyncpg.connect(founded_url), databases.sessions, list[int]()
+
+    async def noted(connection: Connection, name: str) -> int:
+        seen.append(await sessions(connection, name))
+        await leaving.close()
+        return seen[-1]
+
+    monkeypatch.setattr(databases, "sessions", noted)
+    await backup_restore.restore(settings, None, None)
+    assert seen[0] >= 1 and seen[-1] == 0
 
 
 async def test_a_database_that_is_gone_is_made_and_an_empty_one_does_not_wait(
