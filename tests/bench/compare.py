@@ -23,7 +23,7 @@ from tests.bench.record import TARGETS, note
 from tests.bench.yardstick import ROOT, NoYardstick, Yardstick, ran, say, scratch_folder, stopped_by_signal
 
 TABLE = ROOT / "tests" / "bench" / "targets.toml"
-QUIET_S = 15.0
+QUIET_S = 60.0  # to decide what 4 s of acknowledgements leave takes half of it
 
 
 @dataclass(frozen=True, slots=True)

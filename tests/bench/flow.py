@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from interface.domain.permissions import permissions
 from interface.domain.views import Actor, ActorKind
 from interface.flow.rule_proof import prove
 from interface.flow.rules import activate, import_rules
+from interface.store.changes import unsealed
 from interface.store.db import Database
 from interface.store.ids import uuid7
 from tests.bench.messages import hl7_message
@@ -67,6 +69,7 @@ class Drained:
     wal_syncs: float  # the same
     wal_kb: float
     states: dict[str, int]
+    others: float  # the rest of the machine meanwhile, 0 to 1
 
 
 async def _rules_in_force(url: str, organization_id: UUID, population: Population) -> None:
@@ -167,16 +170,19 @@ class Bench:
         connection = await asyncpg.connect(url)
         waiting = "select count(*) from lab.queue"
         try:
+            while await unsealed(connection):  # noqa: ASYNC110  of the orders: they are there before, and not measured
+                await asyncio.sleep(POLL_S)
             servers_s, (syncs, written) = self._yardstick.cpu(servers), await self._wal(connection)
             began = time.perf_counter()
             await _send(port, barcodes)
             acked = time.perf_counter()
             left, cpu = await connection.fetchval(waiting), self._yardstick.cpu(servers)
-            first = left
+            first, busy, own = left, self._yardstick.busy(), time.process_time()
             while left:
                 await asyncio.sleep(POLL_S)
                 left = await connection.fetchval(waiting)
             took, ended = time.perf_counter() - acked, self._yardstick.cpu(servers)
+            others = self._yardstick.busy() - busy - (ended - cpu) - (time.process_time() - own)
             syncs_now, written_now = await self._wal(connection)
             rows = await connection.fetch(
                 "select status || case when held = '{}' then '' else ' held ' || held[1] end as state, count(*)"
@@ -193,6 +199,7 @@ class Bench:
                 wal_syncs=(syncs_now - syncs) / self._messages,
                 wal_kb=(written_now - written) / 1e3 / self._messages,
                 states=states,
+                others=max(0.0, others / took / (os.cpu_count() or 1)),
             )
         finally:
             await connection.close()
@@ -204,7 +211,8 @@ def _report(name: str, found: Drained, ceiling: Load) -> float:
     wanted = TARGETS["P1-decided"].wanted
     say(f"{name:<28}{found.per_s:>8,.0f} messages/s  {found.per_s / ceiling.per_s:>5.2f} of pg-full"
         f" (wanted {WANTED}, then {wanted})")  # fmt: skip
-    say(f"{'':<28}{found.cpu_ms:.1f} ms CPU each; {found.decided} decided after {found.acked_per_s:,.0f} acks/s")
+    say(f"{'':<28}{found.cpu_ms:.1f} ms CPU each; {found.decided} decided after {found.acked_per_s:,.0f} acks/s,"
+        f" others {found.others:.0%}")  # fmt: skip
     say(f"{'':<28}with its acknowledgement {found.whole_cpu_ms:.1f} ms CPU (pg-full: {ceiling.server_cpu_ms:.2f}),"
         f" {found.wal_syncs:.2f} WAL syncs, {found.wal_kb:.1f} kB of WAL")  # fmt: skip
     say(f"{'':<28}{share:.1%} released: " + ", ".join(f"{number} {state}" for state, number in found.states.items()))
@@ -213,7 +221,8 @@ def _report(name: str, found: Drained, ceiling: Load) -> float:
 
 def _note(found: Drained, ceiling: Load) -> None:
     """For docs/performance.md."""
-    how = f"{found.per_s:,.0f}/s of {ceiling.per_s:,.0f}/s, {found.decided} waiting, others {ceiling.others:.0%}"
+    others = max(ceiling.others, found.others)
+    how = f"{found.per_s:,.0f}/s of {ceiling.per_s:,.0f}/s, {found.decided} waiting, others {others:.0%}"
     note("P1-decided", found.per_s / ceiling.per_s, how)
     note(
         "P14", found.whole_cpu_ms / ceiling.server_cpu_ms, f"{found.whole_cpu_ms:.2f} of {ceiling.server_cpu_ms:.2f} ms"
