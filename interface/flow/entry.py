@@ -223,9 +223,10 @@ def _decided(
 
 
 def _said_before(case: Case, known: store.CurrentResult) -> bool:
-    """An entry that names no method says nothing of it."""
-    said = said_of(case)
-    return said == known.pending_said or (said == known.said and case.decision.method in ("", known.method))
+    """By the version that waits or by the current one. An entry that names no method says nothing of it."""
+    before = ((known.pending_said, known.pending_method), (known.said, known.method))
+    said, method = said_of(case), case.decision.method
+    return any(said == text and method in ("", by) for text, by in before)
 
 
 async def _write(

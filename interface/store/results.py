@@ -56,6 +56,7 @@ class CurrentResult:
     by_person: bool = False  # the current version is what a person made of it
     critical: bool = False  # by the laboratory's own limits
     method: str = ""  # of the current version
+    pending_method: str = ""  # of the version that waits
 
 
 class ResultVersion(NamedTuple):
@@ -326,7 +327,7 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
             row["id"], row["version_id"], row["version"], newest[row["id"]], row["specimen_id"],
             ResultStatus(row["status"]), frozenset(map(HoldReason, row["held"])), said[row["version_id"]],
             said.get(row["pending_version_id"]), row["version_id"] in by_person,
-            row["version_id"] in critical, methods[row["version_id"]],
+            row["version_id"] in critical, methods[row["version_id"]], methods.get(row["pending_version_id"], ""),
         )
         for row in rows
     }  # fmt: skip

@@ -204,6 +204,34 @@ async def test_who_enters_a_value_may_say_by_which_method_it_was_measured(labora
         await enter(laboratory, sheet, PlaceEntry(1, "13.5", method="x" * 201))
 
 
+async def test_a_waiting_value_that_is_entered_again_by_another_method_is_a_new_version(laboratory: Laboratory) -> None:
+    await received(laboratory, "HGB")
+    sheet = await build(laboratory, WorkFilter(test_codes=("HGB",)))
+    before = await enter(laboratory, sheet, PlaceEntry(1, "13.5", method="cyanmethaemoglobin"))
+    result_id = before.items[0].result_id
+    assert result_id is not None
+    async with transaction(laboratory) as connection:
+        await review.release(connection, laboratory.technologist, result_id)
+    said = []
+    for method in ("cyanmethaemoglobin", "strip test", "", "strip test", "cyanmethaemoglobin"):
+        await enter(laboratory, sheet, PlaceEntry(1, "14", method=method))
+        async with transaction(laboratory) as connection:
+            result = await lab.get_result(connection, result_id, Audience.STAFF)
+            waits = await connection.fetchrow(
+                """select v.version, v.method from lab.result r join lab.result_version v on v.id = r.pending_version_id
+                   where r.id = $1""",
+                result_id,
+            )
+        assert result is not None
+        assert waits is not None
+        assert (result.value, result.method) == ("13.5", "cyanmethaemoglobin")
+        said.append(tuple(waits))
+    first = said[0][0]
+    assert said == [
+        (first, "cyanmethaemoglobin"), *[(first + 1, "strip test")] * 3, (first + 2, "cyanmethaemoglobin"),
+    ]  # fmt: skip
+
+
 async def test_an_entry_is_whole_or_not_at_all_and_names_the_place(laboratory: Laboratory) -> None:
     for hours in (2, 1):
         await received(laboratory, hours=hours)
