@@ -18,6 +18,7 @@ from interface.domain.facts import Sibling, Subject
 from interface.domain.flags import ABNORMAL, CRITICAL, HIGH, LOW, NORMAL
 from interface.domain.formulas import FORMULAS
 from interface.domain.model import Step
+from interface.flow import recalculation
 from interface.flow.cases import siblings_of, subject_of
 from interface.flow.outcome import Surroundings, beside_of
 from interface.store import judged_for as rows
@@ -45,9 +46,11 @@ async def against(connection: Connection, row: ResultRow) -> str:
         return ""
     context = DecisionContext(catalogue, received_at=judged.received_at, analyzer=judged.analyzer)
     if (inputs := inputs_of(judged.steps)) is not None:
-        known = beside_of(specimen, Surroundings(locked)).known
-        if text := _calculated(judged, inputs, siblings_of((), known), subject_of(specimen, specimen.type, context)):
-            return f"{text}; `labora result recalculate` calculates it anew"
+        at = Surroundings(locked)
+        siblings = siblings_of((), beside_of(specimen, at).known)
+        if text := _calculated(judged, inputs, siblings, subject_of(specimen, specimen.type, context)):
+            anew = await recalculation.helps(connection, row.organization_id, at, row.specimen_id, row.id)
+            return f"{text}; {'`labora result recalculate` calculates it anew' if anew else _without(row)}"
     if not judged.changed or judged.unit != test.unit:
         return ""
     now = decide_value(test, judged.value, judged.unit, specimen, None, context, _ONLY_TO_COMPARE, judged.method)
@@ -72,6 +75,11 @@ def _calculated(
     if judged.changed and formula is not None and formula.of_persons and not {SEX, AGE}.intersection(inputs):
         return "its patient or specimen was changed since it was calculated"
     return ""
+
+
+def _without(row: ResultRow) -> str:
+    """What helps where calculating anew does not: nothing calculates it now, or what is released is right again."""
+    return "reject the change" if row.pending else "correct or reject it"
 
 
 def _words(reference: str, flags: frozenset[str]) -> str:

@@ -86,8 +86,8 @@ async def recalculate(connection: Connection, actor: Actor, result_id: UUID, ver
     same_version(row.version, version)
     specimens = [row.specimen_id] if row.specimen_id else []
     at = Surroundings(await around.lock(connection, (), specimens))
-    one = next((one for known in at.locked.results.values() for one in known if one.id == result_id), None)
-    if one is None or one.origin is not Origin.CALCULATION or one.status in GONE:
+    one = _calculated(at, result_id)
+    if one is None:
         raise ReviewError(Refusal.CONFLICT, "only a calculated result that is not taken back is calculated anew")
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
     by = {"because": f"{actor.name} asked for it"}
@@ -97,6 +97,29 @@ async def recalculate(connection: Connection, actor: Actor, result_id: UUID, ver
     if view is None:
         raise ReviewError(Refusal.NOT_FOUND, "there is no such result")
     return view
+
+
+async def helps(
+    connection: Connection, organization_id: UUID, at: Surroundings, specimen_id: UUID, result_id: UUID
+) -> bool:
+    """Whether a calculated result (locked) would be another if a person had it calculated anew. What `at` knows of
+    the specimen's results is not what there is after it."""
+    one = _calculated(at, result_id)
+    if one is None:
+        return False
+    catalogue = await read_catalogue(connection, organization_id, "", None)
+    try:
+        made = await _made(connection, at, [specimen_id], catalogue, one)
+    except ReviewError:
+        return False
+    cases = (case for _, several in made.values() for decided in several for case in decided.cases)
+    return any(case.result_id == result_id for case in cases)
+
+
+def _calculated(at: Surroundings, result_id: UUID) -> KnownResult | None:
+    """The result, if it is one that can be calculated anew."""
+    one = next((one for known in at.locked.results.values() for one in known if one.id == result_id), None)
+    return one if one is not None and one.origin is Origin.CALCULATION and one.status not in GONE else None
 
 
 async def _anew(
@@ -110,6 +133,21 @@ async def _anew(
 ) -> list[UUID]:
     """All that is read is read before anything is calculated, and then all is written: a person may have hundreds of
     specimens, and a hospital that tells of one waits for the answer."""
+    written: list[UUID] = []
+    for now, several in (await _made(connection, at, specimen_ids, catalogue, only)).values():
+        written += await write_calculated(connection, actor, several, catalogue, now, why)
+    return written
+
+
+async def _made(
+    connection: Connection,
+    at: Surroundings,
+    specimen_ids: Collection[UUID],
+    catalogue: Catalogue,
+    only: KnownResult | None,
+) -> dict[UUID | None, tuple[Autoverification, list[Decided]]]:
+    """What is to be written, by the rule set that decided about it. Raises ReviewError where no rule calculates
+    `only`."""
     specimens = [at.locked.by_id[str(id)] for id in specimen_ids]
     wanted: list[tuple[SpecimenFacts, Autoverification, frozenset[str]]] = []
     for now, of in (await _in_force(connection, at, specimens, catalogue)).values():
@@ -129,10 +167,7 @@ async def _anew(
         decided = Decided([case for case in cases if case.before is None or not made_of_the_same(case, case.before)])
         remember(decided, beside, at)
         made.setdefault(now.active_id, (now, []))[1].append(decided)
-    written: list[UUID] = []
-    for now, several in made.values():
-        written += await write_calculated(connection, actor, several, catalogue, now, why)
-    return written
+    return made
 
 
 async def _in_force(

@@ -170,7 +170,7 @@ async def test_nothing_is_released_that_was_calculated_of_somebody_else(database
         await put_right_without_us(lab)
         for step in (review.release, review.verify):
             async with lab.database.transaction(lab.organization_id) as connection:
-                with pytest.raises(ReviewError, match="the patient's sex was female, is male"):
+                with pytest.raises(ReviewError, match="the patient's sex was female, is male; `labora result recalc"):
                     await step(connection, lab.director, before.id)
         await do(lab, lambda at: recalculate(at, lab.director, before.id))
         assert (await lab.release(before.id)).value == OF_A_MAN
@@ -183,7 +183,7 @@ async def test_without_rules_in_force_a_person_is_told_that_nothing_can_be_calcu
         await put_right(lab, MALE)
         assert await only(lab) == before
         async with lab.database.transaction(lab.organization_id) as connection:
-            with pytest.raises(ReviewError, match="the patient's sex was female, is male"):
+            with pytest.raises(ReviewError, match=r"the patient's sex was female, is male; correct or reject it$"):
                 await review.release(connection, lab.director, before.id)
             with pytest.raises(ReviewError, match="no rule in force calculates it"):
                 await recalculate(connection, lab.director, before.id)
@@ -406,7 +406,20 @@ async def test_a_value_that_waits_for_nobody_any_more_can_be_rejected(database_u
         her = PatientChange(sex=Sex.FEMALE)
         await do(lab, lambda at: update_patient(at, lab.director, patient_id, her, 2))
         async with lab.database.transaction(lab.organization_id) as connection:
-            with pytest.raises(ReviewError, match="the patient's sex was male, is female"):
+            with pytest.raises(ReviewError, match=r"the patient's sex was male, is female; reject the change$"):
                 await review.accept_change(connection, lab.director, before.id, "is a man", accept_hold=True)
         await do(lab, lambda at: review.reject_change(at, lab.director, before.id, "is a woman"))
         assert ((await only(lab)).value, await changed(lab)) == (OF_A_WOMAN, [])
+
+
+async def test_a_change_that_can_be_calculated_anew_is_not_said_to_be_good_for_nothing(database_url: str) -> None:
+    async with measured(database_url, WITH_EGFR) as lab:
+        before = await only(lab)
+        await put_right(lab, MALE)
+        await lab.owner.execute("update lab.patient set birth_date = '1990-05-01', updated_at = now()")
+        async with lab.database.transaction(lab.organization_id) as connection:
+            with pytest.raises(ReviewError, match=r"is 35; `labora result recalculate` calculates it anew$"):
+                await review.accept_change(connection, lab.director, before.id, "is a man", accept_hold=True)
+        await do(lab, lambda at: recalculate(at, lab.director, before.id))
+        await do(lab, lambda at: review.accept_change(at, lab.director, before.id, "is younger", accept_hold=True))
+        assert (await only(lab)).status is CORRECTED
