@@ -44,6 +44,14 @@ class ChangeLine:
     after: str
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What --limit left out. `messages`: how many, where that is known; `since`: from when to go on with them."""
+
+    messages: int | None = None
+    since: str | None = None
+
+
 @click.command("replay", epilog=ENVIRONMENT)
 @click.argument("message_ids", type=click.UUID, nargs=-1, metavar="[MESSAGE_ID]...")
 @click.option("--unmapped", metavar="CODE", help="Of all messages, the results that are held because CODE had no test.")
@@ -116,11 +124,11 @@ async def _run(work: _Work, message_ids: Sequence[UUID], yes: bool, dry_run: boo
     name = work.organization or only_organization(work.settings)
     async with desk(work.settings, name, work.username, named=True) as at:
         at.require(Permission.MESSAGE_REPLAY)
-        chosen = list(dict.fromkeys(message_ids)) or await _waiting(at, work)
+        chosen, left_out = (list(dict.fromkeys(message_ids)), None) if message_ids else await _waiting(at, work)
         find_link = await _contexts(at, work.settings, name)
         shown, failed = await _each(at, work, chosen, find_link, dry_run=True)
         if not yes or dry_run:
-            _show(shown, work.as_json, False)
+            _show(shown, left_out, work.as_json, False)
             if dry_run or not any(one.changed for one in shown):
                 return EXIT_FAILED if failed else 0
             if not click.confirm("Decide them anew?", err=True):
@@ -128,11 +136,12 @@ async def _run(work: _Work, message_ids: Sequence[UUID], yes: bool, dry_run: boo
                 return EXIT_FAILED if failed else 0
         good = [one.message_id for one in shown if one.changed]
         done, failures = await _each(at, work, good, find_link, dry_run=False)
-        _show(done, work.as_json, True)
+        _show(done, left_out, work.as_json, True)
         return EXIT_FAILED if failed or failures else 0
 
 
-async def _waiting(at: Desk, work: _Work) -> list[UUID]:
+async def _waiting(at: Desk, work: _Work) -> tuple[list[UUID], LeftOut | None]:
+    """The messages to look at, and what of those that wait is not among them."""
     from interface.store.catalogue import read_zone
     from interface.store.map_traffic import messages_waiting
     from interface.store.replay import waiting_since
@@ -142,11 +151,20 @@ async def _waiting(at: Desk, work: _Work) -> list[UUID]:
             zone = ZoneInfo(await read_zone(connection, at.actor.organization_id))
             since = instant_of(work.since, zone, datetime.now(UTC))
             click.echo(f"since {since.astimezone(zone).isoformat(timespec='seconds')}", err=True)
-            return await waiting_since(connection, since, work.limit)
+            waits = await waiting_since(connection, since, work.limit + 1)
+            ids = [message_id for message_id, _ in waits[: work.limit]]
+            if len(waits) == len(ids):
+                return ids, None
+            # In the whole seconds that --since reads. What waits as before waits on: the same run would take it again.
+            next_s = waits[-1][1].astimezone(zone).isoformat(timespec="seconds")
+            more = f"go on with --since {next_s}, or --limit takes more"
+            click.echo(f"the oldest {work.limit} messages, and more wait; {more}", err=True)
+            return ids, LeftOut(since=next_s)
         found = await messages_waiting(connection, work.code or "", work.link)
-    if len(found) > work.limit:
-        click.echo(f"the oldest {work.limit} of {len(found)} messages; --limit and another run take more", err=True)
-    return [one.id for one in found[: work.limit]]
+    if len(found) <= work.limit:
+        return [one.id for one in found], None
+    click.echo(f"the oldest {work.limit} of {len(found)} messages; --limit and another run take more", err=True)
+    return [one.id for one in found[: work.limit]], LeftOut(messages=len(found) - work.limit)
 
 
 async def _contexts(at: Desk, settings: Settings, organization: str) -> Callable[[UUID], LinkContext | None]:
@@ -197,11 +215,11 @@ async def _each(
     return found, failed
 
 
-def _show(found: Sequence[Replayed], as_json: bool, done: bool) -> None:
+def _show(found: Sequence[Replayed], left_out: LeftOut | None, as_json: bool, done: bool) -> None:
     changes = [change for one in found for change in one.changes]
     controls = [control for one in found for control in one.controls]
     if as_json:
-        emit({"done": done, "messages": list(found)}, True)
+        emit({"done": done, "messages": list(found), "left_out": left_out}, True)
     elif changes or controls:
         emit([*map(_control_line, controls), *map(_line, changes)], False)
     unchanged = sum(one.unchanged for one in found)

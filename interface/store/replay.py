@@ -44,21 +44,21 @@ async def lock_message(connection: Connection, message_id: UUID) -> tuple[str | 
     return row["settled"], bool(queued)
 
 
-async def waiting_since(connection: Connection, since: datetime, limit: int) -> list[UUID]:
-    """The messages received since then of which something waits for a decision, oldest first."""
+async def waiting_since(connection: Connection, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
+    """The messages received since then of which something waits for a decision, and when, oldest first."""
     rows = await connection.fetch(
-        """SELECT m.id FROM lab.message m
+        """SELECT m.id, m.received_at FROM lab.message m
             WHERE m.received_at >= $1 AND m.settled IN ('held', 'released') AND (EXISTS (
                   SELECT FROM lab.result_version v JOIN lab.result r ON r.id = v.result_id
                    WHERE v.message_id = m.id AND v.id IN (r.version_id, r.pending_version_id)
                      AND (v.held <> '{}' OR v.status = 'preliminary'))
                OR EXISTS (SELECT FROM lab.qc_result q JOIN lab.qc_problem b ON b.qc_result_id = q.id
                            WHERE q.message_id = m.id AND b.ended_at IS NULL))
-            ORDER BY m.id LIMIT $2""",
+            ORDER BY m.received_at, m.id LIMIT $2""",
         since,
         limit,
     )
-    return [row["id"] for row in rows]
+    return [(row["id"], row["received_at"]) for row in rows]
 
 
 async def candidates(connection: Connection, result_ids: Collection[UUID]) -> dict[UUID, Candidate]:

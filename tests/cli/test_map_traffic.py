@@ -226,6 +226,34 @@ async def test_a_replay_takes_all_that_waits_since_a_time_in_the_laboratory(benc
         assert (answer.status, words in answer.err, answer.err.count("rror")) == (2, True, 1), answer.err
 
 
+async def test_a_replay_says_from_when_to_go_on_where_more_waits_than_it_takes(bench: Workbench) -> None:
+    await bench.order("S1", "SER", "AST", "K")
+    await bench.receive("S1", "687|31|U/L", control="C1")
+    await bench.laboratory.owner.execute("update lab.message set received_at = received_at - interval '1 hour'")
+    await bench.receive("S1", "688|31|U/L", control="C2")
+    message_id = str(await bench.laboratory.owner.fetchval("select id from lab.message where control_id = 'C2'"))
+    some = ("message", "replay", "--since", "2026-01-01", "--dry-run", "--as", "vera", "--json", "--limit")
+    answer = await bench.run(*some, "1")
+    assert answer.status == 0, answer.err
+    left = answer.json["left_out"]
+    assert (len(answer.json["messages"]), left["messages"]) == (1, None)
+    assert f"the oldest 1 messages, and more wait; go on with --since {left['since']}, or --limit takes" in answer.err
+    rest = await replay(bench, "--since", left["since"], "--dry-run")
+    assert ([one["message_id"] for one in rest["messages"]], rest["left_out"]) == ([message_id], None)
+    answer = await bench.run(*some, "2")
+    assert (len(answer.json["messages"]), answer.json["left_out"]) == (2, None)
+    assert "more wait" not in answer.err
+
+
+async def test_a_replay_says_how_many_messages_of_a_code_it_leaves_out(bench: Workbench) -> None:
+    for number in "123":
+        await bench.order(f"S{number}", "SER", "AST")
+        await bench.receive(f"S{number}", "687|31|U/L", control=f"C{number}")
+    found = await replay(bench, "--unmapped", "687", "--dry-run", "--limit", "1")
+    assert (len(found["messages"]), found["left_out"]) == (1, {"messages": 2, "since": None})
+    assert (await replay(bench, "--unmapped", "687", "--dry-run"))["left_out"] is None
+
+
 async def test_a_replay_decodes_by_the_revision_that_the_link_runs(bench: Workbench) -> None:
     """And not by the one that a folder has got meanwhile."""
     await bench.order("S1", "SER", "AST")
