@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from urllib.parse import unquote_plus
 
+import structlog
 from aiohttp import web
 
 from interface.api.bodies import read_body, read_form
@@ -29,10 +30,11 @@ from interface.api.context import (
 from interface.api.limits import UNLIMITED, slowed
 from interface.domain.permissions import RESOURCES
 from interface.domain.views import ActorKind
-from interface.errors import ApiError
+from interface.errors import ApiError, StoreError
 from interface.flow import actors
 from interface.flow.client_keys import ALGORITHMS
 
+_log = structlog.get_logger(__name__)
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 5.1
 
 
@@ -66,9 +68,21 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
 
 
 async def _recognize(request: web.Request) -> None:
-    """Say who asks for what there is not, if it is somebody: it counts, and stands in the audit."""
+    """Say who asks for what there is not, if it is somebody: it counts, and stands in the audit.
+
+    Without a database nobody can be told from anybody. A path that there is not has nothing to protect, and asking
+    again later helps nobody: it is answered as a stranger's, and the log has what the audit lacks. Who tries another
+    method on what there is has to be known: that is 503, as every request is that is kept waiting for the database.
+    """
     token = _bearer(request)
-    actor = await services(request).tokens.actor(token, request[ADDRESS]) if token else None
+    try:
+        actor = await services(request).tokens.actor(token, request[ADDRESS]) if token else None
+    except StoreError as error:
+        if not isinstance(request.match_info.http_exception, web.HTTPNotFound):
+            raise
+        text = "request for no path is not in the audit: no database"
+        _log.warning(text, action="api.unaudited", request=request[REQUEST_ID], error=error.slug)
+        return
     if actor is not None:
         request[ACTOR], request[TOKEN] = actor, token
 

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from interface.api.context import LinkStatus, Readiness
 from interface.api.paging import PAGE_LIFETIME_S, NextPage, Seal
@@ -256,6 +257,22 @@ async def test_without_a_database_the_answer_is_503_and_says_no_more(database_ur
             assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
             assert b"postgres" not in answer.body.lower()
         assert (await bench.get("/health")).status == 200
+
+
+async def test_a_path_that_there_is_not_is_none_without_a_database_too(database_url: str) -> None:
+    """Nobody can tell then who asks, so the audit has nothing of it, and the log says that. Whoever tries another
+    method on what there is has to be known: their request waits for the database."""
+    database = await Database.connect(database_url)
+    async with serving(database) as bench:
+        await database.close()
+        token = f"lab1.{uuid4().hex}.{'A' * 43}"
+        with capture_logs() as logs:
+            for path in ("/nothing", "/fhir/nothing"):
+                assert (await bench.get(path, token)).status == 404
+            assert (await bench.ask("DELETE", "/api/results", token)).status == 503
+        told = [line for line in logs if line["action"] == "api.unaudited"]
+        assert [line["event"] for line in told] == ["request for no path is not in the audit: no database"] * 2
+        assert "nothing" not in str(told)
 
 
 async def test_a_fault_inside_is_told_by_its_id_only(bench: Bench, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
