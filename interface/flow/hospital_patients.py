@@ -39,7 +39,7 @@ async def take(connection: Connection, actor: Actor, said: PatientMessage) -> li
     await lab_changes.lock_orders(connection, actor.organization_id)  # two at once must not make a patient twice
     merged = said.event is Event.MERGED
     await people.lock_merging(connection, actor.organization_id, share=not merged)
-    if merged:  # what is calculated of all of them, before any of their records
+    if merged or len(said.patients) > 1:  # what is calculated of all of them, then their records, in everybody's order
         numbers = [number for one in said.patients for number in (*one.person.identifiers, *one.prior)]
         found = await people.find_by_identifiers(connection, numbers)
         await recalculation.lock(connection, {row.survivor for row in found})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,6 +15,7 @@ from interface.store import patients
 from interface.store.ids import uuid7
 from interface.store.patients import PatientFilter
 from tests.flow.hospital_use import PID, Hospital, Said, hospital, message, order
+from tests.flow.test_two_links import waits_for_a_lock
 
 
 @pytest.fixture
@@ -70,6 +72,20 @@ async def test_what_is_not_said_stays_and_what_is_taken_back_goes(his: Hospital)
     await his.adt("A08", 'PID|1||P-1^^^HOSP||||""|""')
     [gone] = await known(his)
     assert (gone.birth_date, gone.birth_at, gone.sex, gone.family) == (None, None, Sex.UNKNOWN, "MUSTER")
+
+
+async def test_several_persons_of_a_message_are_locked_in_the_order_in_which_everybody_locks(his: Hospital) -> None:
+    """Else whoever decides results of both at that moment and the message wait for each other."""
+    for number in ("P-1", "P-2"):
+        await his.adt("A01", pid(number))
+    first, second = await known(his)
+    async with his.lab.database.transaction(his.lab.organization_id) as deciding:
+        await deciding.execute("select from lab.patient where id = $1 for update", first.id)
+        telling = asyncio.create_task(his.adt("A08", pid("P-2", "MODEL^MARIA"), pid("P-1", "MODEL^MARIA")))
+        await waits_for_a_lock(his.lab)
+        await deciding.execute("select from lab.patient where id = $1 for update nowait", second.id)
+    assert (await telling).code == "AA"
+    assert [one.family for one in await known(his)] == ["MODEL", "MODEL"]
 
 
 async def test_what_cannot_be_read_is_left_out_with_a_warning(his: Hospital) -> None:
