@@ -35,8 +35,9 @@ from tests.recycling import Recycler
 FOUNDED = "founded"
 
 
-# A machine that has much else to do is no fault: no test is about time.
-hypothesis.settings.register_profile("suite", deadline=None)
+# A machine that has much else to do is no fault: no test is about time. LABORA_EXAMPLES is for soaks.
+EXAMPLES = int(os.environ.get("LABORA_EXAMPLES", "100"))
+hypothesis.settings.register_profile("suite", deadline=None, max_examples=EXAMPLES)
 hypothesis.settings.load_profile("suite")
 
 

@@ -4,6 +4,7 @@ and a client that knows nothing but the document finds no fault inside and nothi
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from interface.api.openapi import described, document
 from interface.domain.permissions import Role
 from tests.api.bench import Bench, Laboratory
 
+SEED = os.environ.get("LABORA_FAULT_SEED", "8")
 EXAMPLES = pytest.mark.parametrize("examples", [1, pytest.param(10, marks=pytest.mark.long)])  # of each route
 PATTERNS = [(route.method, route.path) for route in described(routes())]
 
@@ -85,7 +87,7 @@ async def test_schemathesis_finds_no_fault_inside_and_no_status_that_is_not_said
         "run", f"{bench.url}/api/openapi.json", "--checks", checks, "--phases", "fuzzing",
         "--max-examples", str(examples),
         "--header", f"Authorization: Bearer {token}", "--no-color", "--exclude-path", "/api/logout",
-        "--seed", "8", "--suppress-health-check", "all", "--max-failures", "20",
+        "--seed", SEED, "--suppress-health-check", "all", "--max-failures", "20",
     )  # fmt: skip
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "schemathesis.cli", *command, cwd=tmp_path,

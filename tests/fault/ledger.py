@@ -20,6 +20,8 @@ from typing import Any, Final
 
 import orjson
 
+from tests.fault.plan import SOAK
+
 ROOT: Final = Path(__file__).parent.parent.parent
 ROWS: Final = ROOT / "docs" / "evidence.jsonl"
 PAGE: Final = ROOT / "docs" / "evidence.md"
@@ -35,6 +37,7 @@ class Kind(Enum):
     OTHER = "other"  # orderly ends, reloads, cut sessions, freezes, locks, full disks
     SIMULATION = "simulation"
     FUZZ = "fuzz"
+    PLAN = "plan"  # rounds of the tests of a fault of the plan; `what` begins with its name
     FOUND = "found"
 
 
@@ -114,8 +117,9 @@ def page(rows: Sequence[Row]) -> str:
     runs = [row for row in rows if row.kind != Kind.FOUND.value]
     found = [row for row in rows if row.kind == Kind.FOUND.value]
     return "\n".join(
-        [PREFACE.read_text().rstrip(), "", "## So far", "", *_totals(runs), "", "## Faults found", "", *_found(found),
-         "", "## Runs", "", *_runs(runs), ""]
+        [PREFACE.read_text().rstrip(), "", "## So far", "", *_totals(runs), "",
+         "## The rest of the fault plan", "", *_planned(runs), "",
+         "## Faults found", "", *_found(found), "", "## Runs", "", *_runs(runs), ""]
     )  # fmt: skip
 
 
@@ -133,6 +137,16 @@ def _totals(rows: Sequence[Row]) -> list[str]:
         ([name, _number(sum(row.count for row in by[kind])), *(_sum(by[kind], one) for one in _COUNTED),
           _number(sum(row.failed for row in by[kind])), _number(wanted), _number(goal)]
          for kind, (name, wanted, goal) in GOALS.items()),
+    )  # fmt: skip
+
+
+def _planned(rows: Sequence[Row]) -> list[str]:
+    """Of each fault whose tests are run again and again: how much was counted, and what the plan wants."""
+    of = {fault: [row for row in rows if row.what.partition(",")[0] == fault] for fault in SOAK}
+    return _table(
+        ["fault", "what is counted", "so far", "failed", "wanted"],
+        ([fault, one.counted, _number(sum(row.count for row in of[fault])),
+          _number(sum(row.failed for row in of[fault])), one.wanted] for fault, one in SOAK.items()),
     )  # fmt: skip
 
 

@@ -18,12 +18,15 @@ SOCKET = ".s.PGSQL.5432"
 
 
 class How(Enum):
-    """What becomes of a call. The last two are refused by the server's own words, as SQLSTATE has them."""
+    """What becomes of a call. All but the first two are refused by the server's own words, as SQLSTATE has them."""
 
     UNSENT = "the connection ends before the server has it"
     UNANSWERED = "the server does it, and the connection ends before its answer"
     DISK_FULL = "53100"
     DEADLOCK = "40P01"
+    SERIALIZATION = "40001"
+    READ_ERROR = "58030"  # as EIO becomes
+    INTERRUPTED = "57014"  # a statement that was cancelled
 
 
 class Proxy:

@@ -1,4 +1,5 @@
-"""Which test shows which fault of the fault plan: F1 to F19, each in its short form inside `scripts/test`.
+"""Which test shows which fault of the fault plan: F1 to F19, each in its short form inside `scripts/test`; and
+what is counted of those that `scripts/soak F9` runs again and again (`SOAK`).
 
 `python -m tests.fault.plan F3` prints the tests of a fault, for pytest.
 """
@@ -6,6 +7,8 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 _LOOP, _LIARS = "tests/fault/test_loop.py::", "tests/fault/test_liars.py::"
@@ -164,6 +167,49 @@ PLAN: Final[dict[str, tuple[str, ...]]] = {
         "tests/ops/test_backup_restore.py::test_a_restore_that_fails_leaves_everything_as_it_was",
         "tests/ops/test_pitr.py::test_a_server_is_brought_back_to_a_moment",
     ),
+}  # fmt: skip
+
+COUNTED: Final = "counted"  # the property by which a test says how much of its soak it was
+
+
+class Unit(Enum):
+    """What is counted of the rounds of a fault's tests."""
+
+    TOLD = "what tests have counted"  # by record_property(COUNTED, ...)
+    EXAMPLES = "examples that passed"  # of Hypothesis
+    SECONDS = "seconds"
+    ROUNDS = "rounds"
+
+
+@dataclass(frozen=True, slots=True)
+class Soak:
+    """`counted`: in words; `wanted`: as the plan's soak column has it; `only`: not every test of the plan's row, where
+    others show the same without anything to count; `more`: long tests beside them."""
+
+    unit: Unit
+    counted: str
+    wanted: str
+    only: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+
+
+_FILLED = "tests/e2e/test_outages.py::test_a_disk_that_is_filled_again_and_again"
+
+SOAK: Final[dict[str, Soak]] = {
+    "F6": Soak(Unit.TOLD, "disks filled and freed under load", "60", only=(_FILLED,)),
+    "F7": Soak(Unit.TOLD, "calls that failed", "every call", only=PLAN["F7"][:1]),
+    "F8": Soak(Unit.EXAMPLES, "chunkings", "50,000", only=PLAN["F8"][:3]),
+    "F9": Soak(Unit.SECONDS, "seconds of rounds", "180"),
+    "F10": Soak(Unit.SECONDS, "seconds of rounds", "120"),
+    "F11": Soak(Unit.EXAMPLES, "examples of line errors", "20,000", only=PLAN["F11"][:3]),
+    "F14": Soak(Unit.ROUNDS, "rounds", "none"),
+    "F15": Soak(Unit.SECONDS, "seconds of rounds", "60"),
+    "F16": Soak(Unit.SECONDS, "seconds of rounds", "60"),
+    "F17": Soak(Unit.SECONDS, "seconds of rounds", "180"),
+    "F18": Soak(
+        Unit.ROUNDS, "rounds", "none", more=("tests/e2e/test_outages.py::test_a_clock_that_is_stepped_twenty_times",)
+    ),
+    "F19": Soak(Unit.ROUNDS, "backups restored and compared, and failures on the way", "3"),
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """`scripts/soak FAULT [OPTIONS]`: break the daemon again and again, and look for all that it has acknowledged.
 
-FAULT: kill, term, reload, pg-kill, pg-restart, pg-sessions, pg-freeze, pg-lock, power-cut, or all. Status 1 where
-anything is wrong. --record enters the run into docs/evidence.jsonl and writes docs/evidence.md anew.
+FAULT: kill, term, reload, pg-kill, pg-restart, pg-sessions, pg-freeze, pg-lock, power-cut, or all; or one of the fault
+plan, F6 to F19, whose tests are run again and again (`tests.fault.plan`). Status 1 where anything is wrong. --record
+enters the run into docs/evidence.jsonl and writes docs/evidence.md anew.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import uvloop
 
 from tests.e2e import daemon, standby
 from tests.fault import audit, disk, ledger, rig
+from tests.fault.again import again
 from tests.fault.ledger import Kind, Row, row_of
 from tests.fault.loop import Outcome, percentile, run
+from tests.fault.plan import SOAK
 from tests.fault.rig import Fault, Where
 
 KINDS = {Fault.KILL: Kind.KILL, Fault.PG_KILL: Kind.PG_KILL, Fault.POWER_CUT: Kind.POWER_CUT}
@@ -85,6 +88,22 @@ def soak(where: Where, faults: Sequence[Fault], options: argparse.Namespace) -> 
     return good
 
 
+def planned(fault: str, options: argparse.Namespace) -> bool:
+    """Rounds of a fault's tests, for so long; whether nothing was wrong."""
+    stop = Stop(time.monotonic() + options.minutes * 60)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.tell())
+    left = iter(range(options.rounds))
+    done = again(fault, lambda: stop() or next(left, None) is None, options.seed, options.cycles, options.examples)
+    print(f"{fault}: {done.counted} {SOAK[fault].counted} in {done}; {done.failed} failed", flush=True)
+    if options.record and done.rounds:
+        ledger.append(row_of(kind=Kind.PLAN.value, what=f"{fault}, {SOAK[fault].counted}", count=done.counted,
+                             failed=done.failed, seed=options.seed, by="scripts/soak", text=str(done)),
+                      to=options.record)  # fmt: skip
+        ledger.write()
+    return not done.failed
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["record"]:
@@ -92,8 +111,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("fault", choices=[*(fault.value for fault in Fault), "all"])
-    parser.add_argument("--cycles", type=int, default=30, help="of each fault (default: 30)")
+    parser.add_argument("fault", choices=[*(fault.value for fault in Fault), "all", *SOAK])
+    parser.add_argument("--cycles", type=int, default=30, help="of each fault (default: 30), or in a round of F6")
+    parser.add_argument("--rounds", type=int, default=1000, help="of the tests of F6 to F19, at most")
+    parser.add_argument("--examples", type=int, default=5000, help="of each property of F8 and F11, in a round")
+    parser.add_argument("--frozen", type=float, default=rig.FROZEN_S, metavar="S", help="how long freezes, locks last")
     parser.add_argument("--database", choices=[where.value for where in Where], default=Where.EMBEDDED.value)
     parser.add_argument("--seed", type=int, default=time.time_ns() & 0xFFFFFF, help="printed with the result")
     parser.add_argument("--batch", type=int, default=25, help="cycles of each daemon and database that is made")
@@ -106,6 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--record", type=Path, nargs="?", const=ledger.ROWS, metavar="FILE",
                         help="enter the run into the ledger, or a file to be added to it")  # fmt: skip
     options = parser.parse_args(given)
+    if options.fault in SOAK:
+        return 0 if planned(options.fault, options) else 1
+    rig.FROZEN_S = options.frozen
     faults = list(Fault) if options.fault == "all" else [Fault(options.fault)]
     if Fault.POWER_CUT in faults and (why := disk.obstacle()):
         print(f"power-cut {why}", file=sys.stderr)

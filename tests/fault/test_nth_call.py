@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,10 +19,13 @@ from interface.store import journal
 from interface.store.schema import APP_ROLE
 from tests.cluster import new_state_dir
 from tests.fault.pg_proxy import How, Proxy, failing
+from tests.fault.plan import COUNTED
 from tests.flow.laboratory import Laboratory, frames, laboratory, message
 
 pytestmark = pytest.mark.timeout(300)  # two hundred messages
 AGAIN = 20  # how often an analyzer, or the worker, tries
+SHORT = (How.UNSENT, How.UNANSWERED, How.DISK_FULL, How.DEADLOCK)
+WAYS = tuple(How) if "LABORA_SOAK_CYCLES" in os.environ else SHORT
 POINTS = 60  # at least: or what is tested has become something else
 Send = Callable[[Laboratory, int], Awaitable[None]]
 _LEFT = "select count(*) from lab.queue"
@@ -98,13 +102,18 @@ async def decided(lab: Laboratory) -> None:
 
 @pytest.mark.parametrize(("driver", "send"), [("generic_lis2", by_frames), ("generic_hl7", by_block)])
 async def test_whichever_call_fails_and_however_nothing_is_lost_doubled_or_left_by_half(
-    founded_url: str, monkeypatch: pytest.MonkeyPatch, driver: str, send: Send
+    founded_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
+    driver: str,
+    send: Send,
 ) -> None:
     monkeypatch.setattr(journal, "PROBE_S", 0.001)
     monkeypatch.setattr(results, "RETRY_S", 0.001)
     with capture_logs():  # the traceback of each fault in full takes longer than all the rest
         async with bench(founded_url, driver) as (lab, proxy):
             await each_call(lab, proxy, send)
+            record_property(COUNTED, proxy.failed)
 
 
 async def each_call(lab: Laboratory, proxy: Proxy, send: Send) -> None:
@@ -115,7 +124,7 @@ async def each_call(lab: Laboratory, proxy: Proxy, send: Send) -> None:
         await send(lab, next(numbers))
         await decided(lab)
         calls.append(proxy.calls)
-    points = list(product(How, range(1, min(calls) + 1)))
+    points = list(product(WAYS, range(1, min(calls) + 1)))
     for how, at in points:
         proxy.fail(at, how)
         async with asyncio.timeout(30):

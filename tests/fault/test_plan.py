@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from base64 import b64encode
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -11,8 +12,9 @@ import orjson
 import pytest
 
 from tests.fault import ledger
+from tests.fault.again import Rounds
 from tests.fault.ledger import GOALS, Kind, Row, append, page, read
-from tests.fault.plan import PLAN
+from tests.fault.plan import COUNTED, PLAN, SOAK
 from tests.fault.rig import Fault
 
 ROOT = Path(__file__).parent.parent.parent
@@ -32,6 +34,31 @@ def test_each_fault_of_the_plan_has_a_test_of_the_short_run_and_each_is_there() 
             found = _tests_of(path).get(name)
             assert found is not None, f"{fault}: there is no {test}"
             assert not any("mark.long" in ast.unparse(one) for one in found.decorator_list), f"{fault}: {test} is long"
+
+
+@pytest.mark.parametrize("fault", SOAK)
+def test_what_is_run_again_and_again_is_there(fault: str) -> None:
+    for test in (*SOAK[fault].only, *SOAK[fault].more):
+        path, _, name = test.partition("::")
+        assert name in _tests_of(path), f"{fault}: there is no {test}"
+
+
+def test_what_a_round_says_is_added_up(tmp_path: Path) -> None:
+    said = b64encode(b"  - during generate phase:\n    - 100 passing, 0 failing, and 12 invalid test cases")
+    report = tmp_path / "report.xml"
+    report.write_text(
+        f"""<testsuites><testsuite tests="7" failures="1" errors="1" skipped="2"><properties>
+        <property name="hypothesis-statistics-a" value="{said.decode()}"/></properties>
+        <testcase><properties><property name="{COUNTED}" value="20"/></properties></testcase>
+        </testsuite></testsuites>"""
+    )
+    done = Rounds("F8")
+    for _ in range(2):
+        done.add(report, 1.5)
+    assert done == Rounds("F8", rounds=2, tests=10, failed=4, skipped=4, examples=200, told=40, seconds=3.0)
+    assert [Rounds(fault, 2, examples=200, told=40, seconds=3.9).counted for fault in ("F6", "F8", "F9", "F19")] == [
+        40, 200, 3, 2,
+    ]  # fmt: skip
 
 
 def test_what_the_harness_can_break_is_in_its_short_run() -> None:

@@ -29,6 +29,7 @@ from interface.wire.lis01 import (
 )
 from interface.wire.transmission import MessageSplitter, part_text
 
+MANY = settings().max_examples  # of the profile: a soak has more
 ENQ, EOT, ACK, NAK = b"\x05", b"\x04", b"\x06", b"\x15"
 
 # ---- anything at any time -------------------------------------------------------------------------------------------
@@ -70,7 +71,7 @@ def do(link: DataLink, deed: bytes | str) -> None:
     st.booleans(),
     st.lists(DEEDS, max_size=60),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=max(400, MANY), deadline=None)
 def test_any_input_in_any_order_raises_nothing_and_wedges_nothing(
     station: Station, leniencies: frozenset[Leniency], concede: bool, deeds: list[bytes | str]
 ) -> None:
@@ -218,7 +219,7 @@ def ends(size: int, *, concede: bool = False, honour: bool = True) -> tuple[End,
     st.integers(1, 3), st.integers(0, 12), st.integers(0, 2), st.integers(5, 60), st.booleans(), st.booleans(),
     st.booleans(), st.lists(LOSSES, max_size=60), st.lists(st.booleans(), max_size=10),
 )  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=max(150, MANY), deadline=None)
 def test_over_a_bad_line_each_message_arrives_once_or_is_reported(
     uploads: int, records: int, downloads: int, size: int, concede: bool, honour: bool, want: bool,
     losses: list[str], refusals: list[bool],
@@ -241,7 +242,7 @@ def test_over_a_bad_line_each_message_arrives_once_or_is_reported(
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.booleans(), st.booleans(), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=max(60, MANY), deadline=None)
 def test_contention_of_both_sides_always_resolves(
     uploads: int, downloads: int, concede: bool, honour: bool, want: bool
 ) -> None:
