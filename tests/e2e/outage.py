@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -116,14 +117,23 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
             subprocess.run(["umount", "--lazy", str(at)], check=True)  # a killed daemon's server ends after it
 
 
+class On(Enum):
+    """What is on the small disk."""
+
+    EVERYTHING = "a server's data and log, and the daemon's folder"
+    OWN_SERVER = "the daemon's folder, with its own server in it"
+    WAL = "a server's write-ahead log alone"
+    STATE = "the daemon's folder alone"
+
+
 class Site(Process):
     """The daemon, its server, and what its people were told (`hook`)."""
 
     def __init__(
-        self, folder: Path, cluster: SystemCluster | None, hook: WebServer, disk: Path | None, workers: int
+        self, folder: Path, cluster: SystemCluster | None, hook: WebServer, disk: Path | None, on: On, workers: int
     ) -> None:
-        self.folder, self.cluster, self.hook, self.disk = folder, cluster, hook, disk
-        self.state_dir = (disk or folder) / "state"
+        self.folder, self.cluster, self.hook, self.disk, self.on = folder, cluster, hook, disk, on
+        self.state_dir = (folder if disk is None or on is On.WAL else disk) / "state"
         url = cluster.url() if cluster else "embedded"
         hl7, astm, tls, api = free_ports(4)
         self.hl7, self.astm, self.tls, self.api = (Address("127.0.0.1", port) for port in (hl7, astm, tls, api))
@@ -177,6 +187,15 @@ class Site(Process):
             while True:
                 file.write(bytes(1 << 16))
         return path
+
+    async def write_ahead(self) -> None:
+        """Have the server begin segments of its log until it finds no room for one: what it has may last for long."""
+        with suppress(asyncpg.PostgresError, OSError):
+            async with self.owner() as owner:
+                await owner.execute("create table if not exists filling (n int)")
+                for _ in range(100):
+                    await owner.execute("insert into filling values (1)")
+                    await owner.execute("select pg_switch_wal()")
 
     async def serve_again(self) -> None:
         """As who looks after the server would: start it anew, until it serves. The daemon looks after its own."""
@@ -293,13 +312,14 @@ class Site(Process):
 
 
 @asynccontextmanager
-async def site(folder: Path, hook: WebServer, *, workers: int = 1, embedded: bool = False) -> AsyncIterator[Site]:
+async def site(folder: Path, hook: WebServer, *, workers: int = 1, on: On = On.EVERYTHING) -> AsyncIterator[Site]:
+    embedded = on is On.OWN_SERVER
     with small_disk(folder, OWN_SERVERS_DISK_MB if embedded else DISK_MB) as disk:
         if disk is not None:
             disk.chmod(0o755)
         async with AsyncExitStack() as stack:
-            cluster = None if embedded else await stack.enter_async_context(_served(disk))
-            made = Site(folder, cluster, hook, disk, workers)
+            cluster = None if embedded else await stack.enter_async_context(_served(disk, on))
+            made = Site(folder, cluster, hook, disk, on, workers)
             if cluster is not None:
                 async with made.owner() as owner:
                     await owner.execute("insert into lab.organization (id, name) values ($1, 'main')", uuid7())
@@ -308,15 +328,20 @@ async def site(folder: Path, hook: WebServer, *, workers: int = 1, embedded: boo
 
 
 @asynccontextmanager
-async def _served(disk: Path | None) -> AsyncIterator[SystemCluster]:
-    at = None
-    if disk is not None:
+async def _served(disk: Path | None, on: On) -> AsyncIterator[SystemCluster]:
+    at = wal = None
+    if disk is not None and on is On.EVERYTHING:
         at = disk / "pg"
         at.mkdir()
     # No more of its own than it needs, or its log would have room when nobody else has.
-    cluster = SystemCluster(at, "-c", "max_wal_size=32MB", "-c", "min_wal_size=32MB")
+    sizes = ("max_wal_size=32MB", "min_wal_size=32MB", "wal_recycle=off")
+    cluster = SystemCluster(at, *(f"--{size}" for size in sizes))
     try:
-        cluster.make()
+        if disk is not None and on is On.WAL:
+            wal = disk / "wal"
+            wal.mkdir()
+            cluster.account.take(wal)
+        cluster.make(wal)
         await cluster.start()
         await cluster.execute(*ROLES)
         await upgrade(cluster.url())

@@ -24,7 +24,7 @@ from tests.fault.plan import COUNTED, PLAN, SOAK, Unit
 
 ROOT: Final = Path(__file__).parent.parent.parent
 PYTEST: Final = (sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider",
-                          "-o", "junit_family=xunit1")  # fmt: skip
+                          "-o", "junit_family=xunit1", "-o", "timeout=600")  # fmt: skip
 _EXAMPLES: Final = re.compile(rb"(\d+) passing")
 
 

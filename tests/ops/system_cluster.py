@@ -64,10 +64,11 @@ class SystemCluster:
         return {"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC", "PG_BIN": str(self.programs.bin_dir),
                 "PGHOST": str(self.run), "PGUSER": SUPERUSER}  # fmt: skip
 
-    def make(self) -> None:
+    def make(self, wal: Path | None = None) -> None:
+        """`wal`: where its log is to be, if not beside its data."""
         made = self.command(
             self.programs.path("initdb"), "-D", str(self.data), "-U", SUPERUSER, "-E", "UTF8", "--locale=C",
-            "--auth=trust", "--no-sync",
+            "--auth=trust", "--no-sync", *(() if wal is None else ("-X", str(wal))),
         )  # fmt: skip
         assert made.returncode == 0, made.stderr
 
