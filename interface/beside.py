@@ -20,6 +20,7 @@ import structlog
 
 from interface import telemetry
 from interface.api.app import LinkStatus, Readiness, build_app
+from interface.api.shares import Share, Shares
 from interface.api.told import tell
 from interface.config.roster import load_roster
 from interface.errors import ConfigError
@@ -114,20 +115,23 @@ class Beside:
                 link_status=lambda: _statuses(self._links),
                 feed=self._feed,
             )
-            linger_s = LINGER_S if self._passed else 0.0
-            await stack.enter_async_context(serving(app, listener, drain_s=drain_s, linger_s=linger_s))
+            linger_s, shares = LINGER_S if self._passed else 0.0, Shares()
+            serves = serving(app, listener, drain_s=drain_s, linger_s=linger_s, share=Share(shares))
+            await stack.enter_async_context(serves)
+            self._links.asked = lambda: shares.asked
             self.renew = partial(renew_certificate, app)
             return
         stack.callback(listener.close)
         at_work = replace(settings, database=replace(settings.database, url=self._database.url))
-        self.servers = Servers(
+        servers = self.servers = Servers(
             at_work,
             listener,
             lambda: State(_ready(self._owned), tuple(_statuses(self._links))),
             drain_s,
             self._feed.poke,
         )
-        stack.push_async_callback(self.servers.stop)
+        self._links.asked = lambda: servers.asked
+        stack.push_async_callback(servers.stop)
         self.renew = self.servers.restart
 
 

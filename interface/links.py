@@ -62,6 +62,7 @@ class Links:
         self.database, self._settings, self._journaling, self._vouched = database, settings, journaling, vouched
         self.serves: set[UUID] | None = None  # the links that this daemon has the leases of; None: all
         self.queued: Callable[[UUID], None] = lambda _: self.worker.wake()  # messages of an organization wait
+        self.asked: Callable[[], bool] = lambda: False  # whether clients of the API ask for something at the moment
         self.taking: Callable[[], Awaitable[None]] | None = None  # before links are served, and after some are not
         self.leaving: Callable[[], Awaitable[None]] | None = None
         self._specs: dict[UUID, LinkSpec] = {}
@@ -81,6 +82,7 @@ class Links:
             self._by_id.get,
             self._settings.limits,
             lambda: any(journal.busy for journal in self.journals.values()),
+            lambda: self.asked(),
         )
 
     async def prepare(self, settings: Settings) -> tuple[LinkSpec, ...]:

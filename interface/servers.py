@@ -155,6 +155,11 @@ class Servers:
         self._shares, self._places = Shares(self._shares_fd), cycle(range(MOST_PLACES))
 
     @property
+    def asked(self) -> bool:
+        """Whether clients ask for something at the moment."""
+        return self._shares.asked
+
+    @property
     def pids(self) -> Sequence[int]:
         return [server.process.pid for server in self._servers]
 

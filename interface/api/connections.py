@@ -38,12 +38,13 @@ _log = structlog.get_logger(__name__)
 class BoundedHandler(RequestHandler):
     """aiohttp's connection, with an end to waiting for headers and for a reader, and errors in our words."""
 
-    __slots__ = ("_changed", "_most", "_timer")
+    __slots__ = ("_asked", "_changed", "_most", "_timer")
 
     def __init__(
-        self, server: web.Server, loop: asyncio.AbstractEventLoop, most: int, changed: Callable[[], None]
-    ) -> None:
-        """`changed`: called when a connection has ended."""
+        self, server: web.Server, loop: asyncio.AbstractEventLoop, most: int, changed: Callable[[], None],
+        asked: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """`changed`: called when a connection has ended; `asked`: when the client has sent something."""
         super().__init__(
             server,
             loop=loop,
@@ -54,7 +55,7 @@ class BoundedHandler(RequestHandler):
             max_field_size=MOST_HEADER_BYTES,
             max_headers=MOST_HEADERS,
         )
-        self._most, self._changed = most, changed
+        self._most, self._changed, self._asked = most, changed, asked
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -66,6 +67,7 @@ class BoundedHandler(RequestHandler):
         self._wait(HEADERS_WAIT_S)
 
     def data_received(self, data: bytes) -> None:
+        self._asked()
         super().data_received(data)
         if self._current_request is not None or self._messages:
             self._wait(None)
@@ -242,12 +244,12 @@ async def listen(
     server = runner.server
     if server is None:
         raise ValueError("the runner is not set up")
-    loop = asyncio.get_running_loop()
+    loop, share = asyncio.get_running_loop(), share or Share()
     handshake_s = HEADERS_WAIT_S if context is not None else None
 
     def take(connection: socket.socket) -> Awaitable[object]:
         return loop.connect_accepted_socket(
-            lambda: BoundedHandler(server, loop, most, accepting.tell), connection, ssl=context,
+            lambda: BoundedHandler(server, loop, most, accepting.tell, share.ask), connection, ssl=context,
             ssl_handshake_timeout=handshake_s,
         )  # fmt: skip
 

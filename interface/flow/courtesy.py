@@ -1,10 +1,15 @@
-"""Acknowledging comes before deciding: how much of the machine the deciding of results may take from the links.
+"""Acknowledging and answering come before deciding: how much of the machine the deciding of results may take from the
+links and from the clients of the API.
 
 An analyzer waits for its acknowledgement (LIS01-A2 gives 15 s, some give up after 10) and sends nothing meanwhile;
 nobody waits for a decision that is two seconds later. So while links send as fast as they are answered, results are
 decided one at a time, in a fiftieth of the time; a burst is acknowledged first and decided after it. When the oldest
 message has waited longer than a burst lasts, the share grows until deciding keeps up with what arrives: the backlog
 cannot grow for ever. At an ordinary pace results are decided at once.
+
+A person or another system waits for what is asked of the API. While something is, results are decided one batch at a
+time, with a moment between two: the daemon works on them or the database does, not both. One processor of two remains,
+and a backlog drains nearly as fast, for requests take what was saved.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from typing import Final, TypeVar
 _T = TypeVar("_T")
 
 LEAST_SHARE: Final = 0.02
+ASKED_SHARE: Final = 0.95  # of the time, while clients ask
 BURST_S, PATIENCE_S = 5.0, 15.0  # the age of the oldest message at which the share begins to grow, and is whole
 _TICK_S: Final = 0.01
 # How fast links would send is heard only while nothing is decided: who waits for its replies is as slow as they are.
@@ -29,7 +35,8 @@ def share_of(waited_s: float) -> float:
 
 
 class Courtesy:
-    """Lets work on results go on when the links leave room. `busy`: whether they send as fast as they are answered.
+    """Lets work on results go on when others leave room. `busy`: whether links send as fast as they are answered;
+    `asked`: whether clients ask for something.
 
     `now` and `sleep`: seconds on a clock that never goes back; the event loop's unless told otherwise.
     """
@@ -37,45 +44,54 @@ class Courtesy:
     def __init__(
         self,
         busy: Callable[[], bool],
+        asked: Callable[[], bool],
         now: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.busy = busy
+        self._first = ((busy, share_of), (asked, lambda _: ASKED_SHARE))  # who goes first, and what it leaves
         self._now = now or (lambda: asyncio.get_running_loop().time())
         self._sleep = sleep
         self._one = asyncio.Lock()
-        self._next = 0.0
+        self._took_s = self._ended = 0.0  # what was worked on with a share of the time, and until when
         self._running = 0
-        self._worked_s = 0.0  # unhindered, since links were listened to
+        self._worked_s = 0.0  # since links were listened to, or heard
 
     async def turn(self, waited_s: float, work: Callable[[], Awaitable[_T]]) -> _T:
         """Do one piece of work, whose message or an older one has waited for `waited_s`: now, or when it is its turn.
 
-        What the work raises passes; the links are given their time all the same.
+        What the work raises passes; the others are given their time all the same.
         """
-        share = share_of(waited_s)
-        if share < 1.0 and not self.busy():
-            await self._listen()
-        if share == 1.0 or not self.busy():
-            began = self._now()
-            self._running += 1
-            try:
-                return await work()
-            finally:
-                self._running -= 1
-                self._worked_s += self._now() - began
+        await self._listen(waited_s)
+        if self._share(waited_s) == 1.0:
+            return await self._work(work)
         async with self._one:
-            while (left := self._next - self._now()) > 0 and self.busy():
+            await self._listen(waited_s)
+            while (left := self._ended + self._took_s * (1 / self._share(waited_s) - 1) - self._now()) > 0:
                 await self._sleep(min(left, _TICK_S))
             began = self._now()
             try:
-                return await work()
+                return await self._work(work)
             finally:
-                ended = self._now()
-                self._next = ended + (ended - began) * (1 / share - 1)
+                self._ended = self._now()
+                self._took_s = self._ended - began
 
-    async def _listen(self) -> None:
+    def _share(self, waited_s: float) -> float:
+        """The part of the time that deciding may take now."""
+        return min((share(waited_s) for there, share in self._first if there()), default=1.0)
+
+    async def _work(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        began = self._now()
+        self._running += 1
+        try:
+            return await work()
+        finally:
+            self._running -= 1
+            self._worked_s = 0.0 if self.busy() else self._worked_s + self._now() - began
+
+    async def _listen(self, waited_s: float) -> None:
         """After enough work, and when none is going on, leave the links alone for a moment."""
-        if self._worked_s >= LISTEN_AFTER_S and not self._running:
+        courteous = share_of(waited_s) < 1.0 and not self.busy()
+        if courteous and self._worked_s >= LISTEN_AFTER_S and not self._running:
             self._worked_s = 0.0
             await self._sleep(LISTEN_S)

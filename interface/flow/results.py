@@ -92,7 +92,8 @@ class _Again(Exception):
 class ResultWorker:
     """Works on the queue until stopped. `find_link`: the link a message came by, None when it is not known any more.
 
-    `busy`: whether links deliver at the moment; they go first, see `flow.courtesy`.
+    `busy`, `asked`: whether links deliver at the moment, and whether clients of the API ask for something; they go
+    first, see `flow.courtesy`.
     """
 
     def __init__(
@@ -101,9 +102,10 @@ class ResultWorker:
         find_link: Callable[[UUID], LinkContext | None],
         limits: LimitSettings,
         busy: Callable[[], bool] = lambda: False,
+        asked: Callable[[], bool] = lambda: False,
     ) -> None:
         self._database, self._find_link, self._limits = database, find_link, limits
-        self._courtesy = Courtesy(busy)
+        self._courtesy = Courtesy(busy, asked)
         self._waited_s = 0.0  # how long the oldest message of the window has waited
         self._woken = asyncio.Event()
         self._organization_ids: set[UUID] | None = None  # of whose messages it decides; None: of all

@@ -7,11 +7,12 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from interface.api.connections import Accepting
-from interface.api.shares import MOST_PLACES, NOBODY, Share, Shares, memory
+from interface.api.shares import ASKED_S, MOST_PLACES, NOBODY, Share, Shares, memory
 
 
 @pytest.fixture
@@ -103,6 +104,16 @@ async def test_who_is_alone_takes_everybody(listener: socket.socket) -> None:
     taker = Taker(listener.dup())
     await taken_by([taker], len(clients))
     close(taker, *clients)
+
+
+def test_all_processes_see_for_a_moment_that_a_client_asked(shares: Shares, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [5.0]
+    monkeypatch.setattr("interface.api.shares.time", SimpleNamespace(monotonic=lambda: now[0]))
+    assert not shares.asked
+    Share(shares, 9).ask()
+    assert shares.asked
+    now[0] += 2 * ASKED_S
+    assert not shares.asked
 
 
 async def test_what_is_closed_takes_nothing_more_and_holds_no_socket(listener: socket.socket) -> None:

@@ -43,25 +43,35 @@ class Stored:
 
 @dataclass(slots=True)
 class _Sender:
-    """Messages over CONNECTIONS, each with the next barcode: as fast as they are acknowledged, or so many a second."""
+    """Messages over CONNECTIONS, each with the next barcode: as fast as they are acknowledged, or so many a second.
+
+    They are made before: what an analyzer does for them is not taken from the machine that is measured."""
 
     port: int
     barcodes: list[str]  # the next one last
 
-    async def send(self, count: int, per_s: float = 0.0, acked: Callable[[str], None] | None = None) -> None:
+    def made(self, count: int) -> list[tuple[str, bytes]]:
+        """The next messages with their barcodes."""
         if len(self.barcodes) < count:
             raise NoYardstick("so many people are not enough for this machine")
-        own, began = [self.barcodes.pop() for _ in range(count)], time.perf_counter()
+        own = [self.barcodes.pop() for _ in range(count)]
+        return [(one, hl7_message(one, f"C{one}", int(one[1:]))) for one in own]
+
+    async def send(
+        self, own: Sequence[tuple[str, bytes]], per_s: float = 0.0, acked: Callable[[str], None] | None = None
+    ) -> None:
+        began = time.perf_counter()
 
         async def link(first: int) -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
             try:
-                for at in range(first, count, CONNECTIONS):
+                for at in range(first, len(own), CONNECTIONS):
                     if per_s:
                         await asyncio.sleep(max(0.0, began + at / per_s - time.perf_counter()))
-                    await accepted(reader, writer, hl7_message(own[at], f"C{own[at]}", int(own[at][1:])))
+                    barcode, message = own[at]
+                    await accepted(reader, writer, message)
                     if acked is not None:
-                        acked(own[at])
+                        acked(barcode)
             finally:
                 writer.close()
 
@@ -136,8 +146,8 @@ class Ingesting:
         connection = await asyncpg.connect(url)
         try:
             sender = _Sender(port, [f"{PREFIX}{at:08d}" for at in range(self._people, 0, -1)])
-            began = time.perf_counter()
-            await sender.send(BURST)
+            burst, began = sender.made(BURST), time.perf_counter()
+            await sender.send(burst)
             await _decided(connection)
             messages_per_s = BURST / (time.perf_counter() - began)
 
@@ -156,7 +166,7 @@ class Ingesting:
                 f"http://127.0.0.1:{api}/fhir", token, {row["barcode"]: row["id"] for row in rows}
             ) as looker:
                 rate = messages_per_s / 2
-                await sender.send(int(rate * self._seconds), rate, looker.acked)
+                await sender.send(sender.made(int(rate * self._seconds)), rate, looker.acked)
                 await looker.done()
             met = _visible(looker.waited, rate) and met
             if self._backlog:
@@ -175,7 +185,7 @@ class Ingesting:
     ) -> bool:
         """Reads while messages come in, from a second before to a second after."""
         count = int(messages_per_s * (self._seconds + 2))
-        sending = asyncio.create_task(sender.send(count, messages_per_s))
+        sending = asyncio.create_task(sender.send(sender.made(count), messages_per_s))
         await asyncio.sleep(1)
         found = await asyncio.to_thread(fetch, "--rate", str(reads_per_s))
         await sending
@@ -193,10 +203,11 @@ class Ingesting:
         reads_per_s: float,
     ) -> bool:  # fmt: skip
         """A backlog that all comes at once, and reads until it is decided."""
+        backlog = sender.made(self._backlog)
 
         async def drain() -> tuple[float, float]:
             began = time.perf_counter()
-            await sender.send(self._backlog)
+            await sender.send(backlog)
             acked = time.perf_counter()
             await _decided(connection)
             return acked - began, time.perf_counter() - began
@@ -248,7 +259,7 @@ async def _people(url: str, number: int) -> None:
 async def _decided(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """Wait until nothing is left to decide."""
     began = time.perf_counter()
-    while await connection.fetchval("select count(*) from lab.queue"):
+    while await connection.fetchval("select exists (select from lab.queue)"):
         await asyncio.sleep(POLL_S)
         if time.perf_counter() - began > DECIDED_S:
             raise NoYardstick(f"what came in was not decided within {DECIDED_S:.0f} s")

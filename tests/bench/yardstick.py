@@ -116,7 +116,10 @@ class Yardstick:
     def _measure(self, driver: str, servers: Sequence[int], *arguments: str) -> Load:
         command = [sys.executable, str(self.folder / f"{driver}_load.py"), *arguments]
         busy, own, spent, began = self.busy(), self.cpu(servers), os.times(), time.monotonic()
-        done = subprocess.run([*command, "--json", "-"], capture_output=True, text=True, check=False)
+        # In a session of its own, as each server: the scheduler shares the processors out between sessions.
+        done = subprocess.run(
+            [*command, "--json", "-"], capture_output=True, text=True, check=False, start_new_session=True
+        )
         took, after = time.monotonic() - began, os.times()
         driver_s = after.children_user + after.children_system - spent.children_user - spent.children_system
         target_s = self.cpu(servers) - own

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -21,6 +22,7 @@ from interface.daemon import Running, started
 from interface.domain.permissions import Role
 from interface.errors import LaboraError
 from interface.flow import actors, waking
+from interface.links import Links
 from interface.servers import Servers
 from interface.settings import Address, ApiSettings, Settings
 from interface.store.embedded import opened_database
@@ -56,6 +58,25 @@ async def test_the_api_answers_on_the_socket_that_systemd_has_passed(state_dir: 
         async with started(given, sockets=Sockets([(API, passed)])) as daemon:
             assert daemon.api == at
             assert (await asking)[0] == 200
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_who_decides_results_knows_that_clients_ask(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    made: list[Links] = []
+
+    class Seen(Links):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            made.append(self)
+
+    monkeypatch.setattr("interface.daemon.Links", Seen)
+    monkeypatch.setattr("interface.api.shares.ASKED_S", 3600.0)
+    async with started(replace(settings(state_dir), api=ApiSettings(ANY, workers=workers))) as daemon:
+        assert not made[0].asked()
+        assert (await get(daemon.api, "/health"))[0] == 200
+        assert made[0].asked()
 
 
 async def test_several_processes_serve_one_port_and_count_together(state_dir: Path) -> None:

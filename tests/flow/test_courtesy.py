@@ -1,4 +1,5 @@
-"""Acknowledging before deciding: what deciding may take while links deliver, and that its backlog does not grow."""
+"""Acknowledging and answering before deciding: what deciding may take while links deliver or clients ask, and that its
+backlog does not grow."""
 
 from __future__ import annotations
 
@@ -7,15 +8,25 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from interface.flow.courtesy import BURST_S, LEAST_SHARE, LISTEN_AFTER_S, LISTEN_S, PATIENCE_S, Courtesy, share_of
+from interface.flow.courtesy import (
+    ASKED_SHARE,
+    BURST_S,
+    LEAST_SHARE,
+    LISTEN_AFTER_S,
+    LISTEN_S,
+    PATIENCE_S,
+    Courtesy,
+    share_of,
+)
 
 
 class Machine:
-    """A clock that only work and waiting move, and links that deliver as long as `busy` says so."""
+    """A clock that only work and waiting move; links deliver as long as `busy` says so, clients ask as `asked` does."""
 
     def __init__(self) -> None:
-        self.at, self.busy, self.worked, self.running, self.most = 100.0, True, 0.0, 0, 0
-        self.courtesy = Courtesy(lambda: self.busy, lambda: self.at, self.sleep)
+        self.at, self.worked, self.running, self.most = 100.0, 0.0, 0, 0
+        self.busy, self.asked = True, False
+        self.courtesy = Courtesy(lambda: self.busy, lambda: self.asked, lambda: self.at, self.sleep)
 
     async def sleep(self, seconds: float) -> None:
         self.at += seconds
@@ -57,6 +68,34 @@ async def test_what_has_waited_long_is_not_held_up_whatever_the_links_do() -> No
     assert machine.most > 1
 
 
+@pytest.mark.parametrize("waited_s", [0.0, PATIENCE_S, 1e9])
+async def test_while_clients_ask_one_at_a_time_is_decided_with_moments_between(waited_s: float) -> None:
+    """However long it has waited: it is decided nearly as fast."""
+    machine = Machine()
+    machine.busy, machine.asked = False, True
+    began = machine.at
+    await asyncio.gather(*(machine.courtesy.turn(waited_s, machine.work(0.01)) for _ in range(60)))
+    assert machine.worked / (machine.at - began) == pytest.approx(ASKED_SHARE, rel=0.02)
+    assert machine.most == 1
+
+
+async def test_when_both_are_there_deciding_takes_what_the_links_leave() -> None:
+    machine = Machine()
+    machine.asked = True
+    began = machine.at
+    await asyncio.gather(*(machine.courtesy.turn(0.0, machine.work(0.01)) for _ in range(20)))
+    assert machine.worked / (machine.at - began) == pytest.approx(LEAST_SHARE, rel=0.1)
+
+
+async def test_when_the_links_fall_silent_only_the_clients_are_left_their_time() -> None:
+    machine = Machine()
+    machine.asked = True
+    await machine.courtesy.turn(0.0, machine.work(1.0))  # forty-nine seconds are the links' now
+    machine.busy, began = False, machine.at
+    await machine.courtesy.turn(0.0, machine.work(0.0))
+    assert machine.at - began == pytest.approx(1 / ASKED_SHARE - 1)
+
+
 async def test_when_the_links_fall_silent_nothing_is_held_up() -> None:
     machine = Machine()
     await machine.courtesy.turn(0.0, machine.work(1.0))  # nineteen seconds are the links' now
@@ -65,16 +104,33 @@ async def test_when_the_links_fall_silent_nothing_is_held_up() -> None:
     assert machine.at == began
 
 
-async def test_after_some_work_the_links_are_listened_to_for_a_moment() -> None:
+@pytest.mark.parametrize("asked", [False, True])
+async def test_after_some_work_the_links_are_listened_to_for_a_moment(asked: bool) -> None:
     """Who waits for its replies sends slowly while results are decided: only in a pause it shows how fast it would."""
     machine = Machine()
-    machine.busy = False
+    machine.busy, machine.asked = False, asked
     began = machine.at
     await machine.courtesy.turn(0.0, machine.work(LISTEN_AFTER_S))
     assert machine.at - began == pytest.approx(LISTEN_AFTER_S)
+    machine.asked = False
     await machine.courtesy.turn(0.0, machine.work(0.01))
     await machine.courtesy.turn(0.0, machine.work(0.01))
     assert machine.at - began == pytest.approx(LISTEN_AFTER_S + LISTEN_S + 0.02)
+
+
+async def test_links_are_listened_to_between_pieces_of_work_that_wait_for_one_another() -> None:
+    machine = Machine()
+    machine.busy, machine.asked = False, True
+    heard: list[float] = []
+    sleep = machine.courtesy._sleep
+
+    async def listening(seconds: float) -> None:
+        heard.append(seconds)
+        await sleep(seconds)
+
+    machine.courtesy._sleep = listening
+    await asyncio.gather(*(machine.courtesy.turn(0.0, machine.work(LISTEN_AFTER_S / 2)) for _ in range(6)))
+    assert heard.count(LISTEN_S) == 2
 
 
 async def test_work_that_fails_raises_and_gives_the_links_their_time() -> None:
