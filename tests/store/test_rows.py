@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -13,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interface.store.db import prepare
-from interface.store.results import ROWS
+from interface.store.results import ROWS, in_turns
 from interface.store.rows import Columns, rows_json
 from tests.cluster import owner_of
 
@@ -78,6 +80,29 @@ async def test_rows_come_back_as_they_were(database_url: str) -> None:
             assert [str(row.number) for row in found] == [str(row.number) for row in rows]
     finally:
         await connection.close()
+
+
+async def test_thousands_of_rows_are_made_with_turns_of_the_loop_between_and_are_the_same() -> None:
+    columns = Columns("lab.any", {"id": "uuid", "text": "text", "number": "numeric"})
+    given: dict[str, list[Any]] = {
+        "id": [UUID(int=at) for at in range(2001)], "text": ["same"] * 2001,
+        "number": [Decimal(at // 900) for at in range(2001)],
+    }  # fmt: skip
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    made = await in_turns(columns, given, 2001)
+    beside.cancel()
+    count, pieces = columns.rows(given, 2001)
+    assert (made[0], b"".join(made[1])) == (count, b"".join(pieces))
+    assert turns >= 5
+    assert await in_turns(columns, {name: [] for name in given}, 0) == (0, [])
 
 
 def test_a_nul_is_told_from_the_words_for_it() -> None:
