@@ -45,8 +45,8 @@ async def against(connection: Connection, row: ResultRow) -> str:
     if test is None or specimen is None:
         return ""
     context = DecisionContext(catalogue, received_at=judged.received_at, analyzer=judged.analyzer)
+    at = Surroundings(locked)
     if (inputs := inputs_of(judged.steps)) is not None:
-        at = Surroundings(locked)
         siblings = siblings_of((), beside_of(specimen, at).known)
         if text := _calculated(judged, inputs, siblings, subject_of(specimen, specimen.type, context)):
             anew = await recalculation.helps(connection, row.organization_id, at, row.specimen_id, row.id)
@@ -58,10 +58,9 @@ async def against(connection: Connection, row: ResultRow) -> str:
     if limits == (judged.low, judged.high, judged.reference) and flags == _OF_LIMITS.intersection(judged.flags):
         return ""
     was, becomes = _words(judged.reference, judged.flags & _OF_LIMITS), _words(now.reference, flags)
-    return (
-        f"its patient, specimen or order was changed since it was judged: {was} then, {becomes} now;"
-        f" {'recalculate it' if judged.steps else 'replay its message'}, or correct it to the same value"
-    )
+    anew = not judged.steps or await recalculation.helps(connection, row.organization_id, at, row.specimen_id, row.id)
+    text = f"its patient, specimen or order was changed since it was judged: {was} then, {becomes} now"
+    return f"{text}; {_judging(row, calculated=bool(judged.steps), anew=anew)}"
 
 
 def _calculated(
@@ -80,6 +79,15 @@ def _calculated(
 def _without(row: ResultRow) -> str:
     """What helps where calculating anew does not: nothing calculates it now, or what is released is right again."""
     return "reject the change" if row.pending else "correct or reject it"
+
+
+def _judging(row: ResultRow, *, calculated: bool, anew: bool) -> str:
+    """What judges it by the limits of now. Nobody corrects a result of which a change waits; and of the same inputs no
+    second change is calculated beside one."""
+    if calculated and not anew:
+        return "reject the change, then recalculate the result" if row.pending else "correct it to the same value"
+    other = "reject the change" if row.pending else "correct it to the same value"
+    return f"{'recalculate it' if calculated else 'replay its message'}, or {other}"
 
 
 def _words(reference: str, flags: frozenset[str]) -> str:

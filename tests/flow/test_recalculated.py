@@ -423,3 +423,21 @@ async def test_a_change_that_can_be_calculated_anew_is_not_said_to_be_good_for_n
         await do(lab, lambda at: recalculate(at, lab.director, before.id))
         await do(lab, lambda at: review.accept_change(at, lab.director, before.id, "is younger", accept_hold=True))
         assert (await only(lab)).status is CORRECTED
+
+
+async def test_a_change_of_other_limits_is_rejected_and_calculated_anew(database_url: str) -> None:
+    """It says the same of the same: calculated anew beside it, nothing would be new. Nor is it corrected."""
+    async with measured(database_url, WITH_EGFR) as lab:
+        before = await only(lab)
+        await put_right(lab, MALE)
+        its = Interval("", "", "mL/min/{1.73_m2}", sex=Sex.MALE, age_low_d=6575, low=Decimal(90), source="a book")
+        await do(lab, lambda at: add_interval(at, lab.director, "EGFR_2021", its, "for men"))
+        await lab.owner.execute("update lab.patient set updated_at = now()")
+        async with lab.database.transaction(lab.organization_id) as connection:
+            with pytest.raises(ReviewError, match=r"\(>= 90\) now; reject the change, then recalculate the result$"):
+                await review.accept_change(connection, lab.director, before.id, "is a man", accept_hold=True)
+        await do(lab, lambda at: review.reject_change(at, lab.director, before.id, "has other limits"))
+        await do(lab, lambda at: recalculate(at, lab.director, before.id))
+        await do(lab, lambda at: review.accept_change(at, lab.director, before.id, "is a man", accept_hold=True))
+        after = await only(lab)
+        assert (after.value, after.low, after.status) == (OF_A_MAN, Decimal(90), CORRECTED)
