@@ -329,7 +329,7 @@ async def site(folder: Path, hook: WebServer, *, workers: int = 1, on: On = On.E
 
 @asynccontextmanager
 async def _served(disk: Path | None, on: On) -> AsyncIterator[SystemCluster]:
-    at = wal = None
+    at = None
     if disk is not None and on is On.EVERYTHING:
         at = disk / "pg"
         at.mkdir()
@@ -338,10 +338,10 @@ async def _served(disk: Path | None, on: On) -> AsyncIterator[SystemCluster]:
     cluster = SystemCluster(at, *(f"--{size}" for size in sizes))
     try:
         if disk is not None and on is On.WAL:
-            wal = disk / "wal"
-            wal.mkdir()
-            cluster.account.take(wal)
-        cluster.make(wal)
+            cluster.wal = disk / "wal"
+            cluster.wal.mkdir()
+            cluster.account.take(cluster.wal)
+        cluster.make()
         await cluster.start()
         await cluster.execute(*ROLES)
         await upgrade(cluster.url())

@@ -39,6 +39,7 @@ def rows_of(outcome: Outcome, timed: bool) -> list[Row]:
         found = Counter(one.kind for when, one in outcome.findings if when in whens)
         lost, doubled = found.pop("lost", 0), found.pop("doubled", 0)
         damaged = fault is last and outcome.damaged is not None
+        lasted = f"for {rig.FROZEN_S:g} s" if fault in (Fault.PG_FREEZE, Fault.PG_LOCK) else ""
         took, database = outcome.next_ack_s[fault], f"{outcome.where.value} database"
         rows.append(row_of(
             kind=KINDS.get(fault, Kind.OTHER).value, what=database if fault in KINDS else f"{fault.value}, {database}",
@@ -46,7 +47,7 @@ def rows_of(outcome: Outcome, timed: bool) -> list[Row]:
             lost=lost, doubled=doubled, wrong=found.total() + damaged,
             next_ack_p50_s=round(percentile(took, 50), 2) if timed else None,
             next_ack_p95_s=round(percentile(took, 95), 2) if timed else None,
-            by="scripts/soak", text=outcome.damaged or "",
+            by="scripts/soak", text=outcome.damaged or lasted,
         ))  # fmt: skip
     return rows
 

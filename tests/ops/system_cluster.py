@@ -38,6 +38,7 @@ class SystemCluster:
         assert found is not None
         self.programs: Programs = reachable(found, self.folder / "programs", self.account)
         self.data = self.folder / "data"
+        self.wal: Path | None = None  # where its log is to be, if not beside its data
         self.run = self.folder / "run"
         self.run.mkdir()
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,11 +65,10 @@ class SystemCluster:
         return {"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC", "PG_BIN": str(self.programs.bin_dir),
                 "PGHOST": str(self.run), "PGUSER": SUPERUSER}  # fmt: skip
 
-    def make(self, wal: Path | None = None) -> None:
-        """`wal`: where its log is to be, if not beside its data."""
+    def make(self) -> None:
         made = self.command(
             self.programs.path("initdb"), "-D", str(self.data), "-U", SUPERUSER, "-E", "UTF8", "--locale=C",
-            "--auth=trust", "--no-sync", *(() if wal is None else ("-X", str(wal))),
+            "--auth=trust", "--no-sync", *(() if self.wal is None else ("-X", str(self.wal))),
         )  # fmt: skip
         assert made.returncode == 0, made.stderr
 
