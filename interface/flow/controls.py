@@ -10,8 +10,8 @@ from interface.domain.qc_arrival import QcProblem
 from interface.domain.times import measured_at
 from interface.flow.outcome import instant
 from interface.flow.work import Work
+from interface.store.controls import ControlResult
 from interface.store.ids import uuid7
-from interface.store.results import ControlResult
 
 # What the driver says against a record, where its fields may be another's.
 _UNREADABLE = frozenset({HoldReason.UNREADABLE_VALUE, HoldReason.AMBIGUOUS_SPECIMEN})

@@ -45,10 +45,10 @@ from interface.flow.calculations import decide_together
 from interface.flow.cases import Beside, Case, Decided, Rules, steps_of
 from interface.flow.work import Rerun, Work
 from interface.settings import Unsolicited
+from interface.store.controls import ControlResult
 from interface.store.criticals import Judged
 from interface.store.ids import read_id, uuid7, uuid7s
 from interface.store.results import (
-    ControlResult,
     CurrentResult,
     Effects,
     FollowUpRow,

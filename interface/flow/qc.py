@@ -37,13 +37,14 @@ from interface.flow import qc_gate, qc_lots
 from interface.store import audit
 from interface.store import qc as rows
 from interface.store.catalogue import shipped_aliases
+from interface.store.controls import ControlResult
 from interface.store.db import Connection
 from interface.store.explanations import write_steps
 from interface.store.ids import uuid7
 from interface.store.qc import Arrived, Beside, PointRow
 from interface.store.qc_gate import lock_judging, plan_of
 from interface.store.qc_lots import in_use, lots_of, targets_of
-from interface.store.results import ControlResult, ResultVersion
+from interface.store.results import ResultVersion
 
 log = structlog.get_logger(__name__)
 _Use: TypeAlias = tuple[UUID, str, UUID, LotKind]

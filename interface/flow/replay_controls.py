@@ -25,12 +25,12 @@ from interface.flow.work import Work, own_key
 from interface.store import audit
 from interface.store import qc as rows
 from interface.store import results as store
+from interface.store.controls import ControlResult, write_controls
 from interface.store.db import Connection
 from interface.store.qc import READING, Kept
 from interface.store.qc_find import read_control
 from interface.store.qc_gate import lock_judging
 from interface.store.qc_lots import lots_of
-from interface.store.results import ControlResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ async def _judged(
         controls.append(control)
         new.append(control)
     organization_id = actor.organization_id
-    await store.write_controls(connection, organization_id, new)
+    await write_controls(connection, organization_id, new)
     await qc.lots_in_use(connection, actor, new)
     await qc.judge(connection, actor, controls)
     changes = []

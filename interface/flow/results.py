@@ -44,10 +44,11 @@ from interface.flow.work_ids import compared, names_work
 from interface.settings import LimitSettings, TransportType
 from interface.store import results as store
 from interface.store.catalogues import Catalogues
+from interface.store.controls import ControlResult, write_controls
 from interface.store.db import Connection, Database
 from interface.store.ids import instant_of
 from interface.store.qc_gate import lock_judging
-from interface.store.results import AlreadySettled, Claim, ControlResult, Outcome
+from interface.store.results import AlreadySettled, Claim, Outcome
 from interface.store.rules import add_shadow
 from interface.store.stored_messages import StoredMessage, add_frames, read_messages
 from interface.store.surroundings import ordered_at_once
@@ -473,7 +474,7 @@ async def _controls(connection: Connection, work: Work, catalogue: Catalogue) ->
     if not work.has_controls:
         return ()
     controls = controls_of(work, catalogue)
-    await store.write_controls(connection, work.link.organization_id, controls)
+    await write_controls(connection, work.link.organization_id, controls)
     await qc.record(connection, work.link.actor, controls)
     return controls
 

@@ -14,6 +14,7 @@ from interface.domain.flags import CRITICAL
 from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, Origin, ResultStatus, Step
 from interface.domain.states import may_become
 from interface.domain.views import ActorKind
+from interface.store.controls import ControlResult
 from interface.store.db import Connection
 from interface.store.dispatch_ends import resulted
 from interface.store.explanations import in_parts
@@ -119,37 +120,6 @@ class ResultVersion(NamedTuple):
     reagent_lot: str = ""
     calibrator_lot: str = ""
     method: str = ""  # by which it was measured; "": not known
-
-
-@dataclass(frozen=True, slots=True)
-class ControlResult:
-    """What an analyzer measured on something that is no patient's specimen."""
-
-    id: UUID
-    natural_key: bytes
-    message_id: UUID | None  # None: a person's
-    analyzer_id: UUID
-    role: str
-    kind: str
-    measured_at: datetime  # the instrument's time where it is plausible, else the receipt
-    specimen_as_sent: str = ""
-    code: str = ""
-    test_id: UUID | None = None
-    number: Decimal | None = None
-    value: str = ""
-    raw_value: str = ""
-    unit: str = ""
-    raw_flags: str = ""
-    instrument_time: str = ""
-    instrument_at: datetime | None = None
-    location: str = ""
-    module: str = ""
-    lot_as_sent: str = ""
-    level_as_sent: str = ""
-    reagent_lot: str = ""
-    calibrator_lot: str = ""
-    barcode: str = ""  # what its id would be as a specimen's; not stored
-    doubt: str = ""  # why it makes no point whatever it is: `domain.qc_arrival.QcProblem`; not stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,21 +427,6 @@ UPDATE lab.order_item o SET status = 'in_progress', updated_at = now()
 FROM i JOIN f USING (id) WHERE o.id = i.order_item_id AND i.test_id IS NULL AND o.status = 'completed'
 """
 
-_CONTROLS = """
-INSERT INTO lab.qc_result (id, organization_id, natural_key, analyzer_id, message_id, role, specimen_as_sent, code,
-    test_id, kind, number, value, raw_value, unit, raw_flags, instrument_time, instrument_at, location, module,
-    lot_as_sent, level_as_sent, reagent_lot, calibrator_lot, measured_at)
-SELECT id, $1, natural_key, analyzer_id, message_id, role, specimen_as_sent, code, test_id, kind, number, value,
-    raw_value, unit, raw_flags, instrument_time, instrument_at, location, module, lot_as_sent, level_as_sent,
-    reagent_lot, calibrator_lot, measured_at
-FROM jsonb_to_recordset($2::text::jsonb) AS t(
-    id uuid, natural_key bytea, message_id uuid, analyzer_id uuid, role text, kind text, specimen_as_sent text,
-    code text, test_id uuid, number numeric, value text, raw_value text, unit text, raw_flags text,
-    instrument_time text, instrument_at timestamptz, location text, module text, lot_as_sent text, level_as_sent text,
-    reagent_lot text, calibrator_lot text, measured_at timestamptz)
-ON CONFLICT (organization_id, natural_key) DO NOTHING
-"""
-
 # Messages are reached by their key alone, through ON CONFLICT, whatever the planner knew of the table when the session
 # planned this: joined, all of them are read for each batch where few were there then. One that is not there cannot be
 # made here, for no link has its id.
@@ -518,12 +473,6 @@ async def commit(connection: Connection, organization_id: UUID, outcomes: Sequen
     for rule_set_id in dict.fromkeys(outcome.rule_set_id for outcome in outcomes):
         effects = [outcome.effects for outcome in outcomes if outcome.rule_set_id == rule_set_id]
         await write_effects(connection, organization_id, effects, rule_set_id)
-
-
-async def write_controls(connection: Connection, organization_id: UUID, controls: Sequence[ControlResult]) -> None:
-    """Keep controls and calibrators, before anything is decided that they have a say in. One that is there stays."""
-    if controls:
-        await connection.execute(_CONTROLS, organization_id, rows_json(controls))
 
 
 def _settling(outcome: Outcome) -> dict[str, object]:

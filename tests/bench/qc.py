@@ -22,11 +22,11 @@ from interface.domain.qc import Point, Stream
 from interface.domain.qc_state import DEFAULT_PLAN
 from interface.flow import qc
 from interface.store import qc as rows
+from interface.store.controls import ControlResult, write_controls
 from interface.store.db import Connection, Database
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.ids import uuid7
 from interface.store.migrate import upgrade
-from interface.store.results import ControlResult, write_controls
 from interface.store.schema import APP_ROLE, OWNER_ROLE
 from interface.telemetry import configure_logs
 from tests.api.bench import Laboratory, found_laboratory

@@ -23,10 +23,10 @@ from interface.domain.westgard import evaluate, z_of
 from interface.flow import qc, qc_gate
 from interface.store import qc as rows
 from interface.store import qc_gate as gate_rows
+from interface.store.controls import ControlResult
 from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
 from interface.store.qc_peers import own_periods
-from interface.store.results import ControlResult
 from tests.conftest import Organization
 from tests.domain.qc_model import model
 from tests.qc_records import add_lot, director
