@@ -24,7 +24,6 @@ from interface.flow.controls import controls_of
 from interface.flow.work import Work, own_key
 from interface.store import audit
 from interface.store import qc as rows
-from interface.store import results as store
 from interface.store.controls import ControlResult, write_controls
 from interface.store.db import Connection
 from interface.store.qc import READING, Kept
