@@ -218,7 +218,7 @@ patient = Table(
     ref("merged_into_id", "patient"),  # the survivor, never one that is merged itself
     CheckConstraint("merged_into_id <> id", name="patient_merged_into_id_check"),
     Index(None, "merged_into_id", postgresql_where=text("merged_into_id IS NOT NULL")),
-    Index(None, "organization_id", "birth_date"),
+    Index(None, "organization_id", "birth_date"), Index(None, "organization_id", "updated_at"),
 )  # fmt: skip
 patient_identifier = Table(
     "patient_identifier", metadata, key(), tenant(), ref("patient_id", "patient", True), string("authority"),
@@ -353,7 +353,8 @@ lab_order = Table(
     flag("waiting", True),  # an item of it may wait to be measured; false: certainly none (migration 0017)
     UniqueConstraint("organization_id", "number"), Index(None, "patient_id"),
     Index("lab_order_waiting_idx", "organization_id", postgresql_where=text("waiting")),
-    Index(None, "organization_id", "placer_number"),
+    Index(None, "organization_id", "placer_number"), Index(None, "organization_id", "updated_at"),
+    Index(None, "requester_id", postgresql_where=text("requester_id IS NOT NULL")),
 )  # fmt: skip
 specimen = Table(
     "specimen", metadata, key(), tenant(), Column("barcode", Text, nullable=False), string("type"),
@@ -367,6 +368,7 @@ specimen = Table(
     at("collected_at"), at("received_at"), at("created_at", True), at("updated_at", True),
     Index(None, "organization_id", "barcode"), Index(None, "patient_id"), Index(None, "order_id"),
     Index(None, "parent_id"), Index(None, "organization_id", "rack", postgresql_where=text("rack <> ''")),
+    Index(None, "organization_id", "updated_at"),
 )  # fmt: skip
 specimen_event = Table(  # every step of a specimen and every place it had; append-only
     "specimen_event", metadata, key(), tenant(), ref("specimen_id", "specimen", True),

@@ -45,12 +45,19 @@ HOT = {
     "Observation?patient.identifier=urn:hospital|M-7": "patient_id",
     "Observation?specimen=Specimen/{id}": "specimen_id",
     "Observation?_id={id}": "result_pkey",
+    "Observation?based-on=ServiceRequest/{id}": "result_order_id",
     "Observation?_lastUpdated=gt2026-01-01&_sort=_lastUpdated": "organization_id_updated_at",
     "Observation?category=laboratory": "result_pkey",
     "DiagnosticReport?patient={id}&category=LAB": "lab_order_patient_id",
     "ServiceRequest?patient={id}&category=108252007": "patient_id",
     "ServiceRequest?identifier=urn:labora:order|N-7": "lab_order_organization_id_number",
+    "ServiceRequest?patient={id}&authored=ge2026-01-01": "patient_id",
+    "ServiceRequest?requester=Practitioner/{id}": "lab_order_requester_id",
+    "ServiceRequest?_lastUpdated=gt2026-01-01&_sort=_lastUpdated": "lab_order_organization_id_updated_at",
+    "DiagnosticReport?patient={id}&date=ge2026-01-01": "lab_order_patient_id",
     "Specimen?patient={id}": "specimen_patient_id",
+    "Specimen?_lastUpdated=gt2026-01-01&_sort=_lastUpdated": "specimen_organization_id_updated_at",
+    "Patient?_lastUpdated=gt2026-01-01&_sort=_lastUpdated": "patient_organization_id_updated_at",
     "Patient?identifier=urn:hospital|M-7": "patient_identifier",
     "Patient?family=Must&given=Ev": "patient_word",
     "Patient?_id={id}": "patient",
@@ -62,7 +69,11 @@ BY_KEY = {  # with what of a result
     "Observation?patient={id}&category=laboratory&_sort=-date": "patient_id",
     "Specimen?patient={id}": "patient_id",
 }
-WALKS = ("Observation?_lastUpdated=gt2026-01-01&_sort=_lastUpdated", "Observation?category=laboratory")
+WALKS = (
+    *(f"{kind}?_lastUpdated=gt2026-01-01&_sort=_lastUpdated"
+      for kind in ("Observation", "ServiceRequest", "Specimen", "Patient")),
+    "Observation?category=laboratory",
+)  # fmt: skip
 _FILL = (
     """insert into lab.patient (id, organization_id, family, given)
        select gen_random_uuid(), $1, 'F' || n, 'G' || n from generate_series(1, $2::int) n""",

@@ -105,6 +105,11 @@ TAKEN = """coalesce(s.collected_at,
 _SHOWN = "v.status <> 'entered-in-error'"
 
 
+# An item's results are found among its order's: an index of their own would be written with every result.
+_ANSWERS = """select w.id as f, i.id as t from lab.order_item i
+    join lab.result w on w.order_id = i.order_id and w.order_item_id = i.id"""
+
+
 def _value(*kinds: str) -> str:
     named = ", ".join(f"'{kind}'" for kind in kinds)
     return f"case when v.kind in ({named}) and {_SHOWN} then btrim(v.value) else '' end"
@@ -133,7 +138,7 @@ def _observation(audience: Audience) -> Kind:
             Parameter("combo-code", code, "as code: no result has components", "code"),
             Parameter("date", Instant(TAKEN), "when the specimen was taken, else measured", "effective"),
             Parameter("specimen", Link({"Specimen": "r.specimen_id"}), "the specimen", "specimen"),
-            Parameter("based-on", Link({"ServiceRequest": "r.order_item_id"}), "the request", "basedOn"),
+            Parameter("based-on", Link({"ServiceRequest": Pairs(_ANSWERS)}), "the request", "basedOn"),
             Parameter("device", Link({"Device": "r.analyzer_id"}, few=False), "the analyzer", "device"),
             Parameter("performer", Link({"Organization": "r.organization_id"}, few=False), "the laboratory",
                       "performer"),
