@@ -162,7 +162,10 @@ def _asked(
         return Verdict(CHECK, Finding.UNKNOWN, text, rule.name, version, holds=(HoldReason.RULE,))
     if facts.follow_ups >= rule.max_depth:
         text = f"{facts.follow_ups} follow-ups led to this result: no further {rule.kind.value}"
-        return Verdict(CHECK, Finding.NOT_APPLICABLE, text, rule.name, version)
+        if rule.kind is ReflexKind.REFLEX:
+            return Verdict(CHECK, Finding.NOT_APPLICABLE, text, rule.name, version)
+        # What a rule would have measured once more is no value that rules release: nobody has compared the runs.
+        return Verdict(CHECK, Finding.HOLD, f"{text}, a person decides", rule.name, version, holds=(HoldReason.RULE,))
     tests = tuple(code for code in rule.add if code not in facts.siblings) if rule.add else (rule.test,)
     if not tests:
         return Verdict(CHECK, Finding.NOT_APPLICABLE, "what it adds is there already", rule.name, version)

@@ -76,7 +76,9 @@ def test_a_chain_of_reruns_ends() -> None:
         found = asked(RERUN + f"max_depth = {depth}", tsh("9", flags=("HH",), follow_ups=done))
         assert [one.depth for one in found.requests] == [done + 1] * requests
         if not requests:
-            assert [verdict.finding for verdict in found.verdicts] == [Finding.NOT_APPLICABLE]
+            assert [(verdict.finding, verdict.holds) for verdict in found.verdicts] == [
+                (Finding.HOLD, (HoldReason.RULE,))  # nobody has compared the runs: a person decides
+            ]
 
 
 def test_every_condition_must_hold() -> None:

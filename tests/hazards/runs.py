@@ -163,7 +163,7 @@ def twice_in_a_message(make: Maker) -> Story:
 
 
 def asked_rerun(make: Maker) -> Story:
-    """The rules ask for another run, and release that one."""
+    """The rules ask for another run, and release that one where they would not ask again; else a person decides."""
     b = begin(make, "rerun by rule", ("CK", "CA"), stage=make.random.randrange(3), where="N")
     b.readings[0] = reading_of("CK", "6100", "H")
     send = tell(make, b, "ordinary, beside it", hazard=False)
@@ -174,15 +174,14 @@ def asked_rerun(make: Maker) -> Story:
         reportable=not answered, planted="above 5000: another run is asked for",
     )  # fmt: skip
     if answered:
-        again = also(make, b, [reading_of("CK", "6010", "H")], later=soon(make))
-        expect(
-            b.story,
-            again,
-            again.parts[0],
-            reading_of("CK", "6010", "H"),
-            b.person,
-            planted="the run that was asked for",
-        )
+        high = make.random.random() < 0.5
+        second = reading_of("CK", "6010" if high else "4900", "H")
+        again = also(make, b, [second], later=soon(make))
+        made = expect(b.story, again, again.parts[0], second, b.person, planted="the run that was asked for")
+        if high:
+            b.story.expected[-1] = replace(
+                made, fate=Fate.HELD, reasons=frozenset({"rule"}), hazard=True, planted="above 5000 once more",
+            )  # fmt: skip
     assert send.time
     return b.story
 
