@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -22,8 +21,9 @@ from interface.store.ids import uuid7
 from interface.store.journal_sql import QUERY_HELD_S
 from interface.store.leases import FENCE
 from interface.store.order_changes import count_released
-from interface.store.rows import Columns, Rows, rows_json
+from interface.store.rows import Columns, rows_json
 from interface.store.rules import ShadowRow
+from interface.store.turns import in_turns
 
 CLAIM_S = 60  # a claimed message that nobody settled is free again after this long: its worker has died
 
@@ -150,7 +150,6 @@ class Effects:
 
 
 NOTHING = Effects()
-_IN_A_TURN: Final = 400  # rows
 _FINAL = ResultStatus.FINAL
 
 
@@ -514,17 +513,6 @@ async def write_versions(connection: Connection, organization_id: UUID, versions
             if told:  # an analyzer was given one of the items to measure
                 await resulted(connection, organization_id, some)
         await count_released(connection, {one.order_id for one in versions if one.status is _FINAL})
-
-
-async def in_turns(of: Columns, columns: Mapping[str, Sequence[Any]], count: int) -> Rows:
-    """`of.rows`, with a turn of the event loop after each few hundred: else those of a batch keep it from everybody for
-    ten milliseconds."""
-    pieces: list[bytes] = []
-    for at in range(0, count, _IN_A_TURN):
-        some = {name: column[at : at + _IN_A_TURN] for name, column in columns.items()}
-        pieces += of.rows(some, min(_IN_A_TURN, count - at))[1]
-        await asyncio.sleep(0)
-    return count, pieces
 
 
 def _apart(versions: Sequence[ResultVersion]) -> list[Sequence[ResultVersion]]:

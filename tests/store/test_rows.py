@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interface.store.db import prepare
-from interface.store.results import ROWS, in_turns
+from interface.store.results import ROWS
 from interface.store.rows import Columns, rows_json
+from interface.store.turns import in_turns
 from tests.cluster import owner_of
 
 
