@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 _T = TypeVar("_T")
 
 LEAST_SHARE: Final = 0.02
-ASKED_SHARE: Final = 0.95  # of the time, while clients ask
+ASKED_SHARE: Final = 0.99  # of the time, while clients ask: it is one at a time that leaves them a processor
 BURST_S, PATIENCE_S = 5.0, 15.0  # the age of the oldest message at which the share begins to grow, and is whole
 _TICK_S: Final = 0.01
 # How fast links would send is heard only while nothing is decided: who waits for its replies is as slow as they are.
