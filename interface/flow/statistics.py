@@ -17,6 +17,7 @@ from interface.store import statistics as rows
 from interface.store.db import Connection
 
 DEFAULT_DAYS, MOST_DAYS = 30, 366
+YEARS = range(1900, 3000)  # days about their ends are still days in every zone
 MOST_TARGETS, MOST_MINUTES = 500, 60 * 24 * 60
 
 
@@ -24,6 +25,8 @@ async def period_of(
     connection: Connection, first: date | None, last: date | None, zone: str = "", now: datetime | None = None
 ) -> Period:
     """Whole days of the zone, the reports' own if none is given; the last 30 unless days are given. Raises ApiError."""
+    if any(day is not None and day.year not in YEARS for day in (first, last)):
+        raise ApiError(422, "value", f"the days are of the years {YEARS.start} to {YEARS[-1]}")
     name = zone or (await report_rows.get_settings(connection)).zone
     where = zone_named(name)
     today = (now or datetime.now(UTC)).astimezone(where).date()

@@ -115,13 +115,14 @@ def _count_on() -> int:
 
 
 def uuid7_floor(at: datetime) -> UUID:
-    """The smallest UUIDv7 of an instant: a lower (inclusive) or upper (exclusive) bound of a range of ids.
+    """The smallest UUIDv7 of an instant: a lower (inclusive) or upper (exclusive) bound of a range of ids. Before 1970
+    there are none: it is the smallest of all.
 
     Raises ValueError for a naive datetime.
     """
     if at.tzinfo is None:
         raise ValueError("an instant must carry its time zone")
-    return of_int(_number((at - _EPOCH) // timedelta(milliseconds=1), 0, 0))
+    return of_int(_number(max(0, (at - _EPOCH) // timedelta(milliseconds=1)), 0, 0))
 
 
 def instant_of(identifier: UUID) -> datetime:

@@ -48,6 +48,23 @@ async def test_each_report_has_each_form(laboratory: Laboratory, bench: Bench) -
     assert b"\n'=cmd|calc,1," in table.body, "no spreadsheet takes it for a formula"
 
 
+@pytest.mark.parametrize("path", ["workload", "turnaround"])
+async def test_days_of_any_year_are_a_report_or_a_refusal(laboratory: Laboratory, bench: Bench, path: str) -> None:
+    token = await laboratory.user_token(Role.VIEWER)
+    for days in ("from=1969-12-01&to=1970-01-10", "from=1900-01-01", "to=2999-12-31&from=2999-12-31"):
+        data = await bench.get(f"/api/reports/{path}?{days}", token)
+        assert data.status == 200, days
+    for days in ("from=0001-01-01", "to=0001-01-02", "from=9999-12-31", "from=9999-12-30&to=9999-12-31"):
+        for zone in ("Asia/Tokyo", "America/New_York", "UTC"):
+            assert (await bench.get(f"/api/reports/{path}?{days}&zone={zone}", token)).status == 422, days
+
+
+@pytest.mark.parametrize("month", ["0001-01", "1969-12", "9999-12"])
+async def test_a_month_of_any_year_is_a_report_or_a_refusal(laboratory: Laboratory, bench: Bench, month: str) -> None:
+    token = await laboratory.user_token(Role.VIEWER)
+    assert (await bench.get(f"/api/reports/qc?month={month}", token)).status in (200, 400, 422)
+
+
 async def test_targets_are_set_by_who_may(laboratory: Laboratory, bench: Bench) -> None:
     path, director = "/api/reports/turnaround/targets", await laboratory.user_token(Role.LABORATORY_DIRECTOR)
     new = {"targets": [{"stage": "received-released", "minutes": 60, "priority": "stat"}]}

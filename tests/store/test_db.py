@@ -67,6 +67,11 @@ def test_the_floor_of_an_instant_is_below_its_ids_and_above_those_before() -> No
     assert uuid7_floor(at).version == 7
 
 
+@pytest.mark.parametrize("at", [datetime(1969, 12, 31, 23, 59, tzinfo=UTC), datetime.min.replace(tzinfo=UTC)])
+def test_the_floor_of_an_instant_before_there_were_ids_is_below_them_all(at: datetime) -> None:
+    assert uuid7_floor(at) == uuid7_floor(datetime(1970, 1, 1, tzinfo=UTC)) <= uuid7(0)
+
+
 def test_a_naive_instant_has_no_floor() -> None:
     with pytest.raises(ValueError, match="time zone"):
         uuid7_floor(datetime(2026, 12, 1))  # noqa: DTZ001 - the fault under test
