@@ -194,7 +194,8 @@ class Rig:
             await asyncio.sleep(FROZEN_S)
         finally:
             for pid in processes:
-                os.kill(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):  # the one that goes on first may have ended it
+                    os.kill(pid, signal.SIGCONT)
         return since
 
     async def _pg_lock(self) -> float:
