@@ -6,11 +6,14 @@
 | runs that were measured and are known to be this item's | the latest of them |
 | else runs with a value, such as those that were measured out of control | the latest of them |
 | only failed runs | the latest |
+
+Whoever reports one of several that say something else answers for it: a person does, unless one of them was asked for.
+Of a run that is held because it may be another person's, or was cut, only a person says that it counts for nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from interface.domain.model import RELEASED, HoldReason, ResultStatus, Value, ValueKind
@@ -25,8 +28,19 @@ MEASURED = frozenset(
         HoldReason.ALREADY_REPORTED,
     }
 )  # fmt: skip
+# With these it is not known whose a run is or whether all of it came, or a person wants to look at it: it says nothing
+# of the item for certain, and yet it may be the one that is right.
+DOUBTED = frozenset(
+    {
+        HoldReason.PATIENT_MISMATCH, HoldReason.PATIENT_NAME, HoldReason.DRIVER_MISMATCH, HoldReason.NOT_PATIENT,
+        HoldReason.INCOMPLETE_TRANSMISSION, HoldReason.CONTROL_LIKE_ID, HoldReason.OUTSIDE_WINDOW, HoldReason.PERSON,
+    }
+)  # fmt: skip
 _NO_VALUE = frozenset({ValueKind.EMPTY, ValueKind.FAILED})
 GONE = frozenset({ResultStatus.CANCELLED, ResultStatus.ENTERED_IN_ERROR})
+
+
+_UNASKED: Mapping[str, bool] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +64,9 @@ class Choice:
     disputed: bool = False
 
 
-def choose(runs: Sequence[Run], *, asked: bool = False) -> Choice:
-    """The run to report. `runs`: at least one, in the order they came, cancelled ones left out; `asked`: a rerun was
-    asked for, and the last of them answers it."""
+def choose(runs: Sequence[Run], answers: Mapping[str, bool] = _UNASKED) -> Choice:
+    """The run to report. `runs`: at least one, in the order they came, cancelled ones left out; `answers`: those that
+    answer a rerun that was asked for, and whether a person asked."""
     released = next((run for run in reversed(runs) if run.status in RELEASED), None)
     if released is not None:
         return Choice(released.id, "released, and stays until a person decides", released=True)
@@ -60,13 +74,18 @@ def choose(runs: Sequence[Run], *, asked: bool = False) -> Choice:
     if len(runs) == 1:
         return Choice(best.id, "the only run")
     others = [run for run in runs if run.id != best.id and _rank(run) == _rank(best) > 0]
-    if not others:
-        return Choice(best.id, f"of {len(runs)} runs the only one with a value that counts")
-    if asked:
-        return Choice(best.id, f"of {len(runs)} runs the latest: the rerun that was asked for")
-    disputed = any(not same(run, best) for run in others)
-    words = "which says something else, and nobody asked for it" if disputed else "which says the same"
-    return Choice(best.id, f"of {len(runs)} runs the latest, {words}", disputed=disputed)
+    disputed, words = False, f"of {len(runs)} runs the only one with a value that counts"
+    if others and best.id in answers:
+        words = f"of {len(runs)} runs the latest: the rerun that was asked for"
+    elif others:
+        disputed = any(not same(run, best) for run in others)
+        said = "which says something else, and nobody asked for it" if disputed else "which says the same"
+        words = f"of {len(runs)} runs the latest, {said}"
+    # A rule asks because of a run that was measured for certain; of the one in doubt it knows nothing.
+    doubted = [run for run in runs if _doubted(run) and _rank(run) < _rank(best) and not same(run, best)]
+    if doubted and not answers.get(best.id):
+        disputed, words = True, f"{words}; one that is in doubt says something else"
+    return Choice(best.id, words, disputed=disputed)
 
 
 def same(one: Run, other: Run) -> bool:
@@ -78,3 +97,7 @@ def _rank(run: Run) -> int:
     if run.value.kind in _NO_VALUE:
         return 0
     return 2 if MEASURED.issuperset(run.holds) else 1
+
+
+def _doubted(run: Run) -> bool:
+    return run.value.kind not in _NO_VALUE and not DOUBTED.isdisjoint(run.holds)

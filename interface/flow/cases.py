@@ -21,6 +21,7 @@ from interface.domain.judging import Judged, QcGate
 from interface.domain.model import (
     RELEASED,
     UNSAID,
+    FollowUpKind,
     HoldReason,
     Observed,
     ObservedSpecimen,
@@ -49,6 +50,7 @@ _SAME_KEY = {
 }
 _REGISTERED, _PRELIMINARY, _FINAL = ResultStatus.REGISTERED, ResultStatus.PRELIMINARY, ResultStatus.FINAL
 _ANALYZER, _CALCULATION = Origin.ANALYZER, Origin.CALCULATION
+_REFLEX = FollowUpKind.REFLEX
 _RELEASE, _DELTA = Action.RELEASE, HoldReason.DELTA
 _AGAIN = "judged anew with what came beside it: a new version"
 _NO_VALUE = frozenset({ValueKind.EMPTY, ValueKind.FAILED})
@@ -161,7 +163,7 @@ class Beside:
 
 def judge_together(decided: Decided, beside: Beside, rules: Rules, context: DecisionContext) -> dict[str, Sibling]:
     """`decide_together` without what is calculated; the reported results of the specimen as they are then."""
-    _choose(decided, beside)
+    _choose(decided, beside, context)
     siblings = siblings_of(decided.cases, beside.known)
     subjects: dict[str, Subject] = {}
     other = False
@@ -187,7 +189,7 @@ def leave(decided: Decided, beside: Beside, siblings: dict[str, Sibling]) -> Non
 # ---- runs ------------------------------------------------------------------------------------------------------------
 
 
-def _choose(decided: Decided, beside: Beside) -> None:
+def _choose(decided: Decided, beside: Beside, context: DecisionContext) -> None:
     """Of every item that has a new run, the one that is reported."""
     by_item: dict[str, list[Case]] = {}
     for case in decided.cases:
@@ -201,31 +203,56 @@ def _choose(decided: Decided, beside: Beside) -> None:
         led = beside.led.get(item_id, ())
         if len(cases) == 1 and item_id not in known_runs and not led:
             continue
-        _choose_of(decided, cases, known_runs.get(item_id, []), led)
+        _choose_of(decided, cases, known_runs.get(item_id, []), led, context)
 
 
-def _choose_of(decided: Decided, cases: list[Case], known: list[KnownResult], led: Sequence[Led]) -> None:
+def _choose_of(
+    decided: Decided, cases: list[Case], known: list[KnownResult], led: Sequence[Led], context: DecisionContext
+) -> None:
     mine = {case.result_id: case for case in cases if not case.pending}
     runs: list[Run] = []
-    for one in sorted(known, key=lambda one: (one.created_at, one.id)):
-        again = mine.get(one.id)
-        held_run = Run(str(one.id), one.value, one.held, one.status, one.unit)
+    for of in sorted(known, key=lambda of: (of.created_at, of.id)):
+        again = mine.get(of.id)
+        held_run = Run(str(of.id), of.value, of.held, of.status, of.unit)
         runs.append(again.run() if again else held_run)
-    there = {one.id for one in known}
+    there = {of.id: of.measured_at for of in known}
     fresh = [case for case in cases if case.result_id not in there and not case.pending]
     runs += [case.run() for case in fresh]
+    awaited = [one for one in led if one.open]
     answering = [case for case in fresh if case.decision.value.kind not in _NO_VALUE]
-    awaited = [one for one in led if one.open and any(case.result_id != one.result_id for case in answering)]
-    decided.done += [one.id for one in awaited]
+    answers: dict[str, bool] = {}
+    for one in awaited:
+        found = [case for case in answering if _answers(case, one, there.get(one.result_id), context)]
+        if found:
+            decided.done.append(one.id)
+        for case in found if one.result_id in there else ():
+            answers[str(case.result_id)] = one.by_person or answers.get(str(case.result_id), False)
     if not runs:
         return
-    choice = choose(runs, asked=any(one.result_id in there for one in awaited))
+    choice = choose(runs, answers)
     by_id = {run.id: run for run in runs}
     for case in mine.values():
         _reported_or_not(case, choice, by_id, len(runs))
-    for one in known:
-        if one.id not in mine and one.reportable is not (str(one.id) == choice.id):
-            decided.reported[one.id] = not one.reportable
+        reruns = [one for one in awaited if one.kind is not _REFLEX]
+        if case.reportable and not all(_since(case, one, there.get(one.result_id), context) for one in reruns):
+            case.blocked = "a rerun was asked for, and this is not it: it came or was measured before"
+    for of in known:
+        if of.id not in mine and of.reportable is not (str(of.id) == choice.id):
+            decided.reported[of.id] = not of.reportable
+
+
+def _answers(case: Case, one: Led, before: datetime | None, context: DecisionContext) -> bool:
+    """Whether a new run is what a follow-up asked for. `before`: when the run was measured that it repeats."""
+    return case.result_id != one.result_id and (one.kind is _REFLEX or _since(case, one, before, context))
+
+
+def _since(case: Case, one: Led, before: datetime | None, context: DecisionContext) -> bool:
+    """Whether it came after the rerun was asked for, and was not measured before what is repeated. What an analyzer had
+    sent by then, and waited for its turn, or what it kept and sends late, nobody asked for."""
+    came = case.waited.received_at if case.waited is not None else context.received_at
+    if came is None or not one.asked_before(came):
+        return False
+    return before is None or case.measured_at is None or case.measured_at >= before
 
 
 def _reported_or_not(case: Case, choice: Choice, runs: Mapping[str, Run], count: int) -> None:

@@ -353,6 +353,7 @@ def _keep(case: Case, specimen: SpecimenFacts, at: Surroundings) -> None:
         method=decision.method,
         inputs=inputs_of(decision.steps) if case.origin is _CALCULATION else None,
         limits=(decision.low, decision.high, decision.reference),
+        measured_at=case.measured_at,
     )  # fmt: skip
     for each in specimen.family or (specimen.id,):
         before = at.locked.results.get(each, ())

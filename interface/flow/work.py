@@ -164,7 +164,7 @@ def keys_of_reruns(
     for specimen, observed, key in work.observations():
         known = current.get(apart.get(key, key)) if not observed.instrument_time else None
         led = [one for one in locked.led.get(items.get(known.id, ""), ()) if one.result_id == known.id] if known else []
-        if known is not None and (led := [one for one in led if one.asked_at < came]):
+        if known is not None and (led := [one for one in led if one.asked_before(came)]):
             own = natural_key(str(work.link.analyzer_id), specimen, observed, message=f"run again after {known.id}")
             rerun = Rerun(known, any(one.told(came) for one in led), any(one.open for one in led))
             yield key, own, rerun

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from interface.domain.calculated import inputs_of
 from interface.domain.facts import PreviousResult
 from interface.domain.model import (
     Comparator,
+    FollowUpKind,
     FollowUpState,
     HoldReason,
     ItemStatus,
@@ -48,6 +49,7 @@ from interface.store.ids import instant_of
 _ITEM_STATUS = {status.value: status for status in ItemStatus}
 _KINDS = {kind.value: kind for kind in ValueKind}
 _NUMERIC = ValueKind.NUMERIC
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 @record
@@ -78,11 +80,12 @@ class KnownResult:
     method: str = ""  # by which it was measured
     inputs: Mapping[str, str] | None = None  # what it was calculated from, in the words of its explanation
     limits: tuple[Decimal | None, Decimal | None, str] | None = None  # low, high, and as they are reported
+    measured_at: datetime | None = None  # by the instrument's clock
 
 
 @dataclass(frozen=True, slots=True)
 class Led:
-    """A follow-up whose result answers an order item. `changed_at`: it has its state since."""
+    """A follow-up whose result answers an order item. `changed_at`: it has its state since; `by_person`: one asked."""
 
     id: UUID
     item_id: str
@@ -90,14 +93,16 @@ class Led:
     depth: int
     state: FollowUpState
     changed_at: datetime
+    kind: FollowUpKind
+    by_person: bool = False
 
     @property
     def open(self) -> bool:
         return self.state in (FollowUpState.REQUESTED, FollowUpState.SENT)
 
-    @property
-    def asked_at(self) -> datetime:
-        return instant_of(self.id)
+    def asked_before(self, came: datetime) -> bool:
+        """Whether what came then came after it was asked for. Its id has the millisecond: within it nobody knows."""
+        return instant_of(self.id) + _MILLISECOND <= came
 
     def told(self, before: datetime) -> bool:
         """Whether an analyzer was told of it before then, and nothing has answered it."""
@@ -229,10 +234,11 @@ def _specimen(
 # There are many items, and few follow-ups: these one by one, by their index.
 _ITEMS = """
 SELECT i.id::text, i.test_id::text, i.order_id::text, i.status, i.specimen_id,
-       f.id, f.result_id, f.depth, f.state, f.updated_at
+       f.id, f.result_id, f.depth, f.state, f.updated_at, f.kind, f.by_person
 FROM lab.order_item i
 LEFT JOIN LATERAL (
-    SELECT id, result_id, depth, state, updated_at FROM lab.follow_up
+    SELECT id, result_id, depth, state, updated_at, kind, actor_kind IN ('user', 'client') AS by_person
+    FROM lab.follow_up
     WHERE order_item_id = i.id AND state <> 'cancelled' OFFSET 0
 ) f ON true
 WHERE i.specimen_id = ANY($1) ORDER BY i.id, f.id
@@ -246,12 +252,15 @@ async def _items(
     items: dict[UUID, list[OrderedItem]] = defaultdict(list)
     led: dict[str, tuple[Led, ...]] = {}
     for row in await connection.fetch(_ITEMS, list(specimen_ids)):
-        item_id, test_id, order_id, status, specimen_id, follow_up_id, result_id, depth, state, changed_at = row
+        item_id, test_id, order_id, status, specimen_id, follow_up_id, *follow_up = row
         known = led.get(item_id)
         if known is None:
             items[specimen_id].append(OrderedItem(item_id, test_id, order_id, _ITEM_STATUS[status]))
         if follow_up_id is not None:
-            one = Led(follow_up_id, item_id, result_id, depth, FollowUpState(state), changed_at)
+            result_id, depth, state, changed_at, kind, by_person = follow_up
+            one = Led(
+                follow_up_id, item_id, result_id, depth, FollowUpState(state), changed_at, FollowUpKind(kind), by_person
+            )  # fmt: skip
             led[item_id] = (*(known or ()), one)
     return items, led
 
@@ -287,7 +296,7 @@ async def _lock_patients(
 _RESULTS = """
 SELECT r.id, r.version_id, r.specimen_id, r.order_item_id, r.test_id, r.status, r.held, r.reportable, r.origin,
        r.created_at, v.version, v.kind, v.comparator, v.value, v.unit, v.flags, v.test_code, v.created_at AS made_at,
-       v.method, v.low, v.high, v.reference,
+       v.method, v.low, v.high, v.reference, v.instrument_at,
        CASE WHEN r.origin = 'calculation' THEN (
            SELECT lab.explained(d.steps) FROM lab.decision d WHERE d.result_version_id = v.id) END AS explained,
        v.actor_kind IN ('user', 'client') AS by_person,
@@ -341,6 +350,7 @@ async def _results(
                 method=row["method"],
                 inputs=inputs_of(read_steps(row["explained"])) if row["explained"] else None,
                 limits=(row["low"], row["high"], row["reference"]),
+                measured_at=row["instrument_at"],
             )
         )
     there = {of: tuple(one for one in results if one.status not in GONE) for of, results in found.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -96,11 +96,13 @@ class Sent:
                      instrument_time=self.clock, location=f"R {place}")
             for place, (code, value) in enumerate(self.values, 1)
         )  # fmt: skip
+        # Nothing waits on paper: what comes next comes after all that was asked for, whose ids have the true time.
+        received_at = datetime.now(UTC) + timedelta(seconds=1)
         message = StoredMessage(
             id=UUID(int=number), organization_id=HERE, link_id=link.link_id, protocol="lis2",
             state="incomplete" if self.incomplete else "complete", settled=None, control_id="", message_type="",
-            reason="", reply="sent", bytes=1, attempts=1, received_at=AT, sealed_at=AT, settled_at=None, peer="",
-            duplicate_of=None,
+            reason="", reply="sent", bytes=1, attempts=1, received_at=received_at, sealed_at=received_at,
+            settled_at=None, peer="", duplicate_of=None,
         )  # fmt: skip
         decoded = DecodedMessage(
             Protocol.LIS2,
@@ -139,8 +141,9 @@ class Paper:
         self.reported |= dict(effects.reported)
         for row in effects.follow_ups:
             one = Led(
-                row.id, str(row.order_item_id), row.result_id, row.depth, FollowUpState.REQUESTED, datetime.now(UTC)
-            )
+                row.id, str(row.order_item_id), row.result_id, row.depth, FollowUpState.REQUESTED, datetime.now(UTC),
+                row.kind,
+            )  # fmt: skip
             if (str(row.result_id), row.rule) not in self.led:
                 self.led[str(row.result_id), row.rule] = one
                 if row.test_id is not None:
@@ -206,6 +209,7 @@ class Paper:
             created_at=when,
             made_at=when,
             pending=shown,
+            measured_at=case.measured_at,
         )
 
     def _of_key(self, result_id: UUID, case: Case) -> CurrentResult:

@@ -6,7 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from tests.hazards.making import DAY, Beginning, Maker, Reading, Story, begin, expect, reading_of, said, tell, twin
+from tests.hazards.making import (
+    DAY,
+    Beginning,
+    Maker,
+    Reading,
+    Story,
+    another,
+    begin,
+    expect,
+    reading_of,
+    said,
+    tell,
+    twin,
+)
 from tests.hazards.plan import Fate, Order, Part, Said, Send, Tube
 from tests.hazards.values import add_gap
 
@@ -176,13 +189,47 @@ def asked_rerun(make: Maker) -> Story:
     if answered:
         high = make.random.random() < 0.5
         second = reading_of("CK", "6010" if high else "4900", "H")
-        again = also(make, b, [second], later=soon(make))
+        again = also(make, b, [second], later=1)  # what came before it was asked for is not it
         made = expect(b.story, again, again.parts[0], second, b.person, planted="the run that was asked for")
         if high:
             b.story.expected[-1] = replace(
                 made, fate=Fate.HELD, reasons=frozenset({"rule"}), hazard=True, planted="above 5000 once more",
             )  # fmt: skip
     assert send.time
+    return b.story
+
+
+def unasked_rerun(make: Maker) -> Story:
+    """The rules ask for another run, and what comes was measured before the run that it should repeat."""
+    b = begin(make, "rerun by rule", ("CK",), stage=make.random.randrange(3), where="N")
+    ordinary, old = b.readings, make.time()
+    b.readings = [reading_of("CK", "6100", "H")]
+    tell(make, b, "above 5000: another run is asked for", "rerun")
+    b.story.expected[-1] = replace(b.story.expected[-1], reportable=False)
+    late = also(make, b, ordinary, time=old, later=soon(make))
+    words = "6100, then a run that was measured before it"
+    expect(b.story, late, late.parts[0], ordinary[0], b.person, Fate.WAITS, planted=words)
+    return b.story
+
+
+def in_doubt_first(make: Maker) -> Story:
+    """A value that may be another person's, or was cut, and then one under the tube alone: a person decides."""
+    cut = make.random.random() < 0.5
+    b = begin(make, "in doubt first", ("K",), where="N", link=make.link(strict=False, protocol="lis"))
+    b.readings = [reading_of("K", "5.9", "H")]
+    if cut:
+        first = replace(make.send(b.link, part_of(b, b.readings)), cut=True)
+        b.story.sends.append((b.stage, first))
+        part, reason = first.parts[0], "incomplete_transmission"
+        expect(b.story, first, part, b.readings[0], b.person, Fate.HELD, reason, planted="cut, not resent")
+    else:
+        stranger = make.person()
+        tell(make, b, "another patient's", *another(b.link), who=said(stranger))
+    b.story.expected[-1] = replace(b.story.expected[-1], reportable=False)
+    second = make.send(b.link, Part(Said(), b.tube.barcode, (reading_of("K", "4.1").row(),)))
+    b.story.sends.append((b.stage + soon(make), second))
+    words = f"{'cut' if cut else 'of another patient'}: 5.9, then 4.1"
+    expect(b.story, second, second.parts[0], reading_of("K", "4.1"), b.person, Fate.WAITS, planted=words)
     return b.story
 
 
