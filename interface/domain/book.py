@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from interface.domain.facts import Subject
-from interface.domain.intervals import Selection, select
+from interface.domain.intervals import Selection, has_critical, possible_days, select
 from interface.domain.model import CodeMapping, HoldReason, Interval, LabTest, Step
 
 if TYPE_CHECKING:
@@ -48,6 +48,12 @@ class Limits:
 
 
 NO_LIMITS = Limits(Selection())
+# What applies depends on the instant of collection, which is not known; by whether an interval and critical limits may.
+_OPEN = {
+    (unsure, critical): Limits(Selection(unsure=unsure, critical_unsure=critical))
+    for unsure in (False, True)
+    for critical in (False, True)
+}
 
 
 class Book:
@@ -86,7 +92,9 @@ class Book:
             return NO_LIMITS
         found = [select(intervals, subject, method=method, analyzer=self.analyzer) for subject in subjects]
         if not all(one == found[0] for one in found):
-            return NO_LIMITS
+            unsure = any(one.unsure or one.interval is not None for one in found)
+            critical = [one.critical for one in found if one.critical is not None]
+            return _OPEN[unsure, any(one.critical_unsure for one in found) or any(map(has_critical, critical))]
         chosen = found[0]
         key = (test.id, _id(chosen.interval), _id(chosen.critical), " ".join(one.id for one in chosen.ambiguous))
         known = self._limits.get(key)
@@ -110,6 +118,7 @@ class _Marks:
         times: set[datetime] = set()
         for one in intervals:
             days.update((one.age_low_d, one.age_low_d if one.age_high_d is None else one.age_high_d))
+            days.update(day for day in possible_days(one) if day is not None)
             hours.update(mark for mark in (one.age_low_h, one.age_high_h) if mark is not None)
             times.update(mark for mark in (one.valid_from, one.valid_to) if mark is not None)
         self._days, self._hours, self._times = sorted(days), sorted(hours), sorted(times)

@@ -155,6 +155,8 @@ class Decision:
     steps: tuple[Step, ...] = ()
     map_revision: int = 0
     method: str = ""  # by which it was measured; "": not known
+    unsure: bool = False  # it has no reference interval because of what is not known of the patient
+    critical_unsure: bool = False  # so with the critical limits
 
 
 @dataclass(slots=True)
@@ -170,6 +172,8 @@ class _Draft:
     critical_high: Decimal | None = None
     flags: tuple[str, ...] = ()
     display: str = ""
+    unsure: bool = False
+    critical_unsure: bool = False
     steps: list[Step] = field(default_factory=list)
     holds: list[HoldReason] = field(default_factory=list)
 
@@ -202,6 +206,8 @@ class _Reading:
     critical_high: Decimal | None
     flags: tuple[str, ...]
     display: str
+    unsure: bool
+    critical_unsure: bool
     steps: tuple[Step, ...]
     holds: tuple[HoldReason, ...]
 
@@ -295,6 +301,8 @@ def _decision(
         steps,
         mapping.revision if mapping and test else 0,
         method,
+        reading.unsure,
+        reading.critical_unsure,
     )
 
 
@@ -396,7 +404,7 @@ def _read(
             _judged(selection, draft)
     return _Reading(
         value, draft.value, draft.unit, draft.low, draft.high, draft.reference, draft.critical_low, draft.critical_high,
-        draft.flags, draft.display, tuple(draft.steps), tuple(draft.holds),
+        draft.flags, draft.display, draft.unsure, draft.critical_unsure, tuple(draft.steps), tuple(draft.holds),
     )  # fmt: skip
 
 
@@ -516,6 +524,7 @@ def _rounded(
 
 def _judged(selection: Selection, draft: _Draft) -> None:
     """Put the reference interval and the flags into the draft."""
+    draft.unsure, draft.critical_unsure = selection.unsure, selection.critical_unsure
     if selection.ambiguous:
         ids = " ".join(one.id for one in selection.ambiguous)
         draft.add("interval", "several apply", holds=(HoldReason.AMBIGUOUS_INTERVAL,), intervals=ids)

@@ -132,3 +132,5 @@ class Facts:
     measured_at: datetime | None = None
     qc_step: Step | None = None  # what quality control says of it, where it has a say
     follow_ups: int = 0  # reruns, dilutions and reflexes that led to this result: the loop guard counts them
+    interval_unsure: bool = False  # without an interval because sex, age or the like is not known: one may apply
+    critical_unsure: bool = False  # so with the critical limits

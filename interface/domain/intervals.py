@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from interface.domain.facts import Subject
-from interface.domain.model import Interval, IntervalUse
+from interface.domain.model import Interval, IntervalUse, Sex
 from interface.domain.record import record
 
 _ENDLESS_H = 1 << 40
+_TOLD_APART = (Sex.FEMALE, Sex.MALE)
 
 
 @record
@@ -17,12 +18,15 @@ class Selection:
     """The interval that applies, or None; `ambiguous` names those between which nothing decides.
 
     `critical`: the row whose critical limits count, which is the interval itself unless a row of critical limits
-    applies.
+    applies. `unsure`: there is no interval because of what is not known (sex, age, …): with it one might apply;
+    `critical_unsure`: so with the critical limits.
     """
 
     interval: Interval | None = None
     ambiguous: tuple[Interval, ...] = ()
     critical: Interval | None = None
+    unsure: bool = False
+    critical_unsure: bool = False
 
 
 def select(intervals: Iterable[Interval], subject: Subject, *, method: str = "", analyzer: str = "") -> Selection:
@@ -34,18 +38,29 @@ def select(intervals: Iterable[Interval], subject: Subject, *, method: str = "",
     """
     reference: list[Interval] = []
     critical: list[Interval] = []
+    possible: list[Interval] = []
     for interval in intervals:
         if _applies(interval, subject, method, analyzer):
             (critical if interval.use is IntervalUse.CRITICAL else reference).append(interval)
+        elif _may_apply(interval, subject, method, analyzer):
+            possible.append(interval)
     chosen, left = _most_specific(reference)
     if left:
-        return Selection(None, left)
+        return Selection(None, left, None, True, True)
     limits, left = _most_specific(critical)
     if left:
-        return Selection(None, left)
+        return Selection(None, left, None, True, True)
     if limits is None and chosen is not None and chosen.use is IntervalUse.BOTH:
         limits = chosen
-    return Selection(chosen, (), limits)
+    unsure = chosen is None and any(one.use is not IntervalUse.CRITICAL for one in possible)
+    critical_unsure = (limits is None or not has_critical(limits)) and any(has_critical(one) for one in possible)
+    return Selection(chosen, (), limits, unsure, critical_unsure)
+
+
+def has_critical(one: Interval) -> bool:
+    """Whether a row gives critical limits."""
+    limited = (one.critical_low, one.critical_high) != (None, None) or bool(one.critical_values)
+    return limited and one.use is not IntervalUse.REFERENCE
 
 
 def faults(one: Interval) -> tuple[str, ...]:
@@ -102,6 +117,39 @@ def _applies(one: Interval, subject: Subject, method: str, analyzer: str) -> boo
         and _of_age(one, subject)
         and _of_gestation(one, subject)
         and _valid(one, subject)
+    )
+
+
+def _may_apply(one: Interval, subject: Subject, method: str, analyzer: str) -> bool:
+    """Whether it might apply, were all known that is not known of the subject. A sex for which no row is made is as
+    one that is not known."""
+    return (
+        (one.sex is None or one.sex is subject.sex or subject.sex not in _TOLD_APART)
+        and (not subject.specimen_type or one.specimen_type in ("", subject.specimen_type))
+        and (one.pregnant is None or subject.pregnant is None or one.pregnant is subject.pregnant)
+        and (one.pregnant is not True or subject.sex is not Sex.MALE)
+        and (not method or one.method in ("", method))
+        and one.analyzer in ("", analyzer)
+        and _may_be_of_age(one, subject)
+        and (subject.gestation_weeks is None or _of_gestation(one, subject))
+        and (subject.collected_at is None or _valid(one, subject))
+    )
+
+
+def possible_days(one: Interval) -> tuple[int, int | None]:
+    """Between which days of age, the last left out, somebody may be whose hours are not known. Days are calendar days:
+    so many of them pass in a day less and in a day more of hours."""
+    low = one.age_low_d if one.age_low_h is None else one.age_low_h // 24 - 1
+    return low, one.age_high_d if one.age_high_h is None else one.age_high_h // 24 + 2
+
+
+def _may_be_of_age(one: Interval, subject: Subject) -> bool:
+    hours, days = subject.age_h, subject.age_d
+    low, high = possible_days(one)
+    if days is not None and (days < low or (high is not None and days >= high)):
+        return False
+    return hours is None or (
+        (one.age_low_h is None or hours >= one.age_low_h) and (one.age_high_h is None or hours < one.age_high_h)
     )
 
 

@@ -20,6 +20,8 @@ from interface.domain.record import record
 from interface.domain.values import numeric
 
 CRITICAL_FLAGS = ("LL", "HH", "AA")
+JUDGING_FLAGS = ("N", "L", "H", "A", *CRITICAL_FLAGS)  # whatever judged a value said one of them
+_JUDGING = frozenset(JUDGING_FLAGS)
 _CRITICAL = frozenset(CRITICAL_FLAGS)
 _HOUR = 3600
 _AN_INSTANT = datetime(2026, 1, 1, 12, tzinfo=UTC)  # of cases that are written down: only differences matter
@@ -45,7 +47,8 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Predicate:
-    """`argument`: the fact is another test's, which is named. `words`: the only ones there are; none: any."""
+    """`argument`: the fact is another test's, which is named. `words`: the only ones there are; none: any. `judging`:
+    tags without one of which the others are not known."""
 
     key: str
     kind: Kind
@@ -55,6 +58,7 @@ class Predicate:
     words: tuple[str, ...] = ()
     argument: bool = False
     of_value: bool = False  # a number in the test's unit, with its decimals
+    judging: tuple[str, ...] = ()
 
 
 # ---- ways to read and write -----------------------------------------------------------------------------------------
@@ -258,25 +262,41 @@ def _put_previous_age(case: Case, _: str, value: Any) -> Case:
     return _put_subject("collected_at", None, replace(case, facts=facts), "", now)
 
 
-def _critical(case: Case, _: str) -> bool:
-    return not _CRITICAL.isdisjoint(case.facts.flags)
+def _known_flags(flags: tuple[str, ...]) -> tuple[str, ...] | None:
+    """None where nothing judged the value: no flag is then not the same as nothing to flag."""
+    return None if _JUDGING.isdisjoint(flags) else flags
+
+
+def _flags(case: Case, _: str) -> tuple[str, ...] | None:
+    return _known_flags(case.facts.flags)
+
+
+def _critical(case: Case, _: str) -> bool | None:
+    """None where there are critical limits, and what is not known of the patient says which."""
+    if not _CRITICAL.isdisjoint(case.facts.flags):
+        return True
+    return None if case.facts.critical_unsure else False
 
 
 def _put_critical(case: Case, _: str, value: Any) -> Case:
     others = tuple(flag for flag in case.facts.flags if flag not in CRITICAL_FLAGS)
-    return replace(case, facts=replace(case.facts, flags=(*others, CRITICAL_FLAGS[1]) if value else others))
+    flags = (*others, CRITICAL_FLAGS[1]) if value else others
+    return replace(case, facts=replace(case.facts, flags=flags, critical_unsure=value is None))
 
 
-def _limited(low: str, high: str, case: Case, _: str) -> bool:
-    return getattr(case.facts, low) is not None or getattr(case.facts, high) is not None
+def _limited(low: str, high: str, unsure: str, case: Case, _: str) -> bool | None:
+    facts = case.facts
+    if getattr(facts, low) is not None or getattr(facts, high) is not None:
+        return True
+    return None if getattr(facts, unsure) else False
 
 
-def _put_limited(low: str, high: str, case: Case, _: str, value: Any) -> Case:
-    changes: dict[str, Any] = {low: None, high: None}
-    if value and not _limited(low, high, case, ""):
-        changes = {low: _A_NUMBER, high: 2 * _A_NUMBER}
-    elif value:
-        return case
+def _put_limited(low: str, high: str, unsure: str, case: Case, _: str, value: Any) -> Case:
+    changes: dict[str, Any] = {unsure: value is None}
+    if not value:
+        changes |= {low: None, high: None}
+    elif not _limited(low, high, unsure, case, ""):
+        changes |= {low: _A_NUMBER, high: 2 * _A_NUMBER}
     return replace(case, facts=replace(case.facts, **changes))
 
 
@@ -335,7 +355,7 @@ def _sibling_held(case: Case, test: str) -> bool | None:
 
 def _sibling_flags(case: Case, test: str) -> tuple[str, ...] | None:
     found = _counted(case, test)
-    return found.flags if found else None
+    return _known_flags(found.flags) if found else None
 
 
 def _put_sibling(case: Case, test: str, sibling: Sibling | None) -> Case:
@@ -393,12 +413,9 @@ def _age(key: str, text: str) -> Predicate:
     return Predicate(key, Kind.NUMBER, text, partial(_measured, key), partial(_put_measured, key))
 
 
-def _tags(key: str, text: str) -> Predicate:
-    return Predicate(key, Kind.TAGS, text, partial(_fact, key), partial(_put_fact, key, ()))
-
-
-def _limits(key: str, text: str, low: str, high: str) -> Predicate:
-    return Predicate(key, Kind.YES_NO, text, partial(_limited, low, high), partial(_put_limited, low, high))
+def _limits(key: str, text: str, low: str, high: str, unsure: str) -> Predicate:
+    read, write = partial(_limited, low, high, unsure), partial(_put_limited, low, high, unsure)
+    return Predicate(key, Kind.YES_NO, text, read, write)
 
 
 _SEXES = tuple(sex.value for sex in Sex if sex is not Sex.UNKNOWN)
@@ -413,12 +430,19 @@ PREDICATES: Mapping[str, Predicate] = {
         Predicate(
             "comparator", Kind.WORD, "what stands before the number", _comparator, _put_comparator, _COMPARATORS
         ),
-        _tags("flags", "the laboratory's own flags"),
-        _tags("instrument_flags", "the flags as the analyzer sent them"),
+        Predicate(
+            "flags", Kind.TAGS, "the laboratory's own flags; not known where nothing judged the value", _flags,
+            partial(_put_fact, "flags", ()), judging=JUDGING_FLAGS,
+        ),
+        Predicate(
+            "instrument_flags", Kind.TAGS, "the flags as the analyzer sent them", partial(_fact, "instrument_flags"),
+            partial(_put_fact, "instrument_flags", ()),
+        ),
         _word("instrument_status", "the status as the analyzer sent it"),
         Predicate("critical", Kind.YES_NO, "a flag says that it is critical", _critical, _put_critical),
-        _limits("critical_limits", "there are critical limits for this patient", "critical_low", "critical_high"),
-        _limits("interval", "there is a reference interval for this patient", "low", "high"),
+        _limits("critical_limits", "there are critical limits for this patient", "critical_low", "critical_high",
+                "critical_unsure"),
+        _limits("interval", "there is a reference interval for this patient", "low", "high", "interval_unsure"),
         _check("delta", "what the delta checks say"),
         _check("index", "what the checks of hemolysis, icterus and lipemia say"),
         _check("range", "what the checks of the measuring range and of absurd values say"),
@@ -480,7 +504,7 @@ PREDICATES: Mapping[str, Predicate] = {
         ),
         Predicate(
             "sibling_flags", Kind.TAGS, "another test's flags on the same specimen", _sibling_flags,
-            _put_sibling_flags, argument=True,
+            _put_sibling_flags, argument=True, judging=JUDGING_FLAGS,
         ),
         _word("analyzer", "the analyzer's name in the laboratory"),
         _word("driver", "the analyzer's driver"),

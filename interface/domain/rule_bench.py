@@ -204,7 +204,8 @@ def _start(part: RuleSet, test: LabTest) -> Case:
     case = blank(test)
     value = numeric(Decimal(1)) if test.kind is ValueKind.NUMERIC else Value(test.kind, OTHER)
     facts = replace(
-        case.facts, value=value, qc=QcState.OK, critical_low=Decimal(0), critical_high=Decimal(1000)
+        case.facts, value=value, qc=QcState.OK, critical_low=Decimal(0), critical_high=Decimal(1000),
+        interval_unsure=False, critical_unsure=False,
     )  # fmt: skip
     return Case(facts, tuple(Verdict(check, Finding.PASS, "passed") for check in part.checks))
 
@@ -278,10 +279,10 @@ def _of_leaf(leaf: Leaf, test: LabTest, tests: Mapping[str, LabTest]) -> Iterato
     elif isinstance(condition, Is):
         yield from (True, False)
     else:
-        yield ()
-        yield from ((word,) for word in condition.named)
-        yield condition.named
-        yield (OTHER,)
+        tags = ((), *((word,) for word in condition.named), condition.named, (OTHER,))
+        yield from tags
+        for word in predicate.judging[:1]:  # without one of these the others are not known
+            yield from ((*one, word) for one in tags if word not in one)
 
 
 def _numbers(bounds: Bounds, predicate: Predicate, test: LabTest) -> Iterator[Decimal | Value]:

@@ -12,7 +12,7 @@ import csv
 import io
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -47,7 +47,8 @@ class WrittenCase:
 
 def blank(test: LabTest) -> Case:
     """A result of which nothing is known but its test."""
-    return Case(Facts(test=test, value=Value(ValueKind.EMPTY), unit=test.unit, subject=Subject()))
+    unknown = Facts(test=test, value=Value(ValueKind.EMPTY), unit=test.unit, subject=Subject())
+    return Case(replace(unknown, interval_unsure=True, critical_unsure=True))
 
 
 def made(case: Case, facts: Mapping[tuple[str, str], Any]) -> Case:

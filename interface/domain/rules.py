@@ -31,7 +31,7 @@ from interface.domain.table import Table
 if TYPE_CHECKING:
     from interface.domain.rule_set import RuleSet
 
-ENGINE = "rules/2"  # the version of what rules mean: a validation under another one is void
+ENGINE = "rules/3"  # the version of what rules mean: a validation under another one is void
 MAX_LEAVES, MAX_DEPTH = 100, 8
 
 _SCOPE = {"analyzers": "analyzer", "wards": "ward", "patient_groups": "patient_group"}

@@ -368,6 +368,8 @@ def facts_of(
         calibrated_at=calibrated_at,
         measured_at=case.measured_at,
         follow_ups=max((one.depth for one in led if one.result_id != case.result_id), default=0) if led else 0,
+        interval_unsure=decision.unsure,
+        critical_unsure=decision.critical_unsure,
     )
 
 

@@ -267,6 +267,53 @@ def test_critical_limits_of_their_own_stand_beside_the_interval() -> None:
     assert chosen(own, everyone, twice).ambiguous == (everyone, twice)
 
 
+LIMITS = replace(interval("critical", ages=(28, None)), use=IntervalUse.CRITICAL, critical_high=Decimal(15))
+HOURS = replace(interval("hours"), age_low_h=12, age_high_h=48)
+PREGNANT = replace(interval("pregnant"), pregnant=True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "about", "unsure"),
+    [
+        ((), {"sex": Sex.UNKNOWN, "born": None}, (False, False)),
+        ((FEMALE, MALE), {}, (False, False)),
+        ((FEMALE, MALE), {"sex": Sex.UNKNOWN}, (True, False)),
+        ((FEMALE, MALE), {"sex": Sex.OTHER}, (True, False)),  # a sex for which the laboratory has no limits
+        ((MALE,), {}, (False, False)),
+        ((ANY, FEMALE), {"sex": Sex.UNKNOWN}, (False, False)),  # one that is for everyone is for whoever it is
+        ((ADULT,), {"born": None}, (True, False)),
+        ((ADULT,), {"at": datetime(2005, 1, 1, tzinfo=UTC)}, (False, False)),
+        ((HOURS,), {}, (False, False)),  # hours of the birth are not known, and do not matter to a grown person
+        ((HOURS,), {"at": datetime(2000, 3, 2, tzinfo=UTC)}, (True, False)),
+        ((PREGNANT,), {}, (True, False)),
+        ((PREGNANT,), {"sex": Sex.MALE}, (False, False)),
+        ((PREGNANT,), {"pregnant": False}, (False, False)),
+        ((SERUM,), {"specimen": ""}, (True, False)),
+        ((SERUM,), {"specimen": "PLAS"}, (False, False)),
+        ((ANY, LIMITS), {"born": None}, (False, True)),
+        ((ANY, LIMITS), {}, (False, False)),
+        ((ANY, LIMITS), {"at": datetime(2000, 3, 2, tzinfo=UTC)}, (False, False)),
+        ((replace(FEMALE, critical_high=Decimal(9)), MALE), {"sex": Sex.UNKNOWN}, (True, True)),
+        ((replace(FEMALE, critical_values=("x",)), MALE), {"sex": Sex.UNKNOWN}, (True, True)),
+    ],
+)  # fmt: skip
+def test_that_none_was_found_because_something_is_not_known_is_said(
+    rows: tuple[Interval, ...], about: dict[str, Any], unsure: tuple[bool, bool]
+) -> None:
+    found = chosen(*rows, **about)
+    assert (found.unsure, found.critical_unsure) == unsure
+
+
+@given(st.integers(0, 24 * 40), st.integers(0, 24 * 10), st.integers(0, 24 * 10))
+def test_an_hour_of_birth_that_is_not_known_leaves_every_row_possible_that_it_may_decide_for(
+    age: int, low: int, more: int
+) -> None:
+    row = replace(interval("hours"), age_low_h=low, age_high_h=low + more + 1)
+    known = chosen(row, born=BIRTH.date(), born_at=BIRTH, at=BIRTH + timedelta(hours=age))
+    lost = chosen(row, born=BIRTH.date(), at=BIRTH + timedelta(hours=age))
+    assert lost.unsure or known.interval is None
+
+
 @given(st.lists(MANY, max_size=5), st.booleans() | st.none(), st.integers(0, 45) | st.none(), st.integers(0, 40000))
 def test_what_is_chosen_surely_applies(
     rows: list[Interval], pregnant: bool | None, weeks: int | None, hours: int

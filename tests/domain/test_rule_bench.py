@@ -54,7 +54,7 @@ def of(report: Report, rule: str, fact: str) -> dict[str, Action]:
 
 def test_every_bound_is_tried_below_on_and_above_by_the_tests_last_digit() -> None:
     report = run(rules(MIXED), TESTS)
-    assert report.passed and report.uncovered == () and (report.vectors, report.branches) == (78, 41)
+    assert report.passed and report.uncovered == () and (report.vectors, report.branches) == (81, 43)
     adult = of(report, "adult", "value")
     assert [adult[value] for value in ("3.4", "3.5", "3.6", "5.0", "5.1", "5.2")] == [
         Action.HOLD, Action.RELEASE, Action.RELEASE, Action.RELEASE, Action.RELEASE, Action.HOLD,
@@ -195,3 +195,17 @@ def test_looking_for_a_case_that_is_released_ends() -> None:
     with patch.object(rule_bench, "MAX_TRIED", 50):
         report = run(rules(text), TESTS)
     assert report.passed and "rule none: no case in which it passes" in report.uncovered
+
+
+@pytest.mark.parametrize("fact", ["flags", "critical", "critical_limits", "interval", "sibling_flags"])
+def test_what_nothing_judged_is_tried_too(fact: str) -> None:
+    asked = {"flags": 'none_of = ["U", "H"]', "sibling_flags": 'test = "NA", any_of = ["U"]'}
+    condition = f"{{ {asked[fact]} }}" if fact in asked else "true" if fact != "critical" else "false"
+    text = f'[[rule]]\nname = "asks"\ntests = ["K"]\nrequire = [{{ {fact} = {condition} }}]'
+    report = run(rules(text), TESTS)
+    assert report.passed and report.uncovered == ()
+    said = of(report, "asks", f"{fact} NA" if fact == "sibling_flags" else fact)
+    assert said["not known"] is Action.HOLD and Action.RELEASE in said.values()
+    if fact == "flags":
+        assert (said["N"], said["U N"], said["H"]) == (Action.RELEASE, Action.HOLD, Action.HOLD)
+        assert said["none"] is said["another"] is Action.HOLD

@@ -237,6 +237,8 @@ BODIES = st.recursive(
             "{ age_y = { min = 18 } }", "{ ward = ['A1', 'B1'] }", "{ sibling = { test = 'NA', min = 135 } }",
             "{ previous_age_h = { max = 72 } }", "{ flags = { only = ['N'] } }", "{ calibration_age_h = { max = 24 } }",
             "{ previous_value = { above = 3 } }", "{ qc = 'ok' }", "{ index = ['pass', 'none'] }",
+            "{ flags = { none_of = ['H', 'HH'] } }", "{ critical = false }", "{ interval = true }",
+            "{ critical_limits = true }", "{ sibling_flags = { test = 'NA', only = ['N'] } }",
         ]
     ),
     lambda inner: st.one_of(
@@ -249,7 +251,7 @@ BODIES = st.recursive(
 SPOILT: tuple[tuple[str, Any], ...] = (
     ("sex", Sex.UNKNOWN), ("pregnant", None), ("ward", ""), ("birth_date", None), ("age_d", None),
     ("collected_at", None), ("measured_at", None), ("calibrated_at", None), ("qc", QcState.UNKNOWN), ("unit", ""),
-    ("value", Value(ValueKind.TEXT, "x")), ("received_at", None),
+    ("value", Value(ValueKind.TEXT, "x")), ("received_at", None), ("flags", ()), ("critical_unsure", True),
 )  # fmt: skip
 VERDICTS = st.lists(
     st.builds(verdict, st.sampled_from(["delta", "index", "range"]), st.sampled_from(Finding)), max_size=3
@@ -297,7 +299,8 @@ CASES = st.tuples(
             "ward": st.sampled_from(["", "B1", "C1"]),
             "previous": st.none(),
             "siblings": st.just({}),
-            "flags": st.sampled_from([("HH",), ()]),
+            "flags": st.sampled_from([("HH",), ("H",), ("<", "N"), ("U",), ()]),
+            "critical_unsure": st.booleans(),
             "qc": st.sampled_from(QcState),
         },
     ),
@@ -336,7 +339,11 @@ def test_what_becomes_unknown_never_turns_a_hold_into_a_release(
     rule_set: RuleSet, case: tuple[dict[str, Any], tuple[Verdict, ...]], spoilt: tuple[str, Any]
 ) -> None:
     changes, verdicts = case
-    before, after = facts(**changes), facts(**(changes | dict([spoilt])))
+    lost = dict([spoilt])
+    if lost.keys() & {"sex", "birth_date", "age_d", "collected_at"}:  # with them it is lost which limits there are
+        gone = dict.fromkeys(("low", "high", "critical_low", "critical_high"))
+        lost |= {"flags": (), "interval_unsure": True, "critical_unsure": True, **gone}
+    before, after = facts(**changes), facts(**(changes | lost))
     order = [Action.RELEASE, Action.WAIT, Action.HOLD]
     rank = order.index(action(rule_set, before, verdicts))
     assert order.index(action(rule_set, after, verdicts)) >= rank
@@ -422,6 +429,27 @@ def test_a_method_that_is_not_known_is_none_of_those_named() -> None:
     assert PREDICATES["method"].read(Case(facts(method="")), "") is None
 
 
+@pytest.mark.parametrize("flags", [(), ("<",), ("U",), (">", "D")])
+def test_what_nothing_judged_has_no_flags_that_are_known(flags: tuple[str, ...]) -> None:
+    case = Case(facts(flags=flags, siblings={"NA": Sibling("NA", numeric(Decimal(140)), "mmol/L", flags)}))
+    assert PREDICATES["flags"].read(case, "") is PREDICATES["sibling_flags"].read(case, "NA") is None
+    for asked in ("only = ['N']", "none_of = ['H']", "any_of = ['<', 'U']"):
+        for fact in (f"flags = {{ {asked} }}", f"sibling_flags = {{ test = 'NA', {asked} }}"):
+            rule_set = rules(f'[[rule]]\nname = "r"\ntests = ["K"]\nrequire = [{{ {fact} }}]')
+            assert evaluate(rule_set, case.facts, ()).against == ("rule r",)
+
+
+def test_whose_limits_are_not_known_is_not_the_same_as_none() -> None:
+    open_ = {"interval_unsure": True, "critical_unsure": True}
+    none = {"low": None, "high": None, "critical_low": None, "critical_high": None}
+    for changes, expected in ((none, False), (none | open_, None), (open_, True)):
+        case = Case(facts(**changes))
+        assert PREDICATES["interval"].read(case, "") is PREDICATES["critical_limits"].read(case, "") is expected
+    assert PREDICATES["critical"].read(Case(facts(**open_)), "") is None
+    assert PREDICATES["critical"].read(Case(facts(**open_, flags=("HH",))), "") is True
+    assert PREDICATES["critical"].read(Case(facts(**none, flags=())), "") is False
+
+
 def test_every_fact_is_read() -> None:
     case = Case(facts())
     read = {key: predicate.read(case, "NA") for key, predicate in PREDICATES.items()}
@@ -437,7 +465,7 @@ WRITTEN: dict[str, Any] = {
 @pytest.mark.parametrize("key", PREDICATES)
 def test_every_fact_that_is_written_is_read_back_and_taken_away_is_unknown(key: str) -> None:
     predicate = PREDICATES[key]
-    by_kind = {Kind.NUMBER: Decimal(7), Kind.WORD: "word", Kind.YES_NO: True, Kind.TAGS: ("a", "b")}
+    by_kind = {Kind.NUMBER: Decimal(7), Kind.WORD: "word", Kind.YES_NO: True, Kind.TAGS: ("N", "b")}
     wanted = WRITTEN.get(key, by_kind[predicate.kind])
     for case in (Case(facts()), Case(facts(previous=None, siblings={}, measured_at=None, collected_at=None))):
         found = predicate.read(predicate.write(case, "NA", wanted), "NA")
@@ -445,9 +473,8 @@ def test_every_fact_that_is_written_is_read_back_and_taken_away_is_unknown(key: 
         if predicate.kind is Kind.YES_NO:
             assert predicate.read(predicate.write(case, "NA", False), "NA") is False
     gone = predicate.read(predicate.write(Case(facts()), "NA", None), "NA")
-    always = {"comparator": "none", "critical": False, "critical_limits": False, "interval": False, "previous": False,
-              "flags": (), "instrument_flags": (), "priority": "routine", "sibling_present": False,
-              "follow_ups": 0}  # fmt: skip
+    always = {"comparator": "none", "previous": False, "instrument_flags": (), "priority": "routine",
+              "sibling_present": False, "follow_ups": 0}  # fmt: skip
     assert gone == always.get(key)
 
 

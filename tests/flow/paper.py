@@ -17,6 +17,7 @@ from interface.domain.model import (
     DecodedMessage,
     FollowUpState,
     Interval,
+    IntervalUse,
     ItemStatus,
     LabTest,
     Observed,
@@ -59,12 +60,35 @@ CATALOGUE = Catalogue(
     },
     mappings={(code, ""): CodeMapping(code, id_) for code, id_ in _NUMBERS.items()},
 )
+_CRITICAL, _REFERENCE = IntervalUse.CRITICAL, IntervalUse.REFERENCE
+# Whose limits they are depends on who it is: critical ones of potassium on the age, those of creatinine on the sex.
+PERSONAL = replace(
+    CATALOGUE,
+    intervals={
+        _NUMBERS["K"]: (
+            Interval("i-k", _NUMBERS["K"], "mmol/L", Decimal("3.5"), Decimal("5.1"), use=_REFERENCE),
+            Interval("c-k-newborn", _NUMBERS["K"], "mmol/L", critical_low=Decimal("2.5"), critical_high=Decimal("6.5"),
+                     age_high_d=28, use=_CRITICAL),
+            Interval("c-k", _NUMBERS["K"], "mmol/L", critical_low=Decimal("2.8"), critical_high=Decimal("6.2"),
+                     age_low_d=28, use=_CRITICAL),
+        ),
+        _NUMBERS["CREA"]: (
+            Interval("i-crea-f", _NUMBERS["CREA"], "mg/dL", Decimal("0.5"), Decimal("1.0"), None, Decimal(5),
+                     sex=Sex.FEMALE),
+            Interval("i-crea-m", _NUMBERS["CREA"], "mg/dL", Decimal("0.6"), Decimal("1.2"), None, Decimal(6),
+                     sex=Sex.MALE),
+        ),
+    },
+)  # fmt: skip
 DRIVER = registry.load("generic_lis2")
 
 
-def specimen(name: str, patient: str, at: datetime = AT, tests: Sequence[str] = TESTS) -> SpecimenFacts:
+def specimen(
+    name: str, patient: str, at: datetime = AT, tests: Sequence[str] = TESTS, *, sex: Sex = Sex.FEMALE,
+    born: date | None = date(1980, 5, 1),
+) -> SpecimenFacts:  # fmt: skip
     """A specimen with all tests ordered on it."""
-    person = PatientFacts(patient, (patient,), "Muster", "Maria", date(1980, 5, 1), Sex.FEMALE)
+    person = PatientFacts(patient, (patient,), "Muster", "Maria", born, sex)
     order = str(_id(name, "order"))
     items = tuple(
         OrderedItem(str(_id(name, code)), _NUMBERS[code], order, ItemStatus.RECEIVED) for code in tests
@@ -118,6 +142,7 @@ class Paper:
 
     specimens: tuple[SpecimenFacts, ...]
     rules: str = RULES
+    catalogue: Catalogue = CATALOGUE
     written: list[Case] = field(default_factory=list)
     current: dict[UUID, Case] = field(default_factory=dict)  # by result
     pending: dict[UUID, Case] = field(default_factory=dict)
@@ -133,11 +158,11 @@ class Paper:
         keys_apart(work, at.specimens, at.current)
         now = Autoverification(active=parse_rule_set(self.rules, 1) if self.rules else None)
         rules = Rules(now, analyzer=work.link.name, driver="generic_lis2")
-        decided = decisions(work, CATALOGUE, at, rules)
+        decided = decisions(work, self.catalogue, at, rules)
         cases = [case for one in decided for case in one.cases]
         for case in cases:
             self._write(case)
-        effects = effects_of(decided, CATALOGUE)
+        effects = effects_of(decided, self.catalogue)
         self.reported |= dict(effects.reported)
         for row in effects.follow_ups:
             one = Led(
