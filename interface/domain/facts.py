@@ -123,13 +123,13 @@ class Facts:
     analyzer: str = ""  # its name in this laboratory
     driver: str = ""
     method: str = ""
-    dilution: Decimal | None = None  # factor the analyzer or a person says was applied; None: not said
+    dilution: Decimal | None = None  # the factor, 1 of what was not diluted; None: not known
     previous: PreviousResult | None = None
     siblings: Mapping[str, Sibling] = field(default_factory=lambda: MappingProxyType({}))  # by test code
     qc: QcState = QcState.UNKNOWN
     reagent_lot: str = ""
     calibrated_at: datetime | None = None
-    measured_at: datetime | None = None
+    measured_at: datetime | None = None  # by the instrument's clock; None: not said, or not to be believed
     qc_step: Step | None = None  # what quality control says of it, where it has a say
     follow_ups: int = 0  # reruns, dilutions and reflexes that led to this result: the loop guard counts them
     interval_unsure: bool = False  # without an interval because sex, age or the like is not known: one may apply

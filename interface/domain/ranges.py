@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 
@@ -124,10 +124,27 @@ def _checked(rule: Range, facts: Facts, version: str) -> Verdict:
             high = high if high is None else in_unit_of(facts.test, high, rule.unit, facts.unit)
         except UnknownUnit:
             return _unknown(rule, version, "the rule's limits are in a unit that cannot be compared")
-    if rule.kind is RangeKind.MEASURING and facts.dilution is not None and facts.dilution != 1:
-        if not measurable(facts.dilution) or facts.dilution <= 0:
-            return _unknown(rule, version, "the dilution is not above zero")
-        value = Value(value.kind, "", EXACT.divide(number, facts.dilution), value.comparator)
+    if rule.kind is RangeKind.MEASURING and facts.dilution != 1:
+        return _diluted(rule, facts.dilution, number, value, low, high, version)
+    return _found(rule, value, low, high, version)
+
+
+def _diluted(
+    rule: Range, dilution: Decimal | None, number: Decimal, value: Value, low: Decimal | None, high: Decimal | None,
+    version: str,
+) -> Verdict:  # fmt: skip
+    """What was measured in the dilution is the result divided by its factor; what is said names the factor."""
+    if dilution is None:
+        return _unknown(rule, version, "whether it was diluted, or how far, is not known")
+    if not measurable(dilution) or dilution <= 0:
+        return _unknown(rule, version, "the dilution is not above zero")
+    measured = EXACT.divide(number, dilution)
+    found = _found(rule, Value(value.kind, "", measured, value.comparator), low, high, version)
+    factor = f"{dilution.normalize():f}"
+    return replace(found, text=f"{found.text}, diluted 1:{factor}", inputs={**found.inputs, "dilution": factor})
+
+
+def _found(rule: Range, value: Value, low: Decimal | None, high: Decimal | None, version: str) -> Verdict:
     found = side(value, low, high)
     if found == 0:
         return said(rule.memo, CHECK, Finding.PASS, _INSIDE[rule.kind], rule.name, version)

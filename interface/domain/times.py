@@ -15,11 +15,16 @@ _TIME = re.compile(
 CLOCK_AHEAD, CLOCK_BEHIND = timedelta(minutes=5), timedelta(days=90)
 
 
+def believed(instrument_at: datetime | None, received_at: datetime) -> datetime | None:
+    """What an instrument's clock says, where that is plausible."""
+    if instrument_at is None or not received_at - CLOCK_BEHIND <= instrument_at <= received_at + CLOCK_AHEAD:
+        return None
+    return instrument_at
+
+
 def measured_at(instrument_at: datetime | None, received_at: datetime) -> datetime:
     """When something was measured: by the instrument's clock where that is plausible, else when it was received."""
-    if instrument_at is None or not received_at - CLOCK_BEHIND <= instrument_at <= received_at + CLOCK_AHEAD:
-        return received_at
-    return instrument_at
+    return believed(instrument_at, received_at) or received_at
 
 
 def instrument_instant(text: str, zone: tzinfo) -> datetime | None:

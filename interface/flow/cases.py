@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import TypeAlias
 from uuid import UUID
 
@@ -39,7 +40,8 @@ from interface.domain.reflex import Request
 from interface.domain.rule_set import RuleSet
 from interface.domain.rules import Action, AutoVerdict
 from interface.domain.runs import MEASURED, Choice, Run, choose, same
-from interface.domain.times import measured_at
+from interface.domain.times import believed, measured_at
+from interface.flow.dilutions import UNDILUTED, dilution_of
 from interface.store.ids import uuid7
 from interface.store.surroundings import KnownResult, Led, Neighbours, Waited
 
@@ -90,6 +92,7 @@ class Case:
     auto: AutoVerdict | None = None
     requests: tuple[Request, ...] = ()
     before: KnownResult | None = None  # calculated before, of the same value
+    answers: tuple[Led, ...] = ()  # the follow-ups that it is the run of
     waited: Waited | None = None  # it says nothing new, and is judged anew with what came beside it
     as_before: Said | None = None  # and what is said of it without that
     item: OrderedItem | None = field(init=False)  # the decision's
@@ -225,8 +228,10 @@ def _choose_of(
         found = [case for case in answering if _answers(case, one, there.get(one.result_id), context)]
         if found:
             decided.done.append(one.id)
-        for case in found if one.result_id in there else ():
-            answers[str(case.result_id)] = one.by_person or answers.get(str(case.result_id), False)
+        for case in found:
+            case.answers = (*case.answers, one)
+            if one.result_id in there:
+                answers[str(case.result_id)] = one.by_person or answers.get(str(case.result_id), False)
     if not runs:
         return
     choice = choose(runs, answers)
@@ -339,7 +344,8 @@ def facts_of(
     near = beside.neighbours.get(test.id)
     observed, measured = case.observed, case.origin is _ANALYZER
     using = observed.measured_with if observed else UNSAID
-    at = _qc_time(case, context)
+    received_at = case.waited.received_at if case.waited is not None else context.received_at
+    at = case.measured_at if received_at is None else measured_at(case.measured_at, received_at)
     qc = rules.qc.says(rules.analyzer, test.code, at, using.module, using.reagent_lot)
     calibrated_at = None
     if rules.used is not None and measured and at is not None:
@@ -366,17 +372,26 @@ def facts_of(
         qc_step=qc.step,
         reagent_lot=using.reagent_lot,
         calibrated_at=calibrated_at,
-        measured_at=case.measured_at,
+        measured_at=None if received_at is None else believed(case.measured_at, received_at),
+        dilution=_dilution(case, led),
         follow_ups=max((one.depth for one in led if one.result_id != case.result_id), default=0) if led else 0,
         interval_unsure=decision.unsure,
         critical_unsure=decision.critical_unsure,
     )
 
 
-def _qc_time(case: Case, context: DecisionContext) -> datetime | None:
-    """When it was measured, as far as the instrument's clock can be believed: what controls are put in order by too."""
-    received_at = case.waited.received_at if case.waited is not None else context.received_at
-    return case.measured_at if received_at is None else measured_at(case.measured_at, received_at)
+def _dilution(case: Case, led: Sequence[Led]) -> Decimal | None:
+    """The factor by which it was diluted, 1 for none, with its line in the explanation; None: not known."""
+    if case.origin is _CALCULATION:
+        return None
+    said = case.observed.dilution if case.observed else None
+    if not led and case.waited is None and (said is None or said == 1):
+        return UNDILUTED  # most are like this
+    steps = case.waited.steps if case.waited is not None else ()
+    factor, step = dilution_of(said, case.answers, [one for one in led if one.result_id != case.result_id], steps)
+    if step is not None:
+        case.steps.append(step)
+    return factor
 
 
 def subject_of(specimen: SpecimenFacts | None, kind: str, context: DecisionContext) -> Subject:

@@ -93,7 +93,8 @@ class Led:
     depth: int
     state: FollowUpState
     changed_at: datetime
-    kind: FollowUpKind
+    kind: FollowUpKind = FollowUpKind.RERUN
+    dilution: Decimal | None = None  # the factor; None also where it was left to the analyzer
     by_person: bool = False
 
     @property
@@ -234,10 +235,10 @@ def _specimen(
 # There are many items, and few follow-ups: these one by one, by their index.
 _ITEMS = """
 SELECT i.id::text, i.test_id::text, i.order_id::text, i.status, i.specimen_id,
-       f.id, f.result_id, f.depth, f.state, f.updated_at, f.kind, f.by_person
+       f.id, f.result_id, f.depth, f.state, f.updated_at, f.kind, f.dilution, f.by_person
 FROM lab.order_item i
 LEFT JOIN LATERAL (
-    SELECT id, result_id, depth, state, updated_at, kind, actor_kind IN ('user', 'client') AS by_person
+    SELECT id, result_id, depth, state, updated_at, kind, dilution, actor_kind IN ('user', 'client') AS by_person
     FROM lab.follow_up
     WHERE order_item_id = i.id AND state <> 'cancelled' OFFSET 0
 ) f ON true
@@ -252,14 +253,15 @@ async def _items(
     items: dict[UUID, list[OrderedItem]] = defaultdict(list)
     led: dict[str, tuple[Led, ...]] = {}
     for row in await connection.fetch(_ITEMS, list(specimen_ids)):
-        item_id, test_id, order_id, status, specimen_id, follow_up_id, *follow_up = row
+        item_id, test_id, order_id, status, specimen_id, follow_up_id, result_id, depth, state, *asked = row
         known = led.get(item_id)
         if known is None:
             items[specimen_id].append(OrderedItem(item_id, test_id, order_id, _ITEM_STATUS[status]))
         if follow_up_id is not None:
-            result_id, depth, state, changed_at, kind, by_person = follow_up
+            changed_at, kind, dilution, by_person = asked
             one = Led(
-                follow_up_id, item_id, result_id, depth, FollowUpState(state), changed_at, FollowUpKind(kind), by_person
+                follow_up_id, item_id, result_id, depth, FollowUpState(state), changed_at, FollowUpKind(kind), dilution,
+                by_person,
             )  # fmt: skip
             led[item_id] = (*(known or ()), one)
     return items, led

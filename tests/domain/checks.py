@@ -51,7 +51,7 @@ def facts(
     around: Mapping[str, Sibling] | None = None,
     analyzer: str = "",
     method: str = "",
-    dilution: str | None = None,
+    dilution: str | None = "1",
     flags: tuple[str, ...] = (),
     holds: tuple[HoldReason, ...] = (),
     follow_ups: int = 0,

@@ -117,14 +117,20 @@ def test_what_is_outside_the_measuring_range_or_may_be_is_held(value: str, plain
 @pytest.mark.parametrize(
     ("value", "dilution", "finding"),
     [
-        ("80", "10", PASS), ("100", "10", PASS), ("101", "10", HOLD), ("14.9", "10", HOLD), ("80", None, HOLD),
-        ("80", "1", HOLD), ("5", "0", UNKNOWN),
+        ("80", "10", PASS), ("100", "10", PASS), ("101", "10", HOLD), ("14.9", "10", HOLD), ("80", None, UNKNOWN),
+        ("80", "1", HOLD), ("5", "0", UNKNOWN), ("5", None, UNKNOWN), ("3", "10", HOLD),
     ],
 )  # fmt: skip
 def test_the_measuring_range_is_of_what_was_measured_in_the_dilution(
     value: str, dilution: str | None, finding: Finding
 ) -> None:
     assert ranged(MEASURING, facts(value, dilution=dilution)).finding is finding
+
+
+def test_what_is_said_of_the_measuring_range_names_the_factor() -> None:
+    verdict = ranged(MEASURING, facts("3", dilution="10"))
+    assert (verdict.text, verdict.inputs["dilution"]) == ("outside the measuring range, diluted 1:10", "10")
+    assert "not known" in ranged(MEASURING, facts("5", dilution=None)).text
 
 
 def test_the_reportable_range_is_of_the_result_with_its_dilution() -> None:

@@ -34,6 +34,7 @@ from tests.conftest import FOUNDED
 from tests.lasting import Lasting
 from tests.recycling import LENDERS
 
+COLLECTED = datetime(2026, 1, 2, tzinfo=UTC)
 HEADER = "H|\\^&|{control}||Testmaker^Bench^1||||||||LIS2-A2|20260102030405"
 
 
@@ -80,11 +81,12 @@ class Laboratory:
         while await self.worker.work():
             pass
 
-    async def order(self, barcode: str, *tests: str, patient_id: str = "P-1", **facts: object) -> OrderView:
-        """Order tests on a specimen; the patient is a woman born in 1980 unless `facts` say otherwise."""
+    async def order(
+        self, barcode: str, *tests: str, patient_id: str = "P-1", at: datetime = COLLECTED, **facts: object
+    ) -> OrderView:
+        """Order tests on a specimen taken `at`; the patient is a woman born in 1980 unless `facts` say otherwise."""
         known = {"birth_date": date(1980, 5, 1), "sex": Sex.FEMALE, "family": "Muster", "given": "Maria"} | facts
         patient = NewPatient(identifiers=(IdentifierView("TEST", patient_id),), **known)  # type: ignore[arg-type]
-        at = datetime(2026, 1, 2, tzinfo=UTC)
         specimen = NewSpecimen(tests=tests, barcode=barcode, type="", collected_at=at, received_at=at)
         async with self.database.transaction(self.organization_id) as connection:
             return await create_order(connection, self.context.actor, NewOrder((specimen,), patient=patient))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -377,3 +378,18 @@ async def test_a_correction_is_judged_by_what_the_surviving_record_of_the_patien
         assert (shown.result.id, shown.patient) == (before.id, "Muster, Maria")
         typed = {step.step: step.inputs.get("value") for step in why if step.step in ("decode", "enter")}
         assert (corrected.raw_value, typed) == ("1.1", {"decode": "1.0", "enter": "1.1"})
+
+
+@pytest.mark.parametrize(("days", "released"), [(0, True), (300, False)])
+async def test_a_clock_that_is_not_believed_tells_no_rule_how_old_a_specimen_is(
+    database_url: str, days: int, released: bool
+) -> None:
+    asks = RULES.replace("require = [{ critical = false }]", 'require = [{ specimen_age_h = { max = "4" } }]')
+    measured = datetime.now(UTC) - timedelta(days=days)  # by its clock
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, asks)
+        await lab.order("S1", "K", at=measured - timedelta(hours=1))
+        await lab.send(sent("S1", {"K": "4.1"}, at=f"{measured:%Y%m%d%H%M%S}"))
+        await lab.settle()
+        (found,) = await lab.results()
+        assert (found.status is FINAL) is released

@@ -1,0 +1,144 @@
+"""The factor by which a run was diluted, from the follow-up that asked for it to what the checks and rules make of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+
+from interface.domain.model import FollowUpKind, FollowUpState, HoldReason, ResultStatus, Step
+from interface.domain.views import ResultView
+from interface.flow import follow_ups
+from interface.flow.dilutions import STEP, dilution_of
+from interface.store.ids import uuid7
+from interface.store.surroundings import Led
+from tests.flow.laboratory import Laboratory, laboratory
+from tests.flow.rulebook import RULES, put_in_force, sent
+
+RANGE = """
+[[range]]
+name = "measuring"
+test = "CREA"
+kind = "measuring"
+low = "1.0"
+high = "7"
+unit = "mg/dL"
+"""
+ONE_IN_TEN = """
+[[reflex]]
+name = "one in ten"
+test = "CREA"
+kind = "dilution"
+factor = "10"
+holds = ["measuring_range"]
+reason = "above the range"
+"""
+DILUTED = RULES + RANGE + ONE_IN_TEN
+
+
+async def reported(lab: Laboratory, value: str, *, control: str = "C1", at: str = "20260102030000") -> ResultView:
+    """Send a creatinine of S1 and have it decided: what there is of it then."""
+    await lab.send(sent("S1", {"CREA": value}, control=control, at=at))
+    await lab.settle()
+    (found,) = [one for one in await lab.results() if one.value == value]
+    return found
+
+
+async def said(lab: Laboratory, version_id: UUID, step: str) -> list[tuple[str, str]]:
+    found = await lab.owner.fetchval(
+        "select lab.explained(steps)::json from lab.decision where result_version_id = $1", version_id
+    )
+    return [(one["verdict"], one["text"]) for one in found if one["step"] == step]
+
+
+@pytest.mark.parametrize(
+    ("value", "held"), [("3.0", True), ("9.9", True), ("10", False), ("65", False), ("70.1", True)]
+)
+async def test_a_run_that_a_rule_had_diluted_is_judged_by_what_was_measured_in_the_dilution(
+    database_url: str, value: str, held: bool
+) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, DILUTED.replace('above = "8"', 'above = "800"'))
+        await lab.order("S1", "CREA")
+        first = await reported(lab, "7.5")
+        assert HoldReason.MEASURING_RANGE in first.held
+        diluted = await reported(lab, value, control="C2", at="20260102033000")
+        assert (HoldReason.MEASURING_RANGE in diluted.held) is held
+        assert (diluted.status is ResultStatus.FINAL) is not held
+        assert await said(lab, diluted.version_id, "dilution") == [("ok", "diluted 1:10, as it was asked for")]
+        ((_, text),) = await said(lab, diluted.version_id, "range")
+        assert text.endswith(
+            "side the measuring range, diluted 1:10" if held else "in the measuring range, diluted 1:10"
+        )
+
+
+async def test_a_run_that_a_person_had_diluted_is_judged_by_its_factor(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, RULES + RANGE)
+        await lab.order("S1", "CREA")
+        first = await reported(lab, "7.5")
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await follow_ups.request(
+                connection, lab.director, first.id, FollowUpKind.DILUTION, dilution=Decimal(5), reason="too high"
+            )
+        diluted = await reported(lab, "4.9", control="C2", at="20260102033000")
+        assert diluted.held == (HoldReason.MEASURING_RANGE,)
+        assert await said(lab, diluted.version_id, "dilution") == [("ok", "diluted 1:5, as it was asked for")]
+
+
+async def test_another_run_after_a_diluted_one_may_be_diluted_or_not(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, DILUTED)
+        await lab.order("S1", "CREA")
+        await reported(lab, "7.5")
+        await reported(lab, "3.0", control="C2", at="20260102033000")
+        third = await reported(lab, "3.1", control="C3", at="20260102040000")
+        assert HoldReason.MEASURING_RANGE in third.held
+        ((verdict, text),) = await said(lab, third.version_id, "dilution")
+        assert (verdict, text.startswith("the factor of dilution is not known")) == ("unknown", True)
+
+
+async def test_a_rule_may_ask_for_the_factor(database_url: str) -> None:
+    asks = DILUTED.replace("require = [{ critical = false }]", 'require = [{ dilution = { max = "1" } }]')
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, asks.replace('above = "8"', 'above = "800"'))
+        await lab.order("S1", "CREA", "K")
+        await lab.send(sent("S1", {"K": "4.1"}, control="C0"))
+        await lab.settle()
+        (potassium,) = await lab.results()
+        assert potassium.status is ResultStatus.FINAL
+        await reported(lab, "7.5")
+        diluted = await reported(lab, "30", control="C2", at="20260102033000")
+        assert diluted.status is not ResultStatus.FINAL
+
+
+def led(kind: FollowUpKind, dilution: str | None = None) -> Led:
+    factor = None if dilution is None else Decimal(dilution)
+    return Led(uuid7(), "1", uuid7(), 1, FollowUpState.SENT, datetime(2026, 1, 2, tzinfo=UTC), kind, factor)
+
+
+RERUN, TEN, FIVE = led(FollowUpKind.RERUN), led(FollowUpKind.DILUTION, "10"), led(FollowUpKind.DILUTION, "5")
+LEFT = led(FollowUpKind.DILUTION)
+BEFORE = (Step(STEP, "ok", "diluted 1:20, as it was asked for", inputs={"factor": "20"}),)
+
+
+@pytest.mark.parametrize(
+    ("by_analyzer", "answers", "others", "before", "factor"),
+    [
+        (None, (), (), (), "1"), (None, (RERUN,), (), (), "1"), (None, (TEN,), (), (), "10"),
+        (None, (TEN, FIVE), (), (), None), (None, (TEN, RERUN), (), (), None), (None, (LEFT,), (), (), None),
+        (None, (RERUN,), (TEN,), (), None), (None, (), (TEN,), (), None), (None, (FIVE,), (TEN,), (), "5"),
+        ("4", (), (), (), "4"), ("4", (TEN,), (), (), "4"), ("4", (LEFT,), (), (), "4"), ("0", (), (), (), None),
+        ("1", (), (), (), "1"), ("1", (TEN,), (), (), None), (None, (), (TEN,), BEFORE, "20"),
+    ],
+)  # fmt: skip
+def test_the_factor_is_what_the_analyzer_says_else_what_was_asked_else_not_known(
+    by_analyzer: str | None, answers: tuple[Led, ...], others: tuple[Led, ...], before: tuple[Step, ...],
+    factor: str | None,
+) -> None:  # fmt: skip
+    said_ = None if by_analyzer is None else Decimal(by_analyzer)
+    found, step = dilution_of(said_, answers, (*answers, *others), before)
+    assert found == (None if factor is None else Decimal(factor))
+    assert (step is None) is (found == 1)
