@@ -37,3 +37,13 @@ def authority_of(system: str) -> str:
         return ""
     prefix = LOCAL + "authority:"
     return unquote(system.removeprefix(prefix)) if system.startswith(prefix) else system
+
+
+def placer_system_of(authority: str) -> str:
+    """The system of a placer's number: its authority's, or ours where it is nobody's in particular."""
+    return system_of(authority) if authority else PLACER_SYSTEM
+
+
+def placer_authority_of(system: str) -> str:
+    """The authority that `placer_system_of` made the system of."""
+    return "" if system == PLACER_SYSTEM else authority_of(system) or system

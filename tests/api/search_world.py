@@ -115,6 +115,7 @@ class Maker:
         order_id = await self._insert(
             connection, "lab_order", patient_id=patient_id, number=f"N-{number}", ordered_at=self._moment(),
             placer_number=choose(("", f"N-{number + 1}", f"PL-{number}")), updated_at=at,
+            placer_authority=("", "urn:emr", "St. Anna")[number % 3],  # without the dice: what follows stays as it was
             priority=choose(("stat", "asap", "routine", "preop")), cancelled_at=choose((None, None, None, at)),
             requester_id=choose((*self._practitioners, None)),
         )  # fmt: skip

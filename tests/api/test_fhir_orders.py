@@ -7,6 +7,7 @@ import copy
 import random
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import orjson
@@ -121,7 +122,7 @@ async def test_a_bundle_is_an_order_and_the_same_again_is_the_same_order(
         assert one["subject"]["reference"] == first[0][1]
         assert one["specimen"] == [{"reference": first[1][1]}]
         assert (one["priority"], one["reasonCode"]) == ("stat", [{"text": "pallor"}])
-        assert {"urn:labora:placer-order"} < {known["system"] for known in one["identifier"]}
+        assert [known["system"] for known in one["identifier"]] == ["urn:labora:order", "urn:ward"]
     again = answered(await send(bench, token, whole()))
     assert again == [("200", location) for _, location in first]
     assert await counted(laboratory) == (1, 1, 1, 2)
@@ -180,6 +181,64 @@ async def test_a_requests_own_number_is_one_of_its_authority_by_whichever_way(
     other = await send(bench, token, bundle(entry(patient(), EVA), entry(specimen("B-9"), second), entry(stolen)))
     assert other.status == 409
     assert await counted(laboratory) == (1, 1, 1, 2)
+
+
+def alone(system: str, value: str, patient_id: str, barcode: str) -> Json:
+    """A request by itself whose one identifier is this."""
+    number = {"value": value} | ({"system": system} if system else {})
+    tube = specimen(barcode, id="tube")
+    del tube["subject"]
+    made = request(identifier=[number], contained=[tube], specimen=[{"reference": "#tube"}])
+    del made["requisition"]
+    return made | {"subject": {"reference": f"Patient/{patient_id}"}}
+
+
+async def test_a_placers_number_is_shown_and_found_in_the_system_it_was_sent_in(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    person = id_in(await send(bench, token, patient(), "/fhir/Patient"))
+    systems = {
+        "urn:emrA": "urn:emrA", "urn:emrB": "urn:emrB", "": "urn:labora:placer-order",
+        "urn:labora:authority:St.%20Anna": "urn:labora:authority:St.%20Anna",
+    }  # fmt: skip
+    requests, reports = {}, {}
+    for number, (sent, shown) in enumerate(systems.items()):
+        answer = await send(bench, token, alone(sent, "77", person, f"B-{number}"), "/fhir/ServiceRequest")
+        assert answer.status == 201, answer.body
+        id = id_in(answer)
+        read = (await bench.get(f"/fhir/ServiceRequest/{id}", token)).json
+        assert [(one["system"], one["value"]) for one in read["identifier"][1:]] == [(shown, "77")]
+        requests[shown] = id
+        found = await bench.get(f"/fhir/DiagnosticReport?based-on={id}", token)
+        assert found.json["entry"][0]["resource"]["identifier"] == read["identifier"]
+        reports[shown] = found.json["entry"][0]["resource"]["id"]
+    for kind, ids in (("ServiceRequest", requests), ("DiagnosticReport", reports)):
+        for system, id in ids.items():
+            for value in ("77", ""):
+                assert await ids_of(bench, token, kind, system, value) == {id}, (kind, system)
+            others = set(ids.values()) - {id}
+            assert await ids_of(bench, token, kind, system, "77", ":not") == others, (kind, system)
+        assert await ids_of(bench, token, kind, None, "77") == set(ids.values())
+        for system in ("", "urn:emr", "urn:labora:order", "urn:labora:patient"):
+            assert await ids_of(bench, token, kind, system, "77") == set(), (kind, system)
+        assert await ids_of(bench, token, kind, "urn:emrA", "78") == set()
+    again = await bench.ask(
+        "POST", "/fhir/ServiceRequest", token, data=orjson.dumps(alone("urn:emrA", "77", person, "B-0")),
+        headers=FHIR | {"If-None-Exist": "identifier=urn:emrA|77"},
+    )  # fmt: skip
+    assert (again.status, id_in(again)) == (200, requests["urn:emrA"])
+
+
+def id_in(answer: Answer) -> str:
+    """That of the resource whose Location is answered."""
+    return answer.headers["Location"].partition("/fhir/")[2].split("/")[1]
+
+
+async def ids_of(bench: Bench, token: str, kind: str, system: str | None, value: str, modifier: str = "") -> set[str]:
+    query = quote(value if system is None else f"{system}|{value}")
+    answer = await bench.get(f"/fhir/{kind}?identifier{modifier}={query}", token)
+    assert answer.status == 200, answer.body
+    return {one["resource"]["id"] for one in answer.json.get("entry", [])}
 
 
 async def test_two_requisitions_are_two_orders_of_one_patient(bench: Bench, laboratory: Laboratory, token: str) -> None:

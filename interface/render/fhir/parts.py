@@ -20,6 +20,7 @@ from interface.domain.systems import TERMINOLOGY as TERMINOLOGY
 from interface.domain.systems import TEST_SYSTEM as TEST_SYSTEM
 from interface.domain.systems import UCUM as UCUM
 from interface.domain.systems import authority_of as authority_of
+from interface.domain.systems import placer_system_of
 from interface.domain.systems import system_of as system_of
 from interface.domain.views import IdentifierView, OrderView
 
@@ -98,6 +99,6 @@ def order_identifier(kind: str, system: str, value: str) -> Json | None:
 def order_identifiers(order: OrderView) -> list[Json]:
     both = (
         order_identifier("FILL", ORDER_SYSTEM, order.number),
-        order_identifier("PLAC", PLACER_SYSTEM, order.placer_number),
+        order_identifier("PLAC", placer_system_of(order.placer_authority), order.placer_number),
     )
     return [one for one in both if one is not None]

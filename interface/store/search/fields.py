@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 
 from interface.domain.names import LAST_LETTER, search_words
 from interface.domain.search import Amount, Label, Match, Moment, Phrase, Prefix, Token, Value
-from interface.domain.systems import UCUM, authority_of
+from interface.domain.systems import UCUM, authority_of, placer_authority_of
 
 Bind = Callable[[object], str]  # the place of a value in the statement
 
@@ -102,29 +102,51 @@ class Coded:
 
 
 @dataclass(frozen=True, slots=True)
+class Numbers:
+    """Numbers of one kind: a select of the ids of what they name, and the number in a row of it. They are of one
+    `system`, or of whatever placer's, whose `authority` is in the row."""
+
+    select: str
+    number: str
+    system: str = ""
+    authority: str = ""
+
+    def of(self, tokens: Sequence[Token], bind: Bind) -> list[str]:
+        """A select for the tokens of each system that numbers of this kind may be of."""
+        found = []
+        for system in dict.fromkeys(one.system for one in tokens):
+            if system == "" or (system is not None and self.system not in ("", system)):
+                continue  # what we show has a system
+            mine = [one.code for one in tokens if one.system == system]
+            whose = f" and {self.authority} = {bind(placer_authority_of(system))}" if system and self.authority else ""
+            if codes := [code for code in mine if code]:
+                found.append(f"{self.select} where {self.number} = any({bind(codes)}::text[]){whose}")
+            if None in mine:
+                found.append(f"{self.all}{whose}")
+        return found
+
+    @property
+    def all(self) -> str:
+        return f"{self.select} where {self.number} <> ''"
+
+
+@dataclass(frozen=True, slots=True)
 class Numbered:
-    """Identifiers that an index of their own finds. `codings`: (system, a select of the ids, with {} for what is asked
-    of the number); `id`: the expression that is among these ids."""
+    """Identifiers that an index of their own finds; `id`: the expression that is among the ids of `kinds`."""
 
     id: str
-    codings: tuple[tuple[str, str], ...]
+    kinds: tuple[Numbers, ...]
     type: ClassVar[str] = "token"
     selective: ClassVar[bool] = True
     modifiers: ClassVar[tuple[str, ...]] = ("not",)
 
     def condition(self, value: Sequence[Value], bind: Bind) -> str:
         tokens = [one for one in value if isinstance(one, Token)]
-        found = []
-        for system, select in self.codings:
-            codes = [one.code for one in tokens if one.code and one.system in (None, system)]
-            if codes:
-                found.append(select.format(f"= any({bind(codes)}::text[])"))
-            if any(one.code is None and one.system == system for one in tokens):
-                found.append(select.format("<> ''"))
+        found = [select for kind in self.kinds for select in kind.of(tokens, bind)]
         return f"{self.id} in ({' union all '.join(found)})" if found else "false"
 
     def missing(self) -> str:
-        selects = " union all ".join(select.format("<> ''") for _, select in self.codings)
+        selects = " union all ".join(kind.all for kind in self.kinds)
         return f"({self.id} in ({selects})) is not true"
 
 

@@ -17,7 +17,6 @@ from interface.domain.systems import (
     BARCODE_SYSTEM,
     LOINC,
     ORDER_SYSTEM,
-    PLACER_SYSTEM,
     SNOMED,
     SPECIMEN_TYPE_SYSTEM,
     TERMINOLOGY,
@@ -35,6 +34,7 @@ from interface.store.search.fields import (
     Link,
     NoAddress,
     Numbered,
+    Numbers,
     Pairs,
     Parameter,
     PatientName,
@@ -180,13 +180,13 @@ _REPORT_STATUS = """(case
     when t.amended > 0 then 'amended' else 'final' end)"""
 _RELEASED = ", ".join(f"'{status.value}'" for status in sorted(RELEASED))
 _SPECIMENS = "select order_id as f, specimen_id as t from lab.order_item where specimen_id is not null"
-_OWN_NUMBER = (ORDER_SYSTEM, "select n.id from lab.lab_order n where n.number {}")
+_OWN_NUMBER = Numbers("select n.id from lab.lab_order n", "n.number", system=ORDER_SYSTEM)
 _NUMBERS = Numbered(
     "o.id",
     (
         _OWN_NUMBER,
-        (PLACER_SYSTEM, "select n.id from lab.lab_order n where n.placer_number {} and n.placer_number <> ''"),
-        (PLACER_SYSTEM, "select n.order_id from lab.placer_order n where n.number {}"),
+        Numbers("select n.id from lab.lab_order n", "n.placer_number", authority="n.placer_authority"),
+        Numbers("select n.order_id from lab.placer_order n", "n.number", authority="n.authority"),
     ),
 )
 
