@@ -311,7 +311,7 @@ def newborn(make: Maker) -> Story:
         (born, ("N",), Fate.RELEASED, "a newborn's interval to 12.0"),
         (oldest, ("H",), Fate.RELEASED, "28 days old: a grown-up's interval to 1.2"),
         (grown, ("H",), Fate.RELEASED, "a grown-up's interval to 1.2"),
-        (ageless, (), Fate.WAITS, "of unknown age: no interval, no critical limits"),
+        (ageless, (), Fate.HELD, "of unknown age: no interval, and not known which critical limits"),
     ):
         tube = make.tube(person, ("TBIL",))
         story.setup.append((stage, Order(tube)))
@@ -320,7 +320,7 @@ def newborn(make: Maker) -> Story:
         send = make.send(link, part)
         story.sends.append((stage, send))
         one = expect(story, send, part, reading, person, fate, planted=words, hazard=fate is not Fate.RELEASED)
-        story.expected[-1] = replace(one, flags=flags)
+        story.expected[-1] = replace(one, flags=flags, reasons=frozenset(["rule"] if fate is Fate.HELD else ()))
     return story
 
 
@@ -328,7 +328,8 @@ def unknown_sex(make: Maker) -> Story:
     b = begin(make, "unknown sex", ("CREA", "K", "GLU"), person=replace(make.person(), sex="unknown"))
     tell(make, b, "its interval does not ask for the sex", hazard=False)
     b.story.expected = [
-        replace(one, fate=Fate.WAITS, flags=(), hazard=True, planted="of unknown sex: no interval, no critical limits")
+        replace(one, fate=Fate.HELD, reasons=frozenset({"rule"}), flags=(), hazard=True,
+                planted="of unknown sex: no interval, and not known which critical limits")
         if one.test == "CREA" else one
         for one in b.story.expected
     ]  # fmt: skip
