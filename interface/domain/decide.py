@@ -283,27 +283,11 @@ def _decision(
         holds = tuple(dict.fromkeys(holds))
         steps = (*steps, waiting(holds))
     return Decision(
-        reading.value,
-        _REGISTERED if holds else _PRELIMINARY,
-        test,
-        found.specimen,
-        found.item,
-        found.patient.id if found.patient else None,
-        reading.unit,
-        reading.low,
-        reading.high,
-        reading.reference,
-        reading.critical_low,
-        reading.critical_high,
-        reading.flags,
-        reading.display,
-        holds,
-        steps,
-        mapping.revision if mapping and test else 0,
-        method,
-        reading.unsure,
-        reading.critical_unsure,
-    )
+        reading.value, _REGISTERED if holds else _PRELIMINARY, test, found.specimen, found.item,
+        found.patient.id if found.patient else None, reading.unit, reading.low, reading.high, reading.reference,
+        reading.critical_low, reading.critical_high, reading.flags, reading.display, holds, steps,
+        mapping.revision if mapping and test else 0, method, reading.unsure, reading.critical_unsure,
+    )  # fmt: skip
 
 
 def _decoded(observed: Observed, context: DecisionContext) -> tuple[Step, tuple[HoldReason, ...]]:
