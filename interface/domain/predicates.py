@@ -449,13 +449,13 @@ PREDICATES: Mapping[str, Predicate] = {
         _check("consistency", "what the checks against other analytes say"),
         Predicate("qc", Kind.WORD, "the state of the quality control", _qc, _put_qc, _QC_STATES),
         Predicate(
-            "calibration_age_h", Kind.NUMBER, "hours from calibration to measurement; by a clock that is believed", _calibration_age,
-            _put_calibration_age,
+            "calibration_age_h", Kind.NUMBER, "hours from calibration to measurement; by a clock that is believed",
+            _calibration_age, _put_calibration_age,
         ),
         _word("reagent_lot", "the lot of the reagent"),
         Predicate(
-            "dilution", Kind.NUMBER, "the factor of dilution, 1 for none; unknown of what is calculated", partial(_fact, "dilution"),
-            partial(_put_fact, "dilution", None),
+            "dilution", Kind.NUMBER, "the factor of dilution, 1 for none; unknown of what is calculated",
+            partial(_fact, "dilution"), partial(_put_fact, "dilution", None),
         ),
         Predicate(
             "follow_ups", Kind.NUMBER, "reruns, dilutions and reflexes that led to it",
@@ -478,7 +478,8 @@ PREDICATES: Mapping[str, Predicate] = {
         ),
         _of_subject("specimen_type", "the specimen's type"),
         Predicate(
-            "specimen_age_h", Kind.NUMBER, "hours from collection to measurement; by a clock that is believed", _specimen_age, _put_specimen_age
+            "specimen_age_h", Kind.NUMBER, "hours from collection to measurement; by a clock that is believed",
+            _specimen_age, _put_specimen_age,
         ),
         Predicate("transport_h", Kind.NUMBER, "hours from collection to receipt", _transport, _put_transport),
         Predicate("previous", Kind.YES_NO, "there is a previous result", _has_previous, _put_has_previous),

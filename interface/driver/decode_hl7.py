@@ -25,6 +25,7 @@ from interface.domain.model import (
     ValueKind,
 )
 from interface.domain.values import EMPTY, Reading, is_failed, parse_structured, read_field
+from interface.driver.diluted import diluted
 from interface.driver.manifest import Driver
 from interface.driver.materials import MaterialRule, measured_with
 from interface.driver.observe import (
@@ -74,6 +75,7 @@ class _Order:
     others: list[Segment] = field(default_factory=list)  # INV, TQ1 and such, for the driver's conditions
     results: list[_Result] = field(default_factory=list)
     about: list[_Result] = field(default_factory=list)  # that describe the specimen
+    details: list[Segment] = field(default_factory=list)  # TCD
     named: bool = True  # there is an order segment
     ambiguous: bool = False  # it names several specimens
 
@@ -247,6 +249,8 @@ class _Engine:
                     order.others.append(item)
             elif item.part is Part.OBSERVATION:
                 order.results += self._observations(item)
+                if len(item.items) > 1:
+                    order.details += [one for one in item.own("TCD") if id(one) not in self._malformed]
             elif item.part is Part.SPECIMEN:
                 self._take_own_specimen(item, order)
             elif item.part is Part.PRIOR_RESULT:
@@ -333,6 +337,9 @@ class _Engine:
             for result in order.results:
                 if not again or not self._seen(segments, result, specimen):
                     self._result(segments, result, specimen, order.others, used)
+            if order.details:
+                codes = {location: segment.value(3).strip() for segment, location, *_ in order.results}
+                specimen.results = diluted(specimen.results, codes, order.details)
         if order.about:
             # Never a result of the patient's: its own entry, in a role that nobody reports.
             segments.pop("OBX", None)

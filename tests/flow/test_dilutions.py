@@ -1,4 +1,4 @@
-"""The factor by which a run was diluted, from the follow-up that asked for it to what the checks and rules make of it."""
+"""The factor by which a run was diluted: from the follow-up that asked for it to what the checks make of it."""
 
 from __future__ import annotations
 

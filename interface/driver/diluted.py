@@ -1,0 +1,49 @@
+"""By which factor an analyzer says that it diluted: TCD, the details of a test code, beside its results. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+from interface.domain.model import Observed, ValueKind
+from interface.domain.values import parse_structured
+from interface.wire.hl7 import Segment
+
+UNREAD = Decimal(0)  # something is said that is no factor
+_UNDILUTED = Decimal(1)
+
+
+def diluted(results: Sequence[Observed], codes: Mapping[str, str], details: Iterable[Segment]) -> list[Observed]:
+    """The results of an order with the factors that are said of their codes. `codes`: by location, as sent (OBX-3.1).
+    Where two are said of one code, no factor is."""
+    factors: dict[str, Decimal] = {}
+    for one in details:
+        factor, code = _factor(one), one.value(1).strip()
+        if factor is not None:
+            factors[code] = factor if factors.get(code, factor) == factor else UNREAD
+    said = [factors.get(codes.get(one.location, "")) for one in results]
+    return [one if factor is None else replace(one, dilution=factor) for one, factor in zip(results, said, strict=True)]
+
+
+def _factor(detail: Segment) -> Decimal | None:
+    """HL7 v2.5.1 13.4.10: TCD-2 the factor of the automatic dilution, TCD-4 that of one before it, `^1^:^5`."""
+    auto, before = _part(detail, 2), _part(detail, 4)
+    if auto is None or before is None:
+        return auto if before is None else before
+    return auto * before
+
+
+def _part(detail: Segment, number: int) -> Decimal | None:
+    """One part in so many; in none (`^1^:^0`) is not diluted, and says no more than an empty field."""
+    value = parse_structured(detail.components(number))
+    if value.kind is ValueKind.EMPTY or (value.kind is ValueKind.RATIO and value.denominator == 0):
+        return None
+    if (
+        value.kind is ValueKind.RATIO
+        and value.numerator == 1
+        and value.denominator is not None
+        and value.denominator >= _UNDILUTED
+    ):
+        return value.denominator
+    return UNREAD

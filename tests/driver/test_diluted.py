@@ -1,0 +1,28 @@
+"""The factor of dilution as analyzers say it in TCD."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from interface.driver import registry
+from interface.driver.decode_hl7 import decode
+
+HEAD = "MSH|^~\\&|A|B|C|D|20260102030405||OUL^R22|1|P|2.5.1\rSPM|1|S1||SER|||||||P\rOBR|1||1|CHEM\r"
+
+
+@pytest.mark.parametrize(
+    ("details", "factor"),
+    [
+        ("", None), ("TCD|GLU|^1^:^5\r", "5"), ("TCD|GLU^Glucose|^1^:^1\r", "1"), ("TCD|GLU|^1^:^0\r", None),
+        ("TCD|GLU|\r", None), ("TCD|GLU|^1^:^5||^1^:^2\r", "10"), ("TCD|GLU|||^1^:^2\r", "2"),
+        ("TCD|GLU|half\r", "0"), ("TCD|GLU|^2^:^5\r", "0"), ("TCD|UREA|^1^:^5\r", None),
+        ("TCD|GLU|^1^:^5\rTCD|GLU|^1^:^2\r", "0"),
+    ],
+)  # fmt: skip
+def test_a_result_has_the_factor_that_is_said_of_its_code(details: str, factor: str | None) -> None:
+    text = f"{HEAD}OBX|1|NM|GLU^Glucose||5.0|mmol/L|||||F\r{details}OBX|2|NM|K||4.0|mmol/L|||||F\r"
+    decoded = decode(registry.load("generic_hl7"), text.encode())
+    (specimen,) = decoded.specimens
+    assert [one.dilution for one in specimen.results] == [None if factor is None else Decimal(factor), None]
