@@ -416,7 +416,8 @@ async def test_what_was_created_is_answered_with_as_is_preferred(
     shown = await created("respond-async, return=representation", token)
     assert (shown.status, shown.json["resourceType"]) == (201, "Patient")
     assert shown.json["identifier"][0]["value"] == "M-1"
-    assert shown.headers["Location"].endswith(f"/fhir/Patient/{shown.json['id']}")
+    version = shown.json["meta"]["versionId"]
+    assert shown.headers["Location"].endswith(f"/fhir/Patient/{shown.json['id']}/_history/{version}")
     assert shown.headers["ETag"] == f'W/"{shown.json["meta"]["versionId"]}"'
     await bench.writer.flush()
     assert [row["entity_id"] for row in await laboratory.audit("read")] == [UUID(shown.json["id"])]
@@ -424,6 +425,32 @@ async def test_what_was_created_is_answered_with_as_is_preferred(
     assert (said.status, said.body, said.headers["Location"]) == (200, b"", shown.headers["Location"])
     for prefer, who in (("return=OperationOutcome", token), ("", token), ("return=representation", blind)):
         assert (await created(prefer, who)).json["resourceType"] == "OperationOutcome", "who may not read is not shown"
+
+
+async def test_what_is_answered_of_a_resource_is_of_the_version_that_is_read(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    """R4 http.html#create: Location with the version, ETag, Last-Modified; in a transaction the entry's."""
+    person = await send(bench, token, patient(), "/fhir/Patient")
+    asked = await send(bench, token, alone("urn:emrA", "1", id_in(person), "B-7"), "/fhir/ServiceRequest")
+    for made in (person, asked):
+        assert made.status == 201, made.body
+        read = await bench.get(made.headers["Location"].removeprefix(bench.url), token)
+        assert made.headers["Location"].endswith(f"/{id_in(made)}/_history/{read.json['meta']['versionId']}")
+        for name in ("ETag", "Last-Modified"):
+            assert made.headers[name] == read.headers[name]
+
+    made = (await send(bench, token, whole())).json["entry"]
+    await of_now(bench, token, made)
+    revoked = [entry(request(status="revoked"), method="PUT", url=one["response"]["location"]) for one in made[2:]]
+    await of_now(bench, token, (await send(bench, token, bundle(*revoked))).json["entry"])
+
+
+async def of_now(bench: Bench, token: str, entries: list[Json]) -> None:
+    """Each is answered with the version that it has after the whole transaction."""
+    for response in (one["response"] for one in entries):
+        read = await bench.get(f"/fhir/{response['location']}", token)
+        assert (response["etag"], response["lastModified"]) == (read.headers["ETag"], read.json["meta"]["lastUpdated"])
 
 
 async def test_what_another_number_asks_for_as_well_is_not_revoked(

@@ -51,6 +51,13 @@ async def test_what_matches_is_put_to_the_endpoint_in_order(emr: Hooked) -> None
     assert len(await emr.laboratory.audit("disclose")) >= 2
 
 
+async def test_what_was_made_is_read_where_its_location_says(emr: Hooked) -> None:
+    made = await emr.bench.ask("POST", "/fhir/Subscription", emr.token, json=emr.wish())
+    assert made.status == 201, made.body
+    read = await emr.bench.get(made.headers["Location"].removeprefix(emr.bench.url), emr.token)
+    assert (read.status, read.json, read.headers["ETag"]) == (200, made.json, made.headers["ETag"])
+
+
 async def test_nothing_is_told_that_the_emr_may_not_see(emr: Hooked) -> None:
     await emr.subscribe()
     await emr.released("9.1", status=ResultStatus.FINAL, held=HELD)

@@ -32,7 +32,7 @@ from interface.api.fhir.bundle import (
 )
 from interface.api.fhir.element import Element, Faults
 from interface.api.fhir.negotiation import Ready, is_of, preference
-from interface.api.fhir.page import read_one
+from interface.api.fhir.page import read_one, shown
 from interface.api.fhir.routes import MEDIA_TYPE, reader_of
 from interface.api.fhir.said import RequestSaid, SpecimenSaid
 from interface.domain.model import Priority
@@ -55,7 +55,8 @@ _JSON_TYPES = frozenset({MEDIA_TYPE, "application/json"})
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of an entry. `id` None: it was taken and has no address of its own here."""
+    """What became of an entry. `id` None: it was taken and has no address of its own here. `version`: that after all
+    entries; "" where it is not shown."""
 
     kind: str
     id: UUID | None
@@ -98,6 +99,16 @@ class _Ordering:
         for entry in asked.entries:
             if entry.method == "PUT":
                 self.done[entry.place] = await _revoke(self._connection, self._actor, self._audience, entry)
+        await self._versions()
+
+    async def _versions(self) -> None:
+        """Which version each resource is now, as a read says: a later entry may have changed what an earlier one did."""
+        for kind in {done.kind for done in self.done.values() if done.id is not None}:
+            ids = {done.id for done in self.done.values() if done.kind == kind and done.id is not None}
+            now = {one.id: one for one in await shown(self._connection, kind, sorted(ids), self._audience)}
+            for place, done in self.done.items():
+                if done.kind == kind and done.id is not None and (one := now.get(done.id)) is not None:
+                    self.done[place] = replace(done, version=one.version, updated_at=one.updated_at)
 
     async def _register(self, places: Sequence[int]) -> None:
         for place in places:
@@ -178,15 +189,13 @@ class _Ordering:
         """Where each request and each specimen is to be found now."""
         ids = await lab_changes.order_specimen_ids(self._connection, view.id)
         by_key = dict(zip(keys, ids, strict=False))
-        version = fhir.version_of(view.updated_at)
         members = await lab_changes.find_codes(self._connection, list(codes.values()))
         tests = await lab_changes.test_codes(self._connection, {id for [found] in members.values() for id in found})
         for place, request in group.requests:
             wanted = {tests[id] for id in members[codes[place]][0]}
             items = [i for i in view.items if i.specimen_id == by_key.get(on[place]) and i.test_code in wanted]
             await self._name(request, group, view, [item.id for item in items])
-            self.done[place] = Done("ServiceRequest", items[0].id if items else None, created, version,
-                                    view.updated_at, _panel(items))  # fmt: skip
+            self.done[place] = Done("ServiceRequest", items[0].id if items else None, created, note=_panel(items))
         for place, specimen in self._asked.specimens.items():
             if specimen in by_key:
                 self.done[place] = Done("Specimen", by_key[specimen], created)
@@ -246,9 +255,8 @@ async def _revoke(connection: Connection, actor: Actor, audience: Audience, entr
                        "tests are added with POST /api/orders/[id]/items")  # fmt: skip
     reason = "; ".join(note.text("text") for note in resource.many("note")) or "revoked by who ordered it"
     resource.faults.check()
-    done = await order_changes.cancel(connection, actor, found[0].id, reason, item_ids=(id,), audience=audience)
-    version = fhir.version_of(done.order.updated_at)
-    return Done("ServiceRequest", id, False, version, done.order.updated_at)
+    await order_changes.cancel(connection, actor, found[0].id, reason, item_ids=(id,), audience=audience)
+    return Done("ServiceRequest", id, False)
 
 
 def _allowed(actor: Actor, asked: Transaction) -> None:
@@ -324,11 +332,11 @@ async def update_request(request: web.Request) -> web.StreamResponse:
 
 
 async def _alone(request: web.Request, done: Done) -> web.Response:
-    """R4 http.html#create: Location, ETag and Last-Modified; the resource itself is read there, or comes along where
+    """R4 http.html#create: Location with the version, ETag and Last-Modified; the resource itself is read there, or comes along where
     it is preferred and may be read."""
     preferred = preference(request, "return")
-    if preferred == "representation" and (shown := await _representation(request, done)) is not None:
-        return shown
+    if preferred == "representation" and (resource := await _representation(request, done)) is not None:
+        return resource
     headers = {"Location": _url(request, done)}
     if done.version:
         headers["ETag"] = f'W/"{done.version}"'
@@ -358,7 +366,8 @@ async def _representation(request: web.Request, done: Done) -> web.Response | No
 
 
 def _url(request: web.Request, done: Done) -> str:
-    return f"{services(request).base_url}/fhir/{done.kind}/{done.id}"
+    version = f"/_history/{done.version}" if done.version else ""
+    return f"{services(request).base_url}/fhir/{done.kind}/{done.id}{version}"
 
 
 async def _body(request: web.Request) -> object:

@@ -104,9 +104,8 @@ async def create(request: web.Request) -> web.StreamResponse:
     await services(request).feed.look(actor.organization_id)  # it is told of what comes now, and of nothing before
     async with services(request).database.transaction(actor.organization_id) as connection:
         view = await subscriptions.create(connection, actor, asked, *_parts(request))
-    url = f"{services(request).base_url}/fhir/Subscription/{view.id}"
-    headers = {"Location": f"{url}/_history/{view.version}"}
-    return _answer(view, 201, headers)
+    # R4 http.html#create: without the version, since none but the present one is kept
+    return _answer(view, 201, {"Location": f"{services(request).base_url}/fhir/Subscription/{view.id}"})
 
 
 async def update(request: web.Request) -> web.StreamResponse:
