@@ -51,9 +51,9 @@ def run_daemon(settings: Settings, roles: Collection[Role] = ROLES) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status, 1 where another daemon has ended this one. Raises
     LaboraError for what prevents the start."""
     give_back()
-    telemetry.configure_logs(for_good=True)
+    lines = telemetry.configure_logs(for_good=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(settings, roles))
+        return runner.run(lines.gathering(run(settings, roles)))
 
 
 async def run(settings: Settings, roles: Collection[Role] = ROLES) -> int:

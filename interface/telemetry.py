@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, cast
@@ -28,6 +29,7 @@ from prometheus_client.registry import Collector
 
 from interface.domain.model import HoldReason, ResultStatus
 from interface.errors import LaboraError
+from interface.log_lines import Lines
 
 # ---- logs --------------------------------------------------------------------------------------------------------
 
@@ -43,6 +45,7 @@ _NEVER = frozenset(
         "password", "patient_name", "payload", "raw", "raw_value", "secret", "token", "value",
     }
 )  # fmt: skip
+_GUARDED = _IDENTIFIERS | _NEVER
 _LONGEST_TEXT = 500
 
 
@@ -67,16 +70,18 @@ def fingerprint(text: str) -> str:
 def _redact(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Keys that hold identifiers are fingerprinted, those that hold data left out, bytes counted, long text cut."""
     for key, value in event.items():
-        if key in _NEVER:
-            event[key] = "[redacted]"
-        elif key in _IDENTIFIERS and value:
-            event[key] = fingerprint(str(value))
+        if key in _GUARDED:
+            if key in _NEVER:
+                event[key] = "[redacted]"
+            elif value:
+                event[key] = fingerprint(str(value))
+        elif isinstance(value, str):  # nearly always
+            if len(value) > _LONGEST_TEXT:
+                event[key] = value[:_LONGEST_TEXT] + "…"
         elif isinstance(value, bytes | bytearray | memoryview):
             event[key] = f"[{len(value)} bytes]"
         elif isinstance(value, BaseException):
             event[key] = _said(value)
-        elif isinstance(value, str) and len(value) > _LONGEST_TEXT:
-            event[key] = value[:_LONGEST_TEXT] + "…"
     return event
 
 
@@ -129,6 +134,9 @@ class Repeats:
         if not told and not self._told:  # nearly every line
             return event
         now = self._clock()
+        if not told:
+            self._expire(now)
+            return event
         words = {
             name: str(said)
             for name, said in event.items()
@@ -136,8 +144,6 @@ class Repeats:
         }
         key = tuple(sorted(words.items()))
         self._expire(now, key)
-        if not told:
-            return event
         at, times = self._told.get(key, (-REPEATS_S, 0))
         if now - at < REPEATS_S:
             self._told[key] = at, times + 1
@@ -146,7 +152,7 @@ class Repeats:
         self._told[key] = now, 0
         return {**event, "repeated": times} if times else event
 
-    def _expire(self, now: float, but: tuple[tuple[str, str], ...]) -> None:
+    def _expire(self, now: float, but: tuple[tuple[str, str], ...] = ()) -> None:
         while self._told:
             key = next(iter(self._told))
             at, times = self._told[key]
@@ -155,22 +161,6 @@ class Repeats:
             del self._told[key]
             if times:
                 self._tell({**dict(key), "repeated": times})
-
-
-class _JournalLogger:
-    """Writes finished lines to a stream and outlives it: a closed journal must never stop a link."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-
-    def msg(self, line: bytes) -> None:
-        try:
-            self._stream.write(line + b"\n")
-            self._stream.flush()
-        except (OSError, ValueError):
-            return
-
-    debug = info = warning = error = critical = exception = log = msg
 
 
 class _Foreign(logging.Handler):
@@ -183,26 +173,30 @@ class _Foreign(logging.Handler):
         )
 
 
-def _serialize(event: object, **_: object) -> bytes:
+def _stamp(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    event["timestamp"] = datetime.now(UTC)
+    return event
+
+
+def _serialize(_logger: object, _method: str, event: structlog.typing.EventDict) -> bytes:
     return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
 
 
-def configure_logs(level: int = logging.INFO, stream: IO[bytes] | None = None, *, for_good: bool = False) -> None:
+def configure_logs(level: int = logging.INFO, stream: IO[bytes] | None = None, *, for_good: bool = False) -> Lines:
     """Send our logs and those of the libraries as JSON lines to `stream` (default: stderr). `for_good`: until this
     process ends, so that each logger is put together once and not for each line."""
     target = stream or sys.stderr.buffer
-    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    journal = _JournalLogger(target)
-    repeats = Repeats(lambda event: journal.msg(_serialize(stamp(None, "", event))), time.monotonic)
+    journal = Lines(target)
+    repeats = Repeats(lambda event: journal.msg(_serialize(None, "", _stamp(None, "", event))), time.monotonic)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            stamp,
+            _stamp,
             _exception,
             _redact,
             repeats,
-            structlog.processors.JSONRenderer(serializer=_serialize),
+            _serialize,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: journal,
@@ -213,6 +207,7 @@ def configure_logs(level: int = logging.INFO, stream: IO[bytes] | None = None, *
         root.removeHandler(handler)
     root.addHandler(_Foreign())
     root.setLevel(max(level, logging.WARNING))
+    return journal
 
 
 def logger(**bound: object) -> structlog.typing.FilteringBoundLogger:
