@@ -3,7 +3,7 @@
 One writer per organization groups the commits of all its links: whatever arrived while the last group was being
 committed is the next group, one statement and one fsync for all of it. When many links deliver, a group waits for a few
 turns of the event loop until half of what they have under way is in it: the other half is being answered meanwhile, and
-a statement costs more than its rows. A group that fails for what it says (a poisoned
+a statement costs more than its rows (`store.halves`). A group that fails for what it says (a poisoned
 row) is repeated entry by entry, so that only the culprit is refused; one that fails for want of a database is repeated
 until each entry's time is up. Repeating is safe: message and frame ids are made before the first try, and the primary
 keys make a second insertion of the same id a no-op.
@@ -33,6 +33,7 @@ import structlog
 from interface import telemetry
 from interface.errors import LeaseLost, StoreAmbiguous, StoreError, StoreUnavailable
 from interface.store.db import COMMAND_TIMEOUT_S, Connection, Database, translate
+from interface.store.halves import Halves
 from interface.store.ids import of_int, uuid7_number
 from interface.store.journal_line import Line, Session
 from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, RECOVER, SEAL_CUT
@@ -200,7 +201,7 @@ class Journal:
         self._first, self._second = (Line(database, organization_id, self._former) for _ in range(2))
         self._flying: list[list[_Entry]] = []  # groups that are being committed
         self._flying_since = 0.0  # loop time, where one is
-        self._pressure = Pressure()
+        self._pressure, self._halves = Pressure(), Halves()
         self._under_way = 0.0  # how many appends there have been at the same time lately
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -340,31 +341,39 @@ class Journal:
 
     async def _commit_next(self, line: Line) -> bool:
         """Commit the next group; False when there is none that may be committed now."""
-        group = self._next_group()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        most = len(self._waiting) if self._flying else self._halves.most(len(self._waiting), self._under_way, began)
+        group = self._next_group(min(most, GROUP_ENTRIES))
         if not group:
             self._landed.clear()
             return not self._flying
-        loop = asyncio.get_running_loop()
         if not self._flying:
-            self._flying_since = loop.time()
-            self._pressure.began(self._flying_since)
+            self._flying_since = began
+            self._pressure.began(began)
         self._flying.append(group)
         if len(self._waiting) >= SECOND_ENTRIES:
             self._crowded.set()
         # It shrinks slowly: that a link pauses between two messages is no reason to wait for nobody.
-        self._under_way = max(sum(map(len, self._flying)) + len(self._waiting), self._under_way - 0.25)
+        self._under_way = max(self._now_under_way, self._under_way - 0.25)
         try:
             await self._commit(line, group)
         except Exception as error:  # a fault of ours: nobody in the group may be left waiting
             log.error("journal writer failed", action="journal.fault", error=type(error).__name__)
             self._refuse(group, StoreUnavailable("the journal failed"))
         finally:
+            self._under_way = max(self._now_under_way, self._under_way)  # the group is, until it is answered
             self._flying = [other for other in self._flying if other is not group]
             self._pressure.ended(loop.time(), len(group))
+            self._halves.landed(began, loop.time())
             self._landed.set()
         return True
 
-    def _next_group(self) -> list[_Entry]:
+    @property
+    def _now_under_way(self) -> int:
+        return sum(map(len, self._flying)) + len(self._waiting)
+
+    def _next_group(self, most: int) -> list[_Entry]:
         """What waits, up to a group's limits and in its order; two with the same digest never share a group.
 
         Nor are they committed at the same time, or two of the same connection.
@@ -372,7 +381,7 @@ class Journal:
         group: list[_Entry] = []
         size, keys = 0, {key for other in self._flying for entry in other for key in entry.keys}
         lanes = {entry.lane for other in self._flying for entry in other if entry.lane is not None}
-        while self._waiting and len(group) < GROUP_ENTRIES and size < GROUP_BYTES:
+        while self._waiting and len(group) < most and size < GROUP_BYTES:
             entry = self._waiting[0]
             if entry.lane in lanes or not keys.isdisjoint(entry.keys):
                 break
