@@ -571,20 +571,14 @@ class _Engine:
 
     def _flags(self, segment: Segment) -> tuple[str, ...]:
         """Component 1 of each repetition: analyzers send CWE here long before 2.7 allowed it."""
-        flags: list[str] = []
-        for path in self._driver.paths.flags:
-            for leaf in segment.every(path.field, path.component or 1):
-                if flag := leaf.strip():
-                    flags += self._driver.flags_of(flag)
-        return tuple(flags)
+        leaves = [leaf for path in self._driver.paths.flags for leaf in segment.every(path.field, path.component or 1)]
+        return tuple([flag for leaf in leaves if leaf.strip() for flag in self._driver.flags_of(leaf.strip())])
 
     def _queries(self) -> None:
         rule = self._driver.query
         if self._message.type not in rule.message_types:
             return
-        segments: dict[str, Segment] = {}
-        for segment in self._message.segments:
-            segments.setdefault(segment.id, segment)
+        segments = {segment.id: segment for segment in reversed(self._message.segments)}  # the first of each
         ids: dict[str, int] = {}
         everything = False
         said = (_values(segments[path.record], path) for path in rule.specimen_id if path.record in segments)
@@ -601,6 +595,5 @@ class _Engine:
         cancels = bool(rule.cancels) and self._read(segments, rule.status) in rule.cancels
         raw = next((segments[path.record].text for path in rule.specimen_id if path.record in segments), "")
         named = ids if not everything else {}
-        self._draft.queries.append(
-            Query(tuple(named), everything, patient, tests, raw, cancels, places=tuple(named.values()))
-        )  # fmt: skip
+        query = Query(tuple(named), everything, patient, tests, raw, cancels, places=tuple(named.values()))
+        self._draft.queries.append(query)

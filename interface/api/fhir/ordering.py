@@ -102,7 +102,7 @@ class _Ordering:
         await self._versions()
 
     async def _versions(self) -> None:
-        """Which version each resource is now, as a read says: a later entry may have changed what an earlier one did."""
+        """Which version each resource is now, as a read says: a later entry may have changed what an earlier did."""
         for kind in {done.kind for done in self.done.values() if done.id is not None}:
             ids = {done.id for done in self.done.values() if done.kind == kind and done.id is not None}
             now = {one.id: one for one in await shown(self._connection, kind, sorted(ids), self._audience)}
@@ -332,8 +332,8 @@ async def update_request(request: web.Request) -> web.StreamResponse:
 
 
 async def _alone(request: web.Request, done: Done) -> web.Response:
-    """R4 http.html#create: Location with the version, ETag and Last-Modified; the resource itself is read there, or comes along where
-    it is preferred and may be read."""
+    """R4 http.html#create: Location with the version, ETag and Last-Modified; the resource itself is read there, or
+    comes along where it is preferred and may be read."""
     preferred = preference(request, "return")
     if preferred == "representation" and (resource := await _representation(request, done)) is not None:
         return resource
