@@ -42,7 +42,8 @@ def audit() -> None:
     "--kind", "kinds", multiple=True, metavar="WORD", help="Of the record: patient, result, user, client, ..."
 )
 @click.option("--id", "ids", multiple=True, type=click.UUID,
-              help="Of the record. A patient's finds also whom data of theirs went to.")  # fmt: skip
+              help="Of the record. A patient's finds also whom data of theirs went to, but not FHIR's $export, "
+                   "which is of all patients: --action export finds those.")  # fmt: skip
 @click.option("--outcome", "outcomes", multiple=True, metavar="WORD", help="Such as ok or refused.")
 @click.option("--address", "addresses", multiple=True, metavar="ADDRESS", help="From where it came.")
 @click.option("--request", default="", metavar="ID", help="An answer's X-Request-Id.")

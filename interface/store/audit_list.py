@@ -14,7 +14,8 @@ from interface.store.query import Query
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """What is empty is not asked for. `entity_ids`: a patient's id also finds whom their data went to."""
+    """What is empty is not asked for. `entity_ids`: a patient's id also finds whom their data went to, but
+    not the exports of all patients, which are audited as one."""
 
     since: datetime | None = None
     until: datetime | None = None
