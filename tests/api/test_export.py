@@ -83,6 +83,22 @@ def values(found: dict[str, list[Any]]) -> set[str]:
     return {str(one["valueQuantity"]["value"]) for one in found.get("Observation", [])}
 
 
+async def test_what_the_trail_says_of_an_export_names_its_job(export: Export) -> None:
+    await export.laboratory.result(await export.laboratory.order())
+    url = await export.begin("_type=Observation,Patient")
+    await export.work()
+    await export.files(url)
+    await export.bench.writer.flush()
+    auditor = await export.laboratory.client_token("system/AuditEvent.rs")
+    events = (await export.bench.get("/fhir/AuditEvent", auditor)).json["entry"]
+    told = [one["resource"]["entity"][0] for one in events if one["resource"]["subtype"][0]["code"] == "operation"]
+    fetched = [one for one in told if one["description"] != "export"]
+    job = {"system": "urn:labora:export", "value": url.rpartition("/")[2]}
+    assert {one["description"] for one in fetched} == {"Observation", "Patient"}
+    assert [one["what"] for one in fetched] == [{"identifier": job}] * 2
+    assert {one["role"]["code"] for one in fetched} == {"4"}, "it is no patient's"
+
+
 async def test_everything_that_the_client_may_read_is_in_the_files(
     export: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:

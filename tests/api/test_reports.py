@@ -73,6 +73,18 @@ async def test_reading_is_audited_with_whose_data_left(case: Case) -> None:
     assert printed["entity_kind"] == "report" and told["entity_id"] == case.order["patient"]
 
 
+async def test_what_the_trail_refers_to_is_read_as_the_report_that_was_printed(case: Case) -> None:
+    printed = await case.bench.get(case.path, case.client)
+    await case.bench.get(f"{case.path}/versions", case.client)
+    await case.bench.writer.flush()
+    auditor = await case.laboratory.client_token("system/AuditEvent.rs", "system/DiagnosticReport.r", "system/Binary.r")
+    events = [one["resource"] for one in (await case.bench.get("/fhir/AuditEvent", auditor)).json["entry"]]
+    told = [one["entity"][0]["what"] for one in events if one["entity"][0]["description"] == "report"]
+    assert len(told) == 2
+    for what in told:
+        assert (await case.bench.get(f"/fhir/{what['reference']}", auditor)).body == printed.body, what
+
+
 async def test_who_may_not_read_results_gets_none(case: Case) -> None:
     wrong = await case.laboratory.client_token("system/Patient.rs")
     auditor = await case.laboratory.user_token(Role.AUDITOR)

@@ -102,7 +102,7 @@ class _Ordering:
         await self._versions()
 
     async def _versions(self) -> None:
-        """Which version each resource is now, as a read says: a later entry may have changed what an earlier did."""
+        """Which version each resource is now, as a read says: a later entry may have changed an earlier one's."""
         for kind in {done.kind for done in self.done.values() if done.id is not None}:
             ids = {done.id for done in self.done.values() if done.kind == kind and done.id is not None}
             now = {one.id: one for one in await shown(self._connection, kind, sorted(ids), self._audience)}

@@ -27,7 +27,7 @@ _ACTIONS = {  # audit-event-action, and restful-interaction where it is one
 _KINDS = {
     "patient": "Patient",
     "result": "Observation",
-    "report": "DiagnosticReport",
+    "report": "Binary",  # a printed version's id, or the order's, which is that of the newest
     "order": "DiagnosticReport",
     "specimen": "Specimen",
     "provider": "Practitioner",
@@ -85,6 +85,8 @@ def _entities(view: AuditView) -> list[Json]:
     details = [(clean(name), clean(text)) for name, text in view.detail.items() if name != "query"]
     told = [{"type": name, "valueString": text} for name, text in details if name and text]
     kind = _KINDS.get(view.entity_kind, view.entity_kind)
+    if view.action == "export" and kind[:1].isupper():  # a file of such resources: the id is the job's
+        kind = "export"
     what = None
     if view.entity_id is not None:
         served = kind[:1].isupper()
