@@ -260,8 +260,10 @@ class Reader:
         names = [one for one, _ in keys]
         if any(one not in sorts and one != "_id" for one in names):
             raise unsupported(f"{with_article(found.kind)} can be sorted by {', '.join(('_id', *sorts))}")
-        if len(keys) > MOST_SORTS or len(set(names)) < len(keys):
-            raise ApiError(400, "too-costly", f"a search is sorted by at most {MOST_SORTS} different parameters")
+        if twice := next((one for one in names if names.count(one) > 1), ""):
+            raise bad(f"_sort names {twice} twice")
+        if len(keys) > MOST_SORTS:
+            raise ApiError(400, "too-costly", f"a search is sorted by at most {MOST_SORTS} parameters")
         last = names.index("_id") if "_id" in names else None  # no two are equal in it: what follows decides nothing
         found.order = Order(tuple(keys[:last]), None if last is None else keys[last][1])
         return True

@@ -238,10 +238,10 @@ TYPES: dict[str, Type] = {
             by_rule=True,
         ),
         Type(
-            "Organization", Permission.RESULT_READ, _organizations, _names("identifier active type name"),
+            "Organization", Permission.RESULT_READ, _organizations, _names("identifier active type name partOf"),
             by_rule=True,
         ),
-        Type("Device", Permission.RESULT_READ, _devices, frozenset(), by_rule=True),
+        Type("Device", Permission.RESULT_READ, _devices, _names("udiCarrier status safety"), by_rule=True),
         Type(
             "Provenance", Permission.RESULT_READ, _provenance, _names("target recorded"),
             _names("target recorded agent"),
@@ -249,7 +249,7 @@ TYPES: dict[str, Type] = {
         ),
         Type(
             "AuditEvent", Permission.AUDIT_READ, _accesses,
-            _names("type subtype action period recorded outcome outcomeDesc purposeOfEvent"),
+            _names("type subtype action recorded outcome outcomeDesc purposeOfEvent"),
             _names("type recorded agent source"),
             by_rule=True,
         ),
