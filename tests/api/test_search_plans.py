@@ -55,6 +55,7 @@ HOT = {
     "ServiceRequest?requester=Practitioner/{id}": "lab_order_requester_id",
     "ServiceRequest?_lastUpdated=gt2026-01-01&_sort=_lastUpdated": "lab_order_organization_id_updated_at",
     "DiagnosticReport?patient={id}&date=ge2026-01-01": "lab_order_patient_id",
+    "ServiceRequest?identifier=urn:emr|N-7": "placer_order_organization_id",
     "Specimen?patient={id}": "specimen_patient_id",
     "Specimen?_lastUpdated=gt2026-01-01&_sort=_lastUpdated": "specimen_organization_id_updated_at",
     "Patient?_lastUpdated=gt2026-01-01&_sort=_lastUpdated": "patient_organization_id_updated_at",
