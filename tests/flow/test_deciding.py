@@ -194,11 +194,11 @@ async def test_a_rerun_is_asked_for_once_and_its_result_is_reported(database_url
         await lab.settle()
         first = (await by_code(lab))["CREA"]
         assert (first.status, first.held) == (REGISTERED, (HoldReason.RERUN,))
-        await lab.send(sent("S1", {"CREA": "9.2"}, control="C2", at="20260102033000"))
+        await lab.send(sent("S1", {"CREA": "7.2"}, control="C2", at="20260102033000"))
         await lab.settle()
         runs = await lab.results()
         assert [(run.value, run.reportable, run.status) for run in runs] == [
-            ("9.0", False, REGISTERED), ("9.2", True, FINAL),
+            ("9.0", False, REGISTERED), ("7.2", True, FINAL),
         ]  # fmt: skip
         assert ("run", "ok") in await steps(lab, runs[1])
         assert await lab.owner.fetchval("select array_agg(state) from lab.follow_up") == ["done"]
@@ -207,8 +207,21 @@ async def test_a_rerun_is_asked_for_once_and_its_result_is_reported(database_url
         await lab.settle()
         third = (await lab.results())[2]
         assert (third.reportable, third.held) == (False, (HoldReason.ALREADY_REPORTED,))
-        assert [view.value for view in await lab.results(Audience.EMR)] == ["9.2"]
+        assert [view.value for view in await lab.results(Audience.EMR)] == ["7.2"]
         assert (await items(lab))["CREA"] == ItemStatus.VERIFIED
+
+
+async def test_a_rerun_that_would_be_measured_once_more_is_left_to_a_person(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        await lab.order("S1", "CREA")
+        await lab.send(sent("S1", {"CREA": "9.0"}))
+        await lab.settle()
+        await lab.send(sent("S1", {"CREA": "9.2"}, control="C2", at="20260102033000"))
+        await lab.settle()
+        again = (await lab.results())[1]
+        assert (again.reportable, again.status, again.held) == (True, REGISTERED, (HoldReason.RULE,))
+        assert await lab.owner.fetchval("select array_agg(state) from lab.follow_up") == ["done"]
 
 
 async def test_another_run_that_nobody_asked_for_and_that_differs_is_left_to_a_person(database_url: str) -> None:
