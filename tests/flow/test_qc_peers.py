@@ -72,7 +72,9 @@ async def test_a_file_is_imported_again_and_what_was_corrected_takes_its_place(l
     assert await take(laboratory, row.format("12.1")) == Imported(changed=1)
     async with laboratory.database.organization(laboratory.organization_id) as connection:
         (peer,) = await rows.find_peers(connection)
-        said = await connection.fetch("select action, detail from lab.audit_event where entity_kind = 'qc_peer'")
+        said = await connection.fetch(
+            "select action, detail from lab.audit_event where entity_kind = 'qc_peer' order by id"
+        )
     assert (peer.mean, peer.by, peer.points) == (Decimal("12.1"), "dora", 340)
     assert [row["action"] for row in said] == ["create", "update"]
     assert "12.0 → 12.1" in str(said[1]["detail"]) and WHY in str(said[1]["detail"])
