@@ -18,7 +18,8 @@ _EMPTY: Final = _COUNTS + array("d", [_NEVER]).tobytes()
 
 
 class Shares:
-    """Each place is written by one process only, and says what was true a moment ago."""
+    """Each count is written by one process only, and says what was true a moment ago; the instant by any, at once: its
+    eight bytes lie on a boundary of eight."""
 
     def __init__(self, fd: int = -1) -> None:
         """`fd`: of `memory`, in this process or inherited; else it is this process's alone."""

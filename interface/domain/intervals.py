@@ -58,9 +58,12 @@ def select(intervals: Iterable[Interval], subject: Subject, *, method: str = "",
 
 
 def has_critical(one: Interval) -> bool:
-    """Whether a row gives critical limits."""
-    limited = (one.critical_low, one.critical_high) != (None, None) or bool(one.critical_values)
-    return limited and one.use is not IntervalUse.REFERENCE
+    """Whether critical limits of a row count."""
+    return _says_critical(one) and one.use is not IntervalUse.REFERENCE
+
+
+def _says_critical(one: Interval) -> bool:
+    return bool(one.critical_values) or (one.critical_low, one.critical_high) != (None, None)
 
 
 def faults(one: Interval) -> tuple[str, ...]:
@@ -80,8 +83,7 @@ def faults(one: Interval) -> tuple[str, ...]:
         "the lower critical limit is above the upper": _crossed(one.critical_low, one.critical_high),
         "a row of critical limits has no others": one.use is IntervalUse.CRITICAL
         and (bool(one.normal_values) or (one.low, one.high) != (None, None)),
-        "a row of reference limits has no critical ones": one.use is IntervalUse.REFERENCE
-        and (bool(one.critical_values) or (one.critical_low, one.critical_high) != (None, None)),
+        "a row of reference limits has no critical ones": one.use is IntervalUse.REFERENCE and _says_critical(one),
         "it says nothing": not any(limit is not None for limit in limits)
         and not (one.text or one.normal_values or one.abnormal_values or one.critical_values),
         "it ends before it begins": one.valid_from is not None
