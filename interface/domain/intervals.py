@@ -38,12 +38,12 @@ def select(intervals: Iterable[Interval], subject: Subject, *, method: str = "",
     """
     reference: list[Interval] = []
     critical: list[Interval] = []
-    possible: list[Interval] = []
+    others: list[Interval] = []
     for interval in intervals:
         if _applies(interval, subject, method, analyzer):
             (critical if interval.use is IntervalUse.CRITICAL else reference).append(interval)
-        elif _may_apply(interval, subject, method, analyzer):
-            possible.append(interval)
+        else:
+            others.append(interval)
     chosen, left = _most_specific(reference)
     if left:
         return Selection(None, left, None, True, True)
@@ -52,9 +52,17 @@ def select(intervals: Iterable[Interval], subject: Subject, *, method: str = "",
         return Selection(None, left, None, True, True)
     if limits is None and chosen is not None and chosen.use is IntervalUse.BOTH:
         limits = chosen
-    unsure = chosen is None and any(one.use is not IntervalUse.CRITICAL for one in possible)
-    critical_unsure = (limits is None or not has_critical(limits)) and any(has_critical(one) for one in possible)
-    return Selection(chosen, (), limits, unsure, critical_unsure)
+    known = chosen is not None, limits is not None and has_critical(limits)
+    unsure = [
+        (one.use is not IntervalUse.CRITICAL, has_critical(one))
+        for one in (() if all(known) else others)
+        if _may_apply(one, subject, method, analyzer)
+    ]
+    return Selection(
+        chosen, (), limits,
+        not known[0] and any(reference for reference, _ in unsure),
+        not known[1] and any(critical for _, critical in unsure),
+    )  # fmt: skip
 
 
 def has_critical(one: Interval) -> bool:

@@ -14,7 +14,8 @@ from uuid import UUID
 from interface.flow.work import Work
 from interface.store.results import Claim
 
-BATCH_MESSAGES = 64  # decided in one transaction: a score of statements, whatever their number
+BATCH_MESSAGES = 128  # decided in one transaction: a score of statements, whatever their number
+ASKED_MESSAGES = 64  # while clients ask, whom half of that keeps waiting half as long
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,9 @@ class Batch:
     lanes: set[tuple[UUID, str]] = field(default_factory=set)
     after: set[int] = field(default_factory=set)
 
-    def takes(self, job: Job) -> bool:
-        """Whether the message may be decided with these: another specimen's, and not too many of them."""
-        if job.claim.organization_id != self.organization_id or len(self.jobs) >= BATCH_MESSAGES:
+    def takes(self, job: Job, most: int) -> bool:
+        """Whether the message may be decided with these: another specimen's, and not more than `most` of them."""
+        if job.claim.organization_id != self.organization_id or len(self.jobs) >= most:
             return False
         return not job.barrier and not self.jobs[0].barrier and self.lanes.isdisjoint(job.lanes)
 
@@ -60,13 +61,13 @@ class Batch:
         return barrier and not {job.analyzer for job in self.jobs}.isdisjoint(job.analyzer for job in earlier.jobs)
 
 
-def batches(jobs: Sequence[Job]) -> list[Batch]:
-    """The messages in batches, in an order in which they may be decided."""
+def batches(jobs: Sequence[Job], most: int = BATCH_MESSAGES) -> list[Batch]:
+    """The messages in batches of `most`, in an order in which they may be decided."""
     made: list[Batch] = []
     last_of_lane: dict[tuple[UUID, str], int] = {}
     since_barrier: dict[UUID, set[int]] = {}  # an analyzer's batches since its last message with controls, and that one
     for job in jobs:
-        if not made or not made[-1].takes(job):
+        if not made or not made[-1].takes(job, most):
             made.append(Batch(job.claim.organization_id))
         at, batch = len(made) - 1, made[-1]
         batch.after |= {last_of_lane[lane] for lane in job.lanes if lane in last_of_lane} - {at}

@@ -40,7 +40,7 @@ from interface.domain.reflex import Request
 from interface.domain.rule_set import RuleSet
 from interface.domain.rules import Action, AutoVerdict
 from interface.domain.runs import MEASURED, Choice, Run, choose, same
-from interface.domain.times import believed, measured_at
+from interface.domain.times import believed
 from interface.flow.dilutions import UNDILUTED, dilution_of
 from interface.store.ids import uuid7
 from interface.store.surroundings import KnownResult, Led, Neighbours, Waited
@@ -345,7 +345,8 @@ def facts_of(
     observed, measured = case.observed, case.origin is _ANALYZER
     using = observed.measured_with if observed else UNSAID
     received_at = case.waited.received_at if case.waited is not None else context.received_at
-    at = case.measured_at if received_at is None else measured_at(case.measured_at, received_at)
+    clock = None if received_at is None else believed(case.measured_at, received_at)
+    at = case.measured_at if received_at is None else clock or received_at
     qc = rules.qc.says(rules.analyzer, test.code, at, using.module, using.reagent_lot)
     calibrated_at = None
     if rules.used is not None and measured and at is not None:
@@ -372,7 +373,7 @@ def facts_of(
         qc_step=qc.step,
         reagent_lot=using.reagent_lot,
         calibrated_at=calibrated_at,
-        measured_at=None if received_at is None else believed(case.measured_at, received_at),
+        measured_at=clock,
         dilution=_dilution(case, led),
         follow_ups=max((one.depth for one in led if one.result_id != case.result_id), default=0) if led else 0,
         interval_unsure=decision.unsure,

@@ -48,7 +48,7 @@ class Courtesy:
         now: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.busy = busy
+        self.busy, self.asked = busy, asked
         self._first = ((busy, share_of), (asked, lambda _: ASKED_SHARE))  # who goes first, and what it leaves
         self._now = now or (lambda: asyncio.get_running_loop().time())
         self._sleep = sleep

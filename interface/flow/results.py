@@ -29,7 +29,7 @@ from interface.driver.sent_at import sent_at
 from interface.errors import StoreError
 from interface.flow import qc
 from interface.flow.around import add_neighbours, gate_beside, rules_for, surroundings, used_by
-from interface.flow.batches import Batch, Job, batches, urgent_first
+from interface.flow.batches import ASKED_MESSAGES, BATCH_MESSAGES, Batch, Job, batches, urgent_first
 from interface.flow.context import LinkContext
 from interface.flow.controls import controls_of
 from interface.flow.courtesy import Courtesy
@@ -57,8 +57,8 @@ log = structlog.get_logger(__name__)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-CLAIM_MESSAGES, LOAD_BYTES = 128, 16 << 20  # two batches: one is decided while the other is committed
-WINDOWS = 3  # of claimed messages at work: while one is decided, one is committed, and the next is read and decoded
+CLAIM_MESSAGES, LOAD_BYTES = 2 * BATCH_MESSAGES, 16 << 20  # one batch is decided while the other is committed
+WINDOWS = 2  # of claimed messages at work: while one is decided and committed, the next is read and decoded
 BUSY_MESSAGES = 8  # claimed at once while links deliver: what is decided slowly need not be held long
 THREAD_BYTES = 64 << 10  # larger messages are worked on in a thread: the links answer meanwhile
 POLL_S, RETRY_S = 1.0, 0.5
@@ -305,9 +305,10 @@ class ResultWorker:
 
     async def _batches(self, jobs: Sequence[Job]) -> list[Batch]:
         """The messages in batches; what was ordered at once first, where one batch does not take them all."""
-        made = batches(jobs)
+        most = ASKED_MESSAGES if self._courtesy.asked() else BATCH_MESSAGES
+        made = batches(jobs, most)
         urgent = await self._urgent(jobs) if len(made) > 1 else set()
-        return batches(urgent_first(jobs, urgent)) if urgent else made
+        return batches(urgent_first(jobs, urgent), most) if urgent else made
 
     async def _urgent(self, jobs: Sequence[Job]) -> set[tuple[UUID, str]]:
         """Which of their specimens were ordered at once."""

@@ -102,7 +102,7 @@ def in_parts(organization_id: UUID, explanations: Iterable[Sequence[Step]]) -> t
             continue
         parts[part.id] = part
         texts.append(f"[{_text([str(part.id), *inputs])}]")
-    return texts, sorted(parts.values(), key=lambda part: part.id)  # so that no two transactions wait for each other
+    return texts, list(parts.values())
 
 
 def _shape(steps: Sequence[Step]) -> tuple[tuple[object, ...], list[str]]:

@@ -16,12 +16,12 @@ from interface.domain.views import ActorKind
 from interface.store.controls import ControlResult
 from interface.store.db import Connection
 from interface.store.dispatch_ends import resulted
-from interface.store.explanations import in_parts
+from interface.store.explanations import Part, in_parts
 from interface.store.ids import uuid7
 from interface.store.journal_sql import QUERY_HELD_S
 from interface.store.leases import FENCE
 from interface.store.order_changes import count_released
-from interface.store.rows import Columns, rows_json
+from interface.store.rows import Columns, Rows, rows_json
 from interface.store.rules import ShadowRow
 from interface.store.turns import in_turns
 
@@ -501,18 +501,27 @@ async def write_versions(connection: Connection, organization_id: UUID, versions
         may = (may_become(ItemStatus.COMPLETED), may_become(ItemStatus.VERIFIED))
         for some in _apart(versions):
             sql = _NEW if all([one.fresh and not one.pending for one in some]) else _ANY
-            columns: dict[str, Sequence[Any]] = dict(zip(ResultVersion._fields, zip(*some, strict=True), strict=True))
-            columns["explanation"], parts = in_parts(organization_id, columns["steps"])
-            shared: dict[str, Sequence[Any]] = {
-                "id": [part.id for part in parts],
-                "steps": [part.steps for part in parts],
-            }
-            rows = [await in_turns(each, columns, len(some)) for each in (_RESULT, _VERSION)]
-            rows.append(await in_turns(_EXPLANATION, shared, len(parts)))
+            rows = await _rows(organization_id, some)
             told = await connection.fetchval(sql, organization_id, *may, *rows)
             if told:  # an analyzer was given one of the items to measure
                 await resulted(connection, organization_id, some)
         await count_released(connection, {one.order_id for one in versions if one.status is _FINAL})
+
+
+async def _rows(organization_id: UUID, versions: Sequence[ResultVersion]) -> list[Rows]:
+    """The arguments of `_NEW_VERSIONS`: results, versions, explanations."""
+    results: list[bytes] = []
+    made: list[bytes] = []
+    parts: dict[UUID, Part] = {}
+    async for some in in_turns(versions):
+        columns: dict[str, Sequence[Any]] = dict(zip(ResultVersion._fields, zip(*some, strict=True), strict=True))
+        columns["explanation"], found = in_parts(organization_id, columns["steps"])
+        parts |= {part.id: part for part in found}
+        results += _RESULT.rows(columns, len(some))[1]
+        made += _VERSION.rows(columns, len(some))[1]
+    shared = sorted(parts.values(), key=lambda part: part.id)  # so that no two transactions wait for each other
+    texts = {"id": [part.id for part in shared], "steps": [part.steps for part in shared]}
+    return [(len(versions), results), (len(versions), made), _EXPLANATION.rows(texts, len(shared))]
 
 
 def _apart(versions: Sequence[ResultVersion]) -> list[Sequence[ResultVersion]]:

@@ -253,12 +253,12 @@ async def _items(
     items: dict[UUID, list[OrderedItem]] = defaultdict(list)
     led: dict[str, tuple[Led, ...]] = {}
     for row in await connection.fetch(_ITEMS, list(specimen_ids)):
-        item_id, test_id, order_id, status, specimen_id, follow_up_id, result_id, depth, state, *asked = row
+        item_id, follow_up_id = row[0], row[5]
         known = led.get(item_id)
         if known is None:
-            items[specimen_id].append(OrderedItem(item_id, test_id, order_id, _ITEM_STATUS[status]))
+            items[row[4]].append(OrderedItem(item_id, row[1], row[2], _ITEM_STATUS[row[3]]))
         if follow_up_id is not None:
-            changed_at, kind, dilution, by_person = asked
+            result_id, depth, state, changed_at, kind, dilution, by_person = row[6:]
             one = Led(
                 follow_up_id, item_id, result_id, depth, FollowUpState(state), changed_at, FollowUpKind(kind), dilution,
                 by_person,

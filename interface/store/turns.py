@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
-
-from interface.store.rows import Columns, Rows
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, TypeVar
 
 _IN_A_TURN: Final = 400  # rows; those of a batch at once would keep the loop from everybody for ten milliseconds
+_Row = TypeVar("_Row")
 
 
-async def in_turns(of: Columns, columns: Mapping[str, Sequence[Any]], count: int) -> Rows:
-    """`of.rows`, made a part at a time."""
-    pieces: list[bytes] = []
-    for at in range(0, count, _IN_A_TURN):
-        some = {name: column[at : at + _IN_A_TURN] for name, column in columns.items()}
-        pieces += of.rows(some, min(_IN_A_TURN, count - at))[1]
+async def in_turns(rows: Sequence[_Row]) -> AsyncIterator[Sequence[_Row]]:
+    """The rows a part at a time, with a turn of the others after each."""
+    for at in range(0, len(rows), _IN_A_TURN):
+        yield rows[at : at + _IN_A_TURN]
         await asyncio.sleep(0)
-    return count, pieces

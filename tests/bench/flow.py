@@ -51,7 +51,7 @@ from tests.bench.yardstick import (
 CONNECTIONS = 16
 WANTED, SLOWER = 0.2, 0.9  # of pg-full; with the results stored, of without
 BACKLOG = 27_000  # messages: eight hours of four chemistry lines and a haematology line
-POLL_S = 0.25
+POLL_S = 0.05
 # What PostgreSQL has of the counters of its log, and where it is in it.
 _WAL = "select wal_sync, pg_current_wal_lsn() - '0/0'::pg_lsn as bytes from pg_stat_wal"
 

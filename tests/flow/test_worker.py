@@ -13,7 +13,7 @@ import pytest
 from interface.domain.catalogue import Catalogue
 from interface.domain.qc_lots import Used
 from interface.errors import StoreAmbiguous, StoreUnavailable
-from interface.flow import around, batches, outcome, results
+from interface.flow import around, outcome, results
 from interface.flow.context import LinkContext
 from interface.flow.outcome import Surroundings
 from interface.flow.work import Work
@@ -283,7 +283,7 @@ async def test_of_a_batch_of_which_one_message_is_settled_meanwhile_the_others_a
 async def test_batches_are_decided_one_after_the_other_so_that_one_is_committed_meanwhile(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "BATCH_MESSAGES", 2)
+    monkeypatch.setattr(results, "BATCH_MESSAGES", 2)
     real, real_used = outcome.outcome_of, around.used_by
     order: list[str] = []
     arrived = 0
@@ -319,7 +319,7 @@ async def test_batches_are_decided_one_after_the_other_so_that_one_is_committed_
 async def test_what_was_ordered_at_once_goes_first_where_a_claim_is_more_than_one_batch(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "BATCH_MESSAGES", 1)
+    monkeypatch.setattr(results, "BATCH_MESSAGES", 1)
     async with laboratory(database_url, limits=LimitSettings(workers=1)) as lab:
         await _specimens(lab, 1, 2, 3)
         await lab.owner.execute(

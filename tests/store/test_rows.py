@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -85,11 +86,11 @@ async def test_rows_come_back_as_they_were(database_url: str) -> None:
 
 async def test_thousands_of_rows_are_made_with_turns_of_the_loop_between_and_are_the_same() -> None:
     columns = Columns("lab.any", {"id": "uuid", "text": "text", "number": "numeric"})
-    given: dict[str, list[Any]] = {
-        "id": [UUID(int=at) for at in range(2001)], "text": ["same"] * 2001,
-        "number": [Decimal(at // 900) for at in range(2001)],
-    }  # fmt: skip
+    given = [(UUID(int=at), "same", Decimal(at // 900)) for at in range(2001)]
     turns = 0
+
+    def named(rows: Sequence[tuple[Any, ...]]) -> dict[str, Sequence[Any]]:
+        return dict(zip(("id", "text", "number"), zip(*rows, strict=True), strict=True))
 
     async def others() -> None:
         nonlocal turns
@@ -98,12 +99,12 @@ async def test_thousands_of_rows_are_made_with_turns_of_the_loop_between_and_are
             await asyncio.sleep(0)
 
     beside = asyncio.create_task(others())
-    made = await in_turns(columns, given, 2001)
+    parts = [some async for some in in_turns(given)]
     beside.cancel()
-    count, pieces = columns.rows(given, 2001)
-    assert (made[0], b"".join(made[1])) == (count, b"".join(pieces))
+    pieces = [piece for some in parts for piece in columns.rows(named(some), len(some))[1]]
+    assert b"".join(pieces) == b"".join(columns.rows(named(given), len(given))[1])
     assert turns >= 5
-    assert await in_turns(columns, {name: [] for name in given}, 0) == (0, [])
+    assert [some async for some in in_turns(given[:0])] == []
 
 
 def test_a_nul_is_told_from_the_words_for_it() -> None:
