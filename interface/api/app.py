@@ -230,7 +230,7 @@ async def _pattern(request: web.Request) -> str:
 
 def _asks(request: web.Request) -> bool:
     """Whether the request changes nothing."""
-    return request.method in ("GET", "HEAD") or request.path.endswith("/_search")
+    return request.method in ("GET", "HEAD") or request.path.endswith(("/_search", "/$everything"))
 
 
 @web.middleware

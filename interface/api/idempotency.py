@@ -71,7 +71,7 @@ def _kept(response: web.Response, asked: bytes) -> Kept:
         asked,
         response.status,
         response.headers.get("Content-Type", "") if body else "",
-        response.headers.get("Location", ""),
+        response.headers.get("Location", response.headers.get("Content-Location", "")),
         response.headers.get("ETag", ""),
         body if isinstance(body, bytes) else b"",
     )
@@ -80,7 +80,8 @@ def _kept(response: web.Response, asked: bytes) -> Kept:
 def _again(kept: Kept, asked: bytes) -> web.Response:
     if kept.request != asked:
         raise ApiError(422, "business-rule", f"this {HEADER} stood for another request: a new one needs a new key")
-    said = {"Content-Type": kept.media, "Location": kept.location, "ETag": kept.etag, REPLAYED: "true"}
+    where = "Content-Location" if kept.status == 202 else "Location"  # of an export, which goes on after the answer
+    said = {"Content-Type": kept.media, where: kept.location, "ETag": kept.etag, REPLAYED: "true"}
     return web.Response(
         body=kept.body or None, status=kept.status, headers={name: value for name, value in said.items() if value}
     )

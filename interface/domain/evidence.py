@@ -13,7 +13,7 @@ from interface.domain.views import ActorKind
 
 @dataclass(frozen=True, slots=True)
 class OrganizationView:
-    """A laboratory."""
+    """A laboratory as whoever administers it sees it."""
 
     id: UUID
     name: str
@@ -22,14 +22,25 @@ class OrganizationView:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceView:
-    """An analyzer. `manufacturer`, `model`: as its driver says."""
+class LaboratoryView:
+    """A laboratory as an EMR sees it, in one of its versions."""
 
     id: UUID
     name: str
-    driver: str
+    title: str
+    version: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """An analyzer in one of its versions. `manufacturer`, `model`: as its driver says."""
+
+    id: UUID
+    version: int
+    updated_at: datetime
+    name: str
     serial: str
-    created_at: datetime
     manufacturer: str = ""
     model: str = ""
 

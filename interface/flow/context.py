@@ -63,7 +63,7 @@ class Before:
     async def read(cls, connection: Connection, organization_id: UUID) -> Before:
         rows = await connection.fetch(
             """SELECT l.id, l.name, l.driver, l.role, l.analyzer_id, l.driver_revision, a.name AS analyzer,
-                      a.driver AS analyzer_driver
+                      a.driver AS analyzer_driver, a.manufacturer, a.model
                  FROM lab.link l JOIN lab.analyzer a ON a.id = l.analyzer_id WHERE l.organization_id = $1""",
             organization_id,
         )
@@ -76,12 +76,14 @@ class Before:
             found = self._pins[key] = await pinned(connection, organization_id, driver, revision)
         return found
 
-    def same(self, settings: LinkSettings, revision: str) -> asyncpg.Record | None:
+    def same(self, settings: LinkSettings, driver: Driver) -> asyncpg.Record | None:
         """The link's row where all of it is as the configuration and the driver say."""
         analyzer, row = settings.analyzer or settings.id, self.rows.get(settings.id)
         if row is None or analyzer in self._written or (
-            (row["driver"], row["role"], row["driver_revision"], row["analyzer"], row["analyzer_driver"])
-            != (settings.driver, settings.role.value, revision, analyzer, settings.driver)
+            (row["driver"], row["role"], row["driver_revision"], row["analyzer"], row["analyzer_driver"],
+             row["manufacturer"], row["model"])
+            != (settings.driver, settings.role.value, driver.revision, analyzer, settings.driver,
+                driver.vendor, driver.model)
         ):  # fmt: skip
             self._written.add(analyzer)
             return None
@@ -106,10 +108,10 @@ async def register(
     stays = was["driver_revision"] if was is not None and was["driver"] == settings.driver else ""
     found = await before.pinned(connection, organization_id, driver, settings.driver_revision or stays)
     revision = found.driver.revision
-    if (row := before.same(settings, revision)) is not None:
+    if (row := before.same(settings, found.driver)) is not None:
         link_id, analyzer_id = row["id"], row["analyzer_id"]
     else:
-        link_id, analyzer_id = await _write(connection, organization_id, settings, revision)
+        link_id, analyzer_id = await _write(connection, organization_id, settings, found.driver)
     context = LinkContext(organization_id, link_id, analyzer_id, settings, found.driver, driver.revision, found.changed)
     now = settings.driver, settings.role.value, analyzer_id, revision
     if was is None or (was["driver"], was["role"], was["analyzer_id"], was["driver_revision"]) != now:
@@ -122,13 +124,16 @@ async def register(
 
 
 async def _write(
-    connection: Connection, organization_id: UUID, settings: LinkSettings, revision: str
+    connection: Connection, organization_id: UUID, settings: LinkSettings, driver: Driver
 ) -> tuple[UUID, UUID]:
-    """The rows of a link and its analyzer; their ids."""
+    """The rows of a link and its analyzer; their ids. Maker and model are as the driver says that runs."""
     analyzer_id: UUID = await connection.fetchval(
-        """INSERT INTO lab.analyzer (id, organization_id, name, driver) VALUES ($1, $2, $3, $4)
-           ON CONFLICT (organization_id, name) DO UPDATE SET driver = excluded.driver RETURNING id""",
-        uuid7(), organization_id, settings.analyzer or settings.id, settings.driver,
+        """INSERT INTO lab.analyzer (id, organization_id, name, driver, manufacturer, model)
+           VALUES ($1, $2, $3, $4, $5, $6)
+           ON CONFLICT (organization_id, name) DO UPDATE SET driver = excluded.driver,
+               manufacturer = excluded.manufacturer, model = excluded.model
+           RETURNING id""",
+        uuid7(), organization_id, settings.analyzer or settings.id, settings.driver, driver.vendor, driver.model,
     )  # fmt: skip
     link_id: UUID = await connection.fetchval(
         """INSERT INTO lab.link (id, organization_id, name, analyzer_id, driver, driver_revision, role)
@@ -136,6 +141,6 @@ async def _write(
            ON CONFLICT (organization_id, name) DO UPDATE SET analyzer_id = excluded.analyzer_id, role = excluded.role,
                driver_revision = excluded.driver_revision, driver = excluded.driver
            RETURNING id""",
-        uuid7(), organization_id, settings.id, analyzer_id, settings.driver, revision, settings.role.value,
+        uuid7(), organization_id, settings.id, analyzer_id, settings.driver, driver.revision, settings.role.value,
     )  # fmt: skip
     return link_id, analyzer_id

@@ -95,6 +95,17 @@ async def binary_of(connection: Connection, report_id: UUID, audience: Audience)
     return await document(connection, found) if found is not None else None
 
 
+async def versions_of(connection: Connection, id: UUID, audience: Audience) -> list[StoredReport]:
+    """What a Binary of this id is and was, newest first: that version alone where it is one's, else the order's; none
+    where the audience may see none."""
+    found = await rows.find_version(connection, id, _seen_by(audience))
+    if found is not None:
+        return [found]
+    if await current(connection, id, seen := _seen_by(audience)) is None:
+        return []
+    return list(reversed(await rows.versions(connection, id, seen)))
+
+
 async def attached(connection: Connection, order_ids: Sequence[UUID], audience: Audience) -> dict[UUID, Attached]:
     """What DiagnosticReports say of their PDF, from rows alone: nothing is made or printed. An order of which the last
     version says something else than its records do now is left out until the next is made.

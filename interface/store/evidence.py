@@ -6,14 +6,12 @@ trail, see `AUDITED`.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
-from functools import lru_cache
 from uuid import UUID
 
 from asyncpg import Record
 
-from interface.domain.evidence import AuditView, DeviceView, OrganizationView, ProvenanceView
+from interface.domain.evidence import AuditView, DeviceView, LaboratoryView, ProvenanceView
 from interface.domain.model import Origin, ResultStatus
 from interface.domain.views import ActorKind, Audience
 from interface.store.db import Connection
@@ -21,35 +19,20 @@ from interface.store.explanations import read_steps
 from interface.store.lab import version_visible
 
 
-async def laboratory(connection: Connection) -> OrganizationView | None:
+async def laboratory(connection: Connection) -> LaboratoryView | None:
     """The connection's own organization."""
-    row = await connection.fetchrow("select id, name, title, created_at from lab.organization")
-    return OrganizationView(**row) if row else None
-
-
-# ---- analyzers ------------------------------------------------------------------------------------------------------
-
-_DEVICES = """
-select a.id, a.name, a.driver, a.serial, a.created_at, coalesce((
-    select d.manifest from lab.driver_revision d where d.driver = a.driver order by d.first_used_at desc limit 1
-), '') as manifest
-from lab.analyzer a where a.id = any($1::uuid[])
-"""
+    row = await connection.fetchrow("select id, name, title, version, updated_at from lab.organization")
+    return LaboratoryView(**row) if row else None
 
 
 async def find_devices(connection: Connection, ids: Iterable[UUID]) -> list[DeviceView]:
-    """Analyzers, with what the newest revision of their driver that was used says of maker and model."""
-    rows = await connection.fetch(_DEVICES, list(ids))
-    return [
-        DeviceView(row["id"], row["name"], row["driver"], row["serial"], row["created_at"], *_made_by(row["manifest"]))
-        for row in rows
-    ]
-
-
-@lru_cache(maxsize=256)
-def _made_by(manifest: str) -> tuple[str, str]:
-    driver = tomllib.loads(manifest).get("driver", {})
-    return str(driver.get("vendor", "")), str(driver.get("model", ""))
+    """Analyzers."""
+    rows = await connection.fetch(
+        "select id, version, updated_at, name, serial, manufacturer, model from lab.analyzer"
+        " where id = any($1::uuid[])",
+        list(ids),
+    )
+    return [DeviceView(**row) for row in rows]
 
 
 # ---- why a version is as it is --------------------------------------------------------------------------------------

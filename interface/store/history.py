@@ -1,8 +1,10 @@
-"""Records as they stood: versions of patients, practitioners, specimens and orders, and reports of an instant.
+"""Records as they stood: versions of patients, practitioners, specimens, orders, laboratories, analyzers and
+subscriptions, and reports of an instant.
 
-Triggers keep each version of these (migration 0034); versions of results are kept anyway. A request or a report as of
-an instant is the order as it was kept last before, with the versions of its results that the audience may see and that
-were made by then. What an audience may not see as it stands now, it does not see as it stood (`store.lab.visible`).
+Triggers keep each version of these (migrations 0034, 0043); versions of results are kept anyway. A request or a report
+as of an instant is the order as it was kept last before, with the versions of its results that the audience may see and
+that were made by then. What an audience may not see as it stands now, it does not see as it stood
+(`store.lab.visible`).
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ from uuid import UUID
 
 from asyncpg import Record
 
+from interface.domain.evidence import DeviceView, LaboratoryView
 from interface.domain.model import RELEASED, ItemStatus, Priority, ResultStatus, Sex
 from interface.domain.states import SpecimenState
+from interface.domain.subscription import Status
 from interface.domain.views import (
     Audience,
     IdentifierView,
@@ -121,6 +125,62 @@ def _specimen(row: Record) -> SpecimenView:
         parent_id=_id(body["parent_id"]),
         collected_by=body["collected_by"],
         received_by=body["received_by"],
+    )
+
+
+async def laboratory_versions(connection: Connection, organization_id: UUID) -> list[LaboratoryView]:
+    return [
+        LaboratoryView(row["record_id"], row["body"]["name"], row["body"]["title"], row["version"], row["updated_at"])
+        for row in await _kept(connection, "organization", organization_id)
+    ]
+
+
+async def device_versions(connection: Connection, analyzer_id: UUID) -> list[DeviceView]:
+    return [
+        DeviceView(id=row["record_id"], version=row["version"], updated_at=row["updated_at"], **row["body"])
+        for row in await _kept(connection, "analyzer", analyzer_id)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionPast:
+    """A subscription as its client saw it. `headers`: their names, the values are kept nowhere but where they are
+    used; `ended`: this version says that it was deleted."""
+
+    id: UUID
+    version: int
+    updated_at: datetime
+    status: Status
+    reason: str
+    criteria: str
+    endpoint: str
+    payload: str
+    headers: tuple[str, ...]
+    ends_at: datetime | None
+    error: str
+    ended: bool
+
+
+async def subscription_versions(connection: Connection, subscription_id: UUID) -> list[SubscriptionPast]:
+    """Every version, newest first, the present one too."""
+    return [_subscription(row) for row in await _kept(connection, "subscription", subscription_id)]
+
+
+def _subscription(row: Record) -> SubscriptionPast:
+    body = row["body"]
+    return SubscriptionPast(
+        id=row["record_id"],
+        version=row["version"],
+        updated_at=row["updated_at"],
+        status=Status(body["status"]),
+        reason=body["reason"],
+        criteria=body["criteria"],
+        endpoint=body["endpoint"],
+        payload=body["payload"],
+        headers=tuple(body["headers"]),
+        ends_at=_at(body["ends_at"]),
+        error=body["error"],
+        ended=body["ended"],
     )
 
 

@@ -1,7 +1,8 @@
 """Subscriptions and the letters that endpoints refused, as rows. Every function runs in the caller's transaction.
 
 `position` and `done` say how far a subscription has been told: all up to `position`, and of the row after it the first
-`done` resources. One sender at a time has it claimed; what it notes counts only while it has.
+`done` resources. One sender at a time has it claimed; what it notes counts only while it has. `version` is counted by
+a trigger (migration 0043), where something else is said of it.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ async def replace(connection: Connection, id: UUID, new: NewSubscription, positi
         """update lab.subscription set status = 'active', resource = $2, criteria = $3, endpoint = $4, payload = $5,
                headers = $6, reason = $7, ends_at = $8, scopes = $9, position = coalesce($10, position),
                done = case when $10::bigint is null then done else 0 end, error = '', attempts = 0, due_at = now(),
-               claimed_by = null, claimed_until = null, version = version + 1, updated_at = now() where id = $1""",
+               claimed_by = null, claimed_until = null where id = $1""",
         id, new.resource, new.criteria, new.endpoint, new.payload, list(new.headers), new.reason, new.ends_at,
         list(new.scopes), position,
     )  # fmt: skip
@@ -153,8 +154,8 @@ async def live(connection: Connection, client_id: UUID) -> int:
 
 async def end(connection: Connection, id: UUID) -> None:
     await connection.execute(
-        """update lab.subscription set status = 'off', ended_at = now(), version = version + 1, updated_at = now(),
-               claimed_by = null, claimed_until = null, headers = '{}' where id = $1""",
+        """update lab.subscription set status = 'off', ended_at = now(), claimed_by = null, claimed_until = null,
+               headers = '{}' where id = $1""",
         id,
     )
 
@@ -163,7 +164,7 @@ async def set_status(connection: Connection, id: UUID, status: Status, error: st
     """What a person or the EMR decides: with a clean slate, and nobody who still sends notes anything."""
     await connection.execute(
         """update lab.subscription set status = $2, error = $3, attempts = 0, due_at = now(), claimed_by = null,
-               claimed_until = null, version = version + 1, updated_at = now() where id = $1""",
+               claimed_until = null where id = $1""",
         id, status, error,
     )  # fmt: skip
 
@@ -218,8 +219,6 @@ async def note_sent(
         """update lab.subscription set position = $3, done = $4, sent = sent + $6,
                sent_at = case when $6 > 0 then $5 else sent_at end,
                attempts = case when $6 > 0 then 0 else attempts end,
-               version = case when $6 > 0 and status = 'error' then version + 1 else version end,
-               updated_at = case when $6 > 0 and status = 'error' then now() else updated_at end,
                status = case when $6 > 0 then 'active' else status end,
                error = case when $6 > 0 then '' else error end
             where id = $1 and claimed_by = $2""",
@@ -233,8 +232,8 @@ async def note_failure(
 ) -> bool:
     """It was not taken, and is tried again at `due_at` unless it is off now. False when it is not the holder's."""
     done = await connection.execute(
-        """update lab.subscription set status = $3, error = $4, attempts = $5, due_at = $6, version = version + 1,
-               updated_at = now(), claimed_by = null, claimed_until = null where id = $1 and claimed_by = $2""",
+        """update lab.subscription set status = $3, error = $4, attempts = $5, due_at = $6,
+               claimed_by = null, claimed_until = null where id = $1 and claimed_by = $2""",
         id, holder, status, error, attempts, due_at,
     )  # fmt: skip
     return done.endswith(" 1")

@@ -66,7 +66,7 @@ from interface.store.schema import SCHEMA
 
 organization = Table(
     "organization", metadata, key(), Column("name", Text, nullable=False, unique=True), string("title"),
-    at("created_at", True)
+    at("created_at", True), integer("version", 1), at("updated_at", True),
 )  # fmt: skip
 counter = Table(  # numbers an organization hands out, such as order numbers: gaps are allowed, repeats are not
     "counter", metadata, Column("organization_id", Uuid, ForeignKey("lab.organization.id"), primary_key=True),
@@ -139,6 +139,7 @@ analyzer = Table(
     "analyzer", metadata, key(), tenant(), Column("name", Text, nullable=False), string("driver"),
     string("serial"),
     at("created_at", True), flag("worklist", False),  # it is told of its work without asking
+    integer("version", 1), at("updated_at", True), string("manufacturer"), string("model"),  # as its driver says
     UniqueConstraint("organization_id", "name"),
 )  # fmt: skip
 link = Table(

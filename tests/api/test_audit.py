@@ -71,6 +71,7 @@ BODIES |= {  # over FHIR
         "entry": [{"resource": _EVA, "request": {"method": "POST", "url": "Patient"}}],
     },
     "/fhir/Patient": _EVA,
+    "/fhir/Patient/{id}/$everything": {"resourceType": "Parameters"},
     "/fhir/ServiceRequest": {"resourceType": "ServiceRequest", **_TEST},
     "/fhir/ServiceRequest/{id}": {"resourceType": "ServiceRequest", **_TEST, "status": "revoked"},
 }
@@ -152,7 +153,7 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
     key = await evidence_key(laboratory, kind, result_id) or key
     options: dict[str, Any] = {}
     if route.method == "POST" and route.path.endswith("_search"):
-        options["data"] = {"_count": "10"}
+        options["data"] = {"_count": "10", "_id": str(key)} if kind == "Binary" else {"_count": "10"}
     elif route.method in ("POST", "PATCH", "PUT") and route.path != "/api/logout":
         options["json"] = body_of(route, uuid4().hex[:12])
     if route.path.endswith("/identifiers/end"):
@@ -167,6 +168,8 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
         options["json"] = {**options["json"], "subject": {"reference": f"Patient/{of['patient']}"}}
     if kind == "events":
         options["params"] = {"after": "0", "wait": "false"}  # it does not end of itself
+    if (route.method, route.path) == ("GET", "/fhir/Binary"):
+        options["params"] = {"_id": str(key)}
     if route.path == "/api/reports/qc":
         options["params"] = {"month": "2026-11"}
     code = {"panels": "PANEL", "specimen-types": "NEW"}.get(kind, "WBC")

@@ -127,6 +127,44 @@ async def test_everything_that_the_client_may_read_is_in_the_files(
         assert path.stat().st_mode & 0o077 == 0, "nobody but the service reads it"
 
 
+async def test_it_may_be_begun_by_a_post_with_its_parameters_in_the_body(export: Export) -> None:
+    of = await export.laboratory.order()
+    await export.laboratory.result(of, "11.1")
+    await export.laboratory.result(of, "5.5", loinc="2345-7", test_code="GLU")
+    said = {
+        "_type": "Observation,Patient", "_typeFilter": "Observation?code=2345-7", "_since": "2026-01-01T00:00:00Z",
+        "_outputFormat": "application/fhir+ndjson",
+    }  # fmt: skip
+    kinds = {"_since": "valueInstant"}
+    body = {
+        "resourceType": "Parameters",
+        "parameter": [{"name": name, kinds.get(name, "valueString"): value} for name, value in said.items()],
+    }
+    for level in ("", "/Patient"):
+        headers = {**ASYNC, "Idempotency-Key": f"export{level}"}
+        url = f"/fhir{level}/$export"
+        begun = await export.bench.ask("POST", url, export.token, json=body, headers=headers)
+        assert begun.status == 202, begun.body
+        again = await export.bench.ask("POST", url, export.token, json=body, headers=headers)
+        assert again.status == 202
+        where = begun.headers["Content-Location"]
+        assert again.headers["Content-Location"] == where, "once, however often it is sent"
+        await export.work()
+        found = await export.files(where)
+        assert (set(found), values(found)) == ({"Observation", "Patient"}, {"5.5"})
+        manifest = (await export.bench.get(where, export.token)).json
+        assert manifest["request"].endswith(url), "the URL alone, as Bulk Data has it"
+    one = {
+        "resourceType": "Parameters",
+        "parameter": [{"name": "patient", "valueReference": {"reference": "Patient/1"}}],
+    }
+    refused = await export.bench.ask("POST", "/fhir/Patient/$export", export.token, json=one, headers=ASYNC)
+    assert (refused.status, "'patient'" in refused.json["issue"][0]["diagnostics"]) == (400, True)
+    assert (await export.bench.ask("POST", "/fhir/$export", export.token, headers=ASYNC)).status == 202
+    group = await export.bench.ask("POST", f"/fhir/Group/{uuid7()}/$export", export.token, headers=ASYNC)
+    assert group.status == 404
+
+
 async def test_types_filters_and_scopes_narrow_it(export: Export) -> None:
     of = await export.laboratory.order()
     await export.laboratory.result(of, "11.1")

@@ -116,3 +116,89 @@ async def test_what_is_not_released_has_none(case: Case) -> None:
         answer = await case.bench.get(f"/fhir/DiagnosticReport/{order['order']}", case.token)
         assert "presentedForm" not in answer.json
         assert (await case.bench.get(f"/fhir/Binary/{order['order']}", case.token)).status == 404
+
+
+async def test_a_report_is_served_as_it_was_printed_each_time(case: Case) -> None:
+    order = f"Binary/{case.order['order']}"
+    first = await case.bench.get(f"/fhir/{order}", case.token)
+    await case.laboratory.result(case.order, "8.20")
+    second = await case.bench.get(f"/fhir/{order}", case.token)
+    assert first.body != second.body
+    past = (await case.bench.get(f"/fhir/{order}/_history", case.token)).json
+    entries = past["entry"]
+    assert (past["type"], past["total"], [one["response"]["etag"] for one in entries]) == (
+        "history", 2, ['W/"2"', 'W/"1"']
+    )  # fmt: skip
+    assert [one["request"] for one in entries] == [
+        {"method": "PUT", "url": order}, {"method": "POST", "url": "Binary"}
+    ]  # fmt: skip
+    assert [b64decode(one["resource"]["data"]) for one in entries] == [second.body, first.body]
+    for version, body in (("1", first.body), ("2", second.body)):
+        raw = await case.bench.get(f"/fhir/{order}/_history/{version}", case.token)
+        assert (raw.headers["Content-Type"], raw.body) == ("application/pdf", body)
+        fhir = {"Accept": "application/fhir+json"}
+        resource = await case.bench.get(f"/fhir/{order}/_history/{version}", case.token, headers=fhir)
+        assert resource.json["meta"]["versionId"] == version and b64decode(resource.json["data"]) == body
+    paged = (await case.bench.get(f"/fhir/{order}/_history?_count=1", case.token)).json
+    [following] = [one["url"] for one in paged["link"] if one["relation"] == "next"]
+    assert [one["resource"] for one in (await case.bench.get(following, case.token)).json["entry"]] == [
+        entries[1]["resource"]
+    ]
+    # a version by its own id is that version and no other
+    own = f"/fhir/{(await case.form())['url']}"
+    [only] = (await case.bench.get(f"{own}/_history", case.token)).json["entry"]
+    assert only["resource"]["meta"]["versionId"] == "2" and b64decode(only["resource"]["data"]) == second.body
+    assert (await case.bench.get(f"{own}/_history/1", case.token)).status == 404
+
+
+async def test_they_are_found_by_id_and_not_listed_without(case: Case) -> None:
+    await case.bench.get(f"/fhir/Binary/{case.order['order']}", case.token)
+    version, order = (await case.form())["url"].removeprefix("Binary/"), str(case.order["order"])
+    token = await case.laboratory.client_token("system/DiagnosticReport.rs", "system/Binary.rs")
+    found = await case.bench.get(f"/fhir/Binary?_id={version},{uuid4()},x,{order}", token)
+    assert (found.json["type"], found.json["total"]) == ("searchset", 2)
+    assert [one["resource"]["id"] for one in found.json["entry"]] == [version, order]
+    read = await case.bench.get(f"/fhir/Binary/{version}", token, headers={"Accept": "application/fhir+json"})
+    assert found.json["entry"][0]["resource"] == read.json
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    posted = await case.bench.ask("POST", "/fhir/Binary/_search", token, data=f"_id={version}", headers=form)
+    assert [one["resource"] for one in posted.json["entry"]] == [read.json]
+    page = (await case.bench.get(f"/fhir/Binary?_id={version},{order}&_count=1", token)).json
+    [following] = [one["url"] for one in page["link"] if one["relation"] == "next"]
+    assert set(following.partition("?")[2].partition("=")[0].split("&")) == {"_cursor"}
+    rest = (await case.bench.get(following, token)).json
+    assert [one["resource"]["id"] for one in (*page["entry"], *rest["entry"])] == [version, order]
+    assert [one["relation"] for one in rest["link"]] == ["self"]
+    for query, total in ((f"_id={version}&_id={order}", 0), (f"_id={version}&_count=0", 1)):
+        counted = (await case.bench.get(f"/fhir/Binary?{query}", token)).json
+        assert (counted["total"], "entry" in counted) == (total, False)
+    for query in ("", "_count=5", f"_id:missing={version}", "_id=" + ",".join(str(uuid4()) for _ in range(51))):
+        assert (await case.bench.get(f"/fhir/Binary?{query}", token)).status == 400, query
+    strictly = {"Prefer": "handling=strict"}
+    assert (await case.bench.get(f"/fhir/Binary?_id={order}&x=1", token, headers=strictly)).status == 400
+    assert (await case.bench.get(f"/fhir/Binary?_id={order}", case.token)).status == 403, "that needs .s"
+
+
+async def test_what_stands_in_the_way_of_a_read_stands_in_the_way_of_the_past_and_of_a_search(case: Case) -> None:
+    order = case.order["order"]
+    await case.bench.get(f"/fhir/Binary/{order}", case.token)
+    paths = (f"Binary/{order}", f"Binary/{order}/_history", f"Binary/{order}/_history/1")
+    reports, binaries = "system/DiagnosticReport.rs", "system/Binary.rs"
+    patient, nobody = (f"patient=Patient/{id}" for id in (case.order["patient"], uuid4()))
+    strangers = await found_laboratory(case.laboratory.database)
+    for laboratory, scopes, status in (
+        (case.laboratory, (reports, binaries), 200), (case.laboratory, (f"{reports}?{patient}", binaries), 200),
+        (case.laboratory, (f"{reports}?{nobody}", binaries), 404), (strangers, (reports, binaries), 404),
+    ):  # fmt: skip
+        token = await laboratory.client_token(*scopes)
+        for path in paths:
+            assert (await case.bench.get(f"/fhir/{path}", token)).status == status, (path, scopes)
+        total = (await case.bench.get(f"/fhir/Binary?_id={order}", token)).json["total"]
+        assert total == (1 if status == 200 else 0), scopes
+    await case.bench.writer.flush()
+    for action in ("read", "vread", "history"):
+        assert [row["entity_id"] for row in await strangers.audit(action)] == [order], action
+    [found, *_] = [row for row in await case.laboratory.audit("search") if row["entity_kind"] == "Binary"]
+    assert found["detail"]["matches"] == "1"
+    shown = [row for row in await case.laboratory.audit("disclose") if row["detail"]["by"].endswith("Binary")]
+    assert {row["detail"]["by"].partition(" ")[0] for row in shown} == {"read", "vread", "history", "search"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from interface.domain.model import HoldReason, ResultStatus
@@ -101,3 +102,62 @@ async def test_what_is_not_there_or_cannot_be_read_is_said(bench: Bench, laborat
     assert (
         await bench.get(f"/fhir/Patient/{patient}/$everything", await laboratory.client_token("system/Observation.rs"))
     ).status == 403
+
+
+async def test_it_may_be_posted_with_its_parameters_in_the_body_or_without(
+    bench: Bench, laboratory: Laboratory
+) -> None:
+    url = f"/fhir/Patient/{await _patient(laboratory)}/$everything"
+    token = await laboratory.client_token("system/*.rs")
+    fhir, form = ({"Content-Type": f"application/{kind}"} for kind in ("fhir+json", "x-www-form-urlencoded"))
+    asked = {
+        "resourceType": "Parameters",
+        "parameter": [
+            {"name": "_type", "valueCode": "Observation"}, {"name": "_type", "valueCode": "Device"},
+            {"name": "start", "valueDate": "2026-01-02"}, {"name": "_count", "valueInteger": 2},
+        ],
+    }  # fmt: skip
+    bodies: list[dict[str, Any]] = [
+        {}, {"headers": fhir}, {"json": {"resourceType": "Parameters"}}, {"data": b"", "headers": form}
+    ]  # fmt: skip
+    for body in bodies:
+        assert counted(await bench.ask("POST", url, token, **body)) == ALL, body
+    wanted = await bench.get(f"{url}?_type=Observation&_type=Device&start=2026-01-02", token)
+    assert counted(wanted) == {"Observation": 2, "Device": 1}
+    bodies = [
+        {"data": b"_type=Observation,Device&start=2026-01-02&_count=2", "headers": form},
+        {"data": orjson.dumps(asked), "headers": fhir}, {"json": asked},
+    ]  # fmt: skip
+    for body in bodies:
+        page = (await bench.ask("POST", url, token, **body)).json
+        [following] = [one["url"] for one in page["link"] if one["relation"] == "next"]
+        rest = (await bench.get(following, token)).json  # a page is always fetched
+        assert [*page["entry"], *rest["entry"]] == wanted.json["entry"], body
+    urled = await bench.ask("POST", f"{url}?_type=Observation", token)
+    assert counted(urled) == {"Observation": 2}
+
+
+async def test_a_body_that_cannot_be_read_is_refused_and_what_is_not_there_is_not(
+    bench: Bench, laboratory: Laboratory
+) -> None:
+    patient = await _patient(laboratory)
+    token = await laboratory.client_token("system/*.rs")
+    cases: list[tuple[Any, int]] = [
+        ({"resourceType": "Patient"}, 400), ([], 400), ({"resourceType": "Parameters", "parameter": [{}]}, 422),
+        ({"resourceType": "Parameters", "parameter": [{"name": "start", "valuePeriod": {}}]}, 422),
+        ({"resourceType": "Parameters", "parameter": [{"name": "start", "valueDate": "yesterday"}]}, 400),
+        ({"resourceType": "Parameters", "parameter": [{"name": "_format", "valueString": "xml"}]}, 406),
+        ({"resourceType": "Parameters", "parameter": [{"name": "_count", "valueInteger": 1}] * 201}, 413),
+    ]  # fmt: skip
+    for body, status in cases:
+        answer = await bench.ask("POST", f"/fhir/Patient/{patient}/$everything", token, json=body)
+        assert (answer.status, answer.json["resourceType"]) == (status, "OperationOutcome"), body
+    text = {"data": b"x", "headers": {"Content-Type": "text/plain"}}
+    assert (await bench.ask("POST", f"/fhir/Patient/{patient}/$everything", token, **text)).status == 415
+    unknown = uuid7()
+    assert (await bench.ask("POST", f"/fhir/Patient/{unknown}/$everything", token)).status == 404
+    narrow = await laboratory.client_token("system/Observation.rs")
+    assert (await bench.ask("POST", f"/fhir/Patient/{patient}/$everything", narrow)).status == 403
+    await bench.writer.flush()
+    [asked] = await laboratory.audit("everything")
+    assert (asked["detail"]["found"], asked["entity_id"]) == ("no", unknown)

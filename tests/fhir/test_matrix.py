@@ -38,17 +38,27 @@ async def _everything(bench: Bench, token: str, type: str) -> list[tuple[str, by
 
 
 async def _of_one(bench: Bench, token: str, result_id: UUID) -> list[tuple[str, bytes]]:
-    """What is said of one patient at once, of the past, and the printed report as a resource."""
+    """What is said of one patient at once, of the past of each type, and the printed report as a resource."""
     result = (await bench.get(f"/fhir/Observation/{result_id}", token)).json
     patient = result["subject"]["reference"]
     paths = [f"{patient}/$everything", f"{patient}/_history", f"Observation/{result_id}/_history"]
+    for type in TYPES[2:]:
+        page = (await bench.get(f"/fhir/{type}?_count=1", token)).json
+        paths.append(f"{type}/{page['entry'][0]['resource']['id']}/_history")
     reports = (await bench.get(f"/fhir/DiagnosticReport?result=Observation/{result_id}", token)).json
     [form] = reports["entry"][0]["resource"]["presentedForm"]
+    printed = form["url"].removeprefix("Binary/")
+    paths += [f"Binary/{printed}/_history", f"Binary?_id={printed}"]
     found = []
     for path in (*paths, form["url"]):
         answer = await bench.get(f"/fhir/{path}", token, headers={"Accept": "application/fhir+json"})
         assert answer.status == 200, answer.body
-        found.append((f"{answer.json['resourceType']} {path.rpartition('/')[2] if path in paths else ''}", answer.body))
+        found.append(
+            (
+                f"{answer.json['resourceType']} {path.rpartition('/')[2].partition('=')[0] if path in paths else ''}",
+                answer.body,
+            )
+        )
     return found
 
 
@@ -72,7 +82,11 @@ async def _subscriptions(laboratory: Laboratory) -> list[tuple[str, bytes]]:
         resources = [entry["resource"] for entry in bundle.json["entry"]]
         assert {one["status"] for one in resources} == {"error", "off"}
         bodies = [orjson.dumps(one) for one in (*made, *resources)]
-    return [("Bundle of Subscription", bundle.body), *(("Subscription", body) for body in bodies)]
+        assert (await emr.bench.ask("DELETE", f"/fhir/Subscription/{made[1]['id']}", emr.token)).status == 204
+        pasts = [await emr.bench.get(f"/fhir/Subscription/{one['id']}/_history", emr.token) for one in made]
+        assert [len(past.json["entry"]) for past in pasts] == [2, 4], "the second was deleted at last"
+    said = [("Bundle of Subscription", bundle.body), *(("Subscription", body) for body in bodies)]
+    return said + [("Bundle _history", past.body) for past in pasts]
 
 
 @needs_node

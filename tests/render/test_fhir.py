@@ -19,7 +19,7 @@ from fhir.resources.R4B.specimen import Specimen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interface.domain.evidence import OrganizationView
+from interface.domain.evidence import LaboratoryView
 from interface.domain.model import Comparator, ItemStatus, Origin, Priority, ResultStatus, Sex, ValueKind
 from interface.domain.views import (
     IdentifierView,
@@ -34,7 +34,7 @@ from interface.render import fhir
 from interface.render.json import dumps
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-LABORATORY = OrganizationView(UUID(int=9), "lab", "Test Laboratory", AT)
+LABORATORY = LaboratoryView(UUID(int=9), "lab", "Test Laboratory", 1, AT)
 RESULT = ResultView(
     id=UUID(int=1), version=2, version_id=UUID(int=2), status=ResultStatus.FINAL, held=(), updated_at=AT, created_at=AT,
     released_at=AT, test_code="HGB", test_name="Haemoglobin", loinc="718-7", kind=ValueKind.NUMERIC, value="5.10",
@@ -146,7 +146,7 @@ _VIEWS = st.builds(
 @settings(max_examples=200, deadline=None)
 @given(_VIEWS, st.sampled_from([None, LABORATORY, replace(LABORATORY, title="")]))
 def test_an_observation_put_together_of_remembered_parts_is_the_same_letter_for_letter(
-    view: ResultView, laboratory: OrganizationView | None
+    view: ResultView, laboratory: LaboratoryView | None
 ) -> None:
     """Of values that are nearly the same too: 5.1 is not 5.10, and nobody's subject is somebody's."""
     row = fhir.observation_row(view, laboratory)

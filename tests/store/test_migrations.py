@@ -320,6 +320,65 @@ async def test_of_what_was_there_before_no_method_is_known(empty_url: str, monke
     assert [tuple(row) for row in said] == [("", "")]
 
 
+async def test_laboratories_analyzers_and_subscriptions_of_before_have_the_version_that_they_were_at(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "TARGET", "0042")
+    await migrate.upgrade(empty_url)
+    connection = await open_connection(empty_url)
+    ids = [uuid7(), uuid7()]
+    made = datetime(2026, 1, 2, tzinfo=UTC)
+    for id in ids:
+        await connection.execute(
+            """with o as (insert into lab.organization (id, name, title, created_at) values ($1, $2, 'Title', $3)
+                          returning id),
+                    r as (insert into lab.driver_revision (organization_id, driver, revision, digest, manifest,
+                                                           first_used_at)
+                          select id, 'd', n::text, '', format('driver = {vendor = "V", model = "M%s"}', n),
+                                 $3 + n * interval '1 day' from o, generate_series(1, 2) n),
+                    a as (insert into lab.analyzer (id, organization_id, name, driver, serial, created_at)
+                          select case when n = 1 then id else gen_random_uuid() end, id, 'a' || n,
+                                 case n when 1 then 'd' else '' end, 'S', $3 from o, generate_series(1, 2) n),
+                    c as (insert into lab.client (id, organization_id, name, secret_hash) select id, id, 'c', '' from o
+                          returning id)
+               insert into lab.subscription (id, organization_id, client_id, status, resource, criteria, endpoint,
+                                             headers, version, updated_at)
+               select id, id, id, 'active', 'Patient', 'Patient', 'https://emr', '{"Authorization: s3cret"}', 7, $3
+                 from c""",
+            id, str(id), made,
+        )  # fmt: skip
+    monkeypatch.undo()
+    await migrate.upgrade(empty_url)
+    later = datetime(2026, 1, 4, tzinfo=UTC)  # when what it says of maker and model was first used
+    shown = await connection.fetch("select name, manufacturer, model, updated_at from lab.analyzer order by name")
+    assert {tuple(row) for row in shown} == {("a1", "V", "M2", later), ("a2", "", "", made)}
+    rows = await connection.fetch(
+        "select kind, version, updated_at, body::text from lab.record_version where record_id = $1 order by kind",
+        ids[1],
+    )
+    assert [(row["kind"], row["version"], row["updated_at"]) for row in rows] == [
+        ("analyzer", 1, later), ("organization", 1, made), ("subscription", 7, made)
+    ]  # fmt: skip
+    assert '["Authorization"]' in rows[2]["body"] and "s3cret" not in rows[2]["body"]
+    await _change_as_owner_and_as_application(connection, ids)
+    await connection.close()
+
+
+async def _change_as_owner_and_as_application(connection: Any, ids: list[Any]) -> None:
+    """Who administers the database acts for no organization, and changes any; the application its own only."""
+    await connection.execute("set role labora_owner")
+    await connection.execute("update lab.organization set title = 'New' where id = any($1::uuid[])", ids)
+    await connection.execute("set role labora_app")
+    for id in ids:
+        await connection.execute("select set_config('labora.org', $1, false)", str(id))
+        await connection.execute("update lab.subscription set criteria = 'Patient?name=x'")
+        rows = await connection.fetch(
+            "select kind, organization_id, version, body ->> 'title' from lab.record_version where version in (2, 8)"
+            " order by kind"
+        )
+        assert [tuple(row) for row in rows] == [("organization", id, 2, "New"), ("subscription", id, 8, None)]
+
+
 # ---- a server of the laboratory's own, as it comes: nothing of ours is there
 
 

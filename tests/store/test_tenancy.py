@@ -121,6 +121,7 @@ async def test_another_organizations_rows_are_neither_changed_nor_taken_nor_give
     organization: Organization,
     other_organization: Organization,
 ) -> None:
+    theirs = await _counted(owner, other_organization)
     async with database.organization(organization.id) as connection:
         for table in PROTECTED:
             if table.name in APPEND_ONLY:
@@ -132,12 +133,17 @@ async def test_another_organizations_rows_are_neither_changed_nor_taken_nor_give
             assert taken == "UPDATE 0", table.name
             with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
                 await connection.execute(f"update {name} set {mine} = $1", other_organization.id)
+    assert await _counted(owner, other_organization) == theirs
+    assert min(theirs.values()) == 1
+
+
+async def _counted(owner: asyncpg.Connection[asyncpg.Record], organization: Organization) -> dict[str, int]:
+    """How many rows of each table are the organization's."""
+    counted = {}
     for table in PROTECTED:
-        mine = organization_column(table)
-        left = await owner.fetchval(
-            f"select count(*) from {SCHEMA}.{table.name} where {mine} = $1", other_organization.id
-        )
-        assert left == 1, table.name
+        text = f"select count(*) from {SCHEMA}.{table.name} where {organization_column(table)} = $1"
+        counted[table.name] = await owner.fetchval(text, organization.id)
+    return counted
 
 
 @pytest.mark.usefixtures("filled")

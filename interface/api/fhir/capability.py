@@ -16,7 +16,7 @@ from interface.store.search.engine import Kind, Kinds
 from interface.store.search.fields import Link
 
 FHIR_VERSION = "4.0.1"
-PUBLISHED = date(2026, 11, 26)  # of this description; changes with it
+PUBLISHED = date(2026, 11, 27)  # of this description; changes with it
 # R4 http.html: what a route of a type is; the places in its path are named as they may be
 _INTERACTIONS = {
     ("GET", "/{}"): "read",
@@ -46,17 +46,18 @@ Specimens. Requests of one requisition, or of one placer number, are one order; 
 sent, and refused where the number is another order's. A request is updated to be revoked only."""
 
 _BINARY: Json = {
-    "type": "Binary",
     "documentation": "The report of an order as PDF (DiagnosticReport.presentedForm), as application/pdf or "
     "application/fhir+json; by the id of a version, or for the newest by that of the order.",
-    "interaction": [{"code": "read"}],
-    "versioning": "no-version",
-    "readHistory": False,
+    "versioning": "versioned",
+    "readHistory": True,
     "updateCreate": False,
     "conditionalCreate": False,
     "conditionalRead": "full-support",
     "conditionalUpdate": False,
     "conditionalDelete": "not-supported",
+    "searchParam": [
+        {"name": "_id", "type": "token", "documentation": "the resource's id; without it nothing is found"}
+    ],
 }
 
 Served = Collection[tuple[str, str]]  # methods and paths of the routes
@@ -83,7 +84,11 @@ def capability_statement(base_url: str, kinds: Kinds, served: Served) -> Json:
                 ],
                 **_operations("", paths),
                 "security": _security(base_url),
-                "resource": [*(_resource(kinds[name], kinds, paths) for name in TYPES), _subscription(paths), _BINARY],
+                "resource": [
+                    *(_resource(kinds[name], kinds, paths) for name in TYPES),
+                    _subscription(paths),
+                    _binary(paths),
+                ],
             }
         ],
     }
@@ -101,16 +106,26 @@ def _security(base_url: str) -> Json:
     }
 
 
+def _codes(kind: str, paths: Served) -> list[Json]:
+    """What is done with a type, as its routes say."""
+    return [
+        {"code": code} for (method, path), code in _INTERACTIONS.items() if (method, f"/fhir/{kind}{path}") in paths
+    ]
+
+
+def _binary(paths: Served) -> Json:
+    return {"type": "Binary", "interaction": _codes("Binary", paths), **_BINARY}
+
+
 def _subscription(paths: Served) -> Json:
     """It is no record of a laboratory's: it has no table of parameters, and cannot be chained to."""
-    codes = [code for (method, path), code in _INTERACTIONS.items() if (method, f"/fhir/Subscription{path}") in paths]
     return {
         "type": "Subscription",
         "documentation": f"rest-hook, of {', '.join(FOLLOWED)}; a client sees its own. With the payload "
         "application/fhir+json a resource is PUT to [endpoint]/[type]/[id], without one the endpoint is POSTed to.",
-        "interaction": [{"code": code} for code in codes],
+        "interaction": _codes("Subscription", paths),
         "versioning": "versioned-update",
-        "readHistory": False,
+        "readHistory": True,
         "updateCreate": False,
         "conditionalCreate": False,
         "conditionalRead": "full-support",
@@ -124,14 +139,14 @@ def _subscription(paths: Served) -> Json:
 
 
 def _resource(kind: Kind, kinds: Kinds, paths: Served) -> Json:
-    codes = [code for (method, path), code in _INTERACTIONS.items() if (method, f"/fhir/{kind.name}{path}") in paths]
+    codes = _codes(kind.name, paths)
     found: Json = {
         "type": kind.name,
-        "interaction": [{"code": code} for code in codes],
+        "interaction": codes,
         "versioning": "versioned",
-        "readHistory": "vread" in codes,
+        "readHistory": {"code": "vread"} in codes,
         "updateCreate": False,
-        "conditionalCreate": "create" in codes,
+        "conditionalCreate": {"code": "create"} in codes,
         "conditionalRead": "full-support",
         "conditionalUpdate": False,
         "conditionalDelete": "not-supported",

@@ -121,6 +121,22 @@ class Element:
             self.fault(part, name)
             return None
 
+    def primitive(self) -> str:
+        """`value[x]` of a simple type, as a URL would say it; of a reference, whom it refers to."""
+        found = [(name, value) for name, value in self._members.items() if name.startswith("value")]
+        if len(found) != 1:
+            self.fault("has one value", "value[x]", "structure")
+            return ""
+        [(name, value)] = found
+        if name == "valueReference":
+            return Element(value, self.at(name), self.faults).text("reference")
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, str | int | float) and "\0" not in str(value):
+            return str(value)
+        self.fault("is not of a simple type", name, "structure")
+        return ""
+
     def one(self, name: str) -> Element | None:
         value = self._members.get(name)
         return None if value is None else Element(value, self.at(name), self.faults)

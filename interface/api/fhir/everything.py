@@ -1,13 +1,15 @@
 """Patient/[id]/$everything (FHIR R4 operation-patient-everything): all that is served of a patient, in pages.
 
-First the patient, then what is his, type by type, then who and what it refers to. Types that who asks may not read are
-left out. Under whichever of the merged records: the search finds all of a person's.
+By GET, and by POST with the parameters in the body. First the patient, then what is his, type by type, then who and
+what it refers to. Types that who asks may not read are left out. Under whichever of the merged records: the search
+finds all of a person's.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import urlencode
 from uuid import UUID
 
 from aiohttp import web
@@ -15,6 +17,7 @@ from aiohttp import web
 from interface.api.context import SEAL, Need, Route, actor_of, note_read, services
 from interface.api.fhir.negotiation import fhir_response, negotiate
 from interface.api.fhir.page import read_one, shown
+from interface.api.fhir.parameters import Given, read_parameters
 from interface.api.fhir.routes import reader_of
 from interface.api.fhir.search import DEFAULT_COUNT, MOST_COUNT, Access, Reader
 from interface.api.fhir.types import AnyShown
@@ -106,10 +109,19 @@ async def _page(
     return found, None
 
 
+def _once(said: Given) -> dict[str, str]:
+    """By name; of `_type`, which may be said several times, all."""
+    given = dict(said)
+    if types := [value for name, value in said if name == "_type" and value]:
+        given["_type"] = ",".join(types)
+    return given
+
+
 async def _everything(request: web.Request) -> web.StreamResponse:
-    negotiate(request)
+    said = await read_parameters(request)
+    negotiate(request, said)
     served, actor, id = services(request), actor_of(request), read_id(request.match_info["id"])
-    given, after = dict(request.query), Place(("Patient",), _FIRST)
+    given, after = _once(said), Place(("Patient",), _FIRST)
     url = f"{served.base_url}/fhir/Patient/{request.match_info['id']}/$everything"
     if cursor := given.get("_cursor"):
         place = request[SEAL].find(cursor, _NAME, actor.id, actor.organization_id)
@@ -132,7 +144,7 @@ async def _everything(request: web.Request) -> web.StreamResponse:
         kept = tuple((name, text) for name, text in {**given, "id": str(id)}.items() if name != "_cursor")
         page = NextPage(_NAME, actor.id, actor.organization_id, kept, place=following)
         next_url = f"{url}?_cursor={request[SEAL].keep(page)}"
-    self_url = f"{url}?{request.query_string}" if request.query_string else url
+    self_url = f"{url}?{urlencode(said)}" if said else url
     entries = [(kind, one.id, one.json) for kind, one in found]
     body = fhir.searchset(f"{served.base_url}/fhir", entries, self_url, next_url)
     detail = {"found": "yes", "resources": str(len(found))}
@@ -146,9 +158,5 @@ def _count(text: str) -> int:
     return min(int(text[:9]), MOST_COUNT) if text else DEFAULT_COUNT
 
 
-ROUTES = (
-    Route(
-        "GET", "/fhir/Patient/{id}/$everything", _everything,
-        Need(Permission.PATIENT_READ, "Patient", "r", narrowed=True),
-    ),
-)  # fmt: skip
+_NEED = Need(Permission.PATIENT_READ, "Patient", "r", narrowed=True)
+ROUTES = tuple(Route(method, "/fhir/Patient/{id}/$everything", _everything, _NEED) for method in ("GET", "POST"))

@@ -1,7 +1,8 @@
 """Bulk Data Access 2.0: `$export` of the whole laboratory or of its patients, as files of NDJSON; docs/changes.md.
 
-For clients. What is exported is what each resource's search would find for this client: its scopes, their queries, what
-an EMR may see. Groups are not kept here, so that there is none to export.
+For clients; by GET, or by POST with the parameters in the body. What is exported is what each resource's search would
+find for this client: its scopes, their queries, what an EMR may see. Groups are not kept here, so that there is none to
+export.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from aiohttp import web
 
 from interface.api.context import Need, Route, actor_of, base_url_of, emr_of, json_response, note_read, services
 from interface.api.fhir.negotiation import MEDIA_TYPE
+from interface.api.fhir.parameters import read_parameters
 from interface.api.fhir.reading import Reader
 from interface.api.fhir.types import TYPES
 from interface.api.fhir.values import read_id
@@ -59,7 +61,7 @@ async def export_group(request: web.Request) -> web.StreamResponse:
 
 async def _begin(request: web.Request, level: str) -> web.StreamResponse:
     served, actor = services(request), actor_of(request)
-    given = await _parameters(request)
+    given = [(name, value) for name, value in await read_parameters(request) if value]
     if "respond-async" not in ",".join(request.headers.getall("Prefer", [])).replace(" ", "").lower().split(","):
         raise ApiError(400, "not-supported", "an export is answered later: ask with Prefer: respond-async")
     lenient = "handling=lenient" in ",".join(request.headers.getall("Prefer", [])).replace(" ", "").lower()
@@ -90,10 +92,6 @@ def _wanted(request: web.Request) -> None:
     organization_id = actor_of(request).organization_id
     services(request).feed.poke(organization_id)
     waking.wake(organization_id)  # the daemon, where this is another process
-
-
-async def _parameters(request: web.Request) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in request.query.items() if value]
 
 
 def _types(request: web.Request, wanted: list[str]) -> list[str]:
@@ -206,9 +204,15 @@ def _id(request: web.Request) -> UUID:
 
 _NEED = Need(None, "Patient", "r", narrowed=True)  # what is exported is patients' data, whatever the types
 ROUTES = (
-    Route("GET", "/fhir/$export", export_system, _NEED),
-    Route("GET", "/fhir/Patient/$export", export_patients, _NEED),
-    Route("GET", "/fhir/Group/{id}/$export", export_group, _NEED),
+    *(
+        Route(method, path, handler, _NEED)
+        for path, handler in (
+            ("/fhir/$export", export_system),
+            ("/fhir/Patient/$export", export_patients),
+            ("/fhir/Group/{id}/$export", export_group),
+        )
+        for method in ("GET", "POST")
+    ),
     Route("GET", "/fhir/$export-status/{id}", status, _NEED),
     Route("DELETE", "/fhir/$export-status/{id}", delete, _NEED),
     Route("GET", "/fhir/$export-files/{id}/{name}", download, _NEED),

@@ -1,16 +1,14 @@
 """vread and the history of one resource (FHIR R4 http.html#vread, #history): what an EMR could see of it, newest first.
 
-Of a type that is not in PASTS nothing is kept of what it was before, and the CapabilityStatement says so. Whoever may
-not read a resource as it stands may not read it as it stood, and a version that was not to be seen is none: neither is
-it listed, nor is there a gap where it would be. Nothing is ever deleted.
+Whoever may not read a resource as it stands may not read it as it stood, and a version that was not to be seen is none:
+neither is it listed, nor is there a gap where it would be. None of these is ever deleted. The pasts of Subscriptions
+and Binaries, which no search of a laboratory's records finds, are in `subscription` and `binary`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
-from urllib.parse import urlencode
 from uuid import UUID
 
 from aiohttp import web
@@ -18,10 +16,10 @@ from aiohttp import web
 from interface.api.context import Handler, Need, Route, actor_of, json_response, note_read, services
 from interface.api.fhir.negotiation import MEDIA_TYPE, negotiate
 from interface.api.fhir.page import read_one
+from interface.api.fhir.past import asked_of, bundle, page_of
 from interface.api.fhir.routes import part_of, read_response, reader_of
-from interface.api.fhir.search import DEFAULT_COUNT, MOST_COUNT
 from interface.api.fhir.types import TYPES, AnyShown, Shown
-from interface.api.fhir.values import bad, moment, read_id, with_article
+from interface.api.fhir.values import read_id, with_article
 from interface.domain.views import Audience
 from interface.errors import ApiError
 from interface.render import fhir
@@ -71,6 +69,16 @@ async def _requests(connection: Connection, id: UUID, audience: Audience) -> lis
     ]
 
 
+async def _organizations(connection: Connection, id: UUID, audience: Audience) -> list[Shown]:
+    found = await history.laboratory_versions(connection, id)
+    return [Shown(id, fhir.organization(view), view.updated_at, None) for view in found]
+
+
+async def _devices(connection: Connection, id: UUID, audience: Audience) -> list[Shown]:
+    found = await history.device_versions(connection, id)
+    return [Shown(id, fhir.device(view), view.updated_at, None) for view in found]
+
+
 async def _only(connection: Connection, id: UUID, audience: Audience) -> list[Shown]:
     """Of what never changes: it is its one version."""
     return []
@@ -83,6 +91,8 @@ PASTS: Final[dict[str, Versions]] = {
     "ServiceRequest": _requests,
     "Specimen": _specimens,
     "Practitioner": _practitioners,
+    "Organization": _organizations,
+    "Device": _devices,
     "Provenance": _only,
     "AuditEvent": _only,
 }
@@ -131,62 +141,14 @@ def _vread(kind: str) -> Handler:
 def _history(kind: str) -> Handler:
     async def past(request: web.Request) -> web.StreamResponse:
         negotiate(request)
-        id, asked = read_id(request.match_info["id"]), _asked(request)
+        id, asked = read_id(request.match_info["id"]), asked_of(request)
         found = await _found(request, kind, id)
         await note_read(request, "history", kind, id, [one.patient_id for one in found], {"versions": str(len(found))})
-        if not found:
+        if not found or id is None:
             raise ApiError(404, "not-found", f"there is no {kind} of this id")
-        return json_response(_bundle(request, kind, found, *asked), content_type=MEDIA_TYPE)
+        return json_response(bundle(request, kind, id, page_of(found, asked)), content_type=MEDIA_TYPE)
 
     return past
-
-
-def _asked(request: web.Request) -> tuple[int, datetime | None, str]:
-    """`_count`, `_since`, and the version that the page before ended with."""
-    count, since = request.query.get("_count", ""), request.query.get("_since", "")
-    if count and not (count.isascii() and count.isdigit()):
-        raise bad("_count is a number")
-    return (
-        min(int(count[:9]), MOST_COUNT) if count else DEFAULT_COUNT,
-        moment(since, "_since", datetime.now(UTC)).low if since else None,
-        request.query.get("_cursor", ""),
-    )
-
-
-def _bundle(
-    request: web.Request, kind: str, found: Sequence[AnyShown], count: int, since: datetime | None, after: str
-) -> fhir.Json:
-    base = f"{services(request).base_url}/fhir"
-    oldest = found[-1].version
-    within = [one for one in found if since is None or one.updated_at >= since]
-    start = next((place for place, one in enumerate(within, 1) if one.version == after), 0)
-    if after and not start:
-        raise ApiError(410, "expired", "this page link is none of this history's: begin again without it")
-    page = within[start : start + count]
-    url = f"{base}/{kind}/{found[0].id}/_history"
-    applied = {name: text for name in ("_count", "_since", "_cursor") if (text := request.query.get(name))}
-    links = [{"relation": "self", "url": f"{url}?{urlencode(applied)}" if applied else url}]
-    if page and start + count < len(within):
-        following = urlencode({**applied, "_cursor": page[-1].version})
-        links.append({"relation": "next", "url": f"{url}?{following}"})
-    bundle: fhir.Json = {"resourceType": "Bundle", "type": "history", "total": len(within), "link": links}
-    if page:
-        bundle["entry"] = [_entry(base, kind, one, created=one.version == oldest) for one in page]
-    return bundle
-
-
-def _entry(base: str, kind: str, one: AnyShown, *, created: bool) -> fhir.Json:
-    url = f"{kind}/{one.id}"
-    return {
-        "fullUrl": f"{base}/{url}",
-        "resource": one.resource,
-        "request": {"method": "POST" if created else "PUT", "url": kind if created else url},
-        "response": {
-            "status": "201" if created else "200",
-            "etag": f'W/"{one.version}"',
-            "lastModified": fhir.instant(one.updated_at),
-        },
-    }
 
 
 def _routes() -> Iterator[Route]:

@@ -25,8 +25,9 @@ from interface.api.fhir.negotiation import (
     resource_response,
     strict,
 )
+from interface.api.fhir.past import Deletion, asked_of, bundle, page_of
 from interface.api.fhir.reading import Reader
-from interface.api.fhir.types import Shown
+from interface.api.fhir.types import AnyShown, Shown
 from interface.api.fhir.values import read_id
 from interface.errors import ApiError
 from interface.flow import subscriptions
@@ -35,13 +36,15 @@ from interface.flow.subscriptions import Asked
 from interface.render import fhir
 from interface.render.fhir import Json
 from interface.render.json import dumps
+from interface.store import history as kept
 from interface.store import subscriptions as rows
+from interface.store.history import SubscriptionPast
 from interface.store.subscriptions import SubscriptionView
 
 PARAMETERS: Final = {"_id": "the resource's id", "status": "active, error or off", "criteria": "the whole criteria"}
 
 
-def resource(view: SubscriptionView) -> Json:
+def resource(view: SubscriptionView | SubscriptionPast) -> Json:
     channel: Json = {"type": "rest-hook", "endpoint": view.endpoint}
     if view.payload:
         channel["payload"] = view.payload
@@ -104,8 +107,8 @@ async def create(request: web.Request) -> web.StreamResponse:
     await services(request).feed.look(actor.organization_id)  # it is told of what comes now, and of nothing before
     async with services(request).database.transaction(actor.organization_id) as connection:
         view = await subscriptions.create(connection, actor, asked, *_parts(request))
-    # R4 http.html#create: without the version, since none but the present one is kept
-    return _answer(view, 201, {"Location": f"{services(request).base_url}/fhir/Subscription/{view.id}"})
+    location = f"{services(request).base_url}/fhir/Subscription/{view.id}/_history/{view.version}"
+    return _answer(view, 201, {"Location": location})
 
 
 async def update(request: web.Request) -> web.StreamResponse:
@@ -140,6 +143,44 @@ async def read(request: web.Request) -> web.StreamResponse:
     async with services(request).database.organization(actor.organization_id) as connection:
         view = await subscriptions.own(connection, actor, id)
     return resource_response(request, Shown(view.id, resource(view), view.updated_at, None))
+
+
+async def _versions(request: web.Request, id: UUID | None) -> list[AnyShown | Deletion]:
+    """All of the client's own, also of one that it has deleted, newest first; none of anybody else's."""
+    actor = actor_of(request)
+    if id is None or actor.id is None:
+        return []
+    async with services(request).database.organization(actor.organization_id) as connection:
+        view = await rows.find(connection, id)
+        if not (view and view.client_id == actor.id) and not await rows.deleted(connection, id, actor.id):
+            return []
+        found = await kept.subscription_versions(connection, id)
+    return [
+        Deletion(str(one.version), one.updated_at) if one.ended else Shown(id, resource(one), one.updated_at, None)
+        for one in found
+    ]
+
+
+async def history(request: web.Request) -> web.StreamResponse:
+    negotiate(request)
+    id, asked = read_id(request.match_info["id"]), asked_of(request)
+    found = await _versions(request, id)
+    await note_read(request, "history", "Subscription", id, (), {"versions": str(len(found))})
+    if not found or id is None:
+        raise ApiError(404, "not-found", "there is no Subscription of this id")
+    return json_response(bundle(request, "Subscription", id, page_of(found, asked)), content_type=MEDIA_TYPE)
+
+
+async def vread(request: web.Request) -> web.StreamResponse:
+    negotiate(request)
+    id, version = read_id(request.match_info["id"]), request.match_info["vid"]
+    found = next((one for one in await _versions(request, id) if one.version == version), None)
+    await note_read(request, "vread", "Subscription", id, (), {"found": "yes" if found is not None else "no"})
+    if found is None:
+        raise ApiError(404, "not-found", "there is no such version of a Subscription of this id")
+    if isinstance(found, Deletion):
+        raise ApiError(410, "deleted", "this version says that it was deleted")
+    return resource_response(request, found)
 
 
 async def search(request: web.Request) -> web.StreamResponse:
@@ -191,6 +232,8 @@ ROUTES = (
     Route("GET", "/fhir/Subscription", search, Need(None, "Subscription", "s")),
     Route("POST", "/fhir/Subscription/_search", search, Need(None, "Subscription", "s")),
     Route("GET", "/fhir/Subscription/{id}", read, Need(None, "Subscription", "r")),
+    Route("GET", "/fhir/Subscription/{id}/_history", history, Need(None, "Subscription", "r")),
+    Route("GET", "/fhir/Subscription/{id}/_history/{vid}", vread, Need(None, "Subscription", "r")),
     Route("POST", "/fhir/Subscription", create, Need(None, "Subscription", "c")),
     Route("PUT", "/fhir/Subscription/{id}", update, Need(None, "Subscription", "u")),
     Route("DELETE", "/fhir/Subscription/{id}", delete, Need(None, "Subscription", "d")),

@@ -169,12 +169,12 @@ async def _practitioners(connection: Connection, ids: Sequence[UUID], audience: 
 async def _organizations(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
     view = await evidence.laboratory(connection)
     known = view is not None and view.id in ids
-    return [Shown(view.id, fhir.organization(view), view.created_at, None)] if view and known else []
+    return [Shown(view.id, fhir.organization(view), view.updated_at, None)] if view and known else []
 
 
 async def _devices(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
     found = await evidence.find_devices(connection, ids)
-    return [Shown(view.id, fhir.device(view), view.created_at, None) for view in found]
+    return [Shown(view.id, fhir.device(view), view.updated_at, None) for view in found]
 
 
 async def _provenance(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
-from interface.domain.evidence import DeviceView, OrganizationView
+from interface.domain.evidence import DeviceView, LaboratoryView
 from interface.domain.systems import ANALYZER_SYSTEM, ORGANIZATION_SYSTEM, SERIAL_SYSTEM, TERMINOLOGY
 from interface.domain.views import ProviderView
-from interface.render.fhir.parts import Json, clean, identifier, instant, meta, without_empty
+from interface.render.fhir.parts import Json, clean, identifier, meta, without_empty
 
 
-def organization(view: OrganizationView) -> Json:
-    """The laboratory. What it was called before is not kept: its versionId says only whether it is as it was."""
-    return _as_it_is(
+def organization(view: LaboratoryView) -> Json:
+    """The laboratory."""
+    return without_empty(
         {
             "resourceType": "Organization",
             "id": str(view.id),
-            "meta": {"lastUpdated": instant(view.created_at)},
+            "meta": meta(view.version, view.updated_at),
             "identifier": [{"system": ORGANIZATION_SYSTEM, "value": clean(view.name)}],
             "active": True,
             # R4 organization-type has no laboratory; prov is a healthcare provider
@@ -43,13 +41,13 @@ def practitioner(view: ProviderView) -> Json:
 
 
 def device(view: DeviceView) -> Json:
-    """An analyzer. What its driver was before is not kept: versionId as the laboratory's."""
+    """An analyzer."""
     serial = {"system": SERIAL_SYSTEM, "value": clean(view.serial)} if clean(view.serial) else None
-    return _as_it_is(
+    return without_empty(
         {
             "resourceType": "Device",
             "id": str(view.id),
-            "meta": {"lastUpdated": instant(view.created_at)},
+            "meta": meta(view.version, view.updated_at),
             "identifier": [{"system": ANALYZER_SYSTEM, "value": clean(view.name)}, *([serial] if serial else [])],
             "status": "active",
             "manufacturer": clean(view.manufacturer),
@@ -59,9 +57,3 @@ def device(view: DeviceView) -> Json:
             "type": {"text": "Laboratory analyzer"},
         }
     )
-
-
-def _as_it_is(resource: Json) -> Json:
-    made = without_empty(resource)
-    version = blake2b(repr(sorted(made.items())).encode(), digest_size=8).hexdigest()
-    return {**made, "meta": {"versionId": version, **made["meta"]}}

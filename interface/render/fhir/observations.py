@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from interface.domain.evidence import OrganizationView
+from interface.domain.evidence import LaboratoryView
 from interface.domain.model import Origin, ResultStatus, ValueKind
 from interface.domain.views import ObservationRow, ResultView
 from interface.render.fhir.parts import (
@@ -43,12 +43,12 @@ _RATIO = re.compile(r"(\d+(?:\.\d+)?)\s*[:/]\s*(\d+(?:\.\d+)?)", re.ASCII)
 _RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)", re.ASCII)
 
 
-def observation(view: ResultView, laboratory: OrganizationView | None = None) -> Json:
+def observation(view: ResultView, laboratory: LaboratoryView | None = None) -> Json:
     """One result. `laboratory`: who performs."""
     return observation_of(observation_row(view, laboratory))
 
 
-def observation_row(view: ResultView, laboratory: OrganizationView | None = None) -> ObservationRow:
+def observation_row(view: ResultView, laboratory: LaboratoryView | None = None) -> ObservationRow:
     effective = view.collected_at or view.instrument_at
     return ObservationRow(
         id=view.id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from interface.domain.evidence import OrganizationView
+from interface.domain.evidence import LaboratoryView
 from interface.domain.model import RELEASED, ItemStatus, ResultStatus
 from interface.domain.views import ReportView
 from interface.render.fhir.parts import (
@@ -48,7 +48,7 @@ def report_time(view: ReportView) -> datetime | None:
     return min((at for one in view.results if (at := one.collected_at or one.instrument_at) is not None), default=None)
 
 
-def diagnostic_report(view: ReportView, laboratory: OrganizationView | None = None) -> Json:
+def diagnostic_report(view: ReportView, laboratory: LaboratoryView | None = None) -> Json:
     """One order with its results."""
     order = view.order
     taken = report_time(view)

@@ -82,7 +82,7 @@ def _organization(audience: Audience) -> Kind:
         name="Organization",
         table="lab.organization o",
         id="o.id",
-        updated="o.created_at",
+        updated="o.updated_at",
         parameters=(
             Parameter("identifier", Coded((ORGANIZATION_SYSTEM, "o.name")), "what it is called here", "identifier"),
             Parameter("name", Text("coalesce(nullif(o.title, ''), o.name)"), "how the name begins", "name"),
@@ -98,7 +98,7 @@ def _device(audience: Audience) -> Kind:
         name="Device",
         table="lab.analyzer a",
         id="a.id",
-        updated="a.created_at",
+        updated="a.updated_at",
         parameters=(
             Parameter("identifier", Coded((ANALYZER_SYSTEM, "a.name"), (SERIAL_SYSTEM, "a.serial")),
                       "what the analyzer is called, or its serial number", "identifier"),
