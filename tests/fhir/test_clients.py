@@ -42,6 +42,14 @@ async def test_fhirpy_reads_searches_and_pages(
     client = AsyncFHIRClient(f"{bench.url}/fhir", authorization=f"Bearer {token}")
     read = await client.reference("Patient", str(patient)).to_resource()
     assert (read.id, read["name"][0]["family"]) == (str(patient), "Muster")
+    whole = await read.execute("$everything", method="post", data={"resourceType": "Parameters"})
+    assert (
+        sorted(one["resource"]["id"] for one in whole["entry"] if one["resource"]["resourceType"] == "Observation")
+        == ids
+    )
+    assert (await read.execute("$everything", method="post"))["entry"] == whole["entry"]
+    past = await read.execute("_history", method="get")
+    assert [one["resource"] for one in past["entry"]] == [(await bench.get(f"/fhir/Patient/{patient}", token)).json]
     search = client.resources("Observation").search(patient=str(patient), code="718-7").sort("_lastUpdated").limit(2)
     assert [one.id for one in await search.fetch()] == ids[:2]
     assert [one.id async for one in search] == ids

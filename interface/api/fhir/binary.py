@@ -146,7 +146,9 @@ async def search(request: web.Request) -> web.StreamResponse:
     count = _count(dict(applied).get("_count", ""))
     allowed = _allowed(request)
     async with served.database.transaction(actor.organization_id) as connection:
-        named = [found[0] for id in ids if (found := await _versions(request, connection, id, allowed))]
+        # A report that has changed is made anew, by one at a time: all who ask for several go by the same order.
+        newest = {id: found[0] for id in sorted(ids) if (found := await _versions(request, connection, id, allowed))}
+        named = [newest[id] for id in ids if id in newest]
         start = next((at for at, one in enumerate(named, 1) if after is not None and one.id == after.id), 0)
         shown = [await one.shown(connection) for one in named[start : start + count]]
     next_url = ""
