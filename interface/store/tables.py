@@ -355,6 +355,7 @@ lab_order = Table(
     UniqueConstraint("organization_id", "number"), Index(None, "patient_id"),
     Index("lab_order_waiting_idx", "organization_id", postgresql_where=text("waiting")),
     Index(None, "organization_id", "placer_number"), Index(None, "organization_id", "updated_at"),
+    Index(None, "organization_id", "ordered_at"),
     Index(None, "requester_id", postgresql_where=text("requester_id IS NOT NULL")),
 )  # fmt: skip
 specimen = Table(

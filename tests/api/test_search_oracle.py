@@ -7,12 +7,13 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from interface.api.fhir.observations import ShownResult
 from interface.api.fhir.page import Found, find_page
-from interface.api.fhir.search import MOST_COUNT, Reader
+from interface.api.fhir.search import MOST_COUNT, Reader, Search
 from interface.api.fhir.types import TYPES
 from interface.domain.permissions import Restriction
 from interface.domain.views import Audience
@@ -40,9 +41,22 @@ class Asking:
         self._connection, self._audience = connection, audience
         self._reader = Reader(kinds(audience), ALL, "http://lab", NOW)
 
+    def search(self, kind: str, parameters: Parameters) -> Search:
+        return self._reader.search(kind, parameters, strict=True)
+
     async def page(self, kind: str, parameters: Parameters) -> Found:
-        search = self._reader.search(kind, [*parameters, ("_count", str(MOST_COUNT))], strict=True)
+        search = self.search(kind, [("_count", str(MOST_COUNT)), *parameters])
         return await find_page(self._connection, search, self._audience)
+
+    async def in_pages(self, kind: str, parameters: Parameters, count: int = 3) -> list[str]:
+        """The ids of all there are, in pages of a few."""
+        search = self.search(kind, [*parameters, ("_count", str(count))])
+        page = await find_page(self._connection, search, self._audience)
+        found = [str(one.id) for one in page.matches]
+        while page.after is not None:
+            page = await find_page(self._connection, search, self._audience, page.after)
+            found += [str(one.id) for one in page.matches]
+        return found
 
     async def find(self, kind: str, parameters: Parameters) -> set[str]:
         found = await self.page(kind, parameters)
@@ -272,6 +286,79 @@ async def test_includes_bring_what_the_matches_refer_to(database: Database, audi
                     }
                     if kind != target:
                         assert came == expected, f"{target}?_revinclude={kind}:{name}"
+
+
+SORTED = {  # where the resource says what it is sorted by
+    "_lastUpdated": "meta.lastUpdated", "date": "effectiveDateTime", "issued": "issued", "authored": "authoredOn",
+    "collected": "collection.collectedDateTime", "birthdate": "birthDate",
+}  # fmt: skip
+WINDOWS = ("_lastUpdated", "issued", "authored")
+
+
+def said_at(resource: dict[str, Any], name: str) -> datetime | None:
+    found = [datetime.fromisoformat(one) for one in at(resource, SORTED[name])]
+    if not found and name == "issued":  # what was not issued yet stands where its last change puts it
+        return said_at(resource, "_lastUpdated")
+    return found[0].replace(tzinfo=found[0].tzinfo or UTC) if found else None
+
+
+def in_turn(resources: dict[str, dict[str, Any]], name: str, descending: bool) -> list[str]:
+    """The ids in the order of what the resources say, those that say nothing last."""
+    said = {id: said_at(one, name) for id, one in resources.items()}
+    first = [id for id, one in said.items() if one is not None]
+    last = [id for id, one in said.items() if one is None]
+    first.sort(key=lambda id: (said[id], id), reverse=descending)
+    return first + sorted(last, reverse=descending)
+
+
+@pytest.mark.parametrize("audience", AUDIENCES)
+async def test_pages_come_in_the_order_of_what_the_resources_say(database: Database, audience: Audience) -> None:
+    laboratory = await found_laboratory(database)
+    await Maker(laboratory, 13).make(patients=6, orders=16)
+    async with database.organization(laboratory.organization_id) as connection:
+        asking = Asking(connection, audience)
+        world = await asking.world()
+        for name, each in world.resources.items():
+            for sort in kinds(audience)[name].sorts:
+                if sort in SORTED:
+                    for sign in ("", "-"):
+                        found = await asking.in_pages(name, [("_sort", f"{sign}{sort}")])
+                        assert found == in_turn(dict(each), sort, bool(sign)), f"{name}?_sort={sign}{sort}"
+        for name in ("DiagnosticReport", "ServiceRequest"):
+            for parameter in WINDOWS:
+                for value in ("ge2025-12-01", "lt2026-01-03", "2026-01-02", "sa2026-01-01", "2025,2026-02", "ne2026"):
+                    if parameter not in ELEMENTS[name] and parameter not in COMMON:
+                        continue
+                    asked = [(parameter, value)]
+                    met = {id: one for id, one in world.resources[name].items() if world.meets(one, parameter, value)}
+                    found = await asking.in_pages(name, asked)
+                    expected = sorted(met) if value.startswith("ne") else in_turn(met, parameter, False)
+                    assert found == expected, f"{name}?{parameter}={value}"
+                    assert (await asking.page(name, [*asked, ("_count", "0")])).total == len(met)
+
+
+async def test_a_page_of_what_changed_leaves_out_nothing_and_repeats_only_what_changed_meanwhile(
+    database: Database,
+) -> None:
+    laboratory = await found_laboratory(database)
+    maker = Maker(laboratory, 17)
+    await maker.make(patients=6, orders=16)
+    async with database.transaction(laboratory.organization_id) as connection:
+        asking = Asking(connection, Audience.EMR)
+        before = set((await asking.world()).resources["DiagnosticReport"])
+        search = asking.search("DiagnosticReport", [("_lastUpdated", "ge2020-01-01"), ("_count", "5")])
+        first = await find_page(connection, search, Audience.EMR)
+        again = str(first.matches[0].id)
+        await connection.execute("update lab.lab_order set updated_at = '2036-01-01Z' where id = $1", UUID(again))
+        for number in (98, 99):
+            await maker._order(connection, number)
+        new = set((await asking.world()).resources["DiagnosticReport"]) - before
+        found, place = [str(one.id) for one in first.matches], first.after
+        while place is not None:
+            page = await find_page(connection, search, Audience.EMR, place)
+            found, place = found + [str(one.id) for one in page.matches], page.after
+        old = [id for id in found if id not in new]
+        assert sorted(old) == sorted([*before, again]) and old[-1] == again
 
 
 def _targets(kind: str, name: str) -> list[str]:

@@ -21,7 +21,7 @@ from interface.domain.permissions import Restriction, restrictions
 from interface.domain.search import NEVER, All, Among, Either, Is, Missing, Node, Not, Referred, Refers
 from interface.domain.views import Actor, ActorKind
 from interface.errors import ApiError
-from interface.store.search.engine import Kind, Kinds, Order
+from interface.store.search.engine import Kind, Kinds, Order, Rows, Statement
 from interface.store.search.fields import Coded, Instant, Link, Parameter
 
 DEFAULT_COUNT, MOST_COUNT = 50, 500
@@ -128,6 +128,8 @@ class Reader:
             if strict:
                 raise unsupported(f"{with_article(kind)} has no search parameter {f'{name}={value}'[:80]!r}")
         found.where = All(tuple(conditions))
+        if found.order == Order():
+            found.order = Statement(self._kinds).own_order(Rows(kind, found.where))
         return found
 
     def part(self, kind: str, given: Sequence[tuple[str, str]]) -> Search:

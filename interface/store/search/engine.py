@@ -19,7 +19,19 @@ from uuid import UUID
 
 from asyncpg import QueryCanceledError, Record
 
-from interface.domain.search import All, Among, Either, Is, Missing, Node, Not, Referred, Refers
+from interface.domain.search import (
+    All,
+    Among,
+    Either,
+    Is,
+    Missing,
+    Moment,
+    Node,
+    Not,
+    Prefix,
+    Referred,
+    Refers,
+)
 from interface.store.db import Connection
 from interface.store.patients import persons
 from interface.store.search.fields import Link, Pairs, Parameter, either
@@ -58,7 +70,8 @@ class Kind:
     """A resource type as rows. Expressions are over `table` and those of `joins` (by alias) that they name.
 
     `updated`: when it changed last. `visible`: what the audience may see of it. `sorts`: by parameter the expression
-    that a search is put in order by and its SQL type; nulls come last.
+    that a search is put in order by and its SQL type; nulls come last. `walks`: the sorts whose order an index has,
+    each with the same resources as rows that it gives, None where they are these.
     """
 
     name: str
@@ -70,6 +83,7 @@ class Kind:
     joins: Mapping[str, Join | str] = field(default_factory=dict)
     sorts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     cover: Cover | None = None
+    walks: Mapping[str, Kind | None] = field(default_factory=dict)
 
     def parameter(self, name: str) -> Parameter | None:
         return next((each for each in self.parameters if each.name == name), None)
@@ -122,12 +136,19 @@ class Statement:
 
     def select(self, rows: Rows, what: str, more: Sequence[str] = (), level: int = 0) -> str:
         """`select what` of the rows; `more`: conditions beside; `level`: how many sets it is within."""
-        kind = self._kinds[rows.kind]
+        return self._select(self._kinds[rows.kind], rows.where, what, more, level)
+
+    def count(self, rows: Rows) -> str:
+        """How many there are. Those that a window of time finds are counted along the index that has it."""
+        kind = self.walked(rows, self.own_order(rows))
+        return self._select(kind, rows.where, "count(*)")
+
+    def _select(self, kind: Kind, where: Node, what: str, more: Sequence[str] = (), level: int = 0) -> str:
         scope = _Scope(kind, level)
         scope.note(what, kind.visible, *more)
-        conditions = [each for each in (kind.visible, self._condition(scope, rows.where), *more) if each != "true"]
+        conditions = [each for each in (kind.visible, self._condition(scope, where), *more) if each != "true"]
         text = " and ".join(conditions) or "true"
-        joins = scope.joins(self.selective(kind, rows.where))
+        joins = scope.joins(self.selective(kind, where))
         return f"select {what} from {kind.table} {joins} where {text}"  # noqa: S608 - words of ours
 
     def _condition(self, scope: _Scope, node: Node) -> str:
@@ -205,7 +226,7 @@ class Statement:
         What a selective condition finds is found first and then put in order: of a walk along the order's own index,
         leaving out what does not fit, the planner expects far less than it costs. Without one the walk is right.
         """
-        kind = self._kinds[rows.kind]
+        kind, selective = self.walked(rows, order), self.selective(self._kinds[rows.kind], rows.where)
         keys = [_key(kind, name, descending) for name, descending in order.by]
         turns = [descending for _, descending in order.by] + [order.id_descending]
         carried = [f"{text} as {name}" for name, text in cover.carried.items()] if cover is not None else []
@@ -215,11 +236,11 @@ class Statement:
         shown = ", ".join([*(f"m.k{n}::text as k{n}" for n in range(len(keys))), "m.id"])
         # the limit is in the text: of one that it does not know the planner expects a tenth of the rows
         end = f"order by {places} limit {int(limit)}"
-        selective, rest = self.selective(kind, rows.where), ""
+        rest = ""
         if cover is not None and selective:
             found, rest = self._in_turn(rows, what, more, cover)
         else:
-            found = self.select(rows, what, more)
+            found = self._select(kind, rows.where, what, more)
         found = f"with m as {'' if selective else 'not '}materialized ({found})"
         if cover is None:
             return f"{found} select {shown} from m {end}"  # noqa: S608 - words of ours
@@ -231,6 +252,23 @@ class Statement:
         # put in order by who asked: the rows nearly always come in it, and the database would sort them again
         number = f"row_number() over (order by {places}) as n"
         return f"{found} select {shown}, {cover.columns}, {number} from ({page}) m {cover.joins}"  # noqa: S608
+
+    def walked(self, rows: Rows, order: Order) -> Kind:
+        """The type as the rows that an index has in this order, where it is walked along it."""
+        kind = self._kinds[rows.kind]
+        if order.by and not self.selective(kind, rows.where):
+            return kind.walks.get(order.by[0][0]) or kind
+        return kind
+
+    def own_order(self, rows: Rows) -> Order:
+        """That of a search which asks for none: as they were made; those that nothing but a window of time finds, along
+        the index that has it: on a walk through all there are the window's may come last."""
+        kind = self._kinds[rows.kind]
+        if self.selective(kind, rows.where):
+            return Order()
+        windows = (each.parameter for each in _conjuncts(rows.where) if isinstance(each, Is) and _bounded(each))
+        name = next((name for name in windows if name in kind.walks), None)
+        return Order(((name, False),)) if name is not None else Order()
 
     def _in_turn(self, rows: Rows, what: str, more: Sequence[str], cover: Cover) -> tuple[str, str]:
         """`select what` of the rows by what their own table says; and the joins and conditions for which another row is
@@ -262,7 +300,8 @@ class Statement:
             case Among():
                 return True
             case Refers():
-                return node.ids is not None or self.selective(self._kinds[node.target], node.where or All())
+                few = node.ids is not None or self.selective(self._kinds[node.target], node.where or All())
+                return few and _link(kind, node.parameter).few
             case Referred():
                 return self.selective(self._kinds[node.kind], node.where)
             case Is():
@@ -316,12 +355,19 @@ def _conjuncts(node: Node) -> Iterator[Node]:
         yield node
 
 
+def _bounded(node: Is) -> bool:
+    """Whether it is a window of time."""
+    return all(isinstance(one, Moment) and one.prefix is not Prefix.NE for one in node.values)
+
+
 def _key(kind: Kind, name: str, descending: bool) -> tuple[str, str]:
     """A sort's expression without nulls, and its type."""
     text, cast = kind.sorts[name]
     last = {"timestamptz": "-infinity" if descending else "infinity", "date": "-infinity" if descending else "infinity"}
-    if text == kind.updated or cast == "text":
-        return (text, cast) if text == kind.updated else (f"coalesce({text}, '')", cast)
+    if name in kind.walks or text == kind.updated:  # there is one always
+        return text, cast
+    if cast == "text":
+        return f"coalesce({text}, '')", cast
     return f"coalesce({text}, '{last[cast]}'::{cast})", cast
 
 
@@ -504,7 +550,7 @@ async def find_together(connection: Connection, form: Form, asked: Sequence[Sequ
 async def count_rows(connection: Connection, kinds: Kinds, rows: Rows) -> int:
     """How many resources there are on all pages. Raises TooCostly."""
     statement = Statement(kinds)
-    [found] = await fetch(connection, statement.select(rows, "count(*)"), statement.values)
+    [found] = await fetch(connection, statement.count(rows), statement.values)
     count: int = found[0]
     return count
 

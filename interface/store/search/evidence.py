@@ -151,6 +151,7 @@ def _audit_event(audience: Audience) -> Kind:
             Parameter("type", Coded((TERMINOLOGY + "audit-event-type", "'rest'")), "rest", "type"),
         ),
         sorts={"date": ("a.at", "timestamptz")},
+        walks={"_lastUpdated": None, "date": None},
     )  # fmt: skip
 
 

@@ -194,16 +194,19 @@ _BOUNDS = {  # of the instant `e`, which is a point
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """A date: an expression of a point in time, or (`day`) of a date."""
+    """A date: an expression of a point in time, or (`day`) of a date; `present`: the condition under which it is shown
+    at all."""
 
     expression: str
     day: bool = False
+    present: str = ""
     type: ClassVar[str] = "date"
     selective: ClassVar[bool] = False
     modifiers: ClassVar[tuple[str, ...]] = ()
 
     def condition(self, value: Sequence[Value], bind: Bind) -> str:
-        return either(self._one(one, bind) for one in value if isinstance(one, Moment))
+        found = either(self._one(one, bind) for one in value if isinstance(one, Moment))
+        return f"({self.present} and {found})" if self.present else found
 
     def _one(self, moment: Moment, bind: Bind) -> str:
         shape, bounds = _BOUNDS[moment.prefix], {}
@@ -213,7 +216,7 @@ class Instant:
         return shape.format(e=self.expression, **bounds)
 
     def missing(self) -> str:
-        return f"({self.expression}) is null"
+        return f"({self.present}) is not true" if self.present else f"({self.expression}) is null"
 
 
 # Of the number `n` with its comparator `c`, which makes it a range without an end: `<5` is everything below 5.

@@ -44,6 +44,7 @@ from interface.store.search.fields import (
 
 HL7 = "http://hl7.org/fhir/"
 _NONE = "; none is kept"
+BY_CHANGE: Final[Mapping[str, None]] = {"_lastUpdated": None}  # `Kind.walks` of a table with an index of `updated_at`
 NEVER_SAID: Final = frozenset({"_tag", "_security", "_profile", "_source"})  # parameters of every type
 
 
@@ -89,6 +90,7 @@ def _patient(audience: Audience) -> Kind:
             Parameter("link", Link({"Patient": Pairs(_LINKS)}), "a record of the same patient", "link.other"),
         ),
         sorts={"birthdate": ("p.birth_date", "date"), "family": ("p.family", "text"), "given": ("p.given", "text")},
+        walks=BY_CHANGE,
     )  # fmt: skip
 
 
@@ -150,6 +152,7 @@ def _observation(audience: Audience) -> Kind:
         ),
         sorts={"date": (TAKEN, "timestamptz"), "code": ("v.test_code", "text"), "status": ("r.status", "text")},
         cover=OBSERVATION,
+        walks=BY_CHANGE,
     )  # fmt: skip
 
 
@@ -157,7 +160,7 @@ def _observation(audience: Audience) -> Kind:
 
 # What the audience sees of the results of an order, in one row
 _TOLD = """left join lateral (
-    select max(r.updated_at) as changed, min(coalesce(s.collected_at, v.instrument_at)) as taken, count(*) as results,
+    select min(coalesce(s.collected_at, v.instrument_at)) as taken, count(*) as results,
            count(*) filter (where r.status <> 'entered-in-error') as said,
            count(*) filter (where r.status in ({released})) as released,
            count(*) filter (where r.status = 'preliminary') as preliminary,
@@ -167,6 +170,19 @@ _TOLD = """left join lateral (
     left join lab.specimen s on s.id = r.specimen_id
     where r.order_id = o.id and {visible}
 ) t on true"""
+# When the results changed that it sees; of their versions nothing is read.
+_CHANGED = """left join lateral (
+    select max(r.updated_at) as at, count(*) as results from lab.result r where r.order_id = o.id and {visible}
+) c on true"""
+# Every change of an order or of a result of one, which are two indexes in the order of time; a report stands where it
+# changed last. Of results that changed together the last one says so, and none where the order did at that moment.
+_CHANGES = """(select n.id, n.updated_at as at, n.id as source from lab.lab_order n
+    union all select w.order_id, w.updated_at, w.id from lab.result w) e join lab.lab_order o on o.id = e.id"""
+_LAST_CHANGE = """case when e.source = e.id
+    then not exists (select from lab.result r where r.order_id = e.id and r.updated_at > e.at and {visible})
+    else o.updated_at < e.at and exists (select from lab.result r where r.id = e.source and {visible})
+        and not exists (select from lab.result r where r.order_id = e.id and (r.updated_at, r.id) > (e.at, e.source)
+                        and {visible}) end"""
 # `render.fhir.report_status`, in SQL
 _REPORT_STATUS = """(case
     when o.cancelled_at is not null and t.released = 0 then 'cancelled'
@@ -193,13 +209,18 @@ _NUMBERS = Numbered(
 
 def _report(audience: Audience) -> Kind:
     seen = {"visible": visible(audience), "released": _RELEASED}
-    status, updated = _REPORT_STATUS.format(**seen), "greatest(o.updated_at, t.changed)"
-    return Kind(
+    status = _REPORT_STATUS.format(**seen)
+
+    def issued(at: str) -> Parameter:
+        return Parameter("issued", Instant(at, present="c.results > 0"), "its last change", "issued")
+
+    updated = "greatest(o.updated_at, c.at)"
+    made = Kind(
         name="DiagnosticReport",
         table="lab.lab_order o",
         id="o.id",
         updated=updated,
-        joins={"t": _TOLD.format(**seen)},
+        joins={"t": _TOLD.format(**seen), "c": _CHANGED.format(**seen)},
         parameters=(
             *_subject("o.patient_id"),
             Parameter("identifier", _NUMBERS, "the order's number, the laboratory's or the placer's", "identifier"),
@@ -208,7 +229,7 @@ def _report(audience: Audience) -> Kind:
             Parameter("code", Coded((LOINC, "'11502-2'"), label="'Laboratory report'"),
                       "11502-2, laboratory report", "code"),
             Parameter("date", Instant("t.taken"), "when the first specimen was taken, else measured", "effective"),
-            Parameter("issued", Instant(f"case when t.results > 0 then {updated} end"), "its last change", "issued"),
+            issued(updated),
             Parameter("based-on", Link({"ServiceRequest": Pairs("select order_id as f, id as t from lab.order_item")}),
                       "the request", "basedOn"),
             Parameter("result", Link({"Observation": Pairs("select order_id as f, id as t from lab.result")}),
@@ -218,8 +239,16 @@ def _report(audience: Audience) -> Kind:
                       "performer"),
             Parameter("conclusion", Coded(), "a coded conclusion" + _NONE, "conclusionCode"),
         ),
-        sorts={"date": ("t.taken", "timestamptz"), "issued": ("t.changed", "timestamptz")},
+        sorts={"date": ("t.taken", "timestamptz")},
     )  # fmt: skip
+    others = tuple(one for one in made.parameters if one.name != "issued")
+    by_change = replace(
+        made, table=_CHANGES, id="e.id", updated="e.at", visible=_LAST_CHANGE.format(**seen),
+        parameters=(*others, issued("e.at")), sorts={**made.sorts, "issued": ("e.at", "timestamptz")},
+    )  # fmt: skip
+    walks = {"_lastUpdated": by_change, "issued": by_change}
+    # one without results was not issued yet: it comes where its last change puts it
+    return replace(made, walks=walks, sorts={**made.sorts, "issued": (updated, "timestamptz")})
 
 
 _REQUEST_STATUS = """(case when o.cancelled_at is not null or i.status in ('cancelled', 'rejected') then 'revoked'
@@ -257,6 +286,7 @@ def _request(audience: Audience) -> Kind:
             Parameter("based-on", Link({}), "what it fulfils" + _NONE, "basedOn"),
         ),
         sorts={"authored": ("o.ordered_at", "timestamptz"), "code": ("m.code", "text")},
+        walks={**BY_CHANGE, "authored": None},
     )  # fmt: skip
 
 
@@ -284,6 +314,7 @@ def _specimen(audience: Audience) -> Kind:
             Parameter("parent", Link({"Specimen": "s.parent_id"}), "the specimen it is of", "parent"),
         ),
         sorts={"collected": ("s.collected_at", "timestamptz")},
+        walks=BY_CHANGE,
     )
 
 
@@ -302,7 +333,8 @@ def _with_common(kind: Kind) -> Kind:
         Parameter("_source", NoAddress(), "where it says that it comes from; Provenance does", "meta.source"),
     )
     sorts = {"_lastUpdated": (kind.updated, "timestamptz"), **kind.sorts}
-    return replace(kind, parameters=common + kind.parameters, sorts=sorts)
+    walks = {name: _with_common(walk) if walk is not None else None for name, walk in kind.walks.items()}
+    return replace(kind, parameters=common + kind.parameters, sorts=sorts, walks=walks)
 
 
 @cache
