@@ -38,6 +38,7 @@ from tests.lasting import Lasting, Lender
 READER = Reader(kinds(Audience.EMR), {name: (Restriction(),) for name in TYPES}, "http://lab", datetime.now(UTC))
 PATIENTS, RESULTS, FEW = 2000, 8_000, 50
 ID = "01a21824-a424-7760-a1f0-3ef051021a2d"
+_MERGED = r"Merge Append(?s:.*)result_organization_id_updated_at"  # orders and results in one order of time
 HOT = {
     "Observation?patient={id}&category=laboratory&date=ge2026-01-01&date=lt2026-06-01": "patient_id",
     "Observation?patient={id}&category=laboratory&_sort=-date": "patient_id",
@@ -55,13 +56,13 @@ HOT = {
     "ServiceRequest?requester=Practitioner/{id}": "lab_order_requester_id",
     "ServiceRequest?_lastUpdated=gt2026-01-01&_sort=_lastUpdated": "lab_order_organization_id_updated_at",
     "DiagnosticReport?patient={id}&date=ge2026-01-01": "lab_order_patient_id",
-    "DiagnosticReport?_lastUpdated=gt2026-01-01&_sort=_lastUpdated": "result_organization_id_updated_at",
-    "DiagnosticReport?_lastUpdated=gt2026-01-01": "result_organization_id_updated_at",
-    "DiagnosticReport?_lastUpdated=lt2036-01-01": "result_organization_id_updated_at",
-    "DiagnosticReport?issued=ge2026-01-01&issued=lt2036-01-01": "result_organization_id_updated_at",
-    "DiagnosticReport?issued=ge2026-01-01&status=partial": "result_organization_id_updated_at",
-    "DiagnosticReport?_sort=-_lastUpdated": "result_organization_id_updated_at",
-    "DiagnosticReport?_sort=-issued": "result_organization_id_updated_at",
+    "DiagnosticReport?_lastUpdated=gt2026-01-01&_sort=_lastUpdated": _MERGED,
+    "DiagnosticReport?_lastUpdated=gt2026-01-01": _MERGED,
+    "DiagnosticReport?_lastUpdated=lt2036-01-01": _MERGED,
+    "DiagnosticReport?issued=ge2026-01-01&issued=lt2036-01-01": _MERGED,
+    "DiagnosticReport?issued=ge2026-01-01&status=partial": _MERGED,
+    "DiagnosticReport?_sort=-_lastUpdated": _MERGED,
+    "DiagnosticReport?_sort=-issued": _MERGED,
     "DiagnosticReport?status=partial": "lab_order_pkey|lab_order_organization_id_id",
     "Observation?_lastUpdated=gt2026-01-01": "organization_id_updated_at",
     "Specimen?_lastUpdated=gt2026-01-01": "specimen_organization_id_updated_at",
@@ -69,8 +70,8 @@ HOT = {
     "ServiceRequest?authored=gt2026-01-01": "lab_order_organization_id_ordered_at",
     "ServiceRequest?_sort=-authored": "lab_order_organization_id_ordered_at",
     "Patient?_lastUpdated=gt2026-01-01": "patient_organization_id_updated_at",
-    "AuditEvent?date=gt2026-01-01": "audit_event_default_organization_id_at",
-    "AuditEvent?_sort=-date": "audit_event_default_organization_id_at",
+    "AuditEvent?date=gt2026-01-01": "Merge Append(?s:.*)audit_event_default_organization_id_at",
+    "AuditEvent?_sort=-date": "Merge Append(?s:.*)audit_event_default_organization_id_at",
     "ServiceRequest?identifier=urn:emr|N-7": "placer_order_organization_id",
     "Specimen?patient={id}": "specimen_patient_id",
     "Specimen?_lastUpdated=gt2026-01-01&_sort=_lastUpdated": "specimen_organization_id_updated_at",

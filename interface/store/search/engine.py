@@ -71,7 +71,7 @@ class Kind:
 
     `updated`: when it changed last. `visible`: what the audience may see of it. `sorts`: by parameter the expression
     that a search is put in order by and its SQL type; nulls come last. `walks`: the sorts whose order an index has,
-    each with the same resources as rows that it gives, None where they are these.
+    each with the same resources as rows that it gives, upwards and downwards, None where they are these.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Kind:
     joins: Mapping[str, Join | str] = field(default_factory=dict)
     sorts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     cover: Cover | None = None
-    walks: Mapping[str, Kind | None] = field(default_factory=dict)
+    walks: Mapping[str, tuple[Kind, Kind] | None] = field(default_factory=dict)
 
     def parameter(self, name: str) -> Parameter | None:
         return next((each for each in self.parameters if each.name == name), None)
@@ -256,9 +256,11 @@ class Statement:
     def walked(self, rows: Rows, order: Order) -> Kind:
         """The type as the rows that an index has in this order, where it is walked along it."""
         kind = self._kinds[rows.kind]
-        if order.by and not self.selective(kind, rows.where):
-            return kind.walks.get(order.by[0][0]) or kind
-        return kind
+        if not order.by or self.selective(kind, rows.where):
+            return kind
+        name, descending = order.by[0]
+        both = kind.walks.get(name)
+        return both[descending] if both is not None else kind
 
     def own_order(self, rows: Rows) -> Order:
         """That of a search which asks for none: as they were made; those that nothing but a window of time finds, along

@@ -175,9 +175,13 @@ _CHANGED = """left join lateral (
     select max(r.updated_at) as at, count(*) as results from lab.result r where r.order_id = o.id and {visible}
 ) c on true"""
 # Every change of an order or of a result of one, which are two indexes in the order of time; a report stands where it
-# changed last. Of results that changed together the last one says so, and none where the order did at that moment.
-_CHANGES = """(select n.id, n.updated_at as at, n.id as source from lab.lab_order n
-    union all select w.order_id, w.updated_at, w.id from lab.result w) e join lab.lab_order o on o.id = e.id"""
+# changed last. Of results that changed together the last one says so, and none where the order did at that moment. Each
+# index is put in order by itself: below a union the planner does not see that it is, for row-level security.
+_CHANGES = """(
+    (select n.id, n.updated_at as at, n.id as source from lab.lab_order n order by n.updated_at {turn}, n.id {turn})
+    union all
+    (select w.order_id, w.updated_at, w.id from lab.result w order by w.updated_at {turn}, w.order_id {turn})) e
+    join lateral (select * from lab.lab_order o where o.id = e.id offset 0) o on true"""
 _LAST_CHANGE = """case when e.source = e.id
     then not exists (select from lab.result r where r.order_id = e.id and r.updated_at > e.at and {visible})
     else o.updated_at < e.at and exists (select from lab.result r where r.id = e.source and {visible})
@@ -242,11 +246,12 @@ def _report(audience: Audience) -> Kind:
         sorts={"date": ("t.taken", "timestamptz")},
     )  # fmt: skip
     others = tuple(one for one in made.parameters if one.name != "issued")
-    by_change = replace(
-        made, table=_CHANGES, id="e.id", updated="e.at", visible=_LAST_CHANGE.format(**seen),
-        parameters=(*others, issued("e.at")), sorts={**made.sorts, "issued": ("e.at", "timestamptz")},
+    along = replace(
+        made, id="e.id", updated="e.at", visible=_LAST_CHANGE.format(**seen), parameters=(*others, issued("e.at")),
+        sorts={**made.sorts, "issued": ("e.at", "timestamptz")},
     )  # fmt: skip
-    walks = {"_lastUpdated": by_change, "issued": by_change}
+    up, down = (replace(along, table=_CHANGES.format(turn=turn)) for turn in ("asc", "desc"))
+    walks = {"_lastUpdated": (up, down), "issued": (up, down)}
     # one without results was not issued yet: it comes where its last change puts it
     return replace(made, walks=walks, sorts={**made.sorts, "issued": (updated, "timestamptz")})
 
@@ -333,7 +338,7 @@ def _with_common(kind: Kind) -> Kind:
         Parameter("_source", NoAddress(), "where it says that it comes from; Provenance does", "meta.source"),
     )
     sorts = {"_lastUpdated": (kind.updated, "timestamptz"), **kind.sorts}
-    walks = {name: _with_common(walk) if walk is not None else None for name, walk in kind.walks.items()}
+    walks = {name: both and (_with_common(both[0]), _with_common(both[1])) for name, both in kind.walks.items()}
     return replace(kind, parameters=common + kind.parameters, sorts=sorts, walks=walks)
 
 
