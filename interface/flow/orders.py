@@ -102,9 +102,10 @@ class NewOrder:
 
 
 async def create_order(
-    connection: Connection, actor: Actor, order: NewOrder, audience: Audience = Audience.STAFF
+    connection: Connection, actor: Actor, order: NewOrder, audience: Audience = Audience.STAFF, *, if_none: bool = False
 ) -> OrderView:
-    """Make the order, or return the one that exists under its placer number, as the audience sees it.
+    """Make the order, or return the one that exists under its placer number, as the audience sees it; `if_none`:
+    whatever that one says beside, but for the patient and for what is to be measured on what.
 
     Raises OrderError; ApiError 403 for a user without the permission (what a client may do is decided by its scopes,
     at the API).
@@ -120,7 +121,7 @@ async def create_order(
     if problems:
         raise OrderError(problems)
     if existing is not None:
-        return await _repeated(connection, actor, existing, order, tests, audience)
+        return await _repeated(connection, actor, existing, order, tests, audience, if_none)
     order_id, number = await _make(connection, actor, order, tests)
     if order.placer_number:
         placed_id = await placing.insert(connection, actor.organization_id, order.placer, order_id, number)
@@ -386,13 +387,29 @@ async def _repeated(
     order: NewOrder,
     tests: Sequence[tuple[UUID, ...]],
     audience: Audience,
+    if_none: bool,
 ) -> OrderView:
     """The order that exists under this placer number, when it says the same. Raises OrderError when it does not."""
     view = await _view(connection, order_id, audience)
     known = await lab_changes.order_specimens(connection, order_id)
+    asked = list(zip(order.specimens, tests, strict=True))
+    differs = [] if await _same_patient(connection, view, order) else ["patient"]
+    if if_none:
+        same = _are_among(asked, known)
+    else:
+        differs += await _facts_that_differ(connection, view, order)
+        same = len(asked) == len(known) and all(map(_same_specimen, asked, known))
+    if not same:
+        differs.append("specimens and tests")
+    if differs:
+        text = f"there is already an order with this placer number, with a different {', '.join(differs)}"
+        raise OrderError([text], conflict=True)
+    await audit.record(connection, actor, "read", "order", order_id, {"by": "create order"})
+    return view
+
+
+async def _facts_that_differ(connection: Connection, view: OrderView, order: NewOrder) -> list[str]:
     differs: list[str] = []
-    if not await _same_patient(connection, view, order):
-        differs.append("patient")
     if view.priority is not order.priority:
         differs.append("priority")
     if view.clinical_history != order.clinical_history:
@@ -405,14 +422,28 @@ async def _repeated(
         differs.append("requester")
     if order.ordered_at not in (None, view.ordered_at):
         differs.append("time of the order")
-    asked = list(zip(order.specimens, tests, strict=True))
-    if len(asked) != len(known) or not all(map(_same_specimen, asked, known)):
-        differs.append("specimens and tests")
-    if differs:
-        text = f"there is already an order with this placer number, with a different {', '.join(differs)}"
-        raise OrderError([text], conflict=True)
-    await audit.record(connection, actor, "read", "order", order_id, {"by": "create order"})
-    return view
+    return differs
+
+
+def _are_among(asked: Iterable[tuple[NewSpecimen, tuple[UUID, ...]]], known: Iterable[SpecimenRow]) -> bool:
+    """Whether all that is asked for is there already, each specimen as another one; those with a number first."""
+    left = list(known)
+    for one in sorted(asked, key=lambda each: not each[0].barcode):
+        found = next((each for each in left if _is_within(one, each)), None)
+        if found is None:
+            return False
+        left.remove(found)
+    return True
+
+
+def _is_within(asked: tuple[NewSpecimen, tuple[UUID, ...]], known: SpecimenRow) -> bool:
+    specimen, tests = asked
+    return (
+        specimen.barcode in ("", known.barcode)
+        and specimen.type in ("", known.type)
+        and specimen.time_point_min == known.time_point_min
+        and known.test_ids.issuperset(tests)
+    )
 
 
 def _same_specimen(asked: tuple[NewSpecimen, tuple[UUID, ...]], known: SpecimenRow) -> bool:

@@ -139,6 +139,59 @@ async def test_the_same_number_with_other_content_is_refused(bench: Bench, labor
     assert await counted(laboratory) == (1, 1, 1, 2)
 
 
+async def test_what_exists_is_answered_with_whatever_else_it_says_where_that_is_the_condition(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    """R4 http.html#ccreate: one match is 200, and what was posted is ignored; but never for another patient's order or
+    one of other tests, which would be taken for placed."""
+    people = [id_in(await send(bench, token, patient(mrn), "/fhir/Patient")) for mrn in ("M-1", "M-2")]
+    condition = FHIR | {"If-None-Exist": "identifier=urn:emr|77"}
+
+    async def post(body: Json, headers: dict[str, str]) -> Answer:
+        return await bench.ask("POST", "/fhir/ServiceRequest", token, data=orjson.dumps(body), headers=headers)
+
+    first = alone("urn:emr", "77", people[0], "B-1")
+    made = await post(first, condition)
+    assert made.status == 201, made.body
+    later = first | {"priority": "routine", "reasonCode": [{"text": "fever"}], "authoredOn": "2026-01-03T03:00:00Z"}
+    del (unnumbered := alone("urn:emr", "77", people[0], "B-1"))["contained"][0]["accessionIdentifier"]
+    for body in (first, later, unnumbered):
+        again = await post(body, condition)
+        assert (again.status, again.headers["Location"]) == (200, made.headers["Location"]), again.body
+    for refused, headers in (
+        (later, FHIR), (alone("urn:emr", "77", people[1], "B-1"), condition),
+        (alone("urn:emr", "77", people[0], "B-2"), condition),
+        (first | {"code": {"coding": [{"system": "urn:labora:test", "code": "WBC"}]}}, condition),
+    ):  # fmt: skip
+        answer = await post(refused, headers)
+        assert (answer.status, answer.json["issue"][0]["code"]) == (409, "conflict"), answer.body
+    assert (await counted(laboratory))[1:] == (1, 1, 1)
+
+
+async def test_a_condition_of_every_request_of_an_order_is_one_of_the_order(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    first = answered(await send(bench, token, whole()))
+    condition = "identifier=urn:ward|PL-1"
+
+    def again(*conditions: str) -> Json:
+        sent = whole(priority="routine")
+        for one, said in zip(sent["entry"][2:], conditions, strict=True):
+            one["request"] |= {"ifNoneExist": said} if said else {}
+        return sent
+
+    assert answered(await send(bench, token, again(condition, condition))) == [("200", at) for _, at in first]
+    assert (await send(bench, token, again(condition, ""))).status == 409
+    tube = specimen(id="tube")
+    del tube["subject"]
+    person = {"reference": first[0][1]}
+    one = request("777-3", "http://loinc.org", subject=person, contained=[tube], specimen=[{"reference": "#tube"}])
+    headers = FHIR | {"If-None-Exist": condition}
+    found = await bench.ask("POST", "/fhir/ServiceRequest", token, data=orjson.dumps(one), headers=headers)
+    assert (found.status, f"ServiceRequest/{id_in(found)}") == (200, first[3][1]), found.body
+    assert await counted(laboratory) == (1, 1, 1, 2)
+
+
 async def test_sent_twice_at_the_same_moment_it_is_one_order(bench: Bench, laboratory: Laboratory, token: str) -> None:
     answers = await asyncio.gather(*(send(bench, token, whole()) for _ in range(4)))
     told = [answered(answer) for answer in answers]

@@ -26,7 +26,8 @@ NO_CONDITION = "is not one of the resource's own identifiers"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing to do. `id`: of what is there already, where it is a PUT, and `if_match` the versions it may be of."""
+    """One thing to do. `id`: of what is there already, where it is a PUT, and `if_match` the versions it may be of;
+    `if_none`: a POST that is to be passed over where there is one already."""
 
     place: int
     method: str
@@ -35,6 +36,7 @@ class Entry:
     resource: Element
     id: UUID | None = None
     if_match: str = ""
+    if_none: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +105,14 @@ def _entry(place: int, element: Element, base_url: str) -> Entry | None:
         return None
     kind, method = resource.text("resourceType", required=True), request.text("method", required=True)
     url = request.text("url", required=True).removeprefix(f"{base_url}/fhir/").strip("/")
-    made = Entry(place, method, kind, element.text("fullUrl"), resource)
+    full_url = element.text("fullUrl")
     if method == "POST" and kind in CREATED and url == kind:
-        if not supported(resource, request.text("ifNoneExist")):
+        condition = request.text("ifNoneExist")
+        if not supported(resource, condition):
             request.fault(NO_CONDITION, "ifNoneExist", "not-supported")
-        return made
+        return Entry(place, method, kind, full_url, resource, if_none=bool(condition))
     if method == "PUT" and kind == "ServiceRequest" and (id := _id(url, kind)):
-        return Entry(place, method, kind, made.full_url, resource, id, request.text("ifMatch"))
+        return Entry(place, method, kind, full_url, resource, id, request.text("ifMatch"))
     request.fault(
         f"is not done here: a transaction creates {', '.join(CREATED)}, and updates ServiceRequest/[id] to revoke it",
         code="not-supported",

@@ -8,7 +8,7 @@ with or without ifNoneExist.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import format_datetime
@@ -147,8 +147,10 @@ class _Ordering:
         order = _with_facts(order, group)
         order, subject = await self._for_patient(order, group)
         known = await placed_order(self._connection, group.placer)
+        conditional = {entry.place for entry in self._asked.entries if entry.if_none}
+        if_none = conditional.issuperset(place for place, _ in group.requests)
         try:
-            view = await create_order(self._connection, self._actor, order, self._audience)
+            view = await create_order(self._connection, self._actor, order, self._audience, if_none=if_none)
         except OrderError as error:
             at = group.requests[0][1].path
             raise OrderError([f"{at}: {each}" for each in error.problems], error.conflict, error.missing) from error
@@ -187,18 +189,34 @@ class _Ordering:
         on: Mapping[int, SpecimenSaid | None],
     ) -> None:
         """Where each request and each specimen is to be found now."""
-        ids = await lab_changes.order_specimen_ids(self._connection, view.id)
-        by_key = dict(zip(keys, ids, strict=False))
         members = await lab_changes.find_codes(self._connection, list(codes.values()))
         tests = await lab_changes.test_codes(self._connection, {id for [found] in members.values() for id in found})
+        wanted = {place: {tests[id] for id in members[code][0]} for place, code in codes.items()}
+        ordered = {key: {one for place in on if on[place] == key for one in wanted[place]} for key in keys}
+        by_key = await self._specimens_of(view, ordered)
         for place, request in group.requests:
-            wanted = {tests[id] for id in members[codes[place]][0]}
-            items = [i for i in view.items if i.specimen_id == by_key.get(on[place]) and i.test_code in wanted]
+            items = [i for i in view.items if i.specimen_id == by_key.get(on[place]) and i.test_code in wanted[place]]
             await self._name(request, group, view, [item.id for item in items])
             self.done[place] = Done("ServiceRequest", items[0].id if items else None, created, note=_panel(items))
         for place, specimen in self._asked.specimens.items():
             if specimen in by_key:
                 self.done[place] = Done("Specimen", by_key[specimen], created)
+
+    async def _specimens_of(
+        self, view: OrderView, ordered: Mapping[SpecimenSaid | None, Collection[str]]
+    ) -> dict[SpecimenSaid | None, UUID]:
+        """Which of the order's each specimen that was sent is: of its number, with what is ordered on it; each another
+        one, in the order in which they were made."""
+        left, found = await lab_changes.order_specimen_ids(self._connection, view.id), dict[SpecimenSaid | None, UUID]()
+        for sent, tests in sorted(ordered.items(), key=lambda each: not (each[0] and each[0].barcode)):
+            number = sent.barcode if sent is not None else ""
+            for id in left:
+                items = [item for item in view.items if item.specimen_id == id]
+                if {item.test_code for item in items}.issuperset(tests) and number in ("", items[0].barcode):
+                    found[sent] = id
+                    left.remove(id)
+                    break
+        return found
 
     async def _name(self, request: RequestSaid, group: Group, view: OrderView, items: Sequence[UUID]) -> None:
         """The request's own number stands for its items, as an ORC-2 of HL7 v2 does."""
@@ -312,7 +330,8 @@ def _creating(kind: str) -> Handler:
             raise ApiError(400, "structure", f"the body is not a {kind}")
         if not supported(resource, request.headers.get("If-None-Exist", "")):
             raise ApiError(412, "not-supported", f"If-None-Exist {NO_CONDITION}")
-        asked = understood([Entry(0, "POST", kind, "", resource)], faults, served.base_url)
+        conditional = bool(request.headers.get("If-None-Exist"))
+        asked = understood([Entry(0, "POST", kind, "", resource, if_none=conditional)], faults, served.base_url)
         return await _alone(request, (await _perform(request, asked))[0])
 
     return create
