@@ -78,7 +78,11 @@ HOT = {
     "Patient?_lastUpdated=gt2026-01-01&_sort=_lastUpdated": "patient_organization_id_updated_at",
     "Patient?identifier=urn:hospital|M-7": "patient_identifier",
     "Patient?family=Must&given=Ev": "patient_word",
+    "Patient?family:exact=Muster": "patient_word",
+    "Patient?birthdate=1980-05-01": "patient_organization_id_birth_date",
     "Patient?_id={id}": "patient",
+    "AuditEvent?patient={id}": "organization_id_entity_id",
+    "AuditEvent?entity=Observation/{id}&_sort=-date": "organization_id_entity_id",
 }
 BY_KEY = {  # with what of a result
     "Patient?_id={id}": "patient_id",
@@ -87,7 +91,9 @@ BY_KEY = {  # with what of a result
     "Observation?patient={id}&category=laboratory&_sort=-date": "patient_id",
     "Specimen?patient={id}": "patient_id",
 }
-_IN_ORDER = "_lastUpdated|issued|authored=gt|_sort=-authored|AuditEvent|status=partial|Observation.category"
+_IN_ORDER = (
+    "_lastUpdated|issued|authored=gt|_sort=-authored|AuditEvent.(date|_sort)|status=partial|Observation.category"
+)
 WALKS = frozenset(query for query in HOT if re.search(_IN_ORDER, query))
 _FILL = (
     """insert into lab.patient (id, organization_id, family, given)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from operator import itemgetter
@@ -31,10 +31,11 @@ from interface.domain.search import (
     Prefix,
     Referred,
     Refers,
+    Value,
 )
 from interface.store.db import Connection
 from interface.store.patients import persons
-from interface.store.search.fields import Link, Pairs, Parameter, either
+from interface.store.search.fields import Instant, Link, Pairs, Parameter, Sometimes, either
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,8 @@ class Statement:
         if isinstance(relation, Pairs):
             among = self._among(node, scope.level + 1)
             return _within(scope.kind.id, f"select x.f from ({relation.select}) x where x.t {among}", scope.level)  # noqa: S608
+        if isinstance(relation, Sometimes):
+            return f"({scope.note(relation.where)} and {relation.column} {self._among(node, scope.level)})"
         return f"{scope.note(relation)} {self._among(node, scope.level)}"
 
     def _among(self, node: Refers, level: int) -> str:
@@ -207,7 +210,8 @@ class Statement:
             among = _within("x.f", self.select(rows, source.id, level=scope.level + 2), scope.level + 1)
             inner = f"select x.t from ({relation.select}) x where {among}"  # noqa: S608 - words of ours
         else:
-            inner = self.select(rows, relation, level=scope.level + 1)
+            what = relation.expression if isinstance(relation, Sometimes) else relation
+            inner = self.select(rows, what, level=scope.level + 1)
         if scope.kind.name == "Patient":
             inner += f" union all select e.merged_into_id from lab.patient e where e.id = any(array({inner}))"  # noqa: S608
         return _within(scope.kind.id, inner, scope.level)
@@ -307,7 +311,8 @@ class Statement:
             case Referred():
                 return self.selective(self._kinds[node.kind], node.where)
             case Is():
-                return _parameter(kind, node.parameter).field.selective
+                field = _parameter(kind, node.parameter).field
+                return field.selective or (isinstance(field, Instant) and field.day and all(map(_one_day, node.values)))
         return False
 
     def of_one(self, kind: Kind, node: Node) -> bool:
@@ -355,6 +360,10 @@ def _conjuncts(node: Node) -> Iterator[Node]:
             yield from _conjuncts(each)
     else:
         yield node
+
+
+def _one_day(value: Value) -> bool:
+    return isinstance(value, Moment) and value.prefix is Prefix.EQ and value.high - value.low <= timedelta(days=1)
 
 
 def _bounded(node: Is) -> bool:

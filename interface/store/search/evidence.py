@@ -12,7 +12,7 @@ from interface.domain.views import Audience
 from interface.store.evidence import AUDITED
 from interface.store.lab import version_visible
 from interface.store.search.engine import Kind
-from interface.store.search.fields import Bind, Coded, Identified, Instant, Link, Parameter, Text, either
+from interface.store.search.fields import Bind, Coded, Identified, Instant, Link, Parameter, Sometimes, Text, either
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,7 @@ def _provenance(audience: Audience) -> Kind:
     )  # fmt: skip
 
 
+_OF_PATIENT = Sometimes("a.entity_id", "lower(a.entity_kind) = 'patient'")
 _OUTCOME = "case a.outcome when 'ok' then '0' else '4' end"
 
 
@@ -138,11 +139,10 @@ def _audit_event(audience: Audience) -> Kind:
         visible=AUDITED,
         parameters=(
             Parameter("date", Instant("a.at"), "when it was done", "recorded"),
-            Parameter("patient", Link({"Patient": "case when lower(a.entity_kind) = 'patient' then a.entity_id end"}),
-                      "whose data were reached", "entity.what"),
+            Parameter("patient", Link({"Patient": _OF_PATIENT}), "whose data were reached", "entity.what"),
             Parameter("entity", Link({
-                "Patient": "case when lower(a.entity_kind) = 'patient' then a.entity_id end",
-                "Observation": "case when a.entity_kind in ('Observation', 'result') then a.entity_id end",
+                "Patient": _OF_PATIENT,
+                "Observation": Sometimes("a.entity_id", "a.entity_kind in ('Observation', 'result')"),
             }), "what was reached", "entity.what"),
             Parameter("agent-name", Text("a.actor_name"), "how the name of who did it begins", "agent.name"),
             Parameter("address", Text("a.address"), "how the address begins that it was done from",

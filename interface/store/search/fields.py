@@ -315,7 +315,9 @@ class PatientName:
         if phrase.how is Match.EXACT:
             at = bind(phrase.text)
             parts = {"family": f"p.family = {at}", "given": f"{at} = any({_GIVEN.format('p.given')})"}
-            return either(text for name, text in parts.items() if self.part in ("", name))
+            same = either(text for name, text in parts.items() if self.part in ("", name))
+            words = search_words(phrase.text)[:1]  # by which the index finds it
+            return f"({' and '.join([*(self._group(each, Match.STARTS, bind) for each in words), same])})"
         groups = search_words(phrase.text)
         found = [self._group(group, phrase.how, bind) for group in groups]
         return f"({' and '.join(found)})" if found else "false"  # nothing that a name could begin with
@@ -341,11 +343,23 @@ class Pairs:
 
 
 @dataclass(frozen=True, slots=True)
+class Sometimes:
+    """A reference that is one only `where` this holds: a column, which an index finds by itself."""
+
+    column: str
+    where: str
+
+    @property
+    def expression(self) -> str:
+        return f"case when {self.where} then {self.column} end"
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """A reference: by type of what it refers to, the expression of its id, or pairs. Without any it is never there.
     `few`: one of what it refers to is referred to by few."""
 
-    targets: Mapping[str, str | Pairs]
+    targets: Mapping[str, str | Pairs | Sometimes]
     few: bool = True
     type: ClassVar[str] = "reference"
     selective: ClassVar[bool] = True
