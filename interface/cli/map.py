@@ -23,7 +23,6 @@ from interface.cli.laboratory import (
     only_organization,
 )
 from interface.cli.map_change import (
-    LINT_DAYS,
     apply,
     copy,
     import_,
@@ -31,11 +30,11 @@ from interface.cli.map_change import (
     read_folder,
     scope_options,
     set_,
-    understood,
     undo,
     unset,
 )
-from interface.domain.map_files import Choices, FileFaults, FileRow, FileRows
+from interface.domain.map_files import Choices, FileFaults, FileRow, FileRows, understood
+from interface.domain.map_lint import LINT_DAYS
 from interface.domain.mapping import MapRow, Span
 from interface.domain.permissions import Permission
 

@@ -7,10 +7,9 @@ import shlex
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import UUID
 
 import click
 
@@ -25,8 +24,8 @@ from interface.cli.laboratory import (
     laboratory_options,
     only_organization,
 )
-from interface.domain.map_files import HELD, Choices, FileFaults, FileRow, FileRows, Laboratory, Resolved, resolve
-from interface.domain.mapping import MapKey, MapRow
+from interface.domain.map_files import HELD, Choices, FileFaults, FileRow, FileRows, Laboratory, resolve, understood
+from interface.domain.mapping import MapKey
 from interface.domain.permissions import Permission
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 64 << 20
 REPLAYS_NAMED = 20  # of the codes whose held results can be replayed after a change
-LINT_DAYS = 90  # of traffic, whose units and codes the rows are judged by
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 Propose = Callable[["Connection", Laboratory, "Basis"], Awaitable["Proposal"]]
 
@@ -87,7 +85,7 @@ async def carry_out(settings: Settings, ask: Ask, propose: Propose, source: str 
     if not ask.dry_run and not ask.reason.strip():
         raise click.UsageError("say why, with --reason TEXT")
     name = ask.organization or only_organization(settings)
-    from interface.flow.map_facts import analyzers_of, laboratory
+    from interface.flow.map_facts import analyzers_of, findings_of, laboratory
     from interface.store import maps
 
     analyzers = analyzers_of(settings, name)
@@ -97,7 +95,7 @@ async def carry_out(settings: Settings, ask: Ask, propose: Propose, source: str 
             async with at.transaction() as connection:
                 basis = await maps.basis(connection)
                 proposal = await propose(connection, await laboratory(connection, analyzers), basis)
-                findings = await _findings(connection, analyzers, proposal)
+                findings = await findings_of(connection, analyzers, proposal)
         except FileFaults as error:
             return _refuse(error, ask.as_json)
         refused = any(one.severity == "error" for one in findings) and not ask.accept_errors
@@ -161,27 +159,6 @@ async def _register(
         driver = registry.load(link.driver, settings.driver_path)
         await register(connection, at.actor.organization_id, link, driver)
         await load_code_map(connection, at.actor.organization_id, driver.id)
-
-
-async def _findings(connection: Connection, analyzers: Analyzers, proposal: Proposal) -> list[Finding]:
-    """What lint says of the codes that change, as they would be then."""
-    from interface.flow.map_facts import lint_maps
-    from interface.store import maps
-
-    keys = {change.key for change in proposal.changes}
-    if not keys:
-        return []
-    gone = set(proposal.ended)
-    rows = [row for row in await maps.read_rows(connection, {key.driver for key in keys}) if row.id not in gone]
-    rows += [
-        MapRow(UUID(int=number), new.key, new.span, new.origin == "site", new.revision or 0)
-        for number, new in enumerate(proposal.added)
-    ]
-    since = proposal.basis.at - timedelta(days=LINT_DAYS)
-    found = await lint_maps(connection, analyzers, rows, since, proposal.basis.at)
-    about = {str(key) for key in keys} | {key.driver for key in keys}
-    about |= {f"test {new.span.target.test}" for new in proposal.added}
-    return [one for one in found if one.row in about]
 
 
 def _refuse(error: FileFaults, as_json: bool) -> int:
@@ -253,18 +230,6 @@ def read_folder(folder: Path) -> FileRows:
         scopes += read.scopes
         faults += read.faults
     return FileRows(tuple(rows), tuple(faults), tuple(scopes))
-
-
-def understood(read: FileRows, known: Laboratory, choices: Choices) -> Resolved:
-    """What a file's rows want. Raises FileFaults with all that is wrong: in reading, and in what was read."""
-    try:
-        resolved = resolve(read.rows, known, choices)
-    except FileFaults as error:
-        faults = [*read.faults, *error.faults]
-        raise FileFaults(sorted(faults, key=lambda one: (one.file, one.line))) from error
-    if read.faults:
-        raise FileFaults(read.faults)
-    return resolved
 
 
 # ---- commands --------------------------------------------------------------------------------------------------------

@@ -152,6 +152,18 @@ def resolve(rows: Iterable[FileRow], laboratory: Laboratory, choices: Choices) -
     return Resolved(tuple(wanted), tuple(reader.left_out))
 
 
+def understood(read: FileRows, known: Laboratory, choices: Choices) -> Resolved:
+    """What a file's rows want. Raises FileFaults with all that is wrong: in reading, and in what was read."""
+    try:
+        resolved = resolve(read.rows, known, choices)
+    except FileFaults as error:
+        faults = [*read.faults, *error.faults]
+        raise FileFaults(sorted(faults, key=lambda one: (one.file, one.line))) from error
+    if read.faults:
+        raise FileFaults(read.faults)
+    return resolved
+
+
 class _Reader:
     def __init__(self, laboratory: Laboratory, choices: Choices) -> None:
         self._laboratory, self._choices = laboratory, choices

@@ -16,6 +16,8 @@ from interface.domain.model import LabTest, ValueKind
 from interface.domain.units import UnitAliases, bare, canonical, commensurable
 from interface.errors import UnknownUnit
 
+LINT_DAYS = 90  # of traffic, whose units and codes the rows are judged by
+
 
 class Severity(StrEnum):
     ERROR = "error"  # results by this row are held, or go to a test whose code is wrong

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 from interface.domain.map_files import FileRow, Laboratory
-from interface.domain.map_lint import Finding, LintFacts, lint
+from interface.domain.map_lint import LINT_DAYS, Finding, LintFacts, lint
 from interface.domain.map_suggest import Hints, Suggestion, Unmapped, suggest
 from interface.domain.mapping import Effective, MapRow, effective, lookup
 from interface.driver import registry
 from interface.driver.manifest import CodeEntry, CodeKind, Driver
 from interface.errors import DriverError
+from interface.flow.maps import Proposal
 from interface.settings import LinkRole, LinkSettings, Settings
 from interface.store import map_traffic, maps
-from interface.store.catalogue import read_tests, shipped_aliases, shipped_code_map, shipped_specimen_words
+from interface.store.catalogue import SITE, read_tests, shipped_aliases, shipped_code_map, shipped_specimen_words
 from interface.store.db import Connection
 from interface.store.map_traffic import SeenCode, UnmappedCode
 
@@ -126,6 +128,24 @@ async def lint_maps(
     connection: Connection, analyzers: Analyzers, rows: Iterable[MapRow], since: datetime, at: datetime
 ) -> list[Finding]:
     return lint(rows, await lint_facts(connection, analyzers, since, at))
+
+
+async def findings_of(connection: Connection, analyzers: Analyzers, proposal: Proposal) -> list[Finding]:
+    """What lint says of the codes that change, as they would be then."""
+    keys = {change.key for change in proposal.changes}
+    if not keys:
+        return []
+    gone = set(proposal.ended)
+    rows = [row for row in await maps.read_rows(connection, {key.driver for key in keys}) if row.id not in gone]
+    rows += [
+        MapRow(UUID(int=number), new.key, new.span, new.origin == SITE, new.revision or 0)
+        for number, new in enumerate(proposal.added)
+    ]
+    since = proposal.basis.at - timedelta(days=LINT_DAYS)
+    found = await lint_maps(connection, analyzers, rows, since, proposal.basis.at)
+    about = {str(key) for key in keys} | {key.driver for key in keys}
+    about |= {f"test {new.span.target.test}" for new in proposal.added}
+    return [one for one in found if one.row in about]
 
 
 # ---- coverage --------------------------------------------------------------------------------------------------------

@@ -3,33 +3,36 @@
 A replay may change only what waits: a result that nobody has released, or the held change beside a released one, and
 only where the version that waits came from this very message. What a later message said, what a person decided and what
 was released are left alone. It is decided as it would be had the message come now: what the rules in force release, the
-rule set releases. `dry_run` does all of it and takes it back, and may do it by a rule set that is not in force.
+rule set releases. `dry_run` does all of it and takes it back. A dry run may be of a trial (`flow.trial`): of a map, a
+driver, a rule set that is not in force. Then nothing is written at all, and of released results it is said as well what
+would be made of them had they come by it; they stay as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from uuid import UUID
 
 from interface.domain.autoverify import Autoverification
-from interface.domain.catalogue import Catalogue
 from interface.domain.model import RELEASED, HoldReason, ResultStatus, Step
 from interface.domain.permissions import Permission
 from interface.domain.views import Actor
 from interface.errors import LaboraError
 from interface.flow.actors import may
 from interface.flow.around import add_neighbours, rules_for, surroundings, used_by
-from interface.flow.cases import Case
+from interface.flow.cases import Case, Rules
+from interface.flow.cases import Decided as Decisions
 from interface.flow.context import LinkContext
 from interface.flow.criticals import open_for
-from interface.flow.outcome import by_link, decisions, effects_of, judged_of, version_of
+from interface.flow.outcome import Surroundings, by_link, decisions, effects_of, judged_of, version_of
 from interface.flow.qc_gate import gate_of
 from interface.flow.qc_sweep import follow
 from interface.flow.replay_controls import ControlChange, judged_again
 from interface.flow.results import decode
-from interface.flow.rules import RuleError, load, rule_sets
+from interface.flow.rules import rule_sets
+from interface.flow.trial import Trial, Tried
 from interface.flow.work import Work
 from interface.flow.work_ids import compared, names_work
 from interface.settings import LinkRole
@@ -37,9 +40,9 @@ from interface.store import audit
 from interface.store import results as store
 from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection, Database
-from interface.store.replay import Candidate, candidates, lock_message, settle_again
+from interface.store.replay import Candidate, candidates, lock_message, settle_again, stored
 from interface.store.results import CurrentResult, ResultVersion
-from interface.store.stored_messages import read_messages
+from interface.store.stored_messages import StoredMessage, read_messages
 
 
 class ReplayError(LaboraError):
@@ -53,6 +56,8 @@ class Decided:
     """How a result is decided: "" and nothing held where there is none yet."""
 
     held: tuple[str, ...] = ()
+    code: str = ""
+    status: str = ""
     test: str = ""
     value: str = ""
     unit: str = ""
@@ -63,7 +68,9 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One result before and after. `patient_id` for the audit of whose data was shown."""
+    """One result before and after. `patient_id` for the audit of whose data was shown; `stays`: in a trial, a result
+    that no replay changes (it is released, or would not be read any more); nothing but its code is said where there
+    would be none."""
 
     message_id: UUID
     result_id: UUID
@@ -74,6 +81,7 @@ class Change:
     after: Decided
     status: str
     patient_id: UUID | None
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,21 +116,24 @@ async def replay(
     dry_run: bool,
     code: str | None = None,
     reason: str = "",
-    rule_set: tuple[str, int] | None = None,
+    trial: Trial | None = None,
 ) -> Replayed:
-    """Decide a message anew, its controls first. `code`: only what is held because this code had no test; `rule_set`:
-    by this revision, in a dry run only.
+    """Decide a message anew, its controls first. `code`: only what is held because this code had no test; `trial`: by
+    what is not in force, in a dry run only.
 
     Raises ReplayError: nobody who may, no such message, one that is not decided yet or whose link is not configured.
     """
     if not may(actor, Permission.MESSAGE_REPLAY):
         raise ReplayError(f"only a user with the permission {Permission.MESSAGE_REPLAY} may replay messages")
-    if rule_set is not None and not dry_run:
-        raise ReplayError("a rule set that is not in force decides nothing; it can be tried in a dry run")
+    if trial is not None and not dry_run:
+        raise ReplayError("what is not in force decides nothing; it can be tried in a dry run")
     found: list[Replayed] = []
     try:
         async with database.transaction(actor.organization_id) as connection:
-            found.append(await _replay(connection, actor, message_id, find_link, code, reason, rule_set))
+            if trial is None:
+                found.append(await _replay(connection, actor, message_id, find_link, code, reason))
+            else:
+                found.append(await _try(connection, actor, message_id, find_link, code, trial))
             if dry_run:
                 raise _TakeBack
     except _TakeBack:
@@ -139,60 +150,156 @@ async def _replay(
     find_link: Callable[[UUID], LinkContext | None],
     code: str | None,
     reason: str,
-    rule_set: tuple[str, int] | None,
 ) -> Replayed:
     work = await _work(connection, message_id, find_link)
-    catalogue = await read_catalogue(connection, actor.organization_id, work.link.driver.id, work.link.link_id)
-    # Controls first, as when they came: their lock is the one to begin with. A trial of rules is about patients alone.
-    controls = () if rule_set is not None else await judged_again(connection, actor, work, catalogue, code, reason)
-    gate = await gate_of(connection, [work.link.analyzer_id])
+    by = Tried(work.link, await read_catalogue(connection, actor.organization_id, work.link.driver.id,
+                                               work.link.link_id))  # fmt: skip
+    # Controls first, as when they came: their lock is the one to begin with.
+    controls = await judged_again(connection, actor, work, by.catalogue, code, reason)
+    again = await _again(connection, actor, work, by, code, reason)
+    if again.versions:
+        await store.write_versions(connection, actor.organization_id, again.versions)
+        effects = effects_of(again.decided, by.catalogue)
+        await store.write_effects(connection, actor.organization_id, [effects], again.now.active_id)
+        await open_for(connection, actor, judged_of(again.versions))
+    problems = tuple(f"{problem.location}: {problem.text}" for problem in work.decoded.problems)
+    settled = await settle_again(connection, message_id, problems, work.incomplete)
+    detail = {"code": code or "", "reason": reason, "settled": settled,
+              "results": " ".join(str(version.result_id) for version in again.versions)}  # fmt: skip
+    await audit.record(connection, actor, "replay", "message", message_id, detail)
+    changes = tuple(_change(message_id, before, version) for version, before in again.pairs)
+    name = again.now.active.version if again.now.active else ""
+    return Replayed(message_id, work.link.name, settled, changes, again.unchanged, name, controls)
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """What waits, decided anew: each version with what was there before; what is as it was is only counted."""
+
+    decided: list[Decisions]
+    pairs: list[tuple[ResultVersion, Candidate | None]]
+    unchanged: int
+    now: Autoverification
+    known: frozenset[UUID]  # of which the message says something
+
+    @property
+    def versions(self) -> list[ResultVersion]:
+        return [version for version, _ in self.pairs]
+
+
+async def _again(connection: Connection, actor: Actor, work: Work, by: Tried, code: str | None, reason: str) -> _Again:
     at = await surroundings(connection, [work])
-    now = await _in_force(connection, catalogue, work.link.settings.rules, rule_set)
-    await add_neighbours(connection, at, [(work, catalogue, now)])
+    now, rules = await _deciding(connection, at, work, by)
     waiting = await candidates(connection, [one.id for one in at.current.values()])
-    wanted = partial(_of_interest, waiting=waiting, message_id=message_id, code=code)
-    rules = rules_for(work.link, now, gate, await used_by(connection, work.link.analyzer_id, catalogue, now))
-    decided = decisions(work, catalogue, at, rules, wanted)
+    wanted = partial(_of_interest, waiting=waiting, message_id=work.message.id, code=code)
+    decided = decisions(work, by.catalogue, at, rules, wanted)
     step = Step("replay", "ok", f"decided anew by {actor.name}", inputs={"reason": reason} if reason else {})
-    by = replace(by_link(work, rules), kind=actor.kind, id=actor.id)
+    author = replace(by_link(work, rules), kind=actor.kind, id=actor.id)
     known = {one.id: one for one in at.current.values()}
-    versions: list[ResultVersion] = []
-    changes: list[Change] = []
+    pairs: list[tuple[ResultVersion, Candidate | None]] = []
     unchanged = 0
     for one in decided:
         for case in list(one.cases):
             case.again = step if case.observed is not None else None
-            version, before = version_of(case, by), waiting.get(case.result_id)
+            version, before = version_of(case, author), waiting.get(case.result_id)
             if before is not None and _alike(before, version, known.get(case.result_id)):
                 unchanged += 1
                 one.cases.remove(case)
                 continue
-            versions.append(version)
+            pairs.append((version, before))
+    return _Again(decided, pairs, unchanged, now, frozenset(known))
+
+
+async def _deciding(connection: Connection, at: Surroundings, work: Work, by: Tried) -> tuple[Autoverification, Rules]:
+    """What decides about a message, with what it compares with read."""
+    gate = await gate_of(connection, [work.link.analyzer_id])
+    if by.rules is not None:
+        now = Autoverification(active=by.rules)
+    else:
+        now = await rule_sets().current(connection, by.catalogue.tests, work.link.settings.rules)
+    await add_neighbours(connection, at, [(work, by.catalogue, now)])
+    used = await used_by(connection, work.link.analyzer_id, by.catalogue, now)
+    return now, rules_for(work.link, now, gate, used)
+
+
+# ---- trials ----------------------------------------------------------------------------------------------------------
+
+
+async def _try(
+    connection: Connection,
+    actor: Actor,
+    message_id: UUID,
+    find_link: Callable[[UUID], LinkContext | None],
+    code: str | None,
+    trial: Trial,
+) -> Replayed:
+    """What would become of a message; only controls are written, for they are judged where they are kept, and the
+    caller takes that back."""
+    as_is = await _work(connection, message_id, find_link)
+    by = trial.links.get(as_is.link.link_id)
+    if by is None:
+        raise ReplayError("nothing that is tried concerns the message's link")
+    work = as_is if by.link.driver is as_is.link.driver else await _decoded(connection, as_is.message, by.link)
+    controls = await judged_again(connection, actor, work, by.catalogue, code, "") if trial.reads else ()
+    there = await stored(connection, message_id)
+    again = await _again(connection, actor, work, by, code, "")
+    released = {one.version_id: one for one in there.values() if one.status in RELEASED and not one.pending}
+    places = {(one.specimen, one.location): one for one in there.values()}
+    changes = []
+    for version, before in again.pairs:
+        # What the driver reads under another code is the result that was read from the same place before.
+        before = before or places.get((version.specimen_as_sent, version.location))
+        if before is None or before.version_id not in released:
             changes.append(_change(message_id, before, version))
-    if versions:
-        await store.write_versions(connection, actor.organization_id, versions)
-        await store.write_effects(connection, actor.organization_id, [effects_of(decided, catalogue)], now.active_id)
-        await open_for(connection, actor, judged_of(versions))
-    problems = tuple(f"{problem.location}: {problem.text}" for problem in work.decoded.problems)
-    settled = await settle_again(connection, message_id, problems, work.incomplete)
-    detail = {"code": code or "", "reason": reason, "settled": settled,
-              "results": " ".join(str(version.result_id) for version in versions)}  # fmt: skip
-    await audit.record(connection, actor, "replay", "message", message_id, detail)
-    name = now.active.version if now.active else ""
-    return Replayed(message_id, work.link.name, settled, tuple(changes), unchanged, name, controls)
+    if code is None:
+        catalogue = await read_catalogue(connection, actor.organization_id, as_is.link.driver.id, as_is.link.link_id)
+        before_it = await _as_if_new(connection, as_is, Tried(as_is.link, catalogue), there)
+        after_it = await _as_if_new(connection, work, by, there)
+        changes += _of_released(message_id, list(released.values()), before_it, after_it)
+        read = {(sent.specimen_id or "", observed.location) for sent, observed, _ in work.observations()}
+        changes += [_unread(message_id, one) for place, one in places.items() if place not in read]
+    held = bool(work.decoded.problems) or work.incomplete or any(one.after.held for one in changes if not one.stays)
+    settled = "held" if held or again.unchanged else "released"
+    name = by.rules_name or (again.now.active.version if again.now.active else "")
+    return Replayed(message_id, work.link.name, settled, tuple(changes), again.unchanged, name, controls)
 
 
-async def _in_force(
-    connection: Connection, catalogue: Catalogue, name: str, rule_set: tuple[str, int] | None
-) -> Autoverification:
-    """What decides: what is in force, or the revision to be tried."""
-    if rule_set is None:
-        return await rule_sets().current(connection, catalogue.tests, name)
-    try:
-        found, read, _ = await load(connection, *rule_set)
-    except RuleError as error:
-        raise ReplayError(str(error)) from error
-    return Autoverification(active=read, active_id=found.id)
+_Place = tuple[str, str]  # the specimen as sent, and where in the message
+
+
+async def _as_if_new(
+    connection: Connection, work: Work, by: Tried, there: Mapping[UUID, Candidate]
+) -> dict[_Place, ResultVersion]:
+    """What would be made of a message's results had none of them come before."""
+    at = await surroundings(connection, [work])
+    at.current = {key: one for key, one in at.current.items() if one.id not in there}
+    for specimen_id, known in at.locked.results.items():
+        at.locked.results[specimen_id] = tuple(one for one in known if one.id not in there)
+    _, rules = await _deciding(connection, at, work, by)
+    decided = decisions(work, by.catalogue, at, rules, lambda case, known: known is None)
+    author = by_link(work, rules)
+    versions = (version_of(case, author) for one in decided for case in one.cases if case.observed is not None)
+    return {(one.specimen_as_sent, one.location): one for one in versions}
+
+
+def _of_released(
+    message_id: UUID,
+    released: Sequence[Candidate],
+    before_it: Mapping[_Place, ResultVersion],
+    after_it: Mapping[_Place, ResultVersion],
+) -> Iterator[Change]:
+    """Of each released result of which the trial says something else than what is in force."""
+    for one in released:
+        now, then = before_it.get((one.specimen, one.location)), after_it.get((one.specimen, one.location))
+        if now is not None and then is not None and _told(now) != _told(then):
+            yield replace(_change(message_id, one, then), result_id=one.result_id, stays=True)
+
+
+def _unread(message_id: UUID, one: Candidate) -> Change:
+    return Change(
+        message_id, one.result_id, one.location, one.specimen, one.code, _was(one), Decided(), "", one.patient_id,
+        stays=True,
+    )  # fmt: skip
 
 
 async def _work(connection: Connection, message_id: UUID, find_link: Callable[[UUID], LinkContext | None]) -> Work:
@@ -213,6 +320,10 @@ async def _work(connection: Connection, message_id: UUID, find_link: Callable[[U
         raise ReplayError("the message's link is not in the configuration any more")
     if link.settings.role is LinkRole.HOSPITAL:
         raise ReplayError("a hospital's message was answered when it came; have the hospital send it again")
+    return await _decoded(connection, message, link)
+
+
+async def _decoded(connection: Connection, message: StoredMessage, link: LinkContext) -> Work:
     try:
         work = decode(message, link)
     except Exception as error:  # whatever a driver stumbles over; its text may quote a patient
@@ -256,18 +367,22 @@ def _alike(before: Candidate, version: ResultVersion, known: CurrentResult | Non
 
 
 def _change(message_id: UUID, before: Candidate | None, after: ResultVersion) -> Change:
-    was = Decided()
-    if before is not None:
-        value = before.comparator + before.value
-        was = Decided(
-            tuple(sorted(before.held)), before.test_code, value, before.unit, before.flags, before.reference,
-            before.method,
-        )  # fmt: skip
-    value = after.comparator + after.value
-    now = Decided(
-        tuple(after.held), after.test_code, value, after.unit, after.flags, after.reference, after.method
-    )  # fmt: skip
+    was = Decided() if before is None else _was(before)
     return Change(
-        message_id, after.result_id, after.location, after.specimen_as_sent, after.code, was, now, after.status,
-        after.patient_id,
+        message_id, after.result_id, after.location, after.specimen_as_sent, after.code, was, _told(after),
+        after.status, after.patient_id,
+    )  # fmt: skip
+
+
+def _was(one: Candidate) -> Decided:
+    return Decided(
+        tuple(sorted(one.held)), one.code, one.status, one.test_code, one.comparator + one.value, one.unit, one.flags,
+        one.reference, one.method,
+    )  # fmt: skip
+
+
+def _told(one: ResultVersion) -> Decided:
+    return Decided(
+        tuple(one.held), one.code, one.status, one.test_code, one.comparator + one.value, one.unit, one.flags,
+        one.reference, one.method,
     )  # fmt: skip

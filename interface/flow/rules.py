@@ -128,7 +128,7 @@ async def import_rules(connection: Connection, actor: Actor, body: str, source: 
     _allowed(actor, reason)
     rule_set = parse_rule_set(body)
     known = {test.code: test for test in await read_tests(connection)}
-    if problems := _problems(rule_set, known):
+    if problems := problems_of(rule_set, known):
         raise RuleFileError(problems)
     await rules.lock(connection, actor.organization_id)
     newest = await rules.find_revision(connection, rule_set.name)
@@ -140,7 +140,7 @@ async def import_rules(connection: Connection, actor: Actor, body: str, source: 
     return made
 
 
-def _problems(rule_set: RuleSet, known: Mapping[str, LabTest]) -> list[str]:
+def problems_of(rule_set: RuleSet, known: Mapping[str, LabTest]) -> list[str]:
     """What is wrong with a document in this laboratory."""
     problems = [f"there is no test {code!r} in use" for code in sorted(rule_set.tests() - known.keys())]
     for rule in rule_set.rules:

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from interface.domain.model import HoldReason
+from interface.domain.model import HoldReason, Origin, ResultStatus
+from interface.domain.runs import GONE
 from interface.store.db import Connection
 
 
@@ -33,6 +34,12 @@ class Candidate:
     flags: tuple[str, ...]
     method: str
     by_person: bool
+    result_id: UUID
+    status: ResultStatus
+    location: str
+    specimen: str  # as sent
+    patient_id: UUID | None
+    pending: bool  # it waits beside a released version
 
 
 async def lock_message(connection: Connection, message_id: UUID) -> tuple[str | None, bool] | None:
@@ -44,11 +51,15 @@ async def lock_message(connection: Connection, message_id: UUID) -> tuple[str | 
     return row["settled"], bool(queued)
 
 
-async def waiting_since(connection: Connection, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
-    """The messages received since then of which something waits for a decision, and when, oldest first."""
+async def waiting_since(
+    connection: Connection, since: datetime, limit: int, *, links: Collection[UUID] | None = None, every: bool = False
+) -> list[tuple[UUID, datetime]]:
+    """The messages received since then of which something waits for a decision, and when, oldest first. `links`: of
+    these only; `every`: also those of which nothing waits."""
     rows = await connection.fetch(
         """SELECT m.id, m.received_at FROM lab.message m
-            WHERE m.received_at >= $1 AND m.settled IN ('held', 'released') AND (EXISTS (
+            WHERE m.received_at >= $1 AND m.settled IN ('held', 'released')
+              AND ($3::uuid[] IS NULL OR m.link_id = ANY($3)) AND ($4 OR EXISTS (
                   SELECT FROM lab.result_version v JOIN lab.result r ON r.id = v.result_id
                    WHERE v.message_id = m.id AND v.id IN (r.version_id, r.pending_version_id)
                      AND (v.held <> '{}' OR v.status = 'preliminary'))
@@ -57,19 +68,33 @@ async def waiting_since(connection: Connection, since: datetime, limit: int) -> 
             ORDER BY m.received_at, m.id LIMIT $2""",
         since,
         limit,
+        None if links is None else list(links),
+        every,
     )
     return [(row["id"], row["received_at"]) for row in rows]
 
 
+_CANDIDATES = """
+SELECT r.id AS result_id, v.message_id, v.id AS version_id, v.version, v.held, v.code, v.test_code, v.comparator,
+       v.value, v.unit, v.low, v.high, v.reference, v.flags, v.method, v.status, v.location, v.specimen_as_sent,
+       r.patient_id, r.pending_version_id IS NOT NULL AS pending, v.actor_kind IN ('user', 'client') AS by_person
+  FROM lab.result r JOIN lab.result_version v ON v.id = coalesce(r.pending_version_id, r.version_id)
+"""
+
+
 async def candidates(connection: Connection, result_ids: Collection[UUID]) -> dict[UUID, Candidate]:
     """What waits of each result; the caller has locked them."""
+    rows = await connection.fetch(f"{_CANDIDATES} WHERE r.id = ANY($1)", list(result_ids))
+    return {row["result_id"]: _candidate(row) for row in rows}
+
+
+async def stored(connection: Connection, message_id: UUID) -> dict[UUID, Candidate]:
+    """What a message said last of each result, as the analyzer's: what no later message or person has replaced."""
     rows = await connection.fetch(
-        """SELECT r.id AS result_id, v.message_id, v.id AS version_id, v.version, v.held, v.code, v.test_code,
-                  v.comparator, v.value, v.unit, v.low, v.high, v.reference, v.flags, v.method,
-                  v.actor_kind IN ('user', 'client') AS by_person
-             FROM lab.result r JOIN lab.result_version v ON v.id = coalesce(r.pending_version_id, r.version_id)
-            WHERE r.id = ANY($1)""",
-        list(result_ids),
+        f"{_CANDIDATES} WHERE v.message_id = $1 AND r.origin = $2 AND v.status <> ALL($3)",
+        message_id,
+        Origin.ANALYZER,
+        list(GONE),
     )
     return {row["result_id"]: _candidate(row) for row in rows}
 
@@ -79,7 +104,8 @@ def _candidate(row: Record) -> Candidate:
         row["message_id"], row["version_id"], row["version"], frozenset(map(HoldReason, row["held"])), row["code"],
         row["test_code"], row["comparator"], row["value"], row["unit"],
         row["low"], row["high"], row["reference"], tuple(row["flags"]), row["method"],
-        row["by_person"],
+        row["by_person"], row["result_id"], ResultStatus(row["status"]), row["location"], row["specimen_as_sent"],
+        row["patient_id"], row["pending"],
     )  # fmt: skip
 
 

@@ -13,11 +13,13 @@ from interface.flow.consequences import follow
 from interface.flow.correction import NewValue
 from interface.flow.entry import Entry, EntryError, enter
 from interface.flow.follow_ups import request
+from interface.flow.map_facts import Analyzers
 from interface.flow.people import merge
 from interface.flow.replay import Replayed, ReplayError, replay
 from interface.flow.review import correct
 from interface.flow.rules import import_rules
 from interface.flow.trace import trace
+from interface.flow.trial import Offered, prepare
 from interface.settings import BarcodeRules
 from interface.store.lab import explanations
 from interface.store.review import QueueFilter, waiting
@@ -312,8 +314,12 @@ async def test_a_replay_shows_what_another_rule_set_would_change_and_decides_by_
         assert message_id is not None
 
         async def replayed(dry_run: bool, rule_set: tuple[str, int] | None = None) -> Replayed:
+            analyzers, links = Analyzers({"bench": lab.context.settings}, frozenset()), lab.contexts.values()
+            trial = None if rule_set is None else await prepare(
+                lab.database, lab.director, Offered(rule_set=rule_set), analyzers, links
+            )  # fmt: skip
             return await replay(
-                lab.database, lab.director, message_id, lab.contexts.get, dry_run=dry_run, rule_set=rule_set
+                lab.database, lab.director, message_id, lab.contexts.get, dry_run=dry_run, trial=trial
             )  # fmt: skip
 
         async with lab.database.transaction(lab.organization_id) as connection:
