@@ -2,7 +2,8 @@
 
 One chain of tasks for each order item (for each result where there is no item): its runs are one matter to whoever is
 called. A task is `open` until somebody was called, `attempted` while nobody was reached, `notified` when somebody was
-told, `closed` once it was read back. It is `withdrawn` only where nobody was told and no EMR has seen the result.
+told, `closed` once it was read back. It is `withdrawn` only where nobody was told and no EMR has seen the result, and
+only by a value that was released or by a person who took the result back: a value that waits itself speaks for nobody.
 """
 
 from __future__ import annotations
@@ -73,17 +74,23 @@ class Action(StrEnum):
     WITHDRAW = "withdraw"  # the unfinished task has nothing to tell any more
 
 
-def plan(now: Claim, told: Claim | None, live: Claim | None, seen: bool) -> Action:
+def plan(now: Claim, told: Claim | None, live: Claim | None, seen: bool, *, settled: bool) -> Action:
     """What follows from `now`, the result as it stands since this transaction.
 
     `told`: what somebody was told last; `live`: what the unfinished task is about; `seen`: whether that may have been
-    seen by somebody outside the laboratory although nobody was told.
+    seen by somebody outside the laboratory although nobody was told. `settled`: `now` was released, or a person took
+    the result back; what still waits for somebody to look at it can make a task or change what is to be told, and never
+    takes a call back, nor says that a result is not critical any more.
     """
+    if not settled and not now.critical:
+        return Action.NOTHING if live is None else Action.KEEP
     if live is not None and live.critical and not now.critical and live.result_id != now.result_id:
         return Action.KEEP  # another run of the item is critical, and still stands
     if not _needed(now, told, live, seen):
         # What somebody was told and has not read back yet is never withdrawn.
-        return Action.NOTHING if live is None else Action.KEEP if live == told else Action.WITHDRAW
+        if live is None or live == told:
+            return Action.NOTHING if live is None else Action.KEEP
+        return Action.WITHDRAW if settled else Action.AIM
     if live is None:
         return Action.OPEN
     same = live == now if now.critical else not live.critical

@@ -77,7 +77,12 @@ def _kind(judged: Judged) -> Kind:
 async def _follow(connection: Connection, actor: Actor, subject_id: UUID, judged: Judged) -> None:
     """One version of a subject that has tasks already."""
     at = await store.standing(connection, subject_id, judged)
-    action = plan(at.now, at.told, at.live, at.seen)
+    now = at.now
+    if judged.settled and at.other is not None and at.other_version_id is not None:
+        # What this one says is over; what another run says stands, and is what is to be told.
+        now = at.other
+        judged = Judged(now.result_id, at.other_version_id, critical=True)
+    action = plan(now, at.told, at.live, at.seen, settled=judged.settled)
     kind = _kind(judged)
     if action is Action.OPEN:
         await store.insert(connection, actor, [(judged, kind, at.told_id)])

@@ -544,7 +544,14 @@ def judged_of(versions: Iterable[ResultVersion]) -> list[Judged]:
     """The versions as the tasks to tell somebody of critical results see them. What is the first of its result, and is
     not critical, opens none and changes none."""
     return [
-        Judged(one.result_id, one.id, critical, fresh=one.fresh, pending=one.pending)
+        Judged(
+            one.result_id,
+            one.id,
+            critical,
+            fresh=one.fresh,
+            pending=one.pending,
+            settled=one.status in RELEASED and not one.pending,
+        )
         for one in versions
         if (critical := not CRITICAL.isdisjoint(one.flags)) or not one.fresh
     ]

@@ -558,7 +558,8 @@ async def _judge(
         given = made.changes["flags"]
         flags = frozenset(given) if isinstance(given, list) else flags
     gone = made.status in (ResultStatus.CANCELLED, ResultStatus.ENTERED_IN_ERROR)
-    judged = Judged(row.id, version_id, critical=not gone and bool(CRITICAL & flags), pending=pending)
+    settled = not pending and (gone or made.status in RELEASED)
+    judged = Judged(row.id, version_id, critical=not gone and bool(CRITICAL & flags), pending=pending, settled=settled)
     await criticals.open_for(connection, actor, [judged])
 
 

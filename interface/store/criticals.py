@@ -13,7 +13,9 @@ from uuid import UUID
 from asyncpg import Record
 
 from interface.domain.critical import Claim, Kind, Means, Obstacle, State
+from interface.domain.flags import CRITICAL
 from interface.domain.model import RELEASED, Priority, ResultStatus
+from interface.domain.runs import GONE
 from interface.domain.views import Actor
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -28,7 +30,8 @@ _LIVE = "(t.state in ('open', 'attempted') or (t.state = 'notified' and not t.re
 class Judged:
     """A version that the transaction has written. `critical`: by the laboratory's own limits (LL, HH, AA).
 
-    `fresh`: the first version of its result; `pending`: it waits beside a released version.
+    `fresh`: the first version of its result; `pending`: it waits beside a released version; `settled`: it was released,
+    or a person took the result back.
     """
 
     result_id: UUID
@@ -36,6 +39,7 @@ class Judged:
     critical: bool
     fresh: bool = False
     pending: bool = False
+    settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class Standing:
     live_id: UUID | None
     live_version_id: UUID | None
     seen: bool
+    other: Claim | None = None  # another run that is critical, and that nobody has taken back
+    other_version_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +148,11 @@ select t.id, e.result_version_id, e.kind
 from lab.critical_event e join lab.critical_notification t on t.id = e.notification_id
 where t.subject_id = $1 and e.what = 'notified' order by e.id desc limit 1
 """
+_OTHER = """
+select r.version_id from lab.result r join lab.result_version v on v.id = r.version_id
+where coalesce(r.order_item_id, r.id) = $1 and r.id <> $2 and r.status <> all($3::text[]) and v.flags && $4::text[]
+order by r.reportable desc, r.id desc limit 1
+"""
 _CLAIMS = "select id, result_id, comparator, value, unit, flags from lab.result_version where id = any($1::uuid[])"
 
 
@@ -155,7 +166,12 @@ async def standing(connection: Connection, subject_id: UUID, judged: Judged) -> 
     """Where a subject's chain stands now that this version was written. The caller has locked the result."""
     live = await connection.fetchrow(_TASKS, subject_id, _OPENED)
     told = await connection.fetchrow(_TOLD, subject_id)
+    gone, critical = [status.value for status in GONE], sorted(CRITICAL)
+    other = None if judged.critical else await connection.fetchval(
+        _OTHER, subject_id, judged.result_id, gone, critical
+    )  # fmt: skip
     wanted = [row["result_version_id"] for row in (live, told) if row is not None]
+    wanted += [other] if other is not None else []
     versions = {row["id"]: row for row in await connection.fetch(_CLAIMS, [*wanted, judged.version_id])}
 
     def claim(row: Record | None) -> Claim | None:
@@ -170,6 +186,8 @@ async def standing(connection: Connection, subject_id: UUID, judged: Judged) -> 
         live_version_id=None if live is None else live["result_version_id"],
         # That something is not so any more is always to be told: what it was may have been acted upon.
         seen=live is not None and (live["seen"] or live["kind"] == Kind.NO_LONGER),
+        other=None if other is None else _claim(versions[other], True),
+        other_version_id=other,
     )
 
 

@@ -56,7 +56,36 @@ CASES = [
 def test_what_follows(
     name: str, now: Claim, told: Claim | None, live: Claim | None, seen: bool, action: Action
 ) -> None:
-    assert plan(now, told, live, seen) is action
+    assert plan(now, told, live, seen, settled=True) is action
+
+
+# What waits for somebody to look at it: held, or nobody has released it yet.
+HELD = [
+    ("the first critical value", HIGH, None, None, False, Action.OPEN),
+    ("a first value that is not", NORMAL, None, None, False, Action.NOTHING),
+    ("a value that is not, nobody told, nobody saw the one before", NORMAL, None, HIGH, False, Action.KEEP),
+    ("a value that is not, nobody told, the one before was seen", NORMAL, None, HIGH, True, Action.KEEP),
+    ("a value that is not, after somebody was told", NORMAL, HIGH, None, False, Action.NOTHING),
+    ("a value that is not, told and not read back", NORMAL, HIGH, HIGH, True, Action.KEEP),
+    ("a value that is not, while it is told that it is not", NORMAL, HIGH, NORMAL, True, Action.KEEP),
+    ("another critical value before anybody was told", HIGHER, None, HIGH, False, Action.AIM),
+    ("another critical value after somebody was told", HIGHER, HIGH, None, False, Action.OPEN),
+    ("the other side of the limits", LOW, HIGH, None, False, Action.OPEN),
+    ("the value that was told, while another one is to be told", HIGH, HIGH, HIGHER, False, Action.AIM),
+    ("critical again while it is told that it is not", HIGH, HIGH, NORMAL, True, Action.AIM),
+    ("a rerun that is normal, before the call", OTHER_NORMAL, None, HIGH, False, Action.KEEP),
+    ("a rerun that is normal, after the call", OTHER_NORMAL, HIGH, None, False, Action.NOTHING),
+    ("a rerun that confirms, before the call", OTHER_HIGH, None, HIGH, True, Action.AIM),
+    ("a rerun that confirms, after the call", OTHER_HIGH, HIGH, None, False, Action.NOTHING),
+    ("a rerun that says the opposite", OTHER_LOW, HIGH, None, False, Action.OPEN),
+]
+
+
+@pytest.mark.parametrize(("name", "now", "told", "live", "seen", "action"), HELD, ids=[case[0] for case in HELD])
+def test_what_waits_only_adds(
+    name: str, now: Claim, told: Claim | None, live: Claim | None, seen: bool, action: Action
+) -> None:
+    assert plan(now, told, live, seen, settled=False) is action
 
 
 CLAIMS = (HIGH, HIGHER, LOW, NORMAL, OTHER_HIGH, OTHER_LOW, OTHER_NORMAL)
@@ -65,7 +94,7 @@ CLAIMS = (HIGH, HIGHER, LOW, NORMAL, OTHER_HIGH, OTHER_LOW, OTHER_NORMAL)
 def test_nobody_is_left_with_what_is_not_so() -> None:
     """Over all combinations: who was told that a result is critical, or something else of it, is told again."""
     for now, told, live, seen in product(CLAIMS, (None, *CLAIMS), (None, *CLAIMS), (False, True)):
-        action = plan(now, told, live, seen)
+        action = plan(now, told, live, seen, settled=True)
         case = (now, told, live, seen)
         open_after = action in (Action.OPEN, Action.KEEP, Action.AIM)
         assert (action is Action.OPEN) <= (live is None), case
@@ -81,6 +110,16 @@ def test_nobody_is_left_with_what_is_not_so() -> None:
         if action is Action.KEEP and now.critical:
             assert live in (now, told), case
         assert action is not Action.WITHDRAW or live != told, case
+
+
+def test_what_waits_takes_no_call_back_and_says_of_none_that_it_is_over() -> None:
+    for now, told, live, seen in product(CLAIMS, (None, *CLAIMS), (None, *CLAIMS), (False, True)):
+        action = plan(now, told, live, seen, settled=False)
+        case = (now, told, live, seen)
+        assert action is not Action.WITHDRAW, case
+        assert now.critical or action in (Action.KEEP, Action.NOTHING), case
+        if now.critical and (told is None or not told.critical or told.flags != now.flags):
+            assert action in (Action.OPEN, Action.KEEP, Action.AIM), case
 
 
 def test_the_level_counts_the_times_that_have_passed() -> None:

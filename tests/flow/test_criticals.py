@@ -14,7 +14,7 @@ import pytest
 
 from interface import telemetry
 from interface.domain.critical import Kind, Means, Obstacle, State
-from interface.domain.model import ResultStatus
+from interface.domain.model import RELEASED, ResultStatus
 from interface.domain.permissions import Role
 from interface.domain.review import Refusal, ReviewError
 from interface.flow import criticals
@@ -28,6 +28,7 @@ from interface.store.ids import uuid7
 from tests.conftest import Organization
 from tests.records import Laboratory, found, user
 
+SETTLED = RELEASED | {ResultStatus.CANCELLED, ResultStatus.ENTERED_IN_ERROR}
 TOLD = Told("ward 3, nurse Meier", read_back=True)
 
 
@@ -66,7 +67,7 @@ class Desk:
                 "update lab.result set version_id = $2, version = $3, status = $4 where id = $1",
                 result_id, version_id, number, status.value,
             )  # fmt: skip
-        await self.judge(Judged(result_id, version_id, critical))
+        await self.judge(Judged(result_id, version_id, critical, settled=status in SETTLED))
 
     async def tasks(self) -> list[CriticalView]:
         async with self.transaction() as connection:
