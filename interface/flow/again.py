@@ -75,7 +75,7 @@ def with_waiting(
         if known.item_id not in new and waits(known) and decided_by(waited, rules):
             found.append((known, waited, own))
     came = _came(cases)
-    controls = [case for one in found if (case := _case(*one, context, came)) is not None]
+    controls = [case for one in found if (case := case_of(*one, context, came)) is not None]
     if not controls:
         return list(cases)
     judge_together(Decided(controls), beside, rules, context)
@@ -84,7 +84,7 @@ def with_waiting(
     for known, waited, own in found:
         before = said.get(known.id)
         if before is not None and before[:3] == (known.status, frozenset(known.held), frozenset(known.flags)):
-            case = _case(known, waited, own, context, came)
+            case = case_of(known, waited, own, context, came)
             if case is not None:
                 case.as_before = before
                 again.append(case)
@@ -109,12 +109,12 @@ def held_for_controls(
         if len(rest.held) < len(known.held) and waits(rest) and decided_by(one, rules):
             came = Step(_AGAIN, "ok", f"judged anew: {now.text}", now.version, now.inputs)
             found.append((known, one, specimen, context, came))
-    before = [case for one in found if (case := _case(*one)) is not None]
+    before = [case for one in found if (case := case_of(*one)) is not None]
     as_it_was = replace(rules, qc=_AsItWas({known.test: known.held for known, *_ in found}))
     judge_together(Decided(before), beside, as_it_was, context)
     same = {case.result_id for case in before for known, *_ in found if known.id == case.result_id
             and case.said()[:3] == (known.status, frozenset(known.held), frozenset(known.flags))}  # fmt: skip
-    return [case for one in found if one[0].id in same and (case := _case(*one)) is not None]
+    return [case for one in found if one[0].id in same and (case := case_of(*one)) is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +154,10 @@ def _came(cases: Iterable[Case]) -> Step:
     return Step(_AGAIN, "ok", f"judged anew with what came: {' '.join(tests)}")
 
 
-def _case(
+def case_of(
     known: KnownResult, waited: Waited, specimen: SpecimenFacts, context: DecisionContext, came: Step
 ) -> Case | None:
-    """A result as the case that it was before anything beside it was looked at."""
+    """A result as the case that it was before anything beside it was looked at; None where it is not open any more."""
     test = context.catalogue.tests.get(known.test_id)
     item = next((one for one in specimen.items if one.id == known.item_id and one.status not in CLOSED_ITEM), None)
     if test is None or item is None or not specimen.available:

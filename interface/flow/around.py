@@ -16,6 +16,7 @@ from interface.domain.times import CLOCK_BEHIND
 from interface.flow.again import waiting
 from interface.flow.cases import Rules
 from interface.flow.context import LinkContext
+from interface.flow.late import released
 from interface.flow.outcome import Surroundings, instant
 from interface.flow.qc_gate import gate_of
 from interface.flow.work import Rerun, Work, keys_after, keys_apart, keys_of_reruns
@@ -98,10 +99,11 @@ async def _add(
     asked: dict[tuple[str, str], Asked],
     by: Mapping[str, tuple[Catalogue, Autoverification]],
 ) -> None:
-    """Also of those results of the same specimens that may be judged anew, where there are any. `by`: what each
-    specimen, by id, is decided by."""
+    """Also of those results of the same specimens that may be judged anew, where there are any, and what is known of
+    released ones that another result may speak against. `by`: what each specimen, by id, is decided by."""
     found = waiting(at.locked) if any(now.active is not None for _, now in by.values()) else []
-    at.waited = await rows.waited(connection, [one.version_id for one in found])
+    late = released(at.locked, {specimen: now for specimen, (_, now) in by.items()})
+    at.waited = await rows.waited(connection, [one.version_id for one in (*found, *late)])
     for known in found:
         waited = at.waited.get(known.version_id)
         for one in at.locked.by_id[known.specimen_id].family if waited is not None else ():

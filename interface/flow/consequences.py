@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+from interface.domain import indices
 from interface.domain.autoverify import Autoverification
 from interface.domain.catalogue import Catalogue
 from interface.domain.decide import DecisionContext, decide_value
@@ -23,6 +24,7 @@ from interface.flow.around import add_neighbours_of
 from interface.flow.calculations import calculate_anew, left_over
 from interface.flow.cases import Beside, Case, Decided, Rules, facts_of, siblings_of
 from interface.flow.criticals import open_for
+from interface.flow.late import came_late
 from interface.flow.outcome import By, Surroundings, beside_of, effects_of, judged_of, known_of, remember, version_of
 from interface.flow.rules import DEFAULT, rule_sets
 from interface.store import audit
@@ -63,6 +65,12 @@ async def follow(connection: Connection, actor: Actor, result_ids: Collection[UU
             await add_neighbours_of(connection, at, known, catalogue, now)
         beside = beside_of(specimen, at)
         decided.append(_of_specimen(beside, changed, tests, rules, catalogue, measured_on))
+        family = [at.locked.by_id[one] for one in specimen.family or (specimen.id,)]
+        # An index that waited said nothing of what was released; a companion that waited did when it came.
+        decided[-1].cases += came_late(
+            {one.test for one in beside.known if one.id in changed and one.status in RELEASED}, (), beside, family,
+            rules, DecisionContext(catalogue, received_at=datetime.now(UTC)), (indices.CHECK,),
+        )  # fmt: skip
         # An aliquot's is the same order as its tube's: what is calculated for the one is there for the other.
         remember(Decided([case for case in decided[-1].cases if case.result_id not in changed]), beside, at)
     why = {"of": " ".join(map(str, sorted(changed)))}
@@ -85,8 +93,11 @@ async def write_calculated(
     await store.write_versions(connection, actor.organization_id, versions)
     await store.write_effects(connection, actor.organization_id, [effects_of(decided, catalogue)], now.active_id)
     await open_for(connection, actor, judged_of(versions))
-    details = {one.result_id: {"version": str(one.version), **why} for one in versions}
-    await audit.record_each(connection, actor, "calculate", "result", details)
+    again = {case.result_id for one in decided for case in one.cases if case.waited is not None}
+    for action, of in (("calculate", False), ("judge_again", True)):
+        chosen = [one for one in versions if (one.result_id in again) is of]
+        details = {one.result_id: {"version": str(one.version), **why} for one in chosen}
+        await audit.record_each(connection, actor, action, "result", details)
     return [version.result_id for version in versions]
 
 

@@ -43,6 +43,7 @@ from interface.domain.views import ActorKind
 from interface.flow.again import calculations_waiting, with_waiting
 from interface.flow.calculations import decide_together
 from interface.flow.cases import Beside, Case, Decided, Rules, steps_of
+from interface.flow.late import came, came_late
 from interface.flow.work import Rerun, Work
 from interface.settings import Unsolicited
 from interface.store.controls import ControlResult
@@ -188,12 +189,16 @@ def _with_lots(observed: Observed, test: LabTest, used: Used, at: datetime) -> O
 def decide_beside(
     cases: Sequence[Case], beside: Beside, at: Surroundings, rules: Rules, context: DecisionContext
 ) -> Decided:
-    """Decide the new results of one specimen, and anew those of it that wait for what is beside them."""
+    """Decide the new results of one specimen, and anew those of it that wait for what is beside them. Of what was
+    released, and would be held now, a change says so."""
     if not beside.waited or beside.specimen is None:
         return decide_together(cases, beside, rules, context)
     family = [at.locked.by_id[one] for one in beside.specimen.family or (beside.specimen.id,)]
     together = with_waiting(cases, beside, family, rules, context)
-    return decide_together(together, beside, rules, context, calculations_waiting(beside, rules))
+    decided = decide_together(together, beside, rules, context, calculations_waiting(beside, rules))
+    if tests := came(decided.cases):
+        decided.cases += came_late(tests, decided.cases, beside, family, rules, context)
+    return decided
 
 
 def _observations(
