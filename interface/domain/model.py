@@ -233,7 +233,7 @@ class Observed:
     ucum: str | None = None  # what `unit` means on this analyzer, "" for none; None: the driver does not say
     measured_with: MeasuredWith = UNSAID
     method: str = ""  # as sent (OBX-17): what a map says of the code comes before it
-    dilution: Decimal | None = None  # the factor as sent (TCD-2); 0: one that is no factor. None: not said
+    dilution: Decimal | None = None  # the factor as sent (TCD-2, SAC-29); 0: one that is no factor. None: not said
 
 
 @dataclass(frozen=True, slots=True)

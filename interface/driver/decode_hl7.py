@@ -337,9 +337,9 @@ class _Engine:
             for result in order.results:
                 if not again or not self._seen(segments, result, specimen):
                     self._result(segments, result, specimen, order.others, used)
-            if order.details:
+            if order.details or "SAC" in segments:
                 codes = {location: segment.value(3).strip() for segment, location, *_ in order.results}
-                specimen.results = diluted(specimen.results, codes, order.details)
+                specimen.results = diluted(specimen.results, codes, order.details, segments.get("SAC"))
         if order.about:
             # Never a result of the patient's: its own entry, in a role that nobody reports.
             segments.pop("OBX", None)

@@ -1,4 +1,5 @@
-"""By which factor an analyzer says that it diluted: TCD, the details of a test code, beside its results. Pure."""
+"""By which factor an analyzer says that it diluted: TCD, the details of a test code, beside its results, and SAC, of
+the container that they were measured from. Pure."""
 
 from __future__ import annotations
 
@@ -14,21 +15,33 @@ UNREAD = Decimal(0)  # something is said that is no factor
 _UNDILUTED = Decimal(1)
 
 
-def diluted(results: Sequence[Observed], codes: Mapping[str, str], details: Iterable[Segment]) -> list[Observed]:
-    """The results of an order with the factors that are said of their codes. `codes`: by location, as sent (OBX-3.1).
-    Where two are said of one code, no factor is."""
+def diluted(
+    results: Sequence[Observed], codes: Mapping[str, str], details: Iterable[Segment], container: Segment | None = None
+) -> list[Observed]:
+    """The results of an order with the factors that are said of their codes and of their container. `codes`: by
+    location, as sent (OBX-3.1). Where two are said of one code, no factor is."""
+    already = _part(container, 29) if container is not None else None
+    if already == _UNDILUTED:
+        already = None  # of the specimen; it may have been diluted for the test
     factors: dict[str, Decimal] = {}
     for one in details:
-        factor, code = _factor(one), one.value(1).strip()
+        factor, code = _factor(one, already), one.value(1).strip()
         if factor is not None:
             factors[code] = factor if factors.get(code, factor) == factor else UNREAD
-    said = [factors.get(codes.get(one.location, "")) for one in results]
+    if not factors and already is None:
+        return list(results)
+    said = [factors.get(codes.get(one.location, ""), already) for one in results]
     return [one if factor is None else replace(one, dilution=factor) for one, factor in zip(results, said, strict=True)]
 
 
-def _factor(detail: Segment) -> Decimal | None:
-    """HL7 v2.5.1 13.4.10: TCD-2 the factor of the automatic dilution, TCD-4 that of one before it, `^1^:^5`."""
+def _factor(detail: Segment, already: Decimal | None) -> Decimal | None:
+    """HL7 v2.5.1 13.4.10: TCD-2 the factor of the automatic dilution, TCD-4 that of one before it, `^1^:^5`. 13.4.3.29:
+    SAC-29 the dilution that was performed on the specimen already, which is one before it: said twice it is one, and
+    where the two are not the same nobody knows."""
     auto, before = _part(detail, 2), _part(detail, 4)
+    if before is not None and already is not None and before != already:
+        return UNREAD
+    before = already if before is None else before
     if auto is None or before is None:
         return auto if before is None else before
     return auto * before

@@ -12,7 +12,7 @@ from interface.domain.judging import QcGate, wants_previous
 from interface.domain.model import Observed, ObservedSpecimen, SpecimenFacts
 from interface.domain.qc_gate import joined
 from interface.domain.qc_lots import Used
-from interface.domain.times import CLOCK_BEHIND
+from interface.domain.times import CLOCK_BEHIND, measured_at
 from interface.flow.again import waiting
 from interface.flow.cases import Rules
 from interface.flow.context import LinkContext
@@ -88,8 +88,9 @@ async def add_neighbours(
                 test_ids = compared[key] = tuple(_compared(test.code, catalogue, now)) if test else ()
             for test_id in test_ids:
                 if (specimen.id, test_id) not in asked:
-                    when = specimen.collected_at or instant(observed.instrument_time, work.link.settings.timezone)
-                    asked[specimen.id, test_id] = Asked(specimen, test_id, when or work.message.received_at)
+                    at_instrument = instant(observed.instrument_time, work.link.settings.timezone)
+                    when = specimen.collected_at or measured_at(at_instrument, work.message.received_at)
+                    asked[specimen.id, test_id] = Asked(specimen, test_id, when)
     await _add(connection, at, asked, by)
 
 
@@ -109,7 +110,7 @@ async def _add(
         for one in at.locked.by_id[known.specimen_id].family if waited is not None else ():
             specimen = at.locked.by_id[one]
             for test_id in _compared(known.test, *by[one]) if one in by and specimen.person else ():
-                when = specimen.collected_at or (waited and waited.measured_at) or known.created_at
+                when = specimen.collected_at or measured_at(waited.measured_at if waited else None, known.created_at)
                 asked.setdefault((specimen.id, test_id), Asked(specimen, test_id, when))
     at.add_neighbours(await rows.neighbours(connection, list(asked.values())))
 

@@ -95,6 +95,7 @@ class Case:
     answers: tuple[Led, ...] = ()  # the follow-ups that it is the run of
     waited: Waited | None = None  # it says nothing new, and is judged anew with what came beside it
     as_before: Said | None = None  # and what is said of it without that
+    diluted: tuple[Step, ...] = ()  # decided anew: what its version before says of its dilution
     item: OrderedItem | None = field(init=False)  # the decision's
 
     def __post_init__(self) -> None:
@@ -388,7 +389,7 @@ def _dilution(case: Case, led: Sequence[Led]) -> Decimal | None:
     said = case.observed.dilution if case.observed else None
     if not led and case.waited is None and (said is None or said == 1):
         return UNDILUTED  # most are like this
-    steps = case.waited.steps if case.waited is not None else ()
+    steps = case.waited.steps if case.waited is not None else case.diluted
     factor, step = dilution_of(said, case.answers, [one for one in led if one.result_id != case.result_id], steps)
     if step is not None:
         case.steps.append(step)

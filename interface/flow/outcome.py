@@ -175,7 +175,7 @@ def decisions(
         if wanted is not None:
             beside = replace(beside, waited={})
         decided = decide_beside(cases, beside, at, rules, contexts[place])
-        remember(decided, beside, at)
+        remember(decided, beside, at, received_at)
         made.append(decided)
     return made
 
@@ -323,9 +323,9 @@ def known_of(family: Iterable[str], at: Surroundings) -> list[KnownResult]:
     return [one for each in family for one in at.locked.results.get(each, ())]
 
 
-def remember(decided: Decided, beside: Beside, at: Surroundings) -> None:
+def remember(decided: Decided, beside: Beside, at: Surroundings, received_at: datetime | None = None) -> None:
     """For what is decided after it in the same transaction: its results are there, and those that were released are
-    neighbours of the same person's other specimens."""
+    neighbours of the same person's other specimens. `received_at`: with their message."""
     specimen = beside.specimen
     if specimen is None or not specimen.person:
         return
@@ -339,7 +339,8 @@ def remember(decided: Decided, beside: Beside, at: Surroundings) -> None:
     ]
     for other in others:
         for case in decided.cases:
-            when, test = effective_at(case, specimen, None), case.decision.test
+            came = received_at if case.waited is None else case.waited.effective_at
+            when, test = effective_at(case, specimen, came), case.decision.test
             if test is None or not case.released or not case.reportable or when is None:
                 continue
             near = at.neighbours.setdefault(other.id, {})
@@ -376,9 +377,10 @@ def _keep(case: Case, specimen: SpecimenFacts, at: Surroundings) -> None:
 
 
 def effective_at(case: Case, specimen: SpecimenFacts | None, received_at: datetime | None) -> datetime | None:
-    """When what it says was so: collected, else measured, else received."""
-    collected_at = specimen.collected_at if specimen else None
-    return collected_at or case.measured_at or received_at
+    """When what it says was so: collected, else measured by a clock that is believed, else received."""
+    if specimen is not None and specimen.collected_at is not None:
+        return specimen.collected_at
+    return case.measured_at if received_at is None else measured_at(case.measured_at, received_at)
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from interface.flow.cases import Case, Rules
 from interface.flow.cases import Decided as Decisions
 from interface.flow.context import LinkContext
 from interface.flow.criticals import open_for
+from interface.flow.dilutions import STEP as DILUTION
 from interface.flow.outcome import Surroundings, by_link, decisions, effects_of, judged_of, version_of
 from interface.flow.qc_gate import gate_of
 from interface.flow.qc_sweep import follow
@@ -43,6 +44,7 @@ from interface.store.db import Connection, Database
 from interface.store.replay import Candidate, candidates, lock_message, settle_again, stored
 from interface.store.results import CurrentResult, ResultVersion
 from interface.store.stored_messages import StoredMessage, read_messages
+from interface.store.surroundings import waited as waited_of
 
 
 class ReplayError(LaboraError):
@@ -191,7 +193,8 @@ async def _again(connection: Connection, actor: Actor, work: Work, by: Tried, co
     at = await surroundings(connection, [work])
     now, rules = await _deciding(connection, at, work, by)
     waiting = await candidates(connection, [one.id for one in at.current.values()])
-    wanted = partial(_of_interest, waiting=waiting, message_id=work.message.id, code=code)
+    told = await _diluted(connection, work, waiting)
+    wanted = partial(_of_interest, waiting=waiting, message_id=work.message.id, code=code, diluted=told)
     decided = decisions(work, by.catalogue, at, rules, wanted)
     step = Step("replay", "ok", f"decided anew by {actor.name}", inputs={"reason": reason} if reason else {})
     author = replace(by_link(work, rules), kind=actor.kind, id=actor.id)
@@ -338,8 +341,9 @@ def _of_interest(
     waiting: Mapping[UUID, Candidate],
     message_id: UUID,
     code: str | None,
+    diluted: Mapping[UUID, tuple[Step, ...]],
 ) -> bool:
-    """Whether a result waits for a decision that this message may give."""
+    """Whether a result waits for a decision that this message may give. `diluted`: what was said of its dilution."""
     if known is None:
         return code is None  # of a message that was parked, or that the driver reads otherwise now
     before = waiting[known.id]
@@ -348,7 +352,24 @@ def _of_interest(
         return False
     if before.by_person and known.status in RELEASED:  # the correction that a person proposes, or has verified
         return False
+    case.diluted = diluted.get(known.id, ())
     return code is None or (before.code == code and HoldReason.UNMAPPED_CODE in before.held)
+
+
+async def _diluted(
+    connection: Connection, work: Work, waiting: Mapping[UUID, Candidate]
+) -> dict[UUID, tuple[Step, ...]]:
+    """By result, the factor that was known when the message came: the request that the run answered is done by now.
+    What the analyzer says itself, it says again."""
+    silent = {observed.location for _, observed, _ in work.observations() if observed.dilution is None}
+    of = {one.version_id: one.result_id for one in waiting.values()
+          if one.message_id == work.message.id and one.location in silent}  # fmt: skip
+    found = {}
+    for version_id, waited in (await waited_of(connection, list(of))).items():
+        told = tuple(step for step in waited.steps if step.step == DILUTION and "factor" in step.inputs)
+        if told:
+            found[of[version_id]] = told
+    return found
 
 
 def _alike(before: Candidate, version: ResultVersion, known: CurrentResult | None) -> bool:

@@ -232,7 +232,8 @@ def _specimen(
     )
 
 
-# There are many items, and few follow-ups: these one by one, by their index.
+# There are many items, and few follow-ups: these one by one, by their index. Of what was cancelled only a dilution that
+# an analyzer was told of: the run that comes may be diluted all the same.
 _ITEMS = """
 SELECT i.id::text, i.test_id::text, i.order_id::text, i.status, i.specimen_id,
        f.id, f.result_id, f.depth, f.state, f.updated_at, f.kind, f.dilution, f.by_person
@@ -240,7 +241,9 @@ FROM lab.order_item i
 LEFT JOIN LATERAL (
     SELECT id, result_id, depth, state, updated_at, kind, dilution, actor_kind IN ('user', 'client') AS by_person
     FROM lab.follow_up
-    WHERE order_item_id = i.id AND state <> 'cancelled' OFFSET 0
+    WHERE order_item_id = i.id AND (state <> 'cancelled' OR (kind = 'dilution' AND EXISTS (
+        SELECT FROM lab.dispatch d WHERE d.order_item_id = i.id AND d.follow_up_id = follow_up.id
+           AND d.sent_at IS NOT NULL))) OFFSET 0
 ) f ON true
 WHERE i.specimen_id = ANY($1) ORDER BY i.id, f.id
 """

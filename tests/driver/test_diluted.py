@@ -26,3 +26,22 @@ def test_a_result_has_the_factor_that_is_said_of_its_code(details: str, factor: 
     decoded = decode(registry.load("generic_hl7"), text.encode())
     (specimen,) = decoded.specimens
     assert [one.dilution for one in specimen.results] == [None if factor is None else Decimal(factor), None]
+
+
+@pytest.mark.parametrize(
+    ("container", "details", "factor"),
+    [
+        ("^1^:^10", "", "10"), ("^1^:^1", "", None), ("^1^:^0", "", None), ("", "", None), ("ten", "", "0"),
+        ("^1^:^10", "TCD|GLU|^1^:^5\r", "50"), ("^1^:^10", "TCD|GLU|^1^:^5||^1^:^10\r", "50"),
+        ("^1^:^10", "TCD|GLU|^1^:^5||^1^:^2\r", "0"), ("^1^:^1", "TCD|GLU|^1^:^5||^1^:^2\r", "10"),
+        ("^1^:^10", "TCD|UREA|^1^:^5\r", "10"),
+    ],
+)  # fmt: skip
+def test_a_result_has_the_factor_that_is_said_of_its_container(
+    container: str, details: str, factor: str | None
+) -> None:
+    """HL7 v2.5.1 13.4.3.29: the dilution that was performed on the specimen already."""
+    head = HEAD.replace("OBR|", f"SAC|||C1{'|' * 26}{container}\rOBR|")
+    decoded = decode(registry.load("generic_hl7"), f"{head}OBX|1|NM|GLU^Glucose||5.0|mmol/L|||||F\r{details}".encode())
+    (specimen,) = decoded.specimens
+    assert [one.dilution for one in specimen.results] == [None if factor is None else Decimal(factor)]

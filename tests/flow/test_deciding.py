@@ -412,3 +412,19 @@ async def test_a_clock_that_is_not_believed_tells_no_rule_how_old_a_specimen_is(
         await lab.settle()
         (found,) = await lab.results()
         assert (found.status is FINAL) is released
+
+
+@pytest.mark.parametrize(("days", "believed"), [(0, True), (-2, False), (300, False)])
+async def test_a_clock_that_is_not_believed_says_not_when_a_result_was_so(
+    database_url: str, days: int, believed: bool
+) -> None:
+    """Of a specimen without a time of collection the measurement's counts, or that of the receipt."""
+    measured = (datetime.now(UTC) - timedelta(days=days, seconds=1)).replace(microsecond=0)
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "K")
+        await lab.owner.execute("update lab.specimen set collected_at = null, received_at = now()")
+        await lab.send(sent("S1", {"K": "4.1"}, at=f"{measured:%Y%m%d%H%M%S}"))
+        await lab.settle()
+        row = await lab.owner.fetchrow("select r.effective_at, m.received_at from lab.result r, lab.message m")
+        assert row is not None
+        assert row["effective_at"] == (measured if believed else row["received_at"])

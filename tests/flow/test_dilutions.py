@@ -9,9 +9,14 @@ from uuid import UUID
 import pytest
 
 from interface.domain.model import FollowUpKind, FollowUpState, HoldReason, ResultStatus, Step
+from interface.domain.routing import DispatchKind, DispatchState
 from interface.domain.views import ResultView
 from interface.flow import follow_ups
 from interface.flow.dilutions import STEP, dilution_of
+from interface.flow.replay import replay
+from interface.store import dispatch
+from interface.store import follow_ups as store
+from interface.store.dispatch import NewDispatch
 from interface.store.ids import uuid7
 from interface.store.surroundings import Led
 from tests.flow.laboratory import Laboratory, laboratory
@@ -84,7 +89,7 @@ async def test_a_run_that_a_person_had_diluted_is_judged_by_its_factor(database_
                 connection, lab.director, first.id, FollowUpKind.DILUTION, dilution=Decimal(5), reason="too high"
             )
         diluted = await reported(lab, "4.9", control="C2", at="20260102033000")
-        assert diluted.held == (HoldReason.MEASURING_RANGE,)
+        assert HoldReason.MEASURING_RANGE in diluted.held
         assert await said(lab, diluted.version_id, "dilution") == [("ok", "diluted 1:5, as it was asked for")]
 
 
@@ -142,3 +147,45 @@ def test_the_factor_is_what_the_analyzer_says_else_what_was_asked_else_not_known
     found, step = dilution_of(said_, answers, (*answers, *others), before)
     assert found == (None if factor is None else Decimal(factor))
     assert (step is None) is (found == 1)
+
+
+async def test_a_replay_knows_the_factor_that_was_known_when_the_message_came(database_url: str) -> None:
+    """The dilution that the run answered is done since then, and nothing awaits it."""
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, DILUTED.replace('above = "8"', 'above = "800"'))
+        await lab.order("S1", "CREA")
+        await reported(lab, "7.5")
+        diluted = await reported(lab, "3.0", control="C2", at="20260102033000")
+        assert HoldReason.MEASURING_RANGE in diluted.held
+        assert diluted.message_id is not None
+        await put_in_force(lab, DILUTED.replace('above = "8"', 'above = "800"').replace('low = "1.0"', 'low = "0.1"'))
+        await replay(lab.database, lab.director, diluted.message_id, lab.contexts.get, dry_run=False)
+        (again,) = [one for one in await lab.results() if one.value == "3.0"]
+        assert (again.version, again.status, again.held) == (2, ResultStatus.PRELIMINARY, ())  # and two runs differ
+        assert await said(lab, again.version_id, "dilution") == [("ok", "diluted 1:10, as it was asked for")]
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_a_dilution_that_was_cancelled_once_the_analyzer_was_told_may_have_been_made(
+    database_url: str, told: bool
+) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, DILUTED.replace('above = "8"', 'above = "800"'))
+        order = await lab.order("S1", "CREA")
+        await reported(lab, "7.5")
+        asked = await lab.owner.fetchval("select id from lab.follow_up")
+        specimen_id = await lab.owner.fetchval("select id from lab.specimen")
+        item_id, factor = order.items[0].id, Decimal(10)
+        work = NewDispatch(item_id, specimen_id, DispatchKind.DILUTION, "CREA", "S1", asked, factor)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            (made,) = await dispatch.add(connection, lab.organization_id, lab.context.analyzer_id, [work])
+            if told:
+                sent_at = datetime.now(UTC)
+                await dispatch.set_state(connection, lab.director, [made.id], DispatchState.SENT, sent_at)
+                await connection.execute("update lab.dispatch set sent_at = now()")
+            await store.set_state(connection, asked, FollowUpState.CANCELLED)
+        run = await reported(lab, "3.0", control="C2", at="20260102033000")
+        lines = await said(lab, run.version_id, "dilution")
+        unknown = "the factor of dilution is not known: a dilution was asked for, and nothing says that this is its run"
+        assert lines == ([("unknown", unknown)] if told else [])
+        assert (HoldReason.MEASURING_RANGE in run.held) is told
