@@ -220,12 +220,13 @@ def bury(process: Process) -> None:
 
 @contextmanager
 def simulated() -> Iterator[SimLoop]:
-    """A loop for one run."""
+    """A loop for one run. No loop is set for the thread: what a `finally` of the dead asks for, while none runs, would
+    else be another's, or one that asyncio makes and nobody closes."""
+    asyncio.set_event_loop(None)
     loop = SimLoop()
     SimTask._count = 0
     try:
         yield loop
     finally:
-        asyncio.set_event_loop(None)
         with suppress(Exception):
             loop.close()

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SEEDS = 200
 PORTIONS = [range(0, 40), range(40, 80), pytest.param(range(80, SEEDS), marks=pytest.mark.long)]
 REPLAYED = range(12)
+LEAVES_WORK = 3  # a seed in which the daemon is killed while what it has begun is still under way
 
 
 @pytest.mark.parametrize("seeds", PORTIONS, ids=str)
@@ -45,6 +46,16 @@ def test_a_seed_replays_event_by_event_also_in_another_process() -> None:
     environment = os.environ | {"PYTHONHASHSEED": "7"}  # here it is another, nearly certainly
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert [line.split()[1] for line in done.stdout.splitlines()] == here
+
+
+def test_no_loop_is_made_for_what_a_dead_process_still_wants() -> None:
+    """In a process of its own: asyncio makes one but once, for who has none and never had."""
+    code = (
+        "import asyncio; from tests.simulation.world import run; policy = asyncio.get_event_loop_policy();"
+        f"policy.new_event_loop = lambda: print('a loop'); run({LEAVES_WORK})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
 
 
 # ---- planted faults --------------------------------------------------------------------------------------------------
