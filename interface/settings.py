@@ -247,6 +247,7 @@ class LinkSettings:
 class DatabaseSettings:
     url: str = "embedded"
     bin_dir: Path | None = None  # PostgreSQL programs for the embedded server
+    folders: tuple[Path, ...] = ()  # where else it needs room: of a server of its own on this machine
 
 
 @dataclass(frozen=True, slots=True)

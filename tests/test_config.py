@@ -276,6 +276,8 @@ def test_a_malformed_address_is_a_problem(address: str) -> None:
         (f"driver_path = ['/{'x' * 300}']", "driver_path[0]"),
         ("driver_path = ['~nobody-of-this-name/x']", "driver_path[0]"),
         ("[backup]\ndirectory = '~nobody-of-this-name/x'", "backup.directory"),
+        ("[database]\nfolders = '/wal'", "database.folders"),
+        ("[database]\nfolders = ['/wal', 'wal']", "database.folders[1]"),
         ("[limits]\nworkers = true", "limits.workers"),
     ],
 )

@@ -152,8 +152,12 @@ def _database(table: Table | None, environ: Mapping[str, str], root: Table) -> D
     bin_dir = table.text("bin_dir")
     if bin_dir and not os.path.isfile(Path(bin_dir) / "postgres"):
         table.problem("bin_dir", f'"{bin_dir}" does not hold the program postgres')
+    folders = table.texts("folders")
+    for index, text in enumerate(folders):
+        if not text.startswith("/"):
+            table.problem(f"folders[{index}]", f'"{text}" must be an absolute path')
     table.close()
-    return DatabaseSettings(url, Path(bin_dir) if bin_dir else None)
+    return DatabaseSettings(url, Path(bin_dir) if bin_dir else None, tuple(map(Path, folders)))
 
 
 def _url_problem(url: str) -> str:

@@ -42,16 +42,23 @@ _CONNECTIONS: Final = 0.85
 _HELD: Final = timedelta(days=1)
 CONNECT_WAIT_S: Final = 5.0
 _DATABASE: Final = Subject("database", "")
+_DEBIAN: Final = Path("/var/lib/postgresql")
 
 
 # ---- the machine ----------------------------------------------------------------------------------------------------
 
 
 def folders(settings: Settings) -> Iterator[Path]:
-    """Where room is needed."""
+    """Where room is needed. A server's log may be on a file system of its own, by a link from its data: the daemon's
+    account sees it of the embedded server, root of Debian's, and whoever it is what is named."""
     yield settings.state_dir
     yield Path("/var/log")
-    yield from (Path(folder) for folder in ("/var/lib/postgresql",) if settings.database.url != "embedded")
+    if settings.database.url == "embedded":
+        yield settings.state_dir / "pg" / "data" / "pg_wal"
+    else:
+        yield _DEBIAN
+        yield from _DEBIAN.glob("*/*/pg_wal")
+    yield from settings.database.folders
 
 
 def machine_findings(settings: Settings) -> list[Finding]:
@@ -59,6 +66,7 @@ def machine_findings(settings: Settings) -> list[Finding]:
     now, api = datetime.now(UTC), settings.api
     return [
         *(machine.disk(room) for room in machine.rooms(folders(settings))),
+        *machine.unseen(settings.database.folders),
         machine.time_server(machine.synchronized()),
         *machine.certificates(settings, now),
         *machine.of_proxy(api, now, machine.shown_by_proxy(api)),

@@ -67,10 +67,10 @@ class Room:
 
 
 def rooms(paths: Iterable[Path]) -> Iterator[Room]:
-    """One for each file system on which these lie; of what is not there yet its nearest folder."""
+    """One for each file system on which these lie; of what is not there, or not to be seen, its nearest folder."""
     seen: set[int] = set()
     for path in paths:
-        at = next((folder for folder in (path, *path.parents) if folder.exists()), Path("/"))
+        at = next((folder for folder in (path, *path.parents) if os.path.exists(folder)), Path("/"))
         try:
             device, found = at.stat().st_dev, os.statvfs(at)
         except OSError:
@@ -79,6 +79,16 @@ def rooms(paths: Iterable[Path]) -> Iterator[Room]:
             seen.add(device)
             files = found.f_favail / found.f_files if found.f_files else 1.0
             yield Room(at, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, files)
+
+
+def unseen(paths: Iterable[Path]) -> Iterator[Finding]:
+    """Of folders that were named to be watched, those whose room cannot be looked at: nobody would be told of it."""
+    for path in paths:
+        try:
+            os.statvfs(path)
+        except (OSError, ValueError) as error:  # ValueError: it cannot be a path
+            text = f"its room cannot be looked at: {getattr(error, 'strerror', None) or error}"
+            yield Finding(AlertKind.DISK, Subject("disk", str(path)), Severity.WARNING, text, f"namei -l {path}")
 
 
 def disk(room: Room) -> Finding:

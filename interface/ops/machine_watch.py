@@ -149,6 +149,6 @@ def _of_machine(settings: Settings, now: datetime) -> tuple[list[Finding], list[
     backup, taken_at = doctor.backup(settings, now)
     if taken_at is not None:
         readings.append(Reading("backup", (), taken_at.timestamp()))
-    found = [machine.disk(room) for room in rooms]
+    found = [*map(machine.disk, rooms), *machine.unseen(settings.database.folders)]
     found += [machine.time_server(machine.synchronized()), *machine.certificates(settings, now)]
     return [*found, *machine.of_proxy(settings.api, now, shown), backup], readings

@@ -45,6 +45,7 @@ CONFIG = """
 state_dir = "{state}"
 [database]
 url = "{url}"
+folders = {folders}
 [api]
 listen = "127.0.0.1:{api}"
 workers = {workers}
@@ -142,8 +143,10 @@ class Site(Process):
         self.roster = folder / "roster.toml"
         self.roster.write_text(ROSTER)
         self.config = folder / "config.toml"
+        log = [str(disk / "wal")] if disk and on is On.WAL else []
         self.config.write_text(CONFIG.format(
-            state=self.state_dir, url=url, api=api, workers=workers, roster=self.roster, hook=f"{hook.url}/hook",
+            state=self.state_dir, url=url, folders=json.dumps(log), api=api,
+            workers=workers, roster=self.roster, hook=f"{hook.url}/hook",
             ca=hook.ca, hl7=self.hl7, astm=self.astm, tls=self.tls, cert=self.cert, key=self.cert.with_suffix(".key"),
         ))  # fmt: skip
         self._offset = folder / "offset"

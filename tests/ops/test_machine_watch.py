@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,10 +14,11 @@ import pytest
 from interface import telemetry
 from interface.errors import StoreError
 from interface.ops.machine_watch import STANDS_S, MachineWatch
-from interface.settings import Address, ApiSettings, ListenTls, Settings
+from interface.settings import Address, ApiSettings, DatabaseSettings, ListenTls, Settings
 from interface.store import alerts
 from interface.store.db import Database
 from tests.conftest import Organization
+from tests.e2e import outage
 from tests.link.certificates import Authority
 
 
@@ -102,6 +103,49 @@ async def test_a_disk_that_fills_up_is_one_alert_and_its_room_another(
     await at.watch.look()
     assert "disk" not in await at.standing()
     assert await at.told("disk") == ["entered", "recovered"]
+
+
+@pytest.fixture
+def log_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system on a loop device, for a server's log alone."""
+    with outage.small_disk(tmp_path, 16) as at:
+        if at is None:
+            pytest.skip("needs root and a loop device: a small file system is mounted")
+        yield at
+
+
+@pytest.mark.parametrize("whose", ["embedded", "another's"])
+async def test_a_log_on_a_file_system_of_its_own_that_fills_up_is_an_alert(
+    database: Database, organization: Organization, tmp_path: Path, log_disk: Path, whose: str
+) -> None:
+    log = log_disk / "pg_wal"
+    log.mkdir()
+    settings = Settings(tmp_path / "state")
+    if whose == "embedded":
+        data = settings.state_dir / "pg" / "data"
+        data.mkdir(parents=True)
+        (data / "pg_wal").symlink_to(log)
+    else:
+        settings = replace(settings, database=DatabaseSettings("postgresql:///labora", folders=(log,)))
+    at = watched(database, organization, settings)
+    await at.watch.look()
+    assert "disk" not in await at.standing()
+    with pytest.raises(OSError, match="No space left"), (log / "segments").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 16))
+    await at.watch.look()
+    assert "free" in (await at.standing())["disk"]
+    short = [one.subject.name for one in at.watch._findings if one.kind == "disk" and one.severity]
+    assert len(short) == 1 and short[0].endswith("/pg_wal")
+
+
+async def test_a_folder_that_is_named_and_cannot_be_looked_at_is_an_alert(
+    database: Database, organization: Organization, tmp_path: Path
+) -> None:
+    named = DatabaseSettings("postgresql:///labora", folders=(tmp_path, tmp_path / "not there"))
+    at = watched(database, organization, Settings(tmp_path, named))
+    await at.watch.look()
+    assert (await at.standing())["disk"] == "its room cannot be looked at: No such file or directory"
 
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0])
