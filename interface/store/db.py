@@ -55,11 +55,13 @@ _AT_ONCE: Final = {
     "enable_mergejoin": "off",
 }  # fmt: skip
 SEARCH_TIMEOUT_S: Final = 10.0  # a search that takes longer is stopped: it keeps everybody else from the database
+LOCK_WAIT_S: Final = 5.0  # who searches behind somebody's lock asks for nothing too costly, and is told something else
+ANSWER_S: Final = 12.0  # a server that has not answered what somebody waits for by then stands still
 # A search is planned once, not over every partition anew for each value; it writes nothing. A page at random costs what
 # the next one does: so it goes by an index also where a table has only a few pages of others' rows yet.
 _SEARCH: Final = {
     "plan_cache_mode": "force_generic_plan", "default_transaction_read_only": "on", "random_page_cost": "1.1",
-    "statement_timeout": str(int(SEARCH_TIMEOUT_S * 1000)),
+    "statement_timeout": str(int(SEARCH_TIMEOUT_S * 1000)), "lock_timeout": str(int(LOCK_WAIT_S * 1000)),
 }  # fmt: skip
 
 
@@ -361,7 +363,7 @@ class Database:
                 init=partial(prepare, first=_KEEP_MEMORY if use is Use.BY_INDEX else None),
                 reset=None if use is Use.ANY else _as_it_is,
                 timeout=CONNECT_TIMEOUT_S,
-                command_timeout=COMMAND_TIMEOUT_S,
+                command_timeout=ANSWER_S if use in (Use.SEARCH, Use.AT_ONCE) else COMMAND_TIMEOUT_S,
                 max_inactive_connection_lifetime=300.0,
                 server_settings=session_settings(self._role, organization_id, self._daemon_id) | _SETTINGS[use],
             )

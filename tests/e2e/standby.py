@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +112,7 @@ class Analyzer:
     tls: ssl.SSLContext | None = None
     acknowledged: list[tuple[str, Address, float]] = field(default_factory=list)  # control id, by whom, loop time
     refused: int = 0
+    longest_s: float = 0.0  # that it waited for an answer
     _number: int = 0
     _at: int = 0
     _line: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -143,8 +145,7 @@ class Analyzer:
 
     async def _block(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, control_id: str) -> bool:
         _write(writer, b"\x0b" + hl7_message(f"S{control_id}", control_id) + b"\x1c\r")
-        async with asyncio.timeout(self.try_s):
-            answer = await reader.readuntil(b"\x1c\r")
+        answer = await self._heard(reader.readuntil(b"\x1c\r"))
         return re.search(rb"\rMSA\|[AC]A\|%s\r" % control_id.encode(), answer) is not None
 
     async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, control_id: str) -> bool:
@@ -152,12 +153,20 @@ class Analyzer:
         frames = [build_frame(number, record + b"\r", True) for number, record in enumerate(records, 1)]
         for data in (ENQ, *frames):
             _write(writer, data)
-            async with asyncio.timeout(self.try_s):
-                if await reader.readexactly(1) != ACK:
-                    _write(writer, EOT)
-                    return False
+            if await self._heard(reader.readexactly(1)) != ACK:
+                _write(writer, EOT)
+                return False
         _write(writer, EOT)
         return True
+
+    async def _heard(self, answer: Awaitable[bytes]) -> bytes:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(self.try_s):
+                return await answer
+        finally:
+            self.longest_s = max(self.longest_s, loop.time() - began)
 
     async def close(self) -> None:
         if self._line is not None:

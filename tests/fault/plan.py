@@ -60,6 +60,8 @@ PLAN: Final[dict[str, tuple[str, ...]]] = {
         "tests/e2e/test_outages.py::test_a_database_that_is_stopped_and_started",
     ),
     "F4": (  # PostgreSQL does not answer, or one table is locked
+        "tests/fault/test_stalls.py::test_while_the_database_or_a_table_stands_still_reads_end_and_nothing_is_lost",
+        "tests/store/test_frozen.py::test_a_server_that_stands_still_holds_up_no_read",
         _LOOP + "test_a_server_that_the_daemon_finds_is_ended_frozen_and_locked",
         _JOURNAL + "test_an_append_is_refused_in_time_whatever_the_writer_waits_for",
         _JOURNAL + "test_a_message_that_is_being_decided_holds_up_no_commit",
@@ -194,8 +196,10 @@ class Soak:
 
 
 _FILLED = "tests/e2e/test_outages.py::test_a_disk_that_is_filled_again_and_again"
+_STALLED = "tests/fault/test_stalls.py::test_nobody_waits_long_however_long_it_stands_still"
 
 SOAK: Final[dict[str, Soak]] = {
+    "F4": Soak(Unit.TOLD, "freezes and locks of 1 to 60 s", "40", only=(_STALLED,)),
     "F6": Soak(Unit.TOLD, "disks filled and freed under load", "60", only=(_FILLED,)),
     "F7": Soak(Unit.TOLD, "calls that failed", "every call", only=PLAN["F7"][:1]),
     "F8": Soak(Unit.EXAMPLES, "chunkings", "50,000", only=PLAN["F8"][:3]),

@@ -20,7 +20,7 @@ import asyncpg
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.schema import OWNER_ROLE
 from tests.cluster import new_state_dir
-from tests.e2e.daemon import PATIENCE_S, Process
+from tests.e2e.daemon import COMMIT_WAIT_S, PATIENCE_S, Process
 from tests.e2e.standby import Analyzer
 from tests.fault.audit import Acked, Finding, audit
 from tests.fault.disk import LoopDisk
@@ -53,8 +53,8 @@ class Fault(Enum):
     PG_KILL = "pg-kill"  # SIGKILL to every process of PostgreSQL
     PG_RESTART = "pg-restart"  # its orderly end
     PG_SESSIONS = "pg-sessions"  # pg_terminate_backend of every session
-    PG_FREEZE = "pg-freeze"  # SIGSTOP to every process of it, for FROZEN_S
-    PG_LOCK = "pg-lock"  # somebody holds a lock on the results for FROZEN_S
+    PG_FREEZE = "pg-freeze"  # SIGSTOP to every process of it, for `Rig.frozen_s`
+    PG_LOCK = "pg-lock"  # somebody holds a lock on the results for `Rig.frozen_s`
     POWER_CUT = "power-cut"  # the file system loses what is not synced, everything is killed, all is started again
 
 
@@ -63,6 +63,11 @@ class Daemon(Process):
 
     lie: str | None = None
     _starting: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def begin(self) -> None:
         """Start it, without waiting for anything."""
@@ -97,6 +102,7 @@ class Rig:
     def __init__(self, daemon: Daemon, server: Server | None, disk: LoopDisk | None, senders: int) -> None:
         self.daemon, self.server, self.disk = daemon, server, disk
         self.data = server.data if server is not None else daemon.state_dir / "pg" / "data"
+        self.frozen_s = FROZEN_S
         self.analyzers = [
             Analyzer((daemon.astm if number % 2 else daemon.hl7,), f"K{number}", bool(number % 2))
             for number in range(senders)
@@ -191,7 +197,7 @@ class Rig:
         processes = signal_all(postmaster(self.data), signal.SIGSTOP)
         since = await self._now()
         try:
-            await asyncio.sleep(FROZEN_S)
+            await asyncio.sleep(self.frozen_s)
         finally:
             for pid in processes:
                 with suppress(ProcessLookupError):  # the one that goes on first may have ended it
@@ -204,10 +210,10 @@ class Rig:
         async with owner.transaction():
             await owner.execute(_LOCK)
             since = await self._now()
-            async with asyncio.timeout(FROZEN_S):
+            async with asyncio.timeout(PATIENCE_S):
                 while self._last_ack() <= since:  # noqa: ASYNC110
                     await asyncio.sleep(0.002)
-            await asyncio.sleep(FROZEN_S)
+            await asyncio.sleep(self.frozen_s)
         await owner.close()
         return since
 
@@ -280,7 +286,13 @@ async def _send(analyzer: Analyzer) -> None:
 
 @asynccontextmanager
 async def rig(
-    where: Where, *, power: bool = False, senders: int = 4, lie: str | None = None, state: Path | None = None
+    where: Where,
+    *,
+    power: bool = False,
+    senders: int = 4,
+    lie: str | None = None,
+    state: Path | None = None,
+    commit_wait_s: float = COMMIT_WAIT_S,
 ) -> AsyncIterator[Rig]:
     """All of it, with analyzers that send, half of them HL7 and half ASTM, each message until it is acknowledged.
 
@@ -301,6 +313,8 @@ async def rig(
             await asyncio.to_thread(_copy, state, base / "state")
         daemon = Daemon(base / "state", folder)
         daemon.lie = lie
+        waits = (f"commit_wait_s = {COMMIT_WAIT_S}", f"commit_wait_s = {commit_wait_s}")
+        daemon.config.write_text(daemon.config.read_text().replace(*waits))
         if server is not None:
             daemon.config.write_text(daemon.config.read_text().replace('"embedded"', f'"{server.url()}"'))
         made = Rig(daemon, server, disk, senders)

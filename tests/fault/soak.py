@@ -1,7 +1,7 @@
 """`scripts/soak FAULT [OPTIONS]`: break the daemon again and again, and look for all that it has acknowledged.
 
 FAULT: kill, term, reload, pg-kill, pg-restart, pg-sessions, pg-freeze, pg-lock, power-cut, or all; or one of the fault
-plan, F6 to F19, whose tests are run again and again (`tests.fault.plan`). Status 1 where anything is wrong. --record
+plan, F4 to F19, whose tests are run again and again (`tests.fault.plan`). Status 1 where anything is wrong. --record
 enters the run into docs/evidence.jsonl and writes docs/evidence.md anew.
 """
 
@@ -113,8 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="scripts/soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("fault", choices=[*(fault.value for fault in Fault), "all", *SOAK])
-    parser.add_argument("--cycles", type=int, default=30, help="of each fault (default: 30), or in a round of F6")
-    parser.add_argument("--rounds", type=int, default=1000, help="of the tests of F6 to F19, at most")
+    parser.add_argument("--cycles", type=int, default=30, help="of each fault (default: 30), or in a round of F4 or F6")
+    parser.add_argument("--rounds", type=int, default=1000, help="of the tests of F4 to F19, at most")
     parser.add_argument("--examples", type=int, default=5000, help="of each property of F8 and F11, in a round")
     parser.add_argument("--frozen", type=float, default=rig.FROZEN_S, metavar="S", help="how long freezes, locks last")
     parser.add_argument("--database", choices=[where.value for where in Where], default=Where.EMBEDDED.value)
