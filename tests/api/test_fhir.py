@@ -331,7 +331,9 @@ async def test_the_capability_statement_is_public_and_true(bench: Bench, laborat
         for parameter in resource.get("searchParam", ()):
             value = {"date": "2026", "reference": str(uuid4()), "quantity": "5"}.get(parameter["type"], "x")
             strict = {"Prefer": "handling=strict"}
-            answer = await bench.get(f"/fhir/{resource['type']}?{parameter['name']}={value}", token, headers=strict)
+            named = f"&_id={UNKNOWN}" if kind == "Binary" else ""  # which is searched by its id alone, and by more
+            path = f"/fhir/{kind}?{parameter['name']}={value}{named}"
+            answer = await bench.get(path, token, headers=strict)
             # the server says what it applied, so a parameter that is declared and ignored is found out
             assert f"{parameter['name']}=" in (link(answer, "self") or ""), parameter
 

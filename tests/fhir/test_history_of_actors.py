@@ -223,6 +223,31 @@ async def test_pages_and_since_are_as_of_every_history(emr: Hooked) -> None:
         assert (await emr.bench.get(f"{url}/_history?{query}", emr.token)).status == refused
 
 
+async def test_subscriptions_are_found_by_each_parameter_in_pages(emr: Hooked) -> None:
+    first = await emr.subscribe()
+    second = await emr.subscribe("Patient", channel={"payload": "", "endpoint": f"{emr.receiver.url}/other"})
+    at = second["meta"]["lastUpdated"]
+    both = [first["id"], second["id"]]
+    for query, expected in {
+        "": both, "type=rest-hook": both, "type=email": [], "payload=application/fhir%2Bjson": both[:1],
+        f"url={emr.receiver.url}/other": both[1:], f"url={emr.receiver.url}": [], "criteria=Patient": both[1:],
+        f"_lastUpdated=lt{at}": both[:1], f"_lastUpdated=ge{at}": both[1:], f"_lastUpdated={at}": both[1:],
+        "_lastUpdated=gt2999,lt2999": both, f"_lastUpdated=ne{at}": both[:1], f"_lastUpdated=gt{at}": [],
+        f"_lastUpdated=le{at}": both, f"_id={both[1]},x": both[1:], "status=active,error": both, "status=off": [],
+    }.items():  # fmt: skip
+        found = (await emr.bench.get(f"/fhir/Subscription?{query}", emr.token)).json
+        assert [one["resource"]["id"] for one in found.get("entry", [])] == expected, query
+        assert found["total"] == len(expected)
+    page = (await emr.bench.get("/fhir/Subscription?_count=1&type=rest-hook", emr.token)).json
+    [following] = [one["url"] for one in page["link"] if one["relation"] == "next"]
+    rest = (await emr.bench.get(following, emr.token)).json
+    assert [one["resource"]["id"] for one in (*page["entry"], *rest["entry"])] == both
+    assert (page["total"], rest["total"], len(rest["link"])) == (2, 2, 1)
+    assert "entry" not in (await emr.bench.get("/fhir/Subscription?_count=0", emr.token)).json
+    for query in ("_count=x", "_lastUpdated=x", "status:not=off"):
+        assert (await emr.bench.get(f"/fhir/Subscription?{query}", emr.token)).status == 400, query
+
+
 async def test_the_past_of_others_is_not_there_and_who_asked_for_it_is_known(database: Database) -> None:
     mine, theirs = await found_laboratory(database), await found_laboratory(database)
     async with hooked(theirs) as emr:

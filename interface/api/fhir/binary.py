@@ -7,37 +7,32 @@ made when it is asked for first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
-from urllib.parse import urlencode
 from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.bodies import read_form
-from interface.api.context import SEAL, Need, Route, actor_of, json_response, note_read, services
-from interface.api.fhir.negotiation import MEDIA_TYPE, fhir_response, negotiate, resource_response, strict
+from interface.api.context import Need, Route, actor_of, json_response, note_read, services
+from interface.api.fhir.few import Few, few
+from interface.api.fhir.negotiation import MEDIA_TYPE, negotiate, resource_response
 from interface.api.fhir.page import read_one
 from interface.api.fhir.past import Page, asked_of, bundle, page_of
 from interface.api.fhir.routes import reader_of
 from interface.api.fhir.types import Shown
-from interface.api.fhir.values import alternatives, bad, read_id, unsupported
-from interface.api.paging import NextPage
+from interface.api.fhir.values import read_id
 from interface.domain.permissions import Permission
 from interface.domain.report import ReportDocument, StoredReport
 from interface.domain.search import Node
 from interface.errors import ApiError
 from interface.flow import reports
-from interface.render import fhir
 from interface.render.fhir.binaries import binary
 from interface.store.db import Connection
-from interface.store.search.engine import Place
 
 MOST_AT_ONCE: Final = 10  # in one Bundle
 MOST_NAMED: Final = 50
-_CONTROLS: Final = ("_count", "_format", "_pretty", "_cursor")
+PARAMETERS: Final = ("_id", "_lastUpdated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,63 +124,28 @@ async def history(request: web.Request) -> web.StreamResponse:
 
 
 async def search(request: web.Request) -> web.StreamResponse:
-    """By `_id` alone: R4 has no search parameters of a Binary's own."""
-    given = list(request.query.items())
-    if request.method == "POST" and request.body_exists:
-        given += await read_form(request)
-    negotiate(request, given)
-    served, actor = services(request), actor_of(request)
-    after: Place | None = None
-    self_url = f"{served.base_url}/fhir/Binary"
-    if cursor := dict(given).get("_cursor"):
-        place = request[SEAL].find(cursor, "Binary", actor.id, actor.organization_id)
-        given, after = list(place.parameters), place.place
-        self_url += f"?_cursor={cursor}"
-    applied, ids = _asked(given, strict(request))
-    self_url += f"?{urlencode(applied)}" if after is None else ""
-    count = _count(dict(applied).get("_count", ""))
-    allowed = _allowed(request)
-    async with served.database.transaction(actor.organization_id) as connection:
+    """Of those that are named: R4 has no search parameters of a Binary's own."""
+    asked, allowed = await few(request, "Binary", PARAMETERS, MOST_AT_ONCE), _allowed(request)
+    ids = _ids(asked)
+    async with services(request).database.transaction(actor_of(request).organization_id) as connection:
         # A report that has changed is made anew, by one at a time: all who ask for several go by the same order.
         newest = {id: found[0] for id in sorted(ids) if (found := await _versions(request, connection, id, allowed))}
-        named = [newest[id] for id in ids if id in newest]
-        start = next((at for at, one in enumerate(named, 1) if after is not None and one.id == after.id), 0)
-        shown = [await one.shown(connection) for one in named[start : start + count]]
-    next_url = ""
-    if shown and start + count < len(named):
-        kept = NextPage("Binary", actor.id, actor.organization_id, tuple(applied), place=Place((), shown[-1].id))
-        next_url = f"{served.base_url}/fhir/Binary?_cursor={request[SEAL].keep(kept)}"
-    detail = {"query": urlencode(applied), "matches": str(len(shown))}
+        named = [newest[id] for id in ids if id in newest and asked.changed(newest[id].updated_at)]
+        shown = [await one.shown(connection) for one in asked.page(named)]
+    detail = {"query": asked.query, "matches": str(len(shown))}
     await note_read(request, "search", "Binary", None, [one.patient_id for one in shown], detail)
-    entries = [("Binary", one.name, one.json) for one in shown]
-    return fhir_response(fhir.searchset(f"{served.base_url}/fhir", entries, self_url, next_url, len(named)))
+    return asked.answer(request, named, shown)
 
 
-def _asked(given: Iterable[tuple[str, str]], strictly: bool) -> tuple[list[tuple[str, str]], list[UUID]]:
-    """The parameters that are applied, and the ids that are asked for. Raises ApiError 400."""
-    applied: list[tuple[str, str]] = []
-    wanted: list[dict[UUID, None]] = []
-    for name, value in given:
-        if name.partition(":")[0] == "_id" and name != "_id":
-            raise unsupported(f"the modifier of {name[:40]!r} is not supported")
-        if name == "_id" and value:
-            wanted.append(dict.fromkeys(id for one in alternatives(value) if (id := read_id(one)) is not None))
-        elif strictly and name not in _CONTROLS:
-            raise unsupported(f"a Binary has no search parameter {name[:40]!r}")
-        if value and name in ("_id", "_count"):
-            applied.append((name, value))
+def _ids(asked: Few) -> list[UUID]:
+    """Raises ApiError 400 where none are named, or too many."""
+    wanted = [[id for one in each if (id := read_id(one)) is not None] for each in asked.said("_id")]
     if not wanted:
         raise ApiError(400, "required", "say which: a Binary is searched by _id, and DiagnosticReports name them")
-    ids = [id for id in wanted[0] if all(id in others for others in wanted)]
+    ids = [id for id in dict.fromkeys(wanted[0]) if all(id in others for others in wanted)]
     if len(ids) > MOST_NAMED:
         raise ApiError(400, "too-costly", f"a search names at most {MOST_NAMED} ids")
-    return applied, ids
-
-
-def _count(text: str) -> int:
-    if text and not (text.isascii() and text.isdigit()):
-        raise bad("_count is a number")
-    return min(int(text[:9]), MOST_AT_ONCE) if text else MOST_AT_ONCE
+    return ids
 
 
 def _as_resource(request: web.Request) -> bool:

@@ -56,7 +56,8 @@ _BINARY: Json = {
     "conditionalUpdate": False,
     "conditionalDelete": "not-supported",
     "searchParam": [
-        {"name": "_id", "type": "token", "documentation": "the resource's id; without it nothing is found"}
+        {"name": "_id", "type": "token", "documentation": "the resource's id; without it nothing is searched"},
+        {"name": "_lastUpdated", "type": "date", "documentation": "when it was made, of those that are named"},
     ],
 }
 
@@ -132,8 +133,7 @@ def _subscription(paths: Served) -> Json:
         "conditionalUpdate": False,
         "conditionalDelete": "not-supported",
         "searchParam": [
-            {"name": name, "type": "string" if name == "criteria" else "token", "documentation": text}
-            for name, text in SUBSCRIPTION.items()
+            {"name": name, "type": type, "documentation": text} for name, (type, text) in SUBSCRIPTION.items()
         ],
     }
 

@@ -8,40 +8,40 @@ from __future__ import annotations
 
 from email.utils import format_datetime
 from typing import Final
-from urllib.parse import urlencode
 from uuid import UUID
 
 import orjson
 from aiohttp import web
 
-from interface.api.bodies import read_form
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
 from interface.api.fhir.element import Element, Faults
-from interface.api.fhir.negotiation import (
-    JSON_TYPES,
-    MEDIA_TYPE,
-    fhir_response,
-    negotiate,
-    resource_response,
-    strict,
-)
+from interface.api.fhir.few import Few, few
+from interface.api.fhir.negotiation import JSON_TYPES, MEDIA_TYPE, negotiate, resource_response
 from interface.api.fhir.past import Deletion, asked_of, bundle, page_of
 from interface.api.fhir.reading import Reader
+from interface.api.fhir.search import MOST_COUNT
 from interface.api.fhir.types import AnyShown, Shown
-from interface.api.fhir.values import read_id
+from interface.api.fhir.values import alternatives, read_id
 from interface.errors import ApiError
 from interface.flow import subscriptions
 from interface.flow.hooks import Hooks
 from interface.flow.subscriptions import Asked
 from interface.render import fhir
 from interface.render.fhir import Json
-from interface.render.json import dumps
 from interface.store import history as kept
 from interface.store import subscriptions as rows
 from interface.store.history import SubscriptionPast
 from interface.store.subscriptions import SubscriptionView
 
-PARAMETERS: Final = {"_id": "the resource's id", "status": "active, error or off", "criteria": "the whole criteria"}
+PARAMETERS: Final = {  # type, and what is said of it
+    "_id": ("token", "the resource's id"),
+    "_lastUpdated": ("date", "when it last changed"),
+    "criteria": ("string", "the whole criteria"),
+    "payload": ("token", "application/fhir+json"),
+    "status": ("token", "active, error or off"),
+    "type": ("token", "rest-hook"),
+    "url": ("uri", "the whole endpoint"),
+}
 
 
 def resource(view: SubscriptionView | SubscriptionPast) -> Json:
@@ -184,32 +184,25 @@ async def vread(request: web.Request) -> web.StreamResponse:
 
 
 async def search(request: web.Request) -> web.StreamResponse:
-    """The client's own, all on one page: there are at most MOST_OF_A_CLIENT that are not off."""
-    served, actor = services(request), actor_of(request)
-    given = [*request.query.items()]
-    if request.method == "POST":
-        given += await read_form(request) if request.body_exists else []
-    negotiate(request, given)
-    applied = [(name, value) for name, value in given if value and name in PARAMETERS]
-    if odd := next((name for name, _ in given if name.partition(":")[0] in PARAMETERS and ":" in name), ""):
-        raise ApiError(400, "not-supported", f"the modifier of {odd[:40]!r} is not supported")
-    unknown = [name for name, _ in given if name not in (*PARAMETERS, "_count", "_format", "_pretty")]
-    if unknown and strict(request):
-        raise ApiError(400, "not-supported", f"a Subscription has no search parameter {unknown[0][:40]!r}")
-    async with served.database.organization(actor.organization_id) as connection:
-        found = [resource(view) for view in await rows.all_of(connection, actor.id)]
-    matches = [one for one in found if all(_matches(one, name, value) for name, value in applied)]
-    await note_read(request, "search", "Subscription", None, (), {"matches": str(len(matches))})
-    base = f"{served.base_url}/fhir"
-    url = f"{base}/Subscription" + (f"?{urlencode(applied)}" if applied else "")
-    entries = [("Subscription", one["id"], dumps(one)) for one in matches]
-    return fhir_response(fhir.searchset(base, entries, url, "", len(matches)))
+    """The client's own, the oldest first."""
+    asked, actor = await few(request, "Subscription", PARAMETERS, MOST_COUNT), actor_of(request)
+    async with services(request).database.organization(actor.organization_id) as connection:
+        own = await rows.all_of(connection, actor.id)
+    found = [Shown(view.id, resource(view), view.updated_at, None) for view in own if _meant(asked, view)]
+    shown = asked.page(found)
+    await note_read(request, "search", "Subscription", None, (), {"matches": str(len(shown))})
+    return asked.answer(request, found, shown)
 
 
-def _matches(one: Json, name: str, value: str) -> bool:
-    if name == "criteria":
-        return bool(one["criteria"] == value)
-    return one[{"_id": "id"}.get(name, name)] in [part.rpartition("|")[2] for part in value.split(",")]
+def _meant(asked: Few, view: SubscriptionView) -> bool:
+    codes = {"status": view.status.value, "type": "rest-hook", "payload": view.payload, "_id": str(view.id)}
+    texts = {"criteria": view.criteria, "url": view.endpoint}
+    for name, value in asked.applied:
+        if name in texts and texts[name] != value:
+            return False
+        if name in codes and codes[name] not in [one.rpartition("|")[2] for one in alternatives(value)]:
+            return False
+    return asked.changed(view.updated_at)
 
 
 def _id(request: web.Request) -> UUID:
