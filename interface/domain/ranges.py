@@ -25,6 +25,7 @@ from interface.domain.verdicts import Memo, said
 from interface.errors import UnknownUnit
 
 CHECK = "range"
+_BELOW_ZERO = "below zero, which no limit of the test admits"
 _BELOW = frozenset({Comparator.LT, Comparator.LE})
 
 
@@ -101,6 +102,18 @@ def parse(entry: Table) -> Range:
 def check(rules: tuple[Range, ...], facts: Facts, version: str = "") -> tuple[Verdict, ...]:
     """Each rule of the test on the result."""
     return tuple([_checked(rule, facts, version) for rule in rules])
+
+
+def below_zero(rules: tuple[Range, ...], facts: Facts, version: str = "") -> tuple[Verdict, ...]:
+    """Of a number below zero: whether anything that the laboratory says of the test admits one, be it a limit of its
+    interval, of its critical values or of a range. A concentration, a count, an activity cannot be below zero; a base
+    excess can, and has such limits."""
+    limits = [facts.low, facts.high, facts.critical_low, facts.critical_high]
+    limits += [limit for rule in rules for limit in (rule.low, rule.high)]
+    admitted = any(limit is not None and limit.is_signed() and limit for limit in limits)
+    if facts.value.kind is not ValueKind.NUMERIC or admitted:
+        return ()
+    return (Verdict(CHECK, Finding.HOLD, _BELOW_ZERO, "", version, holds=_REASONS[RangeKind.ABSURD]),)
 
 
 def _checked(rule: Range, facts: Facts, version: str) -> Verdict:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interface.domain import indices, ranges
+from interface.domain import indices, judging, ranges
 from interface.domain.facts import Facts, Finding, Verdict
 from interface.domain.model import Comparator, HoldReason, Value, ValueKind
+from interface.domain.rule_set import RuleSet
 from interface.domain.units import Substance
 from tests.domain.checks import ADULT, attempt, facts, number, read, sibling, siblings
 
@@ -200,3 +202,29 @@ def test_what_passes_as_a_set_passes_for_each_of_its_values(
 def test_what_is_wrong_with_a_rule_is_said_with_its_place(parse: str, keys: str, problem: str) -> None:
     problems = attempt(indices.parse, keys)[1] if parse == "index" else attempt(ranges.parse, keys)[1]
     assert problem in problems
+
+
+# ---- below zero ------------------------------------------------------------------------------------------------------
+
+ONLY_ABOVE = 'test = "K"\nkind = "absurd"\nhigh = "20"\n'
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "rules", "holds"),
+    [
+        ("-3", {}, (), True), ("-0.1", {"low": "3.5", "high": "5.1"}, (), True), ("<-3", {}, (), True),
+        ("-3", {}, (ONLY_ABOVE,), True), ("-3", {}, (ABSURD.replace('"1"', '"-5"'),), False),
+        ("-30", {}, (MEASURING.replace('"1.5"', '"-5"'),), False), ("-1", {"low": "-2", "high": "2"}, (), False),
+        ("-9", {"high": "-1"}, (), False),
+        ("-0", {}, (), False), ("-0.0", {}, (), False), ("0", {}, (), False), ("3", {}, (), False), 
+        ("minus", {}, (), False),
+    ],
+)  # fmt: skip
+def test_a_number_below_zero_is_held_where_no_limit_admits_one(
+    value: str, limits: dict[str, Any], rules: tuple[str, ...], holds: bool
+) -> None:
+    rule_set = RuleSet("default", ranges=tuple(read(ranges.parse, keys) for keys in rules))
+    found = [
+        one for one in judging.check(rule_set, facts(value, **limits)).verdicts if one.text.startswith("below zero")
+    ]
+    assert [(one.finding, one.holds) for one in found] == [(HOLD, (HoldReason.IMPLAUSIBLE,))] * holds
