@@ -17,8 +17,9 @@ from interface.link.tls import TlsError
 from interface.settings import Address
 from interface.systemd import Sockets, can_be_kept
 
-# A peer that lost its power is noticed after 60 + 4 * 15 s; analyzers are silent for hours otherwise.
-_KEEP_ALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+# A peer that lost its power is noticed after a minute; analyzers are silent for hours otherwise. While something of
+# ours is under way nobody is asked: without a time for that the kernel repeats it for a quarter of an hour (tcp(7)).
+_VANISHED = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 60_000))
 MOST_HANDSHAKES = 64  # under way at the same time on one listener
 _BACKLOG = 128
 _CLOSE_WAIT_S = 2.0  # for the peer to take what is still unsent
@@ -149,7 +150,7 @@ def _keep_alive(sock: socket.socket | None) -> None:
         return
     with suppress(OSError):  # gone already: the first read says so
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEP_ALIVE:
+        for name, value in _VANISHED:
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 

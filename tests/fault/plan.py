@@ -28,6 +28,7 @@ _LINE, _TLS, _SUBSCRIBED = (
     "tests/link/test_tls.py::",
     "tests/api/test_subscriptions.py::",
 )
+_BAD_LINES = "tests/e2e/test_bad_lines.py::"
 _API, _LIMITS = "tests/api/test_hostile.py::", "tests/api/test_limits.py::"
 
 PLAN: Final[dict[str, tuple[str, ...]]] = {
@@ -95,6 +96,12 @@ PLAN: Final[dict[str, tuple[str, ...]]] = {
     ),
     "F9": (  # connections are reset, half open, doubled, slow
         _WIRED + "test_a_line_cut_in_a_frame_keeps_what_was_acknowledged",
+        _BAD_LINES + "test_a_line_that_is_far_or_slow_costs_time_and_no_message_is_sent_twice",
+        _BAD_LINES + "test_a_line_that_is_reset_wherever_loses_and_doubles_nothing",
+        _BAD_LINES + "test_an_acknowledgement_that_is_lost_doubles_nothing",
+        _BAD_LINES + "test_a_second_connection_of_an_analyzer_is_served_at_once_beside_one_that_fell_silent",
+        _SUPERVISOR + "test_a_peer_that_vanished_is_found_whether_it_owes_us_a_receipt_or_not",
+        _SUPERVISOR + "test_a_peer_that_vanished_is_found_within_a_minute",
         _SUPERVISOR + "test_a_peer_without_power_is_found_by_keep_alive",
         _SUPERVISOR + "test_an_analyzer_that_lost_its_power_finds_its_place_free",
         _INTAKE + "test_two_connections_of_one_analyzer_do_not_mix",

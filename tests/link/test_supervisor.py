@@ -10,6 +10,7 @@ import pytest
 import uvloop
 
 from interface.errors import LinkError
+from interface.link import tcp
 from interface.link.intake import Receipt
 from interface.link.listening import CHECK_S, TAKEOVER_S, ListeningLink
 from interface.link.supervisor import LinkSpec, LinkState, Supervisor
@@ -17,9 +18,11 @@ from interface.link.tcp import TcpListener, connect
 from interface.settings import Address, Transport, TransportType
 from interface.wire.lis01 import build_frame
 from tests.link.bench import ACK, ENQ, EOT, NAK, PATIENCE_S, Analyzer, FakeClock, RecordingIntake, settings, settle
+from tests.link.dead_host import dead_host
 
 H = build_frame(1, b"H|\\^&\r", True)
 L = build_frame(2, b"L|1|N\r", True)
+EVERYWHERE = Transport(TransportType.TCP_LISTEN, Address("0.0.0.0", 0))  # noqa: S104
 
 
 async def start(intake: RecordingIntake, clock: FakeClock | None = None, **more: object) -> Supervisor:
@@ -317,6 +320,48 @@ async def test_a_link_that_cannot_be_started_at_a_reload_is_tried_again() -> Non
         while not supervisor.statuses()[0].up:
             await settle()
     await supervisor.stop(0.0)
+
+
+@pytest.mark.parametrize("owing", [False, True], ids=["idle", "owed an answer"])
+async def test_a_peer_that_vanished_is_found_whether_it_owes_us_a_receipt_or_not(
+    monkeypatch: pytest.MonkeyPatch, owing: bool
+) -> None:
+    """While an answer of ours is under way nothing is asked by keep-alive: the kernel would repeat it for 15 min."""
+    short = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 1, "TCP_USER_TIMEOUT": 1000}
+    monkeypatch.setattr("interface.link.tcp._VANISHED", tuple((name, short[name]) for name, _ in tcp._VANISHED))
+    with dead_host() as host:
+        if host is None:
+            pytest.skip("needs root and network namespaces")
+        link = replace(settings(max_connections=1), transport=EVERYWHERE)
+        supervisor = Supervisor([LinkSpec(link, RecordingIntake())])
+        await supervisor.start()
+        port = supervisor.address("link-1").port
+        with host.connected(port) as analyzer:
+            assert analyzer.stdin is not None and analyzer.stdout is not None
+            try:
+                analyzer.stdin.write(ENQ.hex().encode() + b"\n")
+                analyzer.stdin.flush()
+                assert await asyncio.to_thread(analyzer.stdout.readline) == ACK.hex().encode() + b"\n"
+                host.fall_silent()
+                if owing:
+                    analyzer.stdin.write(H.hex().encode() + b"\n")
+                    analyzer.stdin.flush()
+                assert supervisor.statuses()[0].connections == 1
+                async with asyncio.timeout(PATIENCE_S):
+                    while supervisor.statuses()[0].connections:
+                        await settle()
+            finally:
+                analyzer.kill()
+        again = Analyzer(await connect(Address("127.0.0.1", port)))
+        await again.talk((ENQ, ACK))
+        await again.stream.close()
+        await supervisor.stop(0.0)
+
+
+def test_a_peer_that_vanished_is_found_within_a_minute() -> None:
+    of = dict(tcp._VANISHED)
+    assert of["TCP_KEEPIDLE"] + of["TCP_KEEPINTVL"] * of["TCP_KEEPCNT"] == 60
+    assert of["TCP_USER_TIMEOUT"] == 60_000
 
 
 async def test_a_peer_without_power_is_found_by_keep_alive() -> None:
