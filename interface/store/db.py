@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
 else:
-    Connection = asyncpg.Connection
-    Pool = asyncpg.Pool
+    Connection, Pool = asyncpg.Connection, asyncpg.Pool
 
 log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
