@@ -87,6 +87,41 @@ HOLDS: Mapping[HoldReason, Hold] = {
     _H.ALREADY_REPORTED: Hold(True, "this run is reported in place of the one that was"),
     _H.PERSON: Hold(True, "whoever looks at it next decides"),
 }
+# What is so of a result that is held for it. docs/reference/holds.md is made of this and of HOLDS.
+WHEN: Mapping[HoldReason, str] = {
+    _H.UNMAPPED_CODE: "no map says which test the analyzer's code is",
+    _H.UNKNOWN_UNIT: "its unit is not known, or cannot be converted to the test's",
+    _H.NO_SUCH_SPECIMEN: "no specimen has this barcode, or none was sent",
+    _H.AMBIGUOUS_SPECIMEN: "several specimens have this barcode, or several order items wait for the test",
+    _H.PATIENT_MISMATCH: "the patient's id, birth date or sex as sent is another than the order's",
+    _H.DRIVER_MISMATCH: "the message is not of the analyzer that the link's driver is for",
+    _H.RUN_FAILED: "the analyzer says that the run failed",
+    _H.INCOMPLETE_TRANSMISSION: "the transmission was cut before its end",
+    _H.NOT_ORDERED: "the specimen is known, and this test is not ordered on it",
+    _H.NO_VALUE: "there is no value",
+    _H.UNKNOWN_FLAG: "the analyzer's flag is not in the driver's table, or asks for a person",
+    _H.UNKNOWN_STATUS: "the analyzer's status is not in the driver's table",
+    _H.QUESTIONABLE: "the analyzer doubts the value, or calls it preliminary",
+    _H.UNREADABLE_VALUE: "the value is not of the kind that the test has, or cannot be read",
+    _H.AMBIGUOUS_INTERVAL: "which limits count cannot be said, or the value may be on either side of one",
+    _H.CHANGED_AFTER_RELEASE: "it is a change beside a result that is released",
+    _H.NOT_PATIENT: "it is a control's or calibrator's",
+    _H.CONTROL_LIKE_ID: "it was sent as a patient's, with an id that looks like a control's",
+    _H.OUTSIDE_WINDOW: "the barcode's specimen was received, or else made, longer ago than `specimen_window_days`",
+    _H.PATIENT_NAME: "the name as sent is another than the order's, and the link's policy is to hold for that",
+    _H.DELTA: "a `[[delta]]` check failed, or could not be made",
+    _H.INTERFERENCE: "an index of the specimen interferes, or is asked for and not known",
+    _H.SUPPRESSED: "an index interferes so much that the value is never reported",
+    _H.MEASURING_RANGE: "it is, or may be, outside the measuring or reportable range; or its dilution is not known",
+    _H.IMPLAUSIBLE: "no living patient has it: outside an absurd range, or below zero where no limit admits that",
+    _H.INCONSISTENT: "it disagrees with another test of the specimen, or that cannot be said",
+    _H.QC_FAILED: "quality control of its analyzer and test failed",
+    _H.QC_EXPIRED: "no control has been run in time",
+    _H.RULE: "a rule is not met, or could not be evaluated; or a linked test is held",
+    _H.RERUN: "a rerun or dilution was asked for, and is awaited",
+    _H.ALREADY_REPORTED: "another run of the same order item is released",
+    _H.PERSON: "a person wants it to be looked at, or has rejected, retracted or corrected what was there before",
+}
 ACCEPTABLE = frozenset(reason for reason, hold in HOLDS.items() if hold.acceptable)
 # Whose cause is the value itself: they end when a person enters another. All others stand against whatever is entered.
 OF_THE_VALUE = frozenset(

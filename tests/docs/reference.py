@@ -5,6 +5,7 @@ CLI of the commands themselves, metrics of the registry, errors of their tree, d
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import click
 
 from interface import cli, errors, telemetry
 from interface.domain.model import HoldReason
+from interface.domain.review import HOLDS, WHEN
 from interface.driver import registry
 from interface.driver.manifest import Driver, Feature
 from tests.docs.keys import keys
@@ -131,6 +133,67 @@ def error_tree() -> str:
     )  # fmt: skip
 
 
+# ---- what waits ------------------------------------------------------------------------------------------------------
+
+_SOURCES = Path(__file__).parents[2] / "interface"
+_SAYS = {"_against", "_with_others", "off", "evaluated"}  # functions whose words say why nothing is released
+
+
+def _words(node: ast.AST, names: Mapping[str, str]) -> str:
+    """A text as it stands in the source; "" where it is none. What is put in is shown as …."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    if isinstance(node, ast.Name):
+        return names.get(node.id, "")
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(one.value) if isinstance(one, ast.Constant) else "…" for one in node.values)
+    if isinstance(node, ast.BoolOp):
+        return _words(node.values[-1], names)
+    return _words(node.body, names) if isinstance(node, ast.IfExp) else ""
+
+
+def _said_against(tree: ast.Module) -> Iterator[str]:
+    """What a module says keeps a result from being released though nothing holds it."""
+    names = {
+        one.targets[0].id: one.value.value for one in tree.body
+        if isinstance(one, ast.Assign) and isinstance(one.targets[0], ast.Name)
+        and isinstance(one.value, ast.Constant) and isinstance(one.value.value, str)
+    }  # fmt: skip
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            targets = [one.attr if isinstance(one, ast.Attribute) else getattr(one, "id", "") for one in node.targets]
+            if "blocked" in targets:
+                yield _words(node.value, names)
+        elif isinstance(node, ast.FunctionDef) and node.name in _SAYS:
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Return) and inner.value is not None:
+                    yield _words(inner.value, names)
+                elif isinstance(inner, ast.Call):
+                    called = inner.func.attr if isinstance(inner.func, ast.Attribute) else getattr(inner.func, "id", "")
+                    place = {"append": 0, "_waiting": 1}.get(called)
+                    if place is not None and place < len(inner.args):
+                        yield _words(inner.args[place], names)
+
+
+def holds() -> str:
+    """Every reason to hold, and everything else that leaves a result to a person."""
+    rows = [
+        (f"`{one}`", WHEN[one], "yes" if HOLDS[one].acceptable else "no", HOLDS[one].words) for one in HoldReason
+    ]  # fmt: skip
+    rooms = [*sorted((_SOURCES / "flow").glob("*.py")), *sorted((_SOURCES / "domain").glob("*.py"))]
+    said = [text for room in rooms for text in _said_against(ast.parse(room.read_text(encoding="utf-8"))) if text]
+    return _page(
+        "What keeps a result from being released",
+        "Held (`held` of a result; state `registered`): nobody sees it outside the laboratory until its cause is\n"
+        "mended, or a person who may accepts it with a comment.",
+        _table(("reason", "what is so", "may be accepted", "what helps, or what accepting it says"), rows),
+        "Not held, and yet no rule releases it (state `preliminary`). Its explanation says `waits for a person:`\n"
+        "with one or more of these, where … is a name or a word:",
+        "\n".join(f"* {text}" for text in sorted(dict.fromkeys(said))),
+        "`labora trace BARCODE` shows it of each result; [rules.md](../rules.md) says what must be so.",
+    )
+
+
 # ---- drivers --------------------------------------------------------------------------------------------------------
 
 
@@ -159,7 +222,7 @@ def drivers() -> str:
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "cli.md": command_line, "configuration.md": configuration, "metrics.md": metrics, "errors.md": error_tree,
-    "drivers.md": drivers,
+    "drivers.md": drivers, "holds.md": holds,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from interface.domain.model import HoldReason
-from interface.domain.review import ACCEPTABLE, HOLDS, OF_THE_VALUE, REFUSED, ReviewStep, Standing, refused
+from interface.domain.review import ACCEPTABLE, HOLDS, OF_THE_VALUE, REFUSED, WHEN, ReviewStep, Standing, refused
 
 # Typed again, by whoever reviews this list: what was measured, for whom and of what is known, a person judges the rest.
 MAY = {
@@ -19,10 +19,10 @@ MAY_NOT = {
 
 
 def test_what_a_person_may_accept_is_written_down_for_every_reason() -> None:
-    assert set(HoldReason) == set(HOLDS) == MAY | MAY_NOT
+    assert set(HoldReason) == set(HOLDS) == set(WHEN) == MAY | MAY_NOT
     assert ACCEPTABLE == MAY
     assert {reason for reason in HoldReason if refused({reason})} == MAY_NOT
-    assert all(hold.words for hold in HOLDS.values())
+    assert all(hold.words for hold in HOLDS.values()) and all(WHEN.values())
 
 
 def test_one_reason_that_nobody_may_accept_is_enough() -> None:
