@@ -57,6 +57,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {  # noun: (its module's attribute, on
     "order": ("interface.cli.order:order", "Create, list, show, extend and cancel orders."),
     "dispatch": ("interface.cli.dispatch:dispatch", "See what analyzers were told; send it again, take it back."),
     "specimen": ("interface.cli.specimen:specimen", "Collect, receive, divide, reject, label and store specimens."),
+    "specimen-type": ("interface.cli.specimen_type:specimen_type", "List and change the laboratory's specimen types."),
     "worksheet": ("interface.cli.worksheet:worksheet", "Build worksheets, enter values by hand, complete them."),
     "organization": ("interface.cli.organization:organization", "Create and list organizations."),
     "user": ("interface.cli.user:user", "Create, list and disable users."),

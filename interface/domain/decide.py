@@ -243,7 +243,7 @@ def decide(observed: Observed, specimen: ObservedSpecimen, context: DecisionCont
     limits = context.limits(test, method, found.specimen, specimen_type) if test else NO_LIMITS
     reading = _reading(plan, limits, observed, context.catalogue)
     policy = "" if context.specimens else context.policy.unsolicited.value
-    matched = _matched(found.text, bool(found.holds), found.unsolicited, policy)
+    matched = _matched(found.text, bool(found.holds), found.unsolicited, policy, found.window_from)
     holds = (*said, *plan.holds, *found.holds, *reading.holds)
     return _decision(reading, found, test, (*mapped, matched), holds, plan.mapping, method)
 
@@ -340,9 +340,10 @@ def _measured(method: str, *, mapped: bool) -> Step:
 
 
 @lru_cache(maxsize=1024)
-def _matched(text: str, held: bool, unsolicited: bool, policy: str) -> Step:
+def _matched(text: str, held: bool, unsolicited: bool, policy: str, window_from: str) -> Step:
     verdict = "hold" if held else "none" if unsolicited else "ok"
-    return Step("match", verdict, text, RULES, {"policy": policy} if policy else {})
+    said = {"policy": policy, "window_from": window_from}
+    return Step("match", verdict, text, RULES, {name: word for name, word in said.items() if word})
 
 
 _READINGS: dict[tuple[Plan, Limits, str, str, str | None], _Reading] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from interface.domain.barcodes import CONTROL_LIKE, NO_CONTROLS, ControlNames, control_like
@@ -34,6 +34,7 @@ class Match:
     unsolicited: bool = False
     holds: tuple[HoldReason, ...] = ()
     text: str = ""  # for the explanation; without patient data
+    window_from: str = ""  # since when the specimen's age is counted, where it was not when it was received: created
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def match(
 class Finder:
     """`match` for all results of one specimen: what is so of each of them is looked at once."""
 
-    __slots__ = ("_before", "_found", "_holds", "_items", "_specimen", "_whole")
+    __slots__ = ("_before", "_found", "_holds", "_items", "_specimen", "_whole", "_window_from")
 
     def __init__(
         self,
@@ -86,8 +87,10 @@ class Finder:
         self._items: dict[str, list[OrderedItem]] = {}
         self._whole, self._specimen = _whole(specimens, policy, sent, at)
         self._holds: tuple[HoldReason, ...] = ()
-        self._before = ""
+        self._before = self._window_from = ""
         if self._specimen is not None:
+            since = window_from(self._specimen)
+            self._window_from = since if policy.window_days and since == CREATED else ""
             self._compare(observed_patient, self._specimen.patient, policy)
             for item in self._specimen.items:
                 if item.status not in CLOSED_ITEM:
@@ -115,7 +118,8 @@ class Finder:
         specimen = self._specimen
         item, reason, text = _item(self._items.get(test_id, []) if test_id is not None else None)
         holds = self._holds if reason is None else (*self._holds, reason)
-        return Match(specimen, item, specimen.patient if specimen else None, False, holds, self._before + text)
+        patient = specimen.patient if specimen else None
+        return Match(specimen, item, patient, False, holds, self._before + text, self._window_from)
 
 
 def _whole(
@@ -127,8 +131,9 @@ def _whole(
     recent = [one for one in specimens if _recent(one, policy.window_days, at)]
     if not recent:
         if specimens:
-            text = f"the specimen with this barcode was received more than {policy.window_days} days ago"
-            return Match(holds=(HoldReason.OUTSIDE_WINDOW,), text=text), None
+            since = window_from(max(specimens, key=_known_since))
+            text = f"the specimen with this barcode was {since} more than {policy.window_days} days ago"
+            return Match(holds=(HoldReason.OUTSIDE_WINDOW,), text=text, window_from=since), None
         if sent and policy.unsolicited is Unsolicited.REGISTER:
             text = "no order for this specimen; taken unsolicited, without a patient"
             return Match(unsolicited=True, text=text), None
@@ -151,10 +156,24 @@ def _control(sent: str, policy: Policy, *, known: bool) -> Match | None:
     return None
 
 
+RECEIVED, CREATED = "received", "created"
+_EVER = datetime.min.replace(tzinfo=UTC)
+
+
+def window_from(specimen: SpecimenFacts) -> str:
+    """What the window counts from: when the specimen was received, or else made, with its order; the later of them."""
+    received = specimen.received_at
+    return RECEIVED if received is not None and received >= (specimen.created_at or received) else CREATED
+
+
+def _known_since(specimen: SpecimenFacts) -> datetime:
+    return max((one for one in (specimen.received_at, specimen.created_at) if one is not None), default=_EVER)
+
+
 def _recent(specimen: SpecimenFacts, window_days: int, at: datetime | None) -> bool:
     """Whether the specimen was received, or ordered, within the window. What nobody knows the age of is not old."""
-    known = [one for one in (specimen.received_at, specimen.created_at) if one is not None]
-    return not window_days or at is None or not known or at - max(known) <= timedelta(days=window_days)
+    since = _known_since(specimen)
+    return not window_days or at is None or since is _EVER or at - since <= timedelta(days=window_days)
 
 
 def _item(items: Sequence[OrderedItem] | None) -> tuple[OrderedItem | None, HoldReason | None, str]:

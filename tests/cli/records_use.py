@@ -43,7 +43,7 @@ async def people_arguments(shell: Shell, name: str) -> dict[str, tuple[str, ...]
 
 
 async def catalogue_arguments(shell: Shell, name: str) -> dict[str, tuple[str, ...]]:
-    """`test …`, `panel …` and `interval …`."""
+    """`test …`, `panel …`, `specimen-type …` and `interval …`."""
     by = (*WHY, *ADA)
     interval = ""
     if name in ("interval change", "interval end"):
@@ -56,6 +56,8 @@ async def catalogue_arguments(shell: Shell, name: str) -> dict[str, tuple[str, .
         "panel list": (),
         "panel set": ("OURS", "--name", "Ours", "--test", "HGB", *by),
         "panel deactivate": ("CBC", *by),
+        "specimen-type list": (),
+        "specimen-type set": ("CORD", "--name", "Cord blood", *by),
         "interval list": (),
         "interval add": ("HGB", *LIMITS, *by),
         "interval change": (interval, "--high", "16", *by),
@@ -102,7 +104,8 @@ async def bench_arguments(shell: Shell, name: str) -> dict[str, tuple[str, ...]]
 
 MAKERS = {
     "patient": people_arguments, "provider": people_arguments, "test": catalogue_arguments,
-    "panel": catalogue_arguments, "interval": catalogue_arguments, "specimen": bench_arguments,
+    "panel": catalogue_arguments, "specimen-type": catalogue_arguments, "interval": catalogue_arguments,
+    "specimen": bench_arguments,
     "worksheet": bench_arguments, "order add": bench_arguments, "order cancel": bench_arguments,
     "order change": bench_arguments, "order replace": bench_arguments,
     "dispatch": dispatch_arguments,

@@ -59,6 +59,20 @@ async def test_panels_are_set_listed_and_taken_out_of_use(shell: Shell) -> None:
     assert "WBC HGB" in (await shell.run("panel", "list")).out
 
 
+async def test_specimen_types_are_set_and_listed(shell: Shell) -> None:
+    made = await shell.run("specimen-type", "set", "CORD", *BY, "--name", "Cord blood", "--source", "ours")
+    assert (made.json["code"], made.json["name"], made.json["active"]) == ("CORD", "Cord blood", True)
+    off = await shell.run("specimen-type", "set", "CORD", *BY, "--inactive")
+    assert (off.json["name"], off.json["source"], off.json["active"]) == ("Cord blood", "ours", False)
+    listed = await shell.run("specimen-type", "list", "--inactive", "--json")
+    assert [one["code"] for one in listed.json] == ["CORD"]
+    assert "Cord blood" in (await shell.run("specimen-type", "list")).out
+    assert (await shell.run("specimen-type", "set", "MORE", *BY)).status == 1, "without a name"
+    assert (await shell.run("specimen-type", "set", "MORE", "--as", "ada", "--name", "More")).status == 2, "a reason"
+    refused = await shell.run("specimen-type", "set", "CORD", "--as", "vera", "--reason", "x", "--active")
+    assert (refused.status, refused.out) == (1, "")
+
+
 async def test_an_interval_is_added_changed_and_ended(shell: Shell) -> None:
     limits = ("--low", "11.90", "--high", "15", "--sex", "female", "--age-low-d", "6575")
     made = await shell.run("interval", "add", "HGB", *BY, "--source", "our own study", *limits)

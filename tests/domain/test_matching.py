@@ -174,6 +174,24 @@ def test_a_specimen_from_before_the_window_is_not_meant(
     assert (found.patient is None) is bool(holds)
 
 
+@pytest.mark.parametrize(
+    ("received_d", "ordered_d", "window_d", "said"),
+    [
+        (2, 2, 60, ""), (2, 3, 60, ""), (None, 3, 60, "created"), (3, 2, 60, "created"), (None, 3, 0, ""),
+        (61, 62, 60, "received"), (None, 61, 60, "created"), (62, 61, 60, "created"),
+    ],
+)  # fmt: skip
+def test_the_match_says_since_when_the_window_counts_where_that_is_not_the_receipt(
+    received_d: int | None, ordered_d: int, window_d: int, said: str
+) -> None:
+    received_at = None if received_d is None else NOW - timedelta(days=received_d)
+    old = replace(SPECIMEN, received_at=received_at, created_at=NOW - timedelta(days=ordered_d))
+    found = matching.match([old], "glu", None, Policy(window_days=window_d), sent="B1", at=NOW)
+    assert found.window_from == said
+    if found.holds:
+        assert found.text == f"the specimen with this barcode was {said} more than 60 days ago"
+
+
 def test_of_two_tubes_with_one_barcode_the_one_within_the_window_is_meant_and_two_within_it_are_ambiguous() -> None:
     old = replace(SPECIMEN, id="old", received_at=NOW - timedelta(days=200))
     new = replace(SPECIMEN, id="new", received_at=NOW - timedelta(days=1))
