@@ -17,6 +17,7 @@ from aiohttp import web
 
 from interface.api.context import Need, Route, actor_of, note_read, services
 from interface.api.lists import Query, read_query
+from interface.api.media import wanted
 from interface.domain.permissions import Permission
 from interface.domain.qc import Chart
 from interface.domain.qc_report import MonthReport
@@ -57,12 +58,13 @@ def _data(chart: Chart, look: Look) -> bytes:
 
 
 SVG, PNG, DATA = _Kind("image/svg+xml", _svg), _Kind("image/png", _png), _Kind("application/json", _data)
-_KINDS = {kind.media: kind for kind in (SVG, PNG, DATA)} | {"*/*": DATA, "application/*": DATA, "image/*": SVG}
+_KINDS = {kind.media: kind for kind in (DATA, SVG, PNG)}
+_OFFERED = "a chart is application/json, image/svg+xml or image/png"
 
 
 async def get_chart(request: web.Request) -> web.StreamResponse:
     """`?analyzer=` and `module=`, `days=` or `from=` and `to=`; as JSON, SVG or PNG, as Accept wants it."""
-    return await _chart(request, _accepted(request.headers.get("Accept", "")))
+    return await _chart(request, _KINDS[wanted(request, tuple(_KINDS), _OFFERED)])
 
 
 async def get_svg(request: web.Request) -> web.StreamResponse:
@@ -135,22 +137,6 @@ def _kept(request: web.Request, body: bytes, media: str) -> web.Response:
     if any(known.value in (tag, "*") for known in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
     return web.Response(body=body, headers=headers, content_type=media, charset=None if media == PNG.media else "utf-8")
-
-
-def _accepted(header: str) -> _Kind:
-    """What is wanted most of what there is (RFC 9110 12.5.1). Raises ApiError 406."""
-    wanted = []
-    for place, part in enumerate(header.split(",") if header.strip() else ["*/*"]):
-        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        weight = next((text[2:] for text in parameters if text.startswith("q=")), "1")
-        try:
-            wanted.append((-float(weight), place, media))
-        except ValueError:
-            raise ApiError(400, "value", "a weight in Accept is no number") from None
-    for weighed, _, media in sorted(wanted):
-        if weighed < 0 and media in _KINDS:
-            return _KINDS[media]
-    raise ApiError(406, "not-supported", "a chart is application/json, image/svg+xml or image/png")
 
 
 _P = Permission

@@ -10,6 +10,7 @@ from aiohttp import web
 from interface.api.bodies import read_body
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
 from interface.api.lists import path_id, read_query
+from interface.api.media import wanted
 from interface.domain.permissions import Permission
 from interface.domain.report import Language, OrderReport, Paper, ReportDocument, ReportSettings, StoredReport
 from interface.flow import reports
@@ -17,6 +18,7 @@ from interface.flow.reports import SettingsChange
 
 _TEXTS = ("address", "phone", "director", "accreditation", "zone")
 _ORDER = ("version", "paper", "language")
+_MEDIA = (reports.MEDIA_TYPE, "application/json")
 
 
 async def get_order_report(request: web.Request) -> web.StreamResponse:
@@ -25,7 +27,7 @@ async def get_order_report(request: web.Request) -> web.StreamResponse:
     number = query.number("version")
     version = number if query.text("version") else None
     papers, languages = query.choices("paper", Paper), query.choices("language", Language)
-    content = "application/json" in request.headers.get("Accept", "")
+    content = wanted(request, _MEDIA, "a report is application/pdf or application/json") == _MEDIA[1]
     async with services(request).database.transaction(actor_of(request).organization_id) as connection:
         report = await reports.version_of(connection, order_id, services(request).emr, version)
         made = await reports.document(
@@ -118,7 +120,7 @@ ROUTES = (
         get_order_report,
         _READ,
         gives={"report": _LISTED, "content": OrderReport},
-        media=(reports.MEDIA_TYPE, "application/json"),
+        media=_MEDIA,
         also={304: None},
     ),
     Route("GET", "/api/reports/orders/{id}/versions", list_versions, _READ, gives={"versions": [_LISTED]}),

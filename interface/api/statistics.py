@@ -15,6 +15,7 @@ from aiohttp import web
 from interface.api.bodies import read_body
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
 from interface.api.lists import Query, read_query
+from interface.api.media import wanted
 from interface.api.qc_charts import printed
 from interface.domain.permissions import Permission
 from interface.domain.report import Paper
@@ -43,6 +44,12 @@ class Form(StrEnum):
     PDF = "pdf"
 
 
+_FORMS = {"application/json": Form.JSON, _CSV: Form.CSV, _PDF: Form.PDF}
+_MEDIA = tuple(_FORMS)
+_BY_ACCEPT = {"Vary": "Accept, Authorization"}
+_OFFERED = "a report is application/json, text/csv or application/pdf"
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     form: Form
@@ -51,16 +58,18 @@ class _Asked:
     words: str
 
 
-def _form(query: Query) -> _Asked:
+def _form(request: web.Request, query: Query) -> _Asked:
+    """`form` says it; without it Accept does."""
     forms, papers = query.choices("form", Form), query.choices("paper", Paper)
-    return _Asked(forms[0] if forms else Form.JSON, papers[0] if papers else Paper.A4, query.text("zone"), query.words)
+    form = forms[0] if forms else _FORMS[wanted(request, _MEDIA, _OFFERED)]
+    return _Asked(form, papers[0] if papers else Paper.A4, query.text("zone"), query.words)
 
 
 async def _period(
     request: web.Request, kind: str, make: Callable[[Connection, Period, By], Awaitable[T]]
 ) -> tuple[_Asked, T]:
     query = read_query(request, f"api/reports/{kind}", _PERIOD)
-    asked, first, last = _form(query), query.day("from"), query.day("to")
+    asked, first, last = _form(request, query), query.day("from"), query.day("to")
     by = (query.choices("by", By) or (By.DEPARTMENT,))[0]
     async with services(request).database.transaction(actor_of(request).organization_id) as connection:
         period = await statistics.period_of(connection, first, last, asked.zone)
@@ -86,7 +95,7 @@ async def get_qc(request: web.Request) -> web.StreamResponse:
     query = read_query(request, "api/reports/qc", ("month", "form", "paper", "zone"))
     month, asked, actor = (
         query.needed("month", "a summary is of a month, ?month=2026-11"),
-        _form(query),
+        _form(request, query),
         actor_of(request),
     )
     async with services(request).database.transaction(actor.organization_id) as connection:
@@ -101,8 +110,8 @@ async def _answer(
 ) -> web.StreamResponse:
     await note_read(request, "read", f"{kind}_report", None, (), {"asked": asked.words})
     if asked.form is Form.JSON:
-        return json_response(made)
-    named = {"Content-Disposition": f'attachment; filename="{kind}.{asked.form}"'}
+        return json_response(made, headers=_BY_ACCEPT)
+    named = {**_BY_ACCEPT, "Content-Disposition": f'attachment; filename="{kind}.{asked.form}"'}
     if asked.form is Form.CSV:
         return web.Response(text=await asyncio.to_thread(csv), headers=named, content_type=_CSV, charset="utf-8")
     return web.Response(body=await asyncio.to_thread(pdf), headers=named, content_type=_PDF)
@@ -138,7 +147,6 @@ async def put_targets(request: web.Request) -> web.StreamResponse:
 
 _P = Permission
 _TARGETS = {"targets": [Target]}
-_MEDIA = ("application/json", _CSV, _PDF)
 ROUTES = (
     Route("GET", "/api/reports/workload", get_workload, Need(_P.RESULT_READ), gives=WorkloadReport, media=_MEDIA),
     Route("GET", "/api/reports/turnaround/targets", get_targets, Need(_P.RESULT_READ), gives=_TARGETS),

@@ -63,6 +63,11 @@ async def test_its_content_is_json_where_that_is_asked_for(case: Case) -> None:
         assert b"66.6" not in answer.body, "staff too print what was reported"
     listed = (await case.bench.get(f"{case.path}/versions", case.client)).json["versions"]
     assert listed == [report]
+    for accept, status in (("application/pdf, application/json;q=0.5", 200), ("text/html, */*;q=0.1", 200),
+                           ("image/png", 406), ("application/pdf;q=0", 406)):  # fmt: skip
+        other = await case.bench.get(case.path, case.client, headers={"Accept": accept})
+        media = "application/pdf" if status == 200 else "application/problem+json"
+        assert (other.status, other.headers["Content-Type"].partition(";")[0]) == (status, media), accept
 
 
 async def test_reading_is_audited_with_whose_data_left(case: Case) -> None:

@@ -48,6 +48,33 @@ async def test_each_report_has_each_form(laboratory: Laboratory, bench: Bench) -
     assert b"\n'=cmd|calc,1," in table.body, "no spreadsheet takes it for a formula"
 
 
+_JSON, _CSV, _PDF = "application/json", "text/csv", "application/pdf"
+
+
+@pytest.mark.parametrize(
+    ("accept", "form", "answered"),
+    [
+        (None, "", _JSON), ("*/*", "", _JSON), ("text/csv", "", _CSV), ("application/pdf", "", _PDF),
+        ("text/*;q=0.5, application/pdf;q=0.9", "", _PDF), ("text/html, */*;q=0.8", "", _JSON),
+        ("application/json;q=0, */*", "", _CSV), ("application/pdf", "csv", _CSV), ("text/html", "pdf", _PDF),
+        ("text/html", "", 406), ("text/csv;q=0", "", 406), ("text/csv;q=much", "", 400),
+    ],
+)  # fmt: skip
+async def test_a_report_is_in_the_form_that_is_accepted(
+    laboratory: Laboratory, bench: Bench, accept: str | None, form: str, answered: str | int
+) -> None:
+    token = await laboratory.user_token(Role.VIEWER)
+    for path in ("workload", "turnaround", "qc?month=2026-11"):
+        url = f"/api/reports/{path}{'&' if '?' in path else '?'}form={form}"
+        answer = await bench.get(url, token, headers={"Accept": accept} if accept else {})
+        if isinstance(answered, int):
+            assert answer.status == answered, path
+            assert answer.headers["Content-Type"].startswith("application/problem+json"), path
+        else:
+            assert answer.status == 200, answer.body
+            assert answer.headers["Content-Type"].partition(";")[0] == answered, path
+
+
 @pytest.mark.parametrize("path", ["workload", "turnaround"])
 async def test_days_of_any_year_are_a_report_or_a_refusal(laboratory: Laboratory, bench: Bench, path: str) -> None:
     token = await laboratory.user_token(Role.VIEWER)

@@ -95,10 +95,20 @@ async def test_what_is_not_there_or_cannot_be_read_is_said(bench: Bench, laborat
     cases: dict[str, Any] = {
         f"{uuid7()}/$everything": 404, "x/$everything": 404, f"{patient}/$everything?_type=AuditEvent": 400,
         f"{patient}/$everything?_count=0": 400, f"{patient}/$everything?start=yesterday": 400,
-        f"{patient}/$everything?_cursor=x": 410,
+        f"{patient}/$everything?_cursor=x": 410, f"{patient}/$everything?start=ge2026": 400,
+        f"{patient}/$everything?_since=lt2026": 400, f"{patient}/$everything?start=2026&start=2025": 400,
+        f"{patient}/$everything?code=x": 200,
     }  # fmt: skip
     for path, status in cases.items():
         assert (await bench.get(f"/fhir/Patient/{path}", token)).status == status, path
+    strict = {"Prefer": "handling=strict"}
+    refused = await bench.get(f"/fhir/Patient/{patient}/$everything?code=x", token, headers=strict)
+    assert (refused.status, refused.json["issue"][0]["code"]) == (400, "not-supported")
+    known = "start=2026&end=2027&_since=2026&_count=2&_type=Observation&_type=Specimen&_format=json"
+    page = await bench.get(f"/fhir/Patient/{patient}/$everything?{known}", token, headers=strict)
+    assert counted(page) == {"Specimen": 2}
+    following = next(one["url"] for one in page.json["link"] if one["relation"] == "next")
+    assert counted(await bench.get(following, token, headers=strict)) == {"Observation": 1, "Specimen": 1}
     assert (
         await bench.get(f"/fhir/Patient/{patient}/$everything", await laboratory.client_token("system/Observation.rs"))
     ).status == 403

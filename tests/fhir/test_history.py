@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 from uuid import UUID
 
 import pytest
@@ -170,6 +171,7 @@ async def _pages_and_strangers(world: World, url: str, result_id: UUID) -> None:
     assert paged == whole
     since = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     assert (await bench.get(f"/fhir/{url}/_history?_since={since}", token)).json["total"] == 0
+    await _asked_for(world, url)
     for path in (f"{url}/_history/0", f"Patient/{UUID(int=1)}/_history", f"Observation/{UUID(int=1)}/_history/1"):
         assert (await bench.get(f"/fhir/{path}", token)).status == 404, path
     narrow = await Laboratory(world.lab.database, world.lab.organization_id, "lab").client_token(
@@ -179,3 +181,31 @@ async def _pages_and_strangers(world: World, url: str, result_id: UUID) -> None:
     assert (await bench.get(f"/fhir/{url}/_history", narrow)).status == 403
     with_tag = {"If-None-Match": f'W/"{whole[0]}"'}
     assert (await bench.get(f"/fhir/{url}/_history/{whole[0]}", token, headers=with_tag)).status == 304
+
+
+async def _asked_for(world: World, url: str) -> None:
+    """`_at`: what was current then; and what is not known or not said once."""
+    bench, token, path = world.emr.bench, world.emr.token, f"/fhir/{url}/_history"
+    versions = await world.emr.history(url)
+    ids, at = [one["meta"]["versionId"] for one in versions], [one["meta"]["lastUpdated"] for one in versions]
+
+    async def told(query: str) -> list[str]:
+        answer = await bench.get(f"{path}?{query}", token)
+        assert answer.status == 200, answer.body
+        assert f"?{query}" in unquote(answer.json["link"][0]["url"])
+        return [one["resource"]["meta"]["versionId"] for one in answer.json.get("entry", [])]
+
+    assert await told(f"_at={at[1]}") == [ids[1]]
+    assert await told(f"_at={at[1][:4]}") == ids
+    assert await told("_at=1999-12-31") == []
+    assert await told("_at=2100") == [ids[0]]
+    assert await told(f"_since={at[1]}") == ids[:2]
+    assert await told(f"_since={at[1]}&_at={at[2]}") == []
+    assert (await told("_count=0"), await told("_count=2")) == ([], ids[:2])
+    strict = {"Prefer": "handling=strict"}
+    for query, lenient in (("_at=gt2026", 400), ("_at=then", 400), ("_since=lt2026", 400), ("_count=-1", 400),
+                           ("_at=2026&_at=2027", 400), ("_list=1", 200), ("code=1", 200)):  # fmt: skip
+        assert (await bench.get(f"{path}?{query}", token)).status == lenient, query
+        refused = await bench.get(f"{path}?{query}", token, headers=strict)
+        assert (refused.status, refused.json["resourceType"]) == (400, "OperationOutcome"), query
+    assert (await bench.get(f"{path}?_format=json&_pretty=true&_count=1", token, headers=strict)).status == 200

@@ -7,7 +7,7 @@ finds all of a person's.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 from urllib.parse import urlencode
 from uuid import UUID
@@ -15,13 +15,13 @@ from uuid import UUID
 from aiohttp import web
 
 from interface.api.context import SEAL, Need, Route, actor_of, note_read, services
-from interface.api.fhir.negotiation import fhir_response, negotiate
+from interface.api.fhir.negotiation import fhir_response, negotiate, only
 from interface.api.fhir.page import read_one, shown
 from interface.api.fhir.parameters import Given, read_parameters
 from interface.api.fhir.routes import reader_of
 from interface.api.fhir.search import DEFAULT_COUNT, MOST_COUNT, Access, Reader
 from interface.api.fhir.types import AnyShown
-from interface.api.fhir.values import bad, moment, read_id, unsupported
+from interface.api.fhir.values import bad, period, read_id, unsupported
 from interface.api.paging import NextPage
 from interface.domain.permissions import Permission
 from interface.domain.search import NEVER, All, Among, Either, Is, Moment, Node, Prefix, Referred, Refers
@@ -46,6 +46,7 @@ _REFERRED: Final = {
     "Device": (("Observation", "device"),),
     "Organization": (("Observation", "performer"), ("DiagnosticReport", "performer")),
 }
+_ONCE: Final = ("start", "end", "_since", "_count", "_cursor")
 _ALL: Final = ("Patient", *_DATED, *_REFERRED)
 _FIRST = UUID(int=0)
 
@@ -54,16 +55,15 @@ class _Asked:
     """What is asked of one patient: which types, since when, from when to when."""
 
     def __init__(self, patient_id: UUID, given: dict[str, str], access: Access, reader: Reader) -> None:
-        now = datetime.now(UTC)
         self.patient_id, self._access, self._reader = patient_id, access, reader
         named = [one for one in given.get("_type", "").split(",") if one]
         if unknown := [one for one in named if one not in _ALL]:
             raise unsupported(f"_type names {unknown[0][:40]!r}, which is not served of a patient")
         self.types = [one for one in _ALL if (not named or one in named) and access.to(one, "r")]
-        self._since = [moment(text, "_since", now).low] if (text := given.get("_since")) else []
+        self._since = [period(text, "_since")[0]] if (text := given.get("_since")) else []
         # R4: `start` and `end` are dates, all of the day of `end` is within
-        self._start = [moment(text, "start", now).low] if (text := given.get("start")) else []
-        self._end = [moment(text, "end", now).high] if (text := given.get("end")) else []
+        self._start = [period(text, "start")[0]] if (text := given.get("start")) else []
+        self._end = [period(text, "end")[1]] if (text := given.get("end")) else []
 
     def where(self, kind: str) -> Node:
         nodes = [self._his(kind)]
@@ -120,6 +120,7 @@ def _once(said: Given) -> dict[str, str]:
 async def _everything(request: web.Request) -> web.StreamResponse:
     said = await read_parameters(request)
     negotiate(request, said)
+    only(request, said, "$everything", _ONCE, ("_type",))
     served, actor, id = services(request), actor_of(request), read_id(request.match_info["id"])
     given, after = _once(said), Place(("Patient",), _FIRST)
     url = f"{served.base_url}/fhir/Patient/{request.match_info['id']}/$everything"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
@@ -18,6 +18,7 @@ from interface.errors import ApiError
 MEDIA_TYPE = "application/fhir+json"
 JSON_TYPES = frozenset({MEDIA_TYPE, "application/json", "text/json"})
 _VERSIONS = ("4.0", "4.0.1")
+_OF_FORM = ("_format", "_pretty")
 _ANYTHING = ("*/*",)
 _CONTENT = {"Content-Type": f"{MEDIA_TYPE}; charset=utf-8"}
 
@@ -54,6 +55,19 @@ def _acceptable(header: str) -> Iterator[bool]:
 def strict(request: web.Request) -> bool:
     """`Prefer: handling=strict` (R4 search.html#errors)."""
     return preference(request, "handling") == "strict"
+
+
+def only(
+    request: web.Request, given: Iterable[tuple[str, str]], what: str, once: Collection[str], many: Collection[str] = ()
+) -> None:
+    """Raise ApiError 400 for a parameter that is not known, where it is not to be passed over; and always for one that
+    is said twice and counts once."""
+    names = [name for name, _ in given]
+    for name in dict.fromkeys(names):
+        if name in once and names.count(name) > 1:
+            raise ApiError(400, "value", f"{name} is given twice")
+        if name not in (*once, *many, *_OF_FORM) and strict(request):
+            raise ApiError(400, "not-supported", f"{what} has no parameter {name[:60]!r}")
 
 
 def preference(request: web.Request, name: str) -> str:

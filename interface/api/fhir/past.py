@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Generic, Protocol, TypeVar
+from datetime import datetime
+from typing import Final, Generic, Protocol, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
 from aiohttp import web
 
 from interface.api.context import services
+from interface.api.fhir.negotiation import only
 from interface.api.fhir.search import DEFAULT_COUNT, MOST_COUNT
 from interface.api.fhir.types import AnyShown
-from interface.api.fhir.values import bad, moment
+from interface.api.fhir.values import bad, period
 from interface.errors import ApiError
 from interface.render import fhir
 
@@ -37,15 +38,28 @@ class Deletion:
 
 
 V = TypeVar("V", bound=Version)
+_ONCE: Final = ("_count", "_since", "_at", "_cursor")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """`_count`, `_since`, and the version that the page before ended with."""
+    """`count` versions after the one that the page before ended with; made since, and current at some moment of a
+    period (R4 http.html#history)."""
 
     count: int
     since: datetime | None
+    at: tuple[datetime, datetime] | None
     after: str
+
+    def within(self, found: Sequence[V]) -> list[V]:
+        """Of the versions, newest first."""
+        ends = [None, *(one.updated_at for one in found)]  # when each was replaced
+        return [
+            one
+            for one, end in zip(found, ends, strict=False)
+            if (self.since is None or one.updated_at >= self.since)
+            and (self.at is None or (one.updated_at < self.at[1] and (end is None or end > self.at[0])))
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +74,21 @@ class Page(Generic[V]):
 
 def asked_of(request: web.Request, most: int = MOST_COUNT) -> Asked:
     """Raises ApiError 400."""
-    count, since = request.query.get("_count", ""), request.query.get("_since", "")
+    only(request, request.query.items(), "a history", _ONCE)
+    count, since, at = (request.query.get(name, "") for name in ("_count", "_since", "_at"))
     if count and not (count.isascii() and count.isdigit()):
         raise bad("_count is a number")
     return Asked(
         min(int(count[:9]) if count else DEFAULT_COUNT, most),
-        moment(since, "_since", datetime.now(UTC)).low if since else None,
+        period(since, "_since")[0] if since else None,
+        period(at, "_at") if at else None,
         request.query.get("_cursor", ""),
     )
 
 
 def page_of(found: Sequence[V], asked: Asked) -> Page[V]:
     """Of at least one version, newest first. Raises ApiError 410 for a page link of another history's."""
-    within = [one for one in found if asked.since is None or one.updated_at >= asked.since]
+    within = asked.within(found)
     start = next((place for place, one in enumerate(within, 1) if one.version == asked.after), 0)
     if asked.after and not start:
         raise ApiError(410, "expired", "this page link is none of this history's: begin again without it")
@@ -83,7 +99,7 @@ def page_of(found: Sequence[V], asked: Asked) -> Page[V]:
 def bundle(request: web.Request, kind: str, id: UUID, page: Page[AnyShown | Deletion]) -> fhir.Json:
     base = f"{services(request).base_url}/fhir"
     url = f"{base}/{kind}/{id}/_history"
-    applied = {name: text for name in ("_count", "_since", "_cursor") if (text := request.query.get(name))}
+    applied = {name: text for name in _ONCE if (text := request.query.get(name))}
     links = [{"relation": "self", "url": f"{url}?{urlencode(applied)}" if applied else url}]
     if page.more:
         following = urlencode({**applied, "_cursor": page.versions[-1].version})

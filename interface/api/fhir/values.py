@@ -121,6 +121,14 @@ def moment(value: str, name: str, now: datetime) -> Moment:
     return Moment(_prefix(prefix, name), low, high)
 
 
+def period(value: str, name: str) -> tuple[datetime, datetime]:
+    """What a date means that has no prefix: the first instant of it, and the one after it."""
+    if value[:2].isalpha():
+        raise bad(f"{name} is a date, without a prefix")
+    read = moment(value, name, _EARLIEST)
+    return read.low, read.high
+
+
 def _prefix(text: str, name: str) -> Prefix:
     try:
         return Prefix(text)
