@@ -158,18 +158,20 @@ def _observation(audience: Audience) -> Kind:
 
 # ---- orders and reports ---------------------------------------------------------------------------------------------
 
-# What the audience sees of the results of an order, in one row
+# What the audience sees of the results of an order, in one row; their specimens and versions, which are more, apart
 _TOLD = """left join lateral (
-    select min(coalesce(s.collected_at, v.instrument_at)) as taken, count(*) as results,
+    select count(*) as results,
            count(*) filter (where r.status <> 'entered-in-error') as said,
            count(*) filter (where r.status in ({released})) as released,
            count(*) filter (where r.status = 'preliminary') as preliminary,
            count(*) filter (where r.status = 'corrected') as corrected,
            count(*) filter (where r.status = 'amended') as amended
-    from lab.result r join lab.result_version v on v.id = r.version_id
-    left join lab.specimen s on s.id = r.specimen_id
-    where r.order_id = o.id and {visible}
+    from lab.result r where r.order_id = o.id and {visible}
 ) t on true"""
+_TAKEN_OF = """left join lateral (
+    select min({taken}) as taken from lab.result r left join lab.specimen s on s.id = r.specimen_id
+    where r.order_id = o.id and {visible}
+) d on true"""
 # When the results changed that it sees; of their versions nothing is read.
 _CHANGED = """left join lateral (
     select max(r.updated_at) as at, count(*) as results from lab.result r where r.order_id = o.id and {visible}
@@ -212,7 +214,7 @@ _NUMBERS = Numbered(
 
 
 def _report(audience: Audience) -> Kind:
-    seen = {"visible": visible(audience), "released": _RELEASED}
+    seen = {"visible": visible(audience), "released": _RELEASED, "taken": TAKEN}
     status = _REPORT_STATUS.format(**seen)
 
     def issued(at: str) -> Parameter:
@@ -224,7 +226,7 @@ def _report(audience: Audience) -> Kind:
         table="lab.lab_order o",
         id="o.id",
         updated=updated,
-        joins={"t": _TOLD.format(**seen), "c": _CHANGED.format(**seen)},
+        joins={name: text.format(**seen) for name, text in (("t", _TOLD), ("d", _TAKEN_OF), ("c", _CHANGED))},
         parameters=(
             *_subject("o.patient_id"),
             Parameter("identifier", _NUMBERS, "the order's number, the laboratory's or the placer's", "identifier"),
@@ -232,7 +234,7 @@ def _report(audience: Audience) -> Kind:
             Parameter("category", Coded((TERMINOLOGY + "v2-0074", "'LAB'")), "LAB", "category"),
             Parameter("code", Coded((LOINC, "'11502-2'"), label="'Laboratory report'"),
                       "11502-2, laboratory report", "code"),
-            Parameter("date", Instant("t.taken"), "when the first specimen was taken, else measured", "effective"),
+            Parameter("date", Instant("d.taken"), "when the first specimen was taken, else measured", "effective"),
             issued(updated),
             Parameter("based-on", Link({"ServiceRequest": Pairs("select order_id as f, id as t from lab.order_item")}),
                       "the request", "basedOn"),
@@ -243,7 +245,7 @@ def _report(audience: Audience) -> Kind:
                       "performer"),
             Parameter("conclusion", Coded(), "a coded conclusion" + _NONE, "conclusionCode"),
         ),
-        sorts={"date": ("t.taken", "timestamptz")},
+        sorts={"date": ("d.taken", "timestamptz")},
     )  # fmt: skip
     others = tuple(one for one in made.parameters if one.name != "issued")
     along = replace(
