@@ -230,6 +230,23 @@ async def test_hot_searches_follow_an_index(
     assert not wrong, "\n\n".join(wrong)
 
 
+async def test_what_changed_since_is_counted_among_what_did(
+    database: Database, filled: Laboratory, owner: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await think(owner, 1)
+    async with database.searching(filled.organization_id) as connection:
+        await connection.execute("set enable_seqscan = off")
+        for parameter in ("_lastUpdated", "issued"):
+            search, statement = searched(f"DiagnosticReport?{parameter}=ge2026-02-08"), Statement(kinds(Audience.EMR))
+            text = statement.count(Rows(search.kind, search.where))
+            rows = await connection.fetch(f"explain (analyze, timing off) {text}", *statement.values)
+            found = "\n".join(row[0] for row in rows)
+            for index in ("result_organization_id_updated_at", "lab_order_organization_id_updated_at"):
+                assert index in found, found
+            assert "Seq Scan" not in found and max(unwanted(found), default=0) <= FEW, found
+        await connection.execute("reset all")
+
+
 async def test_what_is_asked_for_by_its_key_is_read_alone_in_however_small_a_laboratory(
     database: Database, filled: Laboratory, owner: asyncpg.Connection[asyncpg.Record]
 ) -> None:

@@ -8,7 +8,7 @@ none can change what another one finds.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -72,7 +72,8 @@ class Kind:
 
     `updated`: when it changed last. `visible`: what the audience may see of it. `sorts`: by parameter the expression
     that a search is put in order by and its SQL type; nulls come last. `walks`: the sorts whose order an index has,
-    each with the same resources as rows that it gives, upwards and downwards, None where they are these.
+    each with the same resources as rows that it gives, upwards and downwards, None where they are these. `since`: what
+    holds of all that have such a sort at {at} or later, where an index finds these.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Kind:
     sorts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     cover: Cover | None = None
     walks: Mapping[str, tuple[Kind, Kind] | None] = field(default_factory=dict)
+    since: str = ""
 
     def parameter(self, name: str) -> Parameter | None:
         return next((each for each in self.parameters if each.name == name), None)
@@ -140,9 +142,12 @@ class Statement:
         return self._select(self._kinds[rows.kind], rows.where, what, more, level)
 
     def count(self, rows: Rows) -> str:
-        """How many there are. Those that a window of time finds are counted along the index that has it."""
-        kind = self.walked(rows, self.own_order(rows))
-        return self._select(kind, rows.where, "count(*)")
+        """How many there are; of those that changed since, among what did."""
+        kind, more = self._kinds[rows.kind], list[str]()
+        since = _since(kind, rows.where)
+        if kind.since and since is not None and not self.selective(kind, rows.where):
+            more.append(kind.since.format(at=f"{self.bind(since)}::timestamptz"))
+        return self.select(rows, "count(*)", more)
 
     def _select(self, kind: Kind, where: Node, what: str, more: Sequence[str] = (), level: int = 0) -> str:
         scope = _Scope(kind, level)
@@ -369,6 +374,23 @@ def _one_day(value: Value) -> bool:
 def _bounded(node: Is) -> bool:
     """Whether it is a window of time."""
     return all(isinstance(one, Moment) and one.prefix is not Prefix.NE for one in node.values)
+
+
+def _since(kind: Kind, node: Node) -> datetime | None:
+    """The begin of a window of time of one of the type's walks."""
+    for each in _conjuncts(node):
+        if isinstance(each, Is) and each.parameter in kind.walks:
+            begins = [_BEGINS[one.prefix](one) for one in each.values if isinstance(one, Moment)]
+            known = [one for one in begins if one is not None]
+            if known and len(known) == len(begins):
+                return min(known)
+    return None
+
+
+_BEGINS: Mapping[Prefix, Callable[[Moment], datetime | None]] = dict.fromkeys(Prefix, lambda one: None) | {
+    Prefix.EQ: lambda one: one.low, Prefix.GE: lambda one: one.low, Prefix.GT: lambda one: one.high,
+    Prefix.SA: lambda one: one.high,
+}  # fmt: skip
 
 
 def _key(kind: Kind, name: str, descending: bool) -> tuple[str, str]:

@@ -184,6 +184,8 @@ _CHANGES = """(
     union all
     (select w.order_id, w.updated_at, w.id from lab.result w order by w.updated_at {turn}, w.order_id {turn})) e
     join lateral (select * from lab.lab_order o where o.id = e.id offset 0) o on true"""
+_CHANGED_SINCE = """o.id = any(array(select n.id from lab.lab_order n where n.updated_at >= {at}
+    union select w.order_id from lab.result w where w.updated_at >= {at}))"""
 _LAST_CHANGE = """case when e.source = e.id
     then not exists (select from lab.result r where r.order_id = e.id and r.updated_at > e.at and {visible})
     else o.updated_at < e.at and exists (select from lab.result r where r.id = e.source and {visible})
@@ -255,7 +257,7 @@ def _report(audience: Audience) -> Kind:
     up, down = (replace(along, table=_CHANGES.format(turn=turn)) for turn in ("asc", "desc"))
     walks = {"_lastUpdated": (up, down), "issued": (up, down)}
     # one without results was not issued yet: it comes where its last change puts it
-    return replace(made, walks=walks, sorts={**made.sorts, "issued": (updated, "timestamptz")})
+    return replace(made, walks=walks, since=_CHANGED_SINCE, sorts={**made.sorts, "issued": (updated, "timestamptz")})
 
 
 _REQUEST_STATUS = """(case when o.cancelled_at is not null or i.status in ('cancelled', 'rejected') then 'revoked'
