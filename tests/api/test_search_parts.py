@@ -58,6 +58,17 @@ async def test_results_in_the_order_of_their_ids(bench: Bench, laboratory: Labor
         assert found(first) + found(second) == expected, asked
 
 
+@pytest.mark.parametrize(
+    "query",
+    ["_sort=date&_sort=code", "_sort:desc=date", "_count=1&_count=2", "_summary=true&_summary=data",
+     "_elements=code&_elements=status", "_count:exact=1"],
+)  # fmt: skip
+async def test_how_an_answer_is_to_be_is_said_once(bench: Bench, token: str, query: str) -> None:
+    """The last counted, and a modifier was passed over: _sort:desc came the other way about."""
+    answer = await bench.get(f"/fhir/Observation?{query}", token)
+    assert (answer.status, answer.json["resourceType"]) == (400, "OperationOutcome"), answer.body
+
+
 @pytest.fixture
 async def result(laboratory: Laboratory) -> UUID:
     return await laboratory.result(await laboratory.order())

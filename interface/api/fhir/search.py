@@ -32,6 +32,7 @@ CONTROLS = (
 )  # fmt: skip
 
 
+_ONCE = frozenset({"_count", "_sort", "_total", "_summary", "_elements"})  # the last would count, unsaid
 _ANY_TIME = datetime.min.replace(tzinfo=UTC)  # for what does not depend on now
 _UNRESTRICTED = (Restriction(),)
 EVERYTHING: Node = Either((All(),))  # what a scope that no query narrows allows
@@ -116,8 +117,13 @@ class Reader:
         for name, value in given:
             if "\0" in value:
                 raise bad(f"{name[:60]} holds a character that is none")
-            control = _CONTROLS.get(name.partition(":")[0])
+            base, _, modifier = name.partition(":")
+            control = _CONTROLS.get(base)
             if control is not None:
+                if modifier and base in _ONCE:  # as _sort:desc was in older versions
+                    raise unsupported(f"the modifier {modifier[:40]!r} of {base} is not supported")
+                if base in _ONCE and any(base == said for said, _ in found.applied):
+                    raise bad(f"{base} is given twice")
                 if control(self, found, name, value):
                     found.applied.append((name, value))
                     continue
