@@ -138,16 +138,15 @@ class Statement:
         return f"${len(self.values)}"
 
     def select(self, rows: Rows, what: str, more: Sequence[str] = (), level: int = 0) -> str:
-        """`select what` of the rows; `more`: conditions beside; `level`: how many sets it is within."""
-        return self._select(self._kinds[rows.kind], rows.where, what, more, level)
+        """`select what` of the rows; `more`: conditions beside; `level`: how many sets it is within.
 
-    def count(self, rows: Rows) -> str:
-        """How many there are; of those that changed since, among what did."""
-        kind, more = self._kinds[rows.kind], list[str]()
-        since = _since(kind, rows.where)
-        if kind.since and since is not None and not self.selective(kind, rows.where):
-            more.append(kind.since.format(at=f"{self.bind(since)}::timestamptz"))
-        return self.select(rows, "count(*)", more)
+        What changed since is looked for among what did.
+        """
+        kind = self._kinds[rows.kind]
+        since = _since(kind, rows.where) if kind.since else None
+        if since is not None and not self.selective(kind, rows.where):
+            more = [*more, kind.since.format(at=f"{self.bind(since)}::timestamptz")]
+        return self._select(kind, rows.where, what, more, level)
 
     def _select(self, kind: Kind, where: Node, what: str, more: Sequence[str] = (), level: int = 0) -> str:
         scope = _Scope(kind, level)
@@ -583,7 +582,7 @@ async def find_together(connection: Connection, form: Form, asked: Sequence[Sequ
 async def count_rows(connection: Connection, kinds: Kinds, rows: Rows) -> int:
     """How many resources there are on all pages. Raises TooCostly."""
     statement = Statement(kinds)
-    [found] = await fetch(connection, statement.count(rows), statement.values)
+    [found] = await fetch(connection, statement.select(rows, "count(*)"), statement.values)
     count: int = found[0]
     return count
 
