@@ -9,6 +9,7 @@ import pytest
 
 from interface.api.fhir.page import SUBSETTED
 from interface.api.fhir.types import TYPES
+from interface.store.ids import uuid7
 from tests.api.bench import Bench, Laboratory
 from tests.api.test_search import found
 
@@ -98,3 +99,12 @@ async def test_a_page_link_that_nobody_gave_is_refused(bench: Bench, token: str,
 async def test_an_observation_is_called_one(bench: Bench, token: str) -> None:
     answer = await bench.get("/fhir/Observation?nonsense=1", token, headers=STRICT)
     assert answer.json["issue"][0]["diagnostics"].startswith("an Observation has no search parameter")
+
+
+async def test_who_has_no_name_is_found_by_what_is_shown_for_one(bench: Bench, laboratory: Laboratory) -> None:
+    token = await laboratory.client_token("system/AuditEvent.rs")
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await laboratory._insert(connection, "audit_event", id=(id := uuid7()), actor_kind="client", action="read",
+                                 entity_kind="Patient")  # fmt: skip
+    shown = (await bench.get(f"/fhir/AuditEvent/{id}", token)).json["agent"][0]["name"]
+    assert found(await bench.get(f"/fhir/AuditEvent?agent-name:exact={shown}&_id={id}", token)) == [str(id)]
