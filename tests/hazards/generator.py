@@ -19,14 +19,16 @@ CLASSES: tuple[Callable[[Maker], Story], ...] = (
     identity.not_ordered, identity.merged, identity.aliquot, identity.newborn, identity.unknown_sex,
     values.unmapped_code, values.unknown_unit, values.converted, values.rounded, values.on_the_limit,
     values.critical_value, values.failed_run, values.unreadable, values.words, values.off_scale,
-    values.measuring_range, values.absurd, values.haemolysis, values.inconsistent, values.linked, values.doubted,
+    values.measuring_range, values.diluted, values.below_zero,
+    values.absurd, values.haemolysis, values.inconsistent, values.linked, values.doubted,
     values.without_control, values.switched_off, values.controls, values.anion_gap,
     runs.resent, runs.changed_before, runs.changed_after, runs.corrected_late, runs.halves_turned,
     runs.preliminary_first, runs.rerun, runs.twice_in_a_message, runs.asked_rerun, runs.unasked_rerun,
     runs.in_doubt_first, runs.reflex, runs.cut_short, runs.delta, runs.swapped_tubes, runs.swapped_blood_counts,
     mixed.several, mixed.before_its_order, mixed.cancelled, mixed.without_a_clock, mixed.unmerged, mixed.two_links,
     mixed.one_patient_two_tubes, mixed.prefixed, mixed.analyzer_off, mixed.index_needed, mixed.held_inputs,
-    mixed.repeated_value, mixed.escaped, mixed.accents, mixed.not_collected, mixed.other_link, mixed.judged_again,
+    mixed.repeated_value, mixed.escaped, mixed.accents, mixed.not_collected, mixed.wrong_clock,
+    mixed.other_link, mixed.judged_again,
 )  # fmt: skip
 PANELS = (
     ("NA", "K", "CL", "HCO3", "GLU", "CREA", "UREA", "CA", "TP", "ALT", "CK", "CRP", "TBIL", "DBIL"),

@@ -53,12 +53,14 @@ class Reading:
     critical: bool = False
     comment: str = ""
     reference: str = ""
+    dilution: str = ""
 
     def row(self, time: str = "") -> Row:
         value = self.value if self.sent is None else self.sent
         unit = self.test.unit if self.sent_unit is None else self.sent_unit
         return Row(
-            self.test.sent, value, unit, self.mark, self.status, self.type, time, self.comment, self.reference
+            self.test.sent, value, unit, self.mark, self.status, self.type, time, self.comment, self.reference,
+            self.dilution,
         )  # fmt: skip
 
 

@@ -285,6 +285,24 @@ def not_collected(make: Maker) -> Story:
     return b.story
 
 
+def wrong_clock(make: Maker) -> Story:
+    """The instrument's clock was never set, or stands years from now: it dates nothing, and keeps nothing back."""
+    b = begin(make, "implausible clock", ("K", "CA", "TBIL"))
+    collected = make.random.random() < 0.3
+    if not collected:
+        b.story.setup = [(b.stage, Order(replace(b.tube, collected=None)))]
+    time = f"{make.random.choice((1970, 1999, 2040, 2099))}0101000000"
+    part = Part(said(b.person), b.tube.barcode, tuple(one.row() for one in b.readings))
+    send = make.send(b.link, part, time=time)
+    b.story.sends.append((b.stage, send))
+    for one in b.readings:
+        known = "when the order says" if collected else "nobody knows when"
+        words = f"measured in {time[:4]} by its clock, collected {known}"
+        made = expect(b.story, send, part, one, b.person, planted=words)
+        b.story.expected[-1] = replace(made, dated="collection" if collected else "receipt")
+    return b.story
+
+
 def other_link(make: Maker) -> Story:
     """The same test of a specimen on another analyzer is another run."""
     alike = make.random.random() < 0.5

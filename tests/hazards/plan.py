@@ -129,6 +129,7 @@ class Row:
     time: str = ""  # "" is the message's, "-" is not sent
     comment: str = ""
     reference: str = ""  # as the analyzer prints it
+    dilution: str = ""  # TCD-2 of HL7: ^1^:^5
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,7 @@ class Expected:
     pending: str | None = None
     critical: bool | None = False
     versions: int = 1
+    dated: str = ""  # by which it is dated: collection, receipt, clock (the instrument's)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from random import Random
 
-from tests.hazards.plan import Expected, Fate, Plan
+from tests.hazards.plan import Expected, Fate, Order, Plan, Tube
 from tests.hazards.runner import Found
 from tests.hazards.verdict import Verdict
 
@@ -31,7 +31,7 @@ def lines(plan: Plan, verdict: Verdict) -> Iterator[str]:
 
 def sample(plan: Plan, verdict: Verdict, number: int) -> Iterator[str]:
     """So many results, hazards first, spread over the classes: what was planted, what must be, what is."""
-    random = Random(plan.seed)  # noqa: S311 - the same sample for the same seed
+    random, around = Random(plan.seed), Around(plan)  # noqa: S311 - the same sample for the same seed
     by_kind: dict[str, list[tuple[Expected, Found | None]]] = {}
     for pair in random.sample(verdict.pairs, len(verdict.pairs)):
         by_kind.setdefault(pair[0].kind, []).append(pair)
@@ -42,13 +42,61 @@ def sample(plan: Plan, verdict: Verdict, number: int) -> Iterator[str]:
         for kind in sorted(by_kind):
             if left and by_kind[kind]:
                 left -= 1
-                yield from _row(number - left, *by_kind[kind].pop(0))
+                expected, found = by_kind[kind].pop(0)
+                yield from _row(number - left, expected, found, around.of(expected))
         by_kind = {kind: pairs for kind, pairs in by_kind.items() if pairs}
 
 
-def _row(at: int, expected: Expected, found: Found | None) -> Iterator[str]:
+class Around:
+    """What a person needs to judge a result by hand: whose it is, by which link it came, and what was before."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._tubes: dict[str, Tube] = {}
+        self._links: dict[tuple[str, str, str], str] = {}
+        self._expected = plan.expected
+        for stage in plan.stages:
+            for step in stage.setup:
+                if isinstance(step, Order):
+                    self._tubes[step.tube.barcode] = step.tube
+            for send in (one for lane in stage.lanes for one in lane):
+                for part in send.parts:
+                    for row in part.rows:
+                        self._links.setdefault((part.barcode, row.code, row.time or send.time), send.link)
+
+    def of(self, one: Expected) -> str:
+        barcode = one.key[0]
+        tube = self._tubes.get(barcode)
+        said = [_patient(tube) if tube else "no order of this barcode", self._links.get(one.key, "no link: calculated")]
+        if tube is not None and tube.collected is not None:
+            before = [
+                (other.collected, f"{before.value} {before.fate}") for before in self._expected
+                if before.test == one.test and (other := self._tubes.get(before.key[0])) is not None
+                and other.person.id == tube.person.id and other.collected is not None
+                and other.collected < tube.collected
+            ]  # fmt: skip
+            if before:
+                collected, words = max(before)
+                said.append(f"before: {words}, {(tube.collected - collected).days} days earlier")
+        return ", ".join(said)
+
+
+def _patient(tube: Tube) -> str:
+    person, at = tube.person, tube.collected
+    if person.birth is None:
+        return f"{person.sex}, birth date not known"
+    if at is None:
+        return f"{person.sex}, born {person.birth}, collected nobody knows when"
+    days = (at.date() - person.birth).days
+    birthday = (at.month, at.day) >= (person.birth.month, person.birth.day)
+    years = at.year - person.birth.year - (not birthday)
+    return f"{person.sex}, {days} days old" if years < 2 else f"{person.sex}, {years} years"
+
+
+def _row(at: int, expected: Expected, found: Found | None, around: str = "") -> Iterator[str]:
     barcode, code, time = expected.key
     yield f"{at:>3} [{expected.kind}] {barcode or '(no id)'} {code or '(no code)'} at {time or '-'}: {expected.planted}"
+    if around:
+        yield f"      of:   {around}"
     yield f"      must: {_must(expected)}"
     yield f"      is:   {_is(found) if found else 'not there'}"
 

@@ -83,6 +83,7 @@ class Found:
     critical: bool  # there is, or was, a task to tell somebody
     emr: str | None  # value and unit that an EMR is shown; None: it is shown nothing
     actor: str  # who wrote the current version
+    dated: str = ""  # collection, receipt, clock (the instrument's)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,10 +272,14 @@ _RESULTS = """
 select r.id, r.status, r.held, r.reportable, r.origin, r.patient_id, v.specimen_as_sent, v.code, v.instrument_time,
        v.test_code, v.comparator, v.value, v.kind, v.unit, v.flags, v.actor_kind, p.value as pending_value,
        p.comparator as pending_comparator, p.held as pending_held,
-       (select count(*) from lab.result_version w where w.result_id = r.id) as versions
+       (select count(*) from lab.result_version w where w.result_id = r.id) as versions,
+       case r.effective_at when s.collected_at then 'collection' when m.received_at then 'receipt'
+            when v.instrument_at then 'clock' else '' end as dated
 from lab.result r
 join lab.result_version v on v.id = r.version_id
 left join lab.result_version p on p.id = r.pending_version_id
+left join lab.specimen s on s.id = r.specimen_id
+left join lab.message m on m.id = v.message_id
 where r.organization_id = $1
 """
 
@@ -301,6 +306,7 @@ def _found(row: asyncpg.Record, seen: dict[UUID, str], patients: dict[UUID, froz
         critical=row["id"] in tasks,
         emr=seen.get(row["id"]),
         actor=row["actor_kind"],
+        dated=row["dated"],
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ def as_expected(one: Expected) -> Found:
         frozenset(one.patients[:1]), one.reportable is not False, one.versions, one.pending,
         frozenset({"changed_after_release"} if one.pending is not None else ()), bool(one.critical),
         f"{one.value} {one.unit}".strip() if released else None, "rule_set" if released else "link",
+        one.dated,
     )  # fmt: skip
 
 

@@ -257,6 +257,28 @@ def measuring_range(make: Maker) -> Story:
     return story
 
 
+def diluted(make: Maker) -> Story:
+    """What is beyond the range was measured in a dilution: the factor says whether within it. None is no factor."""
+    value, factor, flag = make.random.choice(
+        (("450.0", "^1^:^5", "H"), ("300.0", "^1^:^5", "H"), ("3.0", "^1^:^5", "N"), ("1500.0", "^1^:^5", "H"),
+         ("450.0", "", ""), ("450.0", "half", ""), ("450.0", "^1^:^1", ""), ("2.9", "^1^:^5", ""),
+         ("1500.1", "^1^:^5", ""))
+    )  # fmt: skip
+    reading = reading_of("CRP", value, flag, dilution=factor)
+    words = f"{value} with {factor or 'no factor'}: measured are 0.6 to 300"
+    planted = fine(reading, words) if flag else held(reading, words, "measuring_range")
+    return one_of(make, "diluted", [planted], link=make.link(protocol="hl7")).story
+
+
+def below_zero(make: Maker) -> Story:
+    """Nothing says of these tests how low they can be, and none can be below zero."""
+    code, value = make.random.choice((("CREA", "-3.00"), ("UREA", "-0.1"), ("ALT", "-5"), ("CA", "-2.20")))
+    critical = code == "CA"  # it has a lower critical limit too
+    reading = replace(reading_of(code, value, ""), critical=critical)
+    reasons = ("implausible", "rule") if critical else ("implausible",)
+    return one_of(make, "below zero", [held(reading, f"{value}: below zero", *reasons)]).story
+
+
 def absurd(make: Maker) -> Story:
     code, value = make.random.choice(
         (("K", "25.0"), ("K", "0.4"), ("GLU", "0.1"), ("GLU", "95.0"), ("NA", "14"), ("NA", "1400"), ("K", "-4.1"))

@@ -126,6 +126,8 @@ def _differences(expected: Expected, one: Found) -> Iterator[str]:
         yield f"a task to tell somebody: {one.critical}"
     if one.versions != expected.versions:
         yield f"{one.versions} versions, not {expected.versions}"
+    if expected.dated and one.dated != expected.dated:
+        yield f"dated by {one.dated or 'nothing known'}, not by {expected.dated}"
 
 
 def _said(expected: Expected, one: Found, verb: str) -> Iterator[str]:

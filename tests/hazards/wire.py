@@ -40,6 +40,8 @@ def _group(part: Part, send: Send, place: int) -> list[str]:
     made.append(f"OBR|{place}|||ALL^All^L|||{send.time}")
     for at, row in enumerate(part.rows, 1):
         made.append(_observation(row, _time(row, send), at))
+        if row.dilution:
+            made.append(f"TCD|{row.code}^{row.code}^L|{row.dilution}")
         if row.comment:
             made.append(f"NTE|1|L|{row.comment}")
     if part.barcode:
