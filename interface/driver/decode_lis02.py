@@ -21,6 +21,7 @@ from interface.domain.model import (
     SpecimenRole,
 )
 from interface.domain.values import read_field
+from interface.driver.diluted import factor_of
 from interface.driver.manifest import Driver
 from interface.driver.materials import MaterialRule, measured_with
 from interface.driver.observe import (
@@ -275,6 +276,8 @@ class _Engine:
             method=scope.read(paths.method) if paths.method else "",
         )
         observed, attachment = observe(driver, raw, scope.reader({CODE_PATH: code, VALUE_PATH: words}, node, order))
+        if paths.dilution:
+            observed = replace(observed, dilution=factor_of(scope.read(paths.dilution), driver.dilution))
         specimen.results.append(observed)
         if attachment is not None:
             specimen.attachments.append(attachment)

@@ -3,6 +3,7 @@ the container that they were measured from. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -13,6 +14,7 @@ from interface.wire.hl7 import Segment
 
 UNREAD = Decimal(0)  # something is said that is no factor
 _UNDILUTED = Decimal(1)
+_PLAIN = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 def diluted(
@@ -32,6 +34,22 @@ def diluted(
         return list(results)
     said = [factors.get(codes.get(one.location, ""), already) for one in results]
     return [one if factor is None else replace(one, dilution=factor) for one, factor in zip(results, said, strict=True)]
+
+
+def factor_of(text: str, pattern: re.Pattern[str] | None) -> Decimal | None:
+    """What a LIS2 field says: a factor, or by the driver's pattern several that are multiplied; None where it says
+    nothing."""
+    text = text.strip()
+    if not text:
+        return None
+    found = pattern.search(text) if pattern is not None else None
+    parts = found.groups() if found is not None else (text,)
+    total = _UNDILUTED
+    for part in parts:
+        if not _PLAIN.fullmatch(part or "") or (number := Decimal(part)) < _UNDILUTED:
+            return UNREAD
+        total *= number
+    return total
 
 
 def _factor(detail: Segment, already: Decimal | None) -> Decimal | None:

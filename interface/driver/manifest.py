@@ -148,6 +148,7 @@ class FieldPaths:
     instrument_time: tuple[FieldPath, ...] = ()
     operator: tuple[FieldPath, ...] = ()
     method: tuple[FieldPath, ...] = ()
+    dilution: tuple[FieldPath, ...] = ()  # the factor, of LIS2; HL7 has segments for it
 
 
 def _nothing(path: FieldPath) -> tuple[str, ...]:
@@ -196,6 +197,7 @@ class Driver:
     code_parts: tuple[tuple[FieldPath, ...], ...] = ()  # of a composite code; () where `paths.code` says all
     code_join: str = "/"
     code_pattern: re.Pattern[str] | None = None  # the code is its groups, where it matches
+    dilution: re.Pattern[str] | None = None  # its groups are the factors; None: all that stands there
     codes: Mapping[str, CodeEntry] = field(default_factory=lambda: MappingProxyType({}))
     units: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # as printed: UCUM, "" for none
     roles: tuple[RoleRule, ...] = ()

@@ -99,6 +99,7 @@ def read_driver(root: Table) -> Driver:
         code_parts=_code_parts(paths),
         code_join=join,
         code_pattern=_code_pattern(code),
+        dilution=_dilution(root.table("dilution"), paths, protocol),
         codes=read_codes(root),
         units=read_units(root.table("units")),
         roles=_roles(root, protocol),
@@ -202,6 +203,17 @@ def _code_parts(table: Table) -> tuple[tuple[FieldPath, ...], ...]:
     """The alternatives of a composite code; () where each is one place."""
     parts = table.forms("code", PLACES) or ()
     return parts if any(len(places) > 1 for places in parts) else ()
+
+
+def _dilution(table: Table, paths: Table, protocol: Protocol) -> re.Pattern[str] | None:
+    """How the factors stand in the place that `paths.dilution` names."""
+    pattern = table.pattern("pattern")
+    if "dilution" in paths.raw and protocol is not Protocol.LIS2:
+        paths.say(paths.at("dilution"), "is of LIS2; HL7 says the factor in TCD and SAC")
+    if pattern is not None and (not pattern.groups or "dilution" not in paths.raw):
+        table.say(table.at("pattern"), "needs a group for each factor, and paths.dilution")
+        return None
+    return pattern
 
 
 def _code_pattern(table: Table) -> re.Pattern[str] | None:

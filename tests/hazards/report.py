@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from random import Random
 
 from tests.hazards.plan import Expected, Fate, Order, Plan, Tube
@@ -64,19 +65,20 @@ class Around:
                         self._links.setdefault((part.barcode, row.code, row.time or send.time), send.link)
 
     def of(self, one: Expected) -> str:
-        barcode = one.key[0]
+        barcode, code, _ = one.key
         tube = self._tubes.get(barcode)
-        said = [_patient(tube) if tube else "no order of this barcode", self._links.get(one.key, "no link: calculated")]
+        link = self._links.get(one.key) or self._links.get((barcode, code, "-"), "no link: calculated")
+        said = [_patient(tube) if tube else "no order of this barcode", link]
         if tube is not None and tube.collected is not None:
-            before = [
-                (other.collected, f"{before.value} {before.fate}") for before in self._expected
-                if before.test == one.test and (other := self._tubes.get(before.key[0])) is not None
+            near = [
+                (other.collected - tube.collected, f"{value.value} {value.fate}") for value in self._expected
+                if value.test == one.test and (other := self._tubes.get(value.key[0])) is not None
                 and other.person.id == tube.person.id and other.collected is not None
-                and other.collected < tube.collected
             ]  # fmt: skip
-            if before:
-                collected, words = max(before)
-                said.append(f"before: {words}, {(tube.collected - collected).days} days earlier")
+            before = max((each for each in near if each[0] < timedelta()), default=None)
+            after = min((each for each in near if each[0] > timedelta()), default=None)
+            said += [f"{-before[0].days} days before: {before[1]}"] if before else []
+            said += [f"{after[0].days} days after: {after[1]}"] if after else []
         return ", ".join(said)
 
 
