@@ -22,6 +22,10 @@ from interface.settings import DialTls, ListenTls
 _CLOSE_WAIT_S = 2.0  # for the peer to take our goodbye
 _FINGERPRINT = re.compile(r"([0-9a-f]{2}:?){31}[0-9a-f]{2}", re.IGNORECASE)
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+# Of TLS 1.2, which for an RSA certificate has others too: what was recorded stays secret when the key is known one day.
+# Which of them are on by default is a matter of how Python was built.
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!PSK:!SRP:!aNULL"
+_REVOCATIONS = b"-----BEGIN X509 CRL-----"
 _NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME (x509_vfy.h)
 _VERDICTS = {  # X509_V_ERR_* (x509_vfy.h)
     26: "is not made for this use: see its extended key usage",
@@ -168,6 +172,7 @@ def listen_context(tls: ListenTls) -> ssl.SSLContext:
     """Raises OSError (ssl.SSLError is one) and ValueError where `listen_problems` finds something."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
     # Without tickets no session is resumed, so that every connection shows its certificate again.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
@@ -175,6 +180,8 @@ def listen_context(tls: ListenTls) -> ssl.SSLContext:
     if tls.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(tls.client_ca)
+        if _REVOCATIONS in tls.client_ca.read_bytes():
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
     return context
 
 

@@ -41,7 +41,12 @@ class BadLine:
         assert task is not None
         self._serving.add(task)
         self.connections += 1
-        up_reader, up_writer = await asyncio.open_connection(self._to.host, self._to.port)
+        try:
+            up_reader, up_writer = await asyncio.open_connection(self._to.host, self._to.port)
+        except BaseException:
+            writer.transport.abort()
+            self._serving.discard(task)
+            raise
         both = (writer, up_writer)
         ways = [asyncio.create_task(self._pass(reader, up_writer, both, said=True)),
                 asyncio.create_task(self._pass(up_reader, writer, both, said=False))]  # fmt: skip
@@ -117,9 +122,10 @@ class BadLine:
             writer.transport.abort()
 
     async def close(self) -> None:
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        while self._serving:
+            for task in self._serving:
+                task.cancel()
+            await asyncio.gather(*self._serving, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -132,4 +138,6 @@ async def bad_line(to: Address, how: How) -> AsyncIterator[tuple[BadLine, Addres
         try:
             yield line, Address(host, port)
         finally:
+            server.close()  # or somebody would still come in
+            await asyncio.sleep(0)  # whoever did has a task now
             await line.close()

@@ -29,6 +29,7 @@ _LINE, _TLS, _SUBSCRIBED = (
     "tests/api/test_subscriptions.py::",
 )
 _BAD_LINES = "tests/e2e/test_bad_lines.py::"
+_TLS_WHOLE = "tests/e2e/test_tls_whole.py::"
 _API, _LIMITS = "tests/api/test_hostile.py::", "tests/api/test_limits.py::"
 
 PLAN: Final[dict[str, tuple[str, ...]]] = {
@@ -149,6 +150,10 @@ PLAN: Final[dict[str, tuple[str, ...]]] = {
         "tests/flow/test_hooks.py::test_an_answer_that_does_not_come_leaves_it_open_whether_it_was_taken",
     ),
     "F16": (  # TLS
+        _TLS_WHOLE + "test_only_tls_1_2_and_newer_with_forward_secrecy_is_taken",
+        _TLS_WHOLE + "test_a_listener_that_takes_what_is_old_is_found_out",
+        _TLS_WHOLE + "test_certificates_that_ended_were_revoked_or_are_anothers_are_refused_and_a_good_one_is_served",
+        _TLS_WHOLE + "test_who_stalls_in_a_handshake_or_speaks_plainly_costs_nobody_else",
         _TLS + "test_no_tls_below_1_2",
         "tests/e2e/test_outages.py::test_a_certificate_that_ends",
         _TLS + "test_where_an_authority_is_named_a_peer_must_show_a_certificate_of_it",
