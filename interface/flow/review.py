@@ -552,7 +552,10 @@ async def _propose(connection: Connection, actor: Actor, row: ResultRow, made: _
 async def _judge(
     connection: Connection, actor: Actor, row: ResultRow, made: _Change, version_id: UUID, *, pending: bool = False
 ) -> None:
-    """What the version means for whoever must be told: nothing that was taken back is critical."""
+    """What the version means for whoever must be told: nothing that was taken back is critical. A comment on what was
+    released says nothing of the change that waits beside it."""
+    if made.keep_pending:
+        return
     flags = row.flags if made.source == row.version_id else row.candidate_flags
     if made.changes and "flags" in made.changes:
         given = made.changes["flags"]

@@ -148,9 +148,10 @@ select t.id, e.result_version_id, e.kind
 from lab.critical_event e join lab.critical_notification t on t.id = e.notification_id
 where t.subject_id = $1 and e.what = 'notified' order by e.id desc limit 1
 """
-_OTHER = """
+OTHER_RUN = """
 select r.version_id from lab.result r join lab.result_version v on v.id = r.version_id
-where coalesce(r.order_item_id, r.id) = $1 and r.id <> $2 and r.status <> all($3::text[]) and v.flags && $4::text[]
+where r.order_id = (select i.order_id from lab.order_item i where i.id = $1) and r.order_item_id = $1 and r.id <> $2
+  and r.status <> all($3::text[]) and v.flags && $4::text[]
 order by r.reportable desc, r.id desc limit 1
 """
 _CLAIMS = "select id, result_id, comparator, value, unit, flags from lab.result_version where id = any($1::uuid[])"
@@ -168,7 +169,7 @@ async def standing(connection: Connection, subject_id: UUID, judged: Judged) -> 
     told = await connection.fetchrow(_TOLD, subject_id)
     gone, critical = [status.value for status in GONE], sorted(CRITICAL)
     other = None if judged.critical else await connection.fetchval(
-        _OTHER, subject_id, judged.result_id, gone, critical
+        OTHER_RUN, subject_id, judged.result_id, gone, critical
     )  # fmt: skip
     wanted = [row["result_version_id"] for row in (live, told) if row is not None]
     wanted += [other] if other is not None else []

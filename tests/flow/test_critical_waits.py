@@ -9,7 +9,7 @@ import pytest
 from interface.domain.critical import Kind, State
 from interface.domain.model import FollowUpKind, ResultStatus
 from interface.flow.follow_ups import request
-from interface.flow.review import reject
+from interface.flow.review import comment, reject, reject_change
 from interface.store import criticals as store
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import put_in_force, sent
@@ -84,3 +84,31 @@ async def test_of_two_critical_runs_the_one_that_is_left_is_to_be_told(lab: Labo
     assert await tasks(lab) == [(Kind.CRITICAL, State.OPEN, (HIGHER, HIGH)[gone])]
     await rejected(lab, 1 - gone)
     assert [state for _, state, _ in await tasks(lab)] == [State.WITHDRAWN]
+
+
+async def test_what_waits_beside_a_released_value_is_to_be_told_until_a_person_rejects_it(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        await lab.order("S1", "K")
+        await measured(lab, NORMAL)
+        (result,) = await lab.results()
+        assert result.status is ResultStatus.FINAL
+        await measured(lab, HIGH, control="C2")
+        assert await tasks(lab) == [(Kind.CRITICAL, State.OPEN, HIGH)]
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await comment(connection, lab.director, result.id, "asked for another tube")
+        assert await tasks(lab) == [(Kind.CRITICAL, State.OPEN, HIGH)]
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await reject_change(connection, lab.director, result.id, "the tube of somebody else")
+        assert await tasks(lab) == [(Kind.CRITICAL, State.WITHDRAWN, HIGH)]
+
+
+async def test_other_runs_are_found_without_reading_every_result(lab: Laboratory) -> None:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await connection.execute("set local enable_seqscan = off")  # of a table as small as this it would read it whole
+        (result,) = await lab.results()
+        lines = await connection.fetch(
+            f"explain {store.OTHER_RUN}", result.order_item_id, result.id, ["cancelled"], ["HH"]
+        )
+    plan = "\n".join(line[0] for line in lines)
+    assert "Seq Scan on result" not in plan and "order_id" in plan
