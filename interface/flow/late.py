@@ -24,9 +24,12 @@ ALL = frozenset({indices.CHECK, consistency.CHECK})
 
 
 def released(locked: Locked, by: Mapping[str, Autoverification]) -> Iterator[KnownResult]:
-    """The released results of which a rule in force says what another result means for them. `by`: specimen."""
+    """The released results of which a rule in force says what another result means for them. `by`: specimen; whatever
+    comes for one is said of the whole family."""
     for specimen_id, results in locked.results.items():
         now = by.get(specimen_id)
+        if now is None:
+            now = next((by[one] for one in locked.by_id[specimen_id].family if one in by), None)
         if now is not None and now.active is not None:
             for one in results:
                 if _stands(one) and (part := now.active.of(one.test)) and (part.indices or part.consistency):

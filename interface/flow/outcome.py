@@ -49,14 +49,7 @@ from interface.settings import Unsolicited
 from interface.store.controls import ControlResult
 from interface.store.criticals import Judged
 from interface.store.ids import read_id, uuid7, uuid7s
-from interface.store.results import (
-    CurrentResult,
-    Effects,
-    FollowUpRow,
-    Outcome,
-    ResultVersion,
-    Said,
-)
+from interface.store.results import CurrentResult, Effects, FollowUpRow, Outcome, ResultVersion, Said
 from interface.store.rules import ShadowRow
 from interface.store.surroundings import KnownResult, Locked, Neighbours, Waited, nearer
 
@@ -80,6 +73,15 @@ Wanted: TypeAlias = Callable[[Case, CurrentResult | None], bool]
 _LATER = datetime.max.replace(tzinfo=UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What was decided of one specimen. `by`, `rules`: of the message that said it."""
+
+    cases: Sequence[Case]
+    by: By | None = None
+    rules: Rules | None = None
+
+
 @dataclass(slots=True)
 class Surroundings:
     """What there is already of what messages speak of. Deciding one message adds what it made for those after it."""
@@ -91,8 +93,8 @@ class Surroundings:
     retracted: dict[bytes, CurrentResult] = field(default_factory=dict)  # by the key of what comes after it
     reruns: dict[bytes, Rerun] = field(default_factory=dict)  # by their own keys
     neighbours: dict[str, dict[str, Neighbours]] = field(default_factory=dict)  # by specimen, then test
-    waited: Mapping[UUID, Waited] = field(default_factory=dict)  # by version, of results that wait
-    made: dict[str, list[Case]] = field(default_factory=dict)  # by specimen, not among the locked results yet
+    waited: dict[UUID, Waited] = field(default_factory=dict)  # by version, of results that wait
+    made: dict[str, list[Made]] = field(default_factory=dict)  # by specimen, not among the locked results yet
 
     def add_neighbours(self, found: Mapping[tuple[str, str], Neighbours]) -> None:
         """By specimen and test."""
@@ -169,13 +171,13 @@ def decisions(
         place = found.id if found else f"as sent {specimen.specimen_id}"
         by_specimen.setdefault(place, []).append(case)
         contexts.setdefault(place, context)
-    made = []
+    made, by = [], by_link(work, rules)
     for place, cases in by_specimen.items():
         beside = beside_of(cases[0].decision.specimen, at)
         if wanted is not None:
             beside = replace(beside, waited={})
         decided = decide_beside(cases, beside, at, rules, contexts[place])
-        remember(decided, beside, at, received_at)
+        remember(decided, beside, at, by, rules)
         made.append(decided)
     return made
 
@@ -318,18 +320,24 @@ def known_of(family: Iterable[str], at: Surroundings) -> list[KnownResult]:
     """The results that specimens have, with what was decided before in the same transaction."""
     if at.made:
         for each in family:
-            for case in at.made.pop(each, ()):
-                _keep(case, at.locked.by_id[each], at)
+            for made in at.made.pop(each, ()):
+                for case in made.cases:
+                    _keep(case, at.locked.by_id[each], at)
+                    if made.by is not None and made.rules is not None and not case.pending:
+                        at.waited[case.id] = _waited(case, at.locked.by_id[each], made.by, made.rules)
     return [one for each in family for one in at.locked.results.get(each, ())]
 
 
-def remember(decided: Decided, beside: Beside, at: Surroundings, received_at: datetime | None = None) -> None:
+def remember(
+    decided: Decided, beside: Beside, at: Surroundings, by: By | None = None, rules: Rules | None = None
+) -> None:
     """For what is decided after it in the same transaction: its results are there, and those that were released are
-    neighbours of the same person's other specimens. `received_at`: with their message."""
+    neighbours of the same person's other specimens. `by`, `rules`: of their message."""
     specimen = beside.specimen
     if specimen is None or not specimen.person:
         return
-    at.made.setdefault(specimen.id, []).extend(decided.cases)
+    at.made.setdefault(specimen.id, []).append(Made(decided.cases, by, rules))
+    received_at = by.received_at if by is not None else None
     others = [
         one
         for one in at.locked.by_id.values()
@@ -374,6 +382,19 @@ def _keep(case: Case, specimen: SpecimenFacts, at: Surroundings) -> None:
             at.locked.results[each] = tuple(one for one in before if one.id != case.result_id)
     if not case.pending:
         at.locked.results[specimen.id] = (*at.locked.results.get(specimen.id, ()), kept)
+
+
+def _waited(case: Case, specimen: SpecimenFacts, by: By, rules: Rules) -> Waited:
+    """What will be known of a case when it has been written."""
+    steps = steps_of(case)
+    if case.waited is not None:
+        return replace(case.waited, steps=steps)
+    return Waited(
+        case.key, by.analyzer_id, rules.analyzer, rules.driver, by.message_id,
+        (case.sent.specimen_id or "") if case.sent else specimen.barcode, case.observed or _NOTHING_SENT,
+        case.measured_at, effective_at(case, specimen, by.received_at) or _LATER, by.driver_revision,
+        case.decision.map_revision, steps, by.received_at,
+    )  # fmt: skip
 
 
 def effective_at(case: Case, specimen: SpecimenFacts | None, received_at: datetime | None) -> datetime | None:

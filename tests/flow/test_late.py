@@ -8,6 +8,7 @@ from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.views import Audience
 from interface.flow.entry import Entry, enter
 from interface.flow.review import hold, reject_change, release
+from interface.flow.specimens import aliquot
 from interface.store.review import QueueFilter, waiting
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import RULES, put_in_force, sent
@@ -147,3 +148,40 @@ async def test_an_index_that_a_person_enters_says_so_too_and_what_a_person_holds
         async with lab.database.transaction(lab.organization_id) as connection:
             await enter(connection, lab.director, [Entry(item, "3.2", "mg/dL")])
         assert await notices(lab) == {}
+
+
+async def with_aliquot(lab: Laboratory) -> None:
+    tube = (await lab.order("S1", "K", "CREA")).items[0].specimen_id
+    assert tube is not None
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await aliquot(connection, lab.director, tube, barcode="S1-1")
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "one after the other"])
+async def test_an_index_of_an_aliquot_is_known_to_its_tube_whenever_they_are_decided(
+    database_url: str, together: bool
+) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, RULES + INDEX.format(action="hold"))
+        await with_aliquot(lab)
+        await lab.send(sent("S1", {"K": "4.1"}, control="C1"))
+        if not together:
+            await lab.settle()
+        await lab.send(sent("S1-1", {"CREA": "3.2"}, control="C2"))
+        await lab.settle()
+        assert (await by_code(lab))["K"].status is FINAL
+        assert (await notices(lab))["K"][0] == {HoldReason.INTERFERENCE, CHANGED}
+
+
+async def test_what_waits_for_an_index_is_judged_again_when_its_aliquot_is_decided_in_the_same_batch(
+    database_url: str,
+) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, RULES + INDEX.format(action="hold").replace("limit", "required = true\nlimit"))
+        await with_aliquot(lab)
+        await lab.send(sent("S1", {"K": "4.1"}, control="C1"))
+        await lab.send(sent("S1-1", {"CREA": "1.0"}, control="C2"))
+        await lab.settle()
+        potassium = (await by_code(lab))["K"]
+        assert (potassium.status, potassium.version) == (FINAL, 2)
+        assert ("again", "ok") in await steps(lab, potassium)

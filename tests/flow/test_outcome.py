@@ -26,7 +26,7 @@ from interface.domain.model import (
 )
 from interface.domain.views import ActorKind
 from interface.flow.cases import Case
-from interface.flow.outcome import By, Surroundings, version_of
+from interface.flow.outcome import By, Made, Surroundings, version_of
 from interface.store.surroundings import Locked
 
 AT = datetime(2026, 11, 26, 8, tzinfo=UTC)
@@ -90,6 +90,6 @@ def test_what_was_made_of_a_tube_is_kept_for_those_that_were_parted_from_it_alon
     tube, part = (SpecimenFacts(str(ID[at]), f"B{at}", "SER", AT, family=(str(ID[4]), str(ID[5]))) for at in (4, 5))
     alone = SpecimenFacts(str(ID[6]), "B6", "SER", AT, family=(str(ID[6]),))
     at = Surroundings(Locked(by_id={one.id: one for one in (tube, part, alone)}))
-    at.made |= {tube.id: [case()], alone.id: [case()]}
+    at.made |= {tube.id: [Made([case()])], alone.id: [Made([case()])]}
     at.forget()
     assert list(at.made) == [tube.id]
