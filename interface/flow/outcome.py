@@ -174,8 +174,9 @@ def decisions(
     made, by = [], by_link(work, rules)
     for place, cases in by_specimen.items():
         beside = beside_of(cases[0].decision.specimen, at)
-        if wanted is not None:
-            beside = replace(beside, waited={})
+        if wanted is not None:  # what waits of other messages is not decided; what was released may be spoken against
+            stands = {known.version_id for known in beside.known if known.status in RELEASED}
+            beside = replace(beside, waited={of: one for of, one in beside.waited.items() if of in stands})
         decided = decide_beside(cases, beside, at, rules, contexts[place])
         remember(decided, beside, at, by, rules)
         made.append(decided)

@@ -2,10 +2,11 @@
 
 A replay may change only what waits: a result that nobody has released, or the held change beside a released one, and
 only where the version that waits came from this very message. What a later message said, what a person decided and what
-was released are left alone. It is decided as it would be had the message come now: what the rules in force release, the
-rule set releases. `dry_run` does all of it and takes it back. A dry run may be of a trial (`flow.trial`): of a map, a
-driver, a rule set that is not in force. Then nothing is written at all, and of released results it is said as well what
-would be made of them had they come by it; they stay as they are.
+was released are left alone; what is new of an index or a companion may be said beside a release, as when it comes. It
+is decided as it would be had the message come now: what the rules in force release, the rule set releases. `dry_run`
+does all of it and takes it back. A dry run may be of a trial (`flow.trial`): of a map, a driver, a rule set that is not
+in force. Then nothing is written at all, and of released results it is said as well what would be made of them had they
+come by it; they stay as they are.
 """
 
 from __future__ import annotations
@@ -201,9 +202,12 @@ async def _again(connection: Connection, actor: Actor, work: Work, by: Tried, co
     known = {one.id: one for one in at.current.values()}
     pairs: list[tuple[ResultVersion, Candidate | None]] = []
     unchanged = 0
+    spoken_against = [case.result_id for one in decided for case in one.cases if case.waited is not None]
+    if spoken_against:  # released results of other messages
+        waiting |= await candidates(connection, spoken_against)
     for one in decided:
         for case in list(one.cases):
-            case.again = step if case.observed is not None else None
+            case.again = step if case.observed is not None and case.waited is None else None
             version, before = version_of(case, author), waiting.get(case.result_id)
             if before is not None and _alike(before, version, known.get(case.result_id)):
                 unchanged += 1
@@ -281,7 +285,8 @@ async def _as_if_new(
     _, rules = await _deciding(connection, at, work, by)
     decided = decisions(work, by.catalogue, at, rules, lambda case, known: known is None)
     author = by_link(work, rules)
-    versions = (version_of(case, author) for one in decided for case in one.cases if case.observed is not None)
+    sent = (case for one in decided for case in one.cases if case.observed is not None and case.waited is None)
+    versions = (version_of(case, author) for case in sent)
     return {(one.specimen_as_sent, one.location): one for one in versions}
 
 

@@ -7,6 +7,7 @@ import pytest
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.views import Audience
 from interface.flow.entry import Entry, enter
+from interface.flow.replay import replay
 from interface.flow.review import hold, reject_change, release
 from interface.flow.specimens import aliquot
 from interface.store.review import QueueFilter, waiting
@@ -185,3 +186,29 @@ async def test_what_waits_for_an_index_is_judged_again_when_its_aliquot_is_decid
         potassium = (await by_code(lab))["K"]
         assert (potassium.status, potassium.version) == (FINAL, 2)
         assert ("again", "ok") in await steps(lab, potassium)
+
+
+async def test_an_index_whose_code_had_no_test_says_so_once_it_is_replayed(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, RULES + INDEX.format(action="hold"))
+        await lab.order("S1", "K", "CREA")
+        await send(lab, "C1", K="4.1")
+        await lab.send([one.replace("2160-0", "IDX-H") for one in sent("S1", {"CREA": "3.2"}, control="C2")])
+        await lab.settle()
+        held = next(one for one in await lab.results() if HoldReason.UNMAPPED_CODE in one.held)
+        assert held.message_id is not None and await notices(lab) == {}
+        await lab.owner.execute(
+            """insert into lab.code_map (id, organization_id, driver, code, test_id, origin)
+               select gen_random_uuid(), organization_id, driver, 'IDX-H', test_id, 'site' from lab.code_map
+                where code = '2160-0' and driver = 'generic_lis2'"""
+        )
+        tried = await replay(lab.database, lab.director, held.message_id, lab.contexts.get, dry_run=True)
+        assert {one.after.test: (one.before.status, set(one.after.held)) for one in tried.changes} == {
+            "CREA": (ResultStatus.REGISTERED, set()), "K": (FINAL, {HoldReason.INTERFERENCE, CHANGED}),
+        }  # fmt: skip
+        await replay(lab.database, lab.director, held.message_id, lab.contexts.get, dry_run=False)
+        views = await by_code(lab, Audience.EMR)
+        assert (views["CREA"].status, views["K"].status) == (FINAL, FINAL)
+        assert (await notices(lab))["K"][0] == {HoldReason.INTERFERENCE, CHANGED}
+        again = await replay(lab.database, lab.director, held.message_id, lab.contexts.get, dry_run=False)
+        assert again.changes == ()
