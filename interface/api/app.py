@@ -84,8 +84,9 @@ from interface.flow.problems import OrderError
 from interface.render.fhir import operation_outcome
 from interface.settings import Settings
 from interface.store.audit import AuditWriter
-from interface.store.db import Database
+from interface.store.db import SEARCH_TIMEOUT_S, Database
 from interface.store.ids import uuid7
+from interface.store.search.engine import TooCostly
 
 __all__ = ["MOST_BODY_BYTES", "LinkStatus", "Readiness", "build_app", "routes"]
 
@@ -254,6 +255,9 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _problem(request, *_REFUSALS[error.refusal], str(error))
     except IllegalStep as error:
         return _problem(request, 409, "conflict", str(error))
+    except TooCostly:
+        text = f"this takes more than {SEARCH_TIMEOUT_S:.0f} s: name a patient, a specimen or an order, or ask for less"
+        return _problem(request, 400, "too-costly", text)
     except StoreError as error:
         _log.warning("request without a database", action="api.store", request=request[REQUEST_ID], error=error.slug)
         return _problem(request, 503, "transient", "the database is not available now", {"Retry-After": "5"})

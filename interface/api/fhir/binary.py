@@ -8,7 +8,8 @@ made when it is asked for first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Final
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from aiohttp import web
 
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
 from interface.api.fhir.few import Few, few
-from interface.api.fhir.negotiation import MEDIA_TYPE, negotiate, resource_response
+from interface.api.fhir.negotiation import MEDIA_TYPE, has_it, negotiate, resource_response
 from interface.api.fhir.page import read_one
 from interface.api.fhir.past import Page, asked_of, bundle, page_of
 from interface.api.fhir.routes import reader_of
@@ -88,13 +89,15 @@ async def _one(request: web.Request, action: str, version: str | None = None) ->
         raise ApiError(404, "not-found", f"there is no {what}")
     if as_resource:
         return resource_response(request, Shown(id, binary(id, document), document.report.created_at, None))
+    updated_at = document.report.created_at
     headers = {
         "ETag": f'"{document.hash.hex()}"',
+        "Last-Modified": format_datetime(updated_at.astimezone(UTC).replace(microsecond=0), usegmt=True),
         "Vary": "Accept, Authorization",
         "X-Security-Context": f"DiagnosticReport/{document.report.order_id}",
         "Content-Disposition": f'inline; filename="{document.filename}"',
     }
-    if any(known.value in (document.hash.hex(), "*") for known in request.if_none_match or ()):
+    if has_it(request, document.hash.hex(), updated_at):
         return web.Response(status=304, headers=headers)
     return web.Response(body=document.body, headers=headers, content_type=reports.MEDIA_TYPE)
 
@@ -131,7 +134,7 @@ async def search(request: web.Request) -> web.StreamResponse:
         # A report that has changed is made anew, by one at a time: all who ask for several go by the same order.
         newest = {id: found[0] for id in sorted(ids) if (found := await _versions(request, connection, id, allowed))}
         named = [newest[id] for id in ids if id in newest and asked.changed(newest[id].updated_at)]
-        shown = [await one.shown(connection) for one in asked.page(named)]
+        shown = [await one.shown(connection) for one in asked.page(named, ids)]
     detail = {"query": asked.query, "matches": str(len(shown))}
     await note_read(request, "search", "Binary", None, [one.patient_id for one in shown], detail)
     return asked.answer(request, named, shown)
@@ -150,8 +153,10 @@ def _ids(asked: Few) -> list[UUID]:
 
 def _as_resource(request: web.Request) -> bool:
     """Whether FHIR is asked for, by `_format` or Accept. Raises ApiError 406 for what is neither that nor a PDF."""
-    accepted = ",".join(request.headers.getall("Accept", [])).lower()
-    if request.query.get("_format") or MEDIA_TYPE in accepted:
+    accepted, wanted = ",".join(request.headers.getall("Accept", [])).lower(), request.query.get("_format", "")
+    if wanted.strip().lower() == reports.MEDIA_TYPE:  # which wins over Accept
+        return False
+    if wanted or MEDIA_TYPE in accepted:
         negotiate(request)
         return True
     if reports.MEDIA_TYPE not in accepted and "*/*" not in accepted and "application/*" not in accepted and accepted:

@@ -62,10 +62,14 @@ class Few:
             for each in self.said("_lastUpdated")
         )
 
-    def page(self, found: Sequence[T]) -> Sequence[T]:
-        """Of all that is found, what is on this page."""
-        start = next((at for at, one in enumerate(found, 1) if one.id == self.after), 0)
-        return found[start : start + self.count]
+    def page(self, found: Sequence[T], named: Sequence[UUID] = ()) -> Sequence[T]:
+        """Of all that is found, what is on this page. It is in the order of `named`, else of its ids: what the page
+        before ended with need not be there any more."""
+        if self.after is None:
+            return found[: self.count]
+        before = frozenset(named[: named.index(self.after) + 1] if self.after in named else ())
+        later = [one for one in found if (one.id not in before if named else one.id > self.after)]
+        return later[: self.count]
 
     def answer(self, request: web.Request, found: Sequence[T], shown: Sequence[Shown]) -> web.Response:
         """`shown`: what is on this page of all that is found."""

@@ -107,7 +107,7 @@ class Ready:
 def resource_response(request: web.Request, found: AnyShown | Ready) -> web.Response:
     """A read's answer: the resource, or 304 where the client has it (R4 http.html#cread)."""
     ready = found if isinstance(found, Ready) else Ready.of(found)
-    if _has_it(request, ready.version, ready.updated_at):
+    if has_it(request, ready.version, ready.updated_at):
         return web.Response(status=304, headers={name: ready.headers[name] for name in ("ETag", "Last-Modified")})
     return web.Response(body=ready.json, headers=ready.headers)
 
@@ -117,7 +117,8 @@ def is_of(tags: str, version: str) -> bool:
     return not {version, "*"}.isdisjoint(tag.strip().removeprefix("W/").strip('"') for tag in tags.split(","))
 
 
-def _has_it(request: web.Request, version: str, updated_at: datetime) -> bool:
+def has_it(request: web.Request, version: str, updated_at: datetime) -> bool:
+    """Whether who asks has this version already."""
     if known := request.headers.getall("If-None-Match", ()):  # RFC 9110 13.1.3: then the date does not count
         return is_of(",".join(known), version)
     since = request.headers.get("If-Modified-Since", "")

@@ -134,8 +134,8 @@ class Reader:
             if strict:
                 raise unsupported(f"{with_article(kind)} has no search parameter {f'{name}={value}'[:80]!r}")
         found.where = All(tuple(conditions))
-        if found.order == Order():
-            found.order = Statement(self._kinds).own_order(Rows(kind, found.where))
+        if found.order == Order():  # by what is asked alone: the token of the next page may have other scopes
+            found.order = Statement(self._kinds).own_order(Rows(kind, All(tuple(conditions[1:]))))
         return found
 
     def part(self, kind: str, given: Sequence[tuple[str, str]]) -> Search:
