@@ -112,6 +112,8 @@ PLAN: Final[dict[str, tuple[str, ...]]] = {
         "tests/e2e/test_two_way.py::test_work_is_told_without_asking_and_a_broken_line_in_the_middle_of_it_doubles_nothing",
     ),
     "F10": (  # who dribbles, floods, never ends, never reads
+        "tests/fault/test_mob.py::test_who_is_served_loses_nothing_beside_a_mob_and_the_daemon_does_not_grow",
+        "tests/fault/test_mob.py::test_one_peer_takes_no_more_than_its_links_connections",
         "tests/e2e/test_crowd.py::test_healthy_links_lose_nothing_beside_misbehaving_ones_and_none_is_wedged",
         _MLLP + "test_an_oversize_block_is_dropped_and_the_link_goes_on",
         _MLLP + "test_a_peer_that_reads_no_replies_is_read_from_no_more_and_cut_off",
@@ -208,6 +210,7 @@ class Soak:
 
 
 _FILLED = "tests/e2e/test_outages.py::test_a_disk_that_is_filled_again_and_again"
+_MOBBED = "tests/fault/test_mob.py::test_good_analyzers_are_served_as_fast_beside_a_thousand_that_are_not"
 _STALLED = "tests/fault/test_stalls.py::test_nobody_waits_long_however_long_it_stands_still"
 
 SOAK: Final[dict[str, Soak]] = {
@@ -216,7 +219,7 @@ SOAK: Final[dict[str, Soak]] = {
     "F7": Soak(Unit.TOLD, "calls that failed", "every call", only=PLAN["F7"][:1]),
     "F8": Soak(Unit.EXAMPLES, "chunkings", "50,000", only=PLAN["F8"][:3]),
     "F9": Soak(Unit.SECONDS, "seconds of rounds", "180"),
-    "F10": Soak(Unit.SECONDS, "seconds of rounds", "120"),
+    "F10": Soak(Unit.SECONDS, "seconds of rounds", "120", more=(_MOBBED,)),
     "F11": Soak(Unit.EXAMPLES, "examples of line errors", "20,000", only=PLAN["F11"][:3]),
     "F14": Soak(Unit.ROUNDS, "rounds", "none"),
     "F15": Soak(Unit.SECONDS, "seconds of rounds", "60"),
