@@ -137,6 +137,7 @@ PLAN: Final[dict[str, tuple[str, ...]]] = {
     ),
     "F13": ("tests/fuzz/test_fuzz.py::test_the_seeds_raise_nothing",),
     "F14": (  # poison, unknown codes, wrong charsets, large fields, a control id used again
+        "tests/e2e/test_hard_messages.py::test_each_is_answered_and_kept_and_the_queue_behind_it_moves",
         _RESULTS + "test_a_message_that_crashes_its_decoding_is_parked_at_the_third_attempt_and_the_rest_moves_on",
         _RESULTS + "test_what_is_not_certain_is_held_with_its_reason",
         _RESULTS + "test_a_large_message_is_decoded_and_decided_while_the_links_are_served",

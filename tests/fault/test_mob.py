@@ -72,9 +72,9 @@ async def mob(port: int, quiet: int, busy: int, idle: int, dribbling: int, conne
 async def worn(folder: Path, url: str, seconds: float, idle: int, dribbling: int, connects: int) -> Worn:
     owner = await asyncpg.connect(owner_of(url))
     await owner.execute("insert into lab.organization (id, name) values ($1, 'main')", uuid7())
-    daemon, crowded = Process(folder / "state", folder), free_ports(2)
+    daemon, (quiet, busy) = Process(folder / "state", folder), free_ports(2)
     text = daemon.config.read_text().replace('"embedded"', f'"{url}"')
-    daemon.config.write_text(text + "".join(LINK.format(name=f"c{port}", port=port) for port in crowded))
+    daemon.config.write_text(text + "".join(LINK.format(name=f"c{port}", port=port) for port in (quiet, busy)))
     async with daemon:
         assert daemon._process is not None
         pid, messages = daemon._process.pid, int(seconds / EVERY_S)
@@ -96,7 +96,7 @@ async def worn(folder: Path, url: str, seconds: float, idle: int, dribbling: int
         await served()  # warm
         alone, before = await served(), memory_mb(pid)
         most = [before]
-        async with mob(daemon.hl7.port, *crowded, idle, dribbling, connects):
+        async with mob(daemon.hl7.port, quiet, busy, idle, dribbling, connects):
             serving = asyncio.create_task(served())
             while not serving.done():
                 most.append(memory_mb(pid))
