@@ -24,6 +24,7 @@ from interface.link.base import LinkSpec
 from interface.settings import Folder, ListenTls, Transport, TransportType
 from interface.simulator import PlayProtocol, Source
 from tests.cli.conftest import Daemon
+from tests.e2e.daemon import free_ports
 from tests.link.bench import settings
 from tests.link.cable import Cable
 from tests.link.certificates import Authority
@@ -118,9 +119,7 @@ def running(desk: Desk, daemon: Daemon) -> Daemon:
 
 
 def test_what_is_proved_without_a_daemon(desk: Desk) -> None:
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)  # not one of those that the kernel gives to whoever connects meanwhile
     status, said = desk.run(listening(port))
     assert status == 0
     lines = said.splitlines()

@@ -94,8 +94,8 @@ def pitr(cluster: SystemCluster, *arguments: str) -> str:
 
 
 async def test_a_server_is_brought_back_to_a_moment(cluster: SystemCluster, tmp_path: Path) -> None:
-    """F19: base backup and WAL into a new directory, after the server was killed and its disk is gone. All that was
-    acknowledged up to the moment is there, and nothing that came after."""
+    """F19: base backup and WAL into a new directory, after the server crashed, went on, was killed, and lost its disk.
+    All that was acknowledged up to the moment is there, and nothing that came after."""
     archive, new = cluster.folder / "archive", cluster.folder / "new"
     archive.mkdir()
     cluster.account.take(archive)
@@ -104,6 +104,10 @@ async def test_a_server_is_brought_back_to_a_moment(cluster: SystemCluster, tmp_
     await cluster.start()
     name = pitr(cluster, "base", str(archive)).split()[-1]
     before = await count(cluster)
+    async with laboratory(cluster.url("labora_app")) as lab:
+        await store(lab, "P0")
+    cluster.stop(signal.SIGKILL)  # what is replayed has a crash in it, and what was recovered then
+    await cluster.start()
     async with laboratory(cluster.url("labora_app")) as lab:
         await store(lab, "P1", "P2", "P3")
         moment = await cluster.execute("select clock_timestamp()")
@@ -122,7 +126,7 @@ async def test_a_server_is_brought_back_to_a_moment(cluster: SystemCluster, tmp_
     assert not (new / "recovery.signal").exists()  # replayed, not only begun
     assert "RTO " in said and "RPO: everything up to" in said
     await cluster.start(new)
-    assert await count(cluster) == before + 3
+    assert await count(cluster) == before + 4
     adopt = re.search(r"labora backup adopt --taken-at (\S+);", said)
     assert adopt is not None and abs((datetime.fromisoformat(adopt[1]) - moment).total_seconds()) < 1
     await backup_restore.adopt(Settings(tmp_path, DatabaseSettings(cluster.url())), moment)
