@@ -187,6 +187,19 @@ async def test_they_are_found_by_id_and_not_listed_without(case: Case) -> None:
     assert (await case.bench.get(f"/fhir/Binary?_id={order}", case.token)).status == 403, "that needs .s"
 
 
+async def test_as_much_is_shown_as_is_asked_for(case: Case) -> None:
+    token = await case.laboratory.client_token("system/DiagnosticReport.rs", "system/Binary.rs")
+    binary, fhir = f"/fhir/Binary/{case.order['order']}", {"Accept": "application/fhir+json"}
+    for query, more in (("_elements=contentType", set()), ("_summary=true", {"securityContext"})):
+        [found] = (await case.bench.get(f"/fhir/Binary?_id={case.order['order']}&{query}", token)).json["entry"]
+        read = await case.bench.get(f"{binary}?{query}", token, headers=fhir)
+        past = await case.bench.get(f"{binary}/_history/1?{query}", token, headers=fhir)
+        for one in (found["resource"], read.json, past.json):
+            assert set(one) == {"resourceType", "id", "meta", "contentType"} | more
+    counted = (await case.bench.get(f"/fhir/Binary?_id={case.order['order']}&_summary=count", token)).json
+    assert (counted["total"], "entry" in counted) == (1, False)
+
+
 async def test_what_stands_in_the_way_of_a_read_stands_in_the_way_of_the_past_and_of_a_search(case: Case) -> None:
     order = case.order["order"]
     await case.bench.get(f"/fhir/Binary/{order}", case.token)

@@ -243,9 +243,26 @@ async def test_subscriptions_are_found_by_each_parameter_in_pages(emr: Hooked) -
     rest = (await emr.bench.get(following, emr.token)).json
     assert [one["resource"]["id"] for one in (*page["entry"], *rest["entry"])] == both
     assert (page["total"], rest["total"], len(rest["link"])) == (2, 2, 1)
-    assert "entry" not in (await emr.bench.get("/fhir/Subscription?_count=0", emr.token)).json
-    for query in ("_count=x", "_lastUpdated=x", "status:not=off"):
+    for query in ("_count=0", "_summary=count"):
+        counted = (await emr.bench.get(f"/fhir/Subscription?{query}", emr.token)).json
+        assert (counted["total"], "entry" in counted) == (2, False)
+    for query in ("_count=x", "_lastUpdated=x", "status:not=off", "_summary=x", "_total=x"):
         assert (await emr.bench.get(f"/fhir/Subscription?{query}", emr.token)).status == 400, query
+
+
+async def test_of_subscriptions_as_much_is_shown_as_is_asked_for(emr: Hooked) -> None:
+    made = await emr.subscribe(channel={"header": [f"Authorization: {SECRET}"]})
+    paths = [f"Subscription/{made['id']}", f"Subscription/{made['id']}/_history/1"]
+    needed = {"resourceType", "id", "meta", "status", "reason", "criteria", "channel"}
+    for query, names in (("_elements=status", needed), ("_summary=true", set(made)), ("_summary=text", needed)):
+        [found] = (await emr.bench.get(f"/fhir/Subscription?{query}", emr.token)).json["entry"]
+        told = [found["resource"]] + [(await emr.bench.get(f"/fhir/{one}?{query}", emr.token)).json for one in paths]
+        assert [set(one) for one in told] == [names] * 3, query
+        assert all(one["meta"]["tag"][0]["code"] == "SUBSETTED" for one in told)
+    strictly = {"Prefer": "handling=strict"}
+    asked = "_summary=data&_elements=status&_total=accurate&_count=5&_format=json"
+    answer = await emr.bench.get(f"/fhir/Subscription?{asked}", emr.token, headers=strictly)
+    assert answer.status == 200 and "_elements=status" in answer.json["link"][0]["url"]
 
 
 async def test_the_past_of_others_is_not_there_and_who_asked_for_it_is_known(database: Database) -> None:

@@ -17,10 +17,10 @@ from aiohttp import web
 
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
 from interface.api.fhir.few import Few, few
-from interface.api.fhir.negotiation import MEDIA_TYPE, has_it, negotiate, resource_response
+from interface.api.fhir.negotiation import MEDIA_TYPE, has_it, negotiate
 from interface.api.fhir.page import read_one
 from interface.api.fhir.past import Page, asked_of, bundle, page_of
-from interface.api.fhir.routes import reader_of
+from interface.api.fhir.routes import part_of, read_response, reader_of
 from interface.api.fhir.types import Shown
 from interface.api.fhir.values import read_id
 from interface.domain.permissions import Permission
@@ -76,6 +76,7 @@ async def _versions(request: web.Request, connection: Connection, id: UUID | Non
 async def _one(request: web.Request, action: str, version: str | None = None) -> web.StreamResponse:
     """The newest, or a version, as it is, unless FHIR's own form is asked for (R4 binary.html#rest)."""
     id, as_resource, allowed = read_id(request.match_info["id"]), _as_resource(request), _allowed(request)
+    part = part_of(request, "Binary")
     document: ReportDocument | None = None
     async with services(request).database.transaction(actor_of(request).organization_id) as connection:
         found = await _versions(request, connection, id, allowed)
@@ -88,7 +89,8 @@ async def _one(request: web.Request, action: str, version: str | None = None) ->
         what = "Binary of this id" if version is None else "such version of a Binary of this id"
         raise ApiError(404, "not-found", f"there is no {what}")
     if as_resource:
-        return resource_response(request, Shown(id, binary(id, document), document.report.created_at, None))
+        shown = Shown(id, binary(id, document), document.report.created_at, document.patient_id)
+        return read_response(request, shown, part)
     updated_at = document.report.created_at
     headers = {
         "ETag": f'"{document.hash.hex()}"',

@@ -8,8 +8,7 @@ from datetime import date
 
 from interface import __version__
 from interface.api.fhir.search import MOST_COUNT
-from interface.api.fhir.subscription import PARAMETERS as SUBSCRIPTION
-from interface.api.fhir.types import TYPES
+from interface.api.fhir.types import SUBSCRIPTION, TYPES
 from interface.render.fhir import TERMINOLOGY, Json
 from interface.store.changes import FOLLOWED
 from interface.store.search.engine import Kind, Kinds

@@ -17,15 +17,17 @@ from aiohttp import web
 from interface.api.bodies import read_form
 from interface.api.context import SEAL, actor_of, services
 from interface.api.fhir.negotiation import fhir_response, negotiate, strict
-from interface.api.fhir.search import DEFAULT_COUNT
-from interface.api.fhir.types import Shown
-from interface.api.fhir.values import alternatives, bad, moment, unsupported, with_article
+from interface.api.fhir.page import subset
+from interface.api.fhir.routes import reader_of
+from interface.api.fhir.search import TELLING, Search, Summary
+from interface.api.fhir.types import PARTS, Shown
+from interface.api.fhir.values import alternatives, moment, unsupported, with_article
 from interface.api.paging import NextPage
 from interface.domain.search import Moment, Prefix
 from interface.render import fhir
 from interface.store.search.engine import Place
 
-_CONTROLS = frozenset({"_count", "_format", "_pretty", "_cursor"})
+_CONTROLS = frozenset({*TELLING, "_format", "_pretty", "_cursor"})
 
 
 class _Found(Protocol):
@@ -38,11 +40,12 @@ T = TypeVar("T", bound=_Found)
 
 @dataclass(frozen=True, slots=True)
 class Few:
-    """A search as it was understood. `applied`: its parameters in order; `after`: the last of the page before."""
+    """A search as it was understood. `applied`: its parameters in order; `told`: how much of what is found; `after`:
+    the last of the page before."""
 
     kind: str
     applied: tuple[tuple[str, str], ...]
-    count: int
+    told: Search
     asked_at: datetime
     after: UUID | None = None
     cursor: str = ""
@@ -65,11 +68,12 @@ class Few:
     def page(self, found: Sequence[T], named: Sequence[UUID] = ()) -> Sequence[T]:
         """Of all that is found, what is on this page. It is in the order of `named`, else of its ids: what the page
         before ended with need not be there any more."""
+        count = 0 if self.told.summary is Summary.COUNT else self.told.count
         if self.after is None:
-            return found[: self.count]
+            return found[:count]
         before = frozenset(named[: named.index(self.after) + 1] if self.after in named else ())
         later = [one for one in found if (one.id not in before if named else one.id > self.after)]
-        return later[: self.count]
+        return later[:count]
 
     def answer(self, request: web.Request, found: Sequence[T], shown: Sequence[Shown]) -> web.Response:
         """`shown`: what is on this page of all that is found."""
@@ -80,7 +84,8 @@ class Few:
             kept = NextPage(self.kind, actor.id, actor.organization_id, self.applied,
                             place=Place((), shown[-1].id), asked_at=self.asked_at)  # fmt: skip
             next_url = f"{url}?_cursor={request[SEAL].keep(kept)}"
-        entries = [(self.kind, one.id, one.json) for one in shown]
+        parts = [one.json if self.told.whole else subset(PARTS[self.kind], one, self.told) for one in shown]
+        entries = [(self.kind, one.id, json) for one, json in zip(shown, parts, strict=True)]
         self_url = f"{url}?{query}" if query else url
         return fhir_response(fhir.searchset(base, entries, self_url, next_url, len(found)))
 
@@ -103,13 +108,11 @@ async def few(request: web.Request, kind: str, parameters: Collection[str], most
             raise unsupported(f"the modifier of {name[:40]!r} is not supported")
         if name not in parameters and name not in _CONTROLS and strict(request):
             raise unsupported(f"{with_article(kind)} has no search parameter {name[:40]!r}")
-        if value and (name in parameters or name == "_count"):
+        if value and (name in parameters or name in TELLING):
             applied.append((name, value))
-    count = dict(applied).get("_count", "")
-    if count and not (count.isascii() and count.isdigit()):
-        raise bad("_count is a number")
-    shown = min(int(count[:9]) if count else DEFAULT_COUNT, most)
-    return Few(kind, tuple(applied), shown, asked_at, after, cursor)
+    told = reader_of(request).told(kind, applied)
+    told.count = min(told.count, most)
+    return Few(kind, tuple(applied), told, asked_at, after, cursor)
 
 
 def _fits(wanted: Moment, at: datetime) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from interface.api.fhir.search import EVERYTHING, Include, Search, Summary
-from interface.api.fhir.types import TYPES, AnyShown, Type
+from interface.api.fhir.types import TYPES, AnyShown, Parts, Type
 from interface.domain.search import All, Among, Node, Referred, Refers
 from interface.domain.views import Audience
 from interface.render.json import dumps
@@ -133,7 +133,7 @@ def _reached(include: Include, fresh: dict[str, list[UUID]]) -> tuple[str, Node 
 # ---- parts of resources ---------------------------------------------------------------------------------------------
 
 
-def subset(kind: Type, one: AnyShown, search: Search) -> bytes:
+def subset(kind: Type | Parts, one: AnyShown, search: Search) -> bytes:
     """The resource as JSON, with the elements that `_summary` or `_elements` asks for, and a tag that says so (R4)."""
     if search.elements and kind.name == search.kind:
         kept = search.elements | kind.required

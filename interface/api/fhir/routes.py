@@ -33,7 +33,7 @@ from interface.api.fhir.page import MOST_INCLUDED, Found, subset
 from interface.api.fhir.reads import ALONG, READS, observation_along
 from interface.api.fhir.search import EVERYTHING, Access, Reader, Search
 from interface.api.fhir.searches import AHEAD, SEARCHES, search_along
-from interface.api.fhir.types import TYPES, AnyShown, Type
+from interface.api.fhir.types import PARTS, TYPES, AnyShown, Type
 from interface.api.fhir.values import read_id
 from interface.api.paging import NextPage
 from interface.errors import ApiError
@@ -128,7 +128,7 @@ def part_of(request: web.Request, kind: str) -> Search:
 def read_response(request: web.Request, found: AnyShown | Ready, part: Search) -> web.Response:
     """A read's answer, with the elements that are asked for."""
     if not part.whole and not isinstance(found, Ready):
-        found = replace(Ready.of(found), json=subset(TYPES[part.kind], found, part))
+        found = replace(Ready.of(found), json=subset(PARTS[part.kind], found, part))
     return resource_response(request, found)
 
 

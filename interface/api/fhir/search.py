@@ -27,6 +27,7 @@ from interface.store.search.fields import Coded, Instant, Link, Parameter
 DEFAULT_COUNT, MOST_COUNT = 50, 500
 # What one search may cost: each is refused in a sentence that says the limit
 MOST_PARAMETERS, MOST_VALUES, MOST_CHARACTERS, MOST_DEPTH, MOST_INCLUDES, MOST_SORTS = 30, 200, 4000, 3, 10, 3
+TELLING = ("_count", "_elements", "_summary", "_total")  # how much is told of what is found
 CONTROLS = (
     "_count", "_sort", "_total", "_summary", "_elements", "_include", "_revinclude", "_format", "_pretty",
 )  # fmt: skip
@@ -140,12 +141,17 @@ class Reader:
 
     def part(self, kind: str, given: Sequence[tuple[str, str]]) -> Search:
         """What a read is to show of a resource, by `_elements` and `_summary` (R4 http.html#read)."""
-        found = Search(kind, All())
-        for name, value in given:
-            if value and name in ("_elements", "_summary"):
-                _CONTROLS[name](self, found, name, value)
+        found = self.told(kind, [(name, value) for name, value in given if name in ("_elements", "_summary")])
         if found.summary is Summary.COUNT:
             raise bad("_summary=count is for searches")
+        return found
+
+    def told(self, kind: str, given: Sequence[tuple[str, str]]) -> Search:
+        """How much is to be told of whatever is found, by those of the parameters that say so."""
+        found = Search(kind, All())
+        for name, value in given:
+            if value and name in TELLING:
+                _CONTROLS[name](self, found, name, value)
         return found
 
     def narrowed(self, kind: str, action: str) -> Node:

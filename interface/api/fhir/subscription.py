@@ -7,7 +7,6 @@ headers are not shown: `Authorization: ***` sent back for the same endpoint leav
 from __future__ import annotations
 
 from email.utils import format_datetime
-from typing import Final
 from uuid import UUID
 
 import orjson
@@ -16,11 +15,12 @@ from aiohttp import web
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
 from interface.api.fhir.element import Element, Faults
 from interface.api.fhir.few import Few, few
-from interface.api.fhir.negotiation import JSON_TYPES, MEDIA_TYPE, negotiate, resource_response
+from interface.api.fhir.negotiation import JSON_TYPES, MEDIA_TYPE, negotiate
 from interface.api.fhir.past import Deletion, asked_of, bundle, page_of
 from interface.api.fhir.reading import Reader
+from interface.api.fhir.routes import part_of, read_response
 from interface.api.fhir.search import MOST_COUNT
-from interface.api.fhir.types import AnyShown, Shown
+from interface.api.fhir.types import SUBSCRIPTION, AnyShown, Shown
 from interface.api.fhir.values import alternatives, read_id
 from interface.errors import ApiError
 from interface.flow import subscriptions
@@ -32,16 +32,6 @@ from interface.store import history as kept
 from interface.store import subscriptions as rows
 from interface.store.history import SubscriptionPast
 from interface.store.subscriptions import SubscriptionView
-
-PARAMETERS: Final = {  # type, and what is said of it
-    "_id": ("token", "the resource's id"),
-    "_lastUpdated": ("date", "when it last changed"),
-    "criteria": ("string", "the whole criteria"),
-    "payload": ("token", "application/fhir+json"),
-    "status": ("token", "active, error or off"),
-    "type": ("token", "rest-hook"),
-    "url": ("uri", "the whole endpoint"),
-}
 
 
 def resource(view: SubscriptionView | SubscriptionPast) -> Json:
@@ -138,11 +128,11 @@ async def delete(request: web.Request) -> web.StreamResponse:
 
 async def read(request: web.Request) -> web.StreamResponse:
     negotiate(request)
-    id, actor = _id(request), actor_of(request)
+    id, actor, part = _id(request), actor_of(request), part_of(request, "Subscription")
     await note_read(request, "read", "Subscription", id)
     async with services(request).database.organization(actor.organization_id) as connection:
         view = await subscriptions.own(connection, actor, id)
-    return resource_response(request, Shown(view.id, resource(view), view.updated_at, None))
+    return read_response(request, Shown(view.id, resource(view), view.updated_at, None), part)
 
 
 async def _versions(request: web.Request, id: UUID | None) -> list[AnyShown | Deletion]:
@@ -174,18 +164,19 @@ async def history(request: web.Request) -> web.StreamResponse:
 async def vread(request: web.Request) -> web.StreamResponse:
     negotiate(request)
     id, version = read_id(request.match_info["id"]), request.match_info["vid"]
+    part = part_of(request, "Subscription")
     found = next((one for one in await _versions(request, id) if one.version == version), None)
     await note_read(request, "vread", "Subscription", id, (), {"found": "yes" if found is not None else "no"})
     if found is None:
         raise ApiError(404, "not-found", "there is no such version of a Subscription of this id")
     if isinstance(found, Deletion):
         raise ApiError(410, "deleted", "this version says that it was deleted")
-    return resource_response(request, found)
+    return read_response(request, found, part)
 
 
 async def search(request: web.Request) -> web.StreamResponse:
     """The client's own, the oldest first."""
-    asked, actor = await few(request, "Subscription", PARAMETERS, MOST_COUNT), actor_of(request)
+    asked, actor = await few(request, "Subscription", SUBSCRIPTION, MOST_COUNT), actor_of(request)
     async with services(request).database.organization(actor.organization_id) as connection:
         own = await rows.all_of(connection, actor.id)
     found = [Shown(view.id, resource(view), view.updated_at, None) for view in own if _meant(asked, view)]

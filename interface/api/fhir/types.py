@@ -6,10 +6,10 @@ in the CapabilityStatement.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from interface.api.fhir.observations import ShownResult
@@ -108,6 +108,15 @@ class Type:
     required: frozenset[str] = frozenset()
     by_rule: bool = False
     read: Callable[[Row, Audience], AnyShown] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a resource of a type that has no table of records can be shown by; as of a `Type`."""
+
+    name: str
+    summary: frozenset[str]
+    required: frozenset[str]
 
 
 async def _patients(connection: Connection, ids: Sequence[UUID], audience: Audience) -> list[Shown]:
@@ -255,3 +264,19 @@ TYPES: dict[str, Type] = {
         ),
     )
 }  # fmt: skip
+PARTS: Mapping[str, Type | Parts] = TYPES | {
+    "Subscription": Parts(
+        "Subscription", _names("status contact end reason criteria error channel"),
+        _names("status reason criteria channel"),
+    ),
+    "Binary": Parts("Binary", _names("contentType securityContext"), _names("contentType")),
+}  # fmt: skip
+SUBSCRIPTION: Final = {  # what a Subscription is searched by: of which type, and what is said of it
+    "_id": ("token", "the resource's id"),
+    "_lastUpdated": ("date", "when it last changed"),
+    "criteria": ("string", "the whole criteria"),
+    "payload": ("token", "application/fhir+json"),
+    "status": ("token", "active, error or off"),
+    "type": ("token", "rest-hook"),
+    "url": ("uri", "the whole endpoint"),
+}
