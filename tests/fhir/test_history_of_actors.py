@@ -246,7 +246,7 @@ async def test_subscriptions_are_found_by_each_parameter_in_pages(emr: Hooked) -
     for query in ("_count=0", "_summary=count"):
         counted = (await emr.bench.get(f"/fhir/Subscription?{query}", emr.token)).json
         assert (counted["total"], "entry" in counted) == (2, False)
-    for query in ("_count=x", "_lastUpdated=x", "status:not=off", "_summary=x", "_total=x"):
+    for query in ("_count=x", "_lastUpdated=x", "status:not=off", "_summary=x", "_total=x", "_count=1&_count=2"):
         assert (await emr.bench.get(f"/fhir/Subscription?{query}", emr.token)).status == 400, query
 
 

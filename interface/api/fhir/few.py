@@ -21,7 +21,7 @@ from interface.api.fhir.page import subset
 from interface.api.fhir.routes import reader_of
 from interface.api.fhir.search import TELLING, Search, Summary
 from interface.api.fhir.types import PARTS, Shown
-from interface.api.fhir.values import alternatives, moment, unsupported, with_article
+from interface.api.fhir.values import alternatives, bad, moment, unsupported, with_article
 from interface.api.paging import NextPage
 from interface.domain.search import Moment, Prefix
 from interface.render import fhir
@@ -110,6 +110,9 @@ async def few(request: web.Request, kind: str, parameters: Collection[str], most
             raise unsupported(f"{with_article(kind)} has no search parameter {name[:40]!r}")
         if value and (name in parameters or name in TELLING):
             applied.append((name, value))
+    names = [name for name, _ in applied]
+    if twice := next((one for one in TELLING if names.count(one) > 1), ""):
+        raise bad(f"{twice} is given twice")
     told = reader_of(request).told(kind, applied)
     told.count = min(told.count, most)
     return Few(kind, tuple(applied), told, asked_at, after, cursor)
