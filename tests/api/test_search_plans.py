@@ -15,6 +15,7 @@ from interface.api.fhir.types import TYPES
 from interface.domain.permissions import Restriction
 from interface.domain.search import All
 from interface.domain.views import Audience
+from interface.flow.exporting import PAGE, walking
 from interface.store import db
 from interface.store.db import Connection, Database, Use
 from interface.store.schema import APP_ROLE
@@ -245,6 +246,16 @@ async def test_what_changed_since_is_counted_among_what_did(
                 assert index in found, found
             assert "Seq Scan" not in found and max(unwanted(found), default=0) <= FEW, found
         await connection.execute("reset all")
+
+
+async def test_an_export_reads_its_pages_along_the_index(
+    database: Database, filled: Laboratory, owner: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await think(owner, 1)
+    after = Place(("2026-02-03",), UUID(ID))
+    async with walking(database, filled.organization_id) as connection:
+        found = await plan(connection, "DiagnosticReport?_sort=_lastUpdated", after, limit=PAGE)
+    assert "Seq Scan" not in found and re.search(_MERGED, found), found
 
 
 async def test_what_is_asked_for_by_its_key_is_read_alone_in_however_small_a_laboratory(
