@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -40,31 +40,27 @@ class BadLine:
         task = asyncio.current_task()
         assert task is not None
         self._serving.add(task)
+        task.add_done_callback(self._serving.discard)  # however it ends: `close` takes the line away at any moment
         self.connections += 1
+        ends, ways = [writer], list[asyncio.Task[None]]()
         try:
             up_reader, up_writer = await asyncio.open_connection(self._to.host, self._to.port)
-        except BaseException:
-            writer.transport.abort()
-            self._serving.discard(task)
-            raise
-        both = (writer, up_writer)
-        ways = [asyncio.create_task(self._pass(reader, up_writer, both, said=True)),
-                asyncio.create_task(self._pass(up_reader, writer, both, said=False))]  # fmt: skip
-        try:
+            ends.append(up_writer)
+            ways += [asyncio.create_task(self._pass(reader, up_writer, ends, said=True)),
+                     asyncio.create_task(self._pass(up_reader, writer, ends, said=False))]  # fmt: skip
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            pass  # the line is taken away
-        for way in ways:
-            way.cancel()
+        finally:
+            for way in ways:
+                way.cancel()
+            for one in ends:
+                one.close()
         await asyncio.gather(*ways, return_exceptions=True)
-        for one in both:
-            one.close()
+        for one in ends:
             with suppress(OSError):
                 await one.wait_closed()
-        self._serving.discard(task)
 
     async def _pass(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, both: tuple[asyncio.StreamWriter, ...],
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: Sequence[asyncio.StreamWriter],
         *, said: bool,
     ) -> None:  # fmt: skip
         """What comes is under way for as long, however much is; then it goes out as fast as the line is."""
@@ -77,7 +73,7 @@ class BadLine:
                 if cut is not None:
                     writer.write(data[:cut])
                     await asyncio.sleep(0)
-                    self._reset(*both)
+                    self._reset(*ends)
                     return
                 under_way.put_nowait((loop.time() + self._how.far_s, data))
             under_way.put_nowait((loop.time() + self._how.far_s, b""))
@@ -122,10 +118,10 @@ class BadLine:
             writer.transport.abort()
 
     async def close(self) -> None:
-        while self._serving:
-            for task in self._serving:
-                task.cancel()
-            await asyncio.gather(*self._serving, return_exceptions=True)
+        serving = list(self._serving)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
 @asynccontextmanager
