@@ -44,13 +44,17 @@ async def labora(command: str, config: Path, **environment: str) -> Said:
     return Said(process.returncode or 0, [line.partition(": " if line[0] == "l" else "  ")[2] for line in lines])
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
+def correct(folder: Path) -> Path:
     """A configuration in which nothing is wrong."""
     api, astm, hl7 = free_ports(3)
-    path = tmp_path / "config.toml"
-    path.write_text(CONFIG.format(state=tmp_path / "state", api=api, astm=astm, hl7=hl7))
+    path = folder / "config.toml"
+    path.write_text(CONFIG.format(state=folder / "state", api=api, astm=astm, hl7=hl7))
     return path
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return correct(tmp_path)
 
 
 def change(config: Path, old: str, new: str, number: int = -1) -> None:
@@ -99,7 +103,7 @@ async def test_a_file_that_is_no_configuration(
 
 
 @COMMANDS
-async def test_a_database_that_cannot_be_had(command: str, config: Path, cluster_url: str) -> None:
+async def test_a_database_that_cannot_be_had(command: str, tmp_path: Path, cluster_url: str) -> None:
     cases = (
         (UNREACHABLE, 1, "cannot be reached"),
         (cluster_url.replace("/postgres?", "/nodb?"), 78, 'database "nodb" does not exist'),
@@ -107,8 +111,14 @@ async def test_a_database_that_cannot_be_had(command: str, config: Path, cluster
         (owner_of(cluster_url).replace(OWNER_ROLE, "labora_app"), 78, "no Labora schema; run `labora db upgrade`"),
         ("postgresql://somebody:Geh3im@[::1/lab", 78, "LABORA_DATABASE_URL: is not a URL"),
     )
-    answers = await asyncio.gather(*(labora(command, config, LABORA_DATABASE_URL=url) for url, _, _ in cases))
-    for said, (_, status, expected) in zip(answers, cases, strict=True):  # at once: the first is tried for 8 s
+    # At once, for the first is tried for 8 s; each with ports of its own, for it looks whether they are free.
+    folders = [tmp_path / str(number) for number in range(len(cases))]
+    for folder in folders:
+        folder.mkdir()
+    answers = await asyncio.gather(
+        *(labora(command, correct(at), LABORA_DATABASE_URL=url) for at, (url, _, _) in zip(folders, cases, strict=True))
+    )
+    for said, (_, status, expected) in zip(answers, cases, strict=True):
         assert said.status == status, said
         assert len(said.lines) == 1 and expected in said.lines[0], said
 
