@@ -80,7 +80,7 @@ def judged(lines: Sequence[str]) -> bool:
         if ours is None or ceiling is None:
             continue
         value, wanted = ours.per_s / (ceiling.per_s / one.parts), TARGETS[one.name]
-        how = f"{ours.per_s:,.0f}/s of {ceiling.per_s:,.0f}/s, {ours.rounds} rounds, others {ours.others:.0%}"
+        how = f"{ours.per_s:,.0f}/s of {ceiling.per_s:,.0f}/s, median of {ours.rounds}, others {ours.others:.0%}"
         say(f"{one.name:<14}{value:>6.2f} {wanted.unit} (wanted {wanted.wanted})  {how}")
         met &= note(one.name, value, how)
         if one.name == "P8":

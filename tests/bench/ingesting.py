@@ -20,6 +20,7 @@ from uuid import UUID
 import aiohttp
 import asyncpg
 
+from interface.store.changes import unsealed
 from tests.bench.flow import _rules_in_force
 from tests.bench.messages import hl7_message
 from tests.bench.population import Population
@@ -145,6 +146,8 @@ class Ingesting:
     async def _all(self, url: str, port: int, api: int, reads: Sequence[str], token: str, pid: int) -> bool:
         connection = await asyncpg.connect(url)
         try:
+            while await unsealed(connection):  # noqa: ASYNC110  of the orders: they are there before, and not measured
+                await asyncio.sleep(POLL_S)
             sender = _Sender(port, [f"{PREFIX}{at:08d}" for at in range(self._people, 0, -1)])
             burst, began = sender.made(BURST), time.perf_counter()
             await sender.send(burst)

@@ -102,7 +102,9 @@ def table(connections: int, found: dict[str, list[Measured]]) -> bool:
         others = median(load.others for load in loads)
         if target:
             note(
-                target, ratio, f"{median(rates):,.0f}/s of {ceiling:,.0f}/s, {len(rounds)} rounds, others {others:.0%}"
+                target,
+                ratio,
+                f"{median(rates):,.0f}/s of {ceiling:,.0f}/s, median of {len(rounds)}, others {others:.0%}",
             )
         latency = "".join(f" {median(load.latency[p] for load in loads):>8.2f}" for p in ("p50", "p95", "p99", "max"))
         decided = (

@@ -66,6 +66,11 @@ def machine() -> dict[str, str]:
     }
 
 
+def _figure(value: float) -> str:
+    """Three digits, but nothing left out before the point."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def page(data: dict[str, Any]) -> str:
     """docs/performance.md of a run: a line for every target, measured or not."""
     about, entered = data["about"], data.get("entered", {})
@@ -77,7 +82,7 @@ def page(data: dict[str, Any]) -> str:
     ]
     for name, target in TARGETS.items():
         sign = "≤" if target.least is None else "≥"
-        wanted = f"{sign} {target.wanted:.3g} {target.unit}"
+        wanted = f"{sign} {_figure(target.wanted)} {target.unit}"
         if name not in found:
             lines.append(f"| {name} | {target.what} | not measured | {wanted} | | |")
             continue
@@ -87,7 +92,7 @@ def page(data: dict[str, Any]) -> str:
             met = "yes, and the stretch goal"
         by_itself = f"; by itself, `{row['about']['commit']}`, {row['about']['at']}" if "about" in row else ""
         lines.append(
-            f"| {name} | {target.what} | {value:.3g} {target.unit} | {wanted} | {met} | {row['how']}{by_itself} |"
+            f"| {name} | {target.what} | {_figure(value)} {target.unit} | {wanted} | {met} | {row['how']}{by_itself} |"
         )
     failed = data["failed"]
     more = f"\nParts that ended otherwise than with a table: {', '.join(failed)}.\n" if failed else ""
