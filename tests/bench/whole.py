@@ -32,7 +32,7 @@ PARTS: tuple[tuple[str, ...], ...] = (
     ("compare", "--rounds", "2"),
     ("links", "--connections", "16", "--only", "mllp", "--rounds", "1"),
     ("flow",),
-    ("query",),
+    ("query", "--rounds", "400"),
     ("api", "--ingesting", "--backlog", "27000"),
     ("memory", "--messages", "20000", "--kills", "10"),
 )
