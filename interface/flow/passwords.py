@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -11,6 +12,7 @@ from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import ARGON2_VERSION
 
 from interface.errors import ApiError
 
@@ -48,8 +50,13 @@ def _verify(stored: str | None, password: str) -> bool:
 
 @cache
 def _decoy() -> str:
-    """The digest of a password that nobody knows."""
-    return _hasher.hash(secrets.token_bytes(32))
+    """A digest that no password has: salt and hash are invented. To check one against it costs as much as any other
+    check; it costs nothing to make, which each command that asks for a password would do."""
+    salt, invented = (
+        b64encode(secrets.token_bytes(length)).decode().rstrip("=") for length in (_hasher.salt_len, _hasher.hash_len)
+    )
+    cost = f"m={_hasher.memory_cost},t={_hasher.time_cost},p={_hasher.parallelism}"
+    return f"$argon2id$v={ARGON2_VERSION}${cost}${salt}${invented}"
 
 
 async def _compute(function: Callable[..., _T], *arguments: object) -> _T:

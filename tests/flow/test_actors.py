@@ -9,6 +9,8 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+from argon2 import extract_parameters
+from argon2.exceptions import VerifyMismatchError
 
 from interface.domain.permissions import ROLE_PERMISSIONS, Permission, Role, permissions
 from interface.domain.views import Actor, ActorKind
@@ -107,9 +109,20 @@ async def test_no_secret_is_stored_as_it_is(database: Database, organization: Or
 
 
 def test_a_digest_is_as_costly_as_it_should_be() -> None:
-    code = "import asyncio; from interface.flow.passwords import digest; print(asyncio.run(digest('a' * 12)))"
+    code = (
+        "import asyncio; from interface.flow.passwords import _decoy, digest;"
+        "print(asyncio.run(digest('a' * 12))); print(_decoy())"
+    )
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert made.stdout.startswith("$argon2id$v=19$m=65536,t=3,p=4$")  # RFC 9106 4, second recommendation
+    digest, decoy = made.stdout.split()
+    assert digest.startswith("$argon2id$v=19$m=65536,t=3,p=4$")  # RFC 9106 4, second recommendation
+    assert extract_parameters(decoy) == extract_parameters(digest), "who is unknown costs as much"
+
+
+def test_no_password_is_the_one_of_nobody() -> None:
+    """A check against it goes the whole way, and fails by what it computed."""
+    with pytest.raises(VerifyMismatchError):
+        passwords._hasher.verify(passwords._decoy(), "a" * 12)
 
 
 async def test_wrong_passwords_lock_the_user_even_against_the_right_one(
