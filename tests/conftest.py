@@ -18,7 +18,6 @@ import asyncpg
 import hypothesis
 import pytest
 import structlog
-from argon2 import PasswordHasher
 
 from interface.flow import actors, passwords
 from interface.settings import Settings
@@ -30,6 +29,7 @@ from interface.store.migrate import upgrade
 from interface.store.schema import APP_ROLE, OWNER_ROLE
 from tests.cluster import administer, new_state_dir, once, owner_of, shared_cluster, with_database
 from tests.lasting import Lasting, Lender
+from tests.quick_labora import HASHER
 from tests.recycling import Recycler
 
 FOUNDED = "founded"
@@ -60,7 +60,7 @@ def quick_passwords() -> Iterator[None]:
     """Digests that are made in a test process cost next to nothing to make and check; a process of its own makes real
     ones (see `test_a_digest_is_as_costly_as_it_should_be`)."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        patch.setattr(passwords, "_hasher", HASHER)
         yield
 
 

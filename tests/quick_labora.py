@@ -1,7 +1,8 @@
-"""`labora` for the pages' commands: a process that has all of it imported, and forks for each call.
+"""`labora` for tests that call it often: a process that has all of it imported, and forks for each call.
 
-The command is the real one, with its own arguments, environment, folder, input and output; only its start, most of a
-second each of a hundred times, is spared. `python -m tests.docs.quick_labora SOCKET`; `CLIENT` is what calls it.
+The command is the real one, with its own process, arguments, environment, folder, input and output. Spared are its
+start, most of a second each of a hundred times, and as in every test process (`conftest.quick_passwords`) the price of
+a password, a tenth each time. `python -m tests.quick_labora SOCKET [--impatient]`; `forking` starts it.
 """
 
 from __future__ import annotations
@@ -11,14 +12,24 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from argon2 import PasswordHasher
+
 from interface.cli import COMMANDS, labora, run_command
 
-# The daemon itself is started as everybody starts it.
-CLIENT: Final = """#!/usr/bin/python3 -ISs
+ROOT: Final = Path(__file__).parent.parent
+PATIENCE_S: Final = 900.0  # beside much else; alone it starts in a second
+HASHER: Final = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+IMPATIENT_S: Final = 0.5
+# `labora run`, without more, is started as everybody starts it: a daemon that stays.
+_CLIENT: Final = """#!/usr/bin/python3 -ISs
 import os, signal, socket, sys
 if sys.argv[1:2] == ["run"]:
     os.execv({labora!r}, [{labora!r}, *sys.argv[1:]])
@@ -67,9 +78,20 @@ def _call(peer: socket.socket) -> None:
     os._exit(0)
 
 
-def main(path: str) -> None:
+def _changed(*, impatient: bool) -> None:
+    """What costs time and is the subject of tests of its own."""
+    from interface.flow import passwords
+    from interface.store import db, embedded, migrate
+
+    passwords._hasher = HASHER
+    for module in (db, embedded, migrate) if impatient else ():
+        vars(module)["START_WAIT_S"] = IMPATIENT_S
+
+
+def main(path: str, *options: str) -> None:
     assert len(COMMANDS) > 20
     _import(labora)
+    _changed(impatient="--impatient" in options)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
@@ -86,5 +108,28 @@ def main(path: str) -> None:
             peer.close()
 
 
+@contextmanager
+def forking(folder: Path, environment: Mapping[str, str], *, impatient: bool = False) -> Iterator[Path]:
+    """The program to call for `labora`, in `folder`. `impatient`: a server that cannot be reached is tried for
+    IMPATIENT_S only."""
+    client, door = folder / "labora", folder / "door"
+    client.write_text(_CLIENT.format(labora=str(Path(sys.executable).parent / "labora"), socket=str(door)))
+    client.chmod(0o755)
+    command = [sys.executable, "-m", "tests.quick_labora", str(door), *(["--impatient"] if impatient else [])]
+    server = subprocess.Popen(
+        command, cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        began = time.monotonic()
+        while not Path(f"{door}.ready").exists():
+            assert server.poll() is None and time.monotonic() - began < PATIENCE_S, "it did not start"
+            time.sleep(0.01)
+        yield client
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

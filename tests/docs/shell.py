@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,8 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Final
 
-from tests.docs.pages import ROOT, Block
-from tests.docs.quick_labora import CLIENT
+from tests.docs.pages import Block
+from tests.quick_labora import forking
 
 SETUPS: Final = Path(__file__).parent / "setup"
 PATIENCE_S: Final = 900.0  # beside much else; alone a page takes a few seconds
@@ -141,29 +140,14 @@ def setup(page: str) -> str:
 @contextmanager
 def opened(folder: Path, swap: Mapping[str, str]) -> Iterator[Shell]:
     """A shell in which `labora` costs little to start. What it has started is gone afterwards."""
-    programs, door = folder / "bin", folder / "door"
+    programs = folder / "bin"
     programs.mkdir()
-    client = programs / "labora"
-    client.write_text(CLIENT.format(labora=str(_BIN / "labora"), socket=str(door)))
-    client.chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LABORA_")}
-    environment |= {"PATH": f"{programs}:{_BIN}:{environment['PATH']}", "PWD": str(folder), "PYTHONPATH": str(ROOT)}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.docs.quick_labora", str(door)], cwd=ROOT, env=environment,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    del environment["PYTHONPATH"]
-    shell = Shell(folder, environment, swap)
+    environment |= {"PATH": f"{programs}:{_BIN}:{environment['PATH']}", "PWD": str(folder)}
     try:
-        began = time.monotonic()
-        while not Path(f"{door}.ready").exists():
-            if server.poll() is not None or time.monotonic() - began > PATIENCE_S:
-                raise Differs("the commands' process did not start")
-            time.sleep(0.01)
-        yield shell
+        with forking(programs, environment):
+            yield Shell(folder, environment, swap)
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
         for pid in _started(folder):
             os.kill(pid, signal.SIGTERM)
 

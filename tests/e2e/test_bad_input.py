@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import asyncpg
 import pytest
@@ -19,6 +21,7 @@ from interface.store.ids import uuid7
 from interface.store.schema import OWNER_ROLE
 from tests.cluster import owner_of
 from tests.e2e.daemon import CONFIG, eventually, free_ports
+from tests.quick_labora import forking
 
 LABORA = str(Path(sys.executable).with_name("labora"))
 UNREACHABLE = "postgresql://somebody:Geh3im@127.0.0.1:1/lab"  # nobody listens there, who is not root
@@ -30,18 +33,30 @@ class Said:
     lines: list[str]  # what a person reads: problems, without the log
 
 
-async def labora(command: str, config: Path, **environment: str) -> Said:
-    """Run it to its end and see that whatever it says is fit to be read."""
-    process = await asyncio.create_subprocess_exec(
-        LABORA, "--config", str(config), command, stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=os.environ | environment,
-    )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 60.0)
-    said = (out + err).decode()
-    assert "Traceback" not in said
-    assert "Geh3im" not in said, "a password"
-    lines = [line for line in said.splitlines() if line.startswith(("labora: ", "problem "))]
-    return Said(process.returncode or 0, [line.partition(": " if line[0] == "l" else "  ")[2] for line in lines])
+class Labora(Protocol):
+    """Runs a command to its end and sees that whatever it says is fit to be read."""
+
+    def __call__(self, command: str, config: Path, **environment: str) -> Awaitable[Said]: ...
+
+
+@pytest.fixture(scope="module")
+def labora(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labora]:
+    """The real commands, each in a process of its own, that need not be imported for each."""
+
+    async def run(command: str, config: Path, **environment: str) -> Said:
+        process = await asyncio.create_subprocess_exec(
+            program, "--config", str(config), command, stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=os.environ | environment,
+        )  # fmt: skip
+        out, err = await asyncio.wait_for(process.communicate(), 60.0)
+        said = (out + err).decode()
+        assert "Traceback" not in said
+        assert "Geh3im" not in said, "a password"
+        lines = [line for line in said.splitlines() if line.startswith(("labora: ", "problem "))]
+        return Said(process.returncode or 0, [line.partition(": " if line[0] == "l" else "  ")[2] for line in lines])
+
+    with forking(tmp_path_factory.mktemp("labora"), os.environ, impatient=True) as program:
+        yield run
 
 
 def correct(folder: Path) -> Path:
@@ -68,7 +83,9 @@ SECOND = 'id = "hl7"'
 
 
 @COMMANDS
-async def test_every_problem_of_a_file_is_said_at_once_with_its_place(command: str, config: Path) -> None:
+async def test_every_problem_of_a_file_is_said_at_once_with_its_place(
+    labora: Labora, command: str, config: Path
+) -> None:
     change(config, 'url = "embedded"', 'url = "postgresql://u:Geh3im@db/lab"\nport = 5432')
     change(config, "[api]", '[api]\nbase_url = "http://u:Geh3im@x"')
     change(config, "generic_lis2", "generic_lis")
@@ -93,7 +110,7 @@ async def test_every_problem_of_a_file_is_said_at_once_with_its_place(command: s
     ],
 )
 async def test_a_file_that_is_no_configuration(
-    command: str, content: bytes | None, expected: str, tmp_path: Path
+    labora: Labora, command: str, content: bytes | None, expected: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "c"
     path.mkdir() if content is None else path.write_bytes(content)
@@ -103,7 +120,7 @@ async def test_a_file_that_is_no_configuration(
 
 
 @COMMANDS
-async def test_a_database_that_cannot_be_had(command: str, tmp_path: Path, cluster_url: str) -> None:
+async def test_a_database_that_cannot_be_had(labora: Labora, command: str, tmp_path: Path, cluster_url: str) -> None:
     cases = (
         (UNREACHABLE, 1, "cannot be reached"),
         (cluster_url.replace("/postgres?", "/nodb?"), 78, 'database "nodb" does not exist'),
@@ -111,7 +128,7 @@ async def test_a_database_that_cannot_be_had(command: str, tmp_path: Path, clust
         (owner_of(cluster_url).replace(OWNER_ROLE, "labora_app"), 78, "no Labora schema; run `labora db upgrade`"),
         ("postgresql://somebody:Geh3im@[::1/lab", 78, "LABORA_DATABASE_URL: is not a URL"),
     )
-    # At once, for the first is tried for 8 s; each with ports of its own, for it looks whether they are free.
+    # At once, for the first is tried for a while; each with ports of its own, for it looks whether they are free.
     folders = [tmp_path / str(number) for number in range(len(cases))]
     for folder in folders:
         folder.mkdir()
@@ -123,7 +140,7 @@ async def test_a_database_that_cannot_be_had(command: str, tmp_path: Path, clust
         assert len(said.lines) == 1 and expected in said.lines[0], said
 
 
-async def test_a_server_that_may_lose_commits(config: Path, empty_state_dir: Path) -> None:
+async def test_a_server_that_may_lose_commits(labora: Labora, config: Path, empty_state_dir: Path) -> None:
     server = EmbeddedPostgres(empty_state_dir, options={"fsync": "off"})
     await server.start()
     try:
@@ -139,7 +156,7 @@ async def test_a_server_that_may_lose_commits(config: Path, empty_state_dir: Pat
 
 
 @COMMANDS
-async def test_an_organization_that_is_missing(command: str, config: Path, database_url: str) -> None:
+async def test_an_organization_that_is_missing(labora: Labora, command: str, config: Path, database_url: str) -> None:
     connection = await asyncpg.connect(owner_of(database_url))
     await connection.execute("insert into lab.organization (id, name) values ($1, 'main')", uuid7())
     await connection.close()
@@ -158,7 +175,9 @@ def address_after(config: Path, place: str) -> str:
 
 @COMMANDS
 @pytest.mark.parametrize(("place", "name"), [("[api]", "api.listen"), ('id = "hl7"', "hl7")])
-async def test_a_port_that_is_taken(command: str, place: str, name: str, config: Path, database_url: str) -> None:
+async def test_a_port_that_is_taken(
+    labora: Labora, command: str, place: str, name: str, config: Path, database_url: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = f"127.0.0.1:{holder.getsockname()[1]}"
         change(config, address_after(config, place), taken)
@@ -169,7 +188,7 @@ async def test_a_port_that_is_taken(command: str, place: str, name: str, config:
 
 
 @COMMANDS
-async def test_a_state_directory_that_is_no_place(command: str, config: Path, tmp_path: Path) -> None:
+async def test_a_state_directory_that_is_no_place(labora: Labora, command: str, config: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     change(config, str(tmp_path / "state"), str(tmp_path / "file"))
     said = await labora(command, config)
@@ -180,7 +199,7 @@ async def test_a_state_directory_that_is_no_place(command: str, config: Path, tm
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user")
 @COMMANDS
 async def test_a_state_directory_that_postgresqls_account_cannot_reach(
-    command: str, config: Path, tmp_path: Path
+    labora: Labora, command: str, config: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "closed").mkdir(mode=0o700)
     change(config, str(tmp_path / "state"), str(tmp_path / "closed" / "state"))
@@ -190,7 +209,7 @@ async def test_a_state_directory_that_postgresqls_account_cannot_reach(
 
 
 @COMMANDS
-async def test_a_state_directory_of_another_daemon(command: str, config: Path, state_dir: Path) -> None:
+async def test_a_state_directory_of_another_daemon(labora: Labora, command: str, config: Path, state_dir: Path) -> None:
     server = EmbeddedPostgres(state_dir)
     await server.start()
     change(config, str(config.parent / "state"), str(state_dir))
