@@ -6,6 +6,7 @@ A daemon with a server of its own gets `state_dir`, or `empty_state_dir` where i
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 import structlog
 
 from interface.flow import actors, passwords
+from interface.footprint import settle
 from interface.settings import Settings
 from interface.store.catalogue import load_code_map
 from interface.store.db import Database, prepare
@@ -32,7 +34,10 @@ from tests.lasting import Lasting, Lender
 from tests.quick_labora import HASHER
 from tests.recycling import Recycler
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    gc.disable()  # until all is collected: what is imported stays
 FOUNDED = "founded"
+TESTS = Path(__file__).parent
 
 
 # A machine that has much else to do is no fault: no test is about time. LABORA_EXAMPLES is for soaks.
@@ -41,10 +46,28 @@ hypothesis.settings.register_profile("suite", deadline=None, max_examples=EXAMPL
 hypothesis.settings.load_profile("suite")
 
 
+# Of whole daemons and servers: a second and more for most of their tests.
+SLOW = ("e2e", "fault", "fhir", "hazards", "ops", "simulation", "systemd")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """After the shuffle: what is given more time than others begins first, or a worker would end alone with it."""
-    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+    """After the shuffle: what is given more time than others begins first, or a worker would end alone with it, and
+    half of what is slow too.
+
+    The first worker has it all, about as much as it can do in its time: it waits while the others compute. A module
+    stays together, for the sake of what is made once for it.
+    """
+    longest = {item.path for item in items if item.get_closest_marker("timeout") is not None}
+    slow = {item.path for item in items if item.path.relative_to(TESTS).parts[0] in SLOW} - longest
+    some = set(sorted(slow)[::2])
+    items.sort(key=lambda item: 0 if item.path in longest else 1 if item.path in some else 2)
+
+
+def pytest_collection_finish() -> None:
+    """As of a daemon's process: to look through all that was imported and collected, again and again, for what could
+    go, is a fifth of what a test process computes."""
+    settle()
 
 
 @dataclass(frozen=True, slots=True)
