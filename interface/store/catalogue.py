@@ -17,6 +17,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
+import orjson
 
 from interface.domain.barcodes import ControlNames, control_names
 from interface.domain.model import CodeMapping, Interval, IntervalUse, LabTest, Sex, ValueKind
@@ -253,6 +254,18 @@ def shipped_code_map(driver_id: str) -> ShippedCodeMap | None:
 
 # ---- into an organization --------------------------------------------------------------------------------------------
 
+# What a row has of what is shipped, and its type.
+_OF_A_TEST: Final = dict.fromkeys(("code", "name", "loinc", "unit", "kind", "department"), "text") | {
+    "decimals": "smallint", "specimen_types": "text[]",
+}  # fmt: skip
+_OF_AN_INTERVAL: Final = {
+    **dict.fromkeys(("low", "high", "critical_low", "critical_high"), "numeric"),
+    **dict.fromkeys(("age_low_d", "age_high_d", "age_low_h", "age_high_h", "priority"), "integer"),
+    **dict.fromkeys(("gestation_low_w", "gestation_high_w"), "integer"), "pregnant": "boolean",
+    **dict.fromkeys(("unit", "sex", "specimen_type", "text", "source", "method", "use"), "text"),
+    **dict.fromkeys(("normal_values", "abnormal_values", "critical_values"), "text[]"),
+}  # fmt: skip
+
 
 async def load_shipped(connection: Connection, organization_id: UUID) -> CatalogueCounts:
     """Tests, panels, reference intervals and specimen types into an organization that has no test yet."""
@@ -281,21 +294,29 @@ async def _lock(connection: Connection, organization_id: UUID, what: str) -> Non
     )
 
 
+async def _insert(
+    connection: Connection, organization_id: UUID, table: str, types: Mapping[str, str], rows: list[dict[str, Any]]
+) -> None:
+    """All of them in one statement: an organization has some thousand, and to begin and end one for each is most of
+    the work. `types`: of the columns that each row names."""
+    names, typed = ", ".join(types), ", ".join(f"{name} {type}" for name, type in types.items())
+    await connection.execute(
+        f"INSERT INTO lab.{table} (organization_id, {names})"  # noqa: S608 - names of ours
+        f" SELECT $1, {names} FROM json_to_recordset($2::text::json) AS t({typed})",
+        organization_id, orjson.dumps(rows, default=str).decode(),
+    )  # fmt: skip
+
+
 async def _insert_tests(connection: Connection, organization_id: UUID) -> dict[str, UUID]:
     ids = {test.code: uuid7() for test in shipped_tests()}
-    await connection.executemany(
-        """INSERT INTO lab.test (id, organization_id, code, name, loinc, unit, decimals, kind, department,
-                                 specimen_types, source, molar_mass, valence)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)""",
-        [
-            (
-                ids[test.code], organization_id, test.code, test.name, test.loinc, test.unit, test.decimals,
-                test.kind.value, test.department, list(test.specimen_types), SHIPPED, test.substance.molar_mass,
-                test.substance.valence,
-            )
-            for test in shipped_tests()
-        ],
-    )  # fmt: skip
+    rows = [
+        {name: getattr(test, name) for name in _OF_A_TEST}
+        | {"id": ids[test.code], "source": SHIPPED}
+        | {"molar_mass": test.substance.molar_mass, "valence": test.substance.valence}
+        for test in shipped_tests()
+    ]
+    types = _OF_A_TEST | {"id": "uuid", "source": "text", "molar_mass": "numeric", "valence": "smallint"}
+    await _insert(connection, organization_id, "test", types, rows)
     return ids
 
 
@@ -314,23 +335,11 @@ async def _insert_panels(connection: Connection, organization_id: UUID, ids: Map
 
 async def _insert_intervals(connection: Connection, organization_id: UUID, ids: Mapping[str, UUID]) -> int:
     rows = [
-        (
-            uuid7(), organization_id, ids[one.test], one.unit, one.low, one.high, one.critical_low, one.critical_high,
-            one.sex.value if one.sex else None, one.age_low_d, one.age_high_d, one.specimen_type, one.text, one.source,
-            one.priority, one.age_low_h, one.age_high_h, one.pregnant, one.gestation_low_w, one.gestation_high_w,
-            one.method, one.use.value, list(one.normal_values), list(one.abnormal_values), list(one.critical_values),
-        )
+        {name: getattr(one, name) for name in _OF_AN_INTERVAL} | {"id": uuid7(), "test_id": ids[one.test]}
         for one in shipped_intervals()
-    ]  # fmt: skip
-    await connection.executemany(
-        """INSERT INTO lab.reference_interval (id, organization_id, test_id, unit, low, high, critical_low,
-               critical_high, sex, age_low_d, age_high_d, specimen_type, text, source, priority, age_low_h, age_high_h,
-               pregnant, gestation_low_w, gestation_high_w, method, use, normal_values, abnormal_values,
-               critical_values)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-                   $23, $24, $25)""",
-        rows,
-    )
+    ]
+    types = _OF_AN_INTERVAL | {"id": "uuid", "test_id": "uuid"}
+    await _insert(connection, organization_id, "reference_interval", types, rows)
     return len(rows)
 
 
