@@ -84,6 +84,7 @@ async def test_several_processes_serve_one_port_and_count_together(state_dir: Pa
         before = counted_of((await get(daemon.api, "/metrics"))[1])  # this process may have served others before
         assert len(set(servers.pids)) == 2
         assert os.getpid() not in servers.pids
+        assert len({os.getsid(pid) for pid in (os.getpid(), *servers.pids)}) == 3  # each has its share of the machine
         answers = await asyncio.gather(*(get(daemon.api, "/health") for _ in range(40)))
         assert {status for status, _ in answers} == {200}
         assert await get(daemon.api, "/ready") == (200, '{"ready":true,"database":true,"links":true,"text":""}')
