@@ -62,17 +62,21 @@ class Bench:
         self._options = (*self._clients, "--duration", str(seconds), "--warmup", "40")
 
     def ceiling(self) -> Rates:
+        return Rates(*self._reached("Patient/{rand:1-10000}", "Observation?patient=Patient/{rand:1-10000}&_count=25"))
+
+    def reads(self) -> Load:
+        """The ceiling's reads alone."""
+        return self._reached("Patient/{rand:1-10000}")[0]
+
+    def _reached(self, *paths: str) -> list[Load]:
+        """What the ceiling reaches for each."""
         url, port = self._postgres.fresh(migrated=False), free_port()
-        base = f"http://127.0.0.1:{port}"
         try:
             with (
                 scratch_folder() as folder,
                 server(self._yardstick.reference("http-pg", port, url), port, folder / "log") as pid,
             ):
-                found = self._fetch([f"{base}/Patient/{{rand:1-10000}}"], [pid])
-                return Rates(
-                    found, self._fetch([f"{base}/Observation?patient=Patient/{{rand:1-10000}}&_count=25"], [pid])
-                )
+                return [self._fetch([f"http://127.0.0.1:{port}/{path}"], [pid]) for path in paths]
         finally:
             self._postgres.drop(url)
 
@@ -173,12 +177,13 @@ def main() -> None:
     try:
         yardstick = Yardstick()
         with yardstick.postgres(options.keep) as postgres:
+            bench = Bench(yardstick, postgres, options.seconds, options.workers)
             if options.ingesting:
-                beside = Ingesting(yardstick, postgres, max(8.0, options.seconds), options.workers, options.backlog)
+                seconds, ceiling_per_s = max(8.0, options.seconds), bench.reads().per_s
+                beside = Ingesting(yardstick, postgres, seconds, options.workers, options.backlog, ceiling_per_s)
                 sys.exit(0 if beside.measure(_few) else 1)
             for observations in (FEW, options.observations):
                 stored(postgres, observations or FEW)  # before anything is measured
-            bench = Bench(yardstick, postgres, options.seconds, options.workers)
             ceiling = bench.ceiling()
             few = bench.ours(FEW)
             met &= _met(few, ceiling, FEW, noted=True)
