@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import blake2b
+from typing import Final
 
 from interface.domain.model import Observed, ObservedSpecimen
 
-_BEGINNING = 12  # bytes of the specimen's id
+BEGINNING: Final = 12  # bytes of the specimen's id
+KEY_LENGTH: Final = BEGINNING + 16
 
 
 def natural_key(analyzer_id: str, specimen: ObservedSpecimen, observed: Observed, *, message: str = "") -> bytes:
@@ -32,15 +34,8 @@ def _control_key(analyzer_id: str, specimen: ObservedSpecimen, observed: Observe
 
 
 def _digest(told: bytes, observed: Observed, message: str) -> bytes:
-    return blake2b(
-        told
-        + _told(observed.code_path or observed.code)
-        + _told(observed.sub_id)
-        + _told(str(observed.occurrence))
-        + _told(observed.instrument_time)
-        + _told(message),
-        digest_size=16,
-    ).digest()
+    which = _which(observed.code_path or observed.code, observed.sub_id, observed.occurrence)
+    return blake2b(told + which + _when(observed.instrument_time, message), digest_size=16).digest()
 
 
 def control_keys(
@@ -70,10 +65,19 @@ def control_keys(
 @lru_cache(maxsize=256)
 def _specimen(analyzer_id: str, specimen_id: str) -> tuple[bytes, bytes]:
     beginning = specimen_id.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "surrogatepass")
-    return beginning[:_BEGINNING].ljust(_BEGINNING, b"\0"), _told(analyzer_id) + _told(specimen_id)
+    return beginning[:BEGINNING].ljust(BEGINNING, b"\0"), _told(analyzer_id) + _told(specimen_id)
 
 
-@lru_cache(maxsize=4096)  # most parts are the same in every message, or in every result of one
+@lru_cache(maxsize=4096)  # the same in every message
+def _which(code_path: str, sub_id: str, occurrence: int) -> bytes:
+    return _told(code_path) + _told(sub_id) + _told(str(occurrence))
+
+
+@lru_cache(maxsize=1024)  # the same for most results of a message
+def _when(instrument_time: str, message: str) -> bytes:
+    return _told(instrument_time) + _told(message)
+
+
 def _told(part: str) -> bytes:
     """The part so that it is told from the next."""
     encoded = part.encode("utf-8", "surrogatepass")

@@ -9,7 +9,7 @@ from uuid import UUID
 from interface.domain.autoverify import Autoverification
 from interface.domain.catalogue import Catalogue
 from interface.domain.judging import QcGate, wants_previous
-from interface.domain.model import Observed, ObservedSpecimen, SpecimenFacts
+from interface.domain.model import SpecimenFacts
 from interface.domain.qc_gate import joined
 from interface.domain.qc_lots import Used
 from interface.domain.times import CLOCK_BEHIND, measured_at
@@ -19,13 +19,13 @@ from interface.flow.context import LinkContext
 from interface.flow.late import released
 from interface.flow.outcome import Surroundings, instant
 from interface.flow.qc_gate import gate_of
-from interface.flow.work import Rerun, Work, keys_after, keys_apart, keys_of_reruns
+from interface.flow.work import Rerun, Work, is_patient, keys_after, keys_apart, keys_of_reruns
 from interface.store import qc
 from interface.store import results as store
 from interface.store import surroundings as rows
 from interface.store.db import Connection
+from interface.store.neighbours import Asked, neighbours
 from interface.store.qc_lots import in_use
-from interface.store.surroundings import Asked
 
 
 async def surroundings(connection: Connection, works: Sequence[Work]) -> Surroundings:
@@ -72,32 +72,21 @@ async def add_neighbours(
     connection: Connection, at: Surroundings, works: Iterable[tuple[Work, Catalogue, Autoverification]]
 ) -> None:
     """Read the results of the same persons that a check or rule compares with, of what is in force or in the shadow."""
-    asked: dict[tuple[str, str], Asked] = {}
+    asked: dict[str, Asked] = {}
     by: dict[str, tuple[Catalogue, Autoverification]] = {}
-    found: dict[tuple[int, int], dict[tuple[str, str], tuple[str, ...]]] = {}  # what a code is compared with
+    found: dict[tuple[int, int], dict[tuple[str, str], tuple[str, ...]]] = {}
     for work, catalogue, now in works:
         for barcode in work.barcodes:
             by |= {one.id: (catalogue, now) for one in at.specimens.get(barcode, ())}
         compared = found.setdefault((id(catalogue), id(now)), {})
-        for specimen, observed, specimen_type in _measured(work, at.specimens):
-            key = observed.code, specimen_type
-            test_ids = compared.get(key)
-            if test_ids is None:
-                mapping = catalogue.mapping(observed.code, specimen_type)
-                test = catalogue.tests.get(mapping.test_id) if mapping else None
-                test_ids = compared[key] = tuple(_compared(test.code, catalogue, now)) if test else ()
-            for test_id in test_ids:
-                if (specimen.id, test_id) not in asked:
-                    at_instrument = instant(observed.instrument_time, work.link.settings.timezone)
-                    when = specimen.collected_at or measured_at(at_instrument, work.message.received_at)
-                    asked[specimen.id, test_id] = Asked(specimen, test_id, when)
+        _ask(asked, work, at.specimens, compared, catalogue, now)
     await _add(connection, at, asked, by)
 
 
 async def _add(
     connection: Connection,
     at: Surroundings,
-    asked: dict[tuple[str, str], Asked],
+    asked: dict[str, Asked],
     by: Mapping[str, tuple[Catalogue, Autoverification]],
 ) -> None:
     """Also of those results of the same specimens that may be judged anew, where there are any, and what is known of
@@ -111,8 +100,8 @@ async def _add(
             specimen = at.locked.by_id[one]
             for test_id in _compared(known.test, *by[one]) if one in by and specimen.person else ():
                 when = specimen.collected_at or measured_at(waited.measured_at if waited else None, known.created_at)
-                asked.setdefault((specimen.id, test_id), Asked(specimen, test_id, when))
-    at.add_neighbours(await rows.neighbours(connection, list(asked.values())))
+                asked.setdefault(specimen.id, Asked(specimen, {})).times.setdefault(test_id, when)
+    at.add_neighbours(await neighbours(connection, list(asked.values())))
 
 
 async def add_neighbours_of(
@@ -123,25 +112,38 @@ async def add_neighbours_of(
     now: Autoverification,
 ) -> None:
     """The same for tests, by code, that nobody's message speaks of."""
-    asked = {
-        (specimen.id, test_id): Asked(specimen, test_id, specimen.collected_at or datetime.now(UTC))
-        for specimen, code in tests
-        for test_id in _compared(code, catalogue, now)
-    }
+    asked: dict[str, Asked] = {}
+    at_once = datetime.now(UTC)
+    for specimen, code in tests:
+        times = asked.setdefault(specimen.id, Asked(specimen, {})).times
+        times |= dict.fromkeys(_compared(code, catalogue, now), specimen.collected_at or at_once)
     await _add(connection, at, asked, {specimen.id: (catalogue, now) for specimen, _ in tests})
 
 
-def _measured(
-    work: Work, specimens: Mapping[str, tuple[SpecimenFacts, ...]]
-) -> Iterator[tuple[SpecimenFacts, Observed, str]]:
-    """What was measured on each specimen of a message whose person is known, with the specimen's type."""
-    of: ObservedSpecimen | None = None
-    found: tuple[SpecimenFacts, ...] = ()
-    for sent, observed, _ in work.observations():
-        if sent is not of:
-            of, found = sent, specimens.get(work.barcode(sent), ())
-        if len(found) == 1 and found[0].person:
-            yield found[0], observed, found[0].type or sent.type
+def _ask(
+    asked: dict[str, Asked], work: Work, specimens: Mapping[str, tuple[SpecimenFacts, ...]],
+    compared: dict[tuple[str, str], tuple[str, ...]], catalogue: Catalogue, now: Autoverification,
+) -> None:  # fmt: skip
+    """Ask for what is compared with what was measured on each specimen of a message whose person is known. `compared`:
+    the tests, by id, by what was measured and on which type of specimen; filled here."""
+    timezone, received_at = work.link.settings.timezone, work.message.received_at
+    for sent in work.decoded.specimens:
+        found = specimens.get(work.barcode(sent), ()) if is_patient(sent) else ()
+        if len(found) != 1 or not found[0].person:
+            continue
+        specimen, type_ = found[0], found[0].type or sent.type
+        times = asked.setdefault(specimen.id, Asked(specimen, {})).times
+        for observed in sent.results:
+            key = observed.code, type_
+            test_ids = compared.get(key)
+            if test_ids is None:
+                mapping = catalogue.mapping(observed.code, type_)
+                test = catalogue.tests.get(mapping.test_id) if mapping else None
+                test_ids = compared[key] = tuple(_compared(test.code, catalogue, now)) if test else ()
+            for test_id in test_ids:
+                if test_id not in times:
+                    at_instrument = instant(observed.instrument_time, timezone)
+                    times[test_id] = specimen.collected_at or measured_at(at_instrument, received_at)
 
 
 def _compared(code: str, catalogue: Catalogue, now: Autoverification) -> Iterator[str]:

@@ -43,7 +43,8 @@ from interface.domain.runs import MEASURED, Choice, Run, choose, same
 from interface.domain.times import believed
 from interface.flow.dilutions import UNDILUTED, dilution_of
 from interface.store.ids import uuid7
-from interface.store.surroundings import KnownResult, Led, Neighbours, Waited
+from interface.store.neighbours import Neighbours
+from interface.store.surroundings import KnownResult, Led, Waited
 
 _SAME_KEY = {
     Origin.ANALYZER: "the same analyzer, specimen, code, occurrence and instrument time: a new version",

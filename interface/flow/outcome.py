@@ -49,9 +49,10 @@ from interface.settings import Unsolicited
 from interface.store.controls import ControlResult
 from interface.store.criticals import Judged
 from interface.store.ids import read_id, uuid7, uuid7s
+from interface.store.neighbours import Neighbours, nearer
 from interface.store.results import CurrentResult, Effects, FollowUpRow, Outcome, ResultVersion, Said
 from interface.store.rules import ShadowRow
-from interface.store.surroundings import KnownResult, Locked, Neighbours, Waited, nearer
+from interface.store.surroundings import KnownResult, Locked, Waited
 
 # What is found by looking at a value with others beside it. It may be found otherwise the next time, and is no reason
 # to write what was said before once more.
@@ -96,10 +97,10 @@ class Surroundings:
     waited: dict[UUID, Waited] = field(default_factory=dict)  # by version, of results that wait
     made: dict[str, list[Made]] = field(default_factory=dict)  # by specimen, not among the locked results yet
 
-    def add_neighbours(self, found: Mapping[tuple[str, str], Neighbours]) -> None:
-        """By specimen and test."""
-        for (specimen_id, test_id), near in found.items():
-            self.neighbours.setdefault(specimen_id, {})[test_id] = near
+    def add_neighbours(self, found: Mapping[str, Mapping[str, Neighbours]]) -> None:
+        """By specimen, then test."""
+        for specimen_id, near in found.items():
+            self.neighbours.setdefault(specimen_id, {}).update(near)
 
     def forget(self) -> None:
         """After a message of whose specimens no other speaks: what was made of one is asked for by its family only. It

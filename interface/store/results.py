@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from interface.domain.flags import CRITICAL
+from interface.domain.identity import BEGINNING, KEY_LENGTH
 from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, Origin, ResultStatus, Step
 from interface.domain.states import may_become
 from interface.domain.views import ActorKind
@@ -261,14 +262,35 @@ async def depth(system: Connection) -> int:
 _BY_PERSON = frozenset({"verify", "comment", "correct", *FollowUpKind})
 
 
+_BEGUN = """
+SELECT b.low FROM unnest($1::bytea[], $2::bytea[]) AS b (low, high)
+CROSS JOIN LATERAL (
+    SELECT FROM lab.result WHERE natural_key >= b.low AND natural_key < b.high ORDER BY natural_key LIMIT 1) r
+"""
+
+
+async def _begun(connection: Connection, natural_keys: Collection[bytes]) -> Collection[bytes]:
+    """Those of the keys that may be there: with whose beginning any is. The keys of a specimen have one beginning, and
+    mostly it is measured for the first time."""
+    beginnings = {key[:BEGINNING] for key in natural_keys}
+    if len(natural_keys) < 2 * len(beginnings):
+        return natural_keys
+    rows = await connection.fetch(_BEGUN, list(beginnings), [low + b"\xff" * KEY_LENGTH for low in beginnings])
+    found = {row[0] for row in rows}
+    return [key for key in natural_keys if key[:BEGINNING] in found] if found else ()
+
+
 async def load_current(connection: Connection, natural_keys: Sequence[bytes]) -> dict[bytes, CurrentResult]:
     """The results that already exist under these natural keys, locked in the order of the keys."""
+    keys = await _begun(connection, natural_keys)
+    if not keys:
+        return {}
     # Key by key, so that the unique index is followed whatever the planner knows of a table that has just grown.
     rows = await connection.fetch(
         """SELECT r.* FROM unnest($1::bytea[]) AS k(key) CROSS JOIN LATERAL (
                SELECT natural_key, id, version_id, pending_version_id, version, specimen_id, status, held
                FROM lab.result WHERE natural_key = k.key FOR UPDATE) r""",
-        sorted(set(natural_keys)),
+        sorted(set(keys)),
     )
     if not rows:
         return {}

@@ -11,14 +11,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import accumulate
-from typing import Any, NamedTuple
+from itertools import repeat
+from operator import attrgetter
 from uuid import UUID
 
 from asyncpg import Record
 
 from interface.domain.calculated import inputs_of
-from interface.domain.facts import PreviousResult
 from interface.domain.model import (
     Comparator,
     FollowUpKind,
@@ -49,6 +48,7 @@ from interface.store.ids import instant_of
 _ITEM_STATUS = {status.value: status for status in ItemStatus}
 _KINDS = {kind.value: kind for kind in ValueKind}
 _NUMERIC = ValueKind.NUMERIC
+_ID = attrgetter("id")
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -232,42 +232,57 @@ def _specimen(
     )
 
 
-# There are many items, and few follow-ups: these one by one, by their index. Of what was cancelled only a dilution that
-# an analyzer was told of: the run that comes may be diluted all the same.
+# There are many items, which are read as few rows, and few follow-ups.
 _ITEMS = """
-SELECT i.id::text, i.test_id::text, i.order_id::text, i.status, i.specimen_id,
-       f.id, f.result_id, f.depth, f.state, f.updated_at, f.kind, f.dilution, f.by_person
+SELECT i.specimen_id, i.order_id::text, array_agg(i.id::text), array_agg(i.test_id::text), array_agg(i.status),
+       bool_or(f.led) IS TRUE
 FROM lab.order_item i
-LEFT JOIN LATERAL (
-    SELECT id, result_id, depth, state, updated_at, kind, dilution, actor_kind IN ('user', 'client') AS by_person
+LEFT JOIN LATERAL (SELECT true AS led FROM lab.follow_up WHERE order_item_id = i.id LIMIT 1) f ON true
+WHERE i.specimen_id = ANY($1) GROUP BY i.specimen_id, i.order_id
+"""
+# One by one, by their index. Of what was cancelled only a dilution that an analyzer was told of: the run that comes may
+# be diluted all the same.
+_LED = """
+SELECT f.*
+FROM lab.order_item i
+CROSS JOIN LATERAL (
+    SELECT id, order_item_id::text, result_id, depth, state, updated_at, kind, dilution,
+           actor_kind IN ('user', 'client') AS by_person
     FROM lab.follow_up
     WHERE order_item_id = i.id AND (state <> 'cancelled' OR (kind = 'dilution' AND EXISTS (
         SELECT FROM lab.dispatch d WHERE d.order_item_id = i.id AND d.follow_up_id = follow_up.id
            AND d.sent_at IS NOT NULL))) OFFSET 0
-) f ON true
-WHERE i.specimen_id = ANY($1) ORDER BY i.id, f.id
+) f
+WHERE i.specimen_id = ANY($1) ORDER BY f.id
 """
 
 
 async def _items(
     connection: Connection, specimen_ids: Collection[UUID]
 ) -> tuple[dict[UUID, list[OrderedItem]], dict[str, tuple[Led, ...]]]:
-    """By specimen; and the follow-ups that each of them answers."""
-    items: dict[UUID, list[OrderedItem]] = defaultdict(list)
+    """By specimen, in the order of their ids; and the follow-ups that each of them answers."""
+    items: dict[UUID, list[OrderedItem]] = {}
+    asked: list[UUID] = []
+    for specimen_id, order_id, ids, tests, states, led in await connection.fetch(_ITEMS, list(specimen_ids)):
+        of_order = list(map(OrderedItem, ids, tests, repeat(order_id), map(_ITEM_STATUS.__getitem__, states)))
+        items[specimen_id] = [*items.get(specimen_id, ()), *of_order]
+        if led:
+            asked.append(specimen_id)
+    for one in items.values():
+        one.sort(key=_ID)
+    return items, await _led(connection, asked) if asked else {}
+
+
+async def _led(connection: Connection, specimen_ids: Collection[UUID]) -> dict[str, tuple[Led, ...]]:
+    """The follow-ups of the specimens' items, by item."""
     led: dict[str, tuple[Led, ...]] = {}
-    for row in await connection.fetch(_ITEMS, list(specimen_ids)):
-        item_id, follow_up_id = row[0], row[5]
-        known = led.get(item_id)
-        if known is None:
-            items[row[4]].append(OrderedItem(item_id, row[1], row[2], _ITEM_STATUS[row[3]]))
-        if follow_up_id is not None:
-            result_id, depth, state, changed_at, kind, dilution, by_person = row[6:]
-            one = Led(
-                follow_up_id, item_id, result_id, depth, FollowUpState(state), changed_at, FollowUpKind(kind), dilution,
-                by_person,
-            )  # fmt: skip
-            led[item_id] = (*(known or ()), one)
-    return items, led
+    for row in await connection.fetch(_LED, list(specimen_ids)):
+        id_, item_id, result_id, depth, state, changed_at, kind, dilution, by_person = row
+        one = Led(
+            id_, item_id, result_id, depth, FollowUpState(state), changed_at, FollowUpKind(kind), dilution, by_person
+        )
+        led[item_id] = (*led.get(item_id, ()), one)
+    return led
 
 
 async def _lock_patients(
@@ -364,10 +379,11 @@ async def _results(
 
 def value_of(row: Record | Mapping[str, str]) -> Value:
     """A version's value as it was decided."""
-    return _value(row["kind"], row["comparator"], row["value"])
+    return value_as_kept(row["kind"], row["comparator"], row["value"])
 
 
-def _value(kind_as_kept: str, sign: str, text: str) -> Value:
+def value_as_kept(kind_as_kept: str, sign: str, text: str) -> Value:
+    """The same of its columns."""
     kind, comparator = _KINDS[kind_as_kept], Comparator(sign) if sign else None
     if kind is _NUMERIC:
         return Value(kind, text, Decimal(text), comparator)
@@ -438,156 +454,3 @@ def _observed(row: Record) -> Observed:
         measured_with=MeasuredWith(row["module"], row["reagent_lot"], row["calibrator_lot"]),
         method=row["method"],
     )  # fmt: skip
-
-
-# ---- previous results ------------------------------------------------------------------------------------------------
-
-
-@record
-class Asked:
-    """Which results next to this one in time are asked for: of the specimen's person, of the test, at its time."""
-
-    specimen: SpecimenFacts
-    test_id: str
-    at: datetime
-
-
-@record
-class Neighbours:
-    """The released results of one person and test that are next to a specimen in time. `later`: it was collected after
-    this specimen, and decided before."""
-
-    previous: PreviousResult | None = None
-    later: PreviousResult | None = None
-
-
-# A walk down an index for each question, to the newest result: mostly it is the one before the specimen, and then none
-# is after it. The questions about one specimen and record lie together, from `first` to `last`.
-_NEWEST = """
-SELECT p.side, q.n, r.specimen_id::text, r.effective_at, r.version_id::text
-FROM unnest($1::int[], $2::uuid[], $3::int[], $4::int[]) AS p (side, patient_id, first, last)
-CROSS JOIN LATERAL unnest(($5::int[])[p.first:p.last], ($6::uuid[])[p.first:p.last]) AS q (n, test_id)
-CROSS JOIN LATERAL (
-    SELECT version_id, specimen_id, effective_at FROM lab.result
-     WHERE patient_id = p.patient_id AND test_id = q.test_id AND reportable
-       AND status IN ('final', 'corrected', 'amended')
-     ORDER BY effective_at DESC LIMIT 1
-) r
-"""
-_TUBES = "SELECT id::text, type, time_point_min FROM lab.specimen WHERE id = ANY($1)"
-# For the others two walks, one on either side of the specimen's own time.
-_NEIGHBOURS = """
-SELECT q.n, near.later, near.specimen_id::text, near.effective_at, near.version_id::text
-FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::int[], $6::int[], $7::int[])
-     AS p (patient_id, specimen_id, at, type, time_point, first, last)
-CROSS JOIN LATERAL unnest(($8::int[])[p.first:p.last], ($9::uuid[])[p.first:p.last]) AS q (n, test_id)
-CROSS JOIN LATERAL (
-    (SELECT false AS later, r.version_id, r.specimen_id, r.effective_at
-       FROM lab.result r JOIN lab.specimen s ON s.id = r.specimen_id
-      WHERE r.patient_id = p.patient_id AND r.test_id = q.test_id AND r.reportable
-        AND r.status IN ('final', 'corrected', 'amended') AND r.effective_at <= p.at AND r.specimen_id <> p.specimen_id
-        AND s.type = p.type AND s.time_point_min IS NOT DISTINCT FROM p.time_point
-      ORDER BY r.effective_at DESC LIMIT 1)
-    UNION ALL
-    (SELECT true, r.version_id, r.specimen_id, r.effective_at
-       FROM lab.result r JOIN lab.specimen s ON s.id = r.specimen_id
-      WHERE r.patient_id = p.patient_id AND r.test_id = q.test_id AND r.reportable
-        AND r.status IN ('final', 'corrected', 'amended') AND r.effective_at > p.at AND r.specimen_id <> p.specimen_id
-        AND s.type = p.type AND s.time_point_min IS NOT DISTINCT FROM p.time_point
-      ORDER BY r.effective_at LIMIT 1)
-) near
-"""
-# Apart: to find each row's partition beside its walks costs twice as much. The bounds leave out, before anything is
-# looked for, the partitions in which none of them is. A version never changes.
-_VALUES = """
-SELECT id::text, kind, comparator, value, unit FROM lab.result_version
-WHERE id = ANY($1::uuid[]) AND id BETWEEN $2 AND $3
-"""
-
-
-class _Side(NamedTuple):
-    """Of a specimen and a record of its person: the numbers of the questions."""
-
-    patient_id: str
-    specimen_id: str
-    at: datetime
-    type: str
-    time_point: int | None
-    questions: list[int]
-
-
-async def neighbours(connection: Connection, asked: Sequence[Asked]) -> dict[tuple[str, str], Neighbours]:
-    """By specimen and test: the newest released result before it and the oldest after it, of all records of the person
-    and of specimens of the same type and time point. Where there is none, left out."""
-    sides = _sides(asked)
-    near, left = await _newest(connection, asked, sides)
-    if left:
-        columns = list(map(list, zip(*(side[:5] for side in left), strict=True)))
-        near += map(tuple, await connection.fetch(_NEIGHBOURS, *columns, *_questions(asked, left)))
-    found: dict[tuple[str, str], Neighbours] = {}
-    if not near:
-        return found
-    ids = sorted([row[4] for row in near])
-    values = {row[0]: row for row in await connection.fetch(_VALUES, ids, ids[0], ids[-1])}
-    for n, later, specimen_id, at, version_id in near:
-        one, (_, kind, comparator, value, unit) = asked[n], values[version_id]
-        place = one.specimen.id, one.test_id
-        result = PreviousResult(_value(kind, comparator, value), unit, at, version_id, specimen_id)
-        found[place] = nearer(found.get(place), result, later=later)
-    return found
-
-
-def _sides(asked: Sequence[Asked]) -> list[_Side]:
-    known: dict[tuple[str, str, datetime], _Side] = {}
-    own: list[_Side] = []  # those of the specimen that is asked about
-    last: Asked | None = None
-    for n, one in enumerate(asked):
-        if last is None or one.specimen is not last.specimen or one.at != last.at:
-            specimen, own, last = one.specimen, [], one
-            for patient_id in specimen.person:
-                key = patient_id, specimen.id, one.at
-                if key not in known:
-                    known[key] = _Side(patient_id, specimen.id, one.at, specimen.type, specimen.time_point_min, [])
-                own.append(known[key])
-        for side in own:
-            side.questions.append(n)
-    return list(known.values())
-
-
-def _questions(asked: Sequence[Asked], sides: Sequence[_Side]) -> tuple[list[int], list[int], list[int], list[str]]:
-    """Of each side the place of its first and of its last question; and of all their numbers and tests."""
-    lasts = list(accumulate([len(side.questions) for side in sides]))
-    numbers = [n for side in sides for n in side.questions]
-    return [1, *(last + 1 for last in lasts[:-1])], lasts, numbers, [asked[n].test_id for n in numbers]
-
-
-async def _newest(
-    connection: Connection, asked: Sequence[Asked], sides: Sequence[_Side]
-) -> tuple[list[tuple[Any, ...]], list[_Side]]:
-    """The newest results that are neighbours, as `_NEIGHBOURS` gives them; and what it is still to be asked for."""
-    patients = [side.patient_id for side in sides]
-    rows = (
-        await connection.fetch(_NEWEST, list(range(len(sides))), patients, *_questions(asked, sides)) if sides else []
-    )
-    if not rows:
-        return [], []
-    of = list({row[2] for row in rows if row[2] is not None})
-    tubes = {row[0]: (row[1], row[2]) for row in await connection.fetch(_TUBES, of)}
-    near: list[tuple[Any, ...]] = []
-    left: dict[int, list[int]] = defaultdict(list)
-    for number, n, specimen_id, at, version_id in rows:
-        side = sides[number]
-        same = tubes.get(specimen_id) == (side.type, side.time_point)
-        if same and at <= side.at and specimen_id != side.specimen_id:
-            near.append((n, False, specimen_id, at, version_id))
-        else:
-            left[number].append(n)
-    return near, [sides[number]._replace(questions=questions) for number, questions in left.items()]
-
-
-def nearer(known: Neighbours | None, result: PreviousResult, *, later: bool) -> Neighbours:
-    """With another candidate: the nearest on its side stays."""
-    previous, next_ = (known.previous, known.later) if known is not None else (None, None)
-    if later:
-        return Neighbours(previous, result if next_ is None or next_.at > result.at else next_)
-    return Neighbours(result if previous is None or previous.at < result.at else previous, next_)

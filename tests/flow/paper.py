@@ -38,9 +38,10 @@ from interface.flow.context import LinkContext
 from interface.flow.outcome import Surroundings, decisions, effects_of, said_of
 from interface.flow.work import Work, keys_apart
 from interface.settings import Address, LinkSettings, Transport, TransportType
+from interface.store.neighbours import Neighbours, nearer
 from interface.store.results import CurrentResult
 from interface.store.stored_messages import StoredMessage
-from interface.store.surroundings import KnownResult, Led, Locked, Neighbours, nearer
+from interface.store.surroundings import KnownResult, Led, Locked
 from tests.flow.rulebook import RULES, TESTS, UNITS
 
 HERE, AT = UUID(int=1), datetime(2026, 11, 26, 8, tzinfo=UTC)
@@ -245,8 +246,8 @@ class Paper:
             frozenset(case.holds), said_of(case), said_of(waiting) if waiting else None,
         )  # fmt: skip
 
-    def _neighbours(self, one: SpecimenFacts) -> dict[tuple[str, str], Neighbours]:
-        near: dict[tuple[str, str], Neighbours] = {}
+    def _neighbours(self, one: SpecimenFacts) -> dict[str, dict[str, Neighbours]]:
+        near: dict[str, Neighbours] = {}
         for result_id, case in self.current.items():
             other, test = case.decision.specimen, case.decision.test
             if other is None or test is None or other.id == one.id or other.person != one.person:
@@ -255,10 +256,9 @@ class Paper:
                 result = PreviousResult(
                     case.decision.value, case.decision.unit, other.collected_at, str(case.id), other.id
                 )  # fmt: skip
-                key = (one.id, test.id)
                 later = other.collected_at > one.collected_at
-                near[key] = nearer(near.get(key), result, later=later)
-        return near
+                near[test.id] = nearer(near.get(test.id), result, later=later)
+        return {one.id: near}
 
     def state(self) -> list[tuple[object, ...]]:
         """What the laboratory has in the end: every result with its versions' values, whatever their ids are."""

@@ -21,7 +21,7 @@ from interface.domain.model import (
 from interface.domain.rule_files import parse_rule_set
 from interface.flow.calculations import decide_together
 from interface.flow.cases import Beside, Case, Rules
-from interface.store.surroundings import Neighbours
+from interface.store.neighbours import Neighbours
 from tests.domain.checks import number
 
 AT = datetime(2026, 3, 10, 8, tzinfo=UTC)

@@ -1,4 +1,5 @@
-"""What settles messages finds them by their keys also where the session planned it while there were none.
+"""What settles messages and decides results finds them by their keys also where the session planned it while there were
+none.
 
 Statistics follow soon after (`store.upkeep`); until then each batch would read every message there is.
 """
@@ -32,3 +33,11 @@ async def test_messages_are_settled_by_their_keys_however_few_there_were(databas
         tables = {node["Relation Name"]: node.get("Index Cond", "") for node in read if "Relation Name" in node}
         assert "message" not in tables
         assert "message_id" in tables["queue"]
+
+
+async def test_whether_a_specimen_was_measured_before_is_one_walk(database_url: str) -> None:
+    async with laboratory(database_url) as lab, lab.database.by_index(lab.organization_id) as connection:
+        plan = await connection.fetch(f"explain (costs off) {results._BEGUN}", [b"S-1"], [b"S-2"])
+        text = "\n".join(row[0] for row in plan)
+    assert "Index Only Scan using result_organization_id_natural_key_key" in text, text
+    assert "natural_key >= b.low) AND (natural_key < b.high" in text
