@@ -73,16 +73,20 @@ ALERT: Final = "alert"  # entered, or recovered: `store.alerts`
 ALERTS: Final = ("critical", "qc_problem", ALERT)  # kinds of rows for the laboratory's own people
 
 
+# Locks the counter, and is a statement of its own: the next one sees what was committed until this one had the lock, the
+# last pass among it.
+_LAST = "select value from lab.counter where name = $1 for update"
 _SEAL = """
-update lab.outbox o set seq = $1 + due.number, sealed_at = clock_timestamp()
-from (
+with due as (
     select d.id, row_number() over (order by d.place) as number
     from (select id, place from lab.outbox where seq is null order by place limit $2) d
-) due
-where o.id = due.id
-returning o.seq
+), sealed as (
+    update lab.outbox o set seq = $1 + due.number, sealed_at = clock_timestamp() from due where o.id = due.id
+    returning o.seq
+)
+update lab.counter set value = (select max(seq) from sealed) where name = $3 and exists (select from sealed)
+returning value
 """
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -112,22 +116,22 @@ async def unsealed(connection: Connection) -> bool:
 async def seal(connection: Connection, organization_id: UUID, limit: int = BATCH) -> int:
     """Give positions to rows that have none, `limit` at most; returns to how many. In a transaction of its own, which
     waits for one that does so too."""
-    await connection.execute(
-        "insert into lab.counter (organization_id, name) values ($1, $2) on conflict do nothing",
-        organization_id,
-        COUNTER,
-    )
-    last: int = await connection.fetchval("select value from lab.counter where name = $1 for update", COUNTER)
-    # A statement of its own: it sees what was committed until now, the last pass among it.
-    rows = await connection.fetch(_SEAL, last, limit)
-    await connection.execute("update lab.counter set value = $2 where name = $1", COUNTER, last + len(rows))
-    return len(rows)
+    last: int | None = await connection.fetchval(_LAST, COUNTER)
+    if last is None:  # of this organization nothing was ever sealed
+        await connection.execute(
+            "insert into lab.counter (organization_id, name) values ($1, $2) on conflict do nothing",
+            organization_id,
+            COUNTER,
+        )
+        last = await connection.fetchval(_LAST, COUNTER)
+    end: int | None = await connection.fetchval(_SEAL, last, limit, COUNTER)
+    return 0 if end is None or last is None else end - last
 
 
 async def last_position(connection: Connection, kinds: Sequence[str] = ()) -> int:
     """The last row's position, of these kinds (none: of all): 0 where nothing has changed yet."""
-    if not kinds:
-        return int(await connection.fetchval("select coalesce(max(seq), 0) from lab.outbox where seq is not null"))
+    if not kinds:  # where the counter stands: one row, of however many
+        return int(await connection.fetchval("select value from lab.counter where name = $1", COUNTER) or 0)
     found = await connection.fetchval(
         "select seq from lab.outbox where seq is not null and kind = any($1::text[]) order by seq desc limit 1",
         list(kinds),
