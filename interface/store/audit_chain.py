@@ -38,7 +38,9 @@ _START: Final = (0, UUID(int=0))
 _NO_DIGEST: Final = b""
 
 _LOCK = "select pg_try_advisory_xact_lock(hashtextextended('labora audit ' || $1::text, 0))"
-_LAST = "select * from lab.audit_segment where number <= $1 order by number desc limit 1"
+# Not its entries, which are 48 bytes of each row: what comes after it needs none of them.
+_LAST = """select number, digest, ended_position, ended_id from lab.audit_segment where number <= $1
+    order by number desc limit 1"""
 _NOW = """select pg_snapshot_xmin(pg_current_snapshot())::text::bigint + lab.audit_offset() as settled,
     clock_timestamp() as at"""
 _COLUMNS = """id, position, at, actor_kind, actor_id, actor_name, action, entity_kind, entity_id, address, outcome,
