@@ -22,7 +22,7 @@ from interface.store.ids import uuid7
 from interface.store.journal_sql import QUERY_HELD_S
 from interface.store.leases import FENCE
 from interface.store.order_changes import count_released
-from interface.store.rows import Columns, Rows, rows_json
+from interface.store.rows import Columns, Rows, rows_json, without_nul
 from interface.store.rules import ShadowRow
 from interface.store.turns import in_turns
 
@@ -453,9 +453,13 @@ FROM i JOIN f USING (id) WHERE o.id = i.order_item_id AND i.test_id IS NULL AND 
 # made here, for no link has its id.
 _SETTLE = f"""
 WITH i AS (
-    SELECT * FROM jsonb_to_recordset($2::text::jsonb) AS t(
-        audit_id uuid, message_id uuid, settled text, link_id uuid, link_name text, problems text[], reason text,
-        detail jsonb, release_id uuid, rule_set_id uuid, rule_set text, released jsonb)
+    SELECT audit_id, message_id, settled, link_id, link_name, reason, detail::jsonb, release_id, rule_set_id, rule_set,
+        released::jsonb, CASE WHEN problems = '' THEN '{{}}' ELSE ARRAY(
+            SELECT json_array_elements_text(problems::json)) END AS problems
+    FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::text[],
+        $10::uuid[], $11::uuid[], $12::text[], $13::text[])
+        AS t(audit_id, message_id, settled, link_id, link_name, problems, reason, detail, release_id, rule_set_id,
+             rule_set, released)
     WHERE {FENCE}
 ), gone AS (
     DELETE FROM lab.queue q USING i WHERE q.message_id = i.message_id RETURNING q.attempts, i.*
@@ -487,7 +491,7 @@ async def commit(connection: Connection, organization_id: UUID, outcomes: Sequen
 
     The queue's rows are the claims: raises AlreadySettled when one is gone, LeaseLost when this daemon was ended.
     """
-    settled = await connection.fetch(_SETTLE, organization_id, rows_json(list(map(_settling, outcomes))))
+    settled = await connection.fetch(_SETTLE, organization_id, *zip(*map(_settling, outcomes), strict=True))
     if len(settled) < len(outcomes):
         raise AlreadySettled
     await write_versions(connection, organization_id, [one for outcome in outcomes for one in outcome.versions])
@@ -496,8 +500,14 @@ async def commit(connection: Connection, organization_id: UUID, outcomes: Sequen
         await write_effects(connection, organization_id, effects, rule_set_id)
 
 
-def _settling(outcome: Outcome) -> dict[str, object]:
-    """For the audit, each result is named once: in what the rules released, or in what came of the message."""
+def _json(value: object) -> str:
+    """One value as `rows_json` writes it."""
+    return rows_json([value])[1:-1]
+
+
+def _settling(outcome: Outcome) -> tuple[object, ...]:
+    """A row of `_SETTLE`. For the audit, each result is named once: in what the rules released, or in what came of the
+    message."""
     released: list[str] = []
     rest: list[str] = []
     for version in outcome.versions:
@@ -505,16 +515,15 @@ def _settling(outcome: Outcome) -> dict[str, object]:
     detail = dict(outcome.detail)
     if rest:
         detail["results"] = " ".join(rest)
-    settling = {
-        "audit_id": uuid7(), "message_id": outcome.message_id, "settled": outcome.settled, "link_id": outcome.link_id,
-        "link_name": outcome.link_name, "problems": outcome.problems, "reason": outcome.reason, "detail": detail,
-    }  # fmt: skip
-    if released:
-        settling |= {
-            "release_id": uuid7(), "rule_set_id": outcome.rule_set_id, "rule_set": outcome.rule_set,
-            "released": {"results": " ".join(released)},
-        }  # fmt: skip
-    return settling
+    problems = _json(outcome.problems) if outcome.problems else ""
+    settling = (
+        uuid7(), outcome.message_id, outcome.settled, outcome.link_id, outcome.link_name, problems,
+        without_nul(outcome.reason), _json(detail),
+    )  # fmt: skip
+    if not released:
+        return (*settling, None, None, None, None)
+    said = _json({"results": " ".join(released)})
+    return (*settling, uuid7(), outcome.rule_set_id, outcome.rule_set, said)
 
 
 async def write_versions(connection: Connection, organization_id: UUID, versions: Sequence[ResultVersion]) -> None:

@@ -6,7 +6,6 @@ in for what deciding reads and writes beside the queue and the journal.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -16,7 +15,6 @@ from uuid import UUID
 import asyncpg
 
 from interface.store import journal_sql, results, stored_messages
-from interface.store.ids import of_int
 from tests.simulation.tables import Row, View
 
 SPECIMENS: Final = "SIMULATION lock specimens"
@@ -289,22 +287,20 @@ def read_frames(view: View, now: datetime, low: Sequence[UUID], high: Sequence[U
     return [Row(names, tuple(row[name] for name in names)) for _, row in sorted(found, key=lambda one: one[0].int)]
 
 
-def settle(view: View, now: datetime, organization: UUID, outcomes: str) -> list[Row]:
+def settle(view: View, now: datetime, organization: UUID, *columns: Sequence[Any]) -> list[Row]:
     """`results._SETTLE`: the queue's rows are the claims."""
     settled = []
-    for row in json.loads(outcomes):
-        id = of_int(UUID(row["message_id"]).int)
+    for audit_id, id, outcome, _, _, _, why, *_ in zip(*columns, strict=True):
         view.lock("queue", id)
         claimed = view.get("queue", id)
         if claimed is None:
             continue
         message = view.get("message", id)
         view.delete("queue", id)
-        audit_id = of_int(UUID(row["audit_id"]).int)
-        view.put("audit", audit_id, {"message_id": id, "outcome": row["settled"]})
+        view.put("audit", audit_id, {"message_id": id, "outcome": outcome})
         if message is not None:
-            reason = row["reason"] or message["reason"]
-            view.change("message", id, settled=row["settled"], settled_at=now, attempts=claimed["attempts"],
+            reason = why or message["reason"]
+            view.change("message", id, settled=outcome, settled_at=now, attempts=claimed["attempts"],
                         reason=reason)  # fmt: skip
             settled.append(Row(_ID, (id,)))
     return settled

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from itertools import repeat
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,6 @@ from interface.store import journal, journal_sql, results, stored_messages
 from interface.store.db import Database
 from interface.store.ids import uuid7
 from interface.store.results import Outcome
-from interface.store.rows import rows_json
 from tests.conftest import Organization
 from tests.simulation import statements
 from tests.simulation.tables import Tables, Transaction, View
@@ -247,8 +247,9 @@ class Operations:
         outcomes = []
         for id, how, audit_id in settled:
             row = results._settling(Outcome(id, how, self.links[0], "link", reason="why"))
-            outcomes.append(row | {"audit_id": audit_id})
-        return await self._ids(connection, results._SETTLE, self.organization_id, rows_json(outcomes))
+            outcomes.append((audit_id, *row[1:]))
+        columns = zip(*outcomes, strict=True) if outcomes else repeat((), 12)
+        return await self._ids(connection, results._SETTLE, self.organization_id, *columns)
 
     async def do_rolled_back(self, connection: Any, settled: Sequence[tuple[UUID, str, UUID]]) -> object:
         try:

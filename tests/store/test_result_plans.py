@@ -23,9 +23,10 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 async def test_messages_are_settled_by_their_keys_however_few_there_were(database_url: str) -> None:
     async with laboratory(database_url) as lab, lab.database.by_index(lab.organization_id) as connection:
-        await connection.execute(f"prepare settling (uuid, text) as {results._SETTLE}")
+        await connection.execute(f"prepare settling as {results._SETTLE}")
+        nulls = ", ".join(["null"] * 13)
         try:
-            plan = await connection.fetchval("explain (format json) execute settling (null, null)")
+            plan = await connection.fetchval(f"explain (format json) execute settling ({nulls})")
         finally:
             await connection.execute("deallocate settling")
         found = orjson.loads(plan) if isinstance(plan, str) else plan
