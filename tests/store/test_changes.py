@@ -169,6 +169,24 @@ async def test_an_order_that_changes_twice_in_a_transaction_says_so_once(laborat
     assert await position(laboratory) == before + 1, "nothing that an EMR sees"
 
 
+async def test_orders_that_change_in_one_statement_say_so_each_once(laboratory: Laboratory) -> None:
+    """But for one of which nothing changes that an EMR sees, and one that said so before in the same transaction."""
+    counted, told, still = [await laboratory.order() for _ in range(3)]
+    before = await position(laboratory)
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await connection.execute("update lab.lab_order set updated_at = now() where id = $1", told.id)
+        await connection.execute(
+            "update lab.lab_order set version = version + (id <> $1)::int, waiting = false where id = any($2)",
+            still.id, [counted.id, told.id, still.id],
+        )  # fmt: skip
+    await position(laboratory)
+    async with laboratory.database.organization(laboratory.organization_id) as connection:
+        rows = await connection.fetch(
+            "select entity_id, entity_version from lab.outbox where seq > $1 and kind = 'order' order by seq", before
+        )
+    assert [tuple(row) for row in rows] == [(told.id, told.version), (counted.id, counted.version + 1)]
+
+
 async def test_alerts_are_rows_of_the_same_feed_and_mean_no_resource(laboratory: Laboratory) -> None:
     before = await position(laboratory)
     async with laboratory.database.transaction(laboratory.organization_id) as connection:
