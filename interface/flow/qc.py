@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import TypeAlias
 from uuid import UUID
 
@@ -164,6 +165,14 @@ async def lots_in_use(connection: Connection, actor: Actor, controls: Iterable[C
                 said.setdefault((one.analyzer_id, one.message_id), []).append(seen)
     for (analyzer_id, message_id), found in said.items():
         await qc_lots.seen_many(connection, actor, analyzer_id, found, message_id)
+
+
+_REAGENT_LOT, _CALIBRATOR_LOT = attrgetter("reagent_lot"), attrgetter("calibrator_lot")
+
+
+def names_lots(versions: Sequence[ResultVersion]) -> bool:
+    """Whether any of them names a lot: most analyzers name none, and are asked for each message."""
+    return any(map(_REAGENT_LOT, versions)) or any(map(_CALIBRATOR_LOT, versions))
 
 
 class LotsSaid:

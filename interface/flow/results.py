@@ -373,6 +373,8 @@ class ResultWorker:
         outcomes = await self._courtesy.turn(self._waited_s, partial(self._decide, organization_id, jobs))
         for job, outcome in zip(jobs, outcomes, strict=True):
             self._count(job.work, outcome)
+        versions = (version for outcome in outcomes for version in outcome.versions)
+        telemetry.count_results((version.status, version.held) for version in versions)
         if any(job.barrier for job in jobs):
             await follow(self._database, organization_id)
         return True
@@ -383,7 +385,7 @@ class ResultWorker:
         async with self._database.by_index(organization_id) as connection:
             for one in {job.analyzer for job in jobs if job.barrier}:
                 await lock_judging(connection, organization_id, one)
-            works = [(job.work, await self._catalogue(connection, job.work.link)) for job in jobs]
+            works = await self._works(connection, jobs)
             controls = [await _controls(connection, *one) for one in works]
             gate = await gate_of(connection, analyzers)
             at = await surroundings(connection, [job.work for job in jobs])
@@ -405,15 +407,29 @@ class ResultWorker:
                     await asyncio.sleep(0)  # the links answer between two messages
             await store.commit(connection, organization_id, outcomes)
             for (work, _), outcome in zip(works, outcomes, strict=True):
-                await open_for(connection, work.link.actor, judged_of(outcome.versions))
+                if judged := judged_of(outcome.versions):
+                    await open_for(connection, work.link.actor, judged)
             shadows = [row for outcome in outcomes for row in outcome.shadows]
             await add_shadow(connection, organization_id, shadows)
             said = [await self._lots.note(connection, work.link.actor, work.message.id, outcome.versions,
                                           work.message.received_at)
-                    for (work, _), outcome in zip(works, outcomes, strict=True) if outcome.versions]  # fmt: skip
+                    for (work, _), outcome in zip(works, outcomes, strict=True)
+                    if qc.names_lots(outcome.versions)]  # fmt: skip
         for lots in said:
             self._lots.keep(lots)
         return outcomes
+
+    async def _works(self, connection: Connection, jobs: Sequence[Job]) -> list[tuple[Work, Catalogue]]:
+        """Each message with the catalogue of its link, which is asked for once."""
+        of: dict[tuple[UUID, str], Catalogue] = {}
+        works: list[tuple[Work, Catalogue]] = []
+        for job in jobs:
+            link = job.work.link
+            key = link.link_id, link.driver.id  # SIGHUP may have given it another
+            if key not in of:
+                of[key] = await self._catalogue(connection, link)
+            works.append((job.work, of[key]))
+        return works
 
     async def _catalogue(self, connection: Connection, link: LinkContext) -> Catalogue:
         now_s = asyncio.get_running_loop().time()
@@ -454,7 +470,6 @@ class ResultWorker:
     @staticmethod
     def _count(work: Work, outcome: Outcome) -> None:
         telemetry.count_message(work.link.name, outcome.settled)
-        telemetry.count_results((version.status, version.held) for version in outcome.versions)
         _note_clock(work)
         log.info("message settled", action="message.settled", link=work.link.name, message_id=str(work.message.id),
                  settled=outcome.settled, results=len(outcome.versions), controls=len(outcome.controls),
