@@ -78,7 +78,6 @@ class Case:
     again: Step | None = None  # the second, where a person has it decided anew
     measured_at: datetime | None = None
     id: UUID = field(default_factory=uuid7)
-    result_id: UUID = field(default_factory=uuid7)
     version: int = 1
     replaces: tuple[int, UUID] | None = None  # number and id of the version that is the result's current one
     pending: bool = False
@@ -97,10 +96,11 @@ class Case:
     waited: Waited | None = None  # it says nothing new, and is judged anew with what came beside it
     as_before: Said | None = None  # and what is said of it without that
     diluted: tuple[Step, ...] = ()  # decided anew: what its version before says of its dilution
+    result_id: UUID = field(init=False)  # a new result has the id of its first version (`store.versions`)
     item: OrderedItem | None = field(init=False)  # the decision's
 
     def __post_init__(self) -> None:
-        decision = self.decision
+        decision, self.result_id = self.decision, self.id
         self.holds, self.flags, self.item = decision.holds, decision.flags, decision.item
 
     @property

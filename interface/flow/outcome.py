@@ -145,13 +145,13 @@ def decisions(
     contexts: dict[str, DecisionContext] = {}
     came, timezone, incomplete = _came(work.message.state, work.link.name), work.link.settings.timezone, work.incomplete
     received_at = work.message.received_at
-    ids = iter(uuid7s(2 * len(work.observations())))
+    ids = iter(uuid7s(len(work.observations())))
     for specimen, observed, context, key in _observations(work, catalogue, at, rules):
         decision = decide(observed, specimen, context)
         at_instrument = instant(observed.instrument_time, timezone)
         if rules.used is not None and decision.test is not None:
             observed = _with_lots(observed, decision.test, rules.used, measured_at(at_instrument, received_at))
-        case = Case(key, decision, _ANALYZER, observed, specimen, came, None, at_instrument, next(ids), next(ids))
+        case = Case(key, decision, _ANALYZER, observed, specimen, came, None, at_instrument, next(ids))
         known, retracted, rerun = at.current.get(key), at.retracted.get(key), at.reruns.get(key)
         if rerun is None and work.message.duplicate_of is not None:
             continue

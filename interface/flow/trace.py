@@ -27,6 +27,7 @@ from interface.store.follow_ups import FollowUp
 from interface.store.ids import uuid7_floor
 from interface.store.qc_find import ControlFilter, find_controls
 from interface.store.stored_messages import StoredMessage
+from interface.store.versions import versions_of
 
 MOST_RESULTS = 10_000
 QUERY_DAYS = 7  # an analyzer asks when the specimen is there
@@ -146,12 +147,11 @@ select v.id, v.result_id, v.version, v.status, v.held, v.kind, v.comparator, v.v
        {SENT_COLUMNS}, v.actor_kind, coalesce(u.username, l.name, g.name || '@' || g.revision, '') as actor_name,
        coalesce(d.driver_revision, '') as driver_revision,
        coalesce(d.map_revision, 0) as map_revision, coalesce(lab.explained(d.steps), '[]') as steps
-from lab.result_version v
+from {versions_of("= any($1::uuid[])")} v
 left join lateral (select * from lab.decision y where y.result_version_id = v.id offset 0) d on true
 left join lab.app_user u on u.id = v.actor_id
 left join lab.link l on l.id = v.actor_id
 left join lab.rule_set g on g.id = v.actor_id
-where v.result_id = any($1::uuid[])
 order by v.result_id, v.version, v.id
 """  # noqa: S608 - names of ours
 _OWED = """

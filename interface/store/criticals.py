@@ -19,6 +19,7 @@ from interface.domain.runs import GONE
 from interface.domain.views import Actor
 from interface.store.db import Connection
 from interface.store.ids import uuid7
+from interface.store.versions import versions_of
 
 DEFAULT_MINUTES = (15, 30, 60)  # until somebody must have been told, and each escalation; a laboratory sets its own
 
@@ -200,18 +201,18 @@ def _claim(row: Record, critical: bool) -> Claim:
 async def was_told_or_released(connection: Connection, task_id: UUID) -> bool:
     """Whether anybody was told anything of the task's subject, or one of its critical versions was ever released."""
     found: bool = await connection.fetchval(
-        """
+        f"""
         select exists (
             select from lab.critical_event e join lab.critical_notification o on o.id = e.notification_id
             where o.subject_id = t.subject_id and e.what = 'notified')
         or exists (
             select from lab.critical_event e join lab.critical_notification o on o.id = e.notification_id
             join lab.result_version aimed on aimed.id = e.result_version_id
-            join lab.result_version v on v.result_id = aimed.result_id
+            cross join lateral {versions_of("= aimed.result_id")} v
             where o.subject_id = t.subject_id and e.kind = 'critical' and v.status = any($2::text[])
             and (v.comparator, v.value, v.unit, v.flags) = (aimed.comparator, aimed.value, aimed.unit, aimed.flags))
         from lab.critical_notification t where t.id = $1
-        """,
+        """,  # noqa: S608 - names of ours
         task_id,
         sorted(RELEASED),
     )

@@ -17,6 +17,7 @@ from interface.domain.views import ActorKind, Audience
 from interface.store.db import Connection
 from interface.store.explanations import read_steps
 from interface.store.lab import version_visible
+from interface.store.versions import versions_of
 
 
 async def laboratory(connection: Connection) -> LaboratoryView | None:
@@ -44,8 +45,8 @@ select v.id, v.result_id, v.created_at as recorded_at, v.status, r.patient_id, r
        coalesce(u.full_name, '') as actor_title, coalesce(w.username, '') as verifier,
        coalesce(w.full_name, '') as verifier_title, coalesce(d.driver_revision, '') as driver_revision,
        coalesce(d.map_revision, 0) as map_revision, coalesce(lab.explained(d.steps), '[]') as steps, (
-           select p.id from lab.result_version p
-           where p.result_id = v.result_id and p.version < v.version and {prior}
+           select p.id from {before} p
+           where p.version < v.version and {prior}
            order by p.version desc limit 1) as prior
 from lab.result_version v
 join lab.result r on r.id = v.result_id
@@ -64,7 +65,9 @@ async def find_provenance(
     connection: Connection, version_ids: Iterable[UUID], audience: Audience
 ) -> list[ProvenanceView]:
     """Of these versions of results, those that the audience may see."""
-    text = _PROVENANCE.format(visible=version_visible(audience), prior=version_visible(audience, "p"))
+    text = _PROVENANCE.format(
+        visible=version_visible(audience), prior=version_visible(audience, "p"), before=versions_of("= v.result_id")
+    )
     return [_provenance(row) for row in await connection.fetch(text, list(version_ids))]
 
 

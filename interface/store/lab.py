@@ -49,6 +49,7 @@ from interface.store.patients import of_persons
 from interface.store.query import FIRST_PAGE, Query
 from interface.store.query import Cursor as Cursor
 from interface.store.query import Page as Page
+from interface.store.versions import versions_of
 
 _VISIBLE_STATUSES = {
     Audience.STAFF: frozenset(ResultStatus),
@@ -156,9 +157,9 @@ left join lab.analyzer a on a.id = r.analyzer_id
 left join lab.specimen s on s.id = r.specimen_id
 where
 """
-_EVERY = """
-from lab.result_version v
-join lab.result r on r.id = v.result_id
+_EVERY = f"""
+from lab.result r
+cross join lateral {versions_of("= r.id")} v
 left join lab.analyzer a on a.id = r.analyzer_id
 left join lab.specimen s on s.id = r.specimen_id
 where
@@ -206,7 +207,7 @@ async def result_history(connection: Connection, result_id: UUID, audience: Audi
 
     Nothing of a result that the audience may not see as it stands now, and to an EMR no version that was never current.
     """
-    text = " ".join((_HISTORY, "v.result_id = $1 and", version_visible(audience), "order by v.version, v.id"))
+    text = " ".join((_HISTORY, "r.id = $1 and", version_visible(audience), "order by v.version, v.id"))
     return [read_result(row, audience) for row in await connection.fetch(text, result_id)]
 
 
@@ -224,10 +225,10 @@ async def released_before(
     `released_at` is when that version was made. What is preliminary was given out as such, and is no former value.
     """
     query = Query()
-    query.where("v.result_id = any(?::uuid[])", list(result_ids))
+    query.where("r.id = any(?::uuid[])", list(result_ids))
     query.where(visible(audience, "r"))
     query.where("v.status = any(?::text[]) and v.held = '{}' and v.version < r.version", sorted(RELEASED))
-    text = " ".join((_HISTORY, query.conditions, "order by v.result_id, v.version, v.id"))
+    text = " ".join((_HISTORY, query.conditions, "order by r.id, v.version, v.id"))
     found: dict[UUID, list[ResultView]] = {}
     for row in await connection.fetch(text, *query.values):
         found.setdefault(row["id"], []).append(read_result(row, audience))

@@ -23,6 +23,7 @@ from interface.store.db import Connection
 from interface.store.explanations import SENT_COLUMNS, as_sent, read_steps, write_steps
 from interface.store.ids import uuid7
 from interface.store.order_changes import none_waits
+from interface.store.versions import last_version
 
 # ---- orders ----------------------------------------------------------------------------------------------------------
 
@@ -342,19 +343,19 @@ async def lock_result(connection: Connection, result_id: UUID) -> ResultRow | No
     """Lock the result and what it is of; None when there is none."""
     await lock_results(connection, [result_id])
     row = await connection.fetchrow(  # a statement of its own: it sees what a transaction waited for has committed
-        """
+        f"""
         select r.id, r.organization_id, r.specimen_id, r.order_id, r.order_item_id, r.test_id, r.version_id, r.version,
                r.status, r.held, r.released_at is not null as released, r.pending_version_id is not null as pending,
                c.flags, c.verified_by, v.id as candidate_id, v.version as candidate_version, v.held as candidate_held,
                v.kind as candidate_kind, v.flags as candidate_flags,
                case when v.actor_kind = 'user' then v.actor_id end as candidate_author,
                v.verified_by as candidate_verified_by,
-               (select max(version) from lab.result_version where result_id = r.id) as last_version
+               {last_version("r.id", "v.version")} as last_version
         from lab.result r
         join lab.result_version c on c.id = r.version_id
         join lab.result_version v on v.id = coalesce(r.pending_version_id, r.version_id)
         where r.id = $1
-        """,
+        """,  # noqa: S608 - names of ours
         result_id,
     )
     if row is None:

@@ -20,6 +20,7 @@ from interface.domain.views import Actor
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 from interface.store.qc_gate import MEASURED_ON
+from interface.store.versions import versions_of
 
 _COVERS_NO_MORE = """(not $7 and from_at is not distinct from $5 and reagent_lot = $8
     and (to_at is null or coalesce($6 <= to_at, false)))"""
@@ -144,7 +145,7 @@ where r.updated_at >= $5::timestamptz - $4::interval and r.test_id = $2 and {MEA
 order by r.id
 """  # noqa: S608 - put together of constants
 # What was calculated of results, by the explanation of the version that is released; of whichever of its versions.
-_CALCULATED = """
+_CALCULATED = f"""
 select distinct on (r.id) r.id, r.version_id, k.of from unnest($1::uuid[], $2::uuid[]) as k (id, of)
 join lab.result i on i.id = k.id join lab.test t on t.id = i.test_id join lab.specimen s on s.id = i.specimen_id
 join lab.specimen f on f.id in (s.id, s.parent_id) or f.parent_id in (s.id, s.parent_id)
@@ -153,9 +154,9 @@ cross join lateral (select * from lab.decision y where y.result_version_id = r.v
 where r.origin = 'calculation' and r.status in ('final', 'corrected', 'amended') and r.id <> all($1)
   and exists (select from json_array_elements(lab.explained(d.steps)::json) as e (step)
               where e.step ->> 'step' = 'calculation' and e.step -> 'inputs' ->> t.code in (
-                  select w.comparator || w.value from lab.result_version w where w.result_id = i.id))
+                  select w.comparator || w.value from {versions_of("= i.id")} w))
 order by r.id, k.of
-"""
+"""  # noqa: S608 - put together of constants
 
 
 @dataclass(frozen=True, slots=True)

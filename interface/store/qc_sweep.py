@@ -13,6 +13,7 @@ from interface.domain.times import measured_at
 from interface.domain.views import Actor, ActorKind
 from interface.store.db import Connection
 from interface.store.qc_gate import MEASURED_ON
+from interface.store.versions import versions_of
 
 # As `result_waiting_idx` has it, so that only what waits is looked at.
 _WAITING = f"""
@@ -46,13 +47,13 @@ class Waits:
 async def read(connection: Connection, result_ids: Collection[UUID]) -> list[Waits]:
     """Those of the results that still wait. The caller has them locked."""
     rows = await connection.fetch(
-        """select r.id, r.version_id, r.specimen_id, r.held, v.module, v.reagent_lot, v.instrument_at,
+        f"""select r.id, r.version_id, r.specimen_id, r.held, v.module, v.reagent_lot, v.instrument_at,
                   coalesce(m.received_at, r.created_at) as received_at,
-                  exists (select from lab.result_version p
-                           where p.result_id = r.id and p.actor_kind in ('user', 'client')) as by_person
+                  exists (select from {versions_of("= r.id")} p
+                           where p.actor_kind in ('user', 'client')) as by_person
            from lab.result r join lab.result_version v on v.id = r.version_id
            left join lab.message m on m.id = v.message_id
-           where r.id = any($1) and r.status in ('registered', 'preliminary') order by r.id""",
+           where r.id = any($1) and r.status in ('registered', 'preliminary') order by r.id""",  # noqa: S608 - names of ours
         list(result_ids),
     )
     return [

@@ -15,6 +15,7 @@ from interface.domain.views import Audience, ReportView, ResultView
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 from interface.store.lab import OrderFilter, find_reports, released_before
+from interface.store.versions import versions_of
 
 MOST_EARLIER = 5  # of a test: what a trend is drawn of
 
@@ -90,7 +91,7 @@ cross join lateral (
 ) e
 order by c.id, e.at desc
 """
-_RELEASERS = """
+_RELEASERS = f"""
 select v.id, v.created_at, v.actor_kind, case v.actor_kind
            when 'user' then coalesce(nullif(u.full_name, ''), u.username, '')
            when 'rule_set' then coalesce(s.name || ' ' || s.revision, '') else '' end as name,
@@ -98,10 +99,10 @@ select v.id, v.created_at, v.actor_kind, case v.actor_kind
 from lab.result_version v
 left join lab.app_user u on v.actor_kind = 'user' and u.id = v.actor_id
 left join lab.rule_set s on v.actor_kind = 'rule_set' and s.id = v.actor_id
-left join lab.result_version f on f.result_id = v.result_id and f.version = v.version - 1  -- where two people verify
+left join lateral {versions_of("= v.result_id")} f on f.version = v.version - 1  -- where two people verify
 left join lab.app_user w on w.id = f.verified_by
 where v.id = any($1::uuid[])
-"""
+"""  # noqa: S608 - names of ours
 _TUBES = """
 select s.id, s.barcode, coalesce(nullif(t.name, ''), s.type) as type, s.collected_at, s.received_at, s.time_point_min,
        case when s.state = 'rejected' then coalesce(nullif(s.reject_reason, ''), nullif(s.reject_code, ''), 'rejected')

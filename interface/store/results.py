@@ -310,14 +310,15 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
         row["id"]: (row["raw_value"], row["raw_unit"], row["raw_flags"], row["raw_status"], tuple(row["comments"]))
         for row in versions
     }
-    last = await connection.fetch(
-        "SELECT result_id, max(version) FROM lab.result_version WHERE result_id = ANY($1) GROUP BY result_id",
+    last = await connection.fetch(  # of those that have more than the first
+        """SELECT result_id, max(version) FROM lab.result_version WHERE result_id = ANY($1) AND id <> result_id
+            GROUP BY result_id""",
         [row["id"] for row in rows],
     )
     newest: dict[UUID, int] = dict(map(tuple, last))
     return {
         row["natural_key"]: CurrentResult(
-            row["id"], row["version_id"], row["version"], newest[row["id"]], row["specimen_id"],
+            row["id"], row["version_id"], row["version"], newest.get(row["id"], row["version"]), row["specimen_id"],
             ResultStatus(row["status"]), frozenset(map(HoldReason, row["held"])), said[row["version_id"]],
             said.get(row["pending_version_id"]), row["version_id"] in by_person,
             row["version_id"] in critical, methods[row["version_id"]], methods.get(row["pending_version_id"], ""),

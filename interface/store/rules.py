@@ -18,6 +18,7 @@ from interface.domain.autoverify import Scope, Stamp, Switch, digest_of
 from interface.domain.views import Actor
 from interface.store.db import Connection
 from interface.store.ids import uuid7
+from interface.store.versions import versions_of
 
 ACTIVE, SHADOW = "active", "shadow"
 
@@ -332,12 +333,12 @@ def last_rules(decided: Iterable[tuple[datetime, int, str]]) -> str:
 async def rules_of_each(connection: Connection, result_ids: Collection[UUID]) -> dict[UUID, tuple[datetime, int, str]]:
     """When, in which version and by which rules each of these results was decided last; without those that none did."""
     rows = await connection.fetch(
-        """SELECT DISTINCT ON (v.result_id) v.result_id, v.created_at, v.version, step ->> 'version' AS rules
-           FROM lab.result_version v
+        f"""SELECT DISTINCT ON (v.result_id) v.result_id, v.created_at, v.version, step ->> 'version' AS rules
+           FROM {versions_of("= ANY($1)")} v
            CROSS JOIN LATERAL (SELECT * FROM lab.decision y WHERE y.result_version_id = v.id OFFSET 0) d
            CROSS JOIN LATERAL json_array_elements(lab.explained(d.steps)::json) WITH ORDINALITY AS s (step, n)
-           WHERE v.result_id = ANY($1) AND step ->> 'step' = 'autoverification' AND step ->> 'version' <> ''
-           ORDER BY v.result_id, v.created_at DESC, v.version DESC, n DESC""",
+           WHERE step ->> 'step' = 'autoverification' AND step ->> 'version' <> ''
+           ORDER BY v.result_id, v.created_at DESC, v.version DESC, n DESC""",  # noqa: S608 - names of ours
         list(result_ids),
     )
     return {row["result_id"]: (row["created_at"], row["version"], row["rules"]) for row in rows}

@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from interface.store.db import Connection
+from interface.store.versions import versions_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Disagreement:
 # The last verdict of the revision on each result, and the last thing a person did with it after that. `released`: as it
 # was judged; `changed`: with another value, or corrected; `rejected`: discarded, cancelled, entered in error, asked for
 # again. A version of a person's that still holds the result, or is not released, is no decision yet.
-_JUDGED = """
+_JUDGED = f"""
 with judged as (
     select distinct on (s.result_id) s.result_id, s.result_version_id, s.test_code, s.action, s.against
       from lab.shadow_verdict s
@@ -54,11 +55,11 @@ with judged as (
       left join lateral (
           select v.status, v.held, v.value, v.comparator, v.unit, v.created_at as at,
                  coalesce((select u.username from lab.app_user u where u.id = v.actor_id), '') as by
-            from lab.result_version v
-           where v.result_id = j.result_id and v.actor_kind = 'user' and v.id > j.result_version_id
+            from {versions_of("= j.result_id")} v
+           where v.actor_kind = 'user' and v.id > j.result_version_id
            order by v.id desc limit 1) d on true
 )
-"""
+"""  # noqa: S608 - names of ours
 _TALLY = (
     _JUDGED
     + """

@@ -13,6 +13,7 @@ from uuid import UUID
 from interface.domain.statistics import By, Period, Stage, Target, TurnaroundRow, WorkloadRow
 from interface.store.db import Connection
 from interface.store.ids import uuid7, uuid7_floor
+from interface.store.versions import versions_of
 
 # An id is made a moment before its row.
 _SLACK = timedelta(hours=1)
@@ -41,8 +42,8 @@ select case when grouping(x.key) = 1 then null else x.key end as key, count(*) a
 from (
     select {key} as key, r.reportable, r.released_at, r.status, r.order_id, r.specimen_id,
            r.held <> '{{}}' or r.pending_version_id is not null as held, (
-               select f.actor_kind = 'rule_set' from lab.result_version f
-               where f.result_id = r.id and f.status = 'final' order by f.version limit 1) as automatic
+               select f.actor_kind = 'rule_set' from {versions} f
+               where f.status = 'final' order by f.version limit 1) as automatic
     from {joined}
     where r.id >= $4 and r.id < $5 and r.created_at >= $1 and r.created_at < $2 and $3::text is not null
 ) x
@@ -95,7 +96,7 @@ order by x.key nulls last
 
 async def workload(connection: Connection, period: Period, by: By) -> tuple[tuple[WorkloadRow, ...], WorkloadRow]:
     """Rows by key, and of all together."""
-    text = _WORKLOAD.format(key=_KEYS[by].format(at="r.created_at"), joined=_JOINED)
+    text = _WORKLOAD.format(key=_KEYS[by].format(at="r.created_at"), joined=_JOINED, versions=versions_of("= r.id"))
     ids = (uuid7_floor(period.begin - _SLACK), uuid7_floor(period.end + _SLACK))
     found = await connection.fetch(text, period.begin, period.end, str(period.zone), *ids)
     rows = [dict(row.items()) for row in found]

@@ -44,6 +44,7 @@ from interface.store import people
 from interface.store.db import Connection
 from interface.store.explanations import read_steps
 from interface.store.ids import instant_of
+from interface.store.versions import last_version
 
 _ITEM_STATUS = {status.value: status for status in ItemStatus}
 _KINDS = {kind.value: kind for kind in ValueKind}
@@ -313,7 +314,7 @@ async def _lock_patients(
 # ---- results that there are already ----------------------------------------------------------------------------------
 
 # The versions one by one by their id, whatever the planner knows of a table that has just grown.
-_RESULTS = """
+_RESULTS = f"""
 SELECT r.id, r.version_id, r.specimen_id, r.order_item_id, r.test_id, r.status, r.held, r.reportable, r.origin,
        r.created_at, v.version, v.kind, v.comparator, v.value, v.unit, v.flags, v.test_code, v.created_at AS made_at,
        v.method, v.low, v.high, v.reference, v.instrument_at,
@@ -327,7 +328,7 @@ SELECT r.id, r.version_id, r.specimen_id, r.order_item_id, r.test_id, r.status, 
        CASE WHEN r.status IN ('final', 'corrected', 'amended') THEN (
            SELECT max(i.state) FROM lab.qc_lookback_item i WHERE i.result_id = r.id
            AND (i.state = 'waiting' OR i.state = 'repeat' AND i.result_version_id = r.version_id)) END AS suspect,
-       (SELECT max(w.version) FROM lab.result_version w WHERE w.result_id = r.id) AS last_version
+       {last_version("r.id", "v.version")} AS last_version
 FROM lab.result r
 CROSS JOIN LATERAL (SELECT * FROM lab.result_version w WHERE w.id = r.version_id OFFSET 0) v
 LEFT JOIN LATERAL (
@@ -335,7 +336,7 @@ LEFT JOIN LATERAL (
 ) p ON r.pending_version_id IS NOT NULL
 WHERE r.specimen_id = ANY($1) AND (r.status NOT IN ('cancelled', 'entered-in-error') OR r.origin = 'calculation')
 ORDER BY v.created_at, r.id
-"""
+"""  # noqa: S608 - names of ours
 
 
 async def _results(

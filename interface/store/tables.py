@@ -472,7 +472,8 @@ result_version = Table(
     # `lab.explained`: see `store.explanations`. Empty: it is in `decision_before`; the view `decision` knows.
     string("steps"), string("driver_revision"), integer("map_revision"),
     string("method"),  # by which it was measured: as the map says, else as the analyzer or a person said
-    Index(None, "result_id"), Index(None, "message_id"),
+    Index(None, "result_id", postgresql_where=text("id <> result_id")),  # see `store.versions`
+    Index(None, "message_id"),
     Index(None, "organization_id", "specimen_as_sent", postgresql_ops={"specimen_as_sent": "text_pattern_ops"}),
     postgresql_partition_by="RANGE (id)",
 )  # fmt: skip

@@ -12,7 +12,18 @@ from interface.domain.views import Audience
 from interface.store.evidence import AUDITED
 from interface.store.lab import version_visible
 from interface.store.search.engine import Kind
-from interface.store.search.fields import Bind, Coded, Identified, Instant, Link, Parameter, Sometimes, Text, either
+from interface.store.search.fields import (
+    Bind,
+    Coded,
+    Identified,
+    Instant,
+    Link,
+    Pairs,
+    Parameter,
+    Sometimes,
+    Text,
+    either,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +119,11 @@ def _device(audience: Audience) -> Kind:
     )  # fmt: skip
 
 
+# Each by the index that has it (`store.versions`).
+_VERSIONS = """select id as f, id as t from lab.result_version where id = result_id
+    union all select id, result_id from lab.result_version where id <> result_id"""
+
+
 def _provenance(audience: Audience) -> Kind:
     """Of every version of a result that may be seen."""
     return Kind(
@@ -117,7 +133,7 @@ def _provenance(audience: Audience) -> Kind:
         updated="v.created_at",
         visible=version_visible(audience),
         parameters=(
-            Parameter("target", Link({"Observation": "v.result_id"}), "the result", "target"),
+            Parameter("target", Link({"Observation": Pairs(_VERSIONS)}), "the result", "target"),
             Parameter("recorded", Instant("v.created_at"), "when the version was made", "recorded"),
             Parameter("agent", Link({"Device": "case when r.origin = 'analyzer' then r.analyzer_id end"}, few=False),
                       "the analyzer", "agent.who"),

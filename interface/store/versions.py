@@ -1,0 +1,23 @@
+"""The versions of results, by whose they are.
+
+A result's first version has its id: so it is found by the key that it has anyway, and the index over whose a version is
+holds only the later ones, and those of before migration 0045. It must be asked for in these words.
+"""
+
+from __future__ import annotations
+
+
+def versions_of(results: str) -> str:
+    """All versions of the results whose id fits: `= r.id`, `= any($1)`."""
+    return (
+        f"(select * from lab.result_version where id {results} and id = result_id"  # noqa: S608 - words of ours
+        f" union all select * from lab.result_version where result_id {results} and id <> result_id)"
+    )
+
+
+def last_version(result: str, version: str) -> str:
+    """The highest number that any version of the result has. `version`: the number of one, such as its current one."""
+    return (
+        f"greatest({version}, (select max(version) from lab.result_version"  # noqa: S608 - words of ours
+        f" where result_id = {result} and id <> result_id))"
+    )
