@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID, uuid4
 
-from interface.domain.model import HoldReason, ResultStatus, Step, ValueKind
+from interface.domain.identity import natural_key
+from interface.domain.model import HoldReason, Observed, ObservedSpecimen, ResultStatus, Step, ValueKind
 from interface.domain.permissions import Role, permissions
+from interface.domain.values import parse_value
 from interface.domain.views import Actor, ActorKind, IdentifierView, OrderView
 from interface.flow import orders
 from interface.store.db import Database
@@ -68,6 +70,8 @@ class Laboratory:
         """A result of the order's first item (of nothing: a specimen and a test that are not known)."""
         result_id = uuid7()
         item = of.items[0] if of else None
+        specimen = ObservedSpecimen(specimen_id=barcode or (item.barcode if item else ""))
+        key = natural_key(str(self.analyzer_id), specimen, Observed("HB", parse_value(value)), message=str(result_id))
         version_id = await self.version(
             result_id, value, 1, status, held, kind, of, barcode, message_id, location, comparator
         )
@@ -78,7 +82,7 @@ class Laboratory:
                     order_id, order_item_id, test_id, version_id, status, held, released_at)
                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, case when $13 then now() end)
                 """,
-                result_id, self.organization_id, result_id.bytes, self.analyzer_id, item and item.specimen_id,
+                result_id, self.organization_id, key, self.analyzer_id, item and item.specimen_id,
                 of and of.patient_id, of and of.id, item and item.id, item and self.tests[item.test_code], version_id,
                 status.value, list(held), status is ResultStatus.FINAL,
             )  # fmt: skip

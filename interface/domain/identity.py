@@ -11,7 +11,7 @@ from typing import Final
 
 from interface.domain.model import Observed, ObservedSpecimen
 
-BEGINNING: Final = 12  # bytes of the specimen's id
+BEGINNING: Final = 12  # bytes of the specimen's id, by which results are found too (`store.as_sent`)
 KEY_LENGTH: Final = BEGINNING + 16
 
 

@@ -20,6 +20,7 @@ from interface.domain.views import Audience, ResultView, SpecimenView
 from interface.flow import queries
 from interface.flow.message import frame_text
 from interface.store import dispatch_views, follow_ups, lab, stored_messages
+from interface.store.as_sent import results_called
 from interface.store.db import Connection
 from interface.store.dispatch_views import DispatchView
 from interface.store.explanations import SENT_COLUMNS, as_sent, read_steps
@@ -137,11 +138,7 @@ class Trace:
     queries: tuple[TracedQuery, ...] = ()
 
 
-_RESULT_IDS = """
-select r.id from lab.result r join lab.specimen s on s.id = r.specimen_id where s.barcode = $1
-union
-select v.result_id from lab.result_version v where v.specimen_as_sent = $1
-"""
+_RESULT_IDS = results_called("array[$1]")
 _VERSIONS = f"""
 select v.id, v.result_id, v.version, v.status, v.held, v.kind, v.comparator, v.value, v.unit, v.flags, v.created_at,
        {SENT_COLUMNS}, v.actor_kind, coalesce(u.username, l.name, g.name || '@' || g.revision, '') as actor_name,

@@ -43,6 +43,7 @@ from interface.domain.views import (
     ResultView,
     SpecimenView,
 )
+from interface.store.as_sent import results_called
 from interface.store.db import Connection
 from interface.store.explanations import SENT_COLUMNS, as_sent, read_steps
 from interface.store.patients import of_persons
@@ -253,7 +254,9 @@ def _result_query(filter: ResultFilter, audience: Audience) -> Query:
     query.any("r.order_id = any(?::uuid[])", filter.order_ids)
     query.any("r.specimen_id = any(?::uuid[])", filter.specimen_ids)
     query.any("v.message_id = any(?::uuid[])", filter.message_ids)
-    query.any("v.specimen_as_sent = any(?::text[])", filter.barcodes)
+    if filter.barcodes:
+        sent = query.bind(list(filter.barcodes))
+        query.where(f"r.id = any(array({results_called(sent)})) and v.specimen_as_sent = any({sent}::text[])")
     query.any("r.status = any(?::text[])", filter.statuses)
     if filter.test_codes or filter.loincs:
         condition = "(v.test_code = any(?::text[]) or v.loinc <> '' and v.loinc = any(?::text[]))"

@@ -474,7 +474,10 @@ result_version = Table(
     string("method"),  # by which it was measured: as the map says, else as the analyzer or a person said
     Index(None, "result_id", postgresql_where=text("id <> result_id")),  # see `store.versions`
     Index(None, "message_id"),
-    Index(None, "organization_id", "specimen_as_sent", postgresql_ops={"specimen_as_sent": "text_pattern_ops"}),
+    Index(  # of those that a natural key has only the beginning of: see `store.as_sent`
+        None, "organization_id", "specimen_as_sent", postgresql_ops={"specimen_as_sent": "text_pattern_ops"},
+        postgresql_where=text("octet_length(specimen_as_sent) > 12"),
+    ),
     postgresql_partition_by="RANGE (id)",
 )  # fmt: skip
 decision_before = Table(  # explanations of versions from before migration 0038; nothing is added
