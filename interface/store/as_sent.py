@@ -7,8 +7,6 @@ calculated says its specimen's barcode, and is found by the specimen.
 
 from __future__ import annotations
 
-from typing import Final
-
 from interface.domain.identity import BEGINNING as _WHOLE  # as in the index's condition
 
 _BEGINS = f"substr(convert_to(b.sent, 'UTF8') || decode(repeat('00', {_WHOLE}), 'hex'), 1, {_WHOLE})"

@@ -73,8 +73,8 @@ ALERT: Final = "alert"  # entered, or recovered: `store.alerts`
 ALERTS: Final = ("critical", "qc_problem", ALERT)  # kinds of rows for the laboratory's own people
 
 
-# Locks the counter, and is a statement of its own: the next one sees what was committed until this one had the lock, the
-# last pass among it.
+# Locks the counter, and is a statement of its own: the next one sees what was committed until this one had the lock,
+# the last pass among it.
 _LAST = "select value from lab.counter where name = $1 for update"
 _SEAL = """
 with due as (
@@ -87,6 +87,7 @@ with due as (
 update lab.counter set value = (select max(seq) from sealed) where name = $3 and exists (select from sealed)
 returning value
 """
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

@@ -84,11 +84,11 @@ async def test_versions_from_before_are_found_and_those_of_one_result_only(
         await connection.execute(_RESULT, of)
         monkeypatch.undo()
         await migrate.upgrade(empty_url)
-    number = f"select {last_version('r.id', 'r.version')} from lab.result r where r.id = $1"  # noqa: S608 - names of ours
+    newest = f"select {last_version('r.id', 'r.version')} from lab.result r where r.id = $1"  # noqa: S608 - names of ours
     versions = f"select id from {versions_of('= $1')} v order by version"  # noqa: S608 - names of ours
     for of, ids in made.items():
         assert [row["id"] for row in await connection.fetch(versions, of)] == ids
-        assert await connection.fetchval(number, of) == len(ids)
+        assert await connection.fetchval(newest, of) == len(ids)
         assert not await connection.fetch(versions, ids[-1]), "a version's id is no result's"
     several = f"select id from {versions_of('= any($1)')} v"  # noqa: S608 - names of ours
     both = await connection.fetch(several, [before, now])
