@@ -20,8 +20,15 @@ ASKED_MESSAGES = 64  # while clients ask, whom half of that keeps waiting half a
 
 @dataclass(frozen=True, slots=True)
 class Job:
+    """A message to decide. `lanes`: what must be kept in order, its specimens."""
+
     claim: Claim
     work: Work
+    lanes: frozenset[tuple[UUID, str]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        organization_id = self.claim.organization_id
+        object.__setattr__(self, "lanes", frozenset((organization_id, barcode) for barcode in self.work.barcodes))
 
     @property
     def analyzer(self) -> UUID:
@@ -30,11 +37,6 @@ class Job:
     @property
     def barrier(self) -> bool:
         return self.work.has_controls
-
-    @property
-    def lanes(self) -> frozenset[tuple[UUID, str]]:
-        """What must be kept in order: the message's specimens."""
-        return frozenset((self.claim.organization_id, barcode) for barcode in self.work.barcodes)
 
 
 @dataclass(slots=True)

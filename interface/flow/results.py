@@ -19,6 +19,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import structlog
+from asyncpg import Record
 
 from interface import telemetry
 from interface.domain.catalogue import Catalogue
@@ -50,7 +51,7 @@ from interface.store.ids import instant_of
 from interface.store.qc_gate import lock_judging
 from interface.store.results import AlreadySettled, Claim, Outcome
 from interface.store.rules import add_shadow
-from interface.store.stored_messages import StoredMessage, add_frames, read_messages
+from interface.store.stored_messages import StoredMessage, read_heads, with_frames
 from interface.store.surroundings import ordered_at_once
 
 log = structlog.get_logger(__name__)
@@ -108,6 +109,7 @@ class ResultWorker:
         self._database, self._find_link, self._limits = database, find_link, limits
         self._courtesy = Courtesy(busy, asked)
         self._waited_s = 0.0  # how long the oldest message of the window has waited
+        self._counted_s = float("-inf")  # when those that wait were counted last
         self._woken = asyncio.Event()
         self._organization_ids: set[UUID] | None = None  # of whose messages it decides; None: of all
         self.not_of: frozenset[UUID] = frozenset()  # links whose messages are left alone: who has them knows them
@@ -201,9 +203,18 @@ class ResultWorker:
             self._doubtful = True
             most = BUSY_MESSAGES if self._courtesy.busy() else CLAIM_MESSAGES
             claims = await store.claim(system, most, self._organization_ids, self.not_of)
-            telemetry.set_queue_depth(await store.depth(system) if claims else 0)
+            await self._count_waiting(system, whether=bool(claims))
         self._doubtful = False
         return claims
+
+    async def _count_waiting(self, system: Connection, *, whether: bool) -> None:
+        """Say how many messages wait. All are looked at for that: once a second, however fast they are claimed."""
+        now_s = asyncio.get_running_loop().time()
+        if not whether:
+            telemetry.set_queue_depth(0)
+        elif now_s - self._counted_s >= POLL_S:
+            self._counted_s = now_s
+            telemetry.set_queue_depth(await store.depth(system))
 
     async def _see_through(self, most: int) -> None:
         """Wait until no more than so many windows are being decided."""
@@ -246,32 +257,32 @@ class ResultWorker:
     async def _window(self, window: _Window) -> None:
         """Begin to decide claimed messages, in portions that fit into memory."""
         claims = window.claims
-        heads: dict[UUID, StoredMessage] = {}
+        heads: dict[UUID, Record] = {}
         for organization_id in {claim.organization_id for claim in claims}:
             ids = [claim.message_id for claim in claims if claim.organization_id == organization_id]
             async with self._database.by_index(organization_id) as connection:
-                heads |= await read_messages(connection, ids, with_frames=False)
+                heads |= await read_heads(connection, ids)
         portion: list[Claim] = []
         size = 0
         for claim in claims:
             head = heads.get(claim.message_id)
-            size += head.bytes if head else 0
+            size += head["bytes"] if head else 0
             if portion and size > LOAD_BYTES:
                 if not await self._portion(window, portion, heads):
                     return
                 await window.end()
-                portion, size = [], head.bytes if head else 0
+                portion, size = [], head["bytes"] if head else 0
             portion.append(claim)
         await self._portion(window, portion, heads)
 
-    async def _portion(self, window: _Window, claims: Sequence[Claim], heads: Mapping[UUID, StoredMessage]) -> bool:
+    async def _portion(self, window: _Window, claims: Sequence[Claim], heads: Mapping[UUID, Record]) -> bool:
         """False: one of them is to be tried again, and what was claimed after it has been given back."""
         messages: dict[UUID, StoredMessage] = {}
-        known = [heads[claim.message_id] for claim in claims if claim.message_id in heads]
-        for organization_id in {one.organization_id for one in known}:
-            own = {one.id: one for one in known if one.organization_id == organization_id}
+        known = [claim for claim in claims if claim.message_id in heads]
+        for organization_id in {claim.organization_id for claim in known}:
+            own = {one.message_id: heads[one.message_id] for one in known if one.organization_id == organization_id}
             async with self._database.by_index(organization_id) as connection:
-                messages |= await add_frames(connection, own)
+                messages |= await with_frames(connection, own)
         jobs = []
         whole = True
         for at, claim in enumerate(claims, 1):

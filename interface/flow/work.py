@@ -32,9 +32,13 @@ class Work:
     link: LinkContext
     decoded: DecodedMessage
     holds: tuple[HoldReason, ...] = ()  # what stands against the whole message
+    # The patient specimens it speaks of; results of one specimen are decided in the order they came.
+    barcodes: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _keyed: tuple[tuple[ObservedSpecimen, Observed, bytes], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        named = {self.barcode(one) for one in self.decoded.specimens if one.specimen_id and is_patient(one)}
+        object.__setattr__(self, "barcodes", tuple(sorted(named)))
         analyzer_id, message_id = str(self.link.analyzer_id), str(self.message.id)
         keyed = [
             (
@@ -51,11 +55,6 @@ class Work:
     @property
     def incomplete(self) -> bool:
         return self.message.state == "incomplete"
-
-    @property
-    def barcodes(self) -> list[str]:
-        """The patient specimens it speaks of; results of one specimen are decided in the order they came."""
-        return sorted({self.barcode(s) for s in self.decoded.specimens if s.specimen_id and is_patient(s)})
 
     def barcode(self, specimen: ObservedSpecimen) -> str:
         """What the specimen's id as sent is in the laboratory, by the rules of the link; "" when none was sent."""

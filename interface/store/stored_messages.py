@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
+from asyncpg import Record
+
+from interface.domain.record import record
 from interface.store.db import Connection
+from interface.store.ids import of_int
 from interface.store.journal import FRAME_BITS
 from interface.store.journal_sql import READ_FRAMES
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoredFrame:
     ordinal: int
     fn: int | None
@@ -22,7 +25,7 @@ class StoredFrame:
     received_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoredMessage:
     """A message with its frames, the last attempt of each ordinal, in order."""
 
@@ -52,23 +55,24 @@ SELECT id, organization_id, link_id, protocol, state, settled, control_id, messa
 """
 
 
-async def read_messages(
-    connection: Connection, message_ids: Sequence[UUID], *, with_frames: bool = True
-) -> dict[UUID, StoredMessage]:
-    """Messages by id, with their frames (last attempt of each ordinal) unless told otherwise; unknown ids left out."""
-    rows = await connection.fetch(_READ_MESSAGES, list(message_ids))
-    heads = {row["id"]: StoredMessage(**dict(row)) for row in rows}
-    return await add_frames(connection, heads) if with_frames else heads
+async def read_messages(connection: Connection, message_ids: Sequence[UUID]) -> dict[UUID, StoredMessage]:
+    """Messages by id, with their frames (last attempt of each ordinal); unknown ids left out."""
+    return await with_frames(connection, await read_heads(connection, message_ids))
 
 
-async def add_frames(connection: Connection, heads: Mapping[UUID, StoredMessage]) -> dict[UUID, StoredMessage]:
-    """Sealed messages that were read without their frames, with them."""
+async def read_heads(connection: Connection, message_ids: Sequence[UUID]) -> dict[UUID, Record]:
+    """Messages by id, not their frames; unknown ids left out."""
+    return {row["id"]: row for row in await connection.fetch(_READ_MESSAGES, list(message_ids))}
+
+
+async def with_frames(connection: Connection, heads: Mapping[UUID, Record]) -> dict[UUID, StoredMessage]:
+    """Sealed messages whose heads were read, with their frames."""
     frames: dict[UUID, dict[int, StoredFrame]] = {message_id: {} for message_id in heads}
-    last = [UUID(int=message_id.int | (1 << FRAME_BITS) - 1) for message_id in heads]
-    for row in await connection.fetch(READ_FRAMES, list(heads), last):
+    last = [of_int(message_id.int | (1 << FRAME_BITS) - 1) for message_id in heads]
+    for message_id, *frame in await connection.fetch(READ_FRAMES, list(heads), last):
         # in order of (ordinal, attempt): the last attempt wins
-        frames[row["message_id"]][row["ordinal"]] = StoredFrame(*list(row)[1:])
-    return {one.id: replace(one, frames=tuple(frames[one.id].values())) for one in heads.values()}
+        frames[message_id][frame[0]] = StoredFrame(*frame)
+    return {id_: StoredMessage(**dict(head), frames=tuple(frames[id_].values())) for id_, head in heads.items()}
 
 
 async def read_message(connection: Connection, message_id: UUID) -> StoredMessage | None:
