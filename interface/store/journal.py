@@ -38,7 +38,7 @@ from interface.store.ids import of_int, uuid7_number
 from interface.store.journal_line import Line, Session
 from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, RECOVER, SEAL_CUT
 from interface.store.notes import Notes
-from interface.store.pressure import Pressure
+from interface.store.pressure import Lane, Pressure
 
 log = structlog.get_logger()
 
@@ -146,7 +146,7 @@ class Append(NamedTuple):
         return tuple((row.link_id, row.digest) for row in self.messages if row.digest is not None)
 
     @property
-    def lane(self) -> tuple[UUID, str] | None:
+    def lane(self) -> Lane | None:
         """The connection, where it may have more than one append under way (MLLP has): they keep their order."""
         return (self.messages[0].link_id, self.messages[0].peer) if self.messages else None
 
@@ -158,7 +158,7 @@ class _Entry:
     append: Append | BlockRow
     size: int
     keys: tuple[tuple[UUID, bytes], ...]
-    lane: tuple[UUID, str] | None
+    lane: Lane | None
     done: asyncio.Future[frozenset[UUID]]
     deadline: float
 
@@ -252,7 +252,7 @@ class Journal:
         append: Append | BlockRow,
         size: int,
         keys: tuple[tuple[UUID, bytes], ...],
-        lane: tuple[UUID, str] | None,
+        lane: Lane | None,
     ) -> asyncio.Future[frozenset[UUID]]:
         # One append may be larger than the limit: alone it is taken, else its message never could be.
         if self._stopping or (self._waiting_bytes and self._waiting_bytes + size > WAITING_BYTES):
@@ -260,6 +260,7 @@ class Journal:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[frozenset[UUID]] = loop.create_future()
         self.appended_at = now = loop.time()
+        self._pressure.came(now, lane)
         deadline = now + self._commit_wait_s
         self._waiting.append(_Entry(append, size, keys, lane, done, deadline))
         self._waiting_bytes += size
@@ -364,7 +365,7 @@ class Journal:
         finally:
             self._under_way = max(self._now_under_way, self._under_way)  # the group is, until it is answered
             self._flying = [other for other in self._flying if other is not group]
-            self._pressure.ended(loop.time(), len(group))
+            self._pressure.ended(loop.time(), [entry.lane for entry in group])
             self._halves.landed(began, loop.time())
             self._landed.set()
         return True
