@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.fhir.validators import NAMES, judge, needs_node
+from tests.fhir.validators import NAMES, judge, needs_node, official_schema
 
 GOOD: dict[str, Any] = {
     "resourceType": "Observation",
@@ -52,3 +52,14 @@ def test_each_validator_catches_the_faults_that_it_is_there_for() -> None:
     for name in NAMES:
         assert any(name in by for _, by in FAULTS.values())
     print("\n" + "\n".join(f"{fault:30} {' '.join(sorted(by))}" for fault, by in caught.items()))
+
+
+@needs_node
+def test_the_schema_is_held_against_what_is_in_a_bundle() -> None:
+    for change, wrong in (({}, 0), ({"statusX": "final"}, 1)):
+        entries = [{"fullUrl": "urn:x:1", "resource": GOOD}, {"resource": json.loads(planted(change))}]
+        bundle = {"resourceType": "Bundle", "type": "collection", "entry": entries}
+        nested = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": bundle}]}
+        for one in (bundle, nested):
+            assert len(official_schema([json.dumps(one).encode()])[0]) == wrong
+    assert official_schema([b'{"resourceType": "Bundle", "type": "collection", "entry": [{"x": 1}]}']) != [[]]

@@ -44,9 +44,21 @@ def _by_schema(kind: str) -> Draft6Validator:
 def official_schema(resources: Sequence[bytes]) -> list[Faults]:
     found = []
     for resource in map(json.loads, resources):
-        errors = _by_schema(resource["resourceType"]).iter_errors(resource)
+        parts = _parts(resource)
+        errors = [error for one in parts for error in _by_schema(one["resourceType"]).iter_errors(one)]
         found.append([f"{error.json_path} {error.message}"[:300] for error in errors])
     return found
+
+
+def _parts(resource: dict[str, Any]) -> list[dict[str, Any]]:
+    """A resource; of a Bundle those in it, and it without them: for each the schema would try all 187 types there are,
+    as in its root."""
+    if resource["resourceType"] != "Bundle":
+        return [resource]
+    entries = resource.get("entry", [])
+    inside = [part for entry in entries if "resource" in entry for part in _parts(entry["resource"])]
+    bare = [{name: value for name, value in entry.items() if name != "resource"} for entry in entries]
+    return [{**resource, "entry": bare} if entries else resource, *inside]
 
 
 def fhir_resources(resources: Sequence[bytes]) -> list[Faults]:
