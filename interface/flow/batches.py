@@ -15,7 +15,6 @@ from interface.flow.work import Work
 from interface.store.results import Claim
 
 BATCH_MESSAGES = 128  # decided in one transaction: a score of statements, whatever their number
-ASKED_MESSAGES = 64  # while clients ask, whom half of that keeps waiting half as long
 
 
 @dataclass(frozen=True, slots=True)

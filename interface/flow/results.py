@@ -30,7 +30,7 @@ from interface.driver.sent_at import sent_at
 from interface.errors import StoreError
 from interface.flow import qc
 from interface.flow.around import add_neighbours, gate_beside, rules_for, surroundings, used_by
-from interface.flow.batches import ASKED_MESSAGES, BATCH_MESSAGES, Batch, Job, batches, urgent_first
+from interface.flow.batches import BATCH_MESSAGES, Batch, Job, batches, urgent_first
 from interface.flow.context import LinkContext
 from interface.flow.controls import controls_of
 from interface.flow.courtesy import Courtesy
@@ -316,10 +316,9 @@ class ResultWorker:
 
     async def _batches(self, jobs: Sequence[Job]) -> list[Batch]:
         """The messages in batches; what was ordered at once first, where one batch does not take them all."""
-        most = ASKED_MESSAGES if self._courtesy.asked() else BATCH_MESSAGES
-        made = batches(jobs, most)
+        made = batches(jobs)
         urgent = await self._urgent(jobs) if len(made) > 1 else set()
-        return batches(urgent_first(jobs, urgent), most) if urgent else made
+        return batches(urgent_first(jobs, urgent)) if urgent else made
 
     async def _urgent(self, jobs: Sequence[Job]) -> set[tuple[UUID, str]]:
         """Which of their specimens were ordered at once."""
