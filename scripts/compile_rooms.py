@@ -5,7 +5,8 @@
 What is compiled: pyproject.toml, [tool.labora] compiled. Why, and why it is safe: docs/decisions/compiled-rooms.md.
 The dataclasses among them get an `__init__` that is written out, which mypyc compiles; the one that `dataclasses` makes
 stays interpreted, and is the dearer way to make a native object. Records and drafts, in which nothing leads back to
-themselves, are left to no garbage collector. Nothing else of a source is touched.
+themselves, are left to no garbage collector. What a module says once, by a name in capitals, is final: machine code has
+it at hand, where it looks for any other name of a module in a table each time. Nothing else of a source is touched.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeAlias
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ["LABORA_PURE"] = "1"  # what is compiled anew is not imported here
@@ -30,18 +33,25 @@ sys.path.insert(0, str(ROOT))
 from interface.compiled import FOLDER, GROUP, LIBRARY, MANIFEST, Manifest, changed, digest, read_manifest  # noqa: E402
 
 WORK = ROOT / ".build" / "compiling"
-FLAGS = ("-O2", "-g0", "-fPIC", "-w", "-fwrapv", "-DNDEBUG")
+FLAGS = ("-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-w", "-fwrapv", "-DNDEBUG")
 RECORDS, ACYCLIC = ("record", "draft"), "@mypyc_attr(acyclic=True)"
+CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*")
 MYPY = "[mypy]\nstrict = true\nfollow_imports = silent\nignore_missing_imports = true\nwarn_unused_ignores = false\n"
 
 
-# ---- dataclasses written out ----------------------------------------------------------------------------------------
+# ---- dataclasses written out, constants final -----------------------------------------------------------------------
+
+Edit: TypeAlias = tuple[int, int, list[str]]  # the first and last line that it takes the place of
 
 
 def expand(text: str) -> str:
-    """The module's source with an `__init__` in each of its dataclasses, records and drafts that has no base."""
-    lines, edits, used = text.split("\n"), [], False
-    for node in ast.parse(text).body:
+    """The module's source with an `__init__` in each of its dataclasses, records and drafts that has no base, and with
+    its constants final."""
+    lines, used = text.split("\n"), False
+    tree = ast.parse(text)
+    edits: list[Edit] = _finals(tree)
+    final = bool(edits)
+    for node in tree.body:
         if isinstance(node, ast.ClassDef) and not node.bases:
             for decorator in node.decorator_list:
                 if (made := _expanded(node, decorator)) is not None:
@@ -52,6 +62,8 @@ def expand(text: str) -> str:
     text, imports = "\n".join(lines), []
     if used and not re.search(r"^from dataclasses import .*\bdataclass\b", text, re.M):
         imports.append("from dataclasses import dataclass")
+    if final:
+        imports.append("from typing import Final")
     if f"\n{ACYCLIC}\n" in text:  # read by mypyc; what runs has no need of mypy
         imports += [
             "from typing import TYPE_CHECKING",
@@ -62,7 +74,38 @@ def expand(text: str) -> str:
     return text.replace(future, future + "".join(f"{line}\n" for line in imports), 1)
 
 
-def _expanded(node: ast.ClassDef, decorator: ast.expr) -> list[tuple[int, int, list[str]]] | None:
+def _finals(tree: ast.Module) -> list[Edit]:
+    """The assignments of constants: names in capitals that the module gives a value once."""
+    given = Counter(
+        name.id for name in ast.walk(tree) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+    )
+    given.update(name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in 2 * node.names)
+    edits = []
+    for node in tree.body:
+        made: list[str] = []
+        if isinstance(node, ast.AnnAssign) and node.value is not None and _constant(node.target, node.value, given):
+            kind = ast.unparse(node.annotation)
+            if not kind.startswith(("Final", "TypeAlias")):
+                made = [f"{ast.unparse(node.target)}: Final[{kind}] = {ast.unparse(node.value)}"]
+        elif isinstance(node, ast.Assign) and len(node.targets) == 1:
+            pairs = [(node.targets[0], node.value)]
+            if isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple):
+                pairs = list(zip(node.targets[0].elts, node.value.elts, strict=True))
+            if all(_constant(name, value, given) for name, value in pairs):
+                made = [f"{ast.unparse(name)}: Final = {ast.unparse(value)}" for name, value in pairs]
+        if made:
+            edits.append((node.lineno, node.end_lineno or 0, made))
+    return edits
+
+
+def _constant(name: ast.expr, value: ast.expr, given: Mapping[str, int]) -> bool:
+    """Neither another name for a class or type, nor one that is not at hand from the beginning to the end."""
+    if isinstance(value, ast.Name) or (isinstance(value, ast.Call) and "Var" in ast.unparse(value.func)):
+        return False
+    return isinstance(name, ast.Name) and CONSTANT.fullmatch(name.id) is not None and given[name.id] == 1
+
+
+def _expanded(node: ast.ClassDef, decorator: ast.expr) -> list[Edit] | None:
     """What takes the place of which lines of a class; None where the decorator makes no dataclass of it."""
     called = decorator.func if isinstance(decorator, ast.Call) else decorator
     own = {one.name for one in node.body if isinstance(one, ast.FunctionDef)}

@@ -233,6 +233,40 @@ def test_a_dataclass_that_is_written_out_is_the_same_dataclass(tool: dict[str, A
     assert hash(replace(other, c=())) == hash(replace(one, c=()))
 
 
+CONSTANTS = """
+from __future__ import annotations
+
+LIMIT = 5
+LOW, HIGH = 1, LIMIT + 1
+FIRST, SECOND = [1, 2]
+TABLE: dict[str, int] = {}
+SAME = Limits
+T = TypeVar("T")
+said = 1
+TWICE = 1
+TWICE = 2
+COUNTED = 0
+
+
+def count() -> None:
+    global COUNTED
+    COUNTED = 1
+"""
+
+
+def test_names_in_capitals_that_get_a_value_once_are_final(tool: dict[str, Any]) -> None:
+    """The others as they were: what changes, types by another name, what is not one name and one value."""
+    wanted = CONSTANTS
+    for plain, final in (
+        ("LIMIT = 5", "LIMIT: Final = 5"),
+        ("LOW, HIGH = 1, LIMIT + 1", "LOW: Final = 1\nHIGH: Final = LIMIT + 1"),
+        ("TABLE: dict[str, int] = {}", "TABLE: Final[dict[str, int]] = {}"),
+        ("annotations\n", "annotations\nfrom typing import Final\n"),
+    ):
+        wanted = wanted.replace(plain, final, 1)
+    assert tool["expand"](CONSTANTS) == wanted
+
+
 def test_what_may_be_none_and_is_made_by_default_is_not_compiled(tool: dict[str, Any]) -> None:
     text = SOURCE.replace("a: int | None = None", "a: list[int] | None = field(default_factory=list)")
     with pytest.raises(SystemExit, match="may be None"):

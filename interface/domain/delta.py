@@ -38,6 +38,7 @@ _RCV_DECIMALS = 6  # of a per cent: far finer than any variation is known
 _HOLDS, _PASS = (HoldReason.DELTA,), Finding.PASS
 _ONE, _TWO, _HUNDRED, _DAY_S, _HOUR_S = Decimal(1), Decimal(2), Decimal(100), Decimal(86_400), Decimal(3600)
 _SECOND = timedelta(seconds=1)
+_SUBTRACT, _MULTIPLY = EXACT.subtract, EXACT.multiply  # at hand: they are asked for each result
 
 
 class DeltaKind(StrEnum):
@@ -196,7 +197,7 @@ def _checked(rule: Delta, facts: Facts, version: str) -> Verdict:
 
 def _compared(rule: Delta, facts: Facts, number: Decimal, before: Decimal, passed: timedelta, version: str) -> Verdict:
     """Compare without dividing: 100 (x - p) with the limit times |p|, a rate with the limit times the time."""
-    difference = EXACT.subtract(number, before)
+    difference = _SUBTRACT(number, before)
     up, down, kind = rule.up, rule.down, rule.kind
     change, unit = difference, _ONE
     if kind in _IN_UNITS:
@@ -207,7 +208,7 @@ def _compared(rule: Delta, facts: Facts, number: Decimal, before: Decimal, passe
             except UnknownUnit:
                 return _unknown(rule, version, "the rule's limit is in a unit that cannot be compared")
     elif before:
-        change, unit = EXACT.multiply(difference, _HUNDRED), before.copy_abs()
+        change, unit = _MULTIPLY(difference, _HUNDRED), before.copy_abs()
     elif difference:
         return _unknown(rule, version, "a change from zero is no percentage")
     if kind in _RATES:
@@ -217,9 +218,11 @@ def _compared(rule: Delta, facts: Facts, number: Decimal, before: Decimal, passe
         change = EXACT.multiply(change, _DAY_S if rule.per is Per.DAY else _HOUR_S)
         unit = EXACT.multiply(unit, Decimal(seconds))
     previous = facts.previous.version_id if facts.previous else ""
-    if up is not None and change > EXACT.multiply(up, unit):
-        return _failed(rule, version, DELTA_UP, previous, EXACT.divide(change, unit), up)
-    if down is not None and change.copy_negate() > EXACT.multiply(down, unit):
+    # A limit is not below zero, and what it is multiplied with is above: a change is beyond one on its own side only.
+    if not change.is_signed():
+        if up is not None and change > _MULTIPLY(up, unit):
+            return _failed(rule, version, DELTA_UP, previous, EXACT.divide(change, unit), up)
+    elif down is not None and change.copy_abs() > _MULTIPLY(down, unit):
         return _failed(rule, version, DELTA_DOWN, previous, EXACT.divide(change, unit), down.copy_negate())
     inputs = {"previous": previous, "difference": str(difference)}
     return Verdict(CHECK, _PASS, "the change is within the limit", rule.name, version, inputs)

@@ -78,7 +78,16 @@ def _when(instrument_time: str, message: str) -> bytes:
     return _told(instrument_time) + _told(message)
 
 
+_TOLD: dict[str, bytes] = {}
+_MOST_TOLD = 4096
+
+
 def _told(part: str) -> bytes:
-    """The part so that it is told from the next."""
-    encoded = part.encode("utf-8", "surrogatepass")
-    return len(encoded).to_bytes(4, "big") + encoded
+    """The part so that it is told from the next. Most are the same in every message, or in every result of one."""
+    known = _TOLD.get(part)
+    if known is None:
+        if len(_TOLD) >= _MOST_TOLD:
+            _TOLD.clear()
+        encoded = part.encode("utf-8", "surrogatepass")
+        known = _TOLD[part] = len(encoded).to_bytes(4, "big") + encoded
+    return known

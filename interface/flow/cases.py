@@ -160,8 +160,8 @@ class Beside:
 
     specimen: SpecimenFacts | None = None
     known: tuple[KnownResult, ...] = ()
-    led: Mapping[str, tuple[Led, ...]] = field(default_factory=dict)
-    neighbours: Mapping[str, Neighbours] = field(default_factory=dict)
+    led: dict[str, tuple[Led, ...]] = field(default_factory=dict)
+    neighbours: dict[str, Neighbours] = field(default_factory=dict)
     waited: Mapping[UUID, Waited] = field(default_factory=dict)
     gone: Mapping[str, KnownResult] = field(default_factory=dict)  # calculated and taken back, by order item
 

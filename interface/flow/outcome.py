@@ -96,6 +96,7 @@ class Surroundings:
     neighbours: dict[str, dict[str, Neighbours]] = field(default_factory=dict)  # by specimen, then test
     waited: dict[UUID, Waited] = field(default_factory=dict)  # by version, of results that wait
     made: dict[str, list[Made]] = field(default_factory=dict)  # by specimen, not among the locked results yet
+    persons: dict[tuple[str, ...], list[SpecimenFacts]] = field(default_factory=dict)  # once somebody has asked
 
     def add_neighbours(self, found: Mapping[str, Mapping[str, Neighbours]]) -> None:
         """By specimen, then test."""
@@ -108,6 +109,13 @@ class Surroundings:
         alone = [each for each in self.made if len(self.locked.by_id[each].family) < 2]
         for each in alone:
             del self.made[each]
+
+    def of_person(self, person: tuple[str, ...]) -> list[SpecimenFacts]:
+        """The person's specimens, of those that are locked."""
+        if not self.persons:
+            for one in self.locked.by_id.values():
+                self.persons.setdefault(one.person, []).append(one)
+        return self.persons.get(person, [])
 
     @property
     def specimens(self) -> Mapping[str, tuple[SpecimenFacts, ...]]:
@@ -145,13 +153,16 @@ def decisions(
     contexts: dict[str, DecisionContext] = {}
     came, timezone, incomplete = _came(work.message.state, work.link.name), work.link.settings.timezone, work.incomplete
     received_at = work.message.received_at
-    ids = iter(uuid7s(len(work.observations())))
+    ids = uuid7s(len(work.observations()))[::-1]
+    sent_time, at_instrument = "", instant("", timezone)  # one message, one time for most of its results
     for specimen, observed, context, key in _observations(work, catalogue, at, rules):
         decision = decide(observed, specimen, context)
-        at_instrument = instant(observed.instrument_time, timezone)
+        if observed.instrument_time != sent_time:
+            sent_time = observed.instrument_time
+            at_instrument = instant(sent_time, timezone)
         if rules.used is not None and decision.test is not None:
             observed = _with_lots(observed, decision.test, rules.used, measured_at(at_instrument, received_at))
-        case = Case(key, decision, _ANALYZER, observed, specimen, came, None, at_instrument, next(ids))
+        case = Case(key, decision, _ANALYZER, observed, specimen, came, None, at_instrument, ids.pop())
         known, retracted, rerun = at.current.get(key), at.retracted.get(key), at.reruns.get(key)
         if rerun is None and work.message.duplicate_of is not None:
             continue
@@ -342,10 +353,8 @@ def remember(
     received_at = by.received_at if by is not None else None
     others = [
         one
-        for one in at.locked.by_id.values()
-        if one.id != specimen.id
-        and one.person == specimen.person
-        and (one.type, one.time_point_min) == (specimen.type, specimen.time_point_min)
+        for one in at.of_person(specimen.person)
+        if one.id != specimen.id and one.type == specimen.type and one.time_point_min == specimen.time_point_min
     ]
     for other in others:
         for case in decided.cases:
@@ -592,6 +601,15 @@ def instant(text: str, timezone: str) -> datetime | None:
     return instrument_instant(text, ZoneInfo(timezone))
 
 
-@lru_cache(maxsize=4096)  # the same tests in every message, the same specimen in every result of one
+_UUIDS: dict[str, UUID] = {}
+_MOST_UUIDS = 4096
+
+
 def _uuid(text: str) -> UUID:
-    return read_id(text)
+    """Of what comes again: the same tests in every message, the same specimen in every result of one."""
+    known = _UUIDS.get(text)
+    if known is None:
+        if len(_UUIDS) >= _MOST_UUIDS:
+            _UUIDS.clear()
+        known = _UUIDS[text] = read_id(text)
+    return known

@@ -74,6 +74,7 @@ class Part:
 
     id: UUID
     steps: str
+    quoted: str  # the id, as what refers to it says it
 
 
 # By organization: what was written before, each with what it is kept as from its second time on. `_runs`: of steps that
@@ -101,7 +102,7 @@ def in_parts(organization_id: UUID, explanations: Iterable[Sequence[Step]]) -> t
             texts.append(_in_runs(organization_id, steps, runs, parts))
             continue
         parts[part.id] = part
-        texts.append(f"[{_text([str(part.id), *inputs])}]")
+        texts.append(f"[[{part.quoted},{_text(inputs)[1:]}]")
     return texts, list(parts.values())
 
 
@@ -132,7 +133,8 @@ def _with_holes(organization_id: UUID, steps: Iterable[Step]) -> Part:
 
 def _part(organization_id: UUID, steps: str) -> Part:
     digest = blake2b(organization_id.bytes + steps.encode(), digest_size=16).digest()
-    return Part(of_int(int.from_bytes(digest)), steps)
+    made = of_int(int.from_bytes(digest))
+    return Part(made, steps, f'"{made}"')
 
 
 def _in_runs(
@@ -169,7 +171,7 @@ def _piece(
             return steps
         part = known[run] = _part(organization_id, steps)
     parts[part.id] = part
-    return f'"{part.id}"'
+    return part.quoted
 
 
 def read_steps(text: str | bytes) -> tuple[Step, ...]:

@@ -24,7 +24,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _lock = threading.Lock()
 _random: list[int] = []  # from the system's generator, a page at a time: asking it for each id costs more than the id
 _LOW: Final = (1 << 30) - 1  # the part of the counter after the variant
-_HALVES: Final = struct.Struct("!QQ")
+_BYTES: Final = struct.Struct("16s")
 _PAGE: Final = struct.Struct("512Q")
 _last_ms = -1
 _last_counter = 0
@@ -77,15 +77,21 @@ def uuid7s(count: int) -> list[UUID]:
     global _last_ms, _last_counter
     with _lock:
         first = _count_on()
+        if (first & _LOW) + count > _LOW:  # on to where the part before the variant is the same in all of them
+            first = (first | _LOW) + 1
         if first + count >= _COUNTER_LIMIT:
-            _last_ms, _last_counter = _last_ms + 1, _fresh_counter()
+            _last_ms, _last_counter = _last_ms + 1, _fresh_counter() & ~_LOW
             first = _last_counter
         _last_counter = first + count
-        high = _number(_last_ms, 0, 0) >> 64
-    tails = struct.unpack(f"{count}I", os.urandom(4 * count))
-    counted = zip(range(first, first + count), tails, strict=True)
-    pack = _HALVES.pack  # `_number` in two halves
-    return [FastUUID(pack(high | at >> 30, _VARIANT | (at & _LOW) << 32 | tail)) for at, tail in counted]
+        head = _number(_last_ms, first, 0).to_bytes(16)
+    low = 0x2 << 30 | first & _LOW  # the variant before it
+    counted = struct.pack(f"!{count}I", *range(low, low + count))
+    tails = os.urandom(4 * count)
+    made = bytearray(head * count)
+    for at in range(4):  # a byte of all of them at once
+        made[8 + at :: 16] = counted[at::4]
+        made[12 + at :: 16] = tails[at::4]
+    return [FastUUID(one) for (one,) in _BYTES.iter_unpack(made)]
 
 
 def read_id(text: str) -> UUID:

@@ -111,7 +111,7 @@ class _Pieces(dict[Any, bytes]):
             self[value] = piece
         return piece
 
-    def again(self, values: Sequence[Any]) -> Iterable[bytes]:
+    def again(self, values: tuple[Any, ...]) -> Iterable[bytes]:
         """The fields of values that come again, many of them in a row."""
         pieces: list[bytes] = []
         last, piece = values[0], self[values[0]]
@@ -121,13 +121,19 @@ class _Pieces(dict[Any, bytes]):
             pieces.append(piece)
         return pieces
 
-    def once(self, values: Sequence[Any]) -> Iterable[bytes]:
+    def once(self, values: tuple[Any, ...]) -> Iterable[bytes]:
         """The fields of values that hardly do."""
         oid, write, pack = self._oid, self._write, _LENGTH.pack
-        written = [None if value is None else write(value) for value in values]
-        return [self._none if one is None else oid + pack(len(one)) + one for one in written]
+        pieces: list[bytes] = []
+        for value in values:
+            if value is None:
+                pieces.append(self._none)
+            else:
+                one = write(value)
+                pieces.append(oid + pack(len(one)) + one)
+        return pieces
 
-    def ids(self, values: Sequence[UUID | None]) -> Iterable[bytes]:
+    def ids(self, values: tuple[UUID | None, ...]) -> Iterable[bytes]:
         """The same of ids."""
         head, none = self._oid + _LENGTH.pack(16), self._none
         return [none if value is None else head + value.bytes for value in values]
@@ -137,7 +143,7 @@ class _Pieces(dict[Any, bytes]):
 _kept: dict[str, _Pieces] = {}
 
 
-def _fields(kept: _Pieces, kind: str, *, again: bool) -> Callable[[Sequence[Any]], Iterable[bytes]]:
+def _fields(kept: _Pieces, kind: str, *, again: bool) -> Callable[[tuple[Any, ...]], Iterable[bytes]]:
     if again:
         return kept.again
     return kept.ids if kind == "uuid" else kept.once
@@ -176,9 +182,9 @@ class Columns:
         parts: list[Iterable[bytes]] = []
         same = self._head  # the beginning of each row, and then what is the same in all of them until one differs
         for name, number, again, field in self._columns:
-            column = columns[name]
+            column = tuple(columns[name])
             if number:  # those that are equal are not the same: 4.10 says more than 4.1
-                column = [None if value is None else str(value) for value in column]
+                column = tuple([None if value is None else str(value) for value in column])
             first = column[0]
             if again and first == column[-1] and column.count(first) == count:
                 same += next(iter(field((first,))))

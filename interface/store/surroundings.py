@@ -120,7 +120,7 @@ class Locked:
     by_id: Mapping[str, SpecimenFacts] = field(default_factory=dict)
     closed: frozenset[str] = frozenset()
     results: dict[str, tuple[KnownResult, ...]] = field(default_factory=dict)  # by the id of their specimen
-    led: Mapping[str, tuple[Led, ...]] = field(default_factory=dict)  # by order item
+    led: dict[str, tuple[Led, ...]] = field(default_factory=dict)  # by order item
     gone: Mapping[str, KnownResult] = field(default_factory=dict)  # calculated and taken back, by order item
 
 
