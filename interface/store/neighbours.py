@@ -80,10 +80,11 @@ class _Near:
 # All that is known of a person, if it is little: one walk down the index for all tests, to which the results of one
 # specimen come together. Where there are `most`, this is not all of it (`more`), and nothing else is said.
 _ALL = """
-SELECT p.side, g.specimen_id::text, g.at, s.type, s.time_point_min, g.tests, g.versions, g.number = p.most AS more
+SELECT p.side, g.specimen_id::text, g.at, s.type, s.time_point_min, g.tests::text[], g.versions::text[],
+       g.number = p.most AS more
 FROM unnest($1::int[], $2::uuid[], $3::int[]) AS p (side, patient_id, most)
 CROSS JOIN LATERAL (
-    SELECT specimen_id, effective_at AS at, array_agg(test_id::text) AS tests, array_agg(version_id::text) AS versions,
+    SELECT specimen_id, effective_at AS at, array_agg(test_id) AS tests, array_agg(version_id) AS versions,
            sum(count(*)::int) OVER () AS number, row_number() OVER () AS place
       FROM (SELECT test_id, specimen_id, effective_at, version_id FROM lab.result
              WHERE patient_id = p.patient_id AND reportable AND status IN ('final', 'corrected', 'amended')
@@ -93,8 +94,8 @@ CROSS JOIN LATERAL (
 LEFT JOIN lab.specimen s ON s.id = g.specimen_id
 WHERE g.number < p.most OR g.place = 1
 """
-# So many tests must be asked for, and so many results of a person may there be beyond twice as many. It costs a fifth
-# of what a walk for each test does; where it was in vain, as much once more.
+# So many tests must be asked for, and so many results of a person may there be beyond twice as many. It costs less than
+# half of what a walk for each test does; where it was in vain, these cost as much more.
 _MANY: Final = 6
 # A walk for each test, to the newest result: mostly it is the one before the specimen, and then none is after it. The
 # questions about one specimen and record lie together, from `first` to `last`.

@@ -235,11 +235,14 @@ def _specimen(
 
 # There are many items, which are read as few rows, and few follow-ups.
 _ITEMS = """
-SELECT i.specimen_id, i.order_id::text, array_agg(i.id::text), array_agg(i.test_id::text), array_agg(i.status),
-       bool_or(f.led) IS TRUE
-FROM lab.order_item i
-LEFT JOIN LATERAL (SELECT true AS led FROM lab.follow_up WHERE order_item_id = i.id LIMIT 1) f ON true
-WHERE i.specimen_id = ANY($1) GROUP BY i.specimen_id, i.order_id
+SELECT specimen_id, order_id::text, array_agg(id::text), array_agg(test_id::text), array_agg(status)
+FROM lab.order_item WHERE specimen_id = ANY($1) GROUP BY specimen_id, order_id
+"""
+# The items of an order were made together: one walk says that none of a specimen's has any.
+_ANY_LED = """
+SELECT s.id FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS s (id, first, last)
+CROSS JOIN LATERAL (
+    SELECT FROM lab.follow_up WHERE order_item_id BETWEEN s.first AND s.last ORDER BY order_item_id LIMIT 1) f
 """
 # One by one, by their index. Of what was cancelled only a dilution that an analyzer was told of: the run that comes may
 # be diluted all the same.
@@ -263,15 +266,16 @@ async def _items(
 ) -> tuple[dict[UUID, list[OrderedItem]], dict[str, tuple[Led, ...]]]:
     """By specimen, in the order of their ids; and the follow-ups that each of them answers."""
     items: dict[UUID, list[OrderedItem]] = {}
-    asked: list[UUID] = []
-    for specimen_id, order_id, ids, tests, states, led in await connection.fetch(_ITEMS, list(specimen_ids)):
+    for specimen_id, order_id, ids, tests, states in await connection.fetch(_ITEMS, list(specimen_ids)):
         of_order = list(map(OrderedItem, ids, tests, repeat(order_id), map(_ITEM_STATUS.__getitem__, states)))
         items[specimen_id] = [*items.get(specimen_id, ()), *of_order]
-        if led:
-            asked.append(specimen_id)
+    if not items:
+        return items, {}
     for one in items.values():
         one.sort(key=_ID)
-    return items, await _led(connection, asked) if asked else {}
+    bounds = [one[0].id for one in items.values()], [one[-1].id for one in items.values()]
+    found = await connection.fetch(_ANY_LED, list(items), *bounds)
+    return items, await _led(connection, [row[0] for row in found]) if found else {}
 
 
 async def _led(connection: Connection, specimen_ids: Collection[UUID]) -> dict[str, tuple[Led, ...]]:

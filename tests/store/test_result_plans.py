@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 
-from interface.store import results
+from interface.store import results, surroundings
+from interface.store.ids import uuid7
 from tests.flow.laboratory import laboratory
 
 
@@ -42,3 +43,11 @@ async def test_whether_a_specimen_was_measured_before_is_one_walk(database_url: 
         text = "\n".join(row[0] for row in plan)
     assert "Index Only Scan using result_organization_id_natural_key_key" in text, text
     assert "natural_key >= b.low) AND (natural_key < b.high" in text
+
+
+async def test_whether_any_item_of_a_specimen_has_a_follow_up_is_one_walk(database_url: str) -> None:
+    async with laboratory(database_url) as lab, lab.database.by_index(lab.organization_id) as connection:
+        plan = await connection.fetch(f"explain (costs off) {surroundings._ANY_LED}", [uuid7()], [uuid7()], [uuid7()])
+        text = "\n".join(row[0] for row in plan)
+    assert "Index Scan using follow_up_order_item_id_idx" in text, text
+    assert "order_item_id >= s.first) AND (order_item_id <= s.last" in text
