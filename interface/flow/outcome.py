@@ -48,7 +48,7 @@ from interface.flow.work import Rerun, Work
 from interface.settings import Unsolicited
 from interface.store.controls import ControlResult
 from interface.store.criticals import Judged
-from interface.store.ids import read_id, uuid7, uuid7s
+from interface.store.ids import known_id, read_id, uuid7, uuid7s
 from interface.store.neighbours import Neighbours, nearer
 from interface.store.results import CurrentResult, Effects, FollowUpRow, Outcome, ResultVersion, Said
 from interface.store.rules import ShadowRow
@@ -471,11 +471,11 @@ def version_of(case: Case, by: By) -> ResultVersion:
             _RULE_SET if ruled else by.kind,  # actor_kind
             by.rule_set_id if ruled else by.id,  # actor_id
             by.analyzer_id if analyzer else None,  # analyzer_id
-            _uuid(specimen.id) if specimen else None,  # specimen_id
-            _uuid(decision.patient_id) if decision.patient_id else None,  # patient_id
-            _uuid(item.order_id) if item and item.order_id else None,  # order_id
+            known_id(specimen.id) if specimen else None,  # specimen_id
+            known_id(decision.patient_id) if decision.patient_id else None,  # patient_id
+            known_id(item.order_id) if item and item.order_id else None,  # order_id
             read_id(item.id) if item else None,  # order_item_id
-            _uuid(test.id) if test else None,  # test_id
+            known_id(test.id) if test else None,  # test_id
             observed.location,  # location
             (case.sent.specimen_id or "") if case.sent else specimen.barcode if specimen else "",  # specimen_as_sent
             observed.code,  # code
@@ -583,33 +583,13 @@ def judged_of(versions: Iterable[ResultVersion]) -> list[Judged]:
     """The versions as the tasks to tell somebody of critical results see them. What is the first of its result, and is
     not critical, opens none and changes none."""
     return [
-        Judged(
-            one.result_id,
-            one.id,
-            critical,
-            fresh=one.fresh,
-            pending=one.pending,
-            settled=one.status in RELEASED and not one.pending,
-        )
+        Judged(one.result_id, one.id, critical, fresh=one.fresh, pending=one.pending,
+               settled=one.status in RELEASED and not one.pending)
         for one in versions
         if (critical := not CRITICAL.isdisjoint(one.flags)) or not one.fresh
-    ]
+    ]  # fmt: skip
 
 
 @lru_cache(maxsize=1024)  # one message, one time for most of its results
 def instant(text: str, timezone: str) -> datetime | None:
     return instrument_instant(text, ZoneInfo(timezone))
-
-
-_UUIDS: dict[str, UUID] = {}
-_MOST_UUIDS = 4096
-
-
-def _uuid(text: str) -> UUID:
-    """Of what comes again: the same tests in every message, the same specimen in every result of one."""
-    known = _UUIDS.get(text)
-    if known is None:
-        if len(_UUIDS) >= _MOST_UUIDS:
-            _UUIDS.clear()
-        known = _UUIDS[text] = read_id(text)
-    return known

@@ -26,6 +26,8 @@ _random: list[int] = []  # from the system's generator, a page at a time: asking
 _LOW: Final = (1 << 30) - 1  # the part of the counter after the variant
 _BYTES: Final = struct.Struct("16s")
 _PAGE: Final = struct.Struct("512Q")
+_known: dict[str, UUID] = {}
+_MOST_KNOWN: Final = 4096
 _last_ms = -1
 _last_counter = 0
 
@@ -98,6 +100,16 @@ def read_id(text: str) -> UUID:
     """An id as it is written. Raises ValueError for what is none."""
     identifier: UUID = FastUUID(text)
     return identifier
+
+
+def known_id(text: str) -> UUID:
+    """The same of one that comes again: the same tests in every message, the same specimen in every result of one."""
+    known = _known.get(text)
+    if known is None:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        known = _known[text] = read_id(text)
+    return known
 
 
 def uuid7_number() -> int:
