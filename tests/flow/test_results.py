@@ -15,6 +15,7 @@ from interface.driver import registry
 from interface.driver.rules import Classification, RecordKind
 from interface.flow import results as flow
 from interface.settings import Unsolicited
+from interface.store.results import Outcome, commit
 from interface.store.stored_messages import StoredMessage
 from tests.flow.laboratory import Laboratory, laboratory, message
 
@@ -463,3 +464,23 @@ async def test_a_large_message_is_decoded_and_decided_while_the_links_are_served
         assert await lab.messages() == [("complete", "released")]
     assert len(threads) == 2
     assert threading.main_thread() not in threads
+
+
+async def test_what_is_said_of_a_message_is_kept_word_for_word_but_for_nuls(database_url: str) -> None:
+    """Its problems, the reason and what the audit says of it: text of PostgreSQL holds no NUL."""
+    async with laboratory(database_url) as lab:
+        for barcode in ("S1", "S2"):
+            await lab.send(message(P1, specimen(barcode), WBC))
+        said = [("R-1: \"a\", 'b' {c} \\", "R-2: \0 µg"), ()]
+        waiting = await lab.owner.fetch("select message_id, lane from lab.queue order by 1")
+        outcomes = [
+            Outcome(id, "held", link_id, "link", problems=problems, reason="why\0", detail={"n": "ü\0"})
+            for (id, link_id), problems in zip(waiting, said, strict=True)
+        ]
+        async with lab.database.by_index(lab.organization_id) as connection:
+            await commit(connection, lab.organization_id, outcomes)
+        rows = await lab.owner.fetch("select problems, reason from lab.message order by id")
+        shown = tuple(one.replace("\0", "\N{REPLACEMENT CHARACTER}") for one in said[0])
+        assert [(tuple(row["problems"]), row["reason"]) for row in rows] == [(shown, "why\ufffd"), ((), "why\ufffd")]
+        told = await lab.owner.fetch("select detail ->> 'n' as n from lab.audit_event where action like '%settle'")
+        assert [row["n"] for row in told] == ["ü\ufffd", "ü\ufffd"]
