@@ -316,9 +316,9 @@ class ResultWorker:
 
     async def _batches(self, jobs: Sequence[Job]) -> list[Batch]:
         """The messages in batches; what was ordered at once first, where one batch does not take them all."""
-        made = batches(jobs)
+        made = batches(jobs, BATCH_MESSAGES)
         urgent = await self._urgent(jobs) if len(made) > 1 else set()
-        return batches(urgent_first(jobs, urgent)) if urgent else made
+        return batches(urgent_first(jobs, urgent), BATCH_MESSAGES) if urgent else made
 
     async def _urgent(self, jobs: Sequence[Job]) -> set[tuple[UUID, str]]:
         """Which of their specimens were ordered at once."""
