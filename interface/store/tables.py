@@ -437,9 +437,12 @@ result = Table(  # the pointer to the current version
     flag("reportable", True),  # exactly one of an order item's runs
     Column("origin", Text, nullable=False, server_default=text("'analyzer'")),  # analyzer, manual, calculation
     at("effective_at", True),  # collected, else measured, else received
-    UniqueConstraint("organization_id", "natural_key"),
-    # a patient's, and which of the same test was before: of the few that are not released the row says so
-    Index(None, "patient_id", "test_id", "effective_at"), Index(None, "specimen_id"),
+    UniqueConstraint("organization_id", "natural_key"), Index(None, "patient_id", "updated_at"),
+    Index(
+        "result_previous_idx", "patient_id", "test_id", "effective_at",
+        postgresql_where=text("reportable and status in ('final', 'corrected', 'amended')"),
+    ),
+    Index(None, "specimen_id"),
     Index(None, "order_id"), Index(None, "organization_id", "updated_at"),
     Index("result_held_idx", "organization_id", "created_at", postgresql_where=text("held <> '{}'")),
     Index(
