@@ -102,7 +102,7 @@ async def main(fd: int) -> None:
     server = _Server(channel, begin)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, server.ended.set)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C is for the daemon, which ends us
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # the daemon ends us, whoever is asked to stop
     await server.run()
     await channel.closed()
 

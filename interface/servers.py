@@ -196,8 +196,8 @@ class Servers:
     async def _begin(self) -> _Server:
         ours, theirs = socket.socketpair()
         command = (sys.executable, "-m", PROGRAM, str(theirs.fileno()))
-        # In a session of its own, as PostgreSQL's processes are: Linux shares the processors out between sessions, and
-        # in the daemon's a request would wait for what is decided there.
+        # In a session of its own, as PostgreSQL's processes are: where no control group does, Linux shares the machine
+        # out between sessions (sched(7), autogroup), and in the daemon's a request would wait for what it decides.
         process = await asyncio.create_subprocess_exec(
             *command, pass_fds=(theirs.fileno(), self._listener.fileno(), self._shares_fd),
             stdin=asyncio.subprocess.DEVNULL, start_new_session=True,

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,6 +104,8 @@ def main(path: str, *options: str) -> None:
                 server.close()
                 try:
                     _call(peer)
+                except BaseException:
+                    traceback.print_exc()  # as of a program that ends so
                 finally:
                     os._exit(1)
             peer.close()

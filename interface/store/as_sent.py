@@ -1,8 +1,8 @@
 """Results by the specimen id that an analyzer sent, without an index of their own over it.
 
 The natural key of a result begins with that id (`domain.identity`), so that its index finds what is called so. Of an id
-that the key has only the beginning of, which many specimens may share, the versions have an index. What was typed or
-calculated says its specimen's barcode, and is found by the specimen.
+that the key has only the beginning of, which many specimens may share, the versions have an index, and of what was
+typed or calculated (without a code): it says the barcode that its specimen had then.
 """
 
 from __future__ import annotations
@@ -29,5 +29,6 @@ def results_called(ids: str) -> str:
         on v.specimen_as_sent = b.sent
         union
         select v.result_id from unnest({ids}::text[]) as b (sent)
-        join lab.result_version v on v.specimen_as_sent = b.sent and octet_length(v.specimen_as_sent) > {_WHOLE}
+        join lab.result_version v on v.specimen_as_sent = b.sent
+             and (octet_length(v.specimen_as_sent) > {_WHOLE} or v.code = '')
     """  # noqa: S608 - names of ours

@@ -78,7 +78,8 @@ class _Near:
 
 
 # All that is known of a person, if it is little: one walk down the index for all tests, to which the results of one
-# specimen come together. Where there are `most`, this is not all of it (`more`), and nothing else is said.
+# specimen come together. Where there are `most`, this is not all of it (`more`), and nothing else is said: so they
+# need no order, for which a planner may read all that there are.
 _ALL = """
 SELECT p.side, g.specimen_id::text, g.at, s.type, s.time_point_min, g.tests::text[], g.versions::text[],
        g.number = p.most AS more
@@ -88,7 +89,7 @@ CROSS JOIN LATERAL (
            sum(count(*)::int) OVER () AS number, row_number() OVER () AS place
       FROM (SELECT test_id, specimen_id, effective_at, version_id FROM lab.result
              WHERE patient_id = p.patient_id AND reportable AND status IN ('final', 'corrected', 'amended')
-             ORDER BY test_id DESC, effective_at DESC LIMIT p.most) r
+             LIMIT p.most) r
      GROUP BY specimen_id, effective_at
 ) g
 LEFT JOIN lab.specimen s ON s.id = g.specimen_id

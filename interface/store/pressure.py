@@ -19,7 +19,7 @@ MEMORY_S: Final = 0.1  # how far back it looks, about
 # Of the time, a commit is under way: about half of it where senders wait for each reply, whatever the machine is.
 OCCUPIED: Final = 0.4
 APPENDS_PER_S: Final = 250.0  # fewer, though each takes its time: that is the disk's, which leaves the machine free
-AT_ONCE_S: Final = 0.02  # after the commit of what came before on the same connection
+AT_ONCE_S: Final = 0.02  # after the commit of what came before on the same connection; from farther away it is no burst
 AT_ONCE: Final = 0.5  # of the appends come so soon
 _WEIGHT: Final = 1 / 32  # of the last append, beside those before
 _MOST_LANES: Final = 4096  # that are remembered
@@ -40,8 +40,9 @@ class Pressure:
         return often and self._at_once >= AT_ONCE
 
     def came(self, now: float, lane: Lane | None) -> None:
-        """Something is to be committed; without a `lane` it is part of what its connection is sending."""
-        soon = lane is None or now - self._landed.get(lane, -math.inf) < AT_ONCE_S
+        """Something is to be committed; without a `lane` it is part of what its connection is sending. Of a connection
+        that is new it counts what came before over its link: there are senders that connect for each message."""
+        soon = lane is None or now - self._landed.get(lane, self._landed.get((lane[0], ""), -math.inf)) < AT_ONCE_S
         self._at_once += (soon - self._at_once) * _WEIGHT
 
     def began(self, now: float) -> None:
@@ -59,4 +60,4 @@ class Pressure:
             self._landed.clear()
         for lane in lanes:
             if lane is not None:
-                self._landed[lane] = now
+                self._landed[lane] = self._landed[lane[0], ""] = now

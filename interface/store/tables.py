@@ -476,7 +476,7 @@ result_version = Table(
     Index(None, "message_id"),
     Index(  # of those that a natural key has only the beginning of: see `store.as_sent`
         None, "organization_id", "specimen_as_sent", postgresql_ops={"specimen_as_sent": "text_pattern_ops"},
-        postgresql_where=text("octet_length(specimen_as_sent) > 12"),
+        postgresql_where=text("octet_length(specimen_as_sent) > 12 or code = ''"),
     ),
     postgresql_partition_by="RANGE (id)",
 )  # fmt: skip

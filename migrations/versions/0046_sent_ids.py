@@ -1,6 +1,7 @@
 """One index less for every result: what an analyzer called its specimen begins the result's natural key.
 
-Of ids longer than what the key has of them, which many specimens may begin with, there is still one.
+Of ids longer than what the key has of them, which many specimens may begin with, there is still one, and of what was
+typed or calculated, whose specimen may have got another barcode since.
 """
 
 from __future__ import annotations
@@ -19,5 +20,5 @@ def upgrade() -> None:
     op.execute(f"drop index lab.{NAME}")
     op.execute(
         f"create index {NAME} on lab.result_version (organization_id, specimen_as_sent text_pattern_ops)"
-        " where octet_length(specimen_as_sent) > 12"
+        " where octet_length(specimen_as_sent) > 12 or code = ''"
     )

@@ -18,6 +18,7 @@ from interface.flow.intake import LinkIntake
 from interface.flow.message import message_text
 from interface.link.intake import Receipt, ReceivedFrame
 from interface.settings import AckPolicy, LinkRole, OnStoreFailure
+from interface.store import notes
 from interface.store.journal import Append, BlockRow
 from interface.store.stored_messages import StoredMessage, read_messages
 from interface.wire.frames import build_frame
@@ -85,6 +86,8 @@ class Store:
 async def bench(
     database_url: str, monkeypatch: pytest.MonkeyPatch, driver: str = "generic_lis2", **settings: object
 ) -> AsyncIterator[tuple[Laboratory, Store]]:
+    # That an answer was taken, noted half a second later, would make of a message that comes again another one.
+    monkeypatch.setattr(notes, "FLUSH_S", 3600.0)
     async with laboratory(database_url, driver) as lab:
         store = Store(lab)
         monkeypatch.setattr(lab.journal, "append", store.append)

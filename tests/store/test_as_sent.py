@@ -8,8 +8,13 @@ from uuid import UUID
 from interface.domain.identity import natural_key
 from interface.domain.model import Observed, ObservedSpecimen
 from interface.domain.values import parse_value
+from interface.domain.views import Audience, IdentifierView
+from interface.flow.entry import Entry, enter
+from interface.flow.orders import NewOrder, NewPatient, NewSpecimen, create_order
+from interface.store import placing
 from interface.store.as_sent import results_called
 from interface.store.ids import uuid7
+from interface.store.lab import ResultFilter, find_results
 from tests.flow.laboratory import Laboratory, laboratory
 
 SHORT = ("S1", "S1x", "S", "B-2026-00017", "\N{GREEK SMALL LETTER MU}" * 6)
@@ -60,3 +65,21 @@ async def test_each_is_found_by_its_own_id_by_an_index(founded_url: str) -> None
     plan = "\n".join(row[0] for row in rows)
     assert not re.search(r"Seq Scan on result(_version_default)? ", plan), plan
     assert "result_organization_id_natural_key" in plan, plan
+
+
+async def test_what_was_typed_is_found_by_the_barcode_that_its_tube_had_then(founded_url: str) -> None:
+    async with laboratory(founded_url) as found:
+        patient = NewPatient(identifiers=(IdentifierView("TEST", "P-1"),))
+        order = NewOrder((NewSpecimen(tests=("NA",), barcode="OLD-1"),), patient=patient)
+        async with found.database.transaction(found.organization_id) as connection:
+            made = await create_order(connection, found.context.actor, order)
+        item = await found.owner.fetchrow("select id, specimen_id from lab.order_item where order_id = $1", made.id)
+        assert item is not None
+        async with found.database.transaction(found.organization_id) as connection:
+            (view,) = await enter(connection, found.director, [Entry(item["id"], "140", "mmol/L")])
+            await placing.relabel(connection, item["specimen_id"], "NEW-1")
+            for barcode in ("OLD-1", "NEW-1"):
+                called = await connection.fetch(results_called("$1"), [barcode])
+                assert [row["id"] for row in called] == [view.id], barcode
+            (shown,) = await find_results(connection, ResultFilter(barcodes=("OLD-1",)), Audience.STAFF)
+            assert shown.id == view.id

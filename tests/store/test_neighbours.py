@@ -107,7 +107,7 @@ async def test_the_neighbours_of_a_specimen_are_found_by_index_among_many_result
     assert text.count("result_version_") == 2  # one partition and its index: the others are left out
     text = "\n".join(row[0] for row in whole)
     assert "result_previous_idx" in text
-    assert "Sort" not in text.split("Limit")[1]  # it ends after so many
+    assert "Sort" not in text.split("Limit")[1], text  # it ends after so many
     text = "\n".join(row[0] for row in values)
     assert "Seq Scan" not in text
     read = [line for line in text.splitlines() if "result_version_" in line and "never executed" not in line]

@@ -49,6 +49,10 @@ def test_hundreds_of_messages_a_second_that_come_one_by_one_are_no_burst(senders
     assert after(Pressure(), 1000, 0.0034, 0.002, senders=senders).high == high
 
 
+def test_senders_that_connect_for_each_message_are_a_burst_too() -> None:
+    assert after(Pressure(), 1000, 0.0016, 0.001, senders=1000).high
+
+
 def test_frames_of_what_is_being_sent_wait_for_one_another() -> None:
     pressure = Pressure()
     for number in range(1000):
