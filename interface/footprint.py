@@ -14,10 +14,10 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 # figures to begin with, which it raises up to 32 and 64 MiB by the blocks that are freed, unless they are set.
 _GIVE_BACK: Final = 128 * 1024
 # What a message or a request leaves is small and without cycles. Messages that are decided together keep some 40,000
-# objects until they are committed, records not counted, while the next are decided and others are decoded; searches
-# that share a statement some 5,000 until they are answered: to look through those for cycles again and again cost 4 %
-# of the messages' rate, and a sixth of the searches'. So it begins beyond them.
-_GC_THRESHOLDS: Final = (120_000, 20, 20)
+# objects until they are committed, records not counted, searches that share a statement some 5,000 until they are
+# answered: to look through those for cycles again and again cost 4 % of the messages' rate, and a sixth of the
+# searches'. So it begins beyond them.
+_GC_THRESHOLDS: Final = (60_000, 20, 20)
 
 
 def give_back() -> None:
