@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import boto3
 import moto.settings
@@ -35,6 +36,8 @@ def service() -> Iterator[Service]:
     server.start()
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"
+    # What it knows is the process's: of tests of this module that ran here before others.
+    urlopen(Request(f"{endpoint}/moto-api/reset", method="POST")).close()  # noqa: S310  our own server
     known = {"endpoint_url": endpoint, "region_name": "us-east-1"}
     first = {"aws_access_key_id": "first", "aws_secret_access_key": "first"}
     try:
