@@ -70,14 +70,6 @@ def pytest_collection_finish() -> None:
     settle()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def collected() -> Iterator[None]:
-    """What a module's tests left open in a cycle is theirs: the collector, which comes seldom now, would warn of it in
-    another's test or when none is left."""
-    yield
-    gc.collect(1)  # what is new since the last module; of all that stays it would take a fifth of a second each time
-
-
 @dataclass(frozen=True, slots=True)
 class Organization:
     """A laboratory made for one test."""
