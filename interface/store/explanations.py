@@ -64,7 +64,8 @@ def _text(value: object) -> str:
 # What is said in these is said of one result: its own number, or another that it is compared with.
 _OWN = frozenset({"delta", "rule", "consistency", "calculation", "run", "version", "review", "again"})
 _SHORT = 120  # characters; a reference has 39
-_MOST = 4000
+_MOST = 2000  # parts that are known at a time, of each kind
+_MOST_ONCE = 8000
 _HOLE = "\x01"  # in JSON it is written otherwise
 
 
@@ -77,28 +78,49 @@ class Part:
     quoted: str  # the id, as what refers to it says it
 
 
-# By organization: what was written before, each with what it is kept as from its second time on. `_runs`: of steps that
-# others may share; `_shapes`: whole explanations, without the inputs of steps that are one result's own.
-_runs: dict[UUID, dict[tuple[str, ...], Part | None]] = {}
-_shapes: dict[UUID, dict[tuple[object, ...], Part | None]] = {}
+class _Known:
+    """What is kept as a part, from its second time on. `_once`: hashes of what was written before: most of it comes
+    once, and is long. Where two have the same hash, one becomes a part although nothing shares it yet."""
+
+    def __init__(self) -> None:
+        self.parts: dict[tuple[object, ...], Part] = {}
+        self._once: set[int] = set()
+
+    def again(self, written: tuple[object, ...]) -> bool:
+        """Whether it was written before."""
+        number = hash(written)
+        if number in self._once:
+            return True
+        self._once.add(number)
+        return False
+
+    def within_bounds(self) -> _Known:
+        """Forgets where there is too much: it is learnt again."""
+        for known, most in ((self.parts, _MOST), (self._once, _MOST_ONCE)):
+            if len(known) > most:
+                known.clear()
+        return self
+
+
+# By organization. `_runs`: of steps that others may share; `_shapes`: whole explanations, without the inputs of steps
+# that are one result's own.
+_runs: dict[UUID, _Known] = {}
+_shapes: dict[UUID, _Known] = {}
 
 
 def in_parts(organization_id: UUID, explanations: Iterable[Sequence[Step]]) -> tuple[list[str], list[Part]]:
     """`result_version.steps` of explanations, and the rows of `explanation` they refer to, which must be there with
     them."""
-    runs, shapes = _runs.setdefault(organization_id, {}), _shapes.setdefault(organization_id, {})
-    for known in (runs, shapes):
-        if len(known) > _MOST:
-            known.clear()
+    runs = _runs.setdefault(organization_id, _Known()).within_bounds()
+    shapes = _shapes.setdefault(organization_id, _Known()).within_bounds()
     parts: dict[UUID, Part] = {}
     texts = []
     for steps in explanations:
         shape, inputs = _shape(steps)
-        part = shapes.get(shape)
-        if part is None and shape in shapes and inputs:
-            part = shapes[shape] = _with_holes(organization_id, steps)
+        part = shapes.parts.get(shape)
+        if part is None and inputs and shapes.again(shape):
+            part = shapes.parts[shape] = _with_holes(organization_id, steps)
         if part is None:
-            shapes.setdefault(shape)
             texts.append(_in_runs(organization_id, steps, runs, parts))
             continue
         parts[part.id] = part
@@ -137,9 +159,7 @@ def _part(organization_id: UUID, steps: str) -> Part:
     return Part(made, steps, f'"{made}"')
 
 
-def _in_runs(
-    organization_id: UUID, steps: Sequence[Step], known: dict[tuple[str, ...], Part | None], parts: dict[UUID, Part]
-) -> str:
+def _in_runs(organization_id: UUID, steps: Sequence[Step], known: _Known, parts: dict[UUID, Part]) -> str:
     """An explanation of which runs of steps may be kept."""
     pieces: list[str] = []
     run: list[str] = []  # of steps that others may share
@@ -157,19 +177,14 @@ def _in_runs(
     return f"[{','.join(pieces)}]"
 
 
-def _piece(
-    organization_id: UUID, run: tuple[str, ...], known: dict[tuple[str, ...], Part | None], parts: dict[UUID, Part]
-) -> str:
+def _piece(organization_id: UUID, run: tuple[str, ...], known: _Known, parts: dict[UUID, Part]) -> str:
     """The run itself, or the reference to what it is kept as."""
-    part = known.get(run)
+    part = known.parts.get(run)
     if part is None:
         steps = ",".join(run)
-        if len(steps) < _SHORT:
+        if len(steps) < _SHORT or not known.again(run):
             return steps
-        if run not in known:
-            known[run] = None
-            return steps
-        part = known[run] = _part(organization_id, steps)
+        part = known.parts[run] = _part(organization_id, steps)
     parts[part.id] = part
     return part.quoted
 
