@@ -187,6 +187,23 @@ async def test_orders_that_change_in_one_statement_say_so_each_once(laboratory: 
     assert [tuple(row) for row in rows] == [(told.id, told.version), (counted.id, counted.version + 1)]
 
 
+async def test_a_result_that_is_not_released_does_not_keep_its_order_from_saying_that_it_changed(
+    laboratory: Laboratory,
+) -> None:
+    """An EMR that may not see what is preliminary is told of a test that was added with it all the same."""
+    order = await laboratory.order()
+    before = await position(laboratory)
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await changes.note_preliminary(connection, laboratory.organization_id, order.id, uuid7())
+        await connection.execute(
+            "update lab.lab_order set version = version + 1, updated_at = now() where id = $1", order.id
+        )
+    await position(laboratory)
+    async with laboratory.database.organization(laboratory.organization_id) as connection:
+        rows = await changes.after(connection, before, 9, changes.RELEASED)
+    assert [(row.kind, row.entity_id) for row in rows] == [("order", order.id)]
+
+
 async def test_alerts_are_rows_of_the_same_feed_and_mean_no_resource(laboratory: Laboratory) -> None:
     before = await position(laboratory)
     async with laboratory.database.transaction(laboratory.organization_id) as connection:
