@@ -364,7 +364,10 @@ async def verdict(day: Day) -> int:
     }  # fmt: skip
     wrong += of_nobody(day.orders, found)
     kills = day.house.kills
-    wrong += of_lines(twice, [one.connections for one in holders], [one.refusals for one in holders], kills)
+    refusing = any(one.refused and one.fate is not Fate.EARLY for one in day.orders)
+    wrong += of_lines(
+        twice, [one.connections for one in holders], [one.refusals for one in holders], kills, refusing=refusing
+    )
     wrong += of_analyzers({one.kind.driver: (one.unanswered, one.rejected) for one in day.benches})
     show(day, found, work, fine)
     print(f"differences from the plan: {len(wrong) or 'none'}")

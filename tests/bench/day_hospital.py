@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from interface.errors import LinkLost
-from interface.link.tcp import connect
+from interface.link.tcp import TcpStream, connect
 from interface.wire import hl7_reply, mllp
 from tests.bench.day_daemon import House
 from tests.bench.day_plan import KINDS, Placed
@@ -89,6 +89,16 @@ class Hospital:
         stream, decoder = await self._streams.get() if not self._streams.empty() else (
             await connect(self._house.links["his"]), mllp.Decoder(),
         )  # fmt: skip
+        try:
+            block = await self._answer(stream, decoder, message)
+        except BaseException:  # what comes of this connection later is nobody's answer
+            await stream.close()
+            raise
+        self._streams.put_nowait((stream, decoder))
+        return block
+
+    @staticmethod
+    async def _answer(stream: TcpStream, decoder: mllp.Decoder, message: bytes) -> bytes:
         await stream.write(mllp.encode(message))
         while True:
             data = await stream.read()
@@ -99,7 +109,6 @@ class Hospital:
                     said = hl7_reply.verdict(event.block)
                     if said is None or said.code != "AA":
                         raise RuntimeError(f"the laboratory answered {event.block.decode()!r}")
-                    self._streams.put_nowait((stream, decoder))
                     return event.block
 
     async def _post(self, session: aiohttp.ClientSession, order: Placed) -> list[str]:

@@ -142,16 +142,21 @@ def of_nobody(orders: Sequence[Placed], found: Found) -> list[str]:
 
 
 def of_lines(
-    told_twice: Mapping[str, int], connections: Sequence[int], refusals: Sequence[int], kills: int = 0
+    told_twice: Mapping[str, int],
+    connections: Sequence[int],
+    refusals: Sequence[int],
+    kills: int = 0,
+    *,
+    refusing: bool = True,
 ) -> list[str]:
     """What is wrong with the lines: those that were to drop have, once; who is told nothing was said twice of, but one
-    message for each time that the daemon was killed."""
+    message for each time that the daemon was killed. `refusing`: whether work was told to who refuses it."""
     wrong = [f"{name} took {n} messages twice" for name, n in told_twice.items() if n > kills]
     for at, kind in enumerate(KINDS):
         least = 2 if at in DROPPING else 1
         if not least <= connections[at] <= least + kills:
             wrong.append(f"{kind.driver} was connected {connections[at]} times")
-        if bool(refusals[at]) != (at == REFUSING):
+        if bool(refusals[at]) != (refusing and at == REFUSING):
             wrong.append(f"{kind.driver} refused {refusals[at]} frames")
     return wrong
 

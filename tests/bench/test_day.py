@@ -25,7 +25,7 @@ async def test_a_day_of_40_orders_comes_as_planned() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(400)
 async def test_a_day_on_which_the_daemon_dies_in_the_middle_of_its_steps_comes_as_planned() -> None:
-    assert await run(24, 2, kills=12) == 0
+    assert await run(24, 5, kills=12) == 0
 
 
 def test_the_plan_has_every_fate_and_is_the_same_for_a_seed() -> None:
@@ -47,6 +47,8 @@ def test_a_line_that_drops_or_says_twice_and_a_host_that_does_not_answer_are_fau
     assert of_lines({"told": 3}, once, refused, kills=2)
     assert of_lines({}, [n + 1 for n in once], refused)
     assert of_lines({}, once, [0] * len(KINDS))
+    assert of_lines({}, once, [0] * len(KINDS), refusing=False) == []
+    assert of_lines({}, once, refused, refusing=False)
     assert of_analyzers({"one": (0, 0)}) == []
     assert of_analyzers({"one": (1, 0)}) and of_analyzers({"one": (0, 1)})
 
