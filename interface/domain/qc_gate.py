@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from interface.domain.facts import QcState
-from interface.domain.judging import QC_UNKNOWN, QcGate, QcSays
+from interface.domain.judging import QC_UNKNOWN, NoQc, QcGate, QcSays
 from interface.domain.model import Step
 from interface.domain.qc_state import IN_CONTROL, WORST, At, History
 
@@ -137,7 +137,13 @@ class JoinedGate:
 
 
 def joined(gates: Iterable[QcGate]) -> JoinedGate:
-    """One gate of several that `flow.qc_gate` has made."""
-    return JoinedGate(
-        tuple(one for gate in gates for one in (gate.gates if isinstance(gate, JoinedGate) else (gate,)))  # type: ignore[misc]
-    )
+    """One gate of several that `flow.qc_gate` has made. Of those that know nothing there is nothing to ask."""
+    found: list[StreamGate] = []
+    for gate in gates:
+        if isinstance(gate, JoinedGate):
+            found += gate.gates
+        elif isinstance(gate, StreamGate):
+            found.append(gate)
+        elif not isinstance(gate, NoQc):
+            raise TypeError(f"{type(gate).__name__} is no gate of quality control")
+    return JoinedGate(tuple(found))

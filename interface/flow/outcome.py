@@ -48,7 +48,8 @@ from interface.flow.work import Rerun, Work
 from interface.settings import Unsolicited
 from interface.store.controls import ControlResult
 from interface.store.criticals import Judged
-from interface.store.ids import known_id, read_id, uuid7, uuid7s
+from interface.store.ids import read_id, uuid7, uuid7s
+from interface.store.known_ids import known_id
 from interface.store.neighbours import Neighbours, nearer
 from interface.store.results import CurrentResult, Effects, FollowUpRow, Outcome, ResultVersion, Said
 from interface.store.rules import ShadowRow
@@ -149,47 +150,43 @@ def decisions(
 ) -> list[Decided]:
     """The decision on every result of a message that says something new, specimen by specimen; with what is calculated
     of them. `wanted`: on those it wants instead, and no others."""
-    by_specimen: dict[str, list[Case]] = {}
-    contexts: dict[str, DecisionContext] = {}
-    came, timezone, incomplete = _came(work.message.state, work.link.name), work.link.settings.timezone, work.incomplete
+    by_place: dict[str, tuple[DecisionContext, list[Case]]] = {}
+    context: DecisionContext | None = None
+    of: ObservedSpecimen | None = None
+    came, timezone = _came(work.message.state, work.link.name), work.link.settings.timezone
     received_at = work.message.received_at
     ids = uuid7s(len(work.observations()))[::-1]
     sent_time, at_instrument = "", instant("", timezone)  # one message, one time for most of its results
-    for specimen, observed, context, key in _observations(work, catalogue, at, rules):
+    for specimen, observed, as_sent in work.observations():
+        # What its driver calls a detail of another result is kept in the message, and is a result where a map names it.
+        if observed.detail and not catalogue.maps(observed.code):
+            continue
+        if context is None or specimen is not of:
+            context, of = _context(specimen, work, catalogue, at, rules), specimen
         decision = decide(observed, specimen, context)
         if observed.instrument_time != sent_time:
             sent_time = observed.instrument_time
             at_instrument = instant(sent_time, timezone)
         if rules.used is not None and decision.test is not None:
             observed = _with_lots(observed, decision.test, rules.used, measured_at(at_instrument, received_at))
+        key = at.apart.get(as_sent, as_sent) if at.apart else as_sent
         case = Case(key, decision, _ANALYZER, observed, specimen, came, None, at_instrument, ids.pop())
-        known, retracted, rerun = at.current.get(key), at.retracted.get(key), at.reruns.get(key)
-        if rerun is None and work.message.duplicate_of is not None:
+        if not _is_to_be_decided(case, at, work, wanted):
             continue
-        if wanted is not None:
-            if not wanted(case, known or retracted):
-                continue
-        elif not _says_something_new(case, known or retracted, incomplete=incomplete):
-            continue
-        if known is not None:
-            released = known.status in RELEASED
-            case.follow(known.id, known.version, known.version_id, known.last_version, released=released)
-            after_a_person(case, known)
-        elif retracted is not None:
-            after_a_person(case, retracted)
-        elif rerun is not None:
-            _run_again(case, rerun)
         found = case.decision.specimen
         place = found.id if found else f"as sent {specimen.specimen_id}"
-        by_specimen.setdefault(place, []).append(case)
-        contexts.setdefault(place, context)
+        there = by_place.get(place)
+        if there is None:
+            by_place[place] = context, [case]
+        else:
+            there[1].append(case)
     made, by = [], by_link(work, rules)
-    for place, cases in by_specimen.items():
+    for context, cases in by_place.values():
         beside = beside_of(cases[0].decision.specimen, at)
         if wanted is not None:  # what waits of other messages is not decided; what was released may be spoken against
             stands = {known.version_id for known in beside.known if known.status in RELEASED}
             beside = replace(beside, waited={of: one for of, one in beside.waited.items() if of in stands})
-        decided = decide_beside(cases, beside, at, rules, contexts[place])
+        decided = decide_beside(cases, beside, at, rules, context)
         remember(decided, beside, at, by, rules)
         made.append(decided)
     return made
@@ -216,31 +213,23 @@ def decide_beside(
     return decided
 
 
-def _observations(
-    work: Work, catalogue: Catalogue, at: Surroundings, rules: Rules
-) -> Iterator[tuple[ObservedSpecimen, Observed, DecisionContext, bytes]]:
-    """Every patient result with what its decision is taken in, and its key."""
-    patients = work.decoded.patients
-    context, of = DecisionContext(catalogue), None
-    for specimen, observed, as_sent in work.observations():
-        # What its driver calls a detail of another result is kept in the message, and is a result where a map names it.
-        if observed.detail and not catalogue.maps(observed.code):
-            continue
-        if specimen is not of:
-            of = specimen
-            context = DecisionContext(
-                catalogue,
-                driver=work.link.driver.id,
-                driver_revision=work.link.driver.revision,
-                specimens=at.specimens.get(work.barcode(specimen), ()),
-                observed_patient=patients[specimen.patient] if specimen.patient is not None else None,
-                policy=_policy(work, catalogue, closed=work.barcode(specimen) in at.locked.closed),
-                incomplete=work.incomplete,
-                received_at=work.message.received_at,
-                holds=work.holds,
-                analyzer=rules.analyzer,
-            )
-        yield specimen, observed, context, at.apart.get(as_sent, as_sent)
+def _context(
+    specimen: ObservedSpecimen, work: Work, catalogue: Catalogue, at: Surroundings, rules: Rules
+) -> DecisionContext:
+    """What the decisions on the results of a specimen as sent are taken in."""
+    patients, barcode, driver = work.decoded.patients, work.barcode(specimen), work.link.driver
+    return DecisionContext(
+        catalogue,
+        driver=driver.id,
+        driver_revision=driver.revision,
+        specimens=at.specimens.get(barcode, ()),
+        observed_patient=patients[specimen.patient] if specimen.patient is not None else None,
+        policy=_policy(work, catalogue, closed=barcode in at.locked.closed),
+        incomplete=work.incomplete,
+        received_at=work.message.received_at,
+        holds=work.holds,
+        analyzer=rules.analyzer,
+    )
 
 
 def _policy(work: Work, catalogue: Catalogue, *, closed: bool) -> Policy:
@@ -255,6 +244,30 @@ def _policy(work: Work, catalogue: Catalogue, *, closed: bool) -> Policy:
 def _came(state: str, link: str) -> Step:
     """Which message and where in it stands in the version's own columns."""
     return Step("receive", "ok", f"{state} message on link {link}")
+
+
+def _is_to_be_decided(case: Case, at: Surroundings, work: Work, wanted: Wanted | None) -> bool:
+    """False where it says nothing new, or nothing that is wanted; else it follows what there is of it already."""
+    key = case.key
+    known = at.current.get(key) if at.current else None
+    retracted = at.retracted.get(key) if at.retracted else None
+    rerun = at.reruns.get(key) if at.reruns else None
+    if rerun is None and work.message.duplicate_of is not None:
+        return False
+    if wanted is not None:
+        if not wanted(case, known or retracted):
+            return False
+    elif not _says_something_new(case, known or retracted, incomplete=work.incomplete):
+        return False
+    if known is not None:
+        released = known.status in RELEASED
+        case.follow(known.id, known.version, known.version_id, known.last_version, released=released)
+        after_a_person(case, known)
+    elif retracted is not None:
+        after_a_person(case, retracted)
+    elif rerun is not None:
+        _run_again(case, rerun)
+    return True
 
 
 def _says_something_new(case: Case, known: CurrentResult | None, *, incomplete: bool) -> bool:
@@ -442,6 +455,8 @@ def by_link(work: Work, rules: Rules) -> By:
 
 
 _NOTHING_SENT = Observed("", EMPTY)
+# What `ResultVersion._make` does, without its frame.
+_WHOLE: Callable[[type[ResultVersion], tuple[object, ...]], ResultVersion] = tuple.__new__
 
 
 def version_of(case: Case, by: By) -> ResultVersion:
@@ -456,7 +471,8 @@ def version_of(case: Case, by: By) -> ResultVersion:
     value, observed = decision.value, case.observed or _NOTHING_SENT
     using = observed.measured_with
     # By place, and whole: to give fifty fields by name costs six times as much as all else here.
-    return ResultVersion._make(
+    return _WHOLE(
+        ResultVersion,
         (
             case.id,  # id
             case.result_id,  # result_id
@@ -511,7 +527,7 @@ def version_of(case: Case, by: By) -> ResultVersion:
             using.reagent_lot,  # reagent_lot
             using.calibrator_lot,  # calibrator_lot
             decision.method,  # method
-        )
+        ),
     )
 
 

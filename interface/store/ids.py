@@ -24,10 +24,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _lock = threading.Lock()
 _random: list[int] = []  # from the system's generator, a page at a time: asking it for each id costs more than the id
 _LOW: Final = (1 << 30) - 1  # the part of the counter after the variant
-_BYTES: Final = struct.Struct("16s")
 _PAGE: Final = struct.Struct("512Q")
-_known: dict[str, UUID] = {}
-_MOST_KNOWN: Final = 4096
 _last_ms = -1
 _last_counter = 0
 
@@ -93,23 +90,13 @@ def uuid7s(count: int) -> list[UUID]:
     for at in range(4):  # a byte of all of them at once
         made[8 + at :: 16] = counted[at::4]
         made[12 + at :: 16] = tails[at::4]
-    return [FastUUID(one) for (one,) in _BYTES.iter_unpack(made)]
+    return list(map(FastUUID, struct.unpack("16s" * count, made)))
 
 
 def read_id(text: str) -> UUID:
     """An id as it is written. Raises ValueError for what is none."""
     identifier: UUID = FastUUID(text)
     return identifier
-
-
-def known_id(text: str) -> UUID:
-    """The same of one that comes again: the same tests in every message, the same specimen in every result of one."""
-    known = _known.get(text)
-    if known is None:
-        if len(_known) >= _MOST_KNOWN:
-            _known.clear()
-        known = _known[text] = read_id(text)
-    return known
 
 
 def uuid7_number() -> int:
