@@ -60,6 +60,20 @@ ACCEPTED: dict[ValueKind, frozenset[ValueKind]] = {
 }
 
 
+@dataclass(slots=True)
+class _Last:
+    """What was found for the result before, of which most is so for the next as well."""
+
+    book: Book | None = None
+    specimen: SpecimenFacts | None = None
+    specimen_type: str = ""
+    people: dict[tuple[str, str], Limits] | None = None
+    holds: tuple[HoldReason, ...] = ()
+    decoded: Step | None = None
+    match: Match | None = None
+    matched: Step | None = None
+
+
 @record
 class DecisionContext:
     """What the decision on an observation is taken in. `specimens`: every open specimen with the barcode as sent."""
@@ -81,6 +95,7 @@ class DecisionContext:
         default_factory=dict, init=False, compare=False, repr=False
     )
     _finders: dict[str | None, Finder] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _last: _Last = field(default_factory=_Last, init=False, compare=False, repr=False)
 
     def collections(self, specimen: SpecimenFacts | None, specimen_type: str) -> tuple[Subject, ...]:
         """Whose results they are at each instant at which the specimen may have been collected; worked out once."""
@@ -108,7 +123,10 @@ class DecisionContext:
 
     @property
     def book(self) -> Book:
-        return book_of(self.catalogue, self.driver, self.analyzer)
+        last = self._last
+        if last.book is None:
+            last.book = book_of(self.catalogue, self.driver, self.analyzer)
+        return last.book
 
     def find(self, sent: str | None, test_id: str | None) -> Match:
         """The order item that a result of this test on the specimen with this id, as sent, answers."""
@@ -120,10 +138,11 @@ class DecisionContext:
 
     def limits(self, test: LabTest, method: str, specimen: SpecimenFacts | None, specimen_type: str) -> Limits:
         """The limits of a test, measured by a method ("": not known), for whom the specimen is of."""
-        key = (specimen.id if specimen else "", specimen_type)
-        people = self._people.get(key)
-        if people is None:
-            people = self._people[key] = self.book.people(self.collections(specimen, specimen_type))
+        last = self._last
+        people = last.people
+        if people is None or last.specimen is not specimen or last.specimen_type != specimen_type:
+            people = self._alike(specimen, specimen_type)
+            last.people, last.specimen, last.specimen_type = people, specimen, specimen_type
         if method and method not in self.book.methods:
             method = ""  # no interval asks for it
         known = people.get((test.id, method))
@@ -131,6 +150,40 @@ class DecisionContext:
             subjects = self.collections(specimen, specimen_type)
             known = people[test.id, method] = self.book.limits(test, method, subjects)
         return known
+
+    def _alike(self, specimen: SpecimenFacts | None, specimen_type: str) -> dict[tuple[str, str], Limits]:
+        """What is known of the limits of people like whom the specimen is of."""
+        key = (specimen.id if specimen else "", specimen_type)
+        people = self._people.get(key)
+        if people is None:
+            people = self._people[key] = self.book.people(self.collections(specimen, specimen_type))
+        return people
+
+    def decoded(self, holds: tuple[HoldReason, ...]) -> Step:
+        """The line that says what the driver made of a result; most have the same as the one before."""
+        last = self._last
+        step = last.decoded
+        if step is None or (last.holds is not holds and last.holds != holds):
+            step = last.decoded = _read_by(self.driver, self.driver_revision, holds)
+            last.holds = holds
+        return step
+
+    def matched(self, found: Match) -> Step:
+        """The line that says what a result answers; most have the same as the one before."""
+        last, step = self._last, self._last.matched
+        before = last.match
+        if (
+            step is None
+            or before is None
+            or before.text is not found.text
+            or before.holds is not found.holds
+            or before.unsolicited is not found.unsolicited
+            or before.window_from is not found.window_from
+        ):
+            policy = "" if self.specimens else self.policy.unsolicited.value
+            step = last.matched = _matched(found.text, bool(found.holds), found.unsolicited, policy, found.window_from)
+        last.match = found
+        return step
 
 
 @record
@@ -239,13 +292,14 @@ def decide(observed: Observed, specimen: ObservedSpecimen, context: DecisionCont
     test = plan.test
     found = context.find(specimen.specimen_id, test.id if test else None)
     method = plan.method or observed.method
-    mapped = (decoded, plan.step, _measured(method, mapped=bool(plan.method))) if method else (decoded, plan.step)
     limits = context.limits(test, method, found.specimen, specimen_type) if test else NO_LIMITS
     reading = _reading(plan, limits, observed, context.catalogue)
-    policy = "" if context.specimens else context.policy.unsolicited.value
-    matched = _matched(found.text, bool(found.holds), found.unsolicited, policy, found.window_from)
-    holds = (*said, *plan.holds, *found.holds, *reading.holds)
-    return _decision(reading, found, test, (*mapped, matched), holds, plan.mapping, method)
+    matched = context.matched(found)
+    first: tuple[Step, ...] = (decoded, plan.step, matched)
+    if method:
+        first = (decoded, plan.step, _measured(method, mapped=bool(plan.method)), matched)
+    holds = said + plan.holds + found.holds + reading.holds
+    return _decision(reading, found, test, first, holds, plan.mapping, method)
 
 
 def decide_value(
@@ -278,7 +332,7 @@ def _decision(
     mapping: CodeMapping | None,
     method: str,
 ) -> Decision:
-    steps = (*first, *reading.steps)
+    steps = first + reading.steps
     if holds:
         holds = tuple(dict.fromkeys(holds))
         steps = (*steps, waiting(holds))
@@ -296,7 +350,7 @@ def _decoded(observed: Observed, context: DecisionContext) -> tuple[Step, tuple[
         holds = (*holds, *context.holds)
         if context.incomplete:
             holds = (*holds, HoldReason.INCOMPLETE_TRANSMISSION)
-    return _read_by(context.driver, context.driver_revision, holds), holds
+    return context.decoded(holds), holds
 
 
 @lru_cache(maxsize=1024)

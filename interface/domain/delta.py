@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import MAX_PREC, Context, Decimal
 from enum import StrEnum
 
 from interface.domain import scope
@@ -38,6 +38,7 @@ _RCV_DECIMALS = 6  # of a per cent: far finer than any variation is known
 _HOLDS, _PASS = (HoldReason.DELTA,), Finding.PASS
 _ONE, _TWO, _HUNDRED, _DAY_S, _HOUR_S = Decimal(1), Decimal(2), Decimal(100), Decimal(86_400), Decimal(3600)
 _SECOND = timedelta(seconds=1)
+_WHOLE = Context(prec=MAX_PREC)
 _SUBTRACT, _MULTIPLY = EXACT.subtract, EXACT.multiply  # at hand: they are asked for each result
 
 
@@ -78,10 +79,15 @@ class Delta:
     scope: Scope = EVERYTHING
     source: str = ""
     tests: tuple[str, ...] = field(init=False)
+    # Of changes in per cent that are no rates: the limits as parts of the previous value, which say the same.
+    parts: tuple[Decimal | None, Decimal | None] | None = field(init=False, default=None, compare=False, repr=False)
     memo: Memo = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tests", (self.test,))
+        if self.kind in (DeltaKind.PERCENT, DeltaKind.RCV):
+            up, down = (None if one is None else _WHOLE.scaleb(one, -2) for one in (self.up, self.down))
+            object.__setattr__(self, "parts", (up, down))
 
 
 def reference_change(
@@ -179,7 +185,8 @@ def _checked(rule: Delta, facts: Facts, version: str) -> Verdict:
     at = time_of(facts)
     if at is None:
         return _unknown(rule, version, "the time of this result is not known")
-    if at - previous.at > rule.window:
+    passed = at - previous.at
+    if passed > rule.window:
         return _none(rule, version, "the previous result is too old to compare with")
     number, before = exact_number(facts.value), exact_number(previous.value)
     if number is not None and before is not None and previous.unit != facts.unit:
@@ -192,12 +199,16 @@ def _checked(rule: Delta, facts: Facts, version: str) -> Verdict:
         return Verdict(CHECK, Finding.PASS, "both values are within the reference interval", rule.name, version, inputs)
     if number is None or before is None:
         return _unknown(rule, version, "one of the two values is no exact number")
-    return _compared(rule, facts, number, before, at - previous.at, version)
+    return _compared(rule, facts, number, before, passed, version)
 
 
 def _compared(rule: Delta, facts: Facts, number: Decimal, before: Decimal, passed: timedelta, version: str) -> Verdict:
     """Compare without dividing: 100 (x - p) with the limit times |p|, a rate with the limit times the time."""
     difference = _SUBTRACT(number, before)
+    if rule.parts is not None and before:  # most are so, and pass
+        part = rule.parts[1] if difference.is_signed() else rule.parts[0]
+        if part is None or difference.copy_abs() <= _MULTIPLY(part, before.copy_abs()):
+            return _passed(rule, version, facts, difference)
     up, down, kind = rule.up, rule.down, rule.kind
     change, unit = difference, _ONE
     if kind in _IN_UNITS:
@@ -224,7 +235,11 @@ def _compared(rule: Delta, facts: Facts, number: Decimal, before: Decimal, passe
             return _failed(rule, version, DELTA_UP, previous, EXACT.divide(change, unit), up)
     elif down is not None and change.copy_abs() > _MULTIPLY(down, unit):
         return _failed(rule, version, DELTA_DOWN, previous, EXACT.divide(change, unit), down.copy_negate())
-    inputs = {"previous": previous, "difference": str(difference)}
+    return _passed(rule, version, facts, difference)
+
+
+def _passed(rule: Delta, version: str, facts: Facts, difference: Decimal) -> Verdict:
+    inputs = {"previous": facts.previous.version_id if facts.previous else "", "difference": str(difference)}
     return Verdict(CHECK, _PASS, "the change is within the limit", rule.name, version, inputs)
 
 

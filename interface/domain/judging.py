@@ -6,7 +6,6 @@ control; then what it makes the laboratory do next. Whether rules release it is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
@@ -19,7 +18,9 @@ from interface.domain.reflex import Request
 from interface.domain.rule_set import RuleSet
 
 NO_RULES = RuleSet("none")
-_HOLDING, _NOT_APPLICABLE = (Finding.HOLD, Finding.UNKNOWN), Finding.NOT_APPLICABLE
+_HOLD, _UNKNOWN, _NOT_APPLICABLE = Finding.HOLD, Finding.UNKNOWN, Finding.NOT_APPLICABLE
+_HOLDING = (_HOLD, _UNKNOWN)
+_FAIL, _EXPIRED = QcState.FAIL, QcState.EXPIRED
 _QC_HOLDS = {QcState.FAIL: HoldReason.QC_FAILED, QcState.EXPIRED: HoldReason.QC_EXPIRED}
 
 
@@ -84,7 +85,7 @@ def check(
     to check; `asks`: the result may make the laboratory do something next."""
     part, version = rule_set.of(facts.test.code), rule_set.version
     verdicts = _checked(part, facts, later, version) if measured else []
-    if facts.qc in _QC_HOLDS:
+    if facts.qc is _FAIL or facts.qc is _EXPIRED:
         text, said = f"quality control is {facts.qc.value}", facts.qc_step
         plan, inputs = (said.version, said.inputs) if said else ("", NOTHING)
         verdicts.append(Verdict("qc", Finding.HOLD, text, "", plan, inputs, (_QC_HOLDS[facts.qc],)))
@@ -93,7 +94,7 @@ def check(
         asked = reflex.evaluate(part.reflexes, facts, verdicts, version)
         verdicts += asked.verdicts
         requests = asked.requests
-    if not [True for one in verdicts if one.flags or one.finding in _HOLDING]:
+    if not _changing(verdicts):
         return Judged(facts, tuple(verdicts), requests, facts.holds, facts.flags)
     holds = dict.fromkeys(facts.holds)
     flags = dict.fromkeys(facts.flags)
@@ -102,6 +103,14 @@ def check(
             holds |= dict.fromkeys(verdict.holds)
         flags |= dict.fromkeys(verdict.flags)
     return Judged(facts, tuple(verdicts), requests, tuple(holds), tuple(flags))
+
+
+def _changing(verdicts: list[Verdict]) -> bool:
+    """Whether one of them holds the result or flags it."""
+    for one in verdicts:
+        if one.flags or one.finding is _HOLD or one.finding is _UNKNOWN:
+            return True
+    return False
 
 
 def _checked(part: RuleSet, facts: Facts, later: PreviousResult | None, version: str) -> list[Verdict]:
@@ -142,16 +151,14 @@ def wants_previous(part: RuleSet) -> bool:
 
 def qc_step(facts: Facts) -> Step | None:
     """The line that says which control vouches for a result, or that none does; what holds is a verdict of its own."""
-    return None if facts.qc in _QC_HOLDS else facts.qc_step
+    return None if facts.qc is _FAIL or facts.qc is _EXPIRED else facts.qc_step
 
 
-def steps(verdicts: Sequence[Verdict]) -> list[Step]:
-    """The verdicts as lines of the explanation. What does not speak of the result has none."""
-    return [
-        one.step or _step(one)
-        for one in verdicts
-        if one.finding is not _NOT_APPLICABLE or one.check == AUTOVERIFICATION
-    ]
+def tell(verdicts: tuple[Verdict, ...], steps: list[Step]) -> None:
+    """Add the verdicts to an explanation, each with its line. What does not speak of the result has none."""
+    for one in verdicts:
+        if one.finding is not _NOT_APPLICABLE or one.check == AUTOVERIFICATION:
+            steps.append(one.step or _step(one))
 
 
 def _step(verdict: Verdict) -> Step:

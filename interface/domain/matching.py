@@ -73,7 +73,7 @@ def match(
 class Finder:
     """`match` for all results of one specimen: what is so of each of them is looked at once."""
 
-    __slots__ = ("_before", "_found", "_holds", "_items", "_specimen", "_whole", "_window_from")
+    __slots__ = ("_before", "_holds", "_items", "_specimen", "_whole", "_window_from")
 
     def __init__(
         self,
@@ -83,8 +83,7 @@ class Finder:
         sent: str | None,
         at: datetime | None,
     ) -> None:
-        self._found: dict[str | None, Match] = {}
-        self._items: dict[str, list[OrderedItem]] = {}
+        self._items: dict[str, tuple[OrderedItem, ...]] = {}  # that are not closed, by test
         self._whole, self._specimen = _whole(specimens, policy, sent, at)
         self._holds: tuple[HoldReason, ...] = ()
         self._before = self._window_from = ""
@@ -94,7 +93,8 @@ class Finder:
             self._compare(observed_patient, self._specimen.patient, policy)
             for item in self._specimen.items:
                 if item.status not in CLOSED_ITEM:
-                    self._items.setdefault(item.test_id, []).append(item)
+                    others = self._items.get(item.test_id)
+                    self._items[item.test_id] = (item,) if others is None else (*others, item)
 
     def _compare(self, observed: ObservedPatient | None, patient: PatientFacts | None, policy: Policy) -> None:
         if differing := differences(observed, patient):
@@ -109,14 +109,8 @@ class Finder:
         """The match of a result of this test."""
         if self._whole is not None:
             return self._whole
-        found = self._found.get(test_id)
-        if found is None:
-            found = self._found[test_id] = self._find(test_id)
-        return found
-
-    def _find(self, test_id: str | None) -> Match:
         specimen = self._specimen
-        item, reason, text = _item(self._items.get(test_id, []) if test_id is not None else None)
+        item, reason, text = _item(self._items.get(test_id, ()) if test_id is not None else None)
         holds = self._holds if reason is None else (*self._holds, reason)
         patient = specimen.patient if specimen else None
         return Match(specimen, item, patient, False, holds, self._before + text, self._window_from)
@@ -176,13 +170,13 @@ def _recent(specimen: SpecimenFacts, window_days: int, at: datetime | None) -> b
     return not window_days or at is None or since is _EVER or at - since <= timedelta(days=window_days)
 
 
-def _item(items: Sequence[OrderedItem] | None) -> tuple[OrderedItem | None, HoldReason | None, str]:
+def _item(items: tuple[OrderedItem, ...] | None) -> tuple[OrderedItem | None, HoldReason | None, str]:
     """Of the items of the test that are not closed; None: there is no test to look for."""
     if items is None:
         return None, None, "specimen found; no test to look for"
-    waiting = [
-        item for item in items if item.status not in DONE_ITEM
-    ] or items  # a rerun answers what is already completed
+    if len(items) == 1:  # done or not: a rerun answers what is already completed
+        return items[0], None, "one order item"
+    waiting = tuple([item for item in items if item.status not in DONE_ITEM]) or items
     if not waiting:
         return None, HoldReason.NOT_ORDERED, "the test is not ordered on this specimen"
     if len(waiting) > 1:

@@ -273,7 +273,8 @@ def _flags(case: Case, _: str) -> tuple[str, ...] | None:
 
 def _critical(case: Case, _: str) -> bool | None:
     """None where there are critical limits, and what is not known of the patient says which."""
-    if not _CRITICAL.isdisjoint(case.facts.flags):
+    flags = case.facts.flags
+    if flags and not _CRITICAL.isdisjoint(flags):
         return True
     return None if case.facts.critical_unsure else False
 
@@ -300,6 +301,7 @@ def _put_limited(low: str, high: str, unsure: str, case: Case, _: str, value: An
     return replace(case, facts=replace(case.facts, **changes))
 
 
+_UNKNOWN = Finding.UNKNOWN
 _STRENGTH = {Finding.NOT_APPLICABLE: 0, Finding.PASS: 1, Finding.HOLD: 2}
 _WORD = {finding: finding.value for finding in Finding}  # reading `.value` is slow, and this is done for every rule
 
@@ -309,7 +311,7 @@ def _verdict(check: str, case: Case, _: str) -> str | None:
     strongest = None
     for verdict in case.verdicts:
         if verdict.check == check:
-            if verdict.finding is Finding.UNKNOWN:
+            if verdict.finding is _UNKNOWN:
                 return None
             if strongest is None or _STRENGTH[verdict.finding] > _STRENGTH[strongest]:
                 strongest = verdict.finding

@@ -237,6 +237,7 @@ def evaluated(rule_set: RuleSet, case: Case) -> AutoVerdict:
     """The same of a case."""
     facts, verdicts = case.facts, case.verdicts
     part = rule_set.of(facts.test.code)
+    version = part.version
     held = is_held(facts, verdicts)
     if not rule_set.autoverification:
         return _waiting(rule_set, f"autoverification is off in {rule_set.version}", ("off",), held)
@@ -246,31 +247,33 @@ def evaluated(rule_set: RuleSet, case: Case) -> AutoVerdict:
     against: list[str] = []
     passed = False
     for rule in part.rules:
-        one = _verdict(rule, case, part.version)
+        one = _verdict(rule, case, version)
         said.append(one)
-        if one.finding in _FAILED:
+        if one.finding is _HOLDS or one.finding is _UNKNOWN:
             against.append(f"rule {rule.name}")
         elif one.finding is _PASS and rule.tests:
             passed = True
     failed = bool(against)
-    against += _against(part, facts, verdicts, held=held)
+    _say_against(against, part, facts, verdicts, held=held)
     if not failed and not passed:
         against.append("no rule")
     action = _HOLD if failed else Action.WAIT if against else _RELEASE
-    return AutoVerdict(action, (*said, _sum(part, action, against)), tuple(against), held)
+    said.append(_sum(part, action, against))
+    return AutoVerdict(action, tuple(said), tuple(against), held)
 
 
-def is_held(facts: Facts, verdicts: Sequence[Verdict]) -> bool:
+def is_held(facts: Facts, verdicts: tuple[Verdict, ...]) -> bool:
     """Whether something holds the result before any rule is asked."""
     if facts.holds:
         return True
     for verdict in verdicts:
-        if verdict.finding in _FAILED:
+        if verdict.finding is _HOLDS or verdict.finding is _UNKNOWN:
             return True
     return False
 
 
-_PASS, _FAILED = Finding.PASS, (Finding.HOLD, Finding.UNKNOWN)
+_PASS, _HOLDS, _UNKNOWN = Finding.PASS, Finding.HOLD, Finding.UNKNOWN
+_FAILED = (_HOLDS, _UNKNOWN)
 _RELEASE, _HOLD = Action.RELEASE, Action.HOLD
 _ANSWERS: dict[bool | None, str] = {True: ": true", False: ": false", None: ": unknown"}
 
@@ -284,8 +287,10 @@ def _verdict(rule: Rule, case: Case, version: str) -> Verdict:
     try:
         if not rule.again:
             return _judged(rule, case, version)
-        observed = [read(case, argument) for read, argument, _ in rule.asks]
-        key = (rule.mark, version, case.facts.unit, *observed)
+        asked: list[object] = [rule.mark, version, case.facts.unit]
+        for read, argument, _ in rule.asks:
+            asked.append(read(case, argument))
+        key = tuple(asked)
         known = _SAID.get(key)
         if known is None:
             if len(_SAID) >= _MOST_SAID:
@@ -304,26 +309,32 @@ def _judged(rule: Rule, case: Case, version: str) -> Verdict:
     return Verdict("rule", finding, text, rule.name, version, inputs, _RULE if finding in _FAILED else ())
 
 
-def _against(part: RuleSet, facts: Facts, verdicts: Sequence[Verdict], *, held: bool) -> list[str]:
-    """What must be true of every result that is released without a person, and is not."""
-    found = [f"held {reason.value}" for reason in facts.holds] if held else []
+def _say_against(found: list[str], part: RuleSet, facts: Facts, verdicts: tuple[Verdict, ...], *, held: bool) -> None:
+    """Add what must be true of every result that is released without a person, and is not."""
+    if held:
+        found += [f"held {reason.value}" for reason in facts.holds]
     if facts.value.kind not in _RELEASABLE:
         found.append(f"value {facts.value.kind.value}")
     if held:
         found += [f"{one.check} {one.finding.value}" for one in verdicts if one.finding in _FAILED]
-    made = [verdict.check for verdict in verdicts]
     for check in part.checks:
-        if check not in made:
+        if not _made(check, verdicts):
             found.append(f"{check} not made")
-    if facts.qc not in _IN_CONTROL and not (part.qc_exempt and facts.qc is QcState.UNKNOWN):
+    if facts.qc is not _OK and facts.qc is not _WARN and not (part.qc_exempt and facts.qc is QcState.UNKNOWN):
         found.append(f"qc {facts.qc.value}")
     limited = facts.critical_low is not None or facts.critical_high is not None
     if not limited and not part.no_critical:
         found.append("no critical limits")
-    return found
 
 
-_IN_CONTROL = (QcState.OK, QcState.WARN)
+def _made(check: str, verdicts: tuple[Verdict, ...]) -> bool:
+    for verdict in verdicts:
+        if verdict.check == check:
+            return True
+    return False
+
+
+_OK, _WARN = QcState.OK, QcState.WARN
 
 
 def _sum(part: RuleSet, action: Action, against: Sequence[str]) -> Verdict:

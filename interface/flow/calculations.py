@@ -27,6 +27,7 @@ from interface.flow.cases import (
     Case,
     Decided,
     Rules,
+    Seen,
     conclude,
     judge,
     judge_together,
@@ -94,7 +95,7 @@ def calculate_anew(
             case = _calculation(rule, beside, rules, context, siblings, others)
             if case is None:
                 continue
-            case.judged = judge(case, beside, rules, context, siblings, {})
+            case.judged = judge(case, beside, rules, context, siblings, Seen())
             conclude([case], rules)
             if case.before is not None and _says_again(case, case.before):
                 continue

@@ -126,6 +126,23 @@ class Case:
         return Run(str(self.result_id), self.decision.value, self.holds, self.status, self.decision.unit)
 
 
+@draft
+class Seen:
+    """What was found for the results of one specimen, of which most is so for the next as well: `subject` for all."""
+
+    subject: Subject | None = None
+    _measured_at: datetime | None = None
+    _received_at: datetime | None = None
+    _clock: datetime | None = None
+
+    def clock(self, measured_at: datetime | None, received_at: datetime) -> datetime | None:
+        """What the instrument's clock says, where that is to be believed."""
+        if self._measured_at is not measured_at or self._received_at is not received_at:
+            self._measured_at, self._received_at = measured_at, received_at
+            self._clock = believed(measured_at, received_at)
+        return self._clock
+
+
 NOTHING_IN_FORCE = Autoverification()
 
 
@@ -170,12 +187,12 @@ def judge_together(decided: Decided, beside: Beside, rules: Rules, context: Deci
     """`decide_together` without what is calculated; the reported results of the specimen as they are then."""
     _choose(decided, beside, context)
     siblings = siblings_of(decided.cases, beside.known)
-    subjects: dict[str, Subject] = {}
-    other = False
+    seen, other = Seen(), False
     for case in decided.cases:
         holds, flags = case.holds, case.flags
-        case.judged = judge(case, beside, rules, context, siblings, subjects)
-        other = other or case.holds != holds or case.flags != flags
+        case.judged = judge(case, beside, rules, context, siblings, seen)
+        if case.holds is not holds or case.flags is not flags:
+            other = other or case.holds != holds or case.flags != flags
     if other:
         siblings |= siblings_of(decided.cases, ())  # in place: rules see what the checks made of the others
     _whose_specimen(decided.cases, rules)
@@ -196,6 +213,11 @@ def leave(decided: Decided, beside: Beside, siblings: dict[str, Sibling]) -> Non
 
 def _choose(decided: Decided, beside: Beside, context: DecisionContext) -> None:
     """Of every item that has a new run, the one that is reported."""
+    with_item = [case.item.id for case in decided.cases if case.item is not None]
+    items = set(with_item)
+    if len(items) == len(with_item) and items.isdisjoint(beside.led):
+        if items.isdisjoint([known.item_id for known in beside.known]):
+            return  # each is the only run that there is
     by_item: dict[str, list[Case]] = {}
     for case in decided.cases:
         if case.item is not None:
@@ -307,19 +329,22 @@ def judge(
     rules: Rules,
     context: DecisionContext,
     siblings: Mapping[str, Sibling],
-    subjects: dict[str, Subject],
+    seen: Seen,
 ) -> Judged | None:
     """What the checks say of a case; None where there is nothing they could look at."""
-    if case.decision.test is None or not _UNREAD.isdisjoint(case.holds):
+    holds = case.holds
+    if case.decision.test is None or (holds and not _UNREAD.isdisjoint(holds)):
         return None
-    facts = facts_of(case, beside, rules, context, siblings, subjects)
+    facts = facts_of(case, beside, rules, context, siblings, seen)
     near = beside.neighbours.get(case.decision.test.id)
-    asks = case.reportable and not case.pending and case.item is not None and _MAY_ASK.issuperset(case.holds)
+    asks = case.reportable and not case.pending and case.item is not None
+    if asks and holds:
+        asks = _MAY_ASK.issuperset(holds)
     judged = judging.check(
         rules.rule_set, facts, near.later if near else None, measured=facts.value.kind not in _NO_VALUE, asks=asks
     )
     case.holds, case.flags, case.requests = judged.holds, judged.flags, judged.requests
-    case.steps += judging.steps(judged.verdicts)
+    judging.tell(judged.verdicts, case.steps)
     if (vouched := judging.qc_step(facts)) is not None:
         case.steps.append(vouched)
     return judged
@@ -331,23 +356,23 @@ def facts_of(
     rules: Rules,
     context: DecisionContext,
     siblings: Mapping[str, Sibling],
-    subjects: dict[str, Subject],
+    seen: Seen,
 ) -> Facts:
-    """A case of a known test with all that is known around it. `subjects`: those that were worked out already."""
+    """A case of a known test with all that is known around it."""
     if case.waited is not None:
         rules = replace(rules, analyzer=case.waited.analyzer, driver=case.waited.driver)
     decision, specimen, test = case.decision, beside.specimen, case.decision.test
     assert test is not None  # noqa: S101 - the caller has looked
     kind = specimen.type if specimen else ""
-    subject = subjects.get(kind)
+    subject = seen.subject
     if subject is None:
-        subject = subjects[kind] = subject_of(specimen, kind, context)
-    led = beside.led.get(case.item.id, ()) if case.item else ()
+        subject = seen.subject = subject_of(specimen, kind, context)
+    led = beside.led.get(case.item.id, ()) if case.item and beside.led else ()
     near = beside.neighbours.get(test.id)
     observed, measured = case.observed, case.origin is _ANALYZER
     using = observed.measured_with if observed else UNSAID
     received_at = case.waited.received_at if case.waited is not None else context.received_at
-    clock = None if received_at is None else believed(case.measured_at, received_at)
+    clock = None if received_at is None else seen.clock(case.measured_at, received_at)
     at = case.measured_at if received_at is None else clock or received_at
     qc = rules.qc.says(rules.analyzer, test.code, at, using.module, using.reagent_lot)
     calibrated_at = None
@@ -425,17 +450,17 @@ def _whose_specimen(cases: Sequence[Case], rules: Rules) -> None:
 def conclude(cases: Sequence[Case], rules: Rules) -> None:
     """Whether the rules release each, and the status of all."""
     if rules.now.active is not None or rules.now.void:
-        looked_at = [
-            (case, Rated(case.judged.facts, case.judged.verdicts), _against(case))
-            for case in cases
-            if case.judged is not None
-        ]
+        free: list[tuple[Case, Rated]] = []
+        bound: list[tuple[Case, Rated]] = []
+        for case in cases:
+            if case.judged is not None:
+                rated = Rated(case.judged.facts, case.judged.verdicts)
+                (bound if _against(case) else free).append((case, rated))
         # What cannot be released anyway is judged alone: of a linked test the reported result counts, not another run.
-        free = [one for one in looked_at if not one[2]]
-        for group in (free, *([one] for one in looked_at if one[2])):
-            said = decide(rules.now, [rated for _, rated, _ in group])
-            for (case, _, against), auto in zip(group, said, strict=True):
-                _ruled(case, auto, against)
+        for group in (free, *([one] for one in bound)):
+            said = decide(rules.now, [rated for _, rated in group])
+            for (case, _), auto in zip(group, said, strict=True):
+                _ruled(case, auto, _against(case))
     for case in cases:
         _finish(case)
 
@@ -443,17 +468,17 @@ def conclude(cases: Sequence[Case], rules: Rules) -> None:
 def _ruled(case: Case, auto: AutoVerdict, against: str) -> None:
     """`against`: what no rule can know, and what forbids it to release the result."""
     case.auto = auto
-    verdicts: Sequence[Verdict] = auto.verdicts
+    verdicts = auto.verdicts
     if against and auto.action is _RELEASE:
         version = verdicts[-1].version
         text = f"waits for a person: {against}"
         summed = Verdict(judging.AUTOVERIFICATION, Finding.NOT_APPLICABLE, text, version=version)
         verdicts = (*verdicts[:-1], summed)
-        case.auto = AutoVerdict(Action.WAIT, tuple(verdicts), (against,))
+        case.auto = AutoVerdict(Action.WAIT, verdicts, (against,))
     for reason in auto.holds:
         if reason not in case.holds:
             case.holds = (*case.holds, reason)
-    case.steps += judging.steps(verdicts)
+    judging.tell(verdicts, case.steps)
 
 
 def _against(case: Case) -> str:
@@ -491,6 +516,7 @@ def steps_of(case: Case) -> tuple[Step, ...]:
     if decided and decided[-1].step == HOLD:
         decided = decided[:-1]
     if case.again is None:
-        return (*decided, *case.steps) if case.came is None else (case.came, *decided, *case.steps)
+        said = decided + tuple(case.steps)
+        return said if case.came is None else (case.came,) + said  # noqa: RUF005 - half of what unpacking takes
     first = (step for step in (case.came, case.again) if step is not None)
     return (*first, *decided, *case.steps)

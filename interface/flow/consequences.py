@@ -22,7 +22,7 @@ from interface.domain.runs import Run, choose
 from interface.domain.views import Actor
 from interface.flow.around import add_neighbours_of
 from interface.flow.calculations import calculate_anew, left_over
-from interface.flow.cases import Beside, Case, Decided, Rules, facts_of, siblings_of
+from interface.flow.cases import Beside, Case, Decided, Rules, Seen, facts_of, siblings_of
 from interface.flow.criticals import open_for
 from interface.flow.late import came_late
 from interface.flow.outcome import By, Surroundings, beside_of, effects_of, judged_of, known_of, remember, version_of
@@ -154,7 +154,7 @@ def _asking(one: KnownResult, beside: Beside, rules: Rules, context: DecisionCon
     decision = decide_value(test, one.value, one.unit, specimen, item, context, came, one.method)
     case = Case(b"", decision, one.origin)
     case.result_id, case.holds = one.id, ()
-    facts = facts_of(case, beside, rules, context, siblings_of((), beside.known), {})
+    facts = facts_of(case, beside, rules, context, siblings_of((), beside.known), Seen())
     asked = evaluate(part, facts, (), rules.rule_set.version).requests
     case.requests = tuple(request for request in asked if request.kind is ReflexKind.REFLEX)
     return case if case.requests else None

@@ -16,7 +16,7 @@ from interface.domain.model import RELEASED, HoldReason, Origin, SpecimenFacts, 
 from interface.domain.rule_set import RuleSet
 from interface.domain.runs import MEASURED
 from interface.flow.again import case_of
-from interface.flow.cases import Beside, Case, Rules, conclude, facts_of, siblings_of
+from interface.flow.cases import Beside, Case, Rules, Seen, conclude, facts_of, siblings_of
 from interface.store.surroundings import KnownResult, Locked
 
 LATE = "late"  # the step that says what came
@@ -84,7 +84,7 @@ def came_late(
         if case is None:
             continue
         siblings = siblings_of(cases, beside.known) if siblings is None else siblings
-        facts = facts_of(case, beside, rules, context, siblings, {})
+        facts = facts_of(case, beside, rules, context, siblings, Seen())
         found = [
             (verdict, late)
             for verdict, of in _verdicts(part, facts, checks)
