@@ -66,13 +66,13 @@ class Book:
         self._catalogue = catalogue
         self.driver, self.analyzer = driver, analyzer
         self.methods = frozenset([one.method for several in catalogue.intervals.values() for one in several])
-        self.plans: dict[tuple[str, str], Plan] = {}
-        self._bands: dict[Band, dict[tuple[str, str], Limits]] = {}
+        self.plans: dict[str, dict[str, Plan]] = {}  # by the type of the specimen, then code
+        self._bands: dict[Band, dict[str, Limits]] = {}
         self._limits: dict[tuple[str, str, str, str], Limits] = {}
         self._marks = _Marks(one for several in catalogue.intervals.values() for one in several)
 
-    def people(self, subjects: tuple[Subject, ...]) -> dict[tuple[str, str], Limits]:
-        """What is known of the limits of people like these, by test id and method; `limits` adds to it."""
+    def people(self, subjects: tuple[Subject, ...]) -> dict[str, Limits]:
+        """What is known of the limits of people like these, by `which`; the caller adds to it."""
         band = tuple(self._marks.band(subject) for subject in subjects)
         known = self._bands.get(band)
         if known is None:
@@ -101,6 +101,11 @@ class Book:
         if known is None or known.selection != chosen:
             known = self._limits[key] = Limits(chosen)
         return known
+
+
+def which(test: LabTest, method: str) -> str:
+    """What the limits of a test, measured by a method, are known by."""
+    return f"{test.id} {method}" if method else test.id
 
 
 def _id(interval: Interval | None) -> str:

@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 
-from interface.domain.book import NO_LIMITS, Book, Limits, Plan, book_of
+from interface.domain.book import NO_LIMITS, Book, Limits, Plan, book_of, which
 from interface.domain.catalogue import Catalogue
 from interface.domain.facts import Subject
 from interface.domain.flags import DEFAULT_RULE, Evaluation, evaluate
@@ -67,7 +67,7 @@ class _Last:
     book: Book | None = None
     specimen: SpecimenFacts | None = None
     specimen_type: str = ""
-    people: dict[tuple[str, str], Limits] | None = None
+    people: dict[str, Limits] | None = None
     holds: tuple[HoldReason, ...] = ()
     decoded: Step | None = None
     match: Match | None = None
@@ -91,7 +91,7 @@ class DecisionContext:
     _subjects: dict[tuple[str, str], tuple[Subject, ...]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
-    _people: dict[tuple[str, str], dict[tuple[str, str], Limits]] = field(
+    _people: dict[tuple[str, str], dict[str, Limits]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
     _finders: dict[str | None, Finder] = field(default_factory=dict, init=False, compare=False, repr=False)
@@ -145,13 +145,14 @@ class DecisionContext:
             last.people, last.specimen, last.specimen_type = people, specimen, specimen_type
         if method and method not in self.book.methods:
             method = ""  # no interval asks for it
-        known = people.get((test.id, method))
+        key = which(test, method)
+        known = people.get(key)
         if known is None:
             subjects = self.collections(specimen, specimen_type)
-            known = people[test.id, method] = self.book.limits(test, method, subjects)
+            known = people[key] = self.book.limits(test, method, subjects)
         return known
 
-    def _alike(self, specimen: SpecimenFacts | None, specimen_type: str) -> dict[tuple[str, str], Limits]:
+    def _alike(self, specimen: SpecimenFacts | None, specimen_type: str) -> dict[str, Limits]:
         """What is known of the limits of people like whom the specimen is of."""
         key = (specimen.id if specimen else "", specimen_type)
         people = self._people.get(key)
@@ -362,11 +363,12 @@ def _read_by(driver: str, revision: str, holds: tuple[HoldReason, ...]) -> Step:
 
 def _plan(code: str, specimen_type: str, context: DecisionContext) -> Plan:
     book = context.book
-    plan = book.plans.get((code, specimen_type))
+    plans = book.plans.get(specimen_type)
+    plan = plans.get(code) if plans is not None else None
     if plan is None:
         plan = _planned(code, specimen_type, context)
         if plan.test is not None:  # codes that mean nothing here are without number
-            book.plans[code, specimen_type] = plan
+            book.plans.setdefault(specimen_type, {})[code] = plan
     return plan
 
 

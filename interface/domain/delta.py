@@ -86,8 +86,9 @@ class Delta:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tests", (self.test,))
         if self.kind in (DeltaKind.PERCENT, DeltaKind.RCV):
-            up, down = (None if one is None else _WHOLE.scaleb(one, -2) for one in (self.up, self.down))
-            object.__setattr__(self, "parts", (up, down))
+            up = None if self.up is None else _WHOLE.scaleb(self.up, -2)
+            down = None if self.down is None else _WHOLE.scaleb(self.down, -2)
+            object.__setattr__(self, "parts", (up, up if up == down else down))  # in both directions the same: one
 
 
 def reference_change(
@@ -169,10 +170,11 @@ def _reference_change(entry: Table) -> tuple[Decimal | None, Decimal | None]:
 
 def check(rules: tuple[Delta, ...], facts: Facts, version: str = "") -> tuple[Verdict, ...]:
     """Each rule of the test on the result."""
-    return tuple([_checked(rule, facts, version) for rule in rules])
+    return tuple([checked(rule, facts, version) for rule in rules])
 
 
-def _checked(rule: Delta, facts: Facts, version: str) -> Verdict:
+def checked(rule: Delta, facts: Facts, version: str) -> Verdict:
+    """One rule of the test on the result."""
     previous = facts.previous
     if previous is None:
         return _none(rule, version, "no previous result")
@@ -206,7 +208,9 @@ def _compared(rule: Delta, facts: Facts, number: Decimal, before: Decimal, passe
     """Compare without dividing: 100 (x - p) with the limit times |p|, a rate with the limit times the time."""
     difference = _SUBTRACT(number, before)
     if rule.parts is not None and before:  # most are so, and pass
-        part = rule.parts[1] if difference.is_signed() else rule.parts[0]
+        part, down = rule.parts
+        if part is not down and difference.is_signed():
+            part = down
         if part is None or difference.copy_abs() <= _MULTIPLY(part, before.copy_abs()):
             return _passed(rule, version, facts, difference)
     up, down, kind = rule.up, rule.down, rule.kind

@@ -116,7 +116,8 @@ def _changing(verdicts: list[Verdict]) -> bool:
 def _checked(part: RuleSet, facts: Facts, later: PreviousResult | None, version: str) -> list[Verdict]:
     verdicts: list[Verdict] = []
     if part.deltas:
-        verdicts += delta.check(part.deltas, facts, version)
+        for rule in part.deltas:
+            verdicts.append(delta.checked(rule, facts, version))
         if later is not None:
             verdicts += _against_later(part, facts, later, version)
     if part.indices:

@@ -273,9 +273,9 @@ def _flags(case: Case, _: str) -> tuple[str, ...] | None:
 
 def _critical(case: Case, _: str) -> bool | None:
     """None where there are critical limits, and what is not known of the patient says which."""
-    flags = case.facts.flags
-    if flags and not _CRITICAL.isdisjoint(flags):
-        return True
+    for flag in case.facts.flags:
+        if flag in _CRITICAL:
+            return True
     return None if case.facts.critical_unsure else False
 
 

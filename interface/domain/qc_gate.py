@@ -57,6 +57,8 @@ class StreamGate:
         self._said: dict[tuple[str, At], QcSays] = {}
 
     def says(self, analyzer: str, test: str, at: datetime | None, module: str = "", reagent_lot: str = "") -> QcSays:
+        if not self._streams:
+            return QC_UNKNOWN
         key = analyzer, test, module, reagent_lot
         lane = self._lanes.get(key)
         if lane is None:

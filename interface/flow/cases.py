@@ -450,19 +450,22 @@ def _whose_specimen(cases: Sequence[Case], rules: Rules) -> None:
 def conclude(cases: Sequence[Case], rules: Rules) -> None:
     """Whether the rules release each, and the status of all."""
     if rules.now.active is not None or rules.now.void:
-        free: list[tuple[Case, Rated]] = []
-        bound: list[tuple[Case, Rated]] = []
-        for case in cases:
-            if case.judged is not None:
-                rated = Rated(case.judged.facts, case.judged.verdicts)
-                (bound if _against(case) else free).append((case, rated))
+        looked_at = [case for case in cases if case.judged is not None]
         # What cannot be released anyway is judged alone: of a linked test the reported result counts, not another run.
-        for group in (free, *([one] for one in bound)):
-            said = decide(rules.now, [rated for _, rated in group])
-            for (case, _), auto in zip(group, said, strict=True):
-                _ruled(case, auto, _against(case))
+        _rule([case for case in looked_at if not _against(case)], rules)
+        for case in looked_at:
+            if _against(case):
+                _rule([case], rules)
     for case in cases:
         _finish(case)
+
+
+def _rule(cases: list[Case], rules: Rules) -> None:
+    """What the rules say of cases that were judged, together."""
+    rated = [Rated(case.judged.facts, case.judged.verdicts) for case in cases if case.judged is not None]
+    said = decide(rules.now, rated)
+    for at, case in enumerate(cases):
+        _ruled(case, said[at], _against(case))
 
 
 def _ruled(case: Case, auto: AutoVerdict, against: str) -> None:

@@ -12,6 +12,7 @@ from uuid import UUID
 from interface.domain.flags import CRITICAL
 from interface.domain.identity import BEGINNING, KEY_LENGTH
 from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, Origin, ResultStatus, Step
+from interface.domain.record import record
 from interface.domain.states import may_become
 from interface.domain.views import ActorKind
 from interface.store.controls import ControlResult
@@ -140,7 +141,7 @@ class FollowUpRow:
     specimen_id: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Effects:
     """What follows from versions. `reported`: other runs, and whether they are reported now; `done`: follow-ups whose
     result has come."""
@@ -154,7 +155,7 @@ NOTHING = Effects()
 _FINAL = ResultStatus.FINAL
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """What a message came to. Written by `commit`, in one transaction with those of other messages."""
 
