@@ -254,7 +254,7 @@ def evaluated(rule_set: RuleSet, case: Case) -> AutoVerdict:
         elif one.finding is _PASS and rule.tests:
             passed = True
     failed = bool(against)
-    _say_against(against, part, facts, verdicts, held=held)
+    _against(against, part, facts, verdicts, held=held)
     if not failed and not passed:
         against.append("no rule")
     action = _HOLD if failed else Action.WAIT if against else _RELEASE
@@ -309,7 +309,7 @@ def _judged(rule: Rule, case: Case, version: str) -> Verdict:
     return Verdict("rule", finding, text, rule.name, version, inputs, _RULE if finding in _FAILED else ())
 
 
-def _say_against(found: list[str], part: RuleSet, facts: Facts, verdicts: tuple[Verdict, ...], *, held: bool) -> None:
+def _against(found: list[str], part: RuleSet, facts: Facts, verdicts: tuple[Verdict, ...], *, held: bool) -> None:
     """Add what must be true of every result that is released without a person, and is not."""
     if held:
         found += [f"held {reason.value}" for reason in facts.holds]
