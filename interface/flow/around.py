@@ -132,6 +132,7 @@ def _ask(
         if len(found) != 1 or not found[0].person:
             continue
         specimen, type_ = found[0], found[0].type or sent.type
+        collected_at = specimen.collected_at
         times = asked.setdefault(specimen.id, Asked(specimen, {})).times
         for observed in sent.results:
             key = observed.code, type_
@@ -142,8 +143,9 @@ def _ask(
                 test_ids = compared[key] = tuple(_compared(test.code, catalogue, now)) if test else ()
             for test_id in test_ids:
                 if test_id not in times:
-                    at_instrument = instant(observed.instrument_time, timezone)
-                    times[test_id] = specimen.collected_at or measured_at(at_instrument, received_at)
+                    times[test_id] = collected_at or measured_at(
+                        instant(observed.instrument_time, timezone), received_at
+                    )
 
 
 def _compared(code: str, catalogue: Catalogue, now: Autoverification) -> Iterator[str]:

@@ -7,13 +7,11 @@ theirs meanwhile. Each is found by an index, among however many results there ar
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import accumulate
 from typing import Final, NamedTuple
-
-from asyncpg import Record
 
 from interface.domain.facts import PreviousResult
 from interface.domain.model import SpecimenFacts
@@ -50,7 +48,8 @@ class _Side(NamedTuple):
     tests: Collection[str]
 
 
-class _Result(NamedTuple):
+@record
+class _Result:
     """A result that may be the nearest."""
 
     at: datetime
@@ -71,24 +70,31 @@ class _Near:
         if known is None or (known.at > result.at if later else known.at < result.at):
             kept[test_id] = result
 
-    def results(self) -> Iterator[_Result]:
-        for side in (self.before, self.after):
-            for kept in side.values():
-                yield from kept.values()
+    def take_all(self, side: _Side, at: datetime, specimen_id: str, tests: list[str], versions: list[str]) -> None:
+        """What was released of one specimen."""
+        later, wanted = at > side.at, side.tests
+        for place, test_id in enumerate(tests):
+            if test_id in wanted:
+                self.take(side.specimen_id, test_id, _Result(at, versions[place], specimen_id), later=later)
+
+    def results(self) -> list[_Result]:
+        return [one for side in (self.before, self.after) for kept in side.values() for one in kept.values()]
 
 
 # All that is known of a person, if it is little: one walk down the index for all tests, to which the results of one
 # specimen come together. Where there are `most`, this is not all of it (`more`), and nothing else is said: so they
-# need no order, for which a planner may read all that there are.
+# need no order, for which a planner may read all that there are. Many ids are one text: of a row for each, or an array,
+# the driver makes them at twice the cost.
 _ALL = """
-SELECT p.side, g.specimen_id::text, g.at, s.type, s.time_point_min, g.tests::text[], g.versions::text[],
-       g.number = p.most AS more
+SELECT p.side, g.specimen_id::text, g.at, s.type, s.time_point_min, g.tests, g.versions, g.number = p.most AS more
 FROM unnest($1::int[], $2::uuid[], $3::int[]) AS p (side, patient_id, most)
 CROSS JOIN LATERAL (
-    SELECT specimen_id, effective_at AS at, array_agg(test_id) AS tests, array_agg(version_id) AS versions,
-           sum(count(*)::int) OVER () AS number, row_number() OVER () AS place
+    SELECT specimen_id, effective_at AS at, string_agg(test_id::text, ' ') AS tests,
+           string_agg(version_id::text, ' ') AS versions, sum(count(*)::int) OVER () AS number,
+           row_number() OVER () AS place
       FROM (SELECT test_id, specimen_id, effective_at, version_id FROM lab.result
-             WHERE patient_id = p.patient_id AND reportable AND status IN ('final', 'corrected', 'amended')
+             WHERE patient_id = p.patient_id AND test_id IS NOT NULL AND reportable
+               AND status IN ('final', 'corrected', 'amended')
              LIMIT p.most) r
      GROUP BY specimen_id, effective_at
 ) g
@@ -136,13 +142,16 @@ CROSS JOIN LATERAL (
 ) near
 """
 # Apart: to find each row's partition beside its walks costs twice as much. The versions that one message made lie
-# together: one walk for all of them. A version never changes.
+# together: one walk for all of them, and one row. A version never changes.
 _VALUES = """
-SELECT v.id::text, v.kind, v.comparator, v.value, v.unit
+SELECT v.*
 FROM unnest($1::uuid[], $2::uuid[], $3::int[]) AS run (first, last, most)
 CROSS JOIN LATERAL (
-    SELECT id, kind, comparator, value, unit FROM lab.result_version
-     WHERE id BETWEEN run.first AND run.last ORDER BY id LIMIT run.most) v
+    SELECT string_agg(id::text, ' '), string_agg(kind, ' '), string_agg(comparator, ' '), array_agg(value),
+           array_agg(unit)
+      FROM (SELECT id, kind, comparator, value, unit FROM lab.result_version
+             WHERE id BETWEEN run.first AND run.last ORDER BY id LIMIT run.most) w
+    HAVING count(*) > 0) v
 """
 _VALUE = """
 SELECT id::text, kind, comparator, value, unit FROM lab.result_version
@@ -161,16 +170,16 @@ async def neighbours(connection: Connection, asked: Sequence[Asked]) -> dict[str
         for row in await connection.fetch(_NEIGHBOURS, *columns, *_questions(left)):
             specimen_id, test_id, later, at, version_id, of = row
             near.take(specimen_id, test_id, _Result(at, version_id, of), later=later)
-    values = await _values(connection, near)
+    results = await _previous(connection, near.results())
     found: dict[str, dict[str, Neighbours]] = {
-        specimen_id: {test_id: Neighbours(_previous(one, values)) for test_id, one in kept.items()}
+        specimen_id: {test_id: Neighbours(results[one.version_id]) for test_id, one in kept.items()}
         for specimen_id, kept in near.before.items()
     }
     for specimen_id, kept in near.after.items():
         own = found.setdefault(specimen_id, {})
         for test_id, one in kept.items():
             known = own.get(test_id)
-            own[test_id] = Neighbours(known.previous if known is not None else None, _previous(one, values))
+            own[test_id] = Neighbours(known.previous if known is not None else None, results[one.version_id])
     return found
 
 
@@ -186,8 +195,10 @@ def _sides(asked: Sequence[Asked]) -> list[_Side]:
     sides: list[_Side] = []
     for one in asked:
         specimen = one.specimen
-        for at in dict.fromkeys(one.times.values()):
-            tests = one.times if len(set(one.times.values())) == 1 else [t for t, own in one.times.items() if own == at]
+        times = list(one.times.values())
+        alike = not times or times.count(times[0]) == len(times)  # nearly always: it was collected then
+        for at in times[:1] if alike else dict.fromkeys(times):
+            tests: Collection[str] = one.times if alike else [test for test, own in one.times.items() if own == at]
             sides += [
                 _Side(patient_id, specimen.id, at, specimen.type, specimen.time_point_min, tests)
                 for patient_id in specimen.person
@@ -202,17 +213,13 @@ async def _all(connection: Connection, sides: Sequence[_Side], near: _Near) -> l
     if not many:
         return left
     patients, most = [side.patient_id for side in many], [2 * len(side.tests) + _MANY for side in many]
-    for number, specimen_id, at, type_, time_point, tests, versions, more in await connection.fetch(
-        _ALL, list(range(len(many))), patients, most
-    ):
+    for row in await connection.fetch(_ALL, list(range(len(many))), patients, most):
+        number, specimen_id, at, type_, time_point, tests, versions, more = row
         side = many[number]
         if more:
             left.append(side)
         elif (type_, time_point) == (side.type, side.time_point) and specimen_id != side.specimen_id:
-            later = at > side.at
-            for test_id, version_id in zip(tests, versions, strict=True):
-                if test_id in side.tests:
-                    near.take(side.specimen_id, test_id, _Result(at, version_id, specimen_id), later=later)
+            near.take_all(side, at, specimen_id, tests.split(), versions.split())
     return left
 
 
@@ -241,23 +248,37 @@ def _questions(sides: Sequence[_Side]) -> tuple[list[int], list[int], list[str]]
     return [1, *(last + 1 for last in lasts[:-1])], lasts, [test_id for side in sides for test_id in side.tests]
 
 
-async def _values(connection: Connection, near: _Near) -> dict[str, Record]:
-    """The values of the versions, by id."""
-    runs: dict[str, list[str]] = defaultdict(list)  # those of one specimen that were made in the same millisecond
-    for one in near.results():
-        runs[one.version_id[:_MILLISECOND] + one.specimen_id].append(one.version_id)
+async def _previous(connection: Connection, results: Sequence[_Result]) -> dict[str, PreviousResult]:
+    """The results with their values, by version."""
+    wanted = {one.version_id: one for one in results}
+    runs: dict[str, list[str]] = {}  # the versions of one specimen that were made in the same millisecond
+    made = specimen_id = ""
+    run: list[str] = []
+    for version_id, one in wanted.items():
+        if one.specimen_id != specimen_id or not version_id.startswith(made):
+            made, specimen_id = version_id[:_MILLISECOND], one.specimen_id
+            run = runs.setdefault(made + specimen_id, [])
+        run.append(version_id)
     if not runs:
         return {}
     # Others may lie between: not many, as a rule. Where there are, these are read one by one.
     bounds = [(min(run), max(run), 2 * len(run)) for run in runs.values()]
-    found = await connection.fetch(_VALUES, *map(list, zip(*bounds, strict=True)))
-    values: dict[str, Record] = {row[0]: row for row in found}
-    missing = sorted({id_ for run in runs.values() for id_ in run if id_ not in values})
+    found: dict[str, PreviousResult] = {}
+    for row in await connection.fetch(_VALUES, *map(list, zip(*bounds, strict=True))):
+        ids: list[str] = row[0].split()
+        kinds: list[str] = row[1].split()
+        signs: list[str] = row[2].split(" ")  # most have none
+        values: list[str] = row[3]
+        units: list[str] = row[4]
+        for at, version_id in enumerate(ids):
+            known = wanted.get(version_id)
+            if known is not None:
+                value = value_as_kept(kinds[at], signs[at], values[at])
+                found[version_id] = PreviousResult(value, units[at], known.at, version_id, known.specimen_id)
+    missing = sorted([version_id for version_id in wanted if version_id not in found])
     if missing:
-        values |= {row[0]: row for row in await connection.fetch(_VALUE, missing, missing[0], missing[-1])}
-    return values
-
-
-def _previous(one: _Result, values: dict[str, Record]) -> PreviousResult:
-    _, kind, comparator, value, unit = values[one.version_id]
-    return PreviousResult(value_as_kept(kind, comparator, value), unit, one.at, one.version_id, one.specimen_id)
+        for version_id, kind, sign, text, unit in await connection.fetch(_VALUE, missing, missing[0], missing[-1]):
+            one = wanted[version_id]
+            value = value_as_kept(kind, sign, text)
+            found[version_id] = PreviousResult(value, unit, one.at, version_id, one.specimen_id)
+    return found

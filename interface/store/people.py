@@ -109,12 +109,23 @@ async def lock_persons(connection: Connection, patient_ids: Iterable[UUID]) -> d
 
     Raises StoreUnavailable when they were merged in the same moment: begin again.
     """
-    asked = list(set(patient_ids))
-    locked = {row["id"] for row in await connection.fetch(_LOCK, asked)}
+    asked = set(patient_ids)
+    locked = await lock_records(connection, asked)
     found = await persons(connection, asked)  # a statement of its own: it sees what the lock has waited for
     if {id for ids in found.values() for id in ids} - locked:
-        raise StoreUnavailable("patients were merged at the same moment")
+        raise merged_now()
     return found
+
+
+async def lock_records(connection: Connection, patient_ids: Iterable[UUID]) -> set[UUID]:
+    """The locks of `lock_persons` and the ids of what is locked: who reads the persons then asks whether all their
+    records are."""
+    return {row["id"] for row in await connection.fetch(_LOCK, list(set(patient_ids)))}
+
+
+def merged_now() -> StoreUnavailable:
+    """What to raise when a record of a person is not among the locked ones."""
+    return StoreUnavailable("patients were merged at the same moment")
 
 
 async def identifiers(connection: Connection, patient_ids: Iterable[UUID]) -> dict[UUID, tuple[IdentifierView, ...]]:

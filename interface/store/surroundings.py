@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import repeat
 from operator import attrgetter
 from uuid import UUID
 
@@ -49,6 +48,8 @@ from interface.store.versions import last_version
 _ITEM_STATUS = {status.value: status for status in ItemStatus}
 _KINDS = {kind.value: kind for kind in ValueKind}
 _NUMERIC = ValueKind.NUMERIC
+_NUMBERS: dict[str, Value] = {}  # by their text: of two or three digits as a rule, so that they come again
+_MOST_NUMBERS = 4096
 _ID = attrgetter("id")
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -158,10 +159,10 @@ async def lock(connection: Connection, barcodes: Collection[str], specimen_ids: 
         family = families[row["id"]]
         # Its own items first: those of the tube it was parted from are answered where it has none for the test.
         own = items.get(row["id"], [])
-        tests = {item.test_id for item in own}
-        others = [
-            item for each in family if each != row["id"] for item in items.get(each, []) if item.test_id not in tests
-        ]
+        others: list[OrderedItem] = []
+        if len(family) > 1:
+            tests = {item.test_id for item in own}
+            others = [item for each in family[1:] for item in items.get(each, []) if item.test_id not in tests]
         by_id[str(row["id"])] = _specimen(row, patients.get(row["patient_id"]), (*own, *others), family)
     specimens: dict[str, tuple[SpecimenFacts, ...]] = {}
     closed: set[str] = set()
@@ -233,9 +234,9 @@ def _specimen(
     )
 
 
-# There are many items, which are read as few rows, and few follow-ups.
+# There are many items, which are read as few rows of few texts, and few follow-ups.
 _ITEMS = """
-SELECT specimen_id, order_id::text, array_agg(id::text), array_agg(test_id::text), array_agg(status)
+SELECT specimen_id, order_id::text, string_agg(id::text, ' '), string_agg(test_id::text, ' '), string_agg(status, ' ')
 FROM lab.order_item WHERE specimen_id = ANY($1) GROUP BY specimen_id, order_id
 """
 # The items of an order were made together: one walk says that none of a specimen's has any.
@@ -266,9 +267,14 @@ async def _items(
 ) -> tuple[dict[UUID, list[OrderedItem]], dict[str, tuple[Led, ...]]]:
     """By specimen, in the order of their ids; and the follow-ups that each of them answers."""
     items: dict[UUID, list[OrderedItem]] = {}
-    for specimen_id, order_id, ids, tests, states in await connection.fetch(_ITEMS, list(specimen_ids)):
-        of_order = list(map(OrderedItem, ids, tests, repeat(order_id), map(_ITEM_STATUS.__getitem__, states)))
-        items[specimen_id] = [*items.get(specimen_id, ()), *of_order]
+    for row in await connection.fetch(_ITEMS, list(specimen_ids)):
+        specimen_id, order_id = row[0], row[1]
+        ids: list[str] = row[2].split()
+        tests: list[str] = row[3].split()
+        states: list[str] = row[4].split()
+        own = items.setdefault(specimen_id, [])
+        for at, item_id in enumerate(ids):
+            own.append(OrderedItem(item_id, tests[at], order_id, _ITEM_STATUS[states[at]]))
     if not items:
         return items, {}
     for one in items.values():
@@ -290,6 +296,23 @@ async def _led(connection: Connection, specimen_ids: Collection[UUID]) -> dict[s
     return led
 
 
+# Of each patient the record that survived its merges; of all records of the person the ids and what they carry. Key by
+# key, so that the indexes are followed whatever the planner knows of a table that has just grown.
+_PERSONS = """
+SELECT asked.id, p.*, m.records, ARRAY(
+    SELECT value FROM lab.patient_identifier i WHERE i.patient_id = ANY(m.records) AND i.ended_at IS NULL ORDER BY i.id)
+FROM unnest($1::uuid[]) AS k (id)
+CROSS JOIN LATERAL (
+    SELECT id, coalesce(merged_into_id, id) AS root FROM lab.patient WHERE id = k.id OFFSET 0) asked
+CROSS JOIN LATERAL (
+    SELECT family, given, birth_date, birth_at, sex FROM lab.patient WHERE id = asked.root OFFSET 0) p
+CROSS JOIN LATERAL (
+    SELECT ARRAY(
+        SELECT asked.root UNION ALL SELECT id FROM lab.patient WHERE merged_into_id = asked.root ORDER BY 1) AS records
+    OFFSET 0) m
+"""
+
+
 async def _lock_patients(
     connection: Connection, patient_ids: set[UUID]
 ) -> dict[UUID, tuple[PatientFacts, tuple[str, ...]]]:
@@ -297,21 +320,15 @@ async def _lock_patients(
     them are locked in id order. Raises StoreUnavailable when they were merged in the same moment."""
     if not patient_ids:
         return {}
-    persons = await people.lock_persons(connection, patient_ids)
-    survivors = {records[0] for records in persons.values()}
-    rows = await connection.fetch(
-        "SELECT id, family, given, birth_date, birth_at, sex FROM lab.patient WHERE id = ANY($1)", list(survivors)
-    )
-    known = {row["id"]: row for row in rows}
-    identifiers = await people.identifiers(connection, patient_ids)
+    locked = await people.lock_records(connection, patient_ids)
     found = {}
-    for patient_id, records in persons.items():
-        row = known[records[0]]
-        facts = PatientFacts(
-            str(patient_id), tuple(one.value for one in identifiers.get(patient_id, ())), row["family"], row["given"],
-            row["birth_date"], Sex(row["sex"]), row["birth_at"],
-        )  # fmt: skip
-        found[patient_id] = facts, tuple(map(str, sorted(records)))
+    # A statement of its own: it sees what the lock has waited for.
+    for row in await connection.fetch(_PERSONS, list(patient_ids)):
+        patient_id, family, given, birth_date, birth_at, sex, records, carried = row
+        if not locked.issuperset(records):
+            raise people.merged_now()
+        facts = PatientFacts(str(patient_id), tuple(carried), family, given, birth_date, Sex(sex), birth_at)
+        found[patient_id] = facts, tuple(map(str, records))
     return found
 
 
@@ -389,6 +406,13 @@ def value_of(row: Record | Mapping[str, str]) -> Value:
 
 def value_as_kept(kind_as_kept: str, sign: str, text: str) -> Value:
     """The same of its columns."""
+    if kind_as_kept == _NUMERIC and not sign:
+        known = _NUMBERS.get(text)
+        if known is None:
+            if len(_NUMBERS) >= _MOST_NUMBERS:
+                _NUMBERS.clear()
+            known = _NUMBERS[text] = Value(_NUMERIC, text, Decimal(text))
+        return known
     kind, comparator = _KINDS[kind_as_kept], Comparator(sign) if sign else None
     if kind is _NUMERIC:
         return Value(kind, text, Decimal(text), comparator)
