@@ -435,16 +435,14 @@ def count_qc_problem(problem: str) -> None:
     _qc_problems.labels(problem).inc()
 
 
-def count_results(results: Iterable[tuple[ResultStatus, Iterable[HoldReason]]]) -> None:
-    """Result versions were committed, each with its status and what it is held for."""
-    pairs = list(results)
-    statuses = [status for status, _ in pairs]
+def count_results(statuses: Sequence[ResultStatus], held: Iterable[Iterable[HoldReason]]) -> None:
+    """Result versions were committed: the status of each, and what each is held for."""
     while statuses:  # of thousands nearly all have the same
         status = statuses[0]
         number = statuses.count(status)
         _results_of(status.value).inc(number)
         statuses = [one for one in statuses if one is not status] if number < len(statuses) else []
-    for reason, number in Counts(reason for _, held in pairs for reason in held).items():
+    for reason, number in Counts([reason for reasons in held for reason in reasons]).items():
         _holds.labels(reason.value).inc(number)
 
 

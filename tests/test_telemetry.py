@@ -110,7 +110,7 @@ def test_what_is_counted_is_on_the_metrics_page() -> None:
     telemetry.count_frame("telemetry-test", 3)
     telemetry.count_message("telemetry-test", "complete")
     telemetry.count_leniency("telemetry-test", "no_checksum")
-    telemetry.count_results([(ResultStatus.REGISTERED, [HoldReason.UNKNOWN_UNIT])])
+    telemetry.count_results([ResultStatus.REGISTERED], [[HoldReason.UNKNOWN_UNIT]])
     telemetry.set_queue_depth(2)
     telemetry.set_connections("telemetry-test", 1)
     telemetry.observe_commit(0.002, 7)

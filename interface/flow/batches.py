@@ -19,23 +19,21 @@ BATCH_MESSAGES = 128  # decided in one transaction: a score of statements, whate
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A message to decide. `lanes`: what must be kept in order, its specimens."""
+    """A message to decide. `lanes`: what must be kept in order, its specimens; `barrier`: it has controls."""
 
     claim: Claim
     work: Work
     lanes: frozenset[tuple[UUID, str]] = field(init=False, repr=False)
+    barrier: bool = field(init=False, repr=False)  # asked for again and again
 
     def __post_init__(self) -> None:
         organization_id = self.claim.organization_id
-        object.__setattr__(self, "lanes", frozenset((organization_id, barcode) for barcode in self.work.barcodes))
+        object.__setattr__(self, "lanes", frozenset([(organization_id, barcode) for barcode in self.work.barcodes]))
+        object.__setattr__(self, "barrier", self.work.has_controls)
 
     @property
     def analyzer(self) -> UUID:
         return self.work.link.analyzer_id
-
-    @property
-    def barrier(self) -> bool:
-        return self.work.has_controls
 
 
 @dataclass(slots=True)

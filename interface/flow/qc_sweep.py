@@ -185,7 +185,7 @@ async def _held(connection: Connection, actor: Actor, one: Waits, reason: HoldRe
     others = {HoldReason.PERSON} if one.by_person else set()
     held = tuple(sorted((one.held - QC_HOLDS) | others | {reason}))
     await _write(connection, actor, one, held, ResultStatus.REGISTERED, _step(said, "hold"), "qc_hold")
-    telemetry.count_results([(ResultStatus.REGISTERED, held)])
+    telemetry.count_results([ResultStatus.REGISTERED], [held])
 
 
 async def _freed(connection: Connection, actor: Actor, one: Waits, said: QcSays) -> None:
@@ -264,7 +264,7 @@ async def _judged_anew(
     for version in versions:
         detail = {"version": str(version.version), "status": version.status.value, "held": " ".join(version.held)}
         await audit.record(connection, actor, "judge_again", "result", version.result_id, detail)
-    telemetry.count_results((version.status, version.held) for version in versions)
+    telemetry.count_results([version.status for version in versions], [version.held for version in versions])
     done.freed += len(anew)
     done.released += sum(version.status is ResultStatus.FINAL for version in versions)
     return anew

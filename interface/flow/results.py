@@ -24,13 +24,13 @@ from asyncpg import Record
 from interface import telemetry
 from interface.domain.catalogue import Catalogue
 from interface.domain.model import HoldReason
-from interface.domain.qc_lots import Used
 from interface.driver import registry
 from interface.driver.sent_at import sent_at
 from interface.errors import StoreError
 from interface.flow import qc
 from interface.flow.around import add_neighbours, gate_beside, rules_for, surroundings, used_by
 from interface.flow.batches import BATCH_MESSAGES, Batch, Job, batches, urgent_first
+from interface.flow.cases import Rules
 from interface.flow.context import LinkContext
 from interface.flow.controls import controls_of
 from interface.flow.courtesy import Courtesy
@@ -62,6 +62,7 @@ CLAIM_MESSAGES, LOAD_BYTES = 2 * BATCH_MESSAGES, 16 << 20  # one batch is decide
 WINDOWS = 2  # of claimed messages at work: while one is decided and committed, the next is read and decoded
 BUSY_MESSAGES = 8  # claimed at once while links deliver: what is decided slowly need not be held long
 THREAD_BYTES = 64 << 10  # larger messages are worked on in a thread: the links answer meanwhile
+TURN_MESSAGES = 4  # decoded one after the other, then links and what is being decided have theirs
 POLL_S, RETRY_S = 1.0, 0.5
 
 
@@ -260,7 +261,7 @@ class ResultWorker:
         heads: dict[UUID, Record] = {}
         for organization_id in {claim.organization_id for claim in claims}:
             ids = [claim.message_id for claim in claims if claim.organization_id == organization_id]
-            async with self._database.by_index(organization_id) as connection:
+            async with self._database.each_by_index(organization_id) as connection:
                 heads |= await read_heads(connection, ids)
         portion: list[Claim] = []
         size = 0
@@ -281,23 +282,19 @@ class ResultWorker:
         known = [claim for claim in claims if claim.message_id in heads]
         for organization_id in {claim.organization_id for claim in known}:
             own = {one.message_id: heads[one.message_id] for one in known if one.organization_id == organization_id}
-            async with self._database.by_index(organization_id) as connection:
+            async with self._database.each_by_index(organization_id) as connection:
                 messages |= await with_frames(connection, own)
-        jobs = []
-        whole = True
-        for at, claim in enumerate(claims, 1):
-            message = messages.get(claim.message_id)
-            try:
-                job = await self._courtesy.turn(self._waited_s, partial(self._decoded, claim, message))
-            except _Again:
-                after = window.claims[window.claims.index(claim) + 1 :]
+        jobs: list[Job] = []
+        again: Claim | None = None
+        for at in range(0, len(claims), TURN_MESSAGES):
+            some = partial(self._turn, claims[at : at + TURN_MESSAGES], messages)
+            decoded, again = await self._courtesy.turn(self._waited_s, some)
+            jobs += [await self._compared(job) if names_work(job.work) else job for job in decoded]
+            if again is not None:
+                after = window.claims[window.claims.index(again) + 1 :]
                 await self._give_back([one.message_id for one in after], refund=True)
-                whole = False
                 break
-            if job is not None:
-                jobs.append(await self._compared(job))
-            if not at % 4:
-                await asyncio.sleep(0)  # what is being decided goes on meanwhile
+            await asyncio.sleep(0)  # what is being decided goes on meanwhile
         earlier = [each for other in self._windows for each in other.begun]
         tasks: list[asyncio.Task[bool]] = []
         for batch in await self._batches(jobs):
@@ -305,12 +302,24 @@ class ResultWorker:
             before |= {task for other, task in earlier if batch.follows(other)}
             tasks.append(asyncio.create_task(self._after(batch, before)))
             window.begun.append((batch, tasks[-1]))
-        return whole
+        return again is None
+
+    async def _turn(
+        self, claims: Sequence[Claim], messages: Mapping[UUID, StoredMessage]
+    ) -> tuple[list[Job], Claim | None]:
+        """Some messages decoded, and the one that is to be tried again before any after it."""
+        jobs: list[Job] = []
+        for claim in claims:
+            try:
+                job = await self._decoded(claim, messages.get(claim.message_id))
+            except _Again:
+                return jobs, claim
+            if job is not None:
+                jobs.append(job)
+        return jobs, None
 
     async def _compared(self, job: Job) -> Job:
-        """The message, held where it names another specimen's work."""
-        if not names_work(job.work):
-            return job
+        """A message that names work, held where that is another specimen's."""
         async with self._database.organization(job.claim.organization_id) as connection:
             return Job(job.claim, await compared(connection, job.work))
 
@@ -325,7 +334,7 @@ class ResultWorker:
         found = set()
         for organization_id in {job.claim.organization_id for job in jobs}:
             lanes = {lane for job in jobs for lane in job.lanes if lane[0] == organization_id}
-            async with self._database.by_index(organization_id) as connection:
+            async with self._database.each_by_index(organization_id) as connection:
                 urgent = await ordered_at_once(connection, [barcode for _, barcode in lanes])
             found |= {(organization_id, barcode) for barcode in urgent}
         return found
@@ -383,8 +392,9 @@ class ResultWorker:
         outcomes = await self._courtesy.turn(self._waited_s, partial(self._decide, organization_id, jobs))
         for job, outcome in zip(jobs, outcomes, strict=True):
             self._count(job.work, outcome)
-        versions = (version for outcome in outcomes for version in outcome.versions)
-        telemetry.count_results((version.status, version.held) for version in versions)
+        _note_clocks([job.work for job in jobs])
+        versions = [version for outcome in outcomes for version in outcome.versions]
+        telemetry.count_results([version.status for version in versions], [version.held for version in versions])
         if any(job.barrier for job in jobs):
             await follow(self._database, organization_id)
         return True
@@ -403,16 +413,17 @@ class ResultWorker:
             now = await self._rule_sets.by_name(connection, works[0][1].tests, names)
             await add_neighbours(connection, at, [(*one, now[one[0].link.settings.rules]) for one in works])
             gate = await gate_beside(connection, at, gate, analyzers)
-            used: dict[UUID, Used | None] = {}
+            rules: dict[int, Rules] = {}  # by link as it is set up for these messages
             for work, catalogue in works:
-                if work.link.link_id not in used:
-                    in_force = now[work.link.settings.rules]
-                    used[work.link.link_id] = await used_by(connection, work.link.analyzer_id, catalogue, in_force)
+                link = work.link
+                if id(link) not in rules:
+                    used = await used_by(connection, link.analyzer_id, catalogue, now[link.settings.rules])
+                    rules[id(link)] = rules_for(link, now[link.settings.rules], gate, used)
             at_once = any(_large(work.message) for work, _ in works)  # in a thread, others need not wait for it
             async with contextlib.nullcontext() if at_once else self._deciding:
                 for (work, catalogue), own in zip(works, controls, strict=True):
-                    rules = rules_for(work.link, now[work.link.settings.rules], gate, used[work.link.link_id])
-                    outcomes.append(await _aside(work.message, outcome_of, work, catalogue, at, rules, own))
+                    decided = await _aside(work.message, outcome_of, work, catalogue, at, rules[id(work.link)], own)
+                    outcomes.append(decided)
                     at.forget()  # no other message of the batch speaks of the same specimens
                     await asyncio.sleep(0)  # the links answer between two messages
             await store.commit(connection, organization_id, outcomes)
@@ -480,19 +491,24 @@ class ResultWorker:
     @staticmethod
     def _count(work: Work, outcome: Outcome) -> None:
         telemetry.count_message(work.link.name, outcome.settled)
-        _note_clock(work)
         log.info("message settled", action="message.settled", link=work.link.name, message_id=str(work.message.id),
                  settled=outcome.settled, results=len(outcome.versions), controls=len(outcome.controls),
-                 held=sum(bool(version.held) for version in outcome.versions))  # fmt: skip
+                 held=len([version for version in outcome.versions if version.held]))  # fmt: skip
 
 
-def _note_clock(work: Work) -> None:
-    """A clock that goes astray is told before results are dated by it. What is read from a file came at any time."""
-    message, settings = work.message, work.link.settings
-    if message.duplicate_of is None and message.frames and settings.transport.type is not TransportType.FOLDER:
-        sent = sent_at(message.protocol, frame_text(message.frames[0]), ZoneInfo(settings.timezone))
-        if sent is not None:
-            telemetry.set_clock(work.link.name, (sent - message.received_at).total_seconds())
+def _note_clocks(works: Sequence[Work]) -> None:
+    """A clock that goes astray is told before results are dated by it: by the last message of each link that says its
+    time. What is read from a file came at any time."""
+    told: set[str] = set()
+    for work in reversed(works):
+        message, settings, name = work.message, work.link.settings, work.link.name
+        if name in told or message.duplicate_of is not None or not message.frames:
+            continue
+        if settings.transport.type is not TransportType.FOLDER:
+            sent = sent_at(message.protocol, frame_text(message.frames[0]), ZoneInfo(settings.timezone))
+            if sent is not None:
+                told.add(name)
+                telemetry.set_clock(name, (sent - message.received_at).total_seconds())
 
 
 async def _controls(connection: Connection, work: Work, catalogue: Catalogue) -> tuple[ControlResult, ...]:

@@ -131,11 +131,12 @@ def parse_head(text: str) -> Head:
 
 
 def row_digest(row: Any) -> bytes:
-    """Of everything that a row says. Its texts are as PostgreSQL gives them, jsonb included, which is one way only."""
+    """Of everything that a row of `_COLUMNS` says. Its texts are as PostgreSQL gives them, jsonb included, which is one
+    way only."""
+    id, position, at, actor_kind, actor_id, actor_name, action, entity_kind, entity_id, *rest = row
     said = [
-        row["id"].hex, row["position"], row["at"].isoformat(), row["actor_kind"], _hex(row["actor_id"]),
-        row["actor_name"], row["action"], row["entity_kind"], _hex(row["entity_id"]), row["address"], row["outcome"],
-        row["detail"],
+        id.hex, position, at.isoformat(), actor_kind, _hex(actor_id), actor_name, action, entity_kind, _hex(entity_id),
+        *rest,  # address, outcome, detail
     ]  # fmt: skip
     return hashlib.sha256(orjson.dumps(said)).digest()
 

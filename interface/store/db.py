@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -155,10 +155,8 @@ def database_problem(text: str) -> ConfigError:
 
 
 def _encode_instant(value: datetime) -> tuple[int]:
-    if value.tzinfo is None:
-        raise ValueError(
-            "an instant must carry its time zone"
-        )  # the driver would take it for local time without a word
+    if value.tzinfo is None:  # the driver would take it for local time without a word
+        raise ValueError("an instant must carry its time zone")
     return ((value - _PG_EPOCH) // _MICROSECOND,)
 
 
@@ -398,8 +396,7 @@ class Database:
         pool = await self.pool(*key)
         try:
             connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
-        except DRIVER_ERRORS as error:
-            # nothing was sent yet, so even a timeout is not ambiguous
+        except DRIVER_ERRORS as error:  # nothing was sent yet, so even a timeout is not ambiguous
             raise StoreUnavailable(f"the database cannot be reached: {_reason(error)}") from error
         try:
             yield connection
@@ -412,17 +409,19 @@ class Database:
         if (outer := self._outer(organization_id)) is not None:
             yield outer
             return
-        async with self._acquired(organization_id) as connection:
+        async with self._each(organization_id, Use.ANY) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _each(self, organization_id: UUID | None, use: Use) -> AsyncIterator[Connection]:
+        async with self._acquired(organization_id, use) as connection:
             with store_errors(committing=True):
                 yield connection
 
-    @asynccontextmanager
-    async def at_once(self, organization_id: UUID) -> AsyncIterator[Connection]:
+    def at_once(self, organization_id: UUID) -> AbstractAsyncContextManager[Connection]:
         """As `organization`, for statements that reach every row by an index and that somebody waits for. None of them
         may change the session: what one leaves there the next user finds."""
-        async with self._acquired(organization_id, Use.AT_ONCE) as connection:
-            with store_errors(committing=True):
-                yield connection
+        return self._each(organization_id, Use.AT_ONCE)
 
     @asynccontextmanager
     async def searching(self, organization_id: UUID) -> AsyncIterator[Connection]:
@@ -449,6 +448,10 @@ class Database:
         session."""
         async with self._acquired(organization_id, Use.BY_INDEX) as connection, _transaction(connection):
             yield connection
+
+    def each_by_index(self, organization_id: UUID) -> AbstractAsyncContextManager[Connection]:
+        """The same without a transaction around the statements, as `organization`."""
+        return self._each(organization_id, Use.BY_INDEX)
 
     @asynccontextmanager
     async def joined(self, organization_id: UUID) -> AsyncIterator[Connection]:
@@ -484,12 +487,9 @@ class Database:
             await connection.execute("select set_config('labora.org', $1, true)", str(organization_id))
             yield connection
 
-    @asynccontextmanager
-    async def system(self) -> AsyncIterator[Connection]:
+    def system(self) -> AbstractAsyncContextManager[Connection]:
         """A connection that acts for no organization: it sees `queue` and `daemon`, and of every other table no row."""
-        async with self._acquired(None) as connection:
-            with store_errors(committing=True):
-                yield connection
+        return self._each(None, Use.ANY)
 
     async def dedicated(self, organization_id: UUID) -> asyncpg.Connection[asyncpg.Record]:
         """A connection outside the pools for one organization, such as the journal writer's; the caller closes it.

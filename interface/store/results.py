@@ -206,7 +206,8 @@ async def claim(
            RETURNING q.priority, q.message_id, q.organization_id, q.lane, q.attempts""",  # noqa: S608  a constant
         most, CLAIM_S, None if organization_ids is None else list(organization_ids), list(not_of),
     )  # fmt: skip
-    return [Claim(*list(row)[1:]) for row in sorted(rows, key=lambda row: (row["priority"], row["message_id"]))]
+    claimed = sorted(map(tuple, rows), key=lambda row: (row[0], row[1].bytes))  # ids as such are compared slowly
+    return [Claim(*row[1:]) for row in claimed]
 
 
 async def give_back(system: Connection, message_ids: Iterable[UUID], *, refund: bool) -> None:
