@@ -118,6 +118,7 @@ class ResultWorker:
         self._unreturned: set[UUID] = set()  # claimed, not decided, and not given back because the database was away
         self._doubtful = False  # a claim may have been committed whose answer was lost
         self._slots = asyncio.Semaphore(limits.workers)
+        self._emptied = False  # the last claim took all there was
         self._deciding = asyncio.Lock()  # one batch after the other: the first is committed while the next is decided
         self._rule_sets = rule_sets()
         self._lots = qc.LotsSaid()
@@ -207,6 +208,7 @@ class ResultWorker:
             await self._count_waiting(system, whether=bool(claims))
         self._doubtful = False
         return claims
+        self._emptied = len(claims) < most and not any(claim.attempts > 1 for claim in claims)
 
     async def _count_waiting(self, system: Connection, *, whether: bool) -> None:
         """Say how many messages wait. All are looked at for that: once a second, however fast they are claimed."""
@@ -233,7 +235,7 @@ class ResultWorker:
         while not self._stopping:
             self._woken.clear()
             self.turns += 1
-            self._away, claimed = False, 0
+            self._away, claimed, began = False, 0, asyncio.get_running_loop().time()
             try:
                 claimed = await self._begin()
                 await self._see_through(WINDOWS - 1 if claimed else 0)
@@ -248,6 +250,8 @@ class ResultWorker:
             elif not claimed:
                 await self._pause(POLL_S)
         with contextlib.suppress(Exception):  # it was logged, and its claims run out
+            elif self._emptied:
+                await self._courtesy.gather(began)
             await self._see_through(0)
 
     async def _pause(self, seconds: float) -> None:

@@ -15,6 +15,7 @@ from interface.flow.courtesy import (
     LISTEN_AFTER_S,
     LISTEN_S,
     PATIENCE_S,
+    TOGETHER_S,
     Courtesy,
     share_of,
 )
@@ -145,3 +146,14 @@ async def test_work_that_fails_raises_and_gives_the_links_their_time() -> None:
     before = machine.at
     await machine.courtesy.turn(0.0, machine.work(0.0))
     assert machine.at - before == pytest.approx(0.1 / LEAST_SHARE - 0.1, rel=0.1)
+
+
+async def test_what_comes_after_the_queue_was_emptied_is_let_come_together() -> None:
+    machine = Machine()
+    began = machine.at
+    machine.at += TOGETHER_S / 3  # it was read meanwhile
+    await machine.courtesy.gather(began)
+    assert machine.at - began == pytest.approx(TOGETHER_S)
+    machine.at += 1.0
+    await machine.courtesy.gather(began)
+    assert machine.at - began == pytest.approx(TOGETHER_S + 1.0)

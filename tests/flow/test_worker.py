@@ -15,6 +15,7 @@ from interface.domain.qc_lots import Used
 from interface.errors import StoreAmbiguous, StoreUnavailable
 from interface.flow import around, outcome, results
 from interface.flow.context import LinkContext
+from interface.flow.courtesy import Courtesy
 from interface.flow.outcome import Surroundings
 from interface.flow.work import Work
 from interface.settings import LimitSettings
@@ -369,3 +370,41 @@ async def test_the_next_window_is_decided_meanwhile_but_for_what_must_come_after
         await lab.worker.stop()
         assert settled == (["C0", "C1"] if same else ["C1", "C0"])
         assert [settled for _, settled in await lab.messages()] == ["released"] * 2
+
+
+@pytest.mark.parametrize(
+    ("tried", "expected"),
+    [
+        ([], [2, 1, "together", 0]),
+        (["C0", "C1", "C2"], [1, 1, 1, 0]),  # each of them alone: that there are few says nothing
+    ],
+)
+async def test_only_after_the_queue_was_emptied_messages_are_let_come_together(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, tried: list[str], expected: list[int | str]
+) -> None:
+    real, seen, done = store.claim, list[int | str](), asyncio.Event()
+
+    async def claiming(*arguments: Any) -> list[Claim]:
+        claims = await real(*arguments)
+        seen.append(len(claims))
+        if not claims:
+            done.set()
+        return claims
+
+    async def together(self: Courtesy, since: float) -> None:
+        seen.append("together")
+
+    monkeypatch.setattr(results, "CLAIM_MESSAGES", 2)
+    monkeypatch.setattr(store, "claim", claiming)
+    monkeypatch.setattr(Courtesy, "gather", together)
+    async with laboratory(database_url) as lab:
+        await _specimens(lab, 1, 2, 3)
+        await lab.owner.execute(
+            "update lab.queue q set attempts = 1 from lab.message m where m.id = message_id and control_id = any($1)",
+            tried,
+        )
+        await lab.worker.start([lab.organization_id])
+        async with asyncio.timeout(30):
+            await done.wait()
+        await lab.worker.stop()
+        assert seen == expected
