@@ -62,7 +62,7 @@ class Links:
         self.database, self._settings, self._journaling, self._vouched = database, settings, journaling, vouched
         self.serves: set[UUID] | None = None  # the links that this daemon has the leases of; None: all
         self.queued: Callable[[UUID], None] = lambda _: self.worker.wake()  # messages of an organization wait
-        self.asked: Callable[[], bool] = lambda: False  # whether clients of the API ask for something at the moment
+        self.asked: Callable[[], bool] = lambda: False  # whether clients of the API ask for much at the moment
         self.taking: Callable[[], Awaitable[None]] | None = None  # before links are served, and after some are not
         self.leaving: Callable[[], Awaitable[None]] | None = None
         self._specs: dict[UUID, LinkSpec] = {}

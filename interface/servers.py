@@ -156,7 +156,7 @@ class Servers:
 
     @property
     def asked(self) -> bool:
-        """Whether clients ask for something at the moment."""
+        """Whether clients ask for much at the moment."""
         return self._shares.asked
 
     @property

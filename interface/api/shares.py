@@ -1,5 +1,5 @@
 """What those who serve one HTTP port say, in memory that all of them see: how many connections each process has that
-takes from the listening socket, and when a client last asked for something."""
+takes from the listening socket, and how much clients have asked for lately."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from typing import Final
 
 MOST_PLACES: Final = 64  # processes at a time; one that is replaced is there beside the one that replaces it
 NOBODY: Final = 0xFFFFFFFF  # takes none
-ASKED_S: Final = 0.02  # so long after a request there may be another, and people who wait
+# Each request fills a vessel by as much as runs out in EACH_S. While much is in it, clients ask for more than 500
+# things a second, and others do well to leave them a processor; a person's clicks hardly fill it, nor does polling.
+EACH_S, MUCH_S, FULL_S = 0.002, 0.015, 0.03
 _NEVER: Final = -1e9
 _COUNTS: Final = NOBODY.to_bytes(4) * MOST_PLACES
 _EMPTY: Final = _COUNTS + array("d", [_NEVER]).tobytes()
 
 
 class Shares:
-    """Each count is written by one process only, and says what was true a moment ago; the instant by any, at once: its
-    eight bytes lie on a boundary of eight."""
+    """Each count is written by one process only, and says what was true a moment ago; when the vessel will be empty by
+    any, at once: its eight bytes lie on a boundary of eight. That one of two who write at the same time is lost does no
+    harm."""
 
     def __init__(self, fd: int = -1) -> None:
         """`fd`: of `memory`, in this process or inherited; else it is this process's alone."""
@@ -40,12 +43,13 @@ class Shares:
 
     def ask(self) -> None:
         """A client has sent something. The clock is the machine's, and the same for all processes."""
-        self._asked[0] = time.monotonic()
+        now = time.monotonic()
+        self._asked[0] = min(max(self._asked[0], now) + EACH_S, now + FULL_S)
 
     @property
     def asked(self) -> bool:
-        """Whether clients ask for something at the moment."""
-        return time.monotonic() - self._asked[0] < ASKED_S
+        """Whether clients ask for much at the moment."""
+        return self._asked[0] - time.monotonic() >= MUCH_S
 
 
 def memory() -> int:

@@ -41,7 +41,7 @@ def share_of(waited_s: float) -> float:
 
 class Courtesy:
     """Lets work on results go on when others leave room. `busy`: whether links send as fast as they are answered;
-    `asked`: whether clients ask for something.
+    `asked`: whether clients ask for much.
 
     `now` and `sleep`: seconds on a clock that never goes back; the event loop's unless told otherwise.
     """

@@ -95,7 +95,7 @@ class _Again(Exception):
 class ResultWorker:
     """Works on the queue until stopped. `find_link`: the link a message came by, None when it is not known any more.
 
-    `busy`, `asked`: whether links deliver at the moment, and whether clients of the API ask for something; they go
+    `busy`, `asked`: whether links deliver at the moment, and whether clients of the API ask for much; they go
     first, see `flow.courtesy`.
     """
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from interface.api.connections import Accepting
-from interface.api.shares import ASKED_S, MOST_PLACES, NOBODY, Share, Shares, memory
+from interface.api.shares import EACH_S, FULL_S, MOST_PLACES, MUCH_S, NOBODY, Share, Shares, memory
 
 
 @pytest.fixture
@@ -106,13 +106,26 @@ async def test_who_is_alone_takes_everybody(listener: socket.socket) -> None:
     close(taker, *clients)
 
 
-def test_all_processes_see_for_a_moment_that_a_client_asked(shares: Shares, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("per_s", "asked"), [(1, False), (50, False), (0.8 / EACH_S, False), (1.2 / EACH_S, True)])
+def test_all_processes_see_when_clients_ask_for_much(
+    shares: Shares, monkeypatch: pytest.MonkeyPatch, per_s: float, asked: bool
+) -> None:
     now = [5.0]
     monkeypatch.setattr("interface.api.shares.time", SimpleNamespace(monotonic=lambda: now[0]))
     assert not shares.asked
-    Share(shares, 9).ask()
+    for number in range(200):
+        Share(shares, number % 9).ask()
+        now[0] += 1 / per_s
+    assert shares.asked == asked
+
+
+def test_that_clients_asked_for_much_is_soon_forgotten(shares: Shares, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [5.0]
+    monkeypatch.setattr("interface.api.shares.time", SimpleNamespace(monotonic=lambda: now[0]))
+    for _ in range(100_000):
+        shares.ask()
     assert shares.asked
-    now[0] += 2 * ASKED_S
+    now[0] += FULL_S - MUCH_S + 0.001
     assert not shares.asked
 
 
