@@ -81,9 +81,16 @@ class Links:
             self.database,
             self._by_id.get,
             self._settings.limits,
-            lambda: any(journal.busy for journal in self.journals.values()),
+            self._busy,
             lambda: self.asked(),
         )
+
+    def _busy(self) -> bool:
+        """Whether links of any organization deliver. It is asked for again and again while results are decided."""
+        for journal in self.journals.values():  # a generator would cost as much as they do
+            if journal.busy:
+                return True
+        return False
 
     async def prepare(self, settings: Settings) -> tuple[LinkSpec, ...]:
         """Rows and journals for the links of `settings`, which are then known to the worker.

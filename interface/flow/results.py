@@ -117,8 +117,8 @@ class ResultWorker:
         self._stopping = self._away = False
         self._unreturned: set[UUID] = set()  # claimed, not decided, and not given back because the database was away
         self._doubtful = False  # a claim may have been committed whose answer was lost
-        self._slots = asyncio.Semaphore(limits.workers)
         self._emptied = False  # the last claim took all there was
+        self._slots = asyncio.Semaphore(limits.workers)
         self._deciding = asyncio.Lock()  # one batch after the other: the first is committed while the next is decided
         self._rule_sets = rule_sets()
         self._lots = qc.LotsSaid()
@@ -207,8 +207,8 @@ class ResultWorker:
             claims = await store.claim(system, most, self._organization_ids, self.not_of)
             await self._count_waiting(system, whether=bool(claims))
         self._doubtful = False
-        return claims
         self._emptied = len(claims) < most and not any(claim.attempts > 1 for claim in claims)
+        return claims
 
     async def _count_waiting(self, system: Connection, *, whether: bool) -> None:
         """Say how many messages wait. All are looked at for that: once a second, however fast they are claimed."""
@@ -249,9 +249,9 @@ class ResultWorker:
                 await self._pause(RETRY_S)
             elif not claimed:
                 await self._pause(POLL_S)
-        with contextlib.suppress(Exception):  # it was logged, and its claims run out
             elif self._emptied:
                 await self._courtesy.gather(began)
+        with contextlib.suppress(Exception):  # it was logged, and its claims run out
             await self._see_through(0)
 
     async def _pause(self, seconds: float) -> None:

@@ -32,12 +32,7 @@ class Pressure:
         self._began = self._ended = 0.0
         self._occupied = self._appends_per_s = self._at_once = 0.0
         self._landed: dict[Lane, float] = {}  # when the last append of each connection was committed
-
-    @property
-    def high(self) -> bool:
-        """Whether it was high when the last commit ended."""
-        often = self._occupied >= OCCUPIED and self._appends_per_s >= APPENDS_PER_S
-        return often and self._at_once >= AT_ONCE
+        self.high = False  # whether it was high when the last commit ended; asked for more often than that
 
     def came(self, now: float, lane: Lane | None) -> None:
         """Something is to be committed; without a `lane` it is part of what its connection is sending. Of a connection
@@ -56,6 +51,8 @@ class Pressure:
         weight = since / (since + MEMORY_S)
         self._occupied += (min((now - self._began) / since, 1.0) - self._occupied) * weight
         self._appends_per_s += (len(lanes) / since - self._appends_per_s) * weight
+        often = self._occupied >= OCCUPIED and self._appends_per_s >= APPENDS_PER_S
+        self.high = often and self._at_once >= AT_ONCE
         if len(self._landed) > _MOST_LANES:
             self._landed.clear()
         for lane in lanes:
