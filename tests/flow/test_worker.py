@@ -373,14 +373,16 @@ async def test_the_next_window_is_decided_meanwhile_but_for_what_must_come_after
 
 
 @pytest.mark.parametrize(
-    ("tried", "expected"),
+    ("number", "tried", "expected"),
     [
-        ([], [2, 1, "together", 0]),
-        (["C0", "C1", "C2"], [1, 1, 1, 0]),  # each of them alone: that there are few says nothing
+        (3, [], [1, 2, 0]),
+        (5, [], [1, 2, 2, "together", 0]),
+        (9, [], [1, 2, 3, 3, 0]),
+        (3, ["C0", "C1", "C2"], [1, 1, 1, 0]),  # each of them alone: that there are few says nothing
     ],
 )
-async def test_only_after_the_queue_was_emptied_messages_are_let_come_together(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, tried: list[str], expected: list[int | str]
+async def test_twice_as_many_are_claimed_each_time_and_what_comes_after_the_queue_was_emptied_together(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, number: int, tried: list[str], expected: list[int | str]
 ) -> None:
     real, seen, done = store.claim, list[int | str](), asyncio.Event()
 
@@ -394,11 +396,12 @@ async def test_only_after_the_queue_was_emptied_messages_are_let_come_together(
     async def together(self: Courtesy, since: float) -> None:
         seen.append("together")
 
-    monkeypatch.setattr(results, "CLAIM_MESSAGES", 2)
+    monkeypatch.setattr(results, "CLAIM_MESSAGES", 3)
+    monkeypatch.setattr(results, "FIRST_MESSAGES", 1)
     monkeypatch.setattr(store, "claim", claiming)
     monkeypatch.setattr(Courtesy, "gather", together)
     async with laboratory(database_url) as lab:
-        await _specimens(lab, 1, 2, 3)
+        await _specimens(lab, *range(number))
         await lab.owner.execute(
             "update lab.queue q set attempts = 1 from lab.message m where m.id = message_id and control_id = any($1)",
             tried,
