@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from interface.domain.flags import CRITICAL
@@ -18,14 +18,14 @@ from interface.domain.views import ActorKind
 from interface.store.controls import ControlResult
 from interface.store.db import Connection
 from interface.store.dispatch_ends import resulted
-from interface.store.explanations import Part, in_parts
 from interface.store.ids import uuid7
 from interface.store.journal_sql import QUERY_HELD_S
 from interface.store.leases import FENCE
 from interface.store.order_changes import count_released
-from interface.store.rows import Columns, Rows, rows_json, without_nul
+from interface.store.rows import rows_json, without_nul
 from interface.store.rules import ShadowRow
 from interface.store.turns import in_turns
+from interface.store.version_rows import ALIKE, EXPLANATION, MESSAGE, OWN, Layout, VersionRows
 
 CLAIM_S = 60  # a claimed message that nobody settled is free again after this long: its worker has died
 
@@ -331,52 +331,33 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
 
 # ---- the commit -----------------------------------------------------------------------------------------------------
 
-# What is written to each table travels as an array of a composite type (migration 0017); one more column also needs
-# `alter type … add attribute` in a migration, in the same order. Versions are wide and looked at once: they are apart.
-_RESULT = Columns(
-    "lab.result_row",
-    {
-        "id": "uuid", "result_id": "uuid", "version": "int", "fresh": "boolean", "pending": "boolean",
-        "natural_key": "bytea", "status": "text", "held": "text[]", "analyzer_id": "uuid", "specimen_id": "uuid",
-        "patient_id": "uuid", "order_id": "uuid", "order_item_id": "uuid", "test_id": "uuid", "reportable": "boolean",
-        "origin": "text", "effective_at": "timestamptz", "item_status": "text",
-    },
-    once=("id", "result_id", "natural_key", "order_item_id"),
-)  # fmt: skip
-_VERSION = Columns(
-    "lab.version_row",
-    {
-        "id": "uuid", "result_id": "uuid", "version": "int", "status": "text", "held": "text[]", "kind": "text",
-        "message_id": "uuid", "actor_kind": "text", "actor_id": "uuid", "location": "text", "specimen_as_sent": "text",
-        "code": "text", "code_path": "text", "raw_value": "text", "raw_unit": "text", "raw_flags": "text",
-        "raw_status": "text", "raw_reference": "text", "instrument_time": "text", "instrument_at": "timestamptz",
-        "comments": "text[]", "test_code": "text", "test_name": "text", "loinc": "text", "comparator": "text",
-        "number": "numeric", "value": "text", "unit": "text", "low": "numeric", "high": "numeric",
-        "reference": "text", "flags": "text[]", "note": "text", "module": "text", "reagent_lot": "text",
-        "calibrator_lot": "text", "explanation": "text", "driver_revision": "text", "map_revision": "int",
-        "method": "text",
-    },
-    once=("id", "result_id", "explanation"),
-)  # fmt: skip
-_EXPLANATION = Columns("lab.explanation_row", {"id": "uuid", "steps": "text"}, once=("id", "steps"))
-ROWS = (_RESULT, _VERSION, _EXPLANATION)
 # What an update is joined with is kept whole beside each row, should that have changed meanwhile: `o` takes no more of
 # it than it needs.
+# Each row of `$4` has one of `$5` and one of `$6`. A full join of what has no order is made by hashes, whatever the
+# session allows; what has no other half has no id, and is refused. The planner thinks all arrays equally long: for a
+# condition that is always true it takes these two for the shorter ones, and so keeps the rows of `$4` in their order.
 _NEW_VERSIONS = """
-WITH i AS MATERIALIZED (
-    {source}
+WITH alike AS MATERIALIZED (
+    {alike} WHERE octet_length(code) >= 0
+), messages AS MATERIALIZED (
+    {messages} WHERE octet_length(specimen_as_sent) >= 0
+), i AS MATERIALIZED (
+    SELECT w.id, w.result_id, w.order_item_id, w.natural_key, k.version, k.status, k.held, k.fresh, k.pending,
+        k.analyzer_id, k.test_id, k.reportable, k.origin, k.item_status, m.specimen_id, m.patient_id, m.order_id,
+        m.effective_at
+    FROM ({own}) w FULL JOIN alike k ON k.place = w.alike FULL JOIN messages m ON m.place = w.message
 ), v AS (
     INSERT INTO lab.result_version (id, organization_id, result_id, version, status, held, message_id, location,
         specimen_as_sent, code, code_path, raw_value, raw_unit, raw_flags, raw_status, raw_reference, instrument_time,
         instrument_at, comments, test_code, test_name, loinc, kind, comparator, number, value, unit, low, high,
         reference, flags, note, actor_kind, actor_id, module, reagent_lot, calibrator_lot, steps, driver_revision,
         map_revision, method)
-    SELECT id, $1, result_id, version, status, held, message_id, location, specimen_as_sent, code, code_path, raw_value,
-        raw_unit, raw_flags, raw_status, raw_reference, instrument_time, instrument_at, comments, test_code, test_name,
-        loinc, kind, comparator, number, value, unit, low, high, reference, flags, note, actor_kind,
-        actor_id, module, reagent_lot, calibrator_lot, explanation, driver_revision, map_revision,
-        method
-    FROM ({versions}) i
+    SELECT w.id, $1, w.result_id, k.version, k.status, k.held, m.message_id, w.location, m.specimen_as_sent, k.code,
+        k.code_path, w.raw_value, k.raw_unit, k.raw_flags, k.raw_status, k.raw_reference, m.instrument_time,
+        m.instrument_at, k.comments, k.test_code, k.test_name, k.loinc, k.kind, k.comparator, w.number, w.value, k.unit,
+        k.low, k.high, k.reference, k.flags, k.note, k.actor_kind, k.actor_id, k.module, k.reagent_lot,
+        k.calibrator_lot, w.explanation, k.driver_revision, k.map_revision, k.method
+    FROM ({own}) w FULL JOIN alike k ON k.place = w.alike FULL JOIN messages m ON m.place = w.message
 ), e AS (
     INSERT INTO lab.explanation (organization_id, id, steps) SELECT $1, id, steps FROM ({explanations}) i
     ON CONFLICT DO NOTHING
@@ -417,7 +398,11 @@ _CHANGED = """u AS (
 ), p AS (
     UPDATE lab.result r SET pending_version_id = i.id FROM i WHERE r.id = i.result_id AND i.pending
 ), """
-_SOURCES = {"source": _RESULT.source(4), "versions": _VERSION.source(5), "explanations": _EXPLANATION.source(6)}
+_LAYOUT = Layout(ResultVersion._fields)
+_SOURCES = {
+    "own": OWN.source(4), "alike": ALIKE.source(5), "messages": MESSAGE.source(6),
+    "explanations": EXPLANATION.source(7),
+}  # fmt: skip
 _NEW = _NEW_VERSIONS.format(**_SOURCES, changed="")  # of results that are new themselves
 _ANY = _NEW_VERSIONS.format(**_SOURCES, changed=_CHANGED)
 
@@ -531,43 +516,31 @@ def _settling(outcome: Outcome) -> tuple[object, ...]:
 
 async def write_versions(connection: Connection, organization_id: UUID, versions: Sequence[ResultVersion]) -> None:
     """Versions with their explanations, and what follows from them for results and order items."""
-    if versions:
-        may = (may_become(ItemStatus.COMPLETED), may_become(ItemStatus.VERIFIED))
-        for some in _apart(versions):
-            sql = _NEW if all([one.fresh and not one.pending for one in some]) else _ANY
-            rows = await _rows(organization_id, some)
-            told = await connection.fetchval(sql, organization_id, *may, *rows)
-            if told:  # an analyzer was given one of the items to measure
-                await resulted(connection, organization_id, some)
-        await count_released(connection, {one.order_id for one in versions if one.status is _FINAL})
+    may = (may_become(ItemStatus.COMPLETED), may_become(ItemStatus.VERIFIED))
+    released: set[UUID] = set()
+    for some, new in _statements(versions):
+        rows = VersionRows(organization_id, _LAYOUT)
+        async for part in in_turns(some):
+            rows.add(part)
+        sql = _NEW if new else _ANY
+        told = await connection.fetchval(sql, organization_id, *may, *rows.arguments())
+        if told:  # an analyzer was given one of the items to measure
+            await resulted(connection, organization_id, some)
+        released |= rows.released
+    await count_released(connection, released)
 
 
-async def _rows(organization_id: UUID, versions: Sequence[ResultVersion]) -> list[Rows]:
-    """The arguments of `_NEW_VERSIONS`: results, versions, explanations."""
-    results: list[bytes] = []
-    made: list[bytes] = []
-    parts: dict[UUID, Part] = {}
-    async for some in in_turns(versions):
-        columns: dict[str, Sequence[Any]] = dict(zip(ResultVersion._fields, zip(*some, strict=True), strict=True))
-        columns["explanation"], found = in_parts(organization_id, columns["steps"])
-        parts |= {part.id: part for part in found}
-        results += _RESULT.rows(columns, len(some))[1]
-        made += _VERSION.rows(columns, len(some))[1]
-    shared = sorted(parts.values(), key=lambda part: part.id)  # so that no two transactions wait for each other
-    texts = {"id": [part.id for part in shared], "steps": [part.steps for part in shared]}
-    return [(len(versions), results), (len(versions), made), _EXPLANATION.rows(texts, len(shared))]
-
-
-def _apart(versions: Sequence[ResultVersion]) -> list[Sequence[ResultVersion]]:
-    """The versions in statements with at most one of each result: a statement does not see what it has written."""
-    if len({one.result_id for one in versions}) == len(versions):
-        return [versions]
+def _statements(versions: Sequence[ResultVersion]) -> list[tuple[Sequence[ResultVersion], bool]]:
+    """The versions in statements, and whether all of one are of results that are new themselves. At most one is of each
+    result: a statement does not see what it has written."""
+    if all([one.fresh and not one.pending for one in versions]):  # a new result has the id of its first version
+        return [(versions, True)] if versions else []
     turns: dict[UUID, int] = {}
     made: dict[int, list[ResultVersion]] = {}
     for one in versions:
         turn = turns[one.result_id] = turns.get(one.result_id, -1) + 1
         made.setdefault(turn, []).append(one)
-    return list(made.values())
+    return [(some, all([one.fresh and not one.pending for one in some])) for some in made.values()]
 
 
 async def write_effects(

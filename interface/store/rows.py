@@ -5,12 +5,10 @@ And the arrays of PostgreSQL's own types, which the driver would ask each new co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import repeat
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from uuid import UUID
 
 import orjson
 
@@ -57,7 +55,8 @@ _KEPT_BYTES, _KEPT_PIECES = 80, 4_000  # of each kind; 200 bytes each
 Rows: TypeAlias = tuple[int, list[bytes]]  # how many, and they in pieces, each with its length before it
 
 
-def _with_length(data: bytes) -> bytes:
+def with_length(data: bytes) -> bytes:
+    """The bytes as an element of what is made of several."""
     return _LENGTH.pack(len(data)) + data
 
 
@@ -72,7 +71,7 @@ def _array(oid: int, count: int, elements: bytes) -> bytes:
 
 
 def _texts(values: Sequence[str]) -> bytes:
-    return _array(_TEXT_OID, len(values), b"".join([_with_length(_text(each)) for each in values]))
+    return _array(_TEXT_OID, len(values), b"".join([with_length(_text(each)) for each in values]))
 
 
 def _instant(value: datetime) -> bytes:
@@ -86,6 +85,7 @@ _KINDS: dict[str, tuple[int, Callable[[Any], bytes]]] = {
     "boolean": (16, lambda value: b"\1" if value else b"\0"),
     "bytea": (17, bytes),
     "int": (23, _LENGTH.pack),
+    "xid": (28, _LENGTH.pack),
     "text": (_TEXT_OID, _text),
     "numeric": (_TEXT_OID, _text),
     "text[]": (1009, _texts),
@@ -94,76 +94,52 @@ _KINDS: dict[str, tuple[int, Callable[[Any], bytes]]] = {
 }
 
 
-class _Pieces(dict[Any, bytes]):
+class Pieces(dict[Any, bytes]):
     """Values of one kind as fields of a row, kept for those that come again. Bounded in number and size."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
         oid, self._write = _KINDS[kind]
         self._oid = oid.to_bytes(4)
-        self._none = self._oid + b"\xff\xff\xff\xff"
+        self.none = self._oid + b"\xff\xff\xff\xff"
 
     def __missing__(self, value: Any) -> bytes:
-        piece = self._none if value is None else self._oid + _with_length(self._write(value))
+        piece = self.once(value)
         if len(piece) <= _KEPT_BYTES:
             if len(self) >= _KEPT_PIECES:
                 self.clear()
             self[value] = piece
         return piece
 
-    def again(self, values: tuple[Any, ...]) -> Iterable[bytes]:
-        """The fields of values that come again, many of them in a row."""
-        pieces: list[bytes] = []
-        last, piece = values[0], self[values[0]]
-        for value in values:
-            if value is not last:
-                last, piece = value, self[value]
-            pieces.append(piece)
-        return pieces
-
-    def once(self, values: tuple[Any, ...]) -> Iterable[bytes]:
-        """The fields of values that hardly do."""
-        oid, write, pack = self._oid, self._write, _LENGTH.pack
-        pieces: list[bytes] = []
-        for value in values:
-            if value is None:
-                pieces.append(self._none)
-            else:
-                one = write(value)
-                pieces.append(oid + pack(len(one)) + one)
-        return pieces
-
-    def ids(self, values: tuple[UUID | None, ...]) -> Iterable[bytes]:
-        """The same of ids."""
-        head, none = self._oid + _LENGTH.pack(16), self._none
-        return [none if value is None else head + value.bytes for value in values]
+    def once(self, value: Any) -> bytes:
+        """The field of a value that hardly comes again."""
+        return self.none if value is None else self._oid + with_length(self._write(value))
 
 
 # By kind of column, for all types: a specimen's id stands in the rows of each.
-_kept: dict[str, _Pieces] = {}
+_kept: dict[str, Pieces] = {}
 
 
-def _fields(kept: _Pieces, kind: str, *, again: bool) -> Callable[[tuple[Any, ...]], Iterable[bytes]]:
-    if again:
-        return kept.again
-    return kept.ids if kind == "uuid" else kept.once
+def pieces(kind: str) -> Pieces:
+    """The fields of this kind that are kept."""
+    found = _kept.get(kind)
+    if found is None:
+        found = _kept[kind] = Pieces(kind)
+    return found
 
 
 class Columns:
-    """Columns of values as one argument: an array of the composite type `name`, whose attributes they are.
+    """The attributes of the composite type `name`, of which rows travel as an array.
 
-    `once`: those whose values hardly come again. The connection must have been prepared by `travel`.
+    The connection must have been prepared by `travel`.
     """
 
-    def __init__(self, name: str, types: dict[str, str], once: Collection[str] = ()) -> None:
+    def __init__(self, name: str, types: dict[str, str]) -> None:
         self.name, self._types = name, types
-        kept = {kind: _kept.setdefault(kind, _Pieces(kind)) for kind in types.values()}
-        # Of each its name, whether it is a number, whether its values come again, and what makes fields of them.
-        self._columns = [
-            (name, kind == "numeric", name not in once, _fields(kept[kind], kind, again=name not in once))
-            for name, kind in types.items()
-        ]
-        self._head = _LENGTH.pack(len(types))
+        self.names = list(types)
+        # Of each what makes fields of its values, and whether they are numbers.
+        self._fields = [(pieces(kind), kind == "numeric") for kind in types.values()]
+        self.head = _LENGTH.pack(len(types))  # with which each row begins
 
     @property
     def ddl(self) -> str:
@@ -175,32 +151,17 @@ class Columns:
         fields = ", ".join(f"{name}::numeric" if kind == "numeric" else name for name, kind in self._types.items())
         return f"SELECT {fields} FROM unnest(${argument}::{self.name}[])"  # noqa: S608 - names of ours
 
-    def rows(self, columns: Mapping[str, Any], count: int) -> Rows:
-        """The argument: `count` rows of these columns, sequences by name; others than the type's are left out."""
-        if not count:
-            return 0, []
-        parts: list[Iterable[bytes]] = []
-        same = self._head  # the beginning of each row, and then what is the same in all of them until one differs
-        for name, number, again, field in self._columns:
-            column = tuple(columns[name])
-            if number:  # those that are equal are not the same: 4.10 says more than 4.1
-                column = tuple([None if value is None else str(value) for value in column])
-            first = column[0]
-            if again and first == column[-1] and column.count(first) == count:
-                same += next(iter(field((first,))))
-                continue
-            if same:
-                parts.append(repeat(same, count))
-                same = b""
-            parts.append(field(column))
-        parts.append(repeat(same, count))
-        pack, join = _LENGTH.pack, b"".join
-        rows = list(map(join, zip(*parts, strict=True)))
-        return count, [piece for row in rows for piece in (pack(len(row)), row)]
+    def row(self, values: Iterable[Any]) -> bytes:
+        """One row, of a value for each attribute, with its length before it."""
+        fields = [self.head]
+        for (kept, number), value in zip(self._fields, values, strict=True):
+            # Numbers that are equal are not the same: 4.10 says more than 4.1.
+            fields.append(kept[str(value) if number and value is not None else value])
+        return with_length(b"".join(fields))
 
 
 async def travel(connection: Connection) -> None:
-    """Let the connection take what `Columns.rows` makes, for each composite type of the schema.
+    """Let the connection take what `Columns.row` makes, for each composite type of the schema.
 
     The driver has codecs of one's own for scalars only (`Connection.set_type_codec`); what it keeps them in takes one
     for an array too. Its version is locked, and tests/store/test_rows.py fails when it does not any more.

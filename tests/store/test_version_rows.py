@@ -1,0 +1,90 @@
+"""Versions arrive as they were, however many of them say the same, and in their order."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+from interface.domain.model import HoldReason, ItemStatus, Origin, ResultStatus, Step, ValueKind
+from interface.domain.views import ActorKind
+from interface.store import results
+from interface.store.ids import uuid7
+from interface.store.results import ResultVersion, write_versions
+from tests.flow.laboratory import laboratory
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+# What a version says beside what the one before it says, and one after the other: each once more, with another between.
+SAID: list[dict[str, Any]] = [
+    {},
+    {"low": Decimal("4.1"), "high": None},
+    {"low": Decimal("4.10")},
+    {"number": Decimal("9.50"), "value": "9.50", "raw_value": "9.5"},
+    {"flags": ("H",), "raw_flags": "H"},
+    {"status": ResultStatus.PRELIMINARY, "held": (HoldReason.DELTA, HoldReason.RULE), "item_status": ""},
+    {"code": "K", "comments": ("a", "b\0c"), "note": "\0", "location": "OBX^2"},
+    {"code": "", "test_code": "", "test_name": "", "test_id": None, "order_item_id": None, "origin": Origin.MANUAL},
+    {"number": None, "value": "µ" * 90, "raw_value": "µ" * 90, "kind": ValueKind.TEXT},
+    {"specimen_as_sent": "S-2", "specimen_id": None, "effective_at": AT.astimezone(timezone(timedelta(hours=5)))},
+    {"module": "m", "reagent_lot": "L1", "method": "ise", "map_revision": 2, "instrument_at": None},
+]
+
+
+def version(**said: Any) -> ResultVersion:
+    made = uuid7()
+    plain: dict[str, Any] = {
+        "id": made, "result_id": made, "version": 1, "fresh": True, "pending": False, "natural_key": made.bytes,
+        "status": ResultStatus.FINAL, "held": (), "kind": ValueKind.NUMERIC, "message_id": None,
+        "actor_kind": ActorKind.LINK, "actor_id": uuid7(), "analyzer_id": None, "code": "GLU", "test_code": "GLU",
+        "raw_value": "5.0", "value": "5.0", "number": Decimal("5.0"), "unit": "mmol/L", "low": Decimal("4.1"),
+        "high": Decimal("6.10"), "instrument_at": AT, "effective_at": AT, "item_status": ItemStatus.VERIFIED,
+        "steps": (Step("decode", "ok", "read"),),
+    }  # fmt: skip
+    return ResultVersion(**plain | said)
+
+
+def held(value: Any) -> Any:
+    """As PostgreSQL has it: no NUL, arrays as lists."""
+    if isinstance(value, tuple):
+        return [held(each) for each in value]
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
+
+
+async def test_what_versions_say_together_and_what_is_their_own_is_there_of_each(database_url: str) -> None:
+    messages = [{"message_id": uuid7(), "specimen_id": uuid7(), "patient_id": uuid7(), "order_id": uuid7(),
+                 "specimen_as_sent": f"S{n}"} for n in range(3)]  # fmt: skip
+    given = [version(**of) for of in messages]
+    given += [version(**of | said) for of in messages for said in SAID + SAID[::-1]]
+    async with laboratory(database_url) as lab, lab.database.by_index(lab.organization_id) as connection:
+        await write_versions(connection, lab.organization_id, given)
+        ids = [one.id for one in given]
+        versions = {row["id"]: row for row in await connection.fetch(
+            "select * from lab.result_version where id = any($1)", ids)}  # fmt: skip
+        rows = {row["id"]: row for row in await connection.fetch("select * from lab.result where id = any($1)", ids)}
+        told = await connection.fetch("select entity_id, versions from lab.outbox where kind = 'order'")
+    for one in given:
+        for row in (versions[one.id], rows[one.id]):
+            said = {name: held(value) for name, value in one._asdict().items() if name in row and name != "steps"}
+            found = {name: row[name] for name in said}
+            assert found == said
+            numbers = [name for name, value in said.items() if isinstance(value, Decimal)]
+            assert [str(found[name]) for name in numbers] == [str(said[name]) for name in numbers]
+    in_order = {of["order_id"]: [one.id for one in given if one.order_id == of["order_id"]] for of in messages}
+    released = {one.id for one in given if one.status is ResultStatus.FINAL}
+    for order_id, made in in_order.items():
+        (of_order,) = [row["versions"] for row in told if row["entity_id"] == order_id]
+        assert of_order == [each for each in made if each in released]
+
+
+async def test_the_rows_keep_their_order_however_the_session_plans_the_statement(database_url: str) -> None:
+    async with laboratory(database_url) as lab, lab.database.by_index(lab.organization_id) as connection:
+        await connection.execute(f"prepare writing as {results._NEW}")
+        try:
+            plan = await connection.fetch("explain execute writing (null, null, null, null, null, null, null)")
+        finally:
+            await connection.execute("deallocate writing")
+    lines = [row[0].strip() for row in plan]
+    hashed = [lines[at + 1].split("  (")[0] for at, line in enumerate(lines) if line.startswith("->  Hash  (")]
+    assert hashed == [f"->  CTE Scan on {each}" for each in ("alike k", "messages m", "alike k_1", "messages m_1")], (
+        lines
+    )
