@@ -11,13 +11,11 @@ from typing import TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from interface.domain.autoverify import shadowed
 from interface.domain.calculated import inputs_of
 from interface.domain.catalogue import Catalogue
 from interface.domain.decide import DecisionContext, decide
 from interface.domain.facts import PreviousResult
 from interface.domain.flags import CRITICAL
-from interface.domain.judging import check
 from interface.domain.matching import Policy
 from interface.domain.model import (
     RELEASED,
@@ -32,7 +30,6 @@ from interface.domain.model import (
     SpecimenFacts,
     Step,
 )
-from interface.domain.predicates import Case as Rated
 from interface.domain.qc_lots import Used
 from interface.domain.reflex import Request
 from interface.domain.runs import GONE
@@ -44,6 +41,7 @@ from interface.flow.again import calculations_waiting, with_waiting
 from interface.flow.calculations import decide_together
 from interface.flow.cases import Beside, Case, Decided, Rules, steps_of
 from interface.flow.late import came, came_late
+from interface.flow.shadows import shadows_of
 from interface.flow.work import Rerun, Work
 from interface.settings import Unsolicited
 from interface.store.controls import ControlResult
@@ -52,7 +50,6 @@ from interface.store.ids import read_id, uuid7, uuid7s
 from interface.store.known_ids import known_id
 from interface.store.neighbours import Neighbours, nearer
 from interface.store.results import CurrentResult, Effects, FollowUpRow, Outcome, ResultVersion, Said
-from interface.store.rules import ShadowRow
 from interface.store.surroundings import KnownResult, Locked, Waited
 
 # What is found by looking at a value with others beside it. It may be found otherwise the next time, and is no reason
@@ -583,16 +580,6 @@ def _asked(case: Case, request: Request, catalogue: Catalogue) -> Iterator[Follo
                 uuid7(), kind, case.result_id, rule, request.depth, uuid7(), None, request.reason, UUID(test.id),
                 UUID(item.order_id), UUID(specimen.id),
             )  # fmt: skip
-
-
-def shadows_of(decided: Sequence[Decided], rules: Rules) -> Iterator[ShadowRow]:
-    """What the revisions in the shadow would have done, each with its own checks."""
-    for shadow in rules.now.shadows:
-        for one in decided:
-            looked_at = [(case, case.judged.facts) for case in one.cases if case.judged is not None]
-            rated = [Rated(facts, check(shadow.rule_set, facts, asks=False).verdicts) for _, facts in looked_at]
-            for (case, facts), said in zip(looked_at, shadowed(shadow.rule_set, rated), strict=True):
-                yield ShadowRow(shadow.id, case.result_id, case.id, facts.test.code, said.action.value, said.against)
 
 
 def judged_of(versions: Iterable[ResultVersion]) -> list[Judged]:
