@@ -16,7 +16,8 @@ from uuid import UUID
 
 from interface.domain import judging
 from interface.domain.autoverify import OFF
-from interface.domain.decide import DecisionContext, decide_value
+from interface.domain.decide import decide_value
+from interface.domain.decision_context import DecisionContext
 from interface.domain.facts import QcState
 from interface.domain.judging import QcSays
 from interface.domain.model import RELEASED, HoldReason, ObservedSpecimen, Origin, SpecimenFacts, Step

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from interface.domain.calculated import CHECK, Calculation, calculate, outdated
-from interface.domain.decide import DecisionContext, decide_value
+from interface.domain.decide import decide_value
+from interface.domain.decision_context import DecisionContext
 from interface.domain.facts import Sibling
 from interface.domain.model import (
     RELEASED,

@@ -16,7 +16,8 @@ from uuid import UUID
 
 from interface.domain import delta, judging
 from interface.domain.autoverify import Autoverification, decide
-from interface.domain.decide import HOLD, Decision, DecisionContext, waiting
+from interface.domain.decide import HOLD, Decision, waiting
+from interface.domain.decision_context import DecisionContext
 from interface.domain.facts import Facts, Finding, Sibling, Subject, Verdict
 from interface.domain.judging import Judged, QcGate
 from interface.domain.model import (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from interface.domain.decide import Decision, DecisionContext, decide_value
+from interface.domain.decide import Decision, decide_value
+from interface.domain.decision_context import DecisionContext
 from interface.domain.model import SpecimenFacts, Step
 from interface.domain.review import Refusal, ReviewError
 from interface.domain.values import parse_value

@@ -14,7 +14,8 @@ from uuid import UUID
 
 from interface.domain.autoverify import Autoverification
 from interface.domain.catalogue import Catalogue
-from interface.domain.decide import DecisionContext, decide_value
+from interface.domain.decide import decide_value
+from interface.domain.decision_context import DecisionContext
 from interface.domain.model import (
     LONGEST_METHOD,
     RELEASED,

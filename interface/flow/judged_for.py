@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from interface.domain.calculated import AGE, CHECK, SEX, inputs_of, outdated
-from interface.domain.decide import DecisionContext, decide_value
+from interface.domain.decide import decide_value
+from interface.domain.decision_context import DecisionContext
 from interface.domain.facts import Sibling, Subject
 from interface.domain.flags import ABNORMAL, CRITICAL, HIGH, LOW, NORMAL
 from interface.domain.formulas import FORMULAS

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from interface.domain import consistency, indices
 from interface.domain.autoverify import Autoverification
-from interface.domain.decide import DecisionContext
+from interface.domain.decision_context import DecisionContext
 from interface.domain.facts import Facts, Finding, Sibling, Verdict
 from interface.domain.model import RELEASED, HoldReason, Origin, SpecimenFacts, Step
 from interface.domain.rule_set import RuleSet

@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 
 from interface.domain.calculated import inputs_of
 from interface.domain.catalogue import Catalogue
-from interface.domain.decide import DecisionContext, decide
+from interface.domain.decide import decide
+from interface.domain.decision_context import DecisionContext
 from interface.domain.facts import PreviousResult
 from interface.domain.flags import CRITICAL
 from interface.domain.matching import Policy

@@ -23,7 +23,7 @@ from uuid import UUID
 import structlog
 
 from interface import telemetry
-from interface.domain.decide import DecisionContext
+from interface.domain.decision_context import DecisionContext
 from interface.domain.facts import QcState
 from interface.domain.judging import QcGate, QcSays
 from interface.domain.model import HoldReason, ResultStatus, Step

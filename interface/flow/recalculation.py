@@ -15,7 +15,7 @@ from uuid import UUID
 
 from interface.domain.autoverify import Autoverification
 from interface.domain.catalogue import Catalogue
-from interface.domain.decide import DecisionContext
+from interface.domain.decision_context import DecisionContext
 from interface.domain.model import RELEASED, Origin, SpecimenFacts
 from interface.domain.permissions import Permission
 from interface.domain.review import Refusal, ReviewError, same_version

@@ -10,7 +10,8 @@ from itertools import product
 import pytest
 
 from interface.domain.catalogue import Catalogue
-from interface.domain.decide import Decision, DecisionContext, decide
+from interface.domain.decide import Decision, decide
+from interface.domain.decision_context import DecisionContext
 from interface.domain.intervals import select
 from interface.domain.model import (
     CodeMapping,

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from interface.domain import decide as decide_rules
 from interface.domain.catalogue import Catalogue
-from interface.domain.decide import Decision, DecisionContext, decide
+from interface.domain.decide import Decision, decide
+from interface.domain.decision_context import DecisionContext
 from interface.domain.matching import Policy
 from interface.domain.model import (
     CodeMapping,

@@ -6,7 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 
 from interface.domain.autoverify import Autoverification
 from interface.domain.catalogue import Catalogue
-from interface.domain.decide import DecisionContext, decide_value
+from interface.domain.decide import decide_value
+from interface.domain.decision_context import DecisionContext
 from interface.domain.facts import PreviousResult
 from interface.domain.model import (
     HoldReason,
