@@ -106,7 +106,7 @@ async def test_the_neighbours_of_a_specimen_are_found_by_index_among_many_result
     assert "Seq Scan" not in text
     assert text.count("result_version_") == 2  # one partition and its index: the others are left out
     text = "\n".join(row[0] for row in whole)
-    assert "result_previous_idx" in text
+    assert "result_previous_idx" in text or "result_patient_id_updated_at_idx" in text, text  # both are of a person
     assert "Sort" not in text.split("Limit")[1], text  # it ends after so many
     text = "\n".join(row[0] for row in values)
     assert "Seq Scan" not in text
