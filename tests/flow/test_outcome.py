@@ -71,6 +71,7 @@ def test_each_column_of_what_an_analyzer_sent_says_what_it_is_called() -> None:
         "calibrator_lot": "cal-1", "method": "ISE",
     }  # fmt: skip
     assert version._asdict() == wanted
+    assert len(version) == len(wanted)  # it is made without a look at that
 
 
 def test_what_nobody_ordered_or_sent_has_nothing_of_it() -> None:
