@@ -10,15 +10,18 @@ from interface.domain.units import UNKNOWN_SUBSTANCE, Substance, convert
 EXACT = Context(prec=34, rounding=ROUND_HALF_EVEN)  # as many digits as a conversion of units keeps
 # Powers, roots, logarithms: correct to within the last of these digits, and what is printed has at most ten.
 _FARTHEST = 60  # powers of ten from one; a number that decisions take has at most forty digits on either side
+# To round by: room for all digits that a number, a ratio of two, or a per cent of it may have.
+_WIDE = Context(prec=4 * _FARTHEST, rounding=ROUND_HALF_EVEN)
 FINE = Context(prec=22, rounding=ROUND_HALF_EVEN)
 _NUMERIC = ValueKind.NUMERIC
 
 
 def rounded(number: Decimal, decimals: int | None) -> Decimal:
-    """Half up to so many digits after the point, as a result is reported; never -0."""
-    if decimals is None:
+    """Half up to so many digits after the point, as a result is reported; never -0. What is larger than anything that
+    is measured is left as it is: of its digits none is after the point."""
+    if decimals is None or number.adjusted() > 3 * _FARTHEST:
         return number
-    made = number.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=EXACT)
+    made = number.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=_WIDE)
     return made if made else made.copy_abs()
 
 
