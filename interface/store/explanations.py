@@ -52,11 +52,13 @@ def _write(step: Step) -> str:
 
 
 def _text(value: object) -> str:
+    return _bytes(value).decode()
+
+
+def _bytes(value: object) -> bytes:
     """As JSON. PostgreSQL's functions for it refuse a NUL; the bytes themselves are in the frame."""
     text = orjson.dumps(value)
-    if b"\\u0000" in text:
-        text = text.replace(b"\\u0000", "\N{REPLACEMENT CHARACTER}".encode())
-    return text.decode()
+    return text.replace(b"\\u0000", "\N{REPLACEMENT CHARACTER}".encode()) if b"\\u0000" in text else text
 
 
 # ---- what many results share -----------------------------------------------------------------------------------------
@@ -66,6 +68,8 @@ _OWN = frozenset({"delta", "rule", "consistency", "calculation", "run", "version
 _SHORT = 120  # characters; a reference has 39
 _MOST = 2000  # parts that are known at a time, of each kind
 _MOST_ONCE = 8000
+_TELLING = 2  # the place of the step that mostly tells tests apart, after those of the message
+_NEAR = 8  # explanations of a test that are looked through
 _HOLE = "\x01"  # in JSON it is written otherwise
 
 
@@ -75,7 +79,16 @@ class Part:
 
     id: UUID
     steps: str
-    quoted: str  # the id, as what refers to it says it
+    name: str  # the id as a text
+
+
+@record
+class _Seen:
+    """An explanation that was kept with holes, as it came last: most that come after it are of the same steps."""
+
+    steps: tuple[Step, ...]
+    part: Part
+    text: bytes
 
 
 class _Known:
@@ -85,6 +98,7 @@ class _Known:
     def __init__(self) -> None:
         self.parts: dict[tuple[object, ...], Part] = {}
         self._once: set[int] = set()
+        self._seen: dict[str, list[_Seen]] = {}  # those of parts, by the words of a step
 
     def again(self, written: tuple[object, ...]) -> bool:
         """Whether it was written before."""
@@ -94,11 +108,23 @@ class _Known:
         self._once.add(number)
         return False
 
+    def near(self, steps: tuple[Step, ...]) -> list[_Seen]:
+        """What was seen last of what says the same of the test, the latest first."""
+        name = steps[_TELLING].text if len(steps) > _TELLING else ""
+        near = self._seen.get(name)
+        if near is None:
+            if len(self._seen) >= _MOST // _NEAR:
+                self._seen.clear()
+            near = self._seen[name] = []
+        return near
+
     def within_bounds(self) -> _Known:
         """Forgets where there is too much: it is learnt again."""
-        for known, most in ((self.parts, _MOST), (self._once, _MOST_ONCE)):
-            if len(known) > most:
-                known.clear()
+        if len(self.parts) > _MOST:
+            self.parts.clear()
+            self._seen.clear()
+        if len(self._once) > _MOST_ONCE:
+            self._once.clear()
         return self
 
 
@@ -108,27 +134,77 @@ _runs: dict[UUID, _Known] = {}
 _shapes: dict[UUID, _Known] = {}
 
 
-def in_parts(organization_id: UUID, explanations: Iterable[Sequence[Step]]) -> tuple[list[str], list[Part]]:
+def in_parts(organization_id: UUID, explanations: Iterable[tuple[Step, ...]]) -> tuple[list[bytes], list[Part]]:
     """`result_version.steps` of explanations, and the rows of `explanation` they refer to, which must be there with
     them."""
     runs = _runs.setdefault(organization_id, _Known()).within_bounds()
     shapes = _shapes.setdefault(organization_id, _Known()).within_bounds()
     parts: dict[UUID, Part] = {}
-    texts = []
+    texts: list[bytes] = []
+    last: Part | None = None
     for steps in explanations:
-        shape, inputs = _shape(steps)
-        part = shapes.parts.get(shape)
-        if part is None and inputs and shapes.again(shape):
-            part = shapes.parts[shape] = _with_holes(organization_id, steps)
-        if part is None:
-            texts.append(_in_runs(organization_id, steps, runs, parts))
-            continue
-        parts[part.id] = part
-        texts.append(f"[[{part.quoted},{_text(inputs)[1:]}]")
+        near = shapes.near(steps)
+        seen = _seen(near, steps)
+        if seen is None:
+            shape, inputs = _shape(steps)
+            part = shapes.parts.get(shape)
+            if part is None and inputs and shapes.again(shape):
+                part = shapes.parts[shape] = _with_holes(organization_id, steps)
+            if part is None:
+                texts.append(_in_runs(organization_id, steps, runs, parts).encode())
+                continue
+            seen = _Seen(steps, part, _filled_in(part, inputs))
+            if len(near) >= _NEAR:
+                near.pop()
+            near.insert(0, seen)
+        if seen.part is not last:
+            last = seen.part
+            parts[last.id] = last
+        texts.append(seen.text)
     return texts, list(parts.values())
 
 
-def _shape(steps: Sequence[Step]) -> tuple[tuple[object, ...], list[str]]:
+def _seen(near: list[_Seen], steps: tuple[Step, ...]) -> _Seen | None:
+    """The explanation, if one of these differs from it in inputs at most. Steps that are shared are mostly the same
+    objects."""
+    for seen in near:
+        kept = seen.steps
+        if len(kept) != len(steps):
+            continue
+        same = True
+        for at in range(len(steps)):
+            one, other = steps[at], kept[at]
+            if one is not other:
+                if not _alike(one, other):
+                    break
+                same = same and one.inputs == other.inputs
+        else:
+            if same:
+                return seen
+            inputs = [value for step in steps if step.inputs and step.step in _OWN for value in step.inputs.values()]
+            return _Seen(steps, seen.part, _filled_in(seen.part, inputs))
+    return None
+
+
+def _alike(one: Step, kept: Step) -> bool:
+    """Whether they are the same but for inputs that stand in holes."""
+    if not one.inputs or one.step not in _OWN:
+        return (one.written or _write(one)) == kept.written
+    return (
+        one.text == kept.text
+        and one.step == kept.step
+        and one.verdict == kept.verdict
+        and one.version == kept.version
+        and list(one.inputs) == list(kept.inputs)
+    )
+
+
+def _filled_in(part: Part, inputs: list[str]) -> bytes:
+    """A reference to the part, with what is in its holes."""
+    return _bytes([[part.name, *inputs]])
+
+
+def _shape(steps: tuple[Step, ...]) -> tuple[tuple[object, ...], list[str]]:
     """What is the same in explanations that differ in inputs only, and these."""
     shape: list[object] = []
     inputs: list[str] = []
@@ -156,7 +232,7 @@ def _with_holes(organization_id: UUID, steps: Iterable[Step]) -> Part:
 def _part(organization_id: UUID, steps: str) -> Part:
     digest = blake2b(organization_id.bytes + steps.encode(), digest_size=16).digest()
     made = of_int(int.from_bytes(digest))
-    return Part(made, steps, f'"{made}"')
+    return Part(made, steps, str(made))
 
 
 def _in_runs(organization_id: UUID, steps: Sequence[Step], known: _Known, parts: dict[UUID, Part]) -> str:
@@ -186,7 +262,7 @@ def _piece(organization_id: UUID, run: tuple[str, ...], known: _Known, parts: di
             return steps
         part = known.parts[run] = _part(organization_id, steps)
     parts[part.id] = part
-    return part.quoted
+    return f'"{part.name}"'
 
 
 def read_steps(text: str | bytes) -> tuple[Step, ...]:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from interface.domain.model import ResultStatus
 from interface.store.explanations import Part, in_parts
-from interface.store.rows import Columns, Rows, pieces, with_length
+from interface.store.rows import Columns, Rows, pieces
 
 # Each array is one of a composite type (migration 0048); one more column also needs a migration that gives the type the
 # attribute, at the same place. What tells two combinations apart most often stands first. The numbers of rows are of a
@@ -55,7 +55,8 @@ ROWS: Final = (OWN, ALIKE, MESSAGE, EXPLANATION)
 _NEAR: Final = 8  # combinations of a code that are looked through; in a batch few differ, by their flags
 _PLACES: Final = pieces("xid")
 _TEXTS: Final = pieces("text")
-_KEYS: Final = pieces("bytea")
+_BYTEA: Final = (17).to_bytes(4)  # before the length and the bytes
+_TEXT: Final = (25).to_bytes(4)
 _ID: Final = (2950).to_bytes(4) + (16).to_bytes(4)  # before the bytes of an id; see `rows`
 _NO_ID: Final = pieces("uuid").none
 _FINAL: Final = ResultStatus.FINAL
@@ -82,7 +83,7 @@ class VersionRows:
     def __init__(self, organization_id: UUID, layout: Layout) -> None:
         self.released: set[UUID] = set()
         self._organization_id, self._layout = organization_id, layout
-        self._own: list[bytes] = []
+        self._own: list[bytes] = []  # of each row its length, and the row
         self._alike: list[bytes] = []
         self._messages: list[bytes] = []
         self._near: dict[str, list[tuple[tuple[Any, ...], bytes]]] = {}  # by code
@@ -112,14 +113,20 @@ class VersionRows:
                 _ID,
                 made_id if result is made else result.bytes,
                 _NO_ID if item is None else _ID + item.bytes,
-                _KEYS.once(key),
+                _BYTEA,
+                len(key).to_bytes(4, "big"),
+                key,
                 _TEXTS[location],
                 _TEXTS[raw],
                 _TEXTS[value],
                 _TEXTS.none if number is None else _TEXTS[str(number)],
-                _TEXTS.once(text),
+                _TEXT,
+                len(text).to_bytes(4, "big"),
+                text,
             )
-            self._own.append(with_length(b"".join(fields)))
+            row = b"".join(fields)
+            self._own.append(len(row).to_bytes(4, "big"))
+            self._own.append(row)
             if status is _FINAL and order_id is not released and order_id is not None:
                 released = order_id
                 self.released.add(order_id)
@@ -128,7 +135,8 @@ class VersionRows:
         """Of `OWN`, `ALIKE`, `MESSAGE`, `EXPLANATION`."""
         shared = sorted(self._parts.values(), key=_id)  # so that no two transactions wait for each other
         explanations = [EXPLANATION.row((part.id, part.steps)) for part in shared]
-        return [(len(rows), rows) for rows in (self._own, self._alike, self._messages, explanations)]
+        others = [(len(rows), rows) for rows in (self._alike, self._messages, explanations)]
+        return [(len(self._own) // 2, self._own), *others]
 
     def _begin(self, message: tuple[Any, ...]) -> None:
         place = len(self._messages)

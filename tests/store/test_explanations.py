@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -13,7 +14,7 @@ import pytest
 from interface.domain.model import Step
 from interface.flow import trace
 from interface.store.db import Database
-from interface.store.explanations import as_sent, in_parts, read_steps, write_steps
+from interface.store.explanations import Part, as_sent, in_parts, read_steps, write_steps
 from interface.store.ids import uuid7
 
 MESSAGE = UUID("018f0000-0000-7000-8000-000000000001")
@@ -55,6 +56,11 @@ def test_a_step_that_says_it_itself_is_left_alone() -> None:
     assert as_sent((older, Step("flag", "N", "against it")), VERSION) == (older, Step("flag", "N", "against it"))
 
 
+def _in_parts(organization_id: UUID, explanations: Sequence[tuple[Step, ...]]) -> tuple[list[str], list[Part]]:
+    texts, parts = in_parts(organization_id, explanations)
+    return [text.decode() for text in texts], parts
+
+
 DELTA = Step("delta", "ok", "the change is within the limit", "default 1")
 RELEASED = Step("autoverification", "ok", "released by the rules", "default 1")
 
@@ -67,8 +73,8 @@ async def test_what_explains_many_results_is_kept_once_and_read_with_each(
     organizations = [uuid7(), uuid7()]
     for place, organization_id in enumerate(organizations):
         await owner.execute("insert into lab.organization (id, name) values ($1, $2)", organization_id, f"o{place}")
-        assert in_parts(organization_id, [shared]) == ([write_steps(shared)], []), "it may never come again"
-        texts, parts = in_parts(organization_id, all_steps)
+        assert _in_parts(organization_id, [shared]) == ([write_steps(shared)], []), "it may never come again"
+        texts, parts = _in_parts(organization_id, all_steps)
         assert [part.steps for part in parts] == [write_steps(shared)[1:-1]]
         assert [str(parts[0].id) in text for text in texts] == [True, True, True, False, False]
         assert all(DECODED.text not in text for text in texts)
@@ -97,7 +103,7 @@ async def test_words_that_many_results_share_are_kept_with_holes_for_what_is_the
     rule = Step("rule", "ok", "passed", "default 1", {"value above 0": "5: true"})
     all_steps = [(*shared, delta(*each), rule, RELEASED) for each in odd]
     other = (*shared, Step("delta", "hold", "more than the limit", "default 1", {"previous": "a"}), rule, RELEASED)
-    texts, parts = in_parts(organization_id, [*all_steps, other])
+    texts, parts = _in_parts(organization_id, [*all_steps, other])
     assert texts[0] == write_steps(all_steps[0]), "it may never come again"
     assert [len(parts), "hold" in texts[-1]] == [2, True]
     assert all(len(text) < 80 for text in texts[2:-1])
@@ -112,13 +118,49 @@ async def test_words_that_many_results_share_are_kept_with_holes_for_what_is_the
     assert back == [read_steps(write_steps(steps)) for steps in [*all_steps, other]]
 
 
+def test_what_is_known_of_steps_that_are_the_same_objects_is_what_their_words_say() -> None:
+    """By the objects it is only found sooner: others that say the same come to the same."""
+    shared = (RECEIVED, DECODED, Step("map", "ok", "GLU Glucose", "site map 1"))
+    rule = Step("rule", "ok", "passed", "default 1", {"value above 0": "5: true"})
+    others = [
+        Step("rule", "hold", "passed", "default 1", {"value above 0": "5: true"}),
+        Step("rule", "ok", "failed", "default 1", {"value above 0": "5: true"}),
+        Step("rule", "ok", "passed", "default 2", {"value above 0": "5: true"}),
+        Step("rule", "ok", "passed", "default 1", {"value above 1": "5: true"}),
+        Step("rule", "ok", "passed", "default 1"),
+        Step("again", "ok", "passed", "default 1", {"value above 0": "5: true"}),
+        Step("unit", "ok", "passed", "default 1", {"value above 0": "5: true"}),
+        Step("rule", "ok", "passed", "default 1", {"value above 0": "6: true"}),
+    ]
+    all_steps: list[tuple[Step, ...]] = []
+    all_steps += [(*shared, one, RELEASED) for each in others for one in (rule, each, each, rule)]
+    all_steps += [(*shared, rule), (*shared, rule, RELEASED, RELEASED)] * 2
+    anew = [tuple(Step(one.step, one.verdict, one.text, one.version, dict(one.inputs)) for one in steps)
+            for steps in all_steps]  # fmt: skip
+    organization_id = uuid7()
+    _in_parts(organization_id, anew)
+    known, parts = _in_parts(organization_id, all_steps)
+    assert _in_parts(organization_id, anew) == (known, parts)
+    assert _in_parts(organization_id, all_steps) == (known, parts)
+    words = {str(part.id): part.steps for part in parts}
+    for text, steps in zip(known, all_steps, strict=True):
+        for said in orjson.loads(text):
+            if isinstance(said, list):
+                text = f"[{words[said[0]]}]"
+                for value in said[1:]:
+                    text = text.replace("\1", orjson.dumps(value).decode(), 1)
+            elif isinstance(said, str):
+                text = text.replace(f'"{said}"', words[said])
+        assert read_steps(text) == steps
+
+
 async def test_what_never_comes_again_is_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     organization_id = uuid7()
     steps = [(RECEIVED, Step("review", "ok", f"because {n}", inputs={"by": "a"})) for n in range(10_000)]
     for at in range(0, len(steps), 1000):
-        texts, parts = in_parts(organization_id, steps[at : at + 1000])
+        texts, parts = _in_parts(organization_id, steps[at : at + 1000])
         assert texts == [write_steps(each) for each in steps[at : at + 1000]] and parts == []
-    assert len(in_parts(organization_id, steps[-1:])[1]) <= 1
+    assert len(_in_parts(organization_id, steps[-1:])[1]) <= 1
 
 
 async def test_a_versions_explanation_is_looked_up_not_joined(owner: asyncpg.Connection[asyncpg.Record]) -> None:
