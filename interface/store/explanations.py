@@ -69,7 +69,7 @@ _SHORT = 120  # characters; a reference has 39
 _MOST = 2000  # parts that are known at a time, of each kind
 _MOST_ONCE = 8000
 _TELLING = 2  # the place of the step that mostly tells tests apart, after those of the message
-_NEAR = 8  # explanations of a test that are looked through
+_NEAR = 4  # explanations of a test that are looked through
 _HOLE = "\x01"  # in JSON it is written otherwise
 
 
@@ -154,9 +154,9 @@ def in_parts(organization_id: UUID, explanations: Iterable[tuple[Step, ...]]) ->
                 texts.append(_in_runs(organization_id, steps, runs, parts).encode())
                 continue
             seen = _Seen(steps, part, _filled_in(part, inputs))
-            if len(near) >= _NEAR:
-                near.pop()
             near.insert(0, seen)
+            if len(near) > _NEAR:
+                near.pop()
         if seen.part is not last:
             last = seen.part
             parts[last.id] = last
@@ -177,7 +177,7 @@ def _seen(near: list[_Seen], steps: tuple[Step, ...]) -> _Seen | None:
             if one is not other:
                 if not _alike(one, other):
                     break
-                same = same and one.inputs == other.inputs
+                same = same and (not one.inputs or one.inputs == other.inputs)
         else:
             if same:
                 return seen
