@@ -17,7 +17,8 @@ from interface.store.neighbours import Asked, Neighbours, neighbours
 from tests.conftest import Organization
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-# 200 patients with 50 days of results each, of one test: one a day is released, every fifth is not the one reported.
+# 200 patients with 50 days of results each, of one test: one a day is released, of which two in five are reported:
+# an index of all results of a person is the dearer way to these.
 FILL = """
 with p as (
     insert into lab.patient (id, organization_id) select gen_random_uuid(), $1 from generate_series(1, 200) returning id
@@ -29,7 +30,7 @@ with p as (
     insert into lab.result (id, organization_id, natural_key, specimen_id, patient_id, test_id, version_id, status,
                             released_at, reportable, effective_at)
     select id, $1, uuid_send(id), v.id_, patient_id, $2, version_id, 'final', now(),
-           extract(day from collected_at)::int % 5 <> 0, collected_at
+           extract(day from collected_at)::int % 5 in (2, 3), collected_at
     from (select v.version_id, v.id as id_, v.patient_id, v.collected_at, gen_random_uuid() as id from (
               select gen_random_uuid() as version_id, s.id, s.patient_id, s.collected_at from s) v) v
     returning id, version_id, effective_at
@@ -106,7 +107,7 @@ async def test_the_neighbours_of_a_specimen_are_found_by_index_among_many_result
     assert "Seq Scan" not in text
     assert text.count("result_version_") == 2  # one partition and its index: the others are left out
     text = "\n".join(row[0] for row in whole)
-    assert "result_previous_idx" in text or "result_patient_id_updated_at_idx" in text, text  # both are of a person
+    assert "result_previous_idx" in text, text
     assert "Sort" not in text.split("Limit")[1], text  # it ends after so many
     text = "\n".join(row[0] for row in values)
     assert "Seq Scan" not in text
