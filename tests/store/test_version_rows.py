@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
+
 from interface.domain.model import HoldReason, ItemStatus, Origin, ResultStatus, Step, ValueKind
 from interface.domain.views import ActorKind
 from interface.store import results
@@ -88,3 +90,11 @@ async def test_the_rows_keep_their_order_however_the_session_plans_the_statement
     assert hashed == [f"->  CTE Scan on {each}" for each in ("alike k", "messages m", "alike k_1", "messages m_1")], (
         lines
     )
+
+
+async def test_a_daemon_of_before_finds_the_types_that_it_writes_with(
+    owner: asyncpg.Connection[asyncpg.Record],
+) -> None:
+    """A command of this release may bring the database up to date beside it: see migration 0048."""
+    for name in ("lab.result_row", "lab.version_row"):
+        assert await owner.fetchval("select to_regtype($1)::text", name) == name
