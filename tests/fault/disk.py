@@ -22,7 +22,7 @@ def obstacle() -> str | None:
         return "needs root: a file system is mounted"
     if not Path("/dev/loop-control").exists():
         return "needs loop devices: a file system in a file is mounted"
-    if missing := [name for name in ("mkfs.ext4", "mount", "umount") if shutil.which(name) is None]:
+    if missing := [name for name in ("losetup", "mkfs.ext4", "mount", "umount") if shutil.which(name) is None]:
         return f"needs {', '.join(missing)}"
     return None
 
@@ -52,13 +52,21 @@ class LoopDisk:
             os.close(descriptor)
 
     async def unmount(self) -> None:
-        """Once nobody uses it any more: who was just killed may still be going."""
+        """Once nobody uses it any more: who was just killed may still be going, and who has taken a copy of our mounts
+        along, as a container does that is being started, holds it when it is no longer mounted here; mounted again
+        meanwhile, it would be the one whose power was cut."""
         for _ in range(200):
-            if await asyncio.to_thread(self._unmount):
+            if await asyncio.to_thread(self.is_unmounted):
                 return
             await asyncio.sleep(0.05)
         await asyncio.to_thread(self._unmount, "-l")
         raise AssertionError(f"somebody still uses {self.path}")
 
-    def _unmount(self, *options: str) -> bool:
-        return subprocess.run(["umount", *options, str(self.path)], capture_output=True, check=False).returncode == 0
+    def is_unmounted(self) -> bool:
+        """Tries it once."""
+        self._unmount()
+        bound = subprocess.run(["losetup", "-j", str(self._image)], capture_output=True, check=True).stdout
+        return not bound and not self.path.is_mount()
+
+    def _unmount(self, *options: str) -> None:
+        subprocess.run(["umount", *options, str(self.path)], capture_output=True, check=False)

@@ -23,8 +23,17 @@ for said in iter(sys.stdin.buffer.readline, b""):
 """
 
 
+def _run(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def _ip(*arguments: str) -> bool:
-    return subprocess.run(["ip", *arguments], capture_output=True, check=False).returncode == 0
+    return _run("ip", *arguments)
+
+
+def _within(name: str) -> tuple[str, ...]:
+    """Not `ip netns exec`, which takes a copy of all mounts along: other tests unmount."""
+    return ("nsenter", f"--net=/run/netns/{name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,7 @@ class DeadHost:
     def connected(self, port: int) -> subprocess.Popen[bytes]:
         """Somebody there who connects to us; of each line of hex digits that it is told it says the bytes, and writes a
         line of what it is answered."""
-        command = ["ip", "netns", "exec", self.name, sys.executable, "-c", _TALK, self.ours, str(port)]
+        command = [*_within(self.name), sys.executable, "-c", _TALK, self.ours, str(port)]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def fall_silent(self) -> None:
@@ -54,14 +63,14 @@ def dead_host() -> Iterator[DeadHost | None]:
     name = f"lab{number % 1_000_000}"
     net = f"198.18.{number // 64 % 256}.{number % 64 * 4}".rpartition(".")  # RFC 2544: for tests of networks
     ours, theirs = (f"{net[0]}.{int(net[2]) + at}" for at in (1, 2))
-    inside = ("netns", "exec", name, "ip")
-    made = os.geteuid() == 0 and shutil.which("ip") is not None and _ip("netns", "add", name)
+    inside = (*_within(name), "ip")
+    made = os.geteuid() == 0 and all(map(shutil.which, ("ip", "nsenter"))) and _ip("netns", "add", name)
     try:
         yield DeadHost(name, ours, theirs) if made and all((
             _ip("link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b", "netns", name),
             _ip("address", "add", f"{ours}/30", "dev", f"{name}a"), _ip("link", "set", f"{name}a", "up"),
-            _ip(*inside, "address", "add", f"{theirs}/30", "dev", f"{name}b"),
-            _ip(*inside, "link", "set", f"{name}b", "up"),
+            _run(*inside, "address", "add", f"{theirs}/30", "dev", f"{name}b"),
+            _run(*inside, "link", "set", f"{name}b", "up"),
         )) else None  # fmt: skip
     finally:
         if made:
