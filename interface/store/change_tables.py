@@ -25,8 +25,8 @@ def big(name: str) -> Column[int]:
 
 outbox = Table(  # what changed, for whoever follows; written by who changes it, in the same transaction
     "outbox", metadata, key(), tenant_seen_to(),
-    Column("kind", Text, nullable=False),  # order, result, patient, specimen, critical, qc_problem, alert
-    # a result's version, or an order with the versions of its results
+    Column("kind", Text, nullable=False),  # order, result, preliminary, patient, specimen, critical, qc_problem, alert
+    # a result's version, or an order with the versions of its results, or a message with those that no order knows
     Column("entity_id", Uuid, nullable=False), integer("entity_version"), at("created_at", True), at("sealed_at"),
     Column("versions", ARRAY(Uuid), nullable=False, server_default=text("'{}'")),
     Column("place", BigInteger, Identity(always=False), nullable=False),  # in the order of writing

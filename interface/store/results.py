@@ -344,7 +344,7 @@ WITH alike AS MATERIALIZED (
 ), i AS MATERIALIZED (
     SELECT w.id, w.result_id, w.order_item_id, w.natural_key, k.version, k.status, k.held, k.fresh, k.pending,
         k.analyzer_id, k.test_id, k.reportable, k.origin, k.item_status, m.specimen_id, m.patient_id, m.order_id,
-        m.effective_at
+        m.message_id, m.effective_at
     FROM ({own}) w FULL JOIN alike k ON k.place = w.alike FULL JOIN messages m ON m.place = w.message
 ), v AS (
     INSERT INTO lab.result_version (id, organization_id, result_id, version, status, held, message_id, location,
@@ -376,8 +376,8 @@ WITH alike AS MATERIALIZED (
     SELECT id, $1, 'result', result_id, version FROM i WHERE status = 'final' AND order_id IS NULL
 ), m AS (
     INSERT INTO lab.outbox (id, organization_id, kind, entity_id, versions)
-    SELECT (array_agg(id))[1], $1, 'preliminary', coalesce(order_id, result_id), array_agg(id) FROM i
-    WHERE status = 'preliminary' AND held = '{{}}' GROUP BY coalesce(order_id, result_id)
+    SELECT (array_agg(id))[1], $1, 'preliminary', coalesce(order_id, message_id, result_id), array_agg(id) FROM i
+    WHERE status = 'preliminary' AND held = '{{}}' GROUP BY coalesce(order_id, message_id, result_id)
 ), o AS (
     UPDATE lab.order_item o SET status = t.item_status, updated_at = now()
     FROM (SELECT order_item_id, item_status FROM i WHERE item_status <> '' OFFSET 0) t WHERE o.id = t.order_item_id

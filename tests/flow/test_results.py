@@ -15,6 +15,7 @@ from interface.driver import registry
 from interface.driver.rules import Classification, RecordKind
 from interface.flow import results as flow
 from interface.settings import Unsolicited
+from interface.store import changes
 from interface.store.results import Outcome, commit
 from interface.store.stored_messages import StoredMessage
 from tests.flow.laboratory import Laboratory, laboratory, message
@@ -114,6 +115,21 @@ async def test_a_result_without_an_order_is_registered_where_the_link_says_so_an
         (result,) = await lab.results()
         assert (result.held, result.status) == ((), ResultStatus.PRELIMINARY)
         assert (result.patient_id, result.order_id) == (None, None)
+
+
+async def test_what_a_message_has_of_results_without_an_order_is_one_row_of_the_feed(database_url: str) -> None:
+    async with laboratory(database_url, unsolicited=Unsolicited.REGISTER) as lab:
+        for barcode in ("S8", "S9"):
+            await lab.send(message(P1, specimen(barcode), WBC, HGB, control=barcode))
+        await lab.settle()
+        views = await lab.results()
+        rows = await lab.owner.fetch("select kind, versions from lab.outbox order by place")
+        assert [(row["kind"], len(row["versions"])) for row in rows] == [("preliminary", 2)] * (len(views) // 2)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            assert await changes.seal(connection, lab.organization_id) == len(rows)
+            told = await changes.resources(connection, "Observation", 0, len(rows))
+            assert not await changes.resources(connection, "DiagnosticReport", 0, len(rows))
+        assert sorted(one.id for one in told) == sorted(view.id for view in views)
 
 
 async def test_the_same_message_again_is_answered_and_not_applied_again(database_url: str) -> None:
