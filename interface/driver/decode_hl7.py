@@ -40,8 +40,9 @@ from interface.driver.observe import (
     take_from_order,
 )
 from interface.driver.rules import CODE_PATH, SPECIMEN_ID_PATH, VALUE_PATH, FieldPath, Reader
+from interface.driver.seen_hl7 import Seen, said_again
 from interface.errors import SegmentError
-from interface.wire.hl7 import Message, Segment, parse, segment_fault
+from interface.wire.hl7 import Message, Segment, parse
 from interface.wire.hl7_groups import Group, group
 from interface.wire.hl7_structures import Part
 from interface.wire.hl7_values import ATTACHED, ValueType, coded, encapsulated, lines, pointer, value_type
@@ -61,10 +62,10 @@ _ROLES = {
 }
 
 
-_MOST_SEEN = 4096  # less than a kilobyte each
+_OBSERVATION = Part.OBSERVATION
 
 # An OBX, where it is, its comments, and what it was measured with
-_Result: TypeAlias = tuple[Segment, str, list[Segment], list[Segment]]
+_Result: TypeAlias = tuple[Segment, str, Sequence[Segment], Sequence[Segment]]
 
 
 @dataclass(slots=True)
@@ -136,7 +137,7 @@ class _Engine:
         self._lone: list[_Result] = []  # results outside any order
         self._by_specimen = False
         self._materials: tuple[MaterialRule, ...] = ()  # that this message may say
-        self._kind = f"{message.encoding} {message.delimiters.definition}"  # by what its segments are read
+        self._known = Seen(driver, message)
 
     def run(self) -> None:
         message, draft = self._message, self._draft
@@ -144,11 +145,9 @@ class _Engine:
         draft.message_type = message.type
         draft.version = message.version
         draft.sender = self._read({"MSH": message.header}, self._driver.paths.sender)
-        for segment in message.segments:
-            fault = segment_fault(segment)
-            if fault:
-                self._malformed.add(id(segment))
-                draft.problem(self._location(segment), fault)
+        for segment, fault in message.faults():
+            self._malformed.add(id(segment))
+            draft.problem(self._location(segment), fault)
         if self._driver.materials and not self._driver.material_records.isdisjoint(one.id for one in message.segments):
             self._materials = self._driver.materials
         tree = group(message)
@@ -247,7 +246,7 @@ class _Engine:
                     self._note(order.segments, item)
                 else:
                     order.others.append(item)
-            elif item.part is Part.OBSERVATION:
+            elif item.part is _OBSERVATION:
                 order.results += self._observations(item)
                 if len(item.items) > 1:
                     order.details += [one for one in item.own("TCD") if id(one) not in self._malformed]
@@ -303,16 +302,14 @@ class _Engine:
         if len(at.items) == 1:
             alone = at.items[0]
             if isinstance(alone, Segment) and alone.id == "OBX" and id(alone) not in self._malformed:
-                return [(alone, self._message.location(alone), [], [])]  # most are like this
+                return [(alone, self._message.location(alone), (), ())]  # most are like this
             return self._results(at.own("OBX"), [])
         return self._results(at.own("OBX"), list(at.own("NTE")), list(at.own("INV")) if self._materials else [])
 
     def _results(
-        self, segments: Iterable[Segment], notes: list[Segment], used: list[Segment] | None = None
+        self, segments: Iterable[Segment], notes: Sequence[Segment], used: Sequence[Segment] = ()
     ) -> list[_Result]:
-        return [
-            (one, self._message.location(one), notes, used or []) for one in segments if id(one) not in self._malformed
-        ]
+        return [(one, self._message.location(one), notes, used) for one in segments if id(one) not in self._malformed]
 
     def _close_lone(self) -> None:
         """Results outside any order: of the patient, or, where specimens stand first, in a role that nobody reports."""
@@ -334,9 +331,13 @@ class _Engine:
                 place, read = self._location(segments["OBR"]), partial(self._read, segments)
                 take_from_order(self._driver, specimen, read, place, partial(_reader, segments, ()))
             again = not self._materials and all(one.id != "OBX" for one in order.others)
+            if order.results:
+                self._surround(segments, order.others)
             for result in order.results:
                 if not again or not self._seen(segments, result, specimen):
-                    self._result(segments, result, specimen, order.others, used)
+                    lasting = self._result(segments, result, specimen, order.others, used)
+                    if again and lasting is not None:
+                        self._known.keep(result[0], lasting)
             if order.details or "SAC" in segments:
                 codes = {location: segment.value(3).strip() for segment, location, *_ in order.results}
                 specimen.results = diluted(specimen.results, codes, order.details, segments.get("SAC"))
@@ -346,9 +347,16 @@ class _Engine:
             about = self._entry(order, segments)
             if about.role is SpecimenRole.PATIENT:
                 about.role = SpecimenRole.OTHER
+            self._surround(segments, order.others)
             for result in order.about:
                 self._result(segments, result, about, order.others)
             order.about = []
+
+    def _surround(self, segments: dict[str, Segment], others: list[Segment]) -> None:
+        """What else stands around the results of an order, for the paths that point there."""
+        for other in others:
+            segments.setdefault(other.id, other)
+        self._known.time = None
 
     def _entry(self, order: _Order, segments: dict[str, Segment]) -> OpenSpecimen:
         paths = self._driver.paths
@@ -406,12 +414,11 @@ class _Engine:
         specimen: OpenSpecimen,
         others: list[Segment],
         used: Sequence[Segment] = (),
-    ) -> None:
-        """One entry. `used`: the INV of all results of its order."""
+    ) -> Observed | None:
+        """One entry; what it is, where its segment may be all that it depends on. `used`: the INV of all results of its
+        order."""
         paths, read, driver = self._driver.paths, self._read, self._driver
         segment, location, notes, own = result
-        for other in others:
-            segments.setdefault(other.id, other)
         segments["OBX"] = segment
         code = driver.code(self._code(segments))
         if not code:
@@ -444,39 +451,20 @@ class _Engine:
         seen = _reader(segments, (*others, *notes), {CODE_PATH: code, VALUE_PATH: text})
         observed, attachment = observe(driver, raw, seen)
         specimen.results.append(observed)
-        if code and attachment is None and not (notes or self._materials):
-            self._keep(segment, observed)
         if attachment is not None:
             specimen.attachments.append(attachment)
+        return observed if code and attachment is None and not (notes or self._materials) else None
 
     def _seen(self, segments: dict[str, Segment], result: _Result, specimen: OpenSpecimen) -> bool:
-        """Add a result that says what one before it said, where its segment is all that it depends on. Most do: a
-        laboratory's analyzer has the same few hundred tests, with values of two or three digits."""
+        """Add a result that says what one before it said."""
         segment, location, notes, _ = result
-        driver = self._driver
-        if driver.own_fields is None or notes:
+        if notes or (known := self._known.find(segment)) is None:
             return False
-        known = driver.seen.get(self._kind + segment.without(driver.own_fields))
-        if known is None:
-            return False
-        segments["OBX"] = segment
-        time = self._read(segments, driver.paths.instrument_time)
-        specimen.results.append(
-            Observed(
-                known.code, known.value, known.raw_value, known.code_path, known.sub_id, 0, known.name, known.unit,
-                known.reference, known.flags, known.status, time, known.operator, known.comments, known.holds, location,
-                known.detail, known.ucum, known.measured_with, known.method,
-            )
-        )  # fmt: skip
+        if (time := self._known.time) is None:
+            segments["OBX"] = segment
+            time = self._known.time = self._read(segments, self._driver.paths.instrument_time)
+        specimen.results.append(said_again(known, location, time))
         return True
-
-    def _keep(self, segment: Segment, observed: Observed) -> None:
-        """For `_seen`."""
-        driver = self._driver
-        if driver.own_fields is not None:
-            if len(driver.seen) >= _MOST_SEEN:
-                driver.seen.clear()
-            driver.seen[self._kind + segment.without(driver.own_fields)] = observed
 
     def _measured_with(
         self,
@@ -499,7 +487,7 @@ class _Engine:
 
         return measured_with(self._materials, levels)
 
-    def _alarms(self, notes: list[Segment]) -> tuple[str, ...]:
+    def _alarms(self, notes: Sequence[Segment]) -> tuple[str, ...]:
         rule = self._driver.alarm
         if rule is None:
             return ()

@@ -155,6 +155,7 @@ def _nothing(path: FieldPath) -> tuple[str, ...]:
     return ()
 
 
+_MOST_ROLES = 256  # that are kept
 _READ_ALWAYS = frozenset({2, 3, 4, 5})  # of an OBX, whatever the paths say
 
 _RECORD_KINDS = {
@@ -223,12 +224,18 @@ class Driver:
     # Of HL7: the fields of an OBX that are its own in each message; None: what it says depends on others around it.
     own_fields: tuple[int, ...] | None = field(init=False, compare=False, repr=False)
     seen: dict[str, Observed] = field(init=False, default_factory=dict, compare=False, repr=False)  # by an OBX's text
+    role_paths: tuple[FieldPath, ...] = field(init=False, compare=False, repr=False)  # all that `roles` ask
+    _roles_of: dict[tuple[tuple[str, ...], ...], SpecimenRole | None] = field(
+        init=False, default_factory=dict, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "own_fields", self._own_fields())
         object.__setattr__(self, "material_records", frozenset(rule.path.record for rule in self.materials))
         fields = dict.fromkeys((path.record, path.field) for parts in self.code_parts for path in parts)
         object.__setattr__(self, "code_fields", tuple(fields))
+        asked = dict.fromkeys(one.path for rule in self.roles for one in rule.when)
+        object.__setattr__(self, "role_paths", tuple(asked))
 
     def _own_fields(self) -> tuple[int, ...] | None:
         """OBX-1, a number that says nothing, and the time of the measurement."""
@@ -290,8 +297,14 @@ class Driver:
         return next((c for c in self.classifications if c.matches(code, read)), None)
 
     def role(self, read: Reader) -> SpecimenRole | None:
-        """The role by the first rule that holds; None where none does."""
-        return next((rule.role for rule in self.roles if met(rule.when, read)), None)
+        """The role by the first rule that holds; None where none does. An analyzer says the same of most specimens."""
+        said = tuple([tuple(read(path)) for path in self.role_paths])
+        if said in (known := self._roles_of):
+            return known[said]
+        if len(known) >= _MOST_ROLES:
+            object.__setattr__(self, "_roles_of", known := {})  # another thread may be reading the one of before
+        role = known[said] = next((rule.role for rule in self.roles if met(rule.when, read)), None)
+        return role
 
     def hold(self, read: Reader) -> tuple[HoldReason, ...]:
         """Why the driver's own conditions hold a result."""

@@ -85,14 +85,15 @@ class Draft:
 
         DESIGN §1.2: the result key counts occurrences of (specimen, code path, sub-id) in the message.
         """
-        seen: dict[tuple[str, str, str], int] = {}
+        every: dict[str, dict[str | tuple[str, str], int]] = {}  # by specimen
         specimens = []
         for specimen in self.specimens:
-            results = []
-            for result in specimen.results:
-                key = (specimen.specimen_id or "", result.code_path, result.sub_id)
+            results, seen = specimen.results, every.setdefault(specimen.specimen_id or "", {})
+            for at, result in enumerate(results):
+                key = (result.code_path, result.sub_id) if result.sub_id else result.code_path
                 count = seen.get(key, 0)
-                results.append(replace(result, occurrence=count) if count else result)
+                if count:
+                    results[at] = replace(result, occurrence=count)
                 seen[key] = count + 1
             specimens.append(
                 ObservedSpecimen(

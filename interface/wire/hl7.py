@@ -8,7 +8,7 @@ delimiters occur. Numbers are the standard's, from 1, and MSH-1 is the field sep
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, lru_cache
@@ -32,6 +32,7 @@ _MAX_ID = 199
 # Each costs memory and time whatever stands in it. An ORU^R01 of a thousand results with a note each has 2,001.
 MOST_SEGMENTS = 100_000
 _MOST_HEADER_BYTES = 65_536  # of an MSH that is read for itself
+_OBX_PLACES = [f"OBX^{nth}" for nth in range(256)]  # of each result of each message
 
 
 class FieldState(StrEnum):
@@ -69,11 +70,12 @@ class Segment:
     `simple`: nothing in it but fields and components, so that most of the looking can be left out.
     """
 
-    __slots__ = ("_encoding", "_fields", "_mark", "delimiters", "id", "text")
+    __slots__ = ("_encoding", "_fields", "_mark", "delimiters", "id", "nth", "text")
 
     def __init__(self, text: str, delimiters: Delimiters, encoding: str = "utf-8", simple: bool = False) -> None:
         self.text = text
-        self.id = text[:3].upper()
+        self.id = "OBX" if text.startswith("OBX") else text[:3].upper()  # most are: nothing is cut out for them
+        self.nth = 0  # which of its kind in its message, once the message has counted
         self.delimiters = delimiters
         self._mark = delimiters.component if simple else ""  # all that a simple segment's fields are split at
         self._encoding = encoding
@@ -93,14 +95,6 @@ class Segment:
         """A field as sent."""
         fields = self._fields or self._split()
         return fields[number] if number < len(fields) else ""
-
-    def without(self, numbers: Iterable[int]) -> str:
-        """The text of the segment with these fields empty."""
-        fields = list(self._fields or self._split())
-        for number in numbers:
-            if number < len(fields):
-                fields[number] = ""
-        return self.delimiters.field.join(fields)
 
     @property
     def field_count(self) -> int:
@@ -207,7 +201,7 @@ class Segment:
 class Message:
     """One message. Made by `parse` or `check_syntax`."""
 
-    __slots__ = ("_sequence", "charset_fault", "delimiters", "encoding", "segments")
+    __slots__ = ("_counted", "charset_fault", "delimiters", "encoding", "segments")
 
     def __init__(
         self, segments: tuple[Segment, ...], delimiters: Delimiters, encoding: str, charset_fault: str
@@ -216,7 +210,7 @@ class Message:
         self.delimiters = delimiters
         self.encoding = encoding
         self.charset_fault = charset_fault
-        self._sequence: dict[int, int] | None = None  # by identity: which of its kind a segment is, once one is asked
+        self._counted = False
 
     @property
     def header(self) -> Segment:
@@ -243,16 +237,30 @@ class Message:
     def first(self, segment_id: str) -> Segment | None:
         return next(self.all(segment_id), None)
 
+    def faults(self) -> list[tuple[Segment, str]]:
+        """The segments whose form is wrong, in order, each with what is."""
+        found = []
+        good = "\r"  # how the good segment before begins, id and separator: most begin so, too
+        for segment in self.segments:
+            if segment.text.startswith(good):
+                continue
+            if fault := segment_fault(segment):
+                found.append((segment, fault))
+            elif len(segment.text) > 3:
+                good = segment.text[:4]
+        return found
+
     def location(self, segment: Segment, field: int = 0, repeat: int = 0, component: int = 0) -> str:
         """ERR-2: segment, which of its kind, field, repetition, component."""
-        if self._sequence is None:  # counted once: counting for each of many segments would take minutes
-            self._sequence, seen = {}, dict[str, int]()
+        if not self._counted:  # for all at once: counting for each of many segments would take minutes
+            self._counted, seen = True, dict[str, int]()
             for other in self.segments:
-                seen[other.id] = self._sequence[id(other)] = seen.get(other.id, 0) + 1
+                seen[other.id] = other.nth = seen.get(other.id, 0) + 1
         if not field:
-            return f"{segment.id}^{self._sequence[id(segment)]}"
-        parts = [segment.id, str(self._sequence[id(segment)])] + [str(n) for n in (field, repeat, component) if n]
-        return "^".join(parts)
+            if segment.id == "OBX" and segment.nth < len(_OBX_PLACES):
+                return _OBX_PLACES[segment.nth]
+            return f"{segment.id}^{segment.nth}"
+        return "^".join([segment.id, str(segment.nth)] + [str(n) for n in (field, repeat, component) if n])
 
 
 def parse(block: bytes | str, encoding: str = "") -> Message:

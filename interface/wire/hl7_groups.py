@@ -14,27 +14,24 @@ from interface.wire.hl7_structures import BY_SPECIMEN, OTHERS, STRUCTURES, Part,
 
 _LEADERS = frozenset({"SPM", "SAC", "ORC", "OBR"})
 _ANCHORS = frozenset({"PID", "ORC", "OBR", "SPM", "OBX"})
-_OBX = ("OBX",)
 # HL7 table 0119: an order that is told of with a new one
 _PRIOR_CONTROLS = frozenset({"", "PR"})
 
 
 class Group:
-    """A group of segments. `items`: its segments and the groups in it, in the order of the message."""
+    """A group of segments. `part`: what it is about; `items`: its segments and the groups in it, in the order of the
+    message."""
 
-    __slots__ = ("_at", "_rule", "items")
+    __slots__ = ("_at", "_rule", "items", "part")
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
+        self.part: Part = rule.part
         self._at = -1  # the last of the rule's members that was met
         self.items: list[Segment | Group] = []
 
     def __repr__(self) -> str:
         return f"{self._rule.part}{self.items}"
-
-    @property
-    def part(self) -> Part:
-        return self._rule.part
 
     @property
     def by_specimen(self) -> bool:
@@ -102,7 +99,7 @@ class _Walk:
 
     def _place(self, index: int, segment: Segment) -> None:
         kind, stack = segment.id, self._stack
-        if kind == "OBX" and stack[-1]._rule.begins == _OBX:
+        if kind == "OBX" and stack[-1]._rule.of_results:
             # One more of its kind, the most frequent case: what the search below would find.
             stack[-1] = again = Group(stack[-1]._rule)
             again.items.append(segment)

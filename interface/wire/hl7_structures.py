@@ -52,13 +52,18 @@ class Rule:
     segments: dict[str, tuple[int, ...]] = field(init=False, default_factory=dict)  # id: the members it may stand in
     groups: dict[str, tuple[tuple[int, Rule], ...]] = field(init=False, default_factory=dict)  # by what can open them
     full: int = field(init=False, default=1_000_000)  # from this member on a begin is the next group's
+    of_results: bool = field(init=False, default=False)  # OBX alone begins it
+    by_specimen: bool = field(init=False, default=False)  # orders stand below their specimens
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "of_results", self.begins == ("OBX",))
         for at, member in enumerate(self.members):
             if isinstance(member, str):
                 for name in member.split():
                     self.segments[name] = (*self.segments.get(name, ()), at)
                 continue
+            if member.part is Part.SPECIMEN or (member.part is Part.PATIENT_GROUP and member.by_specimen):
+                object.__setattr__(self, "by_specimen", True)
             if member.part in _FILLING:
                 object.__setattr__(self, "full", min(self.full, at))
             for name in member.openers:
@@ -68,15 +73,6 @@ class Rule:
     def openers(self) -> frozenset[str]:
         """What can open the group."""
         return frozenset((*self.begins, *self.groups)) if self.implied else frozenset(self.begins)
-
-    @property
-    def by_specimen(self) -> bool:
-        """Whether orders stand below their specimens."""
-        return any(
-            member.part is Part.SPECIMEN or (member.part is Part.PATIENT_GROUP and member.by_specimen)
-            for member in self.members
-            if isinstance(member, Rule)
-        )
 
 
 _FILLING = frozenset({Part.OBSERVATION, Part.ORDER, Part.SPECIMEN_OBSERVATION, Part.PRIOR_RESULT})

@@ -104,3 +104,35 @@ def test_only_what_depends_on_its_own_segment_alone_is_kept(
     assert changed.own_fields == own
     decode(changed, message(RESULT))
     assert len(changed.seen) == (own is not None)
+
+
+def test_a_time_that_stands_beside_the_result_is_its_own_message_s_too() -> None:
+    driver = DRIVERS["generic_hl7"]
+    warm = replace(driver, paths=replace(driver.paths, instrument_time=(FieldPath("TQ1", 8),)))
+    times = ["20260102030405", "20260102040506"]
+    sent = [HEAD + f"TQ1|1|||||||{time}\r{'|'.join(RESULT)}\r".encode() for time in times]
+    assert [decode(warm, one).specimens[0].results[0].instrument_time for one in sent] == times
+
+
+@pytest.mark.parametrize("driver_id", ["generic_hl7", "ihe_law", "mindray_bc5150", "roche_liat"])
+def test_what_ends_as_the_one_before_is_cut_at_the_same_field_only(driver_id: str) -> None:
+    warm = afresh(DRIVERS[driver_id])
+    time = RESULT[-1]
+    others = [
+        RESULT,
+        [*RESULT[:-1], "", time],  # the same end, a field later
+        [*RESULT[:-2], time],  # and a field earlier
+        [*RESULT[:-1], "", *RESULT[-3:]],
+        RESULT[:12],
+        [*RESULT, "", "operator", "^Method", "device", time],
+        [*RESULT[:12], "", "", "20270102030405", "", "operator", "^Method", "device", time],
+        RESULT[:2],
+        RESULT[:1],
+        ["obx", *RESULT[1:]],
+        ["OBX", "1~2", *RESULT[2:]],
+        RESULT,
+    ]
+    for one in others:
+        for two in others:
+            sent = message(one, "|".join(two))
+            assert decode(warm, sent) == decode(afresh(warm), sent), (one, two)
