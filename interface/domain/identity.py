@@ -28,6 +28,19 @@ def natural_key(analyzer_id: str, specimen: ObservedSpecimen, observed: Observed
     return beginning + _digest(told, observed, message)
 
 
+def natural_keys(analyzer_id: str, specimen: ObservedSpecimen, message: str = "") -> list[bytes]:
+    """The `natural_key` of each result of a specimen, in order."""
+    beginning, told = _specimen(analyzer_id, specimen.specimen_id or "")
+    keys = []
+    time, when = "", _when("", message)
+    for one in specimen.results:
+        if one.instrument_time != time:  # mostly one for all of them
+            time, when = one.instrument_time, _when(one.instrument_time, message)
+        which = _which(one.code_path or one.code, one.sub_id, one.occurrence)
+        keys.append(beginning + blake2b(told + which + when, digest_size=16).digest())
+    return keys
+
+
 def _control_key(analyzer_id: str, specimen: ObservedSpecimen, observed: Observed, message: str) -> bytes:
     _, told = _specimen(analyzer_id, specimen.specimen_id or "")
     return blake2b(told, digest_size=8).digest() + _digest(told, observed, message)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from interface.domain.barcodes import barcode_of
-from interface.domain.identity import control_keys, natural_key
+from interface.domain.identity import control_keys, natural_key, natural_keys
 from interface.domain.model import (
     RELEASED,
     DecodedMessage,
@@ -40,16 +40,11 @@ class Work:
         named = {self.barcode(one) for one in self.decoded.specimens if one.specimen_id and is_patient(one)}
         object.__setattr__(self, "barcodes", tuple(sorted(named)))
         analyzer_id, message_id = str(self.link.analyzer_id), str(self.message.id)
-        keyed = [
-            (
-                specimen,
-                observed,
-                natural_key(analyzer_id, specimen, observed, message="" if specimen.specimen_id else message_id),
-            )
-            for specimen in self.decoded.specimens
-            if is_patient(specimen)
-            for observed in specimen.results
-        ]
+        keyed: list[tuple[ObservedSpecimen, Observed, bytes]] = []
+        for specimen in self.decoded.specimens:
+            if is_patient(specimen):
+                keys = natural_keys(analyzer_id, specimen, "" if specimen.specimen_id else message_id)
+                keyed += [(specimen, one, key) for one, key in zip(specimen.results, keys, strict=True)]
         object.__setattr__(self, "_keyed", tuple(keyed))
 
     @property
