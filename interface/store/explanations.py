@@ -88,6 +88,7 @@ class _Seen:
 
     steps: tuple[Step, ...]
     part: Part
+    names: tuple[str, ...]  # of its holes
     text: bytes
 
 
@@ -153,7 +154,7 @@ def in_parts(organization_id: UUID, explanations: Iterable[tuple[Step, ...]]) ->
             if part is None:
                 texts.append(_in_runs(organization_id, steps, runs, parts).encode())
                 continue
-            seen = _Seen(steps, part, _filled_in(part, inputs))
+            seen = _Seen(steps, part, _holes(steps), _filled_in(part, inputs))
             near.insert(0, seen)
             if len(near) > _NEAR:
                 near.pop()
@@ -177,30 +178,54 @@ def _seen(near: list[_Seen], steps: tuple[Step, ...]) -> _Seen | None:
             if one is not other:
                 if not _alike(one, other):
                     break
-                same = same and (not one.inputs or one.inputs == other.inputs)
+                same = same and not _has_holes(one)
         else:
             if same:
                 return seen
-            inputs = [value for step in steps if step.inputs and step.step in _OWN for value in step.inputs.values()]
-            return _Seen(steps, seen.part, _filled_in(seen.part, inputs))
+            inputs = _inputs(steps, seen.names)
+            if inputs is not None:
+                return _Seen(steps, seen.part, seen.names, _filled_in(seen.part, inputs))
     return None
+
+
+def _has_holes(step: Step) -> bool:
+    return bool(step.inputs) and step.step in _OWN
 
 
 def _alike(one: Step, kept: Step) -> bool:
     """Whether they are the same but for inputs that stand in holes."""
-    if not one.inputs or one.step not in _OWN:
+    if not _has_holes(one):
         return (one.written or _write(one)) == kept.written
     return (
         one.text == kept.text
         and one.step == kept.step
         and one.verdict == kept.verdict
         and one.version == kept.version
-        and list(one.inputs) == list(kept.inputs)
+        and len(one.inputs) == len(kept.inputs)
     )
 
 
+def _holes(steps: tuple[Step, ...]) -> tuple[str, ...]:
+    return tuple([name for step in steps if _has_holes(step) for name in step.inputs])
+
+
+def _inputs(steps: tuple[Step, ...], names: tuple[str, ...]) -> list[str] | None:
+    """What is in the holes, if they have these names; there are as many."""
+    inputs: list[str] = []
+    for step in steps:
+        if _has_holes(step):
+            for name, value in step.inputs.items():
+                if name != names[len(inputs)]:
+                    return None
+                inputs.append(value)
+    return inputs
+
+
 def _filled_in(part: Part, inputs: list[str]) -> bytes:
-    """A reference to the part, with what is in its holes."""
+    """A reference to the part, with what is in its holes: as JSON, which most of it is as it stands."""
+    said = '","'.join(inputs)
+    if said.isprintable() and "\\" not in said and said.count('"') == 2 * (len(inputs) - 1):
+        return f'[["{part.name}","{said}"]]'.encode()
     return _bytes([[part.name, *inputs]])
 
 
@@ -209,7 +234,7 @@ def _shape(steps: tuple[Step, ...]) -> tuple[tuple[object, ...], list[str]]:
     shape: list[object] = []
     inputs: list[str] = []
     for step in steps:
-        if step.step in _OWN and step.inputs:
+        if _has_holes(step):
             shape.append((step.step, step.verdict, step.text, step.version, *step.inputs))
             inputs += step.inputs.values()
         else:
@@ -220,7 +245,7 @@ def _shape(steps: tuple[Step, ...]) -> tuple[tuple[object, ...], list[str]]:
 def _with_holes(organization_id: UUID, steps: Iterable[Step]) -> Part:
     pieces = []
     for step in steps:
-        if step.step in _OWN and step.inputs:
+        if _has_holes(step):
             empty = Step(step.step, step.verdict, step.text, step.version)
             names = ",".join([f"{_text(name)}:{_HOLE}" for name in step.inputs])
             pieces.append(f'{_write(empty)[:-1]},"inputs":{{{names}}}}}')

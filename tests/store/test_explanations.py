@@ -135,6 +135,10 @@ def test_what_is_known_of_steps_that_are_the_same_objects_is_what_their_words_sa
     all_steps: list[tuple[Step, ...]] = []
     all_steps += [(*shared, one, RELEASED) for each in others for one in (rule, each, each, rule)]
     all_steps += [(*shared, rule), (*shared, rule, RELEASED, RELEASED)] * 2
+    names = "previous", "difference", "rule"
+    for cut in (1, 2, 1):  # the same names in all, and not of the same steps
+        parted = [dict.fromkeys(some, f"{cut}") for some in (names[:cut], names[cut:])]
+        all_steps += [(*shared, *[Step("delta", "ok", "within", "default 1", inputs) for inputs in parted])] * 2
     anew = [tuple(Step(one.step, one.verdict, one.text, one.version, dict(one.inputs)) for one in steps)
             for steps in all_steps]  # fmt: skip
     organization_id = uuid7()
