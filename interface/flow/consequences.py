@@ -26,8 +26,9 @@ from interface.flow.calculations import calculate_anew, left_over
 from interface.flow.cases import Beside, Case, Decided, Rules, Seen, facts_of, siblings_of
 from interface.flow.criticals import open_for
 from interface.flow.late import came_late
-from interface.flow.outcome import By, Surroundings, beside_of, effects_of, judged_of, known_of, remember, version_of
+from interface.flow.outcome import Surroundings, beside_of, effects_of, judged_of, known_of, remember
 from interface.flow.rules import DEFAULT, rule_sets
+from interface.flow.version_making import By, versions_of
 from interface.store import audit
 from interface.store import results as store
 from interface.store import surroundings as rows
@@ -90,14 +91,14 @@ async def write_calculated(
     """Write calculated results and what follows from them; returns their ids. `why`: for the audit; `apart_from`:
     cases that are there for what they ask for, and are written already."""
     by = By(actor.kind, actor.id, rule_set_id=now.active_id)
-    versions = [version_of(case, by) for one in decided for case in one.cases if case.result_id not in apart_from]
+    versions = versions_of([case for one in decided for case in one.cases if case.result_id not in apart_from], by)
     await store.write_versions(connection, actor.organization_id, versions)
     await store.write_effects(connection, actor.organization_id, [effects_of(decided, catalogue)], now.active_id)
     await open_for(connection, actor, judged_of(versions))
     again = {case.result_id for one in decided for case in one.cases if case.waited is not None}
     for action, of in (("calculate", False), ("judge_again", True)):
         chosen = [one for one in versions if (one.result_id in again) is of]
-        details = {one.result_id: {"version": str(one.version), **why} for one in chosen}
+        details = {one.result_id: {"version": str(one.alike.version), **why} for one in chosen}
         await audit.record_each(connection, actor, action, "result", details)
     return [version.result_id for version in versions]
 

@@ -37,7 +37,6 @@ from interface.flow.around import add_neighbours_of, gate_beside
 from interface.flow.cases import Case, Decided, Rules
 from interface.flow.criticals import open_for
 from interface.flow.outcome import (
-    By,
     Surroundings,
     after_a_person,
     beside_of,
@@ -46,10 +45,10 @@ from interface.flow.outcome import (
     judged_of,
     remember,
     said_of,
-    version_of,
 )
 from interface.flow.qc_gate import gate_of
 from interface.flow.rules import rule_sets
+from interface.flow.version_making import By, versions_of
 from interface.flow.work import own_key
 from interface.store import audit, lab
 from interface.store import results as store
@@ -234,14 +233,15 @@ async def _write(
     connection: Connection, actor: Actor, decided: Sequence[Decided], catalogue: Catalogue, now: Autoverification
 ) -> None:
     by = By(actor.kind, actor.id, rule_set_id=now.active_id)
-    versions = [version_of(case, by) for one in decided for case in one.cases]
+    versions = versions_of([case for one in decided for case in one.cases], by)
     await store.write_versions(connection, actor.organization_id, versions)
     await store.write_effects(connection, actor.organization_id, [effects_of(decided, catalogue)], now.active_id)
     await open_for(connection, actor, judged_of(versions))
     again = {case.result_id for one in decided for case in one.cases if case.waited is not None}
     for version in versions:
-        detail = {"version": str(version.version), "status": version.status.value}
-        if version.held:
-            detail["held"] = " ".join(version.held)
+        of = version.alike
+        detail = {"version": str(of.version), "status": of.status.value}
+        if of.held:
+            detail["held"] = " ".join(of.held)
         action = "judge_again" if version.result_id in again else "enter"
         await audit.record(connection, actor, action, "result", version.result_id, detail)

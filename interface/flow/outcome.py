@@ -22,12 +22,10 @@ from interface.domain.model import (
     RELEASED,
     FollowUpKind,
     HoldReason,
-    ItemStatus,
     LabTest,
     Observed,
     ObservedSpecimen,
     Origin,
-    ResultStatus,
     SpecimenFacts,
     Step,
 )
@@ -36,22 +34,21 @@ from interface.domain.reflex import Request
 from interface.domain.runs import GONE
 from interface.domain.states import CLOSED_ITEM
 from interface.domain.times import instrument_instant, measured_at
-from interface.domain.values import EMPTY
-from interface.domain.views import ActorKind
 from interface.flow.again import calculations_waiting, with_waiting
 from interface.flow.calculations import decide_together
 from interface.flow.cases import Beside, Case, Decided, Rules, steps_of
 from interface.flow.late import came, came_late
 from interface.flow.shadows import shadows_of
+from interface.flow.version_making import NOTHING_SENT, By, by_link, effective_at, versions_of
 from interface.flow.work import Rerun, Work
 from interface.settings import Unsolicited
 from interface.store.controls import ControlResult
 from interface.store.criticals import Judged
 from interface.store.ids import read_id, uuid7, uuid7s
-from interface.store.known_ids import known_id
 from interface.store.neighbours import Neighbours, nearer
-from interface.store.results import CurrentResult, Effects, FollowUpRow, Outcome, ResultVersion, Said
+from interface.store.results import CurrentResult, Effects, FollowUpRow, Outcome, Said
 from interface.store.surroundings import KnownResult, Locked, Waited
+from interface.store.version_rows import ResultVersion
 
 # What is found by looking at a value with others beside it. It may be found otherwise the next time, and is no reason
 # to write what was said before once more.
@@ -65,9 +62,7 @@ _BY_CHECKS = frozenset(
 )  # fmt: skip
 
 
-_ANALYZER, _MANUAL, _CALCULATION = Origin.ANALYZER, Origin.MANUAL, Origin.CALCULATION
-_FINAL, _VERIFIED, _COMPLETED = ResultStatus.FINAL, ItemStatus.VERIFIED, ItemStatus.COMPLETED
-_RULE_SET = ActorKind.RULE_SET
+_ANALYZER, _CALCULATION = Origin.ANALYZER, Origin.CALCULATION
 
 Wanted: TypeAlias = Callable[[Case, CurrentResult | None], bool]
 _LATER = datetime.max.replace(tzinfo=UTC)
@@ -128,7 +123,7 @@ def outcome_of(
     decided = decisions(work, catalogue, at, rules)
     by = by_link(work, rules)
     cases = [case for one in decided for case in one.cases]
-    versions = tuple([version_of(case, by) for case in cases])
+    versions = tuple(versions_of(cases, by))
     problems = tuple(f"{problem.location}: {problem.text}" for problem in work.decoded.problems)
     held = problems or work.incomplete or any([case.holds for case in cases if case.waited is None])
     settled, reason = ("held", "") if held else ("released", "")
@@ -413,138 +408,13 @@ def _waited(case: Case, specimen: SpecimenFacts, by: By, rules: Rules) -> Waited
         return replace(case.waited, steps=steps)
     return Waited(
         case.key, by.analyzer_id, rules.analyzer, rules.driver, by.message_id,
-        (case.sent.specimen_id or "") if case.sent else specimen.barcode, case.observed or _NOTHING_SENT,
+        (case.sent.specimen_id or "") if case.sent else specimen.barcode, case.observed or NOTHING_SENT,
         case.measured_at, effective_at(case, specimen, by.received_at) or _LATER, by.driver_revision,
         case.decision.map_revision, steps, by.received_at,
     )  # fmt: skip
 
 
-def effective_at(case: Case, specimen: SpecimenFacts | None, received_at: datetime | None) -> datetime | None:
-    """When what it says was so: collected, else measured by a clock that is believed, else received."""
-    if specimen is not None and specimen.collected_at is not None:
-        return specimen.collected_at
-    return case.measured_at if received_at is None else measured_at(case.measured_at, received_at)
-
-
-# ---- rows ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class By:
-    """Who a case is written by and where it came from: a message by a link, or a person. What rules release or
-    calculate is the rule set's."""
-
-    kind: ActorKind
-    id: UUID | None
-    message_id: UUID | None = None
-    received_at: datetime | None = None
-    analyzer_id: UUID | None = None
-    driver_revision: str = ""
-    rule_set_id: UUID | None = None
-    note: str = ""
-
-
-def by_link(work: Work, rules: Rules) -> By:
-    driver = work.link.driver
-    return By(
-        ActorKind.LINK, work.link.link_id, work.message.id, work.message.received_at, work.link.analyzer_id,
-        f"{driver.id} {driver.revision}", rules.now.active_id,
-    )  # fmt: skip
-
-
-_NOTHING_SENT = Observed("", EMPTY)
-# What `ResultVersion._make` does, without its frame.
-_WHOLE: Callable[[type[ResultVersion], tuple[object, ...]], ResultVersion] = tuple.__new__
-
-
-def version_of(case: Case, by: By) -> ResultVersion:
-    """A case as the row to write."""
-    decision, specimen, item, test = case.decision, case.decision.specimen, case.item, case.decision.test
-    analyzer = case.origin is _ANALYZER
-    ruled = case.released or (case.origin is _CALCULATION and by.rule_set_id is not None) or case.waited is not None
-    if case.waited is not None:
-        of = case.waited
-        by = replace(by, message_id=of.message_id, received_at=of.effective_at, analyzer_id=of.analyzer_id,
-                     driver_revision=of.driver_revision)  # fmt: skip
-    value, observed = decision.value, case.observed or _NOTHING_SENT
-    using = observed.measured_with
-    # By place, and whole: to give fifty fields by name costs six times as much as all else here.
-    return _WHOLE(
-        ResultVersion,
-        (
-            case.id,  # id
-            case.result_id,  # result_id
-            case.version,  # version
-            case.replaces is None,  # fresh
-            case.pending,  # pending
-            case.key,  # natural_key
-            case.status,  # status
-            case.holds,  # held
-            value.kind,  # kind
-            by.message_id,  # message_id
-            _RULE_SET if ruled else by.kind,  # actor_kind
-            by.rule_set_id if ruled else by.id,  # actor_id
-            by.analyzer_id if analyzer else None,  # analyzer_id
-            known_id(specimen.id) if specimen else None,  # specimen_id
-            known_id(decision.patient_id) if decision.patient_id else None,  # patient_id
-            known_id(item.order_id) if item and item.order_id else None,  # order_id
-            read_id(item.id) if item else None,  # order_item_id
-            known_id(test.id) if test else None,  # test_id
-            observed.location,  # location
-            (case.sent.specimen_id or "") if case.sent else specimen.barcode if specimen else "",  # specimen_as_sent
-            observed.code,  # code
-            observed.code_path,  # code_path
-            observed.raw_value,  # raw_value
-            observed.unit,  # raw_unit
-            " ".join(observed.flags),  # raw_flags
-            observed.status,  # raw_status
-            observed.reference,  # raw_reference
-            observed.instrument_time,  # instrument_time
-            case.measured_at if case.observed else None,  # instrument_at
-            observed.comments,  # comments
-            test.code if test else "",  # test_code
-            test.name if test else observed.name,  # test_name
-            test.loinc if test else "",  # loinc
-            value.comparator or "",  # comparator
-            value.number,  # number
-            value.text,  # value
-            decision.unit,  # unit
-            decision.low,  # low
-            decision.high,  # high
-            decision.reference,  # reference
-            case.flags,  # flags
-            _note(case, by),  # note
-            steps_of(case),  # steps
-            by.driver_revision if analyzer else "",  # driver_revision
-            decision.map_revision,  # map_revision
-            case.reportable,  # reportable
-            case.origin,  # origin
-            effective_at(case, specimen, by.received_at),  # effective_at
-            _item_status(case),  # item_status
-            using.module,  # module
-            using.reagent_lot,  # reagent_lot
-            using.calibrator_lot,  # calibrator_lot
-            decision.method,  # method
-        ),
-    )
-
-
-def _note(case: Case, by: By) -> str:
-    """The laboratory's words for the report: a person's, and those that a check adds."""
-    own = by.note if case.origin is _MANUAL else ""
-    said = [one.comment for one in case.judged.verdicts if one.comment] if case.judged is not None else []
-    if not said:
-        return own
-    return "\n".join(filter(None, (own, *dict.fromkeys(said))))
-
-
-def _item_status(case: Case) -> str:
-    """What becomes of the order item; "" leaves it as it is."""
-    if case.item is None or case.pending:
-        return ""
-    if case.status is _FINAL or case.beside_released:
-        return _VERIFIED
-    return _COMPLETED if case.reportable and not case.holds else ""
+# ---- what follows ----------------------------------------------------------------------------------------------------
 
 
 def effects_of(decided: Sequence[Decided], catalogue: Catalogue) -> Effects:
@@ -587,10 +457,10 @@ def judged_of(versions: Iterable[ResultVersion]) -> list[Judged]:
     """The versions as the tasks to tell somebody of critical results see them. What is the first of its result, and is
     not critical, opens none and changes none."""
     return [
-        Judged(one.result_id, one.id, critical, fresh=one.fresh, pending=one.pending,
-               settled=one.status in RELEASED and not one.pending)
+        Judged(one.result_id, one.id, critical, fresh=of.fresh, pending=of.pending,
+               settled=of.status in RELEASED and not of.pending)
         for one in versions
-        if (critical := not CRITICAL.isdisjoint(one.flags)) or not one.fresh
+        if (critical := not CRITICAL.isdisjoint((of := one.alike).flags)) or not of.fresh
     ]  # fmt: skip
 
 

@@ -15,7 +15,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from operator import attrgetter
 from typing import TypeAlias
 from uuid import UUID
 
@@ -45,7 +44,7 @@ from interface.store.ids import uuid7
 from interface.store.qc import Arrived, Beside, PointRow
 from interface.store.qc_gate import lock_judging, plan_of
 from interface.store.qc_lots import in_use, lots_of, targets_of
-from interface.store.results import ResultVersion
+from interface.store.version_rows import ResultVersion
 
 log = structlog.get_logger(__name__)
 _Use: TypeAlias = tuple[UUID, str, UUID, LotKind]
@@ -167,12 +166,9 @@ async def lots_in_use(connection: Connection, actor: Actor, controls: Iterable[C
         await qc_lots.seen_many(connection, actor, analyzer_id, found, message_id)
 
 
-_REAGENT_LOT, _CALIBRATOR_LOT = attrgetter("reagent_lot"), attrgetter("calibrator_lot")
-
-
 def names_lots(versions: Sequence[ResultVersion]) -> bool:
     """Whether any of them names a lot: most analyzers name none, and are asked for each message."""
-    return any(map(_REAGENT_LOT, versions)) or any(map(_CALIBRATOR_LOT, versions))
+    return any([one.alike.reagent_lot or one.alike.calibrator_lot for one in versions])
 
 
 class LotsSaid:
@@ -187,14 +183,15 @@ class LotsSaid:
         """Write what is new; to be given to `keep` when the transaction is committed."""
         new: dict[_Use, str] = {}
         said: dict[UUID, list[qc_lots.Seen]] = {}
-        for one in versions:
+        for version in versions:
+            one = version.alike
             if not (one.reagent_lot or one.calibrator_lot) or one.analyzer_id is None or one.test_id is None:
                 continue
             for kind, lot in ((LotKind.REAGENT, one.reagent_lot), (LotKind.CALIBRATOR, one.calibrator_lot)):
                 use = one.analyzer_id, one.module, one.test_id, kind
                 if lot and self._known.get(use) != lot:
                     new[use] = lot
-                    at = measured_at(one.instrument_at, came)
+                    at = measured_at(version.message.instrument_at, came)
                     said.setdefault(one.analyzer_id, []).append(
                         qc_lots.Seen(one.module, one.test_id, kind, lot, None, at)
                     )

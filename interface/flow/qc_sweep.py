@@ -35,18 +35,17 @@ from interface.flow.around import add_neighbours_of, gate_beside
 from interface.flow.cases import Decided, Rules
 from interface.flow.criticals import open_for
 from interface.flow.outcome import (
-    By,
     Surroundings,
     beside_of,
     decide_beside,
     effects_of,
     judged_of,
     remember,
-    version_of,
 )
 from interface.flow.qc_gate import HOLDS, gate_of
 from interface.flow.qc_lookback import by_controls
 from interface.flow.rules import DEFAULT, rule_sets
+from interface.flow.version_making import By, versions_of
 from interface.store import audit, lab_changes
 from interface.store import qc_gate as rows
 from interface.store import qc_lookback as lists
@@ -257,14 +256,15 @@ async def _judged_anew(
             decided.append(decide_beside(cases, beside, at, rules, context))
             remember(decided[-1], beside, at)
     by = By(ActorKind.RULE_SET, now.active_id, rule_set_id=now.active_id)
-    versions = [version_of(case, by) for one in decided for case in one.cases]
+    versions = versions_of([case for one in decided for case in one.cases], by)
     await store.write_versions(connection, actor.organization_id, versions)
     await store.write_effects(connection, actor.organization_id, [effects_of(decided, catalogue)], now.active_id)
     await open_for(connection, actor, judged_of(versions))
     for version in versions:
-        detail = {"version": str(version.version), "status": version.status.value, "held": " ".join(version.held)}
+        alike = version.alike
+        detail = {"version": str(alike.version), "status": alike.status.value, "held": " ".join(alike.held)}
         await audit.record(connection, actor, "judge_again", "result", version.result_id, detail)
-    telemetry.count_results([version.status for version in versions], [version.held for version in versions])
+    telemetry.count_results([one.alike.status for one in versions], [one.alike.held for one in versions])
     done.freed += len(anew)
-    done.released += sum(version.status is ResultStatus.FINAL for version in versions)
+    done.released += sum(version.alike.status is ResultStatus.FINAL for version in versions)
     return anew

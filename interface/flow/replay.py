@@ -28,13 +28,14 @@ from interface.flow.cases import Decided as Decisions
 from interface.flow.context import LinkContext
 from interface.flow.criticals import open_for
 from interface.flow.dilutions import STEP as DILUTION
-from interface.flow.outcome import Surroundings, by_link, decisions, effects_of, judged_of, version_of
+from interface.flow.outcome import Surroundings, decisions, effects_of, judged_of
 from interface.flow.qc_gate import gate_of
 from interface.flow.qc_sweep import follow
 from interface.flow.replay_controls import ControlChange, judged_again
 from interface.flow.results import decode
 from interface.flow.rules import rule_sets
 from interface.flow.trial import Trial, Tried
+from interface.flow.version_making import by_link, version_of
 from interface.flow.work import Work
 from interface.flow.work_ids import compared, names_work
 from interface.settings import LinkRole
@@ -43,9 +44,10 @@ from interface.store import results as store
 from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection, Database
 from interface.store.replay import Candidate, candidates, lock_message, settle_again, stored
-from interface.store.results import CurrentResult, ResultVersion
+from interface.store.results import CurrentResult
 from interface.store.stored_messages import StoredMessage, read_messages
 from interface.store.surroundings import waited as waited_of
+from interface.store.version_rows import ResultVersion
 
 
 class ReplayError(LaboraError):
@@ -255,7 +257,7 @@ async def _try(
     changes = []
     for version, before in again.pairs:
         # What the driver reads under another code is the result that was read from the same place before.
-        before = before or places.get((version.specimen_as_sent, version.location))
+        before = before or places.get((version.message.specimen_as_sent, version.location))
         if before is None or before.version_id not in released:
             changes.append(_change(message_id, before, version))
     if code is None:
@@ -287,7 +289,7 @@ async def _as_if_new(
     author = by_link(work, rules)
     sent = (case for one in decided for case in one.cases if case.observed is not None and case.waited is None)
     versions = (version_of(case, author) for case in sent)
-    return {(one.specimen_as_sent, one.location): one for one in versions}
+    return {(one.message.specimen_as_sent, one.location): one for one in versions}
 
 
 def _of_released(
@@ -380,23 +382,24 @@ async def _diluted(
 def _alike(before: Candidate, version: ResultVersion, known: CurrentResult | None) -> bool:
     """Whether it is decided as it was, limits, method and flags too: then no version is added."""
     held = before.held - {HoldReason.CHANGED_AFTER_RELEASE}
-    same_specimen = known is None or known.status in RELEASED or known.specimen_id == version.specimen_id
+    same_specimen = known is None or known.status in RELEASED or known.specimen_id == version.message.specimen_id
     said = (before.test_code, before.comparator, before.value, before.unit)
     judged = (before.low, before.high, before.reference, before.method, frozenset(before.flags))
+    now = version.alike
     return (
-        held == frozenset(version.held) - {HoldReason.CHANGED_AFTER_RELEASE}
+        held == frozenset(now.held) - {HoldReason.CHANGED_AFTER_RELEASE}
         and same_specimen
-        and (version.pending or version.status not in RELEASED)
-        and said == (version.test_code, version.comparator, version.value, version.unit)
-        and judged == (version.low, version.high, version.reference, version.method, frozenset(version.flags))
+        and (now.pending or now.status not in RELEASED)
+        and said == (now.test_code, now.comparator, version.value, now.unit)
+        and judged == (now.low, now.high, now.reference, now.method, frozenset(now.flags))
     )
 
 
 def _change(message_id: UUID, before: Candidate | None, after: ResultVersion) -> Change:
     was = Decided() if before is None else _was(before)
     return Change(
-        message_id, after.result_id, after.location, after.specimen_as_sent, after.code, was, _told(after),
-        after.status, after.patient_id,
+        message_id, after.result_id, after.location, after.message.specimen_as_sent, after.alike.code, was,
+        _told(after), after.alike.status, after.message.patient_id,
     )  # fmt: skip
 
 
@@ -407,8 +410,9 @@ def _was(one: Candidate) -> Decided:
     )  # fmt: skip
 
 
-def _told(one: ResultVersion) -> Decided:
+def _told(version: ResultVersion) -> Decided:
+    one = version.alike
     return Decided(
-        tuple(one.held), one.code, one.status, one.test_code, one.comparator + one.value, one.unit, one.flags,
+        one.held, one.code, one.status, one.test_code, one.comparator + version.value, one.unit, one.flags,
         one.reference, one.method,
     )  # fmt: skip

@@ -401,8 +401,8 @@ class ResultWorker:
         for job, outcome in zip(jobs, outcomes, strict=True):
             self._count(job.work, outcome)
         _note_clocks([job.work for job in jobs])
-        versions = [version for outcome in outcomes for version in outcome.versions]
-        telemetry.count_results([version.status for version in versions], [version.held for version in versions])
+        said = [version.alike for outcome in outcomes for version in outcome.versions]
+        telemetry.count_results([one.status for one in said], [one.held for one in said])
         if any(job.barrier for job in jobs):
             await follow(self._database, organization_id)
         return True
@@ -501,7 +501,7 @@ class ResultWorker:
         telemetry.count_message(work.link.name, outcome.settled)
         log.info("message settled", action="message.settled", link=work.link.name, message_id=str(work.message.id),
                  settled=outcome.settled, results=len(outcome.versions), controls=len(outcome.controls),
-                 held=len([version for version in outcome.versions if version.held]))  # fmt: skip
+                 held=len([version for version in outcome.versions if version.alike.held]))  # fmt: skip
 
 
 def _note_clocks(works: Sequence[Work]) -> None:

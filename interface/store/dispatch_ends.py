@@ -19,7 +19,7 @@ from interface.store.db import Connection
 from interface.store.dispatch import DispatchRow
 
 if TYPE_CHECKING:
-    from interface.store.results import ResultVersion
+    from interface.store.version_rows import ResultVersion
 
 _DONE = frozenset({"completed", "verified"})
 _OPEN_OF = "d.order_item_id = any($1::uuid[]) and d.state not in ('resulted', 'cancelled')"
@@ -32,8 +32,8 @@ async def resulted(connection: Connection, organization_id: UUID, versions: Sequ
     done: set[UUID] = set()
     for one in versions:
         if one.order_item_id is not None:
-            by.setdefault(one.order_item_id, set()).add(one.analyzer_id)
-            if one.item_status in _DONE:
+            by.setdefault(one.order_item_id, set()).add(one.alike.analyzer_id)
+            if one.alike.item_status in _DONE:
                 done.add(one.order_item_id)
     rows = await dispatch.locked(connection, _OPEN_OF, list(by))
     mine = [row.id for row in rows if row.analyzer_id in by[row.order_item_id]]
@@ -46,10 +46,10 @@ async def resulted(connection: Connection, organization_id: UUID, versions: Sequ
 
 
 async def _who(connection: Connection, organization_id: UUID, version: ResultVersion) -> Actor:
-    name = ""
-    if version.actor_kind is ActorKind.LINK:
-        name = await connection.fetchval("select name from lab.link where id = $1", version.actor_id) or ""
-    return Actor(version.actor_kind, version.actor_id, name, organization_id)
+    name, by = "", version.alike
+    if by.actor_kind is ActorKind.LINK:
+        name = await connection.fetchval("select name from lab.link where id = $1", by.actor_id) or ""
+    return Actor(by.actor_kind, by.actor_id, name, organization_id)
 
 
 async def withdraw(

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from decimal import Decimal
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from interface.domain.flags import CRITICAL
 from interface.domain.identity import BEGINNING, KEY_LENGTH
-from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, Origin, ResultStatus, Step
+from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, ResultStatus
 from interface.domain.record import record
 from interface.domain.states import may_become
-from interface.domain.views import ActorKind
 from interface.store.controls import ControlResult
 from interface.store.db import Connection
 from interface.store.dispatch_ends import resulted
@@ -25,7 +23,7 @@ from interface.store.order_changes import count_released
 from interface.store.rows import rows_json, without_nul
 from interface.store.rules import ShadowRow
 from interface.store.turns import in_turns
-from interface.store.version_rows import ALIKE, EXPLANATION, MESSAGE, OWN, Layout, VersionRows
+from interface.store.version_rows import ALIKE, EXPLANATION, MESSAGE, OWN, ResultVersion, VersionRows
 
 CLAIM_S = 60  # a claimed message that nobody settled is free again after this long: its worker has died
 
@@ -61,67 +59,6 @@ class CurrentResult:
     critical: bool = False  # by the laboratory's own limits
     method: str = ""  # of the current version
     pending_method: str = ""  # of the version that waits
-
-
-class ResultVersion(NamedTuple):
-    """One version of a result to be written. `fresh`: also the result itself; `pending`: beside a released version.
-
-    A tuple, for it is only ever made whole and turned into columns: docs/decisions/records.md.
-    """
-
-    id: UUID
-    result_id: UUID
-    version: int
-    fresh: bool
-    pending: bool
-    natural_key: bytes
-    status: ResultStatus
-    held: tuple[HoldReason, ...]
-    kind: str
-    message_id: UUID | None
-    actor_kind: ActorKind
-    actor_id: UUID | None
-    analyzer_id: UUID | None
-    specimen_id: UUID | None = None
-    patient_id: UUID | None = None
-    order_id: UUID | None = None
-    order_item_id: UUID | None = None
-    test_id: UUID | None = None
-    location: str = ""
-    specimen_as_sent: str = ""
-    code: str = ""
-    code_path: str = ""
-    raw_value: str = ""
-    raw_unit: str = ""
-    raw_flags: str = ""
-    raw_status: str = ""
-    raw_reference: str = ""
-    instrument_time: str = ""
-    instrument_at: datetime | None = None
-    comments: tuple[str, ...] = ()
-    test_code: str = ""
-    test_name: str = ""
-    loinc: str = ""
-    comparator: str = ""
-    number: Decimal | None = None
-    value: str = ""
-    unit: str = ""
-    low: Decimal | None = None
-    high: Decimal | None = None
-    reference: str = ""
-    flags: tuple[str, ...] = ()
-    note: str = ""
-    steps: tuple[Step, ...] = ()
-    driver_revision: str = ""
-    map_revision: int = 0
-    reportable: bool = True
-    origin: Origin = Origin.ANALYZER
-    effective_at: datetime | None = None  # None: now
-    item_status: str = ""  # of the order item from now on; "": as it is
-    module: str = ""  # that the analyzer measured it with
-    reagent_lot: str = ""
-    calibrator_lot: str = ""
-    method: str = ""  # by which it was measured; "": not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,7 +335,6 @@ _CHANGED = """u AS (
 ), p AS (
     UPDATE lab.result r SET pending_version_id = i.id FROM i WHERE r.id = i.result_id AND i.pending
 ), """
-_LAYOUT = Layout(ResultVersion._fields)
 _SOURCES = {
     "own": OWN.source(4), "alike": ALIKE.source(5), "messages": MESSAGE.source(6),
     "explanations": EXPLANATION.source(7),
@@ -499,7 +435,8 @@ def _settling(outcome: Outcome) -> tuple[object, ...]:
     released: list[str] = []
     rest: list[str] = []
     for version in outcome.versions:
-        (released if version.status is _FINAL and not version.pending else rest).append(str(version.result_id))
+        of = version.alike
+        (released if of.status is _FINAL and not of.pending else rest).append(str(version.result_id))
     detail = dict(outcome.detail)
     if rest:
         detail["results"] = " ".join(rest)
@@ -519,7 +456,7 @@ async def write_versions(connection: Connection, organization_id: UUID, versions
     may = (may_become(ItemStatus.COMPLETED), may_become(ItemStatus.VERIFIED))
     released: set[UUID] = set()
     for some, new in _statements(versions):
-        rows = VersionRows(organization_id, _LAYOUT)
+        rows = VersionRows(organization_id)
         async for part in in_turns(some):
             rows.add(part)
         sql = _NEW if new else _ANY
@@ -533,14 +470,15 @@ async def write_versions(connection: Connection, organization_id: UUID, versions
 def _statements(versions: Sequence[ResultVersion]) -> list[tuple[Sequence[ResultVersion], bool]]:
     """The versions in statements, and whether all of one are of results that are new themselves. At most one is of each
     result: a statement does not see what it has written."""
-    if all([one.fresh and not one.pending for one in versions]):  # a new result has the id of its first version
+    # A new result has the id of its first version.
+    if all([one.alike.fresh and not one.alike.pending for one in versions]):
         return [(versions, True)] if versions else []
     turns: dict[UUID, int] = {}
     made: dict[int, list[ResultVersion]] = {}
     for one in versions:
         turn = turns[one.result_id] = turns.get(one.result_id, -1) + 1
         made.setdefault(turn, []).append(one)
-    return [(some, all([one.fresh and not one.pending for one in some])) for some in made.values()]
+    return [(some, all([one.alike.fresh and not one.alike.pending for one in some])) for some in made.values()]
 
 
 async def write_effects(

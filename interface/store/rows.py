@@ -94,26 +94,27 @@ _KINDS: dict[str, tuple[int, Callable[[Any], bytes]]] = {
 }
 
 
-class Pieces(dict[Any, bytes]):
+class Pieces:
     """Values of one kind as fields of a row, kept for those that come again. Bounded in number and size."""
 
     def __init__(self, kind: str) -> None:
-        super().__init__()
         oid, self._write = _KINDS[kind]
         self._oid = oid.to_bytes(4)
+        self._kept: dict[Any, bytes] = {}
         self.none = self._oid + b"\xff\xff\xff\xff"
 
-    def __missing__(self, value: Any) -> bytes:
-        piece = self.once(value)
-        if len(piece) <= _KEPT_BYTES:
-            if len(self) >= _KEPT_PIECES:
-                self.clear()
-            self[value] = piece
-        return piece
+    def __getitem__(self, value: Any) -> bytes:
+        """The field of a value."""
+        piece = self._kept.get(value)
+        return self._made(value) if piece is None else piece
 
-    def once(self, value: Any) -> bytes:
-        """The field of a value that hardly comes again."""
-        return self.none if value is None else self._oid + with_length(self._write(value))
+    def _made(self, value: Any) -> bytes:
+        piece = self.none if value is None else self._oid + with_length(self._write(value))
+        if len(piece) <= _KEPT_BYTES:
+            if len(self._kept) >= _KEPT_PIECES:
+                self._kept.clear()
+            self._kept[value] = piece
+        return piece
 
 
 # By kind of column, for all types: a specimen's id stands in the rows of each.
@@ -153,11 +154,15 @@ class Columns:
 
     def row(self, values: Iterable[Any]) -> bytes:
         """One row, of a value for each attribute, with its length before it."""
-        fields = [self.head]
-        for (kept, number), value in zip(self._fields, values, strict=True):
+        return with_length(self.head + self.fields(values))
+
+    def fields(self, values: Iterable[Any], after: int = 0) -> bytes:
+        """The fields of a row, of a value for each attribute after so many."""
+        fields: list[bytes] = []
+        for (kept, number), value in zip(self._fields[after:], values, strict=True):
             # Numbers that are equal are not the same: 4.10 says more than 4.1.
             fields.append(kept[str(value) if number and value is not None else value])
-        return with_length(b"".join(fields))
+        return b"".join(fields)
 
 
 async def travel(connection: Connection) -> None:

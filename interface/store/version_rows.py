@@ -8,18 +8,23 @@ joins them (`store.results`). That a combination is found again is worth it and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from operator import itemgetter
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from operator import attrgetter
+from typing import Final
 from uuid import UUID
 
-from interface.domain.model import ResultStatus
+from interface.domain.model import HoldReason, Origin, ResultStatus, Step, ValueKind
+from interface.domain.record import record
+from interface.domain.views import ActorKind
 from interface.store.explanations import Part, in_parts
 from interface.store.rows import Columns, Rows, pieces
 
 # Each array is one of a composite type (migration 0048); one more column also needs a migration that gives the type the
-# attribute, at the same place. What tells two combinations apart most often stands first. The numbers of rows are of a
-# type that has no order, so that rows are joined by hashes, not sorted.
+# attribute, at the same place. The numbers of rows are of a type that has no order, so that rows are joined by hashes,
+# not sorted.
 OWN: Final = Columns(
     "lab.own_row",
     {
@@ -52,7 +57,6 @@ MESSAGE: Final = Columns(
 EXPLANATION: Final = Columns("lab.explanation_row", {"id": "uuid", "steps": "text"})
 ROWS: Final = (OWN, ALIKE, MESSAGE, EXPLANATION)
 
-_NEAR: Final = 8  # combinations of a code that are looked through; in a batch few differ, by their flags
 _PLACES: Final = pieces("xid")
 _TEXTS: Final = pieces("text")
 _BYTEA: Final = (17).to_bytes(4)  # before the length and the bytes
@@ -60,53 +64,120 @@ _TEXT: Final = (25).to_bytes(4)
 _ID: Final = (2950).to_bytes(4) + (16).to_bytes(4)  # before the bytes of an id; see `rows`
 _NO_ID: Final = pieces("uuid").none
 _FINAL: Final = ResultStatus.FINAL
+_ATTRIBUTES: Final = attrgetter(*ALIKE.names[1:])
+_LENGTHS: Final = [length.to_bytes(4, "big") for length in range(1024)]  # of most of what is written
 
 
-def _of(names: Iterable[str], fields: Sequence[str]) -> Callable[[Any], Any]:
-    return itemgetter(*[fields.index(name) for name in names])
+@dataclass(slots=True, eq=False)
+class Alike:
+    """What is said of many versions: the attributes of `ALIKE`. Two that say the same are told from each other, as who
+    makes versions gives those that are alike the same one.
+
+    `fresh`: also the result itself is new; `pending`: beside a released version.
+    """
+
+    flags: tuple[str, ...]
+    status: ResultStatus
+    held: tuple[HoldReason, ...]
+    comments: tuple[str, ...]
+    version: int
+    fresh: bool
+    pending: bool
+    kind: ValueKind
+    actor_kind: ActorKind
+    actor_id: UUID | None
+    analyzer_id: UUID | None
+    test_id: UUID | None
+    code: str
+    code_path: str
+    raw_unit: str
+    raw_flags: str
+    raw_status: str
+    raw_reference: str
+    test_code: str
+    test_name: str
+    loinc: str
+    comparator: str
+    unit: str
+    low: Decimal | None
+    high: Decimal | None
+    reference: str
+    note: str
+    module: str  # that the analyzer measured it with
+    reagent_lot: str
+    calibrator_lot: str
+    driver_revision: str
+    map_revision: int
+    reportable: bool
+    origin: Origin
+    item_status: str  # of the order item from now on; "": as it is
+    method: str  # by which it was measured; "": not known
+    fields: bytes = b""  # as they stand in a row, once one was written
 
 
-class Layout:
-    """Where in a version's tuple is what goes into which row. `fields`: the tuple's, by place."""
+@record
+class OfMessage:
+    """What is said of all versions of a message, or of what a person says at once: the attributes of `MESSAGE`."""
 
-    def __init__(self, fields: Sequence[str]) -> None:
-        self.own = _of(("code", "test_code", "status", "order_id", *OWN.names[2:-1]), fields)
-        self.alike, self.message = _of(ALIKE.names[1:], fields), _of(MESSAGE.names[1:], fields)
-        self.steps = fields.index("steps")
-        self.low, self.high = ALIKE.names.index("low") - 1, ALIKE.names.index("high") - 1
+    message_id: UUID | None
+    specimen_id: UUID | None
+    patient_id: UUID | None
+    order_id: UUID | None
+    specimen_as_sent: str
+    instrument_time: str
+    instrument_at: datetime | None
+    effective_at: datetime | None  # None: now
+
+
+@record
+class ResultVersion:
+    """One version of a result to be written: what is its own, and what it shares with others."""
+
+    id: UUID
+    result_id: UUID
+    order_item_id: UUID | None
+    natural_key: bytes
+    location: str
+    raw_value: str
+    value: str
+    number: Decimal | None
+    steps: tuple[Step, ...]
+    alike: Alike
+    message: OfMessage
 
 
 class VersionRows:
     """The arguments of a statement, to which versions are added a part at a time. `released`: orders whose results are
     final."""
 
-    def __init__(self, organization_id: UUID, layout: Layout) -> None:
+    def __init__(self, organization_id: UUID) -> None:
         self.released: set[UUID] = set()
-        self._organization_id, self._layout = organization_id, layout
+        self._organization_id = organization_id
         self._own: list[bytes] = []  # of each row its length, and the row
         self._alike: list[bytes] = []
         self._messages: list[bytes] = []
-        self._near: dict[str, list[tuple[tuple[Any, ...], bytes]]] = {}  # by code
+        self._beginnings: dict[Alike, bytes] = {}  # how the rows begin of which this is said
         self._parts: dict[UUID, Part] = {}
-        self._message: tuple[Any, ...] = ()  # the last one, and how its rows say so
+        self._message: OfMessage | None = None  # the last one, and how its rows say so
         self._of_message = b""
 
-    def add(self, versions: Sequence[tuple[Any, ...]]) -> None:
+    def add(self, versions: Sequence[ResultVersion]) -> None:
         """Some more, in their order."""
-        layout = self._layout
-        of_own, of_alike, of_message, steps = layout.own, layout.alike, layout.message, layout.steps
-        texts, parts = in_parts(self._organization_id, [one[steps] for one in versions])
+        texts, parts = in_parts(self._organization_id, [one.steps for one in versions])
         for part in parts:
             self._parts[part.id] = part
         released: object = None
-        for one, text in zip(versions, texts, strict=True):
-            code, test_code, status, order_id, made, result, item, key, location, raw, value, number = of_own(one)
-            message = of_message(one)
-            if message != self._message:
-                self._begin(message)
-            made_id = made.bytes
+        for place, one in enumerate(versions):
+            text, alike, message = texts[place], one.alike, one.message
+            beginning = self._beginnings.get(alike)
+            if beginning is None:
+                beginning = self._begin(alike)
+            if message is not self._message:
+                self._begin_message(message)
+            made, result, item, key, number = one.id, one.result_id, one.order_item_id, one.natural_key, one.number
+            made_id: bytes = made.bytes
             fields = (
-                self._beginning(code or test_code, of_alike(one)),
+                beginning,
                 self._of_message,
                 _ID,
                 made_id,
@@ -114,20 +185,21 @@ class VersionRows:
                 made_id if result is made else result.bytes,
                 _NO_ID if item is None else _ID + item.bytes,
                 _BYTEA,
-                len(key).to_bytes(4, "big"),
+                _length(key),
                 key,
-                _TEXTS[location],
-                _TEXTS[raw],
-                _TEXTS[value],
+                _TEXTS[one.location],
+                _TEXTS[one.raw_value],
+                _TEXTS[one.value],
                 _TEXTS.none if number is None else _TEXTS[str(number)],
                 _TEXT,
-                len(text).to_bytes(4, "big"),
+                _length(text),
                 text,
             )
             row = b"".join(fields)
-            self._own.append(len(row).to_bytes(4, "big"))
+            self._own.append(_length(row))
             self._own.append(row)
-            if status is _FINAL and order_id is not released and order_id is not None:
+            order_id = message.order_id
+            if alike.status is _FINAL and order_id is not released and order_id is not None:
                 released = order_id
                 self.released.add(order_id)
 
@@ -138,30 +210,29 @@ class VersionRows:
         others = [(len(rows), rows) for rows in (self._alike, self._messages, explanations)]
         return [(len(self._own) // 2, self._own), *others]
 
-    def _begin(self, message: tuple[Any, ...]) -> None:
-        place = len(self._messages)
-        self._messages.append(MESSAGE.row((place, *message)))
-        self._message, self._of_message = message, _PLACES[place]
-
-    def _beginning(self, code: str, alike: tuple[Any, ...]) -> bytes:
-        """How the rows begin of which this is said."""
-        near = self._near.setdefault(code, [])
-        low, high = self._layout.low, self._layout.high
-        for said, beginning in near:
-            if said == alike and _same(said[low], alike[low]) and _same(said[high], alike[high]):
-                return beginning
+    def _begin(self, alike: Alike) -> bytes:
         place = len(self._alike)
-        self._alike.append(ALIKE.row((place, *alike)))
-        beginning = OWN.head + _PLACES[place]
-        if len(near) >= _NEAR:
-            near.pop()
-        near.insert(0, (alike, beginning))
+        if not alike.fields:
+            alike.fields = ALIKE.fields(_ATTRIBUTES(alike), 1)
+        row = ALIKE.head + _PLACES[place] + alike.fields
+        self._alike.append(_length(row) + row)
+        beginning = self._beginnings[alike] = OWN.head + _PLACES[place]
         return beginning
 
+    def _begin_message(self, one: OfMessage) -> None:
+        place = len(self._messages)
+        values = (
+            place, one.message_id, one.specimen_id, one.patient_id, one.order_id, one.specimen_as_sent,
+            one.instrument_time, one.instrument_at, one.effective_at,
+        )  # fmt: skip
+        self._messages.append(MESSAGE.row(values))
+        self._message, self._of_message = one, _PLACES[place]
 
-def _same(one: object, other: object) -> bool:
-    """Of numbers that are equal one may say more than the other: 4.10 and 4.1."""
-    return one is other or str(one) == str(other)
+
+def _length(data: bytes) -> bytes:
+    """What stands before it."""
+    length = len(data)
+    return _LENGTHS[length] if length < 1024 else length.to_bytes(4, "big")
 
 
 def _id(part: Part) -> UUID:
