@@ -1,12 +1,12 @@
-"""Reads of one result each, as many as there are at the same moment: who asks and what is there, by one statement, and
-what the versions say that nobody has read yet by another.
+"""Reads of one result each, as many as there are at the same moment, by one statement: who asks, what is there, and
+what its version says, unless that was read before.
 
 Nothing is looked up for a token that is not valid; what the audience may not see is not there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
@@ -19,10 +19,11 @@ from interface.store.search.kinds import kinds
 
 
 class Asked(NamedTuple):
-    """A result that somebody asks for, and with which token."""
+    """A result that somebody asks for, and with which token. `known`: the version of which they know what it says."""
 
     token_hash: bytes
     id: UUID
+    known: UUID | None = None
 
 
 class Beside(NamedTuple):
@@ -42,15 +43,18 @@ class Beside(NamedTuple):
     analyzer: str | None
 
 
+# What an Observation shows of a version, which is never changed: the application has no right to.
+Said: TypeAlias = tuple[Any, ...]
+
+
 class Told(NamedTuple):
-    """`beside`: None where there is no such result, or none that the audience may see."""
+    """`beside`: None where there is no such result, or none that the audience may see; `said`: None where the version
+    is the one that is known."""
 
     holder: TokenHolder
     beside: Beside | None
+    said: Said | None
 
-
-# What an Observation shows of a version, which is never changed: the application has no right to.
-Said: TypeAlias = tuple[Any, ...]
 
 # The organization is found once and by its key: by the policies alone every laboratory's row would be read.
 _LABORATORY = """select o.id, o.title, o.name from lab.organization o
@@ -59,20 +63,19 @@ _FIND = """
 with t as materialized ({tokens}), o as materialized ({laboratory})
 select a.n, t.user_id, t.client_id, t.name, t.roles, t.scopes,
        m.version_id, m.order_item_id, timestamptz_send(m.updated_at), timestamptz_send(s.collected_at), m.patient_id,
-       o.id, o.title, o.name, m.origin, m.specimen_id, m.analyzer_id, d.name
-from unnest($2::bytea[], $3::uuid[]) with ordinality a (hash, id, n)
+       o.id, o.title, o.name, m.origin, m.specimen_id, m.analyzer_id, d.name,
+       v.id, timestamptz_send(v.instrument_at), v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator,
+       v.number::text, v.value, v.unit, v.low::text, v.high::text, v.reference, nullif(v.flags, '{{}}'),
+       nullif(v.comments, '{{}}'), v.note, v.method
+from unnest($2::bytea[], $3::uuid[], $4::uuid[]) with ordinality a (hash, id, known, n)
 join t on t.token_hash = a.hash cross join o
 left join lateral (
     select r.version_id, r.order_item_id, r.updated_at, r.patient_id, r.origin, r.specimen_id, r.analyzer_id
     from lab.result r where r.id = a.id and {visible} limit 1) m on true
 left join lateral (select s.collected_at from lab.specimen s where s.id = m.specimen_id limit 1) s on true
 left join lateral (select d.name from lab.analyzer d where d.id = m.analyzer_id limit 1) d on true
-"""
-SAID = """
-select v.id, timestamptz_send(v.instrument_at), v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator,
-       v.number::text, v.value, v.unit, v.low::text, v.high::text, v.reference, nullif(v.flags, '{}'),
-       nullif(v.comments, '{}'), v.note, v.method
-from lab.result_version v where v.id = any($1::uuid[])
+left join lateral (
+    select v.* from lab.result_version v where v.id = m.version_id and v.id is distinct from a.known limit 1) v on true
 """
 
 
@@ -85,23 +88,15 @@ def find_text(audience: Audience) -> str:
 
 async def find(connection: Connection, asked: Sequence[Asked], audience: Audience) -> list[Told | None]:
     """What each finds; None of a token that is not valid."""
-    hashes = [one.token_hash for one in asked]
+    hashes, ids, known = zip(*asked, strict=True)
     found: list[Told | None] = [None] * len(asked)
-    for row in await connection.fetch(
-        find_text(audience), list(dict.fromkeys(hashes)), hashes, [one.id for one in asked]
-    ):
+    for row in await connection.fetch(find_text(audience), list(dict.fromkeys(hashes)), hashes, ids, known):
         user, client, name, roles, scopes = row[1:6]
-        beside = Beside._make(row[6:])
+        beside = Beside._make(row[6:18])
         holder = TokenHolder(user, client, name, tuple(roles), tuple(scopes))
-        found[row[0] - 1] = Told(holder, beside if beside.version_id is not None else None)
+        said = row[19:] if row[18] is not None else None
+        found[row[0] - 1] = Told(holder, beside if beside.version_id is not None else None, said)
     return found
-
-
-async def said_by(connection: Connection, version_ids: Collection[UUID]) -> dict[UUID, Said]:
-    """What these versions say."""
-    if not version_ids:
-        return {}
-    return {row[0]: tuple(row)[1:] for row in await connection.fetch(SAID, list(version_ids))}
 
 
 def observation_row(id: UUID, beside: Beside, said: Said, audience: Audience) -> ObservationRow:

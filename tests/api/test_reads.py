@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,13 +14,14 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from interface.api.fhir.negotiation import Ready
-from interface.api.fhir.reads import LONGEST_KEPT, Rendered
+from interface.api.fhir.reads import LONGEST_KEPT, Kept, Rendered
 from interface.domain.permissions import Role
 from interface.domain.views import Audience
 from interface.flow import actors
 from interface.store import observation_reads
+from interface.store.actors import TokenHolder
 from interface.store.db import Connection, Database
-from interface.store.observation_reads import SAID, Asked, Beside, Said, Told
+from interface.store.observation_reads import Asked, Beside, Said, Told
 from interface.store.together import Together
 from tests.api.bench import Answer, Bench, Laboratory, found_laboratory, serving
 
@@ -189,73 +190,94 @@ async def test_what_was_shown_once_is_not_made_again(
 ) -> None:
     result, token = await laboratory.result(await laboratory.order()), await laboratory.client_token("system/*.rs")
     await bench.get("/fhir/Patient", token)  # from here on the laboratory is known
-    made, said_by = list[UUID](), observation_reads.said_by
+    said, find = list[Said | None](), observation_reads.find
 
-    async def counted(connection: Connection, version_ids: Collection[UUID]) -> dict[UUID, Said]:
-        made.extend(version_ids)
-        return await said_by(connection, version_ids)
+    async def noted(connection: Connection, asked: Sequence[Asked], audience: Audience) -> list[Told | None]:
+        found = await find(connection, asked, audience)
+        said.extend(one.said for one in found if one is not None)
+        return found
 
-    monkeypatch.setattr(observation_reads, "said_by", counted)
+    monkeypatch.setattr(observation_reads, "find", noted)
     bodies = {(await bench.get(f"/fhir/Observation/{result}", token)).body for _ in range(3)}
-    assert (len(bodies), len(made)) == (1, 1)
+    assert (len(bodies), [one is not None for one in said]) == (1, [True, False, False])
 
 
 async def test_reads_reach_every_row_by_an_index(late: Late, laboratory: Laboratory) -> None:
     """As the pool for single statements plans them, once: whatever the tables hold at that moment."""
     async with late.at_once(laboratory.organization_id) as connection:
-        for text, types in ((observation_reads.find_text(Audience.EMR), "bytea[], bytea[], uuid[]"), (SAID, "uuid[]")):
-            await connection.execute(f"prepare planned({types}) as {text}")
-            values = ", ".join("'{}'" for _ in types.split(","))
-            rows = await connection.fetch(f"explain (costs off) execute planned({values})")
-            await connection.execute("deallocate planned")
-            plan = "\n".join(row[0] for row in rows)
-            assert "Seq Scan" not in plan and "Index" in plan, plan
+        text = observation_reads.find_text(Audience.EMR)
+        await connection.execute(f"prepare planned(bytea[], bytea[], uuid[], uuid[]) as {text}")
+        rows = await connection.fetch("explain (costs off) execute planned('{}', '{}', '{}', '{}')")
+        await connection.execute("deallocate planned")
+        plan = "\n".join(row[0] for row in rows)
+        assert "Seq Scan" not in plan and "Index" in plan, plan
 
 
 # ---- what is kept ---------------------------------------------------------------------------------------------------
 
 _OF, _ID = (UUID(int=1), Audience.EMR), UUID(int=2)
+_UPDATED, _COLLECTED = bytes(8), bytes(7) + b"\1"
 _BESIDE = Beside(
-    UUID(int=3), UUID(int=4), b"updated", b"collected", UUID(int=5), UUID(int=1), "Title", "name", "analyzer",
+    UUID(int=3), UUID(int=4), _UPDATED, _COLLECTED, UUID(int=5), UUID(int=1), "Title", "name", "analyzer",
     UUID(int=6), UUID(int=7), "hema",
 )  # fmt: skip
+_SAID: Said = (
+    None, "GLU", "Glucose", "", "final", "numeric", "", "5.1", "", "mmol/L", "3.9", "5.5", "", None, None, "", "",
+)  # fmt: skip
+_HOLDER = TokenHolder(None, UUID(int=8), "emr", (), ("system/*.rs",))
 
 
-def _ready(body: bytes = b"{}") -> Ready:
-    return Ready(_ID, None, "1", datetime(2026, 1, 2, tzinfo=UTC), body, CIMultiDictProxy(CIMultiDict()))
+def _kept(body: bytes = b"{}") -> Kept:
+    shown = Ready(_ID, None, "1", datetime(2026, 1, 2, tzinfo=UTC), body, CIMultiDictProxy(CIMultiDict()))
+    return Kept(_BESIDE, _SAID, shown)
 
 
 @pytest.mark.parametrize("name", Beside._fields)
-def test_what_is_kept_is_found_only_with_all_that_it_was_made_of(name: str) -> None:
-    rendered, ready = Rendered(), _ready()
-    rendered.keep(_OF, _ID, _BESIDE, ready)
-    assert rendered.get(_OF, _ID, _BESIDE) is ready
-    for other in (None, b"other", UUID(int=9)):
-        fields: list[Any] = [other if each == name else getattr(_BESIDE, each) for each in Beside._fields]
-        assert rendered.get(_OF, _ID, Beside(*fields)) is None
+def test_what_is_kept_is_shown_again_only_with_all_that_it_was_made_of(name: str) -> None:
+    rendered, kept = Rendered(), _kept()
+    told = Told(_HOLDER, _BESIDE, None)
+    assert rendered.shown(_OF, _ID, told, kept) is kept.shown
+    others = {"updated": _COLLECTED, "collected": _UPDATED, "origin": "manual"}
+    other: Any = others.get(name, "other" if isinstance(getattr(_BESIDE, name), str) else UUID(int=9))
+    changed = rendered.shown(_OF, _ID, told._replace(beside=_BESIDE._replace(**{name: other})), kept)
+    if name == "version_id":  # of which nobody has said what it says
+        assert changed is None
+    else:
+        fresh = Rendered().shown(_OF, _ID, Told(_HOLDER, _BESIDE._replace(**{name: other}), _SAID), None)
+        assert changed is not None and fresh is not None
+        assert changed is not kept.shown and (changed.json, changed.headers) == (fresh.json, fresh.headers)
+        assert b"5.1" in changed.json
+
+
+def test_another_version_is_shown_with_its_own_words() -> None:
+    rendered, beside = Rendered(), _BESIDE._replace(version_id=UUID(int=9))
+    shown = rendered.shown(_OF, _ID, Told(_HOLDER, beside, (*_SAID[:7], "7.25", *_SAID[8:])), _kept())
+    assert shown is not None and b"7.25" in shown.json and b"5.1" not in shown.json
+    assert rendered.shown(_OF, _ID, Told(_HOLDER, None, None), _kept()) is None
 
 
 def test_what_is_kept_is_of_one_laboratory_audience_and_result() -> None:
     rendered = Rendered()
-    rendered.keep(_OF, _ID, _BESIDE, _ready())
+    rendered.keep(_OF, _ID, _kept())
+    assert rendered.get(_OF, _ID) is not None
     for of, id in (
         ((UUID(int=8), Audience.EMR), _ID),
         ((UUID(int=1), Audience.EMR_PRELIMINARY), _ID),
         ((UUID(int=1), Audience.STAFF), _ID),
         (_OF, UUID(int=8)),
     ):
-        assert rendered.get(of, id, _BESIDE) is None
+        assert rendered.get(of, id) is None
 
 
 def test_so_many_are_kept_and_none_that_is_long() -> None:
     rendered = Rendered(most=2)
-    rendered.keep(_OF, UUID(int=1), _BESIDE, _ready(b"x" * (LONGEST_KEPT + 1)))
+    rendered.keep(_OF, UUID(int=1), _kept(b"x" * (LONGEST_KEPT + 1)))
     assert len(rendered) == 0
     for n in (1, 2):
-        rendered.keep(_OF, UUID(int=n), _BESIDE, _ready())
-    assert rendered.get(_OF, UUID(int=1), _BESIDE) is not None
-    rendered.keep(_OF, UUID(int=3), _BESIDE, _ready())
-    assert [rendered.get(_OF, UUID(int=n), _BESIDE) is not None for n in (1, 2, 3)] == [True, False, True]
+        rendered.keep(_OF, UUID(int=n), _kept())
+    assert rendered.get(_OF, UUID(int=1)) is not None
+    rendered.keep(_OF, UUID(int=3), _kept())
+    assert [rendered.get(_OF, UUID(int=n)) is not None for n in (1, 2, 3)] == [True, False, True]
 
 
 # ---- and of several laboratories ------------------------------------------------------------------------------------

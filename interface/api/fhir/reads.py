@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from aiohttp import web
@@ -22,8 +22,8 @@ from interface.domain.views import Audience
 from interface.flow.actors import FindHolder
 from interface.store import observation_reads
 from interface.store.actors import TokenHolder
-from interface.store.db import Connection, Database
-from interface.store.observation_reads import Asked, Beside, Told
+from interface.store.db import Database
+from interface.store.observation_reads import Asked, Beside, Said, Told
 from interface.store.together import Together
 
 MOST_TOGETHER = 16  # of one statement: what is read with many waits for all of them
@@ -42,6 +42,14 @@ class Along:
     one: Ready | None
 
 
+class Kept(NamedTuple):
+    """An Observation as it was shown, with all that it was made of."""
+
+    beside: Beside
+    said: Said
+    shown: Ready
+
+
 class Rendered:
     """Observations as they were shown, by organization, audience and id, the latest; each with all that it was made of.
 
@@ -53,24 +61,41 @@ class Rendered:
 
     def __init__(self, most: int = MOST_KEPT) -> None:
         self._most = most
-        self._kept: OrderedDict[tuple[UUID, Audience, UUID], tuple[Beside, Ready]] = OrderedDict()
+        self._kept: OrderedDict[tuple[UUID, Audience, UUID], Kept] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def get(self, of: _Readers, id: UUID, beside: Beside) -> Ready | None:
+    def get(self, of: _Readers, id: UUID) -> Kept | None:
+        """What may be shown again by `shown`."""
         key = (*of, id)
         kept = self._kept.get(key)
-        if kept is None or kept[0] != beside:
-            return None
-        self._kept.move_to_end(key)
-        return kept[1]
+        if kept is not None:
+            self._kept.move_to_end(key)
+        return kept
 
-    def keep(self, of: _Readers, id: UUID, beside: Beside, shown: Ready) -> None:
-        if len(shown.json) > LONGEST_KEPT:
+    def shown(self, of: _Readers, id: UUID, told: Told, kept: Kept | None) -> Ready | None:
+        """The Observation that was found, as it is shown: as it was before, where it is still made of the same. `kept`:
+        what `get` gave before it was looked for."""
+        beside, said = told.beside, told.said
+        if beside is None:
+            return None
+        if kept is not None and kept.beside.version_id == beside.version_id:
+            if kept.beside == beside:
+                return kept.shown
+            said = kept.said
+        if said is None:
+            return None  # its version is gone
+        ready = Ready.of(ShownRow(observation_reads.observation_row(id, beside, said, of[1])))
+        self.keep(of, id, Kept(beside, said, ready))
+        return ready
+
+    def keep(self, of: _Readers, id: UUID, kept: Kept) -> None:
+        if len(kept.shown.json) > LONGEST_KEPT:
             return
-        self._kept[*of, id] = beside, shown
-        self._kept.move_to_end((*of, id))
+        key = (*of, id)
+        self._kept[key] = kept
+        self._kept.move_to_end(key)
         if len(self._kept) > self._most:
             self._kept.popitem(last=False)
 
@@ -82,7 +107,7 @@ class Reads:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._asked: dict[_Group, Together[UUID, AnyShown | None]] = {}
-        self._observed: dict[_Readers, Together[Asked, _Found]] = {}
+        self._observed: dict[_Readers, Together[Asked, Told | None]] = {}
         self._rendered = Rendered()
 
     async def one(
@@ -108,35 +133,19 @@ class Reads:
 
     # ---- Observations, with who asks for them
 
-    async def observation(self, organization_id: UUID, audience: Audience, asked: Asked) -> _Found:
+    async def observation(self, organization_id: UUID, audience: Audience, digest: bytes, id: UUID) -> _Found:
         """Whose the token is, and the Observation that it asks for; None where the token is not valid."""
         of = organization_id, audience
         together = self._observed.get(of)
         if together is None:
             together = self._observed[of] = Together(partial(self._observe, of), MOST_TOGETHER, TURNS)
-        return await together.want(asked)
+        kept = self._rendered.get(of, id)
+        told = await together.want(Asked(digest, id, kept.beside.version_id if kept is not None else None))
+        return (told.holder, self._rendered.shown(of, id, told, kept)) if told is not None else None
 
-    async def _observe(self, of: _Readers, asked: Sequence[Asked]) -> list[_Found]:
+    async def _observe(self, of: _Readers, asked: Sequence[Asked]) -> list[Told | None]:
         async with self._database.at_once(of[0]) as connection:
-            told = await observation_reads.find(connection, asked, of[1])
-            ready = await self._ready(connection, of, asked, told)
-        return [(one.holder, ready.get(each.id)) if one else None for each, one in zip(asked, told, strict=True)]
-
-    async def _ready(
-        self, connection: Connection, of: _Readers, asked: Sequence[Asked], told: Sequence[Told | None]
-    ) -> dict[UUID, Ready]:
-        """Each that is there as it is shown: as it was before, where it is still made of the same."""
-        there = {each.id: one.beside for each, one in zip(asked, told, strict=True) if one and one.beside is not None}
-        ready = {id: known for id, beside in there.items() if (known := self._rendered.get(of, id, beside)) is not None}
-        new = {id: beside for id, beside in there.items() if id not in ready}
-        said = await observation_reads.said_by(connection, {beside.version_id for beside in new.values()})
-        for id, beside in new.items():
-            if (words := said.get(beside.version_id)) is None:
-                continue  # deleted since, with its result (`store.retention`)
-            row = observation_reads.observation_row(id, beside, words, of[1])
-            ready[id] = Ready.of(ShownRow(row))
-            self._rendered.keep(of, id, beside, ready[id])
-        return ready
+            return await observation_reads.find(connection, asked, of[1])
 
 
 READS: web.AppKey[Reads] = web.AppKey("reads", Reads)
@@ -151,7 +160,7 @@ def observation_along(request: web.Request) -> FindHolder | None:
     reads, audience = request.app[READS], services(request).emr
 
     async def find(organization_id: UUID, digest: bytes) -> TokenHolder | None:
-        found = await reads.observation(organization_id, audience, Asked(digest, id))
+        found = await reads.observation(organization_id, audience, digest, id)
         if found is None:
             return None
         request[ALONG] = Along(found[1])
