@@ -20,6 +20,7 @@ from interface.domain.model import (
     Sex,
     ValueKind,
 )
+from interface.domain.record import record
 from interface.domain.states import SpecimenState
 from interface.domain.units import UNKNOWN_SUBSTANCE, Substance
 
@@ -34,7 +35,7 @@ class ActorKind(StrEnum):
     SETUP = "setup"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Actor:
     """An authenticated actor of one organization. `address`: where the request came from, "" for the command line."""
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from interface.domain.evidence import OrganizationView as OrganizationView
+from interface.domain.record import record
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 
@@ -57,7 +58,7 @@ class ClientSecret:
     disabled: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TokenHolder:
     """Who a valid token belongs to: exactly one of user and client."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from functools import lru_cache
@@ -13,6 +12,7 @@ from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from interface.api.fhir.types import AnyShown
+from interface.domain.record import record
 from interface.errors import ApiError
 
 MEDIA_TYPE = "application/fhir+json"
@@ -84,7 +84,7 @@ def fhir_response(body: bytes, headers: Mapping[str, str] | None = None) -> web.
     return web.Response(body=body, headers={**_CONTENT, **headers} if headers else _CONTENT)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ready:
     """A resource as it leaves: its JSON and its headers, made once. `patient_id`: whose data it is."""
 
@@ -96,12 +96,20 @@ class Ready:
     headers: CIMultiDictProxy[str]
 
     @classmethod
-    def of(cls, found: AnyShown) -> Ready:
+    def of(cls, found: AnyShown, json: bytes | None = None) -> Ready:
+        """`json`: of the elements that are shown, where these are not all."""
+        json = found.json if json is None else json
+        version, updated_at = found.version, found.updated_at
         headers = CIMultiDict(_CONTENT)
-        headers["ETag"] = f'W/"{found.version}"'
-        at = found.updated_at.astimezone(UTC).replace(microsecond=0)
-        headers["Last-Modified"] = format_datetime(at, usegmt=True)
-        return cls(found.id, found.patient_id, found.version, found.updated_at, found.json, CIMultiDictProxy(headers))
+        headers["Content-Length"] = str(len(json))
+        headers["ETag"] = f'W/"{version}"'
+        headers["Last-Modified"] = _http_date(updated_at.replace(microsecond=0))
+        return cls(found.id, found.patient_id, version, updated_at, json, CIMultiDictProxy(headers))
+
+
+@lru_cache(maxsize=1024)  # results of one message changed in the same second
+def _http_date(at: datetime) -> str:
+    return format_datetime(at.astimezone(UTC), usegmt=True)
 
 
 def resource_response(request: web.Request, found: AnyShown | Ready) -> web.Response:

@@ -380,8 +380,9 @@ async def _representation(request: web.Request, done: Done) -> web.Response | No
     if found is None:
         return None
     await note_read(request, "read", done.kind, found.id, [found.patient_id], {"found": "yes"})
-    headers = {**Ready.of(found).headers, "Location": _url(request, done)}
-    return web.Response(body=found.json, status=201 if done.created else 200, headers=headers)
+    ready = Ready.of(found)
+    headers = {**ready.headers, "Location": _url(request, done)}
+    return web.Response(body=ready.json, status=201 if done.created else 200, headers=headers)
 
 
 def _url(request: web.Request, done: Done) -> str:

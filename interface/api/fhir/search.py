@@ -35,7 +35,7 @@ CONTROLS = (
 
 _ONCE = frozenset({"_count", "_sort", "_total", "_summary", "_elements"})  # the last would count, unsaid
 _ANY_TIME = datetime.min.replace(tzinfo=UTC)  # for what does not depend on now
-_UNRESTRICTED = (Restriction(),)
+UNRESTRICTED = (Restriction(),)
 EVERYTHING: Node = Either((All(),))  # what a scope that no query narrows allows
 
 
@@ -160,7 +160,7 @@ class Reader:
         allowed = access.to(kind, action) if isinstance(access, Access) else access.get(kind, ())
         if not allowed:
             raise ApiError(403, "forbidden", f"this needs the scope system/{kind}.{action}, or the permission")
-        if allowed == _UNRESTRICTED:
+        if allowed == UNRESTRICTED:
             return EVERYTHING
         return Either(tuple(self._restriction(kind, one) for one in allowed))
 
