@@ -12,6 +12,7 @@ LaboraError
 ├── UnsupportedMessage         AR with ERR-3 200 to 203; the message is kept
 ├── StoreError
 │   ├── StoreUnavailable       NAK, AR or CE 207, 503; the peer resends
+│   │   ├── SchemaChanged      the same; what was begun is tried again over new connections
 │   │   └── LeaseLost          the same; the daemon closes its links and ends: another has them
 │   └── StoreAmbiguous         the same; the digest makes the resend idempotent
 ├── HoldError                  a result that waits for a person; replayable
@@ -143,6 +144,11 @@ class StoreUnavailable(StoreError):
     """Certainly not stored. Nothing positive may be said to the peer."""
 
     slug = "store_unavailable"
+
+
+class SchemaChanged(StoreUnavailable):
+    """The database is not the one that was known: a migration was run beside this program. Certainly not stored, and
+    nothing is said against the work."""
 
 
 class LeaseLost(StoreUnavailable):

@@ -20,7 +20,6 @@ from interface.store.db import (
     ACQUIRE_TIMEOUT_S,
     COMMAND_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
-    DRIVER_ERRORS,
     Connection,
     Database,
     Pool,
@@ -28,6 +27,7 @@ from interface.store.db import (
     prepare,
     session_settings,
 )
+from interface.store.driver_errors import DRIVER_ERRORS
 from interface.store.schema import APP_ROLE
 from tests.cluster import owner_of
 

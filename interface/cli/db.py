@@ -66,7 +66,8 @@ def status(context: Context, as_json: bool) -> int:
 
 
 async def _status(settings: Settings) -> DatabaseState:
-    from interface.store.db import open_connection, store_errors
+    from interface.store.db import open_connection
+    from interface.store.driver_errors import store_errors
     from interface.store.embedded import login_url
     from interface.store.migrate import mismatch, status
 

@@ -32,7 +32,8 @@ from interface.flow.speech import Sent, Speech
 from interface.link.intake import Outgoing, Sending
 from interface.settings import TransportType
 from interface.store import dispatch, results
-from interface.store.db import Connection, Database, translate
+from interface.store.db import Connection, Database
+from interface.store.driver_errors import translate
 from interface.store.ids import uuid7
 from interface.store.journal import Append, append_within
 from interface.store.results import AlreadySettled, Outcome

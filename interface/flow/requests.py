@@ -18,7 +18,8 @@ from interface.errors import LaboraError, LocatedError, StoreAmbiguous, StoreErr
 from interface.flow.context import LinkContext
 from interface.flow.message import storable
 from interface.settings import LinkRole
-from interface.store.db import Connection, Database, translate
+from interface.store.db import Connection, Database
+from interface.store.driver_errors import translate
 from interface.store.journal import Append, FrameRow, MessageRow, append_within, new_message_id
 from interface.wire import hl7
 

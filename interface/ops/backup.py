@@ -27,7 +27,8 @@ from interface.ops.backup_pipe import Encryption, Run
 from interface.settings import BackupSettings, Settings
 from interface.store import audit, census
 from interface.store.databases import for_programs
-from interface.store.db import Connection, open_connection, store_errors
+from interface.store.db import Connection, open_connection
+from interface.store.driver_errors import store_errors
 from interface.store.embedded import login_url
 from interface.store.programs import Programs, client_at_least
 from interface.store.schema import OWNER_ROLE, SCHEMA

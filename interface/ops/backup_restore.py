@@ -24,7 +24,8 @@ from interface.ops.backup_verify import checked, compare, compatible, pour
 from interface.settings import Settings
 from interface.store import databases, migrate, restored
 from interface.store.databases import Replaced, database_name, with_database
-from interface.store.db import Connection, open_connection, store_errors
+from interface.store.db import Connection, open_connection
+from interface.store.driver_errors import store_errors
 from interface.store.embedded import AlreadyRunning, EmbeddedPostgres, attach
 from interface.store.restored import Issued
 from interface.store.schema import OWNER_ROLE, SCHEMA

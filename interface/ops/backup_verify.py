@@ -23,7 +23,8 @@ from interface.ops.backup_manifest import Manifest
 from interface.ops.backup_pipe import Encryption, Run
 from interface.settings import Settings
 from interface.store import audit_chain, census, databases, migrate
-from interface.store.db import Connection, open_connection, store_errors
+from interface.store.db import Connection, open_connection
+from interface.store.driver_errors import store_errors
 from interface.store.embedded import DATABASE, EmbeddedPostgres
 from interface.store.programs import client_at_least, server_account, server_at_least
 from interface.store.schema import APP_ROLE, OWNER_ROLE

@@ -23,7 +23,8 @@ import structlog
 from interface.errors import ConfigError, StoreError
 from interface.settings import RetentionSettings, Settings
 from interface.store import retention
-from interface.store.db import DRIVER_ERRORS, Connection, open_connection, store_errors
+from interface.store.db import Connection, open_connection
+from interface.store.driver_errors import DRIVER_ERRORS, store_errors
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.migrate import may_upgrade
 from interface.store.retention import BATCH, Deleted, Kind, Month

@@ -12,7 +12,8 @@ import structlog
 from interface.errors import StoreError
 from interface.store import audit_chain
 from interface.store.audit_chain import Head
-from interface.store.db import DRIVER_ERRORS, Database
+from interface.store.db import Database
+from interface.store.driver_errors import DRIVER_ERRORS
 
 PAUSE_S, TOLD_EVERY_S = 2.0, 3600.0
 _RETRIED: Final = (StoreError, *DRIVER_ERRORS)

@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: connections that act for one organization, driver errors in our words, checks of the server.
+"""The way to PostgreSQL: connections that act for one organization, checks of the server.
 
 Row-level security needs `labora.org` on the connection. A small pool per organization carries it as a start-up setting,
 so that it costs no round trip and the pool's RESET ALL returns to it. A second, smaller one is for single statements
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -24,7 +24,8 @@ import orjson
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from interface.errors import ConfigError, ConfigProblem, LeaseLost, StoreAmbiguous, StoreError, StoreUnavailable
+from interface.errors import ConfigError, ConfigProblem, SchemaChanged, StoreUnavailable
+from interface.store.driver_errors import DRIVER_ERRORS, store_errors
 from interface.store.rows import know_arrays, travel
 from interface.store.schema import APP_ROLE
 
@@ -82,68 +83,6 @@ _SETTINGS: Final[dict[Use, dict[str, str]]] = {
 _KEEP_MEMORY: Final = "select octet_length(repeat(repeat('x', 1024), 8 * 1024))"
 _PG_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-
-# ---- driver errors in Labora's words ---------------------------------------------------------------------------------
-
-_REFUSED: Final = ("28", "3D000")  # authentication, no such database: waiting does not help
-# Certainly rolled back: no resources (disk, memory, connections), cancelled, lock not obtained, standby, input/output,
-# and for another transaction's sake, which says nothing against the work either. Not all of class 40: 40003 is the one
-# after which nobody knows.
-_ROLLED_BACK: Final = ("53", "57014", "55P03", "25006", "58", "40001", "40P01", *_REFUSED)
-ENDED: Final = "LB001"  # `lab.refuse_ended`
-# The driver has no class for these: the connection, or the pool, went away before the call.
-_GONE: Final = ("connection is closed", "connection was closed", "pool is clos", "released back to the pool")
-_LOST: Final = ("08", "57P")  # the session ended; what it was doing may or may not have been done
-
-
-# InternalClientError is what the driver's own state machine makes of a session that ends in mid-answer.
-DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-
-
-def translate(error: BaseException, *, committing: bool = False) -> StoreError | None:
-    """A driver's or socket's error as a StoreError; None for what is neither (a constraint, a programming error).
-
-    `committing`: the error came from a COMMIT or from a statement that is its own transaction, so that a lost
-    connection leaves it unknown whether the rows are there. Before that, a lost connection certainly stored nothing.
-    """
-    if isinstance(error, StoreError):
-        return error
-    if isinstance(error, TimeoutError):  # before OSError, whose subclass it is
-        return StoreAmbiguous("the database did not answer in time")
-    if isinstance(error, asyncpg.PostgresError):
-        state = error.sqlstate or ""
-        if state == ENDED:
-            return LeaseLost("another daemon has taken this one's place")
-        if state.startswith(_LOST):
-            return _lost(committing)
-        if state.startswith(_ROLLED_BACK):
-            return StoreUnavailable(f"the database refused the work ({type(error).__name__}, {state})")
-        return None
-    if isinstance(error, OSError):
-        return _lost(committing)
-    if isinstance(error, asyncpg.InternalClientError):
-        return _lost(committing)
-    if isinstance(error, asyncpg.InterfaceError) and any(each in str(error) for each in _GONE):
-        return _lost(committing)
-    return None
-
-
-def _lost(committing: bool) -> StoreError:
-    if committing:
-        return StoreAmbiguous("the connection to the database was lost during a commit")
-    return StoreUnavailable("the database cannot be reached")
-
-
-@contextmanager
-def store_errors(*, committing: bool = False) -> Iterator[None]:
-    """Raise driver errors of the block as StoreError (see `translate`); everything else passes unchanged."""
-    try:
-        yield
-    except DRIVER_ERRORS as error:
-        translated = translate(error, committing=committing)
-        if translated is None:
-            raise
-        raise translated from error
 
 
 def database_problem(text: str) -> ConfigError:
@@ -400,6 +339,11 @@ class Database:
             raise StoreUnavailable(f"the database cannot be reached: {_reason(error)}") from error
         try:
             yield connection
+        except SchemaChanged as error:  # no connection is left that was prepared for the former one
+            log.error("schema not as it was", action="db.schema", error=str(error))
+            for each in self._pools.values():
+                await each.expire_connections()
+            raise
         finally:
             await _release(pool, connection)
 

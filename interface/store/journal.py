@@ -32,7 +32,8 @@ import structlog
 
 from interface import telemetry
 from interface.errors import LeaseLost, StoreAmbiguous, StoreError, StoreUnavailable
-from interface.store.db import COMMAND_TIMEOUT_S, Connection, Database, translate
+from interface.store.db import COMMAND_TIMEOUT_S, Connection, Database
+from interface.store.driver_errors import translate
 from interface.store.halves import Halves
 from interface.store.ids import of_int, uuid7_number
 from interface.store.journal_line import Line, Session

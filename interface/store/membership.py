@@ -19,7 +19,8 @@ import structlog
 from interface.domain.lease import BEATS, Seen, Watch
 from interface.errors import ConfigError, LaboraError, LeaseLost, StoreError
 from interface.store import leases
-from interface.store.db import DRIVER_ERRORS, Connection, open_connection, store_errors
+from interface.store.db import Connection, open_connection
+from interface.store.driver_errors import DRIVER_ERRORS, store_errors
 from interface.store.leases import DaemonRow, Other
 from interface.store.schema import APP_ROLE
 

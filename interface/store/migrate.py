@@ -23,8 +23,8 @@ from interface.store.db import (
     database_problem,
     open_connection,
     session_settings,
-    store_errors,
 )
+from interface.store.driver_errors import store_errors
 from interface.store.schema import APP_ROLE, OWNER_ROLE, SCHEMA
 
 BY_HAND = (

@@ -12,7 +12,8 @@ import structlog
 from interface.errors import ConfigError, StoreError
 from interface.settings import WIRE_LOG_MB, Settings
 from interface.store import idempotency, pbrtqc
-from interface.store.db import DRIVER_ERRORS, Connection, Database, open_connection
+from interface.store.db import Connection, Database, open_connection
+from interface.store.driver_errors import DRIVER_ERRORS
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.migrate import maintain, may_upgrade
 from interface.store.schema import OWNER_ROLE, SCHEMA

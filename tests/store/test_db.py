@@ -12,7 +12,7 @@ from uuid import RFC_4122, UUID
 import asyncpg
 import pytest
 
-from interface.errors import ConfigError, StoreAmbiguous, StoreError, StoreUnavailable
+from interface.errors import ConfigError, SchemaChanged, StoreAmbiguous, StoreError, StoreUnavailable
 from interface.store import ids
 from interface.store.db import (
     MOST_POOLS,
@@ -20,9 +20,8 @@ from interface.store.db import (
     Database,
     check_server,
     open_connection,
-    store_errors,
-    translate,
 )
+from interface.store.driver_errors import store_errors, translate
 from interface.store.ids import instant_of, uuid7, uuid7_floor, uuid7s
 from interface.store.schema import APP_ROLE, OWNER_ROLE
 from tests.cluster import owner_of
@@ -104,6 +103,17 @@ LOST = ConnectionResetError("reset by peer")
         (asyncpg.ReadOnlySQLTransactionError("standby"), False, StoreUnavailable),
         (asyncpg.DeadlockDetectedError("deadlock"), True, StoreUnavailable),  # nothing is said against the work
         (asyncpg.SerializationError("concurrent update"), True, StoreUnavailable),
+        (asyncpg.UndefinedObjectError('type "lab.own_row[]" does not exist'), False, SchemaChanged),
+        (asyncpg.UndefinedColumnError("column"), True, SchemaChanged),
+        (asyncpg.UndefinedTableError("table"), False, SchemaChanged),
+        (asyncpg.UndefinedFunctionError("function"), False, SchemaChanged),
+        (asyncpg.DatatypeMismatchError("wrong number of columns: 11, expected 12"), False, SchemaChanged),
+        (asyncpg.InvalidCachedStatementError("cached plan must not change result type"), False, SchemaChanged),
+        (asyncpg.InternalServerError("cache lookup failed for type 19447"), False, SchemaChanged),
+        (asyncpg.InternalServerError("could not open relation with OID 19447"), False, SchemaChanged),
+        (asyncpg.InternalServerError("unexpected node"), False, None),
+        (asyncpg.NumericValueOutOfRangeError("too large"), False, None),
+        (asyncpg.CheckViolationError("not so"), False, None),
         (asyncpg.UniqueViolationError("twice"), True, None),
         (asyncpg.InsufficientPrivilegeError("no"), False, None),
         (asyncpg.InterfaceError("another operation is in progress"), False, None),
