@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final
 
 from interface.domain import scope
 from interface.domain.exact import EXACT, in_unit_of, measurable
@@ -25,7 +26,12 @@ from interface.domain.verdicts import Memo, said
 from interface.errors import UnknownUnit
 
 CHECK = "range"
+# Digits before the point. The largest numbers that laboratories report have fourteen and fifteen: erythrocytes in a
+# litre (10^13), copies of parvovirus B19 in a millilitre (10^14). Of more a program that reckons in double precision
+# does not keep each: it is what one prints for a number that it does not have (FLT_MAX has 39).
+MOST_DIGITS: Final = 15
 _BELOW_ZERO = "below zero, which no limit of the test admits"
+_TOO_LARGE = "of more than fifteen digits before the point, which no limit of the test admits"
 _BELOW = frozenset({Comparator.LT, Comparator.LE})
 
 
@@ -108,12 +114,31 @@ def below_zero(rules: tuple[Range, ...], facts: Facts, version: str = "") -> tup
     """Of a number below zero: whether anything that the laboratory says of the test admits one, be it a limit of its
     interval, of its critical values or of a range. A concentration, a count, an activity cannot be below zero; a base
     excess can, and has such limits."""
-    limits = [facts.low, facts.high, facts.critical_low, facts.critical_high]
-    limits += [limit for rule in rules for limit in (rule.low, rule.high)]
-    admitted = any(limit is not None and limit.is_signed() and limit for limit in limits)
+    admitted = any(limit is not None and limit.is_signed() and limit for limit in _limits(rules, facts))
     if facts.value.kind is not ValueKind.NUMERIC or admitted:
         return ()
     return (Verdict(CHECK, Finding.HOLD, _BELOW_ZERO, "", version, holds=_REASONS[RangeKind.ABSURD]),)
+
+
+def too_large(rules: tuple[Range, ...], facts: Facts, version: str = "") -> tuple[Verdict, ...]:
+    """Of a number that is `beyond_measure`: whether a limit of the test is as well, and so admits one."""
+    admitted = any(limit is not None and beyond_measure(limit) for limit in _limits(rules, facts))
+    if facts.test.kind is not ValueKind.NUMERIC or facts.value.kind is not ValueKind.NUMERIC or admitted:
+        return ()
+    return (Verdict(CHECK, Finding.HOLD, _TOO_LARGE, "", version, holds=_REASONS[RangeKind.ABSURD]),)
+
+
+def beyond_measure(number: Decimal) -> bool:
+    """Whether it is larger than anything that is measured."""
+    return bool(number) and number.adjusted() >= MOST_DIGITS
+
+
+def _limits(rules: tuple[Range, ...], facts: Facts) -> list[Decimal | None]:
+    """All that the laboratory names for the test, whatever it is for."""
+    limits = [facts.low, facts.high, facts.critical_low, facts.critical_high]
+    for rule in rules:
+        limits += (rule.low, rule.high)
+    return limits
 
 
 def _checked(rule: Range, facts: Facts, version: str) -> Verdict:

@@ -113,7 +113,8 @@ WHEN: Mapping[HoldReason, str] = {
     _H.INTERFERENCE: "an index of the specimen interferes, or is asked for and not known",
     _H.SUPPRESSED: "an index interferes so much that the value is never reported",
     _H.MEASURING_RANGE: "it is, or may be, outside the measuring or reportable range; or its dilution is not known",
-    _H.IMPLAUSIBLE: "no living patient has it: outside an absurd range, or below zero where no limit admits that",
+    _H.IMPLAUSIBLE: "no living patient has it: outside an absurd range; below zero, or of more than fifteen digits "
+    "before the point, where no limit admits that",
     _H.INCONSISTENT: "it disagrees with another test of the specimen, or that cannot be said",
     _H.QC_FAILED: "quality control of its analyzer and test failed",
     _H.QC_EXPIRED: "no control has been run in time",

@@ -228,3 +228,40 @@ def test_a_number_below_zero_is_held_where_no_limit_admits_one(
         one for one in judging.check(rule_set, facts(value, **limits)).verdicts if one.text.startswith("below zero")
     ]
     assert [(one.finding, one.holds) for one in found] == [(HOLD, (HoldReason.IMPLAUSIBLE,))] * holds
+
+
+# ---- larger than anything that is measured ---------------------------------------------------------------------------
+
+LARGEST = "9" * 15  # a hundred thousand billion copies of a virus in a millilitre, and ten times that
+HUGE = "1" + "0" * 15
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "rules", "holds"),
+    [
+        (HUGE, {}, (), True), ("3" * 39, {}, (), True), (HUGE, {"low": "98", "high": "107"}, (), True),
+        (f">{HUGE}", {}, (), True), (f"<{HUGE}", {}, (), True), ("-" + HUGE, {}, (), True),
+        (HUGE, {}, (MEASURING,), True), (HUGE, {}, (ONLY_ABOVE.replace("20", "1" + HUGE),), False),
+        (HUGE, {"high": HUGE}, (), False), (LARGEST, {}, (), False), (f"{LARGEST}.{LARGEST}", {}, (), False),
+        ("4.0999999999999996447286321199499070644378662109375", {}, (), False),  # as some programs write 4.1
+        ("250000000000", {}, (), False), ("0." + "0" * 30 + "1", {}, (), False), ("0", {}, (), False),
+        ("minus", {}, (), False),
+    ],
+)  # fmt: skip
+def test_a_number_larger_than_anything_that_is_measured_is_held_where_no_limit_admits_one(
+    value: str, limits: dict[str, Any], rules: tuple[str, ...], holds: bool
+) -> None:
+    rule_set = RuleSet("default", ranges=tuple(read(ranges.parse, keys) for keys in rules))
+    found = [one for one in judging.check(rule_set, facts(value, **limits)).verdicts if "than fifteen" in one.text]
+    assert [(one.finding, one.holds) for one in found] == [(HOLD, (HoldReason.IMPLAUSIBLE,))] * holds
+
+
+def test_zero_is_not_large_however_it_is_written() -> None:
+    zero = replace(facts("0"), value=Value(ValueKind.NUMERIC, "0", Decimal("0E+20")))
+    assert judging.check(RuleSet("default"), zero).verdicts == ()
+
+
+def test_a_text_may_be_a_number_of_any_length() -> None:
+    given = facts(HUGE)
+    lot = replace(given, test=replace(given.test, kind=ValueKind.TEXT))
+    assert judging.check(RuleSet("default"), lot).holds == ()

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from interface.domain.model import ResultStatus
+from interface.domain.model import HoldReason, ResultStatus
 from tests.flow.laboratory import COLLECTED, laboratory
 from tests.flow.rulebook import put_in_force, sent
 
@@ -30,6 +30,19 @@ async def test_a_number_of_many_digits_keeps_nothing_beside_it_from_its_decision
         found = {one.raw_value: one for one in await lab.results()}
         assert found["140"].status is found["4.1"].status is ResultStatus.FINAL
         assert found[number].status is not ResultStatus.FINAL and found[number].held
+
+
+async def test_a_number_that_nobody_measures_is_held_where_the_laboratory_gives_no_range(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        await lab.order("S1", "CL", "K", family="Muster", given="Maria")
+        await lab.send(sent("S1", {"CL": HUGE, "K": "4.1"}))
+        await lab.settle()
+        found = {one.raw_value: one for one in await lab.results()}
+        assert (found[HUGE].status, found[HUGE].held) == (ResultStatus.REGISTERED, (HoldReason.IMPLAUSIBLE,))
+        assert found["4.1"].status is ResultStatus.FINAL
+        explained = await lab.owner.fetch("select steps::text from lab.explanation")
+        assert len([row for row in explained if "no limit of the test admits" in row["steps"]]) == 1
 
 
 async def test_what_is_calculated_from_a_number_of_many_digits_parks_no_message(database_url: str) -> None:

@@ -20,7 +20,7 @@ CLASSES: tuple[Callable[[Maker], Story], ...] = (
     values.unmapped_code, values.unknown_unit, values.converted, values.rounded, values.on_the_limit,
     values.critical_value, values.failed_run, values.unreadable, values.words, values.off_scale,
     values.measuring_range, values.diluted, values.below_zero,
-    values.absurd, values.haemolysis, values.inconsistent, values.linked, values.doubted,
+    values.too_large, values.absurd, values.haemolysis, values.inconsistent, values.linked, values.doubted,
     values.without_control, values.switched_off, values.controls, values.anion_gap,
     runs.resent, runs.changed_before, runs.changed_after, runs.corrected_late, runs.halves_turned,
     runs.preliminary_first, runs.rerun, runs.twice_in_a_message, runs.asked_rerun, runs.unasked_rerun,

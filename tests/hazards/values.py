@@ -279,6 +279,13 @@ def below_zero(make: Maker) -> Story:
     return one_of(make, "below zero", [held(reading, f"{value}: below zero", *reasons)]).story
 
 
+def too_large(make: Maker) -> Story:
+    """What a program prints for a number that it does not have. Nothing says of these tests how high they can be."""
+    value = make.random.choice(("9" * 16, "340282346638528859811704183484516925440", "1" + "0" * 20))
+    reading = reading_of(make.random.choice(("TP", "ALT")), value, "H")
+    return one_of(make, "too large", [held(reading, f"{value}: nobody measures that", "implausible")]).story
+
+
 def absurd(make: Maker) -> Story:
     code, value = make.random.choice(
         (("K", "25.0"), ("K", "0.4"), ("GLU", "0.1"), ("GLU", "95.0"), ("NA", "14"), ("NA", "1400"), ("K", "-4.1"))
