@@ -28,16 +28,19 @@ def natural_key(analyzer_id: str, specimen: ObservedSpecimen, observed: Observed
     return beginning + _digest(told, observed, message)
 
 
-def natural_keys(analyzer_id: str, specimen: ObservedSpecimen, message: str = "") -> list[bytes]:
-    """The `natural_key` of each result of a specimen, in order."""
+def natural_keys(analyzer_id: str, specimen: ObservedSpecimen, *, message: str = "") -> list[bytes]:
+    """The natural keys of all results of a specimen as sent, in their order."""
     beginning, told = _specimen(analyzer_id, specimen.specimen_id or "")
-    keys = []
-    time, when = "", _when("", message)
-    for one in specimen.results:
-        if one.instrument_time != time:  # mostly one for all of them
-            time, when = one.instrument_time, _when(one.instrument_time, message)
-        which = _which(one.code_path or one.code, one.sub_id, one.occurrence)
-        keys.append(beginning + blake2b(told + which + when, digest_size=16).digest())
+    begun = blake2b(told, digest_size=16)
+    keys: list[bytes] = []
+    sent_time, when = "", _when("", message)  # one message, one time for most of its results
+    for observed in specimen.results:
+        if observed.instrument_time != sent_time:
+            sent_time = observed.instrument_time
+            when = _when(sent_time, message)
+        digest = begun.copy()
+        digest.update(_which(observed.code_path or observed.code, observed.sub_id, observed.occurrence) + when)
+        keys.append(beginning + digest.digest())
     return keys
 
 
@@ -81,12 +84,21 @@ def _specimen(analyzer_id: str, specimen_id: str) -> tuple[bytes, bytes]:
     return beginning[:BEGINNING].ljust(BEGINNING, b"\0"), _told(analyzer_id) + _told(specimen_id)
 
 
-@lru_cache(maxsize=4096)  # the same in every message
+_WHICH: dict[tuple[str, str, int], bytes] = {}
+_MOST_WHICH = 4096
+
+
 def _which(code_path: str, sub_id: str, occurrence: int) -> bytes:
-    return _told(code_path) + _told(sub_id) + _told(str(occurrence))
+    """The same in every message."""
+    which = code_path, sub_id, occurrence
+    known = _WHICH.get(which)
+    if known is None:
+        if len(_WHICH) >= _MOST_WHICH:
+            _WHICH.clear()
+        known = _WHICH[which] = _told(code_path) + _told(sub_id) + _told(str(occurrence))
+    return known
 
 
-@lru_cache(maxsize=1024)  # the same for most results of a message
 def _when(instrument_time: str, message: str) -> bytes:
     return _told(instrument_time) + _told(message)
 

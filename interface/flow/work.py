@@ -43,8 +43,8 @@ class Work:
         keyed: list[tuple[ObservedSpecimen, Observed, bytes]] = []
         for specimen in self.decoded.specimens:
             if is_patient(specimen):
-                keys = natural_keys(analyzer_id, specimen, "" if specimen.specimen_id else message_id)
-                keyed += [(specimen, one, key) for one, key in zip(specimen.results, keys, strict=True)]
+                keys = natural_keys(analyzer_id, specimen, message="" if specimen.specimen_id else message_id)
+                keyed += [(specimen, observed, keys[at]) for at, observed in enumerate(specimen.results)]
         object.__setattr__(self, "_keyed", tuple(keyed))
 
     @property

@@ -88,7 +88,8 @@ class _Seen:
 
     steps: tuple[Step, ...]
     part: Part
-    names: tuple[str, ...]  # of its holes
+    holes: tuple[int, ...]  # the places of steps with such
+    names: tuple[str, ...]  # of all of these
     text: bytes
 
 
@@ -154,7 +155,9 @@ def in_parts(organization_id: UUID, explanations: Iterable[tuple[Step, ...]]) ->
             if part is None:
                 texts.append(_in_runs(organization_id, steps, runs, parts).encode())
                 continue
-            seen = _Seen(steps, part, _holes(steps), _filled_in(part, inputs))
+            holes = tuple([at for at in range(len(steps)) if _has_holes(steps[at])])
+            names = tuple([name for at in holes for name in steps[at].inputs])
+            seen = _Seen(steps, part, holes, names, _filled_in(part, inputs))
             near.insert(0, seen)
             if len(near) > _NEAR:
                 near.pop()
@@ -182,9 +185,9 @@ def _seen(near: list[_Seen], steps: tuple[Step, ...]) -> _Seen | None:
         else:
             if same:
                 return seen
-            inputs = _inputs(steps, seen.names)
+            inputs = _inputs(steps, seen)
             if inputs is not None:
-                return _Seen(steps, seen.part, seen.names, _filled_in(seen.part, inputs))
+                return _Seen(steps, seen.part, seen.holes, seen.names, _filled_in(seen.part, inputs))
     return None
 
 
@@ -205,27 +208,20 @@ def _alike(one: Step, kept: Step) -> bool:
     )
 
 
-def _holes(steps: tuple[Step, ...]) -> tuple[str, ...]:
-    return tuple([name for step in steps if _has_holes(step) for name in step.inputs])
-
-
-def _inputs(steps: tuple[Step, ...], names: tuple[str, ...]) -> list[str] | None:
-    """What is in the holes, if they have these names; there are as many."""
+def _inputs(steps: tuple[Step, ...], seen: _Seen) -> list[str] | None:
+    """What is in the holes, if they have the names of those that were seen; there are as many."""
     inputs: list[str] = []
-    for step in steps:
-        if _has_holes(step):
-            for name, value in step.inputs.items():
-                if name != names[len(inputs)]:
-                    return None
-                inputs.append(value)
+    names = seen.names
+    for at in seen.holes:
+        for name, value in steps[at].inputs.items():
+            if name != names[len(inputs)]:
+                return None
+            inputs.append(value)
     return inputs
 
 
 def _filled_in(part: Part, inputs: list[str]) -> bytes:
-    """A reference to the part, with what is in its holes: as JSON, which most of it is as it stands."""
-    said = '","'.join(inputs)
-    if said.isprintable() and "\\" not in said and said.count('"') == 2 * (len(inputs) - 1):
-        return f'[["{part.name}","{said}"]]'.encode()
+    """A reference to the part, with what is in its holes."""
     return _bytes([[part.name, *inputs]])
 
 
