@@ -256,7 +256,8 @@ async def _organizations(settings: Settings, said: str) -> list[Finding]:
 
 
 async def _external(url: str) -> str:
-    from interface.store.db import Database, check_server, open_connection
+    from interface.store.db import Database, open_connection
+    from interface.store.server_checks import check_server
 
     said = await _schema(url)
     if "will upgrade" in said:  # the application's role is made by that upgrade

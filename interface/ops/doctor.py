@@ -30,9 +30,10 @@ from interface.settings import Settings
 from interface.store import alerts, conditions, criticals, migrate
 from interface.store.alerts import AlertView
 from interface.store.conditions import Laboratory, Server
-from interface.store.db import Connection, Database, check_server, open_connection
+from interface.store.db import Connection, Database, open_connection
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.schema import APP_ROLE
+from interface.store.server_checks import check_server
 
 _BACKLOG: Final = ((Severity.URGENT, timedelta(hours=1)), (Severity.WARNING, timedelta(minutes=5)))
 _BACKUP: Final = ((Severity.URGENT, timedelta(days=3)), (Severity.WARNING, timedelta(hours=26)))  # one is made daily

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
@@ -26,6 +26,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from interface.errors import ConfigError, ConfigProblem, SchemaChanged, StoreUnavailable
 from interface.store.driver_errors import DRIVER_ERRORS, store_errors
+from interface.store.lending import Lending
 from interface.store.rows import know_arrays, travel
 from interface.store.schema import APP_ROLE
 
@@ -244,6 +245,7 @@ class Database:
         """`daemon_id`: of the daemon that it is of, which others may end; then what it writes is refused."""
         self._url, self._role, self._pool_size, self._daemon_id = url, role, pool_size, daemon_id
         self._pools: dict[_Key, Pool] = {}  # least recently used first
+        self._lending: dict[_Key, Lending] = {}
         self._users: Counter[_Key] = Counter()
         self._served: set[UUID] = set()
         self._closed = False
@@ -328,24 +330,32 @@ class Database:
         unused = [key for key in self._pools if not self._users[key]]
         for key in unused[: max(0, len(self._pools) - MOST_POOLS)]:
             del self._users[key]
-            await _close(self._pools.pop(key))
+            await _close(self._pools.pop(key), self._lending.pop(key, None))
+
+    def _lends(self, key: _Key, pool: Pool) -> Lending:
+        lending = self._lending.get(key)
+        if lending is None:
+            lending = self._lending[key] = Lending(partial(_acquire, pool), partial(_release, pool))
+        return lending
 
     @asynccontextmanager
     async def _connection_of(self, key: _Key) -> AsyncIterator[Connection]:
         pool = await self.pool(*key)
         try:
-            connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
-        except DRIVER_ERRORS as error:  # nothing was sent yet, so even a timeout is not ambiguous
-            raise StoreUnavailable(f"the database cannot be reached: {_reason(error)}") from error
-        try:
-            yield connection
+            if key[1] is Use.AT_ONCE:
+                async with self._lends(key, pool).one() as connection:
+                    yield connection
+                return
+            connection = await _acquire(pool)
+            try:
+                yield connection
+            finally:
+                await _release(pool, connection)
         except SchemaChanged as error:  # no connection is left that was prepared for the former one
             log.error("schema not as it was", action="db.schema", error=str(error))
             for each in self._pools.values():
                 await each.expire_connections()
             raise
-        finally:
-            await _release(pool, connection)
 
     @asynccontextmanager
     async def organization(self, organization_id: UUID) -> AsyncIterator[Connection]:
@@ -457,8 +467,9 @@ class Database:
     async def close(self) -> None:
         """Close every pool; connections still in use are cut after a short wait."""
         self._closed = True
-        pools, self._pools = list(self._pools.values()), {}
-        await asyncio.gather(*(_close(pool) for pool in pools))
+        pools, self._pools = self._pools, {}
+        lending, self._lending = self._lending, {}
+        await asyncio.gather(*(_close(pool, lending.get(key)) for key, pool in pools.items()))
 
 
 @asynccontextmanager
@@ -479,6 +490,13 @@ async def _transaction(connection: Connection) -> AsyncIterator[None]:
         await transaction.commit()
 
 
+async def _acquire(pool: Pool) -> Connection:
+    try:
+        return await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+    except DRIVER_ERRORS as error:  # nothing was sent yet, so even a timeout is not ambiguous
+        raise StoreUnavailable(f"the database cannot be reached: {_reason(error)}") from error
+
+
 async def _release(pool: Pool, connection: Any) -> None:
     try:
         await pool.release(connection)
@@ -486,58 +504,10 @@ async def _release(pool: Pool, connection: Any) -> None:
         log.info("connection discarded", action="db.discard", error=type(error).__name__)
 
 
-async def _close(pool: Pool) -> None:
+async def _close(pool: Pool, lending: Lending | None = None) -> None:
     try:
+        if lending is not None:
+            await lending.close()
         await asyncio.wait_for(pool.close(), CONNECT_TIMEOUT_S)
     except DRIVER_ERRORS:
         pool.terminate()
-
-
-# ---- checks of the server --------------------------------------------------------------------------------------------
-
-_FACTS: Final = """
-select current_setting('server_version_num')::int as version, current_setting('fsync') as fsync,
-       current_setting('synchronous_commit') as synchronous_commit,
-       current_setting('full_page_writes') as full_page_writes,
-       current_user::text as role, r.rolsuper or r.rolbypassrls as above_policies, s.rolsuper as login_superuser
-  from pg_roles r, pg_roles s where r.rolname = current_user and s.rolname = session_user
-"""
-
-
-async def check_server(connection: Connection, *, embedded: bool = False, administering: bool = False) -> None:
-    """Refuse a server on which the promises cannot be kept: raises ConfigError with one sentence per reason.
-
-    `embedded`: the server is our own child, where no other login exists to warn about. `administering`: the connection
-    is the administrator's, whose rights are nobody's concern; the server is.
-    """
-    with store_errors():
-        facts = await connection.fetchrow(_FACTS)
-    if facts is None:
-        raise database_problem("the database server does not say who is logged in")
-    texts = [*_server_problems(facts), *(() if administering else _role_problems(facts))]
-    if texts:
-        raise ConfigError([ConfigProblem("database.url", text) for text in texts])
-    if facts["login_superuser"] and not embedded and not administering:
-        log.warning(
-            "the database login is a superuser; give Labora a login of its own that is a member of labora_app",
-            action="db.check",
-        )
-
-
-def _server_problems(facts: Any) -> Iterator[str]:
-    if facts["version"] < MINIMUM_SERVER:
-        yield f"PostgreSQL 14 or newer is needed, this server is {facts['version'] // 10000}"
-    if facts["fsync"] != "on":
-        yield "the server runs with fsync off: what it commits can be lost, so nothing may be acknowledged; set it on"
-    if facts["full_page_writes"] != "on":
-        yield "the server runs with full_page_writes off: a power cut can damage it; set full_page_writes = on"
-    if facts["synchronous_commit"] not in ("on", "remote_apply"):
-        yield (
-            f"synchronous_commit is {facts['synchronous_commit']}: a commit would be reported before it is on disk; "
-            "set synchronous_commit = on"
-        )
-
-
-def _role_problems(facts: Any) -> Iterator[str]:
-    if facts["above_policies"]:
-        yield f"the role {facts['role']} is above row-level security (superuser or bypassrls); it must be neither"

@@ -26,10 +26,11 @@ import structlog
 from interface.errors import ConfigError, ConfigProblem, StoreError, StoreUnavailable
 from interface.settings import Settings
 from interface.store import migrate
-from interface.store.db import START_WAIT_S, Connection, Database, check_server, open_connection
+from interface.store.db import START_WAIT_S, Connection, Database, open_connection
 from interface.store.driver_errors import store_errors
 from interface.store.programs import Programs, choose_programs, reachable, server_account
 from interface.store.schema import APP_ROLE, OWNER_ROLE
+from interface.store.server_checks import check_server
 
 log = structlog.get_logger(__name__)
 

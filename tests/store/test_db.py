@@ -18,12 +18,12 @@ from interface.store.db import (
     MOST_POOLS,
     Connection,
     Database,
-    check_server,
     open_connection,
 )
 from interface.store.driver_errors import store_errors, translate
 from interface.store.ids import instant_of, uuid7, uuid7_floor, uuid7s
 from interface.store.schema import APP_ROLE, OWNER_ROLE
+from interface.store.server_checks import check_server
 from tests.cluster import owner_of
 from tests.conftest import Organization
 

@@ -18,11 +18,12 @@ import pytest
 from interface.errors import ConfigError, StoreError, StoreUnavailable
 from interface.settings import DatabaseSettings, Settings
 from interface.store import programs
-from interface.store.db import Database, check_server
+from interface.store.db import Database
 from interface.store.embedded import AlreadyRunning, EmbeddedPostgres, attach, open_database, opened_database
 from interface.store.ids import uuid7
 from interface.store.migrate import upgrade
 from interface.store.schema import APP_ROLE, OWNER_ROLE
+from interface.store.server_checks import check_server
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 30.0
