@@ -133,7 +133,7 @@ def recognises(driver: Driver, header: bytes) -> bool:
             return driver.recognises(decode_lis02.sniffed_header(driver, record))
         if driver.protocol is Protocol.DECLARED:
             return driver.recognises({TEXT_PATH: decode_declared.read_text(driver, header)})
-        segments = {"MSH": hl7.parse(header, driver.encoding).header}
+        segments = {"MSH": hl7.header_of(header, driver.encoding)}
     except (RecordError, SegmentError):
         return False
     return driver.recognises({rule.path: decode_hl7.read_path(segments, rule.path) for rule in driver.match})

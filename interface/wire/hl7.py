@@ -318,6 +318,13 @@ def read_header(block: bytes, encoding: str = "") -> Message:
     return parse((charsets.raw_header(block) or block)[:_MOST_HEADER_BYTES], encoding)
 
 
+def header_of(block: bytes, encoding: str = "") -> Segment:
+    """The header that `parse` would find, by the charset of the whole message. Raises SegmentError."""
+    decoded = charsets.decode(block, encoding)
+    line = decoded.text.partition("\r")[0]
+    return Segment(line, _delimiters(line), decoded.encoding)
+
+
 # Codecs in which the bytes of a segment's begin and end mean nothing else.
 PLAIN_CODECS = frozenset({"ascii", "utf-8", *(f"iso8859-{part}" for part in range(1, 17)), "cp1251", "cp1252"})
 

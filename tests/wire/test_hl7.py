@@ -18,6 +18,7 @@ from interface.wire.hl7 import (
     check_syntax,
     control_id,
     escape,
+    header_of,
     in_order,
     message_type,
     parse,
@@ -316,3 +317,20 @@ def test_a_message_of_as_many_lines_as_may_be_is_read() -> None:
 
 def test_an_endless_header_is_read_as_far_as_it_may_say_something() -> None:
     assert read_header(HEAD.encode() + b"|" * 1_000_000).header.field_count < 70_000
+
+
+@given(
+    st.sampled_from([HEAD, HEAD + "||||||UNICODE UTF-16", HEAD + "||||||8859/1", "MSH|^"]), ENDS, st.binary(max_size=40)
+)
+def test_the_header_is_what_it_is_in_the_whole_message(header: str, end: str, rest: bytes) -> None:
+    for block in (header.encode() + end.encode() + rest, rest):
+        try:
+            whole = parse(block, "gb18030").header
+        except SegmentError as error:
+            with pytest.raises(SegmentError) as caught:
+                header_of(block, "gb18030")
+            assert str(caught.value) == str(error)
+        else:
+            alone = header_of(block, "gb18030")
+            assert (alone.text, alone.delimiters) == (whole.text, whole.delimiters)
+            assert [alone.value(n, 1) for n in range(1, 20)] == [whole.value(n, 1) for n in range(1, 20)]
