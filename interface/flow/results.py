@@ -60,7 +60,7 @@ _T = TypeVar("_T")
 
 CLAIM_MESSAGES, LOAD_BYTES = 2 * BATCH_MESSAGES, 16 << 20  # one batch is decided while the other is committed
 WINDOWS = 2  # of claimed messages at work: while one is decided and committed, the next is read and decoded
-FIRST_MESSAGES = 16  # claimed at once after few, then twice as many each time: a burst is known for one after 0.1 s
+FIRST_MESSAGES = 16  # claimed at once after few, then four times as many: a burst is known for one after 0.1 s
 BUSY_MESSAGES = 8  # claimed at once while links deliver: what is decided slowly need not be held long
 THREAD_BYTES = 64 << 10  # larger messages are worked on in a thread: the links answer meanwhile
 TURN_MESSAGES = 4  # decoded one after the other, then links and what is being decided have theirs
@@ -205,7 +205,7 @@ class ResultWorker:
             if self._doubtful:
                 await store.free_lost(system, self._organization_ids)
             self._doubtful = True
-            most = min(CLAIM_MESSAGES, max(FIRST_MESSAGES, 2 * self._claims))
+            most = min(CLAIM_MESSAGES, max(FIRST_MESSAGES, 4 * self._claims))
             most = BUSY_MESSAGES if self._courtesy.busy() else most
             claims = await store.claim(system, most, self._organization_ids, self.not_of)
             await self._count_waiting(system, whether=bool(claims))
