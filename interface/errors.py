@@ -12,7 +12,7 @@ LaboraError
 ├── UnsupportedMessage         AR with ERR-3 200 to 203; the message is kept
 ├── StoreError
 │   ├── StoreUnavailable       NAK, AR or CE 207, 503; the peer resends
-│   │   ├── SchemaChanged      the same; what was begun is tried again over new connections
+│   │   ├── SchemaChanged      the same; the schema is not the one that is known here
 │   │   └── LeaseLost          the same; the daemon closes its links and ends: another has them
 │   └── StoreAmbiguous         the same; the digest makes the resend idempotent
 ├── HoldError                  a result that waits for a person; replayable
@@ -147,8 +147,8 @@ class StoreUnavailable(StoreError):
 
 
 class SchemaChanged(StoreUnavailable):
-    """The database is not the one that was known: a migration was run beside this program. Certainly not stored, and
-    nothing is said against the work."""
+    """The database lacks what a statement names: a migration was run beside this program, or the statement is wrong.
+    Certainly not stored."""
 
 
 class LeaseLost(StoreUnavailable):

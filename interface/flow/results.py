@@ -26,7 +26,7 @@ from interface.domain.catalogue import Catalogue
 from interface.domain.model import HoldReason
 from interface.driver import registry
 from interface.driver.sent_at import sent_at
-from interface.errors import StoreError
+from interface.errors import ConfigError, SchemaChanged, StoreError
 from interface.flow import qc
 from interface.flow.around import add_neighbours, gate_beside, rules_for, surroundings, used_by
 from interface.flow.batches import BATCH_MESSAGES, Batch, Job, batches, urgent_first
@@ -48,6 +48,7 @@ from interface.store.catalogues import Catalogues
 from interface.store.controls import ControlResult, write_controls
 from interface.store.db import Connection, Database
 from interface.store.ids import instant_of
+from interface.store.migrate import gate
 from interface.store.qc_gate import lock_judging
 from interface.store.results import AlreadySettled, Claim, Outcome
 from interface.store.rules import add_shadow
@@ -372,9 +373,9 @@ class ResultWorker:
             if len(batch.jobs) > 1:
                 try:
                     return await self._done(batch.organization_id, batch.jobs)
-                except StoreError:
-                    return await self._database_away(batch.jobs)
                 except Exception as error:  # one of them, or one that another worker has settled: each by itself
+                    if await self._is_away(error):
+                        return await self._database_away(batch.jobs)
                     log.warning("batch not decided", action="batch.failed", messages=len(batch.jobs), exc_info=error)
             done = [await self._alone(job) for job in batch.jobs]
         return all(done)
@@ -382,12 +383,24 @@ class ResultWorker:
     async def _alone(self, job: Job) -> bool:
         try:
             return await self._done(job.claim.organization_id, [job])
-        except StoreError:
-            return await self._database_away([job])
         except AlreadySettled:
             return True
         except Exception as error:
+            if await self._is_away(error):
+                return await self._database_away([job])
             return await self._failed(job.claim, job.work.link, error)
+
+    async def _is_away(self, error: Exception) -> bool:
+        """Whether an error says nothing against a message. What a statement names and the database has not, though its
+        schema is the one that this program knows, is a fault of ours, which may be in what few messages need."""
+        if not isinstance(error, SchemaChanged):
+            return isinstance(error, StoreError)
+        try:
+            async with self._database.system() as system:
+                await gate(system)
+        except (ConfigError, StoreError):
+            return True
+        return False
 
     async def _database_away(self, jobs: Sequence[Job]) -> bool:
         """Nothing is said against the messages."""
