@@ -375,13 +375,13 @@ async def test_the_next_window_is_decided_meanwhile_but_for_what_must_come_after
 @pytest.mark.parametrize(
     ("number", "tried", "expected"),
     [
-        (3, [], [1, 2, 0]),
-        (5, [], [1, 2, 2, "together", 0]),
-        (9, [], [1, 2, 3, 3, 0]),
+        (5, [], [1, 4, 0]),
+        (8, [], [1, 4, 3, "together", 0]),
+        (15, [], [1, 4, 5, 5, 0]),
         (3, ["C0", "C1", "C2"], [1, 1, 1, 0]),  # each of them alone: that there are few says nothing
     ],
 )
-async def test_twice_as_many_are_claimed_each_time_and_what_comes_after_the_queue_was_emptied_together(
+async def test_four_times_as_many_are_claimed_each_time_and_what_comes_after_the_queue_was_emptied_together(
     database_url: str, monkeypatch: pytest.MonkeyPatch, number: int, tried: list[str], expected: list[int | str]
 ) -> None:
     real, seen, done = store.claim, list[int | str](), asyncio.Event()
@@ -396,7 +396,7 @@ async def test_twice_as_many_are_claimed_each_time_and_what_comes_after_the_queu
     async def together(self: Courtesy, since: float) -> None:
         seen.append("together")
 
-    monkeypatch.setattr(results, "CLAIM_MESSAGES", 3)
+    monkeypatch.setattr(results, "CLAIM_MESSAGES", 5)
     monkeypatch.setattr(results, "FIRST_MESSAGES", 1)
     monkeypatch.setattr(store, "claim", claiming)
     monkeypatch.setattr(Courtesy, "gather", together)
