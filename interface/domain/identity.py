@@ -85,7 +85,7 @@ def _specimen(analyzer_id: str, specimen_id: str) -> tuple[bytes, bytes]:
 
 
 _WHICH: dict[tuple[str, str, int], bytes] = {}
-_MOST_WHICH = 4096
+_MOST_WHICH, _LONG = 4096, 200  # characters; what is longer is not kept
 
 
 def _which(code_path: str, sub_id: str, occurrence: int) -> bytes:
@@ -93,9 +93,12 @@ def _which(code_path: str, sub_id: str, occurrence: int) -> bytes:
     which = code_path, sub_id, occurrence
     known = _WHICH.get(which)
     if known is None:
+        known = _told(code_path) + _told(sub_id) + _told(str(occurrence))
+        if len(known) > _LONG:
+            return known
         if len(_WHICH) >= _MOST_WHICH:
             _WHICH.clear()
-        known = _WHICH[which] = _told(code_path) + _told(sub_id) + _told(str(occurrence))
+        _WHICH[which] = known
     return known
 
 
@@ -111,8 +114,11 @@ def _told(part: str) -> bytes:
     """The part so that it is told from the next. Most are the same in every message, or in every result of one."""
     known = _TOLD.get(part)
     if known is None:
+        encoded = part.encode("utf-8", "surrogatepass")
+        known = len(encoded).to_bytes(4, "big") + encoded
+        if len(known) > _LONG:
+            return known
         if len(_TOLD) >= _MOST_TOLD:
             _TOLD.clear()
-        encoded = part.encode("utf-8", "surrogatepass")
-        known = _TOLD[part] = len(encoded).to_bytes(4, "big") + encoded
+        _TOLD[part] = known
     return known

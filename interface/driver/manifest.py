@@ -155,7 +155,7 @@ def _nothing(path: FieldPath) -> tuple[str, ...]:
     return ()
 
 
-_MOST_ROLES = 256  # that are kept
+_MOST_ROLES, _LONG_ROLE = 256, 200  # that are kept, and of how many characters at most
 _READ_ALWAYS = frozenset({2, 3, 4, 5})  # of an OBX, whatever the paths say
 
 _RECORD_KINDS = {
@@ -301,9 +301,12 @@ class Driver:
         said = tuple([tuple(read(path)) for path in self.role_paths])
         if said in (known := self._roles_of):
             return known[said]
+        role = next((rule.role for rule in self.roles if met(rule.when, read)), None)
+        if sum([len(value) for values in said for value in values]) > _LONG_ROLE:
+            return role
         if len(known) >= _MOST_ROLES:
             object.__setattr__(self, "_roles_of", known := {})  # another thread may be reading the one of before
-        role = known[said] = next((rule.role for rule in self.roles if met(rule.when, read)), None)
+        known[said] = role
         return role
 
     def hold(self, read: Reader) -> tuple[HoldReason, ...]:

@@ -8,7 +8,7 @@ from interface.domain.model import Observed
 from interface.driver.manifest import Driver
 from interface.wire.hl7 import Message, Segment
 
-_MOST_SEEN = 4096  # less than a kilobyte each
+_MOST_SEEN, _LONG = 4096, 300  # less than a kilobyte each; what is longer hardly comes again
 _NUMBER = 4  # where in an OBX the first field begins, which is a number that says nothing
 
 
@@ -49,7 +49,7 @@ class Seen:
 
     def keep(self, segment: Segment, observed: Observed) -> None:
         """For `find`, of this message and others."""
-        if self._driver.own_fields is not None:
+        if self._driver.own_fields is not None and len(segment.text) <= _LONG:
             seen = self._driver.seen
             if len(seen) >= _MOST_SEEN:
                 seen.clear()

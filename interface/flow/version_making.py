@@ -99,7 +99,8 @@ class _Seen:
 
 _Author: TypeAlias = tuple[ActorKind, UUID | None, UUID | None, str, UUID | None]
 _NEAR = 16  # of a code that are looked through; they differ by flags and by the person's limits
-_MOST = 4000  # a kilobyte each
+_MOST = 4000  # a kilobyte or two each
+_LONG = 500  # characters that were sent or said; such a one hardly comes again
 
 
 class _Known:
@@ -198,11 +199,22 @@ class _Making:
             ):
                 return seen.alike
         made = _said(case, observed, by, note, item_status, ruled=ruled)
+        if _words(made) > _LONG:
+            return made
         if len(near) >= _NEAR:
             near.pop()
         near.insert(0, _Seen(made, test, observed.name, observed.flags, observed.measured_with, ruled))
         _known.count()
         return made
+
+
+def _words(made: Alike) -> int:
+    """How much of it is as long as an analyzer or a person likes."""
+    texts = (
+        made.code, made.code_path, made.raw_unit, made.raw_flags, made.raw_status, made.raw_reference, made.test_name,
+        made.unit, made.reference, made.note, made.module, made.reagent_lot, made.calibrator_lot, *made.comments,
+    )  # fmt: skip
+    return sum([len(text) for text in texts])
 
 
 def _is_said(alike: Alike, case: Case) -> bool:

@@ -23,6 +23,7 @@ from asyncpg import Record
 from interface.domain.model import Step
 from interface.domain.record import record
 from interface.store.ids import of_int
+from interface.store.rows import without_nul
 
 # By step: what it has as inputs, and the column of the version that says it.
 _SENT = {
@@ -58,7 +59,8 @@ def _text(value: object) -> str:
 def _bytes(value: object) -> bytes:
     """As JSON. PostgreSQL's functions for it refuse a NUL; the bytes themselves are in the frame."""
     text = orjson.dumps(value)
-    return text.replace(b"\\u0000", "\N{REPLACEMENT CHARACTER}".encode()) if b"\\u0000" in text else text
+    # A text may also say these six characters itself, so that the value is cleaned, not what is written of it.
+    return orjson.dumps(without_nul(orjson.loads(text))) if b"\\u0000" in text else text
 
 
 # ---- what many results share -----------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def without_nul(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
     if isinstance(value, dict):
-        return {key: without_nul(inner) for key, inner in value.items()}
+        return {without_nul(key): without_nul(inner) for key, inner in value.items()}
     return [without_nul(inner) for inner in value] if isinstance(value, list) else value
 
 

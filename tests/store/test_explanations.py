@@ -16,6 +16,7 @@ from interface.flow import trace
 from interface.store.db import Database
 from interface.store.explanations import Part, as_sent, in_parts, read_steps, write_steps
 from interface.store.ids import uuid7
+from tests.conftest import Organization
 
 MESSAGE = UUID("018f0000-0000-7000-8000-000000000001")
 VERSION = {
@@ -42,6 +43,23 @@ def test_what_is_empty_is_not_written_and_a_nul_cannot_be() -> None:
     assert orjson.loads(write_steps([RECEIVED])) == [{"step": "receive", "verdict": "ok", "text": "complete message"}]
     (step,) = read_steps(write_steps([Step("rule", "ok", "a\0b", inputs={"text": "c\0"})]))
     assert (step.text, step.inputs) == ("a\N{REPLACEMENT CHARACTER}b", {"text": "c\N{REPLACEMENT CHARACTER}"})
+
+
+@pytest.mark.parametrize("text", ["\\u0000", "\\\\u0000", "a\0\\u0000", "\\\0", '"\0"'])
+async def test_what_a_text_says_of_a_nul_is_not_one(database: Database, organization: Organization, text: str) -> None:
+    """The six characters that JSON has for it may be sent as they are: `R&u0000` in an ASTM unit is a backslash too."""
+    said = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    steps = (RECEIVED, Step("unit", "hold", text, "units 3", {"sent": text}), Step("rule", "ok", "", "", {text: text}))
+    kept = (RECEIVED, Step("unit", "hold", said, "units 3", {"sent": said}), Step("rule", "ok", "", "", {said: said}))
+    assert read_steps(write_steps(steps)) == kept
+    for _ in range(3):  # kept whole, in runs, with holes
+        texts, parts = _in_parts(organization.id, [steps])
+    async with database.transaction(organization.id) as connection:
+        await connection.executemany(
+            "insert into lab.explanation (organization_id, id, steps) values ($1, $2, $3)",
+            [(organization.id, part.id, part.steps) for part in parts],
+        )
+        assert read_steps(await connection.fetchval("select lab.explained($1)", texts[0])) == kept
 
 
 def test_the_columns_of_the_version_say_what_the_analyzer_said() -> None:
