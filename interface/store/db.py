@@ -26,7 +26,6 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from interface.errors import ConfigError, ConfigProblem, SchemaChanged, StoreUnavailable
 from interface.store.driver_errors import DRIVER_ERRORS, store_errors
-from interface.store.lending import Lending
 from interface.store.rows import know_arrays, travel
 from interface.store.schema import APP_ROLE
 
@@ -245,7 +244,6 @@ class Database:
         """`daemon_id`: of the daemon that it is of, which others may end; then what it writes is refused."""
         self._url, self._role, self._pool_size, self._daemon_id = url, role, pool_size, daemon_id
         self._pools: dict[_Key, Pool] = {}  # least recently used first
-        self._lending: dict[_Key, Lending] = {}
         self._users: Counter[_Key] = Counter()
         self._served: set[UUID] = set()
         self._closed = False
@@ -327,25 +325,16 @@ class Database:
 
     async def _close_idle_pools(self) -> None:
         """Many organizations must not keep connections from one another: of the pools nobody uses, the latest stay."""
-        unused = [key for key in self._pools if not self._users[key]]
-        for key in unused[: max(0, len(self._pools) - MOST_POOLS)]:
+        unused = [key for key in self._pools if not self._users[key]][: max(0, len(self._pools) - MOST_POOLS)]
+        pools = [self._pools.pop(key) for key in unused]  # all at once: who comes while they are closed has a new one
+        for key in unused:
             del self._users[key]
-            await _close(self._pools.pop(key), self._lending.pop(key, None))
-
-    def _lends(self, key: _Key, pool: Pool) -> Lending:
-        lending = self._lending.get(key)
-        if lending is None:
-            lending = self._lending[key] = Lending(partial(_acquire, pool), partial(_release, pool))
-        return lending
+        await asyncio.gather(*map(_close, pools))
 
     @asynccontextmanager
     async def _connection_of(self, key: _Key) -> AsyncIterator[Connection]:
         pool = await self.pool(*key)
         try:
-            if key[1] is Use.AT_ONCE:
-                async with self._lends(key, pool).one() as connection:
-                    yield connection
-                return
             connection = await _acquire(pool)
             try:
                 yield connection
@@ -353,7 +342,7 @@ class Database:
                 await _release(pool, connection)
         except SchemaChanged as error:  # no connection is left that was prepared for the former one
             log.error("schema not as it was", action="db.schema", error=str(error))
-            for each in self._pools.values():
+            for each in list(self._pools.values()):
                 await each.expire_connections()
             raise
 
@@ -467,9 +456,8 @@ class Database:
     async def close(self) -> None:
         """Close every pool; connections still in use are cut after a short wait."""
         self._closed = True
-        pools, self._pools = self._pools, {}
-        lending, self._lending = self._lending, {}
-        await asyncio.gather(*(_close(pool, lending.get(key)) for key, pool in pools.items()))
+        pools, self._pools = list(self._pools.values()), {}
+        await asyncio.gather(*map(_close, pools))
 
 
 @asynccontextmanager
@@ -504,10 +492,8 @@ async def _release(pool: Pool, connection: Any) -> None:
         log.info("connection discarded", action="db.discard", error=type(error).__name__)
 
 
-async def _close(pool: Pool, lending: Lending | None = None) -> None:
+async def _close(pool: Pool) -> None:
     try:
-        if lending is not None:
-            await lending.close()
         await asyncio.wait_for(pool.close(), CONNECT_TIMEOUT_S)
     except DRIVER_ERRORS:
         pool.terminate()

@@ -432,6 +432,23 @@ async def test_many_organizations_do_not_keep_connections_from_one_another(
         await database.close()
 
 
+async def test_many_organizations_at_once_do_not_close_each_others_connections(database_url: str) -> None:
+    database = await Database.connect(database_url)
+    organizations = [uuid7() for _ in range(MOST_POOLS)]
+
+    async def asked(organization_id: UUID, at_once: bool) -> str:
+        within = database.at_once if at_once else database.organization
+        async with within(organization_id) as connection:
+            return str(await connection.fetchval("select current_setting('labora.org')"))
+
+    try:
+        for _ in range(3):
+            both = [(each, at_once) for each in organizations for at_once in (True, False)]
+            assert await asyncio.gather(*(asked(*one) for one in both)) == [str(each) for each, _ in both]
+    finally:
+        await database.close()
+
+
 async def test_a_connection_nobody_waits_for_any_more_is_not_left_open(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
