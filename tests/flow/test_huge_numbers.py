@@ -41,7 +41,7 @@ async def test_a_number_that_nobody_measures_is_held_where_the_laboratory_gives_
         found = {one.raw_value: one for one in await lab.results()}
         assert (found[HUGE].status, found[HUGE].held) == (ResultStatus.REGISTERED, (HoldReason.IMPLAUSIBLE,))
         assert found["4.1"].status is ResultStatus.FINAL
-        explained = await lab.owner.fetch("select steps::text from lab.explanation")
+        explained = await lab.owner.fetch("select lab.explained(steps) as steps from lab.decision")
         assert len([row for row in explained if "no limit of the test admits" in row["steps"]]) == 1
 
 
