@@ -23,7 +23,7 @@ from asyncpg import Record
 from interface.domain.model import Step
 from interface.domain.record import record
 from interface.store.ids import of_int
-from interface.store.rows import without_nul
+from interface.store.rows import json_bytes
 
 # By step: what it has as inputs, and the column of the version that says it.
 _SENT = {
@@ -53,14 +53,7 @@ def _write(step: Step) -> str:
 
 
 def _text(value: object) -> str:
-    return _bytes(value).decode()
-
-
-def _bytes(value: object) -> bytes:
-    """As JSON. PostgreSQL's functions for it refuse a NUL; the bytes themselves are in the frame."""
-    text = orjson.dumps(value)
-    # A text may also say these six characters itself, so that the value is cleaned, not what is written of it.
-    return orjson.dumps(without_nul(orjson.loads(text))) if b"\\u0000" in text else text
+    return json_bytes(value).decode()
 
 
 # ---- what many results share -----------------------------------------------------------------------------------------
@@ -224,7 +217,7 @@ def _inputs(steps: tuple[Step, ...], seen: _Seen) -> list[str] | None:
 
 def _filled_in(part: Part, inputs: list[str]) -> bytes:
     """A reference to the part, with what is in its holes."""
-    return _bytes([[part.name, *inputs]])
+    return json_bytes([[part.name, *inputs]])
 
 
 def _shape(steps: tuple[Step, ...]) -> tuple[tuple[object, ...], list[str]]:

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 def rows_json(rows: Sequence[object]) -> str:
     """Rows as a JSON array: decimals as their exact text, bytes as PostgreSQL's hex."""
-    text = orjson.dumps(list(rows), default=_plain)
-    if b"\\u0000" in text:  # jsonb holds no NUL; the bytes themselves are in the frame
-        text = orjson.dumps(without_nul(orjson.loads(text)))
-    return text.decode()
+    return json_bytes(list(rows)).decode()
+
+
+def json_bytes(value: object) -> bytes:
+    """A value as JSON that PostgreSQL's functions take: they refuse a NUL; the bytes themselves are in the frame."""
+    text = orjson.dumps(value, default=_plain)
+    # A text may also say these six characters itself, so that the value is cleaned, not what is written of it.
+    return orjson.dumps(without_nul(orjson.loads(text))) if b"\\u0000" in text else text
 
 
 def _plain(value: object) -> str:
