@@ -8,6 +8,7 @@ from random import Random
 from uuid import UUID
 
 import asyncpg
+import pytest
 
 from interface.domain.model import SpecimenFacts
 from interface.store import neighbours as rows
@@ -41,8 +42,21 @@ select version_id, $1, id, 'final', 'numeric', extract(day from effective_at), e
 """
 
 
+# Organizations that have next to nothing: of any one the planner then expects as little.
+SMALL = """
+with o as (
+    insert into lab.organization (id, name) select gen_random_uuid(), 'Small ' || gen_random_uuid()
+    from generate_series(1, 1000) returning id
+), r as (select o.id as organization_id, gen_random_uuid() as id, gen_random_uuid() as patient_id from o)
+insert into lab.result (id, organization_id, natural_key, specimen_id, patient_id, test_id, version_id, status,
+                        released_at, reportable, effective_at)
+select id, organization_id, uuid_send(id), id, patient_id, id, id, 'final', now(), true, $1 from r
+"""
+
+
+@pytest.mark.parametrize("beside", ["", SMALL], ids=["alone", "beside-many-small-organizations"])
 async def test_the_neighbours_of_a_specimen_are_found_by_index_among_many_results(
-    database: Database, owner: asyncpg.Connection[asyncpg.Record], organization: Organization
+    beside: str, database: Database, owner: asyncpg.Connection[asyncpg.Record], organization: Organization
 ) -> None:
     test_id = uuid7()
     await owner.execute(
@@ -52,6 +66,8 @@ async def test_the_neighbours_of_a_specimen_are_found_by_index_among_many_result
     )
     await owner.execute("set session_replication_role = replica")
     await owner.execute(FILL, organization.id, test_id, AT)
+    if beside:
+        await owner.execute(beside, AT)
     await owner.execute("set session_replication_role = origin")
     await owner.execute("analyze lab.result, lab.result_version, lab.specimen")
     patient_id = await owner.fetchval(
@@ -61,7 +77,7 @@ async def test_the_neighbours_of_a_specimen_are_found_by_index_among_many_result
     others = replace(facts, id=str(uuid7()), type="UR")
     when = AT + timedelta(days=11, hours=1)
     asked = [Asked(one, {str(test_id): when}) for one in (facts, others)]
-    async with database.organization(organization.id) as connection:
+    async with database.by_index(organization.id) as connection:
         found = await neighbours(connection, asked)
         near = found[facts.id][str(test_id)]
         assert near.previous is not None
@@ -96,7 +112,6 @@ async def test_the_neighbours_of_a_specimen_are_found_by_index_among_many_result
         )  # fmt: skip
         own = UUID(near.previous.version_id)
         alone = await connection.fetch("explain (costs off) " + rows._VALUE, [own], own, own)
-    async with database.by_index(organization.id) as connection:
         whole = await connection.fetch("explain (costs off) " + rows._ALL, [0], [patient_id], [18])
         values = await connection.fetch("explain (analyze, costs off) " + rows._VALUES, [own], [own], [2])
     assert "result_previous_idx" in "\n".join(row[0] for row in newest_plan)
@@ -108,6 +123,7 @@ async def test_the_neighbours_of_a_specimen_are_found_by_index_among_many_result
     assert text.count("result_version_") == 2  # one partition and its index: the others are left out
     text = "\n".join(row[0] for row in whole)
     assert "result_previous_idx" in text, text
+    assert "Bitmap" not in text, text  # two indexes, of which one leads to all that the organization has
     assert "Sort" not in text.split("Limit")[1], text  # it ends after so many
     text = "\n".join(row[0] for row in values)
     assert "Seq Scan" not in text
