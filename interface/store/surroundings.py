@@ -128,7 +128,8 @@ class Locked:
 # A tube and what was parted from it are one specimen to whoever counts results: all are locked.
 _SPECIMENS = """
 WITH RECURSIVE up AS (
-    SELECT id, parent_id FROM lab.specimen WHERE barcode = ANY($1) OR id = ANY($2)
+    SELECT id, parent_id FROM lab.specimen WHERE barcode = ANY($1)
+    UNION SELECT id, parent_id FROM lab.specimen WHERE id = ANY($2)
     UNION SELECT p.id, p.parent_id FROM up JOIN lab.specimen p ON p.id = up.parent_id
 ), family AS (
     SELECT id FROM up UNION SELECT c.id FROM family f JOIN lab.specimen c ON c.parent_id = f.id

@@ -15,6 +15,7 @@ from interface.store import neighbours as rows
 from interface.store.db import Database
 from interface.store.ids import uuid7, uuid7s
 from interface.store.neighbours import Asked, Neighbours, neighbours
+from interface.store.surroundings import _SPECIMENS
 from tests.conftest import Organization
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -113,7 +114,10 @@ async def test_the_neighbours_of_a_specimen_are_found_by_index_among_many_result
         own = UUID(near.previous.version_id)
         alone = await connection.fetch("explain (costs off) " + rows._VALUE, [own], own, own)
         whole = await connection.fetch("explain (costs off) " + rows._ALL, [0], [patient_id], [18])
+        locked = await connection.fetch("explain (costs off) " + _SPECIMENS, ["B1"], [own_id])
         values = await connection.fetch("explain (analyze, costs off) " + rows._VALUES, [own], [own], [2])
+    text = "\n".join(row[0] for row in locked)
+    assert [line for line in text.splitlines() if "Filter: ((" in line and "ANY" in line] == [], text
     assert "result_previous_idx" in "\n".join(row[0] for row in newest_plan)
     text = "\n".join(row[0] for row in plan)
     assert text.count("result_previous_idx") == 2
