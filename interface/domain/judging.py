@@ -124,11 +124,7 @@ def _checked(part: RuleSet, facts: Facts, later: PreviousResult | None, version:
         verdicts += indices.check(part.indices, facts, version)
     if part.ranges:
         verdicts += ranges.check(part.ranges, facts, version)
-    number = facts.value.number
-    if number is not None and number.is_signed() and number:  # most are not: all of it is asked of these alone
-        verdicts += ranges.below_zero(part.ranges, facts, version)
-    if number is not None and ranges.beyond_measure(number):
-        verdicts += ranges.too_large(part.ranges, facts, version)
+    verdicts += ranges.unmeasurable(part.ranges, facts, version)
     if part.consistency:
         verdicts += consistency.check(part.consistency, facts, version)
     return verdicts

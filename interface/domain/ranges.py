@@ -110,6 +110,20 @@ def check(rules: tuple[Range, ...], facts: Facts, version: str = "") -> tuple[Ve
     return tuple([_checked(rule, facts, version) for rule in rules])
 
 
+def unmeasurable(rules: tuple[Range, ...], facts: Facts, version: str = "") -> tuple[Verdict, ...]:
+    """What is held though no range says so: a number that no test has of which the laboratory does not say that it
+    has."""
+    number = facts.value.number
+    if number is None:
+        return ()
+    verdicts: tuple[Verdict, ...] = ()
+    if number.is_signed() and number:  # most are not: all of it is asked of these alone
+        verdicts += below_zero(rules, facts, version)
+    if beyond_measure(number):
+        verdicts += too_large(rules, facts, version)
+    return verdicts
+
+
 def below_zero(rules: tuple[Range, ...], facts: Facts, version: str = "") -> tuple[Verdict, ...]:
     """Of a number below zero: whether anything that the laboratory says of the test admits one, be it a limit of its
     interval, of its critical values or of a range. A concentration, a count, an activity cannot be below zero; a base

@@ -135,9 +135,11 @@ def _checked(rule_set: RuleSet, case: Case) -> Case:
 
 
 def _judged(rule_set: RuleSet, case: Case, coverage: _Coverage) -> AutoVerdict:
-    for rule in rule_set.of(case.facts.test.code).rules:
+    part = rule_set.of(case.facts.test.code)
+    for rule in part.rules:
         coverage.note(rule, judge(rule, case))
-    return evaluate(rule_set, case.facts, case.verdicts)
+    held = ranges.unmeasurable(part.ranges, case.facts, part.version)  # whatever a case says of its ranges
+    return evaluate(rule_set, case.facts, (*case.verdicts, *held))
 
 
 # ---- vectors --------------------------------------------------------------------------------------------------------

@@ -166,6 +166,19 @@ def test_a_case_goes_through_the_documents_own_checks() -> None:
     assert report.failures == ("K: case inside: expected release, it is wait (delta hold)",)
 
 
+@pytest.mark.parametrize("value", ["-3.0", "4000000000000000"])
+def test_a_number_that_nobody_measures_is_not_released_by_the_proof_either(value: str) -> None:
+    text = (
+        '[[rule]]\nname = "k"\ntests = ["K"]\nunit = "mmol/L"\nrequire = [{ value = { max = "9000000000000000" } }]\n'
+    )
+    facts = f"facts = {{ value = '{value}', qc = 'ok', critical_limits = true }}\n"
+    case = f"[[case]]\nname = 'it'\ntest = 'K'\nexpect = 'release'\n{facts}"
+    report = run(rules(text), TESTS, parse_cases(case, "toml"))
+    assert report.failures == ("K: case it: expected release, it is wait (range hold)",)
+    admitted = text + '[[range]]\ntest = "K"\nkind = "absurd"\nlow = "-10"\nhigh = "9000000000000000"\n'
+    assert run(rules(admitted), TESTS, parse_cases(case, "toml")).failures == ()
+
+
 @pytest.mark.parametrize(
     ("text", "form", "problem"),
     [
