@@ -135,10 +135,15 @@ def _checked(rule_set: RuleSet, case: Case) -> Case:
 
 
 def _judged(rule_set: RuleSet, case: Case, coverage: _Coverage) -> AutoVerdict:
-    part = rule_set.of(case.facts.test.code)
-    for rule in part.rules:
+    for rule in rule_set.of(case.facts.test.code).rules:
         coverage.note(rule, judge(rule, case))
-    held = ranges.unmeasurable(part.ranges, case.facts, part.version)  # whatever a case says of its ranges
+    return _evaluated(rule_set, case)
+
+
+def _evaluated(rule_set: RuleSet, case: Case) -> AutoVerdict:
+    """With what the daemon holds whatever a case says of its ranges."""
+    part = rule_set.of(case.facts.test.code)
+    held = ranges.unmeasurable(part.ranges, case.facts, part.version)
     return evaluate(rule_set, case.facts, (*case.verdicts, *held))
 
 
@@ -253,7 +258,7 @@ def _score(rule_set: RuleSet, focus: Rule, case: Case) -> tuple[bool, int, int, 
     judged = {rule.name: judge(rule, case) for rule in rule_set.of(case.facts.test.code).rules}
     own = judged[focus.name]
     passes = own.finding is Finding.PASS
-    released = passes and evaluate(rule_set, case.facts, case.verdicts).action is Action.RELEASE
+    released = passes and _evaluated(rule_set, case).action is Action.RELEASE
     content = sum(one.finding in (Finding.PASS, Finding.NOT_APPLICABLE) for one in judged.values())
     own_leaves = len(own.answers) if passes else own.answers.count(True)
     return released, own_leaves, content, sum(one.answers.count(True) for one in judged.values())
