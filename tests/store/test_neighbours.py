@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -55,9 +56,32 @@ select id, organization_id, uuid_send(id), id, patient_id, id, id, 'final', now(
 """
 
 
-@pytest.mark.parametrize("beside", ["", SMALL], ids=["alone", "beside-many-small-organizations"])
+REMOVED = """
+with o as (delete from lab.organization where name like 'Small %' returning id)
+delete from lab.result r using o where r.organization_id = o.id
+"""
+
+
+async def _as_replica(owner: asyncpg.Connection[asyncpg.Record], statement: str, *arguments: object) -> None:
+    """Without triggers and references."""
+    await owner.execute("set session_replication_role = replica")
+    await owner.execute(statement, *arguments)
+    await owner.execute("set session_replication_role = origin")
+
+
+@pytest.fixture(params=[False, True], ids=["alone", "beside-many-small-organizations"])
+async def beside(request: pytest.FixtureRequest, owner: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[bool]:
+    there: bool = request.param
+    if there:
+        await _as_replica(owner, SMALL, AT)
+    yield there
+    if there:
+        await _as_replica(owner, REMOVED)
+        await owner.execute("analyze lab.result")
+
+
 async def test_the_neighbours_of_a_specimen_are_found_by_index_among_many_results(
-    beside: str, database: Database, owner: asyncpg.Connection[asyncpg.Record], organization: Organization
+    beside: bool, database: Database, owner: asyncpg.Connection[asyncpg.Record], organization: Organization
 ) -> None:
     test_id = uuid7()
     await owner.execute(
@@ -65,11 +89,7 @@ async def test_the_neighbours_of_a_specimen_are_found_by_index_among_many_result
         test_id,
         organization.id,
     )
-    await owner.execute("set session_replication_role = replica")
-    await owner.execute(FILL, organization.id, test_id, AT)
-    if beside:
-        await owner.execute(beside, AT)
-    await owner.execute("set session_replication_role = origin")
+    await _as_replica(owner, FILL, organization.id, test_id, AT)
     await owner.execute("analyze lab.result, lab.result_version, lab.specimen")
     patient_id = await owner.fetchval(
         "select patient_id from lab.result where organization_id = $1 limit 1", organization.id
