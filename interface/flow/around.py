@@ -24,7 +24,7 @@ from interface.store import qc
 from interface.store import results as store
 from interface.store import surroundings as rows
 from interface.store.db import Connection
-from interface.store.neighbours import Asked, neighbours
+from interface.store.neighbours import Asked, neighbours, one_index
 from interface.store.qc_lots import in_use
 
 
@@ -117,6 +117,7 @@ async def add_neighbours_of(
     for specimen, code in tests:
         times = asked.setdefault(specimen.id, Asked(specimen, {})).times
         times |= dict.fromkeys(_compared(code, catalogue, now), specimen.collected_at or at_once)
+    await one_index(connection)
     await _add(connection, at, asked, {specimen.id: (catalogue, now) for specimen, _ in tests})
 
 

@@ -134,7 +134,7 @@ async def replay(
         raise ReplayError("what is not in force decides nothing; it can be tried in a dry run")
     found: list[Replayed] = []
     try:
-        async with database.transaction(actor.organization_id) as connection:
+        async with database.by_index(actor.organization_id) as connection:
             if trial is None:
                 found.append(await _replay(connection, actor, message_id, find_link, code, reason))
             else:

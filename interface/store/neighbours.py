@@ -160,6 +160,12 @@ WHERE id = ANY($1::uuid[]) AND id BETWEEN $2 AND $3
 _MILLISECOND: Final = len("01234567-89ab")  # what ids have in common that were made in the same one
 
 
+async def one_index(connection: Connection) -> None:
+    """Until its transaction ends, as on a connection of `Database.by_index`: no two indexes are read for what one
+    finds."""
+    await connection.execute("SET LOCAL enable_bitmapscan = off")
+
+
 async def neighbours(connection: Connection, asked: Sequence[Asked]) -> dict[str, dict[str, Neighbours]]:
     """By specimen, then test: the newest released result before it and the oldest after it, of all records of the
     person and of specimens of the same type and time point. Where there is none, left out."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Generic, TypeVar
 
-from interface.errors import StoreError
+from interface.errors import StoreError, StoreUnavailable
 
 MOST_BESIDE = 3  # groups that are done at the same time: each has a connection of its own
+IN_VAIN_S = 1.0  # who has waited for a group that failed hears of it, rather than wait for as long again
 Wanted = TypeVar("Wanted")
 Had = TypeVar("Had")
 
@@ -21,15 +23,17 @@ class Together(Generic[Wanted, Had]):
     absence is done one by one, so that only who is at fault hears of it. `most`: in a group. `turns`: of the loop, in
     which those come that have arrived already and are read from their connections one after the other. `patience_s`:
     for a group that takes longer nobody else waits, the next is done beside it, up to MOST_BESIDE; None: one group is
-    done after the other.
+    done after the other. A database that is away while a group is done is away also for who has waited for IN_VAIN_S
+    beside it: nobody waits for two groups that fail.
     """
 
     def __init__(
         self, do: Callable[[Sequence[Wanted]], Awaitable[Sequence[Had]]], most: int, turns: int = 0,
-        patience_s: float | None = None,
+        patience_s: float | None = None, clock: Callable[[], float] = monotonic,
     ) -> None:  # fmt: skip
-        self._do, self._most, self._turns, self._patience_s = do, most, turns, patience_s
+        self._do, self._most, self._turns, self._patience_s, self._clock = do, most, turns, patience_s, clock
         self._waiting: deque[tuple[Wanted, asyncio.Future[Had]]] = deque()
+        self._came: deque[float] = deque()  # when each of them did
         self._tasks: set[asyncio.Task[None]] = set()
         self._taker: asyncio.Task[None] | None = None  # which of them does the next group; None: who is ready first
         self._idle = asyncio.Event()
@@ -48,6 +52,7 @@ class Together(Generic[Wanted, Had]):
         """Raises what `do` does. Who waits no longer may have been served all the same."""
         done: asyncio.Future[Had] = asyncio.get_running_loop().create_future()
         self._waiting.append((one, done))
+        self._came.append(self._clock())
         if self._taker is None and len(self._tasks) < MOST_BESIDE:
             self._take()
         return await done
@@ -77,6 +82,7 @@ class Together(Generic[Wanted, Had]):
                 done.cancel()  # of a loop that ends; else all of them are done
             if not others:
                 self._waiting.clear()
+                self._came.clear()
                 self._taker = None
             self._tasks = {one for one in self._tasks if one is not own}
             if not self._tasks:
@@ -100,6 +106,7 @@ class Together(Generic[Wanted, Had]):
         group: list[tuple[Wanted, asyncio.Future[Had]]] = []
         while self._waiting and len(group) < self._most:
             one, done = self._waiting.popleft()
+            self._came.popleft()
             if not done.done():  # else nobody waits for it any more
                 group.append((one, done))
         return group
@@ -115,7 +122,18 @@ class Together(Generic[Wanted, Had]):
             for _, done in group:
                 if not done.done():
                     done.set_exception(error)
+            if isinstance(error, StoreError):
+                self._refuse_who_waited(error)
             return
         for (_, waits), own in zip(group, had, strict=True):
             if not waits.done():
                 waits.set_result(own)
+
+    def _refuse_who_waited(self, error: StoreError) -> None:
+        """Nothing has been sent of theirs, so nothing of it is in doubt."""
+        since = self._clock() - IN_VAIN_S
+        while self._came and self._came[0] <= since:
+            self._came.popleft()
+            _, done = self._waiting.popleft()
+            if not done.done():
+                done.set_exception(StoreUnavailable(f"the database did not answer others: {error}"))

@@ -45,6 +45,27 @@ async def test_what_comes_while_a_group_is_done_is_the_next_in_its_order() -> No
     assert not together.busy
 
 
+async def test_who_waited_for_a_group_that_the_database_failed_does_not_wait_for_another() -> None:
+    """Two, each of which ends after 22 s, are 44 s for somebody."""
+    work, now = Work(), [0.0]
+    work.away = True
+    together = Together(work.do, 10, clock=lambda: now[0])
+    tasks = []
+    for came, one in ((0.0, 1), (0.1, 2), (20.9, 3), (21.5, 4)):
+        now[0] = came
+        tasks.append(asyncio.create_task(together.want(one)))
+        await asyncio.sleep(0)
+        await work.begun.wait()
+    now[0] = 22.0
+    work.may.set()
+    said = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(one, StoreUnavailable) for one in said)
+    assert work.groups == [[1], [4]]
+    await together.idle()
+    work.away = False
+    assert await together.want(5) == 10
+
+
 async def test_only_who_is_at_fault_hears_of_it() -> None:
     work = Work()
     together = Together(work.do, 10)
