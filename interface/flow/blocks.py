@@ -23,6 +23,7 @@ from interface.wire import hl7, lis02
 log = structlog.get_logger(__name__)
 
 _LIS2_QUERY = re.compile(rb"(?:\A|[\r\n])[Qq](?![A-Za-z0-9])")
+_LIS2_RESULT = re.compile(rb"(?:\A|[\r\n])[Rr](?![A-Za-z0-9])")
 _HL7_QUERY = frozenset({"QBP", "QRY"})
 
 
@@ -57,20 +58,20 @@ class BlockJournal:
         note_sealed(self._context, row, await self._journal.append(append))
         self._unsure, self._last = None, block.raw
         self._taken.sealed((row,))
-        if row.asks and self._asked is not None:
+        if self._asked is not None and _asks(row):
             self._asked(row.id, None)
         return Receipt(row.id, frames=(frame_id(row.id, 0, 0),))
 
     def _append(self, block: ReceivedBlock) -> Append:
         """The block's rows: its bytes with their envelope, and where in them its text lies."""
         text, now, protocol = block.text, self._now(), self._context.driver.protocol
-        control_id, kind, query = "", "result", False
+        control_id, kind, query, reports = "", "result", False, False
         if protocol is Protocol.HL7:
             control_id, kind = hl7.control_id(text), hl7.message_type(text)
             query = kind.partition("^")[0] in _HL7_QUERY
         elif protocol is Protocol.LIS2:
             control_id, query = lis02.header_control_id(text), _LIS2_QUERY.search(text) is not None
-            kind = "query" if query else "result"
+            kind, reports = "query" if query else "result", _LIS2_RESULT.search(text) is not None
         # A query is answered anew each time (DESIGN §1.2). A device that hears nothing resends nothing: what looks like
         # it may be the same value of tomorrow's specimen with that number. Its results are told apart by their keys.
         # A file, though, is read again when we were killed before it was moved.
@@ -91,9 +92,15 @@ class BlockJournal:
             digest=digest,
             bytes=len(text),
             again=self._taken.again(digest),
-            asks=query and self._asked is not None,
+            # What it reports beside its query is decided in its turn: nothing that comes later may be decided before.
+            asks=query and not reports and self._asked is not None,
         )
         return Append((row,), (FrameRow(row.id, 0, 0, None, block.raw, now, block.start, block.stop),))
+
+
+def _asks(row: MessageRow) -> bool:
+    """Whether it is a query, of whatever protocol; it may report results as well."""
+    return row.message_type == "query" or row.message_type.partition("^")[0] in _HL7_QUERY
 
 
 def note_sealed(context: LinkContext, row: MessageRow, duplicates: frozenset[UUID]) -> None:

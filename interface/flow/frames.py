@@ -48,7 +48,7 @@ class _Open:
         self.ordinal = 0
         self.bytes = 0
         self.head = b""
-        self.query = False
+        self.query = self.reports = False
         self.text = blake2b(digest_size=32)
         self.ended = False  # ETX ended its last record
         self._begin = True  # at the begin of a record
@@ -69,8 +69,14 @@ class _Open:
             self.head = (self.head + text)[:_HEADER_BYTES]
         for record in text.replace(b"\n", b"\r").split(b"\r"):
             self.query = self.query or (self._begin and record[:1] in (b"Q", b"q"))
+            self.reports = self.reports or (self._begin and record[:1] in (b"R", b"r"))
             self._begin = True
         self._begin = text[-1:] in (b"\r", b"\n")
+
+    @property
+    def at_begin(self) -> bool:
+        """Whether the next byte begins a record."""
+        return self._begin
 
     @property
     def whole_text(self) -> bytes | None:
@@ -197,10 +203,13 @@ class Transmission:
         if self.protocol is Protocol.LIS2 and not self._filed:
             self._taken.went_on()
 
+    def _asks(self, state: str, kind: str) -> bool:
+        return self._asked is not None and state == "complete" and self._is_query(kind)
+
     def _tell_of_queries(self, rows: Iterable[MessageRow], texts: Mapping[UUID, bytes | None]) -> None:
         if self._asked is not None:
             for row in rows:
-                if row.asks:
+                if self._asks(row.state, row.message_type):
                     self._asked(row.id, texts.get(row.id))
 
     def _note_sealed(self, message_id: UUID, duplicates: frozenset[UUID]) -> None:
@@ -231,6 +240,8 @@ class Transmission:
             frames.append(self._row(frame, piece, opened, received_at, whole=len(pieces) == 1))
             opened.ended = frame.last or frame.fn is None  # a record without frame has its own end
             opened.take(part_text(frame.text, frame.last, piece.start, piece.stop))
+            if frame.last and not frame.text and not opened.at_begin:  # ETX alone ends the record that is open
+                opened.take(b"\r")
             if piece.seals:
                 sealed = opened.id
                 if opened.query:
@@ -272,7 +283,8 @@ class Transmission:
             digest=digest,
             bytes=opened.bytes,
             again=self._taken.again(digest),
-            asks=self._asked is not None and state == "complete" and self._is_query(kind),
+            # What it reports beside its query is decided in its turn: nothing that comes later may be decided before.
+            asks=self._asks(state, kind) and not opened.reports,
         )
 
     # ---- what LIS02-A2 says of messages, and HL7 otherwise ----

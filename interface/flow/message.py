@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from interface.errors import LinkFrameError
 from interface.store.stored_messages import StoredFrame, StoredMessage
 from interface.wire.frames import parse_frame
@@ -25,9 +27,30 @@ def frame_text(frame: StoredFrame) -> bytes:
     return part_text(text, last, frame.start or 0, len(text) if frame.stop is None else frame.stop)
 
 
+def _text_of(frames: Sequence[StoredFrame], parts: Sequence[bytes]) -> bytes:
+    """As `wire.transmission.assemble`: ETX alone ends what the frames before left open."""
+    made = bytearray()
+    for frame, part in zip(frames, parts, strict=True):
+        made += part
+        if not part and made and made[-1] not in b"\r\n" and _is_etx_alone(frame):
+            made += b"\r"
+    return bytes(made)
+
+
+def _is_etx_alone(frame: StoredFrame) -> bool:
+    if frame.fn is None:
+        return False
+    try:
+        _, text, last = parse_frame(frame.bytes)
+    except LinkFrameError:
+        return False
+    return last and not text
+
+
 def message_text(message: StoredMessage) -> bytes:
     """All of the message, without its frames' envelopes."""
-    text = b"".join(map(frame_text, message.frames))
+    parts = list(map(frame_text, message.frames))
+    text = b"".join(parts) if all(parts) else _text_of(message.frames, parts)
     bare = message.protocol == "lis2" and bool(message.frames) and message.frames[-1].fn is None
     # Silence may stand for the end of an L record without frame; the digest has its CR as well.
     return text + b"\r" if bare and message.state == "complete" and text[-1:] not in (b"\r", b"\n") else text

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -119,6 +120,17 @@ class _Asked:
     text: bytes | None
 
 
+@contextmanager
+def _next_of(waiting: deque[_Message]) -> Iterator[_Message]:
+    """What is next; where the database is away meanwhile it waits as before."""
+    message = waiting.popleft()
+    try:
+        yield message
+    except BaseException:
+        waiting.appendleft(message)
+        raise
+
+
 def _utc() -> datetime:
     return datetime.now(UTC)
 
@@ -195,8 +207,9 @@ class LinkOutgoing:
         while connection.answers or connection.queries:
             await self._take_back(connection)
             if connection.answers:
-                message = connection.answers.popleft()
-                if await self._again(message):
+                with _next_of(connection.answers) as message:
+                    so = await self._again(message)
+                if so:
                     return message
                 continue
             asked = connection.queries[0]
@@ -268,10 +281,12 @@ class LinkOutgoing:
             return said
         async with self._database.transaction(self.link.organization_id) as database:
             message = await read_message(database, asked.message_id)
-            if message is None or message.settled is not None:
+            if message is None:
                 return []
             first = uuid7()
             answered = await self._answer(database, self.link, message, first, now)
+            if message.settled is not None and answered.settled:  # else what it reports beside was decided first
+                return []
             made: list[_Message] = []
             for at, (text, dispatches) in enumerate(zip(answered.texts, answered.dispatches, strict=True)):
                 sent = Sent(first if not at else uuid7(), text, dispatches, asked.message_id)
@@ -305,10 +320,12 @@ class LinkOutgoing:
         if self._speech is None:
             return None
         while self._loose:
-            message = self._loose.popleft()
-            if message.until is not None and self._now() > message.until:
-                await self._give_up(self._speech, message.sent)
-            elif await self._record_loose(message.sent):
+            with _next_of(self._loose) as message:
+                late = message.until is not None and self._now() > message.until
+                if late:
+                    await self._give_up(self._speech, message.sent)
+                so = not late and await self._record_loose(message.sent)
+            if so:
                 return message
         now = self._now()
         async with self._database.transaction(self.link.organization_id) as connection:

@@ -291,7 +291,9 @@ class FolderLink(Link):
     async def _move(self, seen: Seen, taken: Taken) -> None:
         """Out of the way, now that its bytes are safe. Where that fails it is tried again, and nothing stored again."""
         try:
-            await self._in_thread(lambda: _move(self._folder.path, seen.name, taken.refusal))
+            await self._in_thread(lambda: _move(self._folder.path, seen, taken.refusal))
+        except _Changed:  # what came meanwhile was not read: the file is taken again, whole
+            self._since.pop(seen, None)
         except FileNotFoundError:
             self._say(seen.name, "it was gone before it could be moved; what it held is stored")
         except OSError as error:
@@ -358,12 +360,22 @@ def _read(path: Path, seen: Seen) -> bytes:
     return data
 
 
-def _move(path: Path, name: str, refusal: str) -> None:
-    """To done/ or, with the reason beside it, to failed/. Nothing there is overwritten. Raises OSError."""
+def _move(path: Path, seen: Seen, refusal: str) -> None:
+    """To done/ or, with the reason beside it, to failed/. Nothing there is overwritten. Raises OSError, and _Changed
+    where it is not the file that was read any more."""
+    name = seen.name
+    if Seen.of(name, os.lstat(path / name)) != seen:
+        raise _Changed
     target = _free_name(path / (FAILED if refusal else DONE), name)
+    reason = target.with_name(target.name + ".reason")
     if refusal:
-        target.with_name(target.name + ".reason").write_text(refusal + "\n", encoding="utf-8")
+        reason.write_text(refusal + "\n", encoding="utf-8")
     os.rename(path / name, target)
+    now = os.lstat(target)  # it may have another inode there: not every file server keeps them
+    if (now.st_size, now.st_mtime_ns) != (seen.size, seen.changed_ns):  # in that very moment
+        os.rename(target, _free_name(path, name))
+        reason.unlink(missing_ok=True)
+        raise _Changed
 
 
 def _free_name(folder: Path, name: str) -> Path:

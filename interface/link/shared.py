@@ -158,6 +158,8 @@ class SharedPort(ListeningLink):
             else Member(spec, self.clock)
             for spec in specs
         )
+        for intake in self._intakes.values():
+            intake.keep_to(self.members)
         for task, session in self.sessions.items():
             intake = self._intakes.get(session.peer)
             if intake is not None and intake.current is not None and intake.current not in self.members:
@@ -253,6 +255,11 @@ class SharedIntake:
         if self.log is not None:
             self.log.end()
 
+    def keep_to(self, members: Sequence[Member]) -> None:
+        """Other links than these say nothing more on this connection."""
+        if self._outgoing is not None:
+            self._outgoing.keep_to(members)
+
     def frames(self, peer: str) -> FrameIntake:
         return SharedFrames(self)
 
@@ -324,8 +331,8 @@ class SharedOutgoing:
 
     async def take(self) -> Sending | None:
         """See `Outgoing`."""
-        for own in list(self._members.values()):
-            if (sending := await own.take()) is not None:
+        for member, own in list(self._members.items()):
+            if member in self._members and (sending := await own.take()) is not None:
                 self._taken = own
                 return sending
         return None
@@ -334,6 +341,11 @@ class SharedOutgoing:
         """See `Outgoing`."""
         own, self._taken = self._taken, None
         return await own.told(sending, delivered, reply, reason) if own is not None else None
+
+    def keep_to(self, members: Sequence[Member]) -> None:
+        """What another link has on the line is still told of (`told`); it is asked for nothing more."""
+        for member in [one for one in self._members if one not in members]:
+            self._members.pop(member).close()
 
     def close(self) -> None:
         """See `Outgoing`."""

@@ -487,6 +487,7 @@ class Journal:
         if self.available:
             self.available = False
             log.warning("journal cannot commit", action="journal.down", error=type(error).__name__)
+            self._arrived.set()  # a writer that rests is to look when it can again
         line.cut()
 
     def _came_back(self) -> None:

@@ -364,3 +364,19 @@ async def test_a_stop_cuts_a_file_that_does_not_end_and_it_stays(lis2: Drop) -> 
     await lis2.supervisor.stop(0.0)
     assert lis2.intake.ends == ["stop"]
     assert lis2.names() == ["one.astm"]
+
+
+async def test_what_is_written_while_a_file_is_committed_is_not_moved_unread(hl7: Drop) -> None:
+    """The instrument appends the next result to its file while the first is being committed."""
+    path = hl7.path / "results.hl7"
+    path.write_bytes(ONE)
+    await hl7.start()
+    hl7.intake.gate.clear()
+    await hl7.clock.advance(2.0)
+    await hl7.intake.until(1)  # read, and its commit is under way
+    with path.open("ab") as file:
+        file.write(TWO)
+    hl7.intake.gate.set()
+    await hl7.polled(2)
+    await hl7.poll(5)
+    assert TWO in hl7.intake.blocks, (hl7.names(), hl7.names("done"), hl7.intake.blocks)

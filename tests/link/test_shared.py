@@ -24,6 +24,7 @@ from interface.wire.mllp import encode
 from interface.wire.wirelog import Came, Left, Noted, decode
 from tests.e2e.daemon import free_ports
 from tests.link.bench import ACK, ENQ, EOT, NAK, PATIENCE_S, Analyzer, FakeClock, RecordingIntake, settings, settle
+from tests.link.speaking import Saying, sending
 
 XN, CA = b"H|\\^&|||XN-10^01^123\r", b"H|\\^&|||CA-600^02\r"
 L = b"L|1|N\r"
@@ -479,3 +480,19 @@ def test_all_that_a_match_asks_for_must_be_so(match: Match, fit: bool) -> None:
     for host in ("10.1.2.3", "::ffff:10.1.2.3"):
         assert fits(match, Sender("XN-10", "LAB", host)) is fit
     assert not fits(Match(peer="10.0.0.0/8"), Sender("", "", "unknown"))
+
+
+async def test_a_link_that_went_says_nothing_more_on_a_port_that_stays() -> None:
+    async with port(intake=Saying) as made:
+        analyzer = await made.analyzer()
+        await session(analyzer, CA, L)  # the connection is ca's; its session is over
+        await settle()
+        await made.supervisor.apply([made.specs[0]], 0.0)  # SIGHUP: ca is taken out of the configuration
+        assert isinstance(made.ca, Saying)
+        made.ca.todo.append(sending(1, b"H|\\^&\rO|1|S-1\rL|1|N\r"))
+        made.ca.due()
+        await settle()
+        await settle()
+        assert bytes(analyzer.stream._unread) == b""
+        assert made.ca.closed == 1
+        await analyzer.stream.close()

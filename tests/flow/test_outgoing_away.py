@@ -1,0 +1,66 @@
+"""What a link has to say is not forgotten, and results beside a query keep their turn, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from interface.errors import StoreUnavailable
+from interface.store import dispatch
+from tests.flow.laboratory import Laboratory, laboratory, message
+from tests.flow.test_outgoing import line, orders
+
+
+@pytest.fixture
+async def lab(database_url: str) -> AsyncIterator[Laboratory]:
+    async with laboratory(database_url, "generic_lis2") as made:
+        yield made
+
+
+async def away(*_: object) -> None:
+    raise StoreUnavailable("the database is away")
+
+
+async def test_an_answer_waits_while_the_database_is_away(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with line(lab) as at:
+        await lab.order("S-1", "GLU")
+        await lab.order("S-2", "GLU", patient_id="P-2")
+        await at.ask("S-1", "S-2")
+        assert [one[0] for one in orders(await at.deliver())] == ["S-1"]
+        with monkeypatch.context() as broken:
+            broken.setattr(dispatch, "lock", away)
+            with pytest.raises(StoreUnavailable):
+                await at.out.take()
+        assert [one[0] for one in orders(await at.take())] == ["S-2"]
+
+
+async def test_so_does_one_that_met_contention(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with line(lab) as at:
+        await lab.order("S-1", "GLU")
+        await at.ask("S-1")
+        first = await at.fail("contention")
+        with monkeypatch.context() as broken:
+            broken.setattr(dispatch, "lock", away)
+            with pytest.raises(StoreUnavailable):
+                await at.out.take()
+        assert await at.take() == first
+
+
+OLD, NEW = "R|1|^^^2345-7|5.1|mmol/L||N||F", "R|1|^^^2345-7|7.9|mmol/L||N||F"
+
+
+async def test_results_beside_a_query_are_decided_before_what_comes_after_them(lab: Laboratory) -> None:
+    """The query alone is left to who answers it (`QUERY_HELD_S`)."""
+    async with line(lab) as at:
+        await lab.order("S-1", "GLU")
+        await lab.order("S-2", "GLU", patient_id="P-2")
+        await at.ask("S-1", more=("P|1", "O|1|S-2||^^^2345-7", OLD))
+        await lab.settle()
+        assert await lab.owner.fetchval("select count(*) from lab.result") == 1
+        assert [one[0] for one in orders(await at.deliver())] == ["S-1"]
+        await lab.send(message("P|1", "O|1|S-2||^^^2345-7", NEW))
+        await lab.settle()
+        rows = await lab.owner.fetch("select raw_value from lab.result_version order by id")
+        assert [row["raw_value"] for row in rows] == ["5.1", "7.9"]
+        assert await lab.owner.fetchval("select count(*) from lab.queue") == 0
