@@ -284,7 +284,7 @@ class Transmission:
             bytes=opened.bytes,
             again=self._taken.again(digest),
             # What it reports beside its query is decided in its turn: nothing that comes later may be decided before.
-            asks=self._asks(state, kind) and not opened.reports,
+            asks=self._asks(state, kind) and not self._reports(opened),
         )
 
     # ---- what LIS02-A2 says of messages, and HL7 otherwise ----
@@ -314,6 +314,9 @@ class Transmission:
     def _is_query(self, kind: str) -> bool:
         return kind == "query"
 
+    def _reports(self, opened: _Open) -> bool:
+        return opened.reports
+
 
 class Hl7Transmission(Transmission):
     """The same for HL7 in LIS01-A2 frames: nothing ends a message but the next MSH, or EOT behind a last frame."""
@@ -337,6 +340,9 @@ class Hl7Transmission(Transmission):
 
     def _is_query(self, kind: str) -> bool:
         return kind in self._context.driver.query.message_types
+
+    def _reports(self, opened: _Open) -> bool:
+        return False  # its queries are messages of their own; RCP is no result
 
 
 def _not_twice(row: MessageRow, before: Iterable[MessageRow]) -> MessageRow:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 
 from interface.errors import StoreUnavailable
+from interface.flow.frames import Hl7Transmission
+from interface.link.intake import ReceivedFrame
 from interface.store import dispatch
+from interface.wire.frames import build_frame, parse_frame
 from tests.flow.laboratory import Laboratory, laboratory, message
 from tests.flow.test_outgoing import line, orders
 
@@ -64,3 +68,15 @@ async def test_results_beside_a_query_are_decided_before_what_comes_after_them(l
         rows = await lab.owner.fetch("select raw_value from lab.result_version order by id")
         assert [row["raw_value"] for row in rows] == ["5.1", "7.9"]
         assert await lab.owner.fetchval("select count(*) from lab.queue") == 0
+
+
+async def test_a_query_of_hl7_in_frames_is_left_to_who_answers_it(database_url: str) -> None:
+    """Its RCP is no result."""
+    asked = b"MSH|^~\\&|GX|LAB|||20260102030405||QBP^Z03|Q1|P|2.5\rQPD|Z03^HOST QUERY|T1|S-1\rRCP|I\r"
+    async with laboratory(database_url, "cepheid_genexpert_hl7") as lab:
+        transmission = Hl7Transmission(lab.context, lab.journal, "", lambda: datetime.now(UTC), lambda *_: None)
+        raw = build_frame(1, asked, True)
+        fn, body, last = parse_frame(raw)
+        await transmission.frame(ReceivedFrame(fn, raw, body, last))
+        await transmission.end("eot")
+        assert await lab.owner.fetchval("select not_before > now() + interval '1 minute' from lab.queue")
