@@ -176,7 +176,7 @@ def _seen_by(audience: Audience) -> Audience:
 async def current(connection: Connection, order_id: UUID, audience: Audience) -> StoredReport | None:
     """The version that says what the order's records say now, made if need be; None while there is nothing to tell."""
     found = await rows.get_version(connection, order_id, audience)
-    if found is not None and not await rows.is_due(connection, order_id):
+    if found is not None and not await rows.is_due(connection, order_id, found.version):
         return found
     await refresh(connection, order_id, audience)
     return await rows.get_version(connection, order_id, audience)

@@ -287,7 +287,8 @@ class Attached:
 _ATTACHED = """
 select distinct on (p.order_id) p.id, p.order_id, p.version, p.status, p.created_at, p.preliminary, p.paper,
        p.language, f.sha1, f.size, p.digest,
-       exists (select from lab.report_due d where d.order_id = p.order_id) as due
+       exists (select from lab.report_due d where d.order_id = p.order_id)
+           or exists (select from lab.report n where n.order_id = p.order_id and n.version > p.version) as due
 from lab.report p
 left join lab.report_file f on f.report_id = p.id and f.paper = p.paper and f.language = p.language
 where p.order_id = any($1::uuid[]) and ($2 or not p.preliminary)
@@ -296,7 +297,7 @@ order by p.order_id, p.version desc
 
 
 async def attached(connection: Connection, order_ids: Sequence[UUID], audience: Audience) -> dict[UUID, Attached]:
-    """The newest version of each of these orders."""
+    """The newest version of each of these orders; `due` also where others may see a newer one."""
     found = {}
     for row in await connection.fetch(_ATTACHED, list(order_ids), _preliminary(audience)) if order_ids else ():
         said = dict(row.items())
@@ -309,8 +310,15 @@ async def attached(connection: Connection, order_ids: Sequence[UUID], audience: 
 # ---- orders to be looked at -----------------------------------------------------------------------------------------
 
 
-async def is_due(connection: Connection, order_id: UUID) -> bool:
-    return bool(await connection.fetchval("select exists (select from lab.report_due where order_id = $1)", order_id))
+async def is_due(connection: Connection, order_id: UUID, version: int) -> bool:
+    """Whether the order's records may say something else than this version: they have changed, or there is a newer one,
+    which was made for those who see preliminary results too."""
+    due: bool = await connection.fetchval(
+        """select exists (select from lab.report_due where order_id = $1)
+            or exists (select from lab.report where order_id = $1 and version > $2)""",
+        order_id, version,
+    )  # fmt: skip
+    return due
 
 
 async def due_orders(connection: Connection, limit: int) -> list[UUID]:

@@ -58,7 +58,9 @@ async def contents(laboratory: Laboratory, order_id: UUID, audience: Audience = 
 
 async def due(laboratory: Laboratory, order_id: UUID) -> bool:
     async with transaction(laboratory) as connection:
-        return await rows.is_due(connection, order_id)
+        return bool(
+            await connection.fetchval("select exists (select from lab.report_due where order_id = $1)", order_id)
+        )
 
 
 async def done(laboratory: Laboratory, step: Callable[..., Awaitable[Any]], *arguments: Any, **more: Any) -> Any:
@@ -353,3 +355,22 @@ async def test_an_order_that_is_not_there_has_no_report(laboratory: Laboratory) 
             async with transaction(laboratory) as connection:
                 await reports.pdf_of(connection, wanted, EMR, version=version)
         assert caught.value.status == 404
+
+
+async def test_a_correction_told_beside_a_preliminary_is_told_when_preliminary_is_shown_no_more(
+    laboratory: Laboratory,
+) -> None:
+    placed = await laboratory.order()
+    result_id = await laboratory.result(placed, "13.50")
+    await done(laboratory, review.release, result_id)
+    await contents(laboratory, placed.id, EARLY)  # [api] preliminary = "visible"; version 1
+    await done(laboratory, review.correct, result_id, NewValue("9.10"), "wrong tube")
+    await laboratory.result(placed, "5.0")  # preliminary, beside it
+    assert [one.preliminary for one in await contents(laboratory, placed.id, EARLY)] == [False, True]
+    async with transaction(laboratory) as connection:  # the daemon starts again with preliminary = "hidden"
+        assert await reports.attached(connection, [placed.id], EMR) == {}
+        now = await reports.version_of(connection, placed.id, EMR)
+        content = await reports.content_of(connection, now)
+        [one] = (await reports.attached(connection, [placed.id], EMR)).values()
+    assert [line.value for line in content.lines] == ["9.10"]
+    assert one.report.version == now.version
