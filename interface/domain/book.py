@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from interface.domain.facts import Subject
-from interface.domain.intervals import Selection, has_critical, possible_days, select
+from interface.domain.intervals import Selection, possible_days, select, together
 from interface.domain.model import CodeMapping, HoldReason, Interval, LabTest, Step
 
 if TYPE_CHECKING:
@@ -48,12 +48,6 @@ class Limits:
 
 
 NO_LIMITS = Limits(Selection())
-# What applies depends on the instant of collection, which is not known; by whether an interval and critical limits may.
-_OPEN = {
-    (unsure, critical): Limits(Selection(unsure=unsure, critical_unsure=critical))
-    for unsure in (False, True)
-    for critical in (False, True)
-}
 
 
 class Book:
@@ -68,7 +62,7 @@ class Book:
         self.methods = frozenset([one.method for several in catalogue.intervals.values() for one in several])
         self.plans: dict[str, dict[str, Plan]] = {}  # by the type of the specimen, then code
         self._bands: dict[Band, dict[str, Limits]] = {}
-        self._limits: dict[tuple[str, str, str, str], Limits] = {}
+        self._limits: dict[tuple[str, str, str, str, bool, bool], Limits] = {}
         self._marks = _Marks(one for several in catalogue.intervals.values() for one in several)
 
     def people(self, subjects: tuple[Subject, ...]) -> dict[str, Limits]:
@@ -86,17 +80,18 @@ class Book:
         return self._marks.between(first, last) > 1
 
     def limits(self, test: LabTest, method: str, subjects: tuple[Subject, ...]) -> Limits:
-        """The interval at collection. When that time is unknown: the one that applies whenever it may have been."""
+        """The interval at collection. When that time is unknown: the one that applies whenever it may have been, and
+        the critical limits that apply whenever it may have been."""
         intervals = self._catalogue.intervals.get(test.id, ())
         if not intervals:
             return NO_LIMITS
         found = [select(intervals, subject, method=method, analyzer=self.analyzer) for subject in subjects]
-        if not all(one == found[0] for one in found):
-            unsure = any(one.unsure or one.interval is not None for one in found)
-            critical = [one.critical for one in found if one.critical is not None]
-            return _OPEN[unsure, any(one.critical_unsure for one in found) or any(map(has_critical, critical))]
         chosen = found[0]
-        key = (test.id, _id(chosen.interval), _id(chosen.critical), " ".join(one.id for one in chosen.ambiguous))
+        if not all(one == chosen for one in found):
+            chosen = together(found)
+        several = " ".join([one.id for one in chosen.ambiguous + chosen.possible])
+        unsure, critical_unsure = chosen.unsure, chosen.critical_unsure
+        key = (test.id, _id(chosen.interval), _id(chosen.critical), several, unsure, critical_unsure)
         known = self._limits.get(key)
         if known is None or known.selection != chosen:
             known = self._limits[key] = Limits(chosen)

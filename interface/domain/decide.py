@@ -13,8 +13,8 @@ from functools import lru_cache
 from interface.domain.book import NO_LIMITS, Limits, Plan
 from interface.domain.catalogue import Catalogue
 from interface.domain.decision_context import RULES, DecisionContext
-from interface.domain.flags import DEFAULT_RULE, Evaluation, evaluate
-from interface.domain.intervals import Selection
+from interface.domain.flags import CRITICAL, DEFAULT_RULE, Evaluation, evaluate, evaluate_each
+from interface.domain.intervals import Selection, has_critical
 from interface.domain.matching import Match
 from interface.domain.model import (
     CodeMapping,
@@ -419,36 +419,60 @@ def _rounded(
 
 
 def _judged(selection: Selection, draft: _Draft) -> None:
-    """Put the reference interval and the flags into the draft."""
+    """Put the reference interval, the critical limits and the flags into the draft."""
     draft.unsure, draft.critical_unsure = selection.unsure, selection.critical_unsure
+    interval, critical = selection.interval, selection.critical
+    possible: tuple[Interval, ...] = selection.possible if critical is None else ()
     if selection.ambiguous:
         ids = " ".join(one.id for one in selection.ambiguous)
         draft.add("interval", "several apply", holds=(HoldReason.AMBIGUOUS_INTERVAL,), intervals=ids)
-        return
-    interval, critical = selection.interval, selection.critical
     try:
         interval = interval and _in_unit(interval, draft.unit)
         critical = critical and _in_unit(critical, draft.unit)
+        possible = tuple([_in_unit(one, draft.unit) for one in possible])
     except UnknownUnit as error:
-        ids = " ".join(dict.fromkeys(one.id for one in (selection.interval, selection.critical) if one))
+        rows = [selection.interval, selection.critical, *selection.possible]
+        ids = " ".join(dict.fromkeys(one.id for one in rows if one and one.id))
         draft.add("interval", error.text, holds=(HoldReason.UNKNOWN_UNIT,), interval=ids)
         return
-    if interval is None:
-        draft.add("interval", "none applies", verdict="none")
-    else:
-        draft.low, draft.high = interval.low, interval.high
-        draft.reference = interval.text or reference_text(interval.low, interval.high)
-        words = draft.reference or "no limits"
-        if interval.method:
-            draft.add("interval", words, version=interval.id, method=interval.method)
-        else:
-            draft.add("interval", words, version=interval.id)
+    if interval is not None:
+        _referred(interval, draft)
+    elif not selection.ambiguous:
+        text = "which one applies is not known" if selection.unsure else "none applies"
+        draft.add("interval", text, verdict="none")
     if critical is not None:
         draft.critical_low, draft.critical_high = critical.critical_low, critical.critical_high
-        if selection.critical is not selection.interval:
-            words = reference_text(critical.critical_low, critical.critical_high)
-            draft.add("critical", words or "no limits", version=critical.id)
-    _flagged(evaluate(draft.value, interval, critical), draft)
+    if selection.possible or (critical is not None and selection.critical is not selection.interval):
+        _limited(selection, critical, possible, draft)
+    judged = evaluate_each(draft.value, possible) if possible else evaluate(draft.value, interval, critical)
+    _flagged(judged, draft)
+
+
+def _referred(interval: Interval, draft: _Draft) -> None:
+    """Put the interval into the draft."""
+    draft.low, draft.high = interval.low, interval.high
+    draft.reference = interval.text or reference_text(interval.low, interval.high)
+    words = draft.reference or "no limits"
+    if interval.method:
+        draft.add("interval", words, version=interval.id, method=interval.method)
+    else:
+        draft.add("interval", words, version=interval.id)
+
+
+def _limited(selection: Selection, critical: Interval | None, possible: tuple[Interval, ...], draft: _Draft) -> None:
+    """Say which critical limits count, or between which it is not known."""
+    words = " or ".join(dict.fromkeys([_critical_text(one) for one in (possible if critical is None else (critical,))]))
+    if not selection.possible and critical is not None:
+        draft.add("critical", words, version=critical.id)
+        return
+    ids = " ".join(one.id for one in selection.possible if one.id)
+    draft.add("critical", words, verdict="ok" if critical is not None else "none", intervals=ids)
+
+
+def _critical_text(one: Interval) -> str:
+    if not has_critical(one):
+        return "no limits"
+    return reference_text(one.critical_low, one.critical_high) or ", ".join(one.critical_values)
 
 
 def _flagged(judged: Evaluation, draft: _Draft) -> None:
@@ -456,7 +480,9 @@ def _flagged(judged: Evaluation, draft: _Draft) -> None:
     if not judged.flags and not judged.holds:
         return
     words = " ".join(judged.flags)
-    text = "cannot be judged for certain" if judged.holds else "against the reference interval"
+    text = "against the reference interval" if CRITICAL.isdisjoint(judged.flags) else "against the critical limits"
+    if judged.holds:
+        text = "cannot be judged for certain"
     if judged.display:
         draft.add("flag", text, holds=judged.holds, verdict=words, display=judged.display, origin=DEFAULT_RULE)
     else:

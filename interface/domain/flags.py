@@ -7,6 +7,7 @@ laboratory's lists of words.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from functools import lru_cache
 
@@ -66,6 +67,15 @@ def evaluate(value: Value, interval: Interval | None, critical: Interval | None 
         flag = ({-1: LOW, 0: NORMAL, 1: HIGH}[ordinary],)
     holds = (HoldReason.AMBIGUOUS_INTERVAL,) if extreme is None or ordinary is None else ()
     return Evaluation((*scale, *flag), holds, _rule_of_thumb(value, ordinary, low, high, critical_low, critical_high))
+
+
+def evaluate_each(value: Value, rows: Iterable[Interval]) -> Evaluation:
+    """By rows of which one gives the critical limits, and it is not known which: only what all of them say is said."""
+    said = [evaluate(value, None, row) for row in rows]
+    if all(one == said[0] for one in said):
+        return said[0]
+    surely = tuple([flag for flag in said[0].flags if flag not in CRITICAL])
+    return Evaluation(surely, (HoldReason.AMBIGUOUS_INTERVAL,))
 
 
 def _rule_of_thumb(

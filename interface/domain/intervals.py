@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from interface.domain.facts import Subject
@@ -10,6 +10,7 @@ from interface.domain.model import Interval, IntervalUse, Sex
 from interface.domain.record import record
 
 _ENDLESS_H = 1 << 40
+_NO_LIMITS = Interval("", "", "")
 _TOLD_APART = (Sex.FEMALE, Sex.MALE)
 
 
@@ -18,8 +19,9 @@ class Selection:
     """The interval that applies, or None; `ambiguous` names those between which nothing decides.
 
     `critical`: the row whose critical limits count, which is the interval itself unless a row of critical limits
-    applies. `unsure`: there is no interval because of what is not known (sex, age, …): with it one might apply;
-    `critical_unsure`: so with the critical limits.
+    applies. `possible`: where it is not known which row that is, those that it may be; where all of them give the same
+    critical limits, `critical` is one of them. `unsure`: there is no interval because of what is not known (sex, age,
+    …): with it one might apply; `critical_unsure`: so with the critical limits.
     """
 
     interval: Interval | None = None
@@ -27,6 +29,7 @@ class Selection:
     critical: Interval | None = None
     unsure: bool = False
     critical_unsure: bool = False
+    possible: tuple[Interval, ...] = ()
 
 
 def select(intervals: Iterable[Interval], subject: Subject, *, method: str = "", analyzer: str = "") -> Selection:
@@ -45,13 +48,13 @@ def select(intervals: Iterable[Interval], subject: Subject, *, method: str = "",
         else:
             others.append(interval)
     chosen, left = _most_specific(reference)
-    if left:
-        return Selection(None, left, None, True, True)
-    limits, left = _most_specific(critical)
-    if left:
-        return Selection(None, left, None, True, True)
-    if limits is None and chosen is not None and chosen.use is IntervalUse.BOTH:
+    limits, several = _most_specific(critical)
+    possible: tuple[Interval, ...] = ()
+    if several or (left and limits is None):
+        limits, possible = _critical_of(several or left)
+    elif limits is None and chosen is not None and chosen.use is IntervalUse.BOTH:
         limits = chosen
+    ambiguous = left or several
     known = chosen is not None, limits is not None and has_critical(limits)
     unsure = [
         (one.use is not IntervalUse.CRITICAL, has_critical(one))
@@ -59,10 +62,33 @@ def select(intervals: Iterable[Interval], subject: Subject, *, method: str = "",
         if _may_apply(one, subject, method, analyzer)
     ]
     return Selection(
-        chosen, (), limits,
-        not known[0] and any(reference for reference, _ in unsure),
-        not known[1] and any(critical for _, critical in unsure),
+        None if ambiguous else chosen, ambiguous, limits,
+        bool(ambiguous) or (not known[0] and any(reference for reference, _ in unsure)),
+        not known[1] and (bool(possible) or any(critical for _, critical in unsure)),
+        possible,
     )  # fmt: skip
+
+
+def together(found: Sequence[Selection]) -> Selection:
+    """What is certain where it is not known which of these is the right one: no interval, and the critical limits only
+    as far as each of them gives some."""
+    rows = {row.id: row for one in found for row in one.possible or (one.critical or _NO_LIMITS,)}
+    limits, possible = _critical_of(tuple(rows.values()))
+    unsure = any(one.unsure or one.interval is not None for one in found)
+    critical_unsure = limits is None and (bool(possible) or any(one.critical_unsure for one in found))
+    return Selection(None, (), limits, unsure, critical_unsure, possible)
+
+
+def _critical_of(rows: tuple[Interval, ...]) -> tuple[Interval | None, tuple[Interval, ...]]:
+    """The critical limits that count whichever of these rows applies, and the rows where there are several."""
+    if not any(map(has_critical, rows)):
+        return None, ()
+    same = len({_critical(one) for one in rows}) == 1
+    return rows[0] if same else None, rows if len(rows) > 1 else ()
+
+
+def _critical(one: Interval) -> tuple[object, ...]:
+    return (one.unit, one.critical_low, one.critical_high, one.critical_values) if has_critical(one) else ()
 
 
 def has_critical(one: Interval) -> bool:

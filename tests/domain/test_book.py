@@ -83,7 +83,7 @@ def test_people_share_limits_only_where_no_interval_tells_them_apart() -> None:
             shared, alone = decided(one, of), decided(one, of, replace(CATALOGUE))
             assert shared == alone, (at, sex, kind, pregnant, weeks)
             texts.add((shared.reference, shared.critical_high))
-    assert len(texts) == 8
+    assert len(texts) == 10
 
 
 def test_analyzers_share_limits_only_where_no_interval_tells_them_apart() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from interface.domain.flags import evaluate
+from interface.domain.flags import evaluate, evaluate_each
 from interface.domain.model import Comparator, HoldReason, Interval, IntervalUse, Value, ValueKind
 
 HOLD = (HoldReason.AMBIGUOUS_INTERVAL,)
@@ -192,3 +192,14 @@ def test_a_word_in_no_list_is_not_judged_where_no_normal_ones_are_named() -> Non
         (),
         (),
     )
+
+
+def test_of_several_rows_only_what_all_of_them_say_is_said() -> None:
+    wider, turned = interval(None, None, ("2", "7")), interval(None, None, ("10", None))
+    for value, flags, holds in (
+        ("8", ("HH",), ()), ("6.8", (), HOLD), ("4", (), ()), ("1", ("LL",), ()), (">8", (">", "HH"), ()),
+        (">6.8", (">",), HOLD),
+    ):  # fmt: skip
+        found = evaluate_each(number(value), (POTASSIUM, wider))
+        assert (found.flags, found.holds) == (flags, holds)
+    assert evaluate_each(number("8"), (POTASSIUM, turned)).holds == HOLD

@@ -1,0 +1,112 @@
+"""What is certain of a value is said: critical limits where the interval is not known."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from interface.domain.model import HoldReason, ResultStatus
+from interface.domain.views import ResultView
+from interface.flow.review import release
+from interface.store.ids import uuid7
+from tests.flow.laboratory import Laboratory, laboratory
+from tests.flow.rulebook import sent
+
+OF = "(select id from lab.test where code = $2 and organization_id = $1)"
+CRITICAL: dict[str, object] = {"critical_low": 2.5, "critical_high": 6.5}
+
+
+async def only(lab: Laboratory) -> ResultView:
+    [found] = await lab.results()
+    return found
+
+
+async def measured(lab: Laboratory, code: str, value: str) -> ResultView:
+    records = [one.replace("|19800501|", "||") for one in sent("S-1", {code: value})]
+    await lab.send(records)
+    await lab.settle()
+    return await only(lab)
+
+
+async def intervals(lab: Laboratory, code: str, *rows: dict[str, object]) -> None:
+    """These and no others."""
+    gone = f"delete from lab.reference_interval where test_id = {OF}"  # noqa: S608 - constants
+    await lab.owner.execute(gone, lab.organization_id, code)
+    for row in rows:
+        names = "".join(f", {name}" for name in row)
+        places = "".join(f", ${at}" for at in range(4, 4 + len(row)))
+        added = (
+            f"insert into lab.reference_interval (id, organization_id, test_id, unit{names})"  # noqa: S608 - constants
+            f" select $3, $1, {OF}, coalesce((select unit from lab.test where id = {OF}), ''){places}"
+        )
+        await lab.owner.execute(added, lab.organization_id, code, uuid7(), *row.values())
+
+
+async def of_unknown_collection(lab: Laboratory, born: date, at: datetime) -> None:
+    await lab.order("S-1", "K", at=at, birth_date=born)
+    await lab.owner.execute("update lab.specimen set collected_at = null")
+
+
+async def tasks(lab: Laboratory) -> int:
+    text = "select count(*) from lab.critical_notification where organization_id = $1"
+    found: int = await lab.owner.fetchval(text, lab.organization_id)
+    return found
+
+
+async def test_critical_limits_count_on_both_sides_of_a_change_of_the_interval(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        now = datetime.now(UTC) - timedelta(minutes=5)
+        since = now - timedelta(days=1)
+        same = {"high": 5.1} | CRITICAL
+        await intervals(
+            lab, "K", same | {"low": 3.5, "valid_to": since}, same | {"low": 3.6, "valid_from": since}
+        )  # fmt: skip
+        await of_unknown_collection(lab, date(1980, 5, 1), now)
+        found = await measured(lab, "K", "8.1")
+        assert (found.flags, found.low, await tasks(lab)) == (("HH",), None, 1)
+        assert (await lab.release(found.id)).status is ResultStatus.FINAL
+        assert await tasks(lab) == 1
+
+
+async def test_critical_limits_count_on_both_sides_of_an_age(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        now = datetime.now(UTC) - timedelta(minutes=5)
+        await intervals(
+            lab, "K", {"age_high_d": 7, "low": 3.9, "high": 6.0, "use": "reference"},
+            {"age_low_d": 7, "low": 3.5, "high": 5.1, "use": "reference"}, CRITICAL | {"use": "critical"},
+        )  # fmt: skip
+        await of_unknown_collection(lab, now.date() - timedelta(days=10), now)
+        assert (await measured(lab, "K", "8.1")).flags == ("HH",)
+        assert await tasks(lab) == 1
+
+
+@pytest.mark.parametrize(("value", "flags", "held"), [("8.1", ("HH",), False), ("7.0", (), True), ("4.0", (), False)])
+async def test_what_is_critical_at_some_ages_only_is_held(
+    database_url: str, value: str, flags: tuple[str, ...], held: bool
+) -> None:
+    async with laboratory(database_url) as lab:
+        now = datetime.now(UTC) - timedelta(minutes=5)
+        both: dict[str, object] = {"low": 3.5, "high": 5.1, "critical_low": 2.5}
+        await intervals(
+            lab, "K", both | {"age_high_d": 7, "critical_high": 7.5}, both | {"age_low_d": 7, "critical_high": 6.5}
+        )
+        await of_unknown_collection(lab, now.date() - timedelta(days=10), now)
+        found = await measured(lab, "K", value)
+        assert (found.flags, found.held) == (flags, (HoldReason.AMBIGUOUS_INTERVAL,) if held else ())
+        assert await tasks(lab) == len(flags)
+
+
+async def test_critical_limits_count_beside_intervals_between_which_nothing_decides(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await intervals(
+            lab, "K", {"sex": "female", "low": 3.4, "high": 4.4, "use": "reference"},
+            {"age_low_d": 36 * 365, "low": 3.6, "high": 5.1, "use": "reference"}, CRITICAL | {"use": "critical"},
+        )  # fmt: skip
+        await lab.order("S-1", "K")
+        found = await measured(lab, "K", "8.1")
+        assert (found.flags, found.held) == (("HH",), (HoldReason.AMBIGUOUS_INTERVAL,))
+        assert await tasks(lab) == 1
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await release(connection, lab.director, found.id, accept_hold=True, comment="a second specimen")
+        assert ((await only(lab)).flags, await tasks(lab)) == (("HH",), 1)
