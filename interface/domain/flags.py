@@ -2,7 +2,7 @@
 
 Limits are inclusive: a value on a limit is normal, and not critical. A value with a comparator is judged as the set of
 all values it may stand for, and only what holds for the whole set is said. What is not a number is judged by the
-laboratory's lists of words.
+laboratory's lists of words, and so is a number where there are such lists: a grade is sent as one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from interface.domain.model import Comparator, HoldReason, Interval, IntervalUse, Value, ValueKind
 from interface.domain.record import record
+from interface.domain.values import parse_value
 
 NORMAL, LOW, HIGH, CRITICAL_LOW, CRITICAL_HIGH = "N", "L", "H", "LL", "HH"
 ABNORMAL, CRITICAL_WORD = "A", "AA"
@@ -22,7 +23,7 @@ CRITICAL = frozenset({CRITICAL_LOW, CRITICAL_HIGH, CRITICAL_WORD})
 DEFAULT_RULE = "default_rule"
 
 _BELOW = frozenset({Comparator.LT, Comparator.LE})
-_WORDS = frozenset({ValueKind.TEXT, ValueKind.CODED})
+_WORDS = frozenset({ValueKind.TEXT, ValueKind.CODED, ValueKind.RATIO, ValueKind.RANGE, ValueKind.TIME})
 _HALF, _THREE_HALVES = Decimal("0.5"), Decimal("1.5")
 
 
@@ -50,6 +51,22 @@ def evaluate(value: Value, interval: Interval | None, critical: Interval | None 
         return _word(value.text, interval, critical)
     if value.kind is not ValueKind.NUMERIC or value.number is None:
         return Evaluation()
+    if _listed(interval, critical):
+        return _listed_number(value, interval, critical)
+    return _number(value, interval, critical)
+
+
+def evaluate_each(value: Value, rows: Iterable[Interval]) -> Evaluation:
+    """By rows of which one gives the critical limits, and it is not known which: only what all of them say is said."""
+    said = [evaluate(value, None, row) for row in rows]
+    if all(one == said[0] for one in said):
+        return said[0]
+    surely = tuple([flag for flag in said[0].flags if flag not in CRITICAL])
+    return Evaluation(surely, (HoldReason.AMBIGUOUS_INTERVAL,))
+
+
+def _number(value: Value, interval: Interval | None, critical: Interval | None) -> Evaluation:
+    """By the limits."""
     scale = _off_scale(value.comparator)
     extreme: int | None = 0
     ordinary: int | None = 0
@@ -69,13 +86,24 @@ def evaluate(value: Value, interval: Interval | None, critical: Interval | None 
     return Evaluation((*scale, *flag), holds, _rule_of_thumb(value, ordinary, low, high, critical_low, critical_high))
 
 
-def evaluate_each(value: Value, rows: Iterable[Interval]) -> Evaluation:
-    """By rows of which one gives the critical limits, and it is not known which: only what all of them say is said."""
-    said = [evaluate(value, None, row) for row in rows]
-    if all(one == said[0] for one in said):
-        return said[0]
-    surely = tuple([flag for flag in said[0].flags if flag not in CRITICAL])
-    return Evaluation(surely, (HoldReason.AMBIGUOUS_INTERVAL,))
+def _listed(interval: Interval | None, critical: Interval | None) -> bool:
+    if critical is not None and critical.critical_values:
+        return True
+    return interval is not None and bool(interval.normal_values or interval.abnormal_values)
+
+
+def _listed_number(value: Value, interval: Interval | None, critical: Interval | None) -> Evaluation:
+    """By the lists, and by the limits where no list has it; what the critical limits say, no list takes away."""
+    word = _word(f"{value.comparator or ''}{value.text}", interval, critical)
+    critically = _number(value, None, critical)
+    if CRITICAL_WORD in word.flags:
+        return Evaluation((*_off_scale(value.comparator), CRITICAL_WORD))
+    if not CRITICAL.isdisjoint(critically.flags):
+        return critically
+    limited = interval is not None and (interval.low, interval.high) != (None, None)
+    if word.flags or (word.holds and not limited):
+        return Evaluation((*critically.flags, *word.flags), critically.holds or word.holds)
+    return _number(value, interval, critical)
 
 
 def _rule_of_thumb(
@@ -112,7 +140,15 @@ def _word(text: str, interval: Interval | None, critical: Interval | None) -> Ev
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
+    """A word without regard to case and spacing; a number or a titre is one word however it is written (`4`, `4.0`)."""
+    word = " ".join(text.split()).casefold()
+    value = parse_value(word.replace("/", ":"))
+    if value.kind is ValueKind.RATIO:
+        return f"{value.comparator or ''}{value.numerator}:{value.denominator}"
+    if value.kind is not ValueKind.NUMERIC or value.number is None:
+        return word
+    digits = f"{abs(value.number) if not value.number else value.number:f}"
+    return f"{value.comparator or ''}{digits.rstrip('0').rstrip('.') if '.' in digits else digits}"
 
 
 @lru_cache(maxsize=1024)

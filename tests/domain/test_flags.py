@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from interface.domain.flags import evaluate, evaluate_each
 from interface.domain.model import Comparator, HoldReason, Interval, IntervalUse, Value, ValueKind
+from interface.domain.values import parse_structured, parse_value
 
 HOLD = (HoldReason.AMBIGUOUS_INTERVAL,)
 
@@ -194,6 +195,60 @@ def test_a_word_in_no_list_is_not_judged_where_no_normal_ones_are_named() -> Non
     )
 
 
+GRADES = replace(
+    interval(None, None), normal_values=("negative", "1"), abnormal_values=("2", "+3"), critical_values=("4", "1:640")
+)
+
+
+@pytest.mark.parametrize(
+    ("sent", "flags", "held"),
+    [
+        ("4", ("AA",), False), ("4.0", ("AA",), False), ("3", ("A",), False), ("1", ("N",), False), ("5", (), True),
+        ("<1", ("<",), True), ("1:640", ("AA",), False), ("1 : 640", ("AA",), False), ("1:320", (), True),
+        (">1:640", (), True), ("Negative", ("N",), False),
+    ],
+)  # fmt: skip
+def test_numbers_and_titres_are_judged_by_the_lists_too(sent: str, flags: tuple[str, ...], held: bool) -> None:
+    found = evaluate(parse_value(sent), GRADES)
+    assert (found.flags, bool(found.holds)) == (flags, held)
+    assert evaluate(parse_value(sent), replace(GRADES, normal_values=())).holds == ()
+
+
+def test_a_list_may_have_a_comparator_and_names_it_once() -> None:
+    listed = replace(GRADES, critical_values=("> 1:640", ">= 5", "1/320"))
+    for sent in (">1:640", "> 1:640", ">=5", "1:320"):
+        assert evaluate(parse_value(sent), listed).flags[-1] == "AA"
+    assert evaluate(parse_structured([">", "1", ":", "640"]), listed).flags == ("AA",)
+    assert evaluate(parse_structured(["", "1", "/", "320"]), listed).flags == ("AA",)
+    assert evaluate(parse_value("1:640"), listed).flags == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "flags", "held"),
+    [
+        ("4", ("AA",), False), ("1", ("N",), False), ("2", ("A",), False), ("2.9", ("L",), False),
+        ("3.6", ("N",), False), ("6.6", ("HH",), False), ("5.3", ("H",), False), ("9", ("HH",), False),
+        ("<3", ("<", "L"), False), ("<1", ("<", "L"), False), (">1", (">",), True), (">9", (">", "HH"), False),
+    ],
+)  # fmt: skip
+def test_a_number_in_no_list_goes_by_the_limits_and_no_list_takes_a_critical_one_away(
+    value: str, flags: tuple[str, ...], held: bool
+) -> None:
+    both = replace(
+        GRADES, low=Decimal("3.5"), high=Decimal("5.2"), critical_low=Decimal(0), critical_high=Decimal("6.5")
+    )
+    both = replace(both, normal_values=("1", "9"))
+    found = evaluate(number(value), both)
+    assert (found.flags, bool(found.holds)) == (flags, held)
+
+
+def test_where_only_critical_ones_have_limits_a_number_in_no_list_is_held() -> None:
+    own = replace(interval(None, None, (None, "6.5")), use=IntervalUse.CRITICAL)
+    assert evaluate(number("7"), GRADES, own).flags == ("HH",)
+    assert evaluate(number("5"), GRADES, own).holds == HOLD
+    assert evaluate(number("1"), GRADES, own).flags == ("N",)
+
+
 def test_of_several_rows_only_what_all_of_them_say_is_said() -> None:
     wider, turned = interval(None, None, ("2", "7")), interval(None, None, ("10", None))
     for value, flags, holds in (
@@ -203,3 +258,5 @@ def test_of_several_rows_only_what_all_of_them_say_is_said() -> None:
         found = evaluate_each(number(value), (POTASSIUM, wider))
         assert (found.flags, found.holds) == (flags, holds)
     assert evaluate_each(number("8"), (POTASSIUM, turned)).holds == HOLD
+    assert evaluate_each(Value(ValueKind.TEXT, "4"), (GRADES, replace(GRADES, critical_values=()))).holds == HOLD
+    assert evaluate_each(Value(ValueKind.TEXT, "4"), (GRADES, GRADES)).flags == ("AA",)

@@ -1,4 +1,4 @@
-"""What is certain of a value is said: critical limits where the interval is not known."""
+"""What is certain of a value is said: critical limits where the interval is not known, and words that are numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from interface.domain.views import ResultView
 from interface.flow.review import release
 from interface.store.ids import uuid7
 from tests.flow.laboratory import Laboratory, laboratory
-from tests.flow.rulebook import sent
+from tests.flow.rulebook import put_in_force, sent
 
 OF = "(select id from lab.test where code = $2 and organization_id = $1)"
 CRITICAL: dict[str, object] = {"critical_low": 2.5, "critical_high": 6.5}
@@ -22,9 +22,9 @@ async def only(lab: Laboratory) -> ResultView:
     return found
 
 
-async def measured(lab: Laboratory, code: str, value: str) -> ResultView:
+async def measured(lab: Laboratory, code: str, value: str, *, unit: bool = True) -> ResultView:
     records = [one.replace("|19800501|", "||") for one in sent("S-1", {code: value})]
-    await lab.send(records)
+    await lab.send(records if unit else [one.replace("|mg/dL|", "||") for one in records])
     await lab.settle()
     return await only(lab)
 
@@ -110,3 +110,25 @@ async def test_critical_limits_count_beside_intervals_between_which_nothing_deci
         async with lab.database.transaction(lab.organization_id) as connection:
             await release(connection, lab.director, found.id, accept_hold=True, comment="a second specimen")
         assert ((await only(lab)).flags, await tasks(lab)) == (("HH",), 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "flags", "held"),
+    [("4", ("AA",), True), ("3", ("A",), False), ("5", (), True), ("1:640", ("AA",), True), ("1", ("N",), False)],
+)
+async def test_a_grade_or_titre_of_a_test_of_words_is_judged_by_its_lists(
+    database_url: str, value: str, flags: tuple[str, ...], held: bool
+) -> None:
+    async with laboratory(database_url) as lab:
+        of_words = f"update lab.test set kind = 'text', unit = '' where id = {OF}"  # noqa: S608 - constants
+        await lab.owner.execute(of_words, lab.organization_id, "MG")
+        await intervals(
+            lab,
+            "MG",
+            {"normal_values": ["negative", "1"], "abnormal_values": ["2", "3"], "critical_values": ["4", "1:640"]},
+        )
+        await put_in_force(lab)
+        await lab.order("S-1", "MG")
+        found = await measured(lab, "MG", value, unit=False)
+        assert (found.flags, bool(found.held)) == (flags, held)
+        assert await tasks(lab) == (flags == ("AA",))
