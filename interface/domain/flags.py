@@ -24,6 +24,7 @@ DEFAULT_RULE = "default_rule"
 
 _BELOW = frozenset({Comparator.LT, Comparator.LE})
 _WORDS = frozenset({ValueKind.TEXT, ValueKind.CODED, ValueKind.RATIO, ValueKind.RANGE, ValueKind.TIME})
+_LAST = "0123456789."  # what a number ends with
 _HALF, _THREE_HALVES = Decimal("0.5"), Decimal("1.5")
 
 
@@ -142,6 +143,8 @@ def _word(text: str, interval: Interval | None, critical: Interval | None) -> Ev
 def _plain(text: str) -> str:
     """A word without regard to case and spacing; a number or a titre is one word however it is written (`4`, `4.0`)."""
     word = " ".join(text.split()).casefold()
+    if word[-1:] not in _LAST:  # most words: it is no number
+        return word
     value = parse_value(word.replace("/", ":"))
     if value.kind is ValueKind.RATIO:
         return f"{value.comparator or ''}{value.numerator}:{value.denominator}"
