@@ -158,8 +158,8 @@ class SharedPort(ListeningLink):
             else Member(spec, self.clock)
             for spec in specs
         )
-        for intake in self._intakes.values():
-            intake.keep_to(self.members)
+        for kept in self._intakes.values():
+            kept.keep_to(self.members)
         for task, session in self.sessions.items():
             intake = self._intakes.get(session.peer)
             if intake is not None and intake.current is not None and intake.current not in self.members:

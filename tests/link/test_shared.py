@@ -17,7 +17,7 @@ from interface.errors import StoreUnavailable
 from interface.link.intake import Receipt
 from interface.link.shared import Sender, SharedPort, fits, lis2_sender
 from interface.link.supervisor import LinkSpec, LinkState, Supervisor
-from interface.link.tcp import connect
+from interface.link.tcp import TcpStream, connect
 from interface.settings import Address, Match, Transport, TransportType
 from interface.wire.lis01 import build_frame
 from interface.wire.mllp import encode
@@ -493,6 +493,6 @@ async def test_a_link_that_went_says_nothing_more_on_a_port_that_stays() -> None
         made.ca.due()
         await settle()
         await settle()
-        assert bytes(analyzer.stream._unread) == b""
+        assert isinstance(analyzer.stream, TcpStream) and bytes(analyzer.stream._unread) == b""
         assert made.ca.closed == 1
         await analyzer.stream.close()
