@@ -13,12 +13,14 @@ from uuid import UUID
 import orjson
 from aiohttp import web
 
+from interface.domain.times import OUT_OF_RANGE, in_range
 from interface.errors import ApiError
 
 E = TypeVar("E", bound=StrEnum)
 V = TypeVar("V")
 MOST_PROBLEMS = 50
 MOST_DEPTH = 50  # of objects and lists in one another
+MOST_DIGITS: Final = 100  # of a quantity, before and after its point; 1E+999999 is no longer one
 FORM: Final = "application/x-www-form-urlencoded"
 MOST_FIELDS: Final = 1000
 # What a form may be written in. Others that Python knows are slow, or turn the names of fields into other names.
@@ -165,6 +167,9 @@ class Body:
         if not number.is_finite():
             self._problem(name, "is not a finite number")
             return None
+        if abs(number.adjusted()) > MOST_DIGITS or len(number.as_tuple().digits) > MOST_DIGITS:
+            self._problem(name, f"has more than {MOST_DIGITS} digits")
+            return None
         return number
 
     def choice(self, name: str, words: type[E], default: E) -> E:
@@ -199,6 +204,9 @@ class Body:
             self._problem(name, "is not a time, YYYY-MM-DDThh:mm:ss+hh:mm")
         if at is not None and at.tzinfo is None:
             self._problem(name, "has no time zone")
+            return None
+        if at is not None and not in_range(at):
+            self._problem(name, OUT_OF_RANGE)
             return None
         return at
 
@@ -275,7 +283,7 @@ def version_of(request: web.Request, body: Body) -> int:
     version = body.number("version")
     tag = request.headers.get("If-Match", "").removeprefix("W/").strip('" ')
     if version is None and tag.isascii() and tag.isdigit():
-        version = int(tag)
+        version = int(tag[:18])  # no version has so many
     if version is None:
         raise ApiError(428, "required", "say from which version the change was made: version, or If-Match")
     return version

@@ -14,6 +14,7 @@ from uuid import UUID
 import click
 
 from interface.domain.permissions import Permission
+from interface.domain.times import OUT_OF_RANGE, in_range
 from interface.domain.views import Actor, ActorKind
 from interface.errors import LaboraError
 
@@ -70,7 +71,7 @@ def instant_of(said: datetime | time, zone: tzinfo, now: datetime) -> datetime:
     """
     if isinstance(said, time):
         said = datetime.combine(now.astimezone(zone).date(), said, zone)
-    at = said if said.tzinfo is not None else said.replace(tzinfo=UTC)
+    at = aware(said) or said
     if at > now:
         raise click.UsageError(f"{at.isoformat(timespec='minutes')} is still to come")
     return at
@@ -82,8 +83,12 @@ def laboratory_options(command: _Command) -> _Command:
 
 
 def aware(instant: datetime | None) -> datetime | None:
-    """What INSTANT read; without an offset it is UTC."""
-    return instant.replace(tzinfo=UTC) if instant is not None and instant.tzinfo is None else instant
+    """What INSTANT read; without an offset it is UTC. Raises UsageError for what UTC has not."""
+    if instant is not None and instant.tzinfo is None:
+        return instant.replace(tzinfo=UTC)
+    if instant is not None and not in_range(instant):
+        raise click.UsageError(f"{instant.isoformat(timespec='minutes')} {OUT_OF_RANGE}")
+    return instant
 
 
 class CommandError(LaboraError):

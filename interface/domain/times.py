@@ -1,9 +1,10 @@
-"""An instrument's clock: text as sent → instant, as far as that can be said. Pure; the zone is an argument."""
+"""Instants that somebody tells us: which of them there are, and an instrument's clock: text as sent → instant, as far
+as that can be said. Pure; the zone is an argument."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 
 # LIS02-A2 6.6.2 and HL7 v2.5.1 2.A.22 (TS): YYYYMMDD[HH[MM[SS[.S…]]]][+/-ZZZZ]
@@ -14,6 +15,34 @@ _TIME = re.compile(
 # How far an instrument's clock is believed: it may be a little ahead, and what it kept may come months later (a meter
 # that is seldom docked). Beyond that it was never set, or lost its battery.
 CLOCK_AHEAD, CLOCK_BEHIND = timedelta(minutes=5), timedelta(days=90)
+
+# Nobody alive was born, and no specimen collected, before; and no zone lacks an instant between the two.
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+OUT_OF_RANGE = "is before the year 1 or after the year 9999 in UTC"
+
+
+def in_range(instant: datetime) -> bool:
+    """Whether UTC has it: 0001-01-01T00:00+07:00 is written, but nothing can read it again as UTC."""
+    try:
+        instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def local(instant: datetime, zone: tzinfo) -> datetime:
+    """In the zone; as it is where the zone has no such instant, which is the first or the last day that there is."""
+    try:
+        return instant.astimezone(zone)
+    except (ValueError, OverflowError):
+        return instant
+
+
+def end_of(day: date) -> datetime:
+    """The first instant in UTC after it; 9999-12-31, by which many say that there is none, ends with time itself."""
+    if day == date.max:
+        return datetime.max.replace(tzinfo=UTC)
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
 
 
 @lru_cache(maxsize=1024)  # one message, one time for most of its results
@@ -32,7 +61,8 @@ def measured_at(instrument_at: datetime | None, received_at: datetime) -> dateti
 def instrument_instant(text: str, zone: tzinfo) -> datetime | None:
     """The instant in UTC of an instrument's time stamp; `zone` is the instrument's where the text names none.
 
-    None for what is no time, for impossible dates, and for a date without an hour: a day is no instant.
+    None for what is no time, for impossible dates, for a date without an hour (a day is no instant), and for what lies
+    before EARLIEST or after LATEST: a clock that was never set.
     """
     found = _TIME.fullmatch(text.strip())
     if found is None or found[4] is None:
@@ -45,6 +75,7 @@ def instrument_instant(text: str, zone: tzinfo) -> datetime | None:
     parts = [int(found[at] or 0) for at in range(1, 7)]
     try:
         local = datetime(*parts, int((found[7] or "0").ljust(6, "0")), tzinfo=zone)  # type: ignore[arg-type, misc]
-        return local.astimezone(UTC)
+        instant = local.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    return instant if EARLIEST <= instant <= LATEST else None

@@ -18,6 +18,7 @@ from interface.domain.intervals import collide, faults
 from interface.domain.loinc import is_loinc
 from interface.domain.model import Interval, ValueKind
 from interface.domain.permissions import Permission
+from interface.domain.times import EARLIEST
 from interface.domain.units import Substance, commensurable, parse
 from interface.domain.views import Actor, IntervalView, LabTestView, PanelView, SpecimenTypeView
 from interface.errors import ApiError, UnknownUnit
@@ -31,7 +32,7 @@ from interface.store.ids import uuid7
 
 KINDS: Final = (ValueKind.NUMERIC, ValueKind.TEXT, ValueKind.CODED, ValueKind.RATIO)  # what a test can be of
 MOST_DECIMALS: Final = 10
-NEVER: Final = datetime(1900, 1, 1, tzinfo=UTC)  # no specimen was collected before: what ended then applies to none
+NEVER: Final = EARLIEST  # no specimen was collected before: what ended then applies to none
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,31}", re.ASCII)
 
 

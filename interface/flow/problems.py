@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
+from interface.domain.times import EARLIEST, OUT_OF_RANGE, in_range
 from interface.domain.views import IdentifierView
 from interface.errors import ApiError, LaboraError
 
@@ -34,8 +35,14 @@ def text_problems(name: str, text: str, longest: int = LONGEST_TEXT, lines: bool
 
 
 def instant_problems(name: str, instant: datetime | None) -> Iterable[str]:
-    if instant is not None and instant.tzinfo is None:
+    if instant is None:
+        return
+    if instant.tzinfo is None:
         yield f"{name} has no time zone"
+    elif not in_range(instant):
+        yield f"{name} {OUT_OF_RANGE}"
+    elif instant < EARLIEST:
+        yield f"{name} is before {EARLIEST.year}"
 
 
 def is_ahead(instant: datetime) -> bool:

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from interface.domain.flags import CRITICAL, NORMAL
 from interface.domain.model import RELEASED, ItemStatus, ResultStatus
 from interface.domain.report import Former, Language, Line, OrderReport, Paper, Tube
+from interface.domain.times import local
 from interface.render import report_words as said
 from interface.render import typeface
 from interface.render.drawing import Drawing, box
@@ -283,8 +284,8 @@ class _Layout:
         if not line.earlier or line.withdrawn:
             return []
         newest = line.earlier[0]
-        local = newest.at.astimezone(self.zone)
-        found = fitted(f"{legible(newest.value)} ({said.day(local, self.language)})", self.columns[5], 8)
+        shown = local(newest.at, self.zone)
+        found = fitted(f"{legible(newest.value)} ({said.day(shown, self.language)})", self.columns[5], 8)
         return found if len(found) <= _MOST_LINES else []
 
     def _trend(self, line: Line, y: float) -> None:

@@ -7,6 +7,7 @@ from datetime import date, datetime, tzinfo
 
 from interface.domain.model import Priority, Sex
 from interface.domain.report import Language
+from interface.domain.times import local
 
 _EN: Mapping[str, str] = {
     "title": "LABORATORY REPORT", "patient": "Patient", "number": "Patient number", "born": "Date of birth",
@@ -94,5 +95,5 @@ def day(at: date, language: Language) -> str:
 
 def moment(at: datetime, zone: tzinfo, language: Language) -> str:
     """`3 Nov 2026 08:12`."""
-    local = at.astimezone(zone)
-    return f"{day(local, language)} {local:%H:%M}"
+    shown = local(at, zone)
+    return f"{day(shown, language)} {shown:%H:%M}"

@@ -26,7 +26,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from interface.errors import ConfigError, ConfigProblem, SchemaChanged, StoreUnavailable
 from interface.store.driver_errors import DRIVER_ERRORS, store_errors
-from interface.store.rows import know_arrays, travel
+from interface.store.rows import know_arrays, microseconds, travel
 from interface.store.schema import APP_ROLE
 
 if TYPE_CHECKING:
@@ -97,9 +97,7 @@ def database_problem(text: str) -> ConfigError:
 
 
 def _encode_instant(value: datetime) -> tuple[int]:
-    if value.tzinfo is None:  # the driver would take it for local time without a word
-        raise ValueError("an instant must carry its time zone")
-    return ((value - _PG_EPOCH) // _MICROSECOND,)
+    return (microseconds(value),)  # the driver would take one without a zone for local time without a word
 
 
 def _decode_instant(value: tuple[int]) -> datetime:

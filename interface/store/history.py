@@ -47,7 +47,11 @@ async def _kept(connection: Connection, kind: str, record_id: UUID) -> list[Reco
 
 
 def _at(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+    """None also for what earlier programs took and Python cannot make: "0001-12-31T17:00:00+00:00 BC"."""
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
 
 
 def _id(text: str | None) -> UUID | None:
@@ -254,7 +258,7 @@ def _order(row: Record) -> OrderView:
         number=body["number"],
         placer_number=body["placer_number"],
         priority=Priority(body["priority"]),
-        ordered_at=datetime.fromisoformat(body["ordered_at"]),
+        ordered_at=_at(body["ordered_at"]) or row["updated_at"],
         patient_id=_id(body["patient_id"]),
         clinical_history=body["clinical_history"],
         cancelled=body["cancelled"],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import orjson
 
+from interface.domain.times import OUT_OF_RANGE
 from interface.store.schema import SCHEMA
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ _LENGTH = Struct("!i")
 _ARRAY = Struct("!iiIii")
 _PG_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+# PostgreSQL knows instants that Python cannot make.
+_FIRST = (datetime.min.replace(tzinfo=UTC) - _PG_EPOCH) // _MICROSECOND
+_LAST = (datetime.max.replace(tzinfo=UTC) - _PG_EPOCH) // _MICROSECOND
 _TEXT_OID = 25
 _KEPT_BYTES, _KEPT_PIECES = 80, 4_000  # of each kind; 200 bytes each
 
@@ -78,10 +82,18 @@ def _texts(values: Sequence[str]) -> bytes:
     return _array(_TEXT_OID, len(values), b"".join([with_length(_text(each)) for each in values]))
 
 
-def _instant(value: datetime) -> bytes:
+def microseconds(value: datetime) -> int:
+    """An instant as PostgreSQL counts it. Raises ValueError for one without a zone, or that could not be read again."""
     if value.tzinfo is None:
         raise ValueError("an instant must carry its time zone")
-    return ((value - _PG_EPOCH) // _MICROSECOND).to_bytes(8, signed=True)
+    count = (value - _PG_EPOCH) // _MICROSECOND
+    if not _FIRST <= count <= _LAST:
+        raise ValueError(f"an instant {OUT_OF_RANGE}")
+    return count
+
+
+def _instant(value: datetime) -> bytes:
+    return microseconds(value).to_bytes(8, signed=True)
 
 
 # By kind of column: the type's oid, and its bytes. A number travels as its text, which the statement reads: exact.

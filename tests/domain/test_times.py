@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from interface.domain.times import CLOCK_AHEAD, CLOCK_BEHIND, measured_at
+from interface.domain.times import CLOCK_AHEAD, CLOCK_BEHIND, end_of, in_range, instrument_instant, local, measured_at
 
 NOW = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
 A_SECOND = timedelta(seconds=1)
@@ -26,3 +26,42 @@ A_SECOND = timedelta(seconds=1)
 )
 def test_an_instruments_time_counts_where_it_is_plausible(by_instrument: datetime | None, believed: bool) -> None:
     assert measured_at(by_instrument, NOW) == (by_instrument if believed else NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("19000101000000", True),
+        ("18991231235959", False),
+        ("00010101000000", False),  # a clock that was never set
+        ("00010101000000+0700", False),
+        ("99991231235959", False),
+        ("99991231235959-0700", False),
+    ],
+)
+def test_an_instruments_time_that_some_zone_has_not_is_none(text: str, read: bool) -> None:
+    assert (instrument_instant(text, UTC) is not None) is read
+
+
+@pytest.mark.parametrize(
+    ("at", "there"),
+    [
+        (datetime(1, 1, 1, tzinfo=UTC), True),
+        (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=7))), False),
+        (datetime.max.replace(tzinfo=UTC), True),
+        (datetime.max.replace(tzinfo=timezone(timedelta(hours=-7))), False),
+    ],
+)
+def test_an_instant_that_utc_has_not_is_none(at: datetime, there: bool) -> None:
+    assert in_range(at) is there
+
+
+def test_an_instant_that_a_zone_has_not_stays_as_it_is() -> None:
+    west = timezone(timedelta(hours=-7))
+    assert local(datetime(1, 1, 1, tzinfo=UTC), west).isoformat() == "0001-01-01T00:00:00+00:00"
+    assert local(datetime(1, 1, 2, tzinfo=UTC), west).isoformat() == "0001-01-01T17:00:00-07:00"
+
+
+def test_a_day_ends_with_the_next_or_with_time_itself() -> None:
+    assert end_of(date(2026, 2, 28)) == datetime(2026, 3, 1, tzinfo=UTC)
+    assert end_of(date.max) == datetime.max.replace(tzinfo=UTC)

@@ -154,6 +154,19 @@ async def test_instants_come_back_aware_and_exact_also_in_arrays(
     assert many == [at, at] and many[0].tzinfo is UTC
 
 
+@pytest.mark.parametrize(
+    ("at", "hours"), [(datetime.min.replace(tzinfo=UTC), 7), (datetime.max.replace(tzinfo=UTC), -7)]
+)
+async def test_an_instant_that_could_not_be_read_again_is_not_written(
+    database: Database, at: datetime, hours: int
+) -> None:
+    async with database.system() as connection:
+        assert await connection.fetchval("select $1::timestamptz", at) == at
+        beyond = at.replace(tzinfo=timezone(timedelta(hours=hours)))
+        with pytest.raises(asyncpg.DataError, match="is before the year 1 or after the year 9999"):
+            await connection.fetchval("select $1::timestamptz", beyond)
+
+
 async def test_a_naive_instant_is_refused(database: Database, organization: Organization) -> None:
     async with database.organization(organization.id) as connection:
         with pytest.raises(asyncpg.DataError):

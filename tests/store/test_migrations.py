@@ -474,7 +474,7 @@ async def _upgrade_specimens(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
            insert into lab.specimen (id, organization_id, barcode, status, collected_at, received_at)
                select gen_random_uuid(), o.id, barcode, status, collected, received
                from lab.organization o, (values ('expected', 'available', null, null),
-                   ('collected', 'available', now(), null), ('received', 'available', null, now()),
+                   ('collected', 'available', '0001-01-01 00:00+07', null), ('received', 'available', null, now()),
                    ('exhausted', 'unavailable', now(), now()), ('rejected', 'rejected', now(), null)
                ) as s (barcode, status, collected, received)"""
     )
@@ -482,10 +482,14 @@ async def _upgrade_specimens(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     await migrate.upgrade(url)
     connection = await open_connection(url)
-    rows = await connection.fetch("select barcode, state, status from lab.specimen")
+    rows = await connection.fetch("select barcode, state, status, collected_at, version from lab.specimen")
+    kept = await connection.fetch("select body from lab.record_version where version = 2")
     await connection.close()
     assert len(rows) == 10
     assert all(row["state"] == row["barcode"] for row in rows)
+    collected = [(row["collected_at"], row["version"]) for row in rows if row["state"] == "collected"]
+    assert collected == [(None, 2), (None, 2)], "what nobody can read is not known"
+    assert [row["body"]["collected_at"] for row in kept] == [None, None]
     assert {row["status"] for row in rows if row["state"] == "rejected"} == {"unsatisfactory"}
 
 

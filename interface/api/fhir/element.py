@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import NamedTuple
 
+from interface.domain.times import OUT_OF_RANGE, in_range
 from interface.errors import ApiError, Issue
 
 MOST_FAULTS = 50
@@ -106,6 +107,9 @@ class Element:
             at = None
         if at is None or at.tzinfo is None:
             self.fault("is not a time with its zone, such as 2026-01-02T03:04:05+01:00", name)
+            return None
+        if not in_range(at):
+            self.fault(OUT_OF_RANGE, name)
             return None
         return at
 
