@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
@@ -15,6 +15,7 @@ from uuid import UUID
 from interface.domain.exact import measurable
 from interface.domain.model import MeasuredWith
 from interface.domain.qc import Target
+from interface.domain.times import end_of
 from interface.domain.units import Substance, commensurable
 from interface.errors import UnknownUnit
 
@@ -228,8 +229,7 @@ def expired(expires_on: date | None, at: datetime) -> bool:
 
 def until(lot: LotView) -> datetime | None:
     """From when on a lot cannot be used; None: that is not known."""
-    day = lot.expires_on
-    expiry = None if day is None else datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+    expiry = None if lot.expires_on is None else end_of(lot.expires_on)
     return min((at for at in (expiry, lot.closed_at) if at is not None), default=None)
 
 

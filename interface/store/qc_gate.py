@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +27,7 @@ from interface.domain.qc_state import (
     Span,
     StreamState,
 )
-from interface.domain.times import measured_at
+from interface.domain.times import end_of, measured_at
 from interface.domain.views import Actor
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -209,7 +209,7 @@ async def _levels(connection: Connection, stream: Stream) -> list[_Level]:
 
 def _end(day: date | None) -> datetime | None:
     """A lot is good through its last day."""
-    return None if day is None else datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+    return None if day is None else end_of(day)
 
 
 def _measured(row: Record, plan: Plan, levels: Sequence[_Level]) -> Measured:

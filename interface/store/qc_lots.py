@@ -166,7 +166,10 @@ def _lot(row: Record) -> LotView:
 
 # ---- targets --------------------------------------------------------------------------------------------------------
 
-_LOT_UNTIL = "least(l.closed_at, (l.expires_on + 1)::timestamp at time zone 'UTC')"  # as `domain.qc_lots.until`
+# As `domain.qc_lots.until`. `least` leaves out what is null; the last day, written as infinity, ends with time itself.
+_LOT_UNTIL = """least(l.closed_at,
+    case when l.expires_on < '9999-12-31' then (l.expires_on + 1)::timestamp at time zone 'UTC'
+         when l.expires_on is not null then timestamptz '9999-12-31 23:59:59.999999+00' end)"""
 _TARGETS = f"""
 select g.id, g.lot_id, l.lot, l.level, l.level_number, m.name as material, g.analyzer_id, a.name as analyzer, g.module,
        g.test_id, t.code as test, g.mean, g.sd, g.unit, g.source, g.kind, g.points, g.reagent_lot, g.note,
@@ -194,7 +197,7 @@ class TargetFilter:
     ended: bool = False
 
 
-_END = f"least(g.valid_to, g.ended_at, {_LOT_UNTIL})"  # `least` leaves out what is null
+_END = f"least(g.valid_to, g.ended_at, {_LOT_UNTIL})"
 
 
 async def find_targets(connection: Connection, filter: TargetFilter) -> list[TargetView]:

@@ -56,6 +56,21 @@ async def test_a_lot_with_its_targets_from_a_material_to_its_end(bench: Bench, t
     assert (await bench.ask("PATCH", f"/api/qc-lots/{lot_id}", token, json=WHY | {"version": 3})).status == 409
 
 
+async def test_a_lot_that_never_expires_has_targets_and_ends(bench: Bench, token: str) -> None:
+    of = await made(bench, token, "qc-materials", {"name": "Everlasting"})
+    lot_id = await made(bench, token, "qc-lots", lot(of) | {"expires_on": "9999-12-31"})
+    target_id = await made(bench, token, "qc-targets", target(lot_id))
+    shown = (await bench.get(f"/api/qc-targets/{target_id}", token)).json
+    assert shown["lot_until"].startswith("9999-12-31T23:59:59")
+    for body in ({"note": "x"}, {"expires_on": "2999-01-31"}, {"expires_on": "9999-12-31"}):
+        answer = await bench.ask("PATCH", f"/api/qc-lots/{lot_id}", token, json=WHY | body)
+        assert answer.status == 200, answer.body
+    listed = (await bench.get(f"/api/qc-targets?lot={lot_id}", token)).json["targets"]
+    assert [one["id"] for one in listed] == [target_id]
+    for path in (f"qc-lots/{lot_id}/close", f"qc-lots/{lot_id}/reopen", f"qc-targets/{target_id}/end"):
+        assert (await post(bench, token, path, **WHY)).status == 200, path
+
+
 REFUSED: tuple[tuple[str, dict[str, Any], int, str], ...] = (
     ("qc-materials", {}, 422, "name is missing"),
     ("qc-lots", {"material": "none", "lot": "1"}, 404, "there is no control material 'none'"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 from interface.domain.qc_lots import LotView
@@ -27,13 +27,15 @@ class ControlBench:
     def stamp(self, minutes: float) -> str:
         return f"{self.now - timedelta(minutes=minutes):%Y%m%d%H%M%S}"
 
-    async def lot(self, level: int, *identifiers: str, number: str = "77", material: str = "Norm") -> LotView:
+    async def lot(
+        self, level: int, *identifiers: str, number: str = "77", material: str = "Norm", expires_on: date | None = None
+    ) -> LotView:
         lab, actor = self.lab, self.lab.director
         async with lab.database.transaction(lab.organization_id) as connection:
             known = await lab.owner.fetchval("select id from lab.qc_material where name = $1", material)
             if known is None:
                 known = (await qc_lots.create_material(connection, actor, MaterialChange(name=material))).id
-            change = LotChange(number, str(level), level, identifiers=identifiers)
+            change = LotChange(number, str(level), level, identifiers=identifiers, expires_on=expires_on)
             return await qc_lots.create_lot(connection, actor, known, change)
 
     async def target(self, lot: LotView, mean: str, sd: str, unit: str, test: str = "WBC", module: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from interface import telemetry
 from interface.cli.trace import control_line
 from interface.flow.trace import trace
+from interface.store.qc_lots import TargetFilter, find_targets
 from tests.flow.control_bench import control_bench, judged
 from tests.flow.laboratory import laboratory, message
 
@@ -36,6 +38,22 @@ async def test_a_control_is_recognised_converted_compared_and_judged(database_ur
         ]  # fmt: skip
         assert explained.point.steps[0].text == "Norm, lot 77/2"
         assert await lab.owner.fetchval("select state from lab.qc_stream") == "ok"
+
+
+async def test_controls_of_a_lot_that_never_expires_are_judged(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        await at.levels(1)
+        old = await at.lot(1, "OLD1", number="76", expires_on=date.max)
+        await at.target(old, "7", "0.1", "10*9/L")
+        await at.lot(1, "NEW1", number="78", expires_on=date.max)
+        for specimen in ("OLD1", "NEW1", "QC1"):
+            await at.send(specimen, "7.05", 20)
+        assert judged(await at.found()) == [("7.05", "accept", ""), ("7.05", "unknown", ""), ("7.05", "accept", "")]
+        assert ("complete", "parked") not in await lab.messages()
+        async with lab.database.organization(lab.organization_id) as connection:
+            until = {one.lot: one.lot_until for one in await find_targets(connection, TargetFilter())}
+        assert until == {"76": datetime.max.replace(tzinfo=UTC), "77": None}, "as `domain.qc_lots.until` has it"
 
 
 async def test_rules_are_broken_within_the_run_and_over_runs(database_url: str) -> None:
