@@ -173,6 +173,9 @@ async def disable_user(database: Database, actor: Actor, username: str) -> None:
     """End a user's account and sessions. Raises ApiError 403, 404, 409 (oneself: somebody must be left)."""
     require(actor, Permission.USER_WRITE)
     async with database.transaction(actor.organization_id) as connection:
+        await rows.lock_users(connection, actor.organization_id)
+        if not await rows.is_enabled(connection, actor.id):  # by whoever it waited for: two would disable each other
+            raise ApiError(403, "forbidden", "your account has been disabled")
         user = await _existing_user(connection, username)
         if user.id == actor.id:
             raise ApiError(409, "conflict", "nobody can disable their own account")

@@ -92,7 +92,7 @@ async def list_organizations(connection: Connection) -> tuple[OrganizationView, 
 
 
 async def lock_users(connection: Connection, organization_id: UUID) -> None:
-    """Let only one transaction at a time decide whether a user is an organization's first."""
+    """Let only one transaction at a time decide whether a user is an organization's first, or its last."""
     await connection.execute(
         "select pg_advisory_xact_lock(hashtextextended('labora.users.' || $1, 0))", str(organization_id)
     )
@@ -100,6 +100,15 @@ async def lock_users(connection: Connection, organization_id: UUID) -> None:
 
 async def has_users(connection: Connection) -> bool:
     return bool(await connection.fetchval("select exists (select from lab.app_user)"))
+
+
+async def is_enabled(connection: Connection, user_id: UUID | None) -> bool:
+    """Whether there is such a user and nobody has disabled it."""
+    return bool(
+        await connection.fetchval(
+            "select exists (select from lab.app_user where id = $1 and disabled_at is null)", user_id
+        )
+    )
 
 
 async def insert_user(

@@ -63,6 +63,25 @@ async def test_setup_makes_the_first_user_and_no_other(database: Database, organ
         await actors.create_client(database, setup, "emr", ["system/*.rs"])
 
 
+async def test_two_administrators_who_disable_each_other_at_once_leave_one(
+    database: Database, organization: Organization
+) -> None:
+    first = await an_admin(database, organization)
+    for _ in range(5):  # the one who is left, and a new one
+        name = f"a{uuid4().hex}"
+        await actors.create_user(database, first, replace(ADMIN, username=name))
+        second = await actors.authenticate(database, organization.name, name, PASSWORD)
+        both = {first: second, second: first}
+        done = await asyncio.gather(
+            *(actors.disable_user(database, actor, other.name) for actor, other in both.items()),
+            return_exceptions=True,
+        )
+        [refused] = [one for one in done if one is not None]
+        assert isinstance(refused, ApiError) and refused.status == 403
+        [left] = [one for one in await actors.list_users(database, setup_actor(organization.id)) if not one.disabled_at]
+        first = next(actor for actor in both if actor.id == left.id)
+
+
 async def test_only_an_administrator_makes_users_and_clients(database: Database, organization: Organization) -> None:
     admin = await an_admin(database, organization)
     await actors.create_user(database, admin, NewUser("Vera", PASSWORD, ("technologist", "technologist")))
