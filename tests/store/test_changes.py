@@ -44,6 +44,20 @@ async def read(database: Database, organization: Organization, position: int) ->
         return await changes.after(connection, position, 100, changes.PRELIMINARY)
 
 
+async def test_asking_since_the_beginning_of_time_works_also_after_rows_have_gone(
+    database: Database, organization: Organization, owner: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    for _ in range(3):
+        async with database.transaction(organization.id) as connection:
+            await changes.note_alert(connection, organization.id, "alert", uuid7(), "")
+    await sealed(database, organization.id)
+    await owner.execute("delete from lab.outbox where organization_id = $1 and seq < 3", organization.id)
+    first = datetime.min.replace(tzinfo=UTC)
+    async with database.organization(organization.id) as connection:
+        for since in (first, first + changes.LONGEST, first + 2 * changes.LONGEST):
+            assert await changes.changed_since(connection, since) == since - min(changes.LONGEST, since - first)
+
+
 async def test_what_commits_late_under_an_earlier_id_comes_after_what_was_read(
     database: Database, organization: Organization
 ) -> None:
