@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -12,6 +12,7 @@ from aiohttp import web
 
 from interface.api.context import SEAL, actor_of, json_response
 from interface.api.paging import NextPage
+from interface.domain.times import OUT_OF_RANGE, in_range
 from interface.errors import ApiError
 from interface.store.query import Cursor, Page
 
@@ -95,6 +96,18 @@ class Query:
             return date.fromisoformat(self._given[name]) if name in self._given else None
         except ValueError:
             raise ApiError(400, "value", f"{name} is a date, YYYY-MM-DD") from None
+
+    def instant(self, name: str) -> datetime | None:
+        """A date or a time; in UTC where it has no zone."""
+        text = self.text(name)
+        try:
+            at = datetime.fromisoformat(text) if text else None
+        except ValueError:
+            raise ApiError(400, "value", f"{name} is a date or a time") from None
+        at = at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
+        if at is not None and not in_range(at):
+            raise ApiError(400, "value", f"{name} {OUT_OF_RANGE}")
+        return at
 
     @property
     def limit(self) -> int:

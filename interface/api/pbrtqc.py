@@ -17,7 +17,7 @@ from interface.domain.pbrtqc import Limits, Method, Mode, Outlying, Statistic
 from interface.domain.pbrtqc_plan import Goal, parse_bias
 from interface.domain.pbrtqc_simulation import HORIZON, RUNS, Bias
 from interface.domain.permissions import Permission
-from interface.errors import ApiError
+from interface.domain.times import earlier
 from interface.flow import pbrtqc as flow
 from interface.flow import pbrtqc_shown as shown
 from interface.flow.qc_sweep import follow
@@ -77,21 +77,13 @@ async def list_alarms(request: web.Request) -> web.StreamResponse:
 async def get_chart(request: web.Request) -> web.StreamResponse:
     """`?from=&to=&values=`: the newest values of results measured then; the last 30 days without."""
     query = read_query(request, "api/pbrtqc/chart", ("from", "to", "values"))
-    end = _instant(query.text("to")) or datetime.now(UTC)
-    begin = _instant(query.text("from")) or end - timedelta(days=CHART_DAYS)
+    end = query.instant("to") or datetime.now(UTC)
+    begin = query.instant("from") or earlier(end, timedelta(days=CHART_DAYS))
     values = min(query.number("values") or CHART_VALUES, MOST_CHART_VALUES)
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         data = await flow.chart_data(connection, *_named(request), begin, end, values)
     await note_read(request, "read", "pbrtqc_value", data.revision.id, (), {"query": query.words})
     return json_response(shown.chart(data))
-
-
-def _instant(text: str) -> datetime | None:
-    try:
-        at = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        raise ApiError(400, "value", "from and to are dates or times") from None
-    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
 
 
 # ---- plans ----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from uuid import UUID
 
 from aiohttp import web
@@ -14,6 +13,7 @@ from interface.api.lists import listing, not_found, path_id, read_query
 from interface.api.schema import members
 from interface.domain.model import Sex
 from interface.domain.permissions import Permission
+from interface.domain.times import day_after
 from interface.domain.views import Audience, FormerIdentifier, IdentifierView, PatientView, UnmergedView
 from interface.errors import ApiError
 from interface.flow import people
@@ -68,7 +68,7 @@ async def list_patients(request: web.Request) -> web.StreamResponse:
         given=query.text("given"),
         name=query.text("name"),
         born_since=born,
-        born_until=born + timedelta(days=1) if born else None,
+        born_until=day_after(born),
         sex=next(iter(query.choices("sex", Sex)), None),
         active=query.asked("active"),
         page=query.page,

@@ -397,7 +397,7 @@ def _instant(query: Query, name: str) -> datetime | None:
         at = None
     if text and (at is None or at.tzinfo is None):
         raise ApiError(400, "value", f"{name} is a time with its zone, YYYY-MM-DDThh:mm:ssZ")
-    return at
+    return query.instant(name)
 
 
 _P = Permission

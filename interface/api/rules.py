@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from aiohttp import web
 
 from interface.api.bodies import read_body
@@ -79,7 +77,7 @@ async def list_switches(request: web.Request) -> web.StreamResponse:
 async def report(request: web.Request) -> web.StreamResponse:
     """`?since=`: what the revision would have done in the shadow since then, beside what people did."""
     query = read_query(request, "api/rules/report", ("since",))
-    since = _instant(query.text("since"))
+    since = query.instant("since")
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found = await rule_proof.compare(connection, *_named(request), since, query.limit)
     await note_read(request, "report", "rule_set", found.revision.id, (), {"query": query.words})
@@ -97,14 +95,6 @@ def _agreement(one: Agreement) -> dict[str, object]:
         "only_people": one.only_people, "open": one.open, "agree": one.agree, "kappa": one.kappa,
         "released": one.released,
     }  # fmt: skip
-
-
-def _instant(text: str) -> datetime | None:
-    try:
-        at = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        raise ApiError(400, "value", "since is a date or a time") from None
-    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
 
 
 # ---- change ---------------------------------------------------------------------------------------------------------

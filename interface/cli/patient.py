@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from interface.cli import Context, emit, pass_context
 from interface.cli.laboratory import ENVIRONMENT, INSTANT, CommandError, aware, desk, laboratory_options
 from interface.domain.model import Sex
 from interface.domain.permissions import Permission
+from interface.domain.times import day_after
 from interface.domain.views import Actor, IdentifierView, PatientView
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def list_patients(
         given=given,
         name=name,
         born_since=born,
-        born_until=born + timedelta(days=1) if born else None,
+        born_until=day_after(born),
         active=active,
         page=Page(newest_first=True, limit=limit),
     )

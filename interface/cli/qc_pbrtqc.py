@@ -13,6 +13,7 @@ import click
 from interface.cli import Context, emit, pass_context, qc_pbrtqc_change
 from interface.cli.laboratory import ENVIRONMENT, INSTANT, aware, desk, laboratory_options
 from interface.domain.permissions import Permission
+from interface.domain.times import earlier
 
 if TYPE_CHECKING:
     from interface.domain.pbrtqc_simulation import Bias
@@ -191,7 +192,7 @@ def chart_data(
     from interface.flow import pbrtqc_shown as shown
 
     named, until = version_of(version), aware(end) or datetime.now(UTC)
-    since = aware(begin) or until - timedelta(days=CHART_DAYS)
+    since = aware(begin) or earlier(until, timedelta(days=CHART_DAYS))
     found = asyncio.run(
         _read(
             context.settings, organization, username,

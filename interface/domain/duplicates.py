@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from fractions import Fraction
 from itertools import permutations
 
@@ -201,7 +201,8 @@ def near_dates(born: date) -> frozenset[date]:
         texts |= {text[:place] + digit + text[place + 1 :] for digit in "0123456789"}
         if place < 7:
             texts.add(text[:place] + text[place + 1] + text[place] + text[place + 2 :])
-    found = {born + timedelta(days=days) for days in (-1, 0, 1)}
+    near = (born.toordinal() + days for days in (-1, 0, 1))
+    found = {date.fromordinal(day) for day in near if date.min.toordinal() <= day <= date.max.toordinal()}
     for entry in texts:
         try:
             found.add(date(int(entry[:4]), int(entry[4:6]), int(entry[6:])))

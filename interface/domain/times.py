@@ -4,7 +4,7 @@ as that can be said. Pure; the zone is an argument."""
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from functools import lru_cache
 
 # LIS02-A2 6.6.2 and HL7 v2.5.1 2.A.22 (TS): YYYYMMDD[HH[MM[SS[.S…]]]][+/-ZZZZ]
@@ -38,11 +38,21 @@ def local(instant: datetime, zone: tzinfo) -> datetime:
         return instant
 
 
+def earlier(instant: datetime, by: timedelta) -> datetime:
+    """So much before it, or the first instant that there is."""
+    first = datetime.min.replace(tzinfo=UTC)
+    return instant - by if instant - first > by else first
+
+
+def day_after(day: date | None) -> date | None:
+    """None after the last day that there is, and where none is given."""
+    return None if day is None or day == date.max else day + timedelta(days=1)
+
+
 def end_of(day: date) -> datetime:
     """The first instant in UTC after it; 9999-12-31, by which many say that there is none, ends with time itself."""
-    if day == date.max:
-        return datetime.max.replace(tzinfo=UTC)
-    return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+    after = day_after(day)
+    return datetime.combine(after, time(), UTC) if after else datetime.max.replace(tzinfo=UTC)
 
 
 @lru_cache(maxsize=1024)  # one message, one time for most of its results

@@ -19,7 +19,7 @@ from interface.domain.qc_arrival import QcProblem
 from interface.domain.qc_lots import LotView, unusable
 from interface.domain.qc_statistics import analysed, decimals_of, presented, statistics
 from interface.domain.qc_views import AnalysisView, ControlView
-from interface.domain.times import CLOCK_AHEAD, CLOCK_BEHIND
+from interface.domain.times import CLOCK_AHEAD, CLOCK_BEHIND, earlier
 from interface.domain.units import canonical, commensurable, convert
 from interface.domain.values import read_field
 from interface.domain.views import Actor
@@ -250,7 +250,7 @@ async def analysis(connection: Connection, filter: AnalysisFilter) -> list[Analy
 def window(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
     """The time of an analysis: a month to now unless another is asked for."""
     until = until or datetime.now(UTC) + CLOCK_AHEAD
-    return since or until - timedelta(days=ANALYSIS_DAYS), until
+    return since or earlier(until, timedelta(days=ANALYSIS_DAYS)), until
 
 
 def _analysed(one: Measurements, allowable: Decimal | None) -> AnalysisView:

@@ -25,7 +25,7 @@ from interface.store.db import Connection
 from interface.store.subscriptions import LetterView, NewSubscription, SubscriptionView
 
 Parameters = tuple[tuple[str, str], ...]
-MOST_CRITERIA_CHARACTERS = 2000
+MOST_CRITERIA_CHARACTERS, MOST_FIELDS = 2000, 50
 HIDDEN = "***"
 BY_LABORATORY = "switched off by the laboratory: "  # begins the error of one that only a person turns on again
 
@@ -75,9 +75,12 @@ class Asked:
 
 
 def read_criteria(text: str) -> tuple[str, Parameters]:
-    """`Observation?code=…`: the type, and the search parameters in order."""
+    """`Observation?code=…`: the type, and the search parameters in order. Raises ApiError 400 for too many."""
     type, _, query = text.partition("?")
-    return type, tuple(parse_qsl(query, keep_blank_values=False, max_num_fields=50)) if query else ()
+    try:
+        return type, tuple(parse_qsl(query, keep_blank_values=False, max_num_fields=MOST_FIELDS)) if query else ()
+    except ValueError:
+        raise ApiError(400, "too-costly", f"criteria have at most {MOST_FIELDS} parameters") from None
 
 
 def scopes_of(view: SubscriptionView) -> tuple[str, ...]:

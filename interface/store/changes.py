@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from interface.domain.times import earlier
 from interface.store.db import Connection
 
-_BEGIN: Final = datetime.min.replace(tzinfo=UTC)
 LONGEST: Final = timedelta(minutes=10)  # that a transaction takes: an idle one is ended after five
 BATCH: Final = 1000  # rows of a pass
 COUNTER: Final = "changes"  # the name of the counter that positions are of
@@ -181,7 +181,7 @@ async def changed_since(connection: Connection, since: datetime) -> datetime:
     first: int | None = await connection.fetchval("select min(seq) from lab.outbox where seq is not null")
     if first is not None and first > 1 and not await _told_before(connection, since):
         # Rows that old are no longer kept (`store.retention`): nothing says what was under way then.
-        since = since - LONGEST if since - _BEGIN > LONGEST else _BEGIN
+        since = earlier(since, LONGEST)
     return min(since, earliest) if earliest is not None else since
 
 

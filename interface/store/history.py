@@ -54,6 +54,13 @@ def _at(text: str | None) -> datetime | None:
         return None
 
 
+def _day(text: str | None) -> date | None:
+    """The first day that there is, which some write where nobody knows it, is stored as minus infinity."""
+    if text == "-infinity":
+        return date.min
+    return date.fromisoformat(text) if text else None
+
+
 def _id(text: str | None) -> UUID | None:
     return UUID(text) if text else None
 
@@ -76,7 +83,7 @@ def _patient(row: Record) -> PatientView:
         identifiers=_identifiers(body),
         family=body["family"],
         given=body["given"],
-        birth_date=date.fromisoformat(body["birth_date"]) if body["birth_date"] else None,
+        birth_date=_day(body["birth_date"]),
         sex=Sex(body["sex"]),
         active=body["active"],
         birth_at=_at(body["birth_at"]),

@@ -6,7 +6,16 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from interface.domain.times import CLOCK_AHEAD, CLOCK_BEHIND, end_of, in_range, instrument_instant, local, measured_at
+from interface.domain.times import (
+    CLOCK_AHEAD,
+    CLOCK_BEHIND,
+    earlier,
+    end_of,
+    in_range,
+    instrument_instant,
+    local,
+    measured_at,
+)
 
 NOW = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
 A_SECOND = timedelta(seconds=1)
@@ -60,6 +69,12 @@ def test_an_instant_that_a_zone_has_not_stays_as_it_is() -> None:
     west = timezone(timedelta(hours=-7))
     assert local(datetime(1, 1, 1, tzinfo=UTC), west).isoformat() == "0001-01-01T00:00:00+00:00"
     assert local(datetime(1, 1, 2, tzinfo=UTC), west).isoformat() == "0001-01-01T17:00:00-07:00"
+
+
+def test_what_is_earlier_begins_with_the_first_instant() -> None:
+    first = datetime.min.replace(tzinfo=UTC)
+    assert earlier(NOW, A_SECOND) == NOW - A_SECOND
+    assert earlier(first + A_SECOND, timedelta(days=30)) == first
 
 
 def test_a_day_ends_with_the_next_or_with_time_itself() -> None:
