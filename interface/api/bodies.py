@@ -20,6 +20,7 @@ E = TypeVar("E", bound=StrEnum)
 V = TypeVar("V")
 MOST_PROBLEMS = 50
 MOST_DEPTH = 50  # of objects and lists in one another
+MOST_NUMBER: Final = 2**31 - 1  # what the database keeps of whole numbers
 MOST_DIGITS: Final = 100  # of a quantity, before and after its point; 1E+999999 is no longer one
 FORM: Final = "application/x-www-form-urlencoded"
 MOST_FIELDS: Final = 1000
@@ -145,10 +146,13 @@ class Body:
         value = self.flag(name)
         return value if said else None
 
-    def number(self, name: str) -> int | None:
+    def number(self, name: str, most: int = MOST_NUMBER) -> int | None:
         value = self._rest.pop(name, None)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             self._problem(name, "is not a whole number")
+            return None
+        if isinstance(value, int) and abs(value) > most:
+            self._problem(name, f"is beyond {most}")
             return None
         return value if isinstance(value, int) else None
 

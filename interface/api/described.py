@@ -18,7 +18,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.bodies import Body
+from interface.api.bodies import MOST_NUMBER, Body
 from interface.api.context import ACTOR, REQUEST_ID, SERVICES, TOKEN, Handler, Services
 from interface.api.lists import MOST_LIMIT, Query
 from interface.api.schema import Schema, words_of
@@ -214,7 +214,7 @@ class _Body(Body):
         self._note(name, {"type": "boolean"})
         return False
 
-    def number(self, name: str) -> int | None:
+    def number(self, name: str, most: int = MOST_NUMBER) -> int | None:
         self._note(name, {"type": "integer"})
         return 1
 

@@ -23,6 +23,7 @@ from interface.flow import pbrtqc_shown as shown
 from interface.flow.qc_sweep import follow
 from interface.store import pbrtqc as store
 
+MOST_SEED = 2**64 - 1
 MOST_STEPS = (
     5_000_000  # of a simulation beside everything else the server does: some seconds; the command has no such limit
 )
@@ -165,7 +166,7 @@ async def simulate(request: web.Request) -> web.StreamResponse:
     """`{from, to, biases, seed, runs}`: nothing is kept. Without biases those of the goals, without seed the plan's."""
     body = await read_body(request)
     begin, end, runs = _period(body)
-    seed = body.number("seed")
+    seed = body.number("seed", MOST_SEED)
     try:
         biases = [parse_bias(text) for text in body.texts("biases")]
     except ValueError:

@@ -11,6 +11,7 @@ from interface.domain.record import record
 
 _ENDLESS_H = 1 << 40
 _NO_LIMITS = Interval("", "", "")
+MOST_SPAN = 10_000_000  # hours, days or weeks
 _TOLD_APART = (Sex.FEMALE, Sex.MALE)
 
 
@@ -105,7 +106,11 @@ def faults(one: Interval) -> tuple[str, ...]:
     low_h = one.age_low_d * 24 if one.age_low_h is None else one.age_low_h
     high_h = one.age_high_h if one.age_high_h is not None else one.age_high_d and one.age_high_d * 24
     limits = one.low, one.critical_low, one.critical_high, one.high
+    spans = one.age_low_d, one.age_low_h, one.age_high_d, one.age_high_h, one.gestation_low_w, one.gestation_high_w
     checks = {
+        f"ages and weeks are from 0 to {MOST_SPAN}": any(
+            not 0 <= span <= MOST_SPAN for span in spans if span is not None
+        ),
         "an age limit is in hours or in days, not in both": (one.age_low_h is not None and one.age_low_d > 0)
         or (one.age_high_h is not None and one.age_high_d is not None),
         "the upper age is not above the lower": high_h is not None and high_h <= low_h,

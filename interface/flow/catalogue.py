@@ -32,6 +32,7 @@ from interface.store.ids import uuid7
 
 KINDS: Final = (ValueKind.NUMERIC, ValueKind.TEXT, ValueKind.CODED, ValueKind.RATIO)  # what a test can be of
 MOST_DECIMALS: Final = 10
+MOST_VALENCE: Final = 20  # no ion has more
 NEVER: Final = EARLIEST  # no specimen was collected before: what ended then applies to none
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,31}", re.ASCII)
 
@@ -124,6 +125,8 @@ def _test_problems(test: LabTestView) -> Iterable[str]:
         yield f"decimals are from 0 to {MOST_DECIMALS}"
     if test.substance.molar_mass is not None and test.substance.molar_mass <= 0:
         yield "a molar mass is above 0"
+    if test.substance.valence is not None and not 1 <= test.substance.valence <= MOST_VALENCE:
+        yield f"a valence is from 1 to {MOST_VALENCE}"
 
 
 # ---- panels and specimen types ---------------------------------------------------------------------------------------

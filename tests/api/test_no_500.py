@@ -96,6 +96,7 @@ def instants(at: str) -> list[Asked]:
 
 
 BIRTH_TIME = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
+AGED = {"test": "HGB", "low": "1", "use": "both", "reason": "x", "source": "s"}
 MUCH: list[Asked] = [
     *[("POST", "/api/results/{result}/rerun", {"json": {"version": 1, "comment": "again", "dilution": each}})
       for each in ("1E+999999", "1E-999999", "1e400", "9" * 150)],
@@ -103,6 +104,11 @@ MUCH: list[Asked] = [
       for each in ("1E+999999", "1E-999999", "1e400")],
     ("POST", "/api/qc-targets", {"json": target("{lot}") | {"mean": "1E+999999"}}),
     ("PATCH", "/api/patients/{patient}", {"json": {"family": "M"}, "headers": {"If-Match": f'W/"{"9" * 5000}"'}}),
+    ("PUT", "/api/tests/HGB", {"json": {"molar_mass": "64458", "valence": 40_000, "reason": "x"}}),
+    ("PUT", "/api/tests/HGB", {"json": {"decimals": 2**40, "reason": "x"}}),
+    ("POST", "/api/intervals", {"json": AGED | {"age_low_h": 2**40}}),
+    ("POST", "/api/intervals", {"json": AGED | {"age_high_d": 2**30}}),
+    ("POST", "/api/intervals", {"json": AGED | {"age_low_h": -1}}),
     ("POST", "/fhir/Subscription", {
         "json": {
             "resourceType": "Subscription", "status": "requested", "reason": "test", "criteria": f"Patient?{FIELDS}",

@@ -383,6 +383,8 @@ def test_no_shipped_interval_contradicts_itself() -> None:
         ({"use": IntervalUse.CRITICAL}, "a row of critical limits has no others"),
         ({"use": IntervalUse.REFERENCE, "critical_low": Decimal(1)}, "a row of reference limits has no critical ones"),
         ({"low": None, "high": None}, "it says nothing"),
+        ({"age_low_h": -1}, "ages and weeks are from 0 to 10000000"),
+        ({"age_low_d": 10_000_001}, "ages and weeks are from 0 to 10000000"),
         ({"valid_from": COLLECTED, "valid_to": COLLECTED}, "it ends before it begins"),
     ],
 )
