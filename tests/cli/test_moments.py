@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import click
 import pytest
 
-from interface.cli.laboratory import MOMENT, instant_of
+from interface.cli.laboratory import INSTANT, MOMENT, aware, instant_of
 
 ZONE = ZoneInfo("Asia/Jakarta")
 NOW = datetime(2026, 11, 27, 20, 15, tzinfo=UTC)  # in the laboratory the 28th has begun
@@ -37,6 +37,15 @@ def test_a_moment_is_read_in_each_way_it_may_be_typed(typed: str, means: str) ->
 def test_nonsense_is_refused_in_one_sentence(typed: str) -> None:
     with pytest.raises(click.BadParameter, match=r"is no time; say it as 2026-11-27, .* or 08:30$"):
         MOMENT.convert(typed, None, None)
+
+
+@pytest.mark.parametrize("typed", ["0001-01-01T00:00+07:00", "9999-12-31T23:59-07:00"])
+def test_what_utc_has_not_is_refused(typed: str) -> None:
+    read = INSTANT.convert(typed, None, None)
+    with pytest.raises(click.UsageError, match="is before the year 1 or after the year 9999 in UTC"):
+        aware(read)
+    with pytest.raises(click.UsageError, match="is before the year 1"):
+        instant_of(MOMENT.convert(typed, None, None), ZONE, NOW)
 
 
 @pytest.mark.parametrize("typed", ["03:16", "2026-11-28", "2026-11-27T20:16"])

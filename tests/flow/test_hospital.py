@@ -296,6 +296,16 @@ async def test_a_collection_that_is_planned_is_none_yet(his: Hospital) -> None:
     assert await his.tests() == [[("K", "requested", "B-9")]]
 
 
+@pytest.mark.parametrize("at", ["00010101000000", "00010101000000+0700", "18991231235959", "99991231235959-0700"])
+async def test_a_time_that_nobody_can_mean_is_left_out_and_said_and_the_order_is_placed(his: Hospital, at: str) -> None:
+    born = PID if at.startswith("9999") else PID.replace("19800501", at)
+    said = await his.oml(*order("1", "K", barcode="B-9", spm=f"SPM|1|{{barcode}}||SER|||||||||||||{at}|{at}"), pid=born)
+    assert (said.code, said.controls) == ("AA", ["OK"])
+    assert said.errors == [("SPM^1^17", "102", "W"), ("SPM^1^18", "102", "W")]
+    times = await his.lab.owner.fetch("select collected_at, received_at from lab.specimen")
+    assert [tuple(row) for row in times] == [(None, None)]
+
+
 async def test_what_is_begun_or_done_cannot_be_changed_or_cancelled(his: Hospital) -> None:
     await his.oml(*order("1", "K", barcode="B-1"))
     before = await his.everything()
