@@ -191,6 +191,7 @@ class _Engine:
 
     def _take_patient(self, segment: Segment) -> None:
         self._close_lone()
+        self._patient = self._pid = None  # of one that cannot be read nothing is known: it is not the one before
         if id(segment) not in self._malformed:
             self._draft.patients.append(self._read_patient(segment))
             self._patient, self._pid = len(self._draft.patients) - 1, segment
@@ -277,10 +278,10 @@ class _Engine:
 
     def _take_prior(self, at: Group) -> None:
         """Results of earlier orders are told of, not reported: their entries are in a role that nobody reports."""
-        patient, begin = self._patient, len(self._draft.specimens)
+        patient, pid, begin = self._patient, self._pid, len(self._draft.specimens)
         self._walk(at)
         self._close_lone()
-        self._patient = patient
+        self._patient, self._pid = patient, pid
         for specimen in self._draft.specimens[begin:]:
             specimen.role = SpecimenRole.OTHER
 

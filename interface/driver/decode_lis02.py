@@ -6,6 +6,7 @@ with its location; only what it touches is lost.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from interface.domain.model import (
@@ -37,7 +38,7 @@ from interface.driver.observe import (
 )
 from interface.driver.rules import CODE_PATH, SPECIMEN_ID_PATH, VALUE_PATH, FieldPath, Reader, met
 from interface.errors import RecordError
-from interface.wire.lis02 import DEFAULT_ENCODING, LEVELS, Message, Node, Record, parse
+from interface.wire.lis02 import ATTACHED, DEFAULT_ENCODING, LEVELS, Message, Node, Record, parse
 
 _BROKEN_OFF = frozenset("TRE")  # LIS02-A2 12: sender aborted, receiver requested abort, unknown error
 
@@ -51,6 +52,9 @@ class _Scope:
 
     def inside(self, record: Record) -> _Scope:
         return _Scope(self.driver, self.records | {record.type: record})
+
+    def without(self, kind: str) -> _Scope:
+        return _Scope(self.driver, {at: record for at, record in self.records.items() if at != kind})
 
     def read(self, paths: tuple[FieldPath, ...]) -> str:
         """The first path that is not empty, unescaped and stripped."""
@@ -114,15 +118,41 @@ def _held(observed: Observed, reason: HoldReason) -> Observed:
     return replace(observed, holds=tuple(dict.fromkeys((*observed.holds, reason))))
 
 
+def _astray(records: Sequence[Record]) -> frozenset[str]:
+    """Where the records are behind one that cannot be read, and that may have been their P, until the next P."""
+    found: list[str] = []
+    lost = False
+    for record in records:
+        if record.type not in LEVELS and record.type not in ATTACHED:
+            lost = True
+        elif record.type == "P":
+            lost = False
+        elif lost:
+            found.append(record.location)
+    return frozenset(found)
+
+
+def _named_by_patient(driver: Driver) -> bool:
+    """Whether a P record says which specimen it is, or of what kind, or whose."""
+    paths = (*driver.paths.specimen_id, *driver.paths.specimen_type)
+    conditions = (condition.path for rule in driver.roles for condition in rule.when)
+    return any(path.record == "P" for path in (*paths, *conditions))
+
+
 class _Engine:
     def __init__(self, driver: Driver, draft: Draft) -> None:
         self._driver = driver
         self._draft = draft
         self._materials: tuple[MaterialRule, ...] = ()  # that this message may say
         self._faulty: frozenset[str] = frozenset()  # where the records are whose fields may not be where they should
+        self._astray: frozenset[str] = frozenset()  # and those whose P may be one that cannot be read
+        self._by_patient = False  # which specimen it is stands in a P, in a message with faults
 
     def run(self, message: Message) -> None:
-        self._faulty = frozenset(fault.location for fault in message.faults)
+        if message.faults:
+            self._faulty = frozenset(fault.location for fault in message.faults)
+            self._astray = _astray(message.records)
+            self._by_patient = _named_by_patient(self._driver)
         if self._driver.materials and not self._driver.material_records.isdisjoint(one.type for one in message.records):
             self._materials = self._driver.materials
         draft, scope = self._draft, _Scope(self._driver).inside(message.header)
@@ -177,6 +207,10 @@ class _Engine:
     def _order(self, node: Node, scope: _Scope, patient: int | None) -> None:
         """One O record: one specimen entry, with what hangs below it."""
         paths, record = self._driver.paths, node.record
+        # A record that cannot be read may have been the next O, or P: what follows it may be another's.
+        doubtful = False
+        if self._astray and record.location in self._astray:
+            patient, scope, doubtful = None, scope.without("P"), self._by_patient
         read_id, wrong = self._driver.specimen_ids.take(scope.read(paths.specimen_id))
         specimen_id = read_id or None
         if specimen_id is None:
@@ -202,7 +236,6 @@ class _Engine:
             take_from_order(self._driver, specimen, below.read, record.location, below.reader)
             if record.location in self._faulty:
                 specimen.results[:] = [_held(one, HoldReason.UNREADABLE_VALUE) for one in specimen.results]
-        doubtful = False  # a record that cannot be read may have been the next O: what follows it may be another's
         for child in node.children:
             if child.record.type == "R":
                 below.records["R"] = child.record

@@ -1,0 +1,77 @@
+"""What a record that cannot be read, or whose fields have moved, leaves in doubt: whose a result is, what it says."""
+
+from __future__ import annotations
+
+import pytest
+
+from interface.domain.model import DecodedMessage, HoldReason, SpecimenRole
+from interface.driver import registry
+from interface.driver.decode_hl7 import decode as hl7
+from interface.driver.decode_lis02 import decode as lis2
+
+D = {one.id: one for one in registry.find_all()}
+UNREADABLE_PATIENT = ["X|2|", " P|2|", "\x10|2|", "|2|"]
+
+
+def euroimmun(second: str, *between: str) -> DecodedMessage:
+    records = [
+        "H|\\^&|||", "P|1||JONES-1", "O|1|||^^^SARSCOV2IGA||20260105080737", "R|1|^^^SARSCOV2IGA|0,41|Ratio|", second,
+        *between, "O|1|||^^^SARSCOV2IGA||20260105080737", "R|1|^^^SARSCOV2IGA|7,41|Ratio|", "L|1|N",
+    ]  # fmt: skip
+    return lis2(D["euroimmun_analyzer"], "".join(f"{one}\n" for one in records).encode())
+
+
+@pytest.mark.parametrize("start", UNREADABLE_PATIENT)
+def test_a_specimen_named_by_a_patient_record_that_cannot_be_read_is_not_the_one_before(start: str) -> None:
+    first, second = euroimmun(f"{start}|SMITH-2").specimens
+    assert (first.specimen_id, first.patient, first.results[0].holds) == ("JONES-1", 0, ())
+    assert (second.specimen_id, second.patient) == (None, None)
+    assert HoldReason.AMBIGUOUS_SPECIMEN in second.results[0].holds
+
+
+@pytest.mark.parametrize("start", UNREADABLE_PATIENT)
+def test_so_it_is_where_the_patient_s_id_is_the_specimen_s(start: str) -> None:
+    records = [
+        "H|\\^&|||DCA VANTAGE^04.04.00.00^S099901|||||||P||20260307151746", "P|1|S-1", "O|1||661^0091",
+        "R|1|^^^HbA1c|5.1|%||||F|||20260307151030", f"{start}S-2", "O|1||662^0091",
+        "R|1|^^^HbA1c|11.9|%||||F|||20260307152030", "L|1|N",
+    ]  # fmt: skip
+    first, second = lis2(D["siemens_dca_vantage"], "".join(f"{one}\r" for one in records).encode()).specimens
+    assert (first.specimen_id, first.patient, first.results[0].holds) == ("S-1", 0, ())
+    assert (second.specimen_id, second.patient) == (None, None)
+    assert HoldReason.AMBIGUOUS_SPECIMEN in second.results[0].holds
+
+
+def test_the_next_patient_record_that_can_be_read_ends_the_doubt() -> None:
+    second = euroimmun("X|2||SMITH-2", "P|3||MEYER-3").specimens[-1]
+    assert (second.specimen_id, second.patient, second.results[0].holds) == ("MEYER-3", 1, ())
+
+
+def test_a_result_without_an_order_is_not_the_patient_s_before_one_that_cannot_be_read() -> None:
+    text = b"H|\\^&|||\nP|1||JONES-1\nX|2||SMITH-2\nR|1|^^^SARSCOV2IGA|7,41|Ratio|\nL|1|N\n"
+    (specimen,) = lis2(D["euroimmun_analyzer"], text).specimens
+    assert (specimen.specimen_id, specimen.patient) == (None, None)
+
+
+def test_an_order_that_names_its_specimen_has_no_patient_behind_a_record_that_cannot_be_read() -> None:
+    text = b"H|\\^&|||X\rP|1|A\rO|1|S1||^^^GLU\rR|1|^^^GLU|1|||||F\rX|2|B\rO|1|S2||^^^GLU\rR|1|^^^GLU|2|||||F\rL|1|N\r"
+    first, second = lis2(D["generic_lis2"], text).specimens
+    assert (first.specimen_id, first.patient) == ("S1", 0)
+    assert (second.specimen_id, second.patient, second.results[0].holds) == ("S2", None, ())
+
+
+def test_behind_a_malformed_pid_nothing_is_the_patient_s_before() -> None:
+    order = "SPM|{n}|S{n}\rOBR|{n}|||T\rOBX|1|NM|GLU||{n}||||||F\r"
+    head = "MSH|^~\\&|A|B|||20260101||ORU^R01|1|P|2.5.1\rPID|1||P1\r"
+    text = f"{head}{order.format(n=1)}PID:|2||P2\r{order.format(n=2)}"
+    patients = [one.patient for one in hl7(D["generic_hl7"], text.encode()).specimens if one.results]
+    assert patients == [0, None]
+
+
+@pytest.mark.parametrize("pid", ["PID|1||B", "PID:|1||B"])
+def test_the_patient_of_prior_results_is_not_that_of_the_orders_behind_them(pid: str) -> None:
+    order = "ORC|NW|{n}\rOBR|{n}|||GLU\rOBX|1|NM|GLU||{n}||||||F\rSPM|1|S{n}\r"
+    head = "MSH|^~\\&|A|B|||20260101||OML^O21^OML_O21|1|P|2.5.1\rPID|1||A\r"
+    prior = f"{pid}\rORC|PR|9\rOBR|1|||GLU\rOBX|1|NM|GLU||9||||||F\r"
+    decoded = hl7(D["generic_hl7"], f"{head}{order.format(n=1)}{prior}{order.format(n=2)}".encode())
+    assert [one.patient for one in decoded.specimens if one.role is SpecimenRole.PATIENT] == [0, 0]
