@@ -96,7 +96,7 @@ def parse_value(text: str, grammar: ValueGrammar = DEFAULT_GRAMMAR) -> Value:
         return EMPTY
     if grammar.fails(text):
         return Value(ValueKind.FAILED, text)
-    if len(text) <= _MAX_DIGITS and _POINT.fullmatch(text):  # what most values are
+    if grammar.thousands != "." and len(text) <= _MAX_DIGITS and _POINT.fullmatch(text):  # what most values are
         number = Decimal(text)
         return Value(ValueKind.NUMERIC, f"{number:f}", number)
     match = _SPLIT.fullmatch(text)
@@ -113,7 +113,7 @@ def parse_value(text: str, grammar: ValueGrammar = DEFAULT_GRAMMAR) -> Value:
 def parse_number(text: str, grammar: ValueGrammar = DEFAULT_GRAMMAR) -> Decimal | None:
     """A plain decimal number, None for anything else (`NaN`, `1e5` unless the driver allows it, `1,234`)."""
     text = grammar.ungrouped(text.strip())
-    if len(text) > _MAX_DIGITS:
+    if len(text) > _MAX_DIGITS or (grammar.thousands == "." and "." in text):  # a point that groups nothing
         return None
     if _POINT.fullmatch(text) or (grammar.exponent and _EXPONENT.fullmatch(text)):
         return Decimal(text)

@@ -102,6 +102,30 @@ def test_a_decimal_comma_counts_only_where_the_driver_says_so() -> None:
     assert parse_value("1.234,5", COMMA).kind is ValueKind.TEXT
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("1.234", "1234"),
+        ("-1.234.567", "-1234567"),
+        ("1.234,5", "1234.5"),
+        (">1.234", "1234"),
+        ("1234", "1234"),
+        ("0,5", "0.5"),
+        ("1.5", None),  # a point that groups nothing: nobody knows what is meant
+        ("1.2345", None),
+        ("<1.5", None),
+        ("1234.567", None),
+        (".5", None),
+        ("5.", None),
+    ],
+)
+def test_a_point_between_thousands_is_no_decimal_point(text: str, number: str | None) -> None:
+    grammar = ValueGrammar(decimal_comma=True, thousands=".")
+    expected = None if number is None else Decimal(number)
+    assert parse_value(text, grammar).number == expected
+    assert parse_structured(["", text.lstrip("<>")], grammar).number == expected
+
+
 def test_an_exponent_counts_only_where_the_driver_says_so() -> None:
     assert parse_value("3.26E+05", ValueGrammar(exponent=True)).number == Decimal("326000")
     assert parse_value("3.26E+05").kind is ValueKind.TEXT
