@@ -436,7 +436,7 @@ class _Engine:
             text,
             (*reading.flags, *self._flags(segment)),
             read(segments, paths.status),
-            segment.read(4, 1),
+            segment.read(4),  # the whole: `^1^1` and `^2^1` are two (HL7 v2.8.2 7.4.2.4), and so are `H` and `H&LOG`
             read(segments, paths.name),
             read(segments, paths.unit) or reading.unit,
             read(segments, paths.reference),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from interface.domain.identity import natural_keys
 from interface.domain.model import DecodedMessage, HoldReason, SpecimenRole
 from interface.driver import registry
 from interface.driver.decode_hl7 import decode as hl7
 from interface.driver.decode_lis02 import decode as lis2
 
 D = {one.id: one for one in registry.find_all()}
+HEAD = "MSH|^~\\&|A|B|||20260101||ORU^R01|1|P|2.5.1\rPID|1||P1\rSPM|1|S1\rOBR|1|||T\r"
 UNREADABLE_PATIENT = ["X|2|", " P|2|", "\x10|2|", "|2|"]
 
 
@@ -75,3 +77,31 @@ def test_the_patient_of_prior_results_is_not_that_of_the_orders_behind_them(pid:
     prior = f"{pid}\rORC|PR|9\rOBR|1|||GLU\rOBX|1|NM|GLU||9||||||F\r"
     decoded = hl7(D["generic_hl7"], f"{head}{order.format(n=1)}{prior}{order.format(n=2)}".encode())
     assert [one.patient for one in decoded.specimens if one.role is SpecimenRole.PATIENT] == [0, 0]
+
+
+def keyed(driver_id: str, *rows: str) -> list[bytes]:
+    """The keys of the results of one specimen."""
+    driver = D[driver_id]
+    (specimen,) = hl7(driver, (HEAD + "".join(f"{row}\r" for row in rows)).encode()).specimens
+    return natural_keys(driver.id, specimen)
+
+
+@pytest.mark.parametrize(
+    ("driver_id", "first", "second"),
+    [
+        ("generic_hl7", "OBX|1|ST|ORG|^1^1|{}||||||F", "OBX|2|ST|ORG|^2^1|{}||||||F"),
+        ("generic_hl7", "OBX|1|ST|ORG|1~1|{}||||||F", "OBX|2|ST|ORG|1~2|{}||||||F"),
+        ("cepheid_genexpert_hl7", "OBX|1|ST|&T&Q&1|H|^{}||||||F", "OBX|2|ST|&T&Q&1|H&LOG|^{}||||||F"),
+    ],
+)
+def test_results_are_told_apart_by_every_part_of_their_sub_id(driver_id: str, first: str, second: str) -> None:
+    one, other = keyed(driver_id, first.format(1), second.format(2))
+    assert one != other
+    assert keyed(driver_id, second.format(3)) == [other]
+    assert keyed(driver_id, second.format(3), first.format(1)) == [other, one]
+
+
+@pytest.mark.parametrize("sent", ["", "1", "1.2", " A ", "A^", "A\\T\\B", '""'])
+def test_a_simple_sub_id_is_what_it_says(sent: str) -> None:
+    (specimen,) = hl7(D["generic_hl7"], f"{HEAD}OBX|1|NM|GLU|{sent}|5||||||F\r".encode()).specimens
+    assert specimen.results[0].sub_id == sent.strip('"^ ').replace("\\T\\", "&")
