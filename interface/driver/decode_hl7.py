@@ -529,6 +529,8 @@ class _Engine:
             failed = any(is_failed(one, grammar) for one in words)
             return Reading(Value(ValueKind.FAILED if failed else ValueKind.CODED, "\n".join(words))), False
         if kind is ValueType.STRUCTURED:
+            if len(segment.repeats(5)) > 1:  # which of them is the result nobody says
+                return Reading(Value(ValueKind.TEXT, text)), True
             return Reading(parse_structured(segment.components(5), grammar)), False
         if kind is ValueType.TIME:
             return Reading(Value(ValueKind.TIME, text)), False

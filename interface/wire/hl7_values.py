@@ -51,12 +51,18 @@ def value_type(name: str) -> ValueType:
 
 
 def coded(segment: Segment, number: int = 5) -> list[str]:
-    """Of each repetition the text, else the code. `^^99ROC`, a coding system without a code, says nothing."""
-    words = [
-        segment.value(number, 2, at).strip() or segment.value(number, 1, at).strip()
-        for at in range(1, len(segment.repeats(number)) + 1)
-    ]
-    return [one for one in words if one]
+    """Of each repetition the text, else the code. `^^99ROC`, a coding system without a code, says nothing.
+
+    An `&` that a sender did not escape is one of the text (HL7 v2.5.1 2.7): what stands behind it is said, too.
+    """
+    component, mark = segment.delimiters.component, segment.delimiters.subcomponent
+    words: list[str] = []
+    for repeat in segment.repeats(number):
+        code, text, *_ = [*map(segment.unescape, repeat.split(component)), ""]
+        said = text if text.replace(mark, " ").strip() else code
+        if said.replace(mark, " ").strip():
+            words.append(said.strip())
+    return words
 
 
 def lines(segment: Segment, number: int = 5) -> str:

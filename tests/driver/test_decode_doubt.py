@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from interface.domain.identity import natural_keys
-from interface.domain.model import DecodedMessage, HoldReason, SpecimenRole
+from interface.domain.model import DecodedMessage, HoldReason, Observed, SpecimenRole, ValueKind
 from interface.driver import registry
 from interface.driver.decode_hl7 import decode as hl7
 from interface.driver.decode_lis02 import decode as lis2
@@ -105,3 +105,22 @@ def test_results_are_told_apart_by_every_part_of_their_sub_id(driver_id: str, fi
 def test_a_simple_sub_id_is_what_it_says(sent: str) -> None:
     (specimen,) = hl7(D["generic_hl7"], f"{HEAD}OBX|1|NM|GLU|{sent}|5||||||F\r".encode()).specimens
     assert specimen.results[0].sub_id == sent.strip('"^ ').replace("\\T\\", "&")
+
+
+def result(row: str) -> Observed:
+    (specimen,) = hl7(D["generic_hl7"], f"{HEAD}{row}\r".encode()).specimens
+    return specimen.results[0]
+
+
+def test_of_a_coded_value_nothing_behind_an_ampersand_is_lost() -> None:
+    text = "Influenza A NEGATIVE & Influenza B POSITIVE"
+    observed = result(f"OBX|1|CWE|FLU||X^{text}^L||||||F")
+    assert (observed.value.kind, observed.value.text) == (ValueKind.CODED, text)
+    assert result("OBX|1|CWE|FLU||X^A \\T\\ B^L||||||F").value.text == "A & B"
+
+
+@pytest.mark.parametrize("sent", ["^1^:^40~^1^:^1280", "<^5~^7", "^1^:^40~"])
+def test_of_several_structured_numbers_none_is_chosen(sent: str) -> None:
+    observed = result(f"OBX|1|SN|ANA||{sent}||||||F")
+    assert (observed.value.kind, observed.value.text) == (ValueKind.TEXT, sent)
+    assert HoldReason.UNREADABLE_VALUE in observed.holds

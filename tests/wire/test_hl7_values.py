@@ -37,6 +37,12 @@ def test_of_a_coded_value_the_text_is_taken_and_every_repetition() -> None:
     assert coded(obx("POS^Positive^L~NEG^^L~^^99ROC", "CWE")) == ["Positive", "NEG"]
 
 
+def test_of_a_coded_value_an_ampersand_is_one_of_its_text() -> None:
+    sent = 'X^A NEGATIVE & B POSITIVE^L~A&B^^L~A^ & ^L~&^&^L~^A \\T\\ B~""^'
+    assert coded(obx(sent, "CWE")) == ["A NEGATIVE & B POSITIVE", "A&B", "A", "A & B"]
+    assert coded(obx('""', "CWE")) == coded(obx("&", "CWE")) == []
+
+
 def test_repetitions_of_text_are_lines_and_so_are_line_commands() -> None:
     assert lines(obx("one~two\\.br\\three~10\\S\\9", "TX")) == "one\ntwo\nthree\n10^9"
 
