@@ -234,8 +234,6 @@ class _Engine:
         below = scope.inside(record)  # its R is each result in turn
         if record.type == "O" and all(child.record.type != "R" for child in node.children):
             take_from_order(self._driver, specimen, below.read, record.location, below.reader)
-            if record.location in self._faulty:
-                specimen.results[:] = [_held(one, HoldReason.UNREADABLE_VALUE) for one in specimen.results]
         for child in node.children:
             if child.record.type == "R":
                 below.records["R"] = child.record
@@ -247,6 +245,13 @@ class _Engine:
             else:
                 doubtful = doubtful or child.record.type not in LEVELS
                 self._node(child, scope, patient)
+        if self._faulty and self._has_moved(record, scope):  # a control's Q may stand where nobody looks for it
+            specimen.results[:] = [_held(one, HoldReason.UNREADABLE_VALUE) for one in specimen.results]
+
+    def _has_moved(self, order: Record, scope: _Scope) -> bool:
+        """Whether what says which specimen it is, of what kind and whose may not stand in the field that is read."""
+        named_in = scope.records.get("P") if self._by_patient else None
+        return order.location in self._faulty or (named_in is not None and named_in.location in self._faulty)
 
     def _names_several(self, record: Record) -> bool:
         """Whether the field of the specimen id is repeated with another id."""

@@ -124,3 +124,22 @@ def test_of_several_structured_numbers_none_is_chosen(sent: str) -> None:
     observed = result(f"OBX|1|SN|ANA||{sent}||||||F")
     assert (observed.value.kind, observed.value.text) == (ValueKind.TEXT, sent)
     assert HoldReason.UNREADABLE_VALUE in observed.holds
+
+
+@pytest.mark.parametrize(
+    "order", ["O|1|10042||^^^GLU&|&1|R||||||Q", "O1|10042||^^^GLU|R||||||||Q", "O|1|1&|&2||^^^GLU|R||||||Q"]
+)
+@pytest.mark.parametrize("rows", ["R|1|^^^GLU|2.1|mmol/L||N||F\r", "R|1|^^^GLU|2.1|mmol/L||N||F\r" * 2])
+def test_results_below_an_order_record_whose_fields_may_have_moved_are_held(order: str, rows: str) -> None:
+    """A control's Q may stand in the next field: its results are no patient's."""
+    text = f"H|\\^&|||X|||||||P|LIS2-A2|20260101\rP|1\r{order}\r{rows}L|1|N\r"
+    (specimen,) = lis2(D["generic_lis2"], text.encode()).specimens
+    assert all(HoldReason.UNREADABLE_VALUE in one.holds for one in specimen.results)
+
+
+def test_so_are_those_of_a_specimen_that_such_a_patient_record_names() -> None:
+    rows = "O|1|S1||^^^SARSCOV2IGA||20260105080737\rR|1|^^^SARSCOV2IGA|7,41|Ratio|\rL|1|N\r"
+    (specimen,) = lis2(D["euroimmun_analyzer"], f"H|\\^&|||\rP|1&|&2|A|JONES-1\r{rows}".encode()).specimens
+    assert HoldReason.UNREADABLE_VALUE in specimen.results[0].holds
+    (specimen,) = lis2(D["generic_lis2"], f"H|\\^&|||\rP|1|A&|&B\r{rows}".encode()).specimens
+    assert HoldReason.UNREADABLE_VALUE not in specimen.results[0].holds
