@@ -156,6 +156,7 @@ class HoldReason(Word):
     RERUN = "rerun"  # a rerun or dilution was asked for; its result is awaited
     ALREADY_REPORTED = "already_reported"  # another run of the same order item is released
     PERSON = "person"  # somebody wants it to be looked at
+    SAID_ANEW = "said_anew"  # unasked, of what was critical, or of what a person has said something of
 
 
 @record

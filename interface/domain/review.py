@@ -86,6 +86,7 @@ HOLDS: Mapping[HoldReason, Hold] = {
     _H.RERUN: Hold(True, "the rerun has come, or cannot be done: the first run is reported after all"),
     _H.ALREADY_REPORTED: Hold(True, "this run is reported in place of the one that was"),
     _H.PERSON: Hold(True, "whoever looks at it next decides"),
+    _H.SAID_ANEW: Hold(True, "the person has compared it with what was said before"),
 }
 # What is so of a result that is held for it. docs/reference/holds.md is made of this and of HOLDS.
 WHEN: Mapping[HoldReason, str] = {
@@ -122,13 +123,15 @@ WHEN: Mapping[HoldReason, str] = {
     _H.RERUN: "a rerun or dilution was asked for, and is awaited",
     _H.ALREADY_REPORTED: "another run of the same order item is released",
     _H.PERSON: "a person wants it to be looked at, or has rejected, retracted or corrected what was there before",
+    _H.SAID_ANEW: "it was sent or entered anew, and nobody asked: it was critical before and has another value, or a "
+    "person has said something of it; or it may be the result before a rerun, said once more",
 }
 ACCEPTABLE = frozenset(reason for reason, hold in HOLDS.items() if hold.acceptable)
 # Whose cause is the value itself: they end when a person enters another. All others stand against whatever is entered.
 OF_THE_VALUE = frozenset(
     {_H.UNKNOWN_UNIT, _H.RUN_FAILED, _H.NO_VALUE, _H.UNKNOWN_FLAG, _H.UNKNOWN_STATUS, _H.QUESTIONABLE,
      _H.UNREADABLE_VALUE, _H.AMBIGUOUS_INTERVAL, _H.DELTA, _H.INTERFERENCE, _H.SUPPRESSED, _H.MEASURING_RANGE,
-     _H.IMPLAUSIBLE, _H.INCONSISTENT, _H.RULE, _H.RERUN, _H.PERSON}
+     _H.IMPLAUSIBLE, _H.INCONSISTENT, _H.RULE, _H.RERUN, _H.PERSON, _H.SAID_ANEW}
 )  # fmt: skip
 
 

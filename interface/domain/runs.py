@@ -25,7 +25,7 @@ MEASURED = frozenset(
         HoldReason.DELTA, HoldReason.INTERFERENCE, HoldReason.SUPPRESSED, HoldReason.MEASURING_RANGE,
         HoldReason.IMPLAUSIBLE, HoldReason.INCONSISTENT, HoldReason.QC_EXPIRED, HoldReason.RULE,
         HoldReason.RERUN, HoldReason.AMBIGUOUS_INTERVAL, HoldReason.UNKNOWN_FLAG, HoldReason.QUESTIONABLE,
-        HoldReason.ALREADY_REPORTED,
+        HoldReason.ALREADY_REPORTED, HoldReason.SAID_ANEW,
     }
 )  # fmt: skip
 # With these it is not known whose a run is or whether all of it came, or a person wants to look at it: it says nothing

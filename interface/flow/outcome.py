@@ -57,7 +57,7 @@ _BY_CHECKS = frozenset(
         HoldReason.DELTA, HoldReason.INTERFERENCE, HoldReason.SUPPRESSED, HoldReason.MEASURING_RANGE,
         HoldReason.IMPLAUSIBLE, HoldReason.INCONSISTENT, HoldReason.QC_FAILED, HoldReason.QC_EXPIRED, HoldReason.RULE,
         HoldReason.RERUN, HoldReason.ALREADY_REPORTED, HoldReason.CHANGED_AFTER_RELEASE,
-        HoldReason.PERSON,
+        HoldReason.PERSON, HoldReason.SAID_ANEW,
     }
 )  # fmt: skip
 
@@ -285,32 +285,42 @@ def _run_again(case: Case, rerun: Rerun) -> None:
     text = f"it has no time, and came after the rerun was asked for; the analyzer was {told}"
     case.steps.append(Step("rerun", "ok", text, inputs={"before": str(rerun.before.version_id)}))
     if not rerun.told and said_of(case)[:2] == rerun.before.said[:2]:
-        case.blocked = "it may be the result before, said once more: it has no time, and no rerun was told"
+        again = "it may be the result before, said once more: it has no time, and no rerun was told"
+        case.hold(HoldReason.SAID_ANEW, Step("rerun", "hold", again))
 
 
 def after_a_person(case: Case, known: CurrentResult) -> None:
     """What comes for a result that a person held, rejected, retracted or corrected undoes none of it: a person looks at
-    it again. Whatever else a person said of it, no rule releases what comes after, but the value of a rerun.
+    it again. Whatever else a person said of it, and where it was critical before, it is held as well, but for the value
+    of a rerun. Both holds stay whatever comes: whoever looks at it next sees no version but this.
     """
-    mine = known.status in GONE or HoldReason.PERSON in known.held
-    another = said_of(case)[:2] != known.said[:2]
     if known.status in RELEASED:
         return
-    if not (known.by_person or mine):
-        if another and known.critical and HoldReason.RERUN not in known.held:
-            case.blocked = "it was critical before, and nobody asked for another value"
+    mine = known.status in GONE or HoldReason.PERSON in known.held
+    another, waits = said_of(case)[:2] != known.said[:2], HoldReason.RERUN in known.held
+    anew = HoldReason.SAID_ANEW in known.held and not known.by_person
+    if waits and another and not (mine or anew):
         return
-    if mine or (another and HoldReason.RERUN not in known.held):
-        reason, text = HoldReason.PERSON, "a person looks at it again"
-    elif HoldReason.RERUN in known.held:
-        if another:
-            return
-        reason, text = HoldReason.RERUN, "it still waits for its rerun"
-    else:
-        case.blocked = "a person has said something of it"
-        return
-    said = f"version {known.version} is what a person made of it ({known.status}): {text}"
-    case.hold(reason, Step("review", "hold", said, inputs={"version": str(known.version)}))
+    if mine or (known.by_person and another):
+        _hold_again(case, known, HoldReason.PERSON, "a person looks at it again")
+    elif known.by_person:
+        if waits:
+            _hold_again(case, known, HoldReason.RERUN, "it still waits for its rerun")
+        _hold_again(case, known, HoldReason.SAID_ANEW, "a person has said something of it")
+    elif anew:
+        if waits:
+            case.hold(HoldReason.RERUN, _before(known, "it still waits for its rerun"))
+        case.hold(HoldReason.SAID_ANEW, _before(known, "it was said anew before, and no person has decided since"))
+    elif another and known.critical:
+        case.hold(HoldReason.SAID_ANEW, _before(known, "it was critical before, and nobody asked for another value"))
+
+
+def _hold_again(case: Case, known: CurrentResult, reason: HoldReason, text: str) -> None:
+    case.hold(reason, _before(known, f"version {known.version} is what a person made of it ({known.status}): {text}"))
+
+
+def _before(known: CurrentResult, text: str) -> Step:
+    return Step("review", "hold", text, inputs={"version": str(known.version)})
 
 
 def _base(holds: Iterable[HoldReason]) -> frozenset[HoldReason]:

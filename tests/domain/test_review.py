@@ -9,6 +9,7 @@ from interface.domain.review import ACCEPTABLE, HOLDS, OF_THE_VALUE, REFUSED, WH
 MAY = {
     "incomplete_transmission", "unknown_flag", "questionable", "ambiguous_interval", "patient_name", "delta",
     "interference", "measuring_range", "implausible", "inconsistent", "rule", "rerun", "already_reported", "person",
+    "said_anew",
 }  # fmt: skip
 MAY_NOT = {
     "unmapped_code", "unknown_unit", "no_such_specimen", "ambiguous_specimen", "patient_mismatch", "driver_mismatch",

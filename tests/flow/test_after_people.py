@@ -261,7 +261,7 @@ async def test_no_rule_releases_what_was_critical_and_is_not_any_more(database_u
         await lab.send(sent("S1", {"K": "4.5"}, control="C2"))
         await lab.settle()
         after = await only(lab, "K")
-        assert (after.value, after.status, after.version) == ("4.5", PRELIMINARY, 2)
+        assert (after.value, after.held, after.version) == ("4.5", (HoldReason.SAID_ANEW,), 2)
 
 
 async def test_who_rejects_an_aliquot_waits_for_its_tube_with_nothing_locked_that_deciding_needs(

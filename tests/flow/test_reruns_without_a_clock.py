@@ -15,7 +15,7 @@ from tests.flow.dispatching import ask, say, tell
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import put_in_force, sent
 
-FINAL, PRELIMINARY, REGISTERED = ResultStatus.FINAL, ResultStatus.PRELIMINARY, ResultStatus.REGISTERED
+FINAL, REGISTERED = ResultStatus.FINAL, ResultStatus.REGISTERED
 
 
 @pytest.fixture
@@ -107,12 +107,17 @@ async def test_a_released_result_stays_beside_its_rerun(lab: Laboratory) -> None
 
 
 @pytest.mark.parametrize(
-    ("value", "told", "status"),
-    [("1.0", True, FINAL), ("1.1", True, FINAL), ("1.1", False, FINAL), ("1.0", False, PRELIMINARY)],
+    ("value", "told", "status", "held"),
+    [
+        ("1.0", True, FINAL, ()),
+        ("1.1", True, FINAL, ()),
+        ("1.1", False, FINAL, ()),
+        ("1.0", False, REGISTERED, (HoldReason.SAID_ANEW,)),
+    ],
     ids=["the same", "another", "another, not told", "the same, not told"],
 )
 async def test_rules_release_a_rerun_unless_it_may_be_what_was_said_before(
-    lab: Laboratory, value: str, told: bool, status: ResultStatus
+    lab: Laboratory, value: str, told: bool, status: ResultStatus, held: tuple[HoldReason, ...]
 ) -> None:
     """An analyzer that was not told of the rerun may say its old result once more: a person sees which it is."""
     await first_run(lab)
@@ -121,7 +126,7 @@ async def test_rules_release_a_rerun_unless_it_may_be_what_was_said_before(
     await measured(lab, value, "C2")
     first, second = await lab.results()
     assert (first.status, first.held) == (REGISTERED, (HoldReason.RERUN,))
-    assert (second.value, second.status, second.reportable) == (value, status, True)
+    assert (second.value, second.status, second.held, second.reportable) == (value, status, held, True)
     assert (await state(lab))[2] == "done"
 
 

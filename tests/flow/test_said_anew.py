@@ -1,0 +1,182 @@
+"""What an analyzer says anew, unasked, of what was critical or what a person has said something of: a person looks at
+it, whatever looks at the result next."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from interface.domain.model import FollowUpKind, HoldReason, ResultStatus
+from interface.domain.qc_state import Meanwhile
+from interface.domain.review import ReviewError
+from interface.domain.views import Audience, ResultView
+from interface.flow import follow_ups, review
+from interface.flow.entry import Entry, enter
+from interface.flow.replay import replay
+from interface.store.db import Connection
+from tests.flow.controls import REJECT, bench
+from tests.flow.laboratory import Laboratory, laboratory
+from tests.flow.rulebook import RULES, put_in_force, sent
+
+FINAL, REGISTERED = ResultStatus.FINAL, ResultStatus.REGISTERED
+ANEW = (HoldReason.SAID_ANEW,)
+LINKED = RULES + '\n[[linked]]\nname = "renal"\ntests = ["K", "CREA"]\ncomplete = true\n'
+
+
+@pytest.fixture
+async def lab(database_url: str) -> AsyncIterator[Laboratory]:
+    async with laboratory(database_url) as made:
+        yield made
+
+
+async def one(lab: Laboratory, code: str = "K") -> ResultView:
+    """The reported result of the test."""
+    [found] = [view for view in await lab.results() if view.test_code == code and view.reportable]
+    return found
+
+
+async def send(lab: Laboratory, control: str, *, at: str = "20260102030405", comment: str = "", **values: str) -> None:
+    lines = sent("S-1", values, control=control, at=at)
+    await lab.send([*lines[:-1], f"C|1|I|{comment}|G", lines[-1]] if comment else lines)
+    await lab.settle()
+
+
+async def decide(lab: Laboratory, step: Callable[[Connection], Awaitable[object]]) -> None:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await step(connection)
+
+
+async def critical_then_not(lab: Laboratory, rules: str = RULES, *tests: str) -> None:
+    await put_in_force(lab, rules)
+    await lab.order("S-1", "K", *tests)
+    await send(lab, "C1", K="7.2")
+    await send(lab, "C2", K="4.5")
+    after = await one(lab)
+    assert (after.value, after.status, after.held) == ("4.5", REGISTERED, ANEW)
+
+
+async def test_the_result_of_a_linked_test_releases_nothing(lab: Laboratory) -> None:
+    await critical_then_not(lab, LINKED, "CREA")
+    await send(lab, "C3", CREA="1.0")
+    assert (await one(lab)).held == ANEW
+
+
+@pytest.mark.parametrize(("value", "comment"), [("4.6", ""), ("4.5", "checked")])
+async def test_what_is_said_once_more_releases_nothing(lab: Laboratory, value: str, comment: str) -> None:
+    await critical_then_not(lab)
+    for control in ("C3", "C4"):
+        await send(lab, control, comment=f"{comment} {control}" if comment else "", K=value)
+        after = await one(lab)
+        assert (after.value, after.status, after.held) == (value, REGISTERED, ANEW)
+
+
+async def test_a_control_that_is_good_again_releases_nothing(lab: Laboratory) -> None:
+    at = await bench(lab)
+    await at.control(60, test="K")
+    await lab.order("S-1", "K")
+    await at.control(20, REJECT, test="K")
+    for control, value in (("C1", "7.2"), ("C2", "4.5")):
+        await send(lab, control, at=f"{at.ago(10):%Y%m%d%H%M%S}", K=value)
+    await at.control(5, test="K")
+    await at.act(Meanwhile.STANDS, test="K")
+    after = await one(lab)
+    assert (after.value, after.status, after.held) == ("4.5", REGISTERED, ANEW)
+
+
+async def test_a_replay_releases_nothing(lab: Laboratory) -> None:
+    await critical_then_not(lab)
+    message_id = (await one(lab)).message_id
+    assert message_id is not None
+    await replay(lab.database, lab.director, message_id, lab.contexts.get, dry_run=False)
+    assert (await one(lab)).held == ANEW
+
+
+async def test_another_run_of_the_value_that_came_after_releases_nothing(lab: Laboratory) -> None:
+    """A run before the critical one says what the analyzer says now: it is not reported in its place."""
+    await put_in_force(lab, LINKED)
+    await lab.order("S-1", "K", "CREA")
+    await send(lab, "C1", K="4.5")
+    later = "20260102040000"
+    await send(lab, "C2", at=later, K="7.2")
+    await send(lab, "C3", at=later, K="4.5")
+    await send(lab, "C4", CREA="1.0")
+    found = [view for view in await lab.results() if view.test_code == "K"]
+    assert [(view.status is FINAL, view.reportable) for view in found] == [(False, False), (False, True)]
+    assert found[1].held == ANEW
+
+
+@pytest.mark.parametrize("step", ["comment", "rerun"])
+async def test_what_a_person_has_said_is_remembered_whatever_comes(lab: Laboratory, step: str) -> None:
+    await put_in_force(lab, LINKED)
+    await lab.order("S-1", "K", "CREA")
+    await send(lab, "C1", K="4.5")
+    result, director = await one(lab), lab.director
+    if step == "comment":
+        await decide(lab, lambda connection: review.comment(connection, director, result.id, "is this the patient's?"))
+    else:
+        await decide(lab, lambda connection: review.rerun(connection, director, result.id, "to be sure"))
+    held = ANEW if step == "comment" else (HoldReason.RERUN, *ANEW)
+    for control in ("C2", "C3"):
+        await send(lab, control, comment=control, K="4.5")
+        assert (await one(lab)).held == held
+    await send(lab, "C4", CREA="1.0")
+    after = await one(lab)
+    assert (after.status, after.held) == (REGISTERED, held)
+
+
+async def test_what_may_be_the_result_before_a_rerun_is_released_by_nothing_that_comes(lab: Laboratory) -> None:
+    await lab.order("S-1", "K", "CREA")
+    await send(lab, "C1", at="", K="4.5")
+    result = await one(lab)
+    await put_in_force(lab, LINKED)
+    await decide(lab, lambda at: follow_ups.request(at, lab.director, result.id, FollowUpKind.RERUN, reason="sure?"))
+    await send(lab, "C2", at="", K="4.5")
+    again = await one(lab)
+    assert (again.id != result.id, again.held) == (True, ANEW)
+    assert again.message_id is not None
+    await send(lab, "C3", CREA="1.0")
+    await replay(lab.database, lab.director, again.message_id, lab.contexts.get, dry_run=False)
+    await send(lab, "C4", at="", comment="checked", K="4.5")
+    after = await one(lab)
+    assert (after.id, after.status, after.held) == (again.id, REGISTERED, ANEW)
+
+
+async def test_a_person_accepts_or_rejects_it_as_what_else_is_held(lab: Laboratory) -> None:
+    await critical_then_not(lab)
+    found = await one(lab)
+    assert await lab.results(Audience.EMR_PRELIMINARY) == []
+    with pytest.raises(ReviewError, match=r"the result is held \(said_anew\); releasing it must accept this"):
+        await lab.release(found.id)
+    await decide(
+        lab, lambda at: review.release(at, lab.director, found.id, "a new specimen agrees", accept_hold=True)
+    )  # fmt: skip
+    assert [(view.value, view.status) for view in await lab.results(Audience.EMR)] == [("4.5", FINAL)]
+
+
+async def test_a_person_may_reject_it(lab: Laboratory) -> None:
+    await critical_then_not(lab)
+    found = await one(lab)
+    await decide(lab, lambda at: review.reject(at, lab.director, found.id, "clotted"))
+    assert [view.status for view in await lab.results()] == [ResultStatus.CANCELLED]
+    await send(lab, "C3", K="4.5")
+    assert (await one(lab)).held == (HoldReason.PERSON,)
+
+
+@pytest.mark.parametrize("at", ["20260102030405", "20991231235900"], ids=["under its key", "as another run"])
+async def test_the_value_of_a_rerun_that_a_person_asked_for_is_released(lab: Laboratory, at: str) -> None:
+    await critical_then_not(lab)
+    found = await one(lab)
+    await decide(lab, lambda connection: review.rerun(connection, lab.director, found.id, "which is it?"))
+    await send(lab, "C3", at=at, K="4.6")
+    after = await one(lab)
+    assert (after.value, after.status) == ("4.6", FINAL)
+
+
+async def test_what_is_entered_anew_after_a_critical_value_waits_as_well(lab: Laboratory) -> None:
+    await put_in_force(lab)
+    item = (await lab.order("S-1", "K")).items[0].id
+    for value, held in (("7.2", (HoldReason.RULE,)), ("4.5", ANEW), ("4.6", ANEW)):
+        async with lab.database.transaction(lab.organization_id) as connection:
+            [entered] = await enter(connection, lab.director, [Entry(item, value)])
+        assert (entered.value, entered.held) == (value, held)
