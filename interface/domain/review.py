@@ -29,6 +29,18 @@ class ReviewError(LaboraError):
         super().__init__(text)
 
 
+class InputsWait(ReviewError):
+    """It is calculated from what is not released. Of results that are decided together, those are decided first."""
+
+    def __init__(self, tests: Collection[str]) -> None:
+        is_not = (
+            "which is not released: release that first"
+            if len(tests) == 1
+            else ("which are not released: release those first")
+        )
+        super().__init__(Refusal.CONFLICT, f"it is calculated from {' '.join(tests)}, {is_not}")
+
+
 # ---- reasons to hold ------------------------------------------------------------------------------------------------
 
 

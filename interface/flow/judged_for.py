@@ -1,6 +1,7 @@
 """Whether a result is judged otherwise now than it was, because something else is known of its patient, specimen or
 order: a sex that was put right, a time of collection that was added, a pregnancy. And whether a calculated result is
-still made of what it was calculated from.
+still made of what it was calculated from, and that is released: quality control speaks of what was measured alone, and
+a look-back list names what is calculated of it because that is on the list.
 
 What was measured is not judged anew by such a change. Whoever would release the result is told, so that nobody gives
 out the limits and flags of somebody else; replaying its message, or entering the value once more, judges it for whom it
@@ -18,7 +19,8 @@ from interface.domain.decision_context import DecisionContext
 from interface.domain.facts import Sibling, Subject
 from interface.domain.flags import ABNORMAL, CRITICAL, HIGH, LOW, NORMAL
 from interface.domain.formulas import FORMULAS
-from interface.domain.model import Step
+from interface.domain.model import RELEASED, Step
+from interface.domain.review import InputsWait, Refusal, ReviewError, ReviewStep, Standing
 from interface.flow import recalculation
 from interface.flow.cases import siblings_of, subject_of
 from interface.flow.outcome import Surroundings, beside_of
@@ -26,42 +28,61 @@ from interface.store import judged_for as rows
 from interface.store import surroundings
 from interface.store.db import Connection
 from interface.store.lab_changes import ResultRow
+from interface.store.review import two_steps
 
 _OF_LIMITS = CRITICAL | {NORMAL, LOW, HIGH, ABNORMAL}
 _ONLY_TO_COMPARE = Step("enter", "ok", "to compare")
 
 
-async def against(connection: Connection, row: ResultRow) -> str:
-    """What speaks against releasing the version that a person would release, in a sentence; "" when nothing does. The
-    caller has the result's locks."""
+async def require(connection: Connection, row: ResultRow, step: ReviewStep, place: Standing) -> None:
+    """Raise ReviewError where something speaks against releasing the version that a person would release. The caller
+    has the result's locks."""
+    text, unreleased = await _against(connection, row)
+    if text:
+        raise ReviewError(Refusal.CONFLICT, text)
+    if unreleased and not (_may_be_first(row, step, place) and await two_steps(connection, row.test_id)):
+        raise InputsWait(unreleased)
+
+
+def _may_be_first(row: ResultRow, step: ReviewStep, place: Standing) -> bool:
+    """Where two verify, whether this is the first: by that nothing is released yet."""
+    if step is ReviewStep.ACCEPT_CHANGE:
+        return row.candidate_author is None
+    return step is ReviewStep.VERIFY and place is not Standing.VERIFIED
+
+
+async def _against(connection: Connection, row: ResultRow) -> tuple[str, list[str]]:
+    """A sentence, "" when nothing speaks against it; and the tests it is calculated from that are not released."""
+    unreleased: list[str] = []
     if row.specimen_id is None or row.test_id is None:
-        return ""
+        return "", unreleased
     judged = await rows.changed_since(connection, row.id, row.candidate_id)
     if judged is None:
-        return ""
+        return "", unreleased
     catalogue = await rows.catalogue_of(connection, row.organization_id, row.test_id)
     test = catalogue.tests.get(str(row.test_id))
     locked = await surroundings.lock(connection, (), [row.specimen_id])
     specimen = locked.by_id.get(str(row.specimen_id))
     if test is None or specimen is None:
-        return ""
+        return "", unreleased
     context = DecisionContext(catalogue, received_at=judged.received_at, analyzer=judged.analyzer)
     at = Surroundings(locked)
     if (inputs := inputs_of(judged.steps)) is not None:
         siblings = siblings_of((), beside_of(specimen, at).known)
         if text := _calculated(judged, inputs, siblings, subject_of(specimen, specimen.type, context)):
             anew = await recalculation.helps(connection, row.organization_id, at, row.specimen_id, row.id)
-            return f"{text}; {'`labora result recalculate` calculates it anew' if anew else _without(row)}"
+            return f"{text}; {'`labora result recalculate` calculates it anew' if anew else _without(row)}", unreleased
+        unreleased = [code for code in inputs if code in siblings and siblings[code].status not in RELEASED]
     if not judged.changed or judged.unit != test.unit:
-        return ""
+        return "", unreleased
     now = decide_value(test, judged.value, judged.unit, specimen, None, context, _ONLY_TO_COMPARE, judged.method)
     limits, flags = (now.low, now.high, now.reference), _OF_LIMITS.intersection(now.flags)
     if limits == (judged.low, judged.high, judged.reference) and flags == _OF_LIMITS.intersection(judged.flags):
-        return ""
+        return "", unreleased
     was, becomes = _words(judged.reference, judged.flags & _OF_LIMITS), _words(now.reference, flags)
     anew = not judged.steps or await recalculation.helps(connection, row.organization_id, at, row.specimen_id, row.id)
     text = f"its patient, specimen or order was changed since it was judged: {was} then, {becomes} now"
-    return f"{text}; {_judging(row, calculated=bool(judged.steps), anew=anew)}"
+    return f"{text}; {_judging(row, calculated=bool(judged.steps), anew=anew)}", unreleased
 
 
 def _calculated(

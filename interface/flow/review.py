@@ -449,8 +449,8 @@ async def _begin(
         reason = await qc_gate.against(connection, row.candidate_id)
         if reason is not None:
             raise ReviewError(Refusal.CONFLICT, refused({reason}))
-    if step in _RELEASING and not again and (text := await judged_for.against(connection, row)):
-        raise ReviewError(Refusal.CONFLICT, text)
+    if step in _RELEASING and not again:
+        await judged_for.require(connection, row, step, place)
     change = step in (ReviewStep.ACCEPT_CHANGE, ReviewStep.REJECT_CHANGE)
     # Whoever repeats a step has looked at the version it was made from.
     same_version(row.candidate_version if change else row.version, version, also=row.version - 1 if again else None)
