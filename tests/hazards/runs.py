@@ -64,8 +64,9 @@ def changed_before(make: Maker) -> Story:
     again = also(make, b, [second], time=send.time, later=soon(make))
     part = part_of(b, b.readings)
     # Somebody was to be told of what was critical: that it is another value now, a person believes, and no rule.
-    fate, words = (Fate.RELEASED if failed else Fate.WAITS), f"{first.value}, then {second.value} at the same time"
-    one = expect(b.story, again, part, second, b.person, fate, planted=words)
+    words = f"{first.value}, then {second.value} at the same time"
+    fate, reasons = (Fate.RELEASED, ()) if failed else (Fate.HELD, ("said_anew",))
+    one = expect(b.story, again, part, second, b.person, fate, *reasons, planted=words)
     b.story.expected[-1] = replace(one, versions=2, critical=None if not failed else False)
     for other in others:
         expect(b.story, send, part, other, b.person, planted="ordinary, beside it", hazard=False)
