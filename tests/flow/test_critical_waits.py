@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from interface.domain.critical import Kind, State
-from interface.domain.model import FollowUpKind, ResultStatus
+from interface.domain.model import FollowUpKind, HoldReason, ResultStatus
 from interface.flow.follow_ups import request
-from interface.flow.review import comment, reject, reject_change
+from interface.flow.review import comment, reject, reject_change, release
 from interface.store import criticals as store
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import put_in_force, sent
@@ -53,9 +53,10 @@ async def rerun(lab: Laboratory) -> None:
 async def test_another_value_takes_the_call_back_once_it_is_released(lab: Laboratory) -> None:
     await measured(lab, NORMAL, control="C2")
     (result,) = await lab.results()
-    assert (result.value, result.status) == (NORMAL, ResultStatus.PRELIMINARY)
+    assert (result.value, result.held) == (NORMAL, (HoldReason.SAID_ANEW,))
     assert await tasks(lab) == [(Kind.CRITICAL, State.OPEN, HIGH)]
-    await lab.release(result.id)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await release(connection, lab.director, result.id, "a new specimen agrees", accept_hold=True)
     assert await tasks(lab) == [(Kind.CRITICAL, State.WITHDRAWN, HIGH)]
 
 
