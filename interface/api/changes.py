@@ -48,7 +48,7 @@ async def told(
 ) -> list[Told]:
     """What the rows of (after, until] mean and may be read. What changed several times is told where it did last."""
     last: dict[tuple[str, UUID], changes.Resource] = {}
-    for one in await changes.all_resources(connection, tuple(may), after, until):
+    for one in await changes.all_resources(connection, tuple(may), after, until, kinds_of(reader.audience)):
         last.pop((one.type, one.id), None)
         last[one.type, one.id] = one
     found = {}

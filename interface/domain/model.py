@@ -82,6 +82,8 @@ class ResultStatus(Word):
 
 
 RELEASED = frozenset({ResultStatus.FINAL, ResultStatus.CORRECTED, ResultStatus.AMENDED})
+# What an EMR sees of a result that it saw while it was preliminary, once that is held or rejected: nothing but that.
+TAKEN_BACK = frozenset({ResultStatus.REGISTERED, ResultStatus.CANCELLED})
 
 
 class ItemStatus(Word):

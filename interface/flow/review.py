@@ -53,7 +53,7 @@ from interface.flow import consequences, criticals, follow_ups, judged_for, qc_g
 from interface.flow.actors import may
 from interface.flow.coded_comments import coded_comments
 from interface.flow.correction import NewValue, columns, decided, shown
-from interface.store import audit, changes, lab, lab_changes
+from interface.store import audit, lab, lab_changes
 from interface.store import review as rows
 from interface.store.criticals import Judged
 from interface.store.db import Connection
@@ -530,8 +530,6 @@ async def _write(connection: Connection, actor: Actor, row: ResultRow, made: _Ch
     ):
         raise ReviewError(Refusal.CONFLICT, "the result was changed by somebody else at the same time")
     await _judge(connection, actor, row, made, version_id)
-    if made.status is ResultStatus.PRELIMINARY and not made.held:  # an EMR may see it: `[api] preliminary`
-        await changes.note_preliminary(connection, actor.organization_id, row.id, version_id)
     from_version = row.version if made.source == row.version_id else row.candidate_version
     detail = {"version": str(version), "from_version": str(from_version)}
     if row.candidate_held:

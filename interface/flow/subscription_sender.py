@@ -173,7 +173,7 @@ class SubscriptionSender:
                 found = await changes.after(connection, turn.position, ROWS, self._kinds)
                 more = len(found) == ROWS
                 last = found[-1].position if more else await changes.last_position(connection)
-                meant = await changes.resources(connection, turn.view.resource, turn.position, last)
+                meant = await changes.resources(connection, turn.view.resource, turn.position, last, self._kinds)
             matching = await self._matching(turn, [one.id for one in meant])
             begin, done, place = turn.position, turn.done, 0
             for number, one in enumerate(meant):

@@ -25,41 +25,41 @@ LONGEST: Final = timedelta(minutes=10)  # that a transaction takes: an idle one 
 BATCH: Final = 1000  # rows of a pass
 COUNTER: Final = "changes"  # the name of the counter that positions are of
 
-# Of each type: the resources that the rows after $1 and up to $2 mean, as (seq, id), in the order they are told in.
-_RESULTS = """
+# Of each type: the resources that the rows after $1 and up to $2 of the kinds $3 mean, as (seq, id), in the order they
+# are told in.
+_ROWS: Final = "o.seq > $1 and o.seq <= $2 and o.kind = any($3::text[])"
+_RESULTS = f"""
     select o.seq, v.result_id as id, u.place from lab.outbox o
     cross join lateral unnest(o.versions) with ordinality as u (version_id, place)
     join lab.result_version v on v.id = u.version_id
-    where o.seq > $1 and o.seq <= $2 and o.kind in ('order', 'preliminary')
+    where {_ROWS} and o.kind in ('order', 'preliminary')
     union all
-    select o.seq, o.entity_id, 0 from lab.outbox o where o.seq > $1 and o.seq <= $2 and o.kind = 'result'
-"""
-_REPORTS = """
-    select o.seq, o.entity_id as id, 0 as place from lab.outbox o where o.seq > $1 and o.seq <= $2 and o.kind = 'order'
+    select o.seq, o.entity_id, 0 from lab.outbox o where {_ROWS} and o.kind = 'result'
+"""  # noqa: S608 - names of ours
+_REPORTS = f"""
+    select o.seq, o.entity_id as id, 0 as place from lab.outbox o where {_ROWS} and o.kind = 'order'
     union all
     select o.seq, r.order_id, 0 from lab.outbox o join lab.result r on r.id = o.entity_id
-    where o.seq > $1 and o.seq <= $2 and o.kind = 'result' and r.order_id is not null
+    where {_ROWS} and o.kind = 'result' and r.order_id is not null
     union all
     select o.seq, o.entity_id, 0 from lab.outbox o join lab.lab_order l on l.id = o.entity_id
-    where o.seq > $1 and o.seq <= $2 and o.kind = 'preliminary'
-"""
-_REQUESTS = """
+    where {_ROWS} and o.kind = 'preliminary'
+"""  # noqa: S608 - names of ours
+_REQUESTS = f"""
     select o.seq, i.id, row_number() over (partition by o.seq order by i.id) as place
     from lab.outbox o join lab.order_item i on i.order_id = o.entity_id
-    where o.seq > $1 and o.seq <= $2 and o.kind = 'order'
-"""
+    where {_ROWS} and o.kind = 'order'
+"""  # noqa: S608 - names of ours
 # A specimen that no order knows is seen once a result of it is: the result's row means it too.
-_SPECIMENS = """
-    select o.seq, o.entity_id as id, 0 as place from lab.outbox o
-    where o.seq > $1 and o.seq <= $2 and o.kind = 'specimen'
+_SPECIMENS = f"""
+    select o.seq, o.entity_id as id, 0 as place from lab.outbox o where {_ROWS} and o.kind = 'specimen'
     union all
     select o.seq, r.specimen_id, 0 from lab.outbox o join lab.result r on r.id = o.entity_id
-    where o.seq > $1 and o.seq <= $2 and o.kind = 'result' and r.order_id is null and r.specimen_id is not null
-"""
-_PATIENTS = """
-    select o.seq, o.entity_id as id, 0 as place from lab.outbox o
-    where o.seq > $1 and o.seq <= $2 and o.kind = 'patient'
-"""
+    where {_ROWS} and o.kind = 'result' and r.order_id is null and r.specimen_id is not null
+"""  # noqa: S608 - names of ours
+_PATIENTS = f"""
+    select o.seq, o.entity_id as id, 0 as place from lab.outbox o where {_ROWS} and o.kind = 'patient'
+"""  # noqa: S608 - names of ours
 _MEANT: Final = {
     "Patient": _PATIENTS,
     "ServiceRequest": _REQUESTS,
@@ -157,15 +157,21 @@ async def after(connection: Connection, position: int, limit: int, kinds: Sequen
     return [Change(row["seq"], row["kind"], row["entity_id"], row["note"], row["created_at"]) for row in rows]
 
 
-async def resources(connection: Connection, type: str, after: int, until: int) -> list[Resource]:
-    """What the rows of (after, until] mean of one type, in order. A resource that changed twice is there twice."""
+async def resources(
+    connection: Connection, type: str, after: int, until: int, kinds: Sequence[str] = PRELIMINARY
+) -> list[Resource]:
+    """What the rows of (after, until] of these kinds mean of one type, in order. A resource that changed twice is there
+    twice."""
     text = " ".join(("select seq, id from (", _MEANT[type], ") meant order by seq, place, id"))
-    return [Resource(row["seq"], type, row["id"]) for row in await connection.fetch(text, after, until)]
+    return [Resource(row["seq"], type, row["id"]) for row in await connection.fetch(text, after, until, list(kinds))]
 
 
-async def all_resources(connection: Connection, types: Sequence[str], after: int, until: int) -> list[Resource]:
+async def all_resources(
+    connection: Connection, types: Sequence[str], after: int, until: int, kinds: Sequence[str] = PRELIMINARY
+) -> list[Resource]:
     """The same of several types: row by row, and of a row type by type as FOLLOWED has them."""
-    found = [one for type in FOLLOWED if type in types for one in await resources(connection, type, after, until)]
+    asked = [type for type in FOLLOWED if type in types]
+    found = [one for type in asked for one in await resources(connection, type, after, until, kinds)]
     return sorted(found, key=lambda one: one.position)  # stable: what a row means stays as it was found
 
 
@@ -189,12 +195,13 @@ async def _told_before(connection: Connection, since: datetime) -> bool:
     return bool(await connection.fetchval("select exists (select from lab.outbox where sealed_at < $1)", since))
 
 
-async def note_preliminary(connection: Connection, organization_id: UUID, result_id: UUID, version_id: UUID) -> None:
-    """A version that nobody has released and nothing holds, in the transaction in which it becomes the current one."""
+async def note_preliminary(connection: Connection, organization_id: UUID, entity_id: UUID, version_id: UUID) -> None:
+    """A version that nobody has released and nothing holds, or that takes such a one back, in the transaction in which
+    it becomes the current one. `entity_id`: of the order, else of the result."""
     await connection.execute(
         """insert into lab.outbox (id, organization_id, kind, entity_id, versions)
            values (lab.new_id(), $1, 'preliminary', $2, array[$3::uuid])""",
-        organization_id, result_id, version_id,
+        organization_id, entity_id, version_id,
     )  # fmt: skip
 
 

@@ -66,7 +66,9 @@ async def find_provenance(
 ) -> list[ProvenanceView]:
     """Of these versions of results, those that the audience may see."""
     text = _PROVENANCE.format(
-        visible=version_visible(audience), prior=version_visible(audience, "p"), before=versions_of("= v.result_id")
+        visible=version_visible(audience, evidence=True),
+        prior=version_visible(audience, "p", evidence=True),
+        before=versions_of("= v.result_id"),
     )
     return [_provenance(row) for row in await connection.fetch(text, list(version_ids))]
 

@@ -24,6 +24,7 @@ from asyncpg import Record
 
 from interface.domain.model import (
     RELEASED,
+    TAKEN_BACK,
     Comparator,
     HoldReason,
     ItemStatus,
@@ -124,7 +125,14 @@ def visible(audience: Audience, row: str = "r") -> str:
     is so configured also what is preliminary; nothing that is held, and of several runs only the one to report.
 
     What was released and then retracted stays, as entered in error and without its value: who has it must learn that.
+    So does what was preliminary and is held or rejected now, as registered or cancelled, for who could see it.
     """
+    if audience is Audience.EMR_PRELIMINARY:
+        return f"({_told(audience, row)} or {_taken_back(row)})"
+    return _told(audience, row)
+
+
+def _told(audience: Audience, row: str) -> str:
     if audience is Audience.STAFF:
         return "true"
     statuses = ", ".join(f"'{status.value}'" for status in sorted(_VISIBLE_STATUSES[audience]))
@@ -133,12 +141,23 @@ def visible(audience: Audience, row: str = "r") -> str:
     return f"({shown} or {row}.status = 'entered-in-error' and r.released_at is not null)"
 
 
-def version_visible(audience: Audience, row: str = "v") -> str:
+def _taken_back(row: str) -> str:
+    """Whether it was preliminary once, and is no more without ever having been released. Which of several runs was
+    reported then is not known; that one was rejected may be seen of each."""
+    statuses = ", ".join(f"'{status.value}'" for status in sorted(TAKEN_BACK))
+    unreleased = "r.released_at is null" if row == "r" else f"coalesce({row}.created_at < r.released_at, true)"
+    before = f"w.status = 'preliminary' and w.held = '{{}}' and w.version < {row}.version"
+    seen = f"exists (select from {versions_of('= r.id')} w where {before})"
+    return f"{row}.status in ({statuses}) and {unreleased} and {seen}"
+
+
+def version_visible(audience: Audience, row: str = "v", *, evidence: bool = False) -> str:
     """Who sees a version of a result `r`: nothing of a result that the audience may not see as it stands now, and an
-    EMR no version that was never current."""
+    EMR no version that was never current. `evidence`: where it comes from as well, which says why it is held."""
     if audience is Audience.STAFF:
         return "true"
-    return f"{visible(audience)} and {visible(audience, row)} and {row}.version <= r.version"
+    shown = _told(audience, row) if evidence else visible(audience, row)
+    return f"{visible(audience)} and {shown} and {row}.version <= r.version"
 
 
 # ---- results --------------------------------------------------------------------------------------------------------
@@ -270,12 +289,15 @@ def _result_query(filter: ResultFilter, audience: Audience) -> Query:
 
 
 def read_result(row: Record, audience: Audience) -> ResultView:
-    retracted = audience is not Audience.STAFF and row["status"] == ResultStatus.ENTERED_IN_ERROR
     view = _view(row, audience)
-    return replace(view, **_WITHHELD) if retracted else view
+    if audience is Audience.STAFF:
+        return view
+    if view.status in TAKEN_BACK:  # why, is for the laboratory to know
+        return replace(view, **_WITHHELD, held=(), note="")
+    return replace(view, **_WITHHELD) if view.status is ResultStatus.ENTERED_IN_ERROR else view
 
 
-_WITHHELD: dict[str, Any] = {  # of a retracted result, for those who might take it for one
+_WITHHELD: dict[str, Any] = {  # of a result that is one no more, for those who might take it for one
     "value": "", "number": None, "comparator": None, "flags": (), "raw_value": "", "raw_flags": "", "comments": (),
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -15,10 +15,10 @@ from typing import Final
 from uuid import UUID
 
 from interface.domain import states
-from interface.domain.model import HoldReason, ItemStatus, Priority, ResultStatus, Step, ValueKind
+from interface.domain.model import RELEASED, HoldReason, ItemStatus, Priority, ResultStatus, Step, ValueKind
 from interface.domain.states import SpecimenState
 from interface.domain.views import Actor
-from interface.store import qc_gate, surroundings
+from interface.store import changes, qc_gate, surroundings
 from interface.store.db import Connection
 from interface.store.explanations import SENT_COLUMNS, as_sent, read_steps, write_steps
 from interface.store.ids import uuid7
@@ -439,7 +439,8 @@ async def point_to(
 ) -> bool:
     """Make a version the result's current one, held for `held`. False when another was faster.
 
-    Nothing is pending beside it then, unless `keep_pending`.
+    Nothing is pending beside it then, unless `keep_pending`. Where it is preliminary, or takes back what was, an EMR
+    that sees such results hears of it; of what is released the caller tells (`owe`).
     """
     done = await connection.execute(
         """
@@ -458,7 +459,16 @@ async def point_to(
         list(held),
         keep_pending,
     )
-    return done.endswith(" 1")
+    if not done.endswith(" 1"):
+        return False
+    if status not in RELEASED and (_seen_early(row.status, row.held) or _seen_early(status, held)):
+        await changes.note_preliminary(connection, row.organization_id, row.order_id or row.id, version_id)
+    return True
+
+
+def _seen_early(status: ResultStatus, held: Collection[HoldReason]) -> bool:
+    """Whether an EMR sees it where `[api] preliminary` says so, and nowhere else."""
+    return status is ResultStatus.PRELIMINARY and not held
 
 
 async def set_pending(connection: Connection, result_id: UUID, version_id: UUID) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 from interface.domain.views import Audience, ObservationRow
 from interface.store.actors import TOKENS, TokenHolder
 from interface.store.db import Connection
-from interface.store.search.cover import INSTANTS, hides
+from interface.store.search.cover import INSTANTS, hides, note_beside
 from interface.store.search.kinds import kinds
 
 
@@ -106,7 +106,9 @@ def observation_row(id: UUID, beside: Beside, said: Said, audience: Audience) ->
     told = (tuple(flags) if flags else None, tuple(comments) if comments else None)
     named = id, beside.version_id, beside.order_item_id, INSTANTS[beside.updated], effective
     row = ObservationRow._make((*named, *beside[4:8], *words, *told, note, beside.origin, method, *beside[9:]))
-    return row._replace(**_NO_VALUE) if hides(row.status, audience) else row
+    if not hides(row.status, audience):
+        return row
+    return row._replace(**_NO_VALUE, note=note_beside(row.status, row.note))
 
 
 _NO_VALUE: Final[dict[str, Any]] = {"comparator": "", "number": None, "value": "", "flags": None, "comments": None}

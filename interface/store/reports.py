@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from asyncpg import Record
 
+from interface.domain.model import TAKEN_BACK
 from interface.domain.report import Language, Paper, ReportSettings, StoredReport
 from interface.domain.views import Audience, ReportView, ResultView
 from interface.store.db import Connection
@@ -119,6 +120,8 @@ async def material(connection: Connection, order_id: UUID, audience: Audience) -
     if not found:
         return None
     [view] = found
+    # Printed is what is known; that something was taken back, a version without it says.
+    view = replace(view, results=tuple(one for one in view.results if one.status not in TAKEN_BACK))
     ids = [one.id for one in view.results]
     named = {item.specimen_id for item in view.order.items} | {one.specimen_id for one in view.results}
     codes = {item.test_code for item in view.order.items} | {one.test_code for one in view.results}

@@ -269,7 +269,7 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
 # ---- the commit -----------------------------------------------------------------------------------------------------
 
 # What an update is joined with is kept whole beside each row, should that have changed meanwhile: `o` takes no more of
-# it than it needs.
+# it than it needs. `g` reads of each result what it was before this statement: preliminary, and seen as such.
 # Each row of `$4` has one of `$5` and one of `$6`. A full join of what has no order is made by hashes, whatever the
 # session allows; what has no other half has no id, and is refused. The planner thinks all arrays equally long: for a
 # condition that is always true it takes these two for the shorter ones, and so keeps the rows of `$4` in their order.
@@ -334,6 +334,13 @@ _CHANGED = """u AS (
     FROM i WHERE r.id = i.result_id AND NOT i.fresh AND NOT i.pending
 ), p AS (
     UPDATE lab.result r SET pending_version_id = i.id FROM i WHERE r.id = i.result_id AND i.pending
+), g AS (
+    INSERT INTO lab.outbox (id, organization_id, kind, entity_id, versions)
+    SELECT (array_agg(i.id))[1], $1, 'preliminary', coalesce(r.order_id, i.order_id, i.message_id, i.result_id),
+        array_agg(i.id)
+    FROM i CROSS JOIN LATERAL (
+        SELECT order_id FROM lab.result WHERE id = i.result_id AND status = 'preliminary' AND held = '{}' OFFSET 0) r
+    WHERE NOT i.fresh AND NOT i.pending AND i.status IN ('registered', 'cancelled') GROUP BY 4
 ), """
 _SOURCES = {
     "own": OWN.source(4), "alike": ALIKE.source(5), "messages": MESSAGE.source(6),

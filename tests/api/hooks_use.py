@@ -17,7 +17,7 @@ from interface.api.told import subscription_sender
 from interface.flow import actors
 from interface.flow.feed import Feed
 from interface.flow.subscription_sender import SubscriptionSender
-from interface.settings import ApiSettings, Settings
+from interface.settings import ApiSettings, Preliminary, Settings
 from interface.store.lab_changes import owe
 from tests.api.bench import Bench, Laboratory, serving
 
@@ -70,6 +70,7 @@ class Hooked:
     receiver: Receiver
     token: str
     client: Any
+    preliminary: Preliminary = Preliminary.HIDDEN
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     feed: Feed = field(init=False)
     sender: SubscriptionSender = field(init=False)
@@ -80,7 +81,7 @@ class Hooked:
 
     def another(self) -> SubscriptionSender:
         """As a process that starts anew."""
-        settings = Settings(Path("unused"), api=ApiSettings(hooks=(self.receiver.url,)))
+        settings = Settings(Path("unused"), api=ApiSettings(hooks=(self.receiver.url,), preliminary=self.preliminary))
         sender = subscription_sender(settings, self.laboratory.database, self.bench.writer, self.feed)
         sender._now = lambda: self.now
         return sender
@@ -129,8 +130,8 @@ class Hooked:
 
 
 @asynccontextmanager
-async def hooked(laboratory: Laboratory) -> AsyncIterator[Hooked]:
-    async with receiving() as receiver, serving(laboratory.database, hooks=(receiver.url,)) as bench:
+async def hooked(laboratory: Laboratory, preliminary: Preliminary = Preliminary.HIDDEN) -> AsyncIterator[Hooked]:
+    async with receiving() as receiver, serving(laboratory.database, preliminary, hooks=(receiver.url,)) as bench:
         client = await laboratory.client("system/*.cruds")
         issued = await actors.client_token(laboratory.database, client.client_id, client.secret, "", 600)
-        yield Hooked(laboratory, bench, receiver, issued.token, client)
+        yield Hooked(laboratory, bench, receiver, issued.token, client, preliminary)

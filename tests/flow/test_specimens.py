@@ -200,10 +200,11 @@ async def test_rejecting_takes_items_and_unreleased_results_with_it(laboratory: 
         result = await lab.get_result(connection, result_id, Audience.STAFF)
         assert result is not None
         steps = (await lab.explanations(connection, [result.version_id]))[result.version_id]
-        assert await lab.get_result(connection, result_id, Audience.EMR_PRELIMINARY) is None
+        early = await lab.get_result(connection, result_id, Audience.EMR_PRELIMINARY)
         with pytest.raises(Exception, match=r"cancelled|rejected"):
             await review.release(connection, laboratory.technologist, result_id)
     assert (result.status, result.version) == (ResultStatus.CANCELLED, 2)
+    assert early is not None and (early.status, early.value, early.note) == (ResultStatus.CANCELLED, "", "")
     assert steps[-1].text == "the specimen was rejected by vera: clotted: fibrin strands"
     assert await laboratory.count("audit_event", "action = 'reject' and entity_id = $1", one) == 1
     with pytest.raises(IllegalStep):

@@ -36,7 +36,11 @@ _ABSENT = {  # data-absent-reason, by kind of value
     ValueKind.IMAGE: "unsupported",
     ValueKind.EMPTY: "unknown",
 }
-_ABSENT_BY_STATUS = {ResultStatus.CANCELLED: "not-performed", ResultStatus.ENTERED_IN_ERROR: "error"}
+_ABSENT_BY_STATUS = {
+    ResultStatus.REGISTERED: "temp-unknown",  # it may come yet: a person looks at it
+    ResultStatus.CANCELLED: "not-performed",
+    ResultStatus.ENTERED_IN_ERROR: "error",
+}
 _METHODS = {Origin.MANUAL: "entered by hand", Origin.CALCULATION: "calculated"}  # where no other is known
 _MOST_KEPT, _LARGEST_KEPT = 20_000, 2_000  # parts of each sort, characters
 _RATIO = re.compile(r"(\d+(?:\.\d+)?)\s*[:/]\s*(\d+(?:\.\d+)?)", re.ASCII)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from interface.domain.evidence import LaboratoryView
-from interface.domain.model import RELEASED, ItemStatus, ResultStatus
+from interface.domain.model import RELEASED, TAKEN_BACK, ItemStatus, ResultStatus
 from interface.domain.views import ReportView
 from interface.render.fhir.parts import (
     LOINC,
@@ -25,8 +25,9 @@ _UNKNOWN = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason",
 
 def report_status(view: ReportView) -> str:
     """diagnostic-report-status, from what the audience sees of the order and its results."""
-    statuses = [one.status for one in view.results if one.status is not ResultStatus.ENTERED_IN_ERROR]
-    retracted = len(statuses) < len(view.results)
+    told = [one.status for one in view.results if one.status not in TAKEN_BACK]
+    statuses = [status for status in told if status is not ResultStatus.ENTERED_IN_ERROR]
+    retracted = len(statuses) < len(told)
     released = [status for status in statuses if status in RELEASED]
     if view.order.cancelled and not released:
         return "cancelled"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from interface.domain.model import ResultStatus
+from interface.domain.model import TAKEN_BACK, ResultStatus
 from interface.domain.views import Audience, ObservationRow
 from interface.store.search.engine import Cover, Row
 from interface.store.search.sent import fields, optional_id, optional_text, text, texts
@@ -48,7 +48,8 @@ IDS, VISIT, TEST, SAID = range(1, 5)  # where they are in a row
 
 _PG_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _KEPT = 20_000
-_RETRACTED: Final = ResultStatus.ENTERED_IN_ERROR.value
+_TAKEN_BACK: Final = frozenset(status.value for status in TAKEN_BACK)
+_WITHHELD: Final = _TAKEN_BACK | {ResultStatus.ENTERED_IN_ERROR.value}
 
 
 class _Instants(dict[bytes | None, str]):
@@ -112,8 +113,14 @@ class Said(NamedTuple):
 
 
 def hides(status: str, audience: Audience) -> bool:
-    """What a retracted result was is not told to those who might take it for one (`store.lab`)."""
-    return status == _RETRACTED and audience is not Audience.STAFF
+    """What a result was that was retracted or taken back is not told to those who might take it for one
+    (`store.lab`)."""
+    return status in _WITHHELD and audience is not Audience.STAFF
+
+
+def note_beside(status: str, note: str) -> str:
+    """The note of a result that hides what it was."""
+    return "" if status in _TAKEN_BACK else note
 
 
 def read_visit(sent: bytes) -> Visit:
@@ -131,7 +138,9 @@ def read_test(sent: bytes, audience: Audience) -> Test:
         text(reference), tuple(texts(flags)) or None, tuple(texts(comments)) or None, text(note), text(origin),
         text(method),
     )  # fmt: skip
-    return found._replace(flags=None, comments=None) if hides(found.status, audience) else found
+    if not hides(found.status, audience):
+        return found
+    return found._replace(flags=None, comments=None, note=note_beside(found.status, found.note))
 
 
 def read_said(sent: bytes, audience: Audience) -> Said:

@@ -131,7 +131,7 @@ def _provenance(audience: Audience) -> Kind:
         table="lab.result_version v join lab.result r on r.id = v.result_id",
         id="v.id",
         updated="v.created_at",
-        visible=version_visible(audience),
+        visible=version_visible(audience, evidence=True),
         parameters=(
             Parameter("target", Link({"Observation": Pairs(_VERSIONS)}), "the result", "target"),
             Parameter("recorded", Instant("v.created_at"), "when the version was made", "recorded"),

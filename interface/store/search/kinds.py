@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Final
 
-from interface.domain.model import RELEASED
+from interface.domain.model import RELEASED, TAKEN_BACK
 from interface.domain.systems import (
     BARCODE_SYSTEM,
     LOINC,
@@ -103,8 +103,8 @@ _LINKS = """select id as f, merged_into_id as t from lab.patient where merged_in
 # When a result was so: Observation.effective. A version is looked up only where no collection is known.
 TAKEN = """coalesce(s.collected_at,
     (select w.instrument_at from lab.result_version w where w.id = r.version_id))"""
-# What a retracted result was is not told (`store.lab`): neither may it be found by it.
-_SHOWN = "v.status <> 'entered-in-error'"
+# What a result was that was retracted or taken back is not told (`store.lab`): neither may it be found by it.
+_SHOWN = "v.status not in ('entered-in-error', 'registered', 'cancelled')"
 
 
 # An item's results are found among its order's: an index of their own would be written with every result.
@@ -160,8 +160,8 @@ def _observation(audience: Audience) -> Kind:
 
 # What the audience sees of the results of an order, in one row; their specimens and versions, which are more, apart
 _TOLD = """left join lateral (
-    select count(*) as results,
-           count(*) filter (where r.status <> 'entered-in-error') as said,
+    select count(*) filter (where r.status not in ({taken_back})) as results,
+           count(*) filter (where r.status not in ({taken_back}, 'entered-in-error')) as said,
            count(*) filter (where r.status in ({released})) as released,
            count(*) filter (where r.status = 'preliminary') as preliminary,
            count(*) filter (where r.status = 'corrected') as corrected,
@@ -203,6 +203,7 @@ _REPORT_STATUS = """(case
     when t.said < t.results or t.corrected > 0 then 'corrected'
     when t.amended > 0 then 'amended' else 'final' end)"""
 _RELEASED = ", ".join(f"'{status.value}'" for status in sorted(RELEASED))
+_TAKEN_BACK = ", ".join(f"'{status.value}'" for status in sorted(TAKEN_BACK))
 _SPECIMENS = "select order_id as f, specimen_id as t from lab.order_item where specimen_id is not null"
 _OWN_NUMBER = Numbers("select n.id from lab.lab_order n", "n.number", system=ORDER_SYSTEM)
 _NUMBERS = Numbered(
@@ -216,7 +217,7 @@ _NUMBERS = Numbered(
 
 
 def _report(audience: Audience) -> Kind:
-    seen = {"visible": visible(audience), "released": _RELEASED, "taken": TAKEN}
+    seen = {"visible": visible(audience), "released": _RELEASED, "taken_back": _TAKEN_BACK, "taken": TAKEN}
     status = _REPORT_STATUS.format(**seen)
 
     def issued(at: str) -> Parameter:
