@@ -74,6 +74,12 @@ ALERT: Final = "alert"  # entered, or recovered: `store.alerts`
 ALERTS: Final = ("critical", "qc_problem", ALERT)  # kinds of rows for the laboratory's own people
 
 
+# Of the results in `changed`, each of which is the run of its item to report now or no more, the preliminary ones.
+TELL_RUNS: Final = """
+insert into lab.outbox (id, organization_id, kind, entity_id, versions)
+select lab.new_id(), organization_id, 'preliminary', coalesce(order_id, id), array[version_id] from changed
+where status = 'preliminary' and held = '{}'
+"""
 # Locks the counter, and is a statement of its own: the next one sees what was committed until this one had the lock,
 # the last pass among it.
 _LAST = "select value from lab.counter where name = $1 for update"

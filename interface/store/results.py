@@ -13,6 +13,7 @@ from interface.domain.identity import BEGINNING, KEY_LENGTH
 from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, ResultStatus
 from interface.domain.record import record
 from interface.domain.states import may_become
+from interface.store.changes import TELL_RUNS
 from interface.store.controls import ControlResult
 from interface.store.db import Connection
 from interface.store.dispatch_ends import resulted
@@ -498,8 +499,10 @@ async def write_effects(
         await connection.execute(_FOLLOW_UPS, organization_id, rows_json(asked), rule_set_id)
     if reported := [pair for one in effects for pair in one.reported]:
         await connection.execute(
-            """UPDATE lab.result r SET reportable = i.reportable, updated_at = now()
-               FROM unnest($1::uuid[], $2::boolean[]) AS i (id, reportable) WHERE r.id = i.id""",
+            f"""WITH changed AS (
+                   UPDATE lab.result r SET reportable = i.reportable, updated_at = now()
+                   FROM unnest($1::uuid[], $2::boolean[]) AS i (id, reportable) WHERE r.id = i.id RETURNING r.*
+               ) {TELL_RUNS}""",  # noqa: S608  a constant
             *map(list, zip(*reported, strict=True)),
         )
     if done := [follow_up_id for one in effects for follow_up_id in one.done]:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from interface.domain.model import RELEASED, HoldReason, Priority
 from interface.domain.views import Audience, ResultView
+from interface.store.changes import TELL_RUNS
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 from interface.store.lab import VERSION_COLUMNS, read_result
@@ -220,13 +221,15 @@ async def released_runs(connection: Connection, order_item_id: UUID | None, resu
 
 async def report_run(connection: Connection, order_item_id: UUID | None, result_id: UUID) -> int:
     """Of the item's runs this one is reported from now on. How many runs that changed."""
-    done = await connection.execute(
-        f"""update lab.result set reportable = (id = $2), updated_at = now()
-           where (id = $2 or {_OF_ITEM}) and reportable <> (id = $2)""",  # noqa: S608
+    found: int = await connection.fetchval(
+        f"""with changed as (
+               update lab.result set reportable = (id = $2), updated_at = now()
+               where (id = $2 or {_OF_ITEM}) and reportable <> (id = $2) returning *
+           ), told as ({TELL_RUNS}) select count(*) from changed""",  # noqa: S608
         order_item_id,
         result_id,
     )
-    return int(done.split()[-1])
+    return found
 
 
 def flat(waiting: Waiting) -> Mapping[str, object]:

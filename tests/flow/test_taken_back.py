@@ -10,7 +10,7 @@ import pytest
 from interface.domain.model import FollowUpKind, ResultStatus
 from interface.domain.specimens import RejectReason
 from interface.domain.views import Audience, ResultView
-from interface.flow import follow_ups, review, specimens
+from interface.flow import follow_ups, reports, review, specimens
 from interface.flow.correction import NewValue
 from interface.store import changes
 from interface.store.lab import result_history
@@ -213,3 +213,39 @@ async def test_a_rules_rerun_is_told_as_a_persons(lab: Laboratory) -> None:
     async with lab.database.transaction(lab.organization_id) as connection:
         await follow_ups.request(connection, lab.context.actor, one.id, FollowUpKind.RERUN, rule="again", reason="low")
     assert ("Observation", one.id) in await told(lab, before)
+
+
+@pytest.mark.parametrize("step", [rejected, held])
+async def test_its_report_is_printed_anew_without_it(lab: Laboratory, step: Step) -> None:
+    one = await preliminary(lab)
+    assert one.order_id is not None
+    printed = []
+    for _ in range(2):
+        async with lab.database.organization(lab.organization_id) as connection:
+            report = await reports.current(connection, one.order_id, EARLY)
+            assert report is not None
+            content = await reports.content_of(connection, report)
+        printed.append((report.version, report.status, [line.value for line in content.lines]))
+        if len(printed) == 1:
+            await step(lab, one)
+    assert printed == [(1, "preliminary", ["4.4"]), (2, "registered", [])]
+
+
+async def test_of_two_runs_the_one_that_is_reported_again_is_told_with_its_report(lab: Laboratory) -> None:
+    """Its version stays the same: it is another run's that was rejected, or was chosen before."""
+    one = await preliminary(lab)
+    before = await end_of_feed(lab)
+    await lab.send(sent("S-1", {"K": "4.9"}, control="C2", at="20260102033000"))
+    await lab.settle()
+    first, second = await lab.results()
+    assert (first.id, first.reportable, second.reportable) == (one.id, False, True)
+    assert ("DiagnosticReport", one.order_id) in await told(lab, before)
+    before = await end_of_feed(lab)
+    await rejected(lab, second)
+    assert {("Observation", first.id), ("Observation", second.id)} <= await told(lab, before)
+    assert [(view.status.value, view.value) for view in await lab.results(EARLY)] == [
+        ("preliminary", "4.4"), ("cancelled", "")
+    ]  # fmt: skip
+    before = await end_of_feed(lab)
+    await lab.release(first.id)
+    assert {kind for kind, _ in await told(lab, before, LATE)} == {"Observation", "DiagnosticReport", "ServiceRequest"}
