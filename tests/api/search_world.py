@@ -46,6 +46,7 @@ class Maker:
         self._patients: list[UUID] = []
         self._practitioners: list[UUID] = []
         self._tests: dict[str, UUID] = {}
+        self._taken_back = 0
 
     async def make(self, patients: int, orders: int) -> None:
         async with self._laboratory.database.transaction(self._laboratory.organization_id) as connection:
@@ -153,11 +154,23 @@ class Maker:
         await self._insert(
             connection, "result_version", id=version_id, result_id=result_id, status=status, held=held, code="X",
             test_code=test["code"], test_name=test["name"], loinc=choose((test["loinc"], "")), actor_kind="link",
-            instrument_at=choose((None, self._moment())), flags=["N"], **choose(VALUES),
+            instrument_at=choose((None, self._moment())), flags=["N"], version=2, **choose(VALUES),
         )  # fmt: skip
         await self._insert(
             connection, "result", id=result_id, natural_key=result_id.bytes, analyzer_id=self._laboratory.analyzer_id,
             specimen_id=specimen_id, patient_id=patient_id, order_id=order_id, order_item_id=item_id,
-            test_id=test["id"], version_id=version_id, status=status, held=held, released_at=released,
+            test_id=test["id"], version_id=version_id, version=2, status=status, held=held, released_at=released,
             reportable=choose((True, True, True, False)), updated_at=self._moment(),
+        )  # fmt: skip
+        if status in ("registered", "cancelled"):
+            await self._was_preliminary(connection, result_id)
+
+    async def _was_preliminary(self, connection: Connection, result_id: UUID) -> None:
+        """Every other one of what is not: an EMR may have seen it. Without the dice."""
+        self._taken_back += 1
+        if self._taken_back % 2:
+            return
+        await self._insert(
+            connection, "result_version", result_id=result_id, status="preliminary", code="X", actor_kind="link",
+            kind="numeric", number=Decimal("7.7"), value="7.7", version=1,
         )  # fmt: skip
