@@ -23,15 +23,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from interface.domain.facts import QcState
 from interface.domain.qc import Multirule, QcMode, QcRule, QcVerdict
 from interface.domain.record import record
+from interface.domain.times import CLOCK_AHEAD, CLOCK_BEHIND
 
 BEGIN, END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-MOST_SPANS = 64  # of a history that are kept: with three runs a day, three weeks
+MOST_SPANS = 64  # of a history that are kept one by one: with three runs a day, three weeks
 MOST_BESIDE = 4  # runs that were broken off and may go on
 # The worst first. What is expired or failed holds; what is not known is released by nobody but a person.
 WORST = (QcState.FAIL, QcState.EXPIRED, QcState.UNKNOWN, QcState.WARN, QcState.OK)
@@ -431,4 +433,39 @@ def history_of(state: StreamState, plan: Plan, points: Sequence[Measured]) -> Hi
             lots.add(one.reagent_lot)
         elif what(one) is What.REJECTED:  # another lot that is in control says nothing of this one
             lots.discard(one.reagent_lot)
-    return History(spans[-MOST_SPANS:], _first(ends), frozenset(lots - {""}))
+    return History(_kept(spans), _first(ends), frozenset(lots - {""}))
+
+
+def remembered_since(spans: Sequence[Span], now: datetime) -> datetime | None:
+    """Since when points are needed for what may still be asked of failures and what was said of them; None: of none. A
+    failure may begin where the one before it ended."""
+    oldest = _oldest(spans, now)
+    first = next((n for n in range(oldest, len(spans)) if not _mere_run(spans[n])), None)
+    if first is None:
+        return None
+    while first > 0 and not _mere_run(spans[first - 1]):
+        first -= 1
+    return spans[first].begin
+
+
+def _kept(spans: tuple[Span, ...]) -> tuple[Span, ...]:
+    """The newest, each. Of those before them an acceptable run after another says nothing more; what failed, and what
+    ended it, is kept as long as something that was measured then may come."""
+    older, newest = spans[:-MOST_SPANS], spans[-MOST_SPANS:]
+    if not older:
+        return newest
+    oldest = _oldest(spans, newest[-1].begin)
+    kept = older[oldest : oldest + 1]
+    for before, span in pairwise(older[oldest:]):
+        if not (_mere_run(before) and _mere_run(span) and before.state is span.state):
+            kept = (*kept, span)
+    return (*kept, *newest)
+
+
+def _oldest(spans: Sequence[Span], now: datetime) -> int:
+    """The index of the span that says of the oldest measurement that may come still."""
+    return max(bisect_right([span.begin for span in spans], now - CLOCK_BEHIND - CLOCK_AHEAD) - 1, 0)
+
+
+def _mere_run(span: Span) -> bool:
+    return span.state in IN_CONTROL and not span.action

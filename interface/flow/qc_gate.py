@@ -31,6 +31,7 @@ from interface.domain.qc_state import (
     What,
     fold,
     history_of,
+    remembered_since,
     what,
     worst,
 )
@@ -158,11 +159,15 @@ async def _gone_through(
 
 
 def _since(before: StreamRow | None, plan: Plan) -> datetime | None:
-    """From when on points are needed whatever their number: neither a failure must be forgotten because it is old, nor
-    the run that vouches, all of it, while it does."""
-    if before is None or (before.failed_id is None and _expired(before)):
+    """From when on points are needed whatever their number: neither a failure must be forgotten while something that
+    was measured in it may come, nor the run that vouches, all of it, while it does."""
+    if before is None:
         return None
-    return before.last_ok_at - timedelta(minutes=plan.run_minutes) if before.last_ok_at else BEGIN
+    needed = [remembered_since(before.history.spans, datetime.now(UTC))]
+    if before.failed_id is not None or not _expired(before):
+        needed.append(before.last_ok_at or BEGIN)
+    since = min((at for at in needed if at is not None), default=None)
+    return since if since is None or since == BEGIN else since - timedelta(minutes=plan.run_minutes)
 
 
 def _expired(before: StreamRow) -> bool:

@@ -10,7 +10,19 @@ import pytest
 from interface.domain.facts import QcState
 from interface.domain.qc import QcVerdict
 from interface.domain.qc_gate import GateStream, StreamGate
-from interface.domain.qc_state import Acted, History, Meanwhile, Measured, Plan, StreamState, fold, history_of, step
+from interface.domain.qc_state import (
+    MOST_SPANS,
+    Acted,
+    History,
+    Meanwhile,
+    Measured,
+    Plan,
+    StreamState,
+    fold,
+    history_of,
+    remembered_since,
+    step,
+)
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
 OK, WARN, FAIL, EXPIRED, UNKNOWN = QcState.OK, QcState.WARN, QcState.FAIL, QcState.EXPIRED, QcState.UNKNOWN
@@ -145,6 +157,40 @@ def test_time_expires_a_state_until_a_later_run_vouches() -> None:
     assert [later.at(at(hour)).state for hour in (10, 12.5, 13)] == [OK, OK, EXPIRED]
     failed = history(point(8, "+"), point(12, "-"), plan=plan)
     assert [failed.at(at(hour)).state for hour in (10, 20)] == [FAIL, FAIL]
+
+
+def test_a_failure_is_kept_as_long_as_what_was_measured_in_it_may_come() -> None:
+    days = 24.0
+    begun: list[Measured | Acted] = [
+        point(0, "+"),
+        point(8, "+"),
+        point(10, "-"),
+        point(11, "+"),
+        action(11.5, "10-1", AGAIN),
+    ]
+    runs = [point(12 + hour, "+") for hour in range(89 * 24)]
+    of = history(*begun, *runs)
+    assert [of.at(at(hour)).state for hour in (1, 7.9, 8, 10.5, 11, 11.5, 500, 2000)] == [
+        OK,
+        OK,
+        *[FAIL] * 2,
+        *[OK] * 4,
+    ]
+    assert of.at(at(10.5)).action and len(of.spans) == MOST_SPANS + 4
+    later = history(*begun, *runs, *(point(89 * days + hour, "+") for hour in range(12, 72)))
+    assert [later.at(at(hour)).state for hour in (10.5, 500)] == [UNKNOWN, OK] and len(later.spans) == MOST_SPANS + 1
+
+
+def test_points_are_wanted_since_the_oldest_failure_that_may_be_asked_of() -> None:
+    twice: list[Measured | Acted] = [
+        point(8, "+"), point(10, "-"), point(11, "+"), action(11.5, "10-1", AGAIN),
+        point(12, "-"), point(13, "+"), action(13.5, "12-1"), *(point(14 + hour, "+") for hour in range(100)),
+    ]  # fmt: skip
+    spans = history(*twice).spans
+    assert remembered_since(spans, at(200)) == at(8)
+    assert remembered_since(spans, at(12 + 90 * 24)) == at(8), "where one ended the next began"
+    assert remembered_since(spans, at(15 + 90 * 24)) is None
+    assert remembered_since((), at(8)) is None
 
 
 def test_the_first_patient_of_a_day_comes_after_a_control_of_that_day() -> None:

@@ -5,21 +5,24 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from interface.domain.qc_state import Meanwhile, Plan
+import pytest
+
+from interface.domain.qc_state import MOST_SPANS, Meanwhile, Plan
 from interface.flow import qc_gate
 from interface.store.ids import uuid7
 from interface.store.qc_gate import POINTS
-from tests.flow.controls import REJECT, WARN, Bench, bench, modular
+from tests.flow.controls import IN_CONTROL, REJECT, WARN, Bench, bench, modular
 from tests.flow.laboratory import laboratory
+from tests.flow.rulebook import RULES
 
 RUN = uuid7()
 
 
-async def many(at: Bench, minutes: float, level: int = 1) -> None:
+async def many(at: Bench, minutes: float, level: int = 1, count: int = POINTS + 20) -> None:
     """More acceptable points than a stream's state is made of, one a second, the first of them so long ago."""
     async with at.lab.database.transaction(at.lab.organization_id) as connection:
         stream, org = at.stream(), at.lab.organization_id
-        of = (org, stream.analyzer_id, stream.test_id, at.ago(minutes), POINTS + 20)
+        of = (org, stream.analyzer_id, stream.test_id, at.ago(minutes), count)
         lot_id = await at._lot(connection, level)
         await connection.execute(
             """with made as (
@@ -208,3 +211,31 @@ async def test_of_two_reagent_lots_that_fail_both_are_looked_back_at(database_ur
         assert await at.listed() == ["S1"]
         await at.control(190, REJECT, lot="R2")
         assert await at.listed() == ["S1", "S2", "S3"]
+
+
+@pytest.mark.parametrize("rules", [IN_CONTROL, RULES], ids=["rules ask for controls", "exempt by name"])
+@pytest.mark.parametrize("count", [MOST_SPANS + 2, POINTS + 20])
+async def test_a_failure_is_remembered_however_many_runs_were_good_since(
+    database_url: str, rules: str, count: int
+) -> None:
+    async with laboratory(database_url) as lab:
+        at = await bench(lab, rules)
+        for barcode in ("BEFORE", "S1", "S2", "S3", "AFTER"):
+            await lab.order(barcode, "NA")
+        await at.control(1000)
+        await at.control(950)
+        await at.control(900, REJECT)
+        await at.control(800)
+        await at.act(Meanwhile.AGAIN)
+        await at.send("S1", 850, NA="140")
+        assert (await at.said())["S1"] == ("registered", "qc_failed")
+        for barcode, minutes in (("S2", 700), ("S3", 600)):
+            await many(at, minutes, count=count)
+            await at.control(minutes - 50)
+            await at.control(minutes - 60)
+            await at.send(barcode, 850, NA="140")
+            assert (await at.said())[barcode] == ("registered", "qc_failed")
+        await at.send("BEFORE", 960, NA="140")
+        await at.send("AFTER", 790, NA="140")
+        said = await at.said()
+        assert (said["BEFORE"], said["AFTER"]) == (("final", ""), ("final", ""))
