@@ -216,15 +216,30 @@ async def _list(
             failure.good_at, anew=anew,
         )  # fmt: skip
         await _ask_again(connection, actor, stream, failure, points, point_id, whole=anew or ended is not None)
-    # What comes late, or counts no more, changes what is said of the failures that ended after it.
+    for one in _ended_otherwise(before, made, points, point_id):
+        assert one.good_at is not None  # noqa: S101 - it ended
+        lots = _lots_that_failed(one, points)
+        since = _suspect_since(one, lots, points)
+        # A run that vouched may stand before the points that were read: that nothing did is known of all of them only.
+        unknown = since is None and await rows.older(connection, stream, points[0].at)
+        await lists.bound(
+            connection, stream, UUID(one.first), one.first_at, _the_one(lots), since, one.good_at, unknown=unknown
+        )  # fmt: skip
+
+
+def _ended_otherwise(
+    before: StreamRow | None, made: StreamState, points: Sequence[Measured], point_id: UUID | None
+) -> list[Failure]:
+    """Failures of whose end something else is known than before: one that is made good just now; those that ended after
+    a point that came late, or counts no more; the last where the plan, or what is wanted, is another."""
     changed = next((one.at for one in points if one.id == str(point_id)), None)
-    for one in made.ended:
-        if one.good_at is not None and (one is made.ended[-1] or (changed is not None and one.good_at >= changed)):
-            lots = _lots_that_failed(one, points)
-            since = _suspect_since(one, lots, points)
-            await lists.bound(
-                connection, stream, UUID(one.first), one.first_at, _the_one(lots), since, one.good_at
-            )  # fmt: skip
+    failed = str(before.failed_id) if before is not None else ""
+    return [
+        one
+        for one in made.ended
+        if one.last == failed or (point_id is None and one is made.ended[-1])
+        or (one.good_at is not None and changed is not None and one.good_at >= changed)
+    ]  # fmt: skip
 
 
 async def _ask_again(

@@ -178,6 +178,16 @@ async def points_of(
     return [_measured(row, plan, levels) for row in reversed(rows)]
 
 
+async def older(connection: Connection, stream: Stream, than: datetime) -> bool:
+    """Whether a stream has a point from before a time."""
+    found: bool = await connection.fetchval(
+        """select exists (select from lab.qc_point
+               where analyzer_id = $1 and test_id = $2 and module = $3 and measured_at < $4)""",
+        stream.analyzer_id, stream.test_id, stream.module, than,
+    )  # fmt: skip
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Level:
     """When a level had a target, of a lot that could be used."""

@@ -59,16 +59,17 @@ async def begin(
 
 async def bound(
     connection: Connection, stream: Stream, first: UUID, first_at: datetime, reagent_lot: str,
-    since: datetime | None, until: datetime,
+    since: datetime | None, until: datetime, *, unknown: bool = False,
 ) -> None:  # fmt: skip
     """A failure was made good: what was measured from then on is not looked at, by whichever of its points a list began
     (one that came late may have failed before the one that was first until then). That of the first one begins where it
-    does now: what vouched before it may count no more."""
+    does now: what vouched before it may count no more. `unknown`: whether anything did; it begins where it was said."""
     await connection.execute(
-        """update lab.qc_lookback set from_at = $2, reagent_lot = $4, filled_at = null, state = 'open', closed_at = null
+        """update lab.qc_lookback set from_at = case when $5 then from_at else $2 end, reagent_lot = $4,
+               filled_at = null, state = 'open', closed_at = null
            where qc_result_id = $1
-           and (from_at is distinct from $2 or to_at is distinct from $3 or reagent_lot <> $4)""",
-        first, since, until, reagent_lot,
+           and (not $5 and from_at is distinct from $2 or to_at is distinct from $3 or reagent_lot <> $4)""",
+        first, since, until, reagent_lot, unknown,
     )  # fmt: skip
     await connection.execute(
         """update lab.qc_lookback set to_at = $5 where to_at is distinct from $5 and qc_result_id in (
