@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
-from interface.domain.model import Step
+from interface.domain.exact import shown
+from interface.domain.model import Comparator, Step
 from interface.domain.qc import Evaluation, Multirule, Point, QcRule, QcVerdict, Violation
 from interface.domain.qc_lots import LotView, names, unusable
 from interface.domain.record import record
@@ -122,3 +124,13 @@ def _worse(verdict: QcVerdict, rule: Multirule, more: Sequence[Violation]) -> Qc
     if {one.rule for one in more} - {QcRule.R1_2S, *rule.warn_only}:
         return QcVerdict.REJECT
     return QcVerdict.WARN if verdict is QcVerdict.ACCEPT else verdict
+
+
+def off_scale(comparator: Comparator, limit: Decimal, point: str) -> Evaluation | None:
+    """What is certain of a value beyond a limit, by the limit's z: `>50` where 50 is 3 SD too high breaks 1-3s. None:
+    nothing is; `<50` may be anything."""
+    beyond = limit if comparator in (Comparator.GT, Comparator.GE) else -limit
+    if beyond < 3 or (beyond == 3 and comparator in (Comparator.GE, Comparator.LE)):  # a limit itself is not broken
+        return None
+    text = f"1-3s: beyond {shown(limit, 2)} SD"
+    return Evaluation(QcVerdict.REJECT, (Violation(QcRule.R1_3S, (point,)),), text=text)

@@ -12,7 +12,7 @@ with it is said of it (`domain.qc_arrival.judge_late`).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import TypeAlias
@@ -22,14 +22,15 @@ import structlog
 
 from interface import telemetry
 from interface.domain.exact import shown
-from interface.domain.model import SpecimenRole, Step
+from interface.domain.model import SpecimenRole, Step, ValueKind
 from interface.domain.qc import Evaluation, Point, QcVerdict, Stream
-from interface.domain.qc_arrival import QcProblem, Recognised, Sent, judge_late, recognise
+from interface.domain.qc_arrival import QcProblem, Recognised, Sent, judge_late, off_scale, recognise
 from interface.domain.qc_lots import InUse, LotKind, LotView, TargetView, in_force
 from interface.domain.qc_runs import run_of
 from interface.domain.qc_state import Plan
 from interface.domain.times import measured_at
 from interface.domain.units import bare, canonical, convert
+from interface.domain.values import read_field
 from interface.domain.views import Actor
 from interface.domain.westgard import z_of
 from interface.errors import UnknownUnit
@@ -234,7 +235,7 @@ async def _make_point(
         str(target.id) if target else "", measured.z, measured.number,
     )  # fmt: skip
     aims = {(str(each.lot_id), str(each.id)) for each in current}
-    evaluation = evaluated(plan, around, point, aims, plan.levels or len(wanted) or 1)
+    evaluation = measured.certain or evaluated(plan, around, point, aims, plan.levels or len(wanted) or 1)
     steps = (recognised, *measured.steps, _run_step(run, around), _rules_step(plan, evaluation, measured))
     row = PointRow(
         one.id, stream, lot.id, target.id if target else None, lot.level_number, UUID(point.run), one.measured_at,
@@ -270,17 +271,20 @@ def _current(targets: Sequence[TargetView], one: Arrived, reagent_lot: str) -> l
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A control's number: in the unit of the test's results, and in SD from the target's mean; with the lines of its
-    explanation. `why`: it is not judged."""
+    explanation. `why`: it is not judged. `certain`: of a value beyond a limit, which counts for nothing else."""
 
     number: Decimal | None
     z: Decimal | None
     steps: tuple[Step, ...]
     why: str = ""
+    certain: Evaluation | None = None
 
 
 def _measured(one: Arrived, target: TargetView | None) -> Measured:
     """The number is converted exactly: to the test's unit for whoever counts, to the target's to be compared."""
     if one.number is None:
+        if (beyond := _off_scale(one, target)) is not None:
+            return beyond
         text = f"{one.value or 'no value'} is no number"
         return Measured(None, None, (Step("value", "none", text),), text)
     try:
@@ -301,6 +305,18 @@ def _measured(one: Arrived, target: TargetView | None) -> Measured:
         text = "the target has no usable SD"
         return Measured(number, None, (step, aim, Step("z", "none", text)), text)
     return Measured(number, z, (step, aim, Step("z", "ok", f"{shown(z, 2)} SD from the mean", inputs={"z": f"{z:f}"})))
+
+
+def _off_scale(one: Arrived, target: TargetView | None) -> Measured | None:
+    """`>50` is not 50; that it is too high may be certain all the same."""
+    value = read_field(one.value).value
+    if one.kind != ValueKind.NUMERIC or value.number is None or value.comparator is None:
+        return None
+    limit = _measured(replace(one, number=value.number), target)
+    found = None if limit.z is None else off_scale(value.comparator, limit.z, str(one.id))
+    if found is None:
+        return None
+    return Measured(None, None, (Step("value", "flag", f"{one.value} is beyond a limit"), *limit.steps), certain=found)
 
 
 def _sent_unit(unit: str, test_unit: str) -> str:

@@ -190,7 +190,8 @@ def tip(point: ChartPoint, chart: Chart, zone: tzinfo) -> str:
     """A point in words."""
     said = [moment(point.at, zone, True), f"{point.level}, lot {point.lot}"]
     said.append(f"{point.number:f} {chart.unit}".strip() if point.number is not None else "no number")
-    said.append(f"{point.z:+.2f} SD" if point.z is not None else "not judged")
+    unknown = "not judged" if point.verdict is QcVerdict.UNKNOWN else "beyond a limit"
+    said.append(f"{point.z:+.2f} SD" if point.z is not None else unknown)
     said.append(", ".join((*point.rules, "excluded")) if point.excluded else ", ".join(point.rules))
     return " · ".join(part for part in (*said, point.note) if part)
 
@@ -318,7 +319,8 @@ def _height(point: ChartPoint, frame: Frame) -> float:
 def symbol(point: ChartPoint, style: Style, x: float, y: float, tip: str = "", zoom: float = 1) -> Iterator[Item]:
     """A point as it looks: its level's shape, and around it what is wrong with it."""
     if point.z is None:
-        yield box(x - 3, y - 3, 6, 6, fill="#FFFFFF", colour=GREY, width=1.2, tip=tip)
+        colour = VERMILLION if point.verdict is QcVerdict.REJECT and not point.excluded else GREY
+        yield box(x - 3, y - 3, 6, 6, fill="#FFFFFF", colour=colour, width=1.2, tip=tip)
         return
     if abs(point.z) > CLIP:
         up = -1 if point.z > 0 else 1
