@@ -38,6 +38,12 @@ async def many(at: Bench, minutes: float, level: int = 1, count: int = POINTS + 
         )  # fmt: skip
 
 
+async def documented(at: Bench, minutes: float) -> None:
+    """As if points had been known when they were measured, and actions so long ago: what follows comes after them."""
+    await at.lab.owner.execute("update lab.qc_point set created_at = measured_at")
+    await at.lab.owner.execute("update lab.qc_action set created_at = $1", at.ago(minutes))
+
+
 async def state(at: Bench) -> str:
     return str(await at.lab.owner.fetchval("select state from lab.qc_stream"))
 
@@ -227,6 +233,7 @@ async def test_a_failure_is_remembered_however_many_runs_were_good_since(
         await at.control(900, REJECT)
         await at.control(800)
         await at.act(Meanwhile.AGAIN)
+        await documented(at, 795)
         await at.send("S1", 850, NA="140")
         assert (await at.said())["S1"] == ("registered", "qc_failed")
         for barcode, minutes in (("S2", 700), ("S3", 600)):

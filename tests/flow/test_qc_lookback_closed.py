@@ -13,7 +13,7 @@ from interface.store.qc_gate import POINTS
 from interface.store.qc_lookback import Lookback, lookbacks
 from tests.flow.controls import REJECT, Bench, bench
 from tests.flow.laboratory import Laboratory, laboratory
-from tests.flow.test_qc_late import many
+from tests.flow.test_qc_late import documented, many
 
 
 @pytest.mark.parametrize("days", [0, 100], ids=["lately", "longer ago than a clock may be behind"])
@@ -32,10 +32,11 @@ async def test_a_list_that_is_closed_stays_so_however_many_controls_were_measure
         await at.control(1200, REJECT)
         await at.control(1150)
         await at.act(Meanwhile.STANDS)
+        await documented(at, 1140)
         on_it = ["S1"] if days == 0 else []
         assert await at.listed() == on_it
         (one,) = await _closed(lab, at)
-        await many(at, 1100, count=POINTS - 3)
+        await many(at, 1100, count=POINTS - 5)
         for minutes in range(1000, 940, -10):  # the failure's points leave the newest one by one
             await at.control(minutes)
             assert (await _lists(lab), await at.listed()) == ([one], on_it), minutes
