@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 
 from interface.errors import StoreUnavailable
+from interface.flow.blocks import BlockJournal
 from interface.flow.frames import Hl7Transmission
-from interface.link.intake import ReceivedFrame
+from interface.link.intake import ReceivedBlock, ReceivedFrame
 from interface.store import dispatch
 from interface.wire.frames import build_frame, parse_frame
 from tests.flow.laboratory import Laboratory, laboratory, message
@@ -80,3 +82,15 @@ async def test_a_query_of_hl7_in_frames_is_left_to_who_answers_it(database_url: 
         await transmission.frame(ReceivedFrame(fn, raw, body, last))
         await transmission.end("eot")
         assert await lab.owner.fetchval("select not_before > now() + interval '1 minute' from lab.queue")
+
+
+@pytest.mark.parametrize("beside", ["", "P|1\rO|1|S-2||^^^2345-7\r" + OLD + "\r"], ids=["alone", "beside-results"])
+async def test_a_query_in_a_block_is_left_to_who_answers_it_where_it_reports_nothing(
+    lab: Laboratory, beside: str
+) -> None:
+    told: list[UUID] = []
+    text = f"H|\\^&|||Testmaker\rQ|1|^S-1||ALL\r{beside}L|1|N\r".encode()
+    blocks = BlockJournal(lab.context, lab.journal, "", lambda: datetime.now(UTC), lambda id, _: told.append(id))
+    receipt = await blocks.block(ReceivedBlock(text, 0, len(text)))
+    waits = await lab.owner.fetchval("select not_before > now() + interval '1 minute' from lab.queue")
+    assert (waits, told) == (not beside, [receipt.message_id])
