@@ -122,11 +122,11 @@ class _Asked:
 
 @contextmanager
 def _next_of(waiting: deque[_Message]) -> Iterator[_Message]:
-    """What is next; where the database is away meanwhile it waits as before."""
+    """What is next; where the database is away meanwhile it waits as before. A fault of ours with it keeps no other."""
     message = waiting.popleft()
     try:
         yield message
-    except BaseException:
+    except (StoreError, asyncio.CancelledError):
         waiting.appendleft(message)
         raise
 

@@ -94,3 +94,19 @@ async def test_a_query_in_a_block_is_left_to_who_answers_it_where_it_reports_not
     receipt = await blocks.block(ReceivedBlock(text, 0, len(text)))
     waits = await lab.owner.fetchval("select not_before > now() + interval '1 minute' from lab.queue")
     assert (waits, told) == (not beside, [receipt.message_id])
+
+
+async def test_a_fault_of_ours_with_one_answer_keeps_no_other(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("ours")
+
+    async with line(lab) as at:
+        for number in (1, 2, 3):
+            await lab.order(f"S-{number}", "GLU", patient_id=f"P-{number}")
+        await at.ask("S-1", "S-2", "S-3")
+        await at.deliver()
+        with monkeypatch.context() as fault:
+            fault.setattr(dispatch, "lock", broken)
+            with pytest.raises(RuntimeError):
+                await at.out.take()
+        assert [one[0] for one in orders(await at.take())] == ["S-3"]
