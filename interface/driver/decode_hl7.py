@@ -379,6 +379,8 @@ class _Engine:
             self._read(segments, paths.order_code),
             self._read(segments, paths.collected),
         )
+        if order.others:
+            specimen.comments = self._comments(order.others)
         if self._driver.law is not None and (named := segments.get("OBR")) is not None:
             specimen.work_id = named.value(2).strip()
         self._draft.specimens.append(specimen)
@@ -426,7 +428,7 @@ class _Engine:
             self._draft.problem(location, "no test code where this driver looks for it")
         kind, text = value_type(segment.value(2)), segment.read(5)
         reading, contradicts = self._value(segments, segment, kind, text)
-        comments = tuple(words for note in notes if (words := note.read(3))) if notes else ()
+        comments = self._comments(notes) if notes else ()
         raw = RawResult(
             location,
             code,
@@ -443,7 +445,7 @@ class _Engine:
             read(segments, paths.instrument_time),
             read(segments, paths.operator),
             (reading.comment, *comments) if reading.comment else comments,
-            self._alarms(notes) if driver.alarm is not None else (),
+            self._alarms((*others, *notes)) if driver.alarm is not None else (),
             attachment=self._attachment(segment, kind, text, segments, location) if kind in ATTACHED else None,
             contradicts=contradicts,
             measured_with=self._measured_with(segments, (*own, *notes), others, used) if self._materials else UNSAID,
@@ -488,13 +490,19 @@ class _Engine:
 
         return measured_with(self._materials, levels)
 
+    def _comments(self, notes: Iterable[Segment]) -> tuple[str, ...]:
+        """What is said below an order or a result in words; an alarm that says there is none is no remark."""
+        said, rule = [note for note in notes if note.id == "NTE"], self._driver.alarm
+        if rule is not None:
+            said = [note for note in said if not rule.is_known(read_path({"NTE": note}, rule.path))]
+        return tuple([words for note in said if (words := note.read(3))])
+
     def _alarms(self, notes: Sequence[Segment]) -> tuple[str, ...]:
         rule = self._driver.alarm
         if rule is None:
             return ()
-        return tuple(
-            value for note in notes if note.id == rule.path.record for value in _values(note, rule.path) if value
-        )
+        notes = [note for note in notes if note.id == rule.path.record]
+        return tuple([value for note in notes for value in _values(note, rule.path) if value])
 
     def _code_path(self, segments: dict[str, Segment]) -> str:
         """The fields of the code as sent. OBX-4 is the sub-id, which the result's key has by itself."""
@@ -529,9 +537,10 @@ class _Engine:
             failed = any(is_failed(one, grammar) for one in words)
             return Reading(Value(ValueKind.FAILED if failed else ValueKind.CODED, "\n".join(words))), False
         if kind is ValueType.STRUCTURED:
-            if len(segment.repeats(5)) > 1:  # which of them is the result nobody says
+            parts = segment.components(5)  # four of one number: of more nobody says which is the result
+            if len(segment.repeats(5)) > 1 or any(parts[4:]):
                 return Reading(Value(ValueKind.TEXT, text)), True
-            return Reading(parse_structured(segment.components(5), grammar)), False
+            return Reading(parse_structured(parts, grammar)), False
         if kind is ValueType.TIME:
             return Reading(Value(ValueKind.TIME, text)), False
         if kind in ATTACHED:

@@ -230,7 +230,7 @@ class _Engine:
         self._draft.specimens.append(specimen)
         self._attach(node, scope, specimen)
         if record.type == "O":
-            specimen.comments = tuple(text for one in node.comments if (text := one.read(4)).strip("^ "))
+            specimen.comments = self._comments(node, scope)
         below = scope.inside(record)  # its R is each result in turn
         if record.type == "O" and all(child.record.type != "R" for child in node.children):
             take_from_order(self._driver, specimen, below.read, record.location, below.reader)
@@ -309,7 +309,7 @@ class _Engine:
             scope.read(paths.instrument_time),
             scope.read(paths.operator),
             (reading.comment, *comments) if reading.comment else comments,
-            self._alarms(node) if driver.alarm is not None else (),
+            (*(self._alarms(order) if order.record.type == "O" else ()), *self._alarms(node)),
             measured_with=self._measured_with(node, scope, order) if self._materials else UNSAID,
             method=scope.read(paths.method) if paths.method else "",
         )
@@ -375,7 +375,7 @@ class _Engine:
         return tuple(flags)
 
     def _comments(self, node: Node, scope: _Scope) -> tuple[str, ...]:
-        """What is said below a result in words; an alarm that says there is none is no remark about the value."""
+        """What is said below a record in words; an alarm that says there is none is no remark about the value."""
         rule = self._driver.alarm
         return tuple(
             text
@@ -385,10 +385,13 @@ class _Engine:
         )
 
     def _alarms(self, node: Node) -> tuple[str, ...]:
-        rule = self._driver.alarm
-        if rule is None:
+        """LIS02-A2 9.5: where the driver says nothing of alarms, what C-5 calls instrument flags is one in words."""
+        rule, comments = self._driver.alarm, node.comments
+        if not comments:
             return ()
-        return tuple(value for comment in node.comments for value in _values(comment, rule.path) if value)
+        if rule is None:
+            return tuple(text for one in comments if one.read(5, 1) == "I" and (text := one.read(4)).strip("^ "))
+        return tuple(value for comment in comments for value in _values(comment, rule.path) if value)
 
     def _query(self, scope: _Scope, record: Record) -> Query:
         """LIS02-A2 10: Q-3 repeats for a list of specimens, Q-4 is where a range ends; ALL asks for everything."""

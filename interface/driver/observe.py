@@ -81,7 +81,7 @@ class Draft:
         self.problems.append(Problem(location, text))
 
     def finish(self) -> DecodedMessage:
-        """Number the occurrences and freeze.
+        """Say of each result what is said of its order, number the occurrences and freeze.
 
         DESIGN §1.2: the result key counts occurrences of (specimen, code path, sub-id) in the message.
         """
@@ -90,6 +90,8 @@ class Draft:
         for specimen in self.specimens:
             results, seen = specimen.results, every.setdefault(specimen.specimen_id or "", {})
             for at, result in enumerate(results):
+                if specimen.comments:
+                    results[at] = result = replace(result, comments=(*specimen.comments, *result.comments))
                 key = (result.code_path, result.sub_id) if result.sub_id else result.code_path
                 count = seen.get(key, 0)
                 if count:
@@ -245,6 +247,10 @@ def _classified(kind: Classification, raw: RawResult) -> Value:
     return raw.value
 
 
+def _unknown(alarm: str) -> HoldReason:
+    return HoldReason.UNKNOWN_FLAG
+
+
 def _holds(driver: Driver, raw: RawResult, value: Value, meaning: StatusMeaning) -> tuple[HoldReason, ...]:
     reasons: list[HoldReason] = []
     if value.kind is ValueKind.FAILED or meaning is StatusMeaning.FAILED:
@@ -261,8 +267,9 @@ def _holds(driver: Driver, raw: RawResult, value: Value, meaning: StatusMeaning)
             reasons.append(hold)
     if raw.flags and value.kind in _SCALED and _off_scale(driver, raw, value):
         reasons.append(HoldReason.QUESTIONABLE)
-    if driver.alarm is not None:
-        reasons += [hold for alarm in raw.alarms if (hold := driver.alarm.hold(alarm)) is not None]
+    if raw.alarms:
+        known = driver.alarm.hold if driver.alarm is not None else _unknown
+        reasons += [hold for alarm in raw.alarms if (hold := known(alarm)) is not None]
     return tuple(dict.fromkeys(reasons)) if reasons else ()
 
 

@@ -116,9 +116,10 @@ def read_alarm(root: Table) -> AlarmRule | None:
         return None
     path = table.made("path", parse_path, table.text("path", None))
     known, pattern = frozenset(table.texts("known")), table.pattern("known_pattern")
+    remark = table.pattern("remark_pattern")
     holds = table.table("holds")
     reasons = {key: holds.choice(key, HoldReason, HoldReason.UNKNOWN_FLAG) for key in holds.keys()}
-    return AlarmRule(path, known, pattern, reasons) if path is not None else None
+    return AlarmRule(path, known, pattern, remark, reasons) if path is not None else None
 
 
 def read_materials(root: Table, paths: Table, protocol: Protocol) -> tuple[MaterialRule, ...]:

@@ -120,17 +120,22 @@ class AttachmentRule:
 
 @dataclass(frozen=True, slots=True)
 class AlarmRule:
-    """A data alarm in a comment below a result. `known` needs no hold, `holds` says why, others are unknown flags."""
+    """A data alarm in a comment below a result or its order. `known` says nothing about the value, a remark needs no
+    hold, `holds` says why, others are unknown flags."""
 
     path: FieldPath
     known: frozenset[str]
     known_pattern: re.Pattern[str] | None = None
+    remark_pattern: re.Pattern[str] | None = None
     holds: dict[str, HoldReason] = field(default_factory=dict)
 
     def is_known(self, value: str) -> bool:
         return value in self.known or (self.known_pattern is not None and bool(self.known_pattern.fullmatch(value)))
 
+    def is_remark(self, value: str) -> bool:
+        return self.remark_pattern is not None and bool(self.remark_pattern.fullmatch(value))
+
     def hold(self, value: str) -> HoldReason | None:
-        if self.is_known(value):
+        if self.is_known(value) or self.is_remark(value):
             return None
         return self.holds.get(value, HoldReason.UNKNOWN_FLAG)

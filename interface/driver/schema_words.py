@@ -94,7 +94,7 @@ WORDS = {
     "value.flag_width": "So many characters are one flag.",
     "flags": "A flag's HL7 interpretation code, empty for nothing, or hold:<reason>. What is not here holds.",
     "status": "What a result's status says of the value.",
-    "alarm": "Data alarms in the comments below a result. What is not known holds.",
+    "alarm": "Data alarms in the comments below a result or its order. What is not known holds.",
     "alarm.holds": "Alarms that hold for a reason of their own.",
     "query": "How the analyzer asks for work.",
     "query.cancels": "What at status says that a query is taken back.",

@@ -34,6 +34,8 @@ _TYPES = {
 TYPES: dict[str, ValueType] = {name: kind for kind, names in _TYPES.items() for name in names.split()}
 # Kept with the specimen, never in a value's text
 ATTACHED = frozenset({ValueType.ARRAY, ValueType.ENCAPSULATED, ValueType.POINTER})
+# Components of a coded value, by what says it best
+_SAYS = (1, 0, 4, 3, 8)
 _SPACE = re.compile(r"\s+")
 
 
@@ -51,17 +53,18 @@ def value_type(name: str) -> ValueType:
 
 
 def coded(segment: Segment, number: int = 5) -> list[str]:
-    """Of each repetition the text, else the code. `^^99ROC`, a coding system without a code, says nothing.
+    """Of each repetition the text, else the code, the alternate text and code, the original text (HL7 v2.5.1 2.A.13).
+    `^^99ROC`, a coding system without a code, says nothing.
 
     An `&` that a sender did not escape is one of the text (HL7 v2.5.1 2.7): what stands behind it is said, too.
     """
     component, mark = segment.delimiters.component, segment.delimiters.subcomponent
     words: list[str] = []
     for repeat in segment.repeats(number):
-        code, text, *_ = [*map(segment.unescape, repeat.split(component)), ""]
-        said = text if text.replace(mark, " ").strip() else code
-        if said.replace(mark, " ").strip():
-            words.append(said.strip())
+        parts = repeat.split(component)
+        said = (segment.unescape(parts[at]) for at in _SAYS if at < len(parts))
+        if text := next((part.strip() for part in said if part.replace(mark, " ").strip()), ""):
+            words.append(text)
     return words
 
 

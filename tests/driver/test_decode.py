@@ -145,13 +145,13 @@ def test_controls_are_not_patients(head: str, order: str) -> None:
     assert specimen.role is SpecimenRole.QC
 
 
-def test_comments_and_times_are_the_results_own() -> None:
+def test_what_is_said_of_an_order_is_said_of_each_of_its_results() -> None:
     (specimen,) = lis2(
         "P|1", "O|1|S1", "C|1|I|order", "R|1|^^^A|1|||||F||op^ver|20260105|20260106", "C|1|I|one^x", "C|2|I|two",
         "R|2|^^^B|2|||||F", "L|1",
     ).specimens  # fmt: skip
     first, second = specimen.results
-    assert (first.comments, second.comments) == (("one^x", "two"), ())
+    assert (first.comments, second.comments) == (("order", "one^x", "two"), ("order",))
     assert (first.instrument_time, first.operator) == ("20260106", "op")
 
 
@@ -225,7 +225,8 @@ def test_behind_a_record_that_cannot_be_read_it_is_not_known_whose_the_results_a
 def test_in_an_oru_the_specimen_stands_after_its_results() -> None:
     decoded = hl7(
         "PID|1||P1^^^L^MR||Testa^Anna||19840312|F",
-        "OBR|1||F1|GLU", "OBX|1|NM|GLU||5.1|mmol/L|||||F", "NTE|1||note", "SPM|1|S1&L||SER", "OBX|1|NM|VOL||2|mL|||||F",
+        "OBR|1||F1|GLU", "NTE|1||haemolysed",
+        "OBX|1|NM|GLU||5.1|mmol/L|||||F", "NTE|1||note", "SPM|1|S1&L||SER", "OBX|1|NM|VOL||2|mL|||||F",
         "OBR|2||F2|CREA", "OBX|1|NM|CREA||70|umol/L|||||F", "SPM|1|S2&L||PLAS",
     )  # fmt: skip
     told = [(s.specimen_id, s.type, s.role.value, [r.code for r in s.results]) for s in decoded.specimens]
@@ -234,7 +235,9 @@ def test_in_an_oru_the_specimen_stands_after_its_results() -> None:
         ("S1", "SER", "other", ["VOL"]),
         ("S2", "PLAS", "patient", ["CREA"]),
     ]
-    assert decoded.specimens[0].results[0].comments == ("note",)
+    # HL7 v2.5.1 7.3.1: below its OBR an NTE is about the order, below an OBX about the one result.
+    assert decoded.specimens[0].results[0].comments == ("haemolysed", "note")
+    assert decoded.specimens[2].results[0].comments == ()
     assert not decoded.problems
 
 
@@ -329,6 +332,10 @@ def test_an_order_number_is_no_specimen_id() -> None:
             "Positive\nInvalid",
             (HoldReason.RUN_FAILED,),
         ),
+        ("CWE|AB||^^^POS^Positive^L||||||F", ValueKind.CODED, "Positive", ()),
+        ("CWE|AB||^^L^POS||||||F", ValueKind.CODED, "POS", ()),
+        ("CWE|AB||^^^^^^^^Reactive||||||F", ValueKind.CODED, "Reactive", ()),
+        ("CWE|AB||^^^^^^^^Invalid||||||F", ValueKind.FAILED, "Invalid", (HoldReason.RUN_FAILED,)),
         ("CE|AB||^^99ROC||||||F", ValueKind.EMPTY, "", (HoldReason.NO_VALUE,)),
         ("DTM|PT||20260105101112||||||F", ValueKind.TIME, "20260105101112", ()),
         ("NM|GLU||5.1|mmol/L||||", ValueKind.NUMERIC, "5.1", (HoldReason.UNKNOWN_STATUS,)),

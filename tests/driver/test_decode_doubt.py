@@ -119,7 +119,7 @@ def test_of_a_coded_value_nothing_behind_an_ampersand_is_lost() -> None:
     assert result("OBX|1|CWE|FLU||X^A \\T\\ B^L||||||F").value.text == "A & B"
 
 
-@pytest.mark.parametrize("sent", ["^1^:^40~^1^:^1280", "<^5~^7", "^1^:^40~"])
+@pytest.mark.parametrize("sent", ["^1^:^40~^1^:^1280", "<^5~^7", "^1^:^40~", "^1^:^40^1280", "<^5^^^7"])
 def test_of_several_structured_numbers_none_is_chosen(sent: str) -> None:
     observed = result(f"OBX|1|SN|ANA||{sent}||||||F")
     assert (observed.value.kind, observed.value.text) == (ValueKind.TEXT, sent)
