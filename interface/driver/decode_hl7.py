@@ -25,7 +25,9 @@ from interface.domain.model import (
     ValueKind,
 )
 from interface.domain.values import EMPTY, Reading, is_failed, parse_structured, read_field
+from interface.driver.around_hl7 import alarms_of, comments_of, read_path, reader_of, values_at
 from interface.driver.diluted import diluted
+from interface.driver.doubted import doubted
 from interface.driver.manifest import Driver
 from interface.driver.materials import MaterialRule, measured_with
 from interface.driver.observe import (
@@ -95,36 +97,6 @@ def decode(driver: Driver, text: bytes, encoding: str = "") -> DecodedMessage:
     return draft.finish()
 
 
-def read_path(segments: dict[str, Segment], path: FieldPath) -> str:
-    """The field at a path, unescaped and stripped; "" when its segment is not there."""
-    segment = segments.get(path.record)
-    if segment is None:
-        return ""
-    return segment.read(path.field, path.component, path.subcomponent) if path.field else segment.text
-
-
-def _values(segment: Segment, path: FieldPath) -> tuple[str, ...]:
-    """What a segment says at a path, one value for each repetition."""
-    if not path.field:
-        return (segment.text,)
-    if path.component is None:
-        return (segment.read(path.field),)
-    return tuple(leaf.strip() for leaf in segment.every(path.field, path.component, path.subcomponent or 1))
-
-
-def _reader(segments: dict[str, Segment], others: Iterable[Segment], said: dict[FieldPath, str]) -> Reader:
-    """What the driver's conditions see: `said`, and every segment of a kind."""
-
-    def read(path: FieldPath) -> tuple[str, ...]:
-        if path in said:
-            return (said[path],)
-        found = [segments[path.record]] if path.record in segments else []
-        found += [one for one in others if one.id == path.record]
-        return tuple(value for segment in found for value in _values(segment, path))
-
-    return read
-
-
 class _Engine:
     def __init__(self, driver: Driver, draft: Draft, message: Message) -> None:
         self._driver = driver
@@ -136,6 +108,7 @@ class _Engine:
         self._misplaced = False  # a specimen stood behind its results where it should stand before them
         self._lone: list[_Result] = []  # results outside any order
         self._by_specimen = False
+        self._doubted = False  # what was found for the order that is read
         self._materials: tuple[MaterialRule, ...] = ()  # that this message may say
         self._known = Seen(driver, message)
 
@@ -305,7 +278,7 @@ class _Engine:
             if isinstance(alone, Segment) and alone.id == "OBX" and id(alone) not in self._malformed:
                 return [(alone, self._message.location(alone), (), ())]  # most are like this
             return self._results(at.own("OBX"), [])
-        return self._results(at.own("OBX"), list(at.own("NTE")), list(at.own("INV")) if self._materials else [])
+        return self._results(at.own("OBX"), list(at.own("NTE")), list(at.own("INV")))
 
     def _results(
         self, segments: Iterable[Segment], notes: Sequence[Segment], used: Sequence[Segment] = ()
@@ -330,8 +303,10 @@ class _Engine:
             used = [inv for result in order.results for inv in result[3]] if self._materials else []
             if not order.results and "OBR" in segments:
                 place, read = self._location(segments["OBR"]), partial(self._read, segments)
-                take_from_order(self._driver, specimen, read, place, partial(_reader, segments, ()))
-            again = not self._materials and all(one.id != "OBX" for one in order.others)
+                take_from_order(self._driver, specimen, read, place, partial(reader_of, segments, ()))
+            self._doubted = doubted((*segments.values(), *order.others))
+            # What is said of an order is said of its results: they depend on more than their segments.
+            again = not (self._materials or self._doubted or any(one.id in ("OBX", "NTE") for one in order.others))
             if order.results:
                 self._surround(segments, order.others)
             for result in order.results:
@@ -380,7 +355,7 @@ class _Engine:
             self._read(segments, paths.collected),
         )
         if order.others:
-            specimen.comments = self._comments(order.others)
+            specimen.comments = comments_of(self._driver.alarm, order.others)
         if self._driver.law is not None and (named := segments.get("OBR")) is not None:
             specimen.work_id = named.value(2).strip()
         self._draft.specimens.append(specimen)
@@ -389,7 +364,7 @@ class _Engine:
     def _role(self, segments: dict[str, Segment], specimen_id: str, others: list[Segment]) -> SpecimenRole:
         """The driver's word, where it has one; else HL7 table 0369."""
         if self._driver.roles:
-            role = self._driver.role(_reader(segments, others, {SPECIMEN_ID_PATH: specimen_id}))
+            role = self._driver.role(reader_of(segments, others, {SPECIMEN_ID_PATH: specimen_id}))
             if role is not None:
                 return role
         specimen = segments.get("SPM")
@@ -428,7 +403,7 @@ class _Engine:
             self._draft.problem(location, "no test code where this driver looks for it")
         kind, text = value_type(segment.value(2)), segment.read(5)
         reading, contradicts = self._value(segments, segment, kind, text)
-        comments = self._comments(notes) if notes else ()
+        comments = comments_of(driver.alarm, notes) if notes else ()
         raw = RawResult(
             location,
             code,
@@ -445,23 +420,24 @@ class _Engine:
             read(segments, paths.instrument_time),
             read(segments, paths.operator),
             (reading.comment, *comments) if reading.comment else comments,
-            self._alarms((*others, *notes)) if driver.alarm is not None else (),
+            alarms_of(driver.alarm, (*others, *notes)) if driver.alarm is not None else (),
             attachment=self._attachment(segment, kind, text, segments, location) if kind in ATTACHED else None,
             contradicts=contradicts,
+            doubted=self._doubted or doubted(own),
             measured_with=self._measured_with(segments, (*own, *notes), others, used) if self._materials else UNSAID,
             method=read(segments, paths.method),
         )
-        seen = _reader(segments, (*others, *notes), {CODE_PATH: code, VALUE_PATH: text})
+        seen = reader_of(segments, (*others, *notes), {CODE_PATH: code, VALUE_PATH: text})
         observed, attachment = observe(driver, raw, seen)
         specimen.results.append(observed)
         if attachment is not None:
             specimen.attachments.append(attachment)
-        return observed if code and attachment is None and not (notes or self._materials) else None
+        return observed if code and attachment is None and not (notes or own or self._materials) else None
 
     def _seen(self, segments: dict[str, Segment], result: _Result, specimen: OpenSpecimen) -> bool:
         """Add a result that says what one before it said."""
-        segment, location, notes, _ = result
-        if notes or (known := self._known.find(segment)) is None:
+        segment, location, notes, own = result
+        if notes or own or (known := self._known.find(segment)) is None:
             return False
         if (time := self._known.time) is None:
             segments["OBX"] = segment
@@ -476,10 +452,10 @@ class _Engine:
         others: Sequence[Segment],
         used: Sequence[Segment],
     ) -> MeasuredWith:
-        around = _reader(segments, others, {})
+        around = reader_of(segments, others, {})
 
         def alone(segment: Segment) -> Reader:
-            return lambda path: _values(segment, path) if path.record == segment.id else around(path)
+            return lambda path: values_at(segment, path) if path.record == segment.id else around(path)
 
         def levels(kind: str, beside: bool) -> list[list[Reader]]:
             nearest = [alone(one) for one in own if one.id == kind]
@@ -489,20 +465,6 @@ class _Engine:
             return [nearest, order, [alone(one) for one in used if beside and one.id == kind]]
 
         return measured_with(self._materials, levels)
-
-    def _comments(self, notes: Iterable[Segment]) -> tuple[str, ...]:
-        """What is said below an order or a result in words; an alarm that says there is none is no remark."""
-        said, rule = [note for note in notes if note.id == "NTE"], self._driver.alarm
-        if rule is not None:
-            said = [note for note in said if not rule.is_known(read_path({"NTE": note}, rule.path))]
-        return tuple([words for note in said if (words := note.read(3))])
-
-    def _alarms(self, notes: Sequence[Segment]) -> tuple[str, ...]:
-        rule = self._driver.alarm
-        if rule is None:
-            return ()
-        notes = [note for note in notes if note.id == rule.path.record]
-        return tuple([value for note in notes for value in _values(note, rule.path) if value])
 
     def _code_path(self, segments: dict[str, Segment]) -> str:
         """The fields of the code as sent. OBX-4 is the sub-id, which the result's key has by itself."""
@@ -581,7 +543,7 @@ class _Engine:
         segments = {segment.id: segment for segment in reversed(self._message.segments)}  # the first of each
         ids: dict[str, int] = {}
         everything = False
-        said = (_values(segments[path.record], path) for path in rule.specimen_id if path.record in segments)
+        said = (values_at(segments[path.record], path) for path in rule.specimen_id if path.record in segments)
         for at, sent in enumerate(next((values for values in said if any(values)), ("",)), start=1):
             specimen = self._driver.specimen_ids.read(sent)
             if specimen in rule.all_words:

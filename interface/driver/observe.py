@@ -146,6 +146,7 @@ class RawResult:
     alarms: tuple[str, ...] = ()
     attachment: Attachment | None = None
     contradicts: bool = False  # the value is not of the kind that the record itself says
+    doubted: bool = False  # something is said against its specimen or reagent
     measured_with: MeasuredWith = UNSAID
     method: str = ""
 
@@ -257,7 +258,7 @@ def _holds(driver: Driver, raw: RawResult, value: Value, meaning: StatusMeaning)
         reasons.append(HoldReason.RUN_FAILED)
     elif value.kind is ValueKind.EMPTY or meaning is StatusMeaning.PENDING:
         reasons.append(HoldReason.NO_VALUE)
-    if meaning is StatusMeaning.QUESTIONABLE:
+    if raw.doubted or meaning is StatusMeaning.QUESTIONABLE:
         reasons.append(HoldReason.QUESTIONABLE)
     elif meaning is StatusMeaning.UNKNOWN:
         reasons.append(HoldReason.UNKNOWN_STATUS)

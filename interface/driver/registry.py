@@ -11,6 +11,7 @@ from pathlib import Path
 import interface
 from interface.domain.model import DecodedMessage, Protocol
 from interface.driver import decode_declared, decode_hl7, decode_lis02
+from interface.driver.around_hl7 import read_path
 from interface.driver.capture import CapturedMessage, CaptureError, read_capture, read_declared
 from interface.driver.manifest import Driver
 from interface.driver.parse import parse_manifest
@@ -136,7 +137,7 @@ def recognises(driver: Driver, header: bytes) -> bool:
         segments = {"MSH": hl7.header_of(header, driver.encoding)}
     except (RecordError, SegmentError):
         return False
-    return driver.recognises({rule.path: decode_hl7.read_path(segments, rule.path) for rule in driver.match})
+    return driver.recognises({rule.path: read_path(segments, rule.path) for rule in driver.match})
 
 
 def decode(driver: Driver, text: bytes, encoding: str = "") -> DecodedMessage:

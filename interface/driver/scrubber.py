@@ -178,7 +178,7 @@ class Scrubber:
         alarm, said = self.driver.alarm, part.strip()
         if alarm is None or (alarm.path.record, alarm.path.field, alarm.path.component) != (kind, number, component):
             return False
-        return alarm.is_known(said) or said in alarm.holds
+        return alarm.is_known(said) or alarm.is_remark(said) or said in alarm.holds
 
     def _within(self, value: str) -> str:
         """A value in which an id stands, such as the place of a picture."""

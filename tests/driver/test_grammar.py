@@ -418,15 +418,17 @@ pattern = "^diluted"
 
 
 def test_alarms_have_their_own_table_in_both_protocols() -> None:
-    rule = "[alarm]\npath = '{}'\nknown = '0'\nknown_pattern = 'I[0-9]'\n[alarm.holds]\n43 = 'run_failed'\n"
-    said = results(
-        lis2(driver(rule.format("C.4.1")), *(f"R|1|^^^X|1|||||F\rC|1|I|{alarm}" for alarm in ("0", "I7", "43", "99")))
-    )
-    held = [(), (), (HoldReason.RUN_FAILED,), (HoldReason.UNKNOWN_FLAG,)]
-    assert [one.holds for one in said] == held
+    sent = "0", "I7", "43", "99", "N1"
+    rule = "[alarm]\npath = '{}'\nknown = '0'\nknown_pattern = 'I[0-9]'\nremark_pattern = 'N.*'\n"
+    rule += "[alarm.holds]\n43 = 'run_failed'\n"
+    said = results(lis2(driver(rule.format("C.4.1")), *(f"R|1|^^^X|1|||||F\rC|1|I|{alarm}" for alarm in sent)))
+    held = [(), (), (HoldReason.RUN_FAILED,), (HoldReason.UNKNOWN_FLAG,), ()]
+    words = [(), (), ("43",), ("99",), ("N1",)]
+    assert [(one.holds, one.comments) for one in said] == list(zip(held, words, strict=True))
     chosen = driver(rule.format("NTE-3.1"), HL7)
-    each = (f"OBX|1|NM|X||1||||||F\rNTE|1||{alarm}" for alarm in ("0", "I7", "43", "99"))
-    assert [one.holds for one in results(hl7(chosen, "SPM|1|S-1", "OBR|1", *each))] == held
+    each = (f"OBX|1|NM|X||1||||||F\rNTE|1||{alarm}" for alarm in sent)
+    said = results(hl7(chosen, "SPM|1|S-1", "OBR|1", *each))
+    assert [(one.holds, one.comments) for one in said] == list(zip(held, words, strict=True))
 
 
 def test_a_unit_means_what_the_driver_says_and_is_shown_as_sent() -> None:

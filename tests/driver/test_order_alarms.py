@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from interface.domain.model import HoldReason
 from interface.driver import registry
 from interface.driver.decode_hl7 import decode as hl7
 from interface.driver.decode_lis02 import decode as lis2
+from interface.driver.rules import AlarmRule, FieldPath
 
 DRIVERS = {one.id: one for one in registry.find_all()}
 HELD = HoldReason.UNKNOWN_FLAG
@@ -99,3 +101,16 @@ def test_so_it_is_in_hl7_by_the_driver_s_alarms() -> None:
     )
     assert [(one.holds, one.comments) for one in quiet] == [((), ())] * 2
     assert [(one.holds, one.comments) for one in loud] == [((HELD,), ("Tube leaked",))] * 2
+
+
+def test_what_was_read_in_one_order_is_not_taken_for_another_s() -> None:
+    """A result that says what one before it said is not read once more: what is said of its order counts."""
+    alarm = AlarmRule(FieldPath("NTE", 3), frozenset())
+    driver = replace(DRIVERS["generic_hl7"], alarm=alarm)
+    head, row = "MSH|^~\\&|A|B|||20260101||OUL^R22|1|P|2.5.1", "OBX|1|ST|FLU||Detected||||||F"
+    noted = ("SPM|1|S1", "OBR|1|||FLU", "NTE|1||Tube leaked", row)
+    plain = ("SPM|2|S2", "OBR|1|||FLU", row)
+    for orders, wanted in (((noted, plain), [True, False]), ((plain, noted, plain), [False, True, False])):
+        text = "\r".join([head, *(segment for order in orders for segment in order)]) + "\r"
+        specimens = hl7(driver, text.encode()).specimens
+        assert [HELD in one.results[0].holds for one in specimens] == wanted
