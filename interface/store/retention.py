@@ -64,10 +64,13 @@ where m.organization_id = $1 and m.id >= $2 and m.id < $3 and ($4::uuid[] is nul
     or exists (select from lab.result_version v join waits w on w.id = v.result_id
         where v.message_id = m.id and v.organization_id = $1))
 """
-# The last segment whose rows all belong to what is dropped; one later one stays, so that sealing goes on from it.
+# The last segment whose rows all belong to what is dropped; one later one stays, so that sealing goes on from it. What
+# was sealed after a young one is young, whatever the clock said: it is behind after a start without a battery. A time
+# that is still to come is no time: it was ahead.
 _CUT: Final = """select number, digest, ended_position, ended_id, sealed_at from lab.audit_segment
-    where organization_id = $1 and sealed_at < $2
-        and number < (select max(number) from lab.audit_segment where organization_id = $1)
+    where organization_id = $1 and sealed_at < $2 and number < (
+        select min(number) from lab.audit_segment where organization_id = $1 and (sealed_at between $2 and now()
+            or number = (select max(number) from lab.audit_segment where organization_id = $1)))
     order by number desc limit 1"""
 
 
@@ -353,11 +356,13 @@ _NO_HOLD: Final = "not exists (select from lab.legal_hold where organization_id 
 _OVER: Final = """a.recovered_at < $2 and (a.told_at is null or a.recovery_told_at is not null)"""
 # Of each class its tables with what must be so of a row, one after the other.
 _ROWS: Final = {
-    # The last row stays: who has read up to it must find it (`store.changes.has`).
+    # The last row stays: who has read up to it must find it (`store.changes.has`). What comes after a young one does
+    # too, as of segments (`_CUT`): a hole is missed by everybody who has not come to it.
     Kind.FEED: ((
         "outbox",
-        """t.seq is not null and t.sealed_at < $2
-           and t.seq < (select max(seq) from lab.outbox where organization_id = $1)
+        """t.seq < (select max(seq) from lab.outbox where organization_id = $1)
+           and t.seq < coalesce((select seq from lab.outbox where organization_id = $1 and seq is not null
+                   and sealed_at between $2 and now() order by seq limit 1), t.seq + 1)
            and t.seq <= coalesce((select min(position) from lab.subscription
                                   where organization_id = $1 and ended_at is null), t.seq)""",
     ),),

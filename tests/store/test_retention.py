@@ -15,7 +15,7 @@ from interface.domain.views import Actor, ActorKind
 from interface.flow import alerting, holds
 from interface.ops.retention import Proven, deleted, months_before
 from interface.settings import RetentionSettings
-from interface.store import alert_messages, audit, audit_chain, changes, retention
+from interface.store import alert_messages, audit, audit_chain, changes, partitions, retention
 from interface.store.alert_messages import NewMessage, Receiver
 from interface.store.audit_chain import Tampering, Verdict
 from interface.store.holds import HoldKind, standing
@@ -326,7 +326,71 @@ async def test_an_anchor_alone_hides_nothing(lab: Laboratory) -> None:
     assert {Tampering.MISSING, Tampering.INSERTED, Tampering.BROKEN} <= found
 
 
+async def clock_says(lab: Laboratory, at: datetime) -> None:
+    """What the server's clock says is the time for whoever looks where `by_that_clock` does."""
+    await lab.owner.execute("create schema if not exists wrong; grant usage on schema wrong to public")
+    await lab.owner.execute(
+        "create or replace function wrong.clock_timestamp() returns timestamptz language sql"
+        f" as $$select '{at.isoformat()}'::timestamptz$$"
+    )
+
+
+BY_THAT_CLOCK = "set local search_path = wrong, pg_catalog"
+
+
+async def sealed_at(lab: Laboratory, at: datetime) -> audit_chain.Head:
+    """A row of a moment, sealed then, as the server's clock has it."""
+    await lab.owner.execute(
+        "insert into lab.audit_event (id, organization_id, at, actor_kind, actor_name, action, entity_kind)"
+        " values ($1, $2, $3, 'setup', 'x', 'x', 'x')",
+        uuid7(int(at.timestamp() * 1000)), lab.organization_id, at,
+    )  # fmt: skip
+    await clock_says(lab, at)
+    while True:  # what others of the server are at may be from before it
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await connection.execute(BY_THAT_CLOCK)
+            head = (await audit_chain.seal(connection, lab.organization_id)).head
+        if not (await verified(lab)).unsealed:
+            assert head is not None
+            return head
+
+
+async def test_a_clock_that_was_wrong_for_a_while_takes_no_young_audit_rows_and_keeps_no_old_ones(
+    lab: Laboratory,
+) -> None:
+    """It was behind after a start without a battery, until a time server answered; and once it was years ahead."""
+    now = datetime.now(UTC)
+    await partitions.ensure(lab.owner, now - DAY * 400, ahead=0)
+    await sealed_at(lab, now - DAY * 400)
+    await sealed_at(lab, now + DAY * 10_000)
+    old = await sealed_at(lab, now - DAY * 399)
+    young = [await sealed_at(lab, now - DAY * 10) for _ in range(2)]
+    await sealed_at(lab, datetime(2020, 1, 1, tzinfo=UTC))
+    young.append(await sealed_at(lab, now - DAY))
+    [done] = await swept(lab, AUDIT, now=now)
+    assert done.rows > 0
+    verdict = await verified(lab, old, *young)
+    assert {one.what for one in verdict.findings} <= {Tampering.BACKDATED} and verdict.anchor == old
+
+
 # ---- what goes row by row -------------------------------------------------------------------------------------------
+
+
+async def test_a_clock_that_was_behind_for_a_while_makes_no_hole_in_the_feed(lab: Laboratory) -> None:
+    """Who follows it would go on behind the hole and never know."""
+    now = datetime.now(UTC)
+    ends: list[int] = []
+    wrong = (now + DAY * 10_000, datetime(2020, 1, 1, tzinfo=UTC))
+    for at in (now - DAY * 400, wrong[0], now - DAY * 399, now - DAY * 2, wrong[1], now - DAY):
+        await release(lab, await result(lab, str(len(ends))))
+        await clock_says(lab, at)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await connection.execute(BY_THAT_CLOCK)
+            await changes.seal(connection, lab.organization_id)
+            ends.append(await changes.last_position(connection))
+    await swept(lab, RetentionSettings(0, 0, 1, 0, 0, 0), now=now)
+    left = [row["seq"] for row in await lab.owner.fetch("select seq from lab.outbox order by seq")]
+    assert left == list(range(ends[2] + 1, ends[-1] + 1))
 
 
 async def test_the_feed_keeps_what_a_subscription_was_not_told_and_its_end(lab: Laboratory) -> None:
