@@ -131,6 +131,8 @@ def _row(info: BackupInfo, now: datetime) -> _Row:
 
 def _span(span: timedelta) -> str:
     """A time as a person says it."""
+    if span < -timedelta(hours=1):
+        return "not known (dated ahead: a clock was or is wrong)"
     seconds = max(0, int(span.total_seconds()))
     days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
     if days:

@@ -34,6 +34,7 @@ from interface.store.programs import Programs, client_at_least
 from interface.store.schema import OWNER_ROLE, SCHEMA
 
 _LOCK: Final = ".lock"
+_APART: Final = timedelta(hours=1)  # of the database's clock, by which backups are dated, and this machine's
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +71,22 @@ def directory(settings: Settings) -> Path:
 
 def found(settings: Settings) -> tuple[BackupInfo, ...]:
     """Every backup there is, the newest first; a folder whose manifest cannot be read is passed over."""
-    return tuple(_found(directory(settings)))
+    return tuple(_found(directory(settings), datetime.now(UTC)))
 
 
-def newest(settings: Settings) -> BackupInfo | None:
+def newest(settings: Settings, now: datetime | None = None) -> BackupInfo | None:
     """The newest backup that is whole, for whoever asks for its age; reads no dump. Raises BackupError where the folder
     may not be read."""
-    return next((one for one in _found(directory(settings)) if one.whole), None)
+    return next((one for one in _found(directory(settings), now or datetime.now(UTC)) if one.whole), None)
 
 
-def _found(folder: Path) -> list[BackupInfo]:
+def dated_ahead(taken_at: datetime, now: datetime) -> bool:
+    """Whether a clock was wrong when it was made, or is: nobody knows how old it is."""
+    return taken_at > now + _APART
+
+
+def _found(folder: Path, now: datetime) -> list[BackupInfo]:
+    """The newest first. One that is dated ahead comes last: it would be the newest for years, to who restores too."""
     try:
         names = [entry.name for entry in os.scandir(folder) if backup_manifest.is_name(entry.name)]
     except FileNotFoundError:
@@ -90,7 +97,7 @@ def _found(folder: Path) -> list[BackupInfo]:
     for name in names:
         with suppress(BackupError):
             infos.append(info_of(folder / name, backup_manifest.read(folder / name)))
-    return sorted(infos, key=lambda one: (one.taken_at, one.name), reverse=True)
+    return sorted(infos, key=lambda one: (not dated_ahead(one.taken_at, now), one.taken_at, one.name), reverse=True)
 
 
 def info_of(folder: Path, manifest: Manifest) -> BackupInfo:
@@ -322,7 +329,7 @@ async def _told(url: str, name: str, manifest: Manifest) -> None:
 
 def _prune(settings: BackupSettings, folder: Path, now: datetime) -> tuple[str, ...]:
     """Delete the backups that are neither young nor among the last; the newest good one stays, whatever it is."""
-    there = _found(folder)
+    there = _found(folder, now)
     kept = {one.name for one in there[: settings.keep_number]}
     kept |= {one.name for one in there if one.taken_at > now - timedelta(days=settings.keep_days)}
     old = [one for one in there if one.name not in kept]

@@ -79,11 +79,14 @@ def backup(settings: Settings, now: datetime) -> tuple[Finding, datetime | None]
     """How old the newest whole backup is, and of when."""
     subject, command = Subject("backup", ""), "labora backup create"
     try:
-        newest = backups.newest(settings)
+        newest = backups.newest(settings, now)
     except BackupError as error:  # root's, and who asks is not root
         return Finding(AlertKind.BACKUP_AGE, subject, None, f"not known: {error}"), None
     if newest is None:
         text = f"there is no backup in {backups.directory(settings)}"
+        return Finding(AlertKind.BACKUP_AGE, subject, Severity.WARNING, text, command), None
+    if backups.dated_ahead(newest.taken_at, now):
+        text = f"the only ones are dated ahead, as {newest.name}: a clock was or is wrong, and their age is not known"
         return Finding(AlertKind.BACKUP_AGE, subject, Severity.WARNING, text, command), None
     age = now - newest.taken_at
     text = f"the newest, {newest.name}, is {_long(age)} old"

@@ -15,8 +15,10 @@ import orjson
 import pyrage
 import pytest
 
+from interface.cli.backup import _span
+from interface.domain.alerts import Severity
 from interface.errors import BackupError
-from interface.ops import backup, backup_manifest, backup_pipe, backup_verify
+from interface.ops import backup, backup_manifest, backup_pipe, backup_verify, doctor
 from interface.ops.backup_pipe import Encryption
 from interface.settings import BackupSettings, DatabaseSettings, Settings
 from interface.store import audit_chain, census
@@ -279,3 +281,20 @@ def test_without_a_good_one_none_is_deleted(tmp_path: Path) -> None:
     for ago in (1, 50, 60):
         planted(tmp_path, ago, good=False)
     assert backup._prune(BackupSettings(keep_days=0, keep_number=1), tmp_path, NOW) == ()
+
+
+def test_what_was_made_by_a_clock_that_was_ahead_is_not_the_newest(tmp_path: Path) -> None:
+    """It was right again for long: how old that one is nobody knows, and to restore it would lose all since."""
+    ahead, old, newest = [planted(tmp_path, ago) for ago in (-50_000, 9, 5)]
+    settings = Settings(tmp_path, backup=BackupSettings(directory=tmp_path))
+    assert [one.name for one in backup.found(settings)] == [newest, old, ahead]
+    assert backup.find(settings, None).name == newest
+    finding, taken_at = doctor.backup(settings, NOW)
+    assert finding.severity is Severity.URGENT and taken_at == NOW - timedelta(days=5)
+    assert backup._prune(BackupSettings(keep_days=0, keep_number=1), tmp_path, NOW) == (old,)
+
+    shutil.rmtree(tmp_path / newest)
+    assert backup.find(settings, None).name == ahead
+    finding, taken_at = doctor.backup(settings, NOW)
+    assert finding.severity is Severity.WARNING and "not known" in finding.text and taken_at is None
+    assert "not known" in _span(NOW - (NOW + timedelta(days=1)))
