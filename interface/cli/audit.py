@@ -104,6 +104,8 @@ def verify(
         click.echo(f"head {verdict.head or 'none'}")
         if verdict.anchor is not None:
             click.echo(f"up to segment {verdict.anchor} it was deleted when it had been kept long enough", err=True)
+    for each in verdict.set_back:
+        click.echo(f"before segment {each.segment} was sealed the clock was put back by {each.by}", err=True)
     if verdict.unsealed:
         click.echo(
             f"{verdict.unsealed} rows since {verdict.oldest} wait for their seal: nothing proves them yet", err=True
@@ -151,6 +153,7 @@ def _told(verdict: Verdict) -> dict[str, object]:
         "head": str(verdict.head) if verdict.head else None,
         "sealed_last": verdict.sealed_last,
         "anchor": str(verdict.anchor) if verdict.anchor else None,
+        "set_back": [{"segment": each.segment, "seconds": each.by.total_seconds()} for each in verdict.set_back],
         "unsealed": verdict.unsealed,
         "unsealed_since": verdict.oldest,
         "findings": verdict.findings,

@@ -26,6 +26,7 @@ from uuid import UUID
 
 import orjson
 
+from interface.domain.times import earlier
 from interface.store.db import Connection
 
 SEGMENT_ROWS: Final = 1000
@@ -105,8 +106,17 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class SetBack:
+    """The server's clock was put back, so far, before a segment was sealed."""
+
+    segment: int
+    by: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """`unsealed` rows wait for their seal, the oldest since `oldest`: that is no fault, nor is a long time between."""
+    """`unsealed` rows wait for their seal, the oldest since `oldest`: that is no fault, nor is a long time between, nor
+    a clock that was `set_back` by more than LATE."""
 
     segments: int
     rows: int
@@ -116,6 +126,7 @@ class Verdict:
     oldest: datetime | None
     findings: tuple[Finding, ...]
     anchor: Head | None = None  # what lies before it was deleted when it had been kept long enough: `store.retention`
+    set_back: tuple[SetBack, ...] = ()
 
 
 def parse_head(text: str) -> Head:
@@ -276,6 +287,7 @@ async def verify(
     anchor = await _anchored(connection, checked, findings)
     async for segment in _segments(connection):
         checked.heads[segment["number"]] = segment["digest"]
+        checked.goes_on(segment)
         _follows(checked, organization_id, segment, findings)
         await _compare(connection, segment, checked, findings)
         checked.last = segment
@@ -298,6 +310,7 @@ async def verify(
         oldest=waiting["oldest"],
         findings=tuple(findings[:most_findings]),
         anchor=anchor,
+        set_back=tuple(checked.set_back),
     )
 
 
@@ -355,6 +368,16 @@ class _Checked:
         self.last: Any = None
         self.rows = 0
         self.latest: datetime | None = None  # what the rows so far say is the time
+        self.set_back: list[SetBack] = []
+
+    def goes_on(self, segment: Any) -> None:
+        """One is sealed after the other: one that says it was sealed before it was so by a clock that had been put back
+        (a time server answered). That makes what comes then no later than it says."""
+        by = self.last["sealed_at"] - segment["sealed_at"] if self.last else timedelta(0)
+        if by > timedelta(0) and self.latest is not None:
+            self.latest = earlier(self.latest, by)
+        if by > LATE:
+            self.set_back.append(SetBack(segment["number"], by))
 
 
 async def _segments(connection: Connection) -> AsyncIterator[Any]:

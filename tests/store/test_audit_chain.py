@@ -253,6 +253,42 @@ async def test_a_row_that_is_made_up_later_is_found_by_its_date(
     assert len((await verified(database, organization, chain)).findings) == 1, "one dated ahead makes no other late"
 
 
+async def test_a_clock_that_was_put_right_is_told_and_makes_nobody_a_forger(
+    database: Database, owner: Owner, organization: Organization, chain: Head
+) -> None:
+    """It was a year ahead, or years behind, for a while: rows and seals of then are dated by it, later ones are not."""
+
+    async def by_clock(at: datetime, rows: int = 1) -> None:
+        await owner.execute("create schema if not exists wrong; grant usage on schema wrong to public")
+        await owner.execute(
+            "create or replace function wrong.clock_timestamp() returns timestamptz language sql"
+            f" as $$select '{at.isoformat()}'::timestamptz$$"
+        )
+        for _ in range(rows):
+            await owner.execute(
+                COPY.replace(", position", "") + "values ($1, $2, $3, 'user', 'read', 'patient')",
+                uuid7(), organization.id, at - timedelta(seconds=1),
+            )  # fmt: skip
+        while (await verified(database, organization)).unsealed:
+            async with database.transaction(organization.id) as connection:
+                await connection.execute("set local search_path = wrong, pg_catalog")
+                await audit_chain.seal(connection, organization.id)
+
+    now = datetime.now(UTC)
+    await by_clock(now + timedelta(days=365), 2)
+    await by_clock(now + timedelta(seconds=2), 2)
+    await by_clock(datetime(2020, 1, 1, tzinfo=UTC), 2)
+    await by_clock(now + timedelta(seconds=4), 2)
+    verdict = await verified(database, organization, chain)
+    assert verdict.findings == ()
+    assert [each.segment for each in verdict.set_back] == [SEGMENTS + 2, SEGMENTS + 3]
+    assert verdict.set_back[0].by > timedelta(days=364)
+    made_up = COPY.replace(", position", "") + "values ($1, $2, $3, 'user', 'read', 'patient')"
+    await owner.execute(made_up, uuid7(), organization.id, now - LATE - timedelta(minutes=1))
+    await sealed(database, organization)
+    assert {what for what, _ in found(await verified(database, organization, chain))} == {T.BACKDATED}
+
+
 async def test_rows_that_waited_for_the_database_are_not_taken_for_made_up(
     database: Database, organization: Organization, chain: Head
 ) -> None:
