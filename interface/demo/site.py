@@ -32,6 +32,8 @@ STOP_WAIT_S = 30.0
 API_PORT, FIRST_LINK_PORT = 8080, 4001
 SCOPES = ("system/Observation.rs", "system/Patient.rs", "system/Specimen.rs", "system/DiagnosticReport.rs")
 
+_HEAD = "# Written by `labora demo` for its own use; the next run writes it again."
+
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -91,16 +93,25 @@ def prepare(folder: Path, organization: str) -> Settings:
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         file = folder / "config.toml"
+        if not _ours(folder, file):
+            raise DemoError(f"{folder} is not the demo's: there is another Labora's state in it; name another folder")
         file.write_text(_configuration(folder, organization), encoding="utf-8")
     except OSError as error:
         raise DemoError(f"the demo cannot write to {folder}: {error.strerror}; name another with --state-dir") from None
     return config.load(file, {})
 
 
+def _ours(folder: Path, file: Path) -> bool:
+    """Whether nothing of anybody else is in a folder that may have been named by mistake."""
+    if file.exists():
+        return file.read_bytes().startswith(_HEAD.encode())
+    return not (folder / "pg").exists()
+
+
 def _configuration(folder: Path, organization: str) -> str:
     ports = _free_ports(len(LINKS))
     lines = [
-        "# Written by `labora demo` for its own use; the next run writes it again.",
+        _HEAD,
         f"state_dir = {_toml(str(folder))}",
         "[api]",
         f'listen = "127.0.0.1:{ports[0]}"',

@@ -19,7 +19,7 @@ import pytest
 
 from interface.demo.plan import PlannedSpecimen, all_specimens, expected, make_plan
 from interface.demo.report import compare
-from interface.demo.site import LINKS
+from interface.demo.site import LINKS, DemoError, prepare
 from interface.domain.model import ValueKind
 from tests.interrupts import hear_interrupts
 
@@ -187,3 +187,16 @@ def test_tampering_changes_one_played_value_and_nothing_that_is_expected() -> No
     plain, tampered = make_plan(), make_plan(tamper=True)
     assert all_specimens(plain) == all_specimens(tampered)
     assert [one.source == other.source for one, other in zip(plain, tampered, strict=True)].count(False) == 1
+
+
+@pytest.mark.parametrize("there", ["config.toml", "pg/data/PG_VERSION"])
+def test_a_sites_own_folder_is_refused_and_left_as_it_is(tmp_path: Path, there: str) -> None:
+    """Its configuration would be written over, and the demo's people made in its database."""
+    file = tmp_path / there
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("[[link]]\n")
+    with pytest.raises(DemoError, match="is not the demo's"):
+        prepare(tmp_path, "demo-1")
+    assert file.read_text() == "[[link]]\n" and [each.name for each in tmp_path.iterdir()] == [Path(there).parts[0]]
+    prepare(tmp_path / "demo", "demo-1")
+    assert prepare(tmp_path / "demo", "demo-2").links[0].organization == "demo-2"
