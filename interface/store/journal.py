@@ -471,11 +471,11 @@ class Journal:
             self._wake()
 
     async def _probe(self) -> None:
-        """Wait until the database answers, or somebody new has something to say."""
+        """Wait until the database takes what the journal says, or somebody new has something to say. It is said without
+        a row: a server that answers may have another schema, a table that is locked, a role that may not."""
         while not self._waiting and not self._stopping and not self.available:
             try:
-                connection = await self._first.connect()
-                await connection.fetchval("SELECT 1", timeout=self._commit_wait_s)
+                await self._write(self._first, (), again=True)
             except Exception as error:  # whatever it is: not yet
                 log.debug("journal still cannot commit", action="journal.probe", error=type(error).__name__)
                 self._first.cut()
