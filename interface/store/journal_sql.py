@@ -16,16 +16,18 @@ PREPARE_SESSION: Final = "SET plan_cache_mode = force_generic_plan"
 
 # The group's whole messages and their keys. `message_key` finds the resend of a message that was completed within the
 # window: the key's row names the message that holds it, whoever that is, and a message that does not hold its own is a
-# resend: stored, sealed, settled at once. Where the sender is known to have taken the reply to the one before
-# (`taken`), it is none: the key is the later one's, which names the one before, and it is decided as what it then can
-# be, the second point of a control (`flow.work.said_again`).
+# resend: stored, sealed, settled at once. A time that is long to come is of a clock that was put back since: it says
+# nothing, else all that says the same would be a resend until then. Where the sender is known to have taken the reply
+# to the one before (`taken`), it is none: the key is the later one's, which names the one before, and it is decided as
+# what it then can be, the second point of a control (`flow.work.said_again`).
 _KEYED: Final = """
 ), keyed AS (
     INSERT INTO lab.message_key AS k (link_id, digest, organization_id, message_id, sealed_at, taken)
     SELECT link_id, digest, $1, id, sealed_at, %(again)s FROM m_in WHERE digest IS NOT NULL
     ON CONFLICT (organization_id, link_id, digest) DO UPDATE SET (message_id, sealed_at, taken, before_id) = (
         SELECT excluded.message_id, excluded.sealed_at, false, NULL::uuid
-        WHERE k.sealed_at < excluded.sealed_at - %(window)s::interval
+        WHERE k.sealed_at NOT BETWEEN excluded.sealed_at - %(window)s::interval
+                              AND excluded.sealed_at + %(window)s::interval
         UNION ALL SELECT excluded.message_id, excluded.sealed_at, false, k.message_id
         WHERE (k.taken OR excluded.taken) AND k.message_id <> excluded.message_id
         UNION ALL SELECT k.message_id, k.sealed_at, k.taken, k.before_id LIMIT 1)

@@ -47,7 +47,7 @@ def _keyed(view: View, rows: list[dict[str, Any]], window: timedelta) -> dict[tu
         mine = {"message_id": row["id"], "sealed_at": row["sealed_at"]}
         if known is None:
             made[key] = mine | {"taken": row["again"], "before_id": None}
-        elif known["sealed_at"] < row["sealed_at"] - window:
+        elif abs(known["sealed_at"] - row["sealed_at"]) > window:
             made[key] = mine | {"taken": False, "before_id": None}
         elif (known["taken"] or row["again"]) and known["message_id"] != row["id"]:
             made[key] = mine | {"taken": False, "before_id": known["message_id"]}

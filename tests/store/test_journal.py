@@ -120,12 +120,13 @@ async def test_a_resend_is_stored_as_a_duplicate_and_not_queued(
     assert queued == 2
 
 
+@pytest.mark.parametrize("later_s", [3601, -3601])  # the clock was put back: else it would be a resend until then
 async def test_the_same_bytes_after_the_resend_window_are_a_message_of_their_own(
-    database: Database, owner: Owner, organization: Organization
+    database: Database, owner: Owner, organization: Organization, later_s: int
 ) -> None:
     link_id = await make_link(owner, organization)
     early, late = whole(link_id, b"same"), whole(link_id, b"same")
-    late = late._replace(messages=(late.messages[0]._replace(sealed_at=AT + timedelta(seconds=3601)),))
+    late = late._replace(messages=(late.messages[0]._replace(sealed_at=AT + timedelta(seconds=later_s)),))
     async with running(database, organization) as journal:
         await journal.append(early)
         assert await journal.append(late) == frozenset()
