@@ -20,6 +20,7 @@ from asyncpg.pgproto.pgproto import UUID as FastUUID  # a `uuid.UUID`, as every 
 _VARIANT: Final = 0x2 << 62
 _VERSION_AND_VARIANT: Final = (0x7 << 76) | _VARIANT
 _COUNTER_LIMIT: Final = 1 << 42
+FAR_MS: Final = 86_400_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _lock = threading.Lock()
@@ -103,6 +104,16 @@ def uuid7_number() -> int:
     with _lock:
         counter = _count_on()
         return _number(_last_ms, counter, _bits(32))
+
+
+def go_on_after(identifier: UUID) -> None:
+    """Let the next be greater than one of another process, whose clock may have been ahead of this one's. What is more
+    than FAR_MS ahead is passed over: it says nothing of any clock that somebody works by."""
+    global _last_ms, _last_counter
+    at_ms = identifier.int >> 80
+    with _lock:
+        if _last_ms <= at_ms <= time.time_ns() // 1_000_000 + FAR_MS:
+            _last_ms, _last_counter = at_ms + 1, _fresh_counter()
 
 
 def _count_on() -> int:

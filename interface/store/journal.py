@@ -35,9 +35,9 @@ from interface.errors import LeaseLost, StoreAmbiguous, StoreError, StoreUnavail
 from interface.store.db import COMMAND_TIMEOUT_S, Connection, Database
 from interface.store.driver_errors import translate
 from interface.store.halves import Halves
-from interface.store.ids import of_int, uuid7_number
+from interface.store.ids import go_on_after, of_int, uuid7_number
 from interface.store.journal_line import Line, Session
-from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, RECOVER, SEAL_CUT
+from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, LAST_WAITING, RECOVER, SEAL_CUT
 from interface.store.notes import Notes
 from interface.store.pressure import Lane, Pressure
 
@@ -524,7 +524,8 @@ class Journal:
 
     async def recover(self, link_ids: Collection[UUID]) -> None:
         """Seal as incomplete what was still being received when the last process ended: over links that nobody has, and
-        over these, which are ours from now on and over which nothing comes yet. Raises StoreError."""
+        over these, which are ours from now on and over which nothing comes yet. What comes then is later than all that
+        waits, whatever the clock of who took it. Raises StoreError."""
         # While other links are served the writer's own may be in the middle of a commit.
         line = Line(self._database, self._organization_id, self._former) if self._tasks else self._first
         try:
@@ -532,6 +533,7 @@ class Journal:
             sealed = await connection.fetchval(
                 RECOVER, self._organization_id, list(link_ids), timeout=COMMAND_TIMEOUT_S
             )
+            last = await connection.fetchval(LAST_WAITING, self._organization_id, timeout=COMMAND_TIMEOUT_S)
         except asyncio.CancelledError:
             line.cut()
             raise
@@ -540,6 +542,8 @@ class Journal:
             raise translate(error) or error from error
         if line is not self._first:
             line.cut(idle=True)
+        if last is not None:
+            go_on_after(last)
         if sealed:
             log.warning("cut transmissions sealed", action="journal.recovered", messages=sealed)
             self._wake()

@@ -178,6 +178,9 @@ WITH m AS (
 ) SELECT count(*) FROM m
 """
 
+# What came last of what waits to be decided, which is done in the order of ids.
+LAST_WAITING: Final = "SELECT message_id FROM lab.queue WHERE organization_id = $1 ORDER BY message_id DESC LIMIT 1"
+
 # Never waits for a decision, which holds its message's row: who is not noted now is noted next time.
 NOTE_REPLIES: Final = """
 WITH t AS (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,11 +17,14 @@ from interface.errors import StoreAmbiguous, StoreUnavailable
 from interface.flow import around, outcome, results
 from interface.flow.context import LinkContext
 from interface.flow.courtesy import Courtesy
+from interface.flow.intake import LinkIntake
 from interface.flow.outcome import Surroundings
 from interface.flow.work import Work
 from interface.settings import LimitSettings
+from interface.store import ids
 from interface.store import results as store
 from interface.store.db import Connection
+from interface.store.journal import Journal
 from interface.store.results import Claim, Outcome
 from interface.store.stored_messages import StoredMessage
 from tests.flow.laboratory import Laboratory, laboratory, message
@@ -229,6 +233,31 @@ async def _settled(lab: Laboratory) -> list[str]:
 async def _transactions(lab: Laboratory) -> list[str]:
     """Which transaction settled each message, in the order of receipt."""
     return [row[0] for row in await lab.owner.fetch("select xmin::text from lab.message order by id")]
+
+
+async def test_what_waits_is_not_overtaken_after_a_start_whose_clock_is_behind(
+    founded_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A time server has put it back since, or another machine took the links over: what is sent then has come later."""
+    async with laboratory(founded_url) as lab:
+        await lab.order("S1", "WBC")
+        real = time.time_ns
+        monkeypatch.setattr(time, "time_ns", lambda: real() + 60 * 10**9)
+        for value, start in (("7.0", False), ("8.0", True)):
+            if start:
+                monkeypatch.undo()
+                monkeypatch.setattr(ids, "_last_ms", -1)  # another process
+                journal = Journal(
+                    lab.database, lab.organization_id, resend_window_s=60, commit_wait_s=10, wake=lab.worker.wake
+                )
+                await journal.start()
+                lab.intake = LinkIntake(lab.context, journal)
+            records = ("P|1", "O|1|S1||^^^WBC", f"R|1|^^^WBC|{value}|10*3/uL||N||F||||20260102030405")
+            await lab.send(message(*records, control=value))
+        await lab.settle()
+        await journal.stop()
+        [result] = await lab.results()
+        assert result.value == "8.0"
 
 
 async def test_messages_of_different_specimens_are_decided_in_one_transaction_and_those_of_one_in_their_order(

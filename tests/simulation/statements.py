@@ -177,6 +177,11 @@ def recover(view: View, now: datetime, organization: UUID, link_ids: Sequence[UU
     return [Row(("count",), (sealed,))]
 
 
+def last_waiting(view: View, now: datetime, organization: UUID) -> list[Row]:
+    """`journal_sql.LAST_WAITING`."""
+    return [Row(_ID, (id,)) for id in sorted(id for id, _ in view.scan("queue"))[-1:]]
+
+
 def note_replies(view: View, now: datetime, ids: Sequence[UUID], replies: Sequence[str]) -> list[Row]:
     """`journal_sql.NOTE_REPLIES`."""
     noted = []
@@ -330,10 +335,10 @@ def nothing(view: View, now: datetime, *arguments: Any) -> list[Row]:
 
 _BY_TEXT: Final[dict[str, Statement]] = {
     journal_sql.APPEND: append, journal_sql.APPEND_FRAMES: append_frames, journal_sql.APPEND_BLOCKS: append_blocks,
-    journal_sql.SEAL_CUT: seal_cut, journal_sql.RECOVER: recover, journal_sql.NOTE_REPLIES: note_replies,
-    journal_sql.NOTE_TAKEN: note_taken, journal_sql.READ_FRAMES: read_frames,
+    journal_sql.SEAL_CUT: seal_cut, journal_sql.RECOVER: recover, journal_sql.LAST_WAITING: last_waiting,
+    journal_sql.NOTE_REPLIES: note_replies, journal_sql.NOTE_TAKEN: note_taken, journal_sql.READ_FRAMES: read_frames,
     stored_messages._READ_MESSAGES: read_messages, results._SETTLE: settle, SPECIMENS: lock_specimens,
-    VERSIONS: write_versions, "SELECT 1": nothing,
+    VERSIONS: write_versions,
 }  # fmt: skip
 _BY_BEGIN: Final[tuple[tuple[str, Statement], ...]] = (
     ("WITH due AS", claim),
