@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,18 +37,24 @@ async def cluster() -> AsyncIterator[SystemCluster]:
         made.remove()
 
 
-def back(cluster: SystemCluster, folder: Path) -> subprocess.CompletedProcess[str]:
+def back(cluster: SystemCluster, folder: Path, stored: str = "") -> subprocess.CompletedProcess[str]:
+    """The way back. `stored`: what was noted before the new release began."""
+    return script(cluster, folder, "--back", stored)
+
+
+def script(cluster: SystemCluster, folder: Path, step: str, stored: str = "") -> subprocess.CompletedProcess[str]:
     """The script with its two folders elsewhere."""
     etc, state = folder / "etc", folder / "state"
     for each in (etc, state):
         each.mkdir(exist_ok=True)
     (etc / "owner.env").write_text(f"LABORA_DATABASE_URL={cluster.url()}\n")
-    (state / "upgrade.stored").write_text("||\n")
+    (state / "upgrade.stored").write_text(stored or script(cluster, folder, "--stored", "unknown").stdout)
     for name in ("upgrade", "service"):
         text = (ROOT / "scripts" / name).read_text()
-        (folder / name).write_text(text.replace("/etc/labora", str(etc)).replace("/var/lib/labora", str(state)))
+        text = text.replace("/etc/labora", str(etc)).replace("/var/lib/labora", str(state))
+        (folder / name).write_text(text.replace("  --back)", "  --stored) stored; exit 0 ;;\n  --back)"))
     return subprocess.run(
-        ["bash", str(folder / "upgrade"), "--back"], capture_output=True, text=True, check=False,
+        ["bash", str(folder / "upgrade"), step], capture_output=True, text=True, check=False,
         env={"PATH": os.environ["PATH"]},
     )  # fmt: skip
 
@@ -114,12 +121,46 @@ async def test_what_a_failed_release_has_told_others_is_said_and_its_work_ids_ar
 
 async def test_what_was_stored_by_a_failed_release_is_not_thrown_away(cluster: SystemCluster, tmp_path: Path) -> None:
     await told(cluster)
+    before = script(cluster, tmp_path, "--stored", "unknown").stdout
     async with connected(cluster) as connection:
         await connection.execute(
             """insert into lab.audit_event (id, organization_id, actor_kind, action, entity_kind)
                select $1, id, 'user', 'release', 'result' from lab.organization""",
             uuid7(),
         )
-    done = back(cluster, tmp_path)
+    done = back(cluster, tmp_path, before)
     assert (done.returncode, done.stderr) == (1, "something was stored by the new release\n")
     assert await cluster.execute("select count(*) from lab.dispatch", database="labora") == 1
+
+
+@pytest.mark.parametrize("table", ["message", "audit_event"])
+async def test_nor_is_what_was_stored_after_a_clock_that_had_been_ahead_was_put_right(
+    cluster: SystemCluster, tmp_path: Path, table: str
+) -> None:
+    """The newest by its id is from then, and stays so."""
+    await told(cluster)
+    ahead = uuid7((time.time_ns() // 1_000_000) + 365 * 86_400_000)
+    await stored(cluster, table, ahead)
+    before = script(cluster, tmp_path, "--stored", "unknown").stdout
+    await stored(cluster, table, uuid7())
+    done = back(cluster, tmp_path, before)
+    assert (done.returncode, done.stderr) == (1, "something was stored by the new release\n")
+
+
+async def stored(cluster: SystemCluster, table: str, id: UUID) -> None:
+    async with connected(cluster) as connection:
+        if table == "audit_event":
+            await connection.execute(
+                """insert into lab.audit_event (id, organization_id, actor_kind, action, entity_kind)
+                   select $1, id, 'user', 'release', 'result' from lab.organization""", id,
+            )  # fmt: skip
+            return
+        await connection.execute(
+            """insert into lab.link (id, organization_id, name, analyzer_id, driver, role)
+               select gen_random_uuid(), organization_id, 'l', id, 'generic_lis2', 'analyzer' from lab.analyzer
+               on conflict do nothing"""
+        )
+        await connection.execute(
+            """insert into lab.message (id, organization_id, link_id, protocol, state, reply, received_at)
+               select $1, organization_id, id, 'hl7', 'complete', 'sent', now() from lab.link""", id,
+        )  # fmt: skip
