@@ -155,3 +155,26 @@ def test_the_archive_keeps_what_it_has(cluster: SystemCluster, tmp_path: Path) -
     assert cluster.command(SCRIPT, "archive", str(folder / "missing"), target + "2").returncode != 0
     assert not Path(target + "2").exists()
     assert cluster.command(SCRIPT).returncode == 2
+
+
+def test_base_backups_are_in_the_order_of_what_is_in_them(cluster: SystemCluster) -> None:
+    """A clock that was ahead has named one: it is not the last, and the WAL since the others stays."""
+    segments = {"20260101T000000Z": 2, "20990101T000000Z": 4, "20260201T000000Z": 6, "20260301T000000Z": 8}
+    archive = cluster.folder / "dated"
+    (archive / "wal").mkdir(parents=True)
+    for name, number in segments.items():
+        (archive / "base" / name).mkdir(parents=True)
+        file = f"0000000100000000000000{number:02X}"
+        label = archive / "base" / name / "backup_label"
+        label.write_text(f"START WAL LOCATION: 0/{number:X}000028 (file {file})\nLABEL: labora\n")
+        (archive / "wal" / file).touch()
+    for each in (archive, *archive.rglob("*")):
+        cluster.account.take(each)
+    restoring = SCRIPT, "restore", str(archive), str(cluster.folder / "dated-new")
+    refused = cluster.command(*restoring)  # for there is nothing in any
+    assert "the base backup 20260301T000000Z is damaged" in refused.stderr
+    refused = cluster.command(*restoring, "--to", "2026-02-15 00:00:00+00")
+    assert "the base backup 20260201T000000Z is damaged" in refused.stderr
+    assert cluster.command(SCRIPT, "prune", str(archive), "2").returncode == 0
+    assert {each.name for each in (archive / "base").iterdir()} == {"20260201T000000Z", "20260301T000000Z"}
+    assert {int(each.name, 16) & 0xFF for each in (archive / "wal").iterdir()} == {6, 8}
