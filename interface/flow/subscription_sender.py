@@ -23,6 +23,7 @@ from interface import telemetry
 from interface.domain.alerts import AlertKind, Subject
 from interface.domain.subscription import (
     JSON,
+    LONGEST_WAIT_S,
     MOST_ATTEMPTS,
     MOST_REFUSALS,
     Status,
@@ -44,6 +45,7 @@ from interface.store.ids import uuid7
 from interface.store.subscriptions import SubscriptionView
 
 LEASE_S: Final = 60.0  # longer than one message may take; noting it renews it
+LONGEST: Final = timedelta(seconds=2 * LONGEST_WAIT_S)  # nothing waits so long
 TURN_S: Final = 20.0  # then another subscription's turn
 ROWS: Final = 200  # of the feed at once
 AT_ONCE: Final = 32
@@ -128,13 +130,15 @@ class SubscriptionSender:
         """Whose turn it is."""
         async with self._database.organization(organization_id) as connection:
             end = await changes.last_position(connection)
-            return await rows.due(connection, self._now(), end)
+            now = self._now()
+            return await rows.due(connection, now, now + LONGEST, end)
 
     async def serve(self, organization_id: UUID, id: UUID) -> bool:
         """One turn; whether there is more to be told at once. Raises StoreError."""
         now = self._now()
         async with self._database.organization(organization_id) as connection:
-            view = await rows.claim(connection, id, self.holder, now, now + timedelta(seconds=LEASE_S))
+            until = now + timedelta(seconds=LEASE_S)
+            view = await rows.claim(connection, id, self.holder, now, now + LONGEST, until)
         if view is None:
             return False
         actor = Actor(ActorKind.CLIENT, view.client_id, view.client, organization_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from asyncpg import Record
@@ -172,33 +173,35 @@ async def set_status(connection: Connection, id: UUID, status: Status, error: st
 # ---- the sender -----------------------------------------------------------------------------------------------------
 
 
-async def due(connection: Connection, now: datetime, end: int) -> list[UUID]:
+# Of a subscription at $1. What is later than $2 was written by a clock that has been put back since.
+_FREE: Final = """status in ('active', 'error') and (due_at <= $1 or due_at > $2)
+    and (claimed_until is null or claimed_until < $1 or claimed_until > $2)"""
+
+
+async def due(connection: Connection, now: datetime, latest: datetime, end: int) -> list[UUID]:
     """Whose turn it is: what is not off and has something to be told, which nobody is telling, the longest waiting
-    first."""
+    first. `latest`: nothing waits, or is claimed, for longer."""
     rows = await connection.fetch(
-        """select s.id from lab.subscription s
-            where s.status in ('active', 'error') and s.due_at <= $1
-              and (s.claimed_until is null or s.claimed_until < $1)
-              and (s.position < $2 or s.ends_at <= $1 or exists (
+        f"""select s.id from lab.subscription s
+            where {_FREE}
+              and (s.position < $3 or s.ends_at <= $1 or exists (
                     select from lab.subscription_letter l
                      where l.subscription_id = s.id and l.again_at is not null and l.sent_at is null))
-            order by s.due_at, s.id""",
-        now, end,
+            order by s.due_at, s.id""",  # noqa: S608 - a constant
+        now, latest, end,
     )  # fmt: skip
     return [row["id"] for row in rows]
 
 
 async def claim(
-    connection: Connection, id: UUID, holder: UUID, now: datetime, until: datetime
+    connection: Connection, id: UUID, holder: UUID, now: datetime, latest: datetime, until: datetime
 ) -> SubscriptionView | None:
-    """Have it until then; None when another has, or it is off."""
+    """Have it until then; None when another has, or it is off. `latest`: as of `due`."""
     row = await connection.fetchrow(
         f"""with s as (
-                update lab.subscription set claimed_by = $2, claimed_until = $4
-                 where id = $1 and status in ('active', 'error') and due_at <= $3
-                   and (claimed_until is null or claimed_until < $3) returning *
+                update lab.subscription set claimed_by = $4, claimed_until = $5 where id = $3 and {_FREE} returning *
             ) select {_COLUMNS} from s join lab.client c on c.id = s.client_id""",  # noqa: S608 - names of ours
-        id, holder, now, until,
+        now, latest, id, holder, until,
     )  # fmt: skip
     return _view(row) if row is not None else None
 

@@ -100,6 +100,20 @@ async def test_a_dead_endpoint_is_waited_out_in_order_and_then_off_until_resumed
     assert (emr.receiver.values, await emr.state(made)) == (["11.0", "12.0"], ("active", ""))
 
 
+@pytest.mark.parametrize("column", ["due_at", "claimed_until"])
+async def test_what_was_written_by_a_clock_that_was_ahead_is_not_waited_for(emr: Hooked, column: str) -> None:
+    """When it was made, when it failed, by whom it was claimed who was killed: it would be silent until then."""
+    made = await emr.subscribe()
+    await emr.released("11.0")
+    async with emr.laboratory.database.transaction(emr.laboratory.organization_id) as connection:
+        await connection.execute(
+            f"update lab.subscription set {column} = now() + interval '7 h' where id = $1",  # noqa: S608 - of two
+            UUID(made["id"]),
+        )
+    await emr.told()
+    assert emr.receiver.values == ["11.0"]
+
+
 async def test_what_is_refused_becomes_a_letter_and_the_next_is_told(emr: Hooked) -> None:
     made = await emr.subscribe()
     emr.receiver.answers = [422, 422, 422]
