@@ -224,9 +224,7 @@ async def _make_point(
     measured = _measured(one, target)
     current = _current(of_test, one, reagent)
     wanted = {each.level_number for each in current}
-    around = await rows.beside(
-        connection, stream, {*wanted, lot.level_number}, one.measured_at, one.id, plan.run_minutes
-    )
+    around = await rows.beside(connection, stream, current, one.measured_at, one.id, plan.run_minutes)
     # A lot that is being established is measured between the levels of the one in use: it takes no place in its runs.
     of_its_kind = [each for each in around.run if bool(each.target) == (target is not None)]
     run = run_of(of_its_kind, one.measured_at, lot.level_number, plan.run_minutes)

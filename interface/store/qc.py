@@ -13,6 +13,8 @@ from asyncpg import Record
 
 from interface.domain.model import ValueKind
 from interface.domain.qc import Point, QcVerdict, Stream
+from interface.domain.qc_lots import TargetView
+from interface.domain.qc_state import END
 from interface.domain.record import record
 from interface.domain.units import Substance
 from interface.domain.views import Actor
@@ -132,27 +134,30 @@ async def of_patients(connection: Connection, barcodes: Collection[str]) -> set[
 
 _POINT = "qc_result_id, measured_at, run_id, level_number, lot_id, target_id, z, number, excluded_at is not null as out"
 _OF = "analyzer_id = $1 and test_id = $2 and module = $3"
-# Each level by itself along its own index: one that is seldom measured costs no more than the others.
+# Each target by itself along its level's index, within its time: one that is seldom measured costs no more than the
+# others, and of one that is measured beside another of its level as many are found.
+_AIMS = "unnest($6::int[], $7::uuid[], $8::uuid[], $9::timestamptz[], $10::timestamptz[]) as l (n, lot, target, b, e)"
+_AIMED = f"{_OF} and level_number = l.n and lot_id = l.lot and target_id = l.target"
 BESIDE = f"""
 select * from (
-    select p.* from unnest($6::int[]) as l (level_number) cross join lateral (
+    select p.* from {_AIMS} cross join lateral (
         select {_POINT} from lab.qc_point
-        where {_OF} and level_number = l.level_number and (measured_at, qc_result_id) < ($4, $5)
+        where {_AIMED} and (measured_at, qc_result_id) < ($4, $5) and measured_at >= l.b
           and excluded_at is null and z is not null
-        order by measured_at desc, qc_result_id desc limit $7) p
+        order by measured_at desc, qc_result_id desc limit $11) p
     union
-    select p.* from unnest($6::int[]) as l (level_number) cross join lateral (
+    select p.* from {_AIMS} cross join lateral (
         select {_POINT} from lab.qc_point
-        where {_OF} and level_number = l.level_number and (measured_at, qc_result_id) > ($4, $5)
+        where {_AIMED} and (measured_at, qc_result_id) > ($4, $5) and measured_at < l.e
           and excluded_at is null and z is not null
-        order by measured_at, qc_result_id limit $7) p
+        order by measured_at, qc_result_id limit $11) p
     union
-    select {_POINT} from lab.qc_point where {_OF} and measured_at between $4 - $8::interval and $4 + $8::interval
+    select {_POINT} from lab.qc_point where {_OF} and measured_at between $4 - $12::interval and $4 + $12::interval
     union
     select {_POINT} from lab.qc_point
-    where {_OF} and measured_at between $4 - $8::interval * 2 and $4 + $8::interval * 2
+    where {_OF} and measured_at between $4 - $12::interval * 2 and $4 + $12::interval * 2
       and run_id in (select run_id from lab.qc_point
-                     where {_OF} and measured_at between $4 - $8::interval and $4 + $8::interval)
+                     where {_OF} and measured_at between $4 - $12::interval and $4 + $12::interval)
 ) as found order by measured_at, qc_result_id
 """  # noqa: S608 - names of ours
 
@@ -168,13 +173,15 @@ class Beside:
 
 
 async def beside(
-    connection: Connection, stream: Stream, levels: Collection[int], at: datetime, id: UUID, run_minutes: int
+    connection: Connection, stream: Stream, aims: Sequence[TargetView], at: datetime, id: UUID, run_minutes: int
 ) -> Beside:
-    """What a point measured then is judged with: of each level the last and the next points that count."""
+    """What a point measured then is judged with: of each target in force the last and the next points that count."""
     window = timedelta(minutes=run_minutes)
     rows = await connection.fetch(
-        BESIDE, stream.analyzer_id, stream.test_id, stream.module, at, id, sorted(levels), HISTORY, window
-    )
+        BESIDE, stream.analyzer_id, stream.test_id, stream.module, at, id, [one.level_number for one in aims],
+        [one.lot_id for one in aims], [one.id for one in aims], [one.valid_from for one in aims],
+        [one.end or END for one in aims], HISTORY, window,
+    )  # fmt: skip
     points = [(row["measured_at"], row["qc_result_id"], _point(row)) for row in rows]
     runs = {point.run for when, _, point in points if abs(when - at) <= window}
     return Beside(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +20,7 @@ import asyncpg
 
 from interface.domain.permissions import Role
 from interface.domain.qc import Point, Stream
+from interface.domain.qc_lots import TargetView
 from interface.domain.qc_state import DEFAULT_PLAN
 from interface.flow import qc
 from interface.store import qc as rows
@@ -27,6 +29,7 @@ from interface.store.db import Connection, Database
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.ids import uuid7
 from interface.store.migrate import upgrade
+from interface.store.qc_lots import targets_of
 from interface.store.schema import APP_ROLE, OWNER_ROLE
 from interface.telemetry import configure_logs
 from tests.api.bench import Laboratory, found_laboratory
@@ -54,13 +57,13 @@ class _Taken:
         return f"{self.what:<52}{median(self.ms):>8.2f} ms{max(self.ms):>8.2f} worst"
 
 
-async def _reads(connection: Connection, stream: Stream, levels: set[int], at: datetime) -> None:
+async def _reads(connection: Connection, stream: Stream, targets: Sequence[TargetView], at: datetime) -> None:
     """What is read beside a point, at the end of the history and in its midst; and the rules."""
     for what, when in (("the newest", at), ("one that is a year late", at - timedelta(days=365))):
         read, judged = _Taken(f"reads beside {what}"), _Taken(f"the rules of {what}")
         for _ in range(ROUNDS):
             id = uuid7()
-            around = await read.of(rows.beside(connection, stream, levels, when, id, DEFAULT_PLAN.run_minutes))
+            around = await read.of(rows.beside(connection, stream, targets, when, id, DEFAULT_PLAN.run_minutes))
             assert isinstance(around, rows.Beside)
             last = next(one for one in reversed(around.before) if one.level == 1)
             point = Point(str(id), when, str(uuid7()), 1, last.lot, last.target, Decimal("2.1"), Decimal(7))
@@ -113,11 +116,14 @@ async def _measure(folder: Path) -> None:
             number = await connection.fetchval("select count(*) from lab.qc_point")
             print(f"{number:,} points of one stream; {ROUNDS} rounds")
             stream = Stream(laboratory.analyzer_id, test_id)
-            await _reads(connection, stream, {1, 2}, now)
-            await _reads(connection, stream, {1, 2, 3}, now)  # a level that was never measured
+            targets = await targets_of(connection, stream.analyzer_id, test_ids=[test_id])
+            await _reads(connection, stream, targets, now)
+            never = replace(targets[0], id=uuid7(), lot_id=uuid7())  # never measured, beside one that is
+            await _reads(connection, stream, [*targets, never], now)
             plan = await connection.fetch(
-                "explain (analyze, buffers) " + rows.BESIDE, stream.analyzer_id, test_id, "", now, uuid7(), [1, 2], 12,
-                timedelta(hours=1),
+                "explain (analyze, buffers) " + rows.BESIDE, stream.analyzer_id, test_id, "", now, uuid7(),
+                [one.level_number for one in targets], [one.lot_id for one in targets], [one.id for one in targets],
+                [one.valid_from for one in targets], [now for _ in targets], 12, timedelta(hours=1),
             )  # fmt: skip
             print("\n".join(row[0] for row in plan if "Index" in row[0] or "Time" in row[0] or "Seq" in row[0]))
         await _whole(laboratory, test_id, now)
