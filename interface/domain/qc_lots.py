@@ -270,12 +270,26 @@ def same_place(one: TargetView, other: TargetView) -> bool:
 
 def overlapping(new: TargetView, known: Iterable[TargetView]) -> TargetView | None:
     """The first of `known` that would be in force at the same time as `new`, for the same points."""
-    for one in known:
-        if not same_place(one, new) or (one.end is not None and one.end <= one.valid_from):
-            continue
-        if (one.end is None or new.valid_from < one.end) and (new.end is None or one.valid_from < new.end):
-            return one
-    return None
+    return next((one for one in known if same_place(one, new) and _at_once(one, new)), None)
+
+
+def of_its_number(new: TargetView, known: Iterable[TargetView]) -> TargetView | None:
+    """The first of `known` that would be in force beside `new` under its level's number, and is not that level of that
+    material: of the two a run would have to have but one."""
+    return next((one for one in known if _taken_for(one, new) and _at_once(one, new)), None)
+
+
+def _taken_for(one: TargetView, other: TargetView) -> bool:
+    stream = (one.analyzer_id, one.test_id, one.level_number) == (other.analyzer_id, other.test_id, other.level_number)
+    modules, reagents = {one.module, other.module} - {""}, {one.reagent_lot, other.reagent_lot} - {""}
+    level = (one.material, one.level.casefold()) == (other.material, other.level.casefold())
+    return stream and len(modules) < 2 and len(reagents) < 2 and not level
+
+
+def _at_once(one: TargetView, other: TargetView) -> bool:
+    """Whether both are in force at some time."""
+    begin = max(one.valid_from, other.valid_from)
+    return all(each.end is None or begin < each.end for each in (one, other))
 
 
 # ---- what may be said -----------------------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ through anew, so that the state at a time is what everything that is known says 
 * A run with every level that is wanted, none of them rejected, *vouches*: for what is measured after it, and for what
   was measured since the run before it.
 * A rejected point makes everything suspect since the last run that vouched (bracketing, CLSI C24: what was measured
-  between a good control and a bad one cannot be told apart), and everything after it until it is made good: each level
-  that failed was acceptable again, and somebody documented what was done after the failure was known.
+  between a good control and a bad one cannot be told apart), and everything after it until it is made good: each lot
+  that failed was acceptable again, and somebody documented what was done after the failure was known. Another lot of
+  its level shows nothing of it while it has a target: two materials may have one number, and be of different levels.
 * The same person says what is to become of what was measured meanwhile: it *stands*, or is to be done *again*.
 * A point that was excluded vouches for nothing; one that was rejected holds all the same.
 
@@ -24,7 +25,7 @@ from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from interface.domain.facts import QcState
@@ -91,10 +92,14 @@ DEFAULT_PLAN = Plan()
 # ---- events ----------------------------------------------------------------------------------------------------------
 
 
+Control: TypeAlias = tuple[int, str]  # its level's number, and the id of its lot
+
+
 @record
 class Measured:
     """A point. `known_at`: when the laboratory learned of it; `wanted`: the levels that a run has to have then, or
-    `count`: how many, whichever; `usable_until`: the end of its lot."""
+    `count`: how many, whichever; `usable_until`: the end of its lot. `lot`: its control's, which is called `name`;
+    `aimed`: the lots that have a target then."""
 
     id: str
     at: datetime
@@ -107,6 +112,18 @@ class Measured:
     excluded: bool = False
     reagent_lot: str = ""
     usable_until: datetime | None = None
+    lot: str = ""
+    name: str = ""
+    aimed: frozenset[str] = frozenset()
+
+    @property
+    def control(self) -> Control:
+        return self.level, self.lot
+
+    def shows(self, control: Control) -> bool:
+        """Whether it says of a control that it is acceptable: it is that, or stands in its place."""
+        level, lot = control
+        return level == self.level and (lot == self.lot or lot not in self.aimed)
 
     def whole(self, levels: Collection[int]) -> bool:
         """Whether these levels are all that its run has to have."""
@@ -153,10 +170,11 @@ class Failure:
     first_at: datetime
     last: str
     known_at: datetime
-    failed: frozenset[int]
-    shown: frozenset[int] = frozenset()  # levels that were acceptable since
+    failed: frozenset[Control]
+    left: frozenset[Control]  # of them those that were not acceptable since
+    shown: frozenset[int] = frozenset()  # levels that were
     warned: bool = False
-    good_at: datetime | None = None  # when every level that failed was acceptable again
+    good_at: datetime | None = None  # when all that failed was acceptable again
     good: str = ""
     action: Acted | None = None
 
@@ -217,8 +235,8 @@ def _vouch(state: StreamState, point: Measured) -> StreamState:
 def _fail(state: StreamState, point: Measured) -> StreamState:
     seen, _ = _of_run(state, point)
     shown = frozenset(seen) - {point.level}
-    failed = frozenset({point.level})
-    failure = Failure(_good_until(state), point.id, point.at, point.id, point.known_at, failed, shown)
+    failed = frozenset({point.control})
+    failure = Failure(_good_until(state), point.id, point.at, point.id, point.known_at, failed, failed, shown)
     return replace(state, run=point.run, seen={}, beside={}, failure=failure)
 
 
@@ -231,23 +249,25 @@ def _good_until(state: StreamState) -> datetime | None:
 def _fail_again(state: StreamState, point: Measured) -> StreamState:
     """Whatever was shown and done before does not count for this one."""
     was = _failure(state)
-    failed = was.failed | {point.level}
+    failed = was.failed | {point.control}
+    shown = was.shown - {level for level, _ in failed}
     known_at = max(was.known_at, point.known_at)
     failure = replace(
-        was, last=point.id, known_at=known_at, failed=failed, shown=was.shown - failed, good_at=None, good="",
+        was, last=point.id, known_at=known_at, failed=failed, left=failed, shown=shown, good_at=None, good="",
         action=None, warned=False,
     )  # fmt: skip
     return replace(state, run=point.run, seen={}, beside={}, failure=failure)
 
 
 def _show(state: StreamState, point: Measured) -> StreamState:
-    """A level that failed may be acceptable again."""
+    """What failed may be acceptable again."""
     was = _failure(state)
     shown, warned = was.shown | {point.level}, was.warned or point.verdict is QcVerdict.WARN
     good_at, good = was.good_at, was.good
-    if good_at is None and was.failed <= shown:
+    left = frozenset(one for one in was.left if not point.shows(one))
+    if good_at is None and not left:
         good_at, good = point.at, point.id
-    failure = replace(was, shown=shown, warned=warned, good_at=good_at, good=good)
+    failure = replace(was, left=left, shown=shown, warned=warned, good_at=good_at, good=good)
     seen, beside = _of_run(state, point)
     seen = {**seen, point.level: point}
     return _mended(replace(state, run=point.run, seen=seen, beside=beside, failure=failure), point)

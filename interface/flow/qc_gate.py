@@ -148,7 +148,7 @@ async def _gone_through(
         history = replace(history, alarm=before.alarm, alarm_since=before.alarm_since)
     state = made.now if history.alarm is None else worst((made.now, history.alarm))
     since = _brought_about(made, points)
-    now = rows.Standing(state, since, made, history, plan.name, _reason(made, reason))
+    now = rows.Standing(state, since, made, history, plan.name, _reason(made, reason, points))
     await rows.write_stream(connection, actor.organization_id, stream, now)
     await _list(connection, actor, stream, before, made, points, point_id)
     if before is None or before.state is not state or _other(before, made):
@@ -183,13 +183,14 @@ def _brought_about(made: StreamState, points: Sequence[Measured]) -> datetime:
     return points[-1].at if points else datetime.now(UTC)
 
 
-def _reason(made: StreamState, reason: str) -> str:
+def _reason(made: StreamState, reason: str, points: Sequence[Measured]) -> str:
     if made.failure is None:
         return reason
     wanted = []
     if made.failure.good_at is None:
-        levels = ", ".join(str(level) for level in sorted(made.failure.failed - made.failure.shown))
-        wanted.append(f"an acceptable control of level {levels}")
+        names = {one.lot: one.name for one in points}
+        left = (f"level {level} ({names[lot]})" for level, lot in sorted(made.failure.left))
+        wanted.append(f"an acceptable control of {', '.join(left)}")
     if made.failure.action is None:
         wanted.append("a documented corrective action")
     return f"{reason}; wanted: {' and '.join(wanted)}"
@@ -247,12 +248,12 @@ async def _ask_again(
     point_id: UUID | None, *, whole: bool,
 ) -> None:  # fmt: skip
     """A control that failed says something of what a person has let stand before they knew of it: of all of the list
-    where the failure had been made good (`whole`), and where its level had not failed; else of what was measured since
+    where the failure had been made good (`whole`), and where its lot had not failed; else of what was measured since
     it last did. That it fails once more says nothing new of what was measured before."""
     new = next((one for one in points if one.id == str(point_id)), None)
     if new is None or what(new) is not What.REJECTED or new.at < failure.first_at:
         return
-    known = (one.at for one in points if one.id != new.id and one.level == new.level
+    known = (one.at for one in points if one.id != new.id and one.control == new.control
              and what(one) is What.REJECTED and failure.first_at <= one.at <= new.at)  # fmt: skip
     since = None if whole else max(known, default=None)
     for result_id in await lists.ask_again(connection, stream, UUID(failure.first), since):

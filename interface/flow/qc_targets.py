@@ -7,6 +7,7 @@ keeps the verdict that it was given. Each change is in the caller's transaction,
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from interface.domain.qc_lots import (
     TargetKind,
     TargetSource,
     TargetView,
+    of_its_number,
     overlapping,
     same_place,
     target_problems,
@@ -110,8 +112,7 @@ async def set_target(connection: Connection, actor: Actor, place: Place, wanted:
     """Say what a lot should measure. Refused while another says it: that is changed, or ended first."""
     reason = await _begin(connection, actor, reason)
     new, test = await _target(connection, actor, place, wanted)
-    await _check(connection, new, test)
-    return await _write(connection, actor, new, None, reason)
+    return await _begun(connection, actor, new, test, reason)
 
 
 async def target_at(connection: Connection, actor: Actor, place: Place, wanted: Wanted) -> TargetView:
@@ -182,6 +183,18 @@ async def filter_of(
         at=at,
         ended=ended,
     )
+
+
+async def sharing(connection: Connection) -> list[str]:
+    """Levels of a test on an analyzer that have one number, by targets in force: `_begun` refuses them since."""
+    known, told = defaultdict[tuple[UUID, UUID], list[TargetView]](list), []
+    for one in await rows.find_targets(connection, rows.TargetFilter(at=_now())):
+        beside = known[one.analyzer_id, one.test_id]
+        if other := of_its_number(one, beside):
+            names = " and ".join(f"{each.material}/{each.lot}/{each.level}".rstrip("/") for each in (other, one))
+            told.append(f"{names} of {one.test} on {one.analyzer}")
+        beside.append(one)
+    return told
 
 
 async def _check(connection: Connection, new: TargetView, test: LabTestView) -> None:
@@ -261,6 +274,18 @@ async def _end(connection: Connection, actor: Actor, known: TargetView, at: date
     await rows.end_target(connection, actor, known.id, at, reason)
 
 
+async def _begun(connection: Connection, actor: Actor, new: TargetView, test: LabTestView, reason: str) -> TargetView:
+    """The first target of its points. One that is there stays correctable, whatever its number."""
+    await _check(connection, new, test)
+    beside = rows.TargetFilter(analyzer_id=new.analyzer_id, test_id=new.test_id)
+    if other := of_its_number(new, await rows.find_targets(connection, beside)):
+        name = f"{other.lot}/{other.level}".rstrip("/")
+        text = f"level number {new.level_number} of {new.test} on {new.analyzer} is lot {name} of {other.material}"
+        text += ", and a run would need only one of the two: give each level a number of its own, or end that target"
+        raise ApiError(409, "conflict", text)
+    return await _write(connection, actor, new, None, reason)
+
+
 async def _write(
     connection: Connection, actor: Actor, new: TargetView, known: TargetView | None, reason: str
 ) -> TargetView:
@@ -325,8 +350,7 @@ async def establish(
     for one in known:
         if same_place(one, new):
             return await _replace(connection, actor, one, new, test, reason)
-    await _check(connection, new, test)
-    return await _write(connection, actor, new, None, reason)
+    return await _begun(connection, actor, new, test, reason)
 
 
 async def recompute(connection: Connection, actor: Actor, target_id: UUID, reason: str) -> TargetView:

@@ -19,7 +19,7 @@ from uuid import UUID
 from interface.domain.alerts import AlertKind, Severity, Subject
 from interface.domain.roster import Roster
 from interface.errors import BackupError, ConfigError, LaboraError
-from interface.flow import alerting, qc_plans
+from interface.flow import alerting, qc_plans, qc_targets
 from interface.flow.qc_plans import StreamStatus
 from interface.ops import backup as backups
 from interface.ops import machine
@@ -183,6 +183,15 @@ def control_findings(name: str, due: Sequence[StreamStatus]) -> list[Finding]:
     return [Finding(AlertKind.QC_DUE, subject, severity, text, f"labora qc status --due --organization {name}")]
 
 
+def level_findings(name: str, sharing: Sequence[str]) -> list[Finding]:
+    """Levels with one number: a run of one of them vouches for both."""
+    if not sharing:
+        return []
+    text = f"{len(sharing)} pairs of levels have one number, and one of each is enough of a run, such as {sharing[0]}"
+    command = f"labora qc target list --organization {name}"
+    return [Finding(AlertKind.QC_PROBLEM, Subject("organization", name), Severity.WARNING, text, command)]
+
+
 def critical_findings(name: str, levels: dict[int, int]) -> list[Finding]:
     late = sum(tasks for level, tasks in levels.items() if level)
     if not late:
@@ -265,6 +274,7 @@ async def _laboratory(connection: Connection, name: str, now: datetime) -> list[
     return [
         *laboratory_findings(name, await conditions.of_laboratory(connection), now),
         *control_findings(name, await qc_plans.status(connection, only_due=True)),
+        *level_findings(name, await qc_targets.sharing(connection)),
         *critical_findings(name, await criticals.levels(connection)),
         *standing_findings(name, await alerts.find(connection, standing=True)),
     ]

@@ -147,7 +147,7 @@ async def lock_plans(connection: Connection, organization_id: UUID) -> None:
 
 _POINTS = """
 select p.qc_result_id, p.measured_at, p.created_at, p.level_number, p.run_id, p.verdict, p.excluded_at is not null as out,
-       p.reagent_lot, l.expires_on
+       p.reagent_lot, l.expires_on, l.id as lot_id, l.lot, l.level
 from lab.qc_point p join lab.qc_lot l on l.id = p.lot_id
 where p.analyzer_id = $1 and p.test_id = $2 and p.module = $3
 """  # noqa: E501
@@ -174,8 +174,8 @@ async def points_of(
         rows = await connection.fetch(
             _POINTS + " and p.measured_at >= $4 order by p.measured_at desc, p.qc_result_id desc", *of, since
         )
-    levels = [] if plan.levels else await _levels(connection, stream)
-    return [_measured(row, plan, levels) for row in reversed(rows)]
+    targets = await _aims(connection, stream)
+    return [_measured(row, plan, targets) for row in reversed(rows)]
 
 
 async def older(connection: Connection, stream: Stream, than: datetime) -> bool:
@@ -189,10 +189,11 @@ async def older(connection: Connection, stream: Stream, than: datetime) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Level:
-    """When a level had a target, of a lot that could be used."""
+class _Aim:
+    """When a lot had a target, and could be used."""
 
-    number: int
+    lot_id: UUID
+    level: int
     reagent_lot: str
     begin: datetime
     ends: tuple[datetime, ...]
@@ -201,16 +202,16 @@ class _Level:
         return self.reagent_lot in ("", reagent_lot) and self.begin <= at and all(at < end for end in self.ends)
 
 
-async def _levels(connection: Connection, stream: Stream) -> list[_Level]:
+async def _aims(connection: Connection, stream: Stream) -> list[_Aim]:
     rows = await connection.fetch(
-        """select l.level_number, t.reagent_lot, t.valid_from, t.valid_to, t.ended_at, l.closed_at, l.expires_on
+        """select l.id, l.level_number, t.reagent_lot, t.valid_from, t.valid_to, t.ended_at, l.closed_at, l.expires_on
            from lab.qc_target t join lab.qc_lot l on l.id = t.lot_id
            where t.analyzer_id = $1 and t.test_id = $2 and t.module in ('', $3)""",
         stream.analyzer_id, stream.test_id, stream.module,
     )  # fmt: skip
     return [
-        _Level(
-            row["level_number"], row["reagent_lot"], row["valid_from"],
+        _Aim(
+            row["id"], row["level_number"], row["reagent_lot"], row["valid_from"],
             tuple(end for end in (row["valid_to"], row["ended_at"], row["closed_at"], _end(row["expires_on"])) if end),
         )
         for row in rows
@@ -222,12 +223,15 @@ def _end(day: date | None) -> datetime | None:
     return None if day is None else end_of(day)
 
 
-def _measured(row: Record, plan: Plan, levels: Sequence[_Level]) -> Measured:
+def _measured(row: Record, plan: Plan, aims: Sequence[_Aim]) -> Measured:
     at = row["measured_at"]
-    wanted = frozenset(one.number for one in levels if one.holds(at, row["reagent_lot"]))
+    held = [one for one in aims if one.holds(at, row["reagent_lot"])]
+    wanted = frozenset() if plan.levels else frozenset(one.level for one in held)
+    name = f"{row['lot']}/{row['level']}" if row["level"] else row["lot"]
     return Measured(
         str(row["qc_result_id"]), at, row["created_at"], row["level_number"], str(row["run_id"]),
         QcVerdict(row["verdict"]), wanted, plan.levels, row["out"], row["reagent_lot"], _end(row["expires_on"]),
+        str(row["lot_id"]), name, frozenset(str(one.lot_id) for one in held),
     )  # fmt: skip
 
 
