@@ -62,12 +62,12 @@ def control_keys(
     A control has no versions: another value is another measurement, though it be of the same second (two at once, a
     clock that says the minute). So the value as sent, the lot, the level and the module are in the key; and of what is
     the same in all of them the how manyth it is, not where it stands: a resend of some of it, or in another order, is
-    the same as before.
+    the same as before. What is said without a doubt is not what was doubted before.
     """
     seen: Counter[bytes] = Counter()
     for specimen, observed, message in controls:
         said = observed.measured_with
-        parts = (message, said.module, said.control_lot, said.level, observed.raw_value, observed.unit)
+        parts = message, said.module, said.control_lot, said.level, observed.raw_value, observed.unit, *observed.holds
         own = "".join(f"{len(part)}:{part}" for part in parts)
         key = _control_key(analyzer_id, specimen, replace(observed, occurrence=0), own)
         if seen[key]:

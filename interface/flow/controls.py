@@ -15,6 +15,7 @@ from interface.store.ids import uuid7
 
 # What the driver says against a record, where its fields may be another's.
 _UNREADABLE = frozenset({HoldReason.UNREADABLE_VALUE, HoldReason.AMBIGUOUS_SPECIMEN})
+_OF_ITS_RECORD = _UNREADABLE | {HoldReason.UNMAPPED_CODE}  # all else the analyzer says of the measurement
 
 
 def controls_of(work: Work, catalogue: Catalogue) -> tuple[ControlResult, ...]:
@@ -54,6 +55,7 @@ def _control(
         level_as_sent=said.level,
         reagent_lot=said.reagent_lot,
         calibrator_lot=said.calibrator_lot,
+        doubts=tuple([hold.value for hold in observed.holds if hold not in _OF_ITS_RECORD]),
         barcode=work.barcode(specimen),
         doubt=_doubt(work, observed),
     )

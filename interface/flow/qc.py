@@ -234,6 +234,8 @@ async def _make_point(
     )  # fmt: skip
     aims = {(str(each.lot_id), str(each.id)) for each in current}
     evaluation = measured.certain or evaluated(plan, around, point, aims, plan.levels or len(wanted) or 1)
+    if one.doubts and evaluation.verdict is not QcVerdict.REJECT:  # it shows no good; what is bad all the same counts
+        measured, evaluation = _doubted(one, measured), Evaluation(QcVerdict.UNKNOWN)
     steps = (recognised, *measured.steps, _run_step(run, around), _rules_step(plan, evaluation, measured))
     row = PointRow(
         one.id, stream, lot.id, target.id if target else None, lot.level_number, UUID(point.run), one.measured_at,
@@ -303,6 +305,12 @@ def _measured(one: Arrived, target: TargetView | None) -> Measured:
         text = "the target has no usable SD"
         return Measured(number, None, (step, aim, Step("z", "none", text)), text)
     return Measured(number, z, (step, aim, Step("z", "ok", f"{shown(z, 2)} SD from the mean", inputs={"z": f"{z:f}"})))
+
+
+def _doubted(one: Arrived, measured: Measured) -> Measured:
+    """A patient's result would be held for it: a control vouches for nothing, and counts for nothing else."""
+    text = f"the analyzer says of it what would hold a patient's result: {', '.join(one.doubts)}"
+    return Measured(None, None, (*measured.steps, Step("doubt", "none", text)), measured.why or text)
 
 
 def _off_scale(one: Arrived, target: TargetView | None) -> Measured | None:

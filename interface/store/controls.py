@@ -39,6 +39,7 @@ class ControlResult:
     level_as_sent: str = ""
     reagent_lot: str = ""
     calibrator_lot: str = ""
+    doubts: tuple[str, ...] = ()  # of the analyzer itself
     barcode: str = ""  # what its id would be as a specimen's; not stored
     doubt: str = ""  # why it makes no point whatever it is: `domain.qc_arrival.QcProblem`; not stored
 
@@ -46,15 +47,15 @@ class ControlResult:
 _CONTROLS = """
 INSERT INTO lab.qc_result (id, organization_id, natural_key, analyzer_id, message_id, role, specimen_as_sent, code,
     test_id, kind, number, value, raw_value, unit, raw_flags, instrument_time, instrument_at, location, module,
-    lot_as_sent, level_as_sent, reagent_lot, calibrator_lot, measured_at)
+    lot_as_sent, level_as_sent, reagent_lot, calibrator_lot, doubts, measured_at)
 SELECT id, $1, natural_key, analyzer_id, message_id, role, specimen_as_sent, code, test_id, kind, number, value,
     raw_value, unit, raw_flags, instrument_time, instrument_at, location, module, lot_as_sent, level_as_sent,
-    reagent_lot, calibrator_lot, measured_at
+    reagent_lot, calibrator_lot, doubts, measured_at
 FROM jsonb_to_recordset($2::text::jsonb) AS t(
     id uuid, natural_key bytea, message_id uuid, analyzer_id uuid, role text, kind text, specimen_as_sent text,
     code text, test_id uuid, number numeric, value text, raw_value text, unit text, raw_flags text,
     instrument_time text, instrument_at timestamptz, location text, module text, lot_as_sent text, level_as_sent text,
-    reagent_lot text, calibrator_lot text, measured_at timestamptz)
+    reagent_lot text, calibrator_lot text, doubts text[], measured_at timestamptz)
 ON CONFLICT (organization_id, natural_key) DO NOTHING
 """
 

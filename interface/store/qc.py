@@ -48,13 +48,14 @@ class Arrived:
     module: str
     reagent_lot: str
     calibrator_lot: str
+    doubts: tuple[str, ...]
     measured_at: datetime
 
 
 _ARRIVED = """
 select r.id, r.analyzer_id, r.message_id, r.role, r.specimen_as_sent, r.lot_as_sent, r.level_as_sent, t.id as test_id,
        coalesce(t.code, '') as test, coalesce(t.unit, '') as test_unit, t.molar_mass, t.valence, r.code, r.kind,
-       r.number, r.value, r.unit, r.module, r.reagent_lot, r.calibrator_lot, r.measured_at
+       r.number, r.value, r.unit, r.module, r.reagent_lot, r.calibrator_lot, r.doubts, r.measured_at
 from unnest($1::uuid[], $2::uuid[]) as k (id, test_id) join lab.qc_result r on r.id = k.id
 left join lab.test t on t.id = coalesce(k.test_id, r.test_id)
 where not exists (select from lab.qc_point p where p.qc_result_id = r.id)
@@ -74,7 +75,7 @@ async def arrived(
 def _arrived(row: Record) -> Arrived:
     said = dict(row.items())
     substance = Substance(said.pop("molar_mass"), said.pop("valence"))
-    return Arrived(**said, substance=substance)
+    return Arrived(**said | {"doubts": tuple(said["doubts"])}, substance=substance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Kept:
 # What a driver reads of a control, and what is made of it; how it is called here and in `ControlResult`.
 READING = (
     "role", "specimen_as_sent", "code", "kind", "number", "value", "raw_value", "unit", "instrument_time",
-    "instrument_at", "module", "lot_as_sent", "level_as_sent", "reagent_lot", "calibrator_lot",
+    "instrument_at", "module", "lot_as_sent", "level_as_sent", "reagent_lot", "calibrator_lot", "doubts",
 )  # fmt: skip
 
 
@@ -113,12 +114,17 @@ async def kept_of(connection: Connection, message_id: UUID) -> list[Kept]:
     )
     return [
         Kept(
-            row["id"], row["natural_key"], row["location"], row["code"], tuple(row[name] for name in READING),
+            row["id"], row["natural_key"], row["location"], row["code"], _read(row),
             row["lot_id"], row["point_test_id"], row["verdict"], tuple(row["rules"] or ()), row["problem"],
             row["waits"],
         )
         for row in rows
     ]  # fmt: skip
+
+
+def _read(row: Record) -> tuple[object, ...]:
+    said = [row[name] for name in READING]
+    return tuple([tuple(one) if isinstance(one, list) else one for one in said])
 
 
 async def of_patients(connection: Connection, barcodes: Collection[str]) -> set[str]:

@@ -53,6 +53,7 @@ qc_result = Table(  # append-only: controls and calibrators as the analyzers sen
     Column("number", Numeric, nullable=True), string("value"), string("raw_value"), string("unit"), string("raw_flags"),
     string("instrument_time"), at("instrument_at"), string("location"), at("created_at", True),
     string("module"), string("lot_as_sent"), string("level_as_sent"), string("reagent_lot"), string("calibrator_lot"),
+    strings("doubts"),  # what the analyzer itself says against it, as the reasons that would hold a patient's result
     Column("origin", Text, nullable=False, server_default=text("'analyzer'")),  # analyzer, manual
     at("measured_at", True),  # the instrument's time where it is plausible, else the receipt
     string("comment"), Column("actor_kind", Text, nullable=True), Column("actor_id", Uuid, nullable=True),

@@ -1,0 +1,87 @@
+"""A control of which the analyzer itself says what would hold a patient's result vouches for nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from interface.driver import registry
+from interface.flow import qc_people
+from tests.flow.control_bench import ControlBench, control_bench, judged
+from tests.flow.laboratory import laboratory, message
+from tests.flow.test_qc_replay import again, mend, told
+
+DOUBTED = [("W", "N"), ("P", "N"), ("I", "N"), ("?", "N"), ("F", "ZZ"), ("F", ">")]
+
+
+async def send(at: ControlBench, value: str, minutes: float, status: str, flag: str = "N", qc: str = "QC1") -> None:
+    line = f"R|1|^^^WBC|{value}|10*9/L||{flag}||{status}||||{at.stamp(minutes)}"
+    records = message(
+        "P|1", f"O|1|{qc}||^^^WBC|R||||||Q", line, control=f"{qc} {value} {minutes} {status} {flag}"
+    )  # fmt: skip
+    await at.lab.send(records)
+    await at.lab.settle()
+
+
+async def state(at: ControlBench) -> str:
+    return str(await at.lab.owner.fetchval("select state from lab.qc_stream"))
+
+
+@pytest.mark.parametrize(("status", "flag"), DOUBTED)
+async def test_what_the_analyzer_doubts_vouches_for_nothing_and_makes_nothing_good(
+    database_url: str, status: str, flag: str
+) -> None:
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        await at.levels(1)
+        await send(at, "7.0", 60, status, flag)
+        assert (judged(await at.found()), await state(at)) == ([("7.0", "unknown", "")], "unknown")
+        (one,) = await at.found()
+        shown = await at.shown(one)
+        assert shown.point is not None
+        assert (shown.point.number, shown.point.z) == (None, None)
+        assert "what would hold a patient's result" in shown.point.steps[-1].text
+        await send(at, "8.0", 30, status, flag)
+        assert (judged(await at.found())[-1], await state(at)) == (("8.0", "reject", "1-3s"), "fail")
+
+
+async def test_what_is_said_without_a_doubt_afterwards_counts(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        await at.levels(1)
+        for status in ("P", "F"):
+            await send(at, "7.0", 60, status)
+        assert judged(await at.found()) == [("7.0", "unknown", ""), ("7.0", "accept", "")]
+        assert await state(at) == "ok"
+
+
+async def test_a_doubt_is_known_when_a_person_says_of_which_lot_it_is(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        (lot,) = await at.levels(1)
+        await send(at, "7.0", 60, "W", qc="STRANGE")
+        (one,) = await at.found()
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await qc_people.assign(connection, lab.director, one.id, f"{lot.lot}/{lot.level}", "it is that")
+        assert judged(await at.found()) == [("7.0", "unknown", "")]
+
+
+async def test_a_replay_says_of_a_point_that_the_analyzer_is_known_to_doubt_or_not_by_now(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        await at.levels(1)
+        await send(at, "7.0", 60, "F", "ZZ")
+        assert told(await again(lab)) == []
+        mend(lab, tmp_path, "")
+        made = tmp_path / "generic_lis2" / "driver.toml"
+        text = made.read_text(encoding="utf-8").replace("[flags]\n", '[flags]\nZZ = ""\n', 1)
+        made.write_text(text, encoding="utf-8")
+        driver = registry.load("generic_lis2", [tmp_path])
+        lab.contexts[lab.context.link_id] = replace(lab.context, driver=driver)
+        [(_, before, after, stays)] = told(await again(lab))
+        assert (before.split()[0], stays) == ("unknown", True)
+        assert after == "stays; it would be read otherwise: exclude it with the reason, and enter it"
