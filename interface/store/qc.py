@@ -413,11 +413,13 @@ async def stream_of(connection: Connection, id: UUID) -> Stream:
 async def calibrated_at(
     connection: Connection, analyzer_id: UUID, test_ids: Collection[UUID]
 ) -> dict[UUID, list[datetime]]:
-    """When each test was calibrated on an analyzer, newest first, by its calibrators' results: the last ten times."""
+    """When each test was calibrated on an analyzer, newest first, by its calibrators' results: the last ten times. What
+    failed, or what the analyzer doubts, calibrated nothing."""
     rows = await connection.fetch(
         """select k.test_id, array(
                select r.measured_at from lab.qc_result r
                where r.analyzer_id = $1 and r.test_id = k.test_id and r.role = 'calibrator'
+               and r.kind not in ('failed', 'empty') and r.doubts = '{}'
                order by r.measured_at desc limit 10) as times
            from unnest($2::uuid[]) as k (test_id)""",
         analyzer_id,

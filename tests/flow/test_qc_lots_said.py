@@ -85,11 +85,12 @@ async def test_rules_know_the_lot_in_use_and_the_last_calibration(database_url: 
                values ($1, $2, $3, 'reagent', 'R7', $4, 'user')""",
             uuid7(), org, analyzer_id, at.now - timedelta(days=3),
         )  # fmt: skip
-        for hours in (50, 20):
+        failed = ((30, "failed", []), (29.5, "numeric", ["questionable"]))  # after these nothing is calibrated
+        for hours, kind, doubts in ((50, "numeric", []), *failed, (20, "numeric", [])):
             await lab.owner.execute(
                 """insert into lab.qc_result (id, organization_id, natural_key, analyzer_id, role, kind, test_id,
-                       measured_at) values ($1, $2, $3, $4, 'calibrator', 'numeric', $5, $6)""",
-                uuid7(), org, uuid7().bytes, analyzer_id, test_id, at.now - timedelta(hours=hours),
+                       measured_at, doubts) values ($1, $2, $3, $4, 'calibrator', $7, $5, $6, $8)""",
+                uuid7(), org, uuid7().bytes, analyzer_id, test_id, at.now - timedelta(hours=hours), kind, doubts,
             )  # fmt: skip
         for barcode in ("S1", "S2"):
             await lab.order(barcode, "NA")
