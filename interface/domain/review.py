@@ -135,8 +135,8 @@ WHEN: Mapping[HoldReason, str] = {
     _H.RERUN: "a rerun or dilution was asked for, and is awaited",
     _H.ALREADY_REPORTED: "another run of the same order item is released",
     _H.PERSON: "a person wants it to be looked at, or has rejected, retracted or corrected what was there before",
-    _H.SAID_ANEW: "it was sent or entered anew, and nobody asked: it was critical before and has another value, or a "
-    "person has said something of it; or it may be the result before a rerun, said once more",
+    _H.SAID_ANEW: "it was sent, entered or calculated anew, and nobody asked: it was critical before and has another "
+    "value, or a person has said something of it; or it may be the result before a rerun, said once more",
 }
 ACCEPTABLE = frozenset(reason for reason, hold in HOLDS.items() if hold.acceptable)
 # Whose cause is the value itself: they end when a person enters another. All others stand against whatever is entered.

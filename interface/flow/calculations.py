@@ -12,6 +12,7 @@ from interface.domain.calculated import CHECK, Calculation, calculate, outdated
 from interface.domain.decide import decide_value
 from interface.domain.decision_context import DecisionContext
 from interface.domain.facts import Sibling
+from interface.domain.flags import CRITICAL
 from interface.domain.model import (
     RELEASED,
     HoldReason,
@@ -159,13 +160,30 @@ def _calculation(
             if known.status in RELEASED or (known.by_person and known.inputs in (None, step.inputs)):
                 return None
             case.before = known
-        if known.status not in RELEASED and (known.by_person or HoldReason.PERSON in known.held):
-            case.hold(HoldReason.PERSON, _a_persons(known))
+        if known.status not in RELEASED:
+            _after(case, known, [one for one in beside.known if one.reportable and one.test in rule.tests])
     # A person cannot know of it either, until what it is made of was looked at; what waits beside a released one does.
     if waits := [code for code, said_of in suspect.items() if said_of == "waiting" and not case.pending]:
         text = f"{' '.join(waits)} waits on a look-back list: its control failed"
         case.hold(HoldReason.QC_FAILED, Step("qc", "hold", text))
     return case
+
+
+def _after(case: Case, known: KnownResult, inputs: Iterable[KnownResult]) -> None:
+    """What was not released, and is calculated anew: as what is said anew (`outcome.after_a_person`), it undoes nothing
+    that a person said, and takes the place of a critical value only when a person says so, or had an input rerun."""
+    if known.by_person or HoldReason.PERSON in known.held:
+        case.hold(HoldReason.PERSON, _a_persons(known))
+        return
+    another = (_shown(known.value), known.unit) != (_shown(case.decision.value), case.decision.unit)
+    asked = any(HoldReason.RERUN in one.held for one in inputs)
+    if HoldReason.SAID_ANEW in known.held:
+        text = "it was calculated anew before, and no person has decided since"
+    elif another and not asked and not CRITICAL.isdisjoint(known.flags):
+        text = "it was critical before, and nobody asked for another value of what it is calculated from"
+    else:
+        return
+    case.hold(HoldReason.SAID_ANEW, Step("review", "hold", text, inputs={"version": str(known.version)}))
 
 
 def _says_again(case: Case, before: KnownResult) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from interface.domain.autoverify import Scope, Switch
 from interface.domain.model import FollowUpKind, HoldReason, ResultStatus
 from interface.domain.qc_state import Meanwhile
 from interface.domain.review import ReviewError
@@ -14,10 +15,12 @@ from interface.domain.views import Audience, ResultView
 from interface.flow import follow_ups, review
 from interface.flow.entry import Entry, enter
 from interface.flow.replay import replay
+from interface.flow.rules import switch_off, switch_on
 from interface.store.db import Connection
 from tests.flow.controls import REJECT, bench
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import RULES, put_in_force, sent
+from tests.flow.test_judged_for_certain import intervals
 
 FINAL, REGISTERED = ResultStatus.FINAL, ResultStatus.REGISTERED
 ANEW = (HoldReason.SAID_ANEW,)
@@ -180,3 +183,39 @@ async def test_what_is_entered_anew_after_a_critical_value_waits_as_well(lab: La
         async with lab.database.transaction(lab.organization_id) as connection:
             [entered] = await enter(connection, lab.director, [Entry(item, value)])
         assert (entered.value, entered.held) == (value, held)
+
+
+async def gap(lab: Laboratory, *tests: str) -> ResultView:
+    """An anion gap that is critical, while the bicarbonate that it is made of waits for a person."""
+    await intervals(lab, "AGAP", {"low": 8, "high": 16, "critical_high": 30})
+    await put_in_force(lab, LINKED)
+    await lab.order("S-1", "NA", "CL", "HCO3", "AGAP", *tests)
+    off = Switch(Scope.TEST, "HCO3", "new reagent")
+    await decide(lab, lambda connection: switch_off(connection, lab.director, off))
+    await send(lab, "C1", NA="140", CL="100", HCO3="5")
+    await decide(lab, lambda connection: switch_on(connection, lab.director, off))
+    found = await one(lab, "AGAP")
+    assert (found.value, found.flags, found.held) == ("35.0", ("HH",), (HoldReason.RULE,))
+    return found
+
+
+async def test_what_is_calculated_anew_after_a_critical_value_waits_until_a_person_decides(lab: Laboratory) -> None:
+    await gap(lab, "K", "CREA")
+    await send(lab, "C2", HCO3="24")
+    found = await one(lab, "AGAP")
+    assert (found.value, found.flags, found.status, found.held) == ("16.0", ("N",), REGISTERED, ANEW)
+    assert (await one(lab, "HCO3")).status is FINAL  # it was not critical itself
+    await send(lab, "C3", CREA="1.0", K="4.5")
+    found = await one(lab, "AGAP")
+    assert (found.value, found.status, found.held) == ("16.0", REGISTERED, ANEW)
+    await decide(lab, lambda at: review.release(at, lab.director, found.id, "as measured", accept_hold=True))
+    assert (await one(lab, "AGAP")).status is FINAL
+
+
+async def test_of_a_rerun_that_was_asked_for_it_is_calculated_anew_as_of_any_other(lab: Laboratory) -> None:
+    await gap(lab)
+    bicarbonate = await one(lab, "HCO3")
+    await decide(lab, lambda connection: review.rerun(connection, lab.director, bicarbonate.id, "is it so low?"))
+    await send(lab, "C2", HCO3="24")
+    found = await one(lab, "AGAP")
+    assert (found.value, found.status, found.held) == ("16.0", FINAL, ())
