@@ -444,7 +444,7 @@ def _judged(selection: Selection, draft: _Draft) -> None:
         draft.critical_low, draft.critical_high = critical.critical_low, critical.critical_high
     if selection.possible or (critical is not None and selection.critical is not selection.interval):
         _limited(selection, critical, possible, draft)
-    judged = evaluate_each(draft.value, possible) if possible else evaluate(draft.value, interval, critical)
+    judged = evaluate_each(draft.value, interval, possible) if possible else evaluate(draft.value, interval, critical)
     _flagged(judged, draft)
 
 

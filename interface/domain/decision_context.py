@@ -4,7 +4,7 @@ speak of; with what is so for many of its observations found once."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, time
 from functools import lru_cache
 
 from interface.domain.book import Book, Limits, book_of, which
@@ -15,7 +15,7 @@ from interface.domain.model import HoldReason, LabTest, ObservedPatient, Specime
 from interface.domain.record import record
 from interface.domain.subject import at_collection, possible_collections
 
-RULES = "decide/6"  # the version of these rules in explanations; raise it with every change of what they say
+RULES = "decide/7"  # the version of these rules in explanations; raise it with every change of what they say
 
 
 @dataclass(slots=True)
@@ -60,9 +60,10 @@ class DecisionContext:
         key = (specimen.id if specimen else "", specimen_type)
         found = self._subjects.get(key)
         if found is None:
-            found = self._of(specimen, specimen_type, possible_collections(*self._times(specimen)))
+            times, born = self._times(specimen), self._born(specimen)
+            found = self._of(specimen, specimen_type, possible_collections(*times, born))
             if len(found) > 1 and self.book.may_differ_between(found[0], found[-1]):
-                found = self._of(specimen, specimen_type, possible_collections(*self._times(specimen), hourly=True))
+                found = self._of(specimen, specimen_type, possible_collections(*times, born, hourly=True))
             self._subjects[key] = found
         return found
 
@@ -78,6 +79,13 @@ class DecisionContext:
             return None, self.received_at
         known = [at for at in (specimen.received_at, self.received_at) if at is not None]
         return specimen.collected_at, min(known, default=None)
+
+    def _born(self, specimen: SpecimenFacts | None) -> datetime | None:
+        """The first instant at which the patient may have been born, as far as it is known."""
+        patient = specimen.patient if specimen else None
+        if patient is None or patient.birth_at is not None or patient.birth_date is None:
+            return patient.birth_at if patient else None
+        return datetime.combine(patient.birth_date, time(), self.catalogue.zone)
 
     @property
     def book(self) -> Book:

@@ -25,6 +25,7 @@ DEFAULT_RULE = "default_rule"
 _BELOW = frozenset({Comparator.LT, Comparator.LE})
 _WORDS = frozenset({ValueKind.TEXT, ValueKind.CODED, ValueKind.RATIO, ValueKind.RANGE, ValueKind.TIME})
 _LAST = "0123456789."  # what a number ends with
+_NO_CRITICAL = Interval("", "", "")
 _HALF, _THREE_HALVES = Decimal("0.5"), Decimal("1.5")
 
 
@@ -57,13 +58,14 @@ def evaluate(value: Value, interval: Interval | None, critical: Interval | None 
     return _number(value, interval, critical)
 
 
-def evaluate_each(value: Value, rows: Iterable[Interval]) -> Evaluation:
-    """By rows of which one gives the critical limits, and it is not known which: only what all of them say is said."""
-    said = [evaluate(value, None, row) for row in rows]
-    if all(one == said[0] for one in said):
-        return said[0]
-    surely = tuple([flag for flag in said[0].flags if flag not in CRITICAL])
-    return Evaluation(surely, (HoldReason.AMBIGUOUS_INTERVAL,))
+def evaluate_each(value: Value, interval: Interval | None, rows: Iterable[Interval]) -> Evaluation:
+    """By rows of which one gives the critical limits, and it is not known which: only what all of them say is said.
+    The rule of thumb is not: it is for who has no critical limits."""
+    said = [evaluate(value, interval, row) for row in rows]
+    if all((one.flags, one.holds) == (said[0].flags, said[0].holds) for one in said):
+        return Evaluation(said[0].flags, said[0].holds)
+    surely = evaluate(value, interval, _NO_CRITICAL)
+    return Evaluation(surely.flags, tuple(dict.fromkeys((*surely.holds, HoldReason.AMBIGUOUS_INTERVAL))))
 
 
 def _number(value: Value, interval: Interval | None, critical: Interval | None) -> Evaluation:

@@ -7,12 +7,12 @@ from decimal import Decimal
 
 from interface.domain.facts import Subject
 from interface.domain.model import Interval, IntervalUse, Sex
+from interface.domain.possible import TOLD_APART, possible_subjects
 from interface.domain.record import record
 
 _ENDLESS_H = 1 << 40
 _NO_LIMITS = Interval("", "", "")
 MOST_SPAN = 10_000_000  # hours, days or weeks
-_TOLD_APART = (Sex.FEMALE, Sex.MALE)
 
 
 @record
@@ -20,9 +20,9 @@ class Selection:
     """The interval that applies, or None; `ambiguous` names those between which nothing decides.
 
     `critical`: the row whose critical limits count, which is the interval itself unless a row of critical limits
-    applies. `possible`: where it is not known which row that is, those that it may be; where all of them give the same
-    critical limits, `critical` is one of them. `unsure`: there is no interval because of what is not known (sex, age,
-    …): with it one might apply; `critical_unsure`: so with the critical limits.
+    applies. `possible`: where it is not known which row that is, those that it may be; where each of them surely
+    applies at its time and all give the same critical limits, `critical` is one of them. `unsure`: there is no interval
+    because of what is not known (sex, age, …): with it one might apply; `critical_unsure`: so with the critical limits.
     """
 
     interval: Interval | None = None
@@ -38,16 +38,10 @@ def select(intervals: Iterable[Interval], subject: Subject, *, method: str = "",
 
     `intervals`: those of one test. An interval is more specific than another when it applies to fewer people or
     specimens and to none that the other does not. Two that are left with equal priority and different limits are
-    ambiguous.
+    ambiguous. Where no critical limits surely apply, those count that whoever it may be has.
     """
-    reference: list[Interval] = []
-    critical: list[Interval] = []
-    others: list[Interval] = []
-    for interval in intervals:
-        if _applies(interval, subject, method, analyzer):
-            (critical if interval.use is IntervalUse.CRITICAL else reference).append(interval)
-        else:
-            others.append(interval)
+    rows = tuple(intervals)
+    reference, critical, others = _applying(rows, subject, method, analyzer)
     chosen, left = _most_specific(reference)
     limits, several = _most_specific(critical)
     possible: tuple[Interval, ...] = ()
@@ -62,12 +56,47 @@ def select(intervals: Iterable[Interval], subject: Subject, *, method: str = "",
         for one in (() if all(known) else others)
         if _may_apply(one, subject, method, analyzer)
     ]
+    critical_unsure = not known[1] and (bool(possible) or any(critical for _, critical in unsure))
+    if critical_unsure and not possible:
+        anybody = _of_anybody(rows, subject, method, analyzer)
+        if any(map(has_critical, anybody)):
+            limits, possible = None, anybody
     return Selection(
         None if ambiguous else chosen, ambiguous, limits,
-        bool(ambiguous) or (not known[0] and any(reference for reference, _ in unsure)),
-        not known[1] and (bool(possible) or any(critical for _, critical in unsure)),
-        possible,
+        bool(ambiguous) or (not known[0] and any(reference for reference, _ in unsure)), critical_unsure, possible,
     )  # fmt: skip
+
+
+def _applying(
+    rows: tuple[Interval, ...], subject: Subject, method: str, analyzer: str
+) -> tuple[list[Interval], list[Interval], list[Interval]]:
+    """Those that surely apply, for reference and for critical values, and the others."""
+    reference: list[Interval] = []
+    critical: list[Interval] = []
+    others: list[Interval] = []
+    for interval in rows:
+        if _applies(interval, subject, method, analyzer):
+            (critical if interval.use is IntervalUse.CRITICAL else reference).append(interval)
+        else:
+            others.append(interval)
+    return reference, critical, others
+
+
+def _of_anybody(rows: tuple[Interval, ...], subject: Subject, method: str, analyzer: str) -> tuple[Interval, ...]:
+    """The rows that give the critical limits of everybody whom it may be of; one without limits where somebody has
+    none. Whom nobody knows as a man or a woman, or how old, is one of these, and critical for each is critical."""
+    found: dict[str, Interval] = {}
+    for one, by in possible_subjects(rows, subject, method):
+        reference, critical, _ = _applying(rows, one, by, analyzer)
+        limits, several = _most_specific(critical)
+        chosen, left = _most_specific(reference)
+        for row in several or (limits and (limits,)) or left or (chosen and (chosen,)) or (_NO_LIMITS,):
+            row = row if has_critical(row) else _NO_LIMITS
+            found[row.id] = row
+    if not found:  # they are too many to be looked at
+        found = {row.id: row for row in rows if has_critical(row) and _may_apply(row, subject, method, analyzer)}
+        found[_NO_LIMITS.id] = _NO_LIMITS
+    return tuple(sorted(found.values(), key=lambda row: (not row.id, row.id)))
 
 
 def together(found: Sequence[Selection]) -> Selection:
@@ -76,7 +105,9 @@ def together(found: Sequence[Selection]) -> Selection:
     rows = {row.id: row for one in found for row in one.possible or (one.critical or _NO_LIMITS,)}
     limits, possible = _critical_of(tuple(rows.values()))
     unsure = any(one.unsure or one.interval is not None for one in found)
-    critical_unsure = limits is None and (bool(possible) or any(one.critical_unsure for one in found))
+    critical_unsure = any(one.critical_unsure for one in found) or (limits is None and bool(possible))
+    if critical_unsure and limits is not None:
+        limits, possible = None, tuple(rows.values())
     return Selection(None, (), limits, unsure, critical_unsure, possible)
 
 
@@ -165,7 +196,7 @@ def _may_apply(one: Interval, subject: Subject, method: str, analyzer: str) -> b
     """Whether it might apply, were all known that is not known of the subject. A sex for which no row is made is as
     one that is not known."""
     return (
-        (one.sex is None or one.sex is subject.sex or subject.sex not in _TOLD_APART)
+        (one.sex is None or one.sex is subject.sex or subject.sex not in TOLD_APART)
         and (not subject.specimen_type or one.specimen_type in ("", subject.specimen_type))
         and (one.pregnant is None or subject.pregnant is None or one.pregnant is subject.pregnant)
         and (one.pregnant is not True or subject.sex is not Sex.MALE)

@@ -78,13 +78,18 @@ def at_collection(
 
 
 def possible_collections(
-    collected_at: datetime | None, received_at: datetime | None, *, hourly: bool = False
+    collected_at: datetime | None, received_at: datetime | None, born: datetime | None = None, *, hourly: bool = False
 ) -> tuple[datetime | None, ...]:
-    """When the specimen was collected; where that is unknown, the first and last instant at which it may have been.
-    `hourly`: and one in each hour between them, which no age in whole hours or days escapes."""
+    """When the specimen was collected; where that is unknown, the first and last instant at which it may have been,
+    which is not before its patient was `born`. `hourly`: and one in each hour between them, which no age in whole hours
+    or days escapes."""
     if collected_at is not None or received_at is None:
         return (collected_at,)
     first = received_at - MAX_SPECIMEN_AGE
+    if born is not None and first < born <= received_at:
+        first = born.astimezone(UTC)
     if not hourly:
         return first, received_at
-    return tuple(first + timedelta(hours=hour) for hour in range(MAX_SPECIMEN_AGE // timedelta(hours=1) + 1))
+    hours = (received_at - first) // timedelta(hours=1)
+    times = dict.fromkeys([*(first + timedelta(hours=hour) for hour in range(hours + 1)), received_at])
+    return tuple(times)

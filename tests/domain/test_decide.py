@@ -325,7 +325,9 @@ def test_an_unsolicited_result_is_registered_without_patient_and_judged_by_inter
         CONTEXT, specimens=(), policy=Policy(Unsolicited.REGISTER),
         observed_patient=ObservedPatient("12345", "Doe^Jane", date(1980, 5, 17), Sex.FEMALE),
     )  # fmt: skip
-    found = decided(observed("HGB", "1", "g/dL"), context)
+    found = decided(observed("HGB", "1", "g/dL"), context)  # critical by those of men and of women, if one applies
+    assert (found.status, found.holds, found.flags) == (ResultStatus.REGISTERED, (H.AMBIGUOUS_INTERVAL,), ())
+    found = decided(observed("HGB", "10", "g/dL"), context)
     assert (found.status, found.holds) == (ResultStatus.PRELIMINARY, ())
     assert (found.patient_id, found.specimen, found.item, found.flags) == (None, None, None, ())
     assert decided(observed("GLU", "150", "mg/dL"), context).flags == ("H",)

@@ -255,8 +255,8 @@ def test_of_several_rows_only_what_all_of_them_say_is_said() -> None:
         ("8", ("HH",), ()), ("6.8", (), HOLD), ("4", (), ()), ("1", ("LL",), ()), (">8", (">", "HH"), ()),
         (">6.8", (">",), HOLD),
     ):  # fmt: skip
-        found = evaluate_each(number(value), (POTASSIUM, wider))
+        found = evaluate_each(number(value), None, (POTASSIUM, wider))
         assert (found.flags, found.holds) == (flags, holds)
-    assert evaluate_each(number("8"), (POTASSIUM, turned)).holds == HOLD
-    assert evaluate_each(Value(ValueKind.TEXT, "4"), (GRADES, replace(GRADES, critical_values=()))).holds == HOLD
-    assert evaluate_each(Value(ValueKind.TEXT, "4"), (GRADES, GRADES)).flags == ("AA",)
+    assert evaluate_each(number("8"), None, (POTASSIUM, turned)).holds == HOLD
+    assert evaluate_each(Value(ValueKind.TEXT, "4"), None, (GRADES, replace(GRADES, critical_values=()))).holds == HOLD
+    assert evaluate_each(Value(ValueKind.TEXT, "4"), None, (GRADES, GRADES)).flags == ("AA",)

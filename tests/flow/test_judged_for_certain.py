@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from interface.domain.model import HoldReason, ResultStatus
+from interface.domain.model import HoldReason, ResultStatus, Sex
 from interface.domain.views import ResultView
 from interface.flow.review import release
 from interface.store.ids import uuid7
@@ -110,6 +110,30 @@ async def test_critical_limits_count_beside_intervals_between_which_nothing_deci
         async with lab.database.transaction(lab.organization_id) as connection:
             await release(connection, lab.director, found.id, accept_hold=True, comment="a second specimen")
         assert ((await only(lab)).flags, await tasks(lab)) == (("HH",), 1)
+
+
+@pytest.mark.parametrize(("value", "flags", "held"), [("8.1", ("HH",), False), ("6.8", (), True), ("4.0", (), False)])
+async def test_critical_limits_of_everybody_it_may_be_count_where_the_sex_is_not_known(
+    database_url: str, value: str, flags: tuple[str, ...], held: bool
+) -> None:
+    async with laboratory(database_url) as lab:
+        both: dict[str, object] = {"low": 3.5, "high": 5.1, "critical_low": 2.5}
+        await intervals(
+            lab, "K", both | {"sex": "female", "critical_high": 6.5}, both | {"sex": "male", "critical_high": 7.0}
+        )
+        await lab.order("S-1", "K", sex=Sex.UNKNOWN)
+        found = await measured(lab, "K", value)
+        assert (found.flags, found.held) == (flags, (HoldReason.AMBIGUOUS_INTERVAL,) if held else ())
+        assert await tasks(lab) == len(flags)
+
+
+async def test_a_newborns_specimen_was_not_collected_before_the_birth(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        now = datetime.now(UTC) - timedelta(minutes=5)
+        await intervals(lab, "K", CRITICAL | {"age_high_d": 28, "use": "critical"})
+        await of_unknown_collection(lab, now.date() - timedelta(days=2), now)
+        assert (await measured(lab, "K", "8.1")).flags == ("HH",)
+        assert await tasks(lab) == 1
 
 
 @pytest.mark.parametrize(
