@@ -91,6 +91,7 @@ class SubscriptionSender:
         self._audit, self._kinds, self._now = audit_writer, kinds, now
         self.holder = uuid7()
         self._at_work: dict[UUID, asyncio.Task[None]] = {}
+        self._refused: dict[UUID, tuple[tuple[int, int], int]] = {}  # of a subscription its last message, how often
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
@@ -255,12 +256,15 @@ class SubscriptionSender:
     # ---- what is not taken ------------------------------------------------------------------------------------------
 
     async def _failed(self, turn: _Turn, error: DeliveryError) -> None:
-        """Wait it out; or a letter; or off."""
+        """Wait it out; or a letter; or off. Who refuses a message is there: what was an outage before is over, and
+        counts for no refusal."""
         view, attempts = turn.view, turn.attempts + 1
         telemetry.count_notification(error.slug)
-        if isinstance(error, DeliveryRejected) and attempts >= MOST_REFUSALS and turn.tried is not None:
-            await self._letter(turn, *turn.tried, str(error), attempts)
-            return
+        if isinstance(error, DeliveryRejected) and turn.tried is not None:
+            attempts = self._refusals(turn, *turn.tried)
+            if attempts >= MOST_REFUSALS:
+                await self._letter(turn, *turn.tried, str(error), attempts)
+                return
         if attempts >= MOST_ATTEMPTS:
             await self._stop(view, turn.actor, f"stopped after {attempts} attempts: {error}", attempts)
             return
@@ -273,6 +277,14 @@ class SubscriptionSender:
                 await audit.record(connection, turn.actor, "fail", "subscription", view.id, {"error": str(error)})
         log.warning("subscription not told", action="subscription.wait", subscription=str(view.id),
                     error=error.slug, attempts=attempts)  # fmt: skip
+
+    def _refusals(self, turn: _Turn, one: changes.Resource, place: int) -> int:
+        """How often this message was refused, with now. A process that starts anew begins to count anew, and so does
+        who was resumed meanwhile."""
+        message, before = (one.position, place), self._refused.get(turn.view.id)
+        count = before[1] + 1 if turn.attempts and before is not None and before[0] == message else 1
+        self._refused[turn.view.id] = message, count
+        return count
 
     async def _letter(self, turn: _Turn, one: changes.Resource, place: int, error: str, attempts: int) -> None:
         """What was refused is put aside, and its place passed."""

@@ -132,6 +132,38 @@ async def test_what_is_refused_becomes_a_letter_and_the_next_is_told(emr: Hooked
     assert (await emr.bench.get(f"/api/subscriptions/{made['id']}", token)).json["letters"] == []
 
 
+@pytest.mark.parametrize("outages", [2, MOST_ATTEMPTS - 1])
+async def test_no_outage_makes_a_letter_of_what_is_refused_once_and_no_refusal_ends_it(
+    emr: Hooked, outages: int
+) -> None:
+    made = await emr.subscribe()
+    emr.receiver.answers = [*([503] * outages), 400]
+    await emr.released("11.0")
+    await emr.told()
+    for _ in range(outages):
+        await emr.later(3601)
+    assert await emr.state(made) == ("error", f"{emr.receiver.url} answered 400")
+    await emr.later(2)
+    assert emr.receiver.values == ["11.0"] * (outages + 2), "soon after: it answers again"
+    assert await emr.state(made) == ("active", "")
+    token = await emr.laboratory.user_token(Role.ADMINISTRATOR)
+    assert (await emr.bench.get(f"/api/subscriptions/{made['id']}", token)).json["letters"] == []
+
+
+async def test_refusals_between_outages_and_of_another_message_are_counted_each_for_itself(emr: Hooked) -> None:
+    made = await emr.subscribe()
+    emr.receiver.answers = [400, 503, 400, 503, 503, 400, 400, 503, 400]
+    for value in ("11.0", "12.0"):
+        await emr.released(value)
+    await emr.told()
+    for _ in range(9):
+        await emr.later(3601)
+    assert emr.receiver.values == ["11.0"] * 6 + ["12.0"] * 4
+    token = await emr.laboratory.user_token(Role.ADMINISTRATOR)
+    shown = (await emr.bench.get(f"/api/subscriptions/{made['id']}", token)).json
+    assert [one["attempts"] for one in shown["letters"]] == [3]
+
+
 async def test_a_process_that_dies_before_noting_has_it_sent_again_first(
     emr: Hooked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
