@@ -75,6 +75,7 @@ async def collect(
         connection, one, SpecimenState.COLLECTED, collected_at=when, collected_by=by.strip() or actor.name,
         container=container.strip(),
     )  # fmt: skip
+    await specimens.time_results(connection, one.id, when)
     await _forward(connection, [one], ItemStatus.COLLECTED)
     await _note(connection, actor, one, "collect", SpecimenState.COLLECTED, at=when)
     await recalculation.of_specimens(connection, actor, measured, _TIMED)
@@ -115,6 +116,8 @@ async def receive(
         connection, one, SpecimenState.RECEIVED, received_at=when, received_by=by.strip() or actor.name,
         collected_at=collected_at,
     )  # fmt: skip
+    if collected_at is not None:
+        await specimens.time_results(connection, one.id, collected_at)
     await _forward(connection, [one], ItemStatus.RECEIVED)
     await _note(connection, actor, one, "receive", SpecimenState.RECEIVED, at=when)
     await recalculation.of_specimens(connection, actor, measured, _TIMED)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from interface.domain.model import ItemStatus
+from interface.domain.model import RELEASED, ItemStatus
 from interface.domain.states import SPECIMEN_STATUS, SpecimenState
 from interface.domain.views import Actor, SpecimenEventView
 from interface.store.db import Connection
@@ -55,6 +55,19 @@ select s.id, s.barcode, s.type, s.state, s.order_id, coalesce(o.number, '') as o
        s.container, s.time_point_min, s.collected_at, s.received_at, s.rack, s.position
 from lab.specimen s left join lab.lab_order o on o.id = s.order_id
 where s.id = any($1::uuid[]) order by s.id for update of s
+"""
+_TIME_RESULTS = """
+with changed as (
+    update lab.result set effective_at = $2, updated_at = now() where specimen_id = $1
+    returning *
+), preliminary as (
+    insert into lab.outbox (id, organization_id, kind, entity_id, versions)
+    select lab.new_id(), organization_id, 'preliminary', coalesce(order_id, id), array[version_id] from changed
+    where status = 'preliminary' and held = '{}' and reportable
+)
+insert into lab.outbox (id, organization_id, kind, entity_id, entity_version)
+select lab.new_id(), organization_id, 'result', id, version from changed
+where status = any($3::text[]) and held = '{}' and reportable
 """
 _FAMILY = """
 with recursive family (id) as (
@@ -149,6 +162,12 @@ async def set_state(
         specimen.id, state, SPECIMEN_STATUS[state], collected_at, received_at, collected_by, received_by, container,
         reject_code, reject_reason, rack, position,
     )  # fmt: skip
+
+
+async def time_results(connection: Connection, specimen_id: UUID, collected_at: datetime) -> None:
+    """Its results are of the time at which it was taken, which nobody had said before; who may see one of them is told.
+    The caller has the specimen locked."""
+    await connection.execute(_TIME_RESULTS, specimen_id, collected_at, sorted(RELEASED))
 
 
 async def add_events(

@@ -1,0 +1,107 @@
+"""What was measured before anybody said when its specimen was taken is of the time of collection once that is told."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
+
+from interface.domain.model import HoldReason, Sex
+from interface.domain.views import Audience, IdentifierView
+from interface.flow import reports, specimens
+from interface.flow.feed import Feed
+from interface.flow.orders import NewOrder, NewSpecimen, create_order
+from interface.flow.people import NewPatient
+from interface.store import changes
+from tests.flow.laboratory import Laboratory, laboratory
+from tests.flow.rulebook import put_in_force, sent
+
+PATIENT = NewPatient((IdentifierView("TEST", "P-1"),), "Muster", "Maria", date(1980, 5, 1), Sex.FEMALE)
+
+
+async def ordered(lab: Laboratory, barcode: str, at: datetime | None) -> tuple[UUID, UUID]:
+    """The order, and its specimen."""
+    new = NewOrder((NewSpecimen(("CREA",), barcode, type="SER", collected_at=at, received_at=at),), patient=PATIENT)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        order = await create_order(connection, lab.director, new)
+    specimen_id = order.items[0].specimen_id
+    assert specimen_id is not None
+    return order.id, specimen_id
+
+
+async def measured(lab: Laboratory, barcode: str, value: str) -> UUID:
+    records = [one.replace("|P-1|", "||") for one in sent(barcode, {"CREA": value})]
+    await lab.send(records)
+    await lab.settle()
+    [found] = [one for one in await lab.results() if one.barcode == barcode]
+    return found.id
+
+
+async def told(lab: Laboratory, specimen_id: UUID, at: datetime) -> None:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await specimens.collect(connection, lab.director, specimen_id, at=at, by="ward 3")
+
+
+async def end(lab: Laboratory) -> int:
+    await Feed(lab.database).look(lab.organization_id)
+    async with lab.database.organization(lab.organization_id) as connection:
+        return await changes.last_position(connection)
+
+
+async def earlier(lab: Laboratory, order_id: UUID) -> list[tuple[datetime, str]]:
+    """What the order's report says that the patient had before."""
+    async with lab.database.transaction(lab.organization_id) as connection:
+        report = await reports.content_of(connection, await reports.version_of(connection, order_id, Audience.EMR))
+    return [(one.at, one.value) for line in report.lines for one in line.earlier]
+
+
+async def test_who_has_a_result_is_told_when_it_was_taken(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        taken = datetime.now(UTC) - timedelta(hours=6)
+        _, specimen = await ordered(lab, "S-1", None)
+        result = await measured(lab, "S-1", "1.20")
+        await lab.release(result)
+        before, [was] = await end(lab), await lab.results(Audience.EMR)
+        await told(lab, specimen, taken)
+        after, [now] = await end(lab), await lab.results(Audience.EMR)
+        assert (was.collected_at, now.collected_at) == (None, taken)
+        assert now.updated_at > was.updated_at
+        async with lab.database.organization(lab.organization_id) as connection:
+            for kind in ("Observation", "DiagnosticReport", "Specimen"):
+                assert await changes.resources(connection, kind, before, after, changes.RELEASED), kind
+
+
+async def test_of_what_nobody_may_see_nothing_is_told(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        _, specimen = await ordered(lab, "S-1", None)
+        await measured(lab, "S-1", "1.20")
+        before = await end(lab)
+        await told(lab, specimen, datetime.now(UTC) - timedelta(hours=6))
+        after = await end(lab)
+        async with lab.database.organization(lab.organization_id) as connection:
+            assert await changes.resources(connection, "Observation", before, after, changes.RELEASED) == []
+
+
+async def test_results_of_a_patient_stand_in_the_order_in_which_they_were_taken(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        now = datetime.now(UTC)
+        first, specimen = await ordered(lab, "S-1", None)
+        second, _ = await ordered(lab, "S-2", now - timedelta(hours=2))
+        await lab.release(await measured(lab, "S-2", "2.40"))
+        await lab.release(await measured(lab, "S-1", "1.20"))
+        taken = now - timedelta(hours=6)
+        await told(lab, specimen, taken)
+        assert await earlier(lab, first) == []
+        assert await earlier(lab, second) == [(taken, "1.20")]
+
+
+async def test_the_delta_is_between_what_was_taken_before_and_after(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        now = datetime.now(UTC)
+        _, early = await ordered(lab, "S-1", None)
+        await measured(lab, "S-1", "1.20")
+        await told(lab, early, now - timedelta(hours=6))
+        await ordered(lab, "S-2", now - timedelta(hours=2))
+        await measured(lab, "S-2", "2.40")
+        [last] = [one for one in await lab.results() if one.barcode == "S-2"]
+        assert (last.flags, last.held) == (("H", "U"), (HoldReason.DELTA,)), "twice what was taken four hours before"
