@@ -103,6 +103,7 @@ class Laboratory:
         message_id: UUID | None = None,
         location: str = "R 1",
         comparator: str = "",
+        flags: tuple[str, ...] = ("N",),
     ) -> UUID:
         version_id = uuid7()
         item = of.items[0] if of else None
@@ -115,11 +116,12 @@ class Laboratory:
                     location, specimen_as_sent, code, raw_value, test_code, test_name, loinc, kind, number, value, unit,
                     flags, actor_kind, actor_id, comparator, steps, driver_revision, map_revision)
                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'HB', $10, $11, 'Haemoglobin', $12, $13, $14, $10, 'g/dL',
-                        '{N}', 'link', $15, $16, $17, 'test 1', 1)
+                        $18, 'link', $15, $16, $17, 'test 1', 1)
                 """,
                 version_id, self.organization_id, result_id, version, status.value, list(held), message_id, location,
                 barcode or (item.barcode if item else ""), value, item.test_code if item else "",
                 item.loinc if item else "", kind.value, number, self.link_id, comparator, write_steps(steps),
+                list(flags),
             )  # fmt: skip
         return version_id
 

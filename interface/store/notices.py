@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from interface.domain.flags import CRITICAL
 from interface.domain.roster import NoticeKind
 from interface.store import changes
 from interface.store.db import Connection
@@ -33,12 +34,14 @@ union all
 select 'rejected', s.id, s.order_id from lab.outbox o join lab.specimen s on s.id = o.entity_id
  where o.seq > $1 and o.seq <= $2 and o.kind = 'specimen' and s.state = 'rejected' and s.order_id is not null
 """
-# Of what is released only: whoever is told of a result that is held knows that there is one.
+# Of what is released only: whoever is told of a result that is held knows that there is one. A task goes on to name the
+# version that it was opened for, which a person's release is not; what it names may also wait beside what is released.
 _CRITICAL = """
 select 'critical' as what, t.id as record_id, r.order_id
   from lab.critical_notification t join lab.result r on r.id = t.result_id
+  join lab.result_version v on v.id = r.version_id
  where (t.state in ('open', 'attempted') or (t.state = 'notified' and not t.read_back))
-   and t.kind = 'critical' and r.order_id is not null and r.version_id = t.result_version_id
+   and t.kind = 'critical' and r.order_id is not null and v.flags && $1::text[]
    and r.status in ('final', 'corrected', 'amended') and r.held = '{}'
    and not exists (select from lab.notice n
                     where n.organization_id = t.organization_id and n.what = 'critical' and n.record_id = t.id)
@@ -68,7 +71,8 @@ async def happened(connection: Connection, organization_id: UUID) -> list[Happen
     )  # fmt: skip
     position: int = await connection.fetchval("select value from lab.counter where name = $1 for update", _COUNTER)
     rows = await changes.after(connection, position, ROWS, _KINDS)
-    found = [(row["what"], row["record_id"], row["order_id"]) for row in await connection.fetch(_CRITICAL)]
+    of_critical = await connection.fetch(_CRITICAL, sorted(CRITICAL))
+    found = [(row["what"], row["record_id"], row["order_id"]) for row in of_critical]
     if rows:
         until = rows[-1].position
         of_orders = await connection.fetch(_ORDERS, position, until)

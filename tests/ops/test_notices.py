@@ -104,8 +104,9 @@ async def test_cancelled_orders_and_rejected_specimens_are_told(ward: Ward) -> N
 
 async def test_a_critical_result_calls_the_ward_once_it_is_released_and_never_while_it_is_held(ward: Ward) -> None:
     order_id, result_id, _ = await ward.order()
+    version = await ward.laboratory.version(result_id, CANARIES[3], 2, ResultStatus.PRELIMINARY, (), flags=("HH",))
     async with ward.telling.transaction() as connection:
-        version = await connection.fetchval("select version_id from lab.result where id = $1", result_id)
+        await connection.execute("update lab.result set version_id = $2, version = 2 where id = $1", result_id, version)
         await criticals.open_for(connection, ward.laboratory.technologist, [Judged(result_id, version, True, True)])
         await connection.execute("update lab.result set held = '{delta}' where id = $1", result_id)
     assert await ward.told() == []
