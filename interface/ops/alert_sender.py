@@ -52,6 +52,7 @@ class AlertSender:
         self.holder = uuid7()
         # What came of messages, which the database did not take: noted before anything else is sent.
         self._owed: dict[UUID, dict[UUID, tuple[Waiting, DeliveryError | None]]] = {}
+        self._refused: dict[UUID, int] = {}  # how often, of messages that wait: another process counts anew
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def serve(self, organization_id: UUID) -> int:
@@ -105,6 +106,7 @@ class AlertSender:
         if failed is not None:
             await self._failed(organization_id, message, failed)
             return
+        self._refused.pop(message.id, None)
         actor = alerting.watch_actor(organization_id)
         async with self._database.transaction(organization_id) as connection:
             await rows.note_sent(connection, actor, message, self.holder, self._now())
@@ -113,8 +115,8 @@ class AlertSender:
 
     async def _failed(self, organization_id: UUID, message: Waiting, error: DeliveryError) -> None:
         attempts, now = message.attempts + 1, self._now()
-        refused = isinstance(error, DeliveryRejected) and attempts >= MOST_REFUSALS
-        over = refused or now - message.created_at >= GIVEN_UP_AFTER
+        refusals = self._refused.get(message.id, 0) + isinstance(error, DeliveryRejected)  # no outage counts for one
+        over = refusals >= MOST_REFUSALS or now - message.created_at >= GIVEN_UP_AFTER
         due_at = None if over else now + timedelta(seconds=max(wait_s(attempts), getattr(error, "wait_s", 0.0)))
         actor = alerting.watch_actor(organization_id)
         async with self._database.transaction(organization_id) as connection:
@@ -122,5 +124,8 @@ class AlertSender:
             if attempts >= FALTERS:
                 subject = Subject("channel", message.channel)
                 await alerting.enter(connection, organization_id, AlertKind.CHANNEL, subject, str(error))
+        self._refused[message.id] = refusals
+        if over or not refusals:
+            del self._refused[message.id]
         log.warning("alert not told", action="alert.wait", channel=message.channel, message=str(message.id),
                     error=error.slug, attempts=attempts, given_up=over)  # fmt: skip

@@ -223,6 +223,19 @@ async def test_a_channel_that_fails_is_an_alert_until_it_takes_a_message(telling
     assert len({asked.headers["Idempotency-Key"] for asked in telling.web.got}) == 1
 
 
+async def test_an_outage_gives_up_nothing_that_is_refused_once_after_it(telling: Telling) -> None:
+    await telling.enter(AlertKind.LINK_DOWN)
+    await telling.tell(121)
+    telling.post.refuse = {"DATA": "451 4.3.0 later"}
+    for _ in range(4):
+        assert await telling.send(700) == 0
+    telling.post.refuse = {"DATA": "554 5.7.1 not this one"}
+    assert await telling.send(700) == 0
+    telling.post.refuse = {}
+    assert await telling.send(700) == 1
+    assert len(telling.post.got) == 1
+
+
 async def test_what_is_refused_is_given_up_and_does_not_hold_up_the_next(telling: Telling) -> None:
     telling.web.answers = [(400, "no such number")] * 3
     id = await telling.enter(AlertKind.DISK, Subject("disk", "/var"))
