@@ -45,7 +45,7 @@ from interface.store.ids import uuid7
 from interface.store.subscriptions import SubscriptionView
 
 LEASE_S: Final = 60.0  # longer than one message may take; noting it renews it
-LONGEST: Final = timedelta(seconds=2 * LONGEST_WAIT_S)  # nothing waits so long
+LONGEST: Final = timedelta(seconds=LONGEST_WAIT_S + LEASE_S)  # nothing waits so long, nor is claimed for so long
 TURN_S: Final = 20.0  # then another subscription's turn
 ROWS: Final = 200  # of the feed at once
 AT_ONCE: Final = 32
@@ -130,16 +130,14 @@ class SubscriptionSender:
     async def due(self, organization_id: UUID) -> list[UUID]:
         """Whose turn it is."""
         async with self._database.organization(organization_id) as connection:
-            end = await changes.last_position(connection)
-            now = self._now()
+            now, end = self._now(), await changes.last_position(connection)
             return await rows.due(connection, now, now + LONGEST, end)
 
     async def serve(self, organization_id: UUID, id: UUID) -> bool:
         """One turn; whether there is more to be told at once. Raises StoreError."""
         now = self._now()
         async with self._database.organization(organization_id) as connection:
-            until = now + timedelta(seconds=LEASE_S)
-            view = await rows.claim(connection, id, self.holder, now, now + LONGEST, until)
+            view = await rows.claim(connection, id, self.holder, now, self._until(now), now + LONGEST)
         if view is None:
             return False
         actor = Actor(ActorKind.CLIENT, view.client_id, view.client, organization_id)
@@ -164,6 +162,10 @@ class SubscriptionSender:
             raise
         await self._release(organization_id, id)
         return more
+
+    @staticmethod
+    def _until(now: datetime) -> datetime:
+        return now + timedelta(seconds=LEASE_S)
 
     async def _release(self, organization_id: UUID, id: UUID) -> None:
         async with self._database.organization(organization_id) as connection:
@@ -233,7 +235,8 @@ class SubscriptionSender:
     async def _note(self, turn: _Turn, position: int, done: int, count: int) -> None:
         now = self._now()
         async with self._database.transaction(turn.actor.organization_id) as connection:
-            if not await rows.note_sent(connection, turn.view.id, self.holder, position, done, now, count):
+            until = self._until(now)
+            if not await rows.note_sent(connection, turn.view.id, self.holder, position, done, now, until, count):
                 raise _Lost
         turn.position, turn.done = position, done
         if count:
@@ -252,6 +255,9 @@ class SubscriptionSender:
                     refused = str(error)
             async with self._database.transaction(turn.actor.organization_id) as connection:
                 await rows.note_letter(connection, letter.id, refused, None if refused else self._now())
+                ours = await rows.renew(connection, turn.view.id, self.holder, self._until(self._now()))
+            if not ours:
+                raise _Lost
 
     # ---- what is not taken ------------------------------------------------------------------------------------------
 
@@ -290,7 +296,7 @@ class SubscriptionSender:
         """What was refused is put aside, and its place passed."""
         organization_id, now, id = turn.actor.organization_id, self._now(), turn.view.id
         async with self._database.transaction(organization_id) as connection:
-            if not await rows.note_sent(connection, id, self.holder, one.position - 1, place, now, 0):
+            if not await rows.note_sent(connection, id, self.holder, one.position - 1, place, now, now, 0):
                 return
             text = f"a message was refused: {error}"
             await rows.note_failure(connection, id, self.holder, Status.ACTIVE, text, 0, now)

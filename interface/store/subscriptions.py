@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 from uuid import UUID
 
 from asyncpg import Record
@@ -173,37 +172,43 @@ async def set_status(connection: Connection, id: UUID, status: Status, error: st
 # ---- the sender -----------------------------------------------------------------------------------------------------
 
 
-# Of a subscription at $1. What is later than $2 was written by a clock that has been put back since.
-_FREE: Final = """status in ('active', 'error') and (due_at <= $1 or due_at > $2)
-    and (claimed_until is null or claimed_until < $1 or claimed_until > $2)"""
-
-
-async def due(connection: Connection, now: datetime, latest: datetime, end: int) -> list[UUID]:
+async def due(connection: Connection, now: datetime, longest: datetime, end: int) -> list[UUID]:
     """Whose turn it is: what is not off and has something to be told, which nobody is telling, the longest waiting
-    first. `latest`: nothing waits, or is claimed, for longer."""
+    first. What is due or claimed for later than `longest` is so by a clock that has been put back since."""
     rows = await connection.fetch(
-        f"""select s.id from lab.subscription s
-            where {_FREE}
-              and (s.position < $3 or s.ends_at <= $1 or exists (
+        """select s.id from lab.subscription s
+            where s.status in ('active', 'error') and (s.due_at <= $1 or s.due_at > $3)
+              and (s.claimed_until is null or s.claimed_until < $1 or s.claimed_until > $3)
+              and (s.position < $2 or s.ends_at <= $1 or exists (
                     select from lab.subscription_letter l
                      where l.subscription_id = s.id and l.again_at is not null and l.sent_at is null))
-            order by s.due_at, s.id""",  # noqa: S608 - a constant
-        now, latest, end,
+            order by s.due_at, s.id""",
+        now, end, longest,
     )  # fmt: skip
     return [row["id"] for row in rows]
 
 
 async def claim(
-    connection: Connection, id: UUID, holder: UUID, now: datetime, latest: datetime, until: datetime
+    connection: Connection, id: UUID, holder: UUID, now: datetime, until: datetime, longest: datetime
 ) -> SubscriptionView | None:
-    """Have it until then; None when another has, or it is off. `latest`: as of `due`."""
+    """Have it until then; None when another has, or it is off. `longest`: as for `due`."""
     row = await connection.fetchrow(
         f"""with s as (
-                update lab.subscription set claimed_by = $4, claimed_until = $5 where id = $3 and {_FREE} returning *
+                update lab.subscription set claimed_by = $2, claimed_until = $4
+                 where id = $1 and status in ('active', 'error') and (due_at <= $3 or due_at > $5)
+                   and (claimed_until is null or claimed_until < $3 or claimed_until > $5) returning *
             ) select {_COLUMNS} from s join lab.client c on c.id = s.client_id""",  # noqa: S608 - names of ours
-        now, latest, id, holder, until,
+        id, holder, now, until, longest,
     )  # fmt: skip
     return _view(row) if row is not None else None
+
+
+async def renew(connection: Connection, id: UUID, holder: UUID, until: datetime) -> bool:
+    """Have it until then; False when it is not the holder's any more."""
+    done = await connection.execute(
+        "update lab.subscription set claimed_until = $3 where id = $1 and claimed_by = $2", id, holder, until
+    )
+    return done.endswith(" 1")
 
 
 async def release(connection: Connection, id: UUID, holder: UUID) -> None:
@@ -214,18 +219,18 @@ async def release(connection: Connection, id: UUID, holder: UUID) -> None:
 
 
 async def note_sent(
-    connection: Connection, id: UUID, holder: UUID, position: int, done: int, now: datetime, count: int
+    connection: Connection, id: UUID, holder: UUID, position: int, done: int, now: datetime, until: datetime, count: int
 ) -> bool:
-    """`count` messages were taken (0: what follows was passed over), and it is at this place now. False when it is not
-    the holder's any more: somebody has switched it off, or another sends."""
+    """`count` messages were taken (0: what follows was passed over), it is at this place now, and the holder's `until`
+    then. False when it is not the holder's any more: somebody has switched it off, or another sends."""
     status = await connection.execute(
-        """update lab.subscription set position = $3, done = $4, sent = sent + $6,
+        """update lab.subscription set position = $3, done = $4, sent = sent + $6, claimed_until = $7,
                sent_at = case when $6 > 0 then $5 else sent_at end,
                attempts = case when $6 > 0 then 0 else attempts end,
                status = case when $6 > 0 then 'active' else status end,
                error = case when $6 > 0 then '' else error end
             where id = $1 and claimed_by = $2""",
-        id, holder, position, done, now, count,
+        id, holder, position, done, now, count, until,
     )  # fmt: skip
     return status.endswith(" 1")
 

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,8 @@ from aiohttp import web
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
 from interface.domain.subscription import MOST_ATTEMPTS
+from interface.store import subscriptions as rows
+from interface.store.ids import uuid7
 from tests.api.bench import Laboratory, found_laboratory
 from tests.api.hooks_use import Hooked, hooked
 
@@ -215,6 +218,56 @@ async def test_a_process_killed_between_sending_and_noting_sends_it_again_first(
         another.kill()
         await another.wait()
     assert emr.receiver.paths == [f"PUT /hook/Observation/{id}" for id in (first, first, second)]
+
+
+async def test_it_stays_claimed_for_as_long_as_it_is_told(emr: Hooked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letters that a person has sent again may be many, and an endpoint slow: what another sends meanwhile would be
+    overtaken by what was read before."""
+    made = await emr.subscribe()
+    emr.receiver.answers = [422] * 9
+    for value in ("11.0", "12.0", "13.0"):
+        await emr.released(value)
+    await emr.told()
+    for _ in range(9):
+        await emr.later(60)
+    assert len(emr.receiver.got) == 9
+    token = await emr.laboratory.user_token(Role.ADMINISTRATOR)
+    await emr.bench.ask("POST", f"/api/subscriptions/{made['id']}/resume", token, json={"letters": True})
+    await emr.released("14.0")
+    send, taken = emr.sender._send, list[bool]()
+
+    async def slowly(*what: Any) -> None:
+        await send(*what)
+        emr.now += timedelta(seconds=40)
+        other = emr.another()
+        taken.append(await other.serve(emr.laboratory.organization_id, UUID(made["id"])))
+
+    monkeypatch.setattr(emr.sender, "_send", slowly)
+    await emr.told()
+    assert emr.receiver.values[9:] == ["11.0", "12.0", "13.0", "14.0"]
+    assert taken == [False] * 4
+
+
+async def test_a_clock_that_was_ahead_keeps_nothing_from_being_told(emr: Hooked) -> None:
+    await emr.subscribe()
+    right, emr.now = emr.now, emr.now + timedelta(days=400)
+    emr.receiver.answers = [503]
+    await emr.released("11.0")
+    await emr.told()
+    emr.now = right
+    await emr.told()
+    assert emr.receiver.values == ["11.0", "11.0"]
+
+
+async def test_a_claim_of_a_clock_that_was_ahead_ends(emr: Hooked) -> None:
+    """Of a process that died with it."""
+    made = await emr.subscribe()
+    await emr.released("11.0")
+    ahead = emr.now + timedelta(days=400)
+    async with emr.laboratory.database.transaction(emr.laboratory.organization_id) as connection:
+        assert await rows.claim(connection, UUID(made["id"]), uuid7(), emr.now + timedelta(minutes=1), ahead, ahead)
+    await emr.told()
+    assert emr.receiver.values == ["11.0"]
 
 
 async def test_while_one_has_it_claimed_no_other_sends(emr: Hooked, monkeypatch: pytest.MonkeyPatch) -> None:
