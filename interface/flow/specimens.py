@@ -395,6 +395,8 @@ async def _cancel_results(
             connection, actor, row, ResultStatus.CANCELLED, f"specimen rejected: {reason}", step
         )
         await lab_changes.point_to(connection, row, version_id, version, ResultStatus.CANCELLED, False)
+        # It may have answered a test that stayed with the tube it was parted from: that one waits again.
+        await lab_changes.reopen_item(connection, row, text)
         await open_for(connection, actor, [Judged(result_id, version_id, critical=False)])
         await audit.record(connection, actor, "discard", "result", result_id, {"version": str(version)})
     return found

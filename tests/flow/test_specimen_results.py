@@ -15,7 +15,7 @@ from interface.errors import IllegalStep
 from interface.flow import specimens, worksheets
 from interface.flow.orders import NewOrder, NewPatient, NewSpecimen, create_order
 from interface.store import lab as reads
-from interface.store.worksheets import WorkFilter
+from interface.store.worksheets import WorkFilter, pending
 from tests.flow.laboratory import Laboratory, laboratory, message
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
@@ -57,6 +57,22 @@ async def test_an_aliquots_result_answers_the_item_that_stayed_with_its_parent(l
     assert {one.specimen_id for one in results} == {child.id}
     assert [one.order_item_id for one in results] == [item.id for item in made.items]
     assert await statuses(lab, made) == [("WBC", "completed"), ("HGB", "completed")]
+
+
+async def test_what_a_rejected_aliquot_answered_for_its_parent_waits_again(lab: Laboratory) -> None:
+    made = await lab.order("S1", "WBC", "HGB")
+    async with lab.database.transaction(lab.organization_id) as connection:
+        child = await specimens.aliquot(connection, lab.director, specimen_of(made), tests=("HGB",))
+    await send(lab, child.barcode, WBC, HGB)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        done = await specimens.reject(connection, lab.director, child.id, RejectReason.CONTAMINATED)
+        waits = await pending(connection, WorkFilter())
+    assert done.rejected == ("HGB",)
+    assert [one.status for one in await lab.results()] == [ResultStatus.CANCELLED] * 2
+    assert await statuses(lab, made) == [("WBC", "in_progress"), ("HGB", "rejected")]
+    assert [one.test_code for one in waits] == ["WBC"]
+    await send(lab, "S1", WBC)
+    assert (await statuses(lab, made))[0] == ("WBC", "completed")
 
 
 async def test_each_tube_of_a_time_series_answers_its_own_item(lab: Laboratory) -> None:
