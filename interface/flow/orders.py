@@ -404,6 +404,8 @@ async def _repeated(
     if differs:
         text = f"there is already an order with this placer number, with a different {', '.join(differs)}"
         raise OrderError([text], conflict=True)
+    if view.cancelled:  # whoever is told that it is there believes that it will be done
+        raise OrderError(["the order with this placer number is cancelled"], conflict=True)
     await audit.record(connection, actor, "read", "order", order_id, {"by": "create order"})
     return view
 
@@ -442,7 +444,7 @@ def _is_within(asked: tuple[NewSpecimen, tuple[UUID, ...]], known: SpecimenRow) 
         specimen.barcode in ("", known.barcode)
         and specimen.type in ("", known.type)
         and specimen.time_point_min == known.time_point_min
-        and known.test_ids.issuperset(tests)
+        and known.wanted_ids.issuperset(tests)
     )
 
 

@@ -184,6 +184,9 @@ async def _again(connection: Connection, batch: Batch, known: Placed, asked: Pla
         same = asked.content in (known.content, known.first_content)
     if not same:
         raise OtherContent(["there is already an order with this placer number, and it says something else"], True)
+    items = await rows.items(connection, known.id)
+    if known.ended or (items and all(item.status is ItemStatus.CANCELLED for item in items)):
+        raise OrderError([_why_not(known, items)], conflict=True)  # who is told OK believes that it will be done
     await audit.record(connection, batch.actor, "read", "order", known.order_id, {"by": "place"})
     return known
 
@@ -349,12 +352,23 @@ async def _retest(
     await _off(connection, batch.actor, gone, "changed by who ordered it")
     await rows.drop(connection, known.id, [item.id for item in gone])
     tubes = [tube for tube in asked.tubes if tube != _ANY_TUBE]
+    if any(item.status is ItemStatus.REJECTED for item in items) and any(map(_says_which, tubes)):
+        # It would be said of the tube that is expected in its place.
+        raise OrderError(
+            ["a specimen of it was rejected; what is said of its specimens cannot be changed"], conflict=True
+        )
     if len(tubes) == len(on):
         for specimen_id, tube in zip(on, tubes, strict=True):
             await _label(connection, batch.actor, specimen_id, tube.specimen)
             await _step(connection, batch.actor, specimen_id, tube)
     elif tubes:
         raise OrderError(["the number of its specimens cannot be changed; replace the order"], conflict=True)
+
+
+def _says_which(tube: PlacedTube) -> bool:
+    """Whether something is said that is so of one tube alone."""
+    said = tube.specimen
+    return bool(said.barcode or said.collected_at or said.received_at or tube.reject)
 
 
 async def _label(connection: Connection, actor: Actor, specimen_id: UUID, said: NewSpecimen) -> None:

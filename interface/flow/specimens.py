@@ -24,7 +24,7 @@ from interface.flow.actors import require
 from interface.flow.criticals import open_for
 from interface.flow.orders import LONGEST_BARCODE, MEASURED
 from interface.flow.problems import OrderError, past_problems, text_problems
-from interface.store import audit, dispatch_ends, lab_changes, order_changes, specimens
+from interface.store import audit, dispatch_ends, lab_changes, order_changes, placing, specimens
 from interface.store.criticals import Judged
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -415,6 +415,7 @@ async def _expect_again(
         one.time_point_min,
     )  # fmt: skip
     await lab_changes.insert_specimens(connection, actor.organization_id, one.order_id, one.patient_id, [row])
+    await placing.stand_again(connection, row.id, [item.id for item in gone])  # who ordered it may cancel it as well
     reason = f"in place of {one.barcode}"
     await specimens.add_events(connection, actor, [row.id], "create", [row.state], reason=reason)
     await audit.record(connection, actor, "create", "specimen", row.id, {"reason": reason})

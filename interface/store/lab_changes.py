@@ -30,12 +30,13 @@ from interface.store.versions import last_version
 
 @dataclass(frozen=True, slots=True)
 class SpecimenRow:
-    """A specimen of an order that exists, with the tests ordered on it."""
+    """A specimen of an order that exists, with the tests ordered on it; `wanted_ids`: without those cancelled since."""
 
     barcode: str
     type: str
     collected_at: datetime | None
     test_ids: frozenset[UUID]
+    wanted_ids: frozenset[UUID]
     container: str = ""
     time_point_min: int | None = None
 
@@ -138,13 +139,17 @@ async def order_specimens(connection: Connection, order_id: UUID) -> list[Specim
     rows = await connection.fetch(
         """
         select s.barcode, s.type, s.collected_at, s.container, s.time_point_min,
-               array_remove(array_agg(i.test_id), null) as test_ids
+               array_remove(array_agg(i.test_id), null) as test_ids,
+               array_remove(array_agg(i.test_id) filter (where i.status <> 'cancelled'), null) as wanted_ids
         from lab.specimen s left join lab.order_item i on i.specimen_id = s.id
         where s.order_id = $1 and s.parent_id is null group by s.id order by s.id
         """,
         order_id,
     )
-    return [SpecimenRow(**{**dict(row.items()), "test_ids": frozenset(row["test_ids"])}) for row in rows]
+    return [
+        SpecimenRow(**dict(row.items()) | {of: frozenset(row[of] or ()) for of in ("test_ids", "wanted_ids")})
+        for row in rows
+    ]
 
 
 async def known_barcodes(connection: Connection, barcodes: Iterable[str], open_only: bool) -> frozenset[str]:

@@ -150,6 +150,23 @@ async def stand_for_order(connection: Connection, organization_id: UUID, placed_
     await stand_for(connection, organization_id, placed_id, [row["id"] for row in rows])
 
 
+async def stand_again(connection: Connection, specimen_id: UUID, item_ids: Sequence[UUID]) -> None:
+    """The numbers that stand for these items stand for those of the same tests on a specimen in place of theirs too."""
+    await connection.execute(
+        """
+        insert into lab.placer_item (organization_id, placer_order_id, order_item_id)
+        select own.organization_id, own.placer_order_id, new.id
+        from lab.placer_item own join lab.placer_order p on p.id = own.placer_order_id
+        join lab.order_item old on old.id = own.order_item_id
+        join lab.order_item new on new.specimen_id = $1 and new.test_id = old.test_id
+        where own.order_item_id = any($2::uuid[]) and own.dropped_at is null and p.ended_at is null
+        on conflict do nothing
+        """,
+        specimen_id,
+        list(item_ids),
+    )
+
+
 async def items_of(connection: Connection, placed_ids: Iterable[UUID]) -> dict[UUID, list[UUID]]:
     """The ids of the items that each of the numbers stands for."""
     found: dict[UUID, list[UUID]] = {}

@@ -8,6 +8,7 @@ import pytest
 
 from interface.domain.permissions import Role
 from tests.api.bench import Bench, Laboratory
+from tests.api.test_fhir_orders import answered, bundle, counted, entry, request, send, whole
 
 ORDER: dict[str, Any] = {
     "patient": {"family": "Muster", "identifiers": [{"authority": "HOSP", "value": "P-1"}]},
@@ -37,6 +38,29 @@ async def test_a_number_is_one_order_of_its_authority(bench: Bench, token: str) 
     other = {**ORDER, "placer_authority": "CLINIC", "specimens": [{"tests": ["HGB"]}]}
     assert (await ask(bench, token, "POST", "/api/orders", 201, **other))["id"] != made["id"]
     await ask(bench, token, "POST", "/api/orders", 409, **{**ORDER, "ward": "3B"})
+
+
+async def test_a_number_whose_order_was_cancelled_orders_nothing(bench: Bench, token: str) -> None:
+    """It was answered with 201, and nobody measured anything."""
+    made = await ask(bench, token, "POST", "/api/orders", 201, **ORDER)
+    await ask(bench, token, "POST", f"/api/orders/{made['id']}/cancel", 200, reason="by mistake")
+    told = await ask(bench, token, "POST", "/api/orders", 409, **ORDER)
+    assert "is cancelled" in told["detail"]
+
+
+async def test_what_was_revoked_is_not_answered_as_if_it_were_placed(bench: Bench, laboratory: Laboratory) -> None:
+    token = await laboratory.client_token("system/*.cruds")
+    made = answered(await send(bench, token, whole()))
+    conditional = whole()
+    for one in conditional["entry"][2:]:
+        one["request"]["ifNoneExist"] = "identifier=urn:ward|PL-1"
+    for at, asked in ((2, (conditional,)), (3, (conditional, whole()))):
+        revoke = entry(request(status="revoked"), method="PUT", url=made[at][1])
+        assert answered(await send(bench, token, bundle(revoke))) == [("200", made[at][1])]
+        for body in asked:
+            answer = await send(bench, token, body)
+            assert (answer.status, answer.json["issue"][0]["code"]) == (409, "conflict"), answer.body
+    assert await counted(laboratory) == (1, 1, 1, 2)
 
 
 async def test_what_is_said_of_an_order_is_changed_while_it_waits(bench: Bench, token: str) -> None:
