@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -168,6 +168,26 @@ def _recent(specimen: SpecimenFacts, window_days: int, at: datetime | None) -> b
     """Whether the specimen was received, or ordered, within the window. What nobody knows the age of is not old."""
     since = _known_since(specimen)
     return not window_days or at is None or since is _EVER or at - since <= timedelta(days=window_days)
+
+
+# Between two clocks of which one has kept winter time, and for a collection that was noted when it was over.
+CLOCKS_APART = timedelta(hours=2)
+
+
+def before(specimen: SpecimenFacts, measured: datetime, received_at: datetime, others: Iterable[SpecimenFacts]) -> str:
+    """Why a result cannot be of the specimen that carries its barcode now; "" where it can.
+
+    An analyzer that was away sends what it kept, and a message that is decided anew is an old one: both may be of a
+    tube that carried the barcode before. `measured`: by the instrument's clock where that is believed; `others`: those
+    that carry the barcode and can be measured no more.
+    """
+    if specimen.collected_at is not None and measured + CLOCKS_APART < specimen.collected_at:
+        return "it was measured before the specimen was collected"
+    made = specimen.created_at
+    if made is not None and (received_at < made or measured + CLOCKS_APART < made):
+        if any(one.created_at is not None and one.created_at < min(received_at, made) for one in others):
+            return "it was measured before the specimen was made, while another carried the barcode"
+    return ""
 
 
 def _item(items: tuple[OrderedItem, ...] | None) -> tuple[OrderedItem | None, HoldReason | None, str]:

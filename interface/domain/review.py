@@ -79,6 +79,8 @@ HOLDS: Mapping[HoldReason, Hold] = {
     # The specimen may be another patient's, or nobody's: no look at the value can tell.
     _H.CONTROL_LIKE_ID: Hold(False, "say in the driver or the link whose id it is, and replay the message"),
     _H.OUTSIDE_WINDOW: Hold(False, "make sure whose barcode it is now; order it again and replay the message"),
+    # Numbers are used again: it may be another patient's. A clock that was wrong can be known, the value tells nothing.
+    _H.BEFORE_SPECIMEN: Hold(True, "the person knows that it was this specimen: a clock, or a time told, is wrong"),
     _H.PATIENT_NAME: Hold(True, "the identifiers agree; the person has compared the names"),
     # A true change of the patient, or a mixed-up tube: the person has looked at both, and at the other tests.
     _H.DELTA: Hold(True, "the change is the patient's: the person has compared it with the results before"),
@@ -121,6 +123,8 @@ WHEN: Mapping[HoldReason, str] = {
     _H.NOT_PATIENT: "it is a control's or calibrator's",
     _H.CONTROL_LIKE_ID: "it was sent as a patient's, with an id that looks like a control's",
     _H.OUTSIDE_WINDOW: "the barcode's specimen was received, or else made, longer ago than `specimen_window_days`",
+    _H.BEFORE_SPECIMEN: "by the analyzer's clock, or its receipt, it was measured before the specimen was collected; "
+    "or before it was made, while another carried the barcode",
     _H.PATIENT_NAME: "the name as sent is another than the order's, and the link's policy is to hold for that",
     _H.DELTA: "a `[[delta]]` check failed, or could not be made",
     _H.INTERFERENCE: "an index of the specimen interferes, or is asked for and not known",

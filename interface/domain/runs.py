@@ -34,6 +34,7 @@ DOUBTED = frozenset(
     {
         HoldReason.PATIENT_MISMATCH, HoldReason.PATIENT_NAME, HoldReason.DRIVER_MISMATCH, HoldReason.NOT_PATIENT,
         HoldReason.INCOMPLETE_TRANSMISSION, HoldReason.CONTROL_LIKE_ID, HoldReason.OUTSIDE_WINDOW, HoldReason.PERSON,
+        HoldReason.BEFORE_SPECIMEN,
     }
 )  # fmt: skip
 _NO_VALUE = frozenset({ValueKind.EMPTY, ValueKind.FAILED})

@@ -17,7 +17,7 @@ from interface.domain.decide import decide
 from interface.domain.decision_context import DecisionContext
 from interface.domain.facts import PreviousResult
 from interface.domain.flags import CRITICAL
-from interface.domain.matching import Policy
+from interface.domain.matching import Policy, before
 from interface.domain.model import (
     RELEASED,
     FollowUpKind,
@@ -164,6 +164,7 @@ def decisions(
             observed = _with_lots(observed, decision.test, rules.used, measured_at(at_instrument, received_at))
         key = at.apart.get(as_sent, as_sent) if at.apart else as_sent
         case = Case(key, decision, _ANALYZER, observed, specimen, came, None, at_instrument, ids.pop())
+        _is_of_before(case, received_at, at.locked)
         if not _is_to_be_decided(case, at, work, wanted):
             continue
         found = case.decision.specimen
@@ -237,6 +238,18 @@ def _policy(work: Work, catalogue: Catalogue, *, closed: bool) -> Policy:
 def _came(state: str, link: str) -> Step:
     """Which message and where in it stands in the version's own columns."""
     return Step("receive", "ok", f"{state} message on link {link}")
+
+
+def _is_of_before(case: Case, received_at: datetime, locked: Locked) -> None:
+    """Hold what was measured before its specimen was taken."""
+    specimen = case.decision.specimen
+    if specimen is None:
+        return
+    others: list[SpecimenFacts] = []
+    if specimen.barcode in locked.closed:
+        others = [one for one in locked.by_id.values() if one.barcode == specimen.barcode and not one.available]
+    if text := before(specimen, measured_at(case.measured_at, received_at), received_at, others):
+        case.hold(HoldReason.BEFORE_SPECIMEN, Step("match", "hold", text))
 
 
 def _is_to_be_decided(case: Case, at: Surroundings, work: Work, wanted: Wanted | None) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from interface.domain.model import ItemStatus, Priority
@@ -20,6 +21,7 @@ from interface.flow import order_changes, orders, specimens
 from interface.flow.order_changes import OrderChange
 from interface.flow.orders import NewOrder, NewPractitioner, NewSpecimen
 from interface.flow.problems import OrderError
+from interface.settings import WINDOW_DAYS
 from interface.store import audit, lab, lab_changes, people
 from interface.store import placing as rows
 from interface.store.db import Connection
@@ -242,7 +244,7 @@ async def _tube(
     alike = (wanted.type, wanted.container, wanted.collected_at, wanted.received_at, tube.same)
     if wanted.barcode:
         if there := await rows.open_tubes(connection, wanted.barcode):
-            return await _usable(connection, batch, there, wanted)
+            return await _usable(connection, batch, there, wanted, tests)
     elif alike in batch.tubes:
         return batch.tubes[alike]
     new = replace(wanted, tests=asked.tests)
@@ -288,9 +290,14 @@ async def _into(connection: Connection, batch: Batch, asked: Placing) -> UUID | 
 
 
 async def _usable(
-    connection: Connection, batch: Batch, there: Sequence[Tube], wanted: NewSpecimen
+    connection: Connection, batch: Batch, there: Sequence[Tube], wanted: NewSpecimen, tests: Sequence[UUID]
 ) -> tuple[UUID, UUID]:
-    """The one specimen that carries the barcode, and its order, if it is this patient's and what is said of it fits."""
+    """The one specimen that carries the barcode, and its order, if it is this patient's and what is said of it fits.
+
+    Barcodes are used again. A specimen that nobody has closed is not meant where results would not be taken for its
+    own either (`specimen_window_days`), or where it was collected on another day and what is asked for was measured
+    then: that result would answer what is ordered of another tube now.
+    """
     if len(there) > 1:
         raise OrderError(["several open specimens carry this barcode"], conflict=True)
     [one] = there
@@ -301,6 +308,13 @@ async def _usable(
         raise OrderError(["the barcode is on an open specimen of another patient"], conflict=True)
     if wanted.type and one.type and wanted.type != one.type:
         raise OrderError([f"the barcode is on a specimen of type {one.type}"], conflict=True)
+    if datetime.now(UTC) - one.known_since > timedelta(days=WINDOW_DAYS):
+        text = f"the barcode is on an open specimen of more than {WINDOW_DAYS} days ago, which is to be closed first"
+        raise OrderError([text], conflict=True)
+    if wanted.collected_at and one.collected_at and abs(wanted.collected_at - one.collected_at) > timedelta(days=1):
+        if await rows.begun_on(connection, one.id, tests):
+            text = "the barcode is on an open specimen that was collected on another day, and the test was begun on it"
+            raise OrderError([text], conflict=True)
     return one.id, one.order_id
 
 

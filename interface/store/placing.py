@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from asyncpg import Record
@@ -64,6 +65,8 @@ class Tube:
     order_id: UUID | None
     patient_id: UUID | None
     collected: bool
+    collected_at: datetime | None
+    known_since: datetime  # received, or made with its order: the later
 
 
 _PLACED = """
@@ -256,8 +259,11 @@ async def tubes(connection: Connection, specimen_ids: Iterable[UUID]) -> list[Tu
 
 async def _tubes(connection: Connection, condition: str, value: object) -> list[Tube]:
     rows = await connection.fetch(
-        f"select s.id, s.barcode, s.type, s.order_id, s.patient_id, s.state <> 'expected' as collected"  # noqa: S608
-        f" from lab.specimen s where {condition} order by s.id",
+        f"""
+        select s.id, s.barcode, s.type, s.order_id, s.patient_id, s.state <> 'expected' as collected, s.collected_at,
+               greatest(s.received_at, s.created_at) as known_since
+        from lab.specimen s where {condition} order by s.id
+        """,  # noqa: S608 - a condition of ours
         value,
     )
     return [Tube(**dict(row.items())) for row in rows]
@@ -272,6 +278,17 @@ async def items_on(connection: Connection, specimen_id: UUID, test_ids: Iterable
         list(test_ids),
     )
     return {row["test_id"]: row["id"] for row in rows}
+
+
+async def begun_on(connection: Connection, specimen_id: UUID, test_ids: Iterable[UUID]) -> bool:
+    """Whether one of the tests is being measured on the specimen, or has been."""
+    begun: bool = await connection.fetchval(
+        "select exists (select from lab.order_item where specimen_id = $1 and test_id = any($2::uuid[])"
+        " and status in ('in_progress', 'completed', 'verified'))",
+        specimen_id,
+        list(test_ids),
+    )
+    return begun
 
 
 async def concerned(

@@ -9,7 +9,7 @@ from interface.domain.review import ACCEPTABLE, HOLDS, OF_THE_VALUE, REFUSED, WH
 MAY = {
     "incomplete_transmission", "unknown_flag", "questionable", "ambiguous_interval", "patient_name", "delta",
     "interference", "measuring_range", "implausible", "inconsistent", "rule", "rerun", "already_reported", "person",
-    "said_anew",
+    "said_anew", "before_specimen",
 }  # fmt: skip
 MAY_NOT = {
     "unmapped_code", "unknown_unit", "no_such_specimen", "ambiguous_specimen", "patient_mismatch", "driver_mismatch",
@@ -37,7 +37,7 @@ def test_a_new_value_answers_no_doubt_about_whose_it_is() -> None:
     about_whose = {
         "no_such_specimen", "ambiguous_specimen", "patient_mismatch", "patient_name", "control_like_id",
         "outside_window", "not_patient", "not_ordered", "unmapped_code", "driver_mismatch", "already_reported",
-        "incomplete_transmission", "qc_failed", "qc_expired", "changed_after_release",
+        "incomplete_transmission", "qc_failed", "qc_expired", "changed_after_release", "before_specimen",
     }  # fmt: skip
     assert set(HoldReason) - OF_THE_VALUE == about_whose
 

@@ -10,9 +10,7 @@ import pytest
 
 from interface.domain.model import ItemStatus, Priority
 from interface.domain.permissions import permissions
-from interface.domain.specimens import RejectReason
 from interface.domain.views import Actor, ActorKind, OrderView
-from interface.flow import order_changes, specimens
 from interface.flow.context import register
 from interface.flow.handlers import HANDLERS
 from interface.flow.intake import LinkIntake
@@ -339,45 +337,6 @@ async def test_cancelling_is_answered_in_the_fields_words(his: Hospital) -> None
     assert await his.everything() == before
     assert (await his.oml("ORC|CA|2", pid="")).controls == ["CR"], "the number alone says which"
     assert (await his.orders())[0].cancelled
-
-
-async def test_a_number_whose_order_was_cancelled_orders_nothing(his: Hospital) -> None:
-    """OK was the answer, and nobody measured anything: a hospital may use a number again for what was cancelled."""
-    lines = [order(number, barcode=f"B-{number}") for number in ("1", "2")]
-    await his.oml(*lines[0], *lines[1])
-    await his.oml(*order("1", control="CA"))
-    async with his.lab.database.transaction(his.lab.organization_id) as connection:
-        await order_changes.cancel(connection, his.lab.director, (await his.orders())[0].id, "by mistake")
-    before = await his.everything()
-    for one in lines:
-        said = await his.oml(*one)
-        assert (said.code, said.controls, said.words) == ("AE", ["UA"], ["it is cancelled already"])
-    assert await his.everything() == before
-
-
-async def test_what_is_to_be_collected_again_is_still_the_numbers(his: Hospital) -> None:
-    """It was told that the order is cancelled, and could not cancel what was expected, nor hear of its result."""
-    tube = "SPM|1|{barcode}||SER|||||||||||||20260101080000+0000|"
-    for number in ("1", "2"):
-        await his.oml(*order(number, "BMP", barcode=f"B-{number}", spm=tube))
-    async with his.lab.database.transaction(his.lab.organization_id) as connection:
-        for made in await his.orders():
-            [specimen_id] = {one.specimen_id for one in made.items}
-            assert specimen_id is not None
-            await specimens.reject(
-                connection, his.lab.director, specimen_id, RejectReason.HAEMOLYSED, recollect=made.placer_number == "1"
-            )
-    asked = await his.oml(*order("1", control="SS"), *order("2", control="SS"))
-    assert [one[3] for one in asked.orders] == ["SC", "CA"]
-    said = await his.oml(*order("1", "K", control="XO", barcode="B-1", spm=tube))
-    assert (said.code, said.controls) == ("AA", ["UX"]), "the tube that is expected is not the one that was rejected"
-    assert (await his.oml(*order("1", "K", control="XO", spm=""))).controls == ["XR"]
-    [again] = {one[2] for one in (await his.tests())[0] if one[1] == "requested"}
-    assert again != "B-1"
-    assert [one for one in (await his.tests())[0] if one[1] == "requested"] == [("K", "requested", again)]
-    done = await his.oml(*order("1", control="CA"), *order("2", control="CA"))
-    assert done.controls == ["CR", "UC"]
-    assert "requested" not in {one[1] for each in await his.tests() for one in each}
 
 
 async def test_an_order_is_replaced_whole_or_not_at_all(his: Hospital) -> None:

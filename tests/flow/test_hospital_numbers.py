@@ -1,0 +1,79 @@
+"""A hospital's numbers over time: orders that were cancelled or collected again, barcodes that come again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from interface.domain.model import ItemStatus
+from interface.domain.specimens import RejectReason
+from interface.flow import order_changes, specimens
+from tests.flow.hospital_use import Hospital, hospital, order
+from tests.flow.test_hospital import step
+
+
+@pytest.fixture
+async def his(database_url: str) -> AsyncIterator[Hospital]:
+    async with hospital(database_url) as made:
+        yield made
+
+
+async def test_a_number_whose_order_was_cancelled_orders_nothing(his: Hospital) -> None:
+    """OK was the answer, and nobody measured anything: a hospital may use a number again for what was cancelled."""
+    lines = [order(number, barcode=f"B-{number}") for number in ("1", "2")]
+    await his.oml(*lines[0], *lines[1])
+    await his.oml(*order("1", control="CA"))
+    async with his.lab.database.transaction(his.lab.organization_id) as connection:
+        await order_changes.cancel(connection, his.lab.director, (await his.orders())[0].id, "by mistake")
+    before = await his.everything()
+    for one in lines:
+        said = await his.oml(*one)
+        assert (said.code, said.controls, said.words) == ("AE", ["UA"], ["it is cancelled already"])
+    assert await his.everything() == before
+
+
+async def test_what_is_to_be_collected_again_is_still_the_numbers(his: Hospital) -> None:
+    """It was told that the order is cancelled, and could not cancel what was expected, nor hear of its result."""
+    tube = "SPM|1|{barcode}||SER|||||||||||||20260101080000+0000|"
+    for number in ("1", "2"):
+        await his.oml(*order(number, "BMP", barcode=f"B-{number}", spm=tube))
+    async with his.lab.database.transaction(his.lab.organization_id) as connection:
+        for made in await his.orders():
+            [specimen_id] = {one.specimen_id for one in made.items}
+            assert specimen_id is not None
+            await specimens.reject(
+                connection, his.lab.director, specimen_id, RejectReason.HAEMOLYSED, recollect=made.placer_number == "1"
+            )
+    asked = await his.oml(*order("1", control="SS"), *order("2", control="SS"))
+    assert [one[3] for one in asked.orders] == ["SC", "CA"]
+    said = await his.oml(*order("1", "K", control="XO", barcode="B-1", spm=tube))
+    assert (said.code, said.controls) == ("AA", ["UX"]), "the tube that is expected is not the one that was rejected"
+    assert (await his.oml(*order("1", "K", control="XO", spm=""))).controls == ["XR"]
+    [again] = {one[2] for one in (await his.tests())[0] if one[1] == "requested"}
+    assert again != "B-1"
+    assert [one for one in (await his.tests())[0] if one[1] == "requested"] == [("K", "requested", again)]
+    done = await his.oml(*order("1", control="CA"), *order("2", control="CA"))
+    assert done.controls == ["CR", "UC"]
+    assert "requested" not in {one[1] for each in await his.tests() for one in each}
+
+
+async def test_a_barcode_that_is_used_again_is_not_the_tube_of_before(his: Hospital) -> None:
+    """Nobody had closed that one: its old result was the answer to what was ordered now, and nothing was measured."""
+
+    def ordered(number: str, code: str, day: str) -> list[str]:
+        spm = f"SPM|1|{{barcode}}||SER|||||||||||||202601{day}0800+0100"
+        return order(number, code, barcode="B-1", spm=spm)
+
+    await his.oml(*ordered("1", "K", "01"))
+    await step(his, "K", ItemStatus.VERIFIED)
+    again = await his.oml(*ordered("2", "K", "03"))
+    assert (again.code, again.controls) == ("AE", ["UA"])
+    assert "collected on another day" in again.words[0]
+    assert (await his.oml(*ordered("3", "NA", "03"))).controls == ["OK"], "added to what is there"
+    assert (await his.oml(*ordered("4", "K", "01"))).controls == ["OK"]
+    await his.lab.owner.execute(
+        "update lab.specimen set received_at = null, created_at = created_at - interval '61 days'"
+    )
+    late = await his.oml(*order("5", "GLU", barcode="B-1"))
+    assert (late.controls, "61 days" in late.words[0] or "60 days" in late.words[0]) == (["UA"], True)
