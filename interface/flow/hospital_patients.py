@@ -24,6 +24,7 @@ from interface.flow.people import (
     insert_patient,
     merge,
     patient_problems,
+    sure_of,
     update_patient,
 )
 from interface.flow.problems import OrderError
@@ -55,8 +56,8 @@ async def take(connection: Connection, actor: Actor, said: PatientMessage) -> li
 async def ordered_for(connection: Connection, actor: Actor, person: Person) -> tuple[UUID, list[Fault]]:
     """The patient of an order, as the order says, and what is to be told of it.
 
-    Raises OrderError where the number leads to somebody who is called otherwise and was born at another time: a typing
-    mistake in one of them is made, in both it is another person.
+    Raises OrderError where the number leads to somebody who is called otherwise, by family or given name, and was born
+    at another time: a typing mistake in one of them is made, in both it is another person, such as the child.
     """
     carriers, survivor = await _find(connection, person)
     if survivor is not None:
@@ -89,18 +90,28 @@ async def _find(connection: Connection, person: Person) -> tuple[list[PatientRow
 def _another(person: Person, row: PatientRow) -> bool:
     """Whether the name and the birth date are another's."""
     born = person.birth_date is not None and row.birth_date not in (None, person.birth_date)
-    known, said = {*words(row.family)}, {*words(person.family or "")}
-    return born and bool(known and said) and not known & said
+    family, given = person.family or "", person.given or ""
+    return born and (_other_words(family, row.family) or _other_words(given, row.given))
 
 
-async def _said(connection: Connection, actor: Actor, person: Person) -> tuple[UUID, list[Fault]]:
-    """The patient, added or changed, and what is to be told of it."""
+def _other_words(said: str, known: str) -> bool:
+    """Whether the two names have no word in common, nor one that the other begins with: M. for Maria."""
+    ours, theirs = words(known), words(said)
+    alike = (one.startswith(other) or other.startswith(one) for one in ours for other in theirs)
+    return bool(ours and theirs) and not any(alike)
+
+
+async def _said(
+    connection: Connection, actor: Actor, person: Person, prior: Sequence[IdentifierView] = ()
+) -> tuple[UUID, list[Fault]]:
+    """The patient, added or changed, and what is to be told of it. `prior`: numbers that become the person's."""
     carriers, survivor = await _find(connection, person)
     if survivor is None:
         new = _new(person)
         if problems := patient_problems(new):
             raise OrderError(problems)
         return await insert_patient(connection, actor, new), []
+    await sure_of(connection, survivor, _new(person), prior)
     if all(row.id != survivor for row in carriers):
         text = "the number was merged into another; what is said of the patient under it was left out"
         return survivor, [Fault(person.location, UNKNOWN_KEY, text, warning=True)]
@@ -153,7 +164,7 @@ async def _merge(connection: Connection, actor: Actor, one: PatientEvent) -> lis
         (each.authority, each.value) for each in one.person.identifiers
     }:
         raise OrderError(["the prior number of the merge is the survivor's"])
-    survivor, warnings = await _said(connection, actor, one.person)
+    survivor, warnings = await _said(connection, actor, one.person, one.prior)
     prior = await _prior(connection, one.prior)
     if prior is None:
         prior = await insert_patient(connection, actor, NewPatient(one.prior))

@@ -293,7 +293,44 @@ async def find_patient(connection: Connection, patient: NewPatient) -> UUID | No
         raise OrderError(["the patient identifier belongs to a patient with another birth date"], conflict=True)
     if patient.sex is not Sex.UNKNOWN and Sex.UNKNOWN not in sexes and patient.sex not in sexes:
         raise OrderError(["the patient identifier belongs to a patient of another sex"], conflict=True)
-    return found.pop()
+    survivor = found.pop()
+    await sure_of(connection, survivor, patient)
+    return survivor
+
+
+async def sure_of(
+    connection: Connection, survivor: UUID, said: NewPatient, also: Iterable[IdentifierView] = ()
+) -> None:
+    """Raise OrderError where one of the numbers leads to this person and another says that it is somebody else.
+
+    A family shares an insurance's number: who is found by it, and has another number of the hospital's than the one
+    that is said, is the mother or the twin. Whoever was registered twice, or is insured otherwise now, has the same
+    given name and birth date. `also`: numbers that are the person's by what is said, such as the prior of a merge.
+    """
+    if len(said.identifiers) < 2:
+        return
+    carried = (await people.identifiers(connection, [survivor])).get(survivor, ())
+    numbers = [*said.identifiers, *also]
+    told = {(one.authority, one.value) for one in numbers}
+    for one in said.identifiers:
+        same = [each for each in carried if each.authority == one.authority]
+        same = [each for each in same if not (each.type and one.type) or each.type == one.type]
+        if same and not any((each.authority, each.value) in told for each in same):
+            break
+    else:
+        return
+    records = await people.find_rows(connection, (await people.persons(connection, [survivor])).get(survivor, ()))
+    if not any(_agree(row, said) for row in records):
+        text = "one of the patient numbers leads to a patient who has another number of the same authority"
+        raise OrderError([text], conflict=True)
+
+
+def _agree(row: PatientRow, said: NewPatient) -> bool:
+    """Whether given name and birth date are the same, as far as both know them: one of them at least."""
+    known, told = index_words(row.given), index_words(said.given)
+    given = bool(known & told) if known and told else None
+    born = row.birth_date == said.born if row.birth_date and said.born else None
+    return False not in (given, born) and bool(given or born)
 
 
 async def find_or_create(connection: Connection, actor: Actor, patient: NewPatient) -> tuple[UUID, bool]:

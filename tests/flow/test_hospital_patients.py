@@ -107,6 +107,23 @@ async def test_a_second_number_is_added_and_one_of_another_patient_is_refused(hi
     assert "different patients" in clash.words[0]
 
 
+async def test_a_number_that_a_family_shares_makes_no_two_of_them_one(his: Hospital) -> None:
+    """The insurance's number led to the mother: her record became the child's, and the child's orders were hers."""
+    shared = "~F-9^^^INS^MB"
+    mother, child = pid("P-1"), pid("P-2", "MUSTER^KIND", "20260101", "M")
+    mother, child = (one.replace("HOSP^MR", f"HOSP^MR{shared}") for one in (mother, child))
+    await his.adt("A01", mother)
+    said = await his.adt("A01", child)
+    assert (said.code, "another number of the same authority" in said.words[0]) == ("AE", True)
+    twin = child.replace("20260101", "19800501")
+    assert (await his.oml(*order("1", "K"), pid=twin)).controls == ["UA"]
+    [one] = await known(his)
+    assert (one.given, [each.value for each in one.identifiers]) == ("MARIA", ["P-1", "F-9"])
+    again = pid("P-7").replace("HOSP^MR", f"HOSP^MR{shared}")
+    assert (await his.adt("A01", again)).code == "AA", "registered twice: of one name, born on one day"
+    assert [each.value for each in (await known(his))[0].identifiers] == ["P-1", "F-9", "P-7"]
+
+
 async def test_a_message_without_its_patient_is_refused(his: Hospital) -> None:
     for event, segments, place in (
         ("A01", [], "PID^1"),
@@ -195,6 +212,17 @@ async def test_an_order_says_the_truth_of_its_patient_but_not_of_somebody_else(h
     assert (other.code, other.controls) == ("AE", ["UA"])
     assert "another name and birth date" in other.words[0]
     assert (await known(his))[0].family == "MODEL"
+
+
+async def test_an_order_for_a_child_under_its_mothers_number_is_not_the_mothers(his: Hospital) -> None:
+    """They have one family name: her record became the child's, with its birth date and its sex."""
+    await his.oml(*order("1", "K"))
+    child = await his.oml(*order("2", "K"), pid=pid(name="MUSTER^JUNGE", born="20260104", sex="M"))
+    assert (child.code, child.controls) == ("AE", ["UA"])
+    assert "another name and birth date" in child.words[0]
+    await his.oml(*order("3", "K"), pid=pid(name="MUSTER^M", born="19800502"))
+    [one] = await known(his)
+    assert (one.given, str(one.birth_date), len(await his.orders())) == ("M", "1980-05-02", 2)
 
 
 async def test_a_refused_order_leaves_its_patient_as_it_was(his: Hospital) -> None:

@@ -157,6 +157,18 @@ async def test_an_identifier_with_another_birth_date_or_sex_is_another_person(la
         assert "1980" not in str(error)
 
 
+async def test_a_number_that_twins_share_does_not_give_the_ones_order_to_the_other(laboratory: Laboratory) -> None:
+    shared = IdentifierView("urn:insurance", "F-9")
+    born = date(2020, 1, 1)
+    ada = replace(patient("P1"), identifiers=(*patient("P1").identifiers, shared), birth_date=born, given="Ada")
+    bea = replace(patient("P2"), identifiers=(*patient("P2").identifiers, shared), birth_date=born, given="Bea")
+    first = await laboratory.order(replace(order(), patient=ada))
+    assert "another number of the same authority" in str(await refused(laboratory, replace(order(), patient=bea)))
+    moved = replace(ada, identifiers=(*patient("P1").identifiers, IdentifierView("urn:insurance", "F-10")))
+    for same in (moved, replace(ada, identifiers=(*patient("P3").identifiers, shared))):
+        assert (await laboratory.order(replace(order(), patient=same))).patient_id == first.patient_id
+
+
 async def test_identifiers_of_two_patients_are_refused(laboratory: Laboratory) -> None:
     for identifier in ("P1", "P2"):
         await laboratory.order(replace(order(), patient=patient(identifier)))
