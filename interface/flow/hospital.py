@@ -252,7 +252,7 @@ class _Desk:
                 raise OrderError(["the message names no patient"])
             patient_id, warnings = await hospital_patients.ordered_for(self.connection, self.actor, self.said.person)
             self.faults += warnings
-            self.batch = Batch(self.actor, patient_id, self.request.link.link_id)
+            self.batch = Batch(self.actor, patient_id, self.request.link.link_id, self.request.message_id)
         return self.batch
 
     def _not_done(self, asked: tuple[OrderRequest, ...], error: LaboraError) -> list[Answered]:

@@ -74,6 +74,7 @@ class Batch:
     actor: Actor
     patient_id: UUID
     link_id: UUID | None = None
+    message_id: UUID | None = None
     order_id: UUID | None = None
     priority: Priority = Priority.ROUTINE  # the order's
     # Those without barcodes, by what they are: the specimen and its order
@@ -187,7 +188,8 @@ async def _again(connection: Connection, batch: Batch, known: Placed, asked: Pla
     if not same:
         raise OtherContent(["there is already an order with this placer number, and it says something else"], True)
     items = await rows.items(connection, known.id)
-    if known.ended or (items and all(item.status is ItemStatus.CANCELLED for item in items)):
+    over = known.ended or (items and all(item.status is ItemStatus.CANCELLED for item in items))
+    if over and not (batch.message_id and await rows.said_before(connection, batch.message_id)):
         raise OrderError([_why_not(known, items)], conflict=True)  # who is told OK believes that it will be done
     await audit.record(connection, batch.actor, "read", "order", known.order_id, {"by": "place"})
     return known

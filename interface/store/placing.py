@@ -291,6 +291,20 @@ async def begun_on(connection: Connection, specimen_id: UUID, test_ids: Iterable
     return begun
 
 
+async def said_before(connection: Connection, message_id: UUID) -> bool:
+    """Whether a message came by its link before, by its control id, its type and its length."""
+    again: bool = await connection.fetchval(
+        """
+        select exists (select from lab.message m join lab.message b
+            on b.organization_id = m.organization_id and b.control_id = m.control_id and b.link_id = m.link_id
+            and b.message_type = m.message_type and b.bytes = m.bytes and b.id < m.id
+            where m.id = $1 and m.control_id <> '')
+        """,
+        message_id,
+    )
+    return again
+
+
 async def concerned(
     connection: Connection, placers: Iterable[PlacerNumber], groups: Iterable[PlacerNumber], barcodes: Iterable[str]
 ) -> list[UUID]:

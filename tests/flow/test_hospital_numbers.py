@@ -9,7 +9,7 @@ import pytest
 from interface.domain.model import ItemStatus
 from interface.domain.specimens import RejectReason
 from interface.flow import order_changes, specimens
-from tests.flow.hospital_use import Hospital, hospital, order
+from tests.flow.hospital_use import PID, Hospital, hospital, message, order
 from tests.flow.test_hospital import step
 
 
@@ -22,7 +22,8 @@ async def his(database_url: str) -> AsyncIterator[Hospital]:
 async def test_a_number_whose_order_was_cancelled_orders_nothing(his: Hospital) -> None:
     """OK was the answer, and nobody measured anything: a hospital may use a number again for what was cancelled."""
     lines = [order(number, barcode=f"B-{number}") for number in ("1", "2")]
-    await his.oml(*lines[0], *lines[1])
+    block = message("OML^O21", PID, *lines[0], *lines[1])
+    await his.send(block)
     await his.oml(*order("1", control="CA"))
     async with his.lab.database.transaction(his.lab.organization_id) as connection:
         await order_changes.cancel(connection, his.lab.director, (await his.orders())[0].id, "by mistake")
@@ -30,6 +31,8 @@ async def test_a_number_whose_order_was_cancelled_orders_nothing(his: Hospital) 
     for one in lines:
         said = await his.oml(*one)
         assert (said.code, said.controls, said.words) == ("AE", ["UA"], ["it is cancelled already"])
+    again = await his.send(block)
+    assert [one[::3] for one in again.orders] == [("OK", "CA"), ("OK", "CA")], "a resend is answered as before"
     assert await his.everything() == before
 
 
