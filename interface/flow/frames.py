@@ -130,7 +130,10 @@ class Transmission:
         self._attempt = 0
         self._failed: _Failed | None = None  # the frame's last attempt
         self._taken = Taken(journal)
-        self._filed = context.settings.transport.type is TransportType.FOLDER  # read again where we were killed
+        # HL7's messages have ids: the same one is the same message, whoever took it. A file is read again where we were
+        # killed.
+        filed = context.settings.transport.type is TransportType.FOLDER
+        self._hears = self.protocol is Protocol.LIS2 and not filed
         self._made: list[UUID] = []  # ids made for this frame; used again when its commit failed, so no orphan is left
 
     async def frame(self, frame: ReceivedFrame) -> Receipt:
@@ -152,7 +155,7 @@ class Transmission:
         self._splitter, self._open = change.splitter, change.open
         self._attempt, self._failed, self._made = 0, None, []
         telemetry.count_frame(self._context.name)
-        self._taken.sealed(change.append.messages)
+        self._note_taken(change.append.messages)
         if frame.fn is None:  # it hears no replies, and sends nothing again for want of one
             self._went_on()
         if change.sealed is not None:
@@ -177,30 +180,37 @@ class Transmission:
             self._journal.seal_later(doubtful)
         if opened is None:
             return Receipt()
-        cut = self._sealed(opened, "incomplete", reason)
-        sealed = self._ended(opened) if reason == "eot" else None
+        whole = self._ended(opened) if reason == "eot" else None
+        row = whole or self._sealed(opened, "incomplete", reason)
         try:
-            duplicates = await self._journal.append(Append(messages=(sealed or cut,)))
+            duplicates = await self._journal.append(Append(messages=(row,)))
         except asyncio.CancelledError:  # the link is stopped, the daemon may go on
-            self._journal.seal_later((cut,))
+            self._journal.seal_later((row,))
             raise
         except StoreError:
-            self._journal.seal_later((cut,))  # its frames are there, and a person may accept it
+            self._journal.seal_later((row,))  # its frames are there: whole, or a person may accept it
             log.warning("transmission not sealed yet", action="message.unsealed", link=self._context.name,
                         message_id=str(opened.id), reason=reason)  # fmt: skip
             return Receipt()
-        if sealed is not None:
+        if whole is not None:
+            self._note_taken((whole,))
+            self._went_on()  # with this EOT: it had our reply to the last frame before
             self._note_sealed(opened.id, duplicates)
-            self._tell_of_queries((sealed,), {opened.id: opened.whole_text})
+            self._tell_of_queries((whole,), {opened.id: opened.whole_text})
             return Receipt(message_id=opened.id)
         telemetry.count_message(self._context.name, "incomplete")
         log.warning("transmission cut", action="message.incomplete", link=self._context.name,
                     message_id=str(opened.id), reason=reason)  # fmt: skip
         return Receipt()
 
+    def _note_taken(self, rows: Iterable[MessageRow]) -> None:
+        """Messages were committed; their sender has our reply once it goes on."""
+        if self._hears:
+            self._taken.sealed(rows)
+
     def _went_on(self) -> None:
-        """The sender took our replies. HL7's messages have ids: the same one is the same message, whoever took it."""
-        if self.protocol is Protocol.LIS2 and not self._filed:
+        """The sender took our replies."""
+        if self._hears:
             self._taken.went_on()
 
     def _asks(self, state: str, kind: str) -> bool:

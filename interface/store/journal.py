@@ -276,7 +276,8 @@ class Journal:
         return done
 
     def seal_later(self, rows: Iterable[MessageRow]) -> None:
-        """Seal cut messages when the database is back, as far as they are there and still open. Returns at once."""
+        """Seal messages when the database is back, as far as they are still open: what was cut where it is there, and
+        what EOT had completed, of which every frame is. Returns at once."""
         self._cut.update((row.id, row) for row in rows)
         self._arrived.set()
 
@@ -406,7 +407,7 @@ class Journal:
             self.turns += 1
             try:
                 began = loop.time()
-                duplicates, queued = await self._write(line, group, again)
+                duplicates, queued = await self._write(line, [entry.append for entry in group], again)
                 telemetry.observe_commit(loop.time() - began, len(group))
                 if self._vouched is not None and not await self._vouched():  # this process was stopped, or cut off
                     raise LeaseLost("another daemon may have the links by now")
@@ -449,14 +450,20 @@ class Journal:
     async def _seal_cut(self) -> None:
         """Seal what links could not seal themselves."""
         rows = list(self._cut.values())
+        whole = [row for row in rows if row.state == "complete"]
         try:
+            for row in whole:  # each alone: two may have one digest
+                await self._write(self._first, [Append((row,))], again=True)
             connection = await self._first.connect()
             sealed = await connection.fetchval(
                 SEAL_CUT,
                 self._organization_id,
-                *_columns(rows, "id", "control_id", "message_type", "reason", "bytes", "sealed_at"),
+                *_columns(
+                    [row for row in rows if row.state != "complete"],
+                    "id", "control_id", "message_type", "reason", "bytes", "sealed_at",
+                ),
                 timeout=self._commit_wait_s,
-            )
+            )  # fmt: skip
         except Exception as error:
             if translate(error, committing=True) is None:  # the next start seals them
                 log.error("cut transmissions not sealed", action="journal.fault", error=type(error).__name__)
@@ -466,8 +473,11 @@ class Journal:
             return
         for row in rows:
             del self._cut[row.id]
+        if whole:
+            log.info("transmissions sealed that were whole", action="journal.completed", messages=len(whole))
         if sealed:
             log.warning("cut transmissions sealed", action="journal.sealed", messages=sealed)
+        if whole or sealed:
             self._wake()
 
     async def _probe(self) -> None:
@@ -501,16 +511,16 @@ class Journal:
             if not entry.done.done():
                 entry.done.set_exception(error)
 
-    async def _write(self, line: Line, group: Sequence[_Entry], again: bool) -> tuple[frozenset[UUID], bool]:
+    async def _write(self, line: Line, group: Sequence[Append | BlockRow], again: bool) -> tuple[frozenset[UUID], bool]:
         """One statement, one commit. Returns the duplicates and whether anything was queued."""
-        blocks = [entry.append for entry in group if isinstance(entry.append, BlockRow)]
+        blocks = [one for one in group if isinstance(one, BlockRow)]
         if len(blocks) == len(group) and not again:
             rows = await line.fetch(
                 APPEND_BLOCKS, self._organization_id, *zip(*blocks, strict=True), self._window,
                 timeout_s=self._commit_wait_s,
             )  # fmt: skip
             return frozenset(row["id"] for row in rows), True
-        appends = [entry.rows for entry in group]
+        appends = [one if isinstance(one, Append) else one.in_general() for one in group]
         messages = [row for append in appends for row in append.messages]
         frames = [row for append in appends for row in append.frames]
         framed = _framed(self._organization_id, frames)
