@@ -89,6 +89,10 @@ class Answer:
     test: str = "{code}"  # one of `{tests}`
     code_part: int = 0  # of a composite code, from 1, that an order names; 0: all of it
     code_join: str = "/"
+    orders: Mapping[str, str] = field(
+        default_factory=lambda: MappingProxyType({})
+    )  # by a result's code: what they name
+    needs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # what is ordered along with another
     join: str = ""  # between two of them; "": the message's repeat delimiter
     priority: Mapping[Priority, str] = field(default_factory=lambda: MappingProxyType(_PRIORITIES))
     sex: Mapping[Sex, str] = field(default_factory=lambda: MappingProxyType(_SEXES))
@@ -367,7 +371,7 @@ def _orders(lines: tuple[Line, ...]) -> bool:
 
 
 def _as_asked(work: Work, dialect: Answer) -> Work:
-    """The work in the dialect's terms: what several codes have in common is ordered once.
+    """The work in the dialect's terms: what several codes have in common is ordered once, in the dialect's order.
 
     A specimen of a type that the dialect has no word for is not ordered at all: another word would be another's fluid.
     """
@@ -376,12 +380,19 @@ def _as_asked(work: Work, dialect: Answer) -> Work:
     tests: dict[str, Ordered] = {}
     for test in work.tests:
         code = ordered_code(dialect, test.code)
-        tests.setdefault(code, Ordered(code, test.item_id))
+        for each in (dialect.needs.get(code, code), code):
+            tests.setdefault(each, Ordered(each, test.item_id))
+    if dialect.orders:
+        places = {name: at for at, name in enumerate(dict.fromkeys(dialect.orders.values()))}
+        tests = dict(sorted(tests.items(), key=lambda one: places.get(one[0], len(places))))
     return replace(work, tests=tuple(tests.values()))
 
 
 def ordered_code(dialect: Answer, code: str) -> str:
-    """What an order names of a code: of a composite one the part that the dialect says, else all of it."""
+    """What an order names for a code of results: the group or mode that the dialect says, of a composite one the part,
+    else all of it."""
+    if code in dialect.orders:
+        return dialect.orders[code]
     parts = code.split(dialect.code_join)
     return parts[dialect.code_part - 1] if 0 < dialect.code_part <= len(parts) else code
 

@@ -48,6 +48,8 @@ def read_answer(root: Table, protocol: Protocol, code_join: str) -> Answer | Non
         join=table.text("join"),
         code_part=table.whole("code_part"),
         code_join=code_join,
+        orders=_orders(table),
+        needs=_needs(table),
         priority=MappingProxyType({one: priority.text(one, default.priority[one]) for one in Priority}),
         sex=MappingProxyType({one: sex.text(one, default.sex[one]) for one in Sex}),
         specimen_types=_specimen_types(table),
@@ -109,6 +111,21 @@ def read_law(root: Table, protocol: Protocol, code_join: str) -> LawDialect | No
     if dialect.namespace and dialect.names is not Names.BOTH:
         table.say(table.at("namespace"), 'is of an id in SPM-2, which needs names = "both"')
     return dialect
+
+
+def _orders(root: Table) -> MappingProxyType[str, str]:
+    """By the codes of results; the table has them by what orders name."""
+    table, made = root.table("orders"), dict[str, str]()
+    for name in table.keys():
+        for code in table.texts(name):
+            if made.setdefault(code, name) != name:
+                table.say(table.at(name), f"{code} is ordered as {made[code]} already")
+    return MappingProxyType(made)
+
+
+def _needs(root: Table) -> MappingProxyType[str, str]:
+    table = root.table("needs")
+    return MappingProxyType({name: table.text(name) for name in table.keys()})
 
 
 def _specimen_types(table: Table) -> MappingProxyType[str, str] | None:

@@ -119,5 +119,7 @@ WORDS = {
     "answer.test": "One of {tests}.",
     "answer.specimen_types": "Our types in the analyzer's words. A type that is not here is not ordered.",
     "answer.reason_codes": "What {reason_code} is for each reason why a specimen has no work.",
+    "answer.orders": "What orders name, with the codes that its results have, in the order in which orders name them.",
+    "answer.needs": "What is never ordered without another that is named beside it.",
     "answer.code_part": "The part of a composite code that an order names, from 1.",
 }

@@ -117,6 +117,29 @@ def test_results_of_one_assay_are_one_order() -> None:
     assert found.split("\r")[1] == "O|1|S-1||^^^0021\\^^^0022|2"
 
 
+GROUPS = "[answer.orders]\nCBC = ['WBC', 'HGB']\nDIFF = ['NEUT']\n[answer.needs]\nDIFF = 'CBC'\n"
+
+
+@pytest.mark.parametrize(
+    ("codes", "ordered"),
+    [
+        (("NEUT", "WBC", "HGB"), "CBC+DIFF"),  # each once, in the dialect's order
+        (("NEUT",), "CBC+DIFF"),  # never without the other
+        (("HGB", "RET"), "CBC+RET"),  # what is in no group is ordered as it is
+        (("DIFF",), "CBC+DIFF"),
+    ],
+)
+def test_what_is_measured_together_is_ordered_by_the_name_of_that(codes: tuple[str, ...], ordered: str) -> None:
+    chosen = dialect(lines(r"""'H|\^&', 'O|1|{tests}|{count}'""", more="test = '{code}'\njoin = '+'") + GROUPS)
+    (found,) = said(chosen, work("S-1", *codes))
+    assert found.split("\r")[1] == f"O|1|{ordered}|2"
+
+
+def test_a_code_is_ordered_by_one_name() -> None:
+    with pytest.raises(DriverError, match="WBC is ordered as CBC already"):
+        dialect(lines(r"""'H|\^&', 'O|1|{tests}'""") + "[answer.orders]\nCBC = 'WBC'\nDIFF = ['WBC']\n")
+
+
 def test_a_specimen_type_without_a_word_of_the_analyzers_is_not_ordered() -> None:
     chosen = dialect(
         lines(r"""'H|\^&', 'O|1|{specimen_id}|{specimen_type}'""") + "[answer.specimen_types]\nSER = '5'\n"
