@@ -20,6 +20,8 @@ from interface.domain.model import (
     Protocol,
     Query,
     SpecimenRole,
+    Value,
+    ValueKind,
 )
 from interface.domain.values import read_field
 from interface.driver.diluted import factor_of
@@ -115,7 +117,10 @@ def _values(record: Record, path: FieldPath) -> tuple[str, ...]:
 
 
 def _held(observed: Observed, reason: HoldReason) -> Observed:
-    return replace(observed, holds=tuple(dict.fromkeys((*observed.holds, reason))))
+    value = observed.value
+    if reason is HoldReason.RUN_FAILED and value.kind is not ValueKind.FAILED:
+        value = Value(ValueKind.FAILED, value.text)  # as `observe` has it
+    return replace(observed, value=value, holds=tuple(dict.fromkeys((*observed.holds, reason))))
 
 
 def _astray(records: Sequence[Record]) -> frozenset[str]:
@@ -232,12 +237,13 @@ class _Engine:
         if record.type == "O":
             specimen.comments = self._comments(node, scope)
         below = scope.inside(record)  # its R is each result in turn
+        beside: list[HoldReason] = []
         if record.type == "O" and all(child.record.type != "R" for child in node.children):
             take_from_order(self._driver, specimen, below.read, record.location, below.reader)
         for child in node.children:
             if child.record.type == "R":
                 below.records["R"] = child.record
-                self._result(child, below, specimen, node)
+                beside += self._result(child, below, specimen, node)
                 if doubtful:
                     specimen.results[-1] = _held(specimen.results[-1], HoldReason.AMBIGUOUS_SPECIMEN)
                 if child.record.location in self._faulty:
@@ -245,6 +251,8 @@ class _Engine:
             else:
                 doubtful = doubtful or child.record.type not in LEVELS
                 self._node(child, scope, patient)
+        for reason in dict.fromkeys(beside):
+            specimen.results[:] = [_held(one, reason) for one in specimen.results]
         if self._faulty and self._has_moved(record, scope):  # a control's Q may stand where nobody looks for it
             specimen.results[:] = [_held(one, HoldReason.UNREADABLE_VALUE) for one in specimen.results]
 
@@ -283,7 +291,8 @@ class _Engine:
         as_sent = (scope.at(FieldPath(*place)) for place in driver.code_fields)
         return driver.code(driver.composed(scope.at)), " ".join(as_sent)
 
-    def _result(self, node: Node, scope: _Scope, specimen: OpenSpecimen, order: Node) -> None:
+    def _result(self, node: Node, scope: _Scope, specimen: OpenSpecimen, order: Node) -> tuple[HoldReason, ...]:
+        """One R record; why all results of its order are held."""
         record, paths, driver = node.record, self._driver.paths, self._driver
         code, code_path = self._code(scope, record)
         if not code:
@@ -313,7 +322,8 @@ class _Engine:
             measured_with=self._measured_with(node, scope, order) if self._materials else UNSAID,
             method=scope.read(paths.method) if paths.method else "",
         )
-        observed, attachment = observe(driver, raw, scope.reader({CODE_PATH: code, VALUE_PATH: words}, node, order))
+        read = scope.reader({CODE_PATH: code, VALUE_PATH: words}, node, order)
+        observed, attachment = observe(driver, raw, read)
         if paths.dilution:
             observed = replace(observed, dilution=factor_of(scope.read(paths.dilution), driver.dilution))
         specimen.results.append(observed)
@@ -322,6 +332,7 @@ class _Engine:
         self._attach(node, scope, specimen)
         for child in node.children:
             self._draft.problem(child.record.location, "not expected below a result; kept in the message only")
+        return driver.hold(read, beside=True) if driver.holds else ()
 
     def _measured_with(self, node: Node, scope: _Scope, order: Node) -> MeasuredWith:
         around = scope.reader({}, node, order)

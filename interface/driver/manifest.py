@@ -309,9 +309,10 @@ class Driver:
         known[said] = role
         return role
 
-    def hold(self, read: Reader) -> tuple[HoldReason, ...]:
-        """Why the driver's own conditions hold a result."""
-        return tuple(dict.fromkeys(rule.reason for rule in self.holds if met(rule.when, read)))
+    def hold(self, read: Reader, *, beside: bool = False) -> tuple[HoldReason, ...]:
+        """Why the driver's own conditions hold a result. `beside`: all of its order."""
+        rules = (rule for rule in self.holds if rule.beside or not beside)
+        return tuple(dict.fromkeys(rule.reason for rule in rules if met(rule.when, read)))
 
     def recognises(self, header: Mapping[FieldPath, str]) -> bool:
         """Whether the header is of this analyzer; a driver without `match` recognises none."""

@@ -92,8 +92,11 @@ def read_classification(table: Table, protocol: Protocol) -> Classification:
 
 
 def read_hold(table: Table, protocol: Protocol) -> HoldRule:
-    reason = table.choice("reason", HoldReason, HoldReason.QUESTIONABLE)
-    return HoldRule(reason, read_conditions(table, protocol, own="path" in table.raw or "when" not in table.raw))
+    reason, beside = table.choice("reason", HoldReason, HoldReason.QUESTIONABLE), table.flag("beside")
+    if beside and protocol is not Protocol.LIS2:
+        table.say(table.path, "beside is for LIS2")
+    when = read_conditions(table, protocol, own="path" in table.raw or "when" not in table.raw)
+    return HoldRule(reason, when, beside)
 
 
 def read_attachment(table: Table, protocol: Protocol) -> AttachmentRule | None:

@@ -101,10 +101,12 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class HoldRule:
-    """What else holds a result; `run_failed` also takes its value away."""
+    """What else holds a result; `run_failed` also takes its value away. `beside`: and all others of its order, of whose
+    run it tells."""
 
     reason: HoldReason
     when: tuple[Condition, ...]
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)

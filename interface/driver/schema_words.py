@@ -77,6 +77,7 @@ WORDS = {
     "paths.module": "The module that measured, of an analyzer that has several.",
     "hold": "Conditions that hold a result; run_failed takes its value away.",
     "hold.when": "Conditions that must all hold.",
+    "hold.beside": "LIS2: it holds all results of the order, of whose run it tells.",
     "attachment": "LIS2 M or C records that carry pictures or curves.",
     "value": "How values are written.",
     "value.failed_words": "Whole values that mean a failed run, beside the known ones.",

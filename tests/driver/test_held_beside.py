@@ -1,0 +1,44 @@
+"""What one result of an order says of the run holds all of its order, where a driver says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from interface.domain.model import HoldReason, Observed, ValueKind
+from interface.driver import registry
+from interface.driver.decode_lis02 import decode
+from interface.driver.parse import parse_manifest
+from interface.errors import DriverError
+from tests.driver.test_grammar import HL7
+
+PANTHER = registry.load("hologic_panther")
+ORDER = "O|{n}|S-{n}|00000000-0000-4000-8000-00000000000{n}^9900{n}|^^^qHIV-1^HIV-1^^1|R"
+ROWS = (
+    "R|1|^^^qHIV-1^HIV-1^^1|{value}|copies/mL||||F||||20260304052856",
+    "R|2|^^^qHIV-1^ICResult^^1|15|||||F||||20260304052856",
+    "R|3|^^^qHIV-1^ResultValid^^1|{valid}|||||F||||20260304052856",
+    "R|4|^^^qHIV-1^HIV-1LogBase10^^1|{log}|||||F||||20260304052856",
+)
+
+
+def panther(*runs: tuple[str, str, str]) -> list[tuple[Observed, ...]]:
+    """The results of each order: value, whether it is valid, logarithm."""
+    records = ["H|\\^&|||Panther|||||Host||P|1|"]
+    for number, (value, valid, log) in enumerate(runs, start=1):
+        rows = [row.format(value=value, valid=valid, log=log) for row in ROWS]
+        records += [f"P|{number}", ORDER.format(n=number), *rows]
+    return [one.results for one in decode(PANTHER, "".join(f"{one}\r" for one in records).encode()).specimens]
+
+
+@pytest.mark.parametrize("valid", ["Invalid", "invalid", "", "Void"])
+@pytest.mark.parametrize("value", ["59", "Not Detected", "<30"])
+def test_a_run_that_says_it_is_not_valid_has_no_result(value: str, valid: str) -> None:
+    found, other = panther((value, valid, "1.77"), ("74", "Valid", "1.87"))
+    assert all(one.value.kind is ValueKind.FAILED and HoldReason.RUN_FAILED in one.holds for one in found)
+    assert [one.holds for one in other] == [()] * 4
+
+
+def test_a_condition_beside_is_for_lis2() -> None:
+    rule = "[[hold]]\nreason = 'run_failed'\nbeside = true\npath = 'OBX-5.1'\nequals = 'Invalid'\n"
+    with pytest.raises(DriverError, match="beside is for LIS2"):
+        parse_manifest(HL7 + rule, "driver.toml")
