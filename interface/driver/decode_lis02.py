@@ -66,6 +66,20 @@ class _Scope:
                 return value
         return ""
 
+    def read_id(self, paths: tuple[FieldPath, ...]) -> str:
+        """As `read`. Behind another component of its field the first counts only where it stands alone: before an id
+        that was not read it is a counter, or a container."""
+        for at, path in enumerate(paths):
+            record = self.records.get(path.record)
+            if record is None or not (value := record.read(path.field, path.component)):
+                continue
+            behind = path.component == 1 and any(
+                (one.record, one.field) == (path.record, path.field) for one in paths[:at]
+            )
+            if not behind or record.delimiters.component not in record.field(path.field):
+                return value
+        return ""
+
     def at(self, path: FieldPath) -> str:
         record = self.records.get(path.record)
         if record is None:
@@ -216,7 +230,7 @@ class _Engine:
         doubtful = False
         if self._astray and record.location in self._astray:
             patient, scope, doubtful = None, scope.without("P"), self._by_patient
-        read_id, wrong = self._driver.specimen_ids.take(scope.read(paths.specimen_id))
+        read_id, wrong = self._driver.specimen_ids.take(scope.read_id(paths.specimen_id))
         specimen_id = read_id or None
         if specimen_id is None:
             self._draft.problem(record.location, wrong or NO_SPECIMEN_ID)
