@@ -42,3 +42,23 @@ def test_a_condition_beside_is_for_lis2() -> None:
     rule = "[[hold]]\nreason = 'run_failed'\nbeside = true\npath = 'OBX-5.1'\nequals = 'Invalid'\n"
     with pytest.raises(DriverError, match="beside is for LIS2"):
         parse_manifest(HL7 + rule, "driver.toml")
+
+
+@pytest.mark.parametrize(
+    ("comment", "held"),
+    [
+        ("Instrument Flag N", False),
+        ("Instrument Flag A,A,A,A", False),
+        ("Instrument Flag A,DEP", True),
+        ("Instrument Flag LIN", True),
+        ("checked by hand", True),
+    ],
+)
+def test_an_instrument_flag_in_words_that_nobody_knows_holds(comment: str, held: bool) -> None:
+    """Erba XL: R-7 has the first of the list alone."""
+    text = (
+        "H|`^&||||||||||P|E 1394-97|20200928131732\rP|1\rO|1|S-1||^^^GLCC\r"
+        f"R|1|^^^GLCC|504|mg/dl|^DEFAULT|A|N|F||||20200928131730\rC|1|I|{comment}\rL|1|N\r"
+    )
+    ((observed,),) = [one.results for one in decode(registry.load("erba_xl"), text.encode()).specimens]
+    assert (observed.holds == (HoldReason.UNKNOWN_FLAG,)) == held
