@@ -62,3 +62,23 @@ def test_an_instrument_flag_in_words_that_nobody_knows_holds(comment: str, held:
     )
     ((observed,),) = [one.results for one in decode(registry.load("erba_xl"), text.encode()).specimens]
     assert (observed.holds == (HoldReason.UNKNOWN_FLAG,)) == held
+
+
+@pytest.mark.parametrize("driver", ["ortho_vitros_3600", "ortho_vitros_eci"])
+@pytest.mark.parametrize(
+    ("flags", "holds"),
+    [
+        ("^0^", ()),
+        ("H^0^", ()),
+        (">^0^", (HoldReason.QUESTIONABLE,)),  # LIS02-A2 9.8: off the instrument's scale
+        ("XX^0^", (HoldReason.UNKNOWN_FLAG,)),
+    ],
+)
+def test_of_a_flag_in_components_none_is_passed_over(driver: str, flags: str, holds: tuple[HoldReason, ...]) -> None:
+    name = {"ortho_vitros_3600": "36000123", "ortho_vitros_eci": "VITROS"}[driver]
+    text = (
+        f"H|\\^&|||{name}|||||||P|LIS2-A|20260101\rP|1\rO|1|S-1^^||^^^1.0000+032+1.0\r"
+        f"R|1|^^^1.0000+032+1.0|349|pg/mL||{flags}||V||||20260101\rL|1|N\r"
+    )
+    ((observed,),) = [one.results for one in decode(registry.load(driver), text.encode()).specimens]
+    assert observed.holds == holds
