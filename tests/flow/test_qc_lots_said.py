@@ -85,7 +85,10 @@ async def test_rules_know_the_lot_in_use_and_the_last_calibration(database_url: 
                values ($1, $2, $3, 'reagent', 'R7', $4, 'user')""",
             uuid7(), org, analyzer_id, at.now - timedelta(days=3),
         )  # fmt: skip
-        failed = ((30, "failed", []), (29.5, "numeric", ["questionable"]))  # after these nothing is calibrated
+        failed: tuple[tuple[float, str, list[str]], ...] = (
+            (30, "failed", []),
+            (29.5, "numeric", ["questionable"]),
+        )  # after these nothing is calibrated
         for hours, kind, doubts in ((50, "numeric", []), *failed, (20, "numeric", [])):
             await lab.owner.execute(
                 """insert into lab.qc_result (id, organization_id, natural_key, analyzer_id, role, kind, test_id,
