@@ -220,6 +220,8 @@ async def _snapshot(url: str) -> AsyncIterator[tuple[Connection, str | None, str
                 raise BackupError("the database has no Labora schema: there is nothing to back up")
             if role is not None:
                 await connection.execute(f"set role {role}")
+            # It waits for whatever writes the dump, however long that takes.
+            await connection.execute("set idle_in_transaction_session_timeout = 0")
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 yield connection, role, await connection.fetchval("select pg_export_snapshot()")
     finally:

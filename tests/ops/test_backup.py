@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -21,9 +22,10 @@ from interface.errors import BackupError
 from interface.ops import backup, backup_manifest, backup_pipe, backup_verify, doctor
 from interface.ops.backup_pipe import Encryption
 from interface.settings import BackupSettings, DatabaseSettings, Settings
-from interface.store import audit_chain, census
+from interface.store import audit_chain, census, db
 from tests.cluster import owner_of
 from tests.flow.laboratory import Laboratory, laboratory, message
+from tests.store.journals import until
 
 RESULTS = ("P|1||P-1", "O|1|{}||^^^GLU", "R|1|^^^GLU|5.4|mmol/L||N||F||||20260102030405")
 
@@ -89,6 +91,34 @@ async def test_a_backup_is_of_one_moment_while_messages_come(
     assert backup.newest(settings) == made.info
     text = (made.info.path / "manifest.json").read_text()
     assert not any(each in text for each in ("S1", "P-1", "GLU"))  # nothing of a patient
+
+
+async def test_a_dump_that_takes_longer_than_a_session_may_be_idle_is_a_backup(
+    lab: Laboratory, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its snapshot is held by a session that waits: the disk is slow, and five minutes are over."""
+    session_settings, dump, loop = db.session_settings, backup_pipe.dump, asyncio.get_running_loop()
+
+    def hurried(*arguments: Any) -> dict[str, str]:
+        return session_settings(*arguments) | {"idle_in_transaction_session_timeout": "50ms"}
+
+    async def idle() -> bool:
+        """Whether the session is as idle as it may be, or ended."""
+        return not await lab.owner.fetchval(
+            """select count(*) from pg_stat_activity where datname = current_database() and application_name = 'labora'
+                and backend_xmin is not null and (state <> 'idle in transaction'
+                    or state_change > clock_timestamp() - interval '200ms')"""
+        )
+
+    def slow(*arguments: Any) -> backup_pipe.Stored:
+        stored = dump(*arguments)
+        asyncio.run_coroutine_threadsafe(until(idle), loop).result()
+        return stored
+
+    monkeypatch.setattr(db, "session_settings", hurried)
+    monkeypatch.setattr(backup_pipe, "dump", slow)
+    made = await backup.create(settings)
+    assert made.manifest.tables["message"].rows == 3
 
 
 @pytest.mark.usefixtures("beside")
