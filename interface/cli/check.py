@@ -16,7 +16,7 @@ import click
 from interface.cli import EXIT_CONFIG, EXIT_FAILED, Context, emit, explain, pass_context
 from interface.cli.laboratory import CommandError
 from interface.errors import ConfigError, LaboraError
-from interface.settings import Address, Folder, SerialPort, Settings
+from interface.settings import Address, ApiSettings, Folder, SerialPort, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def _drivers(settings: Settings) -> Iterator[Finding]:
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
-    ours = daemon_answers(settings.api.listen)
+    ours = daemon_answers(settings.api)
     yield _address("api.listen", settings.api.listen, ours)
     for index, link in enumerate(settings.links):
         endpoint = link.transport.endpoint
@@ -186,9 +186,11 @@ def _bind(address: Address) -> None:
             probe.listen(1)  # with SO_REUSEADDR it is listen that finds the other listener
 
 
-def daemon_answers(api: Address) -> bool:
+def daemon_answers(api: ApiSettings) -> bool:
     """Whether something at the API's address answers as Labora does."""
-    connection = http.client.HTTPConnection(api.host, api.port, timeout=2.0)
+    from interface.ops.machine import to_daemon
+
+    connection = to_daemon(api, 2.0)
     try:
         connection.request("GET", "/health")
         answer = connection.getresponse()
@@ -224,7 +226,7 @@ async def _embedded(settings: Settings) -> str:
         programs = choose_programs(base / "data", settings.database.bin_dir)
         return f"PostgreSQL {programs.version} will be set up in {base} at the first start"
     async with attach(settings) as server:
-        if server.pid is None and not daemon_answers(settings.api.listen):
+        if server.pid is None and not daemon_answers(settings.api):
             raise CommandError(f"another Labora runs on {settings.state_dir}, and not at {settings.api.listen}")
         return await _schema(server.url(OWNER_ROLE))
 

@@ -90,7 +90,7 @@ def ports(as_json: bool) -> None:
 def status(context: Context, organization: str | None, username: str | None, as_json: bool) -> int:
     """Ask the running daemon how it is, and for a user (--as) how each link is. Status 1 when it is not ready."""
     settings = context.settings
-    daemon = Daemon(settings.api.listen)
+    daemon = Daemon(settings.api)
     answer = daemon.ask("GET", "/ready")
     if not isinstance(answer.get("ready"), bool):
         raise CommandError(f"what answers on {settings.api.listen} is not Labora's daemon")

@@ -196,7 +196,7 @@ def _held(context: Context, endpoint: Address | SerialPort, error: LinkError) ->
         return error
     name = _place_name(endpoint)
     ours = [link.id for link in settings.links if _place_name(link.transport.endpoint) == name]
-    if not ours or not daemon_answers(settings.api.listen):
+    if not ours or not daemon_answers(settings.api):
         return error
     return CommandError(
         f"{name} is held by the running daemon for the link {ours[0]}: stop the daemon to listen there, or see what it "

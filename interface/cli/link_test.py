@@ -174,10 +174,10 @@ def _running(settings: Settings, link: LinkSettings, organization: str | None, u
     from interface.cli.running import Daemon, known_links
 
     subject = "daemon"
-    if not daemon_answers(settings.api.listen):
+    if not daemon_answers(settings.api):
         text = f"it does not run: no Labora answers on {settings.api.listen}"
         return _Running(Check(subject, Verdict.NOT_PROVED, text), False)
-    daemon = Daemon(settings.api.listen)
+    daemon = Daemon(settings.api)
     links = known_links(daemon, settings, organization or link.organization, username)
     if links is None:
         text = f"it runs, and says of {link.id} only to a user how it is: --as USER"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from interface.cli.laboratory import CommandError, only_organization, password_of
 
 if TYPE_CHECKING:
-    from interface.settings import Address, Settings
+    from interface.settings import ApiSettings, Settings
 
 ASK_WAIT_S = 5.0
 
@@ -19,17 +19,17 @@ ASK_WAIT_S = 5.0
 class Daemon:
     """The running daemon's HTTP interface, asked on this machine. Every failure is a CommandError."""
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        # 0.0.0.0 and :: are where it listens, not where it can be asked
-        self._host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104
+    def __init__(self, api: ApiSettings) -> None:
+        self._api, self._address = api, api.listen
 
     def ask(self, method: str, path: str, token: str = "", body: object = None) -> dict[str, object]:
         """The answer's JSON object, of 2xx and of 503 (not ready)."""
+        from interface.ops.machine import to_daemon
+
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        connection = http.client.HTTPConnection(self._host, self._address.port, timeout=ASK_WAIT_S)
+        connection = to_daemon(self._api, ASK_WAIT_S)
         try:
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
             response = connection.getresponse()

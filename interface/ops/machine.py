@@ -331,14 +331,19 @@ def services(shown: Sequence[Mapping[str, str]] | None) -> list[Finding]:
 _EVERY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where it listens, not where it can be asked
 
 
+def to_daemon(api: ApiSettings, wait_s: float) -> http.client.HTTPConnection:
+    """To the daemon of this machine; nothing is opened yet."""
+    host = _EVERY.get(api.listen.host, api.listen.host)
+    if api.tls is None:
+        return http.client.HTTPConnection(host, api.listen.port, timeout=wait_s)
+    # it is ourselves that we ask, by an address that its certificate need not bear
+    context = ssl._create_unverified_context()  # noqa: S323
+    return http.client.HTTPSConnection(host, api.listen.port, timeout=wait_s, context=context)
+
+
 def daemon(api: ApiSettings) -> Finding:
     """Whether the daemon answers on this machine, and says that it is ready."""
-    subject, host = Subject("daemon", str(api.listen)), _EVERY.get(api.listen.host, api.listen.host)
-    if api.tls is None:
-        connection = http.client.HTTPConnection(host, api.listen.port, timeout=5.0)
-    else:  # it is ourselves that we ask, by an address that its certificate need not bear
-        context = ssl._create_unverified_context()  # noqa: S323
-        connection = http.client.HTTPSConnection(host, api.listen.port, timeout=5.0, context=context)
+    subject, connection = Subject("daemon", str(api.listen)), to_daemon(api, 5.0)
     try:
         connection.request("GET", "/ready")
         answer = connection.getresponse()

@@ -15,6 +15,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from interface.cli.check import daemon_answers
+from interface.cli.running import Daemon
 from interface.daemon import started
 from interface.settings import (
     Address,
@@ -146,3 +148,10 @@ def _greet(listener: socket.socket, context: ssl.SSLContext) -> None:
 async def _opened(address: Address, context: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Of TLS 1.3 who connects is told only afterwards that its certificate was refused."""
     return await asyncio.open_connection(address.host, address.port, ssl=context)
+
+
+async def test_commands_on_its_machine_find_the_daemon_by_its_api(bench: Bench) -> None:
+    """Else `labora check` takes its ports for another program's, and no release is put in its place."""
+    api = ApiSettings(bench.api, tls=ListenTls(Path("cert"), Path("key")))
+    assert await asyncio.to_thread(daemon_answers, api)
+    assert (await asyncio.to_thread(Daemon(api).ask, "GET", "/ready"))["ready"] is True
