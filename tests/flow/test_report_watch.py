@@ -45,6 +45,15 @@ async def test_a_round_makes_the_versions_and_prints_them(laboratory: Laboratory
     assert await report_watch.look(laboratory.database, laboratory.organization_id, Audience.EMR, deque()) == 0
 
 
+async def test_a_version_is_made_of_what_changed_while_the_clock_was_ahead(laboratory: Laboratory) -> None:
+    """Else none would be before that time has come, and what was shown until then stood in no version."""
+    order = await _released(laboratory)
+    async with transaction(laboratory) as connection:
+        await connection.execute("update lab.report_due set created_at = now() + interval '7 h'")
+    assert await report_watch.look(laboratory.database, laboratory.organization_id, Audience.EMR, deque()) == 2
+    assert not await due(laboratory, order)
+
+
 async def test_a_fault_with_one_order_keeps_no_other_from_its_report(
     laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
