@@ -147,6 +147,7 @@ class Links:
 
         A file that cannot be used changes nothing. Never raises: the daemon goes on with what it has.
         """
+        before = self.contexts, self._specs, dict(self._by_id)
         try:
             settings = config.load(self._settings.source)
             await self.prepare(settings)
@@ -158,6 +159,9 @@ class Links:
                       problems=problems)  # fmt: skip
             return
         except LaboraError as error:
+            # Else the worker read by what is not in force, and all of it came with the next lease that is taken.
+            self.contexts, self._specs, known = before
+            self._by_id.update(known)
             log.error("links could not be changed", action="daemon.configuration", error=error)
             return
         changes = await self.supervisor.apply(self.served(), self._settings.limits.drain_s)
