@@ -106,3 +106,13 @@ def test_a_secret_comes_from_systemd_too(tmp_path: Path) -> None:
     assert parse("", HERE, {"CREDENTIALS_DIRECTORY": str(tmp_path / "none")}).database.url == "embedded"
     (tmp_path / CREDENTIAL).write_text("mysql://someone:correct-horse@db/lab")
     assert "correct-horse" not in str(problems("", **environ))
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"postgresql://u:caf\xe9-au-lait@db/lab", None])
+def test_a_database_that_systemd_should_hand_over_is_no_other(tmp_path: Path, content: bytes | None) -> None:
+    """Half written, in another charset, not to be read: what analyzers send must not go to the one of the file."""
+    file = tmp_path / CREDENTIAL
+    file.mkdir() if content is None else file.write_bytes(content)
+    for written in ("", '[database]\nurl = "postgresql:///labora?host=/run/postgresql"'):
+        found = problems(written, CREDENTIALS_DIRECTORY=str(tmp_path))
+        assert list(found) == [CREDENTIAL] and "lait" not in str(found)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 from interface.config.alerts import read_alerts
 from interface.config.api import read_api
 from interface.config.backup import read_backup
-from interface.config.credentials import credential
+from interface.config.credentials import credential, unusable
 from interface.config.links import read_link, unique
 from interface.config.retention import read_retention
 from interface.config.roster import read_roster
@@ -145,7 +145,10 @@ def _database(table: Table | None, environ: Mapping[str, str], root: Table) -> D
         table.problem("url", "carries a password: secrets come from the environment only, set LABORA_DATABASE_URL")
     elif text := _url_problem(url):
         table.problem("url", text)
-    if named := environ.get("LABORA_DATABASE_URL") or credential(CREDENTIAL, environ):
+    named = environ.get("LABORA_DATABASE_URL")
+    if not named and (text := unusable(CREDENTIAL, environ)):  # what is in the file would be another database
+        root.problem(CREDENTIAL, f"the credential that systemd hands over {text}")
+    if named := named or credential(CREDENTIAL, environ):
         url = named
         if text := _url_problem(url):
             root.problem("LABORA_DATABASE_URL", text)
