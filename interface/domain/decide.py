@@ -33,7 +33,7 @@ from interface.domain.model import (
     ValueKind,
 )
 from interface.domain.record import record
-from interface.domain.units import bare, canonical, convert
+from interface.domain.units import Substance, bare, canonical, convert
 from interface.errors import UnknownUnit
 
 HOLD = "hold"  # the step that says what a result waits for
@@ -297,7 +297,7 @@ def _read(
     draft = _Draft(value, unit)
     if _readable(draft, test) and mapping is not None and test is not None:
         if _reported(unit, ucum, test, mapping, catalogue, draft):
-            _judged(selection, draft)
+            _judged(selection, draft, test.substance)
     return _Reading(
         value, draft.value, draft.unit, draft.low, draft.high, draft.reference, draft.critical_low, draft.critical_high,
         draft.flags, draft.display, draft.unsure, draft.critical_unsure, tuple(draft.steps), tuple(draft.holds),
@@ -418,7 +418,7 @@ def _rounded(
     return rounded
 
 
-def _judged(selection: Selection, draft: _Draft) -> None:
+def _judged(selection: Selection, draft: _Draft, substance: Substance) -> None:
     """Put the reference interval, the critical limits and the flags into the draft."""
     draft.unsure, draft.critical_unsure = selection.unsure, selection.critical_unsure
     interval, critical = selection.interval, selection.critical
@@ -427,9 +427,9 @@ def _judged(selection: Selection, draft: _Draft) -> None:
         ids = " ".join(one.id for one in selection.ambiguous)
         draft.add("interval", "several apply", holds=(HoldReason.AMBIGUOUS_INTERVAL,), intervals=ids)
     try:
-        interval = interval and _in_unit(interval, draft.unit)
-        critical = critical and _in_unit(critical, draft.unit)
-        possible = tuple([_in_unit(one, draft.unit) for one in possible])
+        interval = interval and _in_unit(interval, draft.unit, substance)
+        critical = critical and _in_unit(critical, draft.unit, substance)
+        possible = tuple([_in_unit(one, draft.unit, substance) for one in possible])
     except UnknownUnit as error:
         rows = [selection.interval, selection.critical, *selection.possible]
         ids = " ".join(dict.fromkeys(one.id for one in rows if one and one.id))
@@ -493,7 +493,7 @@ _LIMIT_DIGITS = Context(prec=6)
 
 
 @lru_cache(maxsize=4096)
-def _in_unit(interval: Interval, unit: str) -> Interval:
+def _in_unit(interval: Interval, unit: str, substance: Substance) -> Interval:
     """The interval's limits in the unit of the report. Raises UnknownUnit when they cannot be compared.
 
     Its own words are of its own unit: converted limits are told by numbers.
@@ -505,16 +505,16 @@ def _in_unit(interval: Interval, unit: str) -> Interval:
         interval,
         unit=unit,
         text="" if limited else interval.text,
-        low=_limit(interval.low, interval.unit, unit),
-        high=_limit(interval.high, interval.unit, unit),
-        critical_low=_limit(interval.critical_low, interval.unit, unit),
-        critical_high=_limit(interval.critical_high, interval.unit, unit),
+        low=_limit(interval.low, interval.unit, unit, substance),
+        high=_limit(interval.high, interval.unit, unit, substance),
+        critical_low=_limit(interval.critical_low, interval.unit, unit, substance),
+        critical_high=_limit(interval.critical_high, interval.unit, unit, substance),
     )
 
 
-def _limit(limit: Decimal | None, from_unit: str, to_unit: str) -> Decimal | None:
+def _limit(limit: Decimal | None, from_unit: str, to_unit: str, substance: Substance) -> Decimal | None:
     """Of a limit in another unit, six digits: it is shown, and was never measured more finely."""
-    return None if limit is None else _LIMIT_DIGITS.plus(convert(limit, from_unit, to_unit))
+    return None if limit is None else _LIMIT_DIGITS.plus(convert(limit, from_unit, to_unit, substance))
 
 
 def reference_text(low: Decimal | None, high: Decimal | None) -> str:

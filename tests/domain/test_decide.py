@@ -37,7 +37,7 @@ from interface.domain.model import (
     Value,
     ValueKind,
 )
-from interface.domain.units import Substance, UnitAliases
+from interface.domain.units import UNKNOWN_SUBSTANCE, Substance, UnitAliases
 from interface.settings import Unsolicited
 
 H = HoldReason
@@ -470,7 +470,7 @@ def test_an_intervals_own_words_are_never_shown_in_another_unit() -> None:
 
 def test_a_limit_in_another_unit_is_shown_as_a_person_would_write_it() -> None:
     carbon_dioxide = Interval("i", "t-pco2", "kPa", Decimal("4.6"), Decimal("6.0"))
-    shown = decide_rules._in_unit(carbon_dioxide, "mm[Hg]")
+    shown = decide_rules._in_unit(carbon_dioxide, "mm[Hg]", UNKNOWN_SUBSTANCE)
     assert (shown.low, shown.high) == (Decimal("34.5029"), Decimal("45.0038"))
 
 

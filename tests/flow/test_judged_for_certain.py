@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -46,6 +47,18 @@ async def intervals(lab: Laboratory, code: str, *rows: dict[str, object]) -> Non
 async def of_unknown_collection(lab: Laboratory, born: date, at: datetime) -> None:
     await lab.order("S-1", "K", at=at, birth_date=born)
     await lab.owner.execute("update lab.specimen set collected_at = null")
+
+
+async def test_limits_in_amount_judge_a_result_in_mass_of_a_substance_that_is_known(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.owner.execute("update lab.test set molar_mass = 113.12 where code = 'CREA'")
+        await intervals(lab, "CREA", {"low": 50, "high": 100, "critical_high": 600})
+        await lab.owner.execute("update lab.reference_interval set unit = 'umol/L' where critical_high = 600")
+        await put_in_force(lab)
+        await lab.order("S-1", "CREA")
+        found = await measured(lab, "CREA", "9.0")  # 796 umol/L
+        assert (found.flags, HoldReason.UNKNOWN_UNIT in found.held, await tasks(lab)) == (("HH",), False, 1)
+        assert (found.low, found.high) == (Decimal("0.5656"), Decimal("1.1312"))
 
 
 async def tasks(lab: Laboratory) -> int:
