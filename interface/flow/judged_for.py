@@ -1,5 +1,6 @@
 """Whether a result is judged otherwise now than it was, because something else is known of its patient, specimen or
-order: a sex that was put right, a time of collection that was added, a pregnancy. And whether a calculated result is
+order: a sex that was put right, a time of collection that was added, a pregnancy. Or because limits of its test were
+found to be wrong: one that was typed for another makes a critical value ordinary. And whether a calculated result is
 still made of what it was calculated from, and that is released: quality control speaks of what was measured alone, and
 a look-back list names what is calculated of it because that is on the list.
 
@@ -73,7 +74,7 @@ async def _against(connection: Connection, row: ResultRow) -> tuple[str, list[st
             anew = await recalculation.helps(connection, row.organization_id, at, row.specimen_id, row.id)
             return f"{text}; {'`labora result recalculate` calculates it anew' if anew else _without(row)}", unreleased
         unreleased = [code for code in inputs if code in siblings and siblings[code].status not in RELEASED]
-    if not judged.changed or judged.unit != test.unit:
+    if not (judged.changed or judged.limits) or judged.unit != test.unit:
         return "", unreleased
     now = decide_value(test, judged.value, judged.unit, specimen, None, context, _ONLY_TO_COMPARE, judged.method)
     limits, flags = (now.low, now.high, now.reference), _OF_LIMITS.intersection(now.flags)
@@ -81,7 +82,8 @@ async def _against(connection: Connection, row: ResultRow) -> tuple[str, list[st
         return "", unreleased
     was, becomes = _words(judged.reference, judged.flags & _OF_LIMITS), _words(now.reference, flags)
     anew = not judged.steps or await recalculation.helps(connection, row.organization_id, at, row.specimen_id, row.id)
-    text = f"its patient, specimen or order was changed since it was judged: {was} then, {becomes} now"
+    what = "its patient, specimen or order was" if judged.changed else "the limits of its test were"
+    text = f"{what} changed since it was judged: {was} then, {becomes} now"
     return f"{text}; {_judging(row, calculated=bool(judged.steps), anew=anew)}", unreleased
 
 

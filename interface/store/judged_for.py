@@ -32,14 +32,15 @@ class JudgedVersion:
     method: str
     received_at: datetime
     changed: bool  # its patient, specimen or order may be another since
+    limits: bool  # an interval of its test is, or was about to be as it was judged
     steps: tuple[Step, ...]  # of a calculated result
 
 
 # A patient's record changes with its merges too. An order does with all that becomes of it: of what it says of the
-# patient intervals ask for a pregnancy.
+# patient intervals ask for a pregnancy. When an interval began or ended by a person's word, the audit knows.
 _CHANGED = f"""
 SELECT v.kind, v.comparator, v.value, v.unit, v.low, v.high, v.reference, v.flags, v.method,
-       coalesce(a.name, '') AS analyzer, coalesce(m.received_at, r.created_at) AS received_at, c.changed,
+       coalesce(a.name, '') AS analyzer, coalesce(m.received_at, r.created_at) AS received_at, c.changed, c.limits,
        CASE WHEN r.origin = 'calculation' THEN (
            SELECT lab.explained(d.steps) FROM lab.decision d WHERE d.result_version_id = v.id) END AS explained
 FROM lab.result r
@@ -53,21 +54,25 @@ LEFT JOIN lab.message m ON m.id = v.message_id
 CROSS JOIN LATERAL (SELECT
     v.created_at <= greatest(s.updated_at, p.updated_at, w.updated_at)
     OR (v.created_at <= o.updated_at AND EXISTS (
-        SELECT FROM lab.reference_interval i WHERE i.test_id = r.test_id AND i.pregnant IS NOT NULL)) AS changed) c
-WHERE r.id = $1 AND (c.changed OR r.origin = 'calculation')
+        SELECT FROM lab.reference_interval i WHERE i.test_id = r.test_id AND i.pregnant IS NOT NULL)) AS changed,
+    EXISTS (SELECT FROM lab.reference_interval i JOIN lab.audit_event e
+            ON e.organization_id = i.organization_id AND e.entity_id = i.id
+               AND e.at > v.created_at - interval '1 minute' WHERE i.test_id = r.test_id) AS limits) c
+WHERE r.id = $1 AND (c.changed OR c.limits OR r.origin = 'calculation')
   AND NOT EXISTS (SELECT FROM lab.order_item c WHERE c.id = r.order_item_id AND c.status = 'cancelled')
 """  # noqa: S608 - a constant
 
 
 async def changed_since(connection: Connection, result_id: UUID, version_id: UUID) -> JudgedVersion | None:
-    """The version, where its specimen, order or patient may be another since it was made, or where it is calculated."""
+    """The version, where its specimen, order or patient may be another since it was made, or its limits, or where it is
+    calculated."""
     row = await connection.fetchrow(_CHANGED, result_id, version_id)
     if row is None:
         return None
     return JudgedVersion(
         value_of(row), row["unit"], row["low"], row["high"], row["reference"], frozenset(row["flags"]),
         row["analyzer"], row["method"], row["received_at"], row["changed"],
-        read_steps(row["explained"] or "[]"),
+        row["limits"], read_steps(row["explained"] or "[]"),
     )  # fmt: skip
 
 

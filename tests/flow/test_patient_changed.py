@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 
@@ -10,7 +12,8 @@ from interface.domain.model import Interval, IntervalUse, ResultStatus, Sex
 from interface.domain.review import ReviewError
 from interface.domain.views import ResultView
 from interface.flow import review
-from interface.flow.catalogue import add_interval
+from interface.flow.catalogue import _interval as interval_of
+from interface.flow.catalogue import add_interval, change_interval, end_interval
 from interface.flow.correction import NewValue
 from interface.flow.people import PatientChange, update_patient
 from interface.flow.replay import Replayed, replay
@@ -72,6 +75,50 @@ async def test_nothing_is_released_with_the_limits_of_whom_it_is_not_of(database
                 await review.correct(connection, lab.director, result.id, NewValue("1.20"), "for a man")
         released = await lab.release(result.id)
         assert (released.status, released.flags, released.high) == (FINAL, ("N",), Decimal("1.3"))
+
+
+async def test_nothing_is_released_with_limits_that_were_found_to_be_wrong(database_url: str) -> None:
+    """A critical limit of 40 was typed for one of 4.0, while a result waited: who releases it is told."""
+    limits = Interval("", "", "mg/dL", Decimal("0.6"), Decimal("1.1"), critical_high=Decimal(40), source="a book")
+    async with laboratory(database_url) as lab:
+        await lab.owner.execute("delete from lab.reference_interval where unit = 'mg/dL'")
+        async with lab.database.transaction(lab.organization_id) as connection:
+            wrong = await add_interval(connection, lab.director, "CREA", limits, "of the book")
+        await lab.order("S1", "CREA")
+        await lab.send(sent("S1", {"CREA": "5.00"}))
+        await lab.settle()
+        [result] = await lab.results()
+        assert (result.status, result.flags) == (PRELIMINARY, ("H",))
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await end_interval(connection, lab.director, UUID(wrong.interval.id), "typed wrong", never=True)
+        with pytest.raises(ReviewError, match=r"H \(0\.6 - 1\.1\) then, \(no interval\) now"):
+            await lab.release(result.id)
+        right = replace(limits, critical_high=Decimal("4.0"))
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await add_interval(connection, lab.director, "CREA", right, "as the book has it")
+        with pytest.raises(ReviewError, match=r"H \(0\.6 - 1\.1\) then, HH \(0\.6 - 1\.1\) now; replay its message"):
+            await lab.release(result.id)
+        assert await lab.owner.fetchval("select count(*) from lab.critical_notification") == 0
+        await replayed(lab, result)
+        assert (await lab.release(result.id)).flags == ("HH",)
+        assert await lab.owner.fetchval("select count(*) from lab.critical_notification") == 1
+
+
+async def test_limits_for_specimens_from_now_on_keep_nobody_from_releasing_what_was_taken_before(
+    database_url: str,
+) -> None:
+    async with laboratory(database_url) as lab:
+        result = await creatinine(lab)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            known = await connection.fetch(
+                "select i.id from lab.reference_interval i join lab.test t on t.id = i.test_id where t.code = 'CREA'"
+            )
+            for row in known:
+                new = Interval("", "", "mg/dL", Decimal("0.5"), Decimal("1.0"), source="a new reagent")
+                of = (await interval_of(connection, row["id"])).interval
+                new = replace(of, low=new.low, high=new.high, source=new.source)
+                await change_interval(connection, lab.director, row["id"], new, "another reagent")
+        assert (await lab.release(result.id)).high == Decimal("1.1")
 
 
 async def test_what_changes_nothing_about_a_result_keeps_nobody_from_releasing_it(database_url: str) -> None:
