@@ -180,7 +180,7 @@ def _after(case: Case, known: KnownResult, inputs: Iterable[KnownResult]) -> Non
     if HoldReason.SAID_ANEW in known.held:
         text = "it was calculated anew before, and no person has decided since"
     elif another and not asked and not CRITICAL.isdisjoint(known.flags):
-        text = "it was critical before, and nobody asked for another value of what it is calculated from"
+        text = "it was critical before, and what it is calculated from says something else"
     else:
         return
     case.hold(HoldReason.SAID_ANEW, Step("review", "hold", text, inputs={"version": str(known.version)}))
