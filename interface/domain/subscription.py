@@ -10,6 +10,7 @@ MOST_ATTEMPTS: Final = 20  # at one message, over ten hours; then a person must 
 MOST_REFUSALS: Final = 3  # of one message for what it says; then it is a letter, and the next is sent
 LONGEST_WAIT_S: Final = 3600.0
 MOST_OF_A_CLIENT: Final = 50
+SWITCHED_OFF: Final = "switched off by "  # begins the error of one that somebody wants off
 JSON: Final = "application/fhir+json"
 PAYLOADS: Final = ("", JSON)
 MOST_HEADERS, MOST_HEADER_CHARACTERS = 10, 4000

@@ -31,7 +31,7 @@ from interface.domain.subscription import (
     wait_s,
 )
 from interface.domain.views import Actor, ActorKind
-from interface.errors import DeliveryError, DeliveryRejected, DeliveryTransient, StoreError
+from interface.errors import ApiError, DeliveryError, DeliveryRejected, DeliveryTransient, StoreError
 from interface.flow import alerting
 from interface.flow.feed import Feed
 from interface.flow.hooks import Hooks, Sender
@@ -157,7 +157,12 @@ class SubscriptionSender:
             return False
         except _Lost:
             return False
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception) and not isinstance(error, StoreError):
+                # A fault of ours with one: EMR and people are told that it waits, and it is not tried at once.
+                log.error("subscription failed", action="subscription.failed", subscription=str(id), exc_info=error)
+                await self._failed(turn, DeliveryTransient(_inside(error, id)))
+                return False
             await asyncio.shield(self._release(organization_id, id))
             raise
         await self._release(organization_id, id)
@@ -327,6 +332,12 @@ def _over(view: SubscriptionView, narrowed: tuple[Parameters, ...], now: datetim
     if not narrowed:
         return f"its client may not read {view.resource} any more"
     return ""
+
+
+def _inside(error: Exception, id: UUID) -> str:
+    if isinstance(error, ApiError):  # of criteria that an earlier program took
+        return f"its criteria cannot be searched by: {error}"
+    return f"something went wrong inside; the log has it as {id}"
 
 
 def _headers(view: SubscriptionView) -> dict[str, str]:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from uuid import UUID
 
 from interface.domain.permissions import Permission, granted, parse_scopes, restrictions
-from interface.domain.subscription import MOST_HEADERS, MOST_OF_A_CLIENT, PAYLOADS, Status, read_header
+from interface.domain.subscription import MOST_HEADERS, MOST_OF_A_CLIENT, PAYLOADS, SWITCHED_OFF, Status, read_header
 from interface.domain.views import Actor, ActorKind
 from interface.errors import ApiError, Issue
 from interface.flow import actors
@@ -27,7 +27,7 @@ from interface.store.subscriptions import LetterView, NewSubscription, Subscript
 Parameters = tuple[tuple[str, str], ...]
 MOST_CRITERIA_CHARACTERS, MOST_FIELDS = 2000, 50
 HIDDEN = "***"
-BY_LABORATORY = "switched off by the laboratory: "  # begins the error of one that only a person turns on again
+BY_LABORATORY = f"{SWITCHED_OFF}the laboratory: "  # begins the error of one that only a person turns on again
 
 
 class Found(Protocol):
@@ -131,7 +131,7 @@ async def update(
     if before.status is Status.OFF and before.error.startswith(BY_LABORATORY):
         raise ApiError(409, "conflict", f"{before.error}; the laboratory resumes it")
     if asked.status == "off":
-        await rows.set_status(connection, id, Status.OFF, "switched off by its client")
+        await rows.set_status(connection, id, Status.OFF, f"{SWITCHED_OFF}its client")
         await audit.record(connection, actor, "off", "subscription", id)
         return await own(connection, actor, id)
     # What a reader is not shown it cannot send back: a header without its value stays as it is, for the same endpoint.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from interface.domain.subscription import SWITCHED_OFF
 from interface.store.db import Connection
 from interface.store.ids import instant_of
 
@@ -82,15 +83,16 @@ async def untold_criticals(connection: Connection, limit: int = 500) -> list[Unt
 
 
 async def deliveries(connection: Connection, least_attempts: int) -> dict[UUID, str]:
-    """Subscriptions that are not told, though no person switched them off, or whose endpoint refused something: why."""
+    """Subscriptions that are not told, though nobody switched them off, or whose endpoint refused something: why."""
     rows = await connection.fetch(
         """select s.id, s.error from lab.subscription s
             where s.ended_at is null and (
-                (s.status = 'error' and s.attempts >= $1) or (s.status = 'off' and s.error <> '')
+                (s.status = 'error' and s.attempts >= $1)
+                or (s.status = 'off' and s.error <> '' and not starts_with(s.error, $2))
                 or exists (select from lab.subscription_letter l where l.subscription_id = s.id and l.sent_at is null))
             order by s.id limit 500""",
-        least_attempts,
-    )
+        least_attempts, SWITCHED_OFF,
+    )  # fmt: skip
     return {row["id"]: row["error"] for row in rows}
 
 

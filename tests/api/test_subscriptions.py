@@ -13,10 +13,14 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
+from interface.api.fhir.reading import Reader
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.permissions import Role
 from interface.domain.subscription import MOST_ATTEMPTS
+from interface.ops.alert_watch import LEAST_ATTEMPTS
 from interface.store import subscriptions as rows
+from interface.store.alert_conditions import deliveries
+from interface.store.db import Connection
 from interface.store.ids import uuid7
 from tests.api.bench import Laboratory, found_laboratory
 from tests.api.hooks_use import Hooked, hooked
@@ -327,6 +331,49 @@ async def test_who_may_no_longer_read_is_told_nothing_more(emr: Hooked) -> None:
             )
             assert found is not None and (found["status"], text in found["error"]) == ("off", True)
     assert emr.receiver.got == []
+
+
+async def test_what_goes_wrong_inside_is_said_waited_out_and_told_of(
+    emr: Hooked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its EMR hears nothing more, and nobody knows."""
+    made, other = await emr.subscribe(), await emr.subscribe("Observation?status=final")
+    await emr.released("11.0", status=ResultStatus.FINAL)
+    among = Reader.among
+
+    async def fails(self: Reader, connection: Connection, type: str, ids: Any, given: Any, within: Any) -> Any:
+        if not given:
+            raise RuntimeError("a fault of ours")
+        return await among(self, connection, type, ids, given, within)
+
+    monkeypatch.setattr(Reader, "among", fails)
+    await emr.told()
+    assert (emr.receiver.values, (await emr.state(other))[0]) == (["11.0"], "active")
+    status, error = await emr.state(made)
+    assert (status, "inside" in error, "fault of ours" in error) == ("error", True, False)
+    for _ in range(5):
+        await emr.later(120)
+    async with emr.laboratory.database.organization(emr.laboratory.organization_id) as connection:
+        assert list(await deliveries(connection, LEAST_ATTEMPTS)) == [UUID(made["id"])]
+    monkeypatch.setattr(Reader, "among", among)
+    await emr.later(120)
+    assert (emr.receiver.values, await emr.state(made)) == (["11.0"] * 2, ("active", ""))
+
+
+async def test_who_switched_it_off_is_not_told_that_it_is_off(emr: Hooked) -> None:
+    theirs, ours, stopped = [await emr.subscribe() for _ in range(3)]
+    put = {**emr.wish(), "id": theirs["id"], "status": "off"}
+    assert (await emr.bench.ask("PUT", f"/fhir/Subscription/{theirs['id']}", emr.token, json=put)).status == 200
+    token = await emr.laboratory.user_token(Role.ADMINISTRATOR)
+    path = f"/api/subscriptions/{ours['id']}/off"
+    assert (await emr.bench.ask("POST", path, token, json={"reason": "a new system"})).status == 200
+    emr.receiver.answers = [503] * MOST_ATTEMPTS
+    await emr.released("11.0")
+    for _ in range(MOST_ATTEMPTS):
+        await emr.later(3601)
+    assert (await emr.state(stopped))[0] == "off"
+    async with emr.laboratory.database.organization(emr.laboratory.organization_id) as connection:
+        assert list(await deliveries(connection, LEAST_ATTEMPTS)) == [UUID(stopped["id"])]
 
 
 async def test_each_client_has_its_own_and_may_end_them(emr: Hooked) -> None:
