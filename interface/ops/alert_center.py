@@ -24,7 +24,7 @@ from interface.ops import alert_watch
 from interface.ops.alert_desk import AlertDesk
 from interface.ops.alert_sender import AlertSender
 from interface.ops.alert_teller import tell
-from interface.ops.alert_watch import LinkHeard
+from interface.ops.alert_watch import LinkHeard, Look
 from interface.ops.notices import tell_of_orders
 from interface.settings import AlertSettings, ChannelSettings
 from interface.store import alerts as store
@@ -99,20 +99,36 @@ class AlertCenter:
             stored = [] if down else await self._desk.store(connection, organization_id, now)
             if not down:
                 await alerting.settle(connection, organization_id, AlertKind.DATABASE, {})
-            await alert_watch.look(connection, organization_id, self._alerts, self._roster, links, now)
-            last = self._looked_long.get(organization_id)
-            if last is None or not last <= now < last + LONG_LOOK:  # the clock may have been put back
-                await alert_watch.look_long(connection, organization_id, self._alerts, now)
-                self._looked_long[organization_id] = now
         self._desk.forget(stored)
+        for look in alert_watch.looks(organization_id, self._alerts, self._roster, links, now):
+            await self._look(organization_id, look)
+        last = self._looked_long.get(organization_id)
+        if last is None or not last <= now < last + LONG_LOOK:  # the clock may have been put back
+            self._looked_long[organization_id] = now
+            for look in alert_watch.long_looks(self._alerts, now):
+                await self._look(organization_id, look)
         async with self._database.transaction(organization_id) as connection:
             elsewhere = self._desk.holds(organization_id)
             made = await tell(connection, organization_id, name, self._alerts, self._roster, now, elsewhere)
-            made += await tell_of_orders(connection, organization_id, name, self._alerts, self._roster, now)
             told = await store.told(connection)
         self._told[organization_id] = told
         if made:
             self._made.set()
+        async with self._database.transaction(organization_id) as connection:
+            made = await tell_of_orders(connection, organization_id, name, self._alerts, self._roster, now)
+        if made:
+            self._made.set()
+
+    async def _look(self, organization_id: UUID, look: Look) -> None:
+        """By a transaction of its own: a fault of ours in one must keep no other alert from being told."""
+        try:
+            async with self._database.transaction(organization_id) as connection:
+                for kind, found in (await look(connection)).items():
+                    await alerting.settle(connection, organization_id, kind, found)
+        except StoreError:
+            raise
+        except Exception as error:
+            log.error("alerts not looked after", action="alert.look", exc_info=error)
 
     async def _database_is(self, down: bool, now: datetime) -> None:
         """An alert while it does not serve: told directly after a while, and stored when it serves again."""

@@ -1,8 +1,8 @@
-"""Looks for what is wrong in a laboratory and settles its alerts by that: one look is one transaction."""
+"""Looks for what is wrong in a laboratory, by which its alerts are settled: one look is one transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -11,13 +11,14 @@ from interface.domain.alerts import AlertKind, Subject, threshold
 from interface.domain.facts import QcState
 from interface.domain.hours import read_hours, working_s
 from interface.domain.roster import Roster
-from interface.flow import alerting, qc_plans
+from interface.flow import qc_plans
 from interface.settings import AlertSettings, Content
 from interface.store import alert_conditions as conditions
 from interface.store import alerts as store
 from interface.store.db import Connection
 
 Found = dict[Subject, str]
+Look = Callable[[Connection], Awaitable[Mapping[AlertKind, Found]]]
 QUEUE = Subject("queue", "messages")
 QUEUE_AGE = Subject("queue", "age")
 HELD = Subject("results", "held")
@@ -36,29 +37,33 @@ class LinkHeard:
     since: datetime
 
 
-async def look(
-    connection: Connection, organization_id: UUID, alerts: AlertSettings, roster: Roster, links: Sequence[LinkHeard],
-    now: datetime,
-) -> None:  # fmt: skip
+def looks(
+    organization_id: UUID, alerts: AlertSettings, roster: Roster, links: Sequence[LinkHeard], now: datetime
+) -> tuple[Look, ...]:
     """What changes from minute to minute."""
-    for kind, found in (
-        (AlertKind.BACKLOG, await _backlog(connection, organization_id, alerts, now)),
-        (AlertKind.LINK_SILENT, await _silent(connection, roster, links, now)),
-        (AlertKind.CRITICAL_UNTOLD, await _criticals(connection, alerts)),
-        (AlertKind.DISPATCH, await _dispatch(connection)),
-        (AlertKind.DELIVERY, await _deliveries(connection)),
-    ):
-        await alerting.settle(connection, organization_id, kind, found)
+    return (
+        _of(AlertKind.BACKLOG, lambda connection: _backlog(connection, organization_id, alerts, now)),
+        _of(AlertKind.LINK_SILENT, lambda connection: _silent(connection, roster, links, now)),
+        _of(AlertKind.CRITICAL_UNTOLD, lambda connection: _criticals(connection, alerts)),
+        _of(AlertKind.DISPATCH, _dispatch),
+        _of(AlertKind.DELIVERY, _deliveries),
+    )
 
 
-async def look_long(connection: Connection, organization_id: UUID, alerts: AlertSettings, now: datetime) -> None:
+def long_looks(alerts: AlertSettings, now: datetime) -> tuple[Look, ...]:
     """What changes from hour to hour, and costs more to look at."""
-    for kind, found in (
-        (AlertKind.HELD_AGE, await _held(connection, alerts, now)),
-        (AlertKind.UNMAPPED, await _unmapped(connection, alerts, now)),
-        *(await _controls(connection, alerts, now)).items(),
-    ):
-        await alerting.settle(connection, organization_id, kind, found)
+    return (
+        _of(AlertKind.HELD_AGE, lambda connection: _held(connection, alerts, now)),
+        _of(AlertKind.UNMAPPED, lambda connection: _unmapped(connection, alerts, now)),
+        lambda connection: _controls(connection, alerts, now),
+    )
+
+
+def _of(kind: AlertKind, find: Callable[[Connection], Awaitable[Found]]) -> Look:
+    async def look(connection: Connection) -> Mapping[AlertKind, Found]:
+        return {kind: await find(connection)}
+
+    return look
 
 
 async def _backlog(connection: Connection, organization_id: UUID, alerts: AlertSettings, now: datetime) -> Found:

@@ -13,7 +13,8 @@ import pytest
 from interface.domain.alerts import AlertKind, Severity, Subject
 from interface.domain.hours import read_hours
 from interface.domain.roster import Roster
-from interface.flow import alerting
+from interface.flow import alerting, qc_plans
+from interface.ops import alert_center
 from interface.ops.alert_center import AlertCenter
 from interface.ops.alert_desk import FILE
 from interface.ops.alert_watch import LinkHeard
@@ -97,6 +98,23 @@ async def test_the_database_gone_is_told_once_and_its_return_once(center: Center
     async with center.database.transaction(center.organization.id) as connection:
         _, events = await alerting.shown(connection, user(center.organization.id), row.id)
     assert [event.what for event in events].count("told") == 4, "mail and SMS; the recovery goes to whom the entry went"
+
+
+@pytest.mark.parametrize("broken", ["controls", "order"])
+async def test_a_fault_of_ours_keeps_no_other_alert_from_being_told(
+    center: Center, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    if broken == "controls":
+        monkeypatch.setattr(qc_plans, "status", fails)
+    else:
+        monkeypatch.setattr(alert_center, "tell_of_orders", fails)
+    async with center.database.transaction(center.organization.id) as connection:
+        await alerting.enter(connection, center.organization.id, AlertKind.DISK, DISK)
+    told = [title for _ in range(3) for title in await center.round(61)]
+    assert told == ["URGENT: Disk space is short: /var/lib"]
 
 
 async def test_twenty_outages_are_twenty_alerts_each_told_once(center: Center) -> None:
