@@ -85,7 +85,8 @@ class Book:
         intervals = self._catalogue.intervals.get(test.id, ())
         if not intervals:
             return NO_LIMITS
-        found = [select(intervals, subject, method=method, analyzer=self.analyzer) for subject in subjects]
+        alike = {self._marks.band(subject): subject for subject in subjects}.values()
+        found = [select(intervals, subject, method=method, analyzer=self.analyzer) for subject in alike]
         chosen = found[0]
         if not all(one == chosen for one in found):
             chosen = together(found)
@@ -119,7 +120,10 @@ class _Marks:
         for one in intervals:
             days.update((one.age_low_d, one.age_low_d if one.age_high_d is None else one.age_high_d))
             days.update(day for day in possible_days(one) if day is not None)
-            hours.update(mark for mark in (one.age_low_h, one.age_high_h) if mark is not None)
+            for mark in (one.age_low_h, one.age_high_h):
+                if mark is not None:
+                    hours.add(mark)
+                    days.update((mark // 24, -(-mark // 24) + 1))  # of these days it may be that hour, or is past it
             times.update(mark for mark in (one.valid_from, one.valid_to) if mark is not None)
         self._days, self._hours, self._times = sorted(days), sorted(hours), sorted(times)
 

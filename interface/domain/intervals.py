@@ -56,11 +56,12 @@ def select(intervals: Iterable[Interval], subject: Subject, *, method: str = "",
         for one in (() if all(known) else others)
         if _may_apply(one, subject, method, analyzer)
     ]
-    critical_unsure = not known[1] and (bool(possible) or any(critical for _, critical in unsure))
-    if critical_unsure and not possible:
+    others_may = not known[1] and any(critical or possible for _, critical in unsure)
+    if others_may:
         anybody = _of_anybody(rows, subject, method, analyzer)
         if any(map(has_critical, anybody)):
             limits, possible = None, anybody
+    critical_unsure = not known[1] and (bool(possible) or others_may)
     return Selection(
         None if ambiguous else chosen, ambiguous, limits,
         bool(ambiguous) or (not known[0] and any(reference for reference, _ in unsure)), critical_unsure, possible,
