@@ -97,7 +97,11 @@ async def place(connection: Connection, batch: Batch, asked: Placing) -> Placed:
     if problems or not asked.placer.number:
         raise OrderError(problems or ["the order has no placer number"])
     found: list[UUID] = []
+    before: set[UUID] = set()
     for tube in asked.tubes or (_ANY_TUBE,):
+        if tube.specimen.barcode:
+            there = await rows.open_tubes(connection, tube.specimen.barcode)
+            before |= await rows.nobodys(connection, [one.id for one in there], tests[0])
         specimen_id, order_id = await _tube(connection, batch, asked, tube, tests[0])
         found += (await _ordered(connection, batch.actor, order_id, specimen_id, asked.tests, tests[0])).values()
         await _step(connection, batch.actor, specimen_id, tube)
@@ -106,7 +110,7 @@ async def place(connection: Connection, batch: Batch, asked: Placing) -> Placed:
         connection, batch.actor.organization_id, asked.placer, order_id, filler, group=asked.group,
         content=asked.content, link_id=batch.link_id,
     )  # fmt: skip
-    await rows.stand_for(connection, batch.actor.organization_id, placed_id, found)
+    await rows.stand_for(connection, batch.actor.organization_id, placed_id, found, before)
     detail = {"placer": asked.placer.number, "filler": filler, "tests": " ".join(asked.tests)}
     await audit.record(connection, batch.actor, "place", "order", order_id, detail)
     return Placed(placed_id, asked.placer, asked.group, order_id, filler, asked.content, asked.content, None)
@@ -362,9 +366,10 @@ async def _retest(
     gone = [item for item in items if item.test_id not in tests[0] and item.status not in CLOSED_ITEM]
     of = {item.specimen_id: item.order_id for item in items}
     found: list[UUID] = []
+    before = await rows.nobodys(connection, on, tests[0])
     for specimen_id in on:
         found += (await _ordered(connection, batch.actor, of[specimen_id], specimen_id, asked.tests, tests[0])).values()
-    await rows.stand_for(connection, batch.actor.organization_id, known.id, found)
+    await rows.stand_for(connection, batch.actor.organization_id, known.id, found, before)
     await _off(connection, batch.actor, gone, "changed by who ordered it")
     await rows.drop(connection, known.id, [item.id for item in gone])
     tubes = [tube for tube in asked.tubes if tube != _ANY_TUBE]

@@ -6,7 +6,7 @@ in `flow.placing`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -43,8 +43,8 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class PlacedItem:
-    """An item that a number stands for. `shared`: another number that has not ended stands for it as well. `order_id`:
-    not the number's own where it was added to a tube of another order."""
+    """An item that a number stands for. `shared`: another number that has not ended stands for it as well, or somebody
+    had ordered it without one. `order_id`: not the number's own where it was added to a tube of another order."""
 
     id: UUID
     order_id: UUID
@@ -135,16 +135,39 @@ async def insert(
     return placed_id
 
 
-async def stand_for(connection: Connection, organization_id: UUID, placed_id: UUID, item_ids: Iterable[UUID]) -> None:
-    """The number stands for these items too."""
+async def stand_for(
+    connection: Connection,
+    organization_id: UUID,
+    placed_id: UUID,
+    item_ids: Iterable[UUID],
+    before: Collection[UUID] = (),
+) -> None:
+    """The number stands for these items too. `before`: those that somebody had ordered without a number."""
     await connection.execute(
-        "insert into lab.placer_item (organization_id, placer_order_id, order_item_id)"
-        " select $1, $2, unnest($3::uuid[])"
+        "insert into lab.placer_item (organization_id, placer_order_id, order_item_id, ordered_before)"
+        " select $1, $2, id, id = any($4::uuid[]) from unnest($3::uuid[]) as i (id)"
         " on conflict (placer_order_id, order_item_id) do update set dropped_at = null",
         organization_id,
         placed_id,
         list(item_ids),
+        list(before),
     )
+
+
+async def nobodys(connection: Connection, specimen_ids: Iterable[UUID], test_ids: Iterable[UUID]) -> frozenset[UUID]:
+    """The items of these tests on the specimens that wait or are done, and for which no number ever stood: a member of
+    staff has ordered them, or a rule."""
+    rows = await connection.fetch(
+        """
+        select i.id from lab.order_item i
+        where i.specimen_id = any($1::uuid[]) and i.test_id = any($2::uuid[])
+          and i.status not in ('cancelled', 'rejected')
+          and not exists (select from lab.placer_item p where p.order_item_id = i.id)
+        """,
+        list(specimen_ids),
+        list(test_ids),
+    )
+    return frozenset(row["id"] for row in rows)
 
 
 async def stand_for_order(connection: Connection, organization_id: UUID, placed_id: UUID, order_id: UUID) -> None:
@@ -157,8 +180,8 @@ async def stand_again(connection: Connection, specimen_id: UUID, item_ids: Seque
     """The numbers that stand for these items stand for those of the same tests on a specimen in place of theirs too."""
     await connection.execute(
         """
-        insert into lab.placer_item (organization_id, placer_order_id, order_item_id)
-        select own.organization_id, own.placer_order_id, new.id
+        insert into lab.placer_item (organization_id, placer_order_id, order_item_id, ordered_before)
+        select own.organization_id, own.placer_order_id, new.id, own.ordered_before
         from lab.placer_item own join lab.placer_order p on p.id = own.placer_order_id
         join lab.order_item old on old.id = own.order_item_id
         join lab.order_item new on new.specimen_id = $1 and new.test_id = old.test_id
@@ -225,8 +248,8 @@ async def items(connection: Connection, placed_id: UUID) -> list[PlacedItem]:
         """
         select i.id, i.order_id, i.specimen_id, i.test_id, t.code as test_code, i.status, exists (
             select from lab.placer_item other join lab.placer_order p on p.id = other.placer_order_id
-            where other.order_item_id = i.id and other.placer_order_id <> $1 and other.dropped_at is null
-              and p.ended_at is null) as shared
+            where other.order_item_id = i.id and (other.ordered_before or other.placer_order_id <> $1
+              and other.dropped_at is null and p.ended_at is null)) as shared
         from lab.placer_item own join lab.order_item i on i.id = own.order_item_id join lab.test t on t.id = i.test_id
         where own.placer_order_id = $1 and own.dropped_at is null order by i.id for update of i
         """,
@@ -236,12 +259,14 @@ async def items(connection: Connection, placed_id: UUID) -> list[PlacedItem]:
 
 
 async def asked_twice(connection: Connection, item_ids: Iterable[UUID]) -> frozenset[UUID]:
-    """Those of the items that more than one placer's number stands for, of numbers that have not ended."""
+    """Those of the items that more than one placer's number stands for, of numbers that have not ended; or one, where
+    somebody had ordered it without a number."""
     rows = await connection.fetch(
         """
         select own.order_item_id as id from lab.placer_item own join lab.placer_order p on p.id = own.placer_order_id
         where own.order_item_id = any($1::uuid[]) and own.dropped_at is null and p.ended_at is null
-        group by own.order_item_id having count(*) > 1
+        group by own.order_item_id having count(*) > 1 or exists (
+            select from lab.placer_item b where b.order_item_id = own.order_item_id and b.ordered_before)
         """,
         list(item_ids),
     )

@@ -401,6 +401,7 @@ placer_order = Table(  # what a placer calls one service of an order; the same n
 placer_item = Table(  # the items that a placer's number stands for; two may ask for the same test of one specimen
     "placer_item", metadata, tenant(), ref("placer_order_id", "placer_order", key=True),
     ref("order_item_id", "order_item", key=True), at("dropped_at"), Index(None, "order_item_id"),
+    flag("ordered_before", False),  # by somebody without a number
 )  # fmt: skip
 worksheet = Table(
     "worksheet", metadata, key(), tenant(), Column("number", Text, nullable=False),

@@ -61,6 +61,25 @@ async def test_what_is_to_be_collected_again_is_still_the_numbers(his: Hospital)
     assert "requested" not in {one[1] for each in await his.tests() for one in each}
 
 
+async def test_what_somebody_has_ordered_without_a_number_is_not_cancelled_with_one(his: Hospital) -> None:
+    """A doctor asked for it by telephone, entered it as well, and took that back: it was cancelled for both."""
+    await his.oml(*order("1", "NA", barcode="B-1"))
+    [made] = await his.orders()
+    async with his.lab.database.transaction(his.lab.organization_id) as connection:
+        tube = made.items[0].specimen_id
+        await order_changes.add(connection, his.lab.director, made.id, ("K", "GLU"), specimen_id=tube)
+    await his.oml(*order("2", "K", barcode="B-1"), *order("3", "K", barcode="B-1"))
+    assert (await his.oml(*order("3", control="CA"), *order("2", control="CA"))).controls == ["CR", "CR"]
+    assert (await his.oml(*order("1", "GLU", control="XO", spm=""))).controls == ["XR"]
+    assert (await his.oml(*order("1", "CL", control="XO", spm=""))).controls == ["XR"]
+    assert [each[:2] for each in (await his.tests())[0]] == [
+        ("NA", "cancelled"), ("K", "requested"), ("GLU", "requested"), ("CL", "requested"),
+    ]  # fmt: skip
+    async with his.lab.database.transaction(his.lab.organization_id) as connection:
+        await order_changes.cancel(connection, his.lab.director, made.id, "as they say")
+    assert {each[1] for each in (await his.tests())[0]} == {"cancelled"}, "a member of staff says for all"
+
+
 async def test_a_barcode_that_is_used_again_is_not_the_tube_of_before(his: Hospital) -> None:
     """Nobody had closed that one: its old result was the answer to what was ordered now, and nothing was measured."""
 
