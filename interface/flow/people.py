@@ -298,6 +298,11 @@ async def find_patient(connection: Connection, patient: NewPatient) -> UUID | No
     return survivor
 
 
+# HL7 table 0203, of numbers that a person has one of at a time: at a facility, of the state; "": nobody says. Others
+# come anew with each visit or insurance, such as VN, AN, MB.
+_OF_A_PERSON = frozenset({"", "MR", "PI", "PT", "SS", "NI"})
+
+
 async def sure_of(
     connection: Connection, survivor: UUID, said: NewPatient, also: Iterable[IdentifierView] = ()
 ) -> None:
@@ -312,7 +317,7 @@ async def sure_of(
     carried = (await people.identifiers(connection, [survivor])).get(survivor, ())
     numbers = [*said.identifiers, *also]
     told = {(one.authority, one.value) for one in numbers}
-    for one in said.identifiers:
+    for one in (one for one in said.identifiers if one.type in _OF_A_PERSON):
         same = [each for each in carried if each.authority == one.authority]
         same = [each for each in same if not (each.type and one.type) or each.type == one.type]
         if same and not any((each.authority, each.value) in told for each in same):
