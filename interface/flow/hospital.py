@@ -87,7 +87,7 @@ async def patients(request: Request) -> Reply:
     if not any(not fault.warning for fault in faults) and said.event is not Event.NOTHING:
         try:
             async with request.connection.transaction():
-                faults += await hospital_patients.take(request.connection, link.actor, said)
+                faults += await hospital_patients.take(request.connection, link.actor, said, request.message_id)
         except (OrderError, ApiError) as error:
             faults.append(Fault(said.patients[0].person.location, _code_of(error), str(error)))
     code = AckCode.AE if any(not fault.warning for fault in faults) else AckCode.AA

@@ -28,14 +28,14 @@ from interface.flow.people import (
     update_patient,
 )
 from interface.flow.problems import OrderError
-from interface.store import lab, lab_changes, people
+from interface.store import lab, lab_changes, people, placing
 from interface.store.db import Connection
 from interface.store.people import PatientRow
 
-UNKNOWN_KEY = 204  # HL7 table 0357
+UNKNOWN_KEY, APPLICATION = 204, 207  # HL7 table 0357
 
 
-async def take(connection: Connection, actor: Actor, said: PatientMessage) -> list[Fault]:
+async def take(connection: Connection, actor: Actor, said: PatientMessage, message_id: UUID) -> list[Fault]:
     """ADT: what is to be told with a positive answer. Raises OrderError, ApiError: nothing of it is done."""
     await lab_changes.lock_orders(connection, actor.organization_id)  # two at once must not make a patient twice
     merged = said.event is Event.MERGED
@@ -47,7 +47,7 @@ async def take(connection: Connection, actor: Actor, said: PatientMessage) -> li
     warnings: list[Fault] = []
     for one in said.patients:
         if merged:
-            warnings += await _merge(connection, actor, one)
+            warnings += await _merge(connection, actor, one, message_id)
         else:
             warnings += (await _said(connection, actor, one.person))[1]
     return warnings
@@ -157,9 +157,10 @@ def _change(person: Person, row: PatientRow) -> PatientChange:
 # ---- merges ----------------------------------------------------------------------------------------------------------
 
 
-async def _merge(connection: Connection, actor: Actor, one: PatientEvent) -> list[Fault]:
+async def _merge(connection: Connection, actor: Actor, one: PatientEvent, message_id: UUID) -> list[Fault]:
     """The prior number is the person's of PID from now on. A prior that nobody knows becomes a record of its own that
-    is merged as well: a later message under that number finds the survivor, and the merge can be taken back."""
+    is merged as well: a later message under that number finds the survivor, and the merge can be taken back. Once a
+    person has done so a resend does not undo that."""
     if {(each.authority, each.value) for each in one.prior} & {
         (each.authority, each.value) for each in one.person.identifiers
     }:
@@ -170,6 +171,10 @@ async def _merge(connection: Connection, actor: Actor, one: PatientEvent) -> lis
         prior = await insert_patient(connection, actor, NewPatient(one.prior))
         text = "nobody knew the prior number; it leads to the survivor from now on"
         warnings.append(Fault(one.prior_location, UNKNOWN_KEY, text, warning=True))
+    if prior != survivor and await people.was_unmerged(connection, prior, survivor):
+        if await placing.said_before(connection, message_id):
+            text = "the merge was taken back in the laboratory since; said anew, by another message, it is made again"
+            return [*warnings, Fault(one.prior_location, APPLICATION, text, warning=True)]
     if prior != survivor:
         await merge(connection, actor, prior, survivor, "merged by the hospital", accept_differences=True)
     return warnings

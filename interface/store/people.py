@@ -273,6 +273,16 @@ async def edges(connection: Connection, patient_ids: Iterable[UUID]) -> list[Edg
     return [Edge(*row) for row in rows]
 
 
+async def was_unmerged(connection: Connection, prior: UUID, survivor: UUID) -> bool:
+    """Whether the one was merged into the other, and that was taken back."""
+    taken_back: bool = await connection.fetchval(
+        "select exists (select from lab.patient_merge e join lab.patient_merge u on u.undoes_id = e.id"
+        " where e.prior_id = $1 and e.survivor_id = $2)",
+        prior, survivor,
+    )  # fmt: skip
+    return taken_back
+
+
 async def write_merge(
     connection: Connection, actor: Actor, prior: UUID, survivor: UUID, reason: str, undoes: UUID | None = None
 ) -> UUID:

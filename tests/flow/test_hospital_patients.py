@@ -177,6 +177,24 @@ async def test_a_merge_leads_every_later_message_to_the_survivor_and_can_be_take
     assert (apart.code, apart.controls) == ("AE", ["UA"]), "the tube is another's again"
 
 
+async def test_a_merge_that_was_taken_back_is_not_made_again_by_a_resend(his: Hospital) -> None:
+    """A person had seen that they are two; an interface engine that says its day again made them one once more."""
+    for number in ("P-1", "P-2"):
+        await his.adt("A01", pid(number))
+    block = message("ADT^A40^ADT_A39", "EVN||20260105080000", pid("P-1"), "MRG|P-2^^^HOSP^MR")
+    assert (await his.send(block)).errors == []
+    first, second = await known(his)
+    director = Actor(ActorKind.USER, uuid7(), "director", his.lab.organization_id, permissions({"laboratory_director"}))
+    async with his.lab.database.transaction(his.lab.organization_id) as connection:
+        await people.unmerge(connection, director, second.id, "two persons after all")
+    again = await his.send(block)
+    assert (again.code, again.errors) == ("AA", [("MRG^1^1", "207", "W")])
+    assert "taken back" in again.words[0]
+    assert [one.merged_into for one in await known(his)] == [None, None]
+    assert (await merge(his, "P-1", "P-2")).errors == [], "the hospital says it anew"
+    assert [one.merged_into for one in await known(his)] == [None, first.id]
+
+
 async def test_numbers_that_nobody_knows_are_merged_all_the_same(his: Hospital) -> None:
     said = await merge(his, "P-NEW", "P-NEVER")
     assert (said.code, said.errors) == ("AA", [("MRG^1^1", "204", "W")])
