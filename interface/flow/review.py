@@ -53,7 +53,7 @@ from interface.flow import consequences, criticals, follow_ups, judged_for, qc_g
 from interface.flow.actors import may
 from interface.flow.coded_comments import coded_comments
 from interface.flow.correction import NewValue, columns, decided, shown
-from interface.store import audit, lab, lab_changes
+from interface.store import audit, lab, lab_changes, specimens
 from interface.store import review as rows
 from interface.store.criticals import Judged
 from interface.store.db import Connection
@@ -420,6 +420,7 @@ async def retract(
     if not await rows.released_runs(connection, row.order_item_id, row.id):
         with suppress(IllegalStep):  # it was cancelled since: that is no reason to leave a wrong result standing
             await lab_changes.step_item(connection, row, ItemStatus.IN_PROGRESS, comment)
+            await specimens.reject_on_unfit(connection, row.order_item_id, comment)
     await lab_changes.owe(connection, actor.organization_id, row.id, number)
     return await _done(connection, actor, [result_id], follow)
 

@@ -174,6 +174,10 @@ async def reject(
     unfit = [one, *(child for child in family if child.id != one.id and child.state in MEASURED)]
     items = await specimens.lock_items(connection, specimen_ids=[each.id for each in unfit])
     gone = [item for item in items if item.status in OPEN_ITEM or item.status is ItemStatus.COMPLETED]
+    stays = await specimens.answered_elsewhere(connection, [item.id for item in gone], [each.id for each in unfit])
+    for item_id, on in stays.items():  # it was measured on a tube that is fit
+        await specimens.move_items(connection, [item_id], on)
+    gone = [item for item in gone if item.id not in stays]
     for item in gone:
         item_step(item.status, ItemStatus.REJECTED)
     said = f"{_words(code)}: {text.strip()}" if text.strip() else _words(code)

@@ -237,6 +237,17 @@ async def touch_orders(connection: Connection, order_ids: Iterable[UUID]) -> Non
     )
 
 
+async def reject_on_unfit(connection: Connection, item_id: UUID | None, reason: str) -> None:
+    """An item that waits again is rejected where its specimen is: nothing is measured on that any more."""
+    unfit = await connection.fetchval(
+        "select exists (select from lab.order_item i join lab.specimen s on s.id = i.specimen_id"
+        " where i.id = $1 and s.state = 'rejected')",
+        item_id,
+    )
+    if unfit and item_id is not None:
+        await set_items(connection, [item_id], ItemStatus.REJECTED, reason=reason)
+
+
 async def move_items(connection: Connection, item_ids: Sequence[UUID], specimen_id: UUID) -> None:
     """These items are measured on another specimen from now on."""
     await connection.execute(
@@ -244,6 +255,23 @@ async def move_items(connection: Connection, item_ids: Sequence[UUID], specimen_
         list(item_ids),
         specimen_id,
     )
+
+
+async def answered_elsewhere(
+    connection: Connection, item_ids: Iterable[UUID], specimen_ids: Iterable[UUID]
+) -> dict[UUID, UUID]:
+    """Of the items those that have a result on another specimen, which is it: a tube answers for what was parted."""
+    rows = await connection.fetch(
+        """
+        select i.id, r.specimen_id from lab.order_item i
+        join lab.result r on r.order_id = i.order_id and r.order_item_id = i.id
+        where i.id = any($1::uuid[]) and r.specimen_id <> all($2::uuid[])
+          and r.status not in ('cancelled', 'entered-in-error')
+        """,
+        list(item_ids),
+        list(specimen_ids),
+    )
+    return {row["id"]: row["specimen_id"] for row in rows}
 
 
 async def count_aliquots(connection: Connection, specimen_id: UUID) -> int:

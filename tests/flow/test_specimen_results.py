@@ -14,6 +14,7 @@ from interface.domain.views import Audience, IdentifierView, OrderView
 from interface.errors import IllegalStep
 from interface.flow import specimens, worksheets
 from interface.flow.orders import NewOrder, NewPatient, NewSpecimen, create_order
+from interface.flow.review import retract
 from interface.store import lab as reads
 from interface.store.worksheets import WorkFilter, pending
 from tests.flow.laboratory import Laboratory, laboratory, message
@@ -73,6 +74,39 @@ async def test_what_a_rejected_aliquot_answered_for_its_parent_waits_again(lab: 
     assert [one.test_code for one in waits] == ["WBC"]
     await send(lab, "S1", WBC)
     assert (await statuses(lab, made))[0] == ("WBC", "completed")
+
+
+async def test_what_its_parent_has_answered_is_not_rejected_with_an_aliquot(lab: Laboratory) -> None:
+    """Its result could not be released any more, and the patient was drawn again for it."""
+    made = await lab.order("S1", "WBC", "HGB")
+    async with lab.database.transaction(lab.organization_id) as connection:
+        child = await specimens.aliquot(connection, lab.director, specimen_of(made), tests=("WBC", "HGB"))
+    await send(lab, "S1", HGB)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        done = await specimens.reject(connection, lab.director, child.id, RejectReason.CLOTTED, recollect=True)
+    assert done.rejected == ("WBC",)
+    assert await statuses(lab, made) == [("WBC", "rejected"), ("HGB", "completed"), ("WBC", "requested")]
+    [one] = await lab.results()
+    await lab.release(one.id)
+    assert (await statuses(lab, made))[1] == ("HGB", "verified")
+
+
+async def test_a_result_that_is_retracted_for_its_specimen_leaves_nothing_that_seems_to_be_measured(
+    lab: Laboratory,
+) -> None:
+    """The test stood as in progress, on a tube that nobody measures any more, and was neither done nor asked for."""
+    made = await lab.order("S1", "WBC", "HGB")
+    await send(lab, "S1", WBC, HGB)
+    results = await lab.results()
+    for one in results:
+        await lab.release(one.id)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await retract(connection, lab.director, results[0].id, "by mistake")
+        await specimens.reject(connection, lab.director, specimen_of(made), RejectReason.CLOTTED)
+        await retract(connection, lab.director, results[1].id, "clotted")
+        waits = await pending(connection, WorkFilter())
+    assert await statuses(lab, made) == [("WBC", "rejected"), ("HGB", "rejected")]
+    assert waits == []
 
 
 async def test_each_tube_of_a_time_series_answers_its_own_item(lab: Laboratory) -> None:
