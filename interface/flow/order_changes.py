@@ -139,10 +139,13 @@ async def extend(
     new: NewSpecimen,
     tests: Sequence[UUID],
     specimen_id: UUID | None = None,
+    *,
+    reopen: bool = False,
 ) -> UUID:
     """Order these tests, which `new.tests` stand for, on a specimen that the order has, or on `new`; the specimen's id.
 
-    The caller has found nothing wrong with `new`, and holds `lab_changes.lock_orders`. Raises OrderError.
+    `reopen`: also where the order was cancelled, which it is no more then: its tube was drawn, and serves another. The
+    caller has found nothing wrong with `new`, and holds `lab_changes.lock_orders`. Raises OrderError.
     """
     named = [specimen_id] if specimen_id else []
     locked = await specimens.lock_specimens(connection, named)
@@ -150,8 +153,10 @@ async def extend(
     order = await order_changes.lock_order(connection, order_id)
     if order is None:
         raise OrderError(["there is no order of this id"], missing=True)
-    if order.cancelled:
+    if order.cancelled and not reopen:
         raise OrderError(["the order is cancelled; nothing can be added to it"], conflict=True)
+    if order.cancelled:
+        await order_changes.reopen_order(connection, order_id)
     if specimen_id is None:
         await orders.free(connection, [new.barcode] if new.barcode else [])
         if len(new.time_points_min) > 1:

@@ -330,7 +330,8 @@ async def _ordered(
     """The items of these tests on the specimen, those that were missing ordered. `codes` come to `tests`."""
     there = await rows.items_on(connection, specimen_id, tests)
     if missing := [test for test in tests if test not in there]:
-        await order_changes.extend(connection, actor, order_id, NewSpecimen(tuple(codes)), missing, specimen_id)
+        added = NewSpecimen(tuple(codes))
+        await order_changes.extend(connection, actor, order_id, added, missing, specimen_id, reopen=True)
         there = await rows.items_on(connection, specimen_id, tests)
     return there
 

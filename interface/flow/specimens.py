@@ -217,6 +217,8 @@ async def reinstate(connection: Connection, actor: Actor, specimen_id: UUID, rea
     when = None if one.received_at else datetime.now(UTC)
     await specimens.set_state(connection, one, SpecimenState.RECEIVED, received_at=when)
     await specimens.set_items(connection, [item.id for item in back], ItemStatus.RECEIVED, reason=said)
+    for order_id in {item.order_id for item in back}:  # all else of it may have been cancelled meanwhile
+        await order_changes.reopen_order(connection, order_id)
     await _note(connection, actor, one, "reinstate", SpecimenState.RECEIVED, reason=said)
     return await view(connection, specimen_id)
 

@@ -45,6 +45,15 @@ async def close_order(connection: Connection, order_id: UUID, reason: str) -> No
     )
 
 
+async def reopen_order(connection: Connection, order_id: UUID) -> None:
+    """Something of the order is wanted again, which was cancelled as a whole. Its version is counted by the caller."""
+    await connection.execute(
+        "update lab.lab_order set cancelled_at = null, cancel_reason = '', updated_at = now()"
+        " where id = $1 and cancelled_at is not null",
+        order_id,
+    )
+
+
 async def update_facts(connection: Connection, order: OrderView, requester_id: UUID | None) -> None:
     """What the view says of the patient's state and of who asks, as the order's next version."""
     await connection.execute(

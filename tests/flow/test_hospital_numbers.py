@@ -80,6 +80,21 @@ async def test_what_somebody_has_ordered_without_a_number_is_not_cancelled_with_
     assert {each[1] for each in (await his.tests())[0]} == {"cancelled"}, "a member of staff says for all"
 
 
+async def test_a_tube_that_was_drawn_for_an_order_that_was_cancelled_serves_the_next(his: Hospital) -> None:
+    """Many a system changes an order by cancelling it and placing another: nothing could be added to the tube."""
+    drawn = "SPM|1|{barcode}||SER|||||||||||||20260101080000+0000|"
+    await his.oml(*order("1", "NA", barcode="B-1", spm=drawn))
+    await his.oml(*order("1", control="CA"))
+    assert (await his.orders())[0].cancelled
+    assert (await his.oml(*order("2", "K", barcode="B-1", spm=drawn))).controls == ["OK"]
+    [made] = await his.orders()
+    assert (made.cancelled, made.cancel_reason) == (False, "")
+    assert await his.tests() == [[("NA", "cancelled", "B-1"), ("K", "collected", "B-1")]]
+    assert (await his.oml(*order("1", "NA", barcode="B-1", spm=drawn))).controls == ["UA"]
+    assert (await his.oml(*order("2", control="CA"))).controls == ["CR"]
+    assert (await his.orders())[0].cancelled
+
+
 async def test_a_barcode_that_is_used_again_is_not_the_tube_of_before(his: Hospital) -> None:
     """Nobody had closed that one: its old result was the answer to what was ordered now, and nothing was measured."""
 

@@ -12,7 +12,7 @@ from interface.domain.model import HoldReason, ItemStatus, ResultStatus
 from interface.domain.specimens import RejectReason
 from interface.domain.views import Audience, IdentifierView, OrderView
 from interface.errors import IllegalStep
-from interface.flow import specimens, worksheets
+from interface.flow import order_changes, specimens, worksheets
 from interface.flow.orders import NewOrder, NewPatient, NewSpecimen, create_order
 from interface.flow.review import retract
 from interface.store import lab as reads
@@ -107,6 +107,20 @@ async def test_a_result_that_is_retracted_for_its_specimen_leaves_nothing_that_s
         waits = await pending(connection, WorkFilter())
     assert await statuses(lab, made) == [("WBC", "rejected"), ("HGB", "rejected")]
     assert waits == []
+
+
+async def test_an_order_whose_specimen_was_rejected_by_mistake_is_no_longer_cancelled(lab: Laboratory) -> None:
+    """Its result was released, and its EMR read that the request had been revoked."""
+    made = await lab.order("S1", "WBC")
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await order_changes.add(connection, lab.director, made.id, (), specimen=NewSpecimen(("HGB",), "S2"))
+        await specimens.reject(connection, lab.director, specimen_of(made), RejectReason.CLOTTED)
+        gone = await order_changes.cancel(connection, lab.director, made.id, "the patient has left")
+        await specimens.reinstate(connection, lab.director, specimen_of(made), "it is not clotted")
+        view = await reads.get_order(connection, made.id, Audience.EMR)
+    assert gone.order.cancelled
+    assert view is not None and not view.cancelled
+    assert await statuses(lab, made) == [("WBC", "received"), ("HGB", "cancelled")]
 
 
 async def test_each_tube_of_a_time_series_answers_its_own_item(lab: Laboratory) -> None:
