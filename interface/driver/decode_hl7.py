@@ -542,15 +542,17 @@ class _Engine:
             return
         segments = {segment.id: segment for segment in reversed(self._message.segments)}  # the first of each
         ids: dict[str, int] = {}
-        everything = False
         said = (values_at(segments[path.record], path) for path in rule.specimen_id if path.record in segments)
-        for at, sent in enumerate(next((values for values in said if any(values)), ("",)), start=1):
+        values = next((values for values in said if any(values)), ())
+        patient = self._read(segments, rule.patient_id)
+        everything = not any(values) and patient in rule.all_words  # which may have "", that nothing is said at all
+        patient = "" if patient in rule.all_words else patient
+        for at, sent in enumerate(values, start=1):
             specimen = self._driver.specimen_ids.read(sent)
-            if specimen in rule.all_words:
+            if specimen and specimen in rule.all_words:
                 everything = True
             elif specimen:
                 ids.setdefault(specimen, at)
-        patient = self._read(segments, rule.patient_id)
         if not ids and not everything and not patient:
             self._draft.problem(self._message.location(self._message.header), "a query that names no specimen")
         tests = tuple(value for value in (read_path(segments, path) for path in rule.tests) if value)

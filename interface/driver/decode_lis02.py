@@ -419,11 +419,12 @@ class _Engine:
         return tuple(value for comment in comments for value in _values(comment, rule.path) if value)
 
     def _query(self, scope: _Scope, record: Record) -> Query:
-        """LIS02-A2 10: Q-3 repeats for a list of specimens, Q-4 is where a range ends; ALL asks for everything."""
+        """LIS02-A2 10: Q-3 repeats for a list of specimens, Q-4 is where a range ends; ALL asks for everything. Where
+        saying nothing does too, nothing stands in all of Q-3."""
         rule = self._driver.query
         ids: dict[str, int] = {}
         ranges: list[tuple[str, str]] = []
-        ask_all = record.field(3).strip() in rule.all_words
+        ask_all = record.field(3).strip(f" {record.delimiters.component}{record.delimiters.repeat}") in rule.all_words
         paths = [path for path in rule.specimen_id if path.record == "Q"]
         sent = {path: record.every(path.field, path.component or 1) for path in paths}
         ends = {path: record.every(4, path.component or 1) if path.field == 3 else [] for path in paths}
@@ -433,7 +434,7 @@ class _Engine:
                 if ids and not value and record.delimiters.component not in repeat:
                     value = record.unescape(repeat)  # the list is of specimens: `^S1\\S2` as Erba sends it
                 value = self._driver.specimen_ids.read(value)
-                if value in rule.all_words:
+                if value and value in rule.all_words:
                     ask_all = True
                 elif value:
                     last = self._driver.specimen_ids.read(ends[path][at]) if at < len(ends[path]) else ""
