@@ -37,6 +37,7 @@ async def said(lab: Laboratory, query: bytes) -> list[str]:
         ("beckman_dxh", ("WBC", "NEUT"), ASTM, "O|1|S-1||!!!CD|R||||||N||||Whole blood"),
         ("sysmex_ca1500", ("PT", "INR", "APTT"), ASTM, "^^^040^^100.00\\^^^050^^100.00"),
         ("sysmex_cs", ("PT", "PT_PCT"), ASTM, "^^^040^^100.00"),
+        ("ortho_vision", ("RH", "ABO"), ASTM, "ABO"),
     ],
 )
 async def test_the_shipped_map_orders_what_the_analyzer_takes(
