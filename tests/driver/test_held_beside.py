@@ -51,7 +51,7 @@ def test_a_condition_beside_is_for_lis2() -> None:
         ("Instrument Flag A,A,A,A", False),
         ("Instrument Flag A,DEP", True),
         ("Instrument Flag LIN", True),
-        ("checked by hand", True),
+        ("checked by hand", False),
     ],
 )
 def test_an_instrument_flag_in_words_that_nobody_knows_holds(comment: str, held: bool) -> None:
@@ -69,7 +69,7 @@ def test_an_instrument_flag_in_words_that_nobody_knows_holds(comment: str, held:
     ("flags", "holds"),
     [
         ("^0^", ()),
-        ("H^0^", ()),
+        ("H^0^", (HoldReason.UNKNOWN_FLAG,)),  # none was seen there
         (">^0^", (HoldReason.QUESTIONABLE,)),  # LIS02-A2 9.8: off the instrument's scale
         ("XX^0^", (HoldReason.UNKNOWN_FLAG,)),
     ],
