@@ -130,7 +130,7 @@ def _rule_of_thumb(
 
 def _word(text: str, interval: Interval | None, critical: Interval | None) -> Evaluation:
     """Words by the laboratory's lists. Where it names the normal ones, a word in no list is judged by a person."""
-    word = _plain(text)
+    word = plain(text)
     if critical is not None and critical.use is not IntervalUse.REFERENCE and word in _words(critical.critical_values):
         return Evaluation((CRITICAL_WORD,))
     if interval is None:
@@ -142,7 +142,7 @@ def _word(text: str, interval: Interval | None, critical: Interval | None) -> Ev
     return Evaluation((), (HoldReason.AMBIGUOUS_INTERVAL,) if interval.normal_values else ())
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A word without regard to case and spacing; a number or a titre is one word however it is written (`4`, `4.0`)."""
     word = " ".join(text.split()).casefold()
     if word[-1:] not in _LAST:  # most words: it is no number
@@ -158,7 +158,7 @@ def _plain(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _words(values: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(map(_plain, values))
+    return frozenset(map(plain, values))
 
 
 def _off_scale(comparator: Comparator | None) -> tuple[str, ...]:

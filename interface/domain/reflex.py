@@ -14,7 +14,7 @@ from enum import StrEnum
 from interface.domain import scope
 from interface.domain.exact import in_unit_of
 from interface.domain.facts import Facts, Finding, Verdict
-from interface.domain.flags import side
+from interface.domain.flags import plain, side
 from interface.domain.model import HoldReason, ValueKind
 from interface.domain.scope import EVERYTHING, Scope
 from interface.domain.table import Table
@@ -22,6 +22,7 @@ from interface.errors import UnknownUnit
 
 CHECK = "reflex"
 MAX_DEPTH = 5
+_NO_WORD = frozenset({ValueKind.EMPTY, ValueKind.FAILED, ValueKind.IMAGE})
 _HOLDING = frozenset({Finding.HOLD, Finding.UNKNOWN})
 
 
@@ -113,7 +114,7 @@ def parse(entry: Table) -> Reflex:
         above=entry.decimal("above"),
         unit=entry.text("unit"),
         flags=frozenset(entry.texts("flags")),
-        words=frozenset(map(_plain, entry.texts("words"))),
+        words=frozenset(map(plain, entry.texts("words"))),
         holds=_reasons(entry),
         max_depth=depth,
         scope=scope.parse(entry),
@@ -184,7 +185,8 @@ def _met(rule: Reflex, facts: Facts, holds: frozenset[HoldReason]) -> bool | Non
     if rule.holds:
         said.append(not rule.holds.isdisjoint(holds))
     if rule.words:
-        said.append(facts.value.kind in (ValueKind.TEXT, ValueKind.CODED) and _plain(facts.value.text) in rule.words)
+        value = facts.value  # a grade or a titre that is sent as a number is a word as the lists of intervals have it
+        said.append(value.kind not in _NO_WORD and plain(f"{value.comparator or ''}{value.text}") in rule.words)
     if rule.below is not None or rule.above is not None:
         said.append(_beyond(rule, facts))
     return False if False in said else None if None in said else True
@@ -203,7 +205,3 @@ def _beyond(rule: Reflex, facts: Facts) -> bool | None:
             return None
     found = side(facts.value, low, high)
     return None if found is None else found != 0
-
-
-def _plain(word: str) -> str:
-    return " ".join(word.split()).casefold()

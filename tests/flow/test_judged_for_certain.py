@@ -12,7 +12,7 @@ from interface.domain.views import ResultView
 from interface.flow.review import release
 from interface.store.ids import uuid7
 from tests.flow.laboratory import Laboratory, laboratory
-from tests.flow.rulebook import put_in_force, sent
+from tests.flow.rulebook import RULES, put_in_force, sent
 
 OF = "(select id from lab.test where code = $2 and organization_id = $1)"
 CRITICAL: dict[str, object] = {"critical_low": 2.5, "critical_high": 6.5}
@@ -169,3 +169,27 @@ async def test_a_grade_or_titre_of_a_test_of_words_is_judged_by_its_lists(
         found = await measured(lab, "MG", value, unit=False)
         assert (found.flags, bool(found.held)) == (flags, held)
         assert await tasks(lab) == (flags == ("AA",))
+
+
+@pytest.mark.parametrize(
+    ("value", "added"), [("1:640", True), ("1/640", True), ("4.0", True), ("3", False), ("1:64", False)]
+)
+async def test_a_reflex_knows_a_grade_or_titre_by_its_words(database_url: str, value: str, added: bool) -> None:
+    reflex = """
+[[reflex]]
+name = "what a high titre asks for"
+test = "MG"
+kind = "reflex"
+add = ["K"]
+words = ["4", "1:640"]
+reason = "which it is"
+"""
+    async with laboratory(database_url) as lab:
+        of_words = f"update lab.test set kind = 'text', unit = '' where id = {OF}"  # noqa: S608 - constants
+        await lab.owner.execute(of_words, lab.organization_id, "MG")
+        await intervals(lab, "MG")
+        await put_in_force(lab, RULES + reflex)
+        order = await lab.order("S-1", "MG")
+        await measured(lab, "MG", value, unit=False)
+        items = "select count(*) from lab.order_item where order_id = $1"
+        assert await lab.owner.fetchval(items, order.id) == 1 + added
