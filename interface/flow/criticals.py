@@ -127,12 +127,20 @@ async def attempt(
 async def notify(
     connection: Connection, actor: Actor, task_id: UUID, told: Told, *, comment: str = "", version: int | None = None
 ) -> CriticalView:
-    """Somebody was told: whom, when, by what means, and whether it was read back. Raises ReviewError.
+    """Somebody was told: whom, when, by what means, and whether it was read back. What has changed since the task was
+    opened is told by its `version`. Raises ReviewError.
 
     Told without being read back, it stays overdue as it was, and is told again.
     """
     task = await _locked(connection, actor, task_id, version, told.person, comment)
     _still_to_tell(task)
+    if version is None and task.aimed_at > task.opened_at:  # perhaps during the call, which was about another value
+        value = f"{task.comparator}{task.value} {task.unit}".strip()
+        says = f"{value}{'' if task.kind is Kind.CRITICAL else ', which is not critical'}"
+        text = (
+            f"what is to be told has changed at {task.aimed_at:%Y-%m-%d %H:%M} UTC: version {task.version} says {says}"
+        )
+        raise ReviewError(Refusal.CONFLICT, f"{text}; name the version if that was told")
     person = told.person.strip()
     if told.practitioner_id is not None:
         name = await store.practitioner_name(connection, told.practitioner_id)

@@ -126,6 +126,18 @@ async def test_from_the_critical_value_to_the_closed_task(desk: Desk) -> None:
         )
 
 
+async def test_who_called_before_there_was_another_value_has_not_told_it(desk: Desk) -> None:
+    """A call takes minutes. What the analyzer sends meanwhile is what is to be told then."""
+    result_id, _ = await desk.critical("7.2")
+    listed = await desk.task()
+    await desk.again(result_id, "8.4", critical=True)
+    with pytest.raises(ReviewError, match=r"what is to be told has changed at .*: version 2 says 8\.4 g/dL"):
+        await desk.tell(listed)
+    now = await desk.task()
+    assert (now.state, now.value, now.version) == (State.OPEN, "8.4", 2)
+    assert (await desk.tell(now, version=now.version)).state is State.NOTIFIED
+
+
 async def test_it_is_closed_only_when_it_was_told_and_read_back(
     desk: Desk, owner: asyncpg.Connection[asyncpg.Record]
 ) -> None:
