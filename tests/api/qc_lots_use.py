@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 from uuid import UUID, uuid4
 
 from interface.api.context import Route
+from interface.flow.qc_lots import MOST_LEVELS
 from tests.api.bench import Bench, Laboratory
 from tests.qc_records import add_points
 
@@ -26,8 +28,12 @@ def material() -> dict[str, Any]:
     return {"name": f"Control {uuid4().hex}", "manufacturer": "Maker"}
 
 
+_numbers = itertools.cycle(range(1, MOST_LEVELS + 1))  # a number is one material's, as long as that has a target
+
+
 def lot(of: str) -> dict[str, Any]:
-    return {"material": of, "lot": uuid4().hex, "level": "low", "level_number": 1, "expires_on": "2999-01-31"}
+    number = next(_numbers)
+    return {"material": of, "lot": uuid4().hex, "level": "low", "level_number": number, "expires_on": "2999-01-31"}
 
 
 def target(of: str) -> dict[str, Any]:

@@ -542,7 +542,7 @@ async def test_a_clock_that_goes_back_neither_loses_nor_doubles(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with bench(database_url, monkeypatch) as (lab, _):
-        now = iter(["2026-05-05T12:00:00+00:00"] * 3 + ["2025-01-01T00:00:00+00:00"] * 6)
+        now = iter(["2026-05-05T12:00:00+00:00"] * 3 + ["2026-05-03T00:00:00+00:00"] * 6)
         lab.intake = LinkIntake(lab.context, lab.journal, lambda: datetime.fromisoformat(next(now)))
         await give(lab, [frame(1, whole(b"C1"))])
         await give(lab, [frame(1, whole(b"C1"))])
