@@ -42,7 +42,10 @@ class Downloads:
     async def next(self, connection: Connection, link: LinkContext, sending_id: UUID, now: datetime) -> Said | None:
         """See `Speech`. What cannot be written is failed work, and the next is looked at."""
         works = await order_book.owed(connection, link, now, most=ITEMS_AT_ONCE)
-        for work in works:
+        for owed in works:
+            work = await order_book.taken_back(connection, link, owed, now) if owed.cancels else owed
+            if work is None:
+                continue
             try:
                 text = self._written(link, work, sending_id, now)
             except DriverError as error:

@@ -10,7 +10,7 @@ Locks are taken in one order: order items (shared, see `store.dispatch`), then d
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -275,6 +275,17 @@ async def owed(connection: Connection, link: LinkContext, now: datetime, *, most
     works = [_book_work(link, told, known[specimen_id], group) for (specimen_id, told, _), group in together.items()]
     works.sort(key=lambda one: (not one.cancels, store.URGENCY.index(one.work.priority)))
     return works[:MOST_OWED]
+
+
+async def taken_back(connection: Connection, link: LinkContext, work: BookWork, now: datetime) -> BookWork | None:
+    """What of a cancellation the analyzer is to be told: not by a code that it has for another test as well (a profile,
+    or one of whose results several are ordered). That work has ended; None where it is all of it."""
+    kept = await dispatch_ends.ordered_for_others(connection, work.dispatches)
+    why = "its code is ordered for another test"
+    await store.set_state(connection, link.actor, sorted(kept), DispatchState.CANCELLED, now, why=why)
+    told = [at for at, step in enumerate(work.steps) if step.dispatch_id not in kept]
+    tests = tuple(work.work.tests[at] for at in told)
+    return BookWork(replace(work.work, tests=tests), tuple(work.steps[at] for at in told)) if told else None
 
 
 async def staleness(connection: Connection, after_s: float, now: datetime) -> str:

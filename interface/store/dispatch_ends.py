@@ -114,6 +114,19 @@ async def give_up(connection: Connection, actor: Actor, analyzer_ids: Collection
     return len(rows)
 
 
+async def ordered_for_others(connection: Connection, dispatch_ids: Collection[UUID]) -> set[UUID]:
+    """Those of these whose code the analyzer still has for other work on the same specimen."""
+    rows = await connection.fetch(
+        """select d.id from lab.dispatch d
+            where d.id = any($1::uuid[]) and exists (
+                  select from lab.dispatch o join lab.order_item i on i.id = o.order_item_id
+                   where i.specimen_id = d.specimen_id and o.analyzer_id = d.analyzer_id and o.code = d.code
+                     and o.kind <> 'cancel' and o.state in ('queued', 'sent', 'accepted'))""",
+        list(dispatch_ids),
+    )
+    return {row["id"] for row in rows}
+
+
 # ---- what could not be told -----------------------------------------------------------------------------------------
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import pytest
 
 from interface.driver.dialogue import read_query, write
-from tests.flow.dispatching import NOW, ask
+from tests.flow.dispatching import NOW, ask, rows
 from tests.flow.laboratory import Laboratory, laboratory
+from tests.flow.test_queries import say
 
 WERFEN = {"werfen_acl_top": {"1551/s": "PT", "1551/INR": "INR"}, "werfen_acl": {"001/s": "PT", "001/INR": "INR"}}
 ASTM = b"H|\\^&|||X\rQ|1|^S-1||ALL\rL|1|N\r"
@@ -61,3 +62,20 @@ async def test_a_unit_of_results_is_no_part_of_an_order(database_url: str, drive
         await lab.order("S-1", "PT", "INR")
         lines = await said(lab, ASTM)
         assert [line.split("|")[4] for line in lines if line.startswith("O|")] == [f"^^^{code.partition('/')[0]}"]
+
+
+async def test_each_test_of_a_mode_has_its_own_work_and_is_told_and_ended_by_itself(database_url: str) -> None:
+    async with laboratory(database_url, "mindray_bc5380") as lab:
+        await lab.order("S-1", "WBC", "HGB")
+        for control_id in (b"6", b"7"):  # asked again, it gets the same
+            receipt = await say(lab, ORM.replace(b"|6|", b"|" + control_id + b"|").decode())
+            assert receipt.reply is not None and b"08003^Test Mode^99MRC||CBC||||||F" in receipt.reply
+        assert await rows(lab) == [("CBC", "sent")] * 2
+        oru = (
+            "MSH|^~\\&|BC-5380|Mindray|||20260102080000||ORU^R01|9|P|2.3.1||||||UNICODE\rPID|1\r"
+            "OBR|1||S-1|00001^Automated Count^99MRC|||20260102080000\r"
+            "OBX|1|NM|6690-2^WBC^LN||9.55|10*9/L|4-10|N|||F\r"
+        )
+        await lab.intake.block(oru.encode(), "127.0.0.1:1")
+        await lab.settle()
+        assert sorted(await rows(lab)) == [("CBC", "resulted"), ("CBC", "sent")]

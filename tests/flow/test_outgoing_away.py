@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from uuid import UUID
 
 import pytest
 
+from interface.driver.dialogue import Answer
 from interface.errors import StoreUnavailable
+from interface.flow import order_changes
 from interface.flow.blocks import BlockJournal
 from interface.flow.frames import Hl7Transmission
 from interface.link.intake import ReceivedBlock, ReceivedFrame
@@ -110,3 +114,26 @@ async def test_a_fault_of_ours_with_one_answer_keeps_no_other(lab: Laboratory, m
             with pytest.raises(RuntimeError):
                 await at.out.take()
         assert [one[0] for one in orders(await at.take())] == ["S-3"]
+
+
+GROUP = Answer(test="^^^{code}", orders=MappingProxyType({"2345-7": "CHEM", "2951-2": "CHEM"}))
+
+
+async def test_what_another_test_is_ordered_by_is_not_taken_back(lab: Laboratory) -> None:
+    """A profile, or a code whose results are several: the analyzer would drop what is still to be measured."""
+    order = await lab.order("S-1", "GLU", "NA")
+    lab.context = replace(lab.context, driver=replace(lab.context.driver, answer=GROUP))
+
+    async def cancel(test: str) -> None:
+        items = [item.id for item in order.items if item.test_code == test]
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await order_changes.cancel(connection, lab.director, order.id, "not needed", item_ids=items)
+
+    async with line(lab, download=True) as at:
+        assert orders(await at.deliver()) == [("S-1", "^^^CHEM", "N")]
+        await cancel("GLU")
+        await at.nothing()
+        assert sorted(await at.states()) == [("cancel", "cancelled"), ("new", "accepted")]
+        await cancel("NA")
+        assert orders(await at.deliver()) == [("S-1", "^^^CHEM", "C")]
+        await at.nothing()
