@@ -104,7 +104,7 @@ async def work_for(
     wanted = {told: one for told, one in found.items() if isinstance(one, BookSpecimen)}
     more = False
     if query.open_ended or query.places:
-        others, more = await _open_ended(connection, link, query)
+        others, more = await _open_ended(connection, link, query, now)
         wanted |= {one.barcode: one for one in others if one.barcode not in wanted}
     offer = await _offer(connection, link, wanted, now, renew=renew)
     stale = await staleness(connection, link.settings.orders_stale_after_s, now)
@@ -326,9 +326,12 @@ def _chosen(link: LinkContext, told: str, carrying: Sequence[BookSpecimen], now:
     return by_state(one.state) or one
 
 
-async def _open_ended(connection: Connection, link: LinkContext, query: Query) -> tuple[list[BookSpecimen], bool]:
+async def _open_ended(
+    connection: Connection, link: LinkContext, query: Query, now: datetime
+) -> tuple[list[BookSpecimen], bool]:
     """The specimens that wait for one of the analyzer's tests, of those that are asked for; and whether there are more
-    of them than are told at a time."""
+    of them than are told at a time. None is older than a result is filed under (`_chosen`)."""
+    days = link.settings.specimen_window_days
     rows = await store.code_map(connection, link.driver.id, link.link_id)
     tests = {UUID(row.span.target.test) for row in rows.values() if row.span.target.test}
     rules = link.settings.barcode
@@ -342,6 +345,7 @@ async def _open_ended(connection: Connection, link: LinkContext, query: Query) -
         racks=query.racks,
         places=query.places,
         all_=query.all_,
+        since=now - timedelta(days=days) if days else None,
     )
     found = {one.id: one for one in await store.by_id(connection, ids[:MOST_SPECIMENS])}
     return [found[one] for one in ids if one in found], len(ids) > MOST_SPECIMENS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from interface.store.db import Connection
@@ -18,10 +19,12 @@ async def waiting_specimens(
     ranges: Sequence[tuple[str, str]] = (),
     racks: Sequence[str] = (),
     places: Sequence[tuple[str, str]] = (),
+    since: datetime | None = None,
 ) -> list[UUID]:
     """Received specimens with an item of one of these tests that waits: all, those whose barcode is within a range (as
     long as both its ends), those in a rack or at a place (rack and position). The most urgent first, then those of
-    which the analyzer was not told all, then the oldest."""
+    which the analyzer was not told all, then the oldest. `since`: when it was received, or else ordered, at the
+    earliest."""
     rows = await connection.fetch(
         """
         select s.id from lab.lab_order o
@@ -29,7 +32,8 @@ async def waiting_specimens(
           left join lab.dispatch d on d.order_item_id = i.id and d.analyzer_id = $9
                                   and d.state not in ('resulted', 'cancelled', 'queued')
          where o.waiting and i.status in ('received', 'in_progress') and i.test_id = any($1::uuid[])
-           and s.state in ('received', 'stored') and (
+           and s.state in ('received', 'stored')
+           and ($10::timestamptz is null or greatest(s.received_at, s.created_at) >= $10) and (
                $3 or s.rack <> '' and s.rack = any($4::text[])
                or exists (select from unnest($5::text[], $6::text[]) as p (rack, position)
                            where s.rack = p.rack and s.rack <> '' and s.position = p.position)
@@ -42,6 +46,6 @@ async def waiting_specimens(
          limit $2
         """,
         list(test_ids), most, all_, list(racks), [rack for rack, _ in places], [at for _, at in places],
-        [first for first, _ in ranges], [last for _, last in ranges], analyzer_id,
+        [first for first, _ in ranges], [last for _, last in ranges], analyzer_id, since,
     )  # fmt: skip
     return [row["id"] for row in rows]

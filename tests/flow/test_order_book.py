@@ -472,6 +472,21 @@ async def test_all_ranges_racks_and_places(lab: Laboratory) -> None:
         assert (book.missing, book.more) == ((), False)
 
 
+async def test_what_no_result_would_be_filed_under_is_nobodys_work(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tubes that were never measured gather for years; the oldest come first, and there is room for so many."""
+    monkeypatch.setattr(order_book, "MOST_SPECIMENS", 2)
+    for at in (1, 2, 3):
+        await lab.order(f"OLD-{at}", "WBC", patient_id=f"P-{at}")
+    await lab.owner.execute("update lab.specimen set received_at = $1, created_at = $1", NOW - timedelta(days=100))
+    await lab.order("S-1", "WBC")
+    for query in (Query(all_=True), Query(ranges=(("OLD-1", "OLD-3"), ("S-1", "S-2")))):
+        async with lab.database.transaction(lab.organization_id) as connection:
+            book = await order_book.work_for(connection, lab.context, query, NOW)
+        assert ([one.work.specimen_id for one in book.works], book.more) == (["S-1"], False)
+
+
 async def test_all_is_bounded_and_says_so(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order_book, "MOST_SPECIMENS", 2)
     for at in (1, 2, 3):
