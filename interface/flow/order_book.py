@@ -263,7 +263,7 @@ async def owed(connection: Connection, link: LinkContext, now: datetime, *, most
     if link.settings.download:
         if due := await store.take_due(connection, link.analyzer_id, most):
             specimens = await store.by_id(connection, await store.specimens_of(connection, due))
-            fit = {one.barcode: one for one in specimens if by_state(one.state) is None}
+            fit = {one.barcode: one for one in specimens if by_state(one.state) is None and _recent(link, one, now)}
             await _offer(connection, link, fit, now)
     rows = await store.queued(connection, link.analyzer_id, most, everything=link.settings.download)
     if not rows:
@@ -314,11 +314,7 @@ def _chosen(link: LinkContext, told: str, carrying: Sequence[BookSpecimen], now:
     """As `domain.matching` finds the specimen of a result: what is offered is what its result will be filed under."""
     if control_like(told, link.settings.control_ids):
         return NoWork.UNKNOWN_SPECIMEN
-    days = link.settings.specimen_window_days
-    recent = [
-        one for one in carrying
-        if not days or now - max(filter(None, (one.received_at, one.created_at))) <= timedelta(days=days)
-    ]  # fmt: skip
+    recent = [one for one in carrying if _recent(link, one, now)]
     available = [one for one in recent if SPECIMEN_STATUS[one.state] is SpecimenStatus.AVAILABLE]
     if len(available) > 1 or not recent:
         return NoWork.UNKNOWN_SPECIMEN  # which of them it is, nobody knows
@@ -326,11 +322,17 @@ def _chosen(link: LinkContext, told: str, carrying: Sequence[BookSpecimen], now:
     return by_state(one.state) or one
 
 
+def _recent(link: LinkContext, one: BookSpecimen, now: datetime) -> bool:
+    """Whether a result is filed under it; what is older may be another tube by now."""
+    days = link.settings.specimen_window_days
+    return not days or now - max(filter(None, (one.received_at, one.created_at))) <= timedelta(days=days)
+
+
 async def _open_ended(
     connection: Connection, link: LinkContext, query: Query, now: datetime
 ) -> tuple[list[BookSpecimen], bool]:
     """The specimens that wait for one of the analyzer's tests, of those that are asked for; and whether there are more
-    of them than are told at a time. None is older than a result is filed under (`_chosen`)."""
+    of them than are told at a time."""
     days = link.settings.specimen_window_days
     rows = await store.code_map(connection, link.driver.id, link.link_id)
     tests = {UUID(row.span.target.test) for row in rows.values() if row.span.target.test}

@@ -487,6 +487,14 @@ async def test_what_no_result_would_be_filed_under_is_nobodys_work(
         assert ([one.work.specimen_id for one in book.works], book.more) == (["S-1"], False)
 
 
+async def test_nor_is_it_told_when_a_worklist_begins(lab: Laboratory) -> None:
+    await lab.order("OLD", "WBC")
+    await lab.owner.execute("update lab.specimen set received_at = $1, created_at = $1", NOW - timedelta(days=100))
+    await lab.order("S-1", "WBC", patient_id="P-2")
+    await downloading(lab)
+    assert [one.work.specimen_id for one in await owed(lab)] == ["S-1"]
+
+
 async def test_all_is_bounded_and_says_so(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order_book, "MOST_SPECIMENS", 2)
     for at in (1, 2, 3):
