@@ -16,6 +16,7 @@ from interface.settings import AlertSettings, Content
 from interface.store import alert_conditions as conditions
 from interface.store import alerts as store
 from interface.store.db import Connection
+from interface.store.routes import AHEAD
 
 Found = dict[Subject, str]
 Look = Callable[[Connection], Awaitable[Mapping[AlertKind, Found]]]
@@ -84,7 +85,9 @@ async def _silent(connection: Connection, roster: Roster, links: Sequence[LinkHe
     stored = await conditions.heard(connection) if asked else {}
     found: Found = {}
     for link in asked:
-        heard = max((at for at in (link.heard_at, stored.get(link.link_id)) if at), default=link.since)
+        # What is later was noted by a clock that has been put back since.
+        times = [at for at in (link.heard_at, stored.get(link.link_id)) if at and at <= now + AHEAD]
+        heard = max(times, default=link.since)
         hours = [read_hours(text) for text in link.working_hours]
         silent_s = working_s(hours, roster.calendar, heard, now)
         if silent_s >= link.silent_after_s:

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from interface.store.db import Connection
+
+AHEAD: Final = timedelta(minutes=1)  # two clocks may be so far apart
 
 
 async def note_links(
     connection: Connection, organization_id: UUID, links: Sequence[tuple[UUID, bool, datetime | None]], now: datetime
 ) -> dict[UUID, datetime]:
     """Write how links stand: id, whether the other end can be told, when it was heard since the daemon's start (None:
-    not yet). Returns when each was heard last at all."""
+    not yet). Returns when each was heard last at all: what is later than `now` was noted by a clock that has been put
+    back since, and says no more than that it was before."""
     rows = await connection.fetch(
         """
         insert into lab.link_state as s (link_id, organization_id, connected, heard_at, changed_at, looked_at)
         select i.id, $1, i.connected, i.heard_at, $5, $5
-          from unnest($2::uuid[], $3::boolean[], $4::timestamptz[]) as i (id, connected, heard_at)
+          from (select id, connected, case when heard_at <= $5::timestamptz + $6::interval then heard_at end as heard_at
+                  from unnest($2::uuid[], $3::boolean[], $4::timestamptz[]) as of_now (id, connected, heard_at)) i
         on conflict (link_id) do update set connected = excluded.connected, looked_at = excluded.looked_at,
-            heard_at = greatest(s.heard_at, excluded.heard_at),
+            heard_at = greatest(
+                case when s.heard_at > $5::timestamptz + $6::interval then $5 else s.heard_at end, excluded.heard_at),
             changed_at = case when s.connected = excluded.connected then s.changed_at else excluded.changed_at end
         returning link_id, heard_at
         """,
         organization_id, [one for one, _, _ in links], [up for _, up, _ in links], [at for _, _, at in links], now,
+        AHEAD,
     )  # fmt: skip
     return {row["link_id"]: row["heard_at"] for row in rows if row["heard_at"] is not None}
 

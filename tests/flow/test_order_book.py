@@ -546,3 +546,18 @@ async def test_a_silent_hospital_is_said_of_the_answer(lab: Laboratory) -> None:
     assert (await ask(lab, "S-1")).stale == ""
     value = telemetry.REGISTRY.get_sample_value("labora_link_heard_timestamp_seconds", {"link": "his"})
     assert value == heard.timestamp()
+
+
+async def test_a_hospital_that_was_heard_while_the_clock_was_ahead_is_silent_from_when_it_was_put_right(
+    lab: Laboratory,
+) -> None:
+    """Else nothing would say until that time came that orders may be missing."""
+    lab.context = replace(lab.context, settings=replace(lab.context.settings, orders_stale_after_s=600))
+    hospital = await another(lab, "his", role=LinkRole.HOSPITAL)
+    ahead = LinkSeen(hospital.context, True, NOW + timedelta(days=300))
+    await look(lab.database, [ahead], NOW + timedelta(days=300))
+    await look(lab.database, [ahead], NOW - timedelta(minutes=20))  # and the same daemon goes on
+    await look(lab.database, [ahead], NOW)
+    assert "nothing from the hospital since 2026-01-02 07:40 UTC" in (await ask(lab, "S-1")).stale
+    await look(lab.database, [replace(ahead, heard_at=NOW - timedelta(minutes=1))], NOW)
+    assert (await ask(lab, "S-1")).stale == ""

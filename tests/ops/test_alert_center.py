@@ -254,6 +254,15 @@ async def test_silence_is_counted_in_the_links_working_hours(center: Center) -> 
     assert read_hours("mon-fri 08:00-18:00").end == 18 * 60
 
 
+async def test_a_link_that_was_heard_while_the_clock_was_ahead_is_watched(center: Center) -> None:
+    now = center.now
+    center.center.configure(replace(center.settings, gather_s=0.0), Roster(people=ROSTER.people, shifts=ROSTER.shifts))
+    center.links = [LinkHeard(uuid7(), "hema-1", 3600.0, (), now + timedelta(days=300), now)]
+    assert await center.round() == []
+    center.now = now + timedelta(hours=1)
+    assert await center.round() == ["Nothing is heard from link hema-1"]
+
+
 async def test_what_waits_in_a_laboratory_is_found(center: Center) -> None:
     """Each condition is entered when it is there and recovered when it is not."""
     laboratory = await found(center.database, center.organization.id)
