@@ -143,3 +143,18 @@ def test_so_are_those_of_a_specimen_that_such_a_patient_record_names() -> None:
     assert HoldReason.UNREADABLE_VALUE in specimen.results[0].holds
     (specimen,) = lis2(D["generic_lis2"], f"H|\\^&|||\rP|1|A&|&B\r{rows}".encode()).specimens
     assert HoldReason.UNREADABLE_VALUE not in specimen.results[0].holds
+
+
+@pytest.mark.parametrize(
+    ("sent", "text", "held"),
+    [
+        ("-1^0.567", "0.567", False), ("1^>100", "100", False), ("2.310", "2.310", False), ("<2.00", "2.00", False),
+        ("1^", "1", True), ("0^", "0", True), ("-1", "-1", True), ("2^5", "2", True),
+    ],
+)  # fmt: skip
+def test_a_judgement_of_an_e411_is_no_number(sent: str, text: str, held: bool) -> None:
+    records = f"H|\\^&|||cobas-e411^1\rP|1\rO|1|S1||^^^900\rR|1|^^^900/1/not|{sent}|COI||N||F\rL|1\r"
+    (specimen,) = lis2(D["roche_cobas_e411"], records.encode()).specimens
+    observed = specimen.results[0]
+    assert observed.value.text == text
+    assert (HoldReason.UNREADABLE_VALUE in observed.holds) is held
