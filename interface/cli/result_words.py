@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from interface.cli import table
 from interface.domain.flags import CRITICAL
-from interface.domain.model import Priority, ValueKind
+from interface.domain.model import Priority
+from interface.domain.values import signed
 from interface.domain.views import ResultView
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def critical_table(found: Sequence[CriticalView], now: datetime | None = None) -
             [
                 _priority(task.priority), age(now, task.opened_at), "!" * task.level, _state(task),
                 _cut(task.patient, LONGEST_NAME), task.ward, task.barcode, task.test_code,
-                f"{task.comparator}{task.value} {task.unit}".strip() + f" {_flag(task.flags)}",
+                f"{signed(task.comparator, task.value)} {task.unit}".strip() + f" {_flag(task.flags)}",
                 "is critical" if task.kind == "critical" else "is critical no longer", task.id,
             ]
             for task in found
@@ -108,8 +109,7 @@ def _test(view: ResultView) -> str:
 
 
 def _value(view: ResultView) -> str:
-    sign = view.comparator.value if view.comparator and view.kind is ValueKind.NUMERIC else ""
-    return _cut(f"{sign}{view.value} {view.unit}".strip() or "-", LONGEST_VALUE)
+    return _cut(f"{signed(view.comparator, view.value)} {view.unit}".strip() or "-", LONGEST_VALUE)
 
 
 def _flag(flags: Sequence[str]) -> str:

@@ -10,8 +10,8 @@ import click
 
 from interface.cli import EXIT_FAILED, Context, emit, pass_context
 from interface.cli.laboratory import ENVIRONMENT, desk, laboratory_options
-from interface.domain.model import ValueKind
 from interface.domain.permissions import Permission
+from interface.domain.values import signed
 
 if TYPE_CHECKING:
     from interface.domain.model import Step
@@ -103,8 +103,7 @@ def _result(result: TracedResult) -> Iterator[str]:
     held = f", held: {' '.join(now.held)}" if now.held else ""
     name = f"{now.test_code} {now.test_name}" if now.test_code else f"{now.code} (no test)"
     yield ""
-    comparator = now.comparator if now.kind is ValueKind.NUMERIC else None  # words carry theirs
-    value = f"{comparator or ''}{now.value} {now.unit} {' '.join(now.flags)}".strip()
+    value = f"{signed(now.comparator, now.value)} {now.unit} {' '.join(now.flags)}".strip()
     yield f"result {now.id}  {name}: {value}"
     run = "" if now.reportable else ", not reported: another run of its order item is"
     yield f"  {now.status}, version {now.version}{held}{run}" + (", a change waits" if now.pending else "")
@@ -121,7 +120,7 @@ def _result(result: TracedResult) -> Iterator[str]:
 def _version(version: TracedVersion) -> Iterator[str]:
     at = version.made_at.isoformat(timespec="milliseconds")
     held = f", held: {' '.join(version.held)}" if version.held else ""
-    value = f"{version.comparator or ''}{version.value} {version.unit}".strip()
+    value = f"{signed(version.comparator, version.value)} {version.unit}".strip()
     yield f"  version {version.version}  {at}  {version.made_by}: {version.status} {value}{held}"
     if version.record is not None:
         frames = ", ".join(map(str, version.record.frames))

@@ -122,6 +122,11 @@ def parse_number(text: str, grammar: ValueGrammar = DEFAULT_GRAMMAR) -> Decimal 
     return None
 
 
+def signed(comparator: str | None, text: str) -> str:
+    """A value as people read it: a number with its sign, which words and ratios have in their text (`<1:10`)."""
+    return text if comparator is None or text.startswith(comparator) else f"{comparator}{text}"
+
+
 def numeric(number: Decimal, comparator: Comparator | None = None) -> Value:
     """A numeric value; its text keeps the digits after the point (`5.10`) and is plain decimal notation."""
     return Value(ValueKind.NUMERIC, format(number, "f"), number, comparator)

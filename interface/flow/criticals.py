@@ -16,6 +16,7 @@ from uuid import UUID
 from interface.domain.critical import Action, Kind, Means, Obstacle, State, plan
 from interface.domain.permissions import Permission
 from interface.domain.review import Refusal, ReviewError
+from interface.domain.values import signed
 from interface.domain.views import Actor
 from interface.flow.actors import may
 from interface.store import audit, lab_changes
@@ -135,7 +136,7 @@ async def notify(
     task = await _locked(connection, actor, task_id, version, told.person, comment)
     _still_to_tell(task)
     if version is None and task.aimed_at > task.opened_at:  # perhaps during the call, which was about another value
-        value = f"{task.comparator}{task.value} {task.unit}".strip()
+        value = f"{signed(task.comparator, task.value)} {task.unit}".strip()
         says = f"{value}{'' if task.kind is Kind.CRITICAL else ', which is not critical'}"
         text = (
             f"what is to be told has changed at {task.aimed_at:%Y-%m-%d %H:%M} UTC: version {task.version} says {says}"

@@ -16,6 +16,7 @@ from interface.domain.critical import Claim, Kind, Means, Obstacle, State
 from interface.domain.flags import CRITICAL
 from interface.domain.model import RELEASED, Priority, ResultStatus
 from interface.domain.runs import GONE
+from interface.domain.values import signed
 from interface.domain.views import Actor
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -194,7 +195,7 @@ async def standing(connection: Connection, subject_id: UUID, judged: Judged) -> 
 
 
 def _claim(row: Record, critical: bool) -> Claim:
-    value = f"{row['comparator']}{row['value']} {row['unit']}".strip()
+    value = f"{signed(row['comparator'], row['value'])} {row['unit']}".strip()
     return Claim(row["result_id"], critical, value, tuple(row["flags"]))
 
 

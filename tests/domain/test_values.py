@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interface.domain.model import Comparator, Value, ValueKind
-from interface.domain.values import ValueGrammar, parse_structured, parse_value
+from interface.domain.values import ValueGrammar, parse_structured, parse_value, signed
 
 COMMA = ValueGrammar(decimal_comma=True)
 
@@ -181,3 +181,10 @@ def test_any_text_has_one_meaning_and_only_numbers_have_a_number(text: str) -> N
     assert (value.numerator is not None) == (value.kind is ValueKind.RATIO)
     if value.kind is ValueKind.NUMERIC:
         assert set(value.text) <= set("0123456789.-")
+
+
+@pytest.mark.parametrize("said", ["<5", "<1:10", ">=1:640", "5", "1:40", "<reactive", "reactive"])
+def test_a_value_is_read_with_its_sign_once(said: str) -> None:
+    value = parse_value(said)
+    assert signed(value.comparator, value.text) == said
+    assert signed(str(value.comparator or ""), value.text) == said  # as it is stored
