@@ -32,7 +32,7 @@ STOP_WAIT_S = 30.0
 API_PORT, FIRST_LINK_PORT = 8080, 4001
 SCOPES = ("system/Observation.rs", "system/Patient.rs", "system/Specimen.rs", "system/DiagnosticReport.rs")
 
-_HEAD = "# Written by `labora demo` for its own use; the next run writes it again."
+HEAD = "# Written by `labora demo` for its own use; the next run writes it again."
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -104,14 +104,14 @@ def prepare(folder: Path, organization: str) -> Settings:
 def _ours(folder: Path, file: Path) -> bool:
     """Whether nothing of anybody else is in a folder that may have been named by mistake."""
     if file.exists():
-        return file.read_bytes().startswith(_HEAD.encode())
+        return file.read_bytes().startswith(HEAD.encode())
     return not (folder / "pg").exists()
 
 
 def _configuration(folder: Path, organization: str) -> str:
     ports = _free_ports(len(LINKS))
     lines = [
-        _HEAD,
+        HEAD,
         f"state_dir = {_toml(str(folder))}",
         "[api]",
         f'listen = "127.0.0.1:{ports[0]}"',

@@ -451,7 +451,8 @@ PREDICATES: Mapping[str, Predicate] = {
         _check("consistency", "what the checks against other analytes say"),
         Predicate("qc", Kind.WORD, "the state of the quality control", _qc, _put_qc, _QC_STATES),
         Predicate(
-            "calibration_age_h", Kind.NUMBER, "hours from calibration to measurement; by a clock that is believed",
+            "calibration_age_h", Kind.NUMBER, "hours from calibration to measurement, by a clock that is believed; "
+            "what failed, or is doubted by the analyzer, is no calibration",
             _calibration_age, _put_calibration_age,
         ),
         _word("reagent_lot", "the lot of the reagent"),

@@ -19,7 +19,7 @@ import pytest
 
 from interface.demo.plan import PlannedSpecimen, all_specimens, expected, make_plan
 from interface.demo.report import compare
-from interface.demo.site import LINKS, DemoError, prepare
+from interface.demo.site import HEAD, LINKS, DemoError, prepare
 from interface.domain.model import ValueKind
 from tests.interrupts import hear_interrupts
 
@@ -73,6 +73,7 @@ def test_the_demo_succeeds_cold_and_fails_warm_when_one_played_value_is_tampered
 
 @pytest.mark.timeout(300)
 def test_the_demo_stays_for_a_reader_until_it_is_interrupted(state_dir: Path) -> None:
+    (state_dir / "config.toml").write_text(HEAD)  # a demo has been here
     running = start(state_dir)
     assert running.stdout is not None
     said = []
