@@ -410,8 +410,11 @@ class _Engine:
         )
 
     def _alarms(self, node: Node) -> tuple[str, ...]:
-        """LIS02-A2 9.5: where the driver says nothing of alarms, what C-5 calls instrument flags is one in words."""
+        """LIS02-A2 9.5: where the driver says nothing of alarms, what C-5 calls instrument flags is one in words. Below
+        an order a generic one is a person's note: Roche's analyzers send the specimen's comments there."""
         rule, comments = self._driver.alarm, node.comments
+        if node.record.type == "O":
+            comments = [one for one in comments if one.read(5, 1) != "G"]
         if not comments:
             return ()
         if rule is None:

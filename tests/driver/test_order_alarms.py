@@ -78,6 +78,19 @@ def test_instrument_flags_in_words_hold_as_flags_that_are_not_known_do(comment: 
     assert read("C|1|I|ward 3|I", "O|1|S1", first, second) == [False, False]  # of the patient
 
 
+@pytest.mark.parametrize("driver_id", ["hitachi_7600", "roche_cobas_c311", "roche_cobas_e411", "roche_cobas_c111"])
+@pytest.mark.parametrize(
+    ("comment", "held"),
+    [("C|1|I|Ward 3              ^  ^^^|G", False), ("C|1|I|26|I", True), ("C|1|I|26|", True), ("C|1|I|0|I", False)],
+)
+def test_what_staff_noted_of_a_specimen_is_no_alarm(driver_id: str, comment: str, held: bool) -> None:
+    """LIS02-A2 9.5: G is a generic comment. Roche's analyzers send the five lines of a specimen's own so with each
+    order; many laboratories have the ward there, and not one result was released without a person."""
+    text = f"H|\\^&|||X\rP|1\rO|1|S1\r{comment}\rR|1|^^^1|1|||||F\rC|1|I|0|I\rL|1|N\r"
+    (specimen,) = lis2(DRIVERS[driver_id], text.encode()).specimens
+    assert (HELD in specimen.results[0].holds) is held
+
+
 def test_it_holds_only_the_results_of_its_order() -> None:
     text = b"H|\\^&|||X\rP|1\rO|1|S1\rC|1|I|Clot|I\rR|1|^^^A|1|||||F\rO|2|S2\rR|1|^^^A|2|||||F\rL|1|N\r"
     first, second = lis2(DRIVERS["generic_lis2"], text).specimens
