@@ -241,11 +241,16 @@ class _Engine:
             if isinstance(item, Segment):
                 if item.id == "SPM":
                     self._name_specimen(order, item)
+                else:
+                    order.others.append(item)
             elif item.part is Part.CONTAINER:
-                for sac in item.own("SAC"):
-                    self._name_specimen(order, sac)
-                for about in item.groups(Part.SPECIMEN_OBSERVATION):
-                    order.about += self._observations(about)
+                for own in item.items:
+                    if not isinstance(own, Segment):
+                        order.about += self._observations(own)
+                    elif own.id == "SAC":
+                        self._name_specimen(order, own)
+                    else:
+                        order.others.append(own)
             else:
                 order.about += self._observations(item)
 

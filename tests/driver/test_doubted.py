@@ -63,6 +63,24 @@ def test_a_reagent_that_is_in_error(status: str, doubted: bool, driver_id: str) 
     assert held(*order, second, first, inventory, driver_id=driver_id) == [False, doubted]
 
 
+@pytest.mark.parametrize("type_", ["OUL^R24^OUL_R24", "ORU^R01^ORU_R01"])
+def test_so_it_is_where_the_specimen_stands_in_its_order(type_: str) -> None:
+    """HL7 v2.5.1 7.3.4: OBR {SPM {SAC INV}} {OBX}; senders put it behind the results as well."""
+
+    def read(*segments: str) -> list[tuple[bool, tuple[str, ...]]]:
+        text = "\r".join([HEAD.replace("OUL^R22^OUL_R22", type_), "PID|||P1", *segments]) + "\r"
+        found = decode(DRIVERS["generic_hl7"], text.encode()).specimens
+        return [(HoldReason.QUESTIONABLE in result.holds, result.comments) for one in found for result in one.results]
+
+    order, tube, noted = "OBR|1|S1||GLU", (specimen(), "SAC|||S1"), (specimen(), "NTE|1||Haemolysed", "SAC|||S1")
+    assert read(order, *tube, "INV|R1|EE|SR", RESULT) == [(True, ())]
+    assert read(order, RESULT, *tube, "INV|R1|EE|SR") == [(True, ())]
+    assert read(order, *tube, "INV|R1|OK|SR", RESULT) == [(False, ())]
+    assert read(order, *noted, RESULT) == read(order, RESULT, *noted) == [(False, ("Haemolysed",))]
+    other = "OBR|2|S2||GLU", specimen().replace("S1", "S2"), "SAC|||S2", RESULT
+    assert read(order, *noted, "INV|R1|EE|SR", RESULT, *other) == [(True, ("Haemolysed",)), (False, ())]
+
+
 def test_what_was_read_in_one_order_is_not_taken_for_another_s() -> None:
     """A result that says what one before it said is not read once more: what stands above it counts."""
     clean, spoilt = (specimen(f24=one).replace("S1", name) for one, name in (("", "S1"), ("HEM", "S2")))
