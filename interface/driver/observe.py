@@ -281,8 +281,8 @@ def take_from_order(
     location: str,
     reader: Callable[[dict[FieldPath, str]], Reader],
 ) -> None:
-    """The result of a control that has no record of its own, where the driver says that its order has it. `read`: what
-    paths say; `reader`: what conditions see."""
+    """The result of a control that has no record of its own, where the driver says that its order has it. It has no
+    status, which is no doubt. `read`: what paths say; `reader`: what conditions see."""
     rule = driver.control
     if rule is None or specimen.role is not SpecimenRole.QC:
         return
@@ -303,4 +303,6 @@ def take_from_order(
         measured_with=MeasuredWith(control_lot=read(rule.control_lot), level=read(rule.level)),
     )
     specimen.specimen_id = read(rule.specimen_id) or None
-    specimen.results.append(observe(driver, raw, reader({CODE_PATH: raw.code, VALUE_PATH: text}))[0])
+    observed, _ = observe(driver, raw, reader({CODE_PATH: raw.code, VALUE_PATH: text}))
+    holds = tuple([hold for hold in observed.holds if hold is not HoldReason.UNKNOWN_STATUS])
+    specimen.results.append(replace(observed, holds=holds))

@@ -85,3 +85,29 @@ async def test_a_replay_says_of_a_point_that_the_analyzer_is_known_to_doubt_or_n
         [(_, before, after, stays)] = told(await again(lab))
         assert (before.split()[0], stays) == ("unknown", True)
         assert after == "stays; it would be read otherwise: exclude it with the reason, and enter it"
+
+
+@pytest.mark.parametrize("driver_id", ["mindray_bs", "mindray_bs_astm"])
+async def test_a_control_that_is_all_in_its_order_has_no_status_to_be_doubted_for(
+    database_url: str, driver_id: str
+) -> None:
+    async with laboratory(database_url, driver_id) as lab:
+        await lab.owner.execute(
+            "insert into lab.code_map (id, organization_id, driver, code, unit, test_id, origin, valid_from)"
+            " select gen_random_uuid(), organization_id, $2, 'X', '10*9/L', id, 'site', '2020-01-01' from lab.test"
+            " where code = 'WBC' and organization_id = $1", lab.organization_id, driver_id,
+        )  # fmt: skip
+        at = control_bench(lab)
+        await at.levels(1)
+        for minutes, value in ((60, "8.0"), (30, "7.0")):
+            time = at.stamp(minutes)
+            if driver_id == "mindray_bs":
+                head = f"MSH|^~\\&|Mindray|BS-480|||{time}||ORU^R01|{minutes}|P|2.3.1||||2||ASCII|||"
+                order = f"OBR|1|X|WBC|Mindray^BS-480||{time}|||||||QC1|77|||1|7|0.1|{value}|10*9/L"
+                await lab.intake.block(f"{head}\r{order}\r".encode(), "127.0.0.1:1")
+            else:
+                head = f"H|\\^&|||Mindry^^|||||||QR|1394-97|{time}"
+                order = f"O|1||2|X^WBC||{time}|||||2^QC1^77^20990201^7^1^0.1^{value}||||||||||||||F"
+                await lab.send([head, "P|1", order, "L|1|N"])
+            await lab.settle()
+        assert [one[1] for one in judged(await at.found())] == ["reject", "accept"]
