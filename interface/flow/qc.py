@@ -226,7 +226,8 @@ async def _make_point(
     wanted = {each.level_number for each in current}
     around = await rows.beside(connection, stream, current, one.measured_at, one.id, plan.run_minutes)
     # A lot that is being established is measured between the levels of the one in use: it takes no place in its runs.
-    of_its_kind = [each for each in around.run if bool(each.target) == (target is not None)]
+    # Nor does what could not be judged, or is doubted: its level is measured again, and the run is whole then.
+    of_its_kind = [each for each in around.run if (each.z is not None if target else not each.target)]
     run = run_of(of_its_kind, one.measured_at, lot.level_number, plan.run_minutes)
     point = Point(
         str(one.id), one.measured_at, run or str(uuid7()), lot.level_number, str(lot.id),

@@ -57,6 +57,21 @@ async def test_what_is_said_without_a_doubt_afterwards_counts(database_url: str)
         assert await state(at) == "ok"
 
 
+@pytest.mark.parametrize(("again", "vouched"), [(190, "ok"), (60, "unknown")])
+async def test_the_level_that_was_doubted_is_measured_again_in_its_run(
+    database_url: str, again: int, vouched: str
+) -> None:
+    """It took the place of its level, so the run was never whole: good controls of all levels vouched for nothing."""
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        await at.levels(1, 2)
+        await send(at, "7.0", 200, "F", "ZZ")
+        await send(at, "7.0", 199, "F", qc="QC2")
+        assert await state(at) == "unknown"
+        await send(at, "7.0", again, "F")
+        assert await state(at) == vouched
+
+
 async def test_a_doubt_is_known_when_a_person_says_of_which_lot_it_is(database_url: str) -> None:
     async with laboratory(database_url) as lab:
         at = control_bench(lab)
