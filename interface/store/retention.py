@@ -357,12 +357,15 @@ _OVER: Final = """a.recovered_at < $2 and (a.told_at is null or a.recovery_told_
 # Of each class its tables with what must be so of a row, one after the other.
 _ROWS: Final = {
     # The last row stays: who has read up to it must find it (`store.changes.has`). What comes after a young one does
-    # too, as of segments (`_CUT`): a hole is missed by everybody who has not come to it.
+    # too, as of segments (`_CUT`): a hole is missed by everybody who has not come to it. And before what goes something
+    # old must stand at last: to a clock that is behind all times are to come, and none is young.
     Kind.FEED: ((
         "outbox",
         """t.seq < (select max(seq) from lab.outbox where organization_id = $1)
-           and t.seq < coalesce((select seq from lab.outbox where organization_id = $1 and seq is not null
-                   and sealed_at between $2 and now() order by seq limit 1), t.seq + 1)
+           and t.seq <= (select seq from lab.outbox where organization_id = $1 and sealed_at < $2
+                   and seq < coalesce((select seq from lab.outbox where organization_id = $1 and seq is not null
+                           and sealed_at between $2 and now() order by seq limit 1), 9223372036854775807)
+                   order by seq desc limit 1)
            and t.seq <= coalesce((select min(position) from lab.subscription
                                   where organization_id = $1 and ended_at is null), t.seq)""",
     ),),

@@ -393,6 +393,17 @@ async def test_a_clock_that_was_behind_for_a_while_makes_no_hole_in_the_feed(lab
     assert left == list(range(ends[2] + 1, ends[-1] + 1))
 
 
+async def test_a_clock_that_is_behind_deletes_nothing_of_the_feed(lab: Laboratory) -> None:
+    """A machine without a battery looks a quarter of an hour after its start, perhaps before a time server answers."""
+    for number in range(3):
+        await release(lab, await result(lab, str(number)))
+    await clock_says(lab, datetime.now(UTC) + DAY * 400)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await connection.execute(BY_THAT_CLOCK)
+        await changes.seal(connection, lab.organization_id)
+    assert await swept(lab, RetentionSettings(0, 0, 1, 0, 0, 0), now=datetime.now(UTC)) == []
+
+
 async def test_the_feed_keeps_what_a_subscription_was_not_told_and_its_end(lab: Laboratory) -> None:
     for barcode in ("A", "B", "C"):
         await release(lab, await result(lab, barcode))
