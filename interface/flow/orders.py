@@ -15,7 +15,7 @@ from uuid import UUID
 from interface.domain.model import ItemStatus, Priority
 from interface.domain.permissions import Permission
 from interface.domain.specimens import LAST_PLACE, order_stem, own_number
-from interface.domain.states import SpecimenState
+from interface.domain.states import CLOSED_ITEM, SpecimenState
 from interface.domain.views import Actor, ActorKind, Audience, OrderView
 from interface.flow.actors import require
 from interface.flow.people import NewPatient as NewPatient
@@ -406,6 +406,8 @@ async def _repeated(
         raise OrderError([text], conflict=True)
     if view.cancelled:  # whoever is told that it is there believes that it will be done
         raise OrderError(["the order with this placer number is cancelled"], conflict=True)
+    if view.items and all(item.status in CLOSED_ITEM for item in view.items):
+        raise OrderError(["the specimen of the order with this placer number was rejected"], conflict=True)
     await audit.record(connection, actor, "read", "order", order_id, {"by": "create order"})
     return view
 

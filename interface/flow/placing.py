@@ -192,7 +192,7 @@ async def _again(connection: Connection, batch: Batch, known: Placed, asked: Pla
     if not same:
         raise OtherContent(["there is already an order with this placer number, and it says something else"], True)
     items = await rows.items(connection, known.id)
-    over = known.ended or (items and all(item.status is ItemStatus.CANCELLED for item in items))
+    over = known.ended or (items and all(item.status in CLOSED_ITEM for item in items))
     if over and not (batch.message_id and await rows.said_before(connection, batch.message_id)):
         raise OrderError([_why_not(known, items)], conflict=True)  # who is told OK believes that it will be done
     await audit.record(connection, batch.actor, "read", "order", known.order_id, {"by": "place"})

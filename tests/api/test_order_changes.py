@@ -48,6 +48,15 @@ async def test_a_number_whose_order_was_cancelled_orders_nothing(bench: Bench, t
     assert "is cancelled" in told["detail"]
 
 
+async def test_nor_does_one_whose_specimen_was_rejected(bench: Bench, token: str) -> None:
+    made = await ask(bench, token, "POST", "/api/orders", 201, **ORDER)
+    for tube in dict.fromkeys(item["specimen_id"] for item in made["items"]):
+        await ask(bench, token, "POST", f"/api/specimens/{tube}/receive", 200)
+        await ask(bench, token, "POST", f"/api/specimens/{tube}/reject", 200, reason="haemolysed")
+    told = await ask(bench, token, "POST", "/api/orders", 409, **ORDER)
+    assert "was rejected" in told["detail"]
+
+
 async def test_what_was_revoked_is_not_answered_as_if_it_were_placed(bench: Bench, laboratory: Laboratory) -> None:
     token = await laboratory.client_token("system/*.cruds")
     made = answered(await send(bench, token, whole()))

@@ -36,6 +36,23 @@ async def test_a_number_whose_order_was_cancelled_orders_nothing(his: Hospital) 
     assert await his.everything() == before
 
 
+async def test_nor_does_one_whose_specimen_was_rejected(his: Hospital) -> None:
+    """It was drawn again and ordered again, as it was: OK was the answer, and nobody waited for the tube."""
+    lines = order("1", "K", spm="SPM|1|||SER")
+    block = message("OML^O21", PID, *lines)
+    await his.send(block)
+    [made] = await his.orders()
+    async with his.lab.database.transaction(his.lab.organization_id) as connection:
+        specimen_id = made.items[0].specimen_id
+        assert specimen_id is not None
+        await specimens.receive(connection, his.lab.director, specimen_id)
+        await specimens.reject(connection, his.lab.director, specimen_id, RejectReason.HAEMOLYSED)
+    said = await his.oml(*lines)
+    assert (said.code, said.controls, said.words) == ("AE", ["UA"], ["its specimen was rejected"])
+    assert [one[::3] for one in (await his.send(block)).orders] == [("OK", "CA")], "a resend is answered as before"
+    assert (await his.oml(*order("2", "K", spm="SPM|1|||SER"))).controls == ["OK"]
+
+
 async def test_what_is_to_be_collected_again_is_still_the_numbers(his: Hospital) -> None:
     """It was told that the order is cancelled, and could not cancel what was expected, nor hear of its result."""
     tube = "SPM|1|{barcode}||SER|||||||||||||20260101080000+0000|"
