@@ -135,7 +135,7 @@ async def notify(
     """
     task = await _locked(connection, actor, task_id, version, told.person, comment)
     _still_to_tell(task)
-    if version is None and task.aimed_at > task.opened_at:  # perhaps during the call, which was about another value
+    if version is None and task.aimed_at != task.opened_at:  # perhaps during the call, which was about another value
         value = f"{signed(task.comparator, task.value)} {task.unit}".strip()
         says = f"{value}{'' if task.kind is Kind.CRITICAL else ', which is not critical'}"
         text = (
@@ -226,13 +226,14 @@ def _still_to_tell(task: CriticalView) -> None:
 
 
 def _when(task: CriticalView, at: datetime | None) -> datetime:
-    """When the call was: not in the future, and not before there was something to tell."""
+    """When the call was: not in the future, and not before there was something to tell; if that is to come, it is of a
+    clock that has been put back since."""
     now = datetime.now(UTC)
     if at is None:
         return now
     if at > now + CLOCK_SLACK:
         raise ReviewError(Refusal.INVALID, "the time of the call is in the future")
-    if at < task.aimed_at - CLOCK_SLACK:
+    if at < task.aimed_at - CLOCK_SLACK and task.aimed_at <= now + CLOCK_SLACK:
         text = f"the call was before {task.aimed_at:%Y-%m-%d %H:%M} UTC, when this became what is to be told"
         raise ReviewError(Refusal.INVALID, text)
     return at

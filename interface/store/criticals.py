@@ -348,10 +348,14 @@ class EventView:
     actor: str
 
 
-_VIEW = """
+# How many of its times for escalation have passed. What was opened by a clock that has been put back since waits nobody
+# knows how long: all of them.
+_LEVEL = """(select count(*) from unnest(t.escalate_at) at
+    where at <= now() or t.created_at > now() + interval '1 minute')::int"""
+_VIEW = f"""
 select t.id, t.version, t.kind, t.state, t.created_at as opened_at, t.aimed_at, t.escalate_at,
     case when t.state in ('open', 'attempted') or (t.state = 'notified' and not t.read_back)
-        then (select count(*) from unnest(t.escalate_at) at where at <= now()) else 0 end::int as level,
+        then {_LEVEL} else 0 end as level,
     t.follows_id, t.result_id, v.version as result_version, t.result_version_id, v.status, v.test_code, v.test_name,
     v.comparator, v.value, v.unit, v.flags, coalesce(nullif(v.specimen_as_sent, ''), s.barcode, '') as barcode,
     r.patient_id,
@@ -366,7 +370,7 @@ join lab.result_version v on v.id = t.result_version_id
 left join lab.specimen s on s.id = r.specimen_id
 left join lab.patient p on p.id = r.patient_id
 left join lab.lab_order o on o.id = r.order_id
-"""
+"""  # noqa: S608 - put together of constants
 
 
 async def find(
@@ -384,7 +388,7 @@ async def find(
         + """
         where (cardinality($1::uuid[]) = 0 or t.id = any($1)) and (cardinality($2::uuid[]) = 0 or t.result_id = any($2))
         and (cardinality($3::text[]) = 0 or t.state = any($3))
-        and (not $4 or (t.escalate_at[1] <= now()
+        and (not $4 or ((t.escalate_at[1] <= now() or t.created_at > now() + interval '1 minute')
                         and (t.state in ('open', 'attempted') or (t.state = 'notified' and not t.read_back))))
         order by t.created_at, t.id limit $5
         """,
@@ -427,7 +431,7 @@ async def levels(connection: Connection) -> dict[int, int]:
     """How many tasks nobody has confirmed yet, by how many of their times for escalation have passed."""
     rows = await connection.fetch(
         f"""
-        select (select count(*) from unnest(t.escalate_at) at where at <= now())::int as level, count(*) as tasks
+        select {_LEVEL} as level, count(*) as tasks
         from lab.critical_notification t where {_LIVE} group by 1
         """  # noqa: S608
     )

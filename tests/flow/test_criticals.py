@@ -275,6 +275,24 @@ async def test_who_is_overdue_is_a_query(desk: Desk, owner: asyncpg.Connection[a
     assert second.level == 0
 
 
+async def test_what_was_opened_while_the_clock_was_ahead_is_overdue(
+    desk: Desk, owner: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """How long it waits nobody knows; until that time came nobody was told that nobody was called."""
+    await desk.critical()
+    await owner.execute(
+        "update lab.critical_notification set created_at = created_at + interval '1 year',"
+        " aimed_at = aimed_at + interval '1 year',"
+        " escalate_at = array(select at + interval '1 year' from unnest(escalate_at) at)"
+    )
+    async with desk.transaction() as connection:
+        [task] = await criticals.waiting(connection, overdue=True)
+        assert task.level == len(task.escalate_at) > 0
+        assert await store.levels(connection) == {task.level: 1}
+    called = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5)
+    assert (await desk.tell(task, Told("ward 3", read_back=True, at=called))).notified_at == called
+
+
 async def test_who_is_overdue_is_a_metric(desk: Desk, owner: asyncpg.Connection[asyncpg.Record]) -> None:
     for _ in range(3):
         await desk.critical()
