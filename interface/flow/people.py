@@ -300,7 +300,8 @@ async def find_patient(connection: Connection, patient: NewPatient) -> UUID | No
 
 # HL7 table 0203, of numbers that a person has one of at a time: at a facility, of the state; "": nobody says. Others
 # come anew with each visit or insurance, such as VN, AN, MB.
-_OF_A_PERSON = frozenset({"", "MR", "PI", "PT", "SS", "NI"})
+_OF_A_FACILITY = frozenset({"MR", "PI", "PT"})
+_OF_A_PERSON = _OF_A_FACILITY | {"", "SS", "NI"}
 
 
 async def sure_of(
@@ -310,7 +311,9 @@ async def sure_of(
 
     A family shares an insurance's number: who is found by it, and has another number of the hospital's than the one
     that is said, is the mother or the twin. Whoever was registered twice, or is insured otherwise now, has the same
-    given name and birth date. `also`: numbers that are the person's by what is said, such as the prior of a merge.
+    given name and birth date; one of the two, where a facility's own number leads to them: a newborn is named and given
+    the state's number, and a mistyped one has the birth date in it. `also`: numbers that are the person's by what is
+    said, such as the prior of a merge.
     """
     if len(said.identifiers) < 2:
         return
@@ -325,17 +328,19 @@ async def sure_of(
     else:
         return
     records = await people.find_rows(connection, (await people.persons(connection, [survivor])).get(survivor, ()))
-    if not any(_agree(row, said) for row in records):
+    known = {(one.authority, one.value) for one in carried}
+    own = any(one.type in _OF_A_FACILITY and (one.authority, one.value) in known for one in said.identifiers)
+    if not any(_agree(row, said, own) for row in records):
         text = "one of the patient numbers leads to a patient who has another number of the same authority"
         raise OrderError([text], conflict=True)
 
 
-def _agree(row: PatientRow, said: NewPatient) -> bool:
-    """Whether given name and birth date are the same, as far as both know them: one of them at least."""
+def _agree(row: PatientRow, said: NewPatient, one_of_them: bool) -> bool:
+    """Whether given name and birth date are the same, as far as both know them, or one is: one of them at least."""
     known, told = index_words(row.given), index_words(said.given)
     given = bool(known & told) if known and told else None
     born = row.birth_date == said.born if row.birth_date and said.born else None
-    return False not in (given, born) and bool(given or born)
+    return bool(given or born) and (one_of_them or False not in (given, born))
 
 
 async def find_or_create(connection: Connection, actor: Actor, patient: NewPatient) -> tuple[UUID, bool]:

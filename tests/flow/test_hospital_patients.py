@@ -128,6 +128,23 @@ async def test_a_number_that_a_family_shares_makes_no_two_of_them_one(his: Hospi
     assert [each.value for each in (await known(his))[0].identifiers][-1] == "P-7"
 
 
+async def test_a_number_of_the_state_that_is_put_right_is_no_other_person(his: Hospital) -> None:
+    """A newborn gets a name and a number in place of the first one; a mistyped number has a birth date in it."""
+    state = "HOSP^MR~{}^^^STATE^NI"
+    child = pid("P-1", "MUSTER^KIND", "20260101", "M")
+    await his.adt("A01", child.replace("HOSP^MR", state.format("TEMP-1")))
+    named = pid("P-1", "MUSTER^EMIL", "20260101", "M").replace("HOSP^MR", state.format("010126-1"))
+    assert (await his.adt("A08", named)).code == "AA"
+    assert (await his.oml(*order("1", "K"), pid=named)).controls == ["OK"]
+    right = named.replace("010126-1", "020126-1").replace("20260101", "20260102")
+    assert (await his.adt("A08", right)).code == "AA"
+    mother = pid("P-2")
+    await his.adt("A01", mother.replace("HOSP^MR", state.format("010580-2")))
+    said = await his.adt("A08", named.replace("P-1^", "P-2^").replace("010126-1", "030126-1"))
+    assert said.code == "AE", "of another name and birth date it is another person, the mother's number or not"
+    assert [one.given for one in await known(his)] == ["EMIL", "MARIA"]
+
+
 async def test_a_message_without_its_patient_is_refused(his: Hospital) -> None:
     for event, segments, place in (
         ("A01", [], "PID^1"),
