@@ -28,7 +28,6 @@ from interface.flow.actors import require
 from interface.flow.problems import OrderError, identifier_problems, instant_problems, reason_of, text_problems
 from interface.store import audit, lab_changes, patients, people
 from interface.store.db import Connection
-from interface.store.ids import instant_of
 from interface.store.look_again import compared_with_others
 from interface.store.patients import PatientFilter
 from interface.store.people import PatientRow
@@ -36,8 +35,6 @@ from interface.store.query import Page
 
 CLEARABLE: Final = frozenset({"birth_date", "birth_at"})
 _FIRST_ZONE = timedelta(hours=14)  # where a day begins first: who is born there in its morning is born tomorrow in UTC
-
-_CLOCKS = timedelta(hours=1)  # between this machine's and the database's
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +233,7 @@ async def unmerge(connection: Connection, actor: Actor, prior_id: UUID, reason: 
     await people.touch(connection, [survivor_id])
     await recalculation.of_specimens(connection, actor, calculated, "the merge of its patient was taken back")
     persons = {id: records[0] for id, records in (await people.persons(connection, known)).items()}
-    look = await compared_with_others(connection, persons, instant_of(edge.id) - _CLOCKS)
+    look = await compared_with_others(connection, persons)
     again = {"look_again": " ".join(dict.fromkeys(str(one.result_id) for one in look))} if look else {}
     told = {"survivor": str(edge.survivor), "reason": reason, **again}
     await audit.record(connection, actor, "unmerge", "patient", prior_id, told)

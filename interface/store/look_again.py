@@ -6,7 +6,6 @@ Which result another was compared with stands in its explanation: `previous`, or
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from uuid import UUID
 
 from asyncpg import Record
@@ -25,7 +24,7 @@ CROSS JOIN LATERAL (SELECT * FROM lab.result_version w WHERE w.id = r.version_id
 CROSS JOIN LATERAL (
     SELECT lab.explained(y.steps) AS steps FROM lab.decision y WHERE y.result_version_id = v.id OFFSET 0) d
 LEFT JOIN lab.specimen s ON s.id = r.specimen_id
-WHERE r.patient_id = ANY($1) AND v.created_at >= $2 AND r.status NOT IN ('cancelled', 'entered-in-error')
+WHERE r.patient_id = ANY($1) AND r.status NOT IN ('cancelled', 'entered-in-error')
 ORDER BY r.id
 """
 _OTHERS = """
@@ -34,12 +33,10 @@ FROM lab.result_version v JOIN lab.result r ON r.id = v.result_id WHERE v.id = A
 """
 
 
-async def compared_with_others(
-    connection: Connection, persons: Mapping[UUID, UUID], since: datetime
-) -> tuple[LookAgain, ...]:
-    """The results of these records, in versions of since then, that were compared with a result of another of the
-    persons. `persons`: of each record whose it is now."""
-    judged = await connection.fetch(_JUDGED, list(persons), since)
+async def compared_with_others(connection: Connection, persons: Mapping[UUID, UUID]) -> tuple[LookAgain, ...]:
+    """The results of these records that were compared with a result of another of the persons, whenever that was: the
+    time of the merge is of a clock that may have been ahead. `persons`: of each record whose it is now."""
+    judged = await connection.fetch(_JUDGED, list(persons))
     compared = {row["id"]: _compared(row) for row in judged}
     asked = list({version for versions in compared.values() for version in versions})
     others = {row["id"]: row for row in await connection.fetch(_OTHERS, asked)} if asked else {}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from uuid import UUID
+
+import pytest
 
 from interface.domain.model import ResultStatus
 from interface.domain.views import UnmergedView
 from interface.flow import review
 from interface.flow.people import merge, unmerge
+from interface.store.ids import uuid7
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import put_in_force, sent
 
@@ -53,6 +57,23 @@ async def test_what_was_compared_with_the_other_is_named_whatever_came_of_it(dat
         assert (view.look_again[0].patient_id, view.look_again[0].other_patient_id) == (other, one)
         told = await lab.owner.fetch("select detail from lab.audit_event where action = 'unmerge'")
         assert all(str(second.id) in str(row["detail"]) for row in told) and len(told) == 2
+
+
+async def test_nor_is_it_passed_over_where_the_clock_was_ahead_when_they_were_merged(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = (time.time_ns() // 1_000_000) + 7 * 86_400_000
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        one = await measured(lab, "S1", "P-1", "1.00", "C1")
+        other = (await lab.order("S2", "CREA", patient_id="P-2")).patient_id
+        assert other is not None
+        with monkeypatch.context() as then:
+            then.setattr("interface.store.people.uuid7", lambda: uuid7(ahead))
+            await merged(lab, one, other)
+        await lab.send(sent("S2", {"CREA": "1.10"}, control="C2", patient="P-2"))
+        await lab.settle()
+        assert [row.barcode for row in (await split(lab, one)).look_again] == ["S2"]
 
 
 async def test_what_was_compared_with_ones_own_or_taken_back_is_not_named(database_url: str) -> None:
