@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from interface.wire.hl7 import Segment
+from interface.wire.hl7_values import coded
 
 # HL7 tables 0493 (SPM-24: autolyzed, clotted, contaminated, haemolysed, no sample) and 0383 (INV-2: errors; a warning
 # is of the stock). Any reason to reject the specimen (SPM-21) is one to doubt what was found in it.
@@ -21,5 +22,5 @@ def doubted(segments: Iterable[Segment]) -> bool:
 
 def _says(segment: Segment, number: int, words: frozenset[str]) -> bool:
     if not words:
-        return segment.read(number) not in ("", '""')
+        return any(said != '""' for said in coded(segment, number))
     return any(one.strip() in words for one in segment.every(number, 1))

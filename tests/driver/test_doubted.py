@@ -35,6 +35,9 @@ def specimen(**fields: str) -> str:
         ({"f21": "QS^Quantity not sufficient^HL70490"}, True),
         ({"f21": "^leaked"}, True),
         ({"f21": '""'}, False),
+        ({"f21": '""^""^HL70490'}, False),
+        ({"f21": "^^HL70490"}, False),  # a coding system without a code
+        ({"f21": "^^HL70490~RB^Broken container^HL70490"}, True),
         ({}, False),
     ],
 )
