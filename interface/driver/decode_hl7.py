@@ -360,7 +360,7 @@ class _Engine:
             self._read(segments, paths.collected),
         )
         if order.others:
-            specimen.comments = comments_of(self._driver.alarm, order.others)
+            specimen.comments = specimen.remarks = comments_of(self._driver.alarm, order.others)
         if self._driver.law is not None and (named := segments.get("OBR")) is not None:
             specimen.work_id = named.value(2).strip()
         self._draft.specimens.append(specimen)

@@ -6,7 +6,7 @@ with its location; only what it touches is lost.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from interface.domain.model import (
@@ -158,6 +158,12 @@ def _named_by_patient(driver: Driver) -> bool:
     return any(path.record == "P" for path in (*paths, *conditions))
 
 
+def _of_analyzer(order: Node) -> list[Record]:
+    """What an analyzer says of an order. A generic comment (C-5 G) is a person's: on Roche's, what they typed of the
+    specimen, such as a name."""
+    return [one for one in order.comments if one.read(5, 1) != "G"] if order.record.type == "O" else []
+
+
 class _Engine:
     def __init__(self, driver: Driver, draft: Draft) -> None:
         self._driver = driver
@@ -249,7 +255,8 @@ class _Engine:
         self._draft.specimens.append(specimen)
         self._attach(node, scope, specimen)
         if record.type == "O":
-            specimen.comments = self._comments(node, scope)
+            specimen.comments = self._comments(node.comments, scope)
+            specimen.remarks = self._comments(_of_analyzer(node), scope)
         below = scope.inside(record)  # its R is each result in turn
         beside: list[HoldReason] = []
         if record.type == "O" and all(child.record.type != "R" for child in node.children):
@@ -315,7 +322,7 @@ class _Engine:
         call = scope.read(paths.call) if paths.call else ""
         reading = read_field(words, driver.grammar, call)
         value_path = paths.value[0] if paths.value else None
-        comments = self._comments(node, scope) if node.comments else ()
+        comments = self._comments(node.comments, scope) if node.comments else ()
         raw = RawResult(
             record.location,
             code,
@@ -332,7 +339,7 @@ class _Engine:
             scope.read(paths.instrument_time),
             scope.read(paths.operator),
             (reading.comment, *comments) if reading.comment else comments,
-            (*(self._alarms(order) if order.record.type == "O" else ()), *self._alarms(node)),
+            (*self._alarms(_of_analyzer(order)), *self._alarms(node.comments)),
             measured_with=self._measured_with(node, scope, order) if self._materials else UNSAID,
             method=scope.read(paths.method) if paths.method else "",
         )
@@ -399,22 +406,19 @@ class _Engine:
                     flags += self._driver.flags_of(flag)
         return tuple(flags)
 
-    def _comments(self, node: Node, scope: _Scope) -> tuple[str, ...]:
+    def _comments(self, comments: Iterable[Record], scope: _Scope) -> tuple[str, ...]:
         """What is said below a record in words; an alarm that says there is none is no remark about the value."""
         rule = self._driver.alarm
         return tuple(
             text
-            for comment in node.comments
+            for comment in comments
             if (text := comment.read(4)).strip("^ ")
             and (rule is None or not rule.is_known(scope.inside(comment).at(rule.path)))
         )
 
-    def _alarms(self, node: Node) -> tuple[str, ...]:
-        """LIS02-A2 9.5: where the driver says nothing of alarms, what C-5 calls instrument flags is one in words. Below
-        an order a generic one is a person's note: Roche's analyzers send the specimen's comments there."""
-        rule, comments = self._driver.alarm, node.comments
-        if node.record.type == "O":
-            comments = [one for one in comments if one.read(5, 1) != "G"]
+    def _alarms(self, comments: Sequence[Record]) -> tuple[str, ...]:
+        """LIS02-A2 9.5: where the driver says nothing of alarms, what C-5 calls instrument flags is one in words."""
+        rule = self._driver.alarm
         if not comments:
             return ()
         if rule is None:

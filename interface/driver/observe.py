@@ -60,6 +60,7 @@ class OpenSpecimen:
     results: list[Observed] = field(default_factory=list)
     attachments: list[Attachment] = field(default_factory=list)
     comments: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()  # of them what stands with each result
     work_id: str = ""
 
 
@@ -90,8 +91,8 @@ class Draft:
         for specimen in self.specimens:
             results, seen = specimen.results, every.setdefault(specimen.specimen_id or "", {})
             for at, result in enumerate(results):
-                if specimen.comments:
-                    results[at] = result = replace(result, comments=(*specimen.comments, *result.comments))
+                if specimen.remarks:
+                    results[at] = result = replace(result, comments=(*specimen.remarks, *result.comments))
                 key = (result.code_path, result.sub_id) if result.sub_id else result.code_path
                 count = seen.get(key, 0)
                 if count:

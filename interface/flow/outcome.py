@@ -248,8 +248,11 @@ def _is_of_before(case: Case, received_at: datetime, locked: Locked) -> None:
     others: list[SpecimenFacts] = []
     if specimen.barcode in locked.closed:
         others = [one for one in locked.by_id.values() if one.barcode == specimen.barcode and not one.available]
-    if text := before(specimen, measured_at(case.measured_at, received_at), received_at, others):
-        case.hold(HoldReason.BEFORE_SPECIMEN, Step("match", "hold", text))
+    measured = measured_at(case.measured_at, received_at)
+    if text := before(specimen, measured, received_at, others):
+        times = {"measured": measured, "collected": specimen.collected_at, "made": specimen.created_at}
+        said = {name: at.isoformat() for name, at in times.items() if at is not None}
+        case.hold(HoldReason.BEFORE_SPECIMEN, Step("match", "hold", text, inputs=said))
 
 
 def _is_to_be_decided(case: Case, at: Surroundings, work: Work, wanted: Wanted | None) -> bool:

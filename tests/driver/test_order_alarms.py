@@ -89,6 +89,8 @@ def test_what_staff_noted_of_a_specimen_is_no_alarm(driver_id: str, comment: str
     text = f"H|\\^&|||X\rP|1\rO|1|S1\r{comment}\rR|1|^^^1|1|||||F\rC|1|I|0|I\rL|1|N\r"
     (specimen,) = lis2(DRIVERS[driver_id], text.encode()).specimens
     assert (HELD in specimen.results[0].holds) is held
+    assert bool(specimen.results[0].comments) is held  # nor does what staff typed leave the laboratory with a result
+    assert specimen.comments
 
 
 def test_it_holds_only_the_results_of_its_order() -> None:
