@@ -120,13 +120,16 @@ class AlertCenter:
             self._made.set()
 
     async def _look(self, organization_id: UUID, look: Look) -> None:
-        """By a transaction of its own: a fault of ours in one must keep no other alert from being told."""
+        """By a transaction of its own: neither a fault of ours in one nor that the database does not answer one in time
+        keeps another alert from being told. Where the database is gone, who tells says so."""
         try:
             async with self._database.transaction(organization_id) as connection:
                 for kind, found in (await look(connection)).items():
                     await alerting.settle(connection, organization_id, kind, found)
-        except StoreError:
-            raise
+        except StoreError as error:
+            if not self._available():
+                raise
+            log.error("alerts not looked after", action="alert.look", error=error.slug)
         except Exception as error:
             log.error("alerts not looked after", action="alert.look", exc_info=error)
 

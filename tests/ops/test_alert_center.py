@@ -13,12 +13,14 @@ import pytest
 from interface.domain.alerts import AlertKind, Severity, Subject
 from interface.domain.hours import read_hours
 from interface.domain.roster import Roster
+from interface.errors import StoreAmbiguous
 from interface.flow import alerting, qc_plans
 from interface.ops import alert_center
 from interface.ops.alert_center import AlertCenter
 from interface.ops.alert_desk import FILE
 from interface.ops.alert_watch import LinkHeard
 from interface.settings import AlertSettings, ChannelType, Content
+from interface.store import alert_conditions
 from interface.store import alerts as store
 from interface.store.db import Database
 from interface.store.ids import uuid7
@@ -111,6 +113,21 @@ async def test_a_fault_of_ours_keeps_no_other_alert_from_being_told(
         monkeypatch.setattr(qc_plans, "status", fails)
     else:
         monkeypatch.setattr(alert_center, "tell_of_orders", fails)
+    async with center.database.transaction(center.organization.id) as connection:
+        await alerting.enter(connection, center.organization.id, AlertKind.DISK, DISK)
+    told = [title for _ in range(3) for title in await center.round(61)]
+    assert told == ["URGENT: Disk space is short: /var/lib"]
+
+
+async def test_nor_does_one_look_that_the_database_does_not_answer_in_time(
+    center: Center, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What costs much to look at, on a large database: it serves all else."""
+
+    async def slow(*_: object, **__: object) -> None:
+        raise StoreAmbiguous("the database did not answer in time")
+
+    monkeypatch.setattr(alert_conditions, "backlog", slow)
     async with center.database.transaction(center.organization.id) as connection:
         await alerting.enter(connection, center.organization.id, AlertKind.DISK, DISK)
     told = [title for _ in range(3) for title in await center.round(61)]
