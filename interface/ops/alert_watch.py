@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -72,11 +73,12 @@ async def _backlog(connection: Connection, organization_id: UUID, alerts: AlertS
     standing = await store.standing(connection, AlertKind.BACKLOG)
     amount = await conditions.backlog(connection, organization_id)
     age_s = (now - amount.oldest).total_seconds() if amount.oldest else 0.0
+    ahead = age_s < -AHEAD.total_seconds()  # it came by a clock that has been put back since: nobody knows when
     found: Found = {}
     if threshold(alerts.backlog_messages).stands(amount.number, QUEUE in standing):
         found[QUEUE] = f"{amount.number} messages wait"
-    if threshold(alerts.backlog_age_s).stands(age_s, QUEUE_AGE in standing):
-        found[QUEUE_AGE] = f"the oldest for {_long(age_s)}"
+    if threshold(alerts.backlog_age_s).stands(math.inf if ahead else age_s, QUEUE_AGE in standing):
+        found[QUEUE_AGE] = f"the oldest {'from before the clock was put back' if ahead else f'for {_long(age_s)}'}"
     return found
 
 

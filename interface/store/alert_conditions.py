@@ -29,30 +29,36 @@ class UntoldCritical:
 
 
 async def backlog(connection: Connection, organization_id: UUID) -> Amount:
-    """Messages that wait to be decided."""
+    """Messages that wait to be decided. The oldest is the first by its id, and came when it was received: ids go on
+    after those of a clock that was ahead."""
     row = await connection.fetchrow(
         """select count(*)::int as number, min(message_id::text) as oldest from lab.queue where organization_id = $1""",
         organization_id,
     )
-    return Amount(row["number"], instant_of(UUID(row["oldest"])) if row["oldest"] else None) if row else Amount(0, None)
+    if row is None or not row["oldest"]:
+        return Amount(0, None)
+    first = UUID(row["oldest"])
+    came = await connection.fetchval("select received_at from lab.message where id = $1", first)
+    return Amount(row["number"], came or instant_of(first))
 
 
 async def held(connection: Connection, before: datetime) -> Amount:
-    """Results that are held since before then."""
+    """Results that are held since before then, or by a clock that has been put back since: nobody knows how long."""
     row = await connection.fetchrow(
         """select count(*)::int as number, min(created_at) as oldest from lab.result
-            where held <> '{}' and created_at < $1""",
+            where held <> '{}' and (created_at < $1 or created_at > now() + interval '1 minute')""",
         before,
     )
     return Amount(row["number"], row["oldest"]) if row else Amount(0, None)
 
 
 async def unmapped(connection: Connection, before: datetime) -> dict[str, int]:
-    """How many results of which analyzer wait for a map since before then."""
+    """How many results of which analyzer wait for a map since before then; as for `held`."""
     rows = await connection.fetch(
         """select coalesce(a.name, '') as analyzer, count(*)::int as number
              from lab.result r left join lab.analyzer a on a.id = r.analyzer_id
-            where r.held <> '{}' and 'unmapped_code' = any(r.held) and r.created_at < $1 group by 1""",
+            where r.held <> '{}' and 'unmapped_code' = any(r.held)
+              and (r.created_at < $1 or r.created_at > now() + interval '1 minute') group by 1""",
         before,
     )
     return {row["analyzer"]: row["number"] for row in rows}

@@ -304,6 +304,32 @@ async def test_what_waits_in_a_laboratory_is_found(center: Center) -> None:
     assert all(row.recovered_at for row in await center.rows())
 
 
+async def test_what_waits_since_the_clock_was_ahead_is_found(center: Center) -> None:
+    """Ids go on after those of then, for a day at most; what was held or came then is of a time that is to come."""
+    laboratory = await found(center.database, center.organization.id)
+    await laboratory.result(await laboratory.order())
+    message = uuid7(int((center.now + timedelta(hours=12)).timestamp() * 1000))
+    async with center.database.transaction(center.organization.id) as connection:
+        await connection.execute("update lab.result set held = '{unmapped_code}', created_at = now() + interval '1 y'")
+        await connection.execute(
+            "insert into lab.message (id, organization_id, link_id, protocol, state, reply, received_at)"
+            " values ($1, $2, $3, 'lis2', 'complete', 'sent', $4)",
+            message, center.organization.id, laboratory.link_id, center.now - timedelta(minutes=10),
+        )  # fmt: skip
+        await connection.execute(
+            "insert into lab.queue (message_id, organization_id, lane) values ($1, $2, $3)",
+            message, center.organization.id, laboratory.link_id,
+        )  # fmt: skip
+    await center.round()
+    assert {(row.kind, row.note) for row in await center.rows()} == {
+        ("held_age", "1 for more than 4 h"), ("unmapped", "1 results wait"), ("backlog", "the oldest for 10 min"),
+    }  # fmt: skip
+    async with center.database.transaction(center.organization.id) as connection:
+        await connection.execute("update lab.message set received_at = now() + interval '1 y'")
+    await center.round(61)
+    assert all(row.recovered_at is None for row in await center.rows())
+
+
 CANARIES = ("Kanarienvogel", "Zwitscher", "CANARY-PID-77", "1913-12-24", "KANARI-BARCODE", "987654.3")
 
 
