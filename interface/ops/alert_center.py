@@ -100,13 +100,14 @@ class AlertCenter:
             if not down:
                 await alerting.settle(connection, organization_id, AlertKind.DATABASE, {})
         self._desk.forget(stored)
-        for look in alert_watch.looks(organization_id, self._alerts, self._roster, links, now):
-            await self._look(organization_id, look)
+        looks = alert_watch.looks(organization_id, self._alerts, self._roster, links, now)
         last = self._looked_long.get(organization_id)
         if last is None or not last <= now < last + LONG_LOOK:  # the clock may have been put back
             self._looked_long[organization_id] = now
-            for look in alert_watch.long_looks(self._alerts, now):
-                await self._look(organization_id, look)
+            looks += alert_watch.long_looks(self._alerts, now)
+        missed = False
+        for look in looks:
+            missed |= not await self._look(organization_id, look, missed)
         async with self._database.transaction(organization_id) as connection:
             elsewhere = self._desk.holds(organization_id)
             made = await tell(connection, organization_id, name, self._alerts, self._roster, now, elsewhere)
@@ -119,19 +120,22 @@ class AlertCenter:
         if made:
             self._made.set()
 
-    async def _look(self, organization_id: UUID, look: Look) -> None:
+    async def _look(self, organization_id: UUID, look: Look, missed: bool) -> bool:
         """By a transaction of its own: neither a fault of ours in one nor that the database does not answer one in time
-        keeps another alert from being told. Where the database is gone, who tells says so."""
+        keeps another alert from being told. Where it is gone, who tells says so, and so where it answers a second of a
+        round no more (`missed`): its disk is full. Whether it answered."""
         try:
             async with self._database.transaction(organization_id) as connection:
                 for kind, found in (await look(connection)).items():
                     await alerting.settle(connection, organization_id, kind, found)
         except StoreError as error:
-            if not self._available():
+            if missed or not self._available():
                 raise
             log.error("alerts not looked after", action="alert.look", error=error.slug)
+            return False
         except Exception as error:
             log.error("alerts not looked after", action="alert.look", exc_info=error)
+        return True
 
     async def _database_is(self, down: bool, now: datetime) -> None:
         """An alert while it does not serve: told directly after a while, and stored when it serves again."""

@@ -13,7 +13,7 @@ import pytest
 from interface.domain.alerts import AlertKind, Severity, Subject
 from interface.domain.hours import read_hours
 from interface.domain.roster import Roster
-from interface.errors import StoreAmbiguous
+from interface.errors import StoreAmbiguous, StoreUnavailable
 from interface.flow import alerting, qc_plans
 from interface.ops import alert_center
 from interface.ops.alert_center import AlertCenter
@@ -132,6 +132,20 @@ async def test_nor_does_one_look_that_the_database_does_not_answer_in_time(
         await alerting.enter(connection, center.organization.id, AlertKind.DISK, DISK)
     told = [title for _ in range(3) for title in await center.round(61)]
     assert told == ["URGENT: Disk space is short: /var/lib"]
+
+
+async def test_where_it_answers_a_second_look_no_more_it_does_not_serve(
+    center: Center, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where its write-ahead log has no room: each look would wait its time, and nobody be told meanwhile."""
+
+    async def full(*_: object, **__: object) -> None:
+        raise StoreUnavailable("the database refused the work (DiskFullError, 53100)")
+
+    monkeypatch.setattr(alert_conditions, "backlog", full)
+    monkeypatch.setattr(alert_conditions, "untold_criticals", full)
+    told = [title for _ in range(2) for title in await center.round(61)]
+    assert told == ["URGENT: The database does not serve"]
 
 
 async def test_twenty_outages_are_twenty_alerts_each_told_once(center: Center) -> None:
