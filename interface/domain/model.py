@@ -158,9 +158,7 @@ class HoldReason(Word):
     RERUN = "rerun"  # a rerun or dilution was asked for; its result is awaited
     ALREADY_REPORTED = "already_reported"  # another run of the same order item is released
     PERSON = "person"  # somebody wants it to be looked at
-    BEFORE_SPECIMEN = (
-        "before_specimen"  # measured before the specimen was taken: of one that carried its barcode before
-    )
+    BEFORE_SPECIMEN = "before_specimen"  # measured before it was taken: of one that carried its barcode before
     SAID_ANEW = "said_anew"  # unasked, of what was critical, or of what a person has said something of
 
 

@@ -89,9 +89,7 @@ class Answer:
     test: str = "{code}"  # one of `{tests}`
     code_part: int = 0  # of a composite code, from 1, that an order names; 0: all of it
     code_join: str = "/"
-    orders: Mapping[str, str] = field(
-        default_factory=lambda: MappingProxyType({})
-    )  # by a result's code: what they name
+    orders: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # of a result's code: its name
     needs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # what is ordered along with another
     join: str = ""  # between two of them; "": the message's repeat delimiter
     priority: Mapping[Priority, str] = field(default_factory=lambda: MappingProxyType(_PRIORITIES))
