@@ -7,10 +7,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from interface.store import audit_chain
 from interface.store.db import Database
 from tests.cli.desk import Shell, open_shell
 from tests.conftest import Organization
+from tests.store.sealing import sealed
 
 
 @pytest.fixture
@@ -23,15 +23,6 @@ async def shell(
     capsys: pytest.CaptureFixture[str],
 ) -> Shell:
     return await open_shell(database, shared_database_url, organization, tmp_path, monkeypatch, capsys)
-
-
-async def sealed(database: Database, organization: Organization) -> None:
-    """Seal what is there; transactions of other tests may be in the way for a moment."""
-    while True:
-        async with database.transaction(organization.id) as connection:
-            await audit_chain.seal(connection, organization.id)
-            if not (await audit_chain.verify(connection, organization.id)).unsealed:
-                return
 
 
 async def test_an_auditor_finds_who_did_what(shell: Shell) -> None:
@@ -58,7 +49,7 @@ async def test_the_verdict_is_a_status_and_names_the_place(
 ) -> None:
     none = await shell.run("audit", "head", "--as", "ada")
     assert (none.status, none.out) == (0, "")
-    await sealed(database, organization)
+    await sealed(database, organization.id)
     head = (await shell.run("audit", "head", "--as", "ada")).out.strip()
     whole = await shell.run("audit", "verify", "--head", head, "--as", "ada")
     assert whole.status == 0

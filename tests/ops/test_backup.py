@@ -22,10 +22,11 @@ from interface.errors import BackupError
 from interface.ops import backup, backup_manifest, backup_pipe, backup_verify, doctor
 from interface.ops.backup_pipe import Encryption
 from interface.settings import BackupSettings, DatabaseSettings, Settings
-from interface.store import audit_chain, census, db
+from interface.store import census, db
 from tests.cluster import owner_of
 from tests.flow.laboratory import Laboratory, laboratory, message
 from tests.store.journals import until
+from tests.store.sealing import sealed
 
 RESULTS = ("P|1||P-1", "O|1|{}||^^^GLU", "R|1|^^^GLU|5.4|mmol/L||N||F||||20260102030405")
 
@@ -34,8 +35,7 @@ async def store(lab: Laboratory, *barcodes: str) -> None:
     for barcode in barcodes:
         await lab.send(message(*(text.format(barcode) for text in RESULTS), control=barcode))
     await lab.settle()
-    async with lab.database.transaction(lab.organization_id) as connection:
-        await audit_chain.seal(connection, lab.organization_id)
+    await sealed(lab.database, lab.organization_id)
 
 
 @pytest.fixture

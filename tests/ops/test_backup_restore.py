@@ -32,6 +32,7 @@ from tests.flow.laboratory import Laboratory, laboratory
 from tests.ops.receivers import MailServer, WebServer
 from tests.ops.telling import Telling
 from tests.ops.test_backup import store
+from tests.store.sealing import sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,8 @@ async def work(lab: Laboratory, *barcodes: str) -> Handed:
         )  # fmt: skip
     async with lab.database.transaction(lab.organization_id) as connection:
         await changes.seal(connection, lab.organization_id)
+    await sealed(lab.database, lab.organization_id)
     async with lab.database.transaction(lab.organization_id) as connection:
-        await audit_chain.seal(connection, lab.organization_id)
         return Handed(
             number, work_id, await changes.last_position(connection), await audit_chain.head(connection)
         )  # fmt: skip

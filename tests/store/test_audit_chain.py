@@ -18,13 +18,14 @@ from structlog.testing import capture_logs
 from interface.domain.views import Actor, ActorKind
 from interface.store import audit, audit_chain, audit_sealer
 from interface.store.audit import WAITED, AuditWriter
-from interface.store.audit_chain import LATE, Head, Sealed, Tampering, Verdict, parse_head
+from interface.store.audit_chain import LATE, Head, Tampering, Verdict, parse_head
 from interface.store.audit_sealer import Sealer
 from interface.store.db import Database, prepare
 from interface.store.ids import uuid7
 from interface.store.migrate import maintain
 from tests.cluster import owner_of
 from tests.conftest import FOUNDED, Organization
+from tests.store.sealing import sealed
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -39,15 +40,6 @@ async def write(database: Database, organization: Organization, rows: int = 1) -
             await audit.record(connection, actor(organization), "release", "result", uuid7(), {"place": str(place)})
 
 
-async def sealed(database: Database, organization: Organization, most: int = audit_chain.SEGMENT_ROWS) -> Sealed:
-    """Seal until nothing waits any more: a transaction of another test may be in the way for a moment."""
-    while True:
-        async with database.transaction(organization.id) as connection:
-            done = await audit_chain.seal(connection, organization.id, most=most)
-        if not (await verified(database, organization)).unsealed:
-            return done
-
-
 async def verified(database: Database, organization: Organization, *kept: Head) -> Verdict:
     async with database.transaction(organization.id) as connection:
         return await audit_chain.verify(connection, organization.id, kept)
@@ -60,10 +52,10 @@ def found(verdict: Verdict) -> set[tuple[Tampering, int]]:
 async def test_what_is_committed_is_sealed_once_and_in_order(database: Database, organization: Organization) -> None:
     for rows in (1, 3, 1):
         await write(database, organization, rows)
-        await sealed(database, organization)
+        await sealed(database, organization.id)
     verdict = await verified(database, organization)
     assert (verdict.segments, verdict.rows, verdict.unsealed, verdict.findings) == (3, 5, 0, ())
-    done = await sealed(database, organization)
+    done = await sealed(database, organization.id)
     assert (done.rows, done.head) == (0, verdict.head), "nothing is sealed twice, and nothing makes no segment"
     assert verdict.head is not None
     assert parse_head(str(verdict.head)) == verdict.head
@@ -71,7 +63,7 @@ async def test_what_is_committed_is_sealed_once_and_in_order(database: Database,
 
 async def test_many_rows_are_sealed_piece_by_piece(database: Database, organization: Organization) -> None:
     await write(database, organization, 7)  # of one transaction: all have the same position
-    await sealed(database, organization, most=3)
+    await sealed(database, organization.id, most=3)
     verdict = await verified(database, organization)
     assert (verdict.segments, verdict.rows, verdict.findings) == (3, 7, ())
 
@@ -87,7 +79,7 @@ async def test_a_row_waits_for_transactions_that_began_before_it(
         waiting = await verified(database, organization)
         assert (waiting.unsealed, waiting.findings) == (1, ()), "that is told, and is no fault"
         assert waiting.oldest is not None
-    await sealed(database, organization)
+    await sealed(database, organization.id)
     async with database.organization(organization.id) as connection:
         rows = await connection.fetch("select action from lab.audit_event order by position, id")
     assert [row["action"] for row in rows] == ["slow", "release"]
@@ -99,7 +91,7 @@ async def test_two_that_seal_make_one_chain(database: Database, organization: Or
     for _ in range(4):
         await write(database, organization, 2)
         await asyncio.gather(other.seal_all(), Sealer(database).seal_all())
-    await sealed(database, organization)
+    await sealed(database, organization.id)
     verdict = await verified(database, organization)
     assert (verdict.rows, verdict.findings) == (8, ())
 
@@ -109,7 +101,7 @@ async def test_each_laboratory_has_a_chain_of_its_own(
 ) -> None:
     for each in (organization, other_organization):
         await write(database, each, 2)
-        await sealed(database, each)
+        await sealed(database, each.id)
         assert (await verified(database, each)).rows == 2
 
 
@@ -175,7 +167,7 @@ TAMPERINGS: list[tuple[list[str], set[tuple[Tampering, int]]]] = [
 async def chain(database: Database, organization: Organization) -> Head:
     for _ in range(SEGMENTS):
         await write(database, organization, ROWS)
-        done = await sealed(database, organization)
+        done = await sealed(database, organization.id)
     verdict = await verified(database, organization)
     assert (verdict.segments, verdict.rows, verdict.findings) == (SEGMENTS, SEGMENTS * ROWS, ())
     assert done.head is not None
@@ -216,7 +208,7 @@ async def test_a_tail_that_is_cut_off_is_missed_by_who_kept_the_head(
     assert verdict.findings == (), "the chain alone cannot tell"
     assert found(await verified(database, organization, chain)) == {(T.HEAD, 4)}
     await write(database, organization)
-    await sealed(database, organization)
+    await sealed(database, organization.id)
     assert found(await verified(database, organization, chain)) == {(T.HEAD, 4)}, "nor does another take its place"
     with capture_logs() as logs:
         await sealer.seal_all()
@@ -235,7 +227,7 @@ async def test_a_trail_that_was_emptied_whole_lacks_its_beginning(
         await owner.execute(" ".join(("delete from", f"lab.{table}", "where organization_id = $1")), organization.id)
     if since:
         await write(database, organization, since)
-        await sealed(database, organization)
+        await sealed(database, organization.id)
     assert found(await verified(database, organization)) == {(T.MISSING, 1)}
 
 
@@ -245,11 +237,11 @@ async def test_a_row_that_is_made_up_later_is_found_by_its_date(
     made_up = COPY.replace(", position", "") + "values ($1, $2, $3, 'user', 'read', 'patient')"
     yesterday = datetime.now(UTC) - LATE - timedelta(minutes=1)
     await owner.execute(made_up, uuid7(), organization.id, yesterday)
-    await sealed(database, organization)
+    await sealed(database, organization.id)
     assert found(await verified(database, organization, chain)) == {(T.BACKDATED, SEGMENTS + 1)}
     await owner.execute(made_up, uuid7(), organization.id, datetime.now(UTC) + timedelta(days=1))
     await write(database, organization)
-    await sealed(database, organization)
+    await sealed(database, organization.id)
     assert len((await verified(database, organization, chain)).findings) == 1, "one dated ahead makes no other late"
 
 
@@ -285,7 +277,7 @@ async def test_a_clock_that_was_put_right_is_told_and_makes_nobody_a_forger(
     assert verdict.set_back[0].by > timedelta(days=364)
     made_up = COPY.replace(", position", "") + "values ($1, $2, $3, 'user', 'read', 'patient')"
     await owner.execute(made_up, uuid7(), organization.id, now - LATE - timedelta(minutes=1))
-    await sealed(database, organization)
+    await sealed(database, organization.id)
     assert {what for what, _ in found(await verified(database, organization, chain))} == {T.BACKDATED}
 
 
@@ -300,7 +292,7 @@ async def test_rows_that_waited_for_the_database_are_not_taken_for_made_up(
     writer._queue.put_nowait(replace(old, at=happened))
     writer.start()
     await writer.close()
-    await sealed(database, organization)
+    await sealed(database, organization.id)
     assert (await verified(database, organization, chain)).findings == ()
     async with database.organization(organization.id) as connection:
         row = await connection.fetchrow("select at, detail from lab.audit_event where action = 'read'")
@@ -349,14 +341,14 @@ async def test_a_database_that_was_moved_goes_on_after_an_upgrade(
     moved: tuple[Database, Organization, Callable[[], Awaitable[None]]], founded_url: str
 ) -> None:
     database, organization, move = moved
-    await sealed(database, organization)
+    await sealed(database, organization.id)
     await move()
     with capture_logs() as logs:
         assert await Sealer(database).seal_all() == 0
     assert [log["action"] for log in logs if log["log_level"] == "error"] == ["audit.moved"]
     await maintain(owner_of(founded_url))
     await write(database, organization, 3)
-    await sealed(database, organization)
+    await sealed(database, organization.id)
     sealer = Sealer(database)
     await sealer.seal_all()
     verdict = await verified(database, organization)

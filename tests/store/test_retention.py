@@ -23,6 +23,7 @@ from interface.store.ids import uuid7, uuid7_floor
 from interface.store.retention import Deleted, Kind
 from tests.cluster import owner_of
 from tests.flow.laboratory import Laboratory, laboratory, message
+from tests.store import sealing
 from tests.store.lived import every_day
 
 pytestmark = pytest.mark.usefixtures("lived")
@@ -246,12 +247,9 @@ async def sealed(lab: Laboratory, rows: int) -> audit_chain.Head:
         actor = Actor(ActorKind.USER, uuid4(), "vera", lab.organization_id)
         for _ in range(rows):
             await audit.record(connection, actor, "release", "result", uuid4())
-    while True:
-        async with lab.database.transaction(lab.organization_id) as connection:
-            done = await audit_chain.seal(connection, lab.organization_id)
-        if not (await verified(lab)).unsealed:
-            assert done.head is not None
-            return done.head
+    head = (await sealing.sealed(lab.database, lab.organization_id)).head
+    assert head is not None
+    return head
 
 
 async def verified(lab: Laboratory, *kept: audit_chain.Head) -> Verdict:
@@ -346,13 +344,9 @@ async def sealed_at(lab: Laboratory, at: datetime) -> audit_chain.Head:
         uuid7(int(at.timestamp() * 1000)), lab.organization_id, at,
     )  # fmt: skip
     await clock_says(lab, at)
-    while True:  # what others of the server are at may be from before it
-        async with lab.database.transaction(lab.organization_id) as connection:
-            await connection.execute(BY_THAT_CLOCK)
-            head = (await audit_chain.seal(connection, lab.organization_id)).head
-        if not (await verified(lab)).unsealed:
-            assert head is not None
-            return head
+    head = (await sealing.sealed(lab.database, lab.organization_id, first=BY_THAT_CLOCK)).head
+    assert head is not None
+    return head
 
 
 async def test_a_clock_that_was_wrong_for_a_while_takes_no_young_audit_rows_and_keeps_no_old_ones(
