@@ -189,3 +189,8 @@ def end(
         lambda connection, actor: end_interval(connection, actor, interval_id, reason, aware(at), never),
     )
     emit(flat(made), as_json)
+    if never:
+        click.echo(
+            "what was released under it stays as it is; once another is in its place, "
+            "`labora message replay --since DATE --dry-run --released` shows it", err=True,
+        )  # fmt: skip

@@ -77,6 +77,9 @@ class LeftOut:
     "set, in force or not.",
 )  # fmt: skip
 @click.option(
+    "--released", is_flag=True, help="With --dry-run: also what was released, where something else would be said now."
+)
+@click.option(
     "--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Messages, oldest first."
 )
 @click.option("--yes", is_flag=True, help="Do it without asking.")
@@ -86,8 +89,8 @@ class LeftOut:
 @pass_context
 def replay(
     context: Context, /, message_ids: tuple[UUID, ...], unmapped: str | None, link: str | None,
-    since: datetime | time | None, map_file: Path | None, driver: str | None, rules: str | None, limit: int, yes: bool,
-    dry_run: bool, reason: str, organization: str | None, username: str | None, as_json: bool,
+    since: datetime | time | None, map_file: Path | None, driver: str | None, rules: str | None, released: bool,
+    limit: int, yes: bool, dry_run: bool, reason: str, organization: str | None, username: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Decide results that wait anew: with the maps, orders, lots and rules of now.
 
@@ -98,13 +101,18 @@ def replay(
 
     With --dry-run, --map, --driver and --rules try what is not in force, once it has been checked as when it would be:
     on the links that it concerns, or on --link. Nothing is written. With --since all their messages are looked at, and
-    of what was released it is shown what would be said of it.
+    of what was released it is shown what would be said of it. With --released it is what is in force that is tried: it
+    finds what was released under a limit or a rule that was wrong, or before what it was compared with was corrected;
+    not what is calculated, nor what a person has entered or corrected.
     """
     if [bool(message_ids), bool(unmapped), since is not None].count(True) != 1:
         raise click.UsageError("say which: messages, --unmapped CODE, or --since TIME")
-    tries = _Tries(map_file, driver, rules)
-    if tries and not dry_run:
+    tries = _Tries(map_file, driver, rules, released)
+    if tries.offered and not dry_run:
         raise click.UsageError("--map, --driver and --rules belong to --dry-run: what is not in force decides nothing")
+    if released and (tries.offered or unmapped or not dry_run):
+        raise click.UsageError("--released belongs to --dry-run without --unmapped: what was released stays as it is, "
+                               "and what is tried is tried on it too")  # fmt: skip
     if link and message_ids and not tries:
         raise click.UsageError("--link belongs to --unmapped or --since")
     if not (yes or dry_run) and (as_json or not sys.stdin.isatty()):
@@ -126,14 +134,19 @@ def replay(
 
 @dataclass(frozen=True, slots=True)
 class _Tries:
-    """What is to be tried, as it was given."""
+    """What is to be tried, as it was given. `released`: what is in force, on what was released."""
 
     map_file: Path | None
     driver: str | None
     rules: str | None
+    released: bool = False
+
+    @property
+    def offered(self) -> bool:
+        return bool(self.map_file or self.driver or self.rules)
 
     def __bool__(self) -> bool:
-        return bool(self.map_file or self.driver or self.rules)
+        return self.offered or self.released
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +171,7 @@ async def _run(work: _Work, message_ids: Sequence[UUID], yes: bool, dry_run: boo
         at.require(Permission.MESSAGE_REPLAY)
         links = await _contexts(at, work.settings, name, keep=not dry_run)
         try:
-            trial = None if work.tries is None else await prepared(
-                at, work.settings, name, links.values(), work.tries.map_file, work.tries.driver, work.tries.rules,
-                work.link,
-            )  # fmt: skip
+            trial = None if work.tries is None else await _trial(at, work, work.tries, name, links.values())
         except TrialError as error:
             return refuse(error, work.as_json)
         of = [one for one, link in links.items() if work.link in (None, link.name)] if trial is None else trial.links
@@ -180,6 +190,15 @@ async def _run(work: _Work, message_ids: Sequence[UUID], yes: bool, dry_run: boo
         done, failures = await _each(at, work, good, links.get, dry_run=False)
         _show(done, left_out, work.as_json, True)
         return EXIT_FAILED if failed or failures else 0
+
+
+async def _trial(at: Desk, work: _Work, tries: _Tries, organization: str, links: Collection[LinkContext]) -> Trial:
+    from interface.flow.trial import what_is_in_force
+
+    if not tries.released:
+        given = tries.map_file, tries.driver, tries.rules, work.link
+        return await prepared(at, work.settings, organization, links, *given)
+    return await what_is_in_force(at.database, at.actor, [one for one in links if work.link in (None, one.name)])
 
 
 async def _waiting(at: Desk, work: _Work, links: Collection[UUID], *, every: bool) -> tuple[list[UUID], LeftOut | None]:

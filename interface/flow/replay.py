@@ -6,7 +6,8 @@ was released are left alone; what is new of an index or a companion may be said 
 is decided as it would be had the message come now: what the rules in force release, the rule set releases. `dry_run`
 does all of it and takes it back. A dry run may be of a trial (`flow.trial`): of a map, a driver, a rule set that is not
 in force. Then nothing is written at all, and of released results it is said as well what would be made of them had they
-come by it; they stay as they are.
+come by it; they stay as they are. Tried on them, what is in force finds those that were released under a limit that was
+wrong, or before what they were compared with was corrected.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from interface.store import audit
 from interface.store import results as store
 from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection, Database
-from interface.store.replay import Candidate, candidates, lock_message, settle_again, stored
+from interface.store.replay import Candidate, candidates, held_ever, lock_message, settle_again, stored
 from interface.store.results import CurrentResult
 from interface.store.stored_messages import StoredMessage, read_messages
 from interface.store.surroundings import waited as waited_of
@@ -106,6 +107,16 @@ class Replayed:
     def changed(self) -> bool:
         """Whether anything is another than before."""
         return bool(self.changes) or any(not one.stays for one in self.controls)
+
+
+# Of results that are looked at again: it is not known any more whose they are, as their order is over; and what says
+# something of the moment, not of what they say.
+_WHOSE = frozenset(
+    {HoldReason.NO_SUCH_SPECIMEN, HoldReason.AMBIGUOUS_SPECIMEN, HoldReason.NOT_ORDERED, HoldReason.OUTSIDE_WINDOW}
+)
+_OF_THE_MOMENT = frozenset(
+    {HoldReason.QC_FAILED, HoldReason.QC_EXPIRED, HoldReason.RERUN, HoldReason.ALREADY_REPORTED, HoldReason.SAID_ANEW}
+)
 
 
 class _TakeBack(Exception):
@@ -260,15 +271,19 @@ async def _try(
         before = before or places.get((version.message.specimen_as_sent, version.location))
         if before is None or before.version_id not in released:
             changes.append(_change(message_id, before, version))
-    if code is None:
+    if code is None and trial.in_force:
+        held = await held_ever(connection, [one.result_id for one in released.values()])
+        after_it = await _as_if_new(connection, work, by, there)
+        changes += _released_otherwise(message_id, list(released.values()), after_it, held)
+    elif code is None:
         catalogue = await read_catalogue(connection, actor.organization_id, as_is.link.driver.id, as_is.link.link_id)
         before_it = await _as_if_new(connection, as_is, Tried(as_is.link, catalogue), there)
         after_it = await _as_if_new(connection, work, by, there)
         changes += _of_released(message_id, list(released.values()), before_it, after_it)
         read = {(sent.specimen_id or "", observed.location) for sent, observed, _ in work.observations()}
         changes += [_unread(message_id, one) for place, one in places.items() if place not in read]
-    held = bool(work.decoded.problems) or work.incomplete or any(one.after.held for one in changes if not one.stays)
-    settled = "held" if held or again.unchanged else "released"
+    waits = bool(work.decoded.problems) or work.incomplete or any(one.after.held for one in changes if not one.stays)
+    settled = "held" if waits or again.unchanged else "released"
     name = by.rules_name or (again.now.active.version if again.now.active else "")
     return Replayed(message_id, work.link.name, settled, tuple(changes), again.unchanged, name, controls)
 
@@ -303,6 +318,27 @@ def _of_released(
         now, then = before_it.get((one.specimen, one.location)), after_it.get((one.specimen, one.location))
         if now is not None and then is not None and _told(now) != _told(then):
             yield replace(_change(message_id, one, then), result_id=one.result_id, stays=True)
+
+
+def _released_otherwise(
+    message_id: UUID,
+    released: Sequence[Candidate],
+    now: Mapping[_Place, ResultVersion],
+    held_ever: Mapping[UUID, frozenset[HoldReason]],
+) -> Iterator[Change]:
+    """Of each released result of which something else would be said now than was. What has held it once, somebody has
+    seen; and whose order has ended since, or whose control has failed, says nothing of what it says."""
+    for one in released:
+        then = now.get((one.specimen, one.location))
+        if then is None:
+            continue
+        was, said, held = _was(one), _told(then), held_ever[one.result_id]
+        new = frozenset(map(HoldReason, said.held)) - held
+        if new & _WHOSE:
+            continue
+        same = replace(said, held=was.held, status=was.status) == was
+        if not same or new - _OF_THE_MOMENT:
+            yield replace(_change(message_id, one, then), stays=True)
 
 
 def _unread(message_id: UUID, one: Candidate) -> Change:

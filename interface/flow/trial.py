@@ -1,4 +1,5 @@
-"""What is not in force, tried: a map's file, a driver, a rule set, looked at as when it would be put in force.
+"""What is not in force, tried: a map's file, a driver, a rule set, looked at as when it would be put in force; and what
+is in force, tried on what was released before it was.
 
 A trial says of each link that it concerns what its messages would be decoded, mapped and decided by. It is for dry runs
 (`flow.replay`). What it takes to know that (a map's rows among those in force) is written and taken back at once.
@@ -69,11 +70,12 @@ class Tried:
 @dataclass(frozen=True, slots=True)
 class Trial:
     """Of each link that it concerns, by id. `reads`: messages are read otherwise, and not only judged; `notes`: what
-    lint warns of, and rows of a vendor's file that were left out."""
+    lint warns of, and rows of a vendor's file that were left out; `in_force`: it is what decides now."""
 
     links: Mapping[UUID, Tried]
     reads: bool = False
     notes: tuple[str, ...] = ()
+    in_force: bool = False
 
 
 @dataclass(slots=True)
@@ -104,6 +106,20 @@ async def prepare(
             raise _TakeBack
     except _TakeBack:
         return found[0]
+
+
+async def what_is_in_force(database: Database, actor: Actor, links: Collection[LinkContext]) -> Trial:
+    """What decides on these links now."""
+    of = actor.organization_id
+    async with database.transaction(of) as connection:
+        return Trial(
+            {
+                one.link_id: Tried(one, await read_catalogue(connection, of, one.driver.id, one.link_id))
+                for one in links
+                if one.settings.role is LinkRole.ANALYZER
+            },
+            in_force=True,
+        )
 
 
 async def _prepare(

@@ -99,6 +99,18 @@ async def stored(connection: Connection, message_id: UUID) -> dict[UUID, Candida
     return {row["result_id"]: _candidate(row) for row in rows}
 
 
+async def held_ever(connection: Connection, result_ids: Collection[UUID]) -> dict[UUID, frozenset[HoldReason]]:
+    """What each result was held for, in any of its versions."""
+    rows = await connection.fetch(
+        """SELECT v.result_id, array_agg(DISTINCT reason) AS held
+             FROM lab.result_version v, unnest(v.held) reason
+            WHERE v.result_id = ANY($1) GROUP BY v.result_id""",
+        list(result_ids),
+    )
+    found = {row["result_id"]: frozenset(map(HoldReason, row["held"])) for row in rows}
+    return {one: found.get(one, frozenset()) for one in result_ids}
+
+
 def _candidate(row: Record) -> Candidate:
     return Candidate(
         row["message_id"], row["version_id"], row["version"], frozenset(map(HoldReason, row["held"])), row["code"],

@@ -81,12 +81,12 @@ class Workbench:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return str(path)
 
-    async def order(self, barcode: str, specimen_type: str, *tests: str) -> None:
+    async def order(self, barcode: str, specimen_type: str, *tests: str, day: int = 2) -> None:
         patient = NewPatient(
             identifiers=(IdentifierView("TEST", "P-1"),), family="Muster", given="Maria", birth_date=date(1980, 5, 1),
             sex=Sex.FEMALE,
         )  # fmt: skip
-        at = datetime(2026, 1, 2, tzinfo=UTC)
+        at = datetime(2026, 1, day, tzinfo=UTC)
         specimen = NewSpecimen(tests=tests, barcode=barcode, type=specimen_type, collected_at=at, received_at=at)
         lab = self.laboratory
         async with lab.database.transaction(lab.organization_id) as connection:
