@@ -205,7 +205,7 @@ class LinkSettings:
     driver_revision: str = ""  # to run, and to stay at; empty: the one the link was made with
     analyzer: str = ""  # pairs several links of one instrument; empty: the link's own id
     encoding: str = ""  # Python codec name; empty: the driver's
-    timezone: str = "UTC"  # the analyzer's clock, an IANA zone
+    timezone: str = "UTC"  # the sender's clock, an IANA zone; in HL7, unless MSH-7 says another offset
     rules: str = "default"  # the name of the rule set that decides about its results
     unsolicited: Unsolicited = Unsolicited.HOLD
     racks: bool = False  # what the analyzer calls a carrier or tray is a rack of the laboratory's

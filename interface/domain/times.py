@@ -68,6 +68,24 @@ def measured_at(instrument_at: datetime | None, received_at: datetime) -> dateti
     return believed(instrument_at, received_at) or received_at
 
 
+def zone_of_sender(text: str, zone: tzinfo) -> tzinfo:
+    """The zone of times that name none, by a time of which the sender says the offset; `zone`: what is said to be its.
+
+    That is `zone` where it has this offset at that time, as it knows of summer and winter; else it is not the sender's.
+    """
+    found = _TIME.fullmatch(text.strip())
+    at = instrument_instant(text, zone)
+    named = _offset(found) if found is not None and found[8] else None
+    if named is None or at is None or at.astimezone(zone).utcoffset() == named.utcoffset(None):
+        return zone
+    return named
+
+
+def _offset(found: re.Match[str]) -> timezone | None:
+    offset = timedelta(hours=int(found[9]), minutes=int(found[10]))
+    return timezone(-offset if found[8] == "-" else offset) if offset < timedelta(hours=24) else None
+
+
 def instrument_instant(text: str, zone: tzinfo) -> datetime | None:
     """The instant in UTC of an instrument's time stamp; `zone` is the instrument's where the text names none.
 
@@ -78,10 +96,10 @@ def instrument_instant(text: str, zone: tzinfo) -> datetime | None:
     if found is None or found[4] is None:
         return None
     if found[8]:
-        offset = timedelta(hours=int(found[9]), minutes=int(found[10]))
-        if offset >= timedelta(hours=24):
+        named = _offset(found)
+        if named is None:
             return None
-        zone = timezone(-offset if found[8] == "-" else offset)
+        zone = named
     parts = [int(found[at] or 0) for at in range(1, 7)]
     try:
         local = datetime(*parts, int((found[7] or "0").ljust(6, "0")), tzinfo=zone)  # type: ignore[arg-type, misc]

@@ -1,15 +1,26 @@
-"""When a sender's own clock says that it made a message."""
+"""When a sender's own clock says that it made a message, and in which zone its times are."""
 
 from __future__ import annotations
 
 from datetime import datetime, tzinfo
 
 from interface.domain.model import Protocol
-from interface.domain.times import instrument_instant
+from interface.domain.times import instrument_instant, zone_of_sender
 
 
 def sent_at(protocol: str, text: bytes, zone: tzinfo) -> datetime | None:
     """Of a message's beginning, with its header: H.14 of LIS02-A2, MSH-7 of HL7 v2. None where it says none."""
+    said = _said(protocol, text)
+    return None if said is None else instrument_instant(said, zone)
+
+
+def zone_of(protocol: str, text: bytes, zone: tzinfo) -> tzinfo:
+    """The zone of a message's times that name none; `zone`: the link's. HL7 v2.5.1 2.14.9.7: that of MSH-7."""
+    said = _said(protocol, text) if protocol == Protocol.HL7 else None
+    return zone if said is None else zone_of_sender(said, zone)
+
+
+def _said(protocol: str, text: bytes) -> str | None:
     header = text.partition(b"\r")[0]
     # LIS02-A2 6.3: the delimiter follows the H and is field 2. HL7 v2.5.1 2.14.9.1: it follows MSH and is field 1.
     if protocol == Protocol.LIS2 and header[:1] in (b"H", b"h"):
@@ -18,4 +29,4 @@ def sent_at(protocol: str, text: bytes, zone: tzinfo) -> datetime | None:
         fields, at = header.split(header[3:4] or b"|"), 6
     else:
         return None
-    return instrument_instant(fields[at].decode("latin-1"), zone) if len(fields) > at else None
+    return fields[at].decode("latin-1") if len(fields) > at else None

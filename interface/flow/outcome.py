@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import TypeAlias
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from interface.domain.calculated import inputs_of
 from interface.domain.catalogue import Catalogue
@@ -146,10 +145,10 @@ def decisions(
     by_place: dict[str, tuple[DecisionContext, list[Case]]] = {}
     context: DecisionContext | None = None
     of: ObservedSpecimen | None = None
-    came, timezone = _came(work.message.state, work.link.name), work.link.settings.timezone
+    came, zone = _came(work.message.state, work.link.name), work.zone
     received_at = work.message.received_at
     ids = uuid7s(len(work.observations()))[::-1]
-    sent_time, at_instrument = "", instant("", timezone)  # one message, one time for most of its results
+    sent_time, at_instrument = "", instant("", zone)  # one message, one time for most of its results
     for specimen, observed, as_sent in work.observations():
         # What its driver calls a detail of another result is kept in the message, and is a result where a map names it.
         if observed.detail and not catalogue.maps(observed.code):
@@ -159,7 +158,7 @@ def decisions(
         decision = decide(observed, specimen, context)
         if observed.instrument_time != sent_time:
             sent_time = observed.instrument_time
-            at_instrument = instant(sent_time, timezone)
+            at_instrument = instant(sent_time, zone)
         if rules.used is not None and decision.test is not None:
             observed = _with_lots(observed, decision.test, rules.used, measured_at(at_instrument, received_at))
         key = at.apart.get(as_sent, as_sent) if at.apart else as_sent
@@ -491,5 +490,5 @@ def judged_of(versions: Iterable[ResultVersion]) -> list[Judged]:
 
 
 @lru_cache(maxsize=1024)  # one message, one time for most of its results
-def instant(text: str, timezone: str) -> datetime | None:
-    return instrument_instant(text, ZoneInfo(timezone))
+def instant(text: str, zone: tzinfo) -> datetime | None:
+    return instrument_instant(text, zone)

@@ -336,6 +336,9 @@ async def _ordered(
     return there
 
 
+_IS_HERE = ("received", "stored")
+
+
 async def _step(connection: Connection, actor: Actor, specimen_id: UUID, tube: PlacedTube) -> None:
     """What is told of the specimen and was not known: that it was collected, received, rejected."""
     said = tube.specimen
@@ -345,7 +348,7 @@ async def _step(connection: Connection, actor: Actor, specimen_id: UUID, tube: P
     if said.received_at and view.received_at is None and view.state in ("expected", "collected"):
         taken = said.collected_at if view.collected_at is None else None
         await specimens.receive(connection, actor, specimen_id, at=said.received_at, collected_at=taken)
-    elif said.collected_at and view.state == "expected":
+    elif said.collected_at and (view.state == "expected" or (view.collected_at is None and view.state in _IS_HERE)):
         await specimens.collect(
             connection, actor, specimen_id, at=said.collected_at, by=said.collected_by, container=said.container
         )

@@ -36,6 +36,7 @@ from interface.store.surroundings import lock_only
 LONGEST_REASON = 1000  # characters
 MOST_ALIQUOTS = 99
 _TIMED = "the time of its collection was told"
+_BACKWARDS = "it was received before it was collected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ async def collect(
     container: str = "",
     audience: Audience = Audience.STAFF,
 ) -> SpecimenView:
-    """It was taken, `at` (now) by `by` (the actor). Raises IllegalStep, OrderError; ApiError 403."""
+    """It was taken, `at` (now) by `by` (the actor). That may be told, once, of one that has come already: it and what
+    was parted from it stay where they are. Raises IllegalStep, OrderError; ApiError 403."""
     _may(actor)
     problems = [
         *past_problems("the time of collection", at),
@@ -69,6 +71,9 @@ async def collect(
     measured = await recalculation.lock_measured(connection, specimen_id)
     [one] = await _locked(connection, [specimen_id])
     measured = measured or await recalculation.lock_measured(connection, specimen_id)  # by whom it waited for
+    if at is not None and one.collected_at is None and one.state in (SpecimenState.RECEIVED, SpecimenState.STORED):
+        await _told_late(connection, actor, one, at, by)
+        return await view(connection, specimen_id, audience)
     specimen_step(one.state, SpecimenState.COLLECTED)
     when = at or datetime.now(UTC)
     await specimens.set_state(
@@ -80,6 +85,22 @@ async def collect(
     await _note(connection, actor, one, "collect", SpecimenState.COLLECTED, at=when)
     await recalculation.of_specimens(connection, actor, measured, _TIMED)
     return await view(connection, specimen_id, audience)
+
+
+async def _told_late(connection: Connection, actor: Actor, one: SpecimenLocked, at: datetime, by: str) -> None:
+    """When it was taken, of one that has come, and of its aliquots."""
+    if one.received_at is not None and one.received_at < at:
+        raise OrderError([_BACKWARDS])
+    family = await specimens.lock_family(connection, one.id)
+    for each in (each for each in family if each.collected_at is None and each.state in MEASURED):
+        measured = await recalculation.lock_measured(connection, each.id)
+        await specimens.set_state(
+            connection, each, each.state, collected_at=at, collected_by=by.strip() or actor.name, rack=each.rack,
+            position=each.position,
+        )  # fmt: skip
+        await specimens.time_results(connection, each.id, at)
+        await _note(connection, actor, each, "collect", each.state, at=at, rack=each.rack, position=each.position)
+        await recalculation.of_specimens(connection, actor, measured, _TIMED)
 
 
 async def receive(
@@ -104,7 +125,7 @@ async def receive(
     if collected_at is not None and one.collected_at not in (None, collected_at):
         problems.append("it is known already when the specimen was taken, and it was another time")
     if taken is not None and taken > when:
-        problems.append("it was received before it was collected")
+        problems.append(_BACKWARDS)
     if problems:
         raise OrderError(problems)
     if one.state is SpecimenState.STORED:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import tzinfo
 from hashlib import blake2b
+from zoneinfo import ZoneInfo
 
 from interface.domain.barcodes import barcode_of
 from interface.domain.identity import control_keys, natural_key, natural_keys
@@ -18,7 +20,9 @@ from interface.domain.model import (
     SpecimenFacts,
     SpecimenRole,
 )
+from interface.driver.sent_at import zone_of
 from interface.flow.context import LinkContext
+from interface.flow.message import frame_text
 from interface.store.results import CurrentResult
 from interface.store.stored_messages import StoredMessage
 from interface.store.surroundings import Locked
@@ -35,6 +39,7 @@ class Work:
     # The patient specimens it speaks of; results of one specimen are decided in the order they came.
     barcodes: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _keyed: tuple[tuple[ObservedSpecimen, Observed, bytes], ...] = field(init=False, repr=False, compare=False)
+    zone: tzinfo = field(init=False, repr=False, compare=False)  # of its times that name none
 
     def __post_init__(self) -> None:
         named = {self.barcode(one) for one in self.decoded.specimens if one.specimen_id and is_patient(one)}
@@ -46,6 +51,9 @@ class Work:
                 keys = natural_keys(analyzer_id, specimen, message="" if specimen.specimen_id else message_id)
                 keyed += [(specimen, observed, keys[at]) for at, observed in enumerate(specimen.results)]
         object.__setattr__(self, "_keyed", tuple(keyed))
+        header = frame_text(self.message.frames[0]) if self.message.frames else b""
+        zone = ZoneInfo(self.link.settings.timezone)
+        object.__setattr__(self, "zone", zone_of(self.message.protocol, header, zone))
 
     @property
     def incomplete(self) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from interface.driver.sent_at import sent_at
+from interface.driver.sent_at import sent_at, zone_of
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -39,3 +39,22 @@ def test_it_is_in_the_analyzers_zone() -> None:
 )  # fmt: skip
 def test_a_header_that_does_not_say_it_is_no_time(protocol: str, text: bytes) -> None:
     assert sent_at(protocol, text, UTC) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "hours"),
+    [
+        ("20260102030405+0100", 2),  # the link's own, which knows that it is summer in July
+        ("20260702030405+0200", 2),
+        ("20260102030405-0500", -5),
+        ("20260102030405+0000", 0),
+        ("20260102030405", 2), ("", 2), ("never", 2), ("20260102+0300", 2), ("20260102030405+9900", 2),
+    ],
+)  # fmt: skip
+def test_the_zone_of_a_message_is_that_of_its_header(said: str, hours: int) -> None:
+    zone = zone_of("hl7", f"MSH|^~\\&|A|B|C|D|{said}||ORU^R01\r".encode(), ZoneInfo("Europe/Berlin"))
+    assert datetime(2026, 7, 2, 12, tzinfo=zone).utcoffset() == timedelta(hours=hours)
+
+
+def test_what_is_no_hl7_has_the_links_zone() -> None:
+    assert zone_of("lis2", b"H|\\^&||||||||||||20260102100405+0100\r", UTC) is UTC

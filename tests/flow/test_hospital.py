@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -287,6 +288,19 @@ async def test_a_barcode_and_the_collection_may_be_told_later(his: Hospital) -> 
     assert await his.tests() == [[("K", "collected", "B-9")]]
     late = await his.oml(*order("1", "K", control="XO", barcode="B-8"))
     assert (late.code, late.controls) == ("AA", ["UX"])
+
+
+async def test_the_collection_may_be_told_of_a_tube_that_has_come(his: Hospital) -> None:
+    """The ward notes it after the tube was scanned in."""
+    made = await his.oml(*order("1", "K", barcode="B-9", spm="SPM|1|{barcode}||SER||||||||||||||20260105080000"))
+    assert (made.controls, await his.tests()) == (["OK"], [[("K", "received", "B-9")]])
+    for at in ("20260105074500", "20260105073000"):  # what is known is not changed by an order
+        spm = f"SPM|1|{{barcode}}||SER|||||||||||||{at}"
+        said = await his.oml(*order("1", "K", control="XO", barcode="B-9", spm=spm))
+        assert said.controls == ["XR"]
+    assert await his.tests() == [[("K", "received", "B-9")]]
+    [row] = await his.lab.owner.fetch("select state, collected_at from lab.specimen")
+    assert tuple(row) == ("received", datetime(2026, 1, 5, 6, 45, tzinfo=UTC))
 
 
 async def test_a_collection_that_is_planned_is_none_yet(his: Hospital) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -301,6 +301,22 @@ async def test_a_nul_character_in_a_field_loses_nothing(database_url: str) -> No
         async with lab.database.organization(lab.organization_id) as connection:
             raw = await connection.fetchval("select bytes from lab.frame")
         assert raw == block
+
+
+@pytest.mark.parametrize(("sent", "measured"), [("+0100", 2), ("", 3), ("+0000", 3)])
+async def test_times_without_an_offset_are_in_the_zone_that_the_sender_says(
+    database_url: str, sent: str, measured: int
+) -> None:
+    """HL7 v2.5.1 2.14.9.7: the offset of MSH-7 is that of the whole message; the link's zone was left at UTC."""
+    async with laboratory(database_url, driver="generic_hl7") as lab:
+        block = (
+            f"MSH|^~\\&|T|L|||20260102030500{sent}||ORU^R01|7|P|2.5.1\rPID|1||P-1\rOBR|1||S1|CBC\r"
+            "OBX|1|NM|6690-2^WBC^LN||7.1|10*3/uL|||||F|||20260102030405\r"
+        )
+        await lab.intake.block(block.encode(), "127.0.0.1:1")
+        await lab.settle()
+        (result,) = await lab.results()
+        assert result.instrument_at == datetime(2026, 1, 2, measured, 4, 5, tzinfo=UTC)
 
 
 async def test_a_query_is_settled_as_not_answered_and_asked_twice_it_is_no_resend(database_url: str) -> None:

@@ -150,6 +150,24 @@ async def test_what_cannot_be_is_said_and_nothing_changes(
     assert await events(laboratory, specimen_of(made)) == [("create", "expected")]
 
 
+async def test_when_it_was_taken_may_be_told_of_one_that_has_come_and_of_its_aliquot(laboratory: Laboratory) -> None:
+    made = await laboratory.order(order("HGB"))
+    one = specimen_of(made)
+    await do(laboratory, specimens.receive, one, at=CAME)
+    part = await do(laboratory, specimens.aliquot, one)
+    await do(laboratory, specimens.move, one, rack="R1", position="A3")
+    with pytest.raises(OrderError, match="received before it was collected"):
+        await do(laboratory, specimens.collect, one, at=CAME + timedelta(minutes=1))
+    told: SpecimenView = await do(laboratory, specimens.collect, one, at=TAKEN, by="ward 3")
+    assert (told.state, told.rack, told.position) == ("stored", "R1", "A3")
+    assert (told.collected_at, told.collected_by, told.received_at) == (TAKEN, "ward 3", CAME)
+    async with transaction(laboratory) as connection:
+        aliquot = await specimens.view(connection, part.id)
+    assert (aliquot.state, aliquot.collected_at) == ("received", TAKEN)
+    with pytest.raises(IllegalStep, match="the specimen is stored; it cannot become collected"):
+        await do(laboratory, specimens.collect, one, at=TAKEN)
+
+
 async def test_illegal_steps_are_told_and_change_nothing(laboratory: Laboratory) -> None:
     made, one = await measured(laboratory)
     for step, options, text in (
