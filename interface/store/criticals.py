@@ -368,7 +368,8 @@ from lab.critical_notification t
 join lab.result r on r.id = t.result_id
 join lab.result_version v on v.id = t.result_version_id
 left join lab.specimen s on s.id = r.specimen_id
-left join lab.patient p on p.id = r.patient_id
+left join lab.patient q on q.id = r.patient_id
+left join lab.patient p on p.id = coalesce(q.merged_into_id, q.id)  -- the ward knows a merged patient as the survivor
 left join lab.lab_order o on o.id = r.order_id
 """  # noqa: S608 - put together of constants
 

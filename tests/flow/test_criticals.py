@@ -17,7 +17,7 @@ from interface.domain.critical import Kind, Means, Obstacle, State
 from interface.domain.model import RELEASED, ResultStatus
 from interface.domain.permissions import Role
 from interface.domain.review import Refusal, ReviewError
-from interface.flow import criticals
+from interface.flow import criticals, people
 from interface.flow.critical_watch import count_criticals
 from interface.flow.criticals import Told
 from interface.store import criticals as store
@@ -26,7 +26,7 @@ from interface.store.criticals import CriticalView, Judged
 from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
 from tests.conftest import Organization
-from tests.records import Laboratory, found, user
+from tests.records import Laboratory, found, patient, user
 
 SETTLED = RELEASED | {ResultStatus.CANCELLED, ResultStatus.ENTERED_IN_ERROR}
 TOLD = Told("ward 3, nurse Meier", read_back=True)
@@ -333,6 +333,18 @@ async def test_a_call_is_neither_in_the_future_nor_before_the_value(desk: Desk) 
             await desk.tell(task, Told("ward 3", at=at))
     minute = now.replace(second=0, microsecond=0)
     assert (await desk.tell(task, Told("ward 3", at=minute, means=Means.IN_PERSON))).notified_at == minute
+
+
+async def test_who_was_merged_is_called_about_by_the_name_that_the_ward_knows(desk: Desk) -> None:
+    await desk.critical()
+    laboratory = desk.laboratory
+    result = (await desk.task()).result_id
+    async with desk.transaction() as connection:
+        prior = await connection.fetchval("select patient_id from lab.result where id = $1", result)
+        known = await people.create_patient(connection, laboratory.technologist, patient(family="Bekannt"))
+        await people.merge(connection, laboratory.technologist, prior, known.id, "brought in without a name")
+    task = await desk.task()
+    assert (task.patient, task.patient_id) == ("Bekannt, Eva", prior)
 
 
 async def test_a_practitioner_is_one_of_the_laboratorys(desk: Desk, other_organization: Organization) -> None:
