@@ -32,6 +32,7 @@ from interface.store.look_again import compared_with_others
 from interface.store.patients import PatientFilter
 from interface.store.people import PatientRow
 from interface.store.query import Page
+from interface.store.reports import merge_taken_back
 
 CLEARABLE: Final = frozenset({"birth_date", "birth_at"})
 _FIRST_ZONE = timedelta(hours=14)  # where a day begins first: who is born there in its morning is born tomorrow in UTC
@@ -232,6 +233,7 @@ async def unmerge(connection: Connection, actor: Actor, prior_id: UUID, reason: 
     await _follow(connection, {one.prior: one.survivor for one in found if one != edge}, rows)
     await people.touch(connection, [survivor_id])
     await recalculation.of_specimens(connection, actor, calculated, "the merge of its patient was taken back")
+    await merge_taken_back(connection, actor.organization_id, known)
     persons = {id: records[0] for id, records in (await people.persons(connection, known)).items()}
     look = await compared_with_others(connection, persons)
     again = {"look_again": " ".join(dict.fromkeys(str(one.result_id) for one in look))} if look else {}

@@ -122,7 +122,8 @@ async def _still_says(connection: Connection, order_id: UUID, audience: Audience
     material = await rows.material(connection, order_id, audience)
     if material is None:
         return False
-    return report_json.digest(await _content(connection, material, await rows.get_settings(connection))) == digest
+    content = await _content(connection, material, await rows.get_settings(connection))
+    return report_json.digest(content, material.merged) == digest
 
 
 async def content_of(connection: Connection, report: StoredReport) -> OrderReport:
@@ -204,7 +205,7 @@ async def _add_version(
     settings = await rows.get_settings(connection)
     content = await _content(connection, material, settings)
     last = await rows.last(connection, order_id, audience)
-    digest = report_json.digest(content)
+    digest = report_json.digest(content, material.merged)
     if (last is not None and last[0] == digest) or (last is None and content.empty):
         return None
     number = await rows.last_number(connection, order_id) + 1
@@ -266,7 +267,7 @@ def _line(material: Material, view: ResultView) -> Line:
         verified_by=releaser.verified_by if releaser is not None else "",
         before=tuple(
             Former(_value(one), one.unit, one.status, one.updated_at, one.reference, one.flags)
-            for one in material.history.get(view.id, ())
+            for one in material.history.get(view.id, ()) if one.version < view.version  # no later one read meanwhile
         ),
         earlier=tuple(
             Earlier(one.at, _said(one.value, one.comparator), None if one.comparator else one.number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -11,6 +11,7 @@ from enum import Enum
 from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from uuid import UUID
 
 import orjson
 
@@ -33,9 +34,10 @@ def loads(data: bytes) -> OrderReport:
     return made
 
 
-def digest(report: OrderReport) -> bytes:
-    """SHA-256 of what makes a version of it."""
-    return hashlib.sha256(dumps(report.content)).digest()
+def digest(report: OrderReport, merged: Sequence[UUID] = ()) -> bytes:
+    """SHA-256 of what makes a version of it. `merged`: the patient's other records that it tells earlier results of;
+    where that merge is taken back, they are another person's."""
+    return hashlib.sha256(b"".join((dumps(report.content), *(id.bytes for id in merged)))).digest()
 
 
 @lru_cache(maxsize=64)

@@ -23,9 +23,11 @@ MOST_EARLIER = 5  # of a test: what a trend is drawn of
 
 @dataclass(frozen=True, slots=True)
 class EarlierRow:
-    """A released result that the patient had before. `of`: the result that it is earlier than."""
+    """A released result that the patient had before. `of`: the result that it is earlier than; `record`: whose it is,
+    where that is another record of the person than the result's own."""
 
     of: UUID
+    record: UUID | None
     at: datetime
     value: str
     number: Any
@@ -64,12 +66,18 @@ class Material:
     departments: dict[str, str]  # by test code
     tubes: tuple[TubeRow, ...]
 
+    @property
+    def merged(self) -> tuple[UUID, ...]:
+        """The other records of the person that it tells earlier results of."""
+        rows = (row for rows in self.earlier.values() for row in rows)
+        return tuple(sorted({row.record for row in rows if row.record is not None}))
+
 
 # ---- what a report is made of ---------------------------------------------------------------------------------------
 
 # Step by step from one result to the next, each by an index, whatever the planner thinks of a table that has grown.
 _EARLIER = """
-select c.id as of, e.at, e.value, e.number, e.comparator
+select c.id as of, nullif(w.id, r.patient_id) as record, e.at, e.value, e.number, e.comparator
 from unnest($1::uuid[]) as c (id)
 cross join lateral (
     select r.id, r.version_id, r.patient_id, r.test_id, r.effective_at, r.order_item_id
@@ -346,6 +354,16 @@ async def put_off(connection: Connection, order_id: UUID) -> None:
     await connection.execute(
         "update lab.report_due set created_at = now() + interval '1 minute' where order_id = $1", order_id
     )
+
+
+async def merge_taken_back(connection: Connection, organization_id: UUID, patient_ids: Sequence[UUID]) -> None:
+    """Have the reports of these patients looked at: of those whose own record stays as it was no trigger does."""
+    await connection.execute(
+        """insert into lab.report_due (id, organization_id, order_id)
+           select gen_random_uuid(), $1, o.id from lab.lab_order o
+            where o.patient_id = any($2::uuid[]) and exists (select from lab.report p where p.order_id = o.id)""",
+        organization_id, list(patient_ids),
+    )  # fmt: skip
 
 
 async def looked_at(connection: Connection, ids: Sequence[UUID]) -> None:

@@ -26,6 +26,7 @@ from interface.flow.correction import NewValue
 from interface.render import report_json
 from interface.store import reports as rows
 from interface.store.db import Connection, Database
+from interface.store.lab import released_before
 from interface.store.review import Policy, set_policy
 from tests.conftest import Organization
 from tests.qc_records import add_judged, add_lot, add_target
@@ -256,6 +257,40 @@ async def test_earlier_results_of_the_person_are_shown_and_none_that_an_emr_may_
     assert [(one.value, str(one.number)) for one in report.lines[0].earlier] == [("11.10", "11.10")]
     await done(laboratory, review.release, preliminary)
     assert len(await contents(laboratory, second.id)) == 1, "another order's results make no version of this one"
+
+
+async def test_what_was_another_persons_is_in_no_report_once_their_merge_is_taken_back(laboratory: Laboratory) -> None:
+    theirs, _ = await released(laboratory, "6.10")
+    placed = await laboratory.order()
+    await done(laboratory, people.merge, theirs.patient_id, placed.patient_id, "registered twice")
+    result_id = await laboratory.result(placed, "13.50")
+    await done(laboratory, review.release, result_id)
+    [report] = await contents(laboratory, placed.id)
+    assert [one.value for one in report.lines[0].earlier] == ["6.10"]
+    await done(laboratory, people.unmerge, theirs.patient_id, "two people after all")
+    first, report = await contents(laboratory, placed.id)
+    assert [one.value for one in first.lines[0].earlier] == ["6.10"], "what was given out is kept"
+    assert (report.version, report.lines[0].earlier) == (2, ())
+    assert len(await contents(laboratory, placed.id)) == 2
+
+
+async def test_a_correction_while_a_version_is_made_is_told_by_the_next(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed, result_id = await released(laboratory, "13.50")
+    await done(laboratory, review.comment, result_id, "lipaemic")
+    used = "interface.store.reports.released_before"
+
+    async def corrected_meanwhile(*arguments: Any) -> Any:
+        monkeypatch.setattr(used, released_before)
+        await done(laboratory, review.correct, result_id, NewValue("9.10"), "wrong tube")
+        return await released_before(*arguments)
+
+    monkeypatch.setattr(used, corrected_meanwhile)
+    made = [report.lines[0] for report in await contents(laboratory, placed.id)]
+    assert [(line.value, len(line.before)) for line in made] == [("13.50", 0), ("13.50", 1)]
+    line = (await contents(laboratory, placed.id))[-1].lines[0]
+    assert (line.value, len(line.before)) == ("9.10", 2)
 
 
 async def _identifier(laboratory: Laboratory, of: OrderView) -> Any:
