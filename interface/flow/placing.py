@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from interface.domain.model import ItemStatus, Priority
@@ -76,7 +77,6 @@ class Batch:
     link_id: UUID | None = None
     message_id: UUID | None = None
     order_id: UUID | None = None
-    priority: Priority = Priority.ROUTINE  # the order's
     # Those without barcodes, by what they are: the specimen and its order
     tubes: dict[tuple[object, ...], tuple[UUID, UUID]] = field(default_factory=dict)
 
@@ -105,6 +105,7 @@ async def place(connection: Connection, batch: Batch, asked: Placing) -> Placed:
         specimen_id, order_id = await _tube(connection, batch, asked, tube, tests[0])
         found += (await _ordered(connection, batch.actor, order_id, specimen_id, asked.tests, tests[0])).values()
         await _step(connection, batch.actor, specimen_id, tube)
+        await _also_said(connection, batch.actor, order_id, asked)
     filler = await rows.next_filler(connection, order_id)
     placed_id = await rows.insert(
         connection, batch.actor.organization_id, asked.placer, order_id, filler, group=asked.group,
@@ -257,7 +258,7 @@ async def _tube(
     into = await _into(connection, batch, asked)
     if into is None:
         into, _ = await orders.make_order(connection, batch.actor, _whole(batch, asked, new))
-        batch.order_id, batch.priority = into, asked.priority or Priority.ROUTINE
+        batch.order_id = into
         [specimen_id] = await lab_changes.order_specimen_ids(connection, into)
     else:
         if problems := [*orders.specimen_problems(new)]:
@@ -277,8 +278,7 @@ def _whole(batch: Batch, asked: Placing, new: NewSpecimen) -> NewOrder:
 
 
 async def _into(connection: Connection, batch: Batch, asked: Placing) -> UUID | None:
-    """The order that a new specimen belongs to: what was placed with it, now or before in its group; as urgent as the
-    most urgent of all that."""
+    """The order that a new specimen belongs to: what was placed with it, now or before in its group."""
     if batch.order_id is None and asked.group.number:
         known = await rows.order_of_group(connection, asked.group)
         order = await lab.get_order(connection, known, Audience.STAFF) if known else None
@@ -286,12 +286,7 @@ async def _into(connection: Connection, batch: Batch, asked: Placing) -> UUID | 
             return None
         if not await _same_person(connection, order.patient_id, batch.patient_id):
             return None
-        batch.order_id, batch.priority = order.id, order.priority
-    if batch.order_id is not None and asked.priority is not None:
-        if MOST_URGENT.index(asked.priority) < MOST_URGENT.index(batch.priority):
-            change = OrderChange(priority=asked.priority)
-            await order_changes.change(connection, batch.actor, batch.order_id, change)
-            batch.priority = asked.priority
+        batch.order_id = order.id
     return batch.order_id
 
 
@@ -334,6 +329,26 @@ async def _ordered(
         await order_changes.extend(connection, actor, order_id, added, missing, specimen_id, reopen=True)
         there = await rows.items_on(connection, specimen_id, tests)
     return there
+
+
+async def _also_said(connection: Connection, actor: Actor, order_id: UUID, asked: Placing) -> None:
+    """An order that has more than one service is as urgent as the most urgent of them. Of the patient it has what was
+    said last: a critical result is called to the ward where they are now, and judged for whom it is of. Who asked
+    first, and what for, stays."""
+    order = await lab.get_order(connection, order_id, Audience.STAFF)
+    if order is None or not any(item.status in OPEN_ITEM for item in order.items):
+        return
+    said = asked.order
+    now: dict[str, Any] = {
+        "priority": min(order.priority, asked.priority or order.priority, key=MOST_URGENT.index),
+        "ward": said.ward.strip() or order.ward,
+        "patient_group": said.patient_group.strip() or order.patient_group,
+        "pregnant": order.pregnant if said.pregnant is None else said.pregnant,
+        "gestation_weeks": said.gestation_weeks or (None if said.pregnant is False else order.gestation_weeks),
+    }
+    if other := {name: value for name, value in now.items() if value != getattr(order, name)}:
+        cleared = frozenset(name for name, value in other.items() if value is None)
+        await order_changes.change(connection, actor, order_id, OrderChange(**other, cleared=cleared))
 
 
 _IS_HERE = ("received", "stored")

@@ -217,6 +217,42 @@ async def test_a_tube_that_is_there_gets_more_tests_and_is_measured_once(his: Ho
     assert {status for _, status, _ in (await his.tests())[0]} == {"received"}, "the panel still asks for it"
 
 
+@pytest.mark.parametrize("barcode", ["", "B-1"])
+@pytest.mark.parametrize("first", ["R", "S"])
+async def test_what_is_placed_together_is_as_urgent_as_the_most_urgent(his: Hospital, barcode: str, first: str) -> None:
+    other = "S" if first == "R" else "R"
+    said = await his.oml(
+        *order("1", "K", barcode=barcode, priority=first), *order("2", "NA", barcode=barcode, priority=other)
+    )
+    assert said.controls == ["OK", "OK"]
+    [made] = await his.orders()
+    assert (len(made.items), made.priority) == (2, Priority.STAT)
+
+
+async def test_who_orders_on_a_tube_that_is_there_says_how_urgent_it_is_and_where_the_patient_is_now(
+    his: Hospital,
+) -> None:
+    pregnant = "OBX|1|CWE|82810-3^Pregnancy status^LN||77386006^Pregnant^SCT||||||F"
+    await his.oml("PV1|1|E|ER", *order("1", "K", "NTE|1||fell", barcode="B-1", priority="R"))
+    said = await his.oml("PV1|1|I|ICU", *order("2", "NA", pregnant, "NTE|1||ventilated", barcode="B-1", priority="S"))
+    assert said.controls == ["OK"]
+    [made] = await his.orders()
+    assert (made.priority, made.ward, made.pregnant) == (Priority.STAT, "ICU", True)
+    assert made.clinical_history == "fell", "of what was said before nothing is lost"
+    version = made.version
+    assert (await his.oml("PV1|1|I|ICU", *order("3", "K", barcode="B-1", priority="R"))).controls == ["OK"]
+    [made] = await his.orders()
+    assert (made.priority, made.ward, made.version) == (Priority.STAT, "ICU", version)
+    weeks = "OBX|2|NM|18185-9^Gestation^LN||31|wk|||||F"
+    await his.oml("PV1|1|I|OBS", *order("4", "CREA", pregnant, weeks, barcode="B-1"))
+    [made] = await his.orders()
+    assert (made.priority, made.ward, made.gestation_weeks) == (Priority.STAT, "OBS", 31)
+    not_so = pregnant.replace("77386006^Pregnant", "60001007^Not pregnant")
+    assert (await his.oml(*order("5", "GLU", not_so, barcode="B-1"))).controls == ["OK"]
+    [made] = await his.orders()
+    assert (made.ward, made.pregnant, made.gestation_weeks) == ("OBS", False, None)
+
+
 async def test_a_barcode_of_another_patient_or_of_another_type_is_refused(his: Hospital) -> None:
     await his.oml(*order("1", "K", barcode="B-1"))
     before = await his.everything()
