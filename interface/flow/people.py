@@ -26,7 +26,7 @@ from interface.errors import ApiError
 from interface.flow import recalculation
 from interface.flow.actors import require
 from interface.flow.problems import OrderError, identifier_problems, instant_problems, reason_of, text_problems
-from interface.store import audit, lab_changes, patients, people
+from interface.store import audit, lab_changes, patients, people, specimens
 from interface.store.db import Connection
 from interface.store.look_again import compared_with_others
 from interface.store.patients import PatientFilter
@@ -233,7 +233,8 @@ async def unmerge(connection: Connection, actor: Actor, prior_id: UUID, reason: 
     await _follow(connection, {one.prior: one.survivor for one in found if one != edge}, rows)
     await people.touch(connection, [survivor_id])
     await recalculation.of_specimens(connection, actor, calculated, "the merge of its patient was taken back")
-    await merge_taken_back(connection, actor.organization_id, known)
+    # Their reports are others now: whoever was given one is told, as of every change of an order.
+    await specimens.touch_orders(connection, await merge_taken_back(connection, actor.organization_id, known))
     persons = {id: records[0] for id, records in (await people.persons(connection, known)).items()}
     look = await compared_with_others(connection, persons)
     again = {"look_again": " ".join(dict.fromkeys(str(one.result_id) for one in look))} if look else {}

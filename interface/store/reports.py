@@ -356,14 +356,26 @@ async def put_off(connection: Connection, order_id: UUID) -> None:
     )
 
 
-async def merge_taken_back(connection: Connection, organization_id: UUID, patient_ids: Sequence[UUID]) -> None:
-    """Have the reports of these patients looked at: of those whose own record stays as it was no trigger does."""
+_TOLD_OF_OTHERS = """
+with w as (select id, coalesce(merged_into_id, id) as person from lab.patient where id = any($1::uuid[]))
+select distinct r.order_id
+from w join lab.result r on r.patient_id = w.id
+cross join w as v join lab.result b on b.patient_id = v.id and b.test_id = r.test_id and b.effective_at < r.effective_at
+where v.person <> w.person and r.released_at is not null and b.released_at is not null
+  and exists (select from lab.report p where p.order_id = r.order_id)
+"""
+
+
+async def merge_taken_back(connection: Connection, organization_id: UUID, patient_ids: Sequence[UUID]) -> list[UUID]:
+    """The orders of these patients, who were one person and are not, whose reports may tell another's results as
+    earlier ones: they are looked at, which no trigger does of one whose own record stays as it was."""
+    found = [row["order_id"] for row in await connection.fetch(_TOLD_OF_OTHERS, list(patient_ids))]
     await connection.execute(
         """insert into lab.report_due (id, organization_id, order_id)
-           select gen_random_uuid(), $1, o.id from lab.lab_order o
-            where o.patient_id = any($2::uuid[]) and exists (select from lab.report p where p.order_id = o.id)""",
-        organization_id, list(patient_ids),
+           select gen_random_uuid(), $1, id from unnest($2::uuid[]) as o (id)""",
+        organization_id, found,
     )  # fmt: skip
+    return found
 
 
 async def looked_at(connection: Connection, ids: Sequence[UUID]) -> None:

@@ -24,6 +24,7 @@ from interface.errors import ApiError
 from interface.flow import people, reports, review, specimens
 from interface.flow.correction import NewValue
 from interface.render import report_json
+from interface.store import changes
 from interface.store import reports as rows
 from interface.store.db import Connection, Database
 from interface.store.lab import released_before
@@ -67,6 +68,14 @@ async def due(laboratory: Laboratory, order_id: UUID) -> bool:
 async def done(laboratory: Laboratory, step: Callable[..., Awaitable[Any]], *arguments: Any, **more: Any) -> Any:
     async with transaction(laboratory) as connection:
         return await step(connection, laboratory.technologist, *arguments, **more)
+
+
+async def told(laboratory: Laboratory) -> set[tuple[int, UUID]]:
+    """The reports of which EMRs are told, each time with its place in the feed."""
+    async with transaction(laboratory) as connection:
+        await changes.seal(connection, laboratory.organization_id)
+        found = await changes.resources(connection, "DiagnosticReport", 0, 1_000_000, changes.RELEASED)
+    return {(one.position, one.id) for one in found}
 
 
 async def released(laboratory: Laboratory, value: str = "13.50") -> tuple[OrderView, UUID]:
@@ -267,7 +276,11 @@ async def test_what_was_another_persons_is_in_no_report_once_their_merge_is_take
     await done(laboratory, review.release, result_id)
     [report] = await contents(laboratory, placed.id)
     assert [one.value for one in report.lines[0].earlier] == ["6.10"]
+    before = await told(laboratory)
     await done(laboratory, people.unmerge, theirs.patient_id, "two people after all")
+    assert {id for _, id in await told(laboratory) - before} == {placed.id}, (
+        "an EMR keeps the document that it was given"
+    )
     first, report = await contents(laboratory, placed.id)
     assert [one.value for one in first.lines[0].earlier] == ["6.10"], "what was given out is kept"
     assert (report.version, report.lines[0].earlier) == (2, ())
