@@ -9,7 +9,7 @@ import pytest
 
 from interface.domain.model import ResultStatus
 from interface.domain.roster import Contact, NoticeKind, Roster, Wish
-from interface.flow import criticals
+from interface.flow import criticals, order_changes
 from interface.ops.notices import tell_of_orders
 from interface.settings import Content
 from interface.store import changes
@@ -84,6 +84,22 @@ async def test_a_ward_is_told_once_that_its_order_is_reported(ward: Ward, conten
     assert not [canary for canary in CANARIES if canary in said]
     assert (number in said) is (content is Content.ORDER_NUMBER)
     assert all(number not in str(one["Subject"]) for one in ward.telling.post.got)
+
+
+async def test_a_ward_is_told_again_once_what_was_ordered_on_it_later_is_reported(ward: Ward) -> None:
+    order_id, result_id, _ = await ward.order()
+    await release(ward, order_id, result_id)
+    reported = ["ward3a@x.example [main] An order is reported"]
+    assert await ward.told() == reported
+    for test in ("WBC", "GLU"):
+        async with ward.telling.transaction() as connection:
+            specimen = await connection.fetchval("select id from lab.specimen where order_id = $1", order_id)
+            await order_changes.add(connection, ward.laboratory.technologist, order_id, [test], specimen_id=specimen)
+        assert await ward.told() == []
+        await release(ward, order_id, result_id)
+        assert await ward.told() == reported
+        await release(ward, order_id, result_id)
+        assert await ward.told() == []
 
 
 async def test_cancelled_orders_and_rejected_specimens_are_told(ward: Ward) -> None:
