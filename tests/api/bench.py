@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -121,11 +121,14 @@ class Laboratory:
         value: str = "13.50",
         status: ResultStatus = ResultStatus.FINAL,
         held: Sequence[HoldReason] = (),
+        within: Connection | None = None,
         **changed: Any,
     ) -> UUID:
-        """A result of the order's item in one version, as the deciding writes it; `changed` are version columns."""
+        """A result of the order's item in one version, as the deciding writes it; `changed` are version columns.
+        `within`: a transaction that is under way."""
         result_id, version_id = uuid7(), uuid7()
-        async with self.database.transaction(self.organization_id) as connection:
+        own = self.database.transaction(self.organization_id)
+        async with nullcontext(within) if within is not None else own as connection:
             test_id = await connection.fetchval("select id from lab.test where code = 'HGB'")
             columns: dict[str, Any] = {
                 "code": "HB", "raw_value": value, "test_code": "HGB", "test_name": "Haemoglobin", "loinc": "718-7",

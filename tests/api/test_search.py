@@ -310,6 +310,27 @@ async def test_a_read_is_not_sent_again_to_who_has_it(bench: Bench, token: str, 
         assert (answer.body == b"") == (status == 304)
 
 
+async def test_a_report_with_a_result_that_was_under_way_is_another_version(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    """A time of change is when its transaction began: what began first may be committed last."""
+    of = await laboratory.order()
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await connection.execute("select")
+        first = await laboratory.result(of)
+        seen = await bench.get(f"/fhir/DiagnosticReport/{of['order']}", token)
+        late = await laboratory.result(of, "7.0", within=connection)
+    path, known = f"/fhir/DiagnosticReport/{of['order']}", {"If-None-Match": seen.headers["ETag"]}
+    again = await bench.get(path, token, headers=known)
+    assert again.status == 200, "who has the report without it is not told that it has it"
+    assert {one["reference"] for one in again.json["result"]} == {f"Observation/{id}" for id in (first, late)}
+    assert again.json["meta"]["versionId"] != seen.json["meta"]["versionId"]
+    past = await bench.get(f"{path}/_history", token)
+    versions = [one["resource"]["meta"]["versionId"] for one in past.json["entry"]]
+    assert versions[0] == again.json["meta"]["versionId"] and len(versions) == len(set(versions))
+    assert (await bench.get(f"{path}/_history/{versions[0]}", token)).json["result"] == again.json["result"]
+
+
 @pytest.mark.parametrize("path", ["Observation/{}", "Observation?_id={}", "Observation/{}/_history", "metadata"])
 async def test_who_asks_for_the_head_has_it_alone(
     bench: Bench, laboratory: Laboratory, token: str, case: dict[str, UUID], path: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from zlib import crc32
 
 from interface.domain.evidence import LaboratoryView
 from interface.domain.model import RELEASED, TAKEN_BACK, ItemStatus, ResultStatus
@@ -49,6 +50,17 @@ def report_time(view: ReportView) -> datetime | None:
     return min((at for one in view.results if (at := one.collected_at or one.instrument_at) is not None), default=None)
 
 
+def report_version(view: ReportView) -> str:
+    """The versionId: when it changed last, and a check sum of what stands in it.
+
+    A time of change is when its transaction began, so that what is committed later may be of an earlier time than what
+    was read already, as after a clock was put back: by the time alone who has the report before would be told 304
+    (R4 http.html#cread: only of the same version)."""
+    said = [report_status(view), *(str(item.id) for item in view.order.items)]
+    said += sorted(f"{one.id} {one.version_id}" for one in view.results)
+    return f"{version_of(view.updated_at)}.{crc32(' '.join(said).encode()):08x}"
+
+
 def diagnostic_report(view: ReportView, laboratory: LaboratoryView | None = None) -> Json:
     """One order with its results."""
     order = view.order
@@ -58,7 +70,7 @@ def diagnostic_report(view: ReportView, laboratory: LaboratoryView | None = None
         {
             "resourceType": "DiagnosticReport",
             "id": str(order.id),
-            "meta": meta(version_of(view.updated_at), view.updated_at),
+            "meta": meta(report_version(view), view.updated_at),
             "identifier": order_identifiers(order),
             "basedOn": [{"reference": f"ServiceRequest/{item.id}"} for item in order.items],
             "status": report_status(view),
