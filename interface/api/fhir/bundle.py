@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl, unquote
@@ -246,13 +246,13 @@ def patient_id_of(reference: Reference, base_url: str) -> UUID | None:
 
 
 def patient_identifier_of(reference: Reference) -> IdentifierView | None:
-    """`Patient?identifier=system|value` (R4 http.html#trules: a conditional reference), or a logical one."""
+    """`Patient?identifier=system|value` (R4 http.html#trules: a conditional reference), or a logical one. A search with
+    other conditions beside is none: who is found without them may be somebody else."""
     if reference.identifier is not None:
         return reference.identifier
     kind, _, query = reference.url.partition("?")
-    pairs: Iterable[tuple[str, str]] = parse_qsl(query) if kind == "Patient" else ()
-    for name, value in pairs:
-        if name == "identifier":
+    match parse_qsl(query, keep_blank_values=True) if kind == "Patient" else ():
+        case [("identifier", value)]:
             system, _, text = value.rpartition("|")
             return IdentifierView(authority_of(unquote(system)), text)
     return None

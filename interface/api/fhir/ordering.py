@@ -173,7 +173,8 @@ class _Ordering:
             return replace(order, patient_id=id), None
         identifier = patient_identifier_of(reference)
         if identifier is None:
-            raise ApiError(422, "not-found", f"{at} is neither in this transaction nor a patient of the laboratory")
+            text = f"{at} is neither in this transaction, nor Patient/[id], nor Patient?identifier=system|value alone"
+            raise ApiError(422, "not-found", text)
         found = await people.find_patient(self._connection, NewPatient((identifier,)))
         if found is None:
             raise ApiError(422, "not-found", f"{at} is nobody: no patient has this identifier")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from interface.api.fhir.element import Coding, Element
+from interface.api.fhir.values import period
 from interface.domain.model import Priority, Sex
 from interface.domain.views import IdentifierView
+from interface.errors import ApiError
 from interface.flow.orders import NewPractitioner
 from interface.flow.people import NewPatient
 from interface.flow.placing import PlacerNumber
@@ -82,8 +84,29 @@ class RequestSaid:
     path: str
 
 
-def identifiers(element: Element, name: str = "identifier") -> tuple[IdentifierView, ...]:
-    return tuple(identifier(one) for one in element.many(name))
+def identifiers(element: Element) -> tuple[IdentifierView, ...]:
+    """Those in use. R4 datatypes.html#Identifier: `use` is a modifier element, for a number that is old may be somebody
+    else's by now."""
+    return tuple(identifier(one) for one in element.many("identifier") if _in_use(one))
+
+
+def _in_use(identifier: Element) -> bool:
+    if identifier.text("use") == "old":
+        return False
+    time = identifier.one("period")
+    if time is not None and (end := time.text("end")):
+        try:
+            return period(end, "")[1] > datetime.now(UTC)
+        except ApiError:
+            time.fault("is not a date", "end")
+    return True
+
+
+def the_identifier(element: Element) -> IdentifierView:
+    """One that is the only one of its kind."""
+    if not _in_use(element):
+        element.fault("is no longer in use", code="business-rule")
+    return identifier(element)
 
 
 def identifier(element: Element) -> IdentifierView:
@@ -101,7 +124,7 @@ def reference(element: Element, name: str) -> Reference | None:
 def _reference(element: Element) -> Reference:
     logical = element.one("identifier")
     url = element.text("reference")
-    known = identifier(logical) if logical is not None and not url else None
+    known = the_identifier(logical) if logical is not None and not url else None
     return Reference(url, known, element.text("display"), element.path)
 
 
@@ -143,7 +166,7 @@ def specimen(element: Element) -> SpecimenSaid:
     if element.has("parent"):
         element.fault("is not taken: aliquots are made in the laboratory", "parent", "not-supported")
     accession = element.one("accessionIdentifier")
-    known = (identifier(accession),) if accession is not None else identifiers(element)
+    known = (the_identifier(accession),) if accession is not None else identifiers(element)
     barcodes = {one.value for one in known}
     if len(barcodes) > 1:
         element.fault("has several values; say with accessionIdentifier which is the barcode", "identifier")
@@ -217,12 +240,12 @@ def _placer(element: Element) -> tuple[PlacerNumber, PlacerNumber]:
     """The number of the order, the requisition's, else the placer's own (v2-to-FHIR: of type PLAC), else the first; and
     the request's own beside a requisition. Whose a number is, its system says; ours is nobody's in particular."""
     requisition = element.one("requisition")
-    own = [(one, one.text("system")) for one in element.many("identifier")]
+    own = [(one, one.text("system")) for one in element.many("identifier") if _in_use(one)]
     known = [(identifier(one), system) for one, system in own]
     placers = [each for each, system in known if each.type == "PLAC" or system == PLACER_SYSTEM]
     mine = next(iter(placers or ([each for each, _ in known] if requisition is None else [])), IdentifierView("", ""))
     number = _number(mine)
-    return (number, _NO_NUMBER) if requisition is None else (_number(identifier(requisition)), number)
+    return (number, _NO_NUMBER) if requisition is None else (_number(the_identifier(requisition)), number)
 
 
 def _number(of: IdentifierView) -> PlacerNumber:
