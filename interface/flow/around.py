@@ -24,6 +24,7 @@ from interface.store import qc
 from interface.store import results as store
 from interface.store import surroundings as rows
 from interface.store.db import Connection
+from interface.store.mapped import mapped_otherwise
 from interface.store.neighbours import Asked, neighbours, one_index
 from interface.store.qc_lots import in_use
 
@@ -94,6 +95,9 @@ async def _add(
     found = waiting(at.locked) if any(now.active is not None for _, now in by.values()) else []
     late = released(at.locked, {specimen: now for specimen, (_, now) in by.items()})
     at.waited = await rows.waited(connection, [one.version_id for one in (*found, *late)])
+    mine = {id_: at.waited[id_] for one in found if (id_ := one.version_id) in at.waited}
+    for id_ in await mapped_otherwise(connection, mine):
+        del at.waited[id_]  # its map was put right since: a person replays it, and no rule releases it as it is
     for known in found:
         waited = at.waited.get(known.version_id)
         for one in at.locked.by_id[known.specimen_id].family if waited is not None else ():

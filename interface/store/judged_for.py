@@ -76,6 +76,17 @@ async def changed_since(connection: Connection, result_id: UUID, version_id: UUI
     )  # fmt: skip
 
 
+async def other_test(connection: Connection, result_id: UUID, version_id: UUID) -> str:
+    """The code of the version's test where the result is of another; "" where it is of the same, or of none."""
+    other: str | None = await connection.fetchval(
+        """SELECT v.test_code FROM lab.result r JOIN lab.result_version v ON v.id = $2
+             JOIN lab.test t ON t.id = r.test_id WHERE r.id = $1 AND v.test_code <> t.code""",
+        result_id,
+        version_id,
+    )
+    return other or ""
+
+
 async def measured_by(connection: Connection, result_id: UUID, version_id: UUID) -> tuple[str, str]:
     """The name of the analyzer on which the result was measured, "" for none, and the version's method."""
     row = await connection.fetchrow(

@@ -1,0 +1,155 @@
+"""A map that was put right while results waited that it had decided: nobody gives out another test, or another unit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from interface.domain.mapping import MapKey, Target, Wanted
+from interface.domain.model import ResultStatus
+from interface.domain.review import ReviewError
+from interface.domain.views import ResultView
+from interface.flow import maps as flow
+from interface.flow import review
+from interface.flow.correction import NewValue
+from interface.flow.replay import replay
+from interface.store import maps
+from interface.store.catalogues import read_catalogue
+from tests.flow.laboratory import Laboratory, laboratory, message
+from tests.flow.rulebook import LOINC, RULES, put_in_force
+from tests.flow.test_deciding import by_code, items
+from tests.flow.test_judged_again import INDEX
+
+FINAL, PRELIMINARY = ResultStatus.FINAL, ResultStatus.PRELIMINARY
+WRONG = {"another test": Target("CL", "mmol/L"), "another unit": Target("K", "mg/dL")}
+RIGHT = Target("K", "mmol/L")
+WAITS = INDEX.format(action="hold")
+
+
+@pytest.fixture
+async def lab(database_url: str) -> AsyncIterator[Laboratory]:
+    async with laboratory(database_url) as made:
+        await made.owner.execute("update lab.test set molar_mass = 39.1, valence = 1 where code = 'K'")
+        yield made
+
+
+async def mapped(lab: Laboratory, target: Target, start: datetime | None = None) -> None:
+    key = MapKey("generic_lis2", "", LOINC["K"], "")
+    async with lab.database.transaction(lab.organization_id) as connection:
+        wanted = [Wanted(key, target, start)]
+        proposal = await flow.propose_put(connection, wanted, await maps.basis(connection), "set")
+        await flow.commit(connection, lab.director, proposal, "as its sheet says")
+    lab.worker._catalogues.clear()  # it keeps a catalogue for seconds, and no time passes here
+
+
+async def send(lab: Laboratory, code: str, value: str, *, unit: str = "", control: str = "C1", at: str = "") -> None:
+    result = f"R|1|^^^{LOINC[code]}|{value}|{unit}||N||F||||{at}"
+    person = "P|1||P-1||Muster^Maria||19800501|F"
+    await lab.send(message(person, "O|1|S1||^^^CHEM|R", result, control=control))
+    await lab.settle()
+
+
+async def waiting(lab: Laboratory, wrong: str) -> ResultView:
+    """A result that a wrong map decided, and that waits."""
+    await mapped(lab, WRONG[wrong])
+    await lab.order("S1", "CL", "K", "CREA")
+    await send(lab, "K", "16.0")
+    [found] = await lab.results()
+    return found
+
+
+async def replayed(lab: Laboratory, result: ResultView) -> None:
+    assert result.message_id is not None
+    await replay(lab.database, lab.director, result.message_id, lab.contexts.get, dry_run=False)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_rules_release_nothing_by_a_map_that_was_found_to_be_wrong(lab: Laboratory, wrong: str) -> None:
+    """What it waited for comes after the map was put right: no rule releases what the old one made of it."""
+    await put_in_force(lab, RULES + WAITS + WAITS.replace('"K"', '"CL"'))
+    before = await waiting(lab, wrong)
+    assert before.status is not FINAL
+    await mapped(lab, RIGHT)
+    await send(lab, "CREA", "1.0", unit="mg/dL", control="C2")
+    after = await by_code(lab)
+    assert after.pop("CREA").status is FINAL
+    assert list(after.values()) == [before]
+    await replayed(lab, before)
+    after = await by_code(lab)
+    assert (after["K"].value, after["K"].unit, after["K"].flags) == ("16.0", "mmol/L", ("HH",))
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_nor_does_a_person_who_is_not_told(lab: Laboratory, wrong: str) -> None:
+    before = await waiting(lab, wrong)
+    await mapped(lab, RIGHT)
+    for step in (review.release, review.verify):
+        async with lab.database.transaction(lab.organization_id) as connection:
+            with pytest.raises(
+                ReviewError, match=r"map of its code was changed.*: K in mmol/L now; replay its message"
+            ):
+                await step(connection, lab.director, before.id)
+    await replayed(lab, before)
+    after = await lab.release(before.id)
+    assert (after.test_code, after.value, after.unit, after.flags) == ("K", "16.0", "mmol/L", ("HH",))
+
+
+async def test_a_person_may_say_that_it_is_right_as_it_is(lab: Laboratory) -> None:
+    before = await waiting(lab, "another test")
+    await mapped(lab, RIGHT)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await review.correct(connection, lab.director, before.id, NewValue("16.0"), "it was chloride until today")
+    assert (await lab.release(before.id)).test_code == "CL"
+
+
+async def test_a_code_that_is_held_now_is_released_by_nobody_as_what_it_was(lab: Laboratory) -> None:
+    before = await waiting(lab, "another test")
+    await mapped(lab, Target(""))
+    with pytest.raises(ReviewError, match="map of its code was changed since it was decided: held now"):
+        await lab.release(before.id)
+
+
+async def test_what_was_planned_says_nothing_of_what_was_decided_before(lab: Laboratory) -> None:
+    """From tomorrow on the code is another test's; tomorrow what came today is still what it was."""
+    before = await waiting(lab, "another test")
+    await mapped(lab, RIGHT, start=datetime.now(UTC) + timedelta(days=1))
+    await lab.owner.execute("update lab.map_change set created_at = created_at - interval '25 hours'")
+    await lab.owner.execute(
+        """update lab.code_map set valid_from = valid_from - interval '25 hours',
+                  valid_to = valid_to - interval '25 hours' where origin = 'site'"""
+    )
+    async with lab.database.organization(lab.organization_id) as connection:
+        catalogue = await read_catalogue(connection, lab.organization_id, "generic_lis2", None)
+    mapping = catalogue.mapping(LOINC["K"], "")
+    assert mapping is not None
+    assert catalogue.tests[mapping.test_id].code == "K"
+    assert (await lab.release(before.id)).test_code == "CL"
+
+
+async def test_a_unit_that_the_analyzer_sends_is_not_the_maps(lab: Laboratory) -> None:
+    await mapped(lab, WRONG["another unit"])
+    await lab.order("S1", "K")
+    await send(lab, "K", "4.1", unit="mmol/L")
+    await mapped(lab, RIGHT)
+    [before] = await lab.results()
+    assert (await lab.release(before.id)).value == "4.1"
+
+
+async def test_what_is_released_is_not_changed_into_another_test(lab: Laboratory) -> None:
+    """The order of a chloride was answered by a potassium, and potassium's by nothing."""
+    before = await waiting(lab, "another test")
+    await lab.release(before.id)
+    await mapped(lab, RIGHT)
+    await send(lab, "K", "4.4", control="C2")
+    async with lab.database.transaction(lab.organization_id) as connection:
+        with pytest.raises(ReviewError, match=r"the change is of another test \(K\)"):
+            await review.accept_change(connection, lab.director, before.id, "as it came", accept_hold=True)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await review.retract(connection, lab.director, before.id, "it was no chloride")
+    await send(lab, "K", "4.5", control="C3")
+    [chloride, potassium] = await lab.results()
+    assert (chloride.test_code, chloride.status) == ("CL", ResultStatus.ENTERED_IN_ERROR)
+    assert (potassium.test_code, potassium.value) == ("K", "4.5")
+    assert await items(lab) == {"CL": "in_progress", "K": "received", "CREA": "received"}
