@@ -270,7 +270,8 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
 # ---- the commit -----------------------------------------------------------------------------------------------------
 
 # What an update is joined with is kept whole beside each row, should that have changed meanwhile: `o` takes no more of
-# it than it needs. `g` reads of each result what it was before this statement: preliminary, and seen as such.
+# it than it needs. `g` reads of each result what it was before this statement: preliminary, and seen as such. `f` reads
+# which item it answered: one that no result answers any more, since its code is another test's now, is to be measured.
 # Each row of `$4` has one of `$5` and one of `$6`. A full join of what has no order is made by hashes, whatever the
 # session allows; what has no other half has no id, and is refused. The planner thinks all arrays equally long: for a
 # condition that is always true it takes these two for the shorter ones, and so keeps the rows of `$4` in their order.
@@ -335,6 +336,14 @@ _CHANGED = """u AS (
     FROM i WHERE r.id = i.result_id AND NOT i.fresh AND NOT i.pending
 ), p AS (
     UPDATE lab.result r SET pending_version_id = i.id FROM i WHERE r.id = i.result_id AND i.pending
+), f AS (
+    UPDATE lab.order_item o SET status = 'in_progress', updated_at = now()
+    FROM (SELECT r.order_item_id, r.id FROM i JOIN lab.result r ON r.id = i.result_id WHERE NOT i.fresh
+          AND NOT i.pending AND r.order_item_id IS DISTINCT FROM i.order_item_id OFFSET 0) w
+    WHERE o.id = w.order_item_id AND o.status = 'completed' AND NOT EXISTS (
+        SELECT FROM lab.result q WHERE q.order_id = o.order_id AND q.order_item_id = o.id AND q.id <> w.id
+        AND q.status NOT IN ('cancelled', 'entered-in-error')
+    ) AND NOT EXISTS (SELECT FROM i WHERE i.order_item_id = o.id)
 ), g AS (
     INSERT INTO lab.outbox (id, organization_id, kind, entity_id, versions)
     SELECT (array_agg(i.id))[1], $1, 'preliminary', coalesce(r.order_id, i.order_id, i.message_id, i.result_id),

@@ -153,3 +153,13 @@ async def test_what_is_released_is_not_changed_into_another_test(lab: Laboratory
     assert (chloride.test_code, chloride.status) == ("CL", ResultStatus.ENTERED_IN_ERROR)
     assert (potassium.test_code, potassium.value) == ("K", "4.5")
     assert await items(lab) == {"CL": "in_progress", "K": "received", "CREA": "received"}
+
+
+async def test_what_is_replayed_as_another_test_leaves_the_first_to_be_measured(lab: Laboratory) -> None:
+    before = await waiting(lab, "another test")
+    assert (await items(lab))["CL"] == "completed"
+    await mapped(lab, RIGHT)
+    await replayed(lab, before)
+    [after] = await lab.results()
+    assert (after.id, after.test_code, after.status) == (before.id, "K", PRELIMINARY)
+    assert await items(lab) == {"CL": "in_progress", "K": "completed", "CREA": "received"}
