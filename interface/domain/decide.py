@@ -363,7 +363,12 @@ def _reported(
         return False
     origin = "by the driver" if ucum else "as sent" if unit and ucum is None else "by the map"
     text = f"{sent or 'no unit'} {origin}" + (f", converted to {test.unit}" if sent != test.unit else "")
-    draft.add("unit", text, version=version, sent=unit, reported=test.unit)
+    mass, valence = test.substance.molar_mass, test.substance.valence
+    if sent == test.unit or (mass is None and valence is None):
+        draft.add("unit", text, version=version, sent=unit, reported=test.unit)
+    else:  # by which it may have been converted
+        by = {"molar_mass": str(mass or ""), "valence": str(valence or "")}
+        draft.steps.append(_step("unit", "ok", text, version, (("sent", unit), ("reported", test.unit), *by.items())))
     draft.unit = test.unit
     if plain is None or number is None:
         return True

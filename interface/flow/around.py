@@ -24,9 +24,9 @@ from interface.store import qc
 from interface.store import results as store
 from interface.store import surroundings as rows
 from interface.store.db import Connection
-from interface.store.mapped import mapped_otherwise
 from interface.store.neighbours import Asked, neighbours, one_index
 from interface.store.qc_lots import in_use
+from interface.store.read_otherwise import read_otherwise
 
 
 async def surroundings(connection: Connection, works: Sequence[Work]) -> Surroundings:
@@ -96,8 +96,8 @@ async def _add(
     late = released(at.locked, {specimen: now for specimen, (_, now) in by.items()})
     at.waited = await rows.waited(connection, [one.version_id for one in (*found, *late)])
     mine = {id_: at.waited[id_] for one in found if (id_ := one.version_id) in at.waited}
-    for id_ in await mapped_otherwise(connection, mine):
-        del at.waited[id_]  # its map was put right since: a person replays it, and no rule releases it as it is
+    for id_ in await read_otherwise(connection, mine):  # its map or test was put right since: no rule releases it so
+        del at.waited[id_]
     for known in found:
         waited = at.waited.get(known.version_id)
         for one in at.locked.by_id[known.specimen_id].family if waited is not None else ():

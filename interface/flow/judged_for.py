@@ -29,7 +29,7 @@ from interface.store import judged_for as rows
 from interface.store import surroundings
 from interface.store.db import Connection
 from interface.store.lab_changes import ResultRow
-from interface.store.mapped import mapped_otherwise
+from interface.store.read_otherwise import read_otherwise
 from interface.store.review import two_steps
 
 _OF_LIMITS = CRITICAL | {NORMAL, LOW, HIGH, ABNORMAL}
@@ -39,7 +39,7 @@ _ONLY_TO_COMPARE = Step("enter", "ok", "to compare")
 async def require(connection: Connection, row: ResultRow, step: ReviewStep, place: Standing) -> None:
     """Raise ReviewError where something speaks against releasing the version that a person would release. The caller
     has the result's locks."""
-    if text := await _mapped(connection, row):
+    if text := await _read(connection, row):
         raise ReviewError(Refusal.CONFLICT, text)
     text, unreleased = await _against(connection, row)
     if text:
@@ -55,17 +55,15 @@ def _may_be_first(row: ResultRow, step: ReviewStep, place: Standing) -> bool:
     return step is ReviewStep.VERIFY and place is not Standing.VERIFIED
 
 
-async def _mapped(connection: Connection, row: ResultRow) -> str:
-    """What a map that was changed since says against it; "" for nothing. A change of what is released is of its test:
-    the order item, what is compared with it and what is calculated of it are that test's."""
+async def _read(connection: Connection, row: ResultRow) -> str:
+    """What its map or its test, changed since, says against it; "" for nothing. A change of what is released is of its
+    test: the order item, what is compared with it and what is calculated of it are that test's."""
     if row.pending and (other := await rows.other_test(connection, row.id, row.candidate_id)):
         return f"the change is of another test ({other}): reject it; if what is released is wrong, retract it"
     waited = await surroundings.waited(connection, [row.candidate_id])
-    said = (await mapped_otherwise(connection, waited)).get(row.candidate_id)
-    if said is None:
+    if (said := (await read_otherwise(connection, waited)).get(row.candidate_id)) is None:
         return ""
-    instead = "reject the change" if row.pending else "correct it to the same value"
-    return f"the map of its code was changed since it was decided: {said} now; replay its message, or {instead}"
+    return f"{said}; replay its message, or {'reject the change' if row.pending else 'correct it to the same value'}"
 
 
 async def _against(connection: Connection, row: ResultRow) -> tuple[str, list[str]]:

@@ -54,9 +54,9 @@ from interface.store import results as store
 from interface.store import surroundings as near
 from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection, Database
-from interface.store.mapped import mapped_otherwise
 from interface.store.qc_gate import StreamRow
 from interface.store.qc_sweep import Waits
+from interface.store.read_otherwise import read_otherwise
 from interface.store.rules import rules_of
 
 log = structlog.get_logger(__name__)
@@ -224,8 +224,8 @@ async def _judged_anew(
     """Judge anew what was held for quality control alone; the results for which that was possible."""
     of = {one.version_id: one for one in free if one.specimen_id is not None}
     waited = await near.waited(connection, list(of))
-    for one in await mapped_otherwise(connection, waited):
-        del waited[one]  # its map was put right since: a person replays it
+    for one in await read_otherwise(connection, waited):
+        del waited[one]  # its map or test was put right since: a person replays it
     if not waited:
         return set()
     ids = [one.id for one in of.values()]

@@ -36,8 +36,14 @@ class JudgedVersion:
     steps: tuple[Step, ...]  # of a calculated result
 
 
+def _until(row: str) -> str:
+    return f"{row}.updated_at + CASE WHEN {row}.version > 1 THEN interval '1 minute' ELSE '0' END"
+
+
 # A patient's record changes with its merges too. An order does with all that becomes of it: of what it says of the
 # patient intervals ask for a pregnancy. When an interval began or ended by a person's word, the audit knows.
+# A change has the time at which its transaction began, which may have waited for who judged the result meanwhile: it is
+# looked at for a minute.
 _CHANGED = f"""
 SELECT v.kind, v.comparator, v.value, v.unit, v.low, v.high, v.reference, v.flags, v.method,
        coalesce(a.name, '') AS analyzer, coalesce(m.received_at, r.created_at) AS received_at, c.changed, c.limits,
@@ -52,11 +58,11 @@ LEFT JOIN lab.patient w ON w.id = p.merged_into_id
 LEFT JOIN lab.analyzer a ON a.id = {MEASURED_ON}
 LEFT JOIN lab.message m ON m.id = v.message_id
 CROSS JOIN LATERAL (SELECT
-    v.created_at <= greatest(s.updated_at, p.updated_at, w.updated_at)
-    OR (v.created_at <= o.updated_at AND EXISTS (
+    v.created_at <= greatest({_until("s")}, {_until("p")}, {_until("w")})
+    OR (v.created_at <= {_until("o")} AND EXISTS (
         SELECT FROM lab.reference_interval i WHERE i.test_id = r.test_id AND i.pregnant IS NOT NULL)) AS changed,
     EXISTS (SELECT FROM lab.reference_interval i JOIN lab.audit_event e
-            ON e.organization_id = i.organization_id AND e.entity_id = i.id
+            ON e.organization_id = i.organization_id AND e.entity_id IN (i.id, i.test_id)
                AND e.at > v.created_at - interval '1 minute' WHERE i.test_id = r.test_id) AS limits) c
 WHERE r.id = $1 AND (c.changed OR c.limits OR r.origin = 'calculation')
   AND NOT EXISTS (SELECT FROM lab.order_item c WHERE c.id = r.order_item_id AND c.status = 'cancelled')

@@ -10,10 +10,11 @@ import pytest
 
 from interface.domain.model import Interval, IntervalUse, ResultStatus, Sex
 from interface.domain.review import ReviewError
+from interface.domain.units import Substance
 from interface.domain.views import ResultView
-from interface.flow import review
+from interface.flow import catalogue, review
 from interface.flow.catalogue import _interval as interval_of
-from interface.flow.catalogue import add_interval, change_interval, end_interval
+from interface.flow.catalogue import add_interval, change_interval, end_interval, set_test
 from interface.flow.correction import NewValue
 from interface.flow.people import PatientChange, update_patient
 from interface.flow.replay import Replayed, replay
@@ -75,6 +76,60 @@ async def test_nothing_is_released_with_the_limits_of_whom_it_is_not_of(database
                 await review.correct(connection, lab.director, result.id, NewValue("1.20"), "for a man")
         released = await lab.release(result.id)
         assert (released.status, released.flags, released.high) == (FINAL, ("N",), Decimal("1.3"))
+
+
+async def test_nor_where_the_change_had_begun_before_it_was_judged(database_url: str) -> None:
+    """Who puts the sex right waits for who decides: the change is the later one, and has the earlier time."""
+    async with laboratory(database_url) as lab:
+        patient_id = (await lab.order("S1", "CREA")).patient_id
+        assert patient_id is not None
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await connection.fetchval("select now()")
+            await lab.send(["P|1" if one.startswith("P|") else one for one in sent("S1", {"CREA": "1.20"})])
+            await lab.settle()
+            await update_patient(connection, lab.director, patient_id, PatientChange(sex=Sex.MALE), 1)
+        [result] = await lab.results()
+        with pytest.raises(ReviewError, match=r"H \(0\.6 - 1\.1\) then, N \(0\.8 - 1\.3\) now"):
+            await lab.release(result.id)
+
+
+async def weighs(lab: Laboratory, molar_mass: str) -> None:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        change = catalogue.TestChange(substance=Substance(Decimal(molar_mass), 1))
+        await set_test(connection, lab.director, "K", change, "of the sheet")
+
+
+@pytest.mark.parametrize("way", ["replay", "correct"])
+async def test_nothing_is_released_that_was_converted_by_a_molar_mass_that_was_found_to_be_wrong(
+    database_url: str, way: str
+) -> None:
+    """391 was typed for 39.1: of 16.0 mg/dL potassium, which are 4.1 mmol/L, 0.41 would have gone out."""
+    async with laboratory(database_url) as lab:
+        await weighs(lab, "391")
+        await lab.order("S1", "K")
+        await lab.send([one.replace("mmol/L", "mg/dL") for one in sent("S1", {"K": "16.0"})])
+        await lab.settle()
+        [result] = await lab.results()
+        assert (result.value, result.unit) == ("0.41", "mmol/L")
+        await weighs(lab, "39.1")
+        with pytest.raises(ReviewError, match="was changed since it was converted; replay its message, or correct it"):
+            await lab.release(result.id)
+        if way == "replay":
+            await replayed(lab, result)
+        else:
+            async with lab.database.transaction(lab.organization_id) as connection:
+                await review.correct(connection, lab.director, result.id, NewValue("4.09"), "by hand")
+        assert (await lab.release(result.id)).value == "4.09"
+
+
+async def test_what_was_sent_in_the_unit_of_its_test_has_nothing_to_do_with_its_molar_mass(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "K")
+        await lab.send(sent("S1", {"K": "4.1"}))
+        await lab.settle()
+        await weighs(lab, "39.1")
+        [result] = await lab.results()
+        assert (await lab.release(result.id)).value == "4.1"
 
 
 async def test_nothing_is_released_with_limits_that_were_found_to_be_wrong(database_url: str) -> None:
