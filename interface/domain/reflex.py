@@ -128,8 +128,12 @@ def _reasons(entry: Table) -> frozenset[HoldReason]:
     return frozenset(one for one in made if one is not None)
 
 
-def evaluate(rules: tuple[Reflex, ...], facts: Facts, verdicts: Iterable[Verdict], version: str = "") -> Outcome:
-    """What is to be done about a result of which the other checks have said `verdicts`."""
+def evaluate(
+    rules: tuple[Reflex, ...], facts: Facts, verdicts: Iterable[Verdict], version: str = "",
+    accepted: frozenset[HoldReason] = frozenset(),
+) -> Outcome:  # fmt: skip
+    """What is to be done about a result of which the other checks have said `verdicts`. `accepted`: what held it until
+    a person released it; a rule may ask for that, and it keeps nothing back any more."""
     if not rules:
         return _NOTHING
     holds = set(facts.holds)
@@ -139,15 +143,16 @@ def evaluate(rules: tuple[Reflex, ...], facts: Facts, verdicts: Iterable[Verdict
     requests: list[Request] = []
     said: list[Verdict] = []
     for rule in rules:
-        answer = _asked(rule, facts, frozenset(holds), version, requests)
+        answer = _asked(rule, facts, frozenset(holds), accepted, version, requests)
         if answer is not None:
             said.append(answer)
     return Outcome(tuple(requests), tuple(said)) if requests or said else _NOTHING
 
 
 def _asked(
-    rule: Reflex, facts: Facts, holds: frozenset[HoldReason], version: str, requests: list[Request]
-) -> Verdict | None:
+    rule: Reflex, facts: Facts, holds: frozenset[HoldReason], accepted: frozenset[HoldReason], version: str,
+    requests: list[Request],
+) -> Verdict | None:  # fmt: skip
     """Append the request that the rule makes; what there is to say about it."""
     if rule.scope is not EVERYTHING and rule.scope.applies(facts) is False:
         return None
@@ -155,7 +160,7 @@ def _asked(
         # A result that may be wrong orders nothing, and what it added would show through its order that it exists
         # (DESIGN §1.4). It is asked again when a person releases it.
         return None
-    met = _met(rule, facts, holds)
+    met = _met(rule, facts, holds | accepted)
     if met is False:
         return None
     if met is None or (rule.scope is not EVERYTHING and rule.scope.applies(facts) is None):

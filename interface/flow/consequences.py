@@ -8,7 +8,7 @@ in force calculates it any more, a change without one.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from interface.domain.autoverify import Autoverification
 from interface.domain.catalogue import Catalogue
 from interface.domain.decide import decide_value
 from interface.domain.decision_context import DecisionContext
-from interface.domain.model import RELEASED, Step
+from interface.domain.model import RELEASED, HoldReason, Observed, Origin, Step
 from interface.domain.reflex import ReflexKind, evaluate
 from interface.domain.runs import Run, choose
 from interface.domain.views import Actor
@@ -34,7 +34,7 @@ from interface.store import results as store
 from interface.store import surroundings as rows
 from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection
-from interface.store.judged_for import analyzers_of
+from interface.store.judged_for import analyzers_of, held_before
 from interface.store.review import report_run
 from interface.store.rules import rules_of
 from interface.store.surroundings import KnownResult
@@ -57,7 +57,7 @@ async def follow(connection: Connection, actor: Actor, result_ids: Collection[UU
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
     now = await rule_sets().current(connection, catalogue.tests, await rules_of(connection, result_ids) or DEFAULT)
     rules, changed = Rules(now), set(result_ids)
-    measured_on = await analyzers_of(connection, changed)
+    of = await _measured(connection, changed, at)
     tests = {catalogue.tests[str(row["test_id"])].code for row in results if str(row["test_id"]) in catalogue.tests}
     decided: list[Decided] = []
     for specimen_id in specimen_ids:
@@ -66,7 +66,7 @@ async def follow(connection: Connection, actor: Actor, result_ids: Collection[UU
             known = [(specimen, one.test) for one in known_of(specimen.family, at)]
             await add_neighbours_of(connection, at, known, catalogue, now)
         beside = beside_of(specimen, at)
-        decided.append(_of_specimen(beside, changed, tests, rules, catalogue, measured_on))
+        decided.append(_of_specimen(beside, changed, tests, rules, catalogue, of))
         family = [at.locked.by_id[one] for one in specimen.family or (specimen.id,)]
         # An index that waited said nothing of what was released; a companion that waited did when it came.
         decided[-1].cases += came_late(
@@ -77,6 +77,29 @@ async def follow(connection: Connection, actor: Actor, result_ids: Collection[UU
         remember(Decided([case for case in decided[-1].cases if case.result_id not in changed]), beside, at)
     why = {"of": " ".join(map(str, sorted(changed)))}
     return await write_calculated(connection, actor, decided, catalogue, now, why, apart_from=changed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """How a result was measured, what the analyzer said of it, and what held it before a person said anything."""
+
+    analyzer: str = ""
+    driver: str = ""
+    observed: Observed | None = None
+    held: frozenset[HoldReason] = frozenset()
+
+
+async def _measured(connection: Connection, result_ids: Collection[UUID], at: Surroundings) -> dict[UUID, _Measured]:
+    known = [one for several in at.locked.results.values() for one in several if one.id in result_ids]
+    said = await rows.waited(connection, [one.version_id for one in known if one.origin is Origin.ANALYZER])
+    on, held = await analyzers_of(connection, result_ids), await held_before(connection, result_ids)
+    return {
+        one.id: _Measured(
+            *on.get(one.id, ("", "")), said[one.version_id].observed if one.version_id in said else None,
+            held.get(one.id, frozenset()),
+        )
+        for one in known
+    }  # fmt: skip
 
 
 async def write_calculated(
@@ -126,7 +149,7 @@ async def _report_what_is_left(
 
 def _of_specimen(
     beside: Beside, changed: Collection[UUID], tests: Collection[str], rules: Rules, catalogue: Catalogue,
-    measured_on: Mapping[UUID, tuple[str, str]],
+    of: Mapping[UUID, _Measured],
 ) -> Decided:  # fmt: skip
     """What is calculated anew, and a case for each changed result that asks for something, only to carry that: what it
     asks for is by the intervals and rules of the analyzer that it was measured on."""
@@ -135,9 +158,9 @@ def _of_specimen(
     decided = Decided([])
     for one in beside.known:
         if one.id in changed and one.status in RELEASED and one.reportable:
-            analyzer, driver = measured_on.get(one.id, ("", ""))
-            its = replace(rules, analyzer=analyzer, driver=driver), replace(context, analyzer=analyzer)
-            case = _asking(one, beside, *its)
+            how = of[one.id]
+            its = replace(rules, analyzer=how.analyzer, driver=how.driver), replace(context, analyzer=how.analyzer)
+            case = _asking(one, how, beside, *its)
             if case is not None:
                 decided.cases.append(case)
     decided.cases += calculate_anew(tests, beside, rules, context, siblings)
@@ -145,8 +168,9 @@ def _of_specimen(
     return decided
 
 
-def _asking(one: KnownResult, beside: Beside, rules: Rules, context: DecisionContext) -> Case | None:
-    """A released result whose reflexes are due now; they were not while it was held."""
+def _asking(one: KnownResult, how: _Measured, beside: Beside, rules: Rules, context: DecisionContext) -> Case | None:
+    """A released result whose reflexes are due now; they were not while it was held. A rule may ask for the flags that
+    the analyzer sent and the checks found, and for what held it."""
     specimen, test = beside.specimen, context.catalogue.tests.get(one.test_id)
     part = rules.rule_set.of(one.test).reflexes
     item = next((item for item in specimen.items if item.id == one.item_id), None) if specimen else None
@@ -154,9 +178,9 @@ def _asking(one: KnownResult, beside: Beside, rules: Rules, context: DecisionCon
         return None
     came = Step("release", "ok", "")
     decision = decide_value(test, one.value, one.unit, specimen, item, context, came, one.method)
-    case = Case(b"", decision, one.origin)
+    case = Case(b"", replace(decision, flags=one.flags), one.origin, how.observed)
     case.result_id, case.holds = one.id, ()
     facts = facts_of(case, beside, rules, context, siblings_of((), beside.known), Seen())
-    asked = evaluate(part, facts, (), rules.rule_set.version).requests
+    asked = evaluate(part, facts, (), rules.rule_set.version, how.held).requests
     case.requests = tuple(request for request in asked if request.kind is ReflexKind.REFLEX)
     return case if case.requests else None

@@ -10,7 +10,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from interface.domain.catalogue import Catalogue
-from interface.domain.model import Step, Value
+from interface.domain.model import HoldReason, Step, Value
 from interface.store import catalogue as rows
 from interface.store.db import Connection
 from interface.store.explanations import read_steps
@@ -91,6 +91,17 @@ async def other_test(connection: Connection, result_id: UUID, version_id: UUID) 
         version_id,
     )
     return other or ""
+
+
+async def held_before(connection: Connection, result_ids: Collection[UUID]) -> dict[UUID, frozenset[HoldReason]]:
+    """Of each result the reasons for which it was held when nobody had said anything of it yet."""
+    rows = await connection.fetch(
+        """SELECT k.id, v.held FROM unnest($1::uuid[]) AS k (id) CROSS JOIN LATERAL (
+               SELECT held FROM lab.result_version WHERE result_id = k.id AND actor_kind NOT IN ('user', 'client')
+                ORDER BY version DESC LIMIT 1) v""",
+        list(result_ids),
+    )
+    return {row["id"]: frozenset(map(HoldReason, row["held"])) for row in rows}
 
 
 async def measured_by(connection: Connection, result_id: UUID, version_id: UUID) -> tuple[str, str]:

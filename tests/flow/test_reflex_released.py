@@ -1,0 +1,66 @@
+"""A reflex of a result that was held: due when a person releases it, whatever its rule asks for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from interface.domain.model import HoldReason, ResultStatus
+from interface.flow import review
+from tests.flow.laboratory import COLLECTED, laboratory
+from tests.flow.rulebook import RULES, put_in_force, sent
+from tests.flow.test_deciding import items
+
+REFLEX = """
+[[reflex]]
+name = "magnesium"
+test = "K"
+kind = "reflex"
+add = ["MG"]
+{asks}
+reason = "as the book says"
+
+[[delta]]
+name = "potassium"
+test = "K"
+kind = "absolute"
+limit = "1.0"
+unit = "mmol/L"
+window_d = 90
+"""
+
+
+@pytest.mark.parametrize("asks", ['flags = ["U"]', 'flags = ["A"]', 'holds = ["delta"]', 'above = "4.5"'])
+async def test_a_reflex_asks_for_flags_and_for_what_held_the_result(database_url: str, asks: str) -> None:
+    """For the flag of the delta check, the analyzer's own, the hold that was accepted, and the value."""
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, RULES + REFLEX.format(asks=asks))
+        await lab.order("S0", "K")
+        await lab.send(sent("S0", {"K": "3.6"}, control="C0", at="20260102020000"))
+        await lab.settle()
+        await lab.order("S1", "K", at=COLLECTED + timedelta(hours=2))
+        flagged = [one.replace("||N||F", "||A||F") for one in sent("S1", {"K": "4.9"}, at="20260102040000")]
+        await lab.send(flagged)
+        await lab.settle()
+        found = (await lab.results())[-1]
+        assert (found.status, found.held, found.flags) == (ResultStatus.REGISTERED, (HoldReason.DELTA,), ("N", "U"))
+        assert "MG" not in await items(lab), "its order would show that there is such a result"
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await review.release(connection, lab.director, found.id, "seen", accept_hold=True)
+        assert "MG" in await items(lab)
+
+
+async def test_what_its_rule_does_not_ask_for_adds_nothing(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, RULES + REFLEX.format(asks='flags = ["D"]'))
+        await lab.order("S0", "K")
+        await lab.send(sent("S0", {"K": "3.6"}, control="C0", at="20260102020000"))
+        await lab.settle()
+        await lab.order("S1", "K", at=COLLECTED + timedelta(hours=2))
+        await lab.send(sent("S1", {"K": "4.9"}, at="20260102040000"))
+        await lab.settle()
+        found = (await lab.results())[-1]
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await review.release(connection, lab.director, found.id, "seen", accept_hold=True)
+        assert "MG" not in await items(lab)
