@@ -44,7 +44,7 @@ from interface.store import audit
 from interface.store import results as store
 from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection, Database
-from interface.store.replay import Candidate, candidates, held_ever, lock_message, settle_again, stored
+from interface.store.replay import Candidate, candidates, held_ever, lock_message, settle_again, stored, taken_back
 from interface.store.results import CurrentResult
 from interface.store.stored_messages import StoredMessage, read_messages
 from interface.store.surroundings import waited as waited_of
@@ -208,7 +208,8 @@ async def _again(connection: Connection, actor: Actor, work: Work, by: Tried, co
     now, rules = await _deciding(connection, at, work, by)
     waiting = await candidates(connection, [one.id for one in at.current.values()])
     told = await _diluted(connection, work, waiting)
-    wanted = partial(_of_interest, waiting=waiting, message_id=work.message.id, code=code, diluted=told)
+    gone = await taken_back(connection, work.message.id)
+    wanted = partial(_of_interest, waiting=waiting, message_id=work.message.id, code=code, diluted=told, gone=gone)
     decided = decisions(work, by.catalogue, at, rules, wanted)
     step = Step("replay", "ok", f"decided anew by {actor.name}", inputs={"reason": reason} if reason else {})
     author = replace(by_link(work, rules), kind=actor.kind, id=actor.id)
@@ -385,9 +386,17 @@ def _of_interest(
     message_id: UUID,
     code: str | None,
     diluted: Mapping[UUID, tuple[Step, ...]],
+    gone: Mapping[tuple[str, str], int],
 ) -> bool:
-    """Whether a result waits for a decision that this message may give. `diluted`: what was said of its dilution."""
+    """Whether a result waits for a decision that this message may give. `diluted`: what was said of its dilution;
+    `gone`: what a person took back of the message, by place. A driver that reads it otherwise now says it under another
+    key, and undoes nothing of that: it is held for a person."""
     if known is None:
+        sent, observed = case.sent, case.observed
+        version = gone.get((sent.specimen_id or "", observed.location)) if sent and observed else None
+        if version is not None:
+            text = f"version {version} of what was read there is what a person made of it: a person looks at it again"
+            case.hold(HoldReason.PERSON, Step("review", "hold", text, inputs={"version": str(version)}))
         return code is None  # of a message that was parked, or that the driver reads otherwise now
     before = waiting[known.id]
     waits = bool(before.held) or known.status is ResultStatus.PRELIMINARY

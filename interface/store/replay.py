@@ -111,6 +111,18 @@ async def held_ever(connection: Connection, result_ids: Collection[UUID]) -> dic
     return {one: found.get(one, frozenset()) for one in result_ids}
 
 
+async def taken_back(connection: Connection, message_id: UUID) -> dict[tuple[str, str], int]:
+    """The places in a message, by the specimen as sent and where, of which a person has rejected or retracted the
+    result; with the number of that version."""
+    rows = await connection.fetch(
+        """SELECT DISTINCT v.specimen_as_sent, v.location, r.version FROM lab.result_version v
+             JOIN lab.result r ON r.id = v.result_id WHERE v.message_id = $1 AND r.status = ANY($2)""",
+        message_id,
+        list(GONE),
+    )
+    return {(row["specimen_as_sent"], row["location"]): row["version"] for row in rows}
+
+
 def _candidate(row: Record) -> Candidate:
     return Candidate(
         row["message_id"], row["version_id"], row["version"], frozenset(map(HoldReason, row["held"])), row["code"],

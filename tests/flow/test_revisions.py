@@ -8,12 +8,17 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from interface.domain.model import HoldReason, ResultStatus
+from interface.domain.views import Audience
 from interface.driver import registry
 from interface.driver.revisions import changes, digest_of, split_pin
 from interface.errors import DriverError
+from interface.flow import review
 from interface.flow.context import Before, LinkContext, register
-from interface.settings import LinkRole, LinkSettings
+from interface.flow.replay import replay
+from interface.settings import LinkRole, LinkSettings, packaged
 from tests.flow.laboratory import Laboratory, laboratory, message
+from tests.flow.rulebook import put_in_force, sent
 
 WBC = "R|1|^^^WBC|7.35|10*3/uL||N||F||||20260102030000"
 
@@ -162,3 +167,33 @@ def test_what_differs_between_revisions_is_told_by_its_place_and_comments_say_no
     assert changes(old, old.replace("# one", "# other")) == ()
     with pytest.raises(DriverError, match="cannot be read"):
         changes(old, "[")
+
+
+@pytest.mark.parametrize("step", ["reject", "retract"])
+async def test_a_driver_that_reads_a_message_otherwise_undoes_nothing_that_a_person_said(
+    database_url: str, tmp_path: Path, step: str
+) -> None:
+    """The time of a result is read from another field by the next revision: to it all results of a message are new."""
+    made = tmp_path / "generic_lis2"
+    made.mkdir()
+    text = (packaged("drivers") / "generic_lis2" / "driver.toml").read_text(encoding="utf-8")
+    (made / "driver.toml").write_text(text + '\n[paths]\ninstrument_time = "R.12"\n', encoding="utf-8")
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "K", "NA")
+        await lab.send(sent("S1", {"K": "4.9", "NA": "140"}))
+        await lab.settle()
+        [potassium, _] = await lab.results()
+        if step == "retract":
+            await lab.release(potassium.id)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            take_back = review.reject if step == "reject" else review.retract
+            await take_back(connection, lab.director, potassium.id, "clotted")
+        await put_in_force(lab)
+        lab.contexts[lab.context.link_id] = replace(lab.context, driver=registry.load("generic_lis2", [tmp_path]))
+        assert potassium.message_id is not None
+        await replay(lab.database, lab.director, potassium.message_id, lab.contexts.get, dry_run=False)
+        found = [one for one in await lab.results() if one.test_code == "K" and one.id != potassium.id]
+        assert [(one.value, one.status, one.held) for one in found] == [
+            ("4.9", ResultStatus.REGISTERED, (HoldReason.PERSON,))
+        ]
+        assert [one.test_code for one in await lab.results(Audience.EMR) if one.status is ResultStatus.FINAL] == ["NA"]
