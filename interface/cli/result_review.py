@@ -306,7 +306,7 @@ def policy(
     username: str | None,
     as_json: bool,
 ) -> None:
-    """Show how results are reviewed, or say it: who may is who may write rules."""
+    """Show how results are reviewed, or say it: who may is who may write rules. What is not given stays."""
     from interface.store.review import Policy
 
     changes = people is not None or critical_minutes is not None
@@ -319,16 +319,16 @@ def policy(
             raise click.UsageError("--critical-minutes are whole numbers, with commas between them")
         minutes = tuple(map(int, parts))
     wanted = Policy(test, None if people is None else people == "2", minutes) if changes or unset else None
-    found = asyncio.run(_policies(context.settings, organization, username, wanted))
+    found = asyncio.run(_policies(context.settings, organization, username, wanted, whole=unset))
     emit(found, as_json, () if as_json else ("test", "two_steps", "critical_minutes"))
     if not found:
         click.echo("one person releases; a critical result may wait 15, 30 and 60 minutes (the default)", err=True)
 
 
 async def _policies(
-    settings: Settings, organization: str | None, username: str | None, wanted: Policy | None
+    settings: Settings, organization: str | None, username: str | None, wanted: Policy | None, *, whole: bool
 ) -> list[Policy]:
-    from interface.flow.review_policy import set_policy
+    from interface.flow.review_policy import change_policy, set_policy
     from interface.store import review
 
     async with desk(settings, organization, username, named=wanted is not None) as at:
@@ -337,4 +337,4 @@ async def _policies(
             if wanted is None:
                 await at.note_read(connection, "read", "review_policy")
                 return await review.policies(connection)
-            return await set_policy(connection, at.actor, wanted)
+            return await (set_policy if whole else change_policy)(connection, at.actor, wanted)

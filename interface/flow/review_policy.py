@@ -14,8 +14,18 @@ from interface.telemetry import CRITICAL_LEVELS
 LONGEST_MINUTES, MOST_LEVELS = 7 * 24 * 60, CRITICAL_LEVELS
 
 
+async def change_policy(connection: Connection, actor: Actor, change: rows.Policy) -> list[rows.Policy]:
+    """Say one thing of how the organization, or one test, is reviewed: what is None stays as it was. Whoever changes
+    minutes does not say that one person is enough. Raises ReviewError."""
+    known = await rows.lock_policy(connection, change.test)
+    two_steps = known.two_steps if change.two_steps is None else change.two_steps
+    return await set_policy(
+        connection, actor, rows.Policy(change.test, two_steps, change.critical_minutes or known.critical_minutes)
+    )
+
+
 async def set_policy(connection: Connection, actor: Actor, policy: rows.Policy) -> list[rows.Policy]:
-    """Say for the organization, or one test, whether two people verify and how long a critical result may wait.
+    """Say, whole, for the organization, or one test, whether two people verify and how long a critical result may wait.
 
     A medical decision: it needs `rule:write`. Tasks that are open keep their times. Raises ReviewError.
     """

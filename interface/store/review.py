@@ -178,6 +178,17 @@ async def policies(connection: Connection) -> list[Policy]:
     ]
 
 
+async def lock_policy(connection: Connection, test: str) -> Policy:
+    """What was set for a test, "" the organization, locked; nothing where there is none."""
+    row = await connection.fetchrow(
+        """select two_steps, critical_minutes from lab.review_policy
+           where test_id is not distinct from (select id from lab.test where code = $1) for update""",
+        test,
+    )
+    minutes = row["critical_minutes"] if row else None
+    return Policy(test, row["two_steps"] if row else None, tuple(minutes) if minutes else None)
+
+
 async def set_policy(connection: Connection, organization_id: UUID, policy: Policy) -> bool:
     """Set a policy, whole. False when there is no such test."""
     test_id = await connection.fetchval("select id from lab.test where code = $1", policy.test)

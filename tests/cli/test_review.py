@@ -144,6 +144,19 @@ async def test_the_policy_is_shown_and_set_by_the_director(shell: Shell) -> None
     assert (await shell.run("result", "policy", "--critical-minutes", "soon", "--as", "dora")).status == 2
 
 
+async def test_who_says_one_thing_of_the_policy_leaves_the_other(shell: Shell) -> None:
+    """Other minutes are no word that one person is enough, nor two people a word about the minutes."""
+    await as_user(shell, "dora", "result", "policy", "--people", "2")
+    await as_user(shell, "dora", "result", "policy", "--critical-minutes", "5,10")
+    await as_user(shell, "dora", "result", "policy", "--test", "HGB", "--critical-minutes", "20")
+    answer = await as_user(shell, "dora", "result", "policy", "--test", "HGB", "--people", "1", "--json")
+    assert answer.json == [
+        {"test": "", "two_steps": True, "critical_minutes": [5, 10]},
+        {"test": "HGB", "two_steps": False, "critical_minutes": [20]},
+    ]
+    assert (await shell.run("result", "policy", "--test", "NONE", "--people", "1", "--as", "dora")).status == 1
+
+
 def test_an_age_is_read_at_once() -> None:
     now = datetime(2026, 1, 10, tzinfo=UTC)
     told = [age(now, now - timedelta(minutes=minutes)) for minutes in (-5, 0, 7, 65, 2879, 2880, 10000)]
