@@ -73,6 +73,8 @@ def action() -> None:
 @click.option("--meanwhile", type=click.Choice([one.value for one in Meanwhile]),
               help="What was measured since the last acceptable control: it stands, or must be measured again. To be "
                    "said of a failure.")  # fmt: skip
+@click.option("--control", "point_id", type=click.UUID, metavar="ID",
+              help="The control that it is about. Of a failure: refused when another has failed since.")  # fmt: skip
 @laboratory_options
 @pass_context
 def add(
@@ -83,6 +85,7 @@ def add(
     module: str,
     kind: str,
     meanwhile: str | None,
+    point_id: UUID | None,
     organization: str | None,
     username: str | None,
     as_json: bool,
@@ -99,7 +102,9 @@ def add(
             async with at.transaction() as connection:
                 stream = await qc_plans.stream_of(connection, analyzer, test, module)
                 said = Meanwhile(meanwhile) if meanwhile else None
-                action_id, state = await qc_gate.act(connection, at.actor, stream, kind, text, meanwhile=said)
+                action_id, state = await qc_gate.act(
+                    connection, at.actor, stream, kind, text, meanwhile=said, point_id=point_id
+                )
             await follow(at.database, at.actor.organization_id)
         return {"id": str(action_id), "state": state.value}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -40,6 +41,7 @@ from interface.errors import ApiError
 from interface.flow.actors import require
 from interface.flow.problems import text_problems
 from interface.store import audit
+from interface.store import qc as controls
 from interface.store import qc_gate as rows
 from interface.store import qc_lookback as lists
 from interface.store.db import Connection
@@ -303,16 +305,22 @@ async def act(
     """Document what was done about a stream: the action's id, and the stream's state.
 
     A corrective action about a failure says what is to become of what was measured `meanwhile`: without that, results
-    that a bad analyzer measured would be released because it measures rightly now. Needs `qc:write`. Raises ApiError.
+    that a bad analyzer measured would be released because it measures rightly now. `point_id`: the control that it is
+    about; of a failure the last that failed, as the person knows. Needs `qc:write`. Raises ApiError.
     """
     require(actor, Permission.QC_WRITE)
     _checked(kind, text)
+    if kind != CORRECTIVE and meanwhile is not None:
+        raise ApiError(422, "value", "what becomes of results is said by a corrective action")
     await rows.lock_judging(connection, actor.organization_id, stream.analyzer_id)
     before = await rows.stream_row(connection, stream)
     failed_id = before.failed_id if before is not None and kind == CORRECTIVE else None
     if failed_id is not None and meanwhile is None:
         text = "say what is to become of the results that were measured meanwhile: stands, or again"
         raise ApiError(422, "value", text)
+    if failed_id is None and meanwhile is not None:
+        raise ApiError(409, "conflict", "no control has failed there, or it was made good: is it of another module?")
+    await _meant(connection, stream, failed_id, point_id)
     about = failed_id or point_id
     action_id = await rows.add_action(
         connection, actor, stream, kind, text.strip(), meanwhile.value if failed_id and meanwhile else "", about
@@ -323,6 +331,20 @@ async def act(
         return action_id, before.state if before is not None else QcState.UNKNOWN
     state = await _gone_through(connection, actor, stream, f"{kind} action by {actor.name}", action_id=action_id)
     return action_id, state
+
+
+async def _meant(connection: Connection, stream: Stream, failed_id: UUID | None, point_id: UUID | None) -> None:
+    """Raise ApiError where the control that is named is none of the stream, or another has failed since: what was done
+    about the one says nothing of the other, nor of what was measured between them."""
+    if point_id is None:
+        return
+    of = None
+    with suppress(LookupError):
+        of = await controls.stream_of(connection, point_id)
+    if of != stream:
+        raise ApiError(404, "not-found", "the analyzer and test have no control of this id")
+    if failed_id not in (None, point_id):
+        raise ApiError(409, "conflict", f"another control has failed since: look at {failed_id}, and say it of that")
 
 
 def _checked(kind: str, text: str) -> None:

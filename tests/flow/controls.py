@@ -92,16 +92,21 @@ class Bench:
 
     async def act(
         self, meanwhile: Meanwhile | None = Meanwhile.STANDS, test: str = "NA", *, module: str = "",
-        follow: bool = True, actor: Actor | None = None,
+        follow: bool = True, actor: Actor | None = None, kind: str = "corrective", point_id: UUID | None = None,
     ) -> UUID:  # fmt: skip
         async with self.lab.database.transaction(self.lab.organization_id) as connection:
             action_id, _ = await qc_gate.act(
-                connection, actor or self.lab.director, self.stream(test, module), "corrective", "needle cleaned",
-                meanwhile=meanwhile,
+                connection, actor or self.lab.director, self.stream(test, module), kind, "needle cleaned",
+                meanwhile=meanwhile, point_id=point_id,
             )  # fmt: skip
         if follow:
             await self.follow()
         return action_id
+
+    async def stands(self) -> list[tuple[str, str, UUID | None]]:
+        """Of each stream: its module, its state, the control that failed last."""
+        found = await self.lab.owner.fetch("select module, state, failed_id from lab.qc_stream order by module")
+        return [tuple(row) for row in found]
 
     async def follow(self) -> Swept:
         return await sweep(self.lab.database, self.lab.organization_id)

@@ -82,7 +82,7 @@ async def test_an_alarm_holds_the_next_patients_until_a_person_ends_it(database_
         assert [(await at.said())[one] for one in ("C1", "C2")] == [FAILED, FAILED]
         assert await watch.follow(lab.organization_id) == 0  # what is held for it is not counted
         await at.control(20)
-        await at.act()  # an acceptable control and an action do not end it
+        await at.act(None)  # an acceptable control and an action do not end it
         assert (await at.said())["C1"] == FAILED
         async with lab.database.transaction(lab.organization_id) as connection:
             (alarm,) = await store.open_alarms(connection, [lab.context.analyzer_id])

@@ -489,7 +489,7 @@ async def test_the_patients_own_results_hold_until_somebody_closes_their_alarm(d
         assert await at.listed() == ["S2"]
         await at.send("S3", 100, NA="140")
         await at.control(90)
-        await at.act()
+        await at.act(None)
         assert (await at.said())["S3"] == FAILED
         async with lab.database.transaction(org) as connection:
             await patient_alarm_ended(connection, lab.director, at.stream(), "a ward of dialysis patients")

@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from interface.domain.review import ReviewError
+from interface.errors import ApiError
 from interface.flow import qc_sweep, worksheets
 from interface.flow.review import accept_change, release
 from interface.store.ids import uuid7
@@ -117,3 +118,38 @@ async def test_a_fault_in_what_follows_is_not_said_of_the_message(
         actions = [one["action"] for one in said if one["log_level"] == "error"]
         assert actions == ["qc.sweep"]
         assert await lab.owner.fetchval("select count(*) from lab.queue") == 0
+
+
+async def test_an_action_is_about_the_failure_that_the_person_knows(database_url: str) -> None:
+    """Named by its control: what was done about the one that failed first says nothing of what failed since."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab, rules="")
+        await at.control(300)
+        first = await at.control(200, REJECT)
+        second = await at.control(100, REJECT)
+        with pytest.raises(ApiError, match=f"another control has failed since: look at {second}"):
+            await at.act(point_id=first)
+        with pytest.raises(ApiError, match="no control of this id"):
+            await at.act(None, kind="comment", point_id=uuid7())
+        await at.control(50)
+        assert await at.stands() == [("", "fail", second)]
+        await at.act(point_id=second)
+        assert await at.stands() == [("", "ok", None)]
+
+
+async def test_what_becomes_of_results_is_not_said_where_nothing_has_failed(database_url: str) -> None:
+    """Of another module, of a failure that was made good, or by a comment: it was noted, and did nothing."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab, rules="")
+        await at.control(300, module="M1")
+        failed = await at.control(200, REJECT, module="M1")
+        with pytest.raises(ApiError, match="another module"):
+            await at.act()
+        with pytest.raises(ApiError, match="by a corrective action"):
+            await at.act(module="M1", kind="comment")
+        assert await at.stands() == [("M1", "fail", failed)]
+        await at.act(module="M1")
+        await at.control(100, module="M1")
+        with pytest.raises(ApiError, match="made good"):
+            await at.act(module="M1")
+        await at.act(None, module="M1")  # words about an analyzer that runs well

@@ -159,12 +159,12 @@ class World:
         await qc_gate.refresh(connection, actor, self.stream, "excluded", id)
 
     async def act(self, connection: Connection) -> None:
-        meanwhile = self.chance.choice(list(Meanwhile))
+        chosen = self.chance.choice(list(Meanwhile))
         failed = await connection.fetchval("select failed_id from lab.qc_stream")
-        actor = director(self.laboratory)
+        actor, meanwhile = director(self.laboratory), chosen if failed is not None else None
         id, _ = await qc_gate.act(connection, actor, self.stream, "corrective", "cleaned", meanwhile=meanwhile)
         at = await connection.fetchval("select created_at from lab.qc_action where id = $1", id)
-        if failed is not None:
+        if meanwhile is not None:
             self.actions.append(Acted(str(id), at, meanwhile, str(failed)))
 
     # ---- what must be -----------------------------------------------------------------------------------------------

@@ -299,9 +299,10 @@ class Day:
         async with self.lab.database.transaction(self.lab.organization_id) as connection:
             stream = Stream(self.analyzer_id, self.test_id, module)
             before = await rows.stream_row(connection, stream)
+            failed = before is not None and before.failed_id is not None
             action_id, _ = await qc_gate.act(
                 connection, self.lab.director, stream, "corrective", "needle cleaned",
-                meanwhile=Meanwhile.STANDS if stands else Meanwhile.AGAIN,
+                meanwhile=(Meanwhile.STANDS if stands else Meanwhile.AGAIN) if failed else None,
             )  # fmt: skip
         if before is not None and before.failed_id is not None:
             at = await self.lab.owner.fetchval("select created_at from lab.qc_action where id = $1", action_id)
